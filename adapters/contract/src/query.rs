@@ -1,0 +1,226 @@
+//! What is asked of a storage: one tree, whether it came from a URL, a body or a policy.
+
+use std::sync::Arc;
+
+use crate::{Link, Schema, Value};
+
+/// A question about the rows of one resource.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// The resource; every position below is one of its fields unless said otherwise.
+    pub schema: Arc<Schema>,
+    /// Which rows.
+    pub filter: Filter,
+    /// In which order. It ends with a unique field (the id), so the order is total.
+    pub sort: Vec<Sort>,
+    /// The fields to write into each row's JSON, in this order.
+    pub fields: Vec<usize>,
+    /// The related rows to write into each row's JSON, after the fields, in this order.
+    pub includes: Vec<Include>,
+    /// Fields whose values are to be answered beside the JSON of each row ([`Rows::keys`](crate::Rows::keys)).
+    pub keys: Vec<usize>,
+    /// Whether each row's version is to be answered ([`Rows::versions`](crate::Rows::versions)).
+    pub versions: bool,
+    /// Where the page begins or ends.
+    pub position: Position,
+    /// At most this many rows; at least 1.
+    pub limit: u32,
+    /// Whether the number of all rows that match the filter is to be answered, whatever the page.
+    pub count: Option<Count>,
+}
+
+impl Query {
+    /// A query for every row of a resource by ascending id, showing what may be shown.
+    #[must_use]
+    pub fn all(schema: Arc<Schema>) -> Self {
+        Self {
+            filter: Filter::everything(),
+            sort: vec![Sort::ascending(schema.id)],
+            fields: schema.visible().collect(),
+            includes: Vec::new(),
+            keys: Vec::new(),
+            versions: false,
+            position: Position::Start,
+            limit: 50,
+            count: None,
+            schema,
+        }
+    }
+
+    /// A query for the one row of this id, with its version.
+    #[must_use]
+    pub fn one(schema: Arc<Schema>, id: Value) -> Self {
+        Self {
+            filter: Filter::Compare(schema.id, Test::Eq(id)),
+            versions: true,
+            limit: 1,
+            ..Self::all(schema)
+        }
+    }
+}
+
+/// Which rows: a two-valued tree.
+///
+/// A test of a null value is false, except for `Ne` and `NotIn`, which are the negations of `Eq` and `In`, and
+/// `IsNull`. `Not` therefore selects exactly the rows that its inner filter does not: there is no third truth
+/// value that makes a row vanish from both a filter and its negation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Filter {
+    /// Rows that match every one of these; all rows where there is none.
+    All(Vec<Filter>),
+    /// Rows that match at least one of these; no row where there is none.
+    Any(Vec<Filter>),
+    /// Rows that do not match this.
+    Not(Box<Filter>),
+    /// Rows whose field at this position passes the test.
+    Compare(usize, Test),
+    /// Rows with at least one related row that matches; the inner filter speaks of the target's fields.
+    Related(RelatedBy, Box<Filter>),
+    /// Rows that hold this text in at least one of these text fields, ignoring case (at least that of ASCII).
+    Search(Vec<usize>, String),
+}
+
+/// The relation that a [`Filter::Related`] follows. Two are equal when they are the same relation.
+#[derive(Clone, Debug)]
+pub struct RelatedBy(pub Arc<Link>);
+
+impl PartialEq for RelatedBy {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Filter {
+    /// The filter that every row matches.
+    #[must_use]
+    pub const fn everything() -> Self {
+        Self::All(Vec::new())
+    }
+
+    /// The filter that no row matches.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        Self::Any(Vec::new())
+    }
+
+    /// Whether this is the filter that every row matches.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        matches!(self, Self::All(filters) if filters.iter().all(Self::is_everything))
+    }
+
+    /// Rows that match both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (one, other) if one.is_everything() => other,
+            (one, other) if other.is_everything() => one,
+            (Self::All(mut filters), other) => {
+                filters.push(other);
+                Self::All(filters)
+            }
+            (one, other) => Self::All(vec![one, other]),
+        }
+    }
+}
+
+/// A test of one field's value. Values are of the field's type and never null.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Test {
+    /// Equal.
+    Eq(Value),
+    /// Not equal; null is not equal to any value.
+    Ne(Value),
+    /// Greater.
+    Gt(Value),
+    /// Greater or equal.
+    Gte(Value),
+    /// Less.
+    Lt(Value),
+    /// Less or equal.
+    Lte(Value),
+    /// Equal to one of these; nothing is in an empty list.
+    In(Vec<Value>),
+    /// Equal to none of these; everything, null too, is in no empty list.
+    NotIn(Vec<Value>),
+    /// At least the first and at most the second.
+    Between(Value, Value),
+    /// Text that holds this, case-sensitive, every character literal.
+    Contains(String),
+    /// Text that starts with this, case-sensitive, every character literal.
+    Starts(String),
+    /// Text that ends with this, case-sensitive, every character literal.
+    Ends(String),
+    /// Null (`true`) or not (`false`).
+    IsNull(bool),
+    /// An array that holds this element.
+    Has(Value),
+    /// An array that holds at least one of these elements.
+    Overlaps(Vec<Value>),
+}
+
+/// One sort key. Nulls come after every value in ascending order and before every value in descending order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sort {
+    /// The field to sort by.
+    pub field: usize,
+    /// Whether the greatest comes first.
+    pub descending: bool,
+}
+
+impl Sort {
+    /// The smallest first.
+    #[must_use]
+    pub const fn ascending(field: usize) -> Self {
+        Self {
+            field,
+            descending: false,
+        }
+    }
+
+    /// The greatest first.
+    #[must_use]
+    pub const fn descending(field: usize) -> Self {
+        Self {
+            field,
+            descending: true,
+        }
+    }
+}
+
+/// Where a page begins or ends, in the query's order. Values are those of the sort keys, in their order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Position {
+    /// The first page.
+    Start,
+    /// The rows right after this place, which need not exist any more.
+    After(Vec<Value>),
+    /// The rows right before this place, answered in the query's order all the same.
+    Before(Vec<Value>),
+    /// The rows after skipping this many.
+    Offset(u64),
+}
+
+/// How the number of matching rows is to be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// By counting.
+    Exact,
+    /// By the storage's statistics where it has some that fit; by counting otherwise.
+    Estimated,
+}
+
+/// Related rows to write into each row's JSON under the relation's name: an object or `null` for
+/// [`Cardinality::One`](crate::Cardinality::One), an array by ascending id for
+/// [`Cardinality::Many`](crate::Cardinality::Many).
+#[derive(Clone, Debug)]
+pub struct Include {
+    /// The relation to follow.
+    pub link: Arc<Link>,
+    /// The target's fields to show, by their positions in the target's schema.
+    pub fields: Vec<usize>,
+    /// Which of the related rows; what does not match is left out as if it were not there.
+    pub filter: Filter,
+    /// At most this many related rows per row.
+    pub limit: u32,
+}

@@ -1,0 +1,196 @@
+//! One field of a schema and its type.
+
+/// One stored field.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Field {
+    /// The name on the wire.
+    pub name: String,
+    /// The name in the table; the same as `name` unless the declaration binds another one.
+    pub column: String,
+    /// What it holds.
+    pub field_type: FieldType,
+    /// Whether it may hold null.
+    pub nullable: bool,
+    /// Whether only the server sets it: it stands in answers and never in request bodies.
+    pub read_only: bool,
+    /// Whether it is accepted and never shown.
+    pub write_only: bool,
+    /// Whether it is set when a row is created and never changed after.
+    pub immutable: bool,
+    /// Whether it is stored and never part of an answer or a body, such as a version counter that the model
+    /// does not have. `write_only` fields are hidden as well.
+    pub hidden: bool,
+    /// The JSON Schema of its values, with every `$ref` resolvable inside it: formats, constraints, enum
+    /// values, nested objects, description and default.
+    pub json_schema: serde_json::Value,
+}
+
+impl Field {
+    /// A visible, writable, non-null field whose column has the same name.
+    #[must_use]
+    pub fn new(name: &str, field_type: FieldType) -> Self {
+        Self {
+            name: name.to_owned(),
+            column: name.to_owned(),
+            json_schema: field_type.json_schema(),
+            field_type,
+            nullable: false,
+            read_only: false,
+            write_only: false,
+            immutable: false,
+            hidden: false,
+        }
+    }
+
+    /// The same field, allowed to hold null.
+    #[must_use]
+    pub fn nullable(mut self) -> Self {
+        self.nullable = true;
+        self
+    }
+
+    /// The field's description, from the doc comment of the model.
+    #[must_use]
+    pub fn description(&self) -> Option<&str> {
+        self.json_schema.get("description")?.as_str()
+    }
+
+    /// The value that a body without this field stands for.
+    #[must_use]
+    pub fn default(&self) -> Option<&serde_json::Value> {
+        self.json_schema.get("default")
+    }
+
+    /// The only values that a text field may hold, where its schema lists them.
+    #[must_use]
+    pub fn enum_values(&self) -> Option<&Vec<serde_json::Value>> {
+        self.json_schema.get("enum")?.as_array()
+    }
+}
+
+/// What a field holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FieldType {
+    /// `true` or `false`.
+    Boolean,
+    /// A signed 64-bit integer.
+    Integer,
+    /// A finite double.
+    Float,
+    /// An exact decimal, a string on the wire (`format: decimal`).
+    Decimal,
+    /// Unicode text without U+0000.
+    Text,
+    /// A UUID (`format: uuid`).
+    Uuid,
+    /// An instant (`format: date-time`), stored in UTC to the microsecond.
+    DateTime,
+    /// A calendar date (`format: date`).
+    Date,
+    /// An object, or whatever else its JSON Schema admits; it can be tested for null and nothing else.
+    Json,
+    /// A list of scalars.
+    Array(ScalarType),
+}
+
+/// What one element of an array holds; see [`FieldType`] for each.
+#[expect(
+    missing_docs,
+    reason = "each means what the FieldType of the same name means"
+)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ScalarType {
+    Boolean,
+    Integer,
+    Float,
+    Decimal,
+    Text,
+    Uuid,
+    DateTime,
+    Date,
+}
+
+impl From<ScalarType> for FieldType {
+    fn from(scalar: ScalarType) -> Self {
+        match scalar {
+            ScalarType::Boolean => Self::Boolean,
+            ScalarType::Integer => Self::Integer,
+            ScalarType::Float => Self::Float,
+            ScalarType::Decimal => Self::Decimal,
+            ScalarType::Text => Self::Text,
+            ScalarType::Uuid => Self::Uuid,
+            ScalarType::DateTime => Self::DateTime,
+            ScalarType::Date => Self::Date,
+        }
+    }
+}
+
+impl FieldType {
+    /// The same type as an array's element; `None` for [`Json`](Self::Json) and arrays.
+    #[must_use]
+    pub const fn scalar(self) -> Option<ScalarType> {
+        Some(match self {
+            Self::Boolean => ScalarType::Boolean,
+            Self::Integer => ScalarType::Integer,
+            Self::Float => ScalarType::Float,
+            Self::Decimal => ScalarType::Decimal,
+            Self::Text => ScalarType::Text,
+            Self::Uuid => ScalarType::Uuid,
+            Self::DateTime => ScalarType::DateTime,
+            Self::Date => ScalarType::Date,
+            Self::Json | Self::Array(_) => return None,
+        })
+    }
+
+    /// Whether rows can be sorted by a field of this type.
+    #[must_use]
+    pub const fn is_ordered(self) -> bool {
+        self.scalar().is_some()
+    }
+
+    /// The operators that a filter may use on a field of this type, by their names in a query string.
+    ///
+    /// Those that take no value of the field's type are last: `is_null` takes `true` or `false`.
+    #[must_use]
+    pub const fn operators(self) -> &'static [&'static str] {
+        match self {
+            Self::Boolean => &["eq", "ne", "in", "nin", "is_null"],
+            Self::Text => &[
+                "eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "between", "contains", "starts",
+                "ends", "is_null",
+            ],
+            Self::Integer
+            | Self::Float
+            | Self::Decimal
+            | Self::Uuid
+            | Self::DateTime
+            | Self::Date => &[
+                "eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "between", "is_null",
+            ],
+            Self::Array(_) => &["has", "overlaps", "is_null"],
+            Self::Json => &["is_null"],
+        }
+    }
+
+    /// The JSON Schema that says no more than this type.
+    #[must_use]
+    pub fn json_schema(self) -> serde_json::Value {
+        use serde_json::json;
+        match self {
+            Self::Boolean => json!({"type": "boolean"}),
+            Self::Integer => json!({"type": "integer", "format": "int64"}),
+            Self::Float => json!({"type": "number", "format": "double"}),
+            Self::Decimal => json!({"type": "string", "format": "decimal"}),
+            Self::Text => json!({"type": "string"}),
+            Self::Uuid => json!({"type": "string", "format": "uuid"}),
+            Self::DateTime => json!({"type": "string", "format": "date-time"}),
+            Self::Date => json!({"type": "string", "format": "date"}),
+            Self::Json => json!({"type": "object"}),
+            Self::Array(element) => {
+                json!({"type": "array", "items": Self::from(element).json_schema()})
+            }
+        }
+    }
+}

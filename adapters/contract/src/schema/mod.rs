@@ -1,0 +1,121 @@
+//! What a resource's rows look like, and where they are kept.
+
+mod derive;
+mod field;
+mod link;
+
+pub use derive::Unsupported;
+pub use field::{Field, FieldType, ScalarType};
+pub use link::{Cardinality, Link};
+
+/// The stored shape of one resource, bound to one table.
+///
+/// Built when a declaration is frozen and shared behind an `Arc` from then on. Fields are addressed by their
+/// position in [`fields`](Self::fields): a query or a change that was built for a schema is only meaningful
+/// together with that schema.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Schema {
+    /// The resource's name, as in its path.
+    pub name: String,
+    /// The table (SQL) or collection that keeps the rows.
+    pub table: String,
+    /// Every stored field, in the order in which they appear in a row's JSON.
+    pub fields: Vec<Field>,
+    /// The position of the field that identifies a row: unique, not null, of type integer, text or UUID.
+    pub id: usize,
+    /// Who mints the id of a new row.
+    pub id_source: IdSource,
+    /// The position of the version counter: an integer that starts at 1 and that the storage increments with
+    /// each update. Without one, a row's version is a digest of its content ([`Version`](crate::Version)).
+    pub version: Option<usize>,
+    /// Indexes to create, beside the one on the id.
+    pub indexes: Vec<Index>,
+    /// Foreign keys to tables of the same storage.
+    pub references: Vec<Reference>,
+}
+
+impl Schema {
+    /// A schema with the given fields, identified by the field at position `id`, without version, indexes or
+    /// references.
+    ///
+    /// # Panics
+    /// Where `id` is not a position in `fields`.
+    #[must_use]
+    pub fn new(
+        name: &str,
+        table: &str,
+        fields: Vec<Field>,
+        id: usize,
+        id_source: IdSource,
+    ) -> Self {
+        assert!(id < fields.len(), "the id is one of the fields");
+        Self {
+            name: name.to_owned(),
+            table: table.to_owned(),
+            fields,
+            id,
+            id_source,
+            version: None,
+            indexes: Vec::new(),
+            references: Vec::new(),
+        }
+    }
+
+    /// The position of the field of this name.
+    #[must_use]
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.fields.iter().position(|field| field.name == name)
+    }
+
+    /// The field that identifies a row.
+    #[must_use]
+    pub fn id_field(&self) -> &Field {
+        &self.fields[self.id]
+    }
+
+    /// The positions of the fields that an answer may show, in order: all but the hidden ones.
+    pub fn visible(&self) -> impl Iterator<Item = usize> + '_ {
+        self.fields
+            .iter()
+            .enumerate()
+            .filter(|(_, field)| !field.hidden)
+            .map(|(position, _)| position)
+    }
+}
+
+/// Who mints the id of a new row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IdSource {
+    /// The engine: an insert carries the id.
+    Engine,
+    /// The storage: an insert carries [`Value::Null`](crate::Value::Null) and the storage answers the id.
+    ///
+    /// An insert may still carry an id (loading existing rows does); ids minted later never clash with it.
+    Storage,
+    /// The client: an insert carries the id.
+    Client,
+}
+
+/// An index over one or more fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Index {
+    /// Positions of the fields, the leading one first.
+    pub fields: Vec<usize>,
+    /// Whether no two rows may hold the same values; rows with a null in any of the fields never clash.
+    pub unique: bool,
+}
+
+/// A foreign key: every non-null value of a field is the id (or another unique field) of a row elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// Position of the referring field.
+    pub field: usize,
+    /// The table that is referred to.
+    pub table: String,
+    /// The column that is referred to.
+    pub column: String,
+    /// The field name behind that column.
+    pub target_field: String,
+}

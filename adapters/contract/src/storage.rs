@@ -1,0 +1,133 @@
+//! The contract itself.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::{Capabilities, ChangeSet, Committed, Query, Rows, Schema, StorageError};
+
+/// A future of a storage's answer.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
+
+/// One database: it keeps the rows of any number of resources and changes them together.
+///
+/// Every future may be dropped at any point: a dropped [`fetch`](Self::fetch) leaves nothing behind, and a
+/// dropped [`commit`](Self::commit) either happened or did not.
+pub trait Storage: fmt::Debug + Send + Sync + 'static {
+    /// A word for logs: `memory`, `sqlite`, `postgres`.
+    fn name(&self) -> &'static str;
+
+    /// What this storage can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Creates the schema's table and indexes where they are absent, and leaves a table that is there as it
+    /// is. Tables that the schema refers to must be there before.
+    fn create_table_if_missing<'a>(&'a self, schema: &'a Arc<Schema>) -> Answer<'a, ()>;
+
+    /// Compares the schema with what is really there, and names every mismatch; none means that queries and
+    /// changes for this schema will find their table, columns and types.
+    fn check<'a>(&'a self, schema: &'a Arc<Schema>) -> Answer<'a, Vec<Mismatch>>;
+
+    /// Appends the rows that a query asks for to `out`, as [`Rows`] describes, and answers the rest.
+    ///
+    /// On an error `out` may hold part of the answer; the caller drops it.
+    fn fetch<'a>(&'a self, query: &'a Query, out: &'a mut Vec<u8>) -> Answer<'a, Rows>;
+
+    /// Makes every change of the set so, or none.
+    ///
+    /// Changes are durable, as far as the storage is, when the future is done. Guards are checked in the same
+    /// transaction as the change: of several concurrent changes guarded by one version, one happens.
+    fn commit(&self, changes: ChangeSet) -> Answer<'_, Committed>;
+
+    /// Whether the storage can serve now, for readiness checks.
+    fn ready(&self) -> Answer<'_, ()>;
+
+    /// Ends connections after the work that is under way; later calls fail as unavailable.
+    fn close(&self) -> Answer<'_, ()>;
+}
+
+/// A difference between a schema and the table it is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// The field concerned; `None` for the table as a whole.
+    pub field: Option<String>,
+    /// What is wrong and what would be right, in one sentence.
+    pub message: String,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.field {
+            Some(field) => write!(f, "{field}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+/// A table of a storage, for a resource to be bound to.
+///
+/// ```ignore
+/// database.table("product").column("price_cents", "price").create_table_if_missing()
+/// ```
+#[derive(Clone, Debug)]
+pub struct Table {
+    storage: Arc<dyn Storage>,
+    name: String,
+    columns: BTreeMap<String, String>,
+    create: bool,
+}
+
+impl Table {
+    /// The table of this name, its columns named as the fields are.
+    #[must_use]
+    pub fn new(storage: Arc<dyn Storage>, name: impl Into<String>) -> Self {
+        Self {
+            storage,
+            name: name.into(),
+            columns: BTreeMap::new(),
+            create: false,
+        }
+    }
+
+    /// Binds a field to a column of another name.
+    #[must_use]
+    pub fn column(mut self, field: impl Into<String>, column: impl Into<String>) -> Self {
+        self.columns.insert(field.into(), column.into());
+        self
+    }
+
+    /// Creates table and indexes from the declaration when the application is built and they are absent.
+    ///
+    /// For development and tests: a table that is there is never altered.
+    #[must_use]
+    pub fn create_table_if_missing(mut self) -> Self {
+        self.create = true;
+        self
+    }
+
+    /// The storage that holds the table.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// The table's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The columns bound under other names, by field.
+    #[must_use]
+    pub fn columns(&self) -> &BTreeMap<String, String> {
+        &self.columns
+    }
+
+    /// Whether the table is to be created where it is absent.
+    #[must_use]
+    pub fn creates(&self) -> bool {
+        self.create
+    }
+}
