@@ -1,0 +1,125 @@
+//! From a request's credential to an actor.
+
+use std::fmt;
+
+use futures::future::BoxFuture;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use subtle::ConstantTimeEq as _;
+
+use super::Actor;
+
+/// Turns a request's credential into an actor.
+///
+/// An authenticator that finds no credential of its kind answers `None` and the next one is asked; where all
+/// answer `None` the actor is anonymous. One that finds a credential it cannot vouch for fails, and the request
+/// with it (401), even where an anonymous caller would have been allowed.
+pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
+    /// The scheme of the challenge in `WWW-Authenticate` (RFC 9110, 11.6.1), such as `Bearer`.
+    fn scheme(&self) -> &'static str;
+
+    /// Who sent these headers.
+    ///
+    /// # Errors
+    /// [`Unauthenticated`] where there is a credential of this kind and it is not good.
+    fn authenticate<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+    ) -> BoxFuture<'a, Result<Option<Actor>, Unauthenticated>>;
+}
+
+/// A credential was shown and is not good. It carries no reason: a caller must not learn how close it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unauthenticated;
+
+impl fmt::Display for Unauthenticated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the credential is not good")
+    }
+}
+
+impl std::error::Error for Unauthenticated {}
+
+/// Fixed bearer tokens (RFC 6750), each for one actor.
+///
+/// Tokens are kept as digests and compared in constant time. Without any token every bearer credential is
+/// refused.
+///
+/// ```
+/// use resourceful::{Actor, BearerTokens};
+///
+/// let tokens = BearerTokens::new().token("correct horse battery staple", Actor::user("ops").with_role("editor"));
+/// # let _ = tokens;
+/// ```
+#[derive(Clone, Default)]
+pub struct BearerTokens {
+    tokens: Vec<(blake3::Hash, Actor)>,
+}
+
+impl BearerTokens {
+    /// No token yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { tokens: Vec::new() }
+    }
+
+    /// Accepts one more token. An empty token is never accepted.
+    #[must_use]
+    pub fn token(mut self, token: impl AsRef<str>, actor: Actor) -> Self {
+        if !token.as_ref().is_empty() {
+            self.tokens
+                .push((blake3::hash(token.as_ref().as_bytes()), actor));
+        }
+        self
+    }
+
+    fn find(&self, token: &[u8]) -> Option<Actor> {
+        let digest = blake3::hash(token);
+        let mut found = None;
+        // Every token is compared, so that the time says nothing about which one came close.
+        for (known, actor) in &self.tokens {
+            if bool::from(known.as_bytes().ct_eq(digest.as_bytes())) {
+                found = Some(actor.clone());
+            }
+        }
+        found
+    }
+}
+
+impl fmt::Debug for BearerTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BearerTokens")
+            .field("tokens", &self.tokens.len())
+            .finish()
+    }
+}
+
+impl Authenticator for BearerTokens {
+    fn scheme(&self) -> &'static str {
+        "Bearer"
+    }
+
+    fn authenticate<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+    ) -> BoxFuture<'a, Result<Option<Actor>, Unauthenticated>> {
+        let mut credentials = headers.get_all(AUTHORIZATION).iter();
+        let answer = match (credentials.next(), credentials.next()) {
+            (None, _) => Ok(None),
+            (Some(_), Some(_)) => Err(Unauthenticated),
+            (Some(credential), None) => match bearer(credential.as_bytes()) {
+                Some(token) => self.find(token).map(Some).ok_or(Unauthenticated),
+                None => Ok(None),
+            },
+        };
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+/// The token of a `Bearer` credential; the scheme's case does not matter (RFC 9110, 11.1).
+fn bearer(credential: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = credential.split_at_checked(7)?;
+    scheme
+        .eq_ignore_ascii_case(b"bearer ")
+        .then(|| token.trim_ascii())
+}

@@ -1,0 +1,245 @@
+//! The resources of one application, linked to each other.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use resourceful_contract::{Cardinality, Link, Reference, Schema, Storage};
+
+use crate::nearest::suggest;
+use crate::resource::{Definition, DefinitionErrors, Faults, Relation, Resource};
+
+/// Every resource, by position and by name.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    entries: Vec<Arc<Entry>>,
+}
+
+/// A resource as part of an application.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) definition: Arc<Definition>,
+    /// The definition's schema, with the references that follow from its relations.
+    pub(crate) schema: Arc<Schema>,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) links: Vec<Arc<LinkedRelation>>,
+    /// About how long a row's JSON is, to size an answer's buffer before it is filled.
+    row_bytes: AtomicUsize,
+}
+
+/// A relation whose other side is known.
+#[derive(Debug)]
+pub(crate) struct LinkedRelation {
+    pub(crate) link: Arc<Link>,
+    /// Position of the other resource in the catalog.
+    pub(crate) target: usize,
+    /// Whether both sides share a storage that can follow the relation by itself.
+    pub(crate) shared: bool,
+    pub(crate) limit: u32,
+}
+
+impl Entry {
+    pub(crate) fn buffer(&self, rows: usize) -> Vec<u8> {
+        Vec::with_capacity(128 + rows * self.row_bytes.load(Ordering::Relaxed))
+    }
+
+    /// Remembers how long rows are; a little more than the last, so that most answers fit at once.
+    pub(crate) fn note_size(&self, bytes: usize, rows: usize) {
+        if let Some(average) = bytes.checked_div(rows) {
+            let generous = (average + average / 8).min(8_192);
+            if self.row_bytes.load(Ordering::Relaxed) < generous {
+                self.row_bytes.store(generous, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Catalog {
+    pub(crate) fn entry(&self, position: usize) -> &Arc<Entry> {
+        &self.entries[position]
+    }
+
+    pub(crate) fn entries(&self) -> &[Arc<Entry>] {
+        &self.entries
+    }
+
+    /// Links resources to each other.
+    ///
+    /// # Errors
+    /// Every relation that does not lead anywhere, and every name that stands twice.
+    pub(crate) fn link(resources: &[Resource]) -> Result<Self, DefinitionErrors> {
+        let definitions: Vec<_> = resources
+            .iter()
+            .map(|resource| resource.0.clone())
+            .collect();
+        let mut faults = Vec::new();
+        let mut positions = HashMap::new();
+        for (position, definition) in definitions.iter().enumerate() {
+            if positions.insert(definition.name(), position).is_some() {
+                let mut twice = Faults::of(definition.name());
+                twice.push(
+                    None,
+                    "two resources of the application have this name",
+                    "rename one of them",
+                );
+                faults.extend(twice.into_found());
+            }
+        }
+        let schemas: Vec<_> = definitions
+            .iter()
+            .map(|definition| schema(definition, &definitions, &positions))
+            .collect();
+        let mut entries = Vec::with_capacity(definitions.len());
+        for (position, definition) in definitions.iter().enumerate() {
+            let mut found = Faults::of(definition.name());
+            let links = definition
+                .relations
+                .iter()
+                .filter_map(|relation| {
+                    let site = Site {
+                        definition,
+                        definitions: &definitions,
+                        schemas: &schemas,
+                        positions: &positions,
+                    };
+                    site.link(relation, &mut found)
+                })
+                .map(Arc::new)
+                .collect();
+            faults.extend(found.into_found());
+            entries.push(Arc::new(Entry {
+                schema: schemas[position].clone(),
+                storage: definition.table.storage().clone(),
+                definition: definition.clone(),
+                links,
+                row_bytes: AtomicUsize::new(256),
+            }));
+        }
+        if faults.is_empty() {
+            Ok(Self { entries })
+        } else {
+            Err(DefinitionErrors::new(faults))
+        }
+    }
+
+    /// Positions in an order in which every table comes after those it refers to, as far as there is one.
+    pub(crate) fn creation_order(&self) -> Vec<usize> {
+        let mut order = Vec::with_capacity(self.entries.len());
+        let mut left: Vec<usize> = (0..self.entries.len()).collect();
+        while !left.is_empty() {
+            let ready = left.iter().position(|&candidate| {
+                let schema = &self.entries[candidate].schema;
+                schema.references.iter().all(|reference| {
+                    reference.table == schema.table
+                        || left.iter().all(|&other| {
+                            other == candidate
+                                || self.entries[other].schema.table != reference.table
+                        })
+                })
+            });
+            // Tables that refer to each other in a circle come in the order of declaration.
+            order.push(left.remove(ready.unwrap_or(0)));
+        }
+        order
+    }
+}
+
+/// The definition's schema, with a reference for each `belongs_to` inside one storage.
+fn schema(
+    definition: &Arc<Definition>,
+    definitions: &[Arc<Definition>],
+    positions: &HashMap<&str, usize>,
+) -> Arc<Schema> {
+    let mut schema = Schema::clone(&definition.schema);
+    for relation in &definition.relations {
+        let target = positions
+            .get(relation.resource.as_str())
+            .map(|position| &definitions[*position]);
+        let (Some(target), Some(field)) = (target, schema.position(&relation.key_name())) else {
+            continue;
+        };
+        if relation.cardinality == Cardinality::One && shares_storage(definition, target) {
+            schema.references.push(Reference {
+                field,
+                table: target.schema.table.clone(),
+                column: target.schema.id_field().column.clone(),
+                target_field: target.schema.id_field().name.clone(),
+            });
+        }
+    }
+    Arc::new(schema)
+}
+
+fn shares_storage(one: &Definition, other: &Definition) -> bool {
+    Arc::ptr_eq(one.table.storage(), other.table.storage())
+}
+
+/// Where a relation is declared, and all it may lead to.
+struct Site<'a> {
+    definition: &'a Arc<Definition>,
+    definitions: &'a [Arc<Definition>],
+    schemas: &'a [Arc<Schema>],
+    positions: &'a HashMap<&'a str, usize>,
+}
+
+impl Site<'_> {
+    fn link(&self, relation: &Relation, faults: &mut Faults) -> Option<LinkedRelation> {
+        let name = Some(relation.name.as_str());
+        let Some(&target) = self.positions.get(relation.resource.as_str()) else {
+            let known = self.definitions.iter().map(|definition| definition.name());
+            let message = format!(
+                "it leads to `{}`, which is no resource of the application.",
+                relation.resource
+            );
+            faults.push(
+                name,
+                suggest(message, &relation.resource, known),
+                "add it with .resource(…), or correct the name",
+            );
+            return None;
+        };
+        let there = &self.schemas[target];
+        let here = &self.definition.schema;
+        let key = relation.key_name();
+        let (local, remote) = match relation.cardinality {
+            Cardinality::One => (here.position(&key)?, there.id),
+            Cardinality::Many => match there.position(&key) {
+                Some(remote) => (here.id, remote),
+                None => {
+                    let known = there.fields.iter().map(|field| field.name.as_str());
+                    let message = format!("`{}` has no field `{key}`.", relation.resource);
+                    faults.push(
+                        name,
+                        suggest(message, &key, known),
+                        "name the referring field with .key(…)",
+                    );
+                    return None;
+                }
+            },
+        };
+        if here.fields[local].field_type != there.fields[remote].field_type {
+            faults.push(
+                name,
+                format!(
+                    "`{}` and `{}.{}` are of different types",
+                    here.fields[local].name, relation.resource, there.fields[remote].name
+                ),
+                "give both fields one type",
+            );
+            return None;
+        }
+        Some(LinkedRelation {
+            link: Arc::new(Link {
+                name: relation.name.clone(),
+                cardinality: relation.cardinality,
+                local,
+                target: there.clone(),
+                remote,
+            }),
+            target,
+            shared: shares_storage(self.definition, &self.definitions[target])
+                && self.definition.table.storage().capabilities().relations,
+            limit: relation.limit,
+        })
+    }
+}

@@ -1,0 +1,72 @@
+//! A new item.
+
+use resourceful_contract::{Value, Write};
+use serde_json::{Value as Json, json};
+use uuid::Uuid;
+
+use super::item::{self, Fields};
+use super::{Call, Item};
+use crate::error::Error;
+use crate::resource::{Id, Operation};
+
+impl Call<'_> {
+    /// Creates an item from a body; answers it with its id.
+    pub(crate) async fn create(&self, body: Json) -> Result<(Item, Value), Error> {
+        self.authorize(Operation::Create)?;
+        let faults = self.body_faults(&self.definition().bodies.creates, &body);
+        let fields = item::object(body)?;
+        let assembled = self.assemble_new(fields);
+        self.insert(self.check(assembled, faults)?).await
+    }
+
+    /// Stores a checked, assembled item.
+    pub(super) async fn insert(&self, assembled: Fields) -> Result<(Item, Value), Error> {
+        let schema = &self.entry.schema;
+        let mut values = self.values(&assembled, 0..schema.fields.len())?;
+        if self.definition().id == Id::Integer {
+            values[schema.id] = Value::Null;
+        }
+        if let Some(version) = schema.version {
+            values[version] = Value::Integer(1);
+        }
+        self.commit_one(Write::Insert { values }).await
+    }
+
+    /// A whole item: the body, the declared defaults, and what the server sets.
+    pub(super) fn assemble_new(&self, mut fields: Fields) -> Fields {
+        let definition = self.definition();
+        let now = item::now();
+        for (position, field) in self.entry.schema.fields.iter().enumerate() {
+            if crate::resource::is_internal(field) {
+                continue;
+            }
+            let set = if position == self.entry.schema.id {
+                minted(definition.id)
+            } else if definition.created_at == Some(position)
+                || definition.updated_at == Some(position)
+            {
+                Some(item::instant(now))
+            } else if self.entry.schema.version == Some(position) {
+                Some(json!(1))
+            } else if field.read_only || !fields.contains_key(&field.name) {
+                field.default().cloned()
+            } else {
+                None
+            };
+            if let Some(value) = set {
+                fields.insert(field.name.clone(), value);
+            }
+        }
+        fields
+    }
+}
+
+/// The id of a new item, or what stands for one until the database has minted it.
+fn minted(id: Id) -> Option<Json> {
+    match id {
+        Id::UuidV7 => Some(Json::String(Uuid::now_v7().to_string())),
+        Id::Text => Some(Json::String(Uuid::now_v7().simple().to_string())),
+        Id::Integer => Some(json!(0)),
+        Id::Client => None,
+    }
+}

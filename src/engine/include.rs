@@ -1,0 +1,185 @@
+//! Related items inside an answer: by the storage itself where it holds both sides, in batches where not.
+
+use std::collections::HashMap;
+
+use resourceful_contract::{
+    Cardinality, Filter, Include, Position, Query, Rows, Sort, Test, Value,
+};
+
+use super::{Call, Entry, LinkedRelation};
+use crate::error::Error;
+use crate::query::Selection;
+
+/// The most related rows that one batch asks for.
+const BATCH: u32 = 5_000;
+
+/// The includes that the storage answers in the same statement.
+pub(super) fn shared(call: &Call<'_>, selection: &Selection) -> Vec<Include> {
+    selection
+        .includes
+        .iter()
+        .filter(|relation| relation.shared)
+        .map(|relation| Include {
+            link: relation.link.clone(),
+            fields: call
+                .engine
+                .catalog
+                .entry(relation.target)
+                .definition
+                .visible
+                .clone(),
+            filter: Filter::everything(),
+            limit: relation.limit,
+        })
+        .collect()
+}
+
+/// The keys that the other includes are looked up by.
+pub(super) fn keys(selection: &Selection) -> Vec<usize> {
+    elsewhere(selection)
+        .map(|relation| relation.link.local)
+        .collect()
+}
+
+fn elsewhere(selection: &Selection) -> impl Iterator<Item = &LinkedRelation> {
+    selection
+        .includes
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|relation| !relation.shared)
+}
+
+/// Writes the items of other storages into the rows that stand in `json` from `start` on.
+pub(super) async fn splice(
+    call: &Call<'_>,
+    selection: &Selection,
+    rows: &Rows,
+    start: usize,
+    json: &mut Vec<u8>,
+) -> Result<(), Error> {
+    if elsewhere(selection).next().is_none() || rows.len == 0 {
+        return Ok(());
+    }
+    let mut found = Vec::new();
+    for (key, relation) in elsewhere(selection).enumerate() {
+        let keys: Vec<&Value> = rows.keys.iter().map(|keys| &keys[key]).collect();
+        let target = call.engine.catalog.entry(relation.target);
+        found.push((relation, related(target, relation, &keys).await?));
+    }
+    let mut spliced = Vec::with_capacity(json.len() * 2);
+    spliced.extend_from_slice(&json[..start]);
+    let mut begin = start;
+    for (row, end) in rows.ends.iter().enumerate() {
+        // All but the closing brace; a row shows one field at least.
+        spliced.extend_from_slice(&json[begin..end - 1]);
+        for (key, (relation, found)) in found.iter().enumerate() {
+            spliced.push(b',');
+            resourceful_contract::json::text(&mut spliced, &relation.link.name);
+            spliced.push(b':');
+            write(
+                relation,
+                found.get(&spelling(&rows.keys[row][key])),
+                &mut spliced,
+            );
+        }
+        spliced.push(b'}');
+        if row + 1 < rows.len {
+            spliced.push(b',');
+        }
+        begin = end + 1;
+    }
+    *json = spliced;
+    Ok(())
+}
+
+fn write(relation: &LinkedRelation, found: Option<&Vec<Vec<u8>>>, out: &mut Vec<u8>) {
+    match relation.link.cardinality {
+        Cardinality::One => match found.and_then(|rows| rows.first()) {
+            Some(row) => out.extend_from_slice(row),
+            None => out.extend_from_slice(b"null"),
+        },
+        Cardinality::Many => {
+            out.push(b'[');
+            out.extend_from_slice(&found.map(|rows| rows.join(&b',')).unwrap_or_default());
+            out.push(b']');
+        }
+    }
+}
+
+/// The related rows by the spelling of their key, each group within the relation's limit.
+async fn related(
+    target: &Entry,
+    relation: &LinkedRelation,
+    keys: &[&Value],
+) -> Result<HashMap<String, Vec<Vec<u8>>>, Error> {
+    let mut wanted: Vec<Value> = keys
+        .iter()
+        .filter(|key| !key.is_null())
+        .map(|key| (*key).clone())
+        .collect();
+    wanted.sort_by(Value::compare);
+    wanted.dedup();
+    let mut groups = HashMap::new();
+    if wanted.is_empty() {
+        return Ok(groups);
+    }
+    if fetch(
+        target,
+        relation,
+        Test::In(wanted.clone()),
+        BATCH,
+        &mut groups,
+    )
+    .await?
+    {
+        // One key has so many rows that a common batch would starve the others: each gets one of its own.
+        groups.clear();
+        for key in wanted {
+            fetch(target, relation, Test::Eq(key), relation.limit, &mut groups).await?;
+        }
+    }
+    for group in groups.values_mut() {
+        group.truncate(relation.limit as usize);
+    }
+    Ok(groups)
+}
+
+/// Adds the rows that pass the test to their groups; answers whether there were more than the limit.
+async fn fetch(
+    target: &Entry,
+    relation: &LinkedRelation,
+    test: Test,
+    limit: u32,
+    groups: &mut HashMap<String, Vec<Vec<u8>>>,
+) -> Result<bool, Error> {
+    let query = Query {
+        schema: target.schema.clone(),
+        filter: Filter::Compare(relation.link.remote, test),
+        sort: vec![Sort::ascending(target.schema.id)],
+        fields: target.definition.visible.clone(),
+        includes: Vec::new(),
+        keys: vec![relation.link.remote],
+        versions: false,
+        position: Position::Start,
+        limit,
+        count: None,
+    };
+    let mut json = Vec::new();
+    let rows = target.storage.fetch(&query, &mut json).await?;
+    let mut begin = 0;
+    for (end, keys) in rows.ends.iter().zip(&rows.keys) {
+        groups
+            .entry(spelling(&keys[0]))
+            .or_default()
+            .push(json[begin..*end].to_vec());
+        begin = end + 1;
+    }
+    Ok(rows.more)
+}
+
+/// A key as text: two values of one field are equal when their JSON is.
+fn spelling(key: &Value) -> String {
+    let mut text = Vec::new();
+    resourceful_contract::json::value(&mut text, key);
+    String::from_utf8_lossy(&text).into_owned()
+}

@@ -1,0 +1,131 @@
+//! Items by filter, sort and page.
+
+use resourceful_contract::{Count, Position, Query, Total};
+
+use super::{Call, include, related};
+use crate::error::Error;
+use crate::query::{Binding, ListRequest, Place};
+use crate::resource::Operation;
+
+/// How a list is asked for.
+#[derive(Debug)]
+pub(crate) enum Asked<'a> {
+    /// By a query string.
+    Url(Option<&'a str>),
+    /// By a body.
+    Body(&'a serde_json::Value),
+}
+
+/// A page of a list.
+#[derive(Debug)]
+pub(crate) struct Page {
+    /// The whole answer.
+    pub(crate) json: Vec<u8>,
+    /// Cursors to the neighbouring pages.
+    pub(crate) next: Option<String>,
+    pub(crate) prev: Option<String>,
+    /// How the total was found, where it was asked for.
+    pub(crate) total: Option<Total>,
+}
+
+impl Call<'_> {
+    /// Answers a page of items.
+    pub(crate) async fn list(&self, asked: Asked<'_>, count: Option<Count>) -> Result<Page, Error> {
+        self.authorize(Operation::List)?;
+        let mut request = match asked {
+            Asked::Url(query) => self.reader().list(query)?,
+            Asked::Body(body) => self.reader().list_body(body)?,
+        };
+        request.count = count;
+        let binding = Binding::of(&self.reader(), &request);
+        let mut query = self.query(&binding, &request)?;
+        query.filter = related::resolve(self.entry, query.filter, &self.engine.catalog).await?;
+
+        let mut json = self.entry.buffer(query.limit as usize);
+        json.extend_from_slice(b"{\"items\":[");
+        let start = json.len();
+        let rows = self.entry.storage.fetch(&query, &mut json).await?;
+        include::splice(self, &request.selection, &rows, start, &mut json).await?;
+        self.entry.note_size(json.len() - start, rows.len);
+
+        let cursor =
+            |keys: Option<&Vec<_>>| keys.map(|keys| self.engine.cursors.seal(&binding, keys));
+        let (next, prev) = match request.place {
+            Place::Start => (rows.last.as_ref().filter(|_| rows.more), None),
+            Place::After(_) => (
+                rows.last.as_ref().filter(|_| rows.more),
+                rows.first.as_ref(),
+            ),
+            Place::Before(_) => (
+                rows.last.as_ref(),
+                rows.first.as_ref().filter(|_| rows.more),
+            ),
+            Place::Page(page) => (
+                rows.last.as_ref().filter(|_| rows.more),
+                rows.first.as_ref().filter(|_| page > 1),
+            ),
+        };
+        let mut page = Page {
+            json,
+            next: cursor(next),
+            prev: cursor(prev),
+            total: rows.total,
+        };
+        page.close(query.limit);
+        Ok(page)
+    }
+
+    fn query(&self, binding: &Binding, request: &ListRequest) -> Result<Query, Error> {
+        let open = |cursor: &str, parameter| {
+            self.engine
+                .cursors
+                .open(binding, &self.reader(), request, cursor, parameter)
+        };
+        Ok(Query {
+            schema: self.entry.schema.clone(),
+            filter: request.filter.clone(),
+            sort: request.sort.clone(),
+            fields: self.fields(&request.selection),
+            includes: include::shared(self, &request.selection),
+            keys: include::keys(&request.selection),
+            versions: false,
+            position: match &request.place {
+                Place::Start => Position::Start,
+                Place::After(cursor) => Position::After(open(cursor, "after")?),
+                Place::Before(cursor) => Position::Before(open(cursor, "before")?),
+                Place::Page(page) => Position::Offset((page - 1) * u64::from(request.limit)),
+            },
+            limit: request.limit,
+            count: request.count,
+        })
+    }
+}
+
+impl Page {
+    fn close(&mut self, limit: u32) {
+        let json = &mut self.json;
+        let cursor = |json: &mut Vec<u8>, cursor: Option<&String>| match cursor {
+            // The base64url alphabet needs no escaping.
+            Some(cursor) => {
+                json.push(b'"');
+                json.extend_from_slice(cursor.as_bytes());
+                json.push(b'"');
+            }
+            None => json.extend_from_slice(b"null"),
+        };
+        json.extend_from_slice(b"],\"page\":{\"next\":");
+        cursor(json, self.next.as_ref());
+        json.extend_from_slice(b",\"prev\":");
+        cursor(json, self.prev.as_ref());
+        json.extend_from_slice(b",\"limit\":");
+        json.extend_from_slice(itoa::Buffer::new().format(limit).as_bytes());
+        if let Some(total) = self.total {
+            json.extend_from_slice(b",\"total\":");
+            json.extend_from_slice(itoa::Buffer::new().format(total.rows).as_bytes());
+            json.extend_from_slice(b",\"total_kind\":\"");
+            json.extend_from_slice(if total.exact { b"exact" } else { b"estimated" });
+            json.push(b'"');
+        }
+        json.extend_from_slice(b"}}");
+    }
+}

@@ -1,0 +1,139 @@
+//! All fields of an item, and the item itself where the client may give ids.
+
+use resourceful_contract::{Value, Version};
+use serde_json::Value as Json;
+
+use super::item::{self, Fields};
+use super::update::{Next, expect, immutable};
+use super::{Call, Expected, Put};
+use crate::error::{Error, ErrorKind, Fault, escape_pointer};
+use crate::resource::Operation;
+
+impl Call<'_> {
+    /// Puts an item at an id: replaces what is there, or creates it where the client may give ids.
+    ///
+    /// `create_only` refuses to replace (`If-None-Match: *`).
+    pub(crate) async fn replace(
+        &self,
+        id: &str,
+        body: Json,
+        expected: Option<&Expected>,
+        create_only: bool,
+    ) -> Result<Put, Error> {
+        self.authorize(Operation::Replace)?;
+        let id = self.id(id)?;
+        let mut faults = self.body_faults(&self.definition().bodies.replaces, &body);
+        let fields = item::object(body)?;
+        faults.extend(self.other_id(&id, &fields));
+        let mut attempts = 16;
+        loop {
+            match self.current(id.clone()).await {
+                Ok(_) if create_only => return Err(Error::precondition_failed("if-none-match")),
+                Ok((current, version)) => {
+                    self.require_expected(expected)?;
+                    let next =
+                        self.replaced(&current, version, &fields, expected, faults.clone())?;
+                    if let Some(item) = self
+                        .change(&id, version, next, expected, &mut attempts)
+                        .await?
+                    {
+                        return Ok(Put::Changed(item));
+                    }
+                }
+                Err(error)
+                    if error.kind() == ErrorKind::NotFound && self.definition().client_ids() =>
+                {
+                    if let Some(put) = self
+                        .put_new(&id, &fields, expected, create_only, faults.clone())
+                        .await?
+                    {
+                        return Ok(put);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn other_id(&self, id: &Value, fields: &Fields) -> Option<Fault> {
+        let field = self.entry.schema.id_field();
+        let given = field.field_type.read_json(fields.get(&field.name)?).ok()?;
+        let pointer = format!("/{}", escape_pointer(&field.name));
+        (given != *id).then(|| {
+            Fault::pointer(
+                pointer,
+                "mismatch",
+                "Must be the id in the path, or left out.",
+            )
+        })
+    }
+
+    fn replaced(
+        &self,
+        current: &Fields,
+        version: Version,
+        fields: &Fields,
+        expected: Option<&Expected>,
+        mut faults: Vec<Fault>,
+    ) -> Result<Next, Error> {
+        expect(expected, version)?;
+        let mut next = self.assemble_new(fields.clone());
+        for (position, field) in self.entry.schema.fields.iter().enumerate() {
+            let Some(kept) = current.get(&field.name) else {
+                continue;
+            };
+            let given = fields.get(&field.name);
+            if position != self.entry.schema.id
+                && field.immutable
+                && given.is_some_and(|given| given != kept)
+            {
+                faults.push(immutable(format!("/{}", escape_pointer(&field.name))));
+            }
+            if field.read_only || field.immutable {
+                next.insert(field.name.clone(), kept.clone());
+                // What the server keeps need not be repeated.
+                let pointer = format!("/{}", escape_pointer(&field.name));
+                faults.retain(|fault| {
+                    fault.code != "required"
+                        || fault.at != crate::error::Place::Pointer(pointer.clone())
+                });
+            }
+        }
+        self.difference(current, self.check(next, faults)?)
+    }
+
+    /// Creates the item; `None` where another request did so first, so that there is something to replace.
+    async fn put_new(
+        &self,
+        id: &Value,
+        fields: &Fields,
+        expected: Option<&Expected>,
+        create_only: bool,
+        faults: Vec<Fault>,
+    ) -> Result<Option<Put>, Error> {
+        self.authorize(Operation::Create)?;
+        if expected.is_some() {
+            return Err(Error::precondition_failed("if-match"));
+        }
+        let mut fields = fields.clone();
+        let mut spelled = Vec::new();
+        resourceful_contract::json::value(&mut spelled, id);
+        let spelled = serde_json::from_slice(&spelled).map_err(Error::internal)?;
+        fields.insert(self.entry.schema.id_field().name.clone(), spelled);
+        let assembled = self.assemble_new(fields);
+        match self.insert(self.check(assembled, faults)?).await {
+            Ok((item, id)) => Ok(Some(Put::Created(item, id))),
+            Err(error)
+                if error.kind() == ErrorKind::Conflict
+                    && self.current(id.clone()).await.is_ok() =>
+            {
+                if create_only {
+                    Err(Error::precondition_failed("if-none-match"))
+                } else {
+                    Ok(None)
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

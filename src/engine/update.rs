@@ -1,0 +1,210 @@
+//! Some fields of an item (JSON merge patch, RFC 7396).
+
+use resourceful_contract::{ErrorKind as StorageKind, Guard, StorageError, Value, Version, Write};
+use serde_json::Value as Json;
+
+use super::item::{self, Fields};
+use super::{Call, Expected, Item};
+use crate::error::{Error, ErrorKind, Fault, escape_pointer};
+use crate::nearest::suggest;
+use crate::query::Selection;
+use crate::resource::Operation;
+
+/// How often a change without `If-Match` starts again because another one came between.
+const ATTEMPTS: usize = 16;
+
+/// What a change comes to, next to the item as it is.
+pub(super) enum Next {
+    Unchanged,
+    Changed(Vec<(usize, Value)>),
+}
+
+impl Call<'_> {
+    /// Changes the fields that a merge patch names.
+    pub(crate) async fn update(
+        &self,
+        id: &str,
+        patch: Json,
+        expected: Option<&Expected>,
+    ) -> Result<Item, Error> {
+        self.authorize(Operation::Update)?;
+        self.require_expected(expected)?;
+        let id = self.id(id)?;
+        let patch = item::object(patch)?;
+        let mut attempts = ATTEMPTS;
+        loop {
+            let (current, version) = self.current(id.clone()).await?;
+            expect(expected, version)?;
+            let next = self.patched(&current, &patch)?;
+            if let Some(item) = self
+                .change(&id, version, next, expected, &mut attempts)
+                .await?
+            {
+                return Ok(item);
+            }
+        }
+    }
+
+    /// Commits what comes next of an item at a version; `None` where the item has changed since and the whole
+    /// change is to be made again on its new state.
+    pub(super) async fn change(
+        &self,
+        id: &Value,
+        version: Version,
+        next: Next,
+        expected: Option<&Expected>,
+        attempts: &mut usize,
+    ) -> Result<Option<Item>, Error> {
+        let set = match next {
+            Next::Unchanged => return self.item(id.clone(), &Selection::default()).await.map(Some),
+            Next::Changed(set) => set,
+        };
+        let write = Write::Update {
+            id: id.clone(),
+            set,
+            guard: Guard::version(version),
+        };
+        match self.commit_one(write).await {
+            Ok((item, _)) => Ok(Some(item)),
+            Err(error) if expected.is_none() && is_version_mismatch(&error) => {
+                *attempts -= 1;
+                if *attempts == 0 {
+                    Err(too_contended())
+                } else {
+                    Ok(None)
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn patched(&self, current: &Fields, patch: &Fields) -> Result<Next, Error> {
+        let mut faults = self.patch_faults(current, patch);
+        let mut next = current.clone();
+        for (name, value) in patch {
+            if let Some(place) = next.get_mut(name) {
+                merge(place, value);
+            }
+        }
+        if faults.is_empty() && next == *current {
+            return Ok(Next::Unchanged);
+        }
+        let item = Json::Object(next);
+        faults.extend(self.body_faults(&self.definition().bodies.assembled, &item));
+        self.difference(current, self.check(item::object(item)?, faults)?)
+    }
+
+    /// Names in a patch that are not there, not the client's to set, or set once for all.
+    fn patch_faults(&self, current: &Fields, patch: &Fields) -> Vec<Fault> {
+        let definition = self.definition();
+        let mut faults = Vec::new();
+        for (name, value) in patch {
+            let pointer = format!("/{}", escape_pointer(name));
+            let field = self
+                .entry
+                .schema
+                .position(name)
+                .map(|position| &self.entry.schema.fields[position]);
+            match field.filter(|field| !crate::resource::is_internal(field)) {
+                None => {
+                    let known = definition.bodies.update["properties"].as_object();
+                    let names = known
+                        .into_iter()
+                        .flat_map(|map| map.keys())
+                        .map(String::as_str);
+                    let detail = suggest(format!("There is no field `{name}` here."), name, names);
+                    faults.push(Fault::pointer(pointer, "unknown", detail));
+                }
+                Some(field) if field.immutable && current.get(name) == Some(value) => {}
+                Some(field) if field.read_only => faults.push(item::read_only(pointer)),
+                Some(field) if field.immutable => faults.push(immutable(pointer)),
+                Some(_) => {}
+            }
+        }
+        faults
+    }
+
+    /// The fields in which an assembled item differs from the current one, and when it changed.
+    pub(super) fn difference(&self, current: &Fields, mut next: Fields) -> Result<Next, Error> {
+        let definition = self.definition();
+        if let Some(updated) = definition.updated_at {
+            next.insert(
+                self.entry.schema.fields[updated].name.clone(),
+                item::instant(item::now()),
+            );
+        }
+        let stored = || definition.stored.iter().copied();
+        let before = self.values(current, stored())?;
+        let after = self.values(&next, stored())?;
+        let own = |position: usize| {
+            position != self.entry.schema.id
+                && Some(position) != self.entry.schema.version
+                && Some(position) != definition.created_at
+        };
+        let set: Vec<_> = stored()
+            .zip(before.into_iter().zip(after))
+            .filter(|(position, (before, after))| own(*position) && before != after)
+            .map(|(position, (_, after))| (position, after))
+            .collect();
+        let changed = set
+            .iter()
+            .any(|(position, _)| Some(*position) != definition.updated_at);
+        Ok(if changed {
+            Next::Changed(set)
+        } else {
+            Next::Unchanged
+        })
+    }
+}
+
+pub(super) fn immutable(pointer: String) -> Fault {
+    Fault::pointer(
+        pointer,
+        "immutable",
+        "This is set once, when the item is created: leave it out.",
+    )
+}
+
+/// # Errors
+/// Where the item is in a version that the caller does not expect.
+pub(super) fn expect(expected: Option<&Expected>, version: Version) -> Result<(), Error> {
+    match expected {
+        Some(expected) if !expected.admits(version) => Err(Error::precondition_failed("if-match")),
+        _ => Ok(()),
+    }
+}
+
+fn is_version_mismatch(error: &Error) -> bool {
+    std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<StorageError>())
+        .is_some_and(|error| error.kind() == StorageKind::VersionMismatch)
+}
+
+fn too_contended() -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        "concurrent-change",
+        "Others changed this item again and again meanwhile. Try again.",
+    )
+}
+
+/// RFC 7396, 2: an object merges, null removes, anything else replaces.
+fn merge(target: &mut Json, patch: &Json) {
+    let Json::Object(members) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Json::Object(Fields::new());
+    }
+    let Json::Object(fields) = target else {
+        return;
+    };
+    for (name, value) in members {
+        if value.is_null() {
+            fields.shift_remove(name);
+        } else {
+            merge(fields.entry(name.clone()).or_insert(Json::Null), value);
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The one error of the crate: what went wrong, in words that a client may read.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+
+use resourceful_contract::{ErrorKind as StorageKind, StorageError};
+
+/// A failed operation.
+///
+/// Only [`detail`](Self::detail) and the [`faults`](Self::faults) are ever answered to a client, as problem
+/// details (RFC 9457); the source goes to the log.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    code: &'static str,
+    detail: Cow<'static, str>,
+    faults: Vec<Fault>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What kind of failure; each has one status on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The request does not say something that can be understood (400).
+    BadRequest,
+    /// No credential, or a bad one (401).
+    Unauthenticated,
+    /// Visible, but not allowed (403).
+    Forbidden,
+    /// Absent, or not visible to this caller (404).
+    NotFound,
+    /// The resource does not have this method (405).
+    MethodNotAllowed,
+    /// The change clashes with other rows, or with the state of this one (409).
+    Conflict,
+    /// `If-Match` or `If-None-Match` does not hold (412).
+    PreconditionFailed,
+    /// The body is larger than the application accepts (413).
+    PayloadTooLarge,
+    /// The body is of a media type that is not read here (415).
+    UnsupportedMediaType,
+    /// The body is well-formed and says something that is not allowed (422).
+    Validation,
+    /// The resource requires `If-Match` (428).
+    PreconditionRequired,
+    /// A fault of the server's own (500).
+    Internal,
+    /// Overloaded, or the storage is away; another try may succeed (503).
+    Unavailable,
+    /// The deadline of the request passed (504).
+    DeadlineExceeded,
+}
+
+/// One fault of a request: where it is and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fault {
+    /// Where it is.
+    pub at: Place,
+    /// A word for programs: `required`, `type`, `range`, `unknown` …
+    pub code: Cow<'static, str>,
+    /// A sentence for people.
+    pub detail: String,
+}
+
+/// Where in a request a fault is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// In the body, as a JSON Pointer (RFC 6901).
+    Pointer(String),
+    /// In the query string, by the parameter's name.
+    Parameter(String),
+    /// In a header, by its name.
+    Header(&'static str),
+}
+
+impl Fault {
+    /// A fault in the body, at a JSON Pointer (RFC 6901).
+    #[must_use]
+    pub fn pointer(
+        pointer: impl Into<String>,
+        code: impl Into<Cow<'static, str>>,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            at: Place::Pointer(pointer.into()),
+            code: code.into(),
+            detail: detail.into(),
+        }
+    }
+
+    /// A fault in the query string.
+    #[must_use]
+    pub fn parameter(
+        name: impl Into<String>,
+        code: impl Into<Cow<'static, str>>,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            at: Place::Parameter(name.into()),
+            code: code.into(),
+            detail: detail.into(),
+        }
+    }
+
+    /// A fault in a header.
+    #[must_use]
+    pub fn header(
+        name: &'static str,
+        code: impl Into<Cow<'static, str>>,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            at: Place::Header(name),
+            code: code.into(),
+            detail: detail.into(),
+        }
+    }
+}
+
+impl Error {
+    /// An error with a code and a detail that a client may read.
+    #[must_use]
+    pub fn new(kind: ErrorKind, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            code,
+            detail: detail.into(),
+            faults: Vec::new(),
+            source: None,
+        }))
+    }
+
+    /// The same, with the faults it is about.
+    #[must_use]
+    pub fn with_faults(mut self, faults: Vec<Fault>) -> Self {
+        self.0.faults = faults;
+        self
+    }
+
+    /// The same, with its cause, for the log alone.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// What kind of failure this is.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// A word for programs.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        self.0.code
+    }
+
+    /// A sentence for people.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
+    /// The faults of the request, where it has any.
+    #[must_use]
+    pub fn faults(&self) -> &[Fault] {
+        &self.0.faults
+    }
+
+    pub(crate) fn not_found() -> Self {
+        Self::new(
+            ErrorKind::NotFound,
+            "not-found",
+            "There is nothing here, or nothing that you may see.",
+        )
+    }
+
+    pub(crate) fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::new(
+            ErrorKind::Internal,
+            "internal",
+            "The server failed. The cause is in its log under this trace_id.",
+        )
+        .with_source(source)
+    }
+
+    pub(crate) fn unavailable() -> Self {
+        Self::new(
+            ErrorKind::Unavailable,
+            "unavailable",
+            "The server cannot answer now. Try again.",
+        )
+    }
+
+    pub(crate) fn validation(mut faults: Vec<Fault>) -> Self {
+        faults.sort();
+        faults.dedup_by(|a, b| a.at == b.at && a.code == b.code);
+        Self::new(
+            ErrorKind::Validation,
+            "validation",
+            "The body breaks the rules listed in `errors`.",
+        )
+        .with_faults(faults)
+    }
+
+    pub(crate) fn invalid_query(faults: Vec<Fault>) -> Self {
+        Self::new(
+            ErrorKind::BadRequest,
+            "invalid-query",
+            "The query holds what this resource does not know. Nothing was ignored: see `errors`.",
+        )
+        .with_faults(faults)
+    }
+
+    pub(crate) fn precondition_failed(header: &'static str) -> Self {
+        let detail = match header {
+            "if-match" => {
+                "The item has changed since: read it again and repeat the change on its new ETag."
+            }
+            _ => "The item exists already.",
+        };
+        Self::new(ErrorKind::PreconditionFailed, "precondition-failed", detail).with_faults(vec![
+            Fault::header(
+                if header == "if-match" {
+                    "If-Match"
+                } else {
+                    "If-None-Match"
+                },
+                "mismatch",
+                detail,
+            ),
+        ])
+    }
+}
+
+impl From<StorageError> for Error {
+    fn from(error: StorageError) -> Self {
+        let pointers = |code: &'static str, detail: &str| -> Vec<Fault> {
+            error
+                .fields()
+                .iter()
+                .map(|field| Fault::pointer(format!("/{}", escape_pointer(field)), code, detail))
+                .collect()
+        };
+        match error.kind() {
+            StorageKind::NotFound => Self::not_found(),
+            StorageKind::VersionMismatch => {
+                Self::precondition_failed("if-match").with_source(error)
+            }
+            StorageKind::UniqueViolation => {
+                let faults = pointers("unique", "Another item has this value already.");
+                Self::new(
+                    ErrorKind::Conflict,
+                    "unique",
+                    "Another item holds the same unique values.",
+                )
+                .with_faults(faults)
+                .with_source(error)
+            }
+            StorageKind::ForeignKeyViolation => {
+                let faults = pointers(
+                    "foreign-key",
+                    "This refers to an item that is not there, or is still referred to.",
+                );
+                Self::new(
+                    ErrorKind::Conflict,
+                    "foreign-key",
+                    "The item refers to one that is not there, or others still refer to it.",
+                )
+                .with_faults(faults)
+                .with_source(error)
+            }
+            StorageKind::Rejected => Self::new(
+                ErrorKind::Validation,
+                "validation",
+                "The database does not accept these values.",
+            )
+            .with_faults(pointers(
+                "rejected",
+                "The database does not accept this value.",
+            ))
+            .with_source(error),
+            StorageKind::Unavailable => Self::unavailable().with_source(error),
+            _ => Self::internal(error),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.code, self.0.detail)?;
+        for fault in &self.0.faults {
+            let (Place::Pointer(place) | Place::Parameter(place)) = &fault.at else {
+                continue;
+            };
+            write!(f, "; {place}: {}", fault.detail)?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// A name as one step of a JSON Pointer (RFC 6901, 3).
+pub(crate) fn escape_pointer(name: &str) -> Cow<'_, str> {
+    if name.contains(['~', '/']) {
+        Cow::Owned(name.replace('~', "~0").replace('/', "~1"))
+    } else {
+        Cow::Borrowed(name)
+    }
+}

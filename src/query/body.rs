@@ -1,0 +1,167 @@
+//! The body form: the same tree, in JSON.
+
+use resourceful_contract::Filter;
+use serde_json::{Map, Value as Json};
+
+use super::filter::{self, Operand};
+use super::select::{self, Draft};
+use super::{ListRequest, Reader};
+use crate::error::{Fault, escape_pointer};
+
+/// The deepest that a filter may be nested.
+const MAX_DEPTH: usize = 16;
+/// The most comparisons and connectives that a filter may hold.
+const MAX_NODES: usize = 256;
+
+const KEYS: [&str; 9] = [
+    "filter", "sort", "fields", "include", "limit", "after", "before", "page", "q",
+];
+
+pub(super) fn list(reader: &Reader<'_>, body: &Json) -> Result<ListRequest, Vec<Fault>> {
+    let Json::Object(body) = body else {
+        return Err(vec![Fault::pointer("", "type", "Must be an object.")]);
+    };
+    let mut draft = Draft::default();
+    let mut tree = Tree {
+        reader,
+        nodes: 0,
+        faults: Vec::new(),
+    };
+    let mut root = Filter::everything();
+    for (key, value) in body {
+        let outcome = match key.as_str() {
+            "filter" => {
+                root = tree.object(value, "/filter", 0);
+                Ok(())
+            }
+            "sort" => names(value).and_then(|keys| draft.sort(reader, keys.into_iter(), key)),
+            "fields" => names(value).and_then(|names| draft.fields(reader, names.into_iter(), key)),
+            "include" => {
+                names(value).and_then(|names| draft.include(reader, names.into_iter(), key))
+            }
+            "limit" => draft.limit(reader, value.as_u64(), key),
+            "after" => text(value).and_then(|cursor| draft.after(cursor, key)),
+            "before" => text(value).and_then(|cursor| draft.before(cursor, key)),
+            "page" => draft.page(reader, value.as_u64(), key),
+            "q" => text(value).and_then(|words| draft.search(reader, words, key)),
+            _ => Err(select::unknown(key, KEYS)),
+        };
+        if let Err(fault) = outcome {
+            tree.faults.push(Fault {
+                at: crate::error::Place::Pointer(format!("/{}", escape_pointer(key))),
+                ..fault
+            });
+        }
+    }
+    draft.finish(reader, root, tree.faults)
+}
+
+fn names(value: &Json) -> Result<Vec<&str>, Fault> {
+    value
+        .as_array()
+        .and_then(|items| items.iter().map(Json::as_str).collect::<Option<Vec<_>>>())
+        .ok_or_else(|| Fault::pointer("", "type", "Must be an array of strings."))
+}
+
+fn text(value: &Json) -> Result<&str, Fault> {
+    value
+        .as_str()
+        .ok_or_else(|| Fault::pointer("", "type", "Must be a string."))
+}
+
+/// The filter tree while it is read; what is wrong is gathered beside it.
+struct Tree<'a> {
+    reader: &'a Reader<'a>,
+    nodes: usize,
+    faults: Vec<Fault>,
+}
+
+impl Tree<'_> {
+    /// Every member of an object must hold.
+    fn object(&mut self, json: &Json, pointer: &str, depth: usize) -> Filter {
+        let Json::Object(members) = json else {
+            return self.refuse(
+                pointer,
+                "type",
+                "A filter is an object: {\"field\": {\"eq\": …}}.",
+            );
+        };
+        if depth > MAX_DEPTH {
+            return self.refuse(
+                pointer,
+                "limit",
+                format!("Filters nest at most {MAX_DEPTH} deep."),
+            );
+        }
+        let mut filters = Vec::with_capacity(members.len());
+        for (key, value) in members {
+            self.nodes += 1;
+            if self.nodes > MAX_NODES {
+                return self.refuse(
+                    pointer,
+                    "limit",
+                    format!("A filter holds at most {MAX_NODES} conditions."),
+                );
+            }
+            let pointer = format!("{pointer}/{}", escape_pointer(key));
+            filters.push(match key.as_str() {
+                "and" => Filter::All(self.branches(value, &pointer, depth)),
+                "or" => Filter::Any(self.branches(value, &pointer, depth)),
+                "not" => Filter::Not(Box::new(self.object(value, &pointer, depth + 1))),
+                path => self.field(path, value, &pointer),
+            });
+        }
+        match <[Filter; 1]>::try_from(filters) {
+            Ok([only]) => only,
+            Err(filters) => Filter::All(filters),
+        }
+    }
+
+    fn branches(&mut self, json: &Json, pointer: &str, depth: usize) -> Vec<Filter> {
+        let Json::Array(branches) = json else {
+            return vec![self.refuse(pointer, "type", "Must be an array of filters.")];
+        };
+        let mut filters = Vec::with_capacity(branches.len());
+        for (index, branch) in branches.iter().enumerate() {
+            filters.push(self.object(branch, &format!("{pointer}/{index}"), depth + 1));
+        }
+        filters
+    }
+
+    /// `{"gte": 10, "lt": 20}`, or a bare value for equality.
+    fn field(&mut self, path: &str, value: &Json, pointer: &str) -> Filter {
+        match value {
+            Json::Object(operators) if !operators.is_empty() => {
+                self.operators(path, operators, pointer)
+            }
+            Json::Object(_) => self.refuse(pointer, "type", "Name an operator: {\"eq\": …}."),
+            _ => self.comparison(path, "eq", value, pointer),
+        }
+    }
+
+    fn operators(&mut self, path: &str, operators: &Map<String, Json>, pointer: &str) -> Filter {
+        let mut filters = Vec::with_capacity(operators.len());
+        for (operator, value) in operators {
+            self.nodes += 1;
+            let pointer = format!("{pointer}/{}", escape_pointer(operator));
+            filters.push(self.comparison(path, operator, value, &pointer));
+        }
+        match <[Filter; 1]>::try_from(filters) {
+            Ok([only]) => only,
+            Err(filters) => Filter::All(filters),
+        }
+    }
+
+    fn comparison(&mut self, path: &str, operator: &str, value: &Json, pointer: &str) -> Filter {
+        match filter::comparison(self.reader, path, operator, &Operand::Json(value)) {
+            Ok(filter) => filter,
+            Err(refusal) => self.refuse(pointer, refusal.code, refusal.detail),
+        }
+    }
+
+    /// Notes a fault; the filter that stands in for it selects nothing, should anyone ever run it.
+    fn refuse(&mut self, pointer: &str, code: &'static str, detail: impl Into<String>) -> Filter {
+        self.faults.push(Fault::pointer(pointer, code, detail));
+        Filter::nothing()
+    }
+}

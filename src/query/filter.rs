@@ -1,0 +1,243 @@
+//! One comparison, from either form, resolved against the declaration.
+
+use std::borrow::Cow;
+
+use resourceful_contract::{Field, FieldType, Filter, RelatedBy, Test, Value};
+use serde_json::Value as Json;
+
+use super::Reader;
+use crate::nearest::suggest;
+use crate::resource::Operation;
+
+/// The most values that a list operand may hold.
+const MAX_VALUES: usize = 1_000;
+/// The most relations that a dotted name may follow.
+const MAX_DEPTH: usize = 3;
+
+/// What a field is compared with, as the client wrote it.
+pub(super) enum Operand<'a> {
+    Text(&'a str),
+    Json(&'a Json),
+}
+
+/// Why a comparison is refused.
+pub(super) struct Refusal {
+    pub(super) code: &'static str,
+    pub(super) detail: String,
+}
+
+fn refusal(code: &'static str, detail: impl Into<String>) -> Refusal {
+    Refusal {
+        code,
+        detail: detail.into(),
+    }
+}
+
+/// Resolves `path` (a field, or a field behind relations) and reads the operand by the field's type.
+pub(super) fn comparison(
+    reader: &Reader<'_>,
+    path: &str,
+    operator: &str,
+    operand: &Operand<'_>,
+) -> Result<Filter, Refusal> {
+    resolve(reader, path, operator, operand, MAX_DEPTH)
+}
+
+fn resolve(
+    reader: &Reader<'_>,
+    path: &str,
+    operator: &str,
+    operand: &Operand<'_>,
+    depth: usize,
+) -> Result<Filter, Refusal> {
+    let Some((name, rest)) = path.split_once('.') else {
+        return compare(reader, path, operator, operand);
+    };
+    let relation = reader
+        .entry
+        .links
+        .iter()
+        .find(|relation| relation.link.name == name)
+        .filter(|relation| reader.may(relation.target, Operation::List));
+    let Some(relation) = relation.filter(|_| depth > 0) else {
+        return Err(unknown_field(reader, path));
+    };
+    let target = Reader {
+        entry: reader.catalog.entry(relation.target),
+        ..*reader
+    };
+    let inner = resolve(&target, rest, operator, operand, depth - 1)?;
+    Ok(Filter::Related(
+        RelatedBy(relation.link.clone()),
+        Box::new(inner),
+    ))
+}
+
+impl Reader<'_> {
+    /// Whether the caller may do this to another resource; what one may not list or read does not exist.
+    pub(super) fn may(&self, resource: usize, operation: Operation) -> bool {
+        let definition = &self.catalog.entry(resource).definition;
+        definition.permission(operation).decide(self.actor) == crate::access::Decision::Allow
+    }
+}
+
+/// The same words for a field that is not there, not filterable and not visible.
+fn unknown_field(reader: &Reader<'_>, path: &str) -> Refusal {
+    let definition = &reader.entry.definition;
+    let known = reader
+        .entry
+        .schema
+        .fields
+        .iter()
+        .zip(&definition.filterable)
+        .filter(|(_, filterable)| **filterable)
+        .map(|(field, _)| field.name.as_str());
+    let detail = format!("`{path}` is neither a parameter nor a field to filter by.");
+    refusal("unknown", suggest(detail, path, known))
+}
+
+fn compare(
+    reader: &Reader<'_>,
+    name: &str,
+    operator: &str,
+    operand: &Operand<'_>,
+) -> Result<Filter, Refusal> {
+    let position = reader
+        .entry
+        .schema
+        .position(name)
+        .filter(|position| reader.entry.definition.filterable[*position])
+        .ok_or_else(|| unknown_field(reader, name))?;
+    let field = &reader.entry.schema.fields[position];
+    let legal = field.field_type.operators();
+    if !legal.contains(&operator) {
+        let detail = format!(
+            "`{name}` has no operator `{operator}`; it has {}.",
+            legal.join(", ")
+        );
+        return Err(refusal(
+            "operator",
+            suggest(detail, operator, legal.iter().copied()),
+        ));
+    }
+    Ok(Filter::Compare(position, test(field, operator, operand)?))
+}
+
+fn test(field: &Field, operator: &str, operand: &Operand<'_>) -> Result<Test, Refusal> {
+    let one = || value(field, operand);
+    Ok(match operator {
+        "eq" => Test::Eq(one()?),
+        "ne" => Test::Ne(one()?),
+        "gt" => Test::Gt(one()?),
+        "gte" => Test::Gte(one()?),
+        "lt" => Test::Lt(one()?),
+        "lte" => Test::Lte(one()?),
+        "in" => Test::In(several(field, operand)?),
+        "nin" => Test::NotIn(several(field, operand)?),
+        "between" => match <[Value; 2]>::try_from(several(field, operand)?) {
+            Ok([from, to]) => Test::Between(from, to),
+            Err(_) => return Err(refusal("value", "`between` takes two values: `1,10`.")),
+        },
+        "contains" => Test::Contains(text(operand)?),
+        "starts" => Test::Starts(text(operand)?),
+        "ends" => Test::Ends(text(operand)?),
+        "is_null" => Test::IsNull(flag(operand)?),
+        "has" => Test::Has(one()?),
+        // The last of those that a field's type can have.
+        _ => Test::Overlaps(several(field, operand)?),
+    })
+}
+
+/// One value of the field's type; of its elements' where it is an array.
+fn value(field: &Field, operand: &Operand<'_>) -> Result<Value, Refusal> {
+    let element = match field.field_type {
+        FieldType::Array(element) => FieldType::from(element),
+        other => other,
+    };
+    let value = match operand {
+        Operand::Text(text) => element.parse(text),
+        Operand::Json(json) => element.read_json(json),
+    }
+    .map_err(|malformed| {
+        refusal(
+            "value",
+            format!("Not a value of `{}`: {malformed}.", field.name),
+        )
+    })?;
+    match &value {
+        Value::Null => Err(refusal("value", "Null is tested with `is_null`.")),
+        Value::Text(text) => {
+            listed(field, text)?;
+            Ok(value)
+        }
+        _ => Ok(value),
+    }
+}
+
+/// A text that the field's enum does not list is a misspelling, not a filter that matches nothing.
+fn listed(field: &Field, text: &str) -> Result<(), Refusal> {
+    let Some(values) = field.enum_values() else {
+        return Ok(());
+    };
+    let names = values.iter().filter_map(Json::as_str);
+    if names.clone().any(|name| name == text) {
+        return Ok(());
+    }
+    let all: Vec<_> = names.clone().collect();
+    let detail = format!("`{}` is one of {}.", field.name, all.join(", "));
+    Err(refusal("value", suggest(detail, text, names)))
+}
+
+fn several(field: &Field, operand: &Operand<'_>) -> Result<Vec<Value>, Refusal> {
+    let values: Vec<Value> = match operand {
+        Operand::Text("") => Vec::new(),
+        Operand::Text(text) => text
+            .split(',')
+            .map(|item| value(field, &Operand::Text(&unescape(item))))
+            .collect::<Result<_, _>>()?,
+        Operand::Json(Json::Array(items)) => items
+            .iter()
+            .map(|item| value(field, &Operand::Json(item)))
+            .collect::<Result<_, _>>()?,
+        Operand::Json(_) => return Err(refusal("value", "This operator takes an array.")),
+    };
+    if values.len() > MAX_VALUES {
+        return Err(refusal(
+            "limit",
+            format!("At most {MAX_VALUES} values are compared at once."),
+        ));
+    }
+    Ok(values)
+}
+
+/// A comma inside a value of a list is written `%2C`, encoded once more like everything in a URL, and a `%`
+/// that would read as one is written `%25`.
+fn unescape(item: &str) -> Cow<'_, str> {
+    if item.contains('%') {
+        Cow::Owned(
+            item.replace("%2C", ",")
+                .replace("%2c", ",")
+                .replace("%25", "%"),
+        )
+    } else {
+        Cow::Borrowed(item)
+    }
+}
+
+fn text(operand: &Operand<'_>) -> Result<String, Refusal> {
+    let text = match operand {
+        Operand::Text(text) => Some(*text),
+        Operand::Json(json) => json.as_str(),
+    };
+    text.filter(|text| !text.contains('\0'))
+        .map(str::to_owned)
+        .ok_or_else(|| refusal("value", "This operator takes text without U+0000."))
+}
+
+fn flag(operand: &Operand<'_>) -> Result<bool, Refusal> {
+    match operand {
+        Operand::Text("true") | Operand::Json(Json::Bool(true)) => Ok(true),
+        Operand::Text("false") | Operand::Json(Json::Bool(false)) => Ok(false),
+        _ => Err(refusal("value", "`is_null` takes true or false.")),
+    }
+}

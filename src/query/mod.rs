@@ -1,0 +1,108 @@
+//! What a client asks: a query string or a body becomes one tree, or a list of faults.
+
+mod body;
+mod cursor;
+mod filter;
+mod fingerprint;
+mod select;
+mod url;
+
+use std::sync::Arc;
+
+use resourceful_contract::{Count, Filter, Sort};
+
+use crate::access::Actor;
+use crate::engine::{Catalog, Entry, LinkedRelation};
+use crate::error::{Error, Fault};
+
+pub(crate) use cursor::{Binding, CursorKey};
+pub(crate) use url::Parameters;
+
+/// A list as asked for, every name resolved against the declaration.
+#[derive(Debug)]
+pub(crate) struct ListRequest {
+    pub(crate) filter: Filter,
+    /// Ends with the id.
+    pub(crate) sort: Vec<Sort>,
+    pub(crate) selection: Selection,
+    pub(crate) limit: u32,
+    pub(crate) place: Place,
+    pub(crate) count: Option<Count>,
+}
+
+/// Which part of each item an answer shows.
+#[derive(Debug, Default)]
+pub(crate) struct Selection {
+    /// The fields, in the schema's order; `None` shows all that are visible.
+    pub(crate) fields: Option<Vec<usize>>,
+    pub(crate) includes: Vec<Arc<LinkedRelation>>,
+}
+
+impl Selection {
+    /// Whether this is the answer without a wish.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.fields.is_none() && self.includes.is_empty()
+    }
+}
+
+/// Where a page begins or ends, as asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Start,
+    After(String),
+    Before(String),
+    /// By number, from 1.
+    Page(u64),
+}
+
+/// What a request is read against: the declarations, and who asks.
+#[derive(Clone, Copy)]
+pub(crate) struct Reader<'a> {
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) entry: &'a Entry,
+    pub(crate) actor: &'a Actor,
+}
+
+impl Reader<'_> {
+    /// Reads the query string of a list.
+    ///
+    /// # Errors
+    /// Every fault of the query string, at once.
+    pub(crate) fn list(&self, query: Option<&str>) -> Result<ListRequest, Error> {
+        url::list(self, query).map_err(Error::invalid_query)
+    }
+
+    /// Reads the body form of a list.
+    ///
+    /// # Errors
+    /// Every fault of the body, at once.
+    pub(crate) fn list_body(&self, body: &serde_json::Value) -> Result<ListRequest, Error> {
+        body::list(self, body).map_err(Error::invalid_query)
+    }
+
+    /// Reads the query string of one item.
+    ///
+    /// # Errors
+    /// Every fault of the query string, at once.
+    pub(crate) fn item(&self, query: Option<&str>) -> Result<Selection, Error> {
+        url::item(self, query).map_err(Error::invalid_query)
+    }
+}
+
+/// Refuses every parameter: for methods that take none.
+///
+/// # Errors
+/// Every parameter that is there.
+pub(crate) fn no_parameters(query: Option<&str>) -> Result<(), Error> {
+    let faults: Vec<Fault> = Parameters::of(query)
+        .map(|parameter| match parameter {
+            Ok((name, _)) => Fault::parameter(name, "unknown", "This method takes no parameters."),
+            Err(fault) => fault,
+        })
+        .collect();
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::invalid_query(faults))
+    }
+}

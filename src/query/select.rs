@@ -1,0 +1,311 @@
+//! Everything of a list but its filter: order, fields, includes, page.
+
+use std::sync::Arc;
+
+use resourceful_contract::{Filter, Sort};
+
+use super::{ListRequest, Place, Reader, Selection};
+use crate::engine::LinkedRelation;
+use crate::error::Fault;
+use crate::nearest::suggest;
+use crate::resource::Operation;
+
+/// The most keys a sort may have.
+const MAX_SORT_KEYS: usize = 8;
+/// The most words that `q` may hold.
+const MAX_WORDS: usize = 8;
+/// The longest text that `q` may be, in bytes.
+const MAX_SEARCH: usize = 200;
+
+const PARAMETERS: [&str; 8] = [
+    "sort", "fields", "include", "limit", "after", "before", "page", "q",
+];
+
+/// A parameter that is not known here, and the nearest that is.
+pub(super) fn unknown<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Fault {
+    let detail = suggest("There is no such parameter here.".to_owned(), name, known);
+    Fault::parameter(name, "unknown", detail)
+}
+
+/// A list request while its parameters are read, each at most once.
+#[derive(Default)]
+pub(super) struct Draft {
+    sort: Option<Vec<Sort>>,
+    fields: Option<Vec<usize>>,
+    includes: Option<Vec<Arc<LinkedRelation>>>,
+    limit: Option<u32>,
+    place: Option<Place>,
+    search: Option<Filter>,
+}
+
+fn once<T>(slot: &mut Option<T>, value: T, name: &str) -> Result<(), Fault> {
+    if slot.is_some() {
+        return Err(Fault::parameter(
+            name,
+            "repeated",
+            "This can be given once only.",
+        ));
+    }
+    *slot = Some(value);
+    Ok(())
+}
+
+impl Draft {
+    pub(super) fn sort<'a>(
+        &mut self,
+        reader: &Reader<'_>,
+        keys: impl Iterator<Item = &'a str>,
+        name: &str,
+    ) -> Result<(), Fault> {
+        let mut sort: Vec<Sort> = Vec::new();
+        for key in keys {
+            let (field, descending) = match key.strip_prefix('-') {
+                Some(field) => (field, true),
+                None => (key, false),
+            };
+            let position = reader
+                .sortable(field)
+                .map_err(|detail| Fault::parameter(name, "unknown", detail))?;
+            if sort.iter().any(|sort| sort.field == position) {
+                return Err(Fault::parameter(
+                    name,
+                    "repeated",
+                    format!("`{field}` stands twice in the sort."),
+                ));
+            }
+            sort.push(Sort {
+                field: position,
+                descending,
+            });
+        }
+        if sort.len() > MAX_SORT_KEYS {
+            let detail = format!("At most {MAX_SORT_KEYS} sort keys are read.");
+            return Err(Fault::parameter(name, "limit", detail));
+        }
+        once(&mut self.sort, sort, name)
+    }
+
+    pub(super) fn fields<'a>(
+        &mut self,
+        reader: &Reader<'_>,
+        names: impl Iterator<Item = &'a str>,
+        name: &str,
+    ) -> Result<(), Fault> {
+        let mut fields = Vec::new();
+        for field in names {
+            fields.push(
+                reader
+                    .visible(field)
+                    .map_err(|detail| Fault::parameter(name, "unknown", detail))?,
+            );
+        }
+        // In the schema's order, so that one selection has one spelling.
+        fields.sort_unstable();
+        fields.dedup();
+        once(&mut self.fields, fields, name)
+    }
+
+    pub(super) fn include<'a>(
+        &mut self,
+        reader: &Reader<'_>,
+        names: impl Iterator<Item = &'a str>,
+        name: &str,
+    ) -> Result<(), Fault> {
+        let mut includes: Vec<Arc<LinkedRelation>> = Vec::new();
+        for relation in names {
+            let found = reader
+                .relation(relation)
+                .map_err(|detail| Fault::parameter(name, "unknown", detail))?;
+            if !includes.iter().any(|included| Arc::ptr_eq(included, found)) {
+                includes.push(found.clone());
+            }
+        }
+        once(&mut self.includes, includes, name)
+    }
+
+    /// A number above the resource's maximum is that maximum; zero, a negative or no number is a fault.
+    pub(super) fn limit(
+        &mut self,
+        reader: &Reader<'_>,
+        limit: Option<u64>,
+        name: &str,
+    ) -> Result<(), Fault> {
+        let max = reader.entry.definition.max_limit;
+        match limit {
+            Some(limit @ 1..) => once(
+                &mut self.limit,
+                u32::try_from(limit).map_or(max, |limit| limit.min(max)),
+                name,
+            ),
+            _ => Err(Fault::parameter(
+                name,
+                "range",
+                format!("Must be a whole number from 1 to {max}."),
+            )),
+        }
+    }
+
+    pub(super) fn after(&mut self, cursor: &str, name: &str) -> Result<(), Fault> {
+        self.place(Place::After(cursor.to_owned()), name)
+    }
+
+    pub(super) fn before(&mut self, cursor: &str, name: &str) -> Result<(), Fault> {
+        self.place(Place::Before(cursor.to_owned()), name)
+    }
+
+    pub(super) fn page(
+        &mut self,
+        reader: &Reader<'_>,
+        page: Option<u64>,
+        name: &str,
+    ) -> Result<(), Fault> {
+        if !reader.entry.definition.offset_paging {
+            return Err(unknown(
+                name,
+                PARAMETERS.into_iter().filter(|known| *known != "page"),
+            ));
+        }
+        match page {
+            // Beyond this a database's own integer could not hold the offset.
+            Some(page @ 1..=0xffff_ffff) => self.place(Place::Page(page), name),
+            _ => Err(Fault::parameter(
+                name,
+                "range",
+                "Must be a whole number from 1.",
+            )),
+        }
+    }
+
+    fn place(&mut self, place: Place, name: &str) -> Result<(), Fault> {
+        if self.place.is_some() {
+            return Err(Fault::parameter(
+                name,
+                "repeated",
+                "Only one of `after`, `before` and `page` can be given, once.",
+            ));
+        }
+        self.place = Some(place);
+        Ok(())
+    }
+
+    /// Every word must stand in one of the searchable fields.
+    pub(super) fn search(
+        &mut self,
+        reader: &Reader<'_>,
+        text: &str,
+        name: &str,
+    ) -> Result<(), Fault> {
+        let fields = &reader.entry.definition.searchable;
+        if fields.is_empty() {
+            return Err(unknown(
+                name,
+                PARAMETERS.into_iter().filter(|known| *known != "q"),
+            ));
+        }
+        let words: Vec<_> = text.split_whitespace().collect();
+        if text.contains('\0')
+            || words.is_empty()
+            || words.len() > MAX_WORDS
+            || text.len() > MAX_SEARCH
+        {
+            let detail = format!("Must be 1 to {MAX_WORDS} words and at most {MAX_SEARCH} bytes.");
+            return Err(Fault::parameter(name, "value", detail));
+        }
+        let words = words
+            .into_iter()
+            .map(|word| Filter::Search(fields.clone(), word.to_owned()));
+        once(&mut self.search, Filter::All(words.collect()), name)
+    }
+
+    pub(super) fn selection(self) -> Selection {
+        Selection {
+            fields: self.fields,
+            includes: self.includes.unwrap_or_default(),
+        }
+    }
+
+    /// The request, its sort made total.
+    pub(super) fn finish(
+        mut self,
+        reader: &Reader<'_>,
+        filter: Filter,
+        faults: Vec<Fault>,
+    ) -> Result<ListRequest, Vec<Fault>> {
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let id = reader.entry.schema.id;
+        let mut sort = self.sort.take().unwrap_or_default();
+        if !sort.iter().any(|key| key.field == id) {
+            // In the direction of the last key, so that one index serves both.
+            let descending = sort.last().is_some_and(|key| key.descending);
+            sort.push(Sort {
+                field: id,
+                descending,
+            });
+        }
+        Ok(ListRequest {
+            filter: match self.search.take() {
+                Some(search) => filter.and(search),
+                None => filter,
+            },
+            sort,
+            limit: self.limit.unwrap_or(reader.entry.definition.default_limit),
+            place: self.place.take().unwrap_or(Place::Start),
+            count: None,
+            selection: self.selection(),
+        })
+    }
+}
+
+impl Reader<'_> {
+    fn sortable(&self, name: &str) -> Result<usize, String> {
+        let sortable = &self.entry.definition.sortable;
+        let fields = &self.entry.schema.fields;
+        self.entry
+            .schema
+            .position(name)
+            .filter(|position| sortable[*position])
+            .ok_or_else(|| {
+                let known = fields
+                    .iter()
+                    .zip(sortable)
+                    .filter(|(_, yes)| **yes)
+                    .map(|(field, _)| field.name.as_str());
+                suggest(format!("`{name}` is not a field to sort by."), name, known)
+            })
+    }
+
+    fn visible(&self, name: &str) -> Result<usize, String> {
+        let schema = &self.entry.schema;
+        schema
+            .position(name)
+            .filter(|position| !schema.fields[*position].hidden)
+            .ok_or_else(|| {
+                let known = schema
+                    .visible()
+                    .map(|position| schema.fields[position].name.as_str());
+                suggest(format!("`{name}` is not a field."), name, known)
+            })
+    }
+
+    fn relation(&self, name: &str) -> Result<&Arc<LinkedRelation>, String> {
+        let visible = |relation: &&Arc<LinkedRelation>| self.may(relation.target, Operation::Read);
+        let links = &self.entry.links;
+        links
+            .iter()
+            .filter(visible)
+            .find(|relation| relation.link.name == name)
+            .ok_or_else(|| {
+                let known = links
+                    .iter()
+                    .filter(visible)
+                    .map(|relation| relation.link.name.as_str());
+                suggest(
+                    format!("`{name}` is not a relation to include."),
+                    name,
+                    known,
+                )
+            })
+    }
+}

@@ -1,0 +1,146 @@
+//! The query string form.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+use resourceful_contract::Filter;
+
+use super::filter::{self, Operand};
+use super::select::{self, Draft};
+use super::{ListRequest, Reader, Selection};
+use crate::error::Fault;
+
+/// The most parameters a query string may have.
+const MAX_PARAMETERS: usize = 100;
+
+pub(super) fn list(reader: &Reader<'_>, query: Option<&str>) -> Result<ListRequest, Vec<Fault>> {
+    let mut draft = Draft::default();
+    let mut filters = Vec::new();
+    let mut faults = Vec::new();
+    for parameter in Parameters::of(query) {
+        let (name, value) = match parameter {
+            Ok(pair) => pair,
+            Err(fault) => {
+                faults.push(fault);
+                continue;
+            }
+        };
+        let outcome = match name.as_ref() {
+            "sort" => draft.sort(reader, value.split(','), &name),
+            "fields" => draft.fields(reader, value.split(','), &name),
+            "include" => draft.include(reader, value.split(','), &name),
+            "limit" => draft.limit(reader, value.parse().ok(), &name),
+            "after" => draft.after(&value, &name),
+            "before" => draft.before(&value, &name),
+            "page" => draft.page(reader, value.parse().ok(), &name),
+            "q" => draft.search(reader, &value, &name),
+            _ => comparison(reader, &name, &value).map(|filter| filters.push(filter)),
+        };
+        if let Err(fault) = outcome {
+            faults.push(fault);
+        }
+    }
+    draft.finish(reader, Filter::All(filters), faults)
+}
+
+pub(super) fn item(reader: &Reader<'_>, query: Option<&str>) -> Result<Selection, Vec<Fault>> {
+    let mut draft = Draft::default();
+    let mut faults = Vec::new();
+    for parameter in Parameters::of(query) {
+        let outcome = parameter.and_then(|(name, value)| match name.as_ref() {
+            "fields" => draft.fields(reader, value.split(','), &name),
+            "include" => draft.include(reader, value.split(','), &name),
+            _ => Err(select::unknown(&name, ["fields", "include"])),
+        });
+        if let Err(fault) = outcome {
+            faults.push(fault);
+        }
+    }
+    if faults.is_empty() {
+        Ok(draft.selection())
+    } else {
+        Err(faults)
+    }
+}
+
+/// `price[gte]` = `10`, or `status` = `open`.
+fn comparison(reader: &Reader<'_>, name: &str, value: &str) -> Result<Filter, Fault> {
+    let (path, operator) = match name.split_once('[') {
+        None => (name, "eq"),
+        Some((path, rest)) => match rest.strip_suffix(']') {
+            Some(operator) => (path, operator),
+            None => {
+                return Err(Fault::parameter(
+                    name,
+                    "syntax",
+                    "A filter with an operator is written `field[operator]=value`.",
+                ));
+            }
+        },
+    };
+    filter::comparison(reader, path, operator, &Operand::Text(value))
+        .map_err(|refusal| Fault::parameter(name, refusal.code, refusal.detail))
+}
+
+/// The pairs of a query string, decoded: `%` sequences and `+` (WHATWG URL, application/x-www-form-urlencoded).
+/// What does not decode to UTF-8 is a fault, not a guess.
+pub(crate) struct Parameters<'a> {
+    rest: Option<&'a str>,
+    left: usize,
+}
+
+impl<'a> Parameters<'a> {
+    pub(crate) fn of(query: Option<&'a str>) -> Self {
+        Self {
+            rest: query.filter(|query| !query.is_empty()),
+            left: MAX_PARAMETERS,
+        }
+    }
+}
+
+impl<'a> Iterator for Parameters<'a> {
+    type Item = Result<(Cow<'a, str>, Cow<'a, str>), Fault>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let rest = self.rest?;
+            let pair = match rest.split_once('&') {
+                Some((pair, rest)) => {
+                    self.rest = Some(rest);
+                    pair
+                }
+                None => {
+                    self.rest = None;
+                    rest
+                }
+            };
+            if pair.is_empty() {
+                continue;
+            }
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if self.left == 0 {
+                self.rest = None;
+                let detail = format!("At most {MAX_PARAMETERS} parameters are read.");
+                return Some(Err(Fault::parameter(name, "limit", detail)));
+            }
+            self.left -= 1;
+            return Some(match (decode(name), decode(value)) {
+                (Some(name), Some(value)) => Ok((name, value)),
+                _ => Err(Fault::parameter(
+                    name,
+                    "encoding",
+                    "Percent-encoded text must be UTF-8 without U+0000.",
+                )),
+            });
+        }
+    }
+}
+
+fn decode(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains(['%', '+']) {
+        return Some(Cow::Borrowed(text));
+    }
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
+    (!decoded.contains('\0')).then(|| Cow::Owned(decoded.into_owned()))
+}

@@ -1,0 +1,181 @@
+//! The shapes of an item on the wire, derived from the stored one: as answered, created, changed, replaced.
+
+use jsonschema::Validator;
+use resourceful_contract::{Field, Schema};
+use serde_json::{Map, Value as Json, json};
+
+use super::validate::compile;
+
+/// The JSON Schemas of an item's shapes, and the validators made of them.
+#[derive(Debug)]
+pub(crate) struct Bodies {
+    /// What answers hold.
+    pub(crate) answer: Json,
+    /// What POST takes.
+    pub(crate) create: Json,
+    /// What PUT takes.
+    pub(crate) replace: Json,
+    /// What PATCH takes.
+    pub(crate) update: Json,
+    /// Of a body of POST.
+    pub(crate) creates: Validator,
+    /// Of a body of PUT.
+    pub(crate) replaces: Validator,
+    /// Of an item as a whole, as it will be stored.
+    pub(crate) assembled: Validator,
+}
+
+impl Bodies {
+    /// Derives every shape.
+    ///
+    /// # Errors
+    /// What is wrong with the model's JSON Schema, in its validator's words.
+    pub(super) fn derive(schema: &Schema, root: &Json, client_ids: bool) -> Result<Self, String> {
+        let required: Vec<&str> = root
+            .get("required")
+            .and_then(Json::as_array)
+            .map(|names| names.iter().filter_map(Json::as_str).collect())
+            .unwrap_or_default();
+        let shapes = Shapes {
+            schema,
+            root,
+            required,
+        };
+        let id = schema.id;
+        let writable = |position: usize, field: &Field| {
+            if position == id {
+                client_ids
+            } else {
+                !field.read_only && !is_internal(field)
+            }
+        };
+        let create = shapes.body(writable, Required::AsDeclared);
+        // The path of a PUT says the id, so its body need not.
+        let replace = shapes.body(writable, Required::AsDeclaredBut(&schema.fields[id].name));
+        let update = shapes.body(
+            |position, field| position != id && writable(position, field),
+            Required::Nothing,
+        );
+        let answer = shapes.body(|_, field| !field.hidden, Required::Everything);
+        let assembled = shapes.body(|_, field| !is_internal(field), Required::AsDeclared);
+        Ok(Self {
+            creates: compile(&create)?,
+            replaces: compile(&replace)?,
+            assembled: compile(&assembled)?,
+            answer,
+            create,
+            replace,
+            update,
+        })
+    }
+}
+
+/// Stored beside the model: neither shown nor accepted.
+pub(crate) fn is_internal(field: &Field) -> bool {
+    field.hidden && !field.write_only
+}
+
+enum Required<'a> {
+    Nothing,
+    AsDeclared,
+    AsDeclaredBut(&'a str),
+    Everything,
+}
+
+struct Shapes<'a> {
+    schema: &'a Schema,
+    root: &'a Json,
+    required: Vec<&'a str>,
+}
+
+impl Shapes<'_> {
+    fn body(&self, keep: impl Fn(usize, &Field) -> bool, required: Required<'_>) -> Json {
+        let mut properties = Map::new();
+        let mut names = Vec::new();
+        for (position, field) in self.schema.fields.iter().enumerate() {
+            if !keep(position, field) {
+                continue;
+            }
+            properties.insert(field.name.clone(), self.property(field));
+            let name = field.name.as_str();
+            let declared = self.required.contains(&name) && field.default().is_none();
+            if match required {
+                Required::Nothing => false,
+                Required::AsDeclared => declared,
+                Required::AsDeclaredBut(other) => declared && name != other,
+                Required::Everything => true,
+            } {
+                names.push(Json::from(name));
+            }
+        }
+        let mut body = json!({
+            "type": "object",
+            "properties": properties,
+            "additionalProperties": false,
+        });
+        if !names.is_empty() {
+            body["required"] = Json::Array(names);
+        }
+        if let Some(definitions) = self.root.get("$defs") {
+            let mut definitions = definitions.clone();
+            if let Json::Object(map) = &mut definitions {
+                map.values_mut().for_each(close);
+            }
+            body["$defs"] = definitions;
+        }
+        body
+    }
+
+    fn property(&self, field: &Field) -> Json {
+        let mut property = field.json_schema.clone();
+        if let Json::Object(map) = &mut property {
+            map.remove("$defs");
+            // Whether a field may be written follows from the shape it stands in.
+            map.remove("readOnly");
+            map.remove("writeOnly");
+        }
+        close(&mut property);
+        property
+    }
+}
+
+/// Makes objects refuse properties they do not name, all the way down: serde would drop them in silence.
+fn close(schema: &mut Json) {
+    let Json::Object(map) = schema else {
+        return;
+    };
+    let open = map.contains_key("properties")
+        && !map.contains_key("additionalProperties")
+        && !map.contains_key("unevaluatedProperties")
+        && !map.contains_key("patternProperties");
+    for keyword in [
+        "properties",
+        "items",
+        "anyOf",
+        "oneOf",
+        "allOf",
+        "additionalProperties",
+        "prefixItems",
+    ] {
+        match map.get_mut(keyword) {
+            // The parts of a whole must not refuse each other's properties.
+            Some(Json::Array(parts)) if keyword != "allOf" => parts.iter_mut().for_each(close),
+            Some(Json::Object(inner)) if keyword == "properties" => {
+                inner.values_mut().for_each(close)
+            }
+            Some(inner @ Json::Object(_)) => close(inner),
+            _ => {}
+        }
+    }
+    if open {
+        let composed = ["allOf", "anyOf", "oneOf", "$ref"]
+            .iter()
+            .any(|key| map.contains_key(*key));
+        let keyword = if composed {
+            "unevaluatedProperties"
+        } else {
+            "additionalProperties"
+        };
+        map.insert(keyword.to_owned(), Json::Bool(false));
+    }
+}

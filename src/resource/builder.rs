@@ -1,0 +1,262 @@
+//! What a user writes to declare a resource.
+
+use resourceful_contract::Table;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+use validator::Validate;
+
+use super::codec::Codec;
+use super::{DefinitionErrors, Id, Relation, Resource, derive};
+use crate::access::Permissions;
+
+/// Declares a resource whose items are values of `M`, under this name and path.
+///
+/// The model says what a stored item looks like; its serde, schemars and validator attributes hold on every
+/// path. Everything else has a default, except two things that must be said: the adapter that keeps the items
+/// and the permissions.
+///
+/// ```
+/// use resourceful::prelude::*;
+///
+/// #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+/// struct Note {
+///     id: Uuid,
+///     #[validate(length(min = 1, max = 200))]
+///     text: String,
+/// }
+///
+/// let notes = define_resource::<Note>("notes")
+///     .adapter(Memory::new().table("notes"))
+///     .permissions(Permissions::read(anyone()).write(signed_in()))
+///     .build()?;
+/// assert_eq!(notes.name(), "notes");
+/// # Ok::<(), DefinitionErrors>(())
+/// ```
+#[must_use]
+pub fn define_resource<M>(name: impl Into<String>) -> ResourceBuilder
+where
+    M: Serialize + DeserializeOwned + JsonSchema + Validate + 'static,
+{
+    let schema = schemars::SchemaGenerator::default().into_root_schema_for::<M>();
+    ResourceBuilder::new(name.into(), schema.to_value(), Codec::of::<M>())
+}
+
+/// Declares a resource whose items exist only as a JSON Schema (2020-12) object: same engine, same routes.
+///
+/// ```
+/// use resourceful::prelude::*;
+///
+/// let notes = define_dynamic_resource("notes", serde_json::json!({
+///     "type": "object",
+///     "properties": {
+///         "id": {"type": "string", "format": "uuid"},
+///         "text": {"type": "string", "minLength": 1, "maxLength": 200},
+///     },
+///     "required": ["id", "text"],
+/// }))
+/// .adapter(Memory::new().table("notes"))
+/// .permissions(Permissions::all(anyone()))
+/// .build()?;
+/// # let _ = notes;
+/// # Ok::<(), DefinitionErrors>(())
+/// ```
+#[must_use]
+pub fn define_dynamic_resource(name: impl Into<String>, json_schema: Json) -> ResourceBuilder {
+    ResourceBuilder::new(name.into(), json_schema, Codec::dynamic())
+}
+
+/// A declaration under way. [`build`](Self::build) verifies it and answers every fault at once.
+#[derive(Debug)]
+#[must_use]
+pub struct ResourceBuilder {
+    pub(super) name: String,
+    pub(super) json_schema: Json,
+    pub(super) codec: Codec,
+    pub(super) table: Option<Table>,
+    pub(super) permissions: Option<Permissions>,
+    pub(super) id_field: String,
+    pub(super) id: Option<Id>,
+    pub(super) version: Option<String>,
+    pub(super) timestamps: Option<(String, String)>,
+    pub(super) read_only: Vec<String>,
+    pub(super) write_only: Vec<String>,
+    pub(super) immutable: Vec<String>,
+    pub(super) filterable: Vec<String>,
+    pub(super) sortable: Vec<String>,
+    pub(super) searchable: Vec<String>,
+    pub(super) indexes: Vec<(Vec<String>, bool)>,
+    pub(super) relations: Vec<Relation>,
+    pub(super) default_limit: u32,
+    pub(super) max_limit: u32,
+    pub(super) offset_paging: bool,
+    pub(super) require_if_match: bool,
+    pub(super) cache_control: Option<String>,
+    pub(super) description: Option<String>,
+}
+
+impl ResourceBuilder {
+    fn new(name: String, json_schema: Json, codec: Codec) -> Self {
+        Self {
+            name,
+            json_schema,
+            codec,
+            table: None,
+            permissions: None,
+            id_field: "id".to_owned(),
+            id: None,
+            version: None,
+            timestamps: None,
+            read_only: Vec::new(),
+            write_only: Vec::new(),
+            immutable: Vec::new(),
+            filterable: Vec::new(),
+            sortable: Vec::new(),
+            searchable: Vec::new(),
+            indexes: Vec::new(),
+            relations: Vec::new(),
+            default_limit: 50,
+            max_limit: 200,
+            offset_paging: false,
+            require_if_match: false,
+            cache_control: None,
+            description: None,
+        }
+    }
+
+    /// Where the items are kept. Mandatory.
+    pub fn adapter(mut self, table: Table) -> Self {
+        self.table = Some(table);
+        self
+    }
+
+    /// Who may do what. Mandatory, for every operation: there is no default.
+    pub fn permissions(mut self, permissions: Permissions) -> Self {
+        self.permissions = Some(permissions);
+        self
+    }
+
+    /// The field that identifies an item, where it is not `id`.
+    pub fn id_field(mut self, field: impl Into<String>) -> Self {
+        self.id_field = field.into();
+        self
+    }
+
+    /// Who mints ids. By default: a UUID field is minted by the server ([`Id::UuidV7`]), an integer by the
+    /// database ([`Id::Integer`]), and text is given by the client ([`Id::Client`]).
+    pub fn id(mut self, id: Id) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Keeps a version counter in this field, from which ETags are made: 1 at first, one more with each change.
+    ///
+    /// A field of the model becomes read-only and shows the counter; where the model has no such field only the
+    /// table has the column. Without a counter an item's ETag is a digest of its content.
+    pub fn version(mut self, field: impl Into<String>) -> Self {
+        self.version = Some(field.into());
+        self
+    }
+
+    /// Lets the server keep two `date-time` fields of the model: when an item was created and last changed.
+    pub fn timestamps(mut self, created: impl Into<String>, updated: impl Into<String>) -> Self {
+        self.timestamps = Some((created.into(), updated.into()));
+        self
+    }
+
+    /// Fields that stand in answers and never in bodies (also `readOnly` in the schema).
+    pub fn read_only<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
+        self.read_only.extend(fields.into_iter().map(Into::into));
+        self
+    }
+
+    /// Fields that are accepted and never shown (also `writeOnly` in the schema).
+    pub fn write_only<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
+        self.write_only.extend(fields.into_iter().map(Into::into));
+        self
+    }
+
+    /// Fields that are set when an item is created and never changed after.
+    pub fn immutable<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
+        self.immutable.extend(fields.into_iter().map(Into::into));
+        self
+    }
+
+    /// Fields that may be filtered by, beside the id and the indexed ones.
+    pub fn filterable<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
+        self.filterable.extend(fields.into_iter().map(Into::into));
+        self
+    }
+
+    /// Fields that may be sorted by, beside the id and the indexed ones.
+    pub fn sortable<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
+        self.sortable.extend(fields.into_iter().map(Into::into));
+        self
+    }
+
+    /// Text fields that `q=` searches. Without any, `q` is an unknown parameter.
+    pub fn searchable<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
+        self.searchable.extend(fields.into_iter().map(Into::into));
+        self
+    }
+
+    /// An index over these fields, the leading one first. Indexed fields may be filtered and sorted by.
+    pub fn index<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
+        self.indexes
+            .push((fields.into_iter().map(Into::into).collect(), false));
+        self
+    }
+
+    /// An index over these fields that lets no two items hold the same values.
+    pub fn unique<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
+        self.indexes
+            .push((fields.into_iter().map(Into::into).collect(), true));
+        self
+    }
+
+    /// A relation to another resource of the application.
+    pub fn relation(mut self, relation: Relation) -> Self {
+        self.relations.push(relation);
+        self
+    }
+
+    /// How many items a page holds: without `limit=`, and at most. 50 and 200 by default.
+    pub fn limits(mut self, default: u32, max: u32) -> Self {
+        self.default_limit = default;
+        self.max_limit = max;
+        self
+    }
+
+    /// Accepts `page=` beside cursors: pages by number, which cost more the further they are.
+    pub fn offset_paging(mut self) -> Self {
+        self.offset_paging = true;
+        self
+    }
+
+    /// Refuses a change without `If-Match` (428, RFC 6585).
+    pub fn require_if_match(mut self) -> Self {
+        self.require_if_match = true;
+        self
+    }
+
+    /// What reads say in `Cache-Control` (RFC 9111); `private, no-cache` by default.
+    pub fn cache_control(mut self, directives: impl Into<String>) -> Self {
+        self.cache_control = Some(directives.into());
+        self
+    }
+
+    /// What the resource is, for the specification; by default the model's doc comment.
+    pub fn description(mut self, text: impl Into<String>) -> Self {
+        self.description = Some(text.into());
+        self
+    }
+
+    /// Verifies the declaration and freezes it.
+    ///
+    /// # Errors
+    /// Every fault of the declaration at once, each with the line that mends it.
+    pub fn build(self) -> Result<Resource, DefinitionErrors> {
+        derive::build(self)
+    }
+}

@@ -1,0 +1,202 @@
+//! The doorway between a user's type and the type-erased engine.
+
+use std::any::type_name;
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value as Json};
+use validator::{Validate, ValidationError, ValidationErrors, ValidationErrorsKind};
+
+use crate::error::{Fault, escape_pointer};
+
+/// What the user's type contributes to an assembled item: functions, stored once, that know it.
+#[derive(Clone, Copy)]
+pub(crate) struct Codec {
+    check: fn(&Json) -> Checked,
+    title: fn() -> Option<&'static str>,
+}
+
+/// An item as the user's type sees it.
+#[derive(Debug, Default)]
+pub(crate) struct Checked {
+    /// The item written back by the type, or nothing where it is not one of the type.
+    pub(crate) json: Option<Json>,
+    pub(crate) faults: Vec<Fault>,
+}
+
+impl Codec {
+    pub(crate) fn of<M: Serialize + DeserializeOwned + Validate>() -> Self {
+        Self {
+            check: check::<M>,
+            title: title::<M>,
+        }
+    }
+
+    /// A resource without a type: the JSON Schema is all there is.
+    pub(crate) fn dynamic() -> Self {
+        Self {
+            check: |json| Checked {
+                json: Some(json.clone()),
+                faults: Vec::new(),
+            },
+            title: || None,
+        }
+    }
+
+    /// Reads an assembled item as the user's type, runs its validator and writes it back.
+    pub(crate) fn check(&self, item: &Json) -> Checked {
+        (self.check)(item)
+    }
+
+    /// The type's name without its path; `None` for a dynamic resource.
+    pub(crate) fn title(&self) -> Option<&'static str> {
+        (self.title)()
+    }
+}
+
+impl fmt::Debug for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Codec").field(&self.title()).finish()
+    }
+}
+
+fn title<M>() -> Option<&'static str> {
+    type_name::<M>().rsplit("::").next()
+}
+
+fn check<M: Serialize + DeserializeOwned + Validate>(item: &Json) -> Checked {
+    let model: M = match serde_path_to_error::deserialize(item) {
+        Ok(model) => model,
+        Err(error) => {
+            let pointer = pointer_of(error.path());
+            // serde's own words name Rust types; ours say where, and the schema's fault says what.
+            let fault =
+                Fault::pointer(pointer, "type", format!("Not readable: {}.", error.inner()));
+            return Checked {
+                json: None,
+                faults: vec![fault],
+            };
+        }
+    };
+    let mut faults = Vec::new();
+    if let Err(errors) = model.validate() {
+        collect(&errors, item, &mut String::new(), &mut faults);
+    }
+    match serde_json::to_value(&model) {
+        Ok(json) => Checked {
+            json: Some(json),
+            faults,
+        },
+        Err(error) => {
+            faults.push(Fault::pointer(
+                "",
+                "type",
+                format!("Not writable: {error}."),
+            ));
+            Checked { json: None, faults }
+        }
+    }
+}
+
+fn pointer_of(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut pointer = String::new();
+    for segment in path {
+        match segment {
+            Segment::Map { key } => {
+                pointer.push('/');
+                pointer.push_str(&escape_pointer(key));
+            }
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    pointer
+}
+
+/// Walks a validator's findings, nested ones included, next to the JSON they are about.
+fn collect(errors: &ValidationErrors, json: &Json, pointer: &mut String, faults: &mut Vec<Fault>) {
+    for (field, kind) in errors.errors() {
+        let length = pointer.len();
+        // `__all__` is what validator calls a check of the struct as a whole.
+        let inner = if field == "__all__" {
+            json
+        } else {
+            let name = wire_name(field, json.as_object());
+            pointer.push('/');
+            pointer.push_str(&escape_pointer(&name));
+            json.get(name.as_ref()).unwrap_or(&Json::Null)
+        };
+        match kind {
+            ValidationErrorsKind::Struct(errors) => collect(errors, inner, pointer, faults),
+            ValidationErrorsKind::List(items) => {
+                for (index, errors) in items {
+                    let length = pointer.len();
+                    pointer.push_str(&format!("/{index}"));
+                    collect(
+                        errors,
+                        inner.get(index).unwrap_or(&Json::Null),
+                        pointer,
+                        faults,
+                    );
+                    pointer.truncate(length);
+                }
+            }
+            ValidationErrorsKind::Field(errors) => {
+                faults.extend(errors.iter().map(|error| fault(error, pointer)));
+            }
+        }
+        pointer.truncate(length);
+    }
+}
+
+/// validator names fields as Rust does; the body names them as serde does. Where they differ, the property that
+/// is the same but for case and underscores is meant.
+fn wire_name<'a>(field: &'a str, object: Option<&'a Map<String, Json>>) -> Cow<'a, str> {
+    let field = field.strip_prefix("r#").unwrap_or(field);
+    let plain = |name: &str| name.replace(['_', '-'], "").to_lowercase();
+    match object {
+        Some(object) if !object.contains_key(field) => object
+            .keys()
+            .find(|name| plain(name) == plain(field))
+            .map_or(Cow::Borrowed(field), |name| Cow::Borrowed(name)),
+        _ => Cow::Borrowed(field),
+    }
+}
+
+fn fault(error: &ValidationError, pointer: &str) -> Fault {
+    let code = match error.code.as_ref() {
+        "email" | "url" | "credit_card" => Cow::Borrowed("format"),
+        "regex" => Cow::Borrowed("pattern"),
+        other => Cow::Owned(other.to_owned()),
+    };
+    let detail = match &error.message {
+        Some(message) => message.to_string(),
+        None => describe(error),
+    };
+    Fault::pointer(pointer, code, detail)
+}
+
+fn describe(error: &ValidationError) -> String {
+    let bound = |name: &str| error.params.get(name).filter(|value| !value.is_null());
+    match (
+        error.code.as_ref(),
+        bound("min"),
+        bound("max"),
+        bound("equal"),
+    ) {
+        ("length", _, _, Some(equal)) => format!("The length must be {equal}."),
+        ("length", Some(min), Some(max), _) => format!("The length must be {min} to {max}."),
+        ("length", Some(min), None, _) => format!("The length must be at least {min}."),
+        ("length", None, Some(max), _) => format!("The length must be at most {max}."),
+        ("range", Some(min), Some(max), _) => format!("Must be {min} to {max}."),
+        ("range", Some(min), None, _) => format!("Must be at least {min}."),
+        ("range", None, Some(max), _) => format!("Must be at most {max}."),
+        ("email", ..) => "Must be an email address.".to_owned(),
+        ("url", ..) => "Must be a URL.".to_owned(),
+        ("regex", ..) => "Does not match the pattern.".to_owned(),
+        (code, ..) => format!("Breaks the rule `{code}`."),
+    }
+}

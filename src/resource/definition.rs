@@ -1,0 +1,97 @@
+//! A declaration, verified and frozen: plain values that everything else reads.
+
+use std::fmt;
+use std::sync::Arc;
+
+use resourceful_contract::{Schema, Table};
+
+use super::codec::Codec;
+use super::{Bodies, Operation, Relation};
+use crate::access::{Permission, Permissions};
+
+/// A resource, ready to be part of an application. Cloning it is cheap.
+#[derive(Clone)]
+pub struct Resource(pub(crate) Arc<Definition>);
+
+impl Resource {
+    /// The resource's name, which is also its path.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.schema.name
+    }
+
+    /// The stored shape of its items.
+    #[must_use]
+    pub fn schema(&self) -> &Arc<Schema> {
+        &self.0.schema
+    }
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Resource").field(&self.name()).finish()
+    }
+}
+
+/// Who mints the id of a new item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Id {
+    /// The server, a UUID of version 7 (RFC 9562).
+    UuidV7,
+    /// The database, an ascending 64-bit integer.
+    Integer,
+    /// The server, a UUID of version 7 as 32 hexadecimal digits of text.
+    Text,
+    /// The client, in the body of a POST or the path of a PUT; of any type.
+    Client,
+}
+
+/// The frozen declaration.
+#[derive(Debug)]
+pub(crate) struct Definition {
+    pub(crate) schema: Arc<Schema>,
+    pub(crate) table: Table,
+    pub(crate) permissions: Permissions,
+    pub(crate) codec: Codec,
+    pub(crate) bodies: Bodies,
+    pub(crate) id: Id,
+    /// For each field, whether it may be filtered by.
+    pub(crate) filterable: Vec<bool>,
+    /// For each field, whether it may be sorted by.
+    pub(crate) sortable: Vec<bool>,
+    pub(crate) searchable: Vec<usize>,
+    /// The fields that answers show unless asked for fewer.
+    pub(crate) visible: Vec<usize>,
+    /// The fields of the model, whether shown or not.
+    pub(crate) stored: Vec<usize>,
+    pub(crate) created_at: Option<usize>,
+    pub(crate) updated_at: Option<usize>,
+    pub(crate) relations: Vec<Relation>,
+    pub(crate) default_limit: u32,
+    pub(crate) max_limit: u32,
+    pub(crate) offset_paging: bool,
+    pub(crate) require_if_match: bool,
+    pub(crate) cache_control: http::HeaderValue,
+    pub(crate) description: Option<String>,
+    /// The model's name, for the specification.
+    pub(crate) title: String,
+}
+
+impl Definition {
+    pub(crate) fn name(&self) -> &str {
+        &self.schema.name
+    }
+
+    /// The permission of an operation.
+    pub(crate) fn permission(&self, operation: Operation) -> &Permission {
+        self.permissions
+            .of(operation)
+            .expect("a definition is only frozen when every operation has a permission")
+    }
+
+    /// Whether clients give ids to new items, and PUT may create.
+    pub(crate) fn client_ids(&self) -> bool {
+        self.id == Id::Client
+    }
+}

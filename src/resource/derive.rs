@@ -1,0 +1,302 @@
+//! Derive, verify, freeze: from what a user wrote to a definition.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+use resourceful_contract::{Field, FieldType, IdSource, Index, Schema, Table};
+use serde_json::Value as Json;
+
+use super::bodies::{Bodies, is_internal};
+use super::verify::{self, DefinitionErrors, Faults};
+use super::{Definition, Id, Resource, ResourceBuilder};
+use crate::access::Permissions;
+
+/// A declaration whose fields are known and that nobody has verified yet.
+pub(super) struct Draft {
+    pub(super) builder: ResourceBuilder,
+    pub(super) fields: Vec<Field>,
+    pub(super) id: Option<(usize, Id)>,
+    pub(super) version: Option<usize>,
+}
+
+impl Draft {
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
+        self.fields.iter().position(|field| field.name == name)
+    }
+
+    fn positions(&self, names: &[String]) -> Vec<usize> {
+        names
+            .iter()
+            .filter_map(|name| self.position(name))
+            .collect()
+    }
+
+    /// Positions of the id, of every indexed field and of these.
+    fn selectable(&self, names: &[String], suits: impl Fn(&Field) -> bool) -> Vec<bool> {
+        let indexed = self.builder.indexes.iter().flat_map(|(names, _)| names);
+        let mut selectable = vec![false; self.fields.len()];
+        for name in indexed.chain(names) {
+            if let Some(position) = self.position(name) {
+                selectable[position] = true;
+            }
+        }
+        for (relation, position) in self.builder.relations.iter().filter_map(|relation| {
+            let key = self.position(&relation.key_name())?;
+            Some((relation, key))
+        }) {
+            // A referring field is indexed as a foreign key is.
+            if relation.cardinality == resourceful_contract::Cardinality::One {
+                selectable[position] = true;
+            }
+        }
+        if let Some((id, _)) = self.id {
+            selectable[id] = true;
+        }
+        for (selectable, field) in selectable.iter_mut().zip(&self.fields) {
+            *selectable &= !field.hidden && suits(field);
+        }
+        selectable
+    }
+}
+
+pub(super) fn build(builder: ResourceBuilder) -> Result<Resource, DefinitionErrors> {
+    let mut faults = Faults::of(&builder.name);
+    let draft = derive(builder, &mut faults);
+    verify::declaration(&draft, &mut faults);
+    let (Some((id, kind)), Some(permissions), Some(table)) = (
+        draft.id,
+        draft.builder.permissions.clone(),
+        draft.builder.table.clone(),
+    ) else {
+        return Err(faults.into_errors());
+    };
+    let schema = schema(&draft, id, kind, &table);
+    let bodies = match Bodies::derive(&schema, &draft.builder.json_schema, kind == Id::Client) {
+        Ok(bodies) => bodies,
+        Err(error) => {
+            faults.push(
+                None,
+                format!("the model's JSON Schema is not valid: {error}"),
+                "correct the schema",
+            );
+            return Err(faults.into_errors());
+        }
+    };
+    faults.into_result()?;
+    Ok(Resource(Arc::new(freeze(
+        draft,
+        schema,
+        bodies,
+        kind,
+        table,
+        permissions,
+    ))))
+}
+
+fn derive(mut builder: ResourceBuilder, faults: &mut Faults) -> Draft {
+    let mut fields = match Schema::fields_from_json_schema(&builder.json_schema) {
+        Ok(fields) => fields,
+        Err(unsupported) => {
+            for fault in unsupported {
+                let field = (!fault.field.is_empty()).then_some(fault.field);
+                faults.push(field.as_deref(), fault.message, "change the model");
+            }
+            Vec::new()
+        }
+    };
+    let flag = |names: &[String], set: fn(&mut Field), fields: &mut Vec<Field>| {
+        for field in fields
+            .iter_mut()
+            .filter(|field| names.contains(&field.name))
+        {
+            set(field);
+        }
+    };
+    flag(
+        &builder.read_only,
+        |field| field.read_only = true,
+        &mut fields,
+    );
+    flag(
+        &builder.immutable,
+        |field| field.immutable = true,
+        &mut fields,
+    );
+    flag(
+        &builder.write_only,
+        |field| {
+            field.write_only = true;
+            field.hidden = true;
+        },
+        &mut fields,
+    );
+    if let Some((created, updated)) = &builder.timestamps {
+        flag(
+            &[created.clone(), updated.clone()],
+            |field| field.read_only = true,
+            &mut fields,
+        );
+    }
+    let version = builder
+        .version
+        .as_ref()
+        .map(|name| version_field(name, &mut fields));
+    if let Some(table) = &builder.table {
+        for field in &mut fields {
+            if let Some(column) = table.columns().get(&field.name) {
+                field.column.clone_from(column);
+            }
+        }
+    }
+    let id = fields
+        .iter()
+        .position(|field| field.name == builder.id_field)
+        .map(|position| {
+            let kind = builder.id.unwrap_or(match fields[position].field_type {
+                FieldType::Uuid => Id::UuidV7,
+                FieldType::Integer => Id::Integer,
+                _ => Id::Client,
+            });
+            if kind != Id::Client {
+                fields[position].read_only = true;
+            }
+            fields[position].immutable = true;
+            (position, kind)
+        });
+    if builder.description.is_none() {
+        builder.description = builder
+            .json_schema
+            .get("description")
+            .and_then(Json::as_str)
+            .map(str::to_owned);
+    }
+    Draft {
+        builder,
+        fields,
+        id,
+        version,
+    }
+}
+
+/// The position of the version counter, which the model may have or not.
+fn version_field(name: &str, fields: &mut Vec<Field>) -> usize {
+    if let Some(position) = fields.iter().position(|field| field.name == name) {
+        fields[position].read_only = true;
+        return position;
+    }
+    let mut field = Field::new(name, FieldType::Integer);
+    field.read_only = true;
+    field.hidden = true;
+    fields.push(field);
+    fields.len() - 1
+}
+
+fn schema(draft: &Draft, id: usize, kind: Id, table: &Table) -> Schema {
+    let source = match kind {
+        Id::UuidV7 | Id::Text => IdSource::Engine,
+        Id::Integer => IdSource::Storage,
+        Id::Client => IdSource::Client,
+    };
+    let builder = &draft.builder;
+    let mut schema = Schema::new(
+        &builder.name,
+        table.name(),
+        draft.fields.clone(),
+        id,
+        source,
+    );
+    schema.version = draft.version;
+    schema.indexes = builder
+        .indexes
+        .iter()
+        .map(|(names, unique)| Index {
+            fields: draft.positions(names),
+            unique: *unique,
+        })
+        .collect();
+    for relation in &builder.relations {
+        if relation.cardinality != resourceful_contract::Cardinality::One {
+            continue;
+        }
+        let Some(key) = draft.position(&relation.key_name()) else {
+            continue;
+        };
+        // Both the foreign key's own checks and `has_many` from the other side look rows up by it.
+        if key != id
+            && !schema
+                .indexes
+                .iter()
+                .any(|index| index.fields.first() == Some(&key))
+        {
+            schema.indexes.push(Index {
+                fields: vec![key],
+                unique: false,
+            });
+        }
+    }
+    schema
+}
+
+fn freeze(
+    draft: Draft,
+    schema: Schema,
+    bodies: Bodies,
+    id: Id,
+    table: Table,
+    permissions: Permissions,
+) -> Definition {
+    let filterable = draft.selectable(&draft.builder.filterable, |_| true);
+    let sortable = draft.selectable(&draft.builder.sortable, |field| {
+        field.field_type.is_ordered()
+    });
+    let searchable = draft.positions(&draft.builder.searchable);
+    let timestamp = |pick: fn(&(String, String)) -> &String| {
+        draft
+            .builder
+            .timestamps
+            .as_ref()
+            .and_then(|names| draft.position(pick(names)))
+    };
+    let (created_at, updated_at) = (timestamp(|names| &names.0), timestamp(|names| &names.1));
+    let builder = draft.builder;
+    let title = builder
+        .codec
+        .title()
+        .map(str::to_owned)
+        .or_else(|| {
+            builder
+                .json_schema
+                .get("title")
+                .and_then(Json::as_str)
+                .map(str::to_owned)
+        })
+        .unwrap_or_else(|| builder.name.clone());
+    Definition {
+        visible: schema.visible().collect(),
+        stored: (0..schema.fields.len())
+            .filter(|position| !is_internal(&schema.fields[*position]))
+            .collect(),
+        filterable,
+        sortable,
+        searchable,
+        created_at,
+        updated_at,
+        schema: Arc::new(schema),
+        table,
+        permissions,
+        codec: builder.codec,
+        bodies,
+        id,
+        relations: builder.relations,
+        default_limit: builder.default_limit,
+        max_limit: builder.max_limit,
+        offset_paging: builder.offset_paging,
+        require_if_match: builder.require_if_match,
+        cache_control: builder
+            .cache_control
+            .and_then(|directives| HeaderValue::from_str(&directives).ok())
+            .unwrap_or(HeaderValue::from_static("private, no-cache")),
+        description: builder.description,
+        title,
+    }
+}

@@ -1,0 +1,21 @@
+//! The declaration of a resource: derived, verified, frozen.
+
+mod bodies;
+mod builder;
+mod codec;
+mod definition;
+mod derive;
+mod operation;
+mod relation;
+pub(crate) mod validate;
+mod verify;
+
+pub use builder::{ResourceBuilder, define_dynamic_resource, define_resource};
+pub use definition::{Id, Resource};
+pub use operation::Operation;
+pub use relation::{Relation, belongs_to, has_many};
+pub use verify::{DefinitionErrors, DefinitionFault};
+
+pub(crate) use bodies::{Bodies, is_internal};
+pub(crate) use definition::Definition;
+pub(crate) use verify::Faults;

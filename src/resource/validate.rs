@@ -1,0 +1,166 @@
+//! What the JSON Schema says of a body, as faults with pointers.
+
+use jsonschema::error::ValidationErrorKind as Kind;
+use jsonschema::{ValidationError, Validator};
+use serde_json::Value as Json;
+
+use crate::error::{Fault, escape_pointer};
+use crate::nearest::suggest;
+
+/// Compiles a schema; formats are enforced, not only annotated.
+pub(super) fn compile(schema: &Json) -> Result<Validator, String> {
+    jsonschema::options()
+        .with_draft(jsonschema::Draft::Draft202012)
+        .should_validate_formats(true)
+        .should_ignore_unknown_formats(true)
+        .build(schema)
+        .map_err(|error| error.to_string())
+}
+
+/// Every fault of a value, with pointers below `base`. `known` are the names to suggest for an unknown one at
+/// the top.
+pub(crate) fn faults<'a>(
+    validator: &Validator,
+    json: &Json,
+    known: impl Iterator<Item = &'a str> + Clone,
+) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for error in validator.iter_errors(json) {
+        push(&error, known.clone(), &mut faults);
+    }
+    control_characters(json, &mut String::new(), &mut faults);
+    faults
+}
+
+fn push<'a>(
+    error: &ValidationError<'_>,
+    known: impl Iterator<Item = &'a str> + Clone,
+    faults: &mut Vec<Fault>,
+) {
+    let pointer = error.instance_path().as_str().to_owned();
+    let one = |code: &'static str, detail: String| Fault::pointer(pointer.clone(), code, detail);
+    match error.kind() {
+        Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
+            for name in unexpected {
+                let detail = format!("There is no field `{name}` here.");
+                let detail = if pointer.is_empty() {
+                    suggest(detail, name, known.clone())
+                } else {
+                    detail
+                };
+                let place = format!("{pointer}/{}", escape_pointer(name));
+                faults.push(Fault::pointer(place, "unknown", detail));
+            }
+        }
+        Kind::Required { property } => {
+            let name = property.as_str().unwrap_or_default();
+            let place = format!("{pointer}/{}", escape_pointer(name));
+            faults.push(Fault::pointer(place, "required", "This field is required."));
+        }
+        // `T | null` as a union: the branch that is not null says what is wrong.
+        Kind::AnyOf { context } | Kind::OneOfNotValid { context } => {
+            let telling: Vec<_> = context
+                .iter()
+                .filter(|branch| {
+                    !branch.iter().any(|error| {
+                        matches!(error.kind(), Kind::Type { .. })
+                            && error.instance_path().as_str() == pointer
+                    })
+                })
+                .collect();
+            match telling.as_slice() {
+                [branch] => branch
+                    .iter()
+                    .for_each(|error| push(error, known.clone(), faults)),
+                _ => faults.push(one(
+                    "type",
+                    "Matches none of the shapes that are allowed here.".to_owned(),
+                )),
+            }
+        }
+        kind => {
+            let (code, detail) = describe(kind);
+            faults.push(one(code, detail));
+        }
+    }
+}
+
+fn describe(kind: &Kind) -> (&'static str, String) {
+    match kind {
+        Kind::Type { kind } => ("type", format!("Must be {}.", type_names(kind))),
+        Kind::Enum { options } => ("enum", format!("Must be one of {options}.")),
+        Kind::Constant { expected_value } => ("enum", format!("Must be {expected_value}.")),
+        Kind::MinLength { limit } => ("length", format!("The length must be at least {limit}.")),
+        Kind::MaxLength { limit } => ("length", format!("The length must be at most {limit}.")),
+        Kind::MinItems { limit } => ("length", format!("Must hold at least {limit} items.")),
+        Kind::AdditionalItems { limit } => ("length", format!("Must hold at most {limit} items.")),
+        Kind::MaxItems { limit } => ("length", format!("Must hold at most {limit} items.")),
+        Kind::MinProperties { limit } => ("length", format!("Must hold at least {limit} fields.")),
+        Kind::MaxProperties { limit } => ("length", format!("Must hold at most {limit} fields.")),
+        Kind::Minimum { limit } => ("range", format!("Must be at least {limit}.")),
+        Kind::Maximum { limit } => ("range", format!("Must be at most {limit}.")),
+        Kind::ExclusiveMinimum { limit } => ("range", format!("Must be greater than {limit}.")),
+        Kind::ExclusiveMaximum { limit } => ("range", format!("Must be less than {limit}.")),
+        Kind::MultipleOf { multiple_of } => {
+            ("range", format!("Must be a multiple of {multiple_of}."))
+        }
+        Kind::Pattern { pattern } => ("pattern", format!("Must match the pattern {pattern}")),
+        Kind::Format { format } => ("format", format!("Must be a valid {format}.")),
+        Kind::UniqueItems => ("unique-items", "No two items may be the same.".to_owned()),
+        Kind::FalseSchema => ("unknown", "Nothing is allowed here.".to_owned()),
+        other => (
+            "schema",
+            format!("Breaks the schema's `{}`.", other.keyword()),
+        ),
+    }
+}
+
+fn type_names(kind: &jsonschema::error::TypeKind) -> String {
+    use jsonschema::error::TypeKind;
+    match kind {
+        TypeKind::Single(one) => one.to_string(),
+        TypeKind::Multiple(several) => several
+            .iter()
+            .map(|one| one.to_string())
+            .collect::<Vec<_>>()
+            .join(" or "),
+    }
+}
+
+/// U+0000 is legal JSON and not every database can keep it, so no resource takes it.
+fn control_characters(json: &Json, pointer: &mut String, faults: &mut Vec<Fault>) {
+    match json {
+        Json::String(text) if text.contains('\0') => {
+            faults.push(Fault::pointer(
+                pointer.clone(),
+                "pattern",
+                "Must not hold the character U+0000.",
+            ));
+        }
+        Json::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                let length = pointer.len();
+                pointer.push_str(&format!("/{index}"));
+                control_characters(item, pointer, faults);
+                pointer.truncate(length);
+            }
+        }
+        Json::Object(fields) => {
+            for (name, value) in fields {
+                let length = pointer.len();
+                pointer.push('/');
+                pointer.push_str(&escape_pointer(name));
+                if name.contains('\0') {
+                    faults.push(Fault::pointer(
+                        pointer.clone(),
+                        "pattern",
+                        "A name must not hold the character U+0000.",
+                    ));
+                }
+                control_characters(value, pointer, faults);
+                pointer.truncate(length);
+            }
+        }
+        _ => {}
+    }
+}

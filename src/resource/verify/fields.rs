@@ -1,0 +1,109 @@
+//! Names and roles of fields.
+
+use resourceful_contract::FieldType;
+
+use super::Faults;
+use crate::nearest::suggest;
+use crate::resource::derive::Draft;
+
+pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
+    let builder = &draft.builder;
+    let lists = [
+        ("read_only", &builder.read_only),
+        ("write_only", &builder.write_only),
+        ("immutable", &builder.immutable),
+        ("filterable", &builder.filterable),
+        ("sortable", &builder.sortable),
+        ("searchable", &builder.searchable),
+    ];
+    for (setter, names) in lists {
+        exist(draft, setter, names, faults);
+    }
+    for (names, unique) in &builder.indexes {
+        let setter = if *unique { "unique" } else { "index" };
+        exist(draft, setter, names, faults);
+        if names.is_empty() {
+            faults.push(
+                None,
+                "an index needs a field",
+                format!(".{setter}([\"field\"])"),
+            );
+        }
+    }
+    if let Some(table) = &builder.table {
+        let bound: Vec<String> = table.columns().keys().cloned().collect();
+        exist(draft, "column", &bound, faults);
+    }
+    timestamps(draft, faults);
+    server_set(draft, faults);
+}
+
+fn exist(draft: &Draft, setter: &str, names: &[String], faults: &mut Faults) {
+    for name in names.iter().filter(|name| draft.position(name).is_none()) {
+        let known = draft.fields.iter().map(|field| field.name.as_str());
+        faults.push(
+            Some(name),
+            suggest(
+                format!(".{setter}(…) names a field that the model does not have."),
+                name,
+                known,
+            ),
+            format!("name a field of the model in .{setter}(…)"),
+        );
+    }
+}
+
+fn timestamps(draft: &Draft, faults: &mut Faults) {
+    let Some((created, updated)) = &draft.builder.timestamps else {
+        return;
+    };
+    for name in [created, updated] {
+        let mend = format!("{name}: DateTime<Utc>");
+        match draft
+            .position(name)
+            .map(|position| draft.fields[position].field_type)
+        {
+            None => faults.push(
+                Some(name),
+                ".timestamps(…) names a field that the model does not have",
+                mend,
+            ),
+            Some(FieldType::DateTime) => {}
+            Some(_) => faults.push(Some(name), "a timestamp must be a date-time", mend),
+        }
+    }
+}
+
+/// A field that only the server sets, and that nothing sets, would make every create fail.
+fn server_set(draft: &Draft, faults: &mut Faults) {
+    let required = draft
+        .builder
+        .json_schema
+        .get("required")
+        .and_then(|names| names.as_array());
+    for (position, field) in draft.fields.iter().enumerate() {
+        let kept = draft.id.is_some_and(|(id, _)| id == position)
+            || draft.version == Some(position)
+            || draft
+                .builder
+                .timestamps
+                .as_ref()
+                .is_some_and(|(created, updated)| *created == field.name || *updated == field.name);
+        let needed =
+            required.is_some_and(|names| names.iter().any(|name| name == field.name.as_str()));
+        if field.read_only && !kept && needed && !field.nullable && field.default().is_none() {
+            faults.push(
+                Some(&field.name),
+                "it is read-only, and nothing gives it a value when an item is created",
+                "#[serde(default)], an Option, or .timestamps(…) / .version(…)",
+            );
+        }
+        if field.read_only && field.write_only {
+            faults.push(
+                Some(&field.name),
+                "it is both read-only and write-only",
+                "drop one of the two",
+            );
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What has no default and must be said.
+
+use super::Faults;
+use crate::resource::Operation;
+use crate::resource::derive::Draft;
+
+pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
+    if draft.builder.table.is_none() {
+        faults.push(
+            None,
+            "it has no adapter, so its items would be kept nowhere",
+            format!(".adapter(Memory::new().table(\"{}\"))", draft.builder.name),
+        );
+    }
+    let Some(permissions) = &draft.builder.permissions else {
+        faults.push(
+            None,
+            "it has no permissions, and there is no default",
+            ".permissions(Permissions::read(anyone()).write(role(\"editor\")))",
+        );
+        return;
+    };
+    for operation in Operation::ALL {
+        // Replacing needs the permission to update, which has its own line.
+        if operation != Operation::Replace && permissions.of(operation).is_none() {
+            let name = operation.name();
+            faults.push(
+                None,
+                format!("nothing says who may {name}"),
+                format!(
+                    "Permissions::….{name}(…), or .write(…) for all writes; nobody() closes it"
+                ),
+            );
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The rules that a declaration must keep, one subject per file. Each rule reports every fault it finds.
+
+mod fields;
+mod identity;
+mod mandatory;
+mod names;
+mod queries;
+mod relations;
+
+use std::fmt;
+
+use super::derive::Draft;
+
+pub(super) fn declaration(draft: &Draft, faults: &mut Faults) {
+    mandatory::verify(draft, faults);
+    names::verify(draft, faults);
+    // A model without fields has said enough.
+    if !draft.fields.is_empty() {
+        identity::verify(draft, faults);
+        fields::verify(draft, faults);
+        queries::verify(draft, faults);
+        relations::verify(draft, faults);
+    }
+}
+
+/// Everything that is wrong with a declaration.
+///
+/// ```
+/// use resourceful::prelude::*;
+///
+/// let errors = define_dynamic_resource("notes", serde_json::json!({
+///     "type": "object",
+///     "properties": {"id": {"type": "string", "format": "uuid"}},
+/// }))
+/// .build()
+/// .unwrap_err();
+/// assert!(errors.to_string().contains(".permissions("));
+/// assert_eq!(errors.faults().len(), 2); // no adapter either
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct DefinitionErrors {
+    faults: Vec<DefinitionFault>,
+}
+
+/// One fault of a declaration, and the line that mends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DefinitionFault {
+    /// The resource.
+    pub resource: String,
+    /// The field, where the fault is about one.
+    pub field: Option<String>,
+    /// What is wrong.
+    pub message: String,
+    /// What to write instead.
+    pub mend: String,
+}
+
+impl DefinitionErrors {
+    pub(crate) fn new(faults: Vec<DefinitionFault>) -> Self {
+        Self { faults }
+    }
+
+    /// Each fault.
+    #[must_use]
+    pub fn faults(&self) -> &[DefinitionFault] {
+        &self.faults
+    }
+}
+
+impl fmt::Display for DefinitionErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the declaration has {} fault(s):", self.faults.len())?;
+        for fault in &self.faults {
+            write!(f, "\n  {}", fault.resource)?;
+            if let Some(field) = &fault.field {
+                write!(f, ".{field}")?;
+            }
+            write!(f, ": {}\n    mend: {}", fault.message, fault.mend)?;
+        }
+        Ok(())
+    }
+}
+
+/// The same text as `Display`: this is what `fn main() -> Result<(), …>` prints.
+impl fmt::Debug for DefinitionErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for DefinitionErrors {}
+
+/// The faults of one resource, while they are found.
+pub(crate) struct Faults {
+    resource: String,
+    found: Vec<DefinitionFault>,
+}
+
+impl Faults {
+    pub(crate) fn of(resource: &str) -> Self {
+        Self {
+            resource: resource.to_owned(),
+            found: Vec::new(),
+        }
+    }
+
+    pub(crate) fn push(
+        &mut self,
+        field: Option<&str>,
+        message: impl Into<String>,
+        mend: impl Into<String>,
+    ) {
+        self.found.push(DefinitionFault {
+            resource: self.resource.clone(),
+            field: field.map(str::to_owned),
+            message: message.into(),
+            mend: mend.into(),
+        });
+    }
+
+    pub(crate) fn into_errors(self) -> DefinitionErrors {
+        DefinitionErrors::new(self.found)
+    }
+
+    pub(crate) fn into_found(self) -> Vec<DefinitionFault> {
+        self.found
+    }
+
+    pub(crate) fn into_result(self) -> Result<(), DefinitionErrors> {
+        if self.found.is_empty() {
+            Ok(())
+        } else {
+            Err(self.into_errors())
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What clients may ask for.
+
+use resourceful_contract::FieldType;
+
+use super::Faults;
+use crate::resource::derive::Draft;
+
+/// Parameters and body keys that mean something else, so that a filter of that name could not be told apart.
+const RESERVED: [&str; 12] = [
+    "sort",
+    "fields",
+    "include",
+    "limit",
+    "after",
+    "before",
+    "page",
+    "q",
+    "deleted",
+    "as_of",
+    "filter",
+    "last_event_id",
+];
+/// Keys of the body form's tree.
+const CONNECTIVES: [&str; 3] = ["and", "or", "not"];
+
+pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
+    let builder = &draft.builder;
+    let indexed = builder.indexes.iter().flat_map(|(names, _)| names);
+    for name in indexed.chain(&builder.filterable).chain(&builder.sortable) {
+        if RESERVED.contains(&name.as_str()) || CONNECTIVES.contains(&name.as_str()) {
+            faults.push(
+                Some(name),
+                format!("`{name}` is a word of the query language, so it cannot be filtered by"),
+                format!("rename it on the wire: #[serde(rename = \"{name}_value\")]"),
+            );
+        }
+    }
+    let of = |name: &String| draft.position(name).map(|position| &draft.fields[position]);
+    for name in builder
+        .filterable
+        .iter()
+        .chain(&builder.sortable)
+        .chain(&builder.searchable)
+    {
+        if of(name).is_some_and(|field| field.hidden) {
+            faults.push(
+                Some(name),
+                "it is never shown, and filters, sorts and searches would show it bit by bit",
+                "drop it from .filterable(…), .sortable(…) and .searchable(…)",
+            );
+        }
+    }
+    for name in &builder.sortable {
+        if of(name).is_some_and(|field| !field.field_type.is_ordered()) {
+            faults.push(
+                Some(name),
+                "objects and arrays have no order",
+                "drop it from .sortable(…)",
+            );
+        }
+    }
+    for name in &builder.searchable {
+        if of(name).is_some_and(|field| field.field_type != FieldType::Text) {
+            faults.push(
+                Some(name),
+                "only text can be searched",
+                "drop it from .searchable(…)",
+            );
+        }
+    }
+    if builder.default_limit == 0 || builder.max_limit < builder.default_limit {
+        faults.push(
+            None,
+            "a page's default size must be at least 1 and at most the largest size",
+            ".limits(50, 200)",
+        );
+    }
+    if let Some(directives) = &builder.cache_control
+        && http::HeaderValue::from_str(directives).is_err()
+    {
+        faults.push(
+            None,
+            "Cache-Control cannot hold this text",
+            ".cache_control(\"public, max-age=60\")",
+        );
+    }
+}
