@@ -1,6 +1,7 @@
 mod access;
 mod engine;
 mod error;
+mod http;
 mod nearest;
 mod query;
 mod resource;

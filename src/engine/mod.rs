@@ -90,7 +90,7 @@ impl<'a> Call<'a> {
     }
 
     /// Refuses what the caller may not do, before anything is read.
-    fn authorize(&self, operation: Operation) -> Result<(), Error> {
+    pub(crate) fn authorize(&self, operation: Operation) -> Result<(), Error> {
         match self.definition().permission(operation).decide(self.actor) {
             Decision::Allow => Ok(()),
             Decision::Deny if self.actor.is_anonymous() => Err(Error::new(

@@ -1,0 +1,212 @@
+//! Outcomes of the engine as answers.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LINK, LOCATION, VARY};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use resourceful_contract::Value;
+
+use super::conditional;
+use super::prefer::{APPLIED, Prefer};
+use crate::engine::{Item, Page};
+use crate::error::Error;
+use crate::query::Parameters;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// What an answer may depend on beside the URL.
+const DEPENDS_ON: HeaderValue = HeaderValue::from_static("authorization, prefer");
+
+/// Everything of a path segment that is not a pchar (RFC 3986, 3.3), and `%` itself.
+const SEGMENT: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'/')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+/// The same for a value in a query string.
+const QUERY_VALUE: &AsciiSet = &SEGMENT.add(b'&').add(b'+').add(b'=').add(b'\'');
+
+/// An item that was read: 200, or 304 where the client has it.
+pub(super) fn item(
+    item: Item,
+    headers: &HeaderMap,
+    cache_control: &HeaderValue,
+) -> Result<Response, Error> {
+    let tag = conditional::strong(&item);
+    let known = conditional::is_known(headers, &tag)?;
+    Ok(read(known, item.json, tag, cache_control))
+}
+
+/// A page of a list: 200 with links to its neighbours, or 304 where the client has it.
+pub(super) fn page(
+    page: Page,
+    headers: &HeaderMap,
+    cache_control: &HeaderValue,
+    link: Option<Url<'_>>,
+) -> Result<Response, Error> {
+    let tag = conditional::weak(&page.json);
+    let known = conditional::is_known(headers, &tag)?;
+    let links = link.map(|url| url.links(page.next.as_deref(), page.prev.as_deref()));
+    let mut response = read(known, page.json, tag, cache_control);
+    if let Some(links) = links.filter(|links| !links.is_empty())
+        && let Ok(links) = HeaderValue::from_str(&links)
+    {
+        response.headers_mut().insert(LINK, links);
+    }
+    if let Some(total) = page.total {
+        let applied = if total.exact {
+            "count=exact"
+        } else {
+            "count=estimated"
+        };
+        response
+            .headers_mut()
+            .insert(APPLIED, HeaderValue::from_static(applied));
+    }
+    Ok(response)
+}
+
+fn read(known: bool, json: Vec<u8>, tag: HeaderValue, cache_control: &HeaderValue) -> Response {
+    let mut response = if known {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        let mut response = Response::new(Body::from(json));
+        response.headers_mut().insert(CONTENT_TYPE, JSON);
+        response
+    };
+    let headers = response.headers_mut();
+    headers.insert(ETAG, tag);
+    headers.insert(CACHE_CONTROL, cache_control.clone());
+    headers.insert(VARY, DEPENDS_ON);
+    response
+}
+
+/// An item after a change.
+pub(super) fn changed(item: Item, status: StatusCode) -> Response {
+    let tag = conditional::strong(&item);
+    let mut response = Response::new(Body::from(item.json));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(ETAG, tag);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    response
+}
+
+/// A new item, at `location`.
+pub(super) fn created(item: Item, location: &str, prefer: &Prefer) -> Response {
+    let mut response = changed(item, StatusCode::CREATED);
+    if prefer.minimal {
+        *response.body_mut() = Body::empty();
+        response.headers_mut().remove(CONTENT_TYPE);
+        response
+            .headers_mut()
+            .insert(APPLIED, HeaderValue::from_static("return=minimal"));
+    }
+    if let Ok(location) = HeaderValue::from_str(location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+pub(super) fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// What GET answers, without its body (RFC 9110, 9.3.2).
+pub(super) fn head(response: Response) -> Response {
+    use http_body::Body as _;
+    let (mut parts, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact()
+        && parts.status != StatusCode::NOT_MODIFIED
+    {
+        parts.headers.insert(CONTENT_LENGTH, length.into());
+    }
+    Response::from_parts(parts, Body::empty())
+}
+
+/// The path of an item below its collection.
+pub(super) fn location(collection: &str, id: &Value) -> String {
+    let mut spelled = Vec::new();
+    resourceful_contract::json::value(&mut spelled, id);
+    let text = match id {
+        Value::Text(text) => text.clone(),
+        _ => String::from_utf8_lossy(&spelled)
+            .trim_matches('"')
+            .to_owned(),
+    };
+    format!(
+        "{}/{}",
+        collection.trim_end_matches('/'),
+        utf8_percent_encode(&text, SEGMENT)
+    )
+}
+
+/// The URL of a list, from which those of its neighbours are made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Url<'a> {
+    pub(super) path: &'a str,
+    pub(super) query: Option<&'a str>,
+}
+
+impl Url<'_> {
+    fn links(self, next: Option<&str>, prev: Option<&str>) -> String {
+        let mut links = String::new();
+        let mut link = |relation: &str, place: Option<(&str, &str)>| {
+            if !links.is_empty() {
+                links.push_str(", ");
+            }
+            links.push('<');
+            links.push_str(self.path);
+            self.query_at(place, &mut links);
+            links.push_str(">; rel=\"");
+            links.push_str(relation);
+            links.push('"');
+        };
+        if let Some(next) = next {
+            link("next", Some(("after", next)));
+        }
+        if let Some(prev) = prev {
+            link("prev", Some(("before", prev)));
+        }
+        link("first", None);
+        links
+    }
+
+    /// The same query at another place.
+    fn query_at(self, place: Option<(&str, &str)>, out: &mut String) {
+        let mut separator = '?';
+        let mut push = |name: &str, value: &str, out: &mut String| {
+            out.push(separator);
+            separator = '&';
+            // Brackets are delimiters in a URI, so they are encoded as the rest is.
+            out.extend(utf8_percent_encode(name, QUERY_VALUE));
+            out.push('=');
+            out.extend(utf8_percent_encode(value, QUERY_VALUE));
+        };
+        for (name, value) in Parameters::of(self.query).flatten() {
+            if !matches!(name.as_ref(), "after" | "before" | "page") {
+                push(&name, &value, out);
+            }
+        }
+        if let Some((name, cursor)) = place {
+            push(name, cursor, out);
+        }
+    }
+}

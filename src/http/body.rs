@@ -1,0 +1,186 @@
+//! Request bodies: the media type, the size, and JSON that says each thing once.
+
+use std::fmt;
+
+use axum::body::Body as RequestBody;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value as Json};
+
+use super::Body;
+use crate::error::{Error, ErrorKind};
+
+pub(super) const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+pub(super) const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+pub(super) const ACCEPT_QUERY: HeaderName = HeaderName::from_static("accept-query");
+
+impl Body {
+    /// The media types that are read.
+    pub(crate) const fn media_types(self) -> &'static [&'static str] {
+        match self {
+            Self::None => &[],
+            Self::Update => &["application/merge-patch+json", "application/json"],
+            Self::Query | Self::Create | Self::Replace => &["application/json"],
+        }
+    }
+
+    /// The header that names the media types, where the method has one (RFC 5789, RFC 10008, LDP).
+    pub(super) const fn accept(self) -> Option<(HeaderName, HeaderValue)> {
+        const JSON: HeaderValue = HeaderValue::from_static("application/json");
+        const PATCH: HeaderValue =
+            HeaderValue::from_static("application/merge-patch+json, application/json");
+        match self {
+            Self::Create => Some((ACCEPT_POST, JSON)),
+            Self::Update => Some((ACCEPT_PATCH, PATCH)),
+            Self::Query => Some((ACCEPT_QUERY, JSON)),
+            Self::None | Self::Replace => None,
+        }
+    }
+}
+
+/// Reads a JSON body of at most `limit` bytes.
+pub(super) async fn json(
+    kind: Body,
+    headers: &HeaderMap,
+    body: RequestBody,
+    limit: usize,
+) -> Result<Json, Error> {
+    check_media_type(kind, headers)?;
+    let declared = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > limit as u64) {
+        return Err(too_large(limit));
+    }
+    let bytes = match Limited::new(body, limit).collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => return Err(too_large(limit)),
+        Err(error) => {
+            return Err(Error::new(
+                ErrorKind::BadRequest,
+                "incomplete-body",
+                "The body ended early.",
+            )
+            .with_source(error));
+        }
+    };
+    let mut reader = serde_json::Deserializer::from_slice(&bytes);
+    let parsed = Strict
+        .deserialize(&mut reader)
+        .and_then(|json| reader.end().map(|()| json));
+    parsed.map_err(|error| {
+        Error::new(
+            ErrorKind::BadRequest,
+            "invalid-json",
+            format!("The body is not JSON: {error}."),
+        )
+    })
+}
+
+fn check_media_type(kind: Body, headers: &HeaderMap) -> Result<(), Error> {
+    let given = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let mut parts = given.split(';');
+    let essence = parts.next().unwrap_or_default().trim();
+    let charset = parts.find_map(|part| {
+        let (name, value) = part.split_once('=')?;
+        name.trim()
+            .eq_ignore_ascii_case("charset")
+            .then(|| value.trim().trim_matches('"'))
+    });
+    let accepted = kind.media_types();
+    // JSON is UTF-8 (RFC 8259, 8.1).
+    if accepted
+        .iter()
+        .any(|known| essence.eq_ignore_ascii_case(known))
+        && charset.is_none_or(|charset| charset.eq_ignore_ascii_case("utf-8"))
+    {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::UnsupportedMediaType,
+        "unsupported-media-type",
+        format!("Send the body as {}, in UTF-8.", accepted.join(" or ")),
+    ))
+}
+
+fn too_large(limit: usize) -> Error {
+    Error::new(
+        ErrorKind::PayloadTooLarge,
+        "payload-too-large",
+        format!("A body may have at most {limit} bytes."),
+    )
+}
+
+/// JSON in which no object names a member twice: of two values one would be ignored, and readers disagree which.
+struct Strict;
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Json;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+        Ok(Json::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
+        Ok(Json::from(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
+        Ok(Json::from(value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
+        Ok(Json::from(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
+        Ok(Json::from(value))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Json, E> {
+        Ok(Json::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
+        let mut array = Vec::new();
+        while let Some(item) = items.next_element_seed(Strict)? {
+            array.push(item);
+        }
+        Ok(Json::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json, A::Error> {
+        let mut object = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            let value = members.next_value_seed(Strict)?;
+            if object.contains_key(&name) {
+                return Err(serde::de::Error::custom(format_args!(
+                    "`{name}` stands twice in one object"
+                )));
+            }
+            object.insert(name, value);
+        }
+        Ok(Json::Object(object))
+    }
+}

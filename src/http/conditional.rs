@@ -1,0 +1,143 @@
+//! Conditional requests (RFC 9110, 13): entity tags out, preconditions in.
+//!
+//! An item's tag is its version, and for a part of an item also the part's name: `"7"`, `"7.9mF…"`. Changes
+//! compare the version alone, so a tag from any answer about the item will do.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{IF_MATCH, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use resourceful_contract::Version;
+
+use crate::engine::{Expected, Item};
+use crate::error::{Error, ErrorKind, Fault};
+
+/// The strong tag of an item as it is answered.
+pub(super) fn strong(item: &Item) -> HeaderValue {
+    let mut tag = Vec::with_capacity(48);
+    tag.push(b'"');
+    match item.version {
+        Version::Counter(counter) => {
+            tag.extend_from_slice(itoa::Buffer::new().format(counter).as_bytes())
+        }
+        Version::Digest(digest) => {
+            tag.push(b'd');
+            tag.extend_from_slice(URL_SAFE_NO_PAD.encode(digest).as_bytes());
+        }
+    }
+    if let Some(part) = &item.part {
+        tag.push(b'.');
+        tag.extend_from_slice(URL_SAFE_NO_PAD.encode(part.0).as_bytes());
+    }
+    tag.push(b'"');
+    HeaderValue::from_bytes(&tag).expect("digits and base64url are visible ASCII")
+}
+
+/// The weak tag of a list: a digest of what it says.
+pub(super) fn weak(json: &[u8]) -> HeaderValue {
+    let digest = blake3::hash(json);
+    let tag = format!("W/\"{}\"", URL_SAFE_NO_PAD.encode(&digest.as_bytes()[..16]));
+    HeaderValue::from_str(&tag).expect("base64url is visible ASCII")
+}
+
+/// Whether `If-None-Match` names this tag, by weak comparison, so that the client has the answer already.
+pub(super) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> Result<bool, Error> {
+    let opaque = |tag: &[u8]| tag.strip_prefix(b"W/").unwrap_or(tag).to_vec();
+    Ok(match tags(headers, IF_NONE_MATCH, "If-None-Match")? {
+        None => false,
+        Some(Tags::Any) => true,
+        Some(Tags::List(tags)) => tags
+            .iter()
+            .any(|known| opaque(known) == opaque(tag.as_bytes())),
+    })
+}
+
+/// What `If-Match` expects of the item that is to be changed.
+pub(super) fn expected(headers: &HeaderMap) -> Result<Option<Expected>, Error> {
+    Ok(tags(headers, IF_MATCH, "If-Match")?.map(|tags| match tags {
+        Tags::Any => Expected::Any,
+        // Strong comparison: a weak tag equals nothing (RFC 9110, 13.1.1).
+        Tags::List(tags) => Expected::OneOf(tags.iter().filter_map(|tag| version(tag)).collect()),
+    }))
+}
+
+/// Whether `If-None-Match: *` forbids to change what is there.
+pub(super) fn create_only(headers: &HeaderMap) -> Result<bool, Error> {
+    match tags(headers, IF_NONE_MATCH, "If-None-Match")? {
+        None => Ok(false),
+        Some(Tags::Any) => Ok(true),
+        Some(Tags::List(_)) => Err(malformed(
+            "If-None-Match",
+            "Only `*` is understood with this method.",
+        )),
+    }
+}
+
+enum Tags<'a> {
+    Any,
+    List(Vec<&'a [u8]>),
+}
+
+fn tags<'a>(
+    headers: &'a HeaderMap,
+    header: HeaderName,
+    name: &'static str,
+) -> Result<Option<Tags<'a>>, Error> {
+    if !headers.contains_key(&header) {
+        return Ok(None);
+    }
+    let mut list = Vec::new();
+    for value in headers.get_all(header) {
+        let value = value.as_bytes().trim_ascii();
+        if value == b"*" {
+            return Ok(Some(Tags::Any));
+        }
+        split(value, &mut list).ok_or_else(|| {
+            malformed(name, "Must be `*` or entity tags in quotes, such as \"7\".")
+        })?;
+    }
+    Ok(Some(Tags::List(list)))
+}
+
+/// `"a", W/"b"`: a comma may stand inside the quotes.
+fn split<'a>(mut rest: &'a [u8], list: &mut Vec<&'a [u8]>) -> Option<()> {
+    loop {
+        rest = rest.trim_ascii_start();
+        if let [b',', tail @ ..] = rest {
+            rest = tail;
+            continue;
+        }
+        if rest.is_empty() {
+            return Some(());
+        }
+        let open = if rest.starts_with(b"W/") { 2 } else { 0 };
+        if rest.get(open) != Some(&b'"') {
+            return None;
+        }
+        let length = rest[open + 1..].iter().position(|byte| *byte == b'"')?;
+        let (tag, tail) = rest.split_at(open + length + 2);
+        list.push(tag);
+        rest = tail;
+    }
+}
+
+/// The version that one of our strong tags names.
+fn version(tag: &[u8]) -> Option<Version> {
+    let inner = tag.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    let text = std::str::from_utf8(inner).ok()?;
+    let version = text.split_once('.').map_or(text, |(version, _)| version);
+    if let Some(digest) = version.strip_prefix('d') {
+        let digest = URL_SAFE_NO_PAD.decode(digest).ok()?;
+        return Some(Version::Digest(digest.try_into().ok()?));
+    }
+    version
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| version.parse().ok())?
+        .map(Version::Counter)
+}
+
+fn malformed(header: &'static str, detail: &'static str) -> Error {
+    Error::new(ErrorKind::BadRequest, "invalid-header", detail)
+        .with_faults(vec![Fault::header(header, "syntax", detail)])
+}

@@ -1,0 +1,296 @@
+//! From a request to the engine and back: one handler for each path of a resource.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body as HttpBody;
+use axum::extract::{OriginalUri, Path as PathParameter, Request};
+use axum::response::Response;
+use axum::routing::any;
+use http::header::{ALLOW, WWW_AUTHENTICATE};
+use http::request::Parts;
+use http::{HeaderValue, Method, StatusCode};
+use serde_json::Value as Json;
+
+use super::answer::{self, Url};
+use super::endpoint::Path;
+use super::prefer::Prefer;
+use super::{Body, Context, Endpoint, body, conditional, problem};
+use crate::access::{Actor, Authenticator};
+use crate::engine::{Asked, Call, Engine, Entry, Put};
+use crate::error::{Error, ErrorKind};
+use crate::query::no_parameters;
+
+/// What every handler of an application shares.
+#[derive(Debug)]
+pub(crate) struct Boundary {
+    pub(crate) engine: Engine,
+    pub(crate) authenticators: Vec<Arc<dyn Authenticator>>,
+    pub(crate) body_limit: usize,
+    /// What a problem's `type` begins with.
+    pub(crate) problem_base: String,
+    /// What stands in `WWW-Authenticate`.
+    pub(crate) challenge: HeaderValue,
+}
+
+/// The routes of every resource.
+pub(crate) fn routes(boundary: &Arc<Boundary>, prefix: &str) -> Router {
+    let mut router = Router::new();
+    for entry in boundary.engine.catalog.entries() {
+        let definition = &entry.definition;
+        let door = Door {
+            boundary: boundary.clone(),
+            entry: entry.clone(),
+        };
+        // Text may be the id of an item called `query`, which then has the item's methods too.
+        let query_is_id = entry.schema.id_field().field_type.parse("query").is_ok();
+        let (collection, query, item) = (door.clone(), door.clone(), door);
+        router = router
+            .route(
+                &Path::Collection.template(prefix, definition),
+                any(move |request: Request| async move {
+                    collection.handle(Path::Collection, None, request).await
+                }),
+            )
+            .route(
+                &Path::Query.template(prefix, definition),
+                any(move |request: Request| async move {
+                    let twin = request.method() == Method::POST || !query_is_id;
+                    let path = if twin { Path::Query } else { Path::Item };
+                    query.handle(path, Some("query"), request).await
+                }),
+            )
+            .route(
+                &Path::Item.template(prefix, definition),
+                any(
+                    move |id: Option<PathParameter<String>>, request: Request| async move {
+                        // An id that is no UTF-8 names nothing.
+                        let id = id.map_or_else(|| "\0".to_owned(), |PathParameter(id)| id);
+                        item.handle(Path::Item, Some(&id), request).await
+                    },
+                ),
+            );
+    }
+    router
+}
+
+#[derive(Clone, Debug)]
+struct Door {
+    boundary: Arc<Boundary>,
+    entry: Arc<Entry>,
+}
+
+impl Door {
+    async fn handle(&self, path: Path, id: Option<&str>, request: Request) -> Response {
+        let (mut parts, body) = request.into_parts();
+        let context = parts
+            .extensions
+            .remove::<Context>()
+            .unwrap_or_else(|| Context::of(&parts.headers));
+        let endpoint = Endpoint::find(path, &parts.method);
+        let outcome = match endpoint {
+            Some(endpoint) => {
+                self.run(endpoint, id.unwrap_or_default(), &parts, body)
+                    .await
+            }
+            None if parts.method == Method::OPTIONS => return options(path),
+            None => Err(Error::new(
+                ErrorKind::MethodNotAllowed,
+                "method-not-allowed",
+                format!("This path has {}.", path.allow()),
+            )),
+        };
+        match outcome {
+            Ok(response) if parts.method == Method::HEAD => answer::head(response),
+            Ok(response) => response,
+            Err(error) => {
+                let instance = original(&parts).path();
+                let response =
+                    problem::respond(&error, &self.boundary.problem_base, instance, &context);
+                let response = self.explain(response, &error, path, endpoint);
+                if parts.method == Method::HEAD {
+                    answer::head(response)
+                } else {
+                    response
+                }
+            }
+        }
+    }
+
+    /// The headers that say what would have been right.
+    fn explain(
+        &self,
+        mut response: Response,
+        error: &Error,
+        path: Path,
+        endpoint: Option<Endpoint>,
+    ) -> Response {
+        let headers = response.headers_mut();
+        match error.kind() {
+            ErrorKind::Unauthenticated => {
+                headers.insert(WWW_AUTHENTICATE, self.boundary.challenge.clone());
+            }
+            ErrorKind::MethodNotAllowed => {
+                if let Ok(allow) = HeaderValue::from_str(&path.allow()) {
+                    headers.insert(ALLOW, allow);
+                }
+            }
+            ErrorKind::UnsupportedMediaType => {
+                if let Some((name, value)) = endpoint.and_then(|endpoint| endpoint.body().accept())
+                {
+                    headers.insert(name, value);
+                }
+            }
+            _ => {}
+        }
+        response
+    }
+
+    async fn run(
+        &self,
+        endpoint: Endpoint,
+        id: &str,
+        parts: &Parts,
+        body: HttpBody,
+    ) -> Result<Response, Error> {
+        let actor = self.actor(parts).await?;
+        let call = Call {
+            engine: &self.boundary.engine,
+            entry: &self.entry,
+            actor: &actor,
+        };
+        call.authorize(endpoint.operation())?;
+        let headers = &parts.headers;
+        let query = parts.uri.query();
+        let cache_control = &self.entry.definition.cache_control;
+        match endpoint {
+            Endpoint::List => {
+                let page = call
+                    .list(Asked::Url(query), Prefer::of(headers).count)
+                    .await?;
+                let url = Url {
+                    path: original(parts).path(),
+                    query,
+                };
+                answer::page(page, headers, cache_control, Some(url))
+            }
+            Endpoint::Query | Endpoint::QueryTwin => {
+                no_parameters(query)?;
+                let asked = self.json(endpoint, parts, body).await?;
+                let page = call
+                    .list(Asked::Body(&asked), Prefer::of(headers).count)
+                    .await?;
+                answer::page(page, headers, cache_control, None)
+            }
+            Endpoint::Read => answer::item(call.read(id, query).await?, headers, cache_control),
+            Endpoint::Create => {
+                no_parameters(query)?;
+                let json = self.json(endpoint, parts, body).await?;
+                let (item, id) = call.create(json).await?;
+                let location = answer::location(original(parts).path(), &id);
+                Ok(answer::created(item, &location, &Prefer::of(headers)))
+            }
+            Endpoint::Update => {
+                no_parameters(query)?;
+                let expected = conditional::expected(headers)?;
+                let patch = self.json(endpoint, parts, body).await?;
+                let item = call.update(id, patch, expected.as_ref()).await?;
+                Ok(answer::changed(item, endpoint.success()))
+            }
+            Endpoint::Replace => self.put(&call, id, parts, body).await,
+            Endpoint::Delete => {
+                no_parameters(query)?;
+                call.delete(id, conditional::expected(headers)?.as_ref())
+                    .await?;
+                Ok(answer::empty(endpoint.success()))
+            }
+        }
+    }
+
+    async fn put(
+        &self,
+        call: &Call<'_>,
+        id: &str,
+        parts: &Parts,
+        body: HttpBody,
+    ) -> Result<Response, Error> {
+        no_parameters(parts.uri.query())?;
+        let expected = conditional::expected(&parts.headers)?;
+        let create_only = conditional::create_only(&parts.headers)?;
+        let json = self.json(Endpoint::Replace, parts, body).await?;
+        Ok(
+            match call
+                .replace(id, json, expected.as_ref(), create_only)
+                .await?
+            {
+                Put::Changed(item) => answer::changed(item, Endpoint::Replace.success()),
+                Put::Created(item, id) => {
+                    let collection = original(parts)
+                        .path()
+                        .rsplit_once('/')
+                        .map_or("", |(collection, _)| collection);
+                    answer::created(item, &answer::location(collection, &id), &Prefer::default())
+                }
+            },
+        )
+    }
+
+    async fn json(&self, endpoint: Endpoint, parts: &Parts, body: HttpBody) -> Result<Json, Error> {
+        body::json(
+            endpoint.body(),
+            &parts.headers,
+            body,
+            self.boundary.body_limit,
+        )
+        .await
+    }
+
+    async fn actor(&self, parts: &Parts) -> Result<Actor, Error> {
+        let authenticators = &self.boundary.authenticators;
+        for authenticator in authenticators {
+            match authenticator.authenticate(&parts.headers).await {
+                Ok(Some(actor)) => return Ok(actor),
+                Ok(None) => {}
+                Err(error) => return Err(bad_credential().with_source(error)),
+            }
+        }
+        // A credential that nobody here understands is a bad one, not none.
+        if !authenticators.is_empty() && parts.headers.contains_key(http::header::AUTHORIZATION) {
+            return Err(bad_credential());
+        }
+        Ok(Actor::anonymous())
+    }
+}
+
+fn bad_credential() -> Error {
+    Error::new(
+        ErrorKind::Unauthenticated,
+        "unauthenticated",
+        "The credential is not good.",
+    )
+}
+
+/// The URI as the client wrote it, whatever this router is nested under.
+fn original(parts: &Parts) -> &http::Uri {
+    parts
+        .extensions
+        .get::<OriginalUri>()
+        .map_or(&parts.uri, |original| &original.0)
+}
+
+fn options(path: Path) -> Response {
+    let mut response = answer::empty(StatusCode::NO_CONTENT);
+    let headers = response.headers_mut();
+    if let Ok(allow) = HeaderValue::from_str(&path.allow()) {
+        headers.insert(ALLOW, allow);
+    }
+    for endpoint in Endpoint::ALL
+        .into_iter()
+        .filter(|endpoint| endpoint.path() == path)
+    {
+        if let Some((name, value)) = endpoint.body().accept() {
+            headers.insert(name, value);
+        }
+    }
+    response
+}

@@ -1,0 +1,15 @@
+//! The axum boundary: a request becomes a call of the engine, and its outcome an answer.
+
+mod answer;
+mod body;
+mod conditional;
+mod context;
+mod dispatch;
+mod endpoint;
+mod prefer;
+mod problem;
+
+pub(crate) use context::Context;
+pub(crate) use dispatch::{Boundary, routes};
+pub(crate) use endpoint::{Body, Endpoint};
+pub(crate) use problem::{DEFAULT_BASE, Problem, respond, status, title};

@@ -1,0 +1,40 @@
+//! Preferences (RFC 7240).
+
+use http::{HeaderMap, HeaderName};
+use resourceful_contract::Count;
+
+pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
+pub(super) const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// What a request prefers, as far as it is understood here; the rest is ignored, as RFC 7240 asks.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Prefer {
+    pub(super) count: Option<Count>,
+    /// `return=minimal`: an answer without the item.
+    pub(super) minimal: bool,
+}
+
+impl Prefer {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let mut prefer = Self::default();
+        let mut returned = false;
+        for value in headers.get_all(PREFER) {
+            for preference in value.to_str().unwrap_or_default().split(',') {
+                let preference = preference.split(';').next().unwrap_or_default();
+                let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
+                let value = value.trim().trim_matches('"');
+                // The first of a repeated preference counts (RFC 7240, 2).
+                match (name.trim().to_ascii_lowercase().as_str(), value) {
+                    ("count", "exact") => _ = prefer.count.get_or_insert(Count::Exact),
+                    ("count", "estimated") => _ = prefer.count.get_or_insert(Count::Estimated),
+                    ("return", value) if !returned => {
+                        returned = true;
+                        prefer.minimal = value == "minimal";
+                    }
+                    _ => {}
+                }
+            }
+        }
+        prefer
+    }
+}

@@ -1,0 +1,134 @@
+//! Failures on the wire: problem details (RFC 9457). The one place that knows which kind has which status.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+use super::Context;
+use crate::error::{Error, ErrorKind, Fault, Place};
+
+/// Where the kinds of problems are described, unless the application says otherwise.
+pub(crate) const DEFAULT_BASE: &str = "https://docs.rs/resourceful/latest/resourceful/problems/";
+
+/// The status of a kind of failure.
+pub(crate) const fn status(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::BadRequest => StatusCode::BAD_REQUEST,
+        ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        ErrorKind::Conflict => StatusCode::CONFLICT,
+        ErrorKind::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+        ErrorKind::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorKind::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ErrorKind::Validation => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorKind::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
+        ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+/// The title of a kind of failure: the same words for every occurrence.
+pub(crate) const fn title(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::BadRequest => "The request cannot be understood",
+        ErrorKind::Unauthenticated => "No credential, or not a good one",
+        ErrorKind::Forbidden => "Not allowed",
+        ErrorKind::NotFound => "Not found",
+        ErrorKind::MethodNotAllowed => "Method not allowed",
+        ErrorKind::Conflict => "Conflict",
+        ErrorKind::PreconditionFailed => "The precondition does not hold",
+        ErrorKind::PayloadTooLarge => "The body is too large",
+        ErrorKind::UnsupportedMediaType => "Unsupported media type",
+        ErrorKind::Validation => "The body breaks the rules",
+        ErrorKind::PreconditionRequired => "A precondition is required",
+        ErrorKind::Internal => "The server failed",
+        ErrorKind::Unavailable => "Not available now",
+        ErrorKind::DeadlineExceeded => "The deadline passed",
+    }
+}
+
+/// A problem document.
+#[derive(Debug, Serialize)]
+pub(crate) struct Problem<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    instance: &'a str,
+    code: &'a str,
+    trace_id: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<Entry<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Entry<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pointer: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameter: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    header: Option<&'a str>,
+    code: &'a str,
+    detail: &'a str,
+}
+
+impl<'a> From<&'a Fault> for Entry<'a> {
+    fn from(fault: &'a Fault) -> Self {
+        let (pointer, parameter, header) = match &fault.at {
+            Place::Pointer(pointer) => (Some(pointer.as_str()), None, None),
+            Place::Parameter(name) => (None, Some(name.as_str()), None),
+            Place::Header(name) => (None, None, Some(*name)),
+        };
+        Self {
+            pointer,
+            parameter,
+            header,
+            code: &fault.code,
+            detail: &fault.detail,
+        }
+    }
+}
+
+/// The answer to a failed request. The cause of a 5xx goes to the log, under the `trace_id` of the answer.
+pub(crate) fn respond(error: &Error, base: &str, instance: &str, context: &Context) -> Response {
+    let status = status(error.kind());
+    let trace_id = context.trace_id();
+    if status.is_server_error() {
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        tracing::error!(
+            trace_id,
+            code = error.code(),
+            cause,
+            instance,
+            "request failed"
+        );
+    }
+    let problem = Problem {
+        r#type: format!("{base}{}", error.code()),
+        title: title(error.kind()),
+        status: status.as_u16(),
+        detail: error.detail(),
+        instance,
+        code: error.code(),
+        trace_id,
+        errors: error.faults().iter().map(Entry::from).collect(),
+    };
+    let body = serde_json::to_vec(&problem).unwrap_or_else(|_| b"{}".to_vec());
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if matches!(error.kind(), ErrorKind::Unavailable) {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
