@@ -48,6 +48,10 @@ pub enum ErrorKind {
     Validation,
     /// The resource requires `If-Match` (428).
     PreconditionRequired,
+    /// A declaration has faults, so there is no application; never answered to a client.
+    Declaration,
+    /// The address cannot be listened on; never answered to a client.
+    Listen,
     /// A fault of the server's own (500).
     Internal,
     /// Overloaded, or the storage is away; another try may succeed (503).
@@ -289,6 +293,12 @@ impl From<StorageError> for Error {
             StorageKind::Unavailable => Self::unavailable().with_source(error),
             _ => Self::internal(error),
         }
+    }
+}
+
+impl From<crate::resource::DefinitionErrors> for Error {
+    fn from(errors: crate::resource::DefinitionErrors) -> Self {
+        Self::new(ErrorKind::Declaration, "declaration", errors.to_string()).with_source(errors)
     }
 }
 

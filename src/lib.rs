@@ -1,15 +1,24 @@
+#![doc = include_str!("../README.md")]
+
 mod access;
+mod app;
 mod engine;
 mod error;
 mod http;
 mod nearest;
+mod openapi;
+pub mod prelude;
 mod query;
 mod resource;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use access::{
     Actor, Authenticator, BearerTokens, Permission, Permissions, Unauthenticated, anyone, nobody,
     role, signed_in,
 };
+pub use app::{App, AppBuilder, AppPreset, create_app};
+pub use engine::Loader;
 pub use error::{Error, ErrorKind, Fault, Place};
 pub use resource::{
     DefinitionErrors, DefinitionFault, Id, Operation, Relation, Resource, ResourceBuilder,

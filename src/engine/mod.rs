@@ -6,6 +6,7 @@ mod delete;
 mod include;
 mod item;
 mod list;
+mod load;
 mod read;
 mod related;
 mod replace;
@@ -22,6 +23,7 @@ use crate::resource::{Definition, Operation};
 
 pub(crate) use catalog::{Catalog, Entry, LinkedRelation};
 pub(crate) use list::{Asked, Page};
+pub use load::Loader;
 
 /// Every resource of an application, and what their operations share.
 #[derive(Debug)]

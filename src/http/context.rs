@@ -57,10 +57,7 @@ fn is_safe(id: &[u8]) -> bool {
 fn trace(header: &HeaderValue) -> Option<[u8; 32]> {
     let bytes = header.as_bytes();
     let hex = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
-    let [version @ ..] = bytes.get(..3)? else {
-        return None;
-    };
-    if bytes.len() < 55 || version == b"ff-" || bytes[2] != b'-' || bytes[35] != b'-' {
+    if bytes.len() < 55 || bytes.starts_with(b"ff") || bytes[2] != b'-' || bytes[35] != b'-' {
         return None;
     }
     let trace: [u8; 32] = bytes[3..35].try_into().ok()?;

@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use super::answer::{self, Url};
 use super::endpoint::Path;
 use super::prefer::Prefer;
-use super::{Body, Context, Endpoint, body, conditional, problem};
+use super::{Context, Endpoint, body, conditional, problem};
 use crate::access::{Actor, Authenticator};
 use crate::engine::{Asked, Call, Engine, Entry, Put};
 use crate::error::{Error, ErrorKind};

@@ -9,7 +9,7 @@ mod endpoint;
 mod prefer;
 mod problem;
 
-pub(crate) use context::Context;
+pub(crate) use context::{Context, REQUEST_ID};
 pub(crate) use dispatch::{Boundary, routes};
 pub(crate) use endpoint::{Body, Endpoint};
 pub(crate) use problem::{DEFAULT_BASE, Problem, respond, status, title};

@@ -25,7 +25,9 @@ pub(crate) const fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorKind::Validation => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorKind::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
-        ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorKind::Internal | ErrorKind::Declaration | ErrorKind::Listen => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
     }
@@ -45,7 +47,7 @@ pub(crate) const fn title(kind: ErrorKind) -> &'static str {
         ErrorKind::UnsupportedMediaType => "Unsupported media type",
         ErrorKind::Validation => "The body breaks the rules",
         ErrorKind::PreconditionRequired => "A precondition is required",
-        ErrorKind::Internal => "The server failed",
+        ErrorKind::Internal | ErrorKind::Declaration | ErrorKind::Listen => "The server failed",
         ErrorKind::Unavailable => "Not available now",
         ErrorKind::DeadlineExceeded => "The deadline passed",
     }

@@ -60,6 +60,12 @@ impl DefinitionErrors {
         Self { faults }
     }
 
+    /// These faults and more.
+    pub(crate) fn with(mut self, faults: Faults) -> Self {
+        self.faults.extend(faults.found);
+        self
+    }
+
     /// Each fault.
     #[must_use]
     pub fn faults(&self) -> &[DefinitionFault] {

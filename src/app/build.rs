@@ -1,0 +1,194 @@
+//! From declarations to a running router: link, create, check, mount.
+
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, Request};
+use http::HeaderValue;
+use tower_http::compression::CompressionLayer;
+
+use super::lifecycle::{Lifecycle, LifecycleLayer};
+use super::{App, AppBuilder, AppPreset, health};
+use crate::engine::{Catalog, Engine};
+use crate::error::Error;
+use crate::http::{Boundary, Context, respond, routes};
+use crate::openapi;
+use crate::query::CursorKey;
+use crate::resource::{DefinitionErrors, Faults};
+
+/// The shortest secret that is one.
+const MIN_SECRET: usize = 32;
+
+pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> {
+    let mut faults = Faults::of("app");
+    let cursors = cursors(&builder, &mut faults);
+    prefix(&builder.prefix, &mut faults);
+    let catalog = match Catalog::link(&builder.resources) {
+        Ok(catalog) => catalog,
+        Err(errors) => return Err(errors.with(faults)),
+    };
+    faults.into_result()?;
+    prepare(&catalog).await?;
+    Ok(mount(builder, Engine { catalog, cursors }))
+}
+
+fn cursors(builder: &AppBuilder, faults: &mut Faults) -> CursorKey {
+    match (&builder.secret, builder.preset) {
+        (Some(secret), _) if secret.len() < MIN_SECRET => {
+            faults.push(
+                None,
+                format!(
+                    "its secret has {} bytes; {MIN_SECRET} are the least",
+                    secret.len()
+                ),
+                ".secret(…) with the output of `openssl rand -base64 32`",
+            );
+        }
+        (Some(secret), _) => return CursorKey::derive(secret),
+        (None, AppPreset::Production) => faults.push(
+            None,
+            "it has no secret, and in production there is no default",
+            ".secret(std::env::var(\"SECRET\")?) with the output of `openssl rand -base64 32`",
+        ),
+        (None, AppPreset::Testing) => return CursorKey::derive(b"answers of tests repeat"),
+        (None, AppPreset::Development) => {}
+    }
+    let random = [
+        uuid::Uuid::new_v4(),
+        uuid::Uuid::new_v4(),
+        uuid::Uuid::new_v4(),
+    ];
+    CursorKey::derive(&random.map(uuid::Uuid::into_bytes).concat())
+}
+
+fn prefix(prefix: &str, faults: &mut Faults) {
+    let legal = |character: char| character.is_ascii_alphanumeric() || "/-_.~".contains(character);
+    let well_formed = prefix.is_empty()
+        || (prefix.starts_with('/')
+            && !prefix.ends_with('/')
+            && !prefix.contains("//")
+            && prefix.chars().all(legal));
+    if !well_formed {
+        faults.push(
+            None,
+            format!("`{prefix}` cannot be a prefix"),
+            ".prefix(\"/v1\")",
+        );
+    }
+}
+
+/// Creates tables where that was asked for, and compares every declaration with its table.
+async fn prepare(catalog: &Catalog) -> Result<(), DefinitionErrors> {
+    let mut found = Vec::new();
+    for position in catalog.creation_order() {
+        let entry = catalog.entry(position);
+        let mut faults = Faults::of(entry.definition.name());
+        let created = if entry.definition.table.creates() {
+            entry.storage.create_table_if_missing(&entry.schema).await
+        } else {
+            Ok(())
+        };
+        let checked = match created {
+            Ok(()) => entry.storage.check(&entry.schema).await,
+            Err(error) => Err(error),
+        };
+        match checked {
+            Ok(mismatches) => {
+                for mismatch in mismatches {
+                    let table = &entry.schema.table;
+                    faults.push(
+                        mismatch.field.as_deref(),
+                        mismatch.message,
+                        format!("change the table `{table}`, or the declaration (.column(…) binds another name)"),
+                    );
+                }
+            }
+            Err(error) => faults.push(
+                None,
+                format!("its storage failed: {error}"),
+                "see that the database is there and can be reached",
+            ),
+        }
+        found.extend(faults.into_found());
+    }
+    if found.is_empty() {
+        Ok(())
+    } else {
+        Err(DefinitionErrors::new(found))
+    }
+}
+
+fn mount(builder: AppBuilder, engine: Engine) -> App {
+    let schemes: Vec<&'static str> = builder
+        .authenticators
+        .iter()
+        .map(|one| one.scheme())
+        .collect();
+    let document = openapi::Document::of(
+        &engine.catalog,
+        &openapi::Info {
+            title: builder.title,
+            version: builder.version,
+            description: builder.description,
+            prefix: builder.prefix.clone(),
+            problem_base: builder.problem_base.clone(),
+            schemes: schemes.clone(),
+        },
+    );
+    let boundary = Arc::new(Boundary {
+        engine,
+        authenticators: builder.authenticators,
+        body_limit: builder.body_limit,
+        problem_base: builder.problem_base,
+        challenge: challenge(&schemes),
+    });
+    let lifecycle = Arc::new(Lifecycle::new(
+        &boundary,
+        builder.deadline,
+        builder.concurrency,
+        builder.preset == AppPreset::Production,
+        builder.drain_delay,
+        builder.shutdown_grace,
+    ));
+    let mut router =
+        routes(&boundary, &builder.prefix).merge(openapi::routes(document, builder.docs));
+    for merged in builder.merged {
+        router = router.merge(merged.layer(DefaultBodyLimit::max(boundary.body_limit)));
+    }
+    let absent = boundary.clone();
+    router = router.fallback(move |request: Request| {
+        let boundary = absent.clone();
+        async move {
+            let context = Context::of(request.headers());
+            let context = request.extensions().get::<Context>().unwrap_or(&context);
+            respond(
+                &Error::not_found(),
+                &boundary.problem_base,
+                request.uri().path(),
+                context,
+            )
+        }
+    });
+    if builder.compression {
+        router = router.layer(CompressionLayer::new());
+    }
+    if let Some(cors) = builder.cors {
+        router = router.layer(cors);
+    }
+    let router = router
+        .layer(LifecycleLayer(lifecycle.clone()))
+        .merge(health::routes(&boundary, &lifecycle));
+    App {
+        router,
+        boundary,
+        lifecycle,
+    }
+}
+
+fn challenge(schemes: &[&str]) -> HeaderValue {
+    let challenge = if schemes.is_empty() {
+        "Bearer".to_owned()
+    } else {
+        schemes.join(", ")
+    };
+    HeaderValue::from_str(&challenge).unwrap_or(HeaderValue::from_static("Bearer"))
+}

@@ -1,0 +1,235 @@
+//! What a user writes to make an application.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+
+use super::{App, AppPreset, build};
+use crate::access::Authenticator;
+use crate::error::Error;
+use crate::resource::{DefinitionErrors, Resource};
+
+/// Starts an application with the settings of a preset.
+///
+/// ```
+/// use resourceful::prelude::*;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), DefinitionErrors> {
+/// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+/// # struct Note { id: Uuid, text: String }
+/// let notes = define_resource::<Note>("notes")
+///     .adapter(Memory::new().table("notes"))
+///     .permissions(Permissions::all(anyone()))
+///     .build()?;
+/// let app = create_app(AppPreset::Development).resource(notes).build().await?;
+/// let router: axum::Router = app.router();
+/// # let _ = router; Ok(()) }
+/// ```
+#[must_use]
+pub fn create_app(preset: AppPreset) -> AppBuilder {
+    let development = preset != AppPreset::Production;
+    AppBuilder {
+        preset,
+        title: "API".to_owned(),
+        version: "0.1.0".to_owned(),
+        description: None,
+        resources: Vec::new(),
+        merged: Vec::new(),
+        prefix: String::new(),
+        authenticators: Vec::new(),
+        secret: None,
+        body_limit: 1 << 20,
+        deadline: Duration::from_secs(30),
+        concurrency: 1_024,
+        compression: preset != AppPreset::Testing,
+        cors: development.then(|| {
+            CorsLayer::new()
+                .allow_origin(Any)
+                .allow_methods(Any)
+                .allow_headers(Any)
+                .expose_headers(Any)
+        }),
+        docs: development,
+        problem_base: crate::http::DEFAULT_BASE.to_owned(),
+        drain_delay: if development {
+            Duration::ZERO
+        } else {
+            Duration::from_secs(5)
+        },
+        shutdown_grace: Duration::from_secs(if development { 5 } else { 25 }),
+    }
+}
+
+/// An application under way. [`build`](Self::build) verifies it; [`serve`](Self::serve) does that and runs it.
+#[must_use]
+pub struct AppBuilder {
+    pub(super) preset: AppPreset,
+    pub(super) title: String,
+    pub(super) version: String,
+    pub(super) description: Option<String>,
+    pub(super) resources: Vec<Resource>,
+    pub(super) merged: Vec<Router>,
+    pub(super) prefix: String,
+    pub(super) authenticators: Vec<Arc<dyn Authenticator>>,
+    pub(super) secret: Option<Vec<u8>>,
+    pub(super) body_limit: usize,
+    pub(super) deadline: Duration,
+    pub(super) concurrency: usize,
+    pub(super) compression: bool,
+    pub(super) cors: Option<CorsLayer>,
+    pub(super) docs: bool,
+    pub(super) problem_base: String,
+    pub(super) drain_delay: Duration,
+    pub(super) shutdown_grace: Duration,
+}
+
+impl AppBuilder {
+    /// Adds a resource.
+    pub fn resource(mut self, resource: Resource) -> Self {
+        self.resources.push(resource);
+        self
+    }
+
+    /// Adds axum routes of one's own beside the resources. They pass the same limits and have their own words
+    /// for their failures.
+    pub fn merge(mut self, router: Router) -> Self {
+        self.merged.push(router);
+        self
+    }
+
+    /// Puts every resource under a path, such as `/v1`. The specification, the docs page and the health checks
+    /// stay at the root.
+    pub fn prefix(mut self, path: impl Into<String>) -> Self {
+        self.prefix = path.into();
+        self
+    }
+
+    /// Adds a way to authenticate. Several are asked in order.
+    pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
+        self.authenticators.push(Arc::new(authenticator));
+        self
+    }
+
+    /// The secret that cursors are encrypted with: at least 32 bytes, the same on every node, or a cursor of
+    /// one node is refused by the others. Mandatory in production; minted at start in development.
+    pub fn secret(mut self, secret: impl AsRef<[u8]>) -> Self {
+        self.secret = Some(secret.as_ref().to_vec());
+        self
+    }
+
+    /// The API's name and version, for the specification.
+    pub fn info(mut self, title: impl Into<String>, version: impl Into<String>) -> Self {
+        self.title = title.into();
+        self.version = version.into();
+        self
+    }
+
+    /// What the API is, in Markdown (CommonMark), for the specification.
+    pub fn description(mut self, markdown: impl Into<String>) -> Self {
+        self.description = Some(markdown.into());
+        self
+    }
+
+    /// The most bytes that a request's body may have; 1 MiB by default. More is 413.
+    pub fn body_limit(mut self, bytes: usize) -> Self {
+        self.body_limit = bytes;
+        self
+    }
+
+    /// The longest that a request may take; 30 s by default. Longer is 504.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// The most requests that are answered at once; 1,024 by default, at least 1. More is 503. Health checks
+    /// are not counted.
+    pub fn concurrency(mut self, requests: usize) -> Self {
+        self.concurrency = requests.max(1);
+        self
+    }
+
+    /// Whether answers are compressed for clients that accept it (gzip, Brotli).
+    pub fn compression(mut self, compression: bool) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// Lets pages of these origins read answers (CORS, the Fetch standard), such as `https://shop.example`.
+    ///
+    /// An origin that no header can hold is left out, so it is not allowed.
+    pub fn cors_origins<O: AsRef<str>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
+        let origins = origins
+            .into_iter()
+            .filter_map(|origin| origin.as_ref().parse().ok());
+        self.cors = Some(
+            CorsLayer::new()
+                .allow_origin(AllowOrigin::list(origins.collect::<Vec<_>>()))
+                .allow_methods(Any)
+                .allow_headers(Any)
+                .expose_headers(Any),
+        );
+        self
+    }
+
+    /// Replaces the CORS rules by one's own; `None` turns CORS off.
+    pub fn cors(mut self, layer: Option<CorsLayer>) -> Self {
+        self.cors = layer;
+        self
+    }
+
+    /// Whether there is a docs page at `/docs` (feature `docs`).
+    pub fn docs(mut self, docs: bool) -> Self {
+        self.docs = docs;
+        self
+    }
+
+    /// What the `type` of every problem begins with, where one's own pages describe them; an absolute URL
+    /// with a slash at its end.
+    pub fn problem_base(mut self, url: impl Into<String>) -> Self {
+        self.problem_base = url.into();
+        self
+    }
+
+    /// How long a shutdown waits, not ready and still serving, for balancers to notice; 5 s in production,
+    /// none in development.
+    pub fn drain_delay(mut self, delay: Duration) -> Self {
+        self.drain_delay = delay;
+        self
+    }
+
+    /// How long a shutdown then waits for requests under way; 25 s in production, 5 s in development.
+    pub fn shutdown_grace(mut self, grace: Duration) -> Self {
+        self.shutdown_grace = grace;
+        self
+    }
+
+    /// Verifies the application: links its resources, creates tables where that was asked for, and compares
+    /// each declaration with its table.
+    ///
+    /// # Errors
+    /// Every fault at once, each with the line that mends it.
+    pub async fn build(self) -> Result<App, DefinitionErrors> {
+        build::build(self).await
+    }
+
+    /// Builds the application and serves it until SIGTERM or Ctrl-C.
+    ///
+    /// # Errors
+    /// Where the declaration has faults, the address cannot be listened on, or accepting fails.
+    pub async fn serve(self, address: impl AsRef<str>) -> Result<(), Error> {
+        self.build().await?.serve(address).await
+    }
+}
+
+impl fmt::Debug for AppBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppBuilder")
+            .field("preset", &self.preset)
+            .field("resources", &self.resources)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,113 @@
+//! Listening, and stopping in order: not ready, no new connections, the last answers, the end.
+
+use std::io;
+use std::sync::Arc;
+
+use axum::serve::ListenerExt as _;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+use super::App;
+use crate::error::{Error, ErrorKind};
+
+impl App {
+    /// Listens on an address, such as `127.0.0.1:3000`, and serves until SIGTERM or Ctrl-C.
+    ///
+    /// # Errors
+    /// Where the address cannot be listened on, or accepting fails.
+    pub async fn serve(self, address: impl AsRef<str>) -> Result<(), Error> {
+        let address = address.as_ref();
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| listen(address, error))?;
+        self.serve_on(listener).await
+    }
+
+    /// Serves on a listener that is there already until SIGTERM or Ctrl-C.
+    ///
+    /// # Errors
+    /// Where accepting fails.
+    pub async fn serve_on(self, listener: TcpListener) -> Result<(), Error> {
+        self.serve_until(listener, signal()).await
+    }
+
+    /// Serves until a future is done, then shuts down: readiness fails at once, connections are accepted for
+    /// the drain delay more, and requests under way have the grace to end.
+    ///
+    /// # Errors
+    /// Where accepting fails.
+    pub async fn serve_until(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), Error> {
+        let lifecycle = self.lifecycle.clone();
+        let closing = Arc::new(Notify::new());
+        let closed = closing.clone();
+        let listener = listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY is not set");
+            }
+        });
+        let stopping = {
+            let lifecycle = lifecycle.clone();
+            async move {
+                stop.await;
+                lifecycle.drain();
+                tracing::info!("shutting down");
+                tokio::time::sleep(lifecycle.drain_delay).await;
+                closing.notify_one();
+            }
+        };
+        let server = axum::serve(listener, self.router).with_graceful_shutdown(stopping);
+        let overdue = async move {
+            closed.notified().await;
+            tokio::time::sleep(lifecycle.shutdown_grace).await;
+        };
+        tokio::select! {
+            outcome = server => outcome.map_err(|error| listen("the listener", error))?,
+            () = overdue => tracing::warn!("requests were cut: they outlasted the shutdown grace"),
+        }
+        for entry in self.boundary.engine.catalog.entries() {
+            if let Err(error) = entry.storage.close().await {
+                tracing::warn!(%error, "a storage did not close");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn listen(address: &str, error: io::Error) -> Error {
+    Error::new(
+        ErrorKind::Listen,
+        "listen",
+        format!("Cannot listen on {address}: {error}. Is the port taken?"),
+    )
+    .with_source(error)
+}
+
+/// SIGTERM or Ctrl-C, whichever comes first.
+async fn signal() {
+    let interrupt = async {
+        if let Err(error) = tokio::signal::ctrl_c().await {
+            tracing::warn!(%error, "Ctrl-C is not heard");
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut terminate) => _ = terminate.recv().await,
+            Err(error) => {
+                tracing::warn!(%error, "SIGTERM is not heard");
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<()>();
+    tokio::select! {
+        () = interrupt => {}
+        () = terminate => {}
+    }
+}

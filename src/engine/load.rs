@@ -1,0 +1,154 @@
+//! Existing rows, loaded in one transaction.
+
+use std::fmt;
+use std::sync::Arc;
+
+use resourceful_contract::{Change, ChangeSet, Count, Filter, Position, Query, Sort, Write};
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use super::{Call, Engine, Entry};
+use crate::access::Actor;
+use crate::error::{Error, ErrorKind};
+use crate::resource::validate;
+
+/// Rows to load, of any number of resources of one storage. Every row is checked as a created one is;
+/// permissions are not asked, and ids and timestamps are taken as they come.
+pub struct Loader<'a> {
+    engine: &'a Engine,
+    changes: Vec<Change>,
+    storage: Option<&'a Arc<Entry>>,
+    progress: Option<Arc<dyn Fn(usize) + Send + Sync>>,
+}
+
+impl fmt::Debug for Loader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loader")
+            .field("rows", &self.changes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Loader<'a> {
+    pub(crate) const fn new(engine: &'a Engine) -> Self {
+        Self {
+            engine,
+            changes: Vec::new(),
+            storage: None,
+            progress: None,
+        }
+    }
+
+    /// Adds rows of a resource, each a value that serializes as the resource's model does.
+    ///
+    /// # Errors
+    /// Where there is no such resource, it is kept in another storage than the rows before, or a row breaks
+    /// its rules: the first one that does, with its position.
+    pub fn rows<R: Serialize>(
+        mut self,
+        resource: &str,
+        rows: impl IntoIterator<Item = R>,
+    ) -> Result<Self, Error> {
+        let entry = self.engine.find(resource)?;
+        let first = self.storage.get_or_insert(entry);
+        if !Arc::ptr_eq(&first.storage, &entry.storage) {
+            let message =
+                format!("`{resource}` is kept elsewhere than the rows before: load it by itself");
+            return Err(Error::new(ErrorKind::Validation, "load", message));
+        }
+        let call = Call {
+            engine: self.engine,
+            entry,
+            actor: &Actor::anonymous(),
+        };
+        for (position, row) in rows.into_iter().enumerate() {
+            let change = call
+                .row(&row)
+                .map_err(|error| at(resource, position, error))?;
+            self.changes.push(change);
+        }
+        Ok(self)
+    }
+
+    /// Calls this with the number of rows stored so far, now and then.
+    #[must_use]
+    pub fn progress(mut self, progress: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(progress));
+        self
+    }
+
+    /// Stores every row, or none.
+    ///
+    /// # Errors
+    /// Where the storage refuses a row, or fails.
+    pub async fn commit(self) -> Result<usize, Error> {
+        let rows = self.changes.len();
+        if let Some(entry) = self.storage {
+            let changes = ChangeSet {
+                changes: self.changes,
+                progress: self.progress,
+            };
+            entry.storage.commit(changes).await?;
+        }
+        Ok(rows)
+    }
+}
+
+fn at(resource: &str, position: usize, error: Error) -> Error {
+    let message = format!("row {position} of `{resource}`: {error}");
+    Error::new(error.kind(), "load", message).with_faults(error.faults().to_vec())
+}
+
+impl Call<'_> {
+    fn row(&self, row: &impl Serialize) -> Result<Change, Error> {
+        let json = serde_json::to_value(row).map_err(Error::internal)?;
+        let names = std::iter::empty();
+        let faults = validate::faults(&self.entry.definition.bodies.assembled, &json, names);
+        let Json::Object(fields) = json else {
+            return Err(Error::internal("a row must serialize as an object"));
+        };
+        let fields = self.check(fields, faults)?;
+        let schema = &self.entry.schema;
+        let values = self.values(&fields, 0..schema.fields.len())?;
+        Ok(Change {
+            schema: schema.clone(),
+            write: Write::Insert { values },
+            answer: None,
+        })
+    }
+}
+
+impl Engine {
+    pub(crate) fn find(&self, resource: &str) -> Result<&Arc<Entry>, Error> {
+        self.catalog
+            .entries()
+            .iter()
+            .find(|entry| entry.definition.name() == resource)
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::NotFound,
+                    "not-found",
+                    format!("There is no resource `{resource}`."),
+                )
+            })
+    }
+
+    /// The number of rows of a resource.
+    pub(crate) async fn count(&self, resource: &str) -> Result<u64, Error> {
+        let entry = self.find(resource)?;
+        let query = Query {
+            schema: entry.schema.clone(),
+            filter: Filter::everything(),
+            sort: vec![Sort::ascending(entry.schema.id)],
+            fields: vec![entry.schema.id],
+            includes: Vec::new(),
+            keys: Vec::new(),
+            versions: false,
+            position: Position::Start,
+            limit: 1,
+            count: Some(Count::Exact),
+        };
+        let rows = entry.storage.fetch(&query, &mut Vec::new()).await?;
+        Ok(rows.total.map_or(rows.len as u64, |total| total.rows))
+    }
+}

@@ -1,0 +1,15 @@
+//! What a declaration needs, in one line: `use resourceful::prelude::*;`.
+
+pub use std::time::Duration;
+
+pub use chrono::{DateTime, NaiveDate, Utc};
+pub use schemars::JsonSchema;
+pub use serde::{Deserialize, Serialize};
+pub use uuid::Uuid;
+pub use validator::Validate;
+
+pub use crate::{
+    Actor, App, AppPreset, BearerTokens, DefinitionErrors, Id, Operation, Permissions, Resource,
+    anyone, belongs_to, create_app, define_dynamic_resource, define_resource, has_many, nobody,
+    role, signed_in,
+};

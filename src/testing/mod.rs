@@ -1,0 +1,94 @@
+//! For tests of an application: the application in memory, without a port, and a small client.
+//!
+//! ```
+//! use resourceful::prelude::*;
+//! use resourceful::testing::TestApp;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+//! # struct Note { id: Uuid, text: String }
+//! let notes = define_resource::<Note>("notes")
+//!     .adapter(Memory::new().table("notes"))
+//!     .permissions(Permissions::all(anyone()))
+//!     .build()?;
+//! let app = TestApp::build(create_app(AppPreset::Testing).resource(notes)).await?;
+//!
+//! let created = app.post("/notes").json(serde_json::json!({"text": "hello"})).await;
+//! assert_eq!(created.status(), 201);
+//! let item = app.get(created.header("location").unwrap()).await;
+//! assert_eq!(item.json()["text"], "hello");
+//! # Ok(()) }
+//! ```
+
+mod request;
+mod response;
+
+use http::Method;
+
+pub use request::TestRequest;
+pub use response::TestResponse;
+
+use crate::app::{App, AppBuilder};
+use crate::resource::DefinitionErrors;
+
+/// An application to send requests to, without a connection.
+#[derive(Clone, Debug)]
+pub struct TestApp {
+    app: App,
+}
+
+impl TestApp {
+    /// Builds an application for tests.
+    ///
+    /// # Errors
+    /// The faults of the application's declaration.
+    pub async fn build(builder: AppBuilder) -> Result<Self, DefinitionErrors> {
+        builder.build().await.map(Self::of)
+    }
+
+    /// An application that is built already.
+    #[must_use]
+    pub const fn of(app: App) -> Self {
+        Self { app }
+    }
+
+    /// The application itself.
+    #[must_use]
+    pub const fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// A request by any method, `QUERY` included.
+    ///
+    /// # Panics
+    /// Where the method is no token.
+    pub fn request(&self, method: &str, path: &str) -> TestRequest {
+        let method = Method::from_bytes(method.as_bytes()).expect("a method is a token");
+        TestRequest::new(self.app.router(), method, path)
+    }
+
+    /// A GET request.
+    pub fn get(&self, path: &str) -> TestRequest {
+        self.request("GET", path)
+    }
+
+    /// A POST request.
+    pub fn post(&self, path: &str) -> TestRequest {
+        self.request("POST", path)
+    }
+
+    /// A PATCH request.
+    pub fn patch(&self, path: &str) -> TestRequest {
+        self.request("PATCH", path)
+    }
+
+    /// A PUT request.
+    pub fn put(&self, path: &str) -> TestRequest {
+        self.request("PUT", path)
+    }
+
+    /// A DELETE request.
+    pub fn delete(&self, path: &str) -> TestRequest {
+        self.request("DELETE", path)
+    }
+}

@@ -1,0 +1,96 @@
+//! A request of a test.
+
+use std::future::IntoFuture;
+
+use axum::Router;
+use axum::body::Body;
+use futures::future::BoxFuture;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method, Request};
+use http_body_util::BodyExt as _;
+use tower::ServiceExt as _;
+
+use super::TestResponse;
+
+/// A request under way; await it to send it.
+#[derive(Debug)]
+#[must_use = "a request is sent when it is awaited"]
+pub struct TestRequest {
+    router: Router,
+    request: Request<Body>,
+}
+
+impl TestRequest {
+    pub(super) fn new(router: Router, method: Method, path: &str) -> Self {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .body(Body::empty())
+            .expect("a test's path is a URI");
+        Self { router, request }
+    }
+
+    /// Adds a header.
+    ///
+    /// # Panics
+    /// Where name or value cannot stand in a header.
+    pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Self {
+        let name = HeaderName::from_bytes(name.as_bytes()).expect("a header's name is a token");
+        let value =
+            HeaderValue::from_str(value.as_ref()).expect("a header's value is visible ASCII");
+        self.request.headers_mut().append(name, value);
+        self
+    }
+
+    /// Shows a bearer token (RFC 6750).
+    pub fn bearer(self, token: &str) -> Self {
+        self.header(AUTHORIZATION.as_str(), format!("Bearer {token}"))
+    }
+
+    /// Carries JSON, under the media type that fits the method unless one is set.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "tests write json!(…) in place"
+    )]
+    pub fn json(self, body: serde_json::Value) -> Self {
+        self.body(body.to_string())
+    }
+
+    /// Carries these bytes, as JSON unless another media type is set.
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        let media_type = if self.request.method() == Method::PATCH {
+            "application/merge-patch+json"
+        } else {
+            "application/json"
+        };
+        let headers = self.request.headers_mut();
+        headers
+            .entry(CONTENT_TYPE)
+            .or_insert(HeaderValue::from_static(media_type));
+        *self.request.body_mut() = Body::from(body.into());
+        self
+    }
+
+    async fn send(self) -> TestResponse {
+        let response = match self.router.oneshot(self.request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        let (parts, body) = response.into_parts();
+        let body = body
+            .collect()
+            .await
+            .expect("an answer in memory arrives whole")
+            .to_bytes();
+        TestResponse::new(parts.status, parts.headers, body)
+    }
+}
+
+impl IntoFuture for TestRequest {
+    type Output = TestResponse;
+    type IntoFuture = BoxFuture<'static, TestResponse>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
+    }
+}
