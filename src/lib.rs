@@ -19,6 +19,10 @@ pub use access::{
 };
 pub use app::{App, AppBuilder, AppPreset, create_app};
 pub use engine::Loader;
+pub use resourceful_contract::{Storage, Table};
+pub use resourceful_memory::Memory;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use resourceful_sql::Sql;
 pub use error::{Error, ErrorKind, Fault, Place};
 pub use resource::{
     DefinitionErrors, DefinitionFault, Id, Operation, Relation, Resource, ResourceBuilder,

@@ -9,7 +9,7 @@ pub use uuid::Uuid;
 pub use validator::Validate;
 
 pub use crate::{
-    Actor, App, AppPreset, BearerTokens, DefinitionErrors, Id, Operation, Permissions, Resource,
+    Actor, App, AppPreset, BearerTokens, DefinitionErrors, Id, Memory, Operation, Permissions, Resource,
     anyone, belongs_to, create_app, define_dynamic_resource, define_resource, has_many, nobody,
     role, signed_in,
 };

@@ -1,0 +1,183 @@
+//! A change set, applied to a state of its own.
+
+use std::sync::Arc;
+
+use resourceful_contract::{
+    Change, ChangeSet, Committed, ErrorKind, Guard, Schema, StorageError, Value, Write, Written,
+};
+
+use crate::state::State;
+use crate::table::Row;
+use crate::{filter, render};
+
+/// How many changes pass between two words of progress.
+const STEP: usize = 500;
+
+pub(crate) fn apply(state: &mut State, changes: &ChangeSet) -> Result<Committed, StorageError> {
+    let mut rows = Vec::with_capacity(changes.changes.len());
+    for (position, change) in changes.changes.iter().enumerate() {
+        rows.push(one(state, change).map_err(|error| error.at_change(position))?);
+        if let Some(progress) = &changes.progress
+            && ((position + 1) % STEP == 0 || position + 1 == changes.changes.len())
+        {
+            progress(position + 1);
+        }
+    }
+    Ok(Committed::new(rows))
+}
+
+fn one(state: &mut State, change: &Change) -> Result<Written, StorageError> {
+    let schema = &change.schema;
+    let row = match &change.write {
+        Write::Insert { values } => insert(state, schema, values)?,
+        Write::Update { id, set, guard } => update(state, schema, id, set, guard)?,
+        Write::Delete { id, guard } => {
+            delete(state, schema, id, guard)?;
+            return Ok(Written {
+                id: id.clone(),
+                version: None,
+                json: Vec::new(),
+            });
+        }
+    };
+    let columns = filter::columns(schema, state.table(&schema.table)?)?;
+    let mut json = Vec::new();
+    if let Some(fields) = &change.answer {
+        render::object(&mut json, schema, &columns, &row, fields);
+    }
+    Ok(Written {
+        id: row[columns[schema.id]].clone(),
+        version: Some(render::version(schema, &columns, &row)),
+        json,
+    })
+}
+
+fn insert(state: &mut State, schema: &Schema, values: &[Value]) -> Result<Row, StorageError> {
+    let table = state.table_mut(&schema.table)?;
+    let columns = filter::columns(schema, table)?;
+    let mut row = vec![Value::Null; table.layout().columns.len()];
+    for (value, column) in values.iter().zip(&columns) {
+        row[*column] = value.clone();
+    }
+    if row[columns[schema.id]].is_null() {
+        row[columns[schema.id]] = table.mint();
+    }
+    if let Some(version) = schema.version {
+        row[columns[version]] = Value::Integer(1);
+    }
+    let row: Row = row.into();
+    if table.get(&row[columns[schema.id]]).is_some() {
+        let id = schema.id_field().name.clone();
+        return Err(StorageError::new(ErrorKind::UniqueViolation).with_fields(vec![id]));
+    }
+    place(state, schema, &columns, row)
+}
+
+fn update(
+    state: &mut State,
+    schema: &Schema,
+    id: &Value,
+    set: &[(usize, Value)],
+    guard: &Guard,
+) -> Result<Row, StorageError> {
+    let (columns, before) = guarded(state, schema, id, guard)?;
+    let mut row = before.to_vec();
+    for (field, value) in set {
+        row[columns[*field]] = value.clone();
+    }
+    if let Some(version) = schema.version
+        && let Value::Integer(counter) = &mut row[columns[version]]
+    {
+        *counter += 1;
+    }
+    for (reached, column, target) in state.referring(&schema.table) {
+        let Some(target) = state.table(&schema.table)?.layout().column(target) else {
+            continue;
+        };
+        if row[target] != before[target] && reached.holds(column, &before[target]) {
+            return Err(StorageError::new(ErrorKind::ForeignKeyViolation));
+        }
+    }
+    place(state, schema, &columns, row.into())
+}
+
+fn delete(
+    state: &mut State,
+    schema: &Schema,
+    id: &Value,
+    guard: &Guard,
+) -> Result<(), StorageError> {
+    let (_, row) = guarded(state, schema, id, guard)?;
+    // Gone first, so that a row that refers to itself can go.
+    state.table_mut(&schema.table)?.remove(id);
+    for (referring, column, target) in state.referring(&schema.table) {
+        let target = state.table(&schema.table)?.layout().column(target);
+        if target
+            .is_some_and(|target| !row[target].is_null() && referring.holds(column, &row[target]))
+        {
+            return Err(StorageError::new(ErrorKind::ForeignKeyViolation));
+        }
+    }
+    Ok(())
+}
+
+/// The row that may be changed, as it is before.
+fn guarded(
+    state: &State,
+    schema: &Schema,
+    id: &Value,
+    guard: &Guard,
+) -> Result<(Vec<usize>, Row), StorageError> {
+    let table = state.table(&schema.table)?;
+    let columns = filter::columns(schema, table)?;
+    let row = table
+        .get(id)
+        .ok_or_else(|| StorageError::new(ErrorKind::NotFound))?;
+    if !filter::matches(state, &columns, row, &guard.filter)? {
+        return Err(StorageError::new(ErrorKind::NotFound));
+    }
+    if guard
+        .version
+        .is_some_and(|version| version != render::version(schema, &columns, row))
+    {
+        return Err(StorageError::new(ErrorKind::VersionMismatch));
+    }
+    let row = Arc::clone(row);
+    Ok((columns, row))
+}
+
+/// Stores a row, if it clashes with no other and refers to rows that are there.
+fn place(
+    state: &mut State,
+    schema: &Schema,
+    columns: &[usize],
+    row: Row,
+) -> Result<Row, StorageError> {
+    for (field, column) in schema.fields.iter().zip(columns) {
+        if !field.nullable && row[*column].is_null() {
+            let error =
+                StorageError::new(ErrorKind::Rejected).with_fields(vec![field.name.clone()]);
+            return Err(error.with_context("null in", field.name.clone()));
+        }
+    }
+    let table = state.table_mut(&schema.table)?;
+    if let Some(clash) = table.clash(&row) {
+        let fields = table.layout().field_names(clash);
+        return Err(StorageError::new(ErrorKind::UniqueViolation).with_fields(fields));
+    }
+    table.put(row.clone());
+    let layout = table.layout().clone();
+    for reference in &layout.references {
+        let value = &row[reference.column];
+        let target = state.table(&reference.table)?;
+        let held = target
+            .layout()
+            .column(&reference.target)
+            .is_some_and(|column| target.holds(column, value));
+        if !value.is_null() && !held {
+            let fields = layout.field_names(&[reference.column]);
+            return Err(StorageError::new(ErrorKind::ForeignKeyViolation).with_fields(fields));
+        }
+    }
+    Ok(row)
+}

@@ -1,0 +1,91 @@
+//! All tables at one moment.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use resourceful_contract::{ErrorKind, Mismatch, Schema, StorageError};
+
+use crate::table::{Layout, Table};
+
+/// All tables at one moment. A clone shares everything until one of the two changes it.
+#[derive(Clone, Default)]
+pub(crate) struct State {
+    tables: HashMap<String, Arc<Table>>,
+}
+
+impl State {
+    pub(crate) fn names(&self) -> Vec<&str> {
+        let mut names: Vec<_> = self.tables.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    pub(crate) fn create(&mut self, schema: &Schema) {
+        self.tables
+            .entry(schema.table.clone())
+            .or_insert_with(|| Arc::new(Table::new(Layout::of(schema))));
+    }
+
+    pub(crate) fn table(&self, name: &str) -> Result<&Table, StorageError> {
+        self.tables
+            .get(name)
+            .map(AsRef::as_ref)
+            .ok_or_else(|| absent(name))
+    }
+
+    pub(crate) fn table_mut(&mut self, name: &str) -> Result<&mut Table, StorageError> {
+        self.tables
+            .get_mut(name)
+            .map(Arc::make_mut)
+            .ok_or_else(|| absent(name))
+    }
+
+    /// Every table that refers to this one, with the referring column and the one referred to.
+    pub(crate) fn referring<'a>(
+        &'a self,
+        table: &'a str,
+    ) -> impl Iterator<Item = (&'a Table, usize, &'a str)> + 'a {
+        self.tables.values().flat_map(move |other| {
+            let references = other.layout().references.iter();
+            references
+                .filter(move |reference| reference.table == table)
+                .map(move |reference| (other.as_ref(), reference.column, reference.target.as_str()))
+        })
+    }
+
+    pub(crate) fn check(&self, schema: &Schema) -> Vec<Mismatch> {
+        let Ok(table) = self.table(&schema.table) else {
+            return vec![Mismatch {
+                field: None,
+                message: format!(
+                    "there is no table `{}`: create it with .create_table_if_missing()",
+                    schema.table
+                ),
+            }];
+        };
+        let layout = table.layout();
+        let mut mismatches = Vec::new();
+        for field in &schema.fields {
+            let message = match layout.column(&field.column) {
+                None => format!(
+                    "the table `{}` has no column `{}`",
+                    schema.table, field.column
+                ),
+                Some(column) if layout.columns[column].field_type != field.field_type => format!(
+                    "the column `{}` holds {:?}, and the field {:?}",
+                    field.column, layout.columns[column].field_type, field.field_type
+                ),
+                Some(_) => continue,
+            };
+            mismatches.push(Mismatch {
+                field: Some(field.name.clone()),
+                message,
+            });
+        }
+        mismatches
+    }
+}
+
+fn absent(table: &str) -> StorageError {
+    StorageError::new(ErrorKind::Internal).with_context("absent table", table)
+}

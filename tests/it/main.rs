@@ -1,0 +1,17 @@
+//! Every integration test in one binary: it links the library once, so that the whole suite builds and runs
+//! quickly. The files mirror the sections of the wire contract.
+
+mod access;
+mod app;
+mod architecture;
+mod conditional;
+mod cursors;
+mod declaration;
+mod errors;
+mod methods;
+mod query_body;
+mod query_string;
+mod relations;
+mod resources;
+mod support;
+mod validation;

@@ -1,0 +1,173 @@
+//! One application, on every storage there is.
+
+pub(crate) mod models;
+
+use std::future::Future;
+
+use resourceful::prelude::*;
+use resourceful::testing::TestApp;
+use resourceful::{AppBuilder, Sql, Storage};
+
+use models::{Category, Note, Product};
+
+pub(crate) const EDITOR: &str = "a token for those who edit";
+pub(crate) const READER: &str = "a token for those who read";
+
+/// A place to keep rows, empty, for one run of one test.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) name: &'static str,
+    storage: std::sync::Arc<dyn Storage>,
+    suffix: String,
+}
+
+impl Place {
+    pub(crate) fn memory() -> Self {
+        Self { name: "memory", storage: Memory::new().storage(), suffix: String::new() }
+    }
+
+    pub(crate) async fn sqlite() -> Self {
+        let database = Sql::connect("sqlite::memory:").await.expect("SQLite in memory opens");
+        Self { name: "sqlite", storage: database.storage(), suffix: String::new() }
+    }
+
+    /// PostgreSQL, where the environment names one. Tables of one test are told apart by a suffix.
+    pub(crate) async fn postgres() -> Option<Self> {
+        let required = std::env::var("RESOURCEFUL_TEST_REQUIRE").is_ok_and(|names| names.contains("postgres"));
+        let Ok(url) = std::env::var("TEST_POSTGRES_URL") else {
+            assert!(!required, "TEST_POSTGRES_URL must be set: this run requires PostgreSQL");
+            println!("not run: on PostgreSQL, for want of TEST_POSTGRES_URL (tests/run sets it)");
+            return None;
+        };
+        let database = Sql::connect(&url).await.expect("PostgreSQL answers at TEST_POSTGRES_URL");
+        let suffix = format!("_{}", Uuid::now_v7().simple());
+        Some(Self { name: "postgres", storage: database.storage(), suffix })
+    }
+
+    pub(crate) async fn all() -> Vec<Self> {
+        let mut places = vec![Self::memory()]; if std::env::var("NOSQL").is_err() { places.push(Self::sqlite().await); }
+        places.extend(Self::postgres().await);
+        places
+    }
+
+    pub(crate) fn table(&self, name: &str) -> resourceful::Table {
+        resourceful::Table::new(self.storage.clone(), format!("{name}{}", self.suffix)).create_table_if_missing()
+    }
+}
+
+/// Runs a test on every storage there is.
+pub(crate) async fn everywhere<F, T>(test: F)
+where
+    F: Fn(TestApp) -> T,
+    T: Future<Output = ()>,
+{
+    for place in Place::all().await {
+        println!("on {}", place.name);
+        test(shop(&place).await).await;
+    }
+}
+
+/// The application that most tests are about.
+pub(crate) async fn shop(place: &Place) -> TestApp {
+    TestApp::build(builder(place)).await.expect("the shop's declaration holds")
+}
+
+pub(crate) fn builder(place: &Place) -> AppBuilder {
+    create_app(AppPreset::Testing)
+        .authenticator(
+            BearerTokens::new()
+                .token(EDITOR, Actor::user("ed").with_role("editor"))
+                .token(READER, Actor::user("rita")),
+        )
+        .resource(products(place))
+        .resource(categories(place))
+        .resource(notes(place))
+}
+
+pub(crate) fn products(place: &Place) -> Resource {
+    define_resource::<Product>("products")
+        .adapter(place.table("products"))
+        .permissions(Permissions::all(anyone()))
+        .version("version")
+        .timestamps("created_at", "updated_at")
+        .write_only(["secret"])
+        .immutable(["sku"])
+        .unique(["sku"])
+        .index(["name"])
+        .index(["price_cents"])
+        .filterable([
+            "in_stock", "status", "tags", "rating", "weight", "released", "dimensions", "created_at", "stock",
+        ])
+        .sortable(["rating", "status", "released", "weight", "created_at"])
+        .searchable(["name", "sku"])
+        .relation(belongs_to("category", "categories").key("category_code"))
+        .limits(3, 10)
+        .build()
+        .expect("products hold")
+}
+
+/// Ids by the client, and no version counter: ETags are digests.
+pub(crate) fn categories(place: &Place) -> Resource {
+    define_resource::<Category>("categories")
+        .adapter(place.table("categories"))
+        .permissions(Permissions::all(anyone()))
+        .id_field("code")
+        .filterable(["region"])
+        .sortable(["title"])
+        .relation(has_many("products", "products").key("category_code").limit(2))
+        .build()
+        .expect("categories hold")
+}
+
+/// Ids by the database, and permissions that ask for someone.
+pub(crate) fn notes(place: &Place) -> Resource {
+    define_resource::<Note>("notes")
+        .adapter(place.table("notes"))
+        .permissions(
+            Permissions::read(signed_in()).create(role("editor")).update(role("editor")).delete(nobody()),
+        )
+        .version("revision")
+        .offset_paging()
+        .require_if_match()
+        .cache_control("private, max-age=5")
+        .build()
+        .expect("notes hold")
+}
+
+/// A product's body, with these members on top.
+pub(crate) fn product(name: &str, members: serde_json::Value) -> serde_json::Value {
+    let mut body = serde_json::json!({
+        "sku": format!("sku-{name}"),
+        "name": name,
+        "price_cents": 100,
+        "in_stock": true,
+        "status": "draft",
+        "tags": [],
+        "weight": "1.5",
+        "stock": 1,
+        "secret": "s3cret",
+    });
+    if let (Some(body), Some(members)) = (body.as_object_mut(), members.as_object()) {
+        body.extend(members.clone());
+    }
+    body
+}
+
+/// Creates a product and answers it.
+pub(crate) async fn create(app: &TestApp, name: &str, members: serde_json::Value) -> serde_json::Value {
+    let created = app.post("/products").json(product(name, members)).await;
+    assert_eq!(created.status(), 201, "{created}");
+    created.json()
+}
+
+/// The path of a product.
+pub(crate) fn path(product: &serde_json::Value) -> String {
+    format!("/products/{}", product["id"].as_str().expect("an id"))
+}
+
+/// The names of the items of a list.
+pub(crate) async fn names(app: &TestApp, path: &str) -> Vec<String> {
+    let list = app.get(path).await;
+    assert_eq!(list.status(), 200, "{path}: {list}");
+    list.items().iter().map(|item| item["name"].as_str().unwrap_or_default().to_owned()).collect()
+}
