@@ -8,6 +8,8 @@ mod http;
 mod nearest;
 mod openapi;
 pub mod prelude;
+#[path = "../presets/mod.rs"]
+pub mod presets;
 mod query;
 mod resource;
 #[cfg(feature = "testing")]
@@ -19,12 +21,12 @@ pub use access::{
 };
 pub use app::{App, AppBuilder, AppPreset, create_app};
 pub use engine::Loader;
+pub use error::{Error, ErrorKind, Fault, Place};
+pub use resource::{
+    DefinitionErrors, DefinitionFault, Id, Operation, Preset, Relation, Resource, ResourceBuilder,
+    belongs_to, define_dynamic_resource, define_resource, has_many,
+};
 pub use resourceful_contract::{Storage, Table};
 pub use resourceful_memory::Memory;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use resourceful_sql::Sql;
-pub use error::{Error, ErrorKind, Fault, Place};
-pub use resource::{
-    DefinitionErrors, DefinitionFault, Id, Operation, Relation, Resource, ResourceBuilder,
-    belongs_to, define_dynamic_resource, define_resource, has_many,
-};

@@ -8,8 +8,9 @@ pub use serde::{Deserialize, Serialize};
 pub use uuid::Uuid;
 pub use validator::Validate;
 
+pub use crate::presets::timestamps;
 pub use crate::{
-    Actor, App, AppPreset, BearerTokens, DefinitionErrors, Id, Memory, Operation, Permissions, Resource,
-    anyone, belongs_to, create_app, define_dynamic_resource, define_resource, has_many, nobody,
-    role, signed_in,
+    Actor, App, AppPreset, BearerTokens, DefinitionErrors, Id, Memory, Operation, Permissions,
+    Resource, anyone, belongs_to, create_app, define_dynamic_resource, define_resource, has_many,
+    nobody, role, signed_in,
 };

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, Request};
-use http::HeaderValue;
+use http::header::{ACCEPT_ENCODING, ACCESS_CONTROL_REQUEST_METHOD};
+use http::{HeaderValue, Method};
 use tower_http::compression::CompressionLayer;
 
 use super::lifecycle::{Lifecycle, LifecycleLayer};
+use super::when::When;
 use super::{App, AppBuilder, AppPreset, health};
 use crate::engine::{Catalog, Engine};
 use crate::error::Error;
@@ -169,10 +171,18 @@ fn mount(builder: AppBuilder, engine: Engine) -> App {
         }
     });
     if builder.compression {
-        router = router.layer(CompressionLayer::new());
+        router = router.layer(When(CompressionLayer::new(), |request| {
+            request.headers().contains_key(ACCEPT_ENCODING)
+        }));
     }
     if let Some(cors) = builder.cors {
-        router = router.layer(cors);
+        // Any other OPTIONS is the resource's to answer.
+        router = router.layer(When(cors, |request| {
+            request.method() != Method::OPTIONS
+                || request
+                    .headers()
+                    .contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+        }));
     }
     let router = router
         .layer(LifecycleLayer(lifecycle.clone()))

@@ -6,6 +6,7 @@ mod health;
 mod lifecycle;
 mod preset;
 mod serve;
+mod when;
 
 use std::fmt;
 use std::sync::Arc;

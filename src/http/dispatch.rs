@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body as HttpBody;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{OriginalUri, Path as PathParameter, Request};
 use axum::response::Response;
 use axum::routing::any;
@@ -45,31 +46,33 @@ pub(crate) fn routes(boundary: &Arc<Boundary>, prefix: &str) -> Router {
         // Text may be the id of an item called `query`, which then has the item's methods too.
         let query_is_id = entry.schema.id_field().field_type.parse("query").is_ok();
         let (collection, query, item) = (door.clone(), door.clone(), door);
-        router = router
-            .route(
-                &Path::Collection.template(prefix, definition),
-                any(move |request: Request| async move {
-                    collection.handle(Path::Collection, None, request).await
-                }),
-            )
-            .route(
-                &Path::Query.template(prefix, definition),
-                any(move |request: Request| async move {
-                    let twin = request.method() == Method::POST || !query_is_id;
-                    let path = if twin { Path::Query } else { Path::Item };
-                    query.handle(path, Some("query"), request).await
-                }),
-            )
-            .route(
-                &Path::Item.template(prefix, definition),
-                any(
-                    move |id: Option<PathParameter<String>>, request: Request| async move {
-                        // An id that is no UTF-8 names nothing.
-                        let id = id.map_or_else(|| "\0".to_owned(), |PathParameter(id)| id);
-                        item.handle(Path::Item, Some(&id), request).await
-                    },
-                ),
-            );
+        router =
+            router
+                .route(
+                    &Path::Collection.template(prefix, definition),
+                    any(move |request: Request| async move {
+                        collection.handle(Path::Collection, None, request).await
+                    }),
+                )
+                .route(
+                    &Path::Query.template(prefix, definition),
+                    any(move |request: Request| async move {
+                        let twin = request.method() == Method::POST || !query_is_id;
+                        let path = if twin { Path::Query } else { Path::Item };
+                        query.handle(path, Some("query"), request).await
+                    }),
+                )
+                .route(
+                    &Path::Item.template(prefix, definition),
+                    any(
+                        move |id: Result<PathParameter<String>, PathRejection>,
+                              request: Request| async move {
+                            // An id that is no UTF-8 names nothing.
+                            let id = id.map_or_else(|_| "\0".to_owned(), |PathParameter(id)| id);
+                            item.handle(Path::Item, Some(&id), request).await
+                        },
+                    ),
+                );
     }
     router
 }

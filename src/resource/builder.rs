@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use validator::Validate;
 
 use super::codec::Codec;
-use super::{DefinitionErrors, Id, Relation, Resource, derive};
+use super::{DefinitionErrors, Id, Preset, Relation, Resource, derive};
 use crate::access::Permissions;
 
 /// Declares a resource whose items are values of `M`, under this name and path.
@@ -213,6 +213,15 @@ impl ResourceBuilder {
         self.indexes
             .push((fields.into_iter().map(Into::into).collect(), true));
         self
+    }
+
+    /// Adds a preset: a part of a declaration that has a name.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a preset is written in place, as every other setting is"
+    )]
+    pub fn preset(self, preset: impl Preset) -> Self {
+        preset.apply(self)
     }
 
     /// A relation to another resource of the application.

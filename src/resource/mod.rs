@@ -6,6 +6,7 @@ mod codec;
 mod definition;
 mod derive;
 mod operation;
+mod preset;
 mod relation;
 pub(crate) mod validate;
 mod verify;
@@ -13,6 +14,7 @@ mod verify;
 pub use builder::{ResourceBuilder, define_dynamic_resource, define_resource};
 pub use definition::{Id, Resource};
 pub use operation::Operation;
+pub use preset::Preset;
 pub use relation::{Relation, belongs_to, has_many};
 pub use verify::{DefinitionErrors, DefinitionFault};
 

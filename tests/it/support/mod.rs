@@ -23,35 +23,59 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn memory() -> Self {
-        Self { name: "memory", storage: Memory::new().storage(), suffix: String::new() }
+        Self {
+            name: "memory",
+            storage: Memory::new().storage(),
+            suffix: String::new(),
+        }
     }
 
     pub(crate) async fn sqlite() -> Self {
-        let database = Sql::connect("sqlite::memory:").await.expect("SQLite in memory opens");
-        Self { name: "sqlite", storage: database.storage(), suffix: String::new() }
+        let database = Sql::connect("sqlite::memory:")
+            .await
+            .expect("SQLite in memory opens");
+        Self {
+            name: "sqlite",
+            storage: database.storage(),
+            suffix: String::new(),
+        }
     }
 
     /// PostgreSQL, where the environment names one. Tables of one test are told apart by a suffix.
     pub(crate) async fn postgres() -> Option<Self> {
-        let required = std::env::var("RESOURCEFUL_TEST_REQUIRE").is_ok_and(|names| names.contains("postgres"));
+        let required =
+            std::env::var("RESOURCEFUL_TEST_REQUIRE").is_ok_and(|names| names.contains("postgres"));
         let Ok(url) = std::env::var("TEST_POSTGRES_URL") else {
-            assert!(!required, "TEST_POSTGRES_URL must be set: this run requires PostgreSQL");
+            assert!(
+                !required,
+                "TEST_POSTGRES_URL must be set: this run requires PostgreSQL"
+            );
             println!("not run: on PostgreSQL, for want of TEST_POSTGRES_URL (tests/run sets it)");
             return None;
         };
-        let database = Sql::connect(&url).await.expect("PostgreSQL answers at TEST_POSTGRES_URL");
+        let database = Sql::connect(&url)
+            .await
+            .expect("PostgreSQL answers at TEST_POSTGRES_URL");
         let suffix = format!("_{}", Uuid::now_v7().simple());
-        Some(Self { name: "postgres", storage: database.storage(), suffix })
+        Some(Self {
+            name: "postgres",
+            storage: database.storage(),
+            suffix,
+        })
     }
 
     pub(crate) async fn all() -> Vec<Self> {
-        let mut places = vec![Self::memory()]; if std::env::var("NOSQL").is_err() { places.push(Self::sqlite().await); }
+        let mut places = vec![Self::memory()];
+        if std::env::var("NOSQL").is_err() {
+            places.push(Self::sqlite().await);
+        }
         places.extend(Self::postgres().await);
         places
     }
 
     pub(crate) fn table(&self, name: &str) -> resourceful::Table {
-        resourceful::Table::new(self.storage.clone(), format!("{name}{}", self.suffix)).create_table_if_missing()
+        resourceful::Table::new(self.storage.clone(), format!("{name}{}", self.suffix))
+            .create_table_if_missing()
     }
 }
 
@@ -69,7 +93,9 @@ where
 
 /// The application that most tests are about.
 pub(crate) async fn shop(place: &Place) -> TestApp {
-    TestApp::build(builder(place)).await.expect("the shop's declaration holds")
+    TestApp::build(builder(place))
+        .await
+        .expect("the shop's declaration holds")
 }
 
 pub(crate) fn builder(place: &Place) -> AppBuilder {
@@ -89,14 +115,22 @@ pub(crate) fn products(place: &Place) -> Resource {
         .adapter(place.table("products"))
         .permissions(Permissions::all(anyone()))
         .version("version")
-        .timestamps("created_at", "updated_at")
+        .preset(timestamps())
         .write_only(["secret"])
         .immutable(["sku"])
         .unique(["sku"])
         .index(["name"])
         .index(["price_cents"])
         .filterable([
-            "in_stock", "status", "tags", "rating", "weight", "released", "dimensions", "created_at", "stock",
+            "in_stock",
+            "status",
+            "tags",
+            "rating",
+            "weight",
+            "released",
+            "dimensions",
+            "created_at",
+            "stock",
         ])
         .sortable(["rating", "status", "released", "weight", "created_at"])
         .searchable(["name", "sku"])
@@ -114,7 +148,11 @@ pub(crate) fn categories(place: &Place) -> Resource {
         .id_field("code")
         .filterable(["region"])
         .sortable(["title"])
-        .relation(has_many("products", "products").key("category_code").limit(2))
+        .relation(
+            has_many("products", "products")
+                .key("category_code")
+                .limit(2),
+        )
         .build()
         .expect("categories hold")
 }
@@ -124,7 +162,10 @@ pub(crate) fn notes(place: &Place) -> Resource {
     define_resource::<Note>("notes")
         .adapter(place.table("notes"))
         .permissions(
-            Permissions::read(signed_in()).create(role("editor")).update(role("editor")).delete(nobody()),
+            Permissions::read(signed_in())
+                .create(role("editor"))
+                .update(role("editor"))
+                .delete(nobody()),
         )
         .version("revision")
         .offset_paging()
@@ -154,7 +195,11 @@ pub(crate) fn product(name: &str, members: serde_json::Value) -> serde_json::Val
 }
 
 /// Creates a product and answers it.
-pub(crate) async fn create(app: &TestApp, name: &str, members: serde_json::Value) -> serde_json::Value {
+pub(crate) async fn create(
+    app: &TestApp,
+    name: &str,
+    members: serde_json::Value,
+) -> serde_json::Value {
     let created = app.post("/products").json(product(name, members)).await;
     assert_eq!(created.status(), 201, "{created}");
     created.json()
@@ -169,5 +214,8 @@ pub(crate) fn path(product: &serde_json::Value) -> String {
 pub(crate) async fn names(app: &TestApp, path: &str) -> Vec<String> {
     let list = app.get(path).await;
     assert_eq!(list.status(), 200, "{path}: {list}");
-    list.items().iter().map(|item| item["name"].as_str().unwrap_or_default().to_owned()).collect()
+    list.items()
+        .iter()
+        .map(|item| item["name"].as_str().unwrap_or_default().to_owned())
+        .collect()
 }

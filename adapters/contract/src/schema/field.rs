@@ -65,7 +65,19 @@ impl Field {
     /// The only values that a text field may hold, where its schema lists them.
     #[must_use]
     pub fn enum_values(&self) -> Option<&Vec<serde_json::Value>> {
-        self.json_schema.get("enum")?.as_array()
+        let root = &self.json_schema;
+        let mut schema = root;
+        // A named enum stands behind a reference, a nullable one beside null.
+        for _ in 0..8 {
+            let reference = schema.get("$ref").and_then(serde_json::Value::as_str);
+            let union = schema.get("anyOf").and_then(serde_json::Value::as_array);
+            schema = match (reference, union.map(Vec::as_slice)) {
+                (Some(reference), _) => root.pointer(reference.strip_prefix('#')?)?,
+                (None, Some([one, other])) if other.get("type").is_some_and(|name| name == "null") => one,
+                _ => break,
+            };
+        }
+        schema.get("enum")?.as_array()
     }
 }
 
