@@ -2,6 +2,7 @@
 
 mod access;
 mod app;
+pub mod docs;
 mod engine;
 mod error;
 mod http;
@@ -10,6 +11,8 @@ mod openapi;
 pub mod prelude;
 #[path = "../presets/mod.rs"]
 pub mod presets;
+#[doc = include_str!("docs/problems.md")]
+pub mod problems {}
 mod query;
 mod resource;
 #[cfg(feature = "testing")]
@@ -30,3 +33,8 @@ pub use resourceful_contract::{Storage, Table};
 pub use resourceful_memory::Memory;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use resourceful_sql::Sql;
+
+/// The code in the skill for coding agents, compiled and run with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../skills/resourceful/SKILL.md")]
+struct Skill;

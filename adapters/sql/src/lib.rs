@@ -1,1 +1,27 @@
+//! SQLite and PostgreSQL as storages of `resourceful`, through sqlx and sea-query.
+//!
+//! One generic storage over a dialect, erased behind `dyn Storage`. The text of a statement is built once for each
+//! shape of a query and reused as a prepared statement; a row goes from its columns straight to the answer's JSON.
 
+mod args;
+mod check;
+mod commit;
+mod connect;
+mod create;
+mod dialect;
+mod failure;
+mod fetch;
+mod filter;
+mod include;
+mod place;
+mod plan;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod select;
+mod shape;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod storage;
+mod write;
+
+pub use connect::{Sql, SqlOptions};

@@ -1,0 +1,49 @@
+//! The arguments of a statement, in the order in which they are numbered.
+
+use resourceful_contract::{FieldType, Value};
+use sea_query::{Expr, Values};
+
+/// One argument, borrowed from the query or change it is of.
+#[derive(Clone, Debug)]
+pub(crate) enum Arg<'a> {
+    /// A value, bound as this type even where it is null.
+    One(FieldType, &'a Value),
+    /// Several values of one type, as a list.
+    Many(FieldType, &'a [Value]),
+    Text(&'a str),
+    Number(i64),
+}
+
+/// Numbers the arguments of a statement while its text is built.
+///
+/// sea-query gathers the values of a statement in the order in which the text names them. Values that are only
+/// numbers, one for each argument, therefore come back as the order in which the arguments are to be bound.
+#[derive(Debug, Default)]
+pub(crate) struct Numbering(u64);
+
+impl Numbering {
+    pub(crate) fn next(&mut self) -> Expr {
+        Expr::val(self.next_number())
+    }
+
+    /// For LIMIT and OFFSET, which take numbers only.
+    pub(crate) fn next_number(&mut self) -> u64 {
+        let number = self.0;
+        self.0 += 1;
+        number
+    }
+}
+
+/// The order in which a built statement names its arguments.
+pub(crate) fn order(values: &Values) -> Vec<usize> {
+    values
+        .iter()
+        .map(|value| match value {
+            sea_query::Value::BigUnsigned(Some(number)) => {
+                usize::try_from(*number).unwrap_or(usize::MAX)
+            }
+            // Nothing else is ever put into a statement; an argument that does not exist fails the binding.
+            _ => usize::MAX,
+        })
+        .collect()
+}

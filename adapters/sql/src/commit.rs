@@ -1,0 +1,333 @@
+//! Changes that become so together or not at all.
+
+use std::sync::Arc;
+
+use resourceful_contract::{
+    Change, ChangeSet, Committed, ErrorKind, FieldType, Guard, Schema, StorageError, Value,
+    Version, Write, Written,
+};
+use sqlx::{AssertSqlSafe, SqlSafeStr as _};
+
+use crate::args::{self, Arg};
+use crate::dialect::Dialect;
+use crate::failure;
+use crate::fetch::{fetch_on, guarded};
+use crate::plan;
+use crate::storage::{Arguments, Connection, Database, bind, text};
+use crate::write::{self, mints};
+
+pub(crate) async fn commit<D: Dialect>(
+    database: &Database<D>,
+    changes: ChangeSet,
+) -> Result<Committed, StorageError> {
+    let rows = match changes.changes.as_slice() {
+        [] => Vec::new(),
+        [one] if stands_alone(one) => {
+            let mut connection = database.writer().await?;
+            vec![
+                single(database, &mut connection, one)
+                    .await
+                    .map_err(|error| error.at_change(0))?,
+            ]
+        }
+        _ => together(database, &changes).await?,
+    };
+    if let Some(progress) = &changes.progress {
+        progress(rows.len());
+    }
+    Ok(Committed::new(rows))
+}
+
+/// Whether a change is one statement, which a database runs as a transaction of its own.
+fn stands_alone(change: &Change) -> bool {
+    match &change.write {
+        Write::Insert { values } => !given_where_minted(&change.schema, values),
+        Write::Update { guard, .. } | Write::Delete { guard, .. } => {
+            digest(&change.schema, guard).is_none()
+        }
+    }
+}
+
+/// Whether a row comes with an id into a table that mints its own.
+fn given_where_minted(schema: &Schema, values: &[Value]) -> bool {
+    schema.id_source == resourceful_contract::IdSource::Storage && !mints(schema, values)
+}
+
+async fn together<D: Dialect>(
+    database: &Database<D>,
+    changes: &ChangeSet,
+) -> Result<Vec<Written>, StorageError> {
+    // Dropped before its commit, a transaction is rolled back.
+    let mut transaction = database
+        .writer
+        .begin_with(D::BEGIN)
+        .await
+        .map_err(failure::connection)?;
+    let all = changes.changes.as_slice();
+    let mut rows: Vec<Written> = Vec::with_capacity(all.len());
+    let mut resume: Vec<&Arc<Schema>> = Vec::new();
+    while rows.len() < all.len() {
+        let at = rows.len();
+        let group = group::<D>(&all[at..]);
+        if group.len() > 1 {
+            insert_many(database, &mut transaction, group)
+                .await
+                .map_err(|error| error.at_change(at))?;
+            rows.extend(group.iter().map(inserted));
+            if let Some(progress) = &changes.progress {
+                progress(rows.len());
+            }
+        } else {
+            let row = guarded_single(database, &mut transaction, &all[at]).await;
+            rows.push(row.map_err(|error| error.at_change(at))?);
+        }
+        if let Write::Insert { values } = &all[at].write
+            && given_where_minted(&all[at].schema, values)
+            && !resume
+                .iter()
+                .any(|schema| Arc::ptr_eq(schema, &all[at].schema))
+        {
+            resume.push(&all[at].schema);
+        }
+    }
+    for schema in resume {
+        if let Some(statement) = D::resume_ids(schema) {
+            let statement = AssertSqlSafe(statement).into_sql_str();
+            D::rows(&mut transaction, statement, Arguments::<D>::default())
+                .await
+                .map_err(|error| D::failure(error, schema))?;
+        }
+    }
+    let schema = &all[0].schema;
+    transaction
+        .commit()
+        .await
+        .map_err(|error| D::failure(error, schema))?;
+    Ok(rows)
+}
+
+/// The next changes that one INSERT can carry: rows of one table with ids of their own and nothing to answer.
+fn group<D: Dialect>(changes: &[Change]) -> &[Change] {
+    let fits = |change: &Change| match &change.write {
+        Write::Insert { values } => {
+            change.answer.is_none()
+                && !mints(&change.schema, values)
+                && Arc::ptr_eq(&change.schema, &changes[0].schema)
+        }
+        _ => false,
+    };
+    let most = D::most_rows(changes[0].schema.fields.len());
+    let run = changes
+        .iter()
+        .take(most)
+        .take_while(|change| fits(change))
+        .count();
+    // One text for full groups, another for single rows, and none for every length between.
+    if run == most {
+        &changes[..most]
+    } else {
+        &changes[..1]
+    }
+}
+
+fn inserted(change: &Change) -> Written {
+    let id = match &change.write {
+        Write::Insert { values } => values[change.schema.id].clone(),
+        _ => Value::Null,
+    };
+    let version = change.schema.version.map(|_| Version::Counter(1));
+    Written {
+        id,
+        version,
+        json: Vec::new(),
+    }
+}
+
+async fn insert_many<D: Dialect>(
+    database: &Database<D>,
+    connection: &mut Connection<D>,
+    changes: &[Change],
+) -> Result<(), StorageError> {
+    let schema = &changes[0].schema;
+    let shape = write::shape(changes);
+    let statement = database
+        .statements
+        .find(&shape.bytes, || write::statement::<D>(changes));
+    let args = bind::<D>(&statement.order, &shape.args)
+        .map_err(|error| failure::unbound(schema, error))?;
+    match D::run(connection, text(&statement.text), args).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(D::failure(error, schema)),
+    }
+}
+
+/// One change inside a transaction, its digest compared first where the row has no counter.
+async fn guarded_single<D: Dialect>(
+    database: &Database<D>,
+    connection: &mut Connection<D>,
+    change: &Change,
+) -> Result<Written, StorageError> {
+    if let Write::Update { id, guard, .. } | Write::Delete { id, guard } = &change.write
+        && let Some(expected) = digest(&change.schema, guard)
+    {
+        lock::<D>(connection, &change.schema, id).await?;
+        let query = guarded(&change.schema, id, &guard.filter);
+        let rows = fetch_on(database, connection, &query, &mut Vec::new()).await?;
+        match rows.versions.first() {
+            None => return Err(StorageError::new(ErrorKind::NotFound)),
+            Some(found) if *found != expected => {
+                return Err(StorageError::new(ErrorKind::VersionMismatch));
+            }
+            Some(_) => {}
+        }
+    }
+    single(database, connection, change).await
+}
+
+/// The version that a guard expects of a row without a counter.
+fn digest(schema: &Schema, guard: &Guard) -> Option<Version> {
+    guard.version.filter(|_| schema.version.is_none())
+}
+
+/// Keeps others from changing a row until the transaction ends.
+async fn lock<D: Dialect>(
+    connection: &mut Connection<D>,
+    schema: &Schema,
+    id: &Value,
+) -> Result<(), StorageError> {
+    if !D::FOR_UPDATE {
+        return Ok(());
+    }
+    let reference = resourceful_contract::Reference {
+        field: schema.id,
+        table: schema.table.clone(),
+        column: schema.id_field().column.clone(),
+        target_field: schema.id_field().name.clone(),
+    };
+    let (statement, values) = write::lookup::<D>(&reference);
+    let args = bind::<D>(
+        &args::order(&values),
+        &[Arg::One(schema.id_field().field_type, id)],
+    )
+    .map_err(|error| failure::unbound(schema, error))?;
+    let statement = AssertSqlSafe(format!("{statement} FOR UPDATE")).into_sql_str();
+    D::rows(connection, statement, args)
+        .await
+        .map_err(|error| D::failure(error, schema))?;
+    Ok(())
+}
+
+async fn single<D: Dialect>(
+    database: &Database<D>,
+    connection: &mut Connection<D>,
+    change: &Change,
+) -> Result<Written, StorageError> {
+    let changes = std::slice::from_ref(change);
+    let schema = &change.schema;
+    let shape = write::shape(changes);
+    let statement = database
+        .statements
+        .find(&shape.bytes, || write::statement::<D>(changes));
+    let args = bind::<D>(&statement.order, &shape.args)
+        .map_err(|error| failure::unbound(schema, error))?;
+    if let Write::Delete { id, guard } = &change.write {
+        return match D::run(connection, text(&statement.text), args).await {
+            Ok(0) => Err(why_not(database, connection, schema, id, guard).await?),
+            Ok(_) => Ok(Written {
+                id: id.clone(),
+                version: None,
+                json: Vec::new(),
+            }),
+            Err(error) => Err(D::failure(error, schema)),
+        };
+    }
+    let rows = match D::rows(connection, text(&statement.text), args).await {
+        Ok(rows) => rows,
+        Err(error) => {
+            return Err(explained::<D>(D::failure(error, schema), connection, change).await);
+        }
+    };
+    match (rows.first(), &change.write) {
+        (Some(row), _) => {
+            written::<D>(schema, row, &statement).map_err(|error| failure::corrupt(schema, error))
+        }
+        (None, Write::Update { id, guard, .. }) => {
+            Err(why_not(database, connection, schema, id, guard).await?)
+        }
+        (None, _) => {
+            Err(StorageError::new(ErrorKind::Internal).with_context("insert", "answered no row"))
+        }
+    }
+}
+
+fn written<D: Dialect>(
+    schema: &Schema,
+    row: &plan::Row<D>,
+    statement: &write::Statement,
+) -> Result<Written, crate::dialect::Unreadable> {
+    let mut json = Vec::new();
+    if !statement.fields.is_empty() {
+        json.reserve(512);
+        plan::object::<D>(&mut json, row, &statement.fields)?;
+    }
+    Ok(Written {
+        id: D::read(row, 0, schema.id_field().field_type)?,
+        version: Some(plan::version::<D>(schema, row, &statement.versions)?),
+        json,
+    })
+}
+
+/// Why a guarded change met no row: there is none that the caller may touch, or it has another version.
+async fn why_not<D: Dialect>(
+    database: &Database<D>,
+    connection: &mut Connection<D>,
+    schema: &Arc<Schema>,
+    id: &Value,
+    guard: &Guard,
+) -> Result<StorageError, StorageError> {
+    let query = guarded(schema, id, &guard.filter);
+    let rows = fetch_on(database, connection, &query, &mut Vec::new()).await?;
+    let kind = if rows.len == 0 {
+        ErrorKind::NotFound
+    } else {
+        ErrorKind::VersionMismatch
+    };
+    Ok(StorageError::new(kind))
+}
+
+/// Names the references that do not hold, where the database itself does not.
+async fn explained<D: Dialect>(
+    error: StorageError,
+    connection: &mut Connection<D>,
+    change: &Change,
+) -> StorageError {
+    if error.kind() != ErrorKind::ForeignKeyViolation || !error.fields().is_empty() || D::FOR_UPDATE
+    {
+        return error;
+    }
+    let schema = &change.schema;
+    let mut fields = Vec::new();
+    for reference in &schema.references {
+        let value = match &change.write {
+            Write::Insert { values } => values.get(reference.field),
+            Write::Update { set, .. } => set
+                .iter()
+                .find(|(field, _)| *field == reference.field)
+                .map(|(_, value)| value),
+            Write::Delete { .. } => None,
+        };
+        let Some(value) = value.filter(|value| !value.is_null()) else {
+            continue;
+        };
+        let field_type: FieldType = write::reference_type(schema, reference);
+        let (statement, values) = write::lookup::<D>(reference);
+        let Ok(args) = bind::<D>(&args::order(&values), &[Arg::One(field_type, value)]) else {
+            continue;
+        };
+        let found = D::rows(connection, AssertSqlSafe(statement).into_sql_str(), args).await;
+        if found.is_ok_and(|rows| rows.is_empty()) {
+            fields.push(schema.fields[reference.field].name.clone());
+        }
+    }
+    error.with_fields(fields)
+}

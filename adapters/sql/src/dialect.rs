@@ -1,0 +1,127 @@
+//! What differs between databases.
+
+use std::fmt::Debug;
+
+use futures::future::BoxFuture;
+use resourceful_contract::{Capabilities, FieldType, Index, Schema, StorageError, Value};
+use sea_query::{Expr, QueryBuilder, SchemaBuilder};
+use sqlx::{Database, SqlStr};
+
+use crate::args::Arg;
+use crate::check::Column;
+
+/// What a value that cannot be read or bound says for itself.
+pub(crate) type Unreadable = Box<dyn std::error::Error + Send + Sync>;
+
+/// A kind of database.
+pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
+    /// Its driver.
+    type Db: Database<Row: Send, Arguments: Send + Default>;
+    /// Its spelling of statements.
+    type Builder: QueryBuilder + SchemaBuilder + Default;
+
+    const NAME: &'static str;
+    /// How a writing transaction begins.
+    const BEGIN: &'static str;
+    /// What locks a row that is read in order to be changed.
+    const FOR_UPDATE: bool;
+    /// Whether an index or a sort has to be told where nulls come, for them to come after every value.
+    const SAY_NULLS: bool;
+    /// How many rows one INSERT may carry at most, for a number of columns.
+    fn most_rows(columns: usize) -> usize;
+
+    fn capabilities() -> Capabilities;
+
+    /// Runs a statement and answers its rows, all of them.
+    fn rows<'c>(
+        connection: &'c mut <Self::Db as Database>::Connection,
+        text: SqlStr,
+        args: <Self::Db as Database>::Arguments,
+    ) -> BoxFuture<'c, Result<Vec<<Self::Db as Database>::Row>, sqlx::Error>>;
+
+    /// Runs a statement and answers how many rows it affected.
+    fn run<'c>(
+        connection: &'c mut <Self::Db as Database>::Connection,
+        text: SqlStr,
+        args: <Self::Db as Database>::Arguments,
+    ) -> BoxFuture<'c, Result<u64, sqlx::Error>>;
+
+    /// Binds an argument as the type of the column it meets.
+    fn bind(args: &mut <Self::Db as Database>::Arguments, arg: &Arg<'_>) -> Result<(), Unreadable>;
+
+    /// Appends a column of a row as JSON.
+    fn write(
+        out: &mut Vec<u8>,
+        row: &<Self::Db as Database>::Row,
+        column: usize,
+        field_type: FieldType,
+    ) -> Result<(), Unreadable>;
+
+    /// A column of a row as a value.
+    fn read(
+        row: &<Self::Db as Database>::Row,
+        column: usize,
+        field_type: FieldType,
+    ) -> Result<Value, Unreadable>;
+
+    /// Whether a column of a row is null.
+    fn is_null(row: &<Self::Db as Database>::Row, column: usize) -> Result<bool, Unreadable>;
+
+    /// A column of a row as text: for names in catalogs and for aggregated JSON.
+    fn text(row: &<Self::Db as Database>::Row, column: usize) -> Result<Option<&str>, Unreadable>;
+
+    /// An expression of this template: `$1`, `$2` … stand for the parts, each once and in order.
+    fn template(template: &str, parts: impl IntoIterator<Item = Expr>) -> Expr;
+
+    /// A column as it is compared and sorted by.
+    fn comparable(column: Expr, field_type: FieldType) -> Expr;
+
+    /// The column is one of a list.
+    fn is_in(column: Expr, list: Expr, field_type: FieldType) -> Expr;
+
+    /// Text tests; an empty part matches every text.
+    fn contains(column: Expr, part: Expr) -> Expr;
+    fn starts(column: Expr, part: Expr) -> Expr;
+    fn ends(column: Expr, part: Expr) -> Expr;
+    fn holds_word(column: Expr, word: Expr) -> Expr;
+
+    /// Array tests.
+    fn has(column: Expr, element: Expr) -> Expr;
+    fn overlaps(column: Expr, elements: Expr) -> Expr;
+
+    /// Equal, or both null.
+    fn is_same(column: Expr, other: Expr) -> Expr;
+
+    /// A JSON array of these columns' values, inside [`aggregate`](Self::aggregate).
+    fn tuple(columns: Vec<(Expr, FieldType)>) -> Expr;
+
+    /// A JSON array of tuples as text.
+    fn aggregate(tuple: Expr) -> Expr;
+
+    /// An estimate of a whole table's rows, where the database keeps one.
+    fn estimate(schema: &Schema) -> Option<String>;
+
+    /// The type of a column made for a field.
+    fn column_type(field_type: FieldType) -> String;
+
+    /// What makes the id column of a table whose ids the database mints.
+    fn minted_id() -> (&'static str, &'static str);
+
+    /// What to run first so that two nodes do not create one table at once.
+    fn creation_lock(schema: &Schema) -> Option<String>;
+
+    /// What to run after rows came with ids of their own into a table whose ids the database mints.
+    fn resume_ids(schema: &Schema) -> Option<String>;
+
+    /// The columns of an index that is made for a schema's index.
+    fn index_columns(schema: &Schema, index: &Index) -> Vec<usize>;
+
+    /// The statement that lists a table's columns, each as [`Column`] reads it, for one text argument: the table.
+    fn catalog() -> &'static str;
+
+    /// Whether a column of this type, as the catalog names it, keeps values of a field's type.
+    fn keeps(column: &Column, field_type: FieldType) -> bool;
+
+    /// What an error of the database means.
+    fn failure(error: sqlx::Error, schema: &Schema) -> StorageError;
+}

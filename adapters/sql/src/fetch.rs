@@ -1,0 +1,176 @@
+//! A query's answer: one statement, its rows written straight into the answer.
+
+use resourceful_contract::{Count, Filter, Position, Query, Rows, StorageError, Total, Value};
+
+use crate::dialect::{Dialect, Unreadable};
+use crate::plan::{self, Included, Plan, Row};
+use crate::shape::Shape;
+use crate::storage::{Connection, Database, bind, text};
+use crate::{failure, include, select};
+
+pub(crate) async fn fetch<D: Dialect>(
+    database: &Database<D>,
+    query: &Query,
+    out: &mut Vec<u8>,
+) -> Result<Rows, StorageError> {
+    let mut connection = database.reader().await?;
+    let mut rows = fetch_on(database, &mut connection, query, out).await?;
+    // A statement whose count is a column says nothing where there is no row.
+    if let (None, Some(_)) = (rows.total, query.count) {
+        let counted = Query {
+            position: Position::Start,
+            limit: 1,
+            fields: vec![query.schema.id],
+            includes: Vec::new(),
+            keys: Vec::new(),
+            versions: false,
+            count: Some(Count::Exact),
+            ..query.clone()
+        };
+        let first = fetch_on(database, &mut connection, &counted, &mut Vec::new()).await?;
+        rows.total = Some(first.total.unwrap_or(Total {
+            rows: 0,
+            exact: true,
+        }));
+    }
+    Ok(rows)
+}
+
+/// The same on a connection that is there, without the care for the count of an empty page.
+pub(crate) async fn fetch_on<D: Dialect>(
+    database: &Database<D>,
+    connection: &mut Connection<D>,
+    query: &Query,
+    out: &mut Vec<u8>,
+) -> Result<Rows, StorageError> {
+    let shape = Shape::of(query);
+    let plan = database
+        .plans
+        .find(&shape.bytes, || select::plan::<D>(query));
+    let args = bind::<D>(&plan.order, &shape.args)
+        .map_err(|error| failure::unbound(&query.schema, error))?;
+    let rows = D::rows(connection, text(&plan.text), args)
+        .await
+        .map_err(|error| D::failure(error, &query.schema))?;
+    write::<D>(query, &plan, &rows, out).map_err(|error| failure::corrupt(&plan.schema, error))
+}
+
+fn write<D: Dialect>(
+    query: &Query,
+    plan: &Plan,
+    found: &[Row<D>],
+    out: &mut Vec<u8>,
+) -> Result<Rows, Unreadable> {
+    let limit = query.limit as usize;
+    let page = &found[..found.len().min(limit)];
+    let mut rows = Rows::default();
+    rows.len = page.len();
+    rows.more = found.len() > limit;
+    let mut ends = page.iter();
+    let (mut first, mut last) = (ends.next(), ends.next_back());
+    last = last.or(first);
+    if matches!(query.position, Position::Before(_)) {
+        // They came in reverse, nearest to the place first.
+        std::mem::swap(&mut first, &mut last);
+        each::<D>(query, plan, page.iter().rev(), &mut rows, out)?;
+    } else {
+        each::<D>(query, plan, page.iter(), &mut rows, out)?;
+    }
+    rows.first = first.map(|row| values::<D>(row, &plan.sort)).transpose()?;
+    rows.last = last.map(|row| values::<D>(row, &plan.sort)).transpose()?;
+    if let (Some((column, exact)), Some(row)) = (plan.total, first)
+        && let Value::Integer(total) =
+            D::read(row, column, resourceful_contract::FieldType::Integer)?
+    {
+        rows.total = Some(Total {
+            rows: u64::try_from(total).unwrap_or(0),
+            exact,
+        });
+    }
+    Ok(rows)
+}
+
+fn each<'r, D: Dialect>(
+    query: &Query,
+    plan: &Plan,
+    page: impl Iterator<Item = &'r Row<D>>,
+    rows: &mut Rows,
+    out: &mut Vec<u8>,
+) -> Result<(), Unreadable> {
+    let marked = query.versions || !query.keys.is_empty();
+    for (position, row) in page.enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        object::<D>(plan, row, out)?;
+        if marked {
+            rows.ends.push(out.len());
+        }
+        if query.versions {
+            rows.versions
+                .push(plan::version::<D>(&plan.schema, row, &plan.versions)?);
+        }
+        if !query.keys.is_empty() {
+            rows.keys.push(values::<D>(row, &plan.keys)?);
+        }
+    }
+    Ok(())
+}
+
+fn object<D: Dialect>(plan: &Plan, row: &Row<D>, out: &mut Vec<u8>) -> Result<(), Unreadable> {
+    for field in &plan.fields {
+        out.extend_from_slice(&field.prefix);
+        D::write(out, row, field.column, field.field_type)?;
+    }
+    for included in &plan.includes {
+        match included {
+            Included::One {
+                name,
+                marker,
+                fields,
+            } => {
+                out.extend_from_slice(name);
+                if !D::is_null(row, *marker)? {
+                    plan::object::<D>(out, row, fields)?;
+                } else {
+                    out.extend_from_slice(b"null");
+                }
+            }
+            Included::Many {
+                name,
+                column,
+                fields,
+            } => {
+                out.extend_from_slice(name);
+                include::write(out, D::text(row, *column)?, fields)?;
+            }
+        }
+    }
+    if plan.fields.is_empty() && plan.includes.is_empty() {
+        out.push(b'{');
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+fn values<D: Dialect>(
+    row: &Row<D>,
+    columns: &[(usize, resourceful_contract::FieldType)],
+) -> Result<Vec<Value>, Unreadable> {
+    columns
+        .iter()
+        .map(|(column, field_type)| D::read(row, *column, *field_type))
+        .collect()
+}
+
+/// The row of an id that a guard's filter admits, as a query for its version.
+pub(crate) fn guarded(
+    schema: &std::sync::Arc<resourceful_contract::Schema>,
+    id: &Value,
+    filter: &Filter,
+) -> Query {
+    let mut query = Query::one(schema.clone(), id.clone());
+    query.filter = query.filter.and(filter.clone());
+    query.fields = vec![schema.id];
+    query
+}

@@ -1,0 +1,121 @@
+//! A filter as an SQL condition.
+//!
+//! Conditions are three-valued in SQL and two-valued here. A comparison with null is null, which a WHERE, an AND
+//! and an OR all treat as false; a NOT would turn it into null again, so a negation is written `IS NOT TRUE`.
+
+use resourceful_contract::{Filter, Schema, Test};
+use sea_query::{Expr, ExprTrait as _, IntoIden as _, Query};
+
+use crate::args::Numbering;
+use crate::dialect::Dialect;
+use crate::select::{column, table};
+
+/// Builds conditions on the rows of one alias, numbering arguments as [`Shape`](crate::shape::Shape) lists them.
+pub(crate) struct Conditions<'a, D> {
+    numbering: &'a mut Numbering,
+    /// Aliases given so far, so that no two are the same.
+    aliases: &'a mut usize,
+    dialect: std::marker::PhantomData<D>,
+}
+
+impl<'a, D: Dialect> Conditions<'a, D> {
+    pub(crate) fn new(numbering: &'a mut Numbering, aliases: &'a mut usize) -> Self {
+        Self {
+            numbering,
+            aliases,
+            dialect: std::marker::PhantomData,
+        }
+    }
+
+    pub(crate) fn of(&mut self, schema: &Schema, alias: &str, filter: &Filter) -> Expr {
+        match filter {
+            Filter::All(filters) => self.joined(schema, alias, filters, true),
+            Filter::Any(filters) => self.joined(schema, alias, filters, false),
+            Filter::Not(inner) => {
+                let inner = self.of(schema, alias, inner);
+                D::template("($1) IS NOT TRUE", [inner])
+            }
+            Filter::Compare(field, test) => self.test(schema, alias, *field, test),
+            Filter::Related(by, inner) => {
+                let link = &by.0;
+                *self.aliases += 1;
+                let theirs = format!("r{}", self.aliases);
+                let inner = self.of(&link.target, &theirs, inner);
+                let mut related = Query::select();
+                related
+                    .expr(Expr::cust("1"))
+                    .from_as(table(&link.target.table), theirs.clone().into_iden())
+                    .and_where(D::template(
+                        "$1 = $2",
+                        [
+                            column(&link.target, &theirs, link.remote),
+                            column(schema, alias, link.local),
+                        ],
+                    ))
+                    .and_where(inner);
+                Expr::exists(related)
+            }
+            Filter::Search(fields, _) => {
+                let tests: Vec<_> = fields
+                    .iter()
+                    .map(|field| {
+                        D::holds_word(column(schema, alias, *field), self.numbering.next())
+                    })
+                    .collect();
+                joined(tests, false)
+            }
+        }
+    }
+
+    fn joined(&mut self, schema: &Schema, alias: &str, filters: &[Filter], all: bool) -> Expr {
+        let parts = filters
+            .iter()
+            .map(|filter| self.of(schema, alias, filter))
+            .collect();
+        joined(parts, all)
+    }
+
+    fn test(&mut self, schema: &Schema, alias: &str, field: usize, test: &Test) -> Expr {
+        let plain = column(schema, alias, field);
+        let field_type = schema.fields[field].field_type;
+        let ordered = D::comparable(plain.clone(), field_type);
+        match test {
+            Test::Eq(_) => D::template("$1 = $2", [ordered, self.numbering.next()]),
+            Test::Ne(_) => {
+                let same = D::is_same(ordered, self.numbering.next());
+                D::template("NOT ($1)", [same])
+            }
+            Test::Gt(_) => D::template("$1 > $2", [ordered, self.numbering.next()]),
+            Test::Gte(_) => D::template("$1 >= $2", [ordered, self.numbering.next()]),
+            Test::Lt(_) => D::template("$1 < $2", [ordered, self.numbering.next()]),
+            Test::Lte(_) => D::template("$1 <= $2", [ordered, self.numbering.next()]),
+            Test::Between(..) => {
+                let (from, to) = (self.numbering.next(), self.numbering.next());
+                D::template(
+                    "($1 >= $2 AND $3 <= $4)",
+                    [ordered.clone(), from, ordered, to],
+                )
+            }
+            Test::In(_) => D::is_in(ordered, self.numbering.next(), field_type),
+            Test::NotIn(_) => {
+                let is_in = D::is_in(ordered, self.numbering.next(), field_type);
+                D::template("($1) IS NOT TRUE", [is_in])
+            }
+            Test::Contains(_) => D::contains(plain, self.numbering.next()),
+            Test::Starts(_) => D::starts(plain, self.numbering.next()),
+            Test::Ends(_) => D::ends(plain, self.numbering.next()),
+            Test::IsNull(true) => D::template("$1 IS NULL", [plain]),
+            Test::IsNull(false) => D::template("$1 IS NOT NULL", [plain]),
+            Test::Has(_) => D::has(plain, self.numbering.next()),
+            Test::Overlaps(_) => D::overlaps(plain, self.numbering.next()),
+        }
+    }
+}
+
+/// All of these, or any of them; every row where all of nothing must hold, and none where any of nothing.
+pub(crate) fn joined(parts: Vec<Expr>, all: bool) -> Expr {
+    let joined = parts
+        .into_iter()
+        .reduce(|one, other| if all { one.and(other) } else { one.or(other) });
+    joined.unwrap_or_else(|| Expr::cust(if all { "1 = 1" } else { "1 = 0" }))
+}

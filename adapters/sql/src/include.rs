@@ -1,0 +1,83 @@
+//! Related rows of `has_many`, aggregated by the database and spelled as every other row.
+
+use resourceful_contract::{FieldType, Include, ScalarType, Value, json};
+use sea_query::{Expr, IntoIden as _, Order, Query};
+use serde_json::Value as Json;
+
+use crate::dialect::{Dialect, Unreadable};
+use crate::select::{column, table};
+
+/// The subquery whose one value is a JSON array with a tuple for each related row.
+pub(crate) fn many<D: Dialect>(asked: &Include, alias: &str, joined: Expr, limit: u64) -> Expr {
+    let target = &asked.link.target;
+    let name = |position: usize| format!("c{position}");
+    let mut rows = Query::select();
+    for (position, field) in asked.fields.iter().enumerate() {
+        rows.expr_as(column(target, alias, *field), name(position).into_iden());
+    }
+    rows.from_as(table(&target.table), alias.to_owned().into_iden())
+        .and_where(joined)
+        .order_by_expr(column(target, alias, target.id), Order::Asc)
+        .limit(limit);
+    let picked = format!("{alias}s");
+    let columns = asked.fields.iter().enumerate().map(|(position, field)| {
+        let expr = Expr::col((picked.clone().into_iden(), name(position).into_iden()));
+        (expr, target.fields[*field].field_type)
+    });
+    let mut aggregated = Query::select();
+    aggregated
+        .expr(D::aggregate(D::tuple(columns.collect())))
+        .from_subquery(rows, picked.clone().into_iden());
+    Expr::SubQuery(None, Box::new(aggregated.into()))
+}
+
+/// Appends the array of objects that an array of tuples stands for.
+pub(crate) fn write(
+    out: &mut Vec<u8>,
+    tuples: Option<&str>,
+    fields: &[(Vec<u8>, FieldType)],
+) -> Result<(), Unreadable> {
+    let tuples: Vec<Vec<Json>> = match tuples {
+        Some(tuples) => serde_json::from_str(tuples)?,
+        None => Vec::new(),
+    };
+    out.push(b'[');
+    for (position, tuple) in tuples.iter().enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        for ((prefix, field_type), value) in fields.iter().zip(tuple) {
+            out.extend_from_slice(prefix);
+            json::value(out, &read(value, *field_type)?);
+        }
+        out.push(b'}');
+    }
+    out.push(b']');
+    Ok(())
+}
+
+/// A value as the database's own JSON functions spell it.
+fn read(json: &Json, field_type: FieldType) -> Result<Value, Unreadable> {
+    Ok(match (field_type, json) {
+        (FieldType::Boolean, Json::Number(number)) => Value::Boolean(number.as_i64() != Some(0)),
+        (FieldType::Float, Json::String(text)) => Value::Float(text.trim().parse()?),
+        (FieldType::Json, Json::String(text)) => Value::Json(serde_json::from_str(text)?),
+        (FieldType::Array(element), Json::String(text)) => {
+            elements(&serde_json::from_str::<Vec<Json>>(text)?, element)?
+        }
+        (FieldType::Array(element), Json::Array(items)) => elements(items, element)?,
+        (FieldType::DateTime, Json::String(text)) => {
+            let instant = chrono::DateTime::parse_from_rfc3339(text)?;
+            Value::DateTime(instant.with_timezone(&chrono::Utc))
+        }
+        (field_type, json) => field_type.read_json(json)?,
+    })
+}
+
+fn elements(items: &[Json], element: ScalarType) -> Result<Value, Unreadable> {
+    let values: Result<_, _> = items
+        .iter()
+        .map(|item| read(item, element.into()))
+        .collect();
+    Ok(Value::Array(values?))
+}

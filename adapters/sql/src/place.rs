@@ -1,0 +1,136 @@
+//! Keyset pages: the rows beyond a place in a total order.
+
+use resourceful_contract::{Position, Query, Value};
+use sea_query::{Expr, ExprTrait as _};
+
+use crate::args::Numbering;
+use crate::dialect::Dialect;
+use crate::filter::joined;
+use crate::select::column;
+
+/// One sort key of a place.
+struct Key {
+    column: Expr,
+    argument: Expr,
+    /// Whether the rows beyond have greater values.
+    upwards: bool,
+    nullable: bool,
+    /// Whether the place itself is at null.
+    null: bool,
+}
+
+/// The condition that a row lies beyond the query's place; `None` for a page that begins at the start.
+pub(crate) fn beyond<D: Dialect>(
+    query: &Query,
+    alias: &str,
+    numbering: &mut Numbering,
+) -> Option<Expr> {
+    let (place, backwards) = match &query.position {
+        Position::After(place) => (place, false),
+        Position::Before(place) => (place, true),
+        Position::Start | Position::Offset(_) => return None,
+    };
+    let keys = keys::<D>(query, place, backwards, alias, numbering);
+    let same_direction = keys
+        .windows(2)
+        .all(|pair| pair[0].upwards == pair[1].upwards);
+    if same_direction && keys.iter().all(|key| !key.nullable) {
+        return Some(row_value::<D>(&keys));
+    }
+    let mut beyond = Vec::new();
+    for (position, key) in keys.iter().enumerate() {
+        let Some(step) = past::<D>(key) else {
+            continue;
+        };
+        let mut all: Vec<_> = keys[..position].iter().map(at::<D>).collect();
+        all.push(step);
+        beyond.push(joined(all, true));
+    }
+    let beyond = D::template("($1)", [joined(beyond, false)]);
+    // The same condition on the first key alone lets an index begin at the place.
+    Some(match keys.first().and_then(|key| not_before::<D>(key)) {
+        Some(bound) => bound.and(beyond),
+        None => beyond,
+    })
+}
+
+fn keys<D: Dialect>(
+    query: &Query,
+    place: &[Value],
+    backwards: bool,
+    alias: &str,
+    numbering: &mut Numbering,
+) -> Vec<Key> {
+    query
+        .sort
+        .iter()
+        .zip(place)
+        .map(|(sort, value)| {
+            let field = &query.schema.fields[sort.field];
+            Key {
+                column: D::comparable(column(&query.schema, alias, sort.field), field.field_type),
+                argument: numbering.next(),
+                upwards: sort.descending == backwards,
+                nullable: field.nullable,
+                null: value.is_null(),
+            }
+        })
+        .collect()
+}
+
+/// `(a, b) > (x, y)`, which one index scan answers.
+fn row_value<D: Dialect>(keys: &[Key]) -> Expr {
+    let count = keys.len();
+    let numbers = |from: usize| {
+        (from..from + count)
+            .map(|number| format!("${number}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let operator = if keys.first().is_none_or(|key| key.upwards) {
+        '>'
+    } else {
+        '<'
+    };
+    let template = format!("({}) {operator} ({})", numbers(1), numbers(count + 1));
+    let columns = keys.iter().map(|key| key.column.clone());
+    D::template(
+        &template,
+        columns.chain(keys.iter().map(|key| key.argument.clone())),
+    )
+}
+
+/// Equal in this key.
+fn at<D: Dialect>(key: &Key) -> Expr {
+    if key.nullable {
+        D::is_same(key.column.clone(), key.argument.clone())
+    } else {
+        D::template("$1 = $2", [key.column.clone(), key.argument.clone()])
+    }
+}
+
+/// Strictly beyond in this key, where nulls are greater than every value; `None` where nothing can be.
+fn past<D: Dialect>(key: &Key) -> Option<Expr> {
+    let (column, argument) = (key.column.clone(), key.argument.clone());
+    Some(match (key.upwards, key.null) {
+        (true, true) => return None,
+        (false, true) => D::template("$1 IS NOT NULL", [column]),
+        (true, false) if key.nullable => D::template(
+            "($1 > $2 OR $3 IS NULL)",
+            [column.clone(), argument, column],
+        ),
+        (true, false) => D::template("$1 > $2", [column, argument]),
+        (false, false) => D::template("$1 < $2", [column, argument]),
+    })
+}
+
+/// At the place or beyond in this key, where an index can use that.
+fn not_before<D: Dialect>(key: &Key) -> Option<Expr> {
+    let (column, argument) = (key.column.clone(), key.argument.clone());
+    match (key.upwards, key.null, key.nullable) {
+        (true, true, _) => Some(D::template("$1 IS NULL", [column])),
+        (true, false, false) => Some(D::template("$1 >= $2", [column, argument])),
+        (false, false, _) => Some(D::template("$1 <= $2", [column, argument])),
+        (false, true, _) | (true, false, true) => None,
+    }
+}

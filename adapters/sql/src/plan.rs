@@ -1,0 +1,122 @@
+//! Statements that are built once, and what to do with their rows.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use resourceful_contract::{FieldType, Link, Schema, Version};
+
+use crate::dialect::{Dialect, Unreadable};
+
+/// The most plans that are kept; the shapes of a well-behaved application are far fewer.
+const MOST: usize = 1_024;
+
+/// A query's statement, and where in its rows everything stands.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) text: Arc<str>,
+    /// For each placeholder of the text, the argument that belongs there.
+    pub(crate) order: Vec<usize>,
+    pub(crate) fields: Vec<Output>,
+    pub(crate) includes: Vec<Included>,
+    pub(crate) sort: Vec<(usize, FieldType)>,
+    pub(crate) keys: Vec<(usize, FieldType)>,
+    pub(crate) versions: Vec<Output>,
+    /// The column of the total, and whether it is counted.
+    pub(crate) total: Option<(usize, bool)>,
+    /// Held so that their addresses, which name them in a shape, stay theirs.
+    pub(crate) schema: Arc<Schema>,
+    #[expect(dead_code, reason = "held for its address")]
+    pub(crate) links: Vec<Arc<Link>>,
+}
+
+/// A field of an object.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// The brace or comma before it, its name and the colon.
+    pub(crate) prefix: Vec<u8>,
+    pub(crate) column: usize,
+    pub(crate) field_type: FieldType,
+}
+
+/// Related rows of an object.
+#[derive(Debug)]
+pub(crate) enum Included {
+    /// In columns of the same row; none where the marker is null.
+    One {
+        name: Vec<u8>,
+        marker: usize,
+        fields: Vec<Output>,
+    },
+    /// As a JSON array of tuples in one column.
+    Many {
+        name: Vec<u8>,
+        column: usize,
+        fields: Vec<(Vec<u8>, FieldType)>,
+    },
+}
+
+/// The row of a dialect's driver.
+pub(crate) type Row<D> = <<D as Dialect>::Db as sqlx::Database>::Row;
+
+/// Appends an object of these fields.
+pub(crate) fn object<D: Dialect>(
+    out: &mut Vec<u8>,
+    row: &Row<D>,
+    fields: &[Output],
+) -> Result<(), Unreadable> {
+    for field in fields {
+        out.extend_from_slice(&field.prefix);
+        D::write(out, row, field.column, field.field_type)?;
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+/// A row's version, from the column of its counter or from all its columns.
+pub(crate) fn version<D: Dialect>(
+    schema: &Schema,
+    row: &Row<D>,
+    columns: &[Output],
+) -> Result<Version, Unreadable> {
+    if let (Some(_), [counter]) = (schema.version, columns) {
+        return match D::read(row, counter.column, FieldType::Integer)? {
+            resourceful_contract::Value::Integer(counter) => Ok(Version::Counter(counter)),
+            other => Err(format!("a version counter is an integer, not {other:?}").into()),
+        };
+    }
+    let mut content = Vec::with_capacity(512);
+    object::<D>(&mut content, row, columns)?;
+    Ok(Version::of_content(&content))
+}
+
+/// Plans by their shapes.
+#[derive(Debug)]
+pub(crate) struct Plans<P> {
+    known: RwLock<HashMap<Box<[u8]>, Arc<P>>>,
+}
+
+impl<P> Default for Plans<P> {
+    fn default() -> Self {
+        Self {
+            known: RwLock::default(),
+        }
+    }
+}
+
+impl<P> Plans<P> {
+    pub(crate) fn find(&self, shape: &[u8], build: impl FnOnce() -> P) -> Arc<P> {
+        // A panic cannot leave a map of whole plans half written.
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plan) = known.get(shape) {
+            return plan.clone();
+        }
+        drop(known);
+        let plan = Arc::new(build());
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST {
+            known.clear();
+        }
+        known.insert(shape.into(), plan.clone());
+        plan
+    }
+}

@@ -1,0 +1,334 @@
+//! PostgreSQL.
+
+mod value;
+
+use std::str::FromStr as _;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use resourceful_contract::{
+    Capabilities, ErrorKind, FieldType, IdSource, Index, ScalarType, Schema, StorageError, Value,
+};
+use sea_query::{Expr, PostgresQueryBuilder};
+use sqlx::postgres::{
+    PgArguments, PgConnectOptions, PgConnection, PgDatabaseError, PgPoolOptions, PgRow,
+};
+use sqlx::{Executor as _, Postgres, Row as _, SqlStr, ValueRef as _};
+
+use crate::args::Arg;
+use crate::check::Column;
+use crate::connect::SqlOptions;
+use crate::dialect::{Dialect, Unreadable};
+use crate::failure;
+use crate::storage::Database;
+
+/// How many prepared statements a connection keeps.
+const STATEMENTS: usize = 512;
+
+pub(crate) async fn open(options: &SqlOptions) -> Result<Database<PostgresDialect>, StorageError> {
+    let unusable =
+        |error: sqlx::Error| StorageError::new(ErrorKind::Unavailable).with_source(error);
+    let connect = PgConnectOptions::from_str(&options.url)
+        .map_err(unusable)?
+        .statement_cache_capacity(STATEMENTS)
+        // A column without a zone is read and written as UTC.
+        .options([("timezone", "UTC")]);
+    let pool = PgPoolOptions::new()
+        .max_connections(options.max_connections.unwrap_or(10))
+        .min_connections(1)
+        .test_before_acquire(false)
+        .acquire_timeout(options.acquire_timeout)
+        .connect_with(connect)
+        .await
+        .map_err(unusable)?;
+    Ok(Database::new(pool.clone(), pool))
+}
+
+#[derive(Debug)]
+pub(crate) struct PostgresDialect;
+
+/// A table's name as a literal that `to_regclass` reads.
+fn literal(schema: &Schema) -> String {
+    let quoted: Vec<_> = schema
+        .table
+        .splitn(2, '.')
+        .map(|part| format!("\"{}\"", part.replace('"', "\"\"")))
+        .collect();
+    format!("'{}'", quoted.join(".").replace('\'', "''"))
+}
+
+impl Dialect for PostgresDialect {
+    type Db = Postgres;
+    type Builder = PostgresQueryBuilder;
+
+    const NAME: &'static str = "postgres";
+    const BEGIN: &'static str = "BEGIN";
+    const FOR_UPDATE: bool = true;
+    const SAY_NULLS: bool = false;
+
+    fn most_rows(columns: usize) -> usize {
+        // The protocol counts parameters in 16 bits.
+        (65_535 / columns.max(1)).clamp(1, 100)
+    }
+
+    fn capabilities() -> Capabilities {
+        let mut capabilities = Capabilities::core();
+        capabilities.durable = true;
+        capabilities.relations = true;
+        capabilities.foreign_keys = true;
+        capabilities.estimates = true;
+        capabilities
+    }
+
+    fn rows<'c>(
+        connection: &'c mut PgConnection,
+        text: SqlStr,
+        args: PgArguments,
+    ) -> BoxFuture<'c, Result<Vec<PgRow>, sqlx::Error>> {
+        connection.fetch_all(sqlx::query_with(text, args)).boxed()
+    }
+
+    fn run<'c>(
+        connection: &'c mut PgConnection,
+        text: SqlStr,
+        args: PgArguments,
+    ) -> BoxFuture<'c, Result<u64, sqlx::Error>> {
+        let done = connection.execute(sqlx::query_with(text, args));
+        done.map(|done| done.map(|done| done.rows_affected()))
+            .boxed()
+    }
+
+    fn bind(args: &mut PgArguments, arg: &Arg<'_>) -> Result<(), Unreadable> {
+        value::bind(args, arg)
+    }
+
+    fn write(
+        out: &mut Vec<u8>,
+        row: &PgRow,
+        column: usize,
+        field_type: FieldType,
+    ) -> Result<(), Unreadable> {
+        value::write(out, row, column, field_type)
+    }
+
+    fn read(row: &PgRow, column: usize, field_type: FieldType) -> Result<Value, Unreadable> {
+        value::read(row, column, field_type)
+    }
+
+    fn is_null(row: &PgRow, column: usize) -> Result<bool, Unreadable> {
+        Ok(row.try_get_raw(column)?.is_null())
+    }
+
+    fn text(row: &PgRow, column: usize) -> Result<Option<&str>, Unreadable> {
+        value::text(row, column)
+    }
+
+    fn template(template: &str, parts: impl IntoIterator<Item = Expr>) -> Expr {
+        Expr::cust_with_exprs(template.to_owned(), parts)
+    }
+
+    fn comparable(column: Expr, _: FieldType) -> Expr {
+        column
+    }
+
+    fn is_in(column: Expr, list: Expr, _: FieldType) -> Expr {
+        Self::template("$1 = ANY($2)", [column, list])
+    }
+
+    fn contains(column: Expr, part: Expr) -> Expr {
+        Self::template("strpos($1, $2) > 0", [column, part])
+    }
+
+    fn starts(column: Expr, part: Expr) -> Expr {
+        Self::template("starts_with($1, $2)", [column, part])
+    }
+
+    fn ends(column: Expr, part: Expr) -> Expr {
+        Self::template("right($1, length($2)) = $3", [column, part.clone(), part])
+    }
+
+    fn holds_word(column: Expr, word: Expr) -> Expr {
+        Self::template("strpos(lower($1), lower($2)) > 0", [column, word])
+    }
+
+    fn has(column: Expr, element: Expr) -> Expr {
+        Self::template("$1 = ANY($2)", [element, column])
+    }
+
+    fn overlaps(column: Expr, elements: Expr) -> Expr {
+        Self::template("$1 && $2", [column, elements])
+    }
+
+    fn is_same(column: Expr, other: Expr) -> Expr {
+        Self::template("$1 IS NOT DISTINCT FROM $2", [column, other])
+    }
+
+    fn tuple(columns: Vec<(Expr, FieldType)>) -> Expr {
+        let spelled = columns
+            .into_iter()
+            .map(|(column, field_type)| match field_type {
+                FieldType::Decimal | FieldType::Json => Self::template("$1::text", [column]),
+                FieldType::Float => Self::template("$1::float8::text", [column]),
+                FieldType::DateTime => Self::template(
+                    "to_char($1 AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
+                    [column],
+                ),
+                _ => column,
+            });
+        let spelled: Vec<_> = spelled.collect();
+        let marks: Vec<_> = (1..=spelled.len())
+            .map(|number| format!("${number}"))
+            .collect();
+        Self::template(&format!("json_build_array({})", marks.join(", ")), spelled)
+    }
+
+    fn aggregate(tuple: Expr) -> Expr {
+        Self::template("json_agg($1)::text", [tuple])
+    }
+
+    fn estimate(schema: &Schema) -> Option<String> {
+        let name = literal(schema);
+        // A table that was never analysed has no estimate yet.
+        Some(format!(
+            "(SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass({name}))"
+        ))
+    }
+
+    fn column_type(field_type: FieldType) -> String {
+        match field_type {
+            FieldType::Boolean => "boolean".to_owned(),
+            FieldType::Integer => "bigint".to_owned(),
+            FieldType::Float => "double precision".to_owned(),
+            FieldType::Decimal => "numeric".to_owned(),
+            // By bytes, as on every other storage, whatever the database's own collation.
+            FieldType::Text => "text COLLATE \"C\"".to_owned(),
+            FieldType::Uuid => "uuid".to_owned(),
+            FieldType::DateTime => "timestamptz".to_owned(),
+            FieldType::Date => "date".to_owned(),
+            FieldType::Array(ScalarType::Text) => "text[]".to_owned(),
+            FieldType::Array(element) => format!("{}[]", Self::column_type(element.into())),
+            _ => "jsonb".to_owned(),
+        }
+    }
+
+    fn minted_id() -> (&'static str, &'static str) {
+        ("bigint", "GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY")
+    }
+
+    fn creation_lock(schema: &Schema) -> Option<String> {
+        Some(format!(
+            "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended({}, 0))",
+            literal(schema)
+        ))
+    }
+
+    fn resume_ids(schema: &Schema) -> Option<String> {
+        if schema.id_source != IdSource::Storage {
+            return None;
+        }
+        let (table, column) = (
+            literal(schema),
+            schema.id_field().column.replace('\'', "''"),
+        );
+        let sequence = format!("pg_get_serial_sequence({table}, '{column}')");
+        let quoted = schema.id_field().column.replace('"', "\"\"");
+        let from = table.trim_matches('\'').replace("''", "'");
+        Some(format!(
+            "SELECT setval({sequence}, greatest(nextval({sequence}), (SELECT max(\"{quoted}\") FROM {from})))"
+        ))
+    }
+
+    fn index_columns(schema: &Schema, index: &Index) -> Vec<usize> {
+        let mut columns = index.fields.clone();
+        if !index.unique && !columns.contains(&schema.id) {
+            columns.push(schema.id);
+        }
+        columns
+    }
+
+    fn catalog() -> &'static str {
+        "SELECT a.attname::text, t.typname::text, \
+         CASE WHEN a.attnotnull THEN 'yes' ELSE 'no' END, \
+         CASE WHEN a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '' THEN 'yes' ELSE 'no' END, \
+         CASE WHEN EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisunique \
+           AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum AND i.indpred IS NULL) \
+         THEN 'yes' ELSE 'no' END \
+         FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
+         WHERE a.attrelid = to_regclass(CASE WHEN strpos($1, '.') > 0 \
+           THEN quote_ident(split_part($1, '.', 1)) || '.' || quote_ident(substr($1, strpos($1, '.') + 1)) \
+           ELSE quote_ident($1) END) \
+         AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
+    }
+
+    fn keeps(column: &Column, field_type: FieldType) -> bool {
+        let name = column.type_name.as_str();
+        match field_type {
+            FieldType::Boolean => name == "bool",
+            FieldType::Integer => matches!(name, "int2" | "int4" | "int8"),
+            FieldType::Float => matches!(name, "float4" | "float8"),
+            FieldType::Decimal => name == "numeric",
+            FieldType::Text => matches!(name, "text" | "varchar" | "bpchar" | "citext" | "name"),
+            FieldType::Uuid => name == "uuid",
+            FieldType::DateTime => matches!(name, "timestamptz" | "timestamp"),
+            FieldType::Date => name == "date",
+            FieldType::Array(element) => name.strip_prefix('_').is_some_and(|name| {
+                let column = Column {
+                    name: String::new(),
+                    type_name: name.to_owned(),
+                    not_null: false,
+                    has_default: false,
+                    unique: false,
+                };
+                Self::keeps(&column, element.into())
+            }),
+            _ => matches!(name, "jsonb" | "json"),
+        }
+    }
+
+    fn failure(error: sqlx::Error, schema: &Schema) -> StorageError {
+        let mut kind = failure::kind(&error);
+        let mut fields = Vec::new();
+        if let sqlx::Error::Database(database) = &error
+            && let Some(detail) = database.try_downcast_ref::<PgDatabaseError>()
+        {
+            kind = by_state(detail.code()).unwrap_or(kind);
+            let own = detail
+                .table()
+                .is_none_or(|table| schema.table.rsplit('.').next() == Some(table));
+            if let Some(column) = detail.column() {
+                fields = failure::fields(schema, std::iter::once(column));
+            } else if own && let Some(columns) = detail.detail().and_then(key_columns) {
+                let names = columns.split(", ").map(|column| column.trim_matches('"'));
+                fields = failure::fields(schema, names);
+            }
+        }
+        StorageError::new(kind)
+            .with_fields(fields)
+            .with_context("table", schema.table.clone())
+            .with_source(error)
+    }
+}
+
+/// The kinds that follow from a state's class (PostgreSQL's Appendix A).
+fn by_state(state: &str) -> Option<ErrorKind> {
+    match state {
+        // Serialization failure, deadlock, lock not available.
+        "40001" | "40P01" | "55P03" => Some(ErrorKind::Unavailable),
+        // Out of memory, connections or disk; shutting down; connection lost.
+        _ if ["53", "57", "08"]
+            .iter()
+            .any(|class| state.starts_with(class)) =>
+        {
+            Some(ErrorKind::Unavailable)
+        }
+        // A value that its column cannot hold.
+        _ if state.starts_with("22") => Some(ErrorKind::Rejected),
+        _ => None,
+    }
+}
+
+/// The columns in `Key (a, b)=(…) already exists.`, whatever the language around them.
+fn key_columns(detail: &str) -> Option<&str> {
+    let (_, rest) = detail.split_once('(')?;
+    rest.split_once(")=(").map(|(columns, _)| columns)
+}

@@ -1,0 +1,264 @@
+//! Values in PostgreSQL's binary format.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use resourceful_contract::{FieldType, ScalarType, Value, json};
+use rust_decimal::Decimal;
+use serde::de::IgnoredAny;
+use sqlx::encode::Encode;
+use sqlx::postgres::{PgArguments, PgHasArrayType, PgRow, PgValueRef};
+use sqlx::types::Json;
+use sqlx::{Arguments as _, Decode, Postgres, Row as _, Type, ValueRef as _};
+use uuid::Uuid;
+
+use crate::args::Arg;
+use crate::dialect::Unreadable;
+
+/// From the Unix epoch to PostgreSQL's, 2000-01-01, in microseconds.
+const EPOCH: i64 = 946_684_800_000_000;
+
+/// Binds an argument as its column's type, null too: a statement is cached by its text, and a parameter of
+/// another type under the same text would be read as what it is not.
+pub(super) fn bind(args: &mut PgArguments, arg: &Arg<'_>) -> Result<(), Unreadable> {
+    match arg {
+        Arg::Number(number) => args.add(*number),
+        Arg::Text(text) => args.add(*text),
+        Arg::Many(field_type, values) => match field_type.scalar() {
+            Some(scalar) => many(args, scalar, Some(values)),
+            None => Err("only scalars stand in lists".into()),
+        },
+        Arg::One(FieldType::Array(element), value) => match value {
+            Value::Array(items) => many(args, *element, Some(items)),
+            _ => many(args, *element, None),
+        },
+        Arg::One(field_type, value) => one(args, *field_type, value),
+    }
+}
+
+fn one(args: &mut PgArguments, field_type: FieldType, value: &Value) -> Result<(), Unreadable> {
+    match (field_type, value) {
+        (FieldType::Boolean, value) => args.add(boolean(value)),
+        (FieldType::Integer, value) => args.add(integer(value)),
+        (FieldType::Float, value) => args.add(float(value)),
+        (FieldType::Decimal, value) => args.add(decimal(value)),
+        (FieldType::Text, value) => args.add(text_of(value)),
+        (FieldType::Uuid, value) => args.add(uuid(value)),
+        (FieldType::DateTime, value) => args.add(datetime(value)),
+        (FieldType::Date, value) => args.add(date(value)),
+        (_, Value::Json(json)) => args.add(Json(json)),
+        (_, Value::Null) => args.add(None::<Json<serde_json::Value>>),
+        (field_type, value) => Err(format!("{value:?} is not of type {field_type:?}").into()),
+    }
+}
+
+fn many(
+    args: &mut PgArguments,
+    element: ScalarType,
+    items: Option<&[Value]>,
+) -> Result<(), Unreadable> {
+    fn list<'a, T>(
+        args: &mut PgArguments,
+        items: Option<&'a [Value]>,
+        pick: fn(&'a Value) -> Option<T>,
+    ) -> Result<(), Unreadable>
+    where
+        T: for<'q> Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType + 'a,
+        Option<T>: for<'q> Encode<'q, Postgres>,
+    {
+        args.add(items.map(|items| items.iter().map(pick).collect::<Vec<_>>()))
+    }
+    match element {
+        ScalarType::Boolean => list(args, items, boolean),
+        ScalarType::Integer => list(args, items, integer),
+        ScalarType::Float => list(args, items, float),
+        ScalarType::Decimal => list(args, items, decimal),
+        ScalarType::Text => list(args, items, |value| text_of(value).map(str::to_owned)),
+        ScalarType::Uuid => list(args, items, uuid),
+        ScalarType::DateTime => list(args, items, datetime),
+        ScalarType::Date => list(args, items, date),
+    }
+}
+
+fn boolean(value: &Value) -> Option<bool> {
+    if let Value::Boolean(flag) = value {
+        Some(*flag)
+    } else {
+        None
+    }
+}
+
+fn integer(value: &Value) -> Option<i64> {
+    if let Value::Integer(number) = value {
+        Some(*number)
+    } else {
+        None
+    }
+}
+
+fn float(value: &Value) -> Option<f64> {
+    if let Value::Float(number) = value {
+        Some(*number)
+    } else {
+        None
+    }
+}
+
+fn decimal(value: &Value) -> Option<Decimal> {
+    if let Value::Decimal(number) = value {
+        Some(*number)
+    } else {
+        None
+    }
+}
+
+fn text_of(value: &Value) -> Option<&str> {
+    if let Value::Text(text) = value {
+        Some(text)
+    } else {
+        None
+    }
+}
+
+fn uuid(value: &Value) -> Option<Uuid> {
+    if let Value::Uuid(id) = value {
+        Some(*id)
+    } else {
+        None
+    }
+}
+
+fn datetime(value: &Value) -> Option<DateTime<Utc>> {
+    if let Value::DateTime(at) = value {
+        Some(*at)
+    } else {
+        None
+    }
+}
+
+fn date(value: &Value) -> Option<NaiveDate> {
+    if let Value::Date(day) = value {
+        Some(*day)
+    } else {
+        None
+    }
+}
+
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    row: &PgRow,
+    column: usize,
+    field_type: FieldType,
+) -> Result<(), Unreadable> {
+    let value = row.try_get_raw(column)?;
+    if value.is_null() {
+        out.extend_from_slice(b"null");
+        return Ok(());
+    }
+    match field_type {
+        FieldType::Text => json::text(out, value.as_str()?),
+        FieldType::Integer => json::integer(out, whole(value.as_bytes()?)?),
+        FieldType::Float => json::float(out, double(value.as_bytes()?)?),
+        FieldType::Boolean => json::boolean(out, value.as_bytes()? == [1]),
+        FieldType::Uuid => json::uuid(out, Uuid::from_slice(value.as_bytes()?)?),
+        FieldType::DateTime => json::datetime(out, instant(value.as_bytes()?)?),
+        FieldType::Json => {
+            let text = document(value.as_bytes()?)?;
+            // jsonb is JSON by its making and json by its type; the check is for what neither promises.
+            serde_json::from_str::<IgnoredAny>(text)?;
+            out.extend_from_slice(text.as_bytes());
+        }
+        other => json::value(out, &decode(value, other)?),
+    }
+    Ok(())
+}
+
+pub(super) fn read(row: &PgRow, column: usize, field_type: FieldType) -> Result<Value, Unreadable> {
+    let value = row.try_get_raw(column)?;
+    if value.is_null() {
+        Ok(Value::Null)
+    } else {
+        decode(value, field_type)
+    }
+}
+
+pub(super) fn text(row: &PgRow, column: usize) -> Result<Option<&str>, Unreadable> {
+    let value = row.try_get_raw(column)?;
+    if value.is_null() {
+        Ok(None)
+    } else {
+        value.as_str().map(Some)
+    }
+}
+
+fn decode(value: PgValueRef<'_>, field_type: FieldType) -> Result<Value, Unreadable> {
+    Ok(match field_type {
+        FieldType::Boolean => Value::Boolean(value.as_bytes()? == [1]),
+        FieldType::Integer => Value::Integer(whole(value.as_bytes()?)?),
+        FieldType::Float => Value::Float(double(value.as_bytes()?)?),
+        FieldType::Decimal => {
+            Value::Decimal(<Decimal as Decode<Postgres>>::decode(value)?.normalize())
+        }
+        FieldType::Text => Value::Text(value.as_str()?.to_owned()),
+        FieldType::Uuid => Value::Uuid(Uuid::from_slice(value.as_bytes()?)?),
+        FieldType::DateTime => Value::DateTime(instant(value.as_bytes()?)?),
+        FieldType::Date => Value::Date(<NaiveDate as Decode<Postgres>>::decode(value)?),
+        FieldType::Array(element) => Value::Array(array(value, element)?),
+        _ => Value::Json(serde_json::from_str(document(value.as_bytes()?)?)?),
+    })
+}
+
+fn array(value: PgValueRef<'_>, element: ScalarType) -> Result<Vec<Value>, Unreadable> {
+    fn list<'r, T>(value: PgValueRef<'r>, wrap: fn(T) -> Value) -> Result<Vec<Value>, Unreadable>
+    where
+        T: for<'a> Decode<'a, Postgres> + Type<Postgres>,
+    {
+        let items = <Vec<Option<T>> as Decode<'r, Postgres>>::decode(value)?;
+        Ok(items
+            .into_iter()
+            .map(|item| item.map_or(Value::Null, wrap))
+            .collect())
+    }
+    match element {
+        ScalarType::Boolean => list(value, Value::Boolean),
+        ScalarType::Integer => list(value, Value::Integer),
+        ScalarType::Float => list(value, Value::Float),
+        ScalarType::Decimal => list(value, |number: Decimal| Value::Decimal(number.normalize())),
+        ScalarType::Text => list(value, Value::Text),
+        ScalarType::Uuid => list(value, Value::Uuid),
+        ScalarType::DateTime => list(value, Value::DateTime),
+        ScalarType::Date => list(value, Value::Date),
+    }
+}
+
+/// `int2`, `int4` or `int8`.
+fn whole(bytes: &[u8]) -> Result<i64, Unreadable> {
+    Ok(match bytes.len() {
+        8 => i64::from_be_bytes(bytes.try_into()?),
+        4 => i64::from(i32::from_be_bytes(bytes.try_into()?)),
+        2 => i64::from(i16::from_be_bytes(bytes.try_into()?)),
+        length => return Err(format!("an integer of {length} bytes").into()),
+    })
+}
+
+/// `float4` or `float8`.
+fn double(bytes: &[u8]) -> Result<f64, Unreadable> {
+    Ok(match bytes.len() {
+        8 => f64::from_be_bytes(bytes.try_into()?),
+        4 => f64::from(f32::from_be_bytes(bytes.try_into()?)),
+        length => return Err(format!("a number of {length} bytes").into()),
+    })
+}
+
+/// `timestamptz` or `timestamp`: microseconds since 2000-01-01.
+fn instant(bytes: &[u8]) -> Result<DateTime<Utc>, Unreadable> {
+    let micros = i64::from_be_bytes(bytes.try_into()?);
+    micros
+        .checked_add(EPOCH)
+        .and_then(DateTime::from_timestamp_micros)
+        .ok_or_else(|| "a time beyond what JSON's times can say".into())
+}
+
+/// The text of `jsonb`, after its version byte, or of `json`.
+fn document(bytes: &[u8]) -> Result<&str, Unreadable> {
+    let text = bytes.strip_prefix(&[1]).unwrap_or(bytes);
+    Ok(std::str::from_utf8(text)?)
+}

@@ -1,0 +1,340 @@
+//! SQLite.
+
+mod value;
+
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use resourceful_contract::{
+    Capabilities, ErrorKind, FieldType, Index, Schema, StorageError, Value,
+};
+use sea_query::{Expr, SqliteQueryBuilder};
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions,
+    SqliteRow, SqliteSynchronous,
+};
+use sqlx::{Executor as _, Row as _, SqlStr, Sqlite, ValueRef as _};
+
+use crate::args::Arg;
+use crate::check::Column;
+use crate::connect::SqlOptions;
+use crate::dialect::{Dialect, Unreadable};
+use crate::failure;
+use crate::storage::Database;
+
+/// The collation by which decimals, kept as text, are compared.
+const DECIMAL: &str = "resourceful_decimal";
+/// How many prepared statements a connection keeps.
+const STATEMENTS: usize = 512;
+
+pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>, StorageError> {
+    let unusable = |error: sqlx::Error| {
+        StorageError::new(ErrorKind::Unavailable)
+            .with_context(
+                "mend",
+                "a path whose folder is there and can be written, as in sqlite://shop.db",
+            )
+            .with_source(error)
+    };
+    let connect = SqliteConnectOptions::from_str(&options.url)
+        .map_err(unusable)?
+        .create_if_missing(true)
+        .foreign_keys(true)
+        .busy_timeout(options.busy_timeout)
+        .statement_cache_capacity(STATEMENTS)
+        .collation(DECIMAL, value::compare_decimals);
+    if options.url.contains(":memory:") || options.url.contains("mode=memory") {
+        // A database in memory is its connection, so there is one, and it stays.
+        let only = SqlitePoolOptions::new()
+            .max_connections(1)
+            .min_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .acquire_timeout(options.acquire_timeout)
+            .connect_with(connect)
+            .await
+            .map_err(unusable)?;
+        return Ok(Database::new(only.clone(), only));
+    }
+    // In WAL a commit is whole through a kill with NORMAL; FULL keeps it through a loss of power too.
+    let connect = connect
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full);
+    let pool = |connections: u32| {
+        SqlitePoolOptions::new()
+            .max_connections(connections)
+            .min_connections(1)
+            .idle_timeout(Some(Duration::from_secs(600)))
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .acquire_timeout(options.acquire_timeout)
+    };
+    let writer = pool(1)
+        .connect_with(connect.clone())
+        .await
+        .map_err(unusable)?;
+    let readers = pool(options.max_connections.unwrap_or(4)).connect_with(connect);
+    Ok(Database::new(readers.await.map_err(unusable)?, writer))
+}
+
+#[derive(Debug)]
+pub(crate) struct SqliteDialect;
+
+impl Dialect for SqliteDialect {
+    type Db = Sqlite;
+    type Builder = SqliteQueryBuilder;
+
+    const NAME: &'static str = "sqlite";
+    const BEGIN: &'static str = "BEGIN IMMEDIATE";
+    const FOR_UPDATE: bool = false;
+    const SAY_NULLS: bool = true;
+
+    fn most_rows(columns: usize) -> usize {
+        // SQLite takes 32,766 parameters (SQLITE_MAX_VARIABLE_NUMBER).
+        (32_766 / columns.max(1)).clamp(1, 100)
+    }
+
+    fn capabilities() -> Capabilities {
+        let mut capabilities = Capabilities::core();
+        capabilities.durable = true;
+        capabilities.relations = true;
+        capabilities.foreign_keys = true;
+        capabilities
+    }
+
+    fn rows<'c>(
+        connection: &'c mut SqliteConnection,
+        text: SqlStr,
+        args: SqliteArguments,
+    ) -> BoxFuture<'c, Result<Vec<SqliteRow>, sqlx::Error>> {
+        connection.fetch_all(sqlx::query_with(text, args)).boxed()
+    }
+
+    fn run<'c>(
+        connection: &'c mut SqliteConnection,
+        text: SqlStr,
+        args: SqliteArguments,
+    ) -> BoxFuture<'c, Result<u64, sqlx::Error>> {
+        let done = connection.execute(sqlx::query_with(text, args));
+        done.map(|done| done.map(|done| done.rows_affected()))
+            .boxed()
+    }
+
+    fn bind(args: &mut SqliteArguments, arg: &Arg<'_>) -> Result<(), Unreadable> {
+        value::bind(args, arg)
+    }
+
+    fn write(
+        out: &mut Vec<u8>,
+        row: &SqliteRow,
+        column: usize,
+        field_type: FieldType,
+    ) -> Result<(), Unreadable> {
+        value::write(out, row, column, field_type)
+    }
+
+    fn read(row: &SqliteRow, column: usize, field_type: FieldType) -> Result<Value, Unreadable> {
+        value::read(row, column, field_type)
+    }
+
+    fn is_null(row: &SqliteRow, column: usize) -> Result<bool, Unreadable> {
+        Ok(row.try_get_raw(column)?.is_null())
+    }
+
+    fn text(row: &SqliteRow, column: usize) -> Result<Option<&str>, Unreadable> {
+        Ok(row.try_get(column)?)
+    }
+
+    fn template(template: &str, parts: impl IntoIterator<Item = Expr>) -> Expr {
+        let parts: Vec<_> = parts.into_iter().collect();
+        let mut text = template.to_owned();
+        for number in (1..=parts.len()).rev() {
+            text = text.replace(&format!("${number}"), "?");
+        }
+        Expr::cust_with_exprs(text, parts)
+    }
+
+    fn comparable(column: Expr, field_type: FieldType) -> Expr {
+        match field_type {
+            FieldType::Decimal => Self::template("$1 COLLATE resourceful_decimal", [column]),
+            _ => column,
+        }
+    }
+
+    fn is_in(column: Expr, list: Expr, _: FieldType) -> Expr {
+        Self::template("$1 IN (SELECT value FROM json_each($2))", [column, list])
+    }
+
+    fn contains(column: Expr, part: Expr) -> Expr {
+        Self::template("instr($1, $2) > 0", [column, part])
+    }
+
+    fn starts(column: Expr, part: Expr) -> Expr {
+        Self::template(
+            "substr($1, 1, length($2)) = $3",
+            [column, part.clone(), part],
+        )
+    }
+
+    fn ends(column: Expr, part: Expr) -> Expr {
+        // From the end by its length; of an empty part the whole text is taken, which its own end is not.
+        Self::template(
+            "(length($1) >= length($2) AND substr($3, length($4) - length($5) + 1) = $6)",
+            [
+                column.clone(),
+                part.clone(),
+                column.clone(),
+                column,
+                part.clone(),
+                part,
+            ],
+        )
+    }
+
+    fn holds_word(column: Expr, word: Expr) -> Expr {
+        Self::template("instr(lower($1), lower($2)) > 0", [column, word])
+    }
+
+    fn has(column: Expr, element: Expr) -> Expr {
+        Self::template(
+            "EXISTS (SELECT 1 FROM json_each($1) WHERE value = $2)",
+            [column, element],
+        )
+    }
+
+    fn overlaps(column: Expr, elements: Expr) -> Expr {
+        Self::template(
+            "EXISTS (SELECT 1 FROM json_each($1) AS one WHERE one.value IN (SELECT value FROM json_each($2)))",
+            [column, elements],
+        )
+    }
+
+    fn is_same(column: Expr, other: Expr) -> Expr {
+        Self::template("$1 IS $2", [column, other])
+    }
+
+    fn tuple(columns: Vec<(Expr, FieldType)>) -> Expr {
+        let spelled = columns
+            .into_iter()
+            .map(|(column, field_type)| match field_type {
+                // JSON functions write doubles with 15 digits; 17 are what tells any two apart.
+                FieldType::Float => {
+                    Self::template("format('%!.17g', $1)", [column.clone()]).case_null(column)
+                }
+                _ => column,
+            });
+        let spelled: Vec<_> = spelled.collect();
+        let marks = vec!["?"; spelled.len()].join(", ");
+        Expr::cust_with_exprs(format!("json_array({marks})"), spelled)
+    }
+
+    fn aggregate(tuple: Expr) -> Expr {
+        Self::template("json_group_array($1)", [tuple])
+    }
+
+    fn estimate(_: &Schema) -> Option<String> {
+        None
+    }
+
+    fn column_type(field_type: FieldType) -> String {
+        match field_type {
+            FieldType::Boolean | FieldType::Integer => "INTEGER",
+            FieldType::Float => "REAL",
+            _ => "TEXT",
+        }
+        .to_owned()
+    }
+
+    fn minted_id() -> (&'static str, &'static str) {
+        // With AUTOINCREMENT an id is never given twice, not even after a delete.
+        ("INTEGER", "PRIMARY KEY AUTOINCREMENT")
+    }
+
+    fn creation_lock(_: &Schema) -> Option<String> {
+        None
+    }
+
+    fn resume_ids(_: &Schema) -> Option<String> {
+        None
+    }
+
+    fn index_columns(schema: &Schema, index: &Index) -> Vec<usize> {
+        let mut columns = index.fields.clone();
+        if !index.unique && !columns.contains(&schema.id) {
+            columns.push(schema.id);
+        }
+        columns
+    }
+
+    fn catalog() -> &'static str {
+        "SELECT c.name, c.type, \
+         CASE WHEN c.\"notnull\" <> 0 THEN 'yes' ELSE 'no' END, \
+         CASE WHEN c.dflt_value IS NOT NULL OR c.hidden <> 0 THEN 'yes' ELSE 'no' END, \
+         CASE WHEN (c.pk = 1 AND (SELECT count(*) FROM pragma_table_xinfo(?) AS k WHERE k.pk > 0) = 1) \
+           OR EXISTS (SELECT 1 FROM pragma_index_list(?) AS l WHERE l.\"unique\" = 1 \
+             AND (SELECT count(*) FROM pragma_index_info(l.name)) = 1 \
+             AND (SELECT i.name FROM pragma_index_info(l.name) AS i) = c.name) \
+         THEN 'yes' ELSE 'no' END \
+         FROM pragma_table_xinfo(?) AS c ORDER BY c.cid"
+    }
+
+    fn keeps(column: &Column, field_type: FieldType) -> bool {
+        // By the column's affinity (https://www.sqlite.org/datatype3.html, 3.1).
+        let name = column.type_name.as_str();
+        let integer = name.contains("int") || name.contains("bool");
+        let text = [
+            "char", "clob", "text", "json", "uuid", "date", "time", "decimal", "numeric",
+        ]
+        .iter()
+        .any(|part| name.contains(part));
+        match field_type {
+            FieldType::Boolean | FieldType::Integer => integer,
+            FieldType::Float => {
+                ["real", "floa", "doub", "numeric", "decimal"]
+                    .iter()
+                    .any(|part| name.contains(part))
+                    || integer
+            }
+            _ => text && !integer,
+        }
+    }
+
+    fn failure(error: sqlx::Error, schema: &Schema) -> StorageError {
+        let mut kind = failure::kind(&error);
+        let mut fields = Vec::new();
+        if let sqlx::Error::Database(database) = &error {
+            // The primary code is in the low byte: 5 is SQLITE_BUSY, 6 SQLITE_LOCKED, 13 SQLITE_FULL.
+            let code = database
+                .code()
+                .and_then(|code| code.parse::<u32>().ok())
+                .unwrap_or(0);
+            if matches!(code & 0xff, 5 | 6 | 13) {
+                kind = ErrorKind::Unavailable;
+            }
+            if let Some((_, columns)) = database.message().split_once("constraint failed: ") {
+                let names = columns
+                    .split(", ")
+                    .filter_map(|column| column.rsplit('.').next());
+                fields = failure::fields(schema, names);
+            }
+        }
+        StorageError::new(kind)
+            .with_fields(fields)
+            .with_context("table", schema.table.clone())
+            .with_source(error)
+    }
+}
+
+/// `CASE WHEN x IS NOT NULL THEN y END`.
+trait CaseNull {
+    fn case_null(self, tested: Expr) -> Expr;
+}
+
+impl CaseNull for Expr {
+    fn case_null(self, tested: Expr) -> Expr {
+        SqliteDialect::template("CASE WHEN $1 IS NOT NULL THEN $2 END", [tested, self])
+    }
+}

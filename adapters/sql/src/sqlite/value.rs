@@ -1,0 +1,169 @@
+//! Values in SQLite's columns: integers, doubles and text.
+//!
+//! Booleans are 0 and 1; UUIDs are hyphenated text; times are text in UTC with the offset written `+00:00`, so that
+//! they sort as text does; decimals are text, compared by a collation; objects and arrays are JSON text.
+
+use std::cmp::Ordering;
+
+use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+use resourceful_contract::{FieldType, Value, json};
+use rust_decimal::Decimal;
+use serde::de::IgnoredAny;
+use sqlx::sqlite::{SqliteArguments, SqliteRow, SqliteValueRef};
+use sqlx::{Arguments as _, Decode, Row as _, Sqlite, ValueRef as _};
+
+use crate::args::Arg;
+use crate::dialect::Unreadable;
+
+pub(super) fn bind(args: &mut SqliteArguments, arg: &Arg<'_>) -> Result<(), Unreadable> {
+    match arg {
+        Arg::Number(number) => args.add(*number),
+        Arg::Text(text) => args.add(*text),
+        Arg::Many(_, values) => {
+            let mut list = Vec::with_capacity(values.len() * 16);
+            list.push(b'[');
+            for (position, value) in values.iter().enumerate() {
+                if position > 0 {
+                    list.push(b',');
+                }
+                match value {
+                    Value::Boolean(flag) => list.push(if *flag { b'1' } else { b'0' }),
+                    Value::DateTime(at) => json::text(&mut list, &stored(*at)),
+                    other => json::value(&mut list, other),
+                }
+            }
+            list.push(b']');
+            args.add(String::from_utf8(list)?)
+        }
+        Arg::One(_, value) => match value {
+            Value::Null => args.add(None::<&str>),
+            Value::Boolean(flag) => args.add(i64::from(*flag)),
+            Value::Integer(number) => args.add(*number),
+            Value::Float(number) => args.add(*number),
+            Value::Decimal(number) => args.add(number.normalize().to_string()),
+            Value::Text(text) => args.add(text.as_str()),
+            Value::Uuid(id) => args.add(id.hyphenated().to_string()),
+            Value::DateTime(at) => args.add(stored(*at)),
+            Value::Date(day) => args.add(day.to_string()),
+            Value::Json(json) => args.add(json.to_string()),
+            Value::Array(_) => {
+                let mut text = Vec::with_capacity(64);
+                json::value(&mut text, value);
+                args.add(String::from_utf8(text)?)
+            }
+        },
+    }
+}
+
+/// An instant as it is stored: sqlx's own form, in which `+` sorts before any fraction's `.`.
+fn stored(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::AutoSi, false)
+}
+
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    row: &SqliteRow,
+    column: usize,
+    field_type: FieldType,
+) -> Result<(), Unreadable> {
+    let value = row.try_get_raw(column)?;
+    if value.is_null() {
+        out.extend_from_slice(b"null");
+        return Ok(());
+    }
+    match field_type {
+        FieldType::Integer => json::integer(out, integer(value)?),
+        FieldType::Text => json::text(out, text(value)?),
+        FieldType::Boolean => json::boolean(out, integer(value)? != 0),
+        FieldType::Float => json::float(out, <f64 as Decode<Sqlite>>::decode(value)?),
+        FieldType::Uuid => json::text(out, text(value)?),
+        FieldType::DateTime => datetime(out, text(value)?)?,
+        FieldType::Json | FieldType::Array(_) => {
+            let text = text(value)?;
+            // Other programs may have written here; what is no JSON must not become part of an answer.
+            serde_json::from_str::<IgnoredAny>(text)?;
+            out.extend_from_slice(text.as_bytes());
+        }
+        FieldType::Date | FieldType::Decimal | _ => {
+            json::value(out, &parsed(text(value)?, field_type)?);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn read(
+    row: &SqliteRow,
+    column: usize,
+    field_type: FieldType,
+) -> Result<Value, Unreadable> {
+    let value = row.try_get_raw(column)?;
+    if value.is_null() {
+        return Ok(Value::Null);
+    }
+    Ok(match field_type {
+        FieldType::Integer => Value::Integer(integer(value)?),
+        FieldType::Boolean => Value::Boolean(integer(value)? != 0),
+        FieldType::Float => Value::Float(<f64 as Decode<Sqlite>>::decode(value)?),
+        _ => parsed(text(value)?, field_type)?,
+    })
+}
+
+fn parsed(text: &str, field_type: FieldType) -> Result<Value, Unreadable> {
+    Ok(match field_type {
+        FieldType::Text => Value::Text(text.to_owned()),
+        FieldType::Date => Value::Date(NaiveDate::parse_from_str(text, "%Y-%m-%d")?),
+        FieldType::DateTime => {
+            Value::DateTime(DateTime::parse_from_rfc3339(text)?.with_timezone(&Utc))
+        }
+        FieldType::Json => Value::Json(serde_json::from_str(text)?),
+        FieldType::Array(_) => field_type.read_json(&serde_json::from_str(text)?)?,
+        other => other.parse(text)?,
+    })
+}
+
+fn integer(value: SqliteValueRef<'_>) -> Result<i64, Unreadable> {
+    <i64 as Decode<Sqlite>>::decode(value)
+}
+
+fn text(value: SqliteValueRef<'_>) -> Result<&str, Unreadable> {
+    <&str as Decode<Sqlite>>::decode(value)
+}
+
+/// Stored as `…+00:00` it only needs its zone respelled; anything else is read and written anew.
+fn datetime(out: &mut Vec<u8>, text: &str) -> Result<(), Unreadable> {
+    match text.strip_suffix("+00:00") {
+        Some(local) if is_plain(local.as_bytes()) => {
+            out.push(b'"');
+            out.extend_from_slice(local.as_bytes());
+            out.extend_from_slice(b"Z\"");
+        }
+        _ => json::datetime(out, DateTime::parse_from_rfc3339(text)?.with_timezone(&Utc)),
+    }
+    Ok(())
+}
+
+/// `YYYY-MM-DDTHH:MM:SS`, with a fraction of 3 or 6 digits or none.
+fn is_plain(local: &[u8]) -> bool {
+    matches!(local.len(), 19 | 23 | 26)
+        && local
+            .iter()
+            .enumerate()
+            .all(|(position, byte)| match position {
+                4 | 7 => *byte == b'-',
+                10 => *byte == b'T',
+                13 | 16 => *byte == b':',
+                19 => *byte == b'.',
+                _ => byte.is_ascii_digit(),
+            })
+}
+
+/// Decimals by their value; what is none sorts before them, by its bytes.
+pub(super) fn compare_decimals(one: &str, other: &str) -> Ordering {
+    let number = |text: &str| text.parse::<Decimal>().ok();
+    match (number(one), number(other)) {
+        (Some(a), Some(b)) => a.cmp(&b),
+        (None, Some(_)) => Ordering::Less,
+        (Some(_), None) => Ordering::Greater,
+        (None, None) => one.cmp(other),
+    }
+}

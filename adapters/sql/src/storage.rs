@@ -1,0 +1,119 @@
+//! The storage: a dialect's connections behind the contract.
+
+use std::sync::Arc;
+
+use resourceful_contract::{
+    Answer, Capabilities, ChangeSet, Committed, ErrorKind, Mismatch, Query, Rows, Schema, Storage,
+    StorageError,
+};
+use sqlx::pool::PoolConnection;
+use sqlx::{AssertSqlSafe, Pool, SqlSafeStr as _, SqlStr};
+
+use crate::args::Arg;
+use crate::dialect::{Dialect, Unreadable};
+use crate::plan::{Plan, Plans};
+use crate::write::Statement;
+use crate::{check, commit, create, failure, fetch};
+
+/// A database of one dialect.
+#[derive(Debug)]
+pub(crate) struct Database<D: Dialect> {
+    pub(crate) readers: Pool<D::Db>,
+    pub(crate) writer: Pool<D::Db>,
+    pub(crate) plans: Plans<Plan>,
+    pub(crate) statements: Plans<Statement>,
+}
+
+/// The arguments of a dialect's driver.
+pub(crate) type Arguments<D> = <<D as Dialect>::Db as sqlx::Database>::Arguments;
+/// A connection of a dialect's driver.
+pub(crate) type Connection<D> = <<D as Dialect>::Db as sqlx::Database>::Connection;
+
+impl<D: Dialect> Database<D> {
+    pub(crate) fn new(readers: Pool<D::Db>, writer: Pool<D::Db>) -> Self {
+        Self {
+            readers,
+            writer,
+            plans: Plans::default(),
+            statements: Plans::default(),
+        }
+    }
+
+    pub(crate) async fn reader(&self) -> Result<PoolConnection<D::Db>, StorageError> {
+        self.readers.acquire().await.map_err(failure::connection)
+    }
+
+    pub(crate) async fn writer(&self) -> Result<PoolConnection<D::Db>, StorageError> {
+        self.writer.acquire().await.map_err(failure::connection)
+    }
+}
+
+/// A statement's text, for the driver. Texts are built from declarations; values are only ever bound.
+pub(crate) fn text(text: &Arc<str>) -> SqlStr {
+    AssertSqlSafe(text.clone()).into_sql_str()
+}
+
+/// Binds arguments in the order in which a text names them.
+pub(crate) fn bind<D: Dialect>(
+    order: &[usize],
+    args: &[Arg<'_>],
+) -> Result<Arguments<D>, Unreadable> {
+    use sqlx::Arguments as _;
+    let mut bound = Arguments::<D>::default();
+    bound.reserve(order.len(), order.len() * 16);
+    for position in order {
+        let arg = args
+            .get(*position)
+            .ok_or("a statement names an argument that it does not have")?;
+        D::bind(&mut bound, arg)?;
+    }
+    Ok(bound)
+}
+
+impl<D: Dialect> Storage for Database<D> {
+    fn name(&self) -> &'static str {
+        D::NAME
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        D::capabilities()
+    }
+
+    fn create_table_if_missing<'a>(&'a self, schema: &'a Arc<Schema>) -> Answer<'a, ()> {
+        Box::pin(create::create::<D>(self, schema))
+    }
+
+    fn check<'a>(&'a self, schema: &'a Arc<Schema>) -> Answer<'a, Vec<Mismatch>> {
+        Box::pin(check::check::<D>(self, schema))
+    }
+
+    fn fetch<'a>(&'a self, query: &'a Query, out: &'a mut Vec<u8>) -> Answer<'a, Rows> {
+        Box::pin(fetch::fetch::<D>(self, query, out))
+    }
+
+    fn commit(&self, changes: ChangeSet) -> Answer<'_, Committed> {
+        Box::pin(commit::commit::<D>(self, changes))
+    }
+
+    fn ready(&self) -> Answer<'_, ()> {
+        Box::pin(async {
+            let mut connection = self.reader().await?;
+            let rows = D::rows(
+                &mut connection,
+                "SELECT 1".into_sql_str(),
+                Arguments::<D>::default(),
+            );
+            rows.await
+                .map(drop)
+                .map_err(|error| StorageError::new(ErrorKind::Unavailable).with_source(error))
+        })
+    }
+
+    fn close(&self) -> Answer<'_, ()> {
+        Box::pin(async {
+            self.readers.close().await;
+            self.writer.close().await;
+            Ok(())
+        })
+    }
+}

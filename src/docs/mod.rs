@@ -1,0 +1,7 @@
+//! Long prose, pulled into the documentation of the modules it belongs to.
+
+#[doc = include_str!("queries.md")]
+pub mod queries {}
+
+#[doc = include_str!("storages.md")]
+pub mod storages {}
