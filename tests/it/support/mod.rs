@@ -65,7 +65,7 @@ impl Place {
     }
 
     pub(crate) async fn all() -> Vec<Self> {
-        let mut places = vec![Self::memory()];
+        let mut places = vec![Self::memory(), Self::sqlite().await];
         if std::env::var("NOSQL").is_err() {
             places.push(Self::sqlite().await);
         }

@@ -273,12 +273,12 @@ impl Dialect for SqliteDialect {
         "SELECT c.name, c.type, \
          CASE WHEN c.\"notnull\" <> 0 THEN 'yes' ELSE 'no' END, \
          CASE WHEN c.dflt_value IS NOT NULL OR c.hidden <> 0 THEN 'yes' ELSE 'no' END, \
-         CASE WHEN (c.pk = 1 AND (SELECT count(*) FROM pragma_table_xinfo(?) AS k WHERE k.pk > 0) = 1) \
-           OR EXISTS (SELECT 1 FROM pragma_index_list(?) AS l WHERE l.\"unique\" = 1 \
+         CASE WHEN (c.pk = 1 AND (SELECT count(*) FROM pragma_table_xinfo(?1) AS k WHERE k.pk > 0) = 1) \
+           OR EXISTS (SELECT 1 FROM pragma_index_list(?1) AS l WHERE l.\"unique\" = 1 \
              AND (SELECT count(*) FROM pragma_index_info(l.name)) = 1 \
              AND (SELECT i.name FROM pragma_index_info(l.name) AS i) = c.name) \
          THEN 'yes' ELSE 'no' END \
-         FROM pragma_table_xinfo(?) AS c ORDER BY c.cid"
+         FROM pragma_table_xinfo(?1) AS c ORDER BY c.cid"
     }
 
     fn keeps(column: &Column, field_type: FieldType) -> bool {
