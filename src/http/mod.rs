@@ -12,4 +12,4 @@ mod problem;
 pub(crate) use context::{Context, REQUEST_ID};
 pub(crate) use dispatch::{Boundary, routes};
 pub(crate) use endpoint::{Body, Endpoint};
-pub(crate) use problem::{DEFAULT_BASE, Problem, respond, status, title};
+pub(crate) use problem::{DEFAULT_BASE, respond, status, title};

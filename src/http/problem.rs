@@ -55,7 +55,7 @@ pub(crate) const fn title(kind: ErrorKind) -> &'static str {
 
 /// A problem document.
 #[derive(Debug, Serialize)]
-pub(crate) struct Problem<'a> {
+struct Problem<'a> {
     r#type: String,
     title: &'a str,
     status: u16,

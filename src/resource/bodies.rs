@@ -52,10 +52,11 @@ impl Bodies {
         let create = shapes.body(writable, Required::AsDeclared);
         // The path of a PUT says the id, so its body need not.
         let replace = shapes.body(writable, Required::AsDeclaredBut(&schema.fields[id].name));
-        let update = shapes.body(
+        let mut update = shapes.body(
             |position, field| position != id && writable(position, field),
             Required::Nothing,
         );
+        loosen(&mut update);
         let answer = shapes.body(|_, field| !field.hidden, Required::Everything);
         let assembled = shapes.body(|_, field| !is_internal(field), Required::AsDeclared);
         Ok(Self {
@@ -139,15 +140,12 @@ impl Shapes<'_> {
     }
 }
 
-/// Makes objects refuse properties they do not name, all the way down: serde would drop them in silence.
+/// States what holds for every resource and a model leaves unsaid: objects have no members but those they name,
+/// integers have 64 bits, and U+0000 is no part of text. What is stated is enforced, and is in the specification.
 fn close(schema: &mut Json) {
     let Json::Object(map) = schema else {
         return;
     };
-    let open = map.contains_key("properties")
-        && !map.contains_key("additionalProperties")
-        && !map.contains_key("unevaluatedProperties")
-        && !map.contains_key("patternProperties");
     for keyword in [
         "properties",
         "items",
@@ -167,6 +165,20 @@ fn close(schema: &mut Json) {
             _ => {}
         }
     }
+    close_object(map);
+    close_scalar(map);
+}
+
+/// serde would drop unknown members in silence.
+fn close_object(map: &mut Map<String, Json>) {
+    let open = map.contains_key("properties")
+        && ![
+            "additionalProperties",
+            "unevaluatedProperties",
+            "patternProperties",
+        ]
+        .iter()
+        .any(|keyword| map.contains_key(*keyword));
     if open {
         let composed = ["allOf", "anyOf", "oneOf", "$ref"]
             .iter()
@@ -177,5 +189,47 @@ fn close(schema: &mut Json) {
             "additionalProperties"
         };
         map.insert(keyword.to_owned(), Json::Bool(false));
+    }
+}
+
+fn close_scalar(map: &mut Map<String, Json>) {
+    let is = |name: &str| match map.get("type") {
+        Some(Json::String(only)) => only == name,
+        Some(Json::Array(several)) => several.iter().any(|one| one == name),
+        _ => false,
+    };
+    let (text, integer) = (is("string"), is("integer"));
+    if map.contains_key("enum") || map.contains_key("const") {
+        return;
+    }
+    // Every format that is enforced keeps U+0000 out by itself.
+    if text && !map.contains_key("pattern") && !map.contains_key("format") {
+        map.insert("pattern".to_owned(), Json::from("^[^\\u0000]*$"));
+    }
+    if integer {
+        let bounds = [
+            ("minimum", "exclusiveMinimum", i64::MIN),
+            ("maximum", "exclusiveMaximum", i64::MAX),
+        ];
+        for (bound, exclusive, value) in bounds {
+            if !map.contains_key(bound) && !map.contains_key(exclusive) {
+                map.insert(bound.to_owned(), Json::from(value));
+            }
+        }
+    }
+}
+
+/// A merge patch names what it changes and leaves the rest out, at every depth (RFC 7396).
+fn loosen(schema: &mut Json) {
+    match schema {
+        Json::Object(map) => {
+            // A property may have this name too; its value is then an object.
+            if map.get("required").is_some_and(Json::is_array) {
+                map.shift_remove("required");
+            }
+            map.values_mut().for_each(loosen);
+        }
+        Json::Array(items) => items.iter_mut().for_each(loosen),
+        _ => {}
     }
 }

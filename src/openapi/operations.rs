@@ -1,0 +1,132 @@
+//! One operation of the document for each endpoint of a resource.
+
+use utoipa::openapi::Required;
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::path::{Operation, OperationBuilder};
+use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
+use utoipa::openapi::security::SecurityRequirement;
+
+use super::raw::{Raw, component};
+use super::{parameters, responses};
+use crate::access::Requirement;
+use crate::engine::{Catalog, Entry};
+use crate::http::{Body, Endpoint};
+
+/// Where an operation stands, and what it is made of.
+pub(super) struct Site<'a> {
+    pub(super) catalog: &'a Catalog,
+    pub(super) entry: &'a Entry,
+    pub(super) endpoint: Endpoint,
+    /// The name that the resource's components begin with.
+    pub(super) title: &'a str,
+    pub(super) schemes: &'a [&'static str],
+}
+
+impl Site<'_> {
+    pub(super) fn operation(&self, raw: &mut Raw) -> Operation {
+        let name = self.entry.definition.name();
+        let mut builder = OperationBuilder::new()
+            .operation_id(Some(self.id()))
+            .summary(Some(self.summary()))
+            .tag(name)
+            .parameters(Some(parameters::of(
+                self.catalog,
+                self.entry,
+                self.endpoint,
+                raw,
+            )))
+            .request_body(self.body())
+            .securities(Some(self.security()));
+        if let Some(description) = self.description() {
+            builder = builder.description(Some(description));
+        }
+        let authenticates = !self.schemes.is_empty();
+        for (status, response) in
+            responses::of(self.entry, self.endpoint, self.title, authenticates, raw)
+        {
+            builder = builder.response(status, response);
+        }
+        builder.build()
+    }
+
+    fn id(&self) -> String {
+        let name = self.entry.definition.name().replace('-', "_");
+        let verb = match self.endpoint {
+            Endpoint::List => "list",
+            Endpoint::Query => "query",
+            Endpoint::QueryTwin => "post_query",
+            Endpoint::Create => "create",
+            Endpoint::Read => "read",
+            Endpoint::Update => "update",
+            Endpoint::Replace => "replace",
+            Endpoint::Delete => "delete",
+        };
+        format!("{verb}_{name}")
+    }
+
+    fn summary(&self) -> String {
+        let name = self.entry.definition.name();
+        match self.endpoint {
+            Endpoint::List => format!("List {name}"),
+            Endpoint::Query => format!("List {name} by a body (QUERY)"),
+            Endpoint::QueryTwin => format!("List {name} by a body"),
+            Endpoint::Create => format!("Create one of {name}"),
+            Endpoint::Read => format!("Read one of {name}"),
+            Endpoint::Update => format!("Change fields of one of {name}"),
+            Endpoint::Replace => format!("Replace one of {name}"),
+            Endpoint::Delete => format!("Delete one of {name}"),
+        }
+    }
+
+    fn description(&self) -> Option<String> {
+        let permission = self.entry.definition.permission(self.endpoint.operation());
+        let who = match permission.requirement() {
+            Requirement::Nothing => None,
+            Requirement::SignedIn => Some("Needs a credential.".to_owned()),
+            Requirement::Role(role) => Some(format!("Needs the role `{role}`.")),
+            Requirement::Impossible => Some("Closed: nobody may do this.".to_owned()),
+        };
+        let what = match self.endpoint {
+            Endpoint::Update => Some("A JSON merge patch (RFC 7396): absent keeps, `null` clears."),
+            Endpoint::Query => Some("RFC 10008."),
+            Endpoint::QueryTwin => {
+                Some("The same as QUERY on the collection, for clients that cannot say it.")
+            }
+            _ => None,
+        };
+        let sentences: Vec<_> = what.map(str::to_owned).into_iter().chain(who).collect();
+        (!sentences.is_empty()).then(|| sentences.join(" "))
+    }
+
+    fn body(&self) -> Option<RequestBody> {
+        let suffix = match self.endpoint.body() {
+            Body::None => return None,
+            Body::Query => "Query",
+            Body::Create => "Create",
+            Body::Replace => "Replace",
+            Body::Update => "Patch",
+        };
+        let mut builder = RequestBodyBuilder::new().required(Some(Required::True));
+        for media_type in self.endpoint.body().media_types() {
+            let schema = component(&format!("{}{suffix}", self.title));
+            builder = builder.content(
+                *media_type,
+                ContentBuilder::new().schema(Some(schema)).build(),
+            );
+        }
+        Some(builder.build())
+    }
+
+    /// What is really asked for: nothing, or any one of the schemes.
+    fn security(&self) -> Vec<SecurityRequirement> {
+        let permission = self.entry.definition.permission(self.endpoint.operation());
+        let schemes = self
+            .schemes
+            .iter()
+            .map(|scheme| SecurityRequirement::new(*scheme, Vec::<String>::new()));
+        match permission.requirement() {
+            Requirement::Nothing => Vec::new(),
+            _ => schemes.collect(),
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Parameters: one for each legal field and operator, and the headers that are read.
+
+use resourceful_contract::{Field, FieldType};
+use serde_json::{Value as Json, json};
+use utoipa::openapi::Required;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterStyle};
+
+use super::raw::Raw;
+use crate::engine::{Catalog, Entry};
+use crate::http::Endpoint;
+use crate::resource::Operation;
+
+/// The parameters of an endpoint.
+pub(super) fn of(
+    catalog: &Catalog,
+    entry: &Entry,
+    endpoint: Endpoint,
+    raw: &mut Raw,
+) -> Vec<Parameter> {
+    let mut parameters = Vec::new();
+    match endpoint {
+        Endpoint::List => list_parameters(catalog, entry, raw, &mut parameters),
+        Endpoint::Query | Endpoint::QueryTwin | Endpoint::Create => {}
+        _ => parameters.push(id(entry, raw)),
+    }
+    if endpoint == Endpoint::Read {
+        parameters.push(several("fields", "The fields to show.", fields(entry), raw));
+        if !entry.links.is_empty() {
+            parameters.push(several(
+                "include",
+                "Related items to show.",
+                include(entry),
+                raw,
+            ));
+        }
+    }
+    headers(entry, endpoint, raw, &mut parameters);
+    parameters
+}
+
+fn list_parameters(catalog: &Catalog, entry: &Entry, raw: &mut Raw, out: &mut Vec<Parameter>) {
+    for (field, filterable) in entry.schema.fields.iter().zip(&entry.definition.filterable) {
+        if *filterable {
+            comparisons("", field, raw, out);
+        }
+    }
+    for relation in &entry.links {
+        let target = catalog.entry(relation.target);
+        // The document is one for all callers, so it names what any caller of this list may use.
+        if target.definition.permission(Operation::List)
+            != entry.definition.permission(Operation::List)
+        {
+            continue;
+        }
+        for (field, filterable) in target
+            .schema
+            .fields
+            .iter()
+            .zip(&target.definition.filterable)
+        {
+            if *filterable {
+                comparisons(&format!("{}.", relation.link.name), field, raw, out);
+            }
+        }
+    }
+    out.push(several(
+        "sort",
+        "The order: fields, `-` for descending; the id is always last.",
+        sort(entry),
+        raw,
+    ));
+    out.push(several("fields", "The fields to show.", fields(entry), raw));
+    if !entry.links.is_empty() {
+        out.push(several(
+            "include",
+            "Related items to show.",
+            include(entry),
+            raw,
+        ));
+    }
+    let max = entry.definition.max_limit;
+    let about = format!("How many items a page holds; more than {max} is {max}.");
+    out.push(query("limit", &about, limit(entry), raw));
+    out.push(query(
+        "after",
+        "A cursor: `page.next` of the page before.",
+        cursor(),
+        raw,
+    ));
+    out.push(query(
+        "before",
+        "A cursor: `page.prev` of the page behind.",
+        cursor(),
+        raw,
+    ));
+    if entry.definition.offset_paging {
+        out.push(query(
+            "page",
+            "A page by its number, instead of a cursor.",
+            page(),
+            raw,
+        ));
+    }
+    if !entry.definition.searchable.is_empty() {
+        out.push(query(
+            "q",
+            "Words, each of which must stand in a searchable field.",
+            words(),
+            raw,
+        ));
+    }
+}
+
+/// A field's filters, each under the name that the query string gives it.
+fn comparisons(path: &str, field: &Field, raw: &mut Raw, out: &mut Vec<Parameter>) {
+    for operator in field.field_type.operators() {
+        let name = match *operator {
+            "eq" => format!("{path}{}", field.name),
+            other => format!("{path}{}[{other}]", field.name),
+        };
+        let about = about(operator, &field.name);
+        out.push(match *operator {
+            "in" | "nin" | "overlaps" => several(&name, &about, list(field, 1, 1_000), raw),
+            "between" => several(&name, &about, list(field, 2, 2), raw),
+            "is_null" => query(&name, &about, json!({"type": "boolean"}), raw),
+            "contains" | "starts" | "ends" => query(&name, &about, any_text(), raw),
+            _ => query(&name, &about, value(field), raw),
+        });
+    }
+}
+
+fn about(operator: &str, field: &str) -> String {
+    match operator {
+        "eq" => format!("`{field}` is this."),
+        "ne" => format!("`{field}` is not this."),
+        "gt" => format!("`{field}` is greater."),
+        "gte" => format!("`{field}` is this or greater."),
+        "lt" => format!("`{field}` is less."),
+        "lte" => format!("`{field}` is this or less."),
+        "in" => format!("`{field}` is one of these."),
+        "nin" => format!("`{field}` is none of these."),
+        "between" => format!("`{field}` is at least the first and at most the second."),
+        "contains" => format!("`{field}` holds this text."),
+        "starts" => format!("`{field}` starts with this text."),
+        "ends" => format!("`{field}` ends with this text."),
+        "has" => format!("`{field}` holds this element."),
+        "overlaps" => format!("`{field}` holds one of these elements."),
+        _ => format!("`{field}` is null, or is not."),
+    }
+}
+
+fn headers(entry: &Entry, endpoint: Endpoint, raw: &mut Raw, out: &mut Vec<Parameter>) {
+    let tags =
+        json!({"type": "string", "pattern": "^(\\*|(W/)?\"[!#-~]*\"(, ?(W/)?\"[!#-~]*\")*)$"});
+    let mut header = |name: &str, about: &str, schema: Json, required: bool| {
+        let parameter = ParameterBuilder::new()
+            .name(name)
+            .parameter_in(ParameterIn::Header)
+            .description(Some(about))
+            .required(if required {
+                Required::True
+            } else {
+                Required::False
+            })
+            .schema(Some(raw.place(schema)));
+        out.push(parameter.build());
+    };
+    match endpoint {
+        Endpoint::List | Endpoint::Query | Endpoint::QueryTwin => {
+            header(
+                "If-None-Match",
+                "Tags that the client has (RFC 9110).",
+                tags,
+                false,
+            );
+            let count = json!({"type": "string", "enum": ["count=exact", "count=estimated"]});
+            header(
+                "Prefer",
+                "A total beside the page (RFC 7240).",
+                count,
+                false,
+            );
+        }
+        Endpoint::Read => header(
+            "If-None-Match",
+            "Tags that the client has (RFC 9110).",
+            tags,
+            false,
+        ),
+        Endpoint::Create => {
+            let minimal =
+                json!({"type": "string", "enum": ["return=minimal", "return=representation"]});
+            header(
+                "Prefer",
+                "Whether the answer holds the item (RFC 7240).",
+                minimal,
+                false,
+            );
+        }
+        Endpoint::Update | Endpoint::Replace | Endpoint::Delete => {
+            let required = entry.definition.require_if_match;
+            header(
+                "If-Match",
+                "The version that the item must have (RFC 9110).",
+                tags,
+                required,
+            );
+            if endpoint == Endpoint::Replace {
+                let any = json!({"type": "string", "enum": ["*"]});
+                header("If-None-Match", "Create only (RFC 9110).", any, false);
+            }
+        }
+    }
+}
+
+fn id(entry: &Entry, raw: &mut Raw) -> Parameter {
+    let field = entry.schema.id_field();
+    let mut schema = value(field);
+    if field.field_type == FieldType::Text {
+        schema["minLength"] = json!(1);
+    }
+    ParameterBuilder::new()
+        .name("id")
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .description(Some(format!("The item's `{}`.", field.name)))
+        .schema(Some(raw.place(schema)))
+        .build()
+}
+
+fn query(name: &str, about: &str, schema: Json, raw: &mut Raw) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some(about))
+        .schema(Some(raw.place(schema)))
+        .build()
+}
+
+/// A list with commas between its items.
+fn several(name: &str, about: &str, schema: Json, raw: &mut Raw) -> Parameter {
+    let mut parameter = query(name, about, schema, raw);
+    parameter.style = Some(ParameterStyle::Form);
+    parameter.explode = Some(false);
+    parameter
+}
+
+/// One value of a field; of its elements where it is an array.
+pub(super) fn value(field: &Field) -> Json {
+    let element = match field.field_type {
+        FieldType::Array(element) => FieldType::from(element),
+        other => other,
+    };
+    if let Some(values) = field.enum_values() {
+        let texts: Vec<_> = values.iter().filter(|value| !value.is_null()).collect();
+        return json!({"enum": texts});
+    }
+    match element {
+        FieldType::Text => any_text(),
+        FieldType::Integer => {
+            json!({"type": "integer", "format": "int64", "minimum": i64::MIN, "maximum": i64::MAX})
+        }
+        other => other.json_schema(),
+    }
+}
+
+/// Several values of a field.
+pub(super) fn list(field: &Field, min: usize, max: usize) -> Json {
+    json!({"type": "array", "items": value(field), "minItems": min, "maxItems": max})
+}
+
+/// Text, of which U+0000 is no part.
+pub(super) fn any_text() -> Json {
+    json!({"type": "string", "pattern": "^[^\\u0000]*$"})
+}
+
+pub(super) fn sort(entry: &Entry) -> Json {
+    let names = entry.schema.fields.iter().zip(&entry.definition.sortable);
+    let keys: Vec<_> = names
+        .filter(|(_, sortable)| **sortable)
+        .flat_map(|(field, _)| [field.name.clone(), format!("-{}", field.name)])
+        .collect();
+    json!({"type": "array", "items": {"type": "string", "enum": keys}, "minItems": 1, "maxItems": 8, "uniqueItems": true})
+}
+
+pub(super) fn fields(entry: &Entry) -> Json {
+    let names: Vec<_> = entry
+        .schema
+        .visible()
+        .map(|field| &entry.schema.fields[field].name)
+        .collect();
+    json!({"type": "array", "items": {"type": "string", "enum": names}, "minItems": 1, "uniqueItems": true})
+}
+
+pub(super) fn include(entry: &Entry) -> Json {
+    let names: Vec<_> = entry
+        .links
+        .iter()
+        .map(|relation| &relation.link.name)
+        .collect();
+    json!({"type": "array", "items": {"type": "string", "enum": names}, "minItems": 1, "uniqueItems": true})
+}
+
+pub(super) fn limit(entry: &Entry) -> Json {
+    let default = entry.definition.default_limit;
+    json!({"type": "integer", "minimum": 1, "maximum": i64::MAX, "default": default})
+}
+
+pub(super) fn cursor() -> Json {
+    json!({"type": "string", "pattern": "^[A-Za-z0-9_-]+$"})
+}
+
+pub(super) fn page() -> Json {
+    json!({"type": "integer", "minimum": 1, "maximum": u32::MAX})
+}
+
+pub(super) fn words() -> Json {
+    json!({"type": "string", "pattern": "^[A-Za-z0-9]+( [A-Za-z0-9]+){0,7}$", "maxLength": 100})
+}
