@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::item::{self, Fields};
 use super::{Call, Item};
-use crate::error::Error;
+use crate::error::{Error, Fault, escape_pointer};
 use crate::resource::{Id, Operation};
 
 impl Call<'_> {
@@ -22,6 +22,7 @@ impl Call<'_> {
     /// Stores a checked, assembled item.
     pub(super) async fn insert(&self, assembled: Fields) -> Result<(Item, Value), Error> {
         let schema = &self.entry.schema;
+        self.unreserved(&assembled)?;
         let mut values = self.values(&assembled, 0..schema.fields.len())?;
         if self.definition().id == Id::Integer {
             values[schema.id] = Value::Null;
@@ -30,6 +31,19 @@ impl Call<'_> {
             values[version] = Value::Integer(1);
         }
         self.commit_one(Write::Insert { values }).await
+    }
+
+    /// Refuses an id under which the item could not be reached: the collection has a path of its own there.
+    fn unreserved(&self, assembled: &Fields) -> Result<(), Error> {
+        let name = &self.entry.schema.id_field().name;
+        if assembled.get(name).is_some_and(|id| id == "query") {
+            let pointer = format!("/{}", escape_pointer(name));
+            let detail = "This id is the name of a path of the collection: choose another.";
+            return Err(Error::validation(vec![Fault::pointer(
+                pointer, "reserved", detail,
+            )]));
+        }
+        Ok(())
     }
 
     /// A whole item: the body, the declared defaults, and what the server sets.

@@ -150,8 +150,21 @@ impl<'de> Visitor<'de> for Strict {
         Ok(Json::from(value))
     }
 
+    /// JSON knows one kind of number, so `3.0` is 3 (JSON Schema 2020-12, 6.1.1); negative zero keeps its sign.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the range is checked before"
+    )]
     fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
-        Ok(Json::from(value))
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        let whole = value.fract() == 0.0
+            && value.abs() <= EXACT
+            && !(value == 0.0 && value.is_sign_negative());
+        Ok(if whole {
+            Json::from(value as i64)
+        } else {
+            Json::from(value)
+        })
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Json, E> {

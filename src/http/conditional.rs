@@ -99,17 +99,9 @@ fn tags<'a>(
     Ok(Some(Tags::List(list)))
 }
 
-/// `"a", W/"b"`: a comma may stand inside the quotes.
+/// `"a", W/"b"`: one tag at least, and a comma may stand inside the quotes (RFC 9110, 5.6.1 and 8.8.3).
 fn split<'a>(mut rest: &'a [u8], list: &mut Vec<&'a [u8]>) -> Option<()> {
     loop {
-        rest = rest.trim_ascii_start();
-        if let [b',', tail @ ..] = rest {
-            rest = tail;
-            continue;
-        }
-        if rest.is_empty() {
-            return Some(());
-        }
         let open = if rest.starts_with(b"W/") { 2 } else { 0 };
         if rest.get(open) != Some(&b'"') {
             return None;
@@ -117,7 +109,11 @@ fn split<'a>(mut rest: &'a [u8], list: &mut Vec<&'a [u8]>) -> Option<()> {
         let length = rest[open + 1..].iter().position(|byte| *byte == b'"')?;
         let (tag, tail) = rest.split_at(open + length + 2);
         list.push(tag);
-        rest = tail;
+        rest = match tail.trim_ascii_start() {
+            [] => return Some(()),
+            [b',', tail @ ..] => tail.trim_ascii_start(),
+            _ => return None,
+        };
     }
 }
 

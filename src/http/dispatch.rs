@@ -43,8 +43,6 @@ pub(crate) fn routes(boundary: &Arc<Boundary>, prefix: &str) -> Router {
             boundary: boundary.clone(),
             entry: entry.clone(),
         };
-        // Text may be the id of an item called `query`, which then has the item's methods too.
-        let query_is_id = entry.schema.id_field().field_type.parse("query").is_ok();
         let (collection, query, item) = (door.clone(), door.clone(), door);
         router =
             router
@@ -57,9 +55,7 @@ pub(crate) fn routes(boundary: &Arc<Boundary>, prefix: &str) -> Router {
                 .route(
                     &Path::Query.template(prefix, definition),
                     any(move |request: Request| async move {
-                        let twin = request.method() == Method::POST || !query_is_id;
-                        let path = if twin { Path::Query } else { Path::Item };
-                        query.handle(path, Some("query"), request).await
+                        query.handle(Path::Query, None, request).await
                     }),
                 )
                 .route(

@@ -120,7 +120,12 @@ fn comparisons(path: &str, field: &Field, raw: &mut Raw, out: &mut Vec<Parameter
         };
         let about = about(operator, &field.name);
         out.push(match *operator {
-            "in" | "nin" | "overlaps" => several(&name, &about, list(field, 1, 1_000), raw),
+            "in" | "nin" | "overlaps" => several(
+                &name,
+                &about,
+                list(field, 1, crate::query::MAX_URL_VALUES),
+                raw,
+            ),
             "between" => several(&name, &about, list(field, 2, 2), raw),
             "is_null" => query(&name, &about, json!({"type": "boolean"}), raw),
             "contains" | "starts" | "ends" => query(&name, &about, any_text(), raw),
@@ -150,8 +155,8 @@ fn about(operator: &str, field: &str) -> String {
 }
 
 fn headers(entry: &Entry, endpoint: Endpoint, raw: &mut Raw, out: &mut Vec<Parameter>) {
-    let tags =
-        json!({"type": "string", "pattern": "^(\\*|(W/)?\"[!#-~]*\"(, ?(W/)?\"[!#-~]*\")*)$"});
+    // Those that this server gives; it also understands lists and weak tags.
+    let tags = json!({"type": "string", "pattern": "^(\\*|\"[0-9A-Za-z._-]{1,80}\")$"});
     let mut header = |name: &str, about: &str, schema: Json, required: bool| {
         let parameter = ParameterBuilder::new()
             .name(name)
@@ -173,10 +178,10 @@ fn headers(entry: &Entry, endpoint: Endpoint, raw: &mut Raw, out: &mut Vec<Param
                 tags,
                 false,
             );
-            let count = json!({"type": "string", "enum": ["count=exact", "count=estimated"]});
+            let count = json!({"type": "string"});
             header(
                 "Prefer",
-                "A total beside the page (RFC 7240).",
+                "`count=exact` or `count=estimated`: a total beside the page (RFC 7240).",
                 count,
                 false,
             );
@@ -188,11 +193,10 @@ fn headers(entry: &Entry, endpoint: Endpoint, raw: &mut Raw, out: &mut Vec<Param
             false,
         ),
         Endpoint::Create => {
-            let minimal =
-                json!({"type": "string", "enum": ["return=minimal", "return=representation"]});
+            let minimal = json!({"type": "string"});
             header(
                 "Prefer",
-                "Whether the answer holds the item (RFC 7240).",
+                "`return=minimal`: an answer without the item (RFC 7240).",
                 minimal,
                 false,
             );

@@ -9,8 +9,10 @@ use super::Reader;
 use crate::nearest::suggest;
 use crate::resource::Operation;
 
-/// The most values that a list operand may hold.
-const MAX_VALUES: usize = 1_000;
+/// The most values that a list operand may hold in a body.
+pub(crate) const MAX_VALUES: usize = 1_000;
+/// The same in a query string, which is short by nature.
+pub(crate) const MAX_URL_VALUES: usize = 100;
 /// The most relations that a dotted name may follow.
 const MAX_DEPTH: usize = 3;
 
@@ -201,11 +203,14 @@ fn several(field: &Field, operand: &Operand<'_>) -> Result<Vec<Value>, Refusal> 
             .collect::<Result<_, _>>()?,
         Operand::Json(_) => return Err(refusal("value", "This operator takes an array.")),
     };
-    if values.len() > MAX_VALUES {
-        return Err(refusal(
-            "limit",
-            format!("At most {MAX_VALUES} values are compared at once."),
-        ));
+    let most = match operand {
+        Operand::Text(_) => MAX_URL_VALUES,
+        Operand::Json(_) => MAX_VALUES,
+    };
+    if values.len() > most {
+        let detail =
+            format!("At most {most} values are compared at once here; a body takes {MAX_VALUES}.");
+        return Err(refusal("limit", detail));
     }
     Ok(values)
 }

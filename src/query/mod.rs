@@ -16,6 +16,7 @@ use crate::engine::{Catalog, Entry, LinkedRelation};
 use crate::error::{Error, Fault};
 
 pub(crate) use cursor::{Binding, CursorKey};
+pub(crate) use filter::MAX_URL_VALUES;
 pub(crate) use url::Parameters;
 
 /// A list as asked for, every name resolved against the declaration.

@@ -11,7 +11,7 @@ use super::{ListRequest, Reader, Selection};
 use crate::error::Fault;
 
 /// The most parameters a query string may have.
-const MAX_PARAMETERS: usize = 100;
+const MAX_PARAMETERS: usize = 500;
 
 pub(super) fn list(reader: &Reader<'_>, query: Option<&str>) -> Result<ListRequest, Vec<Fault>> {
     let mut draft = Draft::default();

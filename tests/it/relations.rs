@@ -168,8 +168,13 @@ async fn a_relation_to_what_one_may_not_read_does_not_exist() {
             .await;
         // The nearest legal name differs with the name; the rest of the words do not.
         let words = |response: &TestResponse| {
-            let fault = response.json()["errors"][0].to_string().replace("category", "catalogue");
-            fault.split("Did you mean").next().map(|words| words.trim_end_matches(['"', '}', ' ']).to_owned())
+            let fault = response.json()["errors"][0]
+                .to_string()
+                .replace("category", "catalogue");
+            fault
+                .split("Did you mean")
+                .next()
+                .map(|words| words.trim_end_matches(['"', '}', ' ']).to_owned())
         };
         assert_eq!(words(&refused), words(&unknown));
         assert_eq!(

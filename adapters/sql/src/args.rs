@@ -1,6 +1,6 @@
 //! The arguments of a statement, in the order in which they are numbered.
 
-use resourceful_contract::{FieldType, Value};
+use resourceful_contract::{FieldType, ScalarType, Value};
 use sea_query::{Expr, Values};
 
 /// One argument, borrowed from the query or change it is of.
@@ -10,6 +10,8 @@ pub(crate) enum Arg<'a> {
     One(FieldType, &'a Value),
     /// Several values of one type, as a list.
     Many(FieldType, &'a [Value]),
+    /// Several elements of arrays of this type, as a list.
+    Elements(ScalarType, &'a [Value]),
     Text(&'a str),
     Number(i64),
 }

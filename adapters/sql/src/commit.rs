@@ -30,12 +30,24 @@ pub(crate) async fn commit<D: Dialect>(
                     .map_err(|error| error.at_change(0))?,
             ]
         }
-        _ => together(database, &changes).await?,
+        _ => match together(database, &changes, true).await {
+            // A statement of many rows does not say which of them it failed for; one by one they do.
+            Err(error) if is_of_a_row(error.kind()) => together(database, &changes, false).await?,
+            outcome => outcome?,
+        },
     };
     if let Some(progress) = &changes.progress {
         progress(rows.len());
     }
     Ok(Committed::new(rows))
+}
+
+/// Whether a failure is one row's fault.
+fn is_of_a_row(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::UniqueViolation | ErrorKind::ForeignKeyViolation | ErrorKind::Rejected
+    )
 }
 
 /// Whether a change is one statement, which a database runs as a transaction of its own.
@@ -56,6 +68,7 @@ fn given_where_minted(schema: &Schema, values: &[Value]) -> bool {
 async fn together<D: Dialect>(
     database: &Database<D>,
     changes: &ChangeSet,
+    grouped: bool,
 ) -> Result<Vec<Written>, StorageError> {
     // Dropped before its commit, a transaction is rolled back.
     let mut transaction = database
@@ -68,7 +81,11 @@ async fn together<D: Dialect>(
     let mut resume: Vec<&Arc<Schema>> = Vec::new();
     while rows.len() < all.len() {
         let at = rows.len();
-        let group = group::<D>(&all[at..]);
+        let group = if grouped {
+            group::<D>(&all[at..])
+        } else {
+            &all[at..=at]
+        };
         if group.len() > 1 {
             insert_many(database, &mut transaction, group)
                 .await

@@ -85,8 +85,7 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
     fn ends(column: Expr, part: Expr) -> Expr;
     fn holds_word(column: Expr, word: Expr) -> Expr;
 
-    /// Array tests.
-    fn has(column: Expr, element: Expr) -> Expr;
+    /// The array holds one of these elements at least.
     fn overlaps(column: Expr, elements: Expr) -> Expr;
 
     /// Equal, or both null.

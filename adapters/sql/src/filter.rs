@@ -3,7 +3,7 @@
 //! Conditions are three-valued in SQL and two-valued here. A comparison with null is null, which a WHERE, an AND
 //! and an OR all treat as false; a NOT would turn it into null again, so a negation is written `IS NOT TRUE`.
 
-use resourceful_contract::{Filter, Schema, Test};
+use resourceful_contract::{FieldType, Filter, Schema, Test};
 use sea_query::{Expr, ExprTrait as _, IntoIden as _, Query};
 
 use crate::args::Numbering;
@@ -75,6 +75,15 @@ impl<'a, D: Dialect> Conditions<'a, D> {
         joined(parts, all)
     }
 
+    fn is_in(&mut self, column: Expr, field_type: FieldType, values: usize) -> Expr {
+        if field_type != FieldType::Float {
+            return D::is_in(column, self.numbering.next(), field_type);
+        }
+        let tests =
+            (0..values).map(|_| D::template("$1 = $2", [column.clone(), self.numbering.next()]));
+        D::template("($1)", [joined(tests.collect(), false)])
+    }
+
     fn test(&mut self, schema: &Schema, alias: &str, field: usize, test: &Test) -> Expr {
         let plain = column(schema, alias, field);
         let field_type = schema.fields[field].field_type;
@@ -96,9 +105,9 @@ impl<'a, D: Dialect> Conditions<'a, D> {
                     [ordered.clone(), from, ordered, to],
                 )
             }
-            Test::In(_) => D::is_in(ordered, self.numbering.next(), field_type),
-            Test::NotIn(_) => {
-                let is_in = D::is_in(ordered, self.numbering.next(), field_type);
+            Test::In(values) => self.is_in(ordered, field_type, values.len()),
+            Test::NotIn(values) => {
+                let is_in = self.is_in(ordered, field_type, values.len());
                 D::template("($1) IS NOT TRUE", [is_in])
             }
             Test::Contains(_) => D::contains(plain, self.numbering.next()),
@@ -106,8 +115,7 @@ impl<'a, D: Dialect> Conditions<'a, D> {
             Test::Ends(_) => D::ends(plain, self.numbering.next()),
             Test::IsNull(true) => D::template("$1 IS NULL", [plain]),
             Test::IsNull(false) => D::template("$1 IS NOT NULL", [plain]),
-            Test::Has(_) => D::has(plain, self.numbering.next()),
-            Test::Overlaps(_) => D::overlaps(plain, self.numbering.next()),
+            Test::Has(_) | Test::Overlaps(_) => D::overlaps(plain, self.numbering.next()),
         }
     }
 }

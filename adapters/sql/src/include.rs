@@ -60,7 +60,9 @@ pub(crate) fn write(
 fn read(json: &Json, field_type: FieldType) -> Result<Value, Unreadable> {
     Ok(match (field_type, json) {
         (FieldType::Boolean, Json::Number(number)) => Value::Boolean(number.as_i64() != Some(0)),
-        (FieldType::Float, Json::String(text)) => Value::Float(text.trim().parse()?),
+        // As SQLite's quote() writes it.
+        (FieldType::Float, Json::String(text)) if text == "NULL" => Value::Null,
+        (FieldType::Float, Json::String(text)) => Value::Float(text.parse()?),
         (FieldType::Json, Json::String(text)) => Value::Json(serde_json::from_str(text)?),
         (FieldType::Array(element), Json::String(text)) => {
             elements(&serde_json::from_str::<Vec<Json>>(text)?, element)?

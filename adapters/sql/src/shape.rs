@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use resourceful_contract::{
-    Count, Filter, Include, Link, Position, Query, Schema, Sort, Test, Value,
+    Count, FieldType, Filter, Include, Link, Position, Query, Schema, Sort, Test, Value,
 };
 
 use crate::args::Arg;
@@ -116,7 +116,7 @@ impl<'a> Shape<'a> {
     fn test(&mut self, schema: &'a Schema, field: usize, test: &'a Test) {
         let field_type = schema.fields[field].field_type;
         let element = match field_type {
-            resourceful_contract::FieldType::Array(element) => element.into(),
+            FieldType::Array(element) => element.into(),
             other => other,
         };
         let mut one = |tag: u8, value: &'a Value| {
@@ -130,14 +130,14 @@ impl<'a> Shape<'a> {
             Test::Gte(value) => one(3, value),
             Test::Lt(value) => one(4, value),
             Test::Lte(value) => one(5, value),
-            Test::Has(value) => one(6, value),
             Test::Between(from, to) => {
                 one(7, from);
                 self.args.push(Arg::One(element, to));
             }
             Test::In(values) => self.list(8, element, values),
             Test::NotIn(values) => self.list(9, element, values),
-            Test::Overlaps(values) => self.list(10, element, values),
+            Test::Has(value) => self.elements(field_type, std::slice::from_ref(value)),
+            Test::Overlaps(values) => self.elements(field_type, values),
             Test::Contains(part) => self.text(11, part),
             Test::Starts(part) => self.text(12, part),
             Test::Ends(part) => self.text(13, part),
@@ -145,9 +145,23 @@ impl<'a> Shape<'a> {
         }
     }
 
-    fn list(&mut self, tag: u8, element: resourceful_contract::FieldType, values: &'a [Value]) {
+    fn list(&mut self, tag: u8, element: FieldType, values: &'a [Value]) {
         self.bytes.push(tag);
-        self.args.push(Arg::Many(element, values));
+        if element == FieldType::Float {
+            // A list is text to some databases, and not every double comes out of text as it went in.
+            self.number(values.len());
+            self.args
+                .extend(values.iter().map(|value| Arg::One(element, value)));
+        } else {
+            self.args.push(Arg::Many(element, values));
+        }
+    }
+
+    fn elements(&mut self, field_type: FieldType, values: &'a [Value]) {
+        self.bytes.push(10);
+        if let FieldType::Array(element) = field_type {
+            self.args.push(Arg::Elements(element, values));
+        }
     }
 
     fn text(&mut self, tag: u8, part: &'a str) {

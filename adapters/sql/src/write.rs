@@ -195,7 +195,12 @@ impl<D: Dialect> Builder<'_, D> {
         );
         for _ in 0..rows {
             let row: Vec<_> = columns.iter().map(|_| self.numbering.next()).collect();
-            statement.values_panic(row);
+            if !row.is_empty() {
+                statement.values_panic(row);
+            }
+        }
+        if columns.is_empty() {
+            statement.or_default_values();
         }
         if returning {
             statement.returning(self.returning());

@@ -73,7 +73,11 @@ impl Field {
             let union = schema.get("anyOf").and_then(serde_json::Value::as_array);
             schema = match (reference, union.map(Vec::as_slice)) {
                 (Some(reference), _) => root.pointer(reference.strip_prefix('#')?)?,
-                (None, Some([one, other])) if other.get("type").is_some_and(|name| name == "null") => one,
+                (None, Some([one, other]))
+                    if other.get("type").is_some_and(|name| name == "null") =>
+                {
+                    one
+                }
                 _ => break,
             };
         }

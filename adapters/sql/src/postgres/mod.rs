@@ -151,10 +151,6 @@ impl Dialect for PostgresDialect {
         Self::template("strpos(lower($1), lower($2)) > 0", [column, word])
     }
 
-    fn has(column: Expr, element: Expr) -> Expr {
-        Self::template("$1 = ANY($2)", [element, column])
-    }
-
     fn overlaps(column: Expr, elements: Expr) -> Expr {
         Self::template("$1 && $2", [column, elements])
     }
@@ -188,9 +184,11 @@ impl Dialect for PostgresDialect {
 
     fn estimate(schema: &Schema) -> Option<String> {
         let name = literal(schema);
-        // A table that was never analysed has no estimate yet.
+        let table = name.trim_matches('\'').replace("''", "'");
+        // A table that was never analysed has no estimate yet, so it is counted.
         Some(format!(
-            "(SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass({name}))"
+            "(SELECT CASE WHEN reltuples < 0 THEN (SELECT count(*) FROM {table}) ELSE reltuples::bigint END \
+             FROM pg_class WHERE oid = to_regclass({name}))"
         ))
     }
 

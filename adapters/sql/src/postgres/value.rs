@@ -1,6 +1,6 @@
 //! Values in PostgreSQL's binary format.
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
 use resourceful_contract::{FieldType, ScalarType, Value, json};
 use rust_decimal::Decimal;
 use serde::de::IgnoredAny;
@@ -26,6 +26,7 @@ pub(super) fn bind(args: &mut PgArguments, arg: &Arg<'_>) -> Result<(), Unreadab
             Some(scalar) => many(args, scalar, Some(values)),
             None => Err("only scalars stand in lists".into()),
         },
+        Arg::Elements(element, values) => many(args, *element, Some(values)),
         Arg::One(FieldType::Array(element), value) => match value {
             Value::Array(items) => many(args, *element, Some(items)),
             _ => many(args, *element, None),
@@ -200,7 +201,7 @@ fn decode(value: PgValueRef<'_>, field_type: FieldType) -> Result<Value, Unreada
         FieldType::Text => Value::Text(value.as_str()?.to_owned()),
         FieldType::Uuid => Value::Uuid(Uuid::from_slice(value.as_bytes()?)?),
         FieldType::DateTime => Value::DateTime(instant(value.as_bytes()?)?),
-        FieldType::Date => Value::Date(<NaiveDate as Decode<Postgres>>::decode(value)?),
+        FieldType::Date => Value::Date(day(value.as_bytes()?)?),
         FieldType::Array(element) => Value::Array(array(value, element)?),
         _ => Value::Json(serde_json::from_str(document(value.as_bytes()?)?)?),
     })
@@ -241,11 +242,16 @@ fn whole(bytes: &[u8]) -> Result<i64, Unreadable> {
 
 /// `float4` or `float8`.
 fn double(bytes: &[u8]) -> Result<f64, Unreadable> {
-    Ok(match bytes.len() {
+    let number = match bytes.len() {
         8 => f64::from_be_bytes(bytes.try_into()?),
         4 => f64::from(f32::from_be_bytes(bytes.try_into()?)),
         length => return Err(format!("a number of {length} bytes").into()),
-    })
+    };
+    if number.is_finite() {
+        Ok(number)
+    } else {
+        Err("a number that JSON cannot say".into())
+    }
 }
 
 /// `timestamptz` or `timestamp`: microseconds since 2000-01-01.
@@ -254,7 +260,17 @@ fn instant(bytes: &[u8]) -> Result<DateTime<Utc>, Unreadable> {
     micros
         .checked_add(EPOCH)
         .and_then(DateTime::from_timestamp_micros)
+        .filter(|at| (1..=9999).contains(&at.year()))
         .ok_or_else(|| "a time beyond what JSON's times can say".into())
+}
+
+/// `date`: days since 2000-01-01; the two infinities are no day of any calendar.
+fn day(bytes: &[u8]) -> Result<NaiveDate, Unreadable> {
+    let days = i64::from(i32::from_be_bytes(bytes.try_into()?));
+    chrono::TimeDelta::try_days(days)
+        .and_then(|days| NaiveDate::from_ymd_opt(2000, 1, 1)?.checked_add_signed(days))
+        .filter(|day| (1..=9999).contains(&day.year()))
+        .ok_or_else(|| "a date beyond the years 1 to 9999".into())
 }
 
 /// The text of `jsonb`, after its version byte, or of `json`.

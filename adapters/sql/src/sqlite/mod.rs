@@ -198,13 +198,6 @@ impl Dialect for SqliteDialect {
         Self::template("instr(lower($1), lower($2)) > 0", [column, word])
     }
 
-    fn has(column: Expr, element: Expr) -> Expr {
-        Self::template(
-            "EXISTS (SELECT 1 FROM json_each($1) WHERE value = $2)",
-            [column, element],
-        )
-    }
-
     fn overlaps(column: Expr, elements: Expr) -> Expr {
         Self::template(
             "EXISTS (SELECT 1 FROM json_each($1) AS one WHERE one.value IN (SELECT value FROM json_each($2)))",
@@ -220,10 +213,8 @@ impl Dialect for SqliteDialect {
         let spelled = columns
             .into_iter()
             .map(|(column, field_type)| match field_type {
-                // JSON functions write doubles with 15 digits; 17 are what tells any two apart.
-                FieldType::Float => {
-                    Self::template("format('%!.17g', $1)", [column.clone()]).case_null(column)
-                }
+                // JSON functions write doubles with 15 digits; quote() with as many as tell any two apart.
+                FieldType::Float => Self::template("quote($1)", [column]),
                 _ => column,
             });
         let spelled: Vec<_> = spelled.collect();
@@ -325,16 +316,5 @@ impl Dialect for SqliteDialect {
             .with_fields(fields)
             .with_context("table", schema.table.clone())
             .with_source(error)
-    }
-}
-
-/// `CASE WHEN x IS NOT NULL THEN y END`.
-trait CaseNull {
-    fn case_null(self, tested: Expr) -> Expr;
-}
-
-impl CaseNull for Expr {
-    fn case_null(self, tested: Expr) -> Expr {
-        SqliteDialect::template("CASE WHEN $1 IS NOT NULL THEN $2 END", [tested, self])
     }
 }

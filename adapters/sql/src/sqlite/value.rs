@@ -10,7 +10,8 @@ use resourceful_contract::{FieldType, Value, json};
 use rust_decimal::Decimal;
 use serde::de::IgnoredAny;
 use sqlx::sqlite::{SqliteArguments, SqliteRow, SqliteValueRef};
-use sqlx::{Arguments as _, Decode, Row as _, Sqlite, ValueRef as _};
+use sqlx::{Arguments as _, Decode, Row as _, Sqlite, TypeInfo as _, ValueRef as _};
+use uuid::Uuid;
 
 use crate::args::Arg;
 use crate::dialect::Unreadable;
@@ -19,6 +20,12 @@ pub(super) fn bind(args: &mut SqliteArguments, arg: &Arg<'_>) -> Result<(), Unre
     match arg {
         Arg::Number(number) => args.add(*number),
         Arg::Text(text) => args.add(*text),
+        Arg::Elements(_, values) => {
+            // Spelled as in the column, where an array is JSON.
+            let mut list = Vec::with_capacity(64);
+            json::value(&mut list, &Value::Array(values.to_vec()));
+            args.add(String::from_utf8(list)?)
+        }
         Arg::Many(_, values) => {
             let mut list = Vec::with_capacity(values.len() * 16);
             list.push(b'[');
@@ -75,10 +82,10 @@ pub(super) fn write(
         FieldType::Integer => json::integer(out, integer(value)?),
         FieldType::Text => json::text(out, text(value)?),
         FieldType::Boolean => json::boolean(out, integer(value)? != 0),
-        FieldType::Float => json::float(out, <f64 as Decode<Sqlite>>::decode(value)?),
-        FieldType::Uuid => json::text(out, text(value)?),
+        FieldType::Float => json::float(out, float(value)?),
+        FieldType::Uuid => json::uuid(out, Uuid::try_parse(text(value)?)?),
         FieldType::DateTime => datetime(out, text(value)?)?,
-        FieldType::Json | FieldType::Array(_) => {
+        FieldType::Json => {
             let text = text(value)?;
             // Other programs may have written here; what is no JSON must not become part of an answer.
             serde_json::from_str::<IgnoredAny>(text)?;
@@ -103,7 +110,7 @@ pub(super) fn read(
     Ok(match field_type {
         FieldType::Integer => Value::Integer(integer(value)?),
         FieldType::Boolean => Value::Boolean(integer(value)? != 0),
-        FieldType::Float => Value::Float(<f64 as Decode<Sqlite>>::decode(value)?),
+        FieldType::Float => Value::Float(float(value)?),
         _ => parsed(text(value)?, field_type)?,
     })
 }
@@ -121,8 +128,28 @@ fn parsed(text: &str, field_type: FieldType) -> Result<Value, Unreadable> {
     })
 }
 
+/// SQLite turns whatever is stored into the type that is asked for, `abc` into 0; so the type is asked first.
 fn integer(value: SqliteValueRef<'_>) -> Result<i64, Unreadable> {
+    expect(&value, &["INTEGER", "BOOLEAN"])?;
     <i64 as Decode<Sqlite>>::decode(value)
+}
+
+fn float(value: SqliteValueRef<'_>) -> Result<f64, Unreadable> {
+    expect(&value, &["REAL", "INTEGER"])?;
+    let number = <f64 as Decode<Sqlite>>::decode(value)?;
+    if number.is_finite() {
+        Ok(number)
+    } else {
+        Err("a number that JSON cannot say".into())
+    }
+}
+
+fn expect(value: &SqliteValueRef<'_>, names: &[&str]) -> Result<(), Unreadable> {
+    let found = value.type_info();
+    if names.contains(&found.name()) {
+        return Ok(());
+    }
+    Err(format!("expected {}, found {}", names[0], found.name()).into())
 }
 
 fn text(value: SqliteValueRef<'_>) -> Result<&str, Unreadable> {
@@ -142,9 +169,10 @@ fn datetime(out: &mut Vec<u8>, text: &str) -> Result<(), Unreadable> {
     Ok(())
 }
 
-/// `YYYY-MM-DDTHH:MM:SS`, with a fraction of 3 or 6 digits or none.
+/// `YYYY-MM-DDTHH:MM:SS`, with a fraction of 3 or 6 digits or none, and no number beyond its place. A day that its
+/// month does not have is left to the general reading.
 fn is_plain(local: &[u8]) -> bool {
-    matches!(local.len(), 19 | 23 | 26)
+    let well_formed = matches!(local.len(), 19 | 23 | 26)
         && local
             .iter()
             .enumerate()
@@ -154,7 +182,15 @@ fn is_plain(local: &[u8]) -> bool {
                 13 | 16 => *byte == b':',
                 19 => *byte == b'.',
                 _ => byte.is_ascii_digit(),
-            })
+            });
+    let within =
+        |at: usize, from: &[u8], to: &[u8]| local[at..at + 2] >= *from && local[at..at + 2] <= *to;
+    well_formed
+        && within(5, b"01", b"12")
+        && within(8, b"01", b"28")
+        && within(11, b"00", b"23")
+        && within(14, b"00", b"59")
+        && within(17, b"00", b"59")
 }
 
 /// Decimals by their value; what is none sorts before them, by its bytes.

@@ -1,0 +1,147 @@
+//! Many at once.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Poll;
+
+use super::fixture::{Fixture, text};
+use super::{Case, Failure, named, same};
+use crate::{ErrorKind, Field, FieldType, Guard, IdSource, Query, Value, Version};
+
+pub(super) const CASES: &[Case] = named![
+    of_concurrent_writers_on_one_counter_one_wins,
+    of_concurrent_writers_on_one_digest_one_wins,
+    of_concurrent_inserts_of_one_id_one_wins,
+    concurrent_inserts_are_minted_ids_of_their_own,
+];
+
+/// Runs futures together on one task, as far as each can go by itself.
+async fn together<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut left: Vec<(Option<T>, Pin<Box<_>>)> = Vec::new();
+    for future in futures {
+        left.push((None, Box::pin(future)));
+    }
+    std::future::poll_fn(|context| {
+        let mut waiting = false;
+        for (outcome, future) in &mut left {
+            if outcome.is_none() {
+                match future.as_mut().poll(context) {
+                    Poll::Ready(done) => *outcome = Some(done),
+                    Poll::Pending => waiting = true,
+                }
+            }
+        }
+        if waiting {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    })
+    .await;
+    left.into_iter()
+        .filter_map(|(outcome, _)| outcome)
+        .collect()
+}
+
+/// Counts winners, and fails on any loser that lost for another reason.
+fn count<T>(
+    outcomes: Vec<Result<T, crate::StorageError>>,
+    lost: ErrorKind,
+) -> Result<usize, Failure> {
+    let mut won = 0;
+    for outcome in outcomes {
+        match outcome {
+            Ok(_) => won += 1,
+            Err(error) if error.kind() == lost => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(won)
+}
+
+async fn of_concurrent_writers_on_one_counter_one_wins(fixture: Fixture) -> Result<(), Failure> {
+    let schema = fixture.rows(&[("a", vec![])]).await?;
+    let (fixture, table) = (&fixture, &schema);
+    let writers = (0..50).map(|writer| async move {
+        let set = [("integer", Value::Integer(writer))];
+        fixture
+            .update(table, text("a"), &set, Guard::version(Version::Counter(1)))
+            .await
+    });
+    same(
+        "winners",
+        &count(together(writers).await, ErrorKind::VersionMismatch)?,
+        &1,
+    )?;
+    let (rows, _) = fixture
+        .fetch(&Query::one(schema.clone(), text("a")))
+        .await?;
+    same("the counter", &rows.versions, &vec![Version::Counter(2)])
+}
+
+async fn of_concurrent_writers_on_one_digest_one_wins(fixture: Fixture) -> Result<(), Failure> {
+    let fields = vec![
+        Field::new("id", FieldType::Text),
+        Field::new("number", FieldType::Integer),
+    ];
+    let schema = fixture
+        .table("uncounted", fields, IdSource::Client, |_| ())
+        .await?;
+    let written = fixture
+        .insert(&schema, &[text("a"), Value::Integer(-1)])
+        .await?;
+    let (fixture, table) = (&fixture, &schema);
+    let writers = (0..20).map(|writer| async move {
+        let guard = Guard {
+            filter: crate::Filter::everything(),
+            version: written.version,
+        };
+        fixture
+            .update(
+                table,
+                text("a"),
+                &[("number", Value::Integer(writer))],
+                guard,
+            )
+            .await
+    });
+    same(
+        "winners",
+        &count(together(writers).await, ErrorKind::VersionMismatch)?,
+        &1,
+    )
+}
+
+async fn of_concurrent_inserts_of_one_id_one_wins(fixture: Fixture) -> Result<(), Failure> {
+    let fields = vec![Field::new("id", FieldType::Text)];
+    let schema = fixture
+        .table("items", fields, IdSource::Client, |_| ())
+        .await?;
+    let (fixture, schema) = (&fixture, &schema);
+    let writers = (0..20).map(|_| async move { fixture.insert(schema, &[text("a")]).await });
+    same(
+        "winners",
+        &count(together(writers).await, ErrorKind::UniqueViolation)?,
+        &1,
+    )
+}
+
+async fn concurrent_inserts_are_minted_ids_of_their_own(fixture: Fixture) -> Result<(), Failure> {
+    let fields = vec![
+        Field::new("id", FieldType::Integer),
+        Field::new("name", FieldType::Text),
+    ];
+    let schema = fixture
+        .table("items", fields, IdSource::Storage, |_| ())
+        .await?;
+    let (fixture, schema) = (&fixture, &schema);
+    let writers =
+        (0..30).map(|_| async move { fixture.insert(schema, &[Value::Null, text("x")]).await });
+    let mut ids = Vec::new();
+    for written in together(writers).await {
+        ids.push(written?.id);
+    }
+    ids.sort_by(Value::compare);
+    ids.dedup();
+    same("ids", &ids.len(), &30)
+}

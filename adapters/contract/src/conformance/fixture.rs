@@ -1,0 +1,250 @@
+//! What a case works with: a storage, tables of its own, and rows in them.
+
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+
+use super::{Failure, same};
+use crate::{
+    Change, ChangeSet, Committed, ErrorKind, Field, FieldType, Filter, Guard, IdSource, Query,
+    Rows, ScalarType, Schema, Storage, StorageError, Value, Write, Written,
+};
+
+/// A storage, and tables that no other case has.
+#[derive(Clone, Debug)]
+pub struct Fixture {
+    pub(super) storage: Arc<dyn Storage>,
+    prefix: String,
+}
+
+impl Fixture {
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    pub(super) fn new(storage: Arc<dyn Storage>, prefix: String) -> Self {
+        Self { storage, prefix }
+    }
+
+    /// A schema bound to a table of this case, which is made.
+    pub(super) async fn table(
+        &self,
+        name: &str,
+        fields: Vec<Field>,
+        source: IdSource,
+        change: impl FnOnce(&mut Schema),
+    ) -> Result<Arc<Schema>, Failure> {
+        let mut schema = Schema::new(name, &format!("{}_{name}", self.prefix), fields, 0, source);
+        change(&mut schema);
+        let schema = Arc::new(schema);
+        self.storage.create_table_if_missing(&schema).await?;
+        let mismatches = self.storage.check(&schema).await?;
+        same(
+            "mismatches of a table that was just made",
+            &mismatches,
+            &Vec::new(),
+        )?;
+        Ok(schema)
+    }
+
+    /// A table with a nullable field of every type, and these rows: an id, and values by field.
+    pub(super) async fn rows(
+        &self,
+        rows: &[(&str, Vec<(&str, Value)>)],
+    ) -> Result<Arc<Schema>, Failure> {
+        let schema = self
+            .table("rows", every_type(), IdSource::Client, |schema| {
+                schema.version = Some(11)
+            })
+            .await?;
+        for (id, values) in rows {
+            self.insert(&schema, &row(&schema, id, values)).await?;
+        }
+        Ok(schema)
+    }
+
+    pub(super) async fn insert(
+        &self,
+        schema: &Arc<Schema>,
+        values: &[Value],
+    ) -> Result<Written, StorageError> {
+        let write = Write::Insert {
+            values: values.to_vec(),
+        };
+        self.one(schema, write).await
+    }
+
+    /// Commits one change and answers the whole row.
+    pub(super) async fn one(
+        &self,
+        schema: &Arc<Schema>,
+        write: Write,
+    ) -> Result<Written, StorageError> {
+        let answer = Some(schema.visible().collect());
+        let change = Change {
+            schema: schema.clone(),
+            write,
+            answer,
+        };
+        let committed = self.storage.commit(ChangeSet::one(change)).await?;
+        committed
+            .rows
+            .into_iter()
+            .next()
+            .ok_or_else(|| StorageError::new(ErrorKind::Internal))
+    }
+
+    pub(super) async fn update(
+        &self,
+        schema: &Arc<Schema>,
+        id: Value,
+        set: &[(&str, Value)],
+        guard: Guard,
+    ) -> Result<Written, StorageError> {
+        let set = set
+            .iter()
+            .map(|(name, value)| (position(schema, name), value.clone()))
+            .collect();
+        self.one(schema, Write::Update { id, set, guard }).await
+    }
+
+    pub(super) async fn delete(
+        &self,
+        schema: &Arc<Schema>,
+        id: Value,
+        guard: Guard,
+    ) -> Result<Written, StorageError> {
+        self.one(schema, Write::Delete { id, guard }).await
+    }
+
+    /// Commits several changes that answer nothing.
+    pub(super) async fn all(
+        &self,
+        changes: Vec<(&Arc<Schema>, Write)>,
+    ) -> Result<Committed, StorageError> {
+        let changes = changes
+            .into_iter()
+            .map(|(schema, write)| Change {
+                schema: schema.clone(),
+                write,
+                answer: None,
+            })
+            .collect();
+        self.storage
+            .commit(ChangeSet {
+                changes,
+                progress: None,
+            })
+            .await
+    }
+
+    /// A query's answer, and its rows as JSON.
+    pub(super) async fn fetch(&self, query: &Query) -> Result<(Rows, Vec<Json>), Failure> {
+        let mut out = b"before".to_vec();
+        let rows = self.storage.fetch(query, &mut out).await?;
+        let written = out
+            .strip_prefix(b"before")
+            .ok_or_else(|| Failure::new("what was there before is kept"))?;
+        let mut array = vec![b'['];
+        array.extend_from_slice(written);
+        array.push(b']');
+        let json: Vec<Json> = serde_json::from_slice(&array).map_err(|error| {
+            Failure::new(format!(
+                "rows are JSON: {error}: {}",
+                String::from_utf8_lossy(&array)
+            ))
+        })?;
+        same("the number of rows", &rows.len, &json.len())?;
+        Ok((rows, json))
+    }
+
+    /// The ids of the rows that match, in the query's order.
+    pub(super) async fn ids(&self, query: &Query) -> Result<Vec<String>, Failure> {
+        let id = query.schema.id_field().name.clone();
+        let (_, json) = self.fetch(query).await?;
+        Ok(json.iter().map(|row| plain(&row[&id])).collect())
+    }
+
+    /// Fails unless the filter selects these ids, in ascending order.
+    pub(super) async fn selects(
+        &self,
+        schema: &Arc<Schema>,
+        filter: Filter,
+        expected: &str,
+    ) -> Result<(), Failure> {
+        let said = format!("{filter:?}");
+        let mut query = Query::all(schema.clone());
+        query.filter = filter;
+        same(
+            &said,
+            &self.ids(&query).await?.join(" "),
+            &expected.to_owned(),
+        )
+    }
+}
+
+/// A JSON value without quotes around it.
+fn plain(json: &Json) -> String {
+    json.as_str()
+        .map_or_else(|| json.to_string(), str::to_owned)
+}
+
+/// An id that the client gives, a nullable field of every type, and a version counter.
+pub(super) fn every_type() -> Vec<Field> {
+    let field = |name: &str, field_type| Field::new(name, field_type).nullable();
+    let mut version = Field::new("version", FieldType::Integer);
+    version.read_only = true;
+    vec![
+        Field::new("id", FieldType::Text),
+        field("boolean", FieldType::Boolean),
+        field("integer", FieldType::Integer),
+        field("float", FieldType::Float),
+        field("decimal", FieldType::Decimal),
+        field("text", FieldType::Text),
+        field("uuid", FieldType::Uuid),
+        field("datetime", FieldType::DateTime),
+        field("date", FieldType::Date),
+        field("json", FieldType::Json),
+        field("array", FieldType::Array(ScalarType::Text)),
+        version,
+        field("numbers", FieldType::Array(ScalarType::Integer)),
+    ]
+}
+
+pub(super) fn position(schema: &Schema, name: &str) -> usize {
+    schema.position(name).unwrap_or(usize::MAX)
+}
+
+/// A row of [`every_type`]: null wherever nothing is said.
+pub(super) fn row(schema: &Schema, id: &str, values: &[(&str, Value)]) -> Vec<Value> {
+    let mut row = vec![Value::Null; schema.fields.len()];
+    row[0] = text(id);
+    for (name, value) in values {
+        row[position(schema, name)] = value.clone();
+    }
+    row
+}
+
+pub(super) fn text(content: &str) -> Value {
+    Value::Text(content.to_owned())
+}
+
+/// A value read from text by its type; null where it is malformed, which no case asks for.
+pub(super) fn parse(field_type: FieldType, content: &str) -> Value {
+    field_type.parse(content).unwrap_or(Value::Null)
+}
+
+/// Fails unless an error of this kind came.
+pub(super) fn fails<T: std::fmt::Debug>(
+    outcome: Result<T, StorageError>,
+    kind: ErrorKind,
+) -> Result<StorageError, Failure> {
+    match outcome {
+        Err(error) if error.kind() == kind => Ok(error),
+        Err(error) => Err(Failure::new(format!(
+            "expected {kind:?}, found {:?}: {error}",
+            error.kind()
+        ))),
+        Ok(found) => Err(Failure::new(format!("expected {kind:?}, found {found:?}"))),
+    }
+}

@@ -1,0 +1,15 @@
+//! The whole suite over the reference storage.
+
+use resourceful_contract::conformance;
+use resourceful_memory::Memory;
+
+#[tokio::test]
+async fn memory_keeps_the_contract() {
+    let report = conformance::run(Memory::new().storage(), "run").await;
+    println!("{report}");
+    report.assert_passed();
+    assert!(
+        report.passed() >= 80,
+        "the suite has at least 80 cases that memory must show"
+    );
+}
