@@ -84,9 +84,7 @@ struct City {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::WARN)
-        .init();
+    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).init();
     let url = env::var("DATABASE_URL").unwrap_or_else(|_| "sqlite://atlas.db".to_owned());
     let database = Sql::connect(&url).await?;
 
@@ -100,13 +98,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .index(["continent"])
         .index(["population"])
         .searchable(["name", "capital"])
-        .filterable([
-            "currency_code",
-            "languages",
-            "neighbours",
-            "capital",
-            "area_km2",
-        ])
+        .filterable(["currency_code", "languages", "neighbours", "capital", "area_km2"])
         .relation(has_many("cities", "cities").key("country_code"))
         .build()?;
     let cities = define_resource::<City>("cities")
@@ -136,9 +128,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let base = format!("http://127.0.0.1:{port}");
     println!("Atlas is at {base}, its documentation at {base}/docs. Try:");
     println!("  curl '{base}/countries/IS?include=cities'");
-    println!(
-        "  curl '{base}/cities?country.continent=AF&population%5Bgte%5D=5000000&sort=-population'"
-    );
+    println!("  curl '{base}/cities?country.continent=AF&population%5Bgte%5D=5000000&sort=-population'");
     println!("  curl '{base}/cities?q=san+juan&fields=name,country_code' -H 'Prefer: count=exact'");
     app.serve(format!("127.0.0.1:{port}")).await?;
     Ok(())
@@ -151,8 +141,7 @@ async fn load(app: &App) -> Result<(), Box<dyn Error>> {
     }
     let countries = read::<Country>("countries.csv")?;
     let cities = read::<City>("cities.csv")?;
-    let style =
-        ProgressStyle::with_template("loading {bar:40} {human_pos}/{human_len} rows, {elapsed}")?;
+    let style = ProgressStyle::with_template("loading {bar:40} {human_pos}/{human_len} rows, {elapsed}")?;
     let bar = ProgressBar::new((countries.len() + cities.len()) as u64).with_style(style);
     let moving = bar.clone();
     let rows = app
@@ -182,10 +171,6 @@ fn list<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
     }
     Ok(match Either::deserialize(deserializer)? {
         Either::Array(items) => items,
-        Either::Text(text) => text
-            .split(',')
-            .filter(|item| !item.is_empty())
-            .map(str::to_owned)
-            .collect(),
+        Either::Text(text) => text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect(),
     })
 }

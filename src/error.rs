@@ -90,11 +90,7 @@ impl Fault {
         code: impl Into<Cow<'static, str>>,
         detail: impl Into<String>,
     ) -> Self {
-        Self {
-            at: Place::Pointer(pointer.into()),
-            code: code.into(),
-            detail: detail.into(),
-        }
+        Self { at: Place::Pointer(pointer.into()), code: code.into(), detail: detail.into() }
     }
 
     /// A fault in the query string.
@@ -104,25 +100,13 @@ impl Fault {
         code: impl Into<Cow<'static, str>>,
         detail: impl Into<String>,
     ) -> Self {
-        Self {
-            at: Place::Parameter(name.into()),
-            code: code.into(),
-            detail: detail.into(),
-        }
+        Self { at: Place::Parameter(name.into()), code: code.into(), detail: detail.into() }
     }
 
     /// A fault in a header.
     #[must_use]
-    pub fn header(
-        name: &'static str,
-        code: impl Into<Cow<'static, str>>,
-        detail: impl Into<String>,
-    ) -> Self {
-        Self {
-            at: Place::Header(name),
-            code: code.into(),
-            detail: detail.into(),
-        }
+    pub fn header(name: &'static str, code: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
+        Self { at: Place::Header(name), code: code.into(), detail: detail.into() }
     }
 }
 
@@ -130,13 +114,7 @@ impl Error {
     /// An error with a code and a detail that a client may read.
     #[must_use]
     pub fn new(kind: ErrorKind, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Inner {
-            kind,
-            code,
-            detail: detail.into(),
-            faults: Vec::new(),
-            source: None,
-        }))
+        Self(Box::new(Inner { kind, code, detail: detail.into(), faults: Vec::new(), source: None }))
     }
 
     /// The same, with the faults it is about.
@@ -178,11 +156,7 @@ impl Error {
     }
 
     pub(crate) fn not_found() -> Self {
-        Self::new(
-            ErrorKind::NotFound,
-            "not-found",
-            "There is nothing here, or nothing that you may see.",
-        )
+        Self::new(ErrorKind::NotFound, "not-found", "There is nothing here, or nothing that you may see.")
     }
 
     pub(crate) fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
@@ -195,22 +169,14 @@ impl Error {
     }
 
     pub(crate) fn unavailable() -> Self {
-        Self::new(
-            ErrorKind::Unavailable,
-            "unavailable",
-            "The server cannot answer now. Try again.",
-        )
+        Self::new(ErrorKind::Unavailable, "unavailable", "The server cannot answer now. Try again.")
     }
 
     pub(crate) fn validation(mut faults: Vec<Fault>) -> Self {
         faults.sort();
         faults.dedup_by(|a, b| a.at == b.at && a.code == b.code);
-        Self::new(
-            ErrorKind::Validation,
-            "validation",
-            "The body breaks the rules listed in `errors`.",
-        )
-        .with_faults(faults)
+        Self::new(ErrorKind::Validation, "validation", "The body breaks the rules listed in `errors`.")
+            .with_faults(faults)
     }
 
     pub(crate) fn invalid_query(faults: Vec<Fault>) -> Self {
@@ -224,18 +190,12 @@ impl Error {
 
     pub(crate) fn precondition_failed(header: &'static str) -> Self {
         let detail = match header {
-            "if-match" => {
-                "The item has changed since: read it again and repeat the change on its new ETag."
-            }
+            "if-match" => "The item has changed since: read it again and repeat the change on its new ETag.",
             _ => "The item exists already.",
         };
         Self::new(ErrorKind::PreconditionFailed, "precondition-failed", detail).with_faults(vec![
             Fault::header(
-                if header == "if-match" {
-                    "If-Match"
-                } else {
-                    "If-None-Match"
-                },
+                if header == "if-match" { "If-Match" } else { "If-None-Match" },
                 "mismatch",
                 detail,
             ),
@@ -254,18 +214,12 @@ impl From<StorageError> for Error {
         };
         match error.kind() {
             StorageKind::NotFound => Self::not_found(),
-            StorageKind::VersionMismatch => {
-                Self::precondition_failed("if-match").with_source(error)
-            }
+            StorageKind::VersionMismatch => Self::precondition_failed("if-match").with_source(error),
             StorageKind::UniqueViolation => {
                 let faults = pointers("unique", "Another item has this value already.");
-                Self::new(
-                    ErrorKind::Conflict,
-                    "unique",
-                    "Another item holds the same unique values.",
-                )
-                .with_faults(faults)
-                .with_source(error)
+                Self::new(ErrorKind::Conflict, "unique", "Another item holds the same unique values.")
+                    .with_faults(faults)
+                    .with_source(error)
             }
             StorageKind::ForeignKeyViolation => {
                 let faults = pointers(
@@ -280,16 +234,11 @@ impl From<StorageError> for Error {
                 .with_faults(faults)
                 .with_source(error)
             }
-            StorageKind::Rejected => Self::new(
-                ErrorKind::Validation,
-                "validation",
-                "The database does not accept these values.",
-            )
-            .with_faults(pointers(
-                "rejected",
-                "The database does not accept this value.",
-            ))
-            .with_source(error),
+            StorageKind::Rejected => {
+                Self::new(ErrorKind::Validation, "validation", "The database does not accept these values.")
+                    .with_faults(pointers("rejected", "The database does not accept this value."))
+                    .with_source(error)
+            }
             StorageKind::Unavailable => Self::unavailable().with_source(error),
             _ => Self::internal(error),
         }

@@ -19,8 +19,8 @@ mod resource;
 pub mod testing;
 
 pub use access::{
-    Actor, Authenticator, BearerTokens, Permission, Permissions, Unauthenticated, anyone, nobody,
-    role, signed_in,
+    Actor, Authenticator, BearerTokens, Permission, Permissions, Unauthenticated, anyone, nobody, role,
+    signed_in,
 };
 pub use app::{App, AppBuilder, AppPreset, create_app};
 pub use engine::Loader;

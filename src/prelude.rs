@@ -10,7 +10,7 @@ pub use validator::Validate;
 
 pub use crate::presets::timestamps;
 pub use crate::{
-    Actor, App, AppPreset, BearerTokens, DefinitionErrors, Id, Memory, Operation, Permissions,
-    Resource, anyone, belongs_to, create_app, define_dynamic_resource, define_resource, has_many,
-    nobody, role, signed_in,
+    Actor, App, AppPreset, BearerTokens, DefinitionErrors, Id, Memory, Operation, Permissions, Resource,
+    anyone, belongs_to, create_app, define_dynamic_resource, define_resource, has_many, nobody, role,
+    signed_in,
 };

@@ -120,9 +120,7 @@ pub(crate) async fn drive(
                 let sent = Instant::now();
                 let status = connection.status_of(&bytes).await?;
                 if status != expected {
-                    return Err(io::Error::other(format!(
-                        "answered {status}, not {expected}"
-                    )));
+                    return Err(io::Error::other(format!("answered {status}, not {expected}")));
                 }
                 latencies.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
             }
@@ -131,8 +129,7 @@ pub(crate) async fn drive(
     }
     let mut load = Load::default();
     for task in tasks {
-        load.latencies
-            .extend(task.await.map_err(io::Error::other)??);
+        load.latencies.extend(task.await.map_err(io::Error::other)??);
     }
     load.seconds = began.elapsed().as_secs_f64();
     Ok(load)

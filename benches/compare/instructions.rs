@@ -14,11 +14,7 @@ use crate::server::{Program, Server};
 use crate::world::{Call, Questions, World};
 
 pub(crate) async fn compare(world: &World, settings: &Settings) -> Result<(), Box<dyn Error>> {
-    println!(
-        "{} against {} requests on one connection\n",
-        settings.requests,
-        2 * settings.requests
-    );
+    println!("{} against {} requests on one connection\n", settings.requests, 2 * settings.requests);
     println!("| call | resourceful | hand-written | ratio |\n|---|---|---|---|");
     let questions = Questions::read()?;
     for call in Call::ALL {
@@ -37,12 +33,7 @@ pub(crate) async fn compare(world: &World, settings: &Settings) -> Result<(), Bo
             per_request.push((totals[1] - totals[0]) / settings.requests as f64);
         }
         let ratio = per_request[0] / per_request[1];
-        println!(
-            "| {} | {:.0} | {:.0} | {ratio:.3} |",
-            call.name(),
-            per_request[0],
-            per_request[1]
-        );
+        println!("| {} | {:.0} | {:.0} | {ratio:.3} |", call.name(), per_request[0], per_request[1]);
     }
     Ok(())
 }
@@ -69,8 +60,6 @@ async fn ask(
 pub(crate) fn total(output: &Path) -> Result<f64, Box<dyn Error>> {
     let text = fs::read_to_string(output)?;
     let line = |name: &str| text.lines().rev().find_map(|line| line.strip_prefix(name));
-    let number = line("totals:")
-        .or_else(|| line("summary:"))
-        .ok_or("callgrind wrote no total")?;
+    let number = line("totals:").or_else(|| line("summary:")).ok_or("callgrind wrote no total")?;
     Ok(number.trim().parse()?)
 }

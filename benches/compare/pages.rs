@@ -34,10 +34,7 @@ pub(crate) async fn compare(world: &World, settings: &Settings) -> Result<(), Bo
     }
     server.stop()?;
     let (near, deep) = (median(&times[0]), median(&times[1]));
-    println!(
-        "p50 µs: page 2 {near:.0}, page {DEEP} {deep:.0}, ratio {:.3}",
-        deep / near
-    );
+    println!("p50 µs: page 2 {near:.0}, page {DEEP} {deep:.0}, ratio {:.3}", deep / near);
 
     let mut per_request = Vec::new();
     for which in 0..2 {
@@ -58,10 +55,7 @@ pub(crate) async fn compare(world: &World, settings: &Settings) -> Result<(), Bo
         per_request.push((totals[1] - totals[0]) / settings.requests as f64);
     }
     let (near, deep) = (per_request[0], per_request[1]);
-    println!(
-        "instructions: page 2 {near:.0}, page {DEEP} {deep:.0}, ratio {:.3}",
-        deep / near
-    );
+    println!("instructions: page 2 {near:.0}, page {DEEP} {deep:.0}, ratio {:.3}", deep / near);
     Ok(())
 }
 
@@ -72,9 +66,7 @@ async fn cursors(connection: &mut Connection) -> Result<[Vec<u8>; 2], Box<dyn Er
     for _ in 1..DEEP {
         let answer = connection.send(&request).await?;
         let json: serde_json::Value = serde_json::from_slice(&answer.body)?;
-        let next = json["page"]["next"]
-            .as_str()
-            .ok_or("the list ended early")?;
+        let next = json["page"]["next"].as_str().ok_or("the list ended early")?;
         request = get(&format!("{LIST}&after={next}"));
         second.get_or_insert_with(|| request.clone());
     }

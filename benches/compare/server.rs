@@ -38,11 +38,7 @@ impl Program {
         if path.exists() {
             Ok(path)
         } else {
-            Err(format!(
-                "{} is not built: benches/README.md has the command",
-                path.display()
-            )
-            .into())
+            Err(format!("{} is not built: benches/README.md has the command", path.display()).into())
         }
     }
 }
@@ -61,9 +57,7 @@ impl Server {
         url: &str,
         callgrind: Option<&Path>,
     ) -> Result<Self, Box<dyn Error>> {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?
-            .local_addr()?
-            .port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let binary = program.binary()?;
         let mut command = match callgrind {
             None => Command::new(binary),
@@ -120,9 +114,7 @@ impl Server {
     pub(crate) fn memory(&self) -> Result<f64, Box<dyn Error>> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line
-            .and_then(|line| line.split_whitespace().next())
-            .ok_or("no VmRSS")?;
+        let kib = line.and_then(|line| line.split_whitespace().next()).ok_or("no VmRSS")?;
         Ok(kib.parse::<f64>()? / 1024.0)
     }
 }

@@ -17,10 +17,7 @@ pub(crate) async fn start(world: &World, settings: &Settings) -> Result<(), Box<
             let began = Instant::now();
             let server = Server::start(program, &world.url(program), None).await?;
             let request = get("/cities?country_code=IS&sort=-population&limit=20");
-            let status = Connection::open(server.port)
-                .await?
-                .status_of(&request)
-                .await?;
+            let status = Connection::open(server.port).await?.status_of(&request).await?;
             times.push(began.elapsed().as_secs_f64() * 1e3);
             if status != 200 {
                 return Err(format!("{} answered {status}", program.name()).into());
@@ -29,12 +26,7 @@ pub(crate) async fn start(world: &World, settings: &Settings) -> Result<(), Box<
             memory.push(server.memory()?);
             server.stop()?;
         }
-        println!(
-            "| {} | {} | {} |",
-            program.name(),
-            spread(&times),
-            spread(&memory)
-        );
+        println!("| {} | {} | {} |", program.name(), spread(&times), spread(&memory));
     }
     Ok(())
 }
@@ -45,14 +37,10 @@ pub(crate) async fn load(world: &mut World) -> Result<(), Box<dyn Error>> {
     for _ in 0..5 {
         world.empty().await?;
         let began = Instant::now();
-        let server =
-            Server::start(Program::Resourceful, &world.url(Program::Resourceful), None).await?;
+        let server = Server::start(Program::Resourceful, &world.url(Program::Resourceful), None).await?;
         times.push(began.elapsed().as_secs_f64());
         server.stop()?;
     }
-    println!(
-        "34,258 rows into an empty database, process start included: {} s",
-        spread(&times)
-    );
+    println!("34,258 rows into an empty database, process start included: {} s", spread(&times));
     Ok(())
 }

@@ -27,23 +27,14 @@ pub(crate) async fn compare(world: &World, settings: &Settings) -> Result<(), Bo
     tokio::time::sleep(Duration::from_secs(1)).await;
     let idle = [servers[0].memory()?, servers[1].memory()?];
 
-    println!(
-        "{} connections, {} pairs of {} s\n",
-        settings.connections, settings.rounds, settings.seconds
-    );
+    println!("{} connections, {} pairs of {} s\n", settings.connections, settings.rounds, settings.seconds);
     println!("| call | ratio of requests/s | requests/s | p50 ms | p99 ms | CPU µs per request |");
     println!("|---|---|---|---|---|---|");
     for call in Call::ALL {
         let runs = pairs(call, &servers, &questions, settings).await?;
-        let ratios: Vec<f64> = runs[0]
-            .per_second
-            .iter()
-            .zip(&runs[1].per_second)
-            .map(|(ours, theirs)| ours / theirs)
-            .collect();
-        let both = |figure: &dyn Fn(&Runs) -> String| {
-            format!("{} : {}", figure(&runs[0]), figure(&runs[1]))
-        };
+        let ratios: Vec<f64> =
+            runs[0].per_second.iter().zip(&runs[1].per_second).map(|(ours, theirs)| ours / theirs).collect();
+        let both = |figure: &dyn Fn(&Runs) -> String| format!("{} : {}", figure(&runs[0]), figure(&runs[1]));
         println!(
             "| {} | {} | {} | {} | {} | {} |",
             call.name(),
@@ -54,11 +45,7 @@ pub(crate) async fn compare(world: &World, settings: &Settings) -> Result<(), Bo
             both(&|runs| format!("{:.0}", median(&runs.processor))),
         );
     }
-    println!(
-        "\nResident memory, MiB ({} : {}):",
-        Program::BOTH[0].name(),
-        Program::BOTH[1].name()
-    );
+    println!("\nResident memory, MiB ({} : {}):", Program::BOTH[0].name(), Program::BOTH[1].name());
     println!(
         "idle {:.1} : {:.1}, after {:.1} : {:.1}",
         idle[0],
@@ -102,8 +89,7 @@ async fn pairs(
             let runs = &mut runs[which];
             runs.per_second.push(load.per_second());
             runs.processor.push(spent / load.latencies.len() as f64);
-            runs.latencies
-                .extend(load.latencies.iter().copied().map(f64::from));
+            runs.latencies.extend(load.latencies.iter().copied().map(f64::from));
         }
     }
     Ok(runs)

@@ -55,9 +55,7 @@ impl World {
         let url = env::var("BENCH_POSTGRES_URL").or_else(|_| env::var("TEST_POSTGRES_URL"));
         match url {
             Ok(url) if only != Some("sqlite") => {
-                let server = url
-                    .rsplit_once('/')
-                    .map_or(url.as_str(), |(server, _)| server);
+                let server = url.rsplit_once('/').map_or(url.as_str(), |(server, _)| server);
                 let world = Self::Postgres(server.to_owned());
                 world.recreate(&url).await?;
                 worlds.push(world);
@@ -65,9 +63,7 @@ impl World {
             Err(_) if only == Some("postgres") => {
                 return Err("BENCH_POSTGRES_URL is not set".into());
             }
-            _ => println!(
-                "(SQLite alone: no PostgreSQL was asked for or named by BENCH_POSTGRES_URL)"
-            ),
+            _ => println!("(SQLite alone: no PostgreSQL was asked for or named by BENCH_POSTGRES_URL)"),
         }
         Ok(worlds)
     }
@@ -91,12 +87,8 @@ impl World {
 
     async fn recreate(&self, url: &str) -> Result<(), Box<dyn Error>> {
         let mut connection = sqlx::PgConnection::connect(url).await?;
-        connection
-            .execute("DROP DATABASE IF EXISTS resourceful_bench WITH (FORCE)")
-            .await?;
-        connection
-            .execute("CREATE DATABASE resourceful_bench")
-            .await?;
+        connection.execute("DROP DATABASE IF EXISTS resourceful_bench WITH (FORCE)").await?;
+        connection.execute("CREATE DATABASE resourceful_bench").await?;
         connection.close().await?;
         Ok(())
     }
@@ -116,15 +108,12 @@ impl World {
     /// Has the example load its rows, and gives the hand-written program a copy.
     pub(crate) async fn fill(&self) -> Result<(), Box<dyn Error>> {
         let url = self.url(Program::Resourceful);
-        Server::start(Program::Resourceful, &url, None)
-            .await?
-            .stop()?;
+        Server::start(Program::Resourceful, &url, None).await?.stop()?;
         match self {
             Self::Sqlite(folder) => {
                 for suffix in ["", "-wal"] {
-                    let file = |program: Program| {
-                        folder.path().join(format!("{}.db{suffix}", program.name()))
-                    };
+                    let file =
+                        |program: Program| folder.path().join(format!("{}.db{suffix}", program.name()));
                     if file(Program::Resourceful).exists() {
                         fs::copy(file(Program::Resourceful), file(Program::Handwritten))?;
                     }
@@ -151,10 +140,7 @@ impl Questions {
     pub(crate) fn read() -> Result<Self, Box<dyn Error>> {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/data/cities.csv");
         let text = fs::read_to_string(file)?;
-        let ids = text
-            .lines()
-            .skip(1)
-            .filter_map(|line| line.split(',').next());
+        let ids = text.lines().skip(1).filter_map(|line| line.split(',').next());
         let ids: Vec<String> = ids.map(str::to_owned).collect();
         // Countries that have more than a page of cities.
         let countries = "US IN BR CN DE RU MX JP FR IT GB PH ID TR ES PK NG PL UA AR".split(' ');
@@ -169,9 +155,7 @@ impl Questions {
             Call::Get => get(&format!("/cities/{}", pick(&self.ids))),
             Call::List => {
                 let country = pick(&self.countries);
-                get(&format!(
-                    "/cities?country_code={country}&sort=-population&limit=20"
-                ))
+                get(&format!("/cities?country_code={country}&sort=-population&limit=20"))
             }
             Call::Create => create(&pick(&self.countries), draw % 1000),
         }
@@ -179,8 +163,7 @@ impl Questions {
 }
 
 pub(crate) fn get(target: &str) -> Vec<u8> {
-    format!("GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json\r\n\r\n")
-        .into_bytes()
+    format!("GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json\r\n\r\n").into_bytes()
 }
 
 /// Towns of fewer people than any in the data, so that lists stay as they are while they are made.
@@ -211,16 +194,10 @@ pub(crate) async fn alike(questions: &Questions, ports: [u16; 2]) -> Result<(), 
                     return Err(format!("{}: {} {body}", call.name(), answer.status).into());
                 }
                 let mut json: serde_json::Value = serde_json::from_slice(&answer.body)?;
-                answers.push(if call == Call::List {
-                    json["items"].take()
-                } else {
-                    json
-                });
+                answers.push(if call == Call::List { json["items"].take() } else { json });
             }
             if answers[0] != answers[1] {
-                return Err(
-                    format!("{}: {} against {}", call.name(), answers[0], answers[1]).into(),
-                );
+                return Err(format!("{}: {} against {}", call.name(), answers[0], answers[1]).into());
             }
         }
     }

@@ -42,10 +42,7 @@ impl Sort {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Database {
-    Sqlite {
-        writer: SqlitePool,
-        readers: SqlitePool,
-    },
+    Sqlite { writer: SqlitePool, readers: SqlitePool },
     Postgres(PgPool),
 }
 

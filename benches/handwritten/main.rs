@@ -102,9 +102,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .route("/cities/{id}", get(read))
         .with_state(app);
     let listener = TcpListener::bind(format!("127.0.0.1:{port}")).await?;
-    axum::serve(listener, router)
-        .with_graceful_shutdown(terminated())
-        .await?;
+    axum::serve(listener, router).with_graceful_shutdown(terminated()).await?;
     Ok(())
 }
 
@@ -120,23 +118,13 @@ async fn read(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<City>,
     city.map(Json).ok_or(Problem::NotFound)
 }
 
-async fn list(
-    State(app): State<App>,
-    Query(query): Query<ListQuery>,
-) -> Result<Json<List>, Problem> {
+async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Result<Json<List>, Problem> {
     if query.limit < 1 {
         return Err(Problem::Invalid("limit is at least 1".to_owned()));
     }
     let limit = query.limit.min(200);
-    let items = app
-        .database
-        .cities_of(&query.country_code, query.sort, limit)
-        .await?;
-    let page = Page {
-        next: None,
-        prev: None,
-        limit,
-    };
+    let items = app.database.cities_of(&query.country_code, query.sort, limit).await?;
+    let page = Page { next: None, prev: None, limit };
     Ok(Json(List { items, page }))
 }
 
@@ -145,14 +133,11 @@ async fn create(
     headers: HeaderMap,
     Json(city): Json<NewCity>,
 ) -> Result<impl IntoResponse, Problem> {
-    let sent = headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
+    let sent = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     if app.authorization.is_none() || sent != app.authorization.as_deref() {
         return Err(Problem::Unauthenticated);
     }
-    city.validate()
-        .map_err(|faults| Problem::Invalid(faults.to_string()))?;
+    city.validate().map_err(|faults| Problem::Invalid(faults.to_string()))?;
     let city = app.database.create(&city).await?;
     let location = format!("/cities/{}", city.id);
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(city)))

@@ -15,10 +15,7 @@ impl Actor {
     /// Someone who showed no credential.
     #[must_use]
     pub const fn anonymous() -> Self {
-        Self {
-            id: None,
-            roles: Vec::new(),
-        }
+        Self { id: None, roles: Vec::new() }
     }
 
     /// Someone known by this id, without roles.
@@ -31,10 +28,7 @@ impl Actor {
     /// ```
     #[must_use]
     pub fn user(id: impl Into<Arc<str>>) -> Self {
-        Self {
-            id: Some(id.into()),
-            roles: Vec::new(),
-        }
+        Self { id: Some(id.into()), roles: Vec::new() }
     }
 
     /// The same actor, with one more role.

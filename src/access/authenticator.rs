@@ -67,8 +67,7 @@ impl BearerTokens {
     #[must_use]
     pub fn token(mut self, token: impl AsRef<str>, actor: Actor) -> Self {
         if !token.as_ref().is_empty() {
-            self.tokens
-                .push((blake3::hash(token.as_ref().as_bytes()), actor));
+            self.tokens.push((blake3::hash(token.as_ref().as_bytes()), actor));
         }
         self
     }
@@ -88,9 +87,7 @@ impl BearerTokens {
 
 impl fmt::Debug for BearerTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BearerTokens")
-            .field("tokens", &self.tokens.len())
-            .finish()
+        f.debug_struct("BearerTokens").field("tokens", &self.tokens.len()).finish()
     }
 }
 
@@ -119,7 +116,5 @@ impl Authenticator for BearerTokens {
 /// The token of a `Bearer` credential; the scheme's case does not matter (RFC 9110, 11.1).
 fn bearer(credential: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = credential.split_at_checked(7)?;
-    scheme
-        .eq_ignore_ascii_case(b"bearer ")
-        .then(|| token.trim_ascii())
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }

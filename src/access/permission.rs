@@ -66,11 +66,7 @@ impl Permission {
             Rule::Role(role) => actor.has_role(role),
             Rule::Nobody => false,
         };
-        if allowed {
-            Decision::Allow
-        } else {
-            Decision::Deny
-        }
+        if allowed { Decision::Allow } else { Decision::Deny }
     }
 
     pub(crate) fn requirement(&self) -> Requirement {
@@ -106,11 +102,7 @@ impl Permissions {
     /// The permission to list items and to read one; nothing else is set.
     #[must_use]
     pub fn read(permission: Permission) -> Self {
-        Self {
-            list: Some(permission.clone()),
-            read: Some(permission),
-            ..Self::default()
-        }
+        Self { list: Some(permission.clone()), read: Some(permission), ..Self::default() }
     }
 
     /// The same permission for every operation.
@@ -122,9 +114,7 @@ impl Permissions {
     /// The permission to create, update, replace and delete.
     #[must_use]
     pub fn write(self, permission: Permission) -> Self {
-        self.create(permission.clone())
-            .update(permission.clone())
-            .delete(permission)
+        self.create(permission.clone()).update(permission.clone()).delete(permission)
     }
 
     /// The permission to list items.

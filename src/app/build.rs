@@ -38,10 +38,7 @@ fn cursors(builder: &AppBuilder, faults: &mut Faults) -> CursorKey {
         (Some(secret), _) if secret.len() < MIN_SECRET => {
             faults.push(
                 None,
-                format!(
-                    "its secret has {} bytes; {MIN_SECRET} are the least",
-                    secret.len()
-                ),
+                format!("its secret has {} bytes; {MIN_SECRET} are the least", secret.len()),
                 ".secret(…) with the output of `openssl rand -base64 32`",
             );
         }
@@ -54,11 +51,7 @@ fn cursors(builder: &AppBuilder, faults: &mut Faults) -> CursorKey {
         (None, AppPreset::Testing) => return CursorKey::derive(b"answers of tests repeat"),
         (None, AppPreset::Development) => {}
     }
-    let random = [
-        uuid::Uuid::new_v4(),
-        uuid::Uuid::new_v4(),
-        uuid::Uuid::new_v4(),
-    ];
+    let random = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
     CursorKey::derive(&random.map(uuid::Uuid::into_bytes).concat())
 }
 
@@ -70,11 +63,7 @@ fn prefix(prefix: &str, faults: &mut Faults) {
             && !prefix.contains("//")
             && prefix.chars().all(legal));
     if !well_formed {
-        faults.push(
-            None,
-            format!("`{prefix}` cannot be a prefix"),
-            ".prefix(\"/v1\")",
-        );
+        faults.push(None, format!("`{prefix}` cannot be a prefix"), ".prefix(\"/v1\")");
     }
 }
 
@@ -100,7 +89,9 @@ async fn prepare(catalog: &Catalog) -> Result<(), DefinitionErrors> {
                     faults.push(
                         mismatch.field.as_deref(),
                         mismatch.message,
-                        format!("change the table `{table}`, or the declaration (.column(…) binds another name)"),
+                        format!(
+                            "change the table `{table}`, or the declaration (.column(…) binds another name)"
+                        ),
                     );
                 }
             }
@@ -112,19 +103,11 @@ async fn prepare(catalog: &Catalog) -> Result<(), DefinitionErrors> {
         }
         found.extend(faults.into_found());
     }
-    if found.is_empty() {
-        Ok(())
-    } else {
-        Err(DefinitionErrors::new(found))
-    }
+    if found.is_empty() { Ok(()) } else { Err(DefinitionErrors::new(found)) }
 }
 
 fn mount(builder: AppBuilder, engine: Engine) -> App {
-    let schemes: Vec<&'static str> = builder
-        .authenticators
-        .iter()
-        .map(|one| one.scheme())
-        .collect();
+    let schemes: Vec<&'static str> = builder.authenticators.iter().map(|one| one.scheme()).collect();
     let document = openapi::Document::of(
         &engine.catalog,
         &openapi::Info {
@@ -151,8 +134,7 @@ fn mount(builder: AppBuilder, engine: Engine) -> App {
         builder.drain_delay,
         builder.shutdown_grace,
     ));
-    let mut router =
-        routes(&boundary, &builder.prefix).merge(openapi::routes(document, builder.docs));
+    let mut router = routes(&boundary, &builder.prefix).merge(openapi::routes(document, builder.docs));
     for merged in builder.merged {
         router = router.merge(merged.layer(DefaultBodyLimit::max(boundary.body_limit)));
     }
@@ -162,43 +144,25 @@ fn mount(builder: AppBuilder, engine: Engine) -> App {
         async move {
             let context = Context::of(request.headers());
             let context = request.extensions().get::<Context>().unwrap_or(&context);
-            respond(
-                &Error::not_found(),
-                &boundary.problem_base,
-                request.uri().path(),
-                context,
-            )
+            respond(&Error::not_found(), &boundary.problem_base, request.uri().path(), context)
         }
     });
     if builder.compression {
-        router = router.layer(When(CompressionLayer::new(), |request| {
-            request.headers().contains_key(ACCEPT_ENCODING)
-        }));
+        router = router
+            .layer(When(CompressionLayer::new(), |request| request.headers().contains_key(ACCEPT_ENCODING)));
     }
     if let Some(cors) = builder.cors {
         // Any other OPTIONS is the resource's to answer.
         router = router.layer(When(cors, |request| {
             request.method() != Method::OPTIONS
-                || request
-                    .headers()
-                    .contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+                || request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
         }));
     }
-    let router = router
-        .layer(LifecycleLayer(lifecycle.clone()))
-        .merge(health::routes(&boundary, &lifecycle));
-    App {
-        router,
-        boundary,
-        lifecycle,
-    }
+    let router = router.layer(LifecycleLayer(lifecycle.clone())).merge(health::routes(&boundary, &lifecycle));
+    App { router, boundary, lifecycle }
 }
 
 fn challenge(schemes: &[&str]) -> HeaderValue {
-    let challenge = if schemes.is_empty() {
-        "Bearer".to_owned()
-    } else {
-        schemes.join(", ")
-    };
+    let challenge = if schemes.is_empty() { "Bearer".to_owned() } else { schemes.join(", ") };
     HeaderValue::from_str(&challenge).unwrap_or(HeaderValue::from_static("Bearer"))
 }

@@ -28,7 +28,6 @@ use crate::resource::{DefinitionErrors, Resource};
 /// let router: axum::Router = app.router();
 /// # let _ = router; Ok(()) }
 /// ```
-#[must_use]
 pub fn create_app(preset: AppPreset) -> AppBuilder {
     let development = preset != AppPreset::Production;
     AppBuilder {
@@ -46,19 +45,11 @@ pub fn create_app(preset: AppPreset) -> AppBuilder {
         concurrency: 1_024,
         compression: preset != AppPreset::Testing,
         cors: development.then(|| {
-            CorsLayer::new()
-                .allow_origin(Any)
-                .allow_methods(Any)
-                .allow_headers(Any)
-                .expose_headers(Any)
+            CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(Any).expose_headers(Any)
         }),
         docs: development,
         problem_base: crate::http::DEFAULT_BASE.to_owned(),
-        drain_delay: if development {
-            Duration::ZERO
-        } else {
-            Duration::from_secs(5)
-        },
+        drain_delay: if development { Duration::ZERO } else { Duration::from_secs(5) },
         shutdown_grace: Duration::from_secs(if development { 5 } else { 25 }),
     }
 }
@@ -162,9 +153,7 @@ impl AppBuilder {
     ///
     /// An origin that no header can hold is left out, so it is not allowed.
     pub fn cors_origins<O: AsRef<str>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
-        let origins = origins
-            .into_iter()
-            .filter_map(|origin| origin.as_ref().parse().ok());
+        let origins = origins.into_iter().filter_map(|origin| origin.as_ref().parse().ok());
         self.cors = Some(
             CorsLayer::new()
                 .allow_origin(AllowOrigin::list(origins.collect::<Vec<_>>()))

@@ -19,44 +19,28 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) fn routes(boundary: &Arc<Boundary>, lifecycle: &Arc<Lifecycle>) -> Router {
     let (boundary, lifecycle) = (boundary.clone(), lifecycle.clone());
-    Router::new()
-        .route("/healthz", get(|| async { fine() }))
-        .route(
-            "/readyz",
-            get(move || {
-                let (boundary, lifecycle) = (boundary.clone(), lifecycle.clone());
-                async move { ready(&boundary, &lifecycle).await }
-            }),
-        )
+    Router::new().route("/healthz", get(|| async { fine() })).route(
+        "/readyz",
+        get(move || {
+            let (boundary, lifecycle) = (boundary.clone(), lifecycle.clone());
+            async move { ready(&boundary, &lifecycle).await }
+        }),
+    )
 }
 
 fn fine() -> Response {
-    (
-        [
-            (CONTENT_TYPE, "application/json"),
-            (CACHE_CONTROL, "no-store"),
-        ],
-        r#"{"status":"ok"}"#,
-    )
-        .into_response()
+    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], r#"{"status":"ok"}"#).into_response()
 }
 
 async fn ready(boundary: &Boundary, lifecycle: &Lifecycle) -> Response {
     let refuse = |error: Error| {
-        respond(
-            &error,
-            &boundary.problem_base,
-            "/readyz",
-            &Context::of(&http::HeaderMap::new()),
-        )
+        respond(&error, &boundary.problem_base, "/readyz", &Context::of(&http::HeaderMap::new()))
     };
     if lifecycle.is_draining() {
         return refuse(Error::unavailable());
     }
     let storages = storages(boundary);
-    let checks = storages
-        .iter()
-        .map(|storage| tokio::time::timeout(PATIENCE, storage.ready()));
+    let checks = storages.iter().map(|storage| tokio::time::timeout(PATIENCE, storage.ready()));
     for outcome in join_all(checks).await {
         match outcome {
             Ok(Ok(())) => {}
@@ -71,10 +55,7 @@ async fn ready(boundary: &Boundary, lifecycle: &Lifecycle) -> Response {
 fn storages(boundary: &Boundary) -> Vec<Arc<dyn Storage>> {
     let mut storages: Vec<Arc<dyn Storage>> = Vec::new();
     for entry in boundary.engine.catalog.entries() {
-        if !storages
-            .iter()
-            .any(|known| Arc::ptr_eq(known, &entry.storage))
-        {
+        if !storages.iter().any(|known| Arc::ptr_eq(known, &entry.storage)) {
             storages.push(entry.storage.clone());
         }
     }

@@ -74,14 +74,10 @@ impl Lifecycle {
         const NO_REFERRER: (HeaderName, HeaderValue) =
             (REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         // An answer is text for programs; shown as a page it may load and frame nothing.
-        const INERT: (HeaderName, HeaderValue) = (
-            CONTENT_SECURITY_POLICY,
-            HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
-        );
-        const STRICT: (HeaderName, HeaderValue) = (
-            STRICT_TRANSPORT_SECURITY,
-            HeaderValue::from_static("max-age=31536000"),
-        );
+        const INERT: (HeaderName, HeaderValue) =
+            (CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+        const STRICT: (HeaderName, HeaderValue) =
+            (STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, context.request_id().clone());
         for (name, value) in [NOSNIFF, NO_REFERRER, INERT] {
@@ -102,10 +98,7 @@ impl<S> Layer<S> for LifecycleLayer {
     type Service = Guarded<S>;
 
     fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded {
-            inner,
-            lifecycle: self.0.clone(),
-        }
+        Guarded { inner, lifecycle: self.0.clone() }
     }
 }
 
@@ -135,8 +128,7 @@ where
         let uri = request.uri().clone();
         let lifecycle = self.lifecycle.clone();
         let Ok(slot) = lifecycle.slots.clone().try_acquire_owned() else {
-            let response =
-                lifecycle.finish(lifecycle.fail(&overloaded(), &uri, &context), &context);
+            let response = lifecycle.finish(lifecycle.fail(&overloaded(), &uri, &context), &context);
             return Box::pin(std::future::ready(Ok(response)));
         };
         let span = tracing::info_span!(

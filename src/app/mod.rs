@@ -57,15 +57,7 @@ impl App {
 
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self
-            .boundary
-            .engine
-            .catalog
-            .entries()
-            .iter()
-            .map(|entry| entry.definition.name());
-        f.debug_struct("App")
-            .field("resources", &names.collect::<Vec<_>>())
-            .finish_non_exhaustive()
+        let names = self.boundary.engine.catalog.entries().iter().map(|entry| entry.definition.name());
+        f.debug_struct("App").field("resources", &names.collect::<Vec<_>>()).finish_non_exhaustive()
     }
 }

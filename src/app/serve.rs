@@ -17,9 +17,7 @@ impl App {
     /// Where the address cannot be listened on, or accepting fails.
     pub async fn serve(self, address: impl AsRef<str>) -> Result<(), Error> {
         let address = address.as_ref();
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|error| listen(address, error))?;
+        let listener = TcpListener::bind(address).await.map_err(|error| listen(address, error))?;
         self.serve_on(listener).await
     }
 

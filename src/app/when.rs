@@ -17,11 +17,7 @@ impl<L: Layer<S>, S: Clone> Layer<S> for When<L> {
     type Service = Fork<L::Service, S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Fork {
-            layered: self.0.layer(inner.clone()),
-            plain: inner,
-            test: self.1,
-        }
+        Fork { layered: self.0.layer(inner.clone()), plain: inner, test: self.1 }
     }
 }
 
@@ -56,17 +52,9 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         if (self.test)(&request) {
             let answer = self.layered.call(request);
-            Either::Left(
-                answer
-                    .map(|answer| answer.map(IntoResponse::into_response))
-                    .boxed(),
-            )
+            Either::Left(answer.map(|answer| answer.map(IntoResponse::into_response)).boxed())
         } else {
-            Either::Right(
-                self.plain
-                    .call(request)
-                    .map((|answer| answer) as fn(Answer) -> Answer),
-            )
+            Either::Right(self.plain.call(request).map((|answer| answer) as fn(Answer) -> Answer))
         }
     }
 }

@@ -68,27 +68,18 @@ impl Catalog {
     /// # Errors
     /// Every relation that does not lead anywhere, and every name that stands twice.
     pub(crate) fn link(resources: &[Resource]) -> Result<Self, DefinitionErrors> {
-        let definitions: Vec<_> = resources
-            .iter()
-            .map(|resource| resource.0.clone())
-            .collect();
+        let definitions: Vec<_> = resources.iter().map(|resource| resource.0.clone()).collect();
         let mut faults = Vec::new();
         let mut positions = HashMap::new();
         for (position, definition) in definitions.iter().enumerate() {
             if positions.insert(definition.name(), position).is_some() {
                 let mut twice = Faults::of(definition.name());
-                twice.push(
-                    None,
-                    "two resources of the application have this name",
-                    "rename one of them",
-                );
+                twice.push(None, "two resources of the application have this name", "rename one of them");
                 faults.extend(twice.into_found());
             }
         }
-        let schemas: Vec<_> = definitions
-            .iter()
-            .map(|definition| schema(definition, &definitions, &positions))
-            .collect();
+        let schemas: Vec<_> =
+            definitions.iter().map(|definition| schema(definition, &definitions, &positions)).collect();
         let mut entries = Vec::with_capacity(definitions.len());
         for (position, definition) in definitions.iter().enumerate() {
             let mut found = Faults::of(definition.name());
@@ -115,11 +106,7 @@ impl Catalog {
                 row_bytes: AtomicUsize::new(256),
             }));
         }
-        if faults.is_empty() {
-            Ok(Self { entries })
-        } else {
-            Err(DefinitionErrors::new(faults))
-        }
+        if faults.is_empty() { Ok(Self { entries }) } else { Err(DefinitionErrors::new(faults)) }
     }
 
     /// Positions in an order in which every table comes after those it refers to, as far as there is one.
@@ -132,8 +119,7 @@ impl Catalog {
                 schema.references.iter().all(|reference| {
                     reference.table == schema.table
                         || left.iter().all(|&other| {
-                            other == candidate
-                                || self.entries[other].schema.table != reference.table
+                            other == candidate || self.entries[other].schema.table != reference.table
                         })
                 })
             });
@@ -152,9 +138,7 @@ fn schema(
 ) -> Arc<Schema> {
     let mut schema = Schema::clone(&definition.schema);
     for relation in &definition.relations {
-        let target = positions
-            .get(relation.resource.as_str())
-            .map(|position| &definitions[*position]);
+        let target = positions.get(relation.resource.as_str()).map(|position| &definitions[*position]);
         let (Some(target), Some(field)) = (target, schema.position(&relation.key_name())) else {
             continue;
         };
@@ -187,10 +171,8 @@ impl Site<'_> {
         let name = Some(relation.name.as_str());
         let Some(&target) = self.positions.get(relation.resource.as_str()) else {
             let known = self.definitions.iter().map(|definition| definition.name());
-            let message = format!(
-                "it leads to `{}`, which is no resource of the application.",
-                relation.resource
-            );
+            let message =
+                format!("it leads to `{}`, which is no resource of the application.", relation.resource);
             faults.push(
                 name,
                 suggest(message, &relation.resource, known),
@@ -208,11 +190,7 @@ impl Site<'_> {
                 None => {
                     let known = there.fields.iter().map(|field| field.name.as_str());
                     let message = format!("`{}` has no field `{key}`.", relation.resource);
-                    faults.push(
-                        name,
-                        suggest(message, &key, known),
-                        "name the referring field with .key(…)",
-                    );
+                    faults.push(name, suggest(message, &key, known), "name the referring field with .key(…)");
                     return None;
                 }
             },

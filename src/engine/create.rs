@@ -39,9 +39,7 @@ impl Call<'_> {
         if assembled.get(name).is_some_and(|id| id == "query") {
             let pointer = format!("/{}", escape_pointer(name));
             let detail = "This id is the name of a path of the collection: choose another.";
-            return Err(Error::validation(vec![Fault::pointer(
-                pointer, "reserved", detail,
-            )]));
+            return Err(Error::validation(vec![Fault::pointer(pointer, "reserved", detail)]));
         }
         Ok(())
     }
@@ -56,9 +54,7 @@ impl Call<'_> {
             }
             let set = if position == self.entry.schema.id {
                 minted(definition.id)
-            } else if definition.created_at == Some(position)
-                || definition.updated_at == Some(position)
-            {
+            } else if definition.created_at == Some(position) || definition.updated_at == Some(position) {
                 Some(item::instant(now))
             } else if self.entry.schema.version == Some(position) {
                 Some(json!(1))

@@ -21,11 +21,8 @@ impl Call<'_> {
                 Guard::version(version)
             }
         };
-        let change = Change {
-            schema: self.entry.schema.clone(),
-            write: Write::Delete { id, guard },
-            answer: None,
-        };
+        let change =
+            Change { schema: self.entry.schema.clone(), write: Write::Delete { id, guard }, answer: None };
         self.entry.storage.commit(ChangeSet::one(change)).await?;
         Ok(())
     }

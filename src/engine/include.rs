@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 
-use resourceful_contract::{
-    Cardinality, Filter, Include, Position, Query, Rows, Sort, Test, Value,
-};
+use resourceful_contract::{Cardinality, Filter, Include, Position, Query, Rows, Sort, Test, Value};
 
 use super::{Call, Entry, LinkedRelation};
 use crate::error::Error;
@@ -21,13 +19,7 @@ pub(super) fn shared(call: &Call<'_>, selection: &Selection) -> Vec<Include> {
         .filter(|relation| relation.shared)
         .map(|relation| Include {
             link: relation.link.clone(),
-            fields: call
-                .engine
-                .catalog
-                .entry(relation.target)
-                .definition
-                .visible
-                .clone(),
+            fields: call.engine.catalog.entry(relation.target).definition.visible.clone(),
             filter: Filter::everything(),
             limit: relation.limit,
         })
@@ -36,17 +28,11 @@ pub(super) fn shared(call: &Call<'_>, selection: &Selection) -> Vec<Include> {
 
 /// The keys that the other includes are looked up by.
 pub(super) fn keys(selection: &Selection) -> Vec<usize> {
-    elsewhere(selection)
-        .map(|relation| relation.link.local)
-        .collect()
+    elsewhere(selection).map(|relation| relation.link.local).collect()
 }
 
 fn elsewhere(selection: &Selection) -> impl Iterator<Item = &LinkedRelation> {
-    selection
-        .includes
-        .iter()
-        .map(AsRef::as_ref)
-        .filter(|relation| !relation.shared)
+    selection.includes.iter().map(AsRef::as_ref).filter(|relation| !relation.shared)
 }
 
 /// Writes the items of other storages into the rows that stand in `json` from `start` on.
@@ -76,11 +62,7 @@ pub(super) async fn splice(
             spliced.push(b',');
             resourceful_contract::json::text(&mut spliced, &relation.link.name);
             spliced.push(b':');
-            write(
-                relation,
-                found.get(&spelling(&rows.keys[row][key])),
-                &mut spliced,
-            );
+            write(relation, found.get(&spelling(&rows.keys[row][key])), &mut spliced);
         }
         spliced.push(b'}');
         if row + 1 < rows.len {
@@ -112,26 +94,14 @@ async fn related(
     relation: &LinkedRelation,
     keys: &[&Value],
 ) -> Result<HashMap<String, Vec<Vec<u8>>>, Error> {
-    let mut wanted: Vec<Value> = keys
-        .iter()
-        .filter(|key| !key.is_null())
-        .map(|key| (*key).clone())
-        .collect();
+    let mut wanted: Vec<Value> = keys.iter().filter(|key| !key.is_null()).map(|key| (*key).clone()).collect();
     wanted.sort_by(Value::compare);
     wanted.dedup();
     let mut groups = HashMap::new();
     if wanted.is_empty() {
         return Ok(groups);
     }
-    if fetch(
-        target,
-        relation,
-        Test::In(wanted.clone()),
-        BATCH,
-        &mut groups,
-    )
-    .await?
-    {
+    if fetch(target, relation, Test::In(wanted.clone()), BATCH, &mut groups).await? {
         // One key has so many rows that a common batch would starve the others: each gets one of its own.
         groups.clear();
         for key in wanted {
@@ -168,10 +138,7 @@ async fn fetch(
     let rows = target.storage.fetch(&query, &mut json).await?;
     let mut begin = 0;
     for (end, keys) in rows.ends.iter().zip(&rows.keys) {
-        groups
-            .entry(spelling(&keys[0]))
-            .or_default()
-            .push(json[begin..*end].to_vec());
+        groups.entry(spelling(&keys[0])).or_default().push(json[begin..*end].to_vec());
         begin = end + 1;
     }
     Ok(rows.more)

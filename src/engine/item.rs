@@ -24,11 +24,7 @@ pub(super) fn instant(at: DateTime<Utc>) -> Json {
 pub(super) fn object(body: Json) -> Result<Fields, Error> {
     match body {
         Json::Object(fields) => Ok(fields),
-        _ => Err(Error::validation(vec![Fault::pointer(
-            "",
-            "type",
-            "Must be an object.",
-        )])),
+        _ => Err(Error::validation(vec![Fault::pointer("", "type", "Must be an object.")])),
     }
 }
 
@@ -39,7 +35,7 @@ impl Call<'_> {
         let definition = self.definition();
         let known = definition.bodies.update["properties"].as_object();
         let names = known.into_iter().flat_map(Map::keys).map(String::as_str);
-        let mut faults = validate::faults(validator, body, names);
+        let mut faults = validate::faults(validator, body, &names);
         for fault in &mut faults {
             if fault.code == "unknown"
                 && let Place::Pointer(pointer) = &fault.at
@@ -53,9 +49,9 @@ impl Call<'_> {
 
     fn is_visible(&self, pointer: &str) -> bool {
         let schema = &self.entry.schema;
-        schema.visible().any(|position| {
-            pointer == format!("/{}", escape_pointer(&schema.fields[position].name))
-        })
+        schema
+            .visible()
+            .any(|position| pointer == format!("/{}", escape_pointer(&schema.fields[position].name)))
     }
 
     /// Runs what the model's type says over an assembled item, after what its schema said.
@@ -96,16 +92,9 @@ impl Call<'_> {
         for position in positions {
             let field = &self.entry.schema.fields[position];
             let pointer = || format!("/{}", escape_pointer(&field.name));
-            match field
-                .field_type
-                .read_json(item.get(&field.name).unwrap_or(&Json::Null))
-            {
+            match field.field_type.read_json(item.get(&field.name).unwrap_or(&Json::Null)) {
                 Ok(Value::Null) if !field.nullable && self.is_models(position) => {
-                    faults.push(Fault::pointer(
-                        pointer(),
-                        "required",
-                        "This field is required.",
-                    ));
+                    faults.push(Fault::pointer(pointer(), "required", "This field is required."));
                 }
                 Ok(value) => values.push(value),
                 Err(malformed) => {
@@ -117,11 +106,7 @@ impl Call<'_> {
                 }
             }
         }
-        if faults.is_empty() {
-            Ok(values)
-        } else {
-            Err(Error::validation(faults))
-        }
+        if faults.is_empty() { Ok(values) } else { Err(Error::validation(faults)) }
     }
 
     /// Whether a field is the model's to fill, rather than the storage's.
@@ -139,34 +124,18 @@ impl Call<'_> {
             write,
             answer: Some(self.definition().visible.clone()),
         };
-        let committed = self
-            .entry
-            .storage
-            .commit(resourceful_contract::ChangeSet::one(change))
-            .await?;
+        let committed = self.entry.storage.commit(resourceful_contract::ChangeSet::one(change)).await?;
         let written = committed
             .rows
             .into_iter()
             .next()
             .ok_or_else(|| Error::internal("the storage answered no row for a change"))?;
-        let version = written
-            .version
-            .ok_or_else(|| Error::internal("the storage answered no version for a row"))?;
-        Ok((
-            Item {
-                json: written.json,
-                version,
-                part: None,
-            },
-            written.id,
-        ))
+        let version =
+            written.version.ok_or_else(|| Error::internal("the storage answered no version for a row"))?;
+        Ok((Item { json: written.json, version, part: None }, written.id))
     }
 }
 
 pub(super) fn read_only(pointer: String) -> Fault {
-    Fault::pointer(
-        pointer,
-        "read-only",
-        "The server sets this field: leave it out.",
-    )
+    Fault::pointer(pointer, "read-only", "The server sets this field: leave it out.")
 }

@@ -48,38 +48,23 @@ impl Call<'_> {
         include::splice(self, &request.selection, &rows, start, &mut json).await?;
         self.entry.note_size(json.len() - start, rows.len);
 
-        let cursor =
-            |keys: Option<&Vec<_>>| keys.map(|keys| self.engine.cursors.seal(&binding, keys));
+        let cursor = |keys: Option<&Vec<_>>| keys.map(|keys| self.engine.cursors.seal(&binding, keys));
         let (next, prev) = match request.place {
             Place::Start => (rows.last.as_ref().filter(|_| rows.more), None),
-            Place::After(_) => (
-                rows.last.as_ref().filter(|_| rows.more),
-                rows.first.as_ref(),
-            ),
-            Place::Before(_) => (
-                rows.last.as_ref(),
-                rows.first.as_ref().filter(|_| rows.more),
-            ),
-            Place::Page(page) => (
-                rows.last.as_ref().filter(|_| rows.more),
-                rows.first.as_ref().filter(|_| page > 1),
-            ),
+            Place::After(_) => (rows.last.as_ref().filter(|_| rows.more), rows.first.as_ref()),
+            Place::Before(_) => (rows.last.as_ref(), rows.first.as_ref().filter(|_| rows.more)),
+            Place::Page(page) => {
+                (rows.last.as_ref().filter(|_| rows.more), rows.first.as_ref().filter(|_| page > 1))
+            }
         };
-        let mut page = Page {
-            json,
-            next: cursor(next),
-            prev: cursor(prev),
-            total: rows.total,
-        };
+        let mut page = Page { json, next: cursor(next), prev: cursor(prev), total: rows.total };
         page.close(query.limit);
         Ok(page)
     }
 
     fn query(&self, binding: &Binding, request: &ListRequest) -> Result<Query, Error> {
         let open = |cursor: &str, parameter| {
-            self.engine
-                .cursors
-                .open(binding, &self.reader(), request, cursor, parameter)
+            self.engine.cursors.open(binding, &self.reader(), request, cursor, parameter)
         };
         Ok(Query {
             schema: self.entry.schema.clone(),

@@ -23,20 +23,13 @@ pub struct Loader<'a> {
 
 impl fmt::Debug for Loader<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Loader")
-            .field("rows", &self.changes.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Loader").field("rows", &self.changes.len()).finish_non_exhaustive()
     }
 }
 
 impl<'a> Loader<'a> {
     pub(crate) const fn new(engine: &'a Engine) -> Self {
-        Self {
-            engine,
-            changes: Vec::new(),
-            storage: None,
-            progress: None,
-        }
+        Self { engine, changes: Vec::new(), storage: None, progress: None }
     }
 
     /// Adds rows of a resource, each a value that serializes as the resource's model does.
@@ -52,19 +45,12 @@ impl<'a> Loader<'a> {
         let entry = self.engine.find(resource)?;
         let first = self.storage.get_or_insert(entry);
         if !Arc::ptr_eq(&first.storage, &entry.storage) {
-            let message =
-                format!("`{resource}` is kept elsewhere than the rows before: load it by itself");
+            let message = format!("`{resource}` is kept elsewhere than the rows before: load it by itself");
             return Err(Error::new(ErrorKind::Validation, "load", message));
         }
-        let call = Call {
-            engine: self.engine,
-            entry,
-            actor: &Actor::anonymous(),
-        };
+        let call = Call { engine: self.engine, entry, actor: &Actor::anonymous() };
         for (position, row) in rows.into_iter().enumerate() {
-            let change = call
-                .row(&row)
-                .map_err(|error| at(resource, position, error))?;
+            let change = call.row(&row).map_err(|error| at(resource, position, &error))?;
             self.changes.push(change);
         }
         Ok(self)
@@ -84,17 +70,14 @@ impl<'a> Loader<'a> {
     pub async fn commit(self) -> Result<usize, Error> {
         let rows = self.changes.len();
         if let Some(entry) = self.storage {
-            let changes = ChangeSet {
-                changes: self.changes,
-                progress: self.progress,
-            };
+            let changes = ChangeSet { changes: self.changes, progress: self.progress };
             entry.storage.commit(changes).await?;
         }
         Ok(rows)
     }
 }
 
-fn at(resource: &str, position: usize, error: Error) -> Error {
+fn at(resource: &str, position: usize, error: &Error) -> Error {
     let message = format!("row {position} of `{resource}`: {error}");
     Error::new(error.kind(), "load", message).with_faults(error.faults().to_vec())
 }
@@ -103,34 +86,22 @@ impl Call<'_> {
     fn row(&self, row: &impl Serialize) -> Result<Change, Error> {
         let json = serde_json::to_value(row).map_err(Error::internal)?;
         let names = std::iter::empty();
-        let faults = validate::faults(&self.entry.definition.bodies.assembled, &json, names);
+        let faults = validate::faults(&self.entry.definition.bodies.assembled, &json, &names);
         let Json::Object(fields) = json else {
             return Err(Error::internal("a row must serialize as an object"));
         };
         let fields = self.check(fields, faults)?;
         let schema = &self.entry.schema;
         let values = self.values(&fields, 0..schema.fields.len())?;
-        Ok(Change {
-            schema: schema.clone(),
-            write: Write::Insert { values },
-            answer: None,
-        })
+        Ok(Change { schema: schema.clone(), write: Write::Insert { values }, answer: None })
     }
 }
 
 impl Engine {
     pub(crate) fn find(&self, resource: &str) -> Result<&Arc<Entry>, Error> {
-        self.catalog
-            .entries()
-            .iter()
-            .find(|entry| entry.definition.name() == resource)
-            .ok_or_else(|| {
-                Error::new(
-                    ErrorKind::NotFound,
-                    "not-found",
-                    format!("There is no resource `{resource}`."),
-                )
-            })
+        self.catalog.entries().iter().find(|entry| entry.definition.name() == resource).ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "not-found", format!("There is no resource `{resource}`."))
+        })
     }
 
     /// The number of rows of a resource.

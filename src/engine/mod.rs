@@ -84,30 +84,20 @@ impl<'a> Call<'a> {
     }
 
     fn reader(&self) -> Reader<'a> {
-        Reader {
-            catalog: &self.engine.catalog,
-            entry: self.entry,
-            actor: self.actor,
-        }
+        Reader { catalog: &self.engine.catalog, entry: self.entry, actor: self.actor }
     }
 
     /// Refuses what the caller may not do, before anything is read.
     pub(crate) fn authorize(&self, operation: Operation) -> Result<(), Error> {
         match self.definition().permission(operation).decide(self.actor) {
             Decision::Allow => Ok(()),
-            Decision::Deny if self.actor.is_anonymous() => Err(Error::new(
-                ErrorKind::Unauthenticated,
-                "unauthenticated",
-                "This needs a credential.",
-            )),
+            Decision::Deny if self.actor.is_anonymous() => {
+                Err(Error::new(ErrorKind::Unauthenticated, "unauthenticated", "This needs a credential."))
+            }
             Decision::Deny => Err(Error::new(
                 ErrorKind::Forbidden,
                 "forbidden",
-                format!(
-                    "You may not {} {}.",
-                    operation.name(),
-                    self.definition().name()
-                ),
+                format!("You may not {} {}.", operation.name(), self.definition().name()),
             )),
         }
     }
@@ -122,14 +112,8 @@ impl<'a> Call<'a> {
     fn require_expected(&self, expected: Option<&Expected>) -> Result<(), Error> {
         if self.definition().require_if_match && expected.is_none() {
             let detail = "Changes of this resource need If-Match with the item's ETag.";
-            return Err(Error::new(
-                ErrorKind::PreconditionRequired,
-                "precondition-required",
-                detail,
-            )
-            .with_faults(vec![crate::error::Fault::header(
-                "If-Match", "required", detail,
-            )]));
+            return Err(Error::new(ErrorKind::PreconditionRequired, "precondition-required", detail)
+                .with_faults(vec![crate::error::Fault::header("If-Match", "required", detail)]));
         }
         Ok(())
     }

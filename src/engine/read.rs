@@ -28,11 +28,7 @@ impl Call<'_> {
         include::splice(self, selection, &rows, 0, &mut json).await?;
         self.entry.note_size(json.len(), 1);
         let part = part(selection, &json);
-        Ok(Item {
-            json,
-            version,
-            part,
-        })
+        Ok(Item { json, version, part })
     }
 
     /// The item of this id with every stored field of the model, hidden ones too, for a change to start from.
@@ -49,10 +45,7 @@ impl Call<'_> {
     }
 
     pub(super) fn fields(&self, selection: &Selection) -> Vec<usize> {
-        selection
-            .fields
-            .clone()
-            .unwrap_or_else(|| self.entry.definition.visible.clone())
+        selection.fields.clone().unwrap_or_else(|| self.entry.definition.visible.clone())
     }
 
     fn one(&self, id: Value, fields: Vec<usize>) -> Query {

@@ -13,23 +13,15 @@ const MAX_KEYS: u32 = 10_000;
 ///
 /// # Errors
 /// Where a filter through another storage matches too many rows, or that storage fails.
-pub(super) async fn resolve(
-    entry: &Entry,
-    filter: Filter,
-    catalog: &Catalog,
-) -> Result<Filter, Error> {
-    if leads_elsewhere(entry, &filter, catalog) {
-        walk(entry, filter, catalog).await
-    } else {
-        Ok(filter)
-    }
+pub(super) async fn resolve(entry: &Entry, filter: Filter, catalog: &Catalog) -> Result<Filter, Error> {
+    if leads_elsewhere(entry, &filter, catalog) { walk(entry, filter, catalog).await } else { Ok(filter) }
 }
 
 fn leads_elsewhere(entry: &Entry, filter: &Filter, catalog: &Catalog) -> bool {
     match filter {
-        Filter::All(filters) | Filter::Any(filters) => filters
-            .iter()
-            .any(|filter| leads_elsewhere(entry, filter, catalog)),
+        Filter::All(filters) | Filter::Any(filters) => {
+            filters.iter().any(|filter| leads_elsewhere(entry, filter, catalog))
+        }
         Filter::Not(inner) => leads_elsewhere(entry, inner, catalog),
         Filter::Related(by, inner) => match target(entry, by, catalog) {
             Some((target, shared)) => !shared || leads_elsewhere(target, inner, catalog),
@@ -40,18 +32,11 @@ fn leads_elsewhere(entry: &Entry, filter: &Filter, catalog: &Catalog) -> bool {
 }
 
 fn target<'a>(entry: &Entry, by: &RelatedBy, catalog: &'a Catalog) -> Option<(&'a Entry, bool)> {
-    let relation = entry
-        .links
-        .iter()
-        .find(|relation| std::sync::Arc::ptr_eq(&relation.link, &by.0))?;
+    let relation = entry.links.iter().find(|relation| std::sync::Arc::ptr_eq(&relation.link, &by.0))?;
     Some((catalog.entry(relation.target), relation.shared))
 }
 
-fn walk<'a>(
-    entry: &'a Entry,
-    filter: Filter,
-    catalog: &'a Catalog,
-) -> BoxFuture<'a, Result<Filter, Error>> {
+fn walk<'a>(entry: &'a Entry, filter: Filter, catalog: &'a Catalog) -> BoxFuture<'a, Result<Filter, Error>> {
     Box::pin(async move {
         Ok(match filter {
             Filter::All(filters) => Filter::All(each(entry, filters, catalog).await?),
@@ -73,11 +58,7 @@ fn walk<'a>(
     })
 }
 
-async fn each(
-    entry: &Entry,
-    filters: Vec<Filter>,
-    catalog: &Catalog,
-) -> Result<Vec<Filter>, Error> {
+async fn each(entry: &Entry, filters: Vec<Filter>, catalog: &Catalog) -> Result<Vec<Filter>, Error> {
     let mut resolved = Vec::with_capacity(filters.len());
     for filter in filters {
         resolved.push(walk(entry, filter, catalog).await?);
@@ -101,15 +82,9 @@ async fn keys(target: &Entry, by: &RelatedBy, inner: Filter) -> Result<Filter, E
     };
     let rows = target.storage.fetch(&query, &mut Vec::new()).await?;
     if rows.more {
-        let detail = format!(
-            "More than {MAX_KEYS} `{}` match: narrow this filter.",
-            link.target.name
-        );
-        return Err(
-            Error::new(ErrorKind::BadRequest, "invalid-query", detail.clone()).with_faults(vec![
-                Fault::parameter(format!("{}.…", link.name), "limit", detail),
-            ]),
-        );
+        let detail = format!("More than {MAX_KEYS} `{}` match: narrow this filter.", link.target.name);
+        return Err(Error::new(ErrorKind::BadRequest, "invalid-query", detail.clone())
+            .with_faults(vec![Fault::parameter(format!("{}.…", link.name), "limit", detail)]));
     }
     let mut values: Vec<_> = rows.keys.into_iter().flatten().collect();
     values.sort_by(resourceful_contract::Value::compare);

@@ -31,21 +31,14 @@ impl Call<'_> {
                 Ok(_) if create_only => return Err(Error::precondition_failed("if-none-match")),
                 Ok((current, version)) => {
                     self.require_expected(expected)?;
-                    let next =
-                        self.replaced(&current, version, &fields, expected, faults.clone())?;
-                    if let Some(item) = self
-                        .change(&id, version, next, expected, &mut attempts)
-                        .await?
-                    {
+                    let next = self.replaced(&current, version, &fields, expected, faults.clone())?;
+                    if let Some(item) = self.change(&id, version, next, expected, &mut attempts).await? {
                         return Ok(Put::Changed(item));
                     }
                 }
-                Err(error)
-                    if error.kind() == ErrorKind::NotFound && self.definition().client_ids() =>
-                {
-                    if let Some(put) = self
-                        .put_new(&id, &fields, expected, create_only, faults.clone())
-                        .await?
+                Err(error) if error.kind() == ErrorKind::NotFound && self.definition().client_ids() => {
+                    if let Some(put) =
+                        self.put_new(&id, &fields, expected, create_only, faults.clone()).await?
                     {
                         return Ok(put);
                     }
@@ -59,13 +52,8 @@ impl Call<'_> {
         let field = self.entry.schema.id_field();
         let given = field.field_type.read_json(fields.get(&field.name)?).ok()?;
         let pointer = format!("/{}", escape_pointer(&field.name));
-        (given != *id).then(|| {
-            Fault::pointer(
-                pointer,
-                "mismatch",
-                "Must be the id in the path, or left out.",
-            )
-        })
+        (given != *id)
+            .then(|| Fault::pointer(pointer, "mismatch", "Must be the id in the path, or left out."))
     }
 
     fn replaced(
@@ -83,9 +71,7 @@ impl Call<'_> {
                 continue;
             };
             let given = fields.get(&field.name);
-            if position != self.entry.schema.id
-                && field.immutable
-                && given.is_some_and(|given| given != kept)
+            if position != self.entry.schema.id && field.immutable && given.is_some_and(|given| given != kept)
             {
                 faults.push(immutable(format!("/{}", escape_pointer(&field.name))));
             }
@@ -94,8 +80,7 @@ impl Call<'_> {
                 // What the server keeps need not be repeated.
                 let pointer = format!("/{}", escape_pointer(&field.name));
                 faults.retain(|fault| {
-                    fault.code != "required"
-                        || fault.at != crate::error::Place::Pointer(pointer.clone())
+                    fault.code != "required" || fault.at != crate::error::Place::Pointer(pointer.clone())
                 });
             }
         }
@@ -123,10 +108,7 @@ impl Call<'_> {
         let assembled = self.assemble_new(fields);
         match self.insert(self.check(assembled, faults)?).await {
             Ok((item, id)) => Ok(Some(Put::Created(item, id))),
-            Err(error)
-                if error.kind() == ErrorKind::Conflict
-                    && self.current(id.clone()).await.is_ok() =>
-            {
+            Err(error) if error.kind() == ErrorKind::Conflict && self.current(id.clone()).await.is_ok() => {
                 if create_only {
                     Err(Error::precondition_failed("if-none-match"))
                 } else {

@@ -36,10 +36,7 @@ impl Call<'_> {
             let (current, version) = self.current(id.clone()).await?;
             expect(expected, version)?;
             let next = self.patched(&current, &patch)?;
-            if let Some(item) = self
-                .change(&id, version, next, expected, &mut attempts)
-                .await?
-            {
+            if let Some(item) = self.change(&id, version, next, expected, &mut attempts).await? {
                 return Ok(item);
             }
         }
@@ -59,20 +56,12 @@ impl Call<'_> {
             Next::Unchanged => return self.item(id.clone(), &Selection::default()).await.map(Some),
             Next::Changed(set) => set,
         };
-        let write = Write::Update {
-            id: id.clone(),
-            set,
-            guard: Guard::version(version),
-        };
+        let write = Write::Update { id: id.clone(), set, guard: Guard::version(version) };
         match self.commit_one(write).await {
             Ok((item, _)) => Ok(Some(item)),
             Err(error) if expected.is_none() && is_version_mismatch(&error) => {
                 *attempts -= 1;
-                if *attempts == 0 {
-                    Err(too_contended())
-                } else {
-                    Ok(None)
-                }
+                if *attempts == 0 { Err(too_contended()) } else { Ok(None) }
             }
             Err(error) => Err(error),
         }
@@ -100,18 +89,11 @@ impl Call<'_> {
         let mut faults = Vec::new();
         for (name, value) in patch {
             let pointer = format!("/{}", escape_pointer(name));
-            let field = self
-                .entry
-                .schema
-                .position(name)
-                .map(|position| &self.entry.schema.fields[position]);
+            let field = self.entry.schema.position(name).map(|position| &self.entry.schema.fields[position]);
             match field.filter(|field| !crate::resource::is_internal(field)) {
                 None => {
                     let known = definition.bodies.update["properties"].as_object();
-                    let names = known
-                        .into_iter()
-                        .flat_map(|map| map.keys())
-                        .map(String::as_str);
+                    let names = known.into_iter().flat_map(|map| map.keys()).map(String::as_str);
                     let detail = suggest(format!("There is no field `{name}` here."), name, names);
                     faults.push(Fault::pointer(pointer, "unknown", detail));
                 }
@@ -128,10 +110,7 @@ impl Call<'_> {
     pub(super) fn difference(&self, current: &Fields, mut next: Fields) -> Result<Next, Error> {
         let definition = self.definition();
         if let Some(updated) = definition.updated_at {
-            next.insert(
-                self.entry.schema.fields[updated].name.clone(),
-                item::instant(item::now()),
-            );
+            next.insert(self.entry.schema.fields[updated].name.clone(), item::instant(item::now()));
         }
         let stored = || definition.stored.iter().copied();
         let before = self.values(current, stored())?;
@@ -146,23 +125,13 @@ impl Call<'_> {
             .filter(|(position, (before, after))| own(*position) && before != after)
             .map(|(position, (_, after))| (position, after))
             .collect();
-        let changed = set
-            .iter()
-            .any(|(position, _)| Some(*position) != definition.updated_at);
-        Ok(if changed {
-            Next::Changed(set)
-        } else {
-            Next::Unchanged
-        })
+        let changed = set.iter().any(|(position, _)| Some(*position) != definition.updated_at);
+        Ok(if changed { Next::Changed(set) } else { Next::Unchanged })
     }
 }
 
 pub(super) fn immutable(pointer: String) -> Fault {
-    Fault::pointer(
-        pointer,
-        "immutable",
-        "This is set once, when the item is created: leave it out.",
-    )
+    Fault::pointer(pointer, "immutable", "This is set once, when the item is created: leave it out.")
 }
 
 /// # Errors

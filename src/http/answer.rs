@@ -39,11 +39,7 @@ const SEGMENT: &AsciiSet = &CONTROLS
 const QUERY_VALUE: &AsciiSet = &SEGMENT.add(b'&').add(b'+').add(b'=').add(b'\'');
 
 /// An item that was read: 200, or 304 where the client has it.
-pub(super) fn item(
-    item: Item,
-    headers: &HeaderMap,
-    cache_control: &HeaderValue,
-) -> Result<Response, Error> {
+pub(super) fn item(item: Item, headers: &HeaderMap, cache_control: &HeaderValue) -> Result<Response, Error> {
     let tag = conditional::strong(&item);
     let known = conditional::is_known(headers, &tag)?;
     Ok(read(known, item.json, tag, cache_control))
@@ -66,14 +62,8 @@ pub(super) fn page(
         response.headers_mut().insert(LINK, links);
     }
     if let Some(total) = page.total {
-        let applied = if total.exact {
-            "count=exact"
-        } else {
-            "count=estimated"
-        };
-        response
-            .headers_mut()
-            .insert(APPLIED, HeaderValue::from_static(applied));
+        let applied = if total.exact { "count=exact" } else { "count=estimated" };
+        response.headers_mut().insert(APPLIED, HeaderValue::from_static(applied));
     }
     Ok(response)
 }
@@ -113,9 +103,7 @@ pub(super) fn created(item: Item, location: &str, prefer: &Prefer) -> Response {
     if prefer.minimal {
         *response.body_mut() = Body::empty();
         response.headers_mut().remove(CONTENT_TYPE);
-        response
-            .headers_mut()
-            .insert(APPLIED, HeaderValue::from_static("return=minimal"));
+        response.headers_mut().insert(APPLIED, HeaderValue::from_static("return=minimal"));
     }
     if let Ok(location) = HeaderValue::from_str(location) {
         response.headers_mut().insert(LOCATION, location);
@@ -147,15 +135,9 @@ pub(super) fn location(collection: &str, id: &Value) -> String {
     resourceful_contract::json::value(&mut spelled, id);
     let text = match id {
         Value::Text(text) => text.clone(),
-        _ => String::from_utf8_lossy(&spelled)
-            .trim_matches('"')
-            .to_owned(),
+        _ => String::from_utf8_lossy(&spelled).trim_matches('"').to_owned(),
     };
-    format!(
-        "{}/{}",
-        collection.trim_end_matches('/'),
-        utf8_percent_encode(&text, SEGMENT)
-    )
+    format!("{}/{}", collection.trim_end_matches('/'), utf8_percent_encode(&text, SEGMENT))
 }
 
 /// The URL of a list, from which those of its neighbours are made.

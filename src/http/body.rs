@@ -29,8 +29,7 @@ impl Body {
     /// The header that names the media types, where the method has one (RFC 5789, RFC 10008, LDP).
     pub(super) const fn accept(self) -> Option<(HeaderName, HeaderValue)> {
         const JSON: HeaderValue = HeaderValue::from_static("application/json");
-        const PATCH: HeaderValue =
-            HeaderValue::from_static("application/merge-patch+json, application/json");
+        const PATCH: HeaderValue = HeaderValue::from_static("application/merge-patch+json, application/json");
         match self {
             Self::Create => Some((ACCEPT_POST, JSON)),
             Self::Update => Some((ACCEPT_PATCH, PATCH)),
@@ -48,9 +47,7 @@ pub(super) async fn json(
     limit: usize,
 ) -> Result<Json, Error> {
     check_media_type(kind, headers)?;
-    let declared = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
     }
@@ -58,45 +55,28 @@ pub(super) async fn json(
         Ok(collected) => collected.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => return Err(too_large(limit)),
         Err(error) => {
-            return Err(Error::new(
-                ErrorKind::BadRequest,
-                "incomplete-body",
-                "The body ended early.",
-            )
-            .with_source(error));
+            return Err(Error::new(ErrorKind::BadRequest, "incomplete-body", "The body ended early.")
+                .with_source(error));
         }
     };
     let mut reader = serde_json::Deserializer::from_slice(&bytes);
-    let parsed = Strict
-        .deserialize(&mut reader)
-        .and_then(|json| reader.end().map(|()| json));
+    let parsed = Strict.deserialize(&mut reader).and_then(|json| reader.end().map(|()| json));
     parsed.map_err(|error| {
-        Error::new(
-            ErrorKind::BadRequest,
-            "invalid-json",
-            format!("The body is not JSON: {error}."),
-        )
+        Error::new(ErrorKind::BadRequest, "invalid-json", format!("The body is not JSON: {error}."))
     })
 }
 
 fn check_media_type(kind: Body, headers: &HeaderMap) -> Result<(), Error> {
-    let given = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut parts = given.split(';');
     let essence = parts.next().unwrap_or_default().trim();
     let charset = parts.find_map(|part| {
         let (name, value) = part.split_once('=')?;
-        name.trim()
-            .eq_ignore_ascii_case("charset")
-            .then(|| value.trim().trim_matches('"'))
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
     });
     let accepted = kind.media_types();
     // JSON is UTF-8 (RFC 8259, 8.1).
-    if accepted
-        .iter()
-        .any(|known| essence.eq_ignore_ascii_case(known))
+    if accepted.iter().any(|known| essence.eq_ignore_ascii_case(known))
         && charset.is_none_or(|charset| charset.eq_ignore_ascii_case("utf-8"))
     {
         return Ok(());
@@ -151,20 +131,12 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     /// JSON knows one kind of number, so `3.0` is 3 (JSON Schema 2020-12, 6.1.1); negative zero keeps its sign.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the range is checked before"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "the range is checked before")]
     fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
         const EXACT: f64 = 9_007_199_254_740_992.0;
-        let whole = value.fract() == 0.0
-            && value.abs() <= EXACT
-            && !(value == 0.0 && value.is_sign_negative());
-        Ok(if whole {
-            Json::from(value as i64)
-        } else {
-            Json::from(value)
-        })
+        let whole =
+            value.fract() == 0.0 && value.abs() <= EXACT && !(value == 0.0 && value.is_sign_negative());
+        Ok(if whole { Json::from(value as i64) } else { Json::from(value) })
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Json, E> {
@@ -188,9 +160,7 @@ impl<'de> Visitor<'de> for Strict {
         while let Some(name) = members.next_key::<String>()? {
             let value = members.next_value_seed(Strict)?;
             if object.contains_key(&name) {
-                return Err(serde::de::Error::custom(format_args!(
-                    "`{name}` stands twice in one object"
-                )));
+                return Err(serde::de::Error::custom(format_args!("`{name}` stands twice in one object")));
             }
             object.insert(name, value);
         }

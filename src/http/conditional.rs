@@ -17,9 +17,7 @@ pub(super) fn strong(item: &Item) -> HeaderValue {
     let mut tag = Vec::with_capacity(48);
     tag.push(b'"');
     match item.version {
-        Version::Counter(counter) => {
-            tag.extend_from_slice(itoa::Buffer::new().format(counter).as_bytes())
-        }
+        Version::Counter(counter) => tag.extend_from_slice(itoa::Buffer::new().format(counter).as_bytes()),
         Version::Digest(digest) => {
             tag.push(b'd');
             tag.extend_from_slice(URL_SAFE_NO_PAD.encode(digest).as_bytes());
@@ -46,9 +44,7 @@ pub(super) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> Result<bool, E
     Ok(match tags(headers, IF_NONE_MATCH, "If-None-Match")? {
         None => false,
         Some(Tags::Any) => true,
-        Some(Tags::List(tags)) => tags
-            .iter()
-            .any(|known| opaque(known) == opaque(tag.as_bytes())),
+        Some(Tags::List(tags)) => tags.iter().any(|known| opaque(known) == opaque(tag.as_bytes())),
     })
 }
 
@@ -66,10 +62,7 @@ pub(super) fn create_only(headers: &HeaderMap) -> Result<bool, Error> {
     match tags(headers, IF_NONE_MATCH, "If-None-Match")? {
         None => Ok(false),
         Some(Tags::Any) => Ok(true),
-        Some(Tags::List(_)) => Err(malformed(
-            "If-None-Match",
-            "Only `*` is understood with this method.",
-        )),
+        Some(Tags::List(_)) => Err(malformed("If-None-Match", "Only `*` is understood with this method.")),
     }
 }
 
@@ -92,9 +85,8 @@ fn tags<'a>(
         if value == b"*" {
             return Ok(Some(Tags::Any));
         }
-        split(value, &mut list).ok_or_else(|| {
-            malformed(name, "Must be `*` or entity tags in quotes, such as \"7\".")
-        })?;
+        split(value, &mut list)
+            .ok_or_else(|| malformed(name, "Must be `*` or entity tags in quotes, such as \"7\"."))?;
     }
     Ok(Some(Tags::List(list)))
 }
@@ -126,11 +118,7 @@ fn version(tag: &[u8]) -> Option<Version> {
         let digest = URL_SAFE_NO_PAD.decode(digest).ok()?;
         return Some(Version::Digest(digest.try_into().ok()?));
     }
-    version
-        .bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| version.parse().ok())?
-        .map(Version::Counter)
+    version.bytes().all(|byte| byte.is_ascii_digit()).then(|| version.parse().ok())?.map(Version::Counter)
 }
 
 fn malformed(header: &'static str, detail: &'static str) -> Error {

@@ -25,11 +25,7 @@ impl Context {
                 HeaderValue::from_str(text).expect("a UUID is made of visible ASCII")
             }
         };
-        Self {
-            request_id,
-            minted,
-            trace: headers.get(TRACEPARENT).and_then(trace),
-        }
+        Self { request_id, minted, trace: headers.get(TRACEPARENT).and_then(trace) }
     }
 
     pub(crate) const fn request_id(&self) -> &HeaderValue {
@@ -48,9 +44,7 @@ impl Context {
 /// At most 128 characters that mean nothing in a log, a header or a page.
 fn is_safe(id: &[u8]) -> bool {
     (1..=128).contains(&id.len())
-        && id
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte))
+        && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte))
 }
 
 /// The trace id of `00-<trace>-<parent>-<flags>`.

@@ -39,36 +39,27 @@ pub(crate) fn routes(boundary: &Arc<Boundary>, prefix: &str) -> Router {
     let mut router = Router::new();
     for entry in boundary.engine.catalog.entries() {
         let definition = &entry.definition;
-        let door = Door {
-            boundary: boundary.clone(),
-            entry: entry.clone(),
-        };
+        let door = Door { boundary: boundary.clone(), entry: entry.clone() };
         let (collection, query, item) = (door.clone(), door.clone(), door);
-        router =
-            router
-                .route(
-                    &Path::Collection.template(prefix, definition),
-                    any(move |request: Request| async move {
-                        collection.handle(Path::Collection, None, request).await
-                    }),
-                )
-                .route(
-                    &Path::Query.template(prefix, definition),
-                    any(move |request: Request| async move {
-                        query.handle(Path::Query, None, request).await
-                    }),
-                )
-                .route(
-                    &Path::Item.template(prefix, definition),
-                    any(
-                        move |id: Result<PathParameter<String>, PathRejection>,
-                              request: Request| async move {
-                            // An id that is no UTF-8 names nothing.
-                            let id = id.map_or_else(|_| "\0".to_owned(), |PathParameter(id)| id);
-                            item.handle(Path::Item, Some(&id), request).await
-                        },
-                    ),
-                );
+        router = router
+            .route(
+                &Path::Collection.template(prefix, definition),
+                any(move |request: Request| async move {
+                    collection.handle(Path::Collection, None, request).await
+                }),
+            )
+            .route(
+                &Path::Query.template(prefix, definition),
+                any(move |request: Request| async move { query.handle(Path::Query, None, request).await }),
+            )
+            .route(
+                &Path::Item.template(prefix, definition),
+                any(move |id: Result<PathParameter<String>, PathRejection>, request: Request| async move {
+                    // An id that is no UTF-8 names nothing.
+                    let id = id.map_or_else(|_| "\0".to_owned(), |PathParameter(id)| id);
+                    item.handle(Path::Item, Some(&id), request).await
+                }),
+            );
     }
     router
 }
@@ -82,16 +73,10 @@ struct Door {
 impl Door {
     async fn handle(&self, path: Path, id: Option<&str>, request: Request) -> Response {
         let (mut parts, body) = request.into_parts();
-        let context = parts
-            .extensions
-            .remove::<Context>()
-            .unwrap_or_else(|| Context::of(&parts.headers));
+        let context = parts.extensions.remove::<Context>().unwrap_or_else(|| Context::of(&parts.headers));
         let endpoint = Endpoint::find(path, &parts.method);
         let outcome = match endpoint {
-            Some(endpoint) => {
-                self.run(endpoint, id.unwrap_or_default(), &parts, body)
-                    .await
-            }
+            Some(endpoint) => self.run(endpoint, id.unwrap_or_default(), &parts, body).await,
             None if parts.method == Method::OPTIONS => return options(path),
             None => Err(Error::new(
                 ErrorKind::MethodNotAllowed,
@@ -104,14 +89,9 @@ impl Door {
             Ok(response) => response,
             Err(error) => {
                 let instance = original(&parts).path();
-                let response =
-                    problem::respond(&error, &self.boundary.problem_base, instance, &context);
+                let response = problem::respond(&error, &self.boundary.problem_base, instance, &context);
                 let response = self.explain(response, &error, path, endpoint);
-                if parts.method == Method::HEAD {
-                    answer::head(response)
-                } else {
-                    response
-                }
+                if parts.method == Method::HEAD { answer::head(response) } else { response }
             }
         }
     }
@@ -135,8 +115,7 @@ impl Door {
                 }
             }
             ErrorKind::UnsupportedMediaType => {
-                if let Some((name, value)) = endpoint.and_then(|endpoint| endpoint.body().accept())
-                {
+                if let Some((name, value)) = endpoint.and_then(|endpoint| endpoint.body().accept()) {
                     headers.insert(name, value);
                 }
             }
@@ -153,32 +132,21 @@ impl Door {
         body: HttpBody,
     ) -> Result<Response, Error> {
         let actor = self.actor(parts).await?;
-        let call = Call {
-            engine: &self.boundary.engine,
-            entry: &self.entry,
-            actor: &actor,
-        };
+        let call = Call { engine: &self.boundary.engine, entry: &self.entry, actor: &actor };
         call.authorize(endpoint.operation())?;
         let headers = &parts.headers;
         let query = parts.uri.query();
         let cache_control = &self.entry.definition.cache_control;
         match endpoint {
             Endpoint::List => {
-                let page = call
-                    .list(Asked::Url(query), Prefer::of(headers).count)
-                    .await?;
-                let url = Url {
-                    path: original(parts).path(),
-                    query,
-                };
+                let page = call.list(Asked::Url(query), Prefer::of(headers).count).await?;
+                let url = Url { path: original(parts).path(), query };
                 answer::page(page, headers, cache_control, Some(url))
             }
             Endpoint::Query | Endpoint::QueryTwin => {
                 no_parameters(query)?;
                 let asked = self.json(endpoint, parts, body).await?;
-                let page = call
-                    .list(Asked::Body(&asked), Prefer::of(headers).count)
-                    .await?;
+                let page = call.list(Asked::Body(&asked), Prefer::of(headers).count).await?;
                 answer::page(page, headers, cache_control, None)
             }
             Endpoint::Read => answer::item(call.read(id, query).await?, headers, cache_control),
@@ -199,49 +167,29 @@ impl Door {
             Endpoint::Replace => self.put(&call, id, parts, body).await,
             Endpoint::Delete => {
                 no_parameters(query)?;
-                call.delete(id, conditional::expected(headers)?.as_ref())
-                    .await?;
+                call.delete(id, conditional::expected(headers)?.as_ref()).await?;
                 Ok(answer::empty(endpoint.success()))
             }
         }
     }
 
-    async fn put(
-        &self,
-        call: &Call<'_>,
-        id: &str,
-        parts: &Parts,
-        body: HttpBody,
-    ) -> Result<Response, Error> {
+    async fn put(&self, call: &Call<'_>, id: &str, parts: &Parts, body: HttpBody) -> Result<Response, Error> {
         no_parameters(parts.uri.query())?;
         let expected = conditional::expected(&parts.headers)?;
         let create_only = conditional::create_only(&parts.headers)?;
         let json = self.json(Endpoint::Replace, parts, body).await?;
-        Ok(
-            match call
-                .replace(id, json, expected.as_ref(), create_only)
-                .await?
-            {
-                Put::Changed(item) => answer::changed(item, Endpoint::Replace.success()),
-                Put::Created(item, id) => {
-                    let collection = original(parts)
-                        .path()
-                        .rsplit_once('/')
-                        .map_or("", |(collection, _)| collection);
-                    answer::created(item, &answer::location(collection, &id), &Prefer::default())
-                }
-            },
-        )
+        Ok(match call.replace(id, json, expected.as_ref(), create_only).await? {
+            Put::Changed(item) => answer::changed(item, Endpoint::Replace.success()),
+            Put::Created(item, id) => {
+                let collection =
+                    original(parts).path().rsplit_once('/').map_or("", |(collection, _)| collection);
+                answer::created(item, &answer::location(collection, &id), &Prefer::default())
+            }
+        })
     }
 
     async fn json(&self, endpoint: Endpoint, parts: &Parts, body: HttpBody) -> Result<Json, Error> {
-        body::json(
-            endpoint.body(),
-            &parts.headers,
-            body,
-            self.boundary.body_limit,
-        )
-        .await
+        body::json(endpoint.body(), &parts.headers, body, self.boundary.body_limit).await
     }
 
     async fn actor(&self, parts: &Parts) -> Result<Actor, Error> {
@@ -262,19 +210,12 @@ impl Door {
 }
 
 fn bad_credential() -> Error {
-    Error::new(
-        ErrorKind::Unauthenticated,
-        "unauthenticated",
-        "The credential is not good.",
-    )
+    Error::new(ErrorKind::Unauthenticated, "unauthenticated", "The credential is not good.")
 }
 
 /// The URI as the client wrote it, whatever this router is nested under.
 fn original(parts: &Parts) -> &http::Uri {
-    parts
-        .extensions
-        .get::<OriginalUri>()
-        .map_or(&parts.uri, |original| &original.0)
+    parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0)
 }
 
 fn options(path: Path) -> Response {
@@ -283,10 +224,7 @@ fn options(path: Path) -> Response {
     if let Ok(allow) = HeaderValue::from_str(&path.allow()) {
         headers.insert(ALLOW, allow);
     }
-    for endpoint in Endpoint::ALL
-        .into_iter()
-        .filter(|endpoint| endpoint.path() == path)
-    {
+    for endpoint in Endpoint::ALL.into_iter().filter(|endpoint| endpoint.path() == path) {
         if let Some((name, value)) = endpoint.body().accept() {
             headers.insert(name, value);
         }

@@ -112,14 +112,8 @@ impl Endpoint {
     /// The endpoint of a path that has this method.
     pub(crate) fn find(path: Path, method: &Method) -> Option<Self> {
         // HEAD is GET without the body (RFC 9110, 9.3.2).
-        let method = if method == Method::HEAD {
-            &Method::GET
-        } else {
-            method
-        };
-        Self::ALL
-            .into_iter()
-            .find(|endpoint| endpoint.path() == path && endpoint.method() == *method)
+        let method = if method == Method::HEAD { &Method::GET } else { method };
+        Self::ALL.into_iter().find(|endpoint| endpoint.path() == path && endpoint.method() == *method)
     }
 }
 

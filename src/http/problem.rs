@@ -25,9 +25,7 @@ pub(crate) const fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorKind::Validation => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorKind::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
-        ErrorKind::Internal | ErrorKind::Declaration | ErrorKind::Listen => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+        ErrorKind::Internal | ErrorKind::Declaration | ErrorKind::Listen => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
     }
@@ -86,13 +84,7 @@ impl<'a> From<&'a Fault> for Entry<'a> {
             Place::Parameter(name) => (None, Some(name.as_str()), None),
             Place::Header(name) => (None, None, Some(*name)),
         };
-        Self {
-            pointer,
-            parameter,
-            header,
-            code: &fault.code,
-            detail: &fault.detail,
-        }
+        Self { pointer, parameter, header, code: &fault.code, detail: &fault.detail }
     }
 }
 
@@ -102,13 +94,7 @@ pub(crate) fn respond(error: &Error, base: &str, instance: &str, context: &Conte
     let trace_id = context.trace_id();
     if status.is_server_error() {
         let cause = std::error::Error::source(error).map(ToString::to_string);
-        tracing::error!(
-            trace_id,
-            code = error.code(),
-            cause,
-            instance,
-            "request failed"
-        );
+        tracing::error!(trace_id, code = error.code(), cause, instance, "request failed");
     }
     let problem = Problem {
         r#type: format!("{base}{}", error.code()),
@@ -124,10 +110,7 @@ pub(crate) fn respond(error: &Error, base: &str, instance: &str, context: &Conte
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if matches!(error.kind(), ErrorKind::Unavailable) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -31,18 +31,10 @@ pub(super) fn of(catalog: &Catalog, info: &Info, version: Version) -> Json {
     for (position, entry) in catalog.entries().iter().enumerate() {
         for endpoint in Endpoint::ALL {
             let title = components.title(position);
-            let site = Site {
-                catalog,
-                entry,
-                endpoint,
-                title,
-                schemes: &info.schemes,
-            };
+            let site = Site { catalog, entry, endpoint, title, schemes: &info.schemes };
             let path = endpoint.path().template(&info.prefix, &entry.definition);
             match method(endpoint) {
-                Some(method) => {
-                    paths = paths.path(path, PathItem::new(method, site.operation(&mut raw)))
-                }
+                Some(method) => paths = paths.path(path, PathItem::new(method, site.operation(&mut raw))),
                 None if version == Version::V32 => queries.push((path, site.operation(&mut raw))),
                 None => {}
             }
@@ -67,8 +59,7 @@ pub(super) fn of(catalog: &Catalog, info: &Info, version: Version) -> Json {
     let mut document = serde_json::to_value(document).expect("utoipa's types serialize");
     for (path, operation) in queries {
         // OpenAPI 3.2 has a fixed field for QUERY, which utoipa's path items do not have yet.
-        document["paths"][path]["query"] =
-            serde_json::to_value(operation).expect("utoipa's types serialize");
+        document["paths"][path]["query"] = serde_json::to_value(operation).expect("utoipa's types serialize");
     }
     document["components"]["schemas"] = components.into_schemas();
     document["openapi"] = json!(match version {
@@ -92,19 +83,13 @@ fn method(endpoint: Endpoint) -> Option<HttpMethod> {
 }
 
 fn security(schemes: &[&'static str]) -> ComponentsBuilder {
-    schemes
-        .iter()
-        .fold(ComponentsBuilder::new(), |components, scheme| {
-            let described = match *scheme {
-                "Bearer" => {
-                    SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build())
-                }
-                "Basic" => {
-                    SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Basic).build())
-                }
-                // Any other scheme is at least a credential in this header.
-                _ => SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("Authorization"))),
-            };
-            components.security_scheme(*scheme, described)
-        })
+    schemes.iter().fold(ComponentsBuilder::new(), |components, scheme| {
+        let described = match *scheme {
+            "Bearer" => SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build()),
+            "Basic" => SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Basic).build()),
+            // Any other scheme is at least a credential in this header.
+            _ => SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("Authorization"))),
+        };
+        components.security_scheme(*scheme, described)
+    })
 }

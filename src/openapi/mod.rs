@@ -60,10 +60,7 @@ impl Prepared {
     fn of(document: &Json) -> Self {
         let bytes = Bytes::from(document.to_string());
         let tag = format!("\"{}\"", &blake3::hash(&bytes).to_hex()[..32]);
-        Self {
-            bytes,
-            tag: HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"0\"")),
-        }
+        Self { bytes, tag: HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"0\"")) }
     }
 }
 
@@ -89,20 +86,12 @@ impl Document {
                     _ => faults.push(Fault::parameter("version", "value", "Must be 3.1 or 3.2.")),
                 },
                 Ok((name, _)) => {
-                    faults.push(Fault::parameter(
-                        name,
-                        "unknown",
-                        "There is only `version`.",
-                    ));
+                    faults.push(Fault::parameter(name, "unknown", "There is only `version`."));
                 }
                 Err(fault) => faults.push(fault),
             }
         }
-        if faults.is_empty() {
-            Ok(prepared)
-        } else {
-            Err(Error::invalid_query(faults))
-        }
+        if faults.is_empty() { Ok(prepared) } else { Err(Error::invalid_query(faults)) }
     }
 
     fn answer(&self, request: &Request) -> Response {
@@ -115,10 +104,7 @@ impl Document {
             }
         };
         let known = request.headers().get(IF_NONE_MATCH).is_some_and(|tags| {
-            tags == "*"
-                || tags
-                    .to_str()
-                    .is_ok_and(|tags| tags.contains(prepared.tag.to_str().unwrap_or("?")))
+            tags == "*" || tags.to_str().is_ok_and(|tags| tags.contains(prepared.tag.to_str().unwrap_or("?")))
         });
         let mut response = if known {
             let mut response = Response::new(Body::empty());
@@ -139,16 +125,9 @@ impl Document {
 
 /// `/openapi.json`, and the page at `/docs` where it is wanted.
 pub(crate) fn routes(document: Arc<Document>, docs: bool) -> Router {
-    debug_assert!(
-        DEFAULT_BASE.ends_with('/'),
-        "a code is appended to the base"
-    );
+    debug_assert!(DEFAULT_BASE.ends_with('/'), "a code is appended to the base");
     #[cfg(feature = "docs")]
-    let page = if docs {
-        page::routes(&document.title)
-    } else {
-        Router::new()
-    };
+    let page = if docs { page::routes(&document.title) } else { Router::new() };
     #[cfg(not(feature = "docs"))]
     let page = {
         let _ = docs;

@@ -29,21 +29,14 @@ impl Site<'_> {
             .operation_id(Some(self.id()))
             .summary(Some(self.summary()))
             .tag(name)
-            .parameters(Some(parameters::of(
-                self.catalog,
-                self.entry,
-                self.endpoint,
-                raw,
-            )))
+            .parameters(Some(parameters::of(self.catalog, self.entry, self.endpoint, raw)))
             .request_body(self.body())
             .securities(Some(self.security()));
         if let Some(description) = self.description() {
             builder = builder.description(Some(description));
         }
         let authenticates = !self.schemes.is_empty();
-        for (status, response) in
-            responses::of(self.entry, self.endpoint, self.title, authenticates, raw)
-        {
+        for (status, response) in responses::of(self.entry, self.endpoint, self.title, authenticates, raw) {
             builder = builder.response(status, response);
         }
         builder.build()
@@ -109,10 +102,7 @@ impl Site<'_> {
         let mut builder = RequestBodyBuilder::new().required(Some(Required::True));
         for media_type in self.endpoint.body().media_types() {
             let schema = component(&format!("{}{suffix}", self.title));
-            builder = builder.content(
-                *media_type,
-                ContentBuilder::new().schema(Some(schema)).build(),
-            );
+            builder = builder.content(*media_type, ContentBuilder::new().schema(Some(schema)).build());
         }
         Some(builder.build())
     }
@@ -120,10 +110,8 @@ impl Site<'_> {
     /// What is really asked for: nothing, or any one of the schemes.
     fn security(&self) -> Vec<SecurityRequirement> {
         let permission = self.entry.definition.permission(self.endpoint.operation());
-        let schemes = self
-            .schemes
-            .iter()
-            .map(|scheme| SecurityRequirement::new(*scheme, Vec::<String>::new()));
+        let schemes =
+            self.schemes.iter().map(|scheme| SecurityRequirement::new(*scheme, Vec::<String>::new()));
         match permission.requirement() {
             Requirement::Nothing => Vec::new(),
             _ => schemes.collect(),

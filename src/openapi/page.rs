@@ -86,14 +86,7 @@ fn page(title: &str) -> String {
 
 fn asset(file: &str, config: Arc<Config<'static>>) -> Response {
     let own = |text: &'static str, media_type: &'static str| {
-        (
-            [
-                (CONTENT_TYPE, media_type),
-                (CACHE_CONTROL, "public, max-age=3600"),
-            ],
-            text,
-        )
-            .into_response()
+        ([(CONTENT_TYPE, media_type), (CACHE_CONTROL, "public, max-age=3600")], text).into_response()
     };
     match file {
         "page.css" => return own(STYLE, "text/css"),
@@ -107,10 +100,7 @@ fn asset(file: &str, config: Arc<Config<'static>>) -> Response {
             if let Ok(media_type) = HeaderValue::from_str(&found.content_type) {
                 headers.insert(CONTENT_TYPE, media_type);
             }
-            headers.insert(
-                CACHE_CONTROL,
-                HeaderValue::from_static("public, max-age=3600"),
-            );
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
             response
         }
         _ => StatusCode::NOT_FOUND.into_response(),

@@ -11,12 +11,7 @@ use crate::http::Endpoint;
 use crate::resource::Operation;
 
 /// The parameters of an endpoint.
-pub(super) fn of(
-    catalog: &Catalog,
-    entry: &Entry,
-    endpoint: Endpoint,
-    raw: &mut Raw,
-) -> Vec<Parameter> {
+pub(super) fn of(catalog: &Catalog, entry: &Entry, endpoint: Endpoint, raw: &mut Raw) -> Vec<Parameter> {
     let mut parameters = Vec::new();
     match endpoint {
         Endpoint::List => list_parameters(catalog, entry, raw, &mut parameters),
@@ -26,12 +21,7 @@ pub(super) fn of(
     if endpoint == Endpoint::Read {
         parameters.push(several("fields", "The fields to show.", fields(entry), raw));
         if !entry.links.is_empty() {
-            parameters.push(several(
-                "include",
-                "Related items to show.",
-                include(entry),
-                raw,
-            ));
+            parameters.push(several("include", "Related items to show.", include(entry), raw));
         }
     }
     headers(entry, endpoint, raw, &mut parameters);
@@ -47,17 +37,10 @@ fn list_parameters(catalog: &Catalog, entry: &Entry, raw: &mut Raw, out: &mut Ve
     for relation in &entry.links {
         let target = catalog.entry(relation.target);
         // The document is one for all callers, so it names what any caller of this list may use.
-        if target.definition.permission(Operation::List)
-            != entry.definition.permission(Operation::List)
-        {
+        if target.definition.permission(Operation::List) != entry.definition.permission(Operation::List) {
             continue;
         }
-        for (field, filterable) in target
-            .schema
-            .fields
-            .iter()
-            .zip(&target.definition.filterable)
-        {
+        for (field, filterable) in target.schema.fields.iter().zip(&target.definition.filterable) {
             if *filterable {
                 comparisons(&format!("{}.", relation.link.name), field, raw, out);
             }
@@ -71,43 +54,18 @@ fn list_parameters(catalog: &Catalog, entry: &Entry, raw: &mut Raw, out: &mut Ve
     ));
     out.push(several("fields", "The fields to show.", fields(entry), raw));
     if !entry.links.is_empty() {
-        out.push(several(
-            "include",
-            "Related items to show.",
-            include(entry),
-            raw,
-        ));
+        out.push(several("include", "Related items to show.", include(entry), raw));
     }
     let max = entry.definition.max_limit;
     let about = format!("How many items a page holds; more than {max} is {max}.");
     out.push(query("limit", &about, limit(entry), raw));
-    out.push(query(
-        "after",
-        "A cursor: `page.next` of the page before.",
-        cursor(),
-        raw,
-    ));
-    out.push(query(
-        "before",
-        "A cursor: `page.prev` of the page behind.",
-        cursor(),
-        raw,
-    ));
+    out.push(query("after", "A cursor: `page.next` of the page before.", cursor(), raw));
+    out.push(query("before", "A cursor: `page.prev` of the page behind.", cursor(), raw));
     if entry.definition.offset_paging {
-        out.push(query(
-            "page",
-            "A page by its number, instead of a cursor.",
-            page(),
-            raw,
-        ));
+        out.push(query("page", "A page by its number, instead of a cursor.", page(), raw));
     }
     if !entry.definition.searchable.is_empty() {
-        out.push(query(
-            "q",
-            "Words, each of which must stand in a searchable field.",
-            words(),
-            raw,
-        ));
+        out.push(query("q", "Words, each of which must stand in a searchable field.", words(), raw));
     }
 }
 
@@ -120,12 +78,9 @@ fn comparisons(path: &str, field: &Field, raw: &mut Raw, out: &mut Vec<Parameter
         };
         let about = about(operator, &field.name);
         out.push(match *operator {
-            "in" | "nin" | "overlaps" => several(
-                &name,
-                &about,
-                list(field, 1, crate::query::MAX_URL_VALUES),
-                raw,
-            ),
+            "in" | "nin" | "overlaps" => {
+                several(&name, &about, list(field, 1, crate::query::MAX_URL_VALUES), raw)
+            }
             "between" => several(&name, &about, list(field, 2, 2), raw),
             "is_null" => query(&name, &about, json!({"type": "boolean"}), raw),
             "contains" | "starts" | "ends" => query(&name, &about, any_text(), raw),
@@ -162,22 +117,13 @@ fn headers(entry: &Entry, endpoint: Endpoint, raw: &mut Raw, out: &mut Vec<Param
             .name(name)
             .parameter_in(ParameterIn::Header)
             .description(Some(about))
-            .required(if required {
-                Required::True
-            } else {
-                Required::False
-            })
+            .required(if required { Required::True } else { Required::False })
             .schema(Some(raw.place(schema)));
         out.push(parameter.build());
     };
     match endpoint {
         Endpoint::List | Endpoint::Query | Endpoint::QueryTwin => {
-            header(
-                "If-None-Match",
-                "Tags that the client has (RFC 9110).",
-                tags,
-                false,
-            );
+            header("If-None-Match", "Tags that the client has (RFC 9110).", tags, false);
             let count = json!({"type": "string"});
             header(
                 "Prefer",
@@ -186,29 +132,14 @@ fn headers(entry: &Entry, endpoint: Endpoint, raw: &mut Raw, out: &mut Vec<Param
                 false,
             );
         }
-        Endpoint::Read => header(
-            "If-None-Match",
-            "Tags that the client has (RFC 9110).",
-            tags,
-            false,
-        ),
+        Endpoint::Read => header("If-None-Match", "Tags that the client has (RFC 9110).", tags, false),
         Endpoint::Create => {
             let minimal = json!({"type": "string"});
-            header(
-                "Prefer",
-                "`return=minimal`: an answer without the item (RFC 7240).",
-                minimal,
-                false,
-            );
+            header("Prefer", "`return=minimal`: an answer without the item (RFC 7240).", minimal, false);
         }
         Endpoint::Update | Endpoint::Replace | Endpoint::Delete => {
             let required = entry.definition.require_if_match;
-            header(
-                "If-Match",
-                "The version that the item must have (RFC 9110).",
-                tags,
-                required,
-            );
+            header("If-Match", "The version that the item must have (RFC 9110).", tags, required);
             if endpoint == Endpoint::Replace {
                 let any = json!({"type": "string", "enum": ["*"]});
                 header("If-None-Match", "Create only (RFC 9110).", any, false);
@@ -289,20 +220,12 @@ pub(super) fn sort(entry: &Entry) -> Json {
 }
 
 pub(super) fn fields(entry: &Entry) -> Json {
-    let names: Vec<_> = entry
-        .schema
-        .visible()
-        .map(|field| &entry.schema.fields[field].name)
-        .collect();
+    let names: Vec<_> = entry.schema.visible().map(|field| &entry.schema.fields[field].name).collect();
     json!({"type": "array", "items": {"type": "string", "enum": names}, "minItems": 1, "uniqueItems": true})
 }
 
 pub(super) fn include(entry: &Entry) -> Json {
-    let names: Vec<_> = entry
-        .links
-        .iter()
-        .map(|relation| &relation.link.name)
-        .collect();
+    let names: Vec<_> = entry.links.iter().map(|relation| &relation.link.name).collect();
     json!({"type": "array", "items": {"type": "string", "enum": names}, "minItems": 1, "uniqueItems": true})
 }
 

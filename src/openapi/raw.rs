@@ -27,10 +27,7 @@ impl Raw {
     pub(super) fn lay(&self, document: &mut Json) {
         match document {
             Json::Object(map) => {
-                let number = map
-                    .get("$ref")
-                    .and_then(Json::as_str)
-                    .and_then(|to| to.strip_prefix(PLACE));
+                let number = map.get("$ref").and_then(Json::as_str).and_then(|to| to.strip_prefix(PLACE));
                 if let Some(schema) =
                     number.and_then(|number| self.schemas.get(number.parse::<usize>().ok()?))
                 {

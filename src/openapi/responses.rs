@@ -30,12 +30,7 @@ pub(super) fn of(
     answers
 }
 
-fn successes(
-    entry: &Entry,
-    endpoint: Endpoint,
-    name: &str,
-    raw: &mut Raw,
-) -> Vec<(String, Response)> {
+fn successes(entry: &Entry, endpoint: Endpoint, name: &str, raw: &mut Raw) -> Vec<(String, Response)> {
     let list = format!("{name}List");
     let ok = endpoint.success().as_u16().to_string();
     match endpoint {
@@ -44,23 +39,14 @@ fn successes(
             if endpoint == Endpoint::List {
                 page = page.header("Link", header("The neighbouring pages (RFC 8288).", raw));
             }
-            let page = page.header(
-                "Preference-Applied",
-                header("How the total was found (RFC 7240).", raw),
-            );
+            let page = page.header("Preference-Applied", header("How the total was found (RFC 7240).", raw));
             vec![(ok, page.build()), not_modified(raw)]
         }
-        Endpoint::Read => vec![
-            (ok, read(name, "The item.", raw).build()),
-            not_modified(raw),
-        ],
+        Endpoint::Read => vec![(ok, read(name, "The item.", raw).build()), not_modified(raw)],
         Endpoint::Create => vec![(ok, created(name, raw))],
         Endpoint::Update => vec![(ok, changed(name, raw))],
         Endpoint::Replace if entry.definition.client_ids() => {
-            vec![
-                (ok, changed(name, raw)),
-                ("201".to_owned(), created(name, raw)),
-            ]
+            vec![(ok, changed(name, raw)), ("201".to_owned(), created(name, raw))]
         }
         Endpoint::Replace => vec![(ok, changed(name, raw))],
         Endpoint::Delete => vec![(ok, plain("The item is gone.", raw).build())],
@@ -69,10 +55,7 @@ fn successes(
 
 /// The failures that an endpoint can have, by the checks that it passes.
 fn failures(entry: &Entry, endpoint: Endpoint, authenticates: bool) -> Vec<ErrorKind> {
-    let requirement = entry
-        .definition
-        .permission(endpoint.operation())
-        .requirement();
+    let requirement = entry.definition.permission(endpoint.operation()).requirement();
     let mut kinds = vec![ErrorKind::BadRequest];
     if authenticates || requirement != Requirement::Nothing {
         kinds.push(ErrorKind::Unauthenticated);
@@ -80,10 +63,7 @@ fn failures(entry: &Entry, endpoint: Endpoint, authenticates: bool) -> Vec<Error
     if matches!(requirement, Requirement::Role(_) | Requirement::Impossible) {
         kinds.push(ErrorKind::Forbidden);
     }
-    if matches!(
-        endpoint,
-        Endpoint::Read | Endpoint::Update | Endpoint::Replace | Endpoint::Delete
-    ) {
+    if matches!(endpoint, Endpoint::Read | Endpoint::Update | Endpoint::Replace | Endpoint::Delete) {
         kinds.push(ErrorKind::NotFound);
     }
     if endpoint.body() != Body::None {
@@ -92,72 +72,43 @@ fn failures(entry: &Entry, endpoint: Endpoint, authenticates: bool) -> Vec<Error
     match endpoint {
         Endpoint::Create => kinds.extend([ErrorKind::Conflict, ErrorKind::Validation]),
         Endpoint::Update | Endpoint::Replace => {
-            kinds.extend([
-                ErrorKind::Conflict,
-                ErrorKind::Validation,
-                ErrorKind::PreconditionFailed,
-            ]);
+            kinds.extend([ErrorKind::Conflict, ErrorKind::Validation, ErrorKind::PreconditionFailed]);
         }
         Endpoint::Delete => kinds.extend([ErrorKind::Conflict, ErrorKind::PreconditionFailed]),
         _ => {}
     }
     if entry.definition.require_if_match
-        && matches!(
-            endpoint,
-            Endpoint::Update | Endpoint::Replace | Endpoint::Delete
-        )
+        && matches!(endpoint, Endpoint::Update | Endpoint::Replace | Endpoint::Delete)
     {
         kinds.push(ErrorKind::PreconditionRequired);
     }
-    kinds.extend([
-        ErrorKind::Internal,
-        ErrorKind::Unavailable,
-        ErrorKind::DeadlineExceeded,
-    ]);
+    kinds.extend([ErrorKind::Internal, ErrorKind::Unavailable, ErrorKind::DeadlineExceeded]);
     kinds
 }
 
 fn problem(kind: ErrorKind, raw: &mut Raw) -> Response {
-    let content = ContentBuilder::new()
-        .schema(Some(component("Problem")))
-        .build();
+    let content = ContentBuilder::new().schema(Some(component("Problem"))).build();
     let mut response = plain(title(kind), raw).content("application/problem+json", content);
     if kind == ErrorKind::Unauthenticated {
-        response = response.header(
-            "WWW-Authenticate",
-            header("The schemes that are understood (RFC 9110).", raw),
-        );
+        response =
+            response.header("WWW-Authenticate", header("The schemes that are understood (RFC 9110).", raw));
     }
     if kind == ErrorKind::Unavailable {
-        response = response.header(
-            "Retry-After",
-            header("Seconds until another try may succeed.", raw),
-        );
+        response = response.header("Retry-After", header("Seconds until another try may succeed.", raw));
     }
     response.build()
 }
 
 fn read(name: &str, about: &str, raw: &mut Raw) -> ResponseBuilder {
     json_of(name, about, raw)
-        .header(
-            "ETag",
-            header("Names this state of the answer (RFC 9110).", raw),
-        )
-        .header(
-            "Cache-Control",
-            header("How long the answer may be kept (RFC 9111).", raw),
-        )
-        .header(
-            "Vary",
-            header("What the answer depended on (RFC 9110).", raw),
-        )
+        .header("ETag", header("Names this state of the answer (RFC 9110).", raw))
+        .header("Cache-Control", header("How long the answer may be kept (RFC 9111).", raw))
+        .header("Vary", header("What the answer depended on (RFC 9110).", raw))
 }
 
 fn not_modified(raw: &mut Raw) -> (String, Response) {
-    let response = plain("The client has this answer.", raw).header(
-        "ETag",
-        header("Names this state of the answer (RFC 9110).", raw),
-    );
+    let response = plain("The client has this answer.", raw)
+        .header("ETag", header("Names this state of the answer (RFC 9110).", raw));
     ("304".to_owned(), response.build())
 }
 
@@ -180,15 +131,11 @@ fn json_of(name: &str, about: &str, raw: &mut Raw) -> ResponseBuilder {
 }
 
 fn plain(about: &str, raw: &mut Raw) -> ResponseBuilder {
-    ResponseBuilder::new().description(about).header(
-        "x-request-id",
-        header("Names the request: the client's own id, or a new one.", raw),
-    )
+    ResponseBuilder::new()
+        .description(about)
+        .header("x-request-id", header("Names the request: the client's own id, or a new one.", raw))
 }
 
 fn header(about: &str, raw: &mut Raw) -> Header {
-    HeaderBuilder::new()
-        .schema(Some(raw.place(json!({"type": "string"}))))
-        .description(Some(about))
-        .build()
+    HeaderBuilder::new().schema(Some(raw.place(json!({"type": "string"})))).description(Some(about)).build()
 }

@@ -40,9 +40,8 @@ impl Components {
 
     /// A title that no other resource has.
     fn free_title(&self, wanted: &str) -> String {
-        let taken = |name: &str| {
-            self.schemas.contains_key(name) || self.titles.iter().any(|title| title == name)
-        };
+        let taken =
+            |name: &str| self.schemas.contains_key(name) || self.titles.iter().any(|title| title == name);
         if !taken(wanted) {
             return wanted.to_owned();
         }
@@ -80,10 +79,8 @@ impl Components {
             "additionalProperties": false,
         });
         self.schemas.insert(format!("{title}List"), list);
-        self.schemas
-            .insert(format!("{title}Filter"), filter(&title, entry));
-        self.schemas
-            .insert(format!("{title}Query"), query(&title, entry));
+        self.schemas.insert(format!("{title}Filter"), filter(&title, entry));
+        self.schemas.insert(format!("{title}Query"), query(&title, entry));
     }
 
     /// `fields` leaves members out and `include` adds some, so none is required and relations may stand there.
@@ -102,32 +99,21 @@ impl Components {
                 }
             };
         }
-        debug_assert!(
-            catalog.entries().len() == self.titles.len(),
-            "every resource has a title"
-        );
+        debug_assert!(catalog.entries().len() == self.titles.len(), "every resource has a title");
     }
 
     /// Moves a schema's `$defs` into the components, and its references to where they stand then.
     fn hoist(&mut self, title: &str, mut schema: Json) -> Json {
-        let Some(definitions) = schema
-            .as_object_mut()
-            .and_then(|map| map.shift_remove("$defs"))
-        else {
+        let Some(definitions) = schema.as_object_mut().and_then(|map| map.shift_remove("$defs")) else {
             return schema;
         };
         let Json::Object(definitions) = definitions else {
             return schema;
         };
-        let names: Vec<(String, String)> = definitions
-            .keys()
-            .map(|name| (name.clone(), format!("{title}{}", pascal(name))))
-            .collect();
+        let names: Vec<(String, String)> =
+            definitions.keys().map(|name| (name.clone(), format!("{title}{}", pascal(name)))).collect();
         redirect(&mut schema, &names);
-        for ((_, to), mut definition) in names
-            .iter()
-            .zip(definitions.into_iter().map(|(_, schema)| schema))
-        {
+        for ((_, to), mut definition) in names.iter().zip(definitions.into_iter().map(|(_, schema)| schema)) {
             redirect(&mut definition, &names);
             self.schemas.insert(to.clone(), definition);
         }
@@ -225,10 +211,7 @@ fn filter(title: &str, entry: &Entry) -> Json {
     let own = reference(&format!("{title}Filter"));
     let mut properties = Map::new();
     for word in ["and", "or"] {
-        properties.insert(
-            word.to_owned(),
-            json!({"type": "array", "items": own, "maxItems": 4}),
-        );
+        properties.insert(word.to_owned(), json!({"type": "array", "items": own, "maxItems": 4}));
     }
     properties.insert("not".to_owned(), own);
     let filterable = entry.schema.fields.iter().zip(&entry.definition.filterable);

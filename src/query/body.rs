@@ -13,20 +13,14 @@ const MAX_DEPTH: usize = 16;
 /// The most comparisons and connectives that a filter may hold.
 const MAX_NODES: usize = 256;
 
-const KEYS: [&str; 9] = [
-    "filter", "sort", "fields", "include", "limit", "after", "before", "page", "q",
-];
+const KEYS: [&str; 9] = ["filter", "sort", "fields", "include", "limit", "after", "before", "page", "q"];
 
 pub(super) fn list(reader: &Reader<'_>, body: &Json) -> Result<ListRequest, Vec<Fault>> {
     let Json::Object(body) = body else {
         return Err(vec![Fault::pointer("", "type", "Must be an object.")]);
     };
     let mut draft = Draft::default();
-    let mut tree = Tree {
-        reader,
-        nodes: 0,
-        faults: Vec::new(),
-    };
+    let mut tree = Tree { reader, nodes: 0, faults: Vec::new() };
     let mut root = Filter::everything();
     for (key, value) in body {
         let outcome = match key.as_str() {
@@ -36,9 +30,7 @@ pub(super) fn list(reader: &Reader<'_>, body: &Json) -> Result<ListRequest, Vec<
             }
             "sort" => names(value).and_then(|keys| draft.sort(reader, keys.into_iter(), key)),
             "fields" => names(value).and_then(|names| draft.fields(reader, names.into_iter(), key)),
-            "include" => {
-                names(value).and_then(|names| draft.include(reader, names.into_iter(), key))
-            }
+            "include" => names(value).and_then(|names| draft.include(reader, names.into_iter(), key)),
             "limit" => draft.limit(reader, value.as_u64(), key),
             "after" => text(value).and_then(|cursor| draft.after(cursor, key)),
             "before" => text(value).and_then(|cursor| draft.before(cursor, key)),
@@ -64,9 +56,7 @@ fn names(value: &Json) -> Result<Vec<&str>, Fault> {
 }
 
 fn text(value: &Json) -> Result<&str, Fault> {
-    value
-        .as_str()
-        .ok_or_else(|| Fault::pointer("", "type", "Must be a string."))
+    value.as_str().ok_or_else(|| Fault::pointer("", "type", "Must be a string."))
 }
 
 /// The filter tree while it is read; what is wrong is gathered beside it.
@@ -80,18 +70,10 @@ impl Tree<'_> {
     /// Every member of an object must hold.
     fn object(&mut self, json: &Json, pointer: &str, depth: usize) -> Filter {
         let Json::Object(members) = json else {
-            return self.refuse(
-                pointer,
-                "type",
-                "A filter is an object: {\"field\": {\"eq\": …}}.",
-            );
+            return self.refuse(pointer, "type", "A filter is an object: {\"field\": {\"eq\": …}}.");
         };
         if depth > MAX_DEPTH {
-            return self.refuse(
-                pointer,
-                "limit",
-                format!("Filters nest at most {MAX_DEPTH} deep."),
-            );
+            return self.refuse(pointer, "limit", format!("Filters nest at most {MAX_DEPTH} deep."));
         }
         let mut filters = Vec::with_capacity(members.len());
         for (key, value) in members {
@@ -131,9 +113,7 @@ impl Tree<'_> {
     /// `{"gte": 10, "lt": 20}`, or a bare value for equality.
     fn field(&mut self, path: &str, value: &Json, pointer: &str) -> Filter {
         match value {
-            Json::Object(operators) if !operators.is_empty() => {
-                self.operators(path, operators, pointer)
-            }
+            Json::Object(operators) if !operators.is_empty() => self.operators(path, operators, pointer),
             Json::Object(_) => self.refuse(pointer, "type", "Name an operator: {\"eq\": …}."),
             _ => self.comparison(path, "eq", value, pointer),
         }

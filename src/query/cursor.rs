@@ -52,10 +52,7 @@ impl CursorKey {
     pub(crate) fn seal(&self, binding: &Binding, keys: &[Value]) -> String {
         let mut plain = Vec::with_capacity(64);
         json::value(&mut plain, &Value::Array(keys.to_vec()));
-        let payload = Payload {
-            msg: &plain,
-            aad: binding.0.as_bytes(),
-        };
+        let payload = Payload { msg: &plain, aad: binding.0.as_bytes() };
         let sealed = self
             .0
             .encrypt(&nonce(), payload)
@@ -78,8 +75,11 @@ impl CursorKey {
         self.keys(binding, reader, request, cursor).ok_or_else(|| {
             let detail = "The cursor was altered, or belongs to another query or caller. \
                           Start again without it.";
-            Error::new(ErrorKind::BadRequest, "invalid-cursor", detail)
-                .with_faults(vec![Fault::parameter(parameter, "invalid-cursor", detail)])
+            Error::new(ErrorKind::BadRequest, "invalid-cursor", detail).with_faults(vec![Fault::parameter(
+                parameter,
+                "invalid-cursor",
+                detail,
+            )])
         })
     }
 
@@ -91,10 +91,7 @@ impl CursorKey {
         cursor: &str,
     ) -> Option<Vec<Value>> {
         let sealed = URL_SAFE_NO_PAD.decode(cursor).ok()?;
-        let payload = Payload {
-            msg: &sealed,
-            aad: binding.0.as_bytes(),
-        };
+        let payload = Payload { msg: &sealed, aad: binding.0.as_bytes() };
         let plain = self.0.decrypt(&nonce(), payload).ok()?;
         let values: Vec<serde_json::Value> = serde_json::from_slice(&plain).ok()?;
         if values.len() != request.sort.len() {

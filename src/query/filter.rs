@@ -29,10 +29,7 @@ pub(super) struct Refusal {
 }
 
 fn refusal(code: &'static str, detail: impl Into<String>) -> Refusal {
-    Refusal {
-        code,
-        detail: detail.into(),
-    }
+    Refusal { code, detail: detail.into() }
 }
 
 /// Resolves `path` (a field, or a field behind relations) and reads the operand by the field's type.
@@ -64,15 +61,9 @@ fn resolve(
     let Some(relation) = relation.filter(|_| depth > 0) else {
         return Err(unknown_field(reader, path));
     };
-    let target = Reader {
-        entry: reader.catalog.entry(relation.target),
-        ..*reader
-    };
+    let target = Reader { entry: reader.catalog.entry(relation.target), ..*reader };
     let inner = resolve(&target, rest, operator, operand, depth - 1)?;
-    Ok(Filter::Related(
-        RelatedBy(relation.link.clone()),
-        Box::new(inner),
-    ))
+    Ok(Filter::Related(RelatedBy(relation.link.clone()), Box::new(inner)))
 }
 
 impl Reader<'_> {
@@ -113,14 +104,8 @@ fn compare(
     let field = &reader.entry.schema.fields[position];
     let legal = field.field_type.operators();
     if !legal.contains(&operator) {
-        let detail = format!(
-            "`{name}` has no operator `{operator}`; it has {}.",
-            legal.join(", ")
-        );
-        return Err(refusal(
-            "operator",
-            suggest(detail, operator, legal.iter().copied()),
-        ));
+        let detail = format!("`{name}` has no operator `{operator}`; it has {}.", legal.join(", "));
+        return Err(refusal("operator", suggest(detail, operator, legal.iter().copied())));
     }
     Ok(Filter::Compare(position, test(field, operator, operand)?))
 }
@@ -160,12 +145,7 @@ fn value(field: &Field, operand: &Operand<'_>) -> Result<Value, Refusal> {
         Operand::Text(text) => element.parse(text),
         Operand::Json(json) => element.read_json(json),
     }
-    .map_err(|malformed| {
-        refusal(
-            "value",
-            format!("Not a value of `{}`: {malformed}.", field.name),
-        )
-    })?;
+    .map_err(|malformed| refusal("value", format!("Not a value of `{}`: {malformed}.", field.name)))?;
     match &value {
         Value::Null => Err(refusal("value", "Null is tested with `is_null`.")),
         Value::Text(text) => {
@@ -197,10 +177,9 @@ fn several(field: &Field, operand: &Operand<'_>) -> Result<Vec<Value>, Refusal> 
             .split(',')
             .map(|item| value(field, &Operand::Text(&unescape(item))))
             .collect::<Result<_, _>>()?,
-        Operand::Json(Json::Array(items)) => items
-            .iter()
-            .map(|item| value(field, &Operand::Json(item)))
-            .collect::<Result<_, _>>()?,
+        Operand::Json(Json::Array(items)) => {
+            items.iter().map(|item| value(field, &Operand::Json(item))).collect::<Result<_, _>>()?
+        }
         Operand::Json(_) => return Err(refusal("value", "This operator takes an array.")),
     };
     let most = match operand {
@@ -208,8 +187,7 @@ fn several(field: &Field, operand: &Operand<'_>) -> Result<Vec<Value>, Refusal> 
         Operand::Json(_) => MAX_VALUES,
     };
     if values.len() > most {
-        let detail =
-            format!("At most {most} values are compared at once here; a body takes {MAX_VALUES}.");
+        let detail = format!("At most {most} values are compared at once here; a body takes {MAX_VALUES}.");
         return Err(refusal("limit", detail));
     }
     Ok(values)
@@ -219,11 +197,7 @@ fn several(field: &Field, operand: &Operand<'_>) -> Result<Vec<Value>, Refusal> 
 /// that would read as one is written `%25`.
 fn unescape(item: &str) -> Cow<'_, str> {
     if item.contains('%') {
-        Cow::Owned(
-            item.replace("%2C", ",")
-                .replace("%2c", ",")
-                .replace("%25", "%"),
-        )
+        Cow::Owned(item.replace("%2C", ",").replace("%2c", ",").replace("%25", "%"))
     } else {
         Cow::Borrowed(item)
     }

@@ -101,9 +101,5 @@ pub(crate) fn no_parameters(query: Option<&str>) -> Result<(), Error> {
             Err(fault) => fault,
         })
         .collect();
-    if faults.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::invalid_query(faults))
-    }
+    if faults.is_empty() { Ok(()) } else { Err(Error::invalid_query(faults)) }
 }

@@ -17,9 +17,7 @@ const MAX_WORDS: usize = 8;
 /// The longest text that `q` may be, in bytes.
 const MAX_SEARCH: usize = 200;
 
-const PARAMETERS: [&str; 8] = [
-    "sort", "fields", "include", "limit", "after", "before", "page", "q",
-];
+const PARAMETERS: [&str; 8] = ["sort", "fields", "include", "limit", "after", "before", "page", "q"];
 
 /// A parameter that is not known here, and the nearest that is.
 pub(super) fn unknown<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Fault {
@@ -40,11 +38,7 @@ pub(super) struct Draft {
 
 fn once<T>(slot: &mut Option<T>, value: T, name: &str) -> Result<(), Fault> {
     if slot.is_some() {
-        return Err(Fault::parameter(
-            name,
-            "repeated",
-            "This can be given once only.",
-        ));
+        return Err(Fault::parameter(name, "repeated", "This can be given once only."));
     }
     *slot = Some(value);
     Ok(())
@@ -63,9 +57,8 @@ impl Draft {
                 Some(field) => (field, true),
                 None => (key, false),
             };
-            let position = reader
-                .sortable(field)
-                .map_err(|detail| Fault::parameter(name, "unknown", detail))?;
+            let position =
+                reader.sortable(field).map_err(|detail| Fault::parameter(name, "unknown", detail))?;
             if sort.iter().any(|sort| sort.field == position) {
                 return Err(Fault::parameter(
                     name,
@@ -73,10 +66,7 @@ impl Draft {
                     format!("`{field}` stands twice in the sort."),
                 ));
             }
-            sort.push(Sort {
-                field: position,
-                descending,
-            });
+            sort.push(Sort { field: position, descending });
         }
         if sort.len() > MAX_SORT_KEYS {
             let detail = format!("At most {MAX_SORT_KEYS} sort keys are read.");
@@ -93,11 +83,7 @@ impl Draft {
     ) -> Result<(), Fault> {
         let mut fields = Vec::new();
         for field in names {
-            fields.push(
-                reader
-                    .visible(field)
-                    .map_err(|detail| Fault::parameter(name, "unknown", detail))?,
-            );
+            fields.push(reader.visible(field).map_err(|detail| Fault::parameter(name, "unknown", detail))?);
         }
         // In the schema's order, so that one selection has one spelling.
         fields.sort_unstable();
@@ -113,9 +99,8 @@ impl Draft {
     ) -> Result<(), Fault> {
         let mut includes: Vec<Arc<LinkedRelation>> = Vec::new();
         for relation in names {
-            let found = reader
-                .relation(relation)
-                .map_err(|detail| Fault::parameter(name, "unknown", detail))?;
+            let found =
+                reader.relation(relation).map_err(|detail| Fault::parameter(name, "unknown", detail))?;
             if !includes.iter().any(|included| Arc::ptr_eq(included, found)) {
                 includes.push(found.clone());
             }
@@ -124,24 +109,13 @@ impl Draft {
     }
 
     /// A number above the resource's maximum is that maximum; zero, a negative or no number is a fault.
-    pub(super) fn limit(
-        &mut self,
-        reader: &Reader<'_>,
-        limit: Option<u64>,
-        name: &str,
-    ) -> Result<(), Fault> {
+    pub(super) fn limit(&mut self, reader: &Reader<'_>, limit: Option<u64>, name: &str) -> Result<(), Fault> {
         let max = reader.entry.definition.max_limit;
         match limit {
-            Some(limit @ 1..) => once(
-                &mut self.limit,
-                u32::try_from(limit).map_or(max, |limit| limit.min(max)),
-                name,
-            ),
-            _ => Err(Fault::parameter(
-                name,
-                "range",
-                format!("Must be a whole number from 1 to {max}."),
-            )),
+            Some(limit @ 1..) => {
+                once(&mut self.limit, u32::try_from(limit).map_or(max, |limit| limit.min(max)), name)
+            }
+            _ => Err(Fault::parameter(name, "range", format!("Must be a whole number from 1 to {max}."))),
         }
     }
 
@@ -153,26 +127,14 @@ impl Draft {
         self.place(Place::Before(cursor.to_owned()), name)
     }
 
-    pub(super) fn page(
-        &mut self,
-        reader: &Reader<'_>,
-        page: Option<u64>,
-        name: &str,
-    ) -> Result<(), Fault> {
+    pub(super) fn page(&mut self, reader: &Reader<'_>, page: Option<u64>, name: &str) -> Result<(), Fault> {
         if !reader.entry.definition.offset_paging {
-            return Err(unknown(
-                name,
-                PARAMETERS.into_iter().filter(|known| *known != "page"),
-            ));
+            return Err(unknown(name, PARAMETERS.into_iter().filter(|known| *known != "page")));
         }
         match page {
             // Beyond this a database's own integer could not hold the offset.
             Some(page @ 1..=0xffff_ffff) => self.place(Place::Page(page), name),
-            _ => Err(Fault::parameter(
-                name,
-                "range",
-                "Must be a whole number from 1.",
-            )),
+            _ => Err(Fault::parameter(name, "range", "Must be a whole number from 1.")),
         }
     }
 
@@ -189,39 +151,22 @@ impl Draft {
     }
 
     /// Every word must stand in one of the searchable fields.
-    pub(super) fn search(
-        &mut self,
-        reader: &Reader<'_>,
-        text: &str,
-        name: &str,
-    ) -> Result<(), Fault> {
+    pub(super) fn search(&mut self, reader: &Reader<'_>, text: &str, name: &str) -> Result<(), Fault> {
         let fields = &reader.entry.definition.searchable;
         if fields.is_empty() {
-            return Err(unknown(
-                name,
-                PARAMETERS.into_iter().filter(|known| *known != "q"),
-            ));
+            return Err(unknown(name, PARAMETERS.into_iter().filter(|known| *known != "q")));
         }
         let words: Vec<_> = text.split_whitespace().collect();
-        if text.contains('\0')
-            || words.is_empty()
-            || words.len() > MAX_WORDS
-            || text.len() > MAX_SEARCH
-        {
+        if text.contains('\0') || words.is_empty() || words.len() > MAX_WORDS || text.len() > MAX_SEARCH {
             let detail = format!("Must be 1 to {MAX_WORDS} words and at most {MAX_SEARCH} bytes.");
             return Err(Fault::parameter(name, "value", detail));
         }
-        let words = words
-            .into_iter()
-            .map(|word| Filter::Search(fields.clone(), word.to_owned()));
+        let words = words.into_iter().map(|word| Filter::Search(fields.clone(), word.to_owned()));
         once(&mut self.search, Filter::All(words.collect()), name)
     }
 
     pub(super) fn selection(self) -> Selection {
-        Selection {
-            fields: self.fields,
-            includes: self.includes.unwrap_or_default(),
-        }
+        Selection { fields: self.fields, includes: self.includes.unwrap_or_default() }
     }
 
     /// The request, its sort made total.
@@ -239,10 +184,7 @@ impl Draft {
         if !sort.iter().any(|key| key.field == id) {
             // In the direction of the last key, so that one index serves both.
             let descending = sort.last().is_some_and(|key| key.descending);
-            sort.push(Sort {
-                field: id,
-                descending,
-            });
+            sort.push(Sort { field: id, descending });
         }
         Ok(ListRequest {
             filter: match self.search.take() {
@@ -262,50 +204,27 @@ impl Reader<'_> {
     fn sortable(&self, name: &str) -> Result<usize, String> {
         let sortable = &self.entry.definition.sortable;
         let fields = &self.entry.schema.fields;
-        self.entry
-            .schema
-            .position(name)
-            .filter(|position| sortable[*position])
-            .ok_or_else(|| {
-                let known = fields
-                    .iter()
-                    .zip(sortable)
-                    .filter(|(_, yes)| **yes)
-                    .map(|(field, _)| field.name.as_str());
-                suggest(format!("`{name}` is not a field to sort by."), name, known)
-            })
+        self.entry.schema.position(name).filter(|position| sortable[*position]).ok_or_else(|| {
+            let known =
+                fields.iter().zip(sortable).filter(|(_, yes)| **yes).map(|(field, _)| field.name.as_str());
+            suggest(format!("`{name}` is not a field to sort by."), name, known)
+        })
     }
 
     fn visible(&self, name: &str) -> Result<usize, String> {
         let schema = &self.entry.schema;
-        schema
-            .position(name)
-            .filter(|position| !schema.fields[*position].hidden)
-            .ok_or_else(|| {
-                let known = schema
-                    .visible()
-                    .map(|position| schema.fields[position].name.as_str());
-                suggest(format!("`{name}` is not a field."), name, known)
-            })
+        schema.position(name).filter(|position| !schema.fields[*position].hidden).ok_or_else(|| {
+            let known = schema.visible().map(|position| schema.fields[position].name.as_str());
+            suggest(format!("`{name}` is not a field."), name, known)
+        })
     }
 
     fn relation(&self, name: &str) -> Result<&Arc<LinkedRelation>, String> {
         let visible = |relation: &&Arc<LinkedRelation>| self.may(relation.target, Operation::Read);
         let links = &self.entry.links;
-        links
-            .iter()
-            .filter(visible)
-            .find(|relation| relation.link.name == name)
-            .ok_or_else(|| {
-                let known = links
-                    .iter()
-                    .filter(visible)
-                    .map(|relation| relation.link.name.as_str());
-                suggest(
-                    format!("`{name}` is not a relation to include."),
-                    name,
-                    known,
-                )
-            })
+        links.iter().filter(visible).find(|relation| relation.link.name == name).ok_or_else(|| {
+            let known = links.iter().filter(visible).map(|relation| relation.link.name.as_str());
+            suggest(format!("`{name}` is not a relation to include."), name, known)
+        })
     }
 }

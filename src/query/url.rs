@@ -56,11 +56,7 @@ pub(super) fn item(reader: &Reader<'_>, query: Option<&str>) -> Result<Selection
             faults.push(fault);
         }
     }
-    if faults.is_empty() {
-        Ok(draft.selection())
-    } else {
-        Err(faults)
-    }
+    if faults.is_empty() { Ok(draft.selection()) } else { Err(faults) }
 }
 
 /// `price[gte]` = `10`, or `status` = `open`.
@@ -91,10 +87,7 @@ pub(crate) struct Parameters<'a> {
 
 impl<'a> Parameters<'a> {
     pub(crate) fn of(query: Option<&'a str>) -> Self {
-        Self {
-            rest: query.filter(|query| !query.is_empty()),
-            left: MAX_PARAMETERS,
-        }
+        Self { rest: query.filter(|query| !query.is_empty()), left: MAX_PARAMETERS }
     }
 }
 

@@ -36,29 +36,19 @@ impl Bodies {
             .and_then(Json::as_array)
             .map(|names| names.iter().filter_map(Json::as_str).collect())
             .unwrap_or_default();
-        let shapes = Shapes {
-            schema,
-            root,
-            required,
-        };
+        let shapes = Shapes { schema, root, required };
         let id = schema.id;
         let writable = |position: usize, field: &Field| {
-            if position == id {
-                client_ids
-            } else {
-                !field.read_only && !is_internal(field)
-            }
+            if position == id { client_ids } else { !field.read_only && !is_internal(field) }
         };
-        let create = shapes.body(writable, Required::AsDeclared);
+        let create = shapes.body(writable, &Required::AsDeclared);
         // The path of a PUT says the id, so its body need not.
-        let replace = shapes.body(writable, Required::AsDeclaredBut(&schema.fields[id].name));
-        let mut update = shapes.body(
-            |position, field| position != id && writable(position, field),
-            Required::Nothing,
-        );
+        let replace = shapes.body(writable, &Required::AsDeclaredBut(&schema.fields[id].name));
+        let mut update =
+            shapes.body(|position, field| position != id && writable(position, field), &Required::Nothing);
         loosen(&mut update);
-        let answer = shapes.body(|_, field| !field.hidden, Required::Everything);
-        let assembled = shapes.body(|_, field| !is_internal(field), Required::AsDeclared);
+        let answer = shapes.body(|_, field| !field.hidden, &Required::Everything);
+        let assembled = shapes.body(|_, field| !is_internal(field), &Required::AsDeclared);
         Ok(Self {
             creates: compile(&create)?,
             replaces: compile(&replace)?,
@@ -90,7 +80,7 @@ struct Shapes<'a> {
 }
 
 impl Shapes<'_> {
-    fn body(&self, keep: impl Fn(usize, &Field) -> bool, required: Required<'_>) -> Json {
+    fn body(&self, keep: impl Fn(usize, &Field) -> bool, required: &Required<'_>) -> Json {
         let mut properties = Map::new();
         let mut names = Vec::new();
         for (position, field) in self.schema.fields.iter().enumerate() {
@@ -103,7 +93,7 @@ impl Shapes<'_> {
             if match required {
                 Required::Nothing => false,
                 Required::AsDeclared => declared,
-                Required::AsDeclaredBut(other) => declared && name != other,
+                Required::AsDeclaredBut(other) => declared && name != *other,
                 Required::Everything => true,
             } {
                 names.push(Json::from(name));
@@ -146,21 +136,11 @@ fn close(schema: &mut Json) {
     let Json::Object(map) = schema else {
         return;
     };
-    for keyword in [
-        "properties",
-        "items",
-        "anyOf",
-        "oneOf",
-        "allOf",
-        "additionalProperties",
-        "prefixItems",
-    ] {
+    for keyword in ["properties", "items", "anyOf", "oneOf", "allOf", "additionalProperties", "prefixItems"] {
         match map.get_mut(keyword) {
             // The parts of a whole must not refuse each other's properties.
             Some(Json::Array(parts)) if keyword != "allOf" => parts.iter_mut().for_each(close),
-            Some(Json::Object(inner)) if keyword == "properties" => {
-                inner.values_mut().for_each(close)
-            }
+            Some(Json::Object(inner)) if keyword == "properties" => inner.values_mut().for_each(close),
             Some(inner @ Json::Object(_)) => close(inner),
             _ => {}
         }
@@ -172,22 +152,12 @@ fn close(schema: &mut Json) {
 /// serde would drop unknown members in silence.
 fn close_object(map: &mut Map<String, Json>) {
     let open = map.contains_key("properties")
-        && ![
-            "additionalProperties",
-            "unevaluatedProperties",
-            "patternProperties",
-        ]
-        .iter()
-        .any(|keyword| map.contains_key(*keyword));
-    if open {
-        let composed = ["allOf", "anyOf", "oneOf", "$ref"]
+        && !["additionalProperties", "unevaluatedProperties", "patternProperties"]
             .iter()
-            .any(|key| map.contains_key(*key));
-        let keyword = if composed {
-            "unevaluatedProperties"
-        } else {
-            "additionalProperties"
-        };
+            .any(|keyword| map.contains_key(*keyword));
+    if open {
+        let composed = ["allOf", "anyOf", "oneOf", "$ref"].iter().any(|key| map.contains_key(*key));
+        let keyword = if composed { "unevaluatedProperties" } else { "additionalProperties" };
         map.insert(keyword.to_owned(), Json::Bool(false));
     }
 }
@@ -207,10 +177,7 @@ fn close_scalar(map: &mut Map<String, Json>) {
         map.insert("pattern".to_owned(), Json::from("^[^\\u0000]*$"));
     }
     if integer {
-        let bounds = [
-            ("minimum", "exclusiveMinimum", i64::MIN),
-            ("maximum", "exclusiveMaximum", i64::MAX),
-        ];
+        let bounds = [("minimum", "exclusiveMinimum", i64::MIN), ("maximum", "exclusiveMaximum", i64::MAX)];
         for (bound, exclusive, value) in bounds {
             if !map.contains_key(bound) && !map.contains_key(exclusive) {
                 map.insert(bound.to_owned(), Json::from(value));

@@ -34,7 +34,6 @@ use crate::access::Permissions;
 /// assert_eq!(notes.name(), "notes");
 /// # Ok::<(), DefinitionErrors>(())
 /// ```
-#[must_use]
 pub fn define_resource<M>(name: impl Into<String>) -> ResourceBuilder
 where
     M: Serialize + DeserializeOwned + JsonSchema + Validate + 'static,
@@ -62,7 +61,6 @@ where
 /// # let _ = notes;
 /// # Ok::<(), DefinitionErrors>(())
 /// ```
-#[must_use]
 pub fn define_dynamic_resource(name: impl Into<String>, json_schema: Json) -> ResourceBuilder {
     ResourceBuilder::new(name.into(), json_schema, Codec::dynamic())
 }
@@ -203,15 +201,13 @@ impl ResourceBuilder {
 
     /// An index over these fields, the leading one first. Indexed fields may be filtered and sorted by.
     pub fn index<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
-        self.indexes
-            .push((fields.into_iter().map(Into::into).collect(), false));
+        self.indexes.push((fields.into_iter().map(Into::into).collect(), false));
         self
     }
 
     /// An index over these fields that lets no two items hold the same values.
     pub fn unique<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
-        self.indexes
-            .push((fields.into_iter().map(Into::into).collect(), true));
+        self.indexes.push((fields.into_iter().map(Into::into).collect(), true));
         self
     }
 

@@ -28,21 +28,12 @@ pub(crate) struct Checked {
 
 impl Codec {
     pub(crate) fn of<M: Serialize + DeserializeOwned + Validate>() -> Self {
-        Self {
-            check: check::<M>,
-            title: title::<M>,
-        }
+        Self { check: check::<M>, title: title::<M> }
     }
 
     /// A resource without a type: the JSON Schema is all there is.
     pub(crate) fn dynamic() -> Self {
-        Self {
-            check: |json| Checked {
-                json: Some(json.clone()),
-                faults: Vec::new(),
-            },
-            title: || None,
-        }
+        Self { check: |json| Checked { json: Some(json.clone()), faults: Vec::new() }, title: || None }
     }
 
     /// Reads an assembled item as the user's type, runs its validator and writes it back.
@@ -72,12 +63,8 @@ fn check<M: Serialize + DeserializeOwned + Validate>(item: &Json) -> Checked {
         Err(error) => {
             let pointer = pointer_of(error.path());
             // serde's own words name Rust types; ours say where, and the schema's fault says what.
-            let fault =
-                Fault::pointer(pointer, "type", format!("Not readable: {}.", error.inner()));
-            return Checked {
-                json: None,
-                faults: vec![fault],
-            };
+            let fault = Fault::pointer(pointer, "type", format!("Not readable: {}.", error.inner()));
+            return Checked { json: None, faults: vec![fault] };
         }
     };
     let mut faults = Vec::new();
@@ -85,16 +72,9 @@ fn check<M: Serialize + DeserializeOwned + Validate>(item: &Json) -> Checked {
         collect(&errors, item, &mut String::new(), &mut faults);
     }
     match serde_json::to_value(&model) {
-        Ok(json) => Checked {
-            json: Some(json),
-            faults,
-        },
+        Ok(json) => Checked { json: Some(json), faults },
         Err(error) => {
-            faults.push(Fault::pointer(
-                "",
-                "type",
-                format!("Not writable: {error}."),
-            ));
+            faults.push(Fault::pointer("", "type", format!("Not writable: {error}.")));
             Checked { json: None, faults }
         }
     }
@@ -135,12 +115,7 @@ fn collect(errors: &ValidationErrors, json: &Json, pointer: &mut String, faults:
                 for (index, errors) in items {
                     let length = pointer.len();
                     pointer.push_str(&format!("/{index}"));
-                    collect(
-                        errors,
-                        inner.get(index).unwrap_or(&Json::Null),
-                        pointer,
-                        faults,
-                    );
+                    collect(errors, inner.get(index).unwrap_or(&Json::Null), pointer, faults);
                     pointer.truncate(length);
                 }
             }
@@ -181,12 +156,7 @@ fn fault(error: &ValidationError, pointer: &str) -> Fault {
 
 fn describe(error: &ValidationError) -> String {
     let bound = |name: &str| error.params.get(name).filter(|value| !value.is_null());
-    match (
-        error.code.as_ref(),
-        bound("min"),
-        bound("max"),
-        bound("equal"),
-    ) {
+    match (error.code.as_ref(), bound("min"), bound("max"), bound("equal")) {
         ("length", _, _, Some(equal)) => format!("The length must be {equal}."),
         ("length", Some(min), Some(max), _) => format!("The length must be {min} to {max}."),
         ("length", Some(min), None, _) => format!("The length must be at least {min}."),

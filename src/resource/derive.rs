@@ -25,10 +25,7 @@ impl Draft {
     }
 
     fn positions(&self, names: &[String]) -> Vec<usize> {
-        names
-            .iter()
-            .filter_map(|name| self.position(name))
-            .collect()
+        names.iter().filter_map(|name| self.position(name)).collect()
     }
 
     /// Positions of the id, of every indexed field and of these.
@@ -63,34 +60,21 @@ pub(super) fn build(builder: ResourceBuilder) -> Result<Resource, DefinitionErro
     let mut faults = Faults::of(&builder.name);
     let draft = derive(builder, &mut faults);
     verify::declaration(&draft, &mut faults);
-    let (Some((id, kind)), Some(permissions), Some(table)) = (
-        draft.id,
-        draft.builder.permissions.clone(),
-        draft.builder.table.clone(),
-    ) else {
+    let (Some((id, kind)), Some(permissions), Some(table)) =
+        (draft.id, draft.builder.permissions.clone(), draft.builder.table.clone())
+    else {
         return Err(faults.into_errors());
     };
     let schema = schema(&draft, id, kind, &table);
     let bodies = match Bodies::derive(&schema, &draft.builder.json_schema, kind == Id::Client) {
         Ok(bodies) => bodies,
         Err(error) => {
-            faults.push(
-                None,
-                format!("the model's JSON Schema is not valid: {error}"),
-                "correct the schema",
-            );
+            faults.push(None, format!("the model's JSON Schema is not valid: {error}"), "correct the schema");
             return Err(faults.into_errors());
         }
     };
     faults.into_result()?;
-    Ok(Resource(Arc::new(freeze(
-        draft,
-        schema,
-        bodies,
-        kind,
-        table,
-        permissions,
-    ))))
+    Ok(Resource(Arc::new(freeze(draft, schema, bodies, kind, table, permissions))))
 }
 
 fn derive(mut builder: ResourceBuilder, faults: &mut Faults) -> Draft {
@@ -105,23 +89,12 @@ fn derive(mut builder: ResourceBuilder, faults: &mut Faults) -> Draft {
         }
     };
     let flag = |names: &[String], set: fn(&mut Field), fields: &mut Vec<Field>| {
-        for field in fields
-            .iter_mut()
-            .filter(|field| names.contains(&field.name))
-        {
+        for field in fields.iter_mut().filter(|field| names.contains(&field.name)) {
             set(field);
         }
     };
-    flag(
-        &builder.read_only,
-        |field| field.read_only = true,
-        &mut fields,
-    );
-    flag(
-        &builder.immutable,
-        |field| field.immutable = true,
-        &mut fields,
-    );
+    flag(&builder.read_only, |field| field.read_only = true, &mut fields);
+    flag(&builder.immutable, |field| field.immutable = true, &mut fields);
     flag(
         &builder.write_only,
         |field| {
@@ -131,16 +104,9 @@ fn derive(mut builder: ResourceBuilder, faults: &mut Faults) -> Draft {
         &mut fields,
     );
     if let Some((created, updated)) = &builder.timestamps {
-        flag(
-            &[created.clone(), updated.clone()],
-            |field| field.read_only = true,
-            &mut fields,
-        );
+        flag(&[created.clone(), updated.clone()], |field| field.read_only = true, &mut fields);
     }
-    let version = builder
-        .version
-        .as_ref()
-        .map(|name| version_field(name, &mut fields));
+    let version = builder.version.as_ref().map(|name| version_field(name, &mut fields));
     if let Some(table) = &builder.table {
         for field in &mut fields {
             if let Some(column) = table.columns().get(&field.name) {
@@ -148,34 +114,23 @@ fn derive(mut builder: ResourceBuilder, faults: &mut Faults) -> Draft {
             }
         }
     }
-    let id = fields
-        .iter()
-        .position(|field| field.name == builder.id_field)
-        .map(|position| {
-            let kind = builder.id.unwrap_or(match fields[position].field_type {
-                FieldType::Uuid => Id::UuidV7,
-                FieldType::Integer => Id::Integer,
-                _ => Id::Client,
-            });
-            if kind != Id::Client {
-                fields[position].read_only = true;
-            }
-            fields[position].immutable = true;
-            (position, kind)
+    let id = fields.iter().position(|field| field.name == builder.id_field).map(|position| {
+        let kind = builder.id.unwrap_or(match fields[position].field_type {
+            FieldType::Uuid => Id::UuidV7,
+            FieldType::Integer => Id::Integer,
+            _ => Id::Client,
         });
+        if kind != Id::Client {
+            fields[position].read_only = true;
+        }
+        fields[position].immutable = true;
+        (position, kind)
+    });
     if builder.description.is_none() {
-        builder.description = builder
-            .json_schema
-            .get("description")
-            .and_then(Json::as_str)
-            .map(str::to_owned);
+        builder.description =
+            builder.json_schema.get("description").and_then(Json::as_str).map(str::to_owned);
     }
-    Draft {
-        builder,
-        fields,
-        id,
-        version,
-    }
+    Draft { builder, fields, id, version }
 }
 
 /// The position of the version counter, which the model may have or not.
@@ -198,21 +153,12 @@ fn schema(draft: &Draft, id: usize, kind: Id, table: &Table) -> Schema {
         Id::Client => IdSource::Client,
     };
     let builder = &draft.builder;
-    let mut schema = Schema::new(
-        &builder.name,
-        table.name(),
-        draft.fields.clone(),
-        id,
-        source,
-    );
+    let mut schema = Schema::new(&builder.name, table.name(), draft.fields.clone(), id, source);
     schema.version = draft.version;
     schema.indexes = builder
         .indexes
         .iter()
-        .map(|(names, unique)| Index {
-            fields: draft.positions(names),
-            unique: *unique,
-        })
+        .map(|(names, unique)| Index { fields: draft.positions(names), unique: *unique })
         .collect();
     for relation in &builder.relations {
         if relation.cardinality != resourceful_contract::Cardinality::One {
@@ -222,16 +168,8 @@ fn schema(draft: &Draft, id: usize, kind: Id, table: &Table) -> Schema {
             continue;
         };
         // Both the foreign key's own checks and `has_many` from the other side look rows up by it.
-        if key != id
-            && !schema
-                .indexes
-                .iter()
-                .any(|index| index.fields.first() == Some(&key))
-        {
-            schema.indexes.push(Index {
-                fields: vec![key],
-                unique: false,
-            });
+        if key != id && !schema.indexes.iter().any(|index| index.fields.first() == Some(&key)) {
+            schema.indexes.push(Index { fields: vec![key], unique: false });
         }
     }
     schema
@@ -246,16 +184,10 @@ fn freeze(
     permissions: Permissions,
 ) -> Definition {
     let filterable = draft.selectable(&draft.builder.filterable, |_| true);
-    let sortable = draft.selectable(&draft.builder.sortable, |field| {
-        field.field_type.is_ordered()
-    });
+    let sortable = draft.selectable(&draft.builder.sortable, |field| field.field_type.is_ordered());
     let searchable = draft.positions(&draft.builder.searchable);
     let timestamp = |pick: fn(&(String, String)) -> &String| {
-        draft
-            .builder
-            .timestamps
-            .as_ref()
-            .and_then(|names| draft.position(pick(names)))
+        draft.builder.timestamps.as_ref().and_then(|names| draft.position(pick(names)))
     };
     let (created_at, updated_at) = (timestamp(|names| &names.0), timestamp(|names| &names.1));
     let builder = draft.builder;
@@ -263,19 +195,11 @@ fn freeze(
         .codec
         .title()
         .map(str::to_owned)
-        .or_else(|| {
-            builder
-                .json_schema
-                .get("title")
-                .and_then(Json::as_str)
-                .map(str::to_owned)
-        })
+        .or_else(|| builder.json_schema.get("title").and_then(Json::as_str).map(str::to_owned))
         .unwrap_or_else(|| builder.name.clone());
     Definition {
         visible: schema.visible().collect(),
-        stored: (0..schema.fields.len())
-            .filter(|position| !is_internal(&schema.fields[*position]))
-            .collect(),
+        stored: (0..schema.fields.len()).filter(|position| !is_internal(&schema.fields[*position])).collect(),
         filterable,
         sortable,
         searchable,

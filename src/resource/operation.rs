@@ -20,14 +20,8 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 6] = [
-        Self::List,
-        Self::Read,
-        Self::Create,
-        Self::Update,
-        Self::Replace,
-        Self::Delete,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::List, Self::Read, Self::Create, Self::Update, Self::Replace, Self::Delete];
 
     /// The word for this operation, in lower case.
     #[must_use]

@@ -67,8 +67,6 @@ impl Relation {
 
     /// The referring field, declared or by convention.
     pub(crate) fn key_name(&self) -> String {
-        self.key
-            .clone()
-            .unwrap_or_else(|| format!("{}_id", self.name))
+        self.key.clone().unwrap_or_else(|| format!("{}_id", self.name))
     }
 }

@@ -22,11 +22,11 @@ pub(super) fn compile(schema: &Json) -> Result<Validator, String> {
 pub(crate) fn faults<'a>(
     validator: &Validator,
     json: &Json,
-    known: impl Iterator<Item = &'a str> + Clone,
+    known: &(impl Iterator<Item = &'a str> + Clone),
 ) -> Vec<Fault> {
     let mut faults = Vec::new();
     for error in validator.iter_errors(json) {
-        push(&error, known.clone(), &mut faults);
+        push(&error, known, &mut faults);
     }
     control_characters(json, &mut String::new(), &mut faults);
     faults
@@ -34,7 +34,7 @@ pub(crate) fn faults<'a>(
 
 fn push<'a>(
     error: &ValidationError<'_>,
-    known: impl Iterator<Item = &'a str> + Clone,
+    known: &(impl Iterator<Item = &'a str> + Clone),
     faults: &mut Vec<Fault>,
 ) {
     let pointer = error.instance_path().as_str().to_owned();
@@ -43,11 +43,7 @@ fn push<'a>(
         Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
             for name in unexpected {
                 let detail = format!("There is no field `{name}` here.");
-                let detail = if pointer.is_empty() {
-                    suggest(detail, name, known.clone())
-                } else {
-                    detail
-                };
+                let detail = if pointer.is_empty() { suggest(detail, name, known.clone()) } else { detail };
                 let place = format!("{pointer}/{}", escape_pointer(name));
                 faults.push(Fault::pointer(place, "unknown", detail));
             }
@@ -63,19 +59,13 @@ fn push<'a>(
                 .iter()
                 .filter(|branch| {
                     !branch.iter().any(|error| {
-                        matches!(error.kind(), Kind::Type { .. })
-                            && error.instance_path().as_str() == pointer
+                        matches!(error.kind(), Kind::Type { .. }) && error.instance_path().as_str() == pointer
                     })
                 })
                 .collect();
             match telling.as_slice() {
-                [branch] => branch
-                    .iter()
-                    .for_each(|error| push(error, known.clone(), faults)),
-                _ => faults.push(one(
-                    "type",
-                    "Matches none of the shapes that are allowed here.".to_owned(),
-                )),
+                [branch] => branch.iter().for_each(|error| push(error, known, faults)),
+                _ => faults.push(one("type", "Matches none of the shapes that are allowed here.".to_owned())),
             }
         }
         kind => {
@@ -101,17 +91,12 @@ fn describe(kind: &Kind) -> (&'static str, String) {
         Kind::Maximum { limit } => ("range", format!("Must be at most {limit}.")),
         Kind::ExclusiveMinimum { limit } => ("range", format!("Must be greater than {limit}.")),
         Kind::ExclusiveMaximum { limit } => ("range", format!("Must be less than {limit}.")),
-        Kind::MultipleOf { multiple_of } => {
-            ("range", format!("Must be a multiple of {multiple_of}."))
-        }
+        Kind::MultipleOf { multiple_of } => ("range", format!("Must be a multiple of {multiple_of}.")),
         Kind::Pattern { pattern } => ("pattern", format!("Must match the pattern {pattern}")),
         Kind::Format { format } => ("format", format!("Must be a valid {format}.")),
         Kind::UniqueItems => ("unique-items", "No two items may be the same.".to_owned()),
         Kind::FalseSchema => ("unknown", "Nothing is allowed here.".to_owned()),
-        other => (
-            "schema",
-            format!("Breaks the schema's `{}`.", other.keyword()),
-        ),
+        other => ("schema", format!("Breaks the schema's `{}`.", other.keyword())),
     }
 }
 
@@ -119,11 +104,9 @@ fn type_names(kind: &jsonschema::error::TypeKind) -> String {
     use jsonschema::error::TypeKind;
     match kind {
         TypeKind::Single(one) => one.to_string(),
-        TypeKind::Multiple(several) => several
-            .iter()
-            .map(|one| one.to_string())
-            .collect::<Vec<_>>()
-            .join(" or "),
+        TypeKind::Multiple(several) => {
+            several.iter().map(|one| one.to_string()).collect::<Vec<_>>().join(" or ")
+        }
     }
 }
 
@@ -131,11 +114,7 @@ fn type_names(kind: &jsonschema::error::TypeKind) -> String {
 fn control_characters(json: &Json, pointer: &mut String, faults: &mut Vec<Fault>) {
     match json {
         Json::String(text) if text.contains('\0') => {
-            faults.push(Fault::pointer(
-                pointer.clone(),
-                "pattern",
-                "Must not hold the character U+0000.",
-            ));
+            faults.push(Fault::pointer(pointer.clone(), "pattern", "Must not hold the character U+0000."));
         }
         Json::Array(items) => {
             for (index, item) in items.iter().enumerate() {

@@ -22,11 +22,8 @@ pub struct TestRequest {
 
 impl TestRequest {
     pub(super) fn new(router: Router, method: Method, path: &str) -> Self {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .body(Body::empty())
-            .expect("a test's path is a URI");
+        let request =
+            Request::builder().method(method).uri(path).body(Body::empty()).expect("a test's path is a URI");
         Self { router, request }
     }
 
@@ -36,8 +33,7 @@ impl TestRequest {
     /// Where name or value cannot stand in a header.
     pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Self {
         let name = HeaderName::from_bytes(name.as_bytes()).expect("a header's name is a token");
-        let value =
-            HeaderValue::from_str(value.as_ref()).expect("a header's value is visible ASCII");
+        let value = HeaderValue::from_str(value.as_ref()).expect("a header's value is visible ASCII");
         self.request.headers_mut().append(name, value);
         self
     }
@@ -48,10 +44,7 @@ impl TestRequest {
     }
 
     /// Carries JSON, under the media type that fits the method unless one is set.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "tests write json!(…) in place"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "tests write json!(…) in place")]
     pub fn json(self, body: serde_json::Value) -> Self {
         self.body(body.to_string())
     }
@@ -64,9 +57,7 @@ impl TestRequest {
             "application/json"
         };
         let headers = self.request.headers_mut();
-        headers
-            .entry(CONTENT_TYPE)
-            .or_insert(HeaderValue::from_static(media_type));
+        headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(media_type));
         *self.request.body_mut() = Body::from(body.into());
         self
     }
@@ -77,11 +68,7 @@ impl TestRequest {
             Err(never) => match never {},
         };
         let (parts, body) = response.into_parts();
-        let body = body
-            .collect()
-            .await
-            .expect("an answer in memory arrives whole")
-            .to_bytes();
+        let body = body.collect().await.expect("an answer in memory arrives whole").to_bytes();
         TestResponse::new(parts.status, parts.headers, body)
     }
 }

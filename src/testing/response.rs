@@ -19,11 +19,7 @@ pub struct TestResponse {
 
 impl TestResponse {
     pub(super) const fn new(status: StatusCode, headers: HeaderMap, body: Bytes) -> Self {
-        Self {
-            status,
-            headers,
-            body,
-        }
+        Self { status, headers, body }
     }
 
     /// The status code.
@@ -75,17 +71,11 @@ impl TestResponse {
     /// Where the body is no list.
     #[must_use]
     pub fn items(&self) -> Vec<Json> {
-        self.json()["items"]
-            .as_array()
-            .cloned()
-            .unwrap_or_else(|| panic_with(&format!("a list: {self}")))
+        self.json()["items"].as_array().cloned().unwrap_or_else(|| panic_with(&format!("a list: {self}")))
     }
 }
 
-#[expect(
-    clippy::panic,
-    reason = "a test fails by panicking, and its message is the answer"
-)]
+#[expect(clippy::panic, reason = "a test fails by panicking, and its message is the answer")]
 fn panic_with(expectation: &str) -> ! {
     panic!("expected {expectation}")
 }
@@ -96,11 +86,7 @@ impl fmt::Display for TestResponse {
         let mut headers: Vec<_> = self.headers.iter().collect();
         headers.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
         for (name, value) in headers {
-            let value = if name == "x-request-id" {
-                "…"
-            } else {
-                value.to_str().unwrap_or("(not text)")
-            };
+            let value = if name == "x-request-id" { "…" } else { value.to_str().unwrap_or("(not text)") };
             writeln!(f, "{name}: {value}")?;
         }
         f.write_char('\n')?;

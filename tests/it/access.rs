@@ -24,11 +24,7 @@ async fn nobody_known_is_401_and_not_allowed_is_403() {
                 (401, Some("Bearer")),
                 "{method} {path}"
             );
-            let reader = app
-                .request(method, path)
-                .bearer(READER)
-                .json(json!({"text": "a"}))
-                .await;
+            let reader = app.request(method, path).bearer(READER).json(json!({"text": "a"})).await;
             let expected = match method {
                 "GET" if path == "/notes" => 200,
                 "QUERY" => 400,
@@ -39,10 +35,7 @@ async fn nobody_known_is_401_and_not_allowed_is_403() {
         }
         // Closed to everyone, whoever asks, and before it is said whether there is such an item.
         let closed = app.delete("/notes/1").bearer(EDITOR).await;
-        assert_eq!(
-            (closed.status(), closed.json()["code"].clone()),
-            (403, json!("forbidden"))
-        );
+        assert_eq!((closed.status(), closed.json()["code"].clone()), (403, json!("forbidden")));
     })
     .await;
 }
@@ -51,32 +44,21 @@ async fn nobody_known_is_401_and_not_allowed_is_403() {
 async fn a_bad_credential_is_401_even_where_anyone_may() {
     everywhere(|app| async move {
         for credential in ["Bearer nope", "Bearer ", "Basic YTpi", "nonsense", "bearer"] {
-            let refused = app
-                .get("/products")
-                .header("authorization", credential)
-                .await;
+            let refused = app.get("/products").header("authorization", credential).await;
             assert_eq!(
                 (refused.status(), refused.header("www-authenticate")),
                 (401, Some("Bearer")),
                 "{credential}"
             );
-            assert_eq!(
-                refused.header("content-type"),
-                Some("application/problem+json")
-            );
+            assert_eq!(refused.header("content-type"), Some("application/problem+json"));
         }
         let twice = app.get("/products").bearer(EDITOR).bearer(EDITOR).await;
         assert_eq!(twice.status(), 401);
-        for credential in [
-            format!("Bearer {EDITOR}"),
-            format!("bearer {EDITOR}"),
-            format!("BEARER  {EDITOR} "),
-        ] {
+        for credential in
+            [format!("Bearer {EDITOR}"), format!("bearer {EDITOR}"), format!("BEARER  {EDITOR} ")]
+        {
             assert_eq!(
-                app.get("/products")
-                    .header("authorization", &credential)
-                    .await
-                    .status(),
+                app.get("/products").header("authorization", &credential).await.status(),
                 200,
                 "{credential}"
             );
@@ -93,11 +75,7 @@ async fn without_a_token_every_write_is_refused() {
         .resource(crate::support::notes(&place));
     let app = TestApp::build(app).await.unwrap();
     for credential in ["Bearer", "Bearer ", "Bearer x"] {
-        let refused = app
-            .post("/notes")
-            .header("authorization", credential)
-            .json(json!({"text": "a"}))
-            .await;
+        let refused = app.post("/notes").header("authorization", credential).json(json!({"text": "a"})).await;
         assert_eq!(refused.status(), 401, "{credential}");
     }
     assert_eq!(app.app().count("notes").await.unwrap(), 0);
@@ -108,13 +86,8 @@ async fn a_refused_caller_learns_nothing_of_its_body_or_query() {
     everywhere(|app| async move {
         for request in [
             app.post("/notes").bearer(READER).body("{"),
-            app.post("/notes?x=1")
-                .bearer(READER)
-                .json(json!({"colour": 1})),
-            app.patch("/notes/1")
-                .bearer(READER)
-                .header("content-type", "text/plain")
-                .body("x"),
+            app.post("/notes?x=1").bearer(READER).json(json!({"colour": 1})),
+            app.patch("/notes/1").bearer(READER).header("content-type", "text/plain").body("x"),
         ] {
             assert_eq!(request.await.status(), 403);
         }

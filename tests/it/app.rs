@@ -27,15 +27,8 @@ async fn a_prefix_and_a_nested_router_are_part_of_every_address() {
     let place = Place::memory();
     let app = builder(&place).prefix("/v1").build().await.unwrap();
     let test = TestApp::of(app.clone());
-    let created = test
-        .put("/v1/categories/a")
-        .json(json!({"title": "t"}))
-        .await;
-    assert_eq!(
-        created.header("location"),
-        Some("/v1/categories/a"),
-        "{created}"
-    );
+    let created = test.put("/v1/categories/a").json(json!({"title": "t"})).await;
+    assert_eq!(created.header("location"), Some("/v1/categories/a"), "{created}");
     assert_eq!(test.get("/categories/a").await.status(), 404);
 
     let nested = Router::new().nest("/api", app.router());
@@ -48,64 +41,35 @@ async fn a_prefix_and_a_nested_router_are_part_of_every_address() {
             .unwrap();
         tower::ServiceExt::oneshot(nested.clone(), request)
     };
-    let created = send(
-        "POST",
-        "/api/v1/categories",
-        r#"{"code": "b", "title": "t"}"#,
-    )
-    .await
-    .unwrap();
+    let created = send("POST", "/api/v1/categories", r#"{"code": "b", "title": "t"}"#).await.unwrap();
     assert_eq!(created.headers()["location"], "/api/v1/categories/b");
-    let put = send("PUT", "/api/v1/categories/c", r#"{"title": "t"}"#)
-        .await
-        .unwrap();
+    let put = send("PUT", "/api/v1/categories/c", r#"{"title": "t"}"#).await.unwrap();
     assert_eq!(put.headers()["location"], "/api/v1/categories/c");
     let list = send("GET", "/api/v1/categories?limit=1", "").await.unwrap();
-    assert!(
-        list.headers()["link"]
-            .to_str()
-            .unwrap()
-            .starts_with("</api/v1/categories?limit=1&after=")
-    );
+    assert!(list.headers()["link"].to_str().unwrap().starts_with("</api/v1/categories?limit=1&after="));
 }
 
 #[tokio::test]
 async fn routes_of_ones_own_stand_beside_the_resources() {
     let own = Router::new()
         .route("/hello", get(|| async { "hello" }))
-        .route(
-            "/panic",
-            get(|| async { panic!("on purpose") as &'static str }),
-        );
-    let app = TestApp::build(builder(&Place::memory()).merge(own))
-        .await
-        .unwrap();
+        .route("/panic", get(|| async { panic!("on purpose") as &'static str }));
+    let app = TestApp::build(builder(&Place::memory()).merge(own)).await.unwrap();
     let hello = app.get("/hello").await;
     assert_eq!((hello.status(), hello.text()), (200, "hello"));
     assert!(hello.header("x-request-id").is_some());
     let panicked = app.get("/panic").await;
-    assert_eq!(
-        (panicked.status(), panicked.json()["code"].clone()),
-        (500, json!("internal"))
-    );
+    assert_eq!((panicked.status(), panicked.json()["code"].clone()), (500, json!("internal")));
     assert!(!panicked.text().contains("on purpose"), "{panicked}");
     assert_eq!(app.get("/hello").await.status(), 200);
 }
 
 #[tokio::test]
 async fn a_request_past_its_deadline_is_504() {
-    let own = Router::new().route(
-        "/never",
-        get(|| async { std::future::pending::<&'static str>().await }),
-    );
-    let app = builder(&Place::memory())
-        .merge(own)
-        .deadline(Duration::from_millis(20));
+    let own = Router::new().route("/never", get(|| async { std::future::pending::<&'static str>().await }));
+    let app = builder(&Place::memory()).merge(own).deadline(Duration::from_millis(20));
     let late = TestApp::build(app).await.unwrap().get("/never").await;
-    assert_eq!(
-        (late.status(), late.json()["code"].clone()),
-        (504, json!("deadline-exceeded"))
-    );
+    assert_eq!((late.status(), late.json()["code"].clone()), (504, json!("deadline-exceeded")));
     assert!(late.header("x-request-id").is_some());
 }
 
@@ -124,20 +88,14 @@ async fn requests_beyond_the_cap_are_503_and_health_is_not_counted() {
             }
         }),
     );
-    let app = TestApp::build(builder(&Place::memory()).merge(own).concurrency(1))
-        .await
-        .unwrap();
+    let app = TestApp::build(builder(&Place::memory()).merge(own).concurrency(1)).await.unwrap();
     let slow = tokio::spawn({
         let request = app.get("/slow");
         async move { request.await }
     });
     entered.notified().await;
     let refused = app.get("/products").await;
-    assert_eq!(
-        (refused.status(), refused.header("retry-after")),
-        (503, Some("1")),
-        "{refused}"
-    );
+    assert_eq!((refused.status(), refused.header("retry-after")), (503, Some("1")), "{refused}");
     assert_eq!(refused.json()["code"], "overloaded");
     assert_eq!(app.get("/healthz").await.status(), 200);
     assert_eq!(app.get("/readyz").await.status(), 200);
@@ -161,12 +119,7 @@ async fn every_answer_is_safe_to_open_in_a_browser() {
     for path in ["/products", "/nope"] {
         let answer = app.get(path).await;
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
-        assert!(
-            answer
-                .header("content-security-policy")
-                .unwrap()
-                .contains("default-src 'none'")
-        );
+        assert!(answer.header("content-security-policy").unwrap().contains("default-src 'none'"));
         assert_eq!(answer.header("strict-transport-security"), None);
     }
 }
@@ -175,61 +128,35 @@ async fn every_answer_is_safe_to_open_in_a_browser() {
 async fn cors_is_off_in_production_until_told() {
     let secret = "0123456789abcdef0123456789abcdef";
     let place = Place::memory();
-    let declare = || {
-        create_app(AppPreset::Production)
-            .secret(secret)
-            .resource(crate::support::categories(&place))
-    };
+    let declare =
+        || create_app(AppPreset::Production).secret(secret).resource(crate::support::categories(&place));
     let without = define_dynamic_resource("products", json!({"type": "object", "properties": {"id": {"type": "integer"}, "name": {"type": "string"}, "category_code": {"type": "string"}}}))
         .adapter(place.table("products"))
         .permissions(Permissions::all(anyone()))
         .build()
         .unwrap();
-    let closed = TestApp::build(declare().resource(without.clone()))
-        .await
-        .unwrap();
-    let answer = closed
-        .get("/categories")
-        .header("origin", "https://shop.example")
-        .await;
+    let closed = TestApp::build(declare().resource(without.clone())).await.unwrap();
+    let answer = closed.get("/categories").header("origin", "https://shop.example").await;
     assert_eq!(answer.header("access-control-allow-origin"), None);
-    assert_eq!(
-        answer.header("strict-transport-security"),
-        Some("max-age=31536000")
-    );
+    assert_eq!(answer.header("strict-transport-security"), Some("max-age=31536000"));
     assert_eq!(closed.get("/docs").await.status(), 404);
-    let app = declare()
-        .resource(without)
-        .cors_origins(["https://shop.example"]);
+    let app = declare().resource(without).cors_origins(["https://shop.example"]);
     let open = TestApp::build(app).await.unwrap();
-    for (origin, allowed) in [
-        ("https://shop.example", true),
-        ("https://evil.example", false),
-    ] {
+    for (origin, allowed) in [("https://shop.example", true), ("https://evil.example", false)] {
         let answer = open.get("/categories").header("origin", origin).await;
-        assert_eq!(
-            answer.header("access-control-allow-origin").is_some(),
-            allowed,
-            "{origin}"
-        );
+        assert_eq!(answer.header("access-control-allow-origin").is_some(), allowed, "{origin}");
         let preflight = open
             .request("OPTIONS", "/categories/a")
             .header("origin", origin)
             .header("access-control-request-method", "PATCH")
             .await;
-        assert_eq!(
-            preflight.header("access-control-allow-origin").is_some(),
-            allowed,
-            "{origin}"
-        );
+        assert_eq!(preflight.header("access-control-allow-origin").is_some(), allowed, "{origin}");
     }
 }
 
 #[tokio::test]
 async fn answers_are_compressed_for_those_who_accept_it() {
-    let app = TestApp::build(builder(&Place::memory()).compression(true))
-        .await
-        .unwrap();
+    let app = TestApp::build(builder(&Place::memory()).compression(true)).await.unwrap();
     for name in ["a", "b", "c"] {
         create(&app, name, json!({"note": "long ".repeat(200)})).await;
     }
@@ -309,21 +236,14 @@ async fn a_shutdown_is_bounded_whatever_hangs() {
             }
         }),
     );
-    let app = builder(&Place::memory())
-        .merge(own)
-        .shutdown_grace(Duration::from_millis(50))
-        .build()
-        .await
-        .unwrap();
+    let app =
+        builder(&Place::memory()).merge(own).shutdown_grace(Duration::from_millis(50)).build().await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(app.serve_until(listener, async move { _ = stopped.await }));
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream
-        .write_all(b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n")
-        .await
-        .unwrap();
+    stream.write_all(b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     entered.notified().await;
     stop.send(()).unwrap();
     server.await.unwrap().unwrap();
@@ -333,50 +253,15 @@ async fn a_shutdown_is_bounded_whatever_hangs() {
 async fn rows_are_loaded_all_or_none_and_checked_as_created_ones_are() {
     let app = shop(&Place::memory()).await;
     let category = |code: &str| json!({"code": code, "title": "t", "region": null});
-    let refused = app
-        .app()
-        .load()
-        .rows("categories", [category("a"), category("")])
-        .unwrap_err();
-    assert!(
-        refused.to_string().contains("row 1 of `categories`"),
-        "{refused}"
-    );
-    let clash = app
-        .app()
-        .load()
-        .rows("categories", [category("a"), category("a")])
-        .unwrap()
-        .commit()
-        .await;
+    let refused = app.app().load().rows("categories", [category("a"), category("")]).unwrap_err();
+    assert!(refused.to_string().contains("row 1 of `categories`"), "{refused}");
+    let clash = app.app().load().rows("categories", [category("a"), category("a")]).unwrap().commit().await;
     assert!(clash.is_err());
     assert_eq!(app.app().count("categories").await.unwrap(), 0);
-    let loaded = app
-        .app()
-        .load()
-        .rows("categories", [category("a"), category("b")])
-        .unwrap()
-        .commit()
-        .await;
-    assert_eq!(
-        (
-            loaded.unwrap(),
-            app.app().count("categories").await.unwrap()
-        ),
-        (2, 2)
-    );
+    let loaded = app.app().load().rows("categories", [category("a"), category("b")]).unwrap().commit().await;
+    assert_eq!((loaded.unwrap(), app.app().count("categories").await.unwrap()), (2, 2));
     let note = json!({"id": 7, "text": "seven"});
-    app.app()
-        .load()
-        .rows("notes", [note])
-        .unwrap()
-        .commit()
-        .await
-        .unwrap();
-    let next = app
-        .post("/notes")
-        .bearer(crate::support::EDITOR)
-        .json(json!({"text": "eight"}))
-        .await;
+    app.app().load().rows("notes", [note]).unwrap().commit().await.unwrap();
+    let next = app.post("/notes").bearer(crate::support::EDITOR).json(json!({"text": "eight"})).await;
     assert_eq!(next.json()["id"], 8);
 }

@@ -8,9 +8,7 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root];
     while let Some(folder) = folders.pop() {
-        for entry in
-            fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
-        {
+        for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
@@ -25,43 +23,24 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
 
 /// The lines of code, without comments.
 fn code(source: &str) -> impl Iterator<Item = &str> {
-    source
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
+    source.lines().filter(|line| !line.trim_start().starts_with("//"))
 }
 
 #[test]
 fn axum_is_known_at_the_boundary_only() {
     let allowed = ["http", "live", "app", "openapi", "testing"];
     for (path, source) in sources("src") {
-        let relative = path
-            .strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
-            .unwrap();
-        let room = relative
-            .components()
-            .next()
-            .unwrap()
-            .as_os_str()
-            .to_str()
-            .unwrap();
+        let relative = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+        let room = relative.components().next().unwrap().as_os_str().to_str().unwrap();
         if !allowed.contains(&room) {
-            assert!(
-                !code(&source).any(|line| line.contains("axum::")),
-                "{} imports axum",
-                path.display()
-            );
+            assert!(!code(&source).any(|line| line.contains("axum::")), "{} imports axum", path.display());
         }
     }
 }
 
 #[test]
 fn drivers_are_known_in_their_adapter_only() {
-    for folder in [
-        "src",
-        "presets",
-        "adapters/contract/src",
-        "adapters/memory/src",
-    ] {
+    for folder in ["src", "presets", "adapters/contract/src", "adapters/memory/src"] {
         for (path, source) in sources(folder) {
             for driver in ["sqlx::", "sea_query::", "redis::"] {
                 assert!(
@@ -76,18 +55,10 @@ fn drivers_are_known_in_their_adapter_only() {
 
 #[test]
 fn the_contract_knows_no_http_and_adapters_do_not_know_the_engine() {
-    for folder in [
-        "adapters/contract/src",
-        "adapters/memory/src",
-        "adapters/sql/src",
-    ] {
+    for folder in ["adapters/contract/src", "adapters/memory/src", "adapters/sql/src"] {
         for (path, source) in sources(folder) {
             for word in ["http::", "axum::", "tower::", "use resourceful::"] {
-                assert!(
-                    !code(&source).any(|line| line.contains(word)),
-                    "{} knows {word}",
-                    path.display()
-                );
+                assert!(!code(&source).any(|line| line.contains(word)), "{} knows {word}", path.display());
             }
         }
     }
@@ -98,16 +69,10 @@ fn one_module_has_a_path_of_its_own() {
     let paths: Vec<_> = sources("src")
         .into_iter()
         .flat_map(|(path, source)| {
-            code(&source)
-                .filter(|line| line.contains("#[path"))
-                .map(|_| path.clone())
-                .collect::<Vec<_>>()
+            code(&source).filter(|line| line.contains("#[path")).map(|_| path.clone()).collect::<Vec<_>>()
         })
         .collect();
-    assert_eq!(
-        paths,
-        [Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")]
-    );
+    assert_eq!(paths, [Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")]);
 }
 
 #[test]

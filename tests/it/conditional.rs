@@ -19,14 +19,7 @@ async fn an_item_that_the_client_has_is_304() {
             assert_eq!(known.header("etag"), Some("\"1\""));
         }
         for tag in ["\"2\"", "\"\"", "\"1.x\""] {
-            assert_eq!(
-                app.get(&path(&product))
-                    .header("if-none-match", tag)
-                    .await
-                    .status(),
-                200,
-                "{tag}"
-            );
+            assert_eq!(app.get(&path(&product)).header("if-none-match", tag).await.status(), 200, "{tag}");
         }
         let malformed = app.get(&path(&product)).header("if-none-match", "1").await;
         assert_eq!(
@@ -46,17 +39,9 @@ async fn a_part_of_an_item_has_a_tag_of_its_own_that_changes_accept() {
         assert_ne!(tag, "\"1\"");
         let other = app.get(&format!("{}?fields=sku", path(&product))).await;
         assert_ne!(other.header("etag"), Some(tag.as_str()));
-        let changed = app
-            .patch(&path(&product))
-            .header("if-match", &tag)
-            .json(json!({"name": "x"}))
-            .await;
+        let changed = app.patch(&path(&product)).header("if-match", &tag).json(json!({"name": "x"})).await;
         assert_eq!(changed.status(), 200, "{changed}");
-        let stale = app
-            .patch(&path(&product))
-            .header("if-match", &tag)
-            .json(json!({"name": "y"}))
-            .await;
+        let stale = app.patch(&path(&product)).header("if-match", &tag).json(json!({"name": "y"})).await;
         assert_eq!(stale.status(), 412);
     })
     .await;
@@ -65,23 +50,13 @@ async fn a_part_of_an_item_has_a_tag_of_its_own_that_changes_accept() {
 #[tokio::test]
 async fn an_included_item_that_changes_changes_the_tag() {
     everywhere(|app| async move {
-        app.post("/categories")
-            .json(json!({"code": "lights", "title": "Lights"}))
-            .await;
+        app.post("/categories").json(json!({"code": "lights", "title": "Lights"})).await;
         let product = create(&app, "lamp", json!({"category_code": "lights"})).await;
         let target = format!("{}?include=category", path(&product));
         let before = app.get(&target).await;
-        app.patch("/categories/lights")
-            .json(json!({"title": "Lamps"}))
-            .await;
-        let after = app
-            .get(&target)
-            .header("if-none-match", before.header("etag").unwrap())
-            .await;
-        assert_eq!(
-            (after.status(), &after.json()["category"]["title"]),
-            (200, &json!("Lamps"))
-        );
+        app.patch("/categories/lights").json(json!({"title": "Lamps"})).await;
+        let after = app.get(&target).header("if-none-match", before.header("etag").unwrap()).await;
+        assert_eq!((after.status(), &after.json()["category"]["title"]), (200, &json!("Lamps")));
     })
     .await;
 }
@@ -91,20 +66,10 @@ async fn a_change_on_another_version_is_412_and_changes_nothing() {
     everywhere(|app| async move {
         let product = create(&app, "lamp", json!({})).await;
         let body = crate::support::product("other", json!({"sku": "sku-lamp"}));
-        for tag in [
-            "\"2\"",
-            "W/\"1\"",
-            "\"x\"",
-            "\"\"",
-            "\"1x\"",
-            "\"99999999999999999999\"",
-        ] {
+        for tag in ["\"2\"", "W/\"1\"", "\"x\"", "\"\"", "\"1x\"", "\"99999999999999999999\""] {
             for method in ["PATCH", "PUT", "DELETE"] {
-                let refused = app
-                    .request(method, &path(&product))
-                    .header("if-match", tag)
-                    .json(body.clone())
-                    .await;
+                let refused =
+                    app.request(method, &path(&product)).header("if-match", tag).json(body.clone()).await;
                 assert_eq!(
                     (refused.status(), refused.json()["code"].clone()),
                     (412, json!("precondition-failed")),
@@ -116,27 +81,15 @@ async fn a_change_on_another_version_is_412_and_changes_nothing() {
         assert_eq!(app.get(&path(&product)).await.json(), product);
         let malformed = app.delete(&path(&product)).header("if-match", "1").await;
         assert_eq!(malformed.status(), 400);
-        let any = app
-            .patch(&path(&product))
-            .header("if-match", "*")
-            .json(json!({"name": "b"}))
-            .await;
+        let any = app.patch(&path(&product)).header("if-match", "*").json(json!({"name": "b"})).await;
         assert_eq!(any.status(), 200);
-        let several = app
-            .patch(&path(&product))
-            .header("if-match", "\"1\", \"2\"")
-            .json(json!({"name": "c"}))
-            .await;
+        let several =
+            app.patch(&path(&product)).header("if-match", "\"1\", \"2\"").json(json!({"name": "c"})).await;
         assert_eq!(several.status(), 200, "{several}");
-        let absent = app
-            .delete("/products/0198c0de-0000-7000-8000-000000000000")
-            .header("if-match", "\"1\"")
-            .await;
+        let absent =
+            app.delete("/products/0198c0de-0000-7000-8000-000000000000").header("if-match", "\"1\"").await;
         assert_eq!(absent.status(), 404);
-        let gone = app
-            .delete(&path(&product))
-            .header("if-match", "\"3\"")
-            .await;
+        let gone = app.delete(&path(&product)).header("if-match", "\"3\"").await;
         assert_eq!(gone.status(), 204);
     })
     .await;
@@ -145,32 +98,14 @@ async fn a_change_on_another_version_is_412_and_changes_nothing() {
 #[tokio::test]
 async fn an_item_without_a_version_field_has_a_digest_for_a_tag() {
     everywhere(|app| async move {
-        let created = app
-            .post("/categories")
-            .json(json!({"code": "a", "title": "t"}))
-            .await;
+        let created = app.post("/categories").json(json!({"code": "a", "title": "t"})).await;
         let tag = created.header("etag").unwrap().to_owned();
-        assert_eq!(
-            app.get("/categories/a").await.header("etag"),
-            Some(tag.as_str())
-        );
+        assert_eq!(app.get("/categories/a").await.header("etag"), Some(tag.as_str()));
         let part = app.get("/categories/a?fields=title").await;
-        assert!(
-            part.header("etag")
-                .unwrap()
-                .starts_with(tag.trim_end_matches('"')),
-            "{part}"
-        );
-        let changed = app
-            .patch("/categories/a")
-            .header("if-match", &tag)
-            .json(json!({"title": "u"}))
-            .await;
+        assert!(part.header("etag").unwrap().starts_with(tag.trim_end_matches('"')), "{part}");
+        let changed = app.patch("/categories/a").header("if-match", &tag).json(json!({"title": "u"})).await;
         assert_eq!(changed.status(), 200, "{changed}");
-        assert_eq!(
-            app.get("/categories/a").await.header("etag"),
-            changed.header("etag")
-        );
+        assert_eq!(app.get("/categories/a").await.header("etag"), changed.header("etag"));
         for method in ["PATCH", "PUT", "DELETE"] {
             let stale = app
                 .request(method, "/categories/a")
@@ -196,9 +131,7 @@ async fn a_list_has_a_weak_tag() {
         assert!(tag.starts_with("W/\""), "{tag}");
         let known = app.get("/products").header("if-none-match", &tag).await;
         assert_eq!((known.status(), known.text()), (304, ""));
-        app.patch(&path(&list.items()[0]))
-            .json(json!({"name": "e"}))
-            .await;
+        app.patch(&path(&list.items()[0])).json(json!({"name": "e"})).await;
         let changed = app.get("/products").header("if-none-match", &tag).await;
         assert_eq!(changed.status(), 200);
         assert_eq!(changed.items()[0]["version"], 2);
@@ -209,41 +142,22 @@ async fn a_list_has_a_weak_tag() {
 #[tokio::test]
 async fn of_concurrent_writers_with_one_tag_exactly_one_wins() {
     everywhere(|app| async move {
-        app.post("/categories")
-            .json(json!({"code": "c", "title": "t"}))
-            .await;
+        app.post("/categories").json(json!({"code": "c", "title": "t"})).await;
         let product = create(&app, "lamp", json!({})).await;
         let category = app.get("/categories/c").await;
         for (target, tag, field) in [
             (path(&product), "\"1\"".to_owned(), "name"),
-            (
-                "/categories/c".to_owned(),
-                category.header("etag").unwrap().to_owned(),
-                "title",
-            ),
+            ("/categories/c".to_owned(), category.header("etag").unwrap().to_owned(), "title"),
         ] {
             let writers = (0..50).map(|index| {
-                let request = app
-                    .patch(&target)
-                    .header("if-match", &tag)
-                    .json(json!({field: format!("w{index}")}));
+                let request =
+                    app.patch(&target).header("if-match", &tag).json(json!({field: format!("w{index}")}));
                 tokio::spawn(async move { request.await })
             });
-            let answers: Vec<_> = join_all(writers)
-                .await
-                .into_iter()
-                .map(Result::unwrap)
-                .collect();
-            let won: Vec<_> = answers
-                .iter()
-                .filter(|answer| answer.status() == 200)
-                .collect();
+            let answers: Vec<_> = join_all(writers).await.into_iter().map(Result::unwrap).collect();
+            let won: Vec<_> = answers.iter().filter(|answer| answer.status() == 200).collect();
             assert_eq!(won.len(), 1, "{target}");
-            assert!(
-                answers
-                    .iter()
-                    .all(|answer| matches!(answer.status(), 200 | 412))
-            );
+            assert!(answers.iter().all(|answer| matches!(answer.status(), 200 | 412)));
             assert_eq!(app.get(&target).await.json(), won[0].json());
         }
     })
@@ -255,24 +169,13 @@ async fn concurrent_changes_without_a_tag_lose_nothing() {
     everywhere(|app| async move {
         let product = create(&app, "lamp", json!({})).await;
         let writers = (0..8).map(|index| {
-            let patch = if index % 2 == 0 {
-                json!({"price_cents": index})
-            } else {
-                json!({"stock": 100 + index})
-            };
+            let patch =
+                if index % 2 == 0 { json!({"price_cents": index}) } else { json!({"stock": 100 + index}) };
             let request = app.patch(&path(&product)).json(patch);
             tokio::spawn(async move { request.await })
         });
-        let answers: Vec<_> = join_all(writers)
-            .await
-            .into_iter()
-            .map(Result::unwrap)
-            .collect();
-        assert!(
-            answers.iter().all(|answer| answer.status() == 200),
-            "{}",
-            answers[0]
-        );
+        let answers: Vec<_> = join_all(writers).await.into_iter().map(Result::unwrap).collect();
+        assert!(answers.iter().all(|answer| answer.status() == 200), "{}", answers[0]);
         let after = app.get(&path(&product)).await.json();
         assert_eq!(after["version"], 9);
         assert!(after["stock"].as_i64().unwrap() > 100 && after["name"] == "lamp");

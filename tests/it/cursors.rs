@@ -8,34 +8,22 @@ use crate::support::{EDITOR, READER, create, everywhere};
 /// Products in which every rating stands for several, and some for none.
 async fn seed(app: &TestApp) {
     for index in 0..9_u32 {
-        let rating = if index % 3 == 2 {
-            Value::Null
-        } else {
-            json!(f64::from(index % 3))
-        };
+        let rating = if index % 3 == 2 { Value::Null } else { json!(f64::from(index % 3)) };
         create(app, &format!("p{index}"), json!({"rating": rating})).await;
     }
 }
 
 fn names(list: &[Value]) -> Vec<String> {
-    list.iter()
-        .map(|item| item["name"].as_str().unwrap().to_owned())
-        .collect()
+    list.iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Follows one of a page's cursors to the end.
 async fn walk(app: &TestApp, query: &str, from: Option<String>, step: &str) -> Vec<Vec<String>> {
-    let (parameter, cursor) = if step == "next" {
-        ("after", "next")
-    } else {
-        ("before", "prev")
-    };
+    let (parameter, cursor) = if step == "next" { ("after", "next") } else { ("before", "prev") };
     let mut at = from;
     let mut pages = Vec::new();
     loop {
-        let place = at
-            .map(|cursor| format!("&{parameter}={cursor}"))
-            .unwrap_or_default();
+        let place = at.map(|cursor| format!("&{parameter}={cursor}")).unwrap_or_default();
         let page = app.get(&format!("/products?{query}{place}")).await;
         assert_eq!(page.status(), 200, "{page}");
         pages.push(names(&page.items()));
@@ -50,29 +38,14 @@ async fn walk(app: &TestApp, query: &str, from: Option<String>, step: &str) -> V
 async fn walking_forwards_and_backwards_meets_every_row_once() {
     everywhere(|app| async move {
         seed(&app).await;
-        for sort in [
-            "id",
-            "-id",
-            "rating",
-            "-rating",
-            "rating,-name",
-            "-rating,name",
-            "name",
-        ] {
-            let whole = names(
-                &app.get(&format!("/products?limit=10&sort={sort}"))
-                    .await
-                    .items(),
-            );
+        for sort in ["id", "-id", "rating", "-rating", "rating,-name", "-rating,name", "name"] {
+            let whole = names(&app.get(&format!("/products?limit=10&sort={sort}")).await.items());
             assert_eq!(whole.len(), 9);
             for limit in [1, 2, 4, 9, 10] {
                 let query = format!("sort={sort}&limit={limit}");
                 let pages = walk(&app, &query, None, "next").await;
                 assert_eq!(pages.concat(), whole, "{query}");
-                assert!(
-                    pages.iter().rev().skip(1).all(|page| page.len() == limit),
-                    "{query}"
-                );
+                assert!(pages.iter().rev().skip(1).all(|page| page.len() == limit), "{query}");
                 if pages.len() < 2 {
                     continue;
                 }
@@ -80,11 +53,8 @@ async fn walking_forwards_and_backwards_meets_every_row_once() {
                 let mut at = None;
                 let mut last = Value::Null;
                 for _ in &pages {
-                    let place = at
-                        .map(|cursor: String| format!("&after={cursor}"))
-                        .unwrap_or_default();
-                    last =
-                        app.get(&format!("/products?{query}{place}")).await.json()["page"].clone();
+                    let place = at.map(|cursor: String| format!("&after={cursor}")).unwrap_or_default();
+                    last = app.get(&format!("/products?{query}{place}")).await.json()["page"].clone();
                     at = last["next"].as_str().map(str::to_owned);
                 }
                 let prev = last["prev"].as_str().unwrap().to_owned();
@@ -107,9 +77,7 @@ async fn rows_that_come_and_go_between_pages_repeat_and_skip_no_other() {
         app.delete(&crate::support::path(&first.items()[2])).await;
         create(&app, "p00", json!({})).await;
         create(&app, "p35", json!({})).await;
-        let second = app
-            .get(&format!("/products?sort=name&limit=3&after={next}"))
-            .await;
+        let second = app.get(&format!("/products?sort=name&limit=3&after={next}")).await;
         assert_eq!(names(&second.items()), ["p3", "p35", "p4"]);
     })
     .await;
@@ -119,10 +87,7 @@ async fn rows_that_come_and_go_between_pages_repeat_and_skip_no_other() {
 async fn a_cursor_opens_for_its_own_query_alone() {
     everywhere(|app| async move {
         seed(&app).await;
-        let page = app
-            .get("/products?limit=2&sort=name&in_stock=true")
-            .await
-            .json();
+        let page = app.get("/products?limit=2&sort=name&in_stock=true").await.json();
         let cursor = page["page"]["next"].as_str().unwrap().to_owned();
         let mut altered = cursor.clone().into_bytes();
         altered[5] = if altered[5] == b'A' { b'B' } else { b'A' };
@@ -138,9 +103,7 @@ async fn a_cursor_opens_for_its_own_query_alone() {
             ("limit=2&sort=name&in_stock=true", "not%20base64"),
         ] {
             for parameter in ["after", "before"] {
-                let refused = app
-                    .get(&format!("/products?{query}&{parameter}={cursor}"))
-                    .await;
+                let refused = app.get(&format!("/products?{query}&{parameter}={cursor}")).await;
                 assert_eq!(
                     (refused.status(), refused.json()["code"].clone()),
                     (400, json!("invalid-cursor")),
@@ -149,16 +112,11 @@ async fn a_cursor_opens_for_its_own_query_alone() {
                 assert_eq!(refused.json()["errors"][0]["parameter"], parameter);
             }
         }
-        let elsewhere = app
-            .get(&format!("/categories?limit=2&after={cursor}"))
-            .await;
+        let elsewhere = app.get(&format!("/categories?limit=2&after={cursor}")).await;
         assert_eq!(elsewhere.status(), 400);
         // A page's size and its fields may change on the way.
-        let onward = app
-            .get(&format!(
-                "/products?limit=5&fields=name&sort=name&in_stock=true&after={cursor}"
-            ))
-            .await;
+        let onward =
+            app.get(&format!("/products?limit=5&fields=name&sort=name&in_stock=true&after={cursor}")).await;
         assert_eq!(names(&onward.items()), ["p2", "p3", "p4", "p5", "p6"]);
     })
     .await;
@@ -168,26 +126,14 @@ async fn a_cursor_opens_for_its_own_query_alone() {
 async fn a_cursor_of_one_caller_does_not_open_for_another() {
     everywhere(|app| async move {
         for text in ["a", "b", "c"] {
-            app.post("/notes")
-                .bearer(EDITOR)
-                .json(json!({"text": text}))
-                .await;
+            app.post("/notes").bearer(EDITOR).json(json!({"text": text})).await;
         }
         let page = app.get("/notes?limit=1").bearer(EDITOR).await.json();
         let cursor = page["page"]["next"].as_str().unwrap();
-        let own = app
-            .get(&format!("/notes?limit=1&after={cursor}"))
-            .bearer(EDITOR)
-            .await;
+        let own = app.get(&format!("/notes?limit=1&after={cursor}")).bearer(EDITOR).await;
         assert_eq!(own.items()[0]["text"], "b");
-        let foreign = app
-            .get(&format!("/notes?limit=1&after={cursor}"))
-            .bearer(READER)
-            .await;
-        assert_eq!(
-            (foreign.status(), foreign.json()["code"].clone()),
-            (400, json!("invalid-cursor"))
-        );
+        let foreign = app.get(&format!("/notes?limit=1&after={cursor}")).bearer(READER).await;
+        assert_eq!((foreign.status(), foreign.json()["code"].clone()), (400, json!("invalid-cursor")));
     })
     .await;
 }
@@ -196,9 +142,7 @@ async fn a_cursor_of_one_caller_does_not_open_for_another() {
 async fn links_lead_where_the_cursors_do() {
     everywhere(|app| async move {
         seed(&app).await;
-        let first = app
-            .get("/products?limit=4&sort=name&name%5Bgte%5D=p1")
-            .await;
+        let first = app.get("/products?limit=4&sort=name&name%5Bgte%5D=p1").await;
         let links = first.header("link").unwrap().to_owned();
         let next = first.json()["page"]["next"].as_str().unwrap().to_owned();
         assert_eq!(
@@ -212,10 +156,7 @@ async fn links_lead_where_the_cursors_do() {
         let second = app.get(&url).await;
         assert_eq!(names(&second.items()), ["p5", "p6", "p7", "p8"]);
         let links = second.header("link").unwrap();
-        assert!(
-            links.contains("rel=\"prev\"") && !links.contains("rel=\"next\""),
-            "{links}"
-        );
+        assert!(links.contains("rel=\"prev\"") && !links.contains("rel=\"next\""), "{links}");
     })
     .await;
 }
@@ -228,9 +169,7 @@ async fn a_cursor_tells_nothing_of_the_rows() {
         let page = app.get("/products?limit=1&sort=name").await.json();
         let cursor = page["page"]["next"].as_str().unwrap();
         use base64::Engine as _;
-        let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
-            .decode(cursor)
-            .unwrap();
+        let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(cursor).unwrap();
         assert!(!String::from_utf8_lossy(&bytes).contains("confidential"));
     })
     .await;

@@ -48,10 +48,9 @@ fn every_fault_is_named_with_the_line_that_mends_it() {
 
 #[test]
 fn words_of_the_query_language_cannot_be_filtered_by() {
-    for name in [
-        "sort", "fields", "include", "limit", "after", "before", "page", "q", "deleted", "as_of",
-    ] {
-        let schema = json!({"type": "object", "properties": {"id": {"type": "integer"}, name: {"type": "string"}}});
+    for name in ["sort", "fields", "include", "limit", "after", "before", "page", "q", "deleted", "as_of"] {
+        let schema =
+            json!({"type": "object", "properties": {"id": {"type": "integer"}, name: {"type": "string"}}});
         let declare = || {
             define_dynamic_resource("things", schema.clone())
                 .adapter(Memory::new().table("things"))
@@ -60,10 +59,7 @@ fn words_of_the_query_language_cannot_be_filtered_by() {
         let errors = declare().filterable([name]).build().unwrap_err();
         assert!(text(&errors).contains("rename it on the wire"), "{errors}");
         assert!(declare().index([name]).build().is_err());
-        assert!(
-            declare().build().is_ok(),
-            "{name} may be a field that nobody filters by"
-        );
+        assert!(declare().build().is_ok(), "{name} may be a field that nobody filters by");
     }
 }
 
@@ -78,12 +74,8 @@ async fn relations_must_lead_somewhere() {
         .relation(has_many("texts", "notes").key("text"))
         .build()
         .unwrap();
-    let errors = create_app(AppPreset::Testing)
-        .resource(notes.clone())
-        .resource(notes)
-        .build()
-        .await
-        .unwrap_err();
+    let errors =
+        create_app(AppPreset::Testing).resource(notes.clone()).resource(notes).build().await.unwrap_err();
     insta::assert_snapshot!("relations", text(&errors));
 }
 
@@ -98,11 +90,7 @@ async fn a_table_that_does_not_fit_is_told_column_by_column() {
             .build()
             .unwrap()
     };
-    let errors = create_app(AppPreset::Testing)
-        .resource(declare("notes"))
-        .build()
-        .await
-        .unwrap_err();
+    let errors = create_app(AppPreset::Testing).resource(declare("notes")).build().await.unwrap_err();
     assert!(text(&errors).contains("notes"), "{errors}");
     // Another resource's table, with other columns.
     let other = define_dynamic_resource(
@@ -113,21 +101,10 @@ async fn a_table_that_does_not_fit_is_told_column_by_column() {
     .permissions(Permissions::all(anyone()))
     .build()
     .unwrap();
-    create_app(AppPreset::Testing)
-        .resource(other)
-        .build()
-        .await
-        .unwrap();
-    let errors = create_app(AppPreset::Testing)
-        .resource(declare("others"))
-        .build()
-        .await
-        .unwrap_err();
+    create_app(AppPreset::Testing).resource(other).build().await.unwrap();
+    let errors = create_app(AppPreset::Testing).resource(declare("others")).build().await.unwrap_err();
     let text = text(&errors);
-    assert!(
-        text.contains("notes.text") && text.contains("notes.version"),
-        "{text}"
-    );
+    assert!(text.contains("notes.text") && text.contains("notes.version"), "{text}");
     assert_eq!(database.storage().name(), "sqlite");
 }
 
@@ -137,12 +114,5 @@ async fn production_asks_for_a_secret_and_a_prefix_must_be_a_path() {
     let errors = app().prefix("v1/").build().await.unwrap_err();
     insta::assert_snapshot!("production", text(&errors));
     assert!(app().secret("short").build().await.is_err());
-    assert!(
-        app()
-            .secret("0123456789abcdef0123456789abcdef")
-            .prefix("/v1")
-            .build()
-            .await
-            .is_ok()
-    );
+    assert!(app().secret("0123456789abcdef0123456789abcdef").prefix("/v1").build().await.is_ok());
 }

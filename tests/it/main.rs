@@ -1,6 +1,14 @@
 //! Every integration test in one binary: it links the library once, so that the whole suite builds and runs
 //! quickly. The files mirror the sections of the wire contract.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    clippy::needless_pass_by_value,
+    reason = "a test fails by panicking, and a table of cases is as long as it has cases"
+)]
+
 mod access;
 mod app;
 mod architecture;

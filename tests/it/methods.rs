@@ -20,18 +20,12 @@ async fn post_creates_and_says_where() {
 #[tokio::test]
 async fn a_minimal_answer_omits_the_item_and_says_so() {
     everywhere(|app| async move {
-        let created = app
-            .post("/products")
-            .header("prefer", "return=minimal")
-            .json(product("lamp", json!({})))
-            .await;
+        let created =
+            app.post("/products").header("prefer", "return=minimal").json(product("lamp", json!({}))).await;
         assert_eq!((created.status(), created.text()), (201, ""));
         assert_eq!(created.header("preference-applied"), Some("return=minimal"));
         assert!(created.header("etag").is_some() && created.header("content-type").is_none());
-        assert_eq!(
-            app.get(created.header("location").unwrap()).await.json()["name"],
-            "lamp"
-        );
+        assert_eq!(app.get(created.header("location").unwrap()).await.json()["name"], "lamp");
     })
     .await;
 }
@@ -39,37 +33,21 @@ async fn a_minimal_answer_omits_the_item_and_says_so() {
 #[tokio::test]
 async fn a_merge_patch_keeps_what_is_absent_and_clears_what_is_null() {
     everywhere(|app| async move {
-        let dimensions =
-            json!({"width": 1, "height": 2, "depth": 4, "labels": [{"contact": "a@b.example"}]});
-        let before = create(
-            &app,
-            "lamp",
-            json!({"rating": 4.5, "dimensions": dimensions}),
-        )
-        .await;
-        let patch =
-            json!({"rating": null, "dimensions": {"width": 7, "labels": []}, "tags": ["new"]});
+        let dimensions = json!({"width": 1, "height": 2, "depth": 4, "labels": [{"contact": "a@b.example"}]});
+        let before = create(&app, "lamp", json!({"rating": 4.5, "dimensions": dimensions})).await;
+        let patch = json!({"rating": null, "dimensions": {"width": 7, "labels": []}, "tags": ["new"]});
         let patched = app.patch(&path(&before)).json(patch).await;
         assert_eq!(patched.status(), 200, "{patched}");
         let after = patched.json();
         assert_eq!(after["rating"], json!(null));
-        assert_eq!(
-            after["dimensions"],
-            json!({"width": 7, "height": 2, "depth": 4, "labels": []})
-        );
+        assert_eq!(after["dimensions"], json!({"width": 7, "height": 2, "depth": 4, "labels": []}));
         assert_eq!(after["tags"], json!(["new"]));
         assert_eq!(after["version"], 2);
-        assert_eq!(
-            (&after["name"], &after["created_at"]),
-            (&before["name"], &before["created_at"])
-        );
+        assert_eq!((&after["name"], &after["created_at"]), (&before["name"], &before["created_at"]));
         assert!(after["updated_at"].as_str() >= before["updated_at"].as_str());
         assert_eq!(app.get(&path(&before)).await.json(), after);
         // Null removes a member of an object, and its default takes the place.
-        let removed = app
-            .patch(&path(&before))
-            .json(json!({"dimensions": {"depth": null}}))
-            .await;
+        let removed = app.patch(&path(&before)).json(json!({"dimensions": {"depth": null}})).await;
         assert_eq!(removed.json()["dimensions"]["depth"], 0, "{removed}");
     })
     .await;
@@ -86,11 +64,7 @@ async fn a_patch_that_changes_nothing_keeps_the_etag() {
             json!({"id": before["id"]}),
         ] {
             let same = app.patch(&path(&before)).json(patch.clone()).await;
-            assert_eq!(
-                (same.status(), same.header("etag")),
-                (200, Some("\"1\"")),
-                "{patch}: {same}"
-            );
+            assert_eq!((same.status(), same.header("etag")), (200, Some("\"1\"")), "{patch}: {same}");
             assert_eq!(same.json(), before);
         }
     })
@@ -110,12 +84,7 @@ async fn a_patch_cannot_touch_what_is_not_the_clients() {
             .as_array()
             .unwrap()
             .iter()
-            .map(|fault| {
-                (
-                    fault["pointer"].as_str().unwrap(),
-                    fault["code"].as_str().unwrap(),
-                )
-            })
+            .map(|fault| (fault["pointer"].as_str().unwrap(), fault["code"].as_str().unwrap()))
             .collect();
         assert_eq!(
             faults,
@@ -129,11 +98,7 @@ async fn a_patch_cannot_touch_what_is_not_the_clients() {
                 ("/version", "read-only"),
             ]
         );
-        assert!(
-            problem["errors"]
-                .to_string()
-                .contains("Did you mean `name`?")
-        );
+        assert!(problem["errors"].to_string().contains("Did you mean `name`?"));
         assert_eq!(app.get(&path(&before)).await.json(), before);
     })
     .await;
@@ -142,12 +107,7 @@ async fn a_patch_cannot_touch_what_is_not_the_clients() {
 #[tokio::test]
 async fn put_replaces_all_fields() {
     everywhere(|app| async move {
-        let before = create(
-            &app,
-            "lamp",
-            json!({"rating": 4.5, "tags": ["a"], "note": "n"}),
-        )
-        .await;
+        let before = create(&app, "lamp", json!({"rating": 4.5, "tags": ["a"], "note": "n"})).await;
         let body = json!({"sku": "sku-lamp", "name": "other", "price_cents": 1, "in_stock": false,
                           "status": "live", "tags": [], "weight": "1", "stock": 0, "secret": "s"});
         let put = app.put(&path(&before)).json(body.clone()).await;
@@ -157,16 +117,9 @@ async fn put_replaces_all_fields() {
             (&after["name"], &after["rating"], &after["note"]),
             (&json!("other"), &json!(null), &json!(""))
         );
-        assert_eq!(
-            (&after["version"], &after["created_at"]),
-            (&json!(2), &before["created_at"])
-        );
+        assert_eq!((&after["version"], &after["created_at"]), (&json!(2), &before["created_at"]));
         let again = app.put(&path(&before)).json(body.clone()).await;
-        assert_eq!(
-            (again.status(), again.header("etag")),
-            (200, Some("\"2\"")),
-            "{again}"
-        );
+        assert_eq!((again.status(), again.header("etag")), (200, Some("\"2\"")), "{again}");
         let mut partial = body;
         partial.as_object_mut().unwrap().remove("price_cents");
         let refused = app.put(&path(&before)).json(partial).await;
@@ -174,10 +127,8 @@ async fn put_replaces_all_fields() {
             (refused.status(), &refused.json()["errors"][0]["pointer"]),
             (422, &json!("/price_cents"))
         );
-        let absent = app
-            .put("/products/0198c0de-0000-7000-8000-000000000000")
-            .json(product("x", json!({})))
-            .await;
+        let absent =
+            app.put("/products/0198c0de-0000-7000-8000-000000000000").json(product("x", json!({}))).await;
         assert_eq!(absent.status(), 404, "{absent}");
     })
     .await;
@@ -186,42 +137,20 @@ async fn put_replaces_all_fields() {
 #[tokio::test]
 async fn put_creates_only_where_clients_give_ids() {
     everywhere(|app| async move {
-        let created = app
-            .put("/categories/lights")
-            .json(json!({"title": "Lights"}))
-            .await;
+        let created = app.put("/categories/lights").json(json!({"title": "Lights"})).await;
         assert_eq!(
             (created.status(), created.header("location")),
             (201, Some("/categories/lights")),
             "{created}"
         );
-        let replaced = app
-            .put("/categories/lights")
-            .json(json!({"code": "lights", "title": "Lamps"}))
-            .await;
-        assert_eq!(
-            (replaced.status(), replaced.json()["title"].clone()),
-            (200, json!("Lamps"))
-        );
-        let create_only = app
-            .put("/categories/lights")
-            .header("if-none-match", "*")
-            .json(json!({"title": "x"}))
-            .await;
+        let replaced = app.put("/categories/lights").json(json!({"code": "lights", "title": "Lamps"})).await;
+        assert_eq!((replaced.status(), replaced.json()["title"].clone()), (200, json!("Lamps")));
+        let create_only =
+            app.put("/categories/lights").header("if-none-match", "*").json(json!({"title": "x"})).await;
         assert_eq!(create_only.status(), 412, "{create_only}");
-        let other = app
-            .put("/categories/lights")
-            .json(json!({"code": "lamps", "title": "x"}))
-            .await;
-        assert_eq!(
-            (other.status(), &other.json()["errors"][0]["pointer"]),
-            (422, &json!("/code"))
-        );
-        let matched = app
-            .put("/categories/new")
-            .header("if-match", "*")
-            .json(json!({"title": "x"}))
-            .await;
+        let other = app.put("/categories/lights").json(json!({"code": "lamps", "title": "x"})).await;
+        assert_eq!((other.status(), &other.json()["errors"][0]["pointer"]), (422, &json!("/code")));
+        let matched = app.put("/categories/new").header("if-match", "*").json(json!({"title": "x"})).await;
         assert_eq!(matched.status(), 412);
         assert_eq!(app.get("/categories/lights").await.json()["title"], "Lamps");
     })
@@ -254,10 +183,7 @@ async fn head_is_get_without_the_body() {
             assert_eq!((head.status(), head.text()), (get.status(), ""));
             assert_eq!(head.header("etag"), get.header("etag"));
             if get.status() == 200 {
-                assert_eq!(
-                    head.header("content-length"),
-                    Some(get.bytes().len().to_string().as_str())
-                );
+                assert_eq!(head.header("content-length"), Some(get.bytes().len().to_string().as_str()));
             }
         }
     })
@@ -276,51 +202,24 @@ async fn options_and_405_say_exactly_what_is_there() {
             ("/categories/query", "OPTIONS, POST"),
         ] {
             let options = app.request("OPTIONS", path).await;
-            assert_eq!(
-                (options.status(), options.header("allow")),
-                (204, Some(allow)),
-                "{path}"
-            );
+            assert_eq!((options.status(), options.header("allow")), (204, Some(allow)), "{path}");
             let refused = app.request("TRACE", path).await;
-            assert_eq!(
-                (refused.status(), refused.header("allow")),
-                (405, Some(allow)),
-                "{path}: {refused}"
-            );
-            assert_eq!(
-                refused.header("content-type"),
-                Some("application/problem+json")
-            );
+            assert_eq!((refused.status(), refused.header("allow")), (405, Some(allow)), "{path}: {refused}");
+            assert_eq!(refused.header("content-type"), Some("application/problem+json"));
         }
         let options = app.request("OPTIONS", "/products").await;
         assert_eq!(options.header("accept-post"), Some("application/json"));
         assert_eq!(options.header("accept-query"), Some("application/json"));
         assert_eq!(app.get("/products/query").await.status(), 405);
         // Text may be an id, but not one under which an item could not be reached.
-        let reserved = app
-            .post("/categories")
-            .json(json!({"code": "query", "title": "t"}))
-            .await;
+        let reserved = app.post("/categories").json(json!({"code": "query", "title": "t"})).await;
         assert_eq!(
             (reserved.status(), &reserved.json()["errors"][0]["code"]),
             (422, &json!("reserved")),
             "{reserved}"
         );
-        assert_eq!(
-            app.put("/categories/query")
-                .json(json!({"title": "t"}))
-                .await
-                .status(),
-            405
-        );
-        assert_eq!(
-            app.post("/categories/query")
-                .json(json!({}))
-                .await
-                .items()
-                .len(),
-            0
-        );
+        assert_eq!(app.put("/categories/query").json(json!({"title": "t"})).await.status(), 405);
+        assert_eq!(app.post("/categories/query").json(json!({})).await.items().len(), 0);
     })
     .await;
 }
@@ -335,10 +234,7 @@ async fn methods_without_parameters_refuse_them() {
             ("PUT", path(&product)),
             ("DELETE", path(&product)),
         ] {
-            let refused = app
-                .request(method, &format!("{target}?fields=id"))
-                .json(json!({}))
-                .await;
+            let refused = app.request(method, &format!("{target}?fields=id")).json(json!({})).await;
             assert_eq!(
                 (refused.status(), &refused.json()["errors"][0]["parameter"]),
                 (400, &json!("fields")),
@@ -353,21 +249,10 @@ async fn methods_without_parameters_refuse_them() {
 #[tokio::test]
 async fn a_resource_may_require_if_match() {
     everywhere(|app| async move {
-        let note = app
-            .post("/notes")
-            .bearer(EDITOR)
-            .json(json!({"text": "a"}))
-            .await;
+        let note = app.post("/notes").bearer(EDITOR).json(json!({"text": "a"})).await;
         let location = note.header("location").unwrap().to_owned();
-        let refused = app
-            .patch(&location)
-            .bearer(EDITOR)
-            .json(json!({"text": "b"}))
-            .await;
-        assert_eq!(
-            (refused.status(), refused.json()["code"].clone()),
-            (428, json!("precondition-required"))
-        );
+        let refused = app.patch(&location).bearer(EDITOR).json(json!({"text": "b"})).await;
+        assert_eq!((refused.status(), refused.json()["code"].clone()), (428, json!("precondition-required")));
         assert_eq!(refused.json()["errors"][0]["header"], "If-Match");
         let changed = app
             .patch(&location)

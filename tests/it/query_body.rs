@@ -6,20 +6,12 @@ use crate::support::{create, everywhere};
 
 async fn seed(app: &resourceful::testing::TestApp) {
     for (index, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
-        create(
-            app,
-            name,
-            json!({"price_cents": 10 * (index + 1), "in_stock": index % 2 == 0}),
-        )
-        .await;
+        create(app, name, json!({"price_cents": 10 * (index + 1), "in_stock": index % 2 == 0})).await;
     }
 }
 
 fn names(items: &[Value]) -> String {
-    items
-        .iter()
-        .map(|item| item["name"].as_str().unwrap())
-        .collect()
+    items.iter().map(|item| item["name"].as_str().unwrap()).collect()
 }
 
 #[tokio::test]
@@ -72,26 +64,14 @@ async fn every_fault_of_a_query_is_named_by_its_pointer() {
             (json!({"filtre": {}}), "/filtre"),
             (json!({"filter": []}), "/filter"),
             (json!({"filter": {"nmae": "a"}}), "/filter/nmae"),
-            (
-                json!({"filter": {"name": {"like": "a"}}}),
-                "/filter/name/like",
-            ),
+            (json!({"filter": {"name": {"like": "a"}}}), "/filter/name/like"),
             (json!({"filter": {"name": {}}}), "/filter/name"),
             (json!({"filter": {"name": null}}), "/filter/name"),
             (json!({"filter": {"name": 5}}), "/filter/name"),
-            (
-                json!({"filter": {"price_cents": "10"}}),
-                "/filter/price_cents",
-            ),
-            (
-                json!({"filter": {"price_cents": {"in": 10}}}),
-                "/filter/price_cents/in",
-            ),
+            (json!({"filter": {"price_cents": "10"}}), "/filter/price_cents"),
+            (json!({"filter": {"price_cents": {"in": 10}}}), "/filter/price_cents/in"),
             (json!({"filter": {"and": {}}}), "/filter/and"),
-            (
-                json!({"filter": {"or": [{"name": "a"}, {"x": 1}]}}),
-                "/filter/or/1/x",
-            ),
+            (json!({"filter": {"or": [{"name": "a"}, {"x": 1}]}}), "/filter/or/1/x"),
             (json!({"filter": {"not": [1]}}), "/filter/not"),
             (json!({"filter": {"and": wide}}), "/filter/and"),
             (json!({"sort": "name"}), "/sort"),
@@ -103,24 +83,12 @@ async fn every_fault_of_a_query_is_named_by_its_pointer() {
         ] {
             let refused = app.post("/products/query").json(body.clone()).await;
             assert_eq!(refused.status(), 400, "{body}: {refused}");
-            let found = refused.json()["errors"][0]["pointer"]
-                .as_str()
-                .unwrap()
-                .to_owned();
+            let found = refused.json()["errors"][0]["pointer"].as_str().unwrap().to_owned();
             assert!(found.starts_with(pointer), "{body}: {found}");
         }
-        assert_eq!(
-            app.post("/products/query")
-                .json(json!({"filter": deep}))
-                .await
-                .status(),
-            400
-        );
-        let unannounced = app
-            .request("QUERY", "/products")
-            .header("content-type", "text/plain")
-            .json(json!({}))
-            .await;
+        assert_eq!(app.post("/products/query").json(json!({"filter": deep})).await.status(), 400);
+        let unannounced =
+            app.request("QUERY", "/products").header("content-type", "text/plain").json(json!({})).await;
         assert_eq!(
             (unannounced.status(), unannounced.header("accept-query")),
             (415, Some("application/json"))

@@ -15,10 +15,7 @@ async fn seed(app: &resourceful::testing::TestApp) {
             "Banana",
             json!({"price_cents": 20, "status": "live", "tags": ["yellow"], "released": "2024-06-01", "weight": "10.25"}),
         ),
-        (
-            "cherry,pie",
-            json!({"price_cents": 30, "rating": 1.0, "in_stock": false, "weight": "0.1"}),
-        ),
+        ("cherry,pie", json!({"price_cents": 30, "rating": 1.0, "in_stock": false, "weight": "0.1"})),
         (
             "100%_d\\ate",
             json!({"price_cents": 40, "rating": 4.5, "status": "retired", "tags": ["red"], "weight": "100"}),
@@ -32,12 +29,7 @@ async fn seed(app: &resourceful::testing::TestApp) {
 
 /// A query as a client sends it: everything encoded that has to be.
 fn encoded(query: &str) -> String {
-    query
-        .replace('%', "%25")
-        .replace('[', "%5B")
-        .replace(']', "%5D")
-        .replace(' ', "%20")
-        .replace('\\', "%5C")
+    query.replace('%', "%25").replace('[', "%5B").replace(']', "%5D").replace(' ', "%20").replace('\\', "%5C")
 }
 
 #[tokio::test]
@@ -80,10 +72,7 @@ async fn operators_select_what_they_say() {
             ("tags[overlaps]=green,yellow", "Banana apple"),
             ("name[in]=cherry%2Cpie,apple", "apple cherry,pie"),
             ("name=cherry,pie", "cherry,pie"),
-            (
-                "price_cents[gte]=20&price_cents[lt]=40",
-                "Banana cherry,pie",
-            ),
+            ("price_cents[gte]=20&price_cents[lt]=40", "Banana cherry,pie"),
             ("dimensions[is_null]=false", ""),
             ("created_at[lt]=2020-01-01T00:00:00Z", ""),
         ] {
@@ -120,54 +109,22 @@ async fn what_is_not_known_is_refused_by_name_and_never_ignored() {
     everywhere(|app| async move {
         seed(&app).await;
         for (query, parameter, words) in [
-            (
-                "prise_cents[gte]=1",
-                "prise_cents[gte]",
-                "Did you mean `price_cents`?",
-            ),
+            ("prise_cents[gte]=1", "prise_cents[gte]", "Did you mean `price_cents`?"),
             ("price_cents[gtt]=1", "price_cents[gtt]", "Did you mean `gt"),
-            (
-                "price_cents[contains]=1",
-                "price_cents[contains]",
-                "no operator `contains`",
-            ),
-            (
-                "price_cents=abc",
-                "price_cents",
-                "expected a 64-bit integer",
-            ),
+            ("price_cents[contains]=1", "price_cents[contains]", "no operator `contains`"),
+            ("price_cents=abc", "price_cents", "expected a 64-bit integer"),
             ("price_cents=", "price_cents", "expected a 64-bit integer"),
-            (
-                "price_cents=1.5",
-                "price_cents",
-                "expected a 64-bit integer",
-            ),
-            (
-                "price_cents=99999999999999999999",
-                "price_cents",
-                "expected a 64-bit integer",
-            ),
-            (
-                "price_cents[between]=1",
-                "price_cents[between]",
-                "two values",
-            ),
-            (
-                "price_cents[gte=1",
-                "price_cents[gte",
-                "field[operator]=value",
-            ),
+            ("price_cents=1.5", "price_cents", "expected a 64-bit integer"),
+            ("price_cents=99999999999999999999", "price_cents", "expected a 64-bit integer"),
+            ("price_cents[between]=1", "price_cents[between]", "two values"),
+            ("price_cents[gte=1", "price_cents[gte", "field[operator]=value"),
             ("in_stock=yes", "in_stock", "true or false"),
             ("status=sold", "status", "draft, live, retired"),
             ("rating=NaN", "rating", "a number"),
             ("released=2024-13-01", "released", "YYYY-MM-DD"),
             ("created_at[gt]=2024-01-01", "created_at[gt]", "RFC 3339"),
             ("id=lamp", "id", "UUID"),
-            (
-                "note=x",
-                "note",
-                "neither a parameter nor a field to filter by",
-            ),
+            ("note=x", "note", "neither a parameter nor a field to filter by"),
             ("tags=red", "tags", "no operator `eq`"),
             ("rating[is_null]=maybe", "rating[is_null]", "true or false"),
             ("sort=colour", "sort", "not a field to sort by"),
@@ -200,10 +157,7 @@ async fn what_is_not_known_is_refused_by_name_and_never_ignored() {
         let several = app.get("/products?limit=0&colour=red&sort=x").await;
         assert_eq!(several.json()["errors"].as_array().unwrap().len(), 3);
         let invalid = app.get("/products?name=%FF").await;
-        assert_eq!(
-            (invalid.status(), &invalid.json()["errors"][0]["parameter"]),
-            (400, &json!("name"))
-        );
+        assert_eq!((invalid.status(), &invalid.json()["errors"][0]["parameter"]), (400, &json!("name")));
     })
     .await;
 }
@@ -214,12 +168,9 @@ async fn a_limit_above_the_maximum_is_the_maximum() {
         for index in 0..12 {
             create(&app, &format!("p{index:02}"), json!({})).await;
         }
-        for (query, limit, items) in [
-            ("", 3, 3),
-            ("limit=2", 2, 2),
-            ("limit=11", 10, 10),
-            ("limit=4294967296", 10, 10),
-        ] {
+        for (query, limit, items) in
+            [("", 3, 3), ("limit=2", 2, 2), ("limit=11", 10, 10), ("limit=4294967296", 10, 10)]
+        {
             let list = app.get(&format!("/products?{query}")).await;
             assert_eq!(
                 (&list.json()["page"]["limit"], list.items().len()),
@@ -237,17 +188,10 @@ async fn fields_select_a_part_of_each_item() {
         let created = create(&app, "lamp", json!({})).await;
         let list = app.get("/products?fields=name,id").await;
         assert_eq!(list.items(), [json!({"id": created["id"], "name": "lamp"})]);
-        let item = app
-            .get(&format!("{}?fields=name", crate::support::path(&created)))
-            .await;
+        let item = app.get(&format!("{}?fields=name", crate::support::path(&created))).await;
         assert_eq!(item.json(), json!({"name": "lamp"}));
-        let refused = app
-            .get(&format!("{}?limit=1", crate::support::path(&created)))
-            .await;
-        assert_eq!(
-            (refused.status(), &refused.json()["errors"][0]["parameter"]),
-            (400, &json!("limit"))
-        );
+        let refused = app.get(&format!("{}?limit=1", crate::support::path(&created))).await;
+        assert_eq!((refused.status(), &refused.json()["errors"][0]["parameter"]), (400, &json!("limit")));
     })
     .await;
 }
@@ -258,16 +202,10 @@ async fn a_search_finds_every_word_in_any_searchable_field() {
         seed(&app).await;
         assert_eq!(names(&app, "/products?q=BANANA").await, ["Banana"]);
         assert_eq!(names(&app, "/products?q=pie+cherry").await, ["cherry,pie"]);
-        assert_eq!(
-            names(&app, "/products?q=pie+apple").await,
-            Vec::<String>::new()
-        );
+        assert_eq!(names(&app, "/products?q=pie+apple").await, Vec::<String>::new());
         assert_eq!(names(&app, "/products?q=%25_").await, ["100%_d\\ate"]);
         let refused = app.get("/categories?q=x").await;
-        assert_eq!(
-            (refused.status(), &refused.json()["errors"][0]["parameter"]),
-            (400, &json!("q"))
-        );
+        assert_eq!((refused.status(), &refused.json()["errors"][0]["parameter"]), (400, &json!("q")));
     })
     .await;
 }
@@ -277,36 +215,19 @@ async fn a_total_comes_only_when_it_is_preferred() {
     everywhere(|app| async move {
         seed(&app).await;
         let plain = app.get("/products?limit=1").await;
-        assert_eq!(
-            (
-                plain.json()["page"].get("total"),
-                plain.header("preference-applied")
-            ),
-            (None, None)
-        );
-        let counted = app
-            .get("/products?limit=1&price_cents%5Bgt%5D=10")
-            .header("prefer", "count=exact")
-            .await;
+        assert_eq!((plain.json()["page"].get("total"), plain.header("preference-applied")), (None, None));
+        let counted =
+            app.get("/products?limit=1&price_cents%5Bgt%5D=10").header("prefer", "count=exact").await;
         assert_eq!(counted.json()["page"]["total"], 3);
         assert_eq!(counted.json()["page"]["total_kind"], "exact");
         assert_eq!(counted.header("preference-applied"), Some("count=exact"));
-        let beyond = app
-            .get("/products?price_cents=1")
-            .header("prefer", "count=exact")
-            .await;
+        let beyond = app.get("/products?price_cents=1").header("prefer", "count=exact").await;
         assert_eq!(beyond.json()["page"]["total"], 0);
-        let estimated = app
-            .get("/products")
-            .header("prefer", "wait=5, count=estimated")
-            .await;
+        let estimated = app.get("/products").header("prefer", "wait=5, count=estimated").await;
         assert!(estimated.json()["page"]["total"].is_u64(), "{estimated}");
         assert_eq!(
             estimated.header("preference-applied").unwrap(),
-            format!(
-                "count={}",
-                estimated.json()["page"]["total_kind"].as_str().unwrap()
-            )
+            format!("count={}", estimated.json()["page"]["total_kind"].as_str().unwrap())
         );
     })
     .await;
@@ -316,29 +237,16 @@ async fn a_total_comes_only_when_it_is_preferred() {
 async fn pages_by_number_exist_where_a_resource_opts_in() {
     everywhere(|app| async move {
         for index in 1..=5 {
-            app.post("/notes")
-                .bearer(EDITOR)
-                .json(json!({"text": index.to_string()}))
-                .await;
+            app.post("/notes").bearer(EDITOR).json(json!({"text": index.to_string()})).await;
         }
         let page = app.get("/notes?page=2&limit=2").bearer(EDITOR).await;
-        let texts: Vec<_> = page
-            .items()
-            .iter()
-            .map(|item| item["text"].clone())
-            .collect();
+        let texts: Vec<_> = page.items().iter().map(|item| item["text"].clone()).collect();
         assert_eq!(texts, [json!("3"), json!("4")]);
         let next = page.json()["page"]["next"].as_str().unwrap().to_owned();
-        let following = app
-            .get(&format!("/notes?limit=2&after={next}"))
-            .bearer(EDITOR)
-            .await;
+        let following = app.get(&format!("/notes?limit=2&after={next}")).bearer(EDITOR).await;
         assert_eq!(following.items()[0]["text"], "5");
         for wrong in ["0", "-1", "x", "99999999999999999999"] {
-            let refused = app
-                .get(&format!("/notes?page={wrong}"))
-                .bearer(EDITOR)
-                .await;
+            let refused = app.get(&format!("/notes?page={wrong}")).bearer(EDITOR).await;
             assert_eq!(refused.status(), 400, "{wrong}");
         }
     })

@@ -27,25 +27,14 @@ async fn ids_of_every_kind_work_through_every_route() {
         let id = product["id"].as_str().unwrap();
         assert_eq!(uuid::Uuid::parse_str(id).unwrap().get_version_num(), 7);
         // By the database.
-        let note = app
-            .post("/notes")
-            .bearer(EDITOR)
-            .json(json!({"text": "a"}))
-            .await;
+        let note = app.post("/notes").bearer(EDITOR).json(json!({"text": "a"})).await;
         assert_eq!(note.json()["id"], 1, "{note}");
         assert_eq!(note.header("location"), Some("/notes/1"));
-        let second = app
-            .post("/notes")
-            .bearer(EDITOR)
-            .json(json!({"text": "b"}))
-            .await;
+        let second = app.post("/notes").bearer(EDITOR).json(json!({"text": "b"})).await;
         assert_eq!(second.json()["id"], 2);
         // By the client, and not only letters.
         let code = "a/b c%ü?#";
-        let category = app
-            .post("/categories")
-            .json(json!({"code": code, "title": "t"}))
-            .await;
+        let category = app.post("/categories").json(json!({"code": code, "title": "t"})).await;
         assert_eq!(category.status(), 201, "{category}");
         let location = category.header("location").unwrap().to_owned();
         assert_eq!(location, "/categories/a%2Fb%20c%25%C3%BC%3F%23");
@@ -57,12 +46,8 @@ async fn ids_of_every_kind_work_through_every_route() {
             let item = app.get(&location).bearer(bearer).await;
             assert_eq!(item.status(), 200, "{location}: {item}");
             let tag = item.header("etag").unwrap().to_owned();
-            let patched = app
-                .patch(&location)
-                .bearer(bearer)
-                .header("if-match", &tag)
-                .json(patch.clone())
-                .await;
+            let patched =
+                app.patch(&location).bearer(bearer).header("if-match", &tag).json(patch.clone()).await;
             assert_eq!(patched.status(), 200, "{location}: {patched}");
             let read = app.get(&location).bearer(bearer).await;
             assert_eq!(read.json(), patched.json());
@@ -77,13 +62,9 @@ async fn ids_of_every_kind_work_through_every_route() {
 async fn a_malformed_id_is_answered_as_an_absent_one() {
     everywhere(|app| async move {
         let absent = "/products/0198c0de-0000-7000-8000-000000000000";
-        for malformed in [
-            "/products/lamp",
-            "/products/1",
-            "/products/%00",
-            "/products/%FF",
-            "/products/query",
-        ] {
+        for malformed in
+            ["/products/lamp", "/products/1", "/products/%00", "/products/%FF", "/products/query"]
+        {
             for method in ["GET", "PATCH", "DELETE", "PUT"] {
                 if malformed.ends_with("/query") {
                     // That path is the query's own; see the methods.
@@ -92,14 +73,9 @@ async fn a_malformed_id_is_answered_as_an_absent_one() {
                 let body = product("lamp", json!({}));
                 let send = |path: &str| {
                     let request = app.request(method, path);
-                    if matches!(method, "PATCH" | "PUT") {
-                        request.json(body.clone())
-                    } else {
-                        request
-                    }
+                    if matches!(method, "PATCH" | "PUT") { request.json(body.clone()) } else { request }
                 };
-                let (mut expected, mut found) =
-                    (send(absent).await.json(), send(malformed).await.json());
+                let (mut expected, mut found) = (send(absent).await.json(), send(malformed).await.json());
                 assert_eq!(found["status"], 404, "{method} {malformed}: {found}");
                 for body in [&mut expected, &mut found] {
                     body["instance"].take();
@@ -157,44 +133,24 @@ async fn a_write_only_field_is_stored_and_never_shown() {
         let created = create(&app, "lamp", json!({"secret": "hush"})).await;
         assert!(created.get("secret").is_none());
         let read = app.get(&path(&created)).await;
-        assert!(
-            !read.text().contains("hush") && !read.text().contains("secret"),
-            "{read}"
-        );
-        for query in [
-            "fields=secret",
-            "sort=secret",
-            "secret=hush",
-            "secret[contains]=h",
-        ] {
-            let hidden = app
-                .get(&format!(
-                    "/products?{}",
-                    query.replace('[', "%5B").replace(']', "%5D")
-                ))
-                .await;
+        assert!(!read.text().contains("hush") && !read.text().contains("secret"), "{read}");
+        for query in ["fields=secret", "sort=secret", "secret=hush", "secret[contains]=h"] {
+            let hidden =
+                app.get(&format!("/products?{}", query.replace('[', "%5B").replace(']', "%5D"))).await;
             let absent = app
                 .get(&format!(
                     "/products?{}",
-                    query
-                        .replace("secret", "absent")
-                        .replace('[', "%5B")
-                        .replace(']', "%5D")
+                    query.replace("secret", "absent").replace('[', "%5B").replace(']', "%5D")
                 ))
                 .await;
             assert_eq!(hidden.status(), 400, "{query}");
             let words = |response: &resourceful::testing::TestResponse| {
-                response.json()["errors"]
-                    .to_string()
-                    .replace("secret", "absent")
+                response.json()["errors"].to_string().replace("secret", "absent")
             };
             assert_eq!(words(&hidden), words(&absent));
         }
         // A patch of something else keeps it; the model's own check needs it.
-        let patched = app
-            .patch(&path(&created))
-            .json(json!({"price_cents": 5}))
-            .await;
+        let patched = app.patch(&path(&created)).json(json!({"price_cents": 5})).await;
         assert_eq!(patched.status(), 200, "{patched}");
     })
     .await;
@@ -203,15 +159,9 @@ async fn a_write_only_field_is_stored_and_never_shown() {
 #[tokio::test]
 async fn bodies_that_are_not_json_or_not_announced_as_json_are_refused() {
     everywhere(|app| async move {
-        for malformed in [
-            "",
-            "{",
-            "{\"name\": }",
-            "{} {}",
-            "nope",
-            "{\"name\": \"\u{1}\"}",
-            "{\"a\":1,\"a\":2}",
-        ] {
+        for malformed in
+            ["", "{", "{\"name\": }", "{} {}", "nope", "{\"name\": \"\u{1}\"}", "{\"a\":1,\"a\":2}"]
+        {
             let refused = app.post("/products").body(malformed).await;
             assert_eq!(
                 (refused.status(), refused.json()["code"].clone()),
@@ -224,11 +174,7 @@ async fn bodies_that_are_not_json_or_not_announced_as_json_are_refused() {
         let deep = app.post("/products").body("[".repeat(100_000)).await;
         assert_eq!(deep.status(), 400);
         for wrong in ["[]", "1", "null", "\"text\""] {
-            assert_eq!(
-                app.post("/products").body(wrong).await.status(),
-                422,
-                "{wrong}"
-            );
+            assert_eq!(app.post("/products").body(wrong).await.status(), 422, "{wrong}");
         }
         for (media_type, status) in [
             ("text/plain", 415),
@@ -237,36 +183,19 @@ async fn bodies_that_are_not_json_or_not_announced_as_json_are_refused() {
             ("application/json; charset=UTF-8", 201),
             ("APPLICATION/JSON", 201),
         ] {
-            let body = product(
-                media_type,
-                json!({"sku": media_type.len().to_string() + &media_type[..4]}),
-            );
-            let answer = app
-                .post("/products")
-                .header("content-type", media_type)
-                .json(body)
-                .await;
+            let body = product(media_type, json!({"sku": media_type.len().to_string() + &media_type[..4]}));
+            let answer = app.post("/products").header("content-type", media_type).json(body).await;
             assert_eq!(answer.status(), status, "{media_type}: {answer}");
             if status == 415 {
                 assert_eq!(answer.header("accept-post"), Some("application/json"));
             }
         }
         let created = create(&app, "lamp", json!({})).await;
-        let patched = app
-            .patch(&path(&created))
-            .header("content-type", "text/plain")
-            .json(json!({}))
-            .await;
+        let patched = app.patch(&path(&created)).header("content-type", "text/plain").json(json!({})).await;
         assert_eq!(patched.status(), 415);
-        assert_eq!(
-            patched.header("accept-patch"),
-            Some("application/merge-patch+json, application/json")
-        );
-        let either = app
-            .patch(&path(&created))
-            .header("content-type", "application/json")
-            .json(json!({}))
-            .await;
+        assert_eq!(patched.header("accept-patch"), Some("application/merge-patch+json, application/json"));
+        let either =
+            app.patch(&path(&created)).header("content-type", "application/json").json(json!({})).await;
         assert_eq!(either.status(), 200);
     })
     .await;
@@ -276,15 +205,8 @@ async fn bodies_that_are_not_json_or_not_announced_as_json_are_refused() {
 async fn a_body_beyond_the_limit_is_413() {
     everywhere(|app| async move {
         let refused = app.post("/products").body(vec![b' '; (1 << 20) + 1]).await;
-        assert_eq!(
-            (refused.status(), refused.json()["code"].clone()),
-            (413, json!("payload-too-large"))
-        );
-        let announced = app
-            .post("/products")
-            .header("content-length", "1048577")
-            .body("{}")
-            .await;
+        assert_eq!((refused.status(), refused.json()["code"].clone()), (413, json!("payload-too-large")));
+        let announced = app.post("/products").header("content-length", "1048577").body("{}").await;
         assert_eq!(announced.status(), 413);
     })
     .await;
@@ -327,14 +249,8 @@ async fn text_that_looks_like_a_number_stays_text() {
     everywhere(|app| async move {
         create(&app, "00123", json!({})).await;
         create(&app, "123", json!({})).await;
-        assert_eq!(
-            crate::support::names(&app, "/products?name=00123").await,
-            ["00123"]
-        );
-        assert_eq!(
-            crate::support::names(&app, "/products?name=123").await,
-            ["123"]
-        );
+        assert_eq!(crate::support::names(&app, "/products?name=00123").await, ["00123"]);
+        assert_eq!(crate::support::names(&app, "/products?name=123").await, ["123"]);
     })
     .await;
 }

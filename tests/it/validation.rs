@@ -60,10 +60,7 @@ async fn unknown_members_of_nested_objects_are_refused_too() {
 async fn values_that_cannot_be_stored_are_refused_with_a_pointer() {
     everywhere(|app| async move {
         for (members, pointer) in [
-            (
-                json!({"price_cents": 9_223_372_036_854_775_808_u64}),
-                "/price_cents",
-            ),
+            (json!({"price_cents": 9_223_372_036_854_775_808_u64}), "/price_cents"),
             (json!({"price_cents": 1e300}), "/price_cents"),
             (json!({"price_cents": 1.5}), "/price_cents"),
             (json!({"stock": -1}), "/stock"),
@@ -79,23 +76,13 @@ async fn values_that_cannot_be_stored_are_refused_with_a_pointer() {
             (json!({"in_stock": null}), "/in_stock"),
             (json!({"in_stock": "true"}), "/in_stock"),
         ] {
-            let refused = app
-                .post("/products")
-                .json(product("lamp", members.clone()))
-                .await;
+            let refused = app.post("/products").json(product("lamp", members.clone())).await;
             assert_eq!(refused.status(), 422, "{members}: {refused}");
             assert_eq!(refused.json()["errors"][0]["pointer"], pointer, "{members}");
-            assert_eq!(
-                refused.json()["errors"].as_array().unwrap().len(),
-                1,
-                "{members}: {refused}"
-            );
+            assert_eq!(refused.json()["errors"].as_array().unwrap().len(), 1, "{members}: {refused}");
         }
         let missing = app.post("/products").json(json!({})).await;
-        let missing: Vec<_> = faults(&missing.json())
-            .into_iter()
-            .map(|(pointer, _)| pointer)
-            .collect();
+        let missing: Vec<_> = faults(&missing.json()).into_iter().map(|(pointer, _)| pointer).collect();
         assert_eq!(
             missing,
             [

@@ -18,18 +18,13 @@ impl ChangeSet {
     /// A change set of one change.
     #[must_use]
     pub fn one(change: Change) -> Self {
-        Self {
-            changes: vec![change],
-            progress: None,
-        }
+        Self { changes: vec![change], progress: None }
     }
 }
 
 impl fmt::Debug for ChangeSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChangeSet")
-            .field("changes", &self.changes)
-            .finish_non_exhaustive()
+        f.debug_struct("ChangeSet").field("changes", &self.changes).finish_non_exhaustive()
     }
 }
 
@@ -89,19 +84,13 @@ impl Guard {
     /// No condition but that the row exists.
     #[must_use]
     pub const fn none() -> Self {
-        Self {
-            filter: Filter::everything(),
-            version: None,
-        }
+        Self { filter: Filter::everything(), version: None }
     }
 
     /// The row must have this version.
     #[must_use]
     pub const fn version(version: Version) -> Self {
-        Self {
-            filter: Filter::everything(),
-            version: Some(version),
-        }
+        Self { filter: Filter::everything(), version: Some(version) }
     }
 }
 

@@ -47,13 +47,7 @@ impl StorageError {
     /// An error of this kind.
     #[must_use]
     pub const fn new(kind: ErrorKind) -> Self {
-        Self {
-            kind,
-            change: None,
-            fields: Vec::new(),
-            context: Vec::new(),
-            source: None,
-        }
+        Self { kind, change: None, fields: Vec::new(), context: Vec::new(), source: None }
     }
 
     /// The same, of this position in the change set.

@@ -28,8 +28,6 @@ pub use change::{Change, ChangeSet, Committed, Guard, Write, Written};
 pub use error::{ErrorKind, StorageError};
 pub use query::{Count, Filter, Include, Position, Query, RelatedBy, Sort, Test};
 pub use rows::{Rows, Total, Version};
-pub use schema::{
-    Cardinality, Field, FieldType, IdSource, Index, Link, Reference, ScalarType, Schema,
-};
+pub use schema::{Cardinality, Field, FieldType, IdSource, Index, Link, Reference, ScalarType, Schema};
 pub use storage::{Answer, Mismatch, Storage, Table};
 pub use value::{Malformed, Value, json};

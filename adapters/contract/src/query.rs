@@ -172,19 +172,13 @@ impl Sort {
     /// The smallest first.
     #[must_use]
     pub const fn ascending(field: usize) -> Self {
-        Self {
-            field,
-            descending: false,
-        }
+        Self { field, descending: false }
     }
 
     /// The greatest first.
     #[must_use]
     pub const fn descending(field: usize) -> Self {
-        Self {
-            field,
-            descending: true,
-        }
+        Self { field, descending: true }
     }
 }
 

@@ -83,12 +83,7 @@ impl Table {
     /// The table of this name, its columns named as the fields are.
     #[must_use]
     pub fn new(storage: Arc<dyn Storage>, name: impl Into<String>) -> Self {
-        Self {
-            storage,
-            name: name.into(),
-            columns: BTreeMap::new(),
-            create: false,
-        }
+        Self { storage, name: name.into(), columns: BTreeMap::new(), create: false }
     }
 
     /// Binds a field to a column of another name.

@@ -33,11 +33,7 @@ fn one(state: &mut State, change: &Change) -> Result<Written, StorageError> {
         Write::Update { id, set, guard } => update(state, schema, id, set, guard)?,
         Write::Delete { id, guard } => {
             delete(state, schema, id, guard)?;
-            return Ok(Written {
-                id: id.clone(),
-                version: None,
-                json: Vec::new(),
-            });
+            return Ok(Written { id: id.clone(), version: None, json: Vec::new() });
         }
     };
     let columns = filter::columns(schema, state.table(&schema.table)?)?;
@@ -101,20 +97,13 @@ fn update(
     place(state, schema, &columns, row.into())
 }
 
-fn delete(
-    state: &mut State,
-    schema: &Schema,
-    id: &Value,
-    guard: &Guard,
-) -> Result<(), StorageError> {
+fn delete(state: &mut State, schema: &Schema, id: &Value, guard: &Guard) -> Result<(), StorageError> {
     let (_, row) = guarded(state, schema, id, guard)?;
     // Gone first, so that a row that refers to itself can go.
     state.table_mut(&schema.table)?.remove(id);
     for (referring, column, target) in state.referring(&schema.table) {
         let target = state.table(&schema.table)?.layout().column(target);
-        if target
-            .is_some_and(|target| !row[target].is_null() && referring.holds(column, &row[target]))
-        {
+        if target.is_some_and(|target| !row[target].is_null() && referring.holds(column, &row[target])) {
             return Err(StorageError::new(ErrorKind::ForeignKeyViolation));
         }
     }
@@ -130,16 +119,11 @@ fn guarded(
 ) -> Result<(Vec<usize>, Row), StorageError> {
     let table = state.table(&schema.table)?;
     let columns = filter::columns(schema, table)?;
-    let row = table
-        .get(id)
-        .ok_or_else(|| StorageError::new(ErrorKind::NotFound))?;
+    let row = table.get(id).ok_or_else(|| StorageError::new(ErrorKind::NotFound))?;
     if !filter::matches(state, &columns, row, &guard.filter)? {
         return Err(StorageError::new(ErrorKind::NotFound));
     }
-    if guard
-        .version
-        .is_some_and(|version| version != render::version(schema, &columns, row))
-    {
+    if guard.version.is_some_and(|version| version != render::version(schema, &columns, row)) {
         return Err(StorageError::new(ErrorKind::VersionMismatch));
     }
     let row = Arc::clone(row);
@@ -147,16 +131,10 @@ fn guarded(
 }
 
 /// Stores a row, if it clashes with no other and refers to rows that are there.
-fn place(
-    state: &mut State,
-    schema: &Schema,
-    columns: &[usize],
-    row: Row,
-) -> Result<Row, StorageError> {
+fn place(state: &mut State, schema: &Schema, columns: &[usize], row: Row) -> Result<Row, StorageError> {
     for (field, column) in schema.fields.iter().zip(columns) {
         if !field.nullable && row[*column].is_null() {
-            let error =
-                StorageError::new(ErrorKind::Rejected).with_fields(vec![field.name.clone()]);
+            let error = StorageError::new(ErrorKind::Rejected).with_fields(vec![field.name.clone()]);
             return Err(error.with_context("null in", field.name.clone()));
         }
     }
@@ -170,10 +148,8 @@ fn place(
     for reference in &layout.references {
         let value = &row[reference.column];
         let target = state.table(&reference.table)?;
-        let held = target
-            .layout()
-            .column(&reference.target)
-            .is_some_and(|column| target.holds(column, value));
+        let held =
+            target.layout().column(&reference.target).is_some_and(|column| target.holds(column, value));
         if !value.is_null() && !held {
             let fields = layout.field_names(&[reference.column]);
             return Err(StorageError::new(ErrorKind::ForeignKeyViolation).with_fields(fields));

@@ -11,12 +11,7 @@ use crate::{filter, render};
 pub(crate) fn fetch(state: &State, query: &Query, out: &mut Vec<u8>) -> Result<Rows, StorageError> {
     let table = state.table(&query.schema.table)?;
     let columns = filter::columns(&query.schema, table)?;
-    let search = Search {
-        state,
-        table,
-        columns: &columns,
-        query,
-    };
+    let search = Search { state, table, columns: &columns, query };
     let (page, more) = search.page()?;
     let mut rows = Rows::default();
     rows.len = page.len();
@@ -28,37 +23,20 @@ pub(crate) fn fetch(state: &State, query: &Query, out: &mut Vec<u8>) -> Result<R
             out.push(b',');
         }
         render::open(out, &query.schema, &columns, row, &query.fields);
-        render::includes(
-            out,
-            state,
-            &columns,
-            row,
-            &query.includes,
-            query.fields.is_empty(),
-        )?;
+        render::includes(out, state, &columns, row, &query.includes, query.fields.is_empty())?;
         out.push(b'}');
         if query.versions {
-            rows.versions
-                .push(render::version(&query.schema, &columns, row));
+            rows.versions.push(render::version(&query.schema, &columns, row));
         }
         if !query.keys.is_empty() {
-            rows.keys.push(
-                query
-                    .keys
-                    .iter()
-                    .map(|field| row[columns[*field]].clone())
-                    .collect(),
-            );
+            rows.keys.push(query.keys.iter().map(|field| row[columns[*field]].clone()).collect());
         }
         if query.versions || !query.keys.is_empty() {
             rows.ends.push(out.len());
         }
     }
     if query.count.is_some() {
-        rows.total = Some(Total {
-            rows: search.count()?,
-            exact: true,
-        });
+        rows.total = Some(Total { rows: search.count()?, exact: true });
     }
     Ok(rows)
 }
@@ -80,20 +58,10 @@ impl<'a> Search<'a> {
             Position::Start | Position::After(_) => (false, 0),
         };
         let mut page = match self.walk(backwards) {
-            Some(rows) => self.take(
-                rows,
-                backwards,
-                skip.saturating_add(limit).saturating_add(1),
-            )?,
+            Some(rows) => self.take(rows, backwards, skip.saturating_add(limit).saturating_add(1))?,
             None => {
                 let mut rows = self.take(self.candidates(), backwards, usize::MAX)?;
-                rows.sort_by(|a, b| {
-                    if backwards {
-                        self.order(b, a)
-                    } else {
-                        self.order(a, b)
-                    }
-                });
+                rows.sort_by(|a, b| if backwards { self.order(b, a) } else { self.order(a, b) });
                 rows
             }
         };
@@ -130,11 +98,7 @@ impl<'a> Search<'a> {
             let beyond = match &self.query.position {
                 Position::After(place) | Position::Before(place) => {
                     let order = self.against(row, place);
-                    if backwards {
-                        order.is_lt()
-                    } else {
-                        order.is_gt()
-                    }
+                    if backwards { order.is_lt() } else { order.is_gt() }
                 }
                 Position::Start | Position::Offset(_) => true,
             };
@@ -170,8 +134,7 @@ impl<'a> Search<'a> {
             }
             [first, last] if column(last.field) == id && first.descending == last.descending => {
                 let from = place.and_then(|place| Some([place.first()?, place.get(1)?]));
-                self.table
-                    .ordered(column(first.field), from, first.descending != backwards)
+                self.table.ordered(column(first.field), from, first.descending != backwards)
             }
             _ => None,
         }
@@ -200,11 +163,7 @@ impl<'a> Search<'a> {
     }
 
     fn place(&self, row: &Row) -> Vec<Value> {
-        self.query
-            .sort
-            .iter()
-            .map(|key| row[self.columns[key.field]].clone())
-            .collect()
+        self.query.sort.iter().map(|key| row[self.columns[key.field]].clone()).collect()
     }
 
     fn order(&self, one: &Row, other: &Row) -> Ordering {
@@ -220,11 +179,7 @@ impl<'a> Search<'a> {
         for key in &self.query.sort {
             let order = row[self.columns[key.field]].compare(other(key.field));
             if order.is_ne() {
-                return if key.descending {
-                    order.reverse()
-                } else {
-                    order
-                };
+                return if key.descending { order.reverse() } else { order };
             }
         }
         Ordering::Equal

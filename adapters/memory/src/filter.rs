@@ -12,10 +12,8 @@ pub(crate) fn columns(schema: &Schema, table: &Table) -> Result<Vec<usize>, Stor
         .iter()
         .map(|field| {
             table.layout().column(&field.column).ok_or_else(|| {
-                StorageError::new(resourceful_contract::ErrorKind::Internal).with_context(
-                    "absent column",
-                    format!("{}.{}", schema.table, field.column),
-                )
+                StorageError::new(resourceful_contract::ErrorKind::Internal)
+                    .with_context("absent column", format!("{}.{}", schema.table, field.column))
             })
         })
         .collect()

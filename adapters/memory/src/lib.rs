@@ -14,9 +14,7 @@ mod table;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use resourceful_contract::{
-    Answer, Capabilities, ChangeSet, Mismatch, Query, Rows, Schema, Storage, Table,
-};
+use resourceful_contract::{Answer, Capabilities, ChangeSet, Mismatch, Query, Rows, Schema, Storage, Table};
 
 use state::State;
 
@@ -56,9 +54,7 @@ impl Memory {
 
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Memory")
-            .field("tables", &self.database.snapshot().names())
-            .finish()
+        f.debug_struct("Memory").field("tables", &self.database.snapshot().names()).finish()
     }
 }
 
@@ -73,10 +69,7 @@ struct Database {
 impl Database {
     fn snapshot(&self) -> Arc<State> {
         // A panic cannot leave a pointer half written, so a poisoned lock holds a whole state.
-        self.current
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Makes the next state from the current one; on an error the current one stays.
@@ -136,8 +129,6 @@ impl Storage for Database {
     }
 }
 
-fn ready<'a, T: Send + 'a>(
-    outcome: Result<T, resourceful_contract::StorageError>,
-) -> Answer<'a, T> {
+fn ready<'a, T: Send + 'a>(outcome: Result<T, resourceful_contract::StorageError>) -> Answer<'a, T> {
     Box::pin(std::future::ready(outcome))
 }

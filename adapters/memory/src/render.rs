@@ -1,21 +1,13 @@
 //! Rows as JSON.
 
-use resourceful_contract::{
-    Cardinality, Filter, Include, Schema, StorageError, Value, Version, json,
-};
+use resourceful_contract::{Cardinality, Filter, Include, Schema, StorageError, Value, Version, json};
 
 use crate::filter;
 use crate::state::State;
 use crate::table::Row;
 
 /// Writes a row's fields, without the closing brace.
-pub(crate) fn open(
-    out: &mut Vec<u8>,
-    schema: &Schema,
-    columns: &[usize],
-    row: &Row,
-    fields: &[usize],
-) {
+pub(crate) fn open(out: &mut Vec<u8>, schema: &Schema, columns: &[usize], row: &Row, fields: &[usize]) {
     out.push(b'{');
     for (position, field) in fields.iter().enumerate() {
         if position > 0 {
@@ -28,13 +20,7 @@ pub(crate) fn open(
 }
 
 /// Writes a row's fields as an object.
-pub(crate) fn object(
-    out: &mut Vec<u8>,
-    schema: &Schema,
-    columns: &[usize],
-    row: &Row,
-    fields: &[usize],
-) {
+pub(crate) fn object(out: &mut Vec<u8>, schema: &Schema, columns: &[usize], row: &Row, fields: &[usize]) {
     open(out, schema, columns, row, fields);
     out.push(b'}');
 }
@@ -60,12 +46,7 @@ pub(crate) fn includes(
     Ok(())
 }
 
-fn related(
-    out: &mut Vec<u8>,
-    state: &State,
-    key: &Value,
-    include: &Include,
-) -> Result<(), StorageError> {
+fn related(out: &mut Vec<u8>, state: &State, key: &Value, include: &Include) -> Result<(), StorageError> {
     let target = &include.link.target;
     let table = state.table(&target.table)?;
     let columns = filter::columns(target, table)?;
@@ -97,12 +78,7 @@ fn related(
     Ok(())
 }
 
-fn matches(
-    state: &State,
-    columns: &[usize],
-    row: &Row,
-    filter: &Filter,
-) -> Result<bool, StorageError> {
+fn matches(state: &State, columns: &[usize], row: &Row, filter: &Filter) -> Result<bool, StorageError> {
     filter::matches(state, columns, row, filter)
 }
 

@@ -21,23 +21,15 @@ impl State {
     }
 
     pub(crate) fn create(&mut self, schema: &Schema) {
-        self.tables
-            .entry(schema.table.clone())
-            .or_insert_with(|| Arc::new(Table::new(Layout::of(schema))));
+        self.tables.entry(schema.table.clone()).or_insert_with(|| Arc::new(Table::new(Layout::of(schema))));
     }
 
     pub(crate) fn table(&self, name: &str) -> Result<&Table, StorageError> {
-        self.tables
-            .get(name)
-            .map(AsRef::as_ref)
-            .ok_or_else(|| absent(name))
+        self.tables.get(name).map(AsRef::as_ref).ok_or_else(|| absent(name))
     }
 
     pub(crate) fn table_mut(&mut self, name: &str) -> Result<&mut Table, StorageError> {
-        self.tables
-            .get_mut(name)
-            .map(Arc::make_mut)
-            .ok_or_else(|| absent(name))
+        self.tables.get_mut(name).map(Arc::make_mut).ok_or_else(|| absent(name))
     }
 
     /// Every table that refers to this one, with the referring column and the one referred to.
@@ -67,20 +59,14 @@ impl State {
         let mut mismatches = Vec::new();
         for field in &schema.fields {
             let message = match layout.column(&field.column) {
-                None => format!(
-                    "the table `{}` has no column `{}`",
-                    schema.table, field.column
-                ),
+                None => format!("the table `{}` has no column `{}`", schema.table, field.column),
                 Some(column) if layout.columns[column].field_type != field.field_type => format!(
                     "the column `{}` holds {:?}, and the field {:?}",
                     field.column, layout.columns[column].field_type, field.field_type
                 ),
                 Some(_) => continue,
             };
-            mismatches.push(Mismatch {
-                field: Some(field.name.clone()),
-                message,
-            });
+            mismatches.push(Mismatch { field: Some(field.name.clone()), message });
         }
         mismatches
     }

@@ -62,16 +62,10 @@ pub(crate) struct Reference {
 
 impl Layout {
     pub(crate) fn of(schema: &Schema) -> Self {
-        let mut indexes: Vec<_> = schema
-            .indexes
-            .iter()
-            .map(|index| (index.fields.clone(), index.unique))
-            .collect();
+        let mut indexes: Vec<_> =
+            schema.indexes.iter().map(|index| (index.fields.clone(), index.unique)).collect();
         for reference in &schema.references {
-            if !indexes
-                .iter()
-                .any(|(fields, _)| fields.first() == Some(&reference.field))
-            {
+            if !indexes.iter().any(|(fields, _)| fields.first() == Some(&reference.field)) {
                 indexes.push((vec![reference.field], false));
             }
         }
@@ -104,10 +98,7 @@ impl Layout {
     }
 
     pub(crate) fn field_names(&self, columns: &[usize]) -> Vec<String> {
-        columns
-            .iter()
-            .map(|column| self.columns[*column].field.clone())
-            .collect()
+        columns.iter().map(|column| self.columns[*column].field.clone()).collect()
     }
 }
 
@@ -173,13 +164,8 @@ impl Table {
             if !unique || columns.iter().any(|column| row[*column].is_null()) {
                 continue;
             }
-            let values: Vec<_> = columns
-                .iter()
-                .map(|column| Key(row[*column].clone()))
-                .collect();
-            if prefixed(index, &values)
-                .any(|entry| entry.last().is_some_and(|other| other.0 != *id))
-            {
+            let values: Vec<_> = columns.iter().map(|column| Key(row[*column].clone())).collect();
+            if prefixed(index, &values).any(|entry| entry.last().is_some_and(|other| other.0 != *id)) {
                 return Some(columns);
             }
         }
@@ -208,17 +194,9 @@ impl Table {
                 let value = Key(value.clone());
                 let values = [value];
                 let entries: Vec<&'a Vec<Key>> = prefixed(index, &values).collect();
-                Box::new(
-                    entries
-                        .into_iter()
-                        .filter_map(|entry| self.rows.get(entry.last()?)),
-                )
+                Box::new(entries.into_iter().filter_map(|entry| self.rows.get(entry.last()?)))
             }
-            None => Box::new(
-                self.rows
-                    .values()
-                    .filter(move |row| row[column].compare(value).is_eq()),
-            ),
+            None => Box::new(self.rows.values().filter(move |row| row[column].compare(value).is_eq())),
         }
     }
 
@@ -227,29 +205,21 @@ impl Table {
     }
 
     fn index_led_by(&self, column: usize) -> Option<&OrdSet<Vec<Key>>> {
-        let position = self
-            .layout
-            .indexes
-            .iter()
-            .position(|(columns, _)| columns.first() == Some(&column))?;
+        let position =
+            self.layout.indexes.iter().position(|(columns, _)| columns.first() == Some(&column))?;
         Some(&self.indexes[position])
     }
 
     /// Every row by ascending id, from this id on.
     pub(crate) fn from(&self, id: Option<&Value>) -> impl DoubleEndedIterator<Item = &Row> {
         let start = id.map_or(Bound::Unbounded, |id| Bound::Included(Key(id.clone())));
-        self.rows
-            .range((start, Bound::Unbounded))
-            .map(|(_, row)| row)
+        self.rows.range((start, Bound::Unbounded)).map(|(_, row)| row)
     }
 
     /// Every row by descending id, from this id on.
     pub(crate) fn down_from(&self, id: Option<&Value>) -> impl Iterator<Item = &Row> {
         let end = id.map_or(Bound::Unbounded, |id| Bound::Included(Key(id.clone())));
-        self.rows
-            .range((Bound::Unbounded, end))
-            .rev()
-            .map(|(_, row)| row)
+        self.rows.range((Bound::Unbounded, end)).rev().map(|(_, row)| row)
     }
 
     /// Every row by ascending values of an index on this one column and id, from this place on; `None` where
@@ -260,11 +230,7 @@ impl Table {
         from: Option<[&Value; 2]>,
         descending: bool,
     ) -> Option<Box<dyn Iterator<Item = &'a Row> + 'a>> {
-        let position = self
-            .layout
-            .indexes
-            .iter()
-            .position(|(columns, _)| columns == &[column])?;
+        let position = self.layout.indexes.iter().position(|(columns, _)| columns == &[column])?;
         let index = &self.indexes[position];
         let place = from.map(|values| values.map(|value| Key(value.clone())).to_vec());
         let bound = place.map_or(Bound::Unbounded, Bound::Included);
@@ -278,11 +244,7 @@ impl Table {
 }
 
 fn entry(columns: &[usize], row: &Row, id: &Key) -> Vec<Key> {
-    columns
-        .iter()
-        .map(|column| Key(row[*column].clone()))
-        .chain([id.clone()])
-        .collect()
+    columns.iter().map(|column| Key(row[*column].clone())).chain([id.clone()]).collect()
 }
 
 /// The entries of an index that begin with these values.

@@ -8,8 +8,5 @@ async fn memory_keeps_the_contract() {
     let report = conformance::run(Memory::new().storage(), "run").await;
     println!("{report}");
     report.assert_passed();
-    assert!(
-        report.passed() >= 80,
-        "the suite has at least 80 cases that memory must show"
-    );
+    assert!(report.passed() >= 80, "the suite has at least 80 cases that memory must show");
 }

@@ -41,9 +41,7 @@ pub(crate) fn order(values: &Values) -> Vec<usize> {
     values
         .iter()
         .map(|value| match value {
-            sea_query::Value::BigUnsigned(Some(number)) => {
-                usize::try_from(*number).unwrap_or(usize::MAX)
-            }
+            sea_query::Value::BigUnsigned(Some(number)) => usize::try_from(*number).unwrap_or(usize::MAX),
             // Nothing else is ever put into a statement; an argument that does not exist fails the binding.
             _ => usize::MAX,
         })

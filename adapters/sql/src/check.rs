@@ -42,14 +42,12 @@ pub(crate) async fn columns<D: Dialect>(
     connection: &mut Connection<D>,
     schema: &Schema,
 ) -> Result<Vec<Column>, StorageError> {
-    let args = bind::<D>(&[0], &[Arg::Text(&schema.table)])
-        .map_err(|error| failure::unbound(schema, error))?;
+    let args =
+        bind::<D>(&[0], &[Arg::Text(&schema.table)]).map_err(|error| failure::unbound(schema, error))?;
     let rows = D::rows(connection, D::catalog().into_sql_str(), args)
         .await
         .map_err(|error| D::failure(error, schema))?;
-    rows.iter()
-        .map(|row| Column::of::<D>(row).map_err(|error| failure::corrupt(schema, error)))
-        .collect()
+    rows.iter().map(|row| Column::of::<D>(row).map_err(|error| failure::corrupt(schema, error))).collect()
 }
 
 pub(crate) async fn check<D: Dialect>(
@@ -70,16 +68,10 @@ pub(crate) async fn check<D: Dialect>(
     let mut mismatches = Vec::new();
     for (position, field) in schema.fields.iter().enumerate() {
         let mut say = |message: String| {
-            mismatches.push(Mismatch {
-                field: Some(field.name.clone()),
-                message,
-            });
+            mismatches.push(Mismatch { field: Some(field.name.clone()), message });
         };
         let Some(column) = columns.iter().find(|column| column.name == field.column) else {
-            say(format!(
-                "the table `{}` has no column `{}`",
-                schema.table, field.column
-            ));
+            say(format!("the table `{}` has no column `{}`", schema.table, field.column));
             continue;
         };
         if !D::keeps(column, field.field_type) {
@@ -91,23 +83,14 @@ pub(crate) async fn check<D: Dialect>(
             ));
         }
         if position == schema.id && !column.unique {
-            say(format!(
-                "the column `{}` is the id, and nothing makes it unique",
-                field.column
-            ));
+            say(format!("the column `{}` is the id, and nothing makes it unique", field.column));
         }
         if position == schema.id && schema.id_source == IdSource::Storage && !mints::<D>(column) {
-            say(format!(
-                "the column `{}` mints no ids: make it an identity",
-                field.column
-            ));
+            say(format!("the column `{}` mints no ids: make it an identity", field.column));
         }
     }
     for column in &columns {
-        let known = schema
-            .fields
-            .iter()
-            .any(|field| field.column == column.name);
+        let known = schema.fields.iter().any(|field| field.column == column.name);
         if !known && column.not_null && !column.has_default {
             mismatches.push(Mismatch {
                 field: None,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use resourceful_contract::{
-    Change, ChangeSet, Committed, ErrorKind, FieldType, Guard, Schema, StorageError, Value,
-    Version, Write, Written,
+    Change, ChangeSet, Committed, ErrorKind, FieldType, Guard, Schema, StorageError, Value, Version, Write,
+    Written,
 };
 use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 
@@ -24,11 +24,7 @@ pub(crate) async fn commit<D: Dialect>(
         [] => Vec::new(),
         [one] if stands_alone(one) => {
             let mut connection = database.writer().await?;
-            vec![
-                single(database, &mut connection, one)
-                    .await
-                    .map_err(|error| error.at_change(0))?,
-            ]
+            vec![single(database, &mut connection, one).await.map_err(|error| error.at_change(0))?]
         }
         _ => match together(database, &changes, true).await {
             // A statement of many rows does not say which of them it failed for; one by one they do.
@@ -44,19 +40,14 @@ pub(crate) async fn commit<D: Dialect>(
 
 /// Whether a failure is one row's fault.
 fn is_of_a_row(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::UniqueViolation | ErrorKind::ForeignKeyViolation | ErrorKind::Rejected
-    )
+    matches!(kind, ErrorKind::UniqueViolation | ErrorKind::ForeignKeyViolation | ErrorKind::Rejected)
 }
 
 /// Whether a change is one statement, which a database runs as a transaction of its own.
 fn stands_alone(change: &Change) -> bool {
     match &change.write {
         Write::Insert { values } => !given_where_minted(&change.schema, values),
-        Write::Update { guard, .. } | Write::Delete { guard, .. } => {
-            digest(&change.schema, guard).is_none()
-        }
+        Write::Update { guard, .. } | Write::Delete { guard, .. } => digest(&change.schema, guard).is_none(),
     }
 }
 
@@ -71,25 +62,15 @@ async fn together<D: Dialect>(
     grouped: bool,
 ) -> Result<Vec<Written>, StorageError> {
     // Dropped before its commit, a transaction is rolled back.
-    let mut transaction = database
-        .writer
-        .begin_with(D::BEGIN)
-        .await
-        .map_err(failure::connection)?;
+    let mut transaction = database.writer.begin_with(D::BEGIN).await.map_err(failure::connection)?;
     let all = changes.changes.as_slice();
     let mut rows: Vec<Written> = Vec::with_capacity(all.len());
     let mut resume: Vec<&Arc<Schema>> = Vec::new();
     while rows.len() < all.len() {
         let at = rows.len();
-        let group = if grouped {
-            group::<D>(&all[at..])
-        } else {
-            &all[at..=at]
-        };
+        let group = if grouped { group::<D>(&all[at..]) } else { &all[at..=at] };
         if group.len() > 1 {
-            insert_many(database, &mut transaction, group)
-                .await
-                .map_err(|error| error.at_change(at))?;
+            insert_many(database, &mut transaction, group).await.map_err(|error| error.at_change(at))?;
             rows.extend(group.iter().map(inserted));
             if let Some(progress) = &changes.progress {
                 progress(rows.len());
@@ -100,9 +81,7 @@ async fn together<D: Dialect>(
         }
         if let Write::Insert { values } = &all[at].write
             && given_where_minted(&all[at].schema, values)
-            && !resume
-                .iter()
-                .any(|schema| Arc::ptr_eq(schema, &all[at].schema))
+            && !resume.iter().any(|schema| Arc::ptr_eq(schema, &all[at].schema))
         {
             resume.push(&all[at].schema);
         }
@@ -116,10 +95,7 @@ async fn together<D: Dialect>(
         }
     }
     let schema = &all[0].schema;
-    transaction
-        .commit()
-        .await
-        .map_err(|error| D::failure(error, schema))?;
+    transaction.commit().await.map_err(|error| D::failure(error, schema))?;
     Ok(rows)
 }
 
@@ -134,17 +110,9 @@ fn group<D: Dialect>(changes: &[Change]) -> &[Change] {
         _ => false,
     };
     let most = D::most_rows(changes[0].schema.fields.len());
-    let run = changes
-        .iter()
-        .take(most)
-        .take_while(|change| fits(change))
-        .count();
+    let run = changes.iter().take(most).take_while(|change| fits(change)).count();
     // One text for full groups, another for single rows, and none for every length between.
-    if run == most {
-        &changes[..most]
-    } else {
-        &changes[..1]
-    }
+    if run == most { &changes[..most] } else { &changes[..1] }
 }
 
 fn inserted(change: &Change) -> Written {
@@ -153,11 +121,7 @@ fn inserted(change: &Change) -> Written {
         _ => Value::Null,
     };
     let version = change.schema.version.map(|_| Version::Counter(1));
-    Written {
-        id,
-        version,
-        json: Vec::new(),
-    }
+    Written { id, version, json: Vec::new() }
 }
 
 async fn insert_many<D: Dialect>(
@@ -167,11 +131,8 @@ async fn insert_many<D: Dialect>(
 ) -> Result<(), StorageError> {
     let schema = &changes[0].schema;
     let shape = write::shape(changes);
-    let statement = database
-        .statements
-        .find(&shape.bytes, || write::statement::<D>(changes));
-    let args = bind::<D>(&statement.order, &shape.args)
-        .map_err(|error| failure::unbound(schema, error))?;
+    let statement = database.statements.find(&shape.bytes, || write::statement::<D>(changes));
+    let args = bind::<D>(&statement.order, &shape.args).map_err(|error| failure::unbound(schema, error))?;
     match D::run(connection, text(&statement.text), args).await {
         Ok(_) => Ok(()),
         Err(error) => Err(D::failure(error, schema)),
@@ -222,15 +183,10 @@ async fn lock<D: Dialect>(
         target_field: schema.id_field().name.clone(),
     };
     let (statement, values) = write::lookup::<D>(&reference);
-    let args = bind::<D>(
-        &args::order(&values),
-        &[Arg::One(schema.id_field().field_type, id)],
-    )
-    .map_err(|error| failure::unbound(schema, error))?;
+    let args = bind::<D>(&args::order(&values), &[Arg::One(schema.id_field().field_type, id)])
+        .map_err(|error| failure::unbound(schema, error))?;
     let statement = AssertSqlSafe(format!("{statement} FOR UPDATE")).into_sql_str();
-    D::rows(connection, statement, args)
-        .await
-        .map_err(|error| D::failure(error, schema))?;
+    D::rows(connection, statement, args).await.map_err(|error| D::failure(error, schema))?;
     Ok(())
 }
 
@@ -242,19 +198,12 @@ async fn single<D: Dialect>(
     let changes = std::slice::from_ref(change);
     let schema = &change.schema;
     let shape = write::shape(changes);
-    let statement = database
-        .statements
-        .find(&shape.bytes, || write::statement::<D>(changes));
-    let args = bind::<D>(&statement.order, &shape.args)
-        .map_err(|error| failure::unbound(schema, error))?;
+    let statement = database.statements.find(&shape.bytes, || write::statement::<D>(changes));
+    let args = bind::<D>(&statement.order, &shape.args).map_err(|error| failure::unbound(schema, error))?;
     if let Write::Delete { id, guard } = &change.write {
         return match D::run(connection, text(&statement.text), args).await {
             Ok(0) => Err(why_not(database, connection, schema, id, guard).await?),
-            Ok(_) => Ok(Written {
-                id: id.clone(),
-                version: None,
-                json: Vec::new(),
-            }),
+            Ok(_) => Ok(Written { id: id.clone(), version: None, json: Vec::new() }),
             Err(error) => Err(D::failure(error, schema)),
         };
     }
@@ -271,9 +220,7 @@ async fn single<D: Dialect>(
         (None, Write::Update { id, guard, .. }) => {
             Err(why_not(database, connection, schema, id, guard).await?)
         }
-        (None, _) => {
-            Err(StorageError::new(ErrorKind::Internal).with_context("insert", "answered no row"))
-        }
+        (None, _) => Err(StorageError::new(ErrorKind::Internal).with_context("insert", "answered no row")),
     }
 }
 
@@ -304,11 +251,7 @@ async fn why_not<D: Dialect>(
 ) -> Result<StorageError, StorageError> {
     let query = guarded(schema, id, &guard.filter);
     let rows = fetch_on(database, connection, &query, &mut Vec::new()).await?;
-    let kind = if rows.len == 0 {
-        ErrorKind::NotFound
-    } else {
-        ErrorKind::VersionMismatch
-    };
+    let kind = if rows.len == 0 { ErrorKind::NotFound } else { ErrorKind::VersionMismatch };
     Ok(StorageError::new(kind))
 }
 
@@ -318,8 +261,7 @@ async fn explained<D: Dialect>(
     connection: &mut Connection<D>,
     change: &Change,
 ) -> StorageError {
-    if error.kind() != ErrorKind::ForeignKeyViolation || !error.fields().is_empty() || D::FOR_UPDATE
-    {
+    if error.kind() != ErrorKind::ForeignKeyViolation || !error.fields().is_empty() || D::FOR_UPDATE {
         return error;
     }
     let schema = &change.schema;
@@ -327,10 +269,9 @@ async fn explained<D: Dialect>(
     for reference in &schema.references {
         let value = match &change.write {
             Write::Insert { values } => values.get(reference.field),
-            Write::Update { set, .. } => set
-                .iter()
-                .find(|(field, _)| *field == reference.field)
-                .map(|(_, value)| value),
+            Write::Update { set, .. } => {
+                set.iter().find(|(field, _)| *field == reference.field).map(|(_, value)| value)
+            }
             Write::Delete { .. } => None,
         };
         let Some(value) = value.filter(|value| !value.is_null()) else {

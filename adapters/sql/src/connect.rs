@@ -65,10 +65,7 @@ pub struct SqlOptions {
     pub(crate) url: String,
     pub(crate) max_connections: Option<u32>,
     pub(crate) acquire_timeout: Duration,
-    #[cfg_attr(
-        not(feature = "sqlite"),
-        expect(dead_code, reason = "a setting of SQLite")
-    )]
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "a setting of SQLite"))]
     pub(crate) busy_timeout: Duration,
 }
 
@@ -119,9 +116,7 @@ impl SqlOptions {
 impl fmt::Debug for SqlOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The URL may hold a password.
-        f.debug_struct("SqlOptions")
-            .field("max_connections", &self.max_connections)
-            .finish_non_exhaustive()
+        f.debug_struct("SqlOptions").field("max_connections", &self.max_connections).finish_non_exhaustive()
     }
 }
 
@@ -129,8 +124,5 @@ impl fmt::Debug for SqlOptions {
 fn missing(feature: &'static str) -> StorageError {
     StorageError::new(ErrorKind::Unsupported)
         .with_context("driver", feature)
-        .with_context(
-            "mend",
-            format!("cargo add resourceful --features {feature}"),
-        )
+        .with_context("mend", format!("cargo add resourceful --features {feature}"))
 }

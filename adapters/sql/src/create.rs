@@ -16,11 +16,7 @@ pub(crate) async fn create<D: Dialect>(
     database: &Database<D>,
     schema: &Arc<Schema>,
 ) -> Result<(), StorageError> {
-    let mut transaction = database
-        .writer
-        .begin_with(D::BEGIN)
-        .await
-        .map_err(failure::connection)?;
+    let mut transaction = database.writer.begin_with(D::BEGIN).await.map_err(failure::connection)?;
     if let Some(lock) = D::creation_lock(schema) {
         run::<D>(&mut transaction, schema, lock).await?;
     }
@@ -30,10 +26,7 @@ pub(crate) async fn create<D: Dialect>(
             run::<D>(&mut transaction, schema, create_index::<D>(schema, index)).await?;
         }
     }
-    transaction
-        .commit()
-        .await
-        .map_err(|error| D::failure(error, schema))
+    transaction.commit().await.map_err(|error| D::failure(error, schema))
 }
 
 async fn run<D: Dialect>(
@@ -71,14 +64,8 @@ fn create_table<D: Dialect>(schema: &Schema) -> String {
     }
     for reference in &schema.references {
         let mut key = ForeignKey::create();
-        key.from(
-            table(&schema.table),
-            schema.fields[reference.field].column.clone().into_iden(),
-        )
-        .to(
-            table(&reference.table),
-            reference.column.clone().into_iden(),
-        );
+        key.from(table(&schema.table), schema.fields[reference.field].column.clone().into_iden())
+            .to(table(&reference.table), reference.column.clone().into_iden());
         statement.foreign_key(&mut key);
     }
     statement.to_string(D::Builder::default())
@@ -87,10 +74,7 @@ fn create_table<D: Dialect>(schema: &Schema) -> String {
 fn create_index<D: Dialect>(schema: &Schema, index: &Index) -> String {
     let columns = D::index_columns(schema, index);
     let mut statement = sea_query::Index::create();
-    statement
-        .if_not_exists()
-        .name(index_name(schema, index))
-        .table(table(&schema.table));
+    statement.if_not_exists().name(index_name(schema, index)).table(table(&schema.table));
     for field in columns {
         statement.col(schema.fields[field].column.clone().into_iden());
     }
@@ -102,26 +86,16 @@ fn create_index<D: Dialect>(schema: &Schema, index: &Index) -> String {
 
 /// A name that says what it indexes, within the 63 bytes that PostgreSQL keeps of one.
 fn index_name(schema: &Schema, index: &Index) -> String {
-    let fields: Vec<_> = index
-        .fields
-        .iter()
-        .map(|field| schema.fields[*field].column.as_str())
-        .collect();
+    let fields: Vec<_> = index.fields.iter().map(|field| schema.fields[*field].column.as_str()).collect();
     let kind = if index.unique { "key" } else { "idx" };
-    let name = format!(
-        "{}_{}_{kind}",
-        schema.table.replace('.', "_"),
-        fields.join("_")
-    );
+    let name = format!("{}_{}_{kind}", schema.table.replace('.', "_"), fields.join("_"));
     if name.len() <= 63 {
         return name;
     }
     // FNV-1a, for it to be the same on every node; two indexes of one table that share it do not build.
-    let digest = name
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
-            (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+    let digest = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
+        (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     let mut kept = 40;
     while !name.is_char_boundary(kept) {
         kept -= 1;

@@ -12,16 +12,12 @@ pub(crate) fn connection(error: sqlx::Error) -> StorageError {
 
 /// A stored value that does not read as its declared type.
 pub(crate) fn corrupt(schema: &Schema, error: Unreadable) -> StorageError {
-    StorageError::new(ErrorKind::Corrupt)
-        .with_context("table", schema.table.clone())
-        .with_source(error)
+    StorageError::new(ErrorKind::Corrupt).with_context("table", schema.table.clone()).with_source(error)
 }
 
 /// An argument that its column's type cannot hold.
 pub(crate) fn unbound(schema: &Schema, error: Unreadable) -> StorageError {
-    StorageError::new(ErrorKind::Rejected)
-        .with_context("table", schema.table.clone())
-        .with_source(error)
+    StorageError::new(ErrorKind::Rejected).with_context("table", schema.table.clone()).with_source(error)
 }
 
 /// What every driver tells apart by itself.

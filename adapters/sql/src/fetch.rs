@@ -28,10 +28,7 @@ pub(crate) async fn fetch<D: Dialect>(
             ..query.clone()
         };
         let first = fetch_on(database, &mut connection, &counted, &mut Vec::new()).await?;
-        rows.total = Some(first.total.unwrap_or(Total {
-            rows: 0,
-            exact: true,
-        }));
+        rows.total = Some(first.total.unwrap_or(Total { rows: 0, exact: true }));
     }
     Ok(rows)
 }
@@ -44,11 +41,8 @@ pub(crate) async fn fetch_on<D: Dialect>(
     out: &mut Vec<u8>,
 ) -> Result<Rows, StorageError> {
     let shape = Shape::of(query);
-    let plan = database
-        .plans
-        .find(&shape.bytes, || select::plan::<D>(query));
-    let args = bind::<D>(&plan.order, &shape.args)
-        .map_err(|error| failure::unbound(&query.schema, error))?;
+    let plan = database.plans.find(&shape.bytes, || select::plan::<D>(query));
+    let args = bind::<D>(&plan.order, &shape.args).map_err(|error| failure::unbound(&query.schema, error))?;
     let rows = D::rows(connection, text(&plan.text), args)
         .await
         .map_err(|error| D::failure(error, &query.schema))?;
@@ -79,13 +73,9 @@ fn write<D: Dialect>(
     rows.first = first.map(|row| values::<D>(row, &plan.sort)).transpose()?;
     rows.last = last.map(|row| values::<D>(row, &plan.sort)).transpose()?;
     if let (Some((column, exact)), Some(row)) = (plan.total, first)
-        && let Value::Integer(total) =
-            D::read(row, column, resourceful_contract::FieldType::Integer)?
+        && let Value::Integer(total) = D::read(row, column, resourceful_contract::FieldType::Integer)?
     {
-        rows.total = Some(Total {
-            rows: u64::try_from(total).unwrap_or(0),
-            exact,
-        });
+        rows.total = Some(Total { rows: u64::try_from(total).unwrap_or(0), exact });
     }
     Ok(rows)
 }
@@ -107,8 +97,7 @@ fn each<'r, D: Dialect>(
             rows.ends.push(out.len());
         }
         if query.versions {
-            rows.versions
-                .push(plan::version::<D>(&plan.schema, row, &plan.versions)?);
+            rows.versions.push(plan::version::<D>(&plan.schema, row, &plan.versions)?);
         }
         if !query.keys.is_empty() {
             rows.keys.push(values::<D>(row, &plan.keys)?);
@@ -124,11 +113,7 @@ fn object<D: Dialect>(plan: &Plan, row: &Row<D>, out: &mut Vec<u8>) -> Result<()
     }
     for included in &plan.includes {
         match included {
-            Included::One {
-                name,
-                marker,
-                fields,
-            } => {
+            Included::One { name, marker, fields } => {
                 out.extend_from_slice(name);
                 if !D::is_null(row, *marker)? {
                     plan::object::<D>(out, row, fields)?;
@@ -136,11 +121,7 @@ fn object<D: Dialect>(plan: &Plan, row: &Row<D>, out: &mut Vec<u8>) -> Result<()
                     out.extend_from_slice(b"null");
                 }
             }
-            Included::Many {
-                name,
-                column,
-                fields,
-            } => {
+            Included::Many { name, column, fields } => {
                 out.extend_from_slice(name);
                 include::write(out, D::text(row, *column)?, fields)?;
             }
@@ -157,10 +138,7 @@ fn values<D: Dialect>(
     row: &Row<D>,
     columns: &[(usize, resourceful_contract::FieldType)],
 ) -> Result<Vec<Value>, Unreadable> {
-    columns
-        .iter()
-        .map(|(column, field_type)| D::read(row, *column, *field_type))
-        .collect()
+    columns.iter().map(|(column, field_type)| D::read(row, *column, *field_type)).collect()
 }
 
 /// The row of an id that a guard's filter admits, as a query for its version.

@@ -20,11 +20,7 @@ pub(crate) struct Conditions<'a, D> {
 
 impl<'a, D: Dialect> Conditions<'a, D> {
     pub(crate) fn new(numbering: &'a mut Numbering, aliases: &'a mut usize) -> Self {
-        Self {
-            numbering,
-            aliases,
-            dialect: std::marker::PhantomData,
-        }
+        Self { numbering, aliases, dialect: std::marker::PhantomData }
     }
 
     pub(crate) fn of(&mut self, schema: &Schema, alias: &str, filter: &Filter) -> Expr {
@@ -47,10 +43,7 @@ impl<'a, D: Dialect> Conditions<'a, D> {
                     .from_as(table(&link.target.table), theirs.clone().into_iden())
                     .and_where(D::template(
                         "$1 = $2",
-                        [
-                            column(&link.target, &theirs, link.remote),
-                            column(schema, alias, link.local),
-                        ],
+                        [column(&link.target, &theirs, link.remote), column(schema, alias, link.local)],
                     ))
                     .and_where(inner);
                 Expr::exists(related)
@@ -58,9 +51,7 @@ impl<'a, D: Dialect> Conditions<'a, D> {
             Filter::Search(fields, _) => {
                 let tests: Vec<_> = fields
                     .iter()
-                    .map(|field| {
-                        D::holds_word(column(schema, alias, *field), self.numbering.next())
-                    })
+                    .map(|field| D::holds_word(column(schema, alias, *field), self.numbering.next()))
                     .collect();
                 joined(tests, false)
             }
@@ -68,10 +59,7 @@ impl<'a, D: Dialect> Conditions<'a, D> {
     }
 
     fn joined(&mut self, schema: &Schema, alias: &str, filters: &[Filter], all: bool) -> Expr {
-        let parts = filters
-            .iter()
-            .map(|filter| self.of(schema, alias, filter))
-            .collect();
+        let parts = filters.iter().map(|filter| self.of(schema, alias, filter)).collect();
         joined(parts, all)
     }
 
@@ -79,8 +67,7 @@ impl<'a, D: Dialect> Conditions<'a, D> {
         if field_type != FieldType::Float {
             return D::is_in(column, self.numbering.next(), field_type);
         }
-        let tests =
-            (0..values).map(|_| D::template("$1 = $2", [column.clone(), self.numbering.next()]));
+        let tests = (0..values).map(|_| D::template("$1 = $2", [column.clone(), self.numbering.next()]));
         D::template("($1)", [joined(tests.collect(), false)])
     }
 
@@ -100,10 +87,7 @@ impl<'a, D: Dialect> Conditions<'a, D> {
             Test::Lte(_) => D::template("$1 <= $2", [ordered, self.numbering.next()]),
             Test::Between(..) => {
                 let (from, to) = (self.numbering.next(), self.numbering.next());
-                D::template(
-                    "($1 >= $2 AND $3 <= $4)",
-                    [ordered.clone(), from, ordered, to],
-                )
+                D::template("($1 >= $2 AND $3 <= $4)", [ordered.clone(), from, ordered, to])
             }
             Test::In(values) => self.is_in(ordered, field_type, values.len()),
             Test::NotIn(values) => {
@@ -122,8 +106,6 @@ impl<'a, D: Dialect> Conditions<'a, D> {
 
 /// All of these, or any of them; every row where all of nothing must hold, and none where any of nothing.
 pub(crate) fn joined(parts: Vec<Expr>, all: bool) -> Expr {
-    let joined = parts
-        .into_iter()
-        .reduce(|one, other| if all { one.and(other) } else { one.or(other) });
+    let joined = parts.into_iter().reduce(|one, other| if all { one.and(other) } else { one.or(other) });
     joined.unwrap_or_else(|| Expr::cust(if all { "1 = 1" } else { "1 = 0" }))
 }

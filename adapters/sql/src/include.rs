@@ -77,9 +77,6 @@ fn read(json: &Json, field_type: FieldType) -> Result<Value, Unreadable> {
 }
 
 fn elements(items: &[Json], element: ScalarType) -> Result<Value, Unreadable> {
-    let values: Result<_, _> = items
-        .iter()
-        .map(|item| read(item, element.into()))
-        .collect();
+    let values: Result<_, _> = items.iter().map(|item| read(item, element.into())).collect();
     Ok(Value::Array(values?))
 }

@@ -20,20 +20,14 @@ struct Key {
 }
 
 /// The condition that a row lies beyond the query's place; `None` for a page that begins at the start.
-pub(crate) fn beyond<D: Dialect>(
-    query: &Query,
-    alias: &str,
-    numbering: &mut Numbering,
-) -> Option<Expr> {
+pub(crate) fn beyond<D: Dialect>(query: &Query, alias: &str, numbering: &mut Numbering) -> Option<Expr> {
     let (place, backwards) = match &query.position {
         Position::After(place) => (place, false),
         Position::Before(place) => (place, true),
         Position::Start | Position::Offset(_) => return None,
     };
     let keys = keys::<D>(query, place, backwards, alias, numbering);
-    let same_direction = keys
-        .windows(2)
-        .all(|pair| pair[0].upwards == pair[1].upwards);
+    let same_direction = keys.windows(2).all(|pair| pair[0].upwards == pair[1].upwards);
     if same_direction && keys.iter().all(|key| !key.nullable) {
         return Some(row_value::<D>(&keys));
     }
@@ -81,23 +75,12 @@ fn keys<D: Dialect>(
 /// `(a, b) > (x, y)`, which one index scan answers.
 fn row_value<D: Dialect>(keys: &[Key]) -> Expr {
     let count = keys.len();
-    let numbers = |from: usize| {
-        (from..from + count)
-            .map(|number| format!("${number}"))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let operator = if keys.first().is_none_or(|key| key.upwards) {
-        '>'
-    } else {
-        '<'
-    };
+    let numbers =
+        |from: usize| (from..from + count).map(|number| format!("${number}")).collect::<Vec<_>>().join(", ");
+    let operator = if keys.first().is_none_or(|key| key.upwards) { '>' } else { '<' };
     let template = format!("({}) {operator} ({})", numbers(1), numbers(count + 1));
     let columns = keys.iter().map(|key| key.column.clone());
-    D::template(
-        &template,
-        columns.chain(keys.iter().map(|key| key.argument.clone())),
-    )
+    D::template(&template, columns.chain(keys.iter().map(|key| key.argument.clone())))
 }
 
 /// Equal in this key.
@@ -115,10 +98,9 @@ fn past<D: Dialect>(key: &Key) -> Option<Expr> {
     Some(match (key.upwards, key.null) {
         (true, true) => return None,
         (false, true) => D::template("$1 IS NOT NULL", [column]),
-        (true, false) if key.nullable => D::template(
-            "($1 > $2 OR $3 IS NULL)",
-            [column.clone(), argument, column],
-        ),
+        (true, false) if key.nullable => {
+            D::template("($1 > $2 OR $3 IS NULL)", [column.clone(), argument, column])
+        }
         (true, false) => D::template("$1 > $2", [column, argument]),
         (false, false) => D::template("$1 < $2", [column, argument]),
     })

@@ -42,17 +42,9 @@ pub(crate) struct Output {
 #[derive(Debug)]
 pub(crate) enum Included {
     /// In columns of the same row; none where the marker is null.
-    One {
-        name: Vec<u8>,
-        marker: usize,
-        fields: Vec<Output>,
-    },
+    One { name: Vec<u8>, marker: usize, fields: Vec<Output> },
     /// As a JSON array of tuples in one column.
-    Many {
-        name: Vec<u8>,
-        column: usize,
-        fields: Vec<(Vec<u8>, FieldType)>,
-    },
+    Many { name: Vec<u8>, column: usize, fields: Vec<(Vec<u8>, FieldType)> },
 }
 
 /// The row of a dialect's driver.
@@ -97,9 +89,7 @@ pub(crate) struct Plans<P> {
 
 impl<P> Default for Plans<P> {
     fn default() -> Self {
-        Self {
-            known: RwLock::default(),
-        }
+        Self { known: RwLock::default() }
     }
 }
 

@@ -5,8 +5,7 @@ use std::marker::PhantomData;
 
 use resourceful_contract::{Cardinality, Count, FieldType, Position, Query as Asked, Schema, json};
 use sea_query::{
-    Expr, ExprTrait as _, IntoIden as _, JoinType, NullOrdering, Order, Query, SelectStatement,
-    TableRef,
+    Expr, ExprTrait as _, IntoIden as _, JoinType, NullOrdering, Order, Query, SelectStatement, TableRef,
 };
 
 use crate::args::{self, Numbering};
@@ -30,10 +29,7 @@ pub(crate) fn table(name: &str) -> TableRef {
 
 /// A field's column in the rows of an alias.
 pub(crate) fn column(schema: &Schema, alias: &str, field: usize) -> Expr {
-    Expr::col((
-        alias.to_owned().into_iden(),
-        schema.fields[field].column.clone().into_iden(),
-    ))
+    Expr::col((alias.to_owned().into_iden(), schema.fields[field].column.clone().into_iden()))
 }
 
 /// Builds the statement of a query's shape.
@@ -43,17 +39,9 @@ pub(crate) fn plan<D: Dialect>(query: &Asked) -> Plan {
     builder.filter(&condition);
     let fields = builder.outputs(&query.fields);
     let includes = builder.includes();
-    let sort = query
-        .sort
-        .iter()
-        .map(|sort| builder.shown(sort.field))
-        .collect();
+    let sort = query.sort.iter().map(|sort| builder.shown(sort.field)).collect();
     let keys = query.keys.iter().map(|key| builder.shown(*key)).collect();
-    let versions = if query.versions {
-        builder.versions()
-    } else {
-        Vec::new()
-    };
+    let versions = if query.versions { builder.versions() } else { Vec::new() };
     let total = builder.total(&condition);
     builder.order();
     builder.page();
@@ -139,11 +127,7 @@ impl<'a, D: Dialect> Select<'a, D> {
         for (position, field) in fields.iter().enumerate() {
             let (column, field_type) = self.shown(*field);
             let prefix = prefix(&self.query.schema, *field, position == 0);
-            outputs.push(Output {
-                prefix,
-                column,
-                field_type,
-            });
+            outputs.push(Output { prefix, column, field_type });
         }
         outputs
     }
@@ -171,36 +155,21 @@ impl<'a, D: Dialect> Select<'a, D> {
                         joined,
                     );
                     let marker = self.add(column(target, &alias, target.id));
-                    let outputs = asked
-                        .fields
-                        .iter()
-                        .enumerate()
-                        .map(|(position, field)| Output {
-                            prefix: prefix(target, *field, position == 0),
-                            column: self.add(column(target, &alias, *field)),
-                            field_type: target.fields[*field].field_type,
-                        });
-                    Included::One {
-                        name,
-                        marker,
-                        fields: outputs.collect(),
-                    }
+                    let outputs = asked.fields.iter().enumerate().map(|(position, field)| Output {
+                        prefix: prefix(target, *field, position == 0),
+                        column: self.add(column(target, &alias, *field)),
+                        field_type: target.fields[*field].field_type,
+                    });
+                    Included::One { name, marker, fields: outputs.collect() }
                 }
                 Cardinality::Many => {
                     let limit = self.numbering.next_number();
                     let rows = include::many::<D>(asked, &alias, joined, limit);
                     let outputs = asked.fields.iter().enumerate().map(|(position, field)| {
-                        (
-                            prefix(target, *field, position == 0),
-                            target.fields[*field].field_type,
-                        )
+                        (prefix(target, *field, position == 0), target.fields[*field].field_type)
                     });
                     let fields = outputs.collect();
-                    Included::Many {
-                        name,
-                        column: self.add(rows),
-                        fields,
-                    }
+                    Included::Many { name, column: self.add(rows), fields }
                 }
             });
         }
@@ -220,15 +189,12 @@ impl<'a, D: Dialect> Select<'a, D> {
 
     fn total(&mut self, condition: &Option<Expr>) -> Option<(usize, bool)> {
         let count = self.query.count?;
-        if let (Count::Estimated, None, Some(estimate)) =
-            (count, condition, D::estimate(&self.query.schema))
+        if let (Count::Estimated, None, Some(estimate)) = (count, condition, D::estimate(&self.query.schema))
         {
             return Some((self.add(Expr::cust(estimate)), false));
         }
         let mut counted = Query::select();
-        counted
-            .expr(Expr::cust("count(*)"))
-            .from_as(table(&self.query.schema.table), ROW.into_iden());
+        counted.expr(Expr::cust("count(*)")).from_as(table(&self.query.schema.table), ROW.into_iden());
         if let Some(condition) = condition {
             // The same alias inside a subquery of its own names the subquery's rows.
             counted.and_where(condition.clone());
@@ -241,18 +207,11 @@ impl<'a, D: Dialect> Select<'a, D> {
         let backwards = matches!(self.query.position, Position::Before(_));
         for sort in &self.query.sort {
             let field = &self.query.schema.fields[sort.field];
-            let by = D::comparable(
-                column(&self.query.schema, ROW, sort.field),
-                field.field_type,
-            );
+            let by = D::comparable(column(&self.query.schema, ROW, sort.field), field.field_type);
             let descending = sort.descending != backwards;
             let order = if descending { Order::Desc } else { Order::Asc };
             if field.nullable && D::SAY_NULLS {
-                let nulls = if descending {
-                    NullOrdering::First
-                } else {
-                    NullOrdering::Last
-                };
+                let nulls = if descending { NullOrdering::First } else { NullOrdering::Last };
                 self.statement.order_by_expr_with_nulls(by, order, nulls);
             } else {
                 self.statement.order_by_expr(by, order);

@@ -20,10 +20,7 @@ pub(crate) struct Shape<'a> {
 
 impl<'a> Shape<'a> {
     pub(crate) fn of(query: &'a Query) -> Self {
-        let mut shape = Self {
-            bytes: Vec::with_capacity(96),
-            args: Vec::with_capacity(8),
-        };
+        let mut shape = Self { bytes: Vec::with_capacity(96), args: Vec::with_capacity(8) };
         shape.address(Arc::as_ptr(&query.schema).addr());
         shape.filter(&query.schema, &query.filter);
         shape.position(query);
@@ -41,9 +38,7 @@ impl<'a> Shape<'a> {
         }
         shape.args.push(Arg::Number(i64::from(query.limit) + 1));
         if let Position::Offset(skip) = query.position {
-            shape
-                .args
-                .push(Arg::Number(i64::try_from(skip).unwrap_or(i64::MAX)));
+            shape.args.push(Arg::Number(i64::try_from(skip).unwrap_or(i64::MAX)));
         }
         shape
     }
@@ -72,8 +67,7 @@ impl<'a> Shape<'a> {
         self.bytes.push(tag);
         for (key, sort) in keys.into_iter().flatten().zip(&query.sort) {
             self.bytes.push(u8::from(key.is_null()));
-            self.args
-                .push(Arg::One(query.schema.fields[sort.field].field_type, key));
+            self.args.push(Arg::One(query.schema.fields[sort.field].field_type, key));
         }
     }
 
@@ -150,8 +144,7 @@ impl<'a> Shape<'a> {
         if element == FieldType::Float {
             // A list is text to some databases, and not every double comes out of text as it went in.
             self.number(values.len());
-            self.args
-                .extend(values.iter().map(|value| Arg::One(element, value)));
+            self.args.extend(values.iter().map(|value| Arg::One(element, value)));
         } else {
             self.args.push(Arg::Many(element, values));
         }

@@ -31,12 +31,7 @@ pub(crate) type Connection<D> = <<D as Dialect>::Db as sqlx::Database>::Connecti
 
 impl<D: Dialect> Database<D> {
     pub(crate) fn new(readers: Pool<D::Db>, writer: Pool<D::Db>) -> Self {
-        Self {
-            readers,
-            writer,
-            plans: Plans::default(),
-            statements: Plans::default(),
-        }
+        Self { readers, writer, plans: Plans::default(), statements: Plans::default() }
     }
 
     pub(crate) async fn reader(&self) -> Result<PoolConnection<D::Db>, StorageError> {
@@ -54,17 +49,12 @@ pub(crate) fn text(text: &Arc<str>) -> SqlStr {
 }
 
 /// Binds arguments in the order in which a text names them.
-pub(crate) fn bind<D: Dialect>(
-    order: &[usize],
-    args: &[Arg<'_>],
-) -> Result<Arguments<D>, Unreadable> {
+pub(crate) fn bind<D: Dialect>(order: &[usize], args: &[Arg<'_>]) -> Result<Arguments<D>, Unreadable> {
     use sqlx::Arguments as _;
     let mut bound = Arguments::<D>::default();
     bound.reserve(order.len(), order.len() * 16);
     for position in order {
-        let arg = args
-            .get(*position)
-            .ok_or("a statement names an argument that it does not have")?;
+        let arg = args.get(*position).ok_or("a statement names an argument that it does not have")?;
         D::bind(&mut bound, arg)?;
     }
     Ok(bound)
@@ -98,14 +88,8 @@ impl<D: Dialect> Storage for Database<D> {
     fn ready(&self) -> Answer<'_, ()> {
         Box::pin(async {
             let mut connection = self.reader().await?;
-            let rows = D::rows(
-                &mut connection,
-                "SELECT 1".into_sql_str(),
-                Arguments::<D>::default(),
-            );
-            rows.await
-                .map(drop)
-                .map_err(|error| StorageError::new(ErrorKind::Unavailable).with_source(error))
+            let rows = D::rows(&mut connection, "SELECT 1".into_sql_str(), Arguments::<D>::default());
+            rows.await.map(drop).map_err(|error| StorageError::new(ErrorKind::Unavailable).with_source(error))
         })
     }
 

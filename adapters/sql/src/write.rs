@@ -3,9 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use resourceful_contract::{
-    Change, FieldType, Filter, Guard, IdSource, Link, Schema, Value, Version, Write,
-};
+use resourceful_contract::{Change, FieldType, Filter, Guard, IdSource, Link, Schema, Value, Version, Write};
 use sea_query::{Expr, ExprTrait as _, IntoIden as _, Query, ReturningClause};
 
 use crate::args::{self, Arg, Numbering};
@@ -24,15 +22,9 @@ pub(crate) struct Statement {
     pub(crate) versions: Vec<Output>,
     /// The fields of the row's JSON; empty where none was asked for.
     pub(crate) fields: Vec<Output>,
-    #[expect(
-        dead_code,
-        reason = "held for its address, which names it in the shape"
-    )]
+    #[expect(dead_code, reason = "held for its address, which names it in the shape")]
     schema: Arc<Schema>,
-    #[expect(
-        dead_code,
-        reason = "held for their addresses, which name them in the shape"
-    )]
+    #[expect(dead_code, reason = "held for their addresses, which name them in the shape")]
     links: Vec<Arc<Link>>,
 }
 
@@ -46,10 +38,7 @@ pub(crate) fn mints(schema: &Schema, values: &[Value]) -> bool {
 
 /// The shape of one change, or of an insert of several rows at once.
 pub(crate) fn shape<'a>(changes: &'a [Change]) -> Shape<'a> {
-    let mut shape = Shape {
-        bytes: Vec::with_capacity(64),
-        args: Vec::with_capacity(16),
-    };
+    let mut shape = Shape { bytes: Vec::with_capacity(64), args: Vec::with_capacity(16) };
     let Some(change) = changes.first() else {
         return shape;
     };
@@ -79,9 +68,7 @@ pub(crate) fn shape<'a>(changes: &'a [Change]) -> Shape<'a> {
             shape.number(set.len());
             for (field, value) in set {
                 shape.number(*field);
-                shape
-                    .args
-                    .push(Arg::One(schema.fields[*field].field_type, value));
+                shape.args.push(Arg::One(schema.fields[*field].field_type, value));
             }
             guard_args(&mut shape, schema, id, guard);
         }
@@ -96,11 +83,7 @@ pub(crate) fn shape<'a>(changes: &'a [Change]) -> Shape<'a> {
 fn insert_args<'a>(schema: &'a Schema, values: &'a [Value], mints: bool, args: &mut Vec<Arg<'a>>) {
     for (position, (value, field)) in values.iter().zip(&schema.fields).enumerate() {
         if !(mints && position == schema.id) {
-            let value = if schema.version == Some(position) {
-                &FIRST
-            } else {
-                value
-            };
+            let value = if schema.version == Some(position) { &FIRST } else { value };
             args.push(Arg::One(field.field_type, value));
         }
     }
@@ -130,15 +113,9 @@ fn counter(schema: &Schema, guard: &Guard) -> Option<i64> {
 
 /// Builds the statement of a shape.
 pub(crate) fn statement<D: Dialect>(changes: &[Change]) -> Statement {
-    let change = changes
-        .first()
-        .expect("a statement is built for at least one change");
-    let mut builder = Builder::<D> {
-        change,
-        numbering: Numbering::default(),
-        aliases: 0,
-        dialect: PhantomData,
-    };
+    let change = changes.first().expect("a statement is built for at least one change");
+    let mut builder =
+        Builder::<D> { change, numbering: Numbering::default(), aliases: 0, dialect: PhantomData };
     let returning = changes.len() == 1;
     let (text, values) = match &change.write {
         Write::Insert { values } => builder.insert(values, changes.len(), returning),
@@ -146,16 +123,8 @@ pub(crate) fn statement<D: Dialect>(changes: &[Change]) -> Statement {
         Write::Delete { guard, .. } => builder.delete(guard),
     };
     let deletes = matches!(change.write, Write::Delete { .. });
-    let versions = if deletes || !returning {
-        Vec::new()
-    } else {
-        builder.versions()
-    };
-    let answer = change
-        .answer
-        .as_deref()
-        .filter(|_| returning && !deletes)
-        .unwrap_or_default();
+    let versions = if deletes || !returning { Vec::new() } else { builder.versions() };
+    let answer = change.answer.as_deref().filter(|_| returning && !deletes).unwrap_or_default();
     let mut links = Vec::new();
     if let Write::Update { guard, .. } | Write::Delete { guard, .. } = &change.write {
         shape::gather(&guard.filter, &mut links);
@@ -184,15 +153,11 @@ impl<D: Dialect> Builder<'_, D> {
         let schema = &self.change.schema;
         let mints = mints(schema, values);
         let kept = |position: usize| !(mints && position == schema.id);
-        let columns: Vec<_> = (0..schema.fields.len())
-            .filter(|position| kept(*position))
-            .collect();
+        let columns: Vec<_> = (0..schema.fields.len()).filter(|position| kept(*position)).collect();
         let mut statement = Query::insert();
-        statement.into_table(table(&schema.table)).columns(
-            columns
-                .iter()
-                .map(|field| schema.fields[*field].column.clone().into_iden()),
-        );
+        statement
+            .into_table(table(&schema.table))
+            .columns(columns.iter().map(|field| schema.fields[*field].column.clone().into_iden()));
         for _ in 0..rows {
             let row: Vec<_> = columns.iter().map(|_| self.numbering.next()).collect();
             if !row.is_empty() {
@@ -217,10 +182,7 @@ impl<D: Dialect> Builder<'_, D> {
             statement.value(name(*field), self.numbering.next());
         }
         if let Some(version) = schema.version {
-            statement.value(
-                name(version),
-                D::template("$1 + 1", [Expr::col(name(version))]),
-            );
+            statement.value(name(version), D::template("$1 + 1", [Expr::col(name(version))]));
         } else if set.is_empty() {
             statement.value(name(schema.id), Expr::col(name(schema.id)));
         }
@@ -241,10 +203,7 @@ impl<D: Dialect> Builder<'_, D> {
         let name = |field: usize| Expr::col(schema.fields[field].column.clone().into_iden());
         let mut all = D::template("$1 = $2", [name(schema.id), self.numbering.next()]);
         if let (Some(version), Some(_)) = (schema.version, counter(schema, guard)) {
-            all = all.and(D::template(
-                "$1 = $2",
-                [name(version), self.numbering.next()],
-            ));
+            all = all.and(D::template("$1 = $2", [name(version), self.numbering.next()]));
         }
         if guard.filter == Filter::everything() {
             return all;
@@ -270,12 +229,8 @@ impl<D: Dialect> Builder<'_, D> {
     fn returning(&self) -> ReturningClause {
         let schema = &self.change.schema;
         let answer = self.change.answer.as_deref().unwrap_or_default();
-        let fields = [schema.id]
-            .into_iter()
-            .chain(self.version_fields())
-            .chain(answer.iter().copied());
-        let columns =
-            fields.map(|field| Expr::col(schema.fields[field].column.clone().into_iden()));
+        let fields = [schema.id].into_iter().chain(self.version_fields()).chain(answer.iter().copied());
+        let columns = fields.map(|field| Expr::col(schema.fields[field].column.clone().into_iden()));
         Query::returning().exprs(columns)
     }
 }
@@ -284,23 +239,14 @@ impl<D: Dialect> Builder<'_, D> {
 pub(crate) fn lookup<D: Dialect>(reference: &resourceful_contract::Reference) -> Built {
     let mut numbering = Numbering::default();
     let mut statement = Query::select();
-    statement
-        .expr(Expr::cust("1"))
-        .from(table(&reference.table))
-        .and_where(D::template(
-            "$1 = $2",
-            [
-                Expr::col(reference.column.clone().into_iden()),
-                numbering.next(),
-            ],
-        ));
+    statement.expr(Expr::cust("1")).from(table(&reference.table)).and_where(D::template(
+        "$1 = $2",
+        [Expr::col(reference.column.clone().into_iden()), numbering.next()],
+    ));
     statement.build(D::Builder::default())
 }
 
 /// The type that a reference's value is bound as.
-pub(crate) fn reference_type(
-    schema: &Schema,
-    reference: &resourceful_contract::Reference,
-) -> FieldType {
+pub(crate) fn reference_type(schema: &Schema, reference: &resourceful_contract::Reference) -> FieldType {
     schema.fields[reference.field].field_type
 }

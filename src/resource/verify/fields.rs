@@ -23,11 +23,7 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
         let setter = if *unique { "unique" } else { "index" };
         exist(draft, setter, names, faults);
         if names.is_empty() {
-            faults.push(
-                None,
-                "an index needs a field",
-                format!(".{setter}([\"field\"])"),
-            );
+            faults.push(None, "an index needs a field", format!(".{setter}([\"field\"])"));
         }
     }
     if let Some(table) = &builder.table {
@@ -43,11 +39,7 @@ fn exist(draft: &Draft, setter: &str, names: &[String], faults: &mut Faults) {
         let known = draft.fields.iter().map(|field| field.name.as_str());
         faults.push(
             Some(name),
-            suggest(
-                format!(".{setter}(…) names a field that the model does not have."),
-                name,
-                known,
-            ),
+            suggest(format!(".{setter}(…) names a field that the model does not have."), name, known),
             format!("name a field of the model in .{setter}(…)"),
         );
     }
@@ -59,15 +51,10 @@ fn timestamps(draft: &Draft, faults: &mut Faults) {
     };
     for name in [created, updated] {
         let mend = format!("{name}: DateTime<Utc>");
-        match draft
-            .position(name)
-            .map(|position| draft.fields[position].field_type)
-        {
-            None => faults.push(
-                Some(name),
-                ".timestamps(…) names a field that the model does not have",
-                mend,
-            ),
+        match draft.position(name).map(|position| draft.fields[position].field_type) {
+            None => {
+                faults.push(Some(name), ".timestamps(…) names a field that the model does not have", mend);
+            }
             Some(FieldType::DateTime) => {}
             Some(_) => faults.push(Some(name), "a timestamp must be a date-time", mend),
         }
@@ -76,11 +63,7 @@ fn timestamps(draft: &Draft, faults: &mut Faults) {
 
 /// A field that only the server sets, and that nothing sets, would make every create fail.
 fn server_set(draft: &Draft, faults: &mut Faults) {
-    let required = draft
-        .builder
-        .json_schema
-        .get("required")
-        .and_then(|names| names.as_array());
+    let required = draft.builder.json_schema.get("required").and_then(|names| names.as_array());
     for (position, field) in draft.fields.iter().enumerate() {
         let kept = draft.id.is_some_and(|(id, _)| id == position)
             || draft.version == Some(position)
@@ -89,8 +72,7 @@ fn server_set(draft: &Draft, faults: &mut Faults) {
                 .timestamps
                 .as_ref()
                 .is_some_and(|(created, updated)| *created == field.name || *updated == field.name);
-        let needed =
-            required.is_some_and(|names| names.iter().any(|name| name == field.name.as_str()));
+        let needed = required.is_some_and(|names| names.iter().any(|name| name == field.name.as_str()));
         if field.read_only && !kept && needed && !field.nullable && field.default().is_none() {
             faults.push(
                 Some(&field.name),
@@ -99,11 +81,7 @@ fn server_set(draft: &Draft, faults: &mut Faults) {
             );
         }
         if field.read_only && field.write_only {
-            faults.push(
-                Some(&field.name),
-                "it is both read-only and write-only",
-                "drop one of the two",
-            );
+            faults.push(Some(&field.name), "it is both read-only and write-only", "drop one of the two");
         }
     }
 }

@@ -14,11 +14,7 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
             let names = draft.fields.iter().map(|field| field.name.as_str());
             faults.push(
                 None,
-                suggest(
-                    format!("no field `{name}` identifies an item."),
-                    name,
-                    names,
-                ),
+                suggest(format!("no field `{name}` identifies an item."), name, names),
                 ".id_field(\"…\") names another field of the model",
             );
         }
@@ -34,11 +30,7 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
             );
         }
         if draft.id.is_some_and(|(id, _)| id == position) {
-            faults.push(
-                Some(&field.name),
-                "one field cannot be id and version",
-                ".version(\"version\")",
-            );
+            faults.push(Some(&field.name), "one field cannot be id and version", ".version(\"version\")");
         }
     }
 }
@@ -47,28 +39,17 @@ fn id(draft: &Draft, position: usize, kind: Id, faults: &mut Faults) {
     let field = &draft.fields[position];
     let name = Some(field.name.as_str());
     if field.nullable {
-        faults.push(
-            name,
-            "an id is never null",
-            format!("drop the Option around `{}`", field.name),
-        );
+        faults.push(name, "an id is never null", format!("drop the Option around `{}`", field.name));
     }
     if field.hidden {
-        faults.push(
-            name,
-            "an id cannot be hidden: every answer and path shows it",
-            "drop .write_only(…)",
-        );
+        faults.push(name, "an id cannot be hidden: every answer and path shows it", "drop .write_only(…)");
     }
     let (fits, wanted) = match kind {
         Id::UuidV7 => (field.field_type == FieldType::Uuid, "a Uuid"),
         Id::Integer => (field.field_type == FieldType::Integer, "an i64"),
         Id::Text => (field.field_type == FieldType::Text, "a String"),
         Id::Client => (
-            matches!(
-                field.field_type,
-                FieldType::Uuid | FieldType::Integer | FieldType::Text
-            ),
+            matches!(field.field_type, FieldType::Uuid | FieldType::Integer | FieldType::Text),
             "a Uuid, an i64 or a String",
         ),
     };
@@ -76,10 +57,7 @@ fn id(draft: &Draft, position: usize, kind: Id, faults: &mut Faults) {
         faults.push(
             name,
             format!("{kind:?} ids need a field of another type"),
-            format!(
-                "make `{}` {wanted}, or name another kind with .id(…)",
-                field.name
-            ),
+            format!("make `{}` {wanted}, or name another kind with .id(…)", field.name),
         );
     }
 }

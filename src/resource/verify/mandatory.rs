@@ -27,9 +27,7 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
             faults.push(
                 None,
                 format!("nothing says who may {name}"),
-                format!(
-                    "Permissions::….{name}(…), or .write(…) for all writes; nobody() closes it"
-                ),
+                format!("Permissions::….{name}(…), or .write(…) for all writes; nobody() closes it"),
             );
         }
     }

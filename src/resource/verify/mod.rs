@@ -104,18 +104,10 @@ pub(crate) struct Faults {
 
 impl Faults {
     pub(crate) fn of(resource: &str) -> Self {
-        Self {
-            resource: resource.to_owned(),
-            found: Vec::new(),
-        }
+        Self { resource: resource.to_owned(), found: Vec::new() }
     }
 
-    pub(crate) fn push(
-        &mut self,
-        field: Option<&str>,
-        message: impl Into<String>,
-        mend: impl Into<String>,
-    ) {
+    pub(crate) fn push(&mut self, field: Option<&str>, message: impl Into<String>, mend: impl Into<String>) {
         self.found.push(DefinitionFault {
             resource: self.resource.clone(),
             field: field.map(str::to_owned),
@@ -133,10 +125,6 @@ impl Faults {
     }
 
     pub(crate) fn into_result(self) -> Result<(), DefinitionErrors> {
-        if self.found.is_empty() {
-            Ok(())
-        } else {
-            Err(self.into_errors())
-        }
+        if self.found.is_empty() { Ok(()) } else { Err(self.into_errors()) }
     }
 }

@@ -6,9 +6,7 @@ use crate::resource::derive::Draft;
 pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
     let name = &draft.builder.name;
     let legal = |character: char| {
-        character.is_ascii_lowercase()
-            || character.is_ascii_digit()
-            || matches!(character, '_' | '-')
+        character.is_ascii_lowercase() || character.is_ascii_digit() || matches!(character, '_' | '-')
     };
     if name.is_empty()
         || !name.starts_with(|first: char| first.is_ascii_lowercase())

@@ -36,12 +36,7 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
         }
     }
     let of = |name: &String| draft.position(name).map(|position| &draft.fields[position]);
-    for name in builder
-        .filterable
-        .iter()
-        .chain(&builder.sortable)
-        .chain(&builder.searchable)
-    {
+    for name in builder.filterable.iter().chain(&builder.sortable).chain(&builder.searchable) {
         if of(name).is_some_and(|field| field.hidden) {
             faults.push(
                 Some(name),
@@ -52,20 +47,12 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
     }
     for name in &builder.sortable {
         if of(name).is_some_and(|field| !field.field_type.is_ordered()) {
-            faults.push(
-                Some(name),
-                "objects and arrays have no order",
-                "drop it from .sortable(…)",
-            );
+            faults.push(Some(name), "objects and arrays have no order", "drop it from .sortable(…)");
         }
     }
     for name in &builder.searchable {
         if of(name).is_some_and(|field| field.field_type != FieldType::Text) {
-            faults.push(
-                Some(name),
-                "only text can be searched",
-                "drop it from .searchable(…)",
-            );
+            faults.push(Some(name), "only text can be searched", "drop it from .searchable(…)");
         }
     }
     if builder.default_limit == 0 || builder.max_limit < builder.default_limit {
@@ -78,10 +65,6 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
     if let Some(directives) = &builder.cache_control
         && http::HeaderValue::from_str(directives).is_err()
     {
-        faults.push(
-            None,
-            "Cache-Control cannot hold this text",
-            ".cache_control(\"public, max-age=60\")",
-        );
+        faults.push(None, "Cache-Control cannot hold this text", ".cache_control(\"public, max-age=60\")");
     }
 }

@@ -23,22 +23,12 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn memory() -> Self {
-        Self {
-            name: "memory",
-            storage: Memory::new().storage(),
-            suffix: String::new(),
-        }
+        Self { name: "memory", storage: Memory::new().storage(), suffix: String::new() }
     }
 
     pub(crate) async fn sqlite() -> Self {
-        let database = Sql::connect("sqlite::memory:")
-            .await
-            .expect("SQLite in memory opens");
-        Self {
-            name: "sqlite",
-            storage: database.storage(),
-            suffix: String::new(),
-        }
+        let database = Sql::connect("sqlite::memory:").await.expect("SQLite in memory opens");
+        Self { name: "sqlite", storage: database.storage(), suffix: String::new() }
     }
 
     /// PostgreSQL, where the environment names one. Tables of one test are told apart by a suffix.
@@ -46,22 +36,13 @@ impl Place {
         let required =
             std::env::var("RESOURCEFUL_TEST_REQUIRE").is_ok_and(|names| names.contains("postgres"));
         let Ok(url) = std::env::var("TEST_POSTGRES_URL") else {
-            assert!(
-                !required,
-                "TEST_POSTGRES_URL must be set: this run requires PostgreSQL"
-            );
+            assert!(!required, "TEST_POSTGRES_URL must be set: this run requires PostgreSQL");
             println!("not run: on PostgreSQL, for want of TEST_POSTGRES_URL (tests/run sets it)");
             return None;
         };
-        let database = Sql::connect(&url)
-            .await
-            .expect("PostgreSQL answers at TEST_POSTGRES_URL");
+        let database = Sql::connect(&url).await.expect("PostgreSQL answers at TEST_POSTGRES_URL");
         let suffix = format!("_{}", Uuid::now_v7().simple());
-        Some(Self {
-            name: "postgres",
-            storage: database.storage(),
-            suffix,
-        })
+        Some(Self { name: "postgres", storage: database.storage(), suffix })
     }
 
     pub(crate) async fn all() -> Vec<Self> {
@@ -93,9 +74,7 @@ where
 
 /// The application that most tests are about.
 pub(crate) async fn shop(place: &Place) -> TestApp {
-    TestApp::build(builder(place))
-        .await
-        .expect("the shop's declaration holds")
+    TestApp::build(builder(place)).await.expect("the shop's declaration holds")
 }
 
 pub(crate) fn builder(place: &Place) -> AppBuilder {
@@ -148,11 +127,7 @@ pub(crate) fn categories(place: &Place) -> Resource {
         .id_field("code")
         .filterable(["region"])
         .sortable(["title"])
-        .relation(
-            has_many("products", "products")
-                .key("category_code")
-                .limit(2),
-        )
+        .relation(has_many("products", "products").key("category_code").limit(2))
         .build()
         .expect("categories hold")
 }
@@ -162,10 +137,7 @@ pub(crate) fn notes(place: &Place) -> Resource {
     define_resource::<Note>("notes")
         .adapter(place.table("notes"))
         .permissions(
-            Permissions::read(signed_in())
-                .create(role("editor"))
-                .update(role("editor"))
-                .delete(nobody()),
+            Permissions::read(signed_in()).create(role("editor")).update(role("editor")).delete(nobody()),
         )
         .version("revision")
         .offset_paging()
@@ -195,11 +167,7 @@ pub(crate) fn product(name: &str, members: serde_json::Value) -> serde_json::Val
 }
 
 /// Creates a product and answers it.
-pub(crate) async fn create(
-    app: &TestApp,
-    name: &str,
-    members: serde_json::Value,
-) -> serde_json::Value {
+pub(crate) async fn create(app: &TestApp, name: &str, members: serde_json::Value) -> serde_json::Value {
     let created = app.post("/products").json(product(name, members)).await;
     assert_eq!(created.status(), 201, "{created}");
     created.json()
@@ -214,8 +182,5 @@ pub(crate) fn path(product: &serde_json::Value) -> String {
 pub(crate) async fn names(app: &TestApp, path: &str) -> Vec<String> {
     let list = app.get(path).await;
     assert_eq!(list.status(), 200, "{path}: {list}");
-    list.items()
-        .iter()
-        .map(|item| item["name"].as_str().unwrap_or_default().to_owned())
-        .collect()
+    list.items().iter().map(|item| item["name"].as_str().unwrap_or_default().to_owned()).collect()
 }

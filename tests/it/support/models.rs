@@ -61,11 +61,7 @@ pub(crate) struct Label {
 }
 
 fn even(depth: u32) -> Result<(), validator::ValidationError> {
-    if depth.is_multiple_of(2) {
-        Ok(())
-    } else {
-        Err(validator::ValidationError::new("even"))
-    }
+    if depth.is_multiple_of(2) { Ok(()) } else { Err(validator::ValidationError::new("even")) }
 }
 
 /// What products belong to.

@@ -31,23 +31,14 @@ async fn together<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> 
                 }
             }
         }
-        if waiting {
-            Poll::Pending
-        } else {
-            Poll::Ready(())
-        }
+        if waiting { Poll::Pending } else { Poll::Ready(()) }
     })
     .await;
-    left.into_iter()
-        .filter_map(|(outcome, _)| outcome)
-        .collect()
+    left.into_iter().filter_map(|(outcome, _)| outcome).collect()
 }
 
 /// Counts winners, and fails on any loser that lost for another reason.
-fn count<T>(
-    outcomes: Vec<Result<T, crate::StorageError>>,
-    lost: ErrorKind,
-) -> Result<usize, Failure> {
+fn count<T>(outcomes: Vec<Result<T, crate::StorageError>>, lost: ErrorKind) -> Result<usize, Failure> {
     let mut won = 0;
     for outcome in outcomes {
         match outcome {
@@ -64,79 +55,38 @@ async fn of_concurrent_writers_on_one_counter_one_wins(fixture: Fixture) -> Resu
     let (fixture, table) = (&fixture, &schema);
     let writers = (0..50).map(|writer| async move {
         let set = [("integer", Value::Integer(writer))];
-        fixture
-            .update(table, text("a"), &set, Guard::version(Version::Counter(1)))
-            .await
+        fixture.update(table, text("a"), &set, Guard::version(Version::Counter(1))).await
     });
-    same(
-        "winners",
-        &count(together(writers).await, ErrorKind::VersionMismatch)?,
-        &1,
-    )?;
-    let (rows, _) = fixture
-        .fetch(&Query::one(schema.clone(), text("a")))
-        .await?;
+    same("winners", &count(together(writers).await, ErrorKind::VersionMismatch)?, &1)?;
+    let (rows, _) = fixture.fetch(&Query::one(schema.clone(), text("a"))).await?;
     same("the counter", &rows.versions, &vec![Version::Counter(2)])
 }
 
 async fn of_concurrent_writers_on_one_digest_one_wins(fixture: Fixture) -> Result<(), Failure> {
-    let fields = vec![
-        Field::new("id", FieldType::Text),
-        Field::new("number", FieldType::Integer),
-    ];
-    let schema = fixture
-        .table("uncounted", fields, IdSource::Client, |_| ())
-        .await?;
-    let written = fixture
-        .insert(&schema, &[text("a"), Value::Integer(-1)])
-        .await?;
+    let fields = vec![Field::new("id", FieldType::Text), Field::new("number", FieldType::Integer)];
+    let schema = fixture.table("uncounted", fields, IdSource::Client, |_| ()).await?;
+    let written = fixture.insert(&schema, &[text("a"), Value::Integer(-1)]).await?;
     let (fixture, table) = (&fixture, &schema);
     let writers = (0..20).map(|writer| async move {
-        let guard = Guard {
-            filter: crate::Filter::everything(),
-            version: written.version,
-        };
-        fixture
-            .update(
-                table,
-                text("a"),
-                &[("number", Value::Integer(writer))],
-                guard,
-            )
-            .await
+        let guard = Guard { filter: crate::Filter::everything(), version: written.version };
+        fixture.update(table, text("a"), &[("number", Value::Integer(writer))], guard).await
     });
-    same(
-        "winners",
-        &count(together(writers).await, ErrorKind::VersionMismatch)?,
-        &1,
-    )
+    same("winners", &count(together(writers).await, ErrorKind::VersionMismatch)?, &1)
 }
 
 async fn of_concurrent_inserts_of_one_id_one_wins(fixture: Fixture) -> Result<(), Failure> {
     let fields = vec![Field::new("id", FieldType::Text)];
-    let schema = fixture
-        .table("items", fields, IdSource::Client, |_| ())
-        .await?;
+    let schema = fixture.table("items", fields, IdSource::Client, |_| ()).await?;
     let (fixture, schema) = (&fixture, &schema);
     let writers = (0..20).map(|_| async move { fixture.insert(schema, &[text("a")]).await });
-    same(
-        "winners",
-        &count(together(writers).await, ErrorKind::UniqueViolation)?,
-        &1,
-    )
+    same("winners", &count(together(writers).await, ErrorKind::UniqueViolation)?, &1)
 }
 
 async fn concurrent_inserts_are_minted_ids_of_their_own(fixture: Fixture) -> Result<(), Failure> {
-    let fields = vec![
-        Field::new("id", FieldType::Integer),
-        Field::new("name", FieldType::Text),
-    ];
-    let schema = fixture
-        .table("items", fields, IdSource::Storage, |_| ())
-        .await?;
+    let fields = vec![Field::new("id", FieldType::Integer), Field::new("name", FieldType::Text)];
+    let schema = fixture.table("items", fields, IdSource::Storage, |_| ()).await?;
     let (fixture, schema) = (&fixture, &schema);
-    let writers =
-        (0..30).map(|_| async move { fixture.insert(schema, &[Value::Null, text("x")]).await });
+    let writers = (0..30).map(|_| async move { fixture.insert(schema, &[Value::Null, text("x")]).await });
     let mut ids = Vec::new();
     for written in together(writers).await {
         ids.push(written?.id);

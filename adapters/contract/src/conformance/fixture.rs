@@ -6,8 +6,8 @@ use serde_json::Value as Json;
 
 use super::{Failure, same};
 use crate::{
-    Change, ChangeSet, Committed, ErrorKind, Field, FieldType, Filter, Guard, IdSource, Query,
-    Rows, ScalarType, Schema, Storage, StorageError, Value, Write, Written,
+    Change, ChangeSet, Committed, ErrorKind, Field, FieldType, Filter, Guard, IdSource, Query, Rows,
+    ScalarType, Schema, Storage, StorageError, Value, Write, Written,
 };
 
 /// A storage, and tables that no other case has.
@@ -39,24 +39,14 @@ impl Fixture {
         let schema = Arc::new(schema);
         self.storage.create_table_if_missing(&schema).await?;
         let mismatches = self.storage.check(&schema).await?;
-        same(
-            "mismatches of a table that was just made",
-            &mismatches,
-            &Vec::new(),
-        )?;
+        same("mismatches of a table that was just made", &mismatches, &Vec::new())?;
         Ok(schema)
     }
 
     /// A table with a nullable field of every type, and these rows: an id, and values by field.
-    pub(super) async fn rows(
-        &self,
-        rows: &[(&str, Vec<(&str, Value)>)],
-    ) -> Result<Arc<Schema>, Failure> {
-        let schema = self
-            .table("rows", every_type(), IdSource::Client, |schema| {
-                schema.version = Some(11)
-            })
-            .await?;
+    pub(super) async fn rows(&self, rows: &[(&str, Vec<(&str, Value)>)]) -> Result<Arc<Schema>, Failure> {
+        let schema =
+            self.table("rows", every_type(), IdSource::Client, |schema| schema.version = Some(11)).await?;
         for (id, values) in rows {
             self.insert(&schema, &row(&schema, id, values)).await?;
         }
@@ -68,30 +58,16 @@ impl Fixture {
         schema: &Arc<Schema>,
         values: &[Value],
     ) -> Result<Written, StorageError> {
-        let write = Write::Insert {
-            values: values.to_vec(),
-        };
+        let write = Write::Insert { values: values.to_vec() };
         self.one(schema, write).await
     }
 
     /// Commits one change and answers the whole row.
-    pub(super) async fn one(
-        &self,
-        schema: &Arc<Schema>,
-        write: Write,
-    ) -> Result<Written, StorageError> {
+    pub(super) async fn one(&self, schema: &Arc<Schema>, write: Write) -> Result<Written, StorageError> {
         let answer = Some(schema.visible().collect());
-        let change = Change {
-            schema: schema.clone(),
-            write,
-            answer,
-        };
+        let change = Change { schema: schema.clone(), write, answer };
         let committed = self.storage.commit(ChangeSet::one(change)).await?;
-        committed
-            .rows
-            .into_iter()
-            .next()
-            .ok_or_else(|| StorageError::new(ErrorKind::Internal))
+        committed.rows.into_iter().next().ok_or_else(|| StorageError::new(ErrorKind::Internal))
     }
 
     pub(super) async fn update(
@@ -101,10 +77,7 @@ impl Fixture {
         set: &[(&str, Value)],
         guard: Guard,
     ) -> Result<Written, StorageError> {
-        let set = set
-            .iter()
-            .map(|(name, value)| (position(schema, name), value.clone()))
-            .collect();
+        let set = set.iter().map(|(name, value)| (position(schema, name), value.clone())).collect();
         self.one(schema, Write::Update { id, set, guard }).await
     }
 
@@ -118,41 +91,25 @@ impl Fixture {
     }
 
     /// Commits several changes that answer nothing.
-    pub(super) async fn all(
-        &self,
-        changes: Vec<(&Arc<Schema>, Write)>,
-    ) -> Result<Committed, StorageError> {
+    pub(super) async fn all(&self, changes: Vec<(&Arc<Schema>, Write)>) -> Result<Committed, StorageError> {
         let changes = changes
             .into_iter()
-            .map(|(schema, write)| Change {
-                schema: schema.clone(),
-                write,
-                answer: None,
-            })
+            .map(|(schema, write)| Change { schema: schema.clone(), write, answer: None })
             .collect();
-        self.storage
-            .commit(ChangeSet {
-                changes,
-                progress: None,
-            })
-            .await
+        self.storage.commit(ChangeSet { changes, progress: None }).await
     }
 
     /// A query's answer, and its rows as JSON.
     pub(super) async fn fetch(&self, query: &Query) -> Result<(Rows, Vec<Json>), Failure> {
         let mut out = b"before".to_vec();
         let rows = self.storage.fetch(query, &mut out).await?;
-        let written = out
-            .strip_prefix(b"before")
-            .ok_or_else(|| Failure::new("what was there before is kept"))?;
+        let written =
+            out.strip_prefix(b"before").ok_or_else(|| Failure::new("what was there before is kept"))?;
         let mut array = vec![b'['];
         array.extend_from_slice(written);
         array.push(b']');
         let json: Vec<Json> = serde_json::from_slice(&array).map_err(|error| {
-            Failure::new(format!(
-                "rows are JSON: {error}: {}",
-                String::from_utf8_lossy(&array)
-            ))
+            Failure::new(format!("rows are JSON: {error}: {}", String::from_utf8_lossy(&array)))
         })?;
         same("the number of rows", &rows.len, &json.len())?;
         Ok((rows, json))
@@ -175,18 +132,13 @@ impl Fixture {
         let said = format!("{filter:?}");
         let mut query = Query::all(schema.clone());
         query.filter = filter;
-        same(
-            &said,
-            &self.ids(&query).await?.join(" "),
-            &expected.to_owned(),
-        )
+        same(&said, &self.ids(&query).await?.join(" "), &expected.to_owned())
     }
 }
 
 /// A JSON value without quotes around it.
 fn plain(json: &Json) -> String {
-    json.as_str()
-        .map_or_else(|| json.to_string(), str::to_owned)
+    json.as_str().map_or_else(|| json.to_string(), str::to_owned)
 }
 
 /// An id that the client gives, a nullable field of every type, and a version counter.
@@ -241,10 +193,7 @@ pub(super) fn fails<T: std::fmt::Debug>(
 ) -> Result<StorageError, Failure> {
     match outcome {
         Err(error) if error.kind() == kind => Ok(error),
-        Err(error) => Err(Failure::new(format!(
-            "expected {kind:?}, found {:?}: {error}",
-            error.kind()
-        ))),
+        Err(error) => Err(Failure::new(format!("expected {kind:?}, found {:?}: {error}", error.kind()))),
         Ok(found) => Err(Failure::new(format!("expected {kind:?}, found {found:?}"))),
     }
 }

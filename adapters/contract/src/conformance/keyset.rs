@@ -41,15 +41,11 @@ async fn rows(fixture: &Fixture) -> Result<Arc<Schema>, Failure> {
                 values.push((
                     "float",
                     Value::Float(
-                        [0.1, 0.30000000000000004, -1e-9, 2.5]
-                            [usize::try_from(number % 4).unwrap_or(0)],
+                        [0.1, 0.30000000000000004, -1e-9, 2.5][usize::try_from(number % 4).unwrap_or(0)],
                     ),
                 ));
-                let time = format!(
-                    "2026-01-01T00:00:0{}{}Z",
-                    number % 3,
-                    if number % 2 == 0 { ".25" } else { "" }
-                );
+                let time =
+                    format!("2026-01-01T00:00:0{}{}Z", number % 3, if number % 2 == 0 { ".25" } else { "" });
                 values.push(("datetime", parse(FieldType::DateTime, &time)));
             }
             (id.as_str(), values)
@@ -62,10 +58,7 @@ fn sorted(schema: &Arc<Schema>, keys: &[(&str, bool)], limit: u32) -> Query {
     let mut query = Query::all(schema.clone());
     query.sort = keys
         .iter()
-        .map(|(name, descending)| Sort {
-            field: position(schema, name),
-            descending: *descending,
-        })
+        .map(|(name, descending)| Sort { field: position(schema, name), descending: *descending })
         .collect();
     query.limit = limit;
     query
@@ -109,10 +102,7 @@ async fn walk(fixture: &Fixture, keys: &[(&str, bool)], backwards: bool) -> Resu
 
 async fn both(fixture: &Fixture, keys: &[(&str, bool)]) -> Result<(), Failure> {
     walk(fixture, keys, false).await?;
-    let again = Fixture::new(
-        fixture.storage.clone(),
-        format!("{}b{}", fixture.prefix(), keys.len()),
-    );
+    let again = Fixture::new(fixture.storage.clone(), format!("{}b{}", fixture.prefix(), keys.len()));
     walk(&again, keys, true).await
 }
 
@@ -135,11 +125,7 @@ async fn walking_through_nulls_meets_every_row_once(fixture: Fixture) -> Result<
 }
 
 async fn walking_in_mixed_directions_meets_every_row_once(fixture: Fixture) -> Result<(), Failure> {
-    both(
-        &fixture,
-        &[("integer", false), ("text", true), ("id", false)],
-    )
-    .await?;
+    both(&fixture, &[("integer", false), ("text", true), ("id", false)]).await?;
     let again = Fixture::new(fixture.storage.clone(), format!("{}d", fixture.prefix()));
     both(&again, &[("text", true), ("integer", true), ("id", false)]).await
 }
@@ -160,17 +146,9 @@ async fn a_page_before_is_in_the_querys_order(fixture: Fixture) -> Result<(), Fa
     let schema = rows(&fixture).await?;
     let mut query = sorted(&schema, &[("id", false)], 3);
     query.position = Position::Before(vec![text("r10")]);
-    same(
-        "ids",
-        &fixture.ids(&query).await?.join(" "),
-        &"r07 r08 r09".to_owned(),
-    )?;
+    same("ids", &fixture.ids(&query).await?.join(" "), &"r07 r08 r09".to_owned())?;
     let (page, _) = fixture.fetch(&query).await?;
-    same(
-        "edges",
-        &(page.first, page.last),
-        &(Some(vec![text("r07")]), Some(vec![text("r09")])),
-    )?;
+    same("edges", &(page.first, page.last), &(Some(vec![text("r07")]), Some(vec![text("r09")])))?;
     same("more", &page.more, &true)
 }
 
@@ -179,17 +157,9 @@ async fn a_place_need_not_exist_any_more(fixture: Fixture) -> Result<(), Failure
     fixture.delete(&schema, text("r05"), Guard::none()).await?;
     let mut query = sorted(&schema, &[("id", false)], 2);
     query.position = Position::After(vec![text("r05")]);
-    same(
-        "after",
-        &fixture.ids(&query).await?.join(" "),
-        &"r06 r07".to_owned(),
-    )?;
+    same("after", &fixture.ids(&query).await?.join(" "), &"r06 r07".to_owned())?;
     query.position = Position::Before(vec![text("r05")]);
-    same(
-        "before",
-        &fixture.ids(&query).await?.join(" "),
-        &"r03 r04".to_owned(),
-    )
+    same("before", &fixture.ids(&query).await?.join(" "), &"r03 r04".to_owned())
 }
 
 async fn rows_that_come_and_go_repeat_and_skip_no_other(fixture: Fixture) -> Result<(), Failure> {
@@ -197,26 +167,15 @@ async fn rows_that_come_and_go_repeat_and_skip_no_other(fixture: Fixture) -> Res
     let mut query = sorted(&schema, &[("integer", false), ("id", false)], 4);
     let (first, _) = fixture.fetch(&query).await?;
     let met = fixture.ids(&query).await?;
-    fixture
-        .delete(&schema, text(&met[3]), Guard::none())
-        .await?;
-    fixture
-        .insert(
-            &schema,
-            &row(&schema, "r00a", &[("integer", Value::Integer(0))]),
-        )
-        .await?;
+    fixture.delete(&schema, text(&met[3]), Guard::none()).await?;
+    fixture.insert(&schema, &row(&schema, "r00a", &[("integer", Value::Integer(0))])).await?;
     fixture.insert(&schema, &row(&schema, "r99", &[])).await?;
     query.position = Position::After(first.last.unwrap_or_default());
     query.limit = 100;
     let rest = fixture.ids(&query).await?;
     same("repeated", &rest.iter().any(|id| met.contains(id)), &false)?;
     same("met", &(met.len() + rest.len()), &14)?;
-    same(
-        "the new last",
-        &rest.last().map(String::as_str),
-        &Some("r99"),
-    )
+    same("the new last", &rest.last().map(String::as_str), &Some("r99"))
 }
 
 async fn nothing_lies_beyond_the_ends(fixture: Fixture) -> Result<(), Failure> {

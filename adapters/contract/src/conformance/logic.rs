@@ -19,14 +19,7 @@ pub(super) const CASES: &[Case] = named![
 
 async fn rows(fixture: &Fixture) -> Result<Arc<Schema>, Failure> {
     let number = |number| vec![("integer", Value::Integer(number)), ("text", text("x"))];
-    fixture
-        .rows(&[
-            ("a", number(1)),
-            ("b", number(2)),
-            ("c", number(3)),
-            ("n", vec![]),
-        ])
-        .await
+    fixture.rows(&[("a", number(1)), ("b", number(2)), ("c", number(3)), ("n", vec![])]).await
 }
 
 fn integer(schema: &Schema, test: fn(Value) -> Test, number: i64) -> Filter {
@@ -39,20 +32,14 @@ fn not(filter: Filter) -> Filter {
 
 async fn all_of_nothing_is_everything(fixture: Fixture) -> Result<(), Failure> {
     let schema = rows(&fixture).await?;
-    fixture
-        .selects(&schema, Filter::everything(), "a b c n")
-        .await?;
-    fixture
-        .selects(&schema, not(Filter::everything()), "")
-        .await
+    fixture.selects(&schema, Filter::everything(), "a b c n").await?;
+    fixture.selects(&schema, not(Filter::everything()), "").await
 }
 
 async fn any_of_nothing_is_nothing(fixture: Fixture) -> Result<(), Failure> {
     let schema = rows(&fixture).await?;
     fixture.selects(&schema, Filter::nothing(), "").await?;
-    fixture
-        .selects(&schema, not(Filter::nothing()), "a b c n")
-        .await
+    fixture.selects(&schema, not(Filter::nothing()), "a b c n").await
 }
 
 async fn not_is_the_exact_complement(fixture: Fixture) -> Result<(), Failure> {
@@ -61,28 +48,10 @@ async fn not_is_the_exact_complement(fixture: Fixture) -> Result<(), Failure> {
         (integer(&schema, Test::Eq, 2), "a c n"),
         (integer(&schema, Test::Ne, 2), "b"),
         (integer(&schema, Test::Gt, 1), "a n"),
-        (
-            Filter::Compare(
-                position(&schema, "integer"),
-                Test::In(vec![Value::Integer(1)]),
-            ),
-            "b c n",
-        ),
-        (
-            Filter::Compare(
-                position(&schema, "integer"),
-                Test::NotIn(vec![Value::Integer(1)]),
-            ),
-            "a",
-        ),
-        (
-            Filter::Compare(position(&schema, "text"), Test::Contains("x".to_owned())),
-            "n",
-        ),
-        (
-            Filter::Compare(position(&schema, "integer"), Test::IsNull(true)),
-            "a b c",
-        ),
+        (Filter::Compare(position(&schema, "integer"), Test::In(vec![Value::Integer(1)])), "b c n"),
+        (Filter::Compare(position(&schema, "integer"), Test::NotIn(vec![Value::Integer(1)])), "a"),
+        (Filter::Compare(position(&schema, "text"), Test::Contains("x".to_owned())), "n"),
+        (Filter::Compare(position(&schema, "integer"), Test::IsNull(true)), "a b c"),
     ];
     for (filter, expected) in filters {
         fixture.selects(&schema, not(filter), expected).await?;
@@ -92,45 +61,29 @@ async fn not_is_the_exact_complement(fixture: Fixture) -> Result<(), Failure> {
 
 async fn not_of_a_comparison_takes_nulls(fixture: Fixture) -> Result<(), Failure> {
     let schema = rows(&fixture).await?;
-    let between = Filter::Compare(
-        position(&schema, "integer"),
-        Test::Between(Value::Integer(0), Value::Integer(9)),
-    );
+    let between =
+        Filter::Compare(position(&schema, "integer"), Test::Between(Value::Integer(0), Value::Integer(9)));
     fixture.selects(&schema, not(between), "n").await
 }
 
 async fn double_negation_is_the_filter_itself(fixture: Fixture) -> Result<(), Failure> {
     let schema = rows(&fixture).await?;
-    fixture
-        .selects(&schema, not(not(integer(&schema, Test::Gte, 2))), "b c")
-        .await
+    fixture.selects(&schema, not(not(integer(&schema, Test::Gte, 2))), "b c").await
 }
 
 async fn connectives_nest(fixture: Fixture) -> Result<(), Failure> {
     let schema = rows(&fixture).await?;
-    let either = Filter::Any(vec![
-        integer(&schema, Test::Eq, 1),
-        integer(&schema, Test::Eq, 3),
-    ]);
+    let either = Filter::Any(vec![integer(&schema, Test::Eq, 1), integer(&schema, Test::Eq, 3)]);
     let both = Filter::All(vec![either.clone(), not(integer(&schema, Test::Lt, 2))]);
     fixture.selects(&schema, both.clone(), "c").await?;
     fixture.selects(&schema, not(both), "a b n").await?;
-    fixture
-        .selects(
-            &schema,
-            not(Filter::Any(vec![either, integer(&schema, Test::Eq, 2)])),
-            "n",
-        )
-        .await
+    fixture.selects(&schema, not(Filter::Any(vec![either, integer(&schema, Test::Eq, 2)])), "n").await
 }
 
 async fn tests_of_one_field_are_combined(fixture: Fixture) -> Result<(), Failure> {
     let schema = rows(&fixture).await?;
-    let filters = vec![
-        integer(&schema, Test::Gt, 1),
-        integer(&schema, Test::Lt, 3),
-        integer(&schema, Test::Ne, 9),
-    ];
+    let filters =
+        vec![integer(&schema, Test::Gt, 1), integer(&schema, Test::Lt, 3), integer(&schema, Test::Ne, 9)];
     fixture.selects(&schema, Filter::All(filters), "b").await
 }
 

@@ -94,10 +94,7 @@ pub fn cases() -> Vec<Case> {
 /// Runs every case that the storage's capabilities ask for.
 pub async fn run(storage: Arc<dyn Storage>, prefix: &str) -> Report {
     let capabilities = storage.capabilities();
-    let mut report = Report {
-        storage: storage.name(),
-        lines: Vec::new(),
-    };
+    let mut report = Report { storage: storage.name(), lines: Vec::new() };
     for (number, case) in cases().into_iter().enumerate() {
         let outcome = if (case.needs)(&capabilities) {
             let fixture = Fixture::new(storage.clone(), format!("{prefix}_{number}"));
@@ -121,21 +118,14 @@ impl Report {
     /// How many cases held.
     #[must_use]
     pub fn passed(&self) -> usize {
-        self.lines
-            .iter()
-            .filter(|(_, outcome)| matches!(outcome, Some(Ok(()))))
-            .count()
+        self.lines.iter().filter(|(_, outcome)| matches!(outcome, Some(Ok(())))).count()
     }
 
     /// The names of the cases that did not hold.
     #[must_use]
     pub fn failed(&self) -> Vec<&'static str> {
         let failed = |outcome: &Option<Result<(), Failure>>| matches!(outcome, Some(Err(_)));
-        self.lines
-            .iter()
-            .filter(|(_, outcome)| failed(outcome))
-            .map(|(name, _)| *name)
-            .collect()
+        self.lines.iter().filter(|(_, outcome)| failed(outcome)).map(|(name, _)| *name).collect()
     }
 
     /// # Panics
@@ -150,23 +140,11 @@ impl fmt::Display for Report {
         for (name, outcome) in &self.lines {
             match outcome {
                 Some(Ok(())) => writeln!(f, "{}: {name} ... ok", self.storage)?,
-                Some(Err(failure)) => {
-                    writeln!(f, "{}: {name} ... FAILED: {failure}", self.storage)?
-                }
-                None => writeln!(
-                    f,
-                    "{}: {name} ... left out: not among its capabilities",
-                    self.storage
-                )?,
+                Some(Err(failure)) => writeln!(f, "{}: {name} ... FAILED: {failure}", self.storage)?,
+                None => writeln!(f, "{}: {name} ... left out: not among its capabilities", self.storage)?,
             }
         }
-        write!(
-            f,
-            "{}: {} of {} cases held",
-            self.storage,
-            self.passed(),
-            self.lines.len()
-        )
+        write!(f, "{}: {} of {} cases held", self.storage, self.passed(), self.lines.len())
     }
 }
 
@@ -194,7 +172,5 @@ fn same<T: PartialEq + fmt::Debug>(what: &str, found: &T, expected: &T) -> Resul
     if found == expected {
         return Ok(());
     }
-    Err(Failure::new(format!(
-        "{what}: expected {expected:?}, found {found:?}"
-    )))
+    Err(Failure::new(format!("{what}: expected {expected:?}, found {found:?}")))
 }

@@ -49,19 +49,10 @@ pub(super) const CASES: &[Case] = named![
 ];
 
 /// Rows `a`, `b`, `c` with ascending values of a field, and `n` with none.
-async fn ascending(
-    fixture: &Fixture,
-    field: &str,
-    values: [Value; 3],
-) -> Result<Arc<Schema>, Failure> {
+async fn ascending(fixture: &Fixture, field: &str, values: [Value; 3]) -> Result<Arc<Schema>, Failure> {
     let [a, b, c] = values;
     fixture
-        .rows(&[
-            ("a", vec![(field, a)]),
-            ("b", vec![(field, b)]),
-            ("c", vec![(field, c)]),
-            ("n", vec![]),
-        ])
+        .rows(&[("a", vec![(field, a)]), ("b", vec![(field, b)]), ("c", vec![(field, c)]), ("n", vec![])])
         .await
 }
 
@@ -72,9 +63,7 @@ async fn selects(
     test: Test,
     ids: &str,
 ) -> Result<(), Failure> {
-    fixture
-        .selects(schema, Filter::Compare(position(schema, field), test), ids)
-        .await
+    fixture.selects(schema, Filter::Compare(position(schema, field), test), ids).await
 }
 
 /// Equality and its negation.
@@ -110,39 +99,13 @@ async fn equality_of_booleans(fixture: Fixture) -> Result<(), Failure> {
             ("t", vec![("boolean", Value::Boolean(true))]),
         ])
         .await?;
-    selects(
-        &fixture,
-        &schema,
-        "boolean",
-        Test::Eq(Value::Boolean(true)),
-        "t",
-    )
-    .await?;
-    selects(
-        &fixture,
-        &schema,
-        "boolean",
-        Test::Ne(Value::Boolean(true)),
-        "f n",
-    )
-    .await?;
-    selects(
-        &fixture,
-        &schema,
-        "boolean",
-        Test::In(vec![Value::Boolean(false)]),
-        "f",
-    )
-    .await
+    selects(&fixture, &schema, "boolean", Test::Eq(Value::Boolean(true)), "t").await?;
+    selects(&fixture, &schema, "boolean", Test::Ne(Value::Boolean(true)), "f n").await?;
+    selects(&fixture, &schema, "boolean", Test::In(vec![Value::Boolean(false)]), "f").await
 }
 
 async fn equality_of_integers(fixture: Fixture) -> Result<(), Failure> {
-    equality(
-        fixture,
-        "integer",
-        [i64::MIN, 0, i64::MAX].map(Value::Integer),
-    )
-    .await
+    equality(fixture, "integer", [i64::MIN, 0, i64::MAX].map(Value::Integer)).await
 }
 
 async fn equality_of_floats(fixture: Fixture) -> Result<(), Failure> {
@@ -150,12 +113,7 @@ async fn equality_of_floats(fixture: Fixture) -> Result<(), Failure> {
 }
 
 async fn equality_of_decimals(fixture: Fixture) -> Result<(), Failure> {
-    equality(
-        fixture,
-        "decimal",
-        three(FieldType::Decimal, ["-0.3", "0.30", "3"]),
-    )
-    .await
+    equality(fixture, "decimal", three(FieldType::Decimal, ["-0.3", "0.30", "3"])).await
 }
 
 async fn equality_of_text(fixture: Fixture) -> Result<(), Failure> {
@@ -182,23 +140,12 @@ const UUIDS: [&str; 3] = [
     "0198c0de-0000-7000-8000-000000000000",
     "ffffffff-0000-7000-8000-000000000000",
 ];
-const TIMES: [&str; 3] = [
-    "2026-01-01T00:00:00Z",
-    "2026-01-01T00:00:00.5Z",
-    "2026-01-01T00:00:01Z",
-];
+const TIMES: [&str; 3] = ["2026-01-01T00:00:00Z", "2026-01-01T00:00:00.5Z", "2026-01-01T00:00:01Z"];
 const DATES: [&str; 3] = ["0999-12-31", "2024-02-29", "2024-03-01"];
 
 async fn ne_takes_nulls(fixture: Fixture) -> Result<(), Failure> {
     let schema = ascending(&fixture, "text", ["x", "y", "z"].map(text)).await?;
-    selects(
-        &fixture,
-        &schema,
-        "text",
-        Test::Ne(text("absent")),
-        "a b c n",
-    )
-    .await
+    selects(&fixture, &schema, "text", Test::Ne(text("absent")), "a b c n").await
 }
 
 async fn integers_have_an_order(fixture: Fixture) -> Result<(), Failure> {
@@ -206,30 +153,15 @@ async fn integers_have_an_order(fixture: Fixture) -> Result<(), Failure> {
 }
 
 async fn neighbours_beyond_2_to_the_53_are_told_apart(fixture: Fixture) -> Result<(), Failure> {
-    order(
-        fixture,
-        "integer",
-        [0, 1, 2].map(|step| Value::Integer((1 << 53) + step)),
-    )
-    .await
+    order(fixture, "integer", [0, 1, 2].map(|step| Value::Integer((1 << 53) + step))).await
 }
 
 async fn floats_have_an_order(fixture: Fixture) -> Result<(), Failure> {
-    order(
-        fixture,
-        "float",
-        [-0.5, 0.1, 0.1 + f64::EPSILON].map(Value::Float),
-    )
-    .await
+    order(fixture, "float", [-0.5, 0.1, 0.1 + f64::EPSILON].map(Value::Float)).await
 }
 
 async fn decimals_are_ordered_by_value(fixture: Fixture) -> Result<(), Failure> {
-    order(
-        fixture,
-        "decimal",
-        three(FieldType::Decimal, ["-10", "9.5", "10.25"]),
-    )
-    .await
+    order(fixture, "decimal", three(FieldType::Decimal, ["-10", "9.5", "10.25"])).await
 }
 
 async fn text_is_ordered_by_bytes(fixture: Fixture) -> Result<(), Failure> {
@@ -250,34 +182,14 @@ async fn dates_have_an_order(fixture: Fixture) -> Result<(), Failure> {
 
 async fn between_takes_both_ends(fixture: Fixture) -> Result<(), Failure> {
     let schema = ascending(&fixture, "integer", [1, 2, 3].map(Value::Integer)).await?;
-    selects(
-        &fixture,
-        &schema,
-        "integer",
-        Test::Between(Value::Integer(1), Value::Integer(3)),
-        "a b c",
-    )
-    .await?;
-    selects(
-        &fixture,
-        &schema,
-        "integer",
-        Test::Between(Value::Integer(2), Value::Integer(2)),
-        "b",
-    )
-    .await
+    selects(&fixture, &schema, "integer", Test::Between(Value::Integer(1), Value::Integer(3)), "a b c")
+        .await?;
+    selects(&fixture, &schema, "integer", Test::Between(Value::Integer(2), Value::Integer(2)), "b").await
 }
 
 async fn in_takes_any_of_a_list(fixture: Fixture) -> Result<(), Failure> {
     let schema = ascending(&fixture, "integer", [1, 2, 3].map(Value::Integer)).await?;
-    selects(
-        &fixture,
-        &schema,
-        "integer",
-        Test::In([3, 1, 1, 9].map(Value::Integer).into()),
-        "a c",
-    )
-    .await
+    selects(&fixture, &schema, "integer", Test::In([3, 1, 1, 9].map(Value::Integer).into()), "a c").await
 }
 
 async fn in_with_nothing_matches_nothing(fixture: Fixture) -> Result<(), Failure> {
@@ -287,26 +199,12 @@ async fn in_with_nothing_matches_nothing(fixture: Fixture) -> Result<(), Failure
 
 async fn nin_takes_nulls(fixture: Fixture) -> Result<(), Failure> {
     let schema = ascending(&fixture, "integer", [1, 2, 3].map(Value::Integer)).await?;
-    selects(
-        &fixture,
-        &schema,
-        "integer",
-        Test::NotIn([1, 2].map(Value::Integer).into()),
-        "c n",
-    )
-    .await
+    selects(&fixture, &schema, "integer", Test::NotIn([1, 2].map(Value::Integer).into()), "c n").await
 }
 
 async fn nin_with_nothing_matches_everything(fixture: Fixture) -> Result<(), Failure> {
     let schema = ascending(&fixture, "integer", [1, 2, 3].map(Value::Integer)).await?;
-    selects(
-        &fixture,
-        &schema,
-        "integer",
-        Test::NotIn(Vec::new()),
-        "a b c n",
-    )
-    .await
+    selects(&fixture, &schema, "integer", Test::NotIn(Vec::new()), "a b c n").await
 }
 
 async fn in_works_on_every_type(fixture: Fixture) -> Result<(), Failure> {
@@ -320,9 +218,7 @@ async fn in_works_on_every_type(fixture: Fixture) -> Result<(), Failure> {
         ("datetime", parse(FieldType::DateTime, TIMES[1])),
         ("date", parse(FieldType::Date, DATES[1])),
     ];
-    let schema = fixture
-        .rows(&[("a", values.to_vec()), ("n", vec![])])
-        .await?;
+    let schema = fixture.rows(&[("a", values.to_vec()), ("n", vec![])]).await?;
     for (field, value) in values {
         selects(&fixture, &schema, field, Test::In(vec![value.clone()]), "a").await?;
         selects(&fixture, &schema, field, Test::NotIn(vec![value]), "n").await?;
@@ -341,10 +237,7 @@ async fn texts(fixture: &Fixture) -> Result<Arc<Schema>, Failure> {
         ("f", "🦀 crab"),
         ("g", ""),
     ];
-    let rows: Vec<_> = texts
-        .iter()
-        .map(|(id, content)| (*id, vec![("text", text(content))]))
-        .collect();
+    let rows: Vec<_> = texts.iter().map(|(id, content)| (*id, vec![("text", text(content))])).collect();
     let mut rows = rows;
     rows.push(("n", vec![]));
     fixture.rows(&rows).await
@@ -390,37 +283,19 @@ async fn starts_is_anchored(fixture: Fixture) -> Result<(), Failure> {
     let schema = texts(&fixture).await?;
     selects(&fixture, &schema, "text", Test::Starts(part("p")), "a").await?;
     selects(&fixture, &schema, "text", Test::Starts(part("lain")), "").await?;
-    selects(
-        &fixture,
-        &schema,
-        "text",
-        Test::Starts(part("plain and more")),
-        "",
-    )
-    .await
+    selects(&fixture, &schema, "text", Test::Starts(part("plain and more")), "").await
 }
 
 async fn ends_is_anchored(fixture: Fixture) -> Result<(), Failure> {
     let schema = texts(&fixture).await?;
     selects(&fixture, &schema, "text", Test::Ends(part("in")), "a").await?;
     selects(&fixture, &schema, "text", Test::Ends(part("pla")), "").await?;
-    selects(
-        &fixture,
-        &schema,
-        "text",
-        Test::Ends(part("more than plain")),
-        "",
-    )
-    .await
+    selects(&fixture, &schema, "text", Test::Ends(part("more than plain")), "").await
 }
 
 async fn empty_parts_match_every_text_and_no_null(fixture: Fixture) -> Result<(), Failure> {
     let schema = texts(&fixture).await?;
-    for test in [
-        Test::Contains(part("")),
-        Test::Starts(part("")),
-        Test::Ends(part("")),
-    ] {
+    for test in [Test::Contains(part("")), Test::Starts(part("")), Test::Ends(part(""))] {
         selects(&fixture, &schema, "text", test, "a b c d e f g").await?;
     }
     Ok(())
@@ -446,9 +321,7 @@ async fn null_is_found_in_every_type(fixture: Fixture) -> Result<(), Failure> {
         ("json", Value::Json(serde_json::json!({}))),
         ("array", Value::Array(Vec::new())),
     ];
-    let schema = fixture
-        .rows(&[("a", values.clone()), ("n", vec![])])
-        .await?;
+    let schema = fixture.rows(&[("a", values.clone()), ("n", vec![])]).await?;
     for (field, _) in values {
         selects(&fixture, &schema, field, Test::IsNull(true), "n").await?;
         selects(&fixture, &schema, field, Test::IsNull(false), "a").await?;
@@ -457,20 +330,8 @@ async fn null_is_found_in_every_type(fixture: Fixture) -> Result<(), Failure> {
 }
 
 async fn arrays(fixture: &Fixture) -> Result<Arc<Schema>, Failure> {
-    let list = |items: &[&str]| {
-        vec![(
-            "array",
-            Value::Array(items.iter().map(|item| text(item)).collect()),
-        )]
-    };
-    fixture
-        .rows(&[
-            ("a", list(&["x", "y,z"])),
-            ("b", list(&["y"])),
-            ("c", list(&[])),
-            ("n", vec![]),
-        ])
-        .await
+    let list = |items: &[&str]| vec![("array", Value::Array(items.iter().map(|item| text(item)).collect()))];
+    fixture.rows(&[("a", list(&["x", "y,z"])), ("b", list(&["y"])), ("c", list(&[])), ("n", vec![])]).await
 }
 
 async fn arrays_are_tested_for_an_element(fixture: Fixture) -> Result<(), Failure> {
@@ -484,43 +345,16 @@ async fn arrays_are_tested_for_an_element(fixture: Fixture) -> Result<(), Failur
 
 async fn arrays_are_tested_for_any_of_several_elements(fixture: Fixture) -> Result<(), Failure> {
     let schema = arrays(&fixture).await?;
-    selects(
-        &fixture,
-        &schema,
-        "array",
-        Test::Overlaps(vec![text("x"), text("y")]),
-        "a b",
-    )
-    .await?;
+    selects(&fixture, &schema, "array", Test::Overlaps(vec![text("x"), text("y")]), "a b").await?;
     selects(&fixture, &schema, "array", Test::Overlaps(Vec::new()), "").await
 }
 
 async fn arrays_of_integers_are_tested(fixture: Fixture) -> Result<(), Failure> {
-    let list = |items: &[i64]| {
-        vec![(
-            "numbers",
-            Value::Array(items.iter().copied().map(Value::Integer).collect()),
-        )]
-    };
-    let schema = fixture
-        .rows(&[("a", list(&[1, i64::MAX])), ("b", list(&[11]))])
-        .await?;
-    selects(
-        &fixture,
-        &schema,
-        "numbers",
-        Test::Has(Value::Integer(1)),
-        "a",
-    )
-    .await?;
-    selects(
-        &fixture,
-        &schema,
-        "numbers",
-        Test::Overlaps(vec![Value::Integer(i64::MAX)]),
-        "a",
-    )
-    .await
+    let list =
+        |items: &[i64]| vec![("numbers", Value::Array(items.iter().copied().map(Value::Integer).collect()))];
+    let schema = fixture.rows(&[("a", list(&[1, i64::MAX])), ("b", list(&[11]))]).await?;
+    selects(&fixture, &schema, "numbers", Test::Has(Value::Integer(1)), "a").await?;
+    selects(&fixture, &schema, "numbers", Test::Overlaps(vec![Value::Integer(i64::MAX)]), "a").await
 }
 
 async fn searched(fixture: &Fixture, word: &str, expected: &str) -> Result<(), Failure> {
@@ -532,36 +366,18 @@ async fn searched(fixture: &Fixture, word: &str, expected: &str) -> Result<(), F
         ])
         .await?;
     let fields = vec![position(&schema, "id"), position(&schema, "text")];
-    fixture
-        .selects(&schema, Filter::Search(fields, word.to_owned()), expected)
-        .await
+    fixture.selects(&schema, Filter::Search(fields, word.to_owned()), expected).await
 }
 
 async fn search_ignores_case_of_ascii(fixture: Fixture) -> Result<(), Failure> {
     searched(&fixture, "GRO", "a").await?;
     let schema = fixture.rows(&[]).await?;
     let fields = vec![position(&schema, "text")];
-    fixture
-        .selects(
-            &schema,
-            Filter::Search(fields.clone(), "0%".to_owned()),
-            "a",
-        )
-        .await?;
-    fixture
-        .selects(&schema, Filter::Search(fields, "_".to_owned()), "")
-        .await
+    fixture.selects(&schema, Filter::Search(fields.clone(), "0%".to_owned()), "a").await?;
+    fixture.selects(&schema, Filter::Search(fields, "_".to_owned()), "").await
 }
 
 async fn search_ignores_case_beyond_ascii(fixture: Fixture) -> Result<(), Failure> {
-    let schema = fixture
-        .rows(&[("a", vec![("text", text("ÉCLAIR"))])])
-        .await?;
-    fixture
-        .selects(
-            &schema,
-            Filter::Search(vec![position(&schema, "text")], "éc".to_owned()),
-            "a",
-        )
-        .await
+    let schema = fixture.rows(&[("a", vec![("text", text("ÉCLAIR"))])]).await?;
+    fixture.selects(&schema, Filter::Search(vec![position(&schema, "text")], "éc".to_owned()), "a").await
 }

@@ -7,8 +7,8 @@ use serde_json::{Value as Json, json};
 use super::fixture::{Fixture, text};
 use super::{Case, Failure, named, same};
 use crate::{
-    Cardinality, Field, FieldType, Filter, IdSource, Include, Link, Position, Query, RelatedBy,
-    Schema, Test, Value,
+    Cardinality, Field, FieldType, Filter, IdSource, Include, Link, Position, Query, RelatedBy, Schema, Test,
+    Value,
 };
 
 pub(super) const CASES: &[Case] = named![
@@ -40,13 +40,8 @@ struct Family {
 }
 
 async fn family(fixture: &Fixture) -> Result<Family, Failure> {
-    let fields = vec![
-        Field::new("id", FieldType::Text),
-        Field::new("continent", FieldType::Text).nullable(),
-    ];
-    let countries = fixture
-        .table("countries", fields, IdSource::Client, |_| ())
-        .await?;
+    let fields = vec![Field::new("id", FieldType::Text), Field::new("continent", FieldType::Text).nullable()];
+    let countries = fixture.table("countries", fields, IdSource::Client, |_| ()).await?;
     let fields = vec![
         Field::new("id", FieldType::Integer),
         Field::new("country", FieldType::Text).nullable(),
@@ -59,29 +54,17 @@ async fn family(fixture: &Fixture) -> Result<Family, Failure> {
         Field::new("day", FieldType::Date).nullable(),
         Field::new("key", FieldType::Uuid).nullable(),
     ];
-    let cities = fixture
-        .table("cities", fields, IdSource::Client, |_| ())
-        .await?;
+    let cities = fixture.table("cities", fields, IdSource::Client, |_| ()).await?;
     for (id, continent) in [("is", text("eu")), ("ke", text("af")), ("xx", Value::Null)] {
         fixture.insert(&countries, &[text(id), continent]).await?;
     }
-    for (id, country) in [
-        (1, text("is")),
-        (2, text("ke")),
-        (3, text("is")),
-        (4, Value::Null),
-        (10, text("is")),
-    ] {
+    for (id, country) in
+        [(1, text("is")), (2, text("ke")), (3, text("is")), (4, Value::Null), (10, text("is"))]
+    {
         fixture.insert(&cities, &city(id, country)).await?;
     }
     let link = |name: &str, cardinality, local, target: &Arc<Schema>, remote| {
-        Arc::new(Link {
-            name: name.to_owned(),
-            cardinality,
-            local,
-            target: target.clone(),
-            remote,
-        })
+        Arc::new(Link { name: name.to_owned(), cardinality, local, target: target.clone(), remote })
     };
     Ok(Family {
         country: link("nation", Cardinality::One, 1, &countries, 0),
@@ -103,12 +86,7 @@ fn related(link: &Arc<Link>, inner: Filter) -> Filter {
 }
 
 fn include(link: &Arc<Link>, fields: Vec<usize>) -> Include {
-    Include {
-        link: link.clone(),
-        fields,
-        filter: Filter::everything(),
-        limit: 50,
-    }
+    Include { link: link.clone(), fields, filter: Filter::everything(), limit: 50 }
 }
 
 fn european() -> Filter {
@@ -117,79 +95,28 @@ fn european() -> Filter {
 
 async fn rows_are_filtered_through_the_one_they_belong_to(fixture: Fixture) -> Result<(), Failure> {
     let family = family(&fixture).await?;
-    fixture
-        .selects(
-            &family.cities,
-            related(&family.country, european()),
-            "1 3 10",
-        )
-        .await?;
-    fixture
-        .selects(
-            &family.cities,
-            related(&family.country, Filter::everything()),
-            "1 2 3 10",
-        )
-        .await?;
-    fixture
-        .selects(
-            &family.cities,
-            related(&family.country, Filter::nothing()),
-            "",
-        )
-        .await
+    fixture.selects(&family.cities, related(&family.country, european()), "1 3 10").await?;
+    fixture.selects(&family.cities, related(&family.country, Filter::everything()), "1 2 3 10").await?;
+    fixture.selects(&family.cities, related(&family.country, Filter::nothing()), "").await
 }
 
-async fn rows_are_filtered_through_the_many_that_refer_to_them(
-    fixture: Fixture,
-) -> Result<(), Failure> {
+async fn rows_are_filtered_through_the_many_that_refer_to_them(fixture: Fixture) -> Result<(), Failure> {
     let family = family(&fixture).await?;
     let high = Filter::Compare(0, Test::Gt(Value::Integer(2)));
-    fixture
-        .selects(&family.countries, related(&family.towns, high), "is")
-        .await?;
-    fixture
-        .selects(
-            &family.countries,
-            related(&family.towns, Filter::everything()),
-            "is ke",
-        )
-        .await
+    fixture.selects(&family.countries, related(&family.towns, high), "is").await?;
+    fixture.selects(&family.countries, related(&family.towns, Filter::everything()), "is ke").await
 }
 
 async fn filters_through_relations_nest_and_negate(fixture: Fixture) -> Result<(), Failure> {
     let family = family(&fixture).await?;
     let not = |filter| Filter::Not(Box::new(filter));
-    fixture
-        .selects(
-            &family.cities,
-            not(related(&family.country, european())),
-            "2 4",
-        )
-        .await?;
-    fixture
-        .selects(
-            &family.countries,
-            not(related(&family.towns, Filter::everything())),
-            "xx",
-        )
-        .await?;
+    fixture.selects(&family.cities, not(related(&family.country, european())), "2 4").await?;
+    fixture.selects(&family.countries, not(related(&family.towns, Filter::everything())), "xx").await?;
     // Cities of countries that have city 3.
-    let third = related(
-        &family.towns,
-        Filter::Compare(0, Test::Eq(Value::Integer(3))),
-    );
-    fixture
-        .selects(
-            &family.cities,
-            related(&family.country, third.clone()),
-            "1 3 10",
-        )
-        .await?;
-    let either = Filter::Any(vec![
-        related(&family.country, third),
-        Filter::Compare(0, Test::Eq(Value::Integer(4))),
-    ]);
+    let third = related(&family.towns, Filter::Compare(0, Test::Eq(Value::Integer(3))));
+    fixture.selects(&family.cities, related(&family.country, third.clone()), "1 3 10").await?;
+    let either =
+        Filter::Any(vec![related(&family.country, third), Filter::Compare(0, Test::Eq(Value::Integer(4)))]);
     fixture.selects(&family.cities, either, "1 3 4 10").await
 }
 
@@ -204,95 +131,48 @@ async fn the_one_is_included_or_null(fixture: Fixture) -> Result<(), Failure> {
     let expected = "{\"id\":1,\"nation\":{\"continent\":\"eu\",\"id\":\"is\"}},\
                     {\"id\":2,\"nation\":{\"continent\":\"af\",\"id\":\"ke\"}},\
                     {\"id\":3,\"nation\":{\"continent\":\"eu\",\"id\":\"is\"}},{\"id\":4,\"nation\":null}";
-    same(
-        "the rows",
-        &String::from_utf8_lossy(&out).into_owned(),
-        &expected.to_owned(),
-    )
+    same("the rows", &String::from_utf8_lossy(&out).into_owned(), &expected.to_owned())
 }
 
 async fn an_included_one_that_the_filter_hides_is_null(fixture: Fixture) -> Result<(), Failure> {
     let family = family(&fixture).await?;
     let mut query = Query::all(family.cities.clone());
     query.fields = vec![0];
-    query.includes = vec![Include {
-        filter: european(),
-        ..include(&family.country, vec![0])
-    }];
+    query.includes = vec![Include { filter: european(), ..include(&family.country, vec![0]) }];
     let (_, rows) = fixture.fetch(&query).await?;
     let nations: Vec<_> = rows.iter().map(|row| row["nation"]["id"].clone()).collect();
-    same(
-        "the nations",
-        &nations,
-        &vec![
-            json!("is"),
-            Json::Null,
-            json!("is"),
-            Json::Null,
-            json!("is"),
-        ],
-    )
+    same("the nations", &nations, &vec![json!("is"), Json::Null, json!("is"), Json::Null, json!("is")])
 }
 
 async fn towns(fixture: &Fixture, query: &Query) -> Result<Vec<Json>, Failure> {
     let (_, rows) = fixture.fetch(query).await?;
     let ids = |row: &Json| {
-        row["towns"]
-            .as_array()
-            .map(|towns| towns.iter().map(|town| town["id"].clone()).collect())
+        row["towns"].as_array().map(|towns| towns.iter().map(|town| town["id"].clone()).collect())
     };
-    Ok(rows
-        .iter()
-        .map(|row| ids(row).map_or(Json::Null, Json::Array))
-        .collect())
+    Ok(rows.iter().map(|row| ids(row).map_or(Json::Null, Json::Array)).collect())
 }
 
 async fn the_many_are_included_by_ascending_id(fixture: Fixture) -> Result<(), Failure> {
     let family = family(&fixture).await?;
     let mut query = Query::all(family.countries.clone());
     query.includes = vec![include(&family.towns, vec![0])];
-    same(
-        "towns",
-        &towns(&fixture, &query).await?,
-        &vec![json!([1, 3, 10]), json!([2]), json!([])],
-    )
+    same("towns", &towns(&fixture, &query).await?, &vec![json!([1, 3, 10]), json!([2]), json!([])])
 }
 
 async fn the_many_are_limited_and_filtered(fixture: Fixture) -> Result<(), Failure> {
     let family = family(&fixture).await?;
     let mut query = Query::all(family.countries.clone());
-    query.includes = vec![Include {
-        limit: 2,
-        ..include(&family.towns, vec![0])
-    }];
-    same(
-        "two",
-        &towns(&fixture, &query).await?,
-        &vec![json!([1, 3]), json!([2]), json!([])],
-    )?;
+    query.includes = vec![Include { limit: 2, ..include(&family.towns, vec![0]) }];
+    same("two", &towns(&fixture, &query).await?, &vec![json!([1, 3]), json!([2]), json!([])])?;
     let later = Filter::Compare(0, Test::Gt(Value::Integer(2)));
-    query.includes = vec![Include {
-        filter: later,
-        ..include(&family.towns, vec![0])
-    }];
-    same(
-        "later ones",
-        &towns(&fixture, &query).await?,
-        &vec![json!([3, 10]), json!([]), json!([])],
-    )
+    query.includes = vec![Include { filter: later, ..include(&family.towns, vec![0]) }];
+    same("later ones", &towns(&fixture, &query).await?, &vec![json!([3, 10]), json!([]), json!([])])
 }
 
 async fn included_values_are_spelled_as_everywhere(fixture: Fixture) -> Result<(), Failure> {
     let family = family(&fixture).await?;
-    for (id, height) in (100..).zip([
-        0.1,
-        0.1 + 0.2,
-        1.0 / 3.0,
-        1e300,
-        5e-324,
-        3.0,
-        -123_456.789_012_345_67,
-    ]) {
+    for (id, height) in (100..).zip([0.1, 0.1 + 0.2, 1.0 / 3.0, 1e300, 5e-324, 3.0, -123_456.789_012_345_67])
+    {
         let mut row = city(id, text("xx"));
         row[2] = Value::Float(height);
         row[3] = super::fixture::parse(FieldType::DateTime, "2026-11-21T05:00:00.25Z");
@@ -322,10 +202,6 @@ async fn includes_come_with_pages_and_totals(fixture: Fixture) -> Result<(), Fai
     query.count = Some(crate::Count::Exact);
     query.limit = 1;
     let (rows, json) = fixture.fetch(&query).await?;
-    same(
-        "total and more",
-        &(rows.total.map(|total| total.rows), rows.more),
-        &(Some(3), true),
-    )?;
+    same("total and more", &(rows.total.map(|total| total.rows), rows.more), &(Some(3), true))?;
     same("the row", &json[0]["nation"], &json!({"id": "is"}))
 }

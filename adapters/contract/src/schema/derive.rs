@@ -60,32 +60,20 @@ impl Schema {
         for (name, property) in properties {
             match field(name, property, schema) {
                 Ok(field) => fields.push(field),
-                Err(message) => faults.push(Unsupported {
-                    field: name.clone(),
-                    message,
-                }),
+                Err(message) => faults.push(Unsupported { field: name.clone(), message }),
             }
         }
-        if faults.is_empty() {
-            Ok(fields)
-        } else {
-            Err(faults)
-        }
+        if faults.is_empty() { Ok(fields) } else { Err(faults) }
     }
 }
 
 fn field(name: &str, property: &Json, root: &Json) -> Result<Field, String> {
     if name.is_empty() || name.contains(['[', ']', '.', ',', '\0']) {
-        return Err(
-            "a field's name must not be empty or hold any of `[ ] . ,`: rename it \
+        return Err("a field's name must not be empty or hold any of `[ ] . ,`: rename it \
                     with #[serde(rename = \"…\")]"
-                .to_owned(),
-        );
+            .to_owned());
     }
-    let Shape {
-        field_type,
-        nullable,
-    } = shape(property, root)?;
+    let Shape { field_type, nullable } = shape(property, root)?;
     let flag = |key: &str| property.get(key).and_then(Json::as_bool) == Some(true);
     let mut json_schema = match property {
         Json::Object(map) => Json::Object(map.clone()),
@@ -111,10 +99,7 @@ fn holds_reference(map: &Map<String, Json>) -> bool {
         key == "$ref"
             || match value {
                 Json::Object(inner) => holds_reference(inner),
-                Json::Array(items) => items
-                    .iter()
-                    .filter_map(Json::as_object)
-                    .any(holds_reference),
+                Json::Array(items) => items.iter().filter_map(Json::as_object).any(holds_reference),
                 _ => false,
             }
     })
@@ -129,13 +114,8 @@ fn shape(schema: &Json, root: &Json) -> Result<Shape, String> {
     let schema = resolve(schema, root);
     let Some(map) = schema.as_object() else {
         return match schema {
-            Json::Bool(false) => {
-                Err("a schema of `false` admits no value: drop the field".to_owned())
-            }
-            _ => Ok(Shape {
-                field_type: FieldType::Json,
-                nullable: true,
-            }),
+            Json::Bool(false) => Err("a schema of `false` admits no value: drop the field".to_owned()),
+            _ => Ok(Shape { field_type: FieldType::Json, nullable: true }),
         };
     };
     for union in ["anyOf", "oneOf"] {
@@ -173,10 +153,7 @@ fn types(map: &Map<String, Json>) -> (Vec<&str>, bool) {
         _ => Vec::new(),
     };
     let nullable = all.contains(&"null");
-    (
-        all.into_iter().filter(|name| *name != "null").collect(),
-        nullable,
-    )
+    (all.into_iter().filter(|name| *name != "null").collect(), nullable)
 }
 
 fn text_type(map: &Map<String, Json>) -> FieldType {
@@ -192,13 +169,9 @@ fn text_type(map: &Map<String, Json>) -> FieldType {
 /// `format: decimal`, or the pattern by which schemars describes `rust_decimal::Decimal`.
 fn is_decimal(map: &Map<String, Json>) -> bool {
     map.get("format").and_then(Json::as_str) == Some("decimal")
-        || map
-            .get("pattern")
-            .and_then(Json::as_str)
-            .is_some_and(|pattern| {
-                pattern.starts_with(r"^-?\d+(\.\d+)?")
-                    || pattern.starts_with(r"^-?[0-9]+(\.[0-9]+)?")
-            })
+        || map.get("pattern").and_then(Json::as_str).is_some_and(|pattern| {
+            pattern.starts_with(r"^-?\d+(\.\d+)?") || pattern.starts_with(r"^-?[0-9]+(\.[0-9]+)?")
+        })
 }
 
 fn array_type(map: &Map<String, Json>, root: &Json) -> Result<FieldType, String> {
@@ -227,10 +200,7 @@ fn enum_shape(values: &[Json]) -> Shape {
     } else {
         FieldType::Json
     };
-    Shape {
-        field_type,
-        nullable,
-    }
+    Shape { field_type, nullable }
 }
 
 /// A union of one type and null is that type, nullable; of literal values an enum; any other is JSON.
@@ -245,18 +215,10 @@ fn union_shape(branches: &[Json], root: &Json) -> Result<Shape, String> {
         }
     }
     nullable |= shapes.iter().any(|shape| shape.nullable);
-    let first = shapes
-        .first()
-        .map_or(FieldType::Json, |shape| shape.field_type);
-    let field_type = if shapes.iter().all(|shape| shape.field_type == first) {
-        first
-    } else {
-        FieldType::Json
-    };
-    Ok(Shape {
-        field_type,
-        nullable,
-    })
+    let first = shapes.first().map_or(FieldType::Json, |shape| shape.field_type);
+    let field_type =
+        if shapes.iter().all(|shape| shape.field_type == first) { first } else { FieldType::Json };
+    Ok(Shape { field_type, nullable })
 }
 
 /// Follows `$ref` into `$defs`, and an `allOf` of one, as far as they go.
@@ -265,14 +227,8 @@ fn resolve<'a>(schema: &'a Json, root: &'a Json) -> &'a Json {
     // A chain longer than this is a cycle of references.
     for _ in 0..32 {
         let next = if let Some(reference) = current.get("$ref").and_then(Json::as_str) {
-            reference
-                .strip_prefix('#')
-                .and_then(|pointer| root.pointer(pointer))
-        } else if let Some([only]) = current
-            .get("allOf")
-            .and_then(Json::as_array)
-            .map(Vec::as_slice)
-        {
+            reference.strip_prefix('#').and_then(|pointer| root.pointer(pointer))
+        } else if let Some([only]) = current.get("allOf").and_then(Json::as_array).map(Vec::as_slice) {
             (current.get("type").is_none()).then_some(only)
         } else {
             None

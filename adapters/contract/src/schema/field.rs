@@ -73,11 +73,7 @@ impl Field {
             let union = schema.get("anyOf").and_then(serde_json::Value::as_array);
             schema = match (reference, union.map(Vec::as_slice)) {
                 (Some(reference), _) => root.pointer(reference.strip_prefix('#')?)?,
-                (None, Some([one, other]))
-                    if other.get("type").is_some_and(|name| name == "null") =>
-                {
-                    one
-                }
+                (None, Some([one, other])) if other.get("type").is_some_and(|name| name == "null") => one,
                 _ => break,
             };
         }
@@ -112,10 +108,7 @@ pub enum FieldType {
 }
 
 /// What one element of an array holds; see [`FieldType`] for each.
-#[expect(
-    missing_docs,
-    reason = "each means what the FieldType of the same name means"
-)]
+#[expect(missing_docs, reason = "each means what the FieldType of the same name means")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ScalarType {
     Boolean,
@@ -174,17 +167,12 @@ impl FieldType {
         match self {
             Self::Boolean => &["eq", "ne", "in", "nin", "is_null"],
             Self::Text => &[
-                "eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "between", "contains", "starts",
-                "ends", "is_null",
+                "eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "between", "contains", "starts", "ends",
+                "is_null",
             ],
-            Self::Integer
-            | Self::Float
-            | Self::Decimal
-            | Self::Uuid
-            | Self::DateTime
-            | Self::Date => &[
-                "eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "between", "is_null",
-            ],
+            Self::Integer | Self::Float | Self::Decimal | Self::Uuid | Self::DateTime | Self::Date => {
+                &["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "between", "is_null"]
+            }
             Self::Array(_) => &["has", "overlaps", "is_null"],
             Self::Json => &["is_null"],
         }

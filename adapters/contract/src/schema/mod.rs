@@ -42,13 +42,7 @@ impl Schema {
     /// # Panics
     /// Where `id` is not a position in `fields`.
     #[must_use]
-    pub fn new(
-        name: &str,
-        table: &str,
-        fields: Vec<Field>,
-        id: usize,
-        id_source: IdSource,
-    ) -> Self {
+    pub fn new(name: &str, table: &str, fields: Vec<Field>, id: usize, id_source: IdSource) -> Self {
         assert!(id < fields.len(), "the id is one of the fields");
         Self {
             name: name.to_owned(),
@@ -76,11 +70,7 @@ impl Schema {
 
     /// The positions of the fields that an answer may show, in order: all but the hidden ones.
     pub fn visible(&self) -> impl Iterator<Item = usize> + '_ {
-        self.fields
-            .iter()
-            .enumerate()
-            .filter(|(_, field)| !field.hidden)
-            .map(|(position, _)| position)
+        self.fields.iter().enumerate().filter(|(_, field)| !field.hidden).map(|(position, _)| position)
     }
 }
 

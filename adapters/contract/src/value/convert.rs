@@ -28,10 +28,7 @@ impl FieldType {
                 .map(|item| element.read_json(item))
                 .collect::<Result<_, _>>()
                 .map(Value::Array),
-            scalar => scalar
-                .scalar()
-                .ok_or(Malformed::expected("a scalar"))?
-                .read_json(json),
+            scalar => scalar.scalar().ok_or(Malformed::expected("a scalar"))?.read_json(json),
         }
     }
 }
@@ -46,9 +43,9 @@ impl ScalarType {
         match (self, json) {
             (_, Json::Null) => Ok(Value::Null),
             (Self::Boolean, Json::Bool(flag)) => Ok(Value::Boolean(*flag)),
-            (Self::Integer, Json::Number(number)) => whole(number)
-                .map(Value::Integer)
-                .ok_or(Malformed::expected("a 64-bit integer")),
+            (Self::Integer, Json::Number(number)) => {
+                whole(number).map(Value::Integer).ok_or(Malformed::expected("a 64-bit integer"))
+            }
             (Self::Float, Json::Number(number)) => number
                 .as_f64()
                 .filter(|number| number.is_finite())

@@ -66,22 +66,14 @@ pub fn decimal(out: &mut Vec<u8>, number: Decimal) {
 /// Appends a hyphenated UUID as a JSON string.
 pub fn uuid(out: &mut Vec<u8>, id: Uuid) {
     out.push(b'"');
-    out.extend_from_slice(
-        id.hyphenated()
-            .encode_lower(&mut Uuid::encode_buffer())
-            .as_bytes(),
-    );
+    out.extend_from_slice(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
     out.push(b'"');
 }
 
 /// Appends an instant as RFC 3339 in UTC, as in `"2026-11-21T05:00:00Z"`, with 0, 3 or 6 fractional digits.
 pub fn datetime(out: &mut Vec<u8>, instant: DateTime<Utc>) {
     out.push(b'"');
-    out.extend_from_slice(
-        instant
-            .to_rfc3339_opts(SecondsFormat::AutoSi, true)
-            .as_bytes(),
-    );
+    out.extend_from_slice(instant.to_rfc3339_opts(SecondsFormat::AutoSi, true).as_bytes());
     out.push(b'"');
 }
 

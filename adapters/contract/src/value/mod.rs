@@ -72,11 +72,7 @@ impl Value {
             (Self::Integer(a), Self::Integer(b)) => a.cmp(b),
             (Self::Float(a), Self::Float(b)) => {
                 // Zero has two signs and one meaning.
-                if a == b {
-                    Ordering::Equal
-                } else {
-                    a.total_cmp(b)
-                }
+                if a == b { Ordering::Equal } else { a.total_cmp(b) }
             }
             (Self::Decimal(a), Self::Decimal(b)) => a.cmp(b),
             (Self::Text(a), Self::Text(b)) => a.as_bytes().cmp(b.as_bytes()),

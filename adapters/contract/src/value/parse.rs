@@ -56,9 +56,7 @@ impl FieldType {
             Self::DateTime => ScalarType::DateTime.parse(text),
             Self::Date => ScalarType::Date.parse(text),
             Self::Array(element) => element.parse(text),
-            Self::Json => Err(Malformed::expected(
-                "no value: a JSON field can only be tested with is_null",
-            )),
+            Self::Json => Err(Malformed::expected("no value: a JSON field can only be tested with is_null")),
         }
     }
 }
@@ -75,15 +73,11 @@ impl ScalarType {
                 "false" => Ok(Value::Boolean(false)),
                 _ => Err(Malformed::expected("true or false")),
             },
-            Self::Integer => integer(text)
-                .map(Value::Integer)
-                .ok_or(Malformed::expected("a 64-bit integer")),
-            Self::Float => float(text)
-                .map(Value::Float)
-                .ok_or(Malformed::expected("a number")),
-            Self::Decimal => decimal(text)
-                .map(Value::Decimal)
-                .ok_or(Malformed::expected("a decimal of at most 28 digits")),
+            Self::Integer => integer(text).map(Value::Integer).ok_or(Malformed::expected("a 64-bit integer")),
+            Self::Float => float(text).map(Value::Float).ok_or(Malformed::expected("a number")),
+            Self::Decimal => {
+                decimal(text).map(Value::Decimal).ok_or(Malformed::expected("a decimal of at most 28 digits"))
+            }
             Self::Text => {
                 if text.contains('\0') {
                     Err(Malformed::expected("text without U+0000"))
@@ -91,23 +85,20 @@ impl ScalarType {
                     Ok(Value::Text(text.to_owned()))
                 }
             }
-            Self::Uuid => uuid(text)
-                .map(Value::Uuid)
-                .ok_or(Malformed::expected("a UUID in its hyphenated form")),
-            Self::DateTime => datetime(text)
-                .map(Value::DateTime)
-                .ok_or(Malformed::expected("an RFC 3339 time with a zone")),
-            Self::Date => date(text)
-                .map(Value::Date)
-                .ok_or(Malformed::expected("a date as YYYY-MM-DD")),
+            Self::Uuid => {
+                uuid(text).map(Value::Uuid).ok_or(Malformed::expected("a UUID in its hyphenated form"))
+            }
+            Self::DateTime => {
+                datetime(text).map(Value::DateTime).ok_or(Malformed::expected("an RFC 3339 time with a zone"))
+            }
+            Self::Date => date(text).map(Value::Date).ok_or(Malformed::expected("a date as YYYY-MM-DD")),
         }
     }
 }
 
 fn integer(text: &str) -> Option<i64> {
     // `+5` is a number to Rust and a space with a five to a URL: one spelling only.
-    text.starts_with(|first: char| first == '-' || first.is_ascii_digit())
-        .then(|| text.parse().ok())?
+    text.starts_with(|first: char| first == '-' || first.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 fn float(text: &str) -> Option<f64> {

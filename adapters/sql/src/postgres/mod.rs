@@ -10,9 +10,7 @@ use resourceful_contract::{
     Capabilities, ErrorKind, FieldType, IdSource, Index, ScalarType, Schema, StorageError, Value,
 };
 use sea_query::{Expr, PostgresQueryBuilder};
-use sqlx::postgres::{
-    PgArguments, PgConnectOptions, PgConnection, PgDatabaseError, PgPoolOptions, PgRow,
-};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgDatabaseError, PgPoolOptions, PgRow};
 use sqlx::{Executor as _, Postgres, Row as _, SqlStr, ValueRef as _};
 
 use crate::args::Arg;
@@ -26,8 +24,7 @@ use crate::storage::Database;
 const STATEMENTS: usize = 512;
 
 pub(crate) async fn open(options: &SqlOptions) -> Result<Database<PostgresDialect>, StorageError> {
-    let unusable =
-        |error: sqlx::Error| StorageError::new(ErrorKind::Unavailable).with_source(error);
+    let unusable = |error: sqlx::Error| StorageError::new(ErrorKind::Unavailable).with_source(error);
     let connect = PgConnectOptions::from_str(&options.url)
         .map_err(unusable)?
         .statement_cache_capacity(STATEMENTS)
@@ -49,11 +46,8 @@ pub(crate) struct PostgresDialect;
 
 /// A table's name as a literal that `to_regclass` reads.
 fn literal(schema: &Schema) -> String {
-    let quoted: Vec<_> = schema
-        .table
-        .splitn(2, '.')
-        .map(|part| format!("\"{}\"", part.replace('"', "\"\"")))
-        .collect();
+    let quoted: Vec<_> =
+        schema.table.splitn(2, '.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
     format!("'{}'", quoted.join(".").replace('\'', "''"))
 }
 
@@ -94,20 +88,14 @@ impl Dialect for PostgresDialect {
         args: PgArguments,
     ) -> BoxFuture<'c, Result<u64, sqlx::Error>> {
         let done = connection.execute(sqlx::query_with(text, args));
-        done.map(|done| done.map(|done| done.rows_affected()))
-            .boxed()
+        done.map(|done| done.map(|done| done.rows_affected())).boxed()
     }
 
     fn bind(args: &mut PgArguments, arg: &Arg<'_>) -> Result<(), Unreadable> {
         value::bind(args, arg)
     }
 
-    fn write(
-        out: &mut Vec<u8>,
-        row: &PgRow,
-        column: usize,
-        field_type: FieldType,
-    ) -> Result<(), Unreadable> {
+    fn write(out: &mut Vec<u8>, row: &PgRow, column: usize, field_type: FieldType) -> Result<(), Unreadable> {
         value::write(out, row, column, field_type)
     }
 
@@ -160,21 +148,17 @@ impl Dialect for PostgresDialect {
     }
 
     fn tuple(columns: Vec<(Expr, FieldType)>) -> Expr {
-        let spelled = columns
-            .into_iter()
-            .map(|(column, field_type)| match field_type {
-                FieldType::Decimal | FieldType::Json => Self::template("$1::text", [column]),
-                FieldType::Float => Self::template("$1::float8::text", [column]),
-                FieldType::DateTime => Self::template(
-                    "to_char($1 AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
-                    [column],
-                ),
-                _ => column,
-            });
+        let spelled = columns.into_iter().map(|(column, field_type)| match field_type {
+            FieldType::Decimal | FieldType::Json => Self::template("$1::text", [column]),
+            FieldType::Float => Self::template("$1::float8::text", [column]),
+            FieldType::DateTime => Self::template(
+                "to_char($1 AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
+                [column],
+            ),
+            _ => column,
+        });
         let spelled: Vec<_> = spelled.collect();
-        let marks: Vec<_> = (1..=spelled.len())
-            .map(|number| format!("${number}"))
-            .collect();
+        let marks: Vec<_> = (1..=spelled.len()).map(|number| format!("${number}")).collect();
         Self::template(&format!("json_build_array({})", marks.join(", ")), spelled)
     }
 
@@ -214,20 +198,14 @@ impl Dialect for PostgresDialect {
     }
 
     fn creation_lock(schema: &Schema) -> Option<String> {
-        Some(format!(
-            "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended({}, 0))",
-            literal(schema)
-        ))
+        Some(format!("SELECT 1 FROM pg_advisory_xact_lock(hashtextextended({}, 0))", literal(schema)))
     }
 
     fn resume_ids(schema: &Schema) -> Option<String> {
         if schema.id_source != IdSource::Storage {
             return None;
         }
-        let (table, column) = (
-            literal(schema),
-            schema.id_field().column.replace('\'', "''"),
-        );
+        let (table, column) = (literal(schema), schema.id_field().column.replace('\'', "''"));
         let sequence = format!("pg_get_serial_sequence({table}, '{column}')");
         let quoted = schema.id_field().column.replace('"', "\"\"");
         let from = table.trim_matches('\'').replace("''", "'");
@@ -290,9 +268,7 @@ impl Dialect for PostgresDialect {
             && let Some(detail) = database.try_downcast_ref::<PgDatabaseError>()
         {
             kind = by_state(detail.code()).unwrap_or(kind);
-            let own = detail
-                .table()
-                .is_none_or(|table| schema.table.rsplit('.').next() == Some(table));
+            let own = detail.table().is_none_or(|table| schema.table.rsplit('.').next() == Some(table));
             if let Some(column) = detail.column() {
                 fields = failure::fields(schema, std::iter::once(column));
             } else if own && let Some(columns) = detail.detail().and_then(key_columns) {
@@ -313,12 +289,7 @@ fn by_state(state: &str) -> Option<ErrorKind> {
         // Serialization failure, deadlock, lock not available.
         "40001" | "40P01" | "55P03" => Some(ErrorKind::Unavailable),
         // Out of memory, connections or disk; shutting down; connection lost.
-        _ if ["53", "57", "08"]
-            .iter()
-            .any(|class| state.starts_with(class)) =>
-        {
-            Some(ErrorKind::Unavailable)
-        }
+        _ if ["53", "57", "08"].iter().any(|class| state.starts_with(class)) => Some(ErrorKind::Unavailable),
         // A value that its column cannot hold.
         _ if state.starts_with("22") => Some(ErrorKind::Rejected),
         _ => None,

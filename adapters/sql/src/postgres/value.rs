@@ -51,11 +51,7 @@ fn one(args: &mut PgArguments, field_type: FieldType, value: &Value) -> Result<(
     }
 }
 
-fn many(
-    args: &mut PgArguments,
-    element: ScalarType,
-    items: Option<&[Value]>,
-) -> Result<(), Unreadable> {
+fn many(args: &mut PgArguments, element: ScalarType, items: Option<&[Value]>) -> Result<(), Unreadable> {
     fn list<'a, T>(
         args: &mut PgArguments,
         items: Option<&'a [Value]>,
@@ -80,67 +76,35 @@ fn many(
 }
 
 fn boolean(value: &Value) -> Option<bool> {
-    if let Value::Boolean(flag) = value {
-        Some(*flag)
-    } else {
-        None
-    }
+    if let Value::Boolean(flag) = value { Some(*flag) } else { None }
 }
 
 fn integer(value: &Value) -> Option<i64> {
-    if let Value::Integer(number) = value {
-        Some(*number)
-    } else {
-        None
-    }
+    if let Value::Integer(number) = value { Some(*number) } else { None }
 }
 
 fn float(value: &Value) -> Option<f64> {
-    if let Value::Float(number) = value {
-        Some(*number)
-    } else {
-        None
-    }
+    if let Value::Float(number) = value { Some(*number) } else { None }
 }
 
 fn decimal(value: &Value) -> Option<Decimal> {
-    if let Value::Decimal(number) = value {
-        Some(*number)
-    } else {
-        None
-    }
+    if let Value::Decimal(number) = value { Some(*number) } else { None }
 }
 
 fn text_of(value: &Value) -> Option<&str> {
-    if let Value::Text(text) = value {
-        Some(text)
-    } else {
-        None
-    }
+    if let Value::Text(text) = value { Some(text) } else { None }
 }
 
 fn uuid(value: &Value) -> Option<Uuid> {
-    if let Value::Uuid(id) = value {
-        Some(*id)
-    } else {
-        None
-    }
+    if let Value::Uuid(id) = value { Some(*id) } else { None }
 }
 
 fn datetime(value: &Value) -> Option<DateTime<Utc>> {
-    if let Value::DateTime(at) = value {
-        Some(*at)
-    } else {
-        None
-    }
+    if let Value::DateTime(at) = value { Some(*at) } else { None }
 }
 
 fn date(value: &Value) -> Option<NaiveDate> {
-    if let Value::Date(day) = value {
-        Some(*day)
-    } else {
-        None
-    }
+    if let Value::Date(day) = value { Some(*day) } else { None }
 }
 
 pub(super) fn write(
@@ -174,20 +138,12 @@ pub(super) fn write(
 
 pub(super) fn read(row: &PgRow, column: usize, field_type: FieldType) -> Result<Value, Unreadable> {
     let value = row.try_get_raw(column)?;
-    if value.is_null() {
-        Ok(Value::Null)
-    } else {
-        decode(value, field_type)
-    }
+    if value.is_null() { Ok(Value::Null) } else { decode(value, field_type) }
 }
 
 pub(super) fn text(row: &PgRow, column: usize) -> Result<Option<&str>, Unreadable> {
     let value = row.try_get_raw(column)?;
-    if value.is_null() {
-        Ok(None)
-    } else {
-        value.as_str().map(Some)
-    }
+    if value.is_null() { Ok(None) } else { value.as_str().map(Some) }
 }
 
 fn decode(value: PgValueRef<'_>, field_type: FieldType) -> Result<Value, Unreadable> {
@@ -195,9 +151,7 @@ fn decode(value: PgValueRef<'_>, field_type: FieldType) -> Result<Value, Unreada
         FieldType::Boolean => Value::Boolean(value.as_bytes()? == [1]),
         FieldType::Integer => Value::Integer(whole(value.as_bytes()?)?),
         FieldType::Float => Value::Float(double(value.as_bytes()?)?),
-        FieldType::Decimal => {
-            Value::Decimal(<Decimal as Decode<Postgres>>::decode(value)?.normalize())
-        }
+        FieldType::Decimal => Value::Decimal(<Decimal as Decode<Postgres>>::decode(value)?.normalize()),
         FieldType::Text => Value::Text(value.as_str()?.to_owned()),
         FieldType::Uuid => Value::Uuid(Uuid::from_slice(value.as_bytes()?)?),
         FieldType::DateTime => Value::DateTime(instant(value.as_bytes()?)?),
@@ -213,10 +167,7 @@ fn array(value: PgValueRef<'_>, element: ScalarType) -> Result<Vec<Value>, Unrea
         T: for<'a> Decode<'a, Postgres> + Type<Postgres>,
     {
         let items = <Vec<Option<T>> as Decode<'r, Postgres>>::decode(value)?;
-        Ok(items
-            .into_iter()
-            .map(|item| item.map_or(Value::Null, wrap))
-            .collect())
+        Ok(items.into_iter().map(|item| item.map_or(Value::Null, wrap)).collect())
     }
     match element {
         ScalarType::Boolean => list(value, Value::Boolean),
@@ -247,11 +198,7 @@ fn double(bytes: &[u8]) -> Result<f64, Unreadable> {
         4 => f64::from(f32::from_be_bytes(bytes.try_into()?)),
         length => return Err(format!("a number of {length} bytes").into()),
     };
-    if number.is_finite() {
-        Ok(number)
-    } else {
-        Err("a number that JSON cannot say".into())
-    }
+    if number.is_finite() { Ok(number) } else { Err("a number that JSON cannot say".into()) }
 }
 
 /// `timestamptz` or `timestamp`: microseconds since 2000-01-01.

@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use resourceful_contract::{
-    Capabilities, ErrorKind, FieldType, Index, Schema, StorageError, Value,
-};
+use resourceful_contract::{Capabilities, ErrorKind, FieldType, Index, Schema, StorageError, Value};
 use sea_query::{Expr, SqliteQueryBuilder};
 use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions,
-    SqliteRow, SqliteSynchronous,
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
 };
 use sqlx::{Executor as _, Row as _, SqlStr, Sqlite, ValueRef as _};
 
@@ -32,10 +30,7 @@ const STATEMENTS: usize = 512;
 pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>, StorageError> {
     let unusable = |error: sqlx::Error| {
         StorageError::new(ErrorKind::Unavailable)
-            .with_context(
-                "mend",
-                "a path whose folder is there and can be written, as in sqlite://shop.db",
-            )
+            .with_context("mend", "a path whose folder is there and can be written, as in sqlite://shop.db")
             .with_source(error)
     };
     let connect = SqliteConnectOptions::from_str(&options.url)
@@ -60,9 +55,7 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>
         return Ok(Database::new(only.clone(), only));
     }
     // In WAL a commit is whole through a kill with NORMAL; FULL keeps it through a loss of power too.
-    let connect = connect
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full);
+    let connect = connect.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
     let pool = |connections: u32| {
         SqlitePoolOptions::new()
             .max_connections(connections)
@@ -72,10 +65,7 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>
             .test_before_acquire(false)
             .acquire_timeout(options.acquire_timeout)
     };
-    let writer = pool(1)
-        .connect_with(connect.clone())
-        .await
-        .map_err(unusable)?;
+    let writer = pool(1).connect_with(connect.clone()).await.map_err(unusable)?;
     let readers = pool(options.max_connections.unwrap_or(4)).connect_with(connect);
     Ok(Database::new(readers.await.map_err(unusable)?, writer))
 }
@@ -119,8 +109,7 @@ impl Dialect for SqliteDialect {
         args: SqliteArguments,
     ) -> BoxFuture<'c, Result<u64, sqlx::Error>> {
         let done = connection.execute(sqlx::query_with(text, args));
-        done.map(|done| done.map(|done| done.rows_affected()))
-            .boxed()
+        done.map(|done| done.map(|done| done.rows_affected())).boxed()
     }
 
     fn bind(args: &mut SqliteArguments, arg: &Arg<'_>) -> Result<(), Unreadable> {
@@ -173,24 +162,14 @@ impl Dialect for SqliteDialect {
     }
 
     fn starts(column: Expr, part: Expr) -> Expr {
-        Self::template(
-            "substr($1, 1, length($2)) = $3",
-            [column, part.clone(), part],
-        )
+        Self::template("substr($1, 1, length($2)) = $3", [column, part.clone(), part])
     }
 
     fn ends(column: Expr, part: Expr) -> Expr {
         // From the end by its length; of an empty part the whole text is taken, which its own end is not.
         Self::template(
             "(length($1) >= length($2) AND substr($3, length($4) - length($5) + 1) = $6)",
-            [
-                column.clone(),
-                part.clone(),
-                column.clone(),
-                column,
-                part.clone(),
-                part,
-            ],
+            [column.clone(), part.clone(), column.clone(), column, part.clone(), part],
         )
     }
 
@@ -210,13 +189,11 @@ impl Dialect for SqliteDialect {
     }
 
     fn tuple(columns: Vec<(Expr, FieldType)>) -> Expr {
-        let spelled = columns
-            .into_iter()
-            .map(|(column, field_type)| match field_type {
-                // JSON functions write doubles with 15 digits; quote() with as many as tell any two apart.
-                FieldType::Float => Self::template("quote($1)", [column]),
-                _ => column,
-            });
+        let spelled = columns.into_iter().map(|(column, field_type)| match field_type {
+            // JSON functions write doubles with 15 digits; quote() with as many as tell any two apart.
+            FieldType::Float => Self::template("quote($1)", [column]),
+            _ => column,
+        });
         let spelled: Vec<_> = spelled.collect();
         let marks = vec!["?"; spelled.len()].join(", ");
         Expr::cust_with_exprs(format!("json_array({marks})"), spelled)
@@ -276,17 +253,13 @@ impl Dialect for SqliteDialect {
         // By the column's affinity (https://www.sqlite.org/datatype3.html, 3.1).
         let name = column.type_name.as_str();
         let integer = name.contains("int") || name.contains("bool");
-        let text = [
-            "char", "clob", "text", "json", "uuid", "date", "time", "decimal", "numeric",
-        ]
-        .iter()
-        .any(|part| name.contains(part));
+        let text = ["char", "clob", "text", "json", "uuid", "date", "time", "decimal", "numeric"]
+            .iter()
+            .any(|part| name.contains(part));
         match field_type {
             FieldType::Boolean | FieldType::Integer => integer,
             FieldType::Float => {
-                ["real", "floa", "doub", "numeric", "decimal"]
-                    .iter()
-                    .any(|part| name.contains(part))
+                ["real", "floa", "doub", "numeric", "decimal"].iter().any(|part| name.contains(part))
                     || integer
             }
             _ => text && !integer,
@@ -298,17 +271,12 @@ impl Dialect for SqliteDialect {
         let mut fields = Vec::new();
         if let sqlx::Error::Database(database) = &error {
             // The primary code is in the low byte: 5 is SQLITE_BUSY, 6 SQLITE_LOCKED, 13 SQLITE_FULL.
-            let code = database
-                .code()
-                .and_then(|code| code.parse::<u32>().ok())
-                .unwrap_or(0);
+            let code = database.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or(0);
             if matches!(code & 0xff, 5 | 6 | 13) {
                 kind = ErrorKind::Unavailable;
             }
             if let Some((_, columns)) = database.message().split_once("constraint failed: ") {
-                let names = columns
-                    .split(", ")
-                    .filter_map(|column| column.rsplit('.').next());
+                let names = columns.split(", ").filter_map(|column| column.rsplit('.').next());
                 fields = failure::fields(schema, names);
             }
         }

@@ -98,11 +98,7 @@ pub(super) fn write(
     Ok(())
 }
 
-pub(super) fn read(
-    row: &SqliteRow,
-    column: usize,
-    field_type: FieldType,
-) -> Result<Value, Unreadable> {
+pub(super) fn read(row: &SqliteRow, column: usize, field_type: FieldType) -> Result<Value, Unreadable> {
     let value = row.try_get_raw(column)?;
     if value.is_null() {
         return Ok(Value::Null);
@@ -119,9 +115,7 @@ fn parsed(text: &str, field_type: FieldType) -> Result<Value, Unreadable> {
     Ok(match field_type {
         FieldType::Text => Value::Text(text.to_owned()),
         FieldType::Date => Value::Date(NaiveDate::parse_from_str(text, "%Y-%m-%d")?),
-        FieldType::DateTime => {
-            Value::DateTime(DateTime::parse_from_rfc3339(text)?.with_timezone(&Utc))
-        }
+        FieldType::DateTime => Value::DateTime(DateTime::parse_from_rfc3339(text)?.with_timezone(&Utc)),
         FieldType::Json => Value::Json(serde_json::from_str(text)?),
         FieldType::Array(_) => field_type.read_json(&serde_json::from_str(text)?)?,
         other => other.parse(text)?,
@@ -137,11 +131,7 @@ fn integer(value: SqliteValueRef<'_>) -> Result<i64, Unreadable> {
 fn float(value: SqliteValueRef<'_>) -> Result<f64, Unreadable> {
     expect(&value, &["REAL", "INTEGER"])?;
     let number = <f64 as Decode<Sqlite>>::decode(value)?;
-    if number.is_finite() {
-        Ok(number)
-    } else {
-        Err("a number that JSON cannot say".into())
-    }
+    if number.is_finite() { Ok(number) } else { Err("a number that JSON cannot say".into()) }
 }
 
 fn expect(value: &SqliteValueRef<'_>, names: &[&str]) -> Result<(), Unreadable> {
@@ -173,18 +163,14 @@ fn datetime(out: &mut Vec<u8>, text: &str) -> Result<(), Unreadable> {
 /// month does not have is left to the general reading.
 fn is_plain(local: &[u8]) -> bool {
     let well_formed = matches!(local.len(), 19 | 23 | 26)
-        && local
-            .iter()
-            .enumerate()
-            .all(|(position, byte)| match position {
-                4 | 7 => *byte == b'-',
-                10 => *byte == b'T',
-                13 | 16 => *byte == b':',
-                19 => *byte == b'.',
-                _ => byte.is_ascii_digit(),
-            });
-    let within =
-        |at: usize, from: &[u8], to: &[u8]| local[at..at + 2] >= *from && local[at..at + 2] <= *to;
+        && local.iter().enumerate().all(|(position, byte)| match position {
+            4 | 7 => *byte == b'-',
+            10 => *byte == b'T',
+            13 | 16 => *byte == b':',
+            19 => *byte == b'.',
+            _ => byte.is_ascii_digit(),
+        });
+    let within = |at: usize, from: &[u8], to: &[u8]| local[at..at + 2] >= *from && local[at..at + 2] <= *to;
     well_formed
         && within(5, b"01", b"12")
         && within(8, b"01", b"28")
