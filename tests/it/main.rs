@@ -4,7 +4,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    clippy::too_many_lines,
     clippy::needless_pass_by_value,
     reason = "a test fails by panicking, and a table of cases is as long as it has cases"
 )]

@@ -37,6 +37,7 @@ impl Sql {
             max_connections: None,
             acquire_timeout: Duration::from_secs(10),
             busy_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(30),
         }
     }
 
@@ -65,6 +66,7 @@ pub struct SqlOptions {
     pub(crate) url: String,
     pub(crate) max_connections: Option<u32>,
     pub(crate) acquire_timeout: Duration,
+    pub(crate) statement_timeout: Duration,
     #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "a setting of SQLite"))]
     pub(crate) busy_timeout: Duration,
 }
@@ -85,6 +87,12 @@ impl SqlOptions {
     /// The longest that SQLite waits for another process's lock; 5 s by default.
     pub const fn busy_timeout(mut self, timeout: Duration) -> Self {
         self.busy_timeout = timeout;
+        self
+    }
+
+    /// The longest that one statement may take; 30 s by default. Longer is unavailable.
+    pub const fn statement_timeout(mut self, timeout: Duration) -> Self {
+        self.statement_timeout = timeout;
         self
     }
 

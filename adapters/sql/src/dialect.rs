@@ -1,6 +1,7 @@
 //! What differs between databases.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use resourceful_contract::{Capabilities, FieldType, Index, Schema, StorageError, Value};
@@ -37,6 +38,14 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
         connection: &'c mut <Self::Db as Database>::Connection,
         text: SqlStr,
         args: <Self::Db as Database>::Arguments,
+    ) -> BoxFuture<'c, Result<Vec<<Self::Db as Database>::Row>, sqlx::Error>>;
+
+    /// The same for a statement that may take long: it ends after this time, and when the future is dropped.
+    fn rows_within<'c>(
+        connection: &'c mut <Self::Db as Database>::Connection,
+        text: SqlStr,
+        args: <Self::Db as Database>::Arguments,
+        limit: Duration,
     ) -> BoxFuture<'c, Result<Vec<<Self::Db as Database>::Row>, sqlx::Error>>;
 
     /// Runs a statement and answers how many rows it affected.

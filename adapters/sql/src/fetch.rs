@@ -43,9 +43,12 @@ pub(crate) async fn fetch_on<D: Dialect>(
     let shape = Shape::of(query);
     let plan = database.plans.find(&shape.bytes, || select::plan::<D>(query));
     let args = bind::<D>(&plan.order, &shape.args).map_err(|error| failure::unbound(&query.schema, error))?;
-    let rows = D::rows(connection, text(&plan.text), args)
-        .await
-        .map_err(|error| D::failure(error, &query.schema))?;
+    let found = if plan.heavy {
+        D::rows_within(connection, text(&plan.text), args, database.statement_timeout).await
+    } else {
+        D::rows(connection, text(&plan.text), args).await
+    };
+    let rows = found.map_err(|error| D::failure(error, &query.schema))?;
     write::<D>(query, &plan, &rows, out).map_err(|error| failure::corrupt(&plan.schema, error))
 }
 

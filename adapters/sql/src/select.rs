@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::marker::PhantomData;
 
-use resourceful_contract::{Cardinality, Count, FieldType, Position, Query as Asked, Schema, json};
+use resourceful_contract::{
+    Cardinality, Count, FieldType, Filter, Position, Query as Asked, Schema, Test, json,
+};
 use sea_query::{
     Expr, ExprTrait as _, IntoIden as _, JoinType, NullOrdering, Order, Query, SelectStatement, TableRef,
 };
@@ -55,6 +57,7 @@ pub(crate) fn plan<D: Dialect>(query: &Asked) -> Plan {
         keys,
         versions,
         total,
+        heavy: query.count.is_some() || !query.includes.is_empty() || is_heavy(&query.filter),
         schema: query.schema.clone(),
         links: crate::shape::links(query),
     }
@@ -225,6 +228,17 @@ impl<'a, D: Dialect> Select<'a, D> {
         if matches!(self.query.position, Position::Offset(_)) {
             let skip = self.numbering.next_number();
             self.statement.offset(skip);
+        }
+    }
+}
+
+/// Whether a filter goes through relations, or through texts from end to end.
+fn is_heavy(filter: &Filter) -> bool {
+    match filter {
+        Filter::All(filters) | Filter::Any(filters) => filters.iter().any(is_heavy),
+        Filter::Not(_) | Filter::Related(..) | Filter::Search(..) => true,
+        Filter::Compare(_, test) => {
+            matches!(test, Test::Contains(_) | Test::Ends(_) | Test::Has(_) | Test::Overlaps(_))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The storage: a dialect's connections behind the contract.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use resourceful_contract::{
     Answer, Capabilities, ChangeSet, Committed, ErrorKind, Mismatch, Query, Rows, Schema, Storage,
@@ -22,6 +23,8 @@ pub(crate) struct Database<D: Dialect> {
     pub(crate) writer: Pool<D::Db>,
     pub(crate) plans: Plans<Plan>,
     pub(crate) statements: Plans<Statement>,
+    /// The longest that a statement may take.
+    pub(crate) statement_timeout: Duration,
 }
 
 /// The arguments of a dialect's driver.
@@ -30,8 +33,8 @@ pub(crate) type Arguments<D> = <<D as Dialect>::Db as sqlx::Database>::Arguments
 pub(crate) type Connection<D> = <<D as Dialect>::Db as sqlx::Database>::Connection;
 
 impl<D: Dialect> Database<D> {
-    pub(crate) fn new(readers: Pool<D::Db>, writer: Pool<D::Db>) -> Self {
-        Self { readers, writer, plans: Plans::default(), statements: Plans::default() }
+    pub(crate) fn new(readers: Pool<D::Db>, writer: Pool<D::Db>, statement_timeout: Duration) -> Self {
+        Self { readers, writer, plans: Plans::default(), statements: Plans::default(), statement_timeout }
     }
 
     pub(crate) async fn reader(&self) -> Result<PoolConnection<D::Db>, StorageError> {

@@ -3,6 +3,7 @@
 mod value;
 
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -24,12 +25,13 @@ use crate::storage::Database;
 const STATEMENTS: usize = 512;
 
 pub(crate) async fn open(options: &SqlOptions) -> Result<Database<PostgresDialect>, StorageError> {
+    let timeout = format!("{}ms", options.statement_timeout.as_millis());
     let unusable = |error: sqlx::Error| StorageError::new(ErrorKind::Unavailable).with_source(error);
     let connect = PgConnectOptions::from_str(&options.url)
         .map_err(unusable)?
         .statement_cache_capacity(STATEMENTS)
         // A column without a zone is read and written as UTC.
-        .options([("timezone", "UTC")]);
+        .options([("timezone", "UTC"), ("statement_timeout", &timeout)]);
     let pool = PgPoolOptions::new()
         .max_connections(options.max_connections.unwrap_or(10))
         .min_connections(1)
@@ -38,7 +40,7 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<PostgresDialec
         .connect_with(connect)
         .await
         .map_err(unusable)?;
-    Ok(Database::new(pool.clone(), pool))
+    Ok(Database::new(pool.clone(), pool, options.statement_timeout))
 }
 
 #[derive(Debug)]
@@ -80,6 +82,16 @@ impl Dialect for PostgresDialect {
         args: PgArguments,
     ) -> BoxFuture<'c, Result<Vec<PgRow>, sqlx::Error>> {
         connection.fetch_all(sqlx::query_with(text, args)).boxed()
+    }
+
+    fn rows_within<'c>(
+        connection: &'c mut PgConnection,
+        text: SqlStr,
+        args: PgArguments,
+        _: Duration,
+    ) -> BoxFuture<'c, Result<Vec<PgRow>, sqlx::Error>> {
+        // The server itself keeps the time of every statement: see `statement_timeout` above.
+        Self::rows(connection, text, args)
     }
 
     fn run<'c>(

@@ -1,5 +1,6 @@
 //! SQLite.
 
+mod bounded;
 mod value;
 
 use std::str::FromStr as _;
@@ -52,7 +53,7 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>
             .connect_with(connect)
             .await
             .map_err(unusable)?;
-        return Ok(Database::new(only.clone(), only));
+        return Ok(Database::new(only.clone(), only, options.statement_timeout));
     }
     // In WAL a commit is whole through a kill with NORMAL; FULL keeps it through a loss of power too.
     let connect = connect.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
@@ -67,7 +68,7 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>
     };
     let writer = pool(1).connect_with(connect.clone()).await.map_err(unusable)?;
     let readers = pool(options.max_connections.unwrap_or(4)).connect_with(connect);
-    Ok(Database::new(readers.await.map_err(unusable)?, writer))
+    Ok(Database::new(readers.await.map_err(unusable)?, writer, options.statement_timeout))
 }
 
 #[derive(Debug)]
@@ -101,6 +102,15 @@ impl Dialect for SqliteDialect {
         args: SqliteArguments,
     ) -> BoxFuture<'c, Result<Vec<SqliteRow>, sqlx::Error>> {
         connection.fetch_all(sqlx::query_with(text, args)).boxed()
+    }
+
+    fn rows_within<'c>(
+        connection: &'c mut SqliteConnection,
+        text: SqlStr,
+        args: SqliteArguments,
+        limit: Duration,
+    ) -> BoxFuture<'c, Result<Vec<SqliteRow>, sqlx::Error>> {
+        bounded::rows(connection, text, args, limit).boxed()
     }
 
     fn run<'c>(
@@ -270,9 +280,10 @@ impl Dialect for SqliteDialect {
         let mut kind = failure::kind(&error);
         let mut fields = Vec::new();
         if let sqlx::Error::Database(database) = &error {
-            // The primary code is in the low byte: 5 is SQLITE_BUSY, 6 SQLITE_LOCKED, 13 SQLITE_FULL.
+            // The primary code is in the low byte: 5 is SQLITE_BUSY, 6 SQLITE_LOCKED, 9 SQLITE_INTERRUPT,
+            // 13 SQLITE_FULL.
             let code = database.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or(0);
-            if matches!(code & 0xff, 5 | 6 | 13) {
+            if matches!(code & 0xff, 5 | 6 | 9 | 13) {
                 kind = ErrorKind::Unavailable;
             }
             if let Some((_, columns)) = database.message().split_once("constraint failed: ") {
