@@ -159,6 +159,10 @@ impl Error {
         Self::new(ErrorKind::NotFound, "not-found", "There is nothing here, or nothing that you may see.")
     }
 
+    pub(crate) fn method_not_allowed() -> Self {
+        Self::new(ErrorKind::MethodNotAllowed, "method-not-allowed", "This path has the methods in `Allow`.")
+    }
+
     pub(crate) fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::new(
             ErrorKind::Internal,

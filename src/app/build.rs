@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, Request};
+use axum::response::Response;
 use http::header::{ACCEPT_ENCODING, ACCESS_CONTROL_REQUEST_METHOD};
 use http::{HeaderValue, Method};
+use std::future::{Ready, ready};
 use tower_http::compression::CompressionLayer;
 
 use super::lifecycle::{Lifecycle, LifecycleLayer};
@@ -138,15 +140,9 @@ fn mount(builder: AppBuilder, engine: Engine) -> App {
     for merged in builder.merged {
         router = router.merge(merged.layer(DefaultBodyLimit::max(boundary.body_limit)));
     }
-    let absent = boundary.clone();
-    router = router.fallback(move |request: Request| {
-        let boundary = absent.clone();
-        async move {
-            let context = Context::of(request.headers());
-            let context = request.extensions().get::<Context>().unwrap_or(&context);
-            respond(&Error::not_found(), &boundary.problem_base, request.uri().path(), context)
-        }
-    });
+    router = router
+        .fallback(refusal(&boundary, Error::not_found))
+        .method_not_allowed_fallback(refusal(&boundary, Error::method_not_allowed));
     if builder.compression {
         router = router
             .layer(When(CompressionLayer::new(), |request| request.headers().contains_key(ACCEPT_ENCODING)));
@@ -160,6 +156,19 @@ fn mount(builder: AppBuilder, engine: Engine) -> App {
     }
     let router = router.layer(LifecycleLayer(lifecycle.clone())).merge(health::routes(&boundary, &lifecycle));
     App { router, boundary, lifecycle }
+}
+
+/// A handler that answers every request with the same problem.
+fn refusal(
+    boundary: &Arc<Boundary>,
+    error: fn() -> Error,
+) -> impl Fn(Request) -> Ready<Response> + Clone + Send + Sync + 'static {
+    let boundary = boundary.clone();
+    move |request| {
+        let context = Context::of(request.headers());
+        let context = request.extensions().get::<Context>().unwrap_or(&context);
+        ready(respond(&error(), &boundary.problem_base, request.uri().path(), context))
+    }
 }
 
 fn challenge(schemes: &[&str]) -> HeaderValue {

@@ -2,11 +2,14 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
+/// How long a storage may take to close after the last request: statements under way are abandoned then.
+const CLOSING: Duration = Duration::from_secs(2);
 use super::App;
 use crate::error::{Error, ErrorKind};
 
@@ -67,8 +70,10 @@ impl App {
             () = overdue => tracing::warn!("requests were cut: they outlasted the shutdown grace"),
         }
         for entry in self.boundary.engine.catalog.entries() {
-            if let Err(error) = entry.storage.close().await {
-                tracing::warn!(%error, "a storage did not close");
+            match tokio::time::timeout(CLOSING, entry.storage.close()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "a storage did not close"),
+                Err(late) => tracing::warn!(%late, "a storage did not close in time"),
             }
         }
         Ok(())

@@ -39,7 +39,7 @@ pub(super) fn weak(json: &[u8]) -> HeaderValue {
 }
 
 /// Whether `If-None-Match` names this tag, by weak comparison, so that the client has the answer already.
-pub(super) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> Result<bool, Error> {
+pub(crate) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> Result<bool, Error> {
     let opaque = |tag: &[u8]| tag.strip_prefix(b"W/").unwrap_or(tag).to_vec();
     Ok(match tags(headers, IF_NONE_MATCH, "If-None-Match")? {
         None => false,

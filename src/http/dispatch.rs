@@ -147,7 +147,9 @@ impl Door {
                 no_parameters(query)?;
                 let asked = self.json(endpoint, parts, body).await?;
                 let page = call.list(Asked::Body(&asked), Prefer::of(headers).count).await?;
-                answer::page(page, headers, cache_control, None)
+                let unconditional = http::HeaderMap::new();
+                let conditions = if endpoint == Endpoint::Query { headers } else { &unconditional };
+                answer::page(page, conditions, cache_control, None)
             }
             Endpoint::Read => answer::item(call.read(id, query).await?, headers, cache_control),
             Endpoint::Create => {

@@ -9,6 +9,7 @@ mod endpoint;
 mod prefer;
 mod problem;
 
+pub(crate) use conditional::is_known;
 pub(crate) use context::{Context, REQUEST_ID};
 pub(crate) use dispatch::{Boundary, routes};
 pub(crate) use endpoint::{Body, Endpoint};

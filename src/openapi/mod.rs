@@ -17,13 +17,13 @@ use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::get;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use http::{HeaderValue, StatusCode};
 use serde_json::Value as Json;
 
 use crate::engine::Catalog;
 use crate::error::{Error, Fault};
-use crate::http::{Context, DEFAULT_BASE, respond};
+use crate::http::{Context, DEFAULT_BASE, is_known, respond};
 use crate::query::Parameters;
 
 /// What the document says of the API as a whole.
@@ -76,13 +76,16 @@ impl Document {
 
     /// The version that a query string asks for.
     fn version(&self, query: Option<&str>) -> Result<&Prepared, Error> {
-        let mut prepared = &self.v31;
+        let mut asked = None;
         let mut faults = Vec::new();
         for parameter in Parameters::of(query) {
             match parameter {
+                Ok((name, _)) if name == "version" && asked.is_some() => {
+                    faults.push(Fault::parameter("version", "repeated", "This can be given once only."));
+                }
                 Ok((name, value)) if name == "version" => match value.as_ref() {
-                    "3.1" => prepared = &self.v31,
-                    "3.2" => prepared = &self.v32,
+                    "3.1" => asked = Some(&self.v31),
+                    "3.2" => asked = Some(&self.v32),
                     _ => faults.push(Fault::parameter("version", "value", "Must be 3.1 or 3.2.")),
                 },
                 Ok((name, _)) => {
@@ -91,21 +94,22 @@ impl Document {
                 Err(fault) => faults.push(fault),
             }
         }
+        let prepared = asked.unwrap_or(&self.v31);
         if faults.is_empty() { Ok(prepared) } else { Err(Error::invalid_query(faults)) }
     }
 
     fn answer(&self, request: &Request) -> Response {
-        let prepared = match self.version(request.uri().query()) {
-            Ok(prepared) => prepared,
+        let prepared = self.version(request.uri().query());
+        let outcome =
+            prepared.and_then(|prepared| Ok((prepared, is_known(request.headers(), &prepared.tag)?)));
+        let (prepared, known) = match outcome {
+            Ok(outcome) => outcome,
             Err(error) => {
                 let context = Context::of(request.headers());
                 let context = request.extensions().get::<Context>().unwrap_or(&context);
                 return respond(&error, &self.problem_base, request.uri().path(), context);
             }
         };
-        let known = request.headers().get(IF_NONE_MATCH).is_some_and(|tags| {
-            tags == "*" || tags.to_str().is_ok_and(|tags| tags.contains(prepared.tag.to_str().unwrap_or("?")))
-        });
         let mut response = if known {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NOT_MODIFIED;

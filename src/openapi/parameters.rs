@@ -79,9 +79,9 @@ fn comparisons(path: &str, field: &Field, raw: &mut Raw, out: &mut Vec<Parameter
         let about = about(operator, &field.name);
         out.push(match *operator {
             "in" | "nin" | "overlaps" => {
-                several(&name, &about, list(field, 1, crate::query::MAX_URL_VALUES), raw)
+                several(&name, &about, listed(field, 1, crate::query::MAX_URL_VALUES), raw)
             }
-            "between" => several(&name, &about, list(field, 2, 2), raw),
+            "between" => several(&name, &about, listed(field, 2, 2), raw),
             "is_null" => query(&name, &about, json!({"type": "boolean"}), raw),
             "contains" | "starts" | "ends" => query(&name, &about, any_text(), raw),
             _ => query(&name, &about, value(field), raw),
@@ -123,7 +123,9 @@ fn headers(entry: &Entry, endpoint: Endpoint, raw: &mut Raw, out: &mut Vec<Param
     };
     match endpoint {
         Endpoint::List | Endpoint::Query | Endpoint::QueryTwin => {
-            header("If-None-Match", "Tags that the client has (RFC 9110).", tags, false);
+            if endpoint != Endpoint::QueryTwin {
+                header("If-None-Match", "Tags that the client has (RFC 9110).", tags, false);
+            }
             let count = json!({"type": "string"});
             header(
                 "Prefer",
@@ -150,8 +152,12 @@ fn headers(entry: &Entry, endpoint: Endpoint, raw: &mut Raw, out: &mut Vec<Param
 
 fn id(entry: &Entry, raw: &mut Raw) -> Parameter {
     let field = entry.schema.id_field();
-    let mut schema = value(field);
-    if field.field_type == FieldType::Text {
+    let mut schema = match entry.definition.bodies.replace["properties"].get(&field.name) {
+        // Given by the client: what holds in a body holds in a path.
+        Some(schema) => schema.clone(),
+        None => value(field),
+    };
+    if field.field_type == FieldType::Text && schema.get("minLength").is_none() {
         schema["minLength"] = json!(1);
     }
     ParameterBuilder::new()
@@ -243,5 +249,14 @@ pub(super) fn page() -> Json {
 }
 
 pub(super) fn words() -> Json {
-    json!({"type": "string", "pattern": "^[A-Za-z0-9]+( [A-Za-z0-9]+){0,7}$", "maxLength": 100})
+    json!({"type": "string", "pattern": "^[^\\u0000]*[0-9A-Za-z][^\\u0000]*$", "maxLength": 200})
+}
+
+/// Several values of a field in a query string, where a comma stands between them.
+fn listed(field: &Field, min: usize, max: usize) -> Json {
+    let mut list = list(field, min, max);
+    if list["items"]["type"] == "string" && list["items"].get("format").is_none() {
+        list["items"] = json!({"type": "string", "pattern": "^[^\\u0000,%]+$"});
+    }
+    list
 }

@@ -40,7 +40,12 @@ fn successes(entry: &Entry, endpoint: Endpoint, name: &str, raw: &mut Raw) -> Ve
                 page = page.header("Link", header("The neighbouring pages (RFC 8288).", raw));
             }
             let page = page.header("Preference-Applied", header("How the total was found (RFC 7240).", raw));
-            vec![(ok, page.build()), not_modified(raw)]
+            let mut answers = vec![(ok, page.build())];
+            // A condition on a POST is about a change (RFC 9110, 13.1.2), and the twin makes none.
+            if endpoint != Endpoint::QueryTwin {
+                answers.push(not_modified(raw));
+            }
+            answers
         }
         Endpoint::Read => vec![(ok, read(name, "The item.", raw).build()), not_modified(raw)],
         Endpoint::Create => vec![(ok, created(name, raw))],

@@ -6,6 +6,9 @@ use serde_json::{Map, Value as Json, json};
 use super::parameters;
 use crate::engine::{Catalog, Entry};
 
+/// What the components of a resource are named after its title; the title alone is what answers hold.
+const SUFFIXES: [&str; 7] = ["", "Create", "Replace", "Patch", "List", "Filter", "Query"];
+
 /// The components of a document, by name.
 #[derive(Debug, Default)]
 pub(super) struct Components {
@@ -40,8 +43,13 @@ impl Components {
 
     /// A title that no other resource has.
     fn free_title(&self, wanted: &str) -> String {
-        let taken =
-            |name: &str| self.schemas.contains_key(name) || self.titles.iter().any(|title| title == name);
+        let derived = |title: &str| SUFFIXES.map(|suffix| format!("{title}{suffix}"));
+        let taken = |name: &str| {
+            derived(name).iter().any(|name| {
+                self.schemas.contains_key(name)
+                    || self.titles.iter().any(|title| derived(title).contains(name))
+            })
+        };
         if !taken(wanted) {
             return wanted.to_owned();
         }
@@ -63,10 +71,12 @@ impl Components {
         for (suffix, schema) in [
             ("", answer),
             ("Create", bodies.create.clone()),
-            ("Replace", bodies.replace.clone()),
+            ("Replace", without_id(entry, bodies.replace.clone())),
             ("Patch", bodies.update.clone()),
         ] {
-            let schema = self.hoist(&title, schema);
+            // A patch may leave out at every depth what the other shapes require.
+            let prefix = if suffix == "Patch" { format!("{title}Patch") } else { title.clone() };
+            let schema = self.hoist(&prefix, schema);
             self.schemas.insert(format!("{title}{suffix}"), schema);
         }
         let list = json!({
@@ -110,8 +120,16 @@ impl Components {
         let Json::Object(definitions) = definitions else {
             return schema;
         };
+        let free = |name: String| {
+            // A definition may be called as one of the shapes is.
+            if SUFFIXES.iter().any(|suffix| name == format!("{title}{suffix}")) {
+                format!("{name}_")
+            } else {
+                name
+            }
+        };
         let names: Vec<(String, String)> =
-            definitions.keys().map(|name| (name.clone(), format!("{title}{}", pascal(name)))).collect();
+            definitions.keys().map(|name| (name.clone(), free(format!("{title}{}", pascal(name))))).collect();
         redirect(&mut schema, &names);
         for ((_, to), mut definition) in names.iter().zip(definitions.into_iter().map(|(_, schema)| schema)) {
             redirect(&mut definition, &names);
@@ -119,6 +137,14 @@ impl Components {
         }
         schema
     }
+}
+
+/// The path of a PUT says the id; a body may repeat it and never needs to.
+fn without_id(entry: &Entry, mut body: Json) -> Json {
+    if let Some(properties) = body["properties"].as_object_mut() {
+        properties.shift_remove(&entry.schema.id_field().name);
+    }
+    body
 }
 
 /// `order_line` and `order line` as `OrderLine`.
@@ -211,7 +237,7 @@ fn filter(title: &str, entry: &Entry) -> Json {
     let own = reference(&format!("{title}Filter"));
     let mut properties = Map::new();
     for word in ["and", "or"] {
-        properties.insert(word.to_owned(), json!({"type": "array", "items": own, "maxItems": 4}));
+        properties.insert(word.to_owned(), json!({"type": "array", "items": own, "maxItems": 16}));
     }
     properties.insert("not".to_owned(), own);
     let filterable = entry.schema.fields.iter().zip(&entry.definition.filterable);

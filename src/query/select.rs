@@ -12,9 +12,7 @@ use crate::resource::Operation;
 
 /// The most keys a sort may have.
 const MAX_SORT_KEYS: usize = 8;
-/// The most words that `q` may hold.
-const MAX_WORDS: usize = 8;
-/// The longest text that `q` may be, in bytes.
+/// The longest text that `q` may be, in characters.
 const MAX_SEARCH: usize = 200;
 
 const PARAMETERS: [&str; 8] = ["sort", "fields", "include", "limit", "after", "before", "page", "q"];
@@ -59,14 +57,10 @@ impl Draft {
             };
             let position =
                 reader.sortable(field).map_err(|detail| Fault::parameter(name, "unknown", detail))?;
-            if sort.iter().any(|sort| sort.field == position) {
-                return Err(Fault::parameter(
-                    name,
-                    "repeated",
-                    format!("`{field}` stands twice in the sort."),
-                ));
+            // A key on a field that is sorted by already never decides anything.
+            if !sort.iter().any(|sort| sort.field == position) {
+                sort.push(Sort { field: position, descending });
             }
-            sort.push(Sort { field: position, descending });
         }
         if sort.len() > MAX_SORT_KEYS {
             let detail = format!("At most {MAX_SORT_KEYS} sort keys are read.");
@@ -157,8 +151,8 @@ impl Draft {
             return Err(unknown(name, PARAMETERS.into_iter().filter(|known| *known != "q")));
         }
         let words: Vec<_> = text.split_whitespace().collect();
-        if text.contains('\0') || words.is_empty() || words.len() > MAX_WORDS || text.len() > MAX_SEARCH {
-            let detail = format!("Must be 1 to {MAX_WORDS} words and at most {MAX_SEARCH} bytes.");
+        if text.contains('\0') || words.is_empty() || text.chars().count() > MAX_SEARCH {
+            let detail = format!("Must be one word or more, in at most {MAX_SEARCH} characters.");
             return Err(Fault::parameter(name, "value", detail));
         }
         let words = words.into_iter().map(|word| Filter::Search(fields.clone(), word.to_owned()));

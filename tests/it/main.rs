@@ -16,6 +16,7 @@ mod cursors;
 mod declaration;
 mod errors;
 mod methods;
+mod openapi;
 mod query_body;
 mod query_string;
 mod relations;

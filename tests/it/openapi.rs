@@ -1,0 +1,216 @@
+//! The specification, next to what runs.
+
+use resourceful::testing::TestApp;
+use serde_json::{Value, json};
+
+use crate::support::{EDITOR, Place, create, shop};
+
+async fn document(app: &TestApp, version: &str) -> Value {
+    let answer = app.get(&format!("/openapi.json?version={version}")).await;
+    assert_eq!(answer.status(), 200, "{answer}");
+    answer.json()
+}
+
+#[tokio::test]
+async fn the_document_is_one_prepared_answer_with_a_tag() {
+    let app = shop(&Place::memory()).await;
+    let plain = app.get("/openapi.json").await;
+    assert_eq!(
+        (plain.json()["openapi"].clone(), plain.header("content-type")),
+        (json!("3.1.1"), Some("application/json"))
+    );
+    let tag = plain.header("etag").unwrap();
+    assert_eq!(app.get("/openapi.json").header("if-none-match", tag).await.status(), 304);
+    for wrong in ["version=4", "versoin=3.1"] {
+        let refused = app.get(&format!("/openapi.json?{wrong}")).await;
+        assert_eq!((refused.status(), refused.json()["code"].clone()), (400, json!("invalid-query")));
+    }
+}
+
+#[tokio::test]
+async fn query_is_an_operation_in_3_2_and_its_twin_in_both() {
+    let app = shop(&Place::memory()).await;
+    let (old, new) = (document(&app, "3.1").await, document(&app, "3.2").await);
+    assert_eq!(new["openapi"], "3.2.0");
+    assert!(old["paths"]["/products"].get("query").is_none());
+    assert_eq!(new["paths"]["/products"]["query"]["operationId"], "query_products");
+    for document in [old, new] {
+        assert_eq!(document["paths"]["/products/query"]["post"]["operationId"], "post_query_products");
+    }
+}
+
+#[tokio::test]
+async fn every_reference_leads_somewhere() {
+    fn walk(node: &Value, root: &Value, found: &mut usize) {
+        match node {
+            Value::Object(map) => {
+                if let Some(Value::String(to)) = map.get("$ref") {
+                    let pointer = to.strip_prefix('#').expect("references stay in the document");
+                    assert!(root.pointer(pointer).is_some(), "{to}");
+                    *found += 1;
+                }
+                map.values().for_each(|value| walk(value, root, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| walk(item, root, found)),
+            _ => {}
+        }
+    }
+    let app = shop(&Place::memory()).await;
+    for version in ["3.1", "3.2"] {
+        let document = document(&app, version).await;
+        let mut found = 0;
+        walk(&document, &document, &mut found);
+        assert!(found > 50, "{found}");
+    }
+}
+
+#[tokio::test]
+async fn there_is_one_parameter_for_each_legal_field_and_operator() {
+    let app = shop(&Place::memory()).await;
+    let document = document(&app, "3.1").await;
+    let names: Vec<_> = document["paths"]["/products"]["get"]["parameters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|parameter| parameter["in"] == "query")
+        .map(|parameter| parameter["name"].as_str().unwrap().to_owned())
+        .collect();
+    for name in [
+        "price_cents",
+        "price_cents[gte]",
+        "tags[has]",
+        "dimensions[is_null]",
+        "category.region[in]",
+        "sort",
+        "q",
+    ] {
+        assert!(names.iter().any(|known| known == name), "{name}: {names:?}");
+    }
+    for name in ["secret", "note", "tags", "price_cents[contains]", "page"] {
+        assert!(!names.iter().any(|known| known == name), "{name}");
+    }
+    // What the document names, the server knows: a wrong value is refused as a value, not as a name.
+    for name in &names {
+        let refused =
+            app.get(&format!("/products?{}=%FF", name.replace('[', "%5B").replace(']', "%5D"))).await;
+        assert_eq!(
+            (refused.status(), refused.json()["errors"][0]["code"].clone()),
+            (400, json!("encoding")),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn constraints_of_schemars_and_validator_are_stated() {
+    let app = shop(&Place::memory()).await;
+    let schemas = document(&app, "3.1").await["components"]["schemas"].clone();
+    let create = &schemas["ProductCreate"];
+    assert_eq!(create["additionalProperties"], false);
+    assert_eq!(create["properties"]["name"]["maxLength"], 120);
+    assert_eq!(create["properties"]["price_cents"]["minimum"], 0);
+    assert!(create["properties"].get("id").is_none() && create["properties"].get("version").is_none());
+    assert!(
+        create["properties"].get("secret").is_some()
+            && schemas["Product"]["properties"].get("secret").is_none()
+    );
+    assert_eq!(schemas["ProductPatch"].get("required"), None);
+    assert_eq!(schemas["ProductStatus"]["enum"], json!(["draft", "live", "retired"]));
+    assert_eq!(schemas["ProductDimensions"]["properties"]["width"]["minimum"], 1);
+    assert_eq!(schemas["ProductDimensions"]["additionalProperties"], false);
+    // A patch may leave out at every depth what a whole item must have.
+    assert_eq!(schemas["ProductDimensions"]["required"], json!(["width", "height"]));
+    assert_eq!(schemas["ProductPatchDimensions"].get("required"), None);
+}
+
+#[tokio::test]
+async fn what_is_answered_is_stated() {
+    let place = Place::memory();
+    let app = shop(&place).await;
+    let document = document(&app, "3.1").await;
+    let product = create(&app, "lamp", json!({})).await;
+    let id = product["id"].as_str().unwrap();
+    let item = format!("/products/{id}");
+    let stale = "\"99\"";
+    let answers = [
+        ("get", "/products", app.get("/products").await),
+        ("get", "/products", app.get("/products?x=1").await),
+        ("get", "/products", app.get("/products").bearer("nope").await),
+        ("post", "/products", app.post("/products").json(crate::support::product("chair", json!({}))).await),
+        ("post", "/products", app.post("/products").json(crate::support::product("lamp", json!({}))).await),
+        ("post", "/products", app.post("/products").json(json!({})).await),
+        ("post", "/products", app.post("/products").header("content-type", "text/plain").body("x").await),
+        ("post", "/products", app.post("/products").body(vec![b' '; 2 << 20]).await),
+        ("post", "/products/query", app.post("/products/query").json(json!({})).await),
+        ("get", "/products/{id}", app.get(&item).await),
+        ("get", "/products/{id}", app.get(&item).header("if-none-match", "*").await),
+        ("get", "/products/{id}", app.get("/products/x").await),
+        ("patch", "/products/{id}", app.patch(&item).json(json!({"name": "x"})).await),
+        ("patch", "/products/{id}", app.patch(&item).header("if-match", stale).json(json!({})).await),
+        ("put", "/products/{id}", app.put(&item).json(json!({})).await),
+        ("put", "/categories/{id}", app.put("/categories/a").json(json!({"title": "t"})).await),
+        ("delete", "/products/{id}", app.delete(&item).header("if-match", stale).await),
+        ("delete", "/products/{id}", app.delete(&item).await),
+        ("get", "/notes", app.get("/notes").await),
+        ("delete", "/notes/{id}", app.delete("/notes/1").bearer(EDITOR).await),
+        ("patch", "/notes/{id}", app.patch("/notes/1").bearer(EDITOR).json(json!({})).await),
+    ];
+    for (method, path, answer) in answers {
+        let stated = &document["paths"][path][method]["responses"][answer.status().to_string()];
+        assert!(stated.is_object(), "{method} {path} answers {} and does not state it", answer.status());
+        if let Some(media_type) = answer.header("content-type") {
+            assert!(
+                stated["content"].get(media_type).is_some(),
+                "{method} {path} {}: {media_type}",
+                answer.status()
+            );
+        }
+        let named = stated["headers"].as_object().cloned().unwrap_or_default();
+        for header in ["etag", "location", "link", "www-authenticate", "preference-applied"] {
+            let known = named.keys().any(|name| name.eq_ignore_ascii_case(header));
+            assert!(
+                answer.header(header).is_none() || known,
+                "{method} {path} {}: {header}",
+                answer.status()
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn security_is_what_is_enforced() {
+    let app = shop(&Place::memory()).await;
+    let document = document(&app, "3.1").await;
+    assert_eq!(
+        document["components"]["securitySchemes"]["Bearer"],
+        json!({"type": "http", "scheme": "bearer"})
+    );
+    assert_eq!(document["paths"]["/products"]["get"]["security"], json!([]));
+    assert_eq!(document["paths"]["/notes"]["get"]["security"], json!([{"Bearer": []}]));
+    assert!(document["paths"]["/notes"]["post"]["description"].as_str().unwrap().contains("`editor`"));
+    assert!(document["paths"]["/notes"]["get"]["responses"].get("403").is_none());
+    assert!(document["paths"]["/notes"]["post"]["responses"].get("403").is_some());
+}
+
+#[tokio::test]
+async fn the_page_is_served_from_files_of_its_own() {
+    let app = shop(&Place::memory()).await;
+    let page = app.get("/docs").await;
+    assert_eq!((page.status(), page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    assert!(!page.text().contains("http"), "nothing comes from elsewhere: {}", page.text());
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.contains("script-src 'self'") && policy.contains("connect-src 'self'"));
+    for part in page.text().split('"').filter(|part| part.starts_with("docs/")) {
+        let file = app.get(&format!("/{part}")).await;
+        assert_eq!(file.status(), 200, "{part}");
+        assert!(file.bytes().len() > 100, "{part}");
+    }
+    assert_eq!(app.get("/docs/nope.js").await.status(), 404);
+    let refused = app.post("/docs").await;
+    assert_eq!(
+        (refused.status(), refused.header("content-type")),
+        (405, Some("application/problem+json")),
+        "{refused}"
+    );
+    assert!(refused.header("allow").is_some());
+}
