@@ -40,7 +40,6 @@ pub(super) fn weak(json: &[u8]) -> HeaderValue {
 
 /// Whether `If-None-Match` names this tag, by weak comparison, so that the client has the answer already.
 pub(crate) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> Result<bool, Error> {
-    let opaque = |tag: &[u8]| tag.strip_prefix(b"W/").unwrap_or(tag).to_vec();
     Ok(match tags(headers, IF_NONE_MATCH, "If-None-Match")? {
         None => false,
         Some(Tags::Any) => true,
@@ -91,15 +90,21 @@ fn tags<'a>(
     Ok(Some(Tags::List(list)))
 }
 
-/// `"a", W/"b"`: one tag at least, and a comma may stand inside the quotes (RFC 9110, 5.6.1 and 8.8.3).
+/// `"a", W/"b"`: one tag at least, and a comma may stand inside the quotes (RFC 9110, 5.6.1 and 8.8.3). A tag of
+/// ours whose quotes were forgotten is read as if they were there.
 fn split<'a>(mut rest: &'a [u8], list: &mut Vec<&'a [u8]>) -> Option<()> {
     loop {
         let open = if rest.starts_with(b"W/") { 2 } else { 0 };
-        if rest.get(open) != Some(&b'"') {
+        let length = if rest.get(open) == Some(&b'"') {
+            open + 2 + rest[open + 1..].iter().position(|byte| *byte == b'"')?
+        } else {
+            let bare = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+            rest.iter().take_while(|byte| bare(byte)).count()
+        };
+        let (tag, tail) = rest.split_at(length);
+        if tag.is_empty() {
             return None;
         }
-        let length = rest[open + 1..].iter().position(|byte| *byte == b'"')?;
-        let (tag, tail) = rest.split_at(open + length + 2);
         list.push(tag);
         rest = match tail.trim_ascii_start() {
             [] => return Some(()),
@@ -109,10 +114,18 @@ fn split<'a>(mut rest: &'a [u8], list: &mut Vec<&'a [u8]>) -> Option<()> {
     }
 }
 
+/// What stands inside a tag's quotes.
+fn opaque(tag: &[u8]) -> &[u8] {
+    let tag = tag.strip_prefix(b"W/").unwrap_or(tag);
+    tag.strip_prefix(b"\"").and_then(|tag| tag.strip_suffix(b"\"")).unwrap_or(tag)
+}
+
 /// The version that one of our strong tags names.
 fn version(tag: &[u8]) -> Option<Version> {
-    let inner = tag.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-    let text = std::str::from_utf8(inner).ok()?;
+    if tag.starts_with(b"W/") {
+        return None;
+    }
+    let text = std::str::from_utf8(opaque(tag)).ok()?;
     let version = text.split_once('.').map_or(text, |(version, _)| version);
     if let Some(digest) = version.strip_prefix('d') {
         let digest = URL_SAFE_NO_PAD.decode(digest).ok()?;

@@ -111,7 +111,7 @@ fn about(operator: &str, field: &str) -> String {
 
 fn headers(entry: &Entry, endpoint: Endpoint, raw: &mut Raw, out: &mut Vec<Parameter>) {
     // Those that this server gives; it also understands lists and weak tags.
-    let tags = json!({"type": "string", "pattern": "^(\\*|\"[0-9A-Za-z._-]{1,80}\")$"});
+    let tags = json!({"type": "string", "pattern": "^(\\*|\"?[0-9A-Za-z._-]{1,80}\"?)$"});
     let mut header = |name: &str, about: &str, schema: Json, required: bool| {
         let parameter = ParameterBuilder::new()
             .name(name)
@@ -222,22 +222,22 @@ pub(super) fn sort(entry: &Entry) -> Json {
         .filter(|(_, sortable)| **sortable)
         .flat_map(|(field, _)| [field.name.clone(), format!("-{}", field.name)])
         .collect();
-    json!({"type": "array", "items": {"type": "string", "enum": keys}, "minItems": 1, "maxItems": 8, "uniqueItems": true})
+    json!({"type": "array", "items": {"type": "string", "enum": keys}, "minItems": 1, "maxItems": 8})
 }
 
 pub(super) fn fields(entry: &Entry) -> Json {
     let names: Vec<_> = entry.schema.visible().map(|field| &entry.schema.fields[field].name).collect();
-    json!({"type": "array", "items": {"type": "string", "enum": names}, "minItems": 1, "uniqueItems": true})
+    json!({"type": "array", "items": {"type": "string", "enum": names}, "minItems": 1})
 }
 
 pub(super) fn include(entry: &Entry) -> Json {
     let names: Vec<_> = entry.links.iter().map(|relation| &relation.link.name).collect();
-    json!({"type": "array", "items": {"type": "string", "enum": names}, "minItems": 1, "uniqueItems": true})
+    json!({"type": "array", "items": {"type": "string", "enum": names}, "minItems": 1})
 }
 
 pub(super) fn limit(entry: &Entry) -> Json {
     let default = entry.definition.default_limit;
-    json!({"type": "integer", "minimum": 1, "maximum": i64::MAX, "default": default})
+    json!({"type": "integer", "minimum": 1, "maximum": u64::MAX, "default": default})
 }
 
 pub(super) fn cursor() -> Json {

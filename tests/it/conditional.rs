@@ -13,7 +13,7 @@ async fn an_item_that_the_client_has_is_304() {
         assert_eq!(item.header("etag"), Some("\"1\""));
         assert_eq!(item.header("cache-control"), Some("private, no-cache"));
         assert!(item.header("vary").unwrap().contains("authorization"));
-        for tag in ["\"1\"", "W/\"1\"", "\"0\", \"1\"", "*"] {
+        for tag in ["\"1\"", "W/\"1\"", "\"0\", \"1\"", "*", "1"] {
             let known = app.get(&path(&product)).header("if-none-match", tag).await;
             assert_eq!((known.status(), known.text()), (304, ""), "{tag}");
             assert_eq!(known.header("etag"), Some("\"1\""));
@@ -21,7 +21,7 @@ async fn an_item_that_the_client_has_is_304() {
         for tag in ["\"2\"", "\"\"", "\"1.x\""] {
             assert_eq!(app.get(&path(&product)).header("if-none-match", tag).await.status(), 200, "{tag}");
         }
-        let malformed = app.get(&path(&product)).header("if-none-match", "1").await;
+        let malformed = app.get(&path(&product)).header("if-none-match", "\"1").await;
         assert_eq!(
             (malformed.status(), &malformed.json()["errors"][0]["header"]),
             (400, &json!("If-None-Match"))
@@ -79,7 +79,7 @@ async fn a_change_on_another_version_is_412_and_changes_nothing() {
             }
         }
         assert_eq!(app.get(&path(&product)).await.json(), product);
-        let malformed = app.delete(&path(&product)).header("if-match", "1").await;
+        let malformed = app.delete(&path(&product)).header("if-match", "\"1").await;
         assert_eq!(malformed.status(), 400);
         let any = app.patch(&path(&product)).header("if-match", "*").json(json!({"name": "b"})).await;
         assert_eq!(any.status(), 200);

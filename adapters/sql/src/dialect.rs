@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use resourceful_contract::{Capabilities, FieldType, Index, Schema, StorageError, Value};
-use sea_query::{Expr, QueryBuilder, SchemaBuilder};
+use sea_query::{Expr, QueryBuilder, SchemaBuilder, SelectStatement};
 use sqlx::{Database, SqlStr};
 
 use crate::args::Arg;
@@ -96,6 +96,11 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
 
     /// The array holds one of these elements at least.
     fn overlaps(column: Expr, elements: Expr) -> Expr;
+
+    /// The subquery has a row.
+    fn exists(related: SelectStatement) -> Expr {
+        Expr::exists(related)
+    }
 
     /// Equal, or both null.
     fn is_same(column: Expr, other: Expr) -> Expr;

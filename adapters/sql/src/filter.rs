@@ -4,7 +4,7 @@
 //! and an OR all treat as false; a NOT would turn it into null again, so a negation is written `IS NOT TRUE`.
 
 use resourceful_contract::{FieldType, Filter, Schema, Test};
-use sea_query::{Expr, ExprTrait as _, IntoIden as _, Query};
+use sea_query::{Expr, IntoIden as _, Query};
 
 use crate::args::Numbering;
 use crate::dialect::Dialect;
@@ -46,21 +46,21 @@ impl<'a, D: Dialect> Conditions<'a, D> {
                         [column(&link.target, &theirs, link.remote), column(schema, alias, link.local)],
                     ))
                     .and_where(inner);
-                Expr::exists(related)
+                D::exists(related)
             }
             Filter::Search(fields, _) => {
                 let tests: Vec<_> = fields
                     .iter()
                     .map(|field| D::holds_word(column(schema, alias, *field), self.numbering.next()))
                     .collect();
-                joined(tests, false)
+                joined::<D>(tests, false)
             }
         }
     }
 
     fn joined(&mut self, schema: &Schema, alias: &str, filters: &[Filter], all: bool) -> Expr {
         let parts = filters.iter().map(|filter| self.of(schema, alias, filter)).collect();
-        joined(parts, all)
+        joined::<D>(parts, all)
     }
 
     fn is_in(&mut self, column: Expr, field_type: FieldType, values: usize) -> Expr {
@@ -68,7 +68,7 @@ impl<'a, D: Dialect> Conditions<'a, D> {
             return D::is_in(column, self.numbering.next(), field_type);
         }
         let tests = (0..values).map(|_| D::template("$1 = $2", [column.clone(), self.numbering.next()]));
-        D::template("($1)", [joined(tests.collect(), false)])
+        D::template("($1)", [joined::<D>(tests.collect(), false)])
     }
 
     fn test(&mut self, schema: &Schema, alias: &str, field: usize, test: &Test) -> Expr {
@@ -105,7 +105,16 @@ impl<'a, D: Dialect> Conditions<'a, D> {
 }
 
 /// All of these, or any of them; every row where all of nothing must hold, and none where any of nothing.
-pub(crate) fn joined(parts: Vec<Expr>, all: bool) -> Expr {
-    let joined = parts.into_iter().reduce(|one, other| if all { one.and(other) } else { one.or(other) });
-    joined.unwrap_or_else(|| Expr::cust(if all { "1 = 1" } else { "1 = 0" }))
+///
+/// Joined in halves: a chain of a thousand would be a tree a thousand deep, which SQLite refuses.
+pub(crate) fn joined<D: Dialect>(mut parts: Vec<Expr>, all: bool) -> Expr {
+    match parts.len() {
+        0 => Expr::cust(if all { "1 = 1" } else { "1 = 0" }),
+        1 => parts.remove(0),
+        length => {
+            let second = joined::<D>(parts.split_off(length / 2), all);
+            let template = if all { "($1) AND ($2)" } else { "($1) OR ($2)" };
+            D::template(template, [joined::<D>(parts, all), second])
+        }
+    }
 }

@@ -38,9 +38,9 @@ pub(crate) fn beyond<D: Dialect>(query: &Query, alias: &str, numbering: &mut Num
         };
         let mut all: Vec<_> = keys[..position].iter().map(at::<D>).collect();
         all.push(step);
-        beyond.push(joined(all, true));
+        beyond.push(joined::<D>(all, true));
     }
-    let beyond = D::template("($1)", [joined(beyond, false)]);
+    let beyond = D::template("($1)", [joined::<D>(beyond, false)]);
     // The same condition on the first key alone lets an index begin at the place.
     Some(match keys.first().and_then(|key| not_before::<D>(key)) {
         Some(bound) => bound.and(beyond),

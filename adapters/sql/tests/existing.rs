@@ -1,5 +1,6 @@
 //! Tables that were there before, and what other programs wrote into them.
 #![cfg(feature = "sqlite")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use resourceful_contract::{Capabilities, ErrorKind, FieldType, Index, Schema, StorageError, Value};
-use sea_query::{Expr, SqliteQueryBuilder};
+use sea_query::{Expr, SelectStatement, SqliteQueryBuilder};
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
@@ -192,6 +192,12 @@ impl Dialect for SqliteDialect {
             "EXISTS (SELECT 1 FROM json_each($1) AS one WHERE one.value IN (SELECT value FROM json_each($2)))",
             [column, elements],
         )
+    }
+
+    fn exists(related: SelectStatement) -> Expr {
+        // As a term of its own SQLite would make a join of it, and of several ones a product of tables; inside
+        // another expression it stays a question for each row.
+        Self::template("($1) IS TRUE", [Expr::exists(related)])
     }
 
     fn is_same(column: Expr, other: Expr) -> Expr {
