@@ -15,7 +15,7 @@ use std::env;
 use std::error::Error;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use resourceful::Sql;
+
 use resourceful::prelude::*;
 
 /// A country, or a territory with a code of its own.

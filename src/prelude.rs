@@ -8,6 +8,8 @@ pub use serde::{Deserialize, Serialize};
 pub use uuid::Uuid;
 pub use validator::Validate;
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use crate::Sql;
 pub use crate::presets::timestamps;
 pub use crate::{
     Actor, App, AppPreset, BearerTokens, DefinitionErrors, Id, Memory, Operation, Permissions, Resource,

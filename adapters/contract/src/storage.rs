@@ -68,9 +68,8 @@ impl fmt::Display for Mismatch {
 
 /// A table of a storage, for a resource to be bound to.
 ///
-/// ```ignore
-/// database.table("product").column("price_cents", "price").create_table_if_missing()
-/// ```
+/// A storage hands it out, and a declaration refines it: `.column("price_cents", "price")` binds a field to a column
+/// of another name, `.create_table_if_missing()` makes the table.
 #[derive(Clone, Debug)]
 pub struct Table {
     storage: Arc<dyn Storage>,
