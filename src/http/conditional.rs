@@ -102,7 +102,9 @@ fn split<'a>(mut rest: &'a [u8], list: &mut Vec<&'a [u8]>) -> Option<()> {
             rest.iter().take_while(|byte| bare(byte)).count()
         };
         let (tag, tail) = rest.split_at(length);
-        if tag.is_empty() {
+        // Without quotes a tag stands alone: in a list it could be anything.
+        let alone = list.is_empty() && tail.is_empty();
+        if tag.is_empty() || (!tag.ends_with(b"\"") && !alone) {
             return None;
         }
         list.push(tag);

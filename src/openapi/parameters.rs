@@ -110,8 +110,9 @@ fn about(operator: &str, field: &str) -> String {
 }
 
 fn headers(entry: &Entry, endpoint: Endpoint, raw: &mut Raw, out: &mut Vec<Parameter>) {
-    // Those that this server gives; it also understands lists and weak tags.
-    let tags = json!({"type": "string", "pattern": "^(\\*|\"?[0-9A-Za-z._-]{1,80}\"?)$"});
+    // Those that this server gives; it also understands lists and weak tags. No type is stated: a header is text
+    // in any case, and a number is the tag that it spells.
+    let tags = json!({"pattern": "^(\\*|\"[0-9A-Za-z._-]{1,80}\"|[0-9A-Za-z._-]{1,80})$"});
     let mut header = |name: &str, about: &str, schema: Json, required: bool| {
         let parameter = ParameterBuilder::new()
             .name(name)

@@ -237,7 +237,7 @@ fn filter(title: &str, entry: &Entry) -> Json {
     let own = reference(&format!("{title}Filter"));
     let mut properties = Map::new();
     for word in ["and", "or"] {
-        properties.insert(word.to_owned(), json!({"type": "array", "items": own, "maxItems": 16}));
+        properties.insert(word.to_owned(), json!({"type": "array", "items": own}));
     }
     properties.insert("not".to_owned(), own);
     let filterable = entry.schema.fields.iter().zip(&entry.definition.filterable);
@@ -274,10 +274,17 @@ fn query(title: &str, entry: &Entry) -> Json {
     let mut properties = Map::new();
     let mut add = |name: &str, schema: Json| properties.insert(name.to_owned(), schema);
     add("filter", reference(&format!("{title}Filter")));
-    add("sort", parameters::sort(entry));
+    // In a body an empty list says that there is none; a query string cannot say one.
+    let may_be_empty = |mut list: Json| {
+        if let Some(list) = list.as_object_mut() {
+            list.shift_remove("minItems");
+        }
+        list
+    };
+    add("sort", may_be_empty(parameters::sort(entry)));
     add("fields", parameters::fields(entry));
     if !entry.links.is_empty() {
-        add("include", parameters::include(entry));
+        add("include", may_be_empty(parameters::include(entry)));
     }
     add("limit", parameters::limit(entry));
     add("after", parameters::cursor());

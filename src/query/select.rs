@@ -50,7 +50,11 @@ impl Draft {
         name: &str,
     ) -> Result<(), Fault> {
         let mut sort: Vec<Sort> = Vec::new();
-        for key in keys {
+        for (position, key) in keys.enumerate() {
+            if position == MAX_SORT_KEYS {
+                let detail = format!("At most {MAX_SORT_KEYS} sort keys are read.");
+                return Err(Fault::parameter(name, "limit", detail));
+            }
             let (field, descending) = match key.strip_prefix('-') {
                 Some(field) => (field, true),
                 None => (key, false),
@@ -61,10 +65,6 @@ impl Draft {
             if !sort.iter().any(|sort| sort.field == position) {
                 sort.push(Sort { field: position, descending });
             }
-        }
-        if sort.len() > MAX_SORT_KEYS {
-            let detail = format!("At most {MAX_SORT_KEYS} sort keys are read.");
-            return Err(Fault::parameter(name, "limit", detail));
         }
         once(&mut self.sort, sort, name)
     }
@@ -78,6 +78,9 @@ impl Draft {
         let mut fields = Vec::new();
         for field in names {
             fields.push(reader.visible(field).map_err(|detail| Fault::parameter(name, "unknown", detail))?);
+        }
+        if fields.is_empty() {
+            return Err(Fault::parameter(name, "value", "Name one field at least."));
         }
         // In the schema's order, so that one selection has one spelling.
         fields.sort_unstable();

@@ -31,6 +31,7 @@ async fn query_and_its_post_twin_answer_the_same() {
             (json!({"filter": {"rating": {"is_null": true}}, "sort": ["-name"], "limit": 2}), "dc"),
             (json!({"filter": {"or": []}}), ""),
             (json!({"filter": {"and": []}}), "abc"),
+            (json!({"sort": [], "include": []}), "abc"),
             (json!({"filter": {"name": {"in": ["a,b", "a"]}}}), "a"),
         ] {
             let query = app.request("QUERY", "/products").json(body.clone()).await;
@@ -80,6 +81,7 @@ async fn every_fault_of_a_query_is_named_by_its_pointer() {
             (json!({"limit": "1"}), "/limit"),
             (json!({"after": 5}), "/after"),
             (json!({"fields": ["secret"]}), "/fields"),
+            (json!({"fields": []}), "/fields"),
         ] {
             let refused = app.post("/products/query").json(body.clone()).await;
             assert_eq!(refused.status(), 400, "{body}: {refused}");
