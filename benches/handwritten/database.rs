@@ -14,7 +14,7 @@ use crate::{City, NewCity};
 const BY_ID: &str = "SELECT id, name, country_code, admin1_code, latitude, longitude, population, timezone \
     FROM cities WHERE id = $1";
 const LARGEST: &str = "SELECT id, name, country_code, admin1_code, latitude, longitude, population, timezone \
-    FROM cities WHERE country_code = $1 ORDER BY population DESC, id LIMIT $2";
+    FROM cities WHERE country_code = $1 ORDER BY population DESC, id DESC LIMIT $2";
 const SMALLEST: &str = "SELECT id, name, country_code, admin1_code, latitude, longitude, population, timezone \
     FROM cities WHERE country_code = $1 ORDER BY population, id LIMIT $2";
 const INSERT: &str = "INSERT INTO cities \
