@@ -79,6 +79,11 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
     /// A column of a row as text: for names in catalogs and for aggregated JSON.
     fn text(row: &<Self::Db as Database>::Row, column: usize) -> Result<Option<&str>, Unreadable>;
 
+    /// A built statement as it is prepared.
+    fn finished(text: String) -> String {
+        text
+    }
+
     /// An expression of this template: `$1`, `$2` … stand for the parts, each once and in order.
     fn template(template: &str, parts: impl IntoIterator<Item = Expr>) -> Expr;
 

@@ -49,7 +49,7 @@ pub(crate) fn plan<D: Dialect>(query: &Asked) -> Plan {
     builder.page();
     let (text, values) = builder.statement.build(D::Builder::default());
     Plan {
-        text: text.into(),
+        text: D::finished(text).into(),
         order: args::order(&values),
         fields,
         includes,

@@ -147,6 +147,12 @@ impl Dialect for SqliteDialect {
         Ok(row.try_get(column)?)
     }
 
+    fn finished(text: String) -> String {
+        // SQLite plans by the value of a LIMIT that is a parameter alone, and so prepares the statement anew each
+        // time that one is bound. An expression around the parameter leaves the plan as it is.
+        text.replace("LIMIT ?", "LIMIT ? + 0").replace("OFFSET ?", "OFFSET ? + 0")
+    }
+
     fn template(template: &str, parts: impl IntoIterator<Item = Expr>) -> Expr {
         let parts: Vec<_> = parts.into_iter().collect();
         let mut text = template.to_owned();
