@@ -109,7 +109,12 @@ async fn prepare(catalog: &Catalog) -> Result<(), DefinitionErrors> {
 }
 
 fn mount(builder: AppBuilder, engine: Engine) -> App {
-    let schemes: Vec<&'static str> = builder.authenticators.iter().map(|one| one.scheme()).collect();
+    let authenticates = !builder.authenticators.is_empty();
+    let mut schemes: Vec<&'static str> = builder.authenticators.iter().map(|one| one.scheme()).collect();
+    if schemes.is_empty() {
+        // What a 401 asks for where nobody said otherwise, in the answer and in the specification.
+        schemes.push("Bearer");
+    }
     let document = openapi::Document::of(
         &engine.catalog,
         &openapi::Info {
@@ -119,6 +124,7 @@ fn mount(builder: AppBuilder, engine: Engine) -> App {
             prefix: builder.prefix.clone(),
             problem_base: builder.problem_base.clone(),
             schemes: schemes.clone(),
+            authenticates,
         },
     );
     let boundary = Arc::new(Boundary {
@@ -172,6 +178,5 @@ fn refusal(
 }
 
 fn challenge(schemes: &[&str]) -> HeaderValue {
-    let challenge = if schemes.is_empty() { "Bearer".to_owned() } else { schemes.join(", ") };
-    HeaderValue::from_str(&challenge).unwrap_or(HeaderValue::from_static("Bearer"))
+    HeaderValue::from_str(&schemes.join(", ")).unwrap_or(HeaderValue::from_static("Bearer"))
 }

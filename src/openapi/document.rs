@@ -31,7 +31,14 @@ pub(super) fn of(catalog: &Catalog, info: &Info, version: Version) -> Json {
     for (position, entry) in catalog.entries().iter().enumerate() {
         for endpoint in Endpoint::ALL {
             let title = components.title(position);
-            let site = Site { catalog, entry, endpoint, title, schemes: &info.schemes };
+            let site = Site {
+                catalog,
+                entry,
+                endpoint,
+                title,
+                schemes: &info.schemes,
+                authenticates: info.authenticates,
+            };
             let path = endpoint.path().template(&info.prefix, &entry.definition);
             match method(endpoint) {
                 Some(method) => paths = paths.path(path, PathItem::new(method, site.operation(&mut raw))),

@@ -36,8 +36,10 @@ pub(crate) struct Info {
     pub(crate) prefix: String,
     /// What the `type` of a problem begins with.
     pub(crate) problem_base: String,
-    /// The schemes of the authenticators, in their order.
+    /// The schemes that a 401 asks for, in their order.
     pub(crate) schemes: Vec<&'static str>,
+    /// Whether credentials are looked at, so that a bad one is refused even where none is needed.
+    pub(crate) authenticates: bool,
 }
 
 /// The document, prepared once in each version.

@@ -20,6 +20,7 @@ pub(super) struct Site<'a> {
     /// The name that the resource's components begin with.
     pub(super) title: &'a str,
     pub(super) schemes: &'a [&'static str],
+    pub(super) authenticates: bool,
 }
 
 impl Site<'_> {
@@ -35,8 +36,9 @@ impl Site<'_> {
         if let Some(description) = self.description() {
             builder = builder.description(Some(description));
         }
-        let authenticates = !self.schemes.is_empty();
-        for (status, response) in responses::of(self.entry, self.endpoint, self.title, authenticates, raw) {
+        for (status, response) in
+            responses::of(self.entry, self.endpoint, self.title, self.authenticates, raw)
+        {
             builder = builder.response(status, response);
         }
         builder.build()

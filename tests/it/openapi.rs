@@ -1,5 +1,6 @@
 //! The specification, next to what runs.
 
+use resourceful::prelude::*;
 use resourceful::testing::TestApp;
 use serde_json::{Value, json};
 
@@ -190,6 +191,15 @@ async fn security_is_what_is_enforced() {
     assert!(document["paths"]["/notes"]["post"]["description"].as_str().unwrap().contains("`editor`"));
     assert!(document["paths"]["/notes"]["get"]["responses"].get("403").is_none());
     assert!(document["paths"]["/notes"]["post"]["responses"].get("403").is_some());
+}
+
+#[tokio::test]
+async fn what_is_closed_is_stated_as_closed_without_an_authenticator_too() {
+    let notes = create_app(AppPreset::Testing).resource(crate::support::notes(&Place::memory()));
+    let app = TestApp::build(notes).await.unwrap();
+    let refused = app.get("/notes").await;
+    assert_eq!((refused.status(), refused.header("www-authenticate")), (401, Some("Bearer")));
+    assert_eq!(document(&app, "3.1").await["paths"]["/notes"]["get"]["security"], json!([{"Bearer": []}]));
 }
 
 #[tokio::test]
