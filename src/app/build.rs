@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::response::Response;
-use http::header::{ACCEPT_ENCODING, ACCESS_CONTROL_REQUEST_METHOD};
-use http::{HeaderValue, Method};
+use axum::routing::{MethodFilter, any};
+use http::HeaderValue;
 use std::future::{Ready, ready};
-use tower_http::compression::CompressionLayer;
+use std::panic::AssertUnwindSafe;
 
-use super::lifecycle::{Lifecycle, LifecycleLayer};
-use super::when::When;
+use super::front::Front;
+use super::lifecycle::{Lifecycle, panic_message};
 use super::{App, AppBuilder, AppPreset, health};
 use crate::engine::{Catalog, Engine};
 use crate::error::Error;
-use crate::http::{Boundary, Context, respond, routes};
+use crate::http::{Boundary, Context, Path, Routes, respond};
 use crate::openapi;
 use crate::query::CursorKey;
 use crate::resource::{DefinitionErrors, Faults};
@@ -30,9 +31,10 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
         Ok(catalog) => catalog,
         Err(errors) => return Err(errors.with(faults)),
     };
+    let merged = merged(&builder, &catalog, &mut faults);
     faults.into_result()?;
     prepare(&catalog).await?;
-    Ok(mount(builder, Engine { catalog, cursors }))
+    Ok(mount(builder, Engine { catalog, cursors }, merged))
 }
 
 fn cursors(builder: &AppBuilder, faults: &mut Faults) -> CursorKey {
@@ -67,6 +69,53 @@ fn prefix(prefix: &str, faults: &mut Faults) {
     if !well_formed {
         faults.push(None, format!("`{prefix}` cannot be a prefix"), ".prefix(\"/v1\")");
     }
+}
+
+/// The user's own routes as one router. A path that they share with a resource would belong to nobody for sure.
+fn merged(builder: &AppBuilder, catalog: &Catalog, faults: &mut Faults) -> Option<Router> {
+    let taken = || any(|| std::future::ready(())).on(every_method(), || std::future::ready(()));
+    let mut paths = Router::new();
+    let page = if builder.docs { openapi::PAGE.as_slice() } else { &[] };
+    for path in page.iter().chain(&health::PATHS).chain([&openapi::DOCUMENT]) {
+        paths = paths.route(path, taken());
+    }
+    for entry in catalog.entries() {
+        for path in Path::ALL {
+            paths = paths.route(&path.template(&builder.prefix, &entry.definition), taken());
+        }
+    }
+    let mut merged: Option<Router> = None;
+    for router in &builder.merged {
+        // An axum router says what it has by refusing to be merged, and refuses by a panic.
+        let joined = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            paths = paths.clone().merge(router.clone());
+            merged.take().unwrap_or_default().merge(router.clone())
+        }));
+        match joined {
+            Ok(joined) => merged = Some(joined),
+            Err(panic) => faults.push(
+                None,
+                format!("a merged router cannot stand beside the rest: {}", panic_message(panic.as_ref())),
+                "give its route another path, or the resource another name or .prefix(…)",
+            ),
+        }
+    }
+    merged
+}
+
+fn every_method() -> MethodFilter {
+    [
+        MethodFilter::DELETE,
+        MethodFilter::HEAD,
+        MethodFilter::OPTIONS,
+        MethodFilter::PATCH,
+        MethodFilter::POST,
+        MethodFilter::PUT,
+        MethodFilter::TRACE,
+        MethodFilter::CONNECT,
+    ]
+    .into_iter()
+    .fold(MethodFilter::GET, MethodFilter::or)
 }
 
 /// Creates tables where that was asked for, and compares every declaration with its table.
@@ -108,7 +157,7 @@ async fn prepare(catalog: &Catalog) -> Result<(), DefinitionErrors> {
     if found.is_empty() { Ok(()) } else { Err(DefinitionErrors::new(found)) }
 }
 
-fn mount(builder: AppBuilder, engine: Engine) -> App {
+fn mount(builder: AppBuilder, engine: Engine, merged: Option<Router>) -> App {
     let authenticates = !builder.authenticators.is_empty();
     let mut schemes: Vec<&'static str> = builder.authenticators.iter().map(|one| one.scheme()).collect();
     if schemes.is_empty() {
@@ -142,26 +191,19 @@ fn mount(builder: AppBuilder, engine: Engine) -> App {
         builder.drain_delay,
         builder.shutdown_grace,
     ));
-    let mut router = routes(&boundary, &builder.prefix).merge(openapi::routes(document, builder.docs));
-    for merged in builder.merged {
-        router = router.merge(merged.layer(DefaultBodyLimit::max(boundary.body_limit)));
-    }
-    router = router
+    let others = openapi::routes(document, builder.docs)
         .fallback(refusal(&boundary, Error::not_found))
         .method_not_allowed_fallback(refusal(&boundary, Error::method_not_allowed));
-    if builder.compression {
-        router = router
-            .layer(When(CompressionLayer::new(), |request| request.headers().contains_key(ACCEPT_ENCODING)));
-    }
-    if let Some(cors) = builder.cors {
-        // Any other OPTIONS is the resource's to answer.
-        router = router.layer(When(cors, |request| {
-            request.method() != Method::OPTIONS
-                || request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
-        }));
-    }
-    let router = router.layer(LifecycleLayer(lifecycle.clone())).merge(health::routes(&boundary, &lifecycle));
-    App { router, boundary, lifecycle }
+    let routes = Routes::new(&boundary, &builder.prefix, others);
+    let merged = merged.map(|merged| {
+        merged
+            .layer(DefaultBodyLimit::max(boundary.body_limit))
+            .fallback_service(routes.clone())
+            .method_not_allowed_fallback(refusal(&boundary, Error::method_not_allowed))
+    });
+    let health = health::routes(&boundary, &lifecycle);
+    let front = Front::new(health, lifecycle.clone(), builder.cors, builder.compression, merged, routes);
+    App { front, boundary, lifecycle }
 }
 
 /// A handler that answers every request with the same problem.
@@ -171,9 +213,8 @@ fn refusal(
 ) -> impl Fn(Request) -> Ready<Response> + Clone + Send + Sync + 'static {
     let boundary = boundary.clone();
     move |request| {
-        let context = Context::of(request.headers());
-        let context = request.extensions().get::<Context>().unwrap_or(&context);
-        ready(respond(&error(), &boundary.problem_base, request.uri().path(), context))
+        let context = Context::carried_by(&request);
+        ready(respond(&error(), &boundary.problem_base, request.uri().path(), &context))
     }
 }
 

@@ -17,10 +17,12 @@ use crate::http::{Boundary, Context, respond};
 /// How long a storage may take to say that it is ready.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+pub(super) const PATHS: [&str; 2] = ["/healthz", "/readyz"];
+
 pub(super) fn routes(boundary: &Arc<Boundary>, lifecycle: &Arc<Lifecycle>) -> Router {
     let (boundary, lifecycle) = (boundary.clone(), lifecycle.clone());
-    Router::new().route("/healthz", get(|| async { fine() })).route(
-        "/readyz",
+    Router::new().route(PATHS[0], get(|| async { fine() })).route(
+        PATHS[1],
         get(move || {
             let (boundary, lifecycle) = (boundary.clone(), lifecycle.clone());
             async move { ready(&boundary, &lifecycle).await }

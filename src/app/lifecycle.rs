@@ -1,22 +1,16 @@
 //! What surrounds every request: its ids and span, a place among the others, a deadline, and a net for panics.
 
-use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{self, Poll};
 use std::time::Duration;
 
-use axum::extract::Request;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use http::header::{
     CONTENT_SECURITY_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderName, HeaderValue, Method};
 use tokio::sync::Semaphore;
-use tower::{Layer, Service};
 use tracing::Instrument as _;
 
 use crate::error::{Error, ErrorKind};
@@ -25,7 +19,7 @@ use crate::http::{Boundary, Context, REQUEST_ID, respond};
 /// What the requests of an application share while it lives.
 #[derive(Debug)]
 pub(super) struct Lifecycle {
-    slots: Arc<Semaphore>,
+    slots: Semaphore,
     deadline: Duration,
     /// Whether answers ask browsers to come back over TLS only.
     strict_transport: bool,
@@ -45,7 +39,7 @@ impl Lifecycle {
         shutdown_grace: Duration,
     ) -> Self {
         Self {
-            slots: Arc::new(Semaphore::new(concurrency.min(Semaphore::MAX_PERMITS))),
+            slots: Semaphore::new(concurrency.min(Semaphore::MAX_PERMITS)),
             deadline,
             strict_transport,
             problem_base: boundary.problem_base.clone(),
@@ -63,8 +57,35 @@ impl Lifecycle {
         self.draining.load(Ordering::Acquire)
     }
 
-    fn fail(&self, error: &Error, uri: &Uri, context: &Context) -> Response {
-        respond(error, &self.problem_base, uri.path(), context)
+    /// Waits for an answer, in time and whatever happens.
+    pub(super) async fn guard<F: Future<Output = Response> + Send>(
+        &self,
+        method: &Method,
+        path: &str,
+        context: &Context,
+        // Not the future itself: each hand that it went through would keep a place as large as it.
+        answer: impl FnOnce() -> F + Send,
+    ) -> Response {
+        let fail = |error: Error| respond(&error, &self.problem_base, path, context);
+        let Ok(slot) = self.slots.try_acquire() else {
+            return self.finish(fail(overloaded()), context);
+        };
+        let span = tracing::info_span!(
+            "request",
+            %method,
+            path,
+            request_id = context.request_id().to_str().unwrap_or_default(),
+        );
+        let guarded = async {
+            match tokio::time::timeout(self.deadline, AssertUnwindSafe(answer()).catch_unwind()).await {
+                Ok(Ok(response)) => response,
+                Ok(Err(panic)) => fail(panicked(panic.as_ref())),
+                Err(_) => fail(late(self.deadline)),
+            }
+        };
+        let response = guarded.instrument(span).await;
+        drop(slot);
+        self.finish(response, context)
     }
 
     /// The headers that every answer carries, unless it says otherwise itself.
@@ -90,69 +111,6 @@ impl Lifecycle {
     }
 }
 
-/// Puts a [`Lifecycle`] around a service.
-#[derive(Clone, Debug)]
-pub(super) struct LifecycleLayer(pub(super) Arc<Lifecycle>);
-
-impl<S> Layer<S> for LifecycleLayer {
-    type Service = Guarded<S>;
-
-    fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { inner, lifecycle: self.0.clone() }
-    }
-}
-
-/// A service with a lifecycle around it.
-#[derive(Clone, Debug)]
-pub(super) struct Guarded<S> {
-    inner: S,
-    lifecycle: Arc<Lifecycle>,
-}
-
-impl<S> Service<Request> for Guarded<S>
-where
-    S: Service<Request, Error = Infallible>,
-    S::Response: IntoResponse,
-    S::Future: Send + 'static,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request) -> Self::Future {
-        let context = Context::of(request.headers());
-        let uri = request.uri().clone();
-        let lifecycle = self.lifecycle.clone();
-        let Ok(slot) = lifecycle.slots.clone().try_acquire_owned() else {
-            let response = lifecycle.finish(lifecycle.fail(&overloaded(), &uri, &context), &context);
-            return Box::pin(std::future::ready(Ok(response)));
-        };
-        let span = tracing::info_span!(
-            "request",
-            method = %request.method(),
-            path = uri.path(),
-            request_id = context.request_id().to_str().unwrap_or_default(),
-        );
-        request.extensions_mut().insert(context.clone());
-        let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
-        let guarded = async move {
-            let response = match tokio::time::timeout(lifecycle.deadline, answer).await {
-                Ok(Ok(Ok(response))) => response.into_response(),
-                Ok(Ok(Err(never))) => match never {},
-                Ok(Err(panic)) => lifecycle.fail(&panicked(panic.as_ref()), &uri, &context),
-                Err(_) => lifecycle.fail(&late(lifecycle.deadline), &uri, &context),
-            };
-            drop(slot);
-            Ok(lifecycle.finish(response, &context))
-        };
-        Box::pin(guarded.instrument(span))
-    }
-}
-
 fn overloaded() -> Error {
     Error::new(
         ErrorKind::Unavailable,
@@ -173,10 +131,14 @@ fn late(deadline: Duration) -> Error {
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
-    let message = panic
+    Error::internal(panic_message(panic))
+}
+
+/// What a panic said.
+pub(super) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
         .downcast_ref::<&str>()
         .map(|message| (*message).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".to_owned());
-    Error::internal(message)
+        .unwrap_or_else(|| "a panic without a message".to_owned())
 }

@@ -2,11 +2,11 @@
 
 mod build;
 mod builder;
+mod front;
 mod health;
 mod lifecycle;
 mod preset;
 mod serve;
-mod when;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use crate::http::Boundary;
 pub use builder::{AppBuilder, create_app};
 pub use preset::AppPreset;
 
+use front::Front;
 use lifecycle::Lifecycle;
 
 /// A verified application: nest its [`router`](Self::router) anywhere, or [`serve`](Self::serve) it.
@@ -27,7 +28,7 @@ use lifecycle::Lifecycle;
 /// Two applications in one process share nothing but what they are both given. Cloning is cheap.
 #[derive(Clone)]
 pub struct App {
-    router: Router,
+    front: Front,
     boundary: Arc<Boundary>,
     lifecycle: Arc<Lifecycle>,
 }
@@ -37,7 +38,7 @@ impl App {
     ///
     /// Answers name their own address by the path that the client used, so nesting under a path works.
     pub fn router(&self) -> Router {
-        self.router.clone()
+        Router::new().fallback_service(self.front.clone())
     }
 
     /// Starts to load existing rows, beside permissions and in one transaction: for seeds, imports and tests.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tower::make::Shared;
 
 /// How long a storage may take to close after the last request: statements under way are abandoned then.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -60,7 +61,7 @@ impl App {
                 closing.notify_one();
             }
         };
-        let server = axum::serve(listener, self.router).with_graceful_shutdown(stopping);
+        let server = axum::serve(listener, Shared::new(self.front)).with_graceful_shutdown(stopping);
         let overdue = async move {
             closed.notified().await;
             tokio::time::sleep(lifecycle.shutdown_grace).await;

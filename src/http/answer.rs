@@ -38,6 +38,14 @@ const SEGMENT: &AsciiSet = &CONTROLS
 /// The same for a value in a query string.
 const QUERY_VALUE: &AsciiSet = &SEGMENT.add(b'&').add(b'+').add(b'=').add(b'\'');
 
+/// An answer with room for the headers that it gets here and on its way out.
+fn answer(status: StatusCode, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = HeaderMap::with_capacity(12);
+    response
+}
+
 /// An item that was read: 200, or 304 where the client has it.
 pub(super) fn item(item: Item, headers: &HeaderMap, cache_control: &HeaderValue) -> Result<Response, Error> {
     let tag = conditional::strong(&item);
@@ -70,11 +78,9 @@ pub(super) fn page(
 
 fn read(known: bool, json: Vec<u8>, tag: HeaderValue, cache_control: &HeaderValue) -> Response {
     let mut response = if known {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        response
+        answer(StatusCode::NOT_MODIFIED, Body::empty())
     } else {
-        let mut response = Response::new(Body::from(json));
+        let mut response = answer(StatusCode::OK, Body::from(json));
         response.headers_mut().insert(CONTENT_TYPE, JSON);
         response
     };
@@ -88,8 +94,7 @@ fn read(known: bool, json: Vec<u8>, tag: HeaderValue, cache_control: &HeaderValu
 /// An item after a change.
 pub(super) fn changed(item: Item, status: StatusCode) -> Response {
     let tag = conditional::strong(&item);
-    let mut response = Response::new(Body::from(item.json));
-    *response.status_mut() = status;
+    let mut response = answer(status, Body::from(item.json));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, JSON);
     headers.insert(ETAG, tag);
@@ -112,9 +117,7 @@ pub(super) fn created(item: Item, location: &str, prefer: &Prefer) -> Response {
 }
 
 pub(super) fn empty(status: StatusCode) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    response
+    answer(status, Body::empty())
 }
 
 /// What GET answers, without its body (RFC 9110, 9.3.2).

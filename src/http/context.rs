@@ -1,5 +1,6 @@
 //! What every answer says of its request: ids for logs and traces.
 
+use axum::extract::Request;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
@@ -26,6 +27,11 @@ impl Context {
             }
         };
         Self { request_id, minted, trace: headers.get(TRACEPARENT).and_then(trace) }
+    }
+
+    /// The context that a request was given when it came in.
+    pub(crate) fn carried_by(request: &Request) -> Self {
+        request.extensions().get().cloned().unwrap_or_else(|| Self::of(request.headers()))
     }
 
     pub(crate) const fn request_id(&self) -> &HeaderValue {

@@ -1,13 +1,10 @@
-//! From a request to the engine and back: one handler for each path of a resource.
+//! From a request to the engine and back.
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body as HttpBody;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{OriginalUri, Path as PathParameter, Request};
+use axum::extract::{OriginalUri, Request};
 use axum::response::Response;
-use axum::routing::any;
 use http::header::{ALLOW, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
@@ -34,46 +31,22 @@ pub(crate) struct Boundary {
     pub(crate) challenge: HeaderValue,
 }
 
-/// The routes of every resource.
-pub(crate) fn routes(boundary: &Arc<Boundary>, prefix: &str) -> Router {
-    let mut router = Router::new();
-    for entry in boundary.engine.catalog.entries() {
-        let definition = &entry.definition;
-        let door = Door { boundary: boundary.clone(), entry: entry.clone() };
-        let (collection, query, item) = (door.clone(), door.clone(), door);
-        router = router
-            .route(
-                &Path::Collection.template(prefix, definition),
-                any(move |request: Request| async move {
-                    collection.handle(Path::Collection, None, request).await
-                }),
-            )
-            .route(
-                &Path::Query.template(prefix, definition),
-                any(move |request: Request| async move { query.handle(Path::Query, None, request).await }),
-            )
-            .route(
-                &Path::Item.template(prefix, definition),
-                any(move |id: Result<PathParameter<String>, PathRejection>, request: Request| async move {
-                    // An id that is no UTF-8 names nothing.
-                    let id = id.map_or_else(|_| "\0".to_owned(), |PathParameter(id)| id);
-                    item.handle(Path::Item, Some(&id), request).await
-                }),
-            );
-    }
-    router
-}
-
+/// Where the requests for one resource come in.
 #[derive(Clone, Debug)]
-struct Door {
-    boundary: Arc<Boundary>,
-    entry: Arc<Entry>,
+pub(super) struct Door {
+    pub(super) boundary: Arc<Boundary>,
+    pub(super) entry: Arc<Entry>,
 }
 
 impl Door {
-    async fn handle(&self, path: Path, id: Option<&str>, request: Request) -> Response {
-        let (mut parts, body) = request.into_parts();
-        let context = parts.extensions.remove::<Context>().unwrap_or_else(|| Context::of(&parts.headers));
+    pub(super) async fn handle(
+        &self,
+        path: Path,
+        id: Option<&str>,
+        request: Request,
+        context: &Context,
+    ) -> Response {
+        let (parts, body) = request.into_parts();
         let endpoint = Endpoint::find(path, &parts.method);
         let outcome = match endpoint {
             Some(endpoint) => self.run(endpoint, id.unwrap_or_default(), &parts, body).await,
@@ -89,7 +62,7 @@ impl Door {
             Ok(response) => response,
             Err(error) => {
                 let instance = original(&parts).path();
-                let response = problem::respond(&error, &self.boundary.problem_base, instance, &context);
+                let response = problem::respond(&error, &self.boundary.problem_base, instance, context);
                 let response = self.explain(response, &error, path, endpoint);
                 if parts.method == Method::HEAD { answer::head(response) } else { response }
             }

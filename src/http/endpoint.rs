@@ -118,6 +118,8 @@ impl Endpoint {
 }
 
 impl Path {
+    pub(crate) const ALL: [Self; 3] = [Self::Collection, Self::Query, Self::Item];
+
     /// What stands in `Allow` for this path.
     pub(crate) fn allow(self) -> String {
         let mut methods: Vec<_> = Endpoint::ALL

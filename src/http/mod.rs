@@ -8,9 +8,11 @@ mod dispatch;
 mod endpoint;
 mod prefer;
 mod problem;
+mod routes;
 
 pub(crate) use conditional::is_known;
 pub(crate) use context::{Context, REQUEST_ID};
-pub(crate) use dispatch::{Boundary, routes};
-pub(crate) use endpoint::{Body, Endpoint};
+pub(crate) use dispatch::Boundary;
+pub(crate) use endpoint::{Body, Endpoint, Path};
 pub(crate) use problem::{DEFAULT_BASE, respond, status, title};
+pub(crate) use routes::{Routes, call};

@@ -26,6 +26,11 @@ use crate::error::{Error, Fault};
 use crate::http::{Context, DEFAULT_BASE, is_known, respond};
 use crate::query::Parameters;
 
+/// Where the document is.
+pub(crate) const DOCUMENT: &str = "/openapi.json";
+/// Where the page that shows it is, and its files.
+pub(crate) const PAGE: [&str; 2] = ["/docs", "/docs/{file}"];
+
 /// What the document says of the API as a whole.
 #[derive(Debug)]
 pub(crate) struct Info {
@@ -107,9 +112,8 @@ impl Document {
         let (prepared, known) = match outcome {
             Ok(outcome) => outcome,
             Err(error) => {
-                let context = Context::of(request.headers());
-                let context = request.extensions().get::<Context>().unwrap_or(&context);
-                return respond(&error, &self.problem_base, request.uri().path(), context);
+                let context = Context::carried_by(request);
+                return respond(&error, &self.problem_base, request.uri().path(), &context);
             }
         };
         let mut response = if known {
@@ -140,7 +144,7 @@ pub(crate) fn routes(document: Arc<Document>, docs: bool) -> Router {
         Router::new()
     };
     page.route(
-        "/openapi.json",
+        DOCUMENT,
         get(move |request: Request| {
             let document = document.clone();
             async move { document.answer(&request) }

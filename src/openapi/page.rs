@@ -11,6 +11,8 @@ use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use utoipa_swagger_ui::Config;
 
+use super::PAGE;
+
 /// The page loads its own files and asks its own server, and nothing else. Swagger UI sets styles inline and
 /// shows images from `data:` URLs.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -44,14 +46,14 @@ pub(super) fn routes(title: &str) -> Router {
     let files = Arc::new(Config::from("openapi.json"));
     Router::new()
         .route(
-            "/docs",
+            PAGE[0],
             get(move |_: Request| {
                 let page = page.clone();
                 async move { ([(CONTENT_SECURITY_POLICY, POLICY)], Html(page.to_string())) }
             }),
         )
         .route(
-            "/docs/{file}",
+            PAGE[1],
             get(move |Path(file): Path<String>| {
                 let files = files.clone();
                 async move { asset(&file, files) }

@@ -65,6 +65,27 @@ async fn routes_of_ones_own_stand_beside_the_resources() {
 }
 
 #[tokio::test]
+async fn routes_of_ones_own_may_stand_below_a_resource_and_never_in_its_place() {
+    let below = Router::new().route("/products/export", get(|| async { "name;price" }));
+    let app = TestApp::build(builder(&Place::memory()).merge(below)).await.unwrap();
+    assert_eq!(app.get("/products/export").await.text(), "name;price");
+    assert_eq!(app.get("/products/0").await.json()["code"], "not-found");
+    let wrong = app.delete("/products/export").await;
+    assert_eq!((wrong.status(), wrong.json()["code"].clone()), (405, json!("method-not-allowed")));
+    let created = create(&app, "lamp", json!({})).await;
+    assert_eq!(
+        app.get(&format!("/products/{}", created["id"].as_str().unwrap())).await.json()["name"],
+        "lamp"
+    );
+
+    for path in ["/products", "/products/{key}", "/healthz", "/openapi.json"] {
+        let taken = Router::new().route(path, get(|| async { "mine" }));
+        let refused = builder(&Place::memory()).merge(taken).build().await.unwrap_err().to_string();
+        assert!(refused.contains("merged router") && refused.contains("another path"), "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn a_request_past_its_deadline_is_504() {
     let own = Router::new().route("/never", get(|| async { std::future::pending::<&'static str>().await }));
     let app = builder(&Place::memory()).merge(own).deadline(Duration::from_millis(20));

@@ -56,6 +56,7 @@ pub(crate) async fn check<D: Dialect>(
 ) -> Result<Vec<Mismatch>, StorageError> {
     let mut connection = database.reader().await?;
     let columns = columns::<D>(&mut connection, schema).await?;
+    connection.hand_on();
     if columns.is_empty() {
         return Ok(vec![Mismatch {
             field: None,

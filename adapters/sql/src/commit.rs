@@ -6,7 +6,7 @@ use resourceful_contract::{
     Change, ChangeSet, Committed, ErrorKind, FieldType, Guard, Schema, StorageError, Value, Version, Write,
     Written,
 };
-use sqlx::{AssertSqlSafe, SqlSafeStr as _};
+use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr as _};
 
 use crate::args::{self, Arg};
 use crate::dialect::Dialect;
@@ -24,7 +24,9 @@ pub(crate) async fn commit<D: Dialect>(
         [] => Vec::new(),
         [one] if stands_alone(one) => {
             let mut connection = database.writer().await?;
-            vec![single(database, &mut connection, one).await.map_err(|error| error.at_change(0))?]
+            let row = single(database, &mut connection, one).await.map_err(|error| error.at_change(0))?;
+            connection.hand_on();
+            vec![row]
         }
         _ => match together(database, &changes, true).await {
             // A statement of many rows does not say which of them it failed for; one by one they do.
@@ -62,7 +64,8 @@ async fn together<D: Dialect>(
     grouped: bool,
 ) -> Result<Vec<Written>, StorageError> {
     // Dropped before its commit, a transaction is rolled back.
-    let mut transaction = database.writer.begin_with(D::BEGIN).await.map_err(failure::connection)?;
+    let mut connection = database.writer().await?;
+    let mut transaction = connection.begin_with(D::BEGIN).await.map_err(failure::connection)?;
     let all = changes.changes.as_slice();
     let mut rows: Vec<Written> = Vec::with_capacity(all.len());
     let mut resume: Vec<&Arc<Schema>> = Vec::new();
@@ -96,6 +99,7 @@ async fn together<D: Dialect>(
     }
     let schema = &all[0].schema;
     transaction.commit().await.map_err(|error| D::failure(error, schema))?;
+    connection.hand_on();
     Ok(rows)
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use resourceful_contract::{IdSource, Index, Schema, StorageError};
 use sea_query::{ColumnDef, ForeignKey, IntoIden as _, Table};
-use sqlx::{AssertSqlSafe, SqlSafeStr as _};
+use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr as _};
 
 use crate::check::columns;
 use crate::dialect::Dialect;
@@ -16,7 +16,8 @@ pub(crate) async fn create<D: Dialect>(
     database: &Database<D>,
     schema: &Arc<Schema>,
 ) -> Result<(), StorageError> {
-    let mut transaction = database.writer.begin_with(D::BEGIN).await.map_err(failure::connection)?;
+    let mut connection = database.writer().await?;
+    let mut transaction = connection.begin_with(D::BEGIN).await.map_err(failure::connection)?;
     if let Some(lock) = D::creation_lock(schema) {
         run::<D>(&mut transaction, schema, lock).await?;
     }
@@ -26,7 +27,9 @@ pub(crate) async fn create<D: Dialect>(
             run::<D>(&mut transaction, schema, create_index::<D>(schema, index)).await?;
         }
     }
-    transaction.commit().await.map_err(|error| D::failure(error, schema))
+    transaction.commit().await.map_err(|error| D::failure(error, schema))?;
+    connection.hand_on();
+    Ok(())
 }
 
 async fn run<D: Dialect>(

@@ -30,6 +30,7 @@ pub(crate) async fn fetch<D: Dialect>(
         let first = fetch_on(database, &mut connection, &counted, &mut Vec::new()).await?;
         rows.total = Some(first.total.unwrap_or(Total { rows: 0, exact: true }));
     }
+    connection.hand_on();
     Ok(rows)
 }
 

@@ -7,6 +7,7 @@ mod args;
 mod check;
 mod commit;
 mod connect;
+mod connections;
 mod create;
 mod dialect;
 mod failure;

@@ -45,8 +45,10 @@ pub(crate) fn plan<D: Dialect>(query: &Asked) -> Plan {
     let keys = query.keys.iter().map(|key| builder.shown(*key)).collect();
     let versions = if query.versions { builder.versions() } else { Vec::new() };
     let total = builder.total(&condition);
-    builder.order();
-    builder.page();
+    if !is_of_one_row(query) {
+        builder.order();
+        builder.page();
+    }
     let (text, values) = builder.statement.build(D::Builder::default());
     Plan {
         text: D::finished(text).into(),
@@ -230,6 +232,16 @@ impl<'a, D: Dialect> Select<'a, D> {
             self.statement.offset(skip);
         }
     }
+}
+
+/// Whether a query names its row by the id, so that there is nothing to sort and to cut.
+fn is_of_one_row(query: &Asked) -> bool {
+    let names = |filter: &Filter| matches!(filter, Filter::Compare(field, Test::Eq(id)) if *field == query.schema.id && !id.is_null());
+    let named = match &query.filter {
+        Filter::All(filters) => filters.iter().any(names),
+        filter => names(filter),
+    };
+    named && matches!(query.position, Position::Start)
 }
 
 /// Whether a filter goes through relations, or through texts from end to end.

@@ -7,20 +7,20 @@ use resourceful_contract::{
     Answer, Capabilities, ChangeSet, Committed, ErrorKind, Mismatch, Query, Rows, Schema, Storage,
     StorageError,
 };
-use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, Pool, SqlSafeStr as _, SqlStr};
 
 use crate::args::Arg;
+use crate::connections::{Connections, Lease};
 use crate::dialect::{Dialect, Unreadable};
 use crate::plan::{Plan, Plans};
 use crate::write::Statement;
-use crate::{check, commit, create, failure, fetch};
+use crate::{check, commit, create, fetch};
 
 /// A database of one dialect.
 #[derive(Debug)]
 pub(crate) struct Database<D: Dialect> {
-    pub(crate) readers: Pool<D::Db>,
-    pub(crate) writer: Pool<D::Db>,
+    readers: Arc<Connections<D::Db>>,
+    writer: Arc<Connections<D::Db>>,
     pub(crate) plans: Plans<Plan>,
     pub(crate) statements: Plans<Statement>,
     /// The longest that a statement may take.
@@ -33,16 +33,29 @@ pub(crate) type Arguments<D> = <<D as Dialect>::Db as sqlx::Database>::Arguments
 pub(crate) type Connection<D> = <<D as Dialect>::Db as sqlx::Database>::Connection;
 
 impl<D: Dialect> Database<D> {
+    /// A database that reads on one pool and writes on another.
     pub(crate) fn new(readers: Pool<D::Db>, writer: Pool<D::Db>, statement_timeout: Duration) -> Self {
-        Self { readers, writer, plans: Plans::default(), statements: Plans::default(), statement_timeout }
+        Self { writer: Arc::new(Connections::new(writer)), ..Self::of_one_pool(readers, statement_timeout) }
     }
 
-    pub(crate) async fn reader(&self) -> Result<PoolConnection<D::Db>, StorageError> {
-        self.readers.acquire().await.map_err(failure::connection)
+    /// A database that does both on the same.
+    pub(crate) fn of_one_pool(pool: Pool<D::Db>, statement_timeout: Duration) -> Self {
+        let connections = Arc::new(Connections::new(pool));
+        Self {
+            readers: connections.clone(),
+            writer: connections,
+            plans: Plans::default(),
+            statements: Plans::default(),
+            statement_timeout,
+        }
     }
 
-    pub(crate) async fn writer(&self) -> Result<PoolConnection<D::Db>, StorageError> {
-        self.writer.acquire().await.map_err(failure::connection)
+    pub(crate) async fn reader(&self) -> Result<Lease<'_, D::Db>, StorageError> {
+        self.readers.take().await
+    }
+
+    pub(crate) async fn writer(&self) -> Result<Lease<'_, D::Db>, StorageError> {
+        self.writer.take().await
     }
 }
 
@@ -92,7 +105,9 @@ impl<D: Dialect> Storage for Database<D> {
         Box::pin(async {
             let mut connection = self.reader().await?;
             let rows = D::rows(&mut connection, "SELECT 1".into_sql_str(), Arguments::<D>::default());
-            rows.await.map(drop).map_err(|error| StorageError::new(ErrorKind::Unavailable).with_source(error))
+            rows.await.map_err(|error| StorageError::new(ErrorKind::Unavailable).with_source(error))?;
+            connection.hand_on();
+            Ok(())
         })
     }
 

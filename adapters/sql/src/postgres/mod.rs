@@ -34,13 +34,11 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<PostgresDialec
         .options([("timezone", "UTC"), ("statement_timeout", &timeout)]);
     let pool = PgPoolOptions::new()
         .max_connections(options.max_connections.unwrap_or(10))
-        .min_connections(1)
-        .test_before_acquire(false)
         .acquire_timeout(options.acquire_timeout)
         .connect_with(connect)
         .await
         .map_err(unusable)?;
-    Ok(Database::new(pool.clone(), pool, options.statement_timeout))
+    Ok(Database::of_one_pool(pool, options.statement_timeout))
 }
 
 #[derive(Debug)]

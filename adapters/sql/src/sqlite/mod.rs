@@ -45,7 +45,6 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>
         // A database in memory is its connection, so there is one, and it stays.
         let only = SqlitePoolOptions::new()
             .max_connections(1)
-            .min_connections(1)
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
@@ -53,14 +52,13 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>
             .connect_with(connect)
             .await
             .map_err(unusable)?;
-        return Ok(Database::new(only.clone(), only, options.statement_timeout));
+        return Ok(Database::of_one_pool(only, options.statement_timeout));
     }
     // In WAL a commit is whole through a kill with NORMAL; FULL keeps it through a loss of power too.
     let connect = connect.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
     let pool = |connections: u32| {
         SqlitePoolOptions::new()
             .max_connections(connections)
-            .min_connections(1)
             .idle_timeout(Some(Duration::from_secs(600)))
             .max_lifetime(None)
             .test_before_acquire(false)

@@ -1,0 +1,138 @@
+//! Connections at hand: those that did their work whole go to the next caller without a detour.
+//!
+//! The driver's pool tests a connection each time that it comes back: another round trip for every statement. So
+//! the pool makes, tests and ends connections, and between two tests they stay here. One that failed, or whose
+//! caller went away, goes back through the pool at once; one that rested or served for long does so too.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use resourceful_contract::{ErrorKind, StorageError};
+use sqlx::pool::PoolConnection;
+use sqlx::{Database, Pool};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::failure;
+
+/// The longest that a connection may rest and be used again untested.
+const REST: Duration = Duration::from_secs(15);
+/// The longest that a connection may go from hand to hand untested.
+const SERVICE: Duration = Duration::from_secs(300);
+
+/// The connections of one pool.
+#[derive(Debug)]
+pub(crate) struct Connections<Db: Database> {
+    pool: Pool<Db>,
+    /// As many as the pool may have connections, so that a caller who is let in finds one here or in the pool.
+    places: Semaphore,
+    resting: Mutex<Vec<Resting<Db>>>,
+}
+
+#[derive(Debug)]
+struct Resting<Db: Database> {
+    connection: PoolConnection<Db>,
+    /// When it was last taken.
+    taken: Instant,
+    /// When it came out of the pool.
+    since: Instant,
+}
+
+impl<Db: Database> Connections<Db> {
+    pub(crate) fn new(pool: Pool<Db>) -> Self {
+        let most = pool.options().get_max_connections() as usize;
+        Self { pool, places: Semaphore::new(most), resting: Mutex::default() }
+    }
+
+    /// A connection, as soon as there is one.
+    pub(crate) async fn take(&self) -> Result<Lease<'_, Db>, StorageError> {
+        let place = self.place().await?;
+        let taken = Instant::now();
+        let (connection, since) = match self.rested(taken) {
+            Some(rested) => rested,
+            None => (self.pool.acquire().await.map_err(failure::connection)?, taken),
+        };
+        Ok(Lease { connections: self, connection, taken, since, _place: place })
+    }
+
+    async fn place(&self) -> Result<SemaphorePermit<'_>, StorageError> {
+        if let Ok(place) = self.places.try_acquire() {
+            return Ok(place);
+        }
+        let timeout = self.pool.options().get_acquire_timeout();
+        match tokio::time::timeout(timeout, self.places.acquire()).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(closed)) => Err(StorageError::new(ErrorKind::Unavailable).with_source(closed)),
+            Err(late) => Err(StorageError::new(ErrorKind::Unavailable).with_source(late)),
+        }
+    }
+
+    /// The connection that rested last. Where that was too long ago it was so for all of them.
+    fn rested(&self, now: Instant) -> Option<(PoolConnection<Db>, Instant)> {
+        let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = resting.pop()?;
+        if now.duration_since(last.taken) < REST {
+            return Some((last.connection, last.since));
+        }
+        resting.clear();
+        None
+    }
+
+    /// Ends every connection, those under way when they come back.
+    pub(crate) async fn close(&self) {
+        let closed = self.pool.close();
+        self.resting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        closed.await;
+    }
+}
+
+impl<Db: Database> Drop for Connections<Db> {
+    fn drop(&mut self) {
+        // Left to itself a pooled connection starts a task to go back, and here there may be no runtime any more.
+        let resting = self.resting.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for rested in resting.drain(..) {
+            drop(rested.connection.leak());
+        }
+    }
+}
+
+/// A connection in use. Dropped, it goes back through the pool's test.
+#[derive(Debug)]
+pub(crate) struct Lease<'a, Db: Database> {
+    connections: &'a Connections<Db>,
+    connection: PoolConnection<Db>,
+    taken: Instant,
+    since: Instant,
+    // The last field: a place is free once the connection is.
+    _place: SemaphorePermit<'a>,
+}
+
+impl<Db: Database> Lease<'_, Db> {
+    /// Hands the connection on. Its statements must have ended, and its transaction too.
+    pub(crate) fn hand_on(self) {
+        let Self { connections, connection, taken, since, _place: place } = self;
+        if taken.duration_since(since) > SERVICE {
+            return;
+        }
+        let mut resting = connections.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        // A pool that is being closed waits for every connection.
+        if !connections.pool.is_closed() {
+            resting.push(Resting { connection, taken, since });
+        }
+        drop((resting, place));
+    }
+}
+
+impl<Db: Database> Deref for Lease<'_, Db> {
+    type Target = Db::Connection;
+
+    fn deref(&self) -> &Db::Connection {
+        &self.connection
+    }
+}
+
+impl<Db: Database> DerefMut for Lease<'_, Db> {
+    fn deref_mut(&mut self) -> &mut Db::Connection {
+        &mut self.connection
+    }
+}

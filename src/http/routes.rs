@@ -1,0 +1,92 @@
+//! Which resource a path belongs to.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::task;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
+use futures::future::BoxFuture;
+use percent_encoding::percent_decode_str;
+use tower::{Service, ServiceExt as _};
+
+use super::dispatch::Door;
+use super::endpoint::Path;
+use super::{Boundary, Context};
+
+/// The routes of every resource, and a router for all other paths.
+///
+/// A resource is found in one table and called directly; an axum router would box and copy a service for each
+/// layer of each route.
+#[derive(Clone)]
+pub(crate) struct Routes(Arc<Table>);
+
+struct Table {
+    paths: matchit::Router<(Door, Path)>,
+    others: Router,
+}
+
+impl Routes {
+    pub(crate) fn new(boundary: &Arc<Boundary>, prefix: &str, others: Router) -> Self {
+        let mut paths = matchit::Router::new();
+        for entry in boundary.engine.catalog.entries() {
+            for path in Path::ALL {
+                let door = Door { boundary: boundary.clone(), entry: entry.clone() };
+                let inserted = paths.insert(path.template(prefix, &entry.definition), (door, path));
+                // Names are unique and all paths are of one form: no two of them can meet.
+                debug_assert!(inserted.is_ok(), "{inserted:?}");
+            }
+        }
+        Self(Arc::new(Table { paths, others }))
+    }
+
+    pub(crate) async fn answer(&self, request: Request, context: &Context) -> Response {
+        let uri = request.uri().clone();
+        let Ok(found) = self.0.paths.at(uri.path()) else {
+            return call(self.0.others.clone(), request, context).await;
+        };
+        let (door, path) = found.value;
+        // An id that is no UTF-8 names nothing.
+        let id = found.params.get("id").map(|id| percent_decode_str(id).decode_utf8().unwrap_or("\0".into()));
+        door.handle(*path, id.as_deref(), request, context).await
+    }
+}
+
+/// Has a service answer a request, which carries its context from here on.
+pub(crate) async fn call(
+    service: impl Service<Request, Response = Response, Error = Infallible>,
+    mut request: Request,
+    context: &Context,
+) -> Response {
+    request.extensions_mut().insert(context.clone());
+    match service.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+impl Service<Request> for Routes {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> task::Poll<Result<(), Infallible>> {
+        task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let routes = self.clone();
+        Box::pin(async move {
+            let context = Context::carried_by(&request);
+            Ok(routes.answer(request, &context).await)
+        })
+    }
+}
+
+impl fmt::Debug for Routes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Routes").finish_non_exhaustive()
+    }
+}
