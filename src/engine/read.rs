@@ -1,6 +1,6 @@
 //! One item by its id.
 
-use resourceful_contract::{Filter, Position, Query, Rows, Sort, Test, Value, Version};
+use resourceful_contract::{Filter, Position, Query, Rows, Test, Value, Version};
 
 use super::{Call, Item, Part, include};
 use crate::error::Error;
@@ -52,7 +52,7 @@ impl Call<'_> {
         let schema = &self.entry.schema;
         Query {
             filter: Filter::Compare(schema.id, Test::Eq(id)),
-            sort: vec![Sort::ascending(schema.id)],
+            sort: Vec::new(),
             fields,
             includes: Vec::new(),
             keys: Vec::new(),

@@ -52,6 +52,7 @@ impl Query {
     pub fn one(schema: Arc<Schema>, id: Value) -> Self {
         Self {
             filter: Filter::Compare(schema.id, Test::Eq(id)),
+            sort: Vec::new(),
             versions: true,
             limit: 1,
             ..Self::all(schema)

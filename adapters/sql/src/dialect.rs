@@ -40,7 +40,14 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
         args: <Self::Db as Database>::Arguments,
     ) -> BoxFuture<'c, Result<Vec<<Self::Db as Database>::Row>, sqlx::Error>>;
 
-    /// The same for a statement that may take long: it ends after this time, and when the future is dropped.
+    /// The same for a statement that answers one row at most.
+    fn row<'c>(
+        connection: &'c mut <Self::Db as Database>::Connection,
+        text: SqlStr,
+        args: <Self::Db as Database>::Arguments,
+    ) -> BoxFuture<'c, Result<Option<<Self::Db as Database>::Row>, sqlx::Error>>;
+
+    /// The same as `rows` for a statement that may take long: it ends after this time, and when the future is dropped.
     fn rows_within<'c>(
         connection: &'c mut <Self::Db as Database>::Connection,
         text: SqlStr,

@@ -44,13 +44,20 @@ pub(crate) async fn fetch_on<D: Dialect>(
     let shape = Shape::of(query);
     let plan = database.plans.find(&shape.bytes, || select::plan::<D>(query));
     let args = bind::<D>(&plan.order, &shape.args).map_err(|error| failure::unbound(&query.schema, error))?;
-    let found = if plan.heavy {
-        D::rows_within(connection, text(&plan.text), args, database.statement_timeout).await
+    let text = text(&plan.text);
+    let failed = |error| D::failure(error, &query.schema);
+    let written = if plan.heavy {
+        let limit = database.statement_timeout;
+        let rows = D::rows_within(connection, text, args, limit).await.map_err(failed)?;
+        write::<D>(query, &plan, &rows, out)
+    } else if plan.single {
+        let row = D::row(connection, text, args).await.map_err(failed)?;
+        write::<D>(query, &plan, row.as_slice(), out)
     } else {
-        D::rows(connection, text(&plan.text), args).await
+        let rows = D::rows(connection, text, args).await.map_err(failed)?;
+        write::<D>(query, &plan, &rows, out)
     };
-    let rows = found.map_err(|error| D::failure(error, &query.schema))?;
-    write::<D>(query, &plan, &rows, out).map_err(|error| failure::corrupt(&plan.schema, error))
+    written.map_err(|error| failure::corrupt(&plan.schema, error))
 }
 
 fn write<D: Dialect>(
@@ -74,8 +81,10 @@ fn write<D: Dialect>(
     } else {
         each::<D>(query, plan, page.iter(), &mut rows, out)?;
     }
-    rows.first = first.map(|row| values::<D>(row, &plan.sort)).transpose()?;
-    rows.last = last.map(|row| values::<D>(row, &plan.sort)).transpose()?;
+    if !plan.sort.is_empty() {
+        rows.first = first.map(|row| values::<D>(row, &plan.sort)).transpose()?;
+        rows.last = last.map(|row| values::<D>(row, &plan.sort)).transpose()?;
+    }
     if let (Some((column, exact)), Some(row)) = (plan.total, first)
         && let Value::Integer(total) = D::read(row, column, resourceful_contract::FieldType::Integer)?
     {

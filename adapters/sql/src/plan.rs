@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) total: Option<(usize, bool)>,
     /// Whether it may take long: it looks at rows that no index leads to, or at all of them.
     pub(crate) heavy: bool,
+    /// Whether it names its row by the id.
+    pub(crate) single: bool,
     /// Held so that their addresses, which name them in a shape, stay theirs.
     pub(crate) schema: Arc<Schema>,
     #[expect(dead_code, reason = "held for its address")]

@@ -45,7 +45,8 @@ pub(crate) fn plan<D: Dialect>(query: &Asked) -> Plan {
     let keys = query.keys.iter().map(|key| builder.shown(*key)).collect();
     let versions = if query.versions { builder.versions() } else { Vec::new() };
     let total = builder.total(&condition);
-    if !is_of_one_row(query) {
+    let single = is_of_one_row(query);
+    if !single {
         builder.order();
         builder.page();
     }
@@ -60,6 +61,7 @@ pub(crate) fn plan<D: Dialect>(query: &Asked) -> Plan {
         versions,
         total,
         heavy: query.count.is_some() || !query.includes.is_empty() || is_heavy(&query.filter),
+        single,
         schema: query.schema.clone(),
         links: crate::shape::links(query),
     }

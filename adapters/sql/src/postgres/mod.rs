@@ -82,6 +82,16 @@ impl Dialect for PostgresDialect {
         connection.fetch_all(sqlx::query_with(text, args)).boxed()
     }
 
+    fn row<'c>(
+        connection: &'c mut PgConnection,
+        text: SqlStr,
+        args: PgArguments,
+    ) -> BoxFuture<'c, Result<Option<PgRow>, sqlx::Error>> {
+        // All of them, since asking for one leaves the end of the answer for the connection's next user to read.
+        let rows = connection.fetch_all(sqlx::query_with(text, args));
+        rows.map(|rows| rows.map(|rows| rows.into_iter().next())).boxed()
+    }
+
     fn rows_within<'c>(
         connection: &'c mut PgConnection,
         text: SqlStr,

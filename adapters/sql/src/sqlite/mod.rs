@@ -102,6 +102,14 @@ impl Dialect for SqliteDialect {
         connection.fetch_all(sqlx::query_with(text, args)).boxed()
     }
 
+    fn row<'c>(
+        connection: &'c mut SqliteConnection,
+        text: SqlStr,
+        args: SqliteArguments,
+    ) -> BoxFuture<'c, Result<Option<SqliteRow>, sqlx::Error>> {
+        connection.fetch_optional(sqlx::query_with(text, args)).boxed()
+    }
+
     fn rows_within<'c>(
         connection: &'c mut SqliteConnection,
         text: SqlStr,

@@ -10,7 +10,7 @@ use resourceful_contract::{FieldType, Value, json};
 use rust_decimal::Decimal;
 use serde::de::IgnoredAny;
 use sqlx::sqlite::{SqliteArguments, SqliteRow, SqliteValueRef};
-use sqlx::{Arguments as _, Decode, Row as _, Sqlite, TypeInfo as _, ValueRef as _};
+use sqlx::{Arguments as _, Decode, Row as _, Sqlite, Type, TypeInfo as _, ValueRef as _};
 use uuid::Uuid;
 
 use crate::args::Arg;
@@ -124,19 +124,19 @@ fn parsed(text: &str, field_type: FieldType) -> Result<Value, Unreadable> {
 
 /// SQLite turns whatever is stored into the type that is asked for, `abc` into 0; so the type is asked first.
 fn integer(value: SqliteValueRef<'_>) -> Result<i64, Unreadable> {
-    expect(&value, &["INTEGER", "BOOLEAN"])?;
+    expect::<i64>(&value, &["INTEGER", "BOOLEAN"])?;
     <i64 as Decode<Sqlite>>::decode(value)
 }
 
 fn float(value: SqliteValueRef<'_>) -> Result<f64, Unreadable> {
-    expect(&value, &["REAL", "INTEGER"])?;
+    expect::<f64>(&value, &["REAL", "INTEGER"])?;
     let number = <f64 as Decode<Sqlite>>::decode(value)?;
     if number.is_finite() { Ok(number) } else { Err("a number that JSON cannot say".into()) }
 }
 
-fn expect(value: &SqliteValueRef<'_>, names: &[&str]) -> Result<(), Unreadable> {
+fn expect<T: Type<Sqlite>>(value: &SqliteValueRef<'_>, names: &[&str]) -> Result<(), Unreadable> {
     let found = value.type_info();
-    if names.contains(&found.name()) {
+    if *found == T::type_info() || names.contains(&found.name()) {
         return Ok(());
     }
     Err(format!("expected {}, found {}", names[0], found.name()).into())
