@@ -10,6 +10,7 @@ mod connect;
 mod connections;
 mod create;
 mod dialect;
+mod explained;
 mod failure;
 mod fetch;
 mod filter;

@@ -1,0 +1,221 @@
+//! What stays whole when a caller goes away, a process is killed or a connection is lost.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use resourceful_contract::{
+    Change, ChangeSet, ErrorKind, Field, FieldType, IdSource, Index, Query, Schema, Storage, Value, Write,
+};
+use resourceful_sql::Sql;
+
+use crate::support::Place;
+
+/// How many rows a set of changes has here.
+const TOGETHER: i64 = 3;
+
+fn schema(table: &str) -> Arc<Schema> {
+    let fields = vec![Field::new("id", FieldType::Integer), Field::new("batch", FieldType::Integer)];
+    let mut schema = Schema::new("rows", table, fields, 0, IdSource::Client);
+    schema.indexes = vec![Index { fields: vec![1], unique: false }];
+    Arc::new(schema)
+}
+
+/// One set of changes: some rows of one batch, each of which is answered, so that each is a statement of its own.
+fn batch(schema: &Arc<Schema>, number: i64) -> ChangeSet {
+    let changes = (0..TOGETHER)
+        .map(|row| Change {
+            schema: schema.clone(),
+            write: Write::Insert {
+                values: vec![Value::Integer(number * TOGETHER + row), Value::Integer(number)],
+            },
+            answer: Some(vec![0]),
+        })
+        .collect();
+    ChangeSet { changes, progress: None }
+}
+
+/// How many rows of each batch there are, by number.
+async fn found(storage: &dyn Storage, schema: &Arc<Schema>) -> std::collections::BTreeMap<i64, i64> {
+    let mut query = Query::all(schema.clone());
+    query.limit = 1_000_000;
+    query.keys = vec![1];
+    let rows = storage.fetch(&query, &mut Vec::new()).await.unwrap();
+    let mut batches = std::collections::BTreeMap::new();
+    for key in rows.keys {
+        let Value::Integer(number) = key[0] else { panic!("{key:?}") };
+        *batches.entry(number).or_default() += 1;
+    }
+    batches
+}
+
+#[tokio::test]
+async fn a_commit_whose_caller_goes_away_is_whole_or_nothing() {
+    for place in Place::durable("dropped commits") {
+        let storage = place.connect().await.storage();
+        let schema = schema(&place.table("dropped"));
+        storage.create_table_if_missing(&schema).await.unwrap();
+        // Dropped after one poll, after two, and so on until it ends by itself.
+        let mut whole = 0;
+        for polls in 1.. {
+            let mut commit = storage.commit(batch(&schema, polls));
+            let mut left = polls;
+            let cut = std::future::poll_fn(|context| {
+                let outcome = commit.poll_unpin(context);
+                left -= 1;
+                if outcome.is_pending() && left == 0 {
+                    std::task::Poll::Ready(None)
+                } else {
+                    outcome.map(Some)
+                }
+            });
+            if let Some(outcome) = cut.await {
+                outcome.unwrap();
+                whole += 1;
+            }
+            drop(commit);
+            // The connection that the dropped one had serves again, and shows no half.
+            let found = found(&*storage, &schema).await;
+            assert!(found.values().all(|rows| *rows == TOGETHER), "{found:?}");
+            if whole == 3 {
+                break;
+            }
+        }
+        storage.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_kill_loses_nothing_that_was_acknowledged_and_leaves_no_half() {
+    // The same test is the process that gets killed.
+    if let (Ok(url), Ok(table)) = (std::env::var("VICTIM_URL"), std::env::var("VICTIM_TABLE")) {
+        let storage = Sql::connect(&url).await.unwrap().storage();
+        let schema = schema(&table);
+        for number in 0.. {
+            storage.commit(batch(&schema, number)).await.unwrap();
+            println!("\nacknowledged {number}");
+        }
+    }
+    for place in Place::durable("a killed process") {
+        let schema = schema(&place.table("killed"));
+        place.connect().await.storage().create_table_if_missing(&schema).await.unwrap();
+        let mut victim = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "failures::a_kill_loses_nothing_that_was_acknowledged_and_leaves_no_half",
+                "--nocapture",
+            ])
+            .env("VICTIM_URL", &place.url)
+            .env("VICTIM_TABLE", &schema.table)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut acknowledged = Vec::new();
+        for line in BufReader::new(victim.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            let Some(number) = line.strip_prefix("acknowledged ") else { continue };
+            acknowledged.push(number.parse::<i64>().unwrap());
+            if acknowledged.len() == 25 {
+                victim.kill().unwrap();
+            }
+        }
+        victim.wait().unwrap();
+        assert!(acknowledged.len() >= 25, "{acknowledged:?}");
+        let storage = place.connect().await.storage();
+        let found = found(&*storage, &schema).await;
+        assert!(found.values().all(|rows| *rows == TOGETHER), "{found:?}");
+        let lost: Vec<_> = acknowledged.iter().filter(|number| !found.contains_key(number)).collect();
+        assert!(lost.is_empty(), "{lost:?}");
+        // And it goes on.
+        storage.commit(batch(&schema, 1_000_000)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn two_nodes_that_start_at_once_make_each_table_once() {
+    for place in Place::durable("two nodes that start") {
+        let nodes = [place.connect().await.storage(), place.connect().await.storage()];
+        for round in 0..10 {
+            let schema = schema(&place.table(&format!("at_once{round}")));
+            let [one, other] = &nodes;
+            let made =
+                futures::join!(one.create_table_if_missing(&schema), other.create_table_if_missing(&schema));
+            made.0.unwrap();
+            made.1.unwrap();
+            assert_eq!(one.check(&schema).await.unwrap(), []);
+            other.commit(batch(&schema, 1)).await.unwrap();
+            assert_eq!(found(&**one, &schema).await.len(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_closed_database_refuses_and_its_connections_are_gone() {
+    for place in Place::durable("closing") {
+        let storage = place.connect().await.storage();
+        let schema = schema(&place.table("closed"));
+        storage.create_table_if_missing(&schema).await.unwrap();
+        storage.commit(batch(&schema, 1)).await.unwrap();
+        storage.ready().await.unwrap();
+        storage.close().await.unwrap();
+        let refused = storage.ready().await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+        let refused = storage.commit(batch(&schema, 2)).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+        let again = place.connect().await.storage();
+        assert_eq!(found(&*again, &schema).await.len(), 1);
+    }
+}
+
+#[test]
+fn a_database_may_outlive_its_runtime() {
+    for place in Place::durable("a database without a runtime") {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let storage = runtime.block_on(async {
+            let storage = place.connect().await.storage();
+            storage.ready().await.unwrap();
+            storage
+        });
+        drop(runtime);
+        drop(storage);
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn connections_that_the_server_ended_are_replaced() {
+    let Some(place) = Place::postgres("lost connections") else { return };
+    // A name of its own tells these connections from those of other tests.
+    let joint = if place.url.contains('?') { '&' } else { '?' };
+    let name = place.prefix.clone();
+    let storage =
+        Sql::connect(&format!("{}{joint}application_name={name}", place.url)).await.unwrap().storage();
+    let schema = schema(&place.table("lost"));
+    storage.create_table_if_missing(&schema).await.unwrap();
+    // Several connections at hand.
+    let busy = (0..8).map(|number| storage.commit(batch(&schema, number)));
+    futures::future::try_join_all(busy).await.unwrap();
+    let mut admin = <sqlx::PgConnection as sqlx::Connection>::connect(&place.url).await.unwrap();
+    let ended: i64 = sqlx::query_scalar(
+        "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE application_name = $1",
+    )
+    .bind(&name)
+    .fetch_one(&mut admin)
+    .await
+    .unwrap();
+    assert!(ended >= 2, "{ended}");
+    // Each lost one is found out once, as unavailable and with nothing written, and is gone then.
+    let mut failures = 0;
+    for number in 100..100 + ended * 2 {
+        match storage.commit(batch(&schema, number)).await {
+            Ok(_) => assert_eq!(found(&*storage, &schema).await.get(&number), Some(&TOGETHER)),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+                failures += 1;
+            }
+        }
+    }
+    assert!(failures <= ended, "{failures} failures for {ended} lost connections");
+    assert!(found(&*storage, &schema).await.values().all(|rows| *rows == TOGETHER));
+}

@@ -1,0 +1,8 @@
+//! The SQL adapter against real databases, in one binary so that it links once.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test says that it failed by a panic")]
+
+mod agreement;
+mod conformance;
+mod existing;
+mod failures;
+mod support;

@@ -1,0 +1,59 @@
+//! The databases that tests run on.
+
+use resourceful_sql::Sql;
+use tempfile::TempDir;
+
+/// A database of its own for one test, or tables of its own in one.
+pub(crate) struct Place {
+    pub(crate) url: String,
+    /// What the names of this test's tables begin with.
+    pub(crate) prefix: String,
+    _folder: Option<TempDir>,
+}
+
+impl Place {
+    pub(crate) async fn connect(&self) -> Sql {
+        Sql::connect(&self.url).await.unwrap()
+    }
+
+    pub(crate) fn table(&self, name: &str) -> String {
+        format!("{}_{name}", self.prefix)
+    }
+
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn sqlite_file() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        Self { url, prefix: "t".to_owned(), _folder: Some(folder) }
+    }
+
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn sqlite_memory() -> Self {
+        Self { url: "sqlite::memory:".to_owned(), prefix: "t".to_owned(), _folder: None }
+    }
+
+    /// `None`, and a word about it, where there is no PostgreSQL and none is required.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn postgres(what: &str) -> Option<Self> {
+        let required =
+            std::env::var("RESOURCEFUL_TEST_REQUIRE").is_ok_and(|names| names.contains("postgres"));
+        let Ok(url) = std::env::var("TEST_POSTGRES_URL") else {
+            assert!(!required, "TEST_POSTGRES_URL must be set: this run requires PostgreSQL");
+            println!("not run: {what} on PostgreSQL, for want of TEST_POSTGRES_URL (tests/run sets it)");
+            return None;
+        };
+        // Tables of one run are told apart from those of another on the same server.
+        let prefix = format!("t{}", &uuid::Uuid::now_v7().simple().to_string()[..12]);
+        Some(Self { url, prefix, _folder: None })
+    }
+
+    /// Every database with files or a server behind it.
+    pub(crate) fn durable(what: &str) -> Vec<Self> {
+        let mut places = Vec::new();
+        #[cfg(feature = "sqlite")]
+        places.push(Self::sqlite_file());
+        #[cfg(feature = "postgres")]
+        places.extend(Self::postgres(what));
+        places
+    }
+}
