@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{EDITOR, create, everywhere, path, product};
+use crate::support::{EDITOR, create, everywhere, faults, path, product};
 
 #[tokio::test]
 async fn post_creates_and_says_where() {
@@ -80,14 +80,8 @@ async fn a_patch_cannot_touch_what_is_not_the_clients() {
         let refused = app.patch(&path(&before)).json(patch).await;
         assert_eq!(refused.status(), 422, "{refused}");
         let problem = refused.json();
-        let faults: Vec<_> = problem["errors"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|fault| (fault["pointer"].as_str().unwrap(), fault["code"].as_str().unwrap()))
-            .collect();
         assert_eq!(
-            faults,
+            faults(&problem),
             [
                 ("/colour", "unknown"),
                 ("/id", "read-only"),

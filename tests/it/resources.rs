@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{EDITOR, create, everywhere, path, product};
+use crate::support::{EDITOR, create, everywhere, faults, path, product};
 
 #[tokio::test]
 async fn an_item_is_a_bare_object_and_a_list_has_items_and_a_page() {
@@ -104,14 +104,8 @@ async fn every_fault_of_a_body_is_reported_at_once_with_its_pointer() {
         assert_eq!(refused.status(), 422, "{refused}");
         assert_eq!(refused.header("content-type"), Some("application/problem+json"));
         let problem = refused.json();
-        let faults: Vec<_> = problem["errors"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|fault| (fault["pointer"].as_str().unwrap(), fault["code"].as_str().unwrap()))
-            .collect();
         assert_eq!(
-            faults,
+            faults(&problem),
             [
                 ("/colour", "unknown"),
                 ("/created_at", "read-only"),

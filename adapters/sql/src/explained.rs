@@ -1,6 +1,5 @@
 //! Tests of what the databases make of the statements: a page costs the same wherever it is.
 #![cfg(test)]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test says that it failed by a panic")]
 
 use std::sync::Arc;
 

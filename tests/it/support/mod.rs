@@ -47,9 +47,6 @@ impl Place {
 
     pub(crate) async fn all() -> Vec<Self> {
         let mut places = vec![Self::memory(), Self::sqlite().await];
-        if std::env::var("NOSQL").is_err() {
-            places.push(Self::sqlite().await);
-        }
         places.extend(Self::postgres().await);
         places
     }
@@ -183,4 +180,13 @@ pub(crate) async fn names(app: &TestApp, path: &str) -> Vec<String> {
     let list = app.get(path).await;
     assert_eq!(list.status(), 200, "{path}: {list}");
     list.items().iter().map(|item| item["name"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// Where a problem's errors are, and their codes.
+pub(crate) fn faults(problem: &serde_json::Value) -> Vec<(&str, &str)> {
+    let errors = problem["errors"].as_array().expect("a problem with errors");
+    errors
+        .iter()
+        .map(|fault| (fault["pointer"].as_str().expect("a pointer"), fault["code"].as_str().expect("a code")))
+        .collect()
 }

@@ -49,7 +49,7 @@ impl ScalarType {
             (Self::Float, Json::Number(number)) => number
                 .as_f64()
                 .filter(|number| number.is_finite())
-                .map(Value::Float)
+                .map(|number| Value::Float(super::parse::unsigned_zero(number)))
                 .ok_or(Malformed::expected("a number")),
             (Self::Decimal, Json::Number(number)) => self.parse(&number.to_string()),
             (Self::Boolean, _) => Err(Malformed::expected("true or false")),

@@ -85,6 +85,8 @@ impl Value {
                 .map(|(a, b)| a.compare(b))
                 .find(|order| order.is_ne())
                 .unwrap_or_else(|| a.len().cmp(&b.len())),
+            // The members of an object have no order.
+            (Self::Json(a), Self::Json(b)) if a == b => Ordering::Equal,
             (Self::Json(a), Self::Json(b)) => a.to_string().cmp(&b.to_string()),
             _ => self.rank().cmp(&other.rank()),
         }

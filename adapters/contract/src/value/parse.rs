@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, NaiveDate, SubsecRound, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
@@ -98,18 +98,37 @@ impl ScalarType {
 
 fn integer(text: &str) -> Option<i64> {
     // `+5` is a number to Rust and a space with a five to a URL: one spelling only.
-    text.starts_with(|first: char| first == '-' || first.is_ascii_digit()).then(|| text.parse().ok())?
+    is_number(text).then(|| text.parse().ok())?
 }
 
 fn float(text: &str) -> Option<f64> {
-    // Rust also reads `inf`, `NaN` and `.5`; JSON has none of them.
-    text.starts_with(|first: char| first == '-' || first.is_ascii_digit())
-        .then(|| text.parse().ok())?
-        .filter(|number: &f64| number.is_finite())
+    is_number(text).then(|| text.parse().ok())?.filter(|number: &f64| number.is_finite()).map(unsigned_zero)
+}
+
+/// Zero has two signs and one meaning, and not every database keeps the sign.
+pub(super) fn unsigned_zero(number: f64) -> f64 {
+    if number == 0.0 { 0.0 } else { number }
+}
+
+/// Whether a text is a number as JSON spells it (RFC 8259, 6): not `1_000`, `.5`, `1.`, `0x1`, `inf` or `NaN`, all of
+/// which someone reads. Zeros in front are let pass, as people write them.
+fn is_number(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let text = text.strip_prefix('-').unwrap_or(text);
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent)),
+        None => (text, None),
+    };
+    let (whole, fraction) = match mantissa.split_once('.') {
+        Some((whole, fraction)) => (whole, Some(fraction)),
+        None => (mantissa, None),
+    };
+    let unsigned = |exponent: &str| exponent.strip_prefix(['+', '-']).map_or(digits(exponent), digits);
+    digits(whole) && fraction.is_none_or(digits) && exponent.is_none_or(unsigned)
 }
 
 fn decimal(text: &str) -> Option<Decimal> {
-    if !text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+    if !is_number(text) {
         return None;
     }
     Decimal::from_str_exact(text)
@@ -123,15 +142,118 @@ fn uuid(text: &str) -> Option<Uuid> {
 }
 
 fn datetime(text: &str) -> Option<DateTime<Utc>> {
-    let instant = DateTime::parse_from_rfc3339(text).ok()?.with_timezone(&Utc);
+    let instant = DateTime::parse_from_rfc3339(text).ok()?;
+    // A leap second is the second after it: no clock that answers here counts it.
+    let instant = DateTime::<Utc>::from_timestamp_micros(instant.timestamp_micros())?;
     // Four-digit years are what every database and RFC 3339 itself agree on.
     let year = chrono::Datelike::year(&instant);
-    (1..=9999).contains(&year).then(|| instant.trunc_subsecs(6))
+    (1..=9999).contains(&year).then_some(instant)
 }
 
 fn date(text: &str) -> Option<NaiveDate> {
     // Ten bytes keep out signs and padding that chrono would let pass.
-    (text.len() == 10 && text.starts_with(|first: char| first.is_ascii_digit()) && text != "0000")
+    (text.len() == 10 && text.starts_with(|first: char| first.is_ascii_digit()))
         .then(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok())?
         .filter(|date| chrono::Datelike::year(date) >= 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(field_type: FieldType, text: &str) -> Option<Value> {
+        field_type.parse(text).ok()
+    }
+
+    #[test]
+    fn numbers_are_spelled_as_json_spells_them() {
+        for text in
+            ["1_000", ".5", "-.5", "1.", "+1", " 1", "1 ", "0x10", "inf", "NaN", "", "-", "1e", "1e+", "--1"]
+        {
+            for field_type in [FieldType::Integer, FieldType::Float, FieldType::Decimal] {
+                assert_eq!(read(field_type, text), None, "{text:?} as {field_type:?}");
+            }
+        }
+        assert_eq!(read(FieldType::Float, "-1.5e3"), Some(Value::Float(-1500.0)));
+        assert_eq!(read(FieldType::Decimal, "-1.50"), Some(Value::Decimal(Decimal::new(-15, 1))));
+        assert_eq!(read(FieldType::Decimal, "1e3"), Some(Value::Decimal(Decimal::new(1000, 0))));
+        assert_eq!(read(FieldType::Float, "1e400"), None);
+        assert_eq!(read(FieldType::Integer, "9223372036854775807"), Some(Value::Integer(i64::MAX)));
+        assert_eq!(read(FieldType::Integer, "9223372036854775808"), None);
+        assert_eq!(read(FieldType::Decimal, "12345678901234567890123456789.5"), None);
+    }
+
+    #[test]
+    fn zero_has_one_sign() {
+        for zero in
+            [read(FieldType::Float, "-0.0").unwrap(), FieldType::Float.read_json(&json!(-0.0)).unwrap()]
+        {
+            assert!(matches!(zero, Value::Float(number) if number.is_sign_positive()), "{zero:?}");
+        }
+    }
+
+    #[test]
+    fn times_are_instants_to_the_microsecond() {
+        let utc = |text: &str| read(FieldType::DateTime, text);
+        assert_eq!(utc("2026-01-01T01:30:00+01:30"), utc("2026-01-01T00:00:00Z"));
+        assert_eq!(utc("2026-01-01T00:00:00.0000019Z"), utc("2026-01-01T00:00:00.000001Z"));
+        assert_eq!(utc("2016-12-31T23:59:60Z"), utc("2017-01-01T00:00:00Z"));
+        for text in
+            ["2026-01-01", "2026-01-01T00:00:00", "2026-02-30T00:00:00Z", "0000-01-01T00:00:00Z", "now"]
+        {
+            assert_eq!(utc(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn dates_have_ten_characters_and_are_days() {
+        assert!(read(FieldType::Date, "2024-02-29").is_some());
+        for text in ["2023-02-29", "0000-01-01", "2024-2-29", "+2024-02-29", "20240229", "2024-02-29Z"] {
+            assert_eq!(read(FieldType::Date, text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        /// What a value is written as, it is read from, in a URL and in JSON alike.
+        #[test]
+        fn values_come_back_from_their_json(
+            integer in any::<i64>(),
+            float in any::<f64>().prop_filter("finite", |float| float.is_finite()),
+            mantissa in any::<i64>(),
+            scale in 0..28_u32,
+            micros in -62_135_596_800_000_000_i64..253_402_300_800_000_000,
+            text in "[^\0]*",
+        ) {
+            let values = [
+                (FieldType::Integer, Value::Integer(integer)),
+                (FieldType::Float, Value::Float(unsigned_zero(float))),
+                (FieldType::Decimal, Value::Decimal(Decimal::new(mantissa, scale).normalize())),
+                (FieldType::DateTime, Value::DateTime(DateTime::from_timestamp_micros(micros).unwrap())),
+                (FieldType::Text, Value::Text(text)),
+            ];
+            for (field_type, value) in values {
+                let mut written = Vec::new();
+                super::super::json::value(&mut written, &value);
+                let json: serde_json::Value = serde_json::from_slice(&written).unwrap();
+                prop_assert_eq!(&field_type.read_json(&json).unwrap(), &value);
+                let spelled = json.as_str().map_or_else(|| json.to_string(), str::to_owned);
+                prop_assert_eq!(&field_type.parse(&spelled).unwrap(), &value);
+            }
+        }
+
+        /// No text makes a reader panic.
+        #[test]
+        fn any_text_is_a_value_or_malformed(text in any::<String>()) {
+            for field_type in [
+                FieldType::Boolean, FieldType::Integer, FieldType::Float, FieldType::Decimal, FieldType::Text,
+                FieldType::Uuid, FieldType::DateTime, FieldType::Date, FieldType::Json,
+            ] {
+                let _ = field_type.parse(&text);
+                let _ = field_type.read_json(&serde_json::Value::String(text.clone()));
+            }
+        }
+    }
 }
