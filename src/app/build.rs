@@ -170,6 +170,7 @@ fn mount(builder: AppBuilder, engine: Engine, merged: Option<Router>) -> App {
             title: builder.title,
             version: builder.version,
             description: builder.description,
+            servers: builder.servers,
             prefix: builder.prefix.clone(),
             problem_base: builder.problem_base.clone(),
             schemes: schemes.clone(),

@@ -35,6 +35,7 @@ pub fn create_app(preset: AppPreset) -> AppBuilder {
         title: "API".to_owned(),
         version: "0.1.0".to_owned(),
         description: None,
+        servers: Vec::new(),
         resources: Vec::new(),
         merged: Vec::new(),
         prefix: String::new(),
@@ -61,6 +62,7 @@ pub struct AppBuilder {
     pub(super) title: String,
     pub(super) version: String,
     pub(super) description: Option<String>,
+    pub(super) servers: Vec<String>,
     pub(super) resources: Vec<Resource>,
     pub(super) merged: Vec<Router>,
     pub(super) prefix: String,
@@ -95,6 +97,14 @@ impl AppBuilder {
     /// stay at the root.
     pub fn prefix(mut self, path: impl Into<String>) -> Self {
         self.prefix = path.into();
+        self
+    }
+
+    /// Names a URL under which clients reach the API, for the specification (OpenAPI's `servers`). Several may be
+    /// named. Needed where the router is nested under a path or a proxy adds one, such as
+    /// `https://shop.example/api`; without any, clients take the root of the host that gave them the document.
+    pub fn server(mut self, url: impl Into<String>) -> Self {
+        self.servers.push(url.into());
         self
     }
 

@@ -27,7 +27,7 @@ impl Body {
     }
 
     /// The header that names the media types, where the method has one (RFC 5789, RFC 10008, LDP).
-    pub(super) const fn accept(self) -> Option<(HeaderName, HeaderValue)> {
+    pub(crate) const fn accept(self) -> Option<(HeaderName, HeaderValue)> {
         const JSON: HeaderValue = HeaderValue::from_static("application/json");
         const PATCH: HeaderValue = HeaderValue::from_static("application/merge-patch+json, application/json");
         match self {

@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 use utoipa::openapi::path::{HttpMethod, PathItem, PathsBuilder};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::server::ServerBuilder;
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApiBuilder};
 
@@ -57,7 +58,10 @@ pub(super) fn of(catalog: &Catalog, info: &Info, version: Version) -> Json {
             .description(entry.definition.description.clone())
             .build()
     });
+    let servers = info.servers.iter().map(|url| ServerBuilder::new().url(url).build());
+    let servers = (!info.servers.is_empty()).then(|| servers.collect::<Vec<_>>());
     let document = OpenApiBuilder::new()
+        .servers(servers)
         .info(about.build())
         .paths(paths.build())
         .tags(Some(tags.collect::<Vec<_>>()))

@@ -37,6 +37,8 @@ pub(crate) struct Info {
     pub(crate) title: String,
     pub(crate) version: String,
     pub(crate) description: Option<String>,
+    /// Where clients find the API, where that is not where the document is.
+    pub(crate) servers: Vec<String>,
     /// What every resource's path begins with.
     pub(crate) prefix: String,
     /// What the `type` of a problem begins with.

@@ -2,7 +2,7 @@
 
 use utoipa::openapi::Required;
 use utoipa::openapi::content::ContentBuilder;
-use utoipa::openapi::path::{Operation, OperationBuilder};
+use utoipa::openapi::path::{self, OperationBuilder};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::security::SecurityRequirement;
 
@@ -11,6 +11,7 @@ use super::{parameters, responses};
 use crate::access::Requirement;
 use crate::engine::{Catalog, Entry};
 use crate::http::{Body, Endpoint};
+use crate::resource::Operation;
 
 /// Where an operation stands, and what it is made of.
 pub(super) struct Site<'a> {
@@ -24,7 +25,7 @@ pub(super) struct Site<'a> {
 }
 
 impl Site<'_> {
-    pub(super) fn operation(&self, raw: &mut Raw) -> Operation {
+    pub(super) fn operation(&self, raw: &mut Raw) -> path::Operation {
         let name = self.entry.definition.name();
         let mut builder = OperationBuilder::new()
             .operation_id(Some(self.id()))
@@ -45,7 +46,7 @@ impl Site<'_> {
     }
 
     fn id(&self) -> String {
-        let name = self.entry.definition.name().replace('-', "_");
+        let name = self.entry.definition.name();
         let verb = match self.endpoint {
             Endpoint::List => "list",
             Endpoint::Query => "query",
@@ -74,13 +75,10 @@ impl Site<'_> {
     }
 
     fn description(&self) -> Option<String> {
-        let permission = self.entry.definition.permission(self.endpoint.operation());
-        let who = match permission.requirement() {
-            Requirement::Nothing => None,
-            Requirement::SignedIn => Some("Needs a credential.".to_owned()),
-            Requirement::Role(role) => Some(format!("Needs the role `{role}`.")),
-            Requirement::Impossible => Some("Closed: nobody may do this.".to_owned()),
-        };
+        let Requirements { always, to_create } = Requirements::of(self.entry, self.endpoint);
+        let who = who(&always, "");
+        let creator = to_create.filter(|create| *create != always);
+        let creator = creator.and_then(|create| self::who(&create, "To create one by it: "));
         let what = match self.endpoint {
             Endpoint::Update => Some("A JSON merge patch (RFC 7396): absent keeps, `null` clears."),
             Endpoint::Query => Some("RFC 10008."),
@@ -89,7 +87,7 @@ impl Site<'_> {
             }
             _ => None,
         };
-        let sentences: Vec<_> = what.map(str::to_owned).into_iter().chain(who).collect();
+        let sentences: Vec<_> = what.map(str::to_owned).into_iter().chain(who).chain(creator).collect();
         (!sentences.is_empty()).then(|| sentences.join(" "))
     }
 
@@ -111,12 +109,44 @@ impl Site<'_> {
 
     /// What is really asked for: nothing, or any one of the schemes.
     fn security(&self) -> Vec<SecurityRequirement> {
-        let permission = self.entry.definition.permission(self.endpoint.operation());
+        let Requirements { always, to_create } = Requirements::of(self.entry, self.endpoint);
         let schemes =
             self.schemes.iter().map(|scheme| SecurityRequirement::new(*scheme, Vec::<String>::new()));
-        match permission.requirement() {
-            Requirement::Nothing => Vec::new(),
+        match (always, to_create) {
+            (Requirement::Nothing, None | Some(Requirement::Nothing)) => Vec::new(),
+            // Without a credential it is still good for changing what is there.
+            (Requirement::Nothing, Some(_)) => {
+                std::iter::once(SecurityRequirement::default()).chain(schemes).collect()
+            }
             _ => schemes.collect(),
         }
+    }
+}
+
+/// What callers of an endpoint must be.
+pub(super) struct Requirements {
+    pub(super) always: Requirement,
+    /// A PUT that finds nothing creates, where clients give the ids.
+    pub(super) to_create: Option<Requirement>,
+}
+
+impl Requirements {
+    pub(super) fn of(entry: &Entry, endpoint: Endpoint) -> Self {
+        let of = |operation| entry.definition.permission(operation).requirement();
+        let creates = endpoint == Endpoint::Replace && entry.definition.client_ids();
+        Self { always: of(endpoint.operation()), to_create: creates.then(|| of(Operation::Create)) }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Requirement> {
+        std::iter::once(&self.always).chain(&self.to_create)
+    }
+}
+
+fn who(requirement: &Requirement, when: &str) -> Option<String> {
+    match requirement {
+        Requirement::Nothing => None,
+        Requirement::SignedIn => Some(format!("{when}Needs a credential.")),
+        Requirement::Role(role) => Some(format!("{when}Needs the role `{role}`.")),
+        Requirement::Impossible => Some(format!("{when}Closed: nobody may do this.")),
     }
 }

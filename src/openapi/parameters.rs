@@ -29,22 +29,8 @@ pub(super) fn of(catalog: &Catalog, entry: &Entry, endpoint: Endpoint, raw: &mut
 }
 
 fn list_parameters(catalog: &Catalog, entry: &Entry, raw: &mut Raw, out: &mut Vec<Parameter>) {
-    for (field, filterable) in entry.schema.fields.iter().zip(&entry.definition.filterable) {
-        if *filterable {
-            comparisons("", field, raw, out);
-        }
-    }
-    for relation in &entry.links {
-        let target = catalog.entry(relation.target);
-        // The document is one for all callers, so it names what any caller of this list may use.
-        if target.definition.permission(Operation::List) != entry.definition.permission(Operation::List) {
-            continue;
-        }
-        for (field, filterable) in target.schema.fields.iter().zip(&target.definition.filterable) {
-            if *filterable {
-                comparisons(&format!("{}.", relation.link.name), field, raw, out);
-            }
-        }
+    for (name, field) in filterable(catalog, entry) {
+        comparisons(&name, field, raw, out);
     }
     out.push(several(
         "sort",
@@ -69,14 +55,35 @@ fn list_parameters(catalog: &Catalog, entry: &Entry, raw: &mut Raw, out: &mut Ve
     }
 }
 
+/// The fields that a list can be filtered by, with their names: a resource's own, and those of its relations after
+/// a dot.
+pub(super) fn filterable<'a>(
+    catalog: &'a Catalog,
+    entry: &'a Entry,
+) -> impl Iterator<Item = (String, &'a Field)> {
+    let fields = |entry: &'a Entry| {
+        let fields = entry.schema.fields.iter().zip(&entry.definition.filterable);
+        fields.filter(|(_, filterable)| **filterable).map(|(field, _)| field)
+    };
+    let lists = |entry: &'a Entry| entry.definition.permission(Operation::List);
+    // The document is one for all callers, so it names what any caller of this list may use.
+    let relations = entry.links.iter().map(|relation| (relation, catalog.entry(relation.target)));
+    let related = relations.filter(move |(_, target)| lists(target) == lists(entry)).flat_map(
+        move |(relation, target)| {
+            fields(target).map(|field| (format!("{}.{}", relation.link.name, field.name), field))
+        },
+    );
+    fields(entry).map(|field| (field.name.clone(), field)).chain(related)
+}
+
 /// A field's filters, each under the name that the query string gives it.
 fn comparisons(path: &str, field: &Field, raw: &mut Raw, out: &mut Vec<Parameter>) {
     for operator in field.field_type.operators() {
         let name = match *operator {
-            "eq" => format!("{path}{}", field.name),
-            other => format!("{path}{}[{other}]", field.name),
+            "eq" => path.to_owned(),
+            other => format!("{path}[{other}]"),
         };
-        let about = about(operator, &field.name);
+        let about = about(operator, path);
         out.push(match *operator {
             "in" | "nin" | "overlaps" => {
                 several(&name, &about, listed(field, 1, crate::query::MAX_URL_VALUES), raw)
@@ -122,6 +129,13 @@ fn headers(entry: &Entry, endpoint: Endpoint, raw: &mut Raw, out: &mut Vec<Param
             .schema(Some(raw.place(schema)));
         out.push(parameter.build());
     };
+    let own_id = json!({"type": "string"});
+    header(
+        "x-request-id",
+        "Names the request in answers and logs; another one is given where it is absent.",
+        own_id,
+        false,
+    );
     match endpoint {
         Endpoint::List | Endpoint::Query | Endpoint::QueryTwin => {
             if endpoint != Endpoint::QueryTwin {

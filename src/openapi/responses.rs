@@ -5,6 +5,7 @@ use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::response::{Response, ResponseBuilder};
 
+use super::operations::Requirements;
 use super::raw::{Raw, component};
 use crate::access::Requirement;
 use crate::engine::Entry;
@@ -23,7 +24,7 @@ pub(super) fn of(
     for kind in failures(entry, endpoint, authenticates) {
         let status = status(kind).as_u16().to_string();
         if !answers.iter().any(|(known, _)| *known == status) {
-            answers.push((status, problem(kind, raw)));
+            answers.push((status, problem(kind, endpoint, raw)));
         }
     }
     answers.sort_by(|a, b| a.0.cmp(&b.0));
@@ -60,12 +61,14 @@ fn successes(entry: &Entry, endpoint: Endpoint, name: &str, raw: &mut Raw) -> Ve
 
 /// The failures that an endpoint can have, by the checks that it passes.
 fn failures(entry: &Entry, endpoint: Endpoint, authenticates: bool) -> Vec<ErrorKind> {
-    let requirement = entry.definition.permission(endpoint.operation()).requirement();
+    let requirements = Requirements::of(entry, endpoint);
     let mut kinds = vec![ErrorKind::BadRequest];
-    if authenticates || requirement != Requirement::Nothing {
+    if authenticates || requirements.iter().any(|requirement| *requirement != Requirement::Nothing) {
         kinds.push(ErrorKind::Unauthenticated);
     }
-    if matches!(requirement, Requirement::Role(_) | Requirement::Impossible) {
+    let is_more =
+        |requirement: &Requirement| matches!(requirement, Requirement::Role(_) | Requirement::Impossible);
+    if requirements.iter().any(is_more) {
         kinds.push(ErrorKind::Forbidden);
     }
     if matches!(endpoint, Endpoint::Read | Endpoint::Update | Endpoint::Replace | Endpoint::Delete) {
@@ -91,12 +94,17 @@ fn failures(entry: &Entry, endpoint: Endpoint, authenticates: bool) -> Vec<Error
     kinds
 }
 
-fn problem(kind: ErrorKind, raw: &mut Raw) -> Response {
+fn problem(kind: ErrorKind, endpoint: Endpoint, raw: &mut Raw) -> Response {
     let content = ContentBuilder::new().schema(Some(component("Problem"))).build();
     let mut response = plain(title(kind), raw).content("application/problem+json", content);
     if kind == ErrorKind::Unauthenticated {
         response =
             response.header("WWW-Authenticate", header("The schemes that are understood (RFC 9110).", raw));
+    }
+    if kind == ErrorKind::UnsupportedMediaType
+        && let Some((name, _)) = endpoint.body().accept()
+    {
+        response = response.header(name.as_str(), header("The media types that are taken.", raw));
     }
     if kind == ErrorKind::Unavailable {
         response = response.header("Retry-After", header("Seconds until another try may succeed.", raw));

@@ -89,7 +89,7 @@ impl Components {
             "additionalProperties": false,
         });
         self.schemas.insert(format!("{title}List"), list);
-        self.schemas.insert(format!("{title}Filter"), filter(&title, entry));
+        self.schemas.insert(format!("{title}Filter"), filter(&title, catalog, entry));
         self.schemas.insert(format!("{title}Query"), query(&title, entry));
     }
 
@@ -233,16 +233,15 @@ fn page() -> Json {
 }
 
 /// The tree of the body form. A dotted name filters through a relation.
-fn filter(title: &str, entry: &Entry) -> Json {
+fn filter(title: &str, catalog: &Catalog, entry: &Entry) -> Json {
     let own = reference(&format!("{title}Filter"));
     let mut properties = Map::new();
     for word in ["and", "or"] {
         properties.insert(word.to_owned(), json!({"type": "array", "items": own}));
     }
     properties.insert("not".to_owned(), own);
-    let filterable = entry.schema.fields.iter().zip(&entry.definition.filterable);
-    for (field, _) in filterable.filter(|(_, filterable)| **filterable) {
-        properties.insert(field.name.clone(), comparisons(field));
+    for (name, field) in parameters::filterable(catalog, entry) {
+        properties.insert(name, comparisons(field));
     }
     json!({"type": "object", "properties": properties, "additionalProperties": false})
 }

@@ -65,6 +65,11 @@ async fn every_reference_leads_somewhere() {
     }
 }
 
+/// Whether a parameter is a filter, rather than one that every list has.
+fn is_filter(name: &str) -> bool {
+    !["sort", "fields", "include", "limit", "after", "before", "q"].contains(&name)
+}
+
 #[tokio::test]
 async fn there_is_one_parameter_for_each_legal_field_and_operator() {
     let app = shop(&Place::memory()).await;
@@ -89,6 +94,11 @@ async fn there_is_one_parameter_for_each_legal_field_and_operator() {
     }
     for name in ["secret", "note", "tags", "price_cents[contains]", "page"] {
         assert!(!names.iter().any(|known| known == name), "{name}");
+    }
+    // The body form has the same names.
+    let filter = &document["components"]["schemas"]["ProductFilter"]["properties"];
+    for name in names.iter().filter(|name| !name.contains('[') && is_filter(name)) {
+        assert!(filter.get(name).is_some(), "{name}");
     }
     // What the document names, the server knows: a wrong value is refused as a value, not as a name.
     for name in &names {
@@ -191,6 +201,72 @@ async fn security_is_what_is_enforced() {
     assert!(document["paths"]["/notes"]["post"]["description"].as_str().unwrap().contains("`editor`"));
     assert!(document["paths"]["/notes"]["get"]["responses"].get("403").is_none());
     assert!(document["paths"]["/notes"]["post"]["responses"].get("403").is_some());
+}
+
+#[tokio::test]
+async fn a_put_that_may_create_states_both_permissions() {
+    let place = Place::memory();
+    let codes = |create| {
+        define_dynamic_resource(
+            "codes",
+            json!({"type": "object", "properties": {"code": {"type": "string"}, "text": {"type": "string"}},
+                   "required": ["code", "text"]}),
+        )
+        .adapter(place.table("codes"))
+        .id_field("code")
+        .permissions(Permissions::all(anyone()).create(create))
+        .build()
+        .unwrap()
+    };
+    let put = async |create| {
+        let app = TestApp::build(create_app(AppPreset::Testing).resource(codes(create))).await.unwrap();
+        document(&app, "3.1").await["paths"]["/codes/{id}"]["put"].clone()
+    };
+    let open = put(anyone()).await;
+    assert_eq!((&open["security"], open["responses"].get("403")), (&json!([]), None));
+    let guarded = put(role("editor")).await;
+    assert_eq!(guarded["security"], json!([{}, {"Bearer": []}]));
+    assert!(guarded["responses"].get("401").is_some() && guarded["responses"].get("403").is_some());
+    assert_eq!(guarded["description"], "To create one by it: Needs the role `editor`.");
+}
+
+#[tokio::test]
+async fn operations_have_names_of_their_own_and_servers_are_named() {
+    let place = Place::memory();
+    let resource = |name: &str| {
+        define_dynamic_resource(name, json!({"type": "object", "properties": {"id": {"type": "integer"}}}))
+            .adapter(place.table(name))
+            .permissions(Permissions::all(anyone()))
+            .build()
+            .unwrap()
+    };
+    let app = create_app(AppPreset::Testing)
+        .resource(resource("order-lines"))
+        .resource(resource("order_lines"))
+        .server("https://shop.example/api");
+    let document = document(&TestApp::build(app).await.unwrap(), "3.2").await;
+    assert_eq!(document["servers"], json!([{"url": "https://shop.example/api"}]));
+    let paths = document["paths"].as_object().unwrap().values();
+    let operations = paths.flat_map(|path| path.as_object().unwrap().values());
+    let mut ids: Vec<_> = operations.map(|operation| operation["operationId"].as_str().unwrap()).collect();
+    let all = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!((ids.len(), all), (16, 16), "{ids:?}");
+}
+
+/// Its frame, one operation of each kind and the components, so that none of them changes unseen.
+#[tokio::test]
+async fn a_document_is_as_pinned() {
+    let notes = create_app(AppPreset::Testing).resource(crate::support::notes(&Place::memory()));
+    let app = TestApp::build(notes).await.unwrap();
+    let mut document = document(&app, "3.2").await;
+    for (path, method) in
+        [("/notes", "get"), ("/notes", "query"), ("/notes/{id}", "get"), ("/notes/{id}", "put")]
+    {
+        assert!(document["paths"][path].as_object_mut().unwrap().remove(method).is_some());
+    }
+    insta::assert_json_snapshot!("document", document);
 }
 
 #[tokio::test]
