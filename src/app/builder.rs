@@ -86,8 +86,9 @@ impl AppBuilder {
         self
     }
 
-    /// Adds axum routes of one's own beside the resources. They pass the same limits and have their own words
-    /// for their failures.
+    /// Adds axum routes of one's own beside the resources, or below one of them (`/products/export`). They pass the
+    /// same limits and have their own words for their failures. A path that a resource or the application itself
+    /// has already is a fault when the application is built.
     pub fn merge(mut self, router: Router) -> Self {
         self.merged.push(router);
         self
