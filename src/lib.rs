@@ -19,14 +19,15 @@ mod resource;
 pub mod testing;
 
 pub use access::{
-    Actor, Authenticator, BearerTokens, Permission, Permissions, Unauthenticated, anyone, nobody, role,
-    signed_in,
+    Actor, ActorKind, Asking, Authenticator, BearerTokens, CheckError, Decision, Permission, Permissions,
+    RoleHierarchy, Unauthenticated, all_of, any_of, anyone, check, elevated, nobody, not, owner, role, rows,
+    same_tenant, scope, signed_in, tenant_member, tenant_role, when,
 };
 pub use app::{App, AppBuilder, AppPreset, create_app};
 pub use engine::Loader;
 pub use error::{Error, ErrorKind, Fault, Place};
 pub use resource::{
-    DefinitionErrors, DefinitionFault, Id, Operation, Preset, Relation, Resource, ResourceBuilder,
+    DefinitionErrors, DefinitionFault, Fill, Id, Operation, Preset, Relation, Resource, ResourceBuilder,
     belongs_to, define_dynamic_resource, define_resource, has_many,
 };
 pub use resourceful_contract::{Storage, Table};

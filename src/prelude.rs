@@ -10,9 +10,9 @@ pub use validator::Validate;
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use crate::Sql;
-pub use crate::presets::timestamps;
+pub use crate::presets::{multi_tenant, owned_by, timestamps};
 pub use crate::{
     Actor, App, AppPreset, BearerTokens, DefinitionErrors, Id, Memory, Operation, Permissions, Resource,
-    anyone, belongs_to, create_app, define_dynamic_resource, define_resource, has_many, nobody, role,
-    signed_in,
+    all_of, any_of, anyone, belongs_to, create_app, define_dynamic_resource, define_resource, has_many,
+    nobody, owner, role, scope, signed_in, tenant_member, tenant_role,
 };

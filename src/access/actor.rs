@@ -4,21 +4,45 @@ use std::sync::Arc;
 
 /// Who asks: nobody known, or someone whom an authenticator vouches for.
 ///
-/// There is no actor that may do everything: rights follow from permissions alone.
+/// There is no actor that may do everything: rights follow from permissions alone. Cloning is cheap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Actor {
-    id: Option<Arc<str>>,
+pub struct Actor(Option<Arc<Known>>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Known {
+    id: Arc<str>,
+    is_service: bool,
+    elevated: bool,
+    tenant: Option<Arc<str>>,
     roles: Vec<Arc<str>>,
+    tenant_roles: Vec<Arc<str>>,
+    scopes: Vec<Arc<str>>,
+}
+
+/// What kind of actor this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ActorKind {
+    /// Someone who showed no credential.
+    Anonymous,
+    /// A person, in no tenant.
+    User,
+    /// A person as a member of one tenant.
+    Member,
+    /// A program, with scopes.
+    Service,
+    /// A person who acts with raised rights for now, in one tenant or across all.
+    Elevated,
 }
 
 impl Actor {
     /// Someone who showed no credential.
     #[must_use]
     pub const fn anonymous() -> Self {
-        Self { id: None, roles: Vec::new() }
+        Self(None)
     }
 
-    /// Someone known by this id, without roles.
+    /// A person known by this id, without roles.
     ///
     /// ```
     /// use resourceful::Actor;
@@ -28,31 +52,195 @@ impl Actor {
     /// ```
     #[must_use]
     pub fn user(id: impl Into<Arc<str>>) -> Self {
-        Self { id: Some(id.into()), roles: Vec::new() }
+        Self(Some(Arc::new(Known {
+            id: id.into(),
+            is_service: false,
+            elevated: false,
+            tenant: None,
+            roles: Vec::new(),
+            tenant_roles: Vec::new(),
+            scopes: Vec::new(),
+        })))
+    }
+
+    /// A program known by this client id, without scopes.
+    ///
+    /// ```
+    /// use resourceful::Actor;
+    ///
+    /// let exporter = Actor::service("exporter").with_scope("orders:read");
+    /// assert!(exporter.has_scope("orders:read"));
+    /// ```
+    #[must_use]
+    pub fn service(client: impl Into<Arc<str>>) -> Self {
+        Self::user(client).with(|known| known.is_service = true)
     }
 
     /// The same actor, with one more role.
     #[must_use]
-    pub fn with_role(mut self, role: impl Into<Arc<str>>) -> Self {
-        self.roles.push(role.into());
+    pub fn with_role(self, role: impl Into<Arc<str>>) -> Self {
+        let role = role.into();
+        self.with(|known| known.roles.push(role))
+    }
+
+    /// The same actor, with one more scope.
+    #[must_use]
+    pub fn with_scope(self, scope: impl Into<Arc<str>>) -> Self {
+        let scope = scope.into();
+        self.with(|known| known.scopes.push(scope))
+    }
+
+    /// The same actor as a member of a tenant, with these roles inside it. An actor is in one tenant at a time.
+    ///
+    /// ```
+    /// use resourceful::{Actor, ActorKind};
+    ///
+    /// let member = Actor::user("ada").in_tenant("acme", ["admin"]);
+    /// assert_eq!((member.kind(), member.tenant()), (ActorKind::Member, Some("acme")));
+    /// assert!(member.has_tenant_role("admin") && !member.has_role("admin"));
+    /// ```
+    #[must_use]
+    pub fn in_tenant<R: Into<Arc<str>>>(
+        self,
+        tenant: impl Into<Arc<str>>,
+        roles: impl IntoIterator<Item = R>,
+    ) -> Self {
+        let (tenant, roles) = (tenant.into(), roles.into_iter().map(Into::into).collect());
+        self.with(|known| {
+            known.tenant = Some(tenant);
+            known.tenant_roles = roles;
+        })
+    }
+
+    /// The same actor with raised rights: tenant walls hold it inside its tenant where it has one, and nowhere
+    /// else. Permissions hold as ever; [`elevated`](crate::elevated) asks for this.
+    #[must_use]
+    pub fn elevated(self) -> Self {
+        self.with(|known| known.elevated = true)
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Known)) -> Self {
+        // What nobody vouches for has nothing.
+        if let Some(known) = &mut self.0 {
+            change(Arc::make_mut(known));
+        }
         self
+    }
+
+    /// What kind of actor this is.
+    #[must_use]
+    pub fn kind(&self) -> ActorKind {
+        match &self.0 {
+            None => ActorKind::Anonymous,
+            Some(known) if known.elevated => ActorKind::Elevated,
+            Some(known) if known.is_service => ActorKind::Service,
+            Some(known) if known.tenant.is_some() => ActorKind::Member,
+            Some(_) => ActorKind::User,
+        }
     }
 
     /// The actor's id; `None` for an anonymous one.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
-        self.id.as_deref()
+        self.0.as_ref().map(|known| &*known.id)
+    }
+
+    /// The tenant that the actor is in.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&str> {
+        self.0.as_ref().and_then(|known| known.tenant.as_deref())
     }
 
     /// Whether nobody vouches for this actor.
     #[must_use]
     pub const fn is_anonymous(&self) -> bool {
-        self.id.is_none()
+        self.0.is_none()
     }
 
-    /// Whether the actor has this role; an anonymous one has none.
+    /// Whether the actor acts with raised rights.
+    #[must_use]
+    pub fn is_elevated(&self) -> bool {
+        self.0.as_ref().is_some_and(|known| known.elevated)
+    }
+
+    /// Whether the actor has this role, in whatever tenant; an anonymous one has none.
     #[must_use]
     pub fn has_role(&self, role: &str) -> bool {
-        !self.is_anonymous() && self.roles.iter().any(|held| &**held == role)
+        self.0.as_ref().is_some_and(|known| holds(&known.roles, role))
+    }
+
+    /// Whether the actor has this role inside its tenant.
+    #[must_use]
+    pub fn has_tenant_role(&self, role: &str) -> bool {
+        self.0.as_ref().is_some_and(|known| known.tenant.is_some() && holds(&known.tenant_roles, role))
+    }
+
+    /// Whether the actor is a service that has this scope.
+    #[must_use]
+    pub fn has_scope(&self, scope: &str) -> bool {
+        self.0.as_ref().is_some_and(|known| known.is_service && holds(&known.scopes, scope))
+    }
+
+    /// The same actor with every role that its roles include, directly or through others.
+    pub(crate) fn with_included(self, hierarchy: &RoleHierarchy) -> Self {
+        if hierarchy.includes.is_empty() {
+            return self;
+        }
+        self.with(|known| {
+            hierarchy.close(&mut known.roles);
+            hierarchy.close(&mut known.tenant_roles);
+        })
+    }
+}
+
+fn holds(names: &[Arc<str>], name: &str) -> bool {
+    names.iter().any(|held| &**held == name)
+}
+
+/// Which roles include which others.
+///
+/// ```
+/// use resourceful::RoleHierarchy;
+///
+/// // An admin may what an editor may, and an editor what a reader may.
+/// let roles = RoleHierarchy::new().includes("admin", ["editor"]).includes("editor", ["reader"]);
+/// # let _ = roles;
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct RoleHierarchy {
+    includes: Vec<(Arc<str>, Vec<Arc<str>>)>,
+}
+
+impl RoleHierarchy {
+    /// No role includes another.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { includes: Vec::new() }
+    }
+
+    /// Lets a role include others. Circles do no harm: their roles are then the same.
+    #[must_use]
+    pub fn includes<R: Into<Arc<str>>>(
+        mut self,
+        role: impl Into<Arc<str>>,
+        others: impl IntoIterator<Item = R>,
+    ) -> Self {
+        self.includes.push((role.into(), others.into_iter().map(Into::into).collect()));
+        self
+    }
+
+    fn close(&self, roles: &mut Vec<Arc<str>>) {
+        let mut next = 0;
+        while next < roles.len() {
+            let role = roles[next].clone();
+            let included =
+                self.includes.iter().filter(|(name, _)| *name == role).flat_map(|(_, others)| others);
+            for other in included {
+                if !roles.contains(other) {
+                    roles.push(other.clone());
+                }
+            }
+            next += 1;
+        }
     }
 }

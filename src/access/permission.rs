@@ -1,21 +1,54 @@
-//! Whether an actor may do an operation.
+//! Rules that say who may do something, and to which rows.
 
 use std::fmt;
 use std::sync::Arc;
 
-use super::Actor;
-use crate::resource::Operation;
+use serde_json::Value as Json;
 
-/// A rule that says who may do an operation. Built by [`anyone`], [`signed_in`], [`role`] and [`nobody`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Permission(Rule);
+use super::check::{Asking, Check, CheckError};
+use super::{Actor, Decision};
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Rule {
+/// A rule that says who may do an operation, and to which rows.
+///
+/// Its answer is one of three: yes, yes for the rows that match a filter, or no. [`any_of`] joins the filters with
+/// OR and [`all_of`] with AND; nothing else can widen or narrow them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Permission(pub(super) Rule);
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Rule {
     Anyone,
     SignedIn,
     Role(Arc<str>),
+    TenantMember,
+    TenantRole(Arc<str>),
+    Scope(Arc<str>),
+    Elevated,
     Nobody,
+    Owner(Arc<str>),
+    SameTenant(Arc<str>),
+    Rows(Json),
+    Check(Check),
+    When(Predicate, Box<Permission>),
+    AllOf(Vec<Permission>),
+    AnyOf(Vec<Permission>),
+    Not(Box<Permission>),
+}
+
+/// A question about the actor alone.
+#[derive(Clone)]
+pub(super) struct Predicate(pub(super) Arc<dyn Fn(&Actor) -> bool + Send + Sync>);
+
+impl PartialEq for Predicate {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for Predicate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Predicate")
+    }
 }
 
 /// Everyone may, signed in or not.
@@ -30,10 +63,34 @@ pub const fn signed_in() -> Permission {
     Permission(Rule::SignedIn)
 }
 
-/// Everyone with this role may.
+/// Everyone with this role may, in whatever tenant.
 #[must_use]
 pub fn role(name: impl Into<Arc<str>>) -> Permission {
     Permission(Rule::Role(name.into()))
+}
+
+/// Everyone who is in a tenant may. To which tenant's rows is another question: see [`same_tenant`].
+#[must_use]
+pub const fn tenant_member() -> Permission {
+    Permission(Rule::TenantMember)
+}
+
+/// Everyone with this role inside their tenant may.
+#[must_use]
+pub fn tenant_role(name: impl Into<Arc<str>>) -> Permission {
+    Permission(Rule::TenantRole(name.into()))
+}
+
+/// Every service with this scope may.
+#[must_use]
+pub fn scope(name: impl Into<Arc<str>>) -> Permission {
+    Permission(Rule::Scope(name.into()))
+}
+
+/// Everyone who acts with raised rights may.
+#[must_use]
+pub const fn elevated() -> Permission {
+    Permission(Rule::Elevated)
 }
 
 /// No one may.
@@ -42,127 +99,102 @@ pub const fn nobody() -> Permission {
     Permission(Rule::Nobody)
 }
 
-/// What a permission says of one actor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Decision {
-    Allow,
-    Deny,
+/// Everyone who is signed in may, to the rows that hold their id in this field. A row without an owner belongs to
+/// nobody.
+#[must_use]
+pub fn owner(field: impl Into<Arc<str>>) -> Permission {
+    Permission(Rule::Owner(field.into()))
 }
 
-/// What a permission asks of a caller, for the specification.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Requirement {
-    Nothing,
-    SignedIn,
-    Role(Arc<str>),
-    Impossible,
+/// Everyone who is in a tenant may, to the rows that hold it in this field; with raised rights and no tenant of one's
+/// own, to the rows of every tenant.
+#[must_use]
+pub fn same_tenant(field: impl Into<Arc<str>>) -> Permission {
+    Permission(Rule::SameTenant(field.into()))
 }
 
-impl Permission {
-    pub(crate) fn decide(&self, actor: &Actor) -> Decision {
-        let allowed = match &self.0 {
-            Rule::Anyone => true,
-            Rule::SignedIn => !actor.is_anonymous(),
-            Rule::Role(role) => actor.has_role(role),
-            Rule::Nobody => false,
-        };
-        if allowed { Decision::Allow } else { Decision::Deny }
-    }
-
-    pub(crate) fn requirement(&self) -> Requirement {
-        match &self.0 {
-            Rule::Anyone => Requirement::Nothing,
-            Rule::SignedIn => Requirement::SignedIn,
-            Rule::Role(role) => Requirement::Role(role.clone()),
-            Rule::Nobody => Requirement::Impossible,
-        }
-    }
-}
-
-/// Which permission each operation of a resource needs.
-///
-/// There is no default: an operation without a permission is a fault of the declaration.
+/// Everyone may, to the rows that match this filter: the tree that a query's body has, over any field of the stored
+/// row. A filter that does not fit the resource is a fault of the declaration.
 ///
 /// ```
-/// use resourceful::{Permissions, anyone, nobody, role};
+/// use resourceful::{any_of, role, rows};
 ///
-/// let permissions = Permissions::read(anyone()).write(role("editor")).delete(nobody());
-/// # let _ = permissions;
+/// let readers = any_of([role("editor"), rows(serde_json::json!({"status": "published"}))]);
+/// # let _ = readers;
 /// ```
-#[derive(Clone, Default)]
-pub struct Permissions {
-    list: Option<Permission>,
-    read: Option<Permission>,
-    create: Option<Permission>,
-    update: Option<Permission>,
-    delete: Option<Permission>,
+#[must_use]
+pub const fn rows(filter: Json) -> Permission {
+    Permission(Rule::Rows(filter))
 }
 
-impl Permissions {
-    /// The permission to list items and to read one; nothing else is set.
-    #[must_use]
-    pub fn read(permission: Permission) -> Self {
-        Self { list: Some(permission.clone()), read: Some(permission), ..Self::default() }
-    }
-
-    /// The same permission for every operation.
-    #[must_use]
-    pub fn all(permission: Permission) -> Self {
-        Self::read(permission.clone()).write(permission)
-    }
-
-    /// The permission to create, update, replace and delete.
-    #[must_use]
-    pub fn write(self, permission: Permission) -> Self {
-        self.create(permission.clone()).update(permission.clone()).delete(permission)
-    }
-
-    /// The permission to list items.
-    #[must_use]
-    pub fn list(mut self, permission: Permission) -> Self {
-        self.list = Some(permission);
-        self
-    }
-
-    /// The permission to create an item.
-    #[must_use]
-    pub fn create(mut self, permission: Permission) -> Self {
-        self.create = Some(permission);
-        self
-    }
-
-    /// The permission to change an item, in part or as a whole.
-    #[must_use]
-    pub fn update(mut self, permission: Permission) -> Self {
-        self.update = Some(permission);
-        self
-    }
-
-    /// The permission to delete an item.
-    #[must_use]
-    pub fn delete(mut self, permission: Permission) -> Self {
-        self.delete = Some(permission);
-        self
-    }
-
-    /// What an operation needs; `None` where the declaration does not say.
-    pub(crate) const fn of(&self, operation: Operation) -> Option<&Permission> {
-        match operation {
-            Operation::List => self.list.as_ref(),
-            Operation::Read => self.read.as_ref(),
-            Operation::Create => self.create.as_ref(),
-            Operation::Update | Operation::Replace => self.update.as_ref(),
-            Operation::Delete => self.delete.as_ref(),
-        }
-    }
+/// A check of one's own, under a name for logs and explanations. An error, a panic and a filter that does not fit the
+/// resource deny.
+///
+/// ```
+/// use resourceful::{Decision, check};
+///
+/// let open = check("open hours", async |asking| {
+///     let hours_are_open = true; // ask a clock, a table, another service …
+///     Ok(if hours_are_open { Decision::allow() } else { Decision::deny("closed") })
+/// });
+/// # let _ = open;
+/// ```
+#[must_use]
+pub fn check<F, T>(name: impl Into<Arc<str>>, check: F) -> Permission
+where
+    F: Fn(Asking) -> T + Send + Sync + 'static,
+    T: Future<Output = Result<Decision, CheckError>> + Send + 'static,
+{
+    Permission(Rule::Check(Check::new(name.into(), check)))
 }
 
-impl fmt::Debug for Permissions {
+/// What the permission says, for the actors that pass; nobody else may. A panic is a no.
+#[must_use]
+pub fn when(passes: impl Fn(&Actor) -> bool + Send + Sync + 'static, permission: Permission) -> Permission {
+    Permission(Rule::When(Predicate(Arc::new(passes)), Box::new(permission)))
+}
+
+/// What every one of these allows: to the rows that match all of their filters. Nothing is allowed by none.
+#[must_use]
+pub fn all_of(permissions: impl IntoIterator<Item = Permission>) -> Permission {
+    Permission(Rule::AllOf(permissions.into_iter().collect()))
+}
+
+/// What at least one of these allows: to the rows that match at least one of their filters.
+#[must_use]
+pub fn any_of(permissions: impl IntoIterator<Item = Permission>) -> Permission {
+    Permission(Rule::AnyOf(permissions.into_iter().collect()))
+}
+
+/// The opposite: to the rows that the permission does not allow.
+#[must_use]
+pub fn not(permission: Permission) -> Permission {
+    Permission(Rule::Not(Box::new(permission)))
+}
+
+impl fmt::Display for Permission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut map = f.debug_map();
-        for operation in Operation::ALL {
-            map.entry(&operation.name(), &self.of(operation));
+        let several = |f: &mut fmt::Formatter<'_>, name: &str, parts: &[Self]| {
+            let parts: Vec<_> = parts.iter().map(ToString::to_string).collect();
+            write!(f, "{name}({})", parts.join(", "))
+        };
+        match &self.0 {
+            Rule::Anyone => f.write_str("anyone()"),
+            Rule::SignedIn => f.write_str("signed_in()"),
+            Rule::Role(name) => write!(f, "role({name:?})"),
+            Rule::TenantMember => f.write_str("tenant_member()"),
+            Rule::TenantRole(name) => write!(f, "tenant_role({name:?})"),
+            Rule::Scope(name) => write!(f, "scope({name:?})"),
+            Rule::Elevated => f.write_str("elevated()"),
+            Rule::Nobody => f.write_str("nobody()"),
+            Rule::Owner(field) => write!(f, "owner({field:?})"),
+            Rule::SameTenant(field) => write!(f, "same_tenant({field:?})"),
+            Rule::Rows(filter) => write!(f, "rows({filter})"),
+            Rule::Check(check) => write!(f, "check({:?})", check.name),
+            Rule::When(_, inner) => write!(f, "when(…, {inner})"),
+            Rule::AllOf(parts) => several(f, "all_of", parts),
+            Rule::AnyOf(parts) => several(f, "any_of", parts),
+            Rule::Not(inner) => write!(f, "not({inner})"),
         }
-        map.finish()
     }
 }

@@ -180,6 +180,7 @@ fn mount(builder: AppBuilder, engine: Engine, merged: Option<Router>) -> App {
     let boundary = Arc::new(Boundary {
         engine,
         authenticators: builder.authenticators,
+        roles: builder.roles,
         body_limit: builder.body_limit,
         problem_base: builder.problem_base,
         challenge: challenge(&schemes),

@@ -8,7 +8,7 @@ use axum::Router;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
 use super::{App, AppPreset, build};
-use crate::access::Authenticator;
+use crate::access::{Authenticator, RoleHierarchy};
 use crate::error::Error;
 use crate::resource::{DefinitionErrors, Resource};
 
@@ -40,6 +40,7 @@ pub fn create_app(preset: AppPreset) -> AppBuilder {
         merged: Vec::new(),
         prefix: String::new(),
         authenticators: Vec::new(),
+        roles: RoleHierarchy::new(),
         secret: None,
         body_limit: 1 << 20,
         deadline: Duration::from_secs(30),
@@ -67,6 +68,7 @@ pub struct AppBuilder {
     pub(super) merged: Vec<Router>,
     pub(super) prefix: String,
     pub(super) authenticators: Vec<Arc<dyn Authenticator>>,
+    pub(super) roles: RoleHierarchy,
     pub(super) secret: Option<Vec<u8>>,
     pub(super) body_limit: usize,
     pub(super) deadline: Duration,
@@ -112,6 +114,12 @@ impl AppBuilder {
     /// Adds a way to authenticate. Several are asked in order.
     pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
         self.authenticators.push(Arc::new(authenticator));
+        self
+    }
+
+    /// Which roles include which others, for every actor and on every path.
+    pub fn roles(mut self, hierarchy: RoleHierarchy) -> Self {
+        self.roles = hierarchy;
         self
     }
 

@@ -8,9 +8,9 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use futures::future::join_all;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use resourceful_contract::Storage;
 
 use super::lifecycle::Lifecycle;
+use crate::engine::Vault;
 use crate::error::Error;
 use crate::http::{Boundary, Context, respond};
 
@@ -54,10 +54,10 @@ async fn ready(boundary: &Boundary, lifecycle: &Lifecycle) -> Response {
 }
 
 /// Every storage once.
-fn storages(boundary: &Boundary) -> Vec<Arc<dyn Storage>> {
-    let mut storages: Vec<Arc<dyn Storage>> = Vec::new();
+fn storages(boundary: &Boundary) -> Vec<Vault> {
+    let mut storages: Vec<Vault> = Vec::new();
     for entry in boundary.engine.catalog.entries() {
-        if !storages.iter().any(|known| Arc::ptr_eq(known, &entry.storage)) {
+        if !storages.iter().any(|known| known.is(&entry.storage)) {
             storages.push(entry.storage.clone());
         }
     }

@@ -1,11 +1,13 @@
 //! The resources of one application, linked to each other.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use resourceful_contract::{Cardinality, Link, Reference, Schema, Storage};
+use resourceful_contract::{Cardinality, Link, Reference, Schema};
 
+use super::rights::{self, Rights};
+use super::sight::Vault;
 use crate::nearest::suggest;
 use crate::resource::{Definition, DefinitionErrors, Faults, Relation, Resource};
 
@@ -18,11 +20,16 @@ pub(crate) struct Catalog {
 /// A resource as part of an application.
 #[derive(Debug)]
 pub(crate) struct Entry {
+    /// Where it stands in the catalog.
+    pub(crate) position: usize,
+    pub(crate) name: Arc<str>,
     pub(crate) definition: Arc<Definition>,
     /// The definition's schema, with the references that follow from its relations.
     pub(crate) schema: Arc<Schema>,
-    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) storage: Vault,
     pub(crate) links: Vec<Arc<LinkedRelation>>,
+    /// Compiled when every resource is linked, since a rule may lead through relations.
+    rights: OnceLock<Rights>,
     /// About how long a row's JSON is, to size an answer's buffer before it is filled.
     row_bytes: AtomicUsize,
 }
@@ -39,6 +46,10 @@ pub(crate) struct LinkedRelation {
 }
 
 impl Entry {
+    pub(crate) fn rights(&self) -> &Rights {
+        self.rights.get().expect("a catalog is only handed out when every entry has its rights")
+    }
+
     pub(crate) fn buffer(&self, rows: usize) -> Vec<u8> {
         Vec::with_capacity(128 + rows * self.row_bytes.load(Ordering::Relaxed))
     }
@@ -99,14 +110,25 @@ impl Catalog {
                 .collect();
             faults.extend(found.into_found());
             entries.push(Arc::new(Entry {
+                position,
+                name: definition.name().into(),
+                rights: OnceLock::new(),
                 schema: schemas[position].clone(),
-                storage: definition.table.storage().clone(),
+                storage: Vault::new(definition.table.storage().clone()),
                 definition: definition.clone(),
                 links,
                 row_bytes: AtomicUsize::new(256),
             }));
         }
-        if faults.is_empty() { Ok(Self { entries }) } else { Err(DefinitionErrors::new(faults)) }
+        let catalog = Self { entries };
+        for entry in catalog.entries() {
+            let mut found = Faults::of(entry.definition.name());
+            let rights = rights::compile(&catalog, entry, &mut found);
+            faults.extend(found.into_found());
+            let set = entry.rights.set(rights);
+            debug_assert!(set.is_ok(), "an entry is linked once");
+        }
+        if faults.is_empty() { Ok(catalog) } else { Err(DefinitionErrors::new(faults)) }
     }
 
     /// Positions in an order in which every table comes after those it refers to, as far as there is one.

@@ -5,17 +5,16 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::item::{self, Fields};
-use super::{Call, Item};
+use super::{Call, Item, sight};
 use crate::error::{Error, Fault, escape_pointer};
-use crate::resource::{Id, Operation};
+use crate::resource::{Fill, Id, Operation};
 
 impl Call<'_> {
     /// Creates an item from a body; answers it with its id.
     pub(crate) async fn create(&self, body: Json) -> Result<(Item, Value), Error> {
-        self.authorize(Operation::Create)?;
-        let faults = self.body_faults(&self.definition().bodies.creates, &body);
+        let faults = self.body_faults(&self.definition().bodies.creates, &body)?;
         let fields = item::object(body)?;
-        let assembled = self.assemble_new(fields);
+        let assembled = self.assemble_new(fields)?;
         self.insert(self.check(assembled, faults)?).await
     }
 
@@ -30,7 +29,8 @@ impl Call<'_> {
         if let Some(version) = schema.version {
             values[version] = Value::Integer(1);
         }
-        self.commit_one(Write::Insert { values }).await
+        self.may_hold(&values).await?;
+        self.commit_one(&self.allowed, Write::Insert { values }).await
     }
 
     /// Refuses an id under which the item could not be reached: the collection has a path of its own there.
@@ -45,7 +45,30 @@ impl Call<'_> {
     }
 
     /// A whole item: the body, the declared defaults, and what the server sets.
-    pub(super) fn assemble_new(&self, mut fields: Fields) -> Fields {
+    ///
+    /// # Errors
+    /// Where a field is set from the caller, who does not have what it holds.
+    pub(super) fn assemble_new(&self, fields: Fields) -> Result<Fields, Error> {
+        let mut fields = self.assemble_again(fields);
+        for (position, fill) in &self.definition().fills {
+            let with = match fill {
+                Fill::Actor => self.actor.id(),
+                Fill::Tenant => self.actor.tenant(),
+            };
+            let field = &self.entry.schema.fields[*position];
+            let value = with.and_then(|with| field.field_type.parse(with).ok());
+            let Some(value) = value else {
+                return Err(sight::refused(self.entry, self.actor, Operation::Create));
+            };
+            let mut json = Vec::new();
+            resourceful_contract::json::value(&mut json, &value);
+            fields.insert(field.name.clone(), serde_json::from_slice(&json).map_err(Error::internal)?);
+        }
+        Ok(fields)
+    }
+
+    /// The same but for what is set from the caller.
+    pub(super) fn assemble_again(&self, mut fields: Fields) -> Fields {
         let definition = self.definition();
         let now = item::now();
         for (position, field) in self.entry.schema.fields.iter().enumerate() {

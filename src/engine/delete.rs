@@ -1,6 +1,6 @@
 //! No such item any more.
 
-use resourceful_contract::{Change, ChangeSet, Guard, Write};
+use resourceful_contract::{Change, ErrorKind, Guard, Write};
 
 use super::update::expect;
 use super::{Call, Expected};
@@ -10,20 +10,26 @@ use crate::resource::Operation;
 impl Call<'_> {
     /// Deletes an item.
     pub(crate) async fn delete(&self, id: &str, expected: Option<&Expected>) -> Result<(), Error> {
-        self.authorize(Operation::Delete)?;
         self.require_expected(expected)?;
         let id = self.id(id)?;
+        let changeable = self.changeable().await?;
         let guard = match expected {
             None => Guard::none(),
             Some(_) => {
-                let (_, version) = self.current(id.clone()).await?;
+                let (_, version) = self.current_of(&changeable, id.clone(), Operation::Delete).await?;
                 expect(expected, version)?;
                 Guard::version(version)
             }
         };
-        let change =
-            Change { schema: self.entry.schema.clone(), write: Write::Delete { id, guard }, answer: None };
-        self.entry.storage.commit(ChangeSet::one(change)).await?;
+        let write = Write::Delete { id: id.clone(), guard };
+        let change = Change { schema: self.entry.schema.clone(), write, answer: None };
+        match self.entry.storage.commit(&changeable, change).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(self.out_of_reach(id, Operation::Delete).await);
+            }
+            Err(error) => return Err(error.into()),
+        }
         Ok(())
     }
 }

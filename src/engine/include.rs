@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use resourceful_contract::{Cardinality, Filter, Include, Position, Query, Rows, Sort, Test, Value};
 
+use super::sight::Admitted;
 use super::{Call, Entry, LinkedRelation};
 use crate::error::Error;
 use crate::query::Selection;
@@ -12,18 +13,24 @@ use crate::query::Selection;
 const BATCH: u32 = 5_000;
 
 /// The includes that the storage answers in the same statement.
-pub(super) fn shared(call: &Call<'_>, selection: &Selection) -> Vec<Include> {
-    selection
-        .includes
-        .iter()
-        .filter(|relation| relation.shared)
-        .map(|relation| Include {
-            link: relation.link.clone(),
-            fields: call.engine.catalog.entry(relation.target).definition.visible.clone(),
-            filter: Filter::everything(),
-            limit: relation.limit,
-        })
-        .collect()
+pub(super) async fn shared(call: &Call<'_>, selection: &Selection) -> Result<Vec<Include>, Error> {
+    let mut includes = Vec::new();
+    for relation in selection.includes.iter().filter(|relation| relation.shared) {
+        let target = call.engine.catalog.entry(relation.target);
+        let (seen, fields) = sight(call, relation)?;
+        let filter = seen.resolved(target, &call.engine.catalog).await?.filter().clone();
+        includes.push(Include { link: relation.link.clone(), fields, filter, limit: relation.limit });
+    }
+    Ok(includes)
+}
+
+/// What the caller may see of a relation's other side: its rows, and their fields.
+fn sight<'a>(call: &'a Call<'_>, relation: &LinkedRelation) -> Result<(&'a Admitted, Vec<usize>), Error> {
+    let sight = call.sights.of(relation.target);
+    let seen = sight.and_then(|sight| Some((sight.rows.as_ref()?, &sight.mask)));
+    let (rows, mask) = seen.ok_or_else(|| Error::internal("an include without a sight of its target"))?;
+    let visible = &call.engine.catalog.entry(relation.target).definition.visible;
+    Ok((rows, visible.iter().copied().filter(|field| mask.shows(*field)).collect()))
 }
 
 /// The keys that the other includes are looked up by.
@@ -49,8 +56,13 @@ pub(super) async fn splice(
     let mut found = Vec::new();
     for (key, relation) in elsewhere(selection).enumerate() {
         let keys: Vec<&Value> = rows.keys.iter().map(|keys| &keys[key]).collect();
-        let target = call.engine.catalog.entry(relation.target);
-        found.push((relation, related(target, relation, &keys).await?));
+        let (seen, fields) = sight(call, relation)?;
+        let target = Target {
+            entry: call.engine.catalog.entry(relation.target),
+            seen: seen.resolved(call.engine.catalog.entry(relation.target), &call.engine.catalog).await?,
+            fields,
+        };
+        found.push((relation, related(&target, relation, &keys).await?));
     }
     let mut spliced = Vec::with_capacity(json.len() * 2);
     spliced.extend_from_slice(&json[..start]);
@@ -88,9 +100,16 @@ fn write(relation: &LinkedRelation, found: Option<&Vec<Vec<u8>>>, out: &mut Vec<
     }
 }
 
+/// The other side of a relation, as its caller may see it.
+struct Target<'a> {
+    entry: &'a Entry,
+    seen: Admitted,
+    fields: Vec<usize>,
+}
+
 /// The related rows by the spelling of their key, each group within the relation's limit.
 async fn related(
-    target: &Entry,
+    target: &Target<'_>,
     relation: &LinkedRelation,
     keys: &[&Value],
 ) -> Result<HashMap<String, Vec<Vec<u8>>>, Error> {
@@ -116,17 +135,17 @@ async fn related(
 
 /// Adds the rows that pass the test to their groups; answers whether there were more than the limit.
 async fn fetch(
-    target: &Entry,
+    target: &Target<'_>,
     relation: &LinkedRelation,
     test: Test,
     limit: u32,
     groups: &mut HashMap<String, Vec<Vec<u8>>>,
 ) -> Result<bool, Error> {
     let query = Query {
-        schema: target.schema.clone(),
+        schema: target.entry.schema.clone(),
         filter: Filter::Compare(relation.link.remote, test),
-        sort: vec![Sort::ascending(target.schema.id)],
-        fields: target.definition.visible.clone(),
+        sort: vec![Sort::ascending(target.entry.schema.id)],
+        fields: target.fields.clone(),
         includes: Vec::new(),
         keys: vec![relation.link.remote],
         versions: false,
@@ -135,7 +154,7 @@ async fn fetch(
         count: None,
     };
     let mut json = Vec::new();
-    let rows = target.storage.fetch(&query, &mut json).await?;
+    let rows = target.entry.storage.fetch(&target.seen.query(query), &mut json).await?;
     let mut begin = 0;
     for (end, keys) in rows.ends.iter().zip(&rows.keys) {
         groups.entry(spelling(&keys[0])).or_default().push(json[begin..*end].to_vec());

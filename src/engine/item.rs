@@ -4,8 +4,10 @@ use chrono::{DateTime, SecondsFormat, SubsecRound as _, Utc};
 use resourceful_contract::{Change, Value};
 use serde_json::{Map, Value as Json};
 
-use super::{Call, Item};
-use crate::error::{Error, Fault, Place, escape_pointer};
+use super::sight::Admitted;
+use super::{Call, Item, redact};
+use crate::error::{Error, ErrorKind, Fault, Place, escape_pointer};
+use crate::query::Selection;
 use crate::resource::validate;
 
 /// An item's fields by name, as JSON.
@@ -30,11 +32,18 @@ pub(super) fn object(body: Json) -> Result<Fields, Error> {
 
 impl Call<'_> {
     /// What the schema says of a body. A field that exists and is the server's to set is told apart from one
-    /// that does not exist.
-    pub(super) fn body_faults(&self, validator: &jsonschema::Validator, body: &Json) -> Vec<Fault> {
-        let definition = self.definition();
-        let known = definition.bodies.update["properties"].as_object();
-        let names = known.into_iter().flat_map(Map::keys).map(String::as_str);
+    /// that does not exist; one that the caller may not see does not.
+    ///
+    /// # Errors
+    /// Where the body sets a field that the caller may see and not set.
+    pub(super) fn body_faults(
+        &self,
+        validator: &jsonschema::Validator,
+        body: &Json,
+    ) -> Result<Vec<Fault>, Error> {
+        self.refuse_forbidden(body)?;
+        let known = self.definition().bodies.update["properties"].as_object();
+        let names = known.into_iter().flat_map(Map::keys).map(String::as_str).filter(|name| self.takes(name));
         let mut faults = validate::faults(validator, body, &names);
         for fault in &mut faults {
             if fault.code == "unknown"
@@ -44,14 +53,89 @@ impl Call<'_> {
                 *fault = read_only(pointer.clone());
             }
         }
-        faults
+        let absent = body.as_object().into_iter().flat_map(Map::keys).filter(|name| self.is_masked(name));
+        for name in absent {
+            let pointer = format!("/{}", escape_pointer(name));
+            faults.retain(|fault| !is_at(fault, &pointer));
+            faults.push(validate::unknown(&pointer, name, &names));
+        }
+        Ok(faults)
+    }
+
+    /// What the schema says of an item as a whole, put together from what is stored and what a client sent.
+    pub(super) fn schema_faults(&self, item: &Json) -> Vec<Fault> {
+        validate::faults(&self.definition().bodies.assembled, item, &std::iter::empty())
+    }
+
+    /// Whether a name is that of a field that this caller may set.
+    pub(super) fn takes(&self, name: &str) -> bool {
+        self.entry.schema.position(name).is_some_and(|position| self.may_set(position))
+    }
+
+    pub(super) fn may_set(&self, position: usize) -> bool {
+        self.sights.of(self.entry.position).is_some_and(|sight| sight.mask.takes(position))
+    }
+
+    fn may_see(&self, position: usize) -> bool {
+        self.sights.of(self.entry.position).is_some_and(|sight| sight.mask.shows(position))
+    }
+
+    /// Whether a field is there for a client: not the storage's own, and not hidden from everyone.
+    pub(super) fn is_known(&self, field: &resourceful_contract::Field) -> bool {
+        !crate::resource::is_internal(field)
+            && !(field.hidden && field.read_only)
+            && !self.is_masked(&field.name)
+    }
+
+    /// Whether a name is that of a field which this caller may neither see nor set.
+    fn is_masked(&self, name: &str) -> bool {
+        let position = self.entry.schema.position(name);
+        position.is_some_and(|position| !self.may_see(position) && !self.may_set(position))
+    }
+
+    /// # Errors
+    /// Every field of a body that the caller may see and not set.
+    pub(super) fn refuse_forbidden(&self, body: &Json) -> Result<(), Error> {
+        let names = body.as_object().into_iter().flat_map(Map::keys);
+        let forbidden = names.filter(|name| {
+            let position = self.entry.schema.position(name);
+            position.is_some_and(|position| self.may_see(position) && !self.may_set(position))
+        });
+        let faults: Vec<_> = forbidden
+            .map(|name| {
+                let pointer = format!("/{}", escape_pointer(name));
+                Fault::pointer(pointer, "forbidden", "You may not set this field: leave it out.")
+            })
+            .collect();
+        if faults.is_empty() {
+            return Ok(());
+        }
+        let detail = "You may not set the fields listed in `errors`.";
+        Err(Error::new(ErrorKind::Forbidden, "forbidden", detail).with_faults(faults))
+    }
+
+    /// The same faults for a caller who must not learn of some fields: what is wrong with those has no name.
+    fn told(&self, faults: Vec<Fault>) -> Vec<Fault> {
+        let fields = &self.entry.schema.fields;
+        let is_told = |fault: &Fault| {
+            fields.iter().enumerate().all(|(position, field)| {
+                let hidden =
+                    (field.hidden && field.read_only) || !self.may_see(position) && !self.may_set(position);
+                !hidden
+                    || fault.code == "unknown"
+                    || !is_at(fault, &format!("/{}", escape_pointer(&field.name)))
+            })
+        };
+        let nameless =
+            || Fault::pointer("", "invalid", "The item would break a rule of a field that is not yours.");
+        faults.into_iter().map(|fault| if is_told(&fault) { fault } else { nameless() }).collect()
     }
 
     fn is_visible(&self, pointer: &str) -> bool {
         let schema = &self.entry.schema;
-        schema
-            .visible()
-            .any(|position| pointer == format!("/{}", escape_pointer(&schema.fields[position].name)))
+        schema.visible().any(|position| {
+            self.may_see(position) && pointer == format!("/{}", escape_pointer(&schema.fields[position].name))
+        })
     }
 
     /// Runs what the model's type says over an assembled item, after what its schema said.
@@ -66,7 +150,7 @@ impl Call<'_> {
             faults.extend(checked.faults);
         }
         if !faults.is_empty() {
-            return Err(Error::validation(faults));
+            return Err(Error::validation(self.told(faults)));
         }
         let (Json::Object(mut item), Some(Json::Object(written))) = (item, checked.json) else {
             return Err(Error::internal("the model does not serialize as an object"));
@@ -106,7 +190,7 @@ impl Call<'_> {
                 }
             }
         }
-        if faults.is_empty() { Ok(values) } else { Err(Error::validation(faults)) }
+        if faults.is_empty() { Ok(values) } else { Err(Error::validation(self.told(faults))) }
     }
 
     /// Whether a field is the model's to fill, rather than the storage's.
@@ -114,17 +198,15 @@ impl Call<'_> {
         position != self.entry.schema.id && Some(position) != self.entry.schema.version
     }
 
-    /// Commits one change and answers the item as it is then.
+    /// Commits one change of an admitted row and answers the item as it is then.
     pub(super) async fn commit_one(
         &self,
+        admitted: &Admitted,
         write: resourceful_contract::Write,
     ) -> Result<(Item, Value), Error> {
-        let change = Change {
-            schema: self.entry.schema.clone(),
-            write,
-            answer: Some(self.definition().visible.clone()),
-        };
-        let committed = self.entry.storage.commit(resourceful_contract::ChangeSet::one(change)).await?;
+        let shown = self.shown()?;
+        let change = Change { schema: self.entry.schema.clone(), write, answer: Some(shown.clone()) };
+        let committed = self.entry.storage.commit(admitted, change).await?;
         let written = committed
             .rows
             .into_iter()
@@ -132,8 +214,19 @@ impl Call<'_> {
             .ok_or_else(|| Error::internal("the storage answered no row for a change"))?;
         let version =
             written.version.ok_or_else(|| Error::internal("the storage answered no version for a row"))?;
-        Ok((Item { json: written.json, version, part: None }, written.id))
+        let mut json = written.json;
+        redact::rows(self, &Selection::default(), &mut json)?;
+        let part = self.part(&Selection::default(), &shown, &json)?;
+        Ok((Item { json, version, part }, written.id))
     }
+}
+
+/// Whether a fault is at a place in a body, or inside it.
+fn is_at(fault: &Fault, pointer: &str) -> bool {
+    let Place::Pointer(at) = &fault.at else {
+        return false;
+    };
+    at.strip_prefix(pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 pub(super) fn read_only(pointer: String) -> Fault {

@@ -2,7 +2,7 @@
 
 use resourceful_contract::{Count, Position, Query, Total};
 
-use super::{Call, include, related};
+use super::{Call, include, redact, sight};
 use crate::error::Error;
 use crate::query::{Binding, ListRequest, Place};
 use crate::resource::Operation;
@@ -31,15 +31,16 @@ pub(crate) struct Page {
 impl Call<'_> {
     /// Answers a page of items.
     pub(crate) async fn list(&self, asked: Asked<'_>, count: Option<Count>) -> Result<Page, Error> {
-        self.authorize(Operation::List)?;
+        let listed = self.sight()?.listed.as_ref();
+        let listed = listed.ok_or_else(|| sight::refused(self.entry, self.actor, Operation::List))?;
         let mut request = match asked {
             Asked::Url(query) => self.reader().list(query)?,
             Asked::Body(body) => self.reader().list_body(body)?,
         };
         request.count = count;
-        let binding = Binding::of(&self.reader(), &request);
-        let mut query = self.query(&binding, &request)?;
-        query.filter = related::resolve(self.entry, query.filter, &self.engine.catalog).await?;
+        let binding = Binding::of(&self.reader(), self.actor, listed, &request);
+        let query = listed.query(self.query(&binding, &request).await?);
+        let query = query.resolved(self.entry, &self.engine.catalog).await?;
 
         let mut json = self.entry.buffer(query.limit as usize);
         json.extend_from_slice(b"{\"items\":[");
@@ -47,6 +48,7 @@ impl Call<'_> {
         let rows = self.entry.storage.fetch(&query, &mut json).await?;
         include::splice(self, &request.selection, &rows, start, &mut json).await?;
         self.entry.note_size(json.len() - start, rows.len);
+        redact::list(self, &request.selection, start, &mut json)?;
 
         let cursor = |keys: Option<&Vec<_>>| keys.map(|keys| self.engine.cursors.seal(&binding, keys));
         let (next, prev) = match request.place {
@@ -62,7 +64,7 @@ impl Call<'_> {
         Ok(page)
     }
 
-    fn query(&self, binding: &Binding, request: &ListRequest) -> Result<Query, Error> {
+    async fn query(&self, binding: &Binding, request: &ListRequest) -> Result<Query, Error> {
         let open = |cursor: &str, parameter| {
             self.engine.cursors.open(binding, &self.reader(), request, cursor, parameter)
         };
@@ -70,8 +72,8 @@ impl Call<'_> {
             schema: self.entry.schema.clone(),
             filter: request.filter.clone(),
             sort: request.sort.clone(),
-            fields: self.fields(&request.selection),
-            includes: include::shared(self, &request.selection),
+            fields: self.fields(&request.selection)?,
+            includes: include::shared(self, &request.selection).await?,
             keys: include::keys(&request.selection),
             versions: false,
             position: match &request.place {

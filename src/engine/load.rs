@@ -7,7 +7,8 @@ use resourceful_contract::{Change, ChangeSet, Count, Filter, Position, Query, So
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use super::{Call, Engine, Entry};
+use super::sight::Admitted;
+use super::{Call, Engine, Entry, Sights};
 use crate::access::Actor;
 use crate::error::{Error, ErrorKind};
 use crate::resource::validate;
@@ -44,11 +45,11 @@ impl<'a> Loader<'a> {
     ) -> Result<Self, Error> {
         let entry = self.engine.find(resource)?;
         let first = self.storage.get_or_insert(entry);
-        if !Arc::ptr_eq(&first.storage, &entry.storage) {
+        if !first.storage.is(&entry.storage) {
             let message = format!("`{resource}` is kept elsewhere than the rows before: load it by itself");
             return Err(Error::new(ErrorKind::Validation, "load", message));
         }
-        let call = Call { engine: self.engine, entry, actor: &Actor::anonymous() };
+        let call = Call::by_the_application(self.engine, entry);
         for (position, row) in rows.into_iter().enumerate() {
             let change = call.row(&row).map_err(|error| at(resource, position, &error))?;
             self.changes.push(change);
@@ -71,7 +72,7 @@ impl<'a> Loader<'a> {
         let rows = self.changes.len();
         if let Some(entry) = self.storage {
             let changes = ChangeSet { changes: self.changes, progress: self.progress };
-            entry.storage.commit(changes).await?;
+            entry.storage.load(changes).await?;
         }
         Ok(rows)
     }
@@ -82,7 +83,14 @@ fn at(resource: &str, position: usize, error: &Error) -> Error {
     Error::new(error.kind(), "load", message).with_faults(error.faults().to_vec())
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    /// A call that nobody asked for: for what the application itself does.
+    fn by_the_application(engine: &'a Engine, entry: &'a Arc<Entry>) -> Self {
+        static NOBODY: Actor = Actor::anonymous();
+        let sights = Sights::by_the_application(entry);
+        Self { engine, entry, actor: &NOBODY, allowed: Admitted::by_the_application(), sights }
+    }
+
     fn row(&self, row: &impl Serialize) -> Result<Change, Error> {
         let json = serde_json::to_value(row).map_err(Error::internal)?;
         let names = std::iter::empty();
@@ -119,6 +127,7 @@ impl Engine {
             limit: 1,
             count: Some(Count::Exact),
         };
+        let query = Admitted::by_the_application().query(query);
         let rows = entry.storage.fetch(&query, &mut Vec::new()).await?;
         Ok(rows.total.map_or(rows.len as u64, |total| total.rows))
     }

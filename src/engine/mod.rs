@@ -1,5 +1,6 @@
 //! The one path to the data: every door calls these operations, and each begins with the permission.
 
+mod admit;
 mod catalog;
 mod create;
 mod delete;
@@ -8,15 +9,18 @@ mod item;
 mod list;
 mod load;
 mod read;
+mod redact;
 mod related;
 mod replace;
+mod rights;
+mod sight;
 mod update;
 
 use std::sync::Arc;
 
 use resourceful_contract::{Value, Version};
 
-use crate::access::{Actor, Decision};
+use crate::access::Actor;
 use crate::error::{Error, ErrorKind};
 use crate::query::{CursorKey, Reader};
 use crate::resource::{Definition, Operation};
@@ -24,6 +28,8 @@ use crate::resource::{Definition, Operation};
 pub(crate) use catalog::{Catalog, Entry, LinkedRelation};
 pub(crate) use list::{Asked, Page};
 pub use load::Loader;
+pub(crate) use rights::Mask;
+pub(crate) use sight::{Admitted, Sight, Sights, Vault};
 
 /// Every resource of an application, and what their operations share.
 #[derive(Debug)]
@@ -32,12 +38,14 @@ pub(crate) struct Engine {
     pub(crate) cursors: CursorKey,
 }
 
-/// One call of an operation: on which resource, and who asks.
-#[derive(Clone, Copy)]
+/// One call of an operation that its caller may make. There is none without a decision.
 pub(crate) struct Call<'a> {
-    pub(crate) engine: &'a Engine,
-    pub(crate) entry: &'a Arc<Entry>,
-    pub(crate) actor: &'a Actor,
+    engine: &'a Engine,
+    entry: &'a Arc<Entry>,
+    actor: &'a Actor,
+    /// The rows that the operation is allowed on.
+    allowed: Admitted,
+    sights: Sights,
 }
 
 /// An item as an operation answers it.
@@ -78,28 +86,63 @@ impl Expected {
     }
 }
 
+impl Engine {
+    /// Begins a call of an operation, before anything is read: of what the request asks, only whether it may follow
+    /// relations.
+    ///
+    /// # Errors
+    /// Where the caller may not make it.
+    pub(crate) async fn call<'a>(
+        &'a self,
+        entry: &'a Arc<Entry>,
+        actor: &'a Actor,
+        operation: Operation,
+        related: bool,
+    ) -> Result<Call<'a>, Error> {
+        let verdict = sight::decide(&self.catalog, entry, actor, operation).await;
+        let allowed = Admitted::by(verdict, entry, actor, operation)?;
+        let sights = sight::sights(&self.catalog, entry, actor, related).await;
+        Ok(Call { engine: self, entry, actor, allowed, sights })
+    }
+}
+
 impl<'a> Call<'a> {
     fn definition(&self) -> &'a Definition {
         &self.entry.definition
     }
 
-    fn reader(&self) -> Reader<'a> {
-        Reader { catalog: &self.engine.catalog, entry: self.entry, actor: self.actor }
+    fn reader(&self) -> Reader<'_> {
+        Reader { catalog: &self.engine.catalog, entry: self.entry, sights: &self.sights }
     }
 
-    /// Refuses what the caller may not do, before anything is read.
-    pub(crate) fn authorize(&self, operation: Operation) -> Result<(), Error> {
-        match self.definition().permission(operation).decide(self.actor) {
-            Decision::Allow => Ok(()),
-            Decision::Deny if self.actor.is_anonymous() => {
-                Err(Error::new(ErrorKind::Unauthenticated, "unauthenticated", "This needs a credential."))
-            }
-            Decision::Deny => Err(Error::new(
-                ErrorKind::Forbidden,
-                "forbidden",
-                format!("You may not {} {}.", operation.name(), self.definition().name()),
-            )),
+    /// What the caller may see of this resource.
+    fn sight(&self) -> Result<&Sight, Error> {
+        self.sights
+            .of(self.entry.position)
+            .ok_or_else(|| Error::internal("a call without a sight of its resource"))
+    }
+
+    /// The rows that the caller may see.
+    ///
+    /// # Errors
+    /// Where there are none for this caller, ever.
+    fn seen(&self) -> Result<&Admitted, Error> {
+        let refused = || sight::refused(self.entry, self.actor, Operation::Read);
+        self.sight()?.rows.as_ref().ok_or_else(refused)
+    }
+
+    fn mask(&self) -> Result<&Mask, Error> {
+        Ok(&self.sight()?.mask)
+    }
+
+    /// The visible fields that this caller is shown.
+    fn shown(&self) -> Result<Vec<usize>, Error> {
+        let mask = self.mask()?;
+        let visible = &self.definition().visible;
+        if mask.is_clear() {
+            return Ok(visible.clone());
         }
+        Ok(visible.iter().copied().filter(|field| mask.shows(*field)).collect())
     }
 
     /// Reads an id from a path; a malformed one names nothing, as an absent one does.

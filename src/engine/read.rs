@@ -2,41 +2,85 @@
 
 use resourceful_contract::{Filter, Position, Query, Rows, Test, Value, Version};
 
-use super::{Call, Item, Part, include};
-use crate::error::Error;
+use super::item::Fields;
+use super::sight::Admitted;
+use super::{Call, Item, Mask, Part, include, redact, sight};
+use crate::error::{Error, ErrorKind};
 use crate::query::Selection;
 use crate::resource::Operation;
 
 impl Call<'_> {
     /// Answers an item, or the part of it that the query string selects.
     pub(crate) async fn read(&self, id: &str, query: Option<&str>) -> Result<Item, Error> {
-        self.authorize(Operation::Read)?;
         let selection = self.reader().item(query)?;
         self.item(self.id(id)?, &selection).await
     }
 
     /// The item of this id as an answer shows it.
     pub(super) async fn item(&self, id: Value, selection: &Selection) -> Result<Item, Error> {
+        let fields = self.fields(selection)?;
         let query = Query {
-            includes: include::shared(self, selection),
+            includes: include::shared(self, selection).await?,
             keys: include::keys(selection),
-            ..self.one(id, self.fields(selection))
+            ..self.one(id, fields.clone())
         };
+        let query = self.seen()?.query(query).resolved(self.entry, &self.engine.catalog).await?;
         let mut json = self.entry.buffer(1);
         let rows = self.entry.storage.fetch(&query, &mut json).await?;
         let version = sole_version(&rows)?;
         include::splice(self, selection, &rows, 0, &mut json).await?;
         self.entry.note_size(json.len(), 1);
-        let part = part(selection, &json);
+        redact::rows(self, selection, &mut json)?;
+        let part = self.part(selection, &fields, &json)?;
         Ok(Item { json, version, part })
     }
 
-    /// The item of this id with every stored field of the model, hidden ones too, for a change to start from.
-    pub(super) async fn current(
+    /// Which part of the item an answer shows; `None` for the whole.
+    pub(super) fn part(
         &self,
+        selection: &Selection,
+        fields: &[usize],
+        json: &[u8],
+    ) -> Result<Option<Part>, Error> {
+        let mask = self.mask()?;
+        let is_whole = selection.is_whole() && mask.is_clear();
+        Ok((!is_whole).then(|| part(fields, mask, !selection.includes.is_empty(), json)))
+    }
+
+    /// The item of this id with every stored field of the model, hidden ones too, for a change to start from.
+    pub(super) async fn current(&self, id: Value) -> Result<(Fields, Version), Error> {
+        let seen = self.seen()?.resolved(self.entry, &self.engine.catalog).await?;
+        self.stored(&seen, id).await
+    }
+
+    /// The same for an operation on admitted rows: what may be seen and not changed is refused, not absent.
+    pub(super) async fn current_of(
+        &self,
+        changeable: &Admitted,
         id: Value,
-    ) -> Result<(serde_json::Map<String, serde_json::Value>, Version), Error> {
-        let query = self.one(id, self.entry.definition.stored.clone());
+        operation: Operation,
+    ) -> Result<(Fields, Version), Error> {
+        match self.stored(changeable, id.clone()).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(self.out_of_reach(id, operation).await),
+            found => found,
+        }
+    }
+
+    /// Why a row was not there for an operation: 403 where the caller may see it, 404 otherwise.
+    pub(super) async fn out_of_reach(&self, id: Value, operation: Operation) -> Error {
+        match self.current(id).await {
+            Ok(_) => sight::refused(self.entry, self.actor, operation),
+            Err(error) => error,
+        }
+    }
+
+    /// The rows that this call may change: those that its caller may see, and may do this to.
+    pub(super) async fn changeable(&self) -> Result<Admitted, Error> {
+        self.seen()?.and(&self.allowed).resolved(self.entry, &self.engine.catalog).await
+    }
+
+    async fn stored(&self, admitted: &Admitted, id: Value) -> Result<(Fields, Version), Error> {
+        let query = admitted.query(self.one(id, self.entry.definition.stored.clone()));
         let mut json = self.entry.buffer(1);
         let rows = self.entry.storage.fetch(&query, &mut json).await?;
         let version = sole_version(&rows)?;
@@ -44,8 +88,9 @@ impl Call<'_> {
         Ok((row, version))
     }
 
-    pub(super) fn fields(&self, selection: &Selection) -> Vec<usize> {
-        selection.fields.clone().unwrap_or_else(|| self.entry.definition.visible.clone())
+    /// The fields of an answer: those that were selected, or all that this caller is shown.
+    pub(super) fn fields(&self, selection: &Selection) -> Result<Vec<usize>, Error> {
+        selection.fields.clone().map_or_else(|| self.shown(), Ok)
     }
 
     fn one(&self, id: Value, fields: Vec<usize>) -> Query {
@@ -69,21 +114,20 @@ fn sole_version(rows: &Rows) -> Result<Version, Error> {
     rows.versions.first().copied().ok_or_else(Error::not_found)
 }
 
-/// Which part of the item was selected. Included items change without the item's version, so their content is
-/// part of the name.
-fn part(selection: &Selection, json: &[u8]) -> Option<Part> {
-    if selection.is_whole() {
-        return None;
-    }
+/// Which part of the item this caller was shown. Included items change without the item's version, so their content
+/// is part of the name.
+fn part(fields: &[usize], mask: &Mask, with_content: bool, json: &[u8]) -> Part {
     let mut hasher = blake3::Hasher::new();
-    for field in selection.fields.iter().flatten() {
+    for field in fields {
         hasher.update(&(*field as u64).to_le_bytes());
     }
-    if !selection.includes.is_empty() {
-        hasher.update(b"+");
-        hasher.update(json);
+    for (field, instead) in mask.redacted() {
+        hasher.update(b"*").update(&(*field as u64).to_le_bytes()).update(instead.as_bytes());
+    }
+    if with_content {
+        hasher.update(b"+").update(json);
     }
     let mut name = [0; 16];
     name.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    Some(Part(name))
+    Part(name)
 }

@@ -20,19 +20,22 @@ impl Call<'_> {
         expected: Option<&Expected>,
         create_only: bool,
     ) -> Result<Put, Error> {
-        self.authorize(Operation::Replace)?;
         let id = self.id(id)?;
-        let mut faults = self.body_faults(&self.definition().bodies.replaces, &body);
+        let mut faults = self.body_faults(&self.definition().bodies.replaces, &body)?;
         let fields = item::object(body)?;
         faults.extend(self.other_id(&id, &fields));
+        let changeable = self.changeable().await?;
         let mut attempts = 16;
         loop {
-            match self.current(id.clone()).await {
+            match self.current_of(&changeable, id.clone(), Operation::Replace).await {
                 Ok(_) if create_only => return Err(Error::precondition_failed("if-none-match")),
                 Ok((current, version)) => {
                     self.require_expected(expected)?;
                     let next = self.replaced(&current, version, &fields, expected, faults.clone())?;
-                    if let Some(item) = self.change(&id, version, next, expected, &mut attempts).await? {
+                    self.may_become(&current, &next).await?;
+                    if let Some(item) =
+                        self.change(&changeable, &id, version, next, expected, &mut attempts).await?
+                    {
                         return Ok(Put::Changed(item));
                     }
                 }
@@ -65,7 +68,7 @@ impl Call<'_> {
         mut faults: Vec<Fault>,
     ) -> Result<Next, Error> {
         expect(expected, version)?;
-        let mut next = self.assemble_new(fields.clone());
+        let mut next = self.assemble_again(fields.clone());
         for (position, field) in self.entry.schema.fields.iter().enumerate() {
             let Some(kept) = current.get(&field.name) else {
                 continue;
@@ -75,7 +78,7 @@ impl Call<'_> {
             {
                 faults.push(immutable(format!("/{}", escape_pointer(&field.name))));
             }
-            if field.read_only || field.immutable {
+            if field.read_only || field.immutable || !self.may_set(position) {
                 next.insert(field.name.clone(), kept.clone());
                 // What the server keeps need not be repeated.
                 let pointer = format!("/{}", escape_pointer(&field.name));
@@ -96,7 +99,7 @@ impl Call<'_> {
         create_only: bool,
         faults: Vec<Fault>,
     ) -> Result<Option<Put>, Error> {
-        self.authorize(Operation::Create)?;
+        let creating = self.engine.call(self.entry, self.actor, Operation::Create, false).await?;
         if expected.is_some() {
             return Err(Error::precondition_failed("if-match"));
         }
@@ -105,8 +108,8 @@ impl Call<'_> {
         resourceful_contract::json::value(&mut spelled, id);
         let spelled = serde_json::from_slice(&spelled).map_err(Error::internal)?;
         fields.insert(self.entry.schema.id_field().name.clone(), spelled);
-        let assembled = self.assemble_new(fields);
-        match self.insert(self.check(assembled, faults)?).await {
+        let assembled = creating.assemble_new(fields)?;
+        match creating.insert(creating.check(assembled, faults)?).await {
             Ok((item, id)) => Ok(Some(Put::Created(item, id))),
             Err(error) if error.kind() == ErrorKind::Conflict && self.current(id.clone()).await.is_ok() => {
                 if create_only {

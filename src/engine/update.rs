@@ -4,11 +4,11 @@ use resourceful_contract::{ErrorKind as StorageKind, Guard, StorageError, Value,
 use serde_json::Value as Json;
 
 use super::item::{self, Fields};
+use super::sight::Admitted;
 use super::{Call, Expected, Item};
 use crate::error::{Error, ErrorKind, Fault, escape_pointer};
-use crate::nearest::suggest;
 use crate::query::Selection;
-use crate::resource::Operation;
+use crate::resource::{Operation, validate};
 
 /// How often a change without `If-Match` starts again because another one came between.
 const ATTEMPTS: usize = 16;
@@ -27,16 +27,18 @@ impl Call<'_> {
         patch: Json,
         expected: Option<&Expected>,
     ) -> Result<Item, Error> {
-        self.authorize(Operation::Update)?;
         self.require_expected(expected)?;
         let id = self.id(id)?;
+        self.refuse_forbidden(&patch)?;
         let patch = item::object(patch)?;
+        let changeable = self.changeable().await?;
         let mut attempts = ATTEMPTS;
         loop {
-            let (current, version) = self.current(id.clone()).await?;
+            let (current, version) = self.current_of(&changeable, id.clone(), Operation::Update).await?;
             expect(expected, version)?;
             let next = self.patched(&current, &patch)?;
-            if let Some(item) = self.change(&id, version, next, expected, &mut attempts).await? {
+            self.may_become(&current, &next).await?;
+            if let Some(item) = self.change(&changeable, &id, version, next, expected, &mut attempts).await? {
                 return Ok(item);
             }
         }
@@ -46,6 +48,7 @@ impl Call<'_> {
     /// change is to be made again on its new state.
     pub(super) async fn change(
         &self,
+        changeable: &Admitted,
         id: &Value,
         version: Version,
         next: Next,
@@ -57,7 +60,7 @@ impl Call<'_> {
             Next::Changed(set) => set,
         };
         let write = Write::Update { id: id.clone(), set, guard: Guard::version(version) };
-        match self.commit_one(write).await {
+        match self.commit_one(changeable, write).await {
             Ok((item, _)) => Ok(Some(item)),
             Err(error) if expected.is_none() && is_version_mismatch(&error) => {
                 *attempts -= 1;
@@ -79,7 +82,7 @@ impl Call<'_> {
             return Ok(Next::Unchanged);
         }
         let item = Json::Object(next);
-        faults.extend(self.body_faults(&self.definition().bodies.assembled, &item));
+        faults.extend(self.schema_faults(&item));
         self.difference(current, self.check(item::object(item)?, faults)?)
     }
 
@@ -90,12 +93,11 @@ impl Call<'_> {
         for (name, value) in patch {
             let pointer = format!("/{}", escape_pointer(name));
             let field = self.entry.schema.position(name).map(|position| &self.entry.schema.fields[position]);
-            match field.filter(|field| !crate::resource::is_internal(field)) {
+            match field.filter(|field| self.is_known(field)) {
                 None => {
                     let known = definition.bodies.update["properties"].as_object();
                     let names = known.into_iter().flat_map(|map| map.keys()).map(String::as_str);
-                    let detail = suggest(format!("There is no field `{name}` here."), name, names);
-                    faults.push(Fault::pointer(pointer, "unknown", detail));
+                    faults.push(validate::unknown(&pointer, name, &names.filter(|name| self.takes(name))));
                 }
                 Some(field) if field.immutable && current.get(name) == Some(value) => {}
                 Some(field) if field.read_only => faults.push(item::read_only(pointer)),

@@ -14,16 +14,17 @@ use super::answer::{self, Url};
 use super::endpoint::Path;
 use super::prefer::Prefer;
 use super::{Context, Endpoint, body, conditional, problem};
-use crate::access::{Actor, Authenticator};
+use crate::access::{Actor, Authenticator, RoleHierarchy};
 use crate::engine::{Asked, Call, Engine, Entry, Put};
 use crate::error::{Error, ErrorKind};
-use crate::query::no_parameters;
+use crate::query::{may_relate, no_parameters};
 
 /// What every handler of an application shares.
 #[derive(Debug)]
 pub(crate) struct Boundary {
     pub(crate) engine: Engine,
     pub(crate) authenticators: Vec<Arc<dyn Authenticator>>,
+    pub(crate) roles: RoleHierarchy,
     pub(crate) body_limit: usize,
     /// What a problem's `type` begins with.
     pub(crate) problem_base: String,
@@ -105,10 +106,10 @@ impl Door {
         body: HttpBody,
     ) -> Result<Response, Error> {
         let actor = self.actor(parts).await?;
-        let call = Call { engine: &self.boundary.engine, entry: &self.entry, actor: &actor };
-        call.authorize(endpoint.operation())?;
         let headers = &parts.headers;
         let query = parts.uri.query();
+        let related = endpoint.body() == super::Body::Query || may_relate(query);
+        let call = self.boundary.engine.call(&self.entry, &actor, endpoint.operation(), related).await?;
         let cache_control = &self.entry.definition.cache_control;
         match endpoint {
             Endpoint::List => {
@@ -171,7 +172,7 @@ impl Door {
         let authenticators = &self.boundary.authenticators;
         for authenticator in authenticators {
             match authenticator.authenticate(&parts.headers).await {
-                Ok(Some(actor)) => return Ok(actor),
+                Ok(Some(actor)) => return Ok(actor.with_included(&self.boundary.roles)),
                 Ok(None) => {}
                 Err(error) => return Err(bad_credential().with_source(error)),
             }

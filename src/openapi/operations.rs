@@ -8,7 +8,7 @@ use utoipa::openapi::security::SecurityRequirement;
 
 use super::raw::{Raw, component};
 use super::{parameters, responses};
-use crate::access::Requirement;
+use crate::access::{Permission, Requirement};
 use crate::engine::{Catalog, Entry};
 use crate::http::{Body, Endpoint};
 use crate::resource::Operation;
@@ -75,10 +75,13 @@ impl Site<'_> {
     }
 
     fn description(&self) -> Option<String> {
-        let Requirements { always, to_create } = Requirements::of(self.entry, self.endpoint);
+        let needed = |operation| self.entry.definition.needed(operation);
+        let always = needed(self.endpoint.operation());
+        let creator =
+            Requirements::of(self.entry, self.endpoint).to_create.map(|_| needed(Operation::Create));
+        let creator = creator.filter(|create| *create != always);
+        let creator = creator.and_then(|create| who(&create, "To create one by it: "));
         let who = who(&always, "");
-        let creator = to_create.filter(|create| *create != always);
-        let creator = creator.and_then(|create| self::who(&create, "To create one by it: "));
         let what = match self.endpoint {
             Endpoint::Update => Some("A JSON merge patch (RFC 7396): absent keeps, `null` clears."),
             Endpoint::Query => Some("RFC 10008."),
@@ -112,13 +115,14 @@ impl Site<'_> {
         let Requirements { always, to_create } = Requirements::of(self.entry, self.endpoint);
         let schemes =
             self.schemes.iter().map(|scheme| SecurityRequirement::new(*scheme, Vec::<String>::new()));
-        match (always, to_create) {
-            (Requirement::Nothing, None | Some(Requirement::Nothing)) => Vec::new(),
-            // Without a credential it is still good for changing what is there.
-            (Requirement::Nothing, Some(_)) => {
-                std::iter::once(SecurityRequirement::default()).chain(schemes).collect()
-            }
-            _ => schemes.collect(),
+        let all = || std::iter::once(always).chain(to_create);
+        if all().all(|requirement| requirement.is_open()) {
+            Vec::new()
+        } else if always.anonymous {
+            // Without a credential it does less.
+            std::iter::once(SecurityRequirement::default()).chain(schemes).collect()
+        } else {
+            schemes.collect()
         }
     }
 }
@@ -132,7 +136,7 @@ pub(super) struct Requirements {
 
 impl Requirements {
     pub(super) fn of(entry: &Entry, endpoint: Endpoint) -> Self {
-        let of = |operation| entry.definition.permission(operation).requirement();
+        let of = |operation| entry.definition.needed(operation).requirement();
         let creates = endpoint == Endpoint::Replace && entry.definition.client_ids();
         Self { always: of(endpoint.operation()), to_create: creates.then(|| of(Operation::Create)) }
     }
@@ -142,11 +146,13 @@ impl Requirements {
     }
 }
 
-fn who(requirement: &Requirement, when: &str) -> Option<String> {
-    match requirement {
-        Requirement::Nothing => None,
-        Requirement::SignedIn => Some(format!("{when}Needs a credential.")),
-        Requirement::Role(role) => Some(format!("{when}Needs the role `{role}`.")),
-        Requirement::Impossible => Some(format!("{when}Closed: nobody may do this.")),
+fn who(permission: &Permission, when: &str) -> Option<String> {
+    let requirement = permission.requirement();
+    if requirement.closed {
+        Some(format!("{when}Closed: nobody may do this."))
+    } else if requirement.is_open() {
+        None
+    } else {
+        Some(format!("{when}Needs {}.", permission.words()))
     }
 }

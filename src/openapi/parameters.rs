@@ -65,7 +65,7 @@ pub(super) fn filterable<'a>(
         let fields = entry.schema.fields.iter().zip(&entry.definition.filterable);
         fields.filter(|(_, filterable)| **filterable).map(|(field, _)| field)
     };
-    let lists = |entry: &'a Entry| entry.definition.permission(Operation::List);
+    let lists = |entry: &'a Entry| entry.definition.needed(Operation::List);
     // The document is one for all callers, so it names what any caller of this list may use.
     let relations = entry.links.iter().map(|relation| (relation, catalog.entry(relation.target)));
     let related = relations.filter(move |(_, target)| lists(target) == lists(entry)).flat_map(

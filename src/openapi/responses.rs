@@ -63,12 +63,11 @@ fn successes(entry: &Entry, endpoint: Endpoint, name: &str, raw: &mut Raw) -> Ve
 fn failures(entry: &Entry, endpoint: Endpoint, authenticates: bool) -> Vec<ErrorKind> {
     let requirements = Requirements::of(entry, endpoint);
     let mut kinds = vec![ErrorKind::BadRequest];
-    if authenticates || requirements.iter().any(|requirement| *requirement != Requirement::Nothing) {
+    if authenticates || requirements.iter().any(|requirement| !requirement.is_open()) {
         kinds.push(ErrorKind::Unauthenticated);
     }
-    let is_more =
-        |requirement: &Requirement| matches!(requirement, Requirement::Role(_) | Requirement::Impossible);
-    if requirements.iter().any(is_more) {
+    let has_field_rules = endpoint.body() != Body::None && !entry.definition.field_rules.is_empty();
+    if has_field_rules || requirements.iter().any(Requirement::may_forbid) {
         kinds.push(ErrorKind::Forbidden);
     }
     if matches!(endpoint, Endpoint::Read | Endpoint::Update | Endpoint::Replace | Endpoint::Delete) {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value as Json};
 use super::filter::{self, Operand};
 use super::select::{self, Draft};
 use super::{ListRequest, Reader};
+use crate::engine::{Catalog, Entry};
 use crate::error::{Fault, escape_pointer};
 
 /// The deepest that a filter may be nested.
@@ -20,7 +21,10 @@ pub(super) fn list(reader: &Reader<'_>, body: &Json) -> Result<ListRequest, Vec<
         return Err(vec![Fault::pointer("", "type", "Must be an object.")]);
     };
     let mut draft = Draft::default();
-    let mut tree = Tree { reader, nodes: 0, faults: Vec::new() };
+    let compare = |path: &str, operator: &str, operand: &Operand<'_>| {
+        filter::comparison(reader, path, operator, operand)
+    };
+    let mut tree = Tree { compare: &compare, nodes: 0, faults: Vec::new() };
     let mut root = Filter::everything();
     for (key, value) in body {
         let outcome = match key.as_str() {
@@ -59,9 +63,25 @@ fn text(value: &Json) -> Result<&str, Fault> {
     value.as_str().ok_or_else(|| Fault::pointer("", "type", "Must be a string."))
 }
 
+/// A filter that the application itself wrote.
+pub(super) fn trusted(catalog: &Catalog, entry: &Entry, json: &Json) -> Result<Filter, String> {
+    let compare = |path: &str, operator: &str, operand: &Operand<'_>| {
+        filter::trusted(catalog, entry, path, operator, operand, filter::MAX_DEPTH)
+    };
+    let mut tree = Tree { compare: &compare, nodes: 0, faults: Vec::new() };
+    let filter = tree.object(json, "", 0);
+    if tree.faults.is_empty() {
+        return Ok(filter);
+    }
+    let details = tree.faults.into_iter().map(|fault| fault.detail);
+    Err(details.collect::<Vec<_>>().join(" "))
+}
+
+type Compare<'a> = dyn Fn(&str, &str, &Operand<'_>) -> Result<Filter, filter::Refusal> + 'a;
+
 /// The filter tree while it is read; what is wrong is gathered beside it.
 struct Tree<'a> {
-    reader: &'a Reader<'a>,
+    compare: &'a Compare<'a>,
     nodes: usize,
     faults: Vec<Fault>,
 }
@@ -133,7 +153,7 @@ impl Tree<'_> {
     }
 
     fn comparison(&mut self, path: &str, operator: &str, value: &Json, pointer: &str) -> Filter {
-        match filter::comparison(self.reader, path, operator, &Operand::Json(value)) {
+        match (self.compare)(path, operator, &Operand::Json(value)) {
             Ok(filter) => filter,
             Err(refusal) => self.refuse(pointer, refusal.code, refusal.detail),
         }

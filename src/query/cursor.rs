@@ -15,6 +15,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use resourceful_contract::{FieldType, Value, json};
 
 use super::{ListRequest, Reader, fingerprint};
+use crate::access::Actor;
+use crate::engine::Admitted;
 use crate::error::{Error, ErrorKind, Fault};
 
 /// The key that an application's cursors are encrypted with.
@@ -30,12 +32,15 @@ impl fmt::Debug for CursorKey {
 pub(crate) struct Binding(blake3::Hash);
 
 impl Binding {
-    pub(crate) fn of(reader: &Reader<'_>, request: &ListRequest) -> Self {
+    pub(crate) fn of(reader: &Reader<'_>, actor: &Actor, listed: &Admitted, request: &ListRequest) -> Self {
         let mut hasher = blake3::Hasher::new();
         let schema = &reader.entry.schema;
         fingerprint::text(&mut hasher, &schema.name);
-        hasher.update(&[u8::from(reader.actor.is_anonymous())]);
-        fingerprint::text(&mut hasher, reader.actor.id().unwrap_or_default());
+        hasher.update(&[u8::from(actor.is_anonymous()), u8::from(actor.is_elevated())]);
+        fingerprint::text(&mut hasher, actor.id().unwrap_or_default());
+        hasher.update(&[u8::from(actor.tenant().is_some())]);
+        fingerprint::text(&mut hasher, actor.tenant().unwrap_or_default());
+        fingerprint::filter(&mut hasher, schema, listed.filter());
         fingerprint::sort(&mut hasher, schema, &request.sort);
         fingerprint::filter(&mut hasher, schema, &request.filter);
         Self(hasher.finalize())

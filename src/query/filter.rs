@@ -6,15 +6,15 @@ use resourceful_contract::{Field, FieldType, Filter, RelatedBy, Test, Value};
 use serde_json::Value as Json;
 
 use super::Reader;
+use crate::engine::{Catalog, Entry, LinkedRelation};
 use crate::nearest::suggest;
-use crate::resource::Operation;
 
 /// The most values that a list operand may hold in a body.
 pub(crate) const MAX_VALUES: usize = 1_000;
 /// The same in a query string, which is short by nature.
 pub(crate) const MAX_URL_VALUES: usize = 100;
 /// The most relations that a dotted name may follow.
-const MAX_DEPTH: usize = 3;
+pub(super) const MAX_DEPTH: usize = 3;
 
 /// What a field is compared with, as the client wrote it.
 pub(super) enum Operand<'a> {
@@ -52,25 +52,51 @@ fn resolve(
     let Some((name, rest)) = path.split_once('.') else {
         return compare(reader, path, operator, operand);
     };
-    let relation = reader
-        .entry
-        .links
-        .iter()
-        .find(|relation| relation.link.name == name)
-        .filter(|relation| reader.may(relation.target, Operation::List));
-    let Some(relation) = relation.filter(|_| depth > 0) else {
+    let relation = reader.entry.links.iter().find(|relation| relation.link.name == name);
+    // What one may not list does not exist, nor does a row of it that one may not see.
+    let listed = |relation: &LinkedRelation| reader.sights.of(relation.target)?.listed.as_ref();
+    let found = relation.filter(|_| depth > 0).and_then(|relation| Some((relation, listed(relation)?)));
+    let Some((relation, listed)) = found else {
         return Err(unknown_field(reader, path));
     };
     let target = Reader { entry: reader.catalog.entry(relation.target), ..*reader };
     let inner = resolve(&target, rest, operator, operand, depth - 1)?;
+    Ok(Filter::Related(RelatedBy(relation.link.clone()), Box::new(listed.within(inner))))
+}
+
+/// Resolves the same for the application itself: every field of the stored row, and every relation.
+pub(super) fn trusted(
+    catalog: &Catalog,
+    entry: &Entry,
+    path: &str,
+    operator: &str,
+    operand: &Operand<'_>,
+    depth: usize,
+) -> Result<Filter, Refusal> {
+    let Some((name, rest)) = path.split_once('.') else {
+        let fields = &entry.schema.fields;
+        let position = entry.schema.position(path).ok_or_else(|| {
+            let known = fields.iter().map(|field| field.name.as_str());
+            refusal("unknown", suggest(format!("there is no field `{path}`."), path, known))
+        })?;
+        return tested(&fields[position], position, operator, operand);
+    };
+    let relation = entry.links.iter().find(|relation| relation.link.name == name);
+    let relation = relation.filter(|_| depth > 0);
+    let relation = relation.ok_or_else(|| refusal("unknown", format!("there is no relation `{name}`")))?;
+    let inner = trusted(catalog, catalog.entry(relation.target), rest, operator, operand, depth - 1)?;
     Ok(Filter::Related(RelatedBy(relation.link.clone()), Box::new(inner)))
 }
 
 impl Reader<'_> {
-    /// Whether the caller may do this to another resource; what one may not list or read does not exist.
-    pub(super) fn may(&self, resource: usize, operation: Operation) -> bool {
-        let definition = &self.catalog.entry(resource).definition;
-        definition.permission(operation).decide(self.actor) == crate::access::Decision::Allow
+    /// Whether this caller may be told of a field by which rows match, and in which order.
+    pub(super) fn tells(&self, position: usize) -> bool {
+        self.sights.of(self.entry.position).is_some_and(|sight| sight.mask.tells(position))
+    }
+
+    /// Whether a field exists for this caller.
+    pub(super) fn shows(&self, position: usize) -> bool {
+        self.sights.of(self.entry.position).is_some_and(|sight| sight.mask.shows(position))
     }
 }
 
@@ -82,9 +108,9 @@ fn unknown_field(reader: &Reader<'_>, path: &str) -> Refusal {
         .schema
         .fields
         .iter()
-        .zip(&definition.filterable)
-        .filter(|(_, filterable)| **filterable)
-        .map(|(field, _)| field.name.as_str());
+        .enumerate()
+        .filter(|(position, _)| definition.filterable[*position] && reader.tells(*position))
+        .map(|(_, field)| field.name.as_str());
     let detail = format!("`{path}` is neither a parameter nor a field to filter by.");
     refusal("unknown", suggest(detail, path, known))
 }
@@ -99,10 +125,13 @@ fn compare(
         .entry
         .schema
         .position(name)
-        .filter(|position| reader.entry.definition.filterable[*position])
+        .filter(|position| reader.entry.definition.filterable[*position] && reader.tells(*position))
         .ok_or_else(|| unknown_field(reader, name))?;
-    let field = &reader.entry.schema.fields[position];
-    let legal = field.field_type.operators();
+    tested(&reader.entry.schema.fields[position], position, operator, operand)
+}
+
+fn tested(field: &Field, position: usize, operator: &str, operand: &Operand<'_>) -> Result<Filter, Refusal> {
+    let (name, legal) = (&field.name, field.field_type.operators());
     if !legal.contains(&operator) {
         let detail = format!("`{name}` has no operator `{operator}`; it has {}.", legal.join(", "));
         return Err(refusal("operator", suggest(detail, operator, legal.iter().copied())));

@@ -11,8 +11,7 @@ use std::sync::Arc;
 
 use resourceful_contract::{Count, Filter, Sort};
 
-use crate::access::Actor;
-use crate::engine::{Catalog, Entry, LinkedRelation};
+use crate::engine::{Catalog, Entry, LinkedRelation, Sights};
 use crate::error::{Error, Fault};
 
 pub(crate) use cursor::{Binding, CursorKey};
@@ -61,7 +60,7 @@ pub(crate) enum Place {
 pub(crate) struct Reader<'a> {
     pub(crate) catalog: &'a Catalog,
     pub(crate) entry: &'a Entry,
-    pub(crate) actor: &'a Actor,
+    pub(crate) sights: &'a Sights,
 }
 
 impl Reader<'_> {
@@ -88,6 +87,24 @@ impl Reader<'_> {
     pub(crate) fn item(&self, query: Option<&str>) -> Result<Selection, Error> {
         url::item(self, query).map_err(Error::invalid_query)
     }
+}
+
+/// Reads a filter that the application itself wrote, over every field of the stored row.
+///
+/// # Errors
+/// What does not fit the resource.
+pub(crate) fn trusted_filter(
+    catalog: &Catalog,
+    entry: &Entry,
+    filter: &serde_json::Value,
+) -> Result<Filter, String> {
+    body::trusted(catalog, entry, filter)
+}
+
+/// Whether a query string may follow relations, so that what may be seen of them is to be known before it is read.
+pub(crate) fn may_relate(query: Option<&str>) -> bool {
+    // `include` and a dotted name, in whatever spelling.
+    query.is_some_and(|query| query.contains("include") || query.contains(['.', '%']))
 }
 
 /// Refuses every parameter: for methods that take none.

@@ -8,7 +8,6 @@ use super::{ListRequest, Place, Reader, Selection};
 use crate::engine::LinkedRelation;
 use crate::error::Fault;
 use crate::nearest::suggest;
-use crate::resource::Operation;
 
 /// The most keys a sort may have.
 const MAX_SORT_KEYS: usize = 8;
@@ -149,7 +148,8 @@ impl Draft {
 
     /// Every word must stand in one of the searchable fields.
     pub(super) fn search(&mut self, reader: &Reader<'_>, text: &str, name: &str) -> Result<(), Fault> {
-        let fields = &reader.entry.definition.searchable;
+        let searchable = reader.entry.definition.searchable.iter().copied();
+        let fields: Vec<_> = searchable.filter(|field| reader.tells(*field)).collect();
         if fields.is_empty() {
             return Err(unknown(name, PARAMETERS.into_iter().filter(|known| *known != "q")));
         }
@@ -199,25 +199,35 @@ impl Draft {
 
 impl Reader<'_> {
     fn sortable(&self, name: &str) -> Result<usize, String> {
-        let sortable = &self.entry.definition.sortable;
+        let is_legal = |position: usize| self.entry.definition.sortable[position] && self.tells(position);
         let fields = &self.entry.schema.fields;
-        self.entry.schema.position(name).filter(|position| sortable[*position]).ok_or_else(|| {
-            let known =
-                fields.iter().zip(sortable).filter(|(_, yes)| **yes).map(|(field, _)| field.name.as_str());
-            suggest(format!("`{name}` is not a field to sort by."), name, known)
+        self.entry.schema.position(name).filter(|position| is_legal(*position)).ok_or_else(|| {
+            let known = fields.iter().enumerate().filter(|(position, _)| is_legal(*position));
+            suggest(
+                format!("`{name}` is not a field to sort by."),
+                name,
+                known.map(|(_, field)| field.name.as_str()),
+            )
         })
     }
 
     fn visible(&self, name: &str) -> Result<usize, String> {
         let schema = &self.entry.schema;
-        schema.position(name).filter(|position| !schema.fields[*position].hidden).ok_or_else(|| {
-            let known = schema.visible().map(|position| schema.fields[position].name.as_str());
-            suggest(format!("`{name}` is not a field."), name, known)
+        let is_legal = |position: usize| !schema.fields[position].hidden && self.shows(position);
+        schema.position(name).filter(|position| is_legal(*position)).ok_or_else(|| {
+            let known = schema.visible().filter(|position| self.shows(*position));
+            suggest(
+                format!("`{name}` is not a field."),
+                name,
+                known.map(|position| schema.fields[position].name.as_str()),
+            )
         })
     }
 
     fn relation(&self, name: &str) -> Result<&Arc<LinkedRelation>, String> {
-        let visible = |relation: &&Arc<LinkedRelation>| self.may(relation.target, Operation::Read);
+        let visible = |relation: &&Arc<LinkedRelation>| {
+            self.sights.of(relation.target).is_some_and(|sight| sight.rows.is_some())
+        };
         let links = &self.entry.links;
         links.iter().filter(visible).find(|relation| relation.link.name == name).ok_or_else(|| {
             let known = links.iter().filter(visible).map(|relation| relation.link.name.as_str());

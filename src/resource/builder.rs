@@ -8,8 +8,9 @@ use serde_json::Value as Json;
 use validator::Validate;
 
 use super::codec::Codec;
-use super::{DefinitionErrors, Id, Preset, Relation, Resource, derive};
-use crate::access::Permissions;
+use super::definition::{Fill, Policy};
+use super::{DefinitionErrors, Id, Operation, Preset, Relation, Resource, derive};
+use crate::access::{Permission, Permissions};
 
 /// Declares a resource whose items are values of `M`, under this name and path.
 ///
@@ -74,6 +75,12 @@ pub struct ResourceBuilder {
     pub(super) codec: Codec,
     pub(super) table: Option<Table>,
     pub(super) permissions: Option<Permissions>,
+    pub(super) policies: Vec<Policy>,
+    pub(super) visible_to: Vec<(String, Permission)>,
+    pub(super) writable_by: Vec<(String, Permission)>,
+    pub(super) redacted_for: Vec<(String, (Permission, Json))>,
+    pub(super) fills: Vec<(String, Fill)>,
+    pub(super) hidden: Vec<String>,
     pub(super) id_field: String,
     pub(super) id: Option<Id>,
     pub(super) version: Option<String>,
@@ -102,6 +109,12 @@ impl ResourceBuilder {
             codec,
             table: None,
             permissions: None,
+            policies: Vec::new(),
+            visible_to: Vec::new(),
+            writable_by: Vec::new(),
+            redacted_for: Vec::new(),
+            fills: Vec::new(),
+            hidden: Vec::new(),
             id_field: "id".to_owned(),
             id: None,
             version: None,
@@ -132,6 +145,82 @@ impl ResourceBuilder {
     /// Who may do what. Mandatory, for every operation: there is no default.
     pub fn permissions(mut self, permissions: Permissions) -> Self {
         self.permissions = Some(permissions);
+        self
+    }
+
+    /// A permission that every operation needs beside its own: where it speaks of rows, on no path can anyone see or
+    /// touch another one.
+    ///
+    /// ```
+    /// use resourceful::prelude::*;
+    /// use resourceful::rows;
+    ///
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+    /// # struct Note { id: Uuid, archived: bool }
+    /// let notes = define_resource::<Note>("notes")
+    ///     .adapter(Memory::new().table("notes"))
+    ///     .permissions(Permissions::all(anyone()))
+    ///     .policy(rows(serde_json::json!({"archived": false})))
+    ///     .build()?;
+    /// # let _ = notes; Ok::<(), DefinitionErrors>(())
+    /// ```
+    pub fn policy(self, permission: Permission) -> Self {
+        self.policy_on(Operation::ALL, permission)
+    }
+
+    /// The same for some operations.
+    pub fn policy_on(
+        mut self,
+        operations: impl IntoIterator<Item = Operation>,
+        permission: Permission,
+    ) -> Self {
+        self.policies.push(Policy { operations: operations.into_iter().collect(), permission });
+        self
+    }
+
+    /// Fields that exist for these callers alone. For the others they are in no answer, and to filter, sort, search or
+    /// set them is to name what is not there. The rule speaks of the caller, not of rows.
+    pub fn visible_to<N: Into<String>>(
+        mut self,
+        fields: impl IntoIterator<Item = N>,
+        permission: Permission,
+    ) -> Self {
+        self.visible_to.extend(fields.into_iter().map(|field| (field.into(), permission.clone())));
+        self
+    }
+
+    /// Fields that these callers alone may set. From the others they are refused (403).
+    pub fn writable_by<N: Into<String>>(
+        mut self,
+        fields: impl IntoIterator<Item = N>,
+        permission: Permission,
+    ) -> Self {
+        self.writable_by.extend(fields.into_iter().map(|field| (field.into(), permission.clone())));
+        self
+    }
+
+    /// Fields that show this value to these callers, instead of their own. They can neither filter nor sort by them.
+    #[expect(clippy::needless_pass_by_value, reason = "declarations write json!(…) in place")]
+    pub fn redacted_for<N: Into<String>>(
+        mut self,
+        fields: impl IntoIterator<Item = N>,
+        permission: Permission,
+        value: Json,
+    ) -> Self {
+        let fields = fields.into_iter().map(|field| (field.into(), (permission.clone(), value.clone())));
+        self.redacted_for.extend(fields);
+        self
+    }
+
+    /// Fields that no client sees or sets: they hold their default, or what the application puts there.
+    pub fn hidden<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
+        self.hidden.extend(fields.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a field from who creates the item, and never from a body.
+    pub fn fill(mut self, field: impl Into<String>, with: Fill) -> Self {
+        self.fills.push((field.into(), with));
         self
     }
 

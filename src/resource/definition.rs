@@ -7,7 +7,7 @@ use resourceful_contract::{Schema, Table};
 
 use super::codec::Codec;
 use super::{Bodies, Operation, Relation};
-use crate::access::{Permission, Permissions};
+use crate::access::{Permission, Permissions, all_of};
 
 /// A resource, ready to be part of an application. Cloning it is cheap.
 #[derive(Clone)]
@@ -47,12 +47,42 @@ pub enum Id {
     Client,
 }
 
+/// A permission that some operations need beside their own.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    pub(crate) operations: Vec<Operation>,
+    pub(crate) permission: Permission,
+}
+
+/// What is declared of one field.
+#[derive(Clone, Debug)]
+pub(crate) struct FieldRule {
+    pub(crate) field: usize,
+    pub(crate) visible_to: Option<Permission>,
+    pub(crate) writable_by: Option<Permission>,
+    pub(crate) redacted_for: Option<(Permission, serde_json::Value)>,
+}
+
+/// What of the creator a field holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fill {
+    /// The creator's id.
+    Actor,
+    /// The tenant that the creator is in.
+    Tenant,
+}
+
 /// The frozen declaration.
 #[derive(Debug)]
 pub(crate) struct Definition {
     pub(crate) schema: Arc<Schema>,
     pub(crate) table: Table,
     pub(crate) permissions: Permissions,
+    pub(crate) policies: Vec<Policy>,
+    pub(crate) field_rules: Vec<FieldRule>,
+    /// Fields that are set from who creates the item.
+    pub(crate) fills: Vec<(usize, Fill)>,
     pub(crate) codec: Codec,
     pub(crate) bodies: Bodies,
     pub(crate) id: Id,
@@ -88,6 +118,17 @@ impl Definition {
         self.permissions
             .of(operation)
             .expect("a definition is only frozen when every operation has a permission")
+    }
+
+    /// The permission of an operation and every policy on it, as one.
+    pub(crate) fn needed(&self, operation: Operation) -> Permission {
+        let policies = self.policies.iter().filter(|policy| policy.operations.contains(&operation));
+        let mut all = vec![self.permission(operation).clone()];
+        all.extend(policies.map(|policy| policy.permission.clone()));
+        match <[Permission; 1]>::try_from(all) {
+            Ok([only]) => only,
+            Err(all) => all_of(all),
+        }
     }
 
     /// Whether clients give ids to new items, and PUT may create.

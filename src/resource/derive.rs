@@ -7,9 +7,10 @@ use resourceful_contract::{Field, FieldType, IdSource, Index, Schema, Table};
 use serde_json::Value as Json;
 
 use super::bodies::{Bodies, is_internal};
+use super::definition::FieldRule;
 use super::verify::{self, DefinitionErrors, Faults};
 use super::{Definition, Id, Resource, ResourceBuilder};
-use crate::access::Permissions;
+use crate::access::{Permission, Permissions, all_of};
 
 /// A declaration whose fields are known and that nobody has verified yet.
 pub(super) struct Draft {
@@ -103,6 +104,17 @@ fn derive(mut builder: ResourceBuilder, faults: &mut Faults) -> Draft {
         },
         &mut fields,
     );
+    flag(
+        &builder.hidden,
+        |field| {
+            field.read_only = true;
+            field.write_only = true;
+            field.hidden = true;
+        },
+        &mut fields,
+    );
+    let filled: Vec<_> = builder.fills.iter().map(|(name, _)| name.clone()).collect();
+    flag(&filled, |field| field.read_only = true, &mut fields);
     if let Some((created, updated)) = &builder.timestamps {
         flag(&[created.clone(), updated.clone()], |field| field.read_only = true, &mut fields);
     }
@@ -175,6 +187,37 @@ fn schema(draft: &Draft, id: usize, kind: Id, table: &Table) -> Schema {
     schema
 }
 
+/// What is declared of each field that anything is declared of.
+fn field_rules(draft: &Draft) -> Vec<FieldRule> {
+    let builder = &draft.builder;
+    let all = |permissions: Vec<&Permission>| match permissions.as_slice() {
+        [] => None,
+        [only] => Some((*only).clone()),
+        several => Some(all_of(several.iter().map(|permission| (*permission).clone()))),
+    };
+    let mut rules = Vec::new();
+    for (field, name) in draft.fields.iter().map(|field| &field.name).enumerate() {
+        let of = |declared: &'_ [(String, Permission)]| {
+            declared.iter().filter(|(of, _)| of == name).map(|(_, rule)| rule.clone()).collect::<Vec<_>>()
+        };
+        let (visible, writable) = (of(&builder.visible_to), of(&builder.writable_by));
+        let rule = FieldRule {
+            field,
+            visible_to: all(visible.iter().collect()),
+            writable_by: all(writable.iter().collect()),
+            redacted_for: builder
+                .redacted_for
+                .iter()
+                .find(|(of, _)| of == name)
+                .map(|(_, rule)| rule.clone()),
+        };
+        if rule.visible_to.is_some() || rule.writable_by.is_some() || rule.redacted_for.is_some() {
+            rules.push(rule);
+        }
+    }
+    rules
+}
+
 fn freeze(
     draft: Draft,
     schema: Schema,
@@ -189,6 +232,10 @@ fn freeze(
     let timestamp = |pick: fn(&(String, String)) -> &String| {
         draft.builder.timestamps.as_ref().and_then(|names| draft.position(pick(names)))
     };
+    let fills = &draft.builder.fills;
+    let fills =
+        fills.iter().filter_map(|(name, fill)| Some((draft.position(name)?, *fill))).collect::<Vec<_>>();
+    let field_rules = field_rules(&draft);
     let (created_at, updated_at) = (timestamp(|names| &names.0), timestamp(|names| &names.1));
     let builder = draft.builder;
     let title = builder
@@ -208,6 +255,9 @@ fn freeze(
         schema: Arc::new(schema),
         table,
         permissions,
+        policies: builder.policies,
+        field_rules,
+        fills,
         codec: builder.codec,
         bodies,
         id,

@@ -12,7 +12,7 @@ pub(crate) mod validate;
 mod verify;
 
 pub use builder::{ResourceBuilder, define_dynamic_resource, define_resource};
-pub use definition::{Id, Resource};
+pub use definition::{Fill, Id, Resource};
 pub use operation::Operation;
 pub use preset::Preset;
 pub use relation::{Relation, belongs_to, has_many};

@@ -32,6 +32,16 @@ pub(crate) fn faults<'a>(
     faults
 }
 
+/// A name that no field has, at its place in a body.
+pub(crate) fn unknown<'a>(
+    pointer: &str,
+    name: &str,
+    known: &(impl Iterator<Item = &'a str> + Clone),
+) -> Fault {
+    let detail = suggest(format!("There is no field `{name}` here."), name, known.clone());
+    Fault::pointer(pointer, "unknown", detail)
+}
+
 fn push<'a>(
     error: &ValidationError<'_>,
     known: &(impl Iterator<Item = &'a str> + Clone),
@@ -42,10 +52,13 @@ fn push<'a>(
     match error.kind() {
         Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
             for name in unexpected {
-                let detail = format!("There is no field `{name}` here.");
-                let detail = if pointer.is_empty() { suggest(detail, name, known.clone()) } else { detail };
                 let place = format!("{pointer}/{}", escape_pointer(name));
-                faults.push(Fault::pointer(place, "unknown", detail));
+                if pointer.is_empty() {
+                    faults.push(unknown(&place, name, known));
+                } else {
+                    let detail = format!("There is no field `{name}` here.");
+                    faults.push(Fault::pointer(place, "unknown", detail));
+                }
             }
         }
         Kind::Required { property } => {

@@ -17,6 +17,7 @@ mod declaration;
 mod errors;
 mod methods;
 mod openapi;
+mod policies;
 mod properties;
 mod query_body;
 mod query_string;

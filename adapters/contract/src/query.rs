@@ -160,6 +160,43 @@ pub enum Test {
     Overlaps(Vec<Value>),
 }
 
+impl Test {
+    /// Whether a value passes. Null passes `IsNull(true)`, `Ne` and `NotIn` alone.
+    ///
+    /// ```
+    /// use resourceful_contract::{Test, Value};
+    ///
+    /// assert!(Test::Gt(Value::Integer(1)).passes(&Value::Integer(2)));
+    /// assert!(!Test::Gt(Value::Integer(1)).passes(&Value::Null));
+    /// assert!(Test::Ne(Value::Integer(1)).passes(&Value::Null));
+    /// ```
+    #[must_use]
+    pub fn passes(&self, value: &Value) -> bool {
+        let equal = |other: &Value| value.compare(other).is_eq();
+        let is_in = |others: &[Value]| !value.is_null() && others.iter().any(equal);
+        let text = |test: &dyn Fn(&str) -> bool| matches!(value, Value::Text(text) if test(text));
+        let holds = |element: &Value| matches!(value, Value::Array(items) if items.iter().any(|item| item.compare(element).is_eq()));
+        match self {
+            Self::Ne(other) => !equal(other),
+            Self::NotIn(others) => !is_in(others),
+            Self::IsNull(null) => value.is_null() == *null,
+            _ if value.is_null() => false,
+            Self::Eq(other) => equal(other),
+            Self::Gt(other) => value.compare(other).is_gt(),
+            Self::Gte(other) => value.compare(other).is_ge(),
+            Self::Lt(other) => value.compare(other).is_lt(),
+            Self::Lte(other) => value.compare(other).is_le(),
+            Self::Between(from, to) => value.compare(from).is_ge() && value.compare(to).is_le(),
+            Self::In(others) => is_in(others),
+            Self::Contains(part) => text(&|text| text.contains(part.as_str())),
+            Self::Starts(part) => text(&|text| text.starts_with(part.as_str())),
+            Self::Ends(part) => text(&|text| text.ends_with(part.as_str())),
+            Self::Has(element) => holds(element),
+            Self::Overlaps(elements) => elements.iter().any(holds),
+        }
+    }
+}
+
 /// One sort key. Nulls come after every value in ascending order and before every value in descending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sort {

@@ -1,6 +1,6 @@
 //! Whether a row matches a filter.
 
-use resourceful_contract::{Filter, Schema, StorageError, Test, Value};
+use resourceful_contract::{Filter, Schema, StorageError, Value};
 
 use crate::state::State;
 use crate::table::{Row, Table};
@@ -44,7 +44,7 @@ pub(crate) fn matches(
             false
         }
         Filter::Not(inner) => !matches(state, columns, row, inner)?,
-        Filter::Compare(field, test) => passes(&row[columns[*field]], test),
+        Filter::Compare(field, test) => test.passes(&row[columns[*field]]),
         Filter::Related(by, inner) => {
             let link = &by.0;
             let local = &row[columns[link.local]];
@@ -67,29 +67,4 @@ pub(crate) fn matches(
             })
         }
     })
-}
-
-fn passes(value: &Value, test: &Test) -> bool {
-    let equal = |other: &Value| value.compare(other).is_eq();
-    let is_in = |others: &[Value]| !value.is_null() && others.iter().any(equal);
-    let text = |test: &dyn Fn(&str) -> bool| matches!(value, Value::Text(text) if test(text));
-    let holds = |element: &Value| matches!(value, Value::Array(items) if items.iter().any(|item| item.compare(element).is_eq()));
-    match test {
-        Test::Ne(other) => !equal(other),
-        Test::NotIn(others) => !is_in(others),
-        Test::IsNull(null) => value.is_null() == *null,
-        _ if value.is_null() => false,
-        Test::Eq(other) => equal(other),
-        Test::Gt(other) => value.compare(other).is_gt(),
-        Test::Gte(other) => value.compare(other).is_ge(),
-        Test::Lt(other) => value.compare(other).is_lt(),
-        Test::Lte(other) => value.compare(other).is_le(),
-        Test::Between(from, to) => value.compare(from).is_ge() && value.compare(to).is_le(),
-        Test::In(others) => is_in(others),
-        Test::Contains(part) => text(&|text| text.contains(part.as_str())),
-        Test::Starts(part) => text(&|text| text.starts_with(part.as_str())),
-        Test::Ends(part) => text(&|text| text.ends_with(part.as_str())),
-        Test::Has(element) => holds(element),
-        Test::Overlaps(elements) => elements.iter().any(holds),
-    }
 }

@@ -15,10 +15,21 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
         ("filterable", &builder.filterable),
         ("sortable", &builder.sortable),
         ("searchable", &builder.searchable),
+        ("hidden", &builder.hidden),
     ];
     for (setter, names) in lists {
         exist(draft, setter, names, faults);
     }
+    let names = |rules: &[(String, _)]| rules.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    exist(draft, "visible_to", &names(&builder.visible_to), faults);
+    exist(draft, "writable_by", &names(&builder.writable_by), faults);
+    exist(
+        draft,
+        "redacted_for",
+        &builder.redacted_for.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(),
+        faults,
+    );
+    exist(draft, "fill", &builder.fills.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), faults);
     for (names, unique) in &builder.indexes {
         let setter = if *unique { "unique" } else { "index" };
         exist(draft, setter, names, faults);
@@ -71,7 +82,8 @@ fn server_set(draft: &Draft, faults: &mut Faults) {
                 .builder
                 .timestamps
                 .as_ref()
-                .is_some_and(|(created, updated)| *created == field.name || *updated == field.name);
+                .is_some_and(|(created, updated)| *created == field.name || *updated == field.name)
+            || draft.builder.fills.iter().any(|(name, _)| *name == field.name);
         let needed = required.is_some_and(|names| names.iter().any(|name| name == field.name.as_str()));
         if field.read_only && !kept && needed && !field.nullable && field.default().is_none() {
             faults.push(
@@ -80,7 +92,7 @@ fn server_set(draft: &Draft, faults: &mut Faults) {
                 "#[serde(default)], an Option, or .timestamps(…) / .version(…)",
             );
         }
-        if field.read_only && field.write_only {
+        if field.read_only && field.write_only && !draft.builder.hidden.contains(&field.name) {
             faults.push(Some(&field.name), "it is both read-only and write-only", "drop one of the two");
         }
     }

@@ -1,0 +1,60 @@
+//! Rows that belong to whoever created them.
+
+use crate::{Fill, Operation, Preset, ResourceBuilder, owner};
+
+/// Gives every row an owner: this field of the model holds the id of whoever created it, is never set from a body,
+/// and nobody else sees or touches the row. A row without an owner belongs to nobody.
+///
+/// ```
+/// use resourceful::prelude::*;
+///
+/// #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+/// struct Note {
+///     id: Uuid,
+///     user_id: Option<String>,
+///     text: String,
+/// }
+///
+/// // Everyone may read, and only the owner may change.
+/// let notes = define_resource::<Note>("notes")
+///     .adapter(Memory::new().table("notes"))
+///     .permissions(Permissions::read(anyone()).write(signed_in()))
+///     .preset(owned_by("user_id").open([Operation::Read, Operation::List]))
+///     .build()?;
+/// # let _ = notes;
+/// # Ok::<(), DefinitionErrors>(())
+/// ```
+#[must_use]
+pub fn owned_by(field: impl Into<String>) -> OwnedBy {
+    OwnedBy { field: field.into(), open: Vec::new() }
+}
+
+/// The preset of [`owned_by`].
+#[derive(Clone, Debug)]
+pub struct OwnedBy {
+    field: String,
+    open: Vec<Operation>,
+}
+
+impl OwnedBy {
+    /// Operations that are open to those who do not own the row as well.
+    #[must_use]
+    pub fn open(mut self, operations: impl IntoIterator<Item = Operation>) -> Self {
+        self.open.extend(operations);
+        self
+    }
+}
+
+impl Preset for OwnedBy {
+    fn name(&self) -> &'static str {
+        "owned_by"
+    }
+
+    fn apply(&self, resource: ResourceBuilder) -> ResourceBuilder {
+        let owned = Operation::ALL.into_iter().filter(|operation| !self.open.contains(operation));
+        resource
+            .index([self.field.clone()])
+            .fill(self.field.clone(), Fill::Actor)
+            .policy_on(owned, owner(self.field.as_str()))
+    }
+}

@@ -1,0 +1,112 @@
+//! Checks of one's own: any question, asked of anything, answered as data.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use serde_json::Value as Json;
+
+use super::Actor;
+use crate::resource::Operation;
+
+/// What a check is asked: who wants to do what.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Asking {
+    /// Who asks.
+    pub actor: Actor,
+    /// The resource's name.
+    pub resource: Arc<str>,
+    /// What is to be done.
+    pub operation: Operation,
+}
+
+/// What a check answers.
+///
+/// ```
+/// use resourceful::Decision;
+///
+/// let all = Decision::allow();
+/// let some = Decision::allow_where(serde_json::json!({"status": "published"}));
+/// let none = Decision::deny("the account is closed");
+/// # let _ = (all, some, none);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision(pub(super) Answer);
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Answer {
+    Allow,
+    Where(Json),
+    Deny(Cow<'static, str>),
+}
+
+impl Decision {
+    /// Yes.
+    #[must_use]
+    pub const fn allow() -> Self {
+        Self(Answer::Allow)
+    }
+
+    /// Yes, for the rows that match this filter: the tree that a query's body has, over any field of the stored row.
+    /// A filter that does not fit the resource denies.
+    #[must_use]
+    pub const fn allow_where(filter: Json) -> Self {
+        Self(Answer::Where(filter))
+    }
+
+    /// No, and why: for the log and [`App::explain`](crate::App::explain), never for the caller.
+    #[must_use]
+    pub fn deny(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self(Answer::Deny(reason.into()))
+    }
+}
+
+/// Why a check has no answer; it denies then.
+pub type CheckError = Box<dyn std::error::Error + Send + Sync>;
+
+type Ask = dyn Fn(Asking) -> BoxFuture<'static, Result<Decision, CheckError>> + Send + Sync;
+
+/// A check under its name.
+#[derive(Clone)]
+pub(super) struct Check {
+    pub(super) name: Arc<str>,
+    ask: Arc<Ask>,
+}
+
+impl Check {
+    pub(super) fn new<F, T>(name: Arc<str>, check: F) -> Self
+    where
+        F: Fn(Asking) -> T + Send + Sync + 'static,
+        T: Future<Output = Result<Decision, CheckError>> + Send + 'static,
+    {
+        Self { name, ask: Arc::new(move |asking| Box::pin(check(asking))) }
+    }
+
+    /// Asks. An error and a panic are a denial.
+    pub(super) async fn ask(&self, asking: Asking) -> Decision {
+        use futures::FutureExt as _;
+        let ask = self.ask.clone();
+        let asked = std::panic::AssertUnwindSafe(async move { ask(asking).await }).catch_unwind().await;
+        let failed = match asked {
+            Ok(Ok(decision)) => return decision,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it panicked".to_owned(),
+        };
+        tracing::error!(check = &*self.name, error = failed, "a check failed, which denies");
+        Decision::deny(format!("the check failed: {failed}"))
+    }
+}
+
+impl PartialEq for Check {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.ask, &other.ask)
+    }
+}
+
+impl fmt::Debug for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Check").field(&self.name).finish()
+    }
+}

@@ -1,0 +1,357 @@
+//! Permissions, compiled against the resource that they stand on, and what they say of one caller.
+
+use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use resourceful_contract::{FieldType, Filter, Schema, Test, Value};
+use serde_json::Value as Json;
+
+use super::check::{Answer, Asking, Check};
+use super::permission::{Permission, Predicate, Rule as Declared};
+use super::{Actor, Decision};
+
+/// What a rule says of one caller: the three answers that there are.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Verdict {
+    Allow,
+    /// For the rows that match.
+    Where(Filter),
+    /// And why.
+    Deny(Cow<'static, str>),
+}
+
+impl Verdict {
+    /// The rows that are allowed; `None` where there can be none.
+    pub(crate) fn filter(self) -> Option<Filter> {
+        match self {
+            Self::Allow => Some(Filter::everything()),
+            Self::Where(filter) => Some(filter),
+            Self::Deny(_) => None,
+        }
+    }
+
+    pub(crate) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Deny(reason), _) | (_, Self::Deny(reason)) => Self::Deny(reason),
+            (Self::Allow, other) | (other, Self::Allow) => other,
+            (Self::Where(one), Self::Where(other)) => Self::Where(Filter::All(vec![one, other])),
+        }
+    }
+
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Allow, _) | (_, Self::Allow) => Self::Allow,
+            (Self::Deny(_), other) | (other, Self::Deny(_)) => other,
+            (Self::Where(one), Self::Where(other)) => Self::Where(Filter::Any(vec![one, other])),
+        }
+    }
+
+    fn not(self) -> Self {
+        match self {
+            Self::Allow => Self::Deny("the opposite is allowed".into()),
+            Self::Where(filter) => Self::Where(Filter::Not(Box::new(filter))),
+            Self::Deny(_) => Self::Allow,
+        }
+    }
+}
+
+/// One rule that was asked on the way to a verdict, and what it said.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Step {
+    pub(crate) rule: Arc<str>,
+    pub(crate) verdict: Verdict,
+}
+
+/// A compiled permission.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    node: Node,
+    checks: Vec<Check>,
+}
+
+#[derive(Clone, Debug)]
+struct Node {
+    /// The rule as it was declared, for those who ask why.
+    says: Arc<str>,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Anyone,
+    SignedIn,
+    Role(Arc<str>),
+    TenantMember,
+    TenantRole(Arc<str>),
+    Scope(Arc<str>),
+    Elevated,
+    Nobody,
+    Owner(usize, FieldType),
+    SameTenant(usize, FieldType),
+    Rows(Filter),
+    Check(usize),
+    When(Predicate, Box<Node>),
+    All(Vec<Node>),
+    Any(Vec<Node>),
+    Not(Box<Node>),
+}
+
+/// Reads filters against the resource, and says what does not fit.
+pub(crate) type Read<'a> = dyn Fn(&Json) -> Result<Filter, String> + Send + Sync + 'a;
+
+impl Rule {
+    /// Compiles a permission for a resource.
+    ///
+    /// # Errors
+    /// Every field and filter that does not fit the resource.
+    pub(crate) fn compile(
+        permission: &Permission,
+        schema: &Schema,
+        read: &Read<'_>,
+    ) -> Result<Self, Vec<String>> {
+        let mut compiler = Compiler { schema, read, checks: Vec::new(), faults: Vec::new() };
+        let node = compiler.node(permission);
+        if compiler.faults.is_empty() {
+            Ok(Self { node, checks: compiler.checks })
+        } else {
+            Err(compiler.faults)
+        }
+    }
+
+    /// The rule that lets nobody in.
+    pub(crate) fn nobody() -> Self {
+        Self { node: Node { says: "nobody()".into(), kind: Kind::Nobody }, checks: Vec::new() }
+    }
+
+    /// This rule and another one together.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        let base = self.checks.len();
+        self.checks.extend(other.checks);
+        let other = other.node.shifted(base);
+        let says = format!("all_of({}, {})", self.node.says, other.says).into();
+        self.node = Node { says, kind: Kind::All(vec![self.node, other]) };
+        self
+    }
+
+    /// What it says of a caller where no check has to be asked.
+    pub(crate) fn at_once(&self, actor: &Actor) -> Option<Verdict> {
+        self.node.verdict(actor, &[], &mut None).ok()
+    }
+
+    /// Whether what it says may differ from row to row.
+    pub(crate) fn is_about_rows(&self) -> bool {
+        self.node.is_about_rows()
+    }
+
+    /// What it says of a caller. Checks are asked where the answer depends on them; the steps go to the trail.
+    pub(crate) async fn decide(
+        &self,
+        asking: &Asking,
+        read: &Read<'_>,
+        mut trail: Option<&mut Vec<Step>>,
+    ) -> Verdict {
+        let mut answers: Vec<Option<Verdict>> = vec![None; self.checks.len()];
+        loop {
+            if let Some(trail) = &mut trail {
+                trail.clear();
+            }
+            match self.node.verdict(&asking.actor, &answers, &mut trail) {
+                Ok(verdict) => return verdict,
+                Err(Unasked(check)) => {
+                    let decision = self.checks[check].ask(asking.clone()).await;
+                    answers[check] = Some(resolve(decision, read));
+                }
+            }
+        }
+    }
+}
+
+fn resolve(decision: Decision, read: &Read<'_>) -> Verdict {
+    match decision.0 {
+        Answer::Allow => Verdict::Allow,
+        Answer::Deny(reason) => Verdict::Deny(reason),
+        Answer::Where(filter) => match read(&filter) {
+            Ok(filter) => Verdict::Where(filter),
+            Err(fault) => {
+                tracing::error!(fault, "a check answered a filter that does not fit, which denies");
+                Verdict::Deny("a check answered a filter that does not fit".into())
+            }
+        },
+    }
+}
+
+struct Compiler<'a> {
+    schema: &'a Schema,
+    read: &'a Read<'a>,
+    checks: Vec<Check>,
+    faults: Vec<String>,
+}
+
+impl Compiler<'_> {
+    fn node(&mut self, permission: &Permission) -> Node {
+        let kind = match &permission.0 {
+            Declared::Anyone => Kind::Anyone,
+            Declared::SignedIn => Kind::SignedIn,
+            Declared::Role(name) => Kind::Role(name.clone()),
+            Declared::TenantMember => Kind::TenantMember,
+            Declared::TenantRole(name) => Kind::TenantRole(name.clone()),
+            Declared::Scope(name) => Kind::Scope(name.clone()),
+            Declared::Elevated => Kind::Elevated,
+            Declared::Nobody => Kind::Nobody,
+            Declared::Owner(field) => {
+                self.field(permission, field).map_or(Kind::Nobody, |(at, of)| Kind::Owner(at, of))
+            }
+            Declared::SameTenant(field) => {
+                self.field(permission, field).map_or(Kind::Nobody, |(at, of)| Kind::SameTenant(at, of))
+            }
+            Declared::Rows(filter) => match (self.read)(filter) {
+                Ok(filter) => Kind::Rows(filter),
+                Err(fault) => {
+                    self.faults.push(format!("{permission}: {fault}"));
+                    Kind::Nobody
+                }
+            },
+            Declared::Check(check) => {
+                self.checks.push(check.clone());
+                Kind::Check(self.checks.len() - 1)
+            }
+            Declared::When(passes, inner) => Kind::When(passes.clone(), Box::new(self.node(inner))),
+            Declared::AllOf(parts) => Kind::All(parts.iter().map(|part| self.node(part)).collect()),
+            Declared::AnyOf(parts) => Kind::Any(parts.iter().map(|part| self.node(part)).collect()),
+            Declared::Not(inner) => Kind::Not(Box::new(self.node(inner))),
+        };
+        Node { says: permission.to_string().into(), kind }
+    }
+
+    fn field(&mut self, permission: &Permission, name: &str) -> Option<(usize, FieldType)> {
+        let Some(position) = self.schema.position(name) else {
+            let known = self.schema.fields.iter().map(|field| field.name.as_str());
+            let detail = format!("{permission} names a field that the model does not have.");
+            self.faults.push(crate::nearest::suggest(detail, name, known));
+            return None;
+        };
+        let field_type = self.schema.fields[position].field_type;
+        if !matches!(field_type, FieldType::Text | FieldType::Uuid | FieldType::Integer) {
+            self.faults.push(format!("{permission} needs a field of text, a UUID or an integer"));
+            return None;
+        }
+        Some((position, field_type))
+    }
+}
+
+/// A check whose answer is needed and not there yet.
+struct Unasked(usize);
+
+impl Node {
+    fn is_about_rows(&self) -> bool {
+        match &self.kind {
+            Kind::Owner(..) | Kind::SameTenant(..) | Kind::Rows(_) => true,
+            Kind::When(_, inner) | Kind::Not(inner) => inner.is_about_rows(),
+            Kind::All(parts) | Kind::Any(parts) => parts.iter().any(Self::is_about_rows),
+            _ => false,
+        }
+    }
+
+    fn shifted(mut self, base: usize) -> Self {
+        match &mut self.kind {
+            Kind::Check(check) => *check += base,
+            Kind::When(_, inner) | Kind::Not(inner) => **inner = inner.clone().shifted(base),
+            Kind::All(parts) | Kind::Any(parts) => {
+                for part in parts {
+                    *part = part.clone().shifted(base);
+                }
+            }
+            _ => {}
+        }
+        self
+    }
+
+    fn verdict(
+        &self,
+        actor: &Actor,
+        answers: &[Option<Verdict>],
+        trail: &mut Option<&mut Vec<Step>>,
+    ) -> Result<Verdict, Unasked> {
+        let verdict = self.kind.verdict(actor, answers, trail)?;
+        if let Some(trail) = trail {
+            trail.push(Step { rule: self.says.clone(), verdict: verdict.clone() });
+        }
+        Ok(verdict)
+    }
+}
+
+impl Kind {
+    fn verdict(
+        &self,
+        actor: &Actor,
+        answers: &[Option<Verdict>],
+        trail: &mut Option<&mut Vec<Step>>,
+    ) -> Result<Verdict, Unasked> {
+        let so = |yes: bool, otherwise: &'static str| {
+            if yes { Verdict::Allow } else { Verdict::Deny(otherwise.into()) }
+        };
+        Ok(match self {
+            Self::Anyone => Verdict::Allow,
+            Self::SignedIn => so(!actor.is_anonymous(), "nobody is signed in"),
+            Self::Role(role) => so(actor.has_role(role), "the role is not held"),
+            Self::TenantMember => so(actor.tenant().is_some(), "not in any tenant"),
+            Self::TenantRole(role) => so(actor.has_tenant_role(role), "the role is not held in the tenant"),
+            Self::Scope(scope) => so(actor.has_scope(scope), "the scope is not granted"),
+            Self::Elevated => so(actor.is_elevated(), "rights are not raised"),
+            Self::Nobody => Verdict::Deny("closed to everyone".into()),
+            Self::Owner(field, field_type) => holds(*field, *field_type, actor.id(), "nobody is signed in"),
+            Self::SameTenant(field, field_type) => match actor.tenant() {
+                None if actor.is_elevated() => Verdict::Allow,
+                tenant => holds(*field, *field_type, tenant, "not in any tenant"),
+            },
+            Self::Rows(filter) => Verdict::Where(filter.clone()),
+            Self::Check(check) => match answers.get(*check) {
+                Some(Some(verdict)) => verdict.clone(),
+                _ => return Err(Unasked(*check)),
+            },
+            Self::When(passes, inner) => match catch_unwind(AssertUnwindSafe(|| (passes.0)(actor))) {
+                Ok(true) => inner.verdict(actor, answers, trail)?,
+                Ok(false) => Verdict::Deny("its condition does not hold".into()),
+                Err(_) => Verdict::Deny("its condition panicked".into()),
+            },
+            Self::All(parts) => {
+                let mut verdict = so(!parts.is_empty(), "nothing is allowed by no rule");
+                for part in parts {
+                    verdict = verdict.and(part.verdict(actor, answers, trail)?);
+                    if matches!(verdict, Verdict::Deny(_)) {
+                        break;
+                    }
+                }
+                verdict
+            }
+            Self::Any(parts) => {
+                let mut verdict = Verdict::Deny("nothing is allowed by no rule".into());
+                for part in parts {
+                    let next = part.verdict(actor, answers, trail)?;
+                    verdict = match (verdict, next) {
+                        // Of several reasons the last one is as good as any.
+                        (Verdict::Deny(_), Verdict::Deny(reason)) => Verdict::Deny(reason),
+                        (verdict, next) => verdict.or(next),
+                    };
+                    if verdict == Verdict::Allow {
+                        break;
+                    }
+                }
+                verdict
+            }
+            Self::Not(inner) => inner.verdict(actor, answers, trail)?.not(),
+        })
+    }
+}
+
+/// The rows that hold this in a field. What the field cannot hold, no row does.
+fn holds(field: usize, field_type: FieldType, name: Option<&str>, otherwise: &'static str) -> Verdict {
+    let Some(name) = name else {
+        return Verdict::Deny(otherwise.into());
+    };
+    match field_type.parse(name) {
+        Ok(Value::Null) | Err(_) => Verdict::Deny("the field cannot hold this id".into()),
+        Ok(value) => Verdict::Where(Filter::Compare(field, Test::Eq(value))),
+    }
+}

@@ -1,0 +1,114 @@
+//! Whether a row, as it will be, is one that its writer may write.
+
+use futures::future::BoxFuture;
+use resourceful_contract::{Filter, Position, Query, Test, Value};
+
+use super::item::Fields;
+use super::sight::Admitted;
+use super::update::Next;
+use super::{Call, Entry, sight};
+use crate::error::Error;
+use crate::resource::Operation;
+
+impl Call<'_> {
+    /// Refuses a new row that would stand where the caller may not create one.
+    pub(super) async fn may_hold(&self, values: &[Value]) -> Result<(), Error> {
+        if self.admits(&self.allowed, values).await? {
+            Ok(())
+        } else {
+            Err(sight::refused(self.entry, self.actor, Operation::Create))
+        }
+    }
+
+    /// Refuses a change that would move a row to where the caller may not change it, or not see it.
+    pub(super) async fn may_become(&self, current: &Fields, next: &Next) -> Result<(), Error> {
+        let Next::Changed(set) = next else {
+            return Ok(());
+        };
+        let admitted = self.seen()?.and(&self.allowed);
+        if admitted.filter().is_everything() {
+            return Ok(());
+        }
+        let stored = self.definition().stored.iter().copied();
+        let mut values = vec![Value::Null; self.entry.schema.fields.len()];
+        for (position, value) in stored.clone().zip(self.values(current, stored)?) {
+            values[position] = value;
+        }
+        for (position, value) in set {
+            values[*position] = value.clone();
+        }
+        if self.admits(&admitted, &values).await? {
+            Ok(())
+        } else {
+            Err(sight::refused(self.entry, self.actor, Operation::Update))
+        }
+    }
+
+    async fn admits(&self, admitted: &Admitted, values: &[Value]) -> Result<bool, Error> {
+        self.holds(self.entry, admitted.filter(), values).await
+    }
+
+    fn holds<'a>(
+        &'a self,
+        entry: &'a Entry,
+        filter: &'a Filter,
+        values: &'a [Value],
+    ) -> BoxFuture<'a, Result<bool, Error>> {
+        Box::pin(async move {
+            Ok(match filter {
+                Filter::All(filters) => {
+                    for filter in filters {
+                        if !self.holds(entry, filter, values).await? {
+                            return Ok(false);
+                        }
+                    }
+                    true
+                }
+                Filter::Any(filters) => {
+                    for filter in filters {
+                        if self.holds(entry, filter, values).await? {
+                            return Ok(true);
+                        }
+                    }
+                    false
+                }
+                Filter::Not(inner) => !self.holds(entry, inner, values).await?,
+                Filter::Compare(field, test) => test.passes(&values[*field]),
+                Filter::Search(fields, word) => {
+                    let word = word.to_lowercase();
+                    fields.iter().any(|field| {
+                        matches!(&values[*field], Value::Text(text) if text.to_lowercase().contains(&word))
+                    })
+                }
+                Filter::Related(by, inner) => {
+                    let local = &values[by.0.local];
+                    let relation =
+                        entry.links.iter().find(|relation| std::sync::Arc::ptr_eq(&relation.link, &by.0));
+                    match relation {
+                        Some(relation) if !local.is_null() => {
+                            let target = self.engine.catalog.entry(relation.target);
+                            let key = Filter::Compare(by.0.remote, Test::Eq(local.clone()));
+                            self.exists(target, key.and(Filter::clone(inner))).await?
+                        }
+                        _ => false,
+                    }
+                }
+            })
+        })
+    }
+
+    async fn exists(&self, target: &Entry, filter: Filter) -> Result<bool, Error> {
+        let query = Query {
+            filter,
+            sort: Vec::new(),
+            fields: vec![target.schema.id],
+            position: Position::Start,
+            limit: 1,
+            ..Query::all(target.schema.clone())
+        };
+        // The rule's own question, whoever asks.
+        let query =
+            Admitted::by_the_application().query(query).resolved(target, &self.engine.catalog).await?;
+        Ok(target.storage.fetch(&query, &mut Vec::new()).await?.len > 0)
+    }
+}

@@ -1,0 +1,90 @@
+//! Values that a caller is shown something else instead of.
+
+use indexmap::IndexMap;
+use serde_json::value::RawValue;
+
+use super::{Call, Mask};
+use crate::error::Error;
+use crate::query::Selection;
+
+/// An object whose members are kept as they are written.
+type Object = IndexMap<String, Box<RawValue>>;
+
+/// Redacts one row, and the related rows inside it.
+pub(super) fn rows(call: &Call<'_>, selection: &Selection, json: &mut Vec<u8>) -> Result<(), Error> {
+    if !is_needed(call, selection) {
+        return Ok(());
+    }
+    *json = row(call, selection, json)?;
+    Ok(())
+}
+
+/// Redacts the rows of a list that stand in `json` from `start` on, with commas between them.
+pub(super) fn list(
+    call: &Call<'_>,
+    selection: &Selection,
+    start: usize,
+    json: &mut Vec<u8>,
+) -> Result<(), Error> {
+    if !is_needed(call, selection) {
+        return Ok(());
+    }
+    let array = [b"[", &json[start..], b"]"].concat();
+    let rows: Vec<&RawValue> = serde_json::from_slice(&array).map_err(Error::internal)?;
+    let rows: Vec<_> =
+        rows.iter().map(|one| row(call, selection, one.get().as_bytes())).collect::<Result<_, _>>()?;
+    json.truncate(start);
+    json.extend_from_slice(&rows.join(&b','));
+    Ok(())
+}
+
+fn is_needed(call: &Call<'_>, selection: &Selection) -> bool {
+    let redacts = |resource| call.sights.of(resource).is_some_and(|sight| !sight.mask.redacted().is_empty());
+    redacts(call.entry.position) || selection.includes.iter().any(|relation| redacts(relation.target))
+}
+
+fn row(call: &Call<'_>, selection: &Selection, json: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut object: Object = serde_json::from_slice(json).map_err(Error::internal)?;
+    replace(&mut object, &call.entry.schema, call.mask()?)?;
+    for relation in &selection.includes {
+        let target = call.engine.catalog.entry(relation.target);
+        let (Some(sight), Some(inside)) =
+            (call.sights.of(relation.target), object.get_mut(relation.link.name.as_str()))
+        else {
+            continue;
+        };
+        *inside = nested(inside, &target.schema, &sight.mask)?;
+    }
+    serde_json::to_vec(&object).map_err(Error::internal)
+}
+
+/// A related row, `null`, or several rows.
+fn nested(
+    json: &RawValue,
+    schema: &resourceful_contract::Schema,
+    mask: &Mask,
+) -> Result<Box<RawValue>, Error> {
+    let one = |json: &str| -> Result<Box<RawValue>, Error> {
+        let mut object: Object = serde_json::from_str(json).map_err(Error::internal)?;
+        replace(&mut object, schema, mask)?;
+        serde_json::value::to_raw_value(&object).map_err(Error::internal)
+    };
+    match json.get().as_bytes().first() {
+        Some(b'{') => one(json.get()),
+        Some(b'[') => {
+            let rows: Vec<&RawValue> = serde_json::from_str(json.get()).map_err(Error::internal)?;
+            let rows = rows.iter().map(|row| one(row.get())).collect::<Result<Vec<_>, _>>()?;
+            serde_json::value::to_raw_value(&rows).map_err(Error::internal)
+        }
+        _ => Ok(json.to_owned()),
+    }
+}
+
+fn replace(object: &mut Object, schema: &resourceful_contract::Schema, mask: &Mask) -> Result<(), Error> {
+    for (field, instead) in mask.redacted() {
+        if let Some(value) = object.get_mut(schema.fields[*field].name.as_str()) {
+            *value = RawValue::from_string(instead.to_string()).map_err(Error::internal)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! A resource's permissions, policies and field rules, compiled when the application is linked.
+
+use std::sync::Arc;
+
+use super::{Catalog, Entry};
+use crate::access::{Actor, Asking, Permission, Rule, Verdict};
+use crate::query;
+use crate::resource::{Faults, Operation};
+
+/// Who may do what with one resource.
+#[derive(Debug)]
+pub(crate) struct Rights {
+    /// In the order of [`Operation::ALL`]; every policy of the resource stands in each.
+    pub(super) operations: Vec<Rule>,
+    pub(super) fields: Vec<FieldRights>,
+}
+
+/// Who may do what with one field. What is not said is allowed.
+#[derive(Clone, Debug)]
+pub(crate) struct FieldRights {
+    pub(super) field: usize,
+    pub(super) read: Option<Rule>,
+    pub(super) write: Option<Rule>,
+    /// For whom the field shows this JSON instead of its value.
+    pub(super) redact: Option<(Rule, Arc<str>)>,
+}
+
+impl Rights {
+    pub(crate) fn of(&self, operation: Operation) -> &Rule {
+        let position = Operation::ALL.iter().position(|known| *known == operation);
+        &self.operations[position.expect("ALL holds every operation")]
+    }
+
+    /// What one caller may see and set of each field.
+    pub(super) async fn mask(&self, catalog: &Catalog, entry: &Entry, actor: &Actor) -> Mask {
+        if self.fields.is_empty() {
+            return Mask(None);
+        }
+        let asking =
+            Asking { actor: actor.clone(), resource: entry.name.clone(), operation: Operation::Read };
+        let read = |filter: &serde_json::Value| query::trusted_filter(catalog, entry, filter);
+        let mut mask = FieldMask { unreadable: Vec::new(), unwritable: Vec::new(), redacted: Vec::new() };
+        for rights in &self.fields {
+            let allows = async |rule: &Rule| rule.decide(&asking, &read, None).await == Verdict::Allow;
+            if let Some(rule) = &rights.read
+                && !allows(rule).await
+            {
+                mask.unreadable.push(rights.field);
+            }
+            if let Some(rule) = &rights.write
+                && !allows(rule).await
+            {
+                mask.unwritable.push(rights.field);
+            }
+            if let Some((rule, json)) = &rights.redact
+                && allows(rule).await
+            {
+                mask.redacted.push((rights.field, json.clone()));
+            }
+        }
+        Mask(Some(Arc::new(mask)))
+    }
+}
+
+/// Compiles what a definition declares.
+pub(super) fn compile(catalog: &Catalog, entry: &Entry, faults: &mut Faults) -> Rights {
+    let definition = &entry.definition;
+    let read = |filter: &serde_json::Value| query::trusted_filter(catalog, entry, filter);
+    let mut compiled = |permission: &Permission, field: Option<&str>| {
+        Rule::compile(permission, &entry.schema, &read).unwrap_or_else(|found| {
+            for fault in found {
+                faults.push(field, fault, "correct the rule: it speaks of the stored row's own fields");
+            }
+            Rule::nobody()
+        })
+    };
+    let mut operations = Vec::with_capacity(Operation::ALL.len());
+    for operation in Operation::ALL {
+        let mut rule = compiled(definition.permission(operation), None);
+        for policy in definition.policies.iter().filter(|policy| policy.operations.contains(&operation)) {
+            rule = rule.and(compiled(&policy.permission, None));
+        }
+        operations.push(rule);
+    }
+    let mut fields = Vec::new();
+    let mut about_rows = Vec::new();
+    for declared in &definition.field_rules {
+        let name = entry.schema.fields[declared.field].name.as_str();
+        let mut one = |permission: &Permission| {
+            let rule = compiled(permission, Some(name));
+            if rule.is_about_rows() {
+                about_rows.push((name, permission.to_string()));
+            }
+            rule
+        };
+        fields.push(FieldRights {
+            field: declared.field,
+            read: declared.visible_to.as_ref().map(&mut one),
+            write: declared.writable_by.as_ref().map(&mut one),
+            redact: declared
+                .redacted_for
+                .as_ref()
+                .map(|(permission, json)| (one(permission), json.to_string().into())),
+        });
+    }
+    for (name, permission) in about_rows {
+        faults.push(
+            Some(name),
+            format!("{permission} differs from row to row, and a field rule speaks of the caller alone"),
+            "a rule about the caller: role(…), tenant_role(…), scope(…), check(…)",
+        );
+    }
+    Rights { operations, fields }
+}
+
+/// What one caller may see and set of each field; everything where the resource has no field rules.
+#[derive(Clone, Debug)]
+pub(crate) struct Mask(Option<Arc<FieldMask>>);
+
+#[derive(Debug)]
+struct FieldMask {
+    unreadable: Vec<usize>,
+    unwritable: Vec<usize>,
+    redacted: Vec<(usize, Arc<str>)>,
+}
+
+impl Mask {
+    pub(super) const fn clear() -> Self {
+        Self(None)
+    }
+
+    /// Whether the field exists for this caller at all.
+    pub(crate) fn shows(&self, field: usize) -> bool {
+        self.0.as_ref().is_none_or(|mask| !mask.unreadable.contains(&field))
+    }
+
+    /// Whether the field's value may be told: by an answer, or by which rows match and in which order.
+    pub(crate) fn tells(&self, field: usize) -> bool {
+        self.shows(field)
+            && self.0.as_ref().is_none_or(|mask| mask.redacted.iter().all(|(redacted, _)| *redacted != field))
+    }
+
+    /// Whether the caller may set the field.
+    pub(crate) fn takes(&self, field: usize) -> bool {
+        self.0.as_ref().is_none_or(|mask| !mask.unwritable.contains(&field))
+    }
+
+    /// The fields that show something else than their value, and what.
+    pub(crate) fn redacted(&self) -> &[(usize, Arc<str>)] {
+        self.0.as_ref().map_or(&[], |mask| &mask.redacted)
+    }
+
+    /// Whether this caller sees every field as it is.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.0.as_ref().is_none_or(|mask| mask.unreadable.is_empty() && mask.redacted.is_empty())
+    }
+}

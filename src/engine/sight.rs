@@ -1,0 +1,234 @@
+//! What one caller may do with a resource, and see of it. Rows are reached through here alone.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use resourceful_contract::{
+    Change, ChangeSet, Committed, Filter, Query, Rows, Schema, Storage, StorageError, Write,
+};
+
+use super::rights::Mask;
+use super::{Catalog, Entry, related};
+use crate::access::{Actor, Asking, Verdict};
+use crate::error::{Error, ErrorKind};
+use crate::query;
+use crate::resource::Operation;
+
+/// Which rows a decision admits. Made of a verdict, or by the name of what it is made for; nothing else has one.
+#[derive(Clone, Debug)]
+pub(crate) struct Admitted(Filter);
+
+impl Admitted {
+    /// Every row: for what the application itself does with its rows, such as loading and counting them.
+    pub(super) const fn by_the_application() -> Self {
+        Self(Filter::everything())
+    }
+
+    pub(super) fn and(&self, other: &Self) -> Self {
+        Self(self.0.clone().and(other.0.clone()))
+    }
+
+    /// A query for no other rows than these.
+    pub(super) fn query(&self, query: Query) -> GuardedQuery {
+        GuardedQuery(Query { filter: self.0.clone().and(query.filter.clone()), ..query })
+    }
+
+    /// The filter, to be part of another one.
+    pub(crate) fn within(&self, filter: Filter) -> Filter {
+        self.0.clone().and(filter)
+    }
+
+    /// The filter in terms that the resource's own storage understands.
+    pub(super) async fn resolved(&self, entry: &Entry, catalog: &Catalog) -> Result<Self, Error> {
+        related::resolve(entry, self.0.clone(), catalog).await.map(Self)
+    }
+
+    pub(crate) const fn filter(&self) -> &Filter {
+        &self.0
+    }
+}
+
+/// A query that asks for admitted rows only.
+#[derive(Debug)]
+pub(super) struct GuardedQuery(Query);
+
+impl GuardedQuery {
+    pub(super) async fn resolved(mut self, entry: &Entry, catalog: &Catalog) -> Result<Self, Error> {
+        self.0.filter = related::resolve(entry, self.0.filter, catalog).await?;
+        Ok(self)
+    }
+}
+
+impl std::ops::Deref for GuardedQuery {
+    type Target = Query;
+
+    fn deref(&self) -> &Query {
+        &self.0
+    }
+}
+
+/// A storage whose rows are reached with a decision in hand.
+#[derive(Clone, Debug)]
+pub(crate) struct Vault(Arc<dyn Storage>);
+
+impl Vault {
+    pub(super) fn new(storage: Arc<dyn Storage>) -> Self {
+        Self(storage)
+    }
+
+    pub(super) async fn fetch(&self, query: &GuardedQuery, out: &mut Vec<u8>) -> Result<Rows, StorageError> {
+        self.0.fetch(&query.0, out).await
+    }
+
+    /// Commits one change, which touches no other row than those admitted.
+    pub(super) async fn commit(
+        &self,
+        admitted: &Admitted,
+        mut change: Change,
+    ) -> Result<Committed, StorageError> {
+        match &mut change.write {
+            Write::Insert { .. } => {}
+            Write::Update { guard, .. } | Write::Delete { guard, .. } => {
+                guard.filter = admitted.within(std::mem::replace(&mut guard.filter, Filter::everything()));
+            }
+        }
+        self.0.commit(ChangeSet::one(change)).await
+    }
+
+    /// Commits what the application itself loads.
+    pub(super) async fn load(&self, changes: ChangeSet) -> Result<Committed, StorageError> {
+        self.0.commit(changes).await
+    }
+
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    pub(crate) async fn create_table_if_missing(&self, schema: &Arc<Schema>) -> Result<(), StorageError> {
+        self.0.create_table_if_missing(schema).await
+    }
+
+    pub(crate) async fn check(
+        &self,
+        schema: &Arc<Schema>,
+    ) -> Result<Vec<resourceful_contract::Mismatch>, StorageError> {
+        self.0.check(schema).await
+    }
+
+    pub(crate) async fn ready(&self) -> Result<(), StorageError> {
+        self.0.ready().await
+    }
+
+    pub(crate) async fn close(&self) -> Result<(), StorageError> {
+        self.0.close().await
+    }
+}
+
+/// What one caller may see of one resource.
+#[derive(Clone, Debug)]
+pub(crate) struct Sight {
+    /// The rows that can be read; `None` where there are none for this caller.
+    pub(crate) rows: Option<Admitted>,
+    /// Of those, the ones that lists hold.
+    pub(crate) listed: Option<Admitted>,
+    pub(crate) mask: Mask,
+}
+
+/// What one caller may see of the resource that is asked for, and of those that it is related to.
+#[derive(Debug)]
+pub(crate) struct Sights(Vec<(usize, Sight)>);
+
+impl Sights {
+    /// All of one resource.
+    pub(super) fn by_the_application(entry: &Entry) -> Self {
+        let all = Some(Admitted::by_the_application());
+        Self(vec![(entry.position, Sight { rows: all.clone(), listed: all, mask: Mask::clear() })])
+    }
+
+    /// `None` where nothing may be seen, or nobody asked in time.
+    pub(crate) fn of(&self, resource: usize) -> Option<&Sight> {
+        self.0.iter().find(|(position, _)| *position == resource).map(|(_, sight)| sight)
+    }
+}
+
+/// What a decision came to.
+pub(super) fn verdict<'a>(
+    catalog: &'a Catalog,
+    entry: &'a Entry,
+    actor: &'a Actor,
+    operation: Operation,
+) -> BoxFuture<'a, Verdict> {
+    Box::pin(async move {
+        let asking = Asking { actor: actor.clone(), resource: entry.name.clone(), operation };
+        let read = |filter: &serde_json::Value| query::trusted_filter(catalog, entry, filter);
+        entry.rights().of(operation).decide(&asking, &read, None).await
+    })
+}
+
+/// What may be seen of one resource.
+pub(super) async fn sight(catalog: &Catalog, entry: &Entry, actor: &Actor) -> Sight {
+    let read = decide(catalog, entry, actor, Operation::Read).await;
+    let list = decide(catalog, entry, actor, Operation::List).await;
+    let listed = read.clone().and(list);
+    Sight {
+        rows: read.filter().map(Admitted),
+        listed: listed.filter().map(Admitted),
+        mask: entry.rights().mask(catalog, entry, actor).await,
+    }
+}
+
+/// The same as [`verdict`], without a box for rules that ask nobody.
+pub(super) async fn decide(catalog: &Catalog, entry: &Entry, actor: &Actor, operation: Operation) -> Verdict {
+    match entry.rights().of(operation).at_once(actor) {
+        Some(verdict) => verdict,
+        None => verdict(catalog, entry, actor, operation).await,
+    }
+}
+
+/// What may be seen of a resource and of all that it leads to, as far as a query can follow.
+pub(super) async fn sights(catalog: &Catalog, entry: &Entry, actor: &Actor, related: bool) -> Sights {
+    const DEPTH: usize = 3;
+    let mut sights = vec![(entry.position, sight(catalog, entry, actor).await)];
+    let mut from = 0;
+    for _ in 0..if related { DEPTH } else { 0 } {
+        let until = sights.len();
+        for at in from..until {
+            let position = sights[at].0;
+            for relation in &catalog.entry(position).links {
+                if !sights.iter().any(|(known, _)| *known == relation.target) {
+                    let target = catalog.entry(relation.target);
+                    sights.push((relation.target, sight(catalog, target, actor).await));
+                }
+            }
+        }
+        from = until;
+    }
+    Sights(sights)
+}
+
+impl Admitted {
+    /// The rows that a verdict allows.
+    ///
+    /// # Errors
+    /// Where it allows none: 401 for those whom nobody knows, 403 for the others.
+    pub(super) fn by(
+        verdict: Verdict,
+        entry: &Entry,
+        actor: &Actor,
+        operation: Operation,
+    ) -> Result<Self, Error> {
+        match verdict {
+            Verdict::Allow => Ok(Self(Filter::everything())),
+            Verdict::Where(filter) => Ok(Self(filter)),
+            Verdict::Deny(reason) => Err(refused(entry, actor, operation).with_source(reason.into_owned())),
+        }
+    }
+}
+
+pub(super) fn refused(entry: &Entry, actor: &Actor, operation: Operation) -> Error {
+    if actor.is_anonymous() {
+        return Error::new(ErrorKind::Unauthenticated, "unauthenticated", "This needs a credential.");
+    }
+    let detail = format!("You may not {} {}.", operation.name(), entry.definition.name());
+    Error::new(ErrorKind::Forbidden, "forbidden", detail)
+}

@@ -1,0 +1,437 @@
+//! Which rows and fields a caller may see and touch, on every path.
+
+use resourceful::prelude::*;
+use resourceful::testing::{TestApp, TestResponse};
+use resourceful::{Decision, RoleHierarchy, check, elevated, not, rows, same_tenant, when};
+use serde_json::{Value as Json, json};
+
+use crate::support::Place;
+
+/// Tokens are the actors' names.
+fn actors() -> BearerTokens {
+    BearerTokens::new()
+        .token("ann", Actor::user("ann").in_tenant("acme", ["admin"]))
+        .token("abe", Actor::user("abe").in_tenant("acme", ["member"]))
+        .token("bob", Actor::user("bob").in_tenant("bolt", ["admin"]))
+        .token("eve", Actor::user("eve"))
+        .token("op", Actor::user("op").elevated())
+        .token("op-in-bolt", Actor::user("op").in_tenant("bolt", ["admin"]).elevated())
+        .token("robot", Actor::service("robot").with_scope("projects:read"))
+        .token("chief", Actor::user("chief").with_role("chief"))
+}
+
+fn text(name: &str) -> (String, Json) {
+    (name.to_owned(), json!({"type": "string"}))
+}
+
+fn model(fields: &[&str]) -> Json {
+    let properties: serde_json::Map<_, _> = fields.iter().map(|name| text(name)).collect();
+    json!({"type": "object", "properties": properties, "required": fields})
+}
+
+/// Projects of tenants, with tasks.
+async fn workspace(place: &Place) -> TestApp {
+    let projects = define_dynamic_resource("projects", model(&["code", "org_id", "name"]))
+        .adapter(place.table("projects"))
+        .id_field("code")
+        .permissions(Permissions::all(signed_in()))
+        .preset(multi_tenant("org_id"))
+        .filterable(["name"])
+        .sortable(["name"])
+        .searchable(["name"])
+        .relation(has_many("tasks", "tasks").key("project_code"))
+        .build()
+        .unwrap();
+    let tasks = define_dynamic_resource("tasks", model(&["code", "org_id", "project_code", "title"]))
+        .adapter(place.table("tasks"))
+        .id_field("code")
+        .permissions(Permissions::all(signed_in()))
+        .preset(multi_tenant("org_id"))
+        .filterable(["title"])
+        .relation(belongs_to("project", "projects").key("project_code"))
+        .build()
+        .unwrap();
+    let app = create_app(AppPreset::Testing).authenticator(actors()).resource(projects).resource(tasks);
+    let app = TestApp::build(app).await.unwrap();
+    for (who, code) in [("ann", "a1"), ("ann", "a2"), ("bob", "b1")] {
+        let body = json!({"code": code, "name": format!("plan {code}")});
+        let created = app.post("/projects").bearer(who).json(body).await;
+        assert_eq!(created.status(), 201, "{created}");
+        let task = json!({"code": format!("t-{code}"), "project_code": code, "title": "do"});
+        assert_eq!(app.post("/tasks").bearer(who).json(task).await.status(), 201);
+    }
+    app
+}
+
+async fn everywhere<F: Future<Output = ()>>(test: impl Fn(Place) -> F) {
+    for place in Place::all().await {
+        println!("on {}", place.name);
+        test(place).await;
+    }
+}
+
+async fn codes(app: &TestApp, who: &str, path: &str) -> Vec<String> {
+    let list = app.get(path).bearer(who).await;
+    assert_eq!(list.status(), 200, "{who} {path}: {list}");
+    list.items().iter().map(|item| item["code"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The bytes of a problem, but for what may differ.
+fn words(response: &TestResponse) -> (u16, Json) {
+    let mut problem = response.json();
+    for member in ["instance", "trace_id"] {
+        problem[member] = Json::Null;
+    }
+    (response.status(), problem)
+}
+
+#[tokio::test]
+async fn a_tenant_is_a_wall_on_every_path() {
+    everywhere(|place| async move {
+        let app = workspace(&place).await;
+        assert_eq!(codes(&app, "abe", "/projects").await, ["a1", "a2"]);
+        assert_eq!(codes(&app, "bob", "/projects").await, ["b1"]);
+        assert_eq!(codes(&app, "op", "/projects").await, ["a1", "a2", "b1"]);
+        assert_eq!(codes(&app, "op-in-bolt", "/projects").await, ["b1"]);
+        for query in
+            ["name%5Bstarts%5D=plan", "q=plan", "sort=-name", "org_id%5Bnin%5D=acme", "tasks.title=do"]
+        {
+            assert_eq!(codes(&app, "bob", &format!("/projects?{query}")).await, ["b1"], "{query}");
+        }
+        let body = json!({"filter": {"or": [{"org_id": "acme"}, {"not": {"name": "x"}}]}});
+        let asked = app.request("QUERY", "/projects").bearer("bob").json(body).await;
+        assert_eq!(asked.items().len(), 1, "{asked}");
+        let counted = app.get("/projects").bearer("bob").header("prefer", "count=exact").await;
+        assert_eq!(counted.json()["page"]["total"], 1);
+        // Who is in no tenant is let in nowhere.
+        assert_eq!(app.get("/projects").bearer("eve").await.status(), 403);
+        assert_eq!(app.get("/projects").await.status(), 401);
+
+        let absent = words(&app.get("/projects/zz").bearer("bob").await);
+        assert_eq!(words(&app.get("/projects/a1").bearer("bob").await), absent);
+        assert_eq!(app.request("HEAD", "/projects/a1").bearer("bob").await.status(), 404);
+        let touched = [
+            app.patch("/projects/a1").bearer("bob").json(json!({"name": "x"})).await,
+            app.delete("/projects/a1").bearer("bob").await,
+            app.patch("/projects/a1").bearer("bob").header("if-match", "*").json(json!({})).await,
+            app.delete("/projects/a1").bearer("bob").header("if-match", "*").await,
+        ];
+        for refused in touched {
+            assert_eq!(words(&refused), absent, "{refused}");
+        }
+        // PUT would create, under an id that is another tenant's.
+        let put = app.put("/projects/a1").bearer("bob").json(json!({"name": "x"})).await;
+        assert_eq!(put.status(), 409, "{put}");
+        assert_eq!(app.get("/projects/a1").bearer("ann").await.json()["name"], "plan a1");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_that_is_sent_names_another_tenant() {
+    everywhere(|place| async move {
+        let app = workspace(&place).await;
+        let created = app.get("/projects/b1").bearer("bob").await.json();
+        assert_eq!(created["org_id"], "bolt");
+        for (method, path) in [("POST", "/projects"), ("PUT", "/projects/b2"), ("PATCH", "/projects/b1")] {
+            let body = json!({"code": "b2", "name": "x", "org_id": "acme"});
+            let refused = app.request(method, path).bearer("bob").json(body).await;
+            assert_eq!(refused.status(), 422, "{method}: {refused}");
+            let org = refused.json()["errors"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|fault| fault["pointer"] == "/org_id");
+            assert!(org, "{method}: {refused}");
+        }
+        for header in ["x-tenant", "x-tenant-id", "x-organization-id"] {
+            let list = app.get("/projects").bearer("bob").header(header, "acme").await;
+            assert_eq!(list.items().len(), 1);
+        }
+        // Raised rights see over the walls, but a row needs a tenant.
+        let homeless = app.post("/projects").bearer("op").json(json!({"code": "o", "name": "x"})).await;
+        assert_eq!(homeless.status(), 403, "{homeless}");
+
+        // Through relations, either way: a task of bolt that points at a project of acme leads nowhere.
+        let stray = json!({"code": "stray", "project_code": "a1", "title": "peek"});
+        assert_eq!(app.post("/tasks").bearer("bob").json(stray).await.status(), 201);
+        let peek = app.get("/tasks/stray?include=project").bearer("bob").await;
+        assert_eq!(peek.json()["project"], Json::Null, "{peek}");
+        let peek = app.get("/tasks?include=project").bearer("bob").await;
+        assert!(
+            peek.items().iter().all(|task| task["code"] != "stray" || task["project"].is_null()),
+            "{peek}"
+        );
+        assert!(codes(&app, "bob", "/tasks?project.name%5Bcontains%5D=a1").await.is_empty());
+        assert_eq!(codes(&app, "ann", "/projects?tasks.title=peek").await, Vec::<String>::new());
+        let own = app.get("/projects/a1?include=tasks").bearer("ann").await.json();
+        assert_eq!(own["tasks"].as_array().unwrap().len(), 1, "{own}");
+
+        let page = app.get("/projects?limit=1").bearer("ann").await.json();
+        let cursor = page["page"]["next"].as_str().unwrap();
+        for foreign in ["bob", "abe", "op"] {
+            let refused = app.get(&format!("/projects?limit=1&after={cursor}")).bearer(foreign).await;
+            assert_eq!(
+                (refused.status(), refused.json()["code"].clone()),
+                (400, json!("invalid-cursor")),
+                "{foreign}"
+            );
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_owner_alone_changes_what_everyone_may_see() {
+    everywhere(|place| async move {
+        let mut shape = model(&["code", "text"]);
+        shape["properties"]["user_id"] = json!({"type": ["string", "null"]});
+        let notes = define_dynamic_resource("notes", shape)
+            .adapter(place.table("notes"))
+            .id_field("code")
+            .permissions(Permissions::read(anyone()).write(signed_in()))
+            .preset(owned_by("user_id").open([Operation::Read, Operation::List]))
+            .build()
+            .unwrap();
+        let app = TestApp::build(create_app(AppPreset::Testing).authenticator(actors()).resource(notes))
+            .await
+            .unwrap();
+        app.app()
+            .load()
+            .rows("notes", [json!({"code": "none", "text": "t", "user_id": null})])
+            .unwrap()
+            .commit()
+            .await
+            .unwrap();
+        let created = app.post("/notes").bearer("eve").json(json!({"code": "n", "text": "mine"})).await;
+        assert_eq!((created.status(), created.json()["user_id"].clone()), (201, json!("eve")), "{created}");
+        assert_eq!(app.get("/notes").await.items().len(), 2);
+        for (code, who, expected) in
+            [("n", "eve", 200), ("n", "bob", 403), ("none", "eve", 403), ("none", "op", 403)]
+        {
+            let path = format!("/notes/{code}");
+            let patched = app.patch(&path).bearer(who).json(json!({"text": "changed"})).await;
+            assert_eq!(patched.status(), expected, "{who} {code}: {patched}");
+            let put = app.put(&path).bearer(who).json(json!({"text": "again"})).await;
+            assert_eq!(put.status(), expected, "{who} {code}: {put}");
+            if expected == 403 {
+                assert_eq!(app.delete(&path).bearer(who).await.status(), 403);
+                assert_eq!(app.delete(&path).bearer(who).header("if-match", "*").await.status(), 403);
+            }
+        }
+        assert_eq!(app.patch("/notes/n").json(json!({"text": "x"})).await.status(), 401);
+        assert_eq!(app.delete("/notes/n").bearer("eve").await.status(), 204);
+    })
+    .await;
+}
+
+fn articles(place: &Place, permissions: Permissions) -> Resource {
+    define_dynamic_resource("articles", model(&["code", "status", "author"]))
+        .adapter(place.table("articles"))
+        .id_field("code")
+        .permissions(permissions)
+        .filterable(["status", "author"])
+        .build()
+        .unwrap()
+}
+
+/// Articles by every author in every status, under these permissions.
+async fn press(place: &Place, permissions: Permissions) -> TestApp {
+    let app = create_app(AppPreset::Testing).authenticator(actors()).resource(articles(place, permissions));
+    let app = TestApp::build(app).await.unwrap();
+    let all = ["eve", "bob"].into_iter().flat_map(|author| {
+        ["draft", "live"]
+            .map(|status| json!({"code": format!("{author}-{status}"), "status": status, "author": author}))
+    });
+    app.app().load().rows("articles", all).unwrap().commit().await.unwrap();
+    app
+}
+
+#[tokio::test]
+async fn rules_join_their_filters_and_nothing_else() {
+    let live = || rows(json!({"status": "live"}));
+    let cases: [(resourceful::Permission, &str, &[&str]); 11] = [
+        (any_of([owner("author"), live()]), "eve", &["bob-live", "eve-draft", "eve-live"]),
+        (any_of([owner("author"), live()]), "", &["bob-live", "eve-live"]),
+        (all_of([owner("author"), live()]), "eve", &["eve-live"]),
+        (all_of([rows(json!({"status": "live"})), rows(json!({"status": "draft"}))]), "eve", &[]),
+        (
+            any_of([rows(json!({"author": "bob"})), rows(json!({"author": "eve"}))]),
+            "",
+            &["bob-draft", "bob-live", "eve-draft", "eve-live"],
+        ),
+        (not(live()), "eve", &["bob-draft", "eve-draft"]),
+        (not(owner("author")), "eve", &["bob-draft", "bob-live"]),
+        (
+            any_of([role("chief"), owner("author")]),
+            "chief",
+            &["bob-draft", "bob-live", "eve-draft", "eve-live"],
+        ),
+        (when(|actor| actor.id() == Some("eve"), live()), "eve", &["bob-live", "eve-live"]),
+        (
+            any_of([when(|_| panic!("on purpose"), anyone()), owner("author")]),
+            "eve",
+            &["eve-draft", "eve-live"],
+        ),
+        (
+            any_of([scope("projects:read"), elevated()]),
+            "robot",
+            &["bob-draft", "bob-live", "eve-draft", "eve-live"],
+        ),
+    ];
+    for (permission, who, expected) in cases {
+        let said = permission.to_string();
+        let app = press(&Place::memory(), Permissions::read(permission).write(nobody())).await;
+        let mut request = app.get("/articles");
+        if !who.is_empty() {
+            request = request.bearer(who);
+        }
+        let found: Vec<_> =
+            request.await.items().iter().map(|item| item["code"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(found, expected, "{said} for {who:?}");
+    }
+    for denied in
+        [all_of([]), any_of([]), not(anyone()), tenant_member(), tenant_role("admin"), same_tenant("author")]
+    {
+        let said = denied.to_string();
+        let app = press(&Place::memory(), Permissions::read(denied).write(nobody())).await;
+        assert_eq!(app.get("/articles").bearer("eve").await.status(), 403, "{said}");
+        assert_eq!(app.get("/articles/eve-live").bearer("eve").await.status(), 403, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_row_is_written_only_where_its_writer_may() {
+    everywhere(|place| async move {
+        let drafts = || rows(json!({"status": "draft"}));
+        let permissions = Permissions::read(anyone()).create(drafts()).update(drafts()).delete(drafts());
+        let app = press(&place, permissions).await;
+        let article = |code: &str, status: &str| json!({"code": code, "status": status, "author": "x"});
+        assert_eq!(app.post("/articles").bearer("eve").json(article("n", "draft")).await.status(), 201);
+        assert_eq!(app.post("/articles").bearer("eve").json(article("m", "live")).await.status(), 403);
+        assert_eq!(app.put("/articles/m").bearer("eve").json(article("m", "live")).await.status(), 403);
+        assert_eq!(app.get("/articles/m").await.status(), 404);
+        // Into where one may not write, and out of it.
+        assert_eq!(
+            app.patch("/articles/n").bearer("eve").json(json!({"status": "live"})).await.status(),
+            403
+        );
+        assert_eq!(
+            app.patch("/articles/bob-live").bearer("eve").json(json!({"status": "draft"})).await.status(),
+            403
+        );
+        assert_eq!(app.put("/articles/n").bearer("eve").json(article("n", "live")).await.status(), 403);
+        assert_eq!(app.delete("/articles/bob-live").bearer("eve").await.status(), 403);
+        assert_eq!(app.get("/articles/n").await.json()["status"], "draft");
+        assert_eq!(app.patch("/articles/n").bearer("eve").json(json!({"author": "y"})).await.status(), 200);
+        assert_eq!(app.delete("/articles/n").bearer("eve").await.status(), 204);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_list_hides_an_item_hides_and_the_other_way_round() {
+    let permissions = Permissions::read(rows(json!({"status": "live"})))
+        .list(rows(json!({"author": "eve"})))
+        .write(anyone());
+    let app = press(&Place::memory(), permissions).await;
+    assert_eq!(codes(&app, "eve", "/articles").await, ["eve-live"]);
+    assert_eq!(app.get("/articles/bob-live").await.status(), 200);
+    assert_eq!(app.get("/articles/eve-draft").await.status(), 404);
+    // Open to anyone to change, but what one does not see one does not change.
+    let hidden = app.patch("/articles/eve-draft").bearer("eve").json(json!({"author": "x"})).await;
+    assert_eq!(hidden.status(), 404, "{hidden}");
+    let vanishing = app.patch("/articles/eve-live").bearer("eve").json(json!({"status": "draft"})).await;
+    assert_eq!(vanishing.status(), 403, "{vanishing}");
+}
+
+#[tokio::test]
+async fn checks_are_asked_when_it_matters_and_deny_when_they_fail() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counting = {
+        let asked = asked.clone();
+        check("counting", move |asking| {
+            asked.fetch_add(1, Ordering::SeqCst);
+            async move {
+                match asking.actor.id() {
+                    Some("eve") => Ok(Decision::allow_where(json!({"author": "eve"}))),
+                    Some("bob") => Err("the other service is away".into()),
+                    Some("ann") => Ok(Decision::allow_where(json!({"no-such-field": 1}))),
+                    Some("abe") => panic!("on purpose"),
+                    _ => Ok(Decision::deny("a stranger")),
+                }
+            }
+        })
+    };
+    let permission = any_of([role("chief"), counting]);
+    let app = press(&Place::memory(), Permissions::read(permission).write(nobody())).await;
+    assert_eq!(app.get("/articles").bearer("chief").await.items().len(), 4);
+    assert_eq!(asked.load(Ordering::SeqCst), 0, "the role said enough");
+    assert_eq!(codes(&app, "eve", "/articles").await, ["eve-draft", "eve-live"]);
+    assert!(asked.load(Ordering::SeqCst) > 0);
+    for who in ["bob", "ann", "abe", "op"] {
+        let refused = app.get("/articles").bearer(who).await;
+        assert_eq!((refused.status(), refused.json()["code"].clone()), (403, json!("forbidden")), "{who}");
+        assert!(!refused.text().contains("stranger") && !refused.text().contains("away"), "{refused}");
+    }
+    assert_eq!(app.get("/articles").await.status(), 401);
+}
+
+#[tokio::test]
+async fn roles_include_others_on_every_path() {
+    let place = Place::memory();
+    let app = create_app(AppPreset::Testing)
+        .authenticator(actors())
+        .roles(RoleHierarchy::new().includes("chief", ["editor"]).includes("editor", ["reader", "chief"]))
+        .resource(articles(&place, Permissions::read(role("reader")).write(role("editor"))));
+    let app = TestApp::build(app).await.unwrap();
+    assert_eq!(app.get("/articles").bearer("chief").await.status(), 200);
+    assert_eq!(
+        app.post("/articles")
+            .bearer("chief")
+            .json(json!({"code": "x", "status": "s", "author": "a"}))
+            .await
+            .status(),
+        201
+    );
+    assert_eq!(app.get("/articles").bearer("eve").await.status(), 403);
+}
+
+#[test]
+fn rules_that_do_not_fit_are_faults_of_the_declaration() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let build = |resource: Resource| {
+        let app = create_app(AppPreset::Testing).resource(resource);
+        runtime.block_on(app.build()).unwrap_err().to_string()
+    };
+    let place = Place::memory();
+    let with = |permission| articles(&place, Permissions::read(permission).write(nobody()));
+    let said = build(with(owner("auhtor")));
+    assert!(said.contains("owner(\"auhtor\")") && said.contains("Did you mean `author`?"), "{said}");
+    let said = build(with(any_of([anyone(), rows(json!({"status": {"bigger": 1}}))])));
+    assert!(said.contains("no operator `bigger`"), "{said}");
+    let secret = define_dynamic_resource("articles", model(&["code", "status", "author"]))
+        .adapter(place.table("secret"))
+        .id_field("code")
+        .permissions(Permissions::all(anyone()))
+        .visible_to(["status"], owner("author"))
+        .build()
+        .unwrap();
+    let said = build(secret);
+    assert!(said.contains("articles.status") && said.contains("differs from row to row"), "{said}");
+    let unknown = define_dynamic_resource("articles", model(&["code", "status", "author"]))
+        .adapter(place.table("unknown"))
+        .id_field("code")
+        .permissions(Permissions::all(anyone()))
+        .visible_to(["stauts"], anyone())
+        .writable_by(["nope"], anyone())
+        .fill("nobody", resourceful::Fill::Actor)
+        .build()
+        .unwrap_err()
+        .to_string();
+    for setter in [".visible_to(…)", ".writable_by(…)", ".fill(…)"] {
+        assert!(unknown.contains(setter), "{unknown}");
+    }
+}
