@@ -13,7 +13,7 @@ use std::panic::AssertUnwindSafe;
 use super::front::Front;
 use super::lifecycle::{Lifecycle, panic_message};
 use super::{App, AppBuilder, AppPreset, health};
-use crate::engine::{Catalog, Engine};
+use crate::engine::{Catalog, DigestKey, Engine};
 use crate::error::Error;
 use crate::http::{Boundary, Context, Path, Routes, respond};
 use crate::openapi;
@@ -25,7 +25,7 @@ const MIN_SECRET: usize = 32;
 
 pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> {
     let mut faults = Faults::of("app");
-    let cursors = cursors(&builder, &mut faults);
+    let secret = secret(&builder, &mut faults);
     prefix(&builder.prefix, &mut faults);
     let catalog = match Catalog::link(&builder.resources) {
         Ok(catalog) => catalog,
@@ -34,10 +34,12 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
     let merged = merged(&builder, &catalog, &mut faults);
     faults.into_result()?;
     prepare(&catalog).await?;
-    Ok(mount(builder, Engine { catalog, cursors }, merged))
+    let engine = Engine { catalog, cursors: CursorKey::derive(&secret), names: DigestKey::derive(&secret) };
+    Ok(mount(builder, engine, merged))
 }
 
-fn cursors(builder: &AppBuilder, faults: &mut Faults) -> CursorKey {
+/// What everything is derived from that clients hold and must not make themselves.
+fn secret(builder: &AppBuilder, faults: &mut Faults) -> Vec<u8> {
     match (&builder.secret, builder.preset) {
         (Some(secret), _) if secret.len() < MIN_SECRET => {
             faults.push(
@@ -46,17 +48,17 @@ fn cursors(builder: &AppBuilder, faults: &mut Faults) -> CursorKey {
                 ".secret(…) with the output of `openssl rand -base64 32`",
             );
         }
-        (Some(secret), _) => return CursorKey::derive(secret),
+        (Some(secret), _) => return secret.clone(),
         (None, AppPreset::Production) => faults.push(
             None,
             "it has no secret, and in production there is no default",
             ".secret(std::env::var(\"SECRET\")?) with the output of `openssl rand -base64 32`",
         ),
-        (None, AppPreset::Testing) => return CursorKey::derive(b"answers of tests repeat"),
+        (None, AppPreset::Testing) => return b"answers of tests repeat".to_vec(),
         (None, AppPreset::Development) => {}
     }
     let random = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
-    CursorKey::derive(&random.map(uuid::Uuid::into_bytes).concat())
+    random.map(uuid::Uuid::into_bytes).concat()
 }
 
 fn prefix(prefix: &str, faults: &mut Faults) {

@@ -123,8 +123,8 @@ impl AppBuilder {
         self
     }
 
-    /// The secret that cursors are encrypted with: at least 32 bytes, the same on every node, or a cursor of
-    /// one node is refused by the others. Mandatory in production; minted at start in development.
+    /// The secret that cursors are encrypted and digests in ETags are named with: at least 32 bytes, the same on every
+    /// node, or what one node gave is refused by the others. Mandatory in production; minted at start in development.
     pub fn secret(mut self, secret: impl AsRef<[u8]>) -> Self {
         self.secret = Some(secret.as_ref().to_vec());
         self

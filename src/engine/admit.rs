@@ -1,7 +1,7 @@
 //! Whether a row, as it will be, is one that its writer may write.
 
 use futures::future::BoxFuture;
-use resourceful_contract::{Filter, Position, Query, Test, Value};
+use resourceful_contract::{Cardinality, ErrorKind, Filter, Position, Query, StorageError, Test, Value};
 
 use super::item::Fields;
 use super::sight::Admitted;
@@ -13,6 +13,7 @@ use crate::resource::Operation;
 impl Call<'_> {
     /// Refuses a new row that would stand where the caller may not create one.
     pub(super) async fn may_hold(&self, values: &[Value]) -> Result<(), Error> {
+        self.may_refer(values.iter().enumerate()).await?;
         if self.admits(&self.allowed, values).await? {
             Ok(())
         } else {
@@ -25,6 +26,7 @@ impl Call<'_> {
         let Next::Changed(set) = next else {
             return Ok(());
         };
+        self.may_refer(set.iter().map(|(field, value)| (*field, value))).await?;
         let admitted = self.seen()?.and(&self.allowed);
         if admitted.filter().is_everything() {
             return Ok(());
@@ -42,6 +44,36 @@ impl Call<'_> {
         } else {
             Err(sight::refused(self.entry, self.actor, Operation::Update))
         }
+    }
+
+    /// Refuses a reference to a row that the caller may not see, as one to a row that is not there.
+    pub(super) async fn may_refer(&self, set: impl Iterator<Item = (usize, &Value)>) -> Result<(), Error> {
+        let set: Vec<_> = set.filter(|(_, value)| !value.is_null()).collect();
+        let mut absent = Vec::new();
+        for relation in
+            self.entry.links.iter().filter(|relation| relation.link.cardinality == Cardinality::One)
+        {
+            let Some((field, value)) = set.iter().find(|(field, _)| *field == relation.link.local) else {
+                continue;
+            };
+            let target = self.engine.catalog.entry(relation.target);
+            let is_there = match self.sights.of(relation.target).and_then(|sight| sight.rows.as_ref()) {
+                None => false,
+                // The storage itself sees to references that anyone may make.
+                Some(seen) if seen.filter().is_everything() => true,
+                Some(seen) => {
+                    let key = Filter::Compare(relation.link.remote, Test::Eq((*value).clone()));
+                    self.exists(target, seen.within(key)).await?
+                }
+            };
+            if !is_there {
+                absent.push(self.entry.schema.fields[*field].name.clone());
+            }
+        }
+        if absent.is_empty() {
+            return Ok(());
+        }
+        Err(StorageError::new(ErrorKind::ForeignKeyViolation).with_fields(absent).into())
     }
 
     async fn admits(&self, admitted: &Admitted, values: &[Value]) -> Result<bool, Error> {

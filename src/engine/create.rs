@@ -13,7 +13,7 @@ impl Call<'_> {
     /// Creates an item from a body; answers it with its id.
     pub(crate) async fn create(&self, body: Json) -> Result<(Item, Value), Error> {
         let faults = self.body_faults(&self.definition().bodies.creates, &body)?;
-        let fields = item::object(body)?;
+        let fields = self.members(body)?;
         let assembled = self.assemble_new(fields)?;
         self.insert(self.check(assembled, faults)?).await
     }

@@ -2,7 +2,6 @@
 
 use resourceful_contract::{Change, ErrorKind, Guard, Write};
 
-use super::update::expect;
 use super::{Call, Expected};
 use crate::error::Error;
 use crate::resource::Operation;
@@ -17,7 +16,7 @@ impl Call<'_> {
             None => Guard::none(),
             Some(_) => {
                 let (_, version) = self.current_of(&changeable, id.clone(), Operation::Delete).await?;
-                expect(expected, version)?;
+                self.expect(expected, version)?;
                 Guard::version(version)
             }
         };

@@ -82,9 +82,18 @@ impl Call<'_> {
 
     /// Whether a field is there for a client: not the storage's own, and not hidden from everyone.
     pub(super) fn is_known(&self, field: &resourceful_contract::Field) -> bool {
-        !crate::resource::is_internal(field)
-            && !(field.hidden && field.read_only)
-            && !self.is_masked(&field.name)
+        let is_closed = field.hidden && (field.read_only || crate::resource::is_internal(field));
+        !is_closed && !self.is_masked(&field.name)
+    }
+
+    /// The members of a body, without those that are not there for this caller.
+    ///
+    /// # Errors
+    /// Where the body is no object.
+    pub(super) fn members(&self, body: Json) -> Result<Fields, Error> {
+        let mut fields = object(body)?;
+        fields.retain(|name, _| !self.is_masked(name));
+        Ok(fields)
     }
 
     /// Whether a name is that of a field which this caller may neither see nor set.
@@ -217,7 +226,7 @@ impl Call<'_> {
         let mut json = written.json;
         redact::rows(self, &Selection::default(), &mut json)?;
         let part = self.part(&Selection::default(), &shown, &json)?;
-        Ok((Item { json, version, part }, written.id))
+        Ok((Item { json, version: self.engine.names.name(version), part }, written.id))
     }
 }
 

@@ -36,6 +36,34 @@ pub(crate) use sight::{Admitted, Sight, Sights, Vault};
 pub(crate) struct Engine {
     pub(crate) catalog: Catalog,
     pub(crate) cursors: CursorKey,
+    /// What digests of rows are named with.
+    pub(crate) names: DigestKey,
+}
+
+/// The key that digests of rows are named with. A digest covers what its reader may not see, and whoever knows the
+/// rest of a row could try values until the digest fits; under a key that only the application has nobody can.
+pub(crate) struct DigestKey([u8; 32]);
+
+impl DigestKey {
+    pub(crate) fn derive(secret: &[u8]) -> Self {
+        Self(blake3::derive_key("resourceful 2026-11 names of row digests", secret))
+    }
+
+    /// A row's version as clients know it.
+    fn name(&self, version: Version) -> Version {
+        let Version::Digest(digest) = version else {
+            return version;
+        };
+        let mut named = [0; 16];
+        named.copy_from_slice(&blake3::keyed_hash(&self.0, &digest).as_bytes()[..16]);
+        Version::Digest(named)
+    }
+}
+
+impl std::fmt::Debug for DigestKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DigestKey")
+    }
 }
 
 /// One call of an operation that its caller may make. There is none without a decision.
@@ -101,7 +129,9 @@ impl Engine {
     ) -> Result<Call<'a>, Error> {
         let verdict = sight::decide(&self.catalog, entry, actor, operation).await;
         let allowed = Admitted::by(verdict, entry, actor, operation)?;
-        let sights = sight::sights(&self.catalog, entry, actor, related).await;
+        // A write may refer to rows of other resources, which its caller has to see.
+        let refers = matches!(operation, Operation::Create | Operation::Update | Operation::Replace);
+        let sights = sight::sights(&self.catalog, entry, actor, related || refers).await;
         Ok(Call { engine: self, entry, actor, allowed, sights })
     }
 }
@@ -149,6 +179,17 @@ impl<'a> Call<'a> {
     fn id(&self, text: &str) -> Result<Value, Error> {
         let field_type = self.entry.schema.id_field().field_type;
         field_type.parse(text).map_err(|_| Error::not_found())
+    }
+
+    /// # Errors
+    /// Where the item is in a version that the caller does not expect.
+    fn expect(&self, expected: Option<&Expected>, version: Version) -> Result<(), Error> {
+        match expected {
+            Some(expected) if !expected.admits(self.engine.names.name(version)) => {
+                Err(Error::precondition_failed("if-match"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Refuses a change that names no version, where the resource requires one.

@@ -32,7 +32,7 @@ impl Call<'_> {
         self.entry.note_size(json.len(), 1);
         redact::rows(self, selection, &mut json)?;
         let part = self.part(selection, &fields, &json)?;
-        Ok(Item { json, version, part })
+        Ok(Item { json, version: self.engine.names.name(version), part })
     }
 
     /// Which part of the item an answer shows; `None` for the whole.

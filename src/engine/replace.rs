@@ -3,8 +3,8 @@
 use resourceful_contract::{Value, Version};
 use serde_json::Value as Json;
 
-use super::item::{self, Fields};
-use super::update::{Next, expect, immutable};
+use super::item::Fields;
+use super::update::{Next, immutable};
 use super::{Call, Expected, Put};
 use crate::error::{Error, ErrorKind, Fault, escape_pointer};
 use crate::resource::Operation;
@@ -22,7 +22,7 @@ impl Call<'_> {
     ) -> Result<Put, Error> {
         let id = self.id(id)?;
         let mut faults = self.body_faults(&self.definition().bodies.replaces, &body)?;
-        let fields = item::object(body)?;
+        let fields = self.members(body)?;
         faults.extend(self.other_id(&id, &fields));
         let changeable = self.changeable().await?;
         let mut attempts = 16;
@@ -67,7 +67,7 @@ impl Call<'_> {
         expected: Option<&Expected>,
         mut faults: Vec<Fault>,
     ) -> Result<Next, Error> {
-        expect(expected, version)?;
+        self.expect(expected, version)?;
         let mut next = self.assemble_again(fields.clone());
         for (position, field) in self.entry.schema.fields.iter().enumerate() {
             let Some(kept) = current.get(&field.name) else {

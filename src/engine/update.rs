@@ -35,7 +35,7 @@ impl Call<'_> {
         let mut attempts = ATTEMPTS;
         loop {
             let (current, version) = self.current_of(&changeable, id.clone(), Operation::Update).await?;
-            expect(expected, version)?;
+            self.expect(expected, version)?;
             let next = self.patched(&current, &patch)?;
             self.may_become(&current, &next).await?;
             if let Some(item) = self.change(&changeable, &id, version, next, expected, &mut attempts).await? {
@@ -74,7 +74,11 @@ impl Call<'_> {
         let mut faults = self.patch_faults(current, patch);
         let mut next = current.clone();
         for (name, value) in patch {
-            if let Some(place) = next.get_mut(name) {
+            // What is not there for this caller stays as it is, or its rules would tell of it.
+            let known = self.entry.schema.position(name).map(|position| &self.entry.schema.fields[position]);
+            if let Some(place) = next.get_mut(name)
+                && known.is_some_and(|field| self.is_known(field))
+            {
                 merge(place, value);
             }
         }
@@ -134,15 +138,6 @@ impl Call<'_> {
 
 pub(super) fn immutable(pointer: String) -> Fault {
     Fault::pointer(pointer, "immutable", "This is set once, when the item is created: leave it out.")
-}
-
-/// # Errors
-/// Where the item is in a version that the caller does not expect.
-pub(super) fn expect(expected: Option<&Expected>, version: Version) -> Result<(), Error> {
-    match expected {
-        Some(expected) if !expected.admits(version) => Err(Error::precondition_failed("if-match")),
-        _ => Ok(()),
-    }
 }
 
 fn is_version_mismatch(error: &Error) -> bool {

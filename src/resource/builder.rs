@@ -180,6 +180,10 @@ impl ResourceBuilder {
 
     /// Fields that exist for these callers alone. For the others they are in no answer, and to filter, sort, search or
     /// set them is to name what is not there. The rule speaks of the caller, not of rows.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a rule is written in place, as every other setting is"
+    )]
     pub fn visible_to<N: Into<String>>(
         mut self,
         fields: impl IntoIterator<Item = N>,
@@ -190,6 +194,10 @@ impl ResourceBuilder {
     }
 
     /// Fields that these callers alone may set. From the others they are refused (403).
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a rule is written in place, as every other setting is"
+    )]
     pub fn writable_by<N: Into<String>>(
         mut self,
         fields: impl IntoIterator<Item = N>,
@@ -200,7 +208,10 @@ impl ResourceBuilder {
     }
 
     /// Fields that show this value to these callers, instead of their own. They can neither filter nor sort by them.
-    #[expect(clippy::needless_pass_by_value, reason = "declarations write json!(…) in place")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a rule is written in place, as every other setting is"
+    )]
     pub fn redacted_for<N: Into<String>>(
         mut self,
         fields: impl IntoIterator<Item = N>,

@@ -89,35 +89,7 @@ fn derive(mut builder: ResourceBuilder, faults: &mut Faults) -> Draft {
             Vec::new()
         }
     };
-    let flag = |names: &[String], set: fn(&mut Field), fields: &mut Vec<Field>| {
-        for field in fields.iter_mut().filter(|field| names.contains(&field.name)) {
-            set(field);
-        }
-    };
-    flag(&builder.read_only, |field| field.read_only = true, &mut fields);
-    flag(&builder.immutable, |field| field.immutable = true, &mut fields);
-    flag(
-        &builder.write_only,
-        |field| {
-            field.write_only = true;
-            field.hidden = true;
-        },
-        &mut fields,
-    );
-    flag(
-        &builder.hidden,
-        |field| {
-            field.read_only = true;
-            field.write_only = true;
-            field.hidden = true;
-        },
-        &mut fields,
-    );
-    let filled: Vec<_> = builder.fills.iter().map(|(name, _)| name.clone()).collect();
-    flag(&filled, |field| field.read_only = true, &mut fields);
-    if let Some((created, updated)) = &builder.timestamps {
-        flag(&[created.clone(), updated.clone()], |field| field.read_only = true, &mut fields);
-    }
+    mark(&builder, &mut fields);
     let version = builder.version.as_ref().map(|name| version_field(name, &mut fields));
     if let Some(table) = &builder.table {
         for field in &mut fields {
@@ -143,6 +115,39 @@ fn derive(mut builder: ResourceBuilder, faults: &mut Faults) -> Draft {
             builder.json_schema.get("description").and_then(Json::as_str).map(str::to_owned);
     }
     Draft { builder, fields, id, version }
+}
+
+/// Marks the fields with what the declaration says of them by name.
+fn mark(builder: &ResourceBuilder, fields: &mut Vec<Field>) {
+    let flag = |names: &[String], set: fn(&mut Field), fields: &mut Vec<Field>| {
+        for field in fields.iter_mut().filter(|field| names.contains(&field.name)) {
+            set(field);
+        }
+    };
+    flag(&builder.read_only, |field| field.read_only = true, fields);
+    flag(&builder.immutable, |field| field.immutable = true, fields);
+    flag(
+        &builder.write_only,
+        |field| {
+            field.write_only = true;
+            field.hidden = true;
+        },
+        fields,
+    );
+    flag(
+        &builder.hidden,
+        |field| {
+            field.read_only = true;
+            field.write_only = true;
+            field.hidden = true;
+        },
+        fields,
+    );
+    let filled: Vec<_> = builder.fills.iter().map(|(name, _)| name.clone()).collect();
+    flag(&filled, |field| field.read_only = true, fields);
+    if let Some((created, updated)) = &builder.timestamps {
+        flag(&[created.clone(), updated.clone()], |field| field.read_only = true, fields);
+    }
 }
 
 /// The position of the version counter, which the model may have or not.

@@ -15,6 +15,7 @@ mod conditional;
 mod cursors;
 mod declaration;
 mod errors;
+mod field_rules;
 mod methods;
 mod openapi;
 mod policies;

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use crate::support::Place;
 
 /// Tokens are the actors' names.
-fn actors() -> BearerTokens {
+pub(crate) fn actors() -> BearerTokens {
     BearerTokens::new()
         .token("ann", Actor::user("ann").in_tenant("acme", ["admin"]))
         .token("abe", Actor::user("abe").in_tenant("acme", ["member"]))
@@ -24,7 +24,7 @@ fn text(name: &str) -> (String, Json) {
     (name.to_owned(), json!({"type": "string"}))
 }
 
-fn model(fields: &[&str]) -> Json {
+pub(crate) fn model(fields: &[&str]) -> Json {
     let properties: serde_json::Map<_, _> = fields.iter().map(|name| text(name)).collect();
     json!({"type": "object", "properties": properties, "required": fields})
 }
@@ -63,7 +63,7 @@ async fn workspace(place: &Place) -> TestApp {
     app
 }
 
-async fn everywhere<F: Future<Output = ()>>(test: impl Fn(Place) -> F) {
+pub(crate) async fn everywhere<F: Future<Output = ()>>(test: impl Fn(Place) -> F) {
     for place in Place::all().await {
         println!("on {}", place.name);
         test(place).await;
@@ -77,7 +77,7 @@ async fn codes(app: &TestApp, who: &str, path: &str) -> Vec<String> {
 }
 
 /// The bytes of a problem, but for what may differ.
-fn words(response: &TestResponse) -> (u16, Json) {
+pub(crate) fn words(response: &TestResponse) -> (u16, Json) {
     let mut problem = response.json();
     for member in ["instance", "trace_id"] {
         problem[member] = Json::Null;
@@ -153,8 +153,8 @@ async fn nothing_that_is_sent_names_another_tenant() {
         assert_eq!(homeless.status(), 403, "{homeless}");
 
         // Through relations, either way: a task of bolt that points at a project of acme leads nowhere.
-        let stray = json!({"code": "stray", "project_code": "a1", "title": "peek"});
-        assert_eq!(app.post("/tasks").bearer("bob").json(stray).await.status(), 201);
+        let stray = json!({"code": "stray", "project_code": "a1", "title": "peek", "org_id": "bolt"});
+        app.app().load().rows("tasks", [stray]).unwrap().commit().await.unwrap();
         let peek = app.get("/tasks/stray?include=project").bearer("bob").await;
         assert_eq!(peek.json()["project"], Json::Null, "{peek}");
         let peek = app.get("/tasks?include=project").bearer("bob").await;
@@ -166,6 +166,22 @@ async fn nothing_that_is_sent_names_another_tenant() {
         assert_eq!(codes(&app, "ann", "/projects?tasks.title=peek").await, Vec::<String>::new());
         let own = app.get("/projects/a1?include=tasks").bearer("ann").await.json();
         assert_eq!(own["tasks"].as_array().unwrap().len(), 1, "{own}");
+
+        // Nor can one be made: what one may not see is not there to be referred to.
+        for key in ["a1", "zz"] {
+            let body = json!({"code": "new", "project_code": key, "title": "x"});
+            let refused = app.post("/tasks").bearer("bob").json(body).await;
+            let moved = app.patch("/tasks/t-b1").bearer("bob").json(json!({"project_code": key})).await;
+            for refused in [refused, moved] {
+                let problem = refused.json();
+                assert_eq!(
+                    (refused.status(), problem["code"].clone()),
+                    (409, json!("foreign-key")),
+                    "{refused}"
+                );
+                assert_eq!(problem["errors"][0]["pointer"], "/project_code", "{refused}");
+            }
+        }
 
         let page = app.get("/projects?limit=1").bearer("ann").await.json();
         let cursor = page["page"]["next"].as_str().unwrap();

@@ -1,0 +1,209 @@
+//! Which fields a caller may see and set, on every path.
+
+use resourceful::not;
+use resourceful::prelude::*;
+use resourceful::testing::{TestApp, TestResponse};
+use serde_json::json;
+
+use crate::policies::{actors, everywhere, model, words};
+use crate::support::Place;
+
+/// People whose salary is for HR, whose grade only HR may set, and whose phone shows its end to most.
+fn people(place: &Place, name: &str) -> Resource {
+    let shape = json!({
+        "type": "object",
+        "properties": {
+            "code": {"type": "string"},
+            "name": {"type": "string"},
+            "salary": {"type": "integer", "default": 0, "maximum": 1000},
+            "grade": {"type": "string", "default": "new"},
+            "phone": {"type": "string"},
+            "badge": {"type": "string", "default": "b-0"},
+        },
+        "required": ["code", "name", "salary", "grade", "phone", "badge"],
+    });
+    define_dynamic_resource(name, shape)
+        .adapter(place.table(name))
+        .id_field("code")
+        .permissions(Permissions::all(anyone()))
+        .visible_to(["salary"], role("chief"))
+        .writable_by(["salary", "grade"], role("chief"))
+        .redacted_for(["phone"], not(role("chief")), json!("***"))
+        .hidden(["badge"])
+        .filterable(["salary", "grade", "phone"])
+        .sortable(["salary", "grade", "phone"])
+        .searchable(["name", "phone"])
+        .build()
+        .unwrap()
+}
+
+async fn staff(place: &Place) -> TestApp {
+    let teams = define_dynamic_resource("teams", model(&["code", "lead"]))
+        .adapter(place.table("teams"))
+        .id_field("code")
+        .permissions(Permissions::all(anyone()))
+        .relation(belongs_to("leader", "people").key("lead"))
+        .build()
+        .unwrap();
+    let app = create_app(AppPreset::Testing)
+        .authenticator(actors())
+        .resource(people(place, "people"))
+        .resource(teams);
+    let app = TestApp::build(app).await.unwrap();
+    for (code, salary) in [("a", 500), ("b", 300)] {
+        let body = json!({"code": code, "name": code, "salary": salary, "grade": "old", "phone": format!("555-{code}")});
+        let created = app.post("/people").bearer("chief").json(body).await;
+        assert_eq!(created.status(), 201, "{created}");
+    }
+    let team = app.post("/teams").json(json!({"code": "t", "lead": "a"})).await;
+    assert_eq!(team.status(), 201, "{team}");
+    app
+}
+
+#[tokio::test]
+async fn a_field_that_one_may_not_read_does_not_exist() {
+    everywhere(|place| async move {
+        let app = staff(&place).await;
+        let whole = json!({"code": "a", "name": "a", "salary": 500, "grade": "old", "phone": "555-a"});
+        assert_eq!(app.get("/people/a").bearer("chief").await.json(), whole);
+        let masked = json!({"code": "a", "name": "a", "grade": "old", "phone": "***"});
+        for answer in [
+            app.get("/people/a").await.json(),
+            app.get("/people").await.items()[0].clone(),
+            app.get("/teams/t?include=leader").await.json()["leader"].clone(),
+            app.get("/teams?include=leader").await.items()[0]["leader"].clone(),
+            app.patch("/people/a").json(json!({"name": "a"})).await.json(),
+        ] {
+            assert_eq!(answer, masked);
+        }
+        let both = json!({"name": "a", "phone": "***"});
+        assert_eq!(app.get("/people/a?fields=name,phone").await.json(), both);
+
+        // Named in a query it is what no field is.
+        for name in ["salary", "phone", "badge"] {
+            for query in [
+                format!("{name}=1"),
+                format!("{name}%5Bgte%5D=400"),
+                format!("{name}%5Bnope%5D=400"),
+                format!("{name}%5Bin%5D=1,2"),
+                format!("sort={name}"),
+                format!("sort=-{name}"),
+                format!("fields={name}"),
+            ] {
+                if name == "phone" && query.starts_with("fields") {
+                    continue;
+                }
+                let real = app.get(&format!("/people?{query}")).await;
+                let fake = app.get(&format!("/people?{}", query.replace(name, "zzqzz"))).await;
+                assert_eq!(real.status(), 400, "{query}: {real}");
+                let plain = |answer: &TestResponse, name: &str| {
+                    let mut said = words(answer).1;
+                    for error in said["errors"].as_array_mut().unwrap() {
+                        let detail = error["detail"].as_str().unwrap();
+                        // A misspelling is a suggestion's business.
+                        let detail = detail.split(" Did you mean").next().unwrap();
+                        *error = json!([error["parameter"], error["code"], detail]);
+                    }
+                    said.to_string().replace(name, "…")
+                };
+                assert_eq!(plain(&real, name), plain(&fake, "zzqzz"), "{query}");
+            }
+            let filter = json!({"filter": {name: {"is_null": false}}});
+            assert_eq!(app.request("QUERY", "/people").json(filter).await.status(), 400);
+            let near = app.get(&format!("/people?x{name}=1")).await;
+            assert!(!near.text().contains(&format!("`{name}`")), "{near}");
+            let dotted = app.get(&format!("/teams?leader.{name}=1")).await;
+            assert_eq!(dotted.status(), 400, "{dotted}");
+        }
+        assert_eq!(app.get("/people?q=555").await.items().len(), 0);
+        assert_eq!(app.get("/people?q=555").bearer("chief").await.items().len(), 2);
+        assert_eq!(app.get("/people?sort=-salary&salary%5Bgte%5D=1").bearer("chief").await.items().len(), 2);
+
+        // The tag of the one answer is not that of the other.
+        let tags = [app.get("/people/a").await, app.get("/people/a").bearer("chief").await];
+        let [masked, whole] = tags.map(|answer| answer.header("etag").unwrap().to_owned());
+        assert_ne!(masked, whole);
+        assert_eq!(app.get("/people/a").bearer("chief").header("if-none-match", &masked).await.status(), 200);
+        // Either names the version that a change expects.
+        for tag in [&masked, &whole] {
+            let kept = app.patch("/people/a").header("if-match", tag).json(json!({"name": "a"})).await;
+            assert_eq!(kept.status(), 200, "{kept}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_field_that_one_may_not_set_is_refused_by_name_and_kept() {
+    everywhere(|place| async move {
+        let app = staff(&place).await;
+        for (method, path, body) in [
+            ("POST", "/people", json!({"code": "n", "name": "n", "grade": "x", "phone": "1"})),
+            ("PATCH", "/people/a", json!({"grade": "x"})),
+            ("PUT", "/people/a", json!({"name": "n", "grade": "x", "phone": "1"})),
+        ] {
+            let refused = app.request(method, path).json(body).await;
+            assert_eq!(
+                (refused.status(), refused.json()["code"].clone()),
+                (403, json!("forbidden")),
+                "{refused}"
+            );
+            assert_eq!(refused.json()["errors"][0]["pointer"], "/grade", "{refused}");
+        }
+        // What one may neither see nor set is not there to be set, not even wrongly.
+        for (method, path) in [("POST", "/people"), ("PATCH", "/people/a"), ("PUT", "/people/a")] {
+            for (name, value) in
+                [("salary", json!(1)), ("salary", json!("x")), ("salary", json!(5000)), ("badge", json!("b"))]
+            {
+                let mut body = json!({"name": "n", "phone": "1", name: value});
+                if method == "POST" {
+                    body["code"] = json!("n");
+                }
+                let refused = app.request(method, path).json(body).await;
+                let problem = refused.json();
+                assert_eq!(refused.status(), 422, "{method}: {refused}");
+                let fault = &problem["errors"][0];
+                assert_eq!(problem["errors"].as_array().unwrap().len(), 1, "{refused}");
+                assert_eq!(
+                    (&fault["pointer"], &fault["code"]),
+                    (&json!(format!("/{name}")), &json!("unknown"))
+                );
+                assert_eq!(
+                    fault["detail"].as_str().unwrap().split(" Did").next().unwrap(),
+                    format!("There is no field `{name}` here.")
+                );
+            }
+        }
+        // A change of the rest leaves it as it was, and a whole replacement does too.
+        assert_eq!(app.patch("/people/a").json(json!({"name": "ann"})).await.status(), 200);
+        let put = app.put("/people/b").json(json!({"name": "bo", "phone": "555-new"})).await;
+        assert_eq!(put.status(), 200, "{put}");
+        let found = app.get("/people?fields=name,salary,grade,phone").bearer("chief").await.items();
+        assert_eq!(
+            found,
+            [
+                json!({"name": "ann", "salary": 500, "grade": "old", "phone": "555-a"}),
+                json!({"name": "bo", "salary": 300, "grade": "old", "phone": "555-new"}),
+            ]
+        );
+        let created = app.post("/people").json(json!({"code": "n", "name": "n", "phone": "1"})).await;
+        assert_eq!((created.status(), created.json()["phone"].clone()), (201, json!("***")), "{created}");
+        assert_eq!(app.get("/people/n").bearer("chief").await.json()["salary"], 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_tag_does_not_tell_of_what_it_covers() {
+    // Without a counter a tag is made of the whole row: two applications with different secrets name it differently.
+    let place = Place::memory();
+    let tag = async |secret: &str| {
+        let app = create_app(AppPreset::Development).secret(secret).resource(people(&place, "people"));
+        let app = TestApp::build(app).await.unwrap();
+        app.post("/people").json(json!({"code": "a", "name": "a", "phone": "1"})).await;
+        app.get("/people/a").await.header("etag").unwrap().to_owned()
+    };
+    let (one, other) = (tag(&"1".repeat(32)).await, tag(&"2".repeat(32)).await);
+    assert_ne!(one, other);
+    assert_eq!(one, tag(&"1".repeat(32)).await);
+}
