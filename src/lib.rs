@@ -24,7 +24,7 @@ pub use access::{
     same_tenant, scope, signed_in, tenant_member, tenant_role, when,
 };
 pub use app::{App, AppBuilder, AppPreset, create_app};
-pub use engine::Loader;
+pub use engine::{ExplainedStep, Explanation, Loader, Outcome, Said};
 pub use error::{Error, ErrorKind, Fault, Place};
 pub use resource::{
     DefinitionErrors, DefinitionFault, Fill, Id, Operation, Preset, Relation, Resource, ResourceBuilder,

@@ -13,9 +13,11 @@ use std::sync::Arc;
 
 use axum::Router;
 
-use crate::engine::Loader;
+use crate::access::Actor;
+use crate::engine::{Explanation, Loader};
 use crate::error::Error;
 use crate::http::Boundary;
+use crate::resource::Operation;
 
 pub use builder::{AppBuilder, create_app};
 pub use preset::AppPreset;
@@ -45,6 +47,42 @@ impl App {
     #[must_use]
     pub fn load(&self) -> Loader<'_> {
         Loader::new(&self.boundary.engine)
+    }
+
+    /// Why an actor may do something with a resource, or may not: every rule that was asked, and for one row which of
+    /// them hid it. For operators and tests; it answers what callers must not learn.
+    ///
+    /// # Errors
+    /// Where there is no such resource, or its storage fails.
+    ///
+    /// ```
+    /// use resourceful::prelude::*;
+    /// use resourceful::Outcome;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+    /// # struct Note { id: Uuid, user_id: String }
+    /// let notes = define_resource::<Note>("notes")
+    ///     .adapter(Memory::new().table("notes"))
+    ///     .permissions(Permissions::all(signed_in()))
+    ///     .preset(owned_by("user_id"))
+    ///     .build()?;
+    /// let app = create_app(AppPreset::Testing).resource(notes).build().await?;
+    ///
+    /// let why = app.explain(&Actor::anonymous(), "notes", Operation::Read, None).await?;
+    /// assert_eq!(why.outcome, Outcome::Unauthenticated);
+    /// assert_eq!(why.operation[0].rule, "signed_in()");
+    /// # Ok(()) }
+    /// ```
+    pub async fn explain(
+        &self,
+        actor: &Actor,
+        resource: &str,
+        operation: Operation,
+        id: Option<&str>,
+    ) -> Result<Explanation, Error> {
+        let actor = actor.clone().with_included(&self.boundary.roles);
+        self.boundary.engine.explain(&actor, resource, operation, id).await
     }
 
     /// The number of rows that a resource has.

@@ -31,11 +31,7 @@ impl Call<'_> {
         if admitted.filter().is_everything() {
             return Ok(());
         }
-        let stored = self.definition().stored.iter().copied();
-        let mut values = vec![Value::Null; self.entry.schema.fields.len()];
-        for (position, value) in stored.clone().zip(self.values(current, stored)?) {
-            values[position] = value;
-        }
+        let mut values = self.row_values(current)?;
         for (position, value) in set {
             values[*position] = value.clone();
         }
@@ -76,7 +72,17 @@ impl Call<'_> {
         Err(StorageError::new(ErrorKind::ForeignKeyViolation).with_fields(absent).into())
     }
 
-    async fn admits(&self, admitted: &Admitted, values: &[Value]) -> Result<bool, Error> {
+    /// A row's values by the schema's positions; null where the model has no field.
+    pub(super) fn row_values(&self, row: &Fields) -> Result<Vec<Value>, Error> {
+        let stored = self.definition().stored.iter().copied();
+        let mut values = vec![Value::Null; self.entry.schema.fields.len()];
+        for (position, value) in stored.clone().zip(self.values(row, stored)?) {
+            values[position] = value;
+        }
+        Ok(values)
+    }
+
+    pub(super) async fn admits(&self, admitted: &Admitted, values: &[Value]) -> Result<bool, Error> {
         self.holds(self.entry, admitted.filter(), values).await
     }
 

@@ -85,7 +85,7 @@ fn at(resource: &str, position: usize, error: &Error) -> Error {
 
 impl<'a> Call<'a> {
     /// A call that nobody asked for: for what the application itself does.
-    fn by_the_application(engine: &'a Engine, entry: &'a Arc<Entry>) -> Self {
+    pub(super) fn by_the_application(engine: &'a Engine, entry: &'a Arc<Entry>) -> Self {
         static NOBODY: Actor = Actor::anonymous();
         let sights = Sights::by_the_application(entry);
         Self { engine, entry, actor: &NOBODY, allowed: Admitted::by_the_application(), sights }

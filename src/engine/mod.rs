@@ -4,6 +4,7 @@ mod admit;
 mod catalog;
 mod create;
 mod delete;
+mod explain;
 mod include;
 mod item;
 mod list;
@@ -26,6 +27,7 @@ use crate::query::{CursorKey, Reader};
 use crate::resource::{Definition, Operation};
 
 pub(crate) use catalog::{Catalog, Entry, LinkedRelation};
+pub use explain::{ExplainedStep, Explanation, Outcome, Said};
 pub(crate) use list::{Asked, Page};
 pub use load::Loader;
 pub(crate) use rights::Mask;

@@ -24,6 +24,11 @@ impl Admitted {
         Self(Filter::everything())
     }
 
+    /// The rows that a verdict allows; `None` where it allows none.
+    pub(super) fn of(verdict: &Verdict) -> Option<Self> {
+        verdict.clone().filter().map(Self)
+    }
+
     pub(super) fn and(&self, other: &Self) -> Self {
         Self(self.0.clone().and(other.0.clone()))
     }
@@ -171,8 +176,8 @@ pub(super) async fn sight(catalog: &Catalog, entry: &Entry, actor: &Actor) -> Si
     let list = decide(catalog, entry, actor, Operation::List).await;
     let listed = read.clone().and(list);
     Sight {
-        rows: read.filter().map(Admitted),
-        listed: listed.filter().map(Admitted),
+        rows: Admitted::of(&read),
+        listed: Admitted::of(&listed),
         mask: entry.rights().mask(catalog, entry, actor).await,
     }
 }

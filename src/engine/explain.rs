@@ -1,0 +1,157 @@
+//! Why a caller may do something, or not.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{Call, Engine, Entry, sight};
+use crate::access::{Actor, Asking, Step, Verdict};
+use crate::error::{Error, ErrorKind};
+use crate::query;
+use crate::resource::Operation;
+
+/// What became of a question to [`App::explain`](crate::App::explain).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// What the caller would be answered.
+    pub outcome: Outcome,
+    /// The rules that were asked about the operation, the outermost last.
+    pub operation: Vec<ExplainedStep>,
+    /// The rules that were asked about what the caller may see; empty for a create.
+    pub visibility: Vec<ExplainedStep>,
+}
+
+/// What a caller is answered, as far as permissions decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The operation runs; without an id perhaps on some rows only.
+    Allowed,
+    /// 401: somebody known might be let in.
+    Unauthenticated,
+    /// 403.
+    Forbidden,
+    /// 404, although the row is there.
+    Hidden,
+    /// 404: there is no such row.
+    Absent,
+}
+
+/// One rule, and what it said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ExplainedStep {
+    /// The rule as it was declared.
+    pub rule: String,
+    /// What it said.
+    pub said: Said,
+    /// Why, where it said no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether the row that was asked about is one of those that the rule allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row_matches: Option<bool>,
+}
+
+/// What a rule said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Said {
+    /// Yes.
+    Allow,
+    /// Yes, for some rows.
+    AllowWhere,
+    /// No.
+    Deny,
+}
+
+impl Engine {
+    /// Explains what a caller may do; `id` asks about one row.
+    pub(crate) async fn explain(
+        &self,
+        actor: &Actor,
+        resource: &str,
+        operation: Operation,
+        id: Option<&str>,
+    ) -> Result<Explanation, Error> {
+        let entry = self.find(resource)?;
+        let row = match id {
+            Some(id) => self.row(entry, id).await?,
+            None => None,
+        };
+        let (verdict, operated) = self.steps(entry, actor, operation, row.as_ref()).await?;
+        let (seen, visibility) = match operation {
+            Operation::Create => (Verdict::Allow, Vec::new()),
+            _ => self.steps(entry, actor, Operation::Read, row.as_ref()).await?,
+        };
+        let outcome = match (verdict, seen) {
+            (Verdict::Deny(_), _) | (_, Verdict::Deny(_)) if actor.is_anonymous() => Outcome::Unauthenticated,
+            (Verdict::Deny(_), _) | (_, Verdict::Deny(_)) => Outcome::Forbidden,
+            _ if id.is_none() || operation == Operation::Create => Outcome::Allowed,
+            (verdict, seen) => match &row {
+                None => Outcome::Absent,
+                Some(row) if !self.matches(entry, &seen, row).await? => Outcome::Hidden,
+                Some(row) if !self.matches(entry, &verdict, row).await? => Outcome::Forbidden,
+                Some(_) => Outcome::Allowed,
+            },
+        };
+        Ok(Explanation { outcome, operation: operated, visibility })
+    }
+
+    /// A row as it is stored, whoever may see it.
+    async fn row(&self, entry: &Arc<Entry>, id: &str) -> Result<Option<super::item::Fields>, Error> {
+        let call = Call::by_the_application(self, entry);
+        let Ok(id) = call.id(id) else {
+            return Ok(None);
+        };
+        match call.current(id).await {
+            Ok((row, _)) => Ok(Some(row)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn steps(
+        &self,
+        entry: &Arc<Entry>,
+        actor: &Actor,
+        operation: Operation,
+        row: Option<&super::item::Fields>,
+    ) -> Result<(Verdict, Vec<ExplainedStep>), Error> {
+        let asking = Asking { actor: actor.clone(), resource: entry.name.clone(), operation };
+        let read = |filter: &serde_json::Value| query::trusted_filter(&self.catalog, entry, filter);
+        let mut trail = Vec::new();
+        let verdict = entry.rights().of(operation).decide(&asking, &read, Some(&mut trail)).await;
+        let mut steps = Vec::with_capacity(trail.len());
+        for Step { rule, verdict } in trail {
+            let row_matches = match (row, &verdict) {
+                (Some(row), Verdict::Where(_)) => Some(self.matches(entry, &verdict, row).await?),
+                _ => None,
+            };
+            let (said, reason) = match verdict {
+                Verdict::Allow => (Said::Allow, None),
+                Verdict::Where(_) => (Said::AllowWhere, None),
+                Verdict::Deny(reason) => (Said::Deny, Some(reason.into_owned())),
+            };
+            steps.push(ExplainedStep { rule: rule.to_string(), said, reason, row_matches });
+        }
+        Ok((verdict, steps))
+    }
+
+    async fn matches(
+        &self,
+        entry: &Arc<Entry>,
+        verdict: &Verdict,
+        row: &super::item::Fields,
+    ) -> Result<bool, Error> {
+        let Some(admitted) = sight::Admitted::of(verdict) else {
+            return Ok(false);
+        };
+        let call = Call::by_the_application(self, entry);
+        let values = call.row_values(row)?;
+        call.admits(&admitted, &values).await
+    }
+}
