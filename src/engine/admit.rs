@@ -145,8 +145,8 @@ impl Call<'_> {
             ..Query::all(target.schema.clone())
         };
         // The rule's own question, whoever asks.
-        let query =
-            Admitted::by_the_application().query(query).resolved(target, &self.engine.catalog).await?;
+        let mut query = Admitted::by_the_application().query(query);
+        query.resolve(target, &self.engine.catalog).await?;
         Ok(target.storage.fetch(&query, &mut Vec::new()).await?.len > 0)
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct Page {
 impl Call<'_> {
     /// Answers a page of items.
     pub(crate) async fn list(&self, asked: Asked<'_>, count: Option<Count>) -> Result<Page, Error> {
-        let listed = self.sight()?.listed.as_ref();
+        let listed = self.sight().listed.as_ref();
         let listed = listed.ok_or_else(|| sight::refused(self.entry, self.actor, Operation::List))?;
         let mut request = match asked {
             Asked::Url(query) => self.reader().list(query)?,
@@ -39,8 +39,8 @@ impl Call<'_> {
         };
         request.count = count;
         let binding = Binding::of(&self.reader(), self.actor, listed, &request);
-        let query = listed.query(self.query(&binding, &request).await?);
-        let query = query.resolved(self.entry, &self.engine.catalog).await?;
+        let mut query = listed.query(self.query(&binding, &request).await?);
+        query.resolve(self.entry, &self.engine.catalog).await?;
 
         let mut json = self.entry.buffer(query.limit as usize);
         json.extend_from_slice(b"{\"items\":[");
@@ -72,7 +72,7 @@ impl Call<'_> {
             schema: self.entry.schema.clone(),
             filter: request.filter.clone(),
             sort: request.sort.clone(),
-            fields: self.fields(&request.selection)?,
+            fields: self.fields(&request.selection),
             includes: include::shared(self, &request.selection).await?,
             keys: include::keys(&request.selection),
             versions: false,

@@ -129,11 +129,10 @@ impl Engine {
         operation: Operation,
         related: bool,
     ) -> Result<Call<'a>, Error> {
-        let verdict = sight::decide(&self.catalog, entry, actor, operation).await;
-        let allowed = Admitted::by(verdict, entry, actor, operation)?;
         // A write may refer to rows of other resources, which its caller has to see.
         let refers = matches!(operation, Operation::Create | Operation::Update | Operation::Replace);
-        let sights = sight::sights(&self.catalog, entry, actor, related || refers).await;
+        let (allowed, sights) =
+            sight::enter(&self.catalog, entry, actor, operation, related || refers).await?;
         Ok(Call { engine: self, entry, actor, allowed, sights })
     }
 }
@@ -148,10 +147,8 @@ impl<'a> Call<'a> {
     }
 
     /// What the caller may see of this resource.
-    fn sight(&self) -> Result<&Sight, Error> {
-        self.sights
-            .of(self.entry.position)
-            .ok_or_else(|| Error::internal("a call without a sight of its resource"))
+    const fn sight(&self) -> &Sight {
+        self.sights.own()
     }
 
     /// The rows that the caller may see.
@@ -160,21 +157,21 @@ impl<'a> Call<'a> {
     /// Where there are none for this caller, ever.
     fn seen(&self) -> Result<&Admitted, Error> {
         let refused = || sight::refused(self.entry, self.actor, Operation::Read);
-        self.sight()?.rows.as_ref().ok_or_else(refused)
+        self.sight().rows.as_ref().ok_or_else(refused)
     }
 
-    fn mask(&self) -> Result<&Mask, Error> {
-        Ok(&self.sight()?.mask)
+    const fn mask(&self) -> &Mask {
+        &self.sight().mask
     }
 
     /// The visible fields that this caller is shown.
-    fn shown(&self) -> Result<Vec<usize>, Error> {
-        let mask = self.mask()?;
+    fn shown(&self) -> Vec<usize> {
+        let mask = self.mask();
         let visible = &self.definition().visible;
         if mask.is_clear() {
-            return Ok(visible.clone());
+            return visible.clone();
         }
-        Ok(visible.iter().copied().filter(|field| mask.shows(*field)).collect())
+        visible.iter().copied().filter(|field| mask.shows(*field)).collect()
     }
 
     /// Reads an id from a path; a malformed one names nothing, as an absent one does.

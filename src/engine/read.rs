@@ -18,33 +18,29 @@ impl Call<'_> {
 
     /// The item of this id as an answer shows it.
     pub(super) async fn item(&self, id: Value, selection: &Selection) -> Result<Item, Error> {
-        let fields = self.fields(selection)?;
+        let fields = self.fields(selection);
         let query = Query {
             includes: include::shared(self, selection).await?,
             keys: include::keys(selection),
             ..self.one(id, fields.clone())
         };
-        let query = self.seen()?.query(query).resolved(self.entry, &self.engine.catalog).await?;
+        let mut query = self.seen()?.query(query);
+        query.resolve(self.entry, &self.engine.catalog).await?;
         let mut json = self.entry.buffer(1);
         let rows = self.entry.storage.fetch(&query, &mut json).await?;
         let version = sole_version(&rows)?;
         include::splice(self, selection, &rows, 0, &mut json).await?;
         self.entry.note_size(json.len(), 1);
         redact::rows(self, selection, &mut json)?;
-        let part = self.part(selection, &fields, &json)?;
+        let part = self.part(selection, &fields, &json);
         Ok(Item { json, version: self.engine.names.name(version), part })
     }
 
     /// Which part of the item an answer shows; `None` for the whole.
-    pub(super) fn part(
-        &self,
-        selection: &Selection,
-        fields: &[usize],
-        json: &[u8],
-    ) -> Result<Option<Part>, Error> {
-        let mask = self.mask()?;
+    pub(super) fn part(&self, selection: &Selection, fields: &[usize], json: &[u8]) -> Option<Part> {
+        let mask = self.mask();
         let is_whole = selection.is_whole() && mask.is_clear();
-        Ok((!is_whole).then(|| part(fields, mask, !selection.includes.is_empty(), json)))
+        (!is_whole).then(|| part(fields, mask, !selection.includes.is_empty(), json))
     }
 
     /// The item of this id with every stored field of the model, hidden ones too, for a change to start from.
@@ -89,8 +85,8 @@ impl Call<'_> {
     }
 
     /// The fields of an answer: those that were selected, or all that this caller is shown.
-    pub(super) fn fields(&self, selection: &Selection) -> Result<Vec<usize>, Error> {
-        selection.fields.clone().map_or_else(|| self.shown(), Ok)
+    pub(super) fn fields(&self, selection: &Selection) -> Vec<usize> {
+        selection.fields.clone().unwrap_or_else(|| self.shown())
     }
 
     fn one(&self, id: Value, fields: Vec<usize>) -> Query {

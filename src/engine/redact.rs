@@ -45,7 +45,7 @@ fn is_needed(call: &Call<'_>, selection: &Selection) -> bool {
 
 fn row(call: &Call<'_>, selection: &Selection, json: &[u8]) -> Result<Vec<u8>, Error> {
     let mut object: Object = serde_json::from_slice(json).map_err(Error::internal)?;
-    replace(&mut object, &call.entry.schema, call.mask()?)?;
+    replace(&mut object, &call.entry.schema, call.mask())?;
     for relation in &selection.includes {
         let target = call.engine.catalog.entry(relation.target);
         let (Some(sight), Some(inside)) =

@@ -18,7 +18,7 @@ pub(super) async fn resolve(entry: &Entry, filter: Filter, catalog: &Catalog) ->
     if leads_elsewhere(entry, &filter, catalog) { walk(entry, filter, catalog).await } else { Ok(filter) }
 }
 
-fn leads_elsewhere(entry: &Entry, filter: &Filter, catalog: &Catalog) -> bool {
+pub(super) fn leads_elsewhere(entry: &Entry, filter: &Filter, catalog: &Catalog) -> bool {
     match filter {
         Filter::All(filters) | Filter::Any(filters) => {
             filters.iter().any(|filter| leads_elsewhere(entry, filter, catalog))

@@ -34,8 +34,11 @@ impl Admitted {
     }
 
     /// A query for no other rows than these.
-    pub(super) fn query(&self, query: Query) -> GuardedQuery {
-        GuardedQuery(Query { filter: self.0.clone().and(query.filter.clone()), ..query })
+    pub(super) fn query(&self, mut query: Query) -> GuardedQuery {
+        if !self.0.is_everything() {
+            query.filter = self.within(std::mem::replace(&mut query.filter, Filter::everything()));
+        }
+        GuardedQuery(query)
     }
 
     /// The filter, to be part of another one.
@@ -58,9 +61,13 @@ impl Admitted {
 pub(super) struct GuardedQuery(Query);
 
 impl GuardedQuery {
-    pub(super) async fn resolved(mut self, entry: &Entry, catalog: &Catalog) -> Result<Self, Error> {
-        self.0.filter = related::resolve(entry, self.0.filter, catalog).await?;
-        Ok(self)
+    /// Puts the query in terms that the resource's own storage understands.
+    pub(super) async fn resolve(&mut self, entry: &Entry, catalog: &Catalog) -> Result<(), Error> {
+        if related::leads_elsewhere(entry, &self.0.filter, catalog) {
+            let filter = std::mem::replace(&mut self.0.filter, Filter::nothing());
+            self.0.filter = related::resolve(entry, filter, catalog).await?;
+        }
+        Ok(())
     }
 }
 
@@ -141,40 +148,52 @@ pub(crate) struct Sight {
 
 /// What one caller may see of the resource that is asked for, and of those that it is related to.
 #[derive(Debug)]
-pub(crate) struct Sights(Vec<(usize, Sight)>);
+pub(crate) struct Sights {
+    resource: usize,
+    own: Sight,
+    others: Vec<(usize, Sight)>,
+}
 
 impl Sights {
     /// All of one resource.
     pub(super) fn by_the_application(entry: &Entry) -> Self {
         let all = Some(Admitted::by_the_application());
-        Self(vec![(entry.position, Sight { rows: all.clone(), listed: all, mask: Mask::clear() })])
+        let own = Sight { rows: all.clone(), listed: all, mask: Mask::clear() };
+        Self { resource: entry.position, own, others: Vec::new() }
+    }
+
+    /// What may be seen of the resource that is asked for.
+    pub(super) const fn own(&self) -> &Sight {
+        &self.own
     }
 
     /// `None` where nothing may be seen, or nobody asked in time.
     pub(crate) fn of(&self, resource: usize) -> Option<&Sight> {
-        self.0.iter().find(|(position, _)| *position == resource).map(|(_, sight)| sight)
+        if resource == self.resource {
+            return Some(&self.own);
+        }
+        self.others.iter().find(|(position, _)| *position == resource).map(|(_, sight)| sight)
     }
 }
 
-/// What a decision came to.
-pub(super) fn verdict<'a>(
-    catalog: &'a Catalog,
-    entry: &'a Entry,
-    actor: &'a Actor,
-    operation: Operation,
-) -> BoxFuture<'a, Verdict> {
-    Box::pin(async move {
+/// What the rules of an operation say of a caller.
+async fn decide(catalog: &Catalog, entry: &Entry, actor: &Actor, operation: Operation) -> Verdict {
+    let rule = entry.rights().of(operation);
+    if let Some(verdict) = rule.at_once(actor) {
+        return verdict;
+    }
+    // A box for the rules that ask somebody: the others should not carry the room that it takes.
+    let asked: BoxFuture<'_, Verdict> = Box::pin(async move {
         let asking = Asking { actor: actor.clone(), resource: entry.name.clone(), operation };
         let read = |filter: &serde_json::Value| query::trusted_filter(catalog, entry, filter);
-        entry.rights().of(operation).decide(&asking, &read, None).await
-    })
+        rule.decide(&asking, &read, None).await
+    });
+    asked.await
 }
 
-/// What may be seen of one resource.
-pub(super) async fn sight(catalog: &Catalog, entry: &Entry, actor: &Actor) -> Sight {
+async fn sight(catalog: &Catalog, entry: &Entry, actor: &Actor) -> Sight {
     let read = decide(catalog, entry, actor, Operation::Read).await;
-    let list = decide(catalog, entry, actor, Operation::List).await;
-    let listed = read.clone().and(list);
+    let listed = read.clone().and(decide(catalog, entry, actor, Operation::List).await);
     Sight {
         rows: Admitted::of(&read),
         listed: Admitted::of(&listed),
@@ -182,33 +201,59 @@ pub(super) async fn sight(catalog: &Catalog, entry: &Entry, actor: &Actor) -> Si
     }
 }
 
-/// The same as [`verdict`], without a box for rules that ask nobody.
-pub(super) async fn decide(catalog: &Catalog, entry: &Entry, actor: &Actor, operation: Operation) -> Verdict {
-    match entry.rights().of(operation).at_once(actor) {
-        Some(verdict) => verdict,
-        None => verdict(catalog, entry, actor, operation).await,
+/// On which rows an operation is allowed, and what may be seen of its resource and of all that it leads to, as far as
+/// a query can follow.
+///
+/// # Errors
+/// Where it is allowed on none.
+pub(super) async fn enter(
+    catalog: &Catalog,
+    entry: &Entry,
+    actor: &Actor,
+    operation: Operation,
+    related: bool,
+) -> Result<(Admitted, Sights), Error> {
+    let verdict = decide(catalog, entry, actor, operation).await;
+    let own = if operation == Operation::Read {
+        // One question, asked once.
+        Sight {
+            rows: Admitted::of(&verdict),
+            listed: None,
+            mask: entry.rights().mask(catalog, entry, actor).await,
+        }
+    } else {
+        sight(catalog, entry, actor).await
+    };
+    let allowed = Admitted::by(verdict, entry, actor, operation)?;
+    let mut sights = Sights { resource: entry.position, own, others: Vec::new() };
+    if related && !entry.links.is_empty() {
+        follow(catalog, entry, actor, &mut sights).await;
     }
+    Ok((allowed, sights))
 }
 
-/// What may be seen of a resource and of all that it leads to, as far as a query can follow.
-pub(super) async fn sights(catalog: &Catalog, entry: &Entry, actor: &Actor, related: bool) -> Sights {
+async fn follow(catalog: &Catalog, entry: &Entry, actor: &Actor, sights: &mut Sights) {
     const DEPTH: usize = 3;
-    let mut sights = vec![(entry.position, sight(catalog, entry, actor).await)];
-    let mut from = 0;
-    for _ in 0..if related { DEPTH } else { 0 } {
-        let until = sights.len();
-        for at in from..until {
-            let position = sights[at].0;
+    let mut last = vec![entry.position];
+    for _ in 0..DEPTH {
+        let mut next = Vec::new();
+        for position in last {
             for relation in &catalog.entry(position).links {
-                if !sights.iter().any(|(known, _)| *known == relation.target) {
-                    let target = catalog.entry(relation.target);
-                    sights.push((relation.target, sight(catalog, target, actor).await));
+                let target = relation.target;
+                let is_own = target == sights.resource;
+                if !next.contains(&target) && (is_own || sights.of(target).is_none()) {
+                    let seen = sight(catalog, catalog.entry(target), actor).await;
+                    if is_own {
+                        sights.own = seen;
+                    } else {
+                        sights.others.push((target, seen));
+                    }
+                    next.push(target);
                 }
             }
         }
-        from = until;
+        last = next;
     }
-    Sights(sights)
 }
 
 impl Admitted {

@@ -110,39 +110,67 @@ impl Door {
         let query = parts.uri.query();
         let related = endpoint.body() == super::Body::Query || may_relate(query);
         let call = self.boundary.engine.call(&self.entry, &actor, endpoint.operation(), related).await?;
-        let cache_control = &self.entry.definition.cache_control;
         match endpoint {
-            Endpoint::List => {
-                let page = call.list(Asked::Url(query), Prefer::of(headers).count).await?;
-                let url = Url { path: original(parts).path(), query };
-                answer::page(page, headers, cache_control, Some(url))
+            Endpoint::Read => {
+                let item = call.read(id, query).await?;
+                answer::item(item, headers, &self.entry.definition.cache_control)
             }
-            Endpoint::Query | Endpoint::QueryTwin => {
-                no_parameters(query)?;
-                let asked = self.json(endpoint, parts, body).await?;
-                let page = call.list(Asked::Body(&asked), Prefer::of(headers).count).await?;
-                let unconditional = http::HeaderMap::new();
-                let conditions = if endpoint == Endpoint::Query { headers } else { &unconditional };
-                answer::page(page, conditions, cache_control, None)
+            // Boxed, so that a request which reads one item does not carry the room that these take.
+            Endpoint::List | Endpoint::Query | Endpoint::QueryTwin => {
+                Box::pin(self.list(&call, endpoint, parts, body)).await
             }
-            Endpoint::Read => answer::item(call.read(id, query).await?, headers, cache_control),
+            _ => Box::pin(self.write(&call, endpoint, id, parts, body)).await,
+        }
+    }
+
+    async fn list(
+        &self,
+        call: &Call<'_>,
+        endpoint: Endpoint,
+        parts: &Parts,
+        body: HttpBody,
+    ) -> Result<Response, Error> {
+        let (headers, query) = (&parts.headers, parts.uri.query());
+        let cache_control = &self.entry.definition.cache_control;
+        let count = Prefer::of(headers).count;
+        if endpoint == Endpoint::List {
+            let page = call.list(Asked::Url(query), count).await?;
+            let url = Url { path: original(parts).path(), query };
+            return answer::page(page, headers, cache_control, Some(url));
+        }
+        no_parameters(query)?;
+        let asked = self.json(endpoint, parts, body).await?;
+        let page = call.list(Asked::Body(&asked), count).await?;
+        let unconditional = http::HeaderMap::new();
+        let conditions = if endpoint == Endpoint::Query { headers } else { &unconditional };
+        answer::page(page, conditions, cache_control, None)
+    }
+
+    async fn write(
+        &self,
+        call: &Call<'_>,
+        endpoint: Endpoint,
+        id: &str,
+        parts: &Parts,
+        body: HttpBody,
+    ) -> Result<Response, Error> {
+        let headers = &parts.headers;
+        no_parameters(parts.uri.query())?;
+        match endpoint {
             Endpoint::Create => {
-                no_parameters(query)?;
                 let json = self.json(endpoint, parts, body).await?;
                 let (item, id) = call.create(json).await?;
                 let location = answer::location(original(parts).path(), &id);
                 Ok(answer::created(item, &location, &Prefer::of(headers)))
             }
             Endpoint::Update => {
-                no_parameters(query)?;
                 let expected = conditional::expected(headers)?;
                 let patch = self.json(endpoint, parts, body).await?;
                 let item = call.update(id, patch, expected.as_ref()).await?;
                 Ok(answer::changed(item, endpoint.success()))
             }
-            Endpoint::Replace => self.put(&call, id, parts, body).await,
-            Endpoint::Delete => {
-                no_parameters(query)?;
+            Endpoint::Replace => self.put(call, id, parts, body).await,
+            _ => {
                 call.delete(id, conditional::expected(headers)?.as_ref()).await?;
                 Ok(answer::empty(endpoint.success()))
             }
@@ -150,7 +178,6 @@ impl Door {
     }
 
     async fn put(&self, call: &Call<'_>, id: &str, parts: &Parts, body: HttpBody) -> Result<Response, Error> {
-        no_parameters(parts.uri.query())?;
         let expected = conditional::expected(&parts.headers)?;
         let create_only = conditional::create_only(&parts.headers)?;
         let json = self.json(Endpoint::Replace, parts, body).await?;
