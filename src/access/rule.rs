@@ -16,26 +16,21 @@ use super::{Actor, Decision};
 pub(crate) enum Verdict {
     Allow,
     /// For the rows that match.
-    Where(Filter),
+    Where(Box<Filter>),
     /// And why.
     Deny(Cow<'static, str>),
 }
 
 impl Verdict {
-    /// The rows that are allowed; `None` where there can be none.
-    pub(crate) fn filter(self) -> Option<Filter> {
-        match self {
-            Self::Allow => Some(Filter::everything()),
-            Self::Where(filter) => Some(filter),
-            Self::Deny(_) => None,
-        }
+    fn rows(filter: Filter) -> Self {
+        Self::Where(Box::new(filter))
     }
 
     pub(crate) fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Deny(reason), _) | (_, Self::Deny(reason)) => Self::Deny(reason),
             (Self::Allow, other) | (other, Self::Allow) => other,
-            (Self::Where(one), Self::Where(other)) => Self::Where(Filter::All(vec![one, other])),
+            (Self::Where(one), Self::Where(other)) => Self::rows(Filter::All(vec![*one, *other])),
         }
     }
 
@@ -43,14 +38,14 @@ impl Verdict {
         match (self, other) {
             (Self::Allow, _) | (_, Self::Allow) => Self::Allow,
             (Self::Deny(_), other) | (other, Self::Deny(_)) => other,
-            (Self::Where(one), Self::Where(other)) => Self::Where(Filter::Any(vec![one, other])),
+            (Self::Where(one), Self::Where(other)) => Self::rows(Filter::Any(vec![*one, *other])),
         }
     }
 
     fn not(self) -> Self {
         match self {
             Self::Allow => Self::Deny("the opposite is allowed".into()),
-            Self::Where(filter) => Self::Where(Filter::Not(Box::new(filter))),
+            Self::Where(filter) => Self::rows(Filter::Not(filter)),
             Self::Deny(_) => Self::Allow,
         }
     }
@@ -172,7 +167,7 @@ fn resolve(decision: Decision, read: &Read<'_>) -> Verdict {
         Answer::Allow => Verdict::Allow,
         Answer::Deny(reason) => Verdict::Deny(reason),
         Answer::Where(filter) => match read(&filter) {
-            Ok(filter) => Verdict::Where(filter),
+            Ok(filter) => Verdict::rows(filter),
             Err(fault) => {
                 tracing::error!(fault, "a check answered a filter that does not fit, which denies");
                 Verdict::Deny("a check answered a filter that does not fit".into())
@@ -305,7 +300,7 @@ impl Kind {
                 None if actor.is_elevated() => Verdict::Allow,
                 tenant => holds(*field, *field_type, tenant, "not in any tenant"),
             },
-            Self::Rows(filter) => Verdict::Where(filter.clone()),
+            Self::Rows(filter) => Verdict::rows(filter.clone()),
             Self::Check(check) => match answers.get(*check) {
                 Some(Some(verdict)) => verdict.clone(),
                 _ => return Err(Unasked(*check)),
@@ -352,6 +347,6 @@ fn holds(field: usize, field_type: FieldType, name: Option<&str>, otherwise: &'s
     };
     match field_type.parse(name) {
         Ok(Value::Null) | Err(_) => Verdict::Deny("the field cannot hold this id".into()),
-        Ok(value) => Verdict::Where(Filter::Compare(field, Test::Eq(value))),
+        Ok(value) => Verdict::rows(Filter::Compare(field, Test::Eq(value))),
     }
 }

@@ -15,7 +15,7 @@ use super::lifecycle::{Lifecycle, panic_message};
 use super::{App, AppBuilder, AppPreset, health};
 use crate::engine::{Catalog, DigestKey, Engine};
 use crate::error::Error;
-use crate::http::{Boundary, Context, Path, Routes, respond};
+use crate::http::{Boundary, Context, DEPENDS_ON, DEPENDS_ON_ORIGIN, Path, Routes, respond};
 use crate::openapi;
 use crate::query::CursorKey;
 use crate::resource::{DefinitionErrors, Faults};
@@ -185,6 +185,7 @@ fn mount(builder: AppBuilder, engine: Engine, merged: Option<Router>) -> App {
         roles: builder.roles,
         body_limit: builder.body_limit,
         problem_base: builder.problem_base,
+        depends_on: if builder.cors.is_some() { DEPENDS_ON_ORIGIN } else { DEPENDS_ON },
         challenge: challenge(&schemes),
     });
     let lifecycle = Arc::new(Lifecycle::new(

@@ -89,7 +89,8 @@ impl Stages {
             } else {
                 self.routes.answer(request, context).await
             };
-        if self.cors.is_some() {
+        let says_origin = |value: &HeaderValue| value.to_str().is_ok_and(|names| names.contains("origin"));
+        if self.cors.is_some() && !response.headers().get_all(VARY).iter().any(says_origin) {
             // Another origin would have been answered with more.
             response.headers_mut().append(VARY, HeaderValue::from_static("origin"));
         }

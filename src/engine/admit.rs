@@ -28,7 +28,7 @@ impl Call<'_> {
         };
         self.may_refer(set.iter().map(|(field, value)| (*field, value))).await?;
         let admitted = self.seen()?.and(&self.allowed);
-        if admitted.filter().is_everything() {
+        if admitted.is_everything() {
             return Ok(());
         }
         let mut values = self.row_values(current)?;
@@ -56,7 +56,7 @@ impl Call<'_> {
             let is_there = match self.sights.of(relation.target).and_then(|sight| sight.rows.as_ref()) {
                 None => false,
                 // The storage itself sees to references that anyone may make.
-                Some(seen) if seen.filter().is_everything() => true,
+                Some(seen) if seen.is_everything() => true,
                 Some(seen) => {
                     let key = Filter::Compare(relation.link.remote, Test::Eq((*value).clone()));
                     self.exists(target, seen.within(key)).await?

@@ -15,44 +15,67 @@ use crate::query;
 use crate::resource::Operation;
 
 /// Which rows a decision admits. Made of a verdict, or by the name of what it is made for; nothing else has one.
+///
+/// `None` are all of them, which is what most decisions come to.
 #[derive(Clone, Debug)]
-pub(crate) struct Admitted(Filter);
+pub(crate) struct Admitted(Option<Box<Filter>>);
+
+static EVERYTHING: Filter = Filter::everything();
 
 impl Admitted {
     /// Every row: for what the application itself does with its rows, such as loading and counting them.
     pub(super) const fn by_the_application() -> Self {
-        Self(Filter::everything())
+        Self(None)
     }
 
     /// The rows that a verdict allows; `None` where it allows none.
     pub(super) fn of(verdict: &Verdict) -> Option<Self> {
-        verdict.clone().filter().map(Self)
+        match verdict {
+            Verdict::Allow => Some(Self(None)),
+            Verdict::Where(filter) => Some(Self(Some(filter.clone()))),
+            Verdict::Deny(_) => None,
+        }
     }
 
     pub(super) fn and(&self, other: &Self) -> Self {
-        Self(self.0.clone().and(other.0.clone()))
+        match (&self.0, &other.0) {
+            (None, admitted) | (admitted, None) => Self(admitted.clone()),
+            (Some(one), Some(other)) => Self(Some(Box::new(Filter::clone(one).and(Filter::clone(other))))),
+        }
     }
 
     /// A query for no other rows than these.
     pub(super) fn query(&self, mut query: Query) -> GuardedQuery {
-        if !self.0.is_everything() {
-            query.filter = self.within(std::mem::replace(&mut query.filter, Filter::everything()));
-        }
+        query.filter = self.within(std::mem::replace(&mut query.filter, Filter::everything()));
         GuardedQuery(query)
     }
 
     /// The filter, to be part of another one.
     pub(crate) fn within(&self, filter: Filter) -> Filter {
-        self.0.clone().and(filter)
+        match &self.0 {
+            None => filter,
+            Some(admitted) => Filter::clone(admitted).and(filter),
+        }
     }
 
     /// The filter in terms that the resource's own storage understands.
     pub(super) async fn resolved(&self, entry: &Entry, catalog: &Catalog) -> Result<Self, Error> {
-        related::resolve(entry, self.0.clone(), catalog).await.map(Self)
+        match &self.0 {
+            None => Ok(Self(None)),
+            Some(admitted) => {
+                let filter = related::resolve(entry, Filter::clone(admitted), catalog).await?;
+                Ok(Self(Some(Box::new(filter))))
+            }
+        }
     }
 
-    pub(crate) const fn filter(&self) -> &Filter {
-        &self.0
+    pub(crate) fn filter(&self) -> &Filter {
+        self.0.as_deref().unwrap_or(&EVERYTHING)
+    }
+
+    /// Whether these are all rows.
+    pub(super) const fn is_everything(&self) -> bool {
+        self.0.is_none()
     }
 }
 
@@ -268,8 +291,8 @@ impl Admitted {
         operation: Operation,
     ) -> Result<Self, Error> {
         match verdict {
-            Verdict::Allow => Ok(Self(Filter::everything())),
-            Verdict::Where(filter) => Ok(Self(filter)),
+            Verdict::Allow => Ok(Self(None)),
+            Verdict::Where(filter) => Ok(Self(Some(filter))),
             Verdict::Deny(reason) => Err(refused(entry, actor, operation).with_source(reason.into_owned())),
         }
     }

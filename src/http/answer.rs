@@ -14,8 +14,17 @@ use crate::error::Error;
 use crate::query::Parameters;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// What an answer may depend on beside the URL.
-const DEPENDS_ON: HeaderValue = HeaderValue::from_static("authorization, prefer");
+/// What an answer depends on beside the URL, where an application answers other origins.
+pub(crate) const DEPENDS_ON_ORIGIN: HeaderValue = HeaderValue::from_static("authorization, origin, prefer");
+/// And where it does not.
+pub(crate) const DEPENDS_ON: HeaderValue = HeaderValue::from_static("authorization, prefer");
+
+/// What the answers of a resource say of how long they may be kept, and for which requests.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keeping<'a> {
+    pub(super) cache_control: &'a HeaderValue,
+    pub(super) depends_on: &'a HeaderValue,
+}
 
 /// Everything of a path segment that is not a pchar (RFC 3986, 3.3), and `%` itself.
 const SEGMENT: &AsciiSet = &CONTROLS
@@ -47,23 +56,23 @@ fn answer(status: StatusCode, body: Body) -> Response {
 }
 
 /// An item that was read: 200, or 304 where the client has it.
-pub(super) fn item(item: Item, headers: &HeaderMap, cache_control: &HeaderValue) -> Result<Response, Error> {
+pub(super) fn item(item: Item, headers: &HeaderMap, keeping: Keeping<'_>) -> Result<Response, Error> {
     let tag = conditional::strong(&item);
     let known = conditional::is_known(headers, &tag)?;
-    Ok(read(known, item.json, tag, cache_control))
+    Ok(read(known, item.json, tag, keeping))
 }
 
 /// A page of a list: 200 with links to its neighbours, or 304 where the client has it.
 pub(super) fn page(
     page: Page,
     headers: &HeaderMap,
-    cache_control: &HeaderValue,
+    keeping: Keeping<'_>,
     link: Option<Url<'_>>,
 ) -> Result<Response, Error> {
     let tag = conditional::weak(&page.json);
     let known = conditional::is_known(headers, &tag)?;
     let links = link.map(|url| url.links(page.next.as_deref(), page.prev.as_deref()));
-    let mut response = read(known, page.json, tag, cache_control);
+    let mut response = read(known, page.json, tag, keeping);
     if let Some(links) = links.filter(|links| !links.is_empty())
         && let Ok(links) = HeaderValue::from_str(&links)
     {
@@ -76,7 +85,7 @@ pub(super) fn page(
     Ok(response)
 }
 
-fn read(known: bool, json: Vec<u8>, tag: HeaderValue, cache_control: &HeaderValue) -> Response {
+fn read(known: bool, json: Vec<u8>, tag: HeaderValue, keeping: Keeping<'_>) -> Response {
     let mut response = if known {
         answer(StatusCode::NOT_MODIFIED, Body::empty())
     } else {
@@ -86,8 +95,8 @@ fn read(known: bool, json: Vec<u8>, tag: HeaderValue, cache_control: &HeaderValu
     };
     let headers = response.headers_mut();
     headers.insert(ETAG, tag);
-    headers.insert(CACHE_CONTROL, cache_control.clone());
-    headers.insert(VARY, DEPENDS_ON);
+    headers.insert(CACHE_CONTROL, keeping.cache_control.clone());
+    headers.insert(VARY, keeping.depends_on.clone());
     response
 }
 

@@ -10,7 +10,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::Value as Json;
 
-use super::answer::{self, Url};
+use super::answer::{self, Keeping, Url};
 use super::endpoint::Path;
 use super::prefer::Prefer;
 use super::{Context, Endpoint, body, conditional, problem};
@@ -28,6 +28,8 @@ pub(crate) struct Boundary {
     pub(crate) body_limit: usize,
     /// What a problem's `type` begins with.
     pub(crate) problem_base: String,
+    /// What stands in `Vary`.
+    pub(crate) depends_on: HeaderValue,
     /// What stands in `WWW-Authenticate`.
     pub(crate) challenge: HeaderValue,
 }
@@ -113,7 +115,7 @@ impl Door {
         match endpoint {
             Endpoint::Read => {
                 let item = call.read(id, query).await?;
-                answer::item(item, headers, &self.entry.definition.cache_control)
+                answer::item(item, headers, self.keeping())
             }
             // Boxed, so that a request which reads one item does not carry the room that these take.
             Endpoint::List | Endpoint::Query | Endpoint::QueryTwin => {
@@ -121,6 +123,10 @@ impl Door {
             }
             _ => Box::pin(self.write(&call, endpoint, id, parts, body)).await,
         }
+    }
+
+    fn keeping(&self) -> Keeping<'_> {
+        Keeping { cache_control: &self.entry.definition.cache_control, depends_on: &self.boundary.depends_on }
     }
 
     async fn list(
@@ -131,19 +137,19 @@ impl Door {
         body: HttpBody,
     ) -> Result<Response, Error> {
         let (headers, query) = (&parts.headers, parts.uri.query());
-        let cache_control = &self.entry.definition.cache_control;
+        let keeping = self.keeping();
         let count = Prefer::of(headers).count;
         if endpoint == Endpoint::List {
             let page = call.list(Asked::Url(query), count).await?;
             let url = Url { path: original(parts).path(), query };
-            return answer::page(page, headers, cache_control, Some(url));
+            return answer::page(page, headers, keeping, Some(url));
         }
         no_parameters(query)?;
         let asked = self.json(endpoint, parts, body).await?;
         let page = call.list(Asked::Body(&asked), count).await?;
         let unconditional = http::HeaderMap::new();
         let conditions = if endpoint == Endpoint::Query { headers } else { &unconditional };
-        answer::page(page, conditions, cache_control, None)
+        answer::page(page, conditions, keeping, None)
     }
 
     async fn write(
