@@ -19,10 +19,13 @@ mod resource;
 pub mod testing;
 
 pub use access::{
-    Actor, ActorKind, Asking, Authenticator, BearerTokens, CheckError, Decision, Permission, Permissions,
-    RoleHierarchy, Unauthenticated, all_of, any_of, anyone, check, elevated, nobody, not, owner, role, rows,
-    same_tenant, scope, signed_in, tenant_member, tenant_role, when,
+    Actor, ActorKind, ApiKey, ApiKeyStore, ApiKeys, Asking, Authenticator, BearerTokens, CheckError,
+    Decision, MemoryApiKeys, Permission, Permissions, RoleHierarchy, Unauthenticated, all_of, any_of, anyone,
+    check, elevated, nobody, not, owner, role, rows, same_tenant, scope, signed_in, tenant_member,
+    tenant_role, when,
 };
+#[cfg(feature = "jwt")]
+pub use access::{Claims, Jwt, JwtAlgorithm};
 pub use app::{App, AppBuilder, AppPreset, create_app};
 pub use engine::{ExplainedStep, Explanation, Loader, Outcome, Said};
 pub use error::{Error, ErrorKind, Fault, Place};

@@ -26,6 +26,12 @@ pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
         &'a self,
         headers: &'a HeaderMap,
     ) -> BoxFuture<'a, Result<Option<Actor>, Unauthenticated>>;
+
+    /// What is wrong with its configuration, such as a secret that is too short, each with what to write instead. An
+    /// application does not build with any.
+    fn faults(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
 }
 
 /// A credential was shown and is not good. It carries no reason: a caller must not learn how close it came.
@@ -100,21 +106,25 @@ impl Authenticator for BearerTokens {
         &'a self,
         headers: &'a HeaderMap,
     ) -> BoxFuture<'a, Result<Option<Actor>, Unauthenticated>> {
-        let mut credentials = headers.get_all(AUTHORIZATION).iter();
-        let answer = match (credentials.next(), credentials.next()) {
-            (None, _) => Ok(None),
-            (Some(_), Some(_)) => Err(Unauthenticated),
-            (Some(credential), None) => match bearer(credential.as_bytes()) {
-                Some(token) => self.find(token).map(Some).ok_or(Unauthenticated),
-                None => Ok(None),
-            },
-        };
+        // One that is not known here may be another authenticator's; where it is nobody's it is refused in the end.
+        let answer = bearer(headers).map(|token| token.and_then(|token| self.find(token)));
         Box::pin(std::future::ready(answer))
     }
 }
 
-/// The token of a `Bearer` credential; the scheme's case does not matter (RFC 9110, 11.1).
-fn bearer(credential: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = credential.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+/// The token of a `Bearer` credential (RFC 6750); the scheme's case does not matter (RFC 9110, 11.1).
+///
+/// # Errors
+/// Where there is more than one credential: which of them was meant is not guessed.
+pub(super) fn bearer(headers: &HeaderMap) -> Result<Option<&[u8]>, Unauthenticated> {
+    let mut credentials = headers.get_all(AUTHORIZATION).iter();
+    match (credentials.next(), credentials.next()) {
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => Err(Unauthenticated),
+        (Some(credential), None) => {
+            let parts = credential.as_bytes().split_at_checked(7);
+            let token = parts.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
+            Ok(token.map(|(_, token)| token.trim_ascii()))
+        }
+    }
 }

@@ -1,16 +1,22 @@
 //! Who asks, and what they may.
 
 mod actor;
+mod api_key;
 mod authenticator;
 mod check;
+#[cfg(feature = "jwt")]
+mod jwt;
 mod permission;
 mod permissions;
 mod requirement;
 mod rule;
 
 pub use actor::{Actor, ActorKind, RoleHierarchy};
+pub use api_key::{ApiKey, ApiKeyStore, ApiKeys, MemoryApiKeys};
 pub use authenticator::{Authenticator, BearerTokens, Unauthenticated};
 pub use check::{Asking, CheckError, Decision};
+#[cfg(feature = "jwt")]
+pub use jwt::{Claims, Jwt, JwtAlgorithm};
 pub use permission::{
     Permission, all_of, any_of, anyone, check, elevated, nobody, not, owner, role, rows, same_tenant, scope,
     signed_in, tenant_member, tenant_role, when,

@@ -27,6 +27,9 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
     let mut faults = Faults::of("app");
     let secret = secret(&builder, &mut faults);
     prefix(&builder.prefix, &mut faults);
+    for (message, mend) in builder.authenticators.iter().flat_map(|authenticator| authenticator.faults()) {
+        faults.push(None, message, mend);
+    }
     let catalog = match Catalog::link(&builder.resources) {
         Ok(catalog) => catalog,
         Err(errors) => return Err(errors.with(faults)),

@@ -60,6 +60,17 @@ async fn staff(place: &Place) -> TestApp {
     app
 }
 
+/// What a problem says, whatever the name that it is about; a misspelling is a suggestion's business.
+fn plain(answer: &TestResponse, name: &str) -> String {
+    let mut said = words(answer).1;
+    for error in said["errors"].as_array_mut().unwrap() {
+        let detail = error["detail"].as_str().unwrap();
+        let detail = detail.split(" Did you mean").next().unwrap();
+        *error = json!([error["parameter"], error["code"], detail]);
+    }
+    said.to_string().replace(name, "…")
+}
+
 #[tokio::test]
 async fn a_field_that_one_may_not_read_does_not_exist() {
     everywhere(|place| async move {
@@ -96,16 +107,6 @@ async fn a_field_that_one_may_not_read_does_not_exist() {
                 let real = app.get(&format!("/people?{query}")).await;
                 let fake = app.get(&format!("/people?{}", query.replace(name, "zzqzz"))).await;
                 assert_eq!(real.status(), 400, "{query}: {real}");
-                let plain = |answer: &TestResponse, name: &str| {
-                    let mut said = words(answer).1;
-                    for error in said["errors"].as_array_mut().unwrap() {
-                        let detail = error["detail"].as_str().unwrap();
-                        // A misspelling is a suggestion's business.
-                        let detail = detail.split(" Did you mean").next().unwrap();
-                        *error = json!([error["parameter"], error["code"], detail]);
-                    }
-                    said.to_string().replace(name, "…")
-                };
                 assert_eq!(plain(&real, name), plain(&fake, "zzqzz"), "{query}");
             }
             let filter = json!({"filter": {name: {"is_null": false}}});

@@ -25,4 +25,5 @@ mod query_string;
 mod relations;
 mod resources;
 mod support;
+mod tokens;
 mod validation;

@@ -1,0 +1,216 @@
+//! API keys: credentials for programs that are kept as digests.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderName};
+use subtle::ConstantTimeEq as _;
+
+use super::authenticator::bearer;
+use super::check::CheckError;
+use super::{Actor, Authenticator, Unauthenticated};
+
+const HEADER: HeaderName = HeaderName::from_static("x-api-key");
+/// How long a key has been in use before that is noted again.
+const NOTED: TimeDelta = TimeDelta::minutes(1);
+
+/// An API key as it is kept: everything but the key itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ApiKey {
+    /// What the key begins with; it finds the record and says nothing of the rest.
+    pub prefix: String,
+    /// The digest of the whole key (BLAKE3). The key has 256 random bits, so no slow digest is needed.
+    pub digest: [u8; 32],
+    /// Whom the key stands for.
+    pub actor: Actor,
+    /// From when on it is refused; `None` never.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<DateTime<Utc>>,
+}
+
+impl ApiKey {
+    /// Mints a key for an actor, such as `Actor::service("exporter").with_scope("orders:read")`: the text to hand out,
+    /// once, and the record to keep.
+    ///
+    /// ```
+    /// use resourceful::{Actor, ApiKey};
+    ///
+    /// let (text, record) = ApiKey::mint("shop", Actor::service("exporter").with_scope("orders:read"));
+    /// assert!(text.starts_with(&record.prefix));
+    /// ```
+    ///
+    /// `label` begins the key, for people and for scanners of leaked keys: letters, digits and nothing else of it.
+    #[must_use]
+    pub fn mint(label: &str, actor: Actor) -> (String, Self) {
+        let label: String = label.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
+        let random = |count: usize| {
+            let uuids = std::iter::repeat_with(uuid::Uuid::new_v4).take(count);
+            // A UUID of version 4 has 122 random bits; their digest has no fixed ones.
+            let bytes: Vec<u8> = uuids.flat_map(uuid::Uuid::into_bytes).collect();
+            *blake3::hash(&bytes).as_bytes()
+        };
+        let name: String = random(1).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        let prefix = format!("{label}_{name}");
+        let text = format!("{prefix}_{}", URL_SAFE_NO_PAD.encode(random(4)));
+        let digest = *blake3::hash(text.as_bytes()).as_bytes();
+        (text, Self { prefix, digest, actor, expires_at: None, last_used_at: None })
+    }
+
+    /// The same key, refused from this time on.
+    #[must_use]
+    pub const fn expires_at(mut self, time: DateTime<Utc>) -> Self {
+        self.expires_at = Some(time);
+        self
+    }
+}
+
+/// Where API keys are kept.
+pub trait ApiKeyStore: fmt::Debug + Send + Sync + 'static {
+    /// The record of the key that begins so.
+    ///
+    /// # Errors
+    /// Where it cannot be told; the credential is refused then.
+    fn find<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Option<ApiKey>, CheckError>>;
+
+    /// Notes that a key was used; called at most once a minute for each. A failure is logged and harms no request.
+    ///
+    /// # Errors
+    /// Where it cannot be noted.
+    fn used<'a>(&'a self, prefix: &'a str, at: DateTime<Utc>) -> BoxFuture<'a, Result<(), CheckError>>;
+}
+
+/// API keys in memory: for tests, and for keys from a configuration.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryApiKeys {
+    keys: Arc<Mutex<HashMap<String, ApiKey>>>,
+}
+
+impl MemoryApiKeys {
+    /// No key yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Keeps a key, in the place of the one with its prefix.
+    pub fn insert(&self, key: ApiKey) {
+        self.lock().insert(key.prefix.clone(), key);
+    }
+
+    /// Forgets a key: it is refused from now on.
+    pub fn remove(&self, prefix: &str) {
+        self.lock().remove(prefix);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, ApiKey>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ApiKeyStore for MemoryApiKeys {
+    fn find<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Option<ApiKey>, CheckError>> {
+        let found = self.lock().get(prefix).cloned();
+        Box::pin(std::future::ready(Ok(found)))
+    }
+
+    fn used<'a>(&'a self, prefix: &'a str, at: DateTime<Utc>) -> BoxFuture<'a, Result<(), CheckError>> {
+        if let Some(key) = self.lock().get_mut(prefix) {
+            key.last_used_at = Some(at);
+        }
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// API keys as credentials, in `x-api-key` or as a bearer token.
+///
+/// ```
+/// use resourceful::prelude::*;
+/// use resourceful::{ApiKey, ApiKeys, MemoryApiKeys};
+///
+/// let (text, record) = ApiKey::mint("shop", Actor::service("exporter"));
+/// let store = MemoryApiKeys::new();
+/// store.insert(record);
+/// let app = create_app(AppPreset::Testing).authenticator(ApiKeys::new(store));
+/// # let _ = (text, app);
+/// ```
+#[derive(Clone, Debug)]
+pub struct ApiKeys {
+    store: Arc<dyn ApiKeyStore>,
+}
+
+impl ApiKeys {
+    /// The keys of a store.
+    #[must_use]
+    pub fn new(store: impl ApiKeyStore) -> Self {
+        Self { store: Arc::new(store) }
+    }
+
+    /// Whom a key stands for; `None` where it is not spelled as one.
+    async fn verify(&self, text: &[u8]) -> Result<Option<Actor>, Unauthenticated> {
+        let Some((text, prefix)) = spelled(text) else {
+            return Ok(None);
+        };
+        let found = self.store.find(prefix).await.map_err(|error| {
+            tracing::error!(%error, "API keys cannot be looked up, which refuses them");
+            Unauthenticated
+        })?;
+        let digest = blake3::hash(text.as_bytes());
+        // An absent key is compared as well, so that the time does not tell which prefixes there are.
+        let absent = [0; 32];
+        let known = found.as_ref().map_or(&absent, |key| &key.digest);
+        let is_same = bool::from(known.ct_eq(digest.as_bytes()));
+        let now = Utc::now();
+        let key = found.filter(|_| is_same).ok_or(Unauthenticated)?;
+        if key.expires_at.is_some_and(|end| end <= now) {
+            return Err(Unauthenticated);
+        }
+        if key.last_used_at.is_none_or(|last| now - last >= NOTED)
+            && let Err(error) = self.store.used(prefix, now).await
+        {
+            tracing::warn!(%error, "the use of an API key is not noted");
+        }
+        Ok(Some(key.actor))
+    }
+}
+
+/// `label_0123456789ab_…`: the whole, and the part that finds the record.
+fn spelled(text: &[u8]) -> Option<(&str, &str)> {
+    let text = std::str::from_utf8(text).ok().filter(|text| text.len() <= 128)?;
+    let mut parts = text.splitn(3, '_');
+    let (label, name, secret) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_prefix = label.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        && name.len() == 12
+        && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_prefix && secret.len() == 43).then(|| (text, &text[..label.len() + 1 + name.len()]))
+}
+
+impl Authenticator for ApiKeys {
+    fn scheme(&self) -> &'static str {
+        "Bearer"
+    }
+
+    fn authenticate<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+    ) -> BoxFuture<'a, Result<Option<Actor>, Unauthenticated>> {
+        Box::pin(async move {
+            let mut own = headers.get_all(HEADER).iter();
+            match (own.next(), own.next(), bearer(headers)?) {
+                (None, _, None) => Ok(None),
+                (None, _, Some(token)) => self.verify(token).await,
+                // This header is nobody else's: what stands in it is a key or a bad credential.
+                (Some(key), None, None) => {
+                    self.verify(key.as_bytes()).await?.map(Some).ok_or(Unauthenticated)
+                }
+                _ => Err(Unauthenticated),
+            }
+        })
+    }
+}

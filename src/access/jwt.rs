@@ -1,0 +1,336 @@
+//! JSON Web Tokens (RFC 7519) as bearer credentials.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http::HeaderMap;
+use jsonwebtoken::jwk::{Jwk, JwkSet};
+use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
+use serde_json::{Map, Value as Json};
+
+use super::authenticator::bearer;
+use super::check::CheckError;
+use super::{Actor, Authenticator, Unauthenticated};
+
+pub use jsonwebtoken::Algorithm as JwtAlgorithm;
+
+/// The longest token that is looked at.
+const MAX_TOKEN: usize = 8_192;
+/// The shortest secret that is one, in bytes (RFC 7518, 3.2).
+const MIN_SECRET: usize = 32;
+
+/// The claims of a token whose signature and times have held.
+pub type Claims = Map<String, Json>;
+
+type ActorOf = dyn Fn(&Claims) -> Option<Actor> + Send + Sync;
+type Revoked = dyn Fn(Claims) -> BoxFuture<'static, Result<bool, CheckError>> + Send + Sync;
+
+/// JSON Web Tokens as bearer credentials (RFC 7519, RFC 8725).
+///
+/// Each key has one algorithm, and a token's own `alg` must be that of the key: `none` and a swapped algorithm are
+/// refused. `exp` must be there and `exp`, `nbf`, `iss` and `aud` must hold; a leeway of 30 s lets clocks differ.
+///
+/// ```
+/// use resourceful::prelude::*;
+/// use resourceful::{Jwt, JwtAlgorithm};
+///
+/// # let secret = "0123456789abcdef0123456789abcdef";
+/// let tokens = Jwt::new()
+///     .secret(JwtAlgorithm::HS256, secret) // at least 32 bytes, from the environment
+///     .issuer("https://login.example")
+///     .audience("shop");
+/// # let _ = create_app(AppPreset::Testing).authenticator(tokens);
+/// ```
+///
+/// By default `sub` is the actor's id, `roles` its roles, `tenant` and `tenant_roles` say where it is a member, and
+/// a token whose `client_id` is its `sub` is a service's, whose `scope` lists its scopes (RFC 9068, 2.2).
+/// [`actor`](Self::actor) reads other claims.
+#[derive(Clone)]
+pub struct Jwt {
+    keys: Vec<Key>,
+    issuers: Vec<String>,
+    audiences: Vec<String>,
+    leeway: Duration,
+    actor_of: Arc<ActorOf>,
+    revoked: Option<Arc<Revoked>>,
+    faults: Vec<(String, String)>,
+}
+
+#[derive(Clone)]
+struct Key {
+    id: Option<String>,
+    algorithm: JwtAlgorithm,
+    key: DecodingKey,
+}
+
+impl Default for Jwt {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Jwt {
+    /// No key yet: no token is good.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            keys: Vec::new(),
+            issuers: Vec::new(),
+            audiences: Vec::new(),
+            leeway: Duration::from_secs(30),
+            actor_of: Arc::new(actor_of),
+            revoked: None,
+            faults: Vec::new(),
+        }
+    }
+
+    /// Accepts tokens signed with a shared secret of at least 32 bytes: `HS256`, `HS384` or `HS512`.
+    #[must_use]
+    pub fn secret(mut self, algorithm: JwtAlgorithm, secret: impl AsRef<[u8]>) -> Self {
+        let secret = secret.as_ref();
+        let is_default = secret.windows(2).all(|pair| pair[0] == pair[1]);
+        if secret.len() < MIN_SECRET || is_default {
+            let bytes = secret.len();
+            self.faults.push((
+                format!("a secret for tokens has {bytes} bytes; {MIN_SECRET} random ones are the least"),
+                "the output of `openssl rand -base64 32`".to_owned(),
+            ));
+        }
+        self.accept(None, algorithm, DecodingKey::from_secret(secret))
+    }
+
+    /// Accepts tokens signed with the private key of this public one, in PEM: the RS, PS and ES algorithms and `EdDSA`.
+    #[must_use]
+    pub fn public_key_pem(mut self, algorithm: JwtAlgorithm, pem: impl AsRef<[u8]>) -> Self {
+        use JwtAlgorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
+        let pem = pem.as_ref();
+        let key = match algorithm {
+            RS256 | RS384 | RS512 | PS256 | PS384 | PS512 => DecodingKey::from_rsa_pem(pem),
+            ES256 | ES384 => DecodingKey::from_ec_pem(pem),
+            EdDSA => DecodingKey::from_ed_pem(pem),
+            _ => {
+                self.faults.push((format!("{algorithm:?} has no public key"), ".secret(…)".to_owned()));
+                return self;
+            }
+        };
+        match key {
+            Ok(key) => self.accept(None, algorithm, key),
+            Err(error) => {
+                let message = format!("a public key for {algorithm:?} cannot be read: {error}");
+                self.faults.push((message, "the text between and with the BEGIN and END lines".to_owned()));
+                self
+            }
+        }
+    }
+
+    /// Accepts tokens signed with one of these keys, a JWK set (RFC 7517) in which each key names its `alg`. Secrets
+    /// in it are refused.
+    #[must_use]
+    pub fn jwks(mut self, json: &str) -> Self {
+        let mend = "a JWK set whose keys each have `kid` and `alg`".to_owned();
+        let set: JwkSet = match serde_json::from_str(json) {
+            Ok(set) => set,
+            Err(error) => {
+                self.faults.push((format!("the JWK set cannot be read: {error}"), mend));
+                return self;
+            }
+        };
+        for jwk in &set.keys {
+            match key(jwk) {
+                Ok(key) => self.keys.push(key),
+                Err(fault) => self.faults.push((fault, mend.clone())),
+            }
+        }
+        self
+    }
+
+    fn accept(mut self, id: Option<String>, algorithm: JwtAlgorithm, key: DecodingKey) -> Self {
+        if key.family() == algorithm.family() {
+            self.keys.push(Key { id, algorithm, key });
+        } else {
+            self.faults
+                .push((format!("a key does not fit {algorithm:?}"), "the algorithm of the key".to_owned()));
+        }
+        self
+    }
+
+    /// Accepts tokens of this issuer only (`iss`). Several may be named.
+    #[must_use]
+    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.issuers.push(issuer.into());
+        self
+    }
+
+    /// Accepts tokens for this audience only (`aud`). Several may be named; without any a token that names an audience
+    /// is refused, since it is for someone else.
+    #[must_use]
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.audiences.push(audience.into());
+        self
+    }
+
+    /// How far `exp` and `nbf` may be off, for clocks that differ; 30 s by default.
+    #[must_use]
+    pub const fn leeway(mut self, leeway: Duration) -> Self {
+        self.leeway = leeway;
+        self
+    }
+
+    /// Reads the actor from other claims than the usual ones; `None` refuses the token.
+    #[must_use]
+    pub fn actor(mut self, read: impl Fn(&Claims) -> Option<Actor> + Send + Sync + 'static) -> Self {
+        self.actor_of = Arc::new(read);
+        self
+    }
+
+    /// Asks whether a token that is otherwise good was revoked. Where the question fails the token is refused.
+    #[must_use]
+    pub fn revoked<F, T>(mut self, ask: F) -> Self
+    where
+        F: Fn(Claims) -> T + Send + Sync + 'static,
+        T: Future<Output = Result<bool, CheckError>> + Send + 'static,
+    {
+        self.revoked = Some(Arc::new(move |claims| Box::pin(ask(claims))));
+        self
+    }
+
+    /// The actor of a token; `None` where it is no token of this kind.
+    async fn verify(&self, token: &[u8]) -> Result<Option<Actor>, Unauthenticated> {
+        let dots = token.iter().filter(|byte| **byte == b'.').count();
+        if dots != 2 {
+            return Ok(None);
+        }
+        let claims = self.claims(token).ok_or(Unauthenticated)?;
+        if let Some(revoked) = &self.revoked {
+            let revoked = revoked.clone();
+            let asked = claims.clone();
+            let asked =
+                std::panic::AssertUnwindSafe(async move { revoked(asked).await }).catch_unwind().await;
+            match asked {
+                Ok(Ok(false)) => {}
+                Ok(Ok(true)) => return Err(Unauthenticated),
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "whether a token is revoked cannot be told, which refuses it");
+                    return Err(Unauthenticated);
+                }
+                Err(_) => {
+                    tracing::error!("the question whether a token is revoked panicked, which refuses it");
+                    return Err(Unauthenticated);
+                }
+            }
+        }
+        let actor_of = std::panic::AssertUnwindSafe(|| (self.actor_of)(&claims));
+        match std::panic::catch_unwind(actor_of) {
+            Ok(Some(actor)) => Ok(Some(actor)),
+            _ => Err(Unauthenticated),
+        }
+    }
+
+    fn claims(&self, token: &[u8]) -> Option<Claims> {
+        if token.len() > MAX_TOKEN {
+            return None;
+        }
+        let header = decode_header(token).ok()?;
+        let fits = |key: &&Key| {
+            key.algorithm == header.alg
+                && match (&key.id, &header.kid) {
+                    (Some(known), Some(named)) => known == named,
+                    _ => true,
+                }
+        };
+        self.keys.iter().filter(fits).find_map(|key| {
+            decode::<Claims>(token, &key.key, &self.validation(key.algorithm)).ok().map(|token| token.claims)
+        })
+    }
+
+    fn validation(&self, algorithm: JwtAlgorithm) -> Validation {
+        let mut validation = Validation::new(algorithm);
+        validation.leeway = self.leeway.as_secs();
+        validation.validate_nbf = true;
+        let mut required = vec!["exp"];
+        if !self.issuers.is_empty() {
+            validation.set_issuer(&self.issuers);
+            required.push("iss");
+        }
+        if !self.audiences.is_empty() {
+            validation.set_audience(&self.audiences);
+            required.push("aud");
+        }
+        validation.set_required_spec_claims(&required);
+        validation
+    }
+}
+
+fn key(jwk: &Jwk) -> Result<Key, String> {
+    let id = jwk.common.key_id.clone();
+    let name = id.as_deref().unwrap_or("without a kid").to_owned();
+    let algorithm = jwk.common.key_algorithm.and_then(|algorithm| algorithm.to_string().parse().ok());
+    let algorithm: JwtAlgorithm = algorithm.ok_or(format!("the key {name} has no `alg` for signatures"))?;
+    let key =
+        DecodingKey::from_jwk(jwk).map_err(|error| format!("the key {name} cannot be read: {error}"))?;
+    if algorithm.family() == jsonwebtoken::AlgorithmFamily::Hmac || key.family() != algorithm.family() {
+        return Err(format!("the key {name} is no public key for {algorithm:?}"));
+    }
+    Ok(Key { id, algorithm, key })
+}
+
+/// The actor that the usual claims describe.
+fn actor_of(claims: &Claims) -> Option<Actor> {
+    let text = |name: &str| claims.get(name).and_then(Json::as_str).filter(|text| !text.is_empty());
+    let list = |name: &str| -> Vec<String> {
+        let items = claims.get(name).and_then(Json::as_array).into_iter().flatten();
+        items.filter_map(Json::as_str).map(str::to_owned).collect()
+    };
+    // A token that a client got for a user names both; one that it got for itself names it twice (RFC 9068, 2.2).
+    if let Some(client) = text("client_id").filter(|client| text("sub").is_none_or(|sub| sub == *client)) {
+        let scopes = text("scope").unwrap_or_default().split_whitespace().map(str::to_owned);
+        return Some(scopes.fold(Actor::service(client.to_owned()), Actor::with_scope));
+    }
+    let user = list("roles").into_iter().fold(Actor::user(text("sub")?.to_owned()), Actor::with_role);
+    Some(match text("tenant") {
+        Some(tenant) => user.in_tenant(tenant.to_owned(), list("tenant_roles")),
+        None => user,
+    })
+}
+
+impl fmt::Debug for Jwt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Jwt")
+            .field("keys", &self.keys.len())
+            .field("issuers", &self.issuers)
+            .field("audiences", &self.audiences)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Authenticator for Jwt {
+    fn scheme(&self) -> &'static str {
+        "Bearer"
+    }
+
+    fn authenticate<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+    ) -> BoxFuture<'a, Result<Option<Actor>, Unauthenticated>> {
+        Box::pin(async move {
+            match bearer(headers)? {
+                Some(token) => self.verify(token).await,
+                None => Ok(None),
+            }
+        })
+    }
+
+    fn faults(&self) -> Vec<(String, String)> {
+        let mut faults = self.faults.clone();
+        if self.keys.is_empty() && faults.is_empty() {
+            faults.push((
+                "tokens are accepted and no key was given".to_owned(),
+                ".secret(…), .public_key_pem(…) or .jwks(…)".to_owned(),
+            ));
+        }
+        faults
+    }
+}

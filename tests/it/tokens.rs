@@ -1,0 +1,303 @@
+//! JSON Web Tokens and API keys: what is good, and everything that is not.
+
+use jsonwebtoken::{EncodingKey, Header, encode};
+use resourceful::prelude::*;
+use resourceful::testing::TestApp;
+use resourceful::{Jwt, JwtAlgorithm};
+use serde_json::{Value as Json, json};
+
+use crate::policies::model;
+use crate::support::Place;
+
+const SECRET: &str = "kZ8uA2n0w1Yq7Rr3Tt5Vv9Xx4Bb6Dd8F";
+const OTHER: &str = "Q1w2E3r4T5y6U7i8O9p0A1s2D3f4G5h6";
+
+/// Things that anyone may read, and some that need a right.
+async fn door(tokens: Jwt) -> TestApp {
+    let things = define_dynamic_resource("things", model(&["code", "owner"]))
+        .adapter(Place::memory().table("things"))
+        .id_field("code")
+        .permissions(Permissions::read(anyone()).write(nobody()))
+        .build()
+        .unwrap();
+    let mine = define_dynamic_resource("mine", model(&["code", "owner"]))
+        .adapter(Place::memory().table("mine"))
+        .id_field("code")
+        .permissions(Permissions::all(any_of([role("editor"), scope("mine:read"), tenant_role("admin")])))
+        .build()
+        .unwrap();
+    let app = create_app(AppPreset::Testing).authenticator(tokens).resource(things).resource(mine);
+    TestApp::build(app).await.unwrap()
+}
+
+fn now() -> i64 {
+    chrono::Utc::now().timestamp()
+}
+
+fn claims(change: Json) -> Json {
+    let mut claims =
+        json!({"sub": "ada", "exp": now() + 600, "iss": "login", "aud": "shop", "roles": ["editor"]});
+    for (name, value) in change.as_object().unwrap() {
+        if value.is_null() {
+            claims.as_object_mut().unwrap().remove(name);
+        } else {
+            claims[name] = value.clone();
+        }
+    }
+    claims
+}
+
+fn signed(change: Json) -> String {
+    encode(&Header::default(), &claims(change), &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
+}
+
+fn shop() -> Jwt {
+    Jwt::new().secret(JwtAlgorithm::HS256, SECRET).issuer("login").audience("shop")
+}
+
+async fn status(app: &TestApp, path: &str, token: &str) -> u16 {
+    app.get(path).bearer(token).await.status()
+}
+
+#[tokio::test]
+async fn a_good_token_is_its_subject() {
+    let app = door(shop()).await;
+    assert_eq!(status(&app, "/mine", &signed(json!({}))).await, 200);
+    assert_eq!(status(&app, "/mine", &signed(json!({"roles": []}))).await, 403);
+    assert_eq!(
+        status(&app, "/mine", &signed(json!({"roles": [], "tenant": "acme", "tenant_roles": ["admin"]})))
+            .await,
+        200
+    );
+    let service = json!({"sub": "robot", "client_id": "robot", "scope": "x mine:read", "roles": null});
+    assert_eq!(status(&app, "/mine", &signed(service)).await, 200);
+    // A client's token for a user is the user's: its scopes are not rights of a service.
+    let delegated = json!({"client_id": "robot", "scope": "mine:read", "roles": []});
+    assert_eq!(status(&app, "/mine", &signed(delegated)).await, 403);
+    assert_eq!(status(&app, "/mine", &signed(json!({"aud": ["other", "shop"]}))).await, 200);
+    // Clocks differ a little.
+    assert_eq!(status(&app, "/mine", &signed(json!({"exp": now() - 10}))).await, 200);
+    assert_eq!(status(&app, "/mine", &signed(json!({"nbf": now() + 10}))).await, 200);
+}
+
+#[tokio::test]
+async fn a_bad_token_is_401_where_anyone_may_and_never_500() {
+    let app = door(shop()).await;
+    let part = |json: Json| {
+        use base64::Engine as _;
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json.to_string())
+    };
+    let good = signed(json!({}));
+    let body = good.split('.').nth(1).unwrap();
+    let signature = good.rsplit('.').next().unwrap();
+    let with = |header: Json| format!("{}.{body}.{signature}", part(header));
+    let other = EncodingKey::from_secret(OTHER.as_bytes());
+    let hs384 = encode(
+        &Header::new(JwtAlgorithm::HS384),
+        &claims(json!({})),
+        &EncodingKey::from_secret(SECRET.as_bytes()),
+    );
+    let bad = [
+        ("expired", signed(json!({"exp": now() - 3600}))),
+        ("without an end", signed(json!({"exp": null}))),
+        ("an end that is no number", signed(json!({"exp": "tomorrow"}))),
+        ("not yet good", signed(json!({"nbf": now() + 3600}))),
+        ("of another issuer", signed(json!({"iss": "evil"}))),
+        ("without an issuer", signed(json!({"iss": null}))),
+        ("for another audience", signed(json!({"aud": "bank"}))),
+        ("without an audience", signed(json!({"aud": null}))),
+        ("of nobody", signed(json!({"sub": null}))),
+        ("of an empty name", signed(json!({"sub": ""}))),
+        ("of a number", signed(json!({"sub": 5}))),
+        ("signed with another secret", encode(&Header::default(), &claims(json!({})), &other).unwrap()),
+        ("of another algorithm", hs384.unwrap()),
+        ("alg none", format!("{}.{body}.", part(json!({"alg": "none", "typ": "JWT"})))),
+        ("alg none with a signature", with(json!({"alg": "none"}))),
+        ("alg None", with(json!({"alg": "None"}))),
+        ("alg RS256", with(json!({"alg": "RS256"}))),
+        ("no alg", with(json!({"typ": "JWT"}))),
+        ("truncated", good[..good.len() - 4].to_owned()),
+        ("without a signature", format!("{}.", good.rsplit_once('.').unwrap().0)),
+        (
+            "another body",
+            format!(
+                "{}.{}.{signature}",
+                good.split('.').next().unwrap(),
+                part(claims(json!({"roles": ["admin"]})))
+            ),
+        ),
+        ("no JSON", "a.b.c".to_owned()),
+        ("dots", "..".to_owned()),
+        ("no token", "abc".to_owned()),
+        ("long", format!("{good}{}", "A".repeat(1 << 20))),
+        ("long in its claims", signed(json!({"padding": "A".repeat(1 << 20)}))),
+    ];
+    for (what, token) in bad {
+        let refused = app.get("/things").bearer(&token).await;
+        assert_eq!((refused.status(), refused.header("www-authenticate")), (401, Some("Bearer")), "{what}");
+        assert_eq!(refused.json()["code"], "unauthenticated", "{what}");
+    }
+    assert_eq!(app.get("/things").bearer(&good).bearer(&good).await.status(), 401, "twice");
+    assert_eq!(app.get("/things").await.status(), 200);
+    assert_eq!(status(&app, "/things", &good).await, 200);
+}
+
+#[tokio::test]
+async fn a_token_for_someone_else_is_not_for_those_who_name_no_audience() {
+    let app = door(Jwt::new().secret(JwtAlgorithm::HS256, SECRET)).await;
+    assert_eq!(status(&app, "/things", &signed(json!({}))).await, 401);
+    assert_eq!(status(&app, "/things", &signed(json!({"aud": null}))).await, 200);
+}
+
+#[tokio::test]
+async fn every_kind_of_key_verifies_its_own_and_no_other() {
+    type Pair = (&'static [u8], &'static [u8]);
+    let ed: Pair = (include_bytes!("keys/ed25519.pem"), include_bytes!("keys/ed25519.pub.pem"));
+    let p256: Pair = (include_bytes!("keys/p256.pem"), include_bytes!("keys/p256.pub.pem"));
+    let rsa: Pair = (include_bytes!("keys/rsa.pem"), include_bytes!("keys/rsa.pub.pem"));
+    let algorithms = [
+        (JwtAlgorithm::EdDSA, EncodingKey::from_ed_pem(ed.0).unwrap(), ed.1),
+        (JwtAlgorithm::ES256, EncodingKey::from_ec_pem(p256.0).unwrap(), p256.1),
+        (JwtAlgorithm::RS256, EncodingKey::from_rsa_pem(rsa.0).unwrap(), rsa.1),
+        (JwtAlgorithm::PS512, EncodingKey::from_rsa_pem(rsa.0).unwrap(), rsa.1),
+    ];
+    for (algorithm, _, public) in &algorithms {
+        let app = door(Jwt::new().public_key_pem(*algorithm, public).issuer("login").audience("shop")).await;
+        for (other, signer, _) in &algorithms {
+            let token = encode(&Header::new(*other), &claims(json!({})), signer).unwrap();
+            let expected = if other == algorithm { 200 } else { 401 };
+            assert_eq!(status(&app, "/mine", &token).await, expected, "{other:?} at {algorithm:?}");
+        }
+        // The public key, which everyone has, as if it were a secret.
+        let forged =
+            encode(&Header::default(), &claims(json!({})), &EncodingKey::from_secret(public)).unwrap();
+        assert_eq!(status(&app, "/mine", &forged).await, 401, "{algorithm:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_set_finds_its_keys_by_their_ids() {
+    use jsonwebtoken::jwk::Jwk;
+    let key = |id: &str, algorithm, key: &EncodingKey| {
+        let mut jwk = Jwk::from_encoding_key(key, algorithm).unwrap();
+        jwk.common.key_id = Some(id.to_owned());
+        serde_json::to_value(&jwk).unwrap()
+    };
+    let ec = EncodingKey::from_ec_pem(include_bytes!("keys/p256.pem")).unwrap();
+    let rsa = EncodingKey::from_rsa_pem(include_bytes!("keys/rsa.pem")).unwrap();
+    let set = json!({"keys": [key("new", JwtAlgorithm::ES256, &ec), key("old", JwtAlgorithm::RS256, &rsa)]});
+    let app = door(Jwt::new().jwks(&set.to_string()).audience("shop")).await;
+    for (id, algorithm, key, expected) in [
+        (Some("new"), JwtAlgorithm::ES256, &ec, 200),
+        (Some("old"), JwtAlgorithm::RS256, &rsa, 200),
+        (None, JwtAlgorithm::RS256, &rsa, 200),
+        (Some("gone"), JwtAlgorithm::ES256, &ec, 401),
+        (Some("new"), JwtAlgorithm::RS256, &rsa, 401),
+    ] {
+        let mut header = Header::new(algorithm);
+        header.kid = id.map(str::to_owned);
+        let token = encode(&header, &claims(json!({})), key).unwrap();
+        assert_eq!(status(&app, "/mine", &token).await, expected, "{id:?} {algorithm:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_refused_and_so_is_every_one_while_nobody_can_tell() {
+    let tokens = shop().revoked(async |claims| match claims["jti"].as_str() {
+        Some("fine") => Ok(false),
+        Some("revoked") => Ok(true),
+        Some("panic") => panic!("on purpose"),
+        _ => Err("the list is away".into()),
+    });
+    let app = door(tokens).await;
+    for (id, expected) in [("fine", 200), ("revoked", 401), ("panic", 401), ("who knows", 401)] {
+        assert_eq!(status(&app, "/mine", &signed(json!({"jti": id}))).await, expected, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn other_claims_and_other_credentials_have_their_place() {
+    let tokens = shop()
+        .actor(|claims| Some(Actor::user(claims.get("email")?.as_str()?.to_owned()).with_role("editor")));
+    let things = define_dynamic_resource("mine", model(&["code", "owner"]))
+        .adapter(Place::memory().table("mine"))
+        .id_field("code")
+        .permissions(Permissions::all(role("editor")))
+        .build()
+        .unwrap();
+    let fixed = BearerTokens::new().token("opaque", Actor::user("ops").with_role("editor"));
+    let app = create_app(AppPreset::Testing).authenticator(fixed).authenticator(tokens).resource(things);
+    let app = TestApp::build(app).await.unwrap();
+    assert_eq!(status(&app, "/mine", "opaque").await, 200);
+    assert_eq!(status(&app, "/mine", &signed(json!({"email": "a@b.example"}))).await, 200);
+    assert_eq!(status(&app, "/mine", &signed(json!({}))).await, 401);
+    assert_eq!(status(&app, "/mine", "unknown").await, 401);
+}
+
+#[tokio::test]
+async fn a_weak_or_missing_key_does_not_build() {
+    let build = async |tokens: Jwt| {
+        let things = define_dynamic_resource("things", model(&["code"]))
+            .adapter(Place::memory().table("things"))
+            .id_field("code")
+            .permissions(Permissions::all(anyone()))
+            .build()
+            .unwrap();
+        let app = create_app(AppPreset::Testing).authenticator(tokens).resource(things);
+        app.build().await.unwrap_err().to_string()
+    };
+    assert!(build(Jwt::new()).await.contains("no key was given"));
+    assert!(build(Jwt::new().secret(JwtAlgorithm::HS256, "short")).await.contains("32 random"));
+    assert!(build(Jwt::new().secret(JwtAlgorithm::HS256, "a".repeat(40))).await.contains("32 random"));
+    assert!(build(Jwt::new().secret(JwtAlgorithm::RS256, SECRET)).await.contains("does not fit RS256"));
+    assert!(build(Jwt::new().public_key_pem(JwtAlgorithm::ES256, "no key")).await.contains("cannot be read"));
+    assert!(build(Jwt::new().public_key_pem(JwtAlgorithm::HS256, "no key")).await.contains("no public key"));
+    assert!(build(Jwt::new().jwks("{}")).await.contains("JWK set"));
+    let symmetric = json!({"keys": [{"kty": "oct", "alg": "HS256", "kid": "x", "k": "c2VjcmV0"}]});
+    assert!(build(Jwt::new().jwks(&symmetric.to_string())).await.contains("no public key"));
+}
+
+#[tokio::test]
+async fn an_api_key_is_its_actor_until_it_ends() {
+    use resourceful::{ApiKey, ApiKeyStore as _, ApiKeys, MemoryApiKeys};
+    let store = MemoryApiKeys::new();
+    let (good, record) = ApiKey::mint("shop", Actor::service("robot").with_scope("mine:read"));
+    let (ended, past) = ApiKey::mint("shop", Actor::service("old").with_scope("mine:read"));
+    store.insert(record.clone());
+    store.insert(past.clone().expires_at(chrono::Utc::now()));
+    assert!(good.starts_with("shop_") && good.len() > 60, "{good}");
+    assert!(!format!("{record:?}").contains(&good));
+
+    let mine = define_dynamic_resource("mine", model(&["code"]))
+        .adapter(Place::memory().table("mine"))
+        .id_field("code")
+        .permissions(Permissions::read(any_of([scope("mine:read"), anyone()])).write(scope("mine:write")))
+        .build()
+        .unwrap();
+    let app = create_app(AppPreset::Testing).authenticator(ApiKeys::new(store.clone())).resource(mine);
+    let app = TestApp::build(app).await.unwrap();
+    assert_eq!(app.get("/mine").header("x-api-key", &good).await.status(), 200);
+    assert_eq!(app.get("/mine").bearer(&good).await.status(), 200);
+    assert_eq!(app.post("/mine").bearer(&good).json(json!({"code": "a"})).await.status(), 403);
+    let used = store.find(&record.prefix).await.unwrap().unwrap().last_used_at.unwrap();
+    app.get("/mine").bearer(&good).await;
+    assert_eq!(store.find(&record.prefix).await.unwrap().unwrap().last_used_at, Some(used), "once a minute");
+
+    let (stranger, _) = ApiKey::mint("shop", Actor::service("robot"));
+    let altered = format!("{}{}", &good[..good.len() - 1], if good.ends_with('A') { 'B' } else { 'A' });
+    for bad in [&ended, &stranger, &altered, "shop", "", "a_b_c", "x y", &"A".repeat(1 << 20)] {
+        for (header, value) in [("x-api-key", bad.to_owned()), ("authorization", format!("Bearer {bad}"))] {
+            let refused = app.get("/mine").header(header, value).await;
+            assert_eq!(
+                (refused.status(), refused.json()["code"].clone()),
+                (401, json!("unauthenticated")),
+                "{header} {bad:.40}"
+            );
+        }
+    }
+    let both = app.get("/mine").header("x-api-key", &good).bearer(&good).await;
+    assert_eq!(both.status(), 401);
+    store.remove(&record.prefix);
+    assert_eq!(app.get("/mine").bearer(&good).await.status(), 401);
+    assert_eq!(app.get("/mine").await.status(), 200);
+}
