@@ -8,7 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
+use http::request::Parts;
 use subtle::ConstantTimeEq as _;
 
 use super::authenticator::bearer;
@@ -198,9 +199,10 @@ impl Authenticator for ApiKeys {
 
     fn authenticate<'a>(
         &'a self,
-        headers: &'a HeaderMap,
+        request: &'a Parts,
     ) -> BoxFuture<'a, Result<Option<Actor>, Unauthenticated>> {
         Box::pin(async move {
+            let headers = &request.headers;
             let mut own = headers.get_all(HEADER).iter();
             match (own.next(), own.next(), bearer(headers)?) {
                 (None, _, None) => Ok(None),

@@ -5,6 +5,7 @@ use std::fmt;
 use futures::future::BoxFuture;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::request::Parts;
 use subtle::ConstantTimeEq as _;
 
 use super::Actor;
@@ -18,13 +19,13 @@ pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
     /// The scheme of the challenge in `WWW-Authenticate` (RFC 9110, 11.6.1), such as `Bearer`.
     fn scheme(&self) -> &'static str;
 
-    /// Who sent these headers.
+    /// Who sent this request.
     ///
     /// # Errors
     /// [`Unauthenticated`] where there is a credential of this kind and it is not good.
     fn authenticate<'a>(
         &'a self,
-        headers: &'a HeaderMap,
+        request: &'a Parts,
     ) -> BoxFuture<'a, Result<Option<Actor>, Unauthenticated>>;
 
     /// What is wrong with its configuration, such as a secret that is too short, each with what to write instead. An
@@ -104,10 +105,10 @@ impl Authenticator for BearerTokens {
 
     fn authenticate<'a>(
         &'a self,
-        headers: &'a HeaderMap,
+        request: &'a Parts,
     ) -> BoxFuture<'a, Result<Option<Actor>, Unauthenticated>> {
         // One that is not known here may be another authenticator's; where it is nobody's it is refused in the end.
-        let answer = bearer(headers).map(|token| token.and_then(|token| self.find(token)));
+        let answer = bearer(&request.headers).map(|token| token.and_then(|token| self.find(token)));
         Box::pin(std::future::ready(answer))
     }
 }

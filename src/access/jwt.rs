@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::HeaderMap;
+use http::request::Parts;
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
 use serde_json::{Map, Value as Json};
@@ -313,10 +313,10 @@ impl Authenticator for Jwt {
 
     fn authenticate<'a>(
         &'a self,
-        headers: &'a HeaderMap,
+        request: &'a Parts,
     ) -> BoxFuture<'a, Result<Option<Actor>, Unauthenticated>> {
         Box::pin(async move {
-            match bearer(headers)? {
+            match bearer(&request.headers)? {
                 Some(token) => self.verify(token).await,
                 None => Ok(None),
             }

@@ -10,6 +10,7 @@ mod permission;
 mod permissions;
 mod requirement;
 mod rule;
+mod session;
 
 pub use actor::{Actor, ActorKind, RoleHierarchy};
 pub use api_key::{ApiKey, ApiKeyStore, ApiKeys, MemoryApiKeys};
@@ -22,6 +23,7 @@ pub use permission::{
     signed_in, tenant_member, tenant_role, when,
 };
 pub use permissions::Permissions;
+pub use session::{MemorySessions, Session, SessionDigest, SessionStore, Sessions};
 
 pub(crate) use requirement::Requirement;
 pub(crate) use rule::{Rule, Step, Verdict};

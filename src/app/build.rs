@@ -164,7 +164,12 @@ async fn prepare(catalog: &Catalog) -> Result<(), DefinitionErrors> {
 
 fn mount(builder: AppBuilder, engine: Engine, merged: Option<Router>) -> App {
     let authenticates = !builder.authenticators.is_empty();
-    let mut schemes: Vec<&'static str> = builder.authenticators.iter().map(|one| one.scheme()).collect();
+    let mut schemes: Vec<&'static str> = Vec::new();
+    for scheme in builder.authenticators.iter().map(|authenticator| authenticator.scheme()) {
+        if !schemes.contains(&scheme) {
+            schemes.push(scheme);
+        }
+    }
     if schemes.is_empty() {
         // What a 401 asks for where nobody said otherwise, in the answer and in the specification.
         schemes.push("Bearer");

@@ -204,7 +204,7 @@ impl Door {
     async fn actor(&self, parts: &Parts) -> Result<Actor, Error> {
         let authenticators = &self.boundary.authenticators;
         for authenticator in authenticators {
-            match authenticator.authenticate(&parts.headers).await {
+            match authenticator.authenticate(parts).await {
                 Ok(Some(actor)) => return Ok(actor.with_included(&self.boundary.roles)),
                 Ok(None) => {}
                 Err(error) => return Err(bad_credential().with_source(error)),

@@ -98,6 +98,7 @@ fn security(schemes: &[&'static str]) -> ComponentsBuilder {
         let described = match *scheme {
             "Bearer" => SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build()),
             "Basic" => SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Basic).build()),
+            "Session" => SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new("__Host-session"))),
             // Any other scheme is at least a credential in this header.
             _ => SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("Authorization"))),
         };

@@ -1,0 +1,360 @@
+//! Sessions of browsers, held by an encrypted cookie.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aes_gcm_siv::aead::{Aead as _, KeyInit as _};
+use aes_gcm_siv::{Aes256GcmSiv, Key, Nonce};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
+use http::header::{COOKIE, HOST, ORIGIN};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
+
+use super::check::CheckError;
+use super::{Actor, Authenticator, Unauthenticated};
+
+/// The cookie's name: with this prefix a browser takes it from this host alone, over TLS (RFC 6265bis, 4.1.3.2).
+const NAME: &str = "__Host-session";
+/// The shortest secret that is one, in bytes.
+const MIN_SECRET: usize = 32;
+const NONCE: usize = 12;
+
+/// A session as it is kept: under a digest of its id, which the store does not know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Session {
+    /// Who is signed in.
+    pub actor: Actor,
+    /// When it began.
+    pub created_at: DateTime<Utc>,
+    /// When it was last used.
+    pub seen_at: DateTime<Utc>,
+}
+
+/// The digest that a session is kept under.
+pub type SessionDigest = [u8; 32];
+
+/// Where sessions are kept.
+pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
+    /// Keeps a session.
+    ///
+    /// # Errors
+    /// Where it cannot be kept.
+    fn insert<'a>(&'a self, digest: SessionDigest, session: Session)
+    -> BoxFuture<'a, Result<(), CheckError>>;
+
+    /// The session under a digest.
+    ///
+    /// # Errors
+    /// Where it cannot be told; the credential is refused then.
+    fn find<'a>(&'a self, digest: &'a SessionDigest) -> BoxFuture<'a, Result<Option<Session>, CheckError>>;
+
+    /// Notes that a session was used; a failure refuses the credential, or an idle session would never end.
+    ///
+    /// # Errors
+    /// Where it cannot be noted.
+    fn seen<'a>(
+        &'a self,
+        digest: &'a SessionDigest,
+        at: DateTime<Utc>,
+    ) -> BoxFuture<'a, Result<(), CheckError>>;
+
+    /// Forgets a session.
+    ///
+    /// # Errors
+    /// Where it may still be there.
+    fn remove<'a>(&'a self, digest: &'a SessionDigest) -> BoxFuture<'a, Result<(), CheckError>>;
+
+    /// Forgets every session that began before one time or was last used before another.
+    ///
+    /// # Errors
+    /// Where some may still be there.
+    fn purge<'a>(
+        &'a self,
+        created_before: DateTime<Utc>,
+        seen_before: DateTime<Utc>,
+    ) -> BoxFuture<'a, Result<(), CheckError>>;
+}
+
+/// Sessions in memory: they end with the process, and other nodes do not know them.
+#[derive(Clone, Debug, Default)]
+pub struct MemorySessions {
+    sessions: Arc<Mutex<HashMap<SessionDigest, Session>>>,
+}
+
+impl MemorySessions {
+    /// No session yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut HashMap<SessionDigest, Session>) -> T) -> Ready<T> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        Box::pin(std::future::ready(Ok(work(&mut sessions))))
+    }
+}
+
+type Ready<T> = std::pin::Pin<Box<std::future::Ready<Result<T, CheckError>>>>;
+
+impl SessionStore for MemorySessions {
+    fn insert<'a>(
+        &'a self,
+        digest: SessionDigest,
+        session: Session,
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        self.with(|sessions| drop(sessions.insert(digest, session)))
+    }
+
+    fn find<'a>(&'a self, digest: &'a SessionDigest) -> BoxFuture<'a, Result<Option<Session>, CheckError>> {
+        self.with(|sessions| sessions.get(digest).cloned())
+    }
+
+    fn seen<'a>(
+        &'a self,
+        digest: &'a SessionDigest,
+        at: DateTime<Utc>,
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        self.with(|sessions| {
+            if let Some(session) = sessions.get_mut(digest) {
+                session.seen_at = at;
+            }
+        })
+    }
+
+    fn remove<'a>(&'a self, digest: &'a SessionDigest) -> BoxFuture<'a, Result<(), CheckError>> {
+        self.with(|sessions| drop(sessions.remove(digest)))
+    }
+
+    fn purge<'a>(
+        &'a self,
+        created_before: DateTime<Utc>,
+        seen_before: DateTime<Utc>,
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        self.with(|sessions| {
+            sessions
+                .retain(|_, session| session.created_at >= created_before && session.seen_at >= seen_before);
+        })
+    }
+}
+
+/// Sessions of browsers: a cookie that only this application can make or read names one that is kept here.
+///
+/// A login handler of your own calls [`start`](Self::start) and answers its `Set-Cookie`. A request that may change
+/// something is only heard from a page of the same origin (`Sec-Fetch-Site`, or `Origin` next to `Host`); one that
+/// says neither is refused. A session ends when it was idle for long, and after its whole time in any case.
+///
+/// ```
+/// use resourceful::prelude::*;
+/// use resourceful::{MemorySessions, Sessions};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// # let secret = "0123456789abcdef0123456789abcdef";
+/// let sessions = Sessions::new(secret, MemorySessions::new()).idle(Duration::from_secs(900));
+/// let set_cookie = sessions.start(Actor::user("ada").with_role("editor")).await?;
+/// assert!(set_cookie.to_str()?.contains("HttpOnly"));
+/// let app = create_app(AppPreset::Testing).authenticator(sessions.clone());
+/// # let _ = app; Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Sessions {
+    cipher: Aes256GcmSiv,
+    store: Arc<dyn SessionStore>,
+    idle: Duration,
+    absolute: Duration,
+    secret_bytes: usize,
+}
+
+impl Sessions {
+    /// Sessions in a store, under a secret of at least 32 bytes that is the same on every node.
+    #[must_use]
+    pub fn new(secret: impl AsRef<[u8]>, store: impl SessionStore) -> Self {
+        let secret = secret.as_ref();
+        let key = blake3::derive_key("resourceful 2026-11 session cookies", secret);
+        Self {
+            cipher: Aes256GcmSiv::new(&Key::<Aes256GcmSiv>::from(key)),
+            store: Arc::new(store),
+            idle: Duration::from_secs(30 * 60),
+            absolute: Duration::from_secs(12 * 60 * 60),
+            secret_bytes: secret.len(),
+        }
+    }
+
+    /// How long a session may be unused; 30 minutes by default.
+    #[must_use]
+    pub const fn idle(mut self, time: Duration) -> Self {
+        self.idle = time;
+        self
+    }
+
+    /// How long a session may last however it is used; 12 hours by default.
+    #[must_use]
+    pub const fn absolute(mut self, time: Duration) -> Self {
+        self.absolute = time;
+        self
+    }
+
+    /// Begins a session; answers the `Set-Cookie` that holds it.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn start(&self, actor: Actor) -> Result<HeaderValue, CheckError> {
+        let now = Utc::now();
+        // Whoever begins one sweeps: what has ended does not pile up.
+        self.store.purge(now - self.absolute, now - self.idle).await?;
+        self.keep(Session { actor, created_at: now, seen_at: now }).await
+    }
+
+    /// Gives a session a new id and forgets the old one: for a change of rights. Its whole time goes on.
+    ///
+    /// # Errors
+    /// Where there is no session, or the store fails.
+    pub async fn rotate(&self, headers: &HeaderMap) -> Result<HeaderValue, CheckError> {
+        let (digest, session) = self.current(headers).await?.ok_or("there is no session to rotate")?;
+        let cookie = self.keep(session).await?;
+        self.store.remove(&digest).await?;
+        Ok(cookie)
+    }
+
+    /// Ends a session; answers the `Set-Cookie` that takes it from the browser.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn end(&self, headers: &HeaderMap) -> Result<HeaderValue, CheckError> {
+        if let Ok(Some(id)) = self.id(headers) {
+            self.store.remove(&digest(&id)).await?;
+        }
+        Ok(HeaderValue::from_static("__Host-session=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0"))
+    }
+
+    async fn keep(&self, session: Session) -> Result<HeaderValue, CheckError> {
+        let (one, other) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+        let id = [one.into_bytes(), other.into_bytes()].concat();
+        self.store.insert(digest(&id), session).await?;
+        let seconds = self.absolute.as_secs();
+        let cookie = self.seal(&id)?;
+        let text = format!("{NAME}={cookie}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={seconds}");
+        Ok(HeaderValue::from_str(&text)?)
+    }
+
+    fn seal(&self, id: &[u8]) -> Result<String, CheckError> {
+        let random = uuid::Uuid::new_v4().into_bytes();
+        let mut nonce = [0; NONCE];
+        nonce.copy_from_slice(&random[..NONCE]);
+        let sealed =
+            self.cipher.encrypt(&Nonce::from(nonce), id).map_err(|_| "a session id cannot be sealed")?;
+        Ok(URL_SAFE_NO_PAD.encode([nonce.as_slice(), &sealed].concat()))
+    }
+
+    fn open(&self, cookie: &str) -> Option<Vec<u8>> {
+        let bytes = URL_SAFE_NO_PAD.decode(cookie).ok()?;
+        let (nonce, sealed) = bytes.split_at_checked(NONCE)?;
+        let nonce: [u8; NONCE] = nonce.try_into().ok()?;
+        self.cipher.decrypt(&Nonce::from(nonce), sealed).ok()
+    }
+
+    /// The session id in the cookies.
+    fn id(&self, headers: &HeaderMap) -> Result<Option<Vec<u8>>, Unauthenticated> {
+        let mut found = None;
+        for line in headers.get_all(COOKIE) {
+            let Ok(line) = line.to_str() else { continue };
+            for pair in line.split(';') {
+                match pair.trim().split_once('=') {
+                    // Two of them: one was put there by someone else.
+                    Some((NAME, _)) if found.is_some() => return Err(Unauthenticated),
+                    Some((NAME, value)) => found = Some(value),
+                    _ => {}
+                }
+            }
+        }
+        found.map(|cookie| self.open(cookie).ok_or(Unauthenticated)).transpose()
+    }
+
+    /// The session that these headers hold, if it has not ended.
+    async fn current(
+        &self,
+        headers: &HeaderMap,
+    ) -> Result<Option<(SessionDigest, Session)>, Unauthenticated> {
+        let Some(id) = self.id(headers)? else {
+            return Ok(None);
+        };
+        let digest = digest(&id);
+        let failed = |error: CheckError| {
+            tracing::error!(%error, "sessions cannot be looked up, which refuses them");
+            Unauthenticated
+        };
+        let session = self.store.find(&digest).await.map_err(failed)?.ok_or(Unauthenticated)?;
+        let now = Utc::now();
+        let lasted = |since: DateTime<Utc>| (now - since).to_std().unwrap_or_default();
+        if lasted(session.created_at) >= self.absolute || lasted(session.seen_at) >= self.idle {
+            self.store.remove(&digest).await.map_err(failed)?;
+            return Err(Unauthenticated);
+        }
+        // A twentieth of the time is precise enough, and a request that only reads seldom writes.
+        if lasted(session.seen_at) >= self.idle / 20 {
+            self.store.seen(&digest, now).await.map_err(failed)?;
+        }
+        Ok(Some((digest, session)))
+    }
+}
+
+fn digest(id: &[u8]) -> SessionDigest {
+    *blake3::hash(id).as_bytes()
+}
+
+/// Whether a request that may change something comes from a page of this origin (OWASP CSRF Prevention Cheat Sheet).
+fn is_of_this_origin(request: &Parts) -> bool {
+    if request.method.is_safe() || request.method.as_str() == "QUERY" {
+        return true;
+    }
+    let text = |name: &str| request.headers.get(name).map(HeaderValue::as_bytes);
+    if let Some(site) = text("sec-fetch-site") {
+        return site == b"same-origin" || site == b"none";
+    }
+    let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let origin = request.headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
+    let origin = origin.and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    matches!((host, origin), (Some(host), Some(origin)) if host.eq_ignore_ascii_case(origin))
+}
+
+impl Authenticator for Sessions {
+    fn scheme(&self) -> &'static str {
+        "Session"
+    }
+
+    fn authenticate<'a>(
+        &'a self,
+        request: &'a Parts,
+    ) -> BoxFuture<'a, Result<Option<Actor>, Unauthenticated>> {
+        Box::pin(async move {
+            match self.current(&request.headers).await? {
+                None => Ok(None),
+                Some(_) if !is_of_this_origin(request) => Err(Unauthenticated),
+                Some((_, session)) => Ok(Some(session.actor)),
+            }
+        })
+    }
+
+    fn faults(&self) -> Vec<(String, String)> {
+        if self.secret_bytes >= MIN_SECRET {
+            return Vec::new();
+        }
+        let message =
+            format!("the secret of its sessions has {} bytes; {MIN_SECRET} are the least", self.secret_bytes);
+        vec![(message, "the output of `openssl rand -base64 32`".to_owned())]
+    }
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions")
+            .field("idle", &self.idle)
+            .field("absolute", &self.absolute)
+            .finish_non_exhaustive()
+    }
+}

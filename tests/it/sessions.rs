@@ -1,0 +1,125 @@
+//! Sessions of browsers.
+
+use resourceful::prelude::*;
+use resourceful::testing::{TestApp, TestRequest};
+use resourceful::{MemorySessions, Sessions};
+use serde_json::json;
+
+use crate::policies::model;
+use crate::support::Place;
+
+const SECRET: &str = "kZ8uA2n0w1Yq7Rr3Tt5Vv9Xx4Bb6Dd8F";
+
+async fn desk(sessions: &Sessions) -> TestApp {
+    let notes = define_dynamic_resource("notes", model(&["code"]))
+        .adapter(Place::memory().table("notes"))
+        .id_field("code")
+        .permissions(Permissions::read(anyone()).write(signed_in()))
+        .build()
+        .unwrap();
+    let app = create_app(AppPreset::Testing).authenticator(sessions.clone()).resource(notes);
+    TestApp::build(app).await.unwrap()
+}
+
+/// The cookie as a browser sends it back.
+fn cookie(set_cookie: &http::HeaderValue) -> String {
+    set_cookie.to_str().unwrap().split(';').next().unwrap().to_owned()
+}
+
+fn post(app: &TestApp, cookie: &str, code: &str) -> TestRequest {
+    app.post("/notes").header("cookie", cookie).json(json!({"code": code}))
+}
+
+#[tokio::test]
+async fn a_session_is_its_actor_until_it_is_ended() {
+    let sessions = Sessions::new(SECRET, MemorySessions::new());
+    let app = desk(&sessions).await;
+    let started = sessions.start(Actor::user("ada")).await.unwrap();
+    let said = started.to_str().unwrap();
+    for attribute in
+        ["__Host-session=", "; Path=/", "; Secure", "; HttpOnly", "; SameSite=Lax", "; Max-Age=43200"]
+    {
+        assert!(said.contains(attribute), "{said}");
+    }
+    let held = cookie(&started);
+    assert!(!held.contains("ada"));
+    let created =
+        post(&app, &format!("theme=dark; {held}; x=y"), "a").header("sec-fetch-site", "same-origin").await;
+    assert_eq!(created.status(), 201, "{created}");
+    assert_eq!(app.get("/notes").header("cookie", "theme=dark").await.status(), 200);
+
+    let headers: http::HeaderMap = [(http::header::COOKIE, held.parse().unwrap())].into_iter().collect();
+    let renewed = cookie(&sessions.rotate(&headers).await.unwrap());
+    assert_ne!(renewed, held);
+    assert_eq!(app.get("/notes").header("cookie", &held).await.status(), 401, "the old id is forgotten");
+    assert_eq!(app.get("/notes").header("cookie", &renewed).await.status(), 200);
+
+    let headers: http::HeaderMap = [(http::header::COOKIE, renewed.parse().unwrap())].into_iter().collect();
+    let ended = sessions.end(&headers).await.unwrap();
+    assert!(ended.to_str().unwrap().contains("Max-Age=0"));
+    assert_eq!(app.get("/notes").header("cookie", &renewed).await.status(), 401);
+}
+
+#[tokio::test]
+async fn a_cookie_of_ones_own_making_is_401_where_anyone_may() {
+    let sessions = Sessions::new(SECRET, MemorySessions::new());
+    let app = desk(&sessions).await;
+    let held = cookie(&sessions.start(Actor::user("ada")).await.unwrap());
+    let other = Sessions::new("Q1w2E3r4T5y6U7i8O9p0A1s2D3f4G5h6", MemorySessions::new());
+    let foreign = cookie(&other.start(Actor::user("ada")).await.unwrap());
+    let unknown =
+        cookie(&Sessions::new(SECRET, MemorySessions::new()).start(Actor::user("ada")).await.unwrap());
+    let altered = format!("{}{}", &held[..held.len() - 1], if held.ends_with('A') { 'B' } else { 'A' });
+    let twice = format!("{held}; {held}");
+    for bad in
+        [foreign, unknown, altered, twice, "__Host-session=".to_owned(), "__Host-session=%%%".to_owned()]
+    {
+        assert_eq!(app.get("/notes").header("cookie", &bad).await.status(), 401, "{bad}");
+    }
+    assert_eq!(app.get("/notes").header("cookie", &held).await.status(), 200);
+}
+
+#[tokio::test]
+async fn only_a_page_of_this_origin_changes_anything() {
+    let sessions = Sessions::new(SECRET, MemorySessions::new());
+    let app = desk(&sessions).await;
+    let held = cookie(&sessions.start(Actor::user("ada")).await.unwrap());
+    let cases: [(&[(&str, &str)], u16); 9] = [
+        (&[("sec-fetch-site", "same-origin")], 201),
+        (&[("sec-fetch-site", "none")], 201),
+        (&[("sec-fetch-site", "same-site")], 401),
+        (&[("sec-fetch-site", "cross-site")], 401),
+        (
+            &[("sec-fetch-site", "cross-site"), ("origin", "https://shop.example"), ("host", "shop.example")],
+            401,
+        ),
+        (&[("origin", "https://shop.example"), ("host", "shop.example")], 201),
+        (&[("origin", "https://evil.example"), ("host", "shop.example")], 401),
+        (&[("origin", "null"), ("host", "shop.example")], 401),
+        (&[], 401),
+    ];
+    for (index, (headers, expected)) in cases.into_iter().enumerate() {
+        let request = post(&app, &held, &format!("n{index}"));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+        assert_eq!(request.await.status(), expected, "{headers:?}");
+    }
+    // Reading is no change, wherever it comes from; what a page of another origin sees of it is CORS's business.
+    assert_eq!(
+        app.get("/notes").header("cookie", &held).header("sec-fetch-site", "cross-site").await.status(),
+        200
+    );
+}
+
+#[tokio::test]
+async fn a_session_ends_when_it_was_idle_and_after_its_time() {
+    for sessions in [
+        Sessions::new(SECRET, MemorySessions::new()).idle(Duration::ZERO),
+        Sessions::new(SECRET, MemorySessions::new()).absolute(Duration::ZERO),
+    ] {
+        let app = desk(&sessions).await;
+        let held = cookie(&sessions.start(Actor::user("ada")).await.unwrap());
+        assert_eq!(app.get("/notes").header("cookie", &held).await.status(), 401, "{sessions:?}");
+    }
+    let weak = create_app(AppPreset::Testing).authenticator(Sessions::new("short", MemorySessions::new()));
+    assert!(weak.build().await.unwrap_err().to_string().contains("the secret of its sessions has 5 bytes"));
+}
