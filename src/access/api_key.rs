@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::BoxFuture;
 use http::HeaderName;
+use http::header::AUTHORIZATION;
 use http::request::Parts;
 use subtle::ConstantTimeEq as _;
 
@@ -195,6 +196,10 @@ fn spelled(text: &[u8]) -> Option<(&str, &str)> {
 impl Authenticator for ApiKeys {
     fn scheme(&self) -> &'static str {
         "Bearer"
+    }
+
+    fn headers(&self) -> Vec<HeaderName> {
+        vec![AUTHORIZATION, HEADER]
     }
 
     fn authenticate<'a>(

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use futures::future::BoxFuture;
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
+use http::{HeaderMap, HeaderName};
 use subtle::ConstantTimeEq as _;
 
 use super::Actor;
@@ -27,6 +27,11 @@ pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
         &'a self,
         request: &'a Parts,
     ) -> BoxFuture<'a, Result<Option<Actor>, Unauthenticated>>;
+
+    /// The headers that the credential may stand in, for `Vary`; `Authorization` unless said otherwise.
+    fn headers(&self) -> Vec<HeaderName> {
+        vec![AUTHORIZATION]
+    }
 
     /// What is wrong with its configuration, such as a secret that is too short, each with what to write instead. An
     /// application does not build with any.

@@ -10,6 +10,7 @@ mod permission;
 mod permissions;
 mod requirement;
 mod rule;
+mod scope;
 mod session;
 
 pub use actor::{Actor, ActorKind, RoleHierarchy};
@@ -23,6 +24,7 @@ pub use permission::{
     signed_in, tenant_member, tenant_role, when,
 };
 pub use permissions::Permissions;
+pub use scope::{ElevatedRequest, Elevation, Membership, Tenancy};
 pub use session::{MemorySessions, Session, SessionDigest, SessionStore, Sessions};
 
 pub(crate) use requirement::Requirement;

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use http::header::{COOKIE, HOST, ORIGIN};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::check::CheckError;
 use super::{Actor, Authenticator, Unauthenticated};
@@ -325,6 +325,10 @@ fn is_of_this_origin(request: &Parts) -> bool {
 impl Authenticator for Sessions {
     fn scheme(&self) -> &'static str {
         "Session"
+    }
+
+    fn headers(&self) -> Vec<HeaderName> {
+        vec![COOKIE]
     }
 
     fn authenticate<'a>(

@@ -15,7 +15,7 @@ use super::lifecycle::{Lifecycle, panic_message};
 use super::{App, AppBuilder, AppPreset, health};
 use crate::engine::{Catalog, DigestKey, Engine};
 use crate::error::Error;
-use crate::http::{Boundary, Context, DEPENDS_ON, DEPENDS_ON_ORIGIN, Path, Routes, respond};
+use crate::http::{Boundary, Context, Path, Routes, respond};
 use crate::openapi;
 use crate::query::CursorKey;
 use crate::resource::{DefinitionErrors, Faults};
@@ -164,6 +164,7 @@ async fn prepare(catalog: &Catalog) -> Result<(), DefinitionErrors> {
 
 fn mount(builder: AppBuilder, engine: Engine, merged: Option<Router>) -> App {
     let authenticates = !builder.authenticators.is_empty();
+    let depends_on = depends_on(&builder);
     let mut schemes: Vec<&'static str> = Vec::new();
     for scheme in builder.authenticators.iter().map(|authenticator| authenticator.scheme()) {
         if !schemes.contains(&scheme) {
@@ -191,9 +192,11 @@ fn mount(builder: AppBuilder, engine: Engine, merged: Option<Router>) -> App {
         engine,
         authenticators: builder.authenticators,
         roles: builder.roles,
+        tenancy: builder.tenancy,
+        elevation: builder.elevation,
         body_limit: builder.body_limit,
         problem_base: builder.problem_base,
-        depends_on: if builder.cors.is_some() { DEPENDS_ON_ORIGIN } else { DEPENDS_ON },
+        depends_on,
         challenge: challenge(&schemes),
     });
     let lifecycle = Arc::new(Lifecycle::new(
@@ -229,6 +232,19 @@ fn refusal(
         let context = Context::carried_by(&request);
         ready(respond(&error(), &boundary.problem_base, request.uri().path(), &context))
     }
+}
+
+/// The headers that an answer depends on, for `Vary` (RFC 9110, 12.5.5).
+fn depends_on(builder: &AppBuilder) -> HeaderValue {
+    let mut names = vec![http::header::AUTHORIZATION, http::HeaderName::from_static("prefer")];
+    names.extend(builder.authenticators.iter().flat_map(|authenticator| authenticator.headers()));
+    names.extend(builder.tenancy.iter().filter_map(|tenancy| tenancy.header_name().cloned()));
+    names.extend(builder.elevation.iter().map(|elevation| elevation.header_name().clone()));
+    names.extend(builder.cors.iter().map(|_| http::header::ORIGIN));
+    let mut names: Vec<_> = names.iter().map(http::HeaderName::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static("*"))
 }
 
 fn challenge(schemes: &[&str]) -> HeaderValue {

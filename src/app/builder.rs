@@ -8,7 +8,7 @@ use axum::Router;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
 use super::{App, AppPreset, build};
-use crate::access::{Authenticator, RoleHierarchy};
+use crate::access::{Authenticator, Elevation, RoleHierarchy, Tenancy};
 use crate::error::Error;
 use crate::resource::{DefinitionErrors, Resource};
 
@@ -41,6 +41,8 @@ pub fn create_app(preset: AppPreset) -> AppBuilder {
         prefix: String::new(),
         authenticators: Vec::new(),
         roles: RoleHierarchy::new(),
+        tenancy: None,
+        elevation: None,
         secret: None,
         body_limit: 1 << 20,
         deadline: Duration::from_secs(30),
@@ -69,6 +71,8 @@ pub struct AppBuilder {
     pub(super) prefix: String,
     pub(super) authenticators: Vec<Arc<dyn Authenticator>>,
     pub(super) roles: RoleHierarchy,
+    pub(super) tenancy: Option<Tenancy>,
+    pub(super) elevation: Option<Elevation>,
     pub(super) secret: Option<Vec<u8>>,
     pub(super) body_limit: usize,
     pub(super) deadline: Duration,
@@ -120,6 +124,18 @@ impl AppBuilder {
     /// Which roles include which others, for every actor and on every path.
     pub fn roles(mut self, hierarchy: RoleHierarchy) -> Self {
         self.roles = hierarchy;
+        self
+    }
+
+    /// Lets requests name the tenant that they are about. Without, only a credential can.
+    pub fn tenancy(mut self, tenancy: Tenancy) -> Self {
+        self.tenancy = Some(tenancy);
+        self
+    }
+
+    /// Lets some actors raise their rights for a request. Without, nobody can but by their credential.
+    pub fn elevation(mut self, elevation: Elevation) -> Self {
+        self.elevation = Some(elevation);
         self
     }
 

@@ -14,11 +14,6 @@ use crate::error::Error;
 use crate::query::Parameters;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// What an answer depends on beside the URL, where an application answers other origins.
-pub(crate) const DEPENDS_ON_ORIGIN: HeaderValue = HeaderValue::from_static("authorization, origin, prefer");
-/// And where it does not.
-pub(crate) const DEPENDS_ON: HeaderValue = HeaderValue::from_static("authorization, prefer");
-
 /// What the answers of a resource say of how long they may be kept, and for which requests.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Keeping<'a> {

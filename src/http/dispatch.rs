@@ -14,7 +14,7 @@ use super::answer::{self, Keeping, Url};
 use super::endpoint::Path;
 use super::prefer::Prefer;
 use super::{Context, Endpoint, body, conditional, problem};
-use crate::access::{Actor, Authenticator, RoleHierarchy};
+use crate::access::{Actor, Authenticator, Elevation, RoleHierarchy, Tenancy};
 use crate::engine::{Asked, Call, Engine, Entry, Put};
 use crate::error::{Error, ErrorKind};
 use crate::query::{may_relate, no_parameters};
@@ -25,6 +25,8 @@ pub(crate) struct Boundary {
     pub(crate) engine: Engine,
     pub(crate) authenticators: Vec<Arc<dyn Authenticator>>,
     pub(crate) roles: RoleHierarchy,
+    pub(crate) tenancy: Option<Tenancy>,
+    pub(crate) elevation: Option<Elevation>,
     pub(crate) body_limit: usize,
     /// What a problem's `type` begins with.
     pub(crate) problem_base: String,
@@ -201,7 +203,21 @@ impl Door {
         body::json(endpoint.body(), &parts.headers, body, self.boundary.body_limit).await
     }
 
+    /// Who asks, in the scope that the request names.
     async fn actor(&self, parts: &Parts) -> Result<Actor, Error> {
+        let mut actor = self.authenticate(parts).await?;
+        if let Some(elevation) = &self.boundary.elevation {
+            actor = elevation.raise(actor, parts).await?;
+        }
+        match &self.boundary.tenancy {
+            Some(tenancy) => {
+                Ok(tenancy.place(actor, &parts.headers).await?.with_included(&self.boundary.roles))
+            }
+            None => Ok(actor),
+        }
+    }
+
+    async fn authenticate(&self, parts: &Parts) -> Result<Actor, Error> {
         let authenticators = &self.boundary.authenticators;
         for authenticator in authenticators {
             match authenticator.authenticate(parts).await {

@@ -10,7 +10,6 @@ mod prefer;
 mod problem;
 mod routes;
 
-pub(crate) use answer::{DEPENDS_ON, DEPENDS_ON_ORIGIN};
 pub(crate) use conditional::is_known;
 pub(crate) use context::{Context, REQUEST_ID};
 pub(crate) use dispatch::Boundary;

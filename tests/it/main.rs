@@ -24,6 +24,7 @@ mod query_body;
 mod query_string;
 mod relations;
 mod resources;
+mod scopes;
 mod sessions;
 mod support;
 mod tokens;

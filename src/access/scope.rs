@@ -1,0 +1,269 @@
+//! In which scope a known actor acts: a tenant that the request names, and raised rights.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName};
+
+use super::Actor;
+use super::check::CheckError;
+use crate::error::{Error, ErrorKind};
+
+/// What an actor is to a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Membership {
+    /// No member, or there is no such tenant: a caller cannot tell the two apart.
+    None,
+    /// A member of a tenant that is suspended, or a suspended member.
+    Suspended,
+    /// A member with these roles in the tenant.
+    Member(Vec<Arc<str>>),
+}
+
+type Ask = dyn Fn(Actor, String) -> BoxFuture<'static, Result<Membership, CheckError>> + Send + Sync;
+
+/// Where a request names the tenant that it is about, and who says whether the actor is a member of it.
+///
+/// A tenant that the credential itself names needs no asking; naming another one beside it is refused. So is one that
+/// the actor is not in, and one about which nobody can say: there is no default tenant.
+///
+/// ```
+/// use resourceful::prelude::*;
+/// use resourceful::{Membership, Tenancy};
+///
+/// let tenancy = Tenancy::header("x-tenant", async |actor, tenant| {
+///     // … ask the table of members.
+///     Ok(match (actor.id(), tenant.as_str()) {
+///         (Some("ada"), "acme") => Membership::Member(vec!["admin".into()]),
+///         _ => Membership::None,
+///     })
+/// });
+/// # let _ = create_app(AppPreset::Testing).tenancy(tenancy);
+/// ```
+#[derive(Clone)]
+pub struct Tenancy {
+    place: Place,
+    ask: Arc<Ask>,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Header(HeaderName),
+    Subdomain(String),
+}
+
+impl Tenancy {
+    /// The tenant stands in a header, such as `x-tenant`.
+    ///
+    /// # Panics
+    /// Where the name cannot be a header's.
+    #[must_use]
+    pub fn header<F, T>(name: &'static str, membership: F) -> Self
+    where
+        F: Fn(Actor, String) -> T + Send + Sync + 'static,
+        T: Future<Output = Result<Membership, CheckError>> + Send + 'static,
+    {
+        Self::at(Place::Header(HeaderName::from_static(name)), membership)
+    }
+
+    /// The tenant is the label before this domain in `Host`: `acme` in `acme.shop.example` for `shop.example`.
+    #[must_use]
+    pub fn subdomain_of<F, T>(domain: impl Into<String>, membership: F) -> Self
+    where
+        F: Fn(Actor, String) -> T + Send + Sync + 'static,
+        T: Future<Output = Result<Membership, CheckError>> + Send + 'static,
+    {
+        Self::at(Place::Subdomain(domain.into().to_ascii_lowercase()), membership)
+    }
+
+    fn at<F, T>(place: Place, membership: F) -> Self
+    where
+        F: Fn(Actor, String) -> T + Send + Sync + 'static,
+        T: Future<Output = Result<Membership, CheckError>> + Send + 'static,
+    {
+        Self { place, ask: Arc::new(move |actor, tenant| Box::pin(membership(actor, tenant))) }
+    }
+
+    /// The header that names the tenant; a host has answers of its own in any case.
+    pub(crate) const fn header_name(&self) -> Option<&HeaderName> {
+        match &self.place {
+            Place::Header(name) => Some(name),
+            Place::Subdomain(_) => None,
+        }
+    }
+
+    /// The tenant that a request names.
+    fn named(&self, headers: &HeaderMap) -> Result<Option<String>, Error> {
+        let name = match &self.place {
+            Place::Header(name) => name,
+            Place::Subdomain(_) => &HOST,
+        };
+        let mut values = headers.get_all(name).iter();
+        let (value, None) = (values.next(), values.next()) else {
+            return Err(not_a_member());
+        };
+        let Some(value) = value else {
+            return Ok(None);
+        };
+        let text = value.to_str().map_err(|_| not_a_member())?;
+        Ok(match &self.place {
+            Place::Header(_) => Some(text.to_owned()),
+            Place::Subdomain(domain) => {
+                let host = text.rsplit_once(':').map_or(text, |(host, _)| host).to_ascii_lowercase();
+                let label = host.strip_suffix(domain.as_str()).and_then(|rest| rest.strip_suffix('.'));
+                label.filter(|label| !label.is_empty() && !label.contains('.')).map(str::to_owned)
+            }
+        })
+    }
+
+    /// The actor in the tenant that the request names.
+    ///
+    /// # Errors
+    /// Where the actor is not in it (403).
+    pub(crate) async fn place(&self, actor: Actor, headers: &HeaderMap) -> Result<Actor, Error> {
+        let Some(tenant) = self.named(headers)? else {
+            return Ok(actor);
+        };
+        // Nobody is a member of anything: who is not known stays so, and is let in where everyone is.
+        if actor.is_anonymous() || actor.tenant() == Some(tenant.as_str()) {
+            return Ok(actor);
+        }
+        if actor.tenant().is_some() {
+            return Err(not_a_member());
+        }
+        if actor.is_elevated() {
+            return Ok(actor.in_tenant(tenant, Vec::<Arc<str>>::new()));
+        }
+        let ask = self.ask.clone();
+        let asked = (actor.clone(), tenant.clone());
+        let answer = AssertUnwindSafe(async move { ask(asked.0, asked.1).await }).catch_unwind().await;
+        match answer {
+            Ok(Ok(Membership::Member(roles))) => Ok(actor.in_tenant(tenant, roles)),
+            Ok(Ok(Membership::None | Membership::Suspended)) => Err(not_a_member()),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "membership cannot be told, which refuses it");
+                Err(not_a_member())
+            }
+            Err(_) => {
+                tracing::error!("the question of membership panicked, which refuses it");
+                Err(not_a_member())
+            }
+        }
+    }
+}
+
+fn not_a_member() -> Error {
+    Error::new(ErrorKind::Forbidden, "forbidden", "You are not in this tenant.")
+}
+
+impl fmt::Debug for Tenancy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tenancy").field(&self.place).finish()
+    }
+}
+
+/// A use of raised rights, for the record.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ElevatedRequest {
+    /// Who raised them.
+    pub actor: Actor,
+    /// Why, in the words of the request.
+    pub reason: String,
+    /// The method of the request.
+    pub method: String,
+    /// The path of the request.
+    pub path: String,
+}
+
+type Record = dyn Fn(ElevatedRequest) -> BoxFuture<'static, Result<(), CheckError>> + Send + Sync;
+
+/// Lets actors with a role raise their rights for one request, by a header that says why. Off unless an application
+/// has one. Every use is recorded first, and one that cannot be recorded does not happen.
+///
+/// ```
+/// use resourceful::prelude::*;
+/// use resourceful::Elevation;
+///
+/// // curl … -H 'x-elevate: ticket 4711'
+/// let elevation = Elevation::by("x-elevate", "operator", async |request| {
+///     println!("{:?} for {}: {} {}", request.actor.id(), request.reason, request.method, request.path);
+///     Ok(())
+/// });
+/// # let _ = create_app(AppPreset::Testing).elevation(elevation);
+/// ```
+#[derive(Clone)]
+pub struct Elevation {
+    header: HeaderName,
+    role: Arc<str>,
+    record: Arc<Record>,
+}
+
+impl Elevation {
+    /// By this header, for those with this role, each use told to `record`.
+    ///
+    /// # Panics
+    /// Where the name cannot be a header's.
+    #[must_use]
+    pub fn by<F, T>(header: &'static str, role: impl Into<Arc<str>>, record: F) -> Self
+    where
+        F: Fn(ElevatedRequest) -> T + Send + Sync + 'static,
+        T: Future<Output = Result<(), CheckError>> + Send + 'static,
+    {
+        Self {
+            header: HeaderName::from_static(header),
+            role: role.into(),
+            record: Arc::new(move |request| Box::pin(record(request))),
+        }
+    }
+
+    /// The header that asks for raised rights.
+    pub(crate) const fn header_name(&self) -> &HeaderName {
+        &self.header
+    }
+
+    /// The actor with raised rights, where the request asks for them.
+    ///
+    /// # Errors
+    /// Where the actor may not (403), or it cannot be recorded (503).
+    pub(crate) async fn raise(&self, actor: Actor, request: &Parts) -> Result<Actor, Error> {
+        let mut values = request.headers.get_all(&self.header).iter();
+        let reason = match (values.next(), values.next()) {
+            (None, _) => return Ok(actor),
+            (Some(reason), None) => reason.to_str().ok().map(str::trim).filter(|reason| !reason.is_empty()),
+            (Some(_), Some(_)) => None,
+        };
+        let Some(reason) = reason.filter(|_| actor.has_role(&self.role)) else {
+            let detail = "You may not raise your rights, or did not say why.";
+            return Err(Error::new(ErrorKind::Forbidden, "forbidden", detail));
+        };
+        let record = self.record.clone();
+        let used = ElevatedRequest {
+            actor: actor.clone(),
+            reason: reason.to_owned(),
+            method: request.method.to_string(),
+            path: request.uri.path().to_owned(),
+        };
+        let recorded = AssertUnwindSafe(async move { record(used).await }).catch_unwind().await;
+        match recorded {
+            Ok(Ok(())) => Ok(actor.elevated()),
+            Ok(Err(error)) => Err(Error::unavailable().with_source(error)),
+            Err(_) => Err(Error::unavailable().with_source("recording raised rights panicked")),
+        }
+    }
+}
+
+impl fmt::Debug for Elevation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Elevation")
+            .field("header", &self.header)
+            .field("role", &self.role)
+            .finish_non_exhaustive()
+    }
+}
