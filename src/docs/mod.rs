@@ -1,5 +1,8 @@
 //! Long prose, pulled into the documentation of the modules it belongs to.
 
+#[doc = include_str!("access.md")]
+pub mod access {}
+
 #[doc = include_str!("queries.md")]
 pub mod queries {}
 
