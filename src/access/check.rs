@@ -70,7 +70,7 @@ type Ask = dyn Fn(Asking) -> BoxFuture<'static, Result<Decision, CheckError>> + 
 
 /// A check under its name.
 #[derive(Clone)]
-pub(super) struct Check {
+pub(crate) struct Check {
     pub(super) name: Arc<str>,
     ask: Arc<Ask>,
 }
@@ -85,7 +85,7 @@ impl Check {
     }
 
     /// Asks. An error and a panic are a denial.
-    pub(super) async fn ask(&self, asking: Asking) -> Decision {
+    pub(crate) async fn ask(&self, asking: Asking) -> Decision {
         use futures::FutureExt as _;
         let ask = self.ask.clone();
         let asked = std::panic::AssertUnwindSafe(async move { ask(asking).await }).catch_unwind().await;
@@ -96,6 +96,25 @@ impl Check {
         };
         tracing::error!(check = &*self.name, error = failed, "a check failed, which denies");
         Decision::deny(format!("the check failed: {failed}"))
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Check {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Decision {
+    /// What is allowed: everything, what a filter matches, or nothing.
+    pub(crate) const fn filter(&self) -> Option<Option<&Json>> {
+        match &self.0 {
+            Answer::Allow => Some(None),
+            Answer::Where(filter) => Some(Some(filter)),
+            Answer::Deny(_) => None,
+        }
     }
 }
 

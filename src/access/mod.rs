@@ -27,5 +27,7 @@ pub use permissions::Permissions;
 pub use scope::{ElevatedRequest, Elevation, Membership, Tenancy};
 pub use session::{MemorySessions, Session, SessionDigest, SessionStore, Sessions};
 
+#[cfg(feature = "testing")]
+pub(crate) use permission::Rule as Declared;
 pub(crate) use requirement::Requirement;
 pub(crate) use rule::{Rule, Step, Verdict};

@@ -16,7 +16,7 @@ use super::{Actor, Decision};
 pub struct Permission(pub(super) Rule);
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Rule {
+pub(crate) enum Rule {
     Anyone,
     SignedIn,
     Role(Arc<str>),
@@ -37,7 +37,33 @@ pub(super) enum Rule {
 
 /// A question about the actor alone.
 #[derive(Clone)]
-pub(super) struct Predicate(pub(super) Arc<dyn Fn(&Actor) -> bool + Send + Sync>);
+pub(crate) struct Predicate(pub(super) Arc<dyn Fn(&Actor) -> bool + Send + Sync>);
+
+#[cfg(feature = "testing")]
+impl Predicate {
+    /// Whether an actor passes; a panic is a no.
+    pub(crate) fn passes(&self, actor: &Actor) -> bool {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (self.0)(actor))).unwrap_or(false)
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Permission {
+    /// The rule as it was written.
+    pub(crate) const fn declared(&self) -> &Rule {
+        &self.0
+    }
+
+    /// Every check in it.
+    pub(crate) fn checks(&self) -> Vec<&Check> {
+        match &self.0 {
+            Rule::Check(check) => vec![check],
+            Rule::When(_, inner) | Rule::Not(inner) => inner.checks(),
+            Rule::AllOf(parts) | Rule::AnyOf(parts) => parts.iter().flat_map(Self::checks).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
 
 impl PartialEq for Predicate {
     fn eq(&self, other: &Self) -> bool {

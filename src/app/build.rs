@@ -195,6 +195,8 @@ fn mount(builder: AppBuilder, engine: Engine, merged: Option<Router>) -> App {
         tenancy: builder.tenancy,
         elevation: builder.elevation,
         body_limit: builder.body_limit,
+        #[cfg(feature = "testing")]
+        prefix: builder.prefix.clone(),
         problem_base: builder.problem_base,
         depends_on,
         challenge: challenge(&schemes),

@@ -43,6 +43,11 @@ impl App {
         Router::new().fallback_service(self.front.clone())
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn boundary(&self) -> &Boundary {
+        &self.boundary
+    }
+
     /// Starts to load existing rows, beside permissions and in one transaction: for seeds, imports and tests.
     #[must_use]
     pub fn load(&self) -> Loader<'_> {

@@ -112,6 +112,18 @@ impl Engine {
         })
     }
 
+    /// Every row of a resource as it is stored, for those who test what is shown of them.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn rows(&self, entry: &Entry) -> Result<Vec<super::item::Fields>, Error> {
+        let mut fields = entry.definition.stored.clone();
+        fields.extend(entry.schema.version.filter(|version| !fields.contains(version)));
+        let query = Query { fields, limit: 10_000, ..Query::all(entry.schema.clone()) };
+        let mut json = vec![b'['];
+        entry.storage.fetch(&Admitted::by_the_application().query(query), &mut json).await?;
+        json.push(b']');
+        serde_json::from_slice(&json).map_err(Error::internal)
+    }
+
     /// The number of rows of a resource.
     pub(crate) async fn count(&self, resource: &str) -> Result<u64, Error> {
         let entry = self.find(resource)?;

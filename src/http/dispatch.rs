@@ -28,6 +28,9 @@ pub(crate) struct Boundary {
     pub(crate) tenancy: Option<Tenancy>,
     pub(crate) elevation: Option<Elevation>,
     pub(crate) body_limit: usize,
+    /// What every resource's path begins with.
+    #[cfg(feature = "testing")]
+    pub(crate) prefix: String,
     /// What a problem's `type` begins with.
     pub(crate) problem_base: String,
     /// What stands in `Vary`.

@@ -20,11 +20,13 @@
 //! # Ok(()) }
 //! ```
 
+mod matrix;
 mod request;
 mod response;
 
 use http::Method;
 
+pub use matrix::{MatrixReport, PolicyMatrix, policy_matrix};
 pub use request::TestRequest;
 pub use response::TestResponse;
 

@@ -37,7 +37,7 @@ fn people(place: &Place, name: &str) -> Resource {
         .unwrap()
 }
 
-async fn staff(place: &Place) -> TestApp {
+pub(crate) async fn staff(place: &Place) -> TestApp {
     let teams = define_dynamic_resource("teams", model(&["code", "lead"]))
         .adapter(place.table("teams"))
         .id_field("code")

@@ -16,6 +16,7 @@ mod cursors;
 mod declaration;
 mod errors;
 mod field_rules;
+mod matrix;
 mod methods;
 mod openapi;
 mod policies;

@@ -7,17 +7,22 @@ use serde_json::{Value as Json, json};
 
 use crate::support::Place;
 
-/// Tokens are the actors' names.
+/// Tokens and their actors.
+pub(crate) fn who() -> Vec<(&'static str, Actor)> {
+    vec![
+        ("ann", Actor::user("ann").in_tenant("acme", ["admin"])),
+        ("abe", Actor::user("abe").in_tenant("acme", ["member"])),
+        ("bob", Actor::user("bob").in_tenant("bolt", ["admin"])),
+        ("eve", Actor::user("eve")),
+        ("op", Actor::user("op").elevated()),
+        ("op-in-bolt", Actor::user("op").in_tenant("bolt", ["admin"]).elevated()),
+        ("robot", Actor::service("robot").with_scope("projects:read")),
+        ("chief", Actor::user("chief").with_role("chief")),
+    ]
+}
+
 pub(crate) fn actors() -> BearerTokens {
-    BearerTokens::new()
-        .token("ann", Actor::user("ann").in_tenant("acme", ["admin"]))
-        .token("abe", Actor::user("abe").in_tenant("acme", ["member"]))
-        .token("bob", Actor::user("bob").in_tenant("bolt", ["admin"]))
-        .token("eve", Actor::user("eve"))
-        .token("op", Actor::user("op").elevated())
-        .token("op-in-bolt", Actor::user("op").in_tenant("bolt", ["admin"]).elevated())
-        .token("robot", Actor::service("robot").with_scope("projects:read"))
-        .token("chief", Actor::user("chief").with_role("chief"))
+    who().into_iter().fold(BearerTokens::new(), |tokens, (token, actor)| tokens.token(token, actor))
 }
 
 fn text(name: &str) -> (String, Json) {
@@ -30,7 +35,7 @@ pub(crate) fn model(fields: &[&str]) -> Json {
 }
 
 /// Projects of tenants, with tasks.
-async fn workspace(place: &Place) -> TestApp {
+pub(crate) async fn workspace(place: &Place) -> TestApp {
     let projects = define_dynamic_resource("projects", model(&["code", "org_id", "name"]))
         .adapter(place.table("projects"))
         .id_field("code")
@@ -252,7 +257,7 @@ fn articles(place: &Place, permissions: Permissions) -> Resource {
 }
 
 /// Articles by every author in every status, under these permissions.
-async fn press(place: &Place, permissions: Permissions) -> TestApp {
+pub(crate) async fn press(place: &Place, permissions: Permissions) -> TestApp {
     let app = create_app(AppPreset::Testing).authenticator(actors()).resource(articles(place, permissions));
     let app = TestApp::build(app).await.unwrap();
     let all = ["eve", "bob"].into_iter().flat_map(|author| {

@@ -5,6 +5,10 @@ use sea_query::{Expr, Values};
 
 /// One argument, borrowed from the query or change it is of.
 #[derive(Clone, Debug)]
+#[cfg_attr(
+    not(feature = "postgres"),
+    expect(dead_code, reason = "SQLite's values say their types themselves")
+)]
 pub(crate) enum Arg<'a> {
     /// A value, bound as this type even where it is null.
     One(FieldType, &'a Value),

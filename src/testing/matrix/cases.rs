@@ -1,0 +1,412 @@
+//! The paths of one resource for one caller.
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use resourceful_contract::{FieldType, Filter, Test, Value};
+use serde_json::{Value as Json, json};
+
+use super::oracle::{Oracle, Reach, Row, value};
+use super::{Caller, MatrixReport};
+use crate::engine::{Catalog, Entry, LinkedRelation};
+use crate::http::{Endpoint, Path};
+use crate::resource::Operation;
+use crate::testing::{TestApp, TestResponse};
+
+/// One resource before one caller.
+pub(super) struct Site<'a> {
+    pub(super) app: &'a TestApp,
+    pub(super) caller: &'a Caller,
+    pub(super) others: &'a [Caller],
+    pub(super) oracle: &'a Oracle<'a>,
+    pub(super) entry: &'a Entry,
+    pub(super) catalog: &'a Catalog,
+    pub(super) rows: &'a [Row],
+}
+
+impl Site<'_> {
+    pub(super) async fn run(&self, report: &mut MatrixReport) {
+        for endpoint in Endpoint::ALL {
+            // A path that is not tried is a path that nothing proves: a new endpoint does not compile without an arm.
+            match endpoint {
+                Endpoint::List => self.lists(report).await,
+                Endpoint::Query | Endpoint::QueryTwin => self.bodies(endpoint, report).await,
+                Endpoint::Read => self.items(report).await,
+                Endpoint::Create => self.creates(report).await,
+                Endpoint::Update | Endpoint::Replace | Endpoint::Delete => {
+                    self.writes(endpoint, report).await;
+                }
+            }
+        }
+    }
+
+    fn collection(&self) -> String {
+        Path::Collection.template(&self.app.app().boundary().prefix, &self.entry.definition)
+    }
+
+    fn item(&self, row: &Row) -> String {
+        format!("{}/{}", self.collection(), encoded(&text(&row[&self.entry.schema.id_field().name])))
+    }
+
+    async fn ask(&self, method: &str, path: &str) -> TestResponse {
+        self.caller.send(self.app.request(method, path)).await
+    }
+
+    fn about(&self, what: &str) -> String {
+        format!("{} as {}", what, self.caller.name)
+    }
+
+    /// The status of those who are not let in at all.
+    fn refused(&self) -> u16 {
+        if self.oracle.is_anonymous() { 401 } else { 403 }
+    }
+
+    /// Whether lists are closed to the caller, so that nothing of a query is even looked at.
+    fn is_closed(&self) -> bool {
+        let closed = |operation| self.oracle.reach(self.entry, operation) == Reach::None;
+        closed(Operation::List) || closed(Operation::Read)
+    }
+
+    fn listed(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| self.oracle.lists(self.entry, row))
+    }
+
+    /// Compares a list's ids, as a set, and each item with what the caller is shown of it.
+    fn compare_list(
+        &self,
+        what: &str,
+        answer: &TestResponse,
+        expected: Option<Vec<&Row>>,
+        report: &mut MatrixReport,
+    ) {
+        let id = &self.entry.schema.id_field().name;
+        let about = || self.about(what);
+        if self.is_closed() {
+            return report.compare(about, &json!(answer.status()), &json!(self.refused()));
+        }
+        let Some(expected) = expected else {
+            return report.compare(about, &json!(answer.status()), &json!(400));
+        };
+        if answer.status() != 200 {
+            return report.compare(about, &json!(answer.status()), &json!(200));
+        }
+        let key = |row: &Json| row[id].to_string();
+        let mut found: Vec<Json> = answer.items();
+        let mut wanted: Vec<Json> =
+            expected.into_iter().map(|row| self.oracle.shown(self.entry, row)).collect();
+        found.sort_by_key(key);
+        wanted.sort_by_key(key);
+        report.compare(about, &Json::from(found), &Json::from(wanted));
+    }
+
+    async fn lists(&self, report: &mut MatrixReport) {
+        let limit = self.entry.definition.max_limit;
+        let all: Vec<_> = self.listed().collect();
+        if all.len() > limit as usize {
+            report.failures.push(format!("{}: more rows than a page holds; load fewer", self.entry.name));
+            return;
+        }
+        let path = format!("{}?limit={limit}", self.collection());
+        let plain = self.caller.send(self.app.get(&path)).header("prefer", "count=exact").await;
+        self.compare_list(&path, &plain, Some(all.clone()), report);
+        if !self.is_closed() {
+            report.compare(|| self.about("a count"), &plain.json()["page"]["total"], &json!(all.len()));
+        }
+        for field in 0..self.entry.schema.fields.len() {
+            self.sorts(field, report).await;
+            for (operator, operand, test) in self.tests(self.entry, field) {
+                let name = &self.entry.schema.fields[field].name;
+                let query =
+                    format!("{path}&{}={}", encoded(&format!("{name}[{operator}]")), encoded(&operand));
+                let answer = self.ask("GET", &query).await;
+                let legal = self.entry.definition.filterable[field] && self.tells(self.entry, field);
+                let found = self.listed().filter(|row| test.passes(&value(self.entry, field, row)));
+                self.compare_list(&query, &answer, legal.then(|| found.collect()), report);
+            }
+        }
+        self.searches(&path, report).await;
+        for relation in &self.entry.links {
+            self.relation(&path, relation, report).await;
+        }
+        self.cursors(report).await;
+    }
+
+    /// Whether a field's value may be told to the caller.
+    fn tells(&self, entry: &Entry, field: usize) -> bool {
+        self.oracle.shows(entry, field) && self.oracle.instead(entry, field).is_none()
+    }
+
+    /// Every operator of a field, with an operand from a row that is there.
+    fn tests(&self, entry: &Entry, field: usize) -> Vec<(&'static str, String, Test)> {
+        let rows: &[Row] = self.oracle.rows_of(entry);
+        let present = rows.iter().map(|row| value(entry, field, row)).find(|value| !value.is_null());
+        let element = match (&present, entry.schema.fields[field].field_type) {
+            (Some(Value::Array(items)), FieldType::Array(_)) => items.first().cloned(),
+            _ => present,
+        };
+        let mut tests = vec![("is_null", "true".to_owned(), Test::IsNull(true))];
+        let Some(element) = element.filter(|element| !matches!(element, Value::Json(_) | Value::Null)) else {
+            return tests;
+        };
+        let mut spelled = Vec::new();
+        resourceful_contract::json::value(&mut spelled, &element);
+        let operand = serde_json::from_slice::<Json>(&spelled).map(|json| text(&json)).unwrap_or_default();
+        // In a list a comma would stand between values.
+        let in_list = operand.replace('%', "%25").replace(',', "%2C");
+        for operator in entry.schema.fields[field].field_type.operators() {
+            let one = element.clone();
+            let part = || operand.clone();
+            tests.push(match *operator {
+                "eq" => ("eq", part(), Test::Eq(one)),
+                "ne" => ("ne", part(), Test::Ne(one)),
+                "gt" => ("gt", part(), Test::Gt(one)),
+                "gte" => ("gte", part(), Test::Gte(one)),
+                "lt" => ("lt", part(), Test::Lt(one)),
+                "lte" => ("lte", part(), Test::Lte(one)),
+                "in" => ("in", in_list.clone(), Test::In(vec![one])),
+                "nin" => ("nin", in_list.clone(), Test::NotIn(vec![one])),
+                "between" => ("between", format!("{in_list},{in_list}"), Test::Between(one.clone(), one)),
+                "contains" => ("contains", part(), Test::Contains(part())),
+                "starts" => ("starts", part(), Test::Starts(part())),
+                "ends" => ("ends", part(), Test::Ends(part())),
+                "has" => ("has", part(), Test::Has(one)),
+                "overlaps" => ("overlaps", in_list.clone(), Test::Overlaps(vec![one])),
+                _ => continue,
+            });
+        }
+        tests
+    }
+
+    async fn sorts(&self, field: usize, report: &mut MatrixReport) {
+        let name = &self.entry.schema.fields[field].name;
+        let limit = self.entry.definition.max_limit;
+        for direction in ["", "-"] {
+            let query = format!("{}?limit={limit}&sort={direction}{}", self.collection(), encoded(name));
+            let answer = self.ask("GET", &query).await;
+            let legal = self.entry.definition.sortable[field] && self.tells(self.entry, field);
+            self.compare_list(&query, &answer, legal.then(|| self.listed().collect()), report);
+        }
+        let shown = self.entry.definition.visible.contains(&field) && self.oracle.shows(self.entry, field);
+        let query = format!("{}?limit=1&fields={}", self.collection(), encoded(name));
+        let answer = self.ask("GET", &query).await;
+        let status = if self.is_closed() { self.refused() } else { if shown { 200 } else { 400 } };
+        report.compare(|| self.about(&query), &json!(answer.status()), &json!(status));
+    }
+
+    async fn searches(&self, path: &str, report: &mut MatrixReport) {
+        let searchable = self.entry.definition.searchable.iter().copied();
+        let told: Vec<_> = searchable.clone().filter(|field| self.tells(self.entry, *field)).collect();
+        for field in searchable {
+            let words = self.rows.iter().filter_map(|row| match value(self.entry, field, row) {
+                Value::Text(text) => text.split_whitespace().next().map(str::to_owned),
+                _ => None,
+            });
+            for word in words.take(3).collect::<Vec<_>>() {
+                let query = format!("{path}&q={}", encoded(&word));
+                let answer = self.ask("GET", &query).await;
+                let filter = Filter::Search(told.clone(), word);
+                let found = self.listed().filter(|row| self.oracle.matches(self.entry, &filter, row));
+                self.compare_list(&query, &answer, (!told.is_empty()).then(|| found.collect()), report);
+            }
+        }
+    }
+
+    async fn relation(&self, path: &str, relation: &LinkedRelation, report: &mut MatrixReport) {
+        let target = self.catalog.entry(relation.target);
+        let name = &relation.link.name;
+        let readable = self.oracle.reach(target, Operation::Read) != Reach::None;
+        let answer = self.ask("GET", &format!("{path}&include={name}")).await;
+        let status = if self.is_closed() { self.refused() } else { if readable { 200 } else { 400 } };
+        report.compare(
+            || self.about(&format!("{path}&include={name}")),
+            &json!(answer.status()),
+            &json!(status),
+        );
+        if answer.status() == 200 {
+            let id = &self.entry.schema.id_field().name;
+            for item in answer.items() {
+                let Some(row) = self.rows.iter().find(|row| row[id] == item[id]) else { continue };
+                let expected = self.included(relation, row);
+                report.compare(|| self.about(&format!("{name} of {}", item[id])), &item[name], &expected);
+            }
+        }
+        let listable = readable && self.oracle.reach(target, Operation::List) != Reach::None;
+        for field in 0..target.schema.fields.len() {
+            for (operator, operand, test) in self.tests(target, field) {
+                let dotted = format!("{name}.{}[{operator}]", target.schema.fields[field].name);
+                let query = format!("{path}&{}={}", encoded(&dotted), encoded(&operand));
+                let answer = self.ask("GET", &query).await;
+                let legal = listable && target.definition.filterable[field] && self.tells(target, field);
+                let found = self.listed().filter(|row| {
+                    self.oracle.related(self.entry, relation, row).any(|other| {
+                        self.oracle.lists(target, other) && test.passes(&value(target, field, other))
+                    })
+                });
+                self.compare_list(&query, &answer, legal.then(|| found.collect()), report);
+            }
+        }
+    }
+
+    fn included(&self, relation: &LinkedRelation, row: &Row) -> Json {
+        let target = self.catalog.entry(relation.target);
+        let seen = self.oracle.related(self.entry, relation, row).filter(|row| self.oracle.sees(target, row));
+        let mut seen: Vec<_> = seen.collect();
+        seen.sort_by(|a, b| value(target, target.schema.id, a).compare(&value(target, target.schema.id, b)));
+        let mut shown = seen.into_iter().map(|row| self.oracle.shown(target, row));
+        match relation.link.cardinality {
+            resourceful_contract::Cardinality::One => shown.next().unwrap_or(Json::Null),
+            resourceful_contract::Cardinality::Many => shown.take(relation.limit as usize).collect(),
+        }
+    }
+
+    /// A cursor opens for whom it was made, and for nobody else.
+    async fn cursors(&self, report: &mut MatrixReport) {
+        let path = format!("{}?limit=1", self.collection());
+        let page = self.ask("GET", &path).await;
+        let Some(cursor) = (page.status() == 200).then(|| page.json()["page"]["next"].clone()) else {
+            return;
+        };
+        let Some(cursor) = cursor.as_str() else { return };
+        for other in self.others.iter().filter(|other| other.actor != self.caller.actor) {
+            let answer = other.send(self.app.get(&format!("{path}&after={cursor}"))).await;
+            let refused = (400..500).contains(&answer.status());
+            report.compare(
+                || self.about(&format!("a cursor brought by {}", other.name)),
+                &json!(refused),
+                &json!(true),
+            );
+        }
+    }
+
+    /// The body form of every filter that a query string can say of the id, and its negation.
+    async fn bodies(&self, endpoint: Endpoint, report: &mut MatrixReport) {
+        let path = endpoint.path().template(&self.app.app().boundary().prefix, &self.entry.definition);
+        let limit = self.entry.definition.max_limit;
+        for (field, declared) in self.entry.schema.fields.iter().enumerate() {
+            let Some(present) =
+                self.rows.iter().find_map(|row| row.get(&declared.name)).filter(|value| value.is_string())
+            else {
+                continue;
+            };
+            if !declared.field_type.operators().contains(&"eq") {
+                continue;
+            }
+            let test = Test::Eq(declared.field_type.read_json(present).unwrap_or(Value::Null));
+            for negated in [false, true] {
+                let own = json!({&declared.name: {"eq": present}});
+                let filter = if negated { json!({"not": own}) } else { json!({"or": [own]}) };
+                let body = json!({"filter": filter, "limit": limit});
+                let request = self.app.request(endpoint.method().as_str(), &path);
+                let answer = self.caller.send(request).json(body.clone()).await;
+                let legal = self.entry.definition.filterable[field] && self.tells(self.entry, field);
+                let found =
+                    self.listed().filter(|row| test.passes(&value(self.entry, field, row)) != negated);
+                self.compare_list(&format!("{path} {body}"), &answer, legal.then(|| found.collect()), report);
+            }
+        }
+    }
+
+    async fn items(&self, report: &mut MatrixReport) {
+        let reach = self.oracle.reach(self.entry, Operation::Read);
+        let absent = words(&self.ask("GET", &format!("{}/{}", self.collection(), self.absent_id())).await);
+        for row in self.rows {
+            let path = self.item(row);
+            let answer = self.ask("GET", &path).await;
+            let about = || self.about(&path);
+            let head = self.ask("HEAD", &path).await;
+            report.compare(about, &json!(head.status()), &json!(answer.status()));
+            if reach == Reach::None {
+                report.compare(about, &json!(answer.status()), &json!(self.refused()));
+            } else if self.oracle.sees(self.entry, row) {
+                report.compare(about, &json!(answer.status()), &json!(200));
+                if answer.status() == 200 {
+                    report.compare(about, &answer.json(), &self.oracle.shown(self.entry, row));
+                    let tag = answer.header("etag").unwrap_or_default().to_owned();
+                    let known = self.caller.send(self.app.get(&path)).header("if-none-match", &tag).await;
+                    report.compare(about, &json!(known.status()), &json!(304));
+                }
+            } else {
+                report.compare(about, &words(&answer), &absent);
+            }
+        }
+    }
+
+    /// An id that no row has.
+    fn absent_id(&self) -> String {
+        match self.entry.schema.id_field().field_type {
+            FieldType::Integer => "987654321987".to_owned(),
+            FieldType::Uuid => "00000000-0000-7000-8000-00000000dead".to_owned(),
+            _ => "there-is-no-such-id".to_owned(),
+        }
+    }
+
+    async fn creates(&self, report: &mut MatrixReport) {
+        let may =
+            self.oracle.reach(self.entry, Operation::Create) != Reach::None && self.oracle.fills(self.entry);
+        // Never a good body: what is tried is who gets as far as its rules.
+        let answer =
+            self.caller.send(self.app.post(&self.collection())).json(json!({"no such field": 1})).await;
+        let expected = if may { 422 } else { self.refused() };
+        report.compare(|| self.about("a create"), &json!(answer.status()), &json!(expected));
+        for (field, declared) in self.entry.schema.fields.iter().enumerate() {
+            if !may || declared.hidden || declared.read_only {
+                continue;
+            }
+            let body = json!({&declared.name: null, "no such field": 1});
+            let answer = self.caller.send(self.app.post(&self.collection())).json(body).await;
+            let forbidden = self.oracle.shows(self.entry, field) && !self.oracle.takes(self.entry, field);
+            let expected = if forbidden { 403 } else { 422 };
+            let about = || self.about(&format!("a create with {}", declared.name));
+            report.compare(about, &json!(answer.status()), &json!(expected));
+        }
+    }
+
+    async fn writes(&self, endpoint: Endpoint, report: &mut MatrixReport) {
+        let operation = endpoint.operation();
+        let reach = self.oracle.reach(self.entry, operation);
+        let readable = self.oracle.reach(self.entry, Operation::Read) != Reach::None;
+        let absent_path = format!("{}/{}", self.collection(), self.absent_id());
+        // A tag that no item has: whoever gets as far as comparing it changes nothing.
+        let try_at = async |path: &str| {
+            let request = self.caller.send(self.app.request(endpoint.method().as_str(), path));
+            let request = request.header("if-match", "\"no-such-version\"");
+            if endpoint == Endpoint::Delete { request.await } else { request.json(json!({})).await }
+        };
+        let absent = words(&try_at(&absent_path).await);
+        for row in self.rows {
+            let answer = try_at(&self.item(row)).await;
+            let sees = self.oracle.sees(self.entry, row);
+            let allowed = sees && self.oracle.admits(self.entry, operation, row);
+            let about = || self.about(&format!("{} {}", endpoint.method(), self.item(row)));
+            if reach == Reach::None || !readable {
+                report.compare(about, &json!(answer.status()), &json!(self.refused()));
+            } else if allowed {
+                report.compare(about, &json!(answer.status()), &json!(412));
+            } else if sees {
+                report.compare(about, &json!(answer.status()), &json!(self.refused()));
+            } else {
+                let found = words(&answer);
+                // A PUT that creates looks for the id among rows that it does not see.
+                let creates = endpoint == Endpoint::Replace && self.entry.definition.client_ids();
+                let same = found == absent || (creates && answer.status() == 412);
+                report.compare(about, &json!(same), &json!(true));
+            }
+        }
+    }
+}
+
+/// A problem's status and words, but for what may differ between two that mean the same.
+fn words(answer: &TestResponse) -> Json {
+    let mut problem = answer.json();
+    for member in ["instance", "trace_id"] {
+        problem[member] = Json::Null;
+    }
+    json!([answer.status(), problem])
+}
+
+/// A JSON scalar as a path or a query string says it.
+fn text(json: &Json) -> String {
+    json.as_str().map_or_else(|| json.to_string(), str::to_owned)
+}
+
+fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}

@@ -1,0 +1,262 @@
+//! What a declaration says of a caller and a row, worked out row by row from the rules as they were written.
+//!
+//! It shares nothing with what runs but the reading of filters and the tests of single values: no filter is ever
+//! joined, and no query made.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use resourceful_contract::{Filter, Value};
+use serde_json::{Map, Value as Json};
+
+use crate::access::{Actor, Asking, Declared, Permission};
+use crate::engine::{Catalog, Entry};
+use crate::query;
+use crate::resource::{Fill, Operation};
+
+/// A row as it is stored, by field names.
+pub(super) type Row = Map<String, Json>;
+
+/// How far a rule lets an actor go, before any row is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    All,
+    Some,
+    None,
+}
+
+/// One actor before the rules, with every row there is.
+pub(super) struct Oracle<'a> {
+    catalog: &'a Catalog,
+    rows: &'a [Vec<Row>],
+    actor: &'a Actor,
+    /// What the checks answered, by their names and what they were asked.
+    checks: HashMap<(String, usize, Operation), crate::Decision>,
+}
+
+impl<'a> Oracle<'a> {
+    pub(super) async fn of(catalog: &'a Catalog, rows: &'a [Vec<Row>], actor: &'a Actor) -> Self {
+        let mut checks = HashMap::new();
+        for entry in catalog.entries() {
+            for operation in Operation::ALL {
+                for check in entry.definition.needed(operation).checks() {
+                    let asking = Asking { actor: actor.clone(), resource: entry.name.clone(), operation };
+                    let key = (check.name().to_owned(), entry.position, operation);
+                    checks.insert(key, check.ask(asking).await);
+                }
+            }
+        }
+        Self { catalog, rows, actor, checks }
+    }
+
+    pub(super) fn is_anonymous(&self) -> bool {
+        self.actor.is_anonymous()
+    }
+
+    /// Every row of a resource.
+    pub(super) fn rows_of(&self, entry: &Entry) -> &'a [Row] {
+        &self.rows[entry.position]
+    }
+
+    pub(super) fn reach(&self, entry: &Entry, operation: Operation) -> Reach {
+        self.reach_of(entry, operation, &entry.definition.needed(operation))
+    }
+
+    fn reach_of(&self, entry: &Entry, operation: Operation, permission: &Permission) -> Reach {
+        let so = |yes: bool| if yes { Reach::All } else { Reach::None };
+        let fits = |field: &str, name: Option<&str>| {
+            let position = entry.schema.position(field);
+            let parsed = position.zip(name).map(|(at, name)| entry.schema.fields[at].field_type.parse(name));
+            if parsed.is_some_and(|parsed| parsed.is_ok()) { Reach::Some } else { Reach::None }
+        };
+        let of = |part: &Permission| self.reach_of(entry, operation, part);
+        match permission.declared() {
+            Declared::Anyone => Reach::All,
+            Declared::SignedIn => so(!self.actor.is_anonymous()),
+            Declared::Role(role) => so(self.actor.has_role(role)),
+            Declared::TenantMember => so(self.actor.tenant().is_some()),
+            Declared::TenantRole(role) => so(self.actor.has_tenant_role(role)),
+            Declared::Scope(scope) => so(self.actor.has_scope(scope)),
+            Declared::Elevated => so(self.actor.is_elevated()),
+            Declared::Nobody => Reach::None,
+            Declared::Owner(field) => fits(field, self.actor.id()),
+            Declared::SameTenant(_) if self.actor.tenant().is_none() && self.actor.is_elevated() => {
+                Reach::All
+            }
+            Declared::SameTenant(field) => fits(field, self.actor.tenant()),
+            Declared::Rows(_) => Reach::Some,
+            Declared::Check(check) => match self.answer(entry, operation, check.name()) {
+                Some(None) => Reach::All,
+                Some(Some(_)) => Reach::Some,
+                None => Reach::None,
+            },
+            Declared::When(passes, inner) => {
+                if passes.passes(self.actor) {
+                    of(inner)
+                } else {
+                    Reach::None
+                }
+            }
+            Declared::AllOf(parts) => {
+                let parts: Vec<_> = parts.iter().map(of).collect();
+                if parts.is_empty() || parts.contains(&Reach::None) {
+                    Reach::None
+                } else {
+                    if parts.contains(&Reach::Some) { Reach::Some } else { Reach::All }
+                }
+            }
+            Declared::AnyOf(parts) => {
+                let parts: Vec<_> = parts.iter().map(of).collect();
+                if parts.contains(&Reach::All) {
+                    Reach::All
+                } else {
+                    if parts.contains(&Reach::Some) { Reach::Some } else { Reach::None }
+                }
+            }
+            Declared::Not(inner) => match of(inner) {
+                Reach::All => Reach::None,
+                Reach::None => Reach::All,
+                Reach::Some => Reach::Some,
+            },
+        }
+    }
+
+    /// What a check answered: no filter, a filter, or nothing where it denied.
+    fn answer(&self, entry: &Entry, operation: Operation, name: &str) -> Option<Option<Filter>> {
+        let decision = self.checks.get(&(name.to_owned(), entry.position, operation))?;
+        match decision.filter()? {
+            None => Some(None),
+            Some(json) => Some(Some(query::trusted_filter(self.catalog, entry, json).ok()?)),
+        }
+    }
+
+    /// Whether what a new item holds of its creator is there to be held.
+    pub(super) fn fills(&self, entry: &Entry) -> bool {
+        entry.definition.fills.iter().all(|(field, fill)| {
+            let with = match fill {
+                Fill::Actor => self.actor.id(),
+                Fill::Tenant => self.actor.tenant(),
+            };
+            with.is_some_and(|with| entry.schema.fields[*field].field_type.parse(with).is_ok())
+        })
+    }
+
+    /// Whether the rules of an operation let the actor at this row.
+    pub(super) fn admits(&self, entry: &Entry, operation: Operation, row: &Row) -> bool {
+        self.admits_by(entry, operation, &entry.definition.needed(operation), row)
+    }
+
+    fn admits_by(&self, entry: &Entry, operation: Operation, permission: &Permission, row: &Row) -> bool {
+        let holds = |field: &str, name: Option<&str>| {
+            let Some((position, name)) = entry.schema.position(field).zip(name) else { return false };
+            let field_type = entry.schema.fields[position].field_type;
+            match (field_type.parse(name), field_type.read_json(row.get(field).unwrap_or(&Json::Null))) {
+                (Ok(wanted), Ok(found)) => !found.is_null() && wanted.compare(&found).is_eq(),
+                _ => false,
+            }
+        };
+        let of = |part: &Permission| self.admits_by(entry, operation, part, row);
+        match permission.declared() {
+            Declared::Owner(field) => holds(field, self.actor.id()),
+            Declared::SameTenant(_) if self.actor.tenant().is_none() && self.actor.is_elevated() => true,
+            Declared::SameTenant(field) => holds(field, self.actor.tenant()),
+            Declared::Rows(filter) => query::trusted_filter(self.catalog, entry, filter)
+                .is_ok_and(|filter| self.matches(entry, &filter, row)),
+            Declared::Check(check) => match self.answer(entry, operation, check.name()) {
+                Some(None) => true,
+                Some(Some(filter)) => self.matches(entry, &filter, row),
+                None => false,
+            },
+            Declared::When(passes, inner) => passes.passes(self.actor) && of(inner),
+            Declared::AllOf(parts) => !parts.is_empty() && parts.iter().all(of),
+            Declared::AnyOf(parts) => parts.iter().any(of),
+            Declared::Not(inner) => !of(inner),
+            _ => self.reach_of(entry, operation, permission) == Reach::All,
+        }
+    }
+
+    /// Whether a row can be read.
+    pub(super) fn sees(&self, entry: &Entry, row: &Row) -> bool {
+        self.admits(entry, Operation::Read, row)
+    }
+
+    /// Whether a list holds a row.
+    pub(super) fn lists(&self, entry: &Entry, row: &Row) -> bool {
+        self.sees(entry, row) && self.admits(entry, Operation::List, row)
+    }
+
+    /// Whether a filter selects a row, related rows included, whoever may see them.
+    pub(super) fn matches(&self, entry: &Entry, filter: &Filter, row: &Row) -> bool {
+        match filter {
+            Filter::All(filters) => filters.iter().all(|filter| self.matches(entry, filter, row)),
+            Filter::Any(filters) => filters.iter().any(|filter| self.matches(entry, filter, row)),
+            Filter::Not(inner) => !self.matches(entry, inner, row),
+            Filter::Compare(field, test) => test.passes(&value(entry, *field, row)),
+            Filter::Search(fields, word) => fields.iter().any(|field| {
+                let word = word.to_lowercase();
+                matches!(value(entry, *field, row), Value::Text(text) if text.to_lowercase().contains(&word))
+            }),
+            Filter::Related(by, inner) => {
+                let relation = entry.links.iter().find(|relation| Arc::ptr_eq(&relation.link, &by.0));
+                relation.is_some_and(|relation| {
+                    let target = self.catalog.entry(relation.target);
+                    self.related(entry, relation, row).any(|row| self.matches(target, inner, row))
+                })
+            }
+        }
+    }
+
+    /// The rows that a relation leads to, by ascending id.
+    pub(super) fn related<'b>(
+        &'b self,
+        entry: &'b Entry,
+        relation: &'b crate::engine::LinkedRelation,
+        row: &'b Row,
+    ) -> impl Iterator<Item = &'b Row> + 'b {
+        let target = self.catalog.entry(relation.target);
+        let key = value(entry, relation.link.local, row);
+        self.rows[relation.target].iter().filter(move |other| {
+            !key.is_null() && value(target, relation.link.remote, other).compare(&key).is_eq()
+        })
+    }
+
+    /// Whether a field exists for the actor.
+    pub(super) fn shows(&self, entry: &Entry, field: usize) -> bool {
+        let rules = entry.definition.field_rules.iter().filter(|rule| rule.field == field);
+        let visible = rules.filter_map(|rule| rule.visible_to.as_ref());
+        visible.into_iter().all(|permission| self.reach_of(entry, Operation::Read, permission) == Reach::All)
+    }
+
+    /// What a field shows instead of its value.
+    pub(super) fn instead(&self, entry: &Entry, field: usize) -> Option<&'a Json> {
+        let rules = &self.catalog.entry(entry.position).definition.field_rules;
+        let redacted = rules.iter().find(|rule| rule.field == field)?.redacted_for.as_ref()?;
+        (self.reach_of(entry, Operation::Read, &redacted.0) == Reach::All).then_some(&redacted.1)
+    }
+
+    /// Whether a field may be set by the actor.
+    pub(super) fn takes(&self, entry: &Entry, field: usize) -> bool {
+        let rules = entry.definition.field_rules.iter().filter(|rule| rule.field == field);
+        let writable = rules.filter_map(|rule| rule.writable_by.as_ref());
+        writable.into_iter().all(|permission| self.reach_of(entry, Operation::Read, permission) == Reach::All)
+    }
+
+    /// A row as the actor is shown it.
+    pub(super) fn shown(&self, entry: &Entry, row: &Row) -> Json {
+        let visible = entry.definition.visible.iter().filter(|field| self.shows(entry, **field));
+        visible
+            .map(|field| {
+                let name = entry.schema.fields[*field].name.clone();
+                let value = row.get(&name).cloned().unwrap_or(Json::Null);
+                (name, self.instead(entry, *field).cloned().unwrap_or(value))
+            })
+            .collect::<Map<_, _>>()
+            .into()
+    }
+}
+
+/// A field's value in a row.
+pub(super) fn value(entry: &Entry, field: usize, row: &Row) -> Value {
+    let field = &entry.schema.fields[field];
+    field.field_type.read_json(row.get(&field.name).unwrap_or(&Json::Null)).unwrap_or(Value::Null)
+}

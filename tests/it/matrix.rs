@@ -1,0 +1,94 @@
+//! Every path of several applications next to what their declarations say.
+
+use resourceful::prelude::*;
+use resourceful::testing::{MatrixReport, PolicyMatrix, TestApp, policy_matrix};
+use resourceful::{Decision, check, not, rows, when};
+use serde_json::json;
+
+use crate::support::Place;
+use crate::{field_rules, policies};
+
+/// The callers of the policies' tests.
+fn with_callers(mut matrix: PolicyMatrix<'_>) -> PolicyMatrix<'_> {
+    matrix = matrix.caller("nobody", Actor::anonymous(), []);
+    for (token, actor) in policies::who() {
+        matrix = matrix.caller(token, actor, [("authorization", format!("Bearer {token}").as_str())]);
+    }
+    matrix
+}
+
+async fn run(app: &TestApp) -> MatrixReport {
+    with_callers(policy_matrix(app)).run().await.unwrap()
+}
+
+#[tokio::test]
+async fn tenants_are_as_declared_on_every_path() {
+    for place in Place::all().await {
+        let report = run(&policies::workspace(&place).await).await;
+        println!("{}: {report}", place.name);
+        report.assert_passed();
+    }
+}
+
+#[tokio::test]
+async fn fields_are_as_declared_on_every_path() {
+    for place in Place::all().await {
+        let report = run(&field_rules::staff(&place).await).await;
+        println!("{}: {report}", place.name);
+        report.assert_passed();
+    }
+}
+
+#[tokio::test]
+async fn rules_of_every_kind_are_as_declared_on_every_path() {
+    let live = || rows(json!({"status": "live"}));
+    let own = || owner("author");
+    let asked = || {
+        check("asked", async |asking| match asking.actor.id() {
+            Some("eve") => Ok(Decision::allow_where(json!({"author": "bob"}))),
+            Some("chief") => Ok(Decision::allow()),
+            Some("bob") => Err("away".into()),
+            _ => Ok(Decision::deny("no")),
+        })
+    };
+    let mut cases = 0;
+    for permissions in [
+        Permissions::all(anyone()),
+        Permissions::all(nobody()),
+        Permissions::all(signed_in()),
+        Permissions::read(any_of([own(), live()])).write(own()),
+        Permissions::read(all_of([own(), live()])).write(all_of([own(), live()])),
+        Permissions::read(not(own())).write(not(live())),
+        Permissions::read(live()).list(own()).create(nobody()).update(own()).delete(role("chief")),
+        Permissions::read(anyone())
+            .list(any_of([role("chief"), own()]))
+            .create(signed_in())
+            .update(live())
+            .delete(asked()),
+        Permissions::read(asked()).write(any_of([asked(), own()])),
+        Permissions::read(when(|actor| actor.id() != Some("eve"), live())).write(all_of([])),
+        Permissions::read(any_of([scope("projects:read"), tenant_role("admin")])).write(tenant_member()),
+        Permissions::read(any_of([
+            rows(json!({"author": "eve"})),
+            rows(json!({"not": {"status": "draft"}})),
+        ]))
+        .write(not(asked())),
+    ] {
+        let report = run(&policies::press(&Place::memory(), permissions).await).await;
+        cases += report.cases;
+        report.assert_passed();
+    }
+    println!("{cases} cases");
+}
+
+#[tokio::test]
+async fn a_matrix_sees_what_is_not_as_declared() {
+    // A caller whom the application takes for another one than is said.
+    let app = policies::workspace(&Place::memory()).await;
+    let report = policy_matrix(&app)
+        .caller("ann", Actor::user("ann").in_tenant("bolt", ["admin"]), [("authorization", "Bearer ann")])
+        .run()
+        .await
+        .unwrap();
+    assert!(report.failures.len() > 20, "{report}");
+}
