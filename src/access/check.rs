@@ -104,6 +104,13 @@ impl Check {
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
+
+    /// The user's own answer, whatever is made of it; nothing where it panics.
+    pub(crate) async fn answer(&self, asking: Asking) -> Option<Result<Decision, CheckError>> {
+        use futures::FutureExt as _;
+        let ask = self.ask.clone();
+        std::panic::AssertUnwindSafe(async move { ask(asking).await }).catch_unwind().await.ok()
+    }
 }
 
 #[cfg(feature = "testing")]

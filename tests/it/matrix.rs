@@ -24,7 +24,47 @@ async fn run(app: &TestApp) -> MatrixReport {
 #[tokio::test]
 async fn tenants_are_as_declared_on_every_path() {
     for place in Place::all().await {
-        let report = run(&policies::workspace(&place).await).await;
+        let app = policies::workspace(&place).await;
+        // What should not be there: a task of one tenant that points at a project of another, either way.
+        let stray = |code: &str, project: &str, org: &str| json!({"code": code, "project_code": project, "title": "do", "org_id": org});
+        let strays = [stray("stray-b", "a1", "bolt"), stray("stray-a", "b1", "acme")];
+        app.app().load().rows("tasks", strays).unwrap().commit().await.unwrap();
+        let report = run(&app).await;
+        println!("{}: {report}", place.name);
+        report.assert_passed();
+    }
+}
+
+#[tokio::test]
+async fn owners_are_as_declared_on_every_path() {
+    for place in Place::all().await {
+        let owned = |name: &str, preset| {
+            define_dynamic_resource(name, json!({
+                "type": "object",
+                "properties": {"id": {"type": "integer"}, "text": {"type": "string"}, "user_id": {"type": ["string", "null"]}},
+                "required": ["id", "text"],
+            }))
+            .adapter(place.table(name))
+            .permissions(Permissions::all(signed_in()))
+            .preset(preset)
+            .searchable(["text"])
+            .build()
+            .unwrap()
+        };
+        let app = create_app(AppPreset::Testing)
+            .authenticator(policies::actors())
+            .resource(owned("diaries", owned_by("user_id")))
+            .resource(owned("notes", owned_by("user_id").open([Operation::Read, Operation::List])));
+        let app = TestApp::build(app).await.unwrap();
+        for resource in ["diaries", "notes"] {
+            let owners = [json!("eve"), json!("bob"), json!(null), json!(""), json!("EVE")];
+            let rows = owners
+                .iter()
+                .enumerate()
+                .map(|(id, owner)| json!({"id": id + 1, "text": format!("t {id}"), "user_id": owner}));
+            app.app().load().rows(resource, rows).unwrap().commit().await.unwrap();
+        }
+        let report = run(&app).await;
         println!("{}: {report}", place.name);
         report.assert_passed();
     }

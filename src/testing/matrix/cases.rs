@@ -370,12 +370,22 @@ impl Site<'_> {
             let request = request.header("if-match", "\"no-such-version\"");
             if endpoint == Endpoint::Delete { request.await } else { request.json(json!({})).await }
         };
-        let absent = words(&try_at(&absent_path).await);
+        let absent = try_at(&absent_path).await;
+        let creates = endpoint == Endpoint::Replace && self.entry.definition.client_ids();
+        if reach != Reach::None && readable && !creates {
+            report.compare(|| self.about("a change of nothing"), &json!(absent.status()), &json!(404));
+        }
+        let absent = words(&absent);
         for row in self.rows {
             let answer = try_at(&self.item(row)).await;
             let sees = self.oracle.sees(self.entry, row);
             let allowed = sees && self.oracle.admits(self.entry, operation, row);
             let about = || self.about(&format!("{} {}", endpoint.method(), self.item(row)));
+            if endpoint == Endpoint::Delete && (reach == Reach::None || !readable || !allowed) {
+                // Without a version to compare the statement alone decides; where all is well it deletes nothing.
+                let plain = self.ask("DELETE", &self.item(row)).await;
+                report.compare(about, &json!(plain.status()), &json!(answer.status()));
+            }
             if reach == Reach::None || !readable {
                 report.compare(about, &json!(answer.status()), &json!(self.refused()));
             } else if allowed {
@@ -385,7 +395,6 @@ impl Site<'_> {
             } else {
                 let found = words(&answer);
                 // A PUT that creates looks for the id among rows that it does not see.
-                let creates = endpoint == Endpoint::Replace && self.entry.definition.client_ids();
                 let same = found == absent || (creates && answer.status() == 412);
                 report.compare(about, &json!(same), &json!(true));
             }

@@ -42,7 +42,10 @@ impl<'a> Oracle<'a> {
                 for check in entry.definition.needed(operation).checks() {
                     let asking = Asking { actor: actor.clone(), resource: entry.name.clone(), operation };
                     let key = (check.name().to_owned(), entry.position, operation);
-                    checks.insert(key, check.ask(asking).await);
+                    // No answer is no.
+                    if let Some(Ok(decision)) = check.answer(asking).await {
+                        checks.insert(key, decision);
+                    }
                 }
             }
         }
