@@ -9,6 +9,7 @@ mod jwt;
 mod permission;
 mod permissions;
 mod requirement;
+mod role_table;
 mod rule;
 mod scope;
 mod session;
@@ -24,6 +25,7 @@ pub use permission::{
     signed_in, tenant_member, tenant_role, when,
 };
 pub use permissions::Permissions;
+pub use role_table::RoleTable;
 pub use scope::{ElevatedRequest, Elevation, Membership, Tenancy};
 pub use session::{MemorySessions, Session, SessionDigest, SessionStore, Sessions};
 

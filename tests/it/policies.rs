@@ -480,3 +480,19 @@ async fn an_explanation_names_the_rule_that_decided() {
     assert_eq!((last.said, last.reason.as_deref()), (Said::Deny, Some("not in any tenant")));
     assert!(app.app().explain(&bob, "nothing", Operation::List, None).await.is_err());
 }
+
+#[tokio::test]
+async fn a_table_says_which_role_may_do_what() {
+    let rights = resourceful::RoleTable::new()
+        .allow("chief", "articles", Operation::ALL)
+        .allow("member", "articles", [Operation::List, Operation::Read])
+        .allow("admin", "others", Operation::ALL);
+    let app = press(&Place::memory(), Permissions::all(rights.permission())).await;
+    let body = || json!({"code": "n", "status": "live", "author": "x"});
+    for (who, read, write) in [("chief", 200, 201), ("abe", 200, 403), ("ann", 403, 403), ("eve", 403, 403)] {
+        assert_eq!(app.get("/articles").bearer(who).await.status(), read, "{who}");
+        assert_eq!(app.get("/articles/eve-live").bearer(who).await.status(), read, "{who}");
+        assert_eq!(app.post("/articles").bearer(who).json(body()).await.status(), write, "{who}");
+    }
+    assert_eq!(app.get("/articles").await.status(), 401);
+}

@@ -1,0 +1,75 @@
+//! Rights as a table: which role may do what with which resource.
+
+use std::sync::Arc;
+
+use super::{Decision, Permission, check};
+use crate::resource::Operation;
+
+/// Which role may do what with which resource, in one place for a whole application. What no line allows is denied.
+///
+/// ```
+/// use resourceful::prelude::*;
+/// use resourceful::RoleTable;
+///
+/// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+/// # struct Note { id: Uuid, text: String }
+/// let rights = RoleTable::new()
+///     .allow("reader", "notes", [Operation::List, Operation::Read])
+///     .allow("editor", "notes", Operation::ALL);
+/// let notes = define_resource::<Note>("notes")
+///     .adapter(Memory::new().table("notes"))
+///     .permissions(Permissions::all(rights.permission()))
+///     .build()?;
+/// # let _ = notes; Ok::<(), DefinitionErrors>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct RoleTable {
+    lines: Vec<Line>,
+}
+
+#[derive(Clone, Debug)]
+struct Line {
+    role: Arc<str>,
+    resource: Arc<str>,
+    operations: Vec<Operation>,
+}
+
+impl RoleTable {
+    /// No line yet: nothing is allowed.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { lines: Vec::new() }
+    }
+
+    /// Lets a role do these operations on a resource, in whatever tenant the role is held.
+    #[must_use]
+    pub fn allow(
+        mut self,
+        role: impl Into<Arc<str>>,
+        resource: impl Into<Arc<str>>,
+        operations: impl IntoIterator<Item = Operation>,
+    ) -> Self {
+        let operations = operations.into_iter().collect();
+        self.lines.push(Line { role: role.into(), resource: resource.into(), operations });
+        self
+    }
+
+    /// What the table says of the resource and operation that are asked about: one permission for all of them.
+    #[must_use]
+    pub fn permission(&self) -> Permission {
+        let lines: Arc<[Line]> = self.lines.clone().into();
+        check("role table", move |asking| {
+            let allowed = lines.iter().any(|line| {
+                line.resource == asking.resource
+                    && line.operations.contains(&asking.operation)
+                    && (asking.actor.has_role(&line.role) || asking.actor.has_tenant_role(&line.role))
+            });
+            let decision = if allowed {
+                Decision::allow()
+            } else {
+                Decision::deny("no line of the role table allows it")
+            };
+            std::future::ready(Ok(decision))
+        })
+    }
+}
