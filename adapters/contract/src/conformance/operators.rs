@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::fixture::{Fixture, parse, position, text};
-use super::{Case, Failure, named};
-use crate::{FieldType, Filter, Schema, Test, Value};
+use super::fixture::{Fixture, parse, position, row, text};
+use super::{Case, Failure, named, same};
+use crate::{FieldType, Filter, Query, Schema, Sort, Test, Value};
 
 pub(super) const CASES: &[Case] = named![
     equality_of_booleans,
@@ -42,6 +42,7 @@ pub(super) const CASES: &[Case] = named![
     null_is_found_in_every_type,
     arrays_are_tested_for_an_element,
     arrays_are_tested_for_any_of_several_elements,
+    an_element_that_is_there_twice_selects_its_row_once,
     arrays_of_integers_are_tested,
     search_ignores_case_of_ascii,
     #[needs(unicode_case_folding)]
@@ -347,6 +348,25 @@ async fn arrays_are_tested_for_any_of_several_elements(fixture: Fixture) -> Resu
     let schema = arrays(&fixture).await?;
     selects(&fixture, &schema, "array", Test::Overlaps(vec![text("x"), text("y")]), "a b").await?;
     selects(&fixture, &schema, "array", Test::Overlaps(Vec::new()), "").await
+}
+
+async fn an_element_that_is_there_twice_selects_its_row_once(fixture: Fixture) -> Result<(), Failure> {
+    let schema = arrays(&fixture).await?;
+    let twice = Value::Array(vec![text("x"), text("x"), text("y")]);
+    fixture.insert(&schema, &row(&schema, "d", &[("array", twice)])).await?;
+    let field = position(&schema, "array");
+    for test in [Test::Has(text("x")), Test::Overlaps(vec![text("x"), text("y"), text("x")])] {
+        for descending in [false, true] {
+            let mut query = Query::all(schema.clone());
+            query.filter = Filter::Compare(field, test.clone());
+            query.sort = vec![Sort { field: 0, descending }];
+            let mut ids = fixture.ids(&query).await?;
+            ids.sort();
+            let expected = if matches!(test, Test::Has(_)) { "a d" } else { "a b d" };
+            same("rows", &ids.join(" "), &expected.to_owned())?;
+        }
+    }
+    Ok(())
 }
 
 async fn arrays_of_integers_are_tested(fixture: Fixture) -> Result<(), Failure> {

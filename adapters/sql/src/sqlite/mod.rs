@@ -200,8 +200,10 @@ impl Dialect for SqliteDialect {
     }
 
     fn overlaps(column: Expr, elements: Expr) -> Expr {
+        // See `exists`: joined, a row would come once for each element that is there twice.
         Self::template(
-            "EXISTS (SELECT 1 FROM json_each($1) AS one WHERE one.value IN (SELECT value FROM json_each($2)))",
+            "(EXISTS (SELECT 1 FROM json_each($1) AS one WHERE one.value IN (SELECT value FROM json_each($2)))) \
+             IS TRUE",
             [column, elements],
         )
     }
