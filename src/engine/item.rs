@@ -215,7 +215,13 @@ impl Call<'_> {
     ) -> Result<(Item, Value), Error> {
         let shown = self.shown();
         let change = Change { schema: self.entry.schema.clone(), write, answer: Some(shown.clone()) };
-        let committed = self.entry.storage.commit(admitted, change).await?;
+        let committed = self.entry.storage.commit(admitted, change).await;
+        let committed = committed.map_err(|error| {
+            // A clash may be one of a field that the caller must not learn of.
+            let error = Error::from(error);
+            let faults = self.told(error.faults().to_vec());
+            error.with_faults(faults)
+        })?;
         let written = committed
             .rows
             .into_iter()

@@ -208,3 +208,30 @@ async fn a_tag_does_not_tell_of_what_it_covers() {
     assert_ne!(one, other);
     assert_eq!(one, tag(&"1".repeat(32)).await);
 }
+
+#[tokio::test]
+async fn a_clash_does_not_name_a_field_that_is_not_there() {
+    everywhere(|place| async move {
+        let mut shape = model(&["code", "name", "badge"]);
+        shape["properties"]["badge"]["default"] = json!("none");
+        let badges = define_dynamic_resource("badges", shape)
+            .adapter(place.table("badges"))
+            .id_field("code")
+            .permissions(Permissions::all(anyone()))
+            .visible_to(["badge"], role("chief"))
+            .writable_by(["badge"], role("chief"))
+            .unique(["badge"])
+            .build()
+            .unwrap();
+        let app = create_app(AppPreset::Testing).authenticator(actors()).resource(badges);
+        let app = TestApp::build(app).await.unwrap();
+        let create = |code: &str| app.post("/badges").json(json!({"code": code, "name": "n"}));
+        assert_eq!(create("a").await.status(), 201);
+        let clash = create("b").await;
+        assert_eq!((clash.status(), clash.json()["code"].clone()), (409, json!("unique")), "{clash}");
+        assert!(!clash.text().contains("badge\""), "{clash}");
+        let told = app.post("/badges").bearer("chief").json(json!({"code": "b", "name": "n"})).await;
+        assert_eq!(told.json()["errors"][0]["pointer"], "/badge", "{told}");
+    })
+    .await;
+}
