@@ -1,6 +1,6 @@
 //! Rows that belong to whoever created them.
 
-use crate::{Fill, Operation, Preset, ResourceBuilder, owner};
+use crate::{Fill, Operation, Permission, Preset, ResourceBuilder, any_of, owner};
 
 /// Gives every row an owner: this field of the model holds the id of whoever created it, is never set from a body,
 /// and nobody else sees or touches the row. A row without an owner belongs to nobody.
@@ -26,7 +26,7 @@ use crate::{Fill, Operation, Preset, ResourceBuilder, owner};
 /// ```
 #[must_use]
 pub fn owned_by(field: impl Into<String>) -> OwnedBy {
-    OwnedBy { field: field.into(), open: Vec::new() }
+    OwnedBy { field: field.into(), open: Vec::new(), others: Vec::new() }
 }
 
 /// The preset of [`owned_by`].
@@ -34,6 +34,7 @@ pub fn owned_by(field: impl Into<String>) -> OwnedBy {
 pub struct OwnedBy {
     field: String,
     open: Vec<Operation>,
+    others: Vec<Permission>,
 }
 
 impl OwnedBy {
@@ -41,6 +42,13 @@ impl OwnedBy {
     #[must_use]
     pub fn open(mut self, operations: impl IntoIterator<Item = Operation>) -> Self {
         self.open.extend(operations);
+        self
+    }
+
+    /// Who passes beside the owner, such as `tenant_role("admin")`. The resource's permissions hold for them as well.
+    #[must_use]
+    pub fn or(mut self, permission: Permission) -> Self {
+        self.others.push(permission);
         self
     }
 }
@@ -52,9 +60,9 @@ impl Preset for OwnedBy {
 
     fn apply(&self, resource: ResourceBuilder) -> ResourceBuilder {
         let owned = Operation::ALL.into_iter().filter(|operation| !self.open.contains(operation));
-        resource
-            .index([self.field.clone()])
-            .fill(self.field.clone(), Fill::Actor)
-            .policy_on(owned, owner(self.field.as_str()))
+        resource.index([self.field.clone()]).fill(self.field.clone(), Fill::Actor).policy_on(
+            owned,
+            any_of([owner(self.field.as_str())].into_iter().chain(self.others.iter().cloned())),
+        )
     }
 }

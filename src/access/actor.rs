@@ -157,6 +157,12 @@ impl Actor {
         self.0.is_none()
     }
 
+    /// Whether the actor is a program.
+    #[must_use]
+    pub fn is_service(&self) -> bool {
+        self.0.as_ref().is_some_and(|known| known.is_service)
+    }
+
     /// Whether the actor acts with raised rights.
     #[must_use]
     pub fn is_elevated(&self) -> bool {
@@ -178,7 +184,7 @@ impl Actor {
     /// Whether the actor is a service that has this scope.
     #[must_use]
     pub fn has_scope(&self, scope: &str) -> bool {
-        self.0.as_ref().is_some_and(|known| known.is_service && holds(&known.scopes, scope))
+        self.is_service() && self.0.as_ref().is_some_and(|known| holds(&known.scopes, scope))
     }
 
     /// The same actor with every role that its roles include, directly or through others.

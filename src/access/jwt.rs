@@ -45,8 +45,8 @@ type Revoked = dyn Fn(Claims) -> BoxFuture<'static, Result<bool, CheckError>> + 
 /// # let _ = create_app(AppPreset::Testing).authenticator(tokens);
 /// ```
 ///
-/// By default `sub` is the actor's id, `roles` its roles, `tenant` and `tenant_roles` say where it is a member, and
-/// a token whose `client_id` is its `sub` is a service's, whose `scope` lists its scopes (RFC 9068, 2.2).
+/// By default `sub` is the actor's id, `roles` its roles, `tenant` and `tenant_roles` say where it acts, and a token
+/// whose `client_id` is its `sub` is a service's, whose `scope` lists its scopes (RFC 9068, 2.2).
 /// [`actor`](Self::actor) reads other claims.
 #[derive(Clone)]
 pub struct Jwt {
@@ -284,16 +284,17 @@ fn actor_of(claims: &Claims) -> Option<Actor> {
         let items = claims.get(name).and_then(Json::as_array).into_iter().flatten();
         items.filter_map(Json::as_str).map(str::to_owned).collect()
     };
+    let in_tenant = |actor: Actor| match text("tenant") {
+        Some(tenant) => actor.in_tenant(tenant.to_owned(), list("tenant_roles")),
+        None => actor,
+    };
     // A token that a client got for a user names both; one that it got for itself names it twice (RFC 9068, 2.2).
     if let Some(client) = text("client_id").filter(|client| text("sub").is_none_or(|sub| sub == *client)) {
         let scopes = text("scope").unwrap_or_default().split_whitespace().map(str::to_owned);
-        return Some(scopes.fold(Actor::service(client.to_owned()), Actor::with_scope));
+        return Some(in_tenant(scopes.fold(Actor::service(client.to_owned()), Actor::with_scope)));
     }
     let user = list("roles").into_iter().fold(Actor::user(text("sub")?.to_owned()), Actor::with_role);
-    Some(match text("tenant") {
-        Some(tenant) => user.in_tenant(tenant.to_owned(), list("tenant_roles")),
-        None => user,
-    })
+    Some(in_tenant(user))
 }
 
 impl fmt::Debug for Jwt {

@@ -95,7 +95,8 @@ pub fn role(name: impl Into<Arc<str>>) -> Permission {
     Permission(Rule::Role(name.into()))
 }
 
-/// Everyone who is in a tenant may. To which tenant's rows is another question: see [`same_tenant`].
+/// Everyone who is in a tenant may, but for services, whose rights are their scopes. To which tenant's rows is another
+/// question: see [`same_tenant`].
 #[must_use]
 pub const fn tenant_member() -> Permission {
     Permission(Rule::TenantMember)
@@ -126,14 +127,15 @@ pub const fn nobody() -> Permission {
 }
 
 /// Everyone who is signed in may, to the rows that hold their id in this field. A row without an owner belongs to
-/// nobody.
+/// nobody. The field may be one of a related row, so that what belongs to an order belongs to the order's owner:
+/// `owner("order.user_id")`.
 #[must_use]
 pub fn owner(field: impl Into<Arc<str>>) -> Permission {
     Permission(Rule::Owner(field.into()))
 }
 
-/// Everyone who is in a tenant may, to the rows that hold it in this field; with raised rights and no tenant of one's
-/// own, to the rows of every tenant.
+/// Everyone who is in a tenant may, to the rows that hold it in this field, or in one of a related row as for [`owner`];
+/// with raised rights and no tenant of one's own, to the rows of every tenant.
 #[must_use]
 pub fn same_tenant(field: impl Into<Arc<str>>) -> Permission {
     Permission(Rule::SameTenant(field.into()))

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use resourceful_contract::{FieldType, Filter, Schema, Test, Value};
-use serde_json::Value as Json;
+use resourceful_contract::{FieldType, Filter, RelatedBy, Schema, Test, Value};
+use serde_json::{Value as Json, json};
 
 use super::check::{Answer, Asking, Check};
 use super::permission::{Permission, Predicate, Rule as Declared};
@@ -82,14 +82,22 @@ enum Kind {
     Scope(Arc<str>),
     Elevated,
     Nobody,
-    Owner(usize, FieldType),
-    SameTenant(usize, FieldType),
+    Owner(Held),
+    SameTenant(Held),
     Rows(Filter),
     Check(usize),
     When(Predicate, Box<Node>),
     All(Vec<Node>),
     Any(Vec<Node>),
     Not(Box<Node>),
+}
+
+/// The field that names whose a row is: one of its own, or one of the row that relations lead to.
+#[derive(Clone, Debug)]
+struct Held {
+    path: Vec<RelatedBy>,
+    field: usize,
+    field_type: FieldType,
 }
 
 /// Reads filters against the resource, and says what does not fit.
@@ -194,11 +202,9 @@ impl Compiler<'_> {
             Declared::Scope(name) => Kind::Scope(name.clone()),
             Declared::Elevated => Kind::Elevated,
             Declared::Nobody => Kind::Nobody,
-            Declared::Owner(field) => {
-                self.field(permission, field).map_or(Kind::Nobody, |(at, of)| Kind::Owner(at, of))
-            }
+            Declared::Owner(field) => self.held(permission, field).map_or(Kind::Nobody, Kind::Owner),
             Declared::SameTenant(field) => {
-                self.field(permission, field).map_or(Kind::Nobody, |(at, of)| Kind::SameTenant(at, of))
+                self.held(permission, field).map_or(Kind::Nobody, Kind::SameTenant)
             }
             Declared::Rows(filter) => match (self.read)(filter) {
                 Ok(filter) => Kind::Rows(filter),
@@ -219,19 +225,63 @@ impl Compiler<'_> {
         Node { says: permission.to_string().into(), kind }
     }
 
-    fn field(&mut self, permission: &Permission, name: &str) -> Option<(usize, FieldType)> {
-        let Some(position) = self.schema.position(name) else {
-            let known = self.schema.fields.iter().map(|field| field.name.as_str());
-            let detail = format!("{permission} names a field that the model does not have.");
-            self.faults.push(crate::nearest::suggest(detail, name, known));
-            return None;
+    fn held(&mut self, permission: &Permission, name: &str) -> Option<Held> {
+        let held = if name.contains('.') {
+            match (self.read)(&json!({ name: {"is_null": true} })) {
+                Ok(filter) => Held::leaf(filter, self.schema)?,
+                Err(fault) => {
+                    self.faults.push(format!("{permission}: {fault}"));
+                    return None;
+                }
+            }
+        } else {
+            let Some(field) = self.schema.position(name) else {
+                let known = self.schema.fields.iter().map(|field| field.name.as_str());
+                let detail = format!("{permission} names a field that the model does not have.");
+                self.faults.push(crate::nearest::suggest(detail, name, known));
+                return None;
+            };
+            Held { path: Vec::new(), field, field_type: self.schema.fields[field].field_type }
         };
-        let field_type = self.schema.fields[position].field_type;
-        if !matches!(field_type, FieldType::Text | FieldType::Uuid | FieldType::Integer) {
+        if !matches!(held.field_type, FieldType::Text | FieldType::Uuid | FieldType::Integer) {
             self.faults.push(format!("{permission} needs a field of text, a UUID or an integer"));
             return None;
         }
-        Some((position, field_type))
+        Some(held)
+    }
+}
+
+impl Held {
+    /// The field that a filter of one comparison compares.
+    fn leaf(filter: Filter, schema: &Schema) -> Option<Self> {
+        match filter {
+            Filter::All(mut filters) => Self::leaf(filters.pop()?, schema),
+            Filter::Related(by, inner) => {
+                let mut held = Self::leaf(*inner, &by.0.target)?;
+                held.path.insert(0, by);
+                Some(held)
+            }
+            Filter::Compare(field, _) => {
+                let field_type = schema.fields[field].field_type;
+                Some(Self { path: Vec::new(), field, field_type })
+            }
+            _ => None,
+        }
+    }
+
+    /// The rows that are held by this name. What the field cannot hold, no row does.
+    fn by(&self, name: Option<&str>, otherwise: &'static str) -> Verdict {
+        let Some(name) = name else {
+            return Verdict::Deny(otherwise.into());
+        };
+        match self.field_type.parse(name) {
+            Ok(Value::Null) | Err(_) => Verdict::Deny("the field cannot hold this id".into()),
+            Ok(value) => {
+                let own = Filter::Compare(self.field, Test::Eq(value));
+                let related = |inner, by: &RelatedBy| Filter::Related(by.clone(), Box::new(inner));
+                Verdict::rows(self.path.iter().rev().fold(own, related))
+            }
+        }
     }
 }
 
@@ -241,7 +291,7 @@ struct Unasked(usize);
 impl Node {
     fn is_about_rows(&self) -> bool {
         match &self.kind {
-            Kind::Owner(..) | Kind::SameTenant(..) | Kind::Rows(_) => true,
+            Kind::Owner(_) | Kind::SameTenant(_) | Kind::Rows(_) => true,
             Kind::When(_, inner) | Kind::Not(inner) => inner.is_about_rows(),
             Kind::All(parts) | Kind::Any(parts) => parts.iter().any(Self::is_about_rows),
             _ => false,
@@ -290,15 +340,17 @@ impl Kind {
             Self::Anyone => Verdict::Allow,
             Self::SignedIn => so(!actor.is_anonymous(), "nobody is signed in"),
             Self::Role(role) => so(actor.has_role(role), "the role is not held"),
-            Self::TenantMember => so(actor.tenant().is_some(), "not in any tenant"),
+            Self::TenantMember => {
+                so(actor.tenant().is_some() && !actor.is_service(), "no member of a tenant")
+            }
             Self::TenantRole(role) => so(actor.has_tenant_role(role), "the role is not held in the tenant"),
             Self::Scope(scope) => so(actor.has_scope(scope), "the scope is not granted"),
             Self::Elevated => so(actor.is_elevated(), "rights are not raised"),
             Self::Nobody => Verdict::Deny("closed to everyone".into()),
-            Self::Owner(field, field_type) => holds(*field, *field_type, actor.id(), "nobody is signed in"),
-            Self::SameTenant(field, field_type) => match actor.tenant() {
+            Self::Owner(held) => held.by(actor.id(), "nobody is signed in"),
+            Self::SameTenant(held) => match actor.tenant() {
                 None if actor.is_elevated() => Verdict::Allow,
-                tenant => holds(*field, *field_type, tenant, "not in any tenant"),
+                tenant => held.by(tenant, "not in any tenant"),
             },
             Self::Rows(filter) => Verdict::rows(filter.clone()),
             Self::Check(check) => match answers.get(*check) {
@@ -337,16 +389,5 @@ impl Kind {
             }
             Self::Not(inner) => inner.verdict(actor, answers, trail)?.not(),
         })
-    }
-}
-
-/// The rows that hold this in a field. What the field cannot hold, no row does.
-fn holds(field: usize, field_type: FieldType, name: Option<&str>, otherwise: &'static str) -> Verdict {
-    let Some(name) = name else {
-        return Verdict::Deny(otherwise.into());
-    };
-    match field_type.parse(name) {
-        Ok(Value::Null) | Err(_) => Verdict::Deny("the field cannot hold this id".into()),
-        Ok(value) => Verdict::rows(Filter::Compare(field, Test::Eq(value))),
     }
 }

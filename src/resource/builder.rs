@@ -216,8 +216,9 @@ impl ResourceBuilder {
         mut self,
         fields: impl IntoIterator<Item = N>,
         permission: Permission,
-        value: Json,
+        value: impl Into<Json>,
     ) -> Self {
+        let value = value.into();
         let fields = fields.into_iter().map(|field| (field.into(), (permission.clone(), value.clone())));
         self.redacted_for.extend(fields);
         self

@@ -15,6 +15,7 @@ mod conditional;
 mod cursors;
 mod declaration;
 mod errors;
+mod examples;
 mod field_rules;
 mod matrix;
 mod methods;

@@ -93,10 +93,11 @@ start_postgres() {
         cat "$folder/log" >>"$log"
     done
     [[ -n $postgres_folder ]]
-    # Two databases: one that tests share, one that the atlas example fills.
+    # One database that tests share, and one that each example fills.
     as_postgres "$(postgres_program psql)" -h 127.0.0.1 -p "$port" -U postgres -qc 'CREATE DATABASE tests' \
-        -c 'CREATE DATABASE atlas' >>"$log" 2>&1
+        -c 'CREATE DATABASE atlas' -c 'CREATE DATABASE shop' >>"$log" 2>&1
     atlas_postgres=$TEST_POSTGRES_URL/atlas
+    shop_postgres=$TEST_POSTGRES_URL/shop
     TEST_POSTGRES_URL+=/tests
 }
 
@@ -137,87 +138,4 @@ stop_services() {
         kill "$child" 2>/dev/null
         wait "$child" 2>/dev/null
     done
-}
-
-# --- the atlas example ---
-
-atlas_pid=
-atlas_base=
-atlas_token=token-of-tests
-
-answers() { curl -sf -o /dev/null --max-time 5 "$1"; }
-
-atlas_up_or_dead() { answers "$atlas_base/healthz" || ! kill -0 "$atlas_pid" 2>/dev/null; }
-
-start_atlas() { # DATABASE_URL
-    local port
-    port=$(free_port)
-    atlas_base=http://127.0.0.1:$port
-    PORT=$port DATABASE_URL=$1 ATLAS_TOKEN=$atlas_token "$target/debug/examples/atlas" >"$temporary/atlas.out" 2>&1 </dev/null &
-    atlas_pid=$!
-    # A step runs in a subshell: whatever ends it ends the server as well.
-    trap 'kill "$atlas_pid" 2>/dev/null || true' EXIT
-    until_true 60 atlas_up_or_dead || true
-    kill -0 "$atlas_pid" 2>/dev/null && answers "$atlas_base/healthz" || {
-        echo "atlas did not come up:"
-        cat "$temporary/atlas.out"
-        return 1
-    }
-}
-
-stop_atlas() { # SIGTERM; it must end by itself, with 0
-    local status=0
-    kill -TERM "$atlas_pid"
-    until_true 15 atlas_is_gone || { echo "atlas still runs 15 s after SIGTERM"; kill -KILL "$atlas_pid"; return 1; }
-    wait "$atlas_pid" || status=$?
-    trap - EXIT
-    cat "$temporary/atlas.out"
-    [[ $status -eq 0 ]] || { echo "atlas exited with $status after SIGTERM"; return 1; }
-    ! grep -i 'panicked' "$temporary/atlas.out"
-}
-
-atlas_is_gone() { [[ ! -e /proc/$atlas_pid || $(ps -o stat= -p "$atlas_pid") == Z* ]] && ! answers "$atlas_base/healthz"; }
-
-atlas_example() { # DATABASE_URL: loads, answers what it prints, refuses a stranger, starts again without loading
-    local line answer count=0 status
-    start_atlas "$1"
-    grep -q 'Loaded 34258 rows' "$temporary/atlas.out" || { echo "the rows were not loaded"; cat "$temporary/atlas.out"; return 1; }
-    while IFS= read -r line; do
-        echo "$line"
-        answer=$(bash -c "${line#"${line%%[![:space:]]*}"} -sSf --max-time 20")
-        [[ $answer == \{*\} && $answer != *'"items":[]'* ]] || { echo "unexpected answer: ${answer:0:500}"; return 1; }
-        count=$((count + 1))
-    done < <(grep -E '^ *curl ' "$temporary/atlas.out")
-    [[ $count -eq 3 ]] || { echo "atlas printed $count curl lines, not three"; return 1; }
-    answers "$atlas_base/docs" || answers "$atlas_base/docs/"
-    answers "$atlas_base/openapi.json"
-    status=$(curl -s -o /dev/null -w '%{http_code}' -X DELETE "$atlas_base/countries/IS")
-    [[ $status == 401 ]] || { echo "DELETE by a stranger was answered with $status"; return 1; }
-    stop_atlas
-    start_atlas "$1"
-    ! grep -q 'Loaded' "$temporary/atlas.out" || { echo "loaded a second time"; return 1; }
-    stop_atlas
-}
-
-# The page must draw the operations with no network but this machine.
-browser_reads_docs() {
-    local page
-    start_atlas "$1"
-    page=$("$(browser)" --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage \
-        --user-data-dir="$temporary/browser" --host-resolver-rules='MAP * ~NOTFOUND, EXCLUDE 127.0.0.1' \
-        --virtual-time-budget=15000 --dump-dom "$atlas_base/docs" 2>"$temporary/browser.err") || {
-        tail -n 20 "$temporary/browser.err"
-        return 1
-    }
-    for text in Atlas countries cities; do
-        [[ $page == *$text* ]] || { echo "the page shows no '$text'"; echo "${page:0:3000}"; return 1; }
-    done
-    [[ $page == *opblock* ]] || { echo "the page drew no operation"; echo "${page:0:3000}"; return 1; }
-    stop_atlas
-}
-
-schemathesis() {
-    start_atlas "$1"
-    tests/schemathesis "$atlas_base" "$atlas_token"
-    stop_atlas
 }

@@ -134,43 +134,25 @@ impl Site<'_> {
         self.oracle.shows(entry, field) && self.oracle.instead(entry, field).is_none()
     }
 
-    /// Every operator of a field, with an operand from a row that is there.
+    /// Every operator of a field, with operands from rows that are there, whoever may see them.
     fn tests(&self, entry: &Entry, field: usize) -> Vec<(&'static str, String, Test)> {
-        let rows: &[Row] = self.oracle.rows_of(entry);
-        let present = rows.iter().map(|row| value(entry, field, row)).find(|value| !value.is_null());
-        let element = match (&present, entry.schema.fields[field].field_type) {
-            (Some(Value::Array(items)), FieldType::Array(_)) => items.first().cloned(),
-            _ => present,
-        };
+        let is_array = matches!(entry.schema.fields[field].field_type, FieldType::Array(_));
+        let mut operands: Vec<Value> = Vec::new();
+        for row in self.oracle.rows_of(entry) {
+            let operand = match value(entry, field, row) {
+                Value::Array(items) if is_array => items.first().cloned(),
+                value => Some(value),
+            };
+            let operand = operand.filter(|operand| !matches!(operand, Value::Json(_) | Value::Null));
+            operands.extend(
+                operand.filter(|operand| operands.iter().all(|known| !known.compare(operand).is_eq())),
+            );
+        }
         let mut tests = vec![("is_null", "true".to_owned(), Test::IsNull(true))];
-        let Some(element) = element.filter(|element| !matches!(element, Value::Json(_) | Value::Null)) else {
-            return tests;
-        };
-        let mut spelled = Vec::new();
-        resourceful_contract::json::value(&mut spelled, &element);
-        let operand = serde_json::from_slice::<Json>(&spelled).map(|json| text(&json)).unwrap_or_default();
-        // In a list a comma would stand between values.
-        let in_list = operand.replace('%', "%25").replace(',', "%2C");
-        for operator in entry.schema.fields[field].field_type.operators() {
-            let one = element.clone();
-            let part = || operand.clone();
-            tests.push(match *operator {
-                "eq" => ("eq", part(), Test::Eq(one)),
-                "ne" => ("ne", part(), Test::Ne(one)),
-                "gt" => ("gt", part(), Test::Gt(one)),
-                "gte" => ("gte", part(), Test::Gte(one)),
-                "lt" => ("lt", part(), Test::Lt(one)),
-                "lte" => ("lte", part(), Test::Lte(one)),
-                "in" => ("in", in_list.clone(), Test::In(vec![one])),
-                "nin" => ("nin", in_list.clone(), Test::NotIn(vec![one])),
-                "between" => ("between", format!("{in_list},{in_list}"), Test::Between(one.clone(), one)),
-                "contains" => ("contains", part(), Test::Contains(part())),
-                "starts" => ("starts", part(), Test::Starts(part())),
-                "ends" => ("ends", part(), Test::Ends(part())),
-                "has" => ("has", part(), Test::Has(one)),
-                "overlaps" => ("overlaps", in_list.clone(), Test::Overlaps(vec![one])),
-                _ => continue,
-            });
+        // One from the first rows, one from the last: what belongs to somebody else most likely.
+        let (first, last) = (operands.first(), operands.last().filter(|_| operands.len() > 1));
+        for operand in first.into_iter().chain(last) {
+            tests.extend(self::tests(entry.schema.fields[field].field_type, operand));
         }
         tests
     }
@@ -400,6 +382,36 @@ impl Site<'_> {
             }
         }
     }
+}
+
+/// Every test of a value of this type that takes a value, with this one.
+fn tests(of: FieldType, operand: &Value) -> impl Iterator<Item = (&'static str, String, Test)> {
+    let mut spelled = Vec::new();
+    resourceful_contract::json::value(&mut spelled, operand);
+    let spelled = serde_json::from_slice::<Json>(&spelled).map(|json| text(&json)).unwrap_or_default();
+    // In a list a comma would stand between values.
+    let in_list = spelled.replace('%', "%25").replace(',', "%2C");
+    of.operators().iter().filter_map(move |operator| {
+        let one = operand.clone();
+        let part = || spelled.clone();
+        Some(match *operator {
+            "eq" => ("eq", part(), Test::Eq(one)),
+            "ne" => ("ne", part(), Test::Ne(one)),
+            "gt" => ("gt", part(), Test::Gt(one)),
+            "gte" => ("gte", part(), Test::Gte(one)),
+            "lt" => ("lt", part(), Test::Lt(one)),
+            "lte" => ("lte", part(), Test::Lte(one)),
+            "in" => ("in", in_list.clone(), Test::In(vec![one])),
+            "nin" => ("nin", in_list.clone(), Test::NotIn(vec![one])),
+            "between" => ("between", format!("{in_list},{in_list}"), Test::Between(one.clone(), one)),
+            "contains" => ("contains", part(), Test::Contains(part())),
+            "starts" => ("starts", part(), Test::Starts(part())),
+            "ends" => ("ends", part(), Test::Ends(part())),
+            "has" => ("has", part(), Test::Has(one)),
+            "overlaps" => ("overlaps", in_list.clone(), Test::Overlaps(vec![one])),
+            _ => return None,
+        })
+    })
 }
 
 /// A problem's status and words, but for what may differ between two that mean the same.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use resourceful_contract::{Filter, Value};
+use resourceful_contract::{FieldType, Filter, Value};
 use serde_json::{Map, Value as Json};
 
 use crate::access::{Actor, Asking, Declared, Permission};
@@ -68,8 +68,7 @@ impl<'a> Oracle<'a> {
     fn reach_of(&self, entry: &Entry, operation: Operation, permission: &Permission) -> Reach {
         let so = |yes: bool| if yes { Reach::All } else { Reach::None };
         let fits = |field: &str, name: Option<&str>| {
-            let position = entry.schema.position(field);
-            let parsed = position.zip(name).map(|(at, name)| entry.schema.fields[at].field_type.parse(name));
+            let parsed = name.and_then(|name| Some(self.leaf(entry, field)?.1.parse(name)));
             if parsed.is_some_and(|parsed| parsed.is_ok()) { Reach::Some } else { Reach::None }
         };
         let of = |part: &Permission| self.reach_of(entry, operation, part);
@@ -77,7 +76,7 @@ impl<'a> Oracle<'a> {
             Declared::Anyone => Reach::All,
             Declared::SignedIn => so(!self.actor.is_anonymous()),
             Declared::Role(role) => so(self.actor.has_role(role)),
-            Declared::TenantMember => so(self.actor.tenant().is_some()),
+            Declared::TenantMember => so(self.actor.tenant().is_some() && !self.actor.is_service()),
             Declared::TenantRole(role) => so(self.actor.has_tenant_role(role)),
             Declared::Scope(scope) => so(self.actor.has_scope(scope)),
             Declared::Elevated => so(self.actor.is_elevated()),
@@ -151,12 +150,11 @@ impl<'a> Oracle<'a> {
 
     fn admits_by(&self, entry: &Entry, operation: Operation, permission: &Permission, row: &Row) -> bool {
         let holds = |field: &str, name: Option<&str>| {
-            let Some((position, name)) = entry.schema.position(field).zip(name) else { return false };
-            let field_type = entry.schema.fields[position].field_type;
-            match (field_type.parse(name), field_type.read_json(row.get(field).unwrap_or(&Json::Null))) {
-                (Ok(wanted), Ok(found)) => !found.is_null() && wanted.compare(&found).is_eq(),
-                _ => false,
-            }
+            let Some(((_, field_type), name)) = self.leaf(entry, field).zip(name) else { return false };
+            let Ok(wanted) = field_type.parse(name) else { return false };
+            self.values(entry, field, row)
+                .iter()
+                .any(|found| !found.is_null() && wanted.compare(found).is_eq())
         };
         let of = |part: &Permission| self.admits_by(entry, operation, part, row);
         match permission.declared() {
@@ -176,6 +174,30 @@ impl<'a> Oracle<'a> {
             Declared::Not(inner) => !of(inner),
             _ => self.reach_of(entry, operation, permission) == Reach::All,
         }
+    }
+
+    /// The name and type of the field at the end of a path.
+    fn leaf<'p>(&self, entry: &Entry, path: &'p str) -> Option<(&'p str, FieldType)> {
+        match path.split_once('.') {
+            None => Some((path, entry.schema.fields[entry.schema.position(path)?].field_type)),
+            Some((name, rest)) => {
+                let relation = entry.links.iter().find(|relation| relation.link.name == name)?;
+                self.leaf(self.catalog.entry(relation.target), rest)
+            }
+        }
+    }
+
+    /// What stands at the end of a path, in each row that it leads to.
+    fn values(&self, entry: &Entry, path: &str, row: &Row) -> Vec<Value> {
+        let Some((name, rest)) = path.split_once('.') else {
+            return entry.schema.position(path).map(|field| value(entry, field, row)).into_iter().collect();
+        };
+        let relation = entry.links.iter().find(|relation| relation.link.name == name);
+        let led = relation.into_iter().flat_map(|relation| {
+            let target = self.catalog.entry(relation.target);
+            self.related(entry, relation, row).flat_map(move |row| self.values(target, rest, row))
+        });
+        led.collect()
     }
 
     /// Whether a row can be read.

@@ -1,0 +1,169 @@
+//! What the shop sells, to whom, and who may do what with it.
+
+use resourceful::prelude::*;
+use resourceful::{AppBuilder, ElevatedRequest, Elevation, Membership, RoleHierarchy, Table, Tenancy};
+use resourceful::{elevated, same_tenant};
+
+/// A company that runs its shop here.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+pub(crate) struct Tenant {
+    #[validate(length(min = 1, max = 40))]
+    pub(crate) id: String,
+    #[validate(length(min = 1, max = 120))]
+    pub(crate) name: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+pub(crate) struct Customer {
+    pub(crate) id: Uuid,
+    pub(crate) tenant_id: String,
+    #[validate(length(min = 1, max = 120))]
+    pub(crate) name: String,
+    #[validate(email)]
+    pub(crate) email: String,
+    /// What the customer may owe. Admins alone set it.
+    #[validate(range(min = 0))]
+    pub(crate) credit_cents: i64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+pub(crate) struct Product {
+    pub(crate) id: Uuid,
+    pub(crate) tenant_id: String,
+    #[validate(length(min = 1, max = 120))]
+    pub(crate) name: String,
+    #[validate(range(min = 0))]
+    pub(crate) price_cents: i64,
+    /// What the shop itself pays. It is not there but for admins.
+    #[validate(range(min = 0))]
+    pub(crate) cost_cents: i64,
+    pub(crate) in_stock: bool,
+    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) updated_at: DateTime<Utc>,
+}
+
+/// An order belongs to the member who took it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+pub(crate) struct Order {
+    pub(crate) id: Uuid,
+    pub(crate) tenant_id: String,
+    pub(crate) user_id: String,
+    pub(crate) customer_id: Uuid,
+    pub(crate) status: Status,
+    #[validate(length(max = 500))]
+    pub(crate) note: Option<String>,
+    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) updated_at: DateTime<Utc>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Status {
+    Open,
+    Paid,
+    Shipped,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+pub(crate) struct OrderLine {
+    pub(crate) id: Uuid,
+    pub(crate) tenant_id: String,
+    pub(crate) order_id: Uuid,
+    pub(crate) product_id: Uuid,
+    #[validate(range(min = 1, max = 10_000))]
+    pub(crate) quantity: i64,
+    #[validate(range(min = 0))]
+    pub(crate) price_cents: i64,
+}
+
+/// The shop in these tables, without the ways to authenticate.
+pub(crate) fn shop(table: impl Fn(&str) -> Table) -> Result<AppBuilder, DefinitionErrors> {
+    let admin = || tenant_role("admin");
+
+    let tenants = define_resource::<Tenant>("tenants")
+        .adapter(table("tenants"))
+        .permissions(Permissions::read(same_tenant("id")).write(elevated()))
+        .id(Id::Client)
+        .filterable(["name"])
+        .build()?;
+    let customers = define_resource::<Customer>("customers")
+        .adapter(table("customers"))
+        .permissions(Permissions::read(any_of([tenant_member(), scope("customers:read")])).write(admin()))
+        .preset(multi_tenant("tenant_id"))
+        .writable_by(["credit_cents"], tenant_role("owner"))
+        .redacted_for(["email"], scope("customers:read"), "hidden@example.com")
+        .index(["name"])
+        .searchable(["name", "email"])
+        .relation(has_many("orders", "orders").key("customer_id"))
+        .build()?;
+    let products = define_resource::<Product>("products")
+        .adapter(table("products"))
+        .permissions(Permissions::read(any_of([tenant_member(), scope("products:read")])).write(admin()))
+        .preset(multi_tenant("tenant_id"))
+        .preset(timestamps())
+        .visible_to(["cost_cents"], admin())
+        .index(["name"])
+        .index(["price_cents"])
+        .searchable(["name"])
+        .filterable(["cost_cents", "in_stock"])
+        .sortable(["cost_cents"])
+        .relation(has_many("lines", "order_lines").key("product_id"))
+        .build()?;
+    let orders = define_resource::<Order>("orders")
+        .adapter(table("orders"))
+        .permissions(Permissions::all(tenant_member()).delete(admin()))
+        .preset(multi_tenant("tenant_id"))
+        .preset(owned_by("user_id").or(admin()))
+        .preset(timestamps())
+        .index(["status", "created_at"])
+        .filterable(["note"])
+        .relation(belongs_to("customer", "customers"))
+        .relation(has_many("lines", "order_lines").key("order_id"))
+        .build()?;
+    let lines = define_resource::<OrderLine>("order_lines")
+        .adapter(table("order_lines"))
+        .permissions(Permissions::all(any_of([admin(), owner("order.user_id")])))
+        .preset(multi_tenant("tenant_id"))
+        .index(["order_id"])
+        .index(["product_id"])
+        .filterable(["quantity", "price_cents"])
+        .relation(belongs_to("order", "orders"))
+        .relation(belongs_to("product", "products"))
+        .build()?;
+
+    Ok(create_app(AppPreset::Development)
+        .info("Shop", "1.0.0")
+        .description("Shops of several tenants: what one tenant has, the others do not see.")
+        .roles(RoleHierarchy::new().includes("owner", ["admin"]).includes("admin", ["member"]))
+        .tenancy(Tenancy::header("x-tenant", async |actor, tenant| Ok(membership(actor.id(), &tenant))))
+        .elevation(Elevation::by("x-elevate", "operator", async |request| {
+            record(&request);
+            Ok(())
+        }))
+        .resource(tenants)
+        .resource(customers)
+        .resource(products)
+        .resource(orders)
+        .resource(lines))
+}
+
+/// Who is in which tenant, for those whose token does not say. A shop of your own would ask a table.
+fn membership(user: Option<&str>, tenant: &str) -> Membership {
+    match (user, tenant) {
+        (Some("carol"), "acme") => Membership::Member(vec!["member".into()]),
+        (Some("carol"), "globex") => Membership::Suspended,
+        _ => Membership::None,
+    }
+}
+
+/// Raised rights are on the record: here in the log.
+fn record(request: &ElevatedRequest) {
+    let who = request.actor.id().unwrap_or_default();
+    tracing::warn!(
+        who,
+        reason = request.reason,
+        method = request.method,
+        path = request.path,
+        "raised rights"
+    );
+}

@@ -1,0 +1,118 @@
+//! The examples' own declarations, next to what the matrix makes of them.
+
+#[path = "../../examples/atlas/resources.rs"]
+mod atlas;
+#[path = "../../examples/shop/people.rs"]
+mod people;
+#[path = "../../examples/shop/resources.rs"]
+mod resources;
+#[path = "../../examples/shop/seed.rs"]
+#[expect(dead_code, reason = "the example names some of its rows in what it prints")]
+mod seed;
+
+use resourceful::prelude::*;
+use resourceful::testing::{MatrixReport, TestApp, policy_matrix};
+
+use crate::support::Place;
+
+const SECRET: &str = "a secret of tests, as long as one must be";
+
+/// Who each token stands for, said once more: not by the claims that the shop itself reads.
+fn actor(variable: &str) -> Actor {
+    let member = |name: &str, tenant: &str, role: &str| {
+        Actor::user(name.to_owned()).in_tenant(tenant.to_owned(), [role.to_owned()])
+    };
+    match variable {
+        "ACME_ADMIN" => member("ada", "acme", "owner"),
+        "ACME_MEMBER" => member("alan", "acme", "member"),
+        "GLOBEX_ADMIN" => member("grace", "globex", "admin"),
+        "GLOBEX_MEMBER" => member("gil", "globex", "member"),
+        "SERVICE" => Actor::service("exporter")
+            .with_scope("customers:read")
+            .with_scope("products:read")
+            .in_tenant("acme", Vec::<String>::new()),
+        "OPERATOR" => Actor::user("olga").with_role("operator"),
+        "CAROL" => Actor::user("carol"),
+        other => panic!("{other} is nobody the tests know"),
+    }
+}
+
+async fn shop(place: &Place) -> TestApp {
+    let builder = resources::shop(|name| place.table(name)).unwrap();
+    let app = TestApp::build(builder.authenticator(people::tokens(SECRET))).await.unwrap();
+    assert!(seed::load(app.app()).await.unwrap());
+    app
+}
+
+async fn shop_matrix(place: &Place) -> MatrixReport {
+    let app = shop(place).await;
+    let mut matrix = policy_matrix(&app).caller("nobody", Actor::anonymous(), []);
+    for person in people::people() {
+        let credential = format!("Bearer {}", people::token(&person, SECRET).unwrap());
+        let own = ("authorization", credential.as_str());
+        let who = actor(person.variable);
+        let raised = ("x-elevate", "a test");
+        let at_acme = ("x-tenant", "acme");
+        matrix = match person.variable {
+            "CAROL" => {
+                matrix.caller("CAROL at Acme", who.clone().in_tenant("acme", ["member"]), [own, at_acme])
+            }
+            "OPERATOR" => {
+                let elevated = who.clone().elevated();
+                let placed = elevated.clone().in_tenant("acme", Vec::<String>::new());
+                matrix.caller("OPERATOR raised", elevated, [own, raised]).caller(
+                    "OPERATOR raised at Acme",
+                    placed,
+                    [own, raised, at_acme],
+                )
+            }
+            _ => matrix,
+        };
+        matrix = matrix.caller(person.variable, who, [own]);
+    }
+    matrix.run().await.unwrap()
+}
+
+/// Some countries of each continent, with their largest cities.
+async fn some_atlas(place: &Place) -> TestApp {
+    let editor = Actor::user("atlas").with_role("editor");
+    let tokens = BearerTokens::new().token("edits", editor).token("reads", Actor::user("rita"));
+    let builder = atlas::atlas(|name| place.table(name)).unwrap().authenticator(tokens);
+    let app = TestApp::build(builder).await.unwrap();
+    let codes = ["IS", "LI", "AD", "MC", "SM", "BT"];
+    let countries = read::<atlas::Country>("countries.csv");
+    let countries = countries.into_iter().filter(|country| codes.contains(&country.code.as_str()));
+    let cities = read::<atlas::City>("cities.csv");
+    let cities = cities.into_iter().filter(|city| codes.contains(&city.country_code.as_str())).take(30);
+    let load = app.app().load().rows("countries", countries).unwrap().rows("cities", cities).unwrap();
+    assert!(load.commit().await.unwrap() > codes.len());
+    app
+}
+
+fn read<M: serde::de::DeserializeOwned>(file: &str) -> Vec<M> {
+    let path = format!("{}/examples/data/{file}", env!("CARGO_MANIFEST_DIR"));
+    csv::Reader::from_path(path).unwrap().deserialize().collect::<Result<_, _>>().unwrap()
+}
+
+async fn atlas_matrix(place: &Place) -> MatrixReport {
+    let app = some_atlas(place).await;
+    let editor = Actor::user("atlas").with_role("editor");
+    policy_matrix(&app)
+        .caller("nobody", Actor::anonymous(), [])
+        .caller("editor", editor, [("authorization", "Bearer edits")])
+        .caller("reader", Actor::user("rita"), [("authorization", "Bearer reads")])
+        .run()
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn shop_and_atlas_are_as_declared_on_every_path() {
+    for place in Place::all().await {
+        let (shop, atlas) = (shop_matrix(&place).await, atlas_matrix(&place).await);
+        println!("{}: shop {shop}{}: atlas {atlas}", place.name, place.name);
+        shop.assert_passed();
+        atlas.assert_passed();
+        assert!(shop.cases + atlas.cases >= 20_000, "{} cases", shop.cases + atlas.cases);
+    }
+}
