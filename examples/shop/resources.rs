@@ -2,7 +2,7 @@
 
 use resourceful::prelude::*;
 use resourceful::{AppBuilder, ElevatedRequest, Elevation, Membership, RoleHierarchy, Table, Tenancy};
-use resourceful::{elevated, same_tenant};
+use resourceful::{Permission, elevated, same_tenant};
 
 /// A company that runs its shop here.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
@@ -78,16 +78,40 @@ pub(crate) struct OrderLine {
 
 /// The shop in these tables, without the ways to authenticate.
 pub(crate) fn shop(table: impl Fn(&str) -> Table) -> Result<AppBuilder, DefinitionErrors> {
-    let admin = || tenant_role("admin");
+    Ok(create_app(AppPreset::Development)
+        .info("Shop", "1.0.0")
+        .description("Shops of several tenants: what one tenant has, the others do not see.")
+        .roles(RoleHierarchy::new().includes("owner", ["admin"]).includes("admin", ["member"]))
+        .tenancy(Tenancy::header("x-tenant", async |actor, tenant| Ok(membership(actor.id(), &tenant))))
+        .elevation(Elevation::by("x-elevate", "operator", async |request| {
+            record(&request);
+            Ok(())
+        }))
+        .resource(tenants(table("tenants"))?)
+        .resource(customers(table("customers"))?)
+        .resource(products(table("products"))?)
+        .resource(orders(table("orders"))?)
+        .resource(lines(table("order_lines"))?))
+}
 
-    let tenants = define_resource::<Tenant>("tenants")
-        .adapter(table("tenants"))
+fn admin() -> Permission {
+    tenant_role("admin")
+}
+
+/// Everyone sees their own tenant, an operator with raised rights all of them.
+fn tenants(table: Table) -> Result<Resource, DefinitionErrors> {
+    define_resource::<Tenant>("tenants")
+        .adapter(table)
         .permissions(Permissions::read(same_tenant("id")).write(elevated()))
         .id(Id::Client)
         .filterable(["name"])
-        .build()?;
-    let customers = define_resource::<Customer>("customers")
-        .adapter(table("customers"))
+        .build()
+}
+
+/// Members see the customers, and a service without their addresses.
+fn customers(table: Table) -> Result<Resource, DefinitionErrors> {
+    define_resource::<Customer>("customers")
+        .adapter(table)
         .permissions(Permissions::read(any_of([tenant_member(), scope("customers:read")])).write(admin()))
         .preset(multi_tenant("tenant_id"))
         .writable_by(["credit_cents"], tenant_role("owner"))
@@ -95,9 +119,13 @@ pub(crate) fn shop(table: impl Fn(&str) -> Table) -> Result<AppBuilder, Definiti
         .index(["name"])
         .searchable(["name", "email"])
         .relation(has_many("orders", "orders").key("customer_id"))
-        .build()?;
-    let products = define_resource::<Product>("products")
-        .adapter(table("products"))
+        .build()
+}
+
+/// Members and services see the products; what they cost is for admins.
+fn products(table: Table) -> Result<Resource, DefinitionErrors> {
+    define_resource::<Product>("products")
+        .adapter(table)
         .permissions(Permissions::read(any_of([tenant_member(), scope("products:read")])).write(admin()))
         .preset(multi_tenant("tenant_id"))
         .preset(timestamps())
@@ -108,9 +136,13 @@ pub(crate) fn shop(table: impl Fn(&str) -> Table) -> Result<AppBuilder, Definiti
         .filterable(["cost_cents", "in_stock"])
         .sortable(["cost_cents"])
         .relation(has_many("lines", "order_lines").key("product_id"))
-        .build()?;
-    let orders = define_resource::<Order>("orders")
-        .adapter(table("orders"))
+        .build()
+}
+
+/// An order is for the member who took it, and for admins.
+fn orders(table: Table) -> Result<Resource, DefinitionErrors> {
+    define_resource::<Order>("orders")
+        .adapter(table)
         .permissions(Permissions::all(tenant_member()).delete(admin()))
         .preset(multi_tenant("tenant_id"))
         .preset(owned_by("user_id").or(admin()))
@@ -119,9 +151,13 @@ pub(crate) fn shop(table: impl Fn(&str) -> Table) -> Result<AppBuilder, Definiti
         .filterable(["note"])
         .relation(belongs_to("customer", "customers"))
         .relation(has_many("lines", "order_lines").key("order_id"))
-        .build()?;
-    let lines = define_resource::<OrderLine>("order_lines")
-        .adapter(table("order_lines"))
+        .build()
+}
+
+/// A line is for whom the order is for.
+fn lines(table: Table) -> Result<Resource, DefinitionErrors> {
+    define_resource::<OrderLine>("order_lines")
+        .adapter(table)
         .permissions(Permissions::all(any_of([admin(), owner("order.user_id")])))
         .preset(multi_tenant("tenant_id"))
         .index(["order_id"])
@@ -129,22 +165,7 @@ pub(crate) fn shop(table: impl Fn(&str) -> Table) -> Result<AppBuilder, Definiti
         .filterable(["quantity", "price_cents"])
         .relation(belongs_to("order", "orders"))
         .relation(belongs_to("product", "products"))
-        .build()?;
-
-    Ok(create_app(AppPreset::Development)
-        .info("Shop", "1.0.0")
-        .description("Shops of several tenants: what one tenant has, the others do not see.")
-        .roles(RoleHierarchy::new().includes("owner", ["admin"]).includes("admin", ["member"]))
-        .tenancy(Tenancy::header("x-tenant", async |actor, tenant| Ok(membership(actor.id(), &tenant))))
-        .elevation(Elevation::by("x-elevate", "operator", async |request| {
-            record(&request);
-            Ok(())
-        }))
-        .resource(tenants)
-        .resource(customers)
-        .resource(products)
-        .resource(orders)
-        .resource(lines))
+        .build()
 }
 
 /// Who is in which tenant, for those whose token does not say. A shop of your own would ask a table.
