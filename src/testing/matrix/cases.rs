@@ -1,7 +1,7 @@
 //! The paths of one resource for one caller.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use resourceful_contract::{FieldType, Filter, Test, Value};
+use resourceful_contract::{Cardinality, FieldType, Filter, Test, Value};
 use serde_json::{Value as Json, json};
 
 use super::oracle::{Oracle, Reach, Row, value};
@@ -31,9 +31,11 @@ impl Site<'_> {
                 Endpoint::Query | Endpoint::QueryTwin => self.bodies(endpoint, report).await,
                 Endpoint::Read => self.items(report).await,
                 Endpoint::Create => self.creates(report).await,
-                Endpoint::Update | Endpoint::Replace | Endpoint::Delete => {
+                Endpoint::Update => {
                     self.writes(endpoint, report).await;
+                    self.references(report).await;
                 }
+                Endpoint::Replace | Endpoint::Delete => self.writes(endpoint, report).await,
             }
         }
     }
@@ -234,8 +236,8 @@ impl Site<'_> {
         seen.sort_by(|a, b| value(target, target.schema.id, a).compare(&value(target, target.schema.id, b)));
         let mut shown = seen.into_iter().map(|row| self.oracle.shown(target, row));
         match relation.link.cardinality {
-            resourceful_contract::Cardinality::One => shown.next().unwrap_or(Json::Null),
-            resourceful_contract::Cardinality::Many => shown.take(relation.limit as usize).collect(),
+            Cardinality::One => shown.next().unwrap_or(Json::Null),
+            Cardinality::Many => shown.take(relation.limit as usize).collect(),
         }
     }
 
@@ -288,7 +290,8 @@ impl Site<'_> {
 
     async fn items(&self, report: &mut MatrixReport) {
         let reach = self.oracle.reach(self.entry, Operation::Read);
-        let absent = words(&self.ask("GET", &format!("{}/{}", self.collection(), self.absent_id())).await);
+        let absent =
+            words(&self.ask("GET", &format!("{}/{}", self.collection(), text(&absent_id(self.entry)))).await);
         for row in self.rows {
             let path = self.item(row);
             let answer = self.ask("GET", &path).await;
@@ -308,15 +311,6 @@ impl Site<'_> {
             } else {
                 report.compare(about, &words(&answer), &absent);
             }
-        }
-    }
-
-    /// An id that no row has.
-    fn absent_id(&self) -> String {
-        match self.entry.schema.id_field().field_type {
-            FieldType::Integer => "987654321987".to_owned(),
-            FieldType::Uuid => "00000000-0000-7000-8000-00000000dead".to_owned(),
-            _ => "there-is-no-such-id".to_owned(),
         }
     }
 
@@ -345,7 +339,7 @@ impl Site<'_> {
         let operation = endpoint.operation();
         let reach = self.oracle.reach(self.entry, operation);
         let readable = self.oracle.reach(self.entry, Operation::Read) != Reach::None;
-        let absent_path = format!("{}/{}", self.collection(), self.absent_id());
+        let absent_path = format!("{}/{}", self.collection(), text(&absent_id(self.entry)));
         // A tag that no item has: whoever gets as far as comparing it changes nothing.
         let try_at = async |path: &str| {
             let request = self.caller.send(self.app.request(endpoint.method().as_str(), path));
@@ -381,6 +375,45 @@ impl Site<'_> {
                 report.compare(about, &json!(same), &json!(true));
             }
         }
+    }
+
+    /// A row that one may not see cannot be referred to, as one that is not there.
+    async fn references(&self, report: &mut MatrixReport) {
+        let changeable = |row: &&Row| {
+            self.oracle.sees(self.entry, row) && self.oracle.admits(self.entry, Operation::Update, row)
+        };
+        let Some(row) = self.rows.iter().find(changeable) else { return };
+        for relation in &self.entry.links {
+            let field = &self.entry.schema.fields[relation.link.local];
+            let settable = !(field.hidden || field.read_only || field.immutable)
+                && self.oracle.shows(self.entry, relation.link.local)
+                && self.oracle.takes(self.entry, relation.link.local);
+            if relation.link.cardinality == Cardinality::Many || !settable {
+                continue;
+            }
+            let target = self.catalog.entry(relation.target);
+            let refer = async |id: &Json| {
+                let request = self.caller.send(self.app.patch(&self.item(row)));
+                request.json(json!({&field.name: id})).await
+            };
+            let absent = words(&refer(&absent_id(target)).await);
+            let unseen = self.oracle.rows_of(target).iter().filter(|row| !self.oracle.sees(target, row));
+            let ids = unseen.map(|other| &other[&target.schema.id_field().name]);
+            // What the row refers to already is no news to whoever sees it.
+            for id in ids.filter(|id| row.get(&field.name) != Some(*id)).take(3) {
+                let about = || self.about(&format!("{} of {} to {id}", field.name, self.item(row)));
+                report.compare(about, &words(&refer(id).await), &absent);
+            }
+        }
+    }
+}
+
+/// An id that no row has.
+fn absent_id(entry: &Entry) -> Json {
+    match entry.schema.id_field().field_type {
+        FieldType::Integer => json!(987_654_321_987_i64),
+        FieldType::Uuid => json!("00000000-0000-7000-8000-00000000dead"),
+        _ => json!("there-is-no-such-id"),
     }
 }
 
