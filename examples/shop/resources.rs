@@ -87,6 +87,7 @@ pub(crate) fn shop(table: impl Fn(&str) -> Table) -> Result<AppBuilder, Definiti
             record(&request);
             Ok(())
         }))
+        .explain(role("operator"))
         .resource(tenants(table("tenants"))?)
         .resource(customers(table("customers"))?)
         .resource(products(table("products"))?)
@@ -158,7 +159,8 @@ fn orders(table: Table) -> Result<Resource, DefinitionErrors> {
 fn lines(table: Table) -> Result<Resource, DefinitionErrors> {
     define_resource::<OrderLine>("order_lines")
         .adapter(table)
-        .permissions(Permissions::all(any_of([admin(), owner("order.user_id")])))
+        .permissions(Permissions::all(tenant_member()))
+        .policy(any_of([admin(), owner("order.user_id")]))
         .preset(multi_tenant("tenant_id"))
         .index(["order_id"])
         .index(["product_id"])

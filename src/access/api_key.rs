@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::authenticator::bearer;
 use super::check::CheckError;
-use super::{Actor, Authenticator, Unauthenticated};
+use super::{Actor, Authenticator, SecurityScheme, Unauthenticated};
 
 const HEADER: HeaderName = HeaderName::from_static("x-api-key");
 /// How long a key has been in use before that is noted again.
@@ -200,6 +200,10 @@ impl Authenticator for ApiKeys {
 
     fn headers(&self) -> Vec<HeaderName> {
         vec![AUTHORIZATION, HEADER]
+    }
+
+    fn security_schemes(&self) -> Vec<SecurityScheme> {
+        vec![SecurityScheme::header("ApiKey", HEADER), SecurityScheme::bearer("")]
     }
 
     fn authenticate<'a>(

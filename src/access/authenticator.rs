@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 use subtle::ConstantTimeEq as _;
 
-use super::Actor;
+use super::{Actor, SecurityScheme};
 
 /// Turns a request's credential into an actor.
 ///
@@ -31,6 +31,11 @@ pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
     /// The headers that the credential may stand in, for `Vary`; `Authorization` unless said otherwise.
     fn headers(&self) -> Vec<HeaderName> {
         vec![AUTHORIZATION]
+    }
+
+    /// How the credential is shown, for the specification; by its [`scheme`](Self::scheme) unless said otherwise.
+    fn security_schemes(&self) -> Vec<SecurityScheme> {
+        vec![SecurityScheme::of(self.scheme())]
     }
 
     /// What is wrong with its configuration, such as a secret that is too short, each with what to write instead. An

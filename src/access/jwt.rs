@@ -13,7 +13,7 @@ use serde_json::{Map, Value as Json};
 
 use super::authenticator::bearer;
 use super::check::CheckError;
-use super::{Actor, Authenticator, Unauthenticated};
+use super::{Actor, Authenticator, SecurityScheme, Unauthenticated};
 
 pub use jsonwebtoken::Algorithm as JwtAlgorithm;
 
@@ -322,6 +322,10 @@ impl Authenticator for Jwt {
                 None => Ok(None),
             }
         })
+    }
+
+    fn security_schemes(&self) -> Vec<SecurityScheme> {
+        vec![SecurityScheme::bearer("JWT")]
     }
 
     fn faults(&self) -> Vec<(String, String)> {

@@ -11,6 +11,7 @@ mod permissions;
 mod requirement;
 mod role_table;
 mod rule;
+mod scheme;
 mod scope;
 mod session;
 
@@ -26,10 +27,12 @@ pub use permission::{
 };
 pub use permissions::Permissions;
 pub use role_table::RoleTable;
+pub use scheme::SecurityScheme;
 pub use scope::{ElevatedRequest, Elevation, Membership, Tenancy};
 pub use session::{MemorySessions, Session, SessionDigest, SessionStore, Sessions};
 
 #[cfg(feature = "testing")]
 pub(crate) use permission::Rule as Declared;
-pub(crate) use requirement::Requirement;
+pub(crate) use requirement::{Alternative, Requirement};
 pub(crate) use rule::{Rule, Step, Verdict};
+pub(crate) use scheme::Shown;

@@ -1,7 +1,37 @@
 //! What a permission asks of a caller, for the specification.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use super::Permission;
 use super::permission::Rule;
+
+/// The most alternatives that are told apart; more are one that names no rights.
+const MAX_ALTERNATIVES: usize = 32;
+
+/// One of the ways in that a permission has: everything here is asked for at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Alternative {
+    /// Whether somebody has to be known.
+    pub(crate) credential: bool,
+    /// Roles and scopes.
+    pub(crate) rights: BTreeSet<Arc<str>>,
+}
+
+impl Alternative {
+    fn credential() -> Self {
+        Self { credential: true, rights: BTreeSet::new() }
+    }
+
+    fn right(name: &Arc<str>) -> Self {
+        Self { credential: true, rights: BTreeSet::from([name.clone()]) }
+    }
+
+    fn and(&self, other: &Self) -> Self {
+        let rights = self.rights.union(&other.rights).cloned().collect();
+        Self { credential: self.credential || other.credential, rights }
+    }
+}
 
 /// What a caller has to bring, as far as the declaration alone says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +101,34 @@ impl Permission {
 }
 
 impl Permission {
+    /// The ways in, as far as the declaration alone says: any one of them may do. None where nobody is ever let in.
+    pub(crate) fn alternatives(&self) -> Vec<Alternative> {
+        let several = |ways: Vec<Alternative>| {
+            let mut distinct: Vec<Alternative> = Vec::new();
+            for way in ways {
+                if !distinct.contains(&way) {
+                    distinct.push(way);
+                }
+            }
+            if distinct.len() > MAX_ALTERNATIVES { vec![Alternative::credential()] } else { distinct }
+        };
+        match &self.0 {
+            Rule::Anyone | Rule::Rows(_) | Rule::Check(_) | Rule::Not(_) => vec![Alternative::default()],
+            Rule::SignedIn | Rule::TenantMember | Rule::Elevated | Rule::Owner(_) | Rule::SameTenant(_) => {
+                vec![Alternative::credential()]
+            }
+            Rule::Role(name) | Rule::TenantRole(name) | Rule::Scope(name) => vec![Alternative::right(name)],
+            Rule::Nobody => Vec::new(),
+            Rule::When(_, inner) => inner.alternatives(),
+            Rule::AnyOf(parts) => several(parts.iter().flat_map(Self::alternatives).collect()),
+            Rule::AllOf(parts) if parts.is_empty() => Vec::new(),
+            Rule::AllOf(parts) => parts.iter().fold(vec![Alternative::default()], |ways, part| {
+                let others = part.alternatives();
+                several(ways.iter().flat_map(|way| others.iter().map(|other| way.and(other))).collect())
+            }),
+        }
+    }
+
     /// The permission in words for people; neither fields nor filters are named, which not every reader may know of.
     pub(crate) fn words(&self) -> String {
         let several = |parts: &[Self], between: &str| match parts {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use resourceful_contract::{FieldType, Filter, RelatedBy, Schema, Test, Value};
+use resourceful_contract::{Field, FieldType, Filter, IdSource, RelatedBy, Schema, Test, Value};
 use serde_json::{Value as Json, json};
 
 use super::check::{Answer, Asking, Check};
@@ -120,6 +120,18 @@ impl Rule {
         } else {
             Err(compiler.faults)
         }
+    }
+
+    /// Compiles a permission that is asked where there are no rows.
+    ///
+    /// # Errors
+    /// Where it speaks of rows.
+    pub(crate) fn of_callers(permission: &Permission) -> Result<Self, String> {
+        let id = Field::new("id", FieldType::Text);
+        let read = |_: &Json| Err(String::new());
+        let rule = Self::compile(permission, &Schema::new("", "", vec![id], 0, IdSource::Client), &read);
+        let rule = rule.ok().filter(|rule| !rule.is_about_rows());
+        rule.ok_or_else(|| format!("{permission} differs from row to row, and there are no rows here"))
     }
 
     /// The rule that lets nobody in.

@@ -16,7 +16,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::check::CheckError;
-use super::{Actor, Authenticator, Unauthenticated};
+use super::{Actor, Authenticator, SecurityScheme, Unauthenticated};
 
 /// The cookie's name: with this prefix a browser takes it from this host alone, over TLS (RFC 6265bis, 4.1.3.2).
 const NAME: &str = "__Host-session";
@@ -329,6 +329,10 @@ impl Authenticator for Sessions {
 
     fn headers(&self) -> Vec<HeaderName> {
         vec![COOKIE]
+    }
+
+    fn security_schemes(&self) -> Vec<SecurityScheme> {
+        vec![SecurityScheme::cookie("Session", NAME)]
     }
 
     fn authenticate<'a>(

@@ -1,11 +1,12 @@
 //! From declarations to a running router: link, create, check, mount.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::response::Response;
-use axum::routing::{MethodFilter, any};
+use axum::routing::{MethodFilter, any, post};
 use http::HeaderValue;
 use std::future::{Ready, ready};
 use std::panic::AssertUnwindSafe;
@@ -13,9 +14,10 @@ use std::panic::AssertUnwindSafe;
 use super::front::Front;
 use super::lifecycle::{Lifecycle, panic_message};
 use super::{App, AppBuilder, AppPreset, health};
+use crate::access::{Rule, SecurityScheme};
 use crate::engine::{Catalog, DigestKey, Engine};
 use crate::error::Error;
-use crate::http::{Boundary, Context, Path, Routes, respond};
+use crate::http::{Boundary, Context, EXPLAIN, Path, Routes, explain as explained, respond};
 use crate::openapi;
 use crate::query::CursorKey;
 use crate::resource::{DefinitionErrors, Faults};
@@ -35,10 +37,16 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
         Err(errors) => return Err(errors.with(faults)),
     };
     let merged = merged(&builder, &catalog, &mut faults);
+    let explain = builder.explain.as_ref().map(|permission| {
+        Rule::of_callers(permission).unwrap_or_else(|fault| {
+            faults.push(None, fault, ".explain(…) with a rule about the caller: role(…), scope(…), check(…)");
+            Rule::nobody()
+        })
+    });
     faults.into_result()?;
     prepare(&catalog).await?;
     let engine = Engine { catalog, cursors: CursorKey::derive(&secret), names: DigestKey::derive(&secret) };
-    Ok(mount(builder, engine, merged))
+    Ok(mount(builder, engine, merged, explain))
 }
 
 /// What everything is derived from that clients hold and must not make themselves.
@@ -81,7 +89,7 @@ fn merged(builder: &AppBuilder, catalog: &Catalog, faults: &mut Faults) -> Optio
     let taken = || any(|| std::future::ready(())).on(every_method(), || std::future::ready(()));
     let mut paths = Router::new();
     let page = if builder.docs { openapi::PAGE.as_slice() } else { &[] };
-    for path in page.iter().chain(&health::PATHS).chain([&openapi::DOCUMENT]) {
+    for path in page.iter().chain(&health::PATHS).chain([&openapi::DOCUMENT, &EXPLAIN]) {
         paths = paths.route(path, taken());
     }
     for entry in catalog.entries() {
@@ -162,34 +170,22 @@ async fn prepare(catalog: &Catalog) -> Result<(), DefinitionErrors> {
     if found.is_empty() { Ok(()) } else { Err(DefinitionErrors::new(found)) }
 }
 
-fn mount(builder: AppBuilder, engine: Engine, merged: Option<Router>) -> App {
-    let authenticates = !builder.authenticators.is_empty();
-    let depends_on = depends_on(&builder);
-    let mut schemes: Vec<&'static str> = Vec::new();
-    for scheme in builder.authenticators.iter().map(|authenticator| authenticator.scheme()) {
-        if !schemes.contains(&scheme) {
-            schemes.push(scheme);
-        }
-    }
-    if schemes.is_empty() {
-        // What a 401 asks for where nobody said otherwise, in the answer and in the specification.
-        schemes.push("Bearer");
-    }
-    let document = openapi::Document::of(
-        &engine.catalog,
-        &openapi::Info {
-            title: builder.title,
-            version: builder.version,
-            description: builder.description,
-            servers: builder.servers,
-            prefix: builder.prefix.clone(),
-            problem_base: builder.problem_base.clone(),
-            schemes: schemes.clone(),
-            authenticates,
-        },
-    );
+fn mount(builder: AppBuilder, engine: Engine, merged: Option<Router>, explain: Option<Rule>) -> App {
+    let info = openapi::Info {
+        title: builder.title.clone(),
+        version: builder.version.clone(),
+        description: builder.description.clone(),
+        servers: builder.servers.clone(),
+        prefix: builder.prefix.clone(),
+        schemes: schemes(&builder),
+        authenticates: !builder.authenticators.is_empty(),
+        explain: builder.explain.clone(),
+        by_caller: builder.document_by_caller,
+    };
     let boundary = Arc::new(Boundary {
         engine,
+        depends_on: depends_on(&builder),
+        challenge: challenge(&builder),
         authenticators: builder.authenticators,
         roles: builder.roles,
         tenancy: builder.tenancy,
@@ -198,9 +194,13 @@ fn mount(builder: AppBuilder, engine: Engine, merged: Option<Router>) -> App {
         #[cfg(feature = "testing")]
         prefix: builder.prefix.clone(),
         problem_base: builder.problem_base,
-        depends_on,
-        challenge: challenge(&schemes),
+        explain,
+        #[cfg(feature = "testing")]
+        explained_to: builder.explain,
+        #[cfg(feature = "testing")]
+        document_by_caller: builder.document_by_caller,
     });
+    let document = openapi::Document::of(boundary.clone(), info);
     let lifecycle = Arc::new(Lifecycle::new(
         &boundary,
         builder.deadline,
@@ -209,7 +209,12 @@ fn mount(builder: AppBuilder, engine: Engine, merged: Option<Router>) -> App {
         builder.drain_delay,
         builder.shutdown_grace,
     ));
-    let others = openapi::routes(document, builder.docs)
+    let mut others = openapi::routes(document, builder.docs);
+    if boundary.explain.is_some() {
+        let asked = boundary.clone();
+        others = others.route(EXPLAIN, post(move |request| async move { explained(&asked, request).await }));
+    }
+    let others = others
         .fallback(refusal(&boundary, Error::not_found))
         .method_not_allowed_fallback(refusal(&boundary, Error::method_not_allowed));
     let routes = Routes::new(&boundary, &builder.prefix, others);
@@ -249,6 +254,31 @@ fn depends_on(builder: &AppBuilder) -> HeaderValue {
     HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static("*"))
 }
 
-fn challenge(schemes: &[&str]) -> HeaderValue {
-    HeaderValue::from_str(&schemes.join(", ")).unwrap_or(HeaderValue::from_static("Bearer"))
+/// What a 401 asks for.
+fn challenge(builder: &AppBuilder) -> HeaderValue {
+    let mut schemes: Vec<_> =
+        builder.authenticators.iter().map(|authenticator| authenticator.scheme()).collect();
+    let mut known = HashSet::new();
+    schemes.retain(|scheme| known.insert(*scheme));
+    HeaderValue::from_str(&schemes.join(", "))
+        .ok()
+        .filter(|challenge| !challenge.is_empty())
+        .unwrap_or(HeaderValue::from_static("Bearer"))
+}
+
+/// How credentials are shown, each way once.
+fn schemes(builder: &AppBuilder) -> Vec<SecurityScheme> {
+    let mut schemes: Vec<SecurityScheme> = Vec::new();
+    for scheme in builder.authenticators.iter().flat_map(|authenticator| authenticator.security_schemes()) {
+        match schemes.iter_mut().find(|known| known.name == scheme.name) {
+            // Tokens of more than one form have none in common.
+            Some(known) if *known != scheme && known.name == "Bearer" => *known = SecurityScheme::bearer(""),
+            Some(_) => {}
+            None => schemes.push(scheme),
+        }
+    }
+    if schemes.is_empty() {
+        schemes.push(SecurityScheme::bearer(""));
+    }
+    schemes
 }

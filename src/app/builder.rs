@@ -8,7 +8,7 @@ use axum::Router;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
 use super::{App, AppPreset, build};
-use crate::access::{Authenticator, Elevation, RoleHierarchy, Tenancy};
+use crate::access::{Authenticator, Elevation, Permission, RoleHierarchy, Tenancy};
 use crate::error::Error;
 use crate::resource::{DefinitionErrors, Resource};
 
@@ -43,6 +43,8 @@ pub fn create_app(preset: AppPreset) -> AppBuilder {
         roles: RoleHierarchy::new(),
         tenancy: None,
         elevation: None,
+        explain: None,
+        document_by_caller: false,
         secret: None,
         body_limit: 1 << 20,
         deadline: Duration::from_secs(30),
@@ -73,6 +75,8 @@ pub struct AppBuilder {
     pub(super) roles: RoleHierarchy,
     pub(super) tenancy: Option<Tenancy>,
     pub(super) elevation: Option<Elevation>,
+    pub(super) explain: Option<Permission>,
+    pub(super) document_by_caller: bool,
     pub(super) secret: Option<Vec<u8>>,
     pub(super) body_limit: usize,
     pub(super) deadline: Duration,
@@ -136,6 +140,30 @@ impl AppBuilder {
     /// Lets some actors raise their rights for a request. Without, nobody can but by their credential.
     pub fn elevation(mut self, elevation: Elevation) -> Self {
         self.elevation = Some(elevation);
+        self
+    }
+
+    /// Lets these callers ask `POST /_explain` which rule grants or denies, for anybody and any row. Without, nobody can.
+    /// The answer names rules, filters and rows that callers must not learn of: it is for operators.
+    ///
+    /// ```
+    /// use resourceful::prelude::*;
+    ///
+    /// // curl … -d '{"resource": "orders", "operation": "read", "id": "…", "actor": {"id": "ada", "tenant": "acme"}}'
+    /// # let _ =
+    /// create_app(AppPreset::Testing).explain(role("operator"))
+    /// # ;
+    /// ```
+    pub fn explain(mut self, permission: Permission) -> Self {
+        self.explain = Some(permission);
+        self
+    }
+
+    /// Whether `/openapi.json` tells each caller what they themselves may see and do: no field that is not there for
+    /// them, and no operation that they may never call. Off by default: everyone gets the same document, which names
+    /// everything that is declared.
+    pub fn document_by_caller(mut self, by_caller: bool) -> Self {
+        self.document_by_caller = by_caller;
         self
     }
 

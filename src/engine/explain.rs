@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Call, Engine, Entry, sight};
@@ -11,7 +12,7 @@ use crate::query;
 use crate::resource::Operation;
 
 /// What became of a question to [`App::explain`](crate::App::explain).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Explanation {
     /// What the caller would be answered.
@@ -23,7 +24,7 @@ pub struct Explanation {
 }
 
 /// What a caller is answered, as far as permissions decide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Outcome {
@@ -40,7 +41,7 @@ pub enum Outcome {
 }
 
 /// One rule, and what it said.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ExplainedStep {
     /// The rule as it was declared.
@@ -56,7 +57,7 @@ pub struct ExplainedStep {
 }
 
 /// What a rule said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Said {

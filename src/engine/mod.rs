@@ -9,6 +9,7 @@ mod include;
 mod item;
 mod list;
 mod load;
+mod offer;
 mod read;
 mod redact;
 mod related;
@@ -30,6 +31,7 @@ pub(crate) use catalog::{Catalog, Entry, LinkedRelation};
 pub use explain::{ExplainedStep, Explanation, Outcome, Said};
 pub(crate) use list::{Asked, Page};
 pub use load::Loader;
+pub(crate) use offer::Offer;
 pub(crate) use rights::Mask;
 pub(crate) use sight::{Admitted, Sight, Sights, Vault};
 

@@ -200,7 +200,7 @@ impl Sights {
 }
 
 /// What the rules of an operation say of a caller.
-async fn decide(catalog: &Catalog, entry: &Entry, actor: &Actor, operation: Operation) -> Verdict {
+pub(super) async fn decide(catalog: &Catalog, entry: &Entry, actor: &Actor, operation: Operation) -> Verdict {
     let rule = entry.rights().of(operation);
     if let Some(verdict) = rule.at_once(actor) {
         return verdict;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body as HttpBody;
 use axum::extract::{OriginalUri, Request};
 use axum::response::Response;
-use http::header::{ALLOW, WWW_AUTHENTICATE};
+use http::header::ALLOW;
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::Value as Json;
@@ -13,31 +13,10 @@ use serde_json::Value as Json;
 use super::answer::{self, Keeping, Url};
 use super::endpoint::Path;
 use super::prefer::Prefer;
-use super::{Context, Endpoint, body, conditional, problem};
-use crate::access::{Actor, Authenticator, Elevation, RoleHierarchy, Tenancy};
-use crate::engine::{Asked, Call, Engine, Entry, Put};
+use super::{Boundary, Context, Endpoint, body, conditional};
+use crate::engine::{Asked, Call, Entry, Put};
 use crate::error::{Error, ErrorKind};
 use crate::query::{may_relate, no_parameters};
-
-/// What every handler of an application shares.
-#[derive(Debug)]
-pub(crate) struct Boundary {
-    pub(crate) engine: Engine,
-    pub(crate) authenticators: Vec<Arc<dyn Authenticator>>,
-    pub(crate) roles: RoleHierarchy,
-    pub(crate) tenancy: Option<Tenancy>,
-    pub(crate) elevation: Option<Elevation>,
-    pub(crate) body_limit: usize,
-    /// What every resource's path begins with.
-    #[cfg(feature = "testing")]
-    pub(crate) prefix: String,
-    /// What a problem's `type` begins with.
-    pub(crate) problem_base: String,
-    /// What stands in `Vary`.
-    pub(crate) depends_on: HeaderValue,
-    /// What stands in `WWW-Authenticate`.
-    pub(crate) challenge: HeaderValue,
-}
 
 /// Where the requests for one resource come in.
 #[derive(Clone, Debug)]
@@ -70,39 +49,11 @@ impl Door {
             Ok(response) => response,
             Err(error) => {
                 let instance = original(&parts).path();
-                let response = problem::respond(&error, &self.boundary.problem_base, instance, context);
-                let response = self.explain(response, &error, path, endpoint);
+                let response = self.boundary.refuse(&error, instance, context);
+                let response = explained(response, &error, path, endpoint);
                 if parts.method == Method::HEAD { answer::head(response) } else { response }
             }
         }
-    }
-
-    /// The headers that say what would have been right.
-    fn explain(
-        &self,
-        mut response: Response,
-        error: &Error,
-        path: Path,
-        endpoint: Option<Endpoint>,
-    ) -> Response {
-        let headers = response.headers_mut();
-        match error.kind() {
-            ErrorKind::Unauthenticated => {
-                headers.insert(WWW_AUTHENTICATE, self.boundary.challenge.clone());
-            }
-            ErrorKind::MethodNotAllowed => {
-                if let Ok(allow) = HeaderValue::from_str(&path.allow()) {
-                    headers.insert(ALLOW, allow);
-                }
-            }
-            ErrorKind::UnsupportedMediaType => {
-                if let Some((name, value)) = endpoint.and_then(|endpoint| endpoint.body().accept()) {
-                    headers.insert(name, value);
-                }
-            }
-            _ => {}
-        }
-        response
     }
 
     async fn run(
@@ -112,7 +63,7 @@ impl Door {
         parts: &Parts,
         body: HttpBody,
     ) -> Result<Response, Error> {
-        let actor = self.actor(parts).await?;
+        let actor = self.boundary.actor(parts).await?;
         let headers = &parts.headers;
         let query = parts.uri.query();
         let related = endpoint.body() == super::Body::Query || may_relate(query);
@@ -205,45 +156,30 @@ impl Door {
     async fn json(&self, endpoint: Endpoint, parts: &Parts, body: HttpBody) -> Result<Json, Error> {
         body::json(endpoint.body(), &parts.headers, body, self.boundary.body_limit).await
     }
-
-    /// Who asks, in the scope that the request names.
-    async fn actor(&self, parts: &Parts) -> Result<Actor, Error> {
-        let mut actor = self.authenticate(parts).await?;
-        if let Some(elevation) = &self.boundary.elevation {
-            actor = elevation.raise(actor, parts).await?;
-        }
-        match &self.boundary.tenancy {
-            Some(tenancy) => {
-                Ok(tenancy.place(actor, &parts.headers).await?.with_included(&self.boundary.roles))
-            }
-            None => Ok(actor),
-        }
-    }
-
-    async fn authenticate(&self, parts: &Parts) -> Result<Actor, Error> {
-        let authenticators = &self.boundary.authenticators;
-        for authenticator in authenticators {
-            match authenticator.authenticate(parts).await {
-                Ok(Some(actor)) => return Ok(actor.with_included(&self.boundary.roles)),
-                Ok(None) => {}
-                Err(error) => return Err(bad_credential().with_source(error)),
-            }
-        }
-        // A credential that nobody here understands is a bad one, not none.
-        if !authenticators.is_empty() && parts.headers.contains_key(http::header::AUTHORIZATION) {
-            return Err(bad_credential());
-        }
-        Ok(Actor::anonymous())
-    }
-}
-
-fn bad_credential() -> Error {
-    Error::new(ErrorKind::Unauthenticated, "unauthenticated", "The credential is not good.")
 }
 
 /// The URI as the client wrote it, whatever this router is nested under.
 fn original(parts: &Parts) -> &http::Uri {
     parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0)
+}
+
+/// The headers that say what would have been right.
+fn explained(mut response: Response, error: &Error, path: Path, endpoint: Option<Endpoint>) -> Response {
+    let headers = response.headers_mut();
+    match error.kind() {
+        ErrorKind::MethodNotAllowed => {
+            if let Ok(allow) = HeaderValue::from_str(&path.allow()) {
+                headers.insert(ALLOW, allow);
+            }
+        }
+        ErrorKind::UnsupportedMediaType => {
+            if let Some((name, value)) = endpoint.and_then(|endpoint| endpoint.body().accept()) {
+                headers.insert(name, value);
+            }
+        }
+        _ => {}
+    }
+    response
 }
 
 fn options(path: Path) -> Response {

@@ -2,17 +2,21 @@
 
 mod answer;
 mod body;
+mod boundary;
 mod conditional;
 mod context;
 mod dispatch;
 mod endpoint;
+mod explain;
 mod prefer;
 mod problem;
 mod routes;
 
+pub(crate) use boundary::Boundary;
 pub(crate) use conditional::is_known;
 pub(crate) use context::{Context, REQUEST_ID};
-pub(crate) use dispatch::Boundary;
+
 pub(crate) use endpoint::{Body, Endpoint, Path};
+pub(crate) use explain::{EXPLAIN, Question, explain};
 pub(crate) use problem::{DEFAULT_BASE, respond, status, title};
 pub(crate) use routes::{Routes, call};

@@ -2,17 +2,18 @@
 
 use serde_json::{Value as Json, json};
 use utoipa::openapi::path::{HttpMethod, PathItem, PathsBuilder};
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{self, ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder};
 use utoipa::openapi::server::ServerBuilder;
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApiBuilder};
 
-use super::Info;
+use super::lens::Lens;
 use super::operations::Site;
 use super::raw::Raw;
 use super::schemas::Components;
-use crate::engine::Catalog;
-use crate::http::Endpoint;
+use super::{Info, explain};
+use crate::access::{SecurityScheme, Shown};
+use crate::http::{EXPLAIN, Endpoint};
 
 /// The version of OpenAPI that a document is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,23 +24,17 @@ pub(super) enum Version {
     V32,
 }
 
-/// Makes the document of every resource.
-pub(super) fn of(catalog: &Catalog, info: &Info, version: Version) -> Json {
-    let components = Components::of(catalog);
+/// Makes the document of every resource that there is to tell of.
+pub(super) fn of(lens: &Lens<'_>, info: &Info, version: Version) -> Json {
+    let mut components = Components::of(lens);
     let mut raw = Raw::default();
     let mut paths = PathsBuilder::new();
     let mut queries = Vec::new();
-    for (position, entry) in catalog.entries().iter().enumerate() {
-        for endpoint in Endpoint::ALL {
-            let title = components.title(position);
-            let site = Site {
-                catalog,
-                entry,
-                endpoint,
-                title,
-                schemes: &info.schemes,
-                authenticates: info.authenticates,
-            };
+    for entry in lens.catalog.entries() {
+        let offered = Endpoint::ALL.into_iter().filter(|endpoint| lens.offers(entry, endpoint.operation()));
+        for endpoint in offered {
+            let title = components.title(entry.position);
+            let site = Site { lens, entry, endpoint, title, info };
             let path = endpoint.path().template(&info.prefix, &entry.definition);
             match method(endpoint) {
                 Some(method) => paths = paths.path(path, PathItem::new(method, site.operation(&mut raw))),
@@ -48,11 +43,17 @@ pub(super) fn of(catalog: &Catalog, info: &Info, version: Version) -> Json {
             }
         }
     }
+    if let Some(permission) = info.explain.as_ref().filter(|_| lens.explains) {
+        explain::add(&mut components);
+        let operation = explain::operation(permission, info, &mut raw);
+        paths = paths.path(EXPLAIN, PathItem::new(HttpMethod::Post, operation));
+    }
     let mut about = InfoBuilder::new().title(&info.title).version(&info.version);
     if let Some(description) = &info.description {
         about = about.description(Some(description));
     }
-    let tags = catalog.entries().iter().map(|entry| {
+    let shown = lens.catalog.entries().iter().filter(|entry| lens.shows_resource(entry));
+    let tags = shown.map(|entry| {
         TagBuilder::new()
             .name(entry.definition.name())
             .description(entry.definition.description.clone())
@@ -65,7 +66,7 @@ pub(super) fn of(catalog: &Catalog, info: &Info, version: Version) -> Json {
         .info(about.build())
         .paths(paths.build())
         .tags(Some(tags.collect::<Vec<_>>()))
-        .components(Some(security(&info.schemes).build()))
+        .components(Some(schemes(&info.schemes).build()))
         .build();
     let mut document = serde_json::to_value(document).expect("utoipa's types serialize");
     for (path, operation) in queries {
@@ -93,15 +94,25 @@ fn method(endpoint: Endpoint) -> Option<HttpMethod> {
     })
 }
 
-fn security(schemes: &[&'static str]) -> ComponentsBuilder {
+fn schemes(schemes: &[SecurityScheme]) -> ComponentsBuilder {
+    let header = |name: &http::HeaderName| ApiKey::Header(ApiKeyValue::new(name.as_str()));
     schemes.iter().fold(ComponentsBuilder::new(), |components, scheme| {
-        let described = match *scheme {
-            "Bearer" => SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build()),
-            "Basic" => SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Basic).build()),
-            "Session" => SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new("__Host-session"))),
-            // Any other scheme is at least a credential in this header.
-            _ => SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("Authorization"))),
+        let described = match &scheme.shown {
+            Shown::Bearer(format) => {
+                let mut bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
+                if !format.is_empty() {
+                    bearer = bearer.bearer_format(format.clone());
+                }
+                security::SecurityScheme::Http(bearer.build())
+            }
+            Shown::Basic => {
+                security::SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Basic).build())
+            }
+            Shown::Header(name) => security::SecurityScheme::ApiKey(header(name)),
+            Shown::Cookie(name) => {
+                security::SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new(name.clone())))
+            }
         };
-        components.security_scheme(*scheme, described)
+        components.security_scheme(scheme.name.clone(), described)
     })
 }

@@ -1,6 +1,8 @@
 //! The OpenAPI document, made of the definitions that run, and the page that shows it.
 
 mod document;
+mod explain;
+mod lens;
 mod operations;
 #[cfg(feature = "docs")]
 mod page;
@@ -17,13 +19,17 @@ use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::get;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, VARY};
+use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use serde_json::Value as Json;
 
-use crate::engine::Catalog;
+use document::Version;
+use lens::Lens;
+
+use crate::access::{Permission, SecurityScheme};
 use crate::error::{Error, Fault};
-use crate::http::{Context, DEFAULT_BASE, is_known, respond};
+use crate::http::{Boundary, Context, DEFAULT_BASE, is_known};
 use crate::query::Parameters;
 
 /// Where the document is.
@@ -41,21 +47,23 @@ pub(crate) struct Info {
     pub(crate) servers: Vec<String>,
     /// What every resource's path begins with.
     pub(crate) prefix: String,
-    /// What the `type` of a problem begins with.
-    pub(crate) problem_base: String,
-    /// The schemes that a 401 asks for, in their order.
-    pub(crate) schemes: Vec<&'static str>,
+    /// How credentials are shown.
+    pub(crate) schemes: Vec<SecurityScheme>,
     /// Whether credentials are looked at, so that a bad one is refused even where none is needed.
     pub(crate) authenticates: bool,
+    /// Who may ask why.
+    pub(crate) explain: Option<Permission>,
+    /// Whether each caller gets a document of their own.
+    pub(crate) by_caller: bool,
 }
 
-/// The document, prepared once in each version.
+/// The document: prepared once in each version, or made for each caller.
 #[derive(Debug)]
 pub(crate) struct Document {
-    title: String,
-    problem_base: String,
-    v31: Prepared,
-    v32: Prepared,
+    boundary: Arc<Boundary>,
+    info: Info,
+    /// What everyone gets, where all get the same.
+    prepared: Option<[Prepared; 2]>,
 }
 
 /// A document's bytes and the tag that names them.
@@ -74,17 +82,15 @@ impl Prepared {
 }
 
 impl Document {
-    pub(crate) fn of(catalog: &Catalog, info: &Info) -> Arc<Self> {
-        Arc::new(Self {
-            title: info.title.clone(),
-            problem_base: info.problem_base.clone(),
-            v31: Prepared::of(&document::of(catalog, info, document::Version::V31)),
-            v32: Prepared::of(&document::of(catalog, info, document::Version::V32)),
-        })
+    pub(crate) fn of(boundary: Arc<Boundary>, info: Info) -> Arc<Self> {
+        let everything = Lens::everything(&boundary.engine.catalog);
+        let prepared = |version| Prepared::of(&document::of(&everything, &info, version));
+        let prepared = (!info.by_caller).then(|| [prepared(Version::V31), prepared(Version::V32)]);
+        Arc::new(Self { boundary, info, prepared })
     }
 
     /// The version that a query string asks for.
-    fn version(&self, query: Option<&str>) -> Result<&Prepared, Error> {
+    fn version(query: Option<&str>) -> Result<Version, Error> {
         let mut asked = None;
         let mut faults = Vec::new();
         for parameter in Parameters::of(query) {
@@ -93,8 +99,8 @@ impl Document {
                     faults.push(Fault::parameter("version", "repeated", "This can be given once only."));
                 }
                 Ok((name, value)) if name == "version" => match value.as_ref() {
-                    "3.1" => asked = Some(&self.v31),
-                    "3.2" => asked = Some(&self.v32),
+                    "3.1" => asked = Some(Version::V31),
+                    "3.2" => asked = Some(Version::V32),
                     _ => faults.push(Fault::parameter("version", "value", "Must be 3.1 or 3.2.")),
                 },
                 Ok((name, _)) => {
@@ -103,21 +109,34 @@ impl Document {
                 Err(fault) => faults.push(fault),
             }
         }
-        let prepared = asked.unwrap_or(&self.v31);
-        if faults.is_empty() { Ok(prepared) } else { Err(Error::invalid_query(faults)) }
+        if faults.is_empty() { Ok(asked.unwrap_or(Version::V31)) } else { Err(Error::invalid_query(faults)) }
     }
 
-    fn answer(&self, request: &Request) -> Response {
-        let prepared = self.version(request.uri().query());
-        let outcome =
-            prepared.and_then(|prepared| Ok((prepared, is_known(request.headers(), &prepared.tag)?)));
-        let (prepared, known) = match outcome {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                let context = Context::carried_by(request);
-                return respond(&error, &self.problem_base, request.uri().path(), &context);
+    async fn answer(&self, request: Request) -> Response {
+        let context = Context::carried_by(&request);
+        let (parts, _) = request.into_parts();
+        match self.answered(&parts).await {
+            Ok(response) => response,
+            Err(error) => self.boundary.refuse(&error, parts.uri.path(), &context),
+        }
+    }
+
+    async fn answered(&self, parts: &Parts) -> Result<Response, Error> {
+        let version = Self::version(parts.uri.query())?;
+        let own;
+        let prepared = match &self.prepared {
+            Some([v31, _]) if version == Version::V31 => v31,
+            Some([_, v32]) => v32,
+            None => {
+                let caller = self.boundary.actor(parts).await?;
+                let offers = self.boundary.engine.offers(&caller).await;
+                let explains = self.boundary.may_ask(&caller).await.is_ok();
+                let lens = Lens::of(&self.boundary.engine.catalog, offers, explains);
+                own = Prepared::of(&document::of(&lens, &self.info, version));
+                &own
             }
         };
+        let known = is_known(&parts.headers, &prepared.tag)?;
         let mut response = if known {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -131,7 +150,10 @@ impl Document {
         }
         headers.insert(ETAG, prepared.tag.clone());
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        response
+        if self.info.by_caller {
+            headers.insert(VARY, self.boundary.depends_on.clone());
+        }
+        Ok(response)
     }
 }
 
@@ -139,7 +161,7 @@ impl Document {
 pub(crate) fn routes(document: Arc<Document>, docs: bool) -> Router {
     debug_assert!(DEFAULT_BASE.ends_with('/'), "a code is appended to the base");
     #[cfg(feature = "docs")]
-    let page = if docs { page::routes(&document.title) } else { Router::new() };
+    let page = if docs { page::routes(&document.info.title) } else { Router::new() };
     #[cfg(not(feature = "docs"))]
     let page = {
         let _ = docs;
@@ -149,7 +171,7 @@ pub(crate) fn routes(document: Arc<Document>, docs: bool) -> Router {
         DOCUMENT,
         get(move |request: Request| {
             let document = document.clone();
-            async move { document.answer(&request) }
+            async move { document.answer(request).await }
         }),
     )
 }

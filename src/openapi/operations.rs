@@ -6,22 +6,22 @@ use utoipa::openapi::path::{self, OperationBuilder};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::security::SecurityRequirement;
 
+use super::lens::Lens;
 use super::raw::{Raw, component};
-use super::{parameters, responses};
-use crate::access::{Permission, Requirement};
-use crate::engine::{Catalog, Entry};
+use super::{Info, parameters, responses};
+use crate::access::{Alternative, Permission, Requirement};
+use crate::engine::Entry;
 use crate::http::{Body, Endpoint};
 use crate::resource::Operation;
 
 /// Where an operation stands, and what it is made of.
 pub(super) struct Site<'a> {
-    pub(super) catalog: &'a Catalog,
+    pub(super) lens: &'a Lens<'a>,
     pub(super) entry: &'a Entry,
     pub(super) endpoint: Endpoint,
     /// The name that the resource's components begin with.
     pub(super) title: &'a str,
-    pub(super) schemes: &'a [&'static str],
-    pub(super) authenticates: bool,
+    pub(super) info: &'a Info,
 }
 
 impl Site<'_> {
@@ -31,15 +31,14 @@ impl Site<'_> {
             .operation_id(Some(self.id()))
             .summary(Some(self.summary()))
             .tag(name)
-            .parameters(Some(parameters::of(self.catalog, self.entry, self.endpoint, raw)))
+            .parameters(Some(parameters::of(self.lens, self.entry, self.endpoint, raw)))
             .request_body(self.body())
             .securities(Some(self.security()));
         if let Some(description) = self.description() {
             builder = builder.description(Some(description));
         }
-        for (status, response) in
-            responses::of(self.entry, self.endpoint, self.title, self.authenticates, raw)
-        {
+        let authenticates = self.info.authenticates;
+        for (status, response) in responses::of(self.entry, self.endpoint, self.title, authenticates, raw) {
             builder = builder.response(status, response);
         }
         builder.build()
@@ -110,21 +109,39 @@ impl Site<'_> {
         Some(builder.build())
     }
 
-    /// What is really asked for: nothing, or any one of the schemes.
+    /// What is really asked for: nothing, or one of the alternatives by any one of the schemes.
     fn security(&self) -> Vec<SecurityRequirement> {
-        let Requirements { always, to_create } = Requirements::of(self.entry, self.endpoint);
-        let schemes =
-            self.schemes.iter().map(|scheme| SecurityRequirement::new(*scheme, Vec::<String>::new()));
-        let all = || std::iter::once(always).chain(to_create);
-        if all().all(|requirement| requirement.is_open()) {
-            Vec::new()
-        } else if always.anonymous {
-            // Without a credential it does less.
-            std::iter::once(SecurityRequirement::default()).chain(schemes).collect()
-        } else {
-            schemes.collect()
+        let definition = &self.entry.definition;
+        let mut permissions = vec![definition.passed(self.endpoint.operation())];
+        if Requirements::of(self.entry, self.endpoint).to_create.is_some() {
+            permissions.push(definition.passed(Operation::Create));
         }
+        security(&permissions, self.info)
     }
+}
+
+/// What permissions ask for, of which one has to be passed: nothing, or an alternative by any one of the schemes. The
+/// roles and scopes that an alternative needs stand beside the scheme (OpenAPI 3.1, 4.8.30).
+pub(super) fn security(permissions: &[Permission], info: &Info) -> Vec<SecurityRequirement> {
+    if permissions.iter().all(|permission| permission.requirement().is_open()) {
+        return Vec::new();
+    }
+    let mut alternatives: Vec<_> = permissions.iter().flat_map(Permission::alternatives).collect();
+    if alternatives.iter().all(|way| !way.credential) {
+        // Who shows a credential may be let in further than who does not.
+        alternatives.push(Alternative { credential: true, ..Alternative::default() });
+    }
+    // Without a credential first: it is what most clients try.
+    alternatives.sort_by_key(|way| way.credential);
+    let by_schemes = |way: &Alternative| -> Vec<SecurityRequirement> {
+        if !way.credential {
+            return vec![SecurityRequirement::default()];
+        }
+        let rights: Vec<_> = way.rights.iter().map(ToString::to_string).collect();
+        let schemes = info.schemes.iter();
+        schemes.map(|scheme| SecurityRequirement::new(scheme.name.clone(), rights.clone())).collect()
+    };
+    alternatives.iter().flat_map(by_schemes).collect()
 }
 
 /// What callers of an endpoint must be.
@@ -136,7 +153,7 @@ pub(super) struct Requirements {
 
 impl Requirements {
     pub(super) fn of(entry: &Entry, endpoint: Endpoint) -> Self {
-        let of = |operation| entry.definition.needed(operation).requirement();
+        let of = |operation| entry.definition.passed(operation).requirement();
         let creates = endpoint == Endpoint::Replace && entry.definition.client_ids();
         Self { always: of(endpoint.operation()), to_create: creates.then(|| of(Operation::Create)) }
     }

@@ -5,42 +5,42 @@ use serde_json::{Value as Json, json};
 use utoipa::openapi::Required;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterStyle};
 
+use super::lens::Lens;
 use super::raw::Raw;
-use crate::engine::{Catalog, Entry};
+use crate::engine::Entry;
 use crate::http::Endpoint;
-use crate::resource::Operation;
 
 /// The parameters of an endpoint.
-pub(super) fn of(catalog: &Catalog, entry: &Entry, endpoint: Endpoint, raw: &mut Raw) -> Vec<Parameter> {
+pub(super) fn of(lens: &Lens<'_>, entry: &Entry, endpoint: Endpoint, raw: &mut Raw) -> Vec<Parameter> {
     let mut parameters = Vec::new();
     match endpoint {
-        Endpoint::List => list_parameters(catalog, entry, raw, &mut parameters),
+        Endpoint::List => list_parameters(lens, entry, raw, &mut parameters),
         Endpoint::Query | Endpoint::QueryTwin | Endpoint::Create => {}
         _ => parameters.push(id(entry, raw)),
     }
     if endpoint == Endpoint::Read {
-        parameters.push(several("fields", "The fields to show.", fields(entry), raw));
-        if !entry.links.is_empty() {
-            parameters.push(several("include", "Related items to show.", include(entry), raw));
+        parameters.push(several("fields", "The fields to show.", fields(lens, entry), raw));
+        if lens.includes(entry).next().is_some() {
+            parameters.push(several("include", "Related items to show.", include(lens, entry), raw));
         }
     }
     headers(entry, endpoint, raw, &mut parameters);
     parameters
 }
 
-fn list_parameters(catalog: &Catalog, entry: &Entry, raw: &mut Raw, out: &mut Vec<Parameter>) {
-    for (name, field) in filterable(catalog, entry) {
+fn list_parameters(lens: &Lens<'_>, entry: &Entry, raw: &mut Raw, out: &mut Vec<Parameter>) {
+    for (name, field) in filterable(lens, entry) {
         comparisons(&name, field, raw, out);
     }
     out.push(several(
         "sort",
         "The order: fields, `-` for descending; the id is always last.",
-        sort(entry),
+        sort(lens, entry),
         raw,
     ));
-    out.push(several("fields", "The fields to show.", fields(entry), raw));
-    if !entry.links.is_empty() {
-        out.push(several("include", "Related items to show.", include(entry), raw));
+    out.push(several("fields", "The fields to show.", fields(lens, entry), raw));
+    if lens.includes(entry).next().is_some() {
+        out.push(several("include", "Related items to show.", include(lens, entry), raw));
     }
     let max = entry.definition.max_limit;
     let about = format!("How many items a page holds; more than {max} is {max}.");
@@ -50,7 +50,7 @@ fn list_parameters(catalog: &Catalog, entry: &Entry, raw: &mut Raw, out: &mut Ve
     if entry.definition.offset_paging {
         out.push(query("page", "A page by its number, instead of a cursor.", page(), raw));
     }
-    if !entry.definition.searchable.is_empty() {
+    if lens.searches(entry) {
         out.push(query("q", "Words, each of which must stand in a searchable field.", words(), raw));
     }
 }
@@ -58,22 +58,20 @@ fn list_parameters(catalog: &Catalog, entry: &Entry, raw: &mut Raw, out: &mut Ve
 /// The fields that a list can be filtered by, with their names: a resource's own, and those of its relations after
 /// a dot.
 pub(super) fn filterable<'a>(
-    catalog: &'a Catalog,
+    lens: &'a Lens<'a>,
     entry: &'a Entry,
 ) -> impl Iterator<Item = (String, &'a Field)> {
-    let fields = |entry: &'a Entry| {
-        let fields = entry.schema.fields.iter().zip(&entry.definition.filterable);
-        fields.filter(|(_, filterable)| **filterable).map(|(field, _)| field)
+    let own = |entry: &'a Entry| {
+        let fields = entry.schema.fields.iter().enumerate();
+        let told = |position: usize| entry.definition.filterable[position] && lens.tells(entry, position);
+        fields.filter(move |(position, _)| told(*position)).map(|(_, field)| field)
     };
-    let lists = |entry: &'a Entry| entry.definition.needed(Operation::List);
-    // The document is one for all callers, so it names what any caller of this list may use.
-    let relations = entry.links.iter().map(|relation| (relation, catalog.entry(relation.target)));
-    let related = relations.filter(move |(_, target)| lists(target) == lists(entry)).flat_map(
-        move |(relation, target)| {
-            fields(target).map(|field| (format!("{}.{}", relation.link.name, field.name), field))
-        },
-    );
-    fields(entry).map(|field| (field.name.clone(), field)).chain(related)
+    let relations = entry.links.iter().map(|relation| (relation, lens.catalog.entry(relation.target)));
+    let related =
+        relations.filter(move |(_, target)| lens.leads(entry, target)).flat_map(move |(relation, target)| {
+            own(target).map(|field| (format!("{}.{}", relation.link.name, field.name), field))
+        });
+    own(entry).map(|field| (field.name.clone(), field)).chain(related)
 }
 
 /// A field's filters, each under the name that the query string gives it.
@@ -231,22 +229,23 @@ pub(super) fn any_text() -> Json {
     json!({"type": "string", "pattern": "^[^\\u0000]*$"})
 }
 
-pub(super) fn sort(entry: &Entry) -> Json {
-    let names = entry.schema.fields.iter().zip(&entry.definition.sortable);
-    let keys: Vec<_> = names
-        .filter(|(_, sortable)| **sortable)
-        .flat_map(|(field, _)| [field.name.clone(), format!("-{}", field.name)])
+pub(super) fn sort(lens: &Lens<'_>, entry: &Entry) -> Json {
+    let fields = entry.schema.fields.iter().enumerate();
+    let keys: Vec<_> = fields
+        .filter(|(position, _)| entry.definition.sortable[*position] && lens.tells(entry, *position))
+        .flat_map(|(_, field)| [field.name.clone(), format!("-{}", field.name)])
         .collect();
     json!({"type": "array", "items": {"type": "string", "enum": keys}, "minItems": 1, "maxItems": 8})
 }
 
-pub(super) fn fields(entry: &Entry) -> Json {
-    let names: Vec<_> = entry.schema.visible().map(|field| &entry.schema.fields[field].name).collect();
+pub(super) fn fields(lens: &Lens<'_>, entry: &Entry) -> Json {
+    let shown = entry.schema.visible().filter(|position| lens.shows(entry, *position));
+    let names: Vec<_> = shown.map(|position| &entry.schema.fields[position].name).collect();
     json!({"type": "array", "items": {"type": "string", "enum": names}, "minItems": 1})
 }
 
-pub(super) fn include(entry: &Entry) -> Json {
-    let names: Vec<_> = entry.links.iter().map(|relation| &relation.link.name).collect();
+pub(super) fn include(lens: &Lens<'_>, entry: &Entry) -> Json {
+    let names: Vec<_> = lens.includes(entry).map(|relation| &relation.link.name).collect();
     json!({"type": "array", "items": {"type": "string", "enum": names}, "minItems": 1})
 }
 

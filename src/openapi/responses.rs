@@ -24,7 +24,7 @@ pub(super) fn of(
     for kind in failures(entry, endpoint, authenticates) {
         let status = status(kind).as_u16().to_string();
         if !answers.iter().any(|(known, _)| *known == status) {
-            answers.push((status, problem(kind, endpoint, raw)));
+            answers.push((status, problem(kind, endpoint.body(), raw)));
         }
     }
     answers.sort_by(|a, b| a.0.cmp(&b.0));
@@ -93,7 +93,7 @@ fn failures(entry: &Entry, endpoint: Endpoint, authenticates: bool) -> Vec<Error
     kinds
 }
 
-fn problem(kind: ErrorKind, endpoint: Endpoint, raw: &mut Raw) -> Response {
+pub(super) fn problem(kind: ErrorKind, body: Body, raw: &mut Raw) -> Response {
     let content = ContentBuilder::new().schema(Some(component("Problem"))).build();
     let mut response = plain(title(kind), raw).content("application/problem+json", content);
     if kind == ErrorKind::Unauthenticated {
@@ -101,7 +101,7 @@ fn problem(kind: ErrorKind, endpoint: Endpoint, raw: &mut Raw) -> Response {
             response.header("WWW-Authenticate", header("The schemes that are understood (RFC 9110).", raw));
     }
     if kind == ErrorKind::UnsupportedMediaType
-        && let Some((name, _)) = endpoint.body().accept()
+        && let Some((name, _)) = body.accept()
     {
         response = response.header(name.as_str(), header("The media types that are taken.", raw));
     }
@@ -137,7 +137,7 @@ fn created(name: &str, raw: &mut Raw) -> Response {
         .build()
 }
 
-fn json_of(name: &str, about: &str, raw: &mut Raw) -> ResponseBuilder {
+pub(super) fn json_of(name: &str, about: &str, raw: &mut Raw) -> ResponseBuilder {
     let content = ContentBuilder::new().schema(Some(component(name))).build();
     plain(about, raw).content("application/json", content)
 }

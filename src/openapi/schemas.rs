@@ -3,8 +3,9 @@
 use resourceful_contract::{Field, FieldType};
 use serde_json::{Map, Value as Json, json};
 
+use super::lens::Lens;
 use super::parameters;
-use crate::engine::{Catalog, Entry};
+use crate::engine::Entry;
 
 /// What the components of a resource are named after its title; the title alone is what answers hold.
 const SUFFIXES: [&str; 7] = ["", "Create", "Replace", "Patch", "List", "Filter", "Query"];
@@ -18,16 +19,16 @@ pub(super) struct Components {
 }
 
 impl Components {
-    pub(super) fn of(catalog: &Catalog) -> Self {
+    pub(super) fn of(lens: &Lens<'_>) -> Self {
         let mut components = Self::default();
         components.schemas.insert("Problem".to_owned(), problem());
         components.schemas.insert("Page".to_owned(), page());
-        for entry in catalog.entries() {
+        for entry in lens.catalog.entries() {
             let title = components.free_title(&pascal(&entry.definition.title));
             components.titles.push(title);
         }
-        for (position, entry) in catalog.entries().iter().enumerate() {
-            components.add_resource(catalog, position, entry);
+        for entry in lens.catalog.entries().iter().filter(|entry| lens.shows_resource(entry)) {
+            components.add_resource(lens, entry);
         }
         components
     }
@@ -60,19 +61,28 @@ impl Components {
         format!("{wanted}{number}")
     }
 
-    fn add_resource(&mut self, catalog: &Catalog, position: usize, entry: &Entry) {
-        let title = self.titles[position].clone();
+    /// Adds a component that is none of a resource's shapes, and what it refers to.
+    pub(super) fn add(&mut self, name: &str, schema: Json) {
+        let schema = self.hoist(name, schema);
+        self.schemas.insert(name.to_owned(), schema);
+    }
+
+    fn add_resource(&mut self, lens: &Lens<'_>, entry: &Entry) {
+        let title = self.titles[entry.position].clone();
         let bodies = &entry.definition.bodies;
-        let mut answer = bodies.answer.clone();
-        self.open_to_selection(catalog, entry, &mut answer);
+        let hidden = |field: usize| !lens.shows(entry, field);
+        let closed = |field: usize| !lens.takes(entry, field);
+        let mut answer = without(entry, bodies.answer.clone(), hidden);
+        self.open_to_selection(lens, entry, &mut answer);
         if let Some(description) = &entry.definition.description {
             answer["description"] = Json::from(description.as_str());
         }
         for (suffix, schema) in [
             ("", answer),
-            ("Create", bodies.create.clone()),
-            ("Replace", without_id(entry, bodies.replace.clone())),
-            ("Patch", bodies.update.clone()),
+            ("Create", without(entry, bodies.create.clone(), closed)),
+            // The path of a PUT says the id; a body may repeat it and never needs to.
+            ("Replace", without(entry, bodies.replace.clone(), |at| at == entry.schema.id || closed(at))),
+            ("Patch", without(entry, bodies.update.clone(), closed)),
         ] {
             // A patch may leave out at every depth what the other shapes require.
             let prefix = if suffix == "Patch" { format!("{title}Patch") } else { title.clone() };
@@ -89,16 +99,16 @@ impl Components {
             "additionalProperties": false,
         });
         self.schemas.insert(format!("{title}List"), list);
-        self.schemas.insert(format!("{title}Filter"), filter(&title, catalog, entry));
-        self.schemas.insert(format!("{title}Query"), query(&title, entry));
+        self.schemas.insert(format!("{title}Filter"), filter(&title, lens, entry));
+        self.schemas.insert(format!("{title}Query"), query(&title, lens, entry));
     }
 
     /// `fields` leaves members out and `include` adds some, so none is required and relations may stand there.
-    fn open_to_selection(&self, catalog: &Catalog, entry: &Entry, answer: &mut Json) {
+    fn open_to_selection(&self, lens: &Lens<'_>, entry: &Entry, answer: &mut Json) {
         if let Json::Object(map) = &mut *answer {
             map.remove("required");
         }
-        for relation in &entry.links {
+        for relation in lens.includes(entry) {
             let target = reference(&self.titles[relation.target]);
             answer["properties"][&relation.link.name] = match relation.link.cardinality {
                 resourceful_contract::Cardinality::One => {
@@ -109,7 +119,6 @@ impl Components {
                 }
             };
         }
-        debug_assert!(catalog.entries().len() == self.titles.len(), "every resource has a title");
     }
 
     /// Moves a schema's `$defs` into the components, and its references to where they stand then.
@@ -139,12 +148,18 @@ impl Components {
     }
 }
 
-/// The path of a PUT says the id; a body may repeat it and never needs to.
-fn without_id(entry: &Entry, mut body: Json) -> Json {
-    if let Some(properties) = body["properties"].as_object_mut() {
-        properties.shift_remove(&entry.schema.id_field().name);
+/// A shape without some of its fields.
+fn without(entry: &Entry, mut shape: Json, is_out: impl Fn(usize) -> bool) -> Json {
+    let fields = entry.schema.fields.iter().enumerate();
+    for (_, field) in fields.filter(|(position, _)| is_out(*position)) {
+        if let Some(properties) = shape["properties"].as_object_mut() {
+            properties.shift_remove(&field.name);
+        }
+        if let Some(required) = shape.get_mut("required").and_then(Json::as_array_mut) {
+            required.retain(|name| *name != field.name.as_str());
+        }
     }
-    body
+    shape
 }
 
 /// `order_line` and `order line` as `OrderLine`.
@@ -233,14 +248,14 @@ fn page() -> Json {
 }
 
 /// The tree of the body form. A dotted name filters through a relation.
-fn filter(title: &str, catalog: &Catalog, entry: &Entry) -> Json {
+fn filter(title: &str, lens: &Lens<'_>, entry: &Entry) -> Json {
     let own = reference(&format!("{title}Filter"));
     let mut properties = Map::new();
     for word in ["and", "or"] {
         properties.insert(word.to_owned(), json!({"type": "array", "items": own}));
     }
     properties.insert("not".to_owned(), own);
-    for (name, field) in parameters::filterable(catalog, entry) {
+    for (name, field) in parameters::filterable(lens, entry) {
         properties.insert(name, comparisons(field));
     }
     json!({"type": "object", "properties": properties, "additionalProperties": false})
@@ -269,7 +284,7 @@ fn comparisons(field: &Field) -> Json {
     }
 }
 
-fn query(title: &str, entry: &Entry) -> Json {
+fn query(title: &str, lens: &Lens<'_>, entry: &Entry) -> Json {
     let mut properties = Map::new();
     let mut add = |name: &str, schema: Json| properties.insert(name.to_owned(), schema);
     add("filter", reference(&format!("{title}Filter")));
@@ -280,10 +295,10 @@ fn query(title: &str, entry: &Entry) -> Json {
         }
         list
     };
-    add("sort", may_be_empty(parameters::sort(entry)));
-    add("fields", parameters::fields(entry));
-    if !entry.links.is_empty() {
-        add("include", may_be_empty(parameters::include(entry)));
+    add("sort", may_be_empty(parameters::sort(lens, entry)));
+    add("fields", parameters::fields(lens, entry));
+    if lens.includes(entry).next().is_some() {
+        add("include", may_be_empty(parameters::include(lens, entry)));
     }
     add("limit", parameters::limit(entry));
     add("after", parameters::cursor());
@@ -291,7 +306,7 @@ fn query(title: &str, entry: &Entry) -> Json {
     if entry.definition.offset_paging {
         add("page", parameters::page());
     }
-    if !entry.definition.searchable.is_empty() {
+    if lens.searches(entry) {
         add("q", parameters::words());
     }
     json!({

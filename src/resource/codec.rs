@@ -80,7 +80,8 @@ fn check<M: Serialize + DeserializeOwned + Validate>(item: &Json) -> Checked {
     }
 }
 
-fn pointer_of(path: &serde_path_to_error::Path) -> String {
+/// Where in a body a value stands that cannot be read.
+pub(crate) fn pointer_of(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
     let mut pointer = String::new();
     for segment in path {

@@ -131,6 +131,12 @@ impl Definition {
         }
     }
 
+    /// What callers of an operation must pass: what they may not see they may neither list nor change.
+    pub(crate) fn passed(&self, operation: Operation) -> Permission {
+        let (own, read) = (self.needed(operation), self.needed(Operation::Read));
+        if operation == Operation::Create || own == read { own } else { all_of([own, read]) }
+    }
+
     /// Whether clients give ids to new items, and PUT may create.
     pub(crate) fn client_ids(&self) -> bool {
         self.id == Id::Client

@@ -19,5 +19,6 @@ pub use relation::{Relation, belongs_to, has_many};
 pub use verify::{DefinitionErrors, DefinitionFault};
 
 pub(crate) use bodies::{Bodies, is_internal};
+pub(crate) use codec::pointer_of;
 pub(crate) use definition::Definition;
 pub(crate) use verify::Faults;

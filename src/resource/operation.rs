@@ -1,7 +1,11 @@
 //! What can be done with a resource.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// What can be done with a resource; each operation has a permission of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Operation {
     /// Items by filter, sort and page.

@@ -8,8 +8,9 @@ mod people;
 mod resources;
 #[path = "../../examples/shop/seed.rs"]
 #[expect(dead_code, reason = "the example names some of its rows in what it prints")]
-mod seed;
+pub(crate) mod seed;
 
+use resourceful::AppBuilder;
 use resourceful::prelude::*;
 use resourceful::testing::{MatrixReport, TestApp, policy_matrix};
 
@@ -37,15 +38,32 @@ fn actor(variable: &str) -> Actor {
     }
 }
 
-async fn shop(place: &Place) -> TestApp {
+/// The shop with its first rows.
+pub(crate) async fn shop(place: &Place) -> TestApp {
+    shop_with(place, |builder| builder).await
+}
+
+/// The shop, each of whose people gets a document of their own.
+pub(crate) async fn documented_shop() -> TestApp {
+    shop_with(&Place::memory(), |builder| builder.document_by_caller(true)).await
+}
+
+pub(crate) async fn shop_with(place: &Place, change: impl FnOnce(AppBuilder) -> AppBuilder) -> TestApp {
     let builder = resources::shop(|name| place.table(name)).unwrap();
-    let app = TestApp::build(builder.authenticator(people::tokens(SECRET))).await.unwrap();
+    let app = TestApp::build(change(builder.authenticator(people::tokens(SECRET)))).await.unwrap();
     assert!(seed::load(app.app()).await.unwrap());
     app
 }
 
+/// The token of one of the shop's people.
+pub(crate) fn token(variable: &str) -> String {
+    let people = people::people();
+    let person = people.iter().find(|person| person.variable == variable).expect("somebody of the shop");
+    people::token(person, SECRET).unwrap()
+}
+
 async fn shop_matrix(place: &Place) -> MatrixReport {
-    let app = shop(place).await;
+    let app = shop_with(place, |builder| builder.document_by_caller(true)).await;
     let mut matrix = policy_matrix(&app).caller("nobody", Actor::anonymous(), []);
     for person in people::people() {
         let credential = format!("Bearer {}", people::token(&person, SECRET).unwrap());

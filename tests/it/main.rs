@@ -16,6 +16,7 @@ mod cursors;
 mod declaration;
 mod errors;
 mod examples;
+mod explain;
 mod field_rules;
 mod matrix;
 mod methods;

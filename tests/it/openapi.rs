@@ -225,7 +225,7 @@ async fn a_put_that_may_create_states_both_permissions() {
     let open = put(anyone()).await;
     assert_eq!((&open["security"], open["responses"].get("403")), (&json!([]), None));
     let guarded = put(role("editor")).await;
-    assert_eq!(guarded["security"], json!([{}, {"Bearer": []}]));
+    assert_eq!(guarded["security"], json!([{}, {"Bearer": ["editor"]}]));
     assert!(guarded["responses"].get("401").is_some() && guarded["responses"].get("403").is_some());
     assert_eq!(guarded["description"], "To create one by it: Needs the role `editor`.");
 }
@@ -299,4 +299,96 @@ async fn the_page_is_served_from_files_of_its_own() {
         "{refused}"
     );
     assert!(refused.header("allow").is_some());
+}
+
+/// The shop's own declaration, asked for its document with the credential of one of its people.
+async fn shop_document(variable: Option<&str>) -> Value {
+    let app = crate::examples::documented_shop().await;
+    let request = app.get("/openapi.json");
+    let answer = match variable {
+        Some(variable) => request.bearer(&crate::examples::token(variable)).await,
+        None => request.await,
+    };
+    assert_eq!(answer.status(), 200, "{answer}");
+    assert!(answer.header("vary").is_some_and(|vary| vary.contains("authorization")), "{answer}");
+    answer.json()
+}
+
+#[tokio::test]
+async fn alternatives_and_scopes_are_stated() {
+    let app = crate::examples::shop(&Place::memory()).await;
+    let document = document(&app, "3.1").await;
+    let security = |path: &str, method: &str| document["paths"][path][method]["security"].clone();
+    // A member, or a service with the scope.
+    assert_eq!(security("/products", "get"), json!([{"Bearer": []}, {"Bearer": ["products:read"]}]));
+    // An admin; and only for what they see, as a member or by a scope.
+    assert_eq!(security("/products", "post"), json!([{"Bearer": ["admin"]}]),);
+    assert_eq!(
+        security("/products/{id}", "delete"),
+        json!([{"Bearer": ["admin"]}, {"Bearer": ["admin", "products:read"]}]),
+    );
+    let scheme = &document["components"]["securitySchemes"]["Bearer"];
+    assert_eq!(scheme, &json!({"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}));
+    for status in ["401", "403"] {
+        assert!(document["paths"]["/products"]["post"]["responses"].get(status).is_some(), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn every_way_to_show_a_credential_is_a_scheme() {
+    use resourceful::{ApiKeys, MemoryApiKeys, MemorySessions, Sessions};
+    let app = crate::support::builder(&Place::memory())
+        .authenticator(ApiKeys::new(MemoryApiKeys::new()))
+        .authenticator(Sessions::new("0123456789abcdef0123456789abcdef", MemorySessions::new()));
+    let app = TestApp::build(app).await.unwrap();
+    let document = document(&app, "3.1").await;
+    assert_eq!(
+        document["components"]["securitySchemes"],
+        json!({
+            "ApiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            "Bearer": {"type": "http", "scheme": "bearer"},
+            "Session": {"type": "apiKey", "in": "cookie", "name": "__Host-session"},
+        })
+    );
+    let any = json!([{"Bearer": []}, {"ApiKey": []}, {"Session": []}]);
+    assert_eq!(document["paths"]["/notes"]["get"]["security"], any);
+}
+
+#[tokio::test]
+async fn a_document_by_caller_has_nothing_that_is_not_there_for_them() {
+    let (admin, member) = (shop_document(Some("ACME_ADMIN")).await, shop_document(Some("ACME_MEMBER")).await);
+    assert!(admin.to_string().contains("cost_cents"), "the field is there for admins");
+    assert!(!member.to_string().contains("cost_cents"), "and for nobody else");
+    let paths = |document: &Value, path: &str| -> Vec<String> {
+        document["paths"][path].as_object().map(|path| path.keys().cloned().collect()).unwrap_or_default()
+    };
+    assert!(paths(&admin, "/products").contains(&"post".to_owned()));
+    assert_eq!(paths(&member, "/products"), ["get"]);
+    // What may be read and not set is in answers alone.
+    let grace = shop_document(Some("GLOBEX_ADMIN")).await;
+    let has = |document: &Value, shape: &str| {
+        document["components"]["schemas"][shape]["properties"].get("credit_cents").is_some()
+    };
+    assert!(has(&admin, "Customer") && has(&admin, "CustomerPatch"));
+    assert!(has(&grace, "Customer") && !has(&grace, "CustomerPatch") && !has(&grace, "CustomerCreate"));
+    // A service has two resources, and relations to nothing else.
+    let service = shop_document(Some("SERVICE")).await;
+    assert!(paths(&service, "/orders").is_empty() && !service.to_string().contains("OrderLine"));
+    // What is redacted is shown, and tells nothing.
+    assert!(service["components"]["schemas"]["Customer"]["properties"].get("email").is_some());
+    assert!(service["components"]["schemas"]["CustomerFilter"]["properties"].get("email").is_none());
+    assert!(shop_document(None).await["paths"].as_object().is_some_and(serde_json::Map::is_empty));
+}
+
+#[tokio::test]
+async fn a_document_by_caller_refuses_a_bad_credential_and_knows_its_own_tags() {
+    let app = crate::examples::documented_shop().await;
+    let refused = app.get("/openapi.json").bearer("nope").await;
+    assert_eq!((refused.status(), refused.header("www-authenticate")), (401, Some("Bearer")));
+    let token = crate::examples::token("ACME_MEMBER");
+    let own = app.get("/openapi.json").bearer(&token).await;
+    let tag = own.header("etag").unwrap();
+    assert_eq!(app.get("/openapi.json").bearer(&token).header("if-none-match", tag).await.status(), 304);
+    let other = crate::examples::token("ACME_ADMIN");
+    assert_eq!(app.get("/openapi.json").bearer(&other).header("if-none-match", tag).await.status(), 200);
 }

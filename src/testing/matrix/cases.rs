@@ -119,7 +119,7 @@ impl Site<'_> {
                 let query =
                     format!("{path}&{}={}", encoded(&format!("{name}[{operator}]")), encoded(&operand));
                 let answer = self.ask("GET", &query).await;
-                let legal = self.entry.definition.filterable[field] && self.tells(self.entry, field);
+                let legal = self.entry.definition.filterable[field] && self.oracle.tells(self.entry, field);
                 let found = self.listed().filter(|row| test.passes(&value(self.entry, field, row)));
                 self.compare_list(&query, &answer, legal.then(|| found.collect()), report);
             }
@@ -129,11 +129,6 @@ impl Site<'_> {
             self.relation(&path, relation, report).await;
         }
         self.cursors(report).await;
-    }
-
-    /// Whether a field's value may be told to the caller.
-    fn tells(&self, entry: &Entry, field: usize) -> bool {
-        self.oracle.shows(entry, field) && self.oracle.instead(entry, field).is_none()
     }
 
     /// Every operator of a field, with operands from rows that are there, whoever may see them.
@@ -165,7 +160,7 @@ impl Site<'_> {
         for direction in ["", "-"] {
             let query = format!("{}?limit={limit}&sort={direction}{}", self.collection(), encoded(name));
             let answer = self.ask("GET", &query).await;
-            let legal = self.entry.definition.sortable[field] && self.tells(self.entry, field);
+            let legal = self.entry.definition.sortable[field] && self.oracle.tells(self.entry, field);
             self.compare_list(&query, &answer, legal.then(|| self.listed().collect()), report);
         }
         let shown = self.entry.definition.visible.contains(&field) && self.oracle.shows(self.entry, field);
@@ -177,7 +172,7 @@ impl Site<'_> {
 
     async fn searches(&self, path: &str, report: &mut MatrixReport) {
         let searchable = self.entry.definition.searchable.iter().copied();
-        let told: Vec<_> = searchable.clone().filter(|field| self.tells(self.entry, *field)).collect();
+        let told: Vec<_> = searchable.clone().filter(|field| self.oracle.tells(self.entry, *field)).collect();
         for field in searchable {
             let words = self.rows.iter().filter_map(|row| match value(self.entry, field, row) {
                 Value::Text(text) => text.split_whitespace().next().map(str::to_owned),
@@ -218,7 +213,8 @@ impl Site<'_> {
                 let dotted = format!("{name}.{}[{operator}]", target.schema.fields[field].name);
                 let query = format!("{path}&{}={}", encoded(&dotted), encoded(&operand));
                 let answer = self.ask("GET", &query).await;
-                let legal = listable && target.definition.filterable[field] && self.tells(target, field);
+                let legal =
+                    listable && target.definition.filterable[field] && self.oracle.tells(target, field);
                 let found = self.listed().filter(|row| {
                     self.oracle.related(self.entry, relation, row).any(|other| {
                         self.oracle.lists(target, other) && test.passes(&value(target, field, other))
@@ -280,7 +276,7 @@ impl Site<'_> {
                 let body = json!({"filter": filter, "limit": limit});
                 let request = self.app.request(endpoint.method().as_str(), &path);
                 let answer = self.caller.send(request).json(body.clone()).await;
-                let legal = self.entry.definition.filterable[field] && self.tells(self.entry, field);
+                let legal = self.entry.definition.filterable[field] && self.oracle.tells(self.entry, field);
                 let found =
                     self.listed().filter(|row| test.passes(&value(self.entry, field, row)) != negated);
                 self.compare_list(&format!("{path} {body}"), &answer, legal.then(|| found.collect()), report);

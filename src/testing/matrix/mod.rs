@@ -1,5 +1,6 @@
 //! Every path of an application next to what its declaration says, for every caller, row and field.
 
+mod apart;
 mod cases;
 mod oracle;
 
@@ -93,7 +94,9 @@ impl PolicyMatrix<'_> {
         let mut report = MatrixReport::default();
         for caller in &self.callers {
             let actor = caller.actor.clone().with_included(&self.app.app().boundary().roles);
-            let oracle = oracle::Oracle::of(&engine.catalog, &rows, &actor).await;
+            let explained_to = self.app.app().boundary().explained_to.as_ref();
+            let oracle = oracle::Oracle::of(&engine.catalog, &rows, &actor, explained_to).await;
+            apart::Apart { app: self.app, caller, oracle: &oracle }.run(&mut report).await;
             for entry in engine.catalog.entries() {
                 let site = cases::Site {
                     app: self.app,

@@ -11,6 +11,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::access::{Actor, Asking, Declared, Permission};
 use crate::engine::{Catalog, Entry};
+use crate::http::EXPLAIN;
 use crate::query;
 use crate::resource::{Fill, Operation};
 
@@ -25,6 +26,9 @@ pub(super) enum Reach {
     None,
 }
 
+/// The position of what is no resource.
+const NOWHERE: usize = usize::MAX;
+
 /// One actor before the rules, with every row there is.
 pub(super) struct Oracle<'a> {
     catalog: &'a Catalog,
@@ -35,8 +39,20 @@ pub(super) struct Oracle<'a> {
 }
 
 impl<'a> Oracle<'a> {
-    pub(super) async fn of(catalog: &'a Catalog, rows: &'a [Vec<Row>], actor: &'a Actor) -> Self {
+    pub(super) async fn of(
+        catalog: &'a Catalog,
+        rows: &'a [Vec<Row>],
+        actor: &'a Actor,
+        explained_to: Option<&Permission>,
+    ) -> Self {
         let mut checks = HashMap::new();
+        for check in explained_to.into_iter().flat_map(Permission::checks) {
+            let asking =
+                Asking { actor: actor.clone(), resource: EXPLAIN.into(), operation: Operation::Read };
+            if let Some(Ok(decision)) = check.answer(asking).await {
+                checks.insert((check.name().to_owned(), NOWHERE, Operation::Read), decision);
+            }
+        }
         for entry in catalog.entries() {
             for operation in Operation::ALL {
                 for check in entry.definition.needed(operation).checks() {
@@ -62,13 +78,18 @@ impl<'a> Oracle<'a> {
     }
 
     pub(super) fn reach(&self, entry: &Entry, operation: Operation) -> Reach {
-        self.reach_of(entry, operation, &entry.definition.needed(operation))
+        self.reach_of(Some(entry), operation, &entry.definition.needed(operation))
     }
 
-    fn reach_of(&self, entry: &Entry, operation: Operation, permission: &Permission) -> Reach {
+    /// How far a rule lets the actor go where there are no rows.
+    pub(super) fn reach_of_caller(&self, permission: &Permission) -> Reach {
+        self.reach_of(None, Operation::Read, permission)
+    }
+
+    fn reach_of(&self, entry: Option<&Entry>, operation: Operation, permission: &Permission) -> Reach {
         let so = |yes: bool| if yes { Reach::All } else { Reach::None };
         let fits = |field: &str, name: Option<&str>| {
-            let parsed = name.and_then(|name| Some(self.leaf(entry, field)?.1.parse(name)));
+            let parsed = name.and_then(|name| Some(self.leaf(entry?, field)?.1.parse(name)));
             if parsed.is_some_and(|parsed| parsed.is_ok()) { Reach::Some } else { Reach::None }
         };
         let of = |part: &Permission| self.reach_of(entry, operation, part);
@@ -124,11 +145,12 @@ impl<'a> Oracle<'a> {
     }
 
     /// What a check answered: no filter, a filter, or nothing where it denied.
-    fn answer(&self, entry: &Entry, operation: Operation, name: &str) -> Option<Option<Filter>> {
-        let decision = self.checks.get(&(name.to_owned(), entry.position, operation))?;
+    fn answer(&self, entry: Option<&Entry>, operation: Operation, name: &str) -> Option<Option<Filter>> {
+        let position = entry.map_or(NOWHERE, |entry| entry.position);
+        let decision = self.checks.get(&(name.to_owned(), position, operation))?;
         match decision.filter()? {
             None => Some(None),
-            Some(json) => Some(Some(query::trusted_filter(self.catalog, entry, json).ok()?)),
+            Some(json) => Some(Some(query::trusted_filter(self.catalog, entry?, json).ok()?)),
         }
     }
 
@@ -163,7 +185,7 @@ impl<'a> Oracle<'a> {
             Declared::SameTenant(field) => holds(field, self.actor.tenant()),
             Declared::Rows(filter) => query::trusted_filter(self.catalog, entry, filter)
                 .is_ok_and(|filter| self.matches(entry, &filter, row)),
-            Declared::Check(check) => match self.answer(entry, operation, check.name()) {
+            Declared::Check(check) => match self.answer(Some(entry), operation, check.name()) {
                 Some(None) => true,
                 Some(Some(filter)) => self.matches(entry, &filter, row),
                 None => false,
@@ -172,7 +194,7 @@ impl<'a> Oracle<'a> {
             Declared::AllOf(parts) => !parts.is_empty() && parts.iter().all(of),
             Declared::AnyOf(parts) => parts.iter().any(of),
             Declared::Not(inner) => !of(inner),
-            _ => self.reach_of(entry, operation, permission) == Reach::All,
+            _ => self.reach_of(Some(entry), operation, permission) == Reach::All,
         }
     }
 
@@ -249,21 +271,30 @@ impl<'a> Oracle<'a> {
     pub(super) fn shows(&self, entry: &Entry, field: usize) -> bool {
         let rules = entry.definition.field_rules.iter().filter(|rule| rule.field == field);
         let visible = rules.filter_map(|rule| rule.visible_to.as_ref());
-        visible.into_iter().all(|permission| self.reach_of(entry, Operation::Read, permission) == Reach::All)
+        visible
+            .into_iter()
+            .all(|permission| self.reach_of(Some(entry), Operation::Read, permission) == Reach::All)
     }
 
     /// What a field shows instead of its value.
     pub(super) fn instead(&self, entry: &Entry, field: usize) -> Option<&'a Json> {
         let rules = &self.catalog.entry(entry.position).definition.field_rules;
         let redacted = rules.iter().find(|rule| rule.field == field)?.redacted_for.as_ref()?;
-        (self.reach_of(entry, Operation::Read, &redacted.0) == Reach::All).then_some(&redacted.1)
+        (self.reach_of(Some(entry), Operation::Read, &redacted.0) == Reach::All).then_some(&redacted.1)
+    }
+
+    /// Whether a field's value may be told to the actor.
+    pub(super) fn tells(&self, entry: &Entry, field: usize) -> bool {
+        self.shows(entry, field) && self.instead(entry, field).is_none()
     }
 
     /// Whether a field may be set by the actor.
     pub(super) fn takes(&self, entry: &Entry, field: usize) -> bool {
         let rules = entry.definition.field_rules.iter().filter(|rule| rule.field == field);
         let writable = rules.filter_map(|rule| rule.writable_by.as_ref());
-        writable.into_iter().all(|permission| self.reach_of(entry, Operation::Read, permission) == Reach::All)
+        writable
+            .into_iter()
+            .all(|permission| self.reach_of(Some(entry), Operation::Read, permission) == Reach::All)
     }
 
     /// A row as the actor is shown it.

@@ -1,0 +1,64 @@
+//! How a credential is shown, for the specification.
+
+use std::borrow::Cow;
+
+use http::HeaderName;
+
+/// How a credential is shown: a security scheme of the specification (OpenAPI 3.1, 4.8.27).
+///
+/// ```
+/// use resourceful::SecurityScheme;
+///
+/// let header = SecurityScheme::header("ApiKey", http::HeaderName::from_static("x-api-key"));
+/// let token = SecurityScheme::bearer("JWT");
+/// # let _ = (header, token);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecurityScheme {
+    pub(crate) name: Cow<'static, str>,
+    pub(crate) shown: Shown,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// `Authorization: Bearer …`, with what is known of the token's form.
+    Bearer(Cow<'static, str>),
+    Basic,
+    Header(HeaderName),
+    Cookie(Cow<'static, str>),
+}
+
+impl SecurityScheme {
+    /// `Authorization: Bearer …` (RFC 6750); `format` says what the token is, such as `JWT`, and may be empty.
+    #[must_use]
+    pub fn bearer(format: impl Into<Cow<'static, str>>) -> Self {
+        Self { name: "Bearer".into(), shown: Shown::Bearer(format.into()) }
+    }
+
+    /// `Authorization: Basic …` (RFC 7617).
+    #[must_use]
+    pub const fn basic() -> Self {
+        Self { name: Cow::Borrowed("Basic"), shown: Shown::Basic }
+    }
+
+    /// A header of one's own, under a name for the specification: letters, digits, `.`, `-` and `_`.
+    #[must_use]
+    pub fn header(name: impl Into<Cow<'static, str>>, header: HeaderName) -> Self {
+        Self { name: name.into(), shown: Shown::Header(header) }
+    }
+
+    /// A cookie, under a name for the specification: letters, digits, `.`, `-` and `_`.
+    #[must_use]
+    pub fn cookie(name: impl Into<Cow<'static, str>>, cookie: impl Into<Cow<'static, str>>) -> Self {
+        Self { name: name.into(), shown: Shown::Cookie(cookie.into()) }
+    }
+
+    /// What a scheme of `WWW-Authenticate` says of itself.
+    pub(super) fn of(scheme: &'static str) -> Self {
+        match scheme {
+            "Bearer" => Self::bearer(""),
+            "Basic" => Self::basic(),
+            other => Self::header(other, http::header::AUTHORIZATION),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! `POST /_explain`: which rule granted or denied, for those who may ask.
+
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
+use http::header::CACHE_CONTROL;
+use http::request::Parts;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Body, Boundary, Context, body};
+use crate::access::{Actor, Asking, Verdict};
+use crate::engine::Explanation;
+use crate::error::{Error, ErrorKind, Fault};
+use crate::query::no_parameters;
+use crate::resource::{Operation, pointer_of};
+
+/// Where it is.
+pub(crate) const EXPLAIN: &str = "/_explain";
+
+/// A question why somebody may do something, or may not.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Question {
+    /// The resource's name.
+    resource: String,
+    operation: Operation,
+    /// One item of it.
+    id: Option<String>,
+    /// Who would do it; whoever asks where it is absent, nobody known where it is null.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Option<Asker>")]
+    actor: Option<Option<Asker>>,
+}
+
+/// Someone, as an authenticator would vouch for them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Actor")]
+struct Asker {
+    id: String,
+    /// Whether this is a program.
+    #[serde(default)]
+    service: bool,
+    #[serde(default)]
+    roles: Vec<String>,
+    #[serde(default)]
+    scopes: Vec<String>,
+    /// The tenant that the actor is in.
+    tenant: Option<String>,
+    /// The roles inside the tenant.
+    #[serde(default)]
+    tenant_roles: Vec<String>,
+    /// Whether the actor acts with raised rights.
+    #[serde(default)]
+    elevated: bool,
+}
+
+/// Tells null from absence.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Asker>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+impl Asker {
+    fn into_actor(self) -> Actor {
+        let known = if self.service { Actor::service(self.id) } else { Actor::user(self.id) };
+        let actor = self.roles.into_iter().fold(known, Actor::with_role);
+        let actor = self.scopes.into_iter().fold(actor, Actor::with_scope);
+        let actor = match self.tenant {
+            Some(tenant) => actor.in_tenant(tenant, self.tenant_roles),
+            None => actor,
+        };
+        if self.elevated { actor.elevated() } else { actor }
+    }
+}
+
+/// Answers a question.
+pub(crate) async fn explain(boundary: &Boundary, request: Request) -> Response {
+    let context = Context::carried_by(&request);
+    let (parts, body) = request.into_parts();
+    match boundary.explained(&parts, body).await {
+        Ok(explanation) => ([(CACHE_CONTROL, "no-store")], axum::Json(explanation)).into_response(),
+        Err(error) => boundary.refuse(&error, parts.uri.path(), &context),
+    }
+}
+
+impl Boundary {
+    async fn explained(&self, parts: &Parts, body: axum::body::Body) -> Result<Explanation, Error> {
+        let asker = self.actor(parts).await?;
+        self.may_ask(&asker).await?;
+        no_parameters(parts.uri.query())?;
+        let json = body::json(Body::Create, &parts.headers, body, self.body_limit).await?;
+        let question: Question = serde_path_to_error::deserialize(json)
+            .map_err(|error| invalid(pointer_of(error.path()), "type", error.into_inner().to_string()))?;
+        let known = self.engine.catalog.entries().iter().any(|entry| *entry.name == *question.resource);
+        if !known {
+            let names = self.engine.catalog.entries().iter().map(|entry| &*entry.name);
+            let detail = format!("There is no resource `{}`.", question.resource);
+            let detail = crate::nearest::suggest(detail, &question.resource, names);
+            return Err(invalid("/resource".to_owned(), "unknown", detail));
+        }
+        let actor = match question.actor {
+            None => asker,
+            Some(named) => named.map_or(Actor::anonymous(), Asker::into_actor).with_included(&self.roles),
+        };
+        self.engine.explain(&actor, &question.resource, question.operation, question.id.as_deref()).await
+    }
+
+    /// # Errors
+    /// Where somebody may not ask why.
+    pub(crate) async fn may_ask(&self, asker: &Actor) -> Result<(), Error> {
+        let rule = self.explain.as_ref().ok_or_else(Error::not_found)?;
+        let asking = Asking { actor: asker.clone(), resource: EXPLAIN.into(), operation: Operation::Read };
+        match rule.decide(&asking, &|_| Err("there are no rows here".to_owned()), None).await {
+            Verdict::Allow => Ok(()),
+            _ if asker.is_anonymous() => {
+                Err(Error::new(ErrorKind::Unauthenticated, "unauthenticated", "This needs a credential."))
+            }
+            _ => Err(Error::new(ErrorKind::Forbidden, "forbidden", "You may not ask why.")),
+        }
+    }
+}
+
+fn invalid(pointer: String, code: &'static str, detail: String) -> Error {
+    Error::validation(vec![Fault::pointer(pointer, code, detail)])
+}

@@ -1,0 +1,60 @@
+//! `POST /_explain` in the document.
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::Value as Json;
+use utoipa::openapi::Required;
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::path::{Operation, OperationBuilder};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+
+use super::raw::{Raw, component};
+use super::schemas::Components;
+use super::{Info, operations, responses};
+use crate::access::Permission;
+use crate::engine::Explanation;
+use crate::error::ErrorKind;
+use crate::http::{Body, Question, status};
+
+/// Adds what is asked and answered to the components.
+pub(super) fn add(components: &mut Components) {
+    components.add("Question", schema::<Question>());
+    components.add("Explanation", schema::<Explanation>());
+}
+
+fn schema<T: JsonSchema>() -> Json {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.meta_schema = None);
+    SchemaGenerator::new(settings).into_root_schema_for::<T>().into()
+}
+
+pub(super) fn operation(permission: &Permission, info: &Info, raw: &mut Raw) -> Operation {
+    let body = RequestBodyBuilder::new()
+        .required(Some(Required::True))
+        .content("application/json", ContentBuilder::new().schema(Some(component("Question"))).build());
+    let mut builder = OperationBuilder::new()
+        .operation_id(Some("explain"))
+        .summary(Some("Ask which rule grants or denies"))
+        .description(Some(
+            "Why somebody may do something, or may not; with an id, which filter hides the item.",
+        ))
+        .request_body(Some(body.build()))
+        .securities(Some(operations::security(std::slice::from_ref(permission), info)))
+        .response(
+            "200",
+            responses::json_of("Explanation", "Which rules were asked, and what they said.", raw),
+        );
+    for kind in [
+        ErrorKind::BadRequest,
+        ErrorKind::Unauthenticated,
+        ErrorKind::Forbidden,
+        ErrorKind::PayloadTooLarge,
+        ErrorKind::UnsupportedMediaType,
+        ErrorKind::Validation,
+        ErrorKind::Internal,
+        ErrorKind::Unavailable,
+        ErrorKind::DeadlineExceeded,
+    ] {
+        builder = builder.response(status(kind).as_str(), responses::problem(kind, Body::Create, raw));
+    }
+    builder.build()
+}

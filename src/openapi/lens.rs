@@ -1,0 +1,78 @@
+//! Which part of the catalog a document tells of: all that is declared, or what one caller is offered.
+
+use crate::engine::{Catalog, Entry, Offer};
+use crate::resource::Operation;
+
+/// The catalog as a document shows it.
+#[derive(Debug)]
+pub(super) struct Lens<'a> {
+    pub(super) catalog: &'a Catalog,
+    /// By the catalog's positions; `None` shows everything that is declared.
+    offers: Option<Vec<Offer>>,
+    /// Whether the caller may ask why.
+    pub(super) explains: bool,
+}
+
+impl<'a> Lens<'a> {
+    pub(super) const fn everything(catalog: &'a Catalog) -> Self {
+        Self { catalog, offers: None, explains: true }
+    }
+
+    pub(super) const fn of(catalog: &'a Catalog, offers: Vec<Offer>, explains: bool) -> Self {
+        Self { catalog, offers: Some(offers), explains }
+    }
+
+    fn of_offer(&self, entry: &Entry, says: impl FnOnce(&Offer) -> bool) -> bool {
+        self.offers.as_ref().is_none_or(|offers| says(&offers[entry.position]))
+    }
+
+    /// Whether an operation is there.
+    pub(super) fn offers(&self, entry: &Entry, operation: Operation) -> bool {
+        self.of_offer(entry, |offer| offer.operations.contains(&operation))
+    }
+
+    /// Whether anything of a resource is there.
+    pub(super) fn shows_resource(&self, entry: &Entry) -> bool {
+        self.of_offer(entry, |offer| !offer.operations.is_empty())
+    }
+
+    /// Whether a field is there.
+    pub(super) fn shows(&self, entry: &Entry, field: usize) -> bool {
+        self.of_offer(entry, |offer| offer.mask.shows(field))
+    }
+
+    /// Whether a field may be filtered and sorted by, as far as its value may be told.
+    pub(super) fn tells(&self, entry: &Entry, field: usize) -> bool {
+        self.of_offer(entry, |offer| offer.mask.tells(field))
+    }
+
+    /// Whether a field may be set.
+    pub(super) fn takes(&self, entry: &Entry, field: usize) -> bool {
+        self.of_offer(entry, |offer| offer.mask.shows(field) && offer.mask.takes(field))
+    }
+
+    /// Whether the fields of a relation's target may be filtered by. A document for everyone names what any caller of
+    /// the list may use.
+    pub(super) fn leads(&self, from: &Entry, to: &Entry) -> bool {
+        match &self.offers {
+            Some(_) => self.offers(to, Operation::List),
+            None => from.definition.needed(Operation::List) == to.definition.needed(Operation::List),
+        }
+    }
+
+    /// The relations whose items may be included.
+    pub(super) fn includes(
+        &self,
+        entry: &'a Entry,
+    ) -> impl Iterator<Item = &'a crate::engine::LinkedRelation> {
+        let links = entry.links.iter().map(AsRef::as_ref);
+        links.filter(|relation: &&crate::engine::LinkedRelation| {
+            self.offers(self.catalog.entry(relation.target), Operation::Read)
+        })
+    }
+
+    /// Whether there is anything to search.
+    pub(super) fn searches(&self, entry: &Entry) -> bool {
+        entry.definition.searchable.iter().any(|field| self.tells(entry, *field))
+    }
+}

@@ -1,0 +1,63 @@
+//! The paths that belong to no resource, for one caller.
+
+use serde_json::json;
+
+use super::oracle::{Oracle, Reach};
+use super::{Caller, MatrixReport};
+use crate::engine::Entry;
+use crate::http::{EXPLAIN, Path};
+use crate::resource::Operation;
+use crate::testing::TestApp;
+
+/// What an application has beside its resources, before one caller.
+pub(super) struct Apart<'a> {
+    pub(super) app: &'a TestApp,
+    pub(super) caller: &'a Caller,
+    pub(super) oracle: &'a Oracle<'a>,
+}
+
+impl Apart<'_> {
+    pub(super) async fn run(&self, report: &mut MatrixReport) {
+        self.explains(report).await;
+        if self.app.app().boundary().document_by_caller {
+            self.documents(report).await;
+        }
+    }
+
+    /// Whoever may not ask why learns nothing of the question.
+    async fn explains(&self, report: &mut MatrixReport) {
+        let expected = match &self.app.app().boundary().explained_to {
+            None => 404,
+            Some(permission) if self.oracle.reach_of_caller(permission) == Reach::All => 422,
+            Some(_) if self.oracle.is_anonymous() => 401,
+            Some(_) => 403,
+        };
+        let answer = self.caller.send(self.app.post(EXPLAIN)).json(json!({"no such": "question"})).await;
+        let about = || format!("a question why as {}", self.caller.name);
+        report.compare(about, &json!(answer.status()), &json!(expected));
+    }
+
+    /// The document names what may be asked for, and nothing else.
+    async fn documents(&self, report: &mut MatrixReport) {
+        let document = self.caller.send(self.app.get("/openapi.json")).await.json();
+        let boundary = self.app.app().boundary();
+        for entry in boundary.engine.catalog.entries() {
+            let path = Path::Collection.template(&boundary.prefix, &entry.definition);
+            let parameters = document["paths"][&path]["get"]["parameters"].as_array();
+            for (field, declared) in entry.schema.fields.iter().enumerate() {
+                let named = parameters.is_some_and(|all| all.iter().any(|one| one["name"] == declared.name));
+                let legal = entry.definition.filterable[field]
+                    && self.lists(entry)
+                    && self.oracle.tells(entry, field);
+                let about =
+                    || format!("`{}` of {path} in the document of {}", declared.name, self.caller.name);
+                report.compare(about, &json!(named), &json!(legal));
+            }
+        }
+    }
+
+    fn lists(&self, entry: &Entry) -> bool {
+        let open = |operation| self.oracle.reach(entry, operation) != Reach::None;
+        open(Operation::Read) && open(Operation::List)
+    }
+}
