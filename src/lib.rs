@@ -8,6 +8,8 @@ mod error;
 mod http;
 mod nearest;
 mod openapi;
+#[cfg(feature = "jwt")]
+mod outbound;
 pub mod prelude;
 #[path = "../presets/mod.rs"]
 pub mod presets;
@@ -26,7 +28,7 @@ pub use access::{
     scope, signed_in, tenant_member, tenant_role, when,
 };
 #[cfg(feature = "jwt")]
-pub use access::{Claims, Jwt, JwtAlgorithm};
+pub use access::{Claims, Jwks, Jwt, JwtAlgorithm};
 pub use app::{App, AppBuilder, AppPreset, create_app};
 pub use engine::{ExplainedStep, Explanation, Loader, Outcome, Said};
 pub use error::{Error, ErrorKind, Fault, Place};

@@ -7,12 +7,13 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::request::Parts;
-use jsonwebtoken::jwk::{Jwk, JwkSet};
+use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
 use serde_json::{Map, Value as Json};
 
 use super::authenticator::bearer;
 use super::check::CheckError;
+use super::jwks::{Jwks, Key, Source};
 use super::{Actor, Authenticator, SecurityScheme, Unauthenticated};
 
 pub use jsonwebtoken::Algorithm as JwtAlgorithm;
@@ -51,19 +52,13 @@ type Revoked = dyn Fn(Claims) -> BoxFuture<'static, Result<bool, CheckError>> + 
 #[derive(Clone)]
 pub struct Jwt {
     keys: Vec<Key>,
+    sources: Vec<Source>,
     issuers: Vec<String>,
     audiences: Vec<String>,
     leeway: Duration,
     actor_of: Arc<ActorOf>,
     revoked: Option<Arc<Revoked>>,
     faults: Vec<(String, String)>,
-}
-
-#[derive(Clone)]
-struct Key {
-    id: Option<String>,
-    algorithm: JwtAlgorithm,
-    key: DecodingKey,
 }
 
 impl Default for Jwt {
@@ -78,6 +73,7 @@ impl Jwt {
     pub fn new() -> Self {
         Self {
             keys: Vec::new(),
+            sources: Vec::new(),
             issuers: Vec::new(),
             audiences: Vec::new(),
             leeway: Duration::from_secs(30),
@@ -126,8 +122,7 @@ impl Jwt {
         }
     }
 
-    /// Accepts tokens signed with one of these keys, a JWK set (RFC 7517) in which each key names its `alg`. Secrets
-    /// in it are refused.
+    /// Accepts tokens signed with one of these keys, a JWK set (RFC 7517). Secrets in it are refused.
     #[must_use]
     pub fn jwks(mut self, json: &str) -> Self {
         let mend = "a JWK set whose keys each have `kid` and `alg`".to_owned();
@@ -139,10 +134,20 @@ impl Jwt {
             }
         };
         for jwk in &set.keys {
-            match key(jwk) {
+            match Key::of(jwk) {
                 Ok(key) => self.keys.push(key),
                 Err(fault) => self.faults.push((fault, mend.clone())),
             }
+        }
+        self
+    }
+
+    /// Accepts tokens signed with one of the keys that an identity provider gives at an address.
+    #[must_use]
+    pub fn keys(mut self, keys: Jwks) -> Self {
+        match keys.open() {
+            Ok(source) => self.sources.push(source),
+            Err(fault) => self.faults.push((fault, "Jwks::at(\"https://…\")".to_owned())),
         }
         self
     }
@@ -203,7 +208,7 @@ impl Jwt {
         if dots != 2 {
             return Ok(None);
         }
-        let claims = self.claims(token).ok_or(Unauthenticated)?;
+        let claims = self.claims(token).await.ok_or(Unauthenticated)?;
         if let Some(revoked) = &self.revoked {
             let revoked = revoked.clone();
             let asked = claims.clone();
@@ -229,21 +234,24 @@ impl Jwt {
         }
     }
 
-    fn claims(&self, token: &[u8]) -> Option<Claims> {
+    async fn claims(&self, token: &[u8]) -> Option<Claims> {
         if token.len() > MAX_TOKEN {
             return None;
         }
         let header = decode_header(token).ok()?;
-        let fits = |key: &&Key| {
-            key.algorithm == header.alg
-                && match (&key.id, &header.kid) {
-                    (Some(known), Some(named)) => known == named,
-                    _ => true,
-                }
-        };
-        self.keys.iter().filter(fits).find_map(|key| {
+        let (algorithm, id) = (header.alg, header.kid.as_deref());
+        let by = |key: &Key| {
             decode::<Claims>(token, &key.key, &self.validation(key.algorithm)).ok().map(|token| token.claims)
-        })
+        };
+        if let Some(claims) = self.keys.iter().filter(|key| key.fits(algorithm, id)).find_map(by) {
+            return Some(claims);
+        }
+        for source in &self.sources {
+            if let Some(claims) = source.keys(algorithm, id).await.iter().find_map(by) {
+                return Some(claims);
+            }
+        }
+        None
     }
 
     fn validation(&self, algorithm: JwtAlgorithm) -> Validation {
@@ -262,19 +270,6 @@ impl Jwt {
         validation.set_required_spec_claims(&required);
         validation
     }
-}
-
-fn key(jwk: &Jwk) -> Result<Key, String> {
-    let id = jwk.common.key_id.clone();
-    let name = id.as_deref().unwrap_or("without a kid").to_owned();
-    let algorithm = jwk.common.key_algorithm.and_then(|algorithm| algorithm.to_string().parse().ok());
-    let algorithm: JwtAlgorithm = algorithm.ok_or(format!("the key {name} has no `alg` for signatures"))?;
-    let key =
-        DecodingKey::from_jwk(jwk).map_err(|error| format!("the key {name} cannot be read: {error}"))?;
-    if algorithm.family() == jsonwebtoken::AlgorithmFamily::Hmac || key.family() != algorithm.family() {
-        return Err(format!("the key {name} is no public key for {algorithm:?}"));
-    }
-    Ok(Key { id, algorithm, key })
 }
 
 /// The actor that the usual claims describe.
@@ -301,6 +296,7 @@ impl fmt::Debug for Jwt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Jwt")
             .field("keys", &self.keys.len())
+            .field("sources", &self.sources)
             .field("issuers", &self.issuers)
             .field("audiences", &self.audiences)
             .finish_non_exhaustive()
@@ -330,10 +326,10 @@ impl Authenticator for Jwt {
 
     fn faults(&self) -> Vec<(String, String)> {
         let mut faults = self.faults.clone();
-        if self.keys.is_empty() && faults.is_empty() {
+        if self.keys.is_empty() && self.sources.is_empty() && faults.is_empty() {
             faults.push((
                 "tokens are accepted and no key was given".to_owned(),
-                ".secret(…), .public_key_pem(…) or .jwks(…)".to_owned(),
+                ".secret(…), .public_key_pem(…), .jwks(…) or .keys(…)".to_owned(),
             ));
         }
         faults

@@ -5,6 +5,8 @@ mod api_key;
 mod authenticator;
 mod check;
 #[cfg(feature = "jwt")]
+mod jwks;
+#[cfg(feature = "jwt")]
 mod jwt;
 mod permission;
 mod permissions;
@@ -19,6 +21,8 @@ pub use actor::{Actor, ActorKind, RoleHierarchy};
 pub use api_key::{ApiKey, ApiKeyStore, ApiKeys, MemoryApiKeys};
 pub use authenticator::{Authenticator, BearerTokens, Unauthenticated};
 pub use check::{Asking, CheckError, Decision};
+#[cfg(feature = "jwt")]
+pub use jwks::Jwks;
 #[cfg(feature = "jwt")]
 pub use jwt::{Claims, Jwt, JwtAlgorithm};
 pub use permission::{

@@ -13,7 +13,7 @@ const SECRET: &str = "kZ8uA2n0w1Yq7Rr3Tt5Vv9Xx4Bb6Dd8F";
 const OTHER: &str = "Q1w2E3r4T5y6U7i8O9p0A1s2D3f4G5h6";
 
 /// Things that anyone may read, and some that need a right.
-async fn door(tokens: Jwt) -> TestApp {
+pub(crate) async fn door(tokens: Jwt) -> TestApp {
     let things = define_dynamic_resource("things", model(&["code", "owner"]))
         .adapter(Place::memory().table("things"))
         .id_field("code")
@@ -34,7 +34,7 @@ fn now() -> i64 {
     chrono::Utc::now().timestamp()
 }
 
-fn claims(change: Json) -> Json {
+pub(crate) fn claims(change: Json) -> Json {
     let mut claims =
         json!({"sub": "ada", "exp": now() + 600, "iss": "login", "aud": "shop", "roles": ["editor"]});
     for (name, value) in change.as_object().unwrap() {

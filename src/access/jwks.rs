@@ -1,0 +1,258 @@
+//! Public keys that an identity provider gives, by a set or by its address (RFC 7517).
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::Uri;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
+use jsonwebtoken::{AlgorithmFamily, DecodingKey};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::jwt::JwtAlgorithm;
+use crate::outbound::{Client, Failure};
+
+/// The longest set that is read.
+const MAX_SET: usize = 256 * 1024;
+/// How long the provider has to answer.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// How long keys are used while the provider cannot be reached.
+const LAST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// One key, for one algorithm.
+#[derive(Clone)]
+pub(super) struct Key {
+    pub(super) id: Option<String>,
+    pub(super) algorithm: JwtAlgorithm,
+    pub(super) key: DecodingKey,
+}
+
+impl Key {
+    /// A public key as a set has it. Its algorithm is the one that it names, or else the usual one of its kind.
+    ///
+    /// # Errors
+    /// Where it is no public key for signatures.
+    pub(super) fn of(jwk: &Jwk) -> Result<Self, String> {
+        let id = jwk.common.key_id.clone();
+        let name = id.as_deref().unwrap_or("without a kid").to_owned();
+        let algorithm = match jwk.common.key_algorithm {
+            Some(named) => named.to_string().parse().ok(),
+            None => usual(&jwk.algorithm),
+        };
+        let algorithm: JwtAlgorithm =
+            algorithm.ok_or(format!("the key {name} has no `alg` for signatures"))?;
+        let key =
+            DecodingKey::from_jwk(jwk).map_err(|error| format!("the key {name} cannot be read: {error}"))?;
+        if algorithm.family() == AlgorithmFamily::Hmac || key.family() != algorithm.family() {
+            return Err(format!("the key {name} is no public key for {algorithm:?}"));
+        }
+        Ok(Self { id, algorithm, key })
+    }
+
+    /// Whether a token's header may mean this key.
+    pub(super) fn fits(&self, algorithm: JwtAlgorithm, id: Option<&str>) -> bool {
+        let same_id = |known: &String| id.is_none_or(|named| named == known);
+        self.algorithm == algorithm && self.id.as_ref().is_none_or(same_id)
+    }
+}
+
+/// The algorithm that a key of this kind is for, where it does not say.
+fn usual(parameters: &AlgorithmParameters) -> Option<JwtAlgorithm> {
+    match parameters {
+        AlgorithmParameters::RSA(_) => Some(JwtAlgorithm::RS256),
+        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
+            Some(JwtAlgorithm::ES256)
+        }
+        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P384 => {
+            Some(JwtAlgorithm::ES384)
+        }
+        AlgorithmParameters::OctetKeyPair(_) => Some(JwtAlgorithm::EdDSA),
+        _ => None,
+    }
+}
+
+/// The keys of an identity provider, by the address of its JWK set (RFC 7517): fetched when the first token comes,
+/// kept, and fetched again when they are no longer fresh or a token names a key that is not among them.
+///
+/// ```
+/// use resourceful::prelude::*;
+/// use resourceful::{Jwks, Jwt};
+///
+/// let keys = Jwks::at("https://login.example/.well-known/jwks.json").fresh(Duration::from_secs(600));
+/// let tokens = Jwt::new().keys(keys).issuer("https://login.example").audience("shop");
+/// # let _ = create_app(AppPreset::Testing).authenticator(tokens);
+/// ```
+///
+/// A key that names no `alg` is for RS256, ES256, ES384 or `EdDSA`, by its kind; secrets and keys for encryption are
+/// passed over. While the provider cannot be reached the keys that are there are used, for a day at most; without any,
+/// every token is refused. An answer has to come within 5 s, in at most 256 KiB, and from the address itself: no
+/// redirect is followed.
+#[derive(Clone, Debug)]
+pub struct Jwks {
+    address: String,
+    fresh: Duration,
+    at_most_every: Duration,
+}
+
+impl Jwks {
+    /// The set at an address: `https`, or `http` on this machine alone.
+    #[must_use]
+    pub fn at(address: impl Into<String>) -> Self {
+        Self {
+            address: address.into(),
+            fresh: Duration::from_secs(300),
+            at_most_every: Duration::from_secs(30),
+        }
+    }
+
+    /// How long keys are used without a look; 5 minutes by default. Up to twice that they are used once more while the
+    /// look is under way.
+    #[must_use]
+    pub const fn fresh(mut self, fresh: Duration) -> Self {
+        self.fresh = fresh;
+        self
+    }
+
+    /// The least time between two looks, whatever keys tokens name; 30 s by default.
+    #[must_use]
+    pub const fn at_most_every(mut self, interval: Duration) -> Self {
+        self.at_most_every = interval;
+        self
+    }
+
+    /// # Errors
+    /// Where the address cannot be used.
+    pub(super) fn open(self) -> Result<Source, String> {
+        let address: Uri =
+            self.address.parse().map_err(|error| format!("`{}` is no address: {error}", self.address))?;
+        let is_local = matches!(address.host(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        if address.scheme_str() != Some("https") && !(address.scheme_str() == Some("http") && is_local) {
+            return Err(format!("keys from `{address}` could be anybody's"));
+        }
+        let client = Client::new().map_err(|error| format!("TLS cannot be set up: {error}"))?;
+        Ok(Source(Arc::new(Shared {
+            address,
+            fresh: self.fresh,
+            at_most_every: self.at_most_every,
+            client,
+            known: Mutex::default(),
+            gate: tokio::sync::Mutex::new(()),
+        })))
+    }
+}
+
+/// A set of keys that follows its provider.
+#[derive(Clone)]
+pub(super) struct Source(Arc<Shared>);
+
+struct Shared {
+    address: Uri,
+    fresh: Duration,
+    at_most_every: Duration,
+    client: Client,
+    known: Mutex<Known>,
+    /// Held by whoever looks.
+    gate: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone, Default)]
+struct Known {
+    keys: Arc<Vec<Key>>,
+    /// When the keys came.
+    since: Option<Instant>,
+    /// When somebody last began to look.
+    tried: Option<Instant>,
+}
+
+impl Source {
+    /// The keys that a token's header may mean.
+    pub(super) async fn keys(&self, algorithm: JwtAlgorithm, id: Option<&str>) -> Vec<Key> {
+        let mut known = self.known();
+        let age = known.since.map(|since| since.elapsed());
+        let fits = |known: &Known| -> Vec<Key> {
+            let is_usable = known.since.is_some_and(|since| since.elapsed() <= LAST);
+            let fitting = known.keys.iter().filter(|key| is_usable && key.fits(algorithm, id));
+            fitting.cloned().collect()
+        };
+        let found = fits(&known);
+        match age {
+            Some(age) if age <= self.0.fresh && !found.is_empty() => return found,
+            Some(age) if age <= self.0.fresh * 2 && !found.is_empty() => {
+                drop(self.look(known.since));
+                return found;
+            }
+            _ => {}
+        }
+        // Beside the request: one that is dropped does not end a look that others wait for.
+        if self.look(known.since).await.is_ok() {
+            known = self.known();
+        }
+        fits(&known)
+    }
+
+    fn known(&self) -> Known {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks for keys newer than those that somebody has seen.
+    fn look(&self, seen: Option<Instant>) -> tokio::task::JoinHandle<()> {
+        let source = self.clone();
+        tokio::spawn(async move {
+            let _looking = source.0.gate.lock().await;
+            {
+                let mut known = source.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+                let too_soon = known.tried.is_some_and(|tried| tried.elapsed() < source.0.at_most_every);
+                if known.since != seen || too_soon {
+                    return;
+                }
+                known.tried = Some(Instant::now());
+            }
+            match source.fetch().await {
+                Ok(keys) => {
+                    let mut known = source.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+                    known.keys = Arc::new(keys);
+                    known.since = Some(Instant::now());
+                }
+                Err(error) => {
+                    tracing::error!(address = %source.0.address, %error, "the keys of tokens cannot be fetched")
+                }
+            }
+        })
+    }
+
+    async fn fetch(&self) -> Result<Vec<Key>, Failure> {
+        let body = self.0.client.get(self.0.address.clone(), MAX_SET, DEADLINE).await?;
+        // One by one: a key of a kind that nobody here knows is no reason to refuse the others.
+        let set: Set = serde_json::from_slice(&body)?;
+        let mut keys = Vec::new();
+        for json in set.keys {
+            match serde_json::from_value::<Jwk>(json).map_err(|error| error.to_string()) {
+                Ok(jwk)
+                    if jwk
+                        .common
+                        .public_key_use
+                        .as_ref()
+                        .is_some_and(|of| *of != PublicKeyUse::Signature) => {}
+                Ok(jwk) => match Key::of(&jwk) {
+                    Ok(key) => keys.push(key),
+                    Err(fault) => tracing::warn!(address = %self.0.address, fault, "a key is passed over"),
+                },
+                Err(fault) => tracing::warn!(address = %self.0.address, fault, "a key is passed over"),
+            }
+        }
+        Ok(keys)
+    }
+}
+
+/// A JWK set, its keys unread.
+#[derive(Deserialize)]
+struct Set {
+    keys: Vec<serde_json::Value>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Source").field(&self.0.address).finish()
+    }
+}
