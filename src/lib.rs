@@ -22,10 +22,10 @@ pub mod testing;
 
 pub use access::{
     Actor, ActorKind, ApiKey, ApiKeyStore, ApiKeys, Asking, Authenticator, BearerTokens, CheckError,
-    Decision, ElevatedRequest, Elevation, Membership, MemoryApiKeys, MemorySessions, Permission, Permissions,
-    RoleHierarchy, RoleTable, SecurityScheme, Session, SessionDigest, SessionStore, Sessions, Tenancy,
-    Unauthenticated, all_of, any_of, anyone, check, elevated, nobody, not, owner, role, rows, same_tenant,
-    scope, signed_in, tenant_member, tenant_role, when,
+    Decision, ElevatedRequest, Elevation, Grant, Grants, Membership, MemoryApiKeys, MemorySessions,
+    Permission, Permissions, RoleHierarchy, RoleTable, SecurityScheme, Session, SessionDigest, SessionStore,
+    Sessions, Tenancy, Unauthenticated, all_of, any_of, anyone, check, elevated, nobody, not, owner, role,
+    rows, same_tenant, scope, signed_in, tenant_member, tenant_role, when,
 };
 #[cfg(feature = "jwt")]
 pub use access::{Claims, Jwks, Jwt, JwtAlgorithm};
@@ -36,8 +36,10 @@ pub use resource::{
     DefinitionErrors, DefinitionFault, Fill, Id, Operation, Preset, Relation, Resource, ResourceBuilder,
     belongs_to, define_dynamic_resource, define_resource, has_many,
 };
-pub use resourceful_contract::{Storage, Table};
-pub use resourceful_memory::Memory;
+pub use resourceful_contract::{Bus, Storage, Table};
+pub use resourceful_memory::{Memory, MemoryBus};
+#[cfg(feature = "redis")]
+pub use resourceful_redis::Redis;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use resourceful_sql::Sql;
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 /// Who asks: nobody known, or someone whom an authenticator vouches for.
 ///
 /// There is no actor that may do everything: rights follow from permissions alone. Cloning is cheap.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Actor(Option<Arc<Known>>);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Known {
     id: Arc<str>,
     is_service: bool,

@@ -4,6 +4,7 @@ mod actor;
 mod api_key;
 mod authenticator;
 mod check;
+mod grants;
 #[cfg(feature = "jwt")]
 mod jwks;
 #[cfg(feature = "jwt")]
@@ -21,6 +22,7 @@ pub use actor::{Actor, ActorKind, RoleHierarchy};
 pub use api_key::{ApiKey, ApiKeyStore, ApiKeys, MemoryApiKeys};
 pub use authenticator::{Authenticator, BearerTokens, Unauthenticated};
 pub use check::{Asking, CheckError, Decision};
+pub use grants::{Grant, Grants};
 #[cfg(feature = "jwt")]
 pub use jwks::Jwks;
 #[cfg(feature = "jwt")]
@@ -35,6 +37,7 @@ pub use scheme::SecurityScheme;
 pub use scope::{ElevatedRequest, Elevation, Membership, Tenancy};
 pub use session::{MemorySessions, Session, SessionDigest, SessionStore, Sessions};
 
+pub(crate) use grants::Following;
 #[cfg(feature = "testing")]
 pub(crate) use permission::Rule as Declared;
 pub(crate) use requirement::{Alternative, Requirement};

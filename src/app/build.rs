@@ -14,7 +14,7 @@ use std::panic::AssertUnwindSafe;
 use super::front::Front;
 use super::lifecycle::{Lifecycle, panic_message};
 use super::{App, AppBuilder, AppPreset, health};
-use crate::access::{Rule, SecurityScheme};
+use crate::access::{Following, Rule, SecurityScheme};
 use crate::engine::{Catalog, DigestKey, Engine};
 use crate::error::Error;
 use crate::http::{Boundary, Context, EXPLAIN, Path, Routes, explain as explained, respond};
@@ -45,8 +45,9 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
     });
     faults.into_result()?;
     prepare(&catalog).await?;
+    let following = follow(&builder).await?;
     let engine = Engine { catalog, cursors: CursorKey::derive(&secret), names: DigestKey::derive(&secret) };
-    Ok(mount(builder, engine, merged, explain))
+    Ok(mount(builder, engine, merged, explain, following))
 }
 
 /// What everything is derived from that clients hold and must not make themselves.
@@ -131,6 +132,24 @@ fn every_method() -> MethodFilter {
     .fold(MethodFilter::GET, MethodFilter::or)
 }
 
+/// Listens to what other nodes change.
+async fn follow(builder: &AppBuilder) -> Result<Vec<Following>, DefinitionErrors> {
+    let mut following = Vec::new();
+    for grants in &builder.grants {
+        let Some(bus) = &builder.bus else { break };
+        match grants.follow(bus).await {
+            Ok(one) => following.push(one),
+            Err(error) => {
+                let mut faults = Faults::of("app");
+                let mend = "see that the bus is there and can be reached";
+                faults.push(None, format!("its bus ({}) failed: {error}", bus.name()), mend);
+                faults.into_result()?;
+            }
+        }
+    }
+    Ok(following)
+}
+
 /// Creates tables where that was asked for, and compares every declaration with its table.
 async fn prepare(catalog: &Catalog) -> Result<(), DefinitionErrors> {
     let mut found = Vec::new();
@@ -170,7 +189,13 @@ async fn prepare(catalog: &Catalog) -> Result<(), DefinitionErrors> {
     if found.is_empty() { Ok(()) } else { Err(DefinitionErrors::new(found)) }
 }
 
-fn mount(builder: AppBuilder, engine: Engine, merged: Option<Router>, explain: Option<Rule>) -> App {
+fn mount(
+    builder: AppBuilder,
+    engine: Engine,
+    merged: Option<Router>,
+    explain: Option<Rule>,
+    following: Vec<Following>,
+) -> App {
     let info = openapi::Info {
         title: builder.title.clone(),
         version: builder.version.clone(),
@@ -195,6 +220,7 @@ fn mount(builder: AppBuilder, engine: Engine, merged: Option<Router>, explain: O
         prefix: builder.prefix.clone(),
         problem_base: builder.problem_base,
         explain,
+        following,
         #[cfg(feature = "testing")]
         explained_to: builder.explain,
         #[cfg(feature = "testing")]

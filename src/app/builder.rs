@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use resourceful_contract::Bus;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
 use super::{App, AppPreset, build};
-use crate::access::{Authenticator, Elevation, Permission, RoleHierarchy, Tenancy};
+use crate::access::{Authenticator, Elevation, Grants, Permission, RoleHierarchy, Tenancy};
 use crate::error::Error;
 use crate::resource::{DefinitionErrors, Resource};
 
@@ -43,6 +44,8 @@ pub fn create_app(preset: AppPreset) -> AppBuilder {
         roles: RoleHierarchy::new(),
         tenancy: None,
         elevation: None,
+        bus: None,
+        grants: Vec::new(),
         explain: None,
         document_by_caller: false,
         secret: None,
@@ -75,6 +78,8 @@ pub struct AppBuilder {
     pub(super) roles: RoleHierarchy,
     pub(super) tenancy: Option<Tenancy>,
     pub(super) elevation: Option<Elevation>,
+    pub(super) bus: Option<Arc<dyn Bus>>,
+    pub(super) grants: Vec<Grants>,
     pub(super) explain: Option<Permission>,
     pub(super) document_by_caller: bool,
     pub(super) secret: Option<Vec<u8>>,
@@ -140,6 +145,28 @@ impl AppBuilder {
     /// Lets some actors raise their rights for a request. Without, nobody can but by their credential.
     pub fn elevation(mut self, elevation: Elevation) -> Self {
         self.elevation = Some(elevation);
+        self
+    }
+
+    /// What tells the nodes of this application of each other's changes. Without, a node knows of its own alone.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use resourceful::prelude::*;
+    /// use resourceful::MemoryBus;
+    ///
+    /// # let _ =
+    /// create_app(AppPreset::Testing).bus(Arc::new(MemoryBus::new())) // Redis::connect(url).await?.bus()
+    /// # ;
+    /// ```
+    pub fn bus(mut self, bus: Arc<dyn Bus>) -> Self {
+        self.bus = Some(bus);
+        self
+    }
+
+    /// Lets a change of these rights on one node reach the others through the bus.
+    pub fn grants(mut self, grants: &Grants) -> Self {
+        self.grants.push(grants.clone());
         self
     }
 

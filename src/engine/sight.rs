@@ -214,9 +214,13 @@ pub(super) async fn decide(catalog: &Catalog, entry: &Entry, actor: &Actor, oper
     asked.await
 }
 
-async fn sight(catalog: &Catalog, entry: &Entry, actor: &Actor) -> Sight {
+async fn sight(catalog: &Catalog, entry: &Entry, actor: &Actor, list: Option<&Verdict>) -> Sight {
     let read = decide(catalog, entry, actor, Operation::Read).await;
-    let listed = read.clone().and(decide(catalog, entry, actor, Operation::List).await);
+    let list = match list {
+        Some(list) => list.clone(),
+        None => decide(catalog, entry, actor, Operation::List).await,
+    };
+    let listed = read.clone().and(list);
     Sight {
         rows: Admitted::of(&read),
         listed: Admitted::of(&listed),
@@ -237,15 +241,15 @@ pub(super) async fn enter(
     related: bool,
 ) -> Result<(Admitted, Sights), Error> {
     let verdict = decide(catalog, entry, actor, operation).await;
-    let own = if operation == Operation::Read {
-        // One question, asked once.
-        Sight {
+    // No question is asked twice.
+    let own = match operation {
+        Operation::Read => Sight {
             rows: Admitted::of(&verdict),
             listed: None,
             mask: entry.rights().mask(catalog, entry, actor).await,
-        }
-    } else {
-        sight(catalog, entry, actor).await
+        },
+        Operation::List => sight(catalog, entry, actor, Some(&verdict)).await,
+        _ => sight(catalog, entry, actor, None).await,
     };
     let allowed = Admitted::by(verdict, entry, actor, operation)?;
     let mut sights = Sights { resource: entry.position, own, others: Vec::new() };
@@ -265,7 +269,7 @@ async fn follow(catalog: &Catalog, entry: &Entry, actor: &Actor, sights: &mut Si
                 let target = relation.target;
                 let is_own = target == sights.resource;
                 if !next.contains(&target) && (is_own || sights.of(target).is_none()) {
-                    let seen = sight(catalog, catalog.entry(target), actor).await;
+                    let seen = sight(catalog, catalog.entry(target), actor, None).await;
                     if is_own {
                         sights.own = seen;
                     } else {

@@ -10,7 +10,7 @@ use http::request::Parts;
 use super::{Context, problem};
 #[cfg(feature = "testing")]
 use crate::access::Permission;
-use crate::access::{Actor, Authenticator, Elevation, RoleHierarchy, Rule, Tenancy};
+use crate::access::{Actor, Authenticator, Elevation, Following, RoleHierarchy, Rule, Tenancy};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind};
 
@@ -32,6 +32,9 @@ pub(crate) struct Boundary {
     pub(crate) depends_on: HeaderValue,
     /// What stands in `WWW-Authenticate`.
     pub(crate) challenge: HeaderValue,
+    /// What listens to other nodes, for as long as the application is there.
+    #[expect(dead_code, reason = "it is held, and ends with the application")]
+    pub(crate) following: Vec<Following>,
     /// Who may ask why; nobody where there is none.
     pub(crate) explain: Option<Rule>,
     /// What it was declared as.

@@ -44,7 +44,7 @@ fn drivers_are_known_in_their_adapter_only() {
         for (path, source) in sources(folder) {
             for driver in ["sqlx::", "sea_query::", "redis::"] {
                 assert!(
-                    !code(&source).any(|line| line.contains(driver)),
+                    !code(&source).any(|line| line.replace("resourceful_redis::", "").contains(driver)),
                     "{} imports {driver}",
                     path.display()
                 );
@@ -55,7 +55,7 @@ fn drivers_are_known_in_their_adapter_only() {
 
 #[test]
 fn the_contract_knows_no_http_and_adapters_do_not_know_the_engine() {
-    for folder in ["adapters/contract/src", "adapters/memory/src", "adapters/sql/src"] {
+    for folder in ["adapters/contract/src", "adapters/memory/src", "adapters/redis/src", "adapters/sql/src"] {
         for (path, source) in sources(folder) {
             for word in ["http::", "axum::", "tower::", "use resourceful::"] {
                 assert!(!code(&source).any(|line| line.contains(word)), "{} knows {word}", path.display());
@@ -85,4 +85,35 @@ fn presets_use_public_names_only() {
             assert!(public, "{}: {line}", path.display());
         }
     }
+}
+
+/// A storage answers whoever asks it. So the engine has one place that asks, and nothing reaches that place without a
+/// decision in hand: `Vault` takes queries that an `Admitted` made, and only `sight.rs` makes one.
+#[test]
+fn rows_are_reached_with_a_decision_alone() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let vault = root.join("src/engine/sight.rs");
+    let doors = ["dyn Storage", ".storage()", "Admitted(", "GuardedQuery("];
+    // Where a declaration's storage is handed to the vault, compared and named, before there is any request.
+    let before = ["src/engine/catalog.rs", "src/resource", "src/lib.rs"].map(|path| root.join(path));
+    let found = |path: &Path, door: &str| {
+        let source = fs::read_to_string(path).unwrap();
+        code(&source).any(|line| line.contains(door))
+    };
+    for folder in ["src", "presets"] {
+        for (path, _) in sources(folder).into_iter().filter(|(path, _)| *path != vault) {
+            for door in doors {
+                let is_before = before.iter().any(|before| path.starts_with(before)) && door == ".storage()";
+                assert!(
+                    is_before || !found(&path, door),
+                    "{} opens `{door}` beside the vault",
+                    path.display()
+                );
+            }
+        }
+    }
+    assert!(
+        doors.iter().all(|door| *door == ".storage()" || found(&vault, door)),
+        "the vault stands elsewhere now"
+    );
 }

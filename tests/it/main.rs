@@ -18,6 +18,7 @@ mod errors;
 mod examples;
 mod explain;
 mod field_rules;
+mod grants;
 mod jwks;
 mod matrix;
 mod methods;

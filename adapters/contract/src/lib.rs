@@ -7,11 +7,13 @@
 //! - a [`ChangeSet`] says what shall be so after a commit, each change with its [`Guard`];
 //!   a [`Storage`] makes all of it so or changes nothing,
 //! - [`Capabilities`] say what a storage can do, before any request is made,
+//! - a [`Bus`] tells the nodes of an application what they have to know soon,
 //! - a [`StorageError`] says what went wrong, in kinds that the engine can act on.
 //!
 //! Nothing here knows HTTP or a database driver. The conformance suite (feature `conformance`) holds an
 //! implementation against the semantics written in these pages.
 
+mod bus;
 mod capabilities;
 mod change;
 #[cfg(feature = "conformance")]
@@ -23,6 +25,7 @@ pub mod schema;
 mod storage;
 mod value;
 
+pub use bus::{Bus, Heard, Listener};
 pub use capabilities::Capabilities;
 pub use change::{Change, ChangeSet, Committed, Guard, Write, Written};
 pub use error::{ErrorKind, StorageError};

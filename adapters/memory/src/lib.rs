@@ -4,6 +4,7 @@
 //! reference count and blocks nobody; a commit works on a snapshot of its own and puts it in the place of the
 //! current state when every change has held.
 
+mod bus;
 mod commit;
 mod fetch;
 mod filter;
@@ -15,6 +16,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use resourceful_contract::{Answer, Capabilities, ChangeSet, Mismatch, Query, Rows, Schema, Storage, Table};
+
+pub use bus::MemoryBus;
 
 use state::State;
 

@@ -1,7 +1,7 @@
 //! The whole suite over the reference storage.
 
 use resourceful_contract::conformance;
-use resourceful_memory::Memory;
+use resourceful_memory::{Memory, MemoryBus};
 
 #[tokio::test]
 async fn memory_keeps_the_contract() {
@@ -9,4 +9,9 @@ async fn memory_keeps_the_contract() {
     println!("{report}");
     report.assert_passed();
     assert!(report.passed() >= 80, "the suite has at least 80 cases that memory must show");
+}
+
+#[tokio::test]
+async fn the_bus_in_memory_keeps_the_contract() {
+    assert_eq!(conformance::bus(std::sync::Arc::new(MemoryBus::new()), "run").await, Ok(()));
 }

@@ -13,6 +13,7 @@
 //! Each case makes tables of its own, whose names begin with the prefix, so that cases do not meet and a database
 //! can be used again with another prefix.
 
+mod bus;
 mod concurrency;
 mod fixture;
 mod guards;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 
 use crate::{Capabilities, Storage, StorageError};
 
+pub use bus::bus;
 pub use fixture::Fixture;
 
 /// A behaviour that every storage must show.

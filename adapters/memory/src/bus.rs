@@ -1,0 +1,76 @@
+//! A bus inside one process.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use resourceful_contract::{Answer, Bus, Heard, Listener};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+/// How many messages a channel holds for those who are behind.
+const KEPT: usize = 1_024;
+
+/// A bus for the nodes of one process, such as those of a test. Clones share it.
+///
+/// ```
+/// # use resourceful_contract::{Bus as _, Heard, StorageError};
+/// use resourceful_memory::MemoryBus;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), StorageError> {
+/// let bus = MemoryBus::new();
+/// let mut listener = bus.listen("news").await?;
+/// bus.publish("news", b"hello".to_vec()).await?;
+/// assert_eq!(listener.heard().await?, Heard::Message(b"hello".to_vec()));
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct MemoryBus {
+    channels: Arc<Mutex<HashMap<String, broadcast::Sender<Vec<u8>>>>>,
+}
+
+impl MemoryBus {
+    /// A bus that nobody listens to yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Bus for MemoryBus {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn publish<'a>(&'a self, channel: &'a str, message: Vec<u8>) -> Answer<'a, ()> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        // Where nobody listens any more there is nobody to keep a channel for.
+        if channels.get(channel).is_some_and(|sender| sender.send(message).is_err()) {
+            channels.remove(channel);
+        }
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn listen<'a>(&'a self, channel: &'a str) -> Answer<'a, Box<dyn Listener>> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = channels.entry(channel.to_owned()).or_insert_with(|| broadcast::Sender::new(KEPT));
+        let listener: Box<dyn Listener> = Box::new(MemoryListener(sender.subscribe(), self.clone()));
+        Box::pin(std::future::ready(Ok(listener)))
+    }
+}
+
+/// It holds the bus, so that a channel does not end while somebody listens.
+#[derive(Debug)]
+struct MemoryListener(broadcast::Receiver<Vec<u8>>, #[expect(dead_code, reason = "it is held")] MemoryBus);
+
+impl Listener for MemoryListener {
+    fn heard(&mut self) -> Answer<'_, Heard> {
+        Box::pin(async move {
+            match self.0.recv().await {
+                Ok(message) => Ok(Heard::Message(message)),
+                Err(RecvError::Lagged(_)) => Ok(Heard::Missed),
+                // The bus is held, and with it the sender.
+                Err(RecvError::Closed) => std::future::pending().await,
+            }
+        })
+    }
+}

@@ -1,0 +1,49 @@
+//! Redis (7 or newer) below `resourceful`.
+
+mod bus;
+
+use std::fmt;
+use std::sync::Arc;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Client, RedisError};
+use resourceful_contract::{Bus, ErrorKind, StorageError};
+
+/// A Redis server. Clones share its connection.
+#[derive(Clone)]
+pub struct Redis {
+    client: Client,
+    /// For commands that are answered at once; it comes back by itself after a restart.
+    commands: ConnectionManager,
+}
+
+impl Redis {
+    /// Connects to a server: `redis://host:port/database`, or `rediss://` with TLS.
+    ///
+    /// # Errors
+    /// Where the URL cannot be read or the server does not answer.
+    pub async fn connect(url: &str) -> Result<Self, StorageError> {
+        let client = Client::open(url).map_err(failed)?;
+        let config = ConnectionManagerConfig::new();
+        let commands = ConnectionManager::new_with_config(client.clone(), config).await.map_err(failed)?;
+        Ok(Self { client, commands })
+    }
+
+    /// A bus over streams of this server.
+    #[must_use]
+    pub fn bus(&self) -> Arc<dyn Bus> {
+        Arc::new(bus::RedisBus(self.clone()))
+    }
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis").finish_non_exhaustive()
+    }
+}
+
+fn failed(error: RedisError) -> StorageError {
+    let away = error.is_io_error() || error.is_connection_dropped() || error.is_timeout();
+    let kind = if away { ErrorKind::Unavailable } else { ErrorKind::Internal };
+    StorageError::new(kind).with_context("below", "redis").with_source(error)
+}

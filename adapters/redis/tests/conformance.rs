@@ -1,0 +1,88 @@
+//! What every bus must show, and what a server that goes away must not break.
+
+use std::process::{Child, Command, Stdio};
+
+use resourceful_contract::{ErrorKind, Heard, conformance};
+use resourceful_redis::Redis;
+
+#[tokio::test]
+async fn redis_keeps_the_contract_of_a_bus() -> Result<(), Box<dyn std::error::Error>> {
+    let required = std::env::var("RESOURCEFUL_TEST_REQUIRE").is_ok_and(|names| names.contains("redis"));
+    let Ok(url) = std::env::var("TEST_REDIS_URL") else {
+        assert!(!required, "TEST_REDIS_URL must be set: this run requires Redis");
+        println!("not run: on Redis, for want of TEST_REDIS_URL (tests/run sets it)");
+        return Ok(());
+    };
+    let bus = Redis::connect(&url).await?.bus();
+    let held = conformance::bus(bus, &uuid::Uuid::now_v7().to_string()).await;
+    assert_eq!(held, Ok(()));
+    Ok(())
+}
+
+/// A Redis server of the test's own, that keeps nothing when it is killed.
+struct Server {
+    port: u16,
+    child: Child,
+}
+
+impl Server {
+    fn start(port: u16) -> std::io::Result<Self> {
+        let port_text = port.to_string();
+        let child = Command::new("redis-server")
+            .args(["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .stdout(Stdio::null())
+            .spawn()?;
+        Ok(Self { port, child })
+    }
+
+    /// Connects as soon as it answers.
+    async fn connect(&self) -> Redis {
+        loop {
+            match Redis::connect(&format!("redis://127.0.0.1:{}", self.port)).await {
+                Ok(redis) => return redis,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_was_killed_is_heard_again_and_what_it_lost_is_said()
+-> Result<(), Box<dyn std::error::Error>> {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let Ok(server) = Server::start(port) else {
+        let required = std::env::var("RESOURCEFUL_TEST_REQUIRE").is_ok_and(|names| names.contains("redis"));
+        assert!(!required, "redis-server must be there: this run requires Redis");
+        println!("not run: a killed Redis, for want of redis-server (tests/run installs it)");
+        return Ok(());
+    };
+    let bus = server.connect().await.bus();
+    let mut listener = bus.listen("news").await?;
+    bus.publish("news", b"one".to_vec()).await?;
+    assert_eq!(listener.heard().await?, Heard::Message(b"one".to_vec()));
+    drop(server);
+    let away = listener.heard().await.expect_err("nobody answers");
+    assert_eq!(away.kind(), ErrorKind::Unavailable, "{away}");
+    assert!(bus.publish("news", b"lost".to_vec()).await.is_err(), "whoever publishes is told");
+
+    let server = Server::start(port)?;
+    server.connect().await;
+    // Whoever publishes is served again as well, without being made anew.
+    while bus.publish("news", b"two".to_vec()).await.is_err() {}
+    let mut heard = Vec::new();
+    while heard.last() != Some(&Heard::Message(b"two".to_vec())) {
+        match listener.heard().await {
+            Ok(one) => heard.push(one),
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+    assert_eq!(heard, [Heard::Missed, Heard::Message(b"two".to_vec())]);
+    Ok(())
+}

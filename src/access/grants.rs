@@ -1,0 +1,230 @@
+//! Rights that change while the application runs: read where they are kept, remembered, and forgotten on every node.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use moka::future::Cache;
+use resourceful_contract::{Bus, Heard, Listener, StorageError};
+use serde_json::{Value as Json, json};
+use tokio::task::AbortHandle;
+
+use super::check::CheckError;
+use super::{Actor, Asking, Decision, Permission, check};
+use crate::error::Error;
+use crate::resource::Operation;
+
+/// The most actors whose rights are remembered at once.
+const MOST: u64 = 10_000;
+/// What nodes tell each other on.
+const CHANNEL: &str = "grants";
+/// How long a node that lost the bus waits before it listens again.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// One right: operations on a resource, on all of its rows or on some.
+///
+/// ```
+/// use resourceful::{Grant, Operation};
+///
+/// let all = Grant::to("orders", [Operation::List, Operation::Read]);
+/// let some = Grant::to("orders", [Operation::Update]).rows(serde_json::json!({"status": "open"}));
+/// # let _ = (all, some);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grant {
+    resource: String,
+    operations: Vec<Operation>,
+    rows: Option<Json>,
+}
+
+impl Grant {
+    /// These operations on every row of a resource.
+    #[must_use]
+    pub fn to(resource: impl Into<String>, operations: impl IntoIterator<Item = Operation>) -> Self {
+        Self { resource: resource.into(), operations: operations.into_iter().collect(), rows: None }
+    }
+
+    /// The same on the rows that match this filter alone: the tree that a query's body has, over any field of the
+    /// stored row. A filter that does not fit the resource denies.
+    #[must_use]
+    pub fn rows(mut self, filter: Json) -> Self {
+        self.rows = Some(filter);
+        self
+    }
+}
+
+type Load = dyn Fn(Actor) -> BoxFuture<'static, Result<Vec<Grant>, CheckError>> + Send + Sync;
+
+/// Rights that are kept where they can be changed while the application runs, such as a table of roles. Cloning is
+/// cheap, and clones share what is remembered.
+///
+/// What an actor was granted is remembered for a minute, unless said otherwise. After a change call
+/// [`invalidate`](Self::invalidate): the next request of anybody asks anew, on this node at once and on the others as
+/// soon as the bus has told them ([`AppBuilder::bus`](crate::AppBuilder::bus)). A node that lost the bus remembers
+/// nothing until it is back. Where grants cannot be read they deny, and that is not remembered.
+///
+/// ```
+/// use resourceful::prelude::*;
+/// use resourceful::{Grant, Grants};
+///
+/// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+/// # struct Order { id: Uuid, status: String }
+/// let grants = Grants::new(async |actor| {
+///     // … read the actor's rows of a table.
+///     Ok(match actor.id() {
+///         Some("ada") => vec![Grant::to("orders", Operation::ALL)],
+///         _ => Vec::new(),
+///     })
+/// });
+/// let orders = define_resource::<Order>("orders")
+///     .adapter(Memory::new().table("orders"))
+///     .permissions(Permissions::all(grants.permission()))
+///     .build()?;
+/// let app = create_app(AppPreset::Testing).grants(&grants).resource(orders);
+/// # let _ = app; Ok::<(), DefinitionErrors>(())
+/// ```
+#[derive(Clone)]
+pub struct Grants(Arc<Shared>);
+
+struct Shared {
+    load: Arc<Load>,
+    /// By the generation in which they were read: what was read before an invalidation is not found after it, even
+    /// where the reading ends later.
+    remembered: Cache<(u64, Actor), Arc<[Grant]>>,
+    generation: AtomicU64,
+    /// Whether there is a bus and it is away: others may have changed what this node remembers.
+    is_deaf: AtomicBool,
+    bus: OnceLock<Arc<dyn Bus>>,
+}
+
+impl Grants {
+    /// Rights that this reads for an actor, an anonymous one as well.
+    #[must_use]
+    pub fn new<F, T>(load: F) -> Self
+    where
+        F: Fn(Actor) -> T + Send + Sync + 'static,
+        T: Future<Output = Result<Vec<Grant>, CheckError>> + Send + 'static,
+    {
+        Self::remembering(Arc::new(move |actor| Box::pin(load(actor))), Duration::from_secs(60))
+    }
+
+    /// How long what an actor was granted is remembered; a minute by default.
+    #[must_use]
+    pub fn fresh(self, fresh: Duration) -> Self {
+        Self::remembering(self.0.load.clone(), fresh)
+    }
+
+    fn remembering(load: Arc<Load>, fresh: Duration) -> Self {
+        Self(Arc::new(Shared {
+            load,
+            remembered: Cache::builder().max_capacity(MOST).time_to_live(fresh).build(),
+            generation: AtomicU64::new(0),
+            is_deaf: AtomicBool::new(false),
+            bus: OnceLock::new(),
+        }))
+    }
+
+    /// What is granted for the resource and operation that are asked about: one permission for all of them.
+    #[must_use]
+    pub fn permission(&self) -> Permission {
+        let grants = self.clone();
+        check("grants", move |asking| {
+            let grants = grants.clone();
+            async move { Ok(decision(&grants.of(&asking.actor).await?, &asking)) }
+        })
+    }
+
+    /// Forgets everything, on this node at once and on the others through the bus.
+    ///
+    /// # Errors
+    /// Where the bus does not take the message: the other nodes then remember what they know until it is no longer
+    /// fresh.
+    pub async fn invalidate(&self) -> Result<(), Error> {
+        self.0.forget();
+        match self.0.bus.get() {
+            Some(bus) => Ok(bus.publish(CHANNEL, Vec::new()).await?),
+            None => Ok(()),
+        }
+    }
+
+    async fn of(&self, actor: &Actor) -> Result<Arc<[Grant]>, CheckError> {
+        let loaded = async { (self.0.load)(actor.clone()).await.map(Arc::from) };
+        if self.0.is_deaf.load(Ordering::Acquire) {
+            return loaded.await;
+        }
+        let key = (self.0.generation.load(Ordering::Acquire), actor.clone());
+        self.0.remembered.try_get_with(key, loaded).await.map_err(|error| error.to_string().into())
+    }
+
+    /// Listens to what other nodes change, for as long as the answer is held.
+    ///
+    /// # Errors
+    /// Where the bus cannot be listened to.
+    pub(crate) async fn follow(&self, bus: &Arc<dyn Bus>) -> Result<Following, StorageError> {
+        let listener = bus.listen(CHANNEL).await?;
+        // Whoever is added to two applications tells through the bus of the first.
+        let _ = self.0.bus.set(bus.clone());
+        self.0.forget();
+        Ok(Following(tokio::spawn(listen(self.0.clone(), listener)).abort_handle()))
+    }
+}
+
+impl Shared {
+    fn forget(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.remembered.invalidate_all();
+    }
+}
+
+/// A task that ends when nobody holds it any more.
+#[derive(Debug)]
+pub(crate) struct Following(AbortHandle);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn listen(shared: Arc<Shared>, mut listener: Box<dyn Listener>) {
+    loop {
+        match listener.heard().await {
+            Ok(Heard::Message(_) | Heard::Missed | Heard::Back) => {
+                shared.forget();
+                shared.is_deaf.store(false, Ordering::Release);
+            }
+            Err(error) => {
+                if !shared.is_deaf.swap(true, Ordering::AcqRel) {
+                    tracing::warn!(%error, "the bus is away: no grants are remembered until it is back");
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// What grants come to for one question.
+fn decision(grants: &[Grant], asking: &Asking) -> Decision {
+    let fits =
+        |grant: &&Grant| grant.resource == *asking.resource && grant.operations.contains(&asking.operation);
+    let mut filters = Vec::new();
+    for grant in grants.iter().filter(fits) {
+        match &grant.rows {
+            None => return Decision::allow(),
+            Some(filter) => filters.push(filter),
+        }
+    }
+    if filters.is_empty() {
+        Decision::deny("nothing is granted")
+    } else {
+        Decision::allow_where(json!({"or": filters}))
+    }
+}
+
+impl fmt::Debug for Grants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grants").field("remembered", &self.0.remembered.entry_count()).finish_non_exhaustive()
+    }
+}
