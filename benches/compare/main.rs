@@ -1,5 +1,6 @@
 //! Compares the atlas example with the hand-written program beside it. `benches/README.md` says how to run it.
 
+mod access;
 mod client;
 mod figures;
 mod instructions;
@@ -22,6 +23,7 @@ MODE is one of
   --instructions  instructions per request, under valgrind
   --deep-page     page 1,000 by cursor against page 2
   --start         time from process start to first answer with data loaded, and idle memory
+  --access        what an owner policy and HS256 add to a request, under valgrind, on SQLite
   --load          time of loading the atlas into an empty database
 PostgreSQL takes part where BENCH_POSTGRES_URL or TEST_POSTGRES_URL names a server it may make databases on.";
 
@@ -55,7 +57,9 @@ impl Settings {
                 "--connections" => settings.connections = value()?.parse()?,
                 "--requests" => settings.requests = value()?.parse()?,
                 "--sqlite" | "--postgres" => settings.only = Some(argument[2..].to_owned()),
-                "--instructions" | "--deep-page" | "--start" | "--load" => settings.mode = argument,
+                "--instructions" | "--deep-page" | "--start" | "--access" | "--load" => {
+                    settings.mode = argument;
+                }
                 // What `cargo bench` adds.
                 "--bench" => {}
                 _ => return Err(format!("unknown argument {argument}\n\n{USAGE}").into()),
@@ -73,6 +77,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     let settings = Settings::from_arguments()?;
+    if settings.mode == "--access" {
+        return access::compare(&settings).await;
+    }
     for mut world in World::all(settings.only.as_deref()).await? {
         println!("\n## {}", world.name());
         if settings.mode == "--load" {

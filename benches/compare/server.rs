@@ -16,24 +16,32 @@ pub(crate) const TOKEN: &str = "token-of-benches";
 pub(crate) enum Program {
     Resourceful,
     Handwritten,
+    /// Notes that everyone may read.
+    Open,
+    /// Notes that their owner alone may read, by a token.
+    Owned,
 }
 
 impl Program {
     pub(crate) const BOTH: [Self; 2] = [Self::Resourceful, Self::Handwritten];
+    pub(crate) const GUARDED: [Self; 2] = [Self::Open, Self::Owned];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Resourceful => "resourceful",
             Self::Handwritten => "hand-written",
+            Self::Open => "open",
+            Self::Owned => "owned",
         }
     }
 
-    fn binary(self) -> Result<PathBuf, Box<dyn Error>> {
+    pub(crate) fn binary(self) -> Result<PathBuf, Box<dyn Error>> {
         let own = std::env::current_exe()?;
         let folder = own.parent().ok_or("the binary is in no folder")?;
         let path = match self {
             Self::Resourceful => folder.join("examples/atlas"),
             Self::Handwritten => folder.join("handwritten"),
+            Self::Open | Self::Owned => folder.join("guarded"),
         };
         if path.exists() {
             Ok(path)
@@ -73,6 +81,7 @@ impl Server {
             .env("PORT", port.to_string())
             .env("DATABASE_URL", url)
             .env("ATLAS_TOKEN", TOKEN)
+            .env("GUARD", if program == Program::Owned { "owner" } else { "none" })
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

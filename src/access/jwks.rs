@@ -166,29 +166,29 @@ struct Known {
 }
 
 impl Source {
-    /// The keys that a token's header may mean.
-    pub(super) async fn keys(&self, algorithm: JwtAlgorithm, id: Option<&str>) -> Vec<Key> {
-        let mut known = self.known();
-        let age = known.since.map(|since| since.elapsed());
+    /// The keys that a token's header may mean, and until when they are fresh.
+    pub(super) async fn keys(&self, algorithm: JwtAlgorithm, id: Option<&str>) -> (Vec<Key>, Instant) {
         let fits = |known: &Known| -> Vec<Key> {
             let is_usable = known.since.is_some_and(|since| since.elapsed() <= LAST);
             let fitting = known.keys.iter().filter(|key| is_usable && key.fits(algorithm, id));
             fitting.cloned().collect()
         };
+        let until = |known: &Known| known.since.map_or_else(Instant::now, |since| since + self.0.fresh);
+        let mut known = self.known();
         let found = fits(&known);
-        match age {
-            Some(age) if age <= self.0.fresh && !found.is_empty() => return found,
-            Some(age) if age <= self.0.fresh * 2 && !found.is_empty() => {
+        let age = known.since.map(|since| since.elapsed());
+        if let Some(age) = age.filter(|age| *age <= self.0.fresh * 2 && !found.is_empty()) {
+            if age > self.0.fresh {
+                // Used once more while somebody looks.
                 drop(self.look(known.since));
-                return found;
             }
-            _ => {}
+            return (found, until(&known));
         }
         // Beside the request: one that is dropped does not end a look that others wait for.
         if self.look(known.since).await.is_ok() {
             known = self.known();
         }
-        fits(&known)
+        (fits(&known), until(&known))
     }
 
     fn known(&self) -> Known {

@@ -10,10 +10,12 @@ use http::request::Parts;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
 use serde_json::{Map, Value as Json};
+use tokio::time::Instant;
 
 use super::authenticator::bearer;
 use super::check::CheckError;
 use super::jwks::{Jwks, Key, Source};
+use super::verified::{Remembered, Verified};
 use super::{Actor, Authenticator, SecurityScheme, Unauthenticated};
 
 pub use jsonwebtoken::Algorithm as JwtAlgorithm;
@@ -32,7 +34,9 @@ type Revoked = dyn Fn(Claims) -> BoxFuture<'static, Result<bool, CheckError>> + 
 /// JSON Web Tokens as bearer credentials (RFC 7519, RFC 8725).
 ///
 /// Each key has one algorithm, and a token's own `alg` must be that of the key: `none` and a swapped algorithm are
-/// refused. `exp` must be there and `exp`, `nbf`, `iss` and `aud` must hold; a leeway of 30 s lets clocks differ.
+/// refused. `exp` must be there and `exp`, `nbf`, `iss` and `aud` must hold; a leeway of 30 s lets clocks differ. A token
+/// that was verified is not verified again while it lasts and its key is fresh; whether it has ended or was revoked is
+/// asked each time.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -56,8 +60,11 @@ pub struct Jwt {
     issuers: Vec<String>,
     audiences: Vec<String>,
     leeway: Duration,
-    actor_of: Arc<ActorOf>,
+    /// How the actor is read, where that is not from the usual claims.
+    actor_of: Option<Arc<ActorOf>>,
     revoked: Option<Arc<Revoked>>,
+    /// By these settings: a change of them begins anew.
+    remembered: Remembered,
     faults: Vec<(String, String)>,
 }
 
@@ -77,8 +84,9 @@ impl Jwt {
             issuers: Vec::new(),
             audiences: Vec::new(),
             leeway: Duration::from_secs(30),
-            actor_of: Arc::new(actor_of),
+            actor_of: None,
             revoked: None,
+            remembered: Remembered::new(),
             faults: Vec::new(),
         }
     }
@@ -124,131 +132,135 @@ impl Jwt {
 
     /// Accepts tokens signed with one of these keys, a JWK set (RFC 7517). Secrets in it are refused.
     #[must_use]
-    pub fn jwks(mut self, json: &str) -> Self {
-        let mend = "a JWK set whose keys each have `kid` and `alg`".to_owned();
-        let set: JwkSet = match serde_json::from_str(json) {
-            Ok(set) => set,
-            Err(error) => {
-                self.faults.push((format!("the JWK set cannot be read: {error}"), mend));
-                return self;
+    pub fn jwks(self, json: &str) -> Self {
+        let mend = || "a JWK set whose keys each have `kid` and `alg`".to_owned();
+        self.with(|tokens| match serde_json::from_str::<JwkSet>(json) {
+            Ok(set) => {
+                for jwk in &set.keys {
+                    match Key::of(jwk) {
+                        Ok(key) => tokens.keys.push(key),
+                        Err(fault) => tokens.faults.push((fault, mend())),
+                    }
+                }
             }
-        };
-        for jwk in &set.keys {
-            match Key::of(jwk) {
-                Ok(key) => self.keys.push(key),
-                Err(fault) => self.faults.push((fault, mend.clone())),
-            }
-        }
-        self
+            Err(error) => tokens.faults.push((format!("the JWK set cannot be read: {error}"), mend())),
+        })
     }
 
     /// Accepts tokens signed with one of the keys that an identity provider gives at an address.
     #[must_use]
-    pub fn keys(mut self, keys: Jwks) -> Self {
-        match keys.open() {
-            Ok(source) => self.sources.push(source),
-            Err(fault) => self.faults.push((fault, "Jwks::at(\"https://…\")".to_owned())),
-        }
-        self
+    pub fn keys(self, keys: Jwks) -> Self {
+        self.with(|tokens| match keys.open() {
+            Ok(source) => tokens.sources.push(source),
+            Err(fault) => tokens.faults.push((fault, "Jwks::at(\"https://…\")".to_owned())),
+        })
     }
 
-    fn accept(mut self, id: Option<String>, algorithm: JwtAlgorithm, key: DecodingKey) -> Self {
-        if key.family() == algorithm.family() {
-            self.keys.push(Key { id, algorithm, key });
-        } else {
-            self.faults
-                .push((format!("a key does not fit {algorithm:?}"), "the algorithm of the key".to_owned()));
-        }
+    fn accept(self, id: Option<String>, algorithm: JwtAlgorithm, key: DecodingKey) -> Self {
+        self.with(|tokens| {
+            if key.family() == algorithm.family() {
+                tokens.keys.push(Key { id, algorithm, key });
+            } else {
+                let message = format!("a key does not fit {algorithm:?}");
+                tokens.faults.push((message, "the algorithm of the key".to_owned()));
+            }
+        })
+    }
+
+    /// The same with another setting, under which nothing was verified yet: a copy may go on under the old ones.
+    fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self.remembered = Remembered::new();
         self
     }
 
     /// Accepts tokens of this issuer only (`iss`). Several may be named.
     #[must_use]
-    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
-        self.issuers.push(issuer.into());
-        self
+    pub fn issuer(self, issuer: impl Into<String>) -> Self {
+        self.with(|tokens| tokens.issuers.push(issuer.into()))
     }
 
     /// Accepts tokens for this audience only (`aud`). Several may be named; without any a token that names an audience
     /// is refused, since it is for someone else.
     #[must_use]
-    pub fn audience(mut self, audience: impl Into<String>) -> Self {
-        self.audiences.push(audience.into());
-        self
+    pub fn audience(self, audience: impl Into<String>) -> Self {
+        self.with(|tokens| tokens.audiences.push(audience.into()))
     }
 
     /// How far `exp` and `nbf` may be off, for clocks that differ; 30 s by default.
     #[must_use]
-    pub const fn leeway(mut self, leeway: Duration) -> Self {
-        self.leeway = leeway;
-        self
+    pub fn leeway(self, leeway: Duration) -> Self {
+        self.with(|tokens| tokens.leeway = leeway)
     }
 
     /// Reads the actor from other claims than the usual ones; `None` refuses the token.
     #[must_use]
-    pub fn actor(mut self, read: impl Fn(&Claims) -> Option<Actor> + Send + Sync + 'static) -> Self {
-        self.actor_of = Arc::new(read);
-        self
+    pub fn actor(self, read: impl Fn(&Claims) -> Option<Actor> + Send + Sync + 'static) -> Self {
+        self.with(|tokens| tokens.actor_of = Some(Arc::new(read)))
     }
 
     /// Asks whether a token that is otherwise good was revoked. Where the question fails the token is refused.
     #[must_use]
-    pub fn revoked<F, T>(mut self, ask: F) -> Self
+    pub fn revoked<F, T>(self, ask: F) -> Self
     where
         F: Fn(Claims) -> T + Send + Sync + 'static,
         T: Future<Output = Result<bool, CheckError>> + Send + 'static,
     {
-        self.revoked = Some(Arc::new(move |claims| Box::pin(ask(claims))));
-        self
+        self.with(|tokens| tokens.revoked = Some(Arc::new(move |claims| Box::pin(ask(claims)))))
     }
 
     /// The actor of a token; `None` where it is no token of this kind.
     async fn verify(&self, token: &[u8]) -> Result<Option<Actor>, Unauthenticated> {
-        let dots = token.iter().filter(|byte| **byte == b'.').count();
-        if dots != 2 {
+        let Some(verified) = self.verified(token).await? else {
             return Ok(None);
+        };
+        if let Some(revoked) = &self.revoked
+            && is_revoked(revoked, &verified.claims).await
+        {
+            return Err(Unauthenticated);
         }
-        let claims = self.claims(token).await.ok_or(Unauthenticated)?;
-        if let Some(revoked) = &self.revoked {
-            let revoked = revoked.clone();
-            let asked = claims.clone();
-            let asked =
-                std::panic::AssertUnwindSafe(async move { revoked(asked).await }).catch_unwind().await;
-            match asked {
-                Ok(Ok(false)) => {}
-                Ok(Ok(true)) => return Err(Unauthenticated),
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "whether a token is revoked cannot be told, which refuses it");
-                    return Err(Unauthenticated);
-                }
-                Err(_) => {
-                    tracing::error!("the question whether a token is revoked panicked, which refuses it");
-                    return Err(Unauthenticated);
-                }
+        let actor = match &self.actor_of {
+            None => verified.actor.clone(),
+            Some(read) => {
+                let read = std::panic::AssertUnwindSafe(|| read(&verified.claims));
+                std::panic::catch_unwind(read).unwrap_or_default()
             }
-        }
-        let actor_of = std::panic::AssertUnwindSafe(|| (self.actor_of)(&claims));
-        match std::panic::catch_unwind(actor_of) {
-            Ok(Some(actor)) => Ok(Some(actor)),
-            _ => Err(Unauthenticated),
-        }
+        };
+        actor.map(Some).ok_or(Unauthenticated)
     }
 
-    async fn claims(&self, token: &[u8]) -> Option<Claims> {
+    /// A token that is good, verified now or before; `None` where it is no token of this kind.
+    async fn verified(&self, token: &[u8]) -> Result<Option<Arc<Verified>>, Unauthenticated> {
         if token.len() > MAX_TOKEN {
-            return None;
+            return Err(Unauthenticated);
         }
+        let digest = blake3::hash(token);
+        if let Some(known) = self.remembered.find(&digest, self.leeway) {
+            return Ok(Some(known));
+        }
+        if token.iter().filter(|byte| **byte == b'.').count() != 2 {
+            return Ok(None);
+        }
+        let (claims, key_until) = self.claims(token).await.ok_or(Unauthenticated)?;
+        let actor = if self.actor_of.is_none() { actor_of(&claims) } else { None };
+        let verified = Arc::new(Verified::new(claims, actor, key_until));
+        self.remembered.insert(digest, verified.clone());
+        Ok(Some(verified))
+    }
+
+    /// The claims of a token whose signature holds, and how long its key is good without another look.
+    async fn claims(&self, token: &[u8]) -> Option<(Claims, Option<Instant>)> {
         let header = decode_header(token).ok()?;
         let (algorithm, id) = (header.alg, header.kid.as_deref());
-        let by = |key: &Key| {
-            decode::<Claims>(token, &key.key, &self.validation(key.algorithm)).ok().map(|token| token.claims)
-        };
+        let validation = self.validation(algorithm);
+        let by = |key: &Key| decode::<Claims>(token, &key.key, &validation).ok().map(|token| token.claims);
         if let Some(claims) = self.keys.iter().filter(|key| key.fits(algorithm, id)).find_map(by) {
-            return Some(claims);
+            return Some((claims, None));
         }
         for source in &self.sources {
-            if let Some(claims) = source.keys(algorithm, id).await.iter().find_map(by) {
-                return Some(claims);
+            let (keys, until) = source.keys(algorithm, id).await;
+            if let Some(claims) = keys.iter().find_map(by) {
+                return Some((claims, Some(until)));
             }
         }
         None
@@ -269,6 +281,22 @@ impl Jwt {
         }
         validation.set_required_spec_claims(&required);
         validation
+    }
+}
+
+/// Whether a token was revoked. What cannot be told is yes.
+async fn is_revoked(ask: &Arc<Revoked>, claims: &Claims) -> bool {
+    let (ask, claims) = (ask.clone(), claims.clone());
+    match std::panic::AssertUnwindSafe(async move { ask(claims).await }).catch_unwind().await {
+        Ok(Ok(revoked)) => revoked,
+        Ok(Err(error)) => {
+            tracing::error!(%error, "whether a token is revoked cannot be told, which refuses it");
+            true
+        }
+        Err(_) => {
+            tracing::error!("the question whether a token is revoked panicked, which refuses it");
+            true
+        }
     }
 }
 

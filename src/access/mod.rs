@@ -17,6 +17,8 @@ mod rule;
 mod scheme;
 mod scope;
 mod session;
+#[cfg(feature = "jwt")]
+mod verified;
 
 pub use actor::{Actor, ActorKind, RoleHierarchy};
 pub use api_key::{ApiKey, ApiKeyStore, ApiKeys, MemoryApiKeys};

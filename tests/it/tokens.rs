@@ -301,3 +301,36 @@ async fn an_api_key_is_its_actor_until_it_ends() {
     assert_eq!(app.get("/mine").bearer(&good).await.status(), 401);
     assert_eq!(app.get("/mine").await.status(), 200);
 }
+
+#[tokio::test]
+async fn a_token_that_was_good_is_refused_when_it_ended_or_was_revoked() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let revoked = Arc::new(AtomicBool::new(false));
+    let asked = revoked.clone();
+    let tokens = shop().leeway(Duration::ZERO).revoked(move |_| {
+        let answer = asked.load(Ordering::SeqCst);
+        async move { Ok(answer) }
+    });
+    let app = door(tokens).await;
+    let (long, short) = (signed(json!({})), signed(json!({"exp": now() + 1})));
+    assert_eq!((status(&app, "/mine", &long).await, status(&app, "/mine", &short).await), (200, 200));
+    let ended = async { while status(&app, "/mine", &short).await != 401 {} };
+    tokio::time::timeout(Duration::from_secs(20), ended).await.expect("it never ended");
+    assert_eq!(status(&app, "/mine", &long).await, 200);
+    revoked.store(true, Ordering::SeqCst);
+    assert_eq!(status(&app, "/mine", &long).await, 401);
+}
+
+#[tokio::test]
+async fn what_was_verified_under_some_settings_is_not_under_others() {
+    let tokens = Jwt::new().secret(JwtAlgorithm::HS256, SECRET);
+    let token = signed(json!({"aud": null}));
+    assert_eq!(status(&door(tokens.clone()).await, "/mine", &token).await, 200);
+    assert_eq!(status(&door(tokens.clone().audience("shop")).await, "/mine", &token).await, 401);
+    assert_eq!(status(&door(tokens.clone().issuer("other")).await, "/mine", &token).await, 401);
+    assert_eq!(status(&door(tokens.clone().actor(|_| None)).await, "/mine", &token).await, 401);
+    let revoked = tokens.clone().revoked(async |_| Ok(true));
+    assert_eq!(status(&door(revoked).await, "/mine", &token).await, 401);
+    assert_eq!(status(&door(tokens).await, "/mine", &token).await, 200);
+}
