@@ -17,6 +17,27 @@ run() {
     if [[ $status -ne 0 ]]; then exit "$status"; fi
 }
 
+# beside NAME COMMAND...: the same, while other steps go on; `joined` waits for it and says what became of it.
+beside() {
+    beside_name=$1
+    beside_log=$logs/${1// /-}.log
+    beside_began=$SECONDS
+    shift
+    (set -e; "$@") >"$beside_log" 2>&1 </dev/null &
+    beside_pid=$!
+    children+=("$beside_pid")
+}
+
+joined() {
+    local status=0
+    step=$beside_name
+    log=$beside_log
+    printf '== %-34s' "$step"
+    wait "$beside_pid" || status=$?
+    printf '%4ss (beside others)\n' $((SECONDS - beside_began))
+    if [[ $status -ne 0 ]]; then exit "$status"; fi
+}
+
 # For what must happen in this shell, because it leaves a variable or a child behind.
 begin_inline() {
     step=$1
