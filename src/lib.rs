@@ -36,7 +36,7 @@ pub use resource::{
     DefinitionErrors, DefinitionFault, Fill, Id, Operation, Preset, Relation, Resource, ResourceBuilder,
     belongs_to, define_dynamic_resource, define_resource, has_many,
 };
-pub use resourceful_contract::{Bus, Storage, Table};
+pub use resourceful_contract::{Bus, Migration, Storage, Table};
 pub use resourceful_memory::{Memory, MemoryBus};
 #[cfg(feature = "redis")]
 pub use resourceful_redis::Redis;

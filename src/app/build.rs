@@ -13,7 +13,7 @@ use std::panic::AssertUnwindSafe;
 
 use super::front::Front;
 use super::lifecycle::{Lifecycle, panic_message};
-use super::{App, AppBuilder, AppPreset, health};
+use super::{App, AppBuilder, AppPreset, health, migrate};
 use crate::access::{Following, Rule, SecurityScheme};
 use crate::engine::{Catalog, DigestKey, Engine};
 use crate::error::Error;
@@ -44,6 +44,7 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
         })
     });
     faults.into_result()?;
+    migrate::migrate(&builder, migrate::applies(builder.preset)).await?;
     prepare(&catalog).await?;
     let following = follow(&builder).await?;
     let engine = Engine { catalog, cursors: CursorKey::derive(&secret), names: DigestKey::derive(&secret) };

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use resourceful_contract::Bus;
+use resourceful_contract::{Bus, Migration, Storage};
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
-use super::{App, AppPreset, build};
+use super::{App, AppPreset, build, migrate};
 use crate::access::{Authenticator, Elevation, Grants, Permission, RoleHierarchy, Tenancy};
 use crate::error::Error;
 use crate::resource::{DefinitionErrors, Resource};
@@ -44,6 +44,7 @@ pub fn create_app(preset: AppPreset) -> AppBuilder {
         roles: RoleHierarchy::new(),
         tenancy: None,
         elevation: None,
+        migrations: Vec::new(),
         bus: None,
         grants: Vec::new(),
         explain: None,
@@ -78,6 +79,7 @@ pub struct AppBuilder {
     pub(super) roles: RoleHierarchy,
     pub(super) tenancy: Option<Tenancy>,
     pub(super) elevation: Option<Elevation>,
+    pub(super) migrations: Vec<(Arc<dyn Storage>, Vec<Migration>)>,
     pub(super) bus: Option<Arc<dyn Bus>>,
     pub(super) grants: Vec<Grants>,
     pub(super) explain: Option<Permission>,
@@ -145,6 +147,40 @@ impl AppBuilder {
     /// Lets some actors raise their rights for a request. Without, nobody can but by their credential.
     pub fn elevation(mut self, elevation: Elevation) -> Self {
         self.elevation = Some(elevation);
+        self
+    }
+
+    /// Steps by which a database comes to the shape that the application needs. They run in the order of their numbers,
+    /// once each, under a lock of the database, so that several nodes may start at once: in development and tests when
+    /// the application is built; in production nothing is applied unasked, and an application whose database lacks one
+    /// does not build. Start it once with `RESOURCEFUL_MIGRATE=1`, or call [`migrate`](Self::migrate).
+    ///
+    /// ```
+    /// use resourceful::prelude::*;
+    /// use resourceful::Migration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+    /// # struct Note { id: i64, text: String }
+    /// let database = Sql::connect("sqlite::memory:").await?;
+    /// let notes = define_resource::<Note>("notes")
+    ///     .adapter(database.table("notes"))
+    ///     .permissions(Permissions::all(anyone()))
+    ///     .build()?;
+    /// let sql = "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)"; // include_str!("…/0001_notes.sql")
+    /// let app = create_app(AppPreset::Development)
+    ///     .migrations(&database.storage(), [Migration::new("notes", 1, "notes", sql)])
+    ///     .resource(notes)
+    ///     .build()
+    ///     .await?;
+    /// # let _ = app; Ok(()) }
+    /// ```
+    pub fn migrations(
+        mut self,
+        storage: &Arc<dyn Storage>,
+        migrations: impl IntoIterator<Item = Migration>,
+    ) -> Self {
+        self.migrations.push((storage.clone(), migrations.into_iter().collect()));
         self
     }
 
@@ -293,6 +329,15 @@ impl AppBuilder {
     /// Every fault at once, each with the line that mends it.
     pub async fn build(self) -> Result<App, DefinitionErrors> {
         build::build(self).await
+    }
+
+    /// Applies every migration that is missing, whatever the preset, and answers what it applied: for a step of a
+    /// deployment.
+    ///
+    /// # Errors
+    /// What a database refuses, and what was changed after it was applied.
+    pub async fn migrate(self) -> Result<Vec<String>, DefinitionErrors> {
+        migrate::migrate(&self, true).await
     }
 
     /// Builds the application and serves it until SIGTERM or Ctrl-C.

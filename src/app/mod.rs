@@ -5,6 +5,7 @@ mod builder;
 mod front;
 mod health;
 mod lifecycle;
+mod migrate;
 mod preset;
 mod serve;
 

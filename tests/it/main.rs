@@ -22,6 +22,7 @@ mod grants;
 mod jwks;
 mod matrix;
 mod methods;
+mod migrations;
 mod openapi;
 mod policies;
 mod properties;

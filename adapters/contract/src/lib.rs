@@ -19,6 +19,7 @@ mod change;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
+mod migration;
 mod query;
 mod rows;
 pub mod schema;
@@ -29,6 +30,7 @@ pub use bus::{Bus, Heard, Listener};
 pub use capabilities::Capabilities;
 pub use change::{Change, ChangeSet, Committed, Guard, Write, Written};
 pub use error::{ErrorKind, StorageError};
+pub use migration::{Migrated, Migration};
 pub use query::{Count, Filter, Include, Position, Query, RelatedBy, Sort, Test};
 pub use rows::{Rows, Total, Version};
 pub use schema::{Cardinality, Field, FieldType, IdSource, Index, Link, Reference, ScalarType, Schema};

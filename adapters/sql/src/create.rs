@@ -44,7 +44,7 @@ async fn run<D: Dialect>(
         .map_err(|error| D::failure(error, schema))
 }
 
-fn create_table<D: Dialect>(schema: &Schema) -> String {
+pub(crate) fn create_table<D: Dialect>(schema: &Schema) -> String {
     let mut statement = Table::create();
     statement.table(table(&schema.table)).if_not_exists();
     for (position, field) in schema.fields.iter().enumerate() {

@@ -62,6 +62,17 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
         args: <Self::Db as Database>::Arguments,
     ) -> BoxFuture<'c, Result<u64, sqlx::Error>>;
 
+    /// Runs any number of statements, without arguments.
+    fn script<'c>(
+        connection: &'c mut <Self::Db as Database>::Connection,
+        text: SqlStr,
+    ) -> BoxFuture<'c, Result<(), sqlx::Error>>;
+
+    /// What lets a transaction take its time, as a migration may.
+    fn patience() -> Option<&'static str> {
+        None
+    }
+
     /// Binds an argument as the type of the column it meets.
     fn bind(args: &mut <Self::Db as Database>::Arguments, arg: &Arg<'_>) -> Result<(), Unreadable>;
 

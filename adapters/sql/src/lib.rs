@@ -15,6 +15,7 @@ mod failure;
 mod fetch;
 mod filter;
 mod include;
+mod migrate;
 mod place;
 mod plan;
 #[cfg(feature = "postgres")]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use resourceful_contract::{
-    Answer, Capabilities, ChangeSet, Committed, ErrorKind, Mismatch, Query, Rows, Schema, Storage,
-    StorageError,
+    Answer, Capabilities, ChangeSet, Committed, ErrorKind, Migrated, Migration, Mismatch, Query, Rows,
+    Schema, Storage, StorageError,
 };
 use sqlx::{AssertSqlSafe, Pool, SqlSafeStr as _, SqlStr};
 
@@ -14,7 +14,7 @@ use crate::connections::{Connections, Lease};
 use crate::dialect::{Dialect, Unreadable};
 use crate::plan::{Plan, Plans};
 use crate::write::Statement;
-use crate::{check, commit, create, fetch};
+use crate::{check, commit, create, fetch, migrate};
 
 /// A database of one dialect.
 #[derive(Debug)]
@@ -91,6 +91,10 @@ impl<D: Dialect> Storage for Database<D> {
 
     fn check<'a>(&'a self, schema: &'a Arc<Schema>) -> Answer<'a, Vec<Mismatch>> {
         Box::pin(check::check::<D>(self, schema))
+    }
+
+    fn migrate<'a>(&'a self, migrations: &'a [Migration], apply: bool) -> Answer<'a, Migrated> {
+        Box::pin(migrate::migrate::<D>(self, migrations, apply))
     }
 
     fn fetch<'a>(&'a self, query: &'a Query, out: &'a mut Vec<u8>) -> Answer<'a, Rows> {

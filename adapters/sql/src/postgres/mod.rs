@@ -111,6 +111,14 @@ impl Dialect for PostgresDialect {
         done.map(|done| done.map(|done| done.rows_affected())).boxed()
     }
 
+    fn script<'c>(connection: &'c mut PgConnection, text: SqlStr) -> BoxFuture<'c, Result<(), sqlx::Error>> {
+        connection.execute(sqlx::raw_sql(text)).map(|done| done.map(drop)).boxed()
+    }
+
+    fn patience() -> Option<&'static str> {
+        Some("SET LOCAL statement_timeout = 0")
+    }
+
     fn bind(args: &mut PgArguments, arg: &Arg<'_>) -> Result<(), Unreadable> {
         value::bind(args, arg)
     }

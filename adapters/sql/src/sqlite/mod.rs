@@ -128,6 +128,13 @@ impl Dialect for SqliteDialect {
         done.map(|done| done.map(|done| done.rows_affected())).boxed()
     }
 
+    fn script<'c>(
+        connection: &'c mut SqliteConnection,
+        text: SqlStr,
+    ) -> BoxFuture<'c, Result<(), sqlx::Error>> {
+        connection.execute(sqlx::raw_sql(text)).map(|done| done.map(drop)).boxed()
+    }
+
     fn bind(args: &mut SqliteArguments, arg: &Arg<'_>) -> Result<(), Unreadable> {
         value::bind(args, arg)
     }

@@ -1,0 +1,89 @@
+//! Brings every database to the shape that the application needs, or says what is missing.
+
+use std::sync::Arc;
+
+use resourceful_contract::{Migration, Storage};
+
+use super::{AppBuilder, AppPreset};
+use crate::resource::{DefinitionErrors, Faults};
+
+/// What lets a start in production apply what is missing.
+const VARIABLE: &str = "RESOURCEFUL_MIGRATE";
+
+/// Whether what is missing is applied at the start.
+pub(super) fn applies(preset: AppPreset) -> bool {
+    preset != AppPreset::Production || std::env::var(VARIABLE).is_ok_and(|value| value == "1")
+}
+
+/// Applies the migrations of every storage, or finds them applied. Answers the labels of those that it applied.
+///
+/// # Errors
+/// What is missing and not to be applied, what was changed after it was applied, and what a database refuses.
+pub(super) async fn migrate(builder: &AppBuilder, apply: bool) -> Result<Vec<String>, DefinitionErrors> {
+    let mut faults = Faults::of("migrations");
+    let mut applied = Vec::new();
+    for (storage, migrations) in by_storage(&builder.migrations, &mut faults) {
+        let labels = |positions: &[usize]| -> Vec<String> {
+            positions.iter().map(|position| migrations[*position].label()).collect()
+        };
+        match storage.migrate(&migrations, apply).await {
+            Ok(found) if !found.changed.is_empty() => {
+                for label in labels(&found.changed) {
+                    faults.push(
+                        None,
+                        format!("`{label}` was changed after it was applied"),
+                        "put it back as it was, and make the change a migration of its own",
+                    );
+                }
+            }
+            Ok(found) if !apply => {
+                for label in labels(&found.missing) {
+                    faults.push(
+                        None,
+                        format!("`{label}` is not applied, and in production nothing is applied unasked"),
+                        format!("start once with {VARIABLE}=1, or call create_app(…).migrate() in a step of its own"),
+                    );
+                }
+            }
+            Ok(found) => applied.extend(labels(&found.missing)),
+            Err(error) => faults.push(
+                None,
+                format!("the database ({}) refused: {error}", storage.name()),
+                "correct the migration, or see that the database can be reached; nothing of it was applied",
+            ),
+        }
+    }
+    faults.into_result()?;
+    for label in &applied {
+        tracing::info!(migration = label, "applied");
+    }
+    Ok(applied)
+}
+
+/// Each storage once, its migrations by owner and number.
+fn by_storage(
+    declared: &[(Arc<dyn Storage>, Vec<Migration>)],
+    faults: &mut Faults,
+) -> Vec<(Arc<dyn Storage>, Vec<Migration>)> {
+    let mut storages: Vec<(Arc<dyn Storage>, Vec<Migration>)> = Vec::new();
+    for (storage, migrations) in declared {
+        match storages.iter_mut().find(|(known, _)| Arc::ptr_eq(known, storage)) {
+            Some((_, known)) => known.extend(migrations.iter().cloned()),
+            None => storages.push((storage.clone(), migrations.clone())),
+        }
+    }
+    for (_, migrations) in &mut storages {
+        // Owners in the order in which they were named, since one may build on what another made.
+        let owners: Vec<String> = migrations.iter().map(|migration| migration.owner.clone()).collect();
+        let rank = |migration: &Migration| owners.iter().position(|owner| *owner == migration.owner);
+        migrations.sort_by_key(|migration| (rank(migration), migration.number));
+        for pair in migrations.windows(2) {
+            if pair[0].owner == pair[1].owner && pair[0].number == pair[1].number {
+                let (one, other) = (pair[0].label(), pair[1].label());
+                let message = format!("`{one}` and `{other}` have one number");
+                faults.push(None, message, "number them in the order in which they were written");
+            }
+        }
+    }
+    storages
+}
