@@ -33,8 +33,8 @@ pub use app::{App, AppBuilder, AppPreset, create_app};
 pub use engine::{ExplainedStep, Explanation, Loader, Outcome, Said};
 pub use error::{Error, ErrorKind, Fault, Place};
 pub use resource::{
-    DefinitionErrors, DefinitionFault, Fill, Id, Operation, Preset, Relation, Resource, ResourceBuilder,
-    belongs_to, define_dynamic_resource, define_resource, has_many,
+    Change, DefinitionErrors, DefinitionFault, Fill, Hook, Id, Operation, Preset, Relation, Resource,
+    ResourceBuilder, belongs_to, define_dynamic_resource, define_resource, has_many,
 };
 pub use resourceful_contract::{Bus, Migration, Storage, Table};
 pub use resourceful_memory::{Memory, MemoryBus};

@@ -47,7 +47,12 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
     migrate::migrate(&builder, migrate::applies(builder.preset)).await?;
     prepare(&catalog).await?;
     let following = follow(&builder).await?;
-    let engine = Engine { catalog, cursors: CursorKey::derive(&secret), names: DigestKey::derive(&secret) };
+    let engine = Engine {
+        catalog,
+        cursors: CursorKey::derive(&secret),
+        names: DigestKey::derive(&secret),
+        hooks: builder.hooks.clone(),
+    };
     Ok(mount(builder, engine, merged, explain, following))
 }
 

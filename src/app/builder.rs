@@ -11,7 +11,7 @@ use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 use super::{App, AppPreset, build, migrate};
 use crate::access::{Authenticator, Elevation, Grants, Permission, RoleHierarchy, Tenancy};
 use crate::error::Error;
-use crate::resource::{DefinitionErrors, Resource};
+use crate::resource::{DefinitionErrors, Hook, PlacedHook, Resource};
 
 /// Starts an application with the settings of a preset.
 ///
@@ -45,6 +45,7 @@ pub fn create_app(preset: AppPreset) -> AppBuilder {
         tenancy: None,
         elevation: None,
         migrations: Vec::new(),
+        hooks: Vec::new(),
         bus: None,
         grants: Vec::new(),
         explain: None,
@@ -80,6 +81,7 @@ pub struct AppBuilder {
     pub(super) tenancy: Option<Tenancy>,
     pub(super) elevation: Option<Elevation>,
     pub(super) migrations: Vec<(Arc<dyn Storage>, Vec<Migration>)>,
+    pub(super) hooks: Vec<PlacedHook>,
     pub(super) bus: Option<Arc<dyn Bus>>,
     pub(super) grants: Vec<Grants>,
     pub(super) explain: Option<Permission>,
@@ -147,6 +149,12 @@ impl AppBuilder {
     /// Lets some actors raise their rights for a request. Without, nobody can but by their credential.
     pub fn elevation(mut self, elevation: Elevation) -> Self {
         self.elevation = Some(elevation);
+        self
+    }
+
+    /// Runs a hook around every change of every resource, before the resource's own.
+    pub fn hook(mut self, hook: impl Hook) -> Self {
+        self.hooks.push(PlacedHook::everywhere(hook));
         self
     }
 

@@ -22,6 +22,7 @@ impl Call<'_> {
     pub(super) async fn insert(&self, assembled: Fields) -> Result<(Item, Value), Error> {
         let schema = &self.entry.schema;
         self.unreserved(&assembled)?;
+        let assembled = self.before(Operation::Create, None, assembled).await?;
         let mut values = self.values(&assembled, 0..schema.fields.len())?;
         if self.definition().id == Id::Integer {
             values[schema.id] = Value::Null;
@@ -30,7 +31,13 @@ impl Call<'_> {
             values[version] = Value::Integer(1);
         }
         self.may_hold(&values).await?;
-        self.commit_one(&self.allowed, Write::Insert { values }).await
+        let (item, id) = self.commit_one(&self.allowed, Write::Insert { values }).await?;
+        if self.is_hooked(Operation::Create) {
+            let mut created = assembled;
+            created.insert(schema.id_field().name.clone(), item::spelled(&id)?);
+            self.after(Operation::Create, None, Some(created)).await;
+        }
+        Ok((item, id))
     }
 
     /// Refuses an id under which the item could not be reached: the collection has a path of its own there.
@@ -60,9 +67,7 @@ impl Call<'_> {
             let Some(value) = value else {
                 return Err(sight::refused(self.entry, self.actor, Operation::Create));
             };
-            let mut json = Vec::new();
-            resourceful_contract::json::value(&mut json, &value);
-            fields.insert(field.name.clone(), serde_json::from_slice(&json).map_err(Error::internal)?);
+            fields.insert(field.name.clone(), item::spelled(&value)?);
         }
         Ok(fields)
     }

@@ -22,6 +22,13 @@ pub(super) fn instant(at: DateTime<Utc>) -> Json {
     Json::String(at.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
+/// A value as JSON.
+pub(super) fn spelled(value: &Value) -> Result<Json, Error> {
+    let mut json = Vec::new();
+    resourceful_contract::json::value(&mut json, value);
+    serde_json::from_slice(&json).map_err(Error::internal)
+}
+
 /// The members of a body that must be an object.
 pub(super) fn object(body: Json) -> Result<Fields, Error> {
     match body {

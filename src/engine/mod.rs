@@ -5,6 +5,7 @@ mod catalog;
 mod create;
 mod delete;
 mod explain;
+mod hooks;
 mod include;
 mod item;
 mod list;
@@ -25,7 +26,7 @@ use resourceful_contract::{Value, Version};
 use crate::access::Actor;
 use crate::error::{Error, ErrorKind};
 use crate::query::{CursorKey, Reader};
-use crate::resource::{Definition, Operation};
+use crate::resource::{Definition, Operation, PlacedHook};
 
 pub(crate) use catalog::{Catalog, Entry, LinkedRelation};
 pub use explain::{ExplainedStep, Explanation, Outcome, Said};
@@ -42,6 +43,8 @@ pub(crate) struct Engine {
     pub(crate) cursors: CursorKey,
     /// What digests of rows are named with.
     pub(crate) names: DigestKey,
+    /// What runs around the changes of every resource.
+    pub(crate) hooks: Vec<PlacedHook>,
 }
 
 /// The key that digests of rows are named with. A digest covers what its reader may not see, and whoever knows the

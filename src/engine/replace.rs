@@ -1,10 +1,10 @@
 //! All fields of an item, and the item itself where the client may give ids.
 
-use resourceful_contract::{Value, Version};
+use resourceful_contract::Value;
 use serde_json::Value as Json;
 
-use super::item::Fields;
-use super::update::{Next, immutable};
+use super::item::{self, Fields};
+use super::update::{ATTEMPTS, Step, immutable};
 use super::{Call, Expected, Put};
 use crate::error::{Error, ErrorKind, Fault, escape_pointer};
 use crate::resource::Operation;
@@ -25,17 +25,16 @@ impl Call<'_> {
         let fields = self.members(body)?;
         faults.extend(self.other_id(&id, &fields));
         let changeable = self.changeable().await?;
-        let mut attempts = 16;
+        let mut attempts = ATTEMPTS;
         loop {
             match self.current_of(&changeable, id.clone(), Operation::Replace).await {
                 Ok(_) if create_only => return Err(Error::precondition_failed("if-none-match")),
                 Ok((current, version)) => {
                     self.require_expected(expected)?;
-                    let next = self.replaced(&current, version, &fields, expected, faults.clone())?;
-                    self.may_become(&current, &next).await?;
-                    if let Some(item) =
-                        self.change(&changeable, &id, version, next, expected, &mut attempts).await?
-                    {
+                    self.expect(expected, version)?;
+                    let next = self.replaced(&current, &fields, faults.clone())?;
+                    let step = Step { operation: Operation::Replace, id: &id, current: &current, version };
+                    if let Some(item) = self.change(&changeable, step, next, expected, &mut attempts).await? {
                         return Ok(Put::Changed(item));
                     }
                 }
@@ -59,15 +58,7 @@ impl Call<'_> {
             .then(|| Fault::pointer(pointer, "mismatch", "Must be the id in the path, or left out."))
     }
 
-    fn replaced(
-        &self,
-        current: &Fields,
-        version: Version,
-        fields: &Fields,
-        expected: Option<&Expected>,
-        mut faults: Vec<Fault>,
-    ) -> Result<Next, Error> {
-        self.expect(expected, version)?;
+    fn replaced(&self, current: &Fields, fields: &Fields, mut faults: Vec<Fault>) -> Result<Fields, Error> {
         let mut next = self.assemble_again(fields.clone());
         for (position, field) in self.entry.schema.fields.iter().enumerate() {
             let Some(kept) = current.get(&field.name) else {
@@ -87,7 +78,7 @@ impl Call<'_> {
                 });
             }
         }
-        self.difference(current, self.check(next, faults)?)
+        self.check(next, faults)
     }
 
     /// Creates the item; `None` where another request did so first, so that there is something to replace.
@@ -104,10 +95,7 @@ impl Call<'_> {
             return Err(Error::precondition_failed("if-match"));
         }
         let mut fields = fields.clone();
-        let mut spelled = Vec::new();
-        resourceful_contract::json::value(&mut spelled, id);
-        let spelled = serde_json::from_slice(&spelled).map_err(Error::internal)?;
-        fields.insert(self.entry.schema.id_field().name.clone(), spelled);
+        fields.insert(self.entry.schema.id_field().name.clone(), item::spelled(id)?);
         let assembled = creating.assemble_new(fields)?;
         match creating.insert(creating.check(assembled, faults)?).await {
             Ok((item, id)) => Ok(Some(Put::Created(item, id))),

@@ -11,12 +11,21 @@ use crate::query::Selection;
 use crate::resource::{Operation, validate};
 
 /// How often a change without `If-Match` starts again because another one came between.
-const ATTEMPTS: usize = 16;
+pub(super) const ATTEMPTS: usize = 16;
 
 /// What a change comes to, next to the item as it is.
 pub(super) enum Next {
     Unchanged,
     Changed(Vec<(usize, Value)>),
+}
+
+/// The item that is changed, as it is.
+#[derive(Clone, Copy)]
+pub(super) struct Step<'a> {
+    pub(super) operation: Operation,
+    pub(super) id: &'a Value,
+    pub(super) current: &'a Fields,
+    pub(super) version: Version,
 }
 
 impl Call<'_> {
@@ -37,31 +46,39 @@ impl Call<'_> {
             let (current, version) = self.current_of(&changeable, id.clone(), Operation::Update).await?;
             self.expect(expected, version)?;
             let next = self.patched(&current, &patch)?;
-            self.may_become(&current, &next).await?;
-            if let Some(item) = self.change(&changeable, &id, version, next, expected, &mut attempts).await? {
+            let step = Step { operation: Operation::Update, id: &id, current: &current, version };
+            if let Some(item) = self.change(&changeable, step, next, expected, &mut attempts).await? {
                 return Ok(item);
             }
         }
     }
 
-    /// Commits what comes next of an item at a version; `None` where the item has changed since and the whole
-    /// change is to be made again on its new state.
+    /// Commits an item as it is to be; `None` where it has changed since and the whole change is to be made again on
+    /// its new state.
     pub(super) async fn change(
         &self,
         changeable: &Admitted,
-        id: &Value,
-        version: Version,
-        next: Next,
+        step: Step<'_>,
+        next: Fields,
         expected: Option<&Expected>,
         attempts: &mut usize,
     ) -> Result<Option<Item>, Error> {
+        let Step { operation, id, current, version } = step;
+        let next = if next == *current { next } else { self.before(operation, Some(current), next).await? };
+        let told = self.is_hooked(operation).then(|| next.clone());
+        let next = self.difference(current, next)?;
+        self.may_become(current, &next).await?;
         let set = match next {
             Next::Unchanged => return self.item(id.clone(), &Selection::default()).await.map(Some),
             Next::Changed(set) => set,
         };
         let write = Write::Update { id: id.clone(), set, guard: Guard::version(version) };
         match self.commit_one(changeable, write).await {
-            Ok((item, _)) => Ok(Some(item)),
+            Ok((item, _)) => {
+                let told = told.map(|told| self.versioned(told, item.version));
+                self.after(operation, Some(current), told).await;
+                Ok(Some(item))
+            }
             Err(error) if expected.is_none() && is_version_mismatch(&error) => {
                 *attempts -= 1;
                 if *attempts == 0 { Err(too_contended()) } else { Ok(None) }
@@ -70,7 +87,7 @@ impl Call<'_> {
         }
     }
 
-    fn patched(&self, current: &Fields, patch: &Fields) -> Result<Next, Error> {
+    fn patched(&self, current: &Fields, patch: &Fields) -> Result<Fields, Error> {
         let mut faults = self.patch_faults(current, patch);
         let mut next = current.clone();
         for (name, value) in patch {
@@ -83,11 +100,11 @@ impl Call<'_> {
             }
         }
         if faults.is_empty() && next == *current {
-            return Ok(Next::Unchanged);
+            return Ok(next);
         }
         let item = Json::Object(next);
         faults.extend(self.schema_faults(&item));
-        self.difference(current, self.check(item::object(item)?, faults)?)
+        self.check(item::object(item)?, faults)
     }
 
     /// Names in a patch that are not there, not the client's to set, or set once for all.
@@ -146,7 +163,7 @@ fn is_version_mismatch(error: &Error) -> bool {
         .is_some_and(|error| error.kind() == StorageKind::VersionMismatch)
 }
 
-fn too_contended() -> Error {
+pub(super) fn too_contended() -> Error {
     Error::new(
         ErrorKind::Conflict,
         "concurrent-change",

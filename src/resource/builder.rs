@@ -1,5 +1,7 @@
 //! What a user writes to declare a resource.
 
+use std::marker::PhantomData;
+
 use resourceful_contract::Table;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -9,8 +11,10 @@ use validator::Validate;
 
 use super::codec::Codec;
 use super::definition::{Fill, Policy};
-use super::{DefinitionErrors, Id, Operation, Preset, Relation, Resource, derive};
-use crate::access::{Permission, Permissions};
+use super::hook::{After, Before};
+use super::{Change, DefinitionErrors, Hook, Id, Operation, PlacedHook, Preset, Relation, Resource, derive};
+use crate::access::{CheckError, Permission, Permissions};
+use crate::error::Error;
 
 /// Declares a resource whose items are values of `M`, under this name and path.
 ///
@@ -76,6 +80,7 @@ pub struct ResourceBuilder {
     pub(super) table: Option<Table>,
     pub(super) permissions: Option<Permissions>,
     pub(super) policies: Vec<Policy>,
+    pub(super) hooks: Vec<PlacedHook>,
     pub(super) visible_to: Vec<(String, Permission)>,
     pub(super) writable_by: Vec<(String, Permission)>,
     pub(super) redacted_for: Vec<(String, (Permission, Json))>,
@@ -110,6 +115,7 @@ impl ResourceBuilder {
             table: None,
             permissions: None,
             policies: Vec::new(),
+            hooks: Vec::new(),
             visible_to: Vec::new(),
             writable_by: Vec::new(),
             redacted_for: Vec::new(),
@@ -221,6 +227,58 @@ impl ResourceBuilder {
         let value = value.into();
         let fields = fields.into_iter().map(|field| (field.into(), (permission.clone(), value.clone())));
         self.redacted_for.extend(fields);
+        self
+    }
+
+    /// Runs a function before items are created or changed, or before they are deleted: it may set fields, and refuse
+    /// with a problem of its own. What is said of [`Operation::Update`] holds for PUT as well. See [`Hook::before`].
+    ///
+    /// ```
+    /// use resourceful::prelude::*;
+    /// use resourceful::{Change, Error, ErrorKind};
+    ///
+    /// #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+    /// struct Product { id: Uuid, name: String, price_cents: i64 }
+    ///
+    /// let products = define_resource::<Product>("products")
+    ///     .adapter(Memory::new().table("products"))
+    ///     .permissions(Permissions::all(anyone()))
+    ///     .before([Operation::Create, Operation::Update], |product: &mut Product, change: &Change| {
+    ///         product.name = product.name.trim().to_owned();
+    ///         if product.price_cents > 100_000 && !change.actor().has_role("buyer") {
+    ///             return Err(Error::new(ErrorKind::Conflict, "too-expensive", "Ask a buyer."));
+    ///         }
+    ///         Ok(())
+    ///     })
+    ///     .build()?;
+    /// # let _ = products; Ok::<(), DefinitionErrors>(())
+    /// ```
+    ///
+    /// The function names the resource's own model, or `serde_json::Map<String, Value>` for any.
+    pub fn before<M, F>(mut self, operations: impl IntoIterator<Item = Operation>, hook: F) -> Self
+    where
+        M: Serialize + DeserializeOwned + 'static,
+        F: Fn(&mut M, &Change) -> Result<(), Error> + Send + Sync + 'static,
+    {
+        self.hooks.push(PlacedHook::typed::<M>(operations, Before(hook, PhantomData)));
+        self
+    }
+
+    /// Runs a function after items were created, changed or deleted, with the item as it is then, or was. Its failure is
+    /// logged and changes nothing. See [`Hook::after`].
+    pub fn after<M, F, T>(mut self, operations: impl IntoIterator<Item = Operation>, hook: F) -> Self
+    where
+        M: DeserializeOwned + 'static,
+        F: Fn(M, Change) -> T + Send + Sync + 'static,
+        T: Future<Output = Result<(), CheckError>> + Send + 'static,
+    {
+        self.hooks.push(PlacedHook::typed::<M>(operations, After(hook, PhantomData)));
+        self
+    }
+
+    /// Runs a hook around every change of this resource.
+    pub fn hook(mut self, hook: impl Hook) -> Self {
+        self.hooks.push(PlacedHook::everywhere(hook));
         self
     }
 

@@ -1,6 +1,6 @@
 //! The doorway between a user's type and the type-erased engine.
 
-use std::any::type_name;
+use std::any::{TypeId, type_name};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -16,6 +16,7 @@ use crate::error::{Fault, escape_pointer};
 pub(crate) struct Codec {
     check: fn(&Json) -> Checked,
     title: fn() -> Option<&'static str>,
+    model: fn() -> Option<(TypeId, &'static str)>,
 }
 
 /// An item as the user's type sees it.
@@ -27,18 +28,28 @@ pub(crate) struct Checked {
 }
 
 impl Codec {
-    pub(crate) fn of<M: Serialize + DeserializeOwned + Validate>() -> Self {
-        Self { check: check::<M>, title: title::<M> }
+    pub(crate) fn of<M: Serialize + DeserializeOwned + Validate + 'static>() -> Self {
+        let model = || Some((TypeId::of::<M>(), type_name::<M>()));
+        Self { check: check::<M>, title: title::<M>, model }
     }
 
     /// A resource without a type: the JSON Schema is all there is.
     pub(crate) fn dynamic() -> Self {
-        Self { check: |json| Checked { json: Some(json.clone()), faults: Vec::new() }, title: || None }
+        Self {
+            check: |json| Checked { json: Some(json.clone()), faults: Vec::new() },
+            title: || None,
+            model: || None,
+        }
     }
 
     /// Reads an assembled item as the user's type, runs its validator and writes it back.
     pub(crate) fn check(&self, item: &Json) -> Checked {
         (self.check)(item)
+    }
+
+    /// The type; `None` for a dynamic resource.
+    pub(crate) fn model(&self) -> Option<(TypeId, &'static str)> {
+        (self.model)()
     }
 
     /// The type's name without its path; `None` for a dynamic resource.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use resourceful_contract::{Schema, Table};
 
 use super::codec::Codec;
-use super::{Bodies, Operation, Relation};
+use super::{Bodies, Operation, PlacedHook, Relation};
 use crate::access::{Permission, Permissions, all_of};
 
 /// A resource, ready to be part of an application. Cloning it is cheap.
@@ -83,6 +83,8 @@ pub(crate) struct Definition {
     pub(crate) field_rules: Vec<FieldRule>,
     /// Fields that are set from who creates the item.
     pub(crate) fills: Vec<(usize, Fill)>,
+    /// What runs around changes, in this order.
+    pub(crate) hooks: Vec<PlacedHook>,
     pub(crate) codec: Codec,
     pub(crate) bodies: Bodies,
     pub(crate) id: Id,

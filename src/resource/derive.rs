@@ -263,6 +263,7 @@ fn freeze(
         policies: builder.policies,
         field_rules,
         fills,
+        hooks: builder.hooks,
         codec: builder.codec,
         bodies,
         id,

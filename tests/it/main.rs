@@ -19,6 +19,7 @@ mod examples;
 mod explain;
 mod field_rules;
 mod grants;
+mod hooks;
 mod jwks;
 mod matrix;
 mod methods;

@@ -1,6 +1,7 @@
 //! The rules that a declaration must keep, one subject per file. Each rule reports every fault it finds.
 
 mod fields;
+mod hooks;
 mod identity;
 mod mandatory;
 mod names;
@@ -14,6 +15,7 @@ use super::derive::Draft;
 pub(super) fn declaration(draft: &Draft, faults: &mut Faults) {
     mandatory::verify(draft, faults);
     names::verify(draft, faults);
+    hooks::verify(draft, faults);
     // A model without fields has said enough.
     if !draft.fields.is_empty() {
         identity::verify(draft, faults);

@@ -1,0 +1,109 @@
+//! What the application does around a change.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use resourceful_contract::Version;
+
+use super::Call;
+use super::item::Fields;
+use crate::error::Error;
+use crate::resource::{Change, Hook, Operation, PlacedHook};
+
+impl Call<'_> {
+    fn hooks(&self, operation: Operation) -> impl Iterator<Item = &PlacedHook> {
+        let all = self.engine.hooks.iter().chain(&self.definition().hooks);
+        all.filter(move |placed| placed.is_for(operation))
+    }
+
+    /// Whether anything is done around this operation.
+    pub(super) fn is_hooked(&self, operation: Operation) -> bool {
+        self.hooks(operation).next().is_some()
+    }
+
+    fn about(&self, operation: Operation, current: Option<&Fields>, item: Option<Fields>) -> Change {
+        Change {
+            actor: self.actor.clone(),
+            resource: self.entry.name.clone(),
+            operation,
+            current: current.cloned(),
+            item,
+        }
+    }
+
+    /// Has the hooks see an item before it is stored; answers it as they left it, checked again.
+    ///
+    /// # Errors
+    /// What a hook refuses, and what the model's rules say of what it set.
+    pub(super) async fn before(
+        &self,
+        operation: Operation,
+        current: Option<&Fields>,
+        item: Fields,
+    ) -> Result<Fields, Error> {
+        if !self.is_hooked(operation) {
+            return Ok(item);
+        }
+        let mut change = self.about(operation, current, Some(item.clone()));
+        for placed in self.hooks(operation) {
+            placed.hook.before(&mut change).await?;
+        }
+        let mut set = change.item.unwrap_or_default();
+        let schema = &self.entry.schema;
+        for position in [Some(schema.id), schema.version].into_iter().flatten() {
+            let name = &schema.fields[position].name;
+            match item.get(name) {
+                Some(kept) => set.insert(name.clone(), kept.clone()),
+                None => set.shift_remove(name),
+            };
+        }
+        if set == item {
+            return Ok(set);
+        }
+        let faults = self.schema_faults(&serde_json::Value::Object(set.clone()));
+        self.check(set, faults)
+    }
+
+    /// Has the hooks see an item before it is deleted.
+    ///
+    /// # Errors
+    /// What a hook refuses.
+    pub(super) async fn before_delete(&self, current: &Fields) -> Result<(), Error> {
+        let mut change = self.about(Operation::Delete, Some(current), None);
+        for placed in self.hooks(Operation::Delete) {
+            placed.hook.before(&mut change).await?;
+        }
+        Ok(())
+    }
+
+    /// An item as it is after a commit: with the version that it has then.
+    pub(super) fn versioned(&self, mut item: Fields, version: Version) -> Fields {
+        if let (Some(position), Version::Counter(counter)) = (self.entry.schema.version, version) {
+            item.insert(self.entry.schema.fields[position].name.clone(), counter.into());
+        }
+        item
+    }
+
+    /// Tells the hooks of a change that was committed. They run to their end even where nobody waits any more.
+    pub(super) async fn after(&self, operation: Operation, current: Option<&Fields>, item: Option<Fields>) {
+        let hooks: Vec<Arc<dyn Hook>> = self.hooks(operation).map(|placed| placed.hook.clone()).collect();
+        if hooks.is_empty() {
+            return;
+        }
+        let change = self.about(operation, current, item);
+        let told = tokio::spawn(async move {
+            for hook in hooks {
+                let failure = match AssertUnwindSafe(hook.after(&change)).catch_unwind().await {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => "it panicked".to_owned(),
+                };
+                let (resource, operation) = (&*change.resource, change.operation.name());
+                tracing::error!(resource, operation, failure, "a hook failed after a change, which stays");
+            }
+        });
+        // Only a runtime that is shutting down ends it early.
+        let _ = told.await;
+    }
+}

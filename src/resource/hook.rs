@@ -1,0 +1,191 @@
+//! What an application does around its changes.
+
+use std::any::TypeId;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value as Json};
+
+use super::Operation;
+use crate::access::{Actor, CheckError};
+use crate::error::Error;
+
+/// What an application does around changes, on one resource ([`ResourceBuilder::hook`](crate::ResourceBuilder::hook))
+/// or on all of them ([`AppBuilder::hook`](crate::AppBuilder::hook)). Those of the application come first, and all of
+/// them in the order in which they were given.
+///
+/// ```
+/// use resourceful::prelude::*;
+/// use resourceful::{Change, Error, ErrorKind, Hook};
+///
+/// struct OfficeHours;
+///
+/// impl Hook for OfficeHours {
+///     fn before<'a>(&'a self, change: &'a mut Change) -> futures::future::BoxFuture<'a, Result<(), Error>> {
+///         Box::pin(async move {
+///             let is_open = true; // ask whatever is to be asked
+///             if is_open || change.actor().has_role("admin") {
+///                 return Ok(());
+///             }
+///             Err(Error::new(ErrorKind::Conflict, "closed", "Come back in the morning."))
+///         })
+///     }
+/// }
+///
+/// let app = create_app(AppPreset::Testing).hook(OfficeHours);
+/// # let _ = app;
+/// ```
+pub trait Hook: Send + Sync + 'static {
+    /// Before a change is made, and after it was permitted: it may refuse it, with a problem of its own, and set fields
+    /// of the item. What comes out is checked as the body was: permissions on the row as it will be, the model's rules,
+    /// the database's. It runs again where another change came between.
+    ///
+    /// # Errors
+    /// Whatever the caller is to be answered; nothing is changed then.
+    fn before<'a>(&'a self, change: &'a mut Change) -> BoxFuture<'a, Result<(), Error>> {
+        let _ = change;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// After a change was committed. The answer waits for it, whether or not the client still does. It runs at most
+    /// once: not where the process ends in between.
+    ///
+    /// # Errors
+    /// For the log: what was committed stays so, and the caller is answered as if nothing had failed.
+    fn after<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<(), CheckError>> {
+        let _ = change;
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// A change of one item, as [hooks](Hook) see it.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub(crate) actor: Actor,
+    pub(crate) resource: Arc<str>,
+    pub(crate) operation: Operation,
+    pub(crate) current: Option<Map<String, Json>>,
+    pub(crate) item: Option<Map<String, Json>>,
+}
+
+impl Change {
+    /// Who makes it.
+    #[must_use]
+    pub const fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    /// The resource's name.
+    #[must_use]
+    pub fn resource(&self) -> &str {
+        &self.resource
+    }
+
+    /// What is done: [`Operation::Create`], [`Operation::Update`], [`Operation::Replace`] or [`Operation::Delete`]. A
+    /// PUT that creates is a create.
+    #[must_use]
+    pub const fn operation(&self) -> Operation {
+        self.operation
+    }
+
+    /// The item as it was before, by field names; `None` where it is new.
+    #[must_use]
+    pub const fn current(&self) -> Option<&Map<String, Json>> {
+        self.current.as_ref()
+    }
+
+    /// The item as it will be, or is after the commit; `None` where it is deleted.
+    #[must_use]
+    pub const fn item(&self) -> Option<&Map<String, Json>> {
+        self.item.as_ref()
+    }
+
+    /// The item as it will be, to be set before the commit. Its id and version are not a hook's to set.
+    pub const fn item_mut(&mut self) -> Option<&mut Map<String, Json>> {
+        self.item.as_mut()
+    }
+
+    /// The item as a value: as it will be, or as it was where it is deleted.
+    fn model<M: DeserializeOwned>(&self) -> Result<M, Error> {
+        let item = self.item.as_ref().or(self.current.as_ref()).cloned().unwrap_or_default();
+        serde_json::from_value(Json::Object(item)).map_err(Error::internal)
+    }
+}
+
+/// A hook, and the operations that it is for.
+#[derive(Clone)]
+pub(crate) struct Placed {
+    pub(crate) hook: Arc<dyn Hook>,
+    pub(crate) operations: Vec<Operation>,
+    /// The type that it reads the item as, where it has one.
+    pub(crate) model: Option<(TypeId, &'static str)>,
+}
+
+impl Placed {
+    pub(crate) fn everywhere(hook: impl Hook) -> Self {
+        Self { hook: Arc::new(hook), operations: Operation::ALL.to_vec(), model: None }
+    }
+
+    pub(crate) fn typed<M: 'static>(
+        operations: impl IntoIterator<Item = Operation>,
+        hook: impl Hook,
+    ) -> Self {
+        let model = Some((TypeId::of::<M>(), std::any::type_name::<M>()));
+        Self { hook: Arc::new(hook), operations: operations.into_iter().collect(), model }
+    }
+
+    /// Whether it is for an operation. What is said of updates holds for replacements, or a PUT would pass by it.
+    pub(crate) fn is_for(&self, operation: Operation) -> bool {
+        self.operations.contains(&operation)
+            || operation == Operation::Replace && self.operations.contains(&Operation::Update)
+    }
+}
+
+impl fmt::Debug for Placed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hook").field("operations", &self.operations).finish_non_exhaustive()
+    }
+}
+
+/// A function that runs before changes.
+pub(crate) struct Before<M, F>(pub(crate) F, pub(crate) PhantomData<fn(M)>);
+
+impl<M, F> Hook for Before<M, F>
+where
+    M: Serialize + DeserializeOwned + 'static,
+    F: Fn(&mut M, &Change) -> Result<(), Error> + Send + Sync + 'static,
+{
+    fn before<'a>(&'a self, change: &'a mut Change) -> BoxFuture<'a, Result<(), Error>> {
+        let run = |change: &mut Change| {
+            let mut model: M = change.model()?;
+            (self.0)(&mut model, change)?;
+            let Some(item) = &mut change.item else { return Ok(()) };
+            match serde_json::to_value(&model).map_err(Error::internal)? {
+                // What the type does not write stays as it is.
+                Json::Object(written) => item.extend(written),
+                _ => return Err(Error::internal("the model does not serialize as an object")),
+            }
+            Ok(())
+        };
+        Box::pin(std::future::ready(run(change)))
+    }
+}
+
+/// A function that runs after changes.
+pub(crate) struct After<M, F>(pub(crate) F, pub(crate) PhantomData<fn(M)>);
+
+impl<M, F, T> Hook for After<M, F>
+where
+    M: DeserializeOwned + 'static,
+    F: Fn(M, Change) -> T + Send + Sync + 'static,
+    T: Future<Output = Result<(), CheckError>> + Send + 'static,
+{
+    fn after<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<(), CheckError>> {
+        let called = change.model::<M>().map(|model| (self.0)(model, change.clone()));
+        Box::pin(async move { called?.await })
+    }
+}

@@ -1,0 +1,341 @@
+//! What an application does around its changes: on every path, once each, and never by halves.
+
+use std::sync::{Arc, Mutex};
+
+use resourceful::prelude::*;
+use resourceful::testing::TestApp;
+use resourceful::{AppBuilder, Change, Error, ErrorKind, Hook};
+use serde_json::{Map, Value as Json, json};
+use tokio::sync::mpsc;
+
+use crate::support::Place;
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+struct Account {
+    #[validate(length(min = 1, max = 20))]
+    code: String,
+    owner: String,
+    #[validate(range(min = 0, max = 100))]
+    points: i64,
+    #[serde(default)]
+    level: String,
+    version: i64,
+}
+
+const WRITES: [Operation; 3] = [Operation::Create, Operation::Update, Operation::Delete];
+
+fn accounts(place: &Place) -> resourceful::ResourceBuilder {
+    define_resource::<Account>("accounts")
+        .adapter(place.table("accounts"))
+        .permissions(Permissions::read(anyone()).write(owner("owner")))
+        .id_field("code")
+        .version("version")
+        .read_only(["level"])
+}
+
+fn application(
+    place: &Place,
+    change: impl FnOnce(resourceful::ResourceBuilder) -> resourceful::ResourceBuilder,
+) -> AppBuilder {
+    let tokens = BearerTokens::new().token("ada", Actor::user("ada")).token("bob", Actor::user("bob"));
+    create_app(AppPreset::Testing).authenticator(tokens).resource(change(accounts(place)).build().unwrap())
+}
+
+async fn start(
+    place: &Place,
+    change: impl FnOnce(resourceful::ResourceBuilder) -> resourceful::ResourceBuilder,
+) -> TestApp {
+    TestApp::build(application(place, change)).await.unwrap()
+}
+
+fn account(code: &str, points: i64) -> Json {
+    json!({"code": code, "owner": "ada", "points": points})
+}
+
+/// Sets the level that follows from the points, and refuses a number that brings no luck.
+fn level(account: &mut Account, change: &Change) -> Result<(), Error> {
+    if account.points == 13 {
+        return Err(Error::new(ErrorKind::Conflict, "unlucky", "Choose another number."));
+    }
+    let before = change.current().map_or("new", |current| current["level"].as_str().unwrap_or_default());
+    account.level = format!("{} after {before}", if account.points < 50 { "low" } else { "high" });
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hook_sets_fields_on_every_way_to_write() {
+    for place in Place::all().await {
+        let app =
+            start(&place, |accounts| accounts.before([Operation::Create, Operation::Update], level)).await;
+        let level = |answer: &resourceful::testing::TestResponse| answer.json()["level"].clone();
+        let created = app.post("/accounts").bearer("ada").json(account("a", 1)).await;
+        assert_eq!((created.status(), level(&created)), (201, json!("low after new")), "{created}");
+        let patched = app.patch("/accounts/a").bearer("ada").json(json!({"points": 60})).await;
+        assert_eq!(
+            (patched.status(), level(&patched)),
+            (200, json!("high after low after new")),
+            "{patched}"
+        );
+        let put = app.put("/accounts/a").bearer("ada").json(account("a", 2)).await;
+        assert_eq!(put.status(), 200, "{put}");
+        assert!(level(&put).as_str().unwrap().starts_with("low after high"), "{put}");
+        let put = app.put("/accounts/b").bearer("ada").json(account("b", 99)).await;
+        assert_eq!((put.status(), level(&put)), (201, json!("high after new")), "{put}");
+        // What was answered is what is stored.
+        assert_eq!(app.get("/accounts/b").await.json()["level"], "high after new");
+        // A patch that changes nothing is none.
+        let tag = app.get("/accounts/b").await.header("etag").map(str::to_owned);
+        let same = app.patch("/accounts/b").bearer("ada").json(json!({"points": 99})).await;
+        assert_eq!(same.header("etag").map(str::to_owned), tag);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_the_hooks_own_problem_and_changes_nothing() {
+    for place in Place::all().await {
+        let app = start(&place, |accounts| {
+            accounts.before([Operation::Create, Operation::Update], level).before(
+                [Operation::Delete],
+                |account: &mut Account, change: &Change| {
+                    assert_eq!((change.operation(), change.item()), (Operation::Delete, None));
+                    if account.points > 0 {
+                        return Err(Error::new(ErrorKind::Conflict, "not-empty", "Spend the points first."));
+                    }
+                    Ok(())
+                },
+            )
+        })
+        .await;
+        app.post("/accounts").bearer("ada").json(account("a", 1)).await;
+        for (method, path, body) in [
+            ("POST", "/accounts", Some(account("b", 13))),
+            ("PUT", "/accounts/b", Some(account("b", 13))),
+            ("PUT", "/accounts/a", Some(account("a", 13))),
+            ("PATCH", "/accounts/a", Some(json!({"points": 13}))),
+            ("DELETE", "/accounts/a", None),
+        ] {
+            let request = app.request(method, path).bearer("ada");
+            let refused = match body {
+                Some(body) => request.json(body).await,
+                None => request.await,
+            };
+            let code = if method == "DELETE" { "not-empty" } else { "unlucky" };
+            assert_eq!(
+                (refused.status(), refused.json()["code"].clone()),
+                (409, json!(code)),
+                "{method} {path}"
+            );
+        }
+        assert_eq!(app.get("/accounts").await.items().len(), 1);
+        assert_eq!(app.get("/accounts/a").await.json()["points"], 1);
+        app.patch("/accounts/a").bearer("ada").json(json!({"points": 0})).await;
+        assert_eq!(app.delete("/accounts/a").bearer("ada").await.status(), 204);
+    }
+}
+
+#[tokio::test]
+async fn a_hook_sees_what_is_permitted_and_what_it_sets_is_checked() {
+    let seen = Arc::new(Mutex::new(0));
+    let counted = seen.clone();
+    let place = Place::memory();
+    let app = start(&place, |accounts| {
+        accounts.before(WRITES, move |account: &mut Account, _: &Change| {
+            *counted.lock().unwrap() += 1;
+            match account.points {
+                20 => account.points = 1_000,
+                21 => account.owner = "bob".to_owned(),
+                22 => (account.code, account.version) = ("elsewhere".to_owned(), 77),
+                _ => {}
+            }
+            Ok(())
+        })
+    })
+    .await;
+    app.post("/accounts").bearer("ada").json(account("a", 1)).await;
+    assert_eq!(*seen.lock().unwrap(), 1);
+    // Neither who may not nor what is wrong gets as far as a hook.
+    assert_eq!(app.patch("/accounts/a").bearer("bob").json(json!({"points": 2})).await.status(), 403);
+    assert_eq!(app.delete("/accounts/a").bearer("bob").await.status(), 403);
+    assert_eq!(app.delete("/accounts/a").await.status(), 401);
+    assert_eq!(app.patch("/accounts/a").bearer("ada").json(json!({"points": -1})).await.status(), 422);
+    assert_eq!(app.post("/accounts").bearer("ada").json(json!({"code": "b"})).await.status(), 422);
+    assert_eq!(*seen.lock().unwrap(), 1);
+    let patch =
+        async |points: i64| app.patch("/accounts/a").bearer("ada").json(json!({"points": points})).await;
+    let broken = patch(20).await;
+    assert_eq!((broken.status(), broken.json()["errors"][0]["pointer"].clone()), (422, json!("/points")));
+    assert_eq!(patch(21).await.status(), 403, "nobody gives a row away, by a hook neither");
+    let kept = patch(22).await.json();
+    assert_eq!(
+        (kept["code"].clone(), kept["version"].clone()),
+        (json!("a"), json!(2)),
+        "not a hook's to set"
+    );
+}
+
+/// Writes down what it is told.
+struct Diary(&'static str, Arc<Mutex<Vec<String>>>);
+
+impl Diary {
+    fn note(&self, when: &str, change: &Change) {
+        let points = |item: Option<&Map<String, Json>>| {
+            item.map_or("-".to_owned(), |item| format!("{}v{}", item["points"], item["version"]))
+        };
+        let (from, to) = (points(change.current()), points(change.item()));
+        let who = change.actor().id().unwrap_or_default();
+        let (name, operation) = (self.0, change.operation().name());
+        self.1
+            .lock()
+            .unwrap()
+            .push(format!("{name} {when} {operation} {}: {from} to {to} by {who}", change.resource()));
+    }
+}
+
+impl Hook for Diary {
+    fn before<'a>(&'a self, change: &'a mut Change) -> futures::future::BoxFuture<'a, Result<(), Error>> {
+        self.note("before", change);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn after<'a>(
+        &'a self,
+        change: &'a Change,
+    ) -> futures::future::BoxFuture<'a, Result<(), Box<dyn std::error::Error + Send + Sync>>> {
+        self.note("after", change);
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+#[tokio::test]
+async fn hooks_of_the_application_come_first_and_all_in_their_order() {
+    for place in Place::all().await {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let diary = |name| Diary(name, lines.clone());
+        let own = (diary("first"), diary("second"));
+        let app = application(&place, |accounts| accounts.hook(own.0).hook(own.1)).hook(diary("app"));
+        let app = TestApp::build(app).await.unwrap();
+        app.post("/accounts").bearer("ada").json(account("a", 1)).await;
+        app.patch("/accounts/a").bearer("ada").json(json!({"points": 2})).await;
+        app.delete("/accounts/a").bearer("ada").await;
+        let mut expected = Vec::new();
+        for (operation, from, to, stored) in
+            [("create", "-", "1v1", "1v1"), ("update", "1v1", "2v1", "2v2"), ("delete", "2v2", "-", "-")]
+        {
+            for (when, to) in [("before", to), ("after", stored)] {
+                for name in ["app", "first", "second"] {
+                    expected.push(format!("{name} {when} {operation} accounts: {from} to {to} by ada"));
+                }
+            }
+        }
+        assert_eq!(*lines.lock().unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn what_fails_afterwards_changes_no_answer() {
+    let (told, mut heard) = mpsc::unbounded_channel();
+    let place = Place::memory();
+    let app = start(&place, |accounts| {
+        accounts
+            .after(WRITES, async |_: Account, _: Change| Err("the mail is away".into()))
+            .after(WRITES, async |_: Account, _: Change| panic!("on purpose"))
+            .after(WRITES, move |account: Account, change: Change| {
+                told.send((change.operation(), account.points)).unwrap();
+                std::future::ready(Ok(()))
+            })
+    })
+    .await;
+    assert_eq!(app.post("/accounts").bearer("ada").json(account("a", 1)).await.status(), 201);
+    assert_eq!(app.patch("/accounts/a").bearer("ada").json(json!({"points": 2})).await.status(), 200);
+    assert_eq!(app.patch("/accounts/a").bearer("ada").json(json!({"points": 2})).await.status(), 200);
+    assert_eq!(app.delete("/accounts/a").bearer("ada").await.status(), 204);
+    let mut all = Vec::new();
+    while let Ok(one) = heard.try_recv() {
+        all.push(one);
+    }
+    // Once for each change, and not for the patch that changed nothing.
+    assert_eq!(all, [(Operation::Create, 1), (Operation::Update, 2), (Operation::Delete, 2)]);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_does_not_end_what_comes_after() {
+    let (began, mut begun) = mpsc::unbounded_channel();
+    let (ended, mut end) = mpsc::unbounded_channel();
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let opened = gate.clone();
+    let app = start(&Place::memory(), |accounts| {
+        accounts.after([Operation::Create], move |account: Account, _: Change| {
+            let (began, ended, gate) = (began.clone(), ended.clone(), opened.clone());
+            async move {
+                began.send(()).unwrap();
+                gate.acquire().await.unwrap().forget();
+                ended.send(account.code).unwrap();
+                Ok(())
+            }
+        })
+    })
+    .await;
+    let creating = app.clone();
+    let request =
+        tokio::spawn(
+            async move { creating.post("/accounts").bearer("ada").json(account("a", 1)).await.status() },
+        );
+    begun.recv().await.unwrap();
+    request.abort();
+    assert!(request.await.unwrap_err().is_cancelled());
+    gate.add_permits(1);
+    assert_eq!(end.recv().await.as_deref(), Some("a"));
+    assert_eq!(app.get("/accounts/a").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_hook_runs_again_where_another_change_came_between() {
+    for place in Place::all().await {
+        // What is asked for is added to what is there: right only on the state that is changed.
+        let app = start(&place, |accounts| {
+            accounts.before([Operation::Update], |account: &mut Account, change: &Change| {
+                let there =
+                    change.current().and_then(|current| current["points"].as_i64()).unwrap_or_default();
+                account.points = there + 1;
+                account.level = format!("{:>3}", account.points);
+                Ok(())
+            })
+        })
+        .await;
+        app.post("/accounts").bearer("ada").json(account("a", 0)).await;
+        let add = async |number: i64| {
+            let mut status = 409;
+            while status == 409 {
+                let patch = json!({"points": 100 - number % 2});
+                status = app.patch("/accounts/a").bearer("ada").json(patch).await.status();
+            }
+            status
+        };
+        let all = futures::future::join_all((0..20).map(add)).await;
+        assert!(all.iter().all(|status| *status == 200), "{all:?}");
+        assert_eq!(app.get("/accounts/a").await.json()["points"], 20, "{}", place.name);
+    }
+}
+
+#[test]
+fn a_hook_that_takes_items_for_something_else_does_not_build() {
+    #[derive(Serialize, Deserialize)]
+    struct Invoice {
+        total: i64,
+    }
+    let place = Place::memory();
+    let faults = accounts(&place)
+        .before([Operation::Create], |invoice: &mut Invoice, _: &Change| {
+            invoice.total += 1;
+            Ok(())
+        })
+        .before([Operation::Create], |any: &mut Map<String, Json>, _: &Change| {
+            any.clear();
+            Ok(())
+        })
+        .build()
+        .unwrap_err();
+    assert_eq!(faults.faults().len(), 1, "{faults}");
+    let text = faults.to_string();
+    assert!(text.contains("Invoice`, and they are `") && text.contains("Account`"), "{text}");
+}
