@@ -8,3 +8,6 @@ pub mod queries {}
 
 #[doc = include_str!("storages.md")]
 pub mod storages {}
+
+#[doc = include_str!("writes.md")]
+pub mod writes {}

@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::item::{self, Fields};
+use super::update::{ATTEMPTS, is_contended, too_contended};
 use super::{Call, Item, sight};
 use crate::error::{Error, Fault, escape_pointer};
 use crate::resource::{Fill, Id, Operation};
@@ -20,24 +21,43 @@ impl Call<'_> {
 
     /// Stores a checked, assembled item.
     pub(super) async fn insert(&self, assembled: Fields) -> Result<(Item, Value), Error> {
-        let schema = &self.entry.schema;
         self.unreserved(&assembled)?;
-        let assembled = self.before(Operation::Create, None, assembled).await?;
-        let mut values = self.values(&assembled, 0..schema.fields.len())?;
-        if self.definition().id == Id::Integer {
+        let is_hooked = self.is_hooked(Operation::Create);
+        let mut assembled = assembled;
+        for _ in 0..ATTEMPTS {
+            // Only what hooks enlist can make it begin again.
+            let item = if is_hooked { assembled.clone() } else { std::mem::take(&mut assembled) };
+            let (item, enlisted) = self.before(Operation::Create, None, item).await?;
+            let values = self.new_row(&item, false)?;
+            self.may_hold(&values).await?;
+            let beside = self.enlisted(enlisted).await?;
+            match self.commit_one(&self.allowed, Write::Insert { values }, beside).await {
+                Ok((answer, id)) => {
+                    if is_hooked {
+                        let mut created = item;
+                        created.insert(self.entry.schema.id_field().name.clone(), item::spelled(&id)?);
+                        self.after(Operation::Create, None, Some(created)).await;
+                    }
+                    return Ok((answer, id));
+                }
+                Err(error) if is_contended(&error, true) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(too_contended())
+    }
+
+    /// The values of a new row, of which the database mints the id where that is its to mint and none is kept.
+    pub(super) fn new_row(&self, item: &Fields, keeps_id: bool) -> Result<Vec<Value>, Error> {
+        let schema = &self.entry.schema;
+        let mut values = self.values(item, 0..schema.fields.len())?;
+        if self.definition().id == Id::Integer && !keeps_id {
             values[schema.id] = Value::Null;
         }
         if let Some(version) = schema.version {
             values[version] = Value::Integer(1);
         }
-        self.may_hold(&values).await?;
-        let (item, id) = self.commit_one(&self.allowed, Write::Insert { values }).await?;
-        if self.is_hooked(Operation::Create) {
-            let mut created = assembled;
-            created.insert(schema.id_field().name.clone(), item::spelled(&id)?);
-            self.after(Operation::Create, None, Some(created)).await;
-        }
-        Ok((item, id))
+        Ok(values)
     }
 
     /// Refuses an id under which the item could not be reached: the collection has a path of its own there.

@@ -9,7 +9,7 @@ use resourceful_contract::Version;
 use super::Call;
 use super::item::Fields;
 use crate::error::Error;
-use crate::resource::{Change, Hook, Operation, PlacedHook};
+use crate::resource::{Change, Enlisted, Hook, Operation, PlacedHook};
 
 impl Call<'_> {
     fn hooks(&self, operation: Operation) -> impl Iterator<Item = &PlacedHook> {
@@ -29,6 +29,7 @@ impl Call<'_> {
             operation,
             current: current.cloned(),
             item,
+            enlisted: Vec::new(),
         }
     }
 
@@ -41,9 +42,9 @@ impl Call<'_> {
         operation: Operation,
         current: Option<&Fields>,
         item: Fields,
-    ) -> Result<Fields, Error> {
+    ) -> Result<(Fields, Vec<Enlisted>), Error> {
         if !self.is_hooked(operation) {
-            return Ok(item);
+            return Ok((item, Vec::new()));
         }
         let mut change = self.about(operation, current, Some(item.clone()));
         for placed in self.hooks(operation) {
@@ -58,23 +59,23 @@ impl Call<'_> {
                 None => set.shift_remove(name),
             };
         }
-        if set == item {
-            return Ok(set);
+        if set != item {
+            let faults = self.schema_faults(&serde_json::Value::Object(set.clone()));
+            set = self.check(set, faults)?;
         }
-        let faults = self.schema_faults(&serde_json::Value::Object(set.clone()));
-        self.check(set, faults)
+        Ok((set, change.enlisted))
     }
 
     /// Has the hooks see an item before it is deleted.
     ///
     /// # Errors
     /// What a hook refuses.
-    pub(super) async fn before_delete(&self, current: &Fields) -> Result<(), Error> {
+    pub(super) async fn before_delete(&self, current: &Fields) -> Result<Vec<Enlisted>, Error> {
         let mut change = self.about(Operation::Delete, Some(current), None);
         for placed in self.hooks(Operation::Delete) {
             placed.hook.before(&mut change).await?;
         }
-        Ok(())
+        Ok(change.enlisted)
     }
 
     /// An item as it is after a commit: with the version that it has then.

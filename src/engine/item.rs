@@ -5,7 +5,7 @@ use resourceful_contract::{Change, Value};
 use serde_json::{Map, Value as Json};
 
 use super::sight::Admitted;
-use super::{Call, Item, redact};
+use super::{Call, Item, enlist, redact};
 use crate::error::{Error, ErrorKind, Fault, Place, escape_pointer};
 use crate::query::Selection;
 use crate::resource::validate;
@@ -219,11 +219,15 @@ impl Call<'_> {
         &self,
         admitted: &Admitted,
         write: resourceful_contract::Write,
+        beside: Vec<Change>,
     ) -> Result<(Item, Value), Error> {
         let shown = self.shown();
         let change = Change { schema: self.entry.schema.clone(), write, answer: Some(shown.clone()) };
-        let committed = self.entry.storage.commit(admitted, change).await;
+        let committed = self.entry.storage.commit(admitted, change, beside).await;
         let committed = committed.map_err(|error| {
+            if enlist::is_beside(&error) {
+                return enlist::refused(error);
+            }
             // A clash may be one of a field that the caller must not learn of.
             let error = Error::from(error);
             let faults = self.told(error.faults().to_vec());

@@ -4,6 +4,7 @@ mod admit;
 mod catalog;
 mod create;
 mod delete;
+mod enlist;
 mod explain;
 mod hooks;
 mod include;

@@ -115,11 +115,14 @@ impl Vault {
         self.0.fetch(&query.0, out).await
     }
 
-    /// Commits one change, which touches no other row than those admitted.
+    /// Commits one change, which touches no other row than those admitted, and what the application itself changes
+    /// beside it: after it, since that may refer to it, and before it where it deletes what others refer to. An error
+    /// is at change 0 where it is of the one, and later where it is of those beside it.
     pub(super) async fn commit(
         &self,
         admitted: &Admitted,
         mut change: Change,
+        beside: Vec<Change>,
     ) -> Result<Committed, StorageError> {
         match &mut change.write {
             Write::Insert { .. } => {}
@@ -127,7 +130,19 @@ impl Vault {
                 guard.filter = admitted.within(std::mem::replace(&mut guard.filter, Filter::everything()));
             }
         }
-        self.0.commit(ChangeSet::one(change)).await
+        if !matches!(change.write, Write::Delete { .. }) {
+            let mut changes = ChangeSet::one(change);
+            changes.changes.extend(beside);
+            return self.0.commit(changes).await;
+        }
+        let last = beside.len();
+        let changes = beside.into_iter().chain([change]).collect();
+        let committed = self.0.commit(ChangeSet { changes, progress: None }).await;
+        committed.map_err(|error| match error.change() {
+            Some(position) if position == last => error.at_change(0),
+            Some(position) => error.at_change(position + 1),
+            None => error,
+        })
     }
 
     /// Commits what the application itself loads.

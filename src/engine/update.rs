@@ -64,7 +64,10 @@ impl Call<'_> {
         attempts: &mut usize,
     ) -> Result<Option<Item>, Error> {
         let Step { operation, id, current, version } = step;
-        let next = if next == *current { next } else { self.before(operation, Some(current), next).await? };
+        let (next, enlisted) = match next == *current {
+            true => (next, Vec::new()),
+            false => self.before(operation, Some(current), next).await?,
+        };
         let told = self.is_hooked(operation).then(|| next.clone());
         let next = self.difference(current, next)?;
         self.may_become(current, &next).await?;
@@ -73,13 +76,14 @@ impl Call<'_> {
             Next::Changed(set) => set,
         };
         let write = Write::Update { id: id.clone(), set, guard: Guard::version(version) };
-        match self.commit_one(changeable, write).await {
+        let beside = self.enlisted(enlisted).await?;
+        match self.commit_one(changeable, write, beside).await {
             Ok((item, _)) => {
                 let told = told.map(|told| self.versioned(told, item.version));
                 self.after(operation, Some(current), told).await;
                 Ok(Some(item))
             }
-            Err(error) if expected.is_none() && is_version_mismatch(&error) => {
+            Err(error) if is_contended(&error, expected.is_some()) => {
                 *attempts -= 1;
                 if *attempts == 0 { Err(too_contended()) } else { Ok(None) }
             }
@@ -157,10 +161,15 @@ pub(super) fn immutable(pointer: String) -> Fault {
     Fault::pointer(pointer, "immutable", "This is set once, when the item is created: leave it out.")
 }
 
-fn is_version_mismatch(error: &Error) -> bool {
-    std::error::Error::source(error)
-        .and_then(|source| source.downcast_ref::<StorageError>())
-        .is_some_and(|error| error.kind() == StorageKind::VersionMismatch)
+/// Whether another change came between, so that this one is to be made again. Where a version is expected of the item
+/// itself, only a change of what hooks enlisted is such a one.
+pub(super) fn is_contended(error: &Error, is_expected: bool) -> bool {
+    std::error::Error::source(error).and_then(|source| source.downcast_ref::<StorageError>()).is_some_and(
+        |error| {
+            let is_beside = error.change().is_some_and(|position| position > 0);
+            error.kind() == StorageKind::VersionMismatch && (is_beside || !is_expected)
+        },
+    )
 }
 
 pub(super) fn too_contended() -> Error {
@@ -172,7 +181,7 @@ pub(super) fn too_contended() -> Error {
 }
 
 /// RFC 7396, 2: an object merges, null removes, anything else replaces.
-fn merge(target: &mut Json, patch: &Json) {
+pub(super) fn merge(target: &mut Json, patch: &Json) {
     let Json::Object(members) = patch else {
         *target = patch.clone();
         return;

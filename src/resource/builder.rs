@@ -230,8 +230,8 @@ impl ResourceBuilder {
         self
     }
 
-    /// Runs a function before items are created or changed, or before they are deleted: it may set fields, and refuse
-    /// with a problem of its own. What is said of [`Operation::Update`] holds for PUT as well. See [`Hook::before`].
+    /// Runs a function before items are created or changed, or before they are deleted: it may set fields, refuse with a
+    /// problem of its own, and enlist changes of other items into the same commit. What is said of [`Operation::Update`] holds for PUT as well. See [`Hook::before`].
     ///
     /// ```
     /// use resourceful::prelude::*;
@@ -243,7 +243,7 @@ impl ResourceBuilder {
     /// let products = define_resource::<Product>("products")
     ///     .adapter(Memory::new().table("products"))
     ///     .permissions(Permissions::all(anyone()))
-    ///     .before([Operation::Create, Operation::Update], |product: &mut Product, change: &Change| {
+    ///     .before([Operation::Create, Operation::Update], |product: &mut Product, change: &mut Change| {
     ///         product.name = product.name.trim().to_owned();
     ///         if product.price_cents > 100_000 && !change.actor().has_role("buyer") {
     ///             return Err(Error::new(ErrorKind::Conflict, "too-expensive", "Ask a buyer."));
@@ -258,7 +258,7 @@ impl ResourceBuilder {
     pub fn before<M, F>(mut self, operations: impl IntoIterator<Item = Operation>, hook: F) -> Self
     where
         M: Serialize + DeserializeOwned + 'static,
-        F: Fn(&mut M, &Change) -> Result<(), Error> + Send + Sync + 'static,
+        F: Fn(&mut M, &mut Change) -> Result<(), Error> + Send + Sync + 'static,
     {
         self.hooks.push(PlacedHook::typed::<M>(operations, Before(hook, PhantomData)));
         self

@@ -40,8 +40,8 @@ use crate::error::Error;
 /// # let _ = app;
 /// ```
 pub trait Hook: Send + Sync + 'static {
-    /// Before a change is made, and after it was permitted: it may refuse it, with a problem of its own, and set fields
-    /// of the item. What comes out is checked as the body was: permissions on the row as it will be, the model's rules,
+    /// Before a change is made, and after it was permitted: it may refuse it, with a problem of its own, set fields of
+    /// the item, and enlist changes of other items into the same commit ([`Change::create`] and its like). What comes out is checked as the body was: permissions on the row as it will be, the model's rules,
     /// the database's. It runs again where another change came between.
     ///
     /// # Errors
@@ -70,6 +70,23 @@ pub struct Change {
     pub(crate) operation: Operation,
     pub(crate) current: Option<Map<String, Json>>,
     pub(crate) item: Option<Map<String, Json>>,
+    /// What becomes so together with it.
+    pub(crate) enlisted: Vec<Enlisted>,
+}
+
+/// A change of another item, in the same commit.
+#[derive(Clone, Debug)]
+pub(crate) struct Enlisted {
+    pub(crate) resource: String,
+    pub(crate) write: EnlistedWrite,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum EnlistedWrite {
+    Create(Json),
+    /// The id, and a merge patch (RFC 7396).
+    Update(String, Json),
+    Delete(String),
 }
 
 impl Change {
@@ -107,6 +124,42 @@ impl Change {
     /// The item as it will be, to be set before the commit. Its id and version are not a hook's to set.
     pub const fn item_mut(&mut self) -> Option<&mut Map<String, Json>> {
         self.item.as_mut()
+    }
+
+    /// Creates an item of a resource in the same commit: both become so, or neither. The application itself does it, so
+    /// that no permission is asked and no hook runs; fields that are left out are set as for any new item. The resource
+    /// must be kept in the same database.
+    ///
+    /// ```
+    /// use resourceful::prelude::*;
+    /// use resourceful::Change;
+    ///
+    /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+    /// # struct Order { id: Uuid, product_id: Uuid, quantity: i64 }
+    /// # let builder = define_resource::<Order>("orders");
+    /// builder.before([Operation::Create], |order: &mut Order, change: &mut Change| {
+    ///     change.create("movements", serde_json::json!({"product_id": order.product_id, "by": -order.quantity}));
+    ///     Ok(())
+    /// })
+    /// # ;
+    /// ```
+    pub fn create(&mut self, resource: impl Into<String>, item: impl Into<Json>) {
+        self.enlist(resource, EnlistedWrite::Create(item.into()));
+    }
+
+    /// Changes fields of an item of a resource in the same commit, by a merge patch (RFC 7396); otherwise as
+    /// [`create`](Self::create). Where another change of that item comes between, everything is made again.
+    pub fn update(&mut self, resource: impl Into<String>, id: impl Into<String>, patch: impl Into<Json>) {
+        self.enlist(resource, EnlistedWrite::Update(id.into(), patch.into()));
+    }
+
+    /// Deletes an item of a resource in the same commit; otherwise as [`create`](Self::create).
+    pub fn delete(&mut self, resource: impl Into<String>, id: impl Into<String>) {
+        self.enlist(resource, EnlistedWrite::Delete(id.into()));
+    }
+
+    fn enlist(&mut self, resource: impl Into<String>, write: EnlistedWrite) {
+        self.enlisted.push(Enlisted { resource: resource.into(), write });
     }
 
     /// The item as a value: as it will be, or as it was where it is deleted.
@@ -157,7 +210,7 @@ pub(crate) struct Before<M, F>(pub(crate) F, pub(crate) PhantomData<fn(M)>);
 impl<M, F> Hook for Before<M, F>
 where
     M: Serialize + DeserializeOwned + 'static,
-    F: Fn(&mut M, &Change) -> Result<(), Error> + Send + Sync + 'static,
+    F: Fn(&mut M, &mut Change) -> Result<(), Error> + Send + Sync + 'static,
 {
     fn before<'a>(&'a self, change: &'a mut Change) -> BoxFuture<'a, Result<(), Error>> {
         let run = |change: &mut Change| {

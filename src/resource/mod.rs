@@ -23,5 +23,5 @@ pub use verify::{DefinitionErrors, DefinitionFault};
 pub(crate) use bodies::{Bodies, is_internal};
 pub(crate) use codec::pointer_of;
 pub(crate) use definition::Definition;
-pub(crate) use hook::Placed as PlacedHook;
+pub(crate) use hook::{Enlisted, EnlistedWrite, Placed as PlacedHook};
 pub(crate) use verify::Faults;

@@ -53,7 +53,7 @@ fn account(code: &str, points: i64) -> Json {
 }
 
 /// Sets the level that follows from the points, and refuses a number that brings no luck.
-fn level(account: &mut Account, change: &Change) -> Result<(), Error> {
+fn level(account: &mut Account, change: &mut Change) -> Result<(), Error> {
     if account.points == 13 {
         return Err(Error::new(ErrorKind::Conflict, "unlucky", "Choose another number."));
     }
@@ -96,7 +96,7 @@ async fn a_refusal_is_the_hooks_own_problem_and_changes_nothing() {
         let app = start(&place, |accounts| {
             accounts.before([Operation::Create, Operation::Update], level).before(
                 [Operation::Delete],
-                |account: &mut Account, change: &Change| {
+                |account: &mut Account, change: &mut Change| {
                     assert_eq!((change.operation(), change.item()), (Operation::Delete, None));
                     if account.points > 0 {
                         return Err(Error::new(ErrorKind::Conflict, "not-empty", "Spend the points first."));
@@ -139,7 +139,7 @@ async fn a_hook_sees_what_is_permitted_and_what_it_sets_is_checked() {
     let counted = seen.clone();
     let place = Place::memory();
     let app = start(&place, |accounts| {
-        accounts.before(WRITES, move |account: &mut Account, _: &Change| {
+        accounts.before(WRITES, move |account: &mut Account, _: &mut Change| {
             *counted.lock().unwrap() += 1;
             match account.points {
                 20 => account.points = 1_000,
@@ -293,7 +293,7 @@ async fn a_hook_runs_again_where_another_change_came_between() {
     for place in Place::all().await {
         // What is asked for is added to what is there: right only on the state that is changed.
         let app = start(&place, |accounts| {
-            accounts.before([Operation::Update], |account: &mut Account, change: &Change| {
+            accounts.before([Operation::Update], |account: &mut Account, change: &mut Change| {
                 let there =
                     change.current().and_then(|current| current["points"].as_i64()).unwrap_or_default();
                 account.points = there + 1;
@@ -325,11 +325,11 @@ fn a_hook_that_takes_items_for_something_else_does_not_build() {
     }
     let place = Place::memory();
     let faults = accounts(&place)
-        .before([Operation::Create], |invoice: &mut Invoice, _: &Change| {
+        .before([Operation::Create], |invoice: &mut Invoice, _: &mut Change| {
             invoice.total += 1;
             Ok(())
         })
-        .before([Operation::Create], |any: &mut Map<String, Json>, _: &Change| {
+        .before([Operation::Create], |any: &mut Map<String, Json>, _: &mut Change| {
             any.clear();
             Ok(())
         })
@@ -338,4 +338,133 @@ fn a_hook_that_takes_items_for_something_else_does_not_build() {
     assert_eq!(faults.faults().len(), 1, "{faults}");
     let text = faults.to_string();
     assert!(text.contains("Invoice`, and they are `") && text.contains("Account`"), "{text}");
+}
+
+/// Accounts whose every change leaves a movement in the same commit.
+async fn ledger(place: &Place) -> TestApp {
+    let model = json!({
+        "type": "object",
+        "properties": {
+            "id": {"type": "integer"},
+            "account_code": {"type": "string"},
+            "by": {"type": "integer", "maximum": 90},
+            "label": {"type": ["string", "null"]},
+        },
+        "required": ["id", "account_code", "by"],
+    });
+    let movements = define_dynamic_resource("movements", model)
+        .adapter(place.table("movements"))
+        .permissions(Permissions::read(anyone()).write(nobody()))
+        .unique(["label"])
+        .relation(belongs_to("account", "accounts").key("account_code"))
+        .build()
+        .unwrap();
+    let app = application(place, |accounts| {
+        accounts
+            .before([Operation::Create, Operation::Update], |account: &mut Account, change: &mut Change| {
+                let before =
+                    change.current().and_then(|current| current["points"].as_i64()).unwrap_or_default();
+                let label = (account.points == 42).then_some("the answer");
+                let by = account.points - before;
+                change.create("movements", json!({"account_code": account.code, "by": by, "label": label}));
+                if change.current().is_some() && account.code != "busy" {
+                    change.update("accounts", "busy", json!({"level": account.code}));
+                }
+                Ok(())
+            })
+            .before([Operation::Delete], |account: &mut Account, change: &mut Change| {
+                for id in 1..=account.points {
+                    change.delete("movements", id.to_string());
+                }
+                Ok(())
+            })
+            .relation(has_many("movements", "movements").key("account_code"))
+    });
+    TestApp::build(app.resource(movements)).await.unwrap()
+}
+
+async fn movements(app: &TestApp) -> Vec<(String, i64)> {
+    let items = app.get("/movements?sort=id").await.items();
+    items
+        .iter()
+        .map(|item| (item["account_code"].as_str().unwrap().to_owned(), item["by"].as_i64().unwrap()))
+        .collect()
+}
+
+#[tokio::test]
+async fn what_a_hook_enlists_becomes_so_with_the_change_or_not_at_all() {
+    for place in Place::all().await {
+        let app = ledger(&place).await;
+        let post = async |code: &str, points: i64| {
+            app.post("/accounts").bearer("ada").json(account(code, points)).await
+        };
+        for (code, points) in [("busy", 0), ("a", 42)] {
+            assert_eq!(post(code, points).await.status(), 201, "{}", place.name);
+        }
+        let patched = app.patch("/accounts/a").bearer("ada").json(json!({"points": 50})).await;
+        assert_eq!(patched.status(), 200, "{patched}");
+        let all = [("busy".to_owned(), 0), ("a".to_owned(), 42), ("a".to_owned(), 8)];
+        assert_eq!(movements(&app).await, all);
+        assert_eq!(app.get("/accounts/busy").await.json()["level"], "a", "an item of the same resource too");
+
+        // The movement clashes, so the account is not there either, and its caller learns nothing of movements.
+        let clash = post("b", 42).await;
+        assert_eq!((clash.status(), clash.json()["code"].clone()), (409, json!("conflict")), "{clash}");
+        assert_eq!(clash.json().get("errors"), None, "{clash}");
+        assert_eq!(app.get("/accounts/b").await.status(), 404);
+        // The movement breaks its own rules: no fault of the caller.
+        assert_eq!(post("c", 95).await.status(), 500);
+        assert_eq!(app.patch("/accounts/busy").bearer("ada").json(json!({"points": 95})).await.status(), 500);
+        assert_eq!(app.get("/accounts/busy").await.json()["points"], 0);
+        assert_eq!(movements(&app).await, all);
+        // The account clashes, so there is no movement.
+        assert_eq!(post("a", 1).await.json()["code"], "unique");
+        assert_eq!(movements(&app).await, all);
+    }
+}
+
+#[tokio::test]
+async fn what_refers_to_an_item_goes_before_it() {
+    for place in Place::all().await {
+        let app = ledger(&place).await;
+        app.post("/accounts").bearer("ada").json(account("a", 1)).await;
+        app.post("/accounts").bearer("ada").json(account("b", 0)).await;
+        app.post("/accounts").bearer("ada").json(account("busy", 0)).await;
+        // Its hook deletes the movement that holds it.
+        assert_eq!(app.delete("/accounts/a").bearer("ada").await.status(), 204, "{}", place.name);
+        let left = [("b".to_owned(), 0), ("busy".to_owned(), 0), ("b".to_owned(), 1)];
+        assert_eq!(movements(&app).await, left[..2]);
+        // This one's does not, and all stays.
+        assert_eq!(app.delete("/accounts/b").bearer("ada").await.status(), 409, "{}", place.name);
+        // Nor can it delete what is not there.
+        let patched = app.patch("/accounts/b").bearer("ada").json(json!({"points": 1})).await;
+        assert_eq!(patched.status(), 200, "{patched}");
+        let refused = app.delete("/accounts/b").bearer("ada").await;
+        assert_eq!((refused.status(), refused.json()["code"].clone()), (409, json!("conflict")), "{refused}");
+        assert_eq!(movements(&app).await, left);
+    }
+}
+
+#[tokio::test]
+async fn what_many_enlist_at_once_is_done_for_each() {
+    for place in Place::all().await {
+        let app = ledger(&place).await;
+        app.post("/accounts").bearer("ada").json(account("busy", 0)).await;
+        for number in 0..8 {
+            app.post("/accounts").bearer("ada").json(account(&format!("n{number}"), 1)).await;
+        }
+        let before = app.get("/accounts/busy").await.json()["version"].as_i64().unwrap();
+        let change = async |number: i64| {
+            let path = format!("/accounts/n{number}");
+            let tag = app.get(&path).await.header("etag").unwrap().to_owned();
+            // A version is expected of the account, not of what its hook enlists.
+            let patch = app.patch(&path).bearer("ada").header("if-match", tag).json(json!({"points": 2}));
+            patch.await.status()
+        };
+        let all = futures::future::join_all((0..8).map(change)).await;
+        assert!(all.iter().all(|status| *status == 200), "{}: {all:?}", place.name);
+        let after = app.get("/accounts/busy").await.json()["version"].as_i64().unwrap();
+        assert_eq!(after - before, 8, "{}", place.name);
+        assert_eq!(movements(&app).await.len(), 1 + 8 + 8);
+    }
 }

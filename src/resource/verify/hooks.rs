@@ -18,7 +18,7 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
             faults.push(
                 None,
                 format!("a hook reads its items as `{name}`, and they are `{own_name}`"),
-                format!("|item: &mut {own_name}, change: &Change| …, or serde_json::Map<String, Value>"),
+                format!("|item: &mut {own_name}, change: &mut Change| …, or serde_json::Map<String, Value>"),
             );
         }
     }
