@@ -193,10 +193,24 @@ async fn connections_that_the_server_ended_are_replaced() {
         Sql::connect(&format!("{}{joint}application_name={name}", place.url)).await.unwrap().storage();
     let schema = schema(&place.table("lost"));
     storage.create_table_if_missing(&schema).await.unwrap();
-    // Several connections at hand.
-    let busy = (0..8).map(|number| storage.commit(batch(&schema, number)));
-    futures::future::try_join_all(busy).await.unwrap();
-    let mut admin = <sqlx::PgConnection as sqlx::Connection>::connect(&place.url).await.unwrap();
+    let connect = || <sqlx::PgConnection as sqlx::Connection>::connect(&place.url);
+    let (mut admin, mut watch) = (connect().await.unwrap(), connect().await.unwrap());
+    // Several connections at hand: all of them wait for one lock before any goes on.
+    let run = async |admin: &mut sqlx::PgConnection, statement: String| {
+        sqlx::Executor::execute(admin, sqlx::AssertSqlSafe(statement)).await.unwrap();
+    };
+    run(&mut admin, format!("BEGIN; LOCK TABLE \"{}\" IN EXCLUSIVE MODE", schema.table)).await;
+    let busy = futures::future::try_join_all((0..8).map(|number| storage.commit(batch(&schema, number))));
+    let release = async {
+        let waiting =
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND wait_event_type = 'Lock'";
+        let mut several = 0_i64;
+        while several < 4 {
+            several = sqlx::query_scalar(waiting).bind(&name).fetch_one(&mut watch).await.unwrap();
+        }
+        run(&mut admin, "COMMIT".to_owned()).await;
+    };
+    futures::join!(async { busy.await.unwrap() }, release);
     let ended: i64 = sqlx::query_scalar(
         "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE application_name = $1",
     )
@@ -204,7 +218,7 @@ async fn connections_that_the_server_ended_are_replaced() {
     .fetch_one(&mut admin)
     .await
     .unwrap();
-    assert!(ended >= 2, "{ended}");
+    assert!(ended >= 4, "{ended}");
     // Each lost one is found out once, as unavailable and with nothing written, and is gone then.
     let mut failures = 0;
     for number in 100..100 + ended * 2 {
