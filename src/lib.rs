@@ -33,7 +33,7 @@ pub use app::{App, AppBuilder, AppPreset, create_app};
 pub use engine::{ExplainedStep, Explanation, Loader, Outcome, Said};
 pub use error::{Error, ErrorKind, Fault, Place};
 pub use resource::{
-    Change, DefinitionErrors, DefinitionFault, Fill, Hook, Id, Operation, Preset, Relation, Resource,
+    Change, DefinitionErrors, DefinitionFault, Fill, Hook, Id, Next, Operation, Preset, Relation, Resource,
     ResourceBuilder, belongs_to, define_dynamic_resource, define_resource, has_many,
 };
 pub use resourceful_contract::{Bus, Migration, Storage, Table};

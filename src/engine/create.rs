@@ -21,6 +21,10 @@ impl Call<'_> {
 
     /// Stores a checked, assembled item.
     pub(super) async fn insert(&self, assembled: Fields) -> Result<(Item, Value), Error> {
+        self.around(Operation::Create, self.inserted(assembled)).await
+    }
+
+    async fn inserted(&self, assembled: Fields) -> Result<(Item, Value), Error> {
         self.unreserved(&assembled)?;
         let is_hooked = self.is_hooked(Operation::Create);
         let mut assembled = assembled;

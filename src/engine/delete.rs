@@ -11,6 +11,10 @@ use crate::resource::Operation;
 impl Call<'_> {
     /// Deletes an item.
     pub(crate) async fn delete(&self, id: &str, expected: Option<&Expected>) -> Result<(), Error> {
+        self.around(Operation::Delete, self.deleted(id, expected)).await
+    }
+
+    async fn deleted(&self, id: &str, expected: Option<&Expected>) -> Result<(), Error> {
         self.require_expected(expected)?;
         let id = self.id(id)?;
         let changeable = self.changeable().await?;

@@ -1,15 +1,16 @@
 //! What the application does around a change.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use resourceful_contract::Version;
 
 use super::Call;
 use super::item::Fields;
 use crate::error::Error;
-use crate::resource::{Change, Enlisted, Hook, Operation, PlacedHook};
+use crate::resource::{Change, Enlisted, Hook, Next, Operation, PlacedHook};
 
 impl Call<'_> {
     fn hooks(&self, operation: Operation) -> impl Iterator<Item = &PlacedHook> {
@@ -30,6 +31,39 @@ impl Call<'_> {
             current: current.cloned(),
             item,
             enlisted: Vec::new(),
+        }
+    }
+
+    /// Runs an operation inside the hooks that stand around it, the first of them outermost.
+    pub(super) async fn around<T: Send>(
+        &self,
+        operation: Operation,
+        work: impl Future<Output = Result<T, Error>> + Send,
+    ) -> Result<T, Error> {
+        if !self.is_hooked(operation) {
+            return work.await;
+        }
+        let change = self.about(operation, None, None);
+        let done = Mutex::new(None);
+        let mut next: BoxFuture<'_, Result<(), Error>> = Box::pin(async {
+            let outcome = work.await?;
+            *done.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+            Ok(())
+        });
+        let hooks: Vec<_> = self.hooks(operation).collect();
+        for placed in hooks.into_iter().rev() {
+            next = placed.hook.around(&change, Next(next));
+        }
+        let outcome = next.await;
+        match (done.into_inner().unwrap_or_else(PoisonError::into_inner), outcome) {
+            (Some(answer), Ok(())) => Ok(answer),
+            (Some(answer), Err(failure)) => {
+                let (resource, operation) = (&*change.resource, change.operation.name());
+                tracing::error!(resource, operation, %failure, "a hook failed after a change, which stays");
+                Ok(answer)
+            }
+            (None, Err(refused)) => Err(refused),
+            (None, Ok(())) => Err(Error::internal("a hook neither ran the operation nor refused it")),
         }
     }
 

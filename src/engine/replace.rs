@@ -20,6 +20,16 @@ impl Call<'_> {
         expected: Option<&Expected>,
         create_only: bool,
     ) -> Result<Put, Error> {
+        self.around(Operation::Replace, self.put(id, body, expected, create_only)).await
+    }
+
+    async fn put(
+        &self,
+        id: &str,
+        body: Json,
+        expected: Option<&Expected>,
+        create_only: bool,
+    ) -> Result<Put, Error> {
         let id = self.id(id)?;
         let mut faults = self.body_faults(&self.definition().bodies.replaces, &body)?;
         let fields = self.members(body)?;

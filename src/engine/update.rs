@@ -36,6 +36,10 @@ impl Call<'_> {
         patch: Json,
         expected: Option<&Expected>,
     ) -> Result<Item, Error> {
+        self.around(Operation::Update, self.updated(id, patch, expected)).await
+    }
+
+    async fn updated(&self, id: &str, patch: Json, expected: Option<&Expected>) -> Result<Item, Error> {
         self.require_expected(expected)?;
         let id = self.id(id)?;
         self.refuse_forbidden(&patch)?;

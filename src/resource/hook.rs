@@ -51,6 +51,38 @@ pub trait Hook: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    /// Around a whole operation, its other hooks included: it lets it happen by running `next`, or refuses it by an error
+    /// instead. The items are not read yet. A PUT is surrounded as a replacement, and where it creates as a create too.
+    ///
+    /// ```
+    /// use resourceful::{Change, Error, Hook, Next};
+    ///
+    /// struct Timed;
+    ///
+    /// impl Hook for Timed {
+    ///     fn around<'a>(
+    ///         &'a self,
+    ///         change: &'a Change,
+    ///         next: Next<'a>,
+    ///     ) -> futures::future::BoxFuture<'a, Result<(), Error>> {
+    ///         Box::pin(async move {
+    ///             let began = std::time::Instant::now();
+    ///             let outcome = next.run().await;
+    ///             println!("{} {}: {:?}", change.operation().name(), change.resource(), began.elapsed());
+    ///             outcome
+    ///         })
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Whatever the caller is to be answered, where nothing happened. What was committed stays so, and an error after it
+    /// is for the log.
+    fn around<'a>(&'a self, change: &'a Change, next: Next<'a>) -> BoxFuture<'a, Result<(), Error>> {
+        let _ = change;
+        next.0
+    }
+
     /// After a change was committed. The answer waits for it, whether or not the client still does. It runs at most
     /// once: not where the process ends in between.
     ///
@@ -59,6 +91,26 @@ pub trait Hook: Send + Sync + 'static {
     fn after<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<(), CheckError>> {
         let _ = change;
         Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// The rest of an operation, for a hook [around](Hook::around) it.
+#[must_use = "an operation that nobody runs does not happen"]
+pub struct Next<'a>(pub(crate) BoxFuture<'a, Result<(), Error>>);
+
+impl Next<'_> {
+    /// Lets the operation happen.
+    ///
+    /// # Errors
+    /// What the caller is to be answered; pass it on.
+    pub async fn run(self) -> Result<(), Error> {
+        self.0.await
+    }
+}
+
+impl fmt::Debug for Next<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Next")
     }
 }
 

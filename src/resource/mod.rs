@@ -14,7 +14,7 @@ mod verify;
 
 pub use builder::{ResourceBuilder, define_dynamic_resource, define_resource};
 pub use definition::{Fill, Id, Resource};
-pub use hook::{Change, Hook};
+pub use hook::{Change, Hook, Next};
 pub use operation::Operation;
 pub use preset::Preset;
 pub use relation::{Relation, belongs_to, has_many};

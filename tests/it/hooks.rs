@@ -468,3 +468,86 @@ async fn what_many_enlist_at_once_is_done_for_each() {
         assert_eq!(movements(&app).await.len(), 1 + 8 + 8);
     }
 }
+
+/// Stands around every operation, and behaves as its account's code says.
+struct Around(&'static str, Arc<Mutex<Vec<String>>>);
+
+impl Hook for Around {
+    fn around<'a>(
+        &'a self,
+        change: &'a Change,
+        next: resourceful::Next<'a>,
+    ) -> futures::future::BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let note = |what: &str| {
+                let line = format!("{} {what} {}", self.0, change.operation().name());
+                self.1.lock().unwrap().push(line);
+            };
+            note("before");
+            match self.0 {
+                "closed" => {
+                    return Err(Error::new(ErrorKind::Conflict, "closed", "Come back in the morning."));
+                }
+                "lazy" => return Ok(()),
+                _ => {}
+            }
+            let outcome = next.run().await;
+            note(if outcome.is_ok() { "after" } else { "failed" });
+            if self.0 == "late" {
+                return Err(Error::new(ErrorKind::Conflict, "late", "Too late."));
+            }
+            outcome
+        })
+    }
+}
+
+async fn surrounded(place: &Place, names: &[&'static str]) -> (TestApp, Arc<Mutex<Vec<String>>>) {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let app = application(place, |accounts| {
+        names.iter().fold(accounts, |accounts, name| accounts.hook(Around(name, lines.clone())))
+    });
+    (TestApp::build(app).await.unwrap(), lines)
+}
+
+#[tokio::test]
+async fn a_hook_around_sees_each_operation_whole() {
+    for place in Place::all().await {
+        let (app, lines) = surrounded(&place, &["outer", "inner"]).await;
+        let around = |operation: &str, end: &str| {
+            ["outer before", "inner before", &format!("inner {end}"), &format!("outer {end}")]
+                .map(|line| format!("{line} {operation}"))
+        };
+        assert_eq!(app.post("/accounts").bearer("ada").json(account("a", 1)).await.status(), 201);
+        assert_eq!(app.patch("/accounts/a").bearer("ada").json(json!({"points": 2})).await.status(), 200);
+        assert_eq!(app.patch("/accounts/a").bearer("ada").json(json!({"points": -2})).await.status(), 422);
+        assert_eq!(app.put("/accounts/a").bearer("ada").json(account("a", 3)).await.status(), 200);
+        assert_eq!(app.delete("/accounts/a").bearer("ada").await.status(), 204);
+        assert_eq!(app.delete("/accounts/a").await.status(), 401, "nobody gets here who may not");
+        let expected = [
+            around("create", "after"),
+            around("update", "after"),
+            around("update", "failed"),
+            around("replace", "after"),
+            around("delete", "after"),
+        ];
+        assert_eq!(*lines.lock().unwrap(), expected.concat());
+    }
+}
+
+#[tokio::test]
+async fn a_hook_around_refuses_before_and_cannot_after() {
+    for place in Place::all().await {
+        let (closed, _) = surrounded(&place, &["outer", "closed", "inner"]).await;
+        let refused = closed.post("/accounts").bearer("ada").json(account("a", 1)).await;
+        assert_eq!((refused.status(), refused.json()["code"].clone()), (409, json!("closed")));
+        assert_eq!(closed.get("/accounts/a").await.status(), 404);
+        // One that does neither is a fault of the application's.
+        let (lazy, _) = surrounded(&place, &["lazy"]).await;
+        assert_eq!(lazy.post("/accounts").bearer("ada").json(account("a", 1)).await.status(), 500);
+        assert_eq!(lazy.get("/accounts/a").await.status(), 404);
+        // What is committed stays so, and its caller is told so.
+        let (late, _) = surrounded(&place, &["late"]).await;
+        assert_eq!(late.post("/accounts").bearer("ada").json(account("a", 1)).await.status(), 201);
+        assert_eq!(late.get("/accounts/a").await.status(), 200);
+    }
+}
