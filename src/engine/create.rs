@@ -21,7 +21,11 @@ impl Call<'_> {
 
     /// Stores a checked, assembled item.
     pub(super) async fn insert(&self, assembled: Fields) -> Result<(Item, Value), Error> {
-        self.around(Operation::Create, self.inserted(assembled)).await
+        // Boxed, here and below, so that a resource without hooks does not carry the room that they take.
+        if self.is_hooked(Operation::Create) {
+            return Box::pin(self.around(Operation::Create, self.inserted(assembled))).await;
+        }
+        self.inserted(assembled).await
     }
 
     async fn inserted(&self, assembled: Fields) -> Result<(Item, Value), Error> {

@@ -11,7 +11,10 @@ use crate::resource::Operation;
 impl Call<'_> {
     /// Deletes an item.
     pub(crate) async fn delete(&self, id: &str, expected: Option<&Expected>) -> Result<(), Error> {
-        self.around(Operation::Delete, self.deleted(id, expected)).await
+        if self.is_hooked(Operation::Delete) {
+            return Box::pin(self.around(Operation::Delete, self.deleted(id, expected))).await;
+        }
+        self.deleted(id, expected).await
     }
 
     async fn deleted(&self, id: &str, expected: Option<&Expected>) -> Result<(), Error> {

@@ -16,6 +16,13 @@ impl<'a> Call<'a> {
     /// # Errors
     /// Where something of it cannot be done, which is the application's fault.
     pub(super) async fn enlisted(&self, enlisted: Vec<Enlisted>) -> Result<Vec<Change>, Error> {
+        if enlisted.is_empty() {
+            return Ok(Vec::new());
+        }
+        Box::pin(self.as_changes(enlisted)).await
+    }
+
+    async fn as_changes(&self, enlisted: Vec<Enlisted>) -> Result<Vec<Change>, Error> {
         let mut changes = Vec::with_capacity(enlisted.len());
         for one in enlisted {
             let entry = self.engine.find(&one.resource).map_err(|error| unable(&one.resource, &error))?;

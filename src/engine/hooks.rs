@@ -40,9 +40,6 @@ impl Call<'_> {
         operation: Operation,
         work: impl Future<Output = Result<T, Error>> + Send,
     ) -> Result<T, Error> {
-        if !self.is_hooked(operation) {
-            return work.await;
-        }
         let change = self.about(operation, None, None);
         let done = Mutex::new(None);
         let mut next: BoxFuture<'_, Result<(), Error>> = Box::pin(async {
@@ -80,6 +77,15 @@ impl Call<'_> {
         if !self.is_hooked(operation) {
             return Ok((item, Vec::new()));
         }
+        Box::pin(self.seen_by_hooks(operation, current, item)).await
+    }
+
+    async fn seen_by_hooks(
+        &self,
+        operation: Operation,
+        current: Option<&Fields>,
+        item: Fields,
+    ) -> Result<(Fields, Vec<Enlisted>), Error> {
         let mut change = self.about(operation, current, Some(item.clone()));
         for placed in self.hooks(operation) {
             placed.hook.before(&mut change).await?;
@@ -122,10 +128,10 @@ impl Call<'_> {
 
     /// Tells the hooks of a change that was committed. They run to their end even where nobody waits any more.
     pub(super) async fn after(&self, operation: Operation, current: Option<&Fields>, item: Option<Fields>) {
-        let hooks: Vec<Arc<dyn Hook>> = self.hooks(operation).map(|placed| placed.hook.clone()).collect();
-        if hooks.is_empty() {
+        if !self.is_hooked(operation) {
             return;
         }
+        let hooks: Vec<Arc<dyn Hook>> = self.hooks(operation).map(|placed| placed.hook.clone()).collect();
         let change = self.about(operation, current, item);
         let told = tokio::spawn(async move {
             for hook in hooks {

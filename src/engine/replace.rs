@@ -20,7 +20,11 @@ impl Call<'_> {
         expected: Option<&Expected>,
         create_only: bool,
     ) -> Result<Put, Error> {
-        self.around(Operation::Replace, self.put(id, body, expected, create_only)).await
+        if self.is_hooked(Operation::Replace) {
+            let put = self.put(id, body, expected, create_only);
+            return Box::pin(self.around(Operation::Replace, put)).await;
+        }
+        self.put(id, body, expected, create_only).await
     }
 
     async fn put(

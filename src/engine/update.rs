@@ -36,7 +36,10 @@ impl Call<'_> {
         patch: Json,
         expected: Option<&Expected>,
     ) -> Result<Item, Error> {
-        self.around(Operation::Update, self.updated(id, patch, expected)).await
+        if self.is_hooked(Operation::Update) {
+            return Box::pin(self.around(Operation::Update, self.updated(id, patch, expected))).await;
+        }
+        self.updated(id, patch, expected).await
     }
 
     async fn updated(&self, id: &str, patch: Json, expected: Option<&Expected>) -> Result<Item, Error> {
