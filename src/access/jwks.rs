@@ -178,7 +178,8 @@ impl Source {
         let found = fits(&known);
         let age = known.since.map(|since| since.elapsed());
         if let Some(age) = age.filter(|age| *age <= self.0.fresh * 2 && !found.is_empty()) {
-            if age > self.0.fresh {
+            let lately = known.tried.is_some_and(|tried| tried.elapsed() < self.0.at_most_every);
+            if age > self.0.fresh && !lately {
                 // Used once more while somebody looks.
                 drop(self.look(known.since));
             }

@@ -86,18 +86,22 @@ impl Call<'_> {
     pub(super) fn assemble_new(&self, fields: Fields) -> Result<Fields, Error> {
         let mut fields = self.assemble_again(fields);
         for (position, fill) in &self.definition().fills {
-            let with = match fill {
-                Fill::Actor => self.actor.id(),
-                Fill::Tenant => self.actor.tenant(),
-            };
-            let field = &self.entry.schema.fields[*position];
-            let value = with.and_then(|with| field.field_type.parse(with).ok());
-            let Some(value) = value else {
+            let Some(value) = self.filled(*position, *fill)? else {
                 return Err(sight::refused(self.entry, self.actor, Operation::Create));
             };
-            fields.insert(field.name.clone(), item::spelled(&value)?);
+            fields.insert(self.entry.schema.fields[*position].name.clone(), value);
         }
         Ok(fields)
+    }
+
+    /// What a field holds of the caller, where the caller has it.
+    pub(super) fn filled(&self, position: usize, fill: Fill) -> Result<Option<Json>, Error> {
+        let with = match fill {
+            Fill::Actor => self.actor.id(),
+            Fill::Tenant => self.actor.tenant(),
+        };
+        let field_type = self.entry.schema.fields[position].field_type;
+        with.and_then(|with| field_type.parse(with).ok()).map(|value| item::spelled(&value)).transpose()
     }
 
     /// The same but for what is set from the caller.

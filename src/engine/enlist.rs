@@ -8,7 +8,7 @@ use super::item::{self, Fields};
 use super::sight::{Admitted, Sights};
 use super::update::{Next, merge};
 use crate::error::{Error, ErrorKind};
-use crate::resource::{Enlisted, EnlistedWrite, Fill};
+use crate::resource::{Enlisted, EnlistedWrite};
 
 impl<'a> Call<'a> {
     /// What hooks enlisted, as the storage takes it.
@@ -25,7 +25,7 @@ impl<'a> Call<'a> {
     async fn as_changes(&self, enlisted: Vec<Enlisted>) -> Result<Vec<Change>, Error> {
         let mut changes = Vec::with_capacity(enlisted.len());
         for one in enlisted {
-            let entry = self.engine.find(&one.resource).map_err(|error| unable(&one.resource, &error))?;
+            let entry = self.engine.find(&one.resource).map_err(|error| unable(&one.resource, error))?;
             if !entry.storage.is(&self.entry.storage) {
                 let message =
                     format!("`{}` is kept in another database than `{}`", one.resource, self.entry.name);
@@ -33,7 +33,7 @@ impl<'a> Call<'a> {
             }
             let (allowed, sights) = (Admitted::by_the_application(), Sights::by_the_application(entry));
             let call = Call { engine: self.engine, entry, actor: self.actor, allowed, sights };
-            let write = call.own_write(one.write).await.map_err(|error| unable(&one.resource, &error))?;
+            let write = call.own_write(one.write).await.map_err(|error| unable(&one.resource, error))?;
             changes.extend(write.map(|write| Change { schema: entry.schema.clone(), write, answer: None }));
         }
         Ok(changes)
@@ -45,9 +45,7 @@ impl<'a> Call<'a> {
             EnlistedWrite::Create(json) => {
                 let given = item::object(json)?;
                 let has_id = given.contains_key(&self.entry.schema.id_field().name);
-                let assembled = self.assemble_own(given)?;
-                let faults = self.schema_faults(&Json::Object(assembled.clone()));
-                let checked = self.check(assembled, faults)?;
+                let checked = self.recheck(self.assemble_own(given)?)?;
                 self.new_row(&checked, has_id).map(|values| Some(Write::Insert { values }))
             }
             EnlistedWrite::Update(id, patch) => {
@@ -55,8 +53,7 @@ impl<'a> Call<'a> {
                 let (current, version) = self.current(id.clone()).await?;
                 let mut next = Json::Object(current.clone());
                 merge(&mut next, &patch);
-                let faults = self.schema_faults(&next);
-                let next = self.check(item::object(next)?, faults)?;
+                let next = self.recheck(item::object(next)?)?;
                 Ok(match self.difference(&current, next)? {
                     Next::Unchanged => None,
                     Next::Changed(set) => Some(Write::Update { id, set, guard: Guard::version(version) }),
@@ -68,16 +65,10 @@ impl<'a> Call<'a> {
 
     /// A whole item of the application's own making: what it says, and for the rest what any new item has.
     fn assemble_own(&self, given: Fields) -> Result<Fields, Error> {
-        let definition = self.definition();
         let mut fields = self.assemble_again(given.clone());
-        for (position, fill) in &definition.fills {
-            let with = match fill {
-                Fill::Actor => self.actor.id(),
-                Fill::Tenant => self.actor.tenant(),
-            };
-            let field = &self.entry.schema.fields[*position];
-            if let Some(value) = with.and_then(|with| field.field_type.parse(with).ok()) {
-                fields.insert(field.name.clone(), item::spelled(&value)?);
+        for (position, fill) in &self.definition().fills {
+            if let Some(value) = self.filled(*position, *fill)? {
+                fields.insert(self.entry.schema.fields[*position].name.clone(), value);
             }
         }
         fields.extend(given);
@@ -86,7 +77,10 @@ impl<'a> Call<'a> {
 }
 
 /// What an application enlisted cannot be done: no fault of the caller, who is told no more than that.
-fn unable(resource: &str, error: &Error) -> Error {
+fn unable(resource: &str, error: Error) -> Error {
+    if error.kind() == ErrorKind::Unavailable {
+        return error;
+    }
     Error::internal(format!(
         "a hook enlisted a change of `{resource}` that cannot be done: {error}: {:?}",
         error.faults()

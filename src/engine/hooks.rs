@@ -51,7 +51,10 @@ impl Call<'_> {
         for placed in hooks.into_iter().rev() {
             next = placed.hook.around(&change, Next(next));
         }
-        let outcome = next.await;
+        let outcome = match AssertUnwindSafe(next).catch_unwind().await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::internal("a hook panicked")),
+        };
         match (done.into_inner().unwrap_or_else(PoisonError::into_inner), outcome) {
             (Some(answer), Ok(())) => Ok(answer),
             (Some(answer), Err(failure)) => {
@@ -100,8 +103,7 @@ impl Call<'_> {
             };
         }
         if set != item {
-            let faults = self.schema_faults(&serde_json::Value::Object(set.clone()));
-            set = self.check(set, faults)?;
+            set = self.recheck(set)?;
         }
         Ok((set, change.enlisted))
     }

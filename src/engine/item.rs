@@ -178,6 +178,16 @@ impl Call<'_> {
         Ok(item)
     }
 
+    /// Checks an item as a whole that no client sent as it stands.
+    ///
+    /// # Errors
+    /// Every fault of its schema or its type, at once.
+    pub(super) fn recheck(&self, item: Fields) -> Result<Fields, Error> {
+        let json = Json::Object(item);
+        let faults = self.schema_faults(&json);
+        self.check(object(json)?, faults)
+    }
+
     /// Reads the fields at these positions from an assembled item.
     ///
     /// # Errors

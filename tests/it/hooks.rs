@@ -493,6 +493,7 @@ impl Hook for Around {
             }
             let outcome = next.run().await;
             note(if outcome.is_ok() { "after" } else { "failed" });
+            assert_ne!(self.0, "panics", "on purpose");
             if self.0 == "late" {
                 return Err(Error::new(ErrorKind::Conflict, "late", "Too late."));
             }
@@ -546,8 +547,11 @@ async fn a_hook_around_refuses_before_and_cannot_after() {
         assert_eq!(lazy.post("/accounts").bearer("ada").json(account("a", 1)).await.status(), 500);
         assert_eq!(lazy.get("/accounts/a").await.status(), 404);
         // What is committed stays so, and its caller is told so.
-        let (late, _) = surrounded(&place, &["late"]).await;
-        assert_eq!(late.post("/accounts").bearer("ada").json(account("a", 1)).await.status(), 201);
-        assert_eq!(late.get("/accounts/a").await.status(), 200);
+        for (name, code) in [("late", "a"), ("panics", "b")] {
+            let (late, _) = surrounded(&place, &[name]).await;
+            let created = late.post("/accounts").bearer("ada").json(account(code, 1)).await;
+            assert_eq!(created.status(), 201, "{name}");
+            assert_eq!(late.get(&format!("/accounts/{code}")).await.status(), 200, "{name}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamId, StreamReadReply};
@@ -16,6 +17,8 @@ const KEPT: usize = 10_000;
 const BATCH: usize = 256;
 /// How long one look waits for the next message, in milliseconds.
 const WAIT: usize = 2_000;
+/// When a server that does not answer is given up.
+const LATE: Duration = Duration::from_secs(5);
 const FIELD: &str = "message";
 
 #[derive(Clone, Debug)]
@@ -87,7 +90,8 @@ struct RedisListener {
 impl RedisListener {
     async fn connection(&mut self) -> Result<&mut MultiplexedConnection, RedisError> {
         if self.connection.is_none() {
-            let config = AsyncConnectionConfig::new().set_response_timeout(None);
+            // A look waits by itself; a server that answers later than that is away.
+            let config = AsyncConnectionConfig::new().set_response_timeout(Some(LATE));
             let opened = self.redis.client.get_multiplexed_async_connection_with_config(&config).await?;
             self.connection = Some(opened);
         }
@@ -134,7 +138,7 @@ impl RedisListener {
         let state = State::read(&state)?;
         if self.place.has_lost(&state) {
             self.heard.push_back(Heard::Missed);
-            self.place = Place { last: (0, 0), added: state.added - state.length };
+            self.place = Place { last: (0, 0), added: state.added.saturating_sub(state.length) };
             if state.first.is_some() {
                 // What is left is read from its beginning by the next look.
                 return Ok(());

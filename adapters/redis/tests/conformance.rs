@@ -67,6 +67,13 @@ async fn a_server_that_was_killed_is_heard_again_and_what_it_lost_is_said()
     let mut listener = bus.listen("news").await?;
     bus.publish("news", b"one".to_vec()).await?;
     assert_eq!(listener.heard().await?, Heard::Message(b"one".to_vec()));
+    // One that hangs says no more than one that is gone.
+    let signal = |name: &str| Command::new("kill").args([name, &server.child.id().to_string()]).status();
+    assert!(signal("-STOP")?.success());
+    let hung = listener.heard().await.expect_err("nobody answers");
+    assert_eq!(hung.kind(), ErrorKind::Unavailable, "{hung}");
+    assert!(signal("-CONT")?.success());
+    while listener.heard().await? != Heard::Back {}
     drop(server);
     let away = listener.heard().await.expect_err("nobody answers");
     assert_eq!(away.kind(), ErrorKind::Unavailable, "{away}");
