@@ -71,7 +71,7 @@ impl<'a> Loader<'a> {
     pub async fn commit(self) -> Result<usize, Error> {
         let rows = self.changes.len();
         if let Some(entry) = self.storage {
-            let changes = ChangeSet { changes: self.changes, progress: self.progress };
+            let changes = ChangeSet { progress: self.progress, ..ChangeSet::of(self.changes) };
             entry.storage.load(changes).await?;
         }
         Ok(rows)

@@ -129,6 +129,9 @@ impl Vault {
             Write::Update { guard, .. } | Write::Delete { guard, .. } => {
                 guard.filter = admitted.within(std::mem::replace(&mut guard.filter, Filter::everything()));
             }
+            Write::UpdateAll { filter, .. } | Write::DeleteAll { filter } => {
+                *filter = admitted.within(std::mem::replace(filter, Filter::everything()));
+            }
         }
         if !matches!(change.write, Write::Delete { .. }) {
             let mut changes = ChangeSet::one(change);
@@ -137,7 +140,7 @@ impl Vault {
         }
         let last = beside.len();
         let changes = beside.into_iter().chain([change]).collect();
-        let committed = self.0.commit(ChangeSet { changes, progress: None }).await;
+        let committed = self.0.commit(ChangeSet::of(changes)).await;
         committed.map_err(|error| match error.change() {
             Some(position) if position == last => error.at_change(0),
             Some(position) => error.at_change(position + 1),

@@ -5,11 +5,20 @@ use std::sync::Arc;
 
 use crate::{Filter, Schema, Value, Version};
 
+/// What follows from the changes of a set, told what became of their rows.
+pub type Then = Arc<dyn Fn(&[Written]) -> Vec<Change> + Send + Sync>;
+
 /// Changes that become so together or not at all.
 #[derive(Default)]
 pub struct ChangeSet {
     /// The changes, applied in this order; each sees the ones before it.
     pub changes: Vec<Change>,
+    /// The changes that follow from those, such as the events that tell of them: applied after them, in the same
+    /// transaction. It is called inside of that, perhaps again where a storage starts over, so it only computes.
+    pub then: Option<Then>,
+    /// Whether the whole set is tried and then taken back: it fails as it would, answers what it would, and leaves
+    /// nothing but gaps in ids that the storage mints.
+    pub dry_run: bool,
     /// Called with the number of changes applied so far, now and then, for a progress bar.
     pub progress: Option<Arc<dyn Fn(usize) + Send + Sync>>,
 }
@@ -18,7 +27,13 @@ impl ChangeSet {
     /// A change set of one change.
     #[must_use]
     pub fn one(change: Change) -> Self {
-        Self { changes: vec![change], progress: None }
+        Self::of(vec![change])
+    }
+
+    /// A change set of these changes.
+    #[must_use]
+    pub fn of(changes: Vec<Change>) -> Self {
+        Self { changes, ..Self::default() }
     }
 }
 
@@ -65,6 +80,18 @@ pub enum Write {
         /// What must hold of the row as it is before.
         guard: Guard,
     },
+    /// New values for some fields of every row that matches, however many.
+    UpdateAll {
+        /// Which rows.
+        filter: Filter,
+        /// As in [`Update`](Self::Update).
+        set: Vec<(usize, Value)>,
+    },
+    /// None of the rows that match any more, however many there were.
+    DeleteAll {
+        /// Which rows.
+        filter: Filter,
+    },
 }
 
 /// What must hold of a row for a change to happen, checked atomically with the change.
@@ -98,7 +125,7 @@ impl Guard {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Committed {
-    /// For each change, in order, what became of its row.
+    /// For each change, in order, what became of its row; those that followed come last.
     pub rows: Vec<Written>,
 }
 
@@ -113,11 +140,21 @@ impl Committed {
 /// A row after a change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Written {
-    /// The row's id.
+    /// The row's id; null after a change of however many rows.
     pub id: Value,
     /// The row's version after the change; `None` after a delete, and for rows without a counter where no
     /// JSON was asked for.
     pub version: Option<Version>,
     /// The JSON object that was asked for; empty where none was, or after a delete.
     pub json: Vec<u8>,
+    /// How many rows were changed: 1, unless the change is of however many match.
+    pub rows: u64,
+}
+
+impl Written {
+    /// What became of a change of however many rows.
+    #[must_use]
+    pub const fn all(rows: u64) -> Self {
+        Self { id: Value::Null, version: None, json: Vec::new(), rows }
+    }
 }

@@ -28,7 +28,7 @@ mod value;
 
 pub use bus::{Bus, Heard, Listener};
 pub use capabilities::Capabilities;
-pub use change::{Change, ChangeSet, Committed, Guard, Write, Written};
+pub use change::{Change, ChangeSet, Committed, Guard, Then, Write, Written};
 pub use error::{ErrorKind, StorageError};
 pub use migration::{Migrated, Migration};
 pub use query::{Count, Filter, Include, Position, Query, RelatedBy, Sort, Test};

@@ -3,27 +3,46 @@
 use std::sync::Arc;
 
 use resourceful_contract::{
-    Change, ChangeSet, Committed, ErrorKind, Guard, Schema, StorageError, Value, Write, Written,
+    Change, ChangeSet, Committed, ErrorKind, Filter, Guard, Query, Schema, StorageError, Value,
+    Write, Written,
 };
 
 use crate::state::State;
 use crate::table::Row;
-use crate::{filter, render};
+use crate::{fetch, filter, render};
 
 /// How many changes pass between two words of progress.
 const STEP: usize = 500;
 
-pub(crate) fn apply(state: &mut State, changes: &ChangeSet) -> Result<Committed, StorageError> {
-    let mut rows = Vec::with_capacity(changes.changes.len());
-    for (position, change) in changes.changes.iter().enumerate() {
-        rows.push(one(state, change).map_err(|error| error.at_change(position))?);
-        if let Some(progress) = &changes.progress
-            && ((position + 1) % STEP == 0 || position + 1 == changes.changes.len())
+pub(crate) fn apply(state: &mut State, set: &ChangeSet) -> Result<Committed, StorageError> {
+    let mut rows = Vec::with_capacity(set.changes.len());
+    let progress = |rows: usize| {
+        if let Some(progress) = &set.progress
+            && (rows % STEP == 0 || rows == set.changes.len())
         {
-            progress(position + 1);
+            progress(rows);
         }
+    };
+    all(state, &set.changes, &mut rows, &progress)?;
+    if let Some(then) = &set.then {
+        let following = then(&rows);
+        all(state, &following, &mut rows, &|_| {})?;
     }
     Ok(Committed::new(rows))
+}
+
+fn all(
+    state: &mut State,
+    changes: &[Change],
+    rows: &mut Vec<Written>,
+    progress: &dyn Fn(usize),
+) -> Result<(), StorageError> {
+    for change in changes {
+        let position = rows.len();
+        rows.push(one(state, change).map_err(|error| error.at_change(position))?);
+        progress(rows.len());
+    }
+    Ok(())
 }
 
 fn one(state: &mut State, change: &Change) -> Result<Written, StorageError> {
@@ -33,7 +52,21 @@ fn one(state: &mut State, change: &Change) -> Result<Written, StorageError> {
         Write::Update { id, set, guard } => update(state, schema, id, set, guard)?,
         Write::Delete { id, guard } => {
             delete(state, schema, id, guard)?;
-            return Ok(Written { id: id.clone(), version: None, json: Vec::new() });
+            return Ok(Written { id: id.clone(), ..Written::all(1) });
+        }
+        Write::UpdateAll { filter, set } => {
+            let ids = matching(state, schema, filter)?;
+            for id in &ids {
+                update(state, schema, id, set, &Guard::none())?;
+            }
+            return Ok(Written::all(ids.len() as u64));
+        }
+        Write::DeleteAll { filter } => {
+            let ids = matching(state, schema, filter)?;
+            for id in &ids {
+                delete(state, schema, id, &Guard::none())?;
+            }
+            return Ok(Written::all(ids.len() as u64));
         }
     };
     let columns = filter::columns(schema, state.table(&schema.table)?)?;
@@ -45,7 +78,21 @@ fn one(state: &mut State, change: &Change) -> Result<Written, StorageError> {
         id: row[columns[schema.id]].clone(),
         version: Some(render::version(schema, &columns, &row)),
         json,
+        rows: 1,
     })
+}
+
+/// The ids of the rows that match.
+fn matching(state: &State, schema: &Arc<Schema>, filter: &Filter) -> Result<Vec<Value>, StorageError> {
+    let query = Query {
+        filter: filter.clone(),
+        fields: Vec::new(),
+        keys: vec![schema.id],
+        limit: u32::MAX,
+        ..Query::all(schema.clone())
+    };
+    let rows = fetch::fetch(state, &query, &mut Vec::new())?;
+    Ok(rows.keys.into_iter().flatten().collect())
 }
 
 fn insert(state: &mut State, schema: &Schema, values: &[Value]) -> Result<Row, StorageError> {

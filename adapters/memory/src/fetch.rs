@@ -140,21 +140,30 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The rows that may match: by an index where the filter names a value of it, all of them otherwise.
+    /// The rows that may match: by an index where the filter names values of it, all of them otherwise.
     fn candidates(&self) -> Box<dyn Iterator<Item = &'a Row> + 'a> {
         match self.narrowed() {
-            Some((column, value)) => self.table.equal(column, value),
+            Some((column, values)) => {
+                let table = self.table;
+                Box::new(values.into_iter().flat_map(move |value| table.equal(column, value)))
+            }
             None => Box::new(self.table.from(None)),
         }
     }
 
-    fn narrowed(&self) -> Option<(usize, &'a Value)> {
-        let equality = |filter: &'a Filter| match filter {
-            Filter::Compare(field, Test::Eq(value)) => {
-                let column = self.columns[*field];
-                self.table.is_indexed(column).then_some((column, value))
-            }
-            _ => None,
+    /// A column with an index, and the only values of it that can match, each once.
+    fn narrowed(&self) -> Option<(usize, Vec<&'a Value>)> {
+        let equality = |filter: &'a Filter| {
+            let (field, values) = match filter {
+                Filter::Compare(field, Test::Eq(value)) => (*field, std::slice::from_ref(value)),
+                Filter::Compare(field, Test::In(values)) => (*field, values.as_slice()),
+                _ => return None,
+            };
+            let column = self.columns[field];
+            let mut values: Vec<&'a Value> = values.iter().collect();
+            values.sort_by(|one, other| one.compare(other));
+            values.dedup_by(|one, other| one.compare(other).is_eq());
+            self.table.is_indexed(column).then_some((column, values))
         };
         match &self.query.filter {
             Filter::All(filters) => filters.iter().find_map(equality),

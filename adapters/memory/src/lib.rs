@@ -120,6 +120,10 @@ impl Storage for Database {
     }
 
     fn commit(&self, changes: ChangeSet) -> Answer<'_, resourceful_contract::Committed> {
+        if changes.dry_run {
+            let mut tried = State::clone(&self.snapshot());
+            return ready(commit::apply(&mut tried, &changes));
+        }
         ready(self.change(|state| commit::apply(state, &changes)))
     }
 

@@ -21,8 +21,8 @@ pub(crate) async fn commit<D: Dialect>(
     changes: ChangeSet,
 ) -> Result<Committed, StorageError> {
     let rows = match changes.changes.as_slice() {
-        [] => Vec::new(),
-        [one] if stands_alone(one) => {
+        [] if changes.then.is_none() => Vec::new(),
+        [one] if changes.then.is_none() && !changes.dry_run && stands_alone(one) => {
             let mut connection = database.writer().await?;
             let row = single(database, &mut connection, one).await.map_err(|error| error.at_change(0))?;
             connection.hand_on();
@@ -50,6 +50,7 @@ fn stands_alone(change: &Change) -> bool {
     match &change.write {
         Write::Insert { values } => !given_where_minted(&change.schema, values),
         Write::Update { guard, .. } | Write::Delete { guard, .. } => digest(&change.schema, guard).is_none(),
+        Write::UpdateAll { .. } | Write::DeleteAll { .. } => true,
     }
 }
 
@@ -60,27 +61,55 @@ fn given_where_minted(schema: &Schema, values: &[Value]) -> bool {
 
 async fn together<D: Dialect>(
     database: &Database<D>,
-    changes: &ChangeSet,
+    set: &ChangeSet,
     grouped: bool,
 ) -> Result<Vec<Written>, StorageError> {
     // Dropped before its commit, a transaction is rolled back.
     let mut connection = database.writer().await?;
     let mut transaction = connection.begin_with(D::BEGIN).await.map_err(failure::connection)?;
-    let all = changes.changes.as_slice();
-    let mut rows: Vec<Written> = Vec::with_capacity(all.len());
+    let mut rows: Vec<Written> = Vec::with_capacity(set.changes.len());
+    let progress = set.progress.as_deref();
+    each(database, &mut transaction, &set.changes, grouped, progress, &mut rows).await?;
+    if let Some(then) = &set.then {
+        let following = then(&rows);
+        each(database, &mut transaction, &following, grouped, None, &mut rows).await?;
+    }
+    if set.dry_run {
+        transaction.rollback().await.map_err(failure::connection)?;
+    } else {
+        let ended = transaction.commit().await;
+        ended.map_err(|error| match set.changes.first() {
+            Some(change) => D::failure(error, &change.schema),
+            None => failure::connection(error),
+        })?;
+    }
+    connection.hand_on();
+    Ok(rows)
+}
+
+/// Applies changes in a transaction, and appends what became of each.
+async fn each<D: Dialect>(
+    database: &Database<D>,
+    transaction: &mut Connection<D>,
+    all: &[Change],
+    grouped: bool,
+    progress: Option<&(dyn Fn(usize) + Send + Sync)>,
+    rows: &mut Vec<Written>,
+) -> Result<(), StorageError> {
+    let before = rows.len();
     let mut resume: Vec<&Arc<Schema>> = Vec::new();
-    while rows.len() < all.len() {
-        let at = rows.len();
+    while rows.len() - before < all.len() {
+        let at = rows.len() - before;
         let group = if grouped { group::<D>(&all[at..]) } else { &all[at..=at] };
         if group.len() > 1 {
-            insert_many(database, &mut transaction, group).await.map_err(|error| error.at_change(at))?;
-            rows.extend(group.iter().map(inserted));
-            if let Some(progress) = &changes.progress {
+            let many = insert_many(database, transaction, group).await;
+            rows.extend(many.map_err(|error| error.at_change(before + at))?);
+            if let Some(progress) = progress {
                 progress(rows.len());
             }
         } else {
-            let row = guarded_single(database, &mut transaction, &all[at]).await;
-            rows.push(row.map_err(|error| error.at_change(at))?);
+            let row = guarded_single(database, transaction, &all[at]).await;
+            rows.push(row.map_err(|error| error.at_change(before + at))?);
         }
         if let Write::Insert { values } = &all[at].write
             && given_where_minted(&all[at].schema, values)
@@ -92,31 +121,76 @@ async fn together<D: Dialect>(
     for schema in resume {
         if let Some(statement) = D::resume_ids(schema) {
             let statement = AssertSqlSafe(statement).into_sql_str();
-            D::rows(&mut transaction, statement, Arguments::<D>::default())
+            D::rows(transaction, statement, Arguments::<D>::default())
                 .await
                 .map_err(|error| D::failure(error, schema))?;
         }
     }
-    let schema = &all[0].schema;
-    transaction.commit().await.map_err(|error| D::failure(error, schema))?;
-    connection.hand_on();
-    Ok(rows)
+    Ok(())
 }
 
-/// The next changes that one INSERT can carry: rows of one table with ids of their own and nothing to answer.
+/// The next changes that one INSERT can carry: rows of one table that answer the same.
 fn group<D: Dialect>(changes: &[Change]) -> &[Change] {
+    let first = &changes[0];
+    let mints_first = matches!(&first.write, Write::Insert { values } if mints(&first.schema, values));
     let fits = |change: &Change| match &change.write {
         Write::Insert { values } => {
-            change.answer.is_none()
-                && !mints(&change.schema, values)
-                && Arc::ptr_eq(&change.schema, &changes[0].schema)
+            Arc::ptr_eq(&change.schema, &first.schema)
+                && mints(&change.schema, values) == mints_first
+                && change.answer == first.answer
         }
         _ => false,
     };
-    let most = D::most_rows(changes[0].schema.fields.len());
+    let most = D::most_rows(first.schema.fields.len());
     let run = changes.iter().take(most).take_while(|change| fits(change)).count();
-    // One text for full groups, another for single rows, and none for every length between.
-    if run == most { &changes[..most] } else { &changes[..1] }
+    // A text for full groups and for powers of two, and none for every length between.
+    if run == most || run < 2 { &changes[..run.max(1)] } else { &changes[..1 << run.ilog2()] }
+}
+
+async fn insert_many<D: Dialect>(
+    database: &Database<D>,
+    connection: &mut Connection<D>,
+    changes: &[Change],
+) -> Result<Vec<Written>, StorageError> {
+    let schema = &changes[0].schema;
+    let shape = write::shape(changes);
+    let statement = database.statements.find(&shape.bytes, || write::statement::<D>(changes));
+    let args = bind::<D>(&statement.order, &shape.args).map_err(|error| failure::unbound(schema, error))?;
+    if !write::answers(changes) {
+        let ran = D::run(connection, text(&statement.text), args).await;
+        ran.map_err(|error| D::failure(error, schema))?;
+        return Ok(changes.iter().map(inserted).collect());
+    }
+    let rows = D::rows(connection, text(&statement.text), args).await;
+    let rows = rows.map_err(|error| D::failure(error, schema))?;
+    let written: Result<Vec<_>, _> =
+        rows.iter().map(|row| written::<D>(schema, row, &statement)).collect();
+    in_order(changes, written.map_err(|error| failure::corrupt(schema, error))?)
+}
+
+/// The rows of one INSERT as its changes come: a database may answer them in any order.
+fn in_order(changes: &[Change], mut rows: Vec<Written>) -> Result<Vec<Written>, StorageError> {
+    let given = |change: &Change| match &change.write {
+        Write::Insert { values } => values[change.schema.id].clone(),
+        _ => Value::Null,
+    };
+    if rows.len() != changes.len() {
+        return Err(StorageError::new(ErrorKind::Internal).with_context("insert", "answered too few rows"));
+    }
+    if changes.iter().zip(&rows).all(|(change, row)| given(change) == row.id) {
+        return Ok(rows);
+    }
+    rows.sort_by(|one, other| one.id.compare(&other.id));
+    // Ids of the database's own ascend as the rows were named.
+    if given(&changes[0]).is_null() {
+        return Ok(rows);
+    }
+    let place = |change: &Change| {
+        let place = rows.binary_search_by(|row| row.id.compare(&given(change))).ok()?;
+        Some(rows[place].clone())
+    };
+    let placed: Option<Vec<_>> = changes.iter().map(place).collect();
+    placed.ok_or_else(|| StorageError::new(ErrorKind::Internal).with_context("insert", "answered other rows"))
 }
 
 fn inserted(change: &Change) -> Written {
@@ -125,22 +199,7 @@ fn inserted(change: &Change) -> Written {
         _ => Value::Null,
     };
     let version = change.schema.version.map(|_| Version::Counter(1));
-    Written { id, version, json: Vec::new() }
-}
-
-async fn insert_many<D: Dialect>(
-    database: &Database<D>,
-    connection: &mut Connection<D>,
-    changes: &[Change],
-) -> Result<(), StorageError> {
-    let schema = &changes[0].schema;
-    let shape = write::shape(changes);
-    let statement = database.statements.find(&shape.bytes, || write::statement::<D>(changes));
-    let args = bind::<D>(&statement.order, &shape.args).map_err(|error| failure::unbound(schema, error))?;
-    match D::run(connection, text(&statement.text), args).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(D::failure(error, schema)),
-    }
+    Written { id, version, ..Written::all(1) }
 }
 
 /// One change inside a transaction, its digest compared first where the row has no counter.
@@ -204,11 +263,14 @@ async fn single<D: Dialect>(
     let shape = write::shape(changes);
     let statement = database.statements.find(&shape.bytes, || write::statement::<D>(changes));
     let args = bind::<D>(&statement.order, &shape.args).map_err(|error| failure::unbound(schema, error))?;
-    if let Write::Delete { id, guard } = &change.write {
-        return match D::run(connection, text(&statement.text), args).await {
-            Ok(0) => Err(why_not(database, connection, schema, id, guard).await?),
-            Ok(_) => Ok(Written { id: id.clone(), version: None, json: Vec::new() }),
-            Err(error) => Err(D::failure(error, schema)),
+    if !write::answers(changes) {
+        let ran = D::run(connection, text(&statement.text), args).await;
+        return match (ran.map_err(|error| D::failure(error, schema))?, &change.write) {
+            (0, Write::Delete { id, guard }) => {
+                Err(why_not(database, connection, schema, id, guard).await?)
+            }
+            (_, Write::Delete { id, .. }) => Ok(Written { id: id.clone(), ..Written::all(1) }),
+            (rows, _) => Ok(Written::all(rows)),
         };
     }
     let rows = match D::rows(connection, text(&statement.text), args).await {
@@ -242,6 +304,7 @@ fn written<D: Dialect>(
         id: D::read(row, 0, schema.id_field().field_type)?,
         version: Some(plan::version::<D>(schema, row, &statement.versions)?),
         json,
+        rows: 1,
     })
 }
 
@@ -276,7 +339,7 @@ async fn explained<D: Dialect>(
             Write::Update { set, .. } => {
                 set.iter().find(|(field, _)| *field == reference.field).map(|(_, value)| value)
             }
-            Write::Delete { .. } => None,
+            _ => None,
         };
         let Some(value) = value.filter(|value| !value.is_null()) else {
             continue;

@@ -40,7 +40,7 @@ async fn fill<D: Dialect>(database: &Database<D>, schema: &Arc<Schema>) {
     };
     let change =
         |id| Change { schema: schema.clone(), write: Write::Insert { values: values(id) }, answer: None };
-    database.commit(ChangeSet { changes: (0..5_000).map(change).collect(), progress: None }).await.unwrap();
+    database.commit(ChangeSet::of((0..5_000).map(change).collect())).await.unwrap();
 }
 
 /// Pages before and after a place, up and down, through one index or two columns of one.

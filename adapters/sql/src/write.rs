@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use resourceful_contract::{Change, FieldType, Filter, Guard, IdSource, Link, Schema, Value, Version, Write};
-use sea_query::{Expr, ExprTrait as _, IntoIden as _, Query, ReturningClause};
+use sea_query::{Expr, ExprTrait as _, IntoIden as _, Query, ReturningClause, UpdateStatement};
 
 use crate::args::{self, Arg, Numbering};
 use crate::dialect::Dialect;
@@ -65,16 +65,21 @@ pub(crate) fn shape<'a>(changes: &'a [Change]) -> Shape<'a> {
         }
         Write::Update { id, set, guard } => {
             shape.bytes.push(b'u');
-            shape.number(set.len());
-            for (field, value) in set {
-                shape.number(*field);
-                shape.args.push(Arg::One(schema.fields[*field].field_type, value));
-            }
+            set_args(&mut shape, schema, set);
             guard_args(&mut shape, schema, id, guard);
         }
         Write::Delete { id, guard } => {
             shape.bytes.push(b'd');
             guard_args(&mut shape, schema, id, guard);
+        }
+        Write::UpdateAll { filter, set } => {
+            shape.bytes.push(b'U');
+            set_args(&mut shape, schema, set);
+            shape.filter(schema, filter);
+        }
+        Write::DeleteAll { filter } => {
+            shape.bytes.push(b'D');
+            shape.filter(schema, filter);
         }
     }
     shape
@@ -86,6 +91,14 @@ fn insert_args<'a>(schema: &'a Schema, values: &'a [Value], mints: bool, args: &
             let value = if schema.version == Some(position) { &FIRST } else { value };
             args.push(Arg::One(field.field_type, value));
         }
+    }
+}
+
+fn set_args<'a>(shape: &mut Shape<'a>, schema: &'a Schema, set: &'a [(usize, Value)]) {
+    shape.number(set.len());
+    for (field, value) in set {
+        shape.number(*field);
+        shape.args.push(Arg::One(schema.fields[*field].field_type, value));
     }
 }
 
@@ -111,23 +124,39 @@ fn counter(schema: &Schema, guard: &Guard) -> Option<i64> {
     }
 }
 
+/// Whether the statement of these changes answers rows: what became of each of them.
+pub(crate) fn answers(changes: &[Change]) -> bool {
+    match &changes[0].write {
+        Write::Insert { values } => {
+            changes.len() == 1 || changes[0].answer.is_some() || mints(&changes[0].schema, values)
+        }
+        Write::Update { .. } => true,
+        Write::Delete { .. } | Write::UpdateAll { .. } | Write::DeleteAll { .. } => false,
+    }
+}
+
 /// Builds the statement of a shape.
 pub(crate) fn statement<D: Dialect>(changes: &[Change]) -> Statement {
     let change = changes.first().expect("a statement is built for at least one change");
     let mut builder =
         Builder::<D> { change, numbering: Numbering::default(), aliases: 0, dialect: PhantomData };
-    let returning = changes.len() == 1;
+    let returning = answers(changes);
     let (text, values) = match &change.write {
         Write::Insert { values } => builder.insert(values, changes.len(), returning),
         Write::Update { set, guard, .. } => builder.update(set, guard),
         Write::Delete { guard, .. } => builder.delete(guard),
+        Write::UpdateAll { filter, set } => builder.update_all(filter, set),
+        Write::DeleteAll { filter } => builder.delete_all(filter),
     };
-    let deletes = matches!(change.write, Write::Delete { .. });
-    let versions = if deletes || !returning { Vec::new() } else { builder.versions() };
-    let answer = change.answer.as_deref().filter(|_| returning && !deletes).unwrap_or_default();
+    let versions = if returning { builder.versions() } else { Vec::new() };
+    let answer = change.answer.as_deref().filter(|_| returning).unwrap_or_default();
     let mut links = Vec::new();
-    if let Write::Update { guard, .. } | Write::Delete { guard, .. } = &change.write {
-        shape::gather(&guard.filter, &mut links);
+    match &change.write {
+        Write::Insert { .. } => {}
+        Write::Update { guard, .. } | Write::Delete { guard, .. } => {
+            shape::gather(&guard.filter, &mut links);
+        }
+        Write::UpdateAll { filter, .. } | Write::DeleteAll { filter } => shape::gather(filter, &mut links),
     }
     Statement {
         text: text.into(),
@@ -174,6 +203,20 @@ impl<D: Dialect> Builder<'_, D> {
     }
 
     fn update(&mut self, set: &[(usize, Value)], guard: &Guard) -> Built {
+        let mut statement = self.setting(set);
+        statement.and_where(self.guard(guard));
+        statement.returning(self.returning());
+        statement.build(D::Builder::default())
+    }
+
+    fn update_all(&mut self, filter: &Filter, set: &[(usize, Value)]) -> Built {
+        let mut statement = self.setting(set);
+        statement.and_where(self.condition(filter));
+        statement.build(D::Builder::default())
+    }
+
+    /// An update of these fields, and of the counter.
+    fn setting(&mut self, set: &[(usize, Value)]) -> UpdateStatement {
         let schema = &self.change.schema;
         let mut statement = Query::update();
         statement.table(table(&schema.table));
@@ -186,9 +229,7 @@ impl<D: Dialect> Builder<'_, D> {
         } else if set.is_empty() {
             statement.value(name(schema.id), Expr::col(name(schema.id)));
         }
-        statement.and_where(self.guard(guard));
-        statement.returning(self.returning());
-        statement.build(D::Builder::default())
+        statement
     }
 
     fn delete(&mut self, guard: &Guard) -> Built {
@@ -196,6 +237,19 @@ impl<D: Dialect> Builder<'_, D> {
         statement.from_table(table(&self.change.schema.table));
         statement.and_where(self.guard(guard));
         statement.build(D::Builder::default())
+    }
+
+    fn delete_all(&mut self, filter: &Filter) -> Built {
+        let mut statement = Query::delete();
+        statement.from_table(table(&self.change.schema.table));
+        statement.and_where(self.condition(filter));
+        statement.build(D::Builder::default())
+    }
+
+    fn condition(&mut self, filter: &Filter) -> Expr {
+        let schema = &self.change.schema;
+        let alias = schema.table.rsplit('.').next().unwrap_or_default();
+        Conditions::<D>::new(&mut self.numbering, &mut self.aliases).of(schema, alias, filter)
     }
 
     fn guard(&mut self, guard: &Guard) -> Expr {
@@ -208,9 +262,7 @@ impl<D: Dialect> Builder<'_, D> {
         if guard.filter == Filter::everything() {
             return all;
         }
-        let alias = schema.table.rsplit('.').next().unwrap_or_default();
-        let mut conditions = Conditions::<D>::new(&mut self.numbering, &mut self.aliases);
-        all.and(conditions.of(schema, alias, &guard.filter))
+        all.and(self.condition(&guard.filter))
     }
 
     /// The fields that a row's version is read from.

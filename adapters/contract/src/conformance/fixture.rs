@@ -96,7 +96,7 @@ impl Fixture {
             .into_iter()
             .map(|(schema, write)| Change { schema: schema.clone(), write, answer: None })
             .collect();
-        self.storage.commit(ChangeSet { changes, progress: None }).await
+        self.storage.commit(ChangeSet::of(changes)).await
     }
 
     /// A query's answer, and its rows as JSON.

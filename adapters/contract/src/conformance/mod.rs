@@ -23,6 +23,7 @@ mod logic;
 mod operators;
 mod pages;
 mod relations;
+mod sets;
 mod types;
 mod writes;
 
@@ -86,6 +87,7 @@ pub fn cases() -> Vec<Case> {
         keyset::CASES,
         identity::CASES,
         writes::CASES,
+        sets::CASES,
         guards::CASES,
         relations::CASES,
         concurrency::CASES,

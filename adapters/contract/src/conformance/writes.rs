@@ -290,7 +290,7 @@ async fn progress_reaches_the_end(fixture: Fixture) -> Result<(), Failure> {
             let _ = said.send(rows);
         }
     };
-    let changes = ChangeSet { changes: rows.collect(), progress: Some(Arc::new(progress)) };
+    let changes = ChangeSet { progress: Some(Arc::new(progress)), ..ChangeSet::of(rows.collect()) };
     fixture.storage.commit(changes).await?;
     same("the last word", &heard.try_iter().last(), &Some(700))
 }

@@ -136,7 +136,7 @@ async fn a_statement_that_takes_too_long_ends_and_its_connection_serves_on() {
             answer: None,
         })
         .collect();
-    storage.commit(ChangeSet { changes, progress: None }).await.unwrap();
+    storage.commit(ChangeSet::of(changes)).await.unwrap();
     // Every row beside every other one.
     let link = Link {
         name: "peers".to_owned(),

@@ -33,7 +33,7 @@ fn batch(schema: &Arc<Schema>, number: i64) -> ChangeSet {
             answer: Some(vec![0]),
         })
         .collect();
-    ChangeSet { changes, progress: None }
+    ChangeSet::of(changes)
 }
 
 /// How many rows of each batch there are, by number.
