@@ -5,6 +5,7 @@ mod app;
 pub mod docs;
 mod engine;
 mod error;
+mod events;
 mod http;
 mod nearest;
 mod openapi;
@@ -17,6 +18,7 @@ pub mod presets;
 pub mod problems {}
 mod query;
 mod resource;
+mod tables;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -32,9 +34,10 @@ pub use access::{Claims, Jwks, Jwt, JwtAlgorithm};
 pub use app::{App, AppBuilder, AppPreset, create_app};
 pub use engine::{ExplainedStep, Explanation, Loader, Outcome, Said};
 pub use error::{Error, ErrorKind, Fault, Place};
+pub use events::Event;
 pub use resource::{
-    Change, DefinitionErrors, DefinitionFault, Fill, Hook, Id, Next, Operation, Preset, Relation, Resource,
-    ResourceBuilder, belongs_to, define_dynamic_resource, define_resource, has_many,
+    AuditTrail, Change, DefinitionErrors, DefinitionFault, Fill, Hook, Id, Next, Operation, Preset, Relation,
+    Resource, ResourceBuilder, belongs_to, define_dynamic_resource, define_resource, has_many,
 };
 pub use resourceful_contract::{Bus, Migration, Storage, Table};
 pub use resourceful_memory::{Memory, MemoryBus};

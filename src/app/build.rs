@@ -10,6 +10,7 @@ use axum::routing::{MethodFilter, any, post};
 use http::HeaderValue;
 use std::future::{Ready, ready};
 use std::panic::AssertUnwindSafe;
+use tokio::sync::Notify;
 
 use super::front::Front;
 use super::lifecycle::{Lifecycle, panic_message};
@@ -21,6 +22,7 @@ use crate::http::{Boundary, Context, EXPLAIN, Path, Routes, explain as explained
 use crate::openapi;
 use crate::query::CursorKey;
 use crate::resource::{DefinitionErrors, Faults};
+use crate::tables::Tables;
 
 /// The shortest secret that is one.
 const MIN_SECRET: usize = 32;
@@ -52,6 +54,9 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
         cursors: CursorKey::derive(&secret),
         names: DigestKey::derive(&secret),
         hooks: builder.hooks.clone(),
+        tables: Arc::new(Tables::new()),
+        told: Arc::new(Notify::new()),
+        prefix: builder.prefix.clone(),
     };
     Ok(mount(builder, engine, merged, explain, following))
 }

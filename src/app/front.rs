@@ -2,11 +2,12 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{self, Poll};
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::response::{IntoResponse, Response};
 use futures::future::BoxFuture;
 use http::header::{ACCEPT_ENCODING, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY};
@@ -22,7 +23,11 @@ use crate::http::{Context, Routes, call};
 
 /// A service that answers every request of an application. Cloning is cheap.
 #[derive(Clone)]
-pub(super) struct Front(Arc<Stages>);
+pub(super) struct Front {
+    stages: Arc<Stages>,
+    /// Who is at the other end, where the connection is one of our own.
+    address: Option<IpAddr>,
+}
 
 /// What a request passes, in this order.
 struct Stages {
@@ -58,13 +63,19 @@ impl Front {
             Stage::new(compressed.map_response(IntoResponse::into_response))
         });
         let cors = cors.map(|cors| Stage::new(cors.layer(compression.clone().unwrap_or(last))));
-        Self(Arc::new(Stages { health, lifecycle, cors, compression, merged, routes }))
+        let stages = Arc::new(Stages { health, lifecycle, cors, compression, merged, routes });
+        Self { stages, address: None }
+    }
+
+    /// The same for the requests of one connection.
+    pub(super) fn for_connection(&self, address: IpAddr) -> Self {
+        Self { stages: self.stages.clone(), address: Some(address) }
     }
 }
 
 impl Stages {
-    async fn answer(&self, request: Request) -> Response {
-        let context = Context::of(request.headers());
+    async fn answer(&self, request: Request, address: Option<IpAddr>) -> Response {
+        let context = Context::of(request.headers()).from_address(address);
         if health::PATHS.contains(&request.uri().path()) {
             return call(self.health.clone(), request, &context).await;
         }
@@ -108,8 +119,11 @@ impl Service<Request> for Front {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let stages = self.0.clone();
-        Box::pin(async move { Ok(stages.answer(request).await) })
+        let stages = self.stages.clone();
+        // A server around us may know, where it says so as axum does.
+        let info = || request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+        let address = self.address.or_else(info);
+        Box::pin(async move { Ok(stages.answer(request, address).await) })
     }
 }
 

@@ -6,6 +6,7 @@ use resourceful_contract::{Migration, Storage};
 
 use super::{AppBuilder, AppPreset};
 use crate::resource::{DefinitionErrors, Faults};
+use crate::tables::{self, Tables};
 
 /// What lets a start in production apply what is missing.
 const VARIABLE: &str = "RESOURCEFUL_MIGRATE";
@@ -22,7 +23,9 @@ pub(super) fn applies(preset: AppPreset) -> bool {
 pub(super) async fn migrate(builder: &AppBuilder, apply: bool) -> Result<Vec<String>, DefinitionErrors> {
     let mut faults = Faults::of("migrations");
     let mut applied = Vec::new();
-    for (storage, migrations) in by_storage(&builder.migrations, &mut faults) {
+    let mut declared = own(builder, &mut faults).await;
+    declared.extend(builder.migrations.iter().cloned());
+    for (storage, migrations) in by_storage(&declared, &mut faults) {
         let labels = |positions: &[usize]| -> Vec<String> {
             positions.iter().map(|position| migrations[*position].label()).collect()
         };
@@ -58,6 +61,33 @@ pub(super) async fn migrate(builder: &AppBuilder, apply: bool) -> Result<Vec<Str
         tracing::info!(migration = label, "applied");
     }
     Ok(applied)
+}
+
+/// The library's own tables in every storage whose resources need them: as migrations where there are some for it, and
+/// made at once where it makes tables by itself.
+async fn own(builder: &AppBuilder, faults: &mut Faults) -> Vec<(Arc<dyn Storage>, Vec<Migration>)> {
+    let mut storages: Vec<Arc<dyn Storage>> = Vec::new();
+    for definition in builder.resources.iter().map(|resource| &resource.0) {
+        let storage = definition.table.storage();
+        if definition.keeps_records() && !storages.iter().any(|known| Arc::ptr_eq(known, storage)) {
+            storages.push(storage.clone());
+        }
+    }
+    let mut declared = Vec::new();
+    for storage in storages {
+        match tables::migrations(storage.name()) {
+            Some(migrations) => declared.push((storage, migrations)),
+            None => {
+                for schema in Tables::new().all() {
+                    if let Err(error) = storage.create_table_if_missing(schema).await {
+                        let message = format!("`{}` could not be made: {error}", schema.table);
+                        faults.push(None, message, "see that the storage is there and can be written");
+                    }
+                }
+            }
+        }
+    }
+    declared
 }
 
 /// Each storage once, its migrations by owner and number.

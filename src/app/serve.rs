@@ -1,17 +1,22 @@
 //! Listening, and stopping in order: not ready, no new connections, the last answers, the end.
 
+use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::serve::ListenerExt as _;
+use axum::serve::{IncomingStream, Listener, ListenerExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
-use tower::make::Shared;
+use tower::Service;
 
 /// How long a storage may take to close after the last request: statements under way are abandoned then.
 const CLOSING: Duration = Duration::from_secs(2);
 use super::App;
+use super::front::Front;
 use crate::error::{Error, ErrorKind};
 
 impl App {
@@ -61,7 +66,7 @@ impl App {
                 closing.notify_one();
             }
         };
-        let server = axum::serve(listener, Shared::new(self.front)).with_graceful_shutdown(stopping);
+        let server = axum::serve(listener, Accept(self.front)).with_graceful_shutdown(stopping);
         let overdue = async move {
             closed.notified().await;
             tokio::time::sleep(lifecycle.shutdown_grace).await;
@@ -78,6 +83,24 @@ impl App {
             }
         }
         Ok(())
+    }
+}
+
+/// Makes a service for each connection, which knows who is at its other end.
+#[derive(Clone)]
+struct Accept(Front);
+
+impl<L: Listener<Addr = SocketAddr>> Service<IncomingStream<'_, L>> for Accept {
+    type Response = Front;
+    type Error = Infallible;
+    type Future = Ready<Result<Front, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, stream: IncomingStream<'_, L>) -> Self::Future {
+        ready(Ok(self.0.for_connection(stream.remote_addr().ip())))
     }
 }
 

@@ -4,8 +4,9 @@ use resourceful_contract::{Value, Write};
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
+use super::commit::Prepared;
 use super::item::{self, Fields};
-use super::update::{ATTEMPTS, is_contended, too_contended};
+use super::update::{ATTEMPTS, too_contended};
 use super::{Call, Item, sight};
 use crate::error::{Error, Fault, escape_pointer};
 use crate::resource::{Fill, Id, Operation};
@@ -35,24 +36,25 @@ impl Call<'_> {
         for _ in 0..ATTEMPTS {
             // Only what hooks enlist can make it begin again.
             let item = if is_hooked { assembled.clone() } else { std::mem::take(&mut assembled) };
-            let (item, enlisted) = self.before(Operation::Create, None, item).await?;
-            let values = self.new_row(&item, false)?;
-            self.may_hold(&values).await?;
-            let beside = self.enlisted(enlisted).await?;
-            match self.commit_one(&self.allowed, Write::Insert { values }, beside).await {
-                Ok((answer, id)) => {
-                    if is_hooked {
-                        let mut created = item;
-                        created.insert(self.entry.schema.id_field().name.clone(), item::spelled(&id)?);
-                        self.after(Operation::Create, None, Some(created)).await;
-                    }
-                    return Ok((answer, id));
-                }
-                Err(error) if is_contended(&error, true) => {}
-                Err(error) => return Err(error),
+            let prepared = self.prepared_new(item).await?;
+            match self.commit_one(prepared).await {
+                Ok(written) => return self.answered(written),
+                Err(failure) if failure.is_contended(true) => {}
+                Err(failure) => return Err(self.explained(failure)),
             }
         }
         Err(too_contended())
+    }
+
+    /// A new item, as hooks left it and the caller may create it.
+    pub(super) async fn prepared_new(&self, item: Fields) -> Result<Prepared, Error> {
+        let (item, enlisted) = self.before(Operation::Create, None, item).await?;
+        let values = self.new_row(&item, false)?;
+        self.may_hold(&values).await?;
+        let beside = self.enlisted(enlisted).await?;
+        let told = self.is_told(Operation::Create).then_some(item);
+        let main = self.made(&self.allowed, Operation::Create, Write::Insert { values }, None, told);
+        Ok(Prepared { main, beside })
     }
 
     /// The values of a new row, of which the database mints the id where that is its to mint and none is kept.

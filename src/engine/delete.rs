@@ -1,10 +1,11 @@
 //! No such item any more.
 
-use resourceful_contract::{Change, ErrorKind, Guard, Value, Write};
+use resourceful_contract::{ErrorKind, Guard, Value, Version, Write};
 
+use super::commit::Prepared;
 use super::sight::Admitted;
-use super::update::{ATTEMPTS, is_contended, too_contended};
-use super::{Call, Expected, enlist};
+use super::update::{ATTEMPTS, too_contended};
+use super::{Call, Expected};
 use crate::error::Error;
 use crate::resource::Operation;
 
@@ -21,44 +22,47 @@ impl Call<'_> {
         self.require_expected(expected)?;
         let id = self.id(id)?;
         let changeable = self.changeable().await?;
-        let is_hooked = self.is_hooked(Operation::Delete);
-        if expected.is_none() && !is_hooked {
+        if expected.is_none() && !self.is_told(Operation::Delete) {
             // Nobody has to see it: the statement alone decides.
-            return self.remove(&changeable, id, Guard::none(), Vec::new()).await;
+            let write = Write::Delete { id: id.clone(), guard: Guard::none() };
+            let main = self.made(&changeable, Operation::Delete, write, None, None);
+            return self.removed(Prepared { main, beside: Vec::new() }, id, true).await.map(drop);
         }
         for _ in 0..ATTEMPTS {
-            let (current, version) = self.current_of(&changeable, id.clone(), Operation::Delete).await?;
-            self.expect(expected, version)?;
-            let enlisted = if is_hooked { self.before_delete(&current).await? } else { Vec::new() };
-            let beside = self.enlisted(enlisted).await?;
-            match self.remove(&changeable, id.clone(), Guard::version(version), beside).await {
-                Ok(()) => {
-                    self.after(Operation::Delete, Some(&current), None).await;
-                    return Ok(());
-                }
-                Err(error) if is_contended(&error, expected.is_some()) => {}
-                Err(error) => return Err(error),
+            let (prepared, _) = self.prepared_delete(&changeable, &id, expected).await?;
+            if self.removed(prepared, id.clone(), expected.is_some()).await? {
+                return Ok(());
             }
         }
         Err(too_contended())
     }
 
-    async fn remove(
+    /// A delete of an item as it is now, as hooks let it be.
+    pub(super) async fn prepared_delete(
         &self,
         changeable: &Admitted,
-        id: Value,
-        guard: Guard,
-        beside: Vec<Change>,
-    ) -> Result<(), Error> {
-        let write = Write::Delete { id: id.clone(), guard };
-        let change = Change { schema: self.entry.schema.clone(), write, answer: None };
-        match self.entry.storage.commit(changeable, change, beside).await {
-            Ok(_) => Ok(()),
-            Err(error) if enlist::is_beside(&error) => Err(enlist::refused(error)),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
+        id: &Value,
+        expected: Option<&Expected>,
+    ) -> Result<(Prepared, Version), Error> {
+        let (current, version) = self.current_of(changeable, id.clone(), Operation::Delete).await?;
+        self.expect(expected, version)?;
+        let is_hooked = self.is_hooked(Operation::Delete);
+        let enlisted = if is_hooked { self.before_delete(&current).await? } else { Vec::new() };
+        let beside = self.enlisted(enlisted).await?;
+        let write = Write::Delete { id: id.clone(), guard: Guard::version(version) };
+        let main = self.made(changeable, Operation::Delete, write, Some(current), None);
+        Ok((Prepared { main, beside }, version))
+    }
+
+    /// Commits a delete; `false` where the item has changed since and it is to be made again.
+    async fn removed(&self, prepared: Prepared, id: Value, is_expected: bool) -> Result<bool, Error> {
+        match self.commit_one(prepared).await {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.is_contended(is_expected) => Ok(false),
+            Err(failure) if !failure.beside && failure.error.kind() == ErrorKind::NotFound => {
                 Err(self.out_of_reach(id, Operation::Delete).await)
             }
-            Err(error) => Err(error.into()),
+            Err(failure) => Err(self.explained(failure)),
         }
     }
 }

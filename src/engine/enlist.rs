@@ -1,28 +1,29 @@
 //! Changes of other items that a hook wants in the same commit.
 
-use resourceful_contract::{Change, ErrorKind as StorageKind, Guard, StorageError, Write};
+use resourceful_contract::{Guard, Write};
 use serde_json::Value as Json;
 
 use super::Call;
+use super::commit::{Made, refused};
 use super::item::{self, Fields};
 use super::sight::{Admitted, Sights};
 use super::update::{Next, merge};
 use crate::error::{Error, ErrorKind};
-use crate::resource::{Enlisted, EnlistedWrite};
+use crate::resource::{Enlisted, EnlistedWrite, Operation};
 
 impl<'a> Call<'a> {
-    /// What hooks enlisted, as the storage takes it.
+    /// What hooks enlisted, as it is to be committed.
     ///
     /// # Errors
     /// Where something of it cannot be done, which is the application's fault.
-    pub(super) async fn enlisted(&self, enlisted: Vec<Enlisted>) -> Result<Vec<Change>, Error> {
+    pub(super) async fn enlisted(&self, enlisted: Vec<Enlisted>) -> Result<Vec<Made>, Error> {
         if enlisted.is_empty() {
             return Ok(Vec::new());
         }
         Box::pin(self.as_changes(enlisted)).await
     }
 
-    async fn as_changes(&self, enlisted: Vec<Enlisted>) -> Result<Vec<Change>, Error> {
+    async fn as_changes(&self, enlisted: Vec<Enlisted>) -> Result<Vec<Made>, Error> {
         let mut changes = Vec::with_capacity(enlisted.len());
         for one in enlisted {
             let entry = self.engine.find(&one.resource).map_err(|error| unable(&one.resource, error))?;
@@ -32,21 +33,28 @@ impl<'a> Call<'a> {
                 return Err(Error::internal(message));
             }
             let (allowed, sights) = (Admitted::by_the_application(), Sights::by_the_application(entry));
-            let call = Call { engine: self.engine, entry, actor: self.actor, allowed, sights };
-            let write = call.own_write(one.write).await.map_err(|error| unable(&one.resource, error))?;
-            changes.extend(write.map(|write| Change { schema: entry.schema.clone(), write, answer: None }));
+            let call =
+                Call { engine: self.engine, entry, actor: self.actor, allowed, sights, terms: self.terms };
+            let made = call.own_change(one.write).await;
+            changes.extend(made.map_err(|error| match error.kind() {
+                // It may have gone since the hook saw it.
+                ErrorKind::NotFound => refused(error),
+                _ => unable(&one.resource, error),
+            })?);
         }
         Ok(changes)
     }
 
     /// One of them; `None` where it changes nothing.
-    async fn own_write(&self, write: EnlistedWrite) -> Result<Option<Write>, Error> {
+    async fn own_change(&self, write: EnlistedWrite) -> Result<Option<Made>, Error> {
+        let everything = &self.allowed;
         match write {
             EnlistedWrite::Create(json) => {
                 let given = item::object(json)?;
                 let has_id = given.contains_key(&self.entry.schema.id_field().name);
                 let checked = self.recheck(self.assemble_own(given)?)?;
-                self.new_row(&checked, has_id).map(|values| Some(Write::Insert { values }))
+                let write = Write::Insert { values: self.new_row(&checked, has_id)? };
+                Ok(Some(self.made(everything, Operation::Create, write, None, Some(checked))))
             }
             EnlistedWrite::Update(id, patch) => {
                 let id = self.id(&id)?;
@@ -54,12 +62,20 @@ impl<'a> Call<'a> {
                 let mut next = Json::Object(current.clone());
                 merge(&mut next, &patch);
                 let next = self.recheck(item::object(next)?)?;
-                Ok(match self.difference(&current, next)? {
-                    Next::Unchanged => None,
-                    Next::Changed(set) => Some(Write::Update { id, set, guard: Guard::version(version) }),
-                })
+                let mut told = next.clone();
+                let Next::Changed(set) = self.difference(&current, next)? else {
+                    return Ok(None);
+                };
+                self.stamp(&mut told, &set)?;
+                let write = Write::Update { id, set, guard: Guard::version(version) };
+                Ok(Some(self.made(everything, Operation::Update, write, Some(current), Some(told))))
             }
-            EnlistedWrite::Delete(id) => Ok(Some(Write::Delete { id: self.id(&id)?, guard: Guard::none() })),
+            EnlistedWrite::Delete(id) => {
+                let id = self.id(&id)?;
+                let (current, version) = self.current(id.clone()).await?;
+                let write = Write::Delete { id, guard: Guard::version(version) };
+                Ok(Some(self.made(everything, Operation::Delete, write, Some(current), None)))
+            }
         }
     }
 
@@ -85,18 +101,4 @@ fn unable(resource: &str, error: Error) -> Error {
         "a hook enlisted a change of `{resource}` that cannot be done: {error}: {:?}",
         error.faults()
     ))
-}
-
-/// Whether a commit failed for something enlisted.
-pub(super) fn is_beside(error: &StorageError) -> bool {
-    error.change().is_some_and(|position| position > 0)
-}
-
-/// Why it did.
-pub(super) fn refused(error: StorageError) -> Error {
-    if matches!(error.kind(), StorageKind::Unavailable | StorageKind::Internal | StorageKind::Corrupt) {
-        return error.into();
-    }
-    let detail = "Something that belongs to this change clashes with what is there.";
-    Error::new(ErrorKind::Conflict, "conflict", detail).with_source(error)
 }

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use resourceful_contract::Version;
+use resourceful_contract::{Version, Written};
 
 use super::Call;
-use super::item::Fields;
+use super::item::{self, Fields};
+use super::record::Record;
 use crate::error::Error;
 use crate::resource::{Change, Enlisted, Hook, Next, Operation, PlacedHook};
 
@@ -31,6 +32,7 @@ impl Call<'_> {
             current: current.cloned(),
             item,
             enlisted: Vec::new(),
+            dry_run: self.terms.dry_run,
         }
     }
 
@@ -120,21 +122,15 @@ impl Call<'_> {
         Ok(change.enlisted)
     }
 
-    /// An item as it is after a commit: with the version that it has then.
-    pub(super) fn versioned(&self, mut item: Fields, version: Version) -> Fields {
-        if let (Some(position), Version::Counter(counter)) = (self.entry.schema.version, version) {
-            item.insert(self.entry.schema.fields[position].name.clone(), counter.into());
-        }
-        item
-    }
-
     /// Tells the hooks of a change that was committed. They run to their end even where nobody waits any more.
-    pub(super) async fn after(&self, operation: Operation, current: Option<&Fields>, item: Option<Fields>) {
-        if !self.is_hooked(operation) {
+    pub(super) async fn after(&self, record: &Record, written: &Written) {
+        if !self.is_hooked(record.operation) || self.terms.dry_run {
             return;
         }
-        let hooks: Vec<Arc<dyn Hook>> = self.hooks(operation).map(|placed| placed.hook.clone()).collect();
-        let change = self.about(operation, current, item);
+        let hooks: Vec<Arc<dyn Hook>> =
+            self.hooks(record.operation).map(|placed| placed.hook.clone()).collect();
+        let item = record.after.clone().map(|item| self.as_written(item, written));
+        let change = self.about(record.operation, record.before.as_ref(), item);
         let told = tokio::spawn(async move {
             for hook in hooks {
                 let failure = match AssertUnwindSafe(hook.after(&change)).catch_unwind().await {
@@ -148,5 +144,17 @@ impl Call<'_> {
         });
         // Only a runtime that is shutting down ends it early.
         let _ = told.await;
+    }
+
+    /// An item as it is after a commit: with the id and the version that it has then.
+    fn as_written(&self, mut item: Fields, written: &Written) -> Fields {
+        let schema = &self.entry.schema;
+        if let Ok(id) = item::spelled(&written.id) {
+            item.insert(schema.id_field().name.clone(), id);
+        }
+        if let (Some(position), Some(Version::Counter(counter))) = (schema.version, written.version) {
+            item.insert(schema.fields[position].name.clone(), counter.into());
+        }
+        item
     }
 }

@@ -1,13 +1,11 @@
 //! From a body to a row: checked, assembled, read by each field's type.
 
 use chrono::{DateTime, SecondsFormat, SubsecRound as _, Utc};
-use resourceful_contract::{Change, Value};
+use resourceful_contract::Value;
 use serde_json::{Map, Value as Json};
 
-use super::sight::Admitted;
-use super::{Call, Item, enlist, redact};
+use super::Call;
 use crate::error::{Error, ErrorKind, Fault, Place, escape_pointer};
-use crate::query::Selection;
 use crate::resource::validate;
 
 /// An item's fields by name, as JSON.
@@ -131,7 +129,7 @@ impl Call<'_> {
     }
 
     /// The same faults for a caller who must not learn of some fields: what is wrong with those has no name.
-    fn told(&self, faults: Vec<Fault>) -> Vec<Fault> {
+    pub(super) fn told(&self, faults: Vec<Fault>) -> Vec<Fault> {
         let fields = &self.entry.schema.fields;
         let is_told = |fault: &Fault| {
             fields.iter().enumerate().all(|(position, field)| {
@@ -222,38 +220,6 @@ impl Call<'_> {
     /// Whether a field is the model's to fill, rather than the storage's.
     fn is_models(&self, position: usize) -> bool {
         position != self.entry.schema.id && Some(position) != self.entry.schema.version
-    }
-
-    /// Commits one change of an admitted row and answers the item as it is then.
-    pub(super) async fn commit_one(
-        &self,
-        admitted: &Admitted,
-        write: resourceful_contract::Write,
-        beside: Vec<Change>,
-    ) -> Result<(Item, Value), Error> {
-        let shown = self.shown();
-        let change = Change { schema: self.entry.schema.clone(), write, answer: Some(shown.clone()) };
-        let committed = self.entry.storage.commit(admitted, change, beside).await;
-        let committed = committed.map_err(|error| {
-            if enlist::is_beside(&error) {
-                return enlist::refused(error);
-            }
-            // A clash may be one of a field that the caller must not learn of.
-            let error = Error::from(error);
-            let faults = self.told(error.faults().to_vec());
-            error.with_faults(faults)
-        })?;
-        let written = committed
-            .rows
-            .into_iter()
-            .next()
-            .ok_or_else(|| Error::internal("the storage answered no row for a change"))?;
-        let version =
-            written.version.ok_or_else(|| Error::internal("the storage answered no version for a row"))?;
-        let mut json = written.json;
-        redact::rows(self, &Selection::default(), &mut json)?;
-        let part = self.part(&Selection::default(), &shown, &json);
-        Ok((Item { json, version: self.engine.names.name(version), part }, written.id))
     }
 }
 

@@ -88,7 +88,8 @@ impl<'a> Call<'a> {
     pub(super) fn by_the_application(engine: &'a Engine, entry: &'a Arc<Entry>) -> Self {
         static NOBODY: Actor = Actor::anonymous();
         let sights = Sights::by_the_application(entry);
-        Self { engine, entry, actor: &NOBODY, allowed: Admitted::by_the_application(), sights }
+        let allowed = Admitted::by_the_application();
+        Self { engine, entry, actor: &NOBODY, allowed, sights, terms: &super::terms::NONE }
     }
 
     fn row(&self, row: &impl Serialize) -> Result<Change, Error> {

@@ -2,6 +2,7 @@
 
 mod admit;
 mod catalog;
+mod commit;
 mod create;
 mod delete;
 mod enlist;
@@ -9,25 +10,31 @@ mod explain;
 mod hooks;
 mod include;
 mod item;
+mod keyed;
 mod list;
 mod load;
 mod offer;
+mod outbox;
 mod read;
+mod record;
 mod redact;
 mod related;
 mod replace;
 mod rights;
 mod sight;
+mod terms;
 mod update;
 
 use std::sync::Arc;
 
 use resourceful_contract::{Value, Version};
+use tokio::sync::Notify;
 
 use crate::access::Actor;
 use crate::error::{Error, ErrorKind};
 use crate::query::{CursorKey, Reader};
 use crate::resource::{Definition, Operation, PlacedHook};
+use crate::tables::Tables;
 
 pub(crate) use catalog::{Catalog, Entry, LinkedRelation};
 pub use explain::{ExplainedStep, Explanation, Outcome, Said};
@@ -36,6 +43,7 @@ pub use load::Loader;
 pub(crate) use offer::Offer;
 pub(crate) use rights::Mask;
 pub(crate) use sight::{Admitted, Sight, Sights, Vault};
+pub(crate) use terms::Terms;
 
 /// Every resource of an application, and what their operations share.
 #[derive(Debug)]
@@ -46,6 +54,12 @@ pub(crate) struct Engine {
     pub(crate) names: DigestKey,
     /// What runs around the changes of every resource.
     pub(crate) hooks: Vec<PlacedHook>,
+    /// The library's own tables.
+    pub(crate) tables: Arc<Tables>,
+    /// Rung when there is something new in the outbox.
+    pub(crate) told: Arc<Notify>,
+    /// What every resource's path begins with.
+    pub(crate) prefix: String,
 }
 
 /// The key that digests of rows are named with. A digest covers what its reader may not see, and whoever knows the
@@ -82,6 +96,8 @@ pub(crate) struct Call<'a> {
     /// The rows that the operation is allowed on.
     allowed: Admitted,
     sights: Sights,
+    /// On what terms its changes are made.
+    terms: &'a Terms,
 }
 
 /// An item as an operation answers it.
@@ -139,11 +155,17 @@ impl Engine {
         let refers = matches!(operation, Operation::Create | Operation::Update | Operation::Replace);
         let (allowed, sights) =
             sight::enter(&self.catalog, entry, actor, operation, related || refers).await?;
-        Ok(Call { engine: self, entry, actor, allowed, sights })
+        Ok(Call { engine: self, entry, actor, allowed, sights, terms: &terms::NONE })
     }
 }
 
 impl<'a> Call<'a> {
+    /// The same call, whose changes are made on these terms.
+    pub(crate) const fn on(mut self, terms: &'a Terms) -> Self {
+        self.terms = terms;
+        self
+    }
+
     fn definition(&self) -> &'a Definition {
         &self.entry.definition
     }

@@ -19,6 +19,18 @@ pub(super) fn rows(call: &Call<'_>, selection: &Selection, json: &mut Vec<u8>) -
     Ok(())
 }
 
+/// Leaves out of one row what this caller is not shown.
+pub(super) fn only(call: &Call<'_>, shown: &[usize], json: &mut Vec<u8>) -> Result<(), Error> {
+    if call.mask().is_clear() {
+        return Ok(());
+    }
+    let mut object: Object = serde_json::from_slice(json).map_err(Error::internal)?;
+    let schema = &call.entry.schema;
+    object.retain(|name, _| schema.position(name).is_some_and(|position| shown.contains(&position)));
+    *json = serde_json::to_vec(&object).map_err(Error::internal)?;
+    Ok(())
+}
+
 /// Redacts the rows of a list that stand in `json` from `start` on, with commas between them.
 pub(super) fn list(
     call: &Call<'_>,

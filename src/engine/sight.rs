@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use resourceful_contract::{
-    Change, ChangeSet, Committed, Filter, Query, Rows, Schema, Storage, StorageError, Write,
+    Change, ChangeSet, Committed, Filter, Query, Rows, Schema, Storage, StorageError, Then, Value, Write,
 };
 
 use super::rights::Mask;
@@ -13,6 +13,7 @@ use crate::access::{Actor, Asking, Verdict};
 use crate::error::{Error, ErrorKind};
 use crate::query;
 use crate::resource::Operation;
+use crate::tables;
 
 /// Which rows a decision admits. Made of a verdict, or by the name of what it is made for; nothing else has one.
 ///
@@ -42,6 +43,20 @@ impl Admitted {
             (None, admitted) | (admitted, None) => Self(admitted.clone()),
             (Some(one), Some(other)) => Self(Some(Box::new(Filter::clone(one).and(Filter::clone(other))))),
         }
+    }
+
+    /// A change of no other rows than these.
+    pub(super) fn change(&self, mut change: Change) -> GuardedChange {
+        match &mut change.write {
+            Write::Insert { .. } => {}
+            Write::Update { guard, .. } | Write::Delete { guard, .. } => {
+                guard.filter = self.within(std::mem::replace(&mut guard.filter, Filter::everything()));
+            }
+            Write::UpdateAll { filter, .. } | Write::DeleteAll { filter } => {
+                *filter = self.within(std::mem::replace(filter, Filter::everything()));
+            }
+        }
+        GuardedChange(change)
     }
 
     /// A query for no other rows than these.
@@ -102,6 +117,16 @@ impl std::ops::Deref for GuardedQuery {
     }
 }
 
+/// A change that touches no other rows than those that a decision admits.
+#[derive(Debug)]
+pub(super) struct GuardedChange(Change);
+
+impl GuardedChange {
+    pub(super) const fn write(&self) -> &Write {
+        &self.0.write
+    }
+}
+
 /// A storage whose rows are reached with a decision in hand.
 #[derive(Clone, Debug)]
 pub(crate) struct Vault(Arc<dyn Storage>);
@@ -115,42 +140,36 @@ impl Vault {
         self.0.fetch(&query.0, out).await
     }
 
-    /// Commits one change, which touches no other row than those admitted, and what the application itself changes
-    /// beside it: after it, since that may refer to it, and before it where it deletes what others refer to. An error
-    /// is at change 0 where it is of the one, and later where it is of those beside it.
+    /// Commits changes of admitted rows and what follows from them, or tries whether they could be.
     pub(super) async fn commit(
         &self,
-        admitted: &Admitted,
-        mut change: Change,
-        beside: Vec<Change>,
+        changes: Vec<GuardedChange>,
+        then: Option<Then>,
+        dry_run: bool,
     ) -> Result<Committed, StorageError> {
-        match &mut change.write {
-            Write::Insert { .. } => {}
-            Write::Update { guard, .. } | Write::Delete { guard, .. } => {
-                guard.filter = admitted.within(std::mem::replace(&mut guard.filter, Filter::everything()));
-            }
-            Write::UpdateAll { filter, .. } | Write::DeleteAll { filter } => {
-                *filter = admitted.within(std::mem::replace(filter, Filter::everything()));
-            }
-        }
-        if !matches!(change.write, Write::Delete { .. }) {
-            let mut changes = ChangeSet::one(change);
-            changes.changes.extend(beside);
-            return self.0.commit(changes).await;
-        }
-        let last = beside.len();
-        let changes = beside.into_iter().chain([change]).collect();
-        let committed = self.0.commit(ChangeSet::of(changes)).await;
-        committed.map_err(|error| match error.change() {
-            Some(position) if position == last => error.at_change(0),
-            Some(position) => error.at_change(position + 1),
-            None => error,
-        })
+        let changes = changes.into_iter().map(|change| change.0).collect();
+        self.0.commit(ChangeSet { then, dry_run, ..ChangeSet::of(changes) }).await
     }
 
     /// Commits what the application itself loads.
     pub(super) async fn load(&self, changes: ChangeSet) -> Result<Committed, StorageError> {
         self.0.commit(changes).await
+    }
+
+    /// Rows of one of the library's own tables: the values of all their fields.
+    pub(crate) async fn kept(&self, mut query: Query) -> Result<Vec<Vec<Value>>, StorageError> {
+        own(&query.schema)?;
+        query.keys = (0..query.schema.fields.len()).collect();
+        query.fields = vec![query.schema.id];
+        Ok(self.0.fetch(&query, &mut Vec::new()).await?.keys)
+    }
+
+    /// Changes rows of the library's own tables.
+    pub(crate) async fn keep(&self, changes: Vec<Change>) -> Result<Committed, StorageError> {
+        for change in &changes {
+            own(&change.schema)?;
+        }
+        self.0.commit(ChangeSet::of(changes)).await
     }
 
     pub(crate) fn is(&self, other: &Self) -> bool {
@@ -175,6 +194,16 @@ impl Vault {
     pub(crate) async fn close(&self) -> Result<(), StorageError> {
         self.0.close().await
     }
+}
+
+/// # Errors
+/// Where a table is a resource's, whose rows are reached with a decision alone.
+fn own(schema: &Schema) -> Result<(), StorageError> {
+    if tables::is_own(schema) {
+        return Ok(());
+    }
+    Err(StorageError::new(resourceful_contract::ErrorKind::Internal)
+        .with_context("not the library's", schema.table.clone()))
 }
 
 /// What one caller may see of one resource.

@@ -1,8 +1,9 @@
 //! Some fields of an item (JSON merge patch, RFC 7396).
 
-use resourceful_contract::{ErrorKind as StorageKind, Guard, StorageError, Value, Version, Write};
+use resourceful_contract::{Guard, Value, Version, Write};
 use serde_json::Value as Json;
 
+use super::commit::Prepared;
 use super::item::{self, Fields};
 use super::sight::Admitted;
 use super::{Call, Expected, Item};
@@ -75,7 +76,7 @@ impl Call<'_> {
             true => (next, Vec::new()),
             false => self.before(operation, Some(current), next).await?,
         };
-        let told = self.is_hooked(operation).then(|| next.clone());
+        let mut told = self.is_told(operation).then(|| next.clone());
         let next = self.difference(current, next)?;
         self.may_become(current, &next).await?;
         let set = match next {
@@ -84,18 +85,28 @@ impl Call<'_> {
         };
         let write = Write::Update { id: id.clone(), set, guard: Guard::version(version) };
         let beside = self.enlisted(enlisted).await?;
-        match self.commit_one(changeable, write, beside).await {
-            Ok((item, _)) => {
-                let told = told.map(|told| self.versioned(told, item.version));
-                self.after(operation, Some(current), told).await;
-                Ok(Some(item))
-            }
-            Err(error) if is_contended(&error, expected.is_some()) => {
+        let before = told.is_some().then(|| current.clone());
+        if let (Some(told), Write::Update { set, .. }) = (&mut told, &write) {
+            self.stamp(told, set)?;
+        }
+        let main = self.made(changeable, operation, write, before, told);
+        match self.commit_one(Prepared { main, beside }).await {
+            Ok(written) => self.answered(written).map(|(item, _)| Some(item)),
+            Err(failure) if failure.is_contended(expected.is_some()) => {
                 *attempts -= 1;
                 if *attempts == 0 { Err(too_contended()) } else { Ok(None) }
             }
-            Err(error) => Err(error),
+            Err(failure) => Err(self.explained(failure)),
         }
+    }
+
+    /// Writes into an item when it was changed.
+    pub(super) fn stamp(&self, item: &mut Fields, set: &[(usize, Value)]) -> Result<(), Error> {
+        let at = set.iter().find(|(position, _)| Some(*position) == self.definition().updated_at);
+        if let Some((position, at)) = at {
+            item.insert(self.entry.schema.fields[*position].name.clone(), item::spelled(at)?);
+        }
+        Ok(())
     }
 
     fn patched(&self, current: &Fields, patch: &Fields) -> Result<Fields, Error> {
@@ -166,17 +177,6 @@ impl Call<'_> {
 
 pub(super) fn immutable(pointer: String) -> Fault {
     Fault::pointer(pointer, "immutable", "This is set once, when the item is created: leave it out.")
-}
-
-/// Whether another change came between, so that this one is to be made again. Where a version is expected of the item
-/// itself, only a change of what hooks enlisted is such a one.
-pub(super) fn is_contended(error: &Error, is_expected: bool) -> bool {
-    std::error::Error::source(error).and_then(|source| source.downcast_ref::<StorageError>()).is_some_and(
-        |error| {
-            let is_beside = error.change().is_some_and(|position| position > 0);
-            error.kind() == StorageKind::VersionMismatch && (is_beside || !is_expected)
-        },
-    )
 }
 
 pub(super) fn too_contended() -> Error {

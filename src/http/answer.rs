@@ -13,7 +13,7 @@ use crate::engine::{Item, Page};
 use crate::error::Error;
 use crate::query::Parameters;
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// What the answers of a resource say of how long they may be kept, and for which requests.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Keeping<'a> {

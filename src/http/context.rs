@@ -1,8 +1,12 @@
 //! What every answer says of its request: ids for logs and traces.
 
+use std::net::IpAddr;
+
 use axum::extract::Request;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
+
+use crate::engine::Terms;
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -13,6 +17,9 @@ pub(crate) struct Context {
     request_id: HeaderValue,
     minted: Uuid,
     trace: Option<[u8; 32]>,
+    /// The request's whole `traceparent`, where it is one.
+    parent: Option<HeaderValue>,
+    address: Option<IpAddr>,
 }
 
 impl Context {
@@ -26,7 +33,15 @@ impl Context {
                 HeaderValue::from_str(text).expect("a UUID is made of visible ASCII")
             }
         };
-        Self { request_id, minted, trace: headers.get(TRACEPARENT).and_then(trace) }
+        let parent = headers.get(TRACEPARENT);
+        let trace = parent.and_then(trace);
+        Self { request_id, minted, trace, parent: parent.filter(|_| trace.is_some()).cloned(), address: None }
+    }
+
+    /// The same, of a request that came over a connection from this address.
+    pub(crate) const fn from_address(mut self, address: Option<IpAddr>) -> Self {
+        self.address = address;
+        self
     }
 
     /// The context that a request was given when it came in.
@@ -36,6 +51,20 @@ impl Context {
 
     pub(crate) const fn request_id(&self) -> &HeaderValue {
         &self.request_id
+    }
+
+    /// On what terms this request makes changes.
+    pub(super) fn terms(&self, dry_run: bool) -> Terms {
+        let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
+        let minted = self.minted.simple().to_string();
+        let mut terms = Terms::default();
+        terms.request = text(&self.request_id);
+        // The caller's, or the beginning of a trace of its own (version, trace, parent, not sampled).
+        let begun = || format!("00-{minted}-{}-00", &minted[16..]);
+        terms.trace = Some(self.parent.as_ref().and_then(text).unwrap_or_else(begun));
+        terms.address = self.address;
+        terms.dry_run = dry_run;
+        terms
     }
 
     /// The trace that this request belongs to (W3C Trace Context): the caller's, or one of its own.

@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 use super::answer::{self, Keeping, Url};
 use super::endpoint::Path;
 use super::prefer::Prefer;
-use super::{Boundary, Context, Endpoint, body, conditional};
+use super::{Boundary, Context, Endpoint, body, conditional, dry_run};
 use crate::engine::{Asked, Call, Entry, Put};
 use crate::error::{Error, ErrorKind};
 use crate::query::{may_relate, no_parameters};
@@ -36,7 +36,7 @@ impl Door {
         let (parts, body) = request.into_parts();
         let endpoint = Endpoint::find(path, &parts.method);
         let outcome = match endpoint {
-            Some(endpoint) => self.run(endpoint, id.unwrap_or_default(), &parts, body).await,
+            Some(endpoint) => self.run(endpoint, id.unwrap_or_default(), &parts, body, context).await,
             None if parts.method == Method::OPTIONS => return options(path),
             None => Err(Error::new(
                 ErrorKind::MethodNotAllowed,
@@ -62,6 +62,7 @@ impl Door {
         id: &str,
         parts: &Parts,
         body: HttpBody,
+        context: &Context,
     ) -> Result<Response, Error> {
         let actor = self.boundary.actor(parts).await?;
         let headers = &parts.headers;
@@ -77,8 +78,24 @@ impl Door {
             Endpoint::List | Endpoint::Query | Endpoint::QueryTwin => {
                 Box::pin(self.list(&call, endpoint, parts, body)).await
             }
-            _ => Box::pin(self.write(&call, endpoint, id, parts, body)).await,
+            _ => Box::pin(self.change(call, endpoint, id, parts, body, context)).await,
         }
+    }
+
+    /// A change, on the terms that the request names.
+    async fn change(
+        &self,
+        call: Call<'_>,
+        endpoint: Endpoint,
+        id: &str,
+        parts: &Parts,
+        body: HttpBody,
+        context: &Context,
+    ) -> Result<Response, Error> {
+        let terms = context.terms(Prefer::of(&parts.headers).dry_run);
+        let call = call.on(&terms);
+        let response = self.write(&call, endpoint, id, parts, body).await?;
+        if terms.dry_run { dry_run::answer(response, &call).await } else { Ok(response) }
     }
 
     fn keeping(&self) -> Keeping<'_> {

@@ -6,6 +6,7 @@ mod boundary;
 mod conditional;
 mod context;
 mod dispatch;
+mod dry_run;
 mod endpoint;
 mod explain;
 mod prefer;

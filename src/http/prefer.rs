@@ -12,6 +12,8 @@ pub(super) struct Prefer {
     pub(super) count: Option<Count>,
     /// `return=minimal`: an answer without the item.
     pub(super) minimal: bool,
+    /// `dry-run`: everything is tried, and nothing is changed.
+    pub(super) dry_run: bool,
 }
 
 impl Prefer {
@@ -27,6 +29,7 @@ impl Prefer {
                 match (name.trim().to_ascii_lowercase().as_str(), value) {
                     ("count", "exact") => _ = prefer.count.get_or_insert(Count::Exact),
                     ("count", "estimated") => _ = prefer.count.get_or_insert(Count::Estimated),
+                    ("dry-run", "") => prefer.dry_run = true,
                     ("return", value) if !returned => {
                         returned = true;
                         prefer.minimal = value == "minimal";

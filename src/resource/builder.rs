@@ -12,7 +12,9 @@ use validator::Validate;
 use super::codec::Codec;
 use super::definition::{Fill, Policy};
 use super::hook::{After, Before};
-use super::{Change, DefinitionErrors, Hook, Id, Operation, PlacedHook, Preset, Relation, Resource, derive};
+use super::{
+    AuditTrail, Change, DefinitionErrors, Hook, Id, Operation, PlacedHook, Preset, Relation, Resource, derive,
+};
 use crate::access::{CheckError, Permission, Permissions};
 use crate::error::Error;
 
@@ -81,6 +83,8 @@ pub struct ResourceBuilder {
     pub(super) permissions: Option<Permissions>,
     pub(super) policies: Vec<Policy>,
     pub(super) hooks: Vec<PlacedHook>,
+    pub(super) events: bool,
+    pub(super) audit: Option<AuditTrail>,
     pub(super) visible_to: Vec<(String, Permission)>,
     pub(super) writable_by: Vec<(String, Permission)>,
     pub(super) redacted_for: Vec<(String, (Permission, Json))>,
@@ -116,6 +120,8 @@ impl ResourceBuilder {
             permissions: None,
             policies: Vec::new(),
             hooks: Vec::new(),
+            events: true,
+            audit: None,
             visible_to: Vec::new(),
             writable_by: Vec::new(),
             redacted_for: Vec::new(),
@@ -279,6 +285,19 @@ impl ResourceBuilder {
     /// Runs a hook around every change of this resource.
     pub fn hook(mut self, hook: impl Hook) -> Self {
         self.hooks.push(PlacedHook::everywhere(hook));
+        self
+    }
+
+    /// Whether each change leaves an event in the outbox, in the same transaction; it does by default. Without, nobody
+    /// is told of changes: no subscriber, no stream, no webhook.
+    pub fn events(mut self, events: bool) -> Self {
+        self.events = events;
+        self
+    }
+
+    /// Keeps an audit trail of every change. See also the preset [`audit`](crate::presets::audit).
+    pub fn audit_trail(mut self, trail: AuditTrail) -> Self {
+        self.audit = Some(trail);
         self
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use resourceful_contract::{Schema, Table};
 
 use super::codec::Codec;
-use super::{Bodies, Operation, PlacedHook, Relation};
+use super::{AuditTrail, Bodies, Operation, PlacedHook, Relation};
 use crate::access::{Permission, Permissions, all_of};
 
 /// A resource, ready to be part of an application. Cloning it is cheap.
@@ -85,6 +85,10 @@ pub(crate) struct Definition {
     pub(crate) fills: Vec<(usize, Fill)>,
     /// What runs around changes, in this order.
     pub(crate) hooks: Vec<PlacedHook>,
+    /// Whether each change leaves an event in the outbox.
+    pub(crate) events: bool,
+    /// What the audit trail keeps of the changes.
+    pub(crate) audit: Option<AuditTrail>,
     pub(crate) codec: Codec,
     pub(crate) bodies: Bodies,
     pub(crate) id: Id,
@@ -137,6 +141,11 @@ impl Definition {
     pub(crate) fn passed(&self, operation: Operation) -> Permission {
         let (own, read) = (self.needed(operation), self.needed(Operation::Read));
         if operation == Operation::Create || own == read { own } else { all_of([own, read]) }
+    }
+
+    /// Whether its changes leave rows in the library's own tables.
+    pub(crate) const fn keeps_records(&self) -> bool {
+        self.events || self.audit.is_some()
     }
 
     /// Whether clients give ids to new items, and PUT may create.

@@ -264,6 +264,8 @@ fn freeze(
         field_rules,
         fills,
         hooks: builder.hooks,
+        events: builder.events,
+        audit: builder.audit,
         codec: builder.codec,
         bodies,
         id,

@@ -124,6 +124,7 @@ pub struct Change {
     pub(crate) item: Option<Map<String, Json>>,
     /// What becomes so together with it.
     pub(crate) enlisted: Vec<Enlisted>,
+    pub(crate) dry_run: bool,
 }
 
 /// A change of another item, in the same commit.
@@ -159,6 +160,12 @@ impl Change {
     #[must_use]
     pub const fn operation(&self) -> Operation {
         self.operation
+    }
+
+    /// Whether it is only tried (`Prefer: dry-run`): it will be taken back, so nothing may be done for it that cannot.
+    #[must_use]
+    pub const fn is_dry_run(&self) -> bool {
+        self.dry_run
     }
 
     /// The item as it was before, by field names; `None` where it is new.

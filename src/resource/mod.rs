@@ -1,5 +1,6 @@
 //! The declaration of a resource: derived, verified, frozen.
 
+mod audit_trail;
 mod bodies;
 mod builder;
 mod codec;
@@ -12,6 +13,7 @@ mod relation;
 pub(crate) mod validate;
 mod verify;
 
+pub use audit_trail::AuditTrail;
 pub use builder::{ResourceBuilder, define_dynamic_resource, define_resource};
 pub use definition::{Fill, Id, Resource};
 pub use hook::{Change, Hook, Next};

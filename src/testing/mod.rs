@@ -31,6 +31,7 @@ pub use request::TestRequest;
 pub use response::TestResponse;
 
 use crate::app::{App, AppBuilder};
+use crate::events::Event;
 use crate::resource::DefinitionErrors;
 
 /// An application to send requests to, without a connection.
@@ -58,6 +59,14 @@ impl TestApp {
     #[must_use]
     pub const fn app(&self) -> &App {
         &self.app
+    }
+
+    /// Every event in the outbox, in the order in which the storage took them.
+    ///
+    /// # Panics
+    /// Where a storage fails.
+    pub async fn events(&self) -> Vec<Event> {
+        self.app.boundary().engine.events().await.expect("the outbox can be read")
     }
 
     /// A request by any method, `QUERY` included.

@@ -59,6 +59,7 @@ impl Database {
             .adapter(resourceful::Table::new(storage.clone(), self.name.as_str()))
             .id_field("code")
             .permissions(Permissions::all(anyone()))
+            .events(false)
             .build()
             .unwrap();
         create_app(preset).secret([7; 32]).migrations(storage, migrations).resource(notes)

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use resourceful_contract::{
-    Change, ChangeSet, Committed, ErrorKind, Filter, Guard, Query, Schema, StorageError, Value,
-    Write, Written,
+    Change, ChangeSet, Committed, ErrorKind, Filter, Guard, Query, Schema, StorageError, Value, Write,
+    Written,
 };
 
 use crate::state::State;

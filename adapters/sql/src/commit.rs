@@ -163,8 +163,7 @@ async fn insert_many<D: Dialect>(
     }
     let rows = D::rows(connection, text(&statement.text), args).await;
     let rows = rows.map_err(|error| D::failure(error, schema))?;
-    let written: Result<Vec<_>, _> =
-        rows.iter().map(|row| written::<D>(schema, row, &statement)).collect();
+    let written: Result<Vec<_>, _> = rows.iter().map(|row| written::<D>(schema, row, &statement)).collect();
     in_order(changes, written.map_err(|error| failure::corrupt(schema, error))?)
 }
 
@@ -266,9 +265,7 @@ async fn single<D: Dialect>(
     if !write::answers(changes) {
         let ran = D::run(connection, text(&statement.text), args).await;
         return match (ran.map_err(|error| D::failure(error, schema))?, &change.write) {
-            (0, Write::Delete { id, guard }) => {
-                Err(why_not(database, connection, schema, id, guard).await?)
-            }
+            (0, Write::Delete { id, guard }) => Err(why_not(database, connection, schema, id, guard).await?),
             (_, Write::Delete { id, .. }) => Ok(Written { id: id.clone(), ..Written::all(1) }),
             (rows, _) => Ok(Written::all(rows)),
         };

@@ -6,7 +6,7 @@ use std::future::Future;
 
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use resourceful::{AppBuilder, Sql, Storage};
+use resourceful::{AppBuilder, Migration, Sql, Storage};
 
 use models::{Category, Note, Product};
 
@@ -18,20 +18,20 @@ pub(crate) const READER: &str = "a token for those who read";
 pub(crate) struct Place {
     pub(crate) name: &'static str,
     storage: std::sync::Arc<dyn Storage>,
-    suffix: String,
+    url: Option<String>,
 }
 
 impl Place {
     pub(crate) fn memory() -> Self {
-        Self { name: "memory", storage: Memory::new().storage(), suffix: String::new() }
+        Self { name: "memory", storage: Memory::new().storage(), url: None }
     }
 
     pub(crate) async fn sqlite() -> Self {
         let database = Sql::connect("sqlite::memory:").await.expect("SQLite in memory opens");
-        Self { name: "sqlite", storage: database.storage(), suffix: String::new() }
+        Self { name: "sqlite", storage: database.storage(), url: None }
     }
 
-    /// PostgreSQL, where the environment names one. Tables of one test are told apart by a suffix.
+    /// PostgreSQL, where the environment names one: a schema of its own in that database, so that tests do not meet.
     pub(crate) async fn postgres() -> Option<Self> {
         let required =
             std::env::var("RESOURCEFUL_TEST_REQUIRE").is_ok_and(|names| names.contains("postgres"));
@@ -40,9 +40,14 @@ impl Place {
             println!("not run: on PostgreSQL, for want of TEST_POSTGRES_URL (tests/run sets it)");
             return None;
         };
+        let url = own_schema(&url).await;
         let database = Sql::connect(&url).await.expect("PostgreSQL answers at TEST_POSTGRES_URL");
-        let suffix = format!("_{}", Uuid::now_v7().simple());
-        Some(Self { name: "postgres", storage: database.storage(), suffix })
+        Some(Self { name: "postgres", storage: database.storage(), url: Some(url) })
+    }
+
+    /// Where another node finds the same rows; `None` where they are in this process alone.
+    pub(crate) fn url(&self) -> Option<&str> {
+        self.url.as_deref()
     }
 
     /// Every storage there is, or memory alone where a run has to be quick.
@@ -56,9 +61,19 @@ impl Place {
     }
 
     pub(crate) fn table(&self, name: &str) -> resourceful::Table {
-        resourceful::Table::new(self.storage.clone(), format!("{name}{}", self.suffix))
-            .create_table_if_missing()
+        resourceful::Table::new(self.storage.clone(), name).create_table_if_missing()
     }
+}
+
+/// The URL of a new schema in a PostgreSQL database.
+pub(crate) async fn own_schema(url: &str) -> String {
+    let schema = format!("t{}", Uuid::now_v7().simple());
+    let storage = Sql::connect(url).await.expect("PostgreSQL answers at TEST_POSTGRES_URL").storage();
+    let made = Migration::new(schema.as_str(), 1, "schema", format!("CREATE SCHEMA {schema}"));
+    storage.migrate(&[made], true).await.expect("a schema is made");
+    storage.close().await.expect("connections end");
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}options=-c%20search_path%3D{schema}")
 }
 
 /// Runs a test on every storage there is.

@@ -4,7 +4,7 @@ mod bounded;
 mod value;
 
 use std::str::FromStr as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -64,9 +64,29 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>
             .test_before_acquire(false)
             .acquire_timeout(options.acquire_timeout)
     };
-    let writer = pool(1).connect_with(connect.clone()).await.map_err(unusable)?;
+    let end = Instant::now() + options.busy_timeout;
+    let writer = loop {
+        match pool(1).connect_with(connect.clone()).await {
+            // To turn to WAL needs the database alone, and SQLite does not wait for that by itself.
+            Err(error) if is_busy(&error) && Instant::now() < end => tokio::time::sleep(PAUSE).await,
+            outcome => break outcome.map_err(unusable)?,
+        }
+    };
     let readers = pool(options.max_connections.unwrap_or(4)).connect_with(connect);
     Ok(Database::new(readers.await.map_err(unusable)?, writer, options.statement_timeout))
+}
+
+/// How long to wait before asking again for a database that another process has to itself.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Whether another connection has the database, or this table, to itself (SQLITE_BUSY, SQLITE_LOCKED).
+fn is_busy(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|database| matches!(primary_code(database), 5 | 6))
+}
+
+/// The primary code is in the low byte.
+fn primary_code(error: &dyn sqlx::error::DatabaseError) -> u32 {
+    error.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or(0) & 0xff
 }
 
 #[derive(Debug)]
@@ -307,10 +327,8 @@ impl Dialect for SqliteDialect {
         let mut kind = failure::kind(&error);
         let mut fields = Vec::new();
         if let sqlx::Error::Database(database) = &error {
-            // The primary code is in the low byte: 5 is SQLITE_BUSY, 6 SQLITE_LOCKED, 9 SQLITE_INTERRUPT,
-            // 13 SQLITE_FULL.
-            let code = database.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or(0);
-            if matches!(code & 0xff, 5 | 6 | 9 | 13) {
+            // 9 is SQLITE_INTERRUPT, 13 SQLITE_FULL.
+            if is_busy(&error) || matches!(primary_code(database.as_ref()), 9 | 13) {
                 kind = ErrorKind::Unavailable;
             }
             if let Some((_, columns)) = database.message().split_once("constraint failed: ") {

@@ -266,8 +266,7 @@ async fn change(
         .iter()
         .map(|write| Change { schema: schema.clone(), write: write.clone(), answer: answer.clone() })
         .collect();
-    let committed =
-        storage.commit(ChangeSet::of(changes)).await.map_err(|error| error.kind())?;
+    let committed = storage.commit(ChangeSet::of(changes)).await.map_err(|error| error.kind())?;
     Ok(committed.rows.into_iter().map(|row| (row.id, row.version)).collect())
 }
 

@@ -1,0 +1,206 @@
+//! From changes that were decided on to a commit, with everything that is told of them in the same transaction.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use resourceful_contract::{Change, ErrorKind as StorageKind, StorageError, Then, Value, Write, Written};
+
+use super::item::Fields;
+use super::record::{Record, Records};
+use super::sight::{Admitted, GuardedChange};
+use super::{Call, Item, redact};
+use crate::error::{Error, ErrorKind};
+use crate::query::Selection;
+use crate::resource::Operation;
+
+/// A change that was permitted and checked, and what is told of it.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) change: GuardedChange,
+    pub(super) record: Record,
+}
+
+/// What one request does to one item: its change, and those that hooks enlisted beside it.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) main: Made,
+    pub(super) beside: Vec<Made>,
+}
+
+/// What became of a commit.
+#[derive(Debug)]
+pub(super) struct Done {
+    /// For each item, in order, what became of its row.
+    pub(super) written: Vec<Written>,
+    pub(super) records: Arc<Vec<Record>>,
+    /// Where the record of each item stands among the records.
+    pub(super) mains: Vec<usize>,
+}
+
+/// Why a commit did not happen.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// Which item it is of, where it is of one.
+    pub(super) item: Option<usize>,
+    /// Whether it is of what was enlisted beside it.
+    pub(super) beside: bool,
+    pub(super) error: StorageError,
+}
+
+impl Failure {
+    /// Whether another change came between, so that this one is to be made again. Where a version is expected of the
+    /// item itself, only a change of what hooks enlisted is such a one.
+    pub(super) fn is_contended(&self, is_expected: bool) -> bool {
+        self.error.kind() == StorageKind::VersionMismatch && (self.beside || !is_expected)
+    }
+}
+
+impl Call<'_> {
+    /// Whether anything is told of an operation: to hooks, in the outbox, or in the audit trail.
+    pub(super) fn is_told(&self, operation: Operation) -> bool {
+        let definition = self.definition();
+        definition.events || definition.audit.is_some() || self.is_hooked(operation)
+    }
+
+    /// A change of admitted rows, of which this is told.
+    pub(super) fn made(
+        &self,
+        admitted: &Admitted,
+        operation: Operation,
+        write: Write,
+        before: Option<Fields>,
+        after: Option<Fields>,
+    ) -> Made {
+        let definition = self.definition();
+        let answer = match &write {
+            Write::Insert { .. } | Write::Update { .. } if definition.events => {
+                Some(definition.visible.clone())
+            }
+            Write::Insert { .. } | Write::Update { .. } => Some(self.shown()),
+            _ => None,
+        };
+        let (event, done) = match operation {
+            Operation::Create => ("created", "create"),
+            Operation::Delete => ("deleted", "delete"),
+            _ => ("updated", operation.name()),
+        };
+        let record = Record {
+            entry: self.entry.clone(),
+            operation,
+            event: event.into(),
+            done: done.into(),
+            before,
+            after,
+        };
+        let change = Change { schema: self.entry.schema.clone(), write, answer };
+        Made { change: admitted.change(change), record }
+    }
+
+    /// Commits what this request does to items, all of it or nothing. Everything is of one storage.
+    pub(super) async fn commit(&self, prepared: Vec<Prepared>) -> Result<Done, Failure> {
+        let (changes, records, mains, items) = flattened(prepared);
+        let records = Arc::new(records);
+        let told = Records::new(self, records.clone(), mains.clone());
+        let count = changes.len();
+        let dry_run = self.terms.dry_run;
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let then: Option<Then> = (!told.is_empty()).then(|| {
+            let events = events.clone();
+            let then: Then = Arc::new(move |written: &[Written]| {
+                let rows = told.rows(written);
+                *events.lock().unwrap_or_else(PoisonError::into_inner) = rows.events;
+                rows.changes
+            });
+            then
+        });
+        let committed = self.entry.storage.commit(changes, then, dry_run).await;
+        let mut rows = committed.map_err(|error| failure(error, count, &items))?.rows;
+        if dry_run {
+            self.terms.note(std::mem::take(&mut *events.lock().unwrap_or_else(PoisonError::into_inner)));
+        } else if !events.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            self.engine.told.notify_one();
+        }
+        rows.truncate(count);
+        let mut rows: Vec<_> = rows.into_iter().map(Some).collect();
+        let written = mains.iter().filter_map(|main| rows.get_mut(*main)?.take()).collect();
+        Ok(Done { written, records, mains })
+    }
+
+    /// Commits what this request does to one item, and tells the hooks.
+    pub(super) async fn commit_one(&self, prepared: Prepared) -> Result<Written, Failure> {
+        let done = self.commit(vec![prepared]).await?;
+        let answered = || StorageError::new(StorageKind::Internal).with_context("commit", "answered no row");
+        let written = done.written.into_iter().next();
+        let written = written.ok_or_else(|| Failure { item: None, beside: false, error: answered() })?;
+        if let Some(main) = done.mains.first() {
+            self.after(&done.records[*main], &written).await;
+        }
+        Ok(written)
+    }
+
+    /// An item as it is answered after a change of it.
+    pub(super) fn answered(&self, written: Written) -> Result<(Item, Value), Error> {
+        let version =
+            written.version.ok_or_else(|| Error::internal("the storage answered no version for a row"))?;
+        let mut json = written.json;
+        let shown = self.shown();
+        redact::only(self, &shown, &mut json)?;
+        redact::rows(self, &Selection::default(), &mut json)?;
+        let part = self.part(&Selection::default(), &shown, &json);
+        Ok((Item { json, version: self.engine.names.name(version), part }, written.id))
+    }
+
+    /// Why a commit failed, as this caller may know it.
+    pub(super) fn explained(&self, failure: Failure) -> Error {
+        if failure.item.is_none() || failure.beside {
+            return match failure.error.kind() {
+                StorageKind::Unavailable | StorageKind::Internal | StorageKind::Corrupt => {
+                    failure.error.into()
+                }
+                _ => refused(failure.error),
+            };
+        }
+        // A clash may be one of a field that the caller must not learn of.
+        let error = Error::from(failure.error);
+        let faults = self.told(error.faults().to_vec());
+        error.with_faults(faults)
+    }
+}
+
+/// The changes in the order in which they are to be made, what is told of each, where those of the items stand among
+/// them, and which item each belongs to.
+fn flattened(prepared: Vec<Prepared>) -> (Vec<GuardedChange>, Vec<Record>, Vec<usize>, Vec<usize>) {
+    let (mut changes, mut records) = (Vec::new(), Vec::new());
+    let (mut mains, mut items) = (Vec::new(), Vec::new());
+    for (item, one) in prepared.into_iter().enumerate() {
+        // What is enlisted may refer to the item, so it comes after it; and before it where it goes.
+        let goes = matches!(one.main.change.write(), Write::Delete { .. });
+        let beside = one.beside.into_iter();
+        let (before, after) = if goes { (Some(beside), None) } else { (None, Some(beside)) };
+        let all = before.into_iter().flatten().map(|made| (made, false));
+        let all = all.chain([(one.main, true)]).chain(after.into_iter().flatten().map(|made| (made, false)));
+        for (made, is_main) in all {
+            if is_main {
+                mains.push(changes.len());
+            }
+            items.push(if is_main { item } else { item + BESIDE });
+            changes.push(made.change);
+            records.push(made.record);
+        }
+    }
+    (changes, records, mains, items)
+}
+
+/// What is added to an item's number for what is beside it.
+const BESIDE: usize = usize::MAX / 2;
+
+fn failure(error: StorageError, count: usize, items: &[usize]) -> Failure {
+    let item = error.change().filter(|position| *position < count).map(|position| items[position]);
+    let beside = item.is_some_and(|item| item >= BESIDE);
+    Failure { item: item.map(|item| if item >= BESIDE { item - BESIDE } else { item }), beside, error }
+}
+
+/// Why what belongs to a change could not be made so.
+pub(super) fn refused(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    let detail = "Something that belongs to this change clashes with what is there.";
+    Error::new(ErrorKind::Conflict, "conflict", detail).with_source(error)
+}

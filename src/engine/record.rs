@@ -1,0 +1,221 @@
+//! What a change leaves behind in its transaction: an event, an audit entry, the answer under its key.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use resourceful_contract::{Change, Value, Write, Written};
+use serde_json::{Map, Value as Json, json};
+use uuid::Uuid;
+
+use super::item::{self, Fields};
+use super::keyed::Claim;
+use super::{Call, Entry};
+use crate::resource::Fill;
+use crate::tables::Tables;
+use crate::tables::audit::AuditRow;
+use crate::tables::events::EventRow;
+
+/// What is told of one change.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    pub(super) entry: Arc<Entry>,
+    /// What was done, for hooks.
+    pub(super) operation: crate::resource::Operation,
+    /// What the event is called after the resource's name: `created`, `updated`, `deleted`, or an action's own.
+    pub(super) event: Cow<'static, str>,
+    /// What the audit trail says was done.
+    pub(super) done: Cow<'static, str>,
+    /// The item as it was.
+    pub(super) before: Option<Fields>,
+    /// The item as it is to be.
+    pub(super) after: Option<Fields>,
+}
+
+/// Everything that is told of one commit.
+pub(super) struct Records {
+    tables: Arc<Tables>,
+    records: Arc<Vec<Record>>,
+    mains: Vec<usize>,
+    claim: Option<Claim>,
+    at: DateTime<Utc>,
+    actor: Option<String>,
+    tenant: Option<String>,
+    request: Option<String>,
+    trace: Option<String>,
+    address: Option<String>,
+}
+
+/// The rows that tell of a commit.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    pub(super) changes: Vec<Change>,
+    pub(super) events: Vec<EventRow>,
+}
+
+impl Records {
+    pub(super) fn new(call: &Call<'_>, records: Arc<Vec<Record>>, mains: Vec<usize>) -> Self {
+        let terms = call.terms;
+        Self {
+            tables: call.engine.tables.clone(),
+            records,
+            mains,
+            claim: terms.claim.clone(),
+            at: item::now(),
+            actor: call.actor.id().map(str::to_owned),
+            tenant: call.actor.tenant().map(str::to_owned),
+            request: terms.request.clone(),
+            trace: terms.trace.clone(),
+            address: terms.address.map(|address| address.to_string()),
+        }
+    }
+
+    /// Whether there is nothing to tell.
+    pub(super) fn is_empty(&self) -> bool {
+        let silent = |record: &Record| {
+            let definition = &record.entry.definition;
+            !definition.events && definition.audit.is_none()
+        };
+        self.claim.is_none() && self.records.iter().all(silent)
+    }
+
+    /// The rows that tell of what was written.
+    pub(super) fn rows(&self, written: &[Written]) -> Rows {
+        let mut rows = Rows::default();
+        let insert = |schema: &Arc<_>, values| Change {
+            schema: Arc::clone(schema),
+            write: Write::Insert { values },
+            answer: None,
+        };
+        let mut audit = Vec::new();
+        for (record, row) in self.records.iter().zip(written) {
+            let definition = &record.entry.definition;
+            if definition.events {
+                rows.events.push(self.event(record, row));
+            }
+            if definition.audit.is_some() {
+                audit.push(insert(&self.tables.audit, self.entry(record, row).values()));
+            }
+        }
+        rows.changes.extend(
+            rows.events.iter().map(|event| insert(&self.tables.events, EventRow::clone(event).values())),
+        );
+        rows.changes.append(&mut audit);
+        if let Some(claim) = &self.claim {
+            let mains: Vec<_> = self.mains.iter().filter_map(|main| written.get(*main)).collect();
+            let first = self.mains.first().map(|main| &self.records[*main]);
+            rows.changes.push(insert(&self.tables.keys, claim.row(self.at, first, &mains).values()));
+        }
+        rows
+    }
+
+    fn event(&self, record: &Record, row: &Written) -> EventRow {
+        let data = match (&record.after, row.json.is_empty()) {
+            (Some(_), false) => String::from_utf8_lossy(&row.json).into_owned(),
+            (after, _) => Json::Object(record.visible(after.as_ref().or(record.before.as_ref()))).to_string(),
+        };
+        let previous = match (&record.before, &record.after) {
+            (Some(before), Some(after)) => {
+                let mut changed = record.visible(Some(before));
+                changed.retain(|name, value| after.get(name) != Some(value));
+                Some(Json::Object(changed).to_string())
+            }
+            _ => None,
+        };
+        EventRow {
+            sequence: 0,
+            id: Uuid::now_v7(),
+            event_type: format!("{}.{}", record.entry.name, record.event),
+            resource: record.entry.name.to_string(),
+            subject: spelled(&row.id),
+            time: self.at,
+            tenant: record.tenant().or_else(|| self.tenant.clone()),
+            trace: self.trace.clone(),
+            data,
+            previous,
+            batch: None,
+            attempts: 0,
+            due_at: None,
+            reason: None,
+            dead_at: None,
+        }
+    }
+
+    fn entry(&self, record: &Record, row: &Written) -> AuditRow {
+        AuditRow {
+            position: 0,
+            resource: record.entry.name.to_string(),
+            item: spelled(&row.id),
+            operation: record.done.clone().into_owned(),
+            at: self.at,
+            actor: self.actor.clone(),
+            tenant: record.tenant().or_else(|| self.tenant.clone()),
+            request: self.request.clone(),
+            address: self.address.clone(),
+            changes: Json::Object(record.changes(&row.id)).to_string(),
+            link: None,
+            seal: None,
+        }
+    }
+}
+
+impl Record {
+    /// What anybody could be shown of an item.
+    fn visible(&self, item: Option<&Fields>) -> Fields {
+        let definition = &self.entry.definition;
+        let fields = definition.visible.iter().map(|position| &self.entry.schema.fields[*position].name);
+        let item = item.into_iter();
+        item.flat_map(|item| fields.clone().filter_map(|name| Some((name.clone(), item.get(name)?.clone()))))
+            .collect()
+    }
+
+    /// The tenant that the item belongs to, where it says so.
+    fn tenant(&self) -> Option<String> {
+        let fill = self.entry.definition.fills.iter().find(|(_, fill)| *fill == Fill::Tenant)?;
+        let item = self.after.as_ref().or(self.before.as_ref())?;
+        match item.get(&self.entry.schema.fields[fill.0].name)? {
+            Json::String(tenant) => Some(tenant.clone()),
+            Json::Null => None,
+            other => Some(other.to_string()),
+        }
+    }
+
+    /// Each field that is another than before, from what to what. Of what nobody is ever shown only the name is told.
+    fn changes(&self, id: &Value) -> Map<String, Json> {
+        let schema = &self.entry.schema;
+        let mut changes = Map::new();
+        for position in &self.entry.definition.stored {
+            let field = &schema.fields[*position];
+            let of = |item: &Option<Fields>| {
+                item.as_ref().and_then(|item| item.get(&field.name)).cloned().unwrap_or(Json::Null)
+            };
+            let (from, mut to) = (of(&self.before), of(&self.after));
+            if *position == schema.id && self.after.is_some() && self.before.is_none() {
+                to = item::spelled(id).unwrap_or(Json::Null);
+            }
+            if Some(*position) == schema.version {
+                continue;
+            }
+            // A value may be spelled in more than one way.
+            let (was, is) = (field.field_type.read_json(&from), field.field_type.read_json(&to));
+            if was != is {
+                to = is.ok().and_then(|value| item::spelled(&value).ok()).unwrap_or(to);
+                let change = if field.hidden { json!({}) } else { json!({"from": from, "to": to}) };
+                changes.insert(field.name.clone(), change);
+            }
+        }
+        changes
+    }
+}
+
+/// An id as it stands in a path.
+pub(crate) fn spelled(id: &Value) -> String {
+    match id {
+        Value::Text(text) => text.clone(),
+        other => {
+            let mut json = Vec::new();
+            resourceful_contract::json::value(&mut json, other);
+            String::from_utf8_lossy(&json).trim_matches('"').to_owned()
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! On what terms a change is made: where its request comes from, whether it is tried only, under which key.
+
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use super::keyed::Claim;
+use crate::tables::events::EventRow;
+
+/// The terms of one request's changes.
+#[derive(Debug, Default)]
+pub(crate) struct Terms {
+    /// The id of the request.
+    pub(crate) request: Option<String>,
+    /// The request's `traceparent`.
+    pub(crate) trace: Option<String>,
+    /// Who is at the other end of the connection.
+    pub(crate) address: Option<IpAddr>,
+    /// Whether everything is tried and then taken back.
+    pub(crate) dry_run: bool,
+    /// The events that a dry run would have sent.
+    pub(super) tried: Mutex<Vec<EventRow>>,
+    /// What the change is known by, so that it happens once.
+    pub(crate) claim: Option<Claim>,
+}
+
+/// The terms of what nobody asked for.
+pub(super) static NONE: Terms = Terms {
+    request: None,
+    trace: None,
+    address: None,
+    dry_run: false,
+    tried: Mutex::new(Vec::new()),
+    claim: None,
+};
+
+impl Terms {
+    pub(super) fn note(&self, events: Vec<EventRow>) {
+        *self.tried.lock().unwrap_or_else(PoisonError::into_inner) = events;
+    }
+
+    /// The events that a dry run would have sent.
+    pub(crate) fn tried(&self) -> Vec<EventRow> {
+        std::mem::take(&mut *self.tried.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

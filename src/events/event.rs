@@ -1,0 +1,113 @@
+//! An event, as those who are told of changes see it.
+
+use chrono::{DateTime, Utc};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use uuid::Uuid;
+
+use crate::tables::events::EventRow;
+
+/// A change that was committed: a `CloudEvents` 1.0 event, whose JSON is that of the specification's structured mode.
+///
+/// Delivery is at least once and, for one item, in the order of its changes: what comes twice has one
+/// [`id`](Self::id).
+///
+/// ```
+/// use resourceful::Event;
+///
+/// let event: Event = serde_json::from_value(serde_json::json!({
+///     "specversion": "1.0", "id": "0192d1a8-0000-7000-8000-000000000000", "source": "/orders",
+///     "type": "orders.created", "subject": "7", "time": "2026-01-01T00:00:00Z",
+///     "datacontenttype": "application/json", "sequence": "42", "data": {"id": 7},
+/// }))?;
+/// assert!(event.matches("orders.*") && event.matches("*") && !event.matches("orders.deleted"));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Event {
+    /// The version of `CloudEvents`: `1.0`.
+    pub specversion: String,
+    /// A UUID of version 7, the same however often the event is delivered.
+    pub id: Uuid,
+    /// The collection that the item is in, as a path.
+    pub source: String,
+    /// The resource and what happened: `orders.created`, `orders.updated`, `orders.deleted`, or an action's own word.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// The item's id.
+    pub subject: String,
+    /// When the change was made.
+    pub time: DateTime<Utc>,
+    /// What the data is made of: `application/json`.
+    pub datacontenttype: String,
+    /// Where the schema of the data stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataschema: Option<String>,
+    /// A number that is greater for every later event of the same item (the extension `sequence`).
+    pub sequence: String,
+    /// The tenant that the item belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenantid: Option<String>,
+    /// The trace of the request that made the change (W3C Trace Context).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// The item as it was after the change, or before it was deleted.
+    pub data: Json,
+}
+
+impl Event {
+    /// The event of a row of the outbox.
+    pub(crate) fn of(row: &EventRow, prefix: &str, schema: &str) -> Self {
+        Self {
+            specversion: "1.0".to_owned(),
+            id: row.id,
+            source: format!("{prefix}/{}", row.resource),
+            event_type: row.event_type.clone(),
+            subject: row.subject.clone(),
+            time: row.time,
+            datacontenttype: "application/json".to_owned(),
+            dataschema: Some(format!("/openapi.json#/components/schemas/{schema}")),
+            sequence: row.sequence.to_string(),
+            tenantid: row.tenant.clone(),
+            traceparent: row.trace.clone(),
+            data: serde_json::from_str(&row.data).unwrap_or(Json::Null),
+        }
+    }
+
+    /// The resource's name.
+    #[must_use]
+    pub fn resource(&self) -> &str {
+        self.event_type.split('.').next().unwrap_or_default()
+    }
+
+    /// What happened, without the resource's name.
+    #[must_use]
+    pub fn action(&self) -> &str {
+        self.event_type.split_once('.').map_or("", |(_, action)| action)
+    }
+
+    /// The item as a value.
+    ///
+    /// # Errors
+    /// Where it is not one of this type.
+    pub fn item<M: DeserializeOwned>(&self) -> Result<M, serde_json::Error> {
+        M::deserialize(&self.data)
+    }
+
+    /// Whether a pattern speaks of this event: the exact type, `orders.*` for all of a resource, or `*`.
+    #[must_use]
+    pub fn matches(&self, pattern: &str) -> bool {
+        matches(pattern, &self.event_type)
+    }
+}
+
+/// Whether a pattern speaks of events of a type.
+pub(crate) fn matches(pattern: &str, event_type: &str) -> bool {
+    match pattern.strip_suffix(".*") {
+        _ if pattern == "*" => true,
+        Some(resource) => event_type.split('.').next() == Some(resource),
+        None => pattern == event_type,
+    }
+}

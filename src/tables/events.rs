@@ -1,0 +1,107 @@
+//! The outbox: an event for each change, in the transaction of the change.
+
+use chrono::{DateTime, Utc};
+use resourceful_contract::{FieldType, IdSource, Index, Schema, Value};
+use uuid::Uuid;
+
+use super::{Reader, field, maybe, maybe_text, table, text};
+
+/// Where each field stands.
+pub(crate) const SEQUENCE: usize = 0;
+pub(crate) const BATCH: usize = 10;
+pub(crate) const ATTEMPTS: usize = 11;
+pub(crate) const DUE_AT: usize = 12;
+pub(crate) const REASON: usize = 13;
+pub(crate) const DEAD_AT: usize = 14;
+
+pub(super) fn schema() -> Schema {
+    let fields = vec![
+        field("sequence", FieldType::Integer),
+        field("id", FieldType::Uuid),
+        field("type", FieldType::Text),
+        field("resource", FieldType::Text),
+        field("subject", FieldType::Text),
+        field("time", FieldType::DateTime),
+        maybe("tenant", FieldType::Text),
+        maybe("trace", FieldType::Text),
+        field("data", FieldType::Text),
+        maybe("previous", FieldType::Text),
+        maybe("batch", FieldType::Integer),
+        field("attempts", FieldType::Integer),
+        maybe("due_at", FieldType::DateTime),
+        maybe("reason", FieldType::Text),
+        maybe("dead_at", FieldType::DateTime),
+    ];
+    let mut schema = table("events", fields, IdSource::Storage);
+    schema.indexes = vec![Index { fields: vec![BATCH], unique: false }];
+    schema
+}
+
+/// An event as it stands in the outbox.
+#[derive(Clone, Debug)]
+pub(crate) struct EventRow {
+    pub(crate) sequence: i64,
+    pub(crate) id: Uuid,
+    pub(crate) event_type: String,
+    pub(crate) resource: String,
+    /// The item's id.
+    pub(crate) subject: String,
+    pub(crate) time: DateTime<Utc>,
+    pub(crate) tenant: Option<String>,
+    /// The W3C `traceparent` of the request that made the change.
+    pub(crate) trace: Option<String>,
+    /// The item as it is after the change, or was before a delete: all that anybody could be shown of it, as JSON.
+    pub(crate) data: String,
+    /// What the fields that changed held before, as JSON.
+    pub(crate) previous: Option<String>,
+    pub(crate) batch: Option<i64>,
+    pub(crate) attempts: i64,
+    pub(crate) due_at: Option<DateTime<Utc>>,
+    pub(crate) reason: Option<String>,
+    pub(crate) dead_at: Option<DateTime<Utc>>,
+}
+
+impl EventRow {
+    /// The values of a new row; the storage mints its sequence.
+    pub(crate) fn values(self) -> Vec<Value> {
+        vec![
+            Value::Null,
+            Value::Uuid(self.id),
+            text(self.event_type),
+            text(self.resource),
+            text(self.subject),
+            Value::DateTime(self.time),
+            maybe_text(self.tenant),
+            maybe_text(self.trace),
+            text(self.data),
+            maybe_text(self.previous),
+            Value::Null,
+            Value::Integer(0),
+            Value::Null,
+            Value::Null,
+            Value::Null,
+        ]
+    }
+
+    /// Reads a row from the values of all its fields.
+    pub(crate) fn read(values: Vec<Value>) -> Self {
+        let mut row = Reader::new(values);
+        Self {
+            sequence: row.number(),
+            id: row.uuid(),
+            event_type: row.text(),
+            resource: row.text(),
+            subject: row.text(),
+            time: row.instant(),
+            tenant: row.maybe_text(),
+            trace: row.maybe_text(),
+            data: row.text(),
+            previous: row.maybe_text(),
+            batch: row.maybe_number(),
+            attempts: row.number(),
+            due_at: row.maybe_instant(),
+            reason: row.maybe_text(),
+            dead_at: row.maybe_instant(),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Who does what only one node may do at a time. A lease's version is its fence: whoever lost it commits nothing more.
+
+use chrono::{DateTime, Utc};
+use resourceful_contract::{FieldType, IdSource, Schema, Value};
+
+use super::{Reader, field, maybe, maybe_text, table, text};
+
+/// Where each field stands.
+pub(crate) const VERSION: usize = 1;
+pub(crate) const HOLDER: usize = 2;
+pub(crate) const EXPIRES_AT: usize = 3;
+pub(crate) const STATE: usize = 4;
+
+pub(super) fn schema() -> Schema {
+    let fields = vec![
+        field("name", FieldType::Text),
+        field("version", FieldType::Integer),
+        field("holder", FieldType::Text),
+        field("expires_at", FieldType::DateTime),
+        maybe("state", FieldType::Text),
+    ];
+    let mut schema = table("leases", fields, IdSource::Engine);
+    schema.version = Some(VERSION);
+    schema
+}
+
+/// A lease.
+#[derive(Clone, Debug)]
+pub(crate) struct LeaseRow {
+    pub(crate) name: String,
+    /// Goes up with every change of the lease.
+    pub(crate) version: i64,
+    pub(crate) holder: String,
+    pub(crate) expires_at: DateTime<Utc>,
+    /// What the next holder has to know, as JSON.
+    pub(crate) state: Option<String>,
+}
+
+impl LeaseRow {
+    pub(crate) fn values(self) -> Vec<Value> {
+        vec![
+            text(self.name),
+            Value::Integer(self.version),
+            text(self.holder),
+            Value::DateTime(self.expires_at),
+            maybe_text(self.state),
+        ]
+    }
+
+    /// Reads a row from the values of all its fields.
+    pub(crate) fn read(values: Vec<Value>) -> Self {
+        let mut row = Reader::new(values);
+        Self {
+            name: row.text(),
+            version: row.number(),
+            holder: row.text(),
+            expires_at: row.instant(),
+            state: row.maybe_text(),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The tables that the library itself keeps, in each database whose resources need them.
+//!
+//! They are schemas like any other, so that every storage keeps them by what it can do already, and in the transaction of
+//! the change that they tell of. Where there are migrations for a storage they make the tables; elsewhere the storage
+//! makes them from the schemas.
+
+pub(crate) mod audit;
+pub(crate) mod events;
+pub(crate) mod keys;
+pub(crate) mod leases;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use resourceful_contract::{Field, FieldType, IdSource, Migration, Schema, Value};
+
+/// Whose migrations these are.
+const OWNER: &str = "resourceful";
+
+/// The library's tables.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    pub(crate) events: Arc<Schema>,
+    pub(crate) audit: Arc<Schema>,
+    pub(crate) keys: Arc<Schema>,
+    pub(crate) leases: Arc<Schema>,
+}
+
+impl Tables {
+    pub(crate) fn new() -> Self {
+        Self {
+            events: Arc::new(events::schema()),
+            audit: Arc::new(audit::schema()),
+            keys: Arc::new(keys::schema()),
+            leases: Arc::new(leases::schema()),
+        }
+    }
+
+    pub(crate) fn all(&self) -> [&Arc<Schema>; 4] {
+        [&self.events, &self.audit, &self.keys, &self.leases]
+    }
+}
+
+/// The steps that make the tables in a storage of this name; `None` where it makes them by itself.
+pub(crate) fn migrations(storage: &str) -> Option<Vec<Migration>> {
+    let records = match storage {
+        "sqlite" => include_str!("../../migrations/sqlite/0001_records.sql"),
+        "postgres" => include_str!("../../migrations/postgres/0001_records.sql"),
+        _ => return None,
+    };
+    Some(vec![Migration::new(OWNER, 1, "records", records)])
+}
+
+/// Whether a schema is of one of these tables.
+pub(crate) fn is_own(schema: &Schema) -> bool {
+    schema.table.strip_prefix("resourceful_") == Some(schema.name.as_str())
+}
+
+/// A table whose first field identifies its rows.
+fn table(name: &str, fields: Vec<Field>, source: IdSource) -> Schema {
+    Schema::new(name, &format!("resourceful_{name}"), fields, 0, source)
+}
+
+fn field(name: &str, field_type: FieldType) -> Field {
+    Field::new(name, field_type)
+}
+
+/// A field that may be null.
+fn maybe(name: &str, field_type: FieldType) -> Field {
+    Field::new(name, field_type).nullable()
+}
+
+fn text(content: impl Into<String>) -> Value {
+    Value::Text(content.into())
+}
+
+fn maybe_text(content: Option<impl Into<String>>) -> Value {
+    content.map_or(Value::Null, text)
+}
+
+/// What a row says, read by position.
+pub(crate) struct Reader(std::vec::IntoIter<Value>);
+
+impl Reader {
+    pub(crate) fn new(values: Vec<Value>) -> Self {
+        Self(values.into_iter())
+    }
+
+    fn next(&mut self) -> Value {
+        self.0.next().unwrap_or(Value::Null)
+    }
+
+    pub(crate) fn text(&mut self) -> String {
+        self.maybe_text().unwrap_or_default()
+    }
+
+    pub(crate) fn maybe_text(&mut self) -> Option<String> {
+        match self.next() {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn number(&mut self) -> i64 {
+        self.maybe_number().unwrap_or_default()
+    }
+
+    pub(crate) fn maybe_number(&mut self) -> Option<i64> {
+        match self.next() {
+            Value::Integer(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn maybe_instant(&mut self) -> Option<DateTime<Utc>> {
+        match self.next() {
+            Value::DateTime(at) => Some(at),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn instant(&mut self) -> DateTime<Utc> {
+        self.maybe_instant().unwrap_or_default()
+    }
+
+    pub(crate) fn uuid(&mut self) -> uuid::Uuid {
+        match self.next() {
+            Value::Uuid(id) => id,
+            _ => uuid::Uuid::nil(),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Changes that are only tried: everything happens as it would, and nothing is changed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use resourceful::prelude::*;
+use resourceful::testing::TestApp;
+use serde_json::json;
+
+use crate::policies::model;
+use crate::support::{Place, create, everywhere, faults, path, product};
+
+#[tokio::test]
+async fn a_tried_change_answers_what_it_would_and_changes_nothing() {
+    everywhere(|app| async move {
+        let lamp = create(&app, "lamp", json!({})).await;
+        let before = app.events().await.len();
+        let tried = app.post("/products").header("prefer", "dry-run").json(product("desk", json!({}))).await;
+        assert_eq!((tried.status(), tried.header("preference-applied")), (200, Some("dry-run")), "{tried}");
+        let said = tried.json();
+        assert_eq!((&said["status"], &said["body"]["name"]), (&json!(201), &json!("desk")));
+        let id = said["body"]["id"].as_str().unwrap();
+        assert_eq!(said["headers"]["location"], format!("/products/{id}"));
+        assert_eq!(said["headers"]["etag"], "\"1\"");
+        assert_eq!(said["events"][0]["type"], "products.created");
+        assert_eq!(said["events"][0]["data"], said["body"]);
+        assert_eq!(app.get(&format!("/products/{id}")).await.status(), 404);
+
+        let at = path(&lamp);
+        let patched = app.patch(&at).header("prefer", "dry-run").json(json!({"price_cents": 7})).await.json();
+        assert_eq!((&patched["status"], &patched["body"]["price_cents"]), (&json!(200), &json!(7)));
+        let put =
+            app.put(&at).header("prefer", "dry-run").json(product("lamp", json!({"stock": 9}))).await.json();
+        assert_eq!((&put["status"], &put["body"]["stock"]), (&json!(200), &json!(9)));
+        let deleted = app.delete(&at).header("prefer", "dry-run").await.json();
+        assert_eq!(
+            (&deleted["status"], &deleted["events"][0]["type"]),
+            (&json!(204), &json!("products.deleted"))
+        );
+        assert_eq!(app.get(&at).await.json(), lamp, "all as it was");
+        assert_eq!(app.events().await.len(), before);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_tried_change_fails_as_it_would() {
+    everywhere(|app| async move {
+        let lamp = create(&app, "lamp", json!({})).await;
+        let post = async |body| app.post("/products").header("prefer", "dry-run").json(body).await;
+        let invalid = post(product("", json!({}))).await;
+        assert_eq!(
+            (invalid.status(), faults(&invalid.json())),
+            (422, vec![("/name", "length")]),
+            "{invalid}"
+        );
+        let clash = post(product("lamp", json!({}))).await;
+        assert_eq!((clash.status(), clash.json()["code"].clone()), (409, json!("unique")), "{clash}");
+        let stale = app.patch(&path(&lamp)).header("prefer", "dry-run").header("if-match", "\"9\"");
+        assert_eq!(stale.json(json!({"stock": 2})).await.status(), 412);
+        let denied = app.delete("/notes/1").header("prefer", "dry-run").await;
+        assert_eq!(denied.status(), 401, "permissions come first");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn hooks_see_a_tried_change_before_and_not_after_and_what_they_enlist_is_tried_too() {
+    for place in Place::all().await {
+        let ran = Arc::new(AtomicUsize::new(0));
+        let counted = ran.clone();
+        type Item = serde_json::Map<String, serde_json::Value>;
+        let notes = |name: &str| {
+            define_dynamic_resource(name, model(&["code", "body"]))
+                .adapter(place.table(name))
+                .id_field("code")
+                .permissions(
+                    Permissions::read(if name == "hidden" { role("x") } else { anyone() }).write(signed_in()),
+                )
+        };
+        let first = notes("notes")
+            .before([Operation::Create], |note: &mut Item, change: &mut resourceful::Change| {
+                note.insert("body".into(), json!(format!("tried: {}", change.is_dry_run())));
+                change.create("copies", json!({"code": "c", "body": "b"}));
+                change.create("hidden", json!({"code": "secret", "body": "b"}));
+                Ok(())
+            })
+            .after([Operation::Create], move |_: Item, _| {
+                counted.fetch_add(1, Ordering::SeqCst);
+                std::future::ready(Ok(()))
+            });
+        let app = create_app(AppPreset::Testing)
+            .authenticator(BearerTokens::new().token("ada", Actor::user("ada")))
+            .resource(first.build().unwrap())
+            .resource(notes("copies").build().unwrap())
+            .resource(notes("hidden").build().unwrap());
+        let app = TestApp::build(app).await.unwrap();
+        let tried = app.post("/notes").bearer("ada").header("prefer", "dry-run");
+        let tried = tried.json(json!({"code": "a", "body": "x"})).await.json();
+        assert_eq!(tried["body"]["body"], "tried: true");
+        let types: Vec<_> = tried["events"].as_array().unwrap().iter().map(|event| &event["type"]).collect();
+        assert_eq!(types, ["notes.created", "copies.created"], "and none of what the caller may not see");
+        assert_eq!((app.get("/copies/c").await.status(), ran.load(Ordering::SeqCst)), (404, 0));
+        let real = app.post("/notes").bearer("ada").json(json!({"code": "a", "body": "x"})).await;
+        assert_eq!((real.json()["body"].clone(), ran.load(Ordering::SeqCst)), (json!("tried: false"), 1));
+    }
+}
