@@ -105,7 +105,7 @@ fn merged(builder: &AppBuilder, catalog: &Catalog, faults: &mut Faults) -> Optio
         paths = paths.route(path, taken());
     }
     for entry in catalog.entries() {
-        for path in Path::ALL {
+        for path in Path::of(&entry.definition) {
             paths = paths.route(&path.template(&builder.prefix, &entry.definition), taken());
         }
     }

@@ -73,7 +73,8 @@ impl Call<'_> {
     /// Refuses an id under which the item could not be reached: the collection has a path of its own there.
     fn unreserved(&self, assembled: &Fields) -> Result<(), Error> {
         let name = &self.entry.schema.id_field().name;
-        if assembled.get(name).is_some_and(|id| id == "query") {
+        let id = assembled.get(name).and_then(Json::as_str);
+        if id.is_some_and(|id| self.definition().reserves(id)) {
             let pointer = format!("/{}", escape_pointer(name));
             let detail = "This id is the name of a path of the collection: choose another.";
             return Err(Error::validation(vec![Fault::pointer(pointer, "reserved", detail)]));

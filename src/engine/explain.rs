@@ -125,7 +125,7 @@ impl Engine {
         let asking = Asking { actor: actor.clone(), resource: entry.name.clone(), operation };
         let read = |filter: &serde_json::Value| query::trusted_filter(&self.catalog, entry, filter);
         let mut trail = Vec::new();
-        let verdict = entry.rights().of(operation).decide(&asking, &read, Some(&mut trail)).await;
+        let verdict = entry.rights().of(operation.into()).decide(&asking, &read, Some(&mut trail)).await;
         let mut steps = Vec::with_capacity(trail.len());
         for Step { rule, verdict } in trail {
             let row_matches = match (row, &verdict) {

@@ -24,7 +24,12 @@ impl Call<'_> {
         self.hooks(operation).next().is_some()
     }
 
-    fn about(&self, operation: Operation, current: Option<&Fields>, item: Option<Fields>) -> Change {
+    pub(super) fn about(
+        &self,
+        operation: Operation,
+        current: Option<&Fields>,
+        item: Option<Fields>,
+    ) -> Change {
         Change {
             actor: self.actor.clone(),
             resource: self.entry.name.clone(),
@@ -33,6 +38,7 @@ impl Call<'_> {
             item,
             enlisted: Vec::new(),
             dry_run: self.terms.dry_run,
+            action: None,
         }
     }
 
@@ -95,15 +101,7 @@ impl Call<'_> {
         for placed in self.hooks(operation) {
             placed.hook.before(&mut change).await?;
         }
-        let mut set = change.item.unwrap_or_default();
-        let schema = &self.entry.schema;
-        for position in [Some(schema.id), schema.version].into_iter().flatten() {
-            let name = &schema.fields[position].name;
-            match item.get(name) {
-                Some(kept) => set.insert(name.clone(), kept.clone()),
-                None => set.shift_remove(name),
-            };
-        }
+        let mut set = self.owned(&item, change.item.unwrap_or_default());
         if set != item {
             set = self.recheck(set)?;
         }

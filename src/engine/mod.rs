@@ -1,5 +1,6 @@
 //! The one path to the data: every door calls these operations, and each begins with the permission.
 
+mod action;
 mod admit;
 mod catalog;
 mod commit;
@@ -33,9 +34,10 @@ use tokio::sync::Notify;
 use crate::access::Actor;
 use crate::error::{Error, ErrorKind};
 use crate::query::{CursorKey, Reader};
-use crate::resource::{Definition, Operation, PlacedHook};
+use crate::resource::{Definition, Operation, PlacedHook, Right};
 use crate::tables::Tables;
 
+pub(crate) use action::Answer;
 pub(crate) use catalog::{Catalog, Entry, LinkedRelation};
 pub use explain::{ExplainedStep, Explanation, Outcome, Said};
 pub(crate) use list::{Asked, Page};
@@ -148,13 +150,13 @@ impl Engine {
         &'a self,
         entry: &'a Arc<Entry>,
         actor: &'a Actor,
-        operation: Operation,
+        right: impl Into<Right>,
         related: bool,
     ) -> Result<Call<'a>, Error> {
+        let right = right.into();
         // A write may refer to rows of other resources, which its caller has to see.
-        let refers = matches!(operation, Operation::Create | Operation::Update | Operation::Replace);
-        let (allowed, sights) =
-            sight::enter(&self.catalog, entry, actor, operation, related || refers).await?;
+        let refers = matches!(right.base(), Operation::Create | Operation::Update | Operation::Replace);
+        let (allowed, sights) = sight::enter(&self.catalog, entry, actor, right, related || refers).await?;
         Ok(Call { engine: self, entry, actor, allowed, sights, terms: &terms::NONE })
     }
 }

@@ -3,14 +3,14 @@
 use super::rights::Mask;
 use super::{Engine, sight};
 use crate::access::{Actor, Verdict};
-use crate::resource::Operation;
+use crate::resource::{Operation, Right};
 
 /// What one caller may see and do of a resource.
 #[derive(Debug)]
 pub(crate) struct Offer {
     pub(crate) mask: Mask,
-    /// The operations that are allowed on some rows at least.
-    pub(crate) operations: Vec<Operation>,
+    /// What is allowed on some rows at least.
+    pub(crate) rights: Vec<Right>,
 }
 
 impl Engine {
@@ -19,18 +19,18 @@ impl Engine {
         let mut offers = Vec::with_capacity(self.catalog.entries().len());
         for entry in self.catalog.entries() {
             let mask = entry.rights().mask(&self.catalog, entry, actor).await;
-            let mut operations = Vec::new();
-            let may = async |operation| {
-                !matches!(sight::decide(&self.catalog, entry, actor, operation).await, Verdict::Deny(_))
+            let mut rights = Vec::new();
+            let may = async |right: Right| {
+                !matches!(sight::decide(&self.catalog, entry, actor, right).await, Verdict::Deny(_))
             };
-            let reads = may(Operation::Read).await;
-            for operation in Operation::ALL {
+            let reads = may(Operation::Read.into()).await;
+            for right in Right::all(&entry.definition) {
                 // What one may not see one may not list or change either.
-                if (reads || operation == Operation::Create) && may(operation).await {
-                    operations.push(operation);
+                if (reads || right.base() == Operation::Create) && may(right).await {
+                    rights.push(right);
                 }
             }
-            offers.push(Offer { mask, operations });
+            offers.push(Offer { mask, rights });
         }
         offers
     }

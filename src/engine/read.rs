@@ -7,7 +7,7 @@ use super::sight::Admitted;
 use super::{Call, Item, Mask, Part, include, redact, sight};
 use crate::error::{Error, ErrorKind};
 use crate::query::Selection;
-use crate::resource::Operation;
+use crate::resource::Right;
 
 impl Call<'_> {
     /// Answers an item, or the part of it that the query string selects.
@@ -54,18 +54,19 @@ impl Call<'_> {
         &self,
         changeable: &Admitted,
         id: Value,
-        operation: Operation,
+        right: impl Into<Right>,
     ) -> Result<(Fields, Version), Error> {
         match self.stored(changeable, id.clone()).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(self.out_of_reach(id, operation).await),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(self.out_of_reach(id, right).await),
             found => found,
         }
     }
 
     /// Why a row was not there for an operation: 403 where the caller may see it, 404 otherwise.
-    pub(super) async fn out_of_reach(&self, id: Value, operation: Operation) -> Error {
+    pub(super) async fn out_of_reach(&self, id: Value, right: impl Into<Right>) -> Error {
+        let right = right.into();
         match self.current(id).await {
-            Ok(_) => sight::refused(self.entry, self.actor, operation),
+            Ok(_) => sight::refused(self.entry, self.actor, right),
             Err(error) => error,
         }
     }

@@ -5,13 +5,17 @@ use std::sync::Arc;
 use super::{Catalog, Entry};
 use crate::access::{Actor, Asking, Permission, Rule, Verdict};
 use crate::query;
-use crate::resource::{Faults, Operation};
+use crate::resource::{Acted, Faults, Operation, Right};
 
 /// Who may do what with one resource.
 #[derive(Debug)]
 pub(crate) struct Rights {
     /// In the order of [`Operation::ALL`]; every policy of the resource stands in each.
     pub(super) operations: Vec<Rule>,
+    /// In the order of the definition's actions.
+    pub(super) actions: Vec<Rule>,
+    pub(super) history: Rule,
+    pub(super) deleted: Rule,
     pub(super) fields: Vec<FieldRights>,
 }
 
@@ -26,9 +30,16 @@ pub(crate) struct FieldRights {
 }
 
 impl Rights {
-    pub(crate) fn of(&self, operation: Operation) -> &Rule {
-        let position = Operation::ALL.iter().position(|known| *known == operation);
-        &self.operations[position.expect("ALL holds every operation")]
+    pub(crate) fn of(&self, right: Right) -> &Rule {
+        match right {
+            Right::Of(operation) => {
+                let position = Operation::ALL.iter().position(|known| *known == operation);
+                &self.operations[position.expect("ALL holds every operation")]
+            }
+            Right::Action(acted) => &self.actions[acted.position],
+            Right::History => &self.history,
+            Right::Deleted => &self.deleted,
+        }
     }
 
     /// What one caller may see and set of each field.
@@ -74,14 +85,21 @@ pub(super) fn compile(catalog: &Catalog, entry: &Entry, faults: &mut Faults) -> 
             Rule::nobody()
         })
     };
-    let mut operations = Vec::with_capacity(Operation::ALL.len());
-    for operation in Operation::ALL {
-        let mut rule = compiled(definition.permission(operation), None);
-        for policy in definition.policies.iter().filter(|policy| policy.operations.contains(&operation)) {
+    let mut rule = |right: Right| {
+        let mut rule = compiled(&definition.right(right), None);
+        for policy in definition.policies.iter().filter(|policy| policy.operations.contains(&right.base())) {
             rule = rule.and(compiled(&policy.permission, None));
         }
-        operations.push(rule);
-    }
+        rule
+    };
+    let operations = Operation::ALL.into_iter().map(|operation| rule(operation.into())).collect();
+    let acted = definition
+        .actions
+        .iter()
+        .enumerate()
+        .map(|(position, declared)| Acted { position, target: declared.action.target });
+    let actions = acted.map(|acted| rule(Right::Action(acted))).collect();
+    let (history, deleted) = (rule(Right::History), rule(Right::Deleted));
     let mut fields = Vec::new();
     let mut about_rows = Vec::new();
     for declared in &definition.field_rules {
@@ -110,7 +128,7 @@ pub(super) fn compile(catalog: &Catalog, entry: &Entry, faults: &mut Faults) -> 
             "a rule about the caller: role(…), tenant_role(…), scope(…), check(…)",
         );
     }
-    Rights { operations, fields }
+    Rights { operations, actions, history, deleted, fields }
 }
 
 /// What one caller may see and set of each field; everything where the resource has no field rules.

@@ -12,7 +12,7 @@ use super::{Catalog, Entry, related};
 use crate::access::{Actor, Asking, Verdict};
 use crate::error::{Error, ErrorKind};
 use crate::query;
-use crate::resource::Operation;
+use crate::resource::{Operation, Right};
 use crate::tables;
 
 /// Which rows a decision admits. Made of a verdict, or by the name of what it is made for; nothing else has one.
@@ -247,8 +247,14 @@ impl Sights {
 }
 
 /// What the rules of an operation say of a caller.
-pub(super) async fn decide(catalog: &Catalog, entry: &Entry, actor: &Actor, operation: Operation) -> Verdict {
-    let rule = entry.rights().of(operation);
+pub(super) async fn decide(
+    catalog: &Catalog,
+    entry: &Entry,
+    actor: &Actor,
+    right: impl Into<Right>,
+) -> Verdict {
+    let right = right.into();
+    let (rule, operation) = (entry.rights().of(right), right.base());
     if let Some(verdict) = rule.at_once(actor) {
         return verdict;
     }
@@ -284,21 +290,21 @@ pub(super) async fn enter(
     catalog: &Catalog,
     entry: &Entry,
     actor: &Actor,
-    operation: Operation,
+    right: Right,
     related: bool,
 ) -> Result<(Admitted, Sights), Error> {
-    let verdict = decide(catalog, entry, actor, operation).await;
+    let verdict = decide(catalog, entry, actor, right).await;
     // No question is asked twice.
-    let own = match operation {
-        Operation::Read => Sight {
+    let own = match right {
+        Right::Of(Operation::Read) => Sight {
             rows: Admitted::of(&verdict),
             listed: None,
             mask: entry.rights().mask(catalog, entry, actor).await,
         },
-        Operation::List => sight(catalog, entry, actor, Some(&verdict)).await,
+        Right::Of(Operation::List) => sight(catalog, entry, actor, Some(&verdict)).await,
         _ => sight(catalog, entry, actor, None).await,
     };
-    let allowed = Admitted::by(verdict, entry, actor, operation)?;
+    let allowed = Admitted::by(verdict, entry, actor, right)?;
     let mut sights = Sights { resource: entry.position, own, others: Vec::new() };
     if related && !entry.links.is_empty() {
         follow(catalog, entry, actor, &mut sights).await;
@@ -335,24 +341,20 @@ impl Admitted {
     ///
     /// # Errors
     /// Where it allows none: 401 for those whom nobody knows, 403 for the others.
-    pub(super) fn by(
-        verdict: Verdict,
-        entry: &Entry,
-        actor: &Actor,
-        operation: Operation,
-    ) -> Result<Self, Error> {
+    pub(super) fn by(verdict: Verdict, entry: &Entry, actor: &Actor, right: Right) -> Result<Self, Error> {
         match verdict {
             Verdict::Allow => Ok(Self(None)),
             Verdict::Where(filter) => Ok(Self(Some(filter))),
-            Verdict::Deny(reason) => Err(refused(entry, actor, operation).with_source(reason.into_owned())),
+            Verdict::Deny(reason) => Err(refused(entry, actor, right).with_source(reason.into_owned())),
         }
     }
 }
 
-pub(super) fn refused(entry: &Entry, actor: &Actor, operation: Operation) -> Error {
+pub(super) fn refused(entry: &Entry, actor: &Actor, right: impl Into<Right>) -> Error {
     if actor.is_anonymous() {
         return Error::new(ErrorKind::Unauthenticated, "unauthenticated", "This needs a credential.");
     }
-    let detail = format!("You may not {} {}.", operation.name(), entry.definition.name());
+    let definition = &entry.definition;
+    let detail = format!("You may not {} {}.", right.into().name(definition), definition.name());
     Error::new(ErrorKind::Forbidden, "forbidden", detail)
 }

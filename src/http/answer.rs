@@ -106,6 +106,16 @@ pub(super) fn changed(item: Item, status: StatusCode) -> Response {
     response
 }
 
+/// What an action answers of its own.
+pub(super) fn output(output: &serde_json::Value, status: StatusCode) -> Result<Response, Error> {
+    let json = serde_json::to_vec(output).map_err(Error::internal)?;
+    let mut response = answer(status, Body::from(json));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    Ok(response)
+}
+
 /// A new item, at `location`.
 pub(super) fn created(item: Item, location: &str, prefer: &Prefer) -> Response {
     let mut response = changed(item, StatusCode::CREATED);

@@ -22,7 +22,7 @@ impl Body {
         match self {
             Self::None => &[],
             Self::Update => &["application/merge-patch+json", "application/json"],
-            Self::Query | Self::Create | Self::Replace => &["application/json"],
+            Self::Query | Self::Create | Self::Replace | Self::Action(_) => &["application/json"],
         }
     }
 
@@ -31,12 +31,25 @@ impl Body {
         const JSON: HeaderValue = HeaderValue::from_static("application/json");
         const PATCH: HeaderValue = HeaderValue::from_static("application/merge-patch+json, application/json");
         match self {
-            Self::Create => Some((ACCEPT_POST, JSON)),
+            Self::Create | Self::Action(_) => Some((ACCEPT_POST, JSON)),
             Self::Update => Some((ACCEPT_PATCH, PATCH)),
             Self::Query => Some((ACCEPT_QUERY, JSON)),
             Self::None | Self::Replace => None,
         }
     }
+}
+
+/// Reads a JSON body of at most `limit` bytes, where there is any.
+pub(super) async fn maybe_json(
+    kind: Body,
+    headers: &HeaderMap,
+    body: RequestBody,
+    limit: usize,
+) -> Result<Option<Json>, Error> {
+    if http_body::Body::is_end_stream(&body) {
+        return Ok(None);
+    }
+    json(kind, headers, body, limit).await.map(Some)
 }
 
 /// Reads a JSON body of at most `limit` bytes.

@@ -14,9 +14,10 @@ use super::answer::{self, Keeping, Url};
 use super::endpoint::Path;
 use super::prefer::Prefer;
 use super::{Boundary, Context, Endpoint, body, conditional, dry_run};
-use crate::engine::{Asked, Call, Entry, Put};
+use crate::engine::{Answer, Asked, Call, Entry, Put};
 use crate::error::{Error, ErrorKind};
 use crate::query::{may_relate, no_parameters};
+use crate::resource::Definition;
 
 /// Where the requests for one resource come in.
 #[derive(Clone, Debug)]
@@ -34,14 +35,14 @@ impl Door {
         context: &Context,
     ) -> Response {
         let (parts, body) = request.into_parts();
-        let endpoint = Endpoint::find(path, &parts.method);
+        let endpoint = Endpoint::find(&self.entry.definition, path, &parts.method);
         let outcome = match endpoint {
             Some(endpoint) => self.run(endpoint, id.unwrap_or_default(), &parts, body, context).await,
-            None if parts.method == Method::OPTIONS => return options(path),
+            None if parts.method == Method::OPTIONS => return options(&self.entry.definition, path),
             None => Err(Error::new(
                 ErrorKind::MethodNotAllowed,
                 "method-not-allowed",
-                format!("This path has {}.", path.allow()),
+                format!("This path has {}.", path.allow(&self.entry.definition)),
             )),
         };
         match outcome {
@@ -50,7 +51,8 @@ impl Door {
             Err(error) => {
                 let instance = original(&parts).path();
                 let response = self.boundary.refuse(&error, instance, context);
-                let response = explained(response, &error, path, endpoint);
+                let allow = path.allow(&self.entry.definition);
+                let response = explained(response, &error, &allow, endpoint);
                 if parts.method == Method::HEAD { answer::head(response) } else { response }
             }
         }
@@ -68,7 +70,7 @@ impl Door {
         let headers = &parts.headers;
         let query = parts.uri.query();
         let related = endpoint.body() == super::Body::Query || may_relate(query);
-        let call = self.boundary.engine.call(&self.entry, &actor, endpoint.operation(), related).await?;
+        let call = self.boundary.engine.call(&self.entry, &actor, endpoint.right(), related).await?;
         match endpoint {
             Endpoint::Read => {
                 let item = call.read(id, query).await?;
@@ -149,6 +151,15 @@ impl Door {
                 Ok(answer::changed(item, endpoint.success()))
             }
             Endpoint::Replace => self.put(call, id, parts, body).await,
+            Endpoint::Action(acted) => {
+                let expected = conditional::expected(headers)?;
+                let limit = self.boundary.body_limit;
+                let input = body::maybe_json(endpoint.body(), headers, body, limit).await?;
+                match call.act(acted, id, input, expected.as_ref()).await? {
+                    Answer::Item(item) => Ok(answer::changed(item, endpoint.success())),
+                    Answer::Output(output) => answer::output(&output, endpoint.success()),
+                }
+            }
             _ => {
                 call.delete(id, conditional::expected(headers)?.as_ref()).await?;
                 Ok(answer::empty(endpoint.success()))
@@ -181,11 +192,11 @@ fn original(parts: &Parts) -> &http::Uri {
 }
 
 /// The headers that say what would have been right.
-fn explained(mut response: Response, error: &Error, path: Path, endpoint: Option<Endpoint>) -> Response {
+fn explained(mut response: Response, error: &Error, allow: &str, endpoint: Option<Endpoint>) -> Response {
     let headers = response.headers_mut();
     match error.kind() {
         ErrorKind::MethodNotAllowed => {
-            if let Ok(allow) = HeaderValue::from_str(&path.allow()) {
+            if let Ok(allow) = HeaderValue::from_str(allow) {
                 headers.insert(ALLOW, allow);
             }
         }
@@ -199,13 +210,13 @@ fn explained(mut response: Response, error: &Error, path: Path, endpoint: Option
     response
 }
 
-fn options(path: Path) -> Response {
+fn options(definition: &Definition, path: Path) -> Response {
     let mut response = answer::empty(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
-    if let Ok(allow) = HeaderValue::from_str(&path.allow()) {
+    if let Ok(allow) = HeaderValue::from_str(&path.allow(definition)) {
         headers.insert(ALLOW, allow);
     }
-    for endpoint in Endpoint::ALL.into_iter().filter(|endpoint| endpoint.path() == path) {
+    for endpoint in Endpoint::of(definition).filter(|endpoint| endpoint.path() == path) {
         if let Some((name, value)) = endpoint.body().accept() {
             headers.insert(name, value);
         }

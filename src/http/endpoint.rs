@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode};
 
-use crate::resource::{Definition, Operation};
+use crate::resource::{Acted, Definition, Operation, Right, Target};
 
 /// One method of one path of a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(crate) enum Endpoint {
     Replace,
     /// `DELETE /products/{id}`
     Delete,
+    /// `POST /products/{id}/{action}` or `POST /products/{action}`
+    Action(Acted),
 }
 
 /// Which path of a resource.
@@ -31,6 +33,7 @@ pub(crate) enum Path {
     Collection,
     Query,
     Item,
+    Action(Acted),
 }
 
 /// What a request carries.
@@ -45,25 +48,31 @@ pub(crate) enum Body {
     Replace,
     /// A merge patch.
     Update,
+    /// The input of an action.
+    Action(Acted),
 }
 
 impl Endpoint {
-    pub(crate) const ALL: [Self; 8] = [
-        Self::List,
-        Self::Query,
-        Self::QueryTwin,
-        Self::Create,
-        Self::Read,
-        Self::Update,
-        Self::Replace,
-        Self::Delete,
-    ];
+    /// Every endpoint of a resource.
+    pub(crate) fn of(definition: &Definition) -> impl Iterator<Item = Self> {
+        let all = [
+            Self::List,
+            Self::Query,
+            Self::QueryTwin,
+            Self::Create,
+            Self::Read,
+            Self::Update,
+            Self::Replace,
+            Self::Delete,
+        ];
+        all.into_iter().chain(acted(definition).map(Self::Action))
+    }
 
     pub(crate) fn method(self) -> Method {
         match self {
             Self::List | Self::Read => Method::GET,
             Self::Query => Method::from_bytes(b"QUERY").expect("QUERY is made of token characters"),
-            Self::QueryTwin | Self::Create => Method::POST,
+            Self::QueryTwin | Self::Create | Self::Action(_) => Method::POST,
             Self::Update => Method::PATCH,
             Self::Replace => Method::PUT,
             Self::Delete => Method::DELETE,
@@ -75,19 +84,21 @@ impl Endpoint {
             Self::List | Self::Query | Self::Create => Path::Collection,
             Self::QueryTwin => Path::Query,
             Self::Read | Self::Update | Self::Replace | Self::Delete => Path::Item,
+            Self::Action(acted) => Path::Action(acted),
         }
     }
 
-    /// The operation that the engine runs, and whose permission is needed.
-    pub(crate) const fn operation(self) -> Operation {
-        match self {
+    /// What its caller needs the right to.
+    pub(crate) const fn right(self) -> Right {
+        Right::Of(match self {
             Self::List | Self::Query | Self::QueryTwin => Operation::List,
             Self::Create => Operation::Create,
             Self::Read => Operation::Read,
             Self::Update => Operation::Update,
             Self::Replace => Operation::Replace,
             Self::Delete => Operation::Delete,
-        }
+            Self::Action(acted) => return Right::Action(acted),
+        })
     }
 
     pub(crate) const fn body(self) -> Body {
@@ -97,6 +108,7 @@ impl Endpoint {
             Self::Create => Body::Create,
             Self::Update => Body::Update,
             Self::Replace => Body::Replace,
+            Self::Action(acted) => Body::Action(acted),
         }
     }
 
@@ -110,20 +122,36 @@ impl Endpoint {
     }
 
     /// The endpoint of a path that has this method.
-    pub(crate) fn find(path: Path, method: &Method) -> Option<Self> {
+    pub(crate) fn find(definition: &Definition, path: Path, method: &Method) -> Option<Self> {
         // HEAD is GET without the body (RFC 9110, 9.3.2).
         let method = if method == Method::HEAD { &Method::GET } else { method };
-        Self::ALL.into_iter().find(|endpoint| endpoint.path() == path && endpoint.method() == *method)
+        Self::of(definition).find(|endpoint| endpoint.path() == path && endpoint.method() == *method)
+    }
+
+    /// Whether it is about one item, which may not be there.
+    pub(crate) const fn is_of_item(self) -> bool {
+        match self {
+            Self::Read | Self::Update | Self::Replace | Self::Delete => true,
+            Self::Action(acted) => matches!(acted.target, Target::Item),
+            _ => false,
+        }
     }
 }
 
+fn acted(definition: &Definition) -> impl Iterator<Item = Acted> {
+    let actions = definition.actions.iter().enumerate();
+    actions.map(|(position, declared)| Acted { position, target: declared.action.target })
+}
+
 impl Path {
-    pub(crate) const ALL: [Self; 3] = [Self::Collection, Self::Query, Self::Item];
+    /// Every path of a resource.
+    pub(crate) fn of(definition: &Definition) -> impl Iterator<Item = Self> {
+        [Self::Collection, Self::Query, Self::Item].into_iter().chain(acted(definition).map(Self::Action))
+    }
 
     /// What stands in `Allow` for this path.
-    pub(crate) fn allow(self) -> String {
-        let mut methods: Vec<_> = Endpoint::ALL
-            .into_iter()
+    pub(crate) fn allow(self, definition: &Definition) -> String {
+        let mut methods: Vec<_> = Endpoint::of(definition)
             .filter(|endpoint| endpoint.path() == self)
             .map(|endpoint| endpoint.method().to_string())
             .collect();
@@ -142,6 +170,13 @@ impl Path {
             Self::Collection => format!("{prefix}/{name}"),
             Self::Query => format!("{prefix}/{name}/query"),
             Self::Item => format!("{prefix}/{name}/{{id}}"),
+            Self::Action(Acted { position, target }) => {
+                let action = &definition.actions[position].name;
+                match target {
+                    Target::Item => format!("{prefix}/{name}/{{id}}/{action}"),
+                    Target::Collection => format!("{prefix}/{name}/{action}"),
+                }
+            }
         }
     }
 }

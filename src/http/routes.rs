@@ -32,7 +32,7 @@ impl Routes {
     pub(crate) fn new(boundary: &Arc<Boundary>, prefix: &str, others: Router) -> Self {
         let mut paths = matchit::Router::new();
         for entry in boundary.engine.catalog.entries() {
-            for path in Path::ALL {
+            for path in Path::of(&entry.definition) {
                 let door = Door { boundary: boundary.clone(), entry: entry.clone() };
                 let inserted = paths.insert(path.template(prefix, &entry.definition), (door, path));
                 // Names are unique and all paths are of one form: no two of them can meet.

@@ -31,7 +31,7 @@ pub(super) fn of(lens: &Lens<'_>, info: &Info, version: Version) -> Json {
     let mut paths = PathsBuilder::new();
     let mut queries = Vec::new();
     for entry in lens.catalog.entries() {
-        let offered = Endpoint::ALL.into_iter().filter(|endpoint| lens.offers(entry, endpoint.operation()));
+        let offered = Endpoint::of(&entry.definition).filter(|endpoint| lens.offers(entry, endpoint.right()));
         for endpoint in offered {
             let title = components.title(entry.position);
             let site = Site { lens, entry, endpoint, title, info };
@@ -86,7 +86,7 @@ pub(super) fn of(lens: &Lens<'_>, info: &Info, version: Version) -> Json {
 fn method(endpoint: Endpoint) -> Option<HttpMethod> {
     Some(match endpoint {
         Endpoint::List | Endpoint::Read => HttpMethod::Get,
-        Endpoint::QueryTwin | Endpoint::Create => HttpMethod::Post,
+        Endpoint::QueryTwin | Endpoint::Create | Endpoint::Action(_) => HttpMethod::Post,
         Endpoint::Update => HttpMethod::Patch,
         Endpoint::Replace => HttpMethod::Put,
         Endpoint::Delete => HttpMethod::Delete,

@@ -1,7 +1,7 @@
 //! Which part of the catalog a document tells of: all that is declared, or what one caller is offered.
 
 use crate::engine::{Catalog, Entry, Offer};
-use crate::resource::Operation;
+use crate::resource::{Operation, Right};
 
 /// The catalog as a document shows it.
 #[derive(Debug)]
@@ -26,14 +26,15 @@ impl<'a> Lens<'a> {
         self.offers.as_ref().is_none_or(|offers| says(&offers[entry.position]))
     }
 
-    /// Whether an operation is there.
-    pub(super) fn offers(&self, entry: &Entry, operation: Operation) -> bool {
-        self.of_offer(entry, |offer| offer.operations.contains(&operation))
+    /// Whether something that may be done is there.
+    pub(super) fn offers(&self, entry: &Entry, right: impl Into<Right>) -> bool {
+        let right = right.into();
+        self.of_offer(entry, |offer| offer.rights.contains(&right))
     }
 
     /// Whether anything of a resource is there.
     pub(super) fn shows_resource(&self, entry: &Entry) -> bool {
-        self.of_offer(entry, |offer| !offer.operations.is_empty())
+        self.of_offer(entry, |offer| !offer.rights.is_empty())
     }
 
     /// Whether a field is there.

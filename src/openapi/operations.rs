@@ -8,11 +8,12 @@ use utoipa::openapi::security::SecurityRequirement;
 
 use super::lens::Lens;
 use super::raw::{Raw, component};
+use super::schemas::of_action;
 use super::{Info, parameters, responses};
 use crate::access::{Alternative, Permission, Requirement};
 use crate::engine::Entry;
 use crate::http::{Body, Endpoint};
-use crate::resource::Operation;
+use crate::resource::{Operation, Right, Target};
 
 /// Where an operation stands, and what it is made of.
 pub(super) struct Site<'a> {
@@ -45,7 +46,8 @@ impl Site<'_> {
     }
 
     fn id(&self) -> String {
-        let name = self.entry.definition.name();
+        let definition = &self.entry.definition;
+        let name = definition.name();
         let verb = match self.endpoint {
             Endpoint::List => "list",
             Endpoint::Query => "query",
@@ -55,6 +57,7 @@ impl Site<'_> {
             Endpoint::Update => "update",
             Endpoint::Replace => "replace",
             Endpoint::Delete => "delete",
+            Endpoint::Action(acted) => &definition.actions[acted.position].name,
         };
         format!("{verb}_{name}")
     }
@@ -70,18 +73,28 @@ impl Site<'_> {
             Endpoint::Update => format!("Change fields of one of {name}"),
             Endpoint::Replace => format!("Replace one of {name}"),
             Endpoint::Delete => format!("Delete one of {name}"),
+            Endpoint::Action(acted) => {
+                let action = &self.entry.definition.actions[acted.position].name;
+                match acted.target {
+                    Target::Item => format!("`{action}` one of {name}"),
+                    Target::Collection => format!("`{action}` of {name}"),
+                }
+            }
         }
     }
 
     fn description(&self) -> Option<String> {
         let needed = |operation| self.entry.definition.needed(operation);
-        let always = needed(self.endpoint.operation());
+        let always = self.entry.definition.needed(self.endpoint.right());
         let creator =
             Requirements::of(self.entry, self.endpoint).to_create.map(|_| needed(Operation::Create));
         let creator = creator.filter(|create| *create != always);
         let creator = creator.and_then(|create| who(&create, "To create one by it: "));
         let who = who(&always, "");
         let what = match self.endpoint {
+            Endpoint::Action(acted) => {
+                self.entry.definition.actions[acted.position].action.description.as_deref()
+            }
             Endpoint::Update => Some("A JSON merge patch (RFC 7396): absent keeps, `null` clears."),
             Endpoint::Query => Some("RFC 10008."),
             Endpoint::QueryTwin => {
@@ -94,16 +107,24 @@ impl Site<'_> {
     }
 
     fn body(&self) -> Option<RequestBody> {
-        let suffix = match self.endpoint.body() {
+        let mut required = Required::True;
+        let name = match self.endpoint.body() {
             Body::None => return None,
-            Body::Query => "Query",
-            Body::Create => "Create",
-            Body::Replace => "Replace",
-            Body::Update => "Patch",
+            Body::Query => format!("{}Query", self.title),
+            Body::Create => format!("{}Create", self.title),
+            Body::Replace => format!("{}Replace", self.title),
+            Body::Update => format!("{}Patch", self.title),
+            Body::Action(acted) => {
+                let declared = &self.entry.definition.actions[acted.position];
+                if declared.action.input.optional {
+                    required = Required::False;
+                }
+                of_action(self.title, &declared.name, "Input")
+            }
         };
-        let mut builder = RequestBodyBuilder::new().required(Some(Required::True));
+        let mut builder = RequestBodyBuilder::new().required(Some(required));
         for media_type in self.endpoint.body().media_types() {
-            let schema = component(&format!("{}{suffix}", self.title));
+            let schema = component(&name);
             builder = builder.content(*media_type, ContentBuilder::new().schema(Some(schema)).build());
         }
         Some(builder.build())
@@ -112,7 +133,7 @@ impl Site<'_> {
     /// What is really asked for: nothing, or one of the alternatives by any one of the schemes.
     fn security(&self) -> Vec<SecurityRequirement> {
         let definition = &self.entry.definition;
-        let mut permissions = vec![definition.passed(self.endpoint.operation())];
+        let mut permissions = vec![definition.passed(self.endpoint.right())];
         if Requirements::of(self.entry, self.endpoint).to_create.is_some() {
             permissions.push(definition.passed(Operation::Create));
         }
@@ -153,9 +174,9 @@ pub(super) struct Requirements {
 
 impl Requirements {
     pub(super) fn of(entry: &Entry, endpoint: Endpoint) -> Self {
-        let of = |operation| entry.definition.passed(operation).requirement();
+        let of = |right: Right| entry.definition.passed(right).requirement();
         let creates = endpoint == Endpoint::Replace && entry.definition.client_ids();
-        Self { always: of(endpoint.operation()), to_create: creates.then(|| of(Operation::Create)) }
+        Self { always: of(endpoint.right()), to_create: creates.then(|| of(Operation::Create.into())) }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Requirement> {

@@ -9,6 +9,7 @@ use super::lens::Lens;
 use super::raw::Raw;
 use crate::engine::Entry;
 use crate::http::Endpoint;
+use crate::resource::Target;
 
 /// The parameters of an endpoint.
 pub(super) fn of(lens: &Lens<'_>, entry: &Entry, endpoint: Endpoint, raw: &mut Raw) -> Vec<Parameter> {
@@ -114,6 +115,10 @@ fn about(operator: &str, field: &str) -> String {
     }
 }
 
+/// What `Prefer` takes with every change.
+const TRIED: &str =
+    "`dry-run`: everything is tried, and nothing changed; the answer says what it would have been.";
+
 fn headers(entry: &Entry, endpoint: Endpoint, raw: &mut Raw, out: &mut Vec<Parameter>) {
     // Those that this server gives; it also understands lists and weak tags. No type is stated: a header is text
     // in any case, and a number is the tag that it spells.
@@ -149,12 +154,16 @@ fn headers(entry: &Entry, endpoint: Endpoint, raw: &mut Raw, out: &mut Vec<Param
         }
         Endpoint::Read => header("If-None-Match", "Tags that the client has (RFC 9110).", tags, false),
         Endpoint::Create => {
-            let minimal = json!({"type": "string"});
-            header("Prefer", "`return=minimal`: an answer without the item (RFC 7240).", minimal, false);
+            let about = "`return=minimal`: an answer without the item; `dry-run`: only tried (RFC 7240).";
+            header("Prefer", about, json!({"type": "string"}), false);
         }
-        Endpoint::Update | Endpoint::Replace | Endpoint::Delete => {
+        Endpoint::Action(acted) if acted.target == Target::Collection => {
+            header("Prefer", TRIED, json!({"type": "string"}), false);
+        }
+        Endpoint::Update | Endpoint::Replace | Endpoint::Delete | Endpoint::Action(_) => {
             let required = entry.definition.require_if_match;
             header("If-Match", "The version that the item must have (RFC 9110).", tags, required);
+            header("Prefer", TRIED, json!({"type": "string"}), false);
             if endpoint == Endpoint::Replace {
                 let any = json!({"type": "string", "enum": ["*"]});
                 header("If-None-Match", "Create only (RFC 9110).", any, false);

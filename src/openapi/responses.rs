@@ -7,10 +7,12 @@ use utoipa::openapi::response::{Response, ResponseBuilder};
 
 use super::operations::Requirements;
 use super::raw::{Raw, component};
+use super::schemas::of_action;
 use crate::access::Requirement;
 use crate::engine::Entry;
 use crate::error::ErrorKind;
 use crate::http::{Body, Endpoint, status, title};
+use crate::resource::Target;
 
 /// The answers of an endpoint by status.
 pub(super) fn of(
@@ -56,6 +58,17 @@ fn successes(entry: &Entry, endpoint: Endpoint, name: &str, raw: &mut Raw) -> Ve
         }
         Endpoint::Replace => vec![(ok, changed(name, raw))],
         Endpoint::Delete => vec![(ok, plain("The item is gone.", raw).build())],
+        Endpoint::Action(acted) => {
+            let declared = &entry.definition.actions[acted.position];
+            vec![match (&declared.action.output, acted.target) {
+                (None, Target::Item) => (ok, changed(name, raw)),
+                (None, Target::Collection) => (ok, plain("It is done.", raw).build()),
+                (Some(_), _) => {
+                    let output = of_action(name, &declared.name, "Output");
+                    (ok, json_of(&output, "What it came to.", raw).build())
+                }
+            }]
+        }
     }
 }
 
@@ -70,7 +83,7 @@ fn failures(entry: &Entry, endpoint: Endpoint, authenticates: bool) -> Vec<Error
     if has_field_rules || requirements.iter().any(Requirement::may_forbid) {
         kinds.push(ErrorKind::Forbidden);
     }
-    if matches!(endpoint, Endpoint::Read | Endpoint::Update | Endpoint::Replace | Endpoint::Delete) {
+    if endpoint.is_of_item() {
         kinds.push(ErrorKind::NotFound);
     }
     if endpoint.body() != Body::None {
@@ -78,15 +91,16 @@ fn failures(entry: &Entry, endpoint: Endpoint, authenticates: bool) -> Vec<Error
     }
     match endpoint {
         Endpoint::Create => kinds.extend([ErrorKind::Conflict, ErrorKind::Validation]),
-        Endpoint::Update | Endpoint::Replace => {
+        Endpoint::Action(acted) if acted.target == Target::Collection => {
+            kinds.extend([ErrorKind::Conflict, ErrorKind::Validation]);
+        }
+        Endpoint::Update | Endpoint::Replace | Endpoint::Action(_) => {
             kinds.extend([ErrorKind::Conflict, ErrorKind::Validation, ErrorKind::PreconditionFailed]);
         }
         Endpoint::Delete => kinds.extend([ErrorKind::Conflict, ErrorKind::PreconditionFailed]),
         _ => {}
     }
-    if entry.definition.require_if_match
-        && matches!(endpoint, Endpoint::Update | Endpoint::Replace | Endpoint::Delete)
-    {
+    if entry.definition.require_if_match && endpoint.is_of_item() && endpoint != Endpoint::Read {
         kinds.push(ErrorKind::PreconditionRequired);
     }
     kinds.extend([ErrorKind::Internal, ErrorKind::Unavailable, ErrorKind::DeadlineExceeded]);

@@ -101,6 +101,14 @@ impl Components {
         self.schemas.insert(format!("{title}List"), list);
         self.schemas.insert(format!("{title}Filter"), filter(&title, lens, entry));
         self.schemas.insert(format!("{title}Query"), query(&title, lens, entry));
+        for declared in &entry.definition.actions {
+            let input = Some(&declared.action.input.schema);
+            for (schema, suffix) in [(input, "Input"), (declared.action.output.as_ref(), "Output")] {
+                if let Some(schema) = schema {
+                    self.add(&of_action(&title, &declared.name, suffix), schema.clone());
+                }
+            }
+        }
     }
 
     /// `fields` leaves members out and `include` adds some, so none is required and relations may stand there.
@@ -160,6 +168,11 @@ fn without(entry: &Entry, mut shape: Json, is_out: impl Fn(usize) -> bool) -> Js
         }
     }
     shape
+}
+
+/// What the input or the output of an action is called. No title holds an underscore.
+pub(super) fn of_action(title: &str, action: &str, suffix: &str) -> String {
+    format!("{title}_{}{suffix}", pascal(action))
 }
 
 /// `order_line` and `order line` as `OrderLine`.

@@ -132,7 +132,7 @@ impl Shapes<'_> {
 
 /// States what holds for every resource and a model leaves unsaid: objects have no members but those they name,
 /// integers have 64 bits, and U+0000 is no part of text. What is stated is enforced, and is in the specification.
-fn close(schema: &mut Json) {
+pub(super) fn close(schema: &mut Json) {
     let Json::Object(map) = schema else {
         return;
     };

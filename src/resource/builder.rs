@@ -13,7 +13,8 @@ use super::codec::Codec;
 use super::definition::{Fill, Policy};
 use super::hook::{After, Before};
 use super::{
-    AuditTrail, Change, DefinitionErrors, Hook, Id, Operation, PlacedHook, Preset, Relation, Resource, derive,
+    Action, AuditTrail, Change, DefinitionErrors, Hook, Id, Operation, PlacedHook, Preset, Relation,
+    Resource, StateMachine, Target, derive,
 };
 use crate::access::{CheckError, Permission, Permissions};
 use crate::error::Error;
@@ -83,6 +84,12 @@ pub struct ResourceBuilder {
     pub(super) permissions: Option<Permissions>,
     pub(super) policies: Vec<Policy>,
     pub(super) hooks: Vec<PlacedHook>,
+    pub(super) actions: Vec<(String, Action)>,
+    pub(super) machines: Vec<StateMachine>,
+    /// What was claimed, and by what: two must not claim the same.
+    pub(super) claims: Vec<(String, String)>,
+    /// The preset that is being applied.
+    applying: Option<&'static str>,
     pub(super) events: bool,
     pub(super) audit: Option<AuditTrail>,
     pub(super) visible_to: Vec<(String, Permission)>,
@@ -120,6 +127,10 @@ impl ResourceBuilder {
             permissions: None,
             policies: Vec::new(),
             hooks: Vec::new(),
+            actions: Vec::new(),
+            machines: Vec::new(),
+            claims: Vec::new(),
+            applying: None,
             events: true,
             audit: None,
             visible_to: Vec::new(),
@@ -288,6 +299,31 @@ impl ResourceBuilder {
         self
     }
 
+    /// Adds an action: `POST /{resource}/{id}/{name}`, or `POST /{resource}/{name}` on the collection.
+    pub fn action(mut self, name: impl Into<String>, action: Action) -> Self {
+        let name = name.into();
+        let path = match action.target {
+            Target::Item => format!("the path /{{id}}/{name}"),
+            Target::Collection => format!("the path /{name}"),
+        };
+        self.claim(path, &format!(".action(\"{name}\", …)"));
+        self.actions.push((name, action));
+        self
+    }
+
+    /// Lets a field go from state to state by transitions alone, each an action.
+    pub fn states(mut self, machine: StateMachine) -> Self {
+        self.claim(format!("the field `{}`", machine.field), ".states(…)");
+        self.machines.push(machine.clone());
+        machine.declare(self)
+    }
+
+    /// Notes who takes a path or a field for itself.
+    fn claim(&mut self, what: impl Into<String>, by: &str) {
+        let by = self.applying.map_or_else(|| by.to_owned(), |preset| format!("the preset `{preset}`"));
+        self.claims.push((what.into(), by));
+    }
+
     /// Whether each change leaves an event in the outbox, in the same transaction; it does by default. Without, nobody
     /// is told of changes: no subscriber, no stream, no webhook.
     pub fn events(mut self, events: bool) -> Self {
@@ -309,7 +345,9 @@ impl ResourceBuilder {
 
     /// Sets a field from who creates the item, and never from a body.
     pub fn fill(mut self, field: impl Into<String>, with: Fill) -> Self {
-        self.fills.push((field.into(), with));
+        let field = field.into();
+        self.claim(format!("the field `{field}`"), ".fill(…)");
+        self.fills.push((field, with));
         self
     }
 
@@ -337,7 +375,11 @@ impl ResourceBuilder {
 
     /// Lets the server keep two `date-time` fields of the model: when an item was created and last changed.
     pub fn timestamps(mut self, created: impl Into<String>, updated: impl Into<String>) -> Self {
-        self.timestamps = Some((created.into(), updated.into()));
+        let (created, updated) = (created.into(), updated.into());
+        for field in [&created, &updated] {
+            self.claim(format!("the field `{field}`"), ".timestamps(…)");
+        }
+        self.timestamps = Some((created, updated));
         self
     }
 
@@ -395,7 +437,11 @@ impl ResourceBuilder {
         reason = "a preset is written in place, as every other setting is"
     )]
     pub fn preset(self, preset: impl Preset) -> Self {
-        preset.apply(self)
+        let mut resource = self;
+        let outer = resource.applying.replace(preset.name());
+        resource = preset.apply(resource);
+        resource.applying = outer;
+        resource
     }
 
     /// A relation to another resource of the application.

@@ -68,20 +68,34 @@ fn title<M>() -> Option<&'static str> {
     type_name::<M>().rsplit("::").next()
 }
 
-fn check<M: Serialize + DeserializeOwned + Validate>(item: &Json) -> Checked {
-    let model: M = match serde_path_to_error::deserialize(item) {
-        Ok(model) => model,
-        Err(error) => {
-            let pointer = pointer_of(error.path());
-            // serde's own words name Rust types; ours say where, and the schema's fault says what.
-            let fault = Fault::pointer(pointer, "type", format!("Not readable: {}.", error.inner()));
-            return Checked { json: None, faults: vec![fault] };
-        }
-    };
+/// Reads a value of a type and runs its validator.
+///
+/// # Errors
+/// Every fault that either finds.
+pub(super) fn read<T: DeserializeOwned + Validate>(json: &Json) -> Result<T, Vec<Fault>> {
+    let (value, faults) = parse::<T>(json)?;
+    if faults.is_empty() { Ok(value) } else { Err(faults) }
+}
+
+/// Reads a value, and what its validator finds.
+fn parse<T: DeserializeOwned + Validate>(json: &Json) -> Result<(T, Vec<Fault>), Vec<Fault>> {
+    let value: T = serde_path_to_error::deserialize(json).map_err(|error| {
+        let pointer = pointer_of(error.path());
+        // serde's own words name Rust types; ours say where, and the schema's fault says what.
+        vec![Fault::pointer(pointer, "type", format!("Not readable: {}.", error.inner()))]
+    })?;
     let mut faults = Vec::new();
-    if let Err(errors) = model.validate() {
-        collect(&errors, item, &mut String::new(), &mut faults);
+    if let Err(errors) = value.validate() {
+        collect(&errors, json, &mut String::new(), &mut faults);
     }
+    Ok((value, faults))
+}
+
+fn check<M: Serialize + DeserializeOwned + Validate>(item: &Json) -> Checked {
+    let (model, mut faults) = match parse::<M>(item) {
+        Ok(parsed) => parsed,
+        Err(faults) => return Checked { json: None, faults },
+    };
     match serde_json::to_value(&model) {
         Ok(json) => Checked { json: Some(json), faults },
         Err(error) => {

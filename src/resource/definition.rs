@@ -6,8 +6,8 @@ use std::sync::Arc;
 use resourceful_contract::{Schema, Table};
 
 use super::codec::Codec;
-use super::{AuditTrail, Bodies, Operation, PlacedHook, Relation};
-use crate::access::{Permission, Permissions, all_of};
+use super::{Action, AuditTrail, Bodies, Operation, PlacedHook, Relation, Right, Target};
+use crate::access::{Permission, Permissions, all_of, nobody};
 
 /// A resource, ready to be part of an application. Cloning it is cheap.
 #[derive(Clone)]
@@ -73,6 +73,15 @@ pub enum Fill {
     Tenant,
 }
 
+/// An action under its name.
+#[derive(Debug)]
+pub(crate) struct DeclaredAction {
+    pub(crate) name: String,
+    pub(crate) action: Action,
+    /// Of its input.
+    pub(crate) takes: jsonschema::Validator,
+}
+
 /// The frozen declaration.
 #[derive(Debug)]
 pub(crate) struct Definition {
@@ -85,6 +94,8 @@ pub(crate) struct Definition {
     pub(crate) fills: Vec<(usize, Fill)>,
     /// What runs around changes, in this order.
     pub(crate) hooks: Vec<PlacedHook>,
+    /// What can be done beside the operations.
+    pub(crate) actions: Vec<DeclaredAction>,
     /// Whether each change leaves an event in the outbox.
     pub(crate) events: bool,
     /// What the audit trail keeps of the changes.
@@ -126,10 +137,21 @@ impl Definition {
             .expect("a definition is only frozen when every operation has a permission")
     }
 
-    /// The permission of an operation and every policy on it, as one.
-    pub(crate) fn needed(&self, operation: Operation) -> Permission {
-        let policies = self.policies.iter().filter(|policy| policy.operations.contains(&operation));
-        let mut all = vec![self.permission(operation).clone()];
+    /// The permission of anything that may be done.
+    pub(crate) fn right(&self, right: Right) -> Permission {
+        match right {
+            Right::Of(operation) => self.permission(operation).clone(),
+            Right::Action(acted) => self.actions[acted.position].action.permission.clone(),
+            Right::History => self.audit.as_ref().map_or_else(nobody, |trail| trail.readable_by.clone()),
+            Right::Deleted => nobody(),
+        }
+    }
+
+    /// The permission of anything that may be done and every policy on it, as one.
+    pub(crate) fn needed(&self, right: impl Into<Right>) -> Permission {
+        let right = right.into();
+        let policies = self.policies.iter().filter(|policy| policy.operations.contains(&right.base()));
+        let mut all = vec![self.right(right)];
         all.extend(policies.map(|policy| policy.permission.clone()));
         match <[Permission; 1]>::try_from(all) {
             Ok([only]) => only,
@@ -138,9 +160,16 @@ impl Definition {
     }
 
     /// What callers of an operation must pass: what they may not see they may neither list nor change.
-    pub(crate) fn passed(&self, operation: Operation) -> Permission {
-        let (own, read) = (self.needed(operation), self.needed(Operation::Read));
-        if operation == Operation::Create || own == read { own } else { all_of([own, read]) }
+    pub(crate) fn passed(&self, right: impl Into<Right>) -> Permission {
+        let right = right.into();
+        let (own, read) = (self.needed(right), self.needed(Operation::Read));
+        if right.base() == Operation::Create || own == read { own } else { all_of([own, read]) }
+    }
+
+    /// Whether an item of this id could not be reached, because the collection has a path of its own there.
+    pub(crate) fn reserves(&self, id: &str) -> bool {
+        let on_collection = |declared: &&DeclaredAction| declared.action.target == Target::Collection;
+        id == "query" || self.actions.iter().filter(on_collection).any(|declared| declared.name == id)
     }
 
     /// Whether its changes leave rows in the library's own tables.

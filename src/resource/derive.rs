@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use super::bodies::{Bodies, is_internal};
 use super::definition::FieldRule;
 use super::verify::{self, DefinitionErrors, Faults};
-use super::{Definition, Id, Resource, ResourceBuilder};
+use super::{DeclaredAction, Definition, Id, Resource, ResourceBuilder};
 use crate::access::{Permission, Permissions, all_of};
 
 /// A declaration whose fields are known and that nobody has verified yet.
@@ -74,8 +74,9 @@ pub(super) fn build(builder: ResourceBuilder) -> Result<Resource, DefinitionErro
             return Err(faults.into_errors());
         }
     };
+    let actions = actions(&draft, &mut faults);
     faults.into_result()?;
-    Ok(Resource(Arc::new(freeze(draft, schema, bodies, kind, table, permissions))))
+    Ok(Resource(Arc::new(freeze(draft, schema, bodies, actions, kind, table, permissions))))
 }
 
 fn derive(mut builder: ResourceBuilder, faults: &mut Faults) -> Draft {
@@ -117,6 +118,22 @@ fn derive(mut builder: ResourceBuilder, faults: &mut Faults) -> Draft {
     Draft { builder, fields, id, version }
 }
 
+/// The actions, each with what checks its input.
+fn actions(draft: &Draft, faults: &mut Faults) -> Vec<DeclaredAction> {
+    let mut actions = Vec::with_capacity(draft.builder.actions.len());
+    for (name, action) in &draft.builder.actions {
+        match action.input.validator() {
+            Ok(takes) => actions.push(DeclaredAction { name: name.clone(), action: action.clone(), takes }),
+            Err(error) => faults.push(
+                None,
+                format!("the JSON Schema of the input of `{name}` is not valid: {error}"),
+                "correct the type's schema",
+            ),
+        }
+    }
+    actions
+}
+
 /// Marks the fields with what the declaration says of them by name.
 fn mark(builder: &ResourceBuilder, fields: &mut Vec<Field>) {
     let flag = |names: &[String], set: fn(&mut Field), fields: &mut Vec<Field>| {
@@ -145,6 +162,14 @@ fn mark(builder: &ResourceBuilder, fields: &mut Vec<Field>) {
     );
     let filled: Vec<_> = builder.fills.iter().map(|(name, _)| name.clone()).collect();
     flag(&filled, |field| field.read_only = true, fields);
+    for machine in &builder.machines {
+        for field in fields.iter_mut().filter(|field| field.name == machine.field) {
+            field.read_only = true;
+            if let Json::Object(schema) = &mut field.json_schema {
+                schema.insert("default".to_owned(), machine.first.as_str().into());
+            }
+        }
+    }
     if let Some((created, updated)) = &builder.timestamps {
         flag(&[created.clone(), updated.clone()], |field| field.read_only = true, fields);
     }
@@ -227,6 +252,7 @@ fn freeze(
     draft: Draft,
     schema: Schema,
     bodies: Bodies,
+    actions: Vec<DeclaredAction>,
     id: Id,
     table: Table,
     permissions: Permissions,
@@ -264,6 +290,7 @@ fn freeze(
         field_rules,
         fills,
         hooks: builder.hooks,
+        actions,
         events: builder.events,
         audit: builder.audit,
         codec: builder.codec,

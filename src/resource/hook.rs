@@ -125,6 +125,7 @@ pub struct Change {
     /// What becomes so together with it.
     pub(crate) enlisted: Vec<Enlisted>,
     pub(crate) dry_run: bool,
+    pub(crate) action: Option<Arc<str>>,
 }
 
 /// A change of another item, in the same commit.
@@ -221,8 +222,30 @@ impl Change {
         self.enlisted.push(Enlisted { resource: resource.into(), write });
     }
 
+    /// What is done, where it is an action: its name.
+    #[must_use]
+    pub fn action(&self) -> Option<&str> {
+        self.action.as_deref()
+    }
+
+    /// Has a function change the item as a value.
+    pub(crate) fn with_model<M: Serialize + DeserializeOwned>(
+        &mut self,
+        work: impl FnOnce(&mut M, &mut Self) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut model: M = self.model()?;
+        work(&mut model, self)?;
+        let Some(item) = &mut self.item else { return Ok(()) };
+        match serde_json::to_value(&model).map_err(Error::internal)? {
+            // What the type does not write stays as it is.
+            Json::Object(written) => item.extend(written),
+            _ => return Err(Error::internal("the model does not serialize as an object")),
+        }
+        Ok(())
+    }
+
     /// The item as a value: as it will be, or as it was where it is deleted.
-    fn model<M: DeserializeOwned>(&self) -> Result<M, Error> {
+    pub(crate) fn model<M: DeserializeOwned>(&self) -> Result<M, Error> {
         let item = self.item.as_ref().or(self.current.as_ref()).cloned().unwrap_or_default();
         serde_json::from_value(Json::Object(item)).map_err(Error::internal)
     }
@@ -272,18 +295,8 @@ where
     F: Fn(&mut M, &mut Change) -> Result<(), Error> + Send + Sync + 'static,
 {
     fn before<'a>(&'a self, change: &'a mut Change) -> BoxFuture<'a, Result<(), Error>> {
-        let run = |change: &mut Change| {
-            let mut model: M = change.model()?;
-            (self.0)(&mut model, change)?;
-            let Some(item) = &mut change.item else { return Ok(()) };
-            match serde_json::to_value(&model).map_err(Error::internal)? {
-                // What the type does not write stays as it is.
-                Json::Object(written) => item.extend(written),
-                _ => return Err(Error::internal("the model does not serialize as an object")),
-            }
-            Ok(())
-        };
-        Box::pin(std::future::ready(run(change)))
+        let ran = change.with_model(|model, change| (self.0)(model, change));
+        Box::pin(std::future::ready(ran))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The declaration of a resource: derived, verified, frozen.
 
+mod action;
 mod audit_trail;
 mod bodies;
 mod builder;
@@ -10,9 +11,12 @@ mod hook;
 mod operation;
 mod preset;
 mod relation;
+mod right;
+mod states;
 pub(crate) mod validate;
 mod verify;
 
+pub use action::{Action, ActionHandler, NoInput};
 pub use audit_trail::AuditTrail;
 pub use builder::{ResourceBuilder, define_dynamic_resource, define_resource};
 pub use definition::{Fill, Id, Resource};
@@ -20,10 +24,13 @@ pub use hook::{Change, Hook, Next};
 pub use operation::Operation;
 pub use preset::Preset;
 pub use relation::{Relation, belongs_to, has_many};
+pub use states::StateMachine;
 pub use verify::{DefinitionErrors, DefinitionFault};
 
+pub(crate) use action::{Target, faults as input_faults};
 pub(crate) use bodies::{Bodies, is_internal};
 pub(crate) use codec::pointer_of;
-pub(crate) use definition::Definition;
+pub(crate) use definition::{DeclaredAction, Definition};
 pub(crate) use hook::{Enlisted, EnlistedWrite, Placed as PlacedHook};
+pub(crate) use right::{Acted, Right};
 pub(crate) use verify::Faults;

@@ -9,6 +9,7 @@
 )]
 
 mod access;
+mod actions;
 mod app;
 mod architecture;
 mod conditional;

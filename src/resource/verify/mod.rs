@@ -1,5 +1,6 @@
 //! The rules that a declaration must keep, one subject per file. Each rule reports every fault it finds.
 
+mod actions;
 mod fields;
 mod hooks;
 mod identity;
@@ -16,6 +17,7 @@ pub(super) fn declaration(draft: &Draft, faults: &mut Faults) {
     mandatory::verify(draft, faults);
     names::verify(draft, faults);
     hooks::verify(draft, faults);
+    actions::verify(draft, faults);
     // A model without fields has said enough.
     if !draft.fields.is_empty() {
         identity::verify(draft, faults);

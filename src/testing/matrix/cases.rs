@@ -8,7 +8,7 @@ use super::oracle::{Oracle, Reach, Row, value};
 use super::{Caller, MatrixReport};
 use crate::engine::{Catalog, Entry, LinkedRelation};
 use crate::http::{Endpoint, Path};
-use crate::resource::Operation;
+use crate::resource::{Acted, Operation, Target};
 use crate::testing::{TestApp, TestResponse};
 
 /// One resource before one caller.
@@ -24,7 +24,7 @@ pub(super) struct Site<'a> {
 
 impl Site<'_> {
     pub(super) async fn run(&self, report: &mut MatrixReport) {
-        for endpoint in Endpoint::ALL {
+        for endpoint in Endpoint::of(&self.entry.definition) {
             // A path that is not tried is a path that nothing proves: a new endpoint does not compile without an arm.
             match endpoint {
                 Endpoint::List => self.lists(report).await,
@@ -36,6 +36,7 @@ impl Site<'_> {
                     self.references(report).await;
                 }
                 Endpoint::Replace | Endpoint::Delete => self.writes(endpoint, report).await,
+                Endpoint::Action(acted) => self.acts(endpoint, acted, report).await,
             }
         }
     }
@@ -331,14 +332,33 @@ impl Site<'_> {
         }
     }
 
+    async fn acts(&self, endpoint: Endpoint, acted: Acted, report: &mut MatrixReport) {
+        if acted.target == Target::Item {
+            return self.writes(endpoint, report).await;
+        }
+        let prefix = &self.app.app().boundary().prefix;
+        let path = endpoint.path().template(prefix, &self.entry.definition);
+        // Whoever is let in is told that this is no input; the others are not let in.
+        let answer = self.caller.send(self.app.post(&path)).json(json!([])).await;
+        let expected =
+            if self.oracle.reach(self.entry, endpoint.right()) == Reach::None { self.refused() } else { 422 };
+        report.compare(|| self.about(&format!("POST {path}")), &json!(answer.status()), &json!(expected));
+    }
+
     async fn writes(&self, endpoint: Endpoint, report: &mut MatrixReport) {
-        let operation = endpoint.operation();
+        let operation = endpoint.right();
         let reach = self.oracle.reach(self.entry, operation);
         let readable = self.oracle.reach(self.entry, Operation::Read) != Reach::None;
         let absent_path = format!("{}/{}", self.collection(), text(&absent_id(self.entry)));
         // A tag that no item has: whoever gets as far as comparing it changes nothing.
         let try_at = async |path: &str| {
-            let request = self.caller.send(self.app.request(endpoint.method().as_str(), path));
+            let path = match endpoint {
+                Endpoint::Action(acted) => {
+                    format!("{path}/{}", self.entry.definition.actions[acted.position].name)
+                }
+                _ => path.to_owned(),
+            };
+            let request = self.caller.send(self.app.request(endpoint.method().as_str(), &path));
             let request = request.header("if-match", "\"no-such-version\"");
             if endpoint == Endpoint::Delete { request.await } else { request.json(json!({})).await }
         };

@@ -13,7 +13,7 @@ use crate::access::{Actor, Asking, Declared, Permission};
 use crate::engine::{Catalog, Entry};
 use crate::http::EXPLAIN;
 use crate::query;
-use crate::resource::{Fill, Operation};
+use crate::resource::{Fill, Operation, Right};
 
 /// A row as it is stored, by field names.
 pub(super) type Row = Map<String, Json>;
@@ -54,8 +54,9 @@ impl<'a> Oracle<'a> {
             }
         }
         for entry in catalog.entries() {
-            for operation in Operation::ALL {
-                for check in entry.definition.needed(operation).checks() {
+            for right in Right::all(&entry.definition) {
+                let operation = right.base();
+                for check in entry.definition.needed(right).checks() {
                     let asking = Asking { actor: actor.clone(), resource: entry.name.clone(), operation };
                     let key = (check.name().to_owned(), entry.position, operation);
                     // No answer is no.
@@ -77,8 +78,9 @@ impl<'a> Oracle<'a> {
         &self.rows[entry.position]
     }
 
-    pub(super) fn reach(&self, entry: &Entry, operation: Operation) -> Reach {
-        self.reach_of(Some(entry), operation, &entry.definition.needed(operation))
+    pub(super) fn reach(&self, entry: &Entry, right: impl Into<Right>) -> Reach {
+        let right = right.into();
+        self.reach_of(Some(entry), right.base(), &entry.definition.needed(right))
     }
 
     /// How far a rule lets the actor go where there are no rows.
@@ -165,9 +167,10 @@ impl<'a> Oracle<'a> {
         })
     }
 
-    /// Whether the rules of an operation let the actor at this row.
-    pub(super) fn admits(&self, entry: &Entry, operation: Operation, row: &Row) -> bool {
-        self.admits_by(entry, operation, &entry.definition.needed(operation), row)
+    /// Whether the rules of what may be done let the actor at this row.
+    pub(super) fn admits(&self, entry: &Entry, right: impl Into<Right>, row: &Row) -> bool {
+        let right = right.into();
+        self.admits_by(entry, right.base(), &entry.definition.needed(right), row)
     }
 
     fn admits_by(&self, entry: &Entry, operation: Operation, permission: &Permission, row: &Row) -> bool {

@@ -1,0 +1,188 @@
+//! An action of the application's own: what it changes, in one commit.
+
+use resourceful_contract::{Guard, Value, Version, Write};
+use serde_json::{Value as Json, json};
+
+use super::commit::{Made, Prepared};
+use super::item::{self, Fields};
+use super::sight::Admitted;
+use super::update::{ATTEMPTS, Next, too_contended};
+use super::{Call, Expected, Item};
+use crate::error::{Error, Fault};
+use crate::query::Selection;
+use crate::resource::{Acted, Change, DeclaredAction, Operation, Right, Target, input_faults};
+
+/// What an action answers.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// The item as it is now.
+    Item(Item),
+    /// An output of its own.
+    Output(Json),
+}
+
+/// An item that an action is done to, as it is.
+struct Subject<'a> {
+    right: Right,
+    id: &'a Value,
+    current: Fields,
+    version: Version,
+}
+
+impl Call<'_> {
+    /// Does an action to an item, or to the collection where there is no id.
+    pub(crate) async fn act(
+        &self,
+        acted: Acted,
+        id: &str,
+        input: Option<Json>,
+        expected: Option<&Expected>,
+    ) -> Result<Answer, Error> {
+        let declared = &self.definition().actions[acted.position];
+        match acted.target {
+            Target::Collection => self.done_to_collection(declared, input).await,
+            Target::Item if self.is_hooked(Operation::Update) => {
+                let done = self.done_to_item(acted, declared, id, input, expected);
+                Box::pin(self.around(Operation::Update, done)).await
+            }
+            Target::Item => self.done_to_item(acted, declared, id, input, expected).await,
+        }
+    }
+
+    async fn done_to_item(
+        &self,
+        acted: Acted,
+        declared: &DeclaredAction,
+        id: &str,
+        input: Option<Json>,
+        expected: Option<&Expected>,
+    ) -> Result<Answer, Error> {
+        self.require_expected(expected)?;
+        let id = self.id(id)?;
+        let right = Right::Action(acted);
+        let changeable = self.changeable().await?;
+        for _ in 0..ATTEMPTS {
+            let (current, version) = self.current_of(&changeable, id.clone(), right).await?;
+            self.expect(expected, version)?;
+            let mut change = self.about(Operation::Update, Some(&current), Some(current.clone()));
+            change.action = Some(declared.name.as_str().into());
+            let input = taken(declared, input.as_ref())?;
+            let output = declared.action.handler.act(&mut change, input).await?;
+            let subject = Subject { right, id: &id, current, version };
+            let Some(prepared) = self.left_behind(&changeable, declared, subject, change).await? else {
+                return self.answer(&id, output, None).await;
+            };
+            match self.commit_one(prepared).await {
+                Ok(written) => return self.answer(&id, output, Some(written)).await,
+                Err(failure) if failure.is_contended(expected.is_some()) => {}
+                Err(failure) => return Err(self.explained(failure)),
+            }
+        }
+        Err(too_contended())
+    }
+
+    /// What an action changed of an item and enlisted beside it; nothing where it did neither.
+    async fn left_behind(
+        &self,
+        changeable: &Admitted,
+        declared: &DeclaredAction,
+        subject: Subject<'_>,
+        change: Change,
+    ) -> Result<Option<Prepared>, Error> {
+        let Subject { right, id, current, version } = subject;
+        let Change { item, mut enlisted, .. } = change;
+        let mut next = self.owned(&current, item.unwrap_or_default());
+        if next != current {
+            // What the application did is checked as what a client sends is.
+            next = self.recheck(next)?;
+            let (hooked, more) = self.before(Operation::Update, Some(&current), next).await?;
+            next = hooked;
+            enlisted.extend(more);
+        }
+        let mut told = next.clone();
+        let set = match self.difference(&current, next)? {
+            Next::Unchanged if enlisted.is_empty() => return Ok(None),
+            Next::Unchanged => Vec::new(),
+            Next::Changed(set) => set,
+        };
+        self.may_refer(set.iter().map(|(field, value)| (*field, value))).await?;
+        self.stamp(&mut told, &set)?;
+        let beside = self.enlisted(enlisted).await?;
+        let write = Write::Update { id: id.clone(), set, guard: Guard::version(version) };
+        let mut main = self.made(changeable, Operation::Update, write, Some(current), Some(told));
+        main.record.event = declared.action.event.clone().unwrap_or_else(|| declared.name.clone()).into();
+        main.record.done = right.name(self.definition()).to_owned().into();
+        Ok(Some(Prepared { main, beside }))
+    }
+
+    /// An item whose id and version are what they were, whatever was written there.
+    pub(super) fn owned(&self, current: &Fields, mut item: Fields) -> Fields {
+        let schema = &self.entry.schema;
+        for position in [Some(schema.id), schema.version].into_iter().flatten() {
+            let name = &schema.fields[position].name;
+            match current.get(name) {
+                Some(kept) => item.insert(name.clone(), kept.clone()),
+                None => item.shift_remove(name),
+            };
+        }
+        item
+    }
+
+    async fn answer(
+        &self,
+        id: &Value,
+        output: Json,
+        written: Option<resourceful_contract::Written>,
+    ) -> Result<Answer, Error> {
+        match (output, written) {
+            (Json::Null, Some(written)) => self.answered(written).map(|(item, _)| Answer::Item(item)),
+            (Json::Null, None) => self.item(id.clone(), &Selection::default()).await.map(Answer::Item),
+            (output, _) => Ok(Answer::Output(output)),
+        }
+    }
+
+    async fn done_to_collection(
+        &self,
+        declared: &DeclaredAction,
+        input: Option<Json>,
+    ) -> Result<Answer, Error> {
+        let input = taken(declared, input.as_ref())?;
+        for _ in 0..ATTEMPTS {
+            let mut change = self.about(Operation::Create, None, None);
+            change.action = Some(declared.name.as_str().into());
+            let output = declared.action.handler.act(&mut change, input.clone()).await?;
+            let output = if output.is_null() { json!({}) } else { output };
+            let made = self.enlisted(change.enlisted).await?;
+            if made.is_empty() {
+                return Ok(Answer::Output(output));
+            }
+            let alone = |main: Made| Prepared { main, beside: Vec::new() };
+            match self.commit(made.into_iter().map(alone).collect()).await {
+                Ok(_) => return Ok(Answer::Output(output)),
+                Err(failure) if failure.is_contended(false) => {}
+                Err(mut failure) => {
+                    // What it enlisted is the application's, so a clash is none of a field of the caller's.
+                    failure.beside = true;
+                    return Err(self.explained(failure));
+                }
+            }
+        }
+        Err(too_contended())
+    }
+}
+
+/// The input of an action, checked.
+fn taken(declared: &DeclaredAction, input: Option<&Json>) -> Result<Json, Error> {
+    let shape = &declared.action.input;
+    let input = match input {
+        Some(input) => input.clone(),
+        None if shape.optional => json!({}),
+        None => {
+            let fault = Fault::pointer("", "required", "This action takes a body.");
+            return Err(Error::validation(vec![fault]));
+        }
+    };
+    item::object(input.clone())?;
+    let faults = input_faults(&declared.takes, &shape.schema, &input);
+    if faults.is_empty() { Ok(input) } else { Err(Error::validation(faults)) }
+}

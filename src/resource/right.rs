@@ -1,0 +1,61 @@
+//! What a caller may do, each by a permission of its own.
+
+use super::{Definition, Operation, Target};
+
+/// What a caller may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Right {
+    /// One of the operations.
+    Of(Operation),
+    /// An action that the resource declares.
+    Action(Acted),
+    /// To read what became of an item, and what it was.
+    History,
+    /// To see what was deleted.
+    Deleted,
+}
+
+/// An action, by its place in the declaration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Acted {
+    pub(crate) position: usize,
+    pub(crate) target: Target,
+}
+
+impl From<Operation> for Right {
+    fn from(operation: Operation) -> Self {
+        Self::Of(operation)
+    }
+}
+
+impl Right {
+    /// Everything that may be done with a resource.
+    pub(crate) fn all(definition: &Definition) -> impl Iterator<Item = Self> {
+        let actions = definition.actions.iter().enumerate();
+        let actions = actions
+            .map(|(position, declared)| Self::Action(Acted { position, target: declared.action.target }));
+        let operations = Operation::ALL.into_iter().map(Self::Of);
+        operations.chain(actions).chain(definition.audit.as_ref().map(|_| Self::History))
+    }
+
+    /// The operation whose policies hold for it too.
+    pub(crate) const fn base(self) -> Operation {
+        match self {
+            Self::Of(operation) => operation,
+            Self::Action(Acted { target: Target::Item, .. }) => Operation::Update,
+            Self::Action(Acted { target: Target::Collection, .. }) => Operation::Create,
+            Self::History => Operation::Read,
+            Self::Deleted => Operation::List,
+        }
+    }
+
+    /// The word for it.
+    pub(crate) fn name(self, definition: &Definition) -> &str {
+        match self {
+            Self::Of(operation) => operation.name(),
+            Self::Action(acted) => definition.actions[acted.position].name.as_str(),
+            Self::History => "read the history of",
+            Self::Deleted => "see deleted",
+        }
+    }
+}
