@@ -1,9 +1,11 @@
 //! Presets: parts of a declaration that many resources share, one per file, made of public names only.
 
+mod idempotency;
 mod multi_tenant;
 mod owned_by;
 mod timestamps;
 
+pub use idempotency::{Idempotent, idempotency};
 pub use multi_tenant::{MultiTenant, multi_tenant};
 pub use owned_by::{OwnedBy, owned_by};
 pub use timestamps::{Timestamps, timestamps};

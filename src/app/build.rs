@@ -16,7 +16,7 @@ use super::front::Front;
 use super::lifecycle::{Lifecycle, panic_message};
 use super::{App, AppBuilder, AppPreset, health, migrate};
 use crate::access::{Following, Rule, SecurityScheme};
-use crate::engine::{Catalog, DigestKey, Engine};
+use crate::engine::{Catalog, DigestKey, Engine, InFlight};
 use crate::error::Error;
 use crate::http::{Boundary, Context, EXPLAIN, Path, Routes, explain as explained, respond};
 use crate::openapi;
@@ -56,6 +56,7 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
         hooks: builder.hooks.clone(),
         tables: Arc::new(Tables::new()),
         told: Arc::new(Notify::new()),
+        in_flight: InFlight::default(),
         prefix: builder.prefix.clone(),
     };
     Ok(mount(builder, engine, merged, explain, following))

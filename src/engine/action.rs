@@ -72,7 +72,7 @@ impl Call<'_> {
             let Some(prepared) = self.left_behind(&changeable, declared, subject, change).await? else {
                 return self.answer(&id, output, None).await;
             };
-            match self.commit_one(prepared).await {
+            match self.commit_with(prepared, Some(&output).filter(|output| !output.is_null())).await {
                 Ok(written) => return self.answer(&id, output, Some(written)).await,
                 Err(failure) if failure.is_contended(expected.is_some()) => {}
                 Err(failure) => return Err(self.explained(failure)),
@@ -157,7 +157,7 @@ impl Call<'_> {
                 return Ok(Answer::Output(output));
             }
             let alone = |main: Made| Prepared { main, beside: Vec::new() };
-            match self.commit(made.into_iter().map(alone).collect()).await {
+            match self.commit(made.into_iter().map(alone).collect(), Some(&output)).await {
                 Ok(_) => return Ok(Answer::Output(output)),
                 Err(failure) if failure.is_contended(false) => {}
                 Err(mut failure) => {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use resourceful_contract::{Change, ErrorKind as StorageKind, StorageError, Then, Value, Write, Written};
+use serde_json::Value as Json;
 
 use super::item::Fields;
 use super::record::{Record, Records};
@@ -96,10 +97,15 @@ impl Call<'_> {
     }
 
     /// Commits what this request does to items, all of it or nothing. Everything is of one storage.
-    pub(super) async fn commit(&self, prepared: Vec<Prepared>) -> Result<Done, Failure> {
+    /// `output` is what will be answered, where that is no item.
+    pub(super) async fn commit(
+        &self,
+        prepared: Vec<Prepared>,
+        output: Option<&Json>,
+    ) -> Result<Done, Failure> {
         let (changes, records, mains, items) = flattened(prepared);
         let records = Arc::new(records);
-        let told = Records::new(self, records.clone(), mains.clone());
+        let told = Records::new(self, records.clone(), mains.clone(), output);
         let count = changes.len();
         let dry_run = self.terms.dry_run;
         let events = Arc::new(Mutex::new(Vec::new()));
@@ -127,7 +133,16 @@ impl Call<'_> {
 
     /// Commits what this request does to one item, and tells the hooks.
     pub(super) async fn commit_one(&self, prepared: Prepared) -> Result<Written, Failure> {
-        let done = self.commit(vec![prepared]).await?;
+        self.commit_with(prepared, None).await
+    }
+
+    /// The same for what is answered by something else than the item.
+    pub(super) async fn commit_with(
+        &self,
+        prepared: Prepared,
+        output: Option<&Json>,
+    ) -> Result<Written, Failure> {
+        let done = self.commit(vec![prepared], output).await?;
         let answered = || StorageError::new(StorageKind::Internal).with_context("commit", "answered no row");
         let written = done.written.into_iter().next();
         let written = written.ok_or_else(|| Failure { item: None, beside: false, error: answered() })?;

@@ -1,46 +1,104 @@
 //! What a change is known by, so that it happens once.
 
-use chrono::{DateTime, Duration, Utc};
-use resourceful_contract::{Version, Written};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use resourceful_contract::{Filter, Query, Test, Value, Version, Written};
 
 use super::record::{Record, spelled};
+use super::{Call, Engine, Item, Terms, item, redact};
+use crate::error::{Error, ErrorKind, Fault};
+use crate::query::Selection;
 use crate::resource::Operation;
-use crate::tables::keys::KeyRow;
+use crate::tables::keys::{ID, KeyRow};
 
 /// A client's claim that it asks for one thing, however often it asks.
 #[derive(Clone, Debug)]
 pub(crate) struct Claim {
     /// A digest of everything that the key stands for.
-    pub(crate) id: String,
+    id: String,
     /// A digest of what is asked.
-    pub(crate) fingerprint: String,
+    fingerprint: String,
     /// How long the answer is kept.
-    pub(crate) kept: Duration,
+    kept: Duration,
+    /// Whether there is an answer under it that has expired.
+    pub(super) replaces: bool,
+}
+
+/// An answer that was given before.
+#[derive(Debug)]
+pub(crate) struct Replayed {
+    pub(crate) status: u16,
+    pub(crate) item: Option<Item>,
+    pub(crate) id: Option<Value>,
+    /// What was answered instead of an item, as JSON.
+    pub(crate) output: Option<String>,
+}
+
+/// The claims that are being met on this node.
+pub(crate) type InFlight = Arc<Mutex<HashSet<String>>>;
+
+/// A claim that is being met, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Meeting {
+    all: InFlight,
+    id: String,
+}
+
+impl Drop for Meeting {
+    fn drop(&mut self) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
 }
 
 impl Claim {
-    /// The row that remembers the answer.
-    pub(super) fn row(&self, at: DateTime<Utc>, first: Option<&Record>, written: &[&Written]) -> KeyRow {
+    pub(crate) const fn new(id: String, fingerprint: String, kept: Duration) -> Self {
+        Self { id, fingerprint, kept, replaces: false }
+    }
+
+    /// The claim of one of many items that are changed one by one.
+    pub(super) fn of_item(&self, index: usize) -> Self {
+        let id = blake3::hash(format!("{} {index}", self.id).as_bytes()).to_hex().to_string();
+        Self { id, fingerprint: self.fingerprint.clone(), kept: self.kept, replaces: false }
+    }
+
+    /// The row that remembers the answer, and its id.
+    pub(super) fn row(
+        &self,
+        at: DateTime<Utc>,
+        first: Option<&Record>,
+        written: &[&Written],
+        output: Option<&str>,
+    ) -> KeyRow {
         let status = match first.map(|record| record.operation) {
             Some(Operation::Create) => 201,
-            Some(Operation::Delete) => 204,
+            Some(Operation::Delete) if first.is_some_and(|record| record.after.is_none()) => 204,
             _ => 200,
         };
-        let one = match written {
-            [one] => Some(*one),
+        let one = match (written, output) {
+            ([one], None) => Some(*one),
             _ => None,
         };
+        let text = |row: &Written| String::from_utf8_lossy(&row.json).into_owned();
         KeyRow {
             id: self.id.clone(),
             fingerprint: self.fingerprint.clone(),
-            status,
+            status: if one.is_some() { status } else { 200 },
             item: one.map(|row| spelled(&row.id)),
             version: one.and_then(|row| row.version).map(version),
-            body: one
-                .filter(|row| !row.json.is_empty())
-                .map(|row| String::from_utf8_lossy(&row.json).into_owned()),
+            body: match output {
+                Some(output) => Some(output.to_owned()),
+                None => one.filter(|row| !row.json.is_empty()).map(text),
+            },
             expires_at: at + self.kept,
         }
+    }
+
+    /// The row of this claim alone.
+    pub(super) fn filter(&self) -> Filter {
+        Filter::Compare(ID, Test::Eq(Value::Text(self.id.clone())))
     }
 }
 
@@ -48,5 +106,106 @@ fn version(version: Version) -> String {
     match version {
         Version::Counter(counter) => counter.to_string(),
         Version::Digest(digest) => digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
+}
+
+fn read_version(text: &str, has_counter: bool) -> Option<Version> {
+    if has_counter {
+        return text.parse().ok().map(Version::Counter);
+    }
+    let byte = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+    let digest: Option<Vec<u8>> = (0..text.len()).step_by(2).map(byte).collect();
+    Some(Version::Digest(digest?.try_into().ok()?))
+}
+
+impl Engine {
+    /// Begins to meet a claim.
+    ///
+    /// # Errors
+    /// Where it is being met already.
+    pub(crate) fn begin(&self, terms: &Terms) -> Result<Option<Meeting>, Error> {
+        let Some(claim) = &terms.claim else { return Ok(None) };
+        let mut all = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        if !all.insert(claim.id.clone()) {
+            let detail = "A request with this Idempotency-Key is under way. Ask again soon.";
+            return Err(Error::new(ErrorKind::Conflict, "key-in-flight", detail));
+        }
+        drop(all);
+        Ok(Some(Meeting { all: self.in_flight.clone(), id: claim.id.clone() }))
+    }
+}
+
+impl Call<'_> {
+    /// The answer that was given to this claim, where there is one.
+    ///
+    /// # Errors
+    /// Where something else was asked under its key, or the caller may not have the answer any more.
+    pub(crate) async fn replay(&self, terms: &mut Terms) -> Result<Option<Replayed>, Error> {
+        let Some(claim) = &mut terms.claim else { return Ok(None) };
+        let Some(row) = self.kept(claim).await? else { return Ok(None) };
+        if row.expires_at <= item::now() {
+            claim.replaces = true;
+            return Ok(None);
+        }
+        self.replayed(claim, row).await.map(Some)
+    }
+
+    /// The answer that another node has given to this claim meanwhile.
+    ///
+    /// # Errors
+    /// As [`replay`](Self::replay).
+    pub(crate) async fn replayed_elsewhere(&self) -> Result<Option<Replayed>, Error> {
+        let Some(claim) = &self.terms.claim else { return Ok(None) };
+        match self.kept(claim).await? {
+            Some(row) if row.expires_at > item::now() => self.replayed(claim, row).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    async fn kept(&self, claim: &Claim) -> Result<Option<KeyRow>, Error> {
+        let mut query = Query::all(self.engine.tables.keys.clone());
+        (query.filter, query.sort, query.limit) = (claim.filter(), Vec::new(), 1);
+        Ok(self.entry.storage.kept(query).await?.pop().map(KeyRow::read))
+    }
+
+    async fn replayed(&self, claim: &Claim, row: KeyRow) -> Result<Replayed, Error> {
+        if row.fingerprint != claim.fingerprint {
+            let detail = "This Idempotency-Key was used for another request: take a new one.";
+            let fault = Fault::header("Idempotency-Key", "reused", detail);
+            return Err(Error::new(ErrorKind::Validation, "key-reused", detail).with_faults(vec![fault]));
+        }
+        let status = u16::try_from(row.status).unwrap_or(200);
+        let (Some(id), Some(json)) = (&row.item, row.body.clone()) else {
+            return Ok(Replayed { status, item: None, id: None, output: row.body });
+        };
+        let id = self.id(id)?;
+        self.still_sees(&id, status == 201).await?;
+        let has_counter = self.entry.schema.version.is_some();
+        let version = row.version.as_deref().and_then(|text| read_version(text, has_counter));
+        let version = version.ok_or_else(|| Error::internal("a kept answer has no version"))?;
+        let shown = self.shown();
+        let mut json = json.into_bytes();
+        redact::only(self, &shown, &mut json)?;
+        redact::rows(self, &Selection::default(), &mut json)?;
+        let part = self.part(&Selection::default(), &shown, &json);
+        let item = Item { json, version: self.engine.names.name(version), part };
+        Ok(Replayed { status, item: Some(item), id: Some(id), output: None })
+    }
+
+    /// Refuses an item that is there and that the caller does not see any more.
+    async fn still_sees(&self, id: &Value, created: bool) -> Result<(), Error> {
+        match self.current(id.clone()).await {
+            Err(hidden) if hidden.kind() == ErrorKind::NotFound => {
+                let anybody = Call::by_the_application(self.engine, self.entry);
+                match anybody.current(id.clone()).await {
+                    Ok(_) => Err(hidden),
+                    // It has gone since, and the answer is of when it was there.
+                    Err(_) => Ok(()),
+                }
+            }
+            // Who may create and not read is shown what they made.
+            Err(refused) if !created => Err(refused),
+            _ => Ok(()),
+        }
     }
 }

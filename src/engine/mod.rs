@@ -40,6 +40,7 @@ use crate::tables::Tables;
 pub(crate) use action::Answer;
 pub(crate) use catalog::{Catalog, Entry, LinkedRelation};
 pub use explain::{ExplainedStep, Explanation, Outcome, Said};
+pub(crate) use keyed::{Claim, InFlight, Replayed};
 pub(crate) use list::{Asked, Page};
 pub use load::Loader;
 pub(crate) use offer::Offer;
@@ -60,6 +61,8 @@ pub(crate) struct Engine {
     pub(crate) tables: Arc<Tables>,
     /// Rung when there is something new in the outbox.
     pub(crate) told: Arc<Notify>,
+    /// The idempotency keys under which something is being done on this node.
+    pub(crate) in_flight: InFlight,
     /// What every resource's path begins with.
     pub(crate) prefix: String,
 }

@@ -38,6 +38,8 @@ pub(super) struct Records {
     records: Arc<Vec<Record>>,
     mains: Vec<usize>,
     claim: Option<Claim>,
+    /// What is answered, where it is no item.
+    output: Option<String>,
     at: DateTime<Utc>,
     actor: Option<String>,
     tenant: Option<String>,
@@ -54,13 +56,19 @@ pub(super) struct Rows {
 }
 
 impl Records {
-    pub(super) fn new(call: &Call<'_>, records: Arc<Vec<Record>>, mains: Vec<usize>) -> Self {
+    pub(super) fn new(
+        call: &Call<'_>,
+        records: Arc<Vec<Record>>,
+        mains: Vec<usize>,
+        output: Option<&Json>,
+    ) -> Self {
         let terms = call.terms;
         Self {
             tables: call.engine.tables.clone(),
             records,
             mains,
             claim: terms.claim.clone(),
+            output: output.map(Json::to_string),
             at: item::now(),
             actor: call.actor.id().map(str::to_owned),
             tenant: call.actor.tenant().map(str::to_owned),
@@ -104,7 +112,12 @@ impl Records {
         if let Some(claim) = &self.claim {
             let mains: Vec<_> = self.mains.iter().filter_map(|main| written.get(*main)).collect();
             let first = self.mains.first().map(|main| &self.records[*main]);
-            rows.changes.push(insert(&self.tables.keys, claim.row(self.at, first, &mains).values()));
+            if claim.replaces {
+                let write = Write::DeleteAll { filter: claim.filter() };
+                rows.changes.push(Change { schema: self.tables.keys.clone(), write, answer: None });
+            }
+            let row = claim.row(self.at, first, &mains, self.output.as_deref());
+            rows.changes.push(insert(&self.tables.keys, row.values()));
         }
         rows
     }

@@ -106,14 +106,18 @@ pub(super) fn changed(item: Item, status: StatusCode) -> Response {
     response
 }
 
-/// What an action answers of its own.
-pub(super) fn output(output: &serde_json::Value, status: StatusCode) -> Result<Response, Error> {
-    let json = serde_json::to_vec(output).map_err(Error::internal)?;
-    let mut response = answer(status, Body::from(json));
+/// What a change answers that is no item.
+pub(super) fn written(json: impl Into<Body>, status: StatusCode) -> Response {
+    let mut response = answer(status, json.into());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, JSON);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    Ok(response)
+    response
+}
+
+/// The path above a path.
+pub(super) fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
 
 /// A new item, at `location`.

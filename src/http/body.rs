@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use axum::body::Body as RequestBody;
+use axum::body::{Body as RequestBody, Bytes};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -60,23 +60,28 @@ pub(super) async fn json(
     limit: usize,
 ) -> Result<Json, Error> {
     check_media_type(kind, headers)?;
-    let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > limit as u64) {
-        return Err(too_large(limit));
-    }
-    let bytes = match Limited::new(body, limit).collect().await {
-        Ok(collected) => collected.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => return Err(too_large(limit)),
-        Err(error) => {
-            return Err(Error::new(ErrorKind::BadRequest, "incomplete-body", "The body ended early.")
-                .with_source(error));
-        }
-    };
+    let bytes = bytes(headers, body, limit).await?;
     let mut reader = serde_json::Deserializer::from_slice(&bytes);
     let parsed = Strict.deserialize(&mut reader).and_then(|json| reader.end().map(|()| json));
     parsed.map_err(|error| {
         Error::new(ErrorKind::BadRequest, "invalid-json", format!("The body is not JSON: {error}."))
     })
+}
+
+/// Reads a body of at most `limit` bytes.
+pub(super) async fn bytes(headers: &HeaderMap, body: RequestBody, limit: usize) -> Result<Bytes, Error> {
+    let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > limit as u64) {
+        return Err(too_large(limit));
+    }
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large(limit)),
+        Err(error) => {
+            Err(Error::new(ErrorKind::BadRequest, "incomplete-body", "The body ended early.")
+                .with_source(error))
+        }
+    }
 }
 
 fn check_media_type(kind: Body, headers: &HeaderMap) -> Result<(), Error> {

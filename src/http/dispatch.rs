@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 use super::answer::{self, Keeping, Url};
 use super::endpoint::Path;
 use super::prefer::Prefer;
-use super::{Boundary, Context, Endpoint, body, conditional, dry_run};
+use super::{Boundary, Context, Endpoint, body, conditional};
 use crate::engine::{Answer, Asked, Call, Entry, Put};
 use crate::error::{Error, ErrorKind};
 use crate::query::{may_relate, no_parameters};
@@ -80,24 +80,8 @@ impl Door {
             Endpoint::List | Endpoint::Query | Endpoint::QueryTwin => {
                 Box::pin(self.list(&call, endpoint, parts, body)).await
             }
-            _ => Box::pin(self.change(call, endpoint, id, parts, body, context)).await,
+            _ => Box::pin(self.change(call, &actor, (endpoint, id), parts, body, context)).await,
         }
-    }
-
-    /// A change, on the terms that the request names.
-    async fn change(
-        &self,
-        call: Call<'_>,
-        endpoint: Endpoint,
-        id: &str,
-        parts: &Parts,
-        body: HttpBody,
-        context: &Context,
-    ) -> Result<Response, Error> {
-        let terms = context.terms(Prefer::of(&parts.headers).dry_run);
-        let call = call.on(&terms);
-        let response = self.write(&call, endpoint, id, parts, body).await?;
-        if terms.dry_run { dry_run::answer(response, &call).await } else { Ok(response) }
     }
 
     fn keeping(&self) -> Keeping<'_> {
@@ -127,7 +111,7 @@ impl Door {
         answer::page(page, conditions, keeping, None)
     }
 
-    async fn write(
+    pub(super) async fn write(
         &self,
         call: &Call<'_>,
         endpoint: Endpoint,
@@ -157,7 +141,7 @@ impl Door {
                 let input = body::maybe_json(endpoint.body(), headers, body, limit).await?;
                 match call.act(acted, id, input, expected.as_ref()).await? {
                     Answer::Item(item) => Ok(answer::changed(item, endpoint.success())),
-                    Answer::Output(output) => answer::output(&output, endpoint.success()),
+                    Answer::Output(output) => Ok(answer::written(output.to_string(), endpoint.success())),
                 }
             }
             _ => {
@@ -174,8 +158,7 @@ impl Door {
         Ok(match call.replace(id, json, expected.as_ref(), create_only).await? {
             Put::Changed(item) => answer::changed(item, Endpoint::Replace.success()),
             Put::Created(item, id) => {
-                let collection =
-                    original(parts).path().rsplit_once('/').map_or("", |(collection, _)| collection);
+                let collection = answer::parent(original(parts).path());
                 answer::created(item, &answer::location(collection, &id), &Prefer::default())
             }
         })
@@ -187,7 +170,7 @@ impl Door {
 }
 
 /// The URI as the client wrote it, whatever this router is nested under.
-fn original(parts: &Parts) -> &http::Uri {
+pub(super) fn original(parts: &Parts) -> &http::Uri {
     parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0)
 }
 

@@ -128,6 +128,11 @@ impl Endpoint {
         Self::of(definition).find(|endpoint| endpoint.path() == path && endpoint.method() == *method)
     }
 
+    /// Whether it changes anything.
+    pub(crate) const fn changes(self) -> bool {
+        !matches!(self, Self::List | Self::Query | Self::QueryTwin | Self::Read)
+    }
+
     /// Whether it is about one item, which may not be there.
     pub(crate) const fn is_of_item(self) -> bool {
         match self {

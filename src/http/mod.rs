@@ -9,6 +9,7 @@ mod dispatch;
 mod dry_run;
 mod endpoint;
 mod explain;
+mod idempotency;
 mod prefer;
 mod problem;
 mod routes;

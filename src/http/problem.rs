@@ -112,7 +112,7 @@ pub(crate) fn respond(error: &Error, base: &str, instance: &str, context: &Conte
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if matches!(error.kind(), ErrorKind::Unavailable) {
+    if matches!(error.kind(), ErrorKind::Unavailable) || error.code() == "key-in-flight" {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response

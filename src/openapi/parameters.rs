@@ -139,6 +139,11 @@ fn headers(entry: &Entry, endpoint: Endpoint, raw: &mut Raw, out: &mut Vec<Param
         own_id,
         false,
     );
+    if let Some(idempotency) = entry.definition.idempotency.filter(|_| endpoint.changes()) {
+        let key = json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!#-\\[\\]-~]+$"});
+        let about = "Names the change, so that it happens once however often it is asked for.";
+        header("Idempotency-Key", about, key, idempotency.required);
+    }
     match endpoint {
         Endpoint::List | Endpoint::Query | Endpoint::QueryTwin => {
             if endpoint != Endpoint::QueryTwin {

@@ -13,8 +13,8 @@ use super::codec::Codec;
 use super::definition::{Fill, Policy};
 use super::hook::{After, Before};
 use super::{
-    Action, AuditTrail, Change, DefinitionErrors, Hook, Id, Operation, PlacedHook, Preset, Relation,
-    Resource, StateMachine, Target, derive,
+    Action, AuditTrail, Change, DefinitionErrors, Hook, Id, Idempotency, Operation, PlacedHook, Preset,
+    Relation, Resource, StateMachine, Target, derive,
 };
 use crate::access::{CheckError, Permission, Permissions};
 use crate::error::Error;
@@ -92,6 +92,7 @@ pub struct ResourceBuilder {
     applying: Option<&'static str>,
     pub(super) events: bool,
     pub(super) audit: Option<AuditTrail>,
+    pub(super) idempotency: Option<Idempotency>,
     pub(super) visible_to: Vec<(String, Permission)>,
     pub(super) writable_by: Vec<(String, Permission)>,
     pub(super) redacted_for: Vec<(String, (Permission, Json))>,
@@ -133,6 +134,7 @@ impl ResourceBuilder {
             applying: None,
             events: true,
             audit: None,
+            idempotency: None,
             visible_to: Vec::new(),
             writable_by: Vec::new(),
             redacted_for: Vec::new(),
@@ -334,6 +336,13 @@ impl ResourceBuilder {
     /// Keeps an audit trail of every change. See also the preset [`audit`](crate::presets::audit).
     pub fn audit_trail(mut self, trail: AuditTrail) -> Self {
         self.audit = Some(trail);
+        self
+    }
+
+    /// Lets each change happen once under an `Idempotency-Key`. See also the preset
+    /// [`idempotency`](crate::presets::idempotency).
+    pub fn idempotent(mut self, idempotency: Idempotency) -> Self {
+        self.idempotency = Some(idempotency);
         self
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use resourceful_contract::{Schema, Table};
 
 use super::codec::Codec;
-use super::{Action, AuditTrail, Bodies, Operation, PlacedHook, Relation, Right, Target};
+use super::{Action, AuditTrail, Bodies, Idempotency, Operation, PlacedHook, Relation, Right, Target};
 use crate::access::{Permission, Permissions, all_of, nobody};
 
 /// A resource, ready to be part of an application. Cloning it is cheap.
@@ -100,6 +100,8 @@ pub(crate) struct Definition {
     pub(crate) events: bool,
     /// What the audit trail keeps of the changes.
     pub(crate) audit: Option<AuditTrail>,
+    /// Whether changes are remembered by the key that they are asked for under.
+    pub(crate) idempotency: Option<Idempotency>,
     pub(crate) codec: Codec,
     pub(crate) bodies: Bodies,
     pub(crate) id: Id,
@@ -174,7 +176,7 @@ impl Definition {
 
     /// Whether its changes leave rows in the library's own tables.
     pub(crate) const fn keeps_records(&self) -> bool {
-        self.events || self.audit.is_some()
+        self.events || self.audit.is_some() || self.idempotency.is_some()
     }
 
     /// Whether clients give ids to new items, and PUT may create.

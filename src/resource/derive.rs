@@ -293,6 +293,7 @@ fn freeze(
         actions,
         events: builder.events,
         audit: builder.audit,
+        idempotency: builder.idempotency,
         codec: builder.codec,
         bodies,
         id,

@@ -22,6 +22,7 @@ mod explain;
 mod field_rules;
 mod grants;
 mod hooks;
+mod idempotency;
 mod jwks;
 mod matrix;
 mod methods;

@@ -1,0 +1,143 @@
+//! `Idempotency-Key` (IETF draft `idempotency-key-header`-07): a change that is asked for again is answered again.
+
+use axum::body::{Body as HttpBody, Bytes};
+use axum::response::Response;
+use http::header::{IF_MATCH, IF_NONE_MATCH};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use super::answer;
+use super::dispatch::{Door, original};
+use super::prefer::{PREFER, Prefer};
+use super::{Context, Endpoint, body, dry_run};
+use crate::access::Actor;
+use crate::engine::{Call, Claim, Replayed, Terms};
+use crate::error::{Error, ErrorKind, Fault};
+
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+const NAME: &str = "Idempotency-Key";
+/// The longest key.
+const LONGEST: usize = 255;
+
+impl Door {
+    /// A change, on the terms that the request names: once, where it has a key.
+    pub(super) async fn change(
+        &self,
+        call: Call<'_>,
+        actor: &Actor,
+        (endpoint, id): (Endpoint, &str),
+        parts: &Parts,
+        body: HttpBody,
+        context: &Context,
+    ) -> Result<Response, Error> {
+        let mut terms = context.terms(Prefer::of(&parts.headers).dry_run);
+        let key = match &self.entry.definition.idempotency {
+            Some(declared) => key(parts, declared.required)?,
+            None => None,
+        };
+        let (Some(key), false) = (key, terms.dry_run) else {
+            let call = call.on(&terms);
+            let response = self.write(&call, endpoint, id, parts, body).await?;
+            return if terms.dry_run { dry_run::answer(response, &call).await } else { Ok(response) };
+        };
+        let bytes = body::bytes(&parts.headers, body, self.boundary.body_limit).await?;
+        terms.claim = Some(self.claim(actor, endpoint, &key, parts, &bytes));
+        Box::pin(self.once(call, &mut terms, (endpoint, id), parts, bytes)).await
+    }
+
+    /// What the key stands for, and what is asked under it.
+    fn claim(&self, actor: &Actor, endpoint: Endpoint, key: &str, parts: &Parts, body: &Bytes) -> Claim {
+        let route = endpoint.path().template("", &self.entry.definition);
+        let scope = [
+            actor.tenant(),
+            actor.id(),
+            Some(if actor.is_service() { "service" } else { "user" }),
+            Some(parts.method.as_str()),
+            Some(&route),
+            Some(key),
+        ];
+        let header = |name: HeaderName| parts.headers.get(name).map(HeaderValue::as_bytes);
+        let path_and_query = original(parts).path_and_query().map(|path| path.as_str().as_bytes());
+        let asked = [path_and_query, header(PREFER), header(IF_MATCH), header(IF_NONE_MATCH), Some(body)];
+        let kept = self.entry.definition.idempotency.unwrap_or_default().kept;
+        Claim::new(digest(scope.map(|part| part.map(str::as_bytes))), digest(asked), kept)
+    }
+
+    async fn once(
+        &self,
+        call: Call<'_>,
+        terms: &mut Terms,
+        (endpoint, id): (Endpoint, &str),
+        parts: &Parts,
+        body: Bytes,
+    ) -> Result<Response, Error> {
+        let _in_flight = self.boundary.engine.begin(terms)?;
+        if let Some(replayed) = call.replay(terms).await? {
+            return self.replayed(replayed, parts);
+        }
+        let call = call.on(terms);
+        match self.write(&call, endpoint, id, parts, HttpBody::from(body)).await {
+            Ok(response) => Ok(response),
+            // Another node may have done it meanwhile, and that is why it fails here.
+            Err(error) => match call.replayed_elsewhere().await? {
+                Some(replayed) => self.replayed(replayed, parts),
+                None => Err(error),
+            },
+        }
+    }
+
+    /// An answer that was given before.
+    fn replayed(&self, replayed: Replayed, parts: &Parts) -> Result<Response, Error> {
+        let status = StatusCode::from_u16(replayed.status).unwrap_or(StatusCode::OK);
+        let mut response = match (replayed.item, replayed.id) {
+            (Some(item), Some(id)) if status == StatusCode::CREATED => {
+                let collection = match parts.method {
+                    http::Method::PUT => answer::parent(original(parts).path()),
+                    _ => original(parts).path(),
+                };
+                let location = answer::location(collection, &id);
+                answer::created(item, &location, &Prefer::of(&parts.headers))
+            }
+            (Some(item), _) => answer::changed(item, status),
+            (None, _) => match replayed.output {
+                Some(output) => answer::written(output, status),
+                None => answer::empty(status),
+            },
+        };
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        Ok(response)
+    }
+}
+
+/// The request's key, quoted (RFC 8941, 3.3.3) or bare.
+fn key(parts: &Parts, required: bool) -> Result<Option<String>, Error> {
+    let mut given = parts.headers.get_all(KEY).iter();
+    let refuse = |code: &'static str, detail: &'static str| {
+        let fault = Fault::header(NAME, code, detail);
+        Err(Error::new(ErrorKind::BadRequest, "idempotency-key", detail).with_faults(vec![fault]))
+    };
+    let Some(value) = given.next() else {
+        let detail = "Changes of this resource need an Idempotency-Key, such as a new UUID.";
+        return if required { refuse("required", detail) } else { Ok(None) };
+    };
+    let text = value.to_str().unwrap_or_default().trim();
+    let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+    if given.next().is_some() || bare.is_empty() || bare.len() > LONGEST || !bare.bytes().all(is_plain) {
+        return refuse("syntax", "Must be one key of 1 to 255 visible characters, quoted or not.");
+    }
+    Ok(Some(bare.to_owned()))
+}
+
+/// A digest of parts, each told apart from the next and from its absence.
+fn digest<const N: usize>(parts: [Option<&[u8]>; N]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        match part {
+            Some(part) => hasher.update(&[1]).update(&(part.len() as u64).to_le_bytes()).update(part),
+            None => hasher.update(&[0]),
+        };
+    }
+    hasher.finalize().to_hex().to_string()
+}

@@ -1,0 +1,31 @@
+//! Changes that happen once, however often they are asked for.
+
+use std::time::Duration;
+
+/// How changes under an `Idempotency-Key` are remembered (IETF draft `idempotency-key-header`-07).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Idempotency {
+    pub(crate) kept: Duration,
+    pub(crate) required: bool,
+}
+
+impl Default for Idempotency {
+    fn default() -> Self {
+        Self { kept: Duration::from_secs(24 * 60 * 60), required: false }
+    }
+}
+
+impl Idempotency {
+    /// How long an answer is kept to be given again; 24 h by default, and at least a minute.
+    pub fn kept(mut self, time: Duration) -> Self {
+        self.kept = time.max(Duration::from_secs(60));
+        self
+    }
+
+    /// Refuses changes without a key (400).
+    pub const fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+}

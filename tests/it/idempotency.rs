@@ -1,0 +1,238 @@
+//! Changes that happen once, however often they are asked for.
+
+use std::sync::Arc;
+
+use resourceful::prelude::*;
+use resourceful::testing::{TestApp, TestRequest, TestResponse};
+use resourceful::{Action, Change, Error, NoInput};
+use serde_json::json;
+use tokio::sync::Barrier;
+
+use crate::support::{Place, faults};
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+struct Payment {
+    id: i64,
+    #[validate(length(min = 1))]
+    reference: String,
+    cents: i64,
+    note: Option<String>,
+}
+
+fn pay(payment: &mut Payment, _: NoInput, _: &mut Change) -> Result<i64, Error> {
+    payment.cents += 1;
+    Ok(payment.cents)
+}
+
+fn payments(place: &Place) -> resourceful::ResourceBuilder {
+    define_resource::<Payment>("payments")
+        .adapter(place.table("payments"))
+        .permissions(Permissions::all(signed_in()).delete(role("clerk")))
+        .unique(["reference"])
+        .version("version")
+        .visible_to(["note"], role("clerk"))
+        .action("pay", Action::on_item(signed_in(), pay))
+        .preset(idempotency())
+}
+
+async fn app_of(resource: resourceful::ResourceBuilder) -> TestApp {
+    let clerk = Actor::user("cleo").with_role("clerk");
+    let tokens = BearerTokens::new()
+        .token("ada", Actor::user("ada"))
+        .token("ada at acme", Actor::user("ada").in_tenant("acme", Vec::<String>::new()))
+        .token("bob", Actor::user("bob"))
+        .token("clerk", clerk)
+        .token("cleo without", Actor::user("cleo"));
+    let app = create_app(AppPreset::Testing).authenticator(tokens).resource(resource.build().unwrap());
+    TestApp::build(app).await.unwrap()
+}
+
+fn post(app: &TestApp, who: &str, key: &str, reference: &str) -> TestRequest {
+    let request = app.post("/payments").bearer(who).header("idempotency-key", key);
+    request.json(json!({"reference": reference, "cents": 1, "note": "n"}))
+}
+
+fn replayed(response: &TestResponse) -> bool {
+    response.header("idempotent-replayed") == Some("true")
+}
+
+#[tokio::test]
+async fn the_same_request_again_is_given_the_same_answer_and_happens_once() {
+    for place in Place::all().await {
+        let app = app_of(payments(&place)).await;
+        let first = post(&app, "clerk", "\"k-1\"", "a").await;
+        assert_eq!((first.status(), replayed(&first)), (201, false), "{}: {first}", place.name);
+        // Quoted or bare, it is one key.
+        let again = post(&app, "clerk", "k-1", "a").await;
+        assert_eq!((again.status(), replayed(&again)), (201, true), "{again}");
+        for header in ["location", "etag", "content-type"] {
+            assert_eq!(again.header(header), first.header(header), "{header}");
+        }
+        assert_eq!(again.bytes(), first.bytes());
+
+        let at = first.header("location").unwrap().to_owned();
+        let with = |request: TestRequest, key| request.bearer("clerk").header("idempotency-key", key);
+        let patch = || with(app.patch(&at), "k-2").json(json!({"cents": 5}));
+        let (patched, replay) = (patch().await, patch().await);
+        assert_eq!((patched.status(), replay.header("etag")), (200, Some("\"2\"")), "{patched}");
+        assert!(replayed(&replay) && patched.bytes() == replay.bytes());
+        let pay = || with(app.post(&format!("{at}/pay")), "k-2");
+        let (paid, replay) = (pay().await, pay().await);
+        assert_eq!((paid.json(), replay.json(), replayed(&replay)), (json!(6), json!(6), true), "{replay}");
+        let delete = || with(app.delete(&at), "k-3");
+        let (deleted, replay) = (delete().await, delete().await);
+        assert_eq!((deleted.status(), replay.status(), replayed(&replay)), (204, 204, true), "{replay}");
+        // The item has gone since, and the first answer is what it was.
+        assert_eq!(post(&app, "clerk", "k-1", "a").await.bytes(), first.bytes());
+        let types: Vec<_> = app.events().await.into_iter().map(|event| event.event_type).collect();
+        assert_eq!(types, ["payments.created", "payments.updated", "payments.pay", "payments.deleted"]);
+    }
+}
+
+#[tokio::test]
+async fn a_key_stands_for_one_request() {
+    for place in Place::all().await {
+        let app = app_of(payments(&place)).await;
+        assert_eq!(post(&app, "ada", "k", "a").await.status(), 201);
+        let other = post(&app, "ada", "k", "b").await;
+        assert_eq!((other.status(), other.json()["code"].clone()), (422, json!("key-reused")), "{other}");
+        assert_eq!(other.json()["errors"][0]["header"], "Idempotency-Key");
+        let minimal = post(&app, "ada", "k", "a").header("prefer", "return=minimal").await;
+        assert_eq!(minimal.status(), 422, "another preference is another request");
+        // Another actor, another tenant, another route: other keys.
+        for (who, reference) in [("bob", "b"), ("ada at acme", "c")] {
+            let created = post(&app, who, "k", reference).await;
+            assert_eq!((created.status(), replayed(&created)), (201, false), "{who}: {created}");
+        }
+        let item = app.get("/payments").bearer("ada").await.items()[0]["id"].to_string();
+        let patch = |path: String| app.patch(&path).bearer("ada").header("idempotency-key", "k");
+        assert_eq!(patch(format!("/payments/{item}")).json(json!({"cents": 2})).await.status(), 200);
+        let second = app.get("/payments").bearer("ada").await.items()[1]["id"].to_string();
+        assert_eq!(patch(format!("/payments/{second}")).json(json!({"cents": 2})).await.status(), 422);
+    }
+}
+
+#[tokio::test]
+async fn what_fails_leaves_nothing_and_runs_again() {
+    for place in Place::all().await {
+        let app = app_of(payments(&place)).await;
+        assert_eq!(post(&app, "ada", "k0", "taken").await.status(), 201);
+        assert_eq!(post(&app, "ada", "k", "taken").await.status(), 409);
+        assert_eq!(post(&app, "ada", "k", "").await.status(), 422);
+        let created = post(&app, "ada", "k", "free").await;
+        assert_eq!((created.status(), replayed(&created)), (201, false), "{created}");
+        assert_eq!(app.app().count("payments").await.unwrap(), 2);
+        let tried = post(&app, "ada", "k2", "tried").header("prefer", "dry-run").await;
+        assert_eq!(tried.json()["status"], 201, "{tried}");
+        assert_eq!(post(&app, "ada", "k2", "tried").await.status(), 201, "a dry run leaves no key");
+    }
+}
+
+#[tokio::test]
+async fn keys_are_well_formed_and_asked_for_where_they_are_required() {
+    let place = Place::memory();
+    let app = app_of(payments(&place).preset(idempotency().required())).await;
+    let absent = app.post("/payments").bearer("ada").json(json!({"reference": "a", "cents": 1})).await;
+    assert_eq!(
+        (absent.status(), absent.json()["errors"][0]["header"].clone()),
+        (400, json!("Idempotency-Key"))
+    );
+    for bad in ["", "\"\"", "two words", "\"a", &"k".repeat(256)] {
+        let refused = post(&app, "ada", bad, "a").await;
+        assert_eq!(refused.status(), 400, "{bad}: {refused}");
+    }
+    assert_eq!(app.get("/payments").bearer("ada").await.status(), 200, "reads need none");
+    let document = app.get("/openapi.json").await.json();
+    let parameters = document["paths"]["/payments"]["post"]["parameters"].as_array().unwrap();
+    let key = parameters.iter().find(|one| one["name"] == "Idempotency-Key").unwrap();
+    assert_eq!(key["required"], true);
+}
+
+#[tokio::test]
+async fn a_replay_shows_what_its_caller_may_see_now() {
+    for place in Place::all().await {
+        let app = app_of(payments(&place).policy_on([Operation::Read, Operation::List], role("clerk"))).await;
+        let created = post(&app, "clerk", "k", "a").await;
+        assert_eq!(created.json()["note"], "n");
+        let patch = |who: &str| app.patch("/payments/1").bearer(who).header("idempotency-key", "p");
+        assert_eq!(patch("clerk").json(json!({"cents": 2})).await.status(), 200);
+        // The same actor, who is no clerk any more, and sees neither the field nor the item. What they made is answered
+        // as it is to whoever may create and not read.
+        let replay = post(&app, "cleo without", "k", "a").await;
+        assert_eq!((replay.status(), replay.json().get("note")), (201, None), "{replay}");
+        let replay = patch("cleo without").json(json!({"cents": 2})).await;
+        assert_eq!(replay.status(), 403, "{replay}");
+
+        let app = app_of(payments(&Place::memory())).await;
+        assert_eq!(post(&app, "clerk", "k", "a").await.json()["note"], "n");
+        let replay = post(&app, "cleo without", "k", "a").await;
+        assert_eq!((replay.status(), replayed(&replay)), (201, true), "{replay}");
+        assert_eq!(replay.json().get("note"), None, "a field that is hidden from them now");
+        let delete = |who: &str| app.delete("/payments/1").bearer(who).header("idempotency-key", "d");
+        assert_eq!(delete("clerk").await.status(), 204);
+        assert_eq!(delete("cleo without").await.status(), 403, "the permission comes before the replay");
+    }
+}
+
+#[tokio::test]
+async fn of_a_hundred_at_once_one_happens() {
+    for place in Place::all().await {
+        let app = app_of(payments(&place)).await;
+        let all =
+            futures::future::join_all((0..100).map(|_| async { post(&app, "ada", "k", "a").await })).await;
+        let created = all.iter().filter(|answer| answer.status() == 201 && !replayed(answer)).count();
+        assert_eq!(created, 1, "{}", place.name);
+        for answer in all.iter().filter(|answer| !replayed(answer) && answer.status() != 201) {
+            let problem = answer.json();
+            assert_eq!((answer.status(), &problem["code"]), (409, &json!("key-in-flight")), "{answer}");
+            assert_eq!(answer.header("retry-after"), Some("1"));
+        }
+        assert_eq!(app.app().count("payments").await.unwrap(), 1);
+        assert_eq!(app.events().await.len(), 1);
+    }
+}
+
+/// Two nodes do not know of each other's requests: the database alone decides.
+#[tokio::test]
+async fn of_two_nodes_one_does_it_and_the_other_gives_the_same_answer() {
+    let Some(place) = Place::postgres().await else { return };
+    let barrier = Arc::new(Barrier::new(2));
+    let node = async || {
+        let storage = Sql::connect(place.url().unwrap()).await.unwrap();
+        let barrier = barrier.clone();
+        let resource = payments(&place).adapter(storage.table("payments").create_table_if_missing());
+        // Both look the key up before either commits.
+        let resource = resource.hook(Meet(barrier));
+        app_of(resource).await
+    };
+    let (one, other) = (node().await, node().await);
+    let (first, second) = tokio::join!(async { post(&one, "ada", "k", "a").await }, async {
+        post(&other, "ada", "k", "a").await
+    });
+    assert_eq!((first.status(), second.status()), (201, 201), "{first} {second}");
+    assert!(replayed(&first) != replayed(&second), "{first} {second}");
+    assert_eq!((first.bytes(), one.app().count("payments").await.unwrap()), (second.bytes(), 1));
+}
+
+/// Waits for the other node's change, once.
+struct Meet(Arc<Barrier>);
+
+impl resourceful::Hook for Meet {
+    fn before<'a>(&'a self, _: &'a mut Change) -> futures::future::BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            self.0.wait().await;
+            Ok(())
+        })
+    }
+}
+
+#[tokio::test]
+async fn faults_of_a_body_are_told_under_a_key_too() {
+    let app = app_of(payments(&Place::memory())).await;
+    let wrong = app.post("/payments").bearer("ada").header("idempotency-key", "k");
+    let wrong = wrong.json(json!({"reference": "a", "cents": "x"})).await;
+    assert_eq!(faults(&wrong.json()), [("/cents", "type")]);
+    let malformed = app.post("/payments").bearer("ada").header("idempotency-key", "k");
+    let malformed = malformed.header("content-type", "application/json").body("{").await;
+    assert_eq!(malformed.json()["code"], "invalid-json");
+}
