@@ -3,9 +3,11 @@
 mod idempotency;
 mod multi_tenant;
 mod owned_by;
+mod soft_delete;
 mod timestamps;
 
 pub use idempotency::{Idempotent, idempotency};
 pub use multi_tenant::{MultiTenant, multi_tenant};
 pub use owned_by::{OwnedBy, owned_by};
+pub use soft_delete::{SoftDeleted, soft_delete};
 pub use timestamps::{Timestamps, timestamps};

@@ -37,8 +37,8 @@ pub use error::{Error, ErrorKind, Fault, Place};
 pub use events::Event;
 pub use resource::{
     Action, ActionHandler, AuditTrail, Change, DefinitionErrors, DefinitionFault, Fill, Hook, Id,
-    Idempotency, Next, NoInput, Operation, Preset, Relation, Resource, ResourceBuilder, StateMachine,
-    belongs_to, define_dynamic_resource, define_resource, has_many,
+    Idempotency, Next, NoInput, Operation, Preset, Relation, Resource, ResourceBuilder, SoftDelete,
+    StateMachine, belongs_to, define_dynamic_resource, define_resource, has_many,
 };
 pub use resourceful_contract::{Bus, Migration, Storage, Table};
 pub use resourceful_memory::{Memory, MemoryBus};

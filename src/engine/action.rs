@@ -60,7 +60,10 @@ impl Call<'_> {
         self.require_expected(expected)?;
         let id = self.id(id)?;
         let right = Right::Action(acted);
-        let changeable = self.changeable().await?;
+        let changeable = match declared.action.reaches_deleted {
+            true => self.changeable_with_deleted().await?,
+            false => self.changeable().await?,
+        };
         for _ in 0..ATTEMPTS {
             let (current, version) = self.current_of(&changeable, id.clone(), right).await?;
             self.expect(expected, version)?;

@@ -1,37 +1,41 @@
 //! No such item any more.
 
-use resourceful_contract::{ErrorKind, Guard, Value, Version, Write};
+use resourceful_contract::{ErrorKind, Guard, Value, Version, Write, Written};
 
-use super::commit::Prepared;
+use super::commit::{Made, Prepared};
+use super::item::{self, Fields};
 use super::sight::Admitted;
-use super::update::{ATTEMPTS, too_contended};
-use super::{Call, Expected};
+use super::update::{ATTEMPTS, Next, too_contended};
+use super::{Call, Expected, Item};
 use crate::error::Error;
 use crate::resource::Operation;
 
 impl Call<'_> {
     /// Deletes an item.
-    pub(crate) async fn delete(&self, id: &str, expected: Option<&Expected>) -> Result<(), Error> {
+    pub(crate) async fn delete(&self, id: &str, expected: Option<&Expected>) -> Result<Option<Item>, Error> {
         if self.is_hooked(Operation::Delete) {
             return Box::pin(self.around(Operation::Delete, self.deleted(id, expected))).await;
         }
         self.deleted(id, expected).await
     }
 
-    async fn deleted(&self, id: &str, expected: Option<&Expected>) -> Result<(), Error> {
+    async fn deleted(&self, id: &str, expected: Option<&Expected>) -> Result<Option<Item>, Error> {
         self.require_expected(expected)?;
         let id = self.id(id)?;
         let changeable = self.changeable().await?;
-        if expected.is_none() && !self.is_told(Operation::Delete) {
+        if expected.is_none() && !self.is_told(Operation::Delete) && self.definition().deleted_at.is_none() {
             // Nobody has to see it: the statement alone decides.
             let write = Write::Delete { id: id.clone(), guard: Guard::none() };
             let main = self.made(&changeable, Operation::Delete, write, None, None);
-            return self.removed(Prepared { main, beside: Vec::new() }, id, true).await.map(drop);
+            return self.removed(Prepared { main, beside: Vec::new() }, id, true).await.map(|_| None);
         }
         for _ in 0..ATTEMPTS {
             let (prepared, _) = self.prepared_delete(&changeable, &id, expected).await?;
-            if self.removed(prepared, id.clone(), expected.is_some()).await? {
-                return Ok(());
+            if let Some(written) = self.removed(prepared, id.clone(), expected.is_some()).await? {
+                return match self.definition().deleted_at {
+                    Some(_) => self.answered(written).map(|(item, _)| Some(item)),
+                    None => Ok(None),
+                };
             }
         }
         Err(too_contended())
@@ -49,16 +53,44 @@ impl Call<'_> {
         let is_hooked = self.is_hooked(Operation::Delete);
         let enlisted = if is_hooked { self.before_delete(&current).await? } else { Vec::new() };
         let beside = self.enlisted(enlisted).await?;
-        let write = Write::Delete { id: id.clone(), guard: Guard::version(version) };
-        let main = self.made(changeable, Operation::Delete, write, Some(current), None);
+        let main = self.going(changeable, id, current, version)?;
         Ok((Prepared { main, beside }, version))
     }
 
-    /// Commits a delete; `false` where the item has changed since and it is to be made again.
-    async fn removed(&self, prepared: Prepared, id: Value, is_expected: bool) -> Result<bool, Error> {
+    /// An item that goes, for good or as one that is deleted and still there.
+    pub(super) fn going(
+        &self,
+        changeable: &Admitted,
+        id: &Value,
+        current: Fields,
+        version: Version,
+    ) -> Result<Made, Error> {
+        let (id, guard) = (id.clone(), Guard::version(version));
+        let Some(field) = self.definition().deleted_at else {
+            let write = Write::Delete { id, guard };
+            return Ok(self.made(changeable, Operation::Delete, write, Some(current), None));
+        };
+        let mut next = current.clone();
+        next.insert(self.entry.schema.fields[field].name.clone(), item::instant(item::now()));
+        let mut told = next.clone();
+        let Next::Changed(set) = self.difference(&current, next)? else {
+            return Err(Error::not_found());
+        };
+        self.stamp(&mut told, &set)?;
+        let write = Write::Update { id, set, guard };
+        Ok(self.made(changeable, Operation::Delete, write, Some(current), Some(told)))
+    }
+
+    /// Commits a delete; nothing where the item has changed since and it is to be made again.
+    async fn removed(
+        &self,
+        prepared: Prepared,
+        id: Value,
+        is_expected: bool,
+    ) -> Result<Option<Written>, Error> {
         match self.commit_one(prepared).await {
-            Ok(_) => Ok(true),
-            Err(failure) if failure.is_contended(is_expected) => Ok(false),
+            Ok(written) => Ok(Some(written)),
+            Err(failure) if failure.is_contended(is_expected) => Ok(None),
             Err(failure) if !failure.beside && failure.error.kind() == ErrorKind::NotFound => {
                 Err(self.out_of_reach(id, Operation::Delete).await)
             }

@@ -73,8 +73,7 @@ impl<'a> Call<'a> {
             EnlistedWrite::Delete(id) => {
                 let id = self.id(&id)?;
                 let (current, version) = self.current(id.clone()).await?;
-                let write = Write::Delete { id, guard: Guard::version(version) };
-                Ok(Some(self.made(everything, Operation::Delete, write, Some(current), None)))
+                self.going(everything, &id, current, version).map(Some)
             }
         }
     }

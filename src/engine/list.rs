@@ -31,13 +31,20 @@ pub(crate) struct Page {
 impl Call<'_> {
     /// Answers a page of items.
     pub(crate) async fn list(&self, asked: Asked<'_>, count: Option<Count>) -> Result<Page, Error> {
-        let listed = self.sight().listed.as_ref();
-        let listed = listed.ok_or_else(|| sight::refused(self.entry, self.actor, Operation::List))?;
+        let refused = || sight::refused(self.entry, self.actor, Operation::List);
+        if self.sight().listed.is_none() {
+            return Err(refused());
+        }
         let mut request = match asked {
             Asked::Url(query) => self.reader().list(query)?,
             Asked::Body(body) => self.reader().list_body(body)?,
         };
         request.count = count;
+        let further = match request.deleted {
+            Some(deleted) => Some(self.seeing(deleted).await?),
+            None => None,
+        };
+        let listed = further.as_ref().unwrap_or_else(|| self.sight()).listed.as_ref().ok_or_else(refused)?;
         let binding = Binding::of(&self.reader(), self.actor, listed, &request);
         let mut query = listed.query(self.query(&binding, &request).await?);
         query.resolve(self.entry, &self.engine.catalog).await?;

@@ -3,28 +3,47 @@
 use resourceful_contract::{Filter, Position, Query, Rows, Test, Value, Version};
 
 use super::item::Fields;
-use super::sight::Admitted;
+use super::sight::{Admitted, Sight};
 use super::{Call, Item, Mask, Part, include, redact, sight};
 use crate::error::{Error, ErrorKind};
-use crate::query::Selection;
-use crate::resource::Right;
+use crate::query::{Deleted, Selection};
+use crate::resource::{Operation, Right};
 
 impl Call<'_> {
     /// Answers an item, or the part of it that the query string selects.
     pub(crate) async fn read(&self, id: &str, query: Option<&str>) -> Result<Item, Error> {
-        let selection = self.reader().item(query)?;
-        self.item(self.id(id)?, &selection).await
+        let request = self.reader().item(query)?;
+        let id = self.id(id)?;
+        match request.deleted {
+            None => self.item(id, &request.selection).await,
+            Some(deleted) => {
+                let sight = self.seeing(deleted).await?;
+                let rows = sight.rows.as_ref().ok_or_else(Error::not_found)?;
+                self.item_of(rows, id, &request.selection).await
+            }
+        }
+    }
+
+    /// What the caller may see where they ask for deleted items.
+    pub(super) async fn seeing(&self, deleted: Deleted) -> Result<Sight, Error> {
+        let mask = self.mask().clone();
+        let seen = sight::with_deleted(&self.engine.catalog, self.entry, self.actor, mask, deleted);
+        Box::pin(seen).await
     }
 
     /// The item of this id as an answer shows it.
     pub(super) async fn item(&self, id: Value, selection: &Selection) -> Result<Item, Error> {
+        self.item_of(self.seen()?, id, selection).await
+    }
+
+    async fn item_of(&self, seen: &Admitted, id: Value, selection: &Selection) -> Result<Item, Error> {
         let fields = self.fields(selection);
         let query = Query {
             includes: include::shared(self, selection).await?,
             keys: include::keys(selection),
             ..self.one(id, fields.clone())
         };
-        let mut query = self.seen()?.query(query);
+        let mut query = seen.query(query);
         query.resolve(self.entry, &self.engine.catalog).await?;
         let mut json = self.entry.buffer(1);
         let rows = self.entry.storage.fetch(&query, &mut json).await?;
@@ -74,6 +93,13 @@ impl Call<'_> {
     /// The rows that this call may change: those that its caller may see, and may do this to.
     pub(super) async fn changeable(&self) -> Result<Admitted, Error> {
         self.seen()?.and(&self.allowed).resolved(self.entry, &self.engine.catalog).await
+    }
+
+    /// The same for a right that reaches deleted items too.
+    pub(super) async fn changeable_with_deleted(&self) -> Result<Admitted, Error> {
+        let read = sight::decide(&self.engine.catalog, self.entry, self.actor, Operation::Read).await;
+        let seen = Admitted::by(read, self.entry, self.actor, Operation::Read.into())?;
+        seen.and(&self.allowed).resolved(self.entry, &self.engine.catalog).await
     }
 
     async fn stored(&self, admitted: &Admitted, id: Value) -> Result<(Fields, Version), Error> {

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use resourceful_contract::{
-    Change, ChangeSet, Committed, Filter, Query, Rows, Schema, Storage, StorageError, Then, Value, Write,
+    Change, ChangeSet, Committed, Filter, Query, Rows, Schema, Storage, StorageError, Test, Then, Value,
+    Write,
 };
 
 use super::rights::Mask;
 use super::{Catalog, Entry, related};
 use crate::access::{Actor, Asking, Verdict};
 use crate::error::{Error, ErrorKind};
-use crate::query;
+use crate::query::{self, Deleted};
 use crate::resource::{Operation, Right};
 use crate::tables;
 
@@ -35,6 +36,20 @@ impl Admitted {
             Verdict::Allow => Some(Self(None)),
             Verdict::Where(filter) => Some(Self(Some(filter.clone()))),
             Verdict::Deny(_) => None,
+        }
+    }
+
+    /// The rows that are deleted, or those that are not, by the field that says since when.
+    fn with_deleted(field: usize, deleted: bool) -> Self {
+        Self(Some(Box::new(Filter::Compare(field, Test::IsNull(!deleted)))))
+    }
+
+    fn or(&self, other: &Self) -> Self {
+        match (&self.0, &other.0) {
+            (None, _) | (_, None) => Self(None),
+            (Some(one), Some(other)) => {
+                Self(Some(Box::new(Filter::Any(vec![Filter::clone(one), Filter::clone(other)]))))
+            }
         }
     }
 
@@ -275,10 +290,42 @@ async fn sight(catalog: &Catalog, entry: &Entry, actor: &Actor, list: Option<&Ve
     };
     let listed = read.clone().and(list);
     Sight {
-        rows: Admitted::of(&read),
-        listed: Admitted::of(&listed),
+        rows: live(entry, Admitted::of(&read)),
+        listed: live(entry, Admitted::of(&listed)),
         mask: entry.rights().mask(catalog, entry, actor).await,
     }
+}
+
+/// Of these rows those that are not deleted.
+fn live(entry: &Entry, rows: Option<Admitted>) -> Option<Admitted> {
+    match entry.definition.deleted_at {
+        Some(field) => rows.map(|rows| rows.and(&Admitted::with_deleted(field, false))),
+        None => rows,
+    }
+}
+
+/// What a caller may see of one resource, deleted items too: all of them, or they alone.
+///
+/// # Errors
+/// Where the caller may see none.
+pub(super) async fn with_deleted(
+    catalog: &Catalog,
+    entry: &Entry,
+    actor: &Actor,
+    mask: Mask,
+    deleted: Deleted,
+) -> Result<Sight, Error> {
+    let may =
+        Admitted::by(decide(catalog, entry, actor, Right::Deleted).await, entry, actor, Right::Deleted)?;
+    let read = decide(catalog, entry, actor, Operation::Read).await;
+    let listed = read.clone().and(decide(catalog, entry, actor, Operation::List).await);
+    let Some(field) = entry.definition.deleted_at else { return Err(Error::not_found()) };
+    let gone = Admitted::with_deleted(field, true).and(&may);
+    let of = |rows: Option<Admitted>| match deleted {
+        Deleted::Only => rows.map(|rows| rows.and(&gone)),
+        Deleted::Include => rows.map(|rows| rows.and(&Admitted::with_deleted(field, false).or(&gone))),
+    };
+    Ok(Sight { rows: of(Admitted::of(&read)), listed: of(Admitted::of(&listed)), mask })
 }
 
 /// On which rows an operation is allowed, and what may be seen of its resource and of all that it leads to, as far as
@@ -297,7 +344,7 @@ pub(super) async fn enter(
     // No question is asked twice.
     let own = match right {
         Right::Of(Operation::Read) => Sight {
-            rows: Admitted::of(&verdict),
+            rows: live(entry, Admitted::of(&verdict)),
             listed: None,
             mask: entry.rights().mask(catalog, entry, actor).await,
         },

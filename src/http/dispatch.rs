@@ -144,10 +144,10 @@ impl Door {
                     Answer::Output(output) => Ok(answer::written(output.to_string(), endpoint.success())),
                 }
             }
-            _ => {
-                call.delete(id, conditional::expected(headers)?.as_ref()).await?;
-                Ok(answer::empty(endpoint.success()))
-            }
+            _ => Ok(match call.delete(id, conditional::expected(headers)?.as_ref()).await? {
+                Some(item) => answer::changed(item, StatusCode::OK),
+                None => answer::empty(endpoint.success()),
+            }),
         }
     }
 

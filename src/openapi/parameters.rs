@@ -9,20 +9,23 @@ use super::lens::Lens;
 use super::raw::Raw;
 use crate::engine::Entry;
 use crate::http::Endpoint;
-use crate::resource::Target;
+use crate::resource::{Right, Target};
 
 /// The parameters of an endpoint.
 pub(super) fn of(lens: &Lens<'_>, entry: &Entry, endpoint: Endpoint, raw: &mut Raw) -> Vec<Parameter> {
     let mut parameters = Vec::new();
     match endpoint {
         Endpoint::List => list_parameters(lens, entry, raw, &mut parameters),
-        Endpoint::Query | Endpoint::QueryTwin | Endpoint::Create => {}
-        _ => parameters.push(id(entry, raw)),
+        _ if endpoint.is_of_item() => parameters.push(id(entry, raw)),
+        _ => {}
     }
     if endpoint == Endpoint::Read {
         parameters.push(several("fields", "The fields to show.", fields(lens, entry), raw));
         if lens.includes(entry).next().is_some() {
             parameters.push(several("include", "Related items to show.", include(lens, entry), raw));
+        }
+        if sees_deleted(lens, entry) {
+            parameters.push(query("deleted", DELETED, deleted(), raw));
         }
     }
     headers(entry, endpoint, raw, &mut parameters);
@@ -54,6 +57,20 @@ fn list_parameters(lens: &Lens<'_>, entry: &Entry, raw: &mut Raw, out: &mut Vec<
     if lens.searches(entry) {
         out.push(query("q", "Words, each of which must stand in a searchable field.", words(), raw));
     }
+    if sees_deleted(lens, entry) {
+        out.push(query("deleted", DELETED, deleted(), raw));
+    }
+}
+
+const DELETED: &str = "Deleted items too, or they alone.";
+
+/// Whether deleted items can be asked for.
+pub(super) fn sees_deleted(lens: &Lens<'_>, entry: &Entry) -> bool {
+    entry.definition.deleted_at.is_some() && lens.offers(entry, Right::Deleted)
+}
+
+pub(super) fn deleted() -> Json {
+    json!({"type": "string", "enum": ["include", "only"]})
 }
 
 /// The fields that a list can be filtered by, with their names: a resource's own, and those of its relations after

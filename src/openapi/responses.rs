@@ -57,6 +57,9 @@ fn successes(entry: &Entry, endpoint: Endpoint, name: &str, raw: &mut Raw) -> Ve
             vec![(ok, changed(name, raw)), ("201".to_owned(), created(name, raw))]
         }
         Endpoint::Replace => vec![(ok, changed(name, raw))],
+        Endpoint::Delete if entry.definition.deleted_at.is_some() => {
+            vec![("200".to_owned(), changed(name, raw))]
+        }
         Endpoint::Delete => vec![(ok, plain("The item is gone.", raw).build())],
         Endpoint::Action(acted) => {
             let declared = &entry.definition.actions[acted.position];

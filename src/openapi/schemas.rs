@@ -322,6 +322,9 @@ fn query(title: &str, lens: &Lens<'_>, entry: &Entry) -> Json {
     if lens.searches(entry) {
         add("q", parameters::words());
     }
+    if parameters::sees_deleted(lens, entry) {
+        add("deleted", parameters::deleted());
+    }
     json!({
         "type": "object",
         "properties": properties,

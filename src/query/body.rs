@@ -14,7 +14,8 @@ const MAX_DEPTH: usize = 16;
 /// The most comparisons and connectives that a filter may hold.
 const MAX_NODES: usize = 256;
 
-const KEYS: [&str; 9] = ["filter", "sort", "fields", "include", "limit", "after", "before", "page", "q"];
+const KEYS: [&str; 10] =
+    ["filter", "sort", "fields", "include", "limit", "after", "before", "page", "q", "deleted"];
 
 pub(super) fn list(reader: &Reader<'_>, body: &Json) -> Result<ListRequest, Vec<Fault>> {
     let Json::Object(body) = body else {
@@ -40,6 +41,7 @@ pub(super) fn list(reader: &Reader<'_>, body: &Json) -> Result<ListRequest, Vec<
             "before" => text(value).and_then(|cursor| draft.before(cursor, key)),
             "page" => draft.page(reader, value.as_u64(), key),
             "q" => text(value).and_then(|words| draft.search(reader, words, key)),
+            "deleted" => text(value).and_then(|which| draft.deleted(reader, which, key)),
             _ => Err(select::unknown(key, KEYS)),
         };
         if let Err(fault) = outcome {

@@ -28,6 +28,21 @@ pub(crate) struct ListRequest {
     pub(crate) limit: u32,
     pub(crate) place: Place,
     pub(crate) count: Option<Count>,
+    pub(crate) deleted: Option<Deleted>,
+}
+
+/// An item as asked for.
+#[derive(Debug, Default)]
+pub(crate) struct ItemRequest {
+    pub(crate) selection: Selection,
+    pub(crate) deleted: Option<Deleted>,
+}
+
+/// Which items are meant where deleted ones are kept; without a word those that are not deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deleted {
+    Include,
+    Only,
 }
 
 /// Which part of each item an answer shows.
@@ -84,7 +99,7 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// Every fault of the query string, at once.
-    pub(crate) fn item(&self, query: Option<&str>) -> Result<Selection, Error> {
+    pub(crate) fn item(&self, query: Option<&str>) -> Result<ItemRequest, Error> {
         url::item(self, query).map_err(Error::invalid_query)
     }
 }

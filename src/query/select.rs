@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use resourceful_contract::{Filter, Sort};
 
-use super::{ListRequest, Place, Reader, Selection};
+use super::{Deleted, ItemRequest, ListRequest, Place, Reader, Selection};
 use crate::engine::LinkedRelation;
 use crate::error::Fault;
 use crate::nearest::suggest;
@@ -14,7 +14,8 @@ const MAX_SORT_KEYS: usize = 8;
 /// The longest text that `q` may be, in characters.
 const MAX_SEARCH: usize = 200;
 
-const PARAMETERS: [&str; 8] = ["sort", "fields", "include", "limit", "after", "before", "page", "q"];
+const PARAMETERS: [&str; 9] =
+    ["sort", "fields", "include", "limit", "after", "before", "page", "q", "deleted"];
 
 /// A parameter that is not known here, and the nearest that is.
 pub(super) fn unknown<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Fault {
@@ -31,6 +32,7 @@ pub(super) struct Draft {
     limit: Option<u32>,
     place: Option<Place>,
     search: Option<Filter>,
+    deleted: Option<Deleted>,
 }
 
 fn once<T>(slot: &mut Option<T>, value: T, name: &str) -> Result<(), Fault> {
@@ -162,6 +164,22 @@ impl Draft {
         once(&mut self.search, Filter::All(words.collect()), name)
     }
 
+    pub(super) fn deleted(&mut self, reader: &Reader<'_>, value: &str, name: &str) -> Result<(), Fault> {
+        if reader.entry.definition.deleted_at.is_none() {
+            return Err(unknown(name, PARAMETERS.into_iter().filter(|known| *known != "deleted")));
+        }
+        let deleted = match value {
+            "include" => Deleted::Include,
+            "only" => Deleted::Only,
+            _ => return Err(Fault::parameter(name, "value", "Must be `include` or `only`.")),
+        };
+        once(&mut self.deleted, deleted, name)
+    }
+
+    pub(super) fn item(self) -> ItemRequest {
+        ItemRequest { deleted: self.deleted, selection: self.selection() }
+    }
+
     pub(super) fn selection(self) -> Selection {
         Selection { fields: self.fields, includes: self.includes.unwrap_or_default() }
     }
@@ -192,6 +210,7 @@ impl Draft {
             limit: self.limit.unwrap_or(reader.entry.definition.default_limit),
             place: self.place.take().unwrap_or(Place::Start),
             count: None,
+            deleted: self.deleted,
             selection: self.selection(),
         })
     }

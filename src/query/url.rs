@@ -7,7 +7,7 @@ use resourceful_contract::Filter;
 
 use super::filter::{self, Operand};
 use super::select::{self, Draft};
-use super::{ListRequest, Reader, Selection};
+use super::{ItemRequest, ListRequest, Reader};
 use crate::error::Fault;
 
 /// The most parameters a query string may have.
@@ -34,6 +34,7 @@ pub(super) fn list(reader: &Reader<'_>, query: Option<&str>) -> Result<ListReque
             "before" => draft.before(&value, &name),
             "page" => draft.page(reader, value.parse().ok(), &name),
             "q" => draft.search(reader, &value, &name),
+            "deleted" => draft.deleted(reader, &value, &name),
             _ => comparison(reader, &name, &value).map(|filter| filters.push(filter)),
         };
         if let Err(fault) = outcome {
@@ -43,20 +44,21 @@ pub(super) fn list(reader: &Reader<'_>, query: Option<&str>) -> Result<ListReque
     draft.finish(reader, Filter::All(filters), faults)
 }
 
-pub(super) fn item(reader: &Reader<'_>, query: Option<&str>) -> Result<Selection, Vec<Fault>> {
+pub(super) fn item(reader: &Reader<'_>, query: Option<&str>) -> Result<ItemRequest, Vec<Fault>> {
     let mut draft = Draft::default();
     let mut faults = Vec::new();
     for parameter in Parameters::of(query) {
         let outcome = parameter.and_then(|(name, value)| match name.as_ref() {
             "fields" => draft.fields(reader, value.split(','), &name),
             "include" => draft.include(reader, value.split(','), &name),
+            "deleted" if reader.entry.definition.deleted_at.is_some() => draft.deleted(reader, &value, &name),
             _ => Err(select::unknown(&name, ["fields", "include"])),
         });
         if let Err(fault) = outcome {
             faults.push(fault);
         }
     }
-    if faults.is_empty() { Ok(draft.selection()) } else { Err(faults) }
+    if faults.is_empty() { Ok(draft.item()) } else { Err(faults) }
 }
 
 /// `price[gte]` = `10`, or `status` = `open`.

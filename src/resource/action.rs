@@ -73,6 +73,8 @@ pub struct Action {
     /// What it answers; `None` where that is the item.
     pub(crate) output: Option<Json>,
     pub(crate) handler: Arc<dyn Act>,
+    /// Whether it can be done to items that are deleted and still there.
+    pub(crate) reaches_deleted: bool,
 }
 
 /// What an action is done to.
@@ -165,6 +167,7 @@ impl Action {
             input: Shape::of::<H::Input>(),
             output: (output.get("type").and_then(Json::as_str) != Some("null")).then_some(output),
             handler: Arc::new(Handled(handler)),
+            reaches_deleted: false,
         }
     }
 

@@ -14,7 +14,7 @@ use super::definition::{Fill, Policy};
 use super::hook::{After, Before};
 use super::{
     Action, AuditTrail, Change, DefinitionErrors, Hook, Id, Idempotency, Operation, PlacedHook, Preset,
-    Relation, Resource, StateMachine, Target, derive,
+    Relation, Resource, SoftDelete, StateMachine, Target, derive,
 };
 use crate::access::{CheckError, Permission, Permissions};
 use crate::error::Error;
@@ -93,6 +93,7 @@ pub struct ResourceBuilder {
     pub(super) events: bool,
     pub(super) audit: Option<AuditTrail>,
     pub(super) idempotency: Option<Idempotency>,
+    pub(super) soft_delete: Option<SoftDelete>,
     pub(super) visible_to: Vec<(String, Permission)>,
     pub(super) writable_by: Vec<(String, Permission)>,
     pub(super) redacted_for: Vec<(String, (Permission, Json))>,
@@ -135,6 +136,7 @@ impl ResourceBuilder {
             events: true,
             audit: None,
             idempotency: None,
+            soft_delete: None,
             visible_to: Vec::new(),
             writable_by: Vec::new(),
             redacted_for: Vec::new(),
@@ -343,6 +345,14 @@ impl ResourceBuilder {
     /// [`idempotency`](crate::presets::idempotency).
     pub fn idempotent(mut self, idempotency: Idempotency) -> Self {
         self.idempotency = Some(idempotency);
+        self
+    }
+
+    /// Keeps what is deleted. See also the preset [`soft_delete`](crate::presets::soft_delete).
+    pub fn soft_delete(mut self, soft_delete: SoftDelete) -> Self {
+        self.claim(format!("the field `{}`", soft_delete.field), ".soft_delete(…)");
+        self.claim("the path /{id}/restore", ".soft_delete(…)");
+        self.soft_delete = Some(soft_delete);
         self
     }
 

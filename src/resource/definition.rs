@@ -6,7 +6,9 @@ use std::sync::Arc;
 use resourceful_contract::{Schema, Table};
 
 use super::codec::Codec;
-use super::{Action, AuditTrail, Bodies, Idempotency, Operation, PlacedHook, Relation, Right, Target};
+use super::{
+    Action, AuditTrail, Bodies, Idempotency, Operation, PlacedHook, Relation, Right, SoftDelete, Target,
+};
 use crate::access::{Permission, Permissions, all_of, nobody};
 
 /// A resource, ready to be part of an application. Cloning it is cheap.
@@ -102,6 +104,9 @@ pub(crate) struct Definition {
     pub(crate) audit: Option<AuditTrail>,
     /// Whether changes are remembered by the key that they are asked for under.
     pub(crate) idempotency: Option<Idempotency>,
+    /// The field that says since when an item is deleted, where deleted items are kept.
+    pub(crate) deleted_at: Option<usize>,
+    pub(crate) soft_delete: Option<SoftDelete>,
     pub(crate) codec: Codec,
     pub(crate) bodies: Bodies,
     pub(crate) id: Id,
@@ -145,7 +150,11 @@ impl Definition {
             Right::Of(operation) => self.permission(operation).clone(),
             Right::Action(acted) => self.actions[acted.position].action.permission.clone(),
             Right::History => self.audit.as_ref().map_or_else(nobody, |trail| trail.readable_by.clone()),
-            Right::Deleted => nobody(),
+            Right::Deleted => match &self.soft_delete {
+                Some(SoftDelete { read_deleted: Some(permission), .. }) => permission.clone(),
+                Some(_) => self.permission(Operation::Delete).clone(),
+                None => nobody(),
+            },
         }
     }
 

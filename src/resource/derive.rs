@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use super::bodies::{Bodies, is_internal};
 use super::definition::FieldRule;
 use super::verify::{self, DefinitionErrors, Faults};
-use super::{DeclaredAction, Definition, Id, Resource, ResourceBuilder};
+use super::{DeclaredAction, Definition, Id, Operation, Resource, ResourceBuilder};
 use crate::access::{Permission, Permissions, all_of};
 
 /// A declaration whose fields are known and that nobody has verified yet.
@@ -120,8 +120,12 @@ fn derive(mut builder: ResourceBuilder, faults: &mut Faults) -> Draft {
 
 /// The actions, each with what checks its input.
 fn actions(draft: &Draft, faults: &mut Faults) -> Vec<DeclaredAction> {
-    let mut actions = Vec::with_capacity(draft.builder.actions.len());
-    for (name, action) in &draft.builder.actions {
+    let builder = &draft.builder;
+    let delete = builder.permissions.as_ref().and_then(|permissions| permissions.of(Operation::Delete));
+    let restore = builder.soft_delete.as_ref().zip(delete);
+    let restore = restore.map(|(soft, delete)| ("restore".to_owned(), soft.action(delete)));
+    let mut actions = Vec::with_capacity(builder.actions.len());
+    for (name, action) in builder.actions.iter().chain(&restore) {
         match action.input.validator() {
             Ok(takes) => actions.push(DeclaredAction { name: name.clone(), action: action.clone(), takes }),
             Err(error) => faults.push(
@@ -162,6 +166,9 @@ fn mark(builder: &ResourceBuilder, fields: &mut Vec<Field>) {
     );
     let filled: Vec<_> = builder.fills.iter().map(|(name, _)| name.clone()).collect();
     flag(&filled, |field| field.read_only = true, fields);
+    if let Some(soft) = &builder.soft_delete {
+        flag(std::slice::from_ref(&soft.field), |field| field.read_only = true, fields);
+    }
     for machine in &builder.machines {
         for field in fields.iter_mut().filter(|field| field.name == machine.field) {
             field.read_only = true;
@@ -266,6 +273,7 @@ fn freeze(
     let fills = &draft.builder.fills;
     let fills =
         fills.iter().filter_map(|(name, fill)| Some((draft.position(name)?, *fill))).collect::<Vec<_>>();
+    let deleted_at = draft.builder.soft_delete.as_ref().and_then(|soft| draft.position(&soft.field));
     let field_rules = field_rules(&draft);
     let (created_at, updated_at) = (timestamp(|names| &names.0), timestamp(|names| &names.1));
     let builder = draft.builder;
@@ -294,6 +302,8 @@ fn freeze(
         events: builder.events,
         audit: builder.audit,
         idempotency: builder.idempotency,
+        deleted_at,
+        soft_delete: builder.soft_delete,
         codec: builder.codec,
         bodies,
         id,

@@ -13,6 +13,7 @@ mod operation;
 mod preset;
 mod relation;
 mod right;
+mod soft_delete;
 mod states;
 pub(crate) mod validate;
 mod verify;
@@ -26,6 +27,7 @@ pub use idempotency::Idempotency;
 pub use operation::Operation;
 pub use preset::Preset;
 pub use relation::{Relation, belongs_to, has_many};
+pub use soft_delete::SoftDelete;
 pub use states::StateMachine;
 pub use verify::{DefinitionErrors, DefinitionFault};
 

@@ -35,7 +35,11 @@ impl Right {
         let actions = actions
             .map(|(position, declared)| Self::Action(Acted { position, target: declared.action.target }));
         let operations = Operation::ALL.into_iter().map(Self::Of);
-        operations.chain(actions).chain(definition.audit.as_ref().map(|_| Self::History))
+        let rest = [
+            definition.audit.as_ref().map(|_| Self::History),
+            definition.soft_delete.as_ref().map(|_| Self::Deleted),
+        ];
+        operations.chain(actions).chain(rest.into_iter().flatten())
     }
 
     /// The operation whose policies hold for it too.

@@ -37,6 +37,7 @@ mod relations;
 mod resources;
 mod scopes;
 mod sessions;
+mod soft_delete;
 mod support;
 mod tokens;
 mod validation;

@@ -4,11 +4,11 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use resourceful_contract::{Cardinality, FieldType, Filter, Test, Value};
 use serde_json::{Value as Json, json};
 
-use super::oracle::{Oracle, Reach, Row, value};
+use super::oracle::{Oracle, Reach, Row, is_deleted, value};
 use super::{Caller, MatrixReport};
 use crate::engine::{Catalog, Entry, LinkedRelation};
 use crate::http::{Endpoint, Path};
-use crate::resource::{Acted, Operation, Target};
+use crate::resource::{Acted, Operation, Right, Target};
 use crate::testing::{TestApp, TestResponse};
 
 /// One resource before one caller.
@@ -27,7 +27,10 @@ impl Site<'_> {
         for endpoint in Endpoint::of(&self.entry.definition) {
             // A path that is not tried is a path that nothing proves: a new endpoint does not compile without an arm.
             match endpoint {
-                Endpoint::List => self.lists(report).await,
+                Endpoint::List => {
+                    self.lists(report).await;
+                    self.deleted(report).await;
+                }
                 Endpoint::Query | Endpoint::QueryTwin => self.bodies(endpoint, report).await,
                 Endpoint::Read => self.items(report).await,
                 Endpoint::Create => self.creates(report).await,
@@ -332,6 +335,41 @@ impl Site<'_> {
         }
     }
 
+    fn reaches_deleted(&self, endpoint: Endpoint) -> bool {
+        match endpoint {
+            Endpoint::Action(acted) => self.entry.definition.actions[acted.position].action.reaches_deleted,
+            _ => false,
+        }
+    }
+
+    /// Deleted items, for those who may see them, where they are asked for.
+    async fn deleted(&self, report: &mut MatrixReport) {
+        if self.entry.definition.deleted_at.is_none() {
+            return;
+        }
+        let may = self.oracle.reach(self.entry, Right::Deleted) != Reach::None;
+        let lists = self.oracle.reach(self.entry, Operation::List) != Reach::None
+            && self.oracle.reach(self.entry, Operation::Read) != Reach::None;
+        for (asked, with_live) in [("only", false), ("include", true)] {
+            let path = format!("{}?deleted={asked}&limit=200", self.collection());
+            let answer = self.ask("GET", &path).await;
+            let about = || self.about(&path);
+            if !may || !lists {
+                report.compare(about, &json!(answer.status()), &json!(self.refused()));
+                continue;
+            }
+            let admits = |right: Right, row: &Row| self.oracle.admits(self.entry, right, row);
+            let shown = self.rows.iter().filter(|row| {
+                let gone = is_deleted(self.entry, row);
+                admits(Operation::Read.into(), row)
+                    && admits(Operation::List.into(), row)
+                    && if gone { admits(Right::Deleted, row) } else { with_live }
+            });
+            let expected = shown.count().min(self.entry.definition.max_limit as usize);
+            report.compare(about, &json!(answer.items().len()), &json!(expected));
+        }
+    }
+
     async fn acts(&self, endpoint: Endpoint, acted: Acted, report: &mut MatrixReport) {
         if acted.target == Target::Item {
             return self.writes(endpoint, report).await;
@@ -370,7 +408,11 @@ impl Site<'_> {
         let absent = words(&absent);
         for row in self.rows {
             let answer = try_at(&self.item(row)).await;
-            let sees = self.oracle.sees(self.entry, row);
+            let sees = if self.reaches_deleted(endpoint) {
+                self.oracle.admits(self.entry, Operation::Read, row)
+            } else {
+                self.oracle.sees(self.entry, row)
+            };
             let allowed = sees && self.oracle.admits(self.entry, operation, row);
             let about = || self.about(&format!("{} {}", endpoint.method(), self.item(row)));
             if endpoint == Endpoint::Delete && (reach == Reach::None || !readable || !allowed) {

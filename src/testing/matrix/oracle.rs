@@ -29,6 +29,12 @@ pub(super) enum Reach {
 /// The position of what is no resource.
 const NOWHERE: usize = usize::MAX;
 
+/// Whether an item is deleted and still there.
+pub(super) fn is_deleted(entry: &Entry, row: &Row) -> bool {
+    let field = entry.definition.deleted_at.map(|position| &entry.schema.fields[position].name);
+    field.is_some_and(|field| row.get(field).is_some_and(|at| !at.is_null()))
+}
+
 /// One actor before the rules, with every row there is.
 pub(super) struct Oracle<'a> {
     catalog: &'a Catalog,
@@ -227,7 +233,7 @@ impl<'a> Oracle<'a> {
 
     /// Whether a row can be read.
     pub(super) fn sees(&self, entry: &Entry, row: &Row) -> bool {
-        self.admits(entry, Operation::Read, row)
+        self.admits(entry, Operation::Read, row) && !is_deleted(entry, row)
     }
 
     /// Whether a list holds a row.
