@@ -1,11 +1,13 @@
 //! Presets: parts of a declaration that many resources share, one per file, made of public names only.
 
+mod bulk;
 mod idempotency;
 mod multi_tenant;
 mod owned_by;
 mod soft_delete;
 mod timestamps;
 
+pub use bulk::{BulkRoutes, bulk};
 pub use idempotency::{Idempotent, idempotency};
 pub use multi_tenant::{MultiTenant, multi_tenant};
 pub use owned_by::{OwnedBy, owned_by};

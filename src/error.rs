@@ -155,6 +155,11 @@ impl Error {
         &self.0.faults
     }
 
+    /// The same failure, told once more and without its cause.
+    pub(crate) fn again(&self) -> Self {
+        Self::new(self.kind(), self.code(), self.detail().to_owned())
+    }
+
     pub(crate) fn not_found() -> Self {
         Self::new(ErrorKind::NotFound, "not-found", "There is nothing here, or nothing that you may see.")
     }

@@ -36,7 +36,7 @@ pub use engine::{ExplainedStep, Explanation, Loader, Outcome, Said};
 pub use error::{Error, ErrorKind, Fault, Place};
 pub use events::Event;
 pub use resource::{
-    Action, ActionHandler, AuditTrail, Change, DefinitionErrors, DefinitionFault, Fill, Hook, Id,
+    Action, ActionHandler, AuditTrail, Bulk, Change, DefinitionErrors, DefinitionFault, Fill, Hook, Id,
     Idempotency, Next, NoInput, Operation, Preset, Relation, Resource, ResourceBuilder, SoftDelete,
     StateMachine, belongs_to, define_dynamic_resource, define_resource, has_many,
 };

@@ -3,7 +3,7 @@
 use resourceful_contract::{Guard, Value, Version, Write};
 use serde_json::{Value as Json, json};
 
-use super::commit::{Made, Prepared};
+use super::commit::{Made, Output, Prepared};
 use super::item::{self, Fields};
 use super::sight::Admitted;
 use super::update::{ATTEMPTS, Next, too_contended};
@@ -75,7 +75,8 @@ impl Call<'_> {
             let Some(prepared) = self.left_behind(&changeable, declared, subject, change).await? else {
                 return self.answer(&id, output, None).await;
             };
-            match self.commit_with(prepared, Some(&output).filter(|output| !output.is_null())).await {
+            let answered = if output.is_null() { Output::Item } else { Output::Json(&output) };
+            match self.commit_with(prepared, &answered).await {
                 Ok(written) => return self.answer(&id, output, Some(written)).await,
                 Err(failure) if failure.is_contended(expected.is_some()) => {}
                 Err(failure) => return Err(self.explained(failure)),
@@ -160,7 +161,7 @@ impl Call<'_> {
                 return Ok(Answer::Output(output));
             }
             let alone = |main: Made| Prepared { main, beside: Vec::new() };
-            match self.commit(made.into_iter().map(alone).collect(), Some(&output)).await {
+            match self.commit(made.into_iter().map(alone).collect(), &Output::Json(&output)).await {
                 Ok(_) => return Ok(Answer::Output(output)),
                 Err(failure) if failure.is_contended(false) => {}
                 Err(mut failure) => {

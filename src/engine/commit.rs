@@ -27,6 +27,17 @@ pub(super) struct Prepared {
     pub(super) beside: Vec<Made>,
 }
 
+/// What a request is answered, for it to be kept under its key.
+#[derive(Debug)]
+pub(super) enum Output<'a> {
+    /// The item, as it is then.
+    Item,
+    /// All items in order; those that are given stay as they are, and stand between those that are changed.
+    Items(Vec<Option<Item>>),
+    /// Something else.
+    Json(&'a Json),
+}
+
 /// What became of a commit.
 #[derive(Debug)]
 pub(super) struct Done {
@@ -98,11 +109,7 @@ impl Call<'_> {
 
     /// Commits what this request does to items, all of it or nothing. Everything is of one storage.
     /// `output` is what will be answered, where that is no item.
-    pub(super) async fn commit(
-        &self,
-        prepared: Vec<Prepared>,
-        output: Option<&Json>,
-    ) -> Result<Done, Failure> {
+    pub(super) async fn commit(&self, prepared: Vec<Prepared>, output: &Output<'_>) -> Result<Done, Failure> {
         let (changes, records, mains, items) = flattened(prepared);
         let records = Arc::new(records);
         let told = Records::new(self, records.clone(), mains.clone(), output);
@@ -133,14 +140,14 @@ impl Call<'_> {
 
     /// Commits what this request does to one item, and tells the hooks.
     pub(super) async fn commit_one(&self, prepared: Prepared) -> Result<Written, Failure> {
-        self.commit_with(prepared, None).await
+        self.commit_with(prepared, &Output::Item).await
     }
 
     /// The same for what is answered by something else than the item.
     pub(super) async fn commit_with(
         &self,
         prepared: Prepared,
-        output: Option<&Json>,
+        output: &Output<'_>,
     ) -> Result<Written, Failure> {
         let done = self.commit(vec![prepared], output).await?;
         let answered = || StorageError::new(StorageKind::Internal).with_context("commit", "answered no row");

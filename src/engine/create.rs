@@ -14,10 +14,17 @@ use crate::resource::{Fill, Id, Operation};
 impl Call<'_> {
     /// Creates an item from a body; answers it with its id.
     pub(crate) async fn create(&self, body: Json) -> Result<(Item, Value), Error> {
+        self.insert(self.new_item(body)?).await
+    }
+
+    /// A whole new item from a body, checked.
+    pub(super) fn new_item(&self, body: Json) -> Result<Fields, Error> {
         let faults = self.body_faults(&self.definition().bodies.creates, &body)?;
         let fields = self.members(body)?;
         let assembled = self.assemble_new(fields)?;
-        self.insert(self.check(assembled, faults)?).await
+        let item = self.check(assembled, faults)?;
+        self.unreserved(&item)?;
+        Ok(item)
     }
 
     /// Stores a checked, assembled item.
@@ -30,7 +37,6 @@ impl Call<'_> {
     }
 
     async fn inserted(&self, assembled: Fields) -> Result<(Item, Value), Error> {
-        self.unreserved(&assembled)?;
         let is_hooked = self.is_hooked(Operation::Create);
         let mut assembled = assembled;
         for _ in 0..ATTEMPTS {
@@ -71,7 +77,7 @@ impl Call<'_> {
     }
 
     /// Refuses an id under which the item could not be reached: the collection has a path of its own there.
-    fn unreserved(&self, assembled: &Fields) -> Result<(), Error> {
+    pub(super) fn unreserved(&self, assembled: &Fields) -> Result<(), Error> {
         let name = &self.entry.schema.id_field().name;
         let id = assembled.get(name).and_then(Json::as_str);
         if id.is_some_and(|id| self.definition().reserves(id)) {

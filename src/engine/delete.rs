@@ -30,7 +30,7 @@ impl Call<'_> {
             return self.removed(Prepared { main, beside: Vec::new() }, id, true).await.map(|_| None);
         }
         for _ in 0..ATTEMPTS {
-            let (prepared, _) = self.prepared_delete(&changeable, &id, expected).await?;
+            let prepared = self.prepared_delete(&changeable, &id, expected).await?;
             if let Some(written) = self.removed(prepared, id.clone(), expected.is_some()).await? {
                 return match self.definition().deleted_at {
                     Some(_) => self.answered(written).map(|(item, _)| Some(item)),
@@ -47,14 +47,25 @@ impl Call<'_> {
         changeable: &Admitted,
         id: &Value,
         expected: Option<&Expected>,
-    ) -> Result<(Prepared, Version), Error> {
+    ) -> Result<Prepared, Error> {
         let (current, version) = self.current_of(changeable, id.clone(), Operation::Delete).await?;
         self.expect(expected, version)?;
+        self.prepared_gone(changeable, id, current, version).await
+    }
+
+    /// A delete of an item that is like this, as hooks let it be.
+    pub(super) async fn prepared_gone(
+        &self,
+        changeable: &Admitted,
+        id: &Value,
+        current: Fields,
+        version: Version,
+    ) -> Result<Prepared, Error> {
         let is_hooked = self.is_hooked(Operation::Delete);
         let enlisted = if is_hooked { self.before_delete(&current).await? } else { Vec::new() };
         let beside = self.enlisted(enlisted).await?;
         let main = self.going(changeable, id, current, version)?;
-        Ok((Prepared { main, beside }, version))
+        Ok(Prepared { main, beside })
     }
 
     /// An item that goes, for good or as one that is deleted and still there.

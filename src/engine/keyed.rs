@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use resourceful_contract::{Filter, Query, Test, Value, Version, Written};
 
+use super::commit::Output;
 use super::record::{Record, spelled};
 use super::{Call, Engine, Item, Terms, item, redact};
 use crate::error::{Error, ErrorKind, Fault};
@@ -70,28 +71,29 @@ impl Claim {
         at: DateTime<Utc>,
         first: Option<&Record>,
         written: &[&Written],
-        output: Option<&str>,
+        answered: &Answered,
     ) -> KeyRow {
         let status = match first.map(|record| record.operation) {
             Some(Operation::Create) => 201,
             Some(Operation::Delete) if first.is_some_and(|record| record.after.is_none()) => 204,
             _ => 200,
         };
-        let one = match (written, output) {
-            ([one], None) => Some(*one),
-            _ => None,
+        let (one, body) = match answered {
+            Answered::Item => {
+                let one = written.first();
+                (one, one.filter(|row| !row.json.is_empty()).map(|row| text(&row.json)))
+            }
+            Answered::Items(unchanged) => (None, Some(listed(unchanged, written))),
+            Answered::Json(json) => (None, Some(json.clone())),
         };
-        let text = |row: &Written| String::from_utf8_lossy(&row.json).into_owned();
+        let many = matches!(answered, Answered::Items(_));
         KeyRow {
             id: self.id.clone(),
             fingerprint: self.fingerprint.clone(),
-            status: if one.is_some() { status } else { 200 },
+            status: if matches!(answered, Answered::Json(_)) { 200 } else { status },
             item: one.map(|row| spelled(&row.id)),
-            version: one.and_then(|row| row.version).map(version),
-            body: match output {
-                Some(output) => Some(output.to_owned()),
-                None => one.filter(|row| !row.json.is_empty()).map(text),
-            },
+            version: one.and_then(|row| row.version).map(version).or_else(|| many.then(|| MANY.to_owned())),
+            body,
             expires_at: at + self.kept,
         }
     }
@@ -100,6 +102,44 @@ impl Claim {
     pub(super) fn filter(&self) -> Filter {
         Filter::Compare(ID, Test::Eq(Value::Text(self.id.clone())))
     }
+}
+
+/// What is answered, for the row that remembers it.
+#[derive(Debug)]
+pub(super) enum Answered {
+    Item,
+    /// The JSON of those that are not changed.
+    Items(Vec<Option<String>>),
+    Json(String),
+}
+
+/// Stands for a version where the answer is a list of items.
+const MANY: &str = "items";
+
+impl Answered {
+    pub(super) fn of(output: &Output<'_>) -> Self {
+        match output {
+            Output::Item => Self::Item,
+            Output::Items(unchanged) => {
+                let kept = unchanged.iter().map(|item| item.as_ref().map(|item| text(&item.json)));
+                Self::Items(kept.collect())
+            }
+            Output::Json(json) => Self::Json(json.to_string()),
+        }
+    }
+}
+
+fn text(json: &[u8]) -> String {
+    String::from_utf8_lossy(json).into_owned()
+}
+
+/// All items as JSON with commas between them: those that are not changed, and where there are gaps those that are.
+fn listed(unchanged: &[Option<String>], written: &[&Written]) -> String {
+    let mut changed = written.iter().map(|row| text(&row.json));
+    let mut items: Vec<String> =
+        unchanged.iter().filter_map(|kept| kept.clone().or_else(|| changed.next())).collect();
+    items.extend(changed);
+    items.join(",")
 }
 
 fn version(version: Version) -> String {
@@ -175,6 +215,10 @@ impl Call<'_> {
             return Err(Error::new(ErrorKind::Validation, "key-reused", detail).with_faults(vec![fault]));
         }
         let status = u16::try_from(row.status).unwrap_or(200);
+        if row.version.as_deref() == Some(MANY) {
+            let output = self.list_again(row.body.unwrap_or_default()).await?;
+            return Ok(Replayed { status, item: None, id: None, output: Some(output) });
+        }
         let (Some(id), Some(json)) = (&row.item, row.body.clone()) else {
             return Ok(Replayed { status, item: None, id: None, output: row.body });
         };
@@ -190,6 +234,28 @@ impl Call<'_> {
         let part = self.part(&Selection::default(), &shown, &json);
         let item = Item { json, version: self.engine.names.name(version), part };
         Ok(Replayed { status, item: Some(item), id: Some(id), output: None })
+    }
+
+    /// Many items as they were answered, as this caller may see them now.
+    async fn list_again(&self, items: String) -> Result<String, Error> {
+        let array = format!("[{items}]");
+        let items: Vec<&serde_json::value::RawValue> =
+            serde_json::from_str(&array).map_err(Error::internal)?;
+        let shown = self.shown();
+        let id_name = &self.entry.schema.id_field().name;
+        let mut all = Vec::with_capacity(items.len());
+        for item in items {
+            let mut json = item.get().as_bytes().to_vec();
+            let fields: item::Fields = serde_json::from_slice(&json).map_err(Error::internal)?;
+            let id = fields.get(id_name).map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned));
+            if let Some(id) = id {
+                self.still_sees(&self.id(&id)?, true).await?;
+            }
+            redact::only(self, &shown, &mut json)?;
+            redact::rows(self, &Selection::default(), &mut json)?;
+            all.push(text(&json));
+        }
+        Ok(format!("{{\"items\":[{}]}}", all.join(",")))
     }
 
     /// Refuses an item that is there and that the caller does not see any more.

@@ -2,6 +2,7 @@
 
 mod action;
 mod admit;
+mod bulk;
 mod catalog;
 mod commit;
 mod create;
@@ -38,6 +39,7 @@ use crate::resource::{Definition, Operation, PlacedHook, Right};
 use crate::tables::Tables;
 
 pub(crate) use action::Answer;
+pub(crate) use bulk::Patch;
 pub(crate) use catalog::{Catalog, Entry, LinkedRelation};
 pub use explain::{ExplainedStep, Explanation, Outcome, Said};
 pub(crate) use keyed::{Claim, InFlight, Replayed};
@@ -165,6 +167,28 @@ impl Engine {
 }
 
 impl<'a> Call<'a> {
+    /// The same call once more, whose changes are made on other terms.
+    pub(crate) fn with<'b>(&'b self, terms: &'b Terms) -> Call<'b> {
+        Call {
+            engine: self.engine,
+            entry: self.entry,
+            actor: self.actor,
+            allowed: self.allowed.clone(),
+            sights: self.sights.clone(),
+            terms,
+        }
+    }
+
+    /// The terms of one of many items that are changed one by one.
+    pub(crate) fn terms_of(&self, index: usize) -> Terms {
+        self.terms.of_item(index)
+    }
+
+    /// Takes over what one of many would have sent.
+    pub(crate) fn take_tried(&self, terms: &Terms) {
+        self.terms.note(terms.tried());
+    }
+
     /// The same call, whose changes are made on these terms.
     pub(crate) const fn on(mut self, terms: &'a Terms) -> Self {
         self.terms = terms;

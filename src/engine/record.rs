@@ -8,8 +8,9 @@ use resourceful_contract::{Change, Value, Write, Written};
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
+use super::commit::Output;
 use super::item::{self, Fields};
-use super::keyed::Claim;
+use super::keyed::{Answered, Claim};
 use super::{Call, Entry};
 use crate::resource::Fill;
 use crate::tables::Tables;
@@ -38,8 +39,7 @@ pub(super) struct Records {
     records: Arc<Vec<Record>>,
     mains: Vec<usize>,
     claim: Option<Claim>,
-    /// What is answered, where it is no item.
-    output: Option<String>,
+    answered: Answered,
     at: DateTime<Utc>,
     actor: Option<String>,
     tenant: Option<String>,
@@ -60,7 +60,7 @@ impl Records {
         call: &Call<'_>,
         records: Arc<Vec<Record>>,
         mains: Vec<usize>,
-        output: Option<&Json>,
+        output: &Output<'_>,
     ) -> Self {
         let terms = call.terms;
         Self {
@@ -68,7 +68,7 @@ impl Records {
             records,
             mains,
             claim: terms.claim.clone(),
-            output: output.map(Json::to_string),
+            answered: Answered::of(output),
             at: item::now(),
             actor: call.actor.id().map(str::to_owned),
             tenant: call.actor.tenant().map(str::to_owned),
@@ -116,7 +116,7 @@ impl Records {
                 let write = Write::DeleteAll { filter: claim.filter() };
                 rows.changes.push(Change { schema: self.tables.keys.clone(), write, answer: None });
             }
-            let row = claim.row(self.at, first, &mains, self.output.as_deref());
+            let row = claim.row(self.at, first, &mains, &self.answered);
             rows.changes.push(insert(&self.tables.keys, row.values()));
         }
         rows

@@ -111,7 +111,9 @@ impl Call<'_> {
         let mut fields = fields.clone();
         fields.insert(self.entry.schema.id_field().name.clone(), item::spelled(id)?);
         let assembled = creating.assemble_new(fields)?;
-        match creating.insert(creating.check(assembled, faults)?).await {
+        let assembled = creating.check(assembled, faults)?;
+        creating.unreserved(&assembled)?;
+        match creating.insert(assembled).await {
             Ok((item, id)) => Ok(Some(Put::Created(item, id))),
             Err(error) if error.kind() == ErrorKind::Conflict && self.current(id.clone()).await.is_ok() => {
                 if create_only {

@@ -232,7 +232,7 @@ pub(crate) struct Sight {
 }
 
 /// What one caller may see of the resource that is asked for, and of those that it is related to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sights {
     resource: usize,
     own: Sight,

@@ -35,7 +35,19 @@ pub(super) static NONE: Terms = Terms {
 
 impl Terms {
     pub(super) fn note(&self, events: Vec<EventRow>) {
-        *self.tried.lock().unwrap_or_else(PoisonError::into_inner) = events;
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner).extend(events);
+    }
+
+    /// The terms of one of many items that are changed one by one.
+    pub(super) fn of_item(&self, index: usize) -> Self {
+        Self {
+            request: self.request.clone(),
+            trace: self.trace.clone(),
+            address: self.address,
+            dry_run: self.dry_run,
+            tried: Mutex::default(),
+            claim: self.claim.as_ref().map(|claim| claim.of_item(index)),
+        }
     }
 
     /// The events that a dry run would have sent.

@@ -71,6 +71,27 @@ impl Call<'_> {
         expected: Option<&Expected>,
         attempts: &mut usize,
     ) -> Result<Option<Item>, Error> {
+        let id = step.id;
+        let Some(prepared) = self.prepared_change(changeable, step, next).await? else {
+            return self.item(id.clone(), &Selection::default()).await.map(Some);
+        };
+        match self.commit_one(prepared).await {
+            Ok(written) => self.answered(written).map(|(item, _)| Some(item)),
+            Err(failure) if failure.is_contended(expected.is_some()) => {
+                *attempts -= 1;
+                if *attempts == 0 { Err(too_contended()) } else { Ok(None) }
+            }
+            Err(failure) => Err(self.explained(failure)),
+        }
+    }
+
+    /// An item as it is to be, as hooks left it and the caller may change it; nothing where that is as it is.
+    pub(super) async fn prepared_change(
+        &self,
+        changeable: &Admitted,
+        step: Step<'_>,
+        next: Fields,
+    ) -> Result<Option<Prepared>, Error> {
         let Step { operation, id, current, version } = step;
         let (next, enlisted) = match next == *current {
             true => (next, Vec::new()),
@@ -79,9 +100,8 @@ impl Call<'_> {
         let mut told = self.is_told(operation).then(|| next.clone());
         let next = self.difference(current, next)?;
         self.may_become(current, &next).await?;
-        let set = match next {
-            Next::Unchanged => return self.item(id.clone(), &Selection::default()).await.map(Some),
-            Next::Changed(set) => set,
+        let Next::Changed(set) = next else {
+            return Ok(None);
         };
         let write = Write::Update { id: id.clone(), set, guard: Guard::version(version) };
         let beside = self.enlisted(enlisted).await?;
@@ -90,14 +110,7 @@ impl Call<'_> {
             self.stamp(told, set)?;
         }
         let main = self.made(changeable, operation, write, before, told);
-        match self.commit_one(Prepared { main, beside }).await {
-            Ok(written) => self.answered(written).map(|(item, _)| Some(item)),
-            Err(failure) if failure.is_contended(expected.is_some()) => {
-                *attempts -= 1;
-                if *attempts == 0 { Err(too_contended()) } else { Ok(None) }
-            }
-            Err(failure) => Err(self.explained(failure)),
-        }
+        Ok(Some(Prepared { main, beside }))
     }
 
     /// Writes into an item when it was changed.
@@ -109,7 +122,7 @@ impl Call<'_> {
         Ok(())
     }
 
-    fn patched(&self, current: &Fields, patch: &Fields) -> Result<Fields, Error> {
+    pub(super) fn patched(&self, current: &Fields, patch: &Fields) -> Result<Fields, Error> {
         let mut faults = self.patch_faults(current, patch);
         let mut next = current.clone();
         for (name, value) in patch {

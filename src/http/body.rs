@@ -21,8 +21,8 @@ impl Body {
     pub(crate) const fn media_types(self) -> &'static [&'static str] {
         match self {
             Self::None => &[],
-            Self::Update => &["application/merge-patch+json", "application/json"],
-            Self::Query | Self::Create | Self::Replace | Self::Action(_) => &["application/json"],
+            Self::Update | Self::BulkUpdate => &["application/merge-patch+json", "application/json"],
+            _ => &["application/json"],
         }
     }
 
@@ -31,10 +31,10 @@ impl Body {
         const JSON: HeaderValue = HeaderValue::from_static("application/json");
         const PATCH: HeaderValue = HeaderValue::from_static("application/merge-patch+json, application/json");
         match self {
-            Self::Create | Self::Action(_) => Some((ACCEPT_POST, JSON)),
-            Self::Update => Some((ACCEPT_PATCH, PATCH)),
+            Self::Create | Self::BulkCreate | Self::Action(_) => Some((ACCEPT_POST, JSON)),
+            Self::Update | Self::BulkUpdate => Some((ACCEPT_PATCH, PATCH)),
             Self::Query => Some((ACCEPT_QUERY, JSON)),
-            Self::None | Self::Replace => None,
+            Self::None | Self::Replace | Self::BulkDelete => None,
         }
     }
 }

@@ -118,8 +118,12 @@ impl Door {
         id: &str,
         parts: &Parts,
         body: HttpBody,
+        context: &Context,
     ) -> Result<Response, Error> {
         let headers = &parts.headers;
+        if endpoint.path() == Path::Bulk {
+            return Box::pin(self.bulk(call, endpoint, parts, body, context)).await;
+        }
         no_parameters(parts.uri.query())?;
         match endpoint {
             Endpoint::Create => {
@@ -164,7 +168,12 @@ impl Door {
         })
     }
 
-    async fn json(&self, endpoint: Endpoint, parts: &Parts, body: HttpBody) -> Result<Json, Error> {
+    pub(super) async fn json(
+        &self,
+        endpoint: Endpoint,
+        parts: &Parts,
+        body: HttpBody,
+    ) -> Result<Json, Error> {
         body::json(endpoint.body(), &parts.headers, body, self.boundary.body_limit).await
     }
 }

@@ -23,6 +23,12 @@ pub(crate) enum Endpoint {
     Replace,
     /// `DELETE /products/{id}`
     Delete,
+    /// `POST /products/bulk`
+    BulkCreate,
+    /// `PATCH /products/bulk`
+    BulkUpdate,
+    /// `DELETE /products/bulk`
+    BulkDelete,
     /// `POST /products/{id}/{action}` or `POST /products/{action}`
     Action(Acted),
 }
@@ -33,6 +39,7 @@ pub(crate) enum Path {
     Collection,
     Query,
     Item,
+    Bulk,
     Action(Acted),
 }
 
@@ -48,6 +55,12 @@ pub(crate) enum Body {
     Replace,
     /// A merge patch.
     Update,
+    /// New items.
+    BulkCreate,
+    /// Merge patches of items, or one and a filter.
+    BulkUpdate,
+    /// Ids of items, or a filter.
+    BulkDelete,
     /// The input of an action.
     Action(Acted),
 }
@@ -65,17 +78,19 @@ impl Endpoint {
             Self::Replace,
             Self::Delete,
         ];
-        all.into_iter().chain(acted(definition).map(Self::Action))
+        let bulk = [Self::BulkCreate, Self::BulkUpdate, Self::BulkDelete].into_iter();
+        let bulk = bulk.filter(|_| definition.bulk.is_some());
+        all.into_iter().chain(bulk).chain(acted(definition).map(Self::Action))
     }
 
     pub(crate) fn method(self) -> Method {
         match self {
             Self::List | Self::Read => Method::GET,
             Self::Query => Method::from_bytes(b"QUERY").expect("QUERY is made of token characters"),
-            Self::QueryTwin | Self::Create | Self::Action(_) => Method::POST,
-            Self::Update => Method::PATCH,
+            Self::QueryTwin | Self::Create | Self::BulkCreate | Self::Action(_) => Method::POST,
+            Self::Update | Self::BulkUpdate => Method::PATCH,
             Self::Replace => Method::PUT,
-            Self::Delete => Method::DELETE,
+            Self::Delete | Self::BulkDelete => Method::DELETE,
         }
     }
 
@@ -84,6 +99,7 @@ impl Endpoint {
             Self::List | Self::Query | Self::Create => Path::Collection,
             Self::QueryTwin => Path::Query,
             Self::Read | Self::Update | Self::Replace | Self::Delete => Path::Item,
+            Self::BulkCreate | Self::BulkUpdate | Self::BulkDelete => Path::Bulk,
             Self::Action(acted) => Path::Action(acted),
         }
     }
@@ -92,11 +108,11 @@ impl Endpoint {
     pub(crate) const fn right(self) -> Right {
         Right::Of(match self {
             Self::List | Self::Query | Self::QueryTwin => Operation::List,
-            Self::Create => Operation::Create,
+            Self::Create | Self::BulkCreate => Operation::Create,
             Self::Read => Operation::Read,
-            Self::Update => Operation::Update,
+            Self::Update | Self::BulkUpdate => Operation::Update,
             Self::Replace => Operation::Replace,
-            Self::Delete => Operation::Delete,
+            Self::Delete | Self::BulkDelete => Operation::Delete,
             Self::Action(acted) => return Right::Action(acted),
         })
     }
@@ -108,6 +124,9 @@ impl Endpoint {
             Self::Create => Body::Create,
             Self::Update => Body::Update,
             Self::Replace => Body::Replace,
+            Self::BulkCreate => Body::BulkCreate,
+            Self::BulkUpdate => Body::BulkUpdate,
+            Self::BulkDelete => Body::BulkDelete,
             Self::Action(acted) => Body::Action(acted),
         }
     }
@@ -115,7 +134,7 @@ impl Endpoint {
     /// The status of success; a PUT that creates says 201 instead.
     pub(crate) const fn success(self) -> StatusCode {
         match self {
-            Self::Create => StatusCode::CREATED,
+            Self::Create | Self::BulkCreate => StatusCode::CREATED,
             Self::Delete => StatusCode::NO_CONTENT,
             _ => StatusCode::OK,
         }
@@ -151,7 +170,9 @@ fn acted(definition: &Definition) -> impl Iterator<Item = Acted> {
 impl Path {
     /// Every path of a resource.
     pub(crate) fn of(definition: &Definition) -> impl Iterator<Item = Self> {
-        [Self::Collection, Self::Query, Self::Item].into_iter().chain(acted(definition).map(Self::Action))
+        let bulk = definition.bulk.map(|_| Self::Bulk);
+        let all = [Self::Collection, Self::Query, Self::Item].into_iter().chain(bulk);
+        all.chain(acted(definition).map(Self::Action))
     }
 
     /// What stands in `Allow` for this path.
@@ -175,6 +196,7 @@ impl Path {
             Self::Collection => format!("{prefix}/{name}"),
             Self::Query => format!("{prefix}/{name}/query"),
             Self::Item => format!("{prefix}/{name}/{{id}}"),
+            Self::Bulk => format!("{prefix}/{name}/bulk"),
             Self::Action(Acted { position, target }) => {
                 let action = &definition.actions[position].name;
                 match target {

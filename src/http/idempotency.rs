@@ -38,12 +38,12 @@ impl Door {
         };
         let (Some(key), false) = (key, terms.dry_run) else {
             let call = call.on(&terms);
-            let response = self.write(&call, endpoint, id, parts, body).await?;
+            let response = self.write(&call, endpoint, id, parts, body, context).await?;
             return if terms.dry_run { dry_run::answer(response, &call).await } else { Ok(response) };
         };
         let bytes = body::bytes(&parts.headers, body, self.boundary.body_limit).await?;
         terms.claim = Some(self.claim(actor, endpoint, &key, parts, &bytes));
-        Box::pin(self.once(call, &mut terms, (endpoint, id), parts, bytes)).await
+        Box::pin(self.once(call, &mut terms, (endpoint, id), parts, bytes, context)).await
     }
 
     /// What the key stands for, and what is asked under it.
@@ -71,31 +71,35 @@ impl Door {
         (endpoint, id): (Endpoint, &str),
         parts: &Parts,
         body: Bytes,
+        context: &Context,
     ) -> Result<Response, Error> {
+        let path = original(parts).path();
+        let collection = if parts.method == http::Method::PUT { answer::parent(path) } else { path };
         let _in_flight = self.boundary.engine.begin(terms)?;
         if let Some(replayed) = call.replay(terms).await? {
-            return self.replayed(replayed, parts);
+            return self.replayed(replayed, parts, collection);
         }
         let call = call.on(terms);
-        match self.write(&call, endpoint, id, parts, HttpBody::from(body)).await {
+        match self.write(&call, endpoint, id, parts, HttpBody::from(body), context).await {
             Ok(response) => Ok(response),
             // Another node may have done it meanwhile, and that is why it fails here.
             Err(error) => match call.replayed_elsewhere().await? {
-                Some(replayed) => self.replayed(replayed, parts),
+                Some(replayed) => self.replayed(replayed, parts, collection),
                 None => Err(error),
             },
         }
     }
 
     /// An answer that was given before.
-    fn replayed(&self, replayed: Replayed, parts: &Parts) -> Result<Response, Error> {
+    pub(super) fn replayed(
+        &self,
+        replayed: Replayed,
+        parts: &Parts,
+        collection: &str,
+    ) -> Result<Response, Error> {
         let status = StatusCode::from_u16(replayed.status).unwrap_or(StatusCode::OK);
         let mut response = match (replayed.item, replayed.id) {
             (Some(item), Some(id)) if status == StatusCode::CREATED => {
-                let collection = match parts.method {
-                    http::Method::PUT => answer::parent(original(parts).path()),
-                    _ => original(parts).path(),
-                };
                 let location = answer::location(collection, &id);
                 answer::created(item, &location, &Prefer::of(&parts.headers))
             }

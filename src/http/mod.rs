@@ -3,6 +3,7 @@
 mod answer;
 mod body;
 mod boundary;
+mod bulk;
 mod conditional;
 mod context;
 mod dispatch;

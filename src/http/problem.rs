@@ -77,6 +77,26 @@ struct Entry<'a> {
     detail: &'a str,
 }
 
+impl<'a> Problem<'a> {
+    fn of(error: &'a Error, base: &str, instance: &'a str, trace_id: String) -> Self {
+        Self {
+            r#type: format!("{base}{}", error.code()),
+            title: title(error.kind()),
+            status: status(error.kind()).as_u16(),
+            detail: error.detail(),
+            instance,
+            code: error.code(),
+            trace_id,
+            errors: error.faults().iter().map(Entry::from).collect(),
+        }
+    }
+}
+
+/// A failure as a member of an answer.
+pub(super) fn json(error: &Error, base: &str, instance: &str, context: &Context) -> serde_json::Value {
+    serde_json::to_value(Problem::of(error, base, instance, context.trace_id())).unwrap_or_default()
+}
+
 impl<'a> From<&'a Fault> for Entry<'a> {
     fn from(fault: &'a Fault) -> Self {
         let (pointer, parameter, header) = match &fault.at {
@@ -96,17 +116,8 @@ pub(crate) fn respond(error: &Error, base: &str, instance: &str, context: &Conte
         let cause = std::error::Error::source(error).map(ToString::to_string);
         tracing::error!(trace_id, code = error.code(), cause, instance, "request failed");
     }
-    let problem = Problem {
-        r#type: format!("{base}{}", error.code()),
-        title: title(error.kind()),
-        status: status.as_u16(),
-        detail: error.detail(),
-        instance,
-        code: error.code(),
-        trace_id,
-        errors: error.faults().iter().map(Entry::from).collect(),
-    };
-    let body = serde_json::to_vec(&problem).unwrap_or_else(|_| b"{}".to_vec());
+    let body = serde_json::to_vec(&Problem::of(error, base, instance, trace_id));
+    let body = body.unwrap_or_else(|_| b"{}".to_vec());
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();

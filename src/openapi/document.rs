@@ -86,10 +86,12 @@ pub(super) fn of(lens: &Lens<'_>, info: &Info, version: Version) -> Json {
 fn method(endpoint: Endpoint) -> Option<HttpMethod> {
     Some(match endpoint {
         Endpoint::List | Endpoint::Read => HttpMethod::Get,
-        Endpoint::QueryTwin | Endpoint::Create | Endpoint::Action(_) => HttpMethod::Post,
-        Endpoint::Update => HttpMethod::Patch,
+        Endpoint::QueryTwin | Endpoint::Create | Endpoint::BulkCreate | Endpoint::Action(_) => {
+            HttpMethod::Post
+        }
+        Endpoint::Update | Endpoint::BulkUpdate => HttpMethod::Patch,
         Endpoint::Replace => HttpMethod::Put,
-        Endpoint::Delete => HttpMethod::Delete,
+        Endpoint::Delete | Endpoint::BulkDelete => HttpMethod::Delete,
         Endpoint::Query => return None,
     })
 }

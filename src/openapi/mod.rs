@@ -1,5 +1,6 @@
 //! The OpenAPI document, made of the definitions that run, and the page that shows it.
 
+mod bulk;
 mod document;
 mod explain;
 mod lens;

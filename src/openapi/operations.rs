@@ -57,6 +57,9 @@ impl Site<'_> {
             Endpoint::Update => "update",
             Endpoint::Replace => "replace",
             Endpoint::Delete => "delete",
+            Endpoint::BulkCreate => "bulk_create",
+            Endpoint::BulkUpdate => "bulk_update",
+            Endpoint::BulkDelete => "bulk_delete",
             Endpoint::Action(acted) => &definition.actions[acted.position].name,
         };
         format!("{verb}_{name}")
@@ -73,6 +76,9 @@ impl Site<'_> {
             Endpoint::Update => format!("Change fields of one of {name}"),
             Endpoint::Replace => format!("Replace one of {name}"),
             Endpoint::Delete => format!("Delete one of {name}"),
+            Endpoint::BulkCreate => format!("Create many of {name}"),
+            Endpoint::BulkUpdate => format!("Change many of {name}"),
+            Endpoint::BulkDelete => format!("Delete many of {name}"),
             Endpoint::Action(acted) => {
                 let action = &self.entry.definition.actions[acted.position].name;
                 match acted.target {
@@ -92,6 +98,9 @@ impl Site<'_> {
         let creator = creator.and_then(|create| who(&create, "To create one by it: "));
         let who = who(&always, "");
         let what = match self.endpoint {
+            Endpoint::BulkCreate | Endpoint::BulkUpdate | Endpoint::BulkDelete => {
+                Some("All of them or none, in one transaction; or each by itself (`mode=partial`).")
+            }
             Endpoint::Action(acted) => {
                 self.entry.definition.actions[acted.position].action.description.as_deref()
             }
@@ -114,6 +123,9 @@ impl Site<'_> {
             Body::Create => format!("{}Create", self.title),
             Body::Replace => format!("{}Replace", self.title),
             Body::Update => format!("{}Patch", self.title),
+            Body::BulkCreate => format!("{}_BulkCreate", self.title),
+            Body::BulkUpdate => format!("{}_BulkPatch", self.title),
+            Body::BulkDelete => format!("{}_BulkDelete", self.title),
             Body::Action(acted) => {
                 let declared = &self.entry.definition.actions[acted.position];
                 if declared.action.input.optional {

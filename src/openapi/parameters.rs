@@ -19,6 +19,10 @@ pub(super) fn of(lens: &Lens<'_>, entry: &Entry, endpoint: Endpoint, raw: &mut R
         _ if endpoint.is_of_item() => parameters.push(id(entry, raw)),
         _ => {}
     }
+    if endpoint.path() == crate::http::Path::Bulk {
+        let mode = json!({"type": "string", "enum": ["atomic", "partial"], "default": "atomic"});
+        parameters.push(query("mode", "All of them or none, or each by itself.", mode, raw));
+    }
     if endpoint == Endpoint::Read {
         parameters.push(several("fields", "The fields to show.", fields(lens, entry), raw));
         if lens.includes(entry).next().is_some() {
@@ -175,9 +179,12 @@ fn headers(entry: &Entry, endpoint: Endpoint, raw: &mut Raw, out: &mut Vec<Param
             );
         }
         Endpoint::Read => header("If-None-Match", "Tags that the client has (RFC 9110).", tags, false),
-        Endpoint::Create => {
+        Endpoint::Create | Endpoint::BulkCreate => {
             let about = "`return=minimal`: an answer without the item; `dry-run`: only tried (RFC 7240).";
             header("Prefer", about, json!({"type": "string"}), false);
+        }
+        Endpoint::BulkUpdate | Endpoint::BulkDelete => {
+            header("Prefer", TRIED, json!({"type": "string"}), false);
         }
         Endpoint::Action(acted) if acted.target == Target::Collection => {
             header("Prefer", TRIED, json!({"type": "string"}), false);

@@ -61,6 +61,17 @@ fn successes(entry: &Entry, endpoint: Endpoint, name: &str, raw: &mut Raw) -> Ve
             vec![("200".to_owned(), changed(name, raw))]
         }
         Endpoint::Delete => vec![(ok, plain("The item is gone.", raw).build())],
+        Endpoint::BulkCreate | Endpoint::BulkUpdate => {
+            let about = "The items as they are now, in order.";
+            let partial = json_of("BulkResults", "What became of each (`mode=partial`).", raw).build();
+            let items = json_of(&format!("{name}_BulkItems"), about, raw).build();
+            vec![(ok, items), ("207".to_owned(), partial)]
+        }
+        Endpoint::BulkDelete => {
+            let partial = json_of("BulkResults", "What became of each (`mode=partial`).", raw).build();
+            let affected = json_of("BulkAffected", "How many there were.", raw).build();
+            vec![(ok, affected), ("207".to_owned(), partial)]
+        }
         Endpoint::Action(acted) => {
             let declared = &entry.definition.actions[acted.position];
             vec![match (&declared.action.output, acted.target) {
@@ -93,7 +104,15 @@ fn failures(entry: &Entry, endpoint: Endpoint, authenticates: bool) -> Vec<Error
         kinds.extend([ErrorKind::PayloadTooLarge, ErrorKind::UnsupportedMediaType]);
     }
     match endpoint {
-        Endpoint::Create => kinds.extend([ErrorKind::Conflict, ErrorKind::Validation]),
+        Endpoint::Create | Endpoint::BulkCreate => {
+            kinds.extend([ErrorKind::Conflict, ErrorKind::Validation]);
+        }
+        Endpoint::BulkUpdate | Endpoint::BulkDelete => kinds.extend([
+            ErrorKind::Conflict,
+            ErrorKind::Validation,
+            ErrorKind::NotFound,
+            ErrorKind::PreconditionFailed,
+        ]),
         Endpoint::Action(acted) if acted.target == Target::Collection => {
             kinds.extend([ErrorKind::Conflict, ErrorKind::Validation]);
         }

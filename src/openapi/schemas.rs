@@ -4,7 +4,7 @@ use resourceful_contract::{Field, FieldType};
 use serde_json::{Map, Value as Json, json};
 
 use super::lens::Lens;
-use super::parameters;
+use super::{bulk, parameters};
 use crate::engine::Entry;
 
 /// What the components of a resource are named after its title; the title alone is what answers hold.
@@ -101,6 +101,9 @@ impl Components {
         self.schemas.insert(format!("{title}List"), list);
         self.schemas.insert(format!("{title}Filter"), filter(&title, lens, entry));
         self.schemas.insert(format!("{title}Query"), query(&title, lens, entry));
+        if let Some(bulk) = &entry.definition.bulk {
+            bulk::add(&mut self.schemas, &title, entry, bulk);
+        }
         for declared in &entry.definition.actions {
             let input = Some(&declared.action.input.schema);
             for (schema, suffix) in [(input, "Input"), (declared.action.output.as_ref(), "Output")] {

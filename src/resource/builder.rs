@@ -13,7 +13,7 @@ use super::codec::Codec;
 use super::definition::{Fill, Policy};
 use super::hook::{After, Before};
 use super::{
-    Action, AuditTrail, Change, DefinitionErrors, Hook, Id, Idempotency, Operation, PlacedHook, Preset,
+    Action, AuditTrail, Bulk, Change, DefinitionErrors, Hook, Id, Idempotency, Operation, PlacedHook, Preset,
     Relation, Resource, SoftDelete, StateMachine, Target, derive,
 };
 use crate::access::{CheckError, Permission, Permissions};
@@ -94,6 +94,7 @@ pub struct ResourceBuilder {
     pub(super) audit: Option<AuditTrail>,
     pub(super) idempotency: Option<Idempotency>,
     pub(super) soft_delete: Option<SoftDelete>,
+    pub(super) bulk: Option<Bulk>,
     pub(super) visible_to: Vec<(String, Permission)>,
     pub(super) writable_by: Vec<(String, Permission)>,
     pub(super) redacted_for: Vec<(String, (Permission, Json))>,
@@ -137,6 +138,7 @@ impl ResourceBuilder {
             audit: None,
             idempotency: None,
             soft_delete: None,
+            bulk: None,
             visible_to: Vec::new(),
             writable_by: Vec::new(),
             redacted_for: Vec::new(),
@@ -345,6 +347,13 @@ impl ResourceBuilder {
     /// [`idempotency`](crate::presets::idempotency).
     pub fn idempotent(mut self, idempotency: Idempotency) -> Self {
         self.idempotency = Some(idempotency);
+        self
+    }
+
+    /// Adds routes for many items at once. See also the preset [`bulk`](crate::presets::bulk).
+    pub fn bulk(mut self, bulk: Bulk) -> Self {
+        self.claim("the path /bulk", ".bulk(…)");
+        self.bulk = Some(bulk);
         self
     }
 

@@ -7,7 +7,7 @@ use resourceful_contract::{Schema, Table};
 
 use super::codec::Codec;
 use super::{
-    Action, AuditTrail, Bodies, Idempotency, Operation, PlacedHook, Relation, Right, SoftDelete, Target,
+    Action, AuditTrail, Bodies, Bulk, Idempotency, Operation, PlacedHook, Relation, Right, SoftDelete, Target,
 };
 use crate::access::{Permission, Permissions, all_of, nobody};
 
@@ -107,6 +107,7 @@ pub(crate) struct Definition {
     /// The field that says since when an item is deleted, where deleted items are kept.
     pub(crate) deleted_at: Option<usize>,
     pub(crate) soft_delete: Option<SoftDelete>,
+    pub(crate) bulk: Option<Bulk>,
     pub(crate) codec: Codec,
     pub(crate) bodies: Bodies,
     pub(crate) id: Id,
@@ -180,7 +181,9 @@ impl Definition {
     /// Whether an item of this id could not be reached, because the collection has a path of its own there.
     pub(crate) fn reserves(&self, id: &str) -> bool {
         let on_collection = |declared: &&DeclaredAction| declared.action.target == Target::Collection;
-        id == "query" || self.actions.iter().filter(on_collection).any(|declared| declared.name == id)
+        id == "query"
+            || id == "bulk" && self.bulk.is_some()
+            || self.actions.iter().filter(on_collection).any(|declared| declared.name == id)
     }
 
     /// Whether its changes leave rows in the library's own tables.

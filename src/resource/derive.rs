@@ -304,6 +304,7 @@ fn freeze(
         idempotency: builder.idempotency,
         deleted_at,
         soft_delete: builder.soft_delete,
+        bulk: builder.bulk,
         codec: builder.codec,
         bodies,
         id,

@@ -23,6 +23,7 @@
 mod matrix;
 mod request;
 mod response;
+mod through_bulk;
 
 use http::Method;
 
@@ -38,6 +39,7 @@ use crate::resource::DefinitionErrors;
 #[derive(Clone, Debug)]
 pub struct TestApp {
     app: App,
+    bulk: bool,
 }
 
 impl TestApp {
@@ -52,7 +54,15 @@ impl TestApp {
     /// An application that is built already.
     #[must_use]
     pub const fn of(app: App) -> Self {
-        Self { app }
+        Self { app, bulk: false }
+    }
+
+    /// The same application, to which changes of single items are sent through the bulk routes, where a resource has
+    /// them, and answered as the single routes would: for tests that hold for both.
+    #[must_use]
+    pub const fn through_bulk(mut self) -> Self {
+        self.bulk = true;
+        self
     }
 
     /// The application itself.
@@ -75,7 +85,7 @@ impl TestApp {
     /// Where the method is no token.
     pub fn request(&self, method: &str, path: &str) -> TestRequest {
         let method = Method::from_bytes(method.as_bytes()).expect("a method is a token");
-        TestRequest::new(self.app.router(), method, path)
+        TestRequest::new(self.app.clone(), self.bulk, method, path)
     }
 
     /// A GET request.

@@ -2,29 +2,30 @@
 
 use std::future::IntoFuture;
 
-use axum::Router;
 use axum::body::Body;
 use futures::future::BoxFuture;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, IF_MATCH};
 use http::{HeaderName, HeaderValue, Method, Request};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 
-use super::TestResponse;
+use super::{TestResponse, through_bulk};
+use crate::app::App;
 
 /// A request under way; await it to send it.
 #[derive(Debug)]
 #[must_use = "a request is sent when it is awaited"]
 pub struct TestRequest {
-    router: Router,
+    app: App,
+    bulk: bool,
     request: Request<Body>,
 }
 
 impl TestRequest {
-    pub(super) fn new(router: Router, method: Method, path: &str) -> Self {
+    pub(super) fn new(app: App, bulk: bool, method: Method, path: &str) -> Self {
         let request =
             Request::builder().method(method).uri(path).body(Body::empty()).expect("a test's path is a URI");
-        Self { router, request }
+        Self { app, bulk, request }
     }
 
     /// Adds a header.
@@ -63,14 +64,33 @@ impl TestRequest {
     }
 
     async fn send(self) -> TestResponse {
-        let response = match self.router.oneshot(self.request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
+        let Self { app, bulk, request } = self;
+        if !bulk {
+            return answered(&app, request).await;
+        }
+        let (mut parts, body) = request.into_parts();
+        let bytes = body.collect().await.expect("a body in memory is whole").to_bytes();
+        let Some((uri, many)) =
+            through_bulk::instead(&app, &parts.method, &parts.uri, &parts.headers, &bytes)
+        else {
+            return answered(&app, Request::from_parts(parts, Body::from(bytes))).await;
         };
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.expect("an answer in memory arrives whole").to_bytes();
-        TestResponse::new(parts.status, parts.headers, body)
+        parts.uri = uri;
+        parts.headers.remove(IF_MATCH);
+        parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let request = Request::from_parts(parts, Body::from(many.to_string()));
+        through_bulk::alone(answered(&app, request).await)
     }
+}
+
+async fn answered(app: &App, request: Request<Body>) -> TestResponse {
+    let response = match app.router().oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    };
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.expect("an answer in memory arrives whole").to_bytes();
+    TestResponse::new(parts.status, parts.headers, body)
 }
 
 impl IntoFuture for TestRequest {

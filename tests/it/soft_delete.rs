@@ -41,6 +41,7 @@ async fn app(place: &Place) -> TestApp {
     let folders = define_resource::<Folder>("folders")
         .adapter(place.table("folders"))
         .permissions(Permissions::all(anyone()))
+        .filterable(["name"])
         .relation(has_many("papers", "papers").key("folder_id"))
         .preset(soft_delete().read_deleted(role("clerk")).restore(nobody()))
         .build()

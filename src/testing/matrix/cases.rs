@@ -39,6 +39,8 @@ impl Site<'_> {
                     self.references(report).await;
                 }
                 Endpoint::Replace | Endpoint::Delete => self.writes(endpoint, report).await,
+                Endpoint::BulkCreate => self.bulk_creates(report).await,
+                Endpoint::BulkUpdate | Endpoint::BulkDelete => self.bulk_writes(endpoint, report).await,
                 Endpoint::Action(acted) => self.acts(endpoint, acted, report).await,
             }
         }
@@ -367,6 +369,51 @@ impl Site<'_> {
             });
             let expected = shown.count().min(self.entry.definition.max_limit as usize);
             report.compare(about, &json!(answer.items().len()), &json!(expected));
+        }
+    }
+
+    fn bulk(&self) -> String {
+        format!("{}/bulk", self.collection())
+    }
+
+    /// Many at once are let in as one is.
+    async fn bulk_creates(&self, report: &mut MatrixReport) {
+        let body = json!({"items": [{"no such field": 1}]});
+        let answer = self.caller.send(self.app.post(&self.bulk())).json(body).await;
+        let may = self.oracle.reach(self.entry, Operation::Create) != Reach::None;
+        let expected = if may { 422 } else { self.refused() };
+        report.compare(|| self.about("a bulk create"), &json!(answer.status()), &json!(expected));
+    }
+
+    /// Each row by itself through the bulk route, by its id and by a filter.
+    async fn bulk_writes(&self, endpoint: Endpoint, report: &mut MatrixReport) {
+        let right = endpoint.right();
+        let reach = self.oracle.reach(self.entry, right);
+        let readable = self.oracle.reach(self.entry, Operation::Read) != Reach::None;
+        let name = &self.entry.schema.id_field().name;
+        let patches = endpoint == Endpoint::BulkUpdate;
+        for row in self.rows {
+            let sees = self.oracle.sees(self.entry, row);
+            let allowed = sees && self.oracle.admits(self.entry, right, row);
+            // Nothing is changed: a tag that no item has, or a dry run.
+            let (body, ok) = if patches {
+                (json!({"items": [{name: row[name], "if_match": "\"no-such-version\""}]}), 412)
+            } else {
+                (json!({"ids": [row[name]]}), 200)
+            };
+            let request = self.app.request(endpoint.method().as_str(), &self.bulk());
+            let answer = self.caller.send(request).header("prefer", "dry-run").json(body).await;
+            let expected = match (reach, readable, sees, allowed) {
+                (Reach::None, ..) | (_, false, ..) => self.refused(),
+                (_, _, false, _) => 404,
+                (_, _, _, false) => 403,
+                _ => ok,
+            };
+            let about = || self.about(&format!("{} of {} in bulk", endpoint.method(), self.item(row)));
+            // What others refer to cannot go.
+            if answer.status() != 409 || allowed && patches {
+                report.compare(about, &json!(answer.status()), &json!(expected));
+            }
         }
     }
 

@@ -86,6 +86,8 @@ where
         println!("on {}", place.name);
         test(shop(&place).await).await;
     }
+    // Many at once pass what one passes.
+    test(shop(&Place::memory()).await.through_bulk()).await;
 }
 
 /// The application that most tests are about.
@@ -111,6 +113,7 @@ pub(crate) fn products(place: &Place) -> Resource {
         .permissions(Permissions::all(anyone()))
         .version("version")
         .preset(timestamps())
+        .preset(bulk())
         .write_only(["secret"])
         .immutable(["sku"])
         .unique(["sku"])
@@ -141,6 +144,7 @@ pub(crate) fn categories(place: &Place) -> Resource {
         .adapter(place.table("categories"))
         .permissions(Permissions::all(anyone()))
         .id_field("code")
+        .preset(bulk())
         .filterable(["region"])
         .sortable(["title"])
         .relation(has_many("products", "products").key("category_code").limit(2))
@@ -156,6 +160,7 @@ pub(crate) fn notes(place: &Place) -> Resource {
             Permissions::read(signed_in()).create(role("editor")).update(role("editor")).delete(nobody()),
         )
         .version("revision")
+        .preset(bulk())
         .offset_paging()
         .require_if_match()
         .cache_control("private, max-age=5")

@@ -1,0 +1,293 @@
+//! Many items in one commit: each decided on as it would be alone, and all of them or none.
+
+use std::collections::HashSet;
+
+use resourceful_contract::{Filter, Position, Query, Test, Value, Version};
+use serde_json::Value as Json;
+
+use super::commit::{Failure, Output, Prepared};
+use super::item::Fields;
+use super::sight::Admitted;
+use super::update::{ATTEMPTS, Step, too_contended};
+use super::{Call, Expected, Item, sight};
+use crate::error::{Error, ErrorKind, Fault, Place};
+use crate::query::Selection;
+use crate::resource::Operation;
+
+/// A change of one item among many.
+#[derive(Clone, Debug)]
+pub(crate) struct Patch {
+    /// The item's id, as in a path.
+    pub(crate) id: String,
+    pub(crate) expected: Option<Expected>,
+    pub(crate) patch: Json,
+}
+
+/// How many faults are told of at once.
+const TOLD: usize = 100;
+
+impl Call<'_> {
+    /// Creates items from bodies.
+    pub(crate) async fn create_all(&self, bodies: Vec<Json>) -> Result<Vec<Item>, Error> {
+        let mut items = Vec::with_capacity(bodies.len());
+        let mut faults = Vec::new();
+        for (index, body) in bodies.into_iter().enumerate() {
+            match self.new_item(body).map_err(|error| at(&error, "items", index)) {
+                Ok(item) => items.push(item),
+                Err(error) if error.kind() == ErrorKind::Validation && faults.len() < TOLD => {
+                    faults.extend_from_slice(error.faults());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(Error::validation(faults));
+        }
+        let work = self.created_all(items);
+        if self.is_hooked(Operation::Create) {
+            return Box::pin(self.around(Operation::Create, work)).await;
+        }
+        work.await
+    }
+
+    async fn created_all(&self, items: Vec<Fields>) -> Result<Vec<Item>, Error> {
+        for _ in 0..ATTEMPTS {
+            let mut prepared = Vec::with_capacity(items.len());
+            for (index, item) in items.iter().enumerate() {
+                let one = self.prepared_new(item.clone()).await;
+                prepared.push(one.map_err(|error| at(&error, "items", index))?);
+            }
+            match self.commit_all(prepared, Output::Items(Vec::new())).await {
+                Ok(items) => return Ok(items),
+                Err(failure) if failure.is_contended(true) => {}
+                Err(failure) => return Err(self.of_many(failure, "items")),
+            }
+        }
+        Err(too_contended())
+    }
+
+    /// Changes items, each by its patch.
+    pub(crate) async fn update_all(&self, patches: &[Patch]) -> Result<Vec<Item>, Error> {
+        let work = self.updated_all(patches);
+        if self.is_hooked(Operation::Update) {
+            return Box::pin(self.around(Operation::Update, work)).await;
+        }
+        work.await
+    }
+
+    async fn updated_all(&self, patches: &[Patch]) -> Result<Vec<Item>, Error> {
+        let ids = self.ids(patches.iter().map(|patch| patch.id.as_str()), "items")?;
+        let is_expected = patches.iter().any(|patch| patch.expected.is_some());
+        let changeable = self.changeable().await?;
+        for _ in 0..ATTEMPTS {
+            let mut currents = self.currents(&changeable, &ids).await?.into_iter();
+            let mut prepared = Vec::with_capacity(patches.len());
+            let mut unchanged = Vec::with_capacity(patches.len());
+            for (index, (id, patch)) in ids.iter().zip(patches).enumerate() {
+                let told = |error| at(&error, "items", index);
+                let current = match currents.next().flatten() {
+                    Some(current) => current,
+                    None => return Err(told(self.out_of_reach(id.clone(), Operation::Update).await)),
+                };
+                match self.prepared_patch(&changeable, id, &current, patch).await.map_err(told)? {
+                    Some(one) => {
+                        prepared.push(one);
+                        unchanged.push(None);
+                    }
+                    None => {
+                        let item = self.item(id.clone(), &Selection::default()).await.map_err(told)?;
+                        unchanged.push(Some(item));
+                    }
+                }
+            }
+            match self.commit_all(prepared, Output::Items(unchanged)).await {
+                Ok(items) => return Ok(items),
+                Err(failure) if failure.is_contended(is_expected) => {}
+                Err(failure) => return Err(self.of_many(failure, "items")),
+            }
+        }
+        Err(too_contended())
+    }
+
+    async fn prepared_patch(
+        &self,
+        changeable: &Admitted,
+        id: &Value,
+        (current, version): &(Fields, Version),
+        patch: &Patch,
+    ) -> Result<Option<Prepared>, Error> {
+        self.require_expected(patch.expected.as_ref())?;
+        self.refuse_forbidden(&patch.patch)?;
+        self.expect(patch.expected.as_ref(), *version)?;
+        let next = self.patched(current, &super::item::object(patch.patch.clone())?)?;
+        let step = Step { operation: Operation::Update, id, current, version: *version };
+        self.prepared_change(changeable, step, next).await
+    }
+
+    /// Deletes items; answers how many.
+    pub(crate) async fn delete_all(&self, ids: &[String]) -> Result<usize, Error> {
+        let work = self.deleted_all(ids);
+        if self.is_hooked(Operation::Delete) {
+            return Box::pin(self.around(Operation::Delete, work)).await;
+        }
+        work.await
+    }
+
+    async fn deleted_all(&self, ids: &[String]) -> Result<usize, Error> {
+        self.require_expected(None)?;
+        let ids = self.ids(ids.iter().map(String::as_str), "ids")?;
+        let changeable = self.changeable().await?;
+        let output = serde_json::json!({"affected": ids.len()});
+        for _ in 0..ATTEMPTS {
+            let mut prepared = Vec::with_capacity(ids.len());
+            for (index, (id, current)) in ids.iter().zip(self.currents(&changeable, &ids).await?).enumerate()
+            {
+                let told = |error| at(&error, "ids", index);
+                let Some((current, version)) = current else {
+                    return Err(told(self.out_of_reach(id.clone(), Operation::Delete).await));
+                };
+                let one = self.prepared_gone(&changeable, id, current, version).await;
+                prepared.push(one.map_err(told)?);
+            }
+            match self.commit_all(prepared, Output::Json(&output)).await {
+                Ok(_) => return Ok(ids.len()),
+                Err(failure) if failure.is_contended(false) => {}
+                Err(failure) => return Err(self.of_many(failure, "ids")),
+            }
+        }
+        Err(too_contended())
+    }
+
+    /// The ids of the items that the caller lists, may do this to, and that match.
+    ///
+    /// # Errors
+    /// Where more match than there may.
+    pub(crate) async fn matching(&self, filter: &Json, most: usize) -> Result<Vec<String>, Error> {
+        let refused = || sight::refused(self.entry, self.actor, Operation::List);
+        let listed = self.sight().listed.as_ref().ok_or_else(refused)?;
+        let request = self.reader().list_body(&serde_json::json!({"filter": filter}))?;
+        let schema = &self.entry.schema;
+        let query = Query {
+            filter: request.filter,
+            fields: vec![schema.id],
+            keys: vec![schema.id],
+            limit: u32::try_from(most).unwrap_or(u32::MAX).saturating_add(1),
+            position: Position::Start,
+            ..Query::all(schema.clone())
+        };
+        let mut query = listed.and(&self.allowed).query(query);
+        query.resolve(self.entry, &self.engine.catalog).await?;
+        let rows = self.entry.storage.fetch(&query, &mut Vec::new()).await?;
+        if rows.len > most {
+            let detail = format!("More than {most} items match, so nothing was changed. Narrow the filter.");
+            return Err(Error::new(ErrorKind::Conflict, "too-many-affected", detail));
+        }
+        Ok(rows.keys.iter().flatten().map(super::record::spelled).collect())
+    }
+
+    /// Reads ids as in a path, each of which may stand once.
+    fn ids<'s>(&self, ids: impl Iterator<Item = &'s str>, list: &str) -> Result<Vec<Value>, Error> {
+        let mut known = HashSet::new();
+        let mut read = Vec::new();
+        let mut faults = Vec::new();
+        for (index, id) in ids.enumerate() {
+            let value = self.id(id).map_err(|error| at(&error, list, index))?;
+            if !known.insert(super::record::spelled(&value)) {
+                let detail = "This item stands here twice.";
+                faults.push(Fault::pointer(format!("/{list}/{index}"), "repeated", detail));
+            }
+            read.push(value);
+        }
+        if faults.is_empty() { Ok(read) } else { Err(Error::validation(faults)) }
+    }
+
+    /// The items of these ids as they are, where there are any, in this order.
+    async fn currents(
+        &self,
+        admitted: &Admitted,
+        ids: &[Value],
+    ) -> Result<Vec<Option<(Fields, Version)>>, Error> {
+        let schema = &self.entry.schema;
+        let query = Query {
+            filter: Filter::Compare(schema.id, Test::In(ids.to_vec())),
+            fields: self.entry.definition.stored.clone(),
+            keys: vec![schema.id],
+            versions: true,
+            limit: u32::try_from(ids.len().max(1)).unwrap_or(u32::MAX),
+            ..Query::all(schema.clone())
+        };
+        let mut json = self.entry.buffer(ids.len());
+        json.push(b'[');
+        let rows = self.entry.storage.fetch(&admitted.query(query), &mut json).await?;
+        json.push(b']');
+        let items: Vec<Fields> = serde_json::from_slice(&json).map_err(Error::internal)?;
+        let keys = rows.keys.iter().flatten().map(super::record::spelled);
+        let mut found: std::collections::HashMap<String, (Fields, Version)> =
+            keys.zip(items.into_iter().zip(rows.versions)).collect();
+        Ok(ids.iter().map(|id| found.remove(&super::record::spelled(id))).collect())
+    }
+
+    /// Commits many, tells the hooks, and answers the items in order: those that were changed, between those that were not.
+    async fn commit_all(&self, prepared: Vec<Prepared>, output: Output<'_>) -> Result<Vec<Item>, Failure> {
+        let failed = |error: Error| {
+            let error = resourceful_contract::StorageError::new(resourceful_contract::ErrorKind::Internal)
+                .with_source(error);
+            Failure { item: None, beside: false, error }
+        };
+        if prepared.is_empty() {
+            return Ok(match output {
+                Output::Items(unchanged) => unchanged.into_iter().flatten().collect(),
+                _ => Vec::new(),
+            });
+        }
+        let done = self.commit(prepared, &output).await?;
+        for (main, written) in done.mains.iter().zip(&done.written) {
+            self.after(&done.records[*main], written).await;
+        }
+        let Output::Items(unchanged) = output else { return Ok(Vec::new()) };
+        let mut changed = done.written.into_iter();
+        let mut items = Vec::with_capacity(unchanged.len().max(changed.len()));
+        for one in unchanged {
+            match one {
+                Some(item) => items.push(item),
+                None => {
+                    let Some(written) = changed.next() else { break };
+                    items.push(self.answered(written).map_err(failed)?.0);
+                }
+            }
+        }
+        for written in changed {
+            items.push(self.answered(written).map_err(failed)?.0);
+        }
+        Ok(items)
+    }
+
+    /// Why many were not changed, with the item that it is of.
+    fn of_many(&self, failure: Failure, list: &str) -> Error {
+        let item = failure.item;
+        let error = self.explained(failure);
+        match item {
+            Some(index) => at(&error, list, index),
+            None => error,
+        }
+    }
+}
+
+/// The same error, of one item of a list: its places are inside of that.
+fn at(error: &Error, list: &str, index: usize) -> Error {
+    let place = format!("/{list}/{index}");
+    let mut faults: Vec<Fault> = error
+        .faults()
+        .iter()
+        .map(|fault| match &fault.at {
+            Place::Pointer(pointer) => {
+                Fault { at: Place::Pointer(format!("{place}{pointer}")), ..fault.clone() }
+            }
+            _ => Fault::pointer(place.clone(), fault.code.clone(), fault.detail.clone()),
+        })
+        .collect();
+    if faults.is_empty() {
+        faults.push(Fault::pointer(place, error.code(), error.detail()));
+    }
+    error.again().with_faults(faults)
+}

@@ -1,0 +1,300 @@
+//! Many items in one request.
+
+use axum::body::Body as HttpBody;
+use axum::response::Response;
+use http::header::{ETAG, LOCATION};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::{Map, Value as Json, json};
+
+use super::dispatch::{Door, original};
+use super::prefer::Prefer;
+use super::{Context, Endpoint, answer, conditional, problem};
+use crate::engine::{Call, Item, Patch};
+use crate::error::{Error, ErrorKind, Fault};
+use crate::query::Parameters;
+
+/// What one request asks of a collection.
+enum Many {
+    Create(Vec<Json>),
+    Update(Vec<Patch>),
+    Delete(Vec<String>),
+}
+
+impl Door {
+    pub(super) async fn bulk(
+        &self,
+        call: &Call<'_>,
+        endpoint: Endpoint,
+        parts: &Parts,
+        body: HttpBody,
+        context: &Context,
+    ) -> Result<Response, Error> {
+        let partial = is_partial(parts.uri.query())?;
+        let body = self.json(endpoint, parts, body).await?;
+        let many = self.many(call, endpoint, &body).await?;
+        if partial {
+            return self.each(call, many, parts, context).await;
+        }
+        let minimal = Prefer::of(&parts.headers).minimal;
+        Ok(match many {
+            Many::Create(items) => {
+                let items = call.create_all(items).await?;
+                let answer = if minimal { Vec::new() } else { listed(&items) };
+                answer::written(answer, StatusCode::CREATED)
+            }
+            Many::Update(patches) => {
+                let items = call.update_all(&patches).await?;
+                answer::written(listed(&items), StatusCode::OK)
+            }
+            Many::Delete(ids) => {
+                let affected = call.delete_all(&ids).await?;
+                answer::written(json!({"affected": affected}).to_string(), StatusCode::OK)
+            }
+        })
+    }
+
+    /// Reads what is asked for, and finds the items that a filter means.
+    async fn many(&self, call: &Call<'_>, endpoint: Endpoint, body: &Json) -> Result<Many, Error> {
+        let by_filter = body.get("filter").is_some() && endpoint != Endpoint::BulkCreate;
+        let members = match (endpoint, by_filter) {
+            (Endpoint::BulkCreate, _) | (Endpoint::BulkUpdate, false) => ["items"].as_slice(),
+            (Endpoint::BulkUpdate, true) => &["filter", "patch", "max_affected"],
+            (_, false) => &["ids"],
+            (_, true) => &["filter", "max_affected"],
+        };
+        let body = members_of(body, members)?;
+        let bulk = self.entry.definition.bulk.unwrap_or_default();
+        if by_filter {
+            let ids = self.by_filter(call, body, bulk.max_affected).await?;
+            let patch = body.get("patch").cloned().unwrap_or_default();
+            return Ok(if endpoint == Endpoint::BulkUpdate {
+                let one = |id| Patch { id, expected: None, patch: patch.clone() };
+                Many::Update(ids.into_iter().map(one).collect())
+            } else {
+                Many::Delete(ids)
+            });
+        }
+        let list = body[members[0]].as_array().ok_or_else(|| {
+            let fault = Fault::pointer(format!("/{}", members[0]), "type", "Must be an array.");
+            Error::validation(vec![fault])
+        })?;
+        if list.is_empty() || list.len() > bulk.max_items {
+            let detail = format!("Must hold 1 to {} items.", bulk.max_items);
+            let fault = Fault::pointer(format!("/{}", members[0]), "length", detail);
+            return Err(Error::validation(vec![fault]));
+        }
+        match endpoint {
+            Endpoint::BulkCreate => Ok(Many::Create(list.clone())),
+            Endpoint::BulkUpdate => {
+                let id = &self.entry.schema.id_field().name;
+                each_of(list, "items", |item| patch(item, id)).map(Many::Update)
+            }
+            _ => each_of(list, "ids", |id| spelled(id, "")).map(Many::Delete),
+        }
+    }
+
+    async fn by_filter(
+        &self,
+        call: &Call<'_>,
+        body: &Map<String, Json>,
+        cap: usize,
+    ) -> Result<Vec<String>, Error> {
+        let filter = &body["filter"];
+        if filter.as_object().is_none_or(Map::is_empty) {
+            let detail = "Name a condition: an empty filter would mean every item.";
+            let fault = Fault::pointer("/filter", "required", detail);
+            return Err(Error::new(ErrorKind::BadRequest, "empty-filter", detail).with_faults(vec![fault]));
+        }
+        let most = body.get("max_affected").and_then(Json::as_u64).filter(|most| *most > 0);
+        let Some(most) = most.and_then(|most| usize::try_from(most).ok()) else {
+            let detail = format!("Say how many items may be reached at most: 1 to {cap}.");
+            return Err(Error::validation(vec![Fault::pointer("/max_affected", "required", detail)]));
+        };
+        if most > cap {
+            let fault = Fault::pointer("/max_affected", "range", format!("Must be at most {cap}."));
+            return Err(Error::validation(vec![fault]));
+        }
+        call.matching(filter, most).await
+    }
+
+    /// Does each by itself, and answers what became of it (207).
+    async fn each(
+        &self,
+        call: &Call<'_>,
+        many: Many,
+        parts: &Parts,
+        context: &Context,
+    ) -> Result<Response, Error> {
+        let mut results = Vec::new();
+        let collection = answer::parent(original(parts).path());
+        let count = match &many {
+            Many::Create(items) => items.len(),
+            Many::Update(patches) => patches.len(),
+            Many::Delete(ids) => ids.len(),
+        };
+        for index in 0..count {
+            let mut terms = call.terms_of(index);
+            let outcome = match call.replay(&mut terms).await {
+                Ok(Some(replayed)) => self.replayed(replayed, parts, collection),
+                Ok(None) => one(&call.with(&terms), &many, index, collection).await,
+                Err(error) => Err(error),
+            };
+            call.take_tried(&terms);
+            let mut result = json!({"index": index});
+            match outcome {
+                Ok(response) => described(response, &mut result).await?,
+                Err(error) => {
+                    let base = &self.boundary.problem_base;
+                    result["status"] = problem::status(error.kind()).as_u16().into();
+                    result["problem"] = problem::json(&error, base, original(parts).path(), context);
+                }
+            }
+            results.push(result);
+        }
+        Ok(answer::written(json!({"results": results}).to_string(), StatusCode::MULTI_STATUS))
+    }
+}
+
+/// What the single route would do with one of them.
+async fn one(call: &Call<'_>, many: &Many, index: usize, collection: &str) -> Result<Response, Error> {
+    Ok(match many {
+        Many::Create(items) => {
+            let (item, id) = call.create(items[index].clone()).await?;
+            answer::created(item, &answer::location(collection, &id), &Prefer::default())
+        }
+        Many::Update(patches) => {
+            let Patch { id, expected, patch } = &patches[index];
+            let item = call.update(id, patch.clone(), expected.as_ref()).await?;
+            answer::changed(item, StatusCode::OK)
+        }
+        Many::Delete(ids) => match call.delete(&ids[index], None).await? {
+            Some(item) => answer::changed(item, StatusCode::OK),
+            None => answer::empty(StatusCode::NO_CONTENT),
+        },
+    })
+}
+
+/// An answer as a member of a list.
+async fn described(response: Response, result: &mut Json) -> Result<(), Error> {
+    use http_body_util::BodyExt as _;
+    let (parts, body) = response.into_parts();
+    result["status"] = parts.status.as_u16().into();
+    for name in [ETAG, LOCATION] {
+        if let Some(value) = parts.headers.get(&name).and_then(|value| value.to_str().ok()) {
+            result[name.as_str()] = value.into();
+        }
+    }
+    let body = body.collect().await.map_err(Error::internal)?.to_bytes();
+    if !body.is_empty() {
+        result["body"] = serde_json::from_slice(&body).map_err(Error::internal)?;
+    }
+    Ok(())
+}
+
+fn listed(items: &[Item]) -> Vec<u8> {
+    let mut json = b"{\"items\":[".to_vec();
+    for (position, item) in items.iter().enumerate() {
+        if position > 0 {
+            json.push(b',');
+        }
+        json.extend_from_slice(&item.json);
+    }
+    json.extend_from_slice(b"]}");
+    json
+}
+
+fn is_partial(query: Option<&str>) -> Result<bool, Error> {
+    let mut partial = false;
+    let mut faults = Vec::new();
+    for parameter in Parameters::of(query) {
+        match parameter {
+            Ok((name, value)) if name == "mode" => match value.as_ref() {
+                "atomic" => {}
+                "partial" => partial = true,
+                _ => faults.push(Fault::parameter("mode", "value", "Must be `atomic` or `partial`.")),
+            },
+            Ok((name, _)) => {
+                faults.push(Fault::parameter(name, "unknown", "There is only `mode` here."));
+            }
+            Err(fault) => faults.push(fault),
+        }
+    }
+    if faults.is_empty() { Ok(partial) } else { Err(Error::invalid_query(faults)) }
+}
+
+/// The members of a body, of which there are no others.
+fn members_of<'b>(body: &'b Json, known: &[&str]) -> Result<&'b Map<String, Json>, Error> {
+    let Json::Object(members) = body else {
+        return Err(Error::validation(vec![Fault::pointer("", "type", "Must be an object.")]));
+    };
+    let mut faults: Vec<_> = members
+        .keys()
+        .filter(|name| !known.contains(&name.as_str()))
+        .map(|name| {
+            let detail = format!("There is {} here.", known.join(", "));
+            Fault::pointer(format!("/{}", crate::error::escape_pointer(name)), "unknown", detail)
+        })
+        .collect();
+    for name in known.iter().filter(|name| !members.contains_key(**name) && **name != "max_affected") {
+        faults.push(Fault::pointer(format!("/{name}"), "required", "This member is required."));
+    }
+    if faults.is_empty() { Ok(members) } else { Err(Error::validation(faults)) }
+}
+
+fn each_of<T>(
+    list: &[Json],
+    name: &str,
+    read: impl Fn(&Json) -> Result<T, Vec<Fault>>,
+) -> Result<Vec<T>, Error> {
+    let mut all = Vec::with_capacity(list.len());
+    let mut faults = Vec::new();
+    for (index, json) in list.iter().enumerate() {
+        match read(json) {
+            Ok(one) => all.push(one),
+            Err(found) => faults.extend(found.into_iter().map(|fault| match &fault.at {
+                crate::error::Place::Pointer(pointer) => {
+                    Fault::pointer(format!("/{name}/{index}{pointer}"), fault.code.clone(), fault.detail)
+                }
+                _ => fault,
+            })),
+        }
+    }
+    if faults.is_empty() { Ok(all) } else { Err(Error::validation(faults)) }
+}
+
+/// `{"id": …, "if_match": …, …patch}`.
+fn patch(item: &Json, id: &str) -> Result<Patch, Vec<Fault>> {
+    let Json::Object(members) = item else {
+        return Err(vec![Fault::pointer("", "type", "Must be an object.")]);
+    };
+    let mut patch = members.clone();
+    let pointer = format!("/{}", crate::error::escape_pointer(id));
+    let Some(id) = patch.shift_remove(id) else {
+        return Err(vec![Fault::pointer(pointer, "required", "Which item is it of?")]);
+    };
+    let expected = match patch.shift_remove("if_match") {
+        None => None,
+        Some(tag) => {
+            let header = tag.as_str().and_then(|tag| HeaderValue::from_str(tag).ok());
+            let headers = header.map(|tag| HeaderMap::from_iter([(http::header::IF_MATCH, tag)]));
+            match headers.map(|headers| conditional::expected(&headers)) {
+                Some(Ok(expected)) => expected,
+                _ => {
+                    let detail = "Must be the item's ETag, such as \"\\\"7\\\"\".";
+                    return Err(vec![Fault::pointer("/if_match", "syntax", detail)]);
+                }
+            }
+        }
+    };
+    Ok(Patch { id: spelled(&id, &pointer)?, expected, patch: Json::Object(patch) })
+}
+
+/// An id as in a path.
+fn spelled(id: &Json, pointer: &str) -> Result<String, Vec<Fault>> {
+    match id {
+        Json::String(text) => Ok(text.clone()),
+        Json::Number(number) => Ok(number.to_string()),
+        _ => Err(vec![Fault::pointer(pointer, "type", "Must be an id.")]),
+    }
+}

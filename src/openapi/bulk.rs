@@ -1,0 +1,60 @@
+//! The bodies and answers of many items in one request.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::schemas::reference;
+use crate::engine::Entry;
+use crate::resource::Bulk;
+
+/// Adds the components of a resource's bulk routes.
+pub(super) fn add(schemas: &mut Map<String, Json>, title: &str, entry: &Entry, bulk: &Bulk) {
+    let several =
+        |items: Json| json!({"type": "array", "items": items, "minItems": 1, "maxItems": bulk.max_items});
+    let object = |properties: Json, required: &[&str]| json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false});
+    let field = entry.schema.id_field();
+    let id = field.field_type.json_schema();
+    let filter = reference(&format!("{title}Filter"));
+    let most = json!({"type": "integer", "minimum": 1, "maximum": bulk.max_affected});
+    let mut patch =
+        schemas.get(&format!("{title}Patch")).cloned().unwrap_or_else(|| json!({"type": "object"}));
+    patch["properties"][&field.name] = id.clone();
+    patch["properties"]["if_match"] =
+        json!({"type": "string", "description": "The ETag that the item must have."});
+    patch["required"] = json!([field.name]);
+    let new = reference(&format!("{title}Create"));
+    schemas.insert(format!("{title}_BulkCreate"), object(json!({"items": several(new)}), &["items"]));
+    let by_filter = |mut properties: Json, required: &[&str]| {
+        properties["filter"] = filter.clone();
+        properties["max_affected"] = most.clone();
+        object(properties, required)
+    };
+    let patches = json!({"oneOf": [
+        object(json!({"items": several(patch)}), &["items"]),
+        by_filter(json!({"patch": reference(&format!("{title}Patch"))}), &["filter", "patch", "max_affected"]),
+    ]});
+    schemas.insert(format!("{title}_BulkPatch"), patches);
+    let deletes = json!({"oneOf": [
+        object(json!({"ids": several(id)}), &["ids"]),
+        by_filter(json!({}), &["filter", "max_affected"]),
+    ]});
+    schemas.insert(format!("{title}_BulkDelete"), deletes);
+    let items = json!({"type": "array", "items": reference(title)});
+    schemas.insert(format!("{title}_BulkItems"), object(json!({"items": items}), &["items"]));
+    let affected = object(json!({"affected": {"type": "integer", "minimum": 0}}), &["affected"]);
+    schemas.insert("BulkAffected".to_owned(), affected);
+    let result = json!({
+        "type": "object",
+        "properties": {
+            "index": {"type": "integer"},
+            "status": {"type": "integer"},
+            "etag": {"type": "string"},
+            "location": {"type": "string"},
+            "body": {"type": "object"},
+            "problem": reference("Problem"),
+        },
+        "required": ["index", "status"],
+        "additionalProperties": false,
+    });
+    let results = object(json!({"results": {"type": "array", "items": result}}), &["results"]);
+    schemas.insert("BulkResults".to_owned(), results);
+}

@@ -1,0 +1,92 @@
+//! Changes of single items, sent through the bulk routes instead.
+
+use http::header::{CONTENT_TYPE, ETAG, IF_MATCH, LOCATION};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use percent_encoding::percent_decode_str;
+use serde_json::{Value as Json, json};
+
+use super::TestResponse;
+use crate::app::App;
+
+/// The request of many that asks for what a request of one does; `None` where there is none.
+pub(super) fn instead(
+    app: &App,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Option<(Uri, Json)> {
+    let (resource, id, id_field) = item(app, uri)?;
+    let json: Option<Json> = serde_json::from_slice(body).ok();
+    // What a parser would lose is for the single route to see.
+    let json = json.filter(|json| json.to_string().as_bytes() == body);
+    if json.is_none() && !body.is_empty() {
+        return None;
+    }
+    let is_json = headers.get(CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().ends_with(b"json"));
+    if uri.query().is_some() || headers.contains_key("prefer") || !is_json {
+        return None;
+    }
+    let tag = headers.get(IF_MATCH).and_then(|tag| tag.to_str().ok());
+    let many = match (method.as_str(), id, json) {
+        ("POST", None, Some(item)) => json!({"items": [item]}),
+        ("PATCH", Some(id), Some(Json::Object(mut patch))) if !patch.contains_key(&id_field) => {
+            patch.insert(id_field, id.into());
+            if let Some(tag) = tag {
+                patch.insert("if_match".to_owned(), tag.into());
+            }
+            json!({"items": [patch]})
+        }
+        ("DELETE", Some(id), None) if tag.is_none() => json!({"ids": [id]}),
+        _ => return None,
+    };
+    Some((format!("{resource}/bulk?mode=partial").parse().ok()?, many))
+}
+
+/// The collection that a path is of, and the item where it is of one.
+fn item(app: &App, uri: &Uri) -> Option<(String, Option<String>, String)> {
+    let boundary = app.boundary();
+    for entry in boundary.engine.catalog.entries() {
+        let definition = &entry.definition;
+        let collection = format!("{}/{}", boundary.prefix, definition.name());
+        let Some(rest) = uri.path().strip_prefix(&collection) else { continue };
+        let id_field = entry.schema.id_field().name.clone();
+        if definition.bulk.is_none() || rest.get(1..).is_some_and(|rest| rest.contains('/')) {
+            return None;
+        }
+        match rest.strip_prefix('/') {
+            _ if rest.is_empty() => return Some((collection, None, id_field)),
+            Some(id) => {
+                let id = percent_decode_str(id).decode_utf8().ok()?;
+                return (!definition.reserves(&id)).then(|| (collection, Some(id.into_owned()), id_field));
+            }
+            None => {}
+        }
+    }
+    None
+}
+
+/// What became of the one item, as if it had been asked for alone.
+pub(super) fn alone(answer: TestResponse) -> TestResponse {
+    if answer.status() != 207 {
+        return answer;
+    }
+    let result = &answer.json()["results"][0];
+    let status = result["status"].as_u64().and_then(|status| StatusCode::from_u16(status as u16).ok());
+    let mut headers = answer.headers().clone();
+    for name in [ETAG, LOCATION] {
+        if let Some(value) = result[name.as_str()].as_str().and_then(|value| value.parse().ok()) {
+            headers.insert(name, value);
+        }
+    }
+    let (body, kind) = match (result.get("body"), result.get("problem")) {
+        (Some(body), _) => (body.to_string(), "application/json"),
+        (_, Some(problem)) => (problem.to_string(), "application/problem+json"),
+        _ => (String::new(), ""),
+    };
+    headers.remove(CONTENT_TYPE);
+    if !kind.is_empty() {
+        headers.insert(HeaderName::from_static("content-type"), HeaderValue::from_static(kind));
+    }
+    TestResponse::new(status.expect("a result has a status"), headers, body.into())
+}
