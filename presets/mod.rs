@@ -1,5 +1,6 @@
 //! Presets: parts of a declaration that many resources share, one per file, made of public names only.
 
+mod audit;
 mod bulk;
 mod idempotency;
 mod multi_tenant;
@@ -7,6 +8,7 @@ mod owned_by;
 mod soft_delete;
 mod timestamps;
 
+pub use audit::{Audited, audit};
 pub use bulk::{BulkRoutes, bulk};
 pub use idempotency::{Idempotent, idempotency};
 pub use multi_tenant::{MultiTenant, multi_tenant};

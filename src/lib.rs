@@ -32,7 +32,7 @@ pub use access::{
 #[cfg(feature = "jwt")]
 pub use access::{Claims, Jwks, Jwt, JwtAlgorithm};
 pub use app::{App, AppBuilder, AppPreset, create_app};
-pub use engine::{ExplainedStep, Explanation, Loader, Outcome, Said};
+pub use engine::{AuditVerdict, ExplainedStep, Explanation, Loader, Outcome, Said};
 pub use error::{Error, ErrorKind, Fault, Place};
 pub use events::Event;
 pub use resource::{

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use axum::Router;
 
 use crate::access::Actor;
-use crate::engine::{Explanation, Loader};
+use crate::engine::{AuditVerdict, Explanation, Loader};
 use crate::error::Error;
 use crate::http::Boundary;
 use crate::resource::Operation;
@@ -89,6 +89,15 @@ impl App {
     ) -> Result<Explanation, Error> {
         let actor = actor.clone().with_included(&self.boundary.roles);
         self.boundary.engine.explain(&actor, resource, operation, id).await
+    }
+
+    /// Whether the audit trail of each database is as it was written: that no entry was removed or altered since. Walks
+    /// all of it.
+    ///
+    /// # Errors
+    /// Where a storage fails.
+    pub async fn verify_audit(&self) -> Result<Vec<AuditVerdict>, Error> {
+        self.boundary.engine.verify_audit().await
     }
 
     /// The number of rows that a resource has.

@@ -39,6 +39,14 @@ impl Call<'_> {
         expected: Option<&Expected>,
     ) -> Result<Answer, Error> {
         let declared = &self.definition().actions[acted.position];
+        if declared.action.reverts {
+            let reverted = self.reverted(acted, id, input.as_ref(), expected);
+            return if self.is_hooked(Operation::Update) {
+                Box::pin(self.around(Operation::Update, reverted)).await.map(Answer::Item)
+            } else {
+                Box::pin(reverted).await.map(Answer::Item)
+            };
+        }
         match acted.target {
             Target::Collection => self.done_to_collection(declared, input).await,
             Target::Item if self.is_hooked(Operation::Update) => {
@@ -176,7 +184,7 @@ impl Call<'_> {
 }
 
 /// The input of an action, checked.
-fn taken(declared: &DeclaredAction, input: Option<&Json>) -> Result<Json, Error> {
+pub(super) fn taken(declared: &DeclaredAction, input: Option<&Json>) -> Result<Json, Error> {
     let shape = &declared.action.input;
     let input = match input {
         Some(input) => input.clone(),

@@ -5,7 +5,7 @@ use resourceful_contract::{Filter, Position, Query, Rows, Test, Value, Version};
 use super::item::Fields;
 use super::sight::{Admitted, Sight};
 use super::{Call, Item, Mask, Part, include, redact, sight};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Fault};
 use crate::query::{Deleted, Selection};
 use crate::resource::{Operation, Right};
 
@@ -14,6 +14,13 @@ impl Call<'_> {
     pub(crate) async fn read(&self, id: &str, query: Option<&str>) -> Result<Item, Error> {
         let request = self.reader().item(query)?;
         let id = self.id(id)?;
+        if let Some(at) = request.as_of {
+            if request.deleted.is_some() || !request.selection.includes.is_empty() {
+                let detail = "What an item was is shown by itself: leave out `include` and `deleted`.";
+                return Err(Error::invalid_query(vec![Fault::parameter("as_of", "value", detail)]));
+            }
+            return Box::pin(self.item_as_of(id, &request.selection, at)).await;
+        }
         match request.deleted {
             None => self.item(id, &request.selection).await,
             Some(deleted) => {

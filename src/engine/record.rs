@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use resourceful_contract::{Change, Value, Write, Written};
+use resourceful_contract::{Change, Value, Version, Write, Written};
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
@@ -165,7 +165,7 @@ impl Records {
             tenant: record.tenant().or_else(|| self.tenant.clone()),
             request: self.request.clone(),
             address: self.address.clone(),
-            changes: Json::Object(record.changes(&row.id)).to_string(),
+            changes: Json::Object(record.changes(row)).to_string(),
             link: None,
             seal: None,
         }
@@ -194,7 +194,7 @@ impl Record {
     }
 
     /// Each field that is another than before, from what to what. Of what nobody is ever shown only the name is told.
-    fn changes(&self, id: &Value) -> Map<String, Json> {
+    fn changes(&self, row: &Written) -> Map<String, Json> {
         let schema = &self.entry.schema;
         let mut changes = Map::new();
         for position in &self.entry.definition.stored {
@@ -204,10 +204,11 @@ impl Record {
             };
             let (from, mut to) = (of(&self.before), of(&self.after));
             if *position == schema.id && self.after.is_some() && self.before.is_none() {
-                to = item::spelled(id).unwrap_or(Json::Null);
+                to = item::spelled(&row.id).unwrap_or(Json::Null);
             }
-            if Some(*position) == schema.version {
-                continue;
+            if let (true, Some(Version::Counter(counter))) = (Some(*position) == schema.version, row.version)
+            {
+                to = counter.into();
             }
             // A value may be spelled in more than one way.
             let (was, is) = (field.field_type.read_json(&from), field.field_type.read_json(&to));

@@ -76,6 +76,10 @@ impl Door {
                 let item = call.read(id, query).await?;
                 answer::item(item, headers, self.keeping())
             }
+            Endpoint::History => {
+                let history = Box::pin(call.history(id, query)).await?;
+                Ok(answer::written(history.json, endpoint.success()))
+            }
             // Boxed, so that a request which reads one item does not carry the room that these take.
             Endpoint::List | Endpoint::Query | Endpoint::QueryTwin => {
                 Box::pin(self.list(&call, endpoint, parts, body)).await

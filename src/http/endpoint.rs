@@ -23,6 +23,8 @@ pub(crate) enum Endpoint {
     Replace,
     /// `DELETE /products/{id}`
     Delete,
+    /// `GET /products/{id}/history`
+    History,
     /// `POST /products/bulk`
     BulkCreate,
     /// `PATCH /products/bulk`
@@ -40,6 +42,7 @@ pub(crate) enum Path {
     Query,
     Item,
     Bulk,
+    History,
     Action(Acted),
 }
 
@@ -80,12 +83,13 @@ impl Endpoint {
         ];
         let bulk = [Self::BulkCreate, Self::BulkUpdate, Self::BulkDelete].into_iter();
         let bulk = bulk.filter(|_| definition.bulk.is_some());
-        all.into_iter().chain(bulk).chain(acted(definition).map(Self::Action))
+        let history = definition.audit.as_ref().map(|_| Self::History);
+        all.into_iter().chain(bulk).chain(history).chain(acted(definition).map(Self::Action))
     }
 
     pub(crate) fn method(self) -> Method {
         match self {
-            Self::List | Self::Read => Method::GET,
+            Self::List | Self::Read | Self::History => Method::GET,
             Self::Query => Method::from_bytes(b"QUERY").expect("QUERY is made of token characters"),
             Self::QueryTwin | Self::Create | Self::BulkCreate | Self::Action(_) => Method::POST,
             Self::Update | Self::BulkUpdate => Method::PATCH,
@@ -100,6 +104,7 @@ impl Endpoint {
             Self::QueryTwin => Path::Query,
             Self::Read | Self::Update | Self::Replace | Self::Delete => Path::Item,
             Self::BulkCreate | Self::BulkUpdate | Self::BulkDelete => Path::Bulk,
+            Self::History => Path::History,
             Self::Action(acted) => Path::Action(acted),
         }
     }
@@ -113,13 +118,14 @@ impl Endpoint {
             Self::Update | Self::BulkUpdate => Operation::Update,
             Self::Replace => Operation::Replace,
             Self::Delete | Self::BulkDelete => Operation::Delete,
+            Self::History => return Right::History,
             Self::Action(acted) => return Right::Action(acted),
         })
     }
 
     pub(crate) const fn body(self) -> Body {
         match self {
-            Self::List | Self::Read | Self::Delete => Body::None,
+            Self::List | Self::Read | Self::Delete | Self::History => Body::None,
             Self::Query | Self::QueryTwin => Body::Query,
             Self::Create => Body::Create,
             Self::Update => Body::Update,
@@ -149,13 +155,13 @@ impl Endpoint {
 
     /// Whether it changes anything.
     pub(crate) const fn changes(self) -> bool {
-        !matches!(self, Self::List | Self::Query | Self::QueryTwin | Self::Read)
+        !matches!(self, Self::List | Self::Query | Self::QueryTwin | Self::Read | Self::History)
     }
 
     /// Whether it is about one item, which may not be there.
     pub(crate) const fn is_of_item(self) -> bool {
         match self {
-            Self::Read | Self::Update | Self::Replace | Self::Delete => true,
+            Self::Read | Self::Update | Self::Replace | Self::Delete | Self::History => true,
             Self::Action(acted) => matches!(acted.target, Target::Item),
             _ => false,
         }
@@ -172,7 +178,8 @@ impl Path {
     pub(crate) fn of(definition: &Definition) -> impl Iterator<Item = Self> {
         let bulk = definition.bulk.map(|_| Self::Bulk);
         let all = [Self::Collection, Self::Query, Self::Item].into_iter().chain(bulk);
-        all.chain(acted(definition).map(Self::Action))
+        let history = definition.audit.as_ref().map(|_| Self::History);
+        all.chain(history).chain(acted(definition).map(Self::Action))
     }
 
     /// What stands in `Allow` for this path.
@@ -197,6 +204,7 @@ impl Path {
             Self::Query => format!("{prefix}/{name}/query"),
             Self::Item => format!("{prefix}/{name}/{{id}}"),
             Self::Bulk => format!("{prefix}/{name}/bulk"),
+            Self::History => format!("{prefix}/{name}/{{id}}/history"),
             Self::Action(Acted { position, target }) => {
                 let action = &definition.actions[position].name;
                 match target {

@@ -23,6 +23,16 @@ pub(super) fn of(lens: &Lens<'_>, entry: &Entry, endpoint: Endpoint, raw: &mut R
         let mode = json!({"type": "string", "enum": ["atomic", "partial"], "default": "atomic"});
         parameters.push(query("mode", "All of them or none, or each by itself.", mode, raw));
     }
+    if endpoint == Endpoint::History {
+        let about =
+            format!("How many entries a page holds; more than {0} is {0}.", entry.definition.max_limit);
+        parameters.push(query("limit", &about, limit(entry), raw));
+        parameters.push(query("after", "A cursor: `page.next` of the page before.", cursor(), raw));
+    }
+    if endpoint == Endpoint::Read && lens.offers(entry, Right::History) && entry.definition.audit.is_some() {
+        let time = json!({"type": "string", "format": "date-time"});
+        parameters.push(query("as_of", "The item as it was at this time.", time, raw));
+    }
     if endpoint == Endpoint::Read {
         parameters.push(several("fields", "The fields to show.", fields(lens, entry), raw));
         if lens.includes(entry).next().is_some() {
@@ -178,6 +188,7 @@ fn headers(entry: &Entry, endpoint: Endpoint, raw: &mut Raw, out: &mut Vec<Param
                 false,
             );
         }
+        Endpoint::History => {}
         Endpoint::Read => header("If-None-Match", "Tags that the client has (RFC 9110).", tags, false),
         Endpoint::Create | Endpoint::BulkCreate => {
             let about = "`return=minimal`: an answer without the item; `dry-run`: only tried (RFC 7240).";

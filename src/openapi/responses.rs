@@ -67,6 +67,7 @@ fn successes(entry: &Entry, endpoint: Endpoint, name: &str, raw: &mut Raw) -> Ve
             let items = json_of(&format!("{name}_BulkItems"), about, raw).build();
             vec![(ok, items), ("207".to_owned(), partial)]
         }
+        Endpoint::History => vec![(ok, json_of("History", "Entries, the newest first.", raw).build())],
         Endpoint::BulkDelete => {
             let partial = json_of("BulkResults", "What became of each (`mode=partial`).", raw).build();
             let affected = json_of("BulkAffected", "How many there were.", raw).build();
@@ -122,7 +123,7 @@ fn failures(entry: &Entry, endpoint: Endpoint, authenticates: bool) -> Vec<Error
         Endpoint::Delete => kinds.extend([ErrorKind::Conflict, ErrorKind::PreconditionFailed]),
         _ => {}
     }
-    if entry.definition.require_if_match && endpoint.is_of_item() && endpoint != Endpoint::Read {
+    if entry.definition.require_if_match && endpoint.is_of_item() && endpoint.changes() {
         kinds.push(ErrorKind::PreconditionRequired);
     }
     kinds.extend([ErrorKind::Internal, ErrorKind::Unavailable, ErrorKind::DeadlineExceeded]);

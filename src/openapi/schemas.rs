@@ -101,6 +101,9 @@ impl Components {
         self.schemas.insert(format!("{title}List"), list);
         self.schemas.insert(format!("{title}Filter"), filter(&title, lens, entry));
         self.schemas.insert(format!("{title}Query"), query(&title, lens, entry));
+        if entry.definition.audit.is_some() {
+            self.schemas.insert("History".to_owned(), history());
+        }
         if let Some(bulk) = &entry.definition.bulk {
             bulk::add(&mut self.schemas, &title, entry, bulk);
         }
@@ -157,6 +160,34 @@ impl Components {
         }
         schema
     }
+}
+
+/// A page of an item's history.
+fn history() -> Json {
+    let maybe = json!({"type": ["string", "null"]});
+    let change = json!({
+        "type": "object",
+        "description": "From what to what; of a field that is never shown only that it was changed.",
+        "properties": {"from": {}, "to": {}},
+        "additionalProperties": false,
+    });
+    let entry = json!({
+        "type": "object",
+        "properties": {
+            "operation": {"type": "string"},
+            "at": {"type": "string", "format": "date-time"},
+            "actor": maybe, "tenant": maybe, "request_id": maybe, "address": maybe,
+            "changes": {"type": "object", "additionalProperties": change},
+        },
+        "required": ["operation", "at", "actor", "tenant", "request_id", "address", "changes"],
+        "additionalProperties": false,
+    });
+    json!({
+        "type": "object",
+        "properties": {"items": {"type": "array", "items": entry}, "page": reference("Page")},
+        "required": ["items", "page"],
+        "additionalProperties": false,
+    })
 }
 
 /// A shape without some of its fields.

@@ -47,6 +47,20 @@ impl Binding {
     }
 }
 
+impl Binding {
+    /// For a list that belongs to one item.
+    pub(crate) fn of_item(resource: &str, actor: &Actor, item: &str) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for text in
+            ["history", resource, item, actor.id().unwrap_or_default(), actor.tenant().unwrap_or_default()]
+        {
+            fingerprint::text(&mut hasher, text);
+        }
+        hasher.update(&[u8::from(actor.is_anonymous()), u8::from(actor.is_elevated())]);
+        Self(hasher.finalize())
+    }
+}
+
 impl CursorKey {
     /// A key derived from a secret of any length; whether it is long enough is the application's question.
     pub(crate) fn derive(secret: &[u8]) -> Self {
@@ -65,6 +79,22 @@ impl CursorKey {
         URL_SAFE_NO_PAD.encode(sealed)
     }
 
+    /// A cursor that holds one number.
+    pub(crate) fn seal_number(&self, binding: &Binding, number: i64) -> String {
+        self.seal(binding, &[Value::Integer(number)])
+    }
+
+    /// The number inside a cursor.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn open_number(&self, binding: &Binding, cursor: &str) -> Result<i64, Error> {
+        match self.values(binding, cursor).as_deref() {
+            Some([number]) => number.as_i64().ok_or_else(|| invalid("after")),
+            _ => Err(invalid("after")),
+        }
+    }
+
     /// The sort keys inside a cursor.
     ///
     /// # Errors
@@ -77,15 +107,14 @@ impl CursorKey {
         cursor: &str,
         parameter: &str,
     ) -> Result<Vec<Value>, Error> {
-        self.keys(binding, reader, request, cursor).ok_or_else(|| {
-            let detail = "The cursor was altered, or belongs to another query or caller. \
-                          Start again without it.";
-            Error::new(ErrorKind::BadRequest, "invalid-cursor", detail).with_faults(vec![Fault::parameter(
-                parameter,
-                "invalid-cursor",
-                detail,
-            )])
-        })
+        self.keys(binding, reader, request, cursor).ok_or_else(|| invalid(parameter))
+    }
+
+    fn values(&self, binding: &Binding, cursor: &str) -> Option<Vec<serde_json::Value>> {
+        let sealed = URL_SAFE_NO_PAD.decode(cursor).ok()?;
+        let payload = Payload { msg: &sealed, aad: binding.0.as_bytes() };
+        let plain = self.0.decrypt(&nonce(), payload).ok()?;
+        serde_json::from_slice(&plain).ok()
     }
 
     fn keys(
@@ -95,10 +124,7 @@ impl CursorKey {
         request: &ListRequest,
         cursor: &str,
     ) -> Option<Vec<Value>> {
-        let sealed = URL_SAFE_NO_PAD.decode(cursor).ok()?;
-        let payload = Payload { msg: &sealed, aad: binding.0.as_bytes() };
-        let plain = self.0.decrypt(&nonce(), payload).ok()?;
-        let values: Vec<serde_json::Value> = serde_json::from_slice(&plain).ok()?;
+        let values = self.values(binding, cursor)?;
         if values.len() != request.sort.len() {
             return None;
         }
@@ -111,6 +137,12 @@ impl CursorKey {
             })
             .collect()
     }
+}
+
+fn invalid(parameter: &str) -> Error {
+    let detail = "The cursor was altered, or belongs to another query or caller. Start again without it.";
+    let fault = Fault::parameter(parameter, "invalid-cursor", detail);
+    Error::new(ErrorKind::BadRequest, "invalid-cursor", detail).with_faults(vec![fault])
 }
 
 /// Fixed on purpose; see the essay above.

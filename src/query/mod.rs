@@ -9,6 +9,7 @@ mod url;
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use resourceful_contract::{Count, Filter, Sort};
 
 use crate::engine::{Catalog, Entry, LinkedRelation, Sights};
@@ -36,6 +37,8 @@ pub(crate) struct ListRequest {
 pub(crate) struct ItemRequest {
     pub(crate) selection: Selection,
     pub(crate) deleted: Option<Deleted>,
+    /// At which time.
+    pub(crate) as_of: Option<DateTime<Utc>>,
 }
 
 /// Which items are meant where deleted ones are kept; without a word those that are not deleted.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use resourceful_contract::{Filter, Sort};
 
 use super::{Deleted, ItemRequest, ListRequest, Place, Reader, Selection};
@@ -33,6 +34,7 @@ pub(super) struct Draft {
     place: Option<Place>,
     search: Option<Filter>,
     deleted: Option<Deleted>,
+    as_of: Option<DateTime<Utc>>,
 }
 
 fn once<T>(slot: &mut Option<T>, value: T, name: &str) -> Result<(), Fault> {
@@ -176,8 +178,15 @@ impl Draft {
         once(&mut self.deleted, deleted, name)
     }
 
+    pub(super) fn as_of(&mut self, value: &str, name: &str) -> Result<(), Fault> {
+        let at = DateTime::parse_from_rfc3339(value).map_err(|_| {
+            Fault::parameter(name, "value", "Must be a time (RFC 3339), such as 2026-01-31T12:00:00Z.")
+        })?;
+        once(&mut self.as_of, at.with_timezone(&Utc), name)
+    }
+
     pub(super) fn item(self) -> ItemRequest {
-        ItemRequest { deleted: self.deleted, selection: self.selection() }
+        ItemRequest { deleted: self.deleted, as_of: self.as_of, selection: self.selection() }
     }
 
     pub(super) fn selection(self) -> Selection {

@@ -51,6 +51,7 @@ pub(super) fn item(reader: &Reader<'_>, query: Option<&str>) -> Result<ItemReque
         let outcome = parameter.and_then(|(name, value)| match name.as_ref() {
             "fields" => draft.fields(reader, value.split(','), &name),
             "include" => draft.include(reader, value.split(','), &name),
+            "as_of" if reader.entry.definition.audit.is_some() => draft.as_of(&value, &name),
             "deleted" if reader.entry.definition.deleted_at.is_some() => draft.deleted(reader, &value, &name),
             _ => Err(select::unknown(&name, ["fields", "include"])),
         });

@@ -75,6 +75,8 @@ pub struct Action {
     pub(crate) handler: Arc<dyn Act>,
     /// Whether it can be done to items that are deleted and still there.
     pub(crate) reaches_deleted: bool,
+    /// Whether it puts an item back to what it was.
+    pub(crate) reverts: bool,
 }
 
 /// What an action is done to.
@@ -168,6 +170,7 @@ impl Action {
             output: (output.get("type").and_then(Json::as_str) != Some("null")).then_some(output),
             handler: Arc::new(Handled(handler)),
             reaches_deleted: false,
+            reverts: false,
         }
     }
 

@@ -339,6 +339,10 @@ impl ResourceBuilder {
 
     /// Keeps an audit trail of every change. See also the preset [`audit`](crate::presets::audit).
     pub fn audit_trail(mut self, trail: AuditTrail) -> Self {
+        self.claim("the path /{id}/history", ".audit_trail(…)");
+        if trail.revert.is_some() {
+            self.claim("the path /{id}/revert", ".audit_trail(…)");
+        }
         self.audit = Some(trail);
         self
     }

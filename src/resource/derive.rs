@@ -125,7 +125,8 @@ fn actions(draft: &Draft, faults: &mut Faults) -> Vec<DeclaredAction> {
     let restore = builder.soft_delete.as_ref().zip(delete);
     let restore = restore.map(|(soft, delete)| ("restore".to_owned(), soft.action(delete)));
     let mut actions = Vec::with_capacity(builder.actions.len());
-    for (name, action) in builder.actions.iter().chain(&restore) {
+    let revert = builder.audit.as_ref().and_then(|trail| Some(("revert".to_owned(), trail.action()?)));
+    for (name, action) in builder.actions.iter().chain(&restore).chain(&revert) {
         match action.input.validator() {
             Ok(takes) => actions.push(DeclaredAction { name: name.clone(), action: action.clone(), takes }),
             Err(error) => faults.push(

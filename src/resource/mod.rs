@@ -34,6 +34,7 @@ pub use states::StateMachine;
 pub use verify::{DefinitionErrors, DefinitionFault};
 
 pub(crate) use action::{Target, faults as input_faults};
+pub(crate) use audit_trail::RevertTo;
 pub(crate) use bodies::{Bodies, is_internal};
 pub(crate) use codec::pointer_of;
 pub(crate) use definition::{DeclaredAction, Definition};

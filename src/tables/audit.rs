@@ -10,6 +10,10 @@ pub(crate) const POSITION: usize = 0;
 pub(crate) const RESOURCE: usize = 1;
 pub(crate) const ITEM: usize = 2;
 pub(crate) const AT: usize = 4;
+pub(crate) const ACTOR: usize = 5;
+pub(crate) const REQUEST: usize = 7;
+pub(crate) const ADDRESS: usize = 8;
+pub(crate) const CHANGES: usize = 9;
 pub(crate) const LINK: usize = 10;
 pub(crate) const SEAL: usize = 11;
 
@@ -57,6 +61,14 @@ pub(crate) struct AuditRow {
 }
 
 impl AuditRow {
+    /// What stands instead of the changes of an entry that was emptied, before its digest.
+    pub(crate) const FORGOTTEN: &str = "digest:";
+
+    /// Whether the entry was kept long enough, and emptied.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.changes.starts_with(Self::FORGOTTEN)
+    }
+
     /// The values of a new row; the storage mints its position.
     pub(crate) fn values(self) -> Vec<Value> {
         vec![

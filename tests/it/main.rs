@@ -12,6 +12,7 @@ mod access;
 mod actions;
 mod app;
 mod architecture;
+mod audit;
 mod bulk;
 mod conditional;
 mod cursors;

@@ -39,6 +39,7 @@ impl Site<'_> {
                     self.references(report).await;
                 }
                 Endpoint::Replace | Endpoint::Delete => self.writes(endpoint, report).await,
+                Endpoint::History => self.histories(report).await,
                 Endpoint::BulkCreate => self.bulk_creates(report).await,
                 Endpoint::BulkUpdate | Endpoint::BulkDelete => self.bulk_writes(endpoint, report).await,
                 Endpoint::Action(acted) => self.acts(endpoint, acted, report).await,
@@ -369,6 +370,40 @@ impl Site<'_> {
             });
             let expected = shown.count().min(self.entry.definition.max_limit as usize);
             report.compare(about, &json!(answer.items().len()), &json!(expected));
+        }
+    }
+
+    /// What became of each item, and what it was just now.
+    async fn histories(&self, report: &mut MatrixReport) {
+        let readable = self.oracle.reach(self.entry, Operation::Read) != Reach::None;
+        let may = self.oracle.reach(self.entry, Right::History) != Reach::None && readable;
+        let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+        for row in self.rows {
+            let admitted = self.oracle.admits(self.entry, Operation::Read, row)
+                && self.oracle.admits(self.entry, Right::History, row);
+            let live = admitted && self.oracle.sees(self.entry, row);
+            let asked = [("/history".to_owned(), admitted), (format!("?as_of={now}"), live)];
+            for (rest, shown) in asked {
+                let path = format!("{}{rest}", self.item(row));
+                let answer = self.ask("GET", &path).await;
+                let about = || self.about(&path);
+                let expected = match (may, shown) {
+                    (false, _) => self.refused(),
+                    (_, false) => 404,
+                    _ => 200,
+                };
+                report.compare(about, &json!(answer.status()), &json!(expected));
+                for (position, field) in self.entry.schema.fields.iter().enumerate() {
+                    let told = answer.text().contains(&format!("\"{}\":", field.name));
+                    let hidden = !self.oracle.shows(self.entry, position);
+                    if answer.status() == 200
+                        && hidden
+                        && !["id", "at", "actor", "tenant"].contains(&field.name.as_str())
+                    {
+                        report.compare(about, &json!(told), &json!(false));
+                    }
+                }
+            }
         }
     }
 

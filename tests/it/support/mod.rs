@@ -45,6 +45,10 @@ impl Place {
         Some(Self { name: "postgres", storage: database.storage(), url: Some(url) })
     }
 
+    pub(crate) fn storage(&self) -> &std::sync::Arc<dyn Storage> {
+        &self.storage
+    }
+
     /// Where another node finds the same rows; `None` where they are in this process alone.
     pub(crate) fn url(&self) -> Option<&str> {
         self.url.as_deref()

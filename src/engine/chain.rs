@@ -1,0 +1,253 @@
+//! The audit trail as a chain: each entry's seal covers the entry and the seal before, so that one which is removed or
+//! altered is found.
+//!
+//! Entries are written by many transactions at once, and a chain has one end. So they are sealed a moment later, in the
+//! order in which whoever holds the chain's lease finds them; its version keeps two from sealing at once. What was not
+//! sealed yet is sealed before a chain is verified.
+
+use chrono::{DateTime, Utc};
+use resourceful_contract::{
+    Change, ErrorKind as StorageKind, Filter, Guard, Query, Sort, Test, Value, Version, Write,
+};
+use serde_json::json;
+
+use super::{Engine, Vault, item};
+use crate::error::Error;
+use crate::tables::audit::{ACTOR, ADDRESS, AT, AuditRow, CHANGES, LINK, POSITION, REQUEST, RESOURCE, SEAL};
+use crate::tables::leases::{LeaseRow, STATE};
+
+/// The lease that the chain's end is kept in.
+const CHAIN: &str = "audit";
+/// How many entries are sealed or read at once.
+const STEP: u32 = 500;
+
+/// What became of a look at an audit trail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuditVerdict {
+    /// How many entries were found to be as they were written.
+    pub entries: u64,
+    /// The seal of the last entry, which stands for all of them: kept elsewhere, it tells of a trail that was made anew.
+    pub head: Option<String>,
+    /// What is wrong with the first entry that is not as it was written.
+    pub broken: Option<String>,
+}
+
+/// The end of a chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct End {
+    link: i64,
+    seal: Option<String>,
+}
+
+impl End {
+    fn of(state: Option<&str>) -> Self {
+        let state: serde_json::Value =
+            state.and_then(|state| serde_json::from_str(state).ok()).unwrap_or_default();
+        Self { link: state["link"].as_i64().unwrap_or(0), seal: state["seal"].as_str().map(str::to_owned) }
+    }
+
+    /// The end with one more entry.
+    fn with(&self, digest: &str) -> Self {
+        let link = self.link + 1;
+        let covered = format!("{link} {} {digest}", self.seal.as_deref().unwrap_or_default());
+        Self { link, seal: Some(blake3::hash(covered.as_bytes()).to_hex().to_string()) }
+    }
+
+    fn state(&self) -> String {
+        json!({"link": self.link, "seal": self.seal}).to_string()
+    }
+}
+
+impl Engine {
+    /// Seals every entry that is not part of the chain yet, and looks whether all that are, are as they were written.
+    pub(crate) async fn verify_audit(&self) -> Result<Vec<AuditVerdict>, Error> {
+        let mut verdicts = Vec::new();
+        for vault in self.recorded() {
+            while self.seal(vault).await? > 0 {}
+            verdicts.push(self.verified(vault).await?);
+        }
+        Ok(verdicts)
+    }
+
+    /// Seals entries that are not part of the chain yet, some at a time; answers how many.
+    pub(crate) async fn seal(&self, vault: &Vault) -> Result<usize, Error> {
+        let schema = &self.tables.audit;
+        let query = Query {
+            filter: Filter::Compare(LINK, Test::IsNull(true)),
+            sort: vec![Sort::ascending(POSITION)],
+            limit: STEP,
+            ..Query::all(schema.clone())
+        };
+        let entries: Vec<_> = vault.kept(query).await?.into_iter().map(AuditRow::read).collect();
+        if entries.is_empty() {
+            return Ok(0);
+        }
+        let lease = self.chain(vault).await?;
+        let mut end = End::of(lease.as_ref().and_then(|lease| lease.state.as_deref()));
+        let mut changes = Vec::with_capacity(entries.len() + 1);
+        for entry in &entries {
+            end = end.with(&digest(entry));
+            let seal = end.seal.clone().map_or(Value::Null, Value::Text);
+            let write = Write::Update {
+                id: Value::Integer(entry.position),
+                set: vec![(LINK, Value::Integer(end.link)), (SEAL, seal)],
+                guard: Guard { filter: Filter::Compare(LINK, Test::IsNull(true)), version: None },
+            };
+            changes.push(Change { schema: schema.clone(), write, answer: None });
+        }
+        changes.insert(0, self.moved(lease, &end));
+        match vault.keep(changes).await {
+            Ok(_) => Ok(entries.len()),
+            // Another node seals, so there may be more.
+            Err(error) if is_contention(error.kind()) => Ok(1),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn chain(&self, vault: &Vault) -> Result<Option<LeaseRow>, Error> {
+        let mut query = Query::all(self.tables.leases.clone());
+        query.filter = Filter::Compare(0, Test::Eq(Value::Text(CHAIN.to_owned())));
+        Ok(vault.kept(query).await?.pop().map(LeaseRow::read))
+    }
+
+    /// The change of the chain's lease, by whoever saw it like this.
+    fn moved(&self, lease: Option<LeaseRow>, end: &End) -> Change {
+        let write = match lease {
+            Some(lease) => Write::Update {
+                id: Value::Text(lease.name),
+                set: vec![(STATE, Value::Text(end.state()))],
+                guard: Guard::version(Version::Counter(lease.version)),
+            },
+            None => {
+                let lease = LeaseRow {
+                    name: CHAIN.to_owned(),
+                    version: 1,
+                    holder: String::new(),
+                    expires_at: DateTime::<Utc>::UNIX_EPOCH,
+                    state: Some(end.state()),
+                };
+                Write::Insert { values: lease.values() }
+            }
+        };
+        Change { schema: self.tables.leases.clone(), write, answer: None }
+    }
+
+    /// Walks the chain from its beginning.
+    async fn verified(&self, vault: &Vault) -> Result<AuditVerdict, Error> {
+        // Where the chain ends is read first: it may go on meanwhile.
+        let lease = self.chain(vault).await?;
+        let last = End::of(lease.as_ref().and_then(|lease| lease.state.as_deref()));
+        let mut end = End::default();
+        let verdict = |end: &End, broken: Option<String>| AuditVerdict {
+            entries: u64::try_from(end.link).unwrap_or(0),
+            head: end.seal.clone(),
+            broken,
+        };
+        while end.link < last.link {
+            let after = Filter::Compare(LINK, Test::Gt(Value::Integer(end.link)));
+            let upto = Filter::Compare(LINK, Test::Lte(Value::Integer(last.link)));
+            let query = Query {
+                filter: after.and(upto),
+                sort: vec![Sort::ascending(LINK), Sort::ascending(POSITION)],
+                limit: STEP,
+                ..Query::all(self.tables.audit.clone())
+            };
+            let entries: Vec<_> = vault.kept(query).await?.into_iter().map(AuditRow::read).collect();
+            if entries.is_empty() {
+                return Ok(verdict(&end, Some(format!("entry {} and all after it are gone", end.link + 1))));
+            }
+            for entry in entries {
+                let next = end.with(&digest(&entry));
+                let broken = if entry.link != Some(next.link) {
+                    Some(format!("entry {} is gone", next.link))
+                } else if entry.seal != next.seal {
+                    Some(format!("entry {} is not as it was written", next.link))
+                } else if entry.is_forgotten() && !self.may_forget(&entry) {
+                    Some(format!("entry {} was emptied before its time", next.link))
+                } else {
+                    None
+                };
+                if broken.is_some() {
+                    return Ok(verdict(&end, broken));
+                }
+                end = next;
+            }
+        }
+        let broken = (end != last).then(|| "the chain does not end as it was written".to_owned());
+        Ok(verdict(&end, broken))
+    }
+
+    /// When entries of a resource are old enough to be forgotten.
+    fn forgets_before(&self, resource: &str) -> Option<DateTime<Utc>> {
+        let entry = self.find(resource).ok()?;
+        let kept = entry.definition.audit.as_ref()?.kept?;
+        item::now().checked_sub_signed(chrono::Duration::from_std(kept).ok()?)
+    }
+
+    fn may_forget(&self, entry: &AuditRow) -> bool {
+        // Of a resource that is no more nobody knows how long its entries were to be kept.
+        self.find(&entry.resource).is_err()
+            || self.forgets_before(&entry.resource).is_some_and(|before| entry.at < before)
+    }
+
+    /// Empties entries that have been kept long enough, some at a time: their digests stay, so that the chain holds.
+    pub(crate) async fn forget_audit(&self, vault: &Vault) -> Result<usize, Error> {
+        let mut forgotten = 0;
+        for entry in self.catalog.entries().iter().filter(|entry| entry.storage.is(vault)) {
+            let Some(before) = self.forgets_before(&entry.name) else { continue };
+            let text = |text: &str| Value::Text(text.to_owned());
+            let filters = vec![
+                Filter::Compare(RESOURCE, Test::Eq(text(&entry.name))),
+                Filter::Compare(AT, Test::Lt(Value::DateTime(before))),
+                Filter::Compare(LINK, Test::IsNull(false)),
+                Filter::Not(Box::new(Filter::Compare(CHANGES, Test::Starts(AuditRow::FORGOTTEN.to_owned())))),
+            ];
+            let query = Query {
+                filter: Filter::All(filters),
+                sort: vec![Sort::ascending(POSITION)],
+                limit: STEP,
+                ..Query::all(self.tables.audit.clone())
+            };
+            let entries = vault.kept(query).await?.into_iter().map(AuditRow::read);
+            let emptied = |entry: AuditRow| {
+                let left = format!("{}{}", AuditRow::FORGOTTEN, digest(&entry));
+                let set = [(CHANGES, Value::Text(left)), (ACTOR, Value::Null), (REQUEST, Value::Null)];
+                let set = set.into_iter().chain([(ADDRESS, Value::Null)]).collect();
+                let (id, guard) = (Value::Integer(entry.position), Guard::none());
+                let write = Write::Update { id, set, guard };
+                Change { schema: self.tables.audit.clone(), write, answer: None }
+            };
+            let changes: Vec<_> = entries.map(emptied).collect();
+            forgotten += changes.len();
+            if !changes.is_empty() {
+                vault.keep(changes).await?;
+            }
+        }
+        Ok(forgotten)
+    }
+}
+
+fn is_contention(kind: StorageKind) -> bool {
+    matches!(kind, StorageKind::VersionMismatch | StorageKind::UniqueViolation | StorageKind::NotFound)
+}
+
+/// A digest of all that an entry says.
+fn digest(entry: &AuditRow) -> String {
+    if let Some(digest) = entry.changes.strip_prefix(AuditRow::FORGOTTEN) {
+        return digest.to_owned();
+    }
+    let said = json!([
+        entry.position,
+        entry.resource,
+        entry.item,
+        entry.operation,
+        entry.at.timestamp_micros(),
+        entry.actor,
+        entry.tenant,
+        entry.request,
+        entry.address,
+        entry.changes,
+    ]);
+    blake3::hash(said.to_string().as_bytes()).to_hex().to_string()
+}
