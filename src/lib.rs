@@ -31,10 +31,10 @@ pub use access::{
 };
 #[cfg(feature = "jwt")]
 pub use access::{Claims, Jwks, Jwt, JwtAlgorithm};
-pub use app::{App, AppBuilder, AppPreset, create_app};
+pub use app::{App, AppBuilder, AppPreset, Background, DeadLetter, create_app};
 pub use engine::{AuditVerdict, ExplainedStep, Explanation, Loader, Outcome, Said};
 pub use error::{Error, ErrorKind, Fault, Place};
-pub use events::Event;
+pub use events::{Delivery, Event, Subscriber};
 pub use resource::{
     Action, ActionHandler, AuditTrail, Bulk, Change, DefinitionErrors, DefinitionFault, Fill, Hook, Id,
     Idempotency, Next, NoInput, Operation, Preset, Relation, Resource, ResourceBuilder, SoftDelete,

@@ -20,6 +20,7 @@ CREATE TABLE resourceful_events (
 );
 CREATE INDEX resourceful_events_pending ON resourceful_events (sequence) WHERE batch IS NULL AND dead_at IS NULL;
 CREATE INDEX resourceful_events_told ON resourceful_events (batch, sequence) WHERE batch IS NOT NULL;
+CREATE INDEX resourceful_events_due ON resourceful_events (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX resourceful_events_dead ON resourceful_events (sequence) WHERE dead_at IS NOT NULL;
 
 -- The audit trail: who changed what, from what to what. `link` and `seal` chain the entries.

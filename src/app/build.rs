@@ -18,6 +18,7 @@ use super::{App, AppBuilder, AppPreset, health, migrate};
 use crate::access::{Following, Rule, SecurityScheme};
 use crate::engine::{Catalog, DigestKey, Engine, InFlight};
 use crate::error::Error;
+use crate::events::Relay;
 use crate::http::{Boundary, Context, EXPLAIN, Path, Routes, explain as explained, respond};
 use crate::openapi;
 use crate::query::CursorKey;
@@ -49,7 +50,7 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
     migrate::migrate(&builder, migrate::applies(builder.preset)).await?;
     prepare(&catalog).await?;
     let following = follow(&builder).await?;
-    let engine = Engine {
+    let engine = Arc::new(Engine {
         catalog,
         cursors: CursorKey::derive(&secret),
         names: DigestKey::derive(&secret),
@@ -58,7 +59,7 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
         told: Arc::new(Notify::new()),
         in_flight: InFlight::default(),
         prefix: builder.prefix.clone(),
-    };
+    });
     Ok(mount(builder, engine, merged, explain, following))
 }
 
@@ -203,7 +204,7 @@ async fn prepare(catalog: &Catalog) -> Result<(), DefinitionErrors> {
 
 fn mount(
     builder: AppBuilder,
-    engine: Engine,
+    engine: Arc<Engine>,
     merged: Option<Router>,
     explain: Option<Rule>,
     following: Vec<Following>,
@@ -264,7 +265,8 @@ fn mount(
     });
     let health = health::routes(&boundary, &lifecycle);
     let front = Front::new(health, lifecycle.clone(), builder.cors, builder.compression, merged, routes);
-    App { front, boundary, lifecycle }
+    let relay = Arc::new(Relay::new(boundary.engine.clone(), builder.subscriptions.into()));
+    App { front, boundary, lifecycle, relay }
 }
 
 /// A handler that answers every request with the same problem.

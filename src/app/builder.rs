@@ -9,8 +9,9 @@ use resourceful_contract::{Bus, Migration, Storage};
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
 use super::{App, AppPreset, build, migrate};
-use crate::access::{Authenticator, Elevation, Grants, Permission, RoleHierarchy, Tenancy};
+use crate::access::{Authenticator, CheckError, Elevation, Grants, Permission, RoleHierarchy, Tenancy};
 use crate::error::Error;
+use crate::events::{Delivery, Event, On, Subscriber, Subscription};
 use crate::resource::{DefinitionErrors, Hook, PlacedHook, Resource};
 
 /// Starts an application with the settings of a preset.
@@ -38,6 +39,7 @@ pub fn create_app(preset: AppPreset) -> AppBuilder {
         description: None,
         servers: Vec::new(),
         resources: Vec::new(),
+        subscriptions: Vec::new(),
         merged: Vec::new(),
         prefix: String::new(),
         authenticators: Vec::new(),
@@ -74,6 +76,7 @@ pub struct AppBuilder {
     pub(super) description: Option<String>,
     pub(super) servers: Vec<String>,
     pub(super) resources: Vec<Resource>,
+    pub(super) subscriptions: Vec<Subscription>,
     pub(super) merged: Vec<Router>,
     pub(super) prefix: String,
     pub(super) authenticators: Vec<Arc<dyn Authenticator>>,
@@ -155,6 +158,43 @@ impl AppBuilder {
     /// Runs a hook around every change of every resource, before the resource's own.
     pub fn hook(mut self, hook: impl Hook) -> Self {
         self.hooks.push(PlacedHook::everywhere(hook));
+        self
+    }
+
+    /// Has a function told of changes: of every event whose type this pattern speaks of, such as `orders.created`,
+    /// `orders.*` or `*`. It runs outside of requests, after the commit, at least once for each event; where it fails it is
+    /// told again later. See [`Subscriber`].
+    ///
+    /// ```
+    /// use resourceful::prelude::*;
+    ///
+    /// # let _ =
+    /// create_app(AppPreset::Testing).on("orders.*", async |event, _| {
+    ///     println!("{} {}", event.event_type, event.subject);
+    ///     Ok(())
+    /// })
+    /// # ;
+    /// ```
+    pub fn on<F, T>(self, pattern: impl Into<String>, handler: F) -> Self
+    where
+        F: Fn(Event, Delivery) -> T + Send + Sync + 'static,
+        T: Future<Output = Result<(), CheckError>> + Send + 'static,
+    {
+        let pattern = pattern.into();
+        let same = self.subscriptions.iter().filter(|one| one.pattern == pattern).count();
+        let name = if same == 0 { pattern.clone() } else { format!("{pattern} {}", same + 1) };
+        self.subscribe(name, pattern, On(handler))
+    }
+
+    /// Has a subscriber told of changes, under a name that stays the same from one version of the application to the next.
+    pub fn subscribe(
+        mut self,
+        name: impl Into<String>,
+        pattern: impl Into<String>,
+        subscriber: impl Subscriber,
+    ) -> Self {
+        let (name, pattern) = (name.into().into(), pattern.into());
+        self.subscriptions.push(Subscription { pattern, name, subscriber: Arc::new(subscriber) });
         self
     }
 

@@ -1,5 +1,6 @@
 //! An application: resources behind one router, and its life from start to shutdown.
 
+mod background;
 mod build;
 mod builder;
 mod front;
@@ -13,13 +14,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::Router;
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use crate::access::Actor;
 use crate::engine::{AuditVerdict, Explanation, Loader};
 use crate::error::Error;
+use crate::events::{Event, Relay};
 use crate::http::Boundary;
 use crate::resource::Operation;
 
+pub use background::Background;
 pub use builder::{AppBuilder, create_app};
 pub use preset::AppPreset;
 
@@ -34,6 +39,21 @@ pub struct App {
     front: Front,
     boundary: Arc<Boundary>,
     lifecycle: Arc<Lifecycle>,
+    relay: Arc<Relay>,
+}
+
+/// An event that nobody could be told of, after ten tries.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// The event.
+    pub event: Event,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Which subscribers failed last, and why.
+    pub reason: String,
+    /// When it was given up.
+    pub dead_at: DateTime<Utc>,
 }
 
 impl App {
@@ -89,6 +109,29 @@ impl App {
     ) -> Result<Explanation, Error> {
         let actor = actor.clone().with_included(&self.boundary.roles);
         self.boundary.engine.explain(&actor, resource, operation, id).await
+    }
+
+    /// Events that were given up, the oldest first, at most this many of each database.
+    ///
+    /// # Errors
+    /// Where a storage fails.
+    pub async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, Error> {
+        let rows = self.boundary.engine.dead(limit).await?;
+        let letter = |row: crate::tables::events::EventRow| DeadLetter {
+            event: self.boundary.engine.event(&row),
+            attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+            reason: row.reason.unwrap_or_default(),
+            dead_at: row.dead_at.unwrap_or_default(),
+        };
+        Ok(rows.into_iter().map(letter).collect())
+    }
+
+    /// Has events that were given up be tried again, by their ids. Answers how many there were.
+    ///
+    /// # Errors
+    /// Where a storage fails.
+    pub async fn replay_dead_letters(&self, ids: &[Uuid]) -> Result<u64, Error> {
+        self.boundary.engine.revive(ids).await
     }
 
     /// Whether the audit trail of each database is as it was written: that no entry was removed or altered since. Walks

@@ -48,6 +48,7 @@ impl App {
         listener: TcpListener,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), Error> {
+        let background = self.background();
         let lifecycle = self.lifecycle.clone();
         let closing = Arc::new(Notify::new());
         let closed = closing.clone();
@@ -66,7 +67,7 @@ impl App {
                 closing.notify_one();
             }
         };
-        let server = axum::serve(listener, Accept(self.front)).with_graceful_shutdown(stopping);
+        let server = axum::serve(listener, Accept(self.front.clone())).with_graceful_shutdown(stopping);
         let overdue = async move {
             closed.notified().await;
             tokio::time::sleep(lifecycle.shutdown_grace).await;
@@ -75,6 +76,10 @@ impl App {
             outcome = server => outcome.map_err(|error| listen("the listener", error))?,
             () = overdue => tracing::warn!("requests were cut: they outlasted the shutdown grace"),
         }
+        if tokio::time::timeout(CLOSING, background.stop()).await.is_err() {
+            tracing::warn!("the work in the background did not stop in time");
+        }
+        self.leave().await;
         for entry in self.boundary.engine.catalog.entries() {
             match tokio::time::timeout(CLOSING, entry.storage.close()).await {
                 Ok(Ok(())) => {}

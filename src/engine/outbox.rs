@@ -1,17 +1,58 @@
-//! The outbox of every storage of an application.
+//! The outbox of every storage of an application: what is to be told, who tells it, and what became of it.
 
-#[cfg(feature = "testing")]
-use resourceful_contract::{Query, Sort};
+use std::collections::HashSet;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use resourceful_contract::{
+    Change, ErrorKind as StorageKind, Filter, Guard, Query, Sort, StorageError, Test, Value, Version, Write,
+};
 use serde_json::{Value as Json, json};
+use uuid::Uuid;
 
-use super::{Call, Engine, Vault, redact};
+use super::{Call, Engine, Vault, item, redact};
 use crate::error::Error;
 use crate::events::Event;
 use crate::query::Selection;
 use crate::resource::Operation;
-use crate::tables::events::EventRow;
-#[cfg(feature = "testing")]
-use crate::tables::events::SEQUENCE;
+use crate::tables::events::{ATTEMPTS, BATCH, DEAD_AT, DUE_AT, EventRow, ID, REASON, SEQUENCE};
+use crate::tables::leases::{EXPIRES_AT, HOLDER, LeaseRow};
+
+/// What the lease of a relay is called.
+const RELAY: &str = "relay";
+/// How many postponed events are looked at; where there are more, the rest of their items may be told of early.
+const POSTPONED: u32 = 10_000;
+
+/// A lease that this node holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lease {
+    version: i64,
+    expires_at: DateTime<Utc>,
+}
+
+impl Lease {
+    /// How long it holds without being renewed.
+    const LENGTH: Duration = Duration::from_secs(30);
+    /// How often it is renewed.
+    pub(crate) const RENEWED: Duration = Duration::from_secs(10);
+
+    /// Whether it holds for long enough to begin something.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.expires_at > Utc::now() + Self::RENEWED
+    }
+}
+
+/// What became of an event that was not delivered.
+#[derive(Debug)]
+pub(crate) struct Marked {
+    pub(crate) sequence: i64,
+    pub(crate) attempts: i64,
+    pub(crate) reason: String,
+    /// When it is tried again.
+    pub(crate) due_at: Option<DateTime<Utc>>,
+    /// When it was given up.
+    pub(crate) dead_at: Option<DateTime<Utc>>,
+}
 
 impl Call<'_> {
     /// The events that a dry run would have sent, as far as this caller could be told of them.
@@ -60,19 +101,180 @@ impl Engine {
         Event::of(row, &self.prefix, title)
     }
 
+    fn outbox(&self, filter: Filter, limit: u32) -> Query {
+        let sort = vec![Sort::ascending(SEQUENCE)];
+        Query { filter, sort, limit, ..Query::all(self.tables.events.clone()) }
+    }
+
     /// Every event in the outbox.
     #[cfg(feature = "testing")]
     pub(crate) async fn events(&self) -> Result<Vec<Event>, Error> {
         let mut events = Vec::new();
         for vault in self.recorded() {
-            let query = Query {
-                sort: vec![Sort::ascending(SEQUENCE)],
-                limit: 100_000,
-                ..Query::all(self.tables.events.clone())
-            };
-            let rows = vault.kept(query).await?;
+            let rows = vault.kept(self.outbox(Filter::everything(), 100_000)).await?;
             events.extend(rows.into_iter().map(|row| self.event(&EventRow::read(row))));
         }
         Ok(events)
     }
+
+    /// Takes the lease of a database's relay, or renews it; nothing where another node holds it.
+    pub(crate) async fn lease(&self, vault: &Vault, holder: &str) -> Result<Option<Lease>, Error> {
+        let mut query = Query::all(self.tables.leases.clone());
+        query.filter = Filter::Compare(0, Test::Eq(Value::Text(RELAY.to_owned())));
+        let held = vault.kept(query).await?.pop().map(LeaseRow::read);
+        let now = item::now();
+        let expires_at = now + Lease::LENGTH;
+        let (write, version) = match held {
+            Some(lease) if lease.holder != holder && lease.expires_at > now => return Ok(None),
+            Some(lease) => {
+                let set =
+                    vec![(HOLDER, Value::Text(holder.to_owned())), (EXPIRES_AT, Value::DateTime(expires_at))];
+                let guard = Guard::version(Version::Counter(lease.version));
+                (Write::Update { id: Value::Text(lease.name), set, guard }, lease.version + 1)
+            }
+            None => {
+                let (name, holder) = (RELAY.to_owned(), holder.to_owned());
+                let lease = LeaseRow { name, version: 1, holder, expires_at, state: None };
+                (Write::Insert { values: lease.values() }, 1)
+            }
+        };
+        match vault.keep(vec![self.lease_change(write)]).await {
+            Ok(_) => Ok(Some(Lease { version, expires_at })),
+            Err(error) if is_lost(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives the lease up, for another node to take it at once.
+    pub(crate) async fn give_up(&self, vault: &Vault, holder: &str) -> Result<(), Error> {
+        let Some(lease) = self.lease(vault, holder).await? else { return Ok(()) };
+        let set = vec![(EXPIRES_AT, Value::DateTime(item::now()))];
+        let guard = Guard::version(Version::Counter(lease.version));
+        let write = Write::Update { id: Value::Text(RELAY.to_owned()), set, guard };
+        vault
+            .keep(vec![self.lease_change(write)])
+            .await
+            .map(drop)
+            .or_else(|error| if is_lost(&error) { Ok(()) } else { Err(error.into()) })
+    }
+
+    fn lease_change(&self, write: Write) -> Change {
+        Change { schema: self.tables.leases.clone(), write, answer: None }
+    }
+
+    /// The next events that are to be told of.
+    pub(crate) async fn pending(&self, vault: &Vault, limit: u32) -> Result<Vec<EventRow>, Error> {
+        let due = Filter::Any(vec![
+            Filter::Compare(DUE_AT, Test::IsNull(true)),
+            Filter::Compare(DUE_AT, Test::Lte(Value::DateTime(item::now()))),
+        ]);
+        let rows = vault.kept(self.outbox(untold().and(due), limit)).await?;
+        Ok(rows.into_iter().map(EventRow::read).collect())
+    }
+
+    /// The items of which an event waits to be tried again.
+    pub(crate) async fn postponed(&self, vault: &Vault) -> Result<HashSet<(String, String)>, Error> {
+        let later = Filter::Compare(DUE_AT, Test::Gt(Value::DateTime(item::now())));
+        let sort = vec![Sort::ascending(DUE_AT), Sort::ascending(SEQUENCE)];
+        let query = Query { sort, ..self.outbox(untold().and(later), POSTPONED) };
+        let rows = vault.kept(query).await?;
+        Ok(rows.into_iter().map(EventRow::read).map(|row| (row.resource, row.subject)).collect())
+    }
+
+    /// Marks what was delivered and what was not, and renews the lease; nothing where that was lost meanwhile.
+    pub(crate) async fn mark(
+        &self,
+        vault: &Vault,
+        lease: Lease,
+        delivered: Vec<i64>,
+        failed: Vec<Marked>,
+    ) -> Result<Option<Lease>, Error> {
+        let schema = &self.tables.events;
+        let of = |write| Change { schema: schema.clone(), write, answer: None };
+        let expires_at = item::now() + Lease::LENGTH;
+        let guard = Guard::version(Version::Counter(lease.version));
+        let set = vec![(EXPIRES_AT, Value::DateTime(expires_at))];
+        let fence = Write::Update { id: Value::Text(RELAY.to_owned()), set, guard };
+        let mut changes = vec![self.lease_change(fence)];
+        if !delivered.is_empty() {
+            let sequences = delivered.into_iter().map(Value::Integer).collect();
+            changes.push(of(Write::UpdateAll {
+                filter: Filter::Compare(SEQUENCE, Test::In(sequences)),
+                // The fence goes up with each commit, so whoever reads by it misses nothing.
+                set: vec![(BATCH, Value::Integer(lease.version + 1)), (DUE_AT, Value::Null)],
+            }));
+        }
+        let instant = |at: Option<DateTime<Utc>>| at.map_or(Value::Null, Value::DateTime);
+        for one in failed {
+            let mut reason = one.reason;
+            reason.retain(|character| character != '\0');
+            let set = vec![
+                (ATTEMPTS, Value::Integer(one.attempts)),
+                (DUE_AT, instant(one.due_at)),
+                (REASON, Value::Text(reason.chars().take(2_000).collect())),
+                (DEAD_AT, instant(one.dead_at)),
+            ];
+            let id = Value::Integer(one.sequence);
+            changes.push(of(Write::Update { id, set, guard: Guard::none() }));
+        }
+        match vault.keep(changes).await {
+            Ok(_) => Ok(Some(Lease { version: lease.version + 1, expires_at })),
+            Err(error) if is_lost(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Events that were given up, the oldest first.
+    pub(crate) async fn dead(&self, limit: u32) -> Result<Vec<EventRow>, Error> {
+        let mut dead = Vec::new();
+        for vault in self.recorded() {
+            let filter = Filter::Compare(DEAD_AT, Test::IsNull(false));
+            dead.extend(vault.kept(self.outbox(filter, limit)).await?.into_iter().map(EventRow::read));
+        }
+        Ok(dead)
+    }
+
+    /// Has events that were given up be tried again; answers how many.
+    pub(crate) async fn revive(&self, ids: &[Uuid]) -> Result<u64, Error> {
+        let mut revived = 0;
+        for vault in self.recorded() {
+            let ids = ids.iter().copied().map(Value::Uuid).collect();
+            let filter =
+                Filter::Compare(ID, Test::In(ids)).and(Filter::Compare(DEAD_AT, Test::IsNull(false)));
+            let set = vec![(ATTEMPTS, Value::Integer(0)), (DUE_AT, Value::Null), (DEAD_AT, Value::Null)];
+            let write = Write::UpdateAll { filter, set };
+            let change = Change { schema: self.tables.events.clone(), write, answer: None };
+            let committed = vault.keep(vec![change]).await?;
+            revived += committed.rows.first().map_or(0, |row| row.rows);
+        }
+        self.told.notify_one();
+        Ok(revived)
+    }
+
+    /// Removes events that were delivered long enough ago, some at a time; answers how many.
+    pub(crate) async fn forget_events(&self, vault: &Vault, kept: Duration) -> Result<u64, Error> {
+        let Some(before) =
+            chrono::Duration::from_std(kept).ok().and_then(|kept| item::now().checked_sub_signed(kept))
+        else {
+            return Ok(0);
+        };
+        let told = Filter::Compare(BATCH, Test::IsNull(false));
+        let old = Filter::Compare(crate::tables::events::TIME, Test::Lt(Value::DateTime(before)));
+        let write = Write::DeleteAll { filter: told.and(old) };
+        let change = Change { schema: self.tables.events.clone(), write, answer: None };
+        Ok(vault.keep(vec![change]).await?.rows.first().map_or(0, |row| row.rows))
+    }
+}
+
+/// Events that nobody was told of and that were not given up.
+fn untold() -> Filter {
+    Filter::Compare(BATCH, Test::IsNull(true)).and(Filter::Compare(DEAD_AT, Test::IsNull(true)))
+}
+
+/// Whether another node was quicker.
+fn is_lost(error: &StorageError) -> bool {
+    matches!(
+        error.kind(),
+        StorageKind::VersionMismatch | StorageKind::UniqueViolation | StorageKind::NotFound
+    )
 }

@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind};
 /// What every handler of an application shares.
 #[derive(Debug)]
 pub(crate) struct Boundary {
-    pub(crate) engine: Engine,
+    pub(crate) engine: Arc<Engine>,
     pub(crate) authenticators: Vec<Arc<dyn Authenticator>>,
     pub(crate) roles: RoleHierarchy,
     pub(crate) tenancy: Option<Tenancy>,

@@ -8,6 +8,8 @@ use super::{Reader, field, maybe, maybe_text, table, text};
 
 /// Where each field stands.
 pub(crate) const SEQUENCE: usize = 0;
+pub(crate) const ID: usize = 1;
+pub(crate) const TIME: usize = 5;
 pub(crate) const BATCH: usize = 10;
 pub(crate) const ATTEMPTS: usize = 11;
 pub(crate) const DUE_AT: usize = 12;

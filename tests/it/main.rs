@@ -40,6 +40,7 @@ mod resources;
 mod scopes;
 mod sessions;
 mod soft_delete;
+mod subscribers;
 mod support;
 mod tokens;
 mod validation;

@@ -1,0 +1,148 @@
+//! What an application does beside answering: it tells of changes, seals the audit trail, and clears what is old.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use super::App;
+use crate::engine::{Engine, Vault};
+use crate::error::Error;
+use crate::events::{Relay, Step};
+
+/// How often the outbox is looked at where nobody says that there is something new, as after a change on another node.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long to wait after a storage failed.
+const RECOVER: Duration = Duration::from_secs(1);
+/// How often what is old is cleared.
+const SWEEP: Duration = Duration::from_secs(60);
+/// How long delivered events are kept.
+const EVENTS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// An application's work in the background, until it is dropped.
+#[derive(Debug)]
+#[must_use = "the work ends when this is dropped"]
+pub struct Background {
+    tasks: JoinSet<()>,
+    stop: Arc<Notify>,
+}
+
+impl Background {
+    /// Ends the work. What is being delivered comes once more, to whoever goes on.
+    pub async fn stop(mut self) {
+        self.stop.notify_waiters();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+impl App {
+    /// Starts to tell subscribers of changes, and everything else that is done beside answering.
+    ///
+    /// [`serve`](Self::serve) does so by itself; call it where the [`router`](Self::router) is served by something else.
+    pub fn background(&self) -> Background {
+        let stop = Arc::new(Notify::new());
+        let mut tasks = JoinSet::new();
+        let engine = &self.boundary.engine;
+        for position in 0..engine.recorded().len() {
+            let work = Work { engine: engine.clone(), position };
+            let relay = self.relay();
+            tasks.spawn(until(stop.clone(), async move { work.relay(&relay).await }));
+            let work = Work { engine: engine.clone(), position };
+            tasks.spawn(until(stop.clone(), async move { work.sweep().await }));
+        }
+        Background { tasks, stop }
+    }
+
+    /// Lets another node relay at once.
+    pub(super) async fn leave(&self) {
+        for vault in self.boundary.engine.recorded() {
+            let left = self.boundary.engine.give_up(vault, self.relay.holder());
+            if let Ok(Err(error)) = tokio::time::timeout(RECOVER, left).await {
+                tracing::debug!(%error, "the relay's lease was not given up");
+            }
+        }
+    }
+
+    pub(crate) fn relay(&self) -> Arc<Relay> {
+        self.relay.clone()
+    }
+
+    /// Tells subscribers of every event that is due, and comes back when there is none left: for tests, and for programs
+    /// that end.
+    ///
+    /// # Errors
+    /// Where a storage fails.
+    pub async fn deliver(&self) -> Result<(), Error> {
+        for position in 0..self.boundary.engine.recorded().len() {
+            while let Step::Took(_) = self.relay.step(position).await? {}
+        }
+        Ok(())
+    }
+
+    /// Clears what is old, as is done every minute in the background: items that were deleted long enough ago, idempotency
+    /// keys that have expired, events that were delivered a week ago, audit entries that were kept long enough.
+    ///
+    /// # Errors
+    /// Where a storage fails.
+    pub async fn sweep(&self) -> Result<(), Error> {
+        for vault in self.boundary.engine.recorded() {
+            sweep(&self.boundary.engine, vault).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn sweep(engine: &Arc<Engine>, vault: &Vault) -> Result<(), Error> {
+    while engine.seal(vault).await? > 0 {}
+    while engine.purge(vault).await? > 0 {}
+    engine.forget_keys(vault).await?;
+    engine.forget_events(vault, EVENTS_KEPT).await?;
+    while engine.forget_audit(vault).await? > 0 {}
+    Ok(())
+}
+
+/// Runs work until it is to stop.
+async fn until(stop: Arc<Notify>, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        () = stop.notified() => {}
+    }
+}
+
+/// The work for one database.
+struct Work {
+    engine: Arc<Engine>,
+    position: usize,
+}
+
+impl Work {
+    fn vault(&self) -> Option<&Vault> {
+        self.engine.recorded().get(self.position).copied()
+    }
+
+    async fn relay(&self, relay: &Relay) {
+        loop {
+            match relay.step(self.position).await {
+                Ok(Step::Took(_)) => {}
+                Ok(Step::Idle | Step::Elsewhere) => {
+                    let _ = tokio::time::timeout(LOOK, self.engine.told.notified()).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the outbox could not be relayed");
+                    tokio::time::sleep(RECOVER).await;
+                }
+            }
+        }
+    }
+
+    async fn sweep(&self) {
+        let Some(vault) = self.vault() else { return };
+        loop {
+            if let Err(error) = sweep(&self.engine, vault).await {
+                tracing::warn!(%error, "what is old could not be cleared");
+            }
+            tokio::time::sleep(SWEEP).await;
+        }
+    }
+}

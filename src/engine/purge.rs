@@ -1,0 +1,72 @@
+//! What has been kept long enough, and goes for good.
+
+use resourceful_contract::{Change, Filter, Guard, Query, Sort, Test, Value, Write};
+
+use super::commit::{Output, Prepared};
+use super::{Call, Engine, Vault, item};
+use crate::error::Error;
+use crate::resource::Operation;
+use crate::tables::keys::EXPIRES_AT;
+
+/// How many items go at once.
+const STEP: u32 = 100;
+
+impl Engine {
+    /// Removes items that were deleted long enough ago, some at a time; answers how many. Those that others refer to stay.
+    pub(crate) async fn purge(&self, vault: &Vault) -> Result<usize, Error> {
+        let mut purged = 0;
+        for entry in self.catalog.entries().iter().filter(|entry| entry.storage.is(vault)) {
+            let soft = entry.definition.soft_delete.as_ref();
+            let (Some(field), Some(kept)) =
+                (entry.definition.deleted_at, soft.and_then(|soft| soft.purge_after))
+            else {
+                continue;
+            };
+            let kept = chrono::Duration::from_std(kept).ok();
+            let Some(before) = kept.and_then(|kept| item::now().checked_sub_signed(kept)) else { continue };
+            let call = Call::by_the_application(self, entry);
+            let query = Query {
+                filter: Filter::Compare(field, Test::Lt(Value::DateTime(before))),
+                sort: vec![Sort::ascending(field), Sort::ascending(entry.schema.id)],
+                fields: vec![entry.schema.id],
+                keys: vec![entry.schema.id],
+                limit: STEP,
+                ..Query::all(entry.schema.clone())
+            };
+            let query = call.allowed.query(query);
+            let rows = entry.storage.fetch(&query, &mut Vec::new()).await?;
+            for id in rows.keys.into_iter().flatten() {
+                purged += usize::from(call.purged(id, Filter::Compare(field, Test::IsNull(false))).await?);
+            }
+        }
+        Ok(purged)
+    }
+
+    /// Removes idempotency keys that have expired.
+    pub(crate) async fn forget_keys(&self, vault: &Vault) -> Result<(), Error> {
+        let filter = Filter::Compare(EXPIRES_AT, Test::Lt(Value::DateTime(item::now())));
+        let write = Write::DeleteAll { filter };
+        vault.keep(vec![Change { schema: self.tables.keys.clone(), write, answer: None }]).await?;
+        Ok(())
+    }
+}
+
+impl Call<'_> {
+    /// Removes an item that is still deleted; `false` where it cannot go.
+    async fn purged(&self, id: Value, deleted: Filter) -> Result<bool, Error> {
+        let Ok((current, version)) = self.current(id.clone()).await else { return Ok(false) };
+        let guard = Guard { filter: deleted, version: Some(version) };
+        let write = Write::Delete { id, guard };
+        let mut main = self.made(&self.allowed, Operation::Delete, write, Some(current), None);
+        main.record.event = "purged".into();
+        main.record.done = "purge".into();
+        let prepared = vec![Prepared { main, beside: Vec::new() }];
+        match self.commit(prepared, &Output::Item).await {
+            Ok(_) => Ok(true),
+            Err(failure) => match Error::from(failure.error) {
+                error if error.kind() == crate::error::ErrorKind::Unavailable => Err(error),
+                _ => Ok(false),
+            },
+        }
+    }
+}

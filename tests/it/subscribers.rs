@@ -1,0 +1,293 @@
+//! Who is told of changes: at least once, in the order of each item's changes, whatever fails meanwhile.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use resourceful::prelude::*;
+use resourceful::testing::TestApp;
+use resourceful::{AppBuilder, Migration};
+use serde_json::json;
+use sqlx::Connection as _;
+
+use crate::policies::model;
+use crate::support::Place;
+
+/// What subscribers were told, in order.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<(String, String, i64)>>>);
+
+impl Told {
+    fn note(&self, event: &resourceful::Event) {
+        let count = event.data["count"].as_i64().unwrap_or_default();
+        self.0.lock().unwrap().push((event.event_type.clone(), event.subject.clone(), count));
+    }
+
+    fn said(&self) -> Vec<(String, String, i64)> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn subjects(&self) -> Vec<String> {
+        self.said().into_iter().map(|(_, subject, _)| subject).collect()
+    }
+}
+
+fn counters(place: &Place) -> Resource {
+    let mut shape = model(&["code"]);
+    shape["properties"]["count"] = json!({"type": "integer", "default": 0});
+    define_dynamic_resource("counters", shape)
+        .adapter(place.table("counters"))
+        .id_field("code")
+        .permissions(Permissions::all(anyone()))
+        .version("version")
+        .build()
+        .unwrap()
+}
+
+fn builder(place: &Place) -> AppBuilder {
+    let ledger = define_dynamic_resource("ledger", model(&["code", "of"]))
+        .adapter(place.table("ledger"))
+        .id_field("code")
+        .permissions(Permissions::all(anyone()))
+        .build()
+        .unwrap();
+    create_app(AppPreset::Testing).resource(counters(place)).resource(ledger)
+}
+
+async fn create(app: &TestApp, code: &str) {
+    assert_eq!(app.post("/counters").json(json!({"code": code})).await.status(), 201);
+}
+
+async fn count(app: &TestApp, code: &str, count: i64) {
+    assert_eq!(app.patch(&format!("/counters/{code}")).json(json!({"count": count})).await.status(), 200);
+}
+
+/// Makes everything that waits to be tried again due now.
+async fn hurry(place: &Place, app: &TestApp) {
+    if place.name == "memory" {
+        return;
+    }
+    let sql = "UPDATE resourceful_events SET due_at = NULL WHERE dead_at IS NULL";
+    let name = Uuid::now_v7().simple().to_string();
+    place.storage().migrate(&[Migration::new(name, 1, "hurry", sql)], true).await.unwrap();
+    app.app().deliver().await.unwrap();
+}
+
+#[tokio::test]
+async fn subscribers_are_told_of_what_they_want_in_order_and_once() {
+    for place in Place::all().await {
+        let (all, some, none) = (Told::default(), Told::default(), Told::default());
+        let (to_all, to_some, to_none) = (all.clone(), some.clone(), none.clone());
+        let app = builder(&place)
+            .on("*", move |event, _| {
+                to_all.note(&event);
+                std::future::ready(Ok(()))
+            })
+            .on("counters.updated", move |event, delivery| {
+                assert_eq!((delivery.attempt(), delivery.subscriber()), (1, "counters.updated"));
+                to_some.note(&event);
+                std::future::ready(Ok(()))
+            })
+            .on("ledger.*", move |event, _| {
+                to_none.note(&event);
+                std::future::ready(Ok(()))
+            });
+        let app = TestApp::build(app).await.unwrap();
+        create(&app, "a").await;
+        for number in 1..4 {
+            count(&app, "a", number).await;
+        }
+        app.post("/counters").header("prefer", "dry-run").json(json!({"code": "b"})).await;
+        assert!(all.said().is_empty(), "nobody is told inside of a request");
+        app.app().deliver().await.unwrap();
+        app.app().deliver().await.unwrap();
+        let counts = |told: &Told| told.said().into_iter().map(|(_, _, count)| count).collect::<Vec<_>>();
+        assert_eq!((counts(&all), counts(&some)), (vec![0, 1, 2, 3], vec![1, 2, 3]), "{}", place.name);
+        assert!(none.said().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn one_that_fails_holds_up_its_own_item_and_nothing_else() {
+    for place in Place::all().await {
+        let told = Told::default();
+        let broken = Arc::new(AtomicBool::new(true));
+        let (noting, breaks) = (told.clone(), broken.clone());
+        let app = builder(&place).on("counters.*", move |event, _| {
+            let fails = event.subject == "bad" && breaks.load(Ordering::SeqCst);
+            if !fails {
+                noting.note(&event);
+            }
+            std::future::ready(if fails { Err("no".into()) } else { Ok(()) })
+        });
+        let app = TestApp::build(app).await.unwrap();
+        for code in ["bad", "good"] {
+            create(&app, code).await;
+            count(&app, code, 1).await;
+        }
+        app.app().deliver().await.unwrap();
+        assert_eq!(told.subjects(), ["good", "good"], "{}", place.name);
+        count(&app, "good", 2).await;
+        app.app().deliver().await.unwrap();
+        assert_eq!(told.subjects().len(), 3, "what comes later passes by too");
+        broken.store(false, Ordering::SeqCst);
+        app.app().deliver().await.unwrap();
+        assert_eq!(told.subjects().len(), 3, "it waits before it is tried again");
+        if place.name == "memory" {
+            continue;
+        }
+        hurry(&place, &app).await;
+        let bad: Vec<_> = told.said().into_iter().filter(|(_, subject, _)| subject == "bad").collect();
+        let counts: Vec<_> = bad.iter().map(|(_, _, count)| *count).collect();
+        assert_eq!(counts, [0, 1], "in the order of its changes");
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_can_be_told_of_is_a_dead_letter_that_can_be_replayed() {
+    for place in Place::all().await.into_iter().filter(|place| place.name != "memory") {
+        let told = Told::default();
+        let broken = Arc::new(AtomicBool::new(true));
+        let (noting, breaks) = (told.clone(), broken.clone());
+        let app = builder(&place).on("counters.*", move |event, delivery| {
+            let fails =
+                event.subject == "bad" && event.action() == "created" && breaks.load(Ordering::SeqCst);
+            if fails && delivery.attempt() % 2 == 0 {
+                panic!("a subscriber that panics");
+            }
+            if !fails {
+                noting.note(&event);
+            }
+            std::future::ready(if fails { Err("the mail server is away".into()) } else { Ok(()) })
+        });
+        let app = TestApp::build(app).await.unwrap();
+        create(&app, "bad").await;
+        count(&app, "bad", 1).await;
+        app.app().deliver().await.unwrap();
+        for _ in 0..9 {
+            assert!(app.app().dead_letters(9).await.unwrap().is_empty());
+            hurry(&place, &app).await;
+        }
+        let dead = app.app().dead_letters(9).await.unwrap();
+        assert_eq!((dead.len(), dead[0].attempts), (1, 10), "{}", place.name);
+        assert_eq!(dead[0].reason, "counters.*: it panicked");
+        assert_eq!(dead[0].event.event_type, "counters.created");
+        assert_eq!(told.said().len(), 1, "those after it go on");
+        broken.store(false, Ordering::SeqCst);
+        app.app().deliver().await.unwrap();
+        assert_eq!(told.said().len(), 1, "and it is not tried unasked");
+        assert_eq!(app.app().replay_dead_letters(&[dead[0].event.id]).await.unwrap(), 1);
+        app.app().deliver().await.unwrap();
+        assert_eq!(told.said().last().unwrap().0, "counters.created");
+        assert!(app.app().dead_letters(9).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn one_node_at_a_time_relays_and_the_next_goes_on() {
+    for place in Place::all().await {
+        let told = Told::default();
+        let node = async || {
+            let noting = told.clone();
+            let app = builder(&place).on("*", move |event, _| {
+                noting.note(&event);
+                std::future::ready(Ok(()))
+            });
+            TestApp::build(app).await.unwrap()
+        };
+        let (one, other) = (node().await, node().await);
+        create(&one, "a").await;
+        one.app().deliver().await.unwrap();
+        create(&one, "b").await;
+        other.app().deliver().await.unwrap();
+        assert_eq!(told.subjects(), ["a"], "{}: the first has the lease", place.name);
+        one.app().deliver().await.unwrap();
+        assert_eq!(told.subjects(), ["a", "b"]);
+        if place.name == "memory" {
+            continue;
+        }
+        // The first is gone without a word.
+        create(&other, "c").await;
+        let sql = "UPDATE resourceful_leases SET expires_at = '2020-01-01T00:00:00+00:00'";
+        let name = Uuid::now_v7().simple().to_string();
+        place.storage().migrate(&[Migration::new(name, 1, "expire", sql)], true).await.unwrap();
+        other.app().deliver().await.unwrap();
+        assert_eq!(told.subjects(), ["a", "b", "c"]);
+        // And comes back: what it thinks it holds is the other's now.
+        create(&one, "d").await;
+        one.app().deliver().await.unwrap();
+        other.app().deliver().await.unwrap();
+        let last: Vec<_> = told.subjects().into_iter().skip(3).collect();
+        assert!(!last.is_empty() && last.iter().all(|subject| subject == "d"), "{last:?}");
+        other.app().deliver().await.unwrap();
+        assert_eq!(told.subjects().len(), 3 + last.len(), "it is marked");
+    }
+}
+
+#[tokio::test]
+async fn what_follows_from_an_event_happens_once_however_often_it_comes() {
+    for place in Place::all().await {
+        let tries = Arc::new(AtomicUsize::new(0));
+        let made = Arc::new(AtomicUsize::new(0));
+        let (counted, making) = (tries.clone(), made.clone());
+        let app = builder(&place).on("counters.created", move |event, delivery| {
+            let (counted, making) = (counted.clone(), making.clone());
+            async move {
+                for _ in 0..3 {
+                    let code = format!("of {} {}", event.subject, counted.fetch_add(1, Ordering::SeqCst));
+                    let entry = json!({"code": code, "of": event.subject});
+                    let now = delivery.once(|change| change.create("ledger", entry)).await?;
+                    making.fetch_add(usize::from(now), Ordering::SeqCst);
+                }
+                Ok(())
+            }
+        });
+        let app = TestApp::build(app).await.unwrap();
+        create(&app, "a").await;
+        create(&app, "b").await;
+        app.app().deliver().await.unwrap();
+        assert_eq!((tries.load(Ordering::SeqCst), made.load(Ordering::SeqCst)), (6, 2), "{}", place.name);
+        assert_eq!(app.app().count("ledger").await.unwrap(), 2);
+        let types: HashMap<String, usize> =
+            app.events().await.into_iter().fold(HashMap::new(), |mut all, event| {
+                *all.entry(event.event_type).or_default() += 1;
+                all
+            });
+        assert_eq!(types["ledger.created"], 2, "with its own events");
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_that_commits_late_is_not_skipped_and_holds_up_nobody() {
+    let Some(place) = Place::postgres().await else { return };
+    let told = Told::default();
+    let noting = told.clone();
+    let app = builder(&place).on("counters.*", move |event, _| {
+        noting.note(&event);
+        std::future::ready(Ok(()))
+    });
+    let app = TestApp::build(app).await.unwrap();
+    create(&app, "a").await;
+    app.app().deliver().await.unwrap();
+    // Takes a number in the outbox, holds the item's row, and stays open.
+    let mut slow = sqlx::PgConnection::connect(place.url().unwrap()).await.unwrap();
+    let mut open = slow.begin().await.unwrap();
+    for statement in [
+        "UPDATE counters SET count = 5, version = version + 1 WHERE code = 'a'",
+        "INSERT INTO resourceful_events (id, type, resource, subject, time, data, attempts)
+         VALUES (gen_random_uuid(), 'counters.updated', 'counters', 'a', now(), '{\"code\":\"a\",\"count\":5}', 0)",
+    ] {
+        sqlx::query(statement).execute(&mut *open).await.unwrap();
+    }
+    for number in 0..5 {
+        create(&app, &format!("n{number}")).await;
+    }
+    app.app().deliver().await.unwrap();
+    assert_eq!(told.subjects().len(), 6, "the others are told of meanwhile: {:?}", told.said());
+    open.commit().await.unwrap();
+    count(&app, "a", 6).await;
+    app.app().deliver().await.unwrap();
+    let of_a: Vec<_> = told.said().into_iter().filter(|(_, subject, _)| subject == "a").collect();
+    let counts: Vec<_> = of_a.into_iter().map(|(_, _, count)| count).collect();
+    assert_eq!(counts, [0, 5, 6], "with an earlier number, and in the order of the commits");
+}
