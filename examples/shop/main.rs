@@ -5,7 +5,8 @@
 //! ```
 //!
 //! It prints tokens of several people and `curl` lines that show a wall between tenants, an ownership rule, a hidden
-//! field, a service's scopes and raised rights. `PORT` moves it to another port, `DATABASE_URL` to another database
+//! field, a service's scopes, raised rights, and changes that happen once, together, in their order and on the record.
+//! `cargo run --example shop verify` looks whether the audit trail is as it was written. `PORT` moves it to another port, `DATABASE_URL` to another database
 //! (`postgres://…`), and `SECRET` (32 bytes or more) lets tokens outlive a restart.
 
 mod people;
@@ -30,6 +31,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .secret(&secret)
         .build()
         .await?;
+    if env::args().nth(1).is_some_and(|argument| argument == "verify") {
+        return verify(&app).await;
+    }
     if seed::load(&app).await? {
         println!("Two shops were opened.");
     }
@@ -43,6 +47,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("\n{}", tour());
     app.serve(format!("127.0.0.1:{port}")).await?;
+    Ok(())
+}
+
+/// Whether the audit trail is as it was written.
+async fn verify(app: &App) -> Result<(), Box<dyn Error>> {
+    for verdict in app.verify_audit().await? {
+        match verdict.broken {
+            None => println!("The audit trail holds: {} entries.", verdict.entries),
+            Some(broken) => return Err(format!("the audit trail is broken: {broken}").into()),
+        }
+    }
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use resourceful::prelude::*;
 use resourceful::{AppBuilder, ElevatedRequest, Elevation, Membership, RoleHierarchy, Table, Tenancy};
-use resourceful::{Permission, elevated, same_tenant};
+use resourceful::{Action, Change, Permission, StateMachine, elevated, same_tenant};
 
 /// A company that runs its shop here.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
@@ -38,8 +38,19 @@ pub(crate) struct Product {
     #[validate(range(min = 0))]
     pub(crate) cost_cents: i64,
     pub(crate) in_stock: bool,
+    /// How many there are. It changes by what is delivered (`POST /products/{id}/restock`).
+    #[serde(default)]
+    pub(crate) stock: i64,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) updated_at: DateTime<Utc>,
+    pub(crate) deleted_at: Option<DateTime<Utc>>,
+}
+
+/// What was delivered.
+#[derive(Serialize, Deserialize, JsonSchema, Validate)]
+pub(crate) struct Restock {
+    #[validate(range(min = 1, max = 10_000))]
+    quantity: i64,
 }
 
 /// An order belongs to the member who took it.
@@ -88,6 +99,11 @@ pub(crate) fn shop(table: impl Fn(&str) -> Table) -> Result<AppBuilder, Definiti
             Ok(())
         }))
         .explain(role("operator"))
+        .on("*", async |event, _| {
+            // Here a shop of your own would send a mail, or feed a search index.
+            println!("event {} {} {} {}", event.id, event.event_type, event.subject, event.sequence);
+            Ok(())
+        })
         .resource(tenants(table("tenants"))?)
         .resource(customers(table("customers"))?)
         .resource(products(table("products"))?)
@@ -130,6 +146,22 @@ fn products(table: Table) -> Result<Resource, DefinitionErrors> {
         .permissions(Permissions::read(any_of([tenant_member(), scope("products:read")])).write(admin()))
         .preset(multi_tenant("tenant_id"))
         .preset(timestamps())
+        .preset(bulk())
+        .preset(idempotency())
+        .preset(soft_delete())
+        .preset(audit().readable_by(admin()).revertible_by(admin()))
+        .version("version")
+        .read_only(["stock"])
+        .action(
+            "restock",
+            Action::on_item(admin(), |product: &mut Product, restock: Restock, _: &mut Change| {
+                product.stock += restock.quantity;
+                product.in_stock = true;
+                Ok(())
+            })
+            .event("restocked")
+            .description("Counts what was delivered."),
+        )
         .visible_to(["cost_cents"], admin())
         .index(["name"])
         .index(["price_cents"])
@@ -148,6 +180,14 @@ fn orders(table: Table) -> Result<Resource, DefinitionErrors> {
         .preset(multi_tenant("tenant_id"))
         .preset(owned_by("user_id").or(admin()))
         .preset(timestamps())
+        .preset(idempotency())
+        .preset(audit().readable_by(admin()))
+        .version("version")
+        .states(
+            StateMachine::of("status", "open")
+                .transition("pay", ["open"], "paid", tenant_member())
+                .transition("ship", ["paid"], "shipped", admin()),
+        )
         .index(["status", "created_at"])
         .filterable(["note"])
         .relation(belongs_to("customer", "customers"))

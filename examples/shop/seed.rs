@@ -62,6 +62,8 @@ fn products() -> impl Iterator<Item = Product> {
         price_cents,
         cost_cents: price_cents * 3 / 5,
         in_stock: number % 3 != 0,
+        stock: if number % 3 == 0 { 0 } else { 10 },
+        deleted_at: None,
         created_at: opened(),
         updated_at: opened(),
     };

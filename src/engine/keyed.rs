@@ -260,7 +260,8 @@ impl Call<'_> {
 
     /// Refuses an item that is there and that the caller does not see any more.
     async fn still_sees(&self, id: &Value, created: bool) -> Result<(), Error> {
-        match self.current(id.clone()).await {
+        // What was deleted under the key is not seen any more for no other reason.
+        match self.current_or_deleted(id.clone()).await {
             Err(hidden) if hidden.kind() == ErrorKind::NotFound => {
                 let anybody = Call::by_the_application(self.engine, self.entry);
                 match anybody.current(id.clone()).await {

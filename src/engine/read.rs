@@ -102,6 +102,13 @@ impl Call<'_> {
         self.seen()?.and(&self.allowed).resolved(self.entry, &self.engine.catalog).await
     }
 
+    /// An item that the caller may see, or could if it were not deleted.
+    pub(super) async fn current_or_deleted(&self, id: Value) -> Result<(Fields, Version), Error> {
+        let read = sight::decide(&self.engine.catalog, self.entry, self.actor, Operation::Read).await;
+        let seen = Admitted::by(read, self.entry, self.actor, Operation::Read.into())?;
+        self.stored(&seen.resolved(self.entry, &self.engine.catalog).await?, id).await
+    }
+
     /// The same for a right that reaches deleted items too.
     pub(super) async fn changeable_with_deleted(&self) -> Result<Admitted, Error> {
         let read = sight::decide(&self.engine.catalog, self.entry, self.actor, Operation::Read).await;

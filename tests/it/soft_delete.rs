@@ -38,6 +38,10 @@ fn papers(place: &Place) -> ResourceBuilder {
 }
 
 async fn app(place: &Place) -> TestApp {
+    app_of(papers(place), place).await
+}
+
+async fn app_of(papers: ResourceBuilder, place: &Place) -> TestApp {
     let folders = define_resource::<Folder>("folders")
         .adapter(place.table("folders"))
         .permissions(Permissions::all(anyone()))
@@ -50,7 +54,7 @@ async fn app(place: &Place) -> TestApp {
         .token("ada", Actor::user("ada"))
         .token("clerk", Actor::user("cleo").with_role("clerk"));
     let app = create_app(AppPreset::Testing).authenticator(tokens);
-    TestApp::build(app.resource(papers(place).build().unwrap()).resource(folders)).await.unwrap()
+    TestApp::build(app.resource(papers.build().unwrap()).resource(folders)).await.unwrap()
 }
 
 async fn paper(app: &TestApp, name: &str, folder: serde_json::Value) -> String {
@@ -217,4 +221,43 @@ async fn the_model_has_a_field_for_it_and_nobody_else_claims_it() {
         TestApp::build(app).await.unwrap().get("/folders?deleted=include").await
     };
     assert_eq!(unknown.json()["errors"][0]["code"], "unknown", "{unknown}");
+}
+
+#[tokio::test]
+async fn a_delete_under_a_key_is_answered_again() {
+    for place in Place::all().await {
+        let app = app_of(papers(&place).preset(idempotency()), &place).await;
+        let path = paper(&app, "a", json!(null)).await;
+        let delete = || app.delete(&path).bearer("clerk").header("idempotency-key", "d");
+        let (first, again) = (delete().await, delete().await);
+        assert_eq!((first.status(), again.status()), (200, 200), "{}: {again}", place.name);
+        assert_eq!((again.header("idempotent-replayed"), again.bytes()), (Some("true"), first.bytes()));
+    }
+}
+
+#[tokio::test]
+async fn what_was_deleted_long_enough_ago_goes_for_good_with_its_event() {
+    for place in Place::all().await {
+        let purged = papers(&place).preset(audit().readable_by(signed_in()));
+        let purged = purged.soft_delete(resourceful::SoftDelete::of("gone_at"));
+        assert!(purged.build().is_err(), "only one way to delete");
+        let resource = define_resource::<Paper>("papers")
+            .adapter(place.table("papers"))
+            .permissions(Permissions::all(anyone()))
+            .preset(soft_delete().purge_after(Duration::from_secs(3600)));
+        let app = create_app(AppPreset::Testing).resource(resource.build().unwrap());
+        let app = TestApp::build(app).await.unwrap();
+        let now = Utc::now();
+        let of = |id: i64, deleted_at: Option<DateTime<Utc>>| {
+            let (name, user_id) = (format!("p{id}"), "ada".to_owned());
+            Paper { id, name, user_id, folder_id: None, deleted_at, updated_at: now, created_at: now }
+        };
+        let hours = |hours: i64| Some(now - chrono::Duration::hours(hours));
+        let rows = [of(1, None), of(2, hours(2)), of(3, hours(0))];
+        app.app().load().rows("papers", rows).unwrap().commit().await.unwrap();
+        app.app().sweep().await.unwrap();
+        assert_eq!(names(app.get("/papers?deleted=include")).await, ["p1", "p3"], "{}", place.name);
+        let events = app.events().await;
+        assert_eq!((events.len(), events[0].event_type.as_str(), events[0].subject.as_str()), (1, "papers.purged", "2"));
+    }
 }
