@@ -1,8 +1,8 @@
 //! What the shop sells, to whom, and who may do what with it.
 
 use resourceful::prelude::*;
-use resourceful::{AppBuilder, ElevatedRequest, Elevation, Membership, RoleHierarchy, Table, Tenancy};
 use resourceful::{Action, Change, Permission, StateMachine, elevated, same_tenant};
+use resourceful::{AppBuilder, ElevatedRequest, Elevation, Membership, RoleHierarchy, Table, Tenancy};
 
 /// A company that runs its shop here.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]

@@ -75,7 +75,7 @@ impl Front {
 
 impl Stages {
     async fn answer(&self, request: Request, address: Option<IpAddr>) -> Response {
-        let context = Context::of(request.headers()).from_address(address);
+        let context = Context::of(request.headers()).at_address(address);
         if health::PATHS.contains(&request.uri().path()) {
             return call(self.health.clone(), request, &context).await;
         }

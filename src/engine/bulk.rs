@@ -85,9 +85,8 @@ impl Call<'_> {
             let mut unchanged = Vec::with_capacity(patches.len());
             for (index, (id, patch)) in ids.iter().zip(patches).enumerate() {
                 let told = |error| at(&error, "items", index);
-                let current = match currents.next().flatten() {
-                    Some(current) => current,
-                    None => return Err(told(self.out_of_reach(id.clone(), Operation::Update).await)),
+                let Some(current) = currents.next().flatten() else {
+                    return Err(told(self.out_of_reach(id.clone(), Operation::Update).await));
                 };
                 match self.prepared_patch(&changeable, id, &current, patch).await.map_err(told)? {
                     Some(one) => {

@@ -146,9 +146,7 @@ impl Records {
             trace: self.trace.clone(),
             data,
             previous,
-            batch: None,
             attempts: 0,
-            due_at: None,
             reason: None,
             dead_at: None,
         }

@@ -39,7 +39,7 @@ impl Context {
     }
 
     /// The same, of a request that came over a connection from this address.
-    pub(crate) const fn from_address(mut self, address: Option<IpAddr>) -> Self {
+    pub(crate) const fn at_address(mut self, address: Option<IpAddr>) -> Self {
         self.address = address;
         self
     }

@@ -111,7 +111,7 @@ impl StateMachine {
     }
 
     /// The transitions as actions of a resource.
-    pub(super) fn declare(&self, mut resource: ResourceBuilder) -> ResourceBuilder {
+    pub(super) fn declare(self, mut resource: ResourceBuilder) -> ResourceBuilder {
         for transition in &self.transitions {
             let from = transition.from.join("`, `");
             let about = format!("Takes `{}` from `{from}` to `{}`.", self.field, transition.to);

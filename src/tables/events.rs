@@ -56,9 +56,7 @@ pub(crate) struct EventRow {
     pub(crate) data: String,
     /// What the fields that changed held before, as JSON.
     pub(crate) previous: Option<String>,
-    pub(crate) batch: Option<i64>,
     pub(crate) attempts: i64,
-    pub(crate) due_at: Option<DateTime<Utc>>,
     pub(crate) reason: Option<String>,
     pub(crate) dead_at: Option<DateTime<Utc>>,
 }
@@ -99,10 +97,16 @@ impl EventRow {
             trace: row.maybe_text(),
             data: row.text(),
             previous: row.maybe_text(),
-            batch: row.maybe_number(),
-            attempts: row.number(),
-            due_at: row.maybe_instant(),
-            reason: row.maybe_text(),
+            attempts: {
+                // The batch, of which a row need not know.
+                row.skip();
+                row.number()
+            },
+            reason: {
+                // When it is due.
+                row.skip();
+                row.maybe_text()
+            },
             dead_at: row.maybe_instant(),
         }
     }

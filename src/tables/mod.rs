@@ -90,6 +90,11 @@ impl Reader {
         self.0.next().unwrap_or(Value::Null)
     }
 
+    /// Passes over a value that nobody asks for.
+    pub(crate) fn skip(&mut self) {
+        let _ = self.next();
+    }
+
     pub(crate) fn text(&mut self) -> String {
         self.maybe_text().unwrap_or_default()
     }

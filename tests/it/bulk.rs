@@ -95,8 +95,17 @@ async fn all_of_them_or_none() {
             ("/items/2/stok", "unknown"),
         ];
         assert_eq!((invalid.status(), faults(&invalid.json())), (422, expected.to_vec()), "{invalid}");
+        assert_eq!(stock(&app).await.len(), 4);
+        assert_eq!(app.events().await.len(), 4, "an event for each, and none for what failed");
+    }
+}
 
-        let id = |index: usize| items[index]["id"].clone();
+#[tokio::test]
+async fn all_are_changed_or_none() {
+    for place in Place::all().await {
+        let app = app_of(parts(&place)).await;
+        let ids = made(&app, &["a", "b", "c", "d"]).await;
+        let id = |index: usize| ids[index].clone();
         let patched = send(
             &app,
             "PATCH",

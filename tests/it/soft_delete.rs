@@ -258,6 +258,9 @@ async fn what_was_deleted_long_enough_ago_goes_for_good_with_its_event() {
         app.app().sweep().await.unwrap();
         assert_eq!(names(app.get("/papers?deleted=include")).await, ["p1", "p3"], "{}", place.name);
         let events = app.events().await;
-        assert_eq!((events.len(), events[0].event_type.as_str(), events[0].subject.as_str()), (1, "papers.purged", "2"));
+        assert_eq!(
+            (events.len(), events[0].event_type.as_str(), events[0].subject.as_str()),
+            (1, "papers.purged", "2")
+        );
     }
 }

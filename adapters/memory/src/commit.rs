@@ -18,7 +18,7 @@ pub(crate) fn apply(state: &mut State, set: &ChangeSet) -> Result<Committed, Sto
     let mut rows = Vec::with_capacity(set.changes.len());
     let progress = |rows: usize| {
         if let Some(progress) = &set.progress
-            && (rows % STEP == 0 || rows == set.changes.len())
+            && (rows.is_multiple_of(STEP) || rows == set.changes.len())
         {
             progress(rows);
         }

@@ -4,11 +4,11 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use resourceful_contract::{Cardinality, FieldType, Filter, Test, Value};
 use serde_json::{Value as Json, json};
 
-use super::oracle::{Oracle, Reach, Row, is_deleted, value};
+use super::oracle::{Oracle, Reach, Row, value};
 use super::{Caller, MatrixReport};
 use crate::engine::{Catalog, Entry, LinkedRelation};
 use crate::http::{Endpoint, Path};
-use crate::resource::{Acted, Operation, Right, Target};
+use crate::resource::Operation;
 use crate::testing::{TestApp, TestResponse};
 
 /// One resource before one caller.
@@ -47,24 +47,24 @@ impl Site<'_> {
         }
     }
 
-    fn collection(&self) -> String {
+    pub(super) fn collection(&self) -> String {
         Path::Collection.template(&self.app.app().boundary().prefix, &self.entry.definition)
     }
 
-    fn item(&self, row: &Row) -> String {
+    pub(super) fn item(&self, row: &Row) -> String {
         format!("{}/{}", self.collection(), encoded(&text(&row[&self.entry.schema.id_field().name])))
     }
 
-    async fn ask(&self, method: &str, path: &str) -> TestResponse {
+    pub(super) async fn ask(&self, method: &str, path: &str) -> TestResponse {
         self.caller.send(self.app.request(method, path)).await
     }
 
-    fn about(&self, what: &str) -> String {
+    pub(super) fn about(&self, what: &str) -> String {
         format!("{} as {}", what, self.caller.name)
     }
 
     /// The status of those who are not let in at all.
-    fn refused(&self) -> u16 {
+    pub(super) fn refused(&self) -> u16 {
         if self.oracle.is_anonymous() { 401 } else { 403 }
     }
 
@@ -338,134 +338,7 @@ impl Site<'_> {
         }
     }
 
-    fn reaches_deleted(&self, endpoint: Endpoint) -> bool {
-        match endpoint {
-            Endpoint::Action(acted) => self.entry.definition.actions[acted.position].action.reaches_deleted,
-            _ => false,
-        }
-    }
-
-    /// Deleted items, for those who may see them, where they are asked for.
-    async fn deleted(&self, report: &mut MatrixReport) {
-        if self.entry.definition.deleted_at.is_none() {
-            return;
-        }
-        let may = self.oracle.reach(self.entry, Right::Deleted) != Reach::None;
-        let lists = self.oracle.reach(self.entry, Operation::List) != Reach::None
-            && self.oracle.reach(self.entry, Operation::Read) != Reach::None;
-        for (asked, with_live) in [("only", false), ("include", true)] {
-            let path = format!("{}?deleted={asked}&limit=200", self.collection());
-            let answer = self.ask("GET", &path).await;
-            let about = || self.about(&path);
-            if !may || !lists {
-                report.compare(about, &json!(answer.status()), &json!(self.refused()));
-                continue;
-            }
-            let admits = |right: Right, row: &Row| self.oracle.admits(self.entry, right, row);
-            let shown = self.rows.iter().filter(|row| {
-                let gone = is_deleted(self.entry, row);
-                admits(Operation::Read.into(), row)
-                    && admits(Operation::List.into(), row)
-                    && if gone { admits(Right::Deleted, row) } else { with_live }
-            });
-            let expected = shown.count().min(self.entry.definition.max_limit as usize);
-            report.compare(about, &json!(answer.items().len()), &json!(expected));
-        }
-    }
-
-    /// What became of each item, and what it was just now.
-    async fn histories(&self, report: &mut MatrixReport) {
-        let readable = self.oracle.reach(self.entry, Operation::Read) != Reach::None;
-        let may = self.oracle.reach(self.entry, Right::History) != Reach::None && readable;
-        let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
-        for row in self.rows {
-            let admitted = self.oracle.admits(self.entry, Operation::Read, row)
-                && self.oracle.admits(self.entry, Right::History, row);
-            let live = admitted && self.oracle.sees(self.entry, row);
-            let asked = [("/history".to_owned(), admitted), (format!("?as_of={now}"), live)];
-            for (rest, shown) in asked {
-                let path = format!("{}{rest}", self.item(row));
-                let answer = self.ask("GET", &path).await;
-                let about = || self.about(&path);
-                let expected = match (may, shown) {
-                    (false, _) => self.refused(),
-                    (_, false) => 404,
-                    _ => 200,
-                };
-                report.compare(about, &json!(answer.status()), &json!(expected));
-                for (position, field) in self.entry.schema.fields.iter().enumerate() {
-                    let told = answer.text().contains(&format!("\"{}\":", field.name));
-                    let hidden = !self.oracle.shows(self.entry, position);
-                    if answer.status() == 200
-                        && hidden
-                        && !["id", "at", "actor", "tenant"].contains(&field.name.as_str())
-                    {
-                        report.compare(about, &json!(told), &json!(false));
-                    }
-                }
-            }
-        }
-    }
-
-    fn bulk(&self) -> String {
-        format!("{}/bulk", self.collection())
-    }
-
-    /// Many at once are let in as one is.
-    async fn bulk_creates(&self, report: &mut MatrixReport) {
-        let body = json!({"items": [{"no such field": 1}]});
-        let answer = self.caller.send(self.app.post(&self.bulk())).json(body).await;
-        let may = self.oracle.reach(self.entry, Operation::Create) != Reach::None;
-        let expected = if may { 422 } else { self.refused() };
-        report.compare(|| self.about("a bulk create"), &json!(answer.status()), &json!(expected));
-    }
-
-    /// Each row by itself through the bulk route, by its id and by a filter.
-    async fn bulk_writes(&self, endpoint: Endpoint, report: &mut MatrixReport) {
-        let right = endpoint.right();
-        let reach = self.oracle.reach(self.entry, right);
-        let readable = self.oracle.reach(self.entry, Operation::Read) != Reach::None;
-        let name = &self.entry.schema.id_field().name;
-        let patches = endpoint == Endpoint::BulkUpdate;
-        for row in self.rows {
-            let sees = self.oracle.sees(self.entry, row);
-            let allowed = sees && self.oracle.admits(self.entry, right, row);
-            // Nothing is changed: a tag that no item has, or a dry run.
-            let (body, ok) = if patches {
-                (json!({"items": [{name: row[name], "if_match": "\"no-such-version\""}]}), 412)
-            } else {
-                (json!({"ids": [row[name]]}), 200)
-            };
-            let request = self.app.request(endpoint.method().as_str(), &self.bulk());
-            let answer = self.caller.send(request).header("prefer", "dry-run").json(body).await;
-            let expected = match (reach, readable, sees, allowed) {
-                (Reach::None, ..) | (_, false, ..) => self.refused(),
-                (_, _, false, _) => 404,
-                (_, _, _, false) => 403,
-                _ => ok,
-            };
-            let about = || self.about(&format!("{} of {} in bulk", endpoint.method(), self.item(row)));
-            // What others refer to cannot go.
-            if answer.status() != 409 || allowed && patches {
-                report.compare(about, &json!(answer.status()), &json!(expected));
-            }
-        }
-    }
-
-    async fn acts(&self, endpoint: Endpoint, acted: Acted, report: &mut MatrixReport) {
-        if acted.target == Target::Item {
-            return self.writes(endpoint, report).await;
-        }
-        let prefix = &self.app.app().boundary().prefix;
-        let path = endpoint.path().template(prefix, &self.entry.definition);
-        // Whoever is let in is told that this is no input; the others are not let in.
-        let answer = self.caller.send(self.app.post(&path)).json(json!([])).await;
-        let expected =
-            if self.oracle.reach(self.entry, endpoint.right()) == Reach::None { self.refused() } else { 422 };
-        report.compare(|| self.about(&format!("POST {path}")), &json!(answer.status()), &json!(expected));
-    }
-
-    async fn writes(&self, endpoint: Endpoint, report: &mut MatrixReport) {
+    pub(super) async fn writes(&self, endpoint: Endpoint, report: &mut MatrixReport) {
         let operation = endpoint.right();
         let reach = self.oracle.reach(self.entry, operation);
         let readable = self.oracle.reach(self.entry, Operation::Read) != Reach::None;

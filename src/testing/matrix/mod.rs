@@ -3,6 +3,7 @@
 mod apart;
 mod cases;
 mod oracle;
+mod records;
 
 use std::fmt;
 
