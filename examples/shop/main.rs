@@ -68,6 +68,7 @@ fn tour() -> String {
         ("ALANS_ORDER", seed::ALANS_ORDER),
         ("GRACES_ORDER", seed::GRACES_ORDER),
         ("ANVIL", seed::ANVIL),
+        ("ROAD_RUNNER", seed::ROAD_RUNNER),
     ]
     .into_iter()
     .fold(include_str!("tour.txt").to_owned(), |tour, (name, id)| tour.replace(name, &id.to_string()))

@@ -99,6 +99,7 @@ pub(crate) fn shop(table: impl Fn(&str) -> Table) -> Result<AppBuilder, Definiti
             Ok(())
         }))
         .explain(role("operator"))
+        .batch(50)
         .on("*", async |event, _| {
             // Here a shop of your own would send a mail, or feed a search index.
             println!("event {} {} {} {}", event.id, event.event_type, event.subject, event.sequence);

@@ -5,6 +5,8 @@ use resourceful::prelude::*;
 
 use super::resources::{Customer, Order, OrderLine, Product, Status, Tenant};
 
+/// A customer of Acme's.
+pub(crate) const ROAD_RUNNER: Uuid = id(1, 2);
 /// A product of Acme's.
 pub(crate) const ANVIL: Uuid = id(2, 1);
 /// An order of Acme's that its admin took.

@@ -19,6 +19,7 @@ use crate::access::{Following, Rule, SecurityScheme};
 use crate::engine::{Catalog, DigestKey, Engine, InFlight};
 use crate::error::Error;
 use crate::events::Relay;
+use crate::http::{BATCH, batch as batched};
 use crate::http::{Boundary, Context, EXPLAIN, Path, Routes, explain as explained, respond};
 use crate::openapi;
 use crate::query::CursorKey;
@@ -106,7 +107,16 @@ fn merged(builder: &AppBuilder, catalog: &Catalog, faults: &mut Faults) -> Optio
     for path in page.iter().chain(&health::PATHS).chain([&openapi::DOCUMENT, &EXPLAIN]) {
         paths = paths.route(path, taken());
     }
-    for entry in catalog.entries() {
+    let batch = format!("{}{BATCH}", builder.prefix);
+    if builder.batch.is_some() {
+        paths = paths.route(&batch, taken());
+        if catalog.entries().iter().any(|entry| *entry.name == BATCH[1..]) {
+            faults.push(None, "a resource has the path of batches", "another name, or no .batch(…)");
+        }
+    }
+    let resources =
+        catalog.entries().iter().filter(|entry| *entry.name != BATCH[1..] || builder.batch.is_none());
+    for entry in resources {
         for path in Path::of(&entry.definition) {
             paths = paths.route(&path.template(&builder.prefix, &entry.definition), taken());
         }
@@ -218,6 +228,7 @@ fn mount(
         schemes: schemes(&builder),
         authenticates: !builder.authenticators.is_empty(),
         explain: builder.explain.clone(),
+        batches: builder.batch.is_some(),
         by_caller: builder.document_by_caller,
     };
     let boundary = Arc::new(Boundary {
@@ -233,6 +244,7 @@ fn mount(
         prefix: builder.prefix.clone(),
         problem_base: builder.problem_base,
         explain,
+        batch: builder.batch,
         following,
         #[cfg(feature = "testing")]
         explained_to: builder.explain,
@@ -252,6 +264,11 @@ fn mount(
     if boundary.explain.is_some() {
         let asked = boundary.clone();
         others = others.route(EXPLAIN, post(move |request| async move { explained(&asked, request).await }));
+    }
+    if boundary.batch.is_some() {
+        let asked = boundary.clone();
+        let path = format!("{}{BATCH}", builder.prefix);
+        others = others.route(&path, post(move |request| async move { batched(&asked, request).await }));
     }
     let others = others
         .fallback(refusal(&boundary, Error::not_found))

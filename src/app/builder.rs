@@ -40,6 +40,7 @@ pub fn create_app(preset: AppPreset) -> AppBuilder {
         servers: Vec::new(),
         resources: Vec::new(),
         subscriptions: Vec::new(),
+        batch: None,
         merged: Vec::new(),
         prefix: String::new(),
         authenticators: Vec::new(),
@@ -77,6 +78,7 @@ pub struct AppBuilder {
     pub(super) servers: Vec<String>,
     pub(super) resources: Vec<Resource>,
     pub(super) subscriptions: Vec<Subscription>,
+    pub(super) batch: Option<usize>,
     pub(super) merged: Vec<Router>,
     pub(super) prefix: String,
     pub(super) authenticators: Vec<Arc<dyn Authenticator>>,
@@ -158,6 +160,24 @@ impl AppBuilder {
     /// Runs a hook around every change of every resource, before the resource's own.
     pub fn hook(mut self, hook: impl Hook) -> Self {
         self.hooks.push(PlacedHook::everywhere(hook));
+        self
+    }
+
+    /// Adds `POST /batch`, by which callers change several resources of one database in one commit, at most this many
+    /// items at once: each change needs what it would need by itself, and may refer to those before it.
+    ///
+    /// ```
+    /// use resourceful::prelude::*;
+    ///
+    /// // {"operations": [
+    /// //   {"operation": "create", "resource": "orders", "body": {"note": "…"}},
+    /// //   {"operation": "create", "resource": "order_lines", "body": {"order_id": {"$ref": "0/id"}, "quantity": 1}}]}
+    /// # let _ =
+    /// create_app(AppPreset::Testing).batch(100)
+    /// # ;
+    /// ```
+    pub fn batch(mut self, operations: usize) -> Self {
+        self.batch = Some(operations.max(1));
         self
     }
 

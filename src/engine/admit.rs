@@ -136,6 +136,11 @@ impl Call<'_> {
     }
 
     async fn exists(&self, target: &Entry, filter: Filter) -> Result<bool, Error> {
+        for values in self.terms.rows_made(target.position) {
+            if self.holds(target, &filter, &values).await? {
+                return Ok(true);
+            }
+        }
         let query = Query {
             filter,
             sort: Vec::new(),

@@ -217,7 +217,8 @@ impl Call<'_> {
         };
         let mut json = self.entry.buffer(ids.len());
         json.push(b'[');
-        let rows = self.entry.storage.fetch(&admitted.query(query), &mut json).await?;
+        let query = admitted.query(query);
+        let rows = self.entry.storage.fetch(&query, &mut json).await?;
         json.push(b']');
         let items: Vec<Fields> = serde_json::from_slice(&json).map_err(Error::internal)?;
         let keys = rows.keys.iter().flatten().map(super::record::spelled);
@@ -273,7 +274,7 @@ impl Call<'_> {
 }
 
 /// The same error, of one item of a list: its places are inside of that.
-fn at(error: &Error, list: &str, index: usize) -> Error {
+pub(super) fn at(error: &Error, list: &str, index: usize) -> Error {
     let place = format!("/{list}/{index}");
     let mut faults: Vec<Fault> = error
         .faults()

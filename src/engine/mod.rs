@@ -2,6 +2,7 @@
 
 mod action;
 mod admit;
+mod batch;
 mod bulk;
 mod catalog;
 mod chain;
@@ -43,6 +44,7 @@ use crate::resource::{Definition, Operation, PlacedHook, Right};
 use crate::tables::Tables;
 
 pub(crate) use action::Answer;
+pub(crate) use batch::{Became, Wanted};
 pub(crate) use bulk::Patch;
 pub(crate) use catalog::{Catalog, Entry, LinkedRelation};
 pub use chain::AuditVerdict;

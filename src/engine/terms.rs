@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
+use resourceful_contract::Value;
+
 use super::keyed::Claim;
 use crate::tables::events::EventRow;
 
@@ -19,6 +21,8 @@ pub(crate) struct Terms {
     pub(crate) dry_run: bool,
     /// The events that a dry run would have sent.
     pub(super) tried: Mutex<Vec<EventRow>>,
+    /// The rows that earlier changes of the same commit make, by the place of their resource.
+    made: Mutex<Vec<(usize, Vec<Value>)>>,
     /// What the change is known by, so that it happens once.
     pub(crate) claim: Option<Claim>,
 }
@@ -30,12 +34,28 @@ pub(super) static NONE: Terms = Terms {
     address: None,
     dry_run: false,
     tried: Mutex::new(Vec::new()),
+    made: Mutex::new(Vec::new()),
     claim: None,
 };
 
 impl Terms {
     pub(super) fn note(&self, events: Vec<EventRow>) {
         self.tried.lock().unwrap_or_else(PoisonError::into_inner).extend(events);
+    }
+
+    /// Notes a row that will be there when the rest of the commit is made.
+    pub(super) fn made(&self, resource: usize, values: Vec<Value>) {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push((resource, values));
+    }
+
+    /// The rows of a resource that the same commit makes.
+    pub(super) fn rows_made(&self, resource: usize) -> Vec<Vec<Value>> {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.iter().filter(|(of, _)| *of == resource).map(|(_, values)| values.clone()).collect()
+    }
+
+    pub(super) fn forget_made(&self) {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// The terms of one of many items that are changed one by one.
@@ -46,6 +66,7 @@ impl Terms {
             address: self.address,
             dry_run: self.dry_run,
             tried: Mutex::default(),
+            made: Mutex::default(),
             claim: self.claim.as_ref().map(|claim| claim.of_item(index)),
         }
     }

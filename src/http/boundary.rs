@@ -35,6 +35,8 @@ pub(crate) struct Boundary {
     /// What listens to other nodes, for as long as the application is there.
     #[expect(dead_code, reason = "it is held, and ends with the application")]
     pub(crate) following: Vec<Following>,
+    /// The most operations of a batch; none where there are no batches.
+    pub(crate) batch: Option<usize>,
     /// Who may ask why; nobody where there is none.
     pub(crate) explain: Option<Rule>,
     /// What it was declared as.

@@ -1,6 +1,7 @@
 //! The axum boundary: a request becomes a call of the engine, and its outcome an answer.
 
 mod answer;
+mod batch;
 mod body;
 mod boundary;
 mod bulk;
@@ -19,6 +20,7 @@ pub(crate) use boundary::Boundary;
 pub(crate) use conditional::is_known;
 pub(crate) use context::{Context, REQUEST_ID};
 
+pub(crate) use batch::{BATCH, Batch, batch};
 pub(crate) use endpoint::{Body, Endpoint, Path};
 pub(crate) use explain::{EXPLAIN, Question, explain};
 pub(crate) use problem::{DEFAULT_BASE, respond, status, title};

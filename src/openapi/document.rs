@@ -11,9 +11,9 @@ use super::lens::Lens;
 use super::operations::Site;
 use super::raw::Raw;
 use super::schemas::Components;
-use super::{Info, explain};
+use super::{Info, batch, explain};
 use crate::access::{SecurityScheme, Shown};
-use crate::http::{EXPLAIN, Endpoint};
+use crate::http::{BATCH, EXPLAIN, Endpoint};
 
 /// The version of OpenAPI that a document is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,11 @@ pub(super) fn of(lens: &Lens<'_>, info: &Info, version: Version) -> Json {
         explain::add(&mut components);
         let operation = explain::operation(permission, info, &mut raw);
         paths = paths.path(EXPLAIN, PathItem::new(HttpMethod::Post, operation));
+    }
+    if info.batches {
+        batch::add(&mut components);
+        let path = format!("{}{BATCH}", info.prefix);
+        paths = paths.path(path, PathItem::new(HttpMethod::Post, batch::operation(&mut raw)));
     }
     let mut about = InfoBuilder::new().title(&info.title).version(&info.version);
     if let Some(description) = &info.description {

@@ -22,7 +22,7 @@ pub(super) fn add(components: &mut Components) {
     components.add("Explanation", schema::<Explanation>());
 }
 
-fn schema<T: JsonSchema>() -> Json {
+pub(super) fn schema<T: JsonSchema>() -> Json {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.meta_schema = None);
     SchemaGenerator::new(settings).into_root_schema_for::<T>().into()
 }

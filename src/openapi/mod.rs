@@ -1,5 +1,6 @@
 //! The OpenAPI document, made of the definitions that run, and the page that shows it.
 
+mod batch;
 mod bulk;
 mod document;
 mod explain;
@@ -53,6 +54,8 @@ pub(crate) struct Info {
     /// Whether credentials are looked at, so that a bad one is refused even where none is needed.
     pub(crate) authenticates: bool,
     /// Who may ask why.
+    /// Whether there are batches.
+    pub(crate) batches: bool,
     pub(crate) explain: Option<Permission>,
     /// Whether each caller gets a document of their own.
     pub(crate) by_caller: bool,

@@ -13,6 +13,7 @@ mod actions;
 mod app;
 mod architecture;
 mod audit;
+mod batch;
 mod bulk;
 mod conditional;
 mod cursors;

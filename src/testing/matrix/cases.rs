@@ -37,6 +37,7 @@ impl Site<'_> {
                 Endpoint::Update => {
                     self.writes(endpoint, report).await;
                     self.references(report).await;
+                    self.batches(report).await;
                 }
                 Endpoint::Replace | Endpoint::Delete => self.writes(endpoint, report).await,
                 Endpoint::History => self.histories(report).await,

@@ -47,6 +47,37 @@ impl Site<'_> {
         format!("{}/bulk", self.collection())
     }
 
+    /// Each row through a batch: what it would be by itself.
+    pub(super) async fn batches(&self, report: &mut MatrixReport) {
+        let boundary = self.app.app().boundary();
+        if boundary.batch.is_none() {
+            return;
+        }
+        let path = format!("{}/batch", boundary.prefix);
+        let reach = self.oracle.reach(self.entry, Operation::Update);
+        let readable = self.oracle.reach(self.entry, Operation::Read) != Reach::None;
+        for row in self.rows {
+            let id = &row[&self.entry.schema.id_field().name];
+            // A tag that no item has: whoever gets as far as comparing it changes nothing.
+            let operation = json!({
+                "operation": "update", "resource": &*self.entry.name, "id": id,
+                "if_match": "\"no-such-version\"", "body": {},
+            });
+            let body = json!({"operations": [operation]});
+            let answer = self.caller.send(self.app.post(&path)).json(body).await;
+            let sees = self.oracle.sees(self.entry, row);
+            let expected =
+                match (reach, readable, sees, self.oracle.admits(self.entry, Operation::Update, row)) {
+                    (Reach::None, ..) | (_, false, ..) => self.refused(),
+                    (_, _, false, _) => 404,
+                    (_, _, _, false) => 403,
+                    _ => 412,
+                };
+            let about = || self.about(&format!("a batch with {}", self.item(row)));
+            report.compare(about, &json!(answer.status()), &json!(expected));
+        }
+    }
+
     /// Many at once are let in as one is.
     pub(super) async fn bulk_creates(&self, report: &mut MatrixReport) {
         let body = json!({"items": [{"no such field": 1}]});

@@ -1,0 +1,251 @@
+//! Changes of several resources in one commit, each as it would be made alone.
+
+use futures::future::BoxFuture;
+use resourceful_contract::{Value, Write};
+use serde_json::{Map, Value as Json};
+
+use super::bulk::at;
+use super::commit::{Output, Prepared};
+use super::item::{self, Fields};
+use super::update::{ATTEMPTS, Step, too_contended};
+use super::{Call, Engine, Expected, Item, Terms};
+use crate::access::Actor;
+use crate::error::{Error, ErrorKind, Fault, escape_pointer};
+use crate::query::Selection;
+use crate::resource::{Id, Operation};
+
+/// What one operation of a batch asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) resource: String,
+    pub(crate) operation: Operation,
+    /// The item's id, unless it is new.
+    pub(crate) id: String,
+    pub(crate) expected: Option<Expected>,
+    pub(crate) body: Json,
+}
+
+/// What became of one operation.
+#[derive(Debug)]
+pub(crate) struct Became {
+    pub(crate) resource: String,
+    pub(crate) operation: Operation,
+    /// The item, unless it is gone.
+    pub(crate) item: Option<Item>,
+    pub(crate) id: Value,
+}
+
+/// Where an operation stands in the request.
+const LIST: &str = "operations";
+
+impl Engine {
+    /// Makes all of the changes so, or none.
+    pub(crate) async fn batch(
+        &self,
+        actor: &Actor,
+        terms: &Terms,
+        wanted: &[Wanted],
+    ) -> Result<Vec<Became>, Error> {
+        let mut calls = Vec::with_capacity(wanted.len());
+        // Who may not make one of them is told so before anything is read.
+        for (index, one) in wanted.iter().enumerate() {
+            let entry = self.find(&one.resource).map_err(|_| unknown(self, one, index))?;
+            let call = self.call(entry, actor, one.operation, false).await;
+            calls.push(call.map_err(|error| at(&error, LIST, index))?.on(terms));
+        }
+        let apart = calls.iter().position(|call| !call.entry.storage.is(&calls[0].entry.storage));
+        if let Some(index) = apart {
+            let detail = "This resource is kept in another database than the first: send it by itself.";
+            let fault = Fault::pointer(format!("/{LIST}/{index}/resource"), "elsewhere", detail);
+            return Err(Error::validation(vec![fault]));
+        }
+        let mut work: BoxFuture<'_, Result<Vec<Became>, Error>> = Box::pin(committed(&calls, wanted, terms));
+        let mut surrounded: Vec<(usize, Operation)> = Vec::new();
+        for (call, one) in calls.iter().zip(wanted).rev() {
+            let place = (call.entry.position, one.operation);
+            if call.is_hooked(one.operation) && !surrounded.contains(&place) {
+                surrounded.push(place);
+                work = Box::pin(call.around(one.operation, work));
+            }
+        }
+        work.await
+    }
+}
+
+async fn committed(calls: &[Call<'_>], wanted: &[Wanted], terms: &Terms) -> Result<Vec<Became>, Error> {
+    let is_expected = wanted.iter().any(|one| one.expected.is_some());
+    for _ in 0..ATTEMPTS {
+        terms.forget_made();
+        let mut prepared = Vec::with_capacity(calls.len());
+        let mut planned: Vec<Option<Fields>> = Vec::with_capacity(calls.len());
+        // For each operation, whether it changes anything.
+        let mut changes = Vec::with_capacity(calls.len());
+        for (index, (call, one)) in calls.iter().zip(wanted).enumerate() {
+            let told = |error: Error| at(&error, LIST, index);
+            let body = resolved(&one.body, &planned, calls, "/body").map_err(told)?;
+            let (change, item) = call.decided(one, body).await.map_err(told)?;
+            changes.push(change.is_some());
+            planned.push(item);
+            prepared.extend(change);
+        }
+        if prepared.is_empty() {
+            return unchanged(calls, wanted).await;
+        }
+        match calls[0].commit(prepared, &Output::Item).await {
+            Ok(done) => {
+                let mut written = done.mains.iter().zip(done.written);
+                let mut became = Vec::with_capacity(calls.len());
+                for ((call, one), changed) in calls.iter().zip(wanted).zip(changes) {
+                    let place = changed.then(|| written.next()).flatten();
+                    became.push(call.became(one, place, &done.records).await?);
+                }
+                return Ok(became);
+            }
+            Err(failure) if failure.is_contended(is_expected) => {}
+            Err(failure) => {
+                let changed: Vec<_> = (0..calls.len()).filter(|index| changes[*index]).collect();
+                return Err(match failure.item.and_then(|item| changed.get(item).copied()) {
+                    Some(index) => at(&inside(&calls[index].explained(failure), "/body"), LIST, index),
+                    None => calls[0].explained(failure),
+                });
+            }
+        }
+    }
+    Err(too_contended())
+}
+
+async fn unchanged(calls: &[Call<'_>], wanted: &[Wanted]) -> Result<Vec<Became>, Error> {
+    let mut became = Vec::with_capacity(calls.len());
+    for (call, one) in calls.iter().zip(wanted) {
+        became.push(call.became(one, None, &[]).await?);
+    }
+    Ok(became)
+}
+
+impl Call<'_> {
+    /// What an operation comes to: its change, if it is one, and the item as it is then.
+    async fn decided(&self, one: &Wanted, body: Json) -> Result<(Option<Prepared>, Option<Fields>), Error> {
+        let in_body = |error: Error| inside(&error, "/body");
+        if one.operation == Operation::Create {
+            let item = self.new_item(body).map_err(in_body)?;
+            let prepared = self.prepared_new(item.clone()).await.map_err(in_body)?;
+            if let Write::Insert { values } = prepared.main.change.write() {
+                self.terms.made(self.entry.position, values.clone());
+            }
+            let item = prepared.main.record.after.clone().unwrap_or(item);
+            return Ok((Some(prepared), Some(item)));
+        }
+        let id = self.id(&one.id)?;
+        let changeable = self.changeable().await?;
+        let (current, version) = self.current_of(&changeable, id.clone(), one.operation).await?;
+        self.require_expected(one.expected.as_ref())?;
+        self.expect(one.expected.as_ref(), version)?;
+        if one.operation == Operation::Delete {
+            let prepared = self.prepared_gone(&changeable, &id, current.clone(), version).await?;
+            return Ok((Some(prepared), Some(current)));
+        }
+        self.refuse_forbidden(&body).map_err(in_body)?;
+        let next = self.patched(&current, &item::object(body).map_err(in_body)?).map_err(in_body)?;
+        let step = Step { operation: Operation::Update, id: &id, current: &current, version };
+        let prepared = self.prepared_change(&changeable, step, next).await.map_err(in_body)?;
+        let item = prepared.as_ref().and_then(|prepared| prepared.main.record.after.clone());
+        Ok((prepared, Some(item.unwrap_or(current))))
+    }
+
+    async fn became(
+        &self,
+        one: &Wanted,
+        written: Option<(&usize, resourceful_contract::Written)>,
+        records: &[super::record::Record],
+    ) -> Result<Became, Error> {
+        let (resource, operation) = (one.resource.clone(), one.operation);
+        let Some((main, written)) = written else {
+            let id = self.id(&one.id)?;
+            let item = self.item(id.clone(), &Selection::default()).await?;
+            return Ok(Became { resource, operation, item: Some(item), id });
+        };
+        if let Some(record) = records.get(*main) {
+            self.after(record, &written).await;
+        }
+        let id = written.id.clone();
+        let gone = operation == Operation::Delete && self.definition().deleted_at.is_none();
+        let item = if gone { None } else { Some(self.answered(written)?.0) };
+        Ok(Became { resource, operation, item, id })
+    }
+}
+
+/// A body in which every `{"$ref": "0/id"}` is what an earlier operation has there.
+fn resolved(
+    body: &Json,
+    planned: &[Option<Fields>],
+    calls: &[Call<'_>],
+    pointer: &str,
+) -> Result<Json, Error> {
+    match body {
+        Json::Object(members) => match members.get("$ref") {
+            Some(reference) if members.len() == 1 => referred(reference, planned, calls, pointer),
+            _ => {
+                let mut all = Map::new();
+                for (name, value) in members {
+                    let pointer = format!("{pointer}/{}", escape_pointer(name));
+                    all.insert(name.clone(), resolved(value, planned, calls, &pointer)?);
+                }
+                Ok(Json::Object(all))
+            }
+        },
+        Json::Array(items) => {
+            let each = items.iter().enumerate();
+            let each = each.map(|(at, item)| resolved(item, planned, calls, &format!("{pointer}/{at}")));
+            each.collect::<Result<_, _>>().map(Json::Array)
+        }
+        other => Ok(other.clone()),
+    }
+}
+
+fn referred(
+    reference: &Json,
+    planned: &[Option<Fields>],
+    calls: &[Call<'_>],
+    pointer: &str,
+) -> Result<Json, Error> {
+    let refuse = |detail: String| Err(Error::validation(vec![Fault::pointer(pointer, "reference", detail)]));
+    let text = reference.as_str().unwrap_or_default();
+    let Some((number, field)) = text.split_once('/') else {
+        return refuse("Must name an operation and a field, such as \"0/id\".".to_owned());
+    };
+    let Some(Some(item)) = number.parse::<usize>().ok().and_then(|number| planned.get(number)) else {
+        return refuse(format!("`{number}` is none of the operations before this one."));
+    };
+    let call = &calls[number.parse::<usize>().unwrap_or_default()];
+    let schema = &call.entry.schema;
+    let position = schema.position(field).filter(|field| !schema.fields[*field].hidden);
+    let Some(position) = position.filter(|position| call.mask().tells(*position)) else {
+        return refuse(format!("`{}` has no field `{field}`.", call.entry.name));
+    };
+    if position == schema.id && call.definition().id == Id::Integer && item.get(field) == Some(&0.into()) {
+        return refuse(
+            "The database mints this id when all is committed: it cannot be referred to.".to_owned(),
+        );
+    }
+    Ok(item.get(field).cloned().unwrap_or(Json::Null))
+}
+
+/// The same error, inside of a member.
+fn inside(error: &Error, member: &str) -> Error {
+    let moved = error.faults().iter().map(|fault| match &fault.at {
+        crate::error::Place::Pointer(pointer) => {
+            Fault::pointer(format!("{member}{pointer}"), fault.code.clone(), fault.detail.clone())
+        }
+        _ => fault.clone(),
+    });
+    error.again().with_faults(moved.collect())
+}
+
+fn unknown(engine: &Engine, one: &Wanted, index: usize) -> Error {
+    let names = engine.catalog.entries().iter().map(|entry| &*entry.name);
+    let detail = format!("There is no resource `{}`.", one.resource);
+    let detail = crate::nearest::suggest(detail, &one.resource, names);
+    let fault = Fault::pointer(format!("/{LIST}/{index}/resource"), "unknown", detail);
+    Error::new(ErrorKind::Validation, "validation", "The body breaks the rules; see `errors`.")
+        .with_faults(vec![fault])
+}

@@ -1,0 +1,171 @@
+//! `POST /batch`: changes of several resources, all of them or none.
+
+use axum::extract::Request;
+use axum::response::Response;
+use http::header::{ETAG, IF_MATCH};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+
+use super::prefer::Prefer;
+use super::{Body, Boundary, Context, answer, body, conditional, dry_run};
+use crate::engine::{Became, Wanted};
+use crate::error::{Error, Fault};
+use crate::query::no_parameters;
+use crate::resource::{Operation, pointer_of};
+
+/// The path.
+pub(crate) const BATCH: &str = "/batch";
+
+/// Changes of several resources of one database.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Batch {
+    /// In this order; each may refer to what those before it come to.
+    operations: Vec<OneOf>,
+}
+
+/// One change.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct OneOf {
+    /// What is done.
+    operation: Verb,
+    /// The resource's name.
+    resource: String,
+    /// Which item, unless it is a new one.
+    #[serde(default)]
+    id: Option<Json>,
+    /// The ETag that the item must have.
+    #[serde(default)]
+    if_match: Option<String>,
+    /// A new item, or a merge patch. `{"$ref": "0/id"}` stands for what the first operation's item has there.
+    #[serde(default)]
+    body: Option<Json>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Verb {
+    Create,
+    Update,
+    Delete,
+}
+
+/// Answers a batch.
+pub(crate) async fn batch(boundary: &Boundary, request: Request) -> Response {
+    let context = Context::carried_by(&request);
+    let (parts, body) = request.into_parts();
+    match boundary.batched(&parts, body, &context).await {
+        Ok(response) => response,
+        Err(error) => boundary.refuse(&error, parts.uri.path(), &context),
+    }
+}
+
+impl Boundary {
+    async fn batched(
+        &self,
+        parts: &http::request::Parts,
+        body: axum::body::Body,
+        context: &Context,
+    ) -> Result<Response, Error> {
+        let actor = self.actor(parts).await?;
+        no_parameters(parts.uri.query())?;
+        let json = body::json(Body::Create, &parts.headers, body, self.body_limit).await?;
+        let batch: Batch = serde_path_to_error::deserialize(json).map_err(|error| {
+            let detail = format!("Not readable: {}.", error.inner());
+            Error::validation(vec![Fault::pointer(pointer_of(error.path()), "type", detail)])
+        })?;
+        let most = self.batch.unwrap_or_default();
+        if batch.operations.is_empty() || batch.operations.len() > most {
+            let detail = format!("Must hold 1 to {most} operations.");
+            return Err(Error::validation(vec![Fault::pointer("/operations", "length", detail)]));
+        }
+        let mut wanted = Vec::with_capacity(batch.operations.len());
+        let mut faults = Vec::new();
+        for (index, one) in batch.operations.into_iter().enumerate() {
+            let place = format!("/operations/{index}");
+            match read(one) {
+                Ok(one) => wanted.push(one),
+                Err((member, code, detail)) => {
+                    faults.push(Fault::pointer(format!("{place}{member}"), code, detail));
+                }
+            }
+        }
+        if !faults.is_empty() {
+            return Err(Error::validation(faults));
+        }
+        let terms = context.terms(Prefer::of(&parts.headers).dry_run);
+        let became = Box::pin(self.engine.batch(&actor, &terms, &wanted)).await?;
+        let results: Vec<Json> = became.iter().map(|one| self.described(one)).collect::<Result<_, _>>()?;
+        let response = answer::written(json!({"results": results}).to_string(), StatusCode::OK);
+        if !terms.dry_run {
+            return Ok(response);
+        }
+        let entry = self.engine.find(&wanted[0].resource)?;
+        let call = self.engine.call(entry, &actor, wanted[0].operation, false).await?.on(&terms);
+        dry_run::answer(response, &call).await
+    }
+
+    fn described(&self, became: &Became) -> Result<Json, Error> {
+        let status = match (became.operation, &became.item) {
+            (Operation::Create, _) => 201,
+            (_, None) => 204,
+            _ => 200,
+        };
+        let mut result = json!({"status": status});
+        if became.operation == Operation::Create {
+            let collection = format!("{}/{}", self.engine.prefix, became.resource);
+            result["location"] = answer::location(&collection, &became.id).into();
+        }
+        if let Some(item) = &became.item {
+            let tag = conditional::strong(item);
+            result[ETAG.as_str()] = tag.to_str().unwrap_or_default().into();
+            result["body"] = serde_json::from_slice(&item.json).map_err(Error::internal)?;
+        }
+        Ok(result)
+    }
+}
+
+/// One operation, or where it is wrong, in a word, and why.
+fn read(one: OneOf) -> Result<Wanted, (&'static str, &'static str, String)> {
+    let required = |member, detail: &str| Err((member, "required", detail.to_owned()));
+    let operation = match one.operation {
+        Verb::Create => Operation::Create,
+        Verb::Update => Operation::Update,
+        Verb::Delete => Operation::Delete,
+    };
+    let id = match (one.operation, one.id) {
+        (Verb::Create, None) => String::new(),
+        (Verb::Create, Some(_)) => {
+            return Err(("/id", "unknown", "An id that you give stands in the body.".to_owned()));
+        }
+        (_, Some(Json::String(id))) => id,
+        (_, Some(Json::Number(id))) => id.to_string(),
+        (_, Some(_)) => {
+            let detail = "Must be the id of an item that is there: one that is made in this batch cannot be changed in it.";
+            return Err(("/id", "type", detail.to_owned()));
+        }
+        (_, None) => return required("/id", "Which item?"),
+    };
+    let body = match (one.operation, one.body) {
+        (Verb::Delete, Some(_)) => {
+            return Err(("/body", "unknown", "A delete has no body.".to_owned()));
+        }
+        (Verb::Delete, None) => Json::Null,
+        (_, Some(body)) => body,
+        (_, None) => return required("/body", "What is to be there?"),
+    };
+    let expected = match one.if_match {
+        None => None,
+        Some(tag) => {
+            let wrong =
+                || ("/if_match", "syntax", "Must be the item's ETag, such as \"\\\"7\\\"\".".to_owned());
+            let value = HeaderValue::from_str(&tag).map_err(|_| wrong())?;
+            let headers = HeaderMap::from_iter([(IF_MATCH, value)]);
+            conditional::expected(&headers).map_err(|_| wrong())?
+        }
+    };
+    Ok(Wanted { resource: one.resource, operation, id, expected, body })
+}
