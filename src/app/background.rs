@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use resourceful_contract::{Bell, StorageError};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -13,6 +14,10 @@ use crate::events::{Relay, Step};
 
 /// How often the outbox is looked at where nobody says that there is something new, as after a change on another node.
 const LOOK: Duration = Duration::from_millis(500);
+/// How often a node rings at most.
+const RINGS: Duration = Duration::from_millis(20);
+/// What nodes listen to.
+const BELL: &str = "resourceful_events";
 /// How long to wait after a storage failed.
 const RECOVER: Duration = Duration::from_secs(1);
 /// How often what is old is cleared.
@@ -48,6 +53,8 @@ impl App {
             let work = Work { engine: engine.clone(), position };
             let relay = self.relay();
             tasks.spawn(until(stop.clone(), async move { work.relay(&relay).await }));
+            let work = Work { engine: engine.clone(), position };
+            tasks.spawn(until(stop.clone(), async move { work.ring().await }));
             let work = Work { engine: engine.clone(), position };
             tasks.spawn(until(stop.clone(), async move { work.sweep().await }));
         }
@@ -110,6 +117,19 @@ async fn until(stop: Arc<Notify>, work: impl Future<Output = ()>) {
     }
 }
 
+/// A bell of a database that has one.
+async fn heard(vault: &Vault) -> Option<Box<dyn Bell>> {
+    vault.hear(BELL).await.unwrap_or_default()
+}
+
+/// Done when a bell is rung; never where there is none.
+async fn rung(bell: &mut Option<Box<dyn Bell>>) -> Result<(), StorageError> {
+    match bell {
+        Some(bell) => bell.rung().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The work for one database.
 struct Work {
     engine: Arc<Engine>,
@@ -122,17 +142,39 @@ impl Work {
     }
 
     async fn relay(&self, relay: &Relay) {
+        let Some(vault) = self.vault() else { return };
+        let mut told = self.engine.told.subscribe();
+        let mut bell = heard(vault).await;
         loop {
             match relay.step(self.position).await {
                 Ok(Step::Took(_)) => {}
-                Ok(Step::Idle | Step::Elsewhere) => {
-                    let _ = tokio::time::timeout(LOOK, self.engine.told.notified()).await;
-                }
+                Ok(Step::Idle | Step::Elsewhere) => tokio::select! {
+                    changed = told.changed() => if changed.is_err() { return },
+                    rung = rung(&mut bell) => if let Err(error) = rung {
+                        tracing::debug!(%error, "the bell is not heard");
+                        bell = None;
+                    },
+                    () = tokio::time::sleep(LOOK) => if bell.is_none() {
+                        bell = heard(vault).await;
+                    },
+                },
                 Err(error) => {
                     tracing::warn!(%error, "the outbox could not be relayed");
                     tokio::time::sleep(RECOVER).await;
                 }
             }
+        }
+    }
+
+    /// Tells other nodes that there is something new, however much there is: writes do not wait for it.
+    async fn ring(&self) {
+        let Some(vault) = self.vault() else { return };
+        let mut told = self.engine.told.subscribe();
+        while told.changed().await.is_ok() {
+            if let Err(error) = vault.ring(BELL).await {
+                tracing::debug!(%error, "the bell could not be rung");
+            }
+            tokio::time::sleep(RINGS).await;
         }
     }
 

@@ -10,7 +10,7 @@ use axum::routing::{MethodFilter, any, post};
 use http::HeaderValue;
 use std::future::{Ready, ready};
 use std::panic::AssertUnwindSafe;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use super::front::Front;
 use super::lifecycle::{Lifecycle, panic_message};
@@ -57,7 +57,7 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
         names: DigestKey::derive(&secret),
         hooks: builder.hooks.clone(),
         tables: Arc::new(Tables::new()),
-        told: Arc::new(Notify::new()),
+        told: watch::Sender::new(0),
         in_flight: InFlight::default(),
         prefix: builder.prefix.clone(),
     });

@@ -130,7 +130,7 @@ impl Call<'_> {
         if dry_run {
             self.terms.note(std::mem::take(&mut *events.lock().unwrap_or_else(PoisonError::into_inner)));
         } else if !events.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
-            self.engine.told.notify_one();
+            self.engine.told.send_modify(|count| *count += 1);
         }
         rows.truncate(count);
         let mut rows: Vec<_> = rows.into_iter().map(Some).collect();

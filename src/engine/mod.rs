@@ -35,7 +35,7 @@ mod update;
 use std::sync::Arc;
 
 use resourceful_contract::{Value, Version};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::access::Actor;
 use crate::error::{Error, ErrorKind};
@@ -69,8 +69,8 @@ pub(crate) struct Engine {
     pub(crate) hooks: Vec<PlacedHook>,
     /// The library's own tables.
     pub(crate) tables: Arc<Tables>,
-    /// Rung when there is something new in the outbox.
-    pub(crate) told: Arc<Notify>,
+    /// Goes up when there is something new in an outbox.
+    pub(crate) told: watch::Sender<u64>,
     /// The idempotency keys under which something is being done on this node.
     pub(crate) in_flight: InFlight,
     /// What every resource's path begins with.

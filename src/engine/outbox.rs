@@ -247,7 +247,7 @@ impl Engine {
             let committed = vault.keep(vec![change]).await?;
             revived += committed.rows.first().map_or(0, |row| row.rows);
         }
-        self.told.notify_one();
+        self.told.send_modify(|count| *count += 1);
         Ok(revived)
     }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use resourceful_contract::{
-    Change, ChangeSet, Committed, Filter, Query, Rows, Schema, Storage, StorageError, Test, Then, Value,
-    Write,
+    Bell, Change, ChangeSet, Committed, Filter, Query, Rows, Schema, Storage, StorageError, Test, Then,
+    Value, Write,
 };
 
 use super::rights::Mask;
@@ -185,6 +185,16 @@ impl Vault {
             own(&change.schema)?;
         }
         self.0.commit(ChangeSet::of(changes)).await
+    }
+
+    /// Tells other nodes to look.
+    pub(crate) async fn ring(&self, bell: &str) -> Result<(), StorageError> {
+        self.0.ring(bell).await
+    }
+
+    /// Hears other nodes, where that can be.
+    pub(crate) async fn hear(&self, bell: &str) -> Result<Option<Box<dyn Bell>>, StorageError> {
+        self.0.hear(bell).await
     }
 
     pub(crate) fn is(&self, other: &Self) -> bool {

@@ -291,3 +291,34 @@ async fn a_transaction_that_commits_late_is_not_skipped_and_holds_up_nobody() {
     let counts: Vec<_> = of_a.into_iter().map(|(_, _, count)| count).collect();
     assert_eq!(counts, [0, 5, 6], "with an earlier number, and in the order of the commits");
 }
+
+/// A node that writes and one that relays know of each other through the database alone.
+#[tokio::test]
+async fn a_node_that_relays_hears_of_what_another_one_wrote() {
+    for place in Place::all().await {
+        let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let relays = builder(&place).on("*", move |event, _| {
+            let _ = said.send(event.subject.clone());
+            std::future::ready(Ok(()))
+        });
+        let relays = TestApp::build(relays).await.unwrap();
+        let writes = TestApp::build(builder(&place)).await.unwrap();
+        let background = relays.app().background();
+        create(&writes, "a").await;
+        assert_eq!(heard.recv().await.as_deref(), Some("a"), "{}", place.name);
+        create(&writes, "b").await;
+        assert_eq!(heard.recv().await.as_deref(), Some("b"));
+        background.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_bell_is_heard_by_who_listens_where_the_database_has_one() {
+    let Some(place) = Place::postgres().await else { return };
+    let other = Sql::connect(place.url().unwrap()).await.unwrap().storage();
+    let mut bell = other.hear("a bell").await.unwrap().expect("PostgreSQL has bells");
+    place.storage().ring("another").await.unwrap();
+    place.storage().ring("a bell").await.unwrap();
+    bell.rung().await.unwrap();
+    assert!(Memory::new().storage().hear("a bell").await.unwrap().is_none());
+}

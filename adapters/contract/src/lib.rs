@@ -34,5 +34,5 @@ pub use migration::{Migrated, Migration};
 pub use query::{Count, Filter, Include, Position, Query, RelatedBy, Sort, Test};
 pub use rows::{Rows, Total, Version};
 pub use schema::{Cardinality, Field, FieldType, IdSource, Index, Link, Reference, ScalarType, Schema};
-pub use storage::{Answer, Mismatch, Storage, Table};
+pub use storage::{Answer, Bell, Mismatch, Storage, Table};
 pub use value::{Malformed, Value, json};

@@ -49,11 +49,29 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// transaction as the change: of several concurrent changes guarded by one version, one happens.
     fn commit(&self, changes: ChangeSet) -> Answer<'_, Committed>;
 
+    /// Rings a bell that other nodes of the application may hear. Nothing depends on it but how soon they look.
+    fn ring<'a>(&'a self, bell: &'a str) -> Answer<'a, ()> {
+        let _ = bell;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Listens to a bell; `None` where nodes cannot hear each other through this storage.
+    fn hear<'a>(&'a self, bell: &'a str) -> Answer<'a, Option<Box<dyn Bell>>> {
+        let _ = bell;
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// Whether the storage can serve now, for readiness checks.
     fn ready(&self) -> Answer<'_, ()>;
 
     /// Ends connections after the work that is under way; later calls fail as unavailable.
     fn close(&self) -> Answer<'_, ()>;
+}
+
+/// Someone who listens to a bell.
+pub trait Bell: fmt::Debug + Send + 'static {
+    /// Done when the bell was rung, or may have been while nobody could hear it. The future may be dropped at any point.
+    fn rung(&mut self) -> Answer<'_, ()>;
 }
 
 /// A difference between a schema and the table it is bound to.

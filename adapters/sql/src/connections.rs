@@ -44,6 +44,11 @@ impl<Db: Database> Connections<Db> {
         Self { pool, places: Semaphore::new(most), resting: Mutex::default() }
     }
 
+    /// The pool that makes them.
+    pub(crate) const fn pool(&self) -> &Pool<Db> {
+        &self.pool
+    }
+
     /// A connection, as soon as there is one.
     pub(crate) async fn take(&self) -> Result<Lease<'_, Db>, StorageError> {
         let place = self.place().await?;

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use resourceful_contract::{Capabilities, FieldType, Index, Schema, StorageError, Value};
+use resourceful_contract::{Bell, Capabilities, FieldType, Index, Schema, StorageError, Value};
 use sea_query::{Expr, QueryBuilder, SchemaBuilder, SelectStatement};
 use sqlx::{Database, SqlStr};
 
@@ -71,6 +71,20 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
     /// What lets a transaction take its time, as a migration may.
     fn patience() -> Option<&'static str> {
         None
+    }
+
+    /// What rings a bell, for the bell's name as its only argument; `None` where the database has none.
+    fn ring() -> Option<&'static str> {
+        None
+    }
+
+    /// Listens to a bell on a connection of its own.
+    fn hear<'a>(
+        pool: &'a sqlx::Pool<Self::Db>,
+        bell: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Box<dyn Bell>>, sqlx::Error>> {
+        let _ = (pool, bell);
+        Box::pin(std::future::ready(Ok(None)))
     }
 
     /// Binds an argument as the type of the column it meets.

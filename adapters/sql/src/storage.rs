@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use resourceful_contract::{
-    Answer, Capabilities, ChangeSet, Committed, ErrorKind, Migrated, Migration, Mismatch, Query, Rows,
+    Answer, Bell, Capabilities, ChangeSet, Committed, ErrorKind, Migrated, Migration, Mismatch, Query, Rows,
     Schema, Storage, StorageError,
 };
 use sqlx::{AssertSqlSafe, Pool, SqlSafeStr as _, SqlStr};
@@ -103,6 +103,24 @@ impl<D: Dialect> Storage for Database<D> {
 
     fn commit(&self, changes: ChangeSet) -> Answer<'_, Committed> {
         Box::pin(commit::commit::<D>(self, changes))
+    }
+
+    fn ring<'a>(&'a self, bell: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let Some(statement) = D::ring() else { return Ok(()) };
+            let mut connection = self.reader().await?;
+            let args = bind::<D>(&[0], &[Arg::Text(bell)]);
+            let args = args.map_err(|error| StorageError::new(ErrorKind::Internal).with_source(error))?;
+            D::rows(&mut connection, statement.into_sql_str(), args)
+                .await
+                .map_err(crate::failure::connection)?;
+            connection.hand_on();
+            Ok(())
+        })
+    }
+
+    fn hear<'a>(&'a self, bell: &'a str) -> Answer<'a, Option<Box<dyn Bell>>> {
+        Box::pin(async move { D::hear(self.readers.pool(), bell).await.map_err(crate::failure::connection) })
     }
 
     fn ready(&self) -> Answer<'_, ()> {

@@ -1,5 +1,6 @@
 //! PostgreSQL.
 
+mod bell;
 mod value;
 
 use std::str::FromStr as _;
@@ -72,6 +73,17 @@ impl Dialect for PostgresDialect {
         capabilities.foreign_keys = true;
         capabilities.estimates = true;
         capabilities
+    }
+
+    fn ring() -> Option<&'static str> {
+        Some(bell::RING)
+    }
+
+    fn hear<'a>(
+        pool: &'a sqlx::Pool<Postgres>,
+        bell: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Box<dyn resourceful_contract::Bell>>, sqlx::Error>> {
+        Box::pin(bell::hear(pool, bell))
     }
 
     fn rows<'c>(

@@ -1,0 +1,31 @@
+//! Bells between nodes: LISTEN and NOTIFY.
+
+use resourceful_contract::{Answer, Bell};
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::{Pool, Postgres};
+
+use crate::failure;
+
+/// Rings a bell.
+pub(super) const RING: &str = "SELECT pg_notify($1, '')";
+
+/// A connection that listens and does nothing else.
+#[derive(Debug)]
+struct Listening(PgListener);
+
+impl Bell for Listening {
+    fn rung(&mut self) -> Answer<'_, ()> {
+        // Where the connection is lost it is made again, and what was rung meanwhile counts as heard.
+        Box::pin(async { self.0.try_recv().await.map(drop).map_err(failure::connection) })
+    }
+}
+
+pub(super) async fn hear(pool: &Pool<Postgres>, bell: &str) -> Result<Option<Box<dyn Bell>>, sqlx::Error> {
+    // Not one of the pool's, which are counted.
+    let options =
+        PgPoolOptions::new().max_connections(1).acquire_timeout(pool.options().get_acquire_timeout());
+    let own = options.connect_with((*pool.connect_options()).clone()).await?;
+    let mut listener = PgListener::connect_with(&own).await?;
+    listener.listen(bell).await?;
+    Ok(Some(Box::new(Listening(listener))))
+}
