@@ -5,6 +5,7 @@ mod bulk;
 mod idempotency;
 mod multi_tenant;
 mod owned_by;
+mod slug;
 mod soft_delete;
 mod timestamps;
 
@@ -13,5 +14,6 @@ pub use bulk::{BulkRoutes, bulk};
 pub use idempotency::{Idempotent, idempotency};
 pub use multi_tenant::{MultiTenant, multi_tenant};
 pub use owned_by::{OwnedBy, owned_by};
+pub use slug::{Slug, slug};
 pub use soft_delete::{SoftDeleted, soft_delete};
 pub use timestamps::{Timestamps, timestamps};

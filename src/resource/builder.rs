@@ -324,6 +324,12 @@ impl ResourceBuilder {
         machine.declare(self)
     }
 
+    /// Takes a field for a preset: another one that takes it too is a fault of the declaration that names both.
+    pub fn claim_field(mut self, field: impl AsRef<str>) -> Self {
+        self.claim(format!("the field `{}`", field.as_ref()), ".claim_field(…)");
+        self
+    }
+
     /// Notes who takes a path or a field for itself.
     fn claim(&mut self, what: impl Into<String>, by: &str) {
         let by = self.applying.map_or_else(|| by.to_owned(), |preset| format!("the preset `{preset}`"));

@@ -40,6 +40,7 @@ mod relations;
 mod resources;
 mod scopes;
 mod sessions;
+mod slugs;
 mod soft_delete;
 mod subscribers;
 mod support;

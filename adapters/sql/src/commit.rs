@@ -12,6 +12,7 @@ use crate::args::{self, Arg};
 use crate::dialect::Dialect;
 use crate::failure;
 use crate::fetch::{fetch_on, guarded};
+use crate::join;
 use crate::plan;
 use crate::storage::{Arguments, Connection, Database, bind, text};
 use crate::write::{self, mints};
@@ -101,7 +102,11 @@ async fn each<D: Dialect>(
     while rows.len() - before < all.len() {
         let at = rows.len() - before;
         let group = if grouped { group::<D>(&all[at..]) } else { &all[at..=at] };
-        if group.len() > 1 {
+        let joined = if grouped && D::JOINS { join::run(&all[at..]) } else { &[] };
+        if joined.len() > group.len() {
+            let many = join::insert(database, transaction, joined).await;
+            rows.extend(many.map_err(|error| error.at_change(before + at))?);
+        } else if group.len() > 1 {
             let many = insert_many(database, transaction, group).await;
             rows.extend(many.map_err(|error| error.at_change(before + at))?);
             if let Some(progress) = progress {

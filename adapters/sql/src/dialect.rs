@@ -73,6 +73,9 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
         None
     }
 
+    /// Whether rows can be inserted inside of WITH.
+    const JOINS: bool = false;
+
     /// What rings a bell, for the bell's name as its only argument; `None` where the database has none.
     fn ring() -> Option<&'static str> {
         None

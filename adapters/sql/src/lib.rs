@@ -15,6 +15,7 @@ mod failure;
 mod fetch;
 mod filter;
 mod include;
+mod join;
 mod migrate;
 mod place;
 mod plan;

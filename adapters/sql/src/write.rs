@@ -25,7 +25,18 @@ pub(crate) struct Statement {
     #[expect(dead_code, reason = "held for its address, which names it in the shape")]
     schema: Arc<Schema>,
     #[expect(dead_code, reason = "held for their addresses, which name them in the shape")]
+    others: Vec<Arc<Schema>>,
+    #[expect(dead_code, reason = "held for their addresses, which name them in the shape")]
     links: Vec<Arc<Link>>,
+}
+
+impl Statement {
+    /// A statement of inserts into several tables, which answers ids alone.
+    pub(crate) fn of_many(text: String, order: Vec<usize>, mut schemas: Vec<Arc<Schema>>) -> Self {
+        let schema = schemas.swap_remove(0);
+        let (versions, fields, links) = (Vec::new(), Vec::new(), Vec::new());
+        Self { text: text.into(), order, versions, fields, schema, others: schemas, links }
+    }
 }
 
 /// The value of a counter in a new row.
@@ -164,6 +175,7 @@ pub(crate) fn statement<D: Dialect>(changes: &[Change]) -> Statement {
         fields: returned(&change.schema, answer, 1 + versions.len()),
         versions,
         schema: change.schema.clone(),
+        others: Vec::new(),
         links,
     }
 }

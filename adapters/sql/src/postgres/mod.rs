@@ -60,6 +60,7 @@ impl Dialect for PostgresDialect {
     const BEGIN: &'static str = "BEGIN";
     const FOR_UPDATE: bool = true;
     const SAY_NULLS: bool = false;
+    const JOINS: bool = true;
 
     fn most_rows(columns: usize) -> usize {
         // The protocol counts parameters in 16 bits.

@@ -1,0 +1,141 @@
+//! Single rows of several tables in one statement, for databases that insert inside of WITH: one way there and back
+//! instead of one for each.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use resourceful_contract::{Change, ErrorKind, Schema, StorageError, Value, Version, Write, Written};
+use sea_query::{Expr, IntoIden as _, Query};
+
+use crate::args::{self, Numbering};
+use crate::dialect::Dialect;
+use crate::failure;
+use crate::select::table;
+use crate::shape::Shape;
+use crate::storage::{Connection, Database, bind, text};
+use crate::write::{self, Statement, mints};
+
+/// The next changes that one statement can carry: a row each, into different tables, with nothing to answer.
+pub(crate) fn run(changes: &[Change]) -> &[Change] {
+    let fits = |change: &Change| match &change.write {
+        Write::Insert { values } => {
+            let given = change.schema.id_source == resourceful_contract::IdSource::Storage
+                && !mints(&change.schema, values);
+            change.answer.is_none() && !given
+        }
+        _ => false,
+    };
+    let mut length = 0;
+    while let Some(change) = changes.get(length) {
+        let is_new = changes[..length].iter().all(|other| !Arc::ptr_eq(&other.schema, &change.schema));
+        if !fits(change) || !is_new {
+            break;
+        }
+        length += 1;
+    }
+    &changes[..length]
+}
+
+/// Inserts them.
+pub(crate) async fn insert<D: Dialect>(
+    database: &Database<D>,
+    connection: &mut Connection<D>,
+    changes: &[Change],
+) -> Result<Vec<Written>, StorageError> {
+    let mut shape = Shape { bytes: vec![b'+'], args: Vec::with_capacity(32) };
+    for change in changes {
+        let one = write::shape(std::slice::from_ref(change));
+        shape.bytes.extend_from_slice(&one.bytes);
+        shape.args.extend(one.args);
+    }
+    let statement = database.statements.find(&shape.bytes, || build::<D>(changes));
+    let first = &changes[0].schema;
+    let args = bind::<D>(&statement.order, &shape.args).map_err(|error| failure::unbound(first, error))?;
+    let rows = D::rows(connection, text(&statement.text), args).await;
+    let rows = rows.map_err(|error| D::failure(error, first))?;
+    let row = rows.first();
+    let row =
+        row.ok_or_else(|| StorageError::new(ErrorKind::Internal).with_context("insert", "answered no row"))?;
+    let written = changes.iter().enumerate().map(|(column, change)| {
+        let schema = &change.schema;
+        let id = D::read(row, column, schema.id_field().field_type);
+        let id: Value = id.map_err(|error| failure::corrupt(schema, error))?;
+        let version = schema.version.map(|_| Version::Counter(1));
+        Ok(Written { id, version, ..Written::all(1) })
+    });
+    written.collect()
+}
+
+fn build<D: Dialect>(changes: &[Change]) -> Statement {
+    let mut joined = String::from("WITH ");
+    let mut answers = String::new();
+    let mut order = Vec::new();
+    for (position, change) in changes.iter().enumerate() {
+        let (insert, own) = alone::<D>(change);
+        let separator = if position == 0 { "" } else { ", " };
+        let renumbered = renumbered(&insert, order.len());
+        // Writing into a String cannot fail.
+        let _ = write!(joined, "{separator}c{position} AS ({renumbered})");
+        let id = change.schema.id_field().column.replace('"', "\"\"");
+        let _ = write!(answers, "{separator}(SELECT \"{id}\" FROM c{position})");
+        let before = order.len();
+        order.extend(own.into_iter().map(|argument| argument + before));
+    }
+    let _ = write!(joined, " SELECT {answers}");
+    let schemas: Vec<Arc<Schema>> = changes.iter().map(|change| change.schema.clone()).collect();
+    Statement::of_many(joined, order, schemas)
+}
+
+/// One insert that answers the row's id, and the order of its arguments.
+fn alone<D: Dialect>(change: &Change) -> (String, Vec<usize>) {
+    let schema = &change.schema;
+    let is_minted = matches!(&change.write, Write::Insert { values } if mints(schema, values));
+    let mut numbering = Numbering::default();
+    let fields = (0..schema.fields.len()).filter(|position| !(is_minted && *position == schema.id));
+    let fields: Vec<_> = fields.collect();
+    let mut statement = Query::insert();
+    let columns = fields.iter().map(|field| schema.fields[*field].column.clone().into_iden());
+    statement.into_table(table(&schema.table)).columns(columns);
+    let values: Vec<_> = fields.iter().map(|_| numbering.next()).collect();
+    if values.is_empty() {
+        statement.or_default_values();
+    } else {
+        statement.values_panic(values);
+    }
+    let id = Expr::col(schema.id_field().column.clone().into_iden());
+    statement.returning(Query::returning().exprs([id]));
+    let (text, values) = statement.build(D::Builder::default());
+    (text, args::order(&values))
+}
+
+/// A statement whose placeholders (`$1` …) begin later. What stands in quotes is a name.
+fn renumbered(statement: &str, offset: usize) -> String {
+    let mut text = String::with_capacity(statement.len() + 8);
+    let mut characters = statement.chars().peekable();
+    let mut quoted = false;
+    while let Some(character) = characters.next() {
+        quoted ^= character == '"';
+        text.push(character);
+        if character != '$' || quoted {
+            continue;
+        }
+        let mut number = 0;
+        while let Some(digit) = characters.peek().and_then(|digit| digit.to_digit(10)) {
+            number = number * 10 + digit as usize;
+            characters.next();
+        }
+        let _ = write!(text, "{}", number + offset);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::renumbered;
+
+    #[test]
+    fn placeholders_move_and_names_stay() {
+        let moved = renumbered(r#"INSERT INTO "a$1" ("x", "y""$2") VALUES ($1, $12)"#, 3);
+        assert_eq!(moved, r#"INSERT INTO "a$1" ("x", "y""$2") VALUES ($4, $15)"#);
+    }
+}

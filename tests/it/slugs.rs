@@ -1,0 +1,62 @@
+//! Names for paths, made of titles.
+
+use resourceful::prelude::*;
+use resourceful::testing::TestApp;
+use serde_json::json;
+
+use crate::support::{Place, faults};
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+struct Article {
+    id: i64,
+    title: String,
+    #[serde(default)]
+    slug: String,
+    #[serde(default)]
+    blog: String,
+}
+
+#[tokio::test]
+async fn a_slug_is_made_of_the_title_or_of_what_is_given_and_is_one_items_alone() {
+    for place in Place::all().await {
+        let articles = define_resource::<Article>("articles")
+            .adapter(place.table("articles"))
+            .permissions(Permissions::all(anyone()))
+            .preset(slug("title").within("blog"))
+            .build()
+            .unwrap();
+        let app = TestApp::build(create_app(AppPreset::Testing).resource(articles)).await.unwrap();
+        let post = async |body| app.post("/articles").json(body).await;
+        let made = post(json!({"title": "Über die  weiten Räume!"})).await;
+        assert_eq!(
+            (made.status(), made.json()["slug"].clone()),
+            (201, json!("uber-die-weiten-raume")),
+            "{made}"
+        );
+        let given = post(json!({"title": "Other", "slug": "My Own"})).await;
+        assert_eq!(given.json()["slug"], "my-own");
+        let clash = post(json!({"title": "My own"})).await;
+        assert_eq!(clash.status(), 409, "{}: {clash}", place.name);
+        assert!(faults(&clash.json()).contains(&("/slug", "unique")), "{clash}");
+        assert_eq!(post(json!({"title": "My own", "blog": "another"})).await.status(), 201);
+        let found = app.get("/articles?slug=my-own&blog=").await.items();
+        assert_eq!((found.len(), found[0]["title"].clone()), (1, json!("Other")));
+        let again = app.patch("/articles/1").json(json!({"title": "New", "slug": ""})).await;
+        assert_eq!(again.json()["slug"], "new");
+        assert_eq!(
+            app.patch("/articles/1").json(json!({"title": "Newer"})).await.json()["slug"],
+            "new",
+            "it stays"
+        );
+    }
+    let twice = define_resource::<Article>("articles")
+        .adapter(Memory::new().table("articles"))
+        .permissions(Permissions::all(anyone()))
+        .preset(slug("title").field("blog"))
+        .preset(multi_tenant("blog"));
+    let said = twice.build().unwrap_err().to_string();
+    assert!(
+        said.contains("the preset `slug` and the preset `multi_tenant` both claim the field `blog`"),
+        "{said}"
+    );
+}
