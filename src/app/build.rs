@@ -219,18 +219,7 @@ fn mount(
     explain: Option<Rule>,
     following: Vec<Following>,
 ) -> App {
-    let info = openapi::Info {
-        title: builder.title.clone(),
-        version: builder.version.clone(),
-        description: builder.description.clone(),
-        servers: builder.servers.clone(),
-        prefix: builder.prefix.clone(),
-        schemes: schemes(&builder),
-        authenticates: !builder.authenticators.is_empty(),
-        explain: builder.explain.clone(),
-        batches: builder.batch.is_some(),
-        by_caller: builder.document_by_caller,
-    };
+    let info = info(&builder);
     let boundary = Arc::new(Boundary {
         engine,
         depends_on: depends_on(&builder),
@@ -260,19 +249,7 @@ fn mount(
         builder.drain_delay,
         builder.shutdown_grace,
     ));
-    let mut others = openapi::routes(document, builder.docs);
-    if boundary.explain.is_some() {
-        let asked = boundary.clone();
-        others = others.route(EXPLAIN, post(move |request| async move { explained(&asked, request).await }));
-    }
-    if boundary.batch.is_some() {
-        let asked = boundary.clone();
-        let path = format!("{}{BATCH}", builder.prefix);
-        others = others.route(&path, post(move |request| async move { batched(&asked, request).await }));
-    }
-    let others = others
-        .fallback(refusal(&boundary, Error::not_found))
-        .method_not_allowed_fallback(refusal(&boundary, Error::method_not_allowed));
+    let others = beside(&boundary, &builder.prefix, openapi::routes(document, builder.docs));
     let routes = Routes::new(&boundary, &builder.prefix, others);
     let merged = merged.map(|merged| {
         merged
@@ -284,6 +261,38 @@ fn mount(
     let front = Front::new(health, lifecycle.clone(), builder.cors, builder.compression, merged, routes);
     let relay = Arc::new(Relay::new(boundary.engine.clone(), builder.subscriptions.into()));
     App { front, boundary, lifecycle, relay }
+}
+
+/// What the document says of the application as a whole.
+fn info(builder: &AppBuilder) -> openapi::Info {
+    openapi::Info {
+        title: builder.title.clone(),
+        version: builder.version.clone(),
+        description: builder.description.clone(),
+        servers: builder.servers.clone(),
+        prefix: builder.prefix.clone(),
+        schemes: schemes(builder),
+        authenticates: !builder.authenticators.is_empty(),
+        explain: builder.explain.clone(),
+        batches: builder.batch.is_some(),
+        by_caller: builder.document_by_caller,
+    }
+}
+
+/// The paths that are no resource's, and what every other path is answered with.
+fn beside(boundary: &Arc<Boundary>, prefix: &str, mut others: Router) -> Router {
+    if boundary.explain.is_some() {
+        let asked = boundary.clone();
+        others = others.route(EXPLAIN, post(move |request| async move { explained(&asked, request).await }));
+    }
+    if boundary.batch.is_some() {
+        let asked = boundary.clone();
+        let path = format!("{prefix}{BATCH}");
+        others = others.route(&path, post(move |request| async move { batched(&asked, request).await }));
+    }
+    others
+        .fallback(refusal(boundary, Error::not_found))
+        .method_not_allowed_fallback(refusal(boundary, Error::method_not_allowed))
 }
 
 /// A handler that answers every request with the same problem.
