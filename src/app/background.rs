@@ -102,7 +102,7 @@ impl App {
 
 async fn sweep(engine: &Arc<Engine>, vault: &Vault) -> Result<(), Error> {
     while engine.seal(vault).await? > 0 {}
-    while engine.purge(vault).await? > 0 {}
+    engine.purge(vault).await?;
     engine.forget_keys(vault).await?;
     engine.forget_events(vault, EVENTS_KEPT).await?;
     while engine.forget_audit(vault).await? > 0 {}

@@ -1,6 +1,6 @@
 //! What has been kept long enough, and goes for good.
 
-use resourceful_contract::{Change, Filter, Guard, Query, Sort, Test, Value, Write};
+use resourceful_contract::{Change, Filter, Guard, Position, Query, Sort, Test, Value, Write};
 
 use super::commit::{Output, Prepared};
 use super::{Call, Engine, Vault, item};
@@ -12,9 +12,8 @@ use crate::tables::keys::EXPIRES_AT;
 const STEP: u32 = 100;
 
 impl Engine {
-    /// Removes items that were deleted long enough ago, some at a time; answers how many. Those that others refer to stay.
-    pub(crate) async fn purge(&self, vault: &Vault) -> Result<usize, Error> {
-        let mut purged = 0;
+    /// Removes items that were deleted long enough ago. Those that others refer to stay.
+    pub(crate) async fn purge(&self, vault: &Vault) -> Result<(), Error> {
         for entry in self.catalog.entries().iter().filter(|entry| entry.storage.is(vault)) {
             let soft = entry.definition.soft_delete.as_ref();
             let (Some(field), Some(kept)) =
@@ -25,21 +24,30 @@ impl Engine {
             let kept = chrono::Duration::from_std(kept).ok();
             let Some(before) = kept.and_then(|kept| item::now().checked_sub_signed(kept)) else { continue };
             let call = Call::by_the_application(self, entry);
-            let query = Query {
-                filter: Filter::Compare(field, Test::Lt(Value::DateTime(before))),
-                sort: vec![Sort::ascending(field), Sort::ascending(entry.schema.id)],
-                fields: vec![entry.schema.id],
-                keys: vec![entry.schema.id],
-                limit: STEP,
-                ..Query::all(entry.schema.clone())
-            };
-            let query = call.allowed.query(query);
-            let rows = entry.storage.fetch(&query, &mut Vec::new()).await?;
-            for id in rows.keys.into_iter().flatten() {
-                purged += usize::from(call.purged(id, Filter::Compare(field, Test::IsNull(false))).await?);
+            let mut position = Position::Start;
+            loop {
+                let query = Query {
+                    filter: Filter::Compare(field, Test::Lt(Value::DateTime(before))),
+                    sort: vec![Sort::ascending(field), Sort::ascending(entry.schema.id)],
+                    fields: vec![entry.schema.id],
+                    keys: vec![entry.schema.id],
+                    limit: STEP,
+                    position,
+                    ..Query::all(entry.schema.clone())
+                };
+                let query = call.allowed.query(query);
+                let rows = entry.storage.fetch(&query, &mut Vec::new()).await?;
+                for id in rows.keys.into_iter().flatten() {
+                    call.purged(id, Filter::Compare(field, Test::IsNull(false))).await?;
+                }
+                match rows.last {
+                    // What cannot go must not stand in the way of the rest.
+                    Some(last) if rows.more => position = Position::After(last),
+                    _ => break,
+                }
             }
         }
-        Ok(purged)
+        Ok(())
     }
 
     /// Removes idempotency keys that have expired.
@@ -52,9 +60,9 @@ impl Engine {
 }
 
 impl Call<'_> {
-    /// Removes an item that is still deleted; `false` where it cannot go.
-    async fn purged(&self, id: Value, deleted: Filter) -> Result<bool, Error> {
-        let Ok((current, version)) = self.current(id.clone()).await else { return Ok(false) };
+    /// Removes an item that is still deleted, where it can go.
+    async fn purged(&self, id: Value, deleted: Filter) -> Result<(), Error> {
+        let Ok((current, version)) = self.current(id.clone()).await else { return Ok(()) };
         let guard = Guard { filter: deleted, version: Some(version) };
         let write = Write::Delete { id, guard };
         let mut main = self.made(&self.allowed, Operation::Delete, write, Some(current), None);
@@ -62,10 +70,13 @@ impl Call<'_> {
         main.record.done = "purge".into();
         let prepared = vec![Prepared { main, beside: Vec::new() }];
         match self.commit(prepared, &Output::Item).await {
-            Ok(_) => Ok(true),
+            Ok(_) => Ok(()),
             Err(failure) => match Error::from(failure.error) {
                 error if error.kind() == crate::error::ErrorKind::Unavailable => Err(error),
-                _ => Ok(false),
+                error => {
+                    tracing::debug!(%error, resource = &*self.entry.name, "an item is kept: it could not be purged");
+                    Ok(())
+                }
             },
         }
     }

@@ -1,5 +1,7 @@
 //! The document as a whole.
 
+use std::sync::Arc;
+
 use serde_json::{Value as Json, json};
 use utoipa::openapi::path::{HttpMethod, PathItem, PathsBuilder};
 use utoipa::openapi::security::{self, ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder};
@@ -13,7 +15,9 @@ use super::raw::Raw;
 use super::schemas::Components;
 use super::{Info, batch, explain};
 use crate::access::{SecurityScheme, Shown};
+use crate::engine::Entry;
 use crate::http::{BATCH, EXPLAIN, Endpoint};
+use crate::resource::Operation;
 
 /// The version of OpenAPI that a document is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +52,9 @@ pub(super) fn of(lens: &Lens<'_>, info: &Info, version: Version) -> Json {
         let operation = explain::operation(permission, info, &mut raw);
         paths = paths.path(EXPLAIN, PathItem::new(HttpMethod::Post, operation));
     }
-    if info.batches {
+    let changes = [Operation::Create, Operation::Update, Operation::Delete];
+    let may = |entry: &Arc<Entry>| changes.iter().any(|operation| lens.offers(entry, *operation));
+    if info.batches && lens.catalog.entries().iter().any(may) {
         batch::add(&mut components);
         let path = format!("{}{BATCH}", info.prefix);
         paths = paths.path(path, PathItem::new(HttpMethod::Post, batch::operation(&mut raw)));
