@@ -33,7 +33,7 @@ pub fn slug(from: impl Into<String>) -> Slug {
     Slug { from: from.into(), field: "slug".to_owned(), within: Vec::new() }
 }
 
-/// The preset of [`slug`].
+/// The preset of [`slug()`].
 #[derive(Clone, Debug)]
 pub struct Slug {
     from: String,

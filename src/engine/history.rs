@@ -129,7 +129,19 @@ impl Call<'_> {
             }
             Err(error) => return Err(error),
         };
-        self.must_admit(rows, &item).await
+        self.must_admit(rows, &item).await?;
+        self.must_be_shown(&item).await
+    }
+
+    /// Refuses an item that is deleted and still there, unless the caller may see those.
+    async fn must_be_shown(&self, item: &Fields) -> Result<(), Error> {
+        let field = self.definition().deleted_at.map(|field| &self.entry.schema.fields[field].name);
+        if field.is_none_or(|field| item.get(field).is_none_or(serde_json::Value::is_null)) {
+            return Ok(());
+        }
+        let may = sight::decide(&self.engine.catalog, self.entry, self.actor, Right::Deleted).await;
+        let may = Admitted::of(&may).ok_or_else(Error::not_found)?;
+        self.must_admit(&may.resolved(self.entry, &self.engine.catalog).await?, item).await
     }
 
     async fn must_admit(&self, rows: &Admitted, item: &Fields) -> Result<(), Error> {

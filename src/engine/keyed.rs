@@ -87,11 +87,20 @@ impl Claim {
             Answered::Json(json) => (None, Some(json.clone())),
         };
         let many = matches!(answered, Answered::Items(_));
+        // Whoever asks again must still see the one item that an action was done to.
+        let acted = match (answered, written) {
+            (Answered::Json(_), [one])
+                if first.is_some_and(|record| record.operation == Operation::Update) =>
+            {
+                Some(spelled(&one.id))
+            }
+            _ => None,
+        };
         KeyRow {
             id: self.id.clone(),
             fingerprint: self.fingerprint.clone(),
             status: if matches!(answered, Answered::Json(_)) { 200 } else { status },
-            item: one.map(|row| spelled(&row.id)),
+            item: one.map(|row| spelled(&row.id)).or(acted),
             version: one.and_then(|row| row.version).map(version).or_else(|| many.then(|| MANY.to_owned())),
             body,
             expires_at: at + self.kept,
@@ -216,7 +225,7 @@ impl Call<'_> {
         }
         let status = u16::try_from(row.status).unwrap_or(200);
         if row.version.as_deref() == Some(MANY) {
-            let output = self.list_again(row.body.unwrap_or_default()).await?;
+            let output = self.list_again(row.body.unwrap_or_default(), status == 201).await?;
             return Ok(Replayed { status, item: None, id: None, output: Some(output) });
         }
         let (Some(id), Some(json)) = (&row.item, row.body.clone()) else {
@@ -224,6 +233,10 @@ impl Call<'_> {
         };
         let id = self.id(id)?;
         self.still_sees(&id, status == 201).await?;
+        if row.version.is_none() {
+            // What an action answered of an item.
+            return Ok(Replayed { status, item: None, id: None, output: Some(json) });
+        }
         let has_counter = self.entry.schema.version.is_some();
         let version = row.version.as_deref().and_then(|text| read_version(text, has_counter));
         let version = version.ok_or_else(|| Error::internal("a kept answer has no version"))?;
@@ -237,7 +250,7 @@ impl Call<'_> {
     }
 
     /// Many items as they were answered, as this caller may see them now.
-    async fn list_again(&self, items: String) -> Result<String, Error> {
+    async fn list_again(&self, items: String, created: bool) -> Result<String, Error> {
         let array = format!("[{items}]");
         let items: Vec<&serde_json::value::RawValue> =
             serde_json::from_str(&array).map_err(Error::internal)?;
@@ -249,7 +262,7 @@ impl Call<'_> {
             let fields: item::Fields = serde_json::from_slice(&json).map_err(Error::internal)?;
             let id = fields.get(id_name).map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned));
             if let Some(id) = id {
-                self.still_sees(&self.id(&id)?, true).await?;
+                self.still_sees(&self.id(&id)?, created).await?;
             }
             redact::only(self, &shown, &mut json)?;
             redact::rows(self, &Selection::default(), &mut json)?;

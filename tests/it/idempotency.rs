@@ -175,6 +175,22 @@ async fn a_replay_shows_what_its_caller_may_see_now() {
 }
 
 #[tokio::test]
+async fn what_an_action_answered_is_replayed_to_those_who_still_see_the_item() {
+    for place in Place::all().await {
+        let resource = payments(&place)
+            .policy_on([Operation::Read, Operation::List], resourceful::rows(json!({"cents": {"lt": 3}})));
+        let app = app_of(resource).await;
+        assert_eq!(post(&app, "clerk", "k", "a").await.status(), 201);
+        let pay = || app.post("/payments/1/pay").bearer("clerk").header("idempotency-key", "p");
+        assert_eq!((pay().await.json(), pay().await.json()), (json!(2), json!(2)), "{}", place.name);
+        let again = app.post("/payments/1/pay").bearer("clerk").header("idempotency-key", "q").await;
+        assert_eq!(again.json(), 3);
+        // The item is out of sight now, and so is what was answered of it.
+        assert_eq!(pay().await.status(), 404);
+    }
+}
+
+#[tokio::test]
 async fn of_a_hundred_at_once_one_happens() {
     for place in Place::all().await {
         let app = app_of(payments(&place)).await;

@@ -224,6 +224,18 @@ async fn the_model_has_a_field_for_it_and_nobody_else_claims_it() {
 }
 
 #[tokio::test]
+async fn the_history_of_what_is_deleted_is_for_those_who_see_the_deleted() {
+    for place in Place::all().await {
+        let app = app_of(papers(&place).preset(audit().readable_by(signed_in())), &place).await;
+        let path = paper(&app, "a", json!(null)).await;
+        let history = async |who: &str| app.get(&format!("{path}/history")).bearer(who).await.status();
+        assert_eq!((history("ada").await, history("clerk").await), (200, 200), "{}", place.name);
+        app.delete(&path).bearer("clerk").await;
+        assert_eq!((history("ada").await, history("clerk").await), (404, 200));
+    }
+}
+
+#[tokio::test]
 async fn a_delete_under_a_key_is_answered_again() {
     for place in Place::all().await {
         let app = app_of(papers(&place).preset(idempotency()), &place).await;

@@ -16,7 +16,8 @@ impl Site<'_> {
         let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
         for row in self.rows {
             let admitted = self.oracle.admits(self.entry, Operation::Read, row)
-                && self.oracle.admits(self.entry, Right::History, row);
+                && self.oracle.admits(self.entry, Right::History, row)
+                && (!is_deleted(self.entry, row) || self.oracle.admits(self.entry, Right::Deleted, row));
             let live = admitted && self.oracle.sees(self.entry, row);
             let asked = [("/history".to_owned(), admitted), (format!("?as_of={now}"), live)];
             for (rest, shown) in asked {
