@@ -261,7 +261,7 @@ async fn an_entry_goes_with_its_change_or_not_at_all() {
 async fn the_matrix_holds_for_history_and_as_of() {
     for place in Place::all().await {
         let app =
-            app_of(deals(&place).policy_on(
+            app_of(deals(&place).visible_to(["note"], tenant_role("nobody")).policy_on(
                 [Operation::Read, Operation::List],
                 resourceful::rows(json!({"cents": {"lt": 100}})),
             ))
