@@ -50,6 +50,11 @@ impl Engine {
         // Who may not make one of them is told so before anything is read.
         for (index, one) in wanted.iter().enumerate() {
             let entry = self.find(&one.resource).map_err(|_| unknown(self, one, index))?;
+            if entry.definition.idempotency.is_some_and(|idempotency| idempotency.required) {
+                let detail = "Changes of this resource need an Idempotency-Key, which a batch does not take.";
+                let fault = Fault::pointer(format!("/{LIST}/{index}/resource"), "keyed", detail);
+                return Err(Error::validation(vec![fault]));
+            }
             let call = self.call(entry, actor, one.operation, false).await;
             calls.push(call.map_err(|error| at(&error, LIST, index))?.on(terms));
         }

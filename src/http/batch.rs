@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 use super::prefer::Prefer;
 use super::{Body, Boundary, Context, answer, body, conditional, dry_run};
 use crate::engine::{Became, Wanted};
-use crate::error::{Error, Fault};
+use crate::error::{Error, ErrorKind, Fault};
 use crate::query::no_parameters;
 use crate::resource::{Operation, pointer_of};
 
@@ -72,6 +72,12 @@ impl Boundary {
     ) -> Result<Response, Error> {
         let actor = self.actor(parts).await?;
         no_parameters(parts.uri.query())?;
+        if parts.headers.contains_key("idempotency-key") {
+            let detail =
+                "A batch is not remembered by a key: send each change to its own resource, or leave it out.";
+            let fault = Fault::header("Idempotency-Key", "unknown", detail);
+            return Err(Error::new(ErrorKind::BadRequest, "idempotency-key", detail).with_faults(vec![fault]));
+        }
         let json = body::json(Body::Create, &parts.headers, body, self.body_limit).await?;
         let batch: Batch = serde_path_to_error::deserialize(json).map_err(|error| {
             let detail = format!("Not readable: {}.", error.inner());

@@ -198,6 +198,12 @@ async fn what_is_asked_is_well_formed() {
     );
     let apart = json!([order("a"), {"operation": "create", "resource": "elsewhere", "body": {"code": "x"}}]);
     assert_eq!(said(apart).await, one("/operations/1/resource", "elsewhere"));
+    let keyed = app.post("/v1/batch").bearer("ada").header("idempotency-key", "k");
+    let keyed = keyed.json(json!({"operations": [order("a")]})).await;
+    assert_eq!(
+        (keyed.status(), keyed.json()["errors"][0]["header"].clone()),
+        (400, json!("Idempotency-Key"))
+    );
     let document = app.get("/openapi.json").await.json();
     assert_eq!(document["paths"]["/v1/batch"]["post"]["operationId"], "batch");
     let without = crate::support::shop(&Place::memory()).await;
