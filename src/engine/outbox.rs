@@ -162,13 +162,19 @@ impl Engine {
         Change { schema: self.tables.leases.clone(), write, answer: None }
     }
 
-    /// The next events that are to be told of.
-    pub(crate) async fn pending(&self, vault: &Vault, limit: u32) -> Result<Vec<EventRow>, Error> {
+    /// The next events that are to be told of, from those after a number.
+    pub(crate) async fn pending(
+        &self,
+        vault: &Vault,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<EventRow>, Error> {
+        let later = Filter::Compare(SEQUENCE, Test::Gt(Value::Integer(after)));
         let due = Filter::Any(vec![
             Filter::Compare(DUE_AT, Test::IsNull(true)),
             Filter::Compare(DUE_AT, Test::Lte(Value::DateTime(item::now()))),
         ]);
-        let rows = vault.kept(self.outbox(untold().and(due), limit)).await?;
+        let rows = vault.kept(self.outbox(untold().and(later).and(due), limit)).await?;
         Ok(rows.into_iter().map(EventRow::read).collect())
     }
 

@@ -86,15 +86,13 @@ impl Relay {
         let lease = match held.take().filter(Lease::is_fresh) {
             Some(lease) => lease,
             // A lease is written down, so it is taken where there is something to do.
-            None if self.engine.pending(vault, 1).await?.is_empty() => return Ok(Step::Idle),
+            None if self.engine.pending(vault, 0, 1).await?.is_empty() => return Ok(Step::Idle),
             None => match self.engine.lease(vault, &self.holder).await? {
                 Some(lease) => lease,
                 None => return Ok(Step::Elsewhere),
             },
         };
-        let waiting = self.engine.postponed(vault).await?;
-        let pending = self.engine.pending(vault, STEP).await?;
-        let taken: Vec<_> = pending.into_iter().filter(|row| !waits(row, &waiting)).collect();
+        let taken = self.due(vault).await?;
         if taken.is_empty() {
             *held = Some(lease);
             return Ok(Step::Idle);
@@ -115,6 +113,21 @@ impl Relay {
         }
         tracing::warn!("another node relays now: what was delivered meanwhile comes once more");
         Ok(Step::Elsewhere)
+    }
+
+    /// The next events that wait for nothing. However many of an item wait, they are passed by.
+    async fn due(&self, vault: &Vault) -> Result<Vec<EventRow>, Error> {
+        let waiting = self.engine.postponed(vault).await?;
+        let mut after = 0;
+        loop {
+            let pending = self.engine.pending(vault, after, STEP).await?;
+            let Some(last) = pending.last() else { return Ok(Vec::new()) };
+            after = last.sequence;
+            let due: Vec<_> = pending.into_iter().filter(|row| !waits(row, &waiting)).collect();
+            if !due.is_empty() {
+                return Ok(due);
+            }
+        }
     }
 
     /// Tells of events, item by item and many items at once, and keeps the lease meanwhile.

@@ -144,6 +144,27 @@ async fn one_that_fails_holds_up_its_own_item_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn however_much_waits_for_a_failed_event_the_rest_goes_on() {
+    let place = Place::memory();
+    let told = Told::default();
+    let noting = told.clone();
+    let app = builder(&place).on("counters.*", move |event, _| {
+        noting.note(&event);
+        std::future::ready(if event.subject == "bad" { Err("no".into()) } else { Ok(()) })
+    });
+    let app = TestApp::build(app).await.unwrap();
+    create(&app, "bad").await;
+    app.app().deliver().await.unwrap();
+    // More than are taken at once.
+    for number in 1..=600 {
+        count(&app, "bad", number).await;
+    }
+    create(&app, "good").await;
+    app.app().deliver().await.unwrap();
+    assert_eq!(told.subjects(), ["bad", "good"]);
+}
+
+#[tokio::test]
 async fn what_nobody_can_be_told_of_is_a_dead_letter_that_can_be_replayed() {
     for place in Place::all().await.into_iter().filter(|place| place.name != "memory") {
         let told = Told::default();
