@@ -57,6 +57,12 @@ impl Engine {
             }
             let call = self.call(entry, actor, one.operation, false).await;
             calls.push(call.map_err(|error| at(&error, LIST, index))?.on(terms));
+            let same = |other: &Wanted| other.resource == one.resource && other.id == one.id;
+            if one.operation != Operation::Create && wanted[..index].iter().any(same) {
+                let detail = "This item stands here twice: say all of its change in one operation.";
+                let fault = Fault::pointer(format!("/{LIST}/{index}/id"), "repeated", detail);
+                return Err(Error::validation(vec![fault]));
+            }
         }
         let apart = calls.iter().position(|call| !call.entry.storage.is(&calls[0].entry.storage));
         if let Some(index) = apart {
@@ -78,18 +84,19 @@ impl Engine {
 }
 
 async fn committed(calls: &[Call<'_>], wanted: &[Wanted], terms: &Terms) -> Result<Vec<Became>, Error> {
-    let is_expected = wanted.iter().any(|one| one.expected.is_some());
     for _ in 0..ATTEMPTS {
         terms.forget_made();
         let mut prepared = Vec::with_capacity(calls.len());
         let mut planned: Vec<Option<Fields>> = Vec::with_capacity(calls.len());
-        // For each operation, whether it changes anything.
+        // For each operation, whether it changes anything; and which those are.
         let mut changes = Vec::with_capacity(calls.len());
+        let mut changed = Vec::with_capacity(calls.len());
         for (index, (call, one)) in calls.iter().zip(wanted).enumerate() {
             let told = |error: Error| at(&error, LIST, index);
             let body = resolved(&one.body, &planned, calls, "/body").map_err(told)?;
             let (change, item) = call.decided(one, body).await.map_err(told)?;
             changes.push(change.is_some());
+            changed.extend(change.is_some().then_some(index));
             planned.push(item);
             prepared.extend(change);
         }
@@ -100,16 +107,18 @@ async fn committed(calls: &[Call<'_>], wanted: &[Wanted], terms: &Terms) -> Resu
             Ok(done) => {
                 let mut written = done.mains.iter().zip(done.written);
                 let mut became = Vec::with_capacity(calls.len());
-                for ((call, one), changed) in calls.iter().zip(wanted).zip(changes) {
-                    let place = changed.then(|| written.next()).flatten();
+                for ((call, one), changes) in calls.iter().zip(wanted).zip(changes) {
+                    let place = changes.then(|| written.next()).flatten();
                     became.push(call.became(one, place, &done.records).await?);
                 }
                 return Ok(became);
             }
-            Err(failure) if failure.is_contended(is_expected) => {}
             Err(failure) => {
-                let changed: Vec<_> = (0..calls.len()).filter(|index| changes[*index]).collect();
-                return Err(match failure.item.and_then(|item| changed.get(item).copied()) {
+                let index = failure.item.and_then(|item| changed.get(item).copied());
+                if failure.is_contended(index.is_some_and(|index| wanted[index].expected.is_some())) {
+                    continue;
+                }
+                return Err(match index {
                     Some(index) => at(&inside(&calls[index].explained(failure), "/body"), LIST, index),
                     None => calls[0].explained(failure),
                 });

@@ -77,12 +77,13 @@ impl Call<'_> {
 
     async fn updated_all(&self, patches: &[Patch]) -> Result<Vec<Item>, Error> {
         let ids = self.ids(patches.iter().map(|patch| patch.id.as_str()), "items")?;
-        let is_expected = patches.iter().any(|patch| patch.expected.is_some());
         let changeable = self.changeable().await?;
         for _ in 0..ATTEMPTS {
             let mut currents = self.currents(&changeable, &ids).await?.into_iter();
             let mut prepared = Vec::with_capacity(patches.len());
             let mut unchanged = Vec::with_capacity(patches.len());
+            // Where each of those that change stands in the request.
+            let mut changed = Vec::with_capacity(patches.len());
             for (index, (id, patch)) in ids.iter().zip(patches).enumerate() {
                 let told = |error| at(&error, "items", index);
                 let Some(current) = currents.next().flatten() else {
@@ -90,6 +91,7 @@ impl Call<'_> {
                 };
                 match self.prepared_patch(&changeable, id, &current, patch).await.map_err(told)? {
                     Some(one) => {
+                        changed.push(index);
                         prepared.push(one);
                         unchanged.push(None);
                     }
@@ -101,8 +103,13 @@ impl Call<'_> {
             }
             match self.commit_all(prepared, Output::Items(unchanged)).await {
                 Ok(items) => return Ok(items),
-                Err(failure) if failure.is_contended(is_expected) => {}
-                Err(failure) => return Err(self.of_many(failure, "items")),
+                Err(mut failure) => {
+                    failure.item = failure.item.and_then(|item| changed.get(item).copied());
+                    let patch = failure.item.and_then(|item| patches.get(item));
+                    if !failure.is_contended(patch.is_some_and(|patch| patch.expected.is_some())) {
+                        return Err(self.of_many(failure, "items"));
+                    }
+                }
             }
         }
         Err(too_contended())

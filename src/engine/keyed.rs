@@ -59,9 +59,9 @@ impl Claim {
         Self { id, fingerprint, kept, replaces: false }
     }
 
-    /// The claim of one of many items that are changed one by one.
-    pub(super) fn of_item(&self, index: usize) -> Self {
-        let id = blake3::hash(format!("{} {index}", self.id).as_bytes()).to_hex().to_string();
+    /// The claim of one of many items that are changed one by one, told apart by what is never another item's.
+    pub(super) fn of_item(&self, item: &str) -> Self {
+        let id = blake3::hash(format!("{} {item}", self.id).as_bytes()).to_hex().to_string();
         Self { id, fingerprint: self.fingerprint.clone(), kept: self.kept, replaces: false }
     }
 

@@ -188,8 +188,8 @@ impl<'a> Call<'a> {
     }
 
     /// The terms of one of many items that are changed one by one.
-    pub(crate) fn terms_of(&self, index: usize) -> Terms {
-        self.terms.of_item(index)
+    pub(crate) fn terms_of(&self, item: &str) -> Terms {
+        self.terms.of_item(item)
     }
 
     /// Takes over what one of many would have sent.

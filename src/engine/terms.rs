@@ -59,7 +59,7 @@ impl Terms {
     }
 
     /// The terms of one of many items that are changed one by one.
-    pub(super) fn of_item(&self, index: usize) -> Self {
+    pub(super) fn of_item(&self, item: &str) -> Self {
         Self {
             request: self.request.clone(),
             trace: self.trace.clone(),
@@ -67,7 +67,7 @@ impl Terms {
             dry_run: self.dry_run,
             tried: Mutex::default(),
             made: Mutex::default(),
-            claim: self.claim.as_ref().map(|claim| claim.of_item(index)),
+            claim: self.claim.as_ref().map(|claim| claim.of_item(item)),
         }
     }
 

@@ -134,10 +134,24 @@ impl Door {
             Many::Delete(ids) => ids.len(),
         };
         for index in 0..count {
-            let mut terms = call.terms_of(index);
+            // What a filter means may be other items when it is asked again, so that a place in the list says nothing.
+            let mut terms = match &many {
+                Many::Create(_) => call.terms_of(&format!("#{index}")),
+                Many::Update(patches) => call.terms_of(&format!("/{}", patches[index].id)),
+                Many::Delete(ids) => call.terms_of(&format!("/{}", ids[index])),
+            };
             let outcome = match call.replay(&mut terms).await {
                 Ok(Some(replayed)) => self.replayed(replayed, parts, collection),
-                Ok(None) => one(&call.with(&terms), &many, index, collection).await,
+                Ok(None) => {
+                    let call = call.with(&terms);
+                    match one(&call, &many, index, collection).await {
+                        Err(error) => match call.replayed_elsewhere().await {
+                            Ok(Some(replayed)) => self.replayed(replayed, parts, collection),
+                            _ => Err(error),
+                        },
+                        done => done,
+                    }
+                }
                 Err(error) => Err(error),
             };
             call.take_tried(&terms);

@@ -198,6 +198,8 @@ async fn what_is_asked_is_well_formed() {
     );
     let apart = json!([order("a"), {"operation": "create", "resource": "elsewhere", "body": {"code": "x"}}]);
     assert_eq!(said(apart).await, one("/operations/1/resource", "elsewhere"));
+    let update = json!({"operation": "update", "resource": "orders", "id": Uuid::nil(), "body": {}});
+    assert_eq!(said(json!([update, update])).await, one("/operations/1/id", "repeated"));
     let keyed = app.post("/v1/batch").bearer("ada").header("idempotency-key", "k");
     let keyed = keyed.json(json!({"operations": [order("a")]})).await;
     assert_eq!(

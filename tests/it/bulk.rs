@@ -353,3 +353,36 @@ async fn the_matrix_holds_for_bulk_routes() {
         assert_eq!(document["paths"]["/parts/bulk"].as_object().unwrap().len(), 3);
     }
 }
+
+#[tokio::test]
+async fn a_failure_names_its_own_item_whatever_stands_unchanged_before_it() {
+    for place in Place::all().await {
+        let app = app_of(parts(&place)).await;
+        let ids = made(&app, &["a", "b", "c"]).await;
+        let body = json!({"items": [{"id": ids[0]}, {"id": ids[1], "name": "c"}]});
+        let clash = send(&app, "PATCH", "", "clerk", body).await;
+        assert_eq!(
+            (clash.status(), faults(&clash.json())),
+            (409, vec![("/items/1/name", "unique")]),
+            "{clash}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_filter_that_means_other_items_when_it_is_asked_again_reaches_them_too() {
+    for place in Place::all().await {
+        let app = app_of(parts(&place)).await;
+        made(&app, &["a"]).await;
+        let patch = async || {
+            let request =
+                app.patch("/parts/bulk?mode=partial").bearer("clerk").header("idempotency-key", "f");
+            let body = json!({"filter": {"stock": 1}, "patch": {"stock": 2}, "max_affected": 5});
+            request.json(body).await.json()["results"].as_array().unwrap().len()
+        };
+        assert_eq!(patch().await, 1, "{}", place.name);
+        made(&app, &["b"]).await;
+        assert_eq!(patch().await, 1);
+        assert_eq!(stock(&app).await, [("a".to_owned(), 2), ("b".to_owned(), 2)]);
+    }
+}
