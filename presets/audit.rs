@@ -47,7 +47,7 @@ impl Audited {
         Self(self.0.revertible_by(permission))
     }
 
-    /// How long entries are kept; for ever by default.
+    /// How long entries are kept; for ever by default. At least a day: what is younger is kept in any case.
     #[must_use]
     pub fn kept(self, time: Duration) -> Self {
         Self(self.0.kept(time))

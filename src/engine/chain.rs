@@ -5,6 +5,8 @@
 //! order in which whoever holds the chain's lease finds them; its version keeps two from sealing at once. What was not
 //! sealed yet is sealed before a chain is verified.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use resourceful_contract::{
     Change, ErrorKind as StorageKind, Filter, Guard, Query, Sort, Test, Value, Version, Write,
@@ -20,6 +22,9 @@ use crate::tables::leases::{LeaseRow, STATE};
 const CHAIN: &str = "audit";
 /// How many entries are sealed or read at once.
 const STEP: u32 = 500;
+
+/// What is younger is never emptied.
+const YOUNGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// What became of a look at an audit trail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,7 +186,7 @@ impl Engine {
     /// When entries of a resource are old enough to be forgotten.
     fn forgets_before(&self, resource: &str) -> Option<DateTime<Utc>> {
         let entry = self.find(resource).ok()?;
-        let kept = entry.definition.audit.as_ref()?.kept?;
+        let kept = entry.definition.audit.as_ref()?.kept?.max(YOUNGEST);
         item::now().checked_sub_signed(chrono::Duration::from_std(kept).ok()?)
     }
 

@@ -1,6 +1,6 @@
 //! What became of an item, what it was at a time, and back to that.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use resourceful_contract::{Filter, Query, Sort, Test, Value, Version};
 use serde_json::{Map, Value as Json, json};
 
@@ -11,13 +11,13 @@ use super::record::spelled;
 use super::sight::Admitted;
 use super::update::{ATTEMPTS, Step, too_contended};
 use super::{Call, Expected, Item, sight};
-use crate::error::{Error, ErrorKind, Fault};
+use crate::error::{Error, ErrorKind, Fault, Place};
 use crate::query::{Binding, Parameters, Selection};
 use crate::resource::{Acted, Operation, RevertTo, Right};
 use crate::tables::audit::{AuditRow, ITEM, POSITION, RESOURCE};
 
-/// The most entries that are undone to find what an item was.
-const MOST: u32 = 10_000;
+/// How many entries are read at once to find what an item was.
+const STEP: u32 = 200;
 
 /// A page of an item's history.
 #[derive(Debug)]
@@ -101,8 +101,15 @@ impl Call<'_> {
         }))
     }
 
-    /// Entries of an item, the newest first.
+    /// Entries of an item that still say what changed, the newest first.
     async fn entries(&self, id: &Value, below: Option<i64>, limit: u32) -> Result<Vec<AuditRow>, Error> {
+        let mut entries = self.trail(id, below, limit).await?;
+        entries.retain(|entry| !entry.is_forgotten());
+        Ok(entries)
+    }
+
+    /// Entries of an item, the newest first, those among them that were emptied.
+    async fn trail(&self, id: &Value, below: Option<i64>, limit: u32) -> Result<Vec<AuditRow>, Error> {
         let is = |field, text: String| Filter::Compare(field, Test::Eq(Value::Text(text)));
         let mut filter = is(RESOURCE, self.entry.name.to_string()).and(is(ITEM, spelled(id)));
         if let Some(below) = below {
@@ -115,7 +122,7 @@ impl Call<'_> {
             ..Query::all(self.engine.tables.audit.clone())
         };
         let rows = self.entry.storage.kept(query).await?;
-        Ok(rows.into_iter().map(AuditRow::read).filter(|entry| !entry.is_forgotten()).collect())
+        Ok(rows.into_iter().map(AuditRow::read).collect())
     }
 
     /// Refuses an item that the caller may not see, whether it is still there or was.
@@ -163,22 +170,44 @@ impl Call<'_> {
         fields.map(|field| value(item.get(&field.name), field)).collect()
     }
 
-    /// What an item was at a time; nothing where it was not there then.
-    async fn past(&self, id: &Value, at: DateTime<Utc>) -> Result<Option<Fields>, Error> {
+    /// What an item was at a time; nothing where it was not there then. `place` is where the request names the time.
+    ///
+    /// # Errors
+    /// Where entries since then were emptied, so that nobody knows any more.
+    async fn past(&self, id: &Value, at: DateTime<Utc>, place: Place) -> Result<Option<Fields>, Error> {
         let anybody = Call::by_the_application(self.engine, self.entry);
         let mut item = match anybody.current(id.clone()).await {
             Ok((item, _)) => Some(item),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        let entries = self.entries(id, None, MOST).await?;
-        if entries.len() == MOST as usize {
-            return Err(Error::internal("an item has more entries than are undone"));
+        // Since when the item is known, where that is not from its beginning.
+        let mut known_since = None;
+        let mut below = None;
+        'pages: loop {
+            let entries = self.trail(id, below, STEP).await?;
+            for entry in &entries {
+                if entry.at <= at {
+                    break 'pages;
+                }
+                if entry.operation == "create" {
+                    // Before it there was nothing, whatever the entries after it said.
+                    (item, known_since) = (None, None);
+                } else if entry.is_forgotten() {
+                    known_since = known_since.or(Some(entry.at));
+                } else {
+                    item = undone(item, entry)?;
+                }
+            }
+            below = entries.last().map(|entry| entry.position);
+            if entries.len() < STEP as usize {
+                break;
+            }
         }
-        for entry in entries.iter().take_while(|entry| entry.at > at) {
-            item = undone(item, entry)?;
+        match known_since {
+            Some(earliest) => Err(not_kept(at, earliest, place)),
+            None => Ok(item),
         }
-        Ok(item)
     }
 
     /// The item as it was at a time, where the caller may see it as it was and as it is.
@@ -192,7 +221,8 @@ impl Call<'_> {
         let may = Admitted::by(may, self.entry, self.actor, Right::History)?;
         let rows = self.seen()?.and(&may).resolved(self.entry, &self.engine.catalog).await?;
         self.may_know(&rows, &id).await?;
-        let past = self.past(&id, at).await?.ok_or_else(Error::not_found)?;
+        let past = self.past(&id, at, Place::Parameter("as_of".to_owned())).await?;
+        let past = past.ok_or_else(Error::not_found)?;
         self.must_admit(&rows, &past).await?;
         let fields = self.fields(selection);
         let values = self.values_of(&past);
@@ -232,7 +262,8 @@ impl Call<'_> {
             self.expect(expected, version)?;
             let input = taken(&self.definition().actions[acted.position], input)?;
             let RevertTo { as_of: at } = serde_json::from_value(input).map_err(Error::internal)?;
-            let past = self.past(&id, at).await?.ok_or_else(|| never(at))?;
+            let past =
+                self.past(&id, at, Place::Pointer("/as_of".to_owned())).await?.ok_or_else(|| never(at))?;
             let patch = self.difference_to(&current, &past);
             self.refuse_forbidden(&Json::Object(patch.clone()))?;
             let next = self.patched(&current, &patch)?;
@@ -279,6 +310,21 @@ fn never(at: DateTime<Utc>) -> Error {
     let detail = format!("The item was not there at {}.", at.to_rfc3339());
     let fault = Fault::pointer("/as_of", "range", detail.clone());
     Error::validation(vec![fault])
+}
+
+/// What an item was at a time is not kept any more.
+fn not_kept(at: DateTime<Utc>, earliest: DateTime<Utc>, place: Place) -> Error {
+    let spelled = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+    let detail = format!(
+        "What the item was at {} is not kept any more: the earliest time that can be read is {}.",
+        spelled(at),
+        spelled(earliest)
+    );
+    let error = match place {
+        Place::Pointer(_) => Error::validation(Vec::new()),
+        _ => Error::new(ErrorKind::BadRequest, "invalid-query", detail.clone()),
+    };
+    error.with_faults(vec![Fault { at: place, code: "range".into(), detail }])
 }
 
 /// An item before an entry, given what it was after it.

@@ -2,9 +2,10 @@
 
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestResponse, policy_matrix};
-use resourceful::{Change, Migration, ResourceBuilder};
+use resourceful::{Change, Migration, ResourceBuilder, presets};
 use serde_json::{Value as Json, json};
 
+use crate::support::kept::AUDIT;
 use crate::support::{Place, faults};
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
@@ -20,12 +21,20 @@ struct Deal {
 }
 
 fn deals(place: &Place) -> ResourceBuilder {
+    audited(place, trail())
+}
+
+fn trail() -> presets::Audited {
+    audit().readable_by(tenant_role("auditor")).revertible_by(tenant_role("auditor"))
+}
+
+fn audited(place: &Place, trail: presets::Audited) -> ResourceBuilder {
     define_resource::<Deal>("deals")
         .adapter(place.table("deals"))
         .permissions(Permissions::all(tenant_member()))
         .preset(multi_tenant("org_id"))
         .preset(bulk())
-        .preset(audit().readable_by(tenant_role("auditor")).revertible_by(tenant_role("auditor")))
+        .preset(trail)
         .version("version")
         .write_only(["secret"])
         .visible_to(["margin"], tenant_role("auditor"))
@@ -173,6 +182,67 @@ async fn an_item_is_shown_as_it_was_and_put_back() {
         app.delete(&path).bearer("ada").await;
         assert_eq!(as_of(&second, "audrey").await.json()["cents"], 5, "of what is gone as well");
         assert_eq!(as_of(&now(), "audrey").await.status(), 404);
+    }
+}
+
+#[tokio::test]
+async fn what_an_item_was_before_entries_that_were_emptied_is_not_told() {
+    let day = std::time::Duration::from_secs(24 * 3600);
+    let micros = |at: DateTime<Utc>| at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+    for place in Place::all().await {
+        let app = app_of(audited(&place, trail().kept(day))).await;
+        let begun = Utc::now();
+        let path = create(&app, "a").await;
+        let created = Utc::now();
+        app.patch(&path).bearer("ada").json(json!({"cents": 2})).await;
+        app.patch(&path).bearer("ada").json(json!({"name": "b"})).await;
+        let changed = Utc::now();
+        app.patch(&path).bearer("ada").json(json!({"cents": 3})).await;
+        let long_ago = chrono::SubsecRound::trunc_subsecs(changed, 6) - 2 * day;
+        let (first, second) = (long_ago - day, long_ago);
+        assert_eq!(AUDIT.put(&place, begun..created, first).await, 1, "{}", place.name);
+        assert_eq!(AUDIT.put(&place, created..changed, second).await, 2);
+        let as_of = async |at: &str| app.get(&format!("{path}?as_of={at}")).bearer("audrey").await;
+        let revert = async |at: &str| {
+            app.post(&format!("{path}/revert")).bearer("audrey").json(json!({"as_of": at})).await
+        };
+        assert_eq!(as_of(&micros(first)).await.json()["cents"], 1, "{}", place.name);
+        app.app().sweep().await.unwrap();
+
+        let told = as_of(&micros(first)).await;
+        let problem = told.json();
+        assert_eq!((told.status(), &problem["errors"][0]["parameter"]), (400, &json!("as_of")), "{told}");
+        let detail = problem["errors"][0]["detail"].as_str().unwrap();
+        let earliest = detail.split_once("the earliest time that can be read is ").unwrap().1;
+        let earliest = earliest.trim_end_matches('.');
+        let then = as_of(earliest).await.json();
+        assert_eq!((&then["cents"], &then["name"]), (&json!(2), &json!("b")), "{}", place.name);
+        let refused = revert(&micros(first)).await;
+        assert_eq!(
+            (refused.status(), faults(&refused.json())),
+            (422, vec![("/as_of", "range")]),
+            "{refused}"
+        );
+        assert_eq!(app.get(&path).bearer("ada").await.json()["cents"], 3, "nothing was put back");
+        assert_eq!(revert(earliest).await.json()["cents"], 2);
+        // Before it was made it was not there, whatever was emptied since.
+        assert_eq!(as_of(&micros(first - day)).await.status(), 404);
+    }
+}
+
+#[tokio::test]
+async fn what_an_item_was_is_found_however_often_it_was_changed() {
+    let app = app_of(deals(&Place::memory())).await;
+    let path = create(&app, "a").await;
+    let first = now();
+    for cents in 2..500 {
+        app.patch(&path).bearer("ada").json(json!({"cents": cents})).await;
+    }
+    let last = now();
+    app.patch(&path).bearer("ada").json(json!({"cents": 500})).await;
+    for (at, cents) in [(first, 1), (last, 499)] {
+        let was = app.get(&format!("{path}?as_of={at}")).bearer("audrey").await;
+        assert_eq!(was.json()["cents"], cents, "{was}");
     }
 }
 
