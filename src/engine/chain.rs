@@ -101,12 +101,25 @@ impl Engine {
             };
             changes.push(Change { schema: schema.clone(), write, answer: None });
         }
+        let found = lease.as_ref().map(|lease| lease.version);
         changes.insert(0, self.moved(lease, &end));
-        match vault.keep(changes).await {
-            Ok(_) => Ok(entries.len()),
-            // Another node seals, so there may be more.
-            Err(error) if is_contention(error.kind()) => Ok(1),
-            Err(error) => Err(error.into()),
+        let Err(error) = vault.keep(changes).await else {
+            return Ok(entries.len());
+        };
+        match error.kind() {
+            // Another node seals, or an entry has gone, so there may be more.
+            StorageKind::VersionMismatch | StorageKind::NotFound => Ok(1),
+            StorageKind::UniqueViolation => {
+                if self.chain(vault).await?.map(|lease| lease.version) != found {
+                    return Ok(1);
+                }
+                // Nobody sealed, so an entry that nobody sealed has the next number, and will have it next time too.
+                tracing::error!(
+                    "the audit trail was tampered with: an entry is numbered beyond the chain's end"
+                );
+                Ok(0)
+            }
+            _ => Err(error.into()),
         }
     }
 
@@ -179,8 +192,34 @@ impl Engine {
                 end = next;
             }
         }
-        let broken = (end != last).then(|| "the chain does not end as it was written".to_owned());
+        let broken = match end != last {
+            true => Some("the chain does not end as it was written".to_owned()),
+            false => self.outside(vault, end.link).await?,
+        };
         Ok(verdict(&end, broken))
+    }
+
+    /// What is wrong where an entry has a number that no chain gave it.
+    async fn outside(&self, vault: &Vault, last: i64) -> Result<Option<String>, Error> {
+        let query = Query {
+            filter: Filter::Any(vec![
+                Filter::Compare(LINK, Test::Lt(Value::Integer(1))),
+                Filter::Compare(LINK, Test::Gt(Value::Integer(last))),
+            ]),
+            sort: vec![Sort::ascending(LINK), Sort::ascending(POSITION)],
+            limit: STEP,
+            ..Query::all(self.tables.audit.clone())
+        };
+        let links: Vec<_> =
+            vault.kept(query).await?.into_iter().filter_map(|row| AuditRow::read(row).link).collect();
+        if links.is_empty() {
+            return Ok(None);
+        }
+        // The chain may have gone on meanwhile: numbers and its end are written in one commit.
+        let lease = self.chain(vault).await?;
+        let last = End::of(lease.as_ref().and_then(|lease| lease.state.as_deref())).link;
+        let outside = links.into_iter().find(|link| !(1..=last).contains(link));
+        Ok(outside.map(|link| format!("entry {link} was never sealed: the chain ends at {last}")))
     }
 
     /// When entries of a resource are old enough to be forgotten.
@@ -231,10 +270,6 @@ impl Engine {
         }
         Ok(forgotten)
     }
-}
-
-fn is_contention(kind: StorageKind) -> bool {
-    matches!(kind, StorageKind::VersionMismatch | StorageKind::UniqueViolation | StorageKind::NotFound)
 }
 
 /// A digest of all that an entry says.

@@ -307,6 +307,33 @@ async fn an_entry_that_is_removed_or_altered_is_found() {
 }
 
 #[tokio::test]
+async fn an_entry_that_is_numbered_by_hand_is_found_and_holds_up_nothing() {
+    for place in Place::all().await.into_iter().filter(|place| place.name != "memory") {
+        let app = app_of(deals(&place)).await;
+        let path = create(&app, "a").await;
+        let verdict = async || app.app().verify_audit().await.unwrap().remove(0);
+        assert_eq!(verdict().await.broken, None);
+        for (number, link) in [(1, "2"), (2, "1000"), (3, "0"), (4, "-7")] {
+            app.patch(&path).bearer("ada").json(json!({"cents": number + 1})).await;
+            let forge = format!(
+                "INSERT INTO resourceful_audit (resource, item, operation, at, changes, link, seal) \
+                 SELECT resource, item, operation, at, changes, {link}, seal FROM resourceful_audit WHERE link = 1"
+            );
+            let undo = format!("DELETE FROM resourceful_audit WHERE link = {link}");
+            for (name, sql, found) in [("forge", forge, true), ("undo", undo, false)] {
+                let step = Migration::new(format!("{name}{number}"), 1, "it", sql);
+                place.storage().migrate(&[step], true).await.unwrap();
+                app.app().sweep().await.unwrap();
+                let broken = verdict().await.broken.unwrap_or_default();
+                let told = format!("entry {link} was never sealed");
+                assert_eq!(broken.starts_with(&told), found, "{} {name}: {broken}", place.name);
+            }
+        }
+        assert_eq!(verdict().await.entries, 5);
+    }
+}
+
+#[tokio::test]
 async fn an_entry_goes_with_its_change_or_not_at_all() {
     for place in Place::all().await {
         let resource = deals(&place).unique(["name"]).before(
