@@ -122,15 +122,19 @@ pub(super) fn parent(path: &str) -> &str {
 
 /// A new item, at `location`.
 pub(super) fn created(item: Item, location: &str, prefer: &Prefer) -> Response {
-    let mut response = changed(item, StatusCode::CREATED);
-    if prefer.minimal {
-        *response.body_mut() = Body::empty();
-        response.headers_mut().remove(CONTENT_TYPE);
-        response.headers_mut().insert(APPLIED, HeaderValue::from_static("return=minimal"));
-    }
+    let response = changed(item, StatusCode::CREATED);
+    let mut response = if prefer.minimal { minimal(response) } else { response };
     if let Ok(location) = HeaderValue::from_str(location) {
         response.headers_mut().insert(LOCATION, location);
     }
+    response
+}
+
+/// The same answer to a client that prefers it without its body (RFC 7240, 4.2).
+pub(super) fn minimal(mut response: Response) -> Response {
+    *response.body_mut() = Body::empty();
+    response.headers_mut().remove(CONTENT_TYPE);
+    response.headers_mut().insert(APPLIED, HeaderValue::from_static("return=minimal"));
     response
 }
 

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Map, Value as Json, json};
 
 use super::dispatch::{Door, original};
-use super::prefer::Prefer;
+use super::prefer::{APPLIED, Prefer};
 use super::{Context, Endpoint, answer, conditional, problem};
 use crate::engine::{Call, Item, Patch};
 use crate::error::{Error, ErrorKind, Fault};
@@ -36,12 +36,10 @@ impl Door {
         if partial {
             return self.each(call, many, parts, context).await;
         }
-        let minimal = Prefer::of(&parts.headers).minimal;
         Ok(match many {
             Many::Create(items) => {
                 let items = call.create_all(items).await?;
-                let answer = if minimal { Vec::new() } else { listed(&items) };
-                answer::written(answer, StatusCode::CREATED)
+                created(listed(&items), &Prefer::of(&parts.headers))
             }
             Many::Update(patches) => {
                 let items = call.update_all(&patches).await?;
@@ -128,6 +126,7 @@ impl Door {
     ) -> Result<Response, Error> {
         let mut results = Vec::new();
         let collection = answer::parent(original(parts).path());
+        let prefer = Prefer::of(&parts.headers);
         let count = match &many {
             Many::Create(items) => items.len(),
             Many::Update(patches) => patches.len(),
@@ -141,12 +140,12 @@ impl Door {
                 Many::Delete(ids) => call.terms_of(&format!("/{}", ids[index])),
             };
             let outcome = match call.replay(&mut terms).await {
-                Ok(Some(replayed)) => self.replayed(replayed, parts, collection),
+                Ok(Some(replayed)) => self.replayed(replayed, &prefer, collection),
                 Ok(None) => {
                     let call = call.with(&terms);
-                    match one(&call, &many, index, collection).await {
+                    match one(&call, &many, index, collection, &prefer).await {
                         Err(error) => match call.replayed_elsewhere().await {
-                            Ok(Some(replayed)) => self.replayed(replayed, parts, collection),
+                            Ok(Some(replayed)) => self.replayed(replayed, &prefer, collection),
                             _ => Err(error),
                         },
                         done => done,
@@ -166,16 +165,26 @@ impl Door {
             }
             results.push(result);
         }
-        Ok(answer::written(json!({"results": results}).to_string(), StatusCode::MULTI_STATUS))
+        let mut response = answer::written(json!({"results": results}).to_string(), StatusCode::MULTI_STATUS);
+        if prefer.minimal && matches!(many, Many::Create(_)) {
+            response.headers_mut().insert(APPLIED, HeaderValue::from_static("return=minimal"));
+        }
+        Ok(response)
     }
 }
 
 /// What the single route would do with one of them.
-async fn one(call: &Call<'_>, many: &Many, index: usize, collection: &str) -> Result<Response, Error> {
+async fn one(
+    call: &Call<'_>,
+    many: &Many,
+    index: usize,
+    collection: &str,
+    prefer: &Prefer,
+) -> Result<Response, Error> {
     Ok(match many {
         Many::Create(items) => {
             let (item, id) = call.create(items[index].clone()).await?;
-            answer::created(item, &answer::location(collection, &id), &Prefer::default())
+            answer::created(item, &answer::location(collection, &id), prefer)
         }
         Many::Update(patches) => {
             let Patch { id, expected, patch } = &patches[index];
@@ -204,6 +213,12 @@ async fn described(response: Response, result: &mut Json) -> Result<(), Error> {
         result["body"] = serde_json::from_slice(&body).map_err(Error::internal)?;
     }
     Ok(())
+}
+
+/// New items, as the client prefers them.
+pub(super) fn created(items: impl Into<HttpBody>, prefer: &Prefer) -> Response {
+    let response = answer::written(items, StatusCode::CREATED);
+    if prefer.minimal { answer::minimal(response) } else { response }
 }
 
 fn listed(items: &[Item]) -> Vec<u8> {

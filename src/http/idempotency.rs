@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use super::answer;
 use super::dispatch::{Door, original};
 use super::prefer::{PREFER, Prefer};
-use super::{Context, Endpoint, body, dry_run};
+use super::{Context, Endpoint, body, bulk, dry_run};
 use crate::access::Actor;
 use crate::engine::{Call, Claim, Replayed, Terms};
 use crate::error::{Error, ErrorKind, Fault};
@@ -75,36 +75,37 @@ impl Door {
     ) -> Result<Response, Error> {
         let path = original(parts).path();
         let collection = if parts.method == http::Method::PUT { answer::parent(path) } else { path };
+        let prefer = Prefer::of(&parts.headers);
         let _in_flight = self.boundary.engine.begin(terms)?;
         if let Some(replayed) = call.replay(terms).await? {
-            return self.replayed(replayed, parts, collection);
+            return self.replayed(replayed, &prefer, collection);
         }
         let call = call.on(terms);
         match self.write(&call, endpoint, id, parts, HttpBody::from(body), context).await {
             Ok(response) => Ok(response),
             // Another node may have done it meanwhile, and that is why it fails here.
             Err(error) => match call.replayed_elsewhere().await? {
-                Some(replayed) => self.replayed(replayed, parts, collection),
+                Some(replayed) => self.replayed(replayed, &prefer, collection),
                 None => Err(error),
             },
         }
     }
 
-    /// An answer that was given before.
+    /// An answer that was given before, to a request with the same preferences.
     pub(super) fn replayed(
         &self,
         replayed: Replayed,
-        parts: &Parts,
+        prefer: &Prefer,
         collection: &str,
     ) -> Result<Response, Error> {
         let status = StatusCode::from_u16(replayed.status).unwrap_or(StatusCode::OK);
         let mut response = match (replayed.item, replayed.id) {
             (Some(item), Some(id)) if status == StatusCode::CREATED => {
-                let location = answer::location(collection, &id);
-                answer::created(item, &location, &Prefer::of(&parts.headers))
+                answer::created(item, &answer::location(collection, &id), prefer)
             }
             (Some(item), _) => answer::changed(item, status),
             (None, _) => match replayed.output {
+                Some(output) if status == StatusCode::CREATED => bulk::created(output, prefer),
                 Some(output) => answer::written(output, status),
                 None => answer::empty(status),
             },

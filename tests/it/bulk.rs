@@ -76,7 +76,9 @@ async fn all_of_them_or_none() {
         let items = created.items();
         assert_eq!(items.iter().map(|item| &item["org_id"]).collect::<Vec<_>>(), ["acme", "acme", "acme"]);
         let minimal = app.post("/parts/bulk").bearer("clerk").header("prefer", "return=minimal");
-        assert_eq!(minimal.json(new(&["d"])).await.bytes().len(), 0);
+        let minimal = minimal.json(new(&["d"])).await;
+        assert_eq!((minimal.status(), minimal.bytes().len(), minimal.header("content-type")), (201, 0, None));
+        assert_eq!(minimal.header("preference-applied"), Some("return=minimal"));
 
         // One clashes in the database, and none is there.
         let clash = send(&app, "POST", "", "clerk", new(&["e", "f", "a"])).await;

@@ -8,6 +8,7 @@ use resourceful::{Action, Change, Error, NoInput};
 use serde_json::json;
 use tokio::sync::Barrier;
 
+use crate::support::kept::KEYS;
 use crate::support::{Place, faults};
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
@@ -86,6 +87,78 @@ async fn the_same_request_again_is_given_the_same_answer_and_happens_once() {
         assert_eq!(post(&app, "clerk", "k-1", "a").await.bytes(), first.bytes());
         let types: Vec<_> = app.events().await.into_iter().map(|event| event.event_type).collect();
         assert_eq!(types, ["payments.created", "payments.updated", "payments.pay", "payments.deleted"]);
+    }
+}
+
+#[tokio::test]
+async fn a_replay_of_many_is_the_first_answer_whatever_was_preferred() {
+    for place in Place::all().await {
+        let app = app_of(payments(&place).preset(bulk())).await;
+        for (number, (prefer, mode)) in
+            [("", "atomic"), ("", "partial"), ("return=minimal", "atomic"), ("return=minimal", "partial")]
+                .into_iter()
+                .enumerate()
+        {
+            let items = json!([{"reference": format!("{number}-a"), "cents": 1}, {"reference": format!("{number}-b"), "cents": 1}]);
+            let create = async || {
+                let request = app.post(&format!("/payments/bulk?mode={mode}")).bearer("clerk");
+                let request =
+                    request.header("idempotency-key", format!("k-{number}")).header("prefer", prefer);
+                request.json(json!({"items": items})).await
+            };
+            let (first, again) = (create().await, create().await);
+            let of = format!("{} {mode} {prefer}: {first} {again}", place.name);
+            let is_minimal = prefer == "return=minimal";
+            assert_eq!(first.header("preference-applied"), is_minimal.then_some(prefer), "{of}");
+            if mode == "atomic" {
+                assert_eq!(
+                    (first.status(), first.bytes().is_empty(), replayed(&again)),
+                    (201, is_minimal, true),
+                    "{of}"
+                );
+                assert_eq!(first.header("content-type").is_none(), is_minimal, "{of}");
+            } else {
+                let bodies = |one: &TestResponse| {
+                    one.json()["results"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .any(|result| result.get("body").is_some())
+                };
+                assert_eq!((first.status(), bodies(&first)), (207, !is_minimal), "{of}");
+            }
+            assert_eq!((again.status(), again.bytes()), (first.status(), first.bytes()), "{of}");
+            for header in ["content-type", "cache-control", "preference-applied"] {
+                assert_eq!(again.header(header), first.header(header), "{header} of {of}");
+            }
+        }
+        assert_eq!(app.app().count("payments").await.unwrap(), 8, "{}", place.name);
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_expired_may_be_used_anew_and_goes() {
+    for place in Place::all().await {
+        let app = app_of(payments(&place)).await;
+        let (now, day) = (Utc::now(), std::time::Duration::from_secs(24 * 3600));
+        let expire = async || KEYS.put(&place, now..now + 2 * day, now - day).await;
+        assert_eq!(post(&app, "ada", "k", "a").await.status(), 201);
+        assert_eq!(expire().await, 1, "kept for a day: {}", place.name);
+        let anew = post(&app, "ada", "k", "b").await;
+        assert_eq!((anew.status(), replayed(&anew)), (201, false), "{}: {anew}", place.name);
+        let again = post(&app, "ada", "k", "b").await;
+        assert_eq!((again.bytes(), replayed(&again)), (anew.bytes(), true), "{}: {again}", place.name);
+
+        expire().await;
+        assert_eq!(post(&app, "ada", "another", "c").await.status(), 201);
+        app.app().sweep().await.unwrap();
+        assert_eq!(
+            KEYS.put(&place, now - 2 * day..now, now).await,
+            0,
+            "{}: what expired has gone",
+            place.name
+        );
+        assert!(replayed(&post(&app, "ada", "another", "c").await), "{}: and nothing else", place.name);
     }
 }
 

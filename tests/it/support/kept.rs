@@ -12,6 +12,9 @@ use super::Place;
 
 /// The table of audit entries, and when they were written.
 pub(crate) const AUDIT: Dated = Dated { table: "audit", id: ("position", FieldType::Integer), column: "at" };
+/// Idempotency keys, and when they expire.
+pub(crate) const KEYS: Dated = Dated { table: "keys", id: ("id", FieldType::Text), column: "expires_at" };
+
 /// A table of the library's own whose rows say when they were.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dated {
