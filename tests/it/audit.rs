@@ -1,11 +1,15 @@
 //! Who changed what: written with the change, shown to those who may, and chained.
 
+use std::time::Duration;
+
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestResponse, policy_matrix};
-use resourceful::{Change, Migration, ResourceBuilder, presets};
+use resourceful::{AppBuilder, Change, Migration, ResourceBuilder, presets};
 use serde_json::{Value as Json, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::kept::AUDIT;
+use crate::support::kept::{AUDIT, audit_rows};
 use crate::support::{Place, faults};
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
@@ -41,6 +45,10 @@ fn audited(place: &Place, trail: presets::Audited) -> ResourceBuilder {
 }
 
 async fn app_of(resource: ResourceBuilder) -> TestApp {
+    TestApp::build(declared(resource)).await.unwrap()
+}
+
+fn declared(resource: ResourceBuilder) -> AppBuilder {
     let of = |name: &'static str, tenant: &'static str, role: &'static str| {
         Actor::user(name).in_tenant(tenant, [role])
     };
@@ -48,8 +56,7 @@ async fn app_of(resource: ResourceBuilder) -> TestApp {
         .token("ada", of("ada", "acme", "member"))
         .token("audrey", of("audrey", "acme", "auditor"))
         .token("bob", of("bob", "bolt", "auditor"));
-    let app = create_app(AppPreset::Testing).authenticator(tokens).resource(resource.build().unwrap());
-    TestApp::build(app).await.unwrap()
+    create_app(AppPreset::Testing).authenticator(tokens).resource(resource.build().unwrap())
 }
 
 async fn create(app: &TestApp, name: &str) -> String {
@@ -187,7 +194,7 @@ async fn an_item_is_shown_as_it_was_and_put_back() {
 
 #[tokio::test]
 async fn what_an_item_was_before_entries_that_were_emptied_is_not_told() {
-    let day = std::time::Duration::from_secs(24 * 3600);
+    let day = Duration::from_secs(24 * 3600);
     let micros = |at: DateTime<Utc>| at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
     for place in Place::all().await {
         let app = app_of(audited(&place, trail().kept(day))).await;
@@ -331,6 +338,76 @@ async fn an_entry_that_is_numbered_by_hand_is_found_and_holds_up_nothing() {
         }
         assert_eq!(verdict().await.entries, 5);
     }
+}
+
+#[tokio::test]
+async fn entries_are_emptied_in_their_time_and_the_chain_holds() {
+    let (day, minute) = (Duration::from_secs(24 * 3600), Duration::from_secs(60));
+    // Less than a day is a day.
+    for (kept, least) in [(Duration::from_secs(1), day), (10 * day, 10 * day)] {
+        for place in Place::all().await {
+            let app = app_of(audited(&place, trail().kept(kept))).await;
+            let begun = Utc::now();
+            let path = create(&app, "a").await;
+            let created = Utc::now();
+            app.patch(&path).bearer("ada").json(json!({"cents": 2})).await;
+            let changed = Utc::now();
+            app.patch(&path).bearer("ada").json(json!({"cents": 3})).await;
+            AUDIT.put(&place, created..changed, created - least + minute).await;
+            AUDIT.put(&place, begun..created, created - least - minute).await;
+            app.app().sweep().await.unwrap();
+
+            let told = history(&app, &path, "audrey").await.items();
+            let cents: Vec<_> = told.iter().map(|entry| entry["changes"]["cents"]["to"].clone()).collect();
+            assert_eq!(cents, [3, 2], "{}: those that are young", place.name);
+            let emptied = &audit_rows(&place).await[0];
+            let changes = emptied["changes"].as_str().unwrap();
+            assert!(changes.starts_with("digest:") && changes.len() < 80, "{emptied}");
+            assert_eq!(
+                (&emptied["actor"], &emptied["request"], &emptied["address"]),
+                (&Json::Null, &Json::Null, &Json::Null)
+            );
+            let verdict = app.app().verify_audit().await.unwrap().remove(0);
+            assert_eq!((verdict.entries, verdict.broken), (3, None), "{}: the chain holds", place.name);
+
+            // Somebody for whom a day is enough empties what was to be kept for ten.
+            if least > day {
+                let hasty = app_of(audited(&place, trail().kept(day))).await;
+                hasty.app().sweep().await.unwrap();
+                let verdict = app.app().verify_audit().await.unwrap().remove(0);
+                assert_eq!(verdict.broken.as_deref(), Some("entry 2 was emptied before its time"));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_entry_says_from_where_whatever_a_header_says() {
+    let app = declared(deals(&Place::memory())).build().await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(app.serve_until(listener, async move { _ = stopped.await }));
+    let send = async |line: &str, body: &str| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!(
+            "{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer audrey\r\n\
+             x-forwarded-for: 203.0.113.9\r\nforwarded: for=203.0.113.9\r\nx-real-ip: 203.0.113.9\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let body = json!({"name": "a", "cents": 1, "margin": 7, "secret": "s3cret"}).to_string();
+    let created = send("POST /deals", &body).await;
+    assert!(created.starts_with("HTTP/1.1 201"), "{created}");
+    let told = send("GET /deals/1/history", "").await;
+    assert!(told.contains("\"address\":\"127.0.0.1\""), "{told}");
+    stop.send(()).unwrap();
+    server.await.unwrap().unwrap();
 }
 
 #[tokio::test]

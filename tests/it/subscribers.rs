@@ -12,6 +12,7 @@ use sqlx::Connection as _;
 
 use crate::policies::model;
 use crate::support::Place;
+use crate::support::kept::EVENTS;
 
 /// What subscribers were told, in order.
 #[derive(Clone, Default)]
@@ -201,6 +202,33 @@ async fn what_nobody_can_be_told_of_is_a_dead_letter_that_can_be_replayed() {
         app.app().deliver().await.unwrap();
         assert_eq!(told.said().last().unwrap().0, "counters.created");
         assert!(app.app().dead_letters(9).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn events_that_were_delivered_long_ago_go_and_no_others() {
+    for place in Place::all().await {
+        let app = builder(&place).on("counters.created", |event, _| {
+            let outcome = if event.subject == "bad" { Err("away".into()) } else { Ok(()) };
+            std::future::ready(outcome)
+        });
+        let app = TestApp::build(app).await.unwrap();
+        let (begun, day) = (chrono::Utc::now(), std::time::Duration::from_secs(24 * 3600));
+        for code in ["good", "bad"] {
+            create(&app, code).await;
+        }
+        app.app().deliver().await.unwrap();
+        create(&app, "waits").await;
+        let left = async || {
+            app.app().sweep().await.unwrap();
+            app.events().await.into_iter().map(|event| event.subject).collect::<Vec<_>>()
+        };
+        assert_eq!(left().await, ["good", "bad", "waits"], "{}: all are young", place.name);
+        let long_ago = begun - 8 * day;
+        assert_eq!(EVENTS.put(&place, begun..begun + day, long_ago + 2 * day).await, 3);
+        assert_eq!(left().await, ["good", "bad", "waits"], "{}: not for a week", place.name);
+        assert_eq!(EVENTS.put(&place, long_ago..begun, long_ago).await, 3);
+        assert_eq!(left().await, ["bad", "waits"], "{}: what nobody was told of stays", place.name);
     }
 }
 

@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use resourceful_contract::{
-    Change, ChangeSet, Field, FieldType, Filter, IdSource, Schema, Test, Value, Write,
+    Change, ChangeSet, Field, FieldType, Filter, IdSource, Query, Schema, Test, Value, Write,
 };
 
 use super::Place;
 
 /// The table of audit entries, and when they were written.
 pub(crate) const AUDIT: Dated = Dated { table: "audit", id: ("position", FieldType::Integer), column: "at" };
+/// The outbox, and when its events were.
+pub(crate) const EVENTS: Dated =
+    Dated { table: "events", id: ("sequence", FieldType::Integer), column: "time" };
 /// Idempotency keys, and when they expire.
 pub(crate) const KEYS: Dated = Dated { table: "keys", id: ("id", FieldType::Text), column: "expires_at" };
 
@@ -39,4 +42,17 @@ impl Dated {
         let committed = place.storage().commit(ChangeSet::of(vec![change])).await;
         committed.expect("rows are made older").rows[0].rows
     }
+}
+
+/// Every audit entry of a place as it is stored, the first one first.
+pub(crate) async fn audit_rows(place: &Place) -> Vec<serde_json::Value> {
+    let text = |name: &str| Field::new(name, FieldType::Text).nullable();
+    let fields = [text("actor"), text("request"), text("address"), text("changes")];
+    let fields = [Field::new("position", FieldType::Integer)].into_iter().chain(fields).collect();
+    let schema = Schema::new("audit", "resourceful_audit", fields, 0, IdSource::Storage);
+    let query = Query { fields: (0..5).collect(), limit: 1_000, ..Query::all(Arc::new(schema)) };
+    let mut json = vec![b'['];
+    place.storage().fetch(&query, &mut json).await.expect("entries are read");
+    json.push(b']');
+    serde_json::from_slice(&json).expect("rows are JSON")
 }
