@@ -108,6 +108,14 @@ impl Fault {
     pub fn header(name: &'static str, code: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
         Self { at: Place::Header(name), code: code.into(), detail: detail.into() }
     }
+
+    /// The same fault, where the body that it is of stands inside of another at this pointer.
+    pub(crate) fn inside(mut self, place: &str) -> Self {
+        if let Place::Pointer(pointer) = &mut self.at {
+            pointer.insert_str(0, place);
+        }
+        self
+    }
 }
 
 impl Error {
@@ -155,9 +163,10 @@ impl Error {
         &self.0.faults
     }
 
-    /// The same failure, told once more and without its cause.
-    pub(crate) fn again(&self) -> Self {
-        Self::new(self.kind(), self.code(), self.detail().to_owned())
+    /// The same failure, where the body that it is of stands inside of another at this pointer.
+    pub(crate) fn inside(mut self, place: &str) -> Self {
+        self.0.faults = self.0.faults.into_iter().map(|fault| fault.inside(place)).collect();
+        self
     }
 
     pub(crate) fn not_found() -> Self {

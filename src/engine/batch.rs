@@ -10,7 +10,7 @@ use super::item::{self, Fields};
 use super::update::{ATTEMPTS, Step, too_contended};
 use super::{Call, Engine, Expected, Item, Terms};
 use crate::access::Actor;
-use crate::error::{Error, ErrorKind, Fault, escape_pointer};
+use crate::error::{Error, Fault, escape_pointer};
 use crate::query::Selection;
 use crate::resource::{Id, Operation};
 
@@ -37,6 +37,8 @@ pub(crate) struct Became {
 
 /// Where an operation stands in the request.
 const LIST: &str = "operations";
+/// Where its body stands in it.
+const BODY: &str = "/body";
 
 impl Engine {
     /// Makes all of the changes so, or none.
@@ -49,14 +51,17 @@ impl Engine {
         let mut calls = Vec::with_capacity(wanted.len());
         // Who may not make one of them is told so before anything is read.
         for (index, one) in wanted.iter().enumerate() {
-            let entry = self.find(&one.resource).map_err(|_| unknown(self, one, index))?;
+            let entry = self.find(&one.resource).map_err(|_| {
+                let fault = self.unknown_resource(&one.resource).inside(&format!("/{LIST}/{index}"));
+                Error::validation(vec![fault])
+            })?;
             if entry.definition.idempotency.is_some_and(|idempotency| idempotency.required) {
                 let detail = "Changes of this resource need an Idempotency-Key, which a batch does not take.";
                 let fault = Fault::pointer(format!("/{LIST}/{index}/resource"), "keyed", detail);
                 return Err(Error::validation(vec![fault]));
             }
             let call = self.call(entry, actor, one.operation, false).await;
-            calls.push(call.map_err(|error| at(&error, LIST, index))?.on(terms));
+            calls.push(call.map_err(|error| at(error, LIST, index))?.on(terms));
             let same = |other: &Wanted| other.resource == one.resource && other.id == one.id;
             if one.operation != Operation::Create && wanted[..index].iter().any(same) {
                 let detail = "This item stands here twice: say all of its change in one operation.";
@@ -92,8 +97,8 @@ async fn committed(calls: &[Call<'_>], wanted: &[Wanted], terms: &Terms) -> Resu
         let mut changes = Vec::with_capacity(calls.len());
         let mut changed = Vec::with_capacity(calls.len());
         for (index, (call, one)) in calls.iter().zip(wanted).enumerate() {
-            let told = |error: Error| at(&error, LIST, index);
-            let body = resolved(&one.body, &planned, calls, "/body").map_err(told)?;
+            let told = |error: Error| at(error, LIST, index);
+            let body = resolved(&one.body, &planned, calls, BODY).map_err(told)?;
             let (change, item) = call.decided(one, body).await.map_err(told)?;
             changes.push(change.is_some());
             changed.extend(change.is_some().then_some(index));
@@ -119,7 +124,7 @@ async fn committed(calls: &[Call<'_>], wanted: &[Wanted], terms: &Terms) -> Resu
                     continue;
                 }
                 return Err(match index {
-                    Some(index) => at(&inside(&calls[index].explained(failure), "/body"), LIST, index),
+                    Some(index) => at(calls[index].explained(failure).inside(BODY), LIST, index),
                     None => calls[0].explained(failure),
                 });
             }
@@ -139,7 +144,7 @@ async fn unchanged(calls: &[Call<'_>], wanted: &[Wanted]) -> Result<Vec<Became>,
 impl Call<'_> {
     /// What an operation comes to: its change, if it is one, and the item as it is then.
     async fn decided(&self, one: &Wanted, body: Json) -> Result<(Option<Prepared>, Option<Fields>), Error> {
-        let in_body = |error: Error| inside(&error, "/body");
+        let in_body = |error: Error| error.inside(BODY);
         if one.operation == Operation::Create {
             let item = self.new_item(body).map_err(in_body)?;
             let prepared = self.prepared_new(item.clone()).await.map_err(in_body)?;
@@ -242,24 +247,4 @@ fn referred(
         );
     }
     Ok(item.get(field).cloned().unwrap_or(Json::Null))
-}
-
-/// The same error, inside of a member.
-fn inside(error: &Error, member: &str) -> Error {
-    let moved = error.faults().iter().map(|fault| match &fault.at {
-        crate::error::Place::Pointer(pointer) => {
-            Fault::pointer(format!("{member}{pointer}"), fault.code.clone(), fault.detail.clone())
-        }
-        _ => fault.clone(),
-    });
-    error.again().with_faults(moved.collect())
-}
-
-fn unknown(engine: &Engine, one: &Wanted, index: usize) -> Error {
-    let names = engine.catalog.entries().iter().map(|entry| &*entry.name);
-    let detail = format!("There is no resource `{}`.", one.resource);
-    let detail = crate::nearest::suggest(detail, &one.resource, names);
-    let fault = Fault::pointer(format!("/{LIST}/{index}/resource"), "unknown", detail);
-    Error::new(ErrorKind::Validation, "validation", "The body breaks the rules; see `errors`.")
-        .with_faults(vec![fault])
 }

@@ -32,7 +32,7 @@ impl Call<'_> {
         let mut items = Vec::with_capacity(bodies.len());
         let mut faults = Vec::new();
         for (index, body) in bodies.into_iter().enumerate() {
-            match self.new_item(body).map_err(|error| at(&error, "items", index)) {
+            match self.new_item(body).map_err(|error| at(error, "items", index)) {
                 Ok(item) => items.push(item),
                 Err(error) if error.kind() == ErrorKind::Validation && faults.len() < TOLD => {
                     faults.extend_from_slice(error.faults());
@@ -55,7 +55,7 @@ impl Call<'_> {
             let mut prepared = Vec::with_capacity(items.len());
             for (index, item) in items.iter().enumerate() {
                 let one = self.prepared_new(item.clone()).await;
-                prepared.push(one.map_err(|error| at(&error, "items", index))?);
+                prepared.push(one.map_err(|error| at(error, "items", index))?);
             }
             match self.commit_all(prepared, Output::Items(Vec::new())).await {
                 Ok(items) => return Ok(items),
@@ -85,7 +85,7 @@ impl Call<'_> {
             // Where each of those that change stands in the request.
             let mut changed = Vec::with_capacity(patches.len());
             for (index, (id, patch)) in ids.iter().zip(patches).enumerate() {
-                let told = |error| at(&error, "items", index);
+                let told = |error| at(error, "items", index);
                 let Some(current) = currents.next().flatten() else {
                     return Err(told(self.out_of_reach(id.clone(), Operation::Update).await));
                 };
@@ -148,7 +148,7 @@ impl Call<'_> {
             let mut prepared = Vec::with_capacity(ids.len());
             for (index, (id, current)) in ids.iter().zip(self.currents(&changeable, &ids).await?).enumerate()
             {
-                let told = |error| at(&error, "ids", index);
+                let told = |error| at(error, "ids", index);
                 let Some((current, version)) = current else {
                     return Err(told(self.out_of_reach(id.clone(), Operation::Delete).await));
                 };
@@ -197,7 +197,7 @@ impl Call<'_> {
         let mut read = Vec::new();
         let mut faults = Vec::new();
         for (index, id) in ids.enumerate() {
-            let value = self.id(id).map_err(|error| at(&error, list, index))?;
+            let value = self.id(id).map_err(|error| at(error, list, index))?;
             if !known.insert(super::record::spelled(&value)) {
                 let detail = "This item stands here twice.";
                 faults.push(Fault::pointer(format!("/{list}/{index}"), "repeated", detail));
@@ -274,27 +274,25 @@ impl Call<'_> {
         let item = failure.item;
         let error = self.explained(failure);
         match item {
-            Some(index) => at(&error, list, index),
+            Some(index) => at(error, list, index),
             None => error,
         }
     }
 }
 
 /// The same error, of one item of a list: its places are inside of that.
-pub(super) fn at(error: &Error, list: &str, index: usize) -> Error {
+pub(super) fn at(error: Error, list: &str, index: usize) -> Error {
     let place = format!("/{list}/{index}");
-    let mut faults: Vec<Fault> = error
-        .faults()
-        .iter()
-        .map(|fault| match &fault.at {
-            Place::Pointer(pointer) => {
-                Fault { at: Place::Pointer(format!("{place}{pointer}")), ..fault.clone() }
-            }
-            _ => Fault::pointer(place.clone(), fault.code.clone(), fault.detail.clone()),
-        })
-        .collect();
+    let error = error.inside(&place);
+    let mut faults = error.faults().to_vec();
+    for fault in &mut faults {
+        // What is said of a header or the query is said of the item.
+        if !matches!(fault.at, Place::Pointer(_)) {
+            fault.at = Place::Pointer(place.clone());
+        }
+    }
     if faults.is_empty() {
         faults.push(Fault::pointer(place, error.code(), error.detail()));
     }
-    error.again().with_faults(faults)
+    error.with_faults(faults)
 }

@@ -10,7 +10,8 @@ use serde_json::Value as Json;
 use super::sight::Admitted;
 use super::{Call, Engine, Entry, Sights};
 use crate::access::Actor;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Fault};
+use crate::nearest::suggest;
 use crate::resource::validate;
 
 /// Rows to load, of any number of resources of one storage. Every row is checked as a created one is;
@@ -111,6 +112,13 @@ impl Engine {
         self.catalog.entries().iter().find(|entry| entry.definition.name() == resource).ok_or_else(|| {
             Error::new(ErrorKind::NotFound, "not-found", format!("There is no resource `{resource}`."))
         })
+    }
+
+    /// What is wrong with a member `resource` that names none.
+    pub(crate) fn unknown_resource(&self, name: &str) -> Fault {
+        let names = self.catalog.entries().iter().map(|entry| &*entry.name);
+        let detail = suggest(format!("There is no resource `{name}`."), name, names);
+        Fault::pointer("/resource", "unknown", detail)
     }
 
     /// Every row of a resource as it is stored, for those who test what is shown of them.

@@ -2,8 +2,8 @@
 
 use axum::extract::Request;
 use axum::response::Response;
-use http::header::{ETAG, IF_MATCH};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::StatusCode;
+use http::header::ETAG;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -91,12 +91,9 @@ impl Boundary {
         let mut wanted = Vec::with_capacity(batch.operations.len());
         let mut faults = Vec::new();
         for (index, one) in batch.operations.into_iter().enumerate() {
-            let place = format!("/operations/{index}");
             match read(one) {
                 Ok(one) => wanted.push(one),
-                Err((member, code, detail)) => {
-                    faults.push(Fault::pointer(format!("{place}{member}"), code, detail));
-                }
+                Err(fault) => faults.push(fault.inside(&format!("/operations/{index}"))),
             }
         }
         if !faults.is_empty() {
@@ -134,9 +131,9 @@ impl Boundary {
     }
 }
 
-/// One operation, or where it is wrong, in a word, and why.
-fn read(one: OneOf) -> Result<Wanted, (&'static str, &'static str, String)> {
-    let required = |member, detail: &str| Err((member, "required", detail.to_owned()));
+/// One operation, or what is wrong with it.
+fn read(one: OneOf) -> Result<Wanted, Fault> {
+    let required = |member, detail| Err(Fault::pointer(member, "required", detail));
     let operation = match one.operation {
         Verb::Create => Operation::Create,
         Verb::Update => Operation::Update,
@@ -145,33 +142,25 @@ fn read(one: OneOf) -> Result<Wanted, (&'static str, &'static str, String)> {
     let id = match (one.operation, one.id) {
         (Verb::Create, None) => String::new(),
         (Verb::Create, Some(_)) => {
-            return Err(("/id", "unknown", "An id that you give stands in the body.".to_owned()));
+            return Err(Fault::pointer("/id", "unknown", "An id that you give stands in the body."));
         }
         (_, Some(Json::String(id))) => id,
         (_, Some(Json::Number(id))) => id.to_string(),
         (_, Some(_)) => {
             let detail = "Must be the id of an item that is there: one that is made in this batch cannot be changed in it.";
-            return Err(("/id", "type", detail.to_owned()));
+            return Err(Fault::pointer("/id", "type", detail));
         }
         (_, None) => return required("/id", "Which item?"),
     };
     let body = match (one.operation, one.body) {
-        (Verb::Delete, Some(_)) => {
-            return Err(("/body", "unknown", "A delete has no body.".to_owned()));
-        }
+        (Verb::Delete, Some(_)) => return Err(Fault::pointer("/body", "unknown", "A delete has no body.")),
         (Verb::Delete, None) => Json::Null,
         (_, Some(body)) => body,
         (_, None) => return required("/body", "What is to be there?"),
     };
     let expected = match one.if_match {
         None => None,
-        Some(tag) => {
-            let wrong =
-                || ("/if_match", "syntax", "Must be the item's ETag, such as \"\\\"7\\\"\".".to_owned());
-            let value = HeaderValue::from_str(&tag).map_err(|_| wrong())?;
-            let headers = HeaderMap::from_iter([(IF_MATCH, value)]);
-            conditional::expected(&headers).map_err(|_| wrong())?
-        }
+        Some(tag) => conditional::expected_by(&tag)?,
     };
     Ok(Wanted { resource: one.resource, operation, id, expected, body })
 }

@@ -4,7 +4,7 @@ use axum::body::Body as HttpBody;
 use axum::response::Response;
 use http::header::{ETAG, LOCATION};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value as Json, json};
 
 use super::dispatch::{Door, original};
@@ -271,59 +271,40 @@ fn members_of<'b>(body: &'b Json, known: &[&str]) -> Result<&'b Map<String, Json
     if faults.is_empty() { Ok(members) } else { Err(Error::validation(faults)) }
 }
 
-fn each_of<T>(
-    list: &[Json],
-    name: &str,
-    read: impl Fn(&Json) -> Result<T, Vec<Fault>>,
-) -> Result<Vec<T>, Error> {
+fn each_of<T>(list: &[Json], name: &str, read: impl Fn(&Json) -> Result<T, Fault>) -> Result<Vec<T>, Error> {
     let mut all = Vec::with_capacity(list.len());
     let mut faults = Vec::new();
     for (index, json) in list.iter().enumerate() {
         match read(json) {
             Ok(one) => all.push(one),
-            Err(found) => faults.extend(found.into_iter().map(|fault| match &fault.at {
-                crate::error::Place::Pointer(pointer) => {
-                    Fault::pointer(format!("/{name}/{index}{pointer}"), fault.code.clone(), fault.detail)
-                }
-                _ => fault,
-            })),
+            Err(fault) => faults.push(fault.inside(&format!("/{name}/{index}"))),
         }
     }
     if faults.is_empty() { Ok(all) } else { Err(Error::validation(faults)) }
 }
 
 /// `{"id": …, "if_match": …, …patch}`.
-fn patch(item: &Json, id: &str) -> Result<Patch, Vec<Fault>> {
+fn patch(item: &Json, id: &str) -> Result<Patch, Fault> {
     let Json::Object(members) = item else {
-        return Err(vec![Fault::pointer("", "type", "Must be an object.")]);
+        return Err(Fault::pointer("", "type", "Must be an object."));
     };
     let mut patch = members.clone();
     let pointer = format!("/{}", crate::error::escape_pointer(id));
     let Some(id) = patch.shift_remove(id) else {
-        return Err(vec![Fault::pointer(pointer, "required", "Which item is it of?")]);
+        return Err(Fault::pointer(pointer, "required", "Which item is it of?"));
     };
     let expected = match patch.shift_remove("if_match") {
         None => None,
-        Some(tag) => {
-            let header = tag.as_str().and_then(|tag| HeaderValue::from_str(tag).ok());
-            let headers = header.map(|tag| HeaderMap::from_iter([(http::header::IF_MATCH, tag)]));
-            match headers.map(|headers| conditional::expected(&headers)) {
-                Some(Ok(expected)) => expected,
-                _ => {
-                    let detail = "Must be the item's ETag, such as \"\\\"7\\\"\".";
-                    return Err(vec![Fault::pointer("/if_match", "syntax", detail)]);
-                }
-            }
-        }
+        Some(tag) => conditional::expected_by(tag.as_str().unwrap_or_default())?,
     };
     Ok(Patch { id: spelled(&id, &pointer)?, expected, patch: Json::Object(patch) })
 }
 
 /// An id as in a path.
-fn spelled(id: &Json, pointer: &str) -> Result<String, Vec<Fault>> {
+fn spelled(id: &Json, pointer: &str) -> Result<String, Fault> {
     match id {
         Json::String(text) => Ok(text.clone()),
         Json::Number(number) => Ok(number.to_string()),
-        _ => Err(vec![Fault::pointer(pointer, "type", "Must be an id.")]),
+        _ => Err(Fault::pointer(pointer, "type", "Must be an id.")),
     }
 }

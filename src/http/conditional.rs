@@ -56,6 +56,14 @@ pub(super) fn expected(headers: &HeaderMap) -> Result<Option<Expected>, Error> {
     }))
 }
 
+/// What a member `if_match` of a body expects of its item.
+pub(super) fn expected_by(tag: &str) -> Result<Option<Expected>, Fault> {
+    let headers = HeaderValue::from_str(tag).map(|tag| HeaderMap::from_iter([(IF_MATCH, tag)]));
+    headers.ok().and_then(|headers| expected(&headers).ok()).ok_or_else(|| {
+        Fault::pointer("/if_match", "syntax", "Must be the item's ETag, such as \"\\\"7\\\"\".")
+    })
+}
+
 /// Whether `If-None-Match: *` forbids to change what is there.
 pub(super) fn create_only(headers: &HeaderMap) -> Result<bool, Error> {
     match tags(headers, IF_NONE_MATCH, "If-None-Match")? {

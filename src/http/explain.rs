@@ -89,14 +89,12 @@ impl Boundary {
         self.may_ask(&asker).await?;
         no_parameters(parts.uri.query())?;
         let json = body::json(Body::Create, &parts.headers, body, self.body_limit).await?;
-        let question: Question = serde_path_to_error::deserialize(json)
-            .map_err(|error| invalid(pointer_of(error.path()), "type", error.into_inner().to_string()))?;
-        let known = self.engine.catalog.entries().iter().any(|entry| *entry.name == *question.resource);
-        if !known {
-            let names = self.engine.catalog.entries().iter().map(|entry| &*entry.name);
-            let detail = format!("There is no resource `{}`.", question.resource);
-            let detail = crate::nearest::suggest(detail, &question.resource, names);
-            return Err(invalid("/resource".to_owned(), "unknown", detail));
+        let question: Question = serde_path_to_error::deserialize(json).map_err(|error| {
+            let detail = error.inner().to_string();
+            Error::validation(vec![Fault::pointer(pointer_of(error.path()), "type", detail)])
+        })?;
+        if self.engine.find(&question.resource).is_err() {
+            return Err(Error::validation(vec![self.engine.unknown_resource(&question.resource)]));
         }
         let actor = match question.actor {
             None => asker,
@@ -118,8 +116,4 @@ impl Boundary {
             _ => Err(Error::new(ErrorKind::Forbidden, "forbidden", "You may not ask why.")),
         }
     }
-}
-
-fn invalid(pointer: String, code: &'static str, detail: String) -> Error {
-    Error::validation(vec![Fault::pointer(pointer, code, detail)])
 }

@@ -10,7 +10,7 @@ use super::raw::{Raw, component};
 use super::responses;
 use super::schemas::{Components, reference};
 use crate::error::ErrorKind;
-use crate::http::{Batch, Body, status};
+use crate::http::Batch;
 
 /// Adds what is asked and answered to the components.
 pub(super) fn add(components: &mut Components) {
@@ -40,13 +40,13 @@ pub(super) fn operation(raw: &mut Raw) -> Operation {
     let body = RequestBodyBuilder::new()
         .required(Some(Required::True))
         .content("application/json", ContentBuilder::new().schema(Some(component("Batch"))).build());
-    let mut builder = OperationBuilder::new()
+    let operation = OperationBuilder::new()
         .operation_id(Some("batch"))
         .summary(Some("Change several resources, all or nothing"))
         .description(Some("Each change needs what it would need by itself."))
         .request_body(Some(body.build()))
         .response("200", responses::json_of("BatchResults", "What became of each, in order.", raw));
-    for kind in [
+    let kinds = [
         ErrorKind::BadRequest,
         ErrorKind::Unauthenticated,
         ErrorKind::Forbidden,
@@ -60,8 +60,6 @@ pub(super) fn operation(raw: &mut Raw) -> Operation {
         ErrorKind::Internal,
         ErrorKind::Unavailable,
         ErrorKind::DeadlineExceeded,
-    ] {
-        builder = builder.response(status(kind).as_str(), responses::problem(kind, Body::Create, raw));
-    }
-    builder.build()
+    ];
+    responses::problems(operation, &kinds, raw).build()
 }

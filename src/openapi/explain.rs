@@ -14,7 +14,7 @@ use super::{Info, operations, responses};
 use crate::access::Permission;
 use crate::engine::Explanation;
 use crate::error::ErrorKind;
-use crate::http::{Body, Question, status};
+use crate::http::Question;
 
 /// Adds what is asked and answered to the components.
 pub(super) fn add(components: &mut Components) {
@@ -31,7 +31,7 @@ pub(super) fn operation(permission: &Permission, info: &Info, raw: &mut Raw) -> 
     let body = RequestBodyBuilder::new()
         .required(Some(Required::True))
         .content("application/json", ContentBuilder::new().schema(Some(component("Question"))).build());
-    let mut builder = OperationBuilder::new()
+    let operation = OperationBuilder::new()
         .operation_id(Some("explain"))
         .summary(Some("Ask which rule grants or denies"))
         .description(Some(
@@ -43,7 +43,7 @@ pub(super) fn operation(permission: &Permission, info: &Info, raw: &mut Raw) -> 
             "200",
             responses::json_of("Explanation", "Which rules were asked, and what they said.", raw),
         );
-    for kind in [
+    let kinds = [
         ErrorKind::BadRequest,
         ErrorKind::Unauthenticated,
         ErrorKind::Forbidden,
@@ -53,8 +53,6 @@ pub(super) fn operation(permission: &Permission, info: &Info, raw: &mut Raw) -> 
         ErrorKind::Internal,
         ErrorKind::Unavailable,
         ErrorKind::DeadlineExceeded,
-    ] {
-        builder = builder.response(status(kind).as_str(), responses::problem(kind, Body::Create, raw));
-    }
-    builder.build()
+    ];
+    responses::problems(operation, &kinds, raw).build()
 }

@@ -3,6 +3,7 @@
 use serde_json::json;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::header::{Header, HeaderBuilder};
+use utoipa::openapi::path::OperationBuilder;
 use utoipa::openapi::response::{Response, ResponseBuilder};
 
 use super::operations::Requirements;
@@ -130,7 +131,14 @@ fn failures(entry: &Entry, endpoint: Endpoint, authenticates: bool) -> Vec<Error
     kinds
 }
 
-pub(super) fn problem(kind: ErrorKind, body: Body, raw: &mut Raw) -> Response {
+/// Adds the problems that a path which belongs to no resource may answer.
+pub(super) fn problems(operation: OperationBuilder, kinds: &[ErrorKind], raw: &mut Raw) -> OperationBuilder {
+    kinds.iter().fold(operation, |operation, kind| {
+        operation.response(status(*kind).as_str(), problem(*kind, Body::Create, raw))
+    })
+}
+
+fn problem(kind: ErrorKind, body: Body, raw: &mut Raw) -> Response {
     let content = ContentBuilder::new().schema(Some(component("Problem"))).build();
     let mut response = plain(title(kind), raw).content("application/problem+json", content);
     if kind == ErrorKind::Unauthenticated {
