@@ -105,6 +105,7 @@ impl Call<'_> {
         faults: Vec<Fault>,
     ) -> Result<Option<Put>, Error> {
         let creating = self.engine.call(self.entry, self.actor, Operation::Create, false).await?;
+        let creating = creating.on(self.terms);
         if expected.is_some() {
             return Err(Error::precondition_failed("if-match"));
         }

@@ -74,8 +74,11 @@ impl Door {
         context: &Context,
     ) -> Result<Response, Error> {
         let path = original(parts).path();
-        let collection = if parts.method == http::Method::PUT { answer::parent(path) } else { path };
-        let prefer = Prefer::of(&parts.headers);
+        let (collection, prefer) = match parts.method == http::Method::PUT {
+            // A PUT answers the item whatever is preferred.
+            true => (answer::parent(path), Prefer::default()),
+            false => (path, Prefer::of(&parts.headers)),
+        };
         let _in_flight = self.boundary.engine.begin(terms)?;
         if let Some(replayed) = call.replay(terms).await? {
             return self.replayed(replayed, &prefer, collection);

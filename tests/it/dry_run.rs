@@ -44,6 +44,22 @@ async fn a_tried_change_answers_what_it_would_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_put_that_would_create_is_only_tried_too() {
+    everywhere(|app| async move {
+        let body = json!({"title": "A", "region": "north"});
+        let put = app.put("/categories/a").header("prefer", "dry-run").json(body).await;
+        let said = put.json();
+        assert_eq!(
+            (&said["status"], &said["events"][0]["type"]),
+            (&json!(201), &json!("categories.created")),
+            "{put}"
+        );
+        assert_eq!(app.get("/categories/a").await.status(), 404);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_tried_change_fails_as_it_would() {
     everywhere(|app| async move {
         let lamp = create(&app, "lamp", json!({})).await;

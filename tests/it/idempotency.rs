@@ -163,6 +163,29 @@ async fn a_key_that_expired_may_be_used_anew_and_goes() {
 }
 
 #[tokio::test]
+async fn a_put_that_creates_happens_once_too() {
+    for place in Place::all().await {
+        let codes = define_dynamic_resource("codes", crate::policies::model(&["code", "body"]))
+            .adapter(place.table("codes"))
+            .id_field("code")
+            .permissions(Permissions::all(signed_in()))
+            .preset(idempotency());
+        let app = app_of(codes).await;
+        let put = || {
+            let request = app.put("/codes/a").bearer("ada").header("idempotency-key", "k");
+            request.header("prefer", "return=minimal").json(json!({"body": "b"}))
+        };
+        let (first, again) = (put().await, put().await);
+        assert_eq!((first.status(), replayed(&first)), (201, false), "{}: {first}", place.name);
+        assert_eq!((again.status(), replayed(&again)), (201, true), "{}: {again}", place.name);
+        assert_eq!(again.bytes(), first.bytes());
+        for header in ["location", "etag", "content-type"] {
+            assert_eq!(again.header(header), first.header(header), "{header}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_key_stands_for_one_request() {
     for place in Place::all().await {
         let app = app_of(payments(&place)).await;
