@@ -88,7 +88,7 @@ impl App {
     }
 
     /// Clears what is old, as is done every minute in the background: items that were deleted long enough ago, idempotency
-    /// keys that have expired, events that were delivered a week ago, audit entries that were kept long enough.
+    /// keys that have expired, events that were delivered a week ago, audit entries that were kept long enough, locks that nobody has taken for a day.
     ///
     /// # Errors
     /// Where a storage fails.
@@ -104,6 +104,7 @@ async fn sweep(engine: &Arc<Engine>, vault: &Vault) -> Result<(), Error> {
     while engine.seal(vault).await? > 0 {}
     engine.purge(vault).await?;
     engine.forget_keys(vault).await?;
+    engine.forget_locks(vault).await?;
     engine.forget_events(vault, EVENTS_KEPT).await?;
     while engine.forget_audit(vault).await? > 0 {}
     Ok(())

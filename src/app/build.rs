@@ -51,8 +51,12 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
     migrate::migrate(&builder, migrate::applies(builder.preset)).await?;
     prepare(&catalog).await?;
     let following = follow(&builder).await?;
-    let engine = Arc::new(Engine {
+    let is_hooked =
+        !builder.hooks.is_empty() || catalog.entries().iter().any(|entry| entry.definition.runs_code());
+    let engine = Arc::new_cyclic(|me| Engine {
         catalog,
+        is_hooked,
+        me: me.clone(),
         cursors: CursorKey::derive(&secret),
         names: DigestKey::derive(&secret),
         hooks: builder.hooks.clone(),

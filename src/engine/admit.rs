@@ -86,7 +86,8 @@ impl Call<'_> {
         self.holds(self.entry, admitted.filter(), values).await
     }
 
-    fn holds<'a>(
+    /// Whether a filter admits a row of these values.
+    pub(super) fn holds<'a>(
         &'a self,
         entry: &'a Entry,
         filter: &'a Filter,

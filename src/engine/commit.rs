@@ -83,6 +83,9 @@ impl Call<'_> {
         after: Option<Fields>,
     ) -> Made {
         let definition = self.definition();
+        if self.engine.is_hooked {
+            self.terms.plan().note(self.entry.position, self.entry.schema.id, &write);
+        }
         let answer = match &write {
             Write::Insert { .. } | Write::Update { .. } if definition.events => {
                 Some(definition.visible.clone())
@@ -111,22 +114,28 @@ impl Call<'_> {
     /// `output` is what will be answered, where that is no item.
     pub(super) async fn commit(&self, prepared: Vec<Prepared>, output: &Output<'_>) -> Result<Done, Failure> {
         let (changes, records, mains, items) = flattened(prepared);
+        // Locks come first, so that nothing else waits for whoever has one.
+        let mut all: Vec<_> =
+            self.terms.plan().take().into_iter().map(|lock| lock.change(self.engine)).collect();
+        let locks = all.len();
         let records = Arc::new(records);
         let told = Records::new(self, records.clone(), mains.clone(), output);
         let count = changes.len();
+        all.extend(changes);
         let dry_run = self.terms.dry_run;
         let events = Arc::new(Mutex::new(Vec::new()));
         let then: Option<Then> = (!told.is_empty()).then(|| {
             let events = events.clone();
             let then: Then = Arc::new(move |written: &[Written]| {
-                let rows = told.rows(written);
+                let rows = told.rows(&written[locks..]);
                 *events.lock().unwrap_or_else(PoisonError::into_inner) = rows.events;
                 rows.changes
             });
             then
         });
-        let committed = self.entry.storage.commit(changes, then, dry_run).await;
-        let mut rows = committed.map_err(|error| failure(error, count, &items))?.rows;
+        let committed = self.entry.storage.commit(all, then, dry_run).await;
+        let mut rows = committed.map_err(|error| failure(error, locks, count, &items))?.rows;
+        rows.drain(..locks);
         if dry_run {
             self.terms.note(std::mem::take(&mut *events.lock().unwrap_or_else(PoisonError::into_inner)));
         } else if !events.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
@@ -215,10 +224,21 @@ fn flattened(prepared: Vec<Prepared>) -> (Vec<GuardedChange>, Vec<Record>, Vec<u
 /// What is added to an item's number for what is beside it.
 const BESIDE: usize = usize::MAX / 2;
 
-fn failure(error: StorageError, count: usize, items: &[usize]) -> Failure {
-    let item = error.change().filter(|position| *position < count).map(|position| items[position]);
+fn failure(error: StorageError, locks: usize, count: usize, items: &[usize]) -> Failure {
+    if error.change().is_some_and(|position| position < locks) && is_lost(error.kind()) {
+        // Somebody else had the lock, and everything is to be made again.
+        let error = StorageError::new(StorageKind::VersionMismatch).with_source(error);
+        return Failure { item: None, beside: true, error };
+    }
+    let position = error.change().and_then(|position| position.checked_sub(locks));
+    let item = position.filter(|position| *position < count).map(|position| items[position]);
     let beside = item.is_some_and(|item| item >= BESIDE);
     Failure { item: item.map(|item| if item >= BESIDE { item - BESIDE } else { item }), beside, error }
+}
+
+/// Whether a lock was taken, or went, meanwhile.
+fn is_lost(kind: StorageKind) -> bool {
+    matches!(kind, StorageKind::VersionMismatch | StorageKind::UniqueViolation | StorageKind::NotFound)
 }
 
 /// Why what belongs to a change could not be made so.

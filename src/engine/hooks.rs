@@ -39,6 +39,7 @@ impl Call<'_> {
             enlisted: Vec::new(),
             dry_run: self.terms.dry_run,
             action: None,
+            surroundings: self.surroundings(),
         }
     }
 

@@ -21,6 +21,7 @@ mod load;
 mod offer;
 mod once;
 mod outbox;
+mod plan;
 mod purge;
 mod read;
 mod record;
@@ -29,10 +30,11 @@ mod related;
 mod replace;
 mod rights;
 mod sight;
+mod surroundings;
 mod terms;
 mod update;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use resourceful_contract::{Value, Version};
 use tokio::sync::watch;
@@ -62,9 +64,13 @@ pub(crate) use terms::Terms;
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) catalog: Catalog,
+    /// Itself, for what hooks keep longer than a call.
+    pub(crate) me: Weak<Engine>,
     pub(crate) cursors: CursorKey,
     /// What digests of rows are named with.
     pub(crate) names: DigestKey,
+    /// Whether there are hooks or actions anywhere, which may read what a commit will leave.
+    pub(crate) is_hooked: bool,
     /// What runs around the changes of every resource.
     pub(crate) hooks: Vec<PlacedHook>,
     /// The library's own tables.

@@ -3,13 +3,17 @@
 use resourceful_contract::{Change, Filter, Guard, Position, Query, Sort, Test, Value, Write};
 
 use super::commit::{Output, Prepared};
+use super::plan::LOCKS;
 use super::{Call, Engine, Vault, item};
 use crate::error::Error;
 use crate::resource::Operation;
 use crate::tables::keys::EXPIRES_AT;
+use crate::tables::leases::{EXPIRES_AT as LEASE_EXPIRES_AT, NAME as LEASE};
 
 /// How many items go at once.
 const STEP: u32 = 100;
+/// How long a lock is known after it was taken: longer than a change takes.
+const LOCKS_KEPT: chrono::TimeDelta = chrono::TimeDelta::days(1);
 
 impl Engine {
     /// Removes items that were deleted long enough ago. Those that others refer to stay.
@@ -47,6 +51,16 @@ impl Engine {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Removes locks that nobody has taken for long.
+    pub(crate) async fn forget_locks(&self, vault: &Vault) -> Result<(), Error> {
+        let before = item::now() - LOCKS_KEPT;
+        let filter = Filter::Compare(LEASE, Test::Starts(LOCKS.to_owned()))
+            .and(Filter::Compare(LEASE_EXPIRES_AT, Test::Lt(Value::DateTime(before))));
+        let write = Write::DeleteAll { filter };
+        vault.keep(vec![Change { schema: self.tables.leases.clone(), write, answer: None }]).await?;
         Ok(())
     }
 

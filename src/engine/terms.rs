@@ -1,11 +1,12 @@
 //! On what terms a change is made: where its request comes from, whether it is tried only, under which key.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use resourceful_contract::Value;
 
 use super::keyed::Claim;
+use super::plan::Plan;
 use crate::tables::events::EventRow;
 
 /// The terms of one request's changes.
@@ -25,6 +26,8 @@ pub(crate) struct Terms {
     made: Mutex<Vec<(usize, Vec<Value>)>>,
     /// What the change is known by, so that it happens once.
     pub(crate) claim: Option<Claim>,
+    /// The commit that is being put together.
+    plan: OnceLock<Arc<Plan>>,
 }
 
 /// The terms of what nobody asked for.
@@ -36,11 +39,16 @@ pub(super) static NONE: Terms = Terms {
     tried: Mutex::new(Vec::new()),
     made: Mutex::new(Vec::new()),
     claim: None,
+    plan: OnceLock::new(),
 };
 
 impl Terms {
     pub(super) fn note(&self, events: Vec<EventRow>) {
         self.tried.lock().unwrap_or_else(PoisonError::into_inner).extend(events);
+    }
+
+    pub(super) fn plan(&self) -> &Arc<Plan> {
+        self.plan.get_or_init(Arc::default)
     }
 
     /// Notes a row that will be there when the rest of the commit is made.
@@ -68,6 +76,7 @@ impl Terms {
             tried: Mutex::default(),
             made: Mutex::default(),
             claim: self.claim.as_ref().map(|claim| claim.of_item(item)),
+            plan: OnceLock::new(),
         }
     }
 

@@ -305,6 +305,12 @@ impl ResourceBuilder {
         self
     }
 
+    /// The same after all others, wherever they are declared: for what is to see the item as it will be stored.
+    pub fn hook_last(mut self, hook: impl Hook) -> Self {
+        self.hooks.push(PlacedHook { last: true, ..PlacedHook::everywhere(hook) });
+        self
+    }
+
     /// Adds an action: `POST /{resource}/{id}/{name}`, or `POST /{resource}/{name}` on the collection.
     pub fn action(mut self, name: impl Into<String>, action: Action) -> Self {
         let name = name.into();

@@ -186,9 +186,14 @@ impl Definition {
             || self.actions.iter().filter(on_collection).any(|declared| declared.name == id)
     }
 
-    /// Whether its changes leave rows in the library's own tables.
+    /// Whether its changes leave rows in the library's own tables: those of locks, where nothing else.
     pub(crate) const fn keeps_records(&self) -> bool {
-        self.events || self.audit.is_some() || self.idempotency.is_some()
+        self.events || self.audit.is_some() || self.idempotency.is_some() || self.runs_code()
+    }
+
+    /// Whether the application's own code runs in its changes.
+    pub(crate) const fn runs_code(&self) -> bool {
+        !self.hooks.is_empty() || !self.actions.is_empty()
     }
 
     /// Whether clients give ids to new items, and PUT may create.

@@ -271,6 +271,8 @@ fn freeze(
     let timestamp = |pick: fn(&(String, String)) -> &String| {
         draft.builder.timestamps.as_ref().and_then(|names| draft.position(pick(names)))
     };
+    let mut hooks = draft.builder.hooks.clone();
+    hooks.sort_by_key(|placed| placed.last);
     let fills = &draft.builder.fills;
     let fills =
         fills.iter().filter_map(|(name, fill)| Some((draft.position(name)?, *fill))).collect::<Vec<_>>();
@@ -298,7 +300,7 @@ fn freeze(
         policies: builder.policies,
         field_rules,
         fills,
-        hooks: builder.hooks,
+        hooks,
         actions,
         events: builder.events,
         audit: builder.audit,

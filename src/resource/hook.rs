@@ -8,10 +8,9 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value as Json};
 
-use super::Operation;
-use crate::access::{Actor, CheckError};
+use super::{Change, Operation};
+use crate::access::CheckError;
 use crate::error::Error;
 
 /// What an application does around changes, on one resource ([`ResourceBuilder::hook`](crate::ResourceBuilder::hook))
@@ -41,7 +40,8 @@ use crate::error::Error;
 /// ```
 pub trait Hook: Send + Sync + 'static {
     /// Before a change is made, and after it was permitted: it may refuse it, with a problem of its own, set fields of
-    /// the item, and enlist changes of other items into the same commit ([`Change::create`] and its like). What comes out is checked as the body was: permissions on the row as it will be, the model's rules,
+    /// the item, read other items ([`Change::read`]), and enlist changes of them into the same commit ([`Change::create`]
+    /// and its like). What comes out is checked as the body was: permissions on the row as it will be, the model's rules,
     /// the database's. It runs again where another change came between.
     ///
     /// # Errors
@@ -114,143 +114,6 @@ impl fmt::Debug for Next<'_> {
     }
 }
 
-/// A change of one item, as [hooks](Hook) see it.
-#[derive(Clone, Debug)]
-pub struct Change {
-    pub(crate) actor: Actor,
-    pub(crate) resource: Arc<str>,
-    pub(crate) operation: Operation,
-    pub(crate) current: Option<Map<String, Json>>,
-    pub(crate) item: Option<Map<String, Json>>,
-    /// What becomes so together with it.
-    pub(crate) enlisted: Vec<Enlisted>,
-    pub(crate) dry_run: bool,
-    pub(crate) action: Option<Arc<str>>,
-}
-
-/// A change of another item, in the same commit.
-#[derive(Clone, Debug)]
-pub(crate) struct Enlisted {
-    pub(crate) resource: String,
-    pub(crate) write: EnlistedWrite,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum EnlistedWrite {
-    Create(Json),
-    /// The id, and a merge patch (RFC 7396).
-    Update(String, Json),
-    Delete(String),
-}
-
-impl Change {
-    /// Who makes it.
-    #[must_use]
-    pub const fn actor(&self) -> &Actor {
-        &self.actor
-    }
-
-    /// The resource's name.
-    #[must_use]
-    pub fn resource(&self) -> &str {
-        &self.resource
-    }
-
-    /// What is done: [`Operation::Create`], [`Operation::Update`], [`Operation::Replace`] or [`Operation::Delete`]. A
-    /// PUT that creates is a create.
-    #[must_use]
-    pub const fn operation(&self) -> Operation {
-        self.operation
-    }
-
-    /// Whether it is only tried (`Prefer: dry-run`): it will be taken back, so nothing may be done for it that cannot.
-    #[must_use]
-    pub const fn is_dry_run(&self) -> bool {
-        self.dry_run
-    }
-
-    /// The item as it was before, by field names; `None` where it is new.
-    #[must_use]
-    pub const fn current(&self) -> Option<&Map<String, Json>> {
-        self.current.as_ref()
-    }
-
-    /// The item as it will be, or is after the commit; `None` where it is deleted.
-    #[must_use]
-    pub const fn item(&self) -> Option<&Map<String, Json>> {
-        self.item.as_ref()
-    }
-
-    /// The item as it will be, to be set before the commit. Its id and version are not a hook's to set.
-    pub const fn item_mut(&mut self) -> Option<&mut Map<String, Json>> {
-        self.item.as_mut()
-    }
-
-    /// Creates an item of a resource in the same commit: both become so, or neither. The application itself does it, so
-    /// that no permission is asked and no hook runs; fields that are left out are set as for any new item. The resource
-    /// must be kept in the same database.
-    ///
-    /// ```
-    /// use resourceful::prelude::*;
-    /// use resourceful::Change;
-    ///
-    /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
-    /// # struct Order { id: Uuid, product_id: Uuid, quantity: i64 }
-    /// # let builder = define_resource::<Order>("orders");
-    /// builder.before([Operation::Create], |order: &mut Order, change: &mut Change| {
-    ///     change.create("movements", serde_json::json!({"product_id": order.product_id, "by": -order.quantity}));
-    ///     Ok(())
-    /// })
-    /// # ;
-    /// ```
-    pub fn create(&mut self, resource: impl Into<String>, item: impl Into<Json>) {
-        self.enlist(resource, EnlistedWrite::Create(item.into()));
-    }
-
-    /// Changes fields of an item of a resource in the same commit, by a merge patch (RFC 7396); otherwise as
-    /// [`create`](Self::create). Where another change of that item comes between, everything is made again.
-    pub fn update(&mut self, resource: impl Into<String>, id: impl Into<String>, patch: impl Into<Json>) {
-        self.enlist(resource, EnlistedWrite::Update(id.into(), patch.into()));
-    }
-
-    /// Deletes an item of a resource in the same commit; otherwise as [`create`](Self::create).
-    pub fn delete(&mut self, resource: impl Into<String>, id: impl Into<String>) {
-        self.enlist(resource, EnlistedWrite::Delete(id.into()));
-    }
-
-    fn enlist(&mut self, resource: impl Into<String>, write: EnlistedWrite) {
-        self.enlisted.push(Enlisted { resource: resource.into(), write });
-    }
-
-    /// What is done, where it is an action: its name.
-    #[must_use]
-    pub fn action(&self) -> Option<&str> {
-        self.action.as_deref()
-    }
-
-    /// Has a function change the item as a value.
-    pub(crate) fn with_model<M: Serialize + DeserializeOwned>(
-        &mut self,
-        work: impl FnOnce(&mut M, &mut Self) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let mut model: M = self.model()?;
-        work(&mut model, self)?;
-        let Some(item) = &mut self.item else { return Ok(()) };
-        match serde_json::to_value(&model).map_err(Error::internal)? {
-            // What the type does not write stays as it is.
-            Json::Object(written) => item.extend(written),
-            _ => return Err(Error::internal("the model does not serialize as an object")),
-        }
-        Ok(())
-    }
-
-    /// The item as a value: as it will be, or as it was where it is deleted.
-    pub(crate) fn model<M: DeserializeOwned>(&self) -> Result<M, Error> {
-        let item = self.item.as_ref().or(self.current.as_ref()).cloned().unwrap_or_default();
-        serde_json::from_value(Json::Object(item)).map_err(Error::internal)
-    }
-}
-
 /// A hook, and the operations that it is for.
 #[derive(Clone)]
 pub(crate) struct Placed {
@@ -258,11 +121,13 @@ pub(crate) struct Placed {
     pub(crate) operations: Vec<Operation>,
     /// The type that it reads the item as, where it has one.
     pub(crate) model: Option<(TypeId, &'static str)>,
+    /// Whether it comes after all those that are not.
+    pub(crate) last: bool,
 }
 
 impl Placed {
     pub(crate) fn everywhere(hook: impl Hook) -> Self {
-        Self { hook: Arc::new(hook), operations: Operation::ALL.to_vec(), model: None }
+        Self { hook: Arc::new(hook), operations: Operation::ALL.to_vec(), model: None, last: false }
     }
 
     pub(crate) fn typed<M: 'static>(
@@ -270,7 +135,7 @@ impl Placed {
         hook: impl Hook,
     ) -> Self {
         let model = Some((TypeId::of::<M>(), std::any::type_name::<M>()));
-        Self { hook: Arc::new(hook), operations: operations.into_iter().collect(), model }
+        Self { hook: Arc::new(hook), operations: operations.into_iter().collect(), model, last: false }
     }
 
     /// Whether it is for an operation. What is said of updates holds for replacements, or a PUT would pass by it.

@@ -6,6 +6,7 @@ use resourceful_contract::{FieldType, IdSource, Schema, Value};
 use super::{Reader, field, maybe, maybe_text, table, text};
 
 /// Where each field stands.
+pub(crate) const NAME: usize = 0;
 pub(crate) const VERSION: usize = 1;
 pub(crate) const HOLDER: usize = 2;
 pub(crate) const EXPIRES_AT: usize = 3;

@@ -36,6 +36,7 @@ mod policies;
 mod properties;
 mod query_body;
 mod query_string;
+mod reads;
 mod relations;
 mod resources;
 mod scopes;

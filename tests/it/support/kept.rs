@@ -18,6 +18,10 @@ pub(crate) const EVENTS: Dated =
 /// Idempotency keys, and when they expire.
 pub(crate) const KEYS: Dated = Dated { table: "keys", id: ("id", FieldType::Text), column: "expires_at" };
 
+/// Leases and locks, and until when they are held.
+pub(crate) const LEASES: Dated =
+    Dated { table: "leases", id: ("name", FieldType::Text), column: "expires_at" };
+
 /// A table of the library's own whose rows say when they were.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dated {

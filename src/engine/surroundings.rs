@@ -1,0 +1,172 @@
+//! What hooks and actions read beside the item that is changed.
+
+use std::sync::{Arc, Weak};
+
+use futures::future::BoxFuture;
+use resourceful_contract::{Filter, Query, Test, Value};
+use serde_json::{Value as Json, json};
+
+use super::item::{self, Fields};
+use super::plan::{Becomes, LOCKS, Lock, Plan, Planned};
+use super::record::spelled;
+use super::sight::Admitted;
+use super::{Call, Engine, Entry};
+use crate::error::{Error, ErrorKind};
+use crate::resource::{Id, Surroundings};
+use crate::tables::leases::LeaseRow;
+
+/// The rows of an application, as a commit that is being put together will leave them.
+#[derive(Debug)]
+pub(super) struct Around {
+    engine: Weak<Engine>,
+    entry: Arc<Entry>,
+    plan: Arc<Plan>,
+}
+
+impl Call<'_> {
+    pub(super) fn surroundings(&self) -> Arc<dyn Surroundings> {
+        let plan = self.terms.plan().clone();
+        Arc::new(Around { engine: self.engine.me.clone(), entry: self.entry.clone(), plan })
+    }
+}
+
+impl Around {
+    fn engine(&self) -> Result<Arc<Engine>, Error> {
+        self.engine.upgrade().ok_or_else(|| Error::internal("the application has ended"))
+    }
+}
+
+impl Surroundings for Around {
+    fn id(&self, item: &Fields) -> Option<String> {
+        let field = self.entry.schema.id_field();
+        let id = field.field_type.read_json(item.get(&field.name)?).ok()?;
+        let is_minted = self.entry.definition.id == Id::Integer && id == Value::Integer(0);
+        (!is_minted && !id.is_null()).then(|| spelled(&id))
+    }
+
+    fn row<'a>(&'a self, resource: &'a str, id: &'a str) -> BoxFuture<'a, Result<Option<Fields>, Error>> {
+        Box::pin(async move {
+            let engine = self.engine()?;
+            let call = of(&engine, resource)?;
+            let Ok(id) = call.id(id) else { return Ok(None) };
+            let planned: Vec<_> =
+                self.plan.rows_of(call.entry.position).into_iter().filter(|row| row.id == id).collect();
+            call.as_planned(&id, &planned).await
+        })
+    }
+
+    fn rows<'a>(
+        &'a self,
+        resource: &'a str,
+        filter: Json,
+        most: u32,
+    ) -> BoxFuture<'a, Result<Vec<Fields>, Error>> {
+        Box::pin(async move {
+            let engine = self.engine()?;
+            let call = of(&engine, resource)?;
+            let planned = self.plan.rows_of(call.entry.position);
+            call.matching_planned(filter, most, &planned).await
+        })
+    }
+
+    fn lock<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let name = format!("{LOCKS}{name}");
+            if self.plan.has_lock(&name) {
+                return Ok(());
+            }
+            let mut query = Query::all(self.engine()?.tables.leases.clone());
+            query.filter = Filter::Compare(0, Test::Eq(Value::Text(name.clone())));
+            let lease = self.entry.storage.kept(query).await?.pop().map(LeaseRow::read);
+            self.plan.lock(Lock { name, version: lease.map(|lease| lease.version) });
+            Ok(())
+        })
+    }
+}
+
+/// A call by the application; an unknown resource is its own fault, and none of the caller's.
+fn of<'a>(engine: &'a Engine, resource: &str) -> Result<Call<'a>, Error> {
+    Ok(Call::by_the_application(engine, engine.find(resource).map_err(Error::internal)?))
+}
+
+impl Call<'_> {
+    /// A row as these changes of it leave it.
+    async fn as_planned(&self, id: &Value, planned: &[Planned]) -> Result<Option<Fields>, Error> {
+        let schema = &self.entry.schema;
+        let mut row = match self.current(id.clone()).await {
+            Ok((row, _)) => Some(row),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let put = |row: &mut Fields, field: usize, value: &Value| -> Result<(), Error> {
+            row.insert(schema.fields[field].name.clone(), item::spelled(value)?);
+            Ok(())
+        };
+        for one in planned {
+            match (&one.becomes, &mut row) {
+                (Becomes::Gone, row) => *row = None,
+                (Becomes::Made(values), row) => {
+                    let mut made = Fields::new();
+                    for field in &self.definition().stored {
+                        put(&mut made, *field, &values[*field])?;
+                    }
+                    *row = Some(made);
+                }
+                (Becomes::Set(set), Some(row)) => {
+                    for (field, value) in set {
+                        put(row, *field, value)?;
+                    }
+                }
+                (Becomes::Set(_), None) => {}
+            }
+        }
+        Ok(row)
+    }
+
+    /// Rows that match, with those that will and without those that will not any more.
+    async fn matching_planned(
+        &self,
+        filter: Json,
+        most: u32,
+        planned: &[Planned],
+    ) -> Result<Vec<Fields>, Error> {
+        let schema = &self.entry.schema;
+        let wrong = |error: Error| Error::internal(format!("a hook's filter: {error}: {:?}", error.faults()));
+        let mut filter = self.reader().list_body(&json!({"filter": filter})).map_err(wrong)?.filter;
+        if let Some(field) = self.definition().deleted_at {
+            filter = filter.and(Filter::Compare(field, Test::IsNull(true)));
+        }
+        let more = u32::try_from(planned.len()).unwrap_or(u32::MAX);
+        let query = Query {
+            filter: filter.clone(),
+            fields: self.definition().stored.clone(),
+            keys: vec![schema.id],
+            limit: most.saturating_add(more).max(1),
+            ..Query::all(schema.clone())
+        };
+        let mut query = Admitted::by_the_application().query(query);
+        query.resolve(self.entry, &self.engine.catalog).await?;
+        let mut json = vec![b'['];
+        let rows = self.entry.storage.fetch(&query, &mut json).await?;
+        json.push(b']');
+        let items: Vec<Fields> = serde_json::from_slice(&json).map_err(Error::internal)?;
+        let mut found: Vec<(Value, Fields)> = rows.keys.into_iter().flatten().zip(items).collect();
+        let mut seen: Vec<&Value> = Vec::new();
+        for one in planned {
+            if seen.contains(&&one.id) {
+                continue;
+            }
+            seen.push(&one.id);
+            found.retain(|(id, _)| *id != one.id);
+            let of_it: Vec<_> = planned.iter().filter(|other| other.id == one.id).cloned().collect();
+            if let Some(row) = self.as_planned(&one.id, &of_it).await?
+                && self.holds(self.entry, &filter, &self.row_values(&row)?).await?
+            {
+                found.push((one.id.clone(), row));
+            }
+        }
+        found.sort_by(|(one, _), (other, _)| one.compare(other));
+        found.truncate(most as usize);
+        Ok(found.into_iter().map(|(_, row)| row).collect())
+    }
+}

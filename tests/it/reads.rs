@@ -1,0 +1,164 @@
+//! What hooks read beside the item that is changed, and the locks by which it holds until the commit.
+
+use std::time::Duration;
+
+use futures::future::{BoxFuture, join_all};
+use resourceful::prelude::*;
+use resourceful::testing::{TestApp, TestResponse};
+use resourceful::{Change, Error, ErrorKind, Hook, ResourceBuilder};
+use serde_json::json;
+
+use crate::support::kept::LEASES;
+use crate::support::{Place, faults};
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+struct Booking {
+    id: i64,
+    room: String,
+    #[serde(default)]
+    note: String,
+}
+
+/// As many bookings of a room as it has seats.
+struct Seats {
+    seats: u32,
+    locks: bool,
+}
+
+impl Hook for Seats {
+    fn before<'a>(&'a self, change: &'a mut Change) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let Some(room) = change.item().and_then(|item| item["room"].as_str()).map(str::to_owned) else {
+                return Ok(());
+            };
+            if self.locks {
+                change.lock(&format!("seats of {room}")).await?;
+            }
+            let taken = change.list("bookings", json!({"room": room}), 100).await?;
+            let own = change.id();
+            let others = taken.iter().filter(|one| own != Some(one["id"].to_string())).count();
+            if others >= self.seats as usize {
+                return Err(Error::new(ErrorKind::Conflict, "full", "The room is full."));
+            }
+            Ok(())
+        })
+    }
+}
+
+fn bookings(place: &Place) -> ResourceBuilder {
+    define_resource::<Booking>("bookings")
+        .adapter(place.table("bookings"))
+        .permissions(Permissions::all(anyone()))
+        .index(["room"])
+        .preset(bulk())
+}
+
+async fn app_of(resource: ResourceBuilder) -> TestApp {
+    let resource = resource.build().unwrap();
+    TestApp::build(create_app(AppPreset::Testing).resource(resource).batch(10)).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_hook_sees_the_rows_of_the_database_as_the_same_commit_will_leave_them() {
+    for place in Place::all().await {
+        let app =
+            app_of(bookings(&place).id(resourceful::Id::Client).hook(Seats { seats: 2, locks: true })).await;
+        let post =
+            async |id: i64, room: &str| app.post("/bookings").json(json!({"id": id, "room": room})).await;
+        for id in 1..3 {
+            assert_eq!(post(id, "a").await.status(), 201, "{}", place.name);
+        }
+        let full = post(3, "a").await;
+        assert_eq!((full.status(), full.json()["code"].clone()), (409, json!("full")), "{}", place.name);
+        // In one request each sees those before it.
+        let item = |id: i64, room: &str| json!({"id": id, "room": room});
+        let many = app
+            .post("/bookings/bulk")
+            .json(json!({"items": [item(4, "b"), item(5, "b"), item(6, "b")]}))
+            .await;
+        assert_eq!((many.status(), faults(&many.json())), (409, vec![("/items/2", "full")]), "{many}");
+        // One goes and another comes.
+        let operations = json!({"operations": [
+            {"operation": "delete", "resource": "bookings", "id": 1},
+            {"operation": "create", "resource": "bookings", "body": item(7, "a")},
+            {"operation": "update", "resource": "bookings", "id": 2, "body": {"room": "b"}},
+            {"operation": "create", "resource": "bookings", "body": item(8, "a")},
+        ]});
+        let batch = app.post("/batch").json(operations).await;
+        assert_eq!(batch.status(), 200, "{}: {batch}", place.name);
+        let operations = json!({"operations": [
+            {"operation": "create", "resource": "bookings", "body": item(9, "b")},
+            {"operation": "update", "resource": "bookings", "id": 8, "body": {"room": "b"}},
+        ]});
+        let batch = app.post("/batch").json(operations).await;
+        assert_eq!((batch.status(), batch.json()["code"].clone()), (409, json!("full")), "{batch}");
+        assert_eq!(app.get("/bookings?room=b").await.items().len(), 1, "{}", place.name);
+    }
+}
+
+#[tokio::test]
+async fn what_is_read_under_a_lock_holds_until_the_commit() {
+    for place in Place::all().await {
+        let app = app_of(bookings(&place).events(false).hook(Seats { seats: 3, locks: true })).await;
+        for round in 0..4 {
+            let room = format!("room {round}");
+            let post = || async { app.post("/bookings").json(json!({"room": room})).await };
+            let answers: Vec<TestResponse> = join_all((0..8).map(|_| post())).await;
+            let made = answers.iter().filter(|answer| answer.status() == 201).count();
+            let refused: Vec<_> = answers.iter().filter(|answer| answer.status() != 201).collect();
+            assert_eq!(made, 3, "{}: {refused:?}", place.name);
+            for answer in refused {
+                assert_eq!(
+                    (answer.status(), answer.json()["code"].clone()),
+                    (409, json!("full")),
+                    "{answer}"
+                );
+            }
+        }
+        // Locks that nobody has taken for a day go.
+        let (now, day) = (Utc::now(), Duration::from_secs(24 * 3600));
+        for (age, left) in [(Duration::ZERO, 4), (day / 2, 4), (2 * day, 0)] {
+            LEASES.put(&place, now - 3 * day..now + day, now - age).await;
+            app.app().sweep().await.unwrap();
+            assert_eq!(LEASES.put(&place, now - 3 * day..now + day, now).await, left, "{}", place.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_hook_that_has_the_last_word_sees_what_all_others_did() {
+    struct Noted;
+    impl Hook for Noted {
+        fn before<'a>(&'a self, change: &'a mut Change) -> BoxFuture<'a, Result<(), Error>> {
+            let note = change.item().map(|item| item["note"].clone());
+            let outcome = if note == Some(json!("set")) { Ok(()) } else { Err(refused()) };
+            Box::pin(std::future::ready(outcome))
+        }
+    }
+    fn refused() -> Error {
+        Error::new(ErrorKind::Conflict, "early", "Too early.")
+    }
+    let set = |booking: &mut Booking, _: &mut Change| {
+        booking.note = "set".to_owned();
+        Ok(())
+    };
+    let resource = bookings(&Place::memory()).hook_last(Noted).before([Operation::Create], set);
+    assert_eq!(app_of(resource).await.post("/bookings").json(json!({"room": "a"})).await.status(), 201);
+    let resource = bookings(&Place::memory()).hook(Noted).before([Operation::Create], set);
+    assert_eq!(app_of(resource).await.post("/bookings").json(json!({"room": "a"})).await.status(), 409);
+}
+
+#[tokio::test]
+async fn a_hook_that_asks_for_what_is_not_there_fails_without_a_word_to_the_client() {
+    for asked in ["nothing", "bookings"] {
+        struct Asks(&'static str);
+        impl Hook for Asks {
+            fn before<'a>(&'a self, change: &'a mut Change) -> BoxFuture<'a, Result<(), Error>> {
+                Box::pin(async move { change.list(self.0, json!({"nowhere": 1}), 1).await.map(drop) })
+            }
+        }
+        let app = app_of(bookings(&Place::memory()).hook(Asks(asked))).await;
+        let answer = app.post("/bookings").json(json!({"room": "a"})).await;
+        assert_eq!((answer.status(), answer.json()["code"].clone()), (500, json!("internal")), "{answer}");
+    }
+}
