@@ -8,6 +8,7 @@ mod owned_by;
 mod slug;
 mod soft_delete;
 mod timestamps;
+mod tree;
 
 pub use audit::{Audited, audit};
 pub use bulk::{BulkRoutes, bulk};
@@ -17,3 +18,4 @@ pub use owned_by::{OwnedBy, owned_by};
 pub use slug::{Slug, slug};
 pub use soft_delete::{SoftDeleted, soft_delete};
 pub use timestamps::{Timestamps, timestamps};
+pub use tree::{TreeOf, tree};

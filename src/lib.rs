@@ -38,7 +38,7 @@ pub use events::{Delivery, Event, Subscriber};
 pub use resource::{
     Action, ActionHandler, AuditTrail, Bulk, Change, DefinitionErrors, DefinitionFault, Fill, Hook, Id,
     Idempotency, Next, NoInput, Operation, Preset, Relation, Resource, ResourceBuilder, SoftDelete,
-    StateMachine, belongs_to, define_dynamic_resource, define_resource, has_many,
+    StateMachine, Tree, belongs_to, define_dynamic_resource, define_resource, has_many,
 };
 pub use resourceful_contract::{Bus, Migration, Storage, Table};
 pub use resourceful_memory::{Memory, MemoryBus};

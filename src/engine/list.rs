@@ -1,6 +1,6 @@
 //! Items by filter, sort and page.
 
-use resourceful_contract::{Count, Position, Query, Total};
+use resourceful_contract::{Count, Filter, Position, Query, Total};
 
 use super::{Call, include, redact, sight};
 use crate::error::Error;
@@ -31,6 +31,16 @@ pub(crate) struct Page {
 impl Call<'_> {
     /// Answers a page of items.
     pub(crate) async fn list(&self, asked: Asked<'_>, count: Option<Count>) -> Result<Page, Error> {
+        self.list_within(asked, count, Filter::everything()).await
+    }
+
+    /// The same of those that match a filter of the server's own.
+    pub(super) async fn list_within(
+        &self,
+        asked: Asked<'_>,
+        count: Option<Count>,
+        within: Filter,
+    ) -> Result<Page, Error> {
         let refused = || sight::refused(self.entry, self.actor, Operation::List);
         if self.sight().listed.is_none() {
             return Err(refused());
@@ -40,6 +50,7 @@ impl Call<'_> {
             Asked::Body(body) => self.reader().list_body(body)?,
         };
         request.count = count;
+        request.filter = within.and(request.filter);
         let further = match request.deleted {
             Some(deleted) => Some(self.seeing(deleted).await?),
             None => None,

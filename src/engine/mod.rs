@@ -32,6 +32,7 @@ mod rights;
 mod sight;
 mod surroundings;
 mod terms;
+mod tree;
 mod update;
 
 use std::sync::{Arc, Weak};

@@ -37,9 +37,12 @@ impl Around {
 }
 
 impl Surroundings for Around {
-    fn id(&self, item: &Fields) -> Option<String> {
-        let field = self.entry.schema.id_field();
-        let id = field.field_type.read_json(item.get(&field.name)?).ok()?;
+    fn id_field(&self) -> &str {
+        &self.entry.schema.id_field().name
+    }
+
+    fn id_in(&self, item: &Fields, field: &str) -> Option<String> {
+        let id = self.entry.schema.id_field().field_type.read_json(item.get(field)?).ok()?;
         let is_minted = self.entry.definition.id == Id::Integer && id == Value::Integer(0);
         (!is_minted && !id.is_null()).then(|| spelled(&id))
     }

@@ -80,6 +80,14 @@ impl Door {
                 let history = Box::pin(call.history(id, query)).await?;
                 Ok(answer::written(history.json, endpoint.success()))
             }
+            Endpoint::Children => {
+                let page = Box::pin(call.children(id, query, Prefer::of(headers).count)).await?;
+                let url = Url { path: original(parts).path(), query };
+                answer::page(page, headers, self.keeping(), Some(url))
+            }
+            Endpoint::Subtree => {
+                Ok(answer::written(Box::pin(call.subtree(id, query)).await?, endpoint.success()))
+            }
             // Boxed, so that a request which reads one item does not carry the room that these take.
             Endpoint::List | Endpoint::Query | Endpoint::QueryTwin => {
                 Box::pin(self.list(&call, endpoint, parts, body)).await

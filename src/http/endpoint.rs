@@ -25,6 +25,10 @@ pub(crate) enum Endpoint {
     Delete,
     /// `GET /products/{id}/history`
     History,
+    /// `GET /products/{id}/children`
+    Children,
+    /// `GET /products/{id}/subtree`
+    Subtree,
     /// `POST /products/bulk`
     BulkCreate,
     /// `PATCH /products/bulk`
@@ -43,6 +47,8 @@ pub(crate) enum Path {
     Item,
     Bulk,
     History,
+    Children,
+    Subtree,
     Action(Acted),
 }
 
@@ -84,12 +90,14 @@ impl Endpoint {
         let bulk = [Self::BulkCreate, Self::BulkUpdate, Self::BulkDelete].into_iter();
         let bulk = bulk.filter(|_| definition.bulk.is_some());
         let history = definition.audit.as_ref().map(|_| Self::History);
-        all.into_iter().chain(bulk).chain(history).chain(acted(definition).map(Self::Action))
+        let tree = definition.tree.map(|_| [Self::Children, Self::Subtree]).into_iter().flatten();
+        let all = all.into_iter().chain(bulk).chain(history).chain(tree);
+        all.chain(acted(definition).map(Self::Action))
     }
 
     pub(crate) fn method(self) -> Method {
         match self {
-            Self::List | Self::Read | Self::History => Method::GET,
+            Self::List | Self::Read | Self::History | Self::Children | Self::Subtree => Method::GET,
             Self::Query => Method::from_bytes(b"QUERY").expect("QUERY is made of token characters"),
             Self::QueryTwin | Self::Create | Self::BulkCreate | Self::Action(_) => Method::POST,
             Self::Update | Self::BulkUpdate => Method::PATCH,
@@ -105,6 +113,8 @@ impl Endpoint {
             Self::Read | Self::Update | Self::Replace | Self::Delete => Path::Item,
             Self::BulkCreate | Self::BulkUpdate | Self::BulkDelete => Path::Bulk,
             Self::History => Path::History,
+            Self::Children => Path::Children,
+            Self::Subtree => Path::Subtree,
             Self::Action(acted) => Path::Action(acted),
         }
     }
@@ -112,7 +122,7 @@ impl Endpoint {
     /// What its caller needs the right to.
     pub(crate) const fn right(self) -> Right {
         Right::Of(match self {
-            Self::List | Self::Query | Self::QueryTwin => Operation::List,
+            Self::List | Self::Query | Self::QueryTwin | Self::Children | Self::Subtree => Operation::List,
             Self::Create | Self::BulkCreate => Operation::Create,
             Self::Read => Operation::Read,
             Self::Update | Self::BulkUpdate => Operation::Update,
@@ -125,7 +135,9 @@ impl Endpoint {
 
     pub(crate) const fn body(self) -> Body {
         match self {
-            Self::List | Self::Read | Self::Delete | Self::History => Body::None,
+            Self::List | Self::Read | Self::Delete | Self::History | Self::Children | Self::Subtree => {
+                Body::None
+            }
             Self::Query | Self::QueryTwin => Body::Query,
             Self::Create => Body::Create,
             Self::Update => Body::Update,
@@ -155,13 +167,35 @@ impl Endpoint {
 
     /// Whether it changes anything.
     pub(crate) const fn changes(self) -> bool {
-        !matches!(self, Self::List | Self::Query | Self::QueryTwin | Self::Read | Self::History)
+        match self {
+            Self::List
+            | Self::Query
+            | Self::QueryTwin
+            | Self::Read
+            | Self::History
+            | Self::Children
+            | Self::Subtree => false,
+            Self::Create
+            | Self::Update
+            | Self::Replace
+            | Self::Delete
+            | Self::BulkCreate
+            | Self::BulkUpdate
+            | Self::BulkDelete
+            | Self::Action(_) => true,
+        }
     }
 
     /// Whether it is about one item, which may not be there.
     pub(crate) const fn is_of_item(self) -> bool {
         match self {
-            Self::Read | Self::Update | Self::Replace | Self::Delete | Self::History => true,
+            Self::Read
+            | Self::Update
+            | Self::Replace
+            | Self::Delete
+            | Self::History
+            | Self::Children
+            | Self::Subtree => true,
             Self::Action(acted) => matches!(acted.target, Target::Item),
             _ => false,
         }
@@ -179,7 +213,8 @@ impl Path {
         let bulk = definition.bulk.map(|_| Self::Bulk);
         let all = [Self::Collection, Self::Query, Self::Item].into_iter().chain(bulk);
         let history = definition.audit.as_ref().map(|_| Self::History);
-        all.chain(history).chain(acted(definition).map(Self::Action))
+        let tree = definition.tree.map(|_| [Self::Children, Self::Subtree]).into_iter().flatten();
+        all.chain(history).chain(tree).chain(acted(definition).map(Self::Action))
     }
 
     /// What stands in `Allow` for this path.
@@ -205,6 +240,8 @@ impl Path {
             Self::Item => format!("{prefix}/{name}/{{id}}"),
             Self::Bulk => format!("{prefix}/{name}/bulk"),
             Self::History => format!("{prefix}/{name}/{{id}}/history"),
+            Self::Children => format!("{prefix}/{name}/{{id}}/children"),
+            Self::Subtree => format!("{prefix}/{name}/{{id}}/subtree"),
             Self::Action(Acted { position, target }) => {
                 let action = &definition.actions[position].name;
                 match target {

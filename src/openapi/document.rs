@@ -96,7 +96,9 @@ pub(super) fn of(lens: &Lens<'_>, info: &Info, version: Version) -> Json {
 /// The method of an endpoint, where OpenAPI 3.1 has it.
 fn method(endpoint: Endpoint) -> Option<HttpMethod> {
     Some(match endpoint {
-        Endpoint::List | Endpoint::Read | Endpoint::History => HttpMethod::Get,
+        Endpoint::List | Endpoint::Read | Endpoint::History | Endpoint::Children | Endpoint::Subtree => {
+            HttpMethod::Get
+        }
         Endpoint::QueryTwin | Endpoint::Create | Endpoint::BulkCreate | Endpoint::Action(_) => {
             HttpMethod::Post
         }

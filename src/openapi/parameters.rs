@@ -16,6 +16,10 @@ pub(super) fn of(lens: &Lens<'_>, entry: &Entry, endpoint: Endpoint, raw: &mut R
     let mut parameters = Vec::new();
     match endpoint {
         Endpoint::List => list_parameters(lens, entry, raw, &mut parameters),
+        Endpoint::Children => {
+            parameters.push(id(entry, raw));
+            list_parameters(lens, entry, raw, &mut parameters);
+        }
         _ if endpoint.is_of_item() => parameters.push(id(entry, raw)),
         _ => {}
     }
@@ -28,6 +32,10 @@ pub(super) fn of(lens: &Lens<'_>, entry: &Entry, endpoint: Endpoint, raw: &mut R
             format!("How many entries a page holds; more than {0} is {0}.", entry.definition.max_limit);
         parameters.push(query("limit", &about, limit(entry), raw));
         parameters.push(query("after", "A cursor: `page.next` of the page before.", cursor(), raw));
+    }
+    if let (Endpoint::Subtree, Some(tree)) = (endpoint, entry.definition.tree) {
+        let levels = json!({"type": "integer", "minimum": 1, "maximum": tree.max_depth});
+        parameters.push(query("depth", "How many levels below the item; all by default.", levels, raw));
     }
     if endpoint == Endpoint::Read && lens.offers(entry, Right::History) && entry.definition.audit.is_some() {
         let time = json!({"type": "string", "format": "date-time"});
@@ -176,7 +184,7 @@ fn headers(entry: &Entry, endpoint: Endpoint, raw: &mut Raw, out: &mut Vec<Param
         header("Idempotency-Key", about, key, idempotency.required);
     }
     match endpoint {
-        Endpoint::List | Endpoint::Query | Endpoint::QueryTwin => {
+        Endpoint::List | Endpoint::Query | Endpoint::QueryTwin | Endpoint::Children => {
             if endpoint != Endpoint::QueryTwin {
                 header("If-None-Match", "Tags that the client has (RFC 9110).", tags, false);
             }
@@ -188,7 +196,7 @@ fn headers(entry: &Entry, endpoint: Endpoint, raw: &mut Raw, out: &mut Vec<Param
                 false,
             );
         }
-        Endpoint::History => {}
+        Endpoint::History | Endpoint::Subtree => {}
         Endpoint::Read => header("If-None-Match", "Tags that the client has (RFC 9110).", tags, false),
         Endpoint::Create | Endpoint::BulkCreate => {
             let about = "`return=minimal`: an answer without the item; `dry-run`: only tried (RFC 7240).";

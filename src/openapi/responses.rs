@@ -38,9 +38,9 @@ fn successes(entry: &Entry, endpoint: Endpoint, name: &str, raw: &mut Raw) -> Ve
     let list = format!("{name}List");
     let ok = endpoint.success().as_u16().to_string();
     match endpoint {
-        Endpoint::List | Endpoint::Query | Endpoint::QueryTwin => {
+        Endpoint::List | Endpoint::Query | Endpoint::QueryTwin | Endpoint::Children => {
             let mut page = read(&list, "A page of items.", raw);
-            if endpoint == Endpoint::List {
+            if matches!(endpoint, Endpoint::List | Endpoint::Children) {
                 page = page.header("Link", header("The neighbouring pages (RFC 8288).", raw));
             }
             let page = page.header("Preference-Applied", header("How the total was found (RFC 7240).", raw));
@@ -67,6 +67,10 @@ fn successes(entry: &Entry, endpoint: Endpoint, name: &str, raw: &mut Raw) -> Ve
             let partial = json_of("BulkResults", "What became of each (`mode=partial`).", raw).build();
             let items = json_of(&format!("{name}_BulkItems"), about, raw).build();
             vec![(ok, items), ("207".to_owned(), partial)]
+        }
+        Endpoint::Subtree => {
+            let about = "The items below, those of a level by ascending id.";
+            vec![(ok, json_of(&format!("{name}_Subtree"), about, raw).build())]
         }
         Endpoint::History => vec![(ok, json_of("History", "Entries, the newest first.", raw).build())],
         Endpoint::BulkDelete => {

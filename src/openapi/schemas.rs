@@ -104,6 +104,9 @@ impl Components {
         if entry.definition.audit.is_some() {
             self.schemas.insert("History".to_owned(), history());
         }
+        if entry.definition.tree.is_some() {
+            self.schemas.insert(format!("{title}_Subtree"), subtree(&title));
+        }
         if let Some(bulk) = &entry.definition.bulk {
             bulk::add(&mut self.schemas, &title, entry, bulk);
         }
@@ -160,6 +163,25 @@ impl Components {
         }
         schema
     }
+}
+
+/// What lies below an item.
+fn subtree(title: &str) -> Json {
+    let item = json!({
+        "type": "object",
+        "properties": {
+            "depth": {"type": "integer", "minimum": 1, "description": "How many levels below the item."},
+            "item": reference(title),
+        },
+        "required": ["depth", "item"],
+        "additionalProperties": false,
+    });
+    json!({
+        "type": "object",
+        "properties": {"items": {"type": "array", "items": item}},
+        "required": ["items"],
+        "additionalProperties": false,
+    })
 }
 
 /// A page of an item's history.

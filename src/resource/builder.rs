@@ -14,7 +14,7 @@ use super::definition::{Fill, Policy};
 use super::hook::{After, Before};
 use super::{
     Action, AuditTrail, Bulk, Change, DefinitionErrors, Hook, Id, Idempotency, Operation, PlacedHook, Preset,
-    Relation, Resource, SoftDelete, StateMachine, Target, derive,
+    Relation, Resource, SoftDelete, StateMachine, Target, Tree, belongs_to, derive, has_many,
 };
 use crate::access::{CheckError, Permission, Permissions};
 use crate::error::Error;
@@ -95,6 +95,7 @@ pub struct ResourceBuilder {
     pub(super) idempotency: Option<Idempotency>,
     pub(super) soft_delete: Option<SoftDelete>,
     pub(super) bulk: Option<Bulk>,
+    pub(super) tree: Option<Tree>,
     pub(super) visible_to: Vec<(String, Permission)>,
     pub(super) writable_by: Vec<(String, Permission)>,
     pub(super) redacted_for: Vec<(String, (Permission, Json))>,
@@ -139,6 +140,7 @@ impl ResourceBuilder {
             idempotency: None,
             soft_delete: None,
             bulk: None,
+            tree: None,
             visible_to: Vec::new(),
             writable_by: Vec::new(),
             redacted_for: Vec::new(),
@@ -378,6 +380,21 @@ impl ResourceBuilder {
         self.claim(format!("the field `{}`", soft_delete.field), ".soft_delete(…)");
         self.claim("the path /{id}/restore", ".soft_delete(…)");
         self.soft_delete = Some(soft_delete);
+        self
+    }
+
+    /// Adds the routes of a tree, `GET /{resource}/{id}/children` and `GET /{resource}/{id}/subtree`, and the relations
+    /// `children` and, by the field's name without `_id`, that to the item above. Which moves there may be is not looked at:
+    /// see the preset [`tree`](crate::presets::tree).
+    pub fn tree(mut self, tree: Tree) -> Self {
+        self.claim(format!("the field `{}`", tree.parent), ".tree(…)");
+        self.claim("the path /{id}/children", ".tree(…)");
+        self.claim("the path /{id}/subtree", ".tree(…)");
+        let above = belongs_to(tree.above(), self.name.as_str()).key(tree.parent.as_str());
+        self.relations.push(above);
+        self.relations.push(has_many("children", self.name.as_str()).key(tree.parent.as_str()));
+        self.indexes.push((vec![tree.parent.clone()], false));
+        self.tree = Some(tree);
         self
     }
 

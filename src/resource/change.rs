@@ -29,8 +29,10 @@ pub struct Change {
 
 /// What is around a change: the rows of the application, as they are and as its commit will leave them.
 pub(crate) trait Surroundings: fmt::Debug + Send + Sync {
-    /// The id of an item of the resource that is changed, as in a path; nothing where it has none yet.
-    fn id(&self, item: &Map<String, Json>) -> Option<String>;
+    /// The name of the field that holds the ids of the resource that is changed.
+    fn id_field(&self) -> &str;
+    /// An id of that resource that stands in a field of an item, as in a path; nothing where there is none yet.
+    fn id_in(&self, item: &Map<String, Json>, field: &str) -> Option<String>;
     fn row<'a>(
         &'a self,
         resource: &'a str,
@@ -89,7 +91,20 @@ impl Change {
     /// The item's id, as in a path; `None` where it is new and the database will mint it.
     #[must_use]
     pub fn id(&self) -> Option<String> {
-        self.surroundings.id(self.item.as_ref().or(self.current.as_ref())?)
+        self.id_in(self.item.as_ref().or(self.current.as_ref())?, self.id_field())
+    }
+
+    /// The name of the field that holds the ids of the resource.
+    #[must_use]
+    pub fn id_field(&self) -> &str {
+        self.surroundings.id_field()
+    }
+
+    /// An id of this resource that stands in a field of an item, as in a path; `None` where there is none. Ids that are
+    /// the same are spelled the same, whatever a body wrote.
+    #[must_use]
+    pub fn id_in(&self, item: &Map<String, Json>, field: &str) -> Option<String> {
+        self.surroundings.id_in(item, field)
     }
 
     /// The item as it was before, by field names; `None` where it is new.

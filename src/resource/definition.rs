@@ -7,7 +7,8 @@ use resourceful_contract::{Schema, Table};
 
 use super::codec::Codec;
 use super::{
-    Action, AuditTrail, Bodies, Bulk, Idempotency, Operation, PlacedHook, Relation, Right, SoftDelete, Target,
+    Action, AuditTrail, Bodies, Bulk, Idempotency, Operation, PlacedHook, Planted, Relation, Right,
+    SoftDelete, Target,
 };
 use crate::access::{Permission, Permissions, all_of, nobody};
 
@@ -108,6 +109,7 @@ pub(crate) struct Definition {
     pub(crate) deleted_at: Option<usize>,
     pub(crate) soft_delete: Option<SoftDelete>,
     pub(crate) bulk: Option<Bulk>,
+    pub(crate) tree: Option<Planted>,
     pub(crate) codec: Codec,
     pub(crate) bodies: Bodies,
     pub(crate) id: Id,

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use super::bodies::{Bodies, is_internal};
 use super::definition::FieldRule;
 use super::verify::{self, DefinitionErrors, Faults};
-use super::{DeclaredAction, Definition, Id, Operation, Resource, ResourceBuilder};
+use super::{DeclaredAction, Definition, Id, Operation, Planted, Resource, ResourceBuilder};
 use crate::access::{Permission, Permissions, all_of};
 
 /// A declaration whose fields are known and that nobody has verified yet.
@@ -256,6 +256,12 @@ fn field_rules(draft: &Draft) -> Vec<FieldRule> {
     rules
 }
 
+fn planted(draft: &Draft) -> Option<Planted> {
+    let tree = draft.builder.tree.as_ref()?;
+    let parent = draft.position(&tree.parent)?;
+    Some(Planted { parent, max_depth: tree.max_depth, max_items: tree.max_items })
+}
+
 fn freeze(
     draft: Draft,
     schema: Schema,
@@ -271,6 +277,7 @@ fn freeze(
     let timestamp = |pick: fn(&(String, String)) -> &String| {
         draft.builder.timestamps.as_ref().and_then(|names| draft.position(pick(names)))
     };
+    let planted = planted(&draft);
     let mut hooks = draft.builder.hooks.clone();
     hooks.sort_by_key(|placed| placed.last);
     let fills = &draft.builder.fills;
@@ -308,6 +315,7 @@ fn freeze(
         deleted_at,
         soft_delete: builder.soft_delete,
         bulk: builder.bulk,
+        tree: planted,
         codec: builder.codec,
         bodies,
         id,

@@ -17,6 +17,7 @@ mod relation;
 mod right;
 mod soft_delete;
 mod states;
+mod tree;
 pub(crate) mod validate;
 mod verify;
 
@@ -33,6 +34,7 @@ pub use preset::Preset;
 pub use relation::{Relation, belongs_to, has_many};
 pub use soft_delete::SoftDelete;
 pub use states::StateMachine;
+pub use tree::Tree;
 pub use verify::{DefinitionErrors, DefinitionFault};
 
 pub(crate) use action::{Target, faults as input_faults};
@@ -43,4 +45,5 @@ pub(crate) use codec::pointer_of;
 pub(crate) use definition::{DeclaredAction, Definition};
 pub(crate) use hook::Placed as PlacedHook;
 pub(crate) use right::{Acted, Right};
+pub(crate) use tree::Planted;
 pub(crate) use verify::Faults;

@@ -46,4 +46,5 @@ mod soft_delete;
 mod subscribers;
 mod support;
 mod tokens;
+mod tree;
 mod validation;

@@ -7,6 +7,9 @@ use crate::nearest::suggest;
 use crate::resource::derive::Draft;
 
 pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
+    if let Some(tree) = &draft.builder.tree {
+        planted(draft, &tree.parent, faults);
+    }
     let relations = &draft.builder.relations;
     for (position, relation) in relations.iter().enumerate() {
         let name = relation.name.as_str();
@@ -50,5 +53,21 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
                 }
             }
         }
+    }
+}
+
+/// A tree's field refers to items of the same resource, and to none at the top.
+fn planted(draft: &Draft, name: &str, faults: &mut Faults) {
+    let Some(field) = draft.position(name).map(|position| &draft.fields[position]) else {
+        // That it is missing is said of the relation.
+        return;
+    };
+    let id = draft.id.map(|(id, _)| &draft.fields[id]);
+    if !field.nullable || id.is_some_and(|id| id.field_type != field.field_type) {
+        faults.push(
+            Some(name),
+            "items lie below the item that this field names, and it cannot hold an id or nothing",
+            format!("{name}: Option<…>, of the type of the id"),
+        );
     }
 }

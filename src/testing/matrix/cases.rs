@@ -41,6 +41,8 @@ impl Site<'_> {
                 }
                 Endpoint::Replace | Endpoint::Delete => self.writes(endpoint, report).await,
                 Endpoint::History => self.histories(report).await,
+                Endpoint::Children => self.children(report).await,
+                Endpoint::Subtree => self.subtrees(report).await,
                 Endpoint::BulkCreate => self.bulk_creates(report).await,
                 Endpoint::BulkUpdate | Endpoint::BulkDelete => self.bulk_writes(endpoint, report).await,
                 Endpoint::Action(acted) => self.acts(endpoint, acted, report).await,
@@ -70,17 +72,17 @@ impl Site<'_> {
     }
 
     /// Whether lists are closed to the caller, so that nothing of a query is even looked at.
-    fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         let closed = |operation| self.oracle.reach(self.entry, operation) == Reach::None;
         closed(Operation::List) || closed(Operation::Read)
     }
 
-    fn listed(&self) -> impl Iterator<Item = &Row> {
+    pub(super) fn listed(&self) -> impl Iterator<Item = &Row> {
         self.rows.iter().filter(|row| self.oracle.lists(self.entry, row))
     }
 
     /// Compares a list's ids, as a set, and each item with what the caller is shown of it.
-    fn compare_list(
+    pub(super) fn compare_list(
         &self,
         what: &str,
         answer: &TestResponse,

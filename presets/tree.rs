@@ -1,0 +1,137 @@
+//! Items that lie below each other.
+
+use futures::future::BoxFuture;
+use serde_json::{Map, Value as Json, json};
+
+use crate::{Change, Error, ErrorKind, Fault, Hook, Operation, Preset, ResourceBuilder, Tree};
+
+/// Makes a tree of a resource: a nullable field refers to the item of the same resource that an item lies below.
+///
+/// `GET /{id}/children` lists the items right below one, as any list; `GET /{id}/subtree` shows everything below it with
+/// its depth, as far as the caller may see it. No change puts an item below itself, on whatever path and however many are
+/// made at a time (409 `cycle`), or deeper than there may be levels (409 `too-deep`), and an item that others lie below is
+/// not deleted (409 `has-children`). What is changed by hooks ([`Change::update`] and its like) or loaded is the
+/// application's own to keep right.
+///
+/// ```
+/// use resourceful::prelude::*;
+///
+/// #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+/// struct Category {
+///     id: Uuid,
+///     name: String,
+///     parent_id: Option<Uuid>,
+/// }
+///
+/// let categories = define_resource::<Category>("categories")
+///     .adapter(Memory::new().table("categories"))
+///     .permissions(Permissions::read(anyone()).write(role("editor")))
+///     .preset(tree("parent_id").max_depth(8))
+///     .build()?;
+/// # let _ = categories;
+/// # Ok::<(), DefinitionErrors>(())
+/// ```
+#[must_use]
+pub fn tree(parent: impl Into<String>) -> TreeOf {
+    let parent = parent.into();
+    TreeOf { tree: Tree::under(parent.as_str()), parent, max_depth: 32 }
+}
+
+/// The preset of [`tree`].
+#[derive(Clone, Debug)]
+pub struct TreeOf {
+    tree: Tree,
+    parent: String,
+    max_depth: u32,
+}
+
+impl TreeOf {
+    /// The most levels of the tree; 32 by default. An item that is moved takes what lies below it along, however deep that
+    /// comes to lie.
+    #[must_use]
+    pub fn max_depth(mut self, levels: u32) -> Self {
+        self.max_depth = levels.max(1);
+        self.tree = self.tree.max_depth(levels);
+        self
+    }
+
+    /// The most items that `subtree` shows; 1,000 by default, 10,000 at most.
+    #[must_use]
+    pub fn max_items(mut self, items: u32) -> Self {
+        self.tree = self.tree.max_items(items);
+        self
+    }
+}
+
+impl Preset for TreeOf {
+    fn name(&self) -> &'static str {
+        "tree"
+    }
+
+    fn apply(&self, resource: ResourceBuilder) -> ResourceBuilder {
+        let rooted = Rooted { parent: self.parent.clone(), max_depth: self.max_depth };
+        resource.tree(self.tree.clone()).hook_last(rooted)
+    }
+}
+
+/// Every item has a way up that ends.
+struct Rooted {
+    parent: String,
+    max_depth: u32,
+}
+
+impl Hook for Rooted {
+    fn before<'a>(&'a self, change: &'a mut Change) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            match change.operation() {
+                Operation::Delete => self.leaves_nobody(change).await,
+                _ => self.ends(change).await,
+            }
+        })
+    }
+}
+
+impl Rooted {
+    /// Refuses an item that would lie below itself, or too deep.
+    async fn ends(&self, change: &Change) -> Result<(), Error> {
+        let above = |item: &Map<String, Json>| change.id_in(item, &self.parent);
+        let Some(mut next) = change.item().and_then(above) else { return Ok(()) };
+        let (own, current) = (change.id(), change.current());
+        if current.and_then(above).as_ref() == Some(&next) {
+            return Ok(());
+        }
+        if current.is_some() {
+            // Two moves at a time, each without a circle by itself, could close one together.
+            change.lock(&format!("tree of {}", change.resource())).await?;
+        }
+        for _ in 1..self.max_depth {
+            if own.as_ref() == Some(&next) {
+                return Err(self.refused("cycle", "This would put the item below itself."));
+            }
+            // That there is no such item is said of the reference.
+            let Some(item) = change.read(change.resource(), &next).await? else { return Ok(()) };
+            match above(&item) {
+                Some(further) => next = further,
+                None => return Ok(()),
+            }
+        }
+        let detail = format!("The tree has {} levels, and this would be below them.", self.max_depth);
+        Err(self.refused("too-deep", &detail))
+    }
+
+    /// Refuses to delete an item that others lie below.
+    async fn leaves_nobody(&self, change: &Change) -> Result<(), Error> {
+        let Some(id) = change.current().and_then(|item| item.get(change.id_field())) else { return Ok(()) };
+        if change.list(change.resource(), json!({self.parent.as_str(): id}), 1).await?.is_empty() {
+            return Ok(());
+        }
+        let detail = "Other items lie below this one: move or delete them before it.";
+        Err(Error::new(ErrorKind::Conflict, "has-children", detail))
+    }
+
+    fn refused(&self, code: &'static str, detail: &str) -> Error {
+        let pointer = format!("/{}", self.parent.replace('~', "~0").replace('/', "~1"));
+        let fault = Fault::pointer(pointer, code, detail);
+        Error::new(ErrorKind::Conflict, code, detail.to_owned()).with_faults(vec![fault])
+    }
+}

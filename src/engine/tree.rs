@@ -1,0 +1,127 @@
+//! What lies below an item: its children as a list, and everything as levels.
+
+use resourceful_contract::{Count, Filter, Query, Test, Value};
+use serde_json::value::RawValue;
+
+use super::list::{Asked, Page};
+use super::sight::Admitted;
+use super::{Call, redact, sight};
+use crate::error::{Error, Fault};
+use crate::query::{Parameters, Selection};
+use crate::resource::{Operation, Planted};
+
+impl Call<'_> {
+    /// Answers a page of the items right below one.
+    pub(crate) async fn children(
+        &self,
+        id: &str,
+        query: Option<&str>,
+        count: Option<Count>,
+    ) -> Result<Page, Error> {
+        self.listed_rows()?;
+        let (tree, id) = self.top(id).await?;
+        self.list_within(Asked::Url(query), count, Filter::Compare(tree.parent, Test::Eq(id))).await
+    }
+
+    /// Answers everything below an item, level by level. What the caller does not see hides what lies below it.
+    ///
+    /// # Errors
+    /// Where there is more than is shown at once.
+    pub(crate) async fn subtree(&self, id: &str, query: Option<&str>) -> Result<Vec<u8>, Error> {
+        let listed = self.listed_rows()?;
+        let (tree, id) = self.top(id).await?;
+        let levels = asked_levels(query, tree.max_depth)?;
+        let mut answer = b"{\"items\":[".to_vec();
+        let (mut level, mut depth, mut left) = (vec![id], 0, tree.max_items);
+        while levels.is_none_or(|levels| depth < levels) {
+            let (ids, json) = self.level(listed, tree, level, left).await?;
+            if ids.is_empty() {
+                break;
+            }
+            depth += 1;
+            if depth > tree.max_depth {
+                return Err(too_much(&format!(
+                    "Items lie more than {} levels below this one.",
+                    tree.max_depth
+                )));
+            }
+            left = left.checked_sub(u32::try_from(ids.len()).unwrap_or(u32::MAX)).ok_or_else(|| {
+                too_much(&format!("More than {} items lie below this one.", tree.max_items))
+            })?;
+            let items: Vec<&RawValue> = serde_json::from_slice(&json).map_err(Error::internal)?;
+            for item in items {
+                if !answer.ends_with(b"[") {
+                    answer.push(b',');
+                }
+                let item = format!("{{\"depth\":{depth},\"item\":{}}}", item.get());
+                answer.extend_from_slice(item.as_bytes());
+            }
+            level = ids;
+        }
+        answer.extend_from_slice(b"]}");
+        Ok(answer)
+    }
+
+    /// The item that others lie below, where the caller may see it and what lies below what.
+    async fn top(&self, id: &str) -> Result<(Planted, Value), Error> {
+        let tree = self.definition().tree.filter(|tree| self.mask().tells(tree.parent));
+        let tree = tree.ok_or_else(Error::not_found)?;
+        let id = self.id(id)?;
+        self.current(id.clone()).await?;
+        Ok((tree, id))
+    }
+
+    fn listed_rows(&self) -> Result<&Admitted, Error> {
+        let refused = || sight::refused(self.entry, self.actor, Operation::List);
+        self.sight().listed.as_ref().ok_or_else(refused)
+    }
+
+    /// The items right below these, at most one more than are left: their ids, and as a JSON array.
+    async fn level(
+        &self,
+        listed: &Admitted,
+        tree: Planted,
+        above: Vec<Value>,
+        left: u32,
+    ) -> Result<(Vec<Value>, Vec<u8>), Error> {
+        let schema = &self.entry.schema;
+        let query = Query {
+            filter: Filter::Compare(tree.parent, Test::In(above)),
+            fields: self.shown(),
+            keys: vec![schema.id],
+            limit: left + 1,
+            ..Query::all(schema.clone())
+        };
+        let mut query = listed.query(query);
+        query.resolve(self.entry, &self.engine.catalog).await?;
+        let mut json = vec![b'['];
+        let rows = self.entry.storage.fetch(&query, &mut json).await?;
+        redact::list(self, &Selection::default(), 1, &mut json)?;
+        json.push(b']');
+        Ok((rows.keys.into_iter().flatten().collect(), json))
+    }
+}
+
+fn asked_levels(query: Option<&str>, most: u32) -> Result<Option<u32>, Error> {
+    let mut levels = None;
+    let mut faults = Vec::new();
+    for parameter in Parameters::of(query) {
+        match parameter {
+            Ok((name, value)) if name == "depth" => match value.parse() {
+                Ok(asked @ 1..) if asked <= most && levels.is_none() => levels = Some(asked),
+                _ => {
+                    let detail = format!("Must be one whole number from 1 to {most}.");
+                    faults.push(Fault::parameter("depth", "range", detail));
+                }
+            },
+            Ok((name, _)) => faults.push(Fault::parameter(name, "unknown", "There is only `depth` here.")),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    if faults.is_empty() { Ok(levels) } else { Err(Error::invalid_query(faults)) }
+}
+
+fn too_much(what: &str) -> Error {
+    let detail = format!("{what} Ask for fewer levels by `depth`, or for pages of `children`.");
+    Error::invalid_query(vec![Fault::parameter("depth", "limit", detail)])
+}
