@@ -78,7 +78,15 @@ impl Surroundings for Around {
             if self.plan.has_lock(&name) {
                 return Ok(());
             }
-            let mut query = Query::all(self.engine()?.tables.leases.clone());
+            let engine = self.engine()?;
+            if !engine.recorded().iter().any(|vault| vault.is(&self.entry.storage)) {
+                let message = format!(
+                    "`{}` is kept where the library has no tables, so there are no locks: the resource leaves no events, and has no hook or action of its own",
+                    self.entry.name
+                );
+                return Err(Error::internal(message));
+            }
+            let mut query = Query::all(engine.tables.leases.clone());
             query.filter = Filter::Compare(0, Test::Eq(Value::Text(name.clone())));
             let lease = self.entry.storage.kept(query).await?.pop().map(LeaseRow::read);
             self.plan.lock(Lock { name, version: lease.map(|lease| lease.version) });
