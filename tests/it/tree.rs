@@ -1,6 +1,6 @@
 //! Items that lie below each other: shown with what lies below, and never in a circle.
 
-use futures::future::join;
+use futures::future::{join, join_all};
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestResponse, policy_matrix};
 use resourceful::{Action, Change, Error, ResourceBuilder};
@@ -215,6 +215,26 @@ async fn of_two_opposite_moves_at_a_time_one_is_made() {
 }
 
 #[tokio::test]
+async fn moves_at_a_time_that_close_no_circle_are_all_made() {
+    for place in Place::all().await {
+        let app = app_of(folders(&place).preset(tree("parent"))).await;
+        let moved = ["b", "c", "d", "e", "f", "g", "h"];
+        plant(&app, &["a", "x"]).await;
+        plant(&app, &moved).await;
+        for parent in ["a", "x"] {
+            let answers = join_all(moved.iter().map(|code| {
+                let request = app.patch(&format!("/folders/{code}")).json(json!({"parent": parent}));
+                async move { request.await }
+            }));
+            for answer in answers.await {
+                assert_eq!(answer.status(), 200, "{}: {answer}", place.name);
+            }
+        }
+        assert_eq!(codes(&app.get("/folders/x/children").await), moved, "{}", place.name);
+    }
+}
+
+#[tokio::test]
 async fn what_others_lie_below_is_not_deleted() {
     for place in Place::all().await {
         let app = app_of(folders(&place).preset(tree("parent"))).await;
@@ -260,6 +280,14 @@ async fn deleted_items_that_are_still_there_are_part_of_no_tree() {
         assert_eq!(app.get(&format!("{}/subtree", path(&top))).await.items().len(), 1);
         assert_eq!(app.delete(&path(&other)).await.status(), 200);
         assert_eq!(app.delete(&path(&top)).await.status(), 200, "{}: nothing lies below it", place.name);
+        // What is made in the same batch is there to lie below.
+        let operations = json!({"operations": [
+            {"operation": "create", "resource": "shelves", "body": {}},
+            {"operation": "create", "resource": "shelves", "body": {"parent_id": {"$ref": "0/id"}}},
+        ]});
+        let made = app.post("/batch").json(operations).await.json();
+        let both = [&made["results"][0]["body"], &made["results"][1]["body"]];
+        assert_eq!((&both[1]["parent_id"], both[0]["id"].is_string()), (&both[0]["id"], true), "{made}");
         // An id is the same however a body writes it.
         let alone = below(&Json::Null).await;
         let loud = alone.as_str().unwrap().to_uppercase();
