@@ -80,9 +80,11 @@ impl Plan {
         self.with(|parts| parts.locks.push(lock));
     }
 
-    /// Begins anew; answers the locks that were needed.
+    /// Begins anew; answers the locks that were needed, in one order for all, so that none waits for another in a circle.
     pub(super) fn take(&self) -> Vec<Lock> {
-        self.with(|parts| std::mem::take(parts).locks)
+        let mut locks = self.with(|parts| std::mem::take(parts).locks);
+        locks.sort_by(|one, other| one.name.cmp(&other.name));
+        locks
     }
 }
 

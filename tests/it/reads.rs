@@ -115,9 +115,26 @@ async fn what_is_read_under_a_lock_holds_until_the_commit() {
                 );
             }
         }
+        // Several in one commit, in whatever order they were asked for.
+        for round in 0..6 {
+            let both = [format!("left {round}"), format!("right {round}")];
+            let many = |rooms: Vec<&String>| {
+                let items: Vec<_> = rooms.into_iter().map(|room| json!({"room": room})).collect();
+                let request = app.post("/bookings/bulk").json(json!({"items": items}));
+                async move { request.await }
+            };
+            let one = || many(vec![&both[0], &both[1]]);
+            let other = || many(vec![&both[1], &both[0]]);
+            let answers =
+                join_all([one(), other()]).await.into_iter().chain(join_all([other(), one()]).await);
+            let statuses: Vec<_> = answers.map(|answer| answer.status()).collect();
+            let made = statuses.iter().filter(|status| **status == 201).count();
+            let refused = statuses.iter().filter(|status| **status == 409).count();
+            assert_eq!((made, refused), (3, 1), "{}: {statuses:?}", place.name);
+        }
         // Locks that nobody has taken for a day go.
         let (now, day) = (Utc::now(), Duration::from_secs(24 * 3600));
-        for (age, left) in [(Duration::ZERO, 4), (day / 2, 4), (2 * day, 0)] {
+        for (age, left) in [(Duration::ZERO, 16), (day / 2, 16), (2 * day, 0)] {
             LEASES.put(&place, now - 3 * day..now + day, now - age).await;
             app.app().sweep().await.unwrap();
             assert_eq!(LEASES.put(&place, now - 3 * day..now + day, now).await, left, "{}", place.name);
