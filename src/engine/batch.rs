@@ -1,5 +1,7 @@
 //! Changes of several resources in one commit, each as it would be made alone.
 
+use std::collections::HashSet;
+
 use futures::future::BoxFuture;
 use resourceful_contract::{Value, Write};
 use serde_json::{Map, Value as Json};
@@ -7,6 +9,7 @@ use serde_json::{Map, Value as Json};
 use super::bulk::at;
 use super::commit::{Output, Prepared};
 use super::item::{self, Fields};
+use super::record::spelled;
 use super::update::{ATTEMPTS, Step, too_contended};
 use super::{Call, Engine, Expected, Item, Terms};
 use crate::access::Actor;
@@ -49,6 +52,7 @@ impl Engine {
         wanted: &[Wanted],
     ) -> Result<Vec<Became>, Error> {
         let mut calls = Vec::with_capacity(wanted.len());
+        let mut known = HashSet::new();
         // Who may not make one of them is told so before anything is read.
         for (index, one) in wanted.iter().enumerate() {
             let entry = self.find(&one.resource).map_err(|_| {
@@ -61,9 +65,12 @@ impl Engine {
                 return Err(Error::validation(vec![fault]));
             }
             let call = self.call(entry, actor, one.operation, false).await;
-            calls.push(call.map_err(|error| at(error, LIST, index))?.on(terms));
-            let same = |other: &Wanted| other.resource == one.resource && other.id == one.id;
-            if one.operation != Operation::Create && wanted[..index].iter().any(same) {
+            let call = call.map_err(|error| at(error, LIST, index))?.on(terms);
+            // An id may be spelled in more than one way; one that is malformed names nothing.
+            let id = call.id(&one.id).ok().filter(|_| one.operation != Operation::Create);
+            let is_known = id.is_some_and(|id| !known.insert((entry.position, spelled(&id))));
+            calls.push(call);
+            if is_known {
                 let detail = "This item stands here twice: say all of its change in one operation.";
                 let fault = Fault::pointer(format!("/{LIST}/{index}/id"), "repeated", detail);
                 return Err(Error::validation(vec![fault]));

@@ -200,6 +200,10 @@ async fn what_is_asked_is_well_formed() {
     assert_eq!(said(apart).await, one("/operations/1/resource", "elsewhere"));
     let update = json!({"operation": "update", "resource": "orders", "id": Uuid::nil(), "body": {}});
     assert_eq!(said(json!([update, update])).await, one("/operations/1/id", "repeated"));
+    let id = Uuid::from_u128(0xabc).to_string();
+    let spelled = |id: &str| json!({"operation": "update", "resource": "orders", "id": id, "body": {}});
+    let twice = json!([spelled(&id), spelled(&id.to_uppercase())]);
+    assert_eq!(said(twice).await, one("/operations/1/id", "repeated"), "however it is spelled");
     let keyed = app.post("/v1/batch").bearer("ada").header("idempotency-key", "k");
     let keyed = keyed.json(json!({"operations": [order("a")]})).await;
     assert_eq!(
