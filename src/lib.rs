@@ -9,7 +9,7 @@ mod events;
 mod http;
 mod nearest;
 mod openapi;
-#[cfg(feature = "jwt")]
+#[cfg(any(feature = "jwt", feature = "webhooks"))]
 mod outbound;
 pub mod prelude;
 #[path = "../presets/mod.rs"]
@@ -34,6 +34,8 @@ pub use access::{Claims, Jwks, Jwt, JwtAlgorithm};
 pub use app::{App, AppBuilder, AppPreset, Background, DeadLetter, create_app};
 pub use engine::{AuditVerdict, ExplainedStep, Explanation, Loader, Outcome, Said};
 pub use error::{Error, ErrorKind, Fault, Place};
+#[cfg(feature = "webhooks")]
+pub use events::Webhooks;
 pub use events::{Delivery, Event, Subscriber};
 pub use resource::{
     Action, ActionHandler, AuditTrail, Bulk, Change, DefinitionErrors, DefinitionFault, Fill, Hook, Id,

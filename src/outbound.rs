@@ -1,32 +1,49 @@
 //! Requests that the application itself makes: bounded in time and size, and never redirected.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Uri;
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::{Request, StatusCode, Uri};
+use http_body_util::Full;
+#[cfg(feature = "jwt")]
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+use tower::Service;
 
 /// Why there is no answer to use.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// Which addresses a client connects to.
+#[cfg_attr(not(feature = "webhooks"), expect(dead_code, reason = "only users of webhooks name addresses"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// All: for addresses that the application's owner gave.
+    Anywhere,
+    /// Those of the public Internet alone: for addresses that anybody gave.
+    Public,
+}
+
 /// A client over HTTP/1.1, with TLS by the roots that Mozilla trusts. Cloning is cheap.
 #[derive(Clone)]
-pub(crate) struct Client(hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>);
+pub(crate) struct Client(hyper_util::client::legacy::Client<HttpsConnector<Dialer>, Full<Bytes>>);
 
 impl Client {
     /// # Errors
     /// Where TLS cannot be set up.
-    pub(crate) fn new() -> Result<Self, Failure> {
+    pub(crate) fn new(reach: Reach) -> Result<Self, Failure> {
         // The provider is named here, so that nothing is set for the whole process.
         let connector = HttpsConnectorBuilder::new()
             .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())?
             .https_or_http()
             .enable_http1()
-            .build();
+            .wrap_connector(Dialer { reach });
         // Requests are rare: a connection that waits for the next one would be dead by then.
         let builder = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)
@@ -38,15 +55,39 @@ impl Client {
     ///
     /// # Errors
     /// Where the answer is late, large, or anything but 200.
+    #[cfg(feature = "jwt")]
     pub(crate) async fn get(&self, address: Uri, limit: usize, deadline: Duration) -> Result<Bytes, Failure> {
-        let request = async {
-            let answer = self.0.get(address).await?;
-            if answer.status() != http::StatusCode::OK {
+        let request = Request::get(address).body(Full::default())?;
+        let read = async |answer: http::Response<Incoming>| {
+            if answer.status() != StatusCode::OK {
                 return Err(format!("it answered {}", answer.status()).into());
             }
             Ok(Limited::new(answer.into_body(), limit).collect().await?.to_bytes())
         };
-        match tokio::time::timeout(deadline, request).await {
+        self.answer(request, deadline, read).await
+    }
+
+    /// Sends a request and answers with what status it was met. The answer's body is not read.
+    ///
+    /// # Errors
+    /// Where nobody answers in time.
+    #[cfg(feature = "webhooks")]
+    pub(crate) async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+        deadline: Duration,
+    ) -> Result<StatusCode, Failure> {
+        self.answer(request, deadline, async |answer| Ok(answer.status())).await
+    }
+
+    async fn answer<T>(
+        &self,
+        request: Request<Full<Bytes>>,
+        deadline: Duration,
+        read: impl AsyncFnOnce(http::Response<Incoming>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let answered = async { read(self.0.request(request).await?).await };
+        match tokio::time::timeout(deadline, answered).await {
             Ok(answered) => answered,
             Err(_) => Err(format!("it did not answer within {deadline:?}").into()),
         }
@@ -56,5 +97,165 @@ impl Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Client")
+    }
+}
+
+/// Resolves a name once and connects to what was found, so that the address which was looked at is the one that is
+/// used, whatever the name means a moment later.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dialer {
+    reach: Reach,
+}
+
+impl Service<Uri> for Dialer {
+    type Response = TokioIo<TcpStream>;
+    type Error = Failure;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Failure>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let reach = self.reach;
+        Box::pin(async move {
+            let host = host(&uri).ok_or("the address names no host")?;
+            let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
+            let addresses: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
+            if reach == Reach::Public
+                && let Some(refused) = addresses.iter().find(|address| !is_public(address.ip()))
+            {
+                let ip = refused.ip();
+                return Err(format!("`{host}` is at {ip}, which is no address of the public Internet").into());
+            }
+            let mut last: Failure = format!("`{host}` has no address").into();
+            for address in addresses {
+                match TcpStream::connect(address).await {
+                    Ok(stream) => {
+                        stream.set_nodelay(true)?;
+                        return Ok(TokioIo::new(stream));
+                    }
+                    Err(error) => last = format!("{address}: {error}").into(),
+                }
+            }
+            Err(last)
+        })
+    }
+}
+
+/// The host of an address, without the brackets of IPv6.
+pub(crate) fn host(uri: &Uri) -> Option<&str> {
+    uri.host().map(|host| host.trim_start_matches('[').trim_end_matches(']')).filter(|host| !host.is_empty())
+}
+
+/// Whether an address is one of the public Internet (the IANA registries of special-purpose addresses, RFC 6890): not
+/// this machine, not the network that it stands in, and nothing that leads there.
+pub(crate) fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_public_v4(address),
+        IpAddr::V6(address) => is_public_v6(address),
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    let is_shared = a == 100 && (64..128).contains(&b);
+    let is_protocol = (a, b, c) == (192, 0, 0);
+    let is_benchmark = a == 198 && (b == 18 || b == 19);
+    // The relays of 6to4, which nobody runs any more.
+    let is_relay = (a, b, c) == (192, 88, 99);
+    !(a == 0
+        || a >= 224
+        || address.is_private()
+        || address.is_loopback()
+        || address.is_link_local()
+        || address.is_documentation()
+        || is_shared
+        || is_protocol
+        || is_benchmark
+        || is_relay)
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let segments = address.segments();
+    let embedded = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        is_public_v4(Ipv4Addr::new(a, b, c, d))
+    };
+    match segments {
+        // Addresses that stand for one of IPv4: mapped, translated (RFC 6052), 6to4.
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
+        [0x2002, high, low, ..] => embedded(high, low),
+        // Protocol assignments (Teredo among them), documentation.
+        [0x2001, 0..0x200 | 0xdb8, ..] | [0x3fff, 0..0x1000, ..] => false,
+        // All that is global unicast so far.
+        [first, ..] => first & 0xe000 == 0x2000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_of_the_public_internet_is_told_apart() {
+        let public = ["1.1.1.1", "93.184.215.14", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"];
+        for address in public {
+            assert!(is_public(address.parse().unwrap()), "{address}");
+        }
+        let private = [
+            "0.0.0.0",
+            "10.1.2.3",
+            "100.64.0.1",
+            "127.0.0.1",
+            "127.9.9.9",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.1",
+            "192.168.1.1",
+            "192.88.99.1",
+            "198.18.0.1",
+            "203.0.113.9",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::127.0.0.1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "fe80::1",
+            "fec0::1",
+            "fc00::1",
+            "fd12:3456::1",
+            "ff02::1",
+            "64:ff9b::7f00:1",
+            "64:ff9b:1::1",
+            "2002:7f00:1::",
+            "2001::1",
+            "2001:db8::1",
+            "100::1",
+            "4000::1",
+        ];
+        for address in private {
+            assert!(!is_public(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_said_to_an_address_that_is_not_public_however_it_is_spelled() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = Client::new(Reach::Public).unwrap();
+        for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433", "0x7f000001", "127.1", "0"]
+        {
+            let address: Uri = format!("http://{host}:{port}/").parse().unwrap();
+            let request = Request::get(address).body(Full::default()).unwrap();
+            let failure = client.0.request(request).await.unwrap_err();
+            let said = format!("{failure:?}");
+            assert!(said.contains("no address of the public Internet"), "{host}: {said}");
+        }
+        let accepted = futures::FutureExt::now_or_never(listener.accept());
+        assert!(accepted.is_none(), "nobody may have connected");
     }
 }

@@ -187,6 +187,39 @@ impl Actor {
         self.is_service() && self.0.as_ref().is_some_and(|known| holds(&known.scopes, scope))
     }
 
+    /// Who this is, to be known again later: raised rights are for now, and not part of it.
+    #[cfg(feature = "webhooks")]
+    pub(crate) fn written(&self) -> serde_json::Value {
+        let Some(known) = &self.0 else { return serde_json::Value::Null };
+        let names = |names: &[Arc<str>]| {
+            names.iter().map(|name| serde_json::Value::from(&**name)).collect::<serde_json::Value>()
+        };
+        serde_json::json!({
+            "id": &*known.id, "service": known.is_service, "tenant": known.tenant.as_deref(),
+            "roles": names(&known.roles), "tenant_roles": names(&known.tenant_roles), "scopes": names(&known.scopes),
+        })
+    }
+
+    /// Who was written down; someone anonymous where that cannot be read.
+    #[cfg(feature = "webhooks")]
+    pub(crate) fn read(written: &serde_json::Value) -> Self {
+        let text = |name: &str| written.get(name).and_then(serde_json::Value::as_str).map(Arc::<str>::from);
+        let Some(id) = text("id") else { return Self::anonymous() };
+        let names = |name: &str| {
+            let names = written.get(name).and_then(serde_json::Value::as_array).into_iter().flatten();
+            names.filter_map(serde_json::Value::as_str).map(Arc::from).collect::<Vec<_>>()
+        };
+        Self(Some(Arc::new(Known {
+            id,
+            is_service: written.get("service").and_then(serde_json::Value::as_bool).unwrap_or(false),
+            elevated: false,
+            tenant: text("tenant"),
+            roles: names("roles"),
+            tenant_roles: names("tenant_roles"),
+            scopes: names("scopes"),
+        })))
+    }
+
     /// The same actor with every role that its roles include, directly or through others.
     pub(crate) fn with_included(self, hierarchy: &RoleHierarchy) -> Self {
         if hierarchy.includes.is_empty() {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::jwt::JwtAlgorithm;
-use crate::outbound::{Client, Failure};
+use crate::outbound::{Client, Failure, Reach};
 
 /// The longest set that is read.
 const MAX_SET: usize = 256 * 1024;
@@ -130,7 +130,8 @@ impl Jwks {
         if address.scheme_str() != Some("https") && !(address.scheme_str() == Some("http") && is_local) {
             return Err(format!("keys from `{address}` could be anybody's"));
         }
-        let client = Client::new().map_err(|error| format!("TLS cannot be set up: {error}"))?;
+        let client =
+            Client::new(Reach::Anywhere).map_err(|error| format!("TLS cannot be set up: {error}"))?;
         Ok(Source(Arc::new(Shared {
             address,
             fresh: self.fresh,

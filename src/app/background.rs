@@ -58,6 +58,19 @@ impl App {
             let work = Work { engine: engine.clone(), position };
             tasks.spawn(until(stop.clone(), async move { work.sweep().await }));
         }
+        #[cfg(feature = "webhooks")]
+        if let Some(dispatcher) = self.dispatcher.clone() {
+            let sweeping = dispatcher.clone();
+            tasks.spawn(until(stop.clone(), async move { dispatcher.run().await }));
+            tasks.spawn(until(stop.clone(), async move {
+                loop {
+                    if let Err(error) = sweeping.sweep().await {
+                        tracing::warn!(%error, "the log of webhooks could not be cleared");
+                    }
+                    tokio::time::sleep(SWEEP).await;
+                }
+            }));
+        }
         Background { tasks, stop }
     }
 
@@ -75,7 +88,7 @@ impl App {
         self.relay.clone()
     }
 
-    /// Tells subscribers of every event that is due, and comes back when there is none left: for tests, and for programs
+    /// Tells subscribers of every event that is due, sends the webhooks that are due, and comes back when there is none left: for tests, and for programs
     /// that end.
     ///
     /// # Errors
@@ -84,17 +97,26 @@ impl App {
         for position in 0..self.boundary.engine.recorded().len() {
             while let Step::Took(_) = self.relay.step(position).await? {}
         }
+        #[cfg(feature = "webhooks")]
+        if let Some(dispatcher) = &self.dispatcher {
+            dispatcher.drain().await?;
+        }
         Ok(())
     }
 
     /// Clears what is old, as is done every minute in the background: items that were deleted long enough ago, idempotency
-    /// keys that have expired, events that were delivered a week ago, audit entries that were kept long enough, locks that nobody has taken for a day.
+    /// keys that have expired, events that were delivered a week ago, audit entries and the log of webhooks that were kept
+    /// long enough, locks that nobody has taken for a day.
     ///
     /// # Errors
     /// Where a storage fails.
     pub async fn sweep(&self) -> Result<(), Error> {
         for vault in self.boundary.engine.recorded() {
             sweep(&self.boundary.engine, vault).await?;
+        }
+        #[cfg(feature = "webhooks")]
+        if let Some(dispatcher) = &self.dispatcher {
+            dispatcher.sweep().await?;
         }
         Ok(())
     }

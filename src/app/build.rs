@@ -19,6 +19,8 @@ use crate::access::{Following, Rule, SecurityScheme};
 use crate::engine::{Catalog, DigestKey, Engine, InFlight};
 use crate::error::Error;
 use crate::events::Relay;
+#[cfg(feature = "webhooks")]
+use crate::events::{Dispatcher, Queue};
 use crate::http::{BATCH, batch as batched};
 use crate::http::{Boundary, Context, EXPLAIN, Path, Routes, explain as explained, respond};
 use crate::openapi;
@@ -65,7 +67,34 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
         in_flight: InFlight::default(),
         prefix: builder.prefix.clone(),
     });
-    Ok(mount(builder, engine, merged, explain, following))
+    #[cfg(feature = "webhooks")]
+    let (builder, dispatcher) = dispatcher(builder, &engine)?;
+    #[cfg_attr(not(feature = "webhooks"), expect(unused_mut, reason = "nothing is added without webhooks"))]
+    let mut app = mount(builder, engine, merged, explain, following);
+    #[cfg(feature = "webhooks")]
+    {
+        app.dispatcher = dispatcher;
+    }
+    Ok(app)
+}
+
+/// What sends webhooks, where there are some, and has itself told of every event.
+#[cfg(feature = "webhooks")]
+fn dispatcher(
+    mut builder: AppBuilder,
+    engine: &Arc<Engine>,
+) -> Result<(AppBuilder, Option<Arc<Dispatcher>>), DefinitionErrors> {
+    let Some(webhooks) = builder.webhooks.take() else { return Ok((builder, None)) };
+    let dispatcher = match Dispatcher::new(engine.clone(), webhooks, builder.roles.clone()) {
+        Ok(dispatcher) => Arc::new(dispatcher),
+        Err(error) => {
+            let mut faults = Faults::of("app");
+            faults.push(None, format!("TLS cannot be set up: {error}"), "see what the message says");
+            return Err(faults.into_errors());
+        }
+    };
+    let queue = Queue { engine: engine.clone(), dispatcher: dispatcher.clone() };
+    Ok((builder.subscribe("resourceful.webhooks", "*", queue), Some(dispatcher)))
 }
 
 /// What everything is derived from that clients hold and must not make themselves.
@@ -264,7 +293,14 @@ fn mount(
     let health = health::routes(&boundary, &lifecycle);
     let front = Front::new(health, lifecycle.clone(), builder.cors, builder.compression, merged, routes);
     let relay = Arc::new(Relay::new(boundary.engine.clone(), builder.subscriptions.into()));
-    App { front, boundary, lifecycle, relay }
+    App {
+        front,
+        boundary,
+        lifecycle,
+        relay,
+        #[cfg(feature = "webhooks")]
+        dispatcher: None,
+    }
 }
 
 /// What the document says of the application as a whole.

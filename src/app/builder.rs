@@ -11,6 +11,8 @@ use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 use super::{App, AppPreset, build, migrate};
 use crate::access::{Authenticator, CheckError, Elevation, Grants, Permission, RoleHierarchy, Tenancy};
 use crate::error::Error;
+#[cfg(feature = "webhooks")]
+use crate::events::Webhooks;
 use crate::events::{Delivery, Event, On, Subscriber, Subscription};
 use crate::resource::{DefinitionErrors, Hook, PlacedHook, Resource};
 
@@ -40,6 +42,8 @@ pub fn create_app(preset: AppPreset) -> AppBuilder {
         servers: Vec::new(),
         resources: Vec::new(),
         subscriptions: Vec::new(),
+        #[cfg(feature = "webhooks")]
+        webhooks: None,
         batch: None,
         merged: Vec::new(),
         prefix: String::new(),
@@ -78,6 +82,8 @@ pub struct AppBuilder {
     pub(super) servers: Vec<String>,
     pub(super) resources: Vec<Resource>,
     pub(super) subscriptions: Vec<Subscription>,
+    #[cfg(feature = "webhooks")]
+    pub(super) webhooks: Option<Webhooks>,
     pub(super) batch: Option<usize>,
     pub(super) merged: Vec<Router>,
     pub(super) prefix: String,
@@ -215,6 +221,13 @@ impl AppBuilder {
     ) -> Self {
         let (name, pattern) = (name.into().into(), pattern.into());
         self.subscriptions.push(Subscription { pattern, name, subscriber: Arc::new(subscriber) });
+        self
+    }
+
+    /// Lets users of the API have events sent to endpoints of theirs. See [`Webhooks`].
+    #[cfg(feature = "webhooks")]
+    pub fn webhooks(mut self, webhooks: Webhooks) -> Self {
+        self.webhooks = Some(webhooks);
         self
     }
 
@@ -396,7 +409,7 @@ impl AppBuilder {
     /// # Errors
     /// Every fault at once, each with the line that mends it.
     pub async fn build(self) -> Result<App, DefinitionErrors> {
-        build::build(self).await
+        build::build(self.complete()?).await
     }
 
     /// Applies every migration that is missing, whatever the preset, and answers what it applied: for a step of a
@@ -405,7 +418,21 @@ impl AppBuilder {
     /// # Errors
     /// What a database refuses, and what was changed after it was applied.
     pub async fn migrate(self) -> Result<Vec<String>, DefinitionErrors> {
-        migrate::migrate(&self, true).await
+        migrate::migrate(&self.complete()?, true).await
+    }
+
+    /// With the resources that come with what it uses.
+    #[cfg_attr(
+        not(feature = "webhooks"),
+        expect(clippy::unnecessary_wraps, unused_mut, reason = "nothing comes without webhooks")
+    )]
+    fn complete(mut self) -> Result<Self, DefinitionErrors> {
+        #[cfg(feature = "webhooks")]
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.know(&self.resources);
+            self.resources.extend(webhooks.resources()?);
+        }
+        Ok(self)
     }
 
     /// Builds the application and serves it until SIGTERM or Ctrl-C.

@@ -87,6 +87,12 @@ async fn own(builder: &AppBuilder, faults: &mut Faults) -> Vec<(Arc<dyn Storage>
             }
         }
     }
+    #[cfg(feature = "webhooks")]
+    if let Some(webhooks) = &builder.webhooks
+        && let Some(migrations) = tables::webhook_migrations(webhooks.storage().name())
+    {
+        declared.push((webhooks.storage().clone(), migrations));
+    }
     declared
 }
 

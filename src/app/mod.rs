@@ -40,6 +40,8 @@ pub struct App {
     boundary: Arc<Boundary>,
     lifecycle: Arc<Lifecycle>,
     relay: Arc<Relay>,
+    #[cfg(feature = "webhooks")]
+    dispatcher: Option<Arc<crate::events::Dispatcher>>,
 }
 
 /// An event that nobody could be told of, after ten tries.

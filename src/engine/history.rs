@@ -162,7 +162,7 @@ impl Call<'_> {
     }
 
     /// The values of an item that may lack some.
-    fn values_of(&self, item: &Fields) -> Vec<Value> {
+    pub(super) fn values_of(&self, item: &Fields) -> Vec<Value> {
         let fields = self.entry.schema.fields.iter();
         let value = |json: Option<&Json>, field: &resourceful_contract::Field| {
             field.field_type.read_json(json.unwrap_or(&Json::Null)).unwrap_or(Value::Null)
@@ -296,7 +296,7 @@ impl Call<'_> {
 }
 
 /// Whether a filter speaks of no other fields of a row than these.
-fn speaks_of(filter: &Filter, holds: &dyn Fn(usize) -> bool) -> bool {
+pub(super) fn speaks_of(filter: &Filter, holds: &dyn Fn(usize) -> bool) -> bool {
     match filter {
         Filter::All(filters) | Filter::Any(filters) => filters.iter().all(|filter| speaks_of(filter, holds)),
         Filter::Not(inner) => speaks_of(inner, holds),

@@ -12,7 +12,7 @@ use crate::resource::validate;
 pub(super) type Fields = Map<String, Json>;
 
 /// The present, as precise as rows keep it.
-pub(super) fn now() -> DateTime<Utc> {
+pub(crate) fn now() -> DateTime<Utc> {
     Utc::now().trunc_subsecs(6)
 }
 

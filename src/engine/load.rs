@@ -93,7 +93,7 @@ impl<'a> Call<'a> {
         Self { engine, entry, actor: &NOBODY, allowed, sights, terms: &super::terms::NONE }
     }
 
-    fn row(&self, row: &impl Serialize) -> Result<Change, Error> {
+    pub(super) fn row(&self, row: &impl Serialize) -> Result<Change, Error> {
         let json = serde_json::to_value(row).map_err(Error::internal)?;
         let names = std::iter::empty();
         let faults = validate::faults(&self.entry.definition.bodies.assembled, &json, &names);

@@ -22,6 +22,8 @@ mod offer;
 mod once;
 mod outbox;
 mod plan;
+#[cfg(feature = "webhooks")]
+mod own;
 mod purge;
 mod read;
 mod record;
@@ -29,6 +31,8 @@ mod redact;
 mod related;
 mod replace;
 mod rights;
+#[cfg(any(feature = "testing", feature = "webhooks"))]
+mod shown;
 mod sight;
 mod surroundings;
 mod terms;
@@ -52,11 +56,15 @@ pub(crate) use bulk::Patch;
 pub(crate) use catalog::{Catalog, Entry, LinkedRelation};
 pub use chain::AuditVerdict;
 pub use explain::{ExplainedStep, Explanation, Outcome, Said};
+#[cfg(feature = "webhooks")]
+pub(crate) use item::now;
 pub(crate) use keyed::{Claim, InFlight, Replayed};
 pub(crate) use list::{Asked, Page};
 pub use load::Loader;
 pub(crate) use offer::Offer;
 pub(crate) use outbox::{Lease, Marked};
+#[cfg(feature = "webhooks")]
+pub(crate) use own::Own;
 pub(crate) use rights::Mask;
 pub(crate) use sight::{Admitted, Sight, Sights, Vault};
 pub(crate) use terms::Terms;

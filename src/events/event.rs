@@ -76,6 +76,25 @@ impl Event {
         }
     }
 
+    /// The event of a change that nobody made, to see who would be told of it.
+    #[cfg(feature = "testing")]
+    pub(crate) fn updated(resource: &str, subject: &str, data: Json) -> Self {
+        Self {
+            specversion: "1.0".to_owned(),
+            id: Uuid::nil(),
+            source: format!("/{resource}"),
+            event_type: format!("{resource}.updated"),
+            subject: subject.to_owned(),
+            time: DateTime::UNIX_EPOCH,
+            datacontenttype: "application/json".to_owned(),
+            dataschema: None,
+            sequence: "0".to_owned(),
+            tenantid: None,
+            traceparent: None,
+            data,
+        }
+    }
+
     /// The resource's name.
     #[must_use]
     pub fn resource(&self) -> &str {

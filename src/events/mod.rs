@@ -3,9 +3,16 @@
 mod event;
 mod relay;
 mod subscriber;
+#[cfg(feature = "webhooks")]
+mod webhook;
 
 pub use event::Event;
 pub use subscriber::{Delivery, Subscriber};
 
+#[cfg(feature = "webhooks")]
+pub use webhook::Webhooks;
+
 pub(crate) use relay::{Relay, Step};
 pub(crate) use subscriber::{On, Subscription};
+#[cfg(feature = "webhooks")]
+pub(crate) use webhook::{Dispatcher, Queue};

@@ -51,6 +51,17 @@ pub(crate) fn migrations(storage: &str) -> Option<Vec<Migration>> {
     Some(vec![Migration::new(OWNER, 1, "records", records)])
 }
 
+/// The same for the tables of webhooks.
+#[cfg(feature = "webhooks")]
+pub(crate) fn webhook_migrations(storage: &str) -> Option<Vec<Migration>> {
+    let webhooks = match storage {
+        "sqlite" => include_str!("../../migrations/sqlite/0002_webhooks.sql"),
+        "postgres" => include_str!("../../migrations/postgres/0002_webhooks.sql"),
+        _ => return None,
+    };
+    Some(vec![Migration::new(OWNER, 2, "webhooks", webhooks)])
+}
+
 /// Whether a schema is of one of these tables.
 pub(crate) fn is_own(schema: &Schema) -> bool {
     schema.table.strip_prefix("resourceful_") == Some(schema.name.as_str())

@@ -48,3 +48,4 @@ mod support;
 mod tokens;
 mod tree;
 mod validation;
+mod webhooks;

@@ -32,7 +32,10 @@ impl Site<'_> {
                     self.deleted(report).await;
                 }
                 Endpoint::Query | Endpoint::QueryTwin => self.bodies(endpoint, report).await,
-                Endpoint::Read => self.items(report).await,
+                Endpoint::Read => {
+                    self.items(report).await;
+                    self.told(report).await;
+                }
                 Endpoint::Create => self.creates(report).await,
                 Endpoint::Update => {
                     self.writes(endpoint, report).await;
@@ -473,7 +476,7 @@ fn words(answer: &TestResponse) -> Json {
 }
 
 /// A JSON scalar as a path or a query string says it.
-fn text(json: &Json) -> String {
+pub(super) fn text(json: &Json) -> String {
     json.as_str().map_or_else(|| json.to_string(), str::to_owned)
 }
 

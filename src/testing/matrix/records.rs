@@ -1,10 +1,11 @@
 //! The paths of many items, of actions, and of what is kept of changes, for one caller.
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::MatrixReport;
-use super::cases::Site;
+use super::cases::{Site, text};
 use super::oracle::{Reach, Row, is_deleted};
+use crate::events::Event;
 use crate::http::Endpoint;
 use crate::resource::{Acted, Operation, Right, Target};
 
@@ -117,6 +118,44 @@ impl Site<'_> {
             if answer.status() != 409 || allowed && patches {
                 report.compare(about, &json!(answer.status()), &json!(expected));
             }
+        }
+    }
+
+    /// A row as events hold it.
+    fn shape(&self, row: &Row) -> Json {
+        let names = self.entry.definition.visible.iter().map(|field| &self.entry.schema.fields[*field].name);
+        names.filter_map(|name| Some((name.clone(), row.get(name)?.clone()))).collect::<Row>().into()
+    }
+
+    /// What a caller is told of an event of each row is what they are shown of it.
+    pub(super) async fn told(&self, report: &mut MatrixReport) {
+        let boundary = self.app.app().boundary();
+        let actor = self.caller.actor.clone().with_included(&boundary.roles);
+        let schema = &self.entry.schema;
+        for row in self.rows {
+            let told = async |data: &Row| {
+                let event =
+                    Event::updated(&self.entry.name, &text(&row[&schema.id_field().name]), self.shape(data));
+                let told = boundary.engine.shown_to(&actor, &event).await;
+                told.map_or_else(|error| json!(error.detail()), |told| json!(told.map(|told| told.data)))
+            };
+            let about = || self.about(&format!("an event of {}", self.item(row)));
+            // What the item was does not open what it is.
+            let seen = self.rows.iter().find(|row| self.oracle.sees(self.entry, row));
+            if let Some(seen) = seen.filter(|_| !self.oracle.admits(self.entry, Operation::Read, row)) {
+                report.compare(about, &told(seen).await, &Json::Null);
+            }
+            let told = told(row).await;
+            if is_deleted(self.entry, row) {
+                // It is told to those who could see it before.
+                let admitted = self.oracle.admits(self.entry, Operation::Read, row)
+                    && self.oracle.reach(self.entry, Operation::Read) != Reach::None;
+                report.compare(about, &json!(!told.is_null()), &json!(admitted));
+                continue;
+            }
+            let answer = self.ask("GET", &self.item(row)).await;
+            let expected = if answer.status() == 200 { answer.json() } else { Json::Null };
+            report.compare(about, &told, &expected);
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod kept;
 pub(crate) mod models;
+pub(crate) mod receiver;
 
 use std::future::Future;
 

@@ -1,0 +1,132 @@
+//! Rows of resources that the library itself keeps, as values: beside permissions, for its own work.
+
+use resourceful_contract::{Change, ErrorKind as StorageKind, Filter, Guard, Query, Sort, Version, Write};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value as Json};
+
+use super::commit::{Made, Output, Prepared};
+use super::update::{ATTEMPTS, too_contended};
+use super::{Call, Engine, Entry, Terms};
+use crate::error::Error;
+use crate::query::trusted_filter;
+use crate::resource::{Enlisted, EnlistedWrite};
+
+/// A row, and the version that it is in.
+#[derive(Debug)]
+pub(crate) struct Own<M> {
+    pub(crate) row: M,
+    pub(crate) version: Version,
+}
+
+impl Engine {
+    /// Rows of a resource, ordered by a field.
+    pub(crate) async fn own_rows<M: DeserializeOwned>(
+        &self,
+        resource: &str,
+        filter: &Json,
+        by: &str,
+        limit: u32,
+    ) -> Result<Vec<Own<M>>, Error> {
+        let entry = self.find(resource)?;
+        let by = entry.schema.position(by).ok_or_else(|| Error::internal("there is no such field"))?;
+        let query = Query {
+            filter: self.own_filter(entry, filter)?,
+            sort: vec![Sort::ascending(by), Sort::ascending(entry.schema.id)],
+            fields: entry.definition.stored.clone(),
+            versions: true,
+            limit,
+            ..Query::all(entry.schema.clone())
+        };
+        let mut json = vec![b'['];
+        let call = Call::by_the_application(self, entry);
+        let rows = entry.storage.fetch(&call.allowed.query(query), &mut json).await?;
+        json.push(b']');
+        let found: Vec<M> = serde_json::from_slice(&json).map_err(Error::internal)?;
+        Ok(found.into_iter().zip(rows.versions).map(|(row, version)| Own { row, version }).collect())
+    }
+
+    fn own_filter(&self, entry: &Entry, filter: &Json) -> Result<Filter, Error> {
+        trusted_filter(&self.catalog, entry, filter).map_err(Error::internal)
+    }
+
+    /// Adds rows, all or none; `false` where one was there already.
+    pub(crate) async fn add_own<M: Serialize>(&self, resource: &str, rows: &[M]) -> Result<bool, Error> {
+        let entry = self.find(resource)?;
+        let call = Call::by_the_application(self, entry);
+        let changes = rows.iter().map(|row| Ok(call.allowed.change(call.row(row)?)));
+        let changes = changes.collect::<Result<Vec<_>, Error>>()?;
+        match entry.storage.commit(changes, None, false).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == StorageKind::UniqueViolation => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sets fields of a row that is still in this version; `false` where it is not.
+    pub(crate) async fn set_own(
+        &self,
+        resource: &str,
+        id: &str,
+        version: Version,
+        fields: &Map<String, Json>,
+    ) -> Result<bool, Error> {
+        let entry = self.find(resource)?;
+        let call = Call::by_the_application(self, entry);
+        let mut set = Vec::with_capacity(fields.len());
+        for (name, value) in fields {
+            let position = entry.schema.position(name).ok_or_else(|| Error::internal("no such field"))?;
+            let read = entry.schema.fields[position].field_type.read_json(value);
+            set.push((position, read.map_err(|error| Error::internal(format!("{name}: {error:?}")))?));
+        }
+        let write = Write::Update { id: call.id(id)?, set, guard: Guard::version(version) };
+        self.keep_own(&call, write).await
+    }
+
+    /// Removes a row that is still in this version; `false` where it is not.
+    pub(crate) async fn drop_own(&self, resource: &str, id: &str, version: Version) -> Result<bool, Error> {
+        let call = Call::by_the_application(self, self.find(resource)?);
+        let write = Write::Delete { id: call.id(id)?, guard: Guard::version(version) };
+        self.keep_own(&call, write).await
+    }
+
+    /// Removes all rows that a filter speaks of.
+    pub(crate) async fn drop_all_own(&self, resource: &str, filter: &Json) -> Result<(), Error> {
+        let entry = self.find(resource)?;
+        let call = Call::by_the_application(self, entry);
+        let filter = self.own_filter(entry, filter)?;
+        self.keep_own(&call, Write::DeleteAll { filter }).await.map(drop)
+    }
+
+    async fn keep_own(&self, call: &Call<'_>, write: Write) -> Result<bool, Error> {
+        let change = Change { schema: call.entry.schema.clone(), write, answer: None };
+        match call.entry.storage.commit(vec![call.allowed.change(change)], None, false).await {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.kind(), StorageKind::VersionMismatch | StorageKind::NotFound) => {
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Changes an item as the application, with everything that is told of such a change.
+    pub(crate) async fn change_as_application(
+        &self,
+        resource: &str,
+        write: EnlistedWrite,
+    ) -> Result<(), Error> {
+        let terms = Terms::default();
+        let call = Call::by_the_application(self, self.find(resource)?).on(&terms);
+        let enlisted = Enlisted { resource: resource.to_owned(), write };
+        for _ in 0..ATTEMPTS {
+            let made = call.enlisted(vec![enlisted.clone()]).await?;
+            let alone = |main: Made| Prepared { main, beside: Vec::new() };
+            match call.commit(made.into_iter().map(alone).collect(), &Output::Json(&Json::Null)).await {
+                Ok(_) => return Ok(()),
+                Err(failure) if failure.is_contended(false) => {}
+                Err(failure) => return Err(call.explained(failure)),
+            }
+        }
+        Err(too_contended())
+    }
+}

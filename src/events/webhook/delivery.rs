@@ -1,0 +1,134 @@
+//! Deliveries: what is sent to an endpoint, what became of it, and once more.
+
+use chrono::{DateTime, Utc};
+use resourceful_contract::Table;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use uuid::Uuid;
+use validator::Validate;
+
+use super::endpoint::{WebhookEndpoint, walls};
+use super::{DELIVERIES, Webhooks};
+use crate::access::{Permissions, nobody, rows};
+use crate::error::{Error, ErrorKind};
+use crate::events::Event;
+use crate::resource::{Action, Change, NoInput, ResourceBuilder, define_resource};
+
+/// One event, on its way to one endpoint.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+pub(super) struct WebhookDelivery {
+    pub(super) id: Uuid,
+    pub(super) endpoint_id: Uuid,
+    /// The event's id, which is the message's id (`webhook-id`) however often it is sent.
+    pub(super) event_id: Uuid,
+    /// The event's type, such as `orders.created`.
+    pub(super) event_type: String,
+    /// The id of the item that it tells of.
+    pub(super) subject: String,
+    pub(super) state: State,
+    /// How often it was tried since it was queued or replayed.
+    pub(super) attempts: i64,
+    /// When it is tried next; `null` where it is not.
+    pub(super) next_attempt_at: Option<DateTime<Utc>>,
+    /// The last attempts, the oldest first.
+    pub(super) log: Vec<Attempt>,
+    pub(super) tenant_id: Option<String>,
+    pub(super) owner_id: Option<String>,
+    /// The event as JSON: all of it until it was looked at what may be seen of it, and that from then on.
+    #[serde(default)]
+    pub(super) event: String,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) updated_at: DateTime<Utc>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum State {
+    // Nobody has looked yet whether its owner may see it, so it is shown to nobody.
+    Queued,
+    Pending,
+    Delivered,
+    Failed,
+    Cancelled,
+}
+
+impl State {
+    pub(super) const ENDED: [Self; 3] = [Self::Delivered, Self::Failed, Self::Cancelled];
+}
+
+/// What became of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(super) struct Attempt {
+    pub(super) at: DateTime<Utc>,
+    /// What the endpoint answered (HTTP), where it did.
+    pub(super) status: Option<u16>,
+    /// Why it was none of use.
+    pub(super) reason: Option<String>,
+    pub(super) milliseconds: u64,
+}
+
+impl WebhookDelivery {
+    /// An event that is to be sent to an endpoint. Its id follows from both, so that it is there once.
+    pub(super) fn new(endpoint: &WebhookEndpoint, event: &Event) -> Result<Self, Error> {
+        let now = crate::engine::now();
+        Ok(Self {
+            id: Self::id(endpoint.id, event.id),
+            endpoint_id: endpoint.id,
+            event_id: event.id,
+            event_type: event.event_type.clone(),
+            subject: event.subject.clone(),
+            state: State::Queued,
+            attempts: 0,
+            next_attempt_at: Some(now),
+            log: Vec::new(),
+            tenant_id: endpoint.tenant_id.clone(),
+            owner_id: endpoint.owner_id.clone(),
+            event: serde_json::to_string(event).map_err(Error::internal)?,
+            created_at: now,
+            updated_at: now,
+        })
+    }
+
+    pub(super) fn id(endpoint: Uuid, event: Uuid) -> Uuid {
+        let both = [endpoint.into_bytes(), event.into_bytes()].concat();
+        let digest = blake3::derive_key("resourceful 2026-11 ids of webhook deliveries", &both);
+        let mut id = [0; 16];
+        id.copy_from_slice(&digest[..16]);
+        uuid::Builder::from_custom_bytes(id).into_uuid()
+    }
+}
+
+pub(super) fn resource(webhooks: &Webhooks, table: Table) -> ResourceBuilder {
+    let managed_by = &webhooks.managed_by;
+    define_resource::<WebhookDelivery>(DELIVERIES)
+        .adapter(table)
+        .permissions(Permissions::read(managed_by.clone()).write(nobody()))
+        .policy(walls())
+        .policy(rows(json!({"state": {"ne": "queued"}})))
+        .version("version")
+        .timestamps("created_at", "updated_at")
+        .events(false)
+        .hidden(["event"])
+        .index(["state", "next_attempt_at"])
+        .index(["endpoint_id", "created_at"])
+        .filterable(["endpoint_id", "event_id", "event_type", "subject", "state", "created_at"])
+        .sortable(["created_at"])
+        .action(
+            "replay",
+            Action::on_item(managed_by.clone(), replayed).description(
+                "Sends it once more, under the same `webhook-id`, with as many attempts as at first.",
+            ),
+        )
+}
+
+fn replayed(delivery: &mut WebhookDelivery, _: NoInput, _: &mut Change) -> Result<(), Error> {
+    if !State::ENDED.contains(&delivery.state) {
+        let detail = "It is on its way: `next_attempt_at` says when it is tried next.";
+        return Err(Error::new(ErrorKind::Conflict, "webhook-pending", detail));
+    }
+    delivery.state = State::Pending;
+    delivery.attempts = 0;
+    delivery.next_attempt_at = Some(crate::engine::now());
+    Ok(())
+}

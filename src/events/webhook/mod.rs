@@ -1,0 +1,206 @@
+//! Webhooks: events, signed and sent over HTTP to endpoints that an application's users manage.
+
+mod delivery;
+mod dispatch;
+mod endpoint;
+mod queue;
+mod sign;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use resourceful_contract::{Storage, Table};
+
+use crate::access::{Actor, CheckError, Permission};
+use crate::resource::{DefinitionErrors, Resource, ResourceBuilder};
+use crate::tables;
+
+pub(crate) use dispatch::Dispatcher;
+pub(crate) use queue::Queue;
+
+/// What the resource of endpoints is called.
+const ENDPOINTS: &str = "webhook_endpoints";
+/// What the resource of deliveries is called.
+const DELIVERIES: &str = "webhook_deliveries";
+
+type Owners = dyn Fn(Actor) -> BoxFuture<'static, Result<Option<Actor>, CheckError>> + Send + Sync;
+type Extended = dyn Fn(ResourceBuilder) -> ResourceBuilder + Send + Sync;
+
+/// Webhooks of an application ([Standard Webhooks](https://www.standardwebhooks.com)): its users say where they want to be
+/// told of which events, and are sent what they may see.
+///
+/// Two resources come with them. `webhook_endpoints` holds where to send: a URL and types of events; with the actions
+/// `reveal-secret` and `rotate-secret`. `webhook_deliveries` is the log: what was sent, what became of each attempt, and
+/// the action `replay`. Who has a tenant sees the endpoints and deliveries of their tenant; who has none, their own.
+///
+/// - A message is the event as `CloudEvents` has it in JSON (`application/cloudevents+json`), with `webhook-id` (the
+///   event's id), `webhook-timestamp` and `webhook-signature`, one signature for each secret that holds.
+/// - It shows what the endpoint's owner may see at that moment, as GET would: row policy, field rules, tenant. The owner
+///   is whoever set the endpoint last.
+/// - Whatever is answered but 2xx is tried again, ten times in all over three days; 410 disables the endpoint. Redirects
+///   are not followed. Messages of one endpoint may overtake each other: `sequence` tells the order of an item's.
+/// - Only addresses of the public Internet are sent to, over TLS, and what a name means is looked at once, when it is
+///   connected to.
+///
+/// ```
+/// use resourceful::prelude::*;
+/// use resourceful::Webhooks;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), DefinitionErrors> {
+/// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+/// # struct Order { id: Uuid, total_cents: i64 }
+/// let memory = Memory::new();
+/// let orders = define_resource::<Order>("orders")
+///     .adapter(memory.table("orders"))
+///     .permissions(Permissions::all(signed_in()))
+///     .build()?;
+/// let app = create_app(AppPreset::Testing)
+///     .resource(orders)
+///     // Who may manage endpoints, and what rights an endpoint's owner has by now: `None` where they are gone.
+///     .webhooks(Webhooks::kept_in(&memory.storage(), tenant_role("admin"), async |owner| Ok(Some(owner))))
+///     .build()
+///     .await?;
+/// # let _ = app; Ok(()) }
+/// ```
+#[must_use]
+pub struct Webhooks {
+    storage: Arc<dyn Storage>,
+    managed_by: Permission,
+    owners: Arc<Owners>,
+    endpoints: Vec<Arc<Extended>>,
+    private_targets: bool,
+    deadline: Duration,
+    payload_limit: usize,
+    pauses: Vec<Duration>,
+    kept: Duration,
+    overlap: Duration,
+    known: endpoint::Known,
+}
+
+impl Webhooks {
+    /// The pauses between attempts where nothing else is said: ten attempts in a little more than three days.
+    pub const PAUSES: [Duration; 9] = [
+        Duration::from_secs(5),
+        Duration::from_secs(5 * 60),
+        Duration::from_secs(30 * 60),
+        Duration::from_secs(2 * 3600),
+        Duration::from_secs(5 * 3600),
+        Duration::from_secs(10 * 3600),
+        Duration::from_secs(14 * 3600),
+        Duration::from_secs(20 * 3600),
+        Duration::from_secs(24 * 3600),
+    ];
+
+    /// Webhooks whose endpoints and deliveries are kept in a storage, managed by whom a permission lets.
+    ///
+    /// `owners` answers, for whoever set an endpoint, who that is now: with the rights that they have today, or `None` where
+    /// they are gone, which disables the endpoint. It is asked before each attempt, and is given the owner as they were when
+    /// they set it, without raised rights; where rights cannot change, answer that. What fails is tried again later.
+    pub fn kept_in<F, T>(storage: &Arc<dyn Storage>, managed_by: Permission, owners: F) -> Self
+    where
+        F: Fn(Actor) -> T + Send + Sync + 'static,
+        T: Future<Output = Result<Option<Actor>, CheckError>> + Send + 'static,
+    {
+        Self {
+            storage: storage.clone(),
+            managed_by,
+            owners: Arc::new(move |owner| Box::pin(owners(owner))),
+            endpoints: Vec::new(),
+            private_targets: false,
+            deadline: Duration::from_secs(15),
+            payload_limit: 256 << 10,
+            pauses: Self::PAUSES.to_vec(),
+            kept: Duration::from_secs(30 * 24 * 3600),
+            overlap: Duration::from_secs(24 * 3600),
+            known: endpoint::Known::default(),
+        }
+    }
+
+    /// Adds to the declaration of endpoints, such as a preset.
+    pub fn endpoints(
+        mut self,
+        extended: impl Fn(ResourceBuilder) -> ResourceBuilder + Send + Sync + 'static,
+    ) -> Self {
+        self.endpoints.push(Arc::new(extended));
+        self
+    }
+
+    /// Lets endpoints be on this machine and in its own network, and without TLS: for development and tests. Elsewhere it
+    /// would let anybody who may name an endpoint reach what only the application can.
+    pub const fn private_targets(mut self, allowed: bool) -> Self {
+        self.private_targets = allowed;
+        self
+    }
+
+    /// The longest that an endpoint may take to answer; 15 s by default.
+    pub const fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// The most bytes of a message; 256 KiB by default. An event with more is sent without its `data`, for the receiver to
+    /// read the item itself.
+    pub const fn payload_limit(mut self, bytes: usize) -> Self {
+        self.payload_limit = bytes;
+        self
+    }
+
+    /// The pauses between attempts, of which there is one more than pauses; each is up to a tenth longer. By default
+    /// [`PAUSES`](Self::PAUSES).
+    pub fn pauses(mut self, pauses: impl IntoIterator<Item = Duration>) -> Self {
+        self.pauses = pauses.into_iter().collect();
+        self
+    }
+
+    /// How long the log of deliveries that ended is kept; 30 days by default.
+    pub const fn kept_for(mut self, time: Duration) -> Self {
+        self.kept = time;
+        self
+    }
+
+    /// How long messages are signed with a secret that was rotated out; 24 h by default.
+    pub const fn secret_overlap(mut self, time: Duration) -> Self {
+        self.overlap = time;
+        self
+    }
+
+    pub(crate) const fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// The resources that come with them.
+    ///
+    /// # Errors
+    /// What is wrong with what was added to their declarations.
+    pub(crate) fn resources(&self) -> Result<[Resource; 2], DefinitionErrors> {
+        let table = |name: &str| {
+            let table = Table::new(self.storage.clone(), format!("resourceful_{name}"));
+            // Where there are migrations they make it.
+            if tables::migrations(self.storage.name()).is_some() {
+                table
+            } else {
+                table.create_table_if_missing()
+            }
+        };
+        let mut endpoints = endpoint::resource(self, table(ENDPOINTS));
+        for extended in &self.endpoints {
+            endpoints = extended(endpoints);
+        }
+        Ok([endpoints.build()?, delivery::resource(self, table(DELIVERIES)).build()?])
+    }
+
+    /// Says which resources leave events, for endpoints to be checked by.
+    pub(crate) fn know(&self, resources: &[Resource]) {
+        let names = resources.iter().filter(|resource| resource.0.events);
+        // It is said once, when the application is built.
+        let _ = self.known.set(names.map(|resource| resource.name().to_owned()).collect());
+    }
+}
+
+impl fmt::Debug for Webhooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhooks").field("storage", &self.storage.name()).finish_non_exhaustive()
+    }
+}
