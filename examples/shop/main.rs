@@ -5,7 +5,7 @@
 //! ```
 //!
 //! It prints tokens of several people and `curl` lines that show a wall between tenants, an ownership rule, a hidden
-//! field, a service's scopes, raised rights, and changes that happen once, together, in their order and on the record.
+//! field, a service's scopes, raised rights, changes that happen once, together, in their order and on the record, and webhooks.
 //! `cargo run --example shop verify` looks whether the audit trail is as it was written. `PORT` moves it to another port, `DATABASE_URL` to another database
 //! (`postgres://…`), and `SECRET` (32 bytes or more) lets tokens outlive a restart.
 
@@ -16,6 +16,9 @@ mod seed;
 use std::env;
 use std::error::Error;
 
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
 use resourceful::prelude::*;
 
 #[tokio::main]
@@ -27,6 +30,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         env::var("SECRET").unwrap_or_else(|_| format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4()));
 
     let app = resources::shop(|name| database.table(name).create_table_if_missing())?
+        .merge(Router::new().route("/received", post(received)))
         .authenticator(people::tokens(&secret))
         .secret(&secret)
         .build()
@@ -48,6 +52,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("\n{}", tour());
     app.serve(format!("127.0.0.1:{port}")).await?;
     Ok(())
+}
+
+/// Somebody who is sent events. One of your own compares the signature first: `webhook-signature` is made of the secret
+/// that `POST /webhook_endpoints/{id}/reveal-secret` shows, by any library for Standard Webhooks.
+async fn received(headers: HeaderMap, event: String) -> StatusCode {
+    let id = headers.get("webhook-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+    println!("received {id}: {event}");
+    StatusCode::NO_CONTENT
 }
 
 /// Whether the audit trail is as it was written.

@@ -1,7 +1,9 @@
 //! What the shop sells, to whom, and who may do what with it.
 
+use std::sync::Arc;
+
 use resourceful::prelude::*;
-use resourceful::{Action, Change, Permission, StateMachine, elevated, same_tenant};
+use resourceful::{Action, Change, Permission, StateMachine, Storage, Webhooks, elevated, same_tenant};
 use resourceful::{AppBuilder, ElevatedRequest, Elevation, Membership, RoleHierarchy, Table, Tenancy};
 
 /// A company that runs its shop here.
@@ -105,11 +107,20 @@ pub(crate) fn shop(table: impl Fn(&str) -> Table) -> Result<AppBuilder, Definiti
             println!("event {} {} {} {}", event.id, event.event_type, event.subject, event.sequence);
             Ok(())
         })
+        .webhooks(webhooks(table("webhooks").storage()))
         .resource(tenants(table("tenants"))?)
         .resource(customers(table("customers"))?)
         .resource(products(table("products"))?)
         .resource(orders(table("orders"))?)
         .resource(lines(table("order_lines"))?))
+}
+
+/// Admins say where their shop's events are sent to: by what they may see, and what they are by now. A shop of your own
+/// would ask its table of people, and let nobody name addresses of its own network.
+fn webhooks(storage: &Arc<dyn Storage>) -> Webhooks {
+    Webhooks::kept_in(storage, admin(), async |owner| Ok(Some(owner)))
+        .private_targets(true)
+        .deadline(Duration::from_secs(3))
 }
 
 fn admin() -> Permission {

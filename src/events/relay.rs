@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
+use futures::future::OptionFuture;
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -150,14 +151,23 @@ impl Relay {
             .buffer_unordered(WIDTH)
             .concat()
             .boxed();
+        // Beside the telling and never instead of it: whoever is told may hold the connection that is waited for.
+        let mut renewing: OptionFuture<_> = None.into();
         loop {
             tokio::select! {
-                told = &mut telling => return Ok((lease, told)),
+                told = &mut telling => {
+                    return Ok(match renewing.await.transpose()? {
+                        None => (lease, told),
+                        Some(Some(renewed)) => (renewed, told),
+                        Some(None) => (lease, Vec::new()),
+                    });
+                }
                 () = tokio::time::sleep(Lease::RENEWED) => {
-                    let Some(renewed) = self.engine.lease(vault, &self.holder).await? else {
-                        return Ok((lease, Vec::new()));
-                    };
-                    lease = renewed;
+                    renewing = Some(self.engine.lease(vault, &self.holder).boxed()).into();
+                }
+                Some(renewed) = &mut renewing => match renewed? {
+                    Some(renewed) => (lease, renewing) = (renewed, None.into()),
+                    None => return Ok((lease, Vec::new())),
                 }
             }
         }

@@ -459,7 +459,7 @@ async fn many_nodes_send_each_message_once_and_another_goes_on_where_one_was_kil
             tokio::spawn(async move { app.deliver().await })
         });
         let sending: Vec<_> = sending.collect();
-        receiver.comes("/a").await;
+        receiver.come("/a", 1).await;
         for sending in sending {
             sending.abort();
             let _ = sending.await;
@@ -472,6 +472,27 @@ async fn many_nodes_send_each_message_once_and_another_goes_on_where_one_was_kil
         assert_eq!(receiver.took("/a").len(), 1);
         let states = log(&nodes[2], "ann").await;
         assert!(states.iter().all(|one| one["state"] == "delivered"), "{states:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_served_application_sends_by_itself() {
+    for place in Place::all().await {
+        let (app, receiver) = (app(&place).await, Receiver::start().await);
+        receiver.answers("/fails", 500);
+        for path in ["/a", "/fails", "/b"] {
+            endpoint(&app, "ann", &receiver.url(path), &["jobs.*"]).await;
+        }
+        let background = app.app().background();
+        for number in 0..25 {
+            job(&app, "ann", &format!("j{number}"), json!({})).await;
+        }
+        // More than are sent to one endpoint at once, and while others are claimed.
+        for path in ["/a", "/b"] {
+            receiver.come(path, 25).await;
+            assert_eq!(receiver.took(path).len(), 25, "{path} on {}", place.name);
+        }
+        background.stop().await;
     }
 }
 

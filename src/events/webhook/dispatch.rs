@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
-use futures::stream::FuturesUnordered;
 use http::{Request, StatusCode, header};
 use http_body_util::Full;
 use resourceful_contract::Version;
 use serde_json::{Map, Value as Json, json};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::delivery::{Attempt, State, WebhookDelivery};
@@ -37,8 +37,8 @@ const REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(60);
 /// How often it is looked for what is due.
 const LOOK: Duration = Duration::from_secs(1);
-/// How much longer than it may take a claim holds.
-const SPARE: Duration = Duration::from_secs(30);
+/// How much longer than twice the time that sending may take a claim holds.
+const SPARE: Duration = Duration::from_secs(5);
 /// How many attempts the log keeps.
 const LOGGED: usize = 20;
 
@@ -139,13 +139,17 @@ impl Dispatcher {
     }
 
     /// Sends what is due, for as long as the application runs.
-    pub(crate) async fn run(&self) {
-        let mut under_way = FuturesUnordered::new();
+    pub(crate) async fn run(self: Arc<Self>) {
+        // Tasks of their own: what is under way holds connections, and must go on while the next are claimed.
+        let mut under_way = JoinSet::new();
         loop {
             match self.next(WIDTH - under_way.len()).await {
                 Ok(claimed) => {
                     let found = !claimed.is_empty();
-                    under_way.extend(claimed.into_iter().map(|claimed| self.deliver(claimed)));
+                    for claimed in claimed {
+                        let dispatcher = self.clone();
+                        under_way.spawn(async move { dispatcher.deliver(claimed).await });
+                    }
                     if found && under_way.len() < WIDTH {
                         continue;
                     }
@@ -153,7 +157,7 @@ impl Dispatcher {
                 Err(error) => tracing::warn!(%error, "webhooks that are due could not be read"),
             }
             tokio::select! {
-                Some(()) = under_way.next() => {}
+                Some(_) = under_way.join_next() => {}
                 () = self.woken.notified() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
@@ -243,7 +247,7 @@ impl Dispatcher {
 
     /// Takes a delivery for this node; nothing where another one was quicker.
     async fn claim(&self, own: Own<WebhookDelivery>, turn: Turn) -> Result<Option<Claimed>, Error> {
-        let holds = chrono::Duration::from_std(self.webhooks.deadline + SPARE).unwrap_or_default();
+        let holds = chrono::Duration::from_std(self.webhooks.deadline * 2 + SPARE).unwrap_or_default();
         let set = fields(json!({"next_attempt_at": now() + holds}));
         let id = own.row.id.to_string();
         let is_ours = self.engine.set_own(DELIVERIES, &id, own.version, &set).await?;

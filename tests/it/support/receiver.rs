@@ -86,9 +86,10 @@ impl Receiver {
         self.answers.lock().unwrap().insert(path.to_owned(), status);
     }
 
-    /// Done when something came to a path.
-    pub(crate) async fn comes(&self, path: &str) {
-        while !self.came.lock().unwrap().iter().any(|message| message.path == path) {
+    /// Done when this many messages came to a path.
+    pub(crate) async fn come(&self, path: &str, count: usize) {
+        let came = || self.came.lock().unwrap().iter().filter(|message| message.path == path).count();
+        while came() < count {
             tokio::time::timeout(LATE, self.rung.notified()).await.expect("nothing comes");
         }
     }
