@@ -16,7 +16,8 @@ CREATE TABLE resourceful_events (
     attempts bigint NOT NULL,
     due_at timestamptz,
     reason text COLLATE "C",
-    dead_at timestamptz
+    dead_at timestamptz,
+    handled text COLLATE "C"
 );
 CREATE INDEX resourceful_events_pending ON resourceful_events (sequence) WHERE batch IS NULL AND dead_at IS NULL;
 CREATE INDEX resourceful_events_told ON resourceful_events (batch, sequence) WHERE batch IS NOT NULL;

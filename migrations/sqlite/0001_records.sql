@@ -16,7 +16,8 @@ CREATE TABLE resourceful_events (
     attempts INTEGER NOT NULL,
     due_at TEXT,
     reason TEXT,
-    dead_at TEXT
+    dead_at TEXT,
+    handled TEXT
 );
 CREATE INDEX resourceful_events_pending ON resourceful_events (sequence) WHERE batch IS NULL AND dead_at IS NULL;
 CREATE INDEX resourceful_events_told ON resourceful_events (batch, sequence) WHERE batch IS NOT NULL;

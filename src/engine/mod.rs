@@ -21,9 +21,9 @@ mod load;
 mod offer;
 mod once;
 mod outbox;
-mod plan;
 #[cfg(feature = "webhooks")]
 mod own;
+mod plan;
 mod purge;
 mod read;
 mod record;

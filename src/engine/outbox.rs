@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::events::Event;
 use crate::query::Selection;
 use crate::resource::Operation;
-use crate::tables::events::{ATTEMPTS, BATCH, DEAD_AT, DUE_AT, EventRow, ID, REASON, SEQUENCE};
+use crate::tables::events::{ATTEMPTS, BATCH, DEAD_AT, DUE_AT, EventRow, HANDLED, ID, REASON, SEQUENCE};
 use crate::tables::leases::{EXPIRES_AT, HOLDER, LeaseRow};
 
 /// What the lease of a relay is called.
@@ -52,6 +52,8 @@ pub(crate) struct Marked {
     pub(crate) due_at: Option<DateTime<Utc>>,
     /// When it was given up.
     pub(crate) dead_at: Option<DateTime<Utc>>,
+    /// The subscribers that handled it.
+    pub(crate) handled: Vec<String>,
 }
 
 impl Call<'_> {
@@ -219,6 +221,7 @@ impl Engine {
                 (DUE_AT, instant(one.due_at)),
                 (REASON, Value::Text(reason.chars().take(2_000).collect())),
                 (DEAD_AT, instant(one.dead_at)),
+                (HANDLED, Value::Text(json!(one.handled).to_string())),
             ];
             let id = Value::Integer(one.sequence);
             changes.push(of(Write::Update { id, set, guard: Guard::none() }));

@@ -149,6 +149,7 @@ impl Records {
             attempts: 0,
             reason: None,
             dead_at: None,
+            handled: Vec::new(),
         }
     }
 

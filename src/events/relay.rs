@@ -59,8 +59,11 @@ pub(crate) enum Step {
 /// What became of one event.
 struct Told {
     sequence: i64,
-    outcome: Result<(), String>,
     attempts: i64,
+    /// The subscribers that handled it, now or before.
+    handled: Vec<String>,
+    /// Who did not, and why.
+    failures: Vec<String>,
 }
 
 impl Relay {
@@ -103,9 +106,10 @@ impl Relay {
         let mut delivered = Vec::with_capacity(told.len());
         let mut failed = Vec::new();
         for one in told {
-            match one.outcome {
-                Ok(()) => delivered.push(one.sequence),
-                Err(reason) => failed.push(marked(one.sequence, one.attempts, reason)),
+            if one.failures.is_empty() {
+                delivered.push(one.sequence);
+            } else {
+                failed.push(marked(one));
             }
         }
         *held = self.engine.mark(vault, lease, delivered, failed).await?;
@@ -177,9 +181,9 @@ impl Relay {
     async fn tell_of_item(&self, rows: Vec<EventRow>) -> Vec<Told> {
         let mut told = Vec::with_capacity(rows.len());
         for row in rows {
-            let outcome = self.tell(&row).await;
-            let failed = outcome.is_err();
-            told.push(Told { sequence: row.sequence, outcome, attempts: row.attempts + 1 });
+            let one = self.tell(&row).await;
+            let failed = !one.failures.is_empty();
+            told.push(one);
             if failed {
                 // Those after it wait for it.
                 break;
@@ -188,22 +192,35 @@ impl Relay {
         told
     }
 
-    async fn tell(&self, row: &EventRow) -> Result<(), String> {
-        let wanting: Vec<_> =
-            self.subscriptions.iter().filter(|subscription| subscription.wants(&row.event_type)).collect();
+    /// Tells everyone who wants to know and was not told yet.
+    async fn tell(&self, row: &EventRow) -> Told {
+        let mut told = Told {
+            sequence: row.sequence,
+            attempts: row.attempts + 1,
+            handled: row.handled.clone(),
+            failures: Vec::new(),
+        };
+        let is_to_be_told = |subscription: &&Subscription| {
+            subscription.wants(&row.event_type)
+                && !row.handled.iter().any(|name| **name == *subscription.name)
+        };
+        let wanting: Vec<_> = self.subscriptions.iter().filter(is_to_be_told).collect();
         if wanting.is_empty() {
-            return Ok(());
+            return told;
         }
         let event = self.engine.event(row);
-        let mut failures = Vec::new();
         for subscription in wanting {
-            if let Err(reason) = self.tell_one(subscription, &event, row.attempts).await {
-                let (subscriber, event) = (&*subscription.name, event.id.to_string());
-                tracing::warn!(subscriber, event, reason, "an event was not handled");
-                failures.push(format!("{subscriber}: {reason}"));
+            let subscriber = &*subscription.name;
+            match self.tell_one(subscription, &event, row.attempts).await {
+                Ok(()) => told.handled.push(subscriber.to_owned()),
+                Err(reason) => {
+                    let event = event.id.to_string();
+                    tracing::warn!(subscriber, event, reason, "an event was not handled");
+                    told.failures.push(format!("{subscriber}: {reason}"));
+                }
             }
         }
-        if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
+        told
     }
 
     async fn tell_one(
@@ -236,14 +253,15 @@ fn waits(row: &EventRow, waiting: &HashSet<(String, String)>) -> bool {
 }
 
 /// When a failed event is tried again, if ever.
-fn marked(sequence: i64, attempts: i64, reason: String) -> Marked {
-    let now = Utc::now();
+fn marked(told: Told) -> Marked {
+    let Told { sequence, attempts, handled, failures } = told;
+    let (now, reason) = (Utc::now(), failures.join("; "));
     if attempts >= i64::from(ATTEMPTS) {
-        return Marked { sequence, attempts, reason, due_at: None, dead_at: Some(now) };
+        return Marked { sequence, attempts, reason, due_at: None, dead_at: Some(now), handled };
     }
     let doubled = PAUSE.saturating_mul(1 << u32::try_from(attempts - 1).unwrap_or(0).min(20));
     let pause = doubled.min(LONGEST_PAUSE);
     // Up to a half longer, so that what failed together is not tried together for ever.
     let jitter = pause.mul_f64(f64::from(Uuid::new_v4().as_fields().0) / f64::from(u32::MAX) / 2.0);
-    Marked { sequence, attempts, reason, due_at: Some(now + pause + jitter), dead_at: None }
+    Marked { sequence, attempts, reason, due_at: Some(now + pause + jitter), dead_at: None, handled }
 }

@@ -15,6 +15,7 @@ pub(crate) const ATTEMPTS: usize = 11;
 pub(crate) const DUE_AT: usize = 12;
 pub(crate) const REASON: usize = 13;
 pub(crate) const DEAD_AT: usize = 14;
+pub(crate) const HANDLED: usize = 15;
 
 pub(super) fn schema() -> Schema {
     let fields = vec![
@@ -33,6 +34,7 @@ pub(super) fn schema() -> Schema {
         maybe("due_at", FieldType::DateTime),
         maybe("reason", FieldType::Text),
         maybe("dead_at", FieldType::DateTime),
+        maybe("handled", FieldType::Text),
     ];
     let mut schema = table("events", fields, IdSource::Storage);
     schema.indexes = vec![Index { fields: vec![BATCH], unique: false }];
@@ -59,6 +61,8 @@ pub(crate) struct EventRow {
     pub(crate) attempts: i64,
     pub(crate) reason: Option<String>,
     pub(crate) dead_at: Option<DateTime<Utc>>,
+    /// The subscribers that handled it already, where another one failed.
+    pub(crate) handled: Vec<String>,
 }
 
 impl EventRow {
@@ -77,6 +81,7 @@ impl EventRow {
             maybe_text(self.previous),
             Value::Null,
             Value::Integer(0),
+            Value::Null,
             Value::Null,
             Value::Null,
             Value::Null,
@@ -108,6 +113,7 @@ impl EventRow {
                 row.maybe_text()
             },
             dead_at: row.maybe_instant(),
+            handled: row.maybe_text().and_then(|names| serde_json::from_str(&names).ok()).unwrap_or_default(),
         }
     }
 }

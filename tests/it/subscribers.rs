@@ -145,6 +145,30 @@ async fn one_that_fails_holds_up_its_own_item_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn whoever_handled_an_event_is_not_told_again_because_another_failed() {
+    for place in Place::all().await.into_iter().filter(|place| place.name != "memory") {
+        let (told, broken) = (Told::default(), Arc::new(AtomicUsize::new(0)));
+        let (noting, breaks) = (told.clone(), broken.clone());
+        let app = builder(&place)
+            .on("counters.*", move |event, _| {
+                noting.note(&event);
+                std::future::ready(Ok(()))
+            })
+            .on("*", move |_, _| {
+                let tries = breaks.fetch_add(1, Ordering::SeqCst);
+                std::future::ready(if tries < 2 { Err("no".into()) } else { Ok(()) })
+            });
+        let app = TestApp::build(app).await.unwrap();
+        create(&app, "a").await;
+        app.app().deliver().await.unwrap();
+        hurry(&place, &app).await;
+        hurry(&place, &app).await;
+        hurry(&place, &app).await;
+        assert_eq!((told.subjects().len(), broken.load(Ordering::SeqCst)), (1, 3), "{}", place.name);
+    }
+}
+
+#[tokio::test]
 async fn however_much_waits_for_a_failed_event_the_rest_goes_on() {
     let place = Place::memory();
     let told = Told::default();

@@ -507,7 +507,7 @@ async fn an_event_that_comes_twice_is_queued_once() {
         endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
         job(&app, "ann", "j", json!({})).await;
         app.app().deliver().await.unwrap();
-        let sql = "UPDATE resourceful_events SET due_at = NULL";
+        let sql = "UPDATE resourceful_events SET due_at = NULL, handled = NULL";
         let name = Uuid::now_v7().simple().to_string();
         place.storage().migrate(&[Migration::new(name, 1, "hurry", sql)], true).await.unwrap();
         app.app().deliver().await.unwrap();
