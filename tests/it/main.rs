@@ -48,4 +48,5 @@ mod support;
 mod tokens;
 mod tree;
 mod validation;
+mod webhook_owners;
 mod webhooks;

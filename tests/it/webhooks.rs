@@ -11,13 +11,13 @@ use crate::policies::{actors, model};
 use crate::support::Place;
 use crate::support::receiver::Receiver;
 
-fn webhooks(place: &Place) -> Webhooks {
+pub(crate) fn webhooks(place: &Place) -> Webhooks {
     Webhooks::kept_in(place.storage(), tenant_role("admin"), async |owner| Ok(Some(owner)))
         .private_targets(true)
         .pauses([Duration::from_secs(3600), Duration::from_secs(3600)])
 }
 
-fn builder(place: &Place) -> AppBuilder {
+pub(crate) fn builder(place: &Place) -> AppBuilder {
     let mut shape = model(&["code", "org_id"]);
     shape["properties"]["salary"] = json!({"type": "string", "default": "much"});
     shape["properties"]["secret"] = json!({"type": "boolean", "default": false});
@@ -51,43 +51,43 @@ fn builder(place: &Place) -> AppBuilder {
     create_app(AppPreset::Testing).authenticator(actors).resource(jobs).resource(notes).resource(quiet)
 }
 
-async fn app(place: &Place) -> TestApp {
+pub(crate) async fn app(place: &Place) -> TestApp {
     TestApp::build(builder(place).webhooks(webhooks(place))).await.unwrap()
 }
 
 /// Sets an endpoint up and answers it.
-async fn endpoint(app: &TestApp, who: &str, url: &str, events: &[&str]) -> Json {
+pub(crate) async fn endpoint(app: &TestApp, who: &str, url: &str, events: &[&str]) -> Json {
     let body = json!({"url": url, "events": events});
     let created = app.post("/webhook_endpoints").bearer(who).json(body).await;
     assert_eq!(created.status(), 201, "{created}");
     created.json()
 }
 
-fn at(endpoint: &Json, rest: &str) -> String {
+pub(crate) fn at(endpoint: &Json, rest: &str) -> String {
     format!("/webhook_endpoints/{}{rest}", endpoint["id"].as_str().unwrap())
 }
 
-async fn secret(app: &TestApp, who: &str, endpoint: &Json, action: &str) -> String {
+pub(crate) async fn secret(app: &TestApp, who: &str, endpoint: &Json, action: &str) -> String {
     let answer = app.post(&at(endpoint, &format!("/{action}-secret"))).bearer(who).await;
     assert_eq!(answer.status(), 200, "{answer}");
     answer.json()["secret"].as_str().unwrap().to_owned()
 }
 
-async fn job(app: &TestApp, who: &str, code: &str, members: Json) {
+pub(crate) async fn job(app: &TestApp, who: &str, code: &str, members: Json) {
     let mut body = json!({"code": code});
     body.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
     let created = app.post("/jobs").bearer(who).json(body).await;
     assert_eq!(created.status(), 201, "{created}");
 }
 
-async fn log(app: &TestApp, who: &str) -> Vec<Json> {
+pub(crate) async fn log(app: &TestApp, who: &str) -> Vec<Json> {
     let log = app.get("/webhook_deliveries?sort=created_at").bearer(who).await;
     assert_eq!(log.status(), 200, "{log}");
     log.items()
 }
 
 /// Makes everything that waits to be tried again due now.
-async fn hurry(place: &Place, app: &TestApp) {
+pub(crate) async fn hurry(place: &Place, app: &TestApp) {
     let sql = "UPDATE resourceful_webhook_deliveries SET next_attempt_at = created_at \
                WHERE next_attempt_at IS NOT NULL";
     let name = Uuid::now_v7().simple().to_string();

@@ -14,13 +14,13 @@ use validator::Validate;
 
 use super::sign::Secret;
 use super::{ENDPOINTS, Webhooks};
-use crate::access::{Permission, Permissions, all_of, any_of, owner, rows, same_tenant};
+use crate::access::{Actor, Permission, Permissions, all_of, any_of, owner, rows, same_tenant};
 use crate::error::{Error, Fault};
 use crate::nearest::suggest;
 use crate::outbound::{host, is_public};
 use crate::resource::{Action, Change, NoInput, Operation, ResourceBuilder, define_resource};
 
-/// Where events are sent to. Whoever last set it is its owner: it is sent what they may see.
+/// Where events are sent to. Whoever named its URL is its owner: it is sent what they may see.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
 pub(super) struct WebhookEndpoint {
     pub(super) id: Uuid,
@@ -43,7 +43,7 @@ pub(super) struct WebhookEndpoint {
     /// The tenant of whoever created it: it is sent no other tenant's events.
     #[serde(default)]
     pub(super) tenant_id: Option<String>,
-    /// Who set it last.
+    /// Who named the URL, or took the endpoint over.
     #[serde(default)]
     pub(super) owner_id: Option<String>,
     #[serde(default)]
@@ -95,6 +95,12 @@ pub(super) fn resource(webhooks: &Webhooks, table: Table) -> ResourceBuilder {
             Ok(())
         })
         .action(
+            "take-over",
+            Action::on_item(managed_by.clone(), taken_over).description(
+                "Makes whoever calls it the owner, so that the endpoint is sent what they may see.",
+            ),
+        )
+        .action(
             "reveal-secret",
             Action::on_item(managed_by.clone(), revealed).description(
                 "Shows the secret that this endpoint's messages are signed with, by Standard Webhooks.",
@@ -126,11 +132,24 @@ fn revealed(endpoint: &mut WebhookEndpoint, _: NoInput, _: &mut Change) -> Resul
     Ok(WebhookSecret { secret: newest.secret.clone() })
 }
 
-/// Whoever sets an endpoint owns it: nobody may be sent to where somebody else said what they alone may see.
+fn taken_over(endpoint: &mut WebhookEndpoint, _: NoInput, change: &mut Change) -> Result<(), Error> {
+    belongs_to(endpoint, change.actor());
+    Ok(())
+}
+
+fn belongs_to(endpoint: &mut WebhookEndpoint, owner: &Actor) {
+    endpoint.owner_id = owner.id().map(str::to_owned);
+    endpoint.owner = owner.written().as_object().cloned();
+}
+
+/// Whoever names a URL owns the endpoint. Whoever changes anything else of it does not: what they may see would go to
+/// where somebody else said.
 fn owned(endpoint: &mut WebhookEndpoint, change: &Change) {
     let actor = change.actor();
-    endpoint.owner_id = actor.id().map(str::to_owned);
-    endpoint.owner = actor.written().as_object().cloned();
+    let named = change.current().and_then(|current| current.get("url")?.as_str());
+    if named != Some(&endpoint.url) {
+        belongs_to(endpoint, actor);
+    }
     if change.current().is_none() {
         endpoint.tenant_id = actor.tenant().map(str::to_owned);
         endpoint.secrets = vec![Secret::mint()];

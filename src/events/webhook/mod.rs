@@ -32,13 +32,13 @@ type Extended = dyn Fn(ResourceBuilder) -> ResourceBuilder + Send + Sync;
 /// told of which events, and are sent what they may see.
 ///
 /// Two resources come with them. `webhook_endpoints` holds where to send: a URL and types of events; with the actions
-/// `reveal-secret` and `rotate-secret`. `webhook_deliveries` is the log: what was sent, what became of each attempt, and
+/// `reveal-secret`, `rotate-secret` and `take-over`. `webhook_deliveries` is the log: what was sent, what became of each attempt, and
 /// the action `replay`. Who has a tenant sees the endpoints and deliveries of their tenant; who has none, their own.
 ///
 /// - A message is the event as `CloudEvents` has it in JSON (`application/cloudevents+json`), with `webhook-id` (the
 ///   event's id), `webhook-timestamp` and `webhook-signature`, one signature for each secret that holds.
 /// - It shows what the endpoint's owner may see at that moment, as GET would: row policy, field rules, tenant. The owner
-///   is whoever set the endpoint last.
+///   is whoever named the URL, or took the endpoint over (`take-over`).
 /// - Whatever is answered but 2xx is tried again, ten times in all over three days; 410 disables the endpoint. Redirects
 ///   are not followed. Messages of one endpoint may overtake each other: `sequence` tells the order of an item's.
 /// - Only addresses of the public Internet are sent to, over TLS, and what a name means is looked at once, when it is
@@ -95,9 +95,9 @@ impl Webhooks {
 
     /// Webhooks whose endpoints and deliveries are kept in a storage, managed by whom a permission lets.
     ///
-    /// `owners` answers, for whoever set an endpoint, who that is now: with the rights that they have today, or `None` where
+    /// `owners` answers, for an endpoint's owner, who that is now: with the rights that they have today, or `None` where
     /// they are gone, which disables the endpoint. It is asked before each attempt, and is given the owner as they were when
-    /// they set it, without raised rights; where rights cannot change, answer that. What fails is tried again later.
+    /// they became it, without raised rights; where rights cannot change, answer that. What fails is tried again later.
     pub fn kept_in<F, T>(storage: &Arc<dyn Storage>, managed_by: Permission, owners: F) -> Self
     where
         F: Fn(Actor) -> T + Send + Sync + 'static,

@@ -1,0 +1,64 @@
+//! Whose sight an endpoint is sent by, and who may change that.
+
+use resourceful::prelude::*;
+use resourceful::testing::TestApp;
+use serde_json::{Value as Json, json};
+
+use crate::support::Place;
+use crate::support::receiver::Receiver;
+use crate::webhooks::{at, builder, endpoint, job, webhooks};
+
+/// The fields that a path was sent of the next job.
+async fn sent(app: &TestApp, receiver: &Receiver, path: &str, code: &str) -> Vec<String> {
+    job(app, "boss", code, json!({})).await;
+    app.app().deliver().await.unwrap();
+    let [message] = <[_; 1]>::try_from(receiver.took(path)).unwrap();
+    message.json()["data"].as_object().unwrap().keys().cloned().collect()
+}
+
+#[tokio::test]
+async fn nobody_lends_their_sight_to_an_address_that_somebody_else_named() {
+    for place in Place::all().await {
+        let receiver = Receiver::start().await;
+        let auditors = || tenant_role("admin");
+        let webhooks = webhooks(&place).endpoints(move |endpoints| {
+            let trail = audit().readable_by(auditors()).revertible_by(auditors());
+            endpoints.preset(bulk()).preset(trail)
+        });
+        let app = TestApp::build(builder(&place).webhooks(webhooks).batch(10)).await.unwrap();
+        let of_ann = endpoint(&app, "ann", &receiver.url("/ann"), &["jobs.*"]).await;
+        let first: Json = app.get(&at(&of_ann, "/history")).bearer("ann").await.json();
+        let then = first["items"][0]["at"].as_str().unwrap().to_owned();
+        let (item, id) = (at(&of_ann, ""), of_ann["id"].as_str().unwrap());
+        let whole = json!({"url": receiver.url("/ann"), "events": ["*"]});
+        let many = json!({"filter": {"enabled": true}, "patch": {"description": "b"}, "max_affected": 10});
+        let batch = json!({"operations": [
+            {"operation": "update", "resource": "webhook_endpoints", "id": id, "body": {"description": "c"}},
+        ]});
+        for (method, path, body) in [
+            ("PATCH", item.clone(), json!({"description": "a"})),
+            ("PATCH", item.clone(), json!({"enabled": true, "url": receiver.url("/ann")})),
+            ("PUT", item.clone(), whole),
+            ("PATCH", "/webhook_endpoints/bulk".to_owned(), many),
+            ("POST", "/batch".to_owned(), batch),
+            ("POST", at(&of_ann, "/rotate-secret"), json!({})),
+            ("POST", at(&of_ann, "/reveal-secret"), json!({})),
+            ("POST", at(&of_ann, "/revert"), json!({"as_of": then})),
+        ] {
+            let changed = app.request(method, &path).bearer("boss").json(body).await;
+            assert!(changed.status() < 300, "{method} {path}: {changed}");
+            assert_eq!(app.get(&item).bearer("boss").await.json()["owner_id"], "ann", "{method} {path}");
+        }
+        assert_eq!(sent(&app, &receiver, "/ann", "j1").await, ["code", "org_id", "secret"]);
+
+        let taken = app.post(&at(&of_ann, "/take-over")).bearer("bob").await;
+        assert_eq!(taken.status(), 404, "{taken}");
+        let taken = app.post(&at(&of_ann, "/take-over")).bearer("boss").await;
+        assert_eq!((taken.status(), &taken.json()["owner_id"]), (200, &json!("boss")), "{taken}");
+        assert_eq!(sent(&app, &receiver, "/ann", "j2").await, ["code", "org_id", "salary", "secret"]);
+        // Who names another address is the owner of it.
+        let moved = app.patch(&item).bearer("ann").json(json!({"url": receiver.url("/moved")})).await;
+        assert_eq!(moved.json()["owner_id"], "ann");
+        assert_eq!(sent(&app, &receiver, "/moved", "j3").await, ["code", "org_id", "secret"]);
+    }
+}
