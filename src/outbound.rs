@@ -1,7 +1,7 @@
 //! Requests that the application itself makes: bounded in time and size, and never redirected.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -121,13 +121,7 @@ impl Service<Uri> for Dialer {
         Box::pin(async move {
             let host = host(&uri).ok_or("the address names no host")?;
             let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
-            let addresses: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
-            if reach == Reach::Public
-                && let Some(refused) = addresses.iter().find(|address| !is_public(address.ip()))
-            {
-                let ip = refused.ip();
-                return Err(format!("`{host}` is at {ip}, which is no address of the public Internet").into());
-            }
+            let addresses = addresses(host, port, reach).await?;
             let mut last: Failure = format!("`{host}` has no address").into();
             for address in addresses {
                 match TcpStream::connect(address).await {
@@ -140,6 +134,22 @@ impl Service<Uri> for Dialer {
             }
             Err(last)
         })
+    }
+}
+
+/// What a name stands for. Whoever may only name public addresses is not told of the others, nor which names there are:
+/// a network of one's own has names that are nobody else's business.
+async fn addresses(host: &str, port: u16, reach: Reach) -> Result<Vec<SocketAddr>, Failure> {
+    let found = tokio::net::lookup_host((host, port)).await.map(Vec::from_iter);
+    if reach == Reach::Anywhere {
+        return Ok(found?);
+    }
+    match found {
+        Ok(found) if !found.is_empty() && found.iter().all(|address| is_public(address.ip())) => Ok(found),
+        found => {
+            tracing::debug!(host, ?found, "a name was refused");
+            Err(format!("`{host}` has no address of the public Internet that could be found").into())
+        }
     }
 }
 
@@ -247,13 +257,25 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let client = Client::new(Reach::Public).unwrap();
-        for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433", "0x7f000001", "127.1", "0"]
-        {
+        // A name that is nowhere is refused in the same words, so that nobody learns which names there are.
+        for host in [
+            "127.0.0.1",
+            "localhost",
+            "[::ffff:127.0.0.1]",
+            "2130706433",
+            "0x7f000001",
+            "127.1",
+            "0",
+            "nowhere.invalid",
+        ] {
             let address: Uri = format!("http://{host}:{port}/").parse().unwrap();
             let request = Request::get(address).body(Full::default()).unwrap();
             let failure = client.0.request(request).await.unwrap_err();
             let said = format!("{failure:?}");
-            assert!(said.contains("no address of the public Internet"), "{host}: {said}");
+            let bare = host.trim_matches(['[', ']']);
+            let expected = format!("`{bare}` has no address of the public Internet that could be found");
+            assert!(said.contains(&expected), "{host}: {said}");
+            assert!(!said.replace(&expected, "").contains("127.0.0.1"), "{host}: {said}");
         }
         let accepted = futures::FutureExt::now_or_never(listener.accept());
         assert!(accepted.is_none(), "nobody may have connected");
