@@ -1,5 +1,6 @@
 //! Whose sight an endpoint is sent by, and who may change that.
 
+use resourceful::Migration;
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
 use serde_json::{Value as Json, json};
@@ -61,4 +62,53 @@ async fn nobody_lends_their_sight_to_an_address_that_somebody_else_named() {
         assert_eq!(moved.json()["owner_id"], "ann");
         assert_eq!(sent(&app, &receiver, "/moved", "j3").await, ["code", "org_id", "secret"]);
     }
+}
+
+#[tokio::test]
+async fn an_endpoint_of_what_is_no_more_can_still_be_changed() {
+    for place in Place::all().await.into_iter().filter(|place| place.name != "memory") {
+        let receiver = Receiver::start().await;
+        let app = TestApp::build(builder(&place).webhooks(webhooks(&place))).await.unwrap();
+        let old = endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
+        let events = match place.name {
+            "sqlite" => r#"'["gone.*", "jobs.created"]'"#,
+            _ => "ARRAY['gone.*', 'jobs.created']",
+        };
+        let sql = format!("UPDATE resourceful_webhook_endpoints SET events = {events}");
+        place.storage().migrate(&[Migration::new("renamed", 1, "renamed", sql)], true).await.unwrap();
+        for _ in 0..7 {
+            let rotated = app.post(&at(&old, "/rotate-secret")).bearer("ann").await;
+            assert_eq!(rotated.status(), 200, "{rotated}");
+        }
+        let noted = app.patch(&at(&old, "")).bearer("ann").json(json!({"description": "old"})).await;
+        assert_eq!(noted.status(), 200, "{noted}");
+        let more = json!({"events": ["gone.*", "gone.created"]});
+        let refused = app.patch(&at(&old, "")).bearer("ann").json(more).await;
+        assert_eq!((refused.status(), &refused.json()["errors"][0]["pointer"]), (422, &json!("/events/1")));
+        // However often it was rotated, a message holds a few signatures.
+        job(&app, "ann", "j", json!({})).await;
+        app.app().deliver().await.unwrap();
+        let [message] = <[_; 1]>::try_from(receiver.took("/hook")).unwrap();
+        assert_eq!(message.header("webhook-signature").split(' ').count(), 5);
+        receiver.answers("/hook", 410);
+        job(&app, "ann", "k", json!({})).await;
+        app.app().deliver().await.unwrap();
+        assert_eq!(app.get(&at(&old, "")).bearer("ann").await.json()["enabled"], false);
+    }
+}
+
+#[tokio::test]
+async fn times_that_never_end_are_no_trouble() {
+    let (place, receiver) = (Place::memory(), Receiver::start().await);
+    let webhooks = webhooks(&place).deadline(Duration::MAX).pauses([Duration::MAX]).kept_for(Duration::MAX);
+    let webhooks = webhooks.secret_overlap(Duration::MAX);
+    let app = TestApp::build(builder(&place).webhooks(webhooks)).await.unwrap();
+    let endpoint = endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
+    assert_eq!(app.post(&at(&endpoint, "/rotate-secret")).bearer("ann").await.status(), 200);
+    receiver.answers("/hook", 500);
+    job(&app, "ann", "j", json!({})).await;
+    app.app().deliver().await.unwrap();
+    app.app().sweep().await.unwrap();
+    let log = app.get("/webhook_deliveries").bearer("ann").await.items();
+    assert_eq!((log.len(), &log[0]["state"], &log[0]["attempts"]), (1, &json!("pending"), &json!(1)));
 }

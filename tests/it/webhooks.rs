@@ -384,6 +384,10 @@ async fn only_public_addresses_are_sent_to() {
         ("https://[::1]/", "public Internet"),
         ("https://[::ffff:10.0.0.1]/", "public Internet"),
         ("https://169.254.169.254/latest", "public Internet"),
+        ("https://LocalHost./", "public Internet"),
+        ("https://example.com:99999/", "port"),
+        ("https://example.com:0/", "port"),
+        ("https://example.com:/", "port"),
     ] {
         let body = json!({"url": url, "events": ["*"]});
         let refused = app.post("/webhook_endpoints").bearer("ann").json(body).await;
@@ -392,9 +396,12 @@ async fn only_public_addresses_are_sent_to() {
         assert_eq!(fault["pointer"], "/url", "{url}");
         assert!(fault["detail"].as_str().unwrap().contains(said), "{url}: {fault}");
     }
-    for (events, said) in
-        [(json!(["job.created"]), "`jobs`"), (json!(["jobs"]), "`jobs.*`"), (json!(["quiet.*"]), "quiet")]
-    {
+    for (events, said) in [
+        (json!(["job.created"]), "`jobs`"),
+        (json!(["jobs"]), "`jobs.*`"),
+        (json!(["quiet.*"]), "No resource"),
+        (json!(["jobs.craeted"]), "`created`"),
+    ] {
         let body = json!({"url": "https://example.com/", "events": events});
         let refused = app.post("/webhook_endpoints").bearer("ann").json(body).await;
         assert_eq!((refused.status(), &refused.json()["errors"][0]["pointer"]), (422, &json!("/events/0")));

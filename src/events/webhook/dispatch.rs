@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::delivery::{Attempt, State, WebhookDelivery};
 use super::endpoint::{WebhookEndpoint, target};
 use super::sign::signatures;
-use super::{DELIVERIES, ENDPOINTS, Webhooks};
+use super::{DELIVERIES, ENDPOINTS, Webhooks, span};
 use crate::access::{Actor, RoleHierarchy};
 use crate::engine::{Engine, Own, now};
 use crate::error::Error;
@@ -247,7 +247,7 @@ impl Dispatcher {
 
     /// Takes a delivery for this node; nothing where another one was quicker.
     async fn claim(&self, own: Own<WebhookDelivery>, turn: Turn) -> Result<Option<Claimed>, Error> {
-        let holds = chrono::Duration::from_std(self.webhooks.deadline * 2 + SPARE).unwrap_or_default();
+        let holds = span(self.webhooks.deadline.saturating_mul(2).saturating_add(SPARE));
         let set = fields(json!({"next_attempt_at": now() + holds}));
         let id = own.row.id.to_string();
         let is_ours = self.engine.set_own(DELIVERIES, &id, own.version, &set).await?;
@@ -417,7 +417,7 @@ impl Dispatcher {
         let pause = *self.webhooks.pauses.get(position)?;
         // Up to a tenth longer, so that what failed together is not tried together for ever.
         let jitter = pause.mul_f64(f64::from(Uuid::new_v4().as_fields().0) / f64::from(u32::MAX) / 10.0);
-        chrono::Duration::from_std(pause + jitter).ok()
+        Some(span(pause.saturating_add(jitter)))
     }
 
     async fn disable(&self, endpoint: Uuid, reason: &str) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! Endpoints: where events are sent to, as a resource that an application's users manage.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, Utc};
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use validator::Validate;
 
 use super::sign::Secret;
-use super::{ENDPOINTS, Webhooks};
+use super::{ENDPOINTS, Webhooks, span};
 use crate::access::{Actor, Permission, Permissions, all_of, any_of, owner, rows, same_tenant};
 use crate::error::{Error, Fault};
 use crate::nearest::suggest;
@@ -65,8 +65,12 @@ const fn yes() -> bool {
     true
 }
 
-/// What can be said of events: the resources that leave some, known when the application is built.
-pub(super) type Known = Arc<OnceLock<BTreeSet<String>>>;
+/// The resources that leave events, and what theirs are called; known when the application is built.
+pub(super) type Events = BTreeMap<String, BTreeSet<String>>;
+pub(super) type Known = Arc<OnceLock<Events>>;
+
+/// How many secrets an endpoint has at most: each message is signed with all of them.
+const SECRETS: usize = 5;
 
 /// Rows of one's own tenant; without one, rows of one's own.
 pub(super) fn walls() -> Permission {
@@ -76,7 +80,7 @@ pub(super) fn walls() -> Permission {
 
 pub(super) fn resource(webhooks: &Webhooks, table: Table) -> ResourceBuilder {
     let (known, is_private) = (webhooks.known.clone(), webhooks.private_targets);
-    let overlap = chrono::Duration::from_std(webhooks.overlap).unwrap_or(chrono::Duration::days(1));
+    let overlap = span(webhooks.overlap);
     let managed_by = &webhooks.managed_by;
     define_resource::<WebhookEndpoint>(ENDPOINTS)
         .adapter(table)
@@ -90,7 +94,7 @@ pub(super) fn resource(webhooks: &Webhooks, table: Table) -> ResourceBuilder {
         .index(["enabled", "id"])
         .filterable(["enabled", "url"])
         .before([Operation::Create, Operation::Update], move |endpoint: &mut WebhookEndpoint, change| {
-            checked(endpoint, known.get(), is_private)?;
+            checked(endpoint, change.current(), known.get(), is_private)?;
             owned(endpoint, change);
             Ok(())
         })
@@ -120,6 +124,7 @@ pub(super) fn resource(webhooks: &Webhooks, table: Table) -> ResourceBuilder {
                     let minted = Secret::mint();
                     let answer = WebhookSecret { secret: minted.secret.clone() };
                     endpoint.secrets.insert(0, minted);
+                    endpoint.secrets.truncate(SECRETS);
                     Ok(answer)
                 },
             )
@@ -159,35 +164,50 @@ fn owned(endpoint: &mut WebhookEndpoint, change: &Change) {
     }
 }
 
+/// What it says newly is looked at. What it said before may be true no more, and other changes do not fail by that.
 fn checked(
     endpoint: &WebhookEndpoint,
-    known: Option<&BTreeSet<String>>,
+    current: Option<&Map<String, Json>>,
+    known: Option<&Events>,
     private_targets: bool,
 ) -> Result<(), Error> {
+    let before = |name: &str| current.and_then(|current| current.get(name));
     let mut faults = Vec::new();
-    if let Err(detail) = target(&endpoint.url, private_targets) {
+    if before("url").and_then(Json::as_str) != Some(&endpoint.url)
+        && let Err(detail) = target(&endpoint.url, private_targets)
+    {
         faults.push(Fault::pointer("/url", "format", detail));
     }
+    let known_before = before("events").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
     for (position, pattern) in endpoint.events.iter().enumerate() {
-        let at = format!("/events/{position}");
-        let (resource, rest) = pattern.split_once('.').unwrap_or((pattern, ""));
-        if pattern == "*" {
-            continue;
-        }
-        let Some(known) = known else { continue };
-        if !known.contains(resource) {
-            let detail = format!("No resource `{resource}` leaves events.");
-            faults.push(Fault::pointer(
-                at,
-                "value",
-                suggest(detail, resource, known.iter().map(String::as_str)),
-            ));
-        } else if rest.is_empty() {
-            let detail = format!("Must be `{resource}.*`, `*`, or a type such as `{resource}.created`.");
-            faults.push(Fault::pointer(at, "value", detail));
+        let is_new = known_before.iter().all(|known| known.as_str() != Some(pattern));
+        if let (true, Some(Err(detail))) = (is_new, known.map(|known| told_of(pattern, known))) {
+            faults.push(Fault::pointer(format!("/events/{position}"), "value", detail));
         }
     }
     if faults.is_empty() { Ok(()) } else { Err(Error::validation(faults)) }
+}
+
+/// # Errors
+/// Where no event is meant by a pattern.
+fn told_of(pattern: &str, known: &Events) -> Result<(), String> {
+    if pattern == "*" {
+        return Ok(());
+    }
+    let (resource, word) = pattern.split_once('.').unwrap_or((pattern, ""));
+    let Some(words) = known.get(resource) else {
+        let detail = "No resource of this name leaves events.".to_owned();
+        return Err(suggest(detail, resource, known.keys().map(String::as_str)));
+    };
+    if word.is_empty() {
+        return Err(format!("Must be `{resource}.*`, `*`, or a type such as `{resource}.created`."));
+    }
+    if word == "*" || words.contains(word) {
+        return Ok(());
+    }
+    let all: Vec<&str> = words.iter().map(String::as_str).collect();
+    let detail = format!("No such event: `{resource}` leaves {}.", all.join(", "));
+    Err(suggest(detail, word, all))
 }
 
 /// The address of an endpoint, where it is one that may be sent to. What its name means is looked at when it is.
@@ -206,7 +226,12 @@ pub(super) fn target(url: &str, private_targets: bool) -> Result<Uri, String> {
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err("Must hold no user or password: messages are signed instead.".to_owned());
     }
-    let is_refused = host.parse().is_ok_and(|address| !is_public(address)) || host == "localhost";
+    let has_port = uri.authority().map(http::uri::Authority::as_str) != uri.host();
+    if has_port && uri.port_u16().is_none_or(|port| port == 0) {
+        return Err("Its port must be a number from 1 to 65535.".to_owned());
+    }
+    let is_local = host.trim_end_matches('.').eq_ignore_ascii_case("localhost");
+    let is_refused = host.parse().is_ok_and(|address| !is_public(address)) || is_local;
     if is_refused && !private_targets {
         return Err(format!("`{host}` is no address of the public Internet."));
     }

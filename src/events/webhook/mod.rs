@@ -6,6 +6,7 @@ mod endpoint;
 mod queue;
 mod sign;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use futures::future::BoxFuture;
 use resourceful_contract::{Storage, Table};
 
 use crate::access::{Actor, CheckError, Permission};
-use crate::resource::{DefinitionErrors, Resource, ResourceBuilder};
+use crate::resource::{Definition, DefinitionErrors, Resource, ResourceBuilder};
 use crate::tables;
 
 pub(crate) use dispatch::Dispatcher;
@@ -191,12 +192,29 @@ impl Webhooks {
         Ok([endpoints.build()?, delivery::resource(self, table(DELIVERIES)).build()?])
     }
 
-    /// Says which resources leave events, for endpoints to be checked by.
+    /// Says which events there are, for endpoints to be checked by.
     pub(crate) fn know(&self, resources: &[Resource]) {
-        let names = resources.iter().filter(|resource| resource.0.events);
+        let leaving = resources.iter().filter(|resource| resource.0.events);
         // It is said once, when the application is built.
-        let _ = self.known.set(names.map(|resource| resource.name().to_owned()).collect());
+        let _ = self.known.set(leaving.map(|one| (one.name().to_owned(), words(&one.0))).collect());
     }
+}
+
+/// What the events of a resource are called after its name.
+fn words(definition: &Definition) -> BTreeSet<String> {
+    let purged = definition.deleted_at.map(|_| "purged");
+    let own = ["created", "updated", "deleted"].into_iter().chain(purged).map(str::to_owned);
+    let of_actions = definition
+        .actions
+        .iter()
+        .map(|declared| declared.action.event.clone().unwrap_or_else(|| declared.name.clone()));
+    own.chain(of_actions).collect()
+}
+
+/// A time as it is added to others. What is longer than any application lives is that long.
+fn span(time: Duration) -> chrono::Duration {
+    const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    chrono::Duration::from_std(time.min(LONGEST)).unwrap_or_default()
 }
 
 impl fmt::Debug for Webhooks {
