@@ -3,6 +3,7 @@
 use resourceful_contract::{Change, ErrorKind as StorageKind, Filter, Guard, Query, Sort, Version, Write};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 
 use super::commit::{Made, Output, Prepared};
@@ -20,7 +21,7 @@ pub(crate) struct Own<M> {
 }
 
 impl Engine {
-    /// Rows of a resource, ordered by a field.
+    /// Rows of a resource, ordered by a field; without those that cannot be read.
     pub(crate) async fn own_rows<M: DeserializeOwned>(
         &self,
         resource: &str,
@@ -42,8 +43,16 @@ impl Engine {
         let call = Call::by_the_application(self, entry);
         let rows = entry.storage.fetch(&call.allowed.query(query), &mut json).await?;
         json.push(b']');
-        let found: Vec<M> = serde_json::from_slice(&json).map_err(Error::internal)?;
-        Ok(found.into_iter().zip(rows.versions).map(|(row, version)| Own { row, version }).collect())
+        let found: Vec<&RawValue> = serde_json::from_slice(&json).map_err(Error::internal)?;
+        let mut own = Vec::with_capacity(found.len());
+        for (row, version) in found.into_iter().zip(rows.versions) {
+            // Another version of the application may have written it. It is to hold up no other.
+            match serde_json::from_str(row.get()) {
+                Ok(row) => own.push(Own { row, version }),
+                Err(error) => tracing::warn!(resource, %error, "a row cannot be read"),
+            }
+        }
+        Ok(own)
     }
 
     fn own_filter(&self, entry: &Entry, filter: &Json) -> Result<Filter, Error> {

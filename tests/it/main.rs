@@ -48,5 +48,6 @@ mod support;
 mod tokens;
 mod tree;
 mod validation;
+mod webhook_load;
 mod webhook_owners;
 mod webhooks;

@@ -3,13 +3,14 @@
 //! Any number of nodes may send. Each claims a delivery before it sends it, by a time after which others may; the row's
 //! version is the fence, so that a node which was stopped for longer than that writes down nothing.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::borrow::Cow;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use http::{Request, StatusCode, header};
 use http_body_util::Full;
 use resourceful_contract::Version;
@@ -20,6 +21,7 @@ use uuid::Uuid;
 
 use super::delivery::{Attempt, State, WebhookDelivery};
 use super::endpoint::{WebhookEndpoint, target};
+use super::lines::{Lines, Turn, WIDTH};
 use super::sign::signatures;
 use super::{DELIVERIES, ENDPOINTS, Webhooks, span};
 use crate::access::{Actor, RoleHierarchy};
@@ -29,15 +31,17 @@ use crate::events::Event;
 use crate::outbound::{Client, Failure, Reach};
 use crate::resource::EnlistedWrite;
 
-/// How many messages are sent at once, and how many to one endpoint.
-const WIDTH: usize = 64;
-const EACH: usize = 4;
-/// How long no other message is begun to an endpoint after one failed; each failure after doubles it.
-const REST: Duration = Duration::from_secs(1);
-const LONGEST_REST: Duration = Duration::from_secs(60);
+/// How many pages of what is due are looked through for what may be sent now.
+const PAGES: usize = 32;
+/// How long it may take to find out who an endpoint's owner is and what they may see.
+const ASKED: Duration = Duration::from_secs(15);
+/// How long an endpoint may answer nothing with success while there is more for it than it is tried with.
+const PATIENCE: Duration = Duration::from_secs(5 * 24 * 3600);
+/// The field that says when a delivery is due.
+const DUE: &str = "next_attempt_at";
 /// How often it is looked for what is due.
 const LOOK: Duration = Duration::from_secs(1);
-/// How much longer than twice the time that sending may take a claim holds.
+/// How much longer than the time that everything may take a claim holds.
 const SPARE: Duration = Duration::from_secs(5);
 /// How many attempts the log keeps.
 const LOGGED: usize = 20;
@@ -49,61 +53,13 @@ pub(crate) struct Dispatcher {
     roles: RoleHierarchy,
     client: Client,
     woken: Notify,
-    lines: Arc<Mutex<HashMap<Uuid, Line>>>,
-}
-
-/// Room for one message to an endpoint, until it is dropped.
-struct Turn {
-    lines: Arc<Mutex<HashMap<Uuid, Line>>>,
-    endpoint: Uuid,
-}
-
-impl Turn {
-    fn line(&self, change: impl FnOnce(&mut Line)) {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(line) = lines.get_mut(&self.endpoint) {
-            change(line);
-        }
-    }
-
-    /// Notes whether somebody answered as hoped.
-    fn went(&self, well: bool) {
-        self.line(|line| {
-            if well {
-                (line.failures, line.rests_until) = (0, None);
-                return;
-            }
-            let rest = REST.saturating_mul(1 << line.failures.min(10)).min(LONGEST_REST);
-            line.failures = line.failures.saturating_add(1);
-            line.rests_until = Some(Instant::now() + rest);
-        });
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.line(|line| line.under_way = line.under_way.saturating_sub(1));
-    }
+    lines: Lines,
 }
 
 /// A delivery that this node may send.
 struct Claimed {
     own: Own<WebhookDelivery>,
     turn: Turn,
-}
-
-/// How it goes with one endpoint, as this node sees it.
-#[derive(Debug, Default)]
-struct Line {
-    under_way: usize,
-    failures: u32,
-    rests_until: Option<Instant>,
-}
-
-impl Line {
-    fn is_busy(&self, now: Instant) -> bool {
-        self.under_way >= EACH || self.rests_until.is_some_and(|until| until > now)
-    }
 }
 
 /// What became of an attempt.
@@ -113,7 +69,7 @@ enum Outcome {
     /// It is to be tried again.
     Failed(Option<StatusCode>, String),
     /// The endpoint wants no more: it is disabled, for this reason.
-    Refused(Option<StatusCode>, &'static str),
+    Refused(Option<StatusCode>, Cow<'static, str>),
     /// There is nobody to send it to.
     Cancelled(&'static str),
     /// Its owner may not see it.
@@ -130,7 +86,7 @@ impl Dispatcher {
     ) -> Result<Self, Failure> {
         let reach = if webhooks.private_targets { Reach::Anywhere } else { Reach::Public };
         let client = Client::new(reach)?;
-        Ok(Self { engine, webhooks, roles, client, woken: Notify::new(), lines: Arc::default() })
+        Ok(Self { engine, webhooks, roles, client, woken: Notify::new(), lines: Lines::default() })
     }
 
     /// Says that there is something new.
@@ -167,7 +123,7 @@ impl Dispatcher {
     /// Sends everything that is due now, and comes back when nothing is: for tests, and for programs that end.
     pub(crate) async fn drain(&self) -> Result<(), Error> {
         loop {
-            self.rested();
+            self.lines.rested();
             let claimed = self.next(WIDTH).await?;
             if claimed.is_empty() {
                 return Ok(());
@@ -185,69 +141,45 @@ impl Dispatcher {
         self.engine.drop_all_own(DELIVERIES, &filter).await
     }
 
-    fn lines(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Line>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Claims deliveries that are due, of endpoints that are not busy, at most so many.
+    /// Claims deliveries that are due, of endpoints that have room, at most so many.
     async fn next(&self, most: usize) -> Result<Vec<Claimed>, Error> {
-        if most == 0 {
-            return Ok(Vec::new());
-        }
-        let mut filter = json!({
-            "state": {"in": [State::Queued, State::Pending]},
-            "next_attempt_at": {"lte": now()},
-        });
-        let busy = self.busy();
-        if !busy.is_empty() {
-            filter["endpoint_id"] = json!({"nin": busy});
-        }
-        let limit = u32::try_from(most).unwrap_or(u32::MAX);
-        let due =
-            self.engine.own_rows::<WebhookDelivery>(DELIVERIES, &filter, "next_attempt_at", limit).await?;
-        let mut claimed = Vec::with_capacity(due.len());
-        for own in due {
-            let Some(turn) = self.enter(own.row.endpoint_id) else { continue };
-            match self.claim(own, turn).await {
-                Ok(taken) => claimed.extend(taken),
-                Err(error) => tracing::warn!(%error, "a webhook could not be claimed"),
+        let mut claimed = Vec::with_capacity(most);
+        let (mut limit, mut filter) = (most, self.due());
+        for _ in 0..PAGES {
+            if claimed.len() >= most {
+                break;
             }
+            let rows = u32::try_from(limit).unwrap_or(u32::MAX);
+            let due = self.engine.own_rows::<WebhookDelivery>(DELIVERIES, &filter, DUE, rows).await?;
+            let Some(last) = due.last().map(|own| (own.row.next_attempt_at, own.row.id)) else { break };
+            for own in due {
+                let Some(turn) = self.lines.enter(&own.row, most - claimed.len()) else { continue };
+                match self.claim(own, turn).await {
+                    Ok(taken) => claimed.extend(taken),
+                    Err(error) => tracing::warn!(%error, "a webhook could not be claimed"),
+                }
+            }
+            // What is due first may be of those who have no room: the others do not wait for it.
+            filter = self.due();
+            filter["or"] = json!([{DUE: {"gt": last.0}}, {DUE: last.0, "id": {"gt": last.1}}]);
+            limit = WIDTH;
         }
         Ok(claimed)
     }
 
-    /// Lets every endpoint be tried at once, however it went before.
-    fn rested(&self) {
-        for line in self.lines().values_mut() {
-            (line.failures, line.rests_until) = (0, None);
+    /// What is due, but of endpoints that have no room.
+    fn due(&self) -> Json {
+        let mut filter = json!({"state": {"in": [State::Queued, State::Pending]}, DUE: {"lte": now()}});
+        let busy = self.lines.busy();
+        if !busy.is_empty() {
+            filter["endpoint_id"] = json!({"nin": busy});
         }
-    }
-
-    fn busy(&self) -> Vec<Uuid> {
-        let now = Instant::now();
-        let mut lines = self.lines();
-        lines.retain(|_, line| line.under_way > 0 || line.failures > 0);
-        let mut busy: Vec<_> =
-            lines.iter().filter(|(_, line)| line.is_busy(now)).map(|(endpoint, _)| *endpoint).collect();
-        // What a filter can hold; the others are passed by one by one.
-        busy.truncate(1_000);
-        busy
-    }
-
-    /// Begins something with an endpoint, where it has room.
-    fn enter(&self, endpoint: Uuid) -> Option<Turn> {
-        let mut lines = self.lines();
-        let line = lines.entry(endpoint).or_default();
-        if line.is_busy(Instant::now()) {
-            return None;
-        }
-        line.under_way += 1;
-        Some(Turn { lines: self.lines.clone(), endpoint })
+        filter
     }
 
     /// Takes a delivery for this node; nothing where another one was quicker.
     async fn claim(&self, own: Own<WebhookDelivery>, turn: Turn) -> Result<Option<Claimed>, Error> {
-        let holds = span(self.webhooks.deadline.saturating_mul(2).saturating_add(SPARE));
+        let holds = span(self.webhooks.deadline.saturating_add(ASKED + SPARE));
         let set = fields(json!({"next_attempt_at": now() + holds}));
         let id = own.row.id.to_string();
         let is_ours = self.engine.set_own(DELIVERIES, &id, own.version, &set).await?;
@@ -257,15 +189,26 @@ impl Dispatcher {
     /// Tries a delivery and writes down what became of it.
     async fn deliver(&self, Claimed { own, turn }: Claimed) {
         let (at, began) = (now(), Instant::now());
-        let mut event = None;
-        let outcome = match self.attempt(&own.row, at, &mut event).await {
-            Ok(outcome) => outcome,
-            Err(error) => Outcome::Failed(None, format!("it could not be prepared: {}", error.detail())),
+        let (mut event, mut took) = (None, Duration::ZERO);
+        let mut outcome = match self.addressed(&own.row).await {
+            Ok(Ok((endpoint, shown))) => {
+                let sending = Instant::now();
+                let sent = self.send(&endpoint, event.insert(shown), at).await;
+                took = sending.elapsed();
+                sent.unwrap_or_else(|error| unprepared(&error))
+            }
+            Ok(Err(outcome)) => outcome,
+            Err(error) => unprepared(&error),
         };
         match &outcome {
-            Outcome::Delivered(_) => turn.went(true),
-            Outcome::Failed(..) => turn.went(false),
+            Outcome::Delivered(_) => turn.went(true, took),
+            Outcome::Failed(..) => turn.went(false, took),
             _ => {}
+        }
+        if let (Outcome::Failed(status, _), Some(_)) = (&outcome, &event)
+            && let Some(reason) = self.loses_patience(&own.row).await
+        {
+            outcome = Outcome::Refused(*status, reason.into());
         }
         if let Err(error) = self.note(own, outcome, event, at, began.elapsed()).await {
             // It is sent once more when the claim ends.
@@ -273,36 +216,62 @@ impl Dispatcher {
         }
     }
 
-    /// Sends a message, where there is somebody who may have it. `shown` is what of the event that was.
-    async fn attempt(
+    /// Why an endpoint is not waited for any more. What fails is given up by itself; where there is more than an endpoint
+    /// is tried with, that would never come to an end.
+    async fn loses_patience(&self, delivery: &WebhookDelivery) -> Option<String> {
+        let pauses = self.webhooks.pauses.iter().fold(Duration::ZERO, |sum, one| sum.saturating_add(*one));
+        let patience = span(PATIENCE.max(pauses.saturating_mul(2)));
+        let was_replayed = i64::try_from(delivery.log.len()).is_ok_and(|tried| tried > delivery.attempts);
+        if was_replayed || now() - delivery.created_at < patience {
+            return None;
+        }
+        let filter = json!({
+            "endpoint_id": delivery.endpoint_id, "state": State::Delivered,
+            "updated_at": {"gt": delivery.created_at},
+        });
+        let answered = self.engine.own_rows::<WebhookDelivery>(DELIVERIES, &filter, "id", 1).await.ok()?;
+        let days = patience.num_days();
+        answered.is_empty().then(|| format!("it answered nothing with success for {days} days"))
+    }
+
+    /// Where a message goes, and what is shown there; what became of it where it goes nowhere. Others are asked for both,
+    /// who may take their time or panic.
+    async fn addressed(
         &self,
         delivery: &WebhookDelivery,
-        at: DateTime<Utc>,
-        shown: &mut Option<Event>,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<Result<(WebhookEndpoint, Event), Outcome>, Error> {
+        let asked = AssertUnwindSafe(self.looked_up(delivery)).catch_unwind();
+        match tokio::time::timeout(ASKED, asked).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(_)) => Err(Error::internal("a rule, or what looks up the owners of webhooks, panicked")),
+            Err(_) => Err(Error::internal("a rule, or what looks up the owners of webhooks, took too long")),
+        }
+    }
+
+    async fn looked_up(
+        &self,
+        delivery: &WebhookDelivery,
+    ) -> Result<Result<(WebhookEndpoint, Event), Outcome>, Error> {
         let filter = json!({"id": delivery.endpoint_id});
         let found = self.engine.own_rows::<WebhookEndpoint>(ENDPOINTS, &filter, "id", 1).await?.pop();
         let Some(endpoint) = found.map(|own| own.row) else {
-            return Ok(Outcome::Cancelled("the endpoint was deleted"));
+            return Ok(Err(Outcome::Cancelled("the endpoint was deleted")));
         };
         if !endpoint.enabled {
-            return Ok(Outcome::Cancelled("the endpoint is disabled"));
+            return Ok(Err(Outcome::Cancelled("the endpoint is disabled")));
         }
         let recorded = endpoint.owner.clone().map_or(Json::Null, Json::Object);
         let owner = match (self.webhooks.owners)(Actor::read(&recorded)).await {
             Ok(Some(owner)) => owner.with_included(&self.roles),
-            Ok(None) => return Ok(Outcome::Refused(None, "its owner is gone")),
+            Ok(None) => return Ok(Err(Outcome::Refused(None, "its owner is gone".into()))),
             Err(error) => {
                 tracing::warn!(%error, endpoint = %endpoint.id, "the owner of a webhook could not be looked up");
-                return Ok(Outcome::Failed(None, "its owner could not be looked up".to_owned()));
+                return Ok(Err(Outcome::Failed(None, "its owner could not be looked up".to_owned())));
             }
         };
         let event: Event = serde_json::from_str(&delivery.event).map_err(Error::internal)?;
-        *shown = self.engine.shown_to(&owner, &event).await?;
-        match shown {
-            Some(event) => self.send(&endpoint, event, at).await,
-            None => Ok(Outcome::Withheld),
-        }
+        let shown = self.engine.shown_to(&owner, &event).await?;
+        Ok(shown.map(|event| (endpoint, event)).ok_or(Outcome::Withheld))
     }
 
     async fn send(
@@ -327,7 +296,7 @@ impl Dispatcher {
             .map_err(Error::internal)?;
         Ok(match self.client.send(request, self.webhooks.deadline).await {
             Ok(status) if status.is_success() => Outcome::Delivered(status),
-            Ok(StatusCode::GONE) => Outcome::Refused(Some(StatusCode::GONE), "it answered 410 Gone"),
+            Ok(StatusCode::GONE) => Outcome::Refused(Some(StatusCode::GONE), "it answered 410 Gone".into()),
             Ok(status) if status.is_redirection() => {
                 Outcome::Failed(Some(status), "redirects are not followed".to_owned())
             }
@@ -368,7 +337,7 @@ impl Dispatcher {
                 None => (State::Failed, None, status, Some(reason)),
             },
             Outcome::Refused(status, reason) => {
-                self.disable(delivery.endpoint_id, reason).await?;
+                self.disable(delivery.endpoint_id, &reason).await?;
                 (State::Failed, None, status, Some(format!("{reason}: the endpoint is disabled")))
             }
             // What nobody was to know of is not in the log.
@@ -432,6 +401,12 @@ impl std::fmt::Debug for Dispatcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Dispatcher").finish_non_exhaustive()
     }
+}
+
+/// What became of a message that could not be made: it is tried again.
+fn unprepared(error: &Error) -> Outcome {
+    tracing::warn!(%error, "a webhook could not be prepared");
+    Outcome::Failed(None, format!("it could not be prepared: {}", error.detail()))
 }
 
 fn fields(json: Json) -> Map<String, Json> {

@@ -3,6 +3,7 @@
 mod delivery;
 mod dispatch;
 mod endpoint;
+mod lines;
 mod queue;
 mod sign;
 

@@ -1,0 +1,143 @@
+//! Who is sent how much at once, so that nobody who answers late or not at all keeps the others waiting.
+//!
+//! Of the room that a node has, no tenant takes more than half, and neither do all those together who failed last or took
+//! long: whatever they do, there is room left for the others.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::delivery::WebhookDelivery;
+
+/// How many messages are sent at once, and how many of them to one endpoint.
+pub(super) const WIDTH: usize = 64;
+const EACH: usize = 4;
+/// How many to the endpoints of one tenant, and to all those together that are in doubt.
+const SHARE: usize = WIDTH / 2;
+/// How long an endpoint may take and be in no doubt.
+const SLOW: Duration = Duration::from_secs(2);
+/// How long no other message is begun to an endpoint after one failed; each failure after doubles it.
+const REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(60);
+/// How long it is remembered how an endpoint did.
+const REMEMBERED: Duration = Duration::from_secs(3600);
+/// How many endpoints a filter can leave out; the deliveries of the others are passed by one by one.
+const LEFT_OUT: usize = 1_000;
+
+/// How it goes with every endpoint, as this node sees it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lines(Arc<Mutex<HashMap<Uuid, Line>>>);
+
+/// How it goes with one endpoint.
+#[derive(Debug)]
+struct Line {
+    /// Its tenant; its owner where there is none.
+    of: Option<String>,
+    under_way: usize,
+    failures: u32,
+    is_slow: bool,
+    rests_until: Option<Instant>,
+    last: Instant,
+}
+
+impl Line {
+    const fn is_doubted(&self) -> bool {
+        self.failures > 0 || self.is_slow
+    }
+
+    fn is_busy(&self, now: Instant) -> bool {
+        let most = if self.is_doubted() { 1 } else { EACH };
+        self.under_way >= most || self.rests_until.is_some_and(|until| until > now)
+    }
+}
+
+/// Room for one message to an endpoint, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    lines: Lines,
+    endpoint: Uuid,
+}
+
+impl Turn {
+    fn line(&self, change: impl FnOnce(&mut Line)) {
+        if let Some(line) = self.lines.held().get_mut(&self.endpoint) {
+            change(line);
+        }
+    }
+
+    /// Notes whether somebody answered as hoped, and how soon.
+    pub(super) fn went(&self, well: bool, took: Duration) {
+        self.line(|line| {
+            line.is_slow = took > SLOW;
+            if well {
+                (line.failures, line.rests_until) = (0, None);
+                return;
+            }
+            let rest = REST.saturating_mul(1 << line.failures.min(10)).min(LONGEST_REST);
+            line.failures = line.failures.saturating_add(1);
+            line.rests_until = Some(Instant::now() + rest);
+        });
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.line(|line| {
+            line.under_way = line.under_way.saturating_sub(1);
+            line.last = Instant::now();
+        });
+    }
+}
+
+impl Lines {
+    fn held(&self) -> MutexGuard<'_, HashMap<Uuid, Line>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins something with the endpoint of a delivery, where there is room for it.
+    pub(super) fn enter(&self, delivery: &WebhookDelivery, room: usize) -> Option<Turn> {
+        let mut lines = self.held();
+        let of = delivery.tenant_id.as_ref().or(delivery.owner_id.as_ref());
+        let share = |counts: &dyn Fn(&Line) -> bool| {
+            lines.values().filter(|line| counts(line)).map(|line| line.under_way).sum::<usize>()
+        };
+        let known = lines.get(&delivery.endpoint_id);
+        let is_busy = known.is_some_and(|line| line.is_busy(Instant::now()));
+        let is_doubted = known.is_some_and(Line::is_doubted);
+        if room == 0
+            || is_busy
+            || share(&|line| line.of.as_ref() == of) >= SHARE
+            || is_doubted && share(&Line::is_doubted) >= SHARE
+        {
+            return None;
+        }
+        let line = lines.entry(delivery.endpoint_id).or_insert_with(|| Line {
+            of: of.cloned(),
+            under_way: 0,
+            failures: 0,
+            is_slow: false,
+            rests_until: None,
+            last: Instant::now(),
+        });
+        line.under_way += 1;
+        Some(Turn { lines: self.clone(), endpoint: delivery.endpoint_id })
+    }
+
+    /// Endpoints that have no room, as many as a filter can leave out.
+    pub(super) fn busy(&self) -> Vec<Uuid> {
+        let now = Instant::now();
+        let mut lines = self.held();
+        lines.retain(|_, line| line.under_way > 0 || now - line.last < REMEMBERED);
+        let busy = lines.iter().filter(|(_, line)| line.is_busy(now));
+        busy.map(|(endpoint, _)| *endpoint).take(LEFT_OUT).collect()
+    }
+
+    /// Lets every endpoint be tried at once, however it went before.
+    pub(super) fn rested(&self) {
+        for line in self.held().values_mut() {
+            (line.failures, line.is_slow, line.rests_until) = (0, false, None);
+        }
+    }
+}

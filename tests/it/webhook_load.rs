@@ -1,0 +1,133 @@
+//! Endpoints that answer late, never, or with nonsense, and who is kept waiting by them: nobody else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use resourceful::prelude::*;
+use resourceful::testing::TestApp;
+use resourceful::{Migration, Webhooks};
+use serde_json::{Value as Json, json};
+
+use crate::support::Place;
+use crate::support::receiver::Receiver;
+use crate::webhooks::{at, builder, endpoint, hurry, job, log, webhooks};
+
+async fn run(place: &Place, sql: &str) {
+    let name = Uuid::now_v7().simple().to_string();
+    place.storage().migrate(&[Migration::new(name, 1, "by hand", sql)], true).await.unwrap();
+}
+
+async fn note(app: &TestApp, code: &str) {
+    assert_eq!(app.post("/notes").json(json!({"code": code})).await.status(), 201);
+}
+
+#[tokio::test]
+async fn a_tenant_whose_endpoints_all_hang_leaves_room_for_the_others() {
+    for place in Place::all().await {
+        let receiver = Receiver::start().await;
+        // Longer than anybody waits here: what hangs stays where it is.
+        let webhooks = webhooks(&place).deadline(Duration::from_secs(600));
+        let app = TestApp::build(builder(&place).webhooks(webhooks)).await.unwrap();
+        receiver.answers("/hangs", 0);
+        for _ in 0..40 {
+            endpoint(&app, "ann", &receiver.url("/hangs"), &["notes.*"]).await;
+        }
+        endpoint(&app, "bob", &receiver.url("/works"), &["notes.*"]).await;
+        for number in 0..5 {
+            note(&app, &format!("n{number}")).await;
+        }
+        let background = app.app().background();
+        receiver.come("/works", 5).await;
+        background.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_answers_nothing_with_success_for_days_is_disabled() {
+    for place in Place::all().await.into_iter().filter(|place| place.name != "memory") {
+        let receiver = Receiver::start().await;
+        let app = TestApp::build(builder(&place).webhooks(webhooks(&place))).await.unwrap();
+        let dead = endpoint(&app, "ann", &receiver.url("/dead"), &["jobs.*"]).await;
+        let picky = endpoint(&app, "ann", &receiver.url("/picky"), &["jobs.*"]).await;
+        job(&app, "ann", "j1", json!({})).await;
+        receiver.answers("/dead", 500);
+        app.app().deliver().await.unwrap();
+        // What was sent lies a week back for both; one of them answered another message meanwhile.
+        run(&place, "UPDATE resourceful_webhook_deliveries SET created_at = '2020-01-01T00:00:00.000000Z'")
+            .await;
+        job(&app, "ann", "j2", json!({})).await;
+        app.app().deliver().await.unwrap();
+        run(
+            &place,
+            "UPDATE resourceful_webhook_deliveries SET state = 'pending', attempts = 1, \
+             next_attempt_at = created_at WHERE subject = 'j1'",
+        )
+        .await;
+        receiver.answers("/picky", 500);
+        app.app().deliver().await.unwrap();
+        let [dead, picky] =
+            [app.get(&at(&dead, "")).bearer("ann").await, app.get(&at(&picky, "")).bearer("ann").await];
+        let said = json!("it answered nothing with success for 5 days");
+        assert_eq!((&dead.json()["enabled"], &dead.json()["disabled_reason"]), (&json!(false), &said));
+        assert_eq!(picky.json()["enabled"], true, "{picky}");
+    }
+}
+
+#[tokio::test]
+async fn a_lookup_of_owners_that_panics_is_tried_again() {
+    for place in Place::all().await.into_iter().filter(|place| place.name != "memory") {
+        let receiver = Receiver::start().await;
+        let panics = Arc::new(AtomicBool::new(true));
+        let asked = panics.clone();
+        let webhooks = Webhooks::kept_in(place.storage(), tenant_role("admin"), move |owner| {
+            let panics = asked.clone();
+            async move {
+                assert!(!panics.load(Ordering::SeqCst), "the directory fell over");
+                Ok(Some(owner))
+            }
+        });
+        let webhooks = webhooks.private_targets(true).pauses([Duration::from_secs(3600); 3]);
+        let app = TestApp::build(builder(&place).webhooks(webhooks)).await.unwrap();
+        endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
+        job(&app, "ann", "j", json!({})).await;
+        app.app().deliver().await.unwrap();
+        assert!(receiver.took("/hook").is_empty());
+        panics.store(false, Ordering::SeqCst);
+        hurry(&place, &app).await;
+        assert_eq!(receiver.took("/hook").len(), 1);
+        let tried: Vec<Json> = log(&app, "ann").await;
+        assert_eq!(
+            (tried.len(), &tried[0]["attempts"], &tried[0]["state"]),
+            (1, &json!(2), &json!("delivered"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_holds_up_nothing_else() {
+    for place in Place::all().await.into_iter().filter(|place| place.name == "sqlite") {
+        let receiver = Receiver::start().await;
+        let app = TestApp::build(builder(&place).webhooks(webhooks(&place))).await.unwrap();
+        let odd = endpoint(&app, "ann", &receiver.url("/odd"), &["jobs.*"]).await;
+        endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
+        receiver.answers("/hook", 500);
+        job(&app, "ann", "j1", json!({})).await;
+        app.app().deliver().await.unwrap();
+        // As a later version of the library may write it.
+        let odd = odd["id"].as_str().unwrap();
+        run(
+            &place,
+            &format!("UPDATE resourceful_webhook_endpoints SET secrets = '[{{}}]' WHERE id = '{odd}'"),
+        )
+        .await;
+        let log = "UPDATE resourceful_webhook_deliveries SET log = '[{}]', state = 'pending', \
+                   next_attempt_at = created_at WHERE subject = 'j1'";
+        run(&place, log).await;
+        receiver.took("/hook");
+        receiver.answers("/hook", 204);
+        job(&app, "ann", "j2", json!({})).await;
+        app.app().deliver().await.unwrap();
+        assert_eq!(receiver.took("/hook").len(), 1);
+        assert!(app.app().dead_letters(10).await.unwrap().is_empty());
+    }
+}
