@@ -35,8 +35,7 @@ pub(super) fn of(lens: &Lens<'_>, info: &Info, version: Version) -> Json {
     let mut paths = PathsBuilder::new();
     let mut queries = Vec::new();
     for entry in lens.catalog.entries() {
-        let offered = Endpoint::of(&entry.definition).filter(|endpoint| lens.offers(entry, endpoint.right()));
-        for endpoint in offered {
+        for endpoint in lens.endpoints(entry) {
             let title = components.title(entry.position);
             let site = Site { lens, entry, endpoint, title, info };
             let path = endpoint.path().template(&info.prefix, &entry.definition);

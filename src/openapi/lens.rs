@@ -1,6 +1,7 @@
 //! Which part of the catalog a document tells of: all that is declared, or what one caller is offered.
 
-use crate::engine::{Catalog, Entry, Offer};
+use crate::engine::{Catalog, Entry, LinkedRelation, Offer};
+use crate::http::Endpoint;
 use crate::resource::{Operation, Right};
 
 /// The catalog as a document shows it.
@@ -32,6 +33,15 @@ impl<'a> Lens<'a> {
         self.of_offer(entry, |offer| offer.rights.contains(&right))
     }
 
+    /// The endpoints that are there: what lies below an item is for those who are told what lies below what.
+    pub(super) fn endpoints(&self, entry: &'a Entry) -> impl Iterator<Item = Endpoint> {
+        let tells_below = entry.definition.tree.is_some_and(|tree| self.tells(entry, tree.parent));
+        Endpoint::of(&entry.definition).filter(move |endpoint| {
+            let is_below = matches!(endpoint, Endpoint::Children | Endpoint::Subtree);
+            self.offers(entry, endpoint.right()) && (!is_below || tells_below)
+        })
+    }
+
     /// Whether anything of a resource is there.
     pub(super) fn shows_resource(&self, entry: &Entry) -> bool {
         self.of_offer(entry, |offer| !offer.rights.is_empty())
@@ -52,23 +62,27 @@ impl<'a> Lens<'a> {
         self.of_offer(entry, |offer| offer.mask.shows(field) && offer.mask.takes(field))
     }
 
+    /// Whether a relation is there: both of its keys are told.
+    fn follows(&self, entry: &Entry, relation: &LinkedRelation) -> bool {
+        let target = self.catalog.entry(relation.target);
+        self.tells(entry, relation.link.local) && self.tells(target, relation.link.remote)
+    }
+
     /// Whether the fields of a relation's target may be filtered by. A document for everyone names what any caller of
     /// the list may use.
-    pub(super) fn leads(&self, from: &Entry, to: &Entry) -> bool {
+    pub(super) fn leads(&self, from: &Entry, relation: &LinkedRelation) -> bool {
+        let to = self.catalog.entry(relation.target);
         match &self.offers {
-            Some(_) => self.offers(to, Operation::List),
+            Some(_) => self.offers(to, Operation::List) && self.follows(from, relation),
             None => from.definition.needed(Operation::List) == to.definition.needed(Operation::List),
         }
     }
 
     /// The relations whose items may be included.
-    pub(super) fn includes(
-        &self,
-        entry: &'a Entry,
-    ) -> impl Iterator<Item = &'a crate::engine::LinkedRelation> {
+    pub(super) fn includes(&self, entry: &'a Entry) -> impl Iterator<Item = &'a LinkedRelation> {
         let links = entry.links.iter().map(AsRef::as_ref);
-        links.filter(|relation: &&crate::engine::LinkedRelation| {
-            self.offers(self.catalog.entry(relation.target), Operation::Read)
+        links.filter(move |relation: &&LinkedRelation| {
+            self.offers(self.catalog.entry(relation.target), Operation::Read) && self.follows(entry, relation)
         })
     }
 

@@ -107,10 +107,11 @@ pub(super) fn filterable<'a>(
         fields.filter(move |(position, _)| told(*position)).map(|(_, field)| field)
     };
     let relations = entry.links.iter().map(|relation| (relation, lens.catalog.entry(relation.target)));
-    let related =
-        relations.filter(move |(_, target)| lens.leads(entry, target)).flat_map(move |(relation, target)| {
+    let related = relations.filter(move |(relation, _)| lens.leads(entry, relation)).flat_map(
+        move |(relation, target)| {
             own(target).map(|field| (format!("{}.{}", relation.link.name, field.name), field))
-        });
+        },
+    );
     own(entry).map(|field| (field.name.clone(), field)).chain(related)
 }
 

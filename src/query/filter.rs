@@ -53,6 +53,7 @@ fn resolve(
         return compare(reader, path, operator, operand);
     };
     let relation = reader.entry.links.iter().find(|relation| relation.link.name == name);
+    let relation = relation.filter(|relation| reader.follows(relation));
     // What one may not list does not exist, nor does a row of it that one may not see.
     let listed = |relation: &LinkedRelation| reader.sights.of(relation.target)?.listed.as_ref();
     let found = relation.filter(|_| depth > 0).and_then(|relation| Some((relation, listed(relation)?)));
@@ -92,6 +93,13 @@ impl Reader<'_> {
     /// Whether this caller may be told of a field by which rows match, and in which order.
     pub(super) fn tells(&self, position: usize) -> bool {
         self.sights.of(self.entry.position).is_some_and(|sight| sight.mask.tells(position))
+    }
+
+    /// Whether a relation exists for this caller. Whose key on either side they are not told, that tells it.
+    pub(super) fn follows(&self, relation: &LinkedRelation) -> bool {
+        let there = self.sights.of(relation.target);
+        let tells_there = there.is_some_and(|sight| sight.mask.tells(relation.link.remote));
+        self.tells(relation.link.local) && tells_there
     }
 
     /// Whether a field exists for this caller.

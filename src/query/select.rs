@@ -254,7 +254,8 @@ impl Reader<'_> {
 
     fn relation(&self, name: &str) -> Result<&Arc<LinkedRelation>, String> {
         let visible = |relation: &&Arc<LinkedRelation>| {
-            self.sights.of(relation.target).is_some_and(|sight| sight.rows.is_some())
+            self.follows(relation)
+                && self.sights.of(relation.target).is_some_and(|sight| sight.rows.is_some())
         };
         let links = &self.entry.links;
         links.iter().filter(visible).find(|relation| relation.link.name == name).ok_or_else(|| {

@@ -61,7 +61,7 @@ pub(crate) async fn staff(place: &Place) -> TestApp {
 }
 
 /// What a problem says, whatever the name that it is about; a misspelling is a suggestion's business.
-fn plain(answer: &TestResponse, name: &str) -> String {
+pub(crate) fn plain(answer: &TestResponse, name: &str) -> String {
     let mut said = words(answer).1;
     for error in said["errors"].as_array_mut().unwrap() {
         let detail = error["detail"].as_str().unwrap();

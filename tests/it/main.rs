@@ -24,6 +24,7 @@ mod examples;
 mod explain;
 mod field_rules;
 mod grants;
+mod hidden_relations;
 mod hooks;
 mod idempotency;
 mod jwks;

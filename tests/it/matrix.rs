@@ -17,7 +17,7 @@ fn with_callers(mut matrix: PolicyMatrix<'_>) -> PolicyMatrix<'_> {
     matrix
 }
 
-async fn run(app: &TestApp) -> MatrixReport {
+pub(crate) async fn run(app: &TestApp) -> MatrixReport {
     with_callers(policy_matrix(app)).run().await.unwrap()
 }
 

@@ -1,6 +1,6 @@
 //! The paths that belong to no resource, for one caller.
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::oracle::{Oracle, Reach};
 use super::{Caller, MatrixReport};
@@ -41,7 +41,8 @@ impl Apart<'_> {
     async fn documents(&self, report: &mut MatrixReport) {
         let document = self.caller.send(self.app.get("/openapi.json")).await.json();
         let boundary = self.app.app().boundary();
-        for entry in boundary.engine.catalog.entries() {
+        let catalog = &boundary.engine.catalog;
+        for entry in catalog.entries() {
             let path = Path::Collection.template(&boundary.prefix, &entry.definition);
             let parameters = document["paths"][&path]["get"]["parameters"].as_array();
             for (field, declared) in entry.schema.fields.iter().enumerate() {
@@ -52,6 +53,26 @@ impl Apart<'_> {
                 let about =
                     || format!("`{}` of {path} in the document of {}", declared.name, self.caller.name);
                 report.compare(about, &json!(named), &json!(legal));
+            }
+            for relation in &entry.links {
+                let (target, dotted) = (catalog.entry(relation.target), format!("{}.", relation.link.name));
+                let dotted = |one: &Json| one["name"].as_str().is_some_and(|name| name.starts_with(&dotted));
+                let named = parameters.is_some_and(|all| all.iter().any(dotted));
+                let filterable = |field: usize| target.definition.filterable[field];
+                let legal = self.lists(entry)
+                    && self.lists(target)
+                    && self.oracle.follows(entry, relation)
+                    && (0..target.schema.fields.len())
+                        .any(|field| filterable(field) && self.oracle.tells(target, field));
+                let about =
+                    || format!("`{}` of {path} in the document of {}", relation.link.name, self.caller.name);
+                report.compare(about, &json!(named), &json!(legal));
+            }
+            if let Some(tree) = entry.definition.tree {
+                let below = Path::Subtree.template(&boundary.prefix, &entry.definition);
+                let legal = self.lists(entry) && self.oracle.tells(entry, tree.parent);
+                let about = || format!("{below} in the document of {}", self.caller.name);
+                report.compare(about, &json!(!document["paths"][&below].is_null()), &json!(legal));
             }
         }
     }

@@ -204,7 +204,8 @@ impl Site<'_> {
     async fn relation(&self, path: &str, relation: &LinkedRelation, report: &mut MatrixReport) {
         let target = self.catalog.entry(relation.target);
         let name = &relation.link.name;
-        let readable = self.oracle.reach(target, Operation::Read) != Reach::None;
+        let readable = self.oracle.reach(target, Operation::Read) != Reach::None
+            && self.oracle.follows(self.entry, relation);
         let answer = self.ask("GET", &format!("{path}&include={name}")).await;
         let status = if self.is_closed() { self.refused() } else { if readable { 200 } else { 400 } };
         report.compare(

@@ -297,6 +297,12 @@ impl<'a> Oracle<'a> {
         self.shows(entry, field) && self.instead(entry, field).is_none()
     }
 
+    /// Whether a relation exists for the actor: they are told the keys on both of its sides.
+    pub(super) fn follows(&self, entry: &Entry, relation: &crate::engine::LinkedRelation) -> bool {
+        let target = self.catalog.entry(relation.target);
+        self.tells(entry, relation.link.local) && self.tells(target, relation.link.remote)
+    }
+
     /// Whether a field may be set by the actor.
     pub(super) fn takes(&self, entry: &Entry, field: usize) -> bool {
         let rules = entry.definition.field_rules.iter().filter(|rule| rule.field == field);
