@@ -5,9 +5,10 @@
 //! ```
 //!
 //! It prints tokens of several people and `curl` lines that show a wall between tenants, an ownership rule, a hidden
-//! field, a service's scopes, raised rights, changes that happen once, together, in their order and on the record, and webhooks.
-//! `cargo run --example shop verify` looks whether the audit trail is as it was written. `PORT` moves it to another port, `DATABASE_URL` to another database
-//! (`postgres://…`), and `SECRET` (32 bytes or more) lets tokens outlive a restart.
+//! field, a service's scopes, raised rights, changes that happen once, together, in their order and on the record, a tree
+//! of categories, and webhooks. `cargo run --example shop verify` looks whether the audit trail is as it was written.
+//! `PORT` moves it to another port, `DATABASE_URL` to another database (`postgres://…`), and `SECRET` (32 bytes or more)
+//! lets tokens outlive a restart.
 
 mod people;
 mod resources;
@@ -81,6 +82,8 @@ fn tour() -> String {
         ("GRACES_ORDER", seed::GRACES_ORDER),
         ("ANVIL", seed::ANVIL),
         ("ROAD_RUNNER", seed::ROAD_RUNNER),
+        ("GEAR", seed::GEAR),
+        ("HEAVY_TRAPS", seed::HEAVY_TRAPS),
     ]
     .into_iter()
     .fold(include_str!("tour.txt").to_owned(), |tour, (name, id)| tour.replace(name, &id.to_string()))

@@ -28,6 +28,16 @@ pub(crate) struct Customer {
     pub(crate) credit_cents: i64,
 }
 
+/// Categories lie below each other, as deep as somebody likes.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+pub(crate) struct Category {
+    pub(crate) id: Uuid,
+    pub(crate) tenant_id: String,
+    pub(crate) parent_id: Option<Uuid>,
+    #[validate(length(min = 1, max = 120))]
+    pub(crate) name: String,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
 pub(crate) struct Product {
     pub(crate) id: Uuid,
@@ -40,6 +50,7 @@ pub(crate) struct Product {
     #[validate(range(min = 0))]
     pub(crate) cost_cents: i64,
     pub(crate) in_stock: bool,
+    pub(crate) category_id: Option<Uuid>,
     /// How many there are. It changes by what is delivered (`POST /products/{id}/restock`).
     #[serde(default)]
     pub(crate) stock: i64,
@@ -110,6 +121,7 @@ pub(crate) fn shop(table: impl Fn(&str) -> Table) -> Result<AppBuilder, Definiti
         .webhooks(webhooks(table("webhooks").storage()))
         .resource(tenants(table("tenants"))?)
         .resource(customers(table("customers"))?)
+        .resource(categories(table("categories"))?)
         .resource(products(table("products"))?)
         .resource(orders(table("orders"))?)
         .resource(lines(table("order_lines"))?))
@@ -151,6 +163,17 @@ fn customers(table: Table) -> Result<Resource, DefinitionErrors> {
         .build()
 }
 
+/// Whoever sees the products sees what they are sorted into.
+fn categories(table: Table) -> Result<Resource, DefinitionErrors> {
+    define_resource::<Category>("categories")
+        .adapter(table)
+        .permissions(Permissions::read(any_of([tenant_member(), scope("products:read")])).write(admin()))
+        .preset(multi_tenant("tenant_id"))
+        .preset(tree("parent_id"))
+        .relation(has_many("products", "products").key("category_id"))
+        .build()
+}
+
 /// Members and services see the products; what they cost is for admins.
 fn products(table: Table) -> Result<Resource, DefinitionErrors> {
     define_resource::<Product>("products")
@@ -177,9 +200,11 @@ fn products(table: Table) -> Result<Resource, DefinitionErrors> {
         .visible_to(["cost_cents"], admin())
         .index(["name"])
         .index(["price_cents"])
+        .index(["category_id"])
         .searchable(["name"])
         .filterable(["cost_cents", "in_stock"])
         .sortable(["cost_cents"])
+        .relation(belongs_to("category", "categories"))
         .relation(has_many("lines", "order_lines").key("product_id"))
         .build()
 }

@@ -3,12 +3,15 @@
 use resourceful::Error;
 use resourceful::prelude::*;
 
-use super::resources::{Customer, Order, OrderLine, Product, Status, Tenant};
+use super::resources::{Category, Customer, Order, OrderLine, Product, Status, Tenant};
 
 /// A customer of Acme's.
 pub(crate) const ROAD_RUNNER: Uuid = id(1, 2);
 /// A product of Acme's.
 pub(crate) const ANVIL: Uuid = id(2, 1);
+/// A category of Acme's, and one that lies two levels below it.
+pub(crate) const GEAR: Uuid = id(5, 1);
+pub(crate) const HEAVY_TRAPS: Uuid = id(5, 3);
 /// An order of Acme's that its admin took.
 pub(crate) const ADAS_ORDER: Uuid = id(3, 1);
 /// An order of Acme's that its member took.
@@ -30,6 +33,7 @@ pub(crate) async fn load(app: &App) -> Result<bool, Error> {
     app.load()
         .rows("tenants", tenants)?
         .rows("customers", customers())?
+        .rows("categories", categories())?
         .rows("products", products())?
         .rows("orders", orders())?
         .rows("order_lines", lines())?
@@ -56,26 +60,44 @@ fn customers() -> impl Iterator<Item = Customer> {
     (1..).zip(named).map(of)
 }
 
+fn categories() -> impl Iterator<Item = Category> {
+    let of = |(number, (tenant, name, parent)): (u128, (&str, &str, Option<u128>))| Category {
+        id: id(5, number),
+        tenant_id: tenant.to_owned(),
+        parent_id: parent.map(|parent| id(5, parent)),
+        name: name.to_owned(),
+    };
+    let named = [
+        ("acme", "Gear", None),
+        ("acme", "Traps", Some(1)),
+        ("acme", "Heavy traps", Some(2)),
+        ("acme", "Food", None),
+        ("globex", "Leisure", None),
+    ];
+    (1..).zip(named).map(of)
+}
+
 fn products() -> impl Iterator<Item = Product> {
-    let of = |(number, (tenant, name, price_cents)): (u128, (&str, &str, i64))| Product {
+    let of = |(number, (tenant, name, price_cents, category)): (u128, (&str, &str, i64, u128))| Product {
         id: id(2, number),
         tenant_id: tenant.to_owned(),
         name: name.to_owned(),
         price_cents,
         cost_cents: price_cents * 3 / 5,
         in_stock: number % 3 != 0,
+        category_id: (category > 0).then(|| id(5, category)),
         stock: if number % 3 == 0 { 0 } else { 10 },
         deleted_at: None,
         created_at: opened(),
         updated_at: opened(),
     };
     let named = [
-        ("acme", "Anvil", 4_900),
-        ("acme", "Rocket skates", 12_900),
-        ("acme", "Giant magnet", 8_900),
-        ("acme", "Bird seed", 900),
-        ("globex", "Hammock", 5_900),
-        ("globex", "Doomsday device", 99_900),
+        ("acme", "Anvil", 4_900, 3),
+        ("acme", "Rocket skates", 12_900, 1),
+        ("acme", "Giant magnet", 8_900, 2),
+        ("acme", "Bird seed", 900, 4),
+        ("globex", "Hammock", 5_900, 5),
+        ("globex", "Doomsday device", 99_900, 0),
     ];
     (1..).zip(named).map(of)
 }
