@@ -1,5 +1,6 @@
 //! The document as a whole.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
@@ -89,7 +90,32 @@ pub(super) fn of(lens: &Lens<'_>, info: &Info, version: Version) -> Json {
         Version::V32 => "3.2.0",
     });
     raw.lay(&mut document);
+    without_unnamed(&mut document);
     document
+}
+
+/// Takes out the shapes that no path leads to, such as those of fields that are not shown: their names and members are
+/// nobody's business either.
+fn without_unnamed(document: &mut Json) {
+    const HERE: &str = "#/components/schemas/";
+    let mut named = HashSet::new();
+    let mut ahead = vec![&document["paths"]];
+    while let Some(json) = ahead.pop() {
+        match json {
+            Json::Array(items) => ahead.extend(items),
+            Json::Object(members) => {
+                let leads = members.get("$ref").and_then(Json::as_str).and_then(|to| to.strip_prefix(HERE));
+                if let Some(name) = leads.filter(|name| named.insert((*name).to_owned())) {
+                    ahead.push(&document["components"]["schemas"][name]);
+                }
+                ahead.extend(members.values());
+            }
+            _ => {}
+        }
+    }
+    if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
+        schemas.retain(|name, _| named.contains(name));
+    }
 }
 
 /// The method of an endpoint, where OpenAPI 3.1 has it.

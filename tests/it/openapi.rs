@@ -371,7 +371,7 @@ async fn a_document_by_caller_has_nothing_that_is_not_there_for_them() {
     };
     assert!(has(&admin, "Customer") && has(&admin, "CustomerPatch"));
     assert!(has(&grace, "Customer") && !has(&grace, "CustomerPatch") && !has(&grace, "CustomerCreate"));
-    // A service has two resources, and relations to nothing else.
+    // A service has three resources, and relations to nothing else.
     let service = shop_document(Some("SERVICE")).await;
     assert!(paths(&service, "/orders").is_empty() && !service.to_string().contains("OrderLine"));
     // What is redacted is shown, and tells nothing.

@@ -1,8 +1,8 @@
 //! Whose sight an endpoint is sent by, and who may change that.
 
-use resourceful::Migration;
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
+use resourceful::{Migration, Webhooks};
 use serde_json::{Value as Json, json};
 
 use crate::support::Place;
@@ -111,4 +111,33 @@ async fn times_that_never_end_are_no_trouble() {
     app.app().sweep().await.unwrap();
     let log = app.get("/webhook_deliveries").bearer("ann").await.items();
     assert_eq!((log.len(), &log[0]["state"], &log[0]["attempts"]), (1, &json!("pending"), &json!(1)));
+}
+
+#[tokio::test]
+async fn the_document_tells_of_endpoints_what_is_shown_of_them() {
+    let app = TestApp::build(builder(&Place::memory()).webhooks(webhooks(&Place::memory()))).await.unwrap();
+    let document = app.get("/openapi.json").await.json();
+    let shapes = document["components"]["schemas"].as_object().unwrap();
+    let of_endpoints: Vec<_> = shapes.keys().filter(|name| name.starts_with("WebhookEndpoint")).collect();
+    let shown = &shapes["WebhookEndpoint"]["properties"];
+    assert!(shown.get("url").is_some() && shown.get("owner_id").is_some(), "{shown}");
+    assert!(shown.get("secrets").is_none() && shown.get("owner").is_none(), "{shown}");
+    // Nor is the shape of what is hidden.
+    assert!(!of_endpoints.iter().any(|name| name.ends_with("EndpointSecret")), "{of_endpoints:?}");
+    let told = &shapes["WebhookEndpoint_RotateSecretOutput"]["properties"];
+    assert_eq!(told.as_object().unwrap().keys().collect::<Vec<_>>(), ["secret"]);
+}
+
+#[tokio::test]
+async fn in_production_tables_that_are_missing_are_named() {
+    let database = Sql::connect("sqlite::memory:").await.unwrap();
+    let webhooks = Webhooks::kept_in(&database.storage(), role("admin"), async |owner| Ok(Some(owner)));
+    let production = || create_app(AppPreset::Production).secret("0".repeat(32));
+    let refused = production().webhooks(webhooks).build().await.unwrap_err().to_string();
+    for said in ["0002_webhooks` is not applied", "RESOURCEFUL_MIGRATE=1"] {
+        assert!(refused.contains(said), "{said}: {refused}");
+    }
+    let webhooks = || Webhooks::kept_in(&database.storage(), role("admin"), async |owner| Ok(Some(owner)));
+    production().webhooks(webhooks()).migrate().await.unwrap();
+    production().webhooks(webhooks()).build().await.unwrap();
 }
