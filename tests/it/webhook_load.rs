@@ -131,3 +131,45 @@ async fn what_cannot_be_read_holds_up_nothing_else() {
         assert!(app.app().dead_letters(10).await.unwrap().is_empty());
     }
 }
+
+#[tokio::test]
+async fn a_tenant_has_no_more_endpoints_than_said() {
+    for place in Place::all().await {
+        let webhooks = webhooks(&place).endpoints_each(2).endpoints(|endpoints| endpoints.preset(bulk()));
+        let app = TestApp::build(builder(&place).webhooks(webhooks)).await.unwrap();
+        let one = json!({"url": "https://example.com/", "events": ["*"]});
+        let first = endpoint(&app, "ann", "https://example.com/", &["*"]).await;
+        let two = json!({"items": [one, one]});
+        let refused = app.post("/webhook_endpoints/bulk").bearer("boss").json(two).await;
+        assert_eq!(
+            (refused.status(), &refused.json()["code"]),
+            (409, &json!("too-many-endpoints")),
+            "{refused}"
+        );
+        endpoint(&app, "boss", "https://example.com/", &["*"]).await;
+        let refused = app.post("/webhook_endpoints").bearer("ann").json(one.clone()).await;
+        assert_eq!(refused.status(), 409, "{refused}");
+        endpoint(&app, "bob", "https://example.com/", &["*"]).await;
+        assert_eq!(app.delete(&at(&first, "")).bearer("ann").await.status(), 204);
+        endpoint(&app, "ann", "https://example.com/", &["*"]).await;
+    }
+}
+
+#[tokio::test]
+async fn endpoints_may_be_kept_elsewhere_than_what_they_are_told_of() {
+    for place in Place::all().await {
+        let receiver = Receiver::start().await;
+        // Where nothing else is kept, and so no outbox.
+        let elsewhere = Place::memory();
+        let app = TestApp::build(builder(&place).webhooks(webhooks(&elsewhere))).await.unwrap();
+        let endpoint = endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
+        job(&app, "ann", "j", json!({})).await;
+        app.app().deliver().await.unwrap();
+        assert_eq!(receiver.took("/hook").len(), 1);
+        receiver.answers("/hook", 410);
+        job(&app, "ann", "k", json!({})).await;
+        app.app().deliver().await.unwrap();
+        assert_eq!(app.get(&at(&endpoint, "")).bearer("ann").await.json()["enabled"], false);
+        app.app().sweep().await.unwrap();
+    }
+}

@@ -4,21 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
 use http::Uri;
 use resourceful_contract::Table;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 use validator::Validate;
 
 use super::sign::Secret;
 use super::{ENDPOINTS, Webhooks, span};
 use crate::access::{Actor, Permission, Permissions, all_of, any_of, owner, rows, same_tenant};
-use crate::error::{Error, Fault};
+use crate::error::{Error, ErrorKind, Fault};
 use crate::nearest::suggest;
 use crate::outbound::{host, is_public};
-use crate::resource::{Action, Change, NoInput, Operation, ResourceBuilder, define_resource};
+use crate::resource::{Action, Change, Hook, NoInput, Operation, ResourceBuilder, define_resource};
 
 /// Where events are sent to. Whoever named its URL is its owner: it is sent what they may see.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
@@ -74,7 +75,7 @@ const SECRETS: usize = 5;
 
 /// Rows of one's own tenant; without one, rows of one's own.
 pub(super) fn walls() -> Permission {
-    let alone = all_of([rows(serde_json::json!({"tenant_id": {"is_null": true}})), owner("owner_id")]);
+    let alone = all_of([rows(json!({"tenant_id": {"is_null": true}})), owner("owner_id")]);
     any_of([same_tenant("tenant_id"), alone])
 }
 
@@ -92,12 +93,13 @@ pub(super) fn resource(webhooks: &Webhooks, table: Table) -> ResourceBuilder {
         .read_only(["disabled_reason", "tenant_id", "owner_id"])
         .hidden(["owner", "secrets"])
         .index(["enabled", "id"])
-        .filterable(["enabled", "url"])
+        .filterable(["enabled", "url", "tenant_id", "owner_id"])
         .before([Operation::Create, Operation::Update], move |endpoint: &mut WebhookEndpoint, change| {
             checked(endpoint, change.current(), known.get(), is_private)?;
             owned(endpoint, change);
             Ok(())
         })
+        .hook(Room { most: webhooks.most })
         .action(
             "take-over",
             Action::on_item(managed_by.clone(), taken_over).description(
@@ -161,6 +163,33 @@ fn owned(endpoint: &mut WebhookEndpoint, change: &Change) {
     }
     if endpoint.enabled {
         endpoint.disabled_reason = None;
+    }
+}
+
+/// Refuses an endpoint where there are as many as there may be. Some more are let in where many are made at a time.
+struct Room {
+    most: u32,
+}
+
+impl Hook for Room {
+    fn before<'a>(&'a self, change: &'a mut Change) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            if change.operation() != Operation::Create {
+                return Ok(());
+            }
+            let actor = change.actor();
+            let there = match actor.tenant() {
+                Some(tenant) => json!({"tenant_id": tenant}),
+                None => json!({"tenant_id": {"is_null": true}, "owner_id": actor.id()}),
+            };
+            let there = change.list(ENDPOINTS, there, self.most).await?;
+            if u32::try_from(there.len()).is_ok_and(|there| there < self.most) {
+                return Ok(());
+            }
+            let detail =
+                format!("There are {} endpoints, and there may be no more: delete one first.", self.most);
+            Err(Error::new(ErrorKind::Conflict, "too-many-endpoints", detail))
+        })
     }
 }
 

@@ -72,6 +72,7 @@ pub struct Webhooks {
     managed_by: Permission,
     owners: Arc<Owners>,
     endpoints: Vec<Arc<Extended>>,
+    most: u32,
     private_targets: bool,
     deadline: Duration,
     payload_limit: usize,
@@ -110,6 +111,7 @@ impl Webhooks {
             managed_by,
             owners: Arc::new(move |owner| Box::pin(owners(owner))),
             endpoints: Vec::new(),
+            most: 100,
             private_targets: false,
             deadline: Duration::from_secs(15),
             payload_limit: 256 << 10,
@@ -126,6 +128,13 @@ impl Webhooks {
         extended: impl Fn(ResourceBuilder) -> ResourceBuilder + Send + Sync + 'static,
     ) -> Self {
         self.endpoints.push(Arc::new(extended));
+        self
+    }
+
+    /// How many endpoints a tenant has at most, or a person where there is no tenant; 100 by default. Each of them is looked
+    /// at for every event of theirs.
+    pub const fn endpoints_each(mut self, most: u32) -> Self {
+        self.most = most;
         self
     }
 
