@@ -5,9 +5,10 @@ use resourceful::testing::TestApp;
 use resourceful::{Migration, Webhooks};
 use serde_json::{Value as Json, json};
 
+use crate::policies::model;
 use crate::support::Place;
 use crate::support::receiver::Receiver;
-use crate::webhooks::{at, builder, endpoint, job, webhooks};
+use crate::webhooks::{at, builder, endpoint, hurry, job, webhooks};
 
 /// The fields that a path was sent of the next job.
 async fn sent(app: &TestApp, receiver: &Receiver, path: &str, code: &str) -> Vec<String> {
@@ -126,6 +127,43 @@ async fn the_document_tells_of_endpoints_what_is_shown_of_them() {
     assert!(!of_endpoints.iter().any(|name| name.ends_with("EndpointSecret")), "{of_endpoints:?}");
     let told = &shapes["WebhookEndpoint_RotateSecretOutput"]["properties"];
     assert_eq!(told.as_object().unwrap().keys().collect::<Vec<_>>(), ["secret"]);
+}
+
+#[tokio::test]
+async fn what_is_tried_again_is_judged_by_all_of_the_event() {
+    for place in Place::all().await.into_iter().filter(|place| place.name != "memory") {
+        let receiver = Receiver::start().await;
+        // A rule speaks of what its callers are not told.
+        let drafts = define_dynamic_resource("drafts", model(&["code", "author", "editor", "text"]))
+            .adapter(place.table("drafts"))
+            .id_field("code")
+            .permissions(Permissions::all(tenant_member()))
+            .policy_on([Operation::Read, Operation::List], all_of([owner("author"), owner("editor")]))
+            .redacted_for(["author"], tenant_member(), json!("somebody"))
+            .visible_to(["editor"], role("chief"))
+            .build()
+            .unwrap();
+        let app = builder(&place).resource(drafts).webhooks(webhooks(&place));
+        let app = TestApp::build(app).await.unwrap();
+        endpoint(&app, "ann", &receiver.url("/hook"), &["drafts.*"]).await;
+        receiver.answers("/hook", 500);
+        let draft = |code: &str| json!({"code": code, "author": "ann", "editor": "ann", "text": ""});
+        app.app().load().rows("drafts", [draft("kept"), draft("gone")]).unwrap().commit().await.unwrap();
+        assert_eq!(app.patch("/drafts/kept").bearer("ann").json(json!({"text": "t"})).await.status(), 200);
+        assert_eq!(app.delete("/drafts/gone").bearer("ann").await.status(), 204);
+        app.app().deliver().await.unwrap();
+        let tried = receiver.took("/hook").len();
+        assert_eq!(tried, 2);
+        receiver.answers("/hook", 204);
+        hurry(&place, &app).await;
+        let again = receiver.took("/hook");
+        assert_eq!(again.len(), tried, "{}", place.name);
+        assert!(again.iter().any(|message| message.json()["type"] == "drafts.deleted"));
+        for message in again {
+            let data = &message.json()["data"];
+            assert_eq!((&data["author"], data.get("editor")), (&json!("somebody"), None), "{data}");
+        }
+    }
 }
 
 #[tokio::test]

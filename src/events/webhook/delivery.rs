@@ -35,7 +35,7 @@ pub(super) struct WebhookDelivery {
     pub(super) log: Vec<Attempt>,
     pub(super) tenant_id: Option<String>,
     pub(super) owner_id: Option<String>,
-    /// The event as JSON: all of it until it was looked at what may be seen of it, and that from then on.
+    /// The event as JSON, all of it: whoever is sent it is judged by what they are not shown as well.
     #[serde(default)]
     pub(super) event: String,
     pub(super) created_at: DateTime<Utc>,

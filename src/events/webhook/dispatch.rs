@@ -189,12 +189,12 @@ impl Dispatcher {
     /// Tries a delivery and writes down what became of it.
     async fn deliver(&self, Claimed { own, turn }: Claimed) {
         let (at, began) = (now(), Instant::now());
-        let (mut event, mut took) = (None, Duration::ZERO);
+        let (mut is_shown, mut took) = (false, Duration::ZERO);
         let mut outcome = match self.addressed(&own.row).await {
             Ok(Ok((endpoint, shown))) => {
                 let sending = Instant::now();
-                let sent = self.send(&endpoint, event.insert(shown), at).await;
-                took = sending.elapsed();
+                let sent = self.send(&endpoint, &shown, at).await;
+                (is_shown, took) = (true, sending.elapsed());
                 sent.unwrap_or_else(|error| unprepared(&error))
             }
             Ok(Err(outcome)) => outcome,
@@ -205,12 +205,12 @@ impl Dispatcher {
             Outcome::Failed(..) => turn.went(false, took),
             _ => {}
         }
-        if let (Outcome::Failed(status, _), Some(_)) = (&outcome, &event)
+        if let (Outcome::Failed(status, _), true) = (&outcome, is_shown)
             && let Some(reason) = self.loses_patience(&own.row).await
         {
             outcome = Outcome::Refused(*status, reason.into());
         }
-        if let Err(error) = self.note(own, outcome, event, at, began.elapsed()).await {
+        if let Err(error) = self.note(own, outcome, is_shown, at, began.elapsed()).await {
             // It is sent once more when the claim ends.
             tracing::warn!(%error, "what became of a webhook could not be written down");
         }
@@ -322,7 +322,7 @@ impl Dispatcher {
         &self,
         own: Own<WebhookDelivery>,
         outcome: Outcome,
-        shown: Option<Event>,
+        is_shown: bool,
         at: DateTime<Utc>,
         took: Duration,
     ) -> Result<(), Error> {
@@ -354,9 +354,8 @@ impl Dispatcher {
             ),
         };
         // Before it is known what may be seen of it, it stays unseen.
-        let state =
-            if !was_shown && shown.is_none() && state == State::Pending { State::Queued } else { state };
-        if !was_shown && shown.is_none() && state != State::Queued {
+        let state = if !was_shown && !is_shown && state == State::Pending { State::Queued } else { state };
+        if !was_shown && !is_shown && state != State::Queued {
             tracing::warn!(delivery = id, reason, "a webhook is given up before it was sent");
             self.engine.drop_own(DELIVERIES, &id, version).await?;
             return Ok(());
@@ -366,14 +365,10 @@ impl Dispatcher {
         delivery.log.push(Attempt { at, status, reason, milliseconds });
         let forgotten = delivery.log.len().saturating_sub(LOGGED);
         delivery.log.drain(..forgotten);
-        let mut set = fields(json!({
+        let set = fields(json!({
             "state": state, "attempts": delivery.attempts, "next_attempt_at": next, "log": delivery.log,
             "updated_at": now(),
         }));
-        if let Some(shown) = shown {
-            let shown = serde_json::to_string(&shown).map_err(Error::internal)?;
-            set.insert("event".to_owned(), shown.into());
-        }
         if !self.engine.set_own(DELIVERIES, &id, version, &set).await? {
             tracing::warn!(delivery = id, "another node sends this webhook now: it may come once more");
         }

@@ -141,3 +141,56 @@ impl Lines {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::Event;
+    use crate::events::webhook::endpoint::WebhookEndpoint;
+
+    fn delivery(tenant: &str) -> WebhookDelivery {
+        let now = crate::engine::now();
+        let endpoint = serde_json::json!({
+            "id": Uuid::new_v4(), "url": "", "events": [], "tenant_id": tenant, "created_at": now, "updated_at": now,
+        });
+        let endpoint: WebhookEndpoint = serde_json::from_value(endpoint).unwrap();
+        let event = serde_json::json!({
+            "specversion": "1.0", "id": Uuid::new_v4(), "source": "/orders", "type": "orders.created", "subject": "7",
+            "time": now, "datacontenttype": "application/json", "sequence": "1", "data": {},
+        });
+        WebhookDelivery::new(&endpoint, &serde_json::from_value::<Event>(event).unwrap()).unwrap()
+    }
+
+    /// As many turns as there are, at most ten for one delivery.
+    fn turns(lines: &Lines, delivery: &WebhookDelivery) -> Vec<Turn> {
+        (0..10).map_while(|_| lines.enter(delivery, 1)).collect()
+    }
+
+    #[test]
+    fn whoever_is_slow_or_failed_has_half_of_the_room_together() {
+        let lines = Lines::default();
+        let doubted: Vec<_> = (0..WIDTH).map(|number| delivery(&format!("t{number}"))).collect();
+        for (number, delivery) in doubted.iter().enumerate() {
+            let turn = lines.enter(delivery, 1).unwrap();
+            turn.went(number % 2 == 0, SLOW * 2);
+        }
+        assert_eq!(lines.busy().len(), WIDTH / 2, "those that failed rest");
+        for line in lines.held().values_mut() {
+            line.rests_until = None;
+        }
+        let taken: Vec<_> = doubted.iter().flat_map(|delivery| turns(&lines, delivery)).collect();
+        assert_eq!(taken.len(), SHARE);
+        assert_eq!(turns(&lines, &delivery("another")).len(), EACH);
+    }
+
+    #[test]
+    fn a_tenant_has_half_of_the_room() {
+        let lines = Lines::default();
+        let of_one: Vec<_> = (0..WIDTH).map(|_| delivery("one")).collect();
+        let taken: Vec<_> = of_one.iter().flat_map(|delivery| turns(&lines, delivery)).collect();
+        assert_eq!(taken.len(), SHARE);
+        assert_eq!(turns(&lines, &delivery("another")).len(), EACH);
+        drop(taken);
+        assert_eq!(turns(&lines, &of_one[0]).len(), EACH);
+    }
+}
