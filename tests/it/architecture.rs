@@ -95,9 +95,15 @@ fn rows_are_reached_with_a_decision_alone() {
     let vault = root.join("src/engine/sight.rs");
     let doors = ["dyn Storage", ".storage()", "Admitted(", "GuardedQuery("];
     // Where a declaration's storage is named, compared, migrated and handed to the vault, before there is any request.
-    let before =
-        ["src/app/builder.rs", "src/app/migrate.rs", "src/engine/catalog.rs", "src/resource", "src/lib.rs"]
-            .map(|path| root.join(path));
+    let before = [
+        "src/app/builder.rs",
+        "src/app/migrate.rs",
+        "src/engine/catalog.rs",
+        "src/events/webhook/mod.rs",
+        "src/resource",
+        "src/lib.rs",
+    ]
+    .map(|path| root.join(path));
     let found = |path: &Path, door: &str| {
         let source = fs::read_to_string(path).unwrap();
         code(&source).any(|line| line.contains(door))
