@@ -173,3 +173,24 @@ async fn endpoints_may_be_kept_elsewhere_than_what_they_are_told_of() {
         app.app().sweep().await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn nothing_is_sent_unsigned() {
+    for place in Place::all().await.into_iter().filter(|place| place.name == "sqlite") {
+        let (app, receiver) = (
+            TestApp::build(builder(&place).webhooks(webhooks(&place))).await.unwrap(),
+            Receiver::start().await,
+        );
+        let bare = endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
+        // As an application leaves it that makes endpoints by hand.
+        run(&place, "UPDATE resourceful_webhook_endpoints SET secrets = '[]'").await;
+        job(&app, "ann", "j", json!({})).await;
+        app.app().deliver().await.unwrap();
+        assert!(receiver.took("/hook").is_empty());
+        let reason = &log(&app, "ann").await[0]["log"][0]["reason"];
+        assert!(reason.as_str().unwrap().contains("no secret"), "{reason}");
+        assert_eq!(app.post(&at(&bare, "/rotate-secret")).bearer("ann").await.status(), 200);
+        hurry(&place, &app).await;
+        assert_eq!(receiver.took("/hook").len(), 1);
+    }
+}

@@ -284,6 +284,10 @@ impl Dispatcher {
             Ok(target) => target,
             Err(reason) => return Ok(Outcome::Failed(None, reason)),
         };
+        if !endpoint.secrets.iter().any(|secret| secret.holds(at)) {
+            let reason = "it has no secret to be signed with: `rotate-secret` mints one";
+            return Ok(Outcome::Failed(None, reason.to_owned()));
+        }
         let body = self.body(event)?;
         let id = event.id.to_string();
         let request = Request::post(target)

@@ -34,8 +34,9 @@ type Extended = dyn Fn(ResourceBuilder) -> ResourceBuilder + Send + Sync;
 /// told of which events, and are sent what they may see.
 ///
 /// Two resources come with them. `webhook_endpoints` holds where to send: a URL and types of events; with the actions
-/// `reveal-secret`, `rotate-secret` and `take-over`. `webhook_deliveries` is the log: what was sent, what became of each attempt, and
-/// the action `replay`. Who has a tenant sees the endpoints and deliveries of their tenant; who has none, their own.
+/// `reveal-secret`, `rotate-secret` and `take-over`. `webhook_deliveries` is the log: what was sent, what became of each
+/// attempt, and the action `replay`. Who has a tenant sees the endpoints and deliveries of their tenant; who has none, their
+/// own.
 ///
 /// - A message is the event as `CloudEvents` has it in JSON (`application/cloudevents+json`), with `webhook-id` (the
 ///   event's id), `webhook-timestamp` and `webhook-signature`, one signature for each secret that holds.
