@@ -179,3 +179,22 @@ async fn in_production_tables_that_are_missing_are_named() {
     production().webhooks(webhooks()).migrate().await.unwrap();
     production().webhooks(webhooks()).build().await.unwrap();
 }
+
+#[tokio::test]
+async fn the_events_that_can_be_wanted_are_those_that_are_left() {
+    let app = crate::examples::shop(&Place::memory()).await;
+    let ada = crate::examples::token("ACME_ADMIN");
+    let wants = |events: Json| {
+        let body = json!({"url": "https://example.com/", "events": events});
+        app.post("/webhook_endpoints").bearer(&ada).json(body)
+    };
+    let left = ["products.restocked", "products.restored", "products.purged", "orders.pay", "orders.updated"];
+    let wanted = wants(json!(left)).await;
+    assert_eq!(wanted.status(), 201, "{wanted}");
+    let refused = wants(json!(["orders.updated", "products.revert"])).await;
+    assert_eq!((refused.status(), &refused.json()["errors"][0]["pointer"]), (422, &json!("/events/1")));
+    assert_eq!(
+        refused.json()["errors"][0]["detail"].as_str().unwrap().split(". ").next().unwrap(),
+        "No such event: `products` leaves created, deleted, purged, restocked, restored, updated",
+    );
+}

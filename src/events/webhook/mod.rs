@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use resourceful_contract::{Storage, Table};
 
 use crate::access::{Actor, CheckError, Permission};
-use crate::resource::{Definition, DefinitionErrors, Resource, ResourceBuilder};
+use crate::resource::{Definition, DefinitionErrors, Resource, ResourceBuilder, Target};
 use crate::tables;
 
 pub(crate) use dispatch::Dispatcher;
@@ -215,10 +215,10 @@ impl Webhooks {
 fn words(definition: &Definition) -> BTreeSet<String> {
     let purged = definition.deleted_at.map(|_| "purged");
     let own = ["created", "updated", "deleted"].into_iter().chain(purged).map(str::to_owned);
-    let of_actions = definition
-        .actions
-        .iter()
-        .map(|declared| declared.action.event.clone().unwrap_or_else(|| declared.name.clone()));
+    // What puts an item back is an update, and what is done to a collection leaves the events of what it enlists.
+    let done =
+        definition.actions.iter().filter(|one| one.action.target == Target::Item && !one.action.reverts);
+    let of_actions = done.map(|one| one.action.event.clone().unwrap_or_else(|| one.name.clone()));
     own.chain(of_actions).collect()
 }
 
