@@ -194,3 +194,21 @@ async fn nothing_is_sent_unsigned() {
         assert_eq!(receiver.took("/hook").len(), 1);
     }
 }
+
+#[tokio::test]
+async fn an_endpoint_that_was_changed_meanwhile_is_not_disabled_for_what_it_was() {
+    for place in Place::all().await.into_iter().filter(|place| place.name != "memory") {
+        let receiver = Receiver::start().await;
+        let app = TestApp::build(builder(&place).webhooks(webhooks(&place))).await.unwrap();
+        let moved = endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
+        receiver.answers("/hook", 410);
+        // Later than any attempt begins.
+        run(&place, "UPDATE resourceful_webhook_endpoints SET updated_at = '2100-01-01T00:00:00.000000Z'")
+            .await;
+        job(&app, "ann", "j", json!({})).await;
+        app.app().deliver().await.unwrap();
+        assert_eq!(app.get(&at(&moved, "")).bearer("ann").await.json()["enabled"], true);
+        let tried = &log(&app, "ann").await[0];
+        assert_eq!((&tried["state"], &tried["log"][0]["status"]), (&json!("pending"), &json!(410)));
+    }
+}

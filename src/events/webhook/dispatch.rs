@@ -334,6 +334,12 @@ impl Dispatcher {
         let id = delivery.id.to_string();
         let was_shown = delivery.state != State::Queued;
         delivery.attempts += 1;
+        let outcome = match outcome {
+            Outcome::Refused(status, reason) if !self.disable(delivery.endpoint_id, at, &reason).await? => {
+                Outcome::Failed(status, reason.into_owned())
+            }
+            other => other,
+        };
         let (state, next, status, reason) = match outcome {
             Outcome::Delivered(status) => (State::Delivered, None, Some(status), None),
             Outcome::Failed(status, reason) => match self.pause(delivery.attempts) {
@@ -341,7 +347,6 @@ impl Dispatcher {
                 None => (State::Failed, None, status, Some(reason)),
             },
             Outcome::Refused(status, reason) => {
-                self.disable(delivery.endpoint_id, &reason).await?;
                 (State::Failed, None, status, Some(format!("{reason}: the endpoint is disabled")))
             }
             // What nobody was to know of is not in the log.
@@ -388,11 +393,17 @@ impl Dispatcher {
         Some(span(pause.saturating_add(jitter)))
     }
 
-    async fn disable(&self, endpoint: Uuid, reason: &str) -> Result<(), Error> {
+    /// Disables an endpoint; `false` where somebody changed it since then, so that the reason may be none any more.
+    async fn disable(&self, endpoint: Uuid, since: DateTime<Utc>, reason: &str) -> Result<bool, Error> {
+        let filter = json!({"id": endpoint, "updated_at": {"lte": since}});
+        if self.engine.own_rows::<WebhookEndpoint>(ENDPOINTS, &filter, "id", 1).await?.is_empty() {
+            return Ok(false);
+        }
         let patch = json!({"enabled": false, "disabled_reason": reason});
         tracing::info!(%endpoint, reason, "a webhook endpoint is disabled");
         let write = EnlistedWrite::Update(endpoint.to_string(), patch);
-        self.engine.change_as_application(ENDPOINTS, write).await
+        self.engine.change_as_application(ENDPOINTS, write).await?;
+        Ok(true)
     }
 }
 
