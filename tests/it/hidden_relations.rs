@@ -30,6 +30,8 @@ pub(crate) async fn house(place: &Place) -> TestApp {
         has_many("desks", "desks").key("person"),
     ];
     let people = of("people", &["code", "manager"], people)
+        .preset(bulk())
+        .preset(audit().readable_by(signed_in()))
         .filterable(["manager"])
         .visible_to(["manager"], role("chief"))
         .writable_by(["manager"], role("chief"));
@@ -112,8 +114,22 @@ async fn a_relation_whose_key_is_not_told_is_as_one_that_is_not_there() {
                 assert!(!near.text().contains(&format!("`{name}`")), "{near}");
             }
         }
-        let one = app.get("/people/ann?include=boss").bearer("eve").await;
-        assert_eq!(one.status(), 400, "{one}");
+        let now = Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+        for path in ["/people/ann?include=boss".to_owned(), format!("/people/ann?as_of={now}&include=boss")] {
+            let one = app.get(&path).bearer("eve").await;
+            assert_eq!(one.status(), 400, "{path}: {one}");
+        }
+        // What is changed by a filter is chosen by it.
+        for (who, status) in [("eve", 400), ("chief", 200)] {
+            let chosen = json!({"filter": {"boss.code": {"eq": "eve"}}, "max_affected": 9, "patch": {}});
+            let patched =
+                app.patch("/people/bulk").header("prefer", "dry-run").bearer(who).json(chosen).await;
+            assert_eq!(patched.status(), status, "{who}: {patched}");
+            let chosen = json!({"filter": {"reports.code": {"eq": "bob"}}, "max_affected": 9});
+            let deleted =
+                app.delete("/people/bulk").header("prefer", "dry-run").bearer(who).json(chosen).await;
+            assert_eq!(deleted.status() == 400, status == 400, "{who}: {deleted}");
+        }
         // A key that nobody sees is the application's own business: its relation is there.
         let badge = app.get("/badges/of-ann?include=bearer").bearer("eve").await.json();
         assert_eq!(badge, json!({"code": "of-ann", "bearer": {"code": "ann"}}));
