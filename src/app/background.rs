@@ -48,6 +48,12 @@ impl App {
     pub fn background(&self) -> Background {
         let stop = Arc::new(Notify::new());
         let mut tasks = JoinSet::new();
+        if let Some(workers) = self.relay.workers() {
+            workers.join();
+            let (hearing, working) = (workers.clone(), workers.clone());
+            tasks.spawn(until(stop.clone(), async move { hearing.hear().await }));
+            tasks.spawn(until(stop.clone(), working.work()));
+        }
         let engine = &self.boundary.engine;
         for position in 0..engine.recorded().len() {
             let work = Work { engine: engine.clone(), position };
@@ -95,7 +101,13 @@ impl App {
     /// Where a storage fails.
     pub async fn deliver(&self) -> Result<(), Error> {
         for position in 0..self.boundary.engine.recorded().len() {
-            while let Step::Took(_) = self.relay.step(position).await? {}
+            loop {
+                match self.relay.step(position).await? {
+                    Step::Took(_) => {}
+                    Step::Busy => self.relay.one_is_done(position).await,
+                    Step::Idle | Step::Elsewhere => break,
+                }
+            }
         }
         #[cfg(feature = "webhooks")]
         if let Some(dispatcher) = &self.dispatcher {
@@ -153,6 +165,18 @@ async fn rung(bell: &mut Option<Box<dyn Bell>>) -> Result<(), StorageError> {
     }
 }
 
+/// Gives up what is under way when it is dropped.
+struct Abandoned<'a> {
+    relay: &'a Relay,
+    position: usize,
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        self.relay.abandon(self.position);
+    }
+}
+
 /// The work for one database.
 struct Work {
     engine: Arc<Engine>,
@@ -164,14 +188,16 @@ impl Work {
         self.engine.recorded().get(self.position).copied()
     }
 
-    async fn relay(&self, relay: &Relay) {
+    async fn relay(&self, relay: &Arc<Relay>) {
         let Some(vault) = self.vault() else { return };
+        let _abandoned = Abandoned { relay, position: self.position };
         let mut told = self.engine.told.subscribe();
         let mut bell = heard(vault).await;
         loop {
             match relay.step(self.position).await {
                 Ok(Step::Took(_)) => {}
-                Ok(Step::Idle | Step::Elsewhere) => tokio::select! {
+                Ok(Step::Idle | Step::Busy | Step::Elsewhere) => tokio::select! {
+                    () = relay.one_is_done(self.position) => {}
                     changed = told.changed() => if changed.is_err() { return },
                     rung = rung(&mut bell) => if let Err(error) = rung {
                         tracing::debug!(%error, "the bell is not heard");

@@ -18,9 +18,9 @@ use super::{App, AppBuilder, AppPreset, health, migrate};
 use crate::access::{Following, Rule, SecurityScheme};
 use crate::engine::{Catalog, DigestKey, Engine, InFlight};
 use crate::error::Error;
-use crate::events::Relay;
 #[cfg(feature = "webhooks")]
-use crate::events::{Dispatcher, Queue};
+use crate::events::{Dispatcher, Queue, Subscription};
+use crate::events::{Relay, Workers};
 use crate::http::{BATCH, batch as batched};
 use crate::http::{Boundary, Context, EXPLAIN, Path, Routes, explain as explained, respond};
 use crate::openapi;
@@ -70,7 +70,7 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
     #[cfg(feature = "webhooks")]
     let (builder, dispatcher) = dispatcher(builder, &engine)?;
     #[cfg_attr(not(feature = "webhooks"), expect(unused_mut, reason = "nothing is added without webhooks"))]
-    let mut app = mount(builder, engine, merged, explain, following);
+    let mut app = mount(builder, engine, merged, explain, following, &secret);
     #[cfg(feature = "webhooks")]
     {
         app.dispatcher = dispatcher;
@@ -94,7 +94,13 @@ fn dispatcher(
         }
     };
     let queue = Queue { engine: engine.clone(), dispatcher: dispatcher.clone() };
-    Ok((builder.subscribe("resourceful.webhooks", "*", queue), Some(dispatcher)))
+    builder.subscriptions.push(Subscription {
+        pattern: "*".to_owned(),
+        name: "resourceful.webhooks".into(),
+        subscriber: Arc::new(queue),
+        stays: true,
+    });
+    Ok((builder, Some(dispatcher)))
 }
 
 /// What everything is derived from that clients hold and must not make themselves.
@@ -251,6 +257,7 @@ fn mount(
     merged: Option<Router>,
     explain: Option<Rule>,
     following: Vec<Following>,
+    secret: &[u8],
 ) -> App {
     let info = info(&builder);
     let boundary = Arc::new(Boundary {
@@ -292,7 +299,14 @@ fn mount(
     });
     let health = health::routes(&boundary, &lifecycle);
     let front = Front::new(health, lifecycle.clone(), builder.cors, builder.compression, merged, routes);
-    let relay = Arc::new(Relay::new(boundary.engine.clone(), builder.subscriptions.into()));
+    let (engine, subscriptions) = (&boundary.engine, Arc::<[_]>::from(builder.subscriptions));
+    let workers = builder.bus.map(|bus| {
+        // Only nodes of one application have its secret.
+        let name = blake3::derive_key("resourceful 2026-11 names of applications", secret);
+        let name = blake3::Hash::from_bytes(name).to_hex();
+        Arc::new(Workers::new(engine.clone(), subscriptions.clone(), bus, &name[..32]))
+    });
+    let relay = Arc::new(Relay::new(engine.clone(), subscriptions, workers));
     App {
         front,
         boundary,

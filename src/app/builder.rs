@@ -220,7 +220,12 @@ impl AppBuilder {
         subscriber: impl Subscriber,
     ) -> Self {
         let (name, pattern) = (name.into().into(), pattern.into());
-        self.subscriptions.push(Subscription { pattern, name, subscriber: Arc::new(subscriber) });
+        self.subscriptions.push(Subscription {
+            pattern,
+            name,
+            subscriber: Arc::new(subscriber),
+            stays: false,
+        });
         self
     }
 

@@ -5,6 +5,7 @@ mod relay;
 mod subscriber;
 #[cfg(feature = "webhooks")]
 mod webhook;
+mod workers;
 
 pub use event::Event;
 pub use subscriber::{Delivery, Subscriber};
@@ -16,3 +17,4 @@ pub(crate) use relay::{Relay, Step};
 pub(crate) use subscriber::{On, Subscription};
 #[cfg(feature = "webhooks")]
 pub(crate) use webhook::{Dispatcher, Queue};
+pub(crate) use workers::Workers;

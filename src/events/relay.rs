@@ -8,25 +8,26 @@
 //! while their transaction holds the item's row.
 
 use std::collections::{HashMap, HashSet};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use futures::future::OptionFuture;
-use futures::{FutureExt as _, StreamExt as _};
-use tokio::sync::Mutex;
+use futures::future::join_all;
+use indexmap::IndexMap;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::task::{self, JoinSet};
 use uuid::Uuid;
 
 use super::Event;
-use super::subscriber::{Delivery, LONGEST, Subscription};
+use super::Workers;
+use super::subscriber::{Subscription, handle};
 use crate::engine::{Engine, Lease, Marked, Vault};
 use crate::error::Error;
 use crate::tables::events::EventRow;
 
-/// How many events are taken at once.
+/// How many events are under way at most.
 const STEP: u32 = 500;
-/// How many items are told of at once.
+/// How many events are told of at once.
 const WIDTH: usize = 64;
 /// How often an event is tried before it is a dead letter.
 const ATTEMPTS: u32 = 10;
@@ -39,17 +40,64 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 pub(crate) struct Relay {
     engine: Arc<Engine>,
     subscriptions: Arc<[Subscription]>,
+    /// Where there are other nodes to do the work, too.
+    workers: Option<Arc<Workers>>,
     /// This node, among those who may hold a lease.
     holder: String,
-    /// The lease of each database, where this node holds it. Locked while it relays.
-    held: Vec<Mutex<Option<Lease>>>,
+    /// Of each database, locked while it relays.
+    held: Vec<Mutex<Held>>,
+    /// How many are told at once.
+    room: Semaphore,
+}
+
+/// A resource and the id of an item.
+type Item = (String, String);
+
+/// What this node has in hand of one database.
+#[derive(Debug, Default)]
+struct Held {
+    /// Where this node holds it.
+    lease: Option<Lease>,
+    telling: JoinSet<Vec<Told>>,
+    /// The items that are told of, and by how many events.
+    items: HashMap<task::Id, (Item, usize)>,
+    /// What is to be written down.
+    done: Vec<Told>,
+}
+
+impl Held {
+    fn is_empty(&self) -> bool {
+        self.telling.is_empty() && self.done.is_empty()
+    }
+
+    fn note(&mut self, done: Result<(task::Id, Vec<Told>), task::JoinError>) {
+        let task = match done {
+            Ok((task, told)) => {
+                self.done.extend(told);
+                task
+            }
+            Err(error) => error.id(),
+        };
+        self.items.remove(&task);
+    }
+
+    /// Another node goes on from here, or this one later.
+    fn lost(&mut self) -> Step {
+        if !self.is_empty() {
+            tracing::warn!("another node relays now: what was told of meanwhile comes once more");
+        }
+        *self = Self::default();
+        Step::Elsewhere
+    }
 }
 
 /// What one step came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Some were taken, so there may be more.
+    /// Some were written down or begun, so there may be more.
     Took(usize),
+    /// There was nothing to do until something that is under way ends.
+    Busy,
     /// There was nothing to do.
     Idle,
     /// Another node relays.
@@ -57,6 +105,7 @@ pub(crate) enum Step {
 }
 
 /// What became of one event.
+#[derive(Debug)]
 struct Told {
     sequence: i64,
     attempts: i64,
@@ -67,9 +116,25 @@ struct Told {
 }
 
 impl Relay {
-    pub(crate) fn new(engine: Arc<Engine>, subscriptions: Arc<[Subscription]>) -> Self {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        subscriptions: Arc<[Subscription]>,
+        workers: Option<Arc<Workers>>,
+    ) -> Self {
         let held = engine.recorded().iter().map(|_| Mutex::default()).collect();
-        Self { engine, subscriptions, holder: Uuid::new_v4().to_string(), held }
+        Self {
+            engine,
+            subscriptions,
+            workers,
+            holder: Uuid::new_v4().to_string(),
+            held,
+            room: Semaphore::new(WIDTH),
+        }
+    }
+
+    /// What spreads the work, where that is done.
+    pub(crate) const fn workers(&self) -> Option<&Arc<Workers>> {
+        self.workers.as_ref()
     }
 
     /// How this node is called where it holds a lease.
@@ -77,52 +142,101 @@ impl Relay {
         &self.holder
     }
 
-    /// Takes some events of a database, by its place among those that keep records, and tells everyone of them.
+    /// Writes down what became of events of a database, by its place among those that keep records, and begins to tell of
+    /// those that are due. What is under way is not waited for, so that whoever takes long holds up nobody.
     ///
     /// # Errors
     /// Where the storage fails.
-    pub(crate) async fn step(&self, position: usize) -> Result<Step, Error> {
+    pub(crate) async fn step(self: &Arc<Self>, position: usize) -> Result<Step, Error> {
         let recorded = self.engine.recorded();
         let (Some(vault), Some(held)) = (recorded.get(position), self.held.get(position)) else {
             return Ok(Step::Idle);
         };
         let mut held = held.lock().await;
-        let lease = match held.take().filter(Lease::is_fresh) {
+        while let Some(done) = held.telling.try_join_next_with_id() {
+            held.note(done);
+        }
+        let lease = match held.lease.take().filter(Lease::is_fresh) {
             Some(lease) => lease,
             // A lease is written down, so it is taken where there is something to do.
-            None if self.engine.pending(vault, 0, 1).await?.is_empty() => return Ok(Step::Idle),
+            None if held.is_empty() && self.engine.pending(vault, 0, 1).await?.is_empty() => {
+                return Ok(Step::Idle);
+            }
             None => match self.engine.lease(vault, &self.holder).await? {
                 Some(lease) => lease,
-                None => return Ok(Step::Elsewhere),
+                None => return Ok(held.lost()),
             },
         };
-        let taken = self.due(vault).await?;
-        if taken.is_empty() {
-            *held = Some(lease);
-            return Ok(Step::Idle);
-        }
-        let count = taken.len();
-        let (lease, told) = self.tell_all(vault, lease, taken).await?;
-        let mut delivered = Vec::with_capacity(told.len());
-        let mut failed = Vec::new();
-        for one in told {
-            if one.failures.is_empty() {
-                delivered.push(one.sequence);
-            } else {
-                failed.push(marked(one));
+        let done = std::mem::take(&mut held.done);
+        let marked = done.len();
+        held.lease = Some(if done.is_empty() {
+            lease
+        } else {
+            match self.mark(vault, lease, done).await? {
+                Some(lease) => lease,
+                None => return Ok(held.lost()),
+            }
+        });
+        let began = self.begin(vault, &mut held).await?;
+        Ok(match marked + began {
+            0 if held.telling.is_empty() => Step::Idle,
+            0 => Step::Busy,
+            some => Step::Took(some),
+        })
+    }
+
+    /// Done when something that is under way has come to an end; never where nothing is.
+    pub(crate) async fn one_is_done(&self, position: usize) {
+        let Some(held) = self.held.get(position) else { return std::future::pending().await };
+        let mut held = held.lock().await;
+        match held.telling.join_next_with_id().await {
+            Some(done) => held.note(done),
+            None => {
+                drop(held);
+                std::future::pending::<()>().await;
             }
         }
-        *held = self.engine.mark(vault, lease, delivered, failed).await?;
-        if held.is_some() {
-            return Ok(Step::Took(count));
+    }
+
+    /// Gives up what is under way: it comes once more, to whoever goes on.
+    pub(crate) fn abandon(&self, position: usize) {
+        if let Some(mut held) = self.held.get(position).and_then(|held| held.try_lock().ok()) {
+            *held = Held::default();
         }
-        tracing::warn!("another node relays now: what was delivered meanwhile comes once more");
-        Ok(Step::Elsewhere)
+    }
+
+    async fn mark(&self, vault: &Vault, lease: Lease, done: Vec<Told>) -> Result<Option<Lease>, Error> {
+        let (delivered, failed): (Vec<_>, Vec<_>) = done.into_iter().partition(|one| one.failures.is_empty());
+        let delivered = delivered.into_iter().map(|one| one.sequence).collect();
+        self.engine.mark(vault, lease, delivered, failed.into_iter().map(marked).collect()).await
+    }
+
+    /// Begins to tell of what is due, as far as there is room; answers of how many events.
+    async fn begin(self: &Arc<Self>, vault: &Vault, held: &mut Held) -> Result<usize, Error> {
+        let under_way: usize = held.items.values().map(|(_, events)| events).sum();
+        let room = STEP.saturating_sub(u32::try_from(under_way).unwrap_or(STEP));
+        if room == 0 {
+            return Ok(0);
+        }
+        let mut due = self.due(vault, held).await?;
+        due.truncate(room as usize);
+        let count = due.len();
+        let mut items: IndexMap<Item, Vec<EventRow>> = IndexMap::new();
+        for row in due {
+            items.entry((row.resource.clone(), row.subject.clone())).or_default().push(row);
+        }
+        for (item, rows) in items {
+            let (relay, events) = (self.clone(), rows.len());
+            let task = held.telling.spawn(async move { relay.tell_of_item(rows).await });
+            held.items.insert(task.id(), (item, events));
+        }
+        Ok(count)
     }
 
     /// The next events that wait for nothing. However many of an item wait, they are passed by.
-    async fn due(&self, vault: &Vault) -> Result<Vec<EventRow>, Error> {
-        let waiting = self.engine.postponed(vault).await?;
+    async fn due(&self, vault: &Vault, held: &Held) -> Result<Vec<EventRow>, Error> {
+        let mut waiting = self.engine.postponed(vault).await?;
+        waiting.extend(held.items.values().map(|(item, _)| item.clone()));
         let mut after = 0;
         loop {
             let pending = self.engine.pending(vault, after, STEP).await?;
@@ -135,53 +249,13 @@ impl Relay {
         }
     }
 
-    /// Tells of events, item by item and many items at once, and keeps the lease meanwhile.
-    async fn tell_all(
-        &self,
-        vault: &Vault,
-        mut lease: Lease,
-        rows: Vec<EventRow>,
-    ) -> Result<(Lease, Vec<Told>), Error> {
-        let mut items: Vec<Vec<EventRow>> = Vec::new();
-        let mut places: HashMap<(String, String), usize> = HashMap::new();
-        for row in rows {
-            let place = *places.entry((row.resource.clone(), row.subject.clone())).or_insert(items.len());
-            match items.get_mut(place) {
-                Some(item) => item.push(row),
-                None => items.push(vec![row]),
-            }
-        }
-        let mut telling = futures::stream::iter(items.into_iter().map(|item| self.tell_of_item(item)))
-            .buffer_unordered(WIDTH)
-            .concat()
-            .boxed();
-        // Beside the telling and never instead of it: whoever is told may hold the connection that is waited for.
-        let mut renewing: OptionFuture<_> = None.into();
-        loop {
-            tokio::select! {
-                told = &mut telling => {
-                    return Ok(match renewing.await.transpose()? {
-                        None => (lease, told),
-                        Some(Some(renewed)) => (renewed, told),
-                        Some(None) => (lease, Vec::new()),
-                    });
-                }
-                () = tokio::time::sleep(Lease::RENEWED) => {
-                    renewing = Some(self.engine.lease(vault, &self.holder).boxed()).into();
-                }
-                Some(renewed) = &mut renewing => match renewed? {
-                    Some(renewed) => (lease, renewing) = (renewed, None.into()),
-                    None => return Ok((lease, Vec::new())),
-                }
-            }
-        }
-    }
-
     /// Tells of one item's events in order, as far as it goes well.
     async fn tell_of_item(&self, rows: Vec<EventRow>) -> Vec<Told> {
         let mut told = Vec::with_capacity(rows.len());
         for row in rows {
+            let room = self.room.acquire().await;
             let one = self.tell(&row).await;
+            drop(room);
             let failed = !one.failures.is_empty();
             told.push(one);
             if failed {
@@ -209,9 +283,12 @@ impl Relay {
             return told;
         }
         let event = self.engine.event(row);
-        for subscription in wanting {
-            let subscriber = &*subscription.name;
-            match self.tell_one(subscription, &event, row.attempts).await {
+        // Side by side: none waits for another one.
+        let telling = wanting.into_iter().map(async |subscription| {
+            (&*subscription.name, self.tell_one(subscription, &event, row.attempts).await)
+        });
+        for (subscriber, outcome) in join_all(telling).await {
+            match outcome {
                 Ok(()) => told.handled.push(subscriber.to_owned()),
                 Err(reason) => {
                     let event = event.id.to_string();
@@ -223,27 +300,20 @@ impl Relay {
         told
     }
 
+    /// Has a subscriber told, on whichever node is free.
     async fn tell_one(
         &self,
         subscription: &Subscription,
         event: &Event,
         attempts: i64,
     ) -> Result<(), String> {
-        let delivery = Delivery {
-            engine: self.engine.clone(),
-            subscriber: subscription.name.clone(),
-            event: event.clone(),
-            attempt: u32::try_from(attempts + 1).unwrap_or(u32::MAX),
-        };
-        // A subscriber may panic before it has a future.
-        let handled = async { subscription.subscriber.handle(event, &delivery).await };
-        let handled = AssertUnwindSafe(handled).catch_unwind();
-        match tokio::time::timeout(LONGEST, handled).await {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(error))) => Err(error.to_string()),
-            Ok(Err(_)) => Err("it panicked".to_owned()),
-            Err(_) => Err(format!("it took longer than {} s", LONGEST.as_secs())),
+        let attempt = u32::try_from(attempts + 1).unwrap_or(u32::MAX);
+        if let Some(workers) = self.workers.as_ref().filter(|_| !subscription.stays)
+            && let Some(outcome) = workers.tell(subscription, event, attempt).await
+        {
+            return outcome;
         }
+        handle(&self.engine, subscription, event, attempt).await
     }
 }
 

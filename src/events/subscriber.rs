@@ -1,9 +1,11 @@
 //! Who is told of changes, in code.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use super::Event;
@@ -44,6 +46,8 @@ pub(crate) struct Subscription {
     /// Told apart by this from the others, on every node and after a restart.
     pub(crate) name: Arc<str>,
     pub(crate) subscriber: Arc<dyn Subscriber>,
+    /// Whether the node that relays does it by itself: it is nothing that others could help with.
+    pub(crate) stays: bool,
 }
 
 impl Subscription {
@@ -55,6 +59,33 @@ impl Subscription {
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Has a subscriber handle an event, whatever it does.
+///
+/// # Errors
+/// Why it did not.
+pub(crate) async fn handle(
+    engine: &Arc<Engine>,
+    subscription: &Subscription,
+    event: &Event,
+    attempt: u32,
+) -> Result<(), String> {
+    let delivery = Delivery {
+        engine: engine.clone(),
+        subscriber: subscription.name.clone(),
+        event: event.clone(),
+        attempt,
+    };
+    // A subscriber may panic before it has a future.
+    let handled = async { subscription.subscriber.handle(event, &delivery).await };
+    let handled = AssertUnwindSafe(handled).catch_unwind();
+    match tokio::time::timeout(LONGEST, handled).await {
+        Ok(Ok(Ok(()))) => Ok(()),
+        Ok(Ok(Err(error))) => Err(error.to_string()),
+        Ok(Err(_)) => Err("it panicked".to_owned()),
+        Err(_) => Err(format!("it took longer than {} s", LONGEST.as_secs())),
     }
 }
 

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, policy_matrix};
 use resourceful::{Bus, Grant, Grants, MemoryBus};
-use resourceful_contract::{Answer, ErrorKind, Heard, Listener, StorageError};
 use serde_json::json;
 
 use crate::policies::model;
 use crate::support::Place;
+use crate::support::frail::Frail;
 
 /// Where rights are kept, for every node; `None` where it cannot be read.
 type Table = Arc<Mutex<Option<Vec<(&'static str, Grant)>>>>;
@@ -153,58 +153,11 @@ async fn a_change_on_one_node_reaches_the_other() {
     }
 }
 
-/// A bus that can be taken away.
-#[derive(Debug)]
-struct Frail(tokio::sync::watch::Receiver<bool>);
-
-#[derive(Debug)]
-struct FrailListener {
-    is_there: tokio::sync::watch::Receiver<bool>,
-    was_there: bool,
-}
-
-fn away<T>() -> Result<T, StorageError> {
-    Err(StorageError::new(ErrorKind::Unavailable))
-}
-
-impl Bus for Frail {
-    fn name(&self) -> &'static str {
-        "frail"
-    }
-
-    fn publish<'a>(&'a self, _: &'a str, _: Vec<u8>) -> Answer<'a, ()> {
-        let answer = if *self.0.borrow() { Ok(()) } else { away() };
-        Box::pin(std::future::ready(answer))
-    }
-
-    fn listen<'a>(&'a self, _: &'a str) -> Answer<'a, Box<dyn Listener>> {
-        let listener = FrailListener { is_there: self.0.clone(), was_there: true };
-        let answer = if *self.0.borrow() { Ok(Box::new(listener) as Box<dyn Listener>) } else { away() };
-        Box::pin(std::future::ready(answer))
-    }
-}
-
-impl Listener for FrailListener {
-    fn heard(&mut self) -> Answer<'_, Heard> {
-        Box::pin(async move {
-            let was_there = self.was_there;
-            if was_there {
-                self.is_there.wait_for(|there| !there).await.unwrap();
-                self.was_there = false;
-                return away();
-            }
-            self.is_there.wait_for(|there| *there).await.unwrap();
-            self.was_there = true;
-            Ok(Heard::Back)
-        })
-    }
-}
-
 #[tokio::test]
 async fn a_node_that_lost_the_bus_remembers_nothing() {
-    let (switch, is_there) = tokio::sync::watch::channel(true);
+    let (bus, switch) = Frail::new();
     let table = table(&[("ada", all())]);
-    let node = Node::start(&table, Some(Arc::new(Frail(is_there.clone())))).await;
+    let node = Node::start(&table, Some(bus.clone())).await;
     assert_eq!((node.list("ada").await, node.list("ada").await, node.read()), (200, 200, 1));
     switch.send(false).unwrap();
     *table.lock().unwrap() = Some(Vec::new());
@@ -230,7 +183,7 @@ async fn a_node_that_lost_the_bus_remembers_nothing() {
     tokio::time::timeout(Duration::from_secs(20), soon).await.expect("it never remembered again");
 
     switch.send(false).unwrap();
-    let app = create_app(AppPreset::Testing).bus(Arc::new(Frail(is_there))).grants(&node.grants);
+    let app = create_app(AppPreset::Testing).bus(bus).grants(&node.grants);
     let faults = app.build().await.unwrap_err().to_string();
     assert!(faults.contains("its bus (frail) failed"), "{faults}");
 }

@@ -52,3 +52,4 @@ mod validation;
 mod webhook_load;
 mod webhook_owners;
 mod webhooks;
+mod workers;

@@ -28,6 +28,16 @@ impl Told {
         self.0.lock().unwrap().clone()
     }
 
+    /// Done when so much was told.
+    async fn until(&self, count: usize) {
+        let enough = async {
+            while self.said().len() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), enough).await.expect("nothing more is told");
+    }
+
     fn subjects(&self) -> Vec<String> {
         self.said().into_iter().map(|(_, subject, _)| subject).collect()
     }
@@ -141,6 +151,40 @@ async fn one_that_fails_holds_up_its_own_item_and_nothing_else() {
         let bad: Vec<_> = told.said().into_iter().filter(|(_, subject, _)| subject == "bad").collect();
         let counts: Vec<_> = bad.iter().map(|(_, _, count)| *count).collect();
         assert_eq!(counts, [0, 1], "in the order of its changes");
+    }
+}
+
+#[tokio::test]
+async fn one_that_takes_long_holds_up_nobody_else() {
+    for place in Place::all().await {
+        let told = Told::default();
+        let noting = told.clone();
+        let (release, held) = tokio::sync::watch::channel(false);
+        let app = builder(&place).on("counters.*", move |event, _| {
+            let (noting, mut held) = (noting.clone(), held.clone());
+            async move {
+                if event.subject == "slow" {
+                    held.wait_for(|released| *released).await?;
+                }
+                noting.note(&event);
+                Ok(())
+            }
+        });
+        let app = TestApp::build(app).await.unwrap();
+        let background = app.app().background();
+        create(&app, "slow").await;
+        count(&app, "slow", 1).await;
+        // What comes after it began is told of before it ends.
+        for number in 0..5 {
+            create(&app, &format!("quick {number}")).await;
+            told.until(number + 1).await;
+        }
+        assert!(!told.subjects().contains(&"slow".to_owned()), "{}", place.name);
+        release.send(true).unwrap();
+        told.until(7).await;
+        let slow = told.said().into_iter().filter(|(_, subject, _)| subject == "slow");
+        assert_eq!(slow.map(|(_, _, count)| count).collect::<Vec<_>>(), [0, 1]);
+        background.stop().await;
     }
 }
 

@@ -1,6 +1,8 @@
 //! Messages between the nodes of an application.
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::storage::Answer;
 
@@ -18,6 +20,53 @@ pub trait Bus: fmt::Debug + Send + Sync + 'static {
 
     /// Listens to a channel: to every message that is published after this future is done.
     fn listen<'a>(&'a self, channel: &'a str) -> Answer<'a, Box<dyn Listener>>;
+
+    /// Puts a message into a queue, for every group that consumes it by now. A queue is bounded: what nobody took before
+    /// thousands came after it is gone.
+    fn send<'a>(&'a self, queue: &'a str, message: Vec<u8>) -> Answer<'a, ()>;
+
+    /// Joins a group that consumes a queue: each message goes to one consumer of each group. Who takes one acknowledges it,
+    /// or keeps saying that it is still at it; what was taken and not heard of for as long as `abandoned` goes to another
+    /// consumer. What was taken [`MOST_TAKEN`] times and never acknowledged is a dead letter.
+    fn consume<'a>(
+        &'a self,
+        queue: &'a str,
+        group: &'a str,
+        abandoned: Duration,
+    ) -> Answer<'a, Arc<dyn Consumer>>;
+
+    /// The last dead letters of a group, the oldest first.
+    fn dead_letters<'a>(&'a self, queue: &'a str, group: &'a str) -> Answer<'a, Vec<Vec<u8>>>;
+}
+
+/// How often a message is given to a consumer before it is a dead letter: whatever it does to those who take it, it is not
+/// done for ever.
+pub const MOST_TAKEN: u32 = 5;
+
+/// One of those who consume a queue as a group; see [`Bus::consume`].
+pub trait Consumer: fmt::Debug + Send + Sync + 'static {
+    /// The next message, as soon as there is one: new, or abandoned by another consumer. Where the future is dropped it may
+    /// have taken a message, which is abandoned then.
+    ///
+    /// An error means that the bus is away; asking again goes on as soon as it is back.
+    fn next(&self) -> Answer<'_, Taken>;
+
+    /// Says that these messages are still being handled.
+    fn keep<'a>(&'a self, ids: &'a [String]) -> Answer<'a, ()>;
+
+    /// Says that a message was handled.
+    fn acknowledge<'a>(&'a self, id: &'a str) -> Answer<'a, ()>;
+}
+
+/// A message that a [`Consumer`] took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// What to acknowledge it by.
+    pub id: String,
+    /// The message.
+    pub message: Vec<u8>,
+    /// How often it was taken, this time included.
+    pub times: u32,
 }
 
 /// Someone who listens to one channel of a [`Bus`].

@@ -26,7 +26,7 @@ pub mod schema;
 mod storage;
 mod value;
 
-pub use bus::{Bus, Heard, Listener};
+pub use bus::{Bus, Consumer, Heard, Listener, MOST_TAKEN, Taken};
 pub use capabilities::Capabilities;
 pub use change::{Change, ChangeSet, Committed, Guard, Then, Write, Written};
 pub use error::{ErrorKind, StorageError};

@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use resourceful_contract::{Answer, Bus, Heard, Listener};
+use resourceful_contract::{Answer, Bus, Consumer, Heard, Listener};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+
+use crate::queue::{MemoryConsumer, Queue};
 
 /// How many messages a channel holds for those who are behind.
 const KEPT: usize = 1_024;
@@ -26,6 +29,7 @@ const KEPT: usize = 1_024;
 #[derive(Clone, Debug, Default)]
 pub struct MemoryBus {
     channels: Arc<Mutex<HashMap<String, broadcast::Sender<Vec<u8>>>>>,
+    queues: Arc<Mutex<HashMap<String, Arc<Queue>>>>,
 }
 
 impl MemoryBus {
@@ -33,6 +37,11 @@ impl MemoryBus {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    fn queue(&self, name: &str) -> Arc<Queue> {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        queues.entry(name.to_owned()).or_default().clone()
     }
 }
 
@@ -55,6 +64,26 @@ impl Bus for MemoryBus {
         let sender = channels.entry(channel.to_owned()).or_insert_with(|| broadcast::Sender::new(KEPT));
         let listener: Box<dyn Listener> = Box::new(MemoryListener(sender.subscribe(), self.clone()));
         Box::pin(std::future::ready(Ok(listener)))
+    }
+
+    fn send<'a>(&'a self, queue: &'a str, message: Vec<u8>) -> Answer<'a, ()> {
+        self.queue(queue).send(&message);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn consume<'a>(
+        &'a self,
+        queue: &'a str,
+        group: &'a str,
+        abandoned: Duration,
+    ) -> Answer<'a, Arc<dyn Consumer>> {
+        let consumer: Arc<dyn Consumer> =
+            Arc::new(MemoryConsumer::join(self.queue(queue), group.to_owned(), abandoned));
+        Box::pin(std::future::ready(Ok(consumer)))
+    }
+
+    fn dead_letters<'a>(&'a self, queue: &'a str, group: &'a str) -> Answer<'a, Vec<Vec<u8>>> {
+        Box::pin(std::future::ready(Ok(self.queue(queue).dead_letters(group))))
     }
 }
 

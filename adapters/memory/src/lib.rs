@@ -8,6 +8,7 @@ mod bus;
 mod commit;
 mod fetch;
 mod filter;
+mod queue;
 mod render;
 mod state;
 mod table;

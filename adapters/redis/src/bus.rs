@@ -2,13 +2,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamId, StreamReadReply};
 use redis::{AsyncConnectionConfig, FromRedisValue as _, RedisError, Value, cmd, pipe};
-use resourceful_contract::{Answer, Bus, Heard, Listener};
+use resourceful_contract::{Answer, Bus, Consumer, Heard, Listener};
 
+use crate::queue::{self, FIELD, RedisConsumer};
 use crate::{Redis, failed};
 
 /// How many messages a stream keeps for those who are behind, about.
@@ -19,7 +21,6 @@ const BATCH: usize = 256;
 const WAIT: usize = 2_000;
 /// When a server that does not answer is given up.
 const LATE: Duration = Duration::from_secs(5);
-const FIELD: &str = "message";
 
 #[derive(Clone, Debug)]
 pub(crate) struct RedisBus(pub(crate) Redis);
@@ -54,6 +55,26 @@ impl Bus for RedisBus {
             listener.place = listener.end().await.map_err(failed)?;
             Ok(Box::new(listener) as Box<dyn Listener>)
         })
+    }
+
+    fn send<'a>(&'a self, queue: &'a str, message: Vec<u8>) -> Answer<'a, ()> {
+        Box::pin(async move { queue::send(&self.0, queue, message).await.map_err(failed) })
+    }
+
+    fn consume<'a>(
+        &'a self,
+        queue: &'a str,
+        group: &'a str,
+        abandoned: Duration,
+    ) -> Answer<'a, Arc<dyn Consumer>> {
+        Box::pin(async move {
+            let consumer = RedisConsumer::join(&self.0, queue, group, abandoned).await.map_err(failed)?;
+            Ok(Arc::new(consumer) as Arc<dyn Consumer>)
+        })
+    }
+
+    fn dead_letters<'a>(&'a self, queue: &'a str, group: &'a str) -> Answer<'a, Vec<Vec<u8>>> {
+        Box::pin(async move { queue::dead_letters(&self.0, queue, group).await.map_err(failed) })
     }
 }
 
@@ -197,7 +218,7 @@ fn spelled((time, number): Id) -> String {
     format!("{time}-{number}")
 }
 
-fn message(entry: &StreamId) -> Result<Vec<u8>, RedisError> {
+pub(crate) fn message(entry: &StreamId) -> Result<Vec<u8>, RedisError> {
     let missing = || RedisError::from((redis::ErrorKind::UnexpectedReturnType, "an entry holds no message"));
     let value = entry.map.get(FIELD).ok_or_else(missing)?;
     Ok(Vec::from_redis_value_ref(value)?)

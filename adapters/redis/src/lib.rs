@@ -1,6 +1,7 @@
 //! Redis (7 or newer) below `resourceful`.
 
 mod bus;
+mod queue;
 
 use std::fmt;
 use std::sync::Arc;

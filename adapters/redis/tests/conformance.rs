@@ -1,6 +1,7 @@
 //! What every bus must show, and what a server that goes away must not break.
 
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use resourceful_contract::{ErrorKind, Heard, conformance};
 use resourceful_redis::Redis;
@@ -65,6 +66,9 @@ async fn a_server_that_was_killed_is_heard_again_and_what_it_lost_is_said()
     };
     let bus = server.connect().await.bus();
     let mut listener = bus.listen("news").await?;
+    let consumer = bus.consume("work", "crew", Duration::from_secs(60)).await?;
+    bus.send("work", b"one".to_vec()).await?;
+    assert_eq!(consumer.next().await?.message, b"one");
     bus.publish("news", b"one".to_vec()).await?;
     assert_eq!(listener.heard().await?, Heard::Message(b"one".to_vec()));
     // One that hangs says no more than one that is gone.
@@ -91,5 +95,14 @@ async fn a_server_that_was_killed_is_heard_again_and_what_it_lost_is_said()
         }
     }
     assert_eq!(heard, [Heard::Missed, Heard::Message(b"two".to_vec())]);
+    // Nobody has to join again, though the server has forgotten that there was a group.
+    bus.send("work", b"two".to_vec()).await?;
+    let taken = loop {
+        match consumer.next().await {
+            Ok(taken) => break taken,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    assert_eq!((taken.message, taken.times), (b"two".to_vec(), 1));
     Ok(())
 }

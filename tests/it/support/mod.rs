@@ -1,5 +1,6 @@
 //! One application, on every storage there is.
 
+pub(crate) mod frail;
 pub(crate) mod kept;
 pub(crate) mod models;
 pub(crate) mod receiver;

@@ -1,9 +1,10 @@
 //! What every bus must show.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Failure, same};
-use crate::{Bus, Heard};
+use crate::{Bus, Consumer, Heard, MOST_TAKEN};
 
 /// Runs every case of a bus, on channels whose names begin with the prefix.
 ///
@@ -14,7 +15,10 @@ pub async fn bus(bus: Arc<dyn Bus>, prefix: &str) -> Result<(), Failure> {
     everyone_hears_all_in_order(&*bus, &channel("order"), &channel("other")).await?;
     what_was_before_is_not_heard(&*bus, &channel("before")).await?;
     a_dropped_future_loses_nothing(&*bus, &channel("dropped")).await?;
-    whoever_is_too_slow_is_told(&*bus, &channel("slow")).await
+    whoever_is_too_slow_is_told(&*bus, &channel("slow")).await?;
+    each_group_handles_each_message_once(&*bus, &channel("groups")).await?;
+    what_is_abandoned_goes_to_another(&*bus, &channel("abandoned")).await?;
+    what_is_never_acknowledged_is_a_dead_letter(&*bus, &channel("dead")).await
 }
 
 async fn everyone_hears_all_in_order(bus: &dyn Bus, channel: &str, other: &str) -> Result<(), Failure> {
@@ -81,4 +85,117 @@ async fn whoever_is_too_slow_is_told(bus: &dyn Bus, channel: &str) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// Longer than any case takes.
+const NEVER: Duration = Duration::from_secs(600);
+const SOON: Duration = Duration::from_millis(50);
+/// Longer than a machine that is busy forgets somebody who keeps a message.
+const LATER: Duration = Duration::from_secs(1);
+
+async fn each_group_handles_each_message_once(bus: &dyn Bus, queue: &str) -> Result<(), Failure> {
+    bus.send(queue, b"before".to_vec()).await?;
+    let [one, other] = [bus.consume(queue, "crew", NEVER).await?, bus.consume(queue, "crew", NEVER).await?];
+    let alone = bus.consume(queue, "alone", NEVER).await?;
+    for number in 0..100_u8 {
+        bus.send(queue, vec![number]).await?;
+    }
+    for number in 0..100_u8 {
+        // In the order of sending, whoever takes it.
+        let consumer = if number % 3 == 0 { &one } else { &other };
+        let taken = consumer.next().await?;
+        same("a message of a group", &(taken.message, taken.times), &(vec![number], 1))?;
+        consumer.acknowledge(&taken.id).await?;
+        let taken = alone.next().await?;
+        same("a message of another group", &taken.message, &vec![number])?;
+        alone.acknowledge(&taken.id).await?;
+    }
+    bus.send(queue, b"last".to_vec()).await?;
+    for consumer in [&one, &alone] {
+        same("what comes after all others", &consumer.next().await?.message, &b"last".to_vec())?;
+    }
+    same("dead letters", &bus.dead_letters(queue, "crew").await?, &Vec::new())
+}
+
+async fn what_is_abandoned_goes_to_another(bus: &dyn Bus, queue: &str) -> Result<(), Failure> {
+    let first = bus.consume(queue, "crew", NEVER).await?;
+    for message in [b"kept", b"left"] {
+        bus.send(queue, message.to_vec()).await?;
+    }
+    let (kept, left) = (first.next().await?, first.next().await?);
+    same("the first message", &kept.message, &b"kept".to_vec())?;
+    drop(first);
+    let second = bus.consume(queue, "crew", NEVER).await?;
+    let third = bus.consume(queue, "crew", LATER).await?;
+    // Whoever is still at it says so, whatever that takes.
+    let keeping = async {
+        loop {
+            second.keep(std::slice::from_ref(&kept.id)).await?;
+            others_first().await;
+        }
+    };
+    let taking = async {
+        let taken = third.next().await?;
+        Ok::<_, Failure>(taken)
+    };
+    let again = first_of(keeping, taking).await?;
+    same("what was abandoned", &(&again.message, again.times), &(&left.message, 2))?;
+    third.acknowledge(&again.id).await?;
+    // The first message was kept until now, and is abandoned from now on.
+    let again = third.next().await?;
+    same("what is kept no more", &again.message, &kept.message)?;
+    third.acknowledge(&again.id).await?;
+    bus.send(queue, b"last".to_vec()).await?;
+    same("what comes after all others", &third.next().await?.message, &b"last".to_vec())
+}
+
+/// Lets everything else go on once.
+async fn others_first() {
+    let mut went = false;
+    std::future::poll_fn(|context| {
+        context.waker().wake_by_ref();
+        if std::mem::replace(&mut went, true) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}
+
+/// What the second of two comes to, while the first goes on beside it.
+async fn first_of<T>(
+    beside: impl Future<Output = Result<(), Failure>>,
+    awaited: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let (mut beside, mut awaited) = (std::pin::pin!(beside), std::pin::pin!(awaited));
+    std::future::poll_fn(|context| {
+        if let std::task::Poll::Ready(Err(failure)) = beside.as_mut().poll(context) {
+            return std::task::Poll::Ready(Err(failure));
+        }
+        awaited.as_mut().poll(context)
+    })
+    .await
+}
+
+async fn what_is_never_acknowledged_is_a_dead_letter(bus: &dyn Bus, queue: &str) -> Result<(), Failure> {
+    let consumer: Arc<dyn Consumer> = bus.consume(queue, "crew", SOON).await?;
+    bus.send(queue, b"poison".to_vec()).await?;
+    for times in 1..=MOST_TAKEN {
+        let taken = consumer.next().await?;
+        same("poison", &(taken.message, taken.times), &(b"poison".to_vec(), times))?;
+    }
+    // It is seen that it was abandoned once more, and nobody is given it.
+    let mut next = consumer.next();
+    let mut dead = Vec::new();
+    while dead.is_empty() {
+        let looking = async {
+            others_first().await;
+            Ok(bus.dead_letters(queue, "crew").await?)
+        };
+        let given = async {
+            let taken = next.as_mut().await?;
+            Err(Failure::new(format!("{taken:?} was given once more")))
+        };
+        dead = first_of(given, looking).await?;
+    }
+    same("dead letters", &dead, &vec![b"poison".to_vec()])?;
+    bus.send(queue, b"wholesome".to_vec()).await?;
+    same("what comes after it", &next.await?.message, &b"wholesome".to_vec())
 }

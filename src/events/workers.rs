@@ -1,0 +1,303 @@
+//! Spreads the work of subscribers over the nodes of an application, through its bus.
+//!
+//! The relay stays the one who knows what is to be told, in which order, and what became of it: it puts each event for
+//! each subscriber into a queue, whoever is free takes it, and says how it went. So nothing hangs on what the bus keeps:
+//! what it loses is told again, and while it is away the relay tells subscribers by itself.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use resourceful_contract::{Bus, Consumer, Heard, StorageError, Taken};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::Event;
+use super::subscriber::{LONGEST, Subscription, handle};
+use crate::engine::Engine;
+
+/// How many events a node handles at once for others.
+const WIDTH: usize = 16;
+/// When somebody has to have begun; nobody begins later, since the relay may have gone on by then.
+const BEGUN: Duration = Duration::from_secs(20);
+/// After what time what a node took and is not heard of goes to another.
+const ABANDONED: Duration = Duration::from_secs(5);
+/// How long the first events wait for the bus.
+const JOINED: Duration = Duration::from_secs(2);
+/// How long to wait after the bus failed.
+const RECOVER: Duration = Duration::from_secs(1);
+const GROUP: &str = "subscribers";
+
+/// An event for one subscriber.
+#[derive(Debug, Serialize, Deserialize)]
+struct Task {
+    id: Uuid,
+    subscriber: String,
+    event: Event,
+    attempt: u32,
+    begun_by: DateTime<Utc>,
+    /// Where to say how it went.
+    relay: String,
+}
+
+/// How it went.
+#[derive(Debug, Serialize, Deserialize)]
+struct Done {
+    id: Uuid,
+    outcome: Outcome,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Outcome {
+    Handled,
+    Failed(String),
+    /// That node has no such subscriber, as one of another version has not.
+    Unknown,
+}
+
+/// How a node stands to what it hears or works for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Link {
+    #[default]
+    Away,
+    Joining,
+    Joined,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Links {
+    hears: Link,
+    works: Link,
+}
+
+/// Says that somebody left, however that came.
+struct Left<F: Fn()>(F);
+
+impl<F: Fn()> Drop for Left<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// What spreads the work of one node's relay, and works for the others'.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    engine: Arc<Engine>,
+    subscriptions: Arc<[Subscription]>,
+    bus: Arc<dyn Bus>,
+    queue: String,
+    /// Where this node hears how it went.
+    channel: String,
+    links: watch::Sender<Links>,
+    waiting: Mutex<HashMap<Uuid, oneshot::Sender<Outcome>>>,
+}
+
+impl Workers {
+    /// `application` is a name that all nodes of an application have and no other one.
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        subscriptions: Arc<[Subscription]>,
+        bus: Arc<dyn Bus>,
+        application: &str,
+    ) -> Self {
+        Self {
+            engine,
+            subscriptions,
+            bus,
+            queue: format!("events.{application}"),
+            channel: format!("told.{application}.{}", Uuid::new_v4().simple()),
+            links: watch::Sender::default(),
+            waiting: Mutex::default(),
+        }
+    }
+
+    /// Has some node tell a subscriber; `None` where there is nobody, so that it is to be told here.
+    pub(crate) async fn tell(
+        &self,
+        subscription: &Subscription,
+        event: &Event,
+        attempt: u32,
+    ) -> Option<Result<(), String>> {
+        if !self.is_joined().await {
+            return None;
+        }
+        let task = Task {
+            id: Uuid::now_v7(),
+            subscriber: subscription.name.to_string(),
+            event: event.clone(),
+            attempt,
+            begun_by: Utc::now() + BEGUN,
+            relay: self.channel.clone(),
+        };
+        let message = serde_json::to_vec(&task).ok()?;
+        let answer = Waiting::of(self, task.id);
+        if let Err(error) = self.bus.send(&self.queue, message).await {
+            tracing::debug!(%error, "the bus is away: subscribers are told here");
+            return None;
+        }
+        match tokio::time::timeout(BEGUN + LONGEST + ABANDONED, answer).await {
+            Ok(Some(Outcome::Handled)) => Some(Ok(())),
+            Ok(Some(Outcome::Failed(reason))) => Some(Err(reason)),
+            Ok(Some(Outcome::Unknown)) => None,
+            Ok(None) | Err(_) => Some(Err("no node said what became of it".to_owned())),
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Uuid, oneshot::Sender<Outcome>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that this node is about to hear and to work, so that nothing goes by it before.
+    pub(crate) fn join(&self) {
+        self.links.send_replace(Links { hears: Link::Joining, works: Link::Joining });
+    }
+
+    /// Whether others can be given something to do: before they can, or answer, nobody would.
+    async fn is_joined(&self) -> bool {
+        let mut links = self.links.subscribe();
+        let decided = links.wait_for(|links| links.hears != Link::Joining && links.works != Link::Joining);
+        match tokio::time::timeout(JOINED, decided).await {
+            Ok(Ok(links)) => *links == Links { hears: Link::Joined, works: Link::Joined },
+            _ => false,
+        }
+    }
+
+    /// Hears how it went, for as long as the application runs.
+    pub(crate) async fn hear(&self) {
+        let hears = |link| self.links.send_modify(|links| links.hears = link);
+        let _left = Left(|| hears(Link::Away));
+        loop {
+            if let Err(error) = self.hear_on().await {
+                tracing::debug!(%error, "the bus is away: subscribers are told by the node that relays");
+            }
+            hears(Link::Away);
+            self.waiting().clear();
+            tokio::time::sleep(RECOVER).await;
+        }
+    }
+
+    async fn hear_on(&self) -> Result<(), StorageError> {
+        let mut listener = self.bus.listen(&self.channel).await?;
+        self.links.send_modify(|links| links.hears = Link::Joined);
+        loop {
+            match listener.heard().await? {
+                Heard::Message(message) => {
+                    if let Ok(done) = serde_json::from_slice::<Done>(&message)
+                        && let Some(waiting) = self.waiting().remove(&done.id)
+                    {
+                        // Whoever waited may have given up.
+                        let _ = waiting.send(done.outcome);
+                    }
+                }
+                // Nobody knows whose answer it was.
+                Heard::Missed => self.waiting().clear(),
+                Heard::Back => {}
+            }
+        }
+    }
+
+    /// Handles what relays hand out, for as long as the application runs.
+    pub(crate) async fn work(self: Arc<Self>) {
+        let works = |link| self.links.send_modify(|links| links.works = link);
+        let _left = Left(|| works(Link::Away));
+        loop {
+            if let Err(error) = self.clone().work_on().await {
+                tracing::debug!(%error, "the bus is away");
+            }
+            works(Link::Away);
+            tokio::time::sleep(RECOVER).await;
+        }
+    }
+
+    async fn work_on(self: Arc<Self>) -> Result<(), StorageError> {
+        let consumer = self.bus.consume(&self.queue, GROUP, ABANDONED).await?;
+        self.links.send_modify(|links| links.works = Link::Joined);
+        let mut under_way: JoinSet<()> = JoinSet::new();
+        let mut ids: HashMap<tokio::task::Id, String> = HashMap::new();
+        let mut keeping = tokio::time::interval(ABANDONED / 4);
+        // Kept from turn to turn: one that is dropped may have taken something.
+        let mut next = consumer.next();
+        loop {
+            tokio::select! {
+                taken = &mut next, if under_way.len() < WIDTH => {
+                    let taken = taken?;
+                    next = consumer.next();
+                    let id = taken.id.clone();
+                    let task = under_way.spawn(self.clone().handle(consumer.clone(), taken));
+                    ids.insert(task.id(), id);
+                }
+                Some(done) = under_way.join_next_with_id() => {
+                    let task = match done {
+                        Ok((task, ())) => task,
+                        Err(error) => error.id(),
+                    };
+                    ids.remove(&task);
+                }
+                _ = keeping.tick() => {
+                    let ids: Vec<_> = ids.values().cloned().collect();
+                    consumer.keep(&ids).await?;
+                }
+            }
+        }
+    }
+
+    /// Handles one task and says how it went.
+    async fn handle(self: Arc<Self>, consumer: Arc<dyn Consumer>, taken: Taken) {
+        if let Ok(task) = serde_json::from_slice::<Task>(&taken.message)
+            && task.begun_by > Utc::now()
+        {
+            let subscription = self.subscriptions.iter().find(|one| *one.name == *task.subscriber);
+            let outcome = match subscription {
+                Some(subscription) => {
+                    match handle(&self.engine, subscription, &task.event, task.attempt).await {
+                        Ok(()) => Outcome::Handled,
+                        Err(reason) => Outcome::Failed(reason),
+                    }
+                }
+                None => Outcome::Unknown,
+            };
+            let done = serde_json::to_vec(&Done { id: task.id, outcome }).unwrap_or_default();
+            if let Err(error) = self.bus.publish(&task.relay, done).await {
+                tracing::debug!(%error, "what became of an event could not be said: it is told again");
+            }
+        }
+        if let Err(error) = consumer.acknowledge(&taken.id).await {
+            tracing::debug!(%error, "an event could not be acknowledged");
+        }
+    }
+}
+
+/// Waits for an answer, and is not waited for any more when it is dropped.
+struct Waiting<'a> {
+    workers: &'a Workers,
+    id: Uuid,
+    answer: oneshot::Receiver<Outcome>,
+}
+
+impl<'a> Waiting<'a> {
+    fn of(workers: &'a Workers, id: Uuid) -> Self {
+        let (sender, answer) = oneshot::channel();
+        workers.waiting().insert(id, sender);
+        Self { workers, id, answer }
+    }
+}
+
+impl Future for Waiting<'_> {
+    type Output = Option<Outcome>;
+
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Outcome>> {
+        std::pin::Pin::new(&mut self.answer).poll(context).map(Result::ok)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.workers.waiting().remove(&self.id);
+    }
+}
