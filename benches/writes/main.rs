@@ -20,7 +20,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use resourceful::prelude::*;
-use resourceful::{Migration, Storage};
+use resourceful::{Bus, MemoryBus, Migration, Redis, Storage};
 use serde_json::{Value as Json, json};
 use tower::ServiceExt as _;
 
@@ -61,11 +61,20 @@ async fn application(
     let app = create_app(AppPreset::Development)
         .authenticator(BearerTokens::new().token("bench", Actor::user("bench")))
         .body_limit(16 << 20)
+        .bus(bus().await?)
         .on("*", move |_, _| {
             told.fetch_add(1, Ordering::Relaxed);
             std::future::ready(Ok(()))
         });
     Ok(app.resource(parts(storage)?).build().await?)
+}
+
+/// A bus in memory, or through the Redis that `BENCH_REDIS_URL` names.
+async fn bus() -> Result<Arc<dyn Bus>, Box<dyn Error>> {
+    match env::var("BENCH_REDIS_URL") {
+        Ok(url) => Ok(Redis::connect(&url).await?.bus()),
+        Err(_) => Ok(Arc::new(MemoryBus::new())),
+    }
 }
 
 #[tokio::main]
@@ -200,19 +209,28 @@ async fn in_bulk(router: &Router) -> Result<(), Box<dyn Error>> {
 
 /// Tells a subscriber of everything that was done.
 async fn relay(app: &resourceful::App, told: &AtomicUsize) -> Result<(), Box<dyn Error>> {
+    const EVENTS: usize = 20_000;
     app.deliver().await?;
     let router = app.router();
-    for _ in 0..20 {
-        send(&router, "/parts/bulk", &json!({"items": vec![part(); 1_000]})).await?;
+    for with_bus in [false, true] {
+        for _ in 0..EVENTS / 1_000 {
+            send(&router, "/parts/bulk", &json!({"items": vec![part(); 1_000]})).await?;
+        }
+        let before = told.load(Ordering::Relaxed);
+        let began = Instant::now();
+        if with_bus {
+            let background = app.background();
+            while told.load(Ordering::Relaxed) < before + EVENTS {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            background.stop().await;
+        } else {
+            app.deliver().await?;
+        }
+        let rate = EVENTS as f64 / began.elapsed().as_secs_f64();
+        let how = if with_bus { "through the bus" } else { "by itself" };
+        println!("  relay {how}: {rate:.0} events a second ({EVENTS} of them)");
     }
-    let before = told.load(Ordering::Relaxed);
-    let began = Instant::now();
-    app.deliver().await?;
-    let count = told.load(Ordering::Relaxed) - before;
-    println!(
-        "  relay: {:.0} events a second ({count} of them)",
-        count as f64 / began.elapsed().as_secs_f64()
-    );
     Ok(())
 }
 

@@ -270,7 +270,8 @@ impl AppBuilder {
         self
     }
 
-    /// What tells the nodes of this application of each other's changes. Without, a node knows of its own alone.
+    /// What tells the nodes of this application of each other's changes, and shares the work of subscribers among them.
+    /// Without, a node knows of its own changes alone, and subscribers run where the outbox is relayed.
     ///
     /// ```
     /// use std::sync::Arc;
