@@ -9,7 +9,6 @@ use super::sight::Admitted;
 use super::update::{ATTEMPTS, Next, too_contended};
 use super::{Call, Expected, Item};
 use crate::error::{Error, Fault};
-use crate::query::Selection;
 use crate::resource::{Acted, Change, DeclaredAction, Operation, Right, Target, input_faults};
 
 /// What an action answers.
@@ -81,11 +80,16 @@ impl Call<'_> {
             let output = declared.action.handler.act(&mut change, input).await?;
             let subject = Subject { right, id: &id, current, version };
             let Some(prepared) = self.left_behind(&changeable, declared, subject, change).await? else {
-                return self.answer(&id, output, None).await;
+                if output.is_null() {
+                    return self.unchanged(&id, version).await.map(Answer::Item);
+                }
+                self.remember(Some(&id), &Output::Json(&output)).await?;
+                return Ok(Answer::Output(output));
             };
             let answered = if output.is_null() { Output::Item } else { Output::Json(&output) };
             match self.commit_with(prepared, &answered).await {
-                Ok(written) => return self.answer(&id, output, Some(written)).await,
+                Ok(_) if !output.is_null() => return Ok(Answer::Output(output)),
+                Ok(written) => return self.answered(written).map(|(item, _)| Answer::Item(item)),
                 Err(failure) if failure.is_contended(expected.is_some()) => {}
                 Err(failure) => return Err(self.explained(failure)),
             }
@@ -140,19 +144,6 @@ impl Call<'_> {
         item
     }
 
-    async fn answer(
-        &self,
-        id: &Value,
-        output: Json,
-        written: Option<resourceful_contract::Written>,
-    ) -> Result<Answer, Error> {
-        match (output, written) {
-            (Json::Null, Some(written)) => self.answered(written).map(|(item, _)| Answer::Item(item)),
-            (Json::Null, None) => self.item(id.clone(), &Selection::default()).await.map(Answer::Item),
-            (output, _) => Ok(Answer::Output(output)),
-        }
-    }
-
     async fn done_to_collection(
         &self,
         declared: &DeclaredAction,
@@ -166,6 +157,7 @@ impl Call<'_> {
             let output = if output.is_null() { json!({}) } else { output };
             let made = self.enlisted(change.enlisted).await?;
             if made.is_empty() {
+                self.remember(None, &Output::Json(&output)).await?;
                 return Ok(Answer::Output(output));
             }
             let alone = |main: Made| Prepared { main, beside: Vec::new() };

@@ -242,6 +242,7 @@ impl Call<'_> {
             Failure { item: None, beside: false, error }
         };
         if prepared.is_empty() {
+            self.remember(None, &output).await.map_err(failed)?;
             return Ok(match output {
                 Output::Items(unchanged) => unchanged.into_iter().flatten().collect(),
                 _ => Vec::new(),

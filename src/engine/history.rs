@@ -269,7 +269,7 @@ impl Call<'_> {
             let next = self.patched(&current, &patch)?;
             let step = Step { operation: Operation::Update, id: &id, current: &current, version };
             let Some(mut prepared) = self.prepared_change(&changeable, step, next).await? else {
-                return self.item(id, &Selection::default()).await;
+                return self.unchanged(&id, version).await;
             };
             prepared.main.record.done = "revert".into();
             match self.commit_with(prepared, &Output::Item).await {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use resourceful_contract::{Filter, Query, Test, Value, Version, Written};
+use resourceful_contract::{Change, Filter, Query, Test, Value, Version, Write, Written};
 
 use super::commit::Output;
 use super::record::{Record, spelled};
@@ -209,6 +209,39 @@ impl Call<'_> {
             Some(row) if row.expires_at > item::now() => self.replayed(claim, row).await.map(Some),
             _ => Ok(None),
         }
+    }
+
+    /// An item that a change would leave as it is. Under a key that is an answer as any other: what changed nothing when
+    /// it was asked for changes nothing when it is asked for again, whatever the item is by then.
+    pub(super) async fn unchanged(&self, id: &Value, version: Version) -> Result<Item, Error> {
+        let item = self.item(id.clone(), &Selection::default()).await?;
+        if let Some(claim) = &self.terms.claim {
+            // All of it, as answers are kept: what may be seen of it is looked at when it is given again.
+            let anybody = Call::by_the_application(self.engine, self.entry);
+            let whole = anybody.item(id.clone(), &Selection::default()).await?;
+            let row = Written { id: id.clone(), version: Some(version), json: whole.json, rows: 1 };
+            self.note(claim, claim.row(item::now(), None, &[&row], &Answered::Item)).await?;
+        }
+        Ok(item)
+    }
+
+    /// Keeps another answer to what changed nothing; `acted` is the item that it was done to.
+    pub(super) async fn remember(&self, acted: Option<&Value>, output: &Output<'_>) -> Result<(), Error> {
+        let Some(claim) = &self.terms.claim else { return Ok(()) };
+        let mut row = claim.row(item::now(), None, &[], &Answered::of(output));
+        row.item = acted.map(spelled);
+        self.note(claim, row).await
+    }
+
+    async fn note(&self, claim: &Claim, row: KeyRow) -> Result<(), Error> {
+        let schema = &self.engine.tables.keys;
+        let change = |write| Change { schema: schema.clone(), write, answer: None };
+        let mut changes = vec![change(Write::Insert { values: row.values() })];
+        if claim.replaces {
+            changes.insert(0, change(Write::DeleteAll { filter: claim.filter() }));
+        }
+        self.entry.storage.keep(changes).await?;
+        Ok(())
     }
 
     async fn kept(&self, claim: &Claim) -> Result<Option<KeyRow>, Error> {

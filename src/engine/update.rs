@@ -8,7 +8,6 @@ use super::item::{self, Fields};
 use super::sight::Admitted;
 use super::{Call, Expected, Item};
 use crate::error::{Error, ErrorKind, Fault, escape_pointer};
-use crate::query::Selection;
 use crate::resource::{Operation, validate};
 
 /// How often a change without `If-Match` starts again because another one came between.
@@ -73,7 +72,7 @@ impl Call<'_> {
     ) -> Result<Option<Item>, Error> {
         let id = step.id;
         let Some(prepared) = self.prepared_change(changeable, step, next).await? else {
-            return self.item(id.clone(), &Selection::default()).await.map(Some);
+            return self.unchanged(id, step.version).await.map(Some);
         };
         match self.commit_one(prepared).await {
             Ok(written) => self.answered(written).map(|(item, _)| Some(item)),

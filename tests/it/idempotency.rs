@@ -348,3 +348,36 @@ async fn faults_of_a_body_are_told_under_a_key_too() {
     let malformed = malformed.header("content-type", "application/json").body("{").await;
     assert_eq!(malformed.json()["code"], "invalid-json");
 }
+
+#[tokio::test]
+async fn what_changed_nothing_changes_nothing_when_it_is_asked_for_again() {
+    for place in Place::all().await {
+        let app = app_of(payments(&place).preset(bulk())).await;
+        let created = post(&app, "clerk", "k", "a").await;
+        let (at, id) = (created.header("location").unwrap().to_owned(), created.json()["id"].clone());
+        let with = |request: TestRequest, key: &str| request.bearer("clerk").header("idempotency-key", key);
+        let put = json!({"reference": "a", "cents": 1, "note": "n"});
+        let many = json!({"items": [{"id": id, "cents": 1}]});
+        let asked = [
+            ("PATCH", at.clone(), json!({"cents": 1})),
+            ("PUT", at.clone(), put),
+            ("PATCH", "/payments/bulk".to_owned(), many),
+        ];
+        let mut first = Vec::new();
+        for (position, (method, path, body)) in asked.iter().enumerate() {
+            let answer = with(app.request(method, path), &format!("key-{position}")).json(body.clone()).await;
+            assert_eq!((answer.status(), replayed(&answer)), (200, false), "{method} {path}: {answer}");
+            first.push(answer);
+        }
+        assert_eq!(with(app.patch(&at), "another").json(json!({"cents": 7})).await.status(), 200);
+        for (position, (method, path, body)) in asked.iter().enumerate() {
+            let again = with(app.request(method, path), &format!("key-{position}")).json(body.clone()).await;
+            assert_eq!((again.status(), replayed(&again)), (200, true), "{method} {path}: {again}");
+            assert_eq!(
+                (again.bytes(), again.header("etag")),
+                (first[position].bytes(), first[position].header("etag"))
+            );
+        }
+        assert_eq!(app.get(&at).bearer("clerk").await.json()["cents"], 7, "on {}", place.name);
+    }
+}

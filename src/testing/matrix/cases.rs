@@ -41,8 +41,14 @@ impl Site<'_> {
                     self.writes(endpoint, report).await;
                     self.references(report).await;
                     self.batches(report).await;
+                    self.dry_runs(endpoint, report).await;
+                    self.replays(report).await;
                 }
-                Endpoint::Replace | Endpoint::Delete => self.writes(endpoint, report).await,
+                Endpoint::Delete => {
+                    self.writes(endpoint, report).await;
+                    self.dry_runs(endpoint, report).await;
+                }
+                Endpoint::Replace => self.writes(endpoint, report).await,
                 Endpoint::History => self.histories(report).await,
                 Endpoint::Children => self.children(report).await,
                 Endpoint::Subtree => self.subtrees(report).await,

@@ -5,6 +5,7 @@ mod cases;
 mod oracle;
 mod records;
 mod trees;
+mod trials;
 
 use std::fmt;
 
