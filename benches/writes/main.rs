@@ -1,5 +1,5 @@
 //! What certainty costs: creates with their event, audit entry and idempotency key next to a hand-written transaction of
-//! the same four inserts; bulk next to singles; and how fast the relay is.
+//! the same four inserts; bulk next to singles; how fast the relay is, and what writes feel of those that it cannot tell.
 //!
 //! ```console
 //! $ BENCH_POSTGRES_URL=postgres://… cargo run --release -p resourceful-benches --bin writes
@@ -8,6 +8,7 @@
 //! Everything runs in this process, through the routers of both programs, so that only what they do is compared. On
 //! PostgreSQL each has a schema of its own in the database that `BENCH_POSTGRES_URL` names.
 
+mod beside;
 mod handwritten;
 
 use std::env;
@@ -99,6 +100,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         creates(&app.router(), &hand).await?;
         in_bulk(&app.router()).await?;
         relay(&app, &told).await?;
+        let pair = match name {
+            "SQLite" => (sqlite("well"), sqlite("troubled")),
+            _ => {
+                let url = env::var("BENCH_POSTGRES_URL")?;
+                (schema(&url).await?, schema(&url).await?)
+            }
+        };
+        beside::run(&Sql::connect(&pair.0).await?.storage(), &Sql::connect(&pair.1).await?.storage()).await?;
     }
     Ok(())
 }

@@ -64,6 +64,7 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
         hooks: builder.hooks.clone(),
         tables: Arc::new(Tables::new()),
         told: watch::Sender::new(0),
+        hook_failures: Arc::default(),
         in_flight: InFlight::default(),
         prefix: builder.prefix.clone(),
     });

@@ -12,6 +12,7 @@ mod serve;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use chrono::{DateTime, Utc};
@@ -143,6 +144,13 @@ impl App {
     /// Where a storage fails.
     pub async fn verify_audit(&self) -> Result<Vec<AuditVerdict>, Error> {
         self.boundary.engine.verify_audit().await
+    }
+
+    /// How often a hook failed after a change that was committed, and so stays, on this node since it started. Each is in
+    /// the log with its reason.
+    #[must_use]
+    pub fn hook_failures(&self) -> u64 {
+        self.boundary.engine.hook_failures.load(Ordering::Relaxed)
     }
 
     /// The number of rows that a resource has.

@@ -1,6 +1,7 @@
 //! What the application does around a change.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt as _;
@@ -67,6 +68,7 @@ impl Call<'_> {
         match (done.into_inner().unwrap_or_else(PoisonError::into_inner), outcome) {
             (Some(answer), Ok(())) => Ok(answer),
             (Some(answer), Err(failure)) => {
+                self.engine.hook_failures.fetch_add(1, Ordering::Relaxed);
                 let (resource, operation) = (&*change.resource, change.operation.name());
                 tracing::error!(resource, operation, %failure, "a hook failed after a change, which stays");
                 Ok(answer)
@@ -130,6 +132,7 @@ impl Call<'_> {
             self.hooks(record.operation).map(|placed| placed.hook.clone()).collect();
         let item = record.after.clone().map(|item| self.as_written(item, written));
         let change = self.about(record.operation, record.before.as_ref(), item);
+        let failures = self.engine.hook_failures.clone();
         let told = tokio::spawn(async move {
             for hook in hooks {
                 let failure = match AssertUnwindSafe(hook.after(&change)).catch_unwind().await {
@@ -137,6 +140,7 @@ impl Call<'_> {
                     Ok(Err(error)) => error.to_string(),
                     Err(_) => "it panicked".to_owned(),
                 };
+                failures.fetch_add(1, Ordering::Relaxed);
                 let (resource, operation) = (&*change.resource, change.operation.name());
                 tracing::error!(resource, operation, failure, "a hook failed after a change, which stays");
             }

@@ -39,6 +39,7 @@ mod terms;
 mod tree;
 mod update;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
 use resourceful_contract::{Value, Version};
@@ -86,6 +87,8 @@ pub(crate) struct Engine {
     pub(crate) tables: Arc<Tables>,
     /// Goes up when there is something new in an outbox.
     pub(crate) told: watch::Sender<u64>,
+    /// How often a hook failed after a change that stays.
+    pub(crate) hook_failures: Arc<AtomicU64>,
     /// The idempotency keys under which something is being done on this node.
     pub(crate) in_flight: InFlight,
     /// What every resource's path begins with.

@@ -255,6 +255,7 @@ async fn what_fails_afterwards_changes_no_answer() {
     }
     // Once for each change, and not for the patch that changed nothing.
     assert_eq!(all, [(Operation::Create, 1), (Operation::Update, 2), (Operation::Delete, 2)]);
+    assert_eq!(app.app().hook_failures(), 6, "two for each change");
 }
 
 #[tokio::test]

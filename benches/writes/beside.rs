@@ -1,0 +1,118 @@
+//! What writes feel of an event that nobody can be told of and a webhook that nobody answers: latencies next to those of an
+//! application whose subscriber and endpoint are well.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::http::StatusCode;
+use resourceful::prelude::*;
+use resourceful::{Background, Storage, Webhooks};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use super::{CLIENTS, least, median, most, part, parts, send};
+
+const ROUNDS: usize = 15;
+const REQUESTS: usize = 400;
+
+/// An application under way.
+struct World {
+    router: Router,
+    background: Background,
+}
+
+impl World {
+    async fn start(storage: &Arc<dyn Storage>, is_well: bool) -> Result<Self, Box<dyn Error>> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}/", listener.local_addr()?);
+        // Whoever is not well takes every message and never answers.
+        let receiver = Router::new().fallback(async move || {
+            if !is_well {
+                std::future::pending::<()>().await;
+            }
+            StatusCode::NO_CONTENT
+        });
+        tokio::spawn(async move { axum::serve(listener, receiver).await });
+        let webhooks = Webhooks::kept_in(storage, signed_in(), async |owner| Ok(Some(owner)));
+        let app = create_app(AppPreset::Development)
+            .authenticator(BearerTokens::new().token("bench", Actor::user("bench")))
+            .webhooks(webhooks.private_targets(true))
+            .on("parts.*", move |event, _| {
+                let is_poison = !is_well && event.data["name"] == "poison";
+                std::future::ready(if is_poison { Err("on purpose".into()) } else { Ok(()) })
+            })
+            .resource(parts(storage)?)
+            .build()
+            .await?;
+        let router = app.router();
+        let endpoint = json!({"url": url, "events": ["parts.*"]});
+        let mut poison = part();
+        poison["name"] = "poison".into();
+        for (path, body) in [("/webhook_endpoints", endpoint), ("/parts", poison)] {
+            let (status, body) = send(&router, path, &body).await?;
+            if status != 201 {
+                return Err(format!("{path}: {status} {}", String::from_utf8_lossy(&body)).into());
+            }
+        }
+        Ok(Self { router, background: app.background() })
+    }
+
+    /// The median latency of creates, and the one that 99 of 100 do not exceed, in milliseconds.
+    async fn latencies(&self) -> Result<(f64, f64), Box<dyn Error>> {
+        let clients = (0..CLIENTS).map(|_| {
+            let router = self.router.clone();
+            tokio::spawn(async move {
+                let mut took = Vec::new();
+                for _ in 0..REQUESTS / CLIENTS {
+                    let began = Instant::now();
+                    send(&router, "/parts", &part()).await?;
+                    took.push(began.elapsed());
+                }
+                Ok::<_, String>(took)
+            })
+        });
+        let mut all = Vec::new();
+        for client in clients.collect::<Vec<_>>() {
+            all.extend(client.await??);
+        }
+        all.sort_unstable();
+        let at = |share: f64| {
+            let position = (all.len() as f64 * share) as usize;
+            all.get(position.min(all.len() - 1)).map_or(0.0, Duration::as_secs_f64) * 1_000.0
+        };
+        Ok((at(0.5), at(0.99)))
+    }
+}
+
+pub(super) async fn run(well: &Arc<dyn Storage>, troubled: &Arc<dyn Storage>) -> Result<(), Box<dyn Error>> {
+    let (well, troubled) = (World::start(well, true).await?, World::start(troubled, false).await?);
+    let (mut medians, mut tails) = (Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        // Neither is always the first.
+        let (one, other) = if round % 2 == 0 {
+            let one = troubled.latencies().await?;
+            (one, well.latencies().await?)
+        } else {
+            let other = well.latencies().await?;
+            (troubled.latencies().await?, other)
+        };
+        // The first round warms both up.
+        if round > 0 {
+            medians.push(one.0 / other.0);
+            tails.push(one.1 / other.1);
+        }
+    }
+    for (name, ratios) in [("median", medians), ("p99", tails)] {
+        println!(
+            "  {name} of creates beside a poisoned event and a dead webhook: {:.2} ({:.2} to {:.2}) of those beside sound ones",
+            median(&ratios),
+            least(&ratios),
+            most(&ratios)
+        );
+    }
+    well.background.stop().await;
+    troubled.background.stop().await;
+    Ok(())
+}
