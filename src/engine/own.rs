@@ -1,6 +1,8 @@
 //! Rows of resources that the library itself keeps, as values: beside permissions, for its own work.
 
-use resourceful_contract::{Change, ErrorKind as StorageKind, Filter, Guard, Query, Sort, Version, Write};
+use resourceful_contract::{
+    Change, ErrorKind as StorageKind, Filter, Guard, Query, Sort, Value, Version, Write,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -82,14 +84,22 @@ impl Engine {
     ) -> Result<bool, Error> {
         let entry = self.find(resource)?;
         let call = Call::by_the_application(self, entry);
-        let mut set = Vec::with_capacity(fields.len());
-        for (name, value) in fields {
-            let position = entry.schema.position(name).ok_or_else(|| Error::internal("no such field"))?;
-            let read = entry.schema.fields[position].field_type.read_json(value);
-            set.push((position, read.map_err(|error| Error::internal(format!("{name}: {error:?}")))?));
-        }
+        let set = values(entry, fields)?;
         let write = Write::Update { id: call.id(id)?, set, guard: Guard::version(version) };
         self.keep_own(&call, write).await
+    }
+
+    /// Sets fields of all rows that a filter speaks of. Their versions stay.
+    pub(crate) async fn set_all_own(
+        &self,
+        resource: &str,
+        filter: &Json,
+        fields: &Map<String, Json>,
+    ) -> Result<(), Error> {
+        let entry = self.find(resource)?;
+        let call = Call::by_the_application(self, entry);
+        let write = Write::UpdateAll { filter: self.own_filter(entry, filter)?, set: values(entry, fields)? };
+        self.keep_own(&call, write).await.map(drop)
     }
 
     /// Removes a row that is still in this version; `false` where it is not.
@@ -138,4 +148,14 @@ impl Engine {
         }
         Err(too_contended())
     }
+}
+
+/// What fields are set to, by their positions.
+fn values(entry: &Entry, fields: &Map<String, Json>) -> Result<Vec<(usize, Value)>, Error> {
+    let value = |(name, json): (&String, &Json)| {
+        let position = entry.schema.position(name).ok_or_else(|| Error::internal("no such field"))?;
+        let read = entry.schema.fields[position].field_type.read_json(json);
+        Ok((position, read.map_err(|error| Error::internal(format!("{name}: {error:?}")))?))
+    };
+    fields.iter().map(value).collect()
 }

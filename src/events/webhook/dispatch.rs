@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::delivery::{Attempt, State, WebhookDelivery};
 use super::endpoint::{WebhookEndpoint, target};
-use super::lines::{Lines, Turn, WIDTH};
+use super::lines::{Lines, PUT_OFF, Turn, WIDTH};
 use super::sign::signatures;
 use super::{DELIVERIES, ENDPOINTS, Webhooks, span};
 use crate::access::{Actor, RoleHierarchy};
@@ -143,6 +143,9 @@ impl Dispatcher {
 
     /// Claims deliveries that are due, of endpoints that have room, at most so many.
     async fn next(&self, most: usize) -> Result<Vec<Claimed>, Error> {
+        for endpoint in self.lines.stuck() {
+            self.put_off(endpoint).await?;
+        }
         let mut claimed = Vec::with_capacity(most);
         let (mut limit, mut filter) = (most, self.due());
         for _ in 0..PAGES {
@@ -165,6 +168,14 @@ impl Dispatcher {
             limit = WIDTH;
         }
         Ok(claimed)
+    }
+
+    /// Has what is due to an endpoint be due later, all at once: however much there is, it is not looked through each time.
+    async fn put_off(&self, endpoint: Uuid) -> Result<(), Error> {
+        let mut filter = self.due();
+        filter["endpoint_id"] = json!(endpoint);
+        let later = fields(json!({DUE: now() + span(PUT_OFF)}));
+        self.engine.set_all_own(DELIVERIES, &filter, &later).await
     }
 
     /// What is due, but of endpoints that have no room.

@@ -21,6 +21,10 @@ const SLOW: Duration = Duration::from_secs(2);
 /// How long no other message is begun to an endpoint after one failed; each failure after doubles it.
 const REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(60);
+/// How long an endpoint whose room is taken may be without an answer until nothing is expected of it soon.
+const PATIENT: Duration = Duration::from_secs(1);
+/// For how long what is due is put off then.
+pub(super) const PUT_OFF: Duration = Duration::from_secs(5);
 /// How long it is remembered how an endpoint did.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 /// How many endpoints a filter can leave out; the deliveries of the others are passed by one by one.
@@ -40,11 +44,18 @@ struct Line {
     is_slow: bool,
     rests_until: Option<Instant>,
     last: Instant,
+    put_off: Option<Instant>,
 }
 
 impl Line {
     const fn is_doubted(&self) -> bool {
         self.failures > 0 || self.is_slow
+    }
+
+    /// Whether nothing more comes of it soon.
+    fn is_stuck(&self, now: Instant) -> bool {
+        let rests = self.rests_until.is_some_and(|until| until > now);
+        rests || self.is_busy(now) && now - self.last > PATIENT
     }
 
     fn is_busy(&self, now: Instant) -> bool {
@@ -120,6 +131,7 @@ impl Lines {
             is_slow: false,
             rests_until: None,
             last: Instant::now(),
+            put_off: None,
         });
         line.under_way += 1;
         Some(Turn { lines: self.clone(), endpoint: delivery.endpoint_id })
@@ -132,6 +144,20 @@ impl Lines {
         lines.retain(|_, line| line.under_way > 0 || now - line.last < REMEMBERED);
         let busy = lines.iter().filter(|(_, line)| line.is_busy(now));
         busy.map(|(endpoint, _)| *endpoint).take(LEFT_OUT).collect()
+    }
+
+    /// Endpoints whose deliveries are to be put off: nothing comes of them soon, and until then they would be looked at
+    /// again and again.
+    pub(super) fn stuck(&self) -> Vec<Uuid> {
+        let now = Instant::now();
+        let mut stuck = Vec::new();
+        for (endpoint, line) in self.held().iter_mut() {
+            if line.is_stuck(now) && line.put_off.is_none_or(|at| now - at >= PUT_OFF) {
+                line.put_off = Some(now);
+                stuck.push(*endpoint);
+            }
+        }
+        stuck
     }
 
     /// Lets every endpoint be tried at once, however it went before.
