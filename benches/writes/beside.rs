@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -21,18 +22,28 @@ const REQUESTS: usize = 400;
 struct World {
     router: Router,
     background: Background,
+    is_well: bool,
+    /// How many events the subscriber was told of, and the endpoint was sent.
+    told: Arc<AtomicUsize>,
+    sent: Arc<AtomicUsize>,
 }
 
 impl World {
     async fn start(storage: &Arc<dyn Storage>, is_well: bool) -> Result<Self, Box<dyn Error>> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}/", listener.local_addr()?);
+        let (told, sent) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (telling, sending) = (told.clone(), sent.clone());
         // Whoever is not well takes every message and never answers.
-        let receiver = Router::new().fallback(async move || {
-            if !is_well {
-                std::future::pending::<()>().await;
+        let receiver = Router::new().fallback(move || {
+            let sent = sending.clone();
+            async move {
+                sent.fetch_add(1, Ordering::Relaxed);
+                if !is_well {
+                    std::future::pending::<()>().await;
+                }
+                StatusCode::NO_CONTENT
             }
-            StatusCode::NO_CONTENT
         });
         tokio::spawn(async move { axum::serve(listener, receiver).await });
         let webhooks = Webhooks::kept_in(storage, signed_in(), async |owner| Ok(Some(owner)));
@@ -40,6 +51,7 @@ impl World {
             .authenticator(BearerTokens::new().token("bench", Actor::user("bench")))
             .webhooks(webhooks.private_targets(true))
             .on("parts.*", move |event, _| {
+                telling.fetch_add(1, Ordering::Relaxed);
                 let is_poison = !is_well && event.data["name"] == "poison";
                 std::future::ready(if is_poison { Err("on purpose".into()) } else { Ok(()) })
             })
@@ -56,11 +68,12 @@ impl World {
                 return Err(format!("{path}: {status} {}", String::from_utf8_lossy(&body)).into());
             }
         }
-        Ok(Self { router, background: app.background() })
+        Ok(Self { router, background: app.background(), is_well, told, sent })
     }
 
     /// The median latency of creates, and the one that 99 of 100 do not exceed, in milliseconds.
     async fn latencies(&self) -> Result<(f64, f64), Box<dyn Error>> {
+        let before = (self.told.load(Ordering::Relaxed), self.sent.load(Ordering::Relaxed));
         let clients = (0..CLIENTS).map(|_| {
             let router = self.router.clone();
             tokio::spawn(async move {
@@ -76,6 +89,16 @@ impl World {
         let mut all = Vec::new();
         for client in clients.collect::<Vec<_>>() {
             all.extend(client.await??);
+        }
+        // What is left to be told must not be told while the other one is measured.
+        let end = Instant::now() + Duration::from_secs(60);
+        while self.told.load(Ordering::Relaxed) < before.0 + REQUESTS
+            || self.is_well && self.sent.load(Ordering::Relaxed) < before.1 + REQUESTS
+        {
+            if Instant::now() > end {
+                return Err("what is to be told is not told".into());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         all.sort_unstable();
         let at = |share: f64| {

@@ -133,6 +133,10 @@ impl Lines {
             last: Instant::now(),
             put_off: None,
         });
+        if line.under_way == 0 {
+            // It is waited for from now on.
+            line.last = Instant::now();
+        }
         line.under_way += 1;
         Some(Turn { lines: self.clone(), endpoint: delivery.endpoint_id })
     }
@@ -218,5 +222,27 @@ mod tests {
         assert_eq!(turns(&lines, &delivery("another")).len(), EACH);
         drop(taken);
         assert_eq!(turns(&lines, &of_one[0]).len(), EACH);
+    }
+
+    #[test]
+    fn what_is_due_is_put_off_where_nothing_is_answered_and_not_where_a_burst_begins() {
+        let (lines, delivery) = (Lines::default(), delivery("one"));
+        let long_ago = |lines: &Lines| {
+            for line in lines.held().values_mut() {
+                line.last -= PATIENT * 2;
+            }
+        };
+        drop(turns(&lines, &delivery));
+        long_ago(&lines);
+        let taken = turns(&lines, &delivery);
+        assert_eq!((taken.len(), lines.stuck()), (EACH, Vec::new()), "it was idle, and has just begun");
+        long_ago(&lines);
+        assert_eq!(lines.stuck(), [delivery.endpoint_id]);
+        assert_eq!(lines.stuck(), [], "once for a while");
+        drop(taken);
+        for line in lines.held().values_mut() {
+            line.put_off = None;
+        }
+        assert_eq!(lines.stuck(), [], "it has answered");
     }
 }
