@@ -18,7 +18,8 @@ pub async fn bus(bus: Arc<dyn Bus>, prefix: &str) -> Result<(), Failure> {
     whoever_is_too_slow_is_told(&*bus, &channel("slow")).await?;
     each_group_handles_each_message_once(&*bus, &channel("groups")).await?;
     what_is_abandoned_goes_to_another(&*bus, &channel("abandoned")).await?;
-    what_is_never_acknowledged_is_a_dead_letter(&*bus, &channel("dead")).await
+    what_is_never_acknowledged_is_a_dead_letter(&*bus, &channel("dead")).await?;
+    what_nobody_takes_is_not_kept_for_ever(&*bus, &channel("bounded")).await
 }
 
 async fn everyone_hears_all_in_order(bus: &dyn Bus, channel: &str, other: &str) -> Result<(), Failure> {
@@ -198,4 +199,25 @@ async fn what_is_never_acknowledged_is_a_dead_letter(bus: &dyn Bus, queue: &str)
     same("dead letters", &dead, &vec![b"poison".to_vec()])?;
     bus.send(queue, b"wholesome".to_vec()).await?;
     same("what comes after it", &next.await?.message, &b"wholesome".to_vec())
+}
+
+/// A queue is bounded: what came first goes first.
+async fn what_nobody_takes_is_not_kept_for_ever(bus: &dyn Bus, queue: &str) -> Result<(), Failure> {
+    const MANY: u32 = 25_000;
+    let consumer = bus.consume(queue, "crew", NEVER).await?;
+    for number in 0..MANY {
+        bus.send(queue, number.to_be_bytes().to_vec()).await?;
+    }
+    let mut last = None;
+    let mut count = 0;
+    while last != Some(MANY - 1) {
+        let taken = consumer.next().await?;
+        consumer.acknowledge(&taken.id).await?;
+        let number = taken.message.try_into().map(u32::from_be_bytes).unwrap_or(MANY);
+        if last.is_some_and(|last| number != last + 1) {
+            return Err(Failure::new(format!("{number} was given after {last:?}")));
+        }
+        (last, count) = (Some(number), count + 1);
+    }
+    if count == MANY { Err(Failure::new(format!("all of {MANY} messages were kept"))) } else { Ok(()) }
 }
