@@ -11,6 +11,9 @@ use crate::storage::Answer;
 ///
 /// A bus is for what nodes have to know soon, such as that something kept in memory is no longer so. What must not be
 /// lost stands in the storage; a listener that may have missed something is told so ([`Heard::Missed`]).
+///
+/// It also has queues, by which nodes share work: each message is handled by one consumer of each group, at least once as
+/// long as the bus keeps it.
 pub trait Bus: fmt::Debug + Send + Sync + 'static {
     /// A word for logs: `memory`, `redis`.
     fn name(&self) -> &'static str;
