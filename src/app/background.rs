@@ -94,8 +94,8 @@ impl App {
         self.relay.clone()
     }
 
-    /// Tells subscribers of every event that is due, sends the webhooks that are due, and comes back when there is none left: for tests, and for programs
-    /// that end.
+    /// Tells subscribers of every event that is due, sends the webhooks that are due, and comes back when there is none
+    /// left: for tests, and for programs that end.
     ///
     /// # Errors
     /// Where a storage fails.

@@ -496,3 +496,17 @@ async fn a_table_says_which_role_may_do_what() {
     }
     assert_eq!(app.get("/articles").await.status(), 401);
 }
+
+#[tokio::test]
+async fn a_wrong_rule_that_many_operations_share_is_one_fault() {
+    let notes = define_dynamic_resource("notes", model(&["code"]))
+        .adapter(Place::memory().table("notes"))
+        .id_field("code")
+        .permissions(Permissions::all(anyone()))
+        .policy(rows(json!({"owned_by": "ada"})))
+        .build()
+        .unwrap();
+    let errors = create_app(AppPreset::Testing).resource(notes).build().await.unwrap_err();
+    let [fault] = errors.faults() else { panic!("{errors}") };
+    assert!(fault.message.contains("owned_by"), "{errors}");
+}

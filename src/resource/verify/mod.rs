@@ -111,13 +111,17 @@ impl Faults {
         Self { resource: resource.to_owned(), found: Vec::new() }
     }
 
+    /// Adds a fault, once however often it is found: operations share rules.
     pub(crate) fn push(&mut self, field: Option<&str>, message: impl Into<String>, mend: impl Into<String>) {
-        self.found.push(DefinitionFault {
+        let fault = DefinitionFault {
             resource: self.resource.clone(),
             field: field.map(str::to_owned),
             message: message.into(),
             mend: mend.into(),
-        });
+        };
+        if !self.found.contains(&fault) {
+            self.found.push(fault);
+        }
     }
 
     pub(crate) fn into_errors(self) -> DefinitionErrors {
