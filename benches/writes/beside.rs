@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use super::{CLIENTS, least, median, most, part, parts, send};
 
 const ROUNDS: usize = 15;
-const REQUESTS: usize = 400;
+const REQUESTS: usize = 800;
 
 /// An application under way.
 struct World {
@@ -109,33 +109,44 @@ impl World {
     }
 }
 
-pub(super) async fn run(well: &Arc<dyn Storage>, troubled: &Arc<dyn Storage>) -> Result<(), Box<dyn Error>> {
-    let (well, troubled) = (World::start(well, true).await?, World::start(troubled, false).await?);
-    let (mut medians, mut tails) = (Vec::new(), Vec::new());
+/// `storages` are those of an application that is well, of another one that is, and of one in trouble. The second shows how
+/// far two that do the same differ.
+pub(super) async fn run(storages: [Arc<dyn Storage>; 3]) -> Result<(), Box<dyn Error>> {
+    let [well, twin, troubled] = storages;
+    let worlds = [
+        World::start(&well, true).await?,
+        World::start(&twin, true).await?,
+        World::start(&troubled, false).await?,
+    ];
+    let mut measured: [Vec<(f64, f64)>; 3] = Default::default();
     for round in 0..=ROUNDS {
-        // Neither is always the first.
-        let (one, other) = if round % 2 == 0 {
-            let one = troubled.latencies().await?;
-            (one, well.latencies().await?)
-        } else {
-            let other = well.latencies().await?;
-            (troubled.latencies().await?, other)
-        };
-        // The first round warms both up.
-        if round > 0 {
-            medians.push(one.0 / other.0);
-            tails.push(one.1 / other.1);
+        // None is always the first.
+        for position in (0..3).map(|position| (position + round) % 3) {
+            let latencies = worlds[position].latencies().await?;
+            // The first round warms all up.
+            if round > 0 {
+                measured[position].push(latencies);
+            }
         }
     }
-    for (name, ratios) in [("median", medians), ("p99", tails)] {
-        println!(
-            "  {name} of creates beside a poisoned event and a dead webhook: {:.2} ({:.2} to {:.2}) of those beside sound ones",
-            median(&ratios),
-            least(&ratios),
-            most(&ratios)
-        );
+    let [well, twin, troubled] = measured;
+    for (name, of) in
+        [("beside a poisoned event and a dead webhook", troubled), ("beside sound ones again", twin)]
+    {
+        let ratios = |one: fn(&(f64, f64)) -> f64| -> Vec<f64> {
+            of.iter().zip(&well).map(|(this, well)| one(this) / one(well)).collect()
+        };
+        for (figure, ratios) in [("median", ratios(|pair| pair.0)), ("p99", ratios(|pair| pair.1))] {
+            println!(
+                "  {figure} of creates {name}: {:.2} ({:.2} to {:.2}) of those beside sound ones",
+                median(&ratios),
+                least(&ratios),
+                most(&ratios)
+            );
+        }
     }
-    well.background.stop().await;
-    troubled.background.stop().await;
+    for world in worlds {
+        world.background.stop().await;
+    }
     Ok(())
 }

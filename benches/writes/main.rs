@@ -5,6 +5,8 @@
 //! $ BENCH_POSTGRES_URL=postgres://… cargo run --release -p resourceful-benches --bin writes
 //! ```
 //!
+//! `--beside` measures the last of these alone.
+//!
 //! Everything runs in this process, through the routers of both programs, so that only what they do is compared. On
 //! PostgreSQL each has a schema of its own in the database that `BENCH_POSTGRES_URL` names.
 
@@ -89,6 +91,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     for (name, ours, theirs) in worlds {
         println!("{name}");
+        if env::args().any(|argument| argument == "--beside") {
+            beside(name, &sqlite).await?;
+            continue;
+        }
         let storage = Sql::connect(&ours).await?.storage();
         let told = Arc::new(AtomicUsize::new(0));
         let app = application(&storage, told.clone()).await?;
@@ -100,16 +106,22 @@ async fn main() -> Result<(), Box<dyn Error>> {
         creates(&app.router(), &hand).await?;
         in_bulk(&app.router()).await?;
         relay(&app, &told).await?;
-        let pair = match name {
-            "SQLite" => (sqlite("well"), sqlite("troubled")),
-            _ => {
-                let url = env::var("BENCH_POSTGRES_URL")?;
-                (schema(&url).await?, schema(&url).await?)
-            }
-        };
-        beside::run(&Sql::connect(&pair.0).await?.storage(), &Sql::connect(&pair.1).await?.storage()).await?;
+        beside(name, &sqlite).await?;
     }
     Ok(())
+}
+
+async fn beside(name: &str, sqlite: &impl Fn(&str) -> String) -> Result<(), Box<dyn Error>> {
+    let mut storages = Vec::new();
+    for world in ["well", "twin", "troubled"] {
+        let url = match name {
+            "SQLite" => sqlite(world),
+            _ => schema(&env::var("BENCH_POSTGRES_URL")?).await?,
+        };
+        storages.push(Sql::connect(&url).await?.storage());
+    }
+    let storages: [_; 3] = storages.try_into().map_err(|_| "three storages")?;
+    beside::run(storages).await
 }
 
 /// A new schema in a PostgreSQL database.

@@ -100,6 +100,11 @@ impl App {
     /// # Errors
     /// Where a storage fails.
     pub async fn deliver(&self) -> Result<(), Error> {
+        #[cfg(feature = "webhooks")]
+        if let Some(dispatcher) = &self.dispatcher {
+            // What is told now is queued to be sent now.
+            dispatcher.rest();
+        }
         for position in 0..self.boundary.engine.recorded().len() {
             loop {
                 match self.relay.step(position).await? {

@@ -74,6 +74,32 @@ async fn an_endpoint_that_answers_nothing_with_success_for_days_is_disabled() {
 }
 
 #[tokio::test]
+async fn what_was_put_off_follows_once_its_endpoint_answers_again() {
+    for place in Place::all().await.into_iter().filter(|place| place.name != "memory") {
+        let receiver = Receiver::start().await;
+        let app = TestApp::build(builder(&place).webhooks(webhooks(&place))).await.unwrap();
+        endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
+        receiver.answers("/hook", 500);
+        for number in 0..150 {
+            job(&app, "ann", &format!("j{number}"), json!({})).await;
+        }
+        app.app().deliver().await.unwrap();
+        receiver.took("/hook");
+        // As for an endpoint that has failed for long.
+        run(
+            &place,
+            "UPDATE resourceful_webhook_deliveries SET state = 'queued', attempts = 0, \
+             next_attempt_at = '2999-01-01T00:00:00.000000Z'",
+        )
+        .await;
+        receiver.answers("/hook", 204);
+        job(&app, "ann", "one more", json!({})).await;
+        app.app().deliver().await.unwrap();
+        assert_eq!(receiver.took("/hook").len(), 151);
+    }
+}
+
+#[tokio::test]
 async fn a_lookup_of_owners_that_panics_is_tried_again() {
     for place in Place::all().await.into_iter().filter(|place| place.name != "memory") {
         let receiver = Receiver::start().await;

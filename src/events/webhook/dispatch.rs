@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::delivery::{Attempt, State, WebhookDelivery};
 use super::endpoint::{WebhookEndpoint, target};
-use super::lines::{Lines, PUT_OFF, Turn, WIDTH};
+use super::lines::{Lines, Turn, WIDTH};
 use super::sign::signatures;
 use super::{DELIVERIES, ENDPOINTS, Webhooks, span};
 use crate::access::{Actor, RoleHierarchy};
@@ -43,6 +43,10 @@ const DUE: &str = "next_attempt_at";
 const LOOK: Duration = Duration::from_secs(1);
 /// How much longer than the time that everything may take a claim holds.
 const SPARE: Duration = Duration::from_secs(5);
+/// How many deliveries are put off in one commit, so that writers beside it do not wait for long.
+const PUT_OFF_AT_ONCE: u32 = 500;
+/// How many of those that were put off follow one that was answered with success.
+const FOLLOW: u32 = 64;
 /// How many attempts the log keeps.
 const LOGGED: usize = 20;
 
@@ -87,6 +91,16 @@ impl Dispatcher {
         let reach = if webhooks.private_targets { Reach::Anywhere } else { Reach::Public };
         let client = Client::new(reach)?;
         Ok(Self { engine, webhooks, roles, client, woken: Notify::new(), lines: Lines::default() })
+    }
+
+    /// For how long what is new for an endpoint is put off from the start.
+    pub(super) fn puts_off(&self, endpoint: Uuid) -> Option<Duration> {
+        self.lines.puts_off(endpoint)
+    }
+
+    /// Lets every endpoint be tried at once, however it went before.
+    pub(crate) fn rest(&self) {
+        self.lines.rested();
     }
 
     /// Says that there is something new.
@@ -143,8 +157,8 @@ impl Dispatcher {
 
     /// Claims deliveries that are due, of endpoints that have room, at most so many.
     async fn next(&self, most: usize) -> Result<Vec<Claimed>, Error> {
-        for endpoint in self.lines.stuck() {
-            self.put_off(endpoint).await?;
+        for (endpoint, off) in self.lines.stuck() {
+            self.put_off(endpoint, off).await?;
         }
         let mut claimed = Vec::with_capacity(most);
         let (mut limit, mut filter) = (most, self.due());
@@ -170,17 +184,43 @@ impl Dispatcher {
         Ok(claimed)
     }
 
-    /// Has what is due to an endpoint be due later, all at once: however much there is, it is not looked through each time.
-    async fn put_off(&self, endpoint: Uuid) -> Result<(), Error> {
-        let mut filter = self.due();
-        filter["endpoint_id"] = json!(endpoint);
-        let later = fields(json!({DUE: now() + span(PUT_OFF)}));
-        self.engine.set_all_own(DELIVERIES, &filter, &later).await
+    /// Has what is due to an endpoint be due later: however much there is, it is not looked through each time.
+    async fn put_off(&self, endpoint: Uuid, off: Duration) -> Result<(), Error> {
+        let mut due = waiting();
+        due["endpoint_id"] = json!(endpoint);
+        due[DUE] = json!({"lte": now()});
+        while self.reschedule(&due, PUT_OFF_AT_ONCE, now() + span(off)).await? {}
+        Ok(())
+    }
+
+    /// Has some of what was put off be due now, as its endpoint answers again. Each of them that goes well has more follow.
+    async fn follow(&self, endpoint: Uuid, turn: &Turn) -> Result<(), Error> {
+        let mut put_off = waiting();
+        put_off["endpoint_id"] = json!(endpoint);
+        put_off["attempts"] = json!(0);
+        // Whatever is due sooner may be under way.
+        put_off[DUE] = json!({"gt": now() + self.holds() + span(SPARE)});
+        if !self.reschedule(&put_off, FOLLOW, now()).await? {
+            turn.nothing_put_off();
+        }
+        self.wake();
+        Ok(())
+    }
+
+    /// Has the first of what a filter speaks of be due at another time; whether there may be more.
+    async fn reschedule(&self, filter: &Json, most: u32, at: DateTime<Utc>) -> Result<bool, Error> {
+        let found = self.engine.own_rows::<WebhookDelivery>(DELIVERIES, filter, DUE, most).await?;
+        let ids: Vec<Uuid> = found.iter().map(|own| own.row.id).collect();
+        let mut these = filter.clone();
+        these["id"] = json!({"in": ids});
+        self.engine.set_all_own(DELIVERIES, &these, &fields(json!({DUE: at}))).await?;
+        Ok(u32::try_from(ids.len()).is_ok_and(|count| count == most))
     }
 
     /// What is due, but of endpoints that have no room.
     fn due(&self) -> Json {
-        let mut filter = json!({"state": {"in": [State::Queued, State::Pending]}, DUE: {"lte": now()}});
+        let mut filter = waiting();
+        filter[DUE] = json!({"lte": now()});
         let busy = self.lines.busy();
         if !busy.is_empty() {
             filter["endpoint_id"] = json!({"nin": busy});
@@ -188,10 +228,14 @@ impl Dispatcher {
         filter
     }
 
+    /// How long a claim holds.
+    fn holds(&self) -> chrono::Duration {
+        span(self.webhooks.deadline.saturating_add(ASKED + SPARE))
+    }
+
     /// Takes a delivery for this node; nothing where another one was quicker.
     async fn claim(&self, own: Own<WebhookDelivery>, turn: Turn) -> Result<Option<Claimed>, Error> {
-        let holds = span(self.webhooks.deadline.saturating_add(ASKED + SPARE));
-        let set = fields(json!({"next_attempt_at": now() + holds}));
+        let set = fields(json!({DUE: now() + self.holds()}));
         let id = own.row.id.to_string();
         let is_ours = self.engine.set_own(DELIVERIES, &id, own.version, &set).await?;
         Ok(is_ours.then(|| Claimed { own: Own { version: after(own.version), ..own }, turn }))
@@ -212,7 +256,14 @@ impl Dispatcher {
             Err(error) => unprepared(&error),
         };
         match &outcome {
-            Outcome::Delivered(_) => turn.went(true, took),
+            Outcome::Delivered(_) => {
+                turn.went(true, took);
+                if turn.has_put_off()
+                    && let Err(error) = self.follow(own.row.endpoint_id, &turn).await
+                {
+                    tracing::warn!(%error, "webhooks that were put off could not be called up");
+                }
+            }
             Outcome::Failed(..) => turn.went(false, took),
             _ => {}
         }
@@ -422,6 +473,11 @@ impl std::fmt::Debug for Dispatcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Dispatcher").finish_non_exhaustive()
     }
+}
+
+/// What is to be sent, now or later.
+fn waiting() -> Json {
+    json!({"state": {"in": [State::Queued, State::Pending]}})
 }
 
 /// What became of a message that could not be made: it is tried again.

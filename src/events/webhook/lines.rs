@@ -23,8 +23,9 @@ const REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(60);
 /// How long an endpoint whose room is taken may be without an answer until nothing is expected of it soon.
 const PATIENT: Duration = Duration::from_secs(1);
-/// For how long what is due is put off then.
-pub(super) const PUT_OFF: Duration = Duration::from_secs(15);
+/// For how long what is due is put off then; each failure after the first doubles it.
+const PUT_OFF: Duration = Duration::from_secs(15);
+const LONGEST_PUT_OFF: Duration = Duration::from_secs(3600);
 /// How long it is remembered how an endpoint did.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 /// How many endpoints a filter can leave out; the deliveries of the others are passed by one by one.
@@ -44,7 +45,10 @@ struct Line {
     is_slow: bool,
     rests_until: Option<Instant>,
     last: Instant,
-    put_off: Option<Instant>,
+    /// Since when, and for how long, what was due is put off.
+    put_off: Option<(Instant, Duration)>,
+    /// Whether there may be deliveries that were put off for longer than a claim holds.
+    has_put_off: bool,
 }
 
 impl Line {
@@ -56,6 +60,10 @@ impl Line {
     fn is_stuck(&self, now: Instant) -> bool {
         let rests = self.rests_until.is_some_and(|until| until > now);
         rests || self.is_busy(now) && now - self.last > PATIENT
+    }
+
+    fn off(&self) -> Duration {
+        doubled(PUT_OFF, self.failures.saturating_sub(1), LONGEST_PUT_OFF)
     }
 
     fn is_busy(&self, now: Instant) -> bool {
@@ -78,6 +86,16 @@ impl Turn {
         }
     }
 
+    /// Whether what was put off is to be looked for, now that somebody answers again.
+    pub(super) fn has_put_off(&self) -> bool {
+        self.lines.held().get(&self.endpoint).is_some_and(|line| line.has_put_off)
+    }
+
+    /// Notes that nothing is put off any more.
+    pub(super) fn nothing_put_off(&self) {
+        self.line(|line| line.has_put_off = false);
+    }
+
     /// Notes whether somebody answered as hoped, and how soon.
     pub(super) fn went(&self, well: bool, took: Duration) {
         self.line(|line| {
@@ -86,7 +104,7 @@ impl Turn {
                 (line.failures, line.rests_until) = (0, None);
                 return;
             }
-            let rest = REST.saturating_mul(1 << line.failures.min(10)).min(LONGEST_REST);
+            let rest = doubled(REST, line.failures, LONGEST_REST);
             line.failures = line.failures.saturating_add(1);
             line.rests_until = Some(Instant::now() + rest);
         });
@@ -132,6 +150,8 @@ impl Lines {
             rests_until: None,
             last: Instant::now(),
             put_off: None,
+            // Whoever ran before may have put off some.
+            has_put_off: true,
         });
         if line.under_way == 0 {
             // It is waited for from now on.
@@ -150,18 +170,27 @@ impl Lines {
         busy.map(|(endpoint, _)| *endpoint).take(LEFT_OUT).collect()
     }
 
-    /// Endpoints whose deliveries are to be put off: nothing comes of them soon, and until then they would be looked at
-    /// again and again.
-    pub(super) fn stuck(&self) -> Vec<Uuid> {
+    /// Endpoints whose deliveries are to be put off, and for how long: nothing comes of them soon, and until then they would
+    /// be looked at again and again.
+    pub(super) fn stuck(&self) -> Vec<(Uuid, Duration)> {
         let now = Instant::now();
         let mut stuck = Vec::new();
         for (endpoint, line) in self.held().iter_mut() {
-            if line.is_stuck(now) && line.put_off.is_none_or(|at| now - at >= PUT_OFF) {
-                line.put_off = Some(now);
-                stuck.push(*endpoint);
+            if line.is_stuck(now) && line.put_off.is_none_or(|(at, off)| now - at >= off) {
+                line.put_off = Some((now, line.off()));
+                line.has_put_off = true;
+                stuck.push((*endpoint, line.off()));
             }
         }
         stuck
+    }
+
+    /// For how long what is new for an endpoint is put off from the start; `None` where it may be sent now.
+    pub(super) fn puts_off(&self, endpoint: Uuid) -> Option<Duration> {
+        let mut lines = self.held();
+        let line = lines.get_mut(&endpoint).filter(|line| line.is_stuck(Instant::now()))?;
+        line.has_put_off = true;
+        Some(line.off())
     }
 
     /// Lets every endpoint be tried at once, however it went before.
@@ -170,6 +199,10 @@ impl Lines {
             (line.failures, line.is_slow, line.rests_until) = (0, false, None);
         }
     }
+}
+
+fn doubled(pause: Duration, times: u32, longest: Duration) -> Duration {
+    pause.saturating_mul(1 << times.min(20)).min(longest)
 }
 
 #[cfg(test)]
@@ -237,12 +270,31 @@ mod tests {
         let taken = turns(&lines, &delivery);
         assert_eq!((taken.len(), lines.stuck()), (EACH, Vec::new()), "it was idle, and has just begun");
         long_ago(&lines);
-        assert_eq!(lines.stuck(), [delivery.endpoint_id]);
+        assert_eq!(lines.stuck(), [(delivery.endpoint_id, PUT_OFF)]);
         assert!(lines.stuck().is_empty(), "once for a while");
+        assert_eq!(lines.puts_off(delivery.endpoint_id), Some(PUT_OFF), "what is new waits as well");
         drop(taken);
         for line in lines.held().values_mut() {
             line.put_off = None;
         }
         assert!(lines.stuck().is_empty(), "it has answered");
+        assert_eq!(lines.puts_off(delivery.endpoint_id), None);
+    }
+
+    #[test]
+    fn the_longer_an_endpoint_fails_the_longer_its_deliveries_are_put_off() {
+        let (lines, delivery) = (Lines::default(), delivery("one"));
+        let off: Vec<_> = (0..10)
+            .map(|_| {
+                for line in lines.held().values_mut() {
+                    line.rests_until = None;
+                }
+                let turn = lines.enter(&delivery, 1).unwrap();
+                turn.went(false, Duration::ZERO);
+                lines.puts_off(delivery.endpoint_id).unwrap()
+            })
+            .collect();
+        assert_eq!(off[..3], [PUT_OFF, PUT_OFF * 2, PUT_OFF * 4]);
+        assert_eq!(off.last(), Some(&LONGEST_PUT_OFF));
     }
 }

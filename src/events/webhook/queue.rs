@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::delivery::WebhookDelivery;
 use super::endpoint::WebhookEndpoint;
-use super::{DELIVERIES, Dispatcher, ENDPOINTS};
+use super::{DELIVERIES, Dispatcher, ENDPOINTS, span};
 use crate::access::CheckError;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -59,10 +59,19 @@ impl Queue {
         let there = self.engine.own_rows::<WebhookDelivery>(DELIVERIES, &filter, "id", STEP).await?;
         let there: HashSet<Uuid> = there.into_iter().map(|own| own.row.id).collect();
         deliveries.retain(|delivery| !there.contains(&delivery.id));
+        let mut may_be_sent = false;
+        for delivery in &mut deliveries {
+            match self.dispatcher.puts_off(delivery.endpoint_id) {
+                Some(off) => delivery.next_attempt_at = Some(crate::engine::now() + span(off)),
+                None => may_be_sent = true,
+            }
+        }
         if !self.engine.add_own(DELIVERIES, &deliveries).await? {
             return Err(Error::internal("another node queued this event meanwhile"));
         }
-        self.dispatcher.wake();
+        if may_be_sent {
+            self.dispatcher.wake();
+        }
         Ok(())
     }
 }
