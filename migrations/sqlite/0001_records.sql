@@ -1,6 +1,7 @@
 -- What changes leave behind in the transaction that made them.
 
--- The outbox: an event for each change, until everyone was told and for a while after.
+-- The outbox: an event for each change, until everyone was told and for a while after. `batch` is its position, once it
+-- is published; `told_at` says when whoever subscribes had handled it.
 CREATE TABLE resourceful_events (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL,
@@ -13,14 +14,16 @@ CREATE TABLE resourceful_events (
     data TEXT NOT NULL,
     previous TEXT,
     batch INTEGER,
+    told_at TEXT,
     attempts INTEGER NOT NULL,
     due_at TEXT,
     reason TEXT,
     dead_at TEXT,
     handled TEXT
 );
-CREATE INDEX resourceful_events_pending ON resourceful_events (sequence) WHERE batch IS NULL AND dead_at IS NULL;
-CREATE INDEX resourceful_events_told ON resourceful_events (batch, sequence) WHERE batch IS NOT NULL;
+CREATE INDEX resourceful_events_new ON resourceful_events (sequence) WHERE batch IS NULL;
+CREATE INDEX resourceful_events_published ON resourceful_events (batch, sequence) WHERE batch IS NOT NULL;
+CREATE INDEX resourceful_events_pending ON resourceful_events (sequence) WHERE told_at IS NULL AND dead_at IS NULL;
 CREATE INDEX resourceful_events_due ON resourceful_events (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX resourceful_events_dead ON resourceful_events (sequence) WHERE dead_at IS NOT NULL;
 

@@ -10,14 +10,15 @@ use tokio::task::JoinSet;
 use super::App;
 use crate::engine::{Engine, Vault};
 use crate::error::Error;
-use crate::events::{Relay, Step};
+use crate::events::{News, Relay, Step, Tail};
 
 /// How often the outbox is looked at where nobody says that there is something new, as after a change on another node.
 const LOOK: Duration = Duration::from_millis(500);
 /// How often a node rings at most.
 const RINGS: Duration = Duration::from_millis(20);
-/// What nodes listen to.
+/// What nodes listen to: there is something in the outbox, and something was published.
 const BELL: &str = "resourceful_events";
+const PUBLISHED: &str = "resourceful_published";
 /// How long to wait after a storage failed.
 const RECOVER: Duration = Duration::from_secs(1);
 /// How often what is old is cleared.
@@ -55,14 +56,28 @@ impl App {
             tasks.spawn(until(stop.clone(), working.work()));
         }
         let engine = &self.boundary.engine;
+        if let (Some(news), false) = (self.news.clone(), self.tails.is_empty()) {
+            let engine = engine.clone();
+            tasks.spawn(until(stop.clone(), async move { news.hear(&engine).await }));
+        }
         for position in 0..engine.recorded().len() {
-            let work = Work { engine: engine.clone(), position };
-            let relay = self.relay();
-            tasks.spawn(until(stop.clone(), async move { work.relay(&relay).await }));
-            let work = Work { engine: engine.clone(), position };
-            tasks.spawn(until(stop.clone(), async move { work.ring().await }));
-            let work = Work { engine: engine.clone(), position };
-            tasks.spawn(until(stop.clone(), async move { work.sweep().await }));
+            let work = || Work { engine: engine.clone(), position };
+            let (one, relay) = (work(), self.relay());
+            tasks.spawn(until(stop.clone(), async move { one.relay(&relay).await }));
+            let one = work();
+            tasks.spawn(until(stop.clone(), async move { one.ring().await }));
+            let one = work();
+            tasks.spawn(until(stop.clone(), async move { one.sweep().await }));
+            let (one, relay, news) = (work(), self.relay(), self.news.clone());
+            tasks.spawn(until(stop.clone(), async move { one.ring_published(&relay, news).await }));
+            if !self.tails.is_empty() {
+                let one = work();
+                tasks.spawn(until(stop.clone(), async move { one.hear_published().await }));
+            }
+            for tail in self.tails.iter().cloned() {
+                let one = work();
+                tasks.spawn(until(stop.clone(), async move { one.follow(&tail).await }));
+            }
         }
         #[cfg(feature = "webhooks")]
         if let Some(dispatcher) = self.dispatcher.clone() {
@@ -113,6 +128,9 @@ impl App {
                     Step::Idle | Step::Elsewhere => break,
                 }
             }
+            for tail in &self.tails {
+                while tail.step(position).await? {}
+            }
         }
         #[cfg(feature = "webhooks")]
         if let Some(dispatcher) = &self.dispatcher {
@@ -158,8 +176,8 @@ async fn until(stop: Arc<Notify>, work: impl Future<Output = ()>) {
 }
 
 /// A bell of a database that has one.
-async fn heard(vault: &Vault) -> Option<Box<dyn Bell>> {
-    vault.hear(BELL).await.unwrap_or_default()
+async fn heard(vault: &Vault, bell: &str) -> Option<Box<dyn Bell>> {
+    vault.hear(bell).await.unwrap_or_default()
 }
 
 /// Done when a bell is rung; never where there is none.
@@ -197,7 +215,7 @@ impl Work {
         let Some(vault) = self.vault() else { return };
         let _abandoned = Abandoned { relay, position: self.position };
         let mut told = self.engine.told.subscribe();
-        let mut bell = heard(vault).await;
+        let mut bell = heard(vault, BELL).await;
         loop {
             match relay.step(self.position).await {
                 Ok(Step::Took(_)) => {}
@@ -209,7 +227,7 @@ impl Work {
                         bell = None;
                     },
                     () = tokio::time::sleep(LOOK) => if bell.is_none() {
-                        bell = heard(vault).await;
+                        bell = heard(vault, BELL).await;
                     },
                 },
                 Err(error) => {
@@ -229,6 +247,57 @@ impl Work {
                 tracing::debug!(%error, "the bell could not be rung");
             }
             tokio::time::sleep(RINGS).await;
+        }
+    }
+
+    /// Tells other nodes that something was published here.
+    async fn ring_published(&self, relay: &Relay, news: Option<Arc<News>>) {
+        let (Some(vault), Some(mut published)) = (self.vault(), relay.published(self.position)) else {
+            return;
+        };
+        while published.changed().await.is_ok() {
+            if let Some(news) = &news {
+                news.tell().await;
+            }
+            if let Err(error) = vault.ring(PUBLISHED).await {
+                tracing::debug!(%error, "the bell could not be rung");
+            }
+            tokio::time::sleep(RINGS).await;
+        }
+    }
+
+    /// Hears of what other nodes published, where the database has bells.
+    async fn hear_published(&self) {
+        let Some(vault) = self.vault() else { return };
+        loop {
+            let mut bell = heard(vault, PUBLISHED).await;
+            while let Some(one) = &mut bell {
+                match one.rung().await {
+                    Ok(()) => self.engine.published.send_modify(|count| *count += 1),
+                    Err(error) => {
+                        tracing::debug!(%error, "the bell is not heard");
+                        bell = None;
+                    }
+                }
+            }
+            tokio::time::sleep(RECOVER).await;
+        }
+    }
+
+    async fn follow(&self, tail: &Tail) {
+        let mut published = self.engine.published.subscribe();
+        loop {
+            match tail.step(self.position).await {
+                Ok(true) => {}
+                Ok(false) => tokio::select! {
+                    changed = published.changed() => if changed.is_err() { return },
+                    () = tokio::time::sleep(LOOK) => {}
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "published events could not be read");
+                    tokio::time::sleep(RECOVER).await;
+                }
+            }
         }
     }
 

@@ -20,7 +20,7 @@ use crate::engine::{Catalog, DigestKey, Engine, InFlight};
 use crate::error::Error;
 #[cfg(feature = "webhooks")]
 use crate::events::{Dispatcher, Queue, Subscription};
-use crate::events::{Relay, Workers};
+use crate::events::{News, Relay, Workers};
 use crate::http::{BATCH, batch as batched};
 use crate::http::{Boundary, Context, EXPLAIN, Path, Routes, explain as explained, respond};
 use crate::openapi;
@@ -64,6 +64,7 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
         hooks: builder.hooks.clone(),
         tables: Arc::new(Tables::new()),
         told: watch::Sender::new(0),
+        published: watch::Sender::new(0),
         hook_failures: Arc::default(),
         in_flight: InFlight::default(),
         prefix: builder.prefix.clone(),
@@ -301,18 +302,20 @@ fn mount(
     let health = health::routes(&boundary, &lifecycle);
     let front = Front::new(health, lifecycle.clone(), builder.cors, builder.compression, merged, routes);
     let (engine, subscriptions) = (&boundary.engine, Arc::<[_]>::from(builder.subscriptions));
-    let workers = builder.bus.map(|bus| {
-        // Only nodes of one application have its secret.
-        let name = blake3::derive_key("resourceful 2026-11 names of applications", secret);
-        let name = blake3::Hash::from_bytes(name).to_hex();
-        Arc::new(Workers::new(engine.clone(), subscriptions.clone(), bus, &name[..32]))
-    });
+    // Only nodes of one application have its secret.
+    let name = blake3::derive_key("resourceful 2026-11 names of applications", secret);
+    let name = &blake3::Hash::from_bytes(name).to_hex()[..32];
+    let news = builder.bus.clone().map(|bus| Arc::new(News::new(bus, name)));
+    let workers =
+        builder.bus.map(|bus| Arc::new(Workers::new(engine.clone(), subscriptions.clone(), bus, name)));
     let relay = Arc::new(Relay::new(engine.clone(), subscriptions, workers));
     App {
         front,
         boundary,
         lifecycle,
         relay,
+        tails: Vec::new(),
+        news,
         #[cfg(feature = "webhooks")]
         dispatcher: None,
     }

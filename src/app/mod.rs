@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::access::Actor;
 use crate::engine::{AuditVerdict, Explanation, Loader};
 use crate::error::Error;
-use crate::events::{Event, Relay};
+use crate::events::{Event, News, Relay, Tail};
 use crate::http::Boundary;
 use crate::resource::Operation;
 
@@ -41,6 +41,9 @@ pub struct App {
     boundary: Arc<Boundary>,
     lifecycle: Arc<Lifecycle>,
     relay: Arc<Relay>,
+    /// Who follows what is published.
+    tails: Vec<Arc<Tail>>,
+    news: Option<Arc<News>>,
     #[cfg(feature = "webhooks")]
     dispatcher: Option<Arc<crate::events::Dispatcher>>,
 }

@@ -24,6 +24,7 @@ mod outbox;
 #[cfg(feature = "webhooks")]
 mod own;
 mod plan;
+mod published;
 mod purge;
 mod read;
 mod record;
@@ -63,9 +64,10 @@ pub(crate) use keyed::{Claim, InFlight, Replayed};
 pub(crate) use list::{Asked, Page};
 pub use load::Loader;
 pub(crate) use offer::Offer;
-pub(crate) use outbox::{Lease, Marked};
+pub(crate) use outbox::{Lease, Marked, Marks};
 #[cfg(feature = "webhooks")]
 pub(crate) use own::Own;
+pub(crate) use published::Position;
 pub(crate) use rights::Mask;
 pub(crate) use sight::{Admitted, Sight, Sights, Vault};
 pub(crate) use terms::Terms;
@@ -87,6 +89,8 @@ pub(crate) struct Engine {
     pub(crate) tables: Arc<Tables>,
     /// Goes up when there is something new in an outbox.
     pub(crate) told: watch::Sender<u64>,
+    /// Goes up when there may be something new among the published events.
+    pub(crate) published: watch::Sender<u64>,
     /// How often a hook failed after a change that stays.
     pub(crate) hook_failures: Arc<AtomicU64>,
     /// The idempotency keys under which something is being done on this node.

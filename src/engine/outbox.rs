@@ -15,11 +15,13 @@ use crate::error::Error;
 use crate::events::Event;
 use crate::query::Selection;
 use crate::resource::Operation;
-use crate::tables::events::{ATTEMPTS, BATCH, DEAD_AT, DUE_AT, EventRow, HANDLED, ID, REASON, SEQUENCE};
+use crate::tables::events::{
+    ATTEMPTS, BATCH, DEAD_AT, DUE_AT, EVENT_TYPE, EventRow, HANDLED, ID, REASON, SEQUENCE, TOLD_AT,
+};
 use crate::tables::leases::{EXPIRES_AT, HOLDER, LeaseRow};
 
 /// What the lease of a relay is called.
-const RELAY: &str = "relay";
+pub(super) const RELAY: &str = "relay";
 /// How many postponed events are looked at; where there are more, the rest of their items may be told of early.
 const POSTPONED: u32 = 10_000;
 
@@ -39,6 +41,35 @@ impl Lease {
     /// Whether it holds for long enough to begin something.
     pub(crate) fn is_fresh(&self) -> bool {
         self.expires_at > Utc::now() + Self::RENEWED
+    }
+}
+
+/// What is written down of events in one commit.
+#[derive(Debug, Default)]
+pub(crate) struct Marks {
+    /// Those that get their position, to be told of from now on.
+    pub(crate) published: Vec<i64>,
+    /// Those that get their position and that nobody is to be told of.
+    pub(crate) passed: Vec<i64>,
+    /// Those that everyone was told of.
+    pub(crate) delivered: Vec<i64>,
+    pub(crate) failed: Vec<Marked>,
+}
+
+impl Marks {
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self { published, passed, delivered, failed } = self;
+        published.is_empty() && passed.is_empty() && delivered.is_empty() && failed.is_empty()
+    }
+
+    /// Whether something gets its position.
+    pub(crate) const fn publishes(&self) -> bool {
+        !self.published.is_empty() || !self.passed.is_empty()
+    }
+
+    /// How many events these are of.
+    pub(crate) fn len(&self) -> usize {
+        self.published.len() + self.passed.len() + self.delivered.len() + self.failed.len()
     }
 }
 
@@ -164,6 +195,17 @@ impl Engine {
         Change { schema: self.tables.leases.clone(), write, answer: None }
     }
 
+    /// The first events that have no position yet: their numbers and types.
+    pub(crate) async fn unpublished(&self, vault: &Vault, limit: u32) -> Result<Vec<(i64, String)>, Error> {
+        let query = self.outbox(Filter::Compare(BATCH, Test::IsNull(true)), limit);
+        let rows = vault.kept_of(query, vec![SEQUENCE, EVENT_TYPE]).await?;
+        let read = |row: Vec<Value>| {
+            let mut row = crate::tables::Reader::new(row);
+            (row.number(), row.text())
+        };
+        Ok(rows.into_iter().map(read).collect())
+    }
+
     /// The next events that are to be told of, from those after a number.
     pub(crate) async fn pending(
         &self,
@@ -189,31 +231,38 @@ impl Engine {
         Ok(rows.into_iter().map(EventRow::read).map(|row| (row.resource, row.subject)).collect())
     }
 
-    /// Marks what was delivered and what was not, and renews the lease; nothing where that was lost meanwhile.
+    /// Publishes what is new, marks what was delivered and what was not, and renews the lease; nothing where that was
+    /// lost meanwhile.
     pub(crate) async fn mark(
         &self,
         vault: &Vault,
         lease: Lease,
-        delivered: Vec<i64>,
-        failed: Vec<Marked>,
+        marks: Marks,
     ) -> Result<Option<Lease>, Error> {
         let schema = &self.tables.events;
         let of = |write| Change { schema: schema.clone(), write, answer: None };
-        let expires_at = item::now() + Lease::LENGTH;
+        let now = item::now();
+        let expires_at = now + Lease::LENGTH;
         let guard = Guard::version(Version::Counter(lease.version));
         let set = vec![(EXPIRES_AT, Value::DateTime(expires_at))];
         let fence = Write::Update { id: Value::Text(RELAY.to_owned()), set, guard };
         let mut changes = vec![self.lease_change(fence)];
-        if !delivered.is_empty() {
-            let sequences = delivered.into_iter().map(Value::Integer).collect();
-            changes.push(of(Write::UpdateAll {
-                filter: Filter::Compare(SEQUENCE, Test::In(sequences)),
-                // The fence goes up with each commit, so whoever reads by it misses nothing.
-                set: vec![(BATCH, Value::Integer(lease.version + 1)), (DUE_AT, Value::Null)],
-            }));
+        // The fence goes up with each commit, so whoever reads by it misses nothing.
+        let position = || (BATCH, Value::Integer(lease.version + 1));
+        let told = || (TOLD_AT, Value::DateTime(now));
+        for (sequences, set) in [
+            (marks.published, vec![position()]),
+            (marks.passed, vec![position(), told()]),
+            (marks.delivered, vec![told(), (DUE_AT, Value::Null)]),
+        ] {
+            if !sequences.is_empty() {
+                let sequences = sequences.into_iter().map(Value::Integer).collect();
+                let filter = Filter::Compare(SEQUENCE, Test::In(sequences));
+                changes.push(of(Write::UpdateAll { filter, set }));
+            }
         }
         let instant = |at: Option<DateTime<Utc>>| at.map_or(Value::Null, Value::DateTime);
-        for one in failed {
+        for one in marks.failed {
             let mut reason = one.reason;
             reason.retain(|character| character != '\0');
             let set = vec![
@@ -259,29 +308,15 @@ impl Engine {
         self.told.send_modify(|count| *count += 1);
         Ok(revived)
     }
-
-    /// Removes events that were delivered long enough ago, some at a time; answers how many.
-    pub(crate) async fn forget_events(&self, vault: &Vault, kept: Duration) -> Result<u64, Error> {
-        let Some(before) =
-            chrono::Duration::from_std(kept).ok().and_then(|kept| item::now().checked_sub_signed(kept))
-        else {
-            return Ok(0);
-        };
-        let told = Filter::Compare(BATCH, Test::IsNull(false));
-        let old = Filter::Compare(crate::tables::events::TIME, Test::Lt(Value::DateTime(before)));
-        let write = Write::DeleteAll { filter: told.and(old) };
-        let change = Change { schema: self.tables.events.clone(), write, answer: None };
-        Ok(vault.keep(vec![change]).await?.rows.first().map_or(0, |row| row.rows))
-    }
 }
 
-/// Events that nobody was told of and that were not given up.
+/// Events that not everyone was told of and that were not given up.
 fn untold() -> Filter {
-    Filter::Compare(BATCH, Test::IsNull(true)).and(Filter::Compare(DEAD_AT, Test::IsNull(true)))
+    Filter::Compare(TOLD_AT, Test::IsNull(true)).and(Filter::Compare(DEAD_AT, Test::IsNull(true)))
 }
 
 /// Whether another node was quicker.
-fn is_lost(error: &StorageError) -> bool {
+pub(super) fn is_lost(error: &StorageError) -> bool {
     matches!(
         error.kind(),
         StorageKind::VersionMismatch | StorageKind::UniqueViolation | StorageKind::NotFound

@@ -146,6 +146,7 @@ impl Records {
             trace: self.trace.clone(),
             data,
             previous,
+            batch: None,
             attempts: 0,
             reason: None,
             dead_at: None,

@@ -172,9 +172,19 @@ impl Vault {
     }
 
     /// Rows of one of the library's own tables: the values of all their fields.
-    pub(crate) async fn kept(&self, mut query: Query) -> Result<Vec<Vec<Value>>, StorageError> {
+    pub(crate) async fn kept(&self, query: Query) -> Result<Vec<Vec<Value>>, StorageError> {
+        let all = (0..query.schema.fields.len()).collect();
+        self.kept_of(query, all).await
+    }
+
+    /// The same with the values of some fields alone.
+    pub(crate) async fn kept_of(
+        &self,
+        mut query: Query,
+        fields: Vec<usize>,
+    ) -> Result<Vec<Vec<Value>>, StorageError> {
         own(&query.schema)?;
-        query.keys = (0..query.schema.fields.len()).collect();
+        query.keys = fields;
         query.fields = vec![query.schema.id];
         Ok(self.0.fetch(&query, &mut Vec::new()).await?.keys)
     }

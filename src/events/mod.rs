@@ -1,8 +1,10 @@
 //! What tells others of changes: events, and how they get to whom they are for.
 
 mod event;
+mod news;
 mod relay;
 mod subscriber;
+mod tail;
 #[cfg(feature = "webhooks")]
 mod webhook;
 mod workers;
@@ -13,8 +15,11 @@ pub use subscriber::{Delivery, Subscriber};
 #[cfg(feature = "webhooks")]
 pub use webhook::Webhooks;
 
+pub(crate) use news::News;
 pub(crate) use relay::{Relay, Step};
 pub(crate) use subscriber::{On, Subscription};
+#[expect(unused_imports, reason = "for those who follow what is published")]
+pub(crate) use tail::{Follower, Seen, Tail};
 #[cfg(feature = "webhooks")]
 pub(crate) use webhook::{Dispatcher, Queue};
 pub(crate) use workers::Workers;

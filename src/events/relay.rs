@@ -6,6 +6,9 @@
 //! are marked one by one and not by a position that moves on, so that a transaction which commits late is never skipped,
 //! and one which is long open holds up nobody. An item's own events cannot overtake each other: their numbers are taken
 //! while their transaction holds the item's row.
+//!
+//! First of all an event is published: it gets its position, which is the fence of that commit, whether or not somebody
+//! subscribes and however those are. Who follows by position (streams, caches) waits for no subscriber.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,17 +17,19 @@ use std::time::Duration;
 use chrono::Utc;
 use futures::future::join_all;
 use indexmap::IndexMap;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::{self, JoinSet};
 use uuid::Uuid;
 
 use super::Event;
 use super::Workers;
 use super::subscriber::{Subscription, handle};
-use crate::engine::{Engine, Lease, Marked, Vault};
+use crate::engine::{Engine, Lease, Marked, Marks, Vault};
 use crate::error::Error;
 use crate::tables::events::EventRow;
 
+/// How many events are published at once.
+const PUBLISHED: u32 = 500;
 /// How many events are under way at most.
 const STEP: u32 = 500;
 /// How many events are told of at once.
@@ -46,6 +51,8 @@ pub(crate) struct Relay {
     holder: String,
     /// Of each database, locked while it relays.
     held: Vec<Mutex<Held>>,
+    /// Of each database, goes up when this node published something.
+    published: Vec<watch::Sender<u64>>,
     /// How many are told at once.
     room: Semaphore,
 }
@@ -122,12 +129,14 @@ impl Relay {
         workers: Option<Arc<Workers>>,
     ) -> Self {
         let held = engine.recorded().iter().map(|_| Mutex::default()).collect();
+        let published = engine.recorded().iter().map(|_| watch::Sender::default()).collect();
         Self {
             engine,
             subscriptions,
             workers,
             holder: Uuid::new_v4().to_string(),
             held,
+            published,
             room: Semaphore::new(WIDTH),
         }
     }
@@ -137,13 +146,19 @@ impl Relay {
         self.workers.as_ref()
     }
 
+    /// Goes up when this node published something of a database.
+    pub(crate) fn published(&self, position: usize) -> Option<watch::Receiver<u64>> {
+        self.published.get(position).map(watch::Sender::subscribe)
+    }
+
     /// How this node is called where it holds a lease.
     pub(crate) fn holder(&self) -> &str {
         &self.holder
     }
 
-    /// Writes down what became of events of a database, by its place among those that keep records, and begins to tell of
-    /// those that are due. What is under way is not waited for, so that whoever takes long holds up nobody.
+    /// Publishes the new events of a database, by its place among those that keep records, writes down what became of
+    /// others, and begins to tell of those that are due. What is under way is not waited for, so that whoever takes long
+    /// holds up nobody.
     ///
     /// # Errors
     /// Where the storage fails.
@@ -159,24 +174,26 @@ impl Relay {
         let lease = match held.lease.take().filter(Lease::is_fresh) {
             Some(lease) => lease,
             // A lease is written down, so it is taken where there is something to do.
-            None if held.is_empty() && self.engine.pending(vault, 0, 1).await?.is_empty() => {
-                return Ok(Step::Idle);
-            }
+            None if held.is_empty() && self.is_quiet(vault).await? => return Ok(Step::Idle),
             None => match self.engine.lease(vault, &self.holder).await? {
                 Some(lease) => lease,
                 None => return Ok(held.lost()),
             },
         };
-        let done = std::mem::take(&mut held.done);
-        let marked = done.len();
-        held.lease = Some(if done.is_empty() {
+        let marks = self.marks(vault, std::mem::take(&mut held.done)).await?;
+        let (marked, publishes) = (marks.len(), marks.publishes());
+        held.lease = Some(if marks.is_empty() {
             lease
         } else {
-            match self.mark(vault, lease, done).await? {
+            match self.engine.mark(vault, lease, marks).await? {
                 Some(lease) => lease,
                 None => return Ok(held.lost()),
             }
         });
+        if publishes {
+            self.published[position].send_modify(|count| *count += 1);
+            self.engine.published.send_modify(|count| *count += 1);
+        }
         let began = self.begin(vault, &mut held).await?;
         Ok(match marked + began {
             0 if held.telling.is_empty() => Step::Idle,
@@ -205,10 +222,27 @@ impl Relay {
         }
     }
 
-    async fn mark(&self, vault: &Vault, lease: Lease, done: Vec<Told>) -> Result<Option<Lease>, Error> {
+    /// Whether there is nothing to publish and nothing to tell.
+    async fn is_quiet(&self, vault: &Vault) -> Result<bool, Error> {
+        Ok(self.engine.unpublished(vault, 1).await?.is_empty()
+            && self.engine.pending(vault, 0, 1).await?.is_empty())
+    }
+
+    /// What is to be written down: what became of those that were told of, and what is new.
+    async fn marks(&self, vault: &Vault, done: Vec<Told>) -> Result<Marks, Error> {
+        let new = self.engine.unpublished(vault, PUBLISHED).await?;
         let (delivered, failed): (Vec<_>, Vec<_>) = done.into_iter().partition(|one| one.failures.is_empty());
-        let delivered = delivered.into_iter().map(|one| one.sequence).collect();
-        self.engine.mark(vault, lease, delivered, failed.into_iter().map(marked).collect()).await
+        let mut marks = Marks {
+            delivered: delivered.into_iter().map(|one| one.sequence).collect(),
+            failed: failed.into_iter().map(marked).collect(),
+            ..Marks::default()
+        };
+        for (sequence, event_type) in new {
+            let is_wanted = self.subscriptions.iter().any(|one| one.wants(&event_type));
+            // What nobody subscribes to is done with in the same commit.
+            if is_wanted { &mut marks.published } else { &mut marks.passed }.push(sequence);
+        }
+        Ok(marks)
     }
 
     /// Begins to tell of what is due, as far as there is room; answers of how many events.

@@ -9,13 +9,15 @@ use super::{Reader, field, maybe, maybe_text, table, text};
 /// Where each field stands.
 pub(crate) const SEQUENCE: usize = 0;
 pub(crate) const ID: usize = 1;
+pub(crate) const EVENT_TYPE: usize = 2;
 pub(crate) const TIME: usize = 5;
 pub(crate) const BATCH: usize = 10;
-pub(crate) const ATTEMPTS: usize = 11;
-pub(crate) const DUE_AT: usize = 12;
-pub(crate) const REASON: usize = 13;
-pub(crate) const DEAD_AT: usize = 14;
-pub(crate) const HANDLED: usize = 15;
+pub(crate) const TOLD_AT: usize = 11;
+pub(crate) const ATTEMPTS: usize = 12;
+pub(crate) const DUE_AT: usize = 13;
+pub(crate) const REASON: usize = 14;
+pub(crate) const DEAD_AT: usize = 15;
+pub(crate) const HANDLED: usize = 16;
 
 pub(super) fn schema() -> Schema {
     let fields = vec![
@@ -30,6 +32,7 @@ pub(super) fn schema() -> Schema {
         field("data", FieldType::Text),
         maybe("previous", FieldType::Text),
         maybe("batch", FieldType::Integer),
+        maybe("told_at", FieldType::DateTime),
         field("attempts", FieldType::Integer),
         maybe("due_at", FieldType::DateTime),
         maybe("reason", FieldType::Text),
@@ -58,6 +61,8 @@ pub(crate) struct EventRow {
     pub(crate) data: String,
     /// What the fields that changed held before, as JSON.
     pub(crate) previous: Option<String>,
+    /// Its place among all that was published: whoever has seen all below it misses nothing. `None` before it is.
+    pub(crate) batch: Option<i64>,
     pub(crate) attempts: i64,
     pub(crate) reason: Option<String>,
     pub(crate) dead_at: Option<DateTime<Utc>>,
@@ -79,6 +84,7 @@ impl EventRow {
             maybe_text(self.trace),
             text(self.data),
             maybe_text(self.previous),
+            Value::Null,
             Value::Null,
             Value::Integer(0),
             Value::Null,
@@ -102,8 +108,9 @@ impl EventRow {
             trace: row.maybe_text(),
             data: row.text(),
             previous: row.maybe_text(),
+            batch: row.maybe_number(),
             attempts: {
-                // The batch, of which a row need not know.
+                // When everyone was told.
                 row.skip();
                 row.number()
             },

@@ -1,0 +1,158 @@
+//! What was published, in the order in which every node sees it, and how far back it is kept.
+//!
+//! An event gets its position in a commit of whoever holds the relay's lease, and positions go up with each such commit.
+//! So nothing ever appears below what a reader has seen, however late a transaction commits and whichever node reads.
+
+use std::time::Duration;
+
+use resourceful_contract::{
+    Change, Filter, Guard, Position as Place, Query, Sort, Test, Value, Version, Write,
+};
+use serde_json::json;
+
+use super::outbox::{RELAY, is_lost};
+use super::{Engine, Vault, item};
+use crate::error::Error;
+use crate::tables::events::{BATCH, EventRow, SEQUENCE, TIME, TOLD_AT};
+use crate::tables::leases::{EXPIRES_AT, LeaseRow, NAME, STATE};
+
+/// The row that says up to where events may be gone.
+const FORGOTTEN: &str = "forgotten";
+/// How many events go at once.
+const STEP: u32 = 1_000;
+
+/// A place among the published events of a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Position {
+    pub(crate) batch: i64,
+    pub(crate) sequence: i64,
+}
+
+impl Position {
+    /// After everything that one commit published.
+    pub(crate) const fn after_batch(batch: i64) -> Self {
+        Self { batch, sequence: i64::MAX }
+    }
+
+    /// Where an event stands; before all others where it is not published.
+    pub(crate) fn of(row: &EventRow) -> Self {
+        Self { batch: row.batch.unwrap_or_default(), sequence: row.sequence }
+    }
+}
+
+/// Between which positions everything that was published is there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Up to here some may be gone.
+    pub(crate) forgotten: Position,
+    /// What is published later stands after this.
+    pub(crate) last: Position,
+}
+
+impl Bounds {
+    /// Whether everything after a position can be read.
+    pub(crate) fn reach_back_to(&self, position: Position) -> bool {
+        // A position above the last is one of another database, or of this one before it was put back.
+        position >= self.forgotten && position <= self.last
+    }
+}
+
+impl Engine {
+    /// Up to where events were published, and from where on they are kept.
+    pub(crate) async fn bounds(&self, vault: &Vault) -> Result<Bounds, Error> {
+        let names = [RELAY, FORGOTTEN].map(|name| Value::Text(name.to_owned())).to_vec();
+        let mut query = Query::all(self.tables.leases.clone());
+        query.filter = Filter::Compare(NAME, Test::In(names));
+        let mut bounds = Bounds { forgotten: Position::after_batch(0), last: Position::after_batch(0) };
+        for lease in vault.kept(query).await?.into_iter().map(LeaseRow::read) {
+            if lease.name == RELAY {
+                bounds.last = Position::after_batch(lease.version);
+            } else {
+                bounds.forgotten = Position::after_batch(forgotten(&lease));
+            }
+        }
+        Ok(bounds)
+    }
+
+    /// The next published events after a position.
+    pub(crate) async fn published_after(
+        &self,
+        vault: &Vault,
+        after: Position,
+        limit: u32,
+    ) -> Result<Vec<EventRow>, Error> {
+        let after = Place::After(vec![Value::Integer(after.batch), Value::Integer(after.sequence)]);
+        let query = Query { position: after, limit, ..self.by_position(published()) };
+        Ok(vault.kept(query).await?.into_iter().map(EventRow::read).collect())
+    }
+
+    fn by_position(&self, filter: Filter) -> Query {
+        let sort = vec![Sort::ascending(BATCH), Sort::ascending(SEQUENCE)];
+        Query { filter, sort, ..Query::all(self.tables.events.clone()) }
+    }
+
+    /// Removes events that were published and delivered long enough ago, and writes down up to where; answers how many.
+    pub(crate) async fn forget_events(&self, vault: &Vault, kept: Duration) -> Result<u64, Error> {
+        let Some(before) =
+            chrono::Duration::from_std(kept).ok().and_then(|kept| item::now().checked_sub_signed(kept))
+        else {
+            return Ok(0);
+        };
+        let old = published()
+            .and(Filter::Compare(TOLD_AT, Test::IsNull(false)))
+            .and(Filter::Compare(TIME, Test::Lt(Value::DateTime(before))));
+        let mut removed = 0;
+        loop {
+            let query = Query { limit: STEP, ..self.by_position(old.clone()) };
+            let rows = vault.kept_of(query, vec![BATCH]).await?;
+            let Some([Value::Integer(last)]) = rows.last().map(Vec::as_slice) else { return Ok(removed) };
+            let last = *last;
+            let up_to = Filter::Compare(BATCH, Test::Lte(Value::Integer(last)));
+            let write = Write::DeleteAll { filter: old.clone().and(up_to) };
+            let delete = Change { schema: self.tables.events.clone(), write, answer: None };
+            // In one commit: whoever resumes from before it is to know that events may be missing.
+            match vault.keep(vec![self.note_forgotten(vault, last).await?, delete]).await {
+                Ok(committed) => removed += committed.rows.last().map_or(0, |row| row.rows),
+                // Another node does the same.
+                Err(error) if is_lost(&error) => return Ok(removed),
+                Err(error) => return Err(error.into()),
+            }
+            if rows.len() < STEP as usize {
+                return Ok(removed);
+            }
+        }
+    }
+
+    async fn note_forgotten(&self, vault: &Vault, last: i64) -> Result<Change, Error> {
+        let mut query = Query::all(self.tables.leases.clone());
+        query.filter = Filter::Compare(NAME, Test::Eq(Value::Text(FORGOTTEN.to_owned())));
+        let known = vault.kept(query).await?.pop().map(LeaseRow::read);
+        let now = item::now();
+        let state = |batch: i64| json!({ "batch": batch }).to_string();
+        let write = match known {
+            Some(known) => {
+                let state = state(last.max(forgotten(&known)));
+                let set = vec![(EXPIRES_AT, Value::DateTime(now)), (STATE, Value::Text(state))];
+                let guard = Guard::version(Version::Counter(known.version));
+                Write::Update { id: Value::Text(known.name), set, guard }
+            }
+            None => {
+                let (name, holder) = (FORGOTTEN.to_owned(), String::new());
+                let state = Some(state(last));
+                Write::Insert {
+                    values: LeaseRow { name, version: 1, holder, expires_at: now, state }.values(),
+                }
+            }
+        };
+        Ok(Change { schema: self.tables.leases.clone(), write, answer: None })
+    }
+}
+
+fn published() -> Filter {
+    Filter::Compare(BATCH, Test::IsNull(false))
+}
+
+fn forgotten(lease: &LeaseRow) -> i64 {
+    let state = lease.state.as_deref().and_then(|state| serde_json::from_str(state).ok());
+    state.and_then(|state: serde_json::Value| state["batch"].as_i64()).unwrap_or_default()
+}

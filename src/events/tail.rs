@@ -1,0 +1,126 @@
+//! The tail: what reads published events as they come, on every node, and gives them to whoever follows.
+//!
+//! It reads by position, so it misses nothing and needs no word from the node that publishes: whoever wakes it only makes
+//! it look sooner. It remembers nothing either: where a node starts, or nobody was listening, it begins at the present.
+#![expect(dead_code, reason = "its followers come next")]
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
+
+use crate::engine::{Engine, Position};
+use crate::error::Error;
+use crate::tables::events::EventRow;
+
+/// How many events are read at once.
+const STEP: u32 = 500;
+/// After what time without a look events may have been cleared meanwhile. They are kept for far longer.
+const LONG: Duration = Duration::from_secs(3_600);
+
+/// Who is told of every event that is published, on this node.
+pub(crate) trait Follower: fmt::Debug + Send + Sync + 'static {
+    /// Whether it wants to be told at present of the events of a database, which is named by its place among those that
+    /// keep records.
+    fn listens(&self, database: usize) -> bool;
+
+    /// From this position on it is told of everything, and of what was before it knows nothing: at the beginning, or
+    /// because events went before they were read.
+    fn begins(&self, database: usize, at: Position);
+
+    /// The next events, in the order of their positions. The tail goes on when this is done.
+    fn published<'a>(&'a self, database: usize, rows: &'a [Arc<EventRow>]) -> BoxFuture<'a, ()>;
+}
+
+/// How far a tail has come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    /// Its follower was told of everything up to here.
+    pub(crate) position: Position,
+    /// When there was nothing after it; the longer ago, the further behind it may be.
+    pub(crate) at: Instant,
+}
+
+/// Reads published events for one follower.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    engine: Arc<Engine>,
+    follower: Arc<dyn Follower>,
+    /// For each database that keeps records; locked while it is read.
+    places: Vec<Mutex<Place>>,
+    seen: Vec<watch::Sender<Option<Seen>>>,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    /// Where there is none it is not followed.
+    after: Option<Position>,
+    /// When it was read last.
+    read: Option<Instant>,
+}
+
+impl Tail {
+    pub(crate) fn new(engine: Arc<Engine>, follower: Arc<dyn Follower>) -> Self {
+        let databases = engine.recorded().len();
+        Self {
+            engine,
+            follower,
+            places: (0..databases).map(|_| Mutex::default()).collect(),
+            seen: (0..databases).map(|_| watch::Sender::new(None)).collect(),
+        }
+    }
+
+    /// How far it has come; `None` where it has not begun.
+    pub(crate) fn seen(&self, database: usize) -> Option<watch::Receiver<Option<Seen>>> {
+        self.seen.get(database).map(watch::Sender::subscribe)
+    }
+
+    /// Tells the follower of the next events; answers whether there may be more.
+    ///
+    /// # Errors
+    /// Where the storage fails.
+    pub(crate) async fn step(&self, database: usize) -> Result<bool, Error> {
+        let recorded = self.engine.recorded();
+        let (Some(vault), Some(place)) = (recorded.get(database), self.places.get(database)) else {
+            return Ok(false);
+        };
+        let mut place = place.lock().await;
+        if !self.follower.listens(database) {
+            *place = Place::default();
+            self.seen[database].send_replace(None);
+            return Ok(false);
+        }
+        let now = Instant::now();
+        if let Some(after) = place.after
+            && place.read.is_none_or(|read| now - read > LONG)
+            && !self.engine.bounds(vault).await?.reach_back_to(after)
+        {
+            place.after = None;
+        }
+        let after = match place.after {
+            Some(after) => after,
+            None => {
+                let last = self.engine.bounds(vault).await?.last;
+                self.follower.begins(database, last);
+                last
+            }
+        };
+        // Where it fails from here on, it goes on where it was.
+        place.after = Some(after);
+        let rows = self.engine.published_after(vault, after, STEP).await?;
+        let rows: Vec<_> = rows.into_iter().map(Arc::new).collect();
+        let more = rows.len() == STEP as usize;
+        let reached = rows.last().map_or(after, |row| Position::of(row));
+        if !rows.is_empty() {
+            self.follower.published(database, &rows).await;
+        }
+        *place = Place { after: Some(reached), read: Some(now) };
+        if !more {
+            self.seen[database].send_replace(Some(Seen { position: reached, at: now }));
+        }
+        Ok(more)
+    }
+}
