@@ -2,6 +2,7 @@
 
 mod access;
 mod app;
+mod cache;
 pub mod docs;
 mod engine;
 mod error;
@@ -32,14 +33,15 @@ pub use access::{
 #[cfg(feature = "jwt")]
 pub use access::{Claims, Jwks, Jwt, JwtAlgorithm};
 pub use app::{App, AppBuilder, AppPreset, Background, DeadLetter, create_app};
+pub use cache::{CacheCounts, QueryCache};
 pub use engine::{AuditVerdict, ExplainedStep, Explanation, Loader, Outcome, Said};
 pub use error::{Error, ErrorKind, Fault, Place};
 #[cfg(feature = "webhooks")]
 pub use events::Webhooks;
 pub use events::{Delivery, Event, Subscriber};
 pub use resource::{
-    Action, ActionHandler, AuditTrail, Bulk, Change, DefinitionErrors, DefinitionFault, Fill, Hook, Id,
-    Idempotency, Next, NoInput, Operation, Preset, Relation, Resource, ResourceBuilder, SoftDelete,
+    Action, ActionHandler, AuditTrail, Bulk, Cache, Change, DefinitionErrors, DefinitionFault, Fill, Hook,
+    Id, Idempotency, Next, NoInput, Operation, Preset, Relation, Resource, ResourceBuilder, SoftDelete,
     StateMachine, Tree, belongs_to, define_dynamic_resource, define_resource, has_many,
 };
 pub use resourceful_contract::{Bus, Migration, Storage, Table};

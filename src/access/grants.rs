@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use moka::future::Cache;
 use resourceful_contract::{Bus, Heard, Listener, StorageError};
 use serde_json::{Value as Json, json};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use super::check::CheckError;
 use super::{Actor, Asking, Decision, Permission, check};
@@ -167,7 +167,7 @@ impl Grants {
         // Whoever is added to two applications tells through the bus of the first.
         let _ = self.0.bus.set(bus.clone());
         self.0.forget();
-        Ok(Following(tokio::spawn(listen(self.0.clone(), listener)).abort_handle()))
+        Ok(Following::new(&tokio::spawn(listen(self.0.clone(), listener))))
     }
 }
 
@@ -181,6 +181,12 @@ impl Shared {
 /// A task that ends when nobody holds it any more.
 #[derive(Debug)]
 pub(crate) struct Following(AbortHandle);
+
+impl Following {
+    pub(crate) fn new<T>(task: &JoinHandle<T>) -> Self {
+        Self(task.abort_handle())
+    }
+}
 
 impl Drop for Following {
     fn drop(&mut self) {

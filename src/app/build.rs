@@ -8,6 +8,7 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::response::Response;
 use axum::routing::{MethodFilter, any, post};
 use http::HeaderValue;
+use resourceful_contract::StorageError;
 use std::future::{Ready, ready};
 use std::panic::AssertUnwindSafe;
 use tokio::sync::watch;
@@ -16,6 +17,7 @@ use super::front::Front;
 use super::lifecycle::{Lifecycle, panic_message};
 use super::{App, AppBuilder, AppPreset, health, migrate};
 use crate::access::{Following, Rule, SecurityScheme};
+use crate::cache::{Answers, Generations};
 use crate::engine::{Catalog, DigestKey, Engine, InFlight};
 use crate::error::Error;
 #[cfg(feature = "webhooks")]
@@ -38,7 +40,8 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
     for (message, mend) in builder.authenticators.iter().flat_map(|authenticator| authenticator.faults()) {
         faults.push(None, message, mend);
     }
-    let catalog = match Catalog::link(&builder.resources) {
+    let generations = remembers(&builder).then(Arc::<Generations>::default);
+    let catalog = match Catalog::link(&builder.resources, generations.as_ref()) {
         Ok(catalog) => catalog,
         Err(errors) => return Err(errors.with(faults)),
     };
@@ -52,7 +55,8 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
     faults.into_result()?;
     migrate::migrate(&builder, migrate::applies(builder.preset)).await?;
     prepare(&catalog).await?;
-    let following = follow(&builder).await?;
+    let answers = generations.map(|generations| Arc::new(Answers::new(&builder.query_cache, generations)));
+    let following = follow(&builder, answers.as_ref()).await?;
     let is_hooked =
         !builder.hooks.is_empty() || catalog.entries().iter().any(|entry| entry.definition.runs_code());
     let engine = Arc::new_cyclic(|me| Engine {
@@ -72,7 +76,7 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
     #[cfg(feature = "webhooks")]
     let (builder, dispatcher) = dispatcher(builder, &engine)?;
     #[cfg_attr(not(feature = "webhooks"), expect(unused_mut, reason = "nothing is added without webhooks"))]
-    let mut app = mount(builder, engine, merged, explain, following, &secret);
+    let mut app = mount(builder, engine, merged, explain, (following, answers), &secret);
     #[cfg(feature = "webhooks")]
     {
         app.dispatcher = dispatcher;
@@ -197,21 +201,32 @@ fn every_method() -> MethodFilter {
 }
 
 /// Listens to what other nodes change.
-async fn follow(builder: &AppBuilder) -> Result<Vec<Following>, DefinitionErrors> {
-    let mut following = Vec::new();
-    for grants in &builder.grants {
-        let Some(bus) = &builder.bus else { break };
-        match grants.follow(bus).await {
-            Ok(one) => following.push(one),
-            Err(error) => {
-                let mut faults = Faults::of("app");
-                let mend = "see that the bus is there and can be reached";
-                faults.push(None, format!("its bus ({}) failed: {error}", bus.name()), mend);
-                faults.into_result()?;
-            }
+async fn follow(
+    builder: &AppBuilder,
+    answers: Option<&Arc<Answers>>,
+) -> Result<Vec<Following>, DefinitionErrors> {
+    let Some(bus) = &builder.bus else { return Ok(Vec::new()) };
+    let followed = async {
+        let mut following = Vec::new();
+        for grants in &builder.grants {
+            following.push(grants.follow(bus).await?);
         }
-    }
-    Ok(following)
+        if let Some(answers) = answers {
+            following.extend(answers.follow(bus).await?);
+        }
+        Ok::<_, StorageError>(following)
+    };
+    followed.await.map_err(|error| {
+        let mut faults = Faults::of("app");
+        let mend = "see that the bus is there and can be reached";
+        faults.push(None, format!("its bus ({}) failed: {error}", bus.name()), mend);
+        faults.into_errors()
+    })
+}
+
+/// Whether any answers are remembered.
+fn remembers(builder: &AppBuilder) -> bool {
+    builder.query_cache.is_on && builder.resources.iter().any(|resource| resource.0.cache.is_some())
 }
 
 /// Creates tables where that was asked for, and compares every declaration with its table.
@@ -258,7 +273,7 @@ fn mount(
     engine: Arc<Engine>,
     merged: Option<Router>,
     explain: Option<Rule>,
-    following: Vec<Following>,
+    (following, answers): (Vec<Following>, Option<Arc<Answers>>),
     secret: &[u8],
 ) -> App {
     let info = info(&builder);
@@ -270,6 +285,7 @@ fn mount(
         roles: builder.roles,
         tenancy: builder.tenancy,
         elevation: builder.elevation,
+        answers,
         body_limit: builder.body_limit,
         #[cfg(feature = "testing")]
         prefix: builder.prefix.clone(),

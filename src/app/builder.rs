@@ -10,6 +10,7 @@ use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
 use super::{App, AppPreset, build, migrate};
 use crate::access::{Authenticator, CheckError, Elevation, Grants, Permission, RoleHierarchy, Tenancy};
+use crate::cache::QueryCache;
 use crate::error::Error;
 #[cfg(feature = "webhooks")]
 use crate::events::Webhooks;
@@ -54,6 +55,7 @@ pub fn create_app(preset: AppPreset) -> AppBuilder {
         migrations: Vec::new(),
         hooks: Vec::new(),
         bus: None,
+        query_cache: QueryCache::new(),
         grants: Vec::new(),
         explain: None,
         document_by_caller: false,
@@ -94,6 +96,7 @@ pub struct AppBuilder {
     pub(super) migrations: Vec<(Arc<dyn Storage>, Vec<Migration>)>,
     pub(super) hooks: Vec<PlacedHook>,
     pub(super) bus: Option<Arc<dyn Bus>>,
+    pub(super) query_cache: QueryCache,
     pub(super) grants: Vec<Grants>,
     pub(super) explain: Option<Permission>,
     pub(super) document_by_caller: bool,
@@ -284,6 +287,13 @@ impl AppBuilder {
     /// ```
     pub fn bus(mut self, bus: Arc<dyn Bus>) -> Self {
         self.bus = Some(bus);
+        self
+    }
+
+    /// How the answers of resources that declare a [`Cache`](crate::Cache) are remembered; in memory unless said otherwise,
+    /// and [`QueryCache::off`] remembers none.
+    pub fn query_cache(mut self, settings: QueryCache) -> Self {
+        self.query_cache = settings;
         self
     }
 

@@ -19,6 +19,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::access::Actor;
+use crate::cache::{CacheCounts, Tag};
 use crate::engine::{AuditVerdict, Explanation, Loader};
 use crate::error::Error;
 use crate::events::{Event, News, Relay, Tail};
@@ -147,6 +148,20 @@ impl App {
     /// Where a storage fails.
     pub async fn verify_audit(&self) -> Result<Vec<AuditVerdict>, Error> {
         self.boundary.engine.verify_audit().await
+    }
+
+    /// Forgets every remembered answer of the resources that have this tag ([`Cache::tag`](crate::Cache::tag)), on this node
+    /// at once and on the others as soon as the bus has told them: for what changes outside of the application.
+    pub fn invalidate(&self, tag: &str) {
+        if let Some(answers) = &self.boundary.answers {
+            answers.generations().changed(&[Tag::declared(tag)]);
+        }
+    }
+
+    /// What became of requests whose answers may be remembered.
+    #[must_use]
+    pub fn cache_counts(&self) -> CacheCounts {
+        self.boundary.answers.as_ref().map(|answers| answers.counts()).unwrap_or_default()
     }
 
     /// How often a hook failed after a change that was committed, and so stays, on this node since it started. Each is in

@@ -8,8 +8,9 @@ use resourceful_contract::{Cardinality, Link, Reference, Schema};
 
 use super::rights::{self, Rights};
 use super::sight::Vault;
+use crate::cache::{Generations, Tag, Watch, Watched};
 use crate::nearest::suggest;
-use crate::resource::{Definition, DefinitionErrors, Faults, Relation, Resource};
+use crate::resource::{Definition, DefinitionErrors, DefinitionFault, Faults, Fill, Relation, Resource};
 
 /// Every resource, by position and by name.
 #[derive(Debug)]
@@ -28,6 +29,10 @@ pub(crate) struct Entry {
     pub(crate) schema: Arc<Schema>,
     pub(crate) storage: Vault,
     pub(crate) links: Vec<Arc<LinkedRelation>>,
+    /// What tells this declaration from any other, on every node.
+    pub(crate) digest: [u8; 32],
+    /// What each of its remembered answers has as tags.
+    pub(crate) tags: Vec<Tag>,
     /// Compiled when every resource is linked, since a rule may lead through relations.
     rights: OnceLock<Rights>,
     /// About how long a row's JSON is, to size an answer's buffer before it is filled.
@@ -54,6 +59,11 @@ impl Entry {
         Vec::with_capacity(128 + rows * self.row_bytes.load(Ordering::Relaxed))
     }
 
+    /// The field that says whose a row is.
+    pub(crate) fn tenant(&self) -> Option<usize> {
+        tenant(&self.definition)
+    }
+
     /// Remembers how long rows are; a little more than the last, so that most answers fit at once.
     pub(crate) fn note_size(&self, bytes: usize, rows: usize) {
         if let Some(average) = bytes.checked_div(rows) {
@@ -78,7 +88,10 @@ impl Catalog {
     ///
     /// # Errors
     /// Every relation that does not lead anywhere, and every name that stands twice.
-    pub(crate) fn link(resources: &[Resource]) -> Result<Self, DefinitionErrors> {
+    pub(crate) fn link(
+        resources: &[Resource],
+        generations: Option<&Arc<Generations>>,
+    ) -> Result<Self, DefinitionErrors> {
         let definitions: Vec<_> = resources.iter().map(|resource| resource.0.clone()).collect();
         let mut faults = Vec::new();
         let mut positions = HashMap::new();
@@ -89,6 +102,7 @@ impl Catalog {
                 faults.extend(twice.into_found());
             }
         }
+        let watch = generations.map(|generations| watch(generations, &definitions, &positions, &mut faults));
         let schemas: Vec<_> =
             definitions.iter().map(|definition| schema(definition, &definitions, &positions)).collect();
         let mut entries = Vec::with_capacity(definitions.len());
@@ -112,9 +126,11 @@ impl Catalog {
             entries.push(Arc::new(Entry {
                 position,
                 name: definition.name().into(),
+                digest: digest(definition),
+                tags: tags(definition),
                 rights: OnceLock::new(),
                 schema: schemas[position].clone(),
-                storage: Vault::new(definition.table.storage().clone()),
+                storage: Vault::new(definition.table.storage().clone(), watch.clone()),
                 definition: definition.clone(),
                 links,
                 row_bytes: AtomicUsize::new(256),
@@ -150,6 +166,76 @@ impl Catalog {
         }
         order
     }
+}
+
+/// What notes changes of the resources' tables.
+fn watch(
+    generations: &Arc<Generations>,
+    definitions: &[Arc<Definition>],
+    positions: &HashMap<&str, usize>,
+    faults: &mut Vec<DefinitionFault>,
+) -> Arc<Watch> {
+    let mut tables: HashMap<String, Watched> = HashMap::new();
+    for definition in definitions {
+        let own = tenant(definition);
+        let watched = tables.entry(definition.schema.table.clone());
+        // Where two resources have one table and disagree, nobody is known to own a row.
+        watched
+            .and_modify(|watched| watched.tenant = watched.tenant.filter(|known| Some(*known) == own))
+            .or_insert_with(|| Watched { tenant: own, ..Watched::default() });
+    }
+    for definition in definitions {
+        let mut found = Faults::of(definition.name());
+        for pattern in definition.cache.iter().flat_map(|cache| &cache.invalidated_by) {
+            let (name, happened) = pattern.split_once('.').unwrap_or((pattern, "*"));
+            let Some(position) = positions.get(name) else {
+                let message =
+                    format!("`{pattern}` speaks of `{name}`, which is no resource of the application.");
+                let known = positions.keys().copied();
+                found.push(None, suggest(message, name, known), ".invalidate_on(\"categories.*\")");
+                continue;
+            };
+            let Some(watched) = tables.get_mut(&definitions[*position].schema.table) else { continue };
+            let tag = Tag::resource(definition.name());
+            if matches!(happened, "*" | "created") {
+                watched.created.push(tag);
+            }
+            // What is deleted may be kept, and marked.
+            if happened != "created" {
+                watched.updated.push(tag);
+            }
+            if matches!(happened, "*" | "deleted") {
+                watched.deleted.push(tag);
+            }
+        }
+        faults.extend(found.into_found());
+    }
+    Arc::new(Watch::new(generations.clone(), tables))
+}
+
+fn tenant(definition: &Definition) -> Option<usize> {
+    definition.fills.iter().find(|(_, fill)| *fill == Fill::Tenant).map(|(field, _)| *field)
+}
+
+fn tags(definition: &Definition) -> Vec<Tag> {
+    let declared = definition.cache.iter().flat_map(|cache| &cache.tags);
+    declared.map(|name| Tag::declared(name)).chain([Tag::resource(definition.name())]).collect()
+}
+
+/// Nodes of another version, or with another declaration, must not be taken for the same.
+fn digest(definition: &Definition) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(env!("CARGO_PKG_VERSION").as_bytes());
+    let shape = format!(
+        "{:?}{:?}{:?}{:?}{:?}",
+        definition.schema,
+        definition.visible,
+        definition.relations,
+        definition.cache,
+        definition.cache_control
+    );
+    hasher.update(shape.as_bytes());
+    *hasher.finalize().as_bytes()
 }
 
 /// The definition's schema, with a reference for each `belongs_to` inside one storage.

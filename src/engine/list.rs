@@ -1,6 +1,6 @@
 //! Items by filter, sort and page.
 
-use resourceful_contract::{Count, Filter, Position, Query, Total};
+use resourceful_contract::{Count, Position, Query, Total};
 
 use super::{Call, include, redact, sight};
 use crate::error::Error;
@@ -29,35 +29,32 @@ pub(crate) struct Page {
 }
 
 impl Call<'_> {
-    /// Answers a page of items.
-    pub(crate) async fn list(&self, asked: Asked<'_>, count: Option<Count>) -> Result<Page, Error> {
-        self.list_within(asked, count, Filter::everything()).await
-    }
-
-    /// The same of those that match a filter of the server's own.
-    pub(super) async fn list_within(
-        &self,
-        asked: Asked<'_>,
-        count: Option<Count>,
-        within: Filter,
-    ) -> Result<Page, Error> {
-        let refused = || sight::refused(self.entry, self.actor, Operation::List);
+    /// Reads what is asked for of a list.
+    ///
+    /// # Errors
+    /// Every fault of it, and where the caller may see no list.
+    pub(crate) fn asked_list(&self, asked: Asked<'_>, count: Option<Count>) -> Result<ListRequest, Error> {
         if self.sight().listed.is_none() {
-            return Err(refused());
+            return Err(sight::refused(self.entry, self.actor, Operation::List));
         }
         let mut request = match asked {
             Asked::Url(query) => self.reader().list(query)?,
             Asked::Body(body) => self.reader().list_body(body)?,
         };
         request.count = count;
-        request.filter = within.and(request.filter);
+        Ok(request)
+    }
+
+    /// Answers a page of items.
+    pub(crate) async fn list(&self, request: &ListRequest) -> Result<Page, Error> {
+        let refused = || sight::refused(self.entry, self.actor, Operation::List);
         let further = match request.deleted {
             Some(deleted) => Some(self.seeing(deleted).await?),
             None => None,
         };
         let listed = further.as_ref().unwrap_or_else(|| self.sight()).listed.as_ref().ok_or_else(refused)?;
-        let binding = Binding::of(&self.reader(), self.actor, listed, &request);
-        let mut query = listed.query(self.query(&binding, &request).await?);
+        let binding = Binding::of(&self.reader(), self.actor, listed, request);
+        let mut query = listed.query(self.query(&binding, request).await?);
         query.resolve(self.entry, &self.engine.catalog).await?;
 
         let mut json = self.entry.buffer(query.limit as usize);

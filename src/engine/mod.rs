@@ -30,6 +30,7 @@ mod read;
 mod record;
 mod redact;
 mod related;
+mod remembered;
 mod replace;
 mod rights;
 #[cfg(any(feature = "testing", feature = "webhooks"))]
@@ -68,6 +69,8 @@ pub(crate) use outbox::{Lease, Marked, Marks};
 #[cfg(feature = "webhooks")]
 pub(crate) use own::Own;
 pub(crate) use published::Position;
+pub(crate) use read::AskedItem;
+pub(crate) use record::spelled;
 pub(crate) use rights::Mask;
 pub(crate) use sight::{Admitted, Sight, Sights, Vault};
 pub(crate) use terms::Terms;

@@ -6,14 +6,30 @@ use super::item::Fields;
 use super::sight::{Admitted, Sight};
 use super::{Call, Item, Mask, Part, include, redact, sight};
 use crate::error::{Error, ErrorKind, Fault};
-use crate::query::{Deleted, Selection};
+use crate::query::{Deleted, ItemRequest, Selection};
 use crate::resource::{Operation, Right};
 
+/// An item as it was asked for.
+#[derive(Debug)]
+pub(crate) struct AskedItem {
+    pub(super) id: Value,
+    pub(super) request: ItemRequest,
+}
+
 impl Call<'_> {
-    /// Answers an item, or the part of it that the query string selects.
-    pub(crate) async fn read(&self, id: &str, query: Option<&str>) -> Result<Item, Error> {
+    /// Reads what is asked for of an item.
+    ///
+    /// # Errors
+    /// Every fault of the query string, and where no item could have this id.
+    pub(crate) fn asked_item(&self, id: &str, query: Option<&str>) -> Result<AskedItem, Error> {
         let request = self.reader().item(query)?;
-        let id = self.id(id)?;
+        Ok(AskedItem { id: self.id(id)?, request })
+    }
+
+    /// Answers an item, or the part of it that was selected.
+    pub(crate) async fn read(&self, asked: &AskedItem) -> Result<Item, Error> {
+        let AskedItem { id, request } = asked;
+        let id = id.clone();
         if let Some(at) = request.as_of {
             if request.deleted.is_some() || !request.selection.includes.is_empty() {
                 let detail = "What an item was is shown by itself: leave out `include` and `deleted`.";

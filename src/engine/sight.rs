@@ -11,6 +11,7 @@ use resourceful_contract::{
 use super::rights::Mask;
 use super::{Catalog, Entry, related};
 use crate::access::{Actor, Asking, Verdict};
+use crate::cache::Watch;
 use crate::error::{Error, ErrorKind};
 use crate::query::{self, Deleted};
 use crate::resource::{Operation, Right};
@@ -144,11 +145,12 @@ impl GuardedChange {
 
 /// A storage whose rows are reached with a decision in hand.
 #[derive(Clone, Debug)]
-pub(crate) struct Vault(Arc<dyn Storage>);
+pub(crate) struct Vault(Arc<dyn Storage>, Option<Arc<Watch>>);
 
 impl Vault {
-    pub(super) fn new(storage: Arc<dyn Storage>) -> Self {
-        Self(storage)
+    /// A storage, and what notes its changes where answers are remembered.
+    pub(super) fn new(storage: Arc<dyn Storage>, watch: Option<Arc<Watch>>) -> Self {
+        Self(storage, watch)
     }
 
     pub(super) async fn fetch(&self, query: &GuardedQuery, out: &mut Vec<u8>) -> Result<Rows, StorageError> {
@@ -163,12 +165,23 @@ impl Vault {
         dry_run: bool,
     ) -> Result<Committed, StorageError> {
         let changes = changes.into_iter().map(|change| change.0).collect();
-        self.0.commit(ChangeSet { then, dry_run, ..ChangeSet::of(changes) }).await
+        self.watched(ChangeSet { then, dry_run, ..ChangeSet::of(changes) }).await
     }
 
     /// Commits what the application itself loads.
     pub(super) async fn load(&self, changes: ChangeSet) -> Result<Committed, StorageError> {
-        self.0.commit(changes).await
+        self.watched(changes).await
+    }
+
+    /// Commits, and has answers forgotten that show what was changed before anybody is told that it was.
+    async fn watched(&self, changes: ChangeSet) -> Result<Committed, StorageError> {
+        let watch = self.1.as_ref().filter(|_| !changes.dry_run);
+        let changing = watch.and_then(|watch| watch.concerns(&changes.changes));
+        let committed = self.0.commit(changes).await;
+        if let Some(changing) = changing {
+            changing.end(&committed);
+        }
+        committed
     }
 
     /// Rows of one of the library's own tables: the values of all their fields.

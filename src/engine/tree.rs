@@ -20,7 +20,9 @@ impl Call<'_> {
     ) -> Result<Page, Error> {
         self.listed_rows()?;
         let (tree, id) = self.top(id).await?;
-        self.list_within(Asked::Url(query), count, Filter::Compare(tree.parent, Test::Eq(id))).await
+        let mut request = self.asked_list(Asked::Url(query), count)?;
+        request.filter = Filter::Compare(tree.parent, Test::Eq(id)).and(request.filter);
+        self.list(&request).await
     }
 
     /// Answers everything below an item, level by level. What the caller does not see hides what lies below it.

@@ -1,6 +1,6 @@
 //! Outcomes of the engine as answers.
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::response::Response;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LINK, LOCATION, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -9,8 +9,8 @@ use resourceful_contract::Value;
 
 use super::conditional;
 use super::prefer::{APPLIED, Prefer};
+use crate::cache::Content;
 use crate::engine::{Item, Page};
-use crate::error::Error;
 use crate::query::Parameters;
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -50,48 +50,48 @@ fn answer(status: StatusCode, body: Body) -> Response {
     response
 }
 
-/// An item that was read: 200, or 304 where the client has it.
-pub(super) fn item(item: Item, headers: &HeaderMap, keeping: Keeping<'_>) -> Result<Response, Error> {
+/// An item that was read.
+pub(super) fn item(item: Item, keeping: Keeping<'_>) -> Content {
     let tag = conditional::strong(&item);
-    let known = conditional::is_known(headers, &tag)?;
-    Ok(read(known, item.json, tag, keeping))
+    content(item.json, tag, keeping)
 }
 
-/// A page of a list: 200 with links to its neighbours, or 304 where the client has it.
-pub(super) fn page(
-    page: Page,
-    headers: &HeaderMap,
-    keeping: Keeping<'_>,
-    link: Option<Url<'_>>,
-) -> Result<Response, Error> {
+/// A page of a list, with links to its neighbours.
+pub(super) fn page(page: Page, keeping: Keeping<'_>, link: Option<Url<'_>>) -> Content {
     let tag = conditional::weak(&page.json);
-    let known = conditional::is_known(headers, &tag)?;
     let links = link.map(|url| url.links(page.next.as_deref(), page.prev.as_deref()));
-    let mut response = read(known, page.json, tag, keeping);
+    let mut content = content(page.json, tag, keeping);
+    let Content::Found { headers, .. } = &mut content else { return content };
     if let Some(links) = links.filter(|links| !links.is_empty())
         && let Ok(links) = HeaderValue::from_str(&links)
     {
-        response.headers_mut().insert(LINK, links);
+        headers.insert(LINK, links);
     }
     if let Some(total) = page.total {
         let applied = if total.exact { "count=exact" } else { "count=estimated" };
-        response.headers_mut().insert(APPLIED, HeaderValue::from_static(applied));
+        headers.insert(APPLIED, HeaderValue::from_static(applied));
     }
-    Ok(response)
+    content
 }
 
-fn read(known: bool, json: Vec<u8>, tag: HeaderValue, keeping: Keeping<'_>) -> Response {
-    let mut response = if known {
-        answer(StatusCode::NOT_MODIFIED, Body::empty())
-    } else {
-        let mut response = answer(StatusCode::OK, Body::from(json));
-        response.headers_mut().insert(CONTENT_TYPE, JSON);
-        response
-    };
-    let headers = response.headers_mut();
-    headers.insert(ETAG, tag);
+fn content(json: Vec<u8>, tag: HeaderValue, keeping: Keeping<'_>) -> Content {
+    // With room for the headers that it gets on its way out.
+    let mut headers = HeaderMap::with_capacity(16);
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(ETAG, tag.clone());
     headers.insert(CACHE_CONTROL, keeping.cache_control.clone());
     headers.insert(VARY, keeping.depends_on.clone());
+    Content::Found { headers, tag, body: json.into() }
+}
+
+/// What was read: 200, or 304 where the client has it.
+pub(super) fn read(known: bool, headers: HeaderMap, body: Bytes) -> Response {
+    let mut response = Response::new(if known { Body::empty() } else { Body::from(body) });
+    *response.headers_mut() = headers;
+    if known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response.headers_mut().remove(CONTENT_TYPE);
+    }
     response
 }
 

@@ -11,6 +11,7 @@ use super::{Context, problem};
 #[cfg(feature = "testing")]
 use crate::access::Permission;
 use crate::access::{Actor, Authenticator, Elevation, Following, RoleHierarchy, Rule, Tenancy};
+use crate::cache::Answers;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind};
 
@@ -22,6 +23,8 @@ pub(crate) struct Boundary {
     pub(crate) roles: RoleHierarchy,
     pub(crate) tenancy: Option<Tenancy>,
     pub(crate) elevation: Option<Elevation>,
+    /// What is remembered of answers, where anything is.
+    pub(crate) answers: Option<Arc<Answers>>,
     pub(crate) body_limit: usize,
     /// What every resource's path begins with.
     #[cfg(feature = "testing")]

@@ -13,8 +13,9 @@ use serde_json::Value as Json;
 use super::answer::{self, Keeping, Url};
 use super::endpoint::Path;
 use super::prefer::Prefer;
-use super::{Boundary, Context, Endpoint, body, conditional};
-use crate::engine::{Answer, Asked, Call, Entry, Put};
+use super::remembered::sent;
+use super::{Boundary, Context, Endpoint, body, conditional, groups};
+use crate::engine::{Answer, Call, Entry, Put};
 use crate::error::{Error, ErrorKind};
 use crate::query::{may_relate, no_parameters};
 use crate::resource::Definition;
@@ -72,10 +73,7 @@ impl Door {
         let related = endpoint.body() == super::Body::Query || may_relate(query);
         let call = self.boundary.engine.call(&self.entry, &actor, endpoint.right(), related).await?;
         match endpoint {
-            Endpoint::Read => {
-                let item = call.read(id, query).await?;
-                answer::item(item, headers, self.keeping())
-            }
+            Endpoint::Read => self.read(&call, &actor, (endpoint, id), parts, None).await,
             Endpoint::History => {
                 let history = Box::pin(call.history(id, query)).await?;
                 Ok(answer::written(history.json, endpoint.success()))
@@ -83,44 +81,43 @@ impl Door {
             Endpoint::Children => {
                 let page = Box::pin(call.children(id, query, Prefer::of(headers).count)).await?;
                 let url = Url { path: original(parts).path(), query };
-                answer::page(page, headers, self.keeping(), Some(url))
+                sent(answer::page(page, self.keeping(), Some(url)), headers)
             }
             Endpoint::Subtree => {
                 Ok(answer::written(Box::pin(call.subtree(id, query)).await?, endpoint.success()))
             }
             // Boxed, so that a request which reads one item does not carry the room that these take.
-            Endpoint::List | Endpoint::Query | Endpoint::QueryTwin => {
-                Box::pin(self.list(&call, endpoint, parts, body)).await
+            Endpoint::List => Box::pin(self.read(&call, &actor, (endpoint, id), parts, None)).await,
+            Endpoint::Query | Endpoint::QueryTwin => {
+                Box::pin(async {
+                    no_parameters(query)?;
+                    let asked = self.json(endpoint, parts, body).await?;
+                    self.read(&call, &actor, (endpoint, id), parts, Some(asked)).await
+                })
+                .await
             }
-            _ => Box::pin(self.change(call, &actor, (endpoint, id), parts, body, context)).await,
+            _ => {
+                let response =
+                    Box::pin(self.change(call, &actor, (endpoint, id), parts, body, context)).await?;
+                Ok(self.fallen(response, endpoint, id, Prefer::of(headers).dry_run))
+            }
         }
     }
 
-    fn keeping(&self) -> Keeping<'_> {
+    /// Tells caches what has changed.
+    fn fallen(&self, mut response: Response, endpoint: Endpoint, id: &str, is_dry_run: bool) -> Response {
+        if response.status().is_success() && !is_dry_run {
+            let id = (endpoint.is_of_item() && !id.is_empty()).then_some(id);
+            let groups = groups::fallen(&self.boundary.engine.catalog, &self.entry, id);
+            if let Some(groups) = groups {
+                response.headers_mut().insert(groups::INVALIDATION, groups);
+            }
+        }
+        response
+    }
+
+    pub(super) fn keeping(&self) -> Keeping<'_> {
         Keeping { cache_control: &self.entry.definition.cache_control, depends_on: &self.boundary.depends_on }
-    }
-
-    async fn list(
-        &self,
-        call: &Call<'_>,
-        endpoint: Endpoint,
-        parts: &Parts,
-        body: HttpBody,
-    ) -> Result<Response, Error> {
-        let (headers, query) = (&parts.headers, parts.uri.query());
-        let keeping = self.keeping();
-        let count = Prefer::of(headers).count;
-        if endpoint == Endpoint::List {
-            let page = call.list(Asked::Url(query), count).await?;
-            let url = Url { path: original(parts).path(), query };
-            return answer::page(page, headers, keeping, Some(url));
-        }
-        no_parameters(query)?;
-        let asked = self.json(endpoint, parts, body).await?;
-        let page = call.list(Asked::Body(&asked), count).await?;
-        let unconditional = http::HeaderMap::new();
-        let conditions = if endpoint == Endpoint::Query { headers } else { &unconditional };
-        answer::page(page, conditions, keeping, None)
     }
 
     pub(super) async fn write(

@@ -11,9 +11,11 @@ mod dispatch;
 mod dry_run;
 mod endpoint;
 mod explain;
+mod groups;
 mod idempotency;
 mod prefer;
 mod problem;
+mod remembered;
 mod routes;
 
 pub(crate) use boundary::Boundary;

@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use resourceful_contract::{FieldType, Value, json};
 
-use super::{ListRequest, Reader, fingerprint};
+use super::{ListRequest, Reader, digest};
 use crate::access::Actor;
 use crate::engine::Admitted;
 use crate::error::{Error, ErrorKind, Fault};
@@ -35,14 +35,15 @@ impl Binding {
     pub(crate) fn of(reader: &Reader<'_>, actor: &Actor, listed: &Admitted, request: &ListRequest) -> Self {
         let mut hasher = blake3::Hasher::new();
         let schema = &reader.entry.schema;
-        fingerprint::text(&mut hasher, &schema.name);
+        digest::text(&mut hasher, &schema.name);
         hasher.update(&[u8::from(actor.is_anonymous()), u8::from(actor.is_elevated())]);
-        fingerprint::text(&mut hasher, actor.id().unwrap_or_default());
-        hasher.update(&[u8::from(actor.tenant().is_some())]);
-        fingerprint::text(&mut hasher, actor.tenant().unwrap_or_default());
-        fingerprint::filter(&mut hasher, schema, listed.filter());
-        fingerprint::sort(&mut hasher, schema, &request.sort);
-        fingerprint::filter(&mut hasher, schema, &request.filter);
+        // An answer that several callers with the same rights are given has cursors that open for all of them.
+        let is_shared = reader.entry.definition.cache.is_some();
+        digest::maybe_text(&mut hasher, actor.id().filter(|_| !is_shared));
+        digest::maybe_text(&mut hasher, actor.tenant());
+        digest::filter(&mut hasher, schema, listed.filter());
+        digest::sort(&mut hasher, schema, &request.sort);
+        digest::filter(&mut hasher, schema, &request.filter);
         Self(hasher.finalize())
     }
 }
@@ -54,7 +55,7 @@ impl Binding {
         for text in
             ["history", resource, item, actor.id().unwrap_or_default(), actor.tenant().unwrap_or_default()]
         {
-            fingerprint::text(&mut hasher, text);
+            digest::text(&mut hasher, text);
         }
         hasher.update(&[u8::from(actor.is_anonymous()), u8::from(actor.is_elevated())]);
         Self(hasher.finalize())

@@ -2,8 +2,8 @@
 
 mod body;
 mod cursor;
+pub(crate) mod digest;
 mod filter;
-mod fingerprint;
 mod select;
 mod url;
 

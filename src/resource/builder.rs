@@ -13,8 +13,8 @@ use super::codec::Codec;
 use super::definition::{Fill, Policy};
 use super::hook::{After, Before};
 use super::{
-    Action, AuditTrail, Bulk, Change, DefinitionErrors, Hook, Id, Idempotency, Operation, PlacedHook, Preset,
-    Relation, Resource, SoftDelete, StateMachine, Target, Tree, belongs_to, derive, has_many,
+    Action, AuditTrail, Bulk, Cache, Change, DefinitionErrors, Hook, Id, Idempotency, Operation, PlacedHook,
+    Preset, Relation, Resource, SoftDelete, StateMachine, Target, Tree, belongs_to, derive, has_many,
 };
 use crate::access::{CheckError, Permission, Permissions};
 use crate::error::Error;
@@ -117,6 +117,7 @@ pub struct ResourceBuilder {
     pub(super) max_limit: u32,
     pub(super) offset_paging: bool,
     pub(super) require_if_match: bool,
+    pub(super) cache: Option<Cache>,
     pub(super) cache_control: Option<String>,
     pub(super) description: Option<String>,
 }
@@ -162,6 +163,7 @@ impl ResourceBuilder {
             max_limit: 200,
             offset_paging: false,
             require_if_match: false,
+            cache: None,
             cache_control: None,
             description: None,
         }
@@ -527,6 +529,12 @@ impl ResourceBuilder {
     /// Refuses a change without `If-Match` (428, RFC 6585).
     pub fn require_if_match(mut self) -> Self {
         self.require_if_match = true;
+        self
+    }
+
+    /// Remembers answers, until what they show changes. See [`Cache`].
+    pub fn cache(mut self, cache: Cache) -> Self {
+        self.cache = Some(cache);
         self
     }
 

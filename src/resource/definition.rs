@@ -7,7 +7,7 @@ use resourceful_contract::{Schema, Table};
 
 use super::codec::Codec;
 use super::{
-    Action, AuditTrail, Bodies, Bulk, Idempotency, Operation, PlacedHook, Planted, Relation, Right,
+    Action, AuditTrail, Bodies, Bulk, Cache, Idempotency, Operation, PlacedHook, Planted, Relation, Right,
     SoftDelete, Target,
 };
 use crate::access::{Permission, Permissions, all_of, nobody};
@@ -129,6 +129,8 @@ pub(crate) struct Definition {
     pub(crate) max_limit: u32,
     pub(crate) offset_paging: bool,
     pub(crate) require_if_match: bool,
+    /// How long its answers are remembered.
+    pub(crate) cache: Option<Cache>,
     pub(crate) cache_control: http::HeaderValue,
     pub(crate) description: Option<String>,
     /// The model's name, for the specification.

@@ -324,6 +324,7 @@ fn freeze(
         max_limit: builder.max_limit,
         offset_paging: builder.offset_paging,
         require_if_match: builder.require_if_match,
+        cache: builder.cache,
         cache_control: builder
             .cache_control
             .and_then(|directives| HeaderValue::from_str(&directives).ok())

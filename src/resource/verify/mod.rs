@@ -1,6 +1,7 @@
 //! The rules that a declaration must keep, one subject per file. Each rule reports every fault it finds.
 
 mod actions;
+mod cache;
 mod fields;
 mod hooks;
 mod identity;
@@ -18,6 +19,7 @@ pub(super) fn declaration(draft: &Draft, faults: &mut Faults) {
     names::verify(draft, faults);
     hooks::verify(draft, faults);
     actions::verify(draft, faults);
+    cache::verify(draft, faults);
     // A model without fields has said enough.
     if !draft.fields.is_empty() {
         identity::verify(draft, faults);

@@ -1,10 +1,12 @@
 //! A digest of what a query selects and how it orders, for keys that must not serve another query.
 
-use resourceful_contract::{Filter, Schema, Sort, Test, Value};
+use resourceful_contract::{Count, Filter, Schema, Sort, Test, Value};
+
+use super::{ListRequest, Place, Selection};
 
 /// Feeds a whole value into a digest: lengths and tags stand before contents, so two different trees never feed
 /// the same bytes.
-pub(super) fn filter(hasher: &mut blake3::Hasher, schema: &Schema, tree: &Filter) {
+pub(crate) fn filter(hasher: &mut blake3::Hasher, schema: &Schema, tree: &Filter) {
     match tree {
         Filter::All(filters) => several(hasher, schema, b'&', filters),
         Filter::Any(filters) => several(hasher, schema, b'|', filters),
@@ -33,7 +35,7 @@ pub(super) fn filter(hasher: &mut blake3::Hasher, schema: &Schema, tree: &Filter
     }
 }
 
-pub(super) fn sort(hasher: &mut blake3::Hasher, schema: &Schema, keys: &[Sort]) {
+pub(crate) fn sort(hasher: &mut blake3::Hasher, schema: &Schema, keys: &[Sort]) {
     number(hasher, keys.len());
     for key in keys {
         hasher.update(&[u8::from(key.descending)]);
@@ -41,9 +43,51 @@ pub(super) fn sort(hasher: &mut blake3::Hasher, schema: &Schema, keys: &[Sort]) 
     }
 }
 
-pub(super) fn text(hasher: &mut blake3::Hasher, text: &str) {
+pub(crate) fn text(hasher: &mut blake3::Hasher, text: &str) {
     number(hasher, text.len());
     hasher.update(text.as_bytes());
+}
+
+pub(crate) fn maybe_text(hasher: &mut blake3::Hasher, maybe: Option<&str>) {
+    hasher.update(&[u8::from(maybe.is_some())]);
+    text(hasher, maybe.unwrap_or_default());
+}
+
+/// Everything that a list was asked for with, but which deleted items are meant.
+pub(crate) fn list(hasher: &mut blake3::Hasher, schema: &Schema, request: &ListRequest) {
+    filter(hasher, schema, &request.filter);
+    sort(hasher, schema, &request.sort);
+    selection(hasher, schema, &request.selection);
+    hasher.update(&request.limit.to_le_bytes());
+    let count = match request.count {
+        None => 0,
+        Some(Count::Exact) => 1,
+        Some(Count::Estimated) => 2,
+    };
+    hasher.update(&[count]);
+    match &request.place {
+        Place::Start => _ = hasher.update(b"start"),
+        Place::After(cursor) => text(hasher.update(b"after"), cursor),
+        Place::Before(cursor) => text(hasher.update(b"before"), cursor),
+        Place::Page(page) => _ = hasher.update(b"page").update(&page.to_le_bytes()),
+    }
+}
+
+pub(crate) fn selection(hasher: &mut blake3::Hasher, schema: &Schema, selection: &Selection) {
+    match &selection.fields {
+        None => _ = hasher.update(b"all"),
+        Some(fields) => {
+            hasher.update(b"some");
+            number(hasher, fields.len());
+            for field in fields {
+                text(hasher, &schema.fields[*field].name);
+            }
+        }
+    }
+    number(hasher, selection.includes.len());
+    for relation in &selection.includes {
+        text(hasher, &relation.link.name);
+    }
 }
 
 fn several(hasher: &mut blake3::Hasher, schema: &Schema, tag: u8, filters: &[Filter]) {
@@ -65,9 +109,9 @@ fn test(hasher: &mut blake3::Hasher, test: &Test) {
         Test::Between(from, to) => (6, &[from, to]),
         Test::Has(value) => (7, &[value]),
         Test::IsNull(flag) => (if *flag { 8 } else { 9 }, &[]),
-        Test::In(values) => return list(hasher, 10, values),
-        Test::NotIn(values) => return list(hasher, 11, values),
-        Test::Overlaps(values) => return list(hasher, 12, values),
+        Test::In(values) => return several_values(hasher, 10, values),
+        Test::NotIn(values) => return several_values(hasher, 11, values),
+        Test::Overlaps(values) => return several_values(hasher, 12, values),
         Test::Contains(content) => return literal(hasher, 13, content),
         Test::Starts(content) => return literal(hasher, 14, content),
         Test::Ends(content) => return literal(hasher, 15, content),
@@ -78,7 +122,7 @@ fn test(hasher: &mut blake3::Hasher, test: &Test) {
     }
 }
 
-fn list(hasher: &mut blake3::Hasher, tag: u8, values: &[Value]) {
+fn several_values(hasher: &mut blake3::Hasher, tag: u8, values: &[Value]) {
     hasher.update(&[tag]);
     number(hasher, values.len());
     for item in values {

@@ -1,0 +1,261 @@
+//! Remembered answers: looked up, made where there is none, and made anew behind the back of whoever gets an old one.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderValue};
+use moka::Expiry;
+use moka::sync::Cache as Local;
+
+use super::flight::Flights;
+use super::settings::{CacheCounts, QueryCache};
+use super::tags::{Generations, Seen, Tag};
+use crate::error::{Error, ErrorKind};
+use crate::resource::Life;
+
+/// What is kept beside a body: its headers, its tags, its place.
+const BESIDE: usize = 1_024;
+
+/// What an answer is found by: a digest of all that it depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key(pub(crate) [u8; 32]);
+
+/// An answer that may be remembered.
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    pub(crate) key: Key,
+    /// All that it is made of.
+    pub(crate) tags: Vec<Tag>,
+    pub(crate) life: Life,
+}
+
+/// An answer as it is sent.
+#[derive(Clone, Debug)]
+pub(crate) enum Content {
+    /// With its `ETag`, which stands in the headers as well.
+    Found { headers: HeaderMap, tag: HeaderValue, body: Bytes },
+    /// There is no such item.
+    Absent,
+}
+
+/// A remembered answer.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) content: Content,
+    seen: Seen,
+    made: Instant,
+    life: Life,
+}
+
+/// Makes an answer.
+pub(crate) type Make<'a> = dyn Fn() -> BoxFuture<'a, Result<Content, Error>> + Send + Sync + 'a;
+
+/// How an answer was come by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Came {
+    Hit,
+    Stale,
+    /// And whether it is remembered from now on.
+    Miss(bool),
+    Bypass,
+}
+
+/// What one application remembers.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    local: Local<Key, Arc<Kept>>,
+    largest: usize,
+    generations: Arc<Generations>,
+    flights: Flights,
+    refreshing: Mutex<HashSet<Key>>,
+    /// Whether other nodes cannot be heard: what they change is not known here.
+    pub(super) is_deaf: AtomicBool,
+    counts: Counts,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    hits: AtomicU64,
+    stale: AtomicU64,
+    misses: AtomicU64,
+    bypassed: AtomicU64,
+}
+
+/// The right to make a new answer, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Refreshing {
+    answers: Arc<Answers>,
+    key: Key,
+}
+
+impl Drop for Refreshing {
+    fn drop(&mut self) {
+        self.answers.refreshing.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+impl Kept {
+    pub(crate) fn age(&self) -> Duration {
+        self.made.elapsed()
+    }
+
+    /// For how long it is fresh, in seconds; since when it is not, below zero.
+    pub(crate) fn ttl(&self) -> i64 {
+        let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        let age = self.age();
+        match self.life.fresh.checked_sub(age) {
+            Some(left) => seconds(left),
+            None => -seconds(age.saturating_sub(self.life.fresh)) - 1,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        BESIDE
+            + match &self.content {
+                Content::Found { body, .. } => body.len(),
+                Content::Absent => 0,
+            }
+    }
+}
+
+/// An answer goes when it can be given no more.
+struct Ends;
+
+impl Expiry<Key, Arc<Kept>> for Ends {
+    fn expire_after_create(&self, _: &Key, kept: &Arc<Kept>, _: Instant) -> Option<Duration> {
+        Some(kept.life.fresh.saturating_add(kept.life.stale))
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &Key,
+        kept: &Arc<Kept>,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(kept.life.fresh.saturating_add(kept.life.stale))
+    }
+}
+
+impl Answers {
+    pub(crate) fn new(settings: &QueryCache, generations: Arc<Generations>) -> Self {
+        let local = Local::builder()
+            .max_capacity(settings.capacity)
+            .weigher(|_: &Key, kept: &Arc<Kept>| u32::try_from(kept.bytes()).unwrap_or(u32::MAX))
+            .expire_after(Ends)
+            .build();
+        Self {
+            local,
+            largest: settings.largest,
+            generations,
+            flights: Flights::default(),
+            refreshing: Mutex::default(),
+            is_deaf: AtomicBool::new(false),
+            counts: Counts::default(),
+        }
+    }
+
+    pub(crate) fn generations(&self) -> &Arc<Generations> {
+        &self.generations
+    }
+
+    pub(crate) fn counts(&self) -> CacheCounts {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let Counts { hits, stale, misses, bypassed } = &self.counts;
+        CacheCounts { hits: of(hits), stale: of(stale), misses: of(misses), bypassed: of(bypassed) }
+    }
+
+    /// An answer that is remembered and may be given, and whether a new one is to be made.
+    pub(crate) fn find(&self, lookup: &Lookup) -> Option<(Arc<Kept>, Came)> {
+        if self.is_deaf.load(Ordering::SeqCst) {
+            return None;
+        }
+        let kept = self.local.get(&lookup.key)?;
+        if !self.generations.is_current(&kept.seen) {
+            return None;
+        }
+        let (came, count) = match kept.age() {
+            age if age < kept.life.fresh => (Came::Hit, &self.counts.hits),
+            age if age < kept.life.fresh.saturating_add(kept.life.stale) => (Came::Stale, &self.counts.stale),
+            _ => return None,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        Some((kept, came))
+    }
+
+    /// Whether a fresh answer is remembered.
+    pub(crate) fn is_fresh(&self, lookup: &Lookup) -> bool {
+        self.local
+            .get(&lookup.key)
+            .is_some_and(|kept| self.generations.is_current(&kept.seen) && kept.age() < kept.life.fresh)
+    }
+
+    /// Makes an answer, once for all who wait for it, and remembers it where nothing it is made of changed meanwhile.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub(crate) async fn make(&self, lookup: &Lookup, make: &Make<'_>) -> Result<(Arc<Kept>, Came), Error> {
+        self.counts.misses.fetch_add(1, Ordering::Relaxed);
+        let waiting = self.flights.join(lookup.key, &self.generations, &lookup.tags);
+        let flight = waiting.flight.clone();
+        let mut failure = None;
+        let made = flight
+            .cell
+            .get_or_init(|| async {
+                match self.made(lookup, &flight.seen, make).await {
+                    Ok(kept) => Some(kept),
+                    Err(error) => {
+                        failure = Some(error);
+                        None
+                    }
+                }
+            })
+            .await;
+        match (made, failure) {
+            (Some(kept), _) => Ok((kept.clone(), Came::Miss(self.local.contains_key(&lookup.key)))),
+            (None, Some(error)) => Err(error),
+            // It failed for somebody else: what there is to say of it is said to each by itself.
+            (None, None) => Ok((self.made(lookup, &flight.seen, make).await?, Came::Miss(false))),
+        }
+    }
+
+    async fn made(&self, lookup: &Lookup, seen: &Seen, make: &Make<'_>) -> Result<Arc<Kept>, Error> {
+        let began = Instant::now();
+        let content = match make().await {
+            Ok(content) => content,
+            Err(error) if error.kind() == ErrorKind::NotFound => Content::Absent,
+            Err(error) => return Err(error),
+        };
+        let kept = Arc::new(Kept { content, seen: seen.clone(), made: began, life: lookup.life });
+        let fits = kept.bytes() <= self.largest + BESIDE;
+        if fits && !self.is_deaf.load(Ordering::SeqCst) && self.generations.is_current(seen) {
+            self.local.insert(lookup.key, kept.clone());
+        }
+        Ok(kept)
+    }
+
+    /// The right to make a new answer in place of one that is not fresh any more; nobody else has it meanwhile.
+    pub(crate) fn begin_refresh(self: &Arc<Self>, key: Key) -> Option<Refreshing> {
+        let is_first = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+        is_first.then(|| Refreshing { answers: self.clone(), key })
+    }
+
+    /// Makes an answer for one who wants no remembered one; it is remembered all the same.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub(crate) async fn bypass(&self, lookup: &Lookup, make: &Make<'_>) -> Result<(Arc<Kept>, Came), Error> {
+        self.counts.bypassed.fetch_add(1, Ordering::Relaxed);
+        let seen = self.generations.now(&lookup.tags);
+        Ok((self.made(lookup, &seen, make).await?, Came::Bypass))
+    }
+
+    /// Whether answers that are made now must not be remembered.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.is_deaf.load(Ordering::SeqCst)
+    }
+}

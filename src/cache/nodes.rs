@@ -1,0 +1,64 @@
+//! What nodes tell each other of changes, for none to give answers that another one's change has made wrong.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use resourceful_contract::{Bus, Heard, Listener, StorageError};
+
+use super::answers::Answers;
+use super::tags::Forget;
+use crate::access::Following;
+
+/// What nodes tell each other on.
+const CHANNEL: &str = "cache";
+/// How long a node that lost the bus waits before it tries again.
+const PAUSE: Duration = Duration::from_millis(250);
+
+impl Answers {
+    /// Tells other nodes what changes here, and listens to what changes there, for as long as the answers are held.
+    ///
+    /// # Errors
+    /// Where the bus cannot be listened to.
+    pub(crate) async fn follow(self: &Arc<Self>, bus: &Arc<dyn Bus>) -> Result<[Following; 2], StorageError> {
+        let listener = bus.listen(CHANNEL).await?;
+        self.generations().begin_telling();
+        let listening = tokio::spawn(listen(self.clone(), listener));
+        let telling = tokio::spawn(tell(self.clone(), bus.clone()));
+        Ok([Following::new(&listening), Following::new(&telling)])
+    }
+}
+
+async fn listen(answers: Arc<Answers>, mut listener: Box<dyn Listener>) {
+    loop {
+        match listener.heard().await {
+            Ok(heard) => {
+                match (heard, answers.is_deaf()) {
+                    (Heard::Message(message), false) => match Forget::of_bytes(&message) {
+                        Forget::Tags(tags) => answers.generations().forget(&tags),
+                        Forget::Everything => answers.generations().forget_all(),
+                    },
+                    // Whatever comes first after it was away.
+                    _ => answers.generations().forget_all(),
+                }
+                answers.is_deaf.store(false, Ordering::SeqCst);
+            }
+            Err(error) => {
+                if !answers.is_deaf.swap(true, Ordering::SeqCst) {
+                    tracing::warn!(%error, "the bus is away: no remembered answers are given until it is back");
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn tell(answers: Arc<Answers>, bus: Arc<dyn Bus>) {
+    loop {
+        let forget = answers.generations().to_tell().await;
+        while let Err(error) = bus.publish(CHANNEL, forget.to_bytes()).await {
+            tracing::debug!(%error, "other nodes could not be told what to forget");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Tags: what an answer was made of, each with a count that goes up when that changes.
+//!
+//! An answer is good as long as none of its tags' counts has gone up since before it was made. So nothing has to be looked
+//! for when something changes, and an answer that was under way meanwhile is never good. Counts are kept in a fixed number
+//! of places: two tags may share one, which has an answer made once more than needed, and never once too few.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+/// How many places there are.
+const PLACES: usize = 1 << 16;
+/// How many changed places are told of one by one; beyond, other nodes are told to forget everything.
+const TOLD: usize = 16_384;
+
+/// The place of one tag; the same on every node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Tag(u16);
+
+impl Tag {
+    fn of(kind: &[u8], names: &[&str]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(kind);
+        for name in names {
+            hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
+        }
+        let digest = hasher.finalize();
+        Self(u16::from_le_bytes([digest.as_bytes()[0], digest.as_bytes()[1]]))
+    }
+
+    /// Any row of a table.
+    pub(crate) fn table(table: &str) -> Self {
+        Self::of(b"table", &[table])
+    }
+
+    /// Any row of a table that belongs to a tenant.
+    pub(crate) fn tenant(table: &str, tenant: &str) -> Self {
+        Self::of(b"tenant", &[table, tenant])
+    }
+
+    /// A row of a table of which it is not known whose it is.
+    pub(crate) fn anybodys(table: &str) -> Self {
+        Self::of(b"anybody's", &[table])
+    }
+
+    /// One row.
+    pub(crate) fn row(table: &str, id: &str) -> Self {
+        Self::of(b"row", &[table, id])
+    }
+
+    /// However many rows of a table, of which it is not known which.
+    pub(crate) fn rows(table: &str) -> Self {
+        Self::of(b"rows", &[table])
+    }
+
+    pub(super) const fn place(&self) -> u16 {
+        self.0
+    }
+
+    /// Every answer of a resource.
+    pub(crate) fn resource(name: &str) -> Self {
+        Self::of(b"resource", &[name])
+    }
+
+    /// What a declaration calls so.
+    pub(crate) fn declared(name: &str) -> Self {
+        Self::of(b"declared", &[name])
+    }
+}
+
+/// The counts of all tags.
+#[derive(Debug)]
+pub(crate) struct Generations {
+    counts: Box<[AtomicU64]>,
+    /// Goes up when everything is to be forgotten.
+    all: AtomicU64,
+    /// What other nodes are to be told.
+    untold: Mutex<Untold>,
+    tell: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Untold {
+    /// Whether anybody tells.
+    is_told: bool,
+    tags: Vec<Tag>,
+    everything: bool,
+}
+
+/// What is to be forgotten, as it is told from node to node.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Forget {
+    Everything,
+    Tags(Vec<Tag>),
+}
+
+/// The counts of some tags, as they were at one time.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    all: u64,
+    counts: Box<[(Tag, u64)]>,
+}
+
+impl Default for Generations {
+    fn default() -> Self {
+        Self {
+            counts: std::iter::repeat_with(AtomicU64::default).take(PLACES).collect(),
+            all: AtomicU64::new(0),
+            untold: Mutex::default(),
+            tell: Notify::new(),
+        }
+    }
+}
+
+impl Generations {
+    pub(crate) fn now(&self, tags: &[Tag]) -> Seen {
+        let all = self.all.load(Ordering::SeqCst);
+        let counts = tags.iter().map(|tag| (*tag, self.count(*tag).load(Ordering::SeqCst))).collect();
+        Seen { all, counts }
+    }
+
+    /// Whether nothing has changed since.
+    pub(crate) fn is_current(&self, seen: &Seen) -> bool {
+        self.all.load(Ordering::SeqCst) == seen.all
+            && seen.counts.iter().all(|(tag, count)| self.count(*tag).load(Ordering::SeqCst) == *count)
+    }
+
+    /// Notes that what these tags stand for has changed, here and, as soon as they are told, on other nodes.
+    pub(crate) fn changed(&self, tags: &[Tag]) {
+        self.forget(tags);
+        self.to_be_told(|untold| untold.tags.extend_from_slice(tags));
+    }
+
+    /// Notes what other nodes have told.
+    pub(super) fn forget(&self, tags: &[Tag]) {
+        for tag in tags {
+            self.count(*tag).fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    pub(super) fn forget_all(&self) {
+        self.all.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn count(&self, tag: Tag) -> &AtomicU64 {
+        &self.counts[usize::from(tag.0)]
+    }
+
+    fn to_be_told(&self, note: impl FnOnce(&mut Untold)) {
+        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        if !untold.is_told {
+            return;
+        }
+        note(&mut untold);
+        if untold.tags.len() > TOLD {
+            untold.tags.sort_unstable_by_key(|tag| tag.0);
+            untold.tags.dedup();
+            if untold.tags.len() > TOLD {
+                untold.everything = true;
+            }
+        }
+        if untold.everything {
+            untold.tags.clear();
+        }
+        drop(untold);
+        self.tell.notify_one();
+    }
+
+    /// From here on what changes is gathered, for somebody to tell others.
+    pub(super) fn begin_telling(&self) {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner).is_told = true;
+    }
+
+    /// What is to be told next.
+    pub(super) async fn to_tell(&self) -> Forget {
+        loop {
+            if let Some(forget) = self.next_to_tell() {
+                return forget;
+            }
+            self.tell.notified().await;
+        }
+    }
+
+    fn next_to_tell(&self) -> Option<Forget> {
+        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut untold.everything) {
+            return Some(Forget::Everything);
+        }
+        (!untold.tags.is_empty()).then(|| Forget::Tags(std::mem::take(&mut untold.tags)))
+    }
+}
+
+impl Forget {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Everything => Vec::new(),
+            Self::Tags(tags) => tags.iter().flat_map(|tag| tag.0.to_le_bytes()).collect(),
+        }
+    }
+
+    pub(super) fn of_bytes(bytes: &[u8]) -> Self {
+        // What cannot be read may mean anything.
+        if bytes.is_empty() || !bytes.len().is_multiple_of(2) {
+            return Self::Everything;
+        }
+        Self::Tags(bytes.chunks_exact(2).map(|tag| Tag(u16::from_le_bytes([tag[0], tag[1]]))).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_before_a_change_is_current_no_more() {
+        let generations = Generations::default();
+        let [one, other] = [Tag::row("products", "1"), Tag::row("products", "2")];
+        let (seen, both) = (generations.now(&[one]), generations.now(&[one, other]));
+        generations.changed(&[other]);
+        assert!(generations.is_current(&seen) && !generations.is_current(&both));
+        generations.forget_all();
+        assert!(!generations.is_current(&seen));
+    }
+
+    #[test]
+    fn names_do_not_run_into_each_other() {
+        assert_ne!(Tag::tenant("a", "bc"), Tag::tenant("ab", "c"));
+        assert_ne!(Tag::row("a", ""), Tag::rows("a"));
+    }
+
+    #[test]
+    fn what_is_to_be_told_survives_the_way() {
+        let tags = Forget::Tags(vec![Tag::row("products", "1"), Tag::table("products")]);
+        assert_eq!(Forget::of_bytes(&tags.to_bytes()), tags);
+        assert_eq!(Forget::of_bytes(&Forget::Everything.to_bytes()), Forget::Everything);
+        assert_eq!(Forget::of_bytes(&[1]), Forget::Everything);
+    }
+
+    #[tokio::test]
+    async fn so_much_that_changed_at_once_is_told_as_everything() {
+        let generations = Generations::default();
+        generations.begin_telling();
+        for number in 0..100_000 {
+            generations.changed(&[Tag::row("products", &number.to_string())]);
+        }
+        assert_eq!(generations.to_tell().await, Forget::Everything);
+    }
+}

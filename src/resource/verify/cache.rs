@@ -1,0 +1,93 @@
+//! What is remembered, and for whom answers are marked as public.
+
+use std::time::Duration;
+
+use super::Faults;
+use crate::access::anyone;
+use crate::resource::derive::Draft;
+use crate::resource::{Cache, Operation};
+
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// The longest name that every cache takes in `Cache-Groups` (RFC 9875, 2).
+const LONGEST_TAG: usize = 32;
+
+pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
+    let builder = &draft.builder;
+    if let Some(cache) = &builder.cache {
+        lives(cache, faults);
+        names(cache, faults);
+    }
+    let public = builder.cache_control.as_deref().is_some_and(|directives| {
+        let names = directives.split(',').map(|directive| directive.split('=').next().unwrap_or_default());
+        names
+            .map(str::trim)
+            .any(|name| name.eq_ignore_ascii_case("public") || name.eq_ignore_ascii_case("s-maxage"))
+    });
+    if !public {
+        return;
+    }
+    let reads = [Operation::List, Operation::Read];
+    let is_open = builder.permissions.as_ref().is_none_or(|permissions| {
+        reads.iter().all(|operation| permissions.of(*operation).is_none_or(|needed| *needed == anyone()))
+    });
+    let is_narrowed =
+        builder.policies.iter().any(|policy| reads.iter().any(|read| policy.operations.contains(read)))
+            || !builder.visible_to.is_empty()
+            || !builder.redacted_for.is_empty();
+    if !is_open || is_narrowed {
+        faults.push(
+            None,
+            "its answers differ from caller to caller, and `public` has proxies give one caller's to others",
+            ".cache_control(\"private, max-age=60\"), or reads for anyone() without policies and field rules",
+        );
+    }
+}
+
+fn lives(cache: &Cache, faults: &mut Faults) {
+    for life in cache.lives() {
+        if life.fresh.is_zero() || life.fresh > LONGEST || life.stale > LONGEST {
+            faults.push(
+                None,
+                "answers are fresh for more than nothing, and neither fresh nor stale for more than a day",
+                ".cache(Cache::fresh(Duration::from_secs(30)).stale(Duration::from_secs(300)))",
+            );
+            break;
+        }
+    }
+    for (operation, _) in &cache.operations {
+        if !matches!(operation, Operation::List | Operation::Read) {
+            faults.push(
+                None,
+                format!("answers of `{}` are never remembered", operation.name()),
+                "name Operation::List or Operation::Read in the cache",
+            );
+        }
+    }
+}
+
+fn names(cache: &Cache, faults: &mut Faults) {
+    for tag in &cache.tags {
+        let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+        if tag.is_empty() || tag.len() > LONGEST_TAG || !tag.bytes().all(is_plain) {
+            faults.push(
+                None,
+                format!(
+                    "`{tag}` cannot be a tag: 1 to {LONGEST_TAG} characters of visible ASCII without quotes"
+                ),
+                ".tag(\"catalog\")",
+            );
+        }
+    }
+    for pattern in &cache.invalidated_by {
+        if pattern
+            .split_once('.')
+            .is_none_or(|(resource, happened)| resource.is_empty() || happened.is_empty())
+        {
+            faults.push(
+                None,
+                format!("`{pattern}` is no pattern of another resource's changes"),
+                ".invalidate_on(\"categories.*\")",
+            );
+        }
+    }
+}
