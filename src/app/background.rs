@@ -74,8 +74,8 @@ impl App {
                 let one = work();
                 tasks.spawn(until(stop.clone(), async move { one.hear_published().await }));
             }
-            for tail in self.tails.iter().cloned() {
-                let one = work();
+            for tail in &self.tails {
+                let (one, tail) = (work(), tail.clone());
                 tasks.spawn(until(stop.clone(), async move { one.follow(&tail).await }));
             }
         }
