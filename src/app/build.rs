@@ -22,7 +22,7 @@ use crate::engine::{Catalog, DigestKey, Engine, InFlight};
 use crate::error::Error;
 #[cfg(feature = "webhooks")]
 use crate::events::{Dispatcher, Queue, Subscription};
-use crate::events::{News, Relay, Workers};
+use crate::events::{News, Relay, Tail, Workers};
 use crate::http::{BATCH, batch as batched};
 use crate::http::{Boundary, Context, EXPLAIN, Path, Routes, explain as explained, respond};
 use crate::openapi;
@@ -325,12 +325,14 @@ fn mount(
     let workers =
         builder.bus.map(|bus| Arc::new(Workers::new(engine.clone(), subscriptions.clone(), bus, name)));
     let relay = Arc::new(Relay::new(engine.clone(), subscriptions, workers));
+    let watch = boundary.engine.catalog.watch.clone();
+    let tails = watch.map(|watch| Arc::new(Tail::new(boundary.engine.clone(), watch))).into_iter().collect();
     App {
         front,
         boundary,
         lifecycle,
         relay,
-        tails: Vec::new(),
+        tails,
         news,
         #[cfg(feature = "webhooks")]
         dispatcher: None,

@@ -2,6 +2,7 @@
 
 mod answers;
 mod flight;
+mod follow;
 mod nodes;
 mod settings;
 mod tags;

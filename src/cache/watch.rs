@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use resourceful_contract::{Change, Committed, ErrorKind, Filter, StorageError, Test, Value, Write};
 
+use super::follow::Own;
 use super::tags::{Generations, Tag};
 use crate::engine::spelled;
+use crate::tables::events::EventRow;
 
 /// When what was given up while it was being committed is forgotten once more: it may have been committed a moment later.
 const LATER: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(2), Duration::from_secs(15)];
@@ -17,13 +19,16 @@ const LATER: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(2)
 pub(crate) struct Watch {
     pub(crate) generations: Arc<Generations>,
     tables: HashMap<String, Watched>,
+    /// The table of each resource.
+    resources: HashMap<String, String>,
+    pub(crate) own: Own,
 }
 
 /// What is known of a table.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watched {
-    /// The field that says whose a row is.
-    pub(crate) tenant: Option<usize>,
+    /// The field that says whose a row is, and its name.
+    pub(crate) tenant: Option<(usize, String)>,
     /// What else falls with a new row, with one that is changed, and with one that goes.
     pub(crate) created: Vec<Tag>,
     pub(crate) updated: Vec<Tag>,
@@ -41,8 +46,12 @@ pub(crate) struct Changing {
 }
 
 impl Watch {
-    pub(crate) fn new(generations: Arc<Generations>, tables: HashMap<String, Watched>) -> Self {
-        Self { generations, tables }
+    pub(crate) fn new(
+        generations: Arc<Generations>,
+        tables: HashMap<String, Watched>,
+        resources: HashMap<String, String>,
+    ) -> Self {
+        Self { generations, tables, resources, own: Own::default() }
     }
 
     /// What these changes concern; `None` where that is nothing that is remembered.
@@ -61,10 +70,17 @@ impl Watch {
         (!changing.tags.is_empty()).then_some(changing)
     }
 
-    /// What a change that another node made concerns.
-    pub(crate) fn concerned_by(&self, table: &str, id: &str) -> Vec<Tag> {
+    /// What a change concerns that an event tells of.
+    pub(super) fn concerned_by(&self, event: &EventRow) -> Vec<Tag> {
+        let Some(table) = self.resources.get(&event.resource) else { return Vec::new() };
         let Some(watched) = self.tables.get(table) else { return Vec::new() };
-        let own = [Tag::table(table), Tag::anybodys(table), Tag::row(table, id)];
+        // One that went from one tenant to another concerns both.
+        let stays = |name: &str| event.previous.as_ref().is_none_or(|previous| !previous.contains(name));
+        let whose = match (&watched.tenant, &event.tenant) {
+            (Some((_, name)), Some(tenant)) if stays(name) => Tag::tenant(table, tenant),
+            _ => Tag::anybodys(table),
+        };
+        let own = [Tag::table(table), whose, Tag::row(table, &event.subject)];
         let others = watched.created.iter().chain(&watched.updated).chain(&watched.deleted);
         own.into_iter().chain(others.copied()).collect()
     }
@@ -82,8 +98,9 @@ pub(crate) fn tenant_of(filter: &Filter, field: usize) -> Option<&Value> {
 impl Changing {
     fn note(&mut self, position: usize, change: &Change, watched: &Watched) {
         let table = change.schema.table.as_str();
-        let tenant = |filter| watched.tenant.and_then(|field| tenant_of(filter, field));
-        let moves = |set: &[(usize, Value)]| set.iter().any(|(field, _)| Some(*field) == watched.tenant);
+        let field = watched.tenant.as_ref().map(|(field, _)| *field);
+        let tenant = |filter| field.and_then(|field| tenant_of(filter, field));
+        let moves = |set: &[(usize, Value)]| set.iter().any(|(set, _)| Some(*set) == field);
         let whose = match &change.write {
             Write::Insert { values } => {
                 match values.get(change.schema.id).filter(|id| !id.is_null()) {
@@ -91,7 +108,7 @@ impl Changing {
                     None => self.unnamed.push((position, table.to_owned())),
                 }
                 self.tags.extend_from_slice(&watched.created);
-                let tenant = watched.tenant.and_then(|field| values.get(field));
+                let tenant = field.and_then(|field| values.get(field));
                 tenant.filter(|tenant| !tenant.is_null()).cloned()
             }
             Write::Update { id, set, guard } => {

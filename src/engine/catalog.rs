@@ -16,6 +16,8 @@ use crate::resource::{Definition, DefinitionErrors, DefinitionFault, Faults, Fil
 #[derive(Debug)]
 pub(crate) struct Catalog {
     entries: Vec<Arc<Entry>>,
+    /// What notes changes, where answers are remembered.
+    pub(crate) watch: Option<Arc<Watch>>,
 }
 
 /// A resource as part of an application.
@@ -136,7 +138,7 @@ impl Catalog {
                 row_bytes: AtomicUsize::new(256),
             }));
         }
-        let catalog = Self { entries };
+        let catalog = Self { entries, watch };
         for entry in catalog.entries() {
             let mut found = Faults::of(entry.definition.name());
             let rights = rights::compile(&catalog, entry, &mut found);
@@ -177,12 +179,14 @@ fn watch(
 ) -> Arc<Watch> {
     let mut tables: HashMap<String, Watched> = HashMap::new();
     for definition in definitions {
-        let own = tenant(definition);
+        let own = tenant(definition).map(|field| (field, definition.schema.fields[field].name.clone()));
         let watched = tables.entry(definition.schema.table.clone());
         // Where two resources have one table and disagree, nobody is known to own a row.
         watched
-            .and_modify(|watched| watched.tenant = watched.tenant.filter(|known| Some(*known) == own))
-            .or_insert_with(|| Watched { tenant: own, ..Watched::default() });
+            .and_modify(|watched| {
+                watched.tenant.take_if(|known| Some(&*known) != own.as_ref());
+            })
+            .or_insert_with(|| Watched { tenant: own.clone(), ..Watched::default() });
     }
     for definition in definitions {
         let mut found = Faults::of(definition.name());
@@ -210,7 +214,9 @@ fn watch(
         }
         faults.extend(found.into_found());
     }
-    Arc::new(Watch::new(generations.clone(), tables))
+    let table =
+        |definition: &Arc<Definition>| (definition.name().to_owned(), definition.schema.table.clone());
+    Arc::new(Watch::new(generations.clone(), tables, definitions.iter().map(table).collect()))
 }
 
 fn tenant(definition: &Definition) -> Option<usize> {

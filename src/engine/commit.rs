@@ -136,9 +136,13 @@ impl Call<'_> {
         let committed = self.entry.storage.commit(all, then, dry_run).await;
         let mut rows = committed.map_err(|error| failure(error, locks, count, &items))?.rows;
         rows.drain(..locks);
+        let events = std::mem::take(&mut *events.lock().unwrap_or_else(PoisonError::into_inner));
         if dry_run {
-            self.terms.note(std::mem::take(&mut *events.lock().unwrap_or_else(PoisonError::into_inner)));
-        } else if !events.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            self.terms.note(events);
+        } else if !events.is_empty() {
+            if let Some(watch) = &self.engine.catalog.watch {
+                watch.own.note(events.iter().map(|event| event.id));
+            }
             self.engine.told.send_modify(|count| *count += 1);
         }
         rows.truncate(count);

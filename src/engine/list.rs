@@ -8,7 +8,7 @@ use crate::query::{Binding, ListRequest, Place};
 use crate::resource::Operation;
 
 /// How a list is asked for.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Asked<'a> {
     /// By a query string.
     Url(Option<&'a str>),

@@ -262,6 +262,12 @@ fn planted(draft: &Draft) -> Option<Planted> {
     Some(Planted { parent, max_depth: tree.max_depth, max_items: tree.max_items })
 }
 
+fn cache_control(declared: Option<String>) -> HeaderValue {
+    declared
+        .and_then(|directives| HeaderValue::from_str(&directives).ok())
+        .unwrap_or(HeaderValue::from_static("private, no-cache"))
+}
+
 fn freeze(
     draft: Draft,
     schema: Schema,
@@ -325,10 +331,7 @@ fn freeze(
         offset_paging: builder.offset_paging,
         require_if_match: builder.require_if_match,
         cache: builder.cache,
-        cache_control: builder
-            .cache_control
-            .and_then(|directives| HeaderValue::from_str(&directives).ok())
-            .unwrap_or(HeaderValue::from_static("private, no-cache")),
+        cache_control: cache_control(builder.cache_control),
         description: builder.description,
         title,
     }

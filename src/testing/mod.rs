@@ -35,11 +35,19 @@ use crate::app::{App, AppBuilder};
 use crate::events::Event;
 use crate::resource::DefinitionErrors;
 
+/// What the requests of a test take on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Through {
+    Nothing,
+    Bulk,
+    Cache,
+}
+
 /// An application to send requests to, without a connection.
 #[derive(Clone, Debug)]
 pub struct TestApp {
     app: App,
-    bulk: bool,
+    through: Through,
 }
 
 impl TestApp {
@@ -54,14 +62,22 @@ impl TestApp {
     /// An application that is built already.
     #[must_use]
     pub const fn of(app: App) -> Self {
-        Self { app, bulk: false }
+        Self { app, through: Through::Nothing }
     }
 
     /// The same application, to which changes of single items are sent through the bulk routes, where a resource has
     /// them, and answered as the single routes would: for tests that hold for both.
     #[must_use]
     pub const fn through_bulk(mut self) -> Self {
-        self.bulk = true;
+        self.through = Through::Bulk;
+        self
+    }
+
+    /// The same application, which is asked for everything twice that is read, so that tests see the second answer: the one
+    /// that is remembered, where answers are.
+    #[must_use]
+    pub const fn through_cache(mut self) -> Self {
+        self.through = Through::Cache;
         self
     }
 
@@ -85,7 +101,7 @@ impl TestApp {
     /// Where the method is no token.
     pub fn request(&self, method: &str, path: &str) -> TestRequest {
         let method = Method::from_bytes(method.as_bytes()).expect("a method is a token");
-        TestRequest::new(self.app.clone(), self.bulk, method, path)
+        TestRequest::new(self.app.clone(), self.through, method, path)
     }
 
     /// A GET request.

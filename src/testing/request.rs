@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Method, Request};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 
-use super::{TestResponse, through_bulk};
+use super::{TestResponse, Through, through_bulk};
 use crate::app::App;
 
 /// A request under way; await it to send it.
@@ -17,15 +17,15 @@ use crate::app::App;
 #[must_use = "a request is sent when it is awaited"]
 pub struct TestRequest {
     app: App,
-    bulk: bool,
+    through: Through,
     request: Request<Body>,
 }
 
 impl TestRequest {
-    pub(super) fn new(app: App, bulk: bool, method: Method, path: &str) -> Self {
+    pub(super) fn new(app: App, through: Through, method: Method, path: &str) -> Self {
         let request =
             Request::builder().method(method).uri(path).body(Body::empty()).expect("a test's path is a URI");
-        Self { app, bulk, request }
+        Self { app, through, request }
     }
 
     /// Adds a header.
@@ -64,12 +64,19 @@ impl TestRequest {
     }
 
     async fn send(self) -> TestResponse {
-        let Self { app, bulk, request } = self;
-        if !bulk {
+        let Self { app, through, request } = self;
+        if through == Through::Nothing {
             return answered(&app, request).await;
         }
         let (mut parts, body) = request.into_parts();
         let bytes = body.collect().await.expect("a body in memory is whole").to_bytes();
+        if through == Through::Cache {
+            let again = Request::from_parts(parts.clone(), Body::from(bytes.clone()));
+            if parts.method == Method::GET || parts.method.as_str() == "QUERY" {
+                answered(&app, again).await;
+            }
+            return answered(&app, Request::from_parts(parts, Body::from(bytes))).await;
+        }
         let Some((uri, many)) =
             through_bulk::instead(&app, &parts.method, &parts.uri, &parts.headers, &bytes)
         else {

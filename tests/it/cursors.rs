@@ -3,7 +3,7 @@
 use resourceful::testing::TestApp;
 use serde_json::{Value, json};
 
-use crate::support::{EDITOR, READER, create, everywhere};
+use crate::support::{EDITOR, Place, READER, create, everywhere, shop};
 
 /// Products in which every rating stands for several, and some for none.
 async fn seed(app: &TestApp) {
@@ -124,7 +124,8 @@ async fn a_cursor_opens_for_its_own_query_alone() {
 
 #[tokio::test]
 async fn a_cursor_of_one_caller_does_not_open_for_another() {
-    everywhere(|app| async move {
+    for place in Place::all().await {
+        let app = shop(&place).await;
         for text in ["a", "b", "c"] {
             app.post("/notes").bearer(EDITOR).json(json!({"text": text})).await;
         }
@@ -134,8 +135,7 @@ async fn a_cursor_of_one_caller_does_not_open_for_another() {
         assert_eq!(own.items()[0]["text"], "b");
         let foreign = app.get(&format!("/notes?limit=1&after={cursor}")).bearer(READER).await;
         assert_eq!((foreign.status(), foreign.json()["code"].clone()), (400, json!("invalid-cursor")));
-    })
-    .await;
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ mod architecture;
 mod audit;
 mod batch;
 mod bulk;
+mod cache;
+mod cache_races;
 mod conditional;
 mod cursors;
 mod declaration;

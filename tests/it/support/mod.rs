@@ -1,6 +1,7 @@
 //! One application, on every storage there is.
 
 pub(crate) mod frail;
+pub(crate) mod gated;
 pub(crate) mod kept;
 pub(crate) mod models;
 pub(crate) mod receiver;
@@ -9,7 +10,7 @@ use std::future::Future;
 
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use resourceful::{AppBuilder, Migration, Sql, Storage};
+use resourceful::{AppBuilder, Migration, ResourceBuilder, Sql, Storage};
 
 use models::{Category, Note, Product};
 
@@ -93,6 +94,8 @@ where
         println!("on {}", place.name);
         test(shop(&place).await).await;
     }
+    // What is remembered passes what is read.
+    test(remembering(&Place::memory()).await.through_cache()).await;
     // Many at once pass what one passes.
     test(shop(&Place::memory()).await.through_bulk()).await;
 }
@@ -102,19 +105,36 @@ pub(crate) async fn shop(place: &Place) -> TestApp {
     TestApp::build(builder(place)).await.expect("the shop's declaration holds")
 }
 
+/// The same, which remembers what it answers for longer than any test runs.
+pub(crate) async fn remembering(place: &Place) -> TestApp {
+    TestApp::build(remembering_builder(place)).await.expect("the shop's declaration holds")
+}
+
+pub(crate) fn remembering_builder(place: &Place) -> AppBuilder {
+    let declared = [declared_products(place), declared_categories(place), declared_notes(place)];
+    declared.into_iter().fold(callers(), |app, resource| {
+        let remembered = resource.cache(Cache::fresh(Duration::from_secs(3600)));
+        app.resource(remembered.build().expect("what is remembered holds"))
+    })
+}
+
+fn callers() -> AppBuilder {
+    create_app(AppPreset::Testing).authenticator(
+        BearerTokens::new()
+            .token(EDITOR, Actor::user("ed").with_role("editor"))
+            .token(READER, Actor::user("rita")),
+    )
+}
+
 pub(crate) fn builder(place: &Place) -> AppBuilder {
-    create_app(AppPreset::Testing)
-        .authenticator(
-            BearerTokens::new()
-                .token(EDITOR, Actor::user("ed").with_role("editor"))
-                .token(READER, Actor::user("rita")),
-        )
-        .resource(products(place))
-        .resource(categories(place))
-        .resource(notes(place))
+    callers().resource(products(place)).resource(categories(place)).resource(notes(place))
 }
 
 pub(crate) fn products(place: &Place) -> Resource {
+    declared_products(place).build().expect("products hold")
+}
+
+fn declared_products(place: &Place) -> ResourceBuilder {
     define_resource::<Product>("products")
         .adapter(place.table("products"))
         .permissions(Permissions::all(anyone()))
@@ -141,12 +161,14 @@ pub(crate) fn products(place: &Place) -> Resource {
         .searchable(["name", "sku"])
         .relation(belongs_to("category", "categories").key("category_code"))
         .limits(3, 10)
-        .build()
-        .expect("products hold")
 }
 
 /// Ids by the client, and no version counter: ETags are digests.
 pub(crate) fn categories(place: &Place) -> Resource {
+    declared_categories(place).build().expect("categories hold")
+}
+
+fn declared_categories(place: &Place) -> ResourceBuilder {
     define_resource::<Category>("categories")
         .adapter(place.table("categories"))
         .permissions(Permissions::all(anyone()))
@@ -155,12 +177,14 @@ pub(crate) fn categories(place: &Place) -> Resource {
         .filterable(["region"])
         .sortable(["title"])
         .relation(has_many("products", "products").key("category_code").limit(2))
-        .build()
-        .expect("categories hold")
 }
 
 /// Ids by the database, and permissions that ask for someone.
 pub(crate) fn notes(place: &Place) -> Resource {
+    declared_notes(place).build().expect("notes hold")
+}
+
+fn declared_notes(place: &Place) -> ResourceBuilder {
     define_resource::<Note>("notes")
         .adapter(place.table("notes"))
         .permissions(
@@ -171,8 +195,6 @@ pub(crate) fn notes(place: &Place) -> Resource {
         .offset_paging()
         .require_if_match()
         .cache_control("private, max-age=5")
-        .build()
-        .expect("notes hold")
 }
 
 /// A product's body, with these members on top.

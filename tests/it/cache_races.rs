@@ -1,0 +1,267 @@
+//! Remembered answers while everything happens at once: on one node, and on two.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use resourceful::prelude::*;
+use resourceful::testing::{TestApp, TestResponse};
+use resourceful::{Bus, MemoryBus, Storage};
+use serde_json::json;
+
+use crate::policies::model;
+use crate::support::Place;
+use crate::support::frail::Frail;
+use crate::support::gated::Gated;
+
+fn came(answer: &TestResponse) -> &str {
+    answer.header("x-cache").unwrap_or("nothing is said")
+}
+
+/// A node with pages.
+async fn node(storage: &Arc<dyn Storage>, cache: Cache, bus: Option<Arc<dyn Bus>>) -> TestApp {
+    let pages = define_dynamic_resource("pages", model(&["code", "name"]))
+        .adapter(resourceful::Table::new(storage.clone(), "pages").create_table_if_missing())
+        .id_field("code")
+        .permissions(Permissions::all(anyone()))
+        .cache(cache)
+        .build()
+        .unwrap();
+    let builder = create_app(AppPreset::Testing).resource(pages);
+    let builder = match bus {
+        Some(bus) => builder.bus(bus),
+        None => builder,
+    };
+    TestApp::build(builder).await.unwrap()
+}
+
+fn long() -> Cache {
+    Cache::fresh(Duration::from_secs(3600))
+}
+
+/// A node over a storage that can be held up, with one page.
+async fn gated(cache: Cache) -> (TestApp, Arc<Gated>) {
+    let gated = Gated::over(Place::memory().storage().clone(), "pages");
+    let storage: Arc<dyn Storage> = gated.clone();
+    let app = node(&storage, cache, None).await;
+    assert_eq!(app.post("/pages").json(json!({"code": "a", "name": "old"})).await.status(), 201);
+    (app, gated)
+}
+
+async fn rename(app: &TestApp, name: &str) {
+    assert_eq!(app.patch("/pages/a").json(json!({"name": name})).await.status(), 200);
+}
+
+async fn name(app: &TestApp) -> String {
+    app.get("/pages/a").await.json()["name"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_thousand_who_miss_the_same_answer_ask_once() {
+    let (app, gated) = gated(long()).await;
+    let before = gated.fetched();
+    gated.hold();
+    let all = join_all((0..1_000).map(|_| {
+        let app = app.clone();
+        tokio::spawn(async move { app.get("/pages").await })
+    }));
+    let opened = async {
+        gated.holds(1).await;
+        // Everybody else has come by then.
+        for _ in 0..2_000 {
+            tokio::task::yield_now().await;
+        }
+        gated.open();
+    };
+    let (all, ()) = tokio::join!(all, opened);
+    assert_eq!(gated.fetched() - before, 1);
+    assert!(all.into_iter().all(|answer| answer.unwrap().items()[0]["name"] == "old"));
+}
+
+#[tokio::test]
+async fn what_was_read_before_a_change_is_not_remembered_after_it() {
+    let (app, gated) = gated(long()).await;
+    gated.hold();
+    let slow = tokio::spawn({
+        let app = app.clone();
+        async move { name(&app).await }
+    });
+    gated.holds(1).await;
+    // The change reads the page too, and is held after it.
+    let other = tokio::spawn({
+        let app = app.clone();
+        async move { rename(&app, "new").await }
+    });
+    gated.holds(2).await;
+    gated.open();
+    assert_eq!(slow.await.unwrap(), "old");
+    other.await.unwrap();
+    assert_eq!(name(&app).await, "new");
+    assert_eq!(came(&app.get("/pages/a").await), "HIT");
+}
+
+#[tokio::test]
+async fn whoever_made_a_change_does_not_wait_for_what_was_read_before_it() {
+    let (app, gated) = gated(long()).await;
+    gated.hold();
+    let slow = tokio::spawn({
+        let app = app.clone();
+        async move { app.get("/pages").await }
+    });
+    gated.holds(1).await;
+    // A new page needs no look at the others.
+    assert_eq!(app.post("/pages").json(json!({"code": "b", "name": "b"})).await.status(), 201);
+    let own = tokio::spawn({
+        let app = app.clone();
+        async move { app.get("/pages").await }
+    });
+    gated.holds(2).await;
+    gated.open();
+    assert_eq!((slow.await.unwrap().items().len(), own.await.unwrap().items().len()), (1, 2));
+    assert_eq!(app.get("/pages").await.items().len(), 2);
+}
+
+#[tokio::test]
+async fn a_change_whose_caller_went_away_is_seen_all_the_same() {
+    let (app, gated) = gated(long()).await;
+    assert_eq!(name(&app).await, "old");
+    gated.mute();
+    let request = tokio::spawn({
+        let app = app.clone();
+        async move { rename(&app, "new").await }
+    });
+    gated.muted(1).await;
+    assert_eq!((name(&app).await.as_str(), came(&app.get("/pages/a").await)), ("old", "HIT"));
+    request.abort();
+    assert!(request.await.unwrap_err().is_cancelled());
+    assert_eq!(name(&app).await, "new");
+}
+
+#[tokio::test]
+async fn one_who_gives_up_waiting_leaves_the_answer_to_the_others() {
+    let (app, gated) = gated(long()).await;
+    gated.hold();
+    let get = || {
+        let app = app.clone();
+        tokio::spawn(async move { name(&app).await })
+    };
+    let first = get();
+    gated.holds(1).await;
+    let second = get();
+    tokio::task::yield_now().await;
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    gated.holds(2).await;
+    gated.open();
+    assert_eq!(second.await.unwrap(), "old");
+    assert_eq!(came(&app.get("/pages/a").await), "HIT");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_fresh_any_more_is_given_while_a_new_one_is_made() {
+    let short = Cache::fresh(Duration::from_millis(1)).stale(Duration::from_secs(3600));
+    let (app, gated) = gated(short).await;
+    app.get("/pages/a").await;
+    // What changes beside the application is not known to it.
+    gated.hold();
+    let stale = loop {
+        let answer = app.get("/pages/a").await;
+        if came(&answer) == "STALE" {
+            break answer;
+        }
+    };
+    assert!(stale.header("cache-status").unwrap().starts_with("resourceful; hit; ttl=-"), "{stale}");
+    gated.holds(1).await;
+    let before = gated.fetched();
+    for _ in 0..50 {
+        assert_eq!(came(&app.get("/pages/a").await), "STALE");
+    }
+    assert_eq!(gated.fetched(), before, "one makes it anew");
+    gated.open();
+    while gated.fetched() == before {
+        app.get("/pages/a").await;
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_changed_is_never_given_as_stale() {
+    let short = Cache::fresh(Duration::from_millis(1)).stale(Duration::from_secs(3600));
+    let (app, _) = gated(short).await;
+    for number in 0..50 {
+        rename(&app, &format!("n{number}")).await;
+        assert_eq!(name(&app).await, format!("n{number}"));
+    }
+}
+
+/// Asks a node until it answers with this name. How soon is the bus's matter, and whether at all is the test's.
+async fn becomes(app: &TestApp, expected: &str) {
+    let asked = async {
+        while name(app).await != expected {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), asked).await.expect("the other node hears of it");
+}
+
+#[tokio::test]
+async fn other_nodes_hear_of_changes_through_the_bus() {
+    for place in Place::all().await {
+        let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new());
+        let [one, other] = [
+            node(place.storage(), long(), Some(bus.clone())).await,
+            node(place.storage(), long(), Some(bus)).await,
+        ];
+        one.post("/pages").json(json!({"code": "a", "name": "old"})).await;
+        becomes(&other, "old").await;
+        for round in 0..20 {
+            let next = format!("n{round}");
+            while came(&other.get("/pages/a").await) != "HIT" {
+                tokio::task::yield_now().await;
+            }
+            rename(&one, &next).await;
+            assert_eq!(name(&one).await, next);
+            becomes(&other, &next).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn other_nodes_hear_of_changes_from_the_outbox_where_there_is_no_bus() {
+    for place in Place::all().await {
+        let [one, other] =
+            [node(place.storage(), long(), None).await, node(place.storage(), long(), None).await];
+        one.post("/pages").json(json!({"code": "a", "name": "old"})).await;
+        let background = [one.app().background(), other.app().background()];
+        becomes(&other, "old").await;
+        rename(&one, "new").await;
+        becomes(&other, "new").await;
+        for background in background {
+            background.stop().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_lost_the_bus_gives_no_remembered_answers_until_it_is_back() {
+    let place = Place::memory();
+    let (bus, switch) = Frail::new();
+    let [one, other] = [
+        node(place.storage(), long(), Some(bus.clone())).await,
+        node(place.storage(), long(), Some(bus)).await,
+    ];
+    one.post("/pages").json(json!({"code": "a", "name": "old"})).await;
+    becomes(&other, "old").await;
+    switch.send_replace(false);
+    while came(&other.get("/pages/a").await) != "BYPASS" {
+        tokio::task::yield_now().await;
+    }
+    rename(&one, "new").await;
+    assert_eq!(name(&other).await, "new", "nobody could tell it");
+    switch.send_replace(true);
+    while came(&other.get("/pages/a").await) != "HIT" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(name(&other).await, "new");
+    rename(&one, "newer").await;
+    becomes(&other, "newer").await;
+}

@@ -1,0 +1,123 @@
+//! A storage that counts what it is asked for, and can be held up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use resourceful::Storage;
+use resourceful_contract::{
+    Answer, Capabilities, ChangeSet, Committed, Migrated, Migration, Mismatch, Query, Rows, Schema,
+};
+use tokio::sync::watch;
+
+/// Over another storage.
+#[derive(Debug)]
+pub(crate) struct Gated {
+    storage: Arc<dyn Storage>,
+    table: &'static str,
+    /// How often rows of the table were asked for.
+    fetched: AtomicUsize,
+    /// How many that were read are held, and whether any are to be.
+    held: watch::Sender<usize>,
+    is_open: watch::Sender<bool>,
+    /// The same of commits that were made, and are not told of yet.
+    committed: watch::Sender<usize>,
+    tells: watch::Sender<bool>,
+}
+
+impl Gated {
+    pub(crate) fn over(storage: Arc<dyn Storage>, table: &'static str) -> Arc<Self> {
+        Arc::new(Self {
+            storage,
+            table,
+            fetched: AtomicUsize::new(0),
+            held: watch::Sender::new(0),
+            is_open: watch::Sender::new(true),
+            committed: watch::Sender::new(0),
+            tells: watch::Sender::new(true),
+        })
+    }
+
+    pub(crate) fn fetched(&self) -> usize {
+        self.fetched.load(Ordering::SeqCst)
+    }
+
+    /// Holds up whatever has read rows of the table from here on, until it is opened again.
+    pub(crate) fn hold(&self) {
+        self.is_open.send_replace(false);
+    }
+
+    pub(crate) fn open(&self) {
+        self.is_open.send_replace(true);
+    }
+
+    /// Done when so many are held.
+    pub(crate) async fn holds(&self, count: usize) {
+        self.held.subscribe().wait_for(|held| *held >= count).await.unwrap();
+    }
+
+    /// Has commits that were made not be told of.
+    pub(crate) fn mute(&self) {
+        self.tells.send_replace(false);
+    }
+
+    /// Done when so many were made in silence.
+    pub(crate) async fn muted(&self, count: usize) {
+        self.committed.subscribe().wait_for(|committed| *committed >= count).await.unwrap();
+    }
+}
+
+impl Storage for Gated {
+    fn name(&self) -> &'static str {
+        "gated"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.storage.capabilities()
+    }
+
+    fn create_table_if_missing<'a>(&'a self, schema: &'a Arc<Schema>) -> Answer<'a, ()> {
+        self.storage.create_table_if_missing(schema)
+    }
+
+    fn migrate<'a>(&'a self, migrations: &'a [Migration], apply: bool) -> Answer<'a, Migrated> {
+        self.storage.migrate(migrations, apply)
+    }
+
+    fn check<'a>(&'a self, schema: &'a Arc<Schema>) -> Answer<'a, Vec<Mismatch>> {
+        self.storage.check(schema)
+    }
+
+    fn fetch<'a>(&'a self, query: &'a Query, out: &'a mut Vec<u8>) -> Answer<'a, Rows> {
+        Box::pin(async move {
+            let rows = self.storage.fetch(query, out).await;
+            if query.schema.table == self.table {
+                self.fetched.fetch_add(1, Ordering::SeqCst);
+                if !*self.is_open.borrow() {
+                    self.held.send_modify(|held| *held += 1);
+                    self.is_open.subscribe().wait_for(|open| *open).await.unwrap();
+                }
+            }
+            rows
+        })
+    }
+
+    fn commit(&self, changes: ChangeSet) -> Answer<'_, Committed> {
+        Box::pin(async move {
+            let concerns = changes.changes.iter().any(|change| change.schema.table == self.table);
+            let committed = self.storage.commit(changes).await;
+            if concerns && !*self.tells.borrow() {
+                self.committed.send_modify(|committed| *committed += 1);
+                self.tells.subscribe().wait_for(|tells| *tells).await.unwrap();
+            }
+            committed
+        })
+    }
+
+    fn ready(&self) -> Answer<'_, ()> {
+        self.storage.ready()
+    }
+
+    fn close(&self) -> Answer<'_, ()> {
+        self.storage.close()
+    }
+}
