@@ -16,6 +16,7 @@ mod audit;
 mod batch;
 mod bulk;
 mod cache;
+mod cache_oracle;
 mod cache_races;
 mod conditional;
 mod cursors;

@@ -68,7 +68,7 @@ impl Gated {
 
 impl Storage for Gated {
     fn name(&self) -> &'static str {
-        "gated"
+        self.storage.name()
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -119,5 +119,75 @@ impl Storage for Gated {
 
     fn close(&self) -> Answer<'_, ()> {
         self.storage.close()
+    }
+}
+
+/// A storage that takes its time, now before and now after it has done what it was asked for.
+#[derive(Debug)]
+pub(crate) struct Hesitant(Arc<dyn Storage>, AtomicUsize);
+
+impl Hesitant {
+    pub(crate) fn over(storage: Arc<dyn Storage>) -> Arc<Self> {
+        Arc::new(Self(storage, AtomicUsize::new(0)))
+    }
+
+    /// Lets others go first, sometimes for long.
+    async fn hesitate(&self) {
+        let turn = self.1.fetch_add(1, Ordering::Relaxed);
+        let pause = [0, 0, 3, 0, 17, 1, 0, 41][turn.wrapping_mul(7).wrapping_add(turn / 8) % 8];
+        for _ in 0..pause {
+            tokio::task::yield_now().await;
+        }
+        if turn.is_multiple_of(13) {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    }
+}
+
+impl Storage for Hesitant {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    fn create_table_if_missing<'a>(&'a self, schema: &'a Arc<Schema>) -> Answer<'a, ()> {
+        self.0.create_table_if_missing(schema)
+    }
+
+    fn migrate<'a>(&'a self, migrations: &'a [Migration], apply: bool) -> Answer<'a, Migrated> {
+        self.0.migrate(migrations, apply)
+    }
+
+    fn check<'a>(&'a self, schema: &'a Arc<Schema>) -> Answer<'a, Vec<Mismatch>> {
+        self.0.check(schema)
+    }
+
+    fn fetch<'a>(&'a self, query: &'a Query, out: &'a mut Vec<u8>) -> Answer<'a, Rows> {
+        Box::pin(async move {
+            self.hesitate().await;
+            let rows = self.0.fetch(query, out).await;
+            self.hesitate().await;
+            rows
+        })
+    }
+
+    fn commit(&self, changes: ChangeSet) -> Answer<'_, Committed> {
+        Box::pin(async move {
+            self.hesitate().await;
+            let committed = self.0.commit(changes).await;
+            self.hesitate().await;
+            committed
+        })
+    }
+
+    fn ready(&self) -> Answer<'_, ()> {
+        self.0.ready()
+    }
+
+    fn close(&self) -> Answer<'_, ()> {
+        self.0.close()
     }
 }
