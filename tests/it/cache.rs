@@ -222,6 +222,38 @@ async fn no_answer_goes_to_another_tenant_or_to_other_rights() {
 }
 
 #[tokio::test]
+async fn no_answer_goes_to_whoever_sees_other_rows() {
+    for place in Place::all().await {
+        let notes = define_dynamic_resource("notes", model(&["code", "user_id"]))
+            .adapter(place.table("notes"))
+            .id_field("code")
+            .permissions(Permissions::all(signed_in()))
+            .preset(owned_by("user_id"))
+            .cache(Cache::fresh(Duration::from_secs(3600)))
+            .build()
+            .unwrap();
+        let tokens = ["ada", "bob"]
+            .into_iter()
+            .fold(BearerTokens::new(), |tokens, name| tokens.token(name, Actor::user(name)));
+        let app = create_app(AppPreset::Testing).authenticator(tokens).resource(notes);
+        let app = TestApp::build(app).await.unwrap().through_cache();
+        for who in ["ada", "bob"] {
+            let created = app.post("/notes").bearer(who).json(json!({"code": format!("of-{who}")})).await;
+            assert_eq!(created.status(), 201, "{created}");
+        }
+        for who in ["ada", "bob"] {
+            let list = app.get("/notes").bearer(who).await;
+            let codes: Vec<_> = list.items().iter().map(|item| item["code"].clone()).collect();
+            assert_eq!((came(&list), codes), ("HIT", vec![json!(format!("of-{who}"))]));
+            for of in ["ada", "bob"] {
+                let status = if of == who { 200 } else { 404 };
+                assert_eq!(app.get(&format!("/notes/of-{of}")).bearer(who).await.status(), status, "{who}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_change_in_one_tenant_leaves_the_lists_of_another() {
     for place in Place::all().await {
         let app = plans(&place).await;
