@@ -160,6 +160,7 @@ fn customers(table: Table) -> Result<Resource, DefinitionErrors> {
         .index(["name"])
         .searchable(["name", "email"])
         .relation(has_many("orders", "orders").key("customer_id"))
+        .cache(remembered())
         .build()
 }
 
@@ -171,6 +172,7 @@ fn categories(table: Table) -> Result<Resource, DefinitionErrors> {
         .preset(multi_tenant("tenant_id"))
         .preset(tree("parent_id"))
         .relation(has_many("products", "products").key("category_id"))
+        .cache(remembered())
         .build()
 }
 
@@ -206,6 +208,7 @@ fn products(table: Table) -> Result<Resource, DefinitionErrors> {
         .sortable(["cost_cents"])
         .relation(belongs_to("category", "categories"))
         .relation(has_many("lines", "order_lines").key("product_id"))
+        .cache(remembered().tag("catalog"))
         .build()
 }
 
@@ -229,6 +232,7 @@ fn orders(table: Table) -> Result<Resource, DefinitionErrors> {
         .filterable(["note"])
         .relation(belongs_to("customer", "customers"))
         .relation(has_many("lines", "order_lines").key("order_id"))
+        .cache(remembered())
         .build()
 }
 
@@ -244,7 +248,13 @@ fn lines(table: Table) -> Result<Resource, DefinitionErrors> {
         .filterable(["quantity", "price_cents"])
         .relation(belongs_to("order", "orders"))
         .relation(belongs_to("product", "products"))
+        .cache(remembered())
         .build()
+}
+
+/// What nobody changes is read once, and for five minutes more nobody waits for the next reading.
+fn remembered() -> Cache {
+    Cache::fresh(Duration::from_secs(30)).stale(Duration::from_secs(300))
 }
 
 /// Who is in which tenant, for those whose token does not say. A shop of your own would ask a table.

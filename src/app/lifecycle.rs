@@ -6,15 +6,13 @@ use std::time::Duration;
 
 use axum::response::Response;
 use futures::FutureExt as _;
-use http::header::{
-    CONTENT_SECURITY_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
-};
+use http::header::STRICT_TRANSPORT_SECURITY;
 use http::{HeaderName, HeaderValue, Method};
 use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
 use crate::error::{Error, ErrorKind};
-use crate::http::{Boundary, Context, REQUEST_ID, respond};
+use crate::http::{Boundary, Context, REQUEST_ID, inert, respond};
 
 /// What the requests of an application share while it lives.
 #[derive(Debug)]
@@ -90,20 +88,11 @@ impl Lifecycle {
 
     /// The headers that every answer carries, unless it says otherwise itself.
     fn finish(&self, mut response: Response, context: &Context) -> Response {
-        const NOSNIFF: (HeaderName, HeaderValue) =
-            (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        const NO_REFERRER: (HeaderName, HeaderValue) =
-            (REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-        // An answer is text for programs; shown as a page it may load and frame nothing.
-        const INERT: (HeaderName, HeaderValue) =
-            (CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
         const STRICT: (HeaderName, HeaderValue) =
             (STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, context.request_id().clone());
-        for (name, value) in [NOSNIFF, NO_REFERRER, INERT] {
-            headers.entry(name).or_insert(value);
-        }
+        inert(headers);
         if self.strict_transport {
             headers.entry(STRICT.0).or_insert(STRICT.1);
         }

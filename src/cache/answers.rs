@@ -1,6 +1,7 @@
 //! Remembered answers: looked up, made where there is none, and made anew behind the back of whoever gets an old one.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,15 +22,35 @@ use crate::resource::Life;
 const BESIDE: usize = 1_024;
 
 /// What an answer is found by: a digest of all that it depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key(pub(crate) [u8; 32]);
 
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.0);
+    }
+}
+
+/// Hashes what is a digest already.
+#[derive(Default)]
+struct Digested(u64);
+
+impl Hasher for Digested {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some((first, _)) = bytes.split_first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+}
+
 /// An answer that may be remembered.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Lookup {
     pub(crate) key: Key,
-    /// All that it is made of.
-    pub(crate) tags: Vec<Tag>,
     pub(crate) life: Life,
 }
 
@@ -67,7 +88,7 @@ pub(crate) enum Came {
 /// What one application remembers.
 #[derive(Debug)]
 pub(crate) struct Answers {
-    local: Local<Key, Arc<Kept>>,
+    local: Local<Key, Arc<Kept>, BuildHasherDefault<Digested>>,
     largest: usize,
     generations: Arc<Generations>,
     flights: Flights,
@@ -147,7 +168,7 @@ impl Answers {
             .max_capacity(settings.capacity)
             .weigher(|_: &Key, kept: &Arc<Kept>| u32::try_from(kept.bytes()).unwrap_or(u32::MAX))
             .expire_after(Ends)
-            .build();
+            .build_with_hasher(BuildHasherDefault::default());
         Self {
             local,
             largest: settings.largest,
@@ -194,13 +215,18 @@ impl Answers {
             .is_some_and(|kept| self.generations.is_current(&kept.seen) && kept.age() < kept.life.fresh)
     }
 
-    /// Makes an answer, once for all who wait for it, and remembers it where nothing it is made of changed meanwhile.
+    /// Makes an answer of what these tags stand for, once for all who wait for it, and remembers it where nothing it is made of changed meanwhile.
     ///
     /// # Errors
     /// Those of `make`.
-    pub(crate) async fn make(&self, lookup: &Lookup, make: &Make<'_>) -> Result<(Arc<Kept>, Came), Error> {
+    pub(crate) async fn make(
+        &self,
+        lookup: &Lookup,
+        tags: &[Tag],
+        make: &Make<'_>,
+    ) -> Result<(Arc<Kept>, Came), Error> {
         self.counts.misses.fetch_add(1, Ordering::Relaxed);
-        let waiting = self.flights.join(lookup.key, &self.generations, &lookup.tags);
+        let waiting = self.flights.join(lookup.key, &self.generations, tags);
         let flight = waiting.flight.clone();
         let mut failure = None;
         let made = flight
@@ -248,9 +274,14 @@ impl Answers {
     ///
     /// # Errors
     /// Those of `make`.
-    pub(crate) async fn bypass(&self, lookup: &Lookup, make: &Make<'_>) -> Result<(Arc<Kept>, Came), Error> {
+    pub(crate) async fn bypass(
+        &self,
+        lookup: &Lookup,
+        tags: &[Tag],
+        make: &Make<'_>,
+    ) -> Result<(Arc<Kept>, Came), Error> {
         self.counts.bypassed.fetch_add(1, Ordering::Relaxed);
-        let seen = self.generations.now(&lookup.tags);
+        let seen = self.generations.now(tags);
         Ok((self.made(lookup, &seen, make).await?, Came::Bypass))
     }
 

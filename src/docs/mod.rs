@@ -3,6 +3,10 @@
 #[doc = include_str!("access.md")]
 pub mod access {}
 
+#[cfg_attr(feature = "testing", doc = include_str!("cache.md"))]
+#[cfg_attr(not(feature = "testing"), doc = "See this page with the feature `testing`.")]
+pub mod cache {}
+
 #[cfg_attr(feature = "testing", doc = include_str!("events.md"))]
 #[cfg_attr(not(feature = "testing"), doc = "See this page with the feature `testing`.")]
 pub mod events {}

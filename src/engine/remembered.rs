@@ -6,74 +6,86 @@ use super::read::AskedItem;
 use super::sight::{Admitted, Sight};
 use super::{Call, Mask, spelled};
 use crate::cache::{Key, Lookup, Tag, tenant_of};
-use crate::query::{ListRequest, Selection, digest};
+use crate::query::digest::{self, Fed};
+use crate::query::{ListRequest, Selection};
 use crate::resource::Operation;
 
 impl Call<'_> {
     /// The answer for an item; `None` where it is not remembered.
     pub(crate) fn item_lookup(&self, asked: &AskedItem) -> Option<Lookup> {
         let life = self.definition().cache.as_ref()?.life(Operation::Read)?;
-        let request = &asked.request;
+        let AskedItem { id, request } = asked;
         if request.as_of.is_some() || request.deleted.is_some() {
             return None;
         }
-        let rows = self.sight().rows.as_ref()?;
-        let (mut hasher, id) = (self.scope(b"item", rows, &request.selection), spelled(&asked.id));
-        digest::text(&mut hasher, &id);
-        digest::selection(&mut hasher, &self.entry.schema, &request.selection);
+        let mut fed = self.scope(b"item", self.sight().rows.as_ref()?, &request.selection);
+        digest::text(&mut fed, &spelled(id));
+        digest::selection(&mut fed, &self.entry.schema, &request.selection);
+        Some(Lookup { key: Key(fed.digest().into()), life })
+    }
+
+    /// What the answer for an item is made of.
+    pub(crate) fn item_tags(&self, asked: &AskedItem) -> Vec<Tag> {
         let table = &self.entry.schema.table;
-        let mut tags = vec![Tag::row(table, &id), Tag::rows(table)];
-        self.tag(rows.filter(), &request.selection, &mut tags);
-        Some(Lookup { key: Key(*hasher.finalize().as_bytes()), tags, life })
+        let mut tags = vec![Tag::row(table, &spelled(&asked.id)), Tag::rows(table)];
+        self.tag(self.sight().rows.as_ref(), &asked.request.selection, &mut tags);
+        tags
     }
 
     /// The answer for a list; `None` where it is not remembered. `path` stands in its links.
     pub(crate) fn list_lookup(&self, request: &ListRequest, path: Option<&str>) -> Option<Lookup> {
         let life = self.definition().cache.as_ref()?.life(Operation::List)?;
-        let listed = self.sight().listed.as_ref()?;
         if request.deleted.is_some() {
             return None;
         }
-        let mut hasher = self.scope(b"list", listed, &request.selection);
-        digest::maybe_text(&mut hasher, path);
-        digest::list(&mut hasher, &self.entry.schema, request);
-        let table = &self.entry.schema.table;
-        let tenant = self.entry.tenant().and_then(|field| tenant_of(listed.filter(), field));
+        let mut fed = self.scope(b"list", self.sight().listed.as_ref()?, &request.selection);
+        digest::maybe_text(&mut fed, path);
+        digest::list(&mut fed, &self.entry.schema, request);
+        Some(Lookup { key: Key(fed.digest().into()), life })
+    }
+
+    /// What the answer for a list is made of.
+    pub(crate) fn list_tags(&self, request: &ListRequest) -> Vec<Tag> {
+        let (table, listed) = (&self.entry.schema.table, self.sight().listed.as_ref());
+        let tenant =
+            self.entry.tenant().zip(listed).and_then(|(field, listed)| tenant_of(listed.filter(), field));
         let mut tags = match tenant {
             Some(tenant) => vec![Tag::tenant(table, &spelled(tenant)), Tag::anybodys(table)],
             None => vec![Tag::table(table)],
         };
-        self.tag(listed.filter(), &request.selection, &mut tags);
+        self.tag(listed, &request.selection, &mut tags);
         tag_related(&request.filter, &mut tags);
-        Some(Lookup { key: Key(*hasher.finalize().as_bytes()), tags, life })
+        tags
     }
 
     /// What was declared, who asks, and all that their rights come to: two callers with the same rights have one answer,
     /// and two with different ones never do.
-    fn scope(&self, kind: &[u8], rows: &Admitted, selection: &Selection) -> blake3::Hasher {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(kind).update(&self.entry.digest);
+    fn scope(&self, kind: &[u8], rows: &Admitted, selection: &Selection) -> Fed {
+        let mut fed = Fed::default();
+        fed.update(kind).update(&self.entry.digest);
         let actor = self.actor;
-        hasher.update(&[u8::from(actor.is_anonymous()), u8::from(actor.is_elevated())]);
-        digest::maybe_text(&mut hasher, actor.tenant());
-        sight(&mut hasher, &self.entry.schema, rows.filter(), self.mask());
+        fed.update(&[u8::from(actor.is_anonymous()), u8::from(actor.is_elevated())]);
+        digest::maybe_text(&mut fed, actor.tenant());
+        sight(&mut fed, &self.entry.schema, rows.filter(), self.mask());
         for relation in &selection.includes {
             let target = self.engine.catalog.entry(relation.target);
             match self.sights.of(relation.target) {
                 Some(Sight { rows: Some(rows), mask, .. }) => {
-                    hasher.update(&target.digest);
-                    sight(&mut hasher, &target.schema, rows.filter(), mask);
+                    fed.update(&target.digest);
+                    sight(&mut fed, &target.schema, rows.filter(), mask);
                 }
-                _ => _ = hasher.update(b"unseen"),
+                _ => _ = fed.update(b"unseen"),
             }
         }
-        hasher
+        fed
     }
 
     /// What an answer is made of beside its own rows.
-    fn tag(&self, rows: &Filter, selection: &Selection, tags: &mut Vec<Tag>) {
+    fn tag(&self, rows: Option<&Admitted>, selection: &Selection, tags: &mut Vec<Tag>) {
         tags.extend_from_slice(&self.entry.tags);
-        tag_related(rows, tags);
+        if let Some(rows) = rows {
+            tag_related(rows.filter(), tags);
+        }
         for relation in &selection.includes {
             let target = self.engine.catalog.entry(relation.target);
             tags.push(Tag::table(&target.schema.table));
@@ -85,17 +97,24 @@ impl Call<'_> {
 }
 
 /// Feeds what may be seen of a resource into a digest.
-fn sight(hasher: &mut blake3::Hasher, schema: &Schema, rows: &Filter, mask: &Mask) {
-    digest::filter(hasher, schema, rows);
-    if mask.is_clear() {
-        hasher.update(b"clear");
-        return;
-    }
-    let shown: Vec<u8> = (0..schema.fields.len()).map(|field| u8::from(mask.shows(field))).collect();
-    hasher.update(b"masked").update(&shown);
-    for (field, instead) in mask.redacted() {
-        hasher.update(&(*field as u64).to_le_bytes());
-        digest::text(hasher, instead);
+fn sight(fed: &mut Fed, schema: &Schema, rows: &Filter, mask: &Mask) {
+    digest::filter(fed, schema, rows);
+    mask.feed(fed, schema);
+}
+
+impl Mask {
+    /// Feeds what is shown of each field into a digest.
+    pub(crate) fn feed(&self, fed: &mut Fed, schema: &Schema) {
+        if self.is_clear() {
+            fed.update(b"clear");
+            return;
+        }
+        let shown: Vec<u8> = (0..schema.fields.len()).map(|field| u8::from(self.shows(field))).collect();
+        fed.update(b"masked").update(&shown);
+        for (field, instead) in self.redacted() {
+            fed.update(&(*field as u64).to_le_bytes());
+            digest::text(fed, instead);
+        }
     }
 }
 

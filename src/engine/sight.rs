@@ -281,7 +281,7 @@ impl Sights {
     }
 
     /// What may be seen of the resource that is asked for.
-    pub(super) const fn own(&self) -> &Sight {
+    pub(crate) const fn own(&self) -> &Sight {
         &self.own
     }
 

@@ -13,9 +13,9 @@ use serde_json::Value as Json;
 use super::answer::{self, Url};
 use super::dispatch::{Door, original};
 use super::prefer::Prefer;
-use super::{Endpoint, conditional, groups};
+use super::{Endpoint, REQUEST_ID, conditional, groups, inert};
 use crate::access::Actor;
-use crate::cache::{Came, Content, Kept, Lookup, Refreshing};
+use crate::cache::{Answers, Came, Content, Kept, Lookup, Make, Refreshing, Tag};
 use crate::engine::{Asked, AskedItem, Call};
 use crate::error::Error;
 use crate::query::{ListRequest, may_relate};
@@ -30,6 +30,16 @@ const REFRESH: Duration = Duration::from_secs(30);
 enum Wanted<'a> {
     Item(AskedItem, &'a str),
     List(ListRequest),
+}
+
+impl Wanted<'_> {
+    /// What its answer is made of.
+    fn tags(&self, call: &Call<'_>) -> Vec<Tag> {
+        match self {
+            Self::Item(asked, _) => call.item_tags(asked),
+            Self::List(request) => call.list_tags(request),
+        }
+    }
 }
 
 impl Door {
@@ -50,20 +60,25 @@ impl Door {
         let Some((answers, lookup)) = found else {
             return sent(self.content(call, &wanted, endpoint, parts).await?, conditions);
         };
-        let make = || -> BoxFuture<'_, _> { Box::pin(self.content(call, &wanted, endpoint, parts)) };
-        let (kept, came) = if answers.is_deaf() || wants_new(&parts.headers) {
-            answers.bypass(&lookup, &make).await?
-        } else if let Some((kept, came)) = answers.find(&lookup) {
-            if came == Came::Stale
-                && let Some(refreshing) = answers.begin_refresh(lookup.key)
-            {
-                self.refresh(refreshing, actor, (endpoint, id), parts, body);
+        let wants_new = answers.is_deaf() || wants_new(&parts.headers);
+        let (kept, came) = match (!wants_new).then(|| answers.find(&lookup)).flatten() {
+            Some((kept, came)) => {
+                if came == Came::Stale
+                    && let Some(refreshing) = answers.begin_refresh(lookup.key)
+                {
+                    self.refresh(refreshing, actor, (endpoint, id), parts, body);
+                }
+                (kept, came)
             }
-            (kept, came)
-        } else {
-            answers.make(&lookup, &make).await?
+            // Boxed, so that a hit does not carry the room that this takes.
+            None => {
+                let make = || -> BoxFuture<'_, _> { Box::pin(self.kept(call, &wanted, endpoint, parts)) };
+                Box::pin(made(answers, &lookup, &wanted.tags(call), wants_new, &make)).await?
+            }
         };
-        let mut response = sent(kept.content.clone(), conditions)?;
+        let Content::Found { headers, tag, body } = &kept.content else { return Err(Error::not_found()) };
+        let known = conditional::is_known(conditions, tag)?;
+        let mut response = answer::read(known, headers.clone(), body.clone());
         tell(&kept, came, response.headers_mut());
         Ok(response)
     }
@@ -107,8 +122,27 @@ impl Door {
         if answers.is_fresh(&lookup) {
             return Ok(());
         }
-        let make = || -> BoxFuture<'_, _> { Box::pin(self.content(&call, &wanted, endpoint, parts)) };
-        answers.make(&lookup, &make).await.map(drop)
+        let make = || -> BoxFuture<'_, _> { Box::pin(self.kept(&call, &wanted, endpoint, parts)) };
+        answers.make(&lookup, &wanted.tags(&call), &make).await.map(drop)
+    }
+
+    /// Reads what is wanted, with every header in its place that it will have each time it is sent.
+    async fn kept(
+        &self,
+        call: &Call<'_>,
+        wanted: &Wanted<'_>,
+        endpoint: Endpoint,
+        parts: &Parts,
+    ) -> Result<Content, Error> {
+        let mut content = self.content(call, wanted, endpoint, parts).await?;
+        if let Content::Found { headers, .. } = &mut content {
+            headers.insert(X_CACHE, HeaderValue::from_static("HIT"));
+            headers.insert(CACHE_STATUS, HeaderValue::from_static("resourceful; hit"));
+            headers.insert(AGE, 0.into());
+            headers.insert(REQUEST_ID, HeaderValue::from_static(""));
+            inert(headers);
+        }
+        Ok(content)
     }
 
     /// Reads what is wanted, as it is sent.
@@ -135,6 +169,17 @@ impl Door {
         }
         Ok(content)
     }
+}
+
+/// Makes an answer for one who waits for it.
+async fn made(
+    answers: &Answers,
+    lookup: &Lookup,
+    tags: &[Tag],
+    is_own: bool,
+    make: &Make<'_>,
+) -> Result<(Arc<Kept>, Came), Error> {
+    if is_own { answers.bypass(lookup, tags, make).await } else { answers.make(lookup, tags, make).await }
 }
 
 fn wanted<'a>(
@@ -186,17 +231,25 @@ pub(super) fn sent(content: Content, conditions: &HeaderMap) -> Result<Response,
 /// How an answer was come by.
 fn tell(kept: &Arc<Kept>, came: Came, headers: &mut HeaderMap) {
     let (word, status) = match came {
-        Came::Hit => ("HIT", format!("resourceful; hit; ttl={}", kept.ttl())),
-        Came::Stale => ("STALE", format!("resourceful; hit; ttl={}", kept.ttl())),
-        Came::Miss(true) => ("MISS", "resourceful; fwd=miss; stored".to_owned()),
-        Came::Miss(false) => ("MISS", "resourceful; fwd=miss".to_owned()),
-        Came::Bypass => ("BYPASS", "resourceful; fwd=bypass".to_owned()),
+        Came::Hit => ("HIT", None),
+        Came::Stale => ("STALE", None),
+        Came::Miss(true) => ("MISS", Some("resourceful; fwd=miss; stored")),
+        Came::Miss(false) => ("MISS", Some("resourceful; fwd=miss")),
+        Came::Bypass => ("BYPASS", Some("resourceful; fwd=bypass")),
     };
-    headers.insert(X_CACHE, HeaderValue::from_static(word));
-    if let Ok(status) = HeaderValue::from_str(&status) {
-        headers.insert(CACHE_STATUS, status);
+    if came != Came::Hit {
+        headers.insert(X_CACHE, HeaderValue::from_static(word));
     }
-    if matches!(came, Came::Hit | Came::Stale) {
-        headers.insert(AGE, kept.age().as_secs().into());
+    if let Some(status) = status {
+        headers.insert(CACHE_STATUS, HeaderValue::from_static(status));
+        headers.remove(AGE);
+        return;
+    }
+    headers.insert(AGE, kept.age().as_secs().into());
+    let mut status = String::with_capacity(48);
+    status.push_str("resourceful; hit; ttl=");
+    status.push_str(itoa::Buffer::new().format(kept.ttl()));
+    if let Ok(status) = HeaderValue::try_from(status) {
+        headers.insert(CACHE_STATUS, status);
     }
 }

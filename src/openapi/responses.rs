@@ -13,7 +13,7 @@ use crate::access::Requirement;
 use crate::engine::Entry;
 use crate::error::ErrorKind;
 use crate::http::{Body, Endpoint, status, title};
-use crate::resource::Target;
+use crate::resource::{Operation, Target};
 
 /// The answers of an endpoint by status.
 pub(super) fn of(
@@ -40,6 +40,9 @@ fn successes(entry: &Entry, endpoint: Endpoint, name: &str, raw: &mut Raw) -> Ve
     match endpoint {
         Endpoint::List | Endpoint::Query | Endpoint::QueryTwin | Endpoint::Children => {
             let mut page = read(&list, "A page of items.", raw);
+            if endpoint != Endpoint::Children && remembers(entry, Operation::List) {
+                page = remembered(page, raw);
+            }
             if matches!(endpoint, Endpoint::List | Endpoint::Children) {
                 page = page.header("Link", header("The neighbouring pages (RFC 8288).", raw));
             }
@@ -51,7 +54,13 @@ fn successes(entry: &Entry, endpoint: Endpoint, name: &str, raw: &mut Raw) -> Ve
             }
             answers
         }
-        Endpoint::Read => vec![(ok, read(name, "The item.", raw).build()), not_modified(raw)],
+        Endpoint::Read => {
+            let mut item = read(name, "The item.", raw);
+            if remembers(entry, Operation::Read) {
+                item = remembered(item, raw);
+            }
+            vec![(ok, item.build()), not_modified(raw)]
+        }
         Endpoint::Create => vec![(ok, created(name, raw))],
         Endpoint::Update => vec![(ok, changed(name, raw))],
         Endpoint::Replace if entry.definition.client_ids() => {
@@ -165,6 +174,19 @@ fn read(name: &str, about: &str, raw: &mut Raw) -> ResponseBuilder {
         .header("ETag", header("Names this state of the answer (RFC 9110).", raw))
         .header("Cache-Control", header("How long the answer may be kept (RFC 9111).", raw))
         .header("Vary", header("What the answer depended on (RFC 9110).", raw))
+}
+
+fn remembers(entry: &Entry, operation: Operation) -> bool {
+    entry.definition.cache.as_ref().is_some_and(|cache| cache.life(operation).is_some())
+}
+
+/// What an answer says that may be a remembered one.
+fn remembered(answer: ResponseBuilder, raw: &mut Raw) -> ResponseBuilder {
+    answer
+        .header("x-cache", header("HIT, STALE, MISS or BYPASS; absent where nothing is remembered.", raw))
+        .header("Cache-Status", header("How the answer was come by (RFC 9211).", raw))
+        .header("Cache-Groups", header("Which answers fall together (RFC 9875).", raw))
+        .header("Age", header("For how many seconds the answer has been remembered (RFC 9111).", raw))
 }
 
 fn not_modified(raw: &mut Raw) -> (String, Response) {

@@ -33,32 +33,33 @@ pub(crate) struct Binding(blake3::Hash);
 
 impl Binding {
     pub(crate) fn of(reader: &Reader<'_>, actor: &Actor, listed: &Admitted, request: &ListRequest) -> Self {
-        let mut hasher = blake3::Hasher::new();
+        let mut fed = digest::Fed::default();
         let schema = &reader.entry.schema;
-        digest::text(&mut hasher, &schema.name);
-        hasher.update(&[u8::from(actor.is_anonymous()), u8::from(actor.is_elevated())]);
+        digest::text(&mut fed, &schema.name);
+        fed.update(&[u8::from(actor.is_anonymous()), u8::from(actor.is_elevated())]);
         // An answer that several callers with the same rights are given has cursors that open for all of them.
         let is_shared = reader.entry.definition.cache.is_some();
-        digest::maybe_text(&mut hasher, actor.id().filter(|_| !is_shared));
-        digest::maybe_text(&mut hasher, actor.tenant());
-        digest::filter(&mut hasher, schema, listed.filter());
-        digest::sort(&mut hasher, schema, &request.sort);
-        digest::filter(&mut hasher, schema, &request.filter);
-        Self(hasher.finalize())
+        digest::maybe_text(&mut fed, actor.id().filter(|_| !is_shared));
+        reader.sights.own().mask.feed(&mut fed, schema);
+        digest::maybe_text(&mut fed, actor.tenant());
+        digest::filter(&mut fed, schema, listed.filter());
+        digest::sort(&mut fed, schema, &request.sort);
+        digest::filter(&mut fed, schema, &request.filter);
+        Self(fed.digest())
     }
 }
 
 impl Binding {
     /// For a list that belongs to one item.
     pub(crate) fn of_item(resource: &str, actor: &Actor, item: &str) -> Self {
-        let mut hasher = blake3::Hasher::new();
+        let mut fed = digest::Fed::default();
         for text in
             ["history", resource, item, actor.id().unwrap_or_default(), actor.tenant().unwrap_or_default()]
         {
-            digest::text(&mut hasher, text);
+            digest::text(&mut fed, text);
         }
-        hasher.update(&[u8::from(actor.is_anonymous()), u8::from(actor.is_elevated())]);
-        Self(hasher.finalize())
+        fed.update(&[u8::from(actor.is_anonymous()), u8::from(actor.is_elevated())]);
+        Self(fed.digest())
     }
 }
 

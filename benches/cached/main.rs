@@ -1,0 +1,245 @@
+//! What a remembered answer costs: next to a bare axum handler that returns the same bytes, and next to the same question
+//! without a cache.
+//!
+//! ```console
+//! $ BENCH_POSTGRES_URL=postgres://… cargo run --release -p resourceful-benches --bin cached
+//! ```
+//!
+//! Each program is a process of its own, asked over keep-alive connections in turns. `--rounds` and `--seconds` say how often
+//! and for how long.
+
+#[path = "../compare/client.rs"]
+#[expect(dead_code, reason = "the other program uses the rest")]
+mod client;
+#[path = "../compare/figures.rs"]
+mod figures;
+
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
+use resourceful::prelude::*;
+use resourceful::{Migration, QueryCache};
+use serde_json::json;
+
+use client::{Connection, drive};
+use figures::{median, spread};
+
+const ROWS: usize = 10_000;
+const CONNECTIONS: usize = 8;
+const QUESTIONS: [(&str, &str); 2] = [("an item", "/parts/7"), ("a list of 20", "/parts?limit=20&sort=name")];
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+struct Part {
+    id: i64,
+    name: String,
+    price_cents: i64,
+    in_stock: bool,
+    note: Option<String>,
+}
+
+/// Which program.
+#[derive(Clone, Copy, Debug)]
+enum Program {
+    /// Handlers that return bytes which they have.
+    Bare,
+    Cached,
+    Uncached,
+}
+
+impl Program {
+    const ALL: [Self; 3] = [Self::Bare, Self::Cached, Self::Uncached];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Cached => "cached",
+            Self::Uncached => "uncached",
+        }
+    }
+}
+
+async fn application(url: &str, cached: bool) -> Result<resourceful::App, Box<dyn Error>> {
+    let parts = define_resource::<Part>("parts")
+        .adapter(Sql::connect(url).await?.table("parts").create_table_if_missing())
+        .permissions(Permissions::all(anyone()))
+        .index(["name"])
+        .cache(Cache::fresh(Duration::from_secs(3600)))
+        .build()?;
+    let cache = if cached { QueryCache::new() } else { QueryCache::off() };
+    // One secret for all, so that their cursors are the same.
+    let app = create_app(AppPreset::Development).secret("a secret of benches, and of them alone");
+    Ok(app.query_cache(cache).resource(parts).build().await?)
+}
+
+/// Serves until it is killed.
+async fn serve(word: &str, url: &str, port: u16) -> Result<(), Box<dyn Error>> {
+    let address = format!("127.0.0.1:{port}");
+    if word != Program::Bare.word() {
+        return Ok(application(url, word == Program::Cached.word()).await?.serve(&address).await?);
+    }
+    let mut router = Router::new();
+    for (number, (_, path)) in QUESTIONS.iter().enumerate() {
+        let body = axum::body::Bytes::from(fs::read(format!("{}.{number}", env::var("BODIES")?))?);
+        let path = path.split('?').next().unwrap_or_default();
+        router = router.route(
+            path,
+            get(move || {
+                let body = body.clone();
+                async move { ([(CONTENT_TYPE, "application/json")], body) }
+            }),
+        );
+    }
+    Ok(axum::serve(tokio::net::TcpListener::bind(&address).await?, router).await?)
+}
+
+/// A program that runs, until it is dropped.
+struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    async fn start(program: Program, url: &str, bodies: &str) -> Result<Self, Box<dyn Error>> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let child = Command::new(env::current_exe()?)
+            .args(["--serve", program.word(), url, &port.to_string()])
+            .env("BODIES", bodies)
+            .env("RUST_LOG", "warn")
+            .spawn()?;
+        let server = Self { child, port };
+        let began = Instant::now();
+        while Connection::open(port).await.is_err() {
+            if began.elapsed() > Duration::from_secs(20) {
+                return Err(format!("{} does not answer", program.word()).into());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(server)
+    }
+
+    /// The processor time that it has taken so far, in microseconds.
+    fn spent(&self) -> Result<f64, Box<dyn Error>> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+        Ok(ticks * 10_000.0)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn request(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes()
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if let [first, word, url, port] = arguments.as_slice()
+        && first == "--serve"
+    {
+        return serve(word, url, port.parse()?).await;
+    }
+    let number = |name: &str, default: f64| {
+        let value =
+            arguments.iter().position(|argument| argument == name).and_then(|at| arguments.get(at + 1));
+        value.and_then(|value| value.parse().ok()).unwrap_or(default)
+    };
+    let (rounds, seconds) = (number("--rounds", 11.0) as usize, number("--seconds", 1.0));
+    let folder = tempfile::tempdir()?;
+    let mut worlds = vec![("SQLite", format!("sqlite://{}/parts.db", folder.path().display()))];
+    match env::var("BENCH_POSTGRES_URL") {
+        Ok(url) => worlds.push(("PostgreSQL", schema(&url).await?)),
+        Err(_) => println!("(SQLite alone: BENCH_POSTGRES_URL names no PostgreSQL)"),
+    }
+    for (name, url) in worlds {
+        println!("{name}");
+        compare(
+            &url,
+            &format!("{}/{name}", folder.path().display()),
+            rounds,
+            Duration::from_secs_f64(seconds),
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+async fn compare(url: &str, bodies: &str, rounds: usize, seconds: Duration) -> Result<(), Box<dyn Error>> {
+    let app = application(url, false).await?;
+    let rows = (0..ROWS).map(|id| json!({"id": id, "name": format!("part {id:05}"), "price_cents": id * 7, "in_stock": id % 3 > 0, "note": null}));
+    app.load().rows("parts", rows)?.commit().await?;
+    let uncached = Server::start(Program::Uncached, url, bodies).await?;
+    for (number, (_, path)) in QUESTIONS.iter().enumerate() {
+        let answer = Connection::open(uncached.port).await?.send(&request(path)).await?;
+        fs::write(format!("{bodies}.{number}"), answer.body)?;
+    }
+    let mut servers = Vec::new();
+    for program in Program::ALL {
+        servers.push(Server::start(program, url, bodies).await?);
+    }
+    drop(uncached);
+    for (number, (name, path)) in QUESTIONS.iter().enumerate() {
+        let expected = fs::read(format!("{bodies}.{number}"))?;
+        for server in &servers {
+            let answer = Connection::open(server.port).await?.send(&request(path)).await?;
+            if answer.body != expected {
+                return Err(format!("{path} is not the same everywhere").into());
+            }
+        }
+        // For each program and round, requests a second and microseconds of processor time for each.
+        let mut runs: [Vec<(f64, f64)>; 3] = Default::default();
+        for round in 0..=rounds {
+            for which in (0..3).map(|which| (which + round) % 3) {
+                let (server, bytes) = (&servers[which], request(path));
+                let before = server.spent()?;
+                let load = drive(server.port, CONNECTIONS, seconds, 200, move |_| bytes.clone(), 1).await?;
+                let spent = (server.spent()? - before) / load.latencies.len() as f64;
+                // The first round warms all up.
+                if round > 0 {
+                    runs[which].push((load.per_second(), spent));
+                }
+            }
+        }
+        let ratios = |one: usize, other: usize, figure: fn(&(f64, f64)) -> f64| -> Vec<f64> {
+            runs[one].iter().zip(&runs[other]).map(|(one, other)| figure(one) / figure(other)).collect()
+        };
+        let of = |which: usize, figure: fn(&(f64, f64)) -> f64| {
+            median(&runs[which].iter().map(figure).collect::<Vec<_>>())
+        };
+        println!(
+            "  {name}: processor time of a hit {} of a bare handler's ({:.1} and {:.1} µs)",
+            spread(&ratios(1, 0, |run| run.1)),
+            of(1, |run| run.1),
+            of(0, |run| run.1)
+        );
+        println!(
+            "  {name}: hits a second {} of a bare handler's, {} of uncached ({:.0}, {:.0}, {:.0})",
+            spread(&ratios(1, 0, |run| run.0)),
+            spread(&ratios(1, 2, |run| run.0)),
+            of(1, |run| run.0),
+            of(0, |run| run.0),
+            of(2, |run| run.0)
+        );
+    }
+    Ok(())
+}
+
+/// A new schema in a PostgreSQL database.
+async fn schema(url: &str) -> Result<String, Box<dyn Error>> {
+    let schema = format!("bench{}", Uuid::now_v7().simple());
+    let made = Migration::new(schema.as_str(), 1, "schema", format!("CREATE SCHEMA {schema}"));
+    Sql::connect(url).await?.storage().migrate(&[made], true).await?;
+    Ok(format!("{url}?options=-c%20search_path%3D{schema}"))
+}
