@@ -48,6 +48,8 @@ pub enum ErrorKind {
     Validation,
     /// The resource requires `If-Match` (428).
     PreconditionRequired,
+    /// More than one caller, or one tenant, may have at once (429).
+    TooManyRequests,
     /// A declaration has faults, so there is no application; never answered to a client.
     Declaration,
     /// The address cannot be listened on; never answered to a client.

@@ -8,6 +8,7 @@ mod engine;
 mod error;
 mod events;
 mod http;
+mod live;
 mod nearest;
 mod openapi;
 #[cfg(any(feature = "jwt", feature = "webhooks"))]
@@ -39,6 +40,7 @@ pub use error::{Error, ErrorKind, Fault, Place};
 #[cfg(feature = "webhooks")]
 pub use events::Webhooks;
 pub use events::{Delivery, Event, Subscriber};
+pub use live::Streams;
 pub use resource::{
     Action, ActionHandler, AuditTrail, Bulk, Cache, Change, DefinitionErrors, DefinitionFault, Fill, Hook,
     Id, Idempotency, Next, NoInput, Operation, Preset, Relation, Resource, ResourceBuilder, SoftDelete,

@@ -1,7 +1,7 @@
 -- What changes leave behind in the transaction that made them.
 
 -- The outbox: an event for each change, until everyone was told and for a while after. `batch` is its position, once it
--- is published; `told_at` says when whoever subscribes had handled it.
+-- is published; `told_at` says when whoever subscribes had handled it. `unsaid` names the hidden fields that changed.
 CREATE TABLE resourceful_events (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL,
@@ -13,6 +13,7 @@ CREATE TABLE resourceful_events (
     trace TEXT,
     data TEXT NOT NULL,
     previous TEXT,
+    unsaid TEXT,
     batch INTEGER,
     told_at TEXT,
     attempts INTEGER NOT NULL,

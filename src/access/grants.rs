@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use moka::future::Cache;
 use resourceful_contract::{Bus, Heard, Listener, StorageError};
 use serde_json::{Value as Json, json};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::check::CheckError;
@@ -97,6 +98,8 @@ struct Shared {
     /// Whether there is a bus and it is away: others may have changed what this node remembers.
     is_deaf: AtomicBool,
     bus: OnceLock<Arc<dyn Bus>>,
+    /// What goes up when rights may have changed, of each application that wants to know.
+    watched: Mutex<Vec<Weak<watch::Sender<u64>>>>,
 }
 
 impl Grants {
@@ -123,6 +126,7 @@ impl Grants {
             generation: AtomicU64::new(0),
             is_deaf: AtomicBool::new(false),
             bus: OnceLock::new(),
+            watched: Mutex::default(),
         }))
     }
 
@@ -158,6 +162,12 @@ impl Grants {
         self.0.remembered.try_get_with(key, loaded).await.map_err(|error| error.to_string().into())
     }
 
+    /// Has this go up whenever everything is forgotten.
+    pub(crate) fn tell(&self, watching: &Arc<watch::Sender<u64>>) {
+        let mut watched = self.0.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.push(Arc::downgrade(watching));
+    }
+
     /// Listens to what other nodes change, for as long as the answer is held.
     ///
     /// # Errors
@@ -175,6 +185,14 @@ impl Shared {
     fn forget(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.remembered.invalidate_all();
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.retain(|one| match one.upgrade() {
+            Some(one) => {
+                one.send_modify(|count| *count += 1);
+                true
+            }
+            None => false,
+        });
     }
 }
 

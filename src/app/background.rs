@@ -11,6 +11,7 @@ use super::App;
 use crate::engine::{Engine, Vault};
 use crate::error::Error;
 use crate::events::{News, Relay, Step, Tail};
+use crate::live::Live;
 
 /// How often the outbox is looked at where nobody says that there is something new, as after a change on another node.
 const LOOK: Duration = Duration::from_millis(500);
@@ -32,11 +33,15 @@ const EVENTS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 pub struct Background {
     tasks: JoinSet<()>,
     stop: Arc<Notify>,
+    live: Option<Arc<Live>>,
 }
 
 impl Background {
-    /// Ends the work. What is being delivered comes once more, to whoever goes on.
+    /// Ends the work, and every stream. What is being delivered comes once more, to whoever goes on.
     pub async fn stop(mut self) {
+        if let Some(live) = &self.live {
+            live.hub.close();
+        }
         self.stop.notify_waiters();
         while self.tasks.join_next().await.is_some() {}
     }
@@ -49,6 +54,10 @@ impl App {
     pub fn background(&self) -> Background {
         let stop = Arc::new(Notify::new());
         let mut tasks = JoinSet::new();
+        let live = self.boundary.live.clone();
+        if let Some(live) = &live {
+            live.hub.open();
+        }
         if let Some(workers) = self.relay.workers() {
             workers.join();
             let (hearing, working) = (workers.clone(), workers.clone());
@@ -92,7 +101,7 @@ impl App {
                 }
             }));
         }
-        Background { tasks, stop }
+        Background { tasks, stop, live }
     }
 
     /// Lets another node relay at once.

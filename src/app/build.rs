@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::response::Response;
-use axum::routing::{MethodFilter, any, post};
+use axum::routing::{MethodFilter, any, get, post};
 use http::HeaderValue;
 use resourceful_contract::StorageError;
 use std::future::{Ready, ready};
@@ -24,7 +24,8 @@ use crate::error::Error;
 use crate::events::{Dispatcher, Queue, Subscription};
 use crate::events::{News, Relay, Tail, Workers};
 use crate::http::{BATCH, batch as batched};
-use crate::http::{Boundary, Context, EXPLAIN, Path, Routes, explain as explained, respond};
+use crate::http::{Boundary, Context, EVENTS, EXPLAIN, Path, Routes, events, explain as explained, respond};
+use crate::live::Live;
 use crate::openapi;
 use crate::query::CursorKey;
 use crate::resource::{DefinitionErrors, Faults};
@@ -152,6 +153,9 @@ fn merged(builder: &AppBuilder, catalog: &Catalog, faults: &mut Faults) -> Optio
     for path in page.iter().chain(&health::PATHS).chain([&openapi::DOCUMENT, &EXPLAIN]) {
         paths = paths.route(path, taken());
     }
+    if tells_of_all(catalog) {
+        paths = paths.route(&format!("{}{EVENTS}", builder.prefix), taken());
+    }
     let batch = format!("{}{BATCH}", builder.prefix);
     if builder.batch.is_some() {
         paths = paths.route(&batch, taken());
@@ -276,9 +280,11 @@ fn mount(
     (following, answers): (Vec<Following>, Option<Arc<Answers>>),
     secret: &[u8],
 ) -> App {
-    let info = info(&builder);
+    let info = info(&builder, &engine.catalog);
+    let live = live(&engine, &builder);
     let boundary = Arc::new(Boundary {
         engine,
+        live,
         depends_on: depends_on(&builder),
         challenge: challenge(&builder),
         authenticators: builder.authenticators,
@@ -318,15 +324,12 @@ fn mount(
     let health = health::routes(&boundary, &lifecycle);
     let front = Front::new(health, lifecycle.clone(), builder.cors, builder.compression, merged, routes);
     let (engine, subscriptions) = (&boundary.engine, Arc::<[_]>::from(builder.subscriptions));
-    // Only nodes of one application have its secret.
-    let name = blake3::derive_key("resourceful 2026-11 names of applications", secret);
-    let name = &blake3::Hash::from_bytes(name).to_hex()[..32];
-    let news = builder.bus.clone().map(|bus| Arc::new(News::new(bus, name)));
+    let name = name(secret);
+    let news = builder.bus.clone().map(|bus| Arc::new(News::new(bus, &name)));
     let workers =
-        builder.bus.map(|bus| Arc::new(Workers::new(engine.clone(), subscriptions.clone(), bus, name)));
+        builder.bus.map(|bus| Arc::new(Workers::new(engine.clone(), subscriptions.clone(), bus, &name)));
     let relay = Arc::new(Relay::new(engine.clone(), subscriptions, workers));
-    let watch = boundary.engine.catalog.watch.clone();
-    let tails = watch.map(|watch| Arc::new(Tail::new(boundary.engine.clone(), watch))).into_iter().collect();
+    let tails = tails(&boundary);
     App {
         front,
         boundary,
@@ -339,9 +342,41 @@ fn mount(
     }
 }
 
+/// What the nodes of an application call it among others: only they have its secret.
+fn name(secret: &[u8]) -> String {
+    let name = blake3::derive_key("resourceful 2026-11 names of applications", secret);
+    blake3::Hash::from_bytes(name).to_hex()[..32].to_owned()
+}
+
+/// Who follows what is published.
+fn tails(boundary: &Boundary) -> Vec<Arc<Tail>> {
+    let live = boundary.live.iter().map(|live| live.tail.clone());
+    let watch = boundary.engine.catalog.watch.clone();
+    live.chain(watch.map(|watch| Arc::new(Tail::new(boundary.engine.clone(), watch)))).collect()
+}
+
+/// Who waits for changes, where a resource tells of them.
+fn live(engine: &Arc<Engine>, builder: &AppBuilder) -> Option<Arc<Live>> {
+    if !engine.catalog.entries().iter().any(|entry| entry.definition.streams()) {
+        return None;
+    }
+    let live = Arc::new(Live::new(engine, builder.streams.clone()));
+    for grants in &builder.grants {
+        grants.tell(&live.rights);
+    }
+    Some(live)
+}
+
+/// Whether there is a stream of all changes: where no resource has its path.
+fn tells_of_all(catalog: &Catalog) -> bool {
+    catalog.entries().iter().any(|entry| entry.definition.streams())
+        && catalog.entries().iter().all(|entry| *entry.name != EVENTS[1..])
+}
+
 /// What the document says of the application as a whole.
-fn info(builder: &AppBuilder) -> openapi::Info {
+fn info(builder: &AppBuilder, catalog: &Catalog) -> openapi::Info {
     openapi::Info {
+        events: tells_of_all(catalog),
         title: builder.title.clone(),
         version: builder.version.clone(),
         description: builder.description.clone(),
@@ -365,6 +400,11 @@ fn beside(boundary: &Arc<Boundary>, prefix: &str, mut others: Router) -> Router 
         let asked = boundary.clone();
         let path = format!("{prefix}{BATCH}");
         others = others.route(&path, post(move |request| async move { batched(&asked, request).await }));
+    }
+    if tells_of_all(&boundary.engine.catalog) {
+        let asked = boundary.clone();
+        let path = format!("{prefix}{EVENTS}");
+        others = others.route(&path, get(move |request| async move { events(&asked, request).await }));
     }
     others
         .fallback(refusal(boundary, Error::not_found))

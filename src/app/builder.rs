@@ -15,6 +15,7 @@ use crate::error::Error;
 #[cfg(feature = "webhooks")]
 use crate::events::Webhooks;
 use crate::events::{Delivery, Event, On, Subscriber, Subscription};
+use crate::live::Streams;
 use crate::resource::{DefinitionErrors, Hook, PlacedHook, Resource};
 
 /// Starts an application with the settings of a preset.
@@ -57,6 +58,7 @@ pub fn create_app(preset: AppPreset) -> AppBuilder {
         bus: None,
         query_cache: QueryCache::new(),
         grants: Vec::new(),
+        streams: Streams::new(),
         explain: None,
         document_by_caller: false,
         secret: None,
@@ -98,6 +100,7 @@ pub struct AppBuilder {
     pub(super) bus: Option<Arc<dyn Bus>>,
     pub(super) query_cache: QueryCache,
     pub(super) grants: Vec<Grants>,
+    pub(super) streams: Streams,
     pub(super) explain: Option<Permission>,
     pub(super) document_by_caller: bool,
     pub(super) secret: Option<Vec<u8>>,
@@ -300,6 +303,12 @@ impl AppBuilder {
     /// Lets a change of these rights on one node reach the others through the bus.
     pub fn grants(mut self, grants: &Grants) -> Self {
         self.grants.push(grants.clone());
+        self
+    }
+
+    /// How many may follow changes at once, and how they are kept. See [`Streams`].
+    pub fn streams(mut self, streams: Streams) -> Self {
+        self.streams = streams;
         self
     }
 

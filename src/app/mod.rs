@@ -164,6 +164,12 @@ impl App {
         self.boundary.answers.as_ref().map(|answers| answers.counts()).unwrap_or_default()
     }
 
+    /// How many streams of changes are open on this node.
+    #[must_use]
+    pub fn open_streams(&self) -> usize {
+        self.boundary.live.as_ref().map_or(0, |live| live.hub.count())
+    }
+
     /// How often a hook failed after a change that was committed, and so stays, on this node since it started. Each is in
     /// the log with its reason.
     #[must_use]

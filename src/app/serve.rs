@@ -58,12 +58,16 @@ impl App {
             }
         });
         let stopping = {
-            let lifecycle = lifecycle.clone();
+            let (lifecycle, live) = (lifecycle.clone(), self.boundary.live.clone());
             async move {
                 stop.await;
                 lifecycle.drain();
                 tracing::info!("shutting down");
                 tokio::time::sleep(lifecycle.drain_delay).await;
+                // A stream ends when it is told to: whoever waits for it would wait for ever.
+                if let Some(live) = live {
+                    live.hub.close();
+                }
                 closing.notify_one();
             }
         };

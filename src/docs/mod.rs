@@ -17,5 +17,9 @@ pub mod queries {}
 #[doc = include_str!("storages.md")]
 pub mod storages {}
 
+#[cfg_attr(feature = "testing", doc = include_str!("streams.md"))]
+#[cfg_attr(not(feature = "testing"), doc = "See this page with the feature `testing`.")]
+pub mod streams {}
+
 #[doc = include_str!("writes.md")]
 pub mod writes {}

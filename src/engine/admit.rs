@@ -10,6 +10,35 @@ use super::{Call, Entry, sight};
 use crate::error::Error;
 use crate::resource::Operation;
 
+/// Whether a filter admits a row of these values, of which only some are known; `None` where that hangs on one that is not,
+/// or on a relation.
+pub(super) fn decided(filter: &Filter, values: &[Value], knows: &dyn Fn(usize) -> bool) -> Option<bool> {
+    // One that settles the matter does so whatever the others say.
+    let settled = |filters: &[Filter], by: bool| {
+        let mut all = Some(!by);
+        for filter in filters {
+            match decided(filter, values, knows) {
+                Some(one) if one == by => return Some(by),
+                Some(_) => {}
+                None => all = None,
+            }
+        }
+        all
+    };
+    match filter {
+        Filter::All(filters) => settled(filters, false),
+        Filter::Any(filters) => settled(filters, true),
+        Filter::Not(inner) => decided(inner, values, knows).map(|holds| !holds),
+        Filter::Compare(field, test) => knows(*field).then(|| test.passes(&values[*field])),
+        Filter::Search(fields, word) => {
+            let word = word.to_lowercase();
+            let holds = |field: &usize| matches!(&values[*field], Value::Text(text) if text.to_lowercase().contains(&word));
+            fields.iter().all(|field| knows(*field)).then(|| fields.iter().any(holds))
+        }
+        Filter::Related(..) => None,
+    }
+}
+
 impl Call<'_> {
     /// Refuses a new row that would stand where the caller may not create one.
     pub(super) async fn may_hold(&self, values: &[Value]) -> Result<(), Error> {
@@ -112,12 +141,8 @@ impl Call<'_> {
                     false
                 }
                 Filter::Not(inner) => !self.holds(entry, inner, values).await?,
-                Filter::Compare(field, test) => test.passes(&values[*field]),
-                Filter::Search(fields, word) => {
-                    let word = word.to_lowercase();
-                    fields.iter().any(|field| {
-                        matches!(&values[*field], Value::Text(text) if text.to_lowercase().contains(&word))
-                    })
+                Filter::Compare(..) | Filter::Search(..) => {
+                    decided(filter, values, &|_| true).unwrap_or_default()
                 }
                 Filter::Related(by, inner) => {
                     let local = &values[by.0.local];

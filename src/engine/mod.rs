@@ -40,6 +40,7 @@ mod surroundings;
 mod terms;
 mod tree;
 mod update;
+mod window;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
@@ -68,12 +69,13 @@ pub(crate) use offer::Offer;
 pub(crate) use outbox::{Lease, Marked, Marks};
 #[cfg(feature = "webhooks")]
 pub(crate) use own::Own;
-pub(crate) use published::Position;
+pub(crate) use published::{CommittedEvents, Position};
 pub(crate) use read::AskedItem;
 pub(crate) use record::spelled;
 pub(crate) use rights::Mask;
 pub(crate) use sight::{Admitted, Sight, Sights, Vault};
 pub(crate) use terms::Terms;
+pub(crate) use window::{Happened, State, Told, Window};
 
 /// Every resource of an application, and what their operations share.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use resourceful_contract::{
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-use super::{Call, Engine, Vault, item, redact};
+use super::{Call, Engine, Entry, Vault, item, redact};
 use crate::error::Error;
 use crate::events::Event;
 use crate::query::Selection;
@@ -126,6 +126,11 @@ impl Engine {
             }
         }
         vaults
+    }
+
+    /// Which of those databases a resource is in.
+    pub(crate) fn database_of(&self, entry: &Entry) -> Option<usize> {
+        self.recorded().iter().position(|vault| vault.is(&entry.storage))
     }
 
     /// An event as those who are told see it.

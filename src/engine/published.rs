@@ -18,6 +18,8 @@ use crate::tables::leases::{EXPIRES_AT, LeaseRow, NAME, STATE};
 
 /// The row that says up to where events may be gone.
 const FORGOTTEN: &str = "forgotten";
+/// How many events are named that are not published yet.
+const MOST_NEW: u32 = 64;
 /// How many events go at once.
 const STEP: u32 = 1_000;
 
@@ -38,6 +40,15 @@ impl Position {
     pub(crate) fn of(row: &EventRow) -> Self {
         Self { batch: row.batch.unwrap_or_default(), sequence: row.sequence }
     }
+}
+
+/// Which events of a database have been committed at one time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CommittedEvents {
+    /// Everything up to here.
+    pub(crate) up_to: Position,
+    /// These as well, which are not published yet; only so many of them.
+    pub(crate) new: Vec<i64>,
 }
 
 /// Between which positions everything that was published is there.
@@ -84,6 +95,24 @@ impl Engine {
         let after = Place::After(vec![Value::Integer(after.batch), Value::Integer(after.sequence)]);
         let query = Query { position: after, limit, ..self.by_position(published()) };
         Ok(vault.kept(query).await?.into_iter().map(EventRow::read).collect())
+    }
+
+    /// Which events have been committed: up to where they are published, and which are not yet.
+    pub(crate) async fn committed(&self, vault: &Vault) -> Result<CommittedEvents, Error> {
+        // In this order: what is published meanwhile is then found twice, and not at all the other way round.
+        let new = self.unpublished(vault, MOST_NEW).await?;
+        let sort = vec![Sort::descending(BATCH), Sort::descending(SEQUENCE)];
+        let query = Query { sort, limit: 1, ..self.by_position(published()) };
+        let last = vault.kept_of(query, vec![BATCH, SEQUENCE]).await?;
+        let last = match last.first().map(Vec::as_slice) {
+            Some([Value::Integer(batch), Value::Integer(sequence)]) => {
+                Position { batch: *batch, sequence: *sequence }
+            }
+            _ => Position::after_batch(0),
+        };
+        let forgotten = self.bounds(vault).await?.forgotten;
+        let new = new.into_iter().map(|(sequence, _)| sequence).collect();
+        Ok(CommittedEvents { up_to: last.max(forgotten), new })
     }
 
     fn by_position(&self, filter: Filter) -> Query {

@@ -146,6 +146,7 @@ impl Records {
             trace: self.trace.clone(),
             data,
             previous,
+            unsaid: record.unsaid(),
             batch: None,
             attempts: 0,
             reason: None,
@@ -180,6 +181,15 @@ impl Record {
         let item = item.into_iter();
         item.flat_map(|item| fields.clone().filter_map(|name| Some((name.clone(), item.get(name)?.clone()))))
             .collect()
+    }
+
+    /// The fields that are others than before and that nobody is shown, by name.
+    fn unsaid(&self) -> Vec<String> {
+        let (Some(before), Some(after)) = (&self.before, &self.after) else { return Vec::new() };
+        let definition = &self.entry.definition;
+        let unseen = definition.stored.iter().filter(|position| !definition.visible.contains(position));
+        let names = unseen.map(|position| &self.entry.schema.fields[*position].name);
+        names.filter(|name| before.get(*name) != after.get(*name)).cloned().collect()
     }
 
     /// The tenant that the item belongs to, where it says so.

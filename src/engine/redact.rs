@@ -3,6 +3,7 @@
 use indexmap::IndexMap;
 use serde_json::value::RawValue;
 
+use super::item::Fields;
 use super::{Call, Mask};
 use crate::error::Error;
 use crate::query::Selection;
@@ -29,6 +30,22 @@ pub(super) fn only(call: &Call<'_>, shown: &[usize], json: &mut Vec<u8>) -> Resu
     object.retain(|name, _| schema.position(name).is_some_and(|position| shown.contains(&position)));
     *json = serde_json::to_vec(&object).map_err(Error::internal)?;
     Ok(())
+}
+
+/// What of an item one caller is shown: these fields, as they may see them.
+pub(super) fn shown_of(
+    schema: &resourceful_contract::Schema,
+    mask: &Mask,
+    shown: &[usize],
+    mut item: Fields,
+) -> Result<Fields, Error> {
+    item.retain(|name, _| schema.position(name).is_some_and(|position| shown.contains(&position)));
+    for (field, instead) in mask.redacted() {
+        if let Some(value) = item.get_mut(schema.fields[*field].name.as_str()) {
+            *value = serde_json::from_str(instead).map_err(Error::internal)?;
+        }
+    }
+    Ok(item)
 }
 
 /// Redacts the rows of a list that stand in `json` from `start` on, with commas between them.

@@ -97,7 +97,7 @@ impl Call<'_> {
 }
 
 /// Feeds what may be seen of a resource into a digest.
-fn sight(fed: &mut Fed, schema: &Schema, rows: &Filter, mask: &Mask) {
+pub(super) fn sight(fed: &mut Fed, schema: &Schema, rows: &Filter, mask: &Mask) {
     digest::filter(fed, schema, rows);
     mask.feed(fed, schema);
 }

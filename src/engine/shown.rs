@@ -9,7 +9,6 @@ use super::{Call, Engine, redact, sight};
 use crate::access::Actor;
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
-use crate::query::Selection;
 use crate::resource::Operation;
 
 impl Engine {
@@ -27,11 +26,9 @@ impl Engine {
         if !call.may_be_told(event).await? {
             return Ok(None);
         }
-        let mut data = serde_json::to_vec(&event.data).map_err(Error::internal)?;
-        redact::only(&call, &call.shown(), &mut data)?;
-        redact::rows(&call, &Selection::default(), &mut data)?;
-        let data = serde_json::from_slice(&data).map_err(Error::internal)?;
-        Ok(Some(Event { data, ..event.clone() }))
+        let Json::Object(data) = event.data.clone() else { return Ok(None) };
+        let data = redact::shown_of(&entry.schema, call.mask(), &call.shown(), data)?;
+        Ok(Some(Event { data: Json::Object(data), ..event.clone() }))
     }
 }
 

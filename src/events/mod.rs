@@ -18,8 +18,7 @@ pub use webhook::Webhooks;
 pub(crate) use news::News;
 pub(crate) use relay::{Relay, Step};
 pub(crate) use subscriber::{On, Subscription};
-#[expect(unused_imports, reason = "for those who follow what is published")]
-pub(crate) use tail::{Follower, Seen, Tail};
+pub(crate) use tail::{Follower, Tail};
 #[cfg(feature = "webhooks")]
 pub(crate) use webhook::{Dispatcher, Queue};
 pub(crate) use workers::Workers;

@@ -2,14 +2,13 @@
 //!
 //! It reads by position, so it misses nothing and needs no word from the node that publishes: whoever wakes it only makes
 //! it look sooner. It remembers nothing either: where a node starts, or nobody was listening, it begins at the present.
-#![expect(dead_code, reason = "its followers come next")]
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::engine::{Engine, Position};
@@ -24,7 +23,7 @@ const LONG: Duration = Duration::from_secs(3_600);
 /// Who is told of every event that is published, on this node.
 pub(crate) trait Follower: fmt::Debug + Send + Sync + 'static {
     /// Whether it wants to be told at present of the events of a database, which is named by its place among those that
-    /// keep records.
+    /// keep records. Where it says no it is told where it begins anew before it is told of anything else.
     fn listens(&self, database: usize) -> bool;
 
     /// From this position on it is told of everything, and of what was before it knows nothing: at the beginning, or
@@ -35,15 +34,6 @@ pub(crate) trait Follower: fmt::Debug + Send + Sync + 'static {
     fn published<'a>(&'a self, database: usize, rows: &'a [Arc<EventRow>]) -> BoxFuture<'a, ()>;
 }
 
-/// How far a tail has come.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
-    /// Its follower was told of everything up to here.
-    pub(crate) position: Position,
-    /// When there was nothing after it; the longer ago, the further behind it may be.
-    pub(crate) at: Instant,
-}
-
 /// Reads published events for one follower.
 #[derive(Debug)]
 pub(crate) struct Tail {
@@ -51,7 +41,6 @@ pub(crate) struct Tail {
     follower: Arc<dyn Follower>,
     /// For each database that keeps records; locked while it is read.
     places: Vec<Mutex<Place>>,
-    seen: Vec<watch::Sender<Option<Seen>>>,
 }
 
 #[derive(Debug, Default)]
@@ -65,17 +54,7 @@ struct Place {
 impl Tail {
     pub(crate) fn new(engine: Arc<Engine>, follower: Arc<dyn Follower>) -> Self {
         let databases = engine.recorded().len();
-        Self {
-            engine,
-            follower,
-            places: (0..databases).map(|_| Mutex::default()).collect(),
-            seen: (0..databases).map(|_| watch::Sender::new(None)).collect(),
-        }
-    }
-
-    /// How far it has come; `None` where it has not begun.
-    pub(crate) fn seen(&self, database: usize) -> Option<watch::Receiver<Option<Seen>>> {
-        self.seen.get(database).map(watch::Sender::subscribe)
+        Self { engine, follower, places: (0..databases).map(|_| Mutex::default()).collect() }
     }
 
     /// Tells the follower of the next events; answers whether there may be more.
@@ -90,7 +69,6 @@ impl Tail {
         let mut place = place.lock().await;
         if !self.follower.listens(database) {
             *place = Place::default();
-            self.seen[database].send_replace(None);
             return Ok(false);
         }
         let now = Instant::now();
@@ -118,9 +96,6 @@ impl Tail {
             self.follower.published(database, &rows).await;
         }
         *place = Place { after: Some(reached), read: Some(now) };
-        if !more {
-            self.seen[database].send_replace(Some(Seen { position: reached, at: now }));
-        }
         Ok(more)
     }
 }

@@ -14,6 +14,7 @@ use crate::access::{Actor, Authenticator, Elevation, Following, RoleHierarchy, R
 use crate::cache::Answers;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind};
+use crate::live::Live;
 
 /// What every handler of an application shares.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(crate) struct Boundary {
     pub(crate) depends_on: HeaderValue,
     /// What stands in `WWW-Authenticate`.
     pub(crate) challenge: HeaderValue,
+    /// Who waits for changes; nobody where no resource has streams.
+    pub(crate) live: Option<Arc<Live>>,
     /// What listens to other nodes, for as long as the application is there.
     #[expect(dead_code, reason = "it is held, and ends with the application")]
     pub(crate) following: Vec<Following>,

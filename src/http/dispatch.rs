@@ -67,6 +67,10 @@ impl Door {
         body: HttpBody,
         context: &Context,
     ) -> Result<Response, Error> {
+        if endpoint == Endpoint::Stream {
+            // What is told is decided on more than once.
+            return Box::pin(self.stream(parts)).await;
+        }
         let actor = self.boundary.actor(parts).await?;
         let headers = &parts.headers;
         let query = parts.uri.query();

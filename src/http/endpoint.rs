@@ -23,6 +23,8 @@ pub(crate) enum Endpoint {
     Replace,
     /// `DELETE /products/{id}`
     Delete,
+    /// `GET /products/stream`
+    Stream,
     /// `GET /products/{id}/history`
     History,
     /// `GET /products/{id}/children`
@@ -44,6 +46,7 @@ pub(crate) enum Endpoint {
 pub(crate) enum Path {
     Collection,
     Query,
+    Stream,
     Item,
     Bulk,
     History,
@@ -91,13 +94,16 @@ impl Endpoint {
         let bulk = bulk.filter(|_| definition.bulk.is_some());
         let history = definition.audit.as_ref().map(|_| Self::History);
         let tree = definition.tree.map(|_| [Self::Children, Self::Subtree]).into_iter().flatten();
-        let all = all.into_iter().chain(bulk).chain(history).chain(tree);
+        let stream = definition.streams().then_some(Self::Stream);
+        let all = all.into_iter().chain(stream).chain(bulk).chain(history).chain(tree);
         all.chain(acted(definition).map(Self::Action))
     }
 
     pub(crate) fn method(self) -> Method {
         match self {
-            Self::List | Self::Read | Self::History | Self::Children | Self::Subtree => Method::GET,
+            Self::List | Self::Stream | Self::Read | Self::History | Self::Children | Self::Subtree => {
+                Method::GET
+            }
             Self::Query => Method::from_bytes(b"QUERY").expect("QUERY is made of token characters"),
             Self::QueryTwin | Self::Create | Self::BulkCreate | Self::Action(_) => Method::POST,
             Self::Update | Self::BulkUpdate => Method::PATCH,
@@ -110,6 +116,7 @@ impl Endpoint {
         match self {
             Self::List | Self::Query | Self::Create => Path::Collection,
             Self::QueryTwin => Path::Query,
+            Self::Stream => Path::Stream,
             Self::Read | Self::Update | Self::Replace | Self::Delete => Path::Item,
             Self::BulkCreate | Self::BulkUpdate | Self::BulkDelete => Path::Bulk,
             Self::History => Path::History,
@@ -122,7 +129,9 @@ impl Endpoint {
     /// What its caller needs the right to.
     pub(crate) const fn right(self) -> Right {
         Right::Of(match self {
-            Self::List | Self::Query | Self::QueryTwin | Self::Children | Self::Subtree => Operation::List,
+            Self::List | Self::Query | Self::QueryTwin | Self::Stream | Self::Children | Self::Subtree => {
+                Operation::List
+            }
             Self::Create | Self::BulkCreate => Operation::Create,
             Self::Read => Operation::Read,
             Self::Update | Self::BulkUpdate => Operation::Update,
@@ -135,9 +144,13 @@ impl Endpoint {
 
     pub(crate) const fn body(self) -> Body {
         match self {
-            Self::List | Self::Read | Self::Delete | Self::History | Self::Children | Self::Subtree => {
-                Body::None
-            }
+            Self::List
+            | Self::Stream
+            | Self::Read
+            | Self::Delete
+            | Self::History
+            | Self::Children
+            | Self::Subtree => Body::None,
             Self::Query | Self::QueryTwin => Body::Query,
             Self::Create => Body::Create,
             Self::Update => Body::Update,
@@ -171,6 +184,7 @@ impl Endpoint {
             Self::List
             | Self::Query
             | Self::QueryTwin
+            | Self::Stream
             | Self::Read
             | Self::History
             | Self::Children
@@ -211,7 +225,8 @@ impl Path {
     /// Every path of a resource.
     pub(crate) fn of(definition: &Definition) -> impl Iterator<Item = Self> {
         let bulk = definition.bulk.map(|_| Self::Bulk);
-        let all = [Self::Collection, Self::Query, Self::Item].into_iter().chain(bulk);
+        let stream = definition.streams().then_some(Self::Stream);
+        let all = [Self::Collection, Self::Query, Self::Item].into_iter().chain(stream).chain(bulk);
         let history = definition.audit.as_ref().map(|_| Self::History);
         let tree = definition.tree.map(|_| [Self::Children, Self::Subtree]).into_iter().flatten();
         all.chain(history).chain(tree).chain(acted(definition).map(Self::Action))
@@ -237,6 +252,7 @@ impl Path {
         match self {
             Self::Collection => format!("{prefix}/{name}"),
             Self::Query => format!("{prefix}/{name}/query"),
+            Self::Stream => format!("{prefix}/{name}/stream"),
             Self::Item => format!("{prefix}/{name}/{{id}}"),
             Self::Bulk => format!("{prefix}/{name}/bulk"),
             Self::History => format!("{prefix}/{name}/{{id}}/history"),

@@ -18,6 +18,8 @@ mod prefer;
 mod problem;
 mod remembered;
 mod routes;
+mod snapshot;
+mod stream;
 
 pub(crate) use boundary::Boundary;
 pub(crate) use conditional::is_known;
@@ -29,3 +31,4 @@ pub(crate) use explain::{EXPLAIN, Question, explain};
 pub(crate) use inert::inert;
 pub(crate) use problem::{DEFAULT_BASE, respond, status, title};
 pub(crate) use routes::{Routes, call};
+pub(crate) use stream::{EVENTS, events};

@@ -12,6 +12,8 @@ pub(super) struct Prefer {
     pub(super) count: Option<Count>,
     /// `return=minimal`: an answer without the item.
     pub(super) minimal: bool,
+    /// `stream-position`: where a stream of the same items goes on.
+    pub(super) stream_position: bool,
     /// `dry-run`: everything is tried, and nothing is changed.
     pub(super) dry_run: bool,
 }
@@ -30,6 +32,7 @@ impl Prefer {
                     ("count", "exact") => _ = prefer.count.get_or_insert(Count::Exact),
                     ("count", "estimated") => _ = prefer.count.get_or_insert(Count::Estimated),
                     ("dry-run", "") => prefer.dry_run = true,
+                    ("stream-position", "") => prefer.stream_position = true,
                     ("return", value) if !returned => {
                         returned = true;
                         prefer.minimal = value == "minimal";

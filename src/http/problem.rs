@@ -25,6 +25,7 @@ pub(crate) const fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorKind::Validation => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorKind::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
+        ErrorKind::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Internal | ErrorKind::Declaration | ErrorKind::Listen => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
@@ -45,6 +46,7 @@ pub(crate) const fn title(kind: ErrorKind) -> &'static str {
         ErrorKind::UnsupportedMediaType => "Unsupported media type",
         ErrorKind::Validation => "The body breaks the rules",
         ErrorKind::PreconditionRequired => "A precondition is required",
+        ErrorKind::TooManyRequests => "Too many",
         ErrorKind::Internal | ErrorKind::Declaration | ErrorKind::Listen => "The server failed",
         ErrorKind::Unavailable => "Not available now",
         ErrorKind::DeadlineExceeded => "The deadline passed",
@@ -123,7 +125,9 @@ pub(crate) fn respond(error: &Error, base: &str, instance: &str, context: &Conte
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if matches!(error.kind(), ErrorKind::Unavailable) || error.code() == "key-in-flight" {
+    if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::TooManyRequests)
+        || error.code() == "key-in-flight"
+    {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response

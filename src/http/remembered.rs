@@ -53,6 +53,12 @@ impl Door {
         body: Option<Json>,
     ) -> Result<Response, Error> {
         let wanted = wanted(call, (endpoint, id), parts, body.as_ref())?;
+        if let Wanted::List(request) = &wanted
+            && self.tells_position(endpoint, request, &parts.headers)
+        {
+            let read = || -> BoxFuture<'_, _> { Box::pin(self.content(call, &wanted, endpoint, parts)) };
+            return Box::pin(self.with_position(call, request, &parts.headers, &read)).await;
+        }
         let unconditional = HeaderMap::new();
         // The twin is a POST, which is not conditional.
         let conditions = if endpoint == Endpoint::QueryTwin { &unconditional } else { &parts.headers };

@@ -14,10 +14,10 @@ use super::lens::Lens;
 use super::operations::Site;
 use super::raw::Raw;
 use super::schemas::Components;
-use super::{Info, batch, explain};
+use super::{Info, batch, explain, streams};
 use crate::access::{SecurityScheme, Shown};
 use crate::engine::Entry;
-use crate::http::{BATCH, EXPLAIN, Endpoint};
+use crate::http::{BATCH, EVENTS, EXPLAIN, Endpoint};
 use crate::resource::Operation;
 
 /// The version of OpenAPI that a document is in.
@@ -47,18 +47,7 @@ pub(super) fn of(lens: &Lens<'_>, info: &Info, version: Version) -> Json {
             }
         }
     }
-    if let Some(permission) = info.explain.as_ref().filter(|_| lens.explains) {
-        explain::add(&mut components);
-        let operation = explain::operation(permission, info, &mut raw);
-        paths = paths.path(EXPLAIN, PathItem::new(HttpMethod::Post, operation));
-    }
-    let changes = [Operation::Create, Operation::Update, Operation::Delete];
-    let may = |entry: &Arc<Entry>| changes.iter().any(|operation| lens.offers(entry, *operation));
-    if info.batches && lens.catalog.entries().iter().any(may) {
-        batch::add(&mut components);
-        let path = format!("{}{BATCH}", info.prefix);
-        paths = paths.path(path, PathItem::new(HttpMethod::Post, batch::operation(&mut raw)));
-    }
+    paths = beside(paths, lens, info, &mut components, &mut raw);
     let mut about = InfoBuilder::new().title(&info.title).version(&info.version);
     if let Some(description) = &info.description {
         about = about.description(Some(description));
@@ -90,8 +79,39 @@ pub(super) fn of(lens: &Lens<'_>, info: &Info, version: Version) -> Json {
         Version::V32 => "3.2.0",
     });
     raw.lay(&mut document);
+    if version == Version::V32 {
+        streams::describe_items(&mut document);
+    }
     without_unnamed(&mut document);
     document
+}
+
+/// The paths that are no resource's.
+fn beside(
+    mut paths: PathsBuilder,
+    lens: &Lens<'_>,
+    info: &Info,
+    components: &mut Components,
+    raw: &mut Raw,
+) -> PathsBuilder {
+    if let Some(permission) = info.explain.as_ref().filter(|_| lens.explains) {
+        explain::add(components);
+        let operation = explain::operation(permission, info, raw);
+        paths = paths.path(EXPLAIN, PathItem::new(HttpMethod::Post, operation));
+    }
+    let changes = [Operation::Create, Operation::Update, Operation::Delete];
+    let may = |entry: &Arc<Entry>| changes.iter().any(|operation| lens.offers(entry, *operation));
+    if info.batches && lens.catalog.entries().iter().any(may) {
+        batch::add(components);
+        let path = format!("{}{BATCH}", info.prefix);
+        paths = paths.path(path, PathItem::new(HttpMethod::Post, batch::operation(raw)));
+    }
+    let follows = |entry: &Arc<Entry>| entry.definition.streams() && lens.offers(entry, Operation::List);
+    if info.events && lens.catalog.entries().iter().any(follows) {
+        let path = format!("{}{EVENTS}", info.prefix);
+        paths = paths.path(path, PathItem::new(HttpMethod::Get, streams::operation(raw)));
+    }
+    paths
 }
 
 /// Takes out the shapes that no path leads to, such as those of fields that are not shown: their names and members are
@@ -121,9 +141,12 @@ fn without_unnamed(document: &mut Json) {
 /// The method of an endpoint, where OpenAPI 3.1 has it.
 fn method(endpoint: Endpoint) -> Option<HttpMethod> {
     Some(match endpoint {
-        Endpoint::List | Endpoint::Read | Endpoint::History | Endpoint::Children | Endpoint::Subtree => {
-            HttpMethod::Get
-        }
+        Endpoint::List
+        | Endpoint::Stream
+        | Endpoint::Read
+        | Endpoint::History
+        | Endpoint::Children
+        | Endpoint::Subtree => HttpMethod::Get,
         Endpoint::QueryTwin | Endpoint::Create | Endpoint::BulkCreate | Endpoint::Action(_) => {
             HttpMethod::Post
         }

@@ -12,6 +12,7 @@ mod parameters;
 mod raw;
 mod responses;
 mod schemas;
+mod streams;
 
 use std::sync::Arc;
 
@@ -54,6 +55,8 @@ pub(crate) struct Info {
     /// Whether credentials are looked at, so that a bad one is refused even where none is needed.
     pub(crate) authenticates: bool,
     /// Who may ask why.
+    /// Whether there is a stream of all changes.
+    pub(crate) events: bool,
     /// Whether there are batches.
     pub(crate) batches: bool,
     pub(crate) explain: Option<Permission>,

@@ -15,6 +15,12 @@ use crate::engine::Entry;
 use crate::http::{Body, Endpoint};
 use crate::resource::{Operation, Right, Target};
 
+/// What a stream is.
+const STREAM: &str = "Server-sent events: `ready` first, then each change of an item that matches as a CloudEvents 1.0 event \
+    under its type, `added` or `removed` where a change brings an item into view or takes it out, `reset` where what was \
+    told before is not to be relied on, `lagged` and `end` before the stream ends. The `id` of the last event, sent back in \
+    `Last-Event-ID`, goes on from there.";
+
 /// Where an operation stands, and what it is made of.
 pub(super) struct Site<'a> {
     pub(super) lens: &'a Lens<'a>,
@@ -57,6 +63,7 @@ impl Site<'_> {
             Endpoint::Update => "update",
             Endpoint::Replace => "replace",
             Endpoint::Delete => "delete",
+            Endpoint::Stream => "stream",
             Endpoint::History => "history_of",
             Endpoint::Children => "children_of",
             Endpoint::Subtree => "subtree_of",
@@ -79,6 +86,7 @@ impl Site<'_> {
             Endpoint::Update => format!("Change fields of one of {name}"),
             Endpoint::Replace => format!("Replace one of {name}"),
             Endpoint::Delete => format!("Delete one of {name}"),
+            Endpoint::Stream => format!("Follow the changes of {name}"),
             Endpoint::History => format!("What became of one of {name}"),
             Endpoint::Children => format!("List the {name} right below one"),
             Endpoint::Subtree => format!("Everything below one of {name}"),
@@ -111,6 +119,7 @@ impl Site<'_> {
                 self.entry.definition.actions[acted.position].action.description.as_deref()
             }
             Endpoint::Update => Some("A JSON merge patch (RFC 7396): absent keeps, `null` clears."),
+            Endpoint::Stream => Some(STREAM),
             Endpoint::Query => Some("RFC 10008."),
             Endpoint::QueryTwin => {
                 Some("The same as QUERY on the collection, for clients that cannot say it.")

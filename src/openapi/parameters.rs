@@ -16,6 +16,7 @@ pub(super) fn of(lens: &Lens<'_>, entry: &Entry, endpoint: Endpoint, raw: &mut R
     let mut parameters = Vec::new();
     match endpoint {
         Endpoint::List => list_parameters(lens, entry, raw, &mut parameters),
+        Endpoint::Stream => stream_parameters(lens, entry, raw, &mut parameters),
         Endpoint::Children => {
             parameters.push(id(entry, raw));
             list_parameters(lens, entry, raw, &mut parameters);
@@ -83,6 +84,36 @@ fn list_parameters(lens: &Lens<'_>, entry: &Entry, raw: &mut Raw, out: &mut Vec<
         out.push(query("deleted", DELETED, deleted(), raw));
     }
 }
+
+fn stream_parameters(lens: &Lens<'_>, entry: &Entry, raw: &mut Raw, out: &mut Vec<Parameter>) {
+    for (name, field) in filterable(lens, entry) {
+        comparisons(&name, field, raw, out);
+    }
+    out.push(several("fields", "The fields to show.", fields(lens, entry), raw));
+    if lens.searches(entry) {
+        out.push(query("q", "Words, each of which must stand in a searchable field.", words(), raw));
+    }
+    out.push(last_event_id(raw));
+    out.push(last_event(raw));
+}
+
+/// Where a stream goes on, in the query string.
+pub(super) fn last_event_id(raw: &mut Raw) -> Parameter {
+    let about = "The same as the header `Last-Event-ID`, which comes first, for clients that cannot send it.";
+    query(crate::query::LAST_EVENT_ID, about, cursor(), raw)
+}
+
+/// The same in its own header.
+pub(super) fn last_event(raw: &mut Raw) -> Parameter {
+    let schema = raw.place(json!({"type": "string"}));
+    let header = ParameterBuilder::new().name("Last-Event-ID").parameter_in(ParameterIn::Header);
+    header.required(Required::False).description(Some(LAST_EVENT)).schema(Some(schema)).build()
+}
+
+const LAST_EVENT: &str = "Goes on after this event: the `id` of the last one, or a `Stream-Position`.";
+
+const PREFERS: &str = "`count=exact` or `count=estimated`: a total beside the page; `stream-position`: where a stream of the \
+    same items goes on after this answer (RFC 7240).";
 
 const DELETED: &str = "Deleted items too, or they alone.";
 
@@ -190,14 +221,9 @@ fn headers(entry: &Entry, endpoint: Endpoint, raw: &mut Raw, out: &mut Vec<Param
                 header("If-None-Match", "Tags that the client has (RFC 9110).", tags, false);
             }
             let count = json!({"type": "string"});
-            header(
-                "Prefer",
-                "`count=exact` or `count=estimated`: a total beside the page (RFC 7240).",
-                count,
-                false,
-            );
+            header("Prefer", PREFERS, count, false);
         }
-        Endpoint::History | Endpoint::Subtree => {}
+        Endpoint::Stream | Endpoint::History | Endpoint::Subtree => {}
         Endpoint::Read => header("If-None-Match", "Tags that the client has (RFC 9110).", tags, false),
         Endpoint::Create | Endpoint::BulkCreate => {
             let about = "`return=minimal`: an answer without the item; `dry-run`: only tried (RFC 7240).";
@@ -251,7 +277,7 @@ fn query(name: &str, about: &str, schema: Json, raw: &mut Raw) -> Parameter {
 }
 
 /// A list with commas between its items.
-fn several(name: &str, about: &str, schema: Json, raw: &mut Raw) -> Parameter {
+pub(super) fn several(name: &str, about: &str, schema: Json, raw: &mut Raw) -> Parameter {
     let mut parameter = query(name, about, schema, raw);
     parameter.style = Some(ParameterStyle::Form);
     parameter.explode = Some(false);

@@ -46,7 +46,11 @@ fn successes(entry: &Entry, endpoint: Endpoint, name: &str, raw: &mut Raw) -> Ve
             if matches!(endpoint, Endpoint::List | Endpoint::Children) {
                 page = page.header("Link", header("The neighbouring pages (RFC 8288).", raw));
             }
-            let page = page.header("Preference-Applied", header("How the total was found (RFC 7240).", raw));
+            let applied = "Which preferences the answer follows (RFC 7240).";
+            let mut page = page.header("Preference-Applied", header(applied, raw));
+            if endpoint == Endpoint::List && entry.definition.streams() {
+                page = page.header("Stream-Position", header("Where a stream of these items goes on.", raw));
+            }
             let mut answers = vec![(ok, page.build())];
             // A condition on a POST is about a change (RFC 9110, 13.1.2), and the twin makes none.
             if endpoint != Endpoint::QueryTwin {
@@ -54,6 +58,7 @@ fn successes(entry: &Entry, endpoint: Endpoint, name: &str, raw: &mut Raw) -> Ve
             }
             answers
         }
+        Endpoint::Stream => vec![(ok, stream(raw))],
         Endpoint::Read => {
             let mut item = read(name, "The item.", raw);
             if remembers(entry, Operation::Read) {
@@ -140,6 +145,9 @@ fn failures(entry: &Entry, endpoint: Endpoint, authenticates: bool) -> Vec<Error
     if entry.definition.require_if_match && endpoint.is_of_item() && endpoint.changes() {
         kinds.push(ErrorKind::PreconditionRequired);
     }
+    if endpoint == Endpoint::Stream {
+        kinds.push(ErrorKind::TooManyRequests);
+    }
     kinds.extend([ErrorKind::Internal, ErrorKind::Unavailable, ErrorKind::DeadlineExceeded]);
     kinds
 }
@@ -163,7 +171,7 @@ fn problem(kind: ErrorKind, body: Body, raw: &mut Raw) -> Response {
     {
         response = response.header(name.as_str(), header("The media types that are taken.", raw));
     }
-    if kind == ErrorKind::Unavailable {
+    if matches!(kind, ErrorKind::Unavailable | ErrorKind::TooManyRequests) {
         response = response.header("Retry-After", header("Seconds until another try may succeed.", raw));
     }
     response.build()
@@ -212,6 +220,14 @@ pub(super) fn json_of(name: &str, about: &str, raw: &mut Raw) -> ResponseBuilder
     let content = ContentBuilder::new().schema(Some(component(name))).build();
     plain(about, raw).content("application/json", content)
 }
+
+/// Server-sent events, as text: what stands in each of them OpenAPI can say from 3.2 on.
+pub(super) fn stream(raw: &mut Raw) -> Response {
+    let content = ContentBuilder::new().schema(Some(raw.place(json!({"type": "string"})))).build();
+    plain("Events, for as long as the client reads.", raw).content(EVENT_STREAM, content).build()
+}
+
+pub(super) const EVENT_STREAM: &str = "text/event-stream";
 
 fn plain(about: &str, raw: &mut Raw) -> ResponseBuilder {
     ResponseBuilder::new()

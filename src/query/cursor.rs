@@ -29,6 +29,7 @@ impl fmt::Debug for CursorKey {
 }
 
 /// What a cursor belongs to.
+#[derive(Clone, Debug)]
 pub(crate) struct Binding(blake3::Hash);
 
 impl Binding {
@@ -50,6 +51,21 @@ impl Binding {
 }
 
 impl Binding {
+    /// For the positions of streams: of everything that a caller of this kind in this tenant asks for alike, whatever it
+    /// was digested from.
+    pub(crate) fn of_stream(actor: &Actor, asked: &blake3::Hasher) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        digest::text(&mut hasher, "stream");
+        hasher.update(asked.finalize().as_bytes());
+        hasher.update(&[u8::from(actor.is_anonymous()), u8::from(actor.is_elevated())]);
+        digest::maybe_text(&mut hasher, actor.tenant());
+        Self(hasher.finalize())
+    }
+
+    pub(crate) const fn bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+
     /// For a list that belongs to one item.
     pub(crate) fn of_item(resource: &str, actor: &Actor, item: &str) -> Self {
         let mut fed = digest::Fed::default();
@@ -112,6 +128,19 @@ impl CursorKey {
         self.keys(binding, reader, request, cursor).ok_or_else(|| invalid(parameter))
     }
 
+    /// Any text, sealed as a cursor is.
+    pub(crate) fn seal_text(&self, binding: &Binding, text: &str) -> String {
+        self.seal(binding, &[Value::Text(text.to_owned())])
+    }
+
+    /// The text inside; `None` where it was altered or belongs to something else.
+    pub(crate) fn open_text(&self, binding: &Binding, sealed: &str) -> Option<String> {
+        match self.values(binding, sealed)?.as_slice() {
+            [serde_json::Value::String(text)] => Some(text.clone()),
+            _ => None,
+        }
+    }
+
     fn values(&self, binding: &Binding, cursor: &str) -> Option<Vec<serde_json::Value>> {
         let sealed = URL_SAFE_NO_PAD.decode(cursor).ok()?;
         let payload = Payload { msg: &sealed, aad: binding.0.as_bytes() };
@@ -141,7 +170,8 @@ impl CursorKey {
     }
 }
 
-fn invalid(parameter: &str) -> Error {
+/// The answer to a cursor that does not open.
+pub(crate) fn invalid(parameter: &str) -> Error {
     let detail = "The cursor was altered, or belongs to another query or caller. Start again without it.";
     let fault = Fault::parameter(parameter, "invalid-cursor", detail);
     Error::new(ErrorKind::BadRequest, "invalid-cursor", detail).with_faults(vec![fault])

@@ -15,9 +15,10 @@ use resourceful_contract::{Count, Filter, Sort};
 use crate::engine::{Catalog, Entry, LinkedRelation, Sights};
 use crate::error::{Error, Fault};
 
+pub(crate) use cursor::invalid as invalid_cursor;
 pub(crate) use cursor::{Binding, CursorKey};
 pub(crate) use filter::MAX_URL_VALUES;
-pub(crate) use url::Parameters;
+pub(crate) use url::{LAST_EVENT_ID, Parameters};
 
 /// A list as asked for, every name resolved against the declaration.
 #[derive(Debug)]
@@ -39,6 +40,16 @@ pub(crate) struct ItemRequest {
     pub(crate) deleted: Option<Deleted>,
     /// At which time.
     pub(crate) as_of: Option<DateTime<Utc>>,
+}
+
+/// A stream as asked for.
+#[derive(Debug)]
+pub(crate) struct StreamRequest {
+    pub(crate) filter: Filter,
+    /// The fields, in the schema's order; `None` shows all that are visible.
+    pub(crate) fields: Option<Vec<usize>>,
+    /// Where it goes on.
+    pub(crate) after: Option<String>,
 }
 
 /// Which items are meant where deleted ones are kept; without a word those that are not deleted.
@@ -88,6 +99,14 @@ impl Reader<'_> {
     /// Every fault of the query string, at once.
     pub(crate) fn list(&self, query: Option<&str>) -> Result<ListRequest, Error> {
         url::list(self, query).map_err(Error::invalid_query)
+    }
+
+    /// Reads the query string of a stream.
+    ///
+    /// # Errors
+    /// Every fault of the query string, at once.
+    pub(crate) fn stream(&self, query: Option<&str>) -> Result<StreamRequest, Error> {
+        url::stream(self, query).map_err(Error::invalid_query)
     }
 
     /// Reads the body form of a list.

@@ -7,9 +7,11 @@ use resourceful_contract::Filter;
 
 use super::filter::{self, Operand};
 use super::select::{self, Draft};
-use super::{ItemRequest, ListRequest, Reader};
+use super::{ItemRequest, ListRequest, Reader, StreamRequest};
 use crate::error::Fault;
 
+/// Where a stream goes on, for clients that cannot send the header.
+pub(crate) const LAST_EVENT_ID: &str = "last_event_id";
 /// The most parameters a query string may have.
 const MAX_PARAMETERS: usize = 500;
 
@@ -42,6 +44,33 @@ pub(super) fn list(reader: &Reader<'_>, query: Option<&str>) -> Result<ListReque
         }
     }
     draft.finish(reader, Filter::All(filters), faults)
+}
+
+/// A stream takes what a list takes but for its order and its pages.
+pub(super) fn stream(reader: &Reader<'_>, query: Option<&str>) -> Result<StreamRequest, Vec<Fault>> {
+    const ELSEWHERE: [&str; 7] = ["sort", "include", "limit", "after", "before", "page", "deleted"];
+    let mut draft = Draft::default();
+    let mut filters = Vec::new();
+    let mut faults = Vec::new();
+    let mut after = None;
+    for parameter in Parameters::of(query) {
+        let outcome = parameter.and_then(|(name, value)| match name.as_ref() {
+            "fields" => draft.fields(reader, value.split(','), &name),
+            "q" => draft.search(reader, &value, &name),
+            LAST_EVENT_ID if after.is_none() => {
+                after = Some(value.into_owned());
+                Ok(())
+            }
+            LAST_EVENT_ID => Err(Fault::parameter(name, "repeated", "This can be given once only.")),
+            name if ELSEWHERE.contains(&name) => Err(select::unknown(name, ["fields", "q", LAST_EVENT_ID])),
+            _ => comparison(reader, &name, &value).map(|filter| filters.push(filter)),
+        });
+        if let Err(fault) = outcome {
+            faults.push(fault);
+        }
+    }
+    let request = draft.finish(reader, Filter::All(filters), faults)?;
+    Ok(StreamRequest { filter: request.filter, fields: request.selection.fields, after })
 }
 
 pub(super) fn item(reader: &Reader<'_>, query: Option<&str>) -> Result<ItemRequest, Vec<Fault>> {

@@ -91,6 +91,7 @@ pub struct ResourceBuilder {
     /// The preset that is being applied.
     applying: Option<&'static str>,
     pub(super) events: bool,
+    pub(super) streams: bool,
     pub(super) audit: Option<AuditTrail>,
     pub(super) idempotency: Option<Idempotency>,
     pub(super) soft_delete: Option<SoftDelete>,
@@ -137,6 +138,7 @@ impl ResourceBuilder {
             claims: Vec::new(),
             applying: None,
             events: true,
+            streams: true,
             audit: None,
             idempotency: None,
             soft_delete: None,
@@ -350,6 +352,13 @@ impl ResourceBuilder {
     /// is told of changes: no subscriber, no stream, no webhook.
     pub fn events(mut self, events: bool) -> Self {
         self.events = events;
+        self
+    }
+
+    /// Whether clients can follow changes as they happen, at `GET /{resource}/stream` and `GET /events`; they can unless
+    /// said otherwise, where there are events.
+    pub fn streams(mut self, streams: bool) -> Self {
+        self.streams = streams;
         self
     }
 

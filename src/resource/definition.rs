@@ -101,6 +101,8 @@ pub(crate) struct Definition {
     pub(crate) actions: Vec<DeclaredAction>,
     /// Whether each change leaves an event in the outbox.
     pub(crate) events: bool,
+    /// Whether clients may follow them.
+    pub(crate) streams: bool,
     /// What the audit trail keeps of the changes.
     pub(crate) audit: Option<AuditTrail>,
     /// Whether changes are remembered by the key that they are asked for under.
@@ -187,7 +189,13 @@ impl Definition {
         let on_collection = |declared: &&DeclaredAction| declared.action.target == Target::Collection;
         id == "query"
             || id == "bulk" && self.bulk.is_some()
+            || id == "stream" && self.streams()
             || self.actions.iter().filter(on_collection).any(|declared| declared.name == id)
+    }
+
+    /// Whether clients can follow its changes as they happen.
+    pub(crate) const fn streams(&self) -> bool {
+        self.events && self.streams
     }
 
     /// Whether its changes leave rows in the library's own tables: those of locks, where nothing else.

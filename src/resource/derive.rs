@@ -316,6 +316,7 @@ fn freeze(
         hooks,
         actions,
         events: builder.events,
+        streams: builder.streams,
         audit: builder.audit,
         idempotency: builder.idempotency,
         deleted_at,

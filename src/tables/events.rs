@@ -11,13 +11,13 @@ pub(crate) const SEQUENCE: usize = 0;
 pub(crate) const ID: usize = 1;
 pub(crate) const EVENT_TYPE: usize = 2;
 pub(crate) const TIME: usize = 5;
-pub(crate) const BATCH: usize = 10;
-pub(crate) const TOLD_AT: usize = 11;
-pub(crate) const ATTEMPTS: usize = 12;
-pub(crate) const DUE_AT: usize = 13;
-pub(crate) const REASON: usize = 14;
-pub(crate) const DEAD_AT: usize = 15;
-pub(crate) const HANDLED: usize = 16;
+pub(crate) const BATCH: usize = 11;
+pub(crate) const TOLD_AT: usize = 12;
+pub(crate) const ATTEMPTS: usize = 13;
+pub(crate) const DUE_AT: usize = 14;
+pub(crate) const REASON: usize = 15;
+pub(crate) const DEAD_AT: usize = 16;
+pub(crate) const HANDLED: usize = 17;
 
 pub(super) fn schema() -> Schema {
     let fields = vec![
@@ -31,6 +31,7 @@ pub(super) fn schema() -> Schema {
         maybe("trace", FieldType::Text),
         field("data", FieldType::Text),
         maybe("previous", FieldType::Text),
+        maybe("unsaid", FieldType::Text),
         maybe("batch", FieldType::Integer),
         maybe("told_at", FieldType::DateTime),
         field("attempts", FieldType::Integer),
@@ -61,6 +62,8 @@ pub(crate) struct EventRow {
     pub(crate) data: String,
     /// What the fields that changed held before, as JSON.
     pub(crate) previous: Option<String>,
+    /// The fields that changed and that nobody is shown, by name.
+    pub(crate) unsaid: Vec<String>,
     /// Its place among all that was published: whoever has seen all below it misses nothing. `None` before it is.
     pub(crate) batch: Option<i64>,
     pub(crate) attempts: i64,
@@ -84,6 +87,7 @@ impl EventRow {
             maybe_text(self.trace),
             text(self.data),
             maybe_text(self.previous),
+            maybe_text((!self.unsaid.is_empty()).then(|| serde_json::json!(self.unsaid).to_string())),
             Value::Null,
             Value::Null,
             Value::Integer(0),
@@ -108,6 +112,7 @@ impl EventRow {
             trace: row.maybe_text(),
             data: row.text(),
             previous: row.maybe_text(),
+            unsaid: names(row.maybe_text()),
             batch: row.maybe_number(),
             attempts: {
                 // When everyone was told.
@@ -120,7 +125,11 @@ impl EventRow {
                 row.maybe_text()
             },
             dead_at: row.maybe_instant(),
-            handled: row.maybe_text().and_then(|names| serde_json::from_str(&names).ok()).unwrap_or_default(),
+            handled: names(row.maybe_text()),
         }
     }
+}
+
+fn names(written: Option<String>) -> Vec<String> {
+    written.and_then(|names| serde_json::from_str(&names).ok()).unwrap_or_default()
 }

@@ -23,6 +23,7 @@
 mod matrix;
 mod request;
 mod response;
+mod stream;
 mod through_bulk;
 
 use http::Method;
@@ -30,6 +31,7 @@ use http::Method;
 pub use matrix::{MatrixReport, PolicyMatrix, policy_matrix};
 pub use request::TestRequest;
 pub use response::TestResponse;
+pub use stream::{TestEvent, TestStream};
 
 use crate::app::{App, AppBuilder};
 use crate::events::Event;

@@ -3,13 +3,14 @@
 use std::future::IntoFuture;
 
 use axum::body::Body;
+use axum::response::Response;
 use futures::future::BoxFuture;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, IF_MATCH};
 use http::{HeaderName, HeaderValue, Method, Request};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 
-use super::{TestResponse, Through, through_bulk};
+use super::{TestResponse, TestStream, Through, through_bulk};
 use crate::app::App;
 
 /// A request under way; await it to send it.
@@ -63,6 +64,22 @@ impl TestRequest {
         self
     }
 
+    /// Sends a request that is answered with a stream, and reads on as its events come.
+    ///
+    /// # Errors
+    /// The answer, where it is another one.
+    ///
+    /// # Panics
+    /// Where the answer is a success and no stream.
+    pub async fn stream(self) -> Result<TestStream, TestResponse> {
+        let response = response(&self.app, self.request).await;
+        if response.status() != http::StatusCode::OK {
+            return Err(collected(response).await);
+        }
+        assert_eq!(response.headers()[CONTENT_TYPE], "text/event-stream");
+        Ok(TestStream::of(response))
+    }
+
     async fn send(self) -> TestResponse {
         let Self { app, through, request } = self;
         if through == Through::Nothing {
@@ -90,11 +107,18 @@ impl TestRequest {
     }
 }
 
-async fn answered(app: &App, request: Request<Body>) -> TestResponse {
-    let response = match app.router().oneshot(request).await {
+async fn response(app: &App, request: Request<Body>) -> Response {
+    match app.router().oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},
-    };
+    }
+}
+
+async fn answered(app: &App, request: Request<Body>) -> TestResponse {
+    collected(response(app, request).await).await
+}
+
+async fn collected(response: Response) -> TestResponse {
     let (parts, body) = response.into_parts();
     let body = body.collect().await.expect("an answer in memory arrives whole").to_bytes();
     TestResponse::new(parts.status, parts.headers, body)

@@ -49,6 +49,7 @@ impl Site<'_> {
                     self.dry_runs(endpoint, report).await;
                 }
                 Endpoint::Replace => self.writes(endpoint, report).await,
+                Endpoint::Stream => self.streams(report).await,
                 Endpoint::History => self.histories(report).await,
                 Endpoint::Children => self.children(report).await,
                 Endpoint::Subtree => self.subtrees(report).await,

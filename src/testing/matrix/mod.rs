@@ -4,6 +4,7 @@ mod apart;
 mod cases;
 mod oracle;
 mod records;
+mod streams;
 mod trees;
 mod trials;
 

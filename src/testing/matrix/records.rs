@@ -122,7 +122,7 @@ impl Site<'_> {
     }
 
     /// A row as events hold it.
-    fn shape(&self, row: &Row) -> Json {
+    pub(super) fn shape(&self, row: &Row) -> Json {
         let names = self.entry.definition.visible.iter().map(|field| &self.entry.schema.fields[*field].name);
         names.filter_map(|name| Some((name.clone(), row.get(name)?.clone()))).collect::<Row>().into()
     }

@@ -1,0 +1,297 @@
+//! What one client is told, in order: what it missed, then what happens, and now and then that the stream is alive.
+//!
+//! A client joins first and is then told what it missed, up to where it joined: so there is neither a gap nor a repeat
+//! between the two. What is said here is the same however it is sent.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Live;
+use super::hub::{Kind, Notice, Subscription, Wanted};
+use super::outlet::{End, Next};
+use super::place::{Place, Scope};
+use crate::engine::Position;
+use crate::error::{Error, ErrorKind};
+
+/// How many events of the past are read at once.
+const STEP: u32 = 200;
+
+/// What a client asks to be told, as often as it is to be decided anew.
+pub(crate) trait Claim: Send + Sync + 'static {
+    /// What its caller may be told of now.
+    fn wanted(&self) -> BoxFuture<'_, Result<Wanted, Error>>;
+}
+
+/// What a client is told next. Places are sealed.
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// From here on everything is told.
+    Ready(String),
+    Notice(Arc<Notice>, Option<String>),
+    /// What the client knows is not to be relied on: it reads anew, and goes on from here.
+    Reset(String),
+    /// Nothing happened; and where that is so, up to a later place.
+    Beat(Option<String>),
+    /// The client did not keep up.
+    Lagged,
+    /// Nothing more comes, and why.
+    End(&'static str),
+}
+
+/// What one client is told.
+pub(crate) struct Feed {
+    live: Arc<Live>,
+    claim: Box<dyn Claim>,
+    /// There is one until the end.
+    subscription: Option<Subscription>,
+    /// What its positions belong to.
+    scope: Arc<Scope>,
+    /// Up to where everything was told, in each database of the scope.
+    at: Vec<Position>,
+    /// What the client knows already although it comes later.
+    known: Vec<(usize, i64)>,
+    /// Up to where the past is still to be told.
+    past: Option<Vec<Position>>,
+    waiting: VecDeque<Said>,
+    rights: watch::Receiver<u64>,
+    pause: Duration,
+    beat: Instant,
+}
+
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feed").field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
+impl Feed {
+    /// Begins to tell a client: from now on, or from a place that the client holds. `invalid` is the answer to one that it
+    /// cannot hold.
+    ///
+    /// # Errors
+    /// Where the client may be told nothing, or there are too many.
+    pub(crate) async fn open(
+        live: Arc<Live>,
+        claim: Box<dyn Claim>,
+        after: Option<String>,
+        invalid: impl FnOnce() -> Error + Send,
+    ) -> Result<Self, Error> {
+        let rights = live.rights.subscribe();
+        let wanted = claim.wanted().await?;
+        let scope = wanted.scope.clone();
+        let place = match after.map(|sealed| Place::open(&live.engine, &scope, &sealed)) {
+            Some(Some(place)) => Some(place),
+            Some(None) => return Err(invalid()),
+            None => None,
+        };
+        let (subscription, seen) = live.join(wanted).await?;
+        let pause = live.hub.limits().heartbeat;
+        let mut feed = Self {
+            at: seen.clone(),
+            subscription: Some(subscription),
+            scope: scope.clone(),
+            known: Vec::new(),
+            past: None,
+            waiting: VecDeque::new(),
+            rights,
+            pause,
+            beat: Instant::now() + pause,
+            claim,
+            live: live.clone(),
+        };
+        match place {
+            None => feed.waiting.push_back(Said::Ready(feed.sealed())),
+            Some((place, true)) if live.reaches_back_to(&scope, &place.at).await? => {
+                (feed.at, feed.known, feed.past) = (place.at, place.known, Some(seen));
+                feed.waiting.push_back(Said::Ready(feed.sealed()));
+            }
+            Some(_) => {
+                let place = feed.sealed();
+                feed.waiting.extend([Said::Ready(place.clone()), Said::Reset(place)]);
+            }
+        }
+        Ok(feed)
+    }
+
+    /// What is told next; nothing at the end.
+    pub(crate) async fn next(&mut self) -> Option<Said> {
+        loop {
+            if let Some(said) = self.waiting.pop_front() {
+                return Some(said);
+            }
+            let subscription = self.subscription.as_ref()?;
+            if self.past.is_some() {
+                if let Err(error) = Box::pin(self.catch_up()).await {
+                    tracing::warn!(%error, "what a stream missed could not be read");
+                    self.end("unavailable");
+                }
+                continue;
+            }
+            // Rights first: nothing is told by those that are no more.
+            tokio::select! {
+                biased;
+                changed = self.rights.changed() => {
+                    if changed.is_err() {
+                        self.end("closing");
+                    } else {
+                        Box::pin(self.renew()).await;
+                    }
+                }
+                () = tokio::time::sleep_until(self.beat) => Box::pin(self.look_after()).await,
+                next = subscription.next() => self.take(next),
+            }
+        }
+    }
+
+    /// What its positions belong to.
+    pub(super) fn scope(&self) -> (&Live, &Scope) {
+        (&self.live, &self.scope)
+    }
+
+    fn sealed(&self) -> String {
+        let place = Place { at: self.at.clone(), known: self.known.clone() };
+        place.seal(&self.live.engine, &self.scope)
+    }
+
+    fn end(&mut self, why: &'static str) {
+        self.waiting.push_back(Said::End(why));
+        // What it held is free at once, however slow its reader is.
+        self.subscription = None;
+    }
+
+    fn take(&mut self, next: Next) {
+        match next {
+            Next::Notice(notice) => self.tell(notice),
+            Next::End(End::Lagged) => {
+                self.waiting.push_back(Said::Lagged);
+                self.subscription = None;
+            }
+            Next::End(End::Closing) => self.end("closing"),
+        }
+    }
+
+    /// Tells of a change, unless the client knows it.
+    fn tell(&mut self, notice: Arc<Notice>) {
+        let Some(subscription) = &self.subscription else { return };
+        let databases = &subscription.scope.databases;
+        let Some(index) = databases.iter().position(|database| *database == notice.database) else { return };
+        let is_shared = databases.len() == 1;
+        let is_new = notice.position > self.at[index];
+        // Several classes of one stream may be told of one change.
+        if !(is_new || is_shared && notice.kind == Kind::Reset) {
+            return;
+        }
+        self.at[index] = self.at[index].max(notice.position);
+        let known = (notice.database, notice.position.sequence);
+        if notice.kind == Kind::Reset {
+            self.known.clear();
+            self.waiting.push_back(Said::Reset(self.sealed()));
+        } else if let Some(position) = self.known.iter().position(|one| *one == known) {
+            self.known.swap_remove(position);
+        } else {
+            let own = (!is_shared || !self.known.is_empty()).then(|| self.sealed());
+            self.waiting.push_back(Said::Notice(notice, own));
+        }
+    }
+
+    /// Tells of a part of what the client missed.
+    async fn catch_up(&mut self) -> Result<(), Error> {
+        let (Some(past), Some(subscription)) = (&self.past, &self.subscription) else { return Ok(()) };
+        let behind = self.at.iter().zip(past).position(|(at, past)| at < past);
+        let Some(index) = behind else {
+            self.past = None;
+            return Ok(());
+        };
+        let (from, to) = (self.at[index], past[index]);
+        let database = subscription.scope.databases[index];
+        let engine = self.live.engine.clone();
+        let recorded = engine.recorded();
+        let Some(vault) = recorded.get(database) else { return Ok(()) };
+        let rows = engine.published_after(vault, from, STEP).await?;
+        if !engine.bounds(vault).await?.reach_back_to(from) {
+            // They went while the client was on its way to them.
+            self.at.clone_from(past);
+            self.past = None;
+            self.known.clear();
+            self.waiting.push_back(Said::Reset(self.sealed()));
+            return Ok(());
+        }
+        let is_last = rows.len() < STEP as usize || rows.last().is_some_and(|row| Position::of(row) >= to);
+        let mut notices = Vec::new();
+        for row in rows.iter().filter(|row| Position::of(row) <= to) {
+            let told = subscription.replayed(&engine, database, row).await;
+            if told.is_empty() {
+                self.known.retain(|known| *known != (database, row.sequence));
+            }
+            notices.extend(told);
+        }
+        let reached = if is_last { to } else { rows.last().map_or(to, Position::of) };
+        let has_told = !notices.is_empty();
+        for notice in notices {
+            self.tell(notice);
+        }
+        self.at[index] = self.at[index].max(reached);
+        if !has_told && !is_last {
+            self.waiting.push_back(Said::Beat(Some(self.sealed())));
+        }
+        Ok(())
+    }
+
+    /// Says that the stream is alive, where the client may still be told.
+    async fn look_after(&mut self) {
+        self.beat = Instant::now() + self.pause;
+        self.renew().await;
+        let Some(subscription) = &self.subscription else { return };
+        let done = match subscription.idle() {
+            Ok(next) => return self.take(next),
+            Err(done) => done,
+        };
+        let mut has_moved = false;
+        for (at, done) in self.at.iter_mut().zip(done) {
+            if let Some(done) = done.filter(|done| done > at) {
+                (*at, has_moved) = (done, true);
+            }
+        }
+        let place = has_moved.then(|| self.sealed());
+        self.waiting.push_back(Said::Beat(place));
+    }
+
+    /// Decides anew what the client may be told.
+    async fn renew(&mut self) {
+        let wanted = match self.claim.wanted().await {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                let why = match error.kind() {
+                    ErrorKind::Unauthenticated => "unauthenticated",
+                    ErrorKind::Unavailable => "unavailable",
+                    _ => "forbidden",
+                };
+                return self.end(why);
+            }
+        };
+        let is_same = |subscription: &Subscription| subscription.is_told_as(&wanted.scope);
+        if self.subscription.as_ref().is_some_and(is_same) {
+            return;
+        }
+        self.subscription = None;
+        match self.live.join(wanted).await {
+            Ok((subscription, seen)) => {
+                (self.at, self.past) = (seen, None);
+                self.known.clear();
+                self.scope = subscription.scope.clone();
+                self.subscription = Some(subscription);
+                self.waiting.push_back(Said::Reset(self.sealed()));
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a stream could not go on with other rights");
+                self.end("unavailable");
+            }
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! The hub: who waits for which changes. It knows nothing of how they are sent.
+//!
+//! Subscribers who are told alike are a class: what a change is to them is decided once, written once, and its bytes are
+//! shared by all of them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+
+use super::index::{Index, Spot};
+use super::limits::Streams;
+use super::outlet::{End, Next, Outlet};
+use super::place::Scope;
+use crate::engine::{Engine, Happened, Position, Told, Window};
+use crate::error::{Error, ErrorKind};
+use crate::events::Follower;
+use crate::tables::events::EventRow;
+
+/// Everything that a subscriber wants to be told of.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) scope: Arc<Scope>,
+    pub(crate) windows: Vec<Window>,
+    /// Which types of events; all where there is none.
+    pub(crate) types: Vec<String>,
+    pub(crate) who: Who,
+}
+
+/// By what subscribers are counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Who {
+    pub(crate) tenant: Option<Arc<str>>,
+    pub(crate) actor: Option<Arc<str>>,
+}
+
+/// What a change is to subscribers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It happened to an item in view.
+    Event,
+    /// By it an item came into view.
+    Added,
+    /// By it an item went out of view.
+    Removed,
+    /// What was told before is not to be relied on any more.
+    Reset,
+}
+
+/// What subscribers of one class are told of one change.
+#[derive(Debug)]
+pub(crate) struct Notice {
+    pub(crate) kind: Kind,
+    pub(crate) database: usize,
+    pub(crate) position: Position,
+    pub(crate) event_type: String,
+    /// The event as JSON; empty for a reset.
+    pub(crate) json: Bytes,
+    /// The same as it is sent, made by whoever sends it first, for all who follow one database.
+    pub(crate) sent: OnceLock<Bytes>,
+}
+
+/// Those who are told alike of one resource.
+pub(crate) struct Class {
+    key: [u8; 32],
+    window: Window,
+    types: Vec<String>,
+    database: usize,
+    spot: Spot,
+    members: Mutex<HashMap<u64, Arc<Outlet>>>,
+}
+
+impl fmt::Debug for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Class").field("resource", &self.window.entry.name).finish_non_exhaustive()
+    }
+}
+
+/// A class, compared by which one it is.
+#[derive(Clone, Debug)]
+struct Shared(Arc<Class>);
+
+impl PartialEq for Shared {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// Who waits for changes on this node.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    engine: Weak<Engine>,
+    limits: Streams,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    classes: HashMap<[u8; 32], Arc<Class>>,
+    /// By the resource's place in the catalog.
+    indexes: HashMap<usize, Index<Shared>>,
+    databases: Vec<Database>,
+    /// Everyone, to be ended.
+    outlets: HashMap<u64, Arc<Outlet>>,
+    tenants: HashMap<Arc<str>, usize>,
+    actors: HashMap<Arc<str>, usize>,
+    last: u64,
+    is_closed: bool,
+}
+
+/// How far one database is followed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Database {
+    listeners: usize,
+    /// Whoever begins now is told of what comes after this.
+    seen: Option<Position>,
+    /// Everyone was told of everything up to here.
+    done: Option<Position>,
+}
+
+impl Hub {
+    pub(crate) fn new(engine: &Arc<Engine>, limits: Streams) -> Self {
+        let databases = vec![Database::default(); engine.recorded().len()];
+        let state = Mutex::new(State { databases, ..State::default() });
+        Self { engine: Arc::downgrade(engine), limits, state }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a subscriber. What they are told begins after [`seen`](Self::seen), where that is known.
+    ///
+    /// # Errors
+    /// Where there are too many.
+    pub(super) fn join(self: &Arc<Self>, wanted: Wanted) -> Result<Subscription, Error> {
+        let mut state = self.state();
+        self.admit(&state, &wanted.who)?;
+        state.last += 1;
+        let id = state.last;
+        let outlet = Arc::new(Outlet::new(self.limits.queue));
+        let mut classes = Vec::with_capacity(wanted.windows.len());
+        for window in wanted.windows {
+            let class = state.class(window, &wanted.scope, &wanted.types, self);
+            class.members().insert(id, outlet.clone());
+            state.databases[class.database].listeners += 1;
+            classes.push(class);
+        }
+        state.outlets.insert(id, outlet.clone());
+        for (counts, name) in wanted.who.counted(&mut state) {
+            *counts.entry(name).or_default() += 1;
+        }
+        drop(state);
+        Ok(Subscription { hub: self.clone(), id, outlet, classes, scope: wanted.scope, who: wanted.who })
+    }
+
+    fn admit(&self, state: &State, who: &Who) -> Result<(), Error> {
+        if state.is_closed || state.outlets.len() >= self.limits.most {
+            let detail = "The server has as many streams as it takes. Try again.";
+            return Err(Error::new(ErrorKind::Unavailable, "overloaded", detail));
+        }
+        let is_full = |counts: &HashMap<Arc<str>, usize>, name: &Option<Arc<str>>, most| {
+            name.as_ref().and_then(|name| counts.get(name)).is_some_and(|count| *count >= most)
+        };
+        if is_full(&state.tenants, &who.tenant, self.limits.most_per_tenant)
+            || is_full(&state.actors, &who.actor_key(), self.limits.most_per_actor)
+        {
+            let detail = "You have as many streams as you may have. End one, and try again.";
+            return Err(Error::new(ErrorKind::TooManyRequests, "too-many-streams", detail));
+        }
+        Ok(())
+    }
+
+    /// Ends everyone; nobody can join until it is opened again.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.is_closed = true;
+        for outlet in state.outlets.values() {
+            outlet.end(End::Closing);
+        }
+    }
+
+    pub(crate) fn open(&self) {
+        self.state().is_closed = false;
+    }
+
+    /// How many subscribers there are.
+    pub(crate) fn count(&self) -> usize {
+        self.state().outlets.len()
+    }
+
+    pub(super) const fn limits(&self) -> &Streams {
+        &self.limits
+    }
+
+    /// After which positions whoever has joined is told of everything; `None` for a database that is not followed yet.
+    pub(super) fn seen(&self, databases: &[usize]) -> Vec<Option<Position>> {
+        let state = self.state();
+        databases.iter().map(|database| state.databases[*database].seen).collect()
+    }
+
+    /// What a change is to a class.
+    async fn notice(&self, class: &Class, happened: &Happened) -> Option<Arc<Notice>> {
+        let engine = self.engine.upgrade()?;
+        let wants = |pattern: &String| happened.event.matches(pattern);
+        if !class.types.is_empty() && !class.types.iter().any(wants) {
+            return None;
+        }
+        let told = class.window.told(&engine, happened).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what a change is to subscribers could not be found out");
+            Told::Reset
+        });
+        let (kind, event) = match told {
+            Told::Nothing => return None,
+            Told::Reset => return Some(Arc::new(Notice::reset(class.database, happened.position))),
+            Told::Event(event) => (Kind::Event, event),
+            Told::Added(event) => (Kind::Added, event),
+            Told::Removed(event) => (Kind::Removed, event),
+        };
+        Some(Arc::new(Notice {
+            kind,
+            database: class.database,
+            position: happened.position,
+            json: serde_json::to_vec(&event).unwrap_or_default().into(),
+            event_type: event.event_type,
+            sent: OnceLock::new(),
+        }))
+    }
+
+    async fn tell(&self, database: usize, row: &EventRow) {
+        let Some(engine) = self.engine.upgrade() else { return };
+        let position = Position::of(row);
+        let is_wanted = {
+            let mut state = self.state();
+            let entry = engine.find(&row.resource).ok();
+            let index = entry.and_then(|entry| state.indexes.get(&entry.position));
+            let is_wanted = index.is_some_and(|index| !index.is_empty());
+            if !is_wanted {
+                state.databases[database].seen = Some(position);
+            }
+            is_wanted
+        };
+        let happened = if is_wanted { Happened::of(&engine, row) } else { None };
+        let Some(happened) = happened else {
+            self.state().databases[database].seen = Some(position);
+            return;
+        };
+        let classes = {
+            let mut state = self.state();
+            // Together: whoever joins from here on begins after this change.
+            state.databases[database].seen = Some(position);
+            let index = state.indexes.get(&happened.entry.position);
+            index.map(|index| index.find(&happened.states().collect::<Vec<_>>())).unwrap_or_default()
+        };
+        for Shared(class) in classes {
+            if let Some(notice) = self.notice(&class, &happened).await {
+                class.offer(&notice);
+            }
+        }
+    }
+}
+
+impl Follower for Hub {
+    fn listens(&self, database: usize) -> bool {
+        let mut state = self.state();
+        let database = &mut state.databases[database];
+        if database.listeners == 0 {
+            // Together with the answer: whoever joins from here on waits for the beginning.
+            *database = Database::default();
+        }
+        database.listeners > 0
+    }
+
+    fn begins(&self, database: usize, at: Position) {
+        let mut state = self.state();
+        let known = &mut state.databases[database];
+        let has_missed = known.seen.is_some();
+        (known.seen, known.done) = (Some(at), Some(at));
+        if has_missed {
+            let notice = Arc::new(Notice::reset(database, at));
+            for class in state.classes.values().filter(|class| class.database == database) {
+                class.offer(&notice);
+            }
+        }
+    }
+
+    fn published<'a>(&'a self, database: usize, rows: &'a [Arc<EventRow>]) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            for row in rows {
+                self.tell(database, row).await;
+            }
+            if let Some(last) = rows.last() {
+                self.state().databases[database].done = Some(Position::of(last));
+            }
+        })
+    }
+}
+
+impl State {
+    /// The class of those who are told alike.
+    fn class(&mut self, window: Window, scope: &Scope, types: &[String], hub: &Hub) -> Arc<Class> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(scope.binding.bytes()).update(&scope.policy);
+        window.digest(&mut hasher);
+        for pattern in types {
+            hasher.update(&(pattern.len() as u64).to_le_bytes()).update(pattern.as_bytes());
+        }
+        let key = *hasher.finalize().as_bytes();
+        if let Some(class) = self.classes.get(&key) {
+            return class.clone();
+        }
+        let engine = hub.engine.upgrade();
+        let database = engine.and_then(|engine| engine.database_of(&window.entry)).unwrap_or_default();
+        let class = Arc::new(Class {
+            key,
+            spot: Spot::of(window.filter(), &window.entry.schema),
+            types: types.to_vec(),
+            database,
+            members: Mutex::default(),
+            window,
+        });
+        let index = self.indexes.entry(class.window.entry.position).or_insert_with(Index::new);
+        index.insert(&class.spot, Shared(class.clone()));
+        self.classes.insert(key, class.clone());
+        class
+    }
+
+    fn leave(&mut self, id: u64, classes: &[Arc<Class>]) {
+        self.outlets.remove(&id);
+        for class in classes {
+            self.databases[class.database].listeners -= 1;
+            let is_empty = {
+                let mut members = class.members();
+                members.remove(&id);
+                members.is_empty()
+            };
+            if is_empty {
+                self.classes.remove(&class.key);
+                let resource = class.window.entry.position;
+                if let Some(index) = self.indexes.get_mut(&resource) {
+                    index.remove(&class.spot, &Shared(class.clone()));
+                }
+            }
+        }
+    }
+}
+
+impl Class {
+    fn members(&self) -> MutexGuard<'_, HashMap<u64, Arc<Outlet>>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn offer(&self, notice: &Arc<Notice>) {
+        for outlet in self.members().values() {
+            outlet.offer(notice);
+        }
+    }
+}
+
+impl Notice {
+    fn reset(database: usize, position: Position) -> Self {
+        Self {
+            kind: Kind::Reset,
+            database,
+            position,
+            event_type: String::new(),
+            json: Bytes::new(),
+            sent: OnceLock::new(),
+        }
+    }
+}
+
+impl Who {
+    /// An actor in one tenant is not the one of the same name in another.
+    fn actor_key(&self) -> Option<Arc<str>> {
+        let tenant = self.tenant.as_deref().unwrap_or_default();
+        self.actor.as_ref().map(|actor| format!("{}:{tenant}{actor}", tenant.len()).into())
+    }
+
+    fn counted<'a>(
+        &self,
+        state: &'a mut State,
+    ) -> impl Iterator<Item = (&'a mut HashMap<Arc<str>, usize>, Arc<str>)> {
+        let tenant = self.tenant.clone().map(|tenant| (&mut state.tenants, tenant));
+        let actor = self.actor_key().map(|actor| (&mut state.actors, actor));
+        tenant.into_iter().chain(actor)
+    }
+}
+
+/// A subscriber, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    hub: Arc<Hub>,
+    id: u64,
+    outlet: Arc<Outlet>,
+    classes: Vec<Arc<Class>>,
+    pub(crate) scope: Arc<Scope>,
+    who: Who,
+}
+
+impl Subscription {
+    pub(super) async fn next(&self) -> Next {
+        self.outlet.next().await
+    }
+
+    /// Whether the classes are those of somebody who is told this.
+    pub(super) fn is_told_as(&self, scope: &Scope) -> bool {
+        self.scope.policy == scope.policy
+            && self.scope.binding.bytes() == scope.binding.bytes()
+            && self.scope.databases == scope.databases
+    }
+
+    /// What waits, and where nothing does, up to where everything was told.
+    pub(super) fn idle(&self) -> Result<Next, Vec<Option<Position>>> {
+        // In this order: what was told of before was offered before.
+        let done = {
+            let state = self.hub.state();
+            self.scope.databases.iter().map(|database| state.databases[*database].done).collect()
+        };
+        self.outlet.take().ok_or(done)
+    }
+
+    /// What an event of the past is to this subscriber.
+    pub(super) async fn replayed(
+        &self,
+        engine: &Engine,
+        database: usize,
+        row: &EventRow,
+    ) -> Vec<Arc<Notice>> {
+        let mut notices = Vec::new();
+        let is_of =
+            |class: &&Arc<Class>| class.database == database && *class.window.entry.name == *row.resource;
+        let mut classes = self.classes.iter().filter(is_of).peekable();
+        if classes.peek().is_none() {
+            return notices;
+        }
+        let Some(happened) = Happened::of(engine, row) else { return notices };
+        for class in classes {
+            notices.extend(self.hub.notice(class, &happened).await);
+        }
+        notices
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut state = self.hub.state();
+        state.leave(self.id, &self.classes);
+        for (counts, name) in self.who.counted(&mut state) {
+            if let Some(count) = counts.get_mut(&name) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(&name);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! How many may follow changes at once, and how they are kept.
+
+use std::time::Duration;
+
+/// Bounds of live streams: how many there may be, how far behind a reader may be, how often each is looked after.
+///
+/// ```
+/// use std::time::Duration;
+/// use resourceful::prelude::*;
+/// use resourceful::Streams;
+///
+/// # let _ =
+/// create_app(AppPreset::Production)
+///     .streams(Streams::new().most(20_000).most_per_actor(10).heartbeat(Duration::from_secs(10)))
+/// # ;
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Streams {
+    pub(crate) most: usize,
+    pub(crate) most_per_tenant: usize,
+    pub(crate) most_per_actor: usize,
+    pub(crate) queue: usize,
+    pub(crate) heartbeat: Duration,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Streams {
+    /// The defaults that stand at each setting.
+    pub const fn new() -> Self {
+        Self {
+            most: 20_000,
+            most_per_tenant: 5_000,
+            most_per_actor: 100,
+            queue: 256,
+            heartbeat: Duration::from_secs(15),
+        }
+    }
+
+    /// The most streams of a node; 20,000 by default. One more is 503.
+    pub const fn most(mut self, streams: usize) -> Self {
+        self.most = streams;
+        self
+    }
+
+    /// The most streams of a node for one tenant; 5,000 by default. One more is 429.
+    pub const fn most_per_tenant(mut self, streams: usize) -> Self {
+        self.most_per_tenant = streams;
+        self
+    }
+
+    /// The most streams of a node for one actor; 100 by default. One more is 429. Those whom nobody knows are not counted
+    /// here.
+    pub const fn most_per_actor(mut self, streams: usize) -> Self {
+        self.most_per_actor = streams;
+        self
+    }
+
+    /// How many events may wait for one reader; 256 by default, at least 1. A reader for whom more wait is told so and cut.
+    pub const fn queue(mut self, events: usize) -> Self {
+        self.queue = if events == 0 { 1 } else { events };
+        self
+    }
+
+    /// How often a stream without events says that it is alive, and looks whether its credential and rights still hold;
+    /// 15 s by default.
+    pub const fn heartbeat(mut self, pause: Duration) -> Self {
+        self.heartbeat = if pause.is_zero() { Duration::from_millis(1) } else { pause };
+        self
+    }
+}

@@ -1,0 +1,18 @@
+//! Changes as they happen: who waits for which, what each is told, and how that is sent.
+
+mod body;
+mod hub;
+mod index;
+mod limits;
+mod outlet;
+mod place;
+mod sse;
+mod streams;
+
+pub use limits::Streams;
+
+pub(crate) use body::{Claim, Feed};
+pub(crate) use hub::{Wanted, Who};
+pub(crate) use place::{Place, Scope};
+pub(crate) use sse::response as events_of;
+pub(crate) use streams::Live;

@@ -1,0 +1,76 @@
+//! Server-sent events (WHATWG HTML, 9.2).
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::stream;
+use http::HeaderValue;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use uuid::Uuid;
+
+use super::body::{Feed, Said};
+use super::hub::{Kind, Notice};
+use super::place::Place;
+use super::{Live, Scope};
+
+/// After how many milliseconds a client that was cut comes back: so many, and up to as many more, so that not all of them
+/// come at once.
+const RETRY: u32 = 2_000;
+
+/// A stream as an answer.
+pub(crate) fn response(feed: Feed) -> Response {
+    let frames = stream::unfold(feed, |mut feed| async move {
+        let said = feed.next().await?;
+        let frame = frame(&feed, said);
+        Some((Ok::<_, std::convert::Infallible>(frame), feed))
+    });
+    let mut response = Response::new(Body::from_stream(frames));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // For proxies that would collect it.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+fn frame(feed: &Feed, said: Said) -> Bytes {
+    match said {
+        Said::Ready(place) => {
+            let more = u64::from(Uuid::new_v4().as_fields().0) * u64::from(RETRY) / (u64::from(u32::MAX) + 1);
+            let retry = u64::from(RETRY) + more;
+            format!("retry: {retry}\nid: {place}\nevent: ready\ndata: {{}}\n\n").into()
+        }
+        Said::Notice(notice, Some(place)) => event(&notice, &place),
+        Said::Notice(notice, None) => {
+            let (live, scope) = feed.scope();
+            notice.sent.get_or_init(|| event(&notice, &shared(live, scope, &notice))).clone()
+        }
+        Said::Reset(place) => format!("id: {place}\nevent: reset\ndata: {{}}\n\n").into(),
+        Said::Beat(Some(place)) => format!(":\nid: {place}\n\n").into(),
+        Said::Beat(None) => Bytes::from_static(b":\n\n"),
+        Said::Lagged => Bytes::from_static(b"event: lagged\ndata: {}\n\n"),
+        Said::End(why) => format!("event: end\ndata: {{\"code\":\"{why}\"}}\n\n").into(),
+    }
+}
+
+/// The place of everyone who follows one database and was told of everything up to here.
+fn shared(live: &Live, scope: &Scope, notice: &Notice) -> String {
+    let place = Place { at: vec![notice.position], known: Vec::new() };
+    place.seal(live.engine(), scope)
+}
+
+fn event(notice: &Notice, place: &str) -> Bytes {
+    let name = match notice.kind {
+        Kind::Added => "added",
+        Kind::Removed => "removed",
+        Kind::Event | Kind::Reset => notice.event_type.as_str(),
+    };
+    let mut frame = Vec::with_capacity(place.len() + name.len() + notice.json.len() + 32);
+    for part in ["id: ", place, "\nevent: ", name, "\ndata: "] {
+        frame.extend_from_slice(part.as_bytes());
+    }
+    // JSON on one line: a line break would be another field.
+    frame.extend_from_slice(&notice.json);
+    frame.extend_from_slice(b"\n\n");
+    frame.into()
+}

@@ -1,0 +1,65 @@
+//! Live changes of one application.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::hub::{Hub, Subscription, Wanted};
+use super::limits::Streams;
+use super::place::Scope;
+use crate::engine::{Engine, Position};
+use crate::error::Error;
+use crate::events::Tail;
+
+/// Who waits for changes, and what brings them.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(super) engine: Arc<Engine>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) tail: Arc<Tail>,
+    /// Goes up when rights may have changed.
+    pub(crate) rights: Arc<watch::Sender<u64>>,
+}
+
+impl Live {
+    pub(crate) fn new(engine: &Arc<Engine>, limits: Streams) -> Self {
+        let hub = Arc::new(Hub::new(engine, limits));
+        let tail = Arc::new(Tail::new(engine.clone(), hub.clone()));
+        Self { engine: engine.clone(), hub, tail, rights: Arc::default() }
+    }
+
+    /// Adds a subscriber; answers after which positions they are told of everything.
+    ///
+    /// # Errors
+    /// Where there are too many, or a storage fails.
+    pub(super) async fn join(&self, wanted: Wanted) -> Result<(Subscription, Vec<Position>), Error> {
+        let databases = wanted.scope.databases.clone();
+        let subscription = self.hub.join(wanted)?;
+        let mut seen = Vec::with_capacity(databases.len());
+        // It has joined, so it is told of everything after what was seen by now.
+        for database in databases {
+            if self.hub.seen(&[database])[0].is_none() {
+                self.tail.step(database).await?;
+            }
+            let position = self.hub.seen(&[database])[0];
+            seen.push(position.ok_or_else(|| Error::internal("a database is not followed"))?);
+        }
+        Ok((subscription, seen))
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Whether everything after these positions can still be read.
+    pub(super) async fn reaches_back_to(&self, scope: &Scope, at: &[Position]) -> Result<bool, Error> {
+        let recorded = self.engine.recorded();
+        for (database, at) in scope.databases.iter().zip(at) {
+            let Some(vault) = recorded.get(*database) else { return Ok(false) };
+            if !self.engine.bounds(vault).await?.reach_back_to(*at) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,118 @@
+//! A stream in a test.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use http_body_util::BodyExt as _;
+use serde_json::Value as Json;
+
+/// How long a test waits for what is to come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Server-sent events that an application sends, as a browser reads them (WHATWG HTML, 9.2). Dropping it closes the
+/// connection.
+#[derive(Debug)]
+pub struct TestStream {
+    body: Body,
+    read: String,
+    last_id: String,
+}
+
+/// One server-sent event.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct TestEvent {
+    /// Where a client that has this event goes on.
+    pub id: String,
+    /// `ready`, a type of events, `added`, `removed`, `reset`, `lagged` or `end`.
+    pub name: String,
+    /// Its data.
+    pub data: Json,
+}
+
+impl TestStream {
+    pub(super) fn of(response: Response) -> Self {
+        Self { body: response.into_body(), read: String::new(), last_id: String::new() }
+    }
+
+    /// The next event; `None` at the end of the stream.
+    ///
+    /// # Panics
+    /// Where none comes for long, or what comes is no event.
+    pub async fn next(&mut self) -> Option<TestEvent> {
+        loop {
+            if let Some(event) = self.block().event(&mut self.last_id) {
+                return Some(event);
+            }
+            if !self.read.contains("\n\n") {
+                self.read_on().await?;
+            }
+        }
+    }
+
+    /// The id that a client would send to go on from here, as heartbeats move it.
+    #[must_use]
+    pub fn last_id(&self) -> &str {
+        &self.last_id
+    }
+
+    /// Reads until the id that a client would send is another one.
+    ///
+    /// # Panics
+    /// Where the stream ends before, or an event comes.
+    pub async fn moved(&mut self) {
+        let before = self.last_id.clone();
+        while self.last_id == before {
+            let event = self.block().event(&mut self.last_id);
+            assert!(event.is_none(), "an event came: {event:?}");
+            if self.last_id == before && !self.read.contains("\n\n") {
+                self.read_on().await.expect("a stream that goes on");
+            }
+        }
+    }
+
+    /// What is read up to the next empty line; an empty block where there is none yet.
+    fn block(&mut self) -> Block {
+        match self.read.find("\n\n") {
+            Some(end) => {
+                let rest = self.read.split_off(end + 2);
+                Block(std::mem::replace(&mut self.read, rest))
+            }
+            None => Block(String::new()),
+        }
+    }
+
+    async fn read_on(&mut self) -> Option<()> {
+        let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await;
+        let frame = frame.expect("something comes in time")?.expect("a stream does not break");
+        if let Ok(data) = frame.into_data() {
+            self.read.push_str(std::str::from_utf8(&data).expect("a stream is UTF-8"));
+        }
+        Some(())
+    }
+}
+
+/// The lines between two empty ones.
+struct Block(String);
+
+impl Block {
+    fn event(self, last_id: &mut String) -> Option<TestEvent> {
+        let (mut name, mut data) = ("message", String::new());
+        for line in self.0.lines() {
+            let (field, value) = line.split_once(':').unwrap_or((line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match field {
+                "id" => value.clone_into(last_id),
+                "event" => name = value,
+                "data" => data.push_str(value),
+                _ => {}
+            }
+        }
+        if data.is_empty() {
+            return None;
+        }
+        let data = serde_json::from_str(&data).expect("an event's data is JSON");
+        Some(TestEvent { id: last_id.clone(), name: name.to_owned(), data })
+    }
+}

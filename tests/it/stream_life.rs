@@ -1,0 +1,221 @@
+//! The life of a stream: what bounds it, what it does not hold up, and how it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use resourceful::prelude::*;
+use resourceful::testing::TestApp;
+use resourceful::{AppBuilder, Streams};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, oneshot};
+
+use crate::streams::{create, of, opened, things, told};
+use crate::support::Place;
+use crate::support::kept::EVENTS;
+
+fn builder(place: &Place) -> AppBuilder {
+    create_app(AppPreset::Testing).resource(things(place))
+}
+
+async fn built(builder: AppBuilder) -> TestApp {
+    TestApp::build(builder).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_subscriber_that_never_ends_holds_up_no_stream() {
+    for place in Place::all().await {
+        let app = built(builder(&place).on("*", |_, _| std::future::pending())).await;
+        let background = app.app().background();
+        let mut stream = opened(&app, "/things/stream").await;
+        for (id, text) in [("a", "one"), ("b", "two")] {
+            create(&app, id, text, "s").await;
+            let expected = of(&[("things.created", id, Some(text))]);
+            assert_eq!(told(&mut stream, 1).await, expected, "{}", place.name);
+        }
+        assert_eq!(app.patch("/things/a").json(json!({"text": "three"})).await.status(), 200);
+        assert_eq!(told(&mut stream, 1).await, of(&[("things.updated", "a", Some("three"))]));
+        drop(background);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_outlives_the_deadline_of_requests_and_takes_no_place_among_them() {
+    let place = Place::memory();
+    let deadline = Duration::from_millis(300);
+    let app = built(builder(&place).deadline(deadline).concurrency(1)).await;
+    let mut stream = opened(&app, "/things/stream").await;
+    create(&app, "a", "one", "s").await;
+    tokio::time::sleep(deadline * 2).await;
+    app.app().deliver().await.unwrap();
+    assert_eq!(told(&mut stream, 1).await, of(&[("things.created", "a", Some("one"))]));
+}
+
+#[tokio::test]
+async fn there_are_so_many_streams_and_no_more() {
+    let place = Place::memory();
+    let notes = || {
+        builder(&place).authenticator(
+            BearerTokens::new()
+                .token("ada", Actor::user("ada").in_tenant("acme", ["x"]))
+                .token("eve", Actor::user("eve").in_tenant("acme", ["x"]))
+                .token("bob", Actor::user("bob").in_tenant("bolt", ["x"])),
+        )
+    };
+    let limits = Streams::new().most(3).most_per_tenant(2).most_per_actor(1);
+    let app = built(notes().streams(limits)).await;
+    let open = async |token: &str| {
+        let stream = app.get("/things/stream").bearer(token).stream().await;
+        stream.map_err(|answer| {
+            assert_eq!(answer.header("retry-after"), Some("1"));
+            (answer.status(), answer.json()["code"].as_str().unwrap_or_default().to_owned())
+        })
+    };
+    let too_many = || Err((429, "too-many-streams".to_owned()));
+    let first = open("ada").await.unwrap();
+    assert_eq!(open("ada").await.map(drop), too_many());
+    let second = open("eve").await.unwrap();
+    drop(first);
+    let _third = open("ada").await.unwrap();
+    let _fourth = open("bob").await.unwrap();
+    assert_eq!(app.app().open_streams(), 3);
+    let anybody = app.get("/things/stream").stream().await.map(drop).map_err(|answer| answer.status());
+    assert_eq!(anybody, Err(503));
+    drop(second);
+    assert!(app.get("/things/stream").stream().await.is_ok());
+    // What was refused, and what was dropped, is free.
+    assert_eq!(app.app().open_streams(), 2);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_told_nothing_moves_on_all_the_same() {
+    let place = Place::memory();
+    let app = built(builder(&place).streams(Streams::new().heartbeat(Duration::from_millis(10)))).await;
+    let mut stream = opened(&app, "/things/stream?shelf=s").await;
+    create(&app, "a", "one", "elsewhere").await;
+    app.app().deliver().await.unwrap();
+    stream.moved().await;
+    let moved = stream.last_id().to_owned();
+    drop(stream);
+    create(&app, "b", "two", "s").await;
+    app.app().deliver().await.unwrap();
+    let mut back = opened(&app, &format!("/things/stream?shelf=s&last_event_id={moved}")).await;
+    assert_eq!(told(&mut back, 1).await, of(&[("things.created", "b", Some("two"))]));
+}
+
+#[tokio::test]
+async fn a_position_whose_events_were_cleared_is_a_reset() {
+    for place in Place::all().await {
+        let app = built(builder(&place)).await;
+        let begun = chrono::Utc::now();
+        let stream = opened(&app, "/things/stream").await;
+        let id = stream.last_id().to_owned();
+        drop(stream);
+        create(&app, "a", "one", "s").await;
+        app.app().deliver().await.unwrap();
+        let day = Duration::from_secs(24 * 3600);
+        assert_eq!(EVENTS.put(&place, begun - day..begun + day, begun - 8 * day).await, 1);
+        let path = format!("/things/stream?last_event_id={id}");
+        let mut kept = opened(&app, &path).await;
+        assert_eq!(told(&mut kept, 1).await, of(&[("things.created", "a", Some("one"))]), "{}", place.name);
+        app.app().sweep().await.unwrap();
+        assert!(app.events().await.is_empty());
+        let mut pruned = opened(&app, &path).await;
+        let reset = pruned.next().await.unwrap();
+        assert_eq!(reset.name, "reset", "{}", place.name);
+        // And goes on from there.
+        create(&app, "b", "two", "s").await;
+        app.app().deliver().await.unwrap();
+        assert_eq!(told(&mut pruned, 1).await, of(&[("things.created", "b", Some("two"))]));
+        let mut back = opened(&app, &format!("/things/stream?last_event_id={}", reset.id)).await;
+        assert_eq!(told(&mut back, 1).await, of(&[("things.created", "b", Some("two"))]));
+    }
+}
+
+/// A client on a connection of its own.
+struct Client(TcpStream);
+
+impl Client {
+    async fn get(address: std::net::SocketAddr, headers: &str) -> Self {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET /things/stream HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        Self(stream)
+    }
+
+    /// Reads until something was said; answers everything up to there.
+    async fn until(&mut self, what: &str) -> String {
+        let mut read = String::new();
+        let mut buffer = [0; 4096];
+        while !read.contains(what) {
+            let count = tokio::time::timeout(Duration::from_secs(20), self.0.read(&mut buffer)).await;
+            let count = count.unwrap_or_else(|_| panic!("{what} was never said: {read}")).unwrap();
+            assert!(count > 0, "the connection ended: {read}");
+            read.push_str(std::str::from_utf8(&buffer[..count]).expect("text"));
+        }
+        read
+    }
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_streams_at_once_and_does_not_wait_for_them() {
+    let place = Place::memory();
+    let app = builder(&place).shutdown_grace(Duration::from_secs(600)).build().await.unwrap();
+    let test = TestApp::of(app.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = tokio::spawn(app.serve_until(listener, async move { _ = stopped.await }));
+    let mut client = Client::get(address, "").await;
+    client.until("event: ready").await;
+    assert_eq!(test.app().open_streams(), 1);
+    stop.send(()).unwrap();
+    client.until("event: end\ndata: {\"code\":\"closing\"}").await;
+    let ended = tokio::time::timeout(Duration::from_secs(20), server).await;
+    ended.expect("the server ends").unwrap().unwrap();
+    assert_eq!(test.app().open_streams(), 0);
+    assert_eq!(test.get("/things/stream").await.status(), 503);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_frees_its_stream() {
+    let place = Place::memory();
+    let app = builder(&place).streams(Streams::new().heartbeat(Duration::from_millis(10)));
+    let app = app.build().await.unwrap();
+    let test = TestApp::of(app.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = tokio::spawn(app.serve_until(listener, async move { _ = stopped.await }));
+    let mut client = Client::get(address, "").await;
+    client.until("event: ready").await;
+    drop(client);
+    let freed = async {
+        while test.app().open_streams() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), freed).await.expect("it is free");
+    stop.send(()).unwrap();
+    server.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn compression_does_not_hold_events_back() {
+    let place = Place::memory();
+    let app = builder(&place).compression(true).build().await.unwrap();
+    let test = TestApp::of(app.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = Arc::new(Notify::new());
+    let stopped = stop.clone();
+    let server = tokio::spawn(app.serve_until(listener, async move { stopped.notified().await }));
+    let mut client = Client::get(address, "accept-encoding: gzip, br\r\n").await;
+    let head = client.until("event: ready").await;
+    assert!(!head.contains("content-encoding") && head.contains("text/event-stream"), "{head}");
+    create(&test, "a", "one", "s").await;
+    client.until("event: things.created").await;
+    stop.notify_one();
+    server.await.unwrap().unwrap();
+}

@@ -1,0 +1,208 @@
+//! Changes as they happen: `GET /{resource}/stream`.
+
+use resourceful::prelude::*;
+use resourceful::testing::{TestApp, TestEvent, TestStream};
+use resourceful::{Streams, define_dynamic_resource};
+use serde_json::{Value as Json, json};
+
+use crate::support::Place;
+
+pub(crate) fn model() -> Json {
+    json!({"type": "object", "required": ["id", "text", "shelf"], "properties": {
+        "id": {"type": "string"},
+        "text": {"type": "string"},
+        "shelf": {"type": "string"},
+        "price": {"type": ["integer", "null"]},
+    }})
+}
+
+pub(crate) fn things(place: &Place) -> Resource {
+    define_dynamic_resource("things", model())
+        .adapter(place.table("things"))
+        .permissions(Permissions::all(anyone()))
+        .filterable(["text", "shelf", "price"])
+        .preset(bulk())
+        .build()
+        .unwrap()
+}
+
+pub(crate) async fn app(place: &Place) -> TestApp {
+    TestApp::build(create_app(AppPreset::Testing).resource(things(place))).await.unwrap()
+}
+
+pub(crate) async fn opened(app: &TestApp, path: &str) -> TestStream {
+    let mut stream = app.get(path).stream().await.unwrap_or_else(|answer| panic!("{path}: {answer}"));
+    let ready = stream.next().await.unwrap();
+    assert_eq!((ready.name.as_str(), ready.id.is_empty()), ("ready", false));
+    stream
+}
+
+pub(crate) async fn create(app: &TestApp, id: &str, text: &str, shelf: &str) {
+    let thing = json!({"id": id, "text": text, "shelf": shelf});
+    assert_eq!(app.post("/things").json(thing).await.status(), 201);
+}
+
+pub(crate) async fn change(app: &TestApp, id: &str, patch: Json) {
+    assert_eq!(app.patch(&format!("/things/{id}")).json(patch).await.status(), 200);
+}
+
+/// What the next events are called and whom they are of, and what they show.
+pub(crate) async fn told(stream: &mut TestStream, count: usize) -> Vec<(String, String, Json)> {
+    let mut told = Vec::new();
+    for _ in 0..count {
+        let event = stream.next().await.expect("another event");
+        told.push((event.name.clone(), subject(&event), event.data["data"]["text"].clone()));
+    }
+    told
+}
+
+fn subject(event: &TestEvent) -> String {
+    event.data["subject"].as_str().unwrap_or_default().to_owned()
+}
+
+pub(crate) fn of(events: &[(&str, &str, Option<&str>)]) -> Vec<(String, String, Json)> {
+    events
+        .iter()
+        .map(|(name, subject, text)| ((*name).to_owned(), (*subject).to_owned(), json!(text)))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_stream_tells_of_every_change_in_order() {
+    for place in Place::all().await {
+        let app = app(&place).await;
+        let background = app.app().background();
+        let mut stream = opened(&app, "/things/stream").await;
+        create(&app, "a", "one", "s").await;
+        change(&app, "a", json!({"text": "two"})).await;
+        assert_eq!(app.delete("/things/a").await.status(), 204);
+        let expected = of(&[
+            ("things.created", "a", Some("one")),
+            ("things.updated", "a", Some("two")),
+            ("things.deleted", "a", Some("two")),
+        ]);
+        assert_eq!(told(&mut stream, 3).await, expected, "{}", place.name);
+        background.stop().await;
+        assert_eq!(stream.next().await.unwrap().data, json!({"code": "closing"}));
+        assert!(stream.next().await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn an_event_is_a_cloud_event_as_the_outbox_has_it() {
+    let app = app(&Place::memory()).await;
+    let mut stream = opened(&app, "/things/stream").await;
+    create(&app, "a", "one", "s").await;
+    app.app().deliver().await.unwrap();
+    let event = stream.next().await.unwrap();
+    let kept = serde_json::to_value(&app.events().await[0]).unwrap();
+    assert_eq!(event.data, kept);
+}
+
+#[tokio::test]
+async fn an_item_that_starts_or_stops_matching_is_added_or_removed() {
+    for place in Place::all().await {
+        let app = app(&place).await;
+        let mut stream = opened(&app, "/things/stream?shelf=s&price[gte]=10").await;
+        create(&app, "a", "one", "s").await;
+        change(&app, "a", json!({"price": 10, "text": "two"})).await;
+        change(&app, "a", json!({"price": 11, "text": "three"})).await;
+        change(&app, "a", json!({"shelf": "t"})).await;
+        change(&app, "a", json!({"text": "four"})).await;
+        change(&app, "a", json!({"shelf": "s"})).await;
+        change(&app, "a", json!({"price": null})).await;
+        app.app().deliver().await.unwrap();
+        let expected = of(&[
+            ("added", "a", Some("two")),
+            ("things.updated", "a", Some("three")),
+            ("removed", "a", None),
+            ("added", "a", Some("four")),
+            ("removed", "a", None),
+        ]);
+        assert_eq!(told(&mut stream, 5).await, expected, "{}", place.name);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_where_it_was_cut() {
+    for place in Place::all().await {
+        let app = app(&place).await;
+        let mut stream = opened(&app, "/things/stream?shelf=s").await;
+        create(&app, "a", "one", "s").await;
+        app.app().deliver().await.unwrap();
+        let first = stream.next().await.unwrap();
+        drop(stream);
+        create(&app, "b", "two", "s").await;
+        create(&app, "elsewhere", "three", "t").await;
+        app.app().deliver().await.unwrap();
+        // Something waits to be published while the client comes back.
+        create(&app, "c", "four", "s").await;
+        let back = app.get("/things/stream?shelf=s").header("last-event-id", &first.id).stream().await;
+        let mut back = back.unwrap();
+        assert_eq!(back.next().await.unwrap().name, "ready");
+        app.app().deliver().await.unwrap();
+        let expected = of(&[("things.created", "b", Some("two")), ("things.created", "c", Some("four"))]);
+        assert_eq!(told(&mut back, 2).await, expected, "{}", place.name);
+        let by_parameter = format!("/things/stream?shelf=s&last_event_id={}", first.id);
+        let mut back = opened(&app, &by_parameter).await;
+        assert_eq!(told(&mut back, 2).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_position_belongs_to_its_stream() {
+    let app = app(&Place::memory()).await;
+    let stream = opened(&app, "/things/stream?shelf=s").await;
+    let id = stream.last_id().to_owned();
+    let mut altered = id.clone();
+    altered.replace_range(3..4, if id.as_bytes()[3] == b'A' { "B" } else { "A" });
+    for (path, id) in [
+        ("/things/stream?shelf=t", id.as_str()),
+        ("/things/stream", &id),
+        ("/events", &id),
+        ("/things/stream?shelf=s", &altered),
+        ("/things/stream?shelf=s", "é"),
+    ] {
+        let id = if id.is_ascii() { id } else { "?" };
+        let answer = app.get(path).header("last-event-id", id).stream().await.unwrap_err();
+        assert_eq!(
+            (answer.status(), answer.json()["code"].as_str()),
+            (400, Some("invalid-cursor")),
+            "{path}"
+        );
+        assert_eq!(answer.json()["errors"][0]["header"], "Last-Event-ID");
+    }
+}
+
+#[tokio::test]
+async fn what_a_stream_does_not_know_is_refused() {
+    let app = app(&Place::memory()).await;
+    for query in ["sort=text", "limit=5", "after=x", "page=1", "prise=1", "price[has]=1", "include=x"] {
+        let answer = app.get(&format!("/things/stream?{query}")).stream().await.unwrap_err();
+        assert_eq!(answer.status(), 400, "{query}: {answer}");
+    }
+    for query in ["types=nothing.*", "types=things", "sort=text"] {
+        let answer = app.get(&format!("/events?{query}")).stream().await.unwrap_err();
+        assert_eq!(answer.status(), 400, "{query}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_who_does_not_keep_up_is_told_so_and_cut() {
+    let place = Place::memory();
+    let builder = create_app(AppPreset::Testing).resource(things(&place));
+    let app = TestApp::build(builder.streams(Streams::new().queue(3))).await.unwrap();
+    let mut stream = opened(&app, "/things/stream").await;
+    create(&app, "a", "one", "s").await;
+    app.app().deliver().await.unwrap();
+    let first = stream.next().await.unwrap();
+    for number in 0..5 {
+        create(&app, &format!("b{number}"), "more", "s").await;
+    }
+    app.app().deliver().await.unwrap();
+    assert_eq!(stream.next().await.unwrap().name, "lagged");
+    assert!(stream.next().await.is_none());
+    assert_eq!(stream.last_id(), first.id, "and goes on from what was told last");
+    let mut back = opened(&app, &format!("/things/stream?last_event_id={}", first.id)).await;
+    assert_eq!(told(&mut back, 5).await.len(), 5);
+}
