@@ -1,6 +1,8 @@
 //! From a request's credential to an actor.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::BoxFuture;
 use http::header::AUTHORIZATION;
@@ -42,6 +44,25 @@ pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
     /// application does not build with any.
     fn faults(&self) -> Vec<(String, String)> {
         Vec::new()
+    }
+}
+
+/// Says, in the extensions of a request that is answered for long, whether its credential was good once: to look at it again
+/// is no use of it, which would keep a session from ever being idle.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LookedAt(Arc<AtomicBool>);
+
+impl LookedAt {
+    /// From here on it is looked at again.
+    pub(crate) fn note(request: &Parts) {
+        if let Some(looked_at) = request.extensions.get::<Self>() {
+            looked_at.0.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether a request's credential is looked at again.
+    pub(crate) fn again(request: &Parts) -> bool {
+        request.extensions.get::<Self>().is_some_and(|looked_at| looked_at.0.load(Ordering::Acquire))
     }
 }
 

@@ -39,6 +39,7 @@ pub use scheme::SecurityScheme;
 pub use scope::{ElevatedRequest, Elevation, Membership, Tenancy};
 pub use session::{MemorySessions, Session, SessionDigest, SessionStore, Sessions};
 
+pub(crate) use authenticator::LookedAt;
 pub(crate) use grants::Following;
 #[cfg(feature = "testing")]
 pub(crate) use permission::Rule as Declared;

@@ -16,7 +16,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::check::CheckError;
-use super::{Actor, Authenticator, SecurityScheme, Unauthenticated};
+use super::{Actor, Authenticator, LookedAt, SecurityScheme, Unauthenticated};
 
 /// The cookie's name: with this prefix a browser takes it from this host alone, over TLS (RFC 6265bis, 4.1.3.2).
 const NAME: &str = "__Host-session";
@@ -215,7 +215,7 @@ impl Sessions {
     /// # Errors
     /// Where there is no session, or the store fails.
     pub async fn rotate(&self, headers: &HeaderMap) -> Result<HeaderValue, CheckError> {
-        let (digest, session) = self.current(headers).await?.ok_or("there is no session to rotate")?;
+        let (digest, session) = self.current(headers, true).await?.ok_or("there is no session to rotate")?;
         let cookie = self.keep(session).await?;
         self.store.remove(&digest).await?;
         Ok(cookie)
@@ -279,6 +279,7 @@ impl Sessions {
     async fn current(
         &self,
         headers: &HeaderMap,
+        is_used: bool,
     ) -> Result<Option<(SessionDigest, Session)>, Unauthenticated> {
         let Some(id) = self.id(headers)? else {
             return Ok(None);
@@ -296,7 +297,7 @@ impl Sessions {
             return Err(Unauthenticated);
         }
         // A twentieth of the time is precise enough, and a request that only reads seldom writes.
-        if lasted(session.seen_at) >= self.idle / 20 {
+        if is_used && lasted(session.seen_at) >= self.idle / 20 {
             self.store.seen(&digest, now).await.map_err(failed)?;
         }
         Ok(Some((digest, session)))
@@ -340,7 +341,7 @@ impl Authenticator for Sessions {
         request: &'a Parts,
     ) -> BoxFuture<'a, Result<Option<Actor>, Unauthenticated>> {
         Box::pin(async move {
-            match self.current(&request.headers).await? {
+            match self.current(&request.headers, !LookedAt::again(request)).await? {
                 None => Ok(None),
                 Some(_) if !is_of_this_origin(request) => Err(Unauthenticated),
                 Some((_, session)) => Ok(Some(session.actor)),

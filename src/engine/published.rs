@@ -3,6 +3,7 @@
 //! An event gets its position in a commit of whoever holds the relay's lease, and positions go up with each such commit.
 //! So nothing ever appears below what a reader has seen, however late a transaction commits and whichever node reads.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use resourceful_contract::{
@@ -11,9 +12,9 @@ use resourceful_contract::{
 use serde_json::json;
 
 use super::outbox::{RELAY, is_lost};
-use super::{Engine, Vault, item};
+use super::{Engine, Entry, Vault, item};
 use crate::error::Error;
-use crate::tables::events::{BATCH, EventRow, SEQUENCE, TIME, TOLD_AT};
+use crate::tables::events::{BATCH, EventRow, RESOURCE, SEQUENCE, TIME, TOLD_AT};
 use crate::tables::leases::{EXPIRES_AT, LeaseRow, NAME, STATE};
 
 /// The row that says up to where events may be gone.
@@ -42,7 +43,7 @@ impl Position {
     }
 }
 
-/// Which events of a database have been committed at one time.
+/// Which events of a resource have been committed at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CommittedEvents {
     /// Everything up to here.
@@ -85,20 +86,29 @@ impl Engine {
         Ok(bounds)
     }
 
-    /// The next published events after a position.
+    /// The next published events after a position, of these resources or of all.
     pub(crate) async fn published_after(
         &self,
         vault: &Vault,
         after: Position,
         limit: u32,
+        of: Option<&[Arc<str>]>,
     ) -> Result<Vec<EventRow>, Error> {
+        let filter = match of {
+            Some(names) => {
+                let names = names.iter().map(|name| Value::Text(name.to_string())).collect();
+                published().and(Filter::Compare(RESOURCE, Test::In(names)))
+            }
+            None => published(),
+        };
         let after = Place::After(vec![Value::Integer(after.batch), Value::Integer(after.sequence)]);
-        let query = Query { position: after, limit, ..self.by_position(published()) };
+        let query = Query { position: after, limit, ..self.by_position(filter) };
         Ok(vault.kept(query).await?.into_iter().map(EventRow::read).collect())
     }
 
-    /// Which events have been committed: up to where they are published, and which are not yet.
-    pub(crate) async fn committed(&self, vault: &Vault) -> Result<CommittedEvents, Error> {
+    /// Which events of a resource have been committed: up to where they are published, and which are not yet.
+    pub(crate) async fn committed(&self, entry: &Entry) -> Result<CommittedEvents, Error> {
+        let vault = &entry.storage;
         // In this order: what is published meanwhile is then found twice, and not at all the other way round.
         let new = self.unpublished(vault, MOST_NEW).await?;
         let sort = vec![Sort::descending(BATCH), Sort::descending(SEQUENCE)];
@@ -111,7 +121,9 @@ impl Engine {
             _ => Position::after_batch(0),
         };
         let forgotten = self.bounds(vault).await?.forgotten;
-        let new = new.into_iter().map(|(sequence, _)| sequence).collect();
+        let is_of = |event_type: &str| event_type.split('.').next() == Some(&*entry.name);
+        let new = new.into_iter().filter(|(_, event_type)| is_of(event_type));
+        let new = new.map(|(sequence, _)| sequence).collect();
         Ok(CommittedEvents { up_to: last.max(forgotten), new })
     }
 

@@ -88,7 +88,7 @@ impl Tail {
         };
         // Where it fails from here on, it goes on where it was.
         place.after = Some(after);
-        let rows = self.engine.published_after(vault, after, STEP).await?;
+        let rows = self.engine.published_after(vault, after, STEP, None).await?;
         let rows: Vec<_> = rows.into_iter().map(Arc::new).collect();
         let more = rows.len() == STEP as usize;
         let reached = rows.last().map_or(after, |row| Position::of(row));

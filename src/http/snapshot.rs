@@ -48,11 +48,11 @@ impl Door {
     ) -> Result<Response, Error> {
         let engine = &self.boundary.engine;
         let database = engine.database_of(&self.entry).ok_or_else(Error::not_found)?;
-        let mut before = engine.committed(&self.entry.storage).await?;
+        let mut before = engine.committed(&self.entry).await?;
         let mut tries = 1;
         let content = loop {
             let content = read().await?;
-            let after = engine.committed(&self.entry.storage).await?;
+            let after = engine.committed(&self.entry).await?;
             if before == after || tries == TRIES {
                 break content;
             }

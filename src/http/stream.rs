@@ -10,7 +10,7 @@ use http::request::Parts;
 
 use super::dispatch::{Door, original};
 use super::{Boundary, Context};
-use crate::access::Actor;
+use crate::access::{Actor, LookedAt};
 use crate::engine::{Engine, Entry, Window};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::live::{Claim, Feed, Live, Scope, Wanted, Who, events_of};
@@ -41,7 +41,7 @@ impl Door {
     pub(super) async fn stream(&self, parts: &Parts) -> Result<Response, Error> {
         let live = live(&self.boundary)?;
         let after = after(&parts.headers, parts.uri.query());
-        let claim = OfResource { door: self.clone(), parts: parts.clone() };
+        let claim = OfResource { door: self.clone(), parts: lasting(parts.clone()) };
         opened(live, Box::new(claim), after).await
     }
 }
@@ -51,6 +51,7 @@ impl OfResource {
         let Door { boundary, entry } = &self.door;
         let (engine, query) = (&boundary.engine, self.parts.uri.query());
         let actor = boundary.actor(&self.parts).await?;
+        LookedAt::note(&self.parts);
         let call = engine.call(entry, &actor, Operation::List, may_relate(query)).await?;
         let (window, binding, _) = call.asked_stream(query)?;
         let databases = engine.database_of(entry).into_iter().collect();
@@ -63,6 +64,12 @@ impl Claim for OfResource {
     fn wanted(&self) -> BoxFuture<'_, Result<Wanted, Error>> {
         Box::pin(self.wanted())
     }
+}
+
+/// A request whose caller is asked for more than once.
+fn lasting(mut parts: Parts) -> Parts {
+    parts.extensions.insert(LookedAt::default());
+    parts
 }
 
 /// Answers `GET /events`.
@@ -80,7 +87,8 @@ async fn stream_of_all(boundary: &Arc<Boundary>, parts: Parts) -> Result<Respons
     let live = live(boundary)?;
     let types = types(&boundary.engine, parts.uri.query())?;
     let after = after(&parts.headers, parts.uri.query());
-    opened(live, Box::new(OfAll { boundary: boundary.clone(), types, parts }), after).await
+    let claim = OfAll { boundary: boundary.clone(), types, parts: lasting(parts) };
+    opened(live, Box::new(claim), after).await
 }
 
 /// Which types of events are asked for.
@@ -121,6 +129,7 @@ impl OfAll {
     async fn wanted(&self) -> Result<Wanted, Error> {
         let engine = &self.boundary.engine;
         let actor = self.boundary.actor(&self.parts).await?;
+        LookedAt::note(&self.parts);
         let (mut windows, mut databases, mut refused) = (Vec::new(), Vec::new(), None);
         for entry in engine.catalog.entries().iter().filter(|entry| entry.definition.streams()) {
             let Some(by_name) = self.asks_for(entry) else { continue };

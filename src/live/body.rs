@@ -213,7 +213,8 @@ impl Feed {
         let engine = self.live.engine.clone();
         let recorded = engine.recorded();
         let Some(vault) = recorded.get(database) else { return Ok(()) };
-        let rows = engine.published_after(vault, from, STEP).await?;
+        let of = subscription.resources(database);
+        let rows = engine.published_after(vault, from, STEP, Some(&of)).await?;
         if !engine.bounds(vault).await?.reach_back_to(from) {
             // They went while the client was on its way to them.
             self.at.clone_from(past);

@@ -422,6 +422,12 @@ impl Subscription {
         self.outlet.take().ok_or(done)
     }
 
+    /// Whose changes in a database this subscriber is told of.
+    pub(super) fn resources(&self, database: usize) -> Vec<Arc<str>> {
+        let classes = self.classes.iter().filter(|class| class.database == database);
+        classes.map(|class| class.window.entry.name.clone()).collect()
+    }
+
     /// What an event of the past is to this subscriber.
     pub(super) async fn replayed(
         &self,

@@ -10,6 +10,7 @@ use super::{Reader, field, maybe, maybe_text, table, text};
 pub(crate) const SEQUENCE: usize = 0;
 pub(crate) const ID: usize = 1;
 pub(crate) const EVENT_TYPE: usize = 2;
+pub(crate) const RESOURCE: usize = 3;
 pub(crate) const TIME: usize = 5;
 pub(crate) const BATCH: usize = 11;
 pub(crate) const TOLD_AT: usize = 12;

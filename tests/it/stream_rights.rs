@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use http::request::Parts;
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestStream};
-use resourceful::{Authenticator, Grant, Grants, Streams, Unauthenticated};
+use resourceful::{Authenticator, Change, Grant, Grants, MemorySessions, Sessions, Streams, Unauthenticated};
 use serde_json::{Value as Json, json};
 
 use crate::support::Place;
@@ -121,6 +121,12 @@ async fn rules_about_hidden_fields_hold_and_what_nobody_knows_any_more_is_a_rese
             .adapter(place.table("notes"))
             .permissions(Permissions::all(anyone()).list(owner("owner")))
             .hidden(["owner"])
+            .before([Operation::Update], |note: &mut serde_json::Map<String, Json>, _: &mut Change| {
+                if note["text"] == "given away" {
+                    note.insert("owner".to_owned(), json!("bob"));
+                }
+                Ok(())
+            })
             .build()
             .unwrap();
         let builder = create_app(AppPreset::Testing).authenticator(tokens()).resource(notes);
@@ -135,7 +141,12 @@ async fn rules_about_hidden_fields_hold_and_what_nobody_knows_any_more_is_a_rese
         }
         app.app().deliver().await.unwrap();
         assert_eq!(next(&mut ada).await, ("notes.updated".to_owned(), json!({"id": "a", "text": "new"})));
-        // Whose it was is gone with the row.
+        // Whose it was nobody knows any more.
+        let patched = app.patch("/notes/a").json(json!({"text": "given away"})).await;
+        assert_eq!(patched.status(), 200, "{patched}");
+        app.app().deliver().await.unwrap();
+        assert_eq!(ada.next().await.unwrap().name, "reset", "{}", place.name);
+        // And here it is gone with the row.
         assert_eq!(app.delete("/notes/b").await.status(), 204);
         app.app().deliver().await.unwrap();
         assert_eq!(ada.next().await.unwrap().name, "reset", "{}", place.name);
@@ -244,4 +255,27 @@ async fn rights_that_change_reset_a_stream_at_once() {
     granted.lock().unwrap().clear();
     grants.invalidate().await.unwrap();
     assert_eq!(stream.next().await.unwrap().data, json!({"code": "forbidden"}));
+}
+
+#[tokio::test]
+async fn a_stream_that_is_open_is_no_use_of_its_session() {
+    let place = Place::memory();
+    let notes = define_dynamic_resource("notes", model(&["id", "text"]))
+        .adapter(place.table("notes"))
+        .permissions(Permissions::all(signed_in()))
+        .build()
+        .unwrap();
+    let sessions = Sessions::new("kZ8uA2n0w1Yq7Rr3Tt5Vv9Xx4Bb6Dd8F", MemorySessions::new())
+        .idle(Duration::from_millis(500));
+    let cookie = sessions.start(Actor::user("ada")).await.unwrap();
+    let builder = create_app(AppPreset::Testing)
+        .authenticator(sessions)
+        .streams(Streams::new().heartbeat(Duration::from_millis(10)))
+        .resource(notes);
+    let app = TestApp::build(builder).await.unwrap();
+    let cookie = cookie.to_str().unwrap().split(';').next().unwrap().to_owned();
+    let mut stream = app.get("/notes/stream").header("cookie", &cookie).stream().await.unwrap();
+    assert_eq!(stream.next().await.unwrap().name, "ready");
+    let end = tokio::time::timeout(Duration::from_secs(20), stream.next()).await;
+    assert_eq!(end.expect("it ends").unwrap().data, json!({"code": "unauthenticated"}));
 }
