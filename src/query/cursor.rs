@@ -56,7 +56,8 @@ impl Binding {
     pub(crate) fn of_stream(actor: &Actor, asked: &blake3::Hasher) -> Self {
         let mut hasher = blake3::Hasher::new();
         digest::text(&mut hasher, "stream");
-        hasher.update(asked.finalize().as_bytes());
+        let asked = asked.finalize();
+        hasher.update(asked.as_bytes());
         hasher.update(&[u8::from(actor.is_anonymous()), u8::from(actor.is_elevated())]);
         digest::maybe_text(&mut hasher, actor.tenant());
         Self(hasher.finalize())

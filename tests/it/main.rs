@@ -47,6 +47,7 @@ mod scopes;
 mod sessions;
 mod slugs;
 mod soft_delete;
+mod stream_all;
 mod stream_life;
 mod stream_nodes;
 mod stream_oracle;

@@ -4,7 +4,7 @@ use resourceful::prelude::*;
 use resourceful::testing::TestApp;
 use serde_json::{Value, json};
 
-use crate::support::{EDITOR, Place, create, shop};
+use crate::support::{EDITOR, Place, builder, create, shop};
 
 async fn document(app: &TestApp, version: &str) -> Value {
     let answer = app.get(&format!("/openapi.json?version={version}")).await;
@@ -391,4 +391,21 @@ async fn a_document_by_caller_refuses_a_bad_credential_and_knows_its_own_tags() 
     assert_eq!(app.get("/openapi.json").bearer(&token).header("if-none-match", tag).await.status(), 304);
     let other = crate::examples::token("ACME_ADMIN");
     assert_eq!(app.get("/openapi.json").bearer(&other).header("if-none-match", tag).await.status(), 200);
+}
+
+#[tokio::test]
+async fn streams_are_described_as_far_as_the_version_can() {
+    let app = TestApp::build(builder(&Place::memory())).await.unwrap();
+    for (version, schema) in [("3.1", "schema"), ("3.2", "itemSchema")] {
+        let document = document(&app, version).await;
+        for path in ["/products/stream", "/events"] {
+            let answer = &document["paths"][path]["get"]["responses"]["200"]["content"]["text/event-stream"];
+            let members: Vec<_> = answer.as_object().expect(path).keys().collect();
+            assert_eq!(members, [schema], "{version} {path}");
+            let refused = &document["paths"][path]["get"]["responses"]["429"]["headers"];
+            assert!(refused.get("Retry-After").is_some(), "{path}: {refused}");
+        }
+        let list = &document["paths"]["/products"]["get"]["responses"]["200"]["headers"];
+        assert!(list.get("Stream-Position").is_some());
+    }
 }
