@@ -185,10 +185,10 @@ impl Call<'_> {
         let refused = || sight::refused(self.entry, self.actor, Operation::List);
         let rows = self.sight().listed.clone().ok_or_else(refused)?;
         let mask = self.mask().clone();
-        let mut hasher = blake3::Hasher::new();
-        remembered::sight(&mut hasher, &self.entry.schema, rows.filter(), &mask);
+        let mut fed = digest::Fed::default();
+        remembered::sight(&mut fed, &self.entry.schema, rows.filter(), &mask);
         let mut policy = [0; 16];
-        policy.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        policy.copy_from_slice(&fed.digest().as_bytes()[..16]);
         Ok(Window {
             entry: self.entry.clone(),
             whole: rows.within(filter.clone()),
@@ -214,8 +214,8 @@ impl Call<'_> {
     }
 
     fn stream_binding(&self, filter: &Filter) -> Binding {
-        let mut hasher = blake3::Hasher::new();
-        digest::text(&mut hasher, &self.entry.schema.name);
+        let mut fed = digest::Fed::default();
+        digest::text(&mut fed, &self.entry.schema.name);
         // In whatever order its parts were written.
         let mut parts: Vec<[u8; 32]> = match filter {
             Filter::All(filters) => filters.iter().map(|one| self.digest_of(one)).collect(),
@@ -223,15 +223,15 @@ impl Call<'_> {
         };
         parts.sort_unstable();
         for part in parts {
-            hasher.update(&part);
+            fed.update(&part);
         }
-        Binding::of_stream(self.actor, &hasher)
+        Binding::of_stream(self.actor, &fed)
     }
 
     fn digest_of(&self, filter: &Filter) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new();
-        digest::filter(&mut hasher, &self.entry.schema, filter);
-        *hasher.finalize().as_bytes()
+        let mut fed = digest::Fed::default();
+        digest::filter(&mut fed, &self.entry.schema, filter);
+        *fed.digest().as_bytes()
     }
 
     /// The same for the stream of what a list holds.
@@ -252,12 +252,12 @@ impl Window {
     }
 
     /// Feeds everything by which two callers are told alike into a digest.
-    pub(crate) fn digest(&self, hasher: &mut blake3::Hasher) {
-        digest::text(hasher, &self.entry.schema.name);
-        hasher.update(&self.policy);
-        digest::filter(hasher, &self.entry.schema, &self.whole);
+    pub(crate) fn digest(&self, fed: &mut digest::Fed) {
+        digest::text(fed, &self.entry.schema.name);
+        fed.update(&self.policy);
+        digest::filter(fed, &self.entry.schema, &self.whole);
         for field in &self.shown {
-            hasher.update(&(*field as u64).to_le_bytes());
+            fed.update(&(*field as u64).to_le_bytes());
         }
     }
 

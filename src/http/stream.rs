@@ -171,17 +171,17 @@ impl Claim for OfAll {
 }
 
 fn scope(actor: &Actor, types: &[String], windows: &[Window], databases: Vec<usize>) -> Scope {
-    let mut asked = blake3::Hasher::new();
+    let mut asked = digest::Fed::default();
     digest::text(&mut asked, EVENTS);
     for pattern in types {
         digest::text(&mut asked, pattern);
     }
-    let mut decided = blake3::Hasher::new();
+    let mut decided = digest::Fed::default();
     for window in windows {
         window.digest(&mut decided);
     }
     let mut policy = [0; 16];
-    policy.copy_from_slice(&decided.finalize().as_bytes()[..16]);
+    policy.copy_from_slice(&decided.digest().as_bytes()[..16]);
     Scope { binding: Binding::of_stream(actor, &asked), policy, databases }
 }
 

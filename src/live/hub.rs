@@ -17,6 +17,7 @@ use super::place::Scope;
 use crate::engine::{Engine, Happened, Position, Told, Window};
 use crate::error::{Error, ErrorKind};
 use crate::events::Follower;
+use crate::query::digest;
 use crate::tables::events::EventRow;
 
 /// Everything that a subscriber wants to be told of.
@@ -301,13 +302,13 @@ impl Follower for Hub {
 impl State {
     /// The class of those who are told alike.
     fn class(&mut self, window: Window, scope: &Scope, types: &[String], hub: &Hub) -> Arc<Class> {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(scope.binding.bytes()).update(&scope.policy);
-        window.digest(&mut hasher);
+        let mut fed = digest::Fed::default();
+        fed.update(scope.binding.bytes()).update(&scope.policy);
+        window.digest(&mut fed);
         for pattern in types {
-            hasher.update(&(pattern.len() as u64).to_le_bytes()).update(pattern.as_bytes());
+            fed.update(&(pattern.len() as u64).to_le_bytes()).update(pattern.as_bytes());
         }
-        let key = *hasher.finalize().as_bytes();
+        let key = *fed.digest().as_bytes();
         if let Some(class) = self.classes.get(&key) {
             return class.clone();
         }

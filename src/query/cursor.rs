@@ -53,14 +53,14 @@ impl Binding {
 impl Binding {
     /// For the positions of streams: of everything that a caller of this kind in this tenant asks for alike, whatever it
     /// was digested from.
-    pub(crate) fn of_stream(actor: &Actor, asked: &blake3::Hasher) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        digest::text(&mut hasher, "stream");
-        let asked = asked.finalize();
-        hasher.update(asked.as_bytes());
-        hasher.update(&[u8::from(actor.is_anonymous()), u8::from(actor.is_elevated())]);
-        digest::maybe_text(&mut hasher, actor.tenant());
-        Self(hasher.finalize())
+    pub(crate) fn of_stream(actor: &Actor, asked: &digest::Fed) -> Self {
+        let mut fed = digest::Fed::default();
+        digest::text(&mut fed, "stream");
+        let asked = asked.digest();
+        fed.update(asked.as_bytes());
+        fed.update(&[u8::from(actor.is_anonymous()), u8::from(actor.is_elevated())]);
+        digest::maybe_text(&mut fed, actor.tenant());
+        Self(fed.digest())
     }
 
     pub(crate) const fn bytes(&self) -> &[u8; 32] {
