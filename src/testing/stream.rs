@@ -41,6 +41,10 @@ impl TestStream {
     /// # Panics
     /// Where none comes for long, or what comes is no event.
     pub async fn next(&mut self) -> Option<TestEvent> {
+        tokio::time::timeout(PATIENCE, self.read_next()).await.expect("an event comes in time")
+    }
+
+    async fn read_next(&mut self) -> Option<TestEvent> {
         loop {
             if let Some(event) = self.block().event(&mut self.last_id) {
                 return Some(event);
@@ -60,8 +64,14 @@ impl TestStream {
     /// Reads until the id that a client would send is another one.
     ///
     /// # Panics
-    /// Where the stream ends before, or an event comes.
+    /// Where the stream ends before, an event comes, or nothing does for long.
     pub async fn moved(&mut self) {
+        tokio::time::timeout(PATIENCE, self.read_on_until_moved())
+            .await
+            .expect("the stream moves on in time");
+    }
+
+    async fn read_on_until_moved(&mut self) {
         let before = self.last_id.clone();
         while self.last_id == before {
             let event = self.block().event(&mut self.last_id);
@@ -84,8 +94,7 @@ impl TestStream {
     }
 
     async fn read_on(&mut self) -> Option<()> {
-        let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await;
-        let frame = frame.expect("something comes in time")?.expect("a stream does not break");
+        let frame = self.body.frame().await?.expect("a stream does not break");
         if let Ok(data) = frame.into_data() {
             self.read.push_str(std::str::from_utf8(&data).expect("a stream is UTF-8"));
         }
