@@ -74,13 +74,14 @@ impl Lifecycle {
             path,
             request_id = context.request_id().to_str().unwrap_or_default(),
         );
-        let guarded = async {
+        // Pinned here and lent on, so that there is no second place for it.
+        let guarded = std::pin::pin!(async {
             match tokio::time::timeout(self.deadline, AssertUnwindSafe(answer()).catch_unwind()).await {
                 Ok(Ok(response)) => response,
                 Ok(Err(panic)) => fail(panicked(panic.as_ref())),
                 Err(_) => fail(late(self.deadline)),
             }
-        };
+        });
         let response = guarded.instrument(span).await;
         drop(slot);
         self.finish(response, context)

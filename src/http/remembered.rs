@@ -64,7 +64,8 @@ impl Door {
         let conditions = if endpoint == Endpoint::QueryTwin { &unconditional } else { &parts.headers };
         let found = self.boundary.answers.as_ref().zip(lookup(call, endpoint, &wanted, parts));
         let Some((answers, lookup)) = found else {
-            return sent(self.content(call, &wanted, endpoint, parts).await?, conditions);
+            let content = Box::pin(self.content(call, &wanted, endpoint, parts)).await?;
+            return sent(content, conditions);
         };
         let wants_new = answers.is_deaf() || wants_new(&parts.headers);
         let (kept, came) = match (!wants_new).then(|| answers.find(&lookup)).flatten() {
