@@ -18,6 +18,7 @@ mod bulk;
 mod cache;
 mod cache_oracle;
 mod cache_races;
+mod cache_redis;
 mod conditional;
 mod cursors;
 mod declaration;

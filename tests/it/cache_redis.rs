@@ -1,0 +1,150 @@
+//! Remembered answers on two nodes whose bus is a Redis that is killed while they are busy.
+
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use futures::future::join_all;
+use resourceful::prelude::*;
+use resourceful::testing::TestApp;
+use resourceful::{Redis, Storage};
+use serde_json::json;
+
+use crate::policies::model;
+use crate::support::Place;
+
+/// A Redis server of the test's own, that keeps nothing when it is killed.
+struct Server(Child);
+
+impl Server {
+    /// Starts it, and comes back as soon as it answers; nothing where there is none to start.
+    async fn start(port: u16) -> Option<Self> {
+        let port_text = port.to_string();
+        let child = Command::new("redis-server")
+            .args(["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .stdout(Stdio::null())
+            .spawn()
+            .ok()?;
+        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        Some(Self(child))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn node(storage: &Arc<dyn Storage>, url: &str) -> TestApp {
+    let pages = define_dynamic_resource("pages", model(&["code", "name"]))
+        .adapter(resourceful::Table::new(storage.clone(), "pages").create_table_if_missing())
+        .id_field("code")
+        .permissions(Permissions::all(anyone()))
+        .cache(Cache::fresh(Duration::from_secs(3600)))
+        .build()
+        .unwrap();
+    let bus = Redis::connect(url).await.unwrap().bus();
+    TestApp::build(create_app(AppPreset::Testing).bus(bus).resource(pages)).await.unwrap()
+}
+
+async fn number(app: &TestApp) -> u64 {
+    let page = app.get("/pages/a").await;
+    assert_eq!(page.status(), 200, "{page}");
+    page.json()["name"].as_str().unwrap().parse().unwrap()
+}
+
+/// What all are busy with: one node counts up, everyone reads on both.
+struct Busy {
+    nodes: [TestApp; 2],
+    /// What the first node has acknowledged.
+    count: AtomicU64,
+    is_over: AtomicBool,
+}
+
+impl Busy {
+    async fn write(self: Arc<Self>) {
+        while !self.is_over.load(Ordering::SeqCst) {
+            let next = self.count.load(Ordering::SeqCst) + 1;
+            let changed = self.nodes[0].patch("/pages/a").json(json!({"name": next.to_string()})).await;
+            assert_eq!(changed.status(), 200, "{changed}");
+            self.count.store(next, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn read(self: Arc<Self>) {
+        let mut last = [0, 0];
+        while !self.is_over.load(Ordering::SeqCst) {
+            let acknowledged = self.count.load(Ordering::SeqCst);
+            let own = number(&self.nodes[0]).await;
+            assert!(own >= acknowledged, "{own} is older than {acknowledged}, which this node acknowledged");
+            for (node, last) in self.nodes.iter().zip(&mut last) {
+                let found = number(node).await;
+                assert!(found >= *last, "{found} after {last}");
+                *last = found;
+            }
+            // Answers from memory never wait, and others have to run.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until so many more were counted and the other node has seen them.
+    async fn goes_on(&self) {
+        let expected = self.count.load(Ordering::SeqCst) + 20;
+        while self.count.load(Ordering::SeqCst) < expected || number(&self.nodes[1]).await < expected {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_killed_and_comes_back_costs_no_error_and_no_old_answer() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    if Server::start(port).await.is_none() {
+        let required = std::env::var("RESOURCEFUL_TEST_REQUIRE").is_ok_and(|names| names.contains("redis"));
+        assert!(!required, "redis-server must be there: this run requires Redis");
+        println!("not run: a killed Redis, for want of redis-server (tests/run installs it)");
+        return;
+    }
+    let url = format!("redis://127.0.0.1:{port}");
+    for place in Place::all().await {
+        println!("on {}", place.name);
+        killed(&place, port, &url).await;
+    }
+}
+
+async fn killed(place: &Place, port: u16, url: &str) {
+    let server = Server::start(port).await.unwrap();
+    let nodes = [node(place.storage(), url).await, node(place.storage(), url).await];
+    assert_eq!(nodes[0].post("/pages").json(json!({"code": "a", "name": "0"})).await.status(), 201);
+    let busy = Arc::new(Busy { nodes, count: AtomicU64::new(0), is_over: AtomicBool::new(false) });
+    let writing = tokio::spawn(busy.clone().write());
+    let readers: Vec<_> = (0..3).map(|_| tokio::spawn(busy.clone().read())).collect();
+    let all = async {
+        busy.goes_on().await;
+        drop(server);
+        // Nobody can be told, and everybody sees what is there.
+        busy.goes_on().await;
+        busy.goes_on().await;
+        let server = Server::start(port).await.unwrap();
+        busy.goes_on().await;
+        // Answers are remembered again, and fall when they are to.
+        let hits = || busy.nodes[1].app().cache_counts().hits;
+        let before = hits();
+        while hits() < before + 5 {
+            number(&busy.nodes[1]).await;
+        }
+        busy.goes_on().await;
+        server
+    };
+    let server = tokio::time::timeout(Duration::from_secs(120), all).await.expect("all goes on");
+    busy.is_over.store(true, Ordering::SeqCst);
+    for task in join_all(readers.into_iter().chain([writing])).await {
+        task.unwrap();
+    }
+    drop(server);
+}
