@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::extract::Request;
+use axum::body::Body;
+use axum::extract::{OriginalUri, Request};
 use axum::response::Response;
 use futures::future::BoxFuture;
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
 
 use super::dispatch::{Door, original};
 use super::{Boundary, Context};
@@ -41,7 +42,7 @@ impl Door {
     pub(super) async fn stream(&self, parts: &Parts) -> Result<Response, Error> {
         let live = live(&self.boundary)?;
         let after = after(&parts.headers, parts.uri.query());
-        let claim = OfResource { door: self.clone(), parts: lasting(parts.clone()) };
+        let claim = OfResource { door: self.clone(), parts: lasting(parts) };
         opened(live, Box::new(claim), after).await
     }
 }
@@ -66,10 +67,24 @@ impl Claim for OfResource {
     }
 }
 
-/// A request whose caller is asked for more than once.
-fn lasting(mut parts: Parts) -> Parts {
-    parts.extensions.insert(LookedAt::default());
-    parts
+/// A request whose caller is asked for more than once. What it is made of is copied: it would hold the whole of what was
+/// read from the connection, for as long as the stream is open.
+fn lasting(parts: &Parts) -> Parts {
+    let mut lasting = Request::new(Body::empty()).into_parts().0;
+    lasting.method = parts.method.clone();
+    lasting.uri = parts.uri.to_string().parse().unwrap_or_default();
+    lasting.headers = HeaderMap::with_capacity(parts.headers.len());
+    for (name, value) in &parts.headers {
+        if let Ok(mut copied) = HeaderValue::from_bytes(value.as_bytes()) {
+            copied.set_sensitive(value.is_sensitive());
+            lasting.headers.append(name, copied);
+        }
+    }
+    lasting.extensions = parts.extensions.clone();
+    lasting.extensions.remove::<Context>();
+    lasting.extensions.remove::<OriginalUri>();
+    lasting.extensions.insert(LookedAt::default());
+    lasting
 }
 
 /// Answers `GET /events`.
@@ -87,7 +102,7 @@ async fn stream_of_all(boundary: &Arc<Boundary>, parts: Parts) -> Result<Respons
     let live = live(boundary)?;
     let types = types(&boundary.engine, parts.uri.query())?;
     let after = after(&parts.headers, parts.uri.query());
-    let claim = OfAll { boundary: boundary.clone(), types, parts: lasting(parts) };
+    let claim = OfAll { boundary: boundary.clone(), types, parts: lasting(&parts) };
     opened(live, Box::new(claim), after).await
 }
 
