@@ -35,22 +35,10 @@ pub(super) fn of(
 }
 
 fn successes(entry: &Entry, endpoint: Endpoint, name: &str, raw: &mut Raw) -> Vec<(String, Response)> {
-    let list = format!("{name}List");
     let ok = endpoint.success().as_u16().to_string();
     match endpoint {
         Endpoint::List | Endpoint::Query | Endpoint::QueryTwin | Endpoint::Children => {
-            let mut page = read(&list, "A page of items.", raw);
-            if endpoint != Endpoint::Children && remembers(entry, Operation::List) {
-                page = remembered(page, raw);
-            }
-            if matches!(endpoint, Endpoint::List | Endpoint::Children) {
-                page = page.header("Link", header("The neighbouring pages (RFC 8288).", raw));
-            }
-            let applied = "Which preferences the answer follows (RFC 7240).";
-            let mut page = page.header("Preference-Applied", header(applied, raw));
-            if endpoint == Endpoint::List && entry.definition.streams() {
-                page = page.header("Stream-Position", header("Where a stream of these items goes on.", raw));
-            }
+            let page = page(entry, endpoint, name, raw);
             let mut answers = vec![(ok, page.build())];
             // A condition on a POST is about a change (RFC 9110, 13.1.2), and the twin makes none.
             if endpoint != Endpoint::QueryTwin {
@@ -104,6 +92,23 @@ fn successes(entry: &Entry, endpoint: Endpoint, name: &str, raw: &mut Raw) -> Ve
             }]
         }
     }
+}
+
+/// A page of a list.
+fn page(entry: &Entry, endpoint: Endpoint, name: &str, raw: &mut Raw) -> ResponseBuilder {
+    let mut page = read(&format!("{name}List"), "A page of items.", raw);
+    if endpoint != Endpoint::Children && remembers(entry, Operation::List) {
+        page = remembered(page, raw);
+    }
+    if matches!(endpoint, Endpoint::List | Endpoint::Children) {
+        page = page.header("Link", header("The neighbouring pages (RFC 8288).", raw));
+    }
+    let applied = "Which preferences the answer follows (RFC 7240).";
+    let mut page = page.header("Preference-Applied", header(applied, raw));
+    if endpoint == Endpoint::List && entry.definition.streams() {
+        page = page.header("Stream-Position", header("Where a stream of these items goes on.", raw));
+    }
+    page
 }
 
 /// The failures that an endpoint can have, by the checks that it passes.
