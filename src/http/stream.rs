@@ -73,13 +73,15 @@ fn lasting(parts: &Parts) -> Parts {
     let mut lasting = Request::new(Body::empty()).into_parts().0;
     lasting.method = parts.method.clone();
     lasting.uri = parts.uri.to_string().parse().unwrap_or_default();
-    lasting.headers = HeaderMap::with_capacity(parts.headers.len());
+    let mut headers = HeaderMap::with_capacity(parts.headers.len());
     for (name, value) in &parts.headers {
         if let Ok(mut copied) = HeaderValue::from_bytes(value.as_bytes()) {
             copied.set_sensitive(value.is_sensitive());
-            lasting.headers.append(name, copied);
+            headers.append(name, copied);
         }
     }
+    // A clone has no room to spare.
+    lasting.headers = headers.clone();
     lasting.extensions = parts.extensions.clone();
     lasting.extensions.remove::<Context>();
     lasting.extensions.remove::<OriginalUri>();

@@ -92,6 +92,7 @@ impl Feed {
         };
         let (subscription, seen) = live.join(wanted).await?;
         let pause = live.hub.limits().heartbeat;
+        let scope = subscription.scope.clone();
         let mut feed = Self {
             at: seen.clone(),
             subscription: Some(subscription),
@@ -123,6 +124,10 @@ impl Feed {
     pub(crate) async fn next(&mut self) -> Option<Said> {
         loop {
             if let Some(said) = self.waiting.pop_front() {
+                if self.waiting.is_empty() {
+                    // Most streams are told of little: they hold no room for more.
+                    self.waiting = VecDeque::new();
+                }
                 return Some(said);
             }
             let subscription = self.subscription.as_ref()?;

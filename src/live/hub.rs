@@ -66,6 +66,7 @@ pub(crate) struct Notice {
 /// Those who are told alike of one resource.
 pub(crate) struct Class {
     key: [u8; 32],
+    scope: Arc<Scope>,
     window: Window,
     types: Vec<String>,
     database: usize,
@@ -154,7 +155,9 @@ impl Hub {
             *counts.entry(name).or_default() += 1;
         }
         drop(state);
-        Ok(Subscription { hub: self.clone(), id, outlet, classes, scope: wanted.scope, who: wanted.who })
+        // That of the others of its class, so that all of them hold one.
+        let scope = classes.first().map_or(wanted.scope, |class| class.scope.clone());
+        Ok(Subscription { hub: self.clone(), id, outlet, classes, scope, who: wanted.who })
     }
 
     fn admit(&self, state: &State, who: &Who) -> Result<(), Error> {
@@ -301,7 +304,7 @@ impl Follower for Hub {
 
 impl State {
     /// The class of those who are told alike.
-    fn class(&mut self, window: Window, scope: &Scope, types: &[String], hub: &Hub) -> Arc<Class> {
+    fn class(&mut self, window: Window, scope: &Arc<Scope>, types: &[String], hub: &Hub) -> Arc<Class> {
         let mut fed = digest::Fed::default();
         fed.update(scope.binding.bytes()).update(&scope.policy);
         window.digest(&mut fed);
@@ -316,6 +319,7 @@ impl State {
         let database = engine.and_then(|engine| engine.database_of(&window.entry)).unwrap_or_default();
         let class = Arc::new(Class {
             key,
+            scope: scope.clone(),
             spot: Spot::of(window.filter(), &window.entry.schema),
             types: types.to_vec(),
             database,
