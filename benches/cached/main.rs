@@ -8,12 +8,6 @@
 //! Each program is a process of its own, asked over keep-alive connections in turns. `--rounds` and `--seconds` say how often
 //! and for how long.
 
-#[path = "../compare/client.rs"]
-#[expect(dead_code, reason = "the other program uses the rest")]
-mod client;
-#[path = "../compare/figures.rs"]
-mod figures;
-
 use std::env;
 use std::error::Error;
 use std::fs;
@@ -27,8 +21,8 @@ use resourceful::prelude::*;
 use resourceful::{Migration, QueryCache};
 use serde_json::json;
 
-use client::{Connection, drive};
-use figures::{median, spread};
+use resourceful_benches::client::{Connection, drive};
+use resourceful_benches::figures::{median, spread};
 
 const ROWS: usize = 10_000;
 const CONNECTIONS: usize = 8;

@@ -11,10 +11,10 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::Settings;
-use crate::client::{Connection, Random, drive};
-use crate::figures::median;
 use crate::instructions::total;
 use crate::server::{Program, Server};
+use resourceful_benches::client::{Connection, Random, drive};
+use resourceful_benches::figures::median;
 
 const SECRET: &str = "the secret of benches, as long as it must be";
 const ROWS: u64 = 1_000;

@@ -9,9 +9,9 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::Settings;
-use crate::client::{Connection, Random};
 use crate::server::{Program, Server};
 use crate::world::{Call, Questions, World};
+use resourceful_benches::client::{Connection, Random};
 
 pub(crate) async fn compare(world: &World, settings: &Settings) -> Result<(), Box<dyn Error>> {
     println!("{} against {} requests on one connection\n", settings.requests, 2 * settings.requests);

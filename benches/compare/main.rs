@@ -1,8 +1,6 @@
 //! Compares the atlas example with the hand-written program beside it. `benches/README.md` says how to run it.
 
 mod access;
-mod client;
-mod figures;
 mod instructions;
 mod pages;
 mod server;

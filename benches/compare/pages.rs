@@ -6,11 +6,11 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 use crate::Settings;
-use crate::client::Connection;
-use crate::figures::median;
 use crate::instructions::total;
 use crate::server::{Program, Server};
 use crate::world::{World, get};
+use resourceful_benches::client::Connection;
+use resourceful_benches::figures::median;
 
 const LIST: &str = "/cities?sort=-population&limit=30";
 const DEEP: usize = 1000;

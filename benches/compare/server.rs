@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::client::Connection;
+use resourceful_benches::client::Connection;
 
 /// The token that both programs let write.
 pub(crate) const TOKEN: &str = "token-of-benches";

@@ -4,10 +4,10 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use crate::Settings;
-use crate::client::Connection;
-use crate::figures::spread;
 use crate::server::{Program, Server};
 use crate::world::{World, get};
+use resourceful_benches::client::Connection;
+use resourceful_benches::figures::spread;
 
 pub(crate) async fn start(world: &World, settings: &Settings) -> Result<(), Box<dyn Error>> {
     println!("| program | start to first answer, ms | idle memory, MiB |\n|---|---|---|");

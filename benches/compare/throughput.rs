@@ -4,10 +4,10 @@ use std::error::Error;
 use std::time::Duration;
 
 use crate::Settings;
-use crate::client::drive;
-use crate::figures::{median, quantile, spread};
 use crate::server::{Program, Server};
 use crate::world::{Call, Questions, World, alike};
+use resourceful_benches::client::drive;
+use resourceful_benches::figures::{median, quantile, spread};
 
 /// What the runs of one program showed.
 #[derive(Debug, Default)]

@@ -8,8 +8,8 @@ use std::path::Path;
 use sqlx::{Connection as _, Executor as _};
 use tempfile::TempDir;
 
-use crate::client::{Connection, Random};
 use crate::server::{Program, Server, TOKEN};
+use resourceful_benches::client::{Connection, Random};
 
 /// A kind of database, with one of it for each program.
 #[derive(Debug)]

@@ -8,20 +8,26 @@ use tokio::net::TcpStream;
 
 /// One connection to a server of this machine.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 /// An answer: its status and its body.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: Vec<u8>,
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The whole body.
+    pub body: Vec<u8>,
 }
 
 impl Connection {
-    pub(crate) async fn open(port: u16) -> io::Result<Self> {
+    /// Connects to a port of this machine.
+    ///
+    /// # Errors
+    /// Where nobody listens there.
+    pub async fn open(port: u16) -> io::Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_nodelay(true)?;
         let buffer = Vec::with_capacity(64 * 1024);
@@ -29,7 +35,7 @@ impl Connection {
     }
 
     /// Sends a request as it stands and reads the whole answer.
-    pub(crate) async fn send(&mut self, request: &[u8]) -> io::Result<Answer> {
+    pub async fn send(&mut self, request: &[u8]) -> io::Result<Answer> {
         let (status, head) = self.exchange(request).await?;
         let body = self.buffer.split_off(head);
         self.buffer.clear();
@@ -37,7 +43,7 @@ impl Connection {
     }
 
     /// The same, without keeping the body.
-    pub(crate) async fn status_of(&mut self, request: &[u8]) -> io::Result<u16> {
+    pub async fn status_of(&mut self, request: &[u8]) -> io::Result<u16> {
         let (status, _) = self.exchange(request).await?;
         self.buffer.clear();
         Ok(status)
@@ -83,20 +89,23 @@ fn head(buffer: &[u8]) -> io::Result<Option<(u16, usize, usize)>> {
 
 /// What some connections saw in one run.
 #[derive(Debug, Default)]
-pub(crate) struct Load {
-    pub(crate) seconds: f64,
+pub struct Load {
+    /// How long it took.
+    pub seconds: f64,
     /// Of each request, in microseconds.
-    pub(crate) latencies: Vec<u32>,
+    pub latencies: Vec<u32>,
 }
 
 impl Load {
-    pub(crate) fn per_second(&self) -> f64 {
+    /// Requests a second.
+    #[must_use]
+    pub fn per_second(&self) -> f64 {
         self.latencies.len() as f64 / self.seconds
     }
 }
 
 /// Drives a server with so many connections for so long; any status but the expected one ends it.
-pub(crate) async fn drive(
+pub async fn drive(
     port: u16,
     connections: usize,
     duration: Duration,
@@ -137,14 +146,17 @@ pub(crate) async fn drive(
 
 /// xorshift: the same draws on every machine, so that both servers are asked the same.
 #[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    pub(crate) const fn new(seed: u64) -> Self {
+    /// Draws that a seed begins.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
         Self(seed | 1)
     }
 
-    pub(crate) const fn draw(&mut self) -> u64 {
+    /// The next one.
+    pub const fn draw(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -1,0 +1,4 @@
+//! What several of the benchmarks measure with.
+
+pub mod client;
+pub mod figures;
