@@ -1,10 +1,12 @@
 //! What an application does beside answering: it tells of changes, seals the audit trail, and clears what is old.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use resourceful_contract::{Bell, StorageError};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::App;
@@ -32,7 +34,7 @@ const EVENTS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 #[must_use = "the work ends when this is dropped"]
 pub struct Background {
     tasks: JoinSet<()>,
-    stop: Arc<Notify>,
+    stop: Arc<watch::Sender<bool>>,
     live: Option<Arc<Live>>,
 }
 
@@ -42,7 +44,7 @@ impl Background {
         if let Some(live) = &self.live {
             live.hub.close();
         }
-        self.stop.notify_waiters();
+        self.stop.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
     }
 }
@@ -52,7 +54,7 @@ impl App {
     ///
     /// [`serve`](Self::serve) does so by itself; call it where the [`router`](Self::router) is served by something else.
     pub fn background(&self) -> Background {
-        let stop = Arc::new(Notify::new());
+        let stop = Arc::new(watch::Sender::new(false));
         let mut tasks = JoinSet::new();
         let live = self.boundary.live.clone();
         if let Some(live) = &live {
@@ -177,10 +179,11 @@ async fn sweep(engine: &Arc<Engine>, vault: &Vault) -> Result<(), Error> {
 }
 
 /// Runs work until it is to stop.
-async fn until(stop: Arc<Notify>, work: impl Future<Output = ()>) {
+async fn until(stop: Arc<watch::Sender<bool>>, work: impl Future<Output = ()>) {
+    let mut told = stop.subscribe();
     tokio::select! {
         () = work => {}
-        () = stop.notified() => {}
+        _ = told.wait_for(|stop| *stop) => {}
     }
 }
 
@@ -296,7 +299,9 @@ impl Work {
     async fn follow(&self, tail: &Tail) {
         let mut published = self.engine.published.subscribe();
         loop {
-            match tail.step(self.position).await {
+            // Whatever a storage or a rule does, the next events are told.
+            let step = AssertUnwindSafe(tail.step(self.position)).catch_unwind().await;
+            match step.unwrap_or_else(|_| Err(Error::internal("telling of changes panicked"))) {
                 Ok(true) => {}
                 Ok(false) => tokio::select! {
                     changed = published.changed() => if changed.is_err() { return },

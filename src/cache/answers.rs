@@ -15,11 +15,13 @@ use moka::sync::Cache as Local;
 use super::flight::Flights;
 use super::settings::{CacheCounts, QueryCache};
 use super::tags::{Generations, Seen, Tag};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Fault};
 use crate::resource::Life;
 
-/// What is kept beside a body: its headers, its tags, its place.
-const BESIDE: usize = 1_024;
+/// What is kept beside what an answer says: its own place, and those of its headers.
+const BESIDE: usize = 2_048;
+/// How many answers are made anew at once that nobody waits for: they are made beside the requests that are counted.
+const REFRESHING: usize = 32;
 
 /// What an answer is found by: a digest of all that it depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +63,45 @@ pub(crate) enum Content {
     Found { headers: HeaderMap, tag: HeaderValue, body: Bytes },
     /// There is no such item.
     Absent,
+}
+
+impl Content {
+    /// What it says, in bytes.
+    fn bytes(&self) -> usize {
+        let Self::Found { headers, body, .. } = self else { return 0 };
+        let headers = headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+        body.len() + headers.sum::<usize>()
+    }
+
+    /// The same without the room that its body was written with, to be kept.
+    fn compact(self) -> Self {
+        match self {
+            Self::Found { headers, tag, body } => {
+                Self::Found { headers, tag, body: Bytes::copy_from_slice(&body) }
+            }
+            Self::Absent => Self::Absent,
+        }
+    }
+}
+
+/// Why an answer could not be made, for all who waited for it: they asked the same with the same rights.
+#[derive(Debug)]
+pub(super) struct Failed {
+    kind: ErrorKind,
+    code: &'static str,
+    detail: String,
+    faults: Vec<Fault>,
+}
+
+impl Failed {
+    fn of(error: &Error) -> Self {
+        let (kind, code, detail) = (error.kind(), error.code(), error.detail().to_owned());
+        Self { kind, code, detail, faults: error.faults().to_vec() }
+    }
+
+    fn again(&self) -> Error {
+        Error::new(self.kind, self.code, self.detail.clone()).with_faults(self.faults.clone())
+    }
 }
 
 /// A remembered answer.
@@ -135,11 +176,7 @@ impl Kept {
     }
 
     fn bytes(&self) -> usize {
-        BESIDE
-            + match &self.content {
-                Content::Found { body, .. } => body.len(),
-                Content::Absent => 0,
-            }
+        BESIDE + self.seen.bytes() + self.content.bytes()
     }
 }
 
@@ -227,50 +264,59 @@ impl Answers {
     ) -> Result<(Arc<Kept>, Came), Error> {
         self.counts.misses.fetch_add(1, Ordering::Relaxed);
         let waiting = self.flights.join(lookup.key, &self.generations, tags);
-        let flight = waiting.flight.clone();
+        let flight = &waiting.flight;
         let mut failure = None;
+        let failed = &mut failure;
         let made = flight
             .cell
             .get_or_init(|| async {
-                match self.made(lookup, &flight.seen, make).await {
-                    Ok(kept) => Some(kept),
-                    Err(error) => {
-                        failure = Some(error);
-                        None
-                    }
-                }
+                self.made(lookup, &flight.seen, make, true).await.map_err(|error| {
+                    let shared = Failed::of(&error);
+                    *failed = Some(error);
+                    shared
+                })
             })
             .await;
         match (made, failure) {
-            (Some(kept), _) => Ok((kept.clone(), Came::Miss(self.local.contains_key(&lookup.key)))),
-            (None, Some(error)) => Err(error),
-            // It failed for somebody else: what there is to say of it is said to each by itself.
-            (None, None) => Ok((self.made(lookup, &flight.seen, make).await?, Came::Miss(false))),
+            (Ok(kept), _) => Ok((kept.clone(), Came::Miss(self.local.contains_key(&lookup.key)))),
+            (Err(_), Some(error)) => Err(error),
+            (Err(failed), None) => Err(failed.again()),
         }
     }
 
-    async fn made(&self, lookup: &Lookup, seen: &Seen, make: &Make<'_>) -> Result<Arc<Kept>, Error> {
+    async fn made(
+        &self,
+        lookup: &Lookup,
+        seen: &Seen,
+        make: &Make<'_>,
+        is_wanted: bool,
+    ) -> Result<Arc<Kept>, Error> {
         let began = Instant::now();
         let content = match make().await {
             Ok(content) => content,
             Err(error) if error.kind() == ErrorKind::NotFound => Content::Absent,
             Err(error) => return Err(error),
         };
+        let may_be = is_wanted && content.bytes() <= self.largest && !self.is_deaf();
+        let is_kept = may_be && self.generations.is_current(seen);
+        let content = if is_kept { content.compact() } else { content };
         let kept = Arc::new(Kept { content, seen: seen.clone(), made: began, life: lookup.life });
-        let fits = kept.bytes() <= self.largest + BESIDE;
-        if fits && !self.is_deaf.load(Ordering::SeqCst) && self.generations.is_current(seen) {
+        if is_kept {
             self.local.insert(lookup.key, kept.clone());
         }
         Ok(kept)
     }
 
-    /// The right to make a new answer in place of one that is not fresh any more; nobody else has it meanwhile.
+    /// The right to make a new answer in place of one that is not fresh any more; nobody else has it meanwhile,
+    /// and not many have it for others.
     pub(crate) fn begin_refresh(self: &Arc<Self>, key: Key) -> Option<Refreshing> {
-        let is_first = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
-        is_first.then(|| Refreshing { answers: self.clone(), key })
+        let mut refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = refreshing.len() < REFRESHING && refreshing.insert(key);
+        drop(refreshing);
+        may.then(|| Refreshing { answers: self.clone(), key })
     }
 
-    /// Makes an answer for one who wants no remembered one; it is remembered all the same.
+    /// Makes an answer for one who wants no remembered one, and remembers it where that is wanted all the same.
     ///
     /// # Errors
     /// Those of `make`.
@@ -279,10 +325,11 @@ impl Answers {
         lookup: &Lookup,
         tags: &[Tag],
         make: &Make<'_>,
+        is_wanted: bool,
     ) -> Result<(Arc<Kept>, Came), Error> {
         self.counts.bypassed.fetch_add(1, Ordering::Relaxed);
         let seen = self.generations.now(tags);
-        Ok((self.made(lookup, &seen, make).await?, Came::Bypass))
+        Ok((self.made(lookup, &seen, make, is_wanted).await?, Came::Bypass))
     }
 
     /// Whether answers that are made now must not be remembered.

@@ -1,11 +1,12 @@
 //! Answers that are being made: whoever asks for the same one meanwhile waits for it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OnceCell;
 
-use super::answers::{Kept, Key};
+use super::answers::{Failed, Kept, Key};
 use super::tags::{Generations, Seen, Tag};
 
 /// The answers that are being made on this node.
@@ -17,8 +18,9 @@ pub(super) struct Flights(Mutex<HashMap<Key, Arc<Flight>>>);
 pub(super) struct Flight {
     /// The counts of its tags before anything was read.
     pub(super) seen: Seen,
-    /// Nothing where it could not be made.
-    pub(super) cell: OnceCell<Option<Arc<Kept>>>,
+    pub(super) cell: OnceCell<Result<Arc<Kept>, Failed>>,
+    /// How many wait for it; counted while the flights are locked.
+    waiting: AtomicUsize,
 }
 
 /// Somebody who waits for an answer.
@@ -40,10 +42,15 @@ impl Flights {
         let mut flights = self.held();
         let under_way = flights.get(&key).filter(|flight| generations.is_current(&flight.seen)).cloned();
         let flight = under_way.unwrap_or_else(|| {
-            let flight = Arc::new(Flight { seen: generations.now(tags), cell: OnceCell::new() });
+            let flight = Arc::new(Flight {
+                seen: generations.now(tags),
+                cell: OnceCell::new(),
+                waiting: AtomicUsize::new(0),
+            });
             flights.insert(key, flight.clone());
             flight
         });
+        flight.waiting.fetch_add(1, Ordering::Relaxed);
         drop(flights);
         Waiting { flights: self, key, flight }
     }
@@ -53,8 +60,9 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut flights = self.flights.held();
         let is_there = flights.get(&self.key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight));
-        // The one that is there, and this one; or it has come to an end, and whoever comes now begins another.
-        if is_there && (self.flight.cell.initialized() || Arc::strong_count(&self.flight) == 2) {
+        let is_last = self.flight.waiting.fetch_sub(1, Ordering::Relaxed) == 1;
+        // Where it has come to an end whoever comes now begins another.
+        if is_there && (is_last || self.flight.cell.initialized()) {
             flights.remove(&self.key);
         }
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use resourceful_contract::{Bus, Heard, Listener, StorageError};
+use uuid::Uuid;
 
 use super::answers::Answers;
 use super::tags::Forget;
@@ -23,20 +24,25 @@ impl Answers {
     pub(crate) async fn follow(self: &Arc<Self>, bus: &Arc<dyn Bus>) -> Result<[Following; 2], StorageError> {
         let listener = bus.listen(CHANNEL).await?;
         self.generations().begin_telling();
-        let listening = tokio::spawn(listen(self.clone(), listener));
-        let telling = tokio::spawn(tell(self.clone(), bus.clone()));
+        let node = Uuid::new_v4().into_bytes();
+        let listening = tokio::spawn(listen(self.clone(), node, listener));
+        let telling = tokio::spawn(tell(self.clone(), node, bus.clone()));
         Ok([Following::new(&listening), Following::new(&telling)])
     }
 }
 
-async fn listen(answers: Arc<Answers>, mut listener: Box<dyn Listener>) {
+async fn listen(answers: Arc<Answers>, node: [u8; 16], mut listener: Box<dyn Listener>) {
     loop {
         match listener.heard().await {
             Ok(heard) => {
                 match (heard, answers.is_deaf()) {
-                    (Heard::Message(message), false) => match Forget::of_bytes(&message) {
-                        Forget::Tags(tags) => answers.generations().forget(&tags),
-                        Forget::Everything => answers.generations().forget_all(),
+                    (Heard::Message(message), false) => match message.strip_prefix(&node) {
+                        // What was told from here is forgotten here.
+                        Some(_) => {}
+                        None => match Forget::of_bytes(message.get(node.len()..).unwrap_or_default()) {
+                            Forget::Tags(tags) => answers.generations().forget(&tags),
+                            Forget::Everything => answers.generations().forget_all(),
+                        },
                     },
                     // Whatever comes first after it was away.
                     _ => answers.generations().forget_all(),
@@ -53,10 +59,11 @@ async fn listen(answers: Arc<Answers>, mut listener: Box<dyn Listener>) {
     }
 }
 
-async fn tell(answers: Arc<Answers>, bus: Arc<dyn Bus>) {
+async fn tell(answers: Arc<Answers>, node: [u8; 16], bus: Arc<dyn Bus>) {
     loop {
         let forget = answers.generations().to_tell().await;
-        while let Err(error) = bus.publish(CHANNEL, forget.to_bytes()).await {
+        let message = [&node[..], &forget.to_bytes()].concat();
+        while let Err(error) = bus.publish(CHANNEL, message.clone()).await {
             tracing::debug!(%error, "other nodes could not be told what to forget");
             tokio::time::sleep(PAUSE).await;
         }

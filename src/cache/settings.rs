@@ -42,7 +42,7 @@ impl QueryCache {
         self
     }
 
-    /// The most bytes that the body of a remembered answer has; 1 MiB by default. Longer ones are answered as ever.
+    /// The most bytes that a remembered answer says, headers included; 1 MiB by default. Longer ones are answered as ever.
     pub const fn largest(mut self, bytes: usize) -> Self {
         self.largest = bytes;
         self

@@ -113,6 +113,12 @@ impl Default for Generations {
     }
 }
 
+impl Seen {
+    pub(super) fn bytes(&self) -> usize {
+        self.counts.len() * size_of::<(Tag, u64)>()
+    }
+}
+
 impl Generations {
     pub(crate) fn now(&self, tags: &[Tag]) -> Seen {
         let all = self.all.load(Ordering::SeqCst);

@@ -75,7 +75,8 @@ impl Watch {
         let Some(table) = self.resources.get(&event.resource) else { return Vec::new() };
         let Some(watched) = self.tables.get(table) else { return Vec::new() };
         // One that went from one tenant to another concerns both.
-        let stays = |name: &str| event.previous.as_ref().is_none_or(|previous| !previous.contains(name));
+        let is_said = |name: &str| event.previous.as_ref().is_some_and(|previous| previous.contains(name));
+        let stays = |name: &str| !is_said(name) && !event.unsaid.iter().any(|unsaid| unsaid == name);
         let whose = match (&watched.tenant, &event.tenant) {
             (Some((_, name)), Some(tenant)) if stays(name) => Tag::tenant(table, tenant),
             _ => Tag::anybodys(table),
@@ -83,6 +84,19 @@ impl Watch {
         let own = [Tag::table(table), whose, Tag::row(table, &event.subject)];
         let others = watched.created.iter().chain(&watched.updated).chain(&watched.deleted);
         own.into_iter().chain(others.copied()).collect()
+    }
+}
+
+impl Watch {
+    /// Forgets what shows rows of a table, on this node: another one may have changed them and told nobody.
+    pub(crate) fn made_elsewhere(&self, table: &str, tenant: Option<&str>) {
+        let Some(watched) = self.tables.get(table) else { return };
+        let mut tags = vec![Tag::table(table), Tag::anybodys(table), Tag::rows(table)];
+        tags.extend(tenant.map(|tenant| Tag::tenant(table, tenant)));
+        for others in [&watched.created, &watched.updated, &watched.deleted] {
+            tags.extend_from_slice(others);
+        }
+        self.generations.forget(&tags);
     }
 }
 

@@ -199,6 +199,14 @@ fn watch(
                 found.push(None, suggest(message, name, known), ".invalidate_on(\"categories.*\")");
                 continue;
             };
+            let of = &definitions[*position];
+            let acts = of.actions.iter().any(|declared| *declared.event() == *happened);
+            if !acts && !["*", "created", "updated", "deleted", "restored", "purged"].contains(&happened) {
+                let message = format!("nothing called `{happened}` happens to `{name}`.");
+                let known = ["created", "updated", "deleted"].into_iter();
+                found.push(None, suggest(message, happened, known), ".invalidate_on(\"categories.*\")");
+                continue;
+            }
             let Some(watched) = tables.get_mut(&definitions[*position].schema.table) else { continue };
             let tag = Tag::resource(definition.name());
             if matches!(happened, "*" | "created") {
@@ -208,7 +216,7 @@ fn watch(
             if happened != "created" {
                 watched.updated.push(tag);
             }
-            if matches!(happened, "*" | "deleted") {
+            if matches!(happened, "*" | "deleted" | "purged") {
                 watched.deleted.push(tag);
             }
         }

@@ -251,6 +251,10 @@ impl Call<'_> {
     }
 
     async fn replayed(&self, claim: &Claim, row: KeyRow) -> Result<Replayed, Error> {
+        if let Some(watch) = &self.engine.catalog.watch {
+            // Whoever is told that it was done reads it from here on, whichever node has done it.
+            watch.made_elsewhere(&self.entry.schema.table, self.actor.tenant());
+        }
         if row.fingerprint != claim.fingerprint {
             let detail = "This Idempotency-Key was used for another request: take a new one.";
             let fault = Fault::header("Idempotency-Key", "reused", detail);

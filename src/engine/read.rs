@@ -4,7 +4,7 @@ use resourceful_contract::{Filter, Position, Query, Rows, Test, Value, Version};
 
 use super::item::Fields;
 use super::sight::{Admitted, Sight};
-use super::{Call, Item, Mask, Part, include, redact, sight};
+use super::{Call, Item, Mask, Part, include, redact, sight, spelled};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::query::{Deleted, ItemRequest, Selection};
 use crate::resource::{Operation, Right};
@@ -14,6 +14,13 @@ use crate::resource::{Operation, Right};
 pub(crate) struct AskedItem {
     pub(super) id: Value,
     pub(super) request: ItemRequest,
+}
+
+impl AskedItem {
+    /// The item's id, spelled as in every answer.
+    pub(crate) fn name(&self) -> String {
+        spelled(&self.id)
+    }
 }
 
 impl Call<'_> {

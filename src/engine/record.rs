@@ -142,7 +142,7 @@ impl Records {
             resource: record.entry.name.to_string(),
             subject: spelled(&row.id),
             time: self.at,
-            tenant: record.tenant().or_else(|| self.tenant.clone()),
+            tenant: record.tenant(),
             trace: self.trace.clone(),
             data,
             previous,

@@ -1,5 +1,7 @@
 //! What an answer is found by where answers are remembered, and what it is made of.
 
+use std::sync::Arc;
+
 use resourceful_contract::{Filter, Schema};
 
 use super::read::AskedItem;
@@ -58,6 +60,35 @@ impl Call<'_> {
         tags
     }
 
+    /// The other resources that an item's answer shows, or that decide who may see it.
+    pub(crate) fn related_to_item(&self, asked: &AskedItem) -> Vec<Arc<str>> {
+        let mut tables = Vec::new();
+        related_tables(self.sight().rows.as_ref().map_or(&EVERYTHING, Admitted::filter), &mut tables);
+        self.related_resources(&asked.request.selection, tables)
+    }
+
+    /// The same of a list, or through which it was asked for.
+    pub(crate) fn related_to_list(&self, request: &ListRequest) -> Vec<Arc<str>> {
+        let mut tables = Vec::new();
+        related_tables(self.sight().listed.as_ref().map_or(&EVERYTHING, Admitted::filter), &mut tables);
+        related_tables(&request.filter, &mut tables);
+        self.related_resources(&request.selection, tables)
+    }
+
+    fn related_resources(&self, selection: &Selection, mut tables: Vec<String>) -> Vec<Arc<str>> {
+        if tables.is_empty() && selection.includes.is_empty() {
+            return Vec::new();
+        }
+        for relation in &selection.includes {
+            tables.push(self.engine.catalog.entry(relation.target).schema.table.clone());
+            if let Some(Sight { rows: Some(rows), .. }) = self.sights.of(relation.target) {
+                related_tables(rows.filter(), &mut tables);
+            }
+        }
+        let entries = self.engine.catalog.entries().iter();
+        entries.filter(|entry| tables.contains(&entry.schema.table)).map(|entry| entry.name.clone()).collect()
+    }
+
     /// What was declared, who asks, and all that their rights come to: two callers with the same rights have one answer,
     /// and two with different ones never do.
     fn scope(&self, kind: &[u8], rows: &Admitted, selection: &Selection) -> Fed {
@@ -96,6 +127,8 @@ impl Call<'_> {
     }
 }
 
+static EVERYTHING: Filter = Filter::everything();
+
 /// Feeds what may be seen of a resource into a digest.
 pub(super) fn sight(fed: &mut Fed, schema: &Schema, rows: &Filter, mask: &Mask) {
     digest::filter(fed, schema, rows);
@@ -110,7 +143,7 @@ impl Mask {
             return;
         }
         let shown: Vec<u8> = (0..schema.fields.len()).map(|field| u8::from(self.shows(field))).collect();
-        fed.update(b"masked").update(&shown);
+        fed.update(b"masked").update(&shown).update(&(self.redacted().len() as u64).to_le_bytes());
         for (field, instead) in self.redacted() {
             fed.update(&(*field as u64).to_le_bytes());
             digest::text(fed, instead);
@@ -118,18 +151,27 @@ impl Mask {
     }
 }
 
-/// The tables that a filter leads to.
+/// The tags of the tables that a filter leads to.
 fn tag_related(filter: &Filter, tags: &mut Vec<Tag>) {
+    let mut tables = Vec::new();
+    related_tables(filter, &mut tables);
+    tags.extend(tables.iter().map(|table| Tag::table(table)));
+}
+
+/// The tables that a filter leads to, each once.
+fn related_tables(filter: &Filter, tables: &mut Vec<String>) {
     match filter {
         Filter::All(filters) | Filter::Any(filters) => {
             for filter in filters {
-                tag_related(filter, tags);
+                related_tables(filter, tables);
             }
         }
-        Filter::Not(inner) => tag_related(inner, tags),
+        Filter::Not(inner) => related_tables(inner, tables),
         Filter::Related(by, inner) => {
-            tags.push(Tag::table(&by.0.target.table));
-            tag_related(inner, tags);
+            if !tables.contains(&by.0.target.table) {
+                tables.push(by.0.target.table.clone());
+            }
+            related_tables(inner, tables);
         }
         Filter::Compare(..) | Filter::Search(..) => {}
     }

@@ -288,7 +288,7 @@ impl Window {
                 // What GET would not show now is not shown.
                 Some(now) if !self.admits(engine, now).await? => Some(false),
                 // It is gone by now, and what tells of that comes.
-                None if is.is_none() => Some(false),
+                None if happened.after.is_some() => Some(false),
                 _ => is,
             };
         }
@@ -331,5 +331,6 @@ impl Window {
 /// What is told of an item that is not shown any more: that it is not.
 fn removed(event: &Event) -> Event {
     let event_type = format!("{}.removed", event.resource());
-    Event { event_type, data: Json::Null, dataschema: None, traceparent: None, ..event.clone() }
+    let rest = event.clone();
+    Event { event_type, data: Json::Null, dataschema: None, traceparent: None, tenantid: None, ..rest }
 }

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::prefer::Prefer;
-use super::{Body, Boundary, Context, answer, body, conditional, dry_run};
-use crate::engine::{Became, Wanted};
+use super::{Body, Boundary, Context, answer, body, conditional, dry_run, groups};
+use crate::engine::{Became, Wanted, spelled};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::query::no_parameters;
 use crate::resource::{Operation, pointer_of};
@@ -102,8 +102,13 @@ impl Boundary {
         let terms = context.terms(Prefer::of(&parts.headers).dry_run);
         let became = Box::pin(self.engine.batch(&actor, &terms, &wanted)).await?;
         let results: Vec<Json> = became.iter().map(|one| self.described(one)).collect::<Result<_, _>>()?;
-        let response = answer::written(json!({"results": results}).to_string(), StatusCode::OK);
+        let mut response = answer::written(json!({"results": results}).to_string(), StatusCode::OK);
         if !terms.dry_run {
+            let entries = became.iter().filter_map(|one| self.engine.find(&one.resource).ok().zip(Some(one)));
+            let fallen = entries.flat_map(|(entry, one)| {
+                groups::fallen(&self.engine.catalog, entry, Some(&spelled(&one.id)))
+            });
+            groups::say(fallen.collect(), response.headers_mut());
             return Ok(response);
         }
         let entry = self.engine.find(&wanted[0].resource)?;

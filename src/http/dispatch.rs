@@ -112,10 +112,8 @@ impl Door {
     fn fallen(&self, mut response: Response, endpoint: Endpoint, id: &str, is_dry_run: bool) -> Response {
         if response.status().is_success() && !is_dry_run {
             let id = (endpoint.is_of_item() && !id.is_empty()).then_some(id);
-            let groups = groups::fallen(&self.boundary.engine.catalog, &self.entry, id);
-            if let Some(groups) = groups {
-                response.headers_mut().insert(groups::INVALIDATION, groups);
-            }
+            let fallen = groups::fallen(&self.boundary.engine.catalog, &self.entry, id);
+            groups::say(fallen, response.headers_mut());
         }
         response
     }

@@ -1,41 +1,49 @@
 //! Cache groups (RFC 9875): which answers fall together, said to caches between this server and its clients.
 //!
 //! A list is in the group of its resource (`"products"`), an item in one of its own, both in that of all answers of the
-//! resource (`"products/*"`) and in those that its declaration names as tags.
+//! resource (`"products/*"`), in those that its declaration names as tags, and in those of the lists of all that it shows.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::engine::{Catalog, Entry};
+use crate::engine::{Catalog, Entry, spelled};
 
 pub(super) const GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 pub(super) const INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
 
-/// The groups of a list; none where answers of the resource are not remembered.
-pub(super) fn of_list(entry: &Entry) -> Option<HeaderValue> {
-    with(entry, &entry.name)
+/// The groups of a list; none where answers of the resource are not remembered. `related` are the other resources that it
+/// shows or was asked for through.
+pub(super) fn of_list(entry: &Entry, related: &[Arc<str>]) -> Option<HeaderValue> {
+    with(entry, &entry.name, related)
 }
 
 /// The groups of an item.
-pub(super) fn of_item(entry: &Entry, id: &str) -> Option<HeaderValue> {
-    with(entry, &item(entry, id))
+pub(super) fn of_item(entry: &Entry, id: &str, related: &[Arc<str>]) -> Option<HeaderValue> {
+    with(entry, &item(entry, id), related)
 }
 
-fn with(entry: &Entry, own: &str) -> Option<HeaderValue> {
+fn with(entry: &Entry, own: &str, related: &[Arc<str>]) -> Option<HeaderValue> {
     let cache = entry.definition.cache.as_ref()?;
     let all = format!("{}/*", entry.name);
     let names = [own, &all].into_iter().chain(cache.tags.iter().map(String::as_str));
-    header(names)
+    header(names.chain(related.iter().map(AsRef::as_ref)))
 }
 
-/// What falls with a change of a resource: its lists, the item or all that there are, and every answer of those that say so.
-pub(super) fn fallen(catalog: &Catalog, entry: &Entry, id: Option<&str>) -> Option<HeaderValue> {
-    let mut names = Vec::new();
-    if entry.definition.cache.is_some() {
-        names.push(entry.name.to_string());
-        names.push(id.map_or_else(|| format!("{}/*", entry.name), |id| item(entry, id)));
+/// What falls with a change of a resource: its lists and what is related to it, the item or all that there are, and every
+/// answer of those that say so. Nothing where no answers are remembered at all.
+pub(super) fn fallen(catalog: &Catalog, entry: &Entry, id: Option<&str>) -> Vec<String> {
+    if catalog.watch.is_none() {
+        return Vec::new();
     }
+    let id_type = entry.schema.id_field().field_type;
+    let id = id.and_then(|id| id_type.parse(id).ok()).map(|id| spelled(&id));
+    let own = id.map_or_else(|| format!("{}/*", entry.name), |id| item(entry, &id));
+    let mut names = vec![entry.name.to_string(), own];
     for other in catalog.entries() {
         let patterns = other.definition.cache.iter().flat_map(|cache| &cache.invalidated_by);
         let speaks = |pattern: &String| pattern.split('.').next() == Some(&*entry.name);
@@ -43,7 +51,16 @@ pub(super) fn fallen(catalog: &Catalog, entry: &Entry, id: Option<&str>) -> Opti
             names.push(format!("{}/*", other.name));
         }
     }
-    header(names.iter().map(String::as_str))
+    names
+}
+
+/// Says what falls, each once.
+pub(super) fn say(mut names: Vec<String>, headers: &mut HeaderMap) {
+    let mut known = HashSet::new();
+    names.retain(|name| known.insert(name.clone()));
+    if let Some(groups) = header(names.iter().map(String::as_str)) {
+        headers.insert(INVALIDATION, groups);
+    }
 }
 
 /// An id may hold anything and be of any length; a group's name may not.
@@ -54,6 +71,14 @@ fn item(entry: &Entry, id: &str) -> String {
 
 /// A list of strings (RFC 9651).
 fn header<'a>(names: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
-    let names: Vec<_> = names.map(|name| format!("\"{name}\"")).collect();
+    let names: Vec<_> = names.map(|name| format!("\"{}\"", short(name))).collect();
     (!names.is_empty()).then(|| HeaderValue::from_str(&names.join(", ")).ok()).flatten()
+}
+
+/// A name of a length that every cache takes (RFC 9875, 2).
+fn short(name: &str) -> Cow<'_, str> {
+    if name.len() <= 32 {
+        return name.into();
+    }
+    URL_SAFE_NO_PAD.encode(&blake3::hash(name.as_bytes()).as_bytes()[..12]).into()
 }

@@ -23,21 +23,30 @@ use crate::query::{ListRequest, may_relate};
 /// RFC 9211.
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+static PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 /// How long an answer may take that nobody waits for.
 const REFRESH: Duration = Duration::from_secs(30);
 
 /// What is read.
-enum Wanted<'a> {
-    Item(AskedItem, &'a str),
+enum Wanted {
+    Item(AskedItem),
     List(ListRequest),
 }
 
-impl Wanted<'_> {
+impl Wanted {
     /// What its answer is made of.
     fn tags(&self, call: &Call<'_>) -> Vec<Tag> {
         match self {
-            Self::Item(asked, _) => call.item_tags(asked),
+            Self::Item(asked) => call.item_tags(asked),
             Self::List(request) => call.list_tags(request),
+        }
+    }
+
+    /// The other resources that its answer shows, or was asked for through.
+    fn related(&self, call: &Call<'_>) -> Vec<Arc<str>> {
+        match self {
+            Self::Item(asked) => call.related_to_item(asked),
+            Self::List(request) => call.related_to_list(request),
         }
     }
 }
@@ -80,7 +89,15 @@ impl Door {
             // Boxed, so that a hit does not carry the room that this takes.
             None => {
                 let make = || -> BoxFuture<'_, _> { Box::pin(self.kept(call, &wanted, endpoint, parts)) };
-                Box::pin(made(answers, &lookup, &wanted.tags(call), wants_new, &make)).await?
+                Box::pin(made(
+                    answers,
+                    &lookup,
+                    &wanted.tags(call),
+                    wants_new,
+                    !says(&parts.headers, "no-store"),
+                    &make,
+                ))
+                .await?
             }
         };
         let Content::Found { headers, tag, body } = &kept.content else { return Err(Error::not_found()) };
@@ -137,7 +154,7 @@ impl Door {
     async fn kept(
         &self,
         call: &Call<'_>,
-        wanted: &Wanted<'_>,
+        wanted: &Wanted,
         endpoint: Endpoint,
         parts: &Parts,
     ) -> Result<Content, Error> {
@@ -156,19 +173,28 @@ impl Door {
     async fn content(
         &self,
         call: &Call<'_>,
-        wanted: &Wanted<'_>,
+        wanted: &Wanted,
         endpoint: Endpoint,
         parts: &Parts,
     ) -> Result<Content, Error> {
-        let keeping = self.keeping();
+        let related = wanted.related(call);
+        let mut keeping = self.keeping();
+        if !related.is_empty() && is_shared(keeping.cache_control) {
+            // What it shows of others may differ from caller to caller.
+            keeping.cache_control = &PRIVATE;
+        }
         let (mut content, groups) = match wanted {
-            Wanted::Item(asked, id) => {
-                (answer::item(call.read(asked).await?, keeping), groups::of_item(&self.entry, id))
-            }
+            Wanted::Item(asked) => (
+                answer::item(call.read(asked).await?, keeping),
+                groups::of_item(&self.entry, &asked.name(), &related),
+            ),
             Wanted::List(request) => {
                 let query = parts.uri.query();
                 let url = (endpoint == Endpoint::List).then(|| Url { path: original(parts).path(), query });
-                (answer::page(call.list(request).await?, keeping, url), groups::of_list(&self.entry))
+                (
+                    answer::page(call.list(request).await?, keeping, url),
+                    groups::of_list(&self.entry, &related),
+                )
             }
         };
         if let (Content::Found { headers, .. }, Some(groups)) = (&mut content, groups) {
@@ -184,28 +210,33 @@ async fn made(
     lookup: &Lookup,
     tags: &[Tag],
     is_own: bool,
+    is_wanted: bool,
     make: &Make<'_>,
 ) -> Result<(Arc<Kept>, Came), Error> {
-    if is_own { answers.bypass(lookup, tags, make).await } else { answers.make(lookup, tags, make).await }
+    if is_own {
+        answers.bypass(lookup, tags, make, is_wanted).await
+    } else {
+        answers.make(lookup, tags, make).await
+    }
 }
 
-fn wanted<'a>(
+fn wanted(
     call: &Call<'_>,
-    (endpoint, id): (Endpoint, &'a str),
+    (endpoint, id): (Endpoint, &str),
     parts: &Parts,
     body: Option<&Json>,
-) -> Result<Wanted<'a>, Error> {
+) -> Result<Wanted, Error> {
     let query = parts.uri.query();
     if endpoint == Endpoint::Read {
-        return Ok(Wanted::Item(call.asked_item(id, query)?, id));
+        return Ok(Wanted::Item(call.asked_item(id, query)?));
     }
     let asked = body.map_or(Asked::Url(query), Asked::Body);
     Ok(Wanted::List(call.asked_list(asked, Prefer::of(&parts.headers).count)?))
 }
 
-fn lookup(call: &Call<'_>, endpoint: Endpoint, wanted: &Wanted<'_>, parts: &Parts) -> Option<Lookup> {
+fn lookup(call: &Call<'_>, endpoint: Endpoint, wanted: &Wanted, parts: &Parts) -> Option<Lookup> {
     match wanted {
-        Wanted::Item(asked, _) => call.item_lookup(asked),
+        Wanted::Item(asked) => call.item_lookup(asked),
         Wanted::List(request) => {
             // Its links begin with the path by which it was asked for.
             let path = (endpoint == Endpoint::List).then(|| original(parts).path());
@@ -214,13 +245,21 @@ fn lookup(call: &Call<'_>, endpoint: Endpoint, wanted: &Wanted<'_>, parts: &Part
     }
 }
 
+/// Whether caches between may give one caller's answer to another one (RFC 9111, 3.5).
+fn is_shared(cache_control: &HeaderValue) -> bool {
+    let directives = cache_control.to_str().unwrap_or_default();
+    ["public", "s-maxage", "must-revalidate"].iter().any(|word| directives.contains(word))
+}
+
 /// Whether a client asks for an answer that is made for it (RFC 9111, 5.2.1).
 fn wants_new(headers: &HeaderMap) -> bool {
+    says(headers, "no-cache") || says(headers, "no-store")
+}
+
+fn says(headers: &HeaderMap, wanted: &str) -> bool {
     headers.get_all(CACHE_CONTROL).iter().any(|value| {
-        let directives = value.to_str().unwrap_or_default().split(',').map(str::trim);
-        directives
-            .into_iter()
-            .any(|one| one.eq_ignore_ascii_case("no-cache") || one.eq_ignore_ascii_case("no-store"))
+        let mut directives = value.to_str().unwrap_or_default().split(',');
+        directives.any(|one| one.trim().eq_ignore_ascii_case(wanted))
     })
 }
 

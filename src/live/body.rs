@@ -123,6 +123,9 @@ impl Feed {
     /// What is told next; nothing at the end.
     pub(crate) async fn next(&mut self) -> Option<Said> {
         loop {
+            if self.past.is_some() || !self.waiting.is_empty() {
+                self.look_up().await;
+            }
             if let Some(said) = self.waiting.pop_front() {
                 if self.waiting.is_empty() {
                     // Most streams are told of little: they hold no room for more.
@@ -151,6 +154,27 @@ impl Feed {
                 () = tokio::time::sleep_until(self.beat) => Box::pin(self.look_after()).await,
                 next = subscription.next() => self.take(next),
             }
+        }
+    }
+
+    /// Looks whether the client may still be told what waits: it may take its time to fetch that.
+    async fn look_up(&mut self) {
+        let Some(subscription) = &self.subscription else { return };
+        if subscription.is_closing() {
+            self.waiting.clear();
+            return self.end("closing");
+        }
+        let is_due = Instant::now() >= self.beat;
+        // Whoever is gone says nothing any more; that is found out where it is waited for.
+        let has_changed = self.rights.has_changed().unwrap_or(false);
+        if has_changed {
+            self.rights.mark_unchanged();
+        }
+        if is_due {
+            self.beat = Instant::now() + self.pause;
+        }
+        if is_due || has_changed {
+            Box::pin(self.renew()).await;
         }
     }
 
@@ -275,9 +299,11 @@ impl Feed {
             Err(error) => {
                 let why = match error.kind() {
                     ErrorKind::Unauthenticated => "unauthenticated",
-                    ErrorKind::Unavailable => "unavailable",
-                    _ => "forbidden",
+                    ErrorKind::Forbidden | ErrorKind::NotFound => "forbidden",
+                    _ => "unavailable",
                 };
+                // What waits was for the rights that were.
+                self.waiting.retain(|said| matches!(said, Said::Ready(_)));
                 return self.end(why);
             }
         };
@@ -286,6 +312,7 @@ impl Feed {
             return;
         }
         self.subscription = None;
+        self.waiting.retain(|said| matches!(said, Said::Ready(_)));
         match self.live.join(wanted).await {
             Ok((subscription, seen)) => {
                 (self.at, self.past) = (seen, None);

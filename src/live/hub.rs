@@ -410,6 +410,11 @@ impl Subscription {
         self.outlet.next().await
     }
 
+    /// Whether the application is about to stop.
+    pub(super) fn is_closing(&self) -> bool {
+        self.outlet.is_closing()
+    }
+
     /// Whether the classes are those of somebody who is told this.
     pub(super) fn is_told_as(&self, scope: &Scope) -> bool {
         self.scope.policy == scope.policy

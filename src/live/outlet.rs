@@ -68,6 +68,10 @@ impl Outlet {
         self.wake.notify_one();
     }
 
+    pub(super) fn is_closing(&self) -> bool {
+        self.state().end == Some(End::Closing)
+    }
+
     /// What is there already.
     pub(super) fn take(&self) -> Option<Next> {
         let mut state = self.state();

@@ -56,7 +56,8 @@ impl Cache {
     }
 
     /// For how long after that an answer may still be given while a new one is made (`stale-while-revalidate`, RFC 5861);
-    /// not at all by default, and at most a day. What was changed since is never given.
+    /// not at all by default, and at most a day. What was
+    /// changed through the application since is never given.
     #[must_use]
     pub const fn stale(mut self, stale: Duration) -> Self {
         self.life.stale = stale;

@@ -85,6 +85,13 @@ pub(crate) struct DeclaredAction {
     pub(crate) takes: jsonschema::Validator,
 }
 
+impl DeclaredAction {
+    /// What its event is called after the resource's name.
+    pub(crate) fn event(&self) -> &str {
+        self.action.event.as_deref().unwrap_or(&self.name)
+    }
+}
+
 /// The frozen declaration.
 #[derive(Debug)]
 pub(crate) struct Definition {

@@ -8,6 +8,8 @@ use crate::resource::derive::Draft;
 use crate::resource::{Cache, Operation};
 
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// What has caches between give one caller's answer to another one (RFC 9111, 3.5).
+const SHARED: [&str; 3] = ["public", "s-maxage", "must-revalidate"];
 /// The longest name that every cache takes in `Cache-Groups` (RFC 9875, 2).
 const LONGEST_TAG: usize = 32;
 
@@ -19,9 +21,7 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
     }
     let public = builder.cache_control.as_deref().is_some_and(|directives| {
         let names = directives.split(',').map(|directive| directive.split('=').next().unwrap_or_default());
-        names
-            .map(str::trim)
-            .any(|name| name.eq_ignore_ascii_case("public") || name.eq_ignore_ascii_case("s-maxage"))
+        names.map(str::trim).any(|name| SHARED.iter().any(|shared| name.eq_ignore_ascii_case(shared)))
     });
     if !public {
         return;
