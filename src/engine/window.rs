@@ -246,6 +246,15 @@ impl Window {
         engine.call(entry, actor, Operation::List, false).await?.window(&Filter::everything(), None)
     }
 
+    /// Whether it hangs on fields that events do not say, so that of the past nobody knows any more what was in view.
+    pub(crate) fn hangs_on_unsaid(&self) -> bool {
+        let definition = &self.entry.definition;
+        let of_tenant =
+            definition.fills.iter().find(|(_, fill)| *fill == Fill::Tenant).map(|(field, _)| *field);
+        let is_said = |field: usize| definition.visible.contains(&field) || Some(field) == of_tenant;
+        !speaks_of(self.rows.filter(), &is_said)
+    }
+
     /// Which items are told of.
     pub(crate) const fn filter(&self) -> &Filter {
         &self.whole

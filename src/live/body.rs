@@ -93,6 +93,7 @@ impl Feed {
         let (subscription, seen) = live.join(wanted).await?;
         let pause = live.hub.limits().heartbeat;
         let scope = subscription.scope.clone();
+        let can_catch_up = subscription.can_catch_up();
         let mut feed = Self {
             at: seen.clone(),
             subscription: Some(subscription),
@@ -108,7 +109,9 @@ impl Feed {
         };
         match place {
             None => feed.waiting.push_back(Said::Ready(feed.sealed())),
-            Some((place, true)) if live.reaches_back_to(&scope, &place.at).await? => {
+            Some((place, true))
+                if (place.at == seen || can_catch_up) && live.reaches_back_to(&scope, &place.at).await? =>
+            {
                 (feed.at, feed.known, feed.past) = (place.at, place.known, Some(seen));
                 feed.waiting.push_back(Said::Ready(feed.sealed()));
             }

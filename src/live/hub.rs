@@ -410,6 +410,11 @@ impl Subscription {
         self.outlet.next().await
     }
 
+    /// Whether it can be told what it missed.
+    pub(super) fn can_catch_up(&self) -> bool {
+        self.classes.iter().all(|class| !class.window.hangs_on_unsaid())
+    }
+
     /// Whether the application is about to stop.
     pub(super) fn is_closing(&self) -> bool {
         self.outlet.is_closing()

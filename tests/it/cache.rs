@@ -291,7 +291,9 @@ async fn every_path_obeys_the_policies_where_answers_are_remembered() {
 async fn a_client_may_ask_for_an_answer_of_its_own() {
     let app = remembering(&Place::memory()).await;
     let item = path(&create(&app, "tea", json!({})).await);
-    get(&app, &item).await;
+    let own = app.get(&item).header("cache-control", "no-store").await;
+    assert_eq!(came(&own), "BYPASS");
+    assert_eq!(get(&app, &item).await.0, "MISS", "that one was not to be remembered");
     for directive in ["no-cache", "max-age=0, no-store"] {
         let answer = app.get(&item).header("cache-control", directive).await;
         assert_eq!(
@@ -301,7 +303,7 @@ async fn a_client_may_ask_for_an_answer_of_its_own() {
     }
     assert_eq!(get(&app, &item).await.0, "HIT");
     let counts = app.app().cache_counts();
-    assert_eq!((counts.hits, counts.misses, counts.bypassed, counts.stale), (1, 1, 2, 0));
+    assert_eq!((counts.hits, counts.misses, counts.bypassed, counts.stale), (1, 1, 3, 0));
 }
 
 #[tokio::test]
@@ -407,6 +409,54 @@ async fn caches_on_the_way_are_told_what_falls() {
 }
 
 #[tokio::test]
+async fn an_answer_is_in_the_groups_of_all_that_it_shows() {
+    let place = Place::memory();
+    let app = TestApp::build(remembering_builder(&place).batch(5)).await.unwrap();
+    let category = json!({"code": "tea", "title": "Tea"});
+    assert_eq!(app.post("/categories").json(category).await.status(), 201);
+    let pot = path(&create(&app, "pot", json!({"category_code": "tea"})).await);
+    for path in [&format!("{pot}?include=category"), "/products?category.region=north"] {
+        let groups = app.get(path).await.header("cache-groups").unwrap().to_owned();
+        assert!(groups.ends_with(", \"categories\""), "{path}: {groups}");
+    }
+    let item = app.get("/categories/tea").await.header("cache-groups").unwrap().to_owned();
+    let own = item.split(", ").next().unwrap();
+    let changed = app.patch("/categories/tea").json(json!({"title": "Teas"})).await;
+    let fallen = format!("\"categories\", {own}");
+    assert_eq!(changed.header("cache-group-invalidation"), Some(fallen.as_str()));
+    let change =
+        json!({"operation": "update", "resource": "categories", "id": "tea", "body": {"title": "T"}});
+    let batch = app.post("/batch").json(json!({"operations": [change]})).await;
+    assert_eq!(
+        (batch.status(), batch.header("cache-group-invalidation")),
+        (200, Some(fallen.as_str())),
+        "{batch}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_public_is_not_where_it_shows_other_resources() {
+    let place = Place::memory();
+    let declared = |name: &str| {
+        define_dynamic_resource(name, model(&["code", "page_code"]))
+            .adapter(place.table(name))
+            .id_field("code")
+    };
+    let pages = declared("pages")
+        .permissions(Permissions::all(anyone()))
+        .relation(has_many("notes", "notes").key("page_code"))
+        .cache_control("public, max-age=60")
+        .build()
+        .unwrap();
+    let notes = declared("notes").permissions(Permissions::read(anyone()).write(anyone())).build().unwrap();
+    let app = TestApp::build(create_app(AppPreset::Testing).resource(pages).resource(notes)).await.unwrap();
+    for (path, expected) in [("/pages", "public, max-age=60"), ("/pages?include=notes", "private, no-cache")]
+    {
+        assert_eq!(app.get(path).await.header("cache-control"), Some(expected), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_meant_is_a_fault_of_the_declaration() {
     let place = Place::memory();
     let declared = |name: &str| {
@@ -425,9 +475,11 @@ async fn what_cannot_be_meant_is_a_fault_of_the_declaration() {
     insta::assert_snapshot!("cache_faults", errors.to_string());
     let pages = declared("pages")
         .permissions(Permissions::all(anyone()))
-        .cache(Cache::fresh(Duration::from_secs(1)).invalidate_on("page.*"))
+        .cache(Cache::fresh(Duration::from_secs(1)).invalidate_on("page.*").invalidate_on("pages.deletd"))
         .build()
         .unwrap();
     let errors = create_app(AppPreset::Testing).resource(pages).build().await.unwrap_err();
-    assert!(errors.to_string().contains("`page`, which is no resource"), "{errors}");
+    for said in ["`page`, which is no resource", "nothing called `deletd` happens to `pages`"] {
+        assert!(errors.to_string().contains(said), "{errors}");
+    }
 }

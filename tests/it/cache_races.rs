@@ -193,6 +193,56 @@ async fn what_was_changed_is_never_given_as_stale() {
     }
 }
 
+#[tokio::test]
+async fn a_failure_is_shared_by_all_who_waited_for_it() {
+    let (app, gated) = gated(long()).await;
+    let before = gated.fetched();
+    gated.hold();
+    let all = join_all((0..200).map(|_| {
+        let app = app.clone();
+        tokio::spawn(async move { app.get("/pages").await.status() })
+    }));
+    let failed = async {
+        gated.holds(1).await;
+        for _ in 0..400 {
+            tokio::task::yield_now().await;
+        }
+        gated.fail(true);
+        gated.open();
+    };
+    let (all, ()) = tokio::join!(all, failed);
+    assert!(all.into_iter().all(|status| status.unwrap() == 503));
+    assert_eq!(gated.fetched() - before, 1);
+    gated.fail(false);
+    assert_eq!(app.get("/pages").await.items()[0]["name"], "old");
+}
+
+#[tokio::test]
+async fn whoever_is_told_again_that_it_was_done_reads_it_there() {
+    for place in Place::all().await {
+        // Nobody tells the one node what the other one does.
+        let start = async || {
+            let pages = define_dynamic_resource("pages", model(&["code", "name"]))
+                .adapter(place.table("pages"))
+                .id_field("code")
+                .permissions(Permissions::all(anyone()))
+                .preset(idempotency())
+                .cache(long())
+                .build()
+                .unwrap();
+            TestApp::build(create_app(AppPreset::Testing).resource(pages)).await.unwrap()
+        };
+        let [one, other] = [start().await, start().await];
+        assert_eq!(other.get("/pages").await.items().len(), 0);
+        for node in [&one, &other] {
+            let body = json!({"code": "a", "name": "new"});
+            let made = node.post("/pages").header("idempotency-key", "k").json(body).await;
+            assert_eq!(made.status(), 201, "{made}");
+        }
+        assert_eq!(other.get("/pages").await.items().len(), 1);
+    }
+}
+
 /// Asks a node until it answers with this name. How soon is the bus's matter, and whether at all is the test's.
 async fn becomes(app: &TestApp, expected: &str) {
     let asked = async {

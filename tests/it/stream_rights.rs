@@ -279,3 +279,42 @@ async fn a_stream_that_is_open_is_no_use_of_its_session() {
     let end = tokio::time::timeout(Duration::from_secs(20), stream.next()).await;
     assert_eq!(end.expect("it ends").unwrap().data, json!({"code": "unauthenticated"}));
 }
+
+#[tokio::test]
+async fn what_was_missed_is_told_by_the_rights_of_the_moment() {
+    let place = Place::memory();
+    let on = Arc::new(AtomicBool::new(true));
+    let notes = define_dynamic_resource("notes", model(&["id", "text"]))
+        .adapter(place.table("notes"))
+        .permissions(Permissions::read(signed_in()).write(anyone()))
+        .build()
+        .unwrap();
+    let builder = create_app(AppPreset::Testing)
+        .authenticator(Switched(on.clone()))
+        .streams(Streams::new().heartbeat(Duration::from_millis(1)))
+        .resource(notes);
+    let app = TestApp::build(builder).await.unwrap();
+    let mut stream = app.get("/notes/stream").stream().await.unwrap();
+    assert_eq!(stream.next().await.unwrap().name, "ready");
+    let place = stream.last_id().to_owned();
+    drop(stream);
+    let rows = (0..700).map(|id| json!({"id": id.to_string(), "text": "t"}));
+    for row in rows {
+        assert_eq!(app.post("/notes").json(row).await.status(), 201);
+    }
+    app.app().deliver().await.unwrap();
+    let mut back = app.get("/notes/stream").header("last-event-id", &place).stream().await.unwrap();
+    assert_eq!(back.next().await.unwrap().name, "ready");
+    assert_eq!(back.next().await.unwrap().name, "notes.created");
+    on.store(false, Ordering::SeqCst);
+    let mut told = 0;
+    let end = loop {
+        let event = back.next().await.unwrap();
+        if event.name != "notes.created" {
+            break event;
+        }
+        told += 1;
+    };
+    assert_eq!((end.name.as_str(), end.data), ("end", json!({"code": "unauthenticated"})));
+    assert!(told < 650, "{told} more were told");
+}

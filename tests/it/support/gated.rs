@@ -1,11 +1,12 @@
 //! A storage that counts what it is asked for, and can be held up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use resourceful::Storage;
 use resourceful_contract::{
-    Answer, Capabilities, ChangeSet, Committed, Migrated, Migration, Mismatch, Query, Rows, Schema,
+    Answer, Capabilities, ChangeSet, Committed, ErrorKind, Migrated, Migration, Mismatch, Query, Rows,
+    Schema, StorageError,
 };
 use tokio::sync::watch;
 
@@ -19,6 +20,7 @@ pub(crate) struct Gated {
     /// How many that were read are held, and whether any are to be.
     held: watch::Sender<usize>,
     is_open: watch::Sender<bool>,
+    fails: AtomicBool,
     /// The same of commits that were made, and are not told of yet.
     committed: watch::Sender<usize>,
     tells: watch::Sender<bool>,
@@ -32,6 +34,7 @@ impl Gated {
             fetched: AtomicUsize::new(0),
             held: watch::Sender::new(0),
             is_open: watch::Sender::new(true),
+            fails: AtomicBool::new(false),
             committed: watch::Sender::new(0),
             tells: watch::Sender::new(true),
         })
@@ -44,6 +47,11 @@ impl Gated {
     /// Holds up whatever has read rows of the table from here on, until it is opened again.
     pub(crate) fn hold(&self) {
         self.is_open.send_replace(false);
+    }
+
+    /// Has whatever reads rows of the table fail from here on, or not any more.
+    pub(crate) fn fail(&self, fails: bool) {
+        self.fails.store(fails, Ordering::SeqCst);
     }
 
     pub(crate) fn open(&self) {
@@ -95,6 +103,9 @@ impl Storage for Gated {
                 if !*self.is_open.borrow() {
                     self.held.send_modify(|held| *held += 1);
                     self.is_open.subscribe().wait_for(|open| *open).await.unwrap();
+                }
+                if self.fails.load(Ordering::SeqCst) {
+                    return Err(StorageError::new(ErrorKind::Unavailable));
                 }
             }
             rows
