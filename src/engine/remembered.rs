@@ -143,11 +143,12 @@ impl Mask {
             return;
         }
         let shown: Vec<u8> = (0..schema.fields.len()).map(|field| u8::from(self.shows(field))).collect();
-        fed.update(b"masked").update(&shown).update(&(self.redacted().len() as u64).to_le_bytes());
+        fed.update(b"masked").update(&shown);
         for (field, instead) in self.redacted() {
-            fed.update(&(*field as u64).to_le_bytes());
+            fed.update(b"*").update(&(*field as u64).to_le_bytes());
             digest::text(fed, instead);
         }
+        fed.update(b".");
     }
 }
 
