@@ -252,7 +252,8 @@ impl Answers {
             .is_some_and(|kept| self.generations.is_current(&kept.seen) && kept.age() < kept.life.fresh)
     }
 
-    /// Makes an answer of what these tags stand for, once for all who wait for it, and remembers it where nothing it is made of changed meanwhile.
+    /// Makes an answer of what these tags stand for, once for all who wait for it, and remembers it where nothing that it is
+    /// made of has changed meanwhile.
     ///
     /// # Errors
     /// Those of `make`.
