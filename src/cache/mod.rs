@@ -8,7 +8,7 @@ mod settings;
 mod tags;
 mod watch;
 
-pub(crate) use answers::{Answers, Came, Content, Kept, Key, Lookup, Make, Refreshing};
+pub(crate) use answers::{Answers, Came, Content, Kept, Key, Lookup, Refreshing};
 pub use settings::{CacheCounts, QueryCache};
 pub(crate) use tags::{Generations, Tag};
 pub(crate) use watch::{Watch, Watched, tenant_of};

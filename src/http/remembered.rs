@@ -15,7 +15,7 @@ use super::dispatch::{Door, original};
 use super::prefer::Prefer;
 use super::{Endpoint, REQUEST_ID, conditional, groups, inert};
 use crate::access::Actor;
-use crate::cache::{Answers, Came, Content, Kept, Lookup, Make, Refreshing, Tag};
+use crate::cache::{Answers, Came, Content, Kept, Lookup, Refreshing, Tag};
 use crate::engine::{Asked, AskedItem, Call};
 use crate::error::Error;
 use crate::query::{ListRequest, may_relate};
@@ -33,21 +33,116 @@ enum Wanted {
     List(ListRequest),
 }
 
-impl Wanted {
-    /// What its answer is made of.
-    fn tags(&self, call: &Call<'_>) -> Vec<Tag> {
-        match self {
-            Self::Item(asked) => call.item_tags(asked),
-            Self::List(request) => call.list_tags(request),
+/// A read of one caller, who may make it.
+struct Reading<'a> {
+    door: &'a Door,
+    call: &'a Call<'a>,
+    endpoint: Endpoint,
+    parts: &'a Parts,
+    wanted: Wanted,
+}
+
+impl<'a> Reading<'a> {
+    fn new(
+        door: &'a Door,
+        call: &'a Call<'a>,
+        (endpoint, id): (Endpoint, &str),
+        parts: &'a Parts,
+        body: Option<&Json>,
+    ) -> Result<Self, Error> {
+        let query = parts.uri.query();
+        let wanted = if endpoint == Endpoint::Read {
+            Wanted::Item(call.asked_item(id, query)?)
+        } else {
+            let asked = body.map_or(Asked::Url(query), Asked::Body);
+            Wanted::List(call.asked_list(asked, Prefer::of(&parts.headers).count)?)
+        };
+        Ok(Self { door, call, endpoint, parts, wanted })
+    }
+
+    /// Where the answer is remembered, and what it is found by; nothing where it is not.
+    fn lookup(&self) -> Option<(&'a Arc<Answers>, Lookup)> {
+        let lookup = match &self.wanted {
+            Wanted::Item(asked) => self.call.item_lookup(asked),
+            Wanted::List(request) => {
+                // Its links begin with the path by which it was asked for.
+                let path = (self.endpoint == Endpoint::List).then(|| original(self.parts).path());
+                self.call.list_lookup(request, path)
+            }
+        };
+        self.door.boundary.answers.as_ref().zip(lookup)
+    }
+
+    /// What the answer is made of.
+    fn tags(&self) -> Vec<Tag> {
+        match &self.wanted {
+            Wanted::Item(asked) => self.call.item_tags(asked),
+            Wanted::List(request) => self.call.list_tags(request),
         }
     }
 
-    /// The other resources that its answer shows, or was asked for through.
-    fn related(&self, call: &Call<'_>) -> Vec<Arc<str>> {
-        match self {
-            Self::Item(asked) => call.related_to_item(asked),
-            Self::List(request) => call.related_to_list(request),
+    /// The other resources that the answer shows, or was asked for through.
+    fn related(&self) -> Vec<Arc<str>> {
+        match &self.wanted {
+            Wanted::Item(asked) => self.call.related_to_item(asked),
+            Wanted::List(request) => self.call.related_to_list(request),
         }
+    }
+
+    /// Makes an answer for one who waits for it.
+    async fn made(
+        &self,
+        answers: &Answers,
+        lookup: &Lookup,
+        is_own: bool,
+    ) -> Result<(Arc<Kept>, Came), Error> {
+        let make = || -> BoxFuture<'_, _> { Box::pin(self.kept()) };
+        let tags = self.tags();
+        if is_own {
+            let is_wanted = !says(&self.parts.headers, "no-store");
+            answers.bypass(lookup, &tags, &make, is_wanted).await
+        } else {
+            answers.make(lookup, &tags, &make).await
+        }
+    }
+
+    /// The answer with every header in its place that it will have each time it is sent.
+    async fn kept(&self) -> Result<Content, Error> {
+        let mut content = self.content().await?;
+        if let Content::Found { headers, .. } = &mut content {
+            headers.insert(X_CACHE, HeaderValue::from_static("HIT"));
+            headers.insert(CACHE_STATUS, HeaderValue::from_static("resourceful; hit"));
+            headers.insert(AGE, 0.into());
+            headers.insert(REQUEST_ID, HeaderValue::from_static(""));
+            inert(headers);
+        }
+        Ok(content)
+    }
+
+    /// The answer as it is sent.
+    async fn content(&self) -> Result<Content, Error> {
+        let (call, entry, related) = (self.call, &self.door.entry, self.related());
+        let mut keeping = self.door.keeping();
+        if !related.is_empty() && is_shared(keeping.cache_control) {
+            // What it shows of others may differ from caller to caller.
+            keeping.cache_control = &PRIVATE;
+        }
+        let (mut content, groups) = match &self.wanted {
+            Wanted::Item(asked) => {
+                let item = call.read(asked).await?;
+                (answer::item(item, keeping), groups::of_item(entry, &asked.name(), &related))
+            }
+            Wanted::List(request) => {
+                let url = Url { path: original(self.parts).path(), query: self.parts.uri.query() };
+                let page = call.list(request).await?;
+                let url = (self.endpoint == Endpoint::List).then_some(url);
+                (answer::page(page, keeping, url), groups::of_list(entry, &related))
+            }
+        };
+        if let (Content::Found { headers, .. }, Some(groups)) = (&mut content, groups) {
+            headers.insert(groups::GROUPS, groups);
+        }
+        Ok(content)
     }
 }
 
@@ -61,45 +156,31 @@ impl Door {
         parts: &Parts,
         body: Option<Json>,
     ) -> Result<Response, Error> {
-        let wanted = wanted(call, (endpoint, id), parts, body.as_ref())?;
-        if let Wanted::List(request) = &wanted
+        let reading = Reading::new(self, call, (endpoint, id), parts, body.as_ref())?;
+        if let Wanted::List(request) = &reading.wanted
             && self.tells_position(endpoint, request, &parts.headers)
         {
-            let read = || -> BoxFuture<'_, _> { Box::pin(self.content(call, &wanted, endpoint, parts)) };
+            let read = || -> BoxFuture<'_, _> { Box::pin(reading.content()) };
             return Box::pin(self.with_position(call, request, &parts.headers, &read)).await;
         }
         let unconditional = HeaderMap::new();
         // The twin is a POST, which is not conditional.
         let conditions = if endpoint == Endpoint::QueryTwin { &unconditional } else { &parts.headers };
-        let found = self.boundary.answers.as_ref().zip(lookup(call, endpoint, &wanted, parts));
-        let Some((answers, lookup)) = found else {
-            let content = Box::pin(self.content(call, &wanted, endpoint, parts)).await?;
-            return sent(content, conditions);
+        // Boxed, here and below, so that a hit does not carry the room that the others take.
+        let Some((answers, lookup)) = reading.lookup() else {
+            return sent(Box::pin(reading.content()).await?, conditions);
         };
-        let wants_new = answers.is_deaf() || wants_new(&parts.headers);
-        let (kept, came) = match (!wants_new).then(|| answers.find(&lookup)).flatten() {
-            Some((kept, came)) => {
-                if came == Came::Stale
-                    && let Some(refreshing) = answers.begin_refresh(lookup.key)
-                {
-                    self.refresh(refreshing, actor, (endpoint, id), parts, body);
-                }
-                (kept, came)
-            }
-            // Boxed, so that a hit does not carry the room that this takes.
-            None => {
-                let make = || -> BoxFuture<'_, _> { Box::pin(self.kept(call, &wanted, endpoint, parts)) };
-                Box::pin(made(
-                    answers,
-                    &lookup,
-                    &wanted.tags(call),
-                    wants_new,
-                    !says(&parts.headers, "no-store"),
-                    &make,
-                ))
-                .await?
-            }
+        let is_own = answers.is_deaf() || wants_new(&parts.headers);
+        let found = if is_own { None } else { answers.find(&lookup) };
+        let (kept, came) = match found {
+            Some(found) => found,
+            None => Box::pin(reading.made(answers, &lookup, is_own)).await?,
         };
+        if came == Came::Stale
+            && let Some(refreshing) = answers.begin_refresh(lookup.key)
+        {
+            self.refresh(refreshing, actor, (endpoint, id), parts, body);
+        }
         let Content::Found { headers, tag, body } = &kept.content else { return Err(Error::not_found()) };
         let known = conditional::is_known(conditions, tag)?;
         let mut response = answer::read(known, headers.clone(), body.clone());
@@ -139,109 +220,13 @@ impl Door {
     ) -> Result<(), Error> {
         let related = body.is_some() || may_relate(parts.uri.query());
         let call = self.boundary.engine.call(&self.entry, actor, endpoint.right(), related).await?;
-        let wanted = wanted(&call, (endpoint, id), parts, body.as_ref())?;
-        let found = self.boundary.answers.as_ref().zip(lookup(&call, endpoint, &wanted, parts));
-        let Some((answers, lookup)) = found else { return Ok(()) };
+        let reading = Reading::new(self, &call, (endpoint, id), parts, body.as_ref())?;
+        let Some((answers, lookup)) = reading.lookup() else { return Ok(()) };
         // Somebody who came between may have made it.
         if answers.is_fresh(&lookup) {
             return Ok(());
         }
-        let make = || -> BoxFuture<'_, _> { Box::pin(self.kept(&call, &wanted, endpoint, parts)) };
-        answers.make(&lookup, &wanted.tags(&call), &make).await.map(drop)
-    }
-
-    /// Reads what is wanted, with every header in its place that it will have each time it is sent.
-    async fn kept(
-        &self,
-        call: &Call<'_>,
-        wanted: &Wanted,
-        endpoint: Endpoint,
-        parts: &Parts,
-    ) -> Result<Content, Error> {
-        let mut content = self.content(call, wanted, endpoint, parts).await?;
-        if let Content::Found { headers, .. } = &mut content {
-            headers.insert(X_CACHE, HeaderValue::from_static("HIT"));
-            headers.insert(CACHE_STATUS, HeaderValue::from_static("resourceful; hit"));
-            headers.insert(AGE, 0.into());
-            headers.insert(REQUEST_ID, HeaderValue::from_static(""));
-            inert(headers);
-        }
-        Ok(content)
-    }
-
-    /// Reads what is wanted, as it is sent.
-    async fn content(
-        &self,
-        call: &Call<'_>,
-        wanted: &Wanted,
-        endpoint: Endpoint,
-        parts: &Parts,
-    ) -> Result<Content, Error> {
-        let related = wanted.related(call);
-        let mut keeping = self.keeping();
-        if !related.is_empty() && is_shared(keeping.cache_control) {
-            // What it shows of others may differ from caller to caller.
-            keeping.cache_control = &PRIVATE;
-        }
-        let (mut content, groups) = match wanted {
-            Wanted::Item(asked) => (
-                answer::item(call.read(asked).await?, keeping),
-                groups::of_item(&self.entry, &asked.name(), &related),
-            ),
-            Wanted::List(request) => {
-                let query = parts.uri.query();
-                let url = (endpoint == Endpoint::List).then(|| Url { path: original(parts).path(), query });
-                (
-                    answer::page(call.list(request).await?, keeping, url),
-                    groups::of_list(&self.entry, &related),
-                )
-            }
-        };
-        if let (Content::Found { headers, .. }, Some(groups)) = (&mut content, groups) {
-            headers.insert(groups::GROUPS, groups);
-        }
-        Ok(content)
-    }
-}
-
-/// Makes an answer for one who waits for it.
-async fn made(
-    answers: &Answers,
-    lookup: &Lookup,
-    tags: &[Tag],
-    is_own: bool,
-    is_wanted: bool,
-    make: &Make<'_>,
-) -> Result<(Arc<Kept>, Came), Error> {
-    if is_own {
-        answers.bypass(lookup, tags, make, is_wanted).await
-    } else {
-        answers.make(lookup, tags, make).await
-    }
-}
-
-fn wanted(
-    call: &Call<'_>,
-    (endpoint, id): (Endpoint, &str),
-    parts: &Parts,
-    body: Option<&Json>,
-) -> Result<Wanted, Error> {
-    let query = parts.uri.query();
-    if endpoint == Endpoint::Read {
-        return Ok(Wanted::Item(call.asked_item(id, query)?));
-    }
-    let asked = body.map_or(Asked::Url(query), Asked::Body);
-    Ok(Wanted::List(call.asked_list(asked, Prefer::of(&parts.headers).count)?))
-}
-
-fn lookup(call: &Call<'_>, endpoint: Endpoint, wanted: &Wanted, parts: &Parts) -> Option<Lookup> {
-    match wanted {
-        Wanted::Item(asked) => call.item_lookup(asked),
-        Wanted::List(request) => {
-            // Its links begin with the path by which it was asked for.
-            let path = (endpoint == Endpoint::List).then(|| original(parts).path());
-            call.list_lookup(request, path)
-        }
+        reading.made(answers, &lookup, false).await.map(drop)
     }
 }
 

@@ -158,17 +158,33 @@ impl Client {
     }
 }
 
+/// An application on a port, and a client whose stream is open.
+struct Served {
+    test: TestApp,
+    client: Client,
+    stop: oneshot::Sender<()>,
+    server: tokio::task::JoinHandle<Result<(), resourceful::Error>>,
+}
+
+impl Served {
+    async fn start(builder: AppBuilder) -> Self {
+        let app = builder.build().await.unwrap();
+        let test = TestApp::of(app.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = tokio::spawn(app.serve_until(listener, async move { _ = stopped.await }));
+        let mut client = Client::get(address, "").await;
+        client.until("event: ready").await;
+        Self { test, client, stop, server }
+    }
+}
+
 #[tokio::test]
 async fn a_shutdown_ends_streams_at_once_and_does_not_wait_for_them() {
     let place = Place::memory();
-    let app = builder(&place).shutdown_grace(Duration::from_secs(600)).build().await.unwrap();
-    let test = TestApp::of(app.clone());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(app.serve_until(listener, async move { _ = stopped.await }));
-    let mut client = Client::get(address, "").await;
-    client.until("event: ready").await;
+    let served = Served::start(builder(&place).shutdown_grace(Duration::from_secs(600))).await;
+    let Served { test, mut client, stop, server } = served;
     assert_eq!(test.app().open_streams(), 1);
     stop.send(()).unwrap();
     client.until("event: end\ndata: {\"code\":\"closing\"}").await;
@@ -181,15 +197,8 @@ async fn a_shutdown_ends_streams_at_once_and_does_not_wait_for_them() {
 #[tokio::test]
 async fn a_connection_that_is_cut_frees_its_stream() {
     let place = Place::memory();
-    let app = builder(&place).streams(Streams::new().heartbeat(Duration::from_millis(10)));
-    let app = app.build().await.unwrap();
-    let test = TestApp::of(app.clone());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(app.serve_until(listener, async move { _ = stopped.await }));
-    let mut client = Client::get(address, "").await;
-    client.until("event: ready").await;
+    let beats = Streams::new().heartbeat(Duration::from_millis(10));
+    let Served { test, client, stop, server } = Served::start(builder(&place).streams(beats)).await;
     drop(client);
     let freed = async {
         while test.app().open_streams() > 0 {
