@@ -44,6 +44,8 @@ pub enum ErrorKind {
     PayloadTooLarge,
     /// The body is of a media type that is not read here (415).
     UnsupportedMediaType,
+    /// What is here is spoken in another protocol (426).
+    UpgradeRequired,
     /// The body is well-formed and says something that is not allowed (422).
     Validation,
     /// The resource requires `If-Match` (428).

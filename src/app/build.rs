@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::response::Response;
-use axum::routing::{MethodFilter, any, get, post};
+use axum::routing::{MethodFilter, any, get, on, post};
 use http::HeaderValue;
 use resourceful_contract::StorageError;
 use std::future::{Ready, ready};
@@ -24,7 +24,8 @@ use crate::error::Error;
 use crate::events::{Dispatcher, Queue, Subscription};
 use crate::events::{News, Relay, Tail, Workers};
 use crate::http::{BATCH, batch as batched};
-use crate::http::{Boundary, Context, EVENTS, EXPLAIN, Path, Routes, events, explain as explained, respond};
+use crate::http::{Boundary, Context, EVENTS, EXPLAIN, Origins, Path, Routes, SOCKET};
+use crate::http::{events, explain as explained, respond, socket};
 use crate::live::Live;
 use crate::openapi;
 use crate::query::CursorKey;
@@ -156,6 +157,9 @@ fn merged(builder: &AppBuilder, catalog: &Catalog, faults: &mut Faults) -> Optio
     if tells_of_all(catalog) {
         paths = paths.route(&format!("{}{EVENTS}", builder.prefix), taken());
     }
+    if has_sockets(builder, catalog) {
+        paths = paths.route(&format!("{}{SOCKET}", builder.prefix), taken());
+    }
     let batch = format!("{}{BATCH}", builder.prefix);
     if builder.batch.is_some() {
         paths = paths.route(&batch, taken());
@@ -281,12 +285,14 @@ fn mount(
     secret: &[u8],
 ) -> App {
     let info = info(&builder, &engine.catalog);
+    let sockets = info.sockets;
     let live = live(&engine, &builder);
     let boundary = Arc::new(Boundary {
         engine,
         live,
         depends_on: depends_on(&builder),
         challenge: challenge(&builder),
+        origins: Origins::new(builder.cors.clone()),
         authenticators: builder.authenticators,
         roles: builder.roles,
         tenancy: builder.tenancy,
@@ -313,7 +319,15 @@ fn mount(
         builder.drain_delay,
         builder.shutdown_grace,
     ));
-    let others = beside(&boundary, &builder.prefix, openapi::routes(document, builder.docs));
+    let mut others = openapi::routes(document, builder.docs);
+    if sockets {
+        let asked = boundary.clone();
+        // HTTP/2 opens one by CONNECT (RFC 8441).
+        let methods = MethodFilter::GET.or(MethodFilter::CONNECT);
+        let answer = move |request| async move { socket(&asked, request).await };
+        others = others.route(&format!("{}{SOCKET}", builder.prefix), on(methods, answer));
+    }
+    let others = beside(&boundary, &builder.prefix, others);
     let routes = Routes::new(&boundary, &builder.prefix, others);
     let merged = merged.map(|merged| {
         merged
@@ -373,10 +387,18 @@ fn tells_of_all(catalog: &Catalog) -> bool {
         && catalog.entries().iter().all(|entry| *entry.name != EVENTS[1..])
 }
 
+/// Whether there is a socket: where something can be followed, and no resource has its path.
+fn has_sockets(builder: &AppBuilder, catalog: &Catalog) -> bool {
+    builder.streams.sockets
+        && catalog.entries().iter().any(|entry| entry.definition.streams())
+        && catalog.entries().iter().all(|entry| *entry.name != SOCKET[1..])
+}
+
 /// What the document says of the application as a whole.
 fn info(builder: &AppBuilder, catalog: &Catalog) -> openapi::Info {
     openapi::Info {
         events: tells_of_all(catalog),
+        sockets: has_sockets(builder, catalog),
         title: builder.title.clone(),
         version: builder.version.clone(),
         description: builder.description.clone(),

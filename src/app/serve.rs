@@ -72,6 +72,15 @@ impl App {
             }
         };
         let server = axum::serve(listener, Accept(self.front.clone())).with_graceful_shutdown(stopping);
+        let live = self.boundary.live.clone();
+        let server = async {
+            server.await?;
+            // Sockets are connections no more: they are to be closed as sockets.
+            if let Some(live) = live {
+                live.hub.emptied().await;
+            }
+            Ok(())
+        };
         let overdue = async move {
             closed.notified().await;
             tokio::time::sleep(lifecycle.shutdown_grace).await;

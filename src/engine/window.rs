@@ -15,7 +15,7 @@ use super::admit::decided;
 use super::history::speaks_of;
 use super::item::Fields;
 use super::sight::{self, Admitted};
-use super::{Call, Engine, Entry, Mask, Position, redact, remembered};
+use super::{Asked, Call, Engine, Entry, Mask, Position, redact, remembered};
 use crate::access::Actor;
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
@@ -199,18 +199,18 @@ impl Call<'_> {
         })
     }
 
-    /// Reads what is asked for of a stream: what is told, what its positions belong to, and where it is to go on.
+    /// Reads what is asked for of a stream: what is told, and what its positions belong to.
     ///
     /// # Errors
     /// Every fault of it, and where the caller may see no list.
-    pub(crate) fn asked_stream(
-        &self,
-        query: Option<&str>,
-    ) -> Result<(Window, Binding, Option<String>), Error> {
+    pub(crate) fn asked_stream(&self, asked: Asked<'_>) -> Result<(Window, Binding), Error> {
         self.window(&Filter::everything(), None)?;
-        let request = self.reader().stream(query)?;
+        let request = match asked {
+            Asked::Url(query) => self.reader().stream(query)?,
+            Asked::Body(body) => self.reader().stream_body(body)?,
+        };
         let window = self.window(&request.filter, request.fields)?;
-        Ok((window, self.stream_binding(&request.filter), request.after))
+        Ok((window, self.stream_binding(&request.filter)))
     }
 
     fn stream_binding(&self, filter: &Filter) -> Binding {

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use http::header::WWW_AUTHENTICATE;
 use http::request::Parts;
 
-use super::{Context, problem};
+use super::{Context, Origins, problem};
 #[cfg(feature = "testing")]
 use crate::access::Permission;
 use crate::access::{Actor, Authenticator, Elevation, Following, RoleHierarchy, Rule, Tenancy};
@@ -38,6 +38,8 @@ pub(crate) struct Boundary {
     pub(crate) challenge: HeaderValue,
     /// Who waits for changes; nobody where no resource has streams.
     pub(crate) live: Option<Arc<Live>>,
+    /// Whose pages may open a socket.
+    pub(crate) origins: Origins,
     /// What listens to other nodes, for as long as the application is there.
     #[expect(dead_code, reason = "it is held, and ends with the application")]
     pub(crate) following: Vec<Following>,

@@ -5,6 +5,7 @@ mod batch;
 mod body;
 mod boundary;
 mod bulk;
+mod claims;
 mod conditional;
 mod context;
 mod dispatch;
@@ -19,7 +20,9 @@ mod problem;
 mod remembered;
 mod routes;
 mod snapshot;
+mod socket;
 mod stream;
+mod strict;
 
 pub(crate) use boundary::Boundary;
 pub(crate) use conditional::is_known;
@@ -31,4 +34,7 @@ pub(crate) use explain::{EXPLAIN, Question, explain};
 pub(crate) use inert::inert;
 pub(crate) use problem::{DEFAULT_BASE, respond, status, title};
 pub(crate) use routes::{Routes, call};
+#[cfg(feature = "testing")]
+pub(crate) use socket::PROTOCOL;
+pub(crate) use socket::{Origins, SOCKET, socket};
 pub(crate) use stream::{EVENTS, events};

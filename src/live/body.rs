@@ -26,6 +26,11 @@ const STEP: u32 = 200;
 pub(crate) trait Claim: Send + Sync + 'static {
     /// What its caller may be told of now.
     fn wanted(&self) -> BoxFuture<'_, Result<Wanted, Error>>;
+
+    /// What goes up when the caller is to be asked for at once, where there is something.
+    fn changed(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 }
 
 /// What a client is told next. Places are sealed.
@@ -60,6 +65,8 @@ pub(crate) struct Feed {
     past: Option<Vec<Position>>,
     waiting: VecDeque<Said>,
     rights: watch::Receiver<u64>,
+    /// The same for this caller alone.
+    own: Option<watch::Receiver<u64>>,
     pause: Duration,
     beat: Instant,
 }
@@ -82,7 +89,7 @@ impl Feed {
         after: Option<String>,
         invalid: impl FnOnce() -> Error + Send,
     ) -> Result<Self, Error> {
-        let rights = live.rights.subscribe();
+        let (rights, own) = (live.rights.subscribe(), claim.changed());
         let wanted = claim.wanted().await?;
         let scope = wanted.scope.clone();
         let place = match after.map(|sealed| Place::open(&live.engine, &scope, &sealed)) {
@@ -102,6 +109,7 @@ impl Feed {
             past: None,
             waiting: VecDeque::new(),
             rights,
+            own,
             pause,
             beat: Instant::now() + pause,
             claim,
@@ -154,6 +162,7 @@ impl Feed {
                         Box::pin(self.renew()).await;
                     }
                 }
+                Some(()) = changed(&mut self.own) => Box::pin(self.renew()).await,
                 () = tokio::time::sleep_until(self.beat) => Box::pin(self.look_after()).await,
                 next = subscription.next() => self.take(next),
             }
@@ -169,9 +178,12 @@ impl Feed {
         }
         let is_due = Instant::now() >= self.beat;
         // Whoever is gone says nothing any more; that is found out where it is waited for.
-        let has_changed = self.rights.has_changed().unwrap_or(false);
-        if has_changed {
-            self.rights.mark_unchanged();
+        let mut has_changed = false;
+        for rights in self.own.iter_mut().chain([&mut self.rights]) {
+            if rights.has_changed().unwrap_or(false) {
+                rights.mark_unchanged();
+                has_changed = true;
+            }
         }
         if is_due {
             self.beat = Instant::now() + self.pause;
@@ -181,9 +193,10 @@ impl Feed {
         }
     }
 
-    /// What its positions belong to.
-    pub(super) fn scope(&self) -> (&Live, &Scope) {
-        (&self.live, &self.scope)
+    /// The place of everyone who follows one database and was told of everything up to here.
+    pub(super) fn place_of<'a>(&self, notice: &'a Notice) -> &'a str {
+        let place = || Place { at: vec![notice.position], known: Vec::new() };
+        notice.place.get_or_init(|| place().seal(&self.live.engine, &self.scope).into())
     }
 
     fn sealed(&self) -> String {
@@ -330,4 +343,9 @@ impl Feed {
             }
         }
     }
+}
+
+/// Whether it went up; nothing where it never will.
+async fn changed(own: &mut Option<watch::Receiver<u64>>) -> Option<()> {
+    own.as_mut()?.changed().await.ok()
 }

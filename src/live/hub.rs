@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use tokio::sync::Notify;
 
 use super::index::{Index, Spot};
 use super::limits::Streams;
@@ -17,7 +18,7 @@ use super::place::Scope;
 use crate::engine::{Engine, Happened, Position, Told, Window};
 use crate::error::{Error, ErrorKind};
 use crate::events::Follower;
-use crate::query::digest;
+use crate::query::{Binding, digest};
 use crate::tables::events::EventRow;
 
 /// Everything that a subscriber wants to be told of.
@@ -28,6 +29,14 @@ pub(crate) struct Wanted {
     /// Which types of events; all where there is none.
     pub(crate) types: Vec<String>,
     pub(crate) who: Who,
+}
+
+impl Wanted {
+    /// Nothing: a connection that follows nothing itself is counted, and ended, like those that do.
+    pub(crate) fn nothing(who: Who) -> Self {
+        let scope = Scope { binding: Binding::of_nothing(), policy: [0; 16], databases: Vec::new() };
+        Self { scope: Arc::new(scope), windows: Vec::new(), types: Vec::new(), who }
+    }
 }
 
 /// By what subscribers are counted.
@@ -59,8 +68,10 @@ pub(crate) struct Notice {
     pub(crate) event_type: String,
     /// The event as JSON; empty for a reset.
     pub(crate) json: Bytes,
-    /// The same as it is sent, made by whoever sends it first, for all who follow one database.
-    pub(crate) sent: OnceLock<Bytes>,
+    /// Where it leaves those who follow one database and were told of everything up to here, sealed by whoever says it first.
+    pub(super) place: OnceLock<Box<str>>,
+    /// The whole as it is sent as a server-sent event, for the same, made by whoever sends it first.
+    pub(super) sent: OnceLock<Bytes>,
 }
 
 /// Those who are told alike of one resource.
@@ -96,6 +107,8 @@ pub(crate) struct Hub {
     engine: Weak<Engine>,
     limits: Streams,
     state: Mutex<State>,
+    /// Told when the last subscriber has gone.
+    left: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -126,7 +139,7 @@ impl Hub {
     pub(crate) fn new(engine: &Arc<Engine>, limits: Streams) -> Self {
         let databases = vec![Database::default(); engine.recorded().len()];
         let state = Mutex::new(State { databases, ..State::default() });
-        Self { engine: Arc::downgrade(engine), limits, state }
+        Self { engine: Arc::downgrade(engine), limits, state, left: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -137,7 +150,7 @@ impl Hub {
     ///
     /// # Errors
     /// Where there are too many.
-    pub(super) fn join(self: &Arc<Self>, wanted: Wanted) -> Result<Subscription, Error> {
+    pub(crate) fn join(self: &Arc<Self>, wanted: Wanted) -> Result<Subscription, Error> {
         let mut state = self.state();
         self.admit(&state, &wanted.who)?;
         state.last += 1;
@@ -190,12 +203,23 @@ impl Hub {
         self.state().is_closed = false;
     }
 
+    /// Done when there is no subscriber any more.
+    pub(crate) async fn emptied(&self) {
+        loop {
+            let left = self.left.notified();
+            if self.count() == 0 {
+                return;
+            }
+            left.await;
+        }
+    }
+
     /// How many subscribers there are.
     pub(crate) fn count(&self) -> usize {
         self.state().outlets.len()
     }
 
-    pub(super) const fn limits(&self) -> &Streams {
+    pub(crate) const fn limits(&self) -> &Streams {
         &self.limits
     }
 
@@ -229,6 +253,7 @@ impl Hub {
             position: happened.position,
             json: serde_json::to_vec(&event).unwrap_or_default().into(),
             event_type: event.event_type,
+            place: OnceLock::new(),
             sent: OnceLock::new(),
         }))
     }
@@ -372,7 +397,17 @@ impl Notice {
             position,
             event_type: String::new(),
             json: Bytes::new(),
+            place: OnceLock::new(),
             sent: OnceLock::new(),
+        }
+    }
+
+    /// What it is called where it is told.
+    pub(super) fn name(&self) -> &str {
+        match self.kind {
+            Kind::Added => "added",
+            Kind::Removed => "removed",
+            Kind::Event | Kind::Reset => &self.event_type,
         }
     }
 }
@@ -406,7 +441,7 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    pub(super) async fn next(&self) -> Next {
+    pub(crate) async fn next(&self) -> Next {
         self.outlet.next().await
     }
 
@@ -476,6 +511,9 @@ impl Drop for Subscription {
                     counts.remove(&name);
                 }
             }
+        }
+        if state.outlets.is_empty() {
+            self.hub.left.notify_waiters();
         }
     }
 }

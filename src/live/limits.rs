@@ -22,6 +22,8 @@ pub struct Streams {
     pub(crate) most_per_actor: usize,
     pub(crate) queue: usize,
     pub(crate) heartbeat: Duration,
+    pub(crate) idle: Duration,
+    pub(crate) sockets: bool,
 }
 
 impl Default for Streams {
@@ -39,6 +41,8 @@ impl Streams {
             most_per_actor: 100,
             queue: 256,
             heartbeat: Duration::from_secs(15),
+            idle: Duration::from_secs(60),
+            sockets: true,
         }
     }
 
@@ -71,6 +75,18 @@ impl Streams {
     /// 15 s by default.
     pub const fn heartbeat(mut self, pause: Duration) -> Self {
         self.heartbeat = if pause.is_zero() { Duration::from_millis(1) } else { pause };
+        self
+    }
+
+    /// How long a socket may follow nothing; 60 s by default. It is closed then (1000).
+    pub const fn idle(mut self, pause: Duration) -> Self {
+        self.idle = pause;
+        self
+    }
+
+    /// Whether there is `GET /ws`; there is by default, where a resource has streams.
+    pub const fn sockets(mut self, sockets: bool) -> Self {
+        self.sockets = sockets;
         self
     }
 }

@@ -8,11 +8,13 @@ mod outlet;
 mod place;
 mod sse;
 mod streams;
+mod ws;
 
 pub use limits::Streams;
 
 pub(crate) use body::{Claim, Feed};
-pub(crate) use hub::{Wanted, Who};
+pub(crate) use hub::{Subscription, Wanted, Who};
 pub(crate) use place::{Place, Scope};
 pub(crate) use sse::response as events_of;
 pub(crate) use streams::Live;
+pub(crate) use ws::{Ending, Told};

@@ -9,9 +9,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use uuid::Uuid;
 
 use super::body::{Feed, Said};
-use super::hub::{Kind, Notice};
-use super::place::Place;
-use super::{Live, Scope};
+use super::hub::Notice;
 
 /// After how many milliseconds a client that was cut comes back: so many, and up to as many more, so that not all of them
 /// come at once.
@@ -42,8 +40,7 @@ fn frame(feed: &Feed, said: Said) -> Bytes {
         }
         Said::Notice(notice, Some(place)) => event(&notice, &place),
         Said::Notice(notice, None) => {
-            let (live, scope) = feed.scope();
-            notice.sent.get_or_init(|| event(&notice, &shared(live, scope, &notice))).clone()
+            notice.sent.get_or_init(|| event(&notice, feed.place_of(&notice))).clone()
         }
         Said::Reset(place) => format!("id: {place}\nevent: reset\ndata: {{}}\n\n").into(),
         Said::Beat(Some(place)) => format!(":\nid: {place}\n\n").into(),
@@ -53,18 +50,8 @@ fn frame(feed: &Feed, said: Said) -> Bytes {
     }
 }
 
-/// The place of everyone who follows one database and was told of everything up to here.
-fn shared(live: &Live, scope: &Scope, notice: &Notice) -> String {
-    let place = Place { at: vec![notice.position], known: Vec::new() };
-    place.seal(live.engine(), scope)
-}
-
 fn event(notice: &Notice, place: &str) -> Bytes {
-    let name = match notice.kind {
-        Kind::Added => "added",
-        Kind::Removed => "removed",
-        Kind::Event | Kind::Reset => notice.event_type.as_str(),
-    };
+    let name = notice.name();
     let mut frame = Vec::with_capacity(place.len() + name.len() + notice.json.len() + 32);
     for part in ["id: ", place, "\nevent: ", name, "\ndata: "] {
         frame.extend_from_slice(part.as_bytes());

@@ -47,10 +47,6 @@ impl Live {
         Ok((subscription, seen))
     }
 
-    pub(super) fn engine(&self) -> &Engine {
-        &self.engine
-    }
-
     /// Whether everything after these positions can still be read.
     pub(super) async fn reaches_back_to(&self, scope: &Scope, at: &[Position]) -> Result<bool, Error> {
         let recorded = self.engine.recorded();

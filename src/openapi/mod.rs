@@ -57,6 +57,8 @@ pub(crate) struct Info {
     /// Who may ask why.
     /// Whether there is a stream of all changes.
     pub(crate) events: bool,
+    /// Whether there is a socket.
+    pub(crate) sockets: bool,
     /// Whether there are batches.
     pub(crate) batches: bool,
     pub(crate) explain: Option<Permission>,

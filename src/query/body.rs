@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json};
 
 use super::filter::{self, Operand};
 use super::select::{self, Draft};
-use super::{ListRequest, Reader};
+use super::{ListRequest, Reader, StreamRequest};
 use crate::engine::{Catalog, Entry};
 use crate::error::{Fault, escape_pointer};
 
@@ -16,8 +16,20 @@ const MAX_NODES: usize = 256;
 
 const KEYS: [&str; 10] =
     ["filter", "sort", "fields", "include", "limit", "after", "before", "page", "q", "deleted"];
+/// What a stream takes of them.
+const OF_STREAM: [&str; 3] = ["filter", "fields", "q"];
+
+/// What a list takes but for its order and its pages.
+pub(super) fn stream(reader: &Reader<'_>, body: &Json) -> Result<StreamRequest, Vec<Fault>> {
+    let request = read(reader, body, &OF_STREAM)?;
+    Ok(StreamRequest { filter: request.filter, fields: request.selection.fields })
+}
 
 pub(super) fn list(reader: &Reader<'_>, body: &Json) -> Result<ListRequest, Vec<Fault>> {
+    read(reader, body, &KEYS)
+}
+
+fn read(reader: &Reader<'_>, body: &Json, keys: &[&'static str]) -> Result<ListRequest, Vec<Fault>> {
     let Json::Object(body) = body else {
         return Err(vec![Fault::pointer("", "type", "Must be an object.")]);
     };
@@ -29,6 +41,7 @@ pub(super) fn list(reader: &Reader<'_>, body: &Json) -> Result<ListRequest, Vec<
     let mut root = Filter::everything();
     for (key, value) in body {
         let outcome = match key.as_str() {
+            _ if !keys.contains(&key.as_str()) => Err(select::unknown(key, keys.iter().copied())),
             "filter" => {
                 root = tree.object(value, "/filter", 0);
                 Ok(())
@@ -42,7 +55,7 @@ pub(super) fn list(reader: &Reader<'_>, body: &Json) -> Result<ListRequest, Vec<
             "page" => draft.page(reader, value.as_u64(), key),
             "q" => text(value).and_then(|words| draft.search(reader, words, key)),
             "deleted" => text(value).and_then(|which| draft.deleted(reader, which, key)),
-            _ => Err(select::unknown(key, KEYS)),
+            _ => Err(select::unknown(key, keys.iter().copied())),
         };
         if let Err(fault) = outcome {
             tree.faults.push(Fault {

@@ -63,6 +63,11 @@ impl Binding {
         Self(fed.digest())
     }
 
+    /// For what has no positions.
+    pub(crate) fn of_nothing() -> Self {
+        Self(digest::Fed::default().digest())
+    }
+
     pub(crate) const fn bytes(&self) -> &[u8; 32] {
         self.0.as_bytes()
     }

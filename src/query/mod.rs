@@ -48,8 +48,6 @@ pub(crate) struct StreamRequest {
     pub(crate) filter: Filter,
     /// The fields, in the schema's order; `None` shows all that are visible.
     pub(crate) fields: Option<Vec<usize>>,
-    /// Where it goes on.
-    pub(crate) after: Option<String>,
 }
 
 /// Which items are meant where deleted ones are kept; without a word those that are not deleted.
@@ -107,6 +105,14 @@ impl Reader<'_> {
     /// Every fault of the query string, at once.
     pub(crate) fn stream(&self, query: Option<&str>) -> Result<StreamRequest, Error> {
         url::stream(self, query).map_err(Error::invalid_query)
+    }
+
+    /// Reads the body form of a stream.
+    ///
+    /// # Errors
+    /// Every fault of the body, at once.
+    pub(crate) fn stream_body(&self, body: &serde_json::Value) -> Result<StreamRequest, Error> {
+        body::stream(self, body).map_err(Error::invalid_query)
     }
 
     /// Reads the body form of a list.

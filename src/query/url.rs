@@ -52,13 +52,13 @@ pub(super) fn stream(reader: &Reader<'_>, query: Option<&str>) -> Result<StreamR
     let mut draft = Draft::default();
     let mut filters = Vec::new();
     let mut faults = Vec::new();
-    let mut after = None;
+    let mut goes_on = false;
     for parameter in Parameters::of(query) {
         let outcome = parameter.and_then(|(name, value)| match name.as_ref() {
             "fields" => draft.fields(reader, value.split(','), &name),
             "q" => draft.search(reader, &value, &name),
-            LAST_EVENT_ID if after.is_none() => {
-                after = Some(value.into_owned());
+            LAST_EVENT_ID if !goes_on => {
+                goes_on = true;
                 Ok(())
             }
             LAST_EVENT_ID => Err(Fault::parameter(name, "repeated", "This can be given once only.")),
@@ -70,7 +70,7 @@ pub(super) fn stream(reader: &Reader<'_>, query: Option<&str>) -> Result<StreamR
         }
     }
     let request = draft.finish(reader, Filter::All(filters), faults)?;
-    Ok(StreamRequest { filter: request.filter, fields: request.selection.fields, after })
+    Ok(StreamRequest { filter: request.filter, fields: request.selection.fields })
 }
 
 pub(super) fn item(reader: &Reader<'_>, query: Option<&str>) -> Result<ItemRequest, Vec<Fault>> {

@@ -23,6 +23,7 @@
 mod matrix;
 mod request;
 mod response;
+mod socket;
 mod stream;
 mod through_bulk;
 
@@ -31,6 +32,7 @@ use http::Method;
 pub use matrix::{MatrixReport, PolicyMatrix, policy_matrix};
 pub use request::TestRequest;
 pub use response::TestResponse;
+pub use socket::TestSocket;
 pub use stream::{TestEvent, TestStream};
 
 use crate::app::{App, AppBuilder};

@@ -10,8 +10,9 @@ use http::{HeaderName, HeaderValue, Method, Request};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 
-use super::{TestResponse, TestStream, Through, through_bulk};
+use super::{TestResponse, TestSocket, TestStream, Through, through_bulk};
 use crate::app::App;
+use crate::http::PROTOCOL;
 
 /// A request under way; await it to send it.
 #[derive(Debug)]
@@ -78,6 +79,21 @@ impl TestRequest {
         }
         assert_eq!(response.headers()[CONTENT_TYPE], "text/event-stream");
         Ok(TestStream::of(response))
+    }
+
+    /// Opens a socket, over a connection in memory: `app.get("/ws").socket()`.
+    ///
+    /// # Errors
+    /// The answer, where it is another one.
+    pub async fn socket(mut self) -> Result<TestSocket, TestResponse> {
+        self.request
+            .headers_mut()
+            .entry("sec-websocket-protocol")
+            .or_insert(HeaderValue::from_static(PROTOCOL));
+        match TestSocket::open(self.app, self.request).await {
+            Ok(socket) => Ok(socket),
+            Err(response) => Err(collected(response).await),
+        }
     }
 
     async fn send(self) -> TestResponse {

@@ -47,6 +47,8 @@ mod resources;
 mod scopes;
 mod sessions;
 mod slugs;
+mod socket_life;
+mod sockets;
 mod soft_delete;
 mod stream_all;
 mod stream_life;

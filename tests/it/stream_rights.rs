@@ -181,7 +181,7 @@ async fn soft_deletes_and_restores_are_told() {
 
 /// Lets everyone be `ada`, as long as the switch is on.
 #[derive(Debug)]
-struct Switched(Arc<AtomicBool>);
+pub(crate) struct Switched(pub(crate) Arc<AtomicBool>);
 
 impl Authenticator for Switched {
     fn scheme(&self) -> &'static str {

@@ -1,0 +1,221 @@
+//! What a caller asks to be told of changes, as often as it is to be decided anew.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::Body;
+use axum::extract::{OriginalUri, Request};
+use futures::future::BoxFuture;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
+use serde_json::Value as Json;
+use tokio::sync::watch;
+
+use super::{Boundary, Context};
+use crate::access::{Actor, LookedAt};
+use crate::engine::{Asked, Engine, Entry, Window};
+use crate::error::{Error, ErrorKind};
+use crate::live::{Claim, Scope, Wanted, Who};
+use crate::nearest::suggest;
+use crate::query::{Binding, digest, may_relate};
+use crate::resource::Operation;
+
+use super::stream::EVENTS;
+
+/// Somebody who is told of changes for long, and asked who they are more than once.
+pub(super) struct Caller {
+    pub(super) boundary: Arc<Boundary>,
+    parts: Mutex<Arc<Parts>>,
+    /// Goes up when they show another credential, where they can.
+    changed: Option<watch::Sender<u64>>,
+}
+
+impl Caller {
+    /// Whoever sent this request. What it is made of is copied: it would hold the whole of what was read from the
+    /// connection, for as long as they are told.
+    pub(super) fn of(boundary: &Arc<Boundary>, parts: &Parts) -> Self {
+        let mut lasting = Request::new(Body::empty()).into_parts().0;
+        lasting.method = parts.method.clone();
+        lasting.uri = parts.uri.to_string().parse().unwrap_or_default();
+        let mut headers = HeaderMap::with_capacity(parts.headers.len());
+        for (name, value) in &parts.headers {
+            if let Ok(mut copied) = HeaderValue::from_bytes(value.as_bytes()) {
+                copied.set_sensitive(value.is_sensitive());
+                headers.append(name, copied);
+            }
+        }
+        // A clone has no room to spare.
+        lasting.headers = headers.clone();
+        lasting.extensions = parts.extensions.clone();
+        lasting.extensions.remove::<Context>();
+        lasting.extensions.remove::<OriginalUri>();
+        lasting.extensions.insert(LookedAt::default());
+        Self { boundary: boundary.clone(), parts: Mutex::new(Arc::new(lasting)), changed: None }
+    }
+
+    /// The same, who may show another credential later.
+    pub(super) fn changing(mut self) -> Self {
+        self.changed = Some(watch::Sender::new(0));
+        self
+    }
+
+    fn parts(&self) -> Arc<Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Who it is, by a credential that is good now.
+    pub(super) async fn actor(&self) -> Result<Actor, Error> {
+        let parts = self.parts();
+        let actor = self.boundary.actor(&parts).await?;
+        LookedAt::note(&parts);
+        Ok(actor)
+    }
+
+    /// Has them show another credential from here on, where it is a good one.
+    pub(super) async fn show(&self, authorization: &str) -> Result<Actor, Error> {
+        let mut parts = Parts::clone(&self.parts());
+        let refused =
+            || Error::new(ErrorKind::Unauthenticated, "unauthenticated", "The credential is not good.");
+        let mut value = HeaderValue::from_str(authorization).map_err(|_| refused())?;
+        value.set_sensitive(true);
+        parts.headers.insert(AUTHORIZATION, value);
+        parts.extensions.insert(LookedAt::default());
+        let actor = self.boundary.actor(&parts).await?;
+        if actor.is_anonymous() {
+            return Err(refused());
+        }
+        LookedAt::note(&parts);
+        *self.parts.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(parts);
+        if let Some(changed) = &self.changed {
+            changed.send_modify(|count| *count += 1);
+        }
+        Ok(actor)
+    }
+}
+
+/// The changes of one resource.
+pub(super) struct OfResource {
+    pub(super) caller: Arc<Caller>,
+    pub(super) entry: Arc<Entry>,
+    /// What is asked for where the query string of the request does not say it.
+    pub(super) body: Option<Json>,
+}
+
+impl OfResource {
+    async fn decided(&self) -> Result<Wanted, Error> {
+        let (engine, actor) = (&self.caller.boundary.engine, self.caller.actor().await?);
+        let parts = self.caller.parts();
+        let query = parts.uri.query();
+        let related = self.body.is_some() || may_relate(query);
+        let call = engine.call(&self.entry, &actor, Operation::List, related).await?;
+        let (window, binding) =
+            call.asked_stream(self.body.as_ref().map_or(Asked::Url(query), Asked::Body))?;
+        let databases = engine.database_of(&self.entry).into_iter().collect();
+        let scope = Arc::new(Scope { binding, policy: window.policy, databases });
+        Ok(Wanted { scope, windows: vec![window], types: Vec::new(), who: who(&actor) })
+    }
+}
+
+impl Claim for OfResource {
+    fn wanted(&self) -> BoxFuture<'_, Result<Wanted, Error>> {
+        Box::pin(self.decided())
+    }
+
+    fn changed(&self) -> Option<watch::Receiver<u64>> {
+        self.caller.changed.as_ref().map(watch::Sender::subscribe)
+    }
+}
+
+/// The changes of all resources.
+pub(super) struct OfAll {
+    pub(super) caller: Arc<Caller>,
+    pub(super) types: Vec<String>,
+}
+
+impl OfAll {
+    async fn decided(&self) -> Result<Wanted, Error> {
+        let (engine, actor) = (&self.caller.boundary.engine, self.caller.actor().await?);
+        let (mut windows, mut databases, mut refused) = (Vec::new(), Vec::new(), None);
+        for entry in engine.catalog.entries().iter().filter(|entry| entry.definition.streams()) {
+            let Some(by_name) = self.asks_for(entry) else { continue };
+            match Window::of(engine, entry, &actor).await {
+                Ok(window) => {
+                    windows.push(window);
+                    databases.extend(engine.database_of(entry));
+                }
+                Err(error) if by_name => return Err(error),
+                Err(error) if matches!(error.kind(), ErrorKind::Forbidden | ErrorKind::Unauthenticated) => {
+                    refused = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if let (true, Some(refused)) = (windows.is_empty(), refused) {
+            return Err(refused);
+        }
+        databases.sort_unstable();
+        databases.dedup();
+        let scope = Arc::new(scope(&actor, &self.types, &windows, databases));
+        Ok(Wanted { scope, windows, types: self.types.clone(), who: who(&actor) })
+    }
+
+    /// Whether events of a resource are asked for; and if so, whether by its name.
+    fn asks_for(&self, entry: &Entry) -> Option<bool> {
+        let is_of = |pattern: &String| pattern.split('.').next() == Some(&*entry.name);
+        if self.types.iter().any(is_of) {
+            return Some(true);
+        }
+        (self.types.is_empty() || self.types.iter().any(|pattern| pattern == "*")).then_some(false)
+    }
+}
+
+impl Claim for OfAll {
+    fn wanted(&self) -> BoxFuture<'_, Result<Wanted, Error>> {
+        Box::pin(self.decided())
+    }
+
+    fn changed(&self) -> Option<watch::Receiver<u64>> {
+        self.caller.changed.as_ref().map(watch::Sender::subscribe)
+    }
+}
+
+fn scope(actor: &Actor, types: &[String], windows: &[Window], databases: Vec<usize>) -> Scope {
+    let mut asked = digest::Fed::default();
+    digest::text(&mut asked, EVENTS);
+    for pattern in types {
+        digest::text(&mut asked, pattern);
+    }
+    let mut decided = digest::Fed::default();
+    for window in windows {
+        window.digest(&mut decided);
+    }
+    let mut policy = [0; 16];
+    policy.copy_from_slice(&decided.digest().as_bytes()[..16]);
+    Scope { binding: Binding::of_stream(actor, &asked), policy, databases }
+}
+
+pub(super) fn who(actor: &Actor) -> Who {
+    Who { tenant: actor.tenant().map(Arc::from), actor: actor.id().map(Arc::from) }
+}
+
+/// Types of events as they are asked for, each once and in order; or of each that is none here why.
+pub(super) fn types<'a>(
+    engine: &Engine,
+    patterns: impl Iterator<Item = &'a str>,
+) -> Result<Vec<String>, Vec<(usize, String)>> {
+    let streamed = || engine.catalog.entries().iter().filter(|entry| entry.definition.streams());
+    let (mut types, mut unknown) = (Vec::new(), Vec::new());
+    for (index, pattern) in patterns.enumerate() {
+        let resource = pattern.split('.').next().unwrap_or_default();
+        let is_known = streamed().any(|entry| *entry.name == *resource) && pattern.contains('.');
+        if pattern == "*" || is_known {
+            types.push(pattern.to_owned());
+        } else {
+            let detail = format!("`{pattern}` is not a type of events here.");
+            unknown.push((index, suggest(detail, resource, streamed().map(|entry| &*entry.name))));
+        }
+    }
+    types.sort();
+    types.dedup();
+    if unknown.is_empty() { Ok(types) } else { Err(unknown) }
+}

@@ -1,0 +1,88 @@
+//! `GET /ws`: many subscriptions over one connection (WebSocket, RFC 6455).
+
+mod message;
+mod origins;
+mod talk;
+
+use std::sync::Arc;
+
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{FromRequestParts as _, Request};
+use axum::response::Response;
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderValue, StatusCode};
+
+use super::claims::{Caller, who};
+use super::dispatch::original;
+use super::stream::live;
+use super::{Boundary, Context};
+use crate::error::{Error, ErrorKind, Fault};
+use crate::live::Wanted;
+
+pub(crate) use origins::Origins;
+use talk::{Refusals, Talk};
+
+/// Where it is.
+pub(crate) const SOCKET: &str = "/ws";
+/// What is spoken there (RFC 6455, 1.9).
+pub(crate) const PROTOCOL: &str = "resourceful.v1.json";
+
+/// Answers `GET /ws`.
+pub(crate) async fn socket(boundary: &Arc<Boundary>, request: Request) -> Response {
+    let context = Context::carried_by(&request);
+    let (parts, _) = request.into_parts();
+    let instance = original(&parts).path().to_owned();
+    match Box::pin(opened(boundary, parts, &context)).await {
+        Ok(response) => response,
+        Err(error) => {
+            let mut response = boundary.refuse(&error, &instance, &context);
+            if response.status() == StatusCode::UPGRADE_REQUIRED {
+                response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            }
+            response
+        }
+    }
+}
+
+async fn opened(
+    boundary: &Arc<Boundary>,
+    mut parts: http::request::Parts,
+    context: &Context,
+) -> Result<Response, Error> {
+    let live = live(boundary)?;
+    if !boundary.origins.allow(&parts).await {
+        let detail = "Pages of this origin may not open a socket here.";
+        let fault = Fault::header(
+            "Origin",
+            "forbidden",
+            "Not this application's own, and not one that CORS lets in.",
+        );
+        return Err(Error::new(ErrorKind::Forbidden, "forbidden", detail).with_faults(vec![fault]));
+    }
+    let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await.map_err(|rejection| {
+        let detail = format!("This is a WebSocket: connect to it as such ({rejection}).");
+        Error::new(ErrorKind::UpgradeRequired, "upgrade-required", detail)
+    })?;
+    let upgrade = upgrade.protocols([PROTOCOL]);
+    if upgrade.selected_protocol().is_none() {
+        let detail = format!("Ask for the subprotocol `{PROTOCOL}`: new WebSocket(url, \"{PROTOCOL}\").");
+        let fault = Fault::header("Sec-WebSocket-Protocol", "unknown", detail.clone());
+        return Err(Error::new(ErrorKind::BadRequest, "subprotocol", detail).with_faults(vec![fault]));
+    }
+    let caller = Caller::of(boundary, &parts).changing();
+    let seat = live.hub.join(Wanted::nothing(who(&caller.actor().await?)))?;
+    let refusals = Refusals {
+        base: boundary.problem_base.clone(),
+        instance: original(&parts).path().to_owned(),
+        context: context.clone(),
+    };
+    let talk = Talk::new(live, Arc::new(caller), seat, refusals);
+    Ok(upgrade
+        // What is held for each, before and after: what is read is small, and what is sent is sent at once.
+        .read_buffer_size(4 * 1024)
+        .max_message_size(4 * message::MOST_BYTES)
+        .max_frame_size(4 * message::MOST_BYTES)
+        .on_failed_upgrade(|error| tracing::debug!(%error, "a connection did not become a socket"))
+        .on_upgrade(|socket| talk.over(socket)))
+}

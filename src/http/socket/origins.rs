@@ -1,0 +1,54 @@
+//! Which pages may open a socket: a browser lets every page do so, and sends its cookies along.
+
+use std::convert::Infallible;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, COOKIE, HOST, ORIGIN};
+use http::request::Parts;
+use http::{HeaderValue, Request};
+use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower_http::cors::CorsLayer;
+
+/// The origins whose pages may open a socket: the application's own, and those that CORS lets read answers, with their
+/// credentials where the request has a cookie.
+#[derive(Clone, Debug)]
+pub(crate) struct Origins(Option<CorsLayer>);
+
+impl Origins {
+    pub(crate) const fn new(cors: Option<CorsLayer>) -> Self {
+        Self(cors)
+    }
+
+    /// Whether the page that sent this request may. What sends no origin is no browser.
+    pub(super) async fn allow(&self, parts: &Parts) -> bool {
+        let Some(origin) = parts.headers.get(ORIGIN) else { return true };
+        is_own(parts, origin) || self.is_let_in(parts, origin).await
+    }
+
+    /// Asks the rules themselves, as a request for an answer would.
+    async fn is_let_in(&self, parts: &Parts, origin: &HeaderValue) -> bool {
+        let Some(cors) = &self.0 else { return false };
+        let mut request = Request::new(Body::empty());
+        request.headers_mut().clone_from(&parts.headers);
+        *request.uri_mut() = parts.uri.clone();
+        let answer = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::empty())));
+        let Ok(response) = cors.layer(answer).oneshot(request).await;
+        let says = |name| response.headers().get(name).map(HeaderValue::as_bytes);
+        let allowed = says(ACCESS_CONTROL_ALLOW_ORIGIN);
+        if parts.headers.contains_key(COOKIE) {
+            // Of everyone's pages none may act with what the browser holds (Fetch standard, 3.3.5).
+            allowed == Some(origin.as_bytes()) && says(ACCESS_CONTROL_ALLOW_CREDENTIALS) == Some(b"true")
+        } else {
+            allowed == Some(origin.as_bytes()) || allowed == Some(b"*")
+        }
+    }
+}
+
+/// Whether a page comes from where the request goes to.
+fn is_own(parts: &Parts, origin: &HeaderValue) -> bool {
+    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let host = host.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str));
+    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    matches!((host, origin), (Some(host), Some(origin)) if host.eq_ignore_ascii_case(origin))
+}

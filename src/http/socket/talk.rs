@@ -1,0 +1,313 @@
+//! The conversation on one socket: what the client says is answered in turn, and what it follows is told as it comes.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message as Frame, Utf8Bytes, WebSocket};
+use futures::stream::{self, AbortHandle, BoxStream, SelectAll};
+use futures::{FutureExt as _, StreamExt as _};
+use serde_json::json;
+use tokio::time::{Instant, timeout};
+
+use super::message::{self, Message, Subscribe, invalid};
+use crate::error::{Error, ErrorKind};
+use crate::http::claims::{Caller, OfAll, OfResource, types, who};
+use crate::http::{Context, problem};
+use crate::live::{Claim, Ending, Feed, Live, Subscription, Told, Wanted};
+use crate::nearest::suggest;
+use crate::query::invalid_cursor;
+
+/// The most that is followed over one socket.
+const MOST: usize = 100;
+/// How long it may take to begin what is asked for, and to have the client take what it is sent.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the client may take to close its side.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Why a socket closes (RFC 6455, 7.4): a code, and a word for people.
+type Close = (u16, &'static str);
+const IDLE: Close = (1000, "nothing is followed");
+const CLOSING: Close = (1001, "the server stops: connect again");
+const UNREADABLE: Close = (1002, "a frame cannot be read, or is too large");
+const BINARY: Close = (1003, "messages are text");
+const TOO_LARGE: Close = (1009, "a message may have 64 KiB");
+const UNAVAILABLE: Close = (1013, "try again");
+const UNAUTHENTICATED: Close = (4401, "unauthenticated");
+const TOO_MANY: Close = (4429, "too many streams");
+
+/// What one client follows over one socket.
+pub(super) struct Talk {
+    live: Arc<Live>,
+    caller: Arc<Caller>,
+    /// What the socket itself is counted as, and ended by.
+    seat: Subscription,
+    refusals: Arc<Refusals>,
+    following: SelectAll<BoxStream<'static, (Arc<str>, Told)>>,
+    /// By id, what ends each.
+    open: HashMap<Arc<str>, AbortHandle>,
+}
+
+/// How what a client said is refused.
+pub(super) struct Refusals {
+    pub(super) base: String,
+    pub(super) instance: String,
+    pub(super) context: Context,
+}
+
+impl Refusals {
+    fn text(&self, id: Option<&str>, error: &Error) -> String {
+        let problem = problem::json(error, &self.base, &self.instance, &self.context);
+        json!({"type": "error", "id": id, "problem": problem}).to_string()
+    }
+}
+
+/// What comes next.
+enum Next {
+    Heard(Option<Result<Frame, axum::Error>>),
+    Told(Arc<str>, Told),
+    Beat,
+    Closing,
+}
+
+/// How a conversation goes on: there is something to say, or nothing, or it ends.
+type Turn = Result<Option<String>, Option<Close>>;
+
+impl Talk {
+    pub(super) fn new(live: Arc<Live>, caller: Arc<Caller>, seat: Subscription, refusals: Refusals) -> Self {
+        let refusals = Arc::new(refusals);
+        Self { live, caller, seat, refusals, following: SelectAll::new(), open: HashMap::new() }
+    }
+
+    /// Talks until either side ends it.
+    pub(super) async fn over(mut self, mut socket: WebSocket) {
+        let close = self.talk(&mut socket).await;
+        // What it held is free before the client is waited for.
+        let Self { seat, following, .. } = self;
+        drop(following);
+        if let Some((code, reason)) = close {
+            let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+            let farewell = async {
+                if socket.send(Frame::Close(Some(frame))).await.is_ok() {
+                    while let Some(Ok(_)) = socket.recv().await {}
+                }
+            };
+            // Whoever does not answer is gone.
+            _ = timeout(FAREWELL, farewell).await;
+        }
+        drop(seat);
+    }
+
+    async fn talk(&mut self, socket: &mut WebSocket) -> Option<Close> {
+        let limits = self.live.hub.limits().clone();
+        let mut beat = Instant::now() + limits.heartbeat;
+        let (mut heard_at, mut followed_at) = (Instant::now(), Instant::now());
+        loop {
+            let next = tokio::select! {
+                _ = self.seat.next() => Next::Closing,
+                frame = socket.recv() => Next::Heard(frame),
+                Some((id, told)) = self.following.next() => Next::Told(id, told),
+                () = tokio::time::sleep_until(beat) => Next::Beat,
+            };
+            let now = Instant::now();
+            let turn = match next {
+                Next::Closing => return Some(CLOSING),
+                Next::Heard(None) => return None,
+                Next::Heard(Some(Err(_))) => return Some(UNREADABLE),
+                Next::Heard(Some(Ok(frame))) => {
+                    heard_at = now;
+                    self.answer(frame).await
+                }
+                Next::Told(id, told) => self.pass_on(&id, told),
+                Next::Beat => {
+                    beat = now + limits.heartbeat;
+                    if !self.open.is_empty() {
+                        followed_at = now;
+                    }
+                    if now - heard_at > 3 * limits.heartbeat {
+                        // It answers no ping: nobody is there.
+                        return None;
+                    } else if now - followed_at > limits.idle {
+                        return Some(IDLE);
+                    }
+                    if let Err(close) = self.look_again().await {
+                        return Some(close);
+                    }
+                    if !sent(socket, Frame::Ping(bytes::Bytes::new())).await {
+                        return None;
+                    }
+                    Ok(None)
+                }
+            };
+            match turn {
+                Ok(None) => {}
+                // Where it takes nothing any more nobody is there.
+                Ok(Some(text)) => {
+                    if !sent(socket, Frame::Text(text.into())).await {
+                        return None;
+                    }
+                }
+                Err(close) => return close,
+            }
+        }
+    }
+
+    /// Whether the credential is still good.
+    async fn look_again(&mut self) -> Result<(), Close> {
+        match self.caller.actor().await {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Unauthenticated => Err(UNAUTHENTICATED),
+            Err(_) => Err(UNAVAILABLE),
+        }
+    }
+
+    /// Passes on what is told under an id.
+    fn pass_on(&mut self, id: &Arc<str>, told: Told) -> Turn {
+        match told.end {
+            Some(Ending::Unauthenticated) => return Err(Some(UNAUTHENTICATED)),
+            Some(Ending::Alone) => drop(self.open.remove(id)),
+            None => {}
+        }
+        Ok(told.text)
+    }
+
+    /// Answers what the client said.
+    async fn answer(&mut self, frame: Frame) -> Turn {
+        let text = match frame {
+            Frame::Text(text) if text.len() > message::MOST_BYTES => return Err(Some(TOO_LARGE)),
+            Frame::Text(text) => text,
+            Frame::Binary(_) => return Err(Some(BINARY)),
+            Frame::Ping(_) | Frame::Pong(_) => return Ok(None),
+            Frame::Close(_) => return Err(None),
+        };
+        let (id, understood) = message::read(&text);
+        let outcome = match understood {
+            Ok(Message::Subscribe(id, asked)) => self.subscribe(id, *asked),
+            Ok(Message::Complete(id)) => Ok(Some(self.complete(&id))),
+            Ok(Message::Authenticate(authorization)) => {
+                self.authenticate(&authorization).await?;
+                Ok(Some(json!({"type": "authenticated"}).to_string()))
+            }
+            Ok(Message::Ping) => Ok(Some(json!({"type": "pong"}).to_string())),
+            Ok(Message::Pong) => Ok(None),
+            Err(error) => Err(error),
+        };
+        outcome.or_else(|error| Ok(Some(self.refusals.text(id.as_deref(), &error))))
+    }
+
+    /// Ends what is told under an id. Where there is nothing any more, that is what was asked for.
+    fn complete(&mut self, id: &str) -> String {
+        if let Some(handle) = self.open.remove(id) {
+            handle.abort();
+        }
+        json!({"type": "complete", "id": id}).to_string()
+    }
+
+    async fn authenticate(&mut self, authorization: &str) -> Result<(), Option<Close>> {
+        let shown = timeout(PATIENCE, self.caller.show(authorization)).await;
+        let actor = match shown {
+            Ok(Ok(actor)) => actor,
+            Ok(Err(error)) if error.kind() == ErrorKind::Unauthenticated => {
+                return Err(Some(UNAUTHENTICATED));
+            }
+            Ok(Err(_)) | Err(_) => return Err(Some(UNAVAILABLE)),
+        };
+        // From here on it is counted as theirs.
+        self.seat = self.live.hub.join(Wanted::nothing(who(&actor))).map_err(|_| Some(TOO_MANY))?;
+        Ok(())
+    }
+
+    fn subscribe(&mut self, id: String, mut asked: Subscribe) -> Result<Option<String>, Error> {
+        let id: Arc<str> = id.into();
+        if self.open.contains_key(&id) {
+            let detail = "Something is followed under this id already: end it, or give another.";
+            return Err(Error::new(ErrorKind::Conflict, "id-taken", detail));
+        }
+        if self.open.len() >= MOST {
+            let detail = format!("At most {MOST} are followed over one socket.");
+            return Err(Error::new(ErrorKind::TooManyRequests, "too-many-streams", detail));
+        }
+        let claim = self.claim(&mut asked)?;
+        let (live, after, name) = (self.live.clone(), asked.after, id.clone());
+        let refusals = self.refusals.clone();
+        let followed = stream::once(open(live, claim, after)).flat_map(move |opened| match opened {
+            Ok(feed) => told(feed, name.clone()).boxed(),
+            Err(error) => {
+                let text = refusals.text(Some(&name), &error);
+                stream::iter([Told { text: Some(text), end: Some(Ending::Alone) }]).boxed()
+            }
+        });
+        let (followed, handle) = stream::abortable(followed);
+        let named = id.clone();
+        self.following.push(followed.map(move |told| (named.clone(), told)).boxed());
+        self.open.insert(id, handle);
+        Ok(None)
+    }
+
+    /// What a subscription is to be told of.
+    fn claim(&self, asked: &mut Subscribe) -> Result<Box<dyn Claim>, Error> {
+        let (engine, caller) = (&self.caller.boundary.engine, self.caller.clone());
+        let body = asked.body();
+        match (&asked.resource, &asked.types) {
+            (Some(_), Some(_)) => Err(invalid("/types", "unknown", "Either `resource` or `types`.")),
+            (Some(name), None) => {
+                let entries = || engine.catalog.entries().iter().filter(|entry| entry.definition.streams());
+                let Some(entry) = entries().find(|entry| *entry.name == **name).cloned() else {
+                    let detail = format!("`{name}` is no resource that can be followed.");
+                    let detail = suggest(detail, name, entries().map(|entry| &*entry.name));
+                    return Err(invalid("/resource", "unknown", detail));
+                };
+                Ok(Box::new(OfResource { caller, entry, body: Some(body) }))
+            }
+            (None, patterns) => {
+                if let Some((name, _)) = body.as_object().and_then(|members| members.iter().next()) {
+                    return Err(invalid(&format!("/{name}"), "unknown", "Name a `resource` for this."));
+                }
+                let patterns = patterns.iter().flatten().map(String::as_str);
+                let types = types(engine, patterns).map_err(|unknown| {
+                    let (index, detail) = unknown.into_iter().next().unwrap_or_default();
+                    invalid(&format!("/types/{index}"), "unknown", detail)
+                })?;
+                Ok(Box::new(OfAll { caller, types }))
+            }
+        }
+    }
+}
+
+/// Begins what is asked for, in time and whatever happens.
+async fn open(live: Arc<Live>, claim: Box<dyn Claim>, after: Option<String>) -> Result<Feed, Error> {
+    let invalid = || {
+        let error = invalid_cursor("after");
+        let detail = error.detail().to_owned();
+        error.with_faults(vec![crate::error::Fault::pointer("/after", "invalid-cursor", detail)])
+    };
+    let opening = AssertUnwindSafe(Feed::open(live, claim, after, invalid)).catch_unwind();
+    match timeout(PATIENCE, opening).await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(_)) => Err(Error::internal("a subscription panicked")),
+        Err(_) => Err(Error::unavailable()),
+    }
+}
+
+/// What a feed says, up to its end.
+fn told(feed: Feed, id: Arc<str>) -> impl stream::Stream<Item = Told> + Send {
+    let told = stream::unfold((feed, id), |(mut feed, id)| async move {
+        let said = AssertUnwindSafe(feed.next()).catch_unwind().await;
+        let told = match said {
+            Ok(said) => Told::of(&feed, &id, said?),
+            Err(_) => Told::ended(&id, "unavailable"),
+        };
+        Some((told, (feed, id)))
+    });
+    // The last is the last, whatever is left.
+    told.scan(false, |is_over, told| {
+        let is_after = std::mem::replace(is_over, *is_over || told.end.is_some());
+        std::future::ready((!is_after).then_some(told))
+    })
+}
+
+/// Sends a frame; answers whether the client took it.
+async fn sent(socket: &mut WebSocket, frame: Frame) -> bool {
+    matches!(timeout(PATIENCE, socket.send(frame)).await, Ok(Ok(())))
+}

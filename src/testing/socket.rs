@@ -1,0 +1,118 @@
+//! A socket in a test.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use futures::{SinkExt as _, StreamExt as _};
+use http::HeaderValue;
+use http::header::HOST;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use serde_json::Value as Json;
+use tokio::io::DuplexStream;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+use crate::app::App;
+
+/// How long a test waits for what is to come.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// What waits between the two ends, in bytes.
+const BUFFER: usize = 64 * 1024;
+
+/// A WebSocket to an application, over a connection in memory. Dropping it closes the connection.
+#[derive(Debug)]
+pub struct TestSocket {
+    stream: WebSocketStream<DuplexStream>,
+    closed: Option<u16>,
+}
+
+impl TestSocket {
+    pub(super) async fn open(app: App, mut request: Request) -> Result<Self, Response> {
+        let (client, server) = tokio::io::duplex(BUFFER);
+        let service = TowerToHyperService::new(app.router());
+        tokio::spawn(async move {
+            let builder = auto::Builder::new(TokioExecutor::new());
+            let served = builder.serve_connection_with_upgrades(TokioIo::new(server), service);
+            // A client that goes away is no failure.
+            let _ = served.await;
+        });
+        let headers = request.headers_mut();
+        headers.entry(HOST).or_insert(HeaderValue::from_static("localhost"));
+        for (name, value) in
+            [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")]
+        {
+            headers.entry(name).or_insert(HeaderValue::from_static(value));
+        }
+        let key = HeaderValue::from_str(&generate_key()).expect("a key is base64");
+        headers.entry("sec-websocket-key").or_insert(key);
+        let uri = format!("ws://localhost{}", request.uri());
+        *request.uri_mut() = uri.parse().expect("a path makes a URI");
+        match client_async(request.map(|_| ()), client).await {
+            Ok((stream, _)) => Ok(Self { stream, closed: None }),
+            Err(Error::Http(response)) => Err(response.map(|body| Body::from(body.unwrap_or_default()))),
+            Err(error) => panic!("the connection is neither a socket nor answered: {error}"),
+        }
+    }
+
+    /// Says something.
+    ///
+    /// # Panics
+    /// Where nobody is there any more.
+    pub async fn send(&mut self, message: Json) {
+        self.send_frame(Message::text(message.to_string())).await;
+    }
+
+    /// Sends text as it is.
+    ///
+    /// # Panics
+    /// Where nobody is there any more.
+    pub async fn send_text(&mut self, text: &str) {
+        self.send_frame(Message::text(text)).await;
+    }
+
+    /// Sends bytes, which are no text.
+    ///
+    /// # Panics
+    /// Where nobody is there any more.
+    pub async fn send_bytes(&mut self, bytes: Vec<u8>) {
+        self.send_frame(Message::binary(bytes)).await;
+    }
+
+    async fn send_frame(&mut self, frame: Message) {
+        self.stream.send(frame).await.expect("the socket is open");
+    }
+
+    /// The next message; `None` at the end. Pings are answered beside.
+    ///
+    /// # Panics
+    /// Where none comes for long, or what comes is no message.
+    pub async fn next(&mut self) -> Option<Json> {
+        tokio::time::timeout(PATIENCE, self.read_next()).await.expect("a message comes in time")
+    }
+
+    async fn read_next(&mut self) -> Option<Json> {
+        loop {
+            match self.stream.next().await?.ok()? {
+                Message::Text(text) => {
+                    return Some(serde_json::from_str(&text).expect("a message is JSON"));
+                }
+                Message::Close(frame) => self.closed = frame.map(|frame| frame.code.into()),
+                _ => {}
+            }
+        }
+    }
+
+    /// By which code the server closed the socket, after whatever it said before; `None` where it said none.
+    ///
+    /// # Panics
+    /// Where it does not close for long.
+    pub async fn closed(&mut self) -> Option<u16> {
+        while self.next().await.is_some() {}
+        self.closed
+    }
+}

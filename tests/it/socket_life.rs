@@ -1,0 +1,303 @@
+//! The life of a socket: who may open one, what ends it, and how.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::{SinkExt as _, StreamExt as _};
+use resourceful::prelude::*;
+use resourceful::testing::{TestApp, TestSocket};
+use resourceful::{AppBuilder, MemorySessions, Sessions, Streams, define_dynamic_resource};
+use serde_json::{Value as Json, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+
+use crate::sockets::{socket, subscribe};
+use crate::stream_rights::Switched;
+use crate::streams::{app, create, model, things};
+use crate::support::Place;
+
+async fn built(builder: AppBuilder) -> TestApp {
+    TestApp::build(builder).await.unwrap()
+}
+
+/// Notes that whoever is signed in may see, each tenant its own, and some of their fields.
+fn notes(place: &Place) -> AppBuilder {
+    let notes = define_dynamic_resource("notes", model())
+        .adapter(place.table("notes"))
+        .permissions(Permissions::all(signed_in()))
+        .visible_to(["price"], role("boss"))
+        .build()
+        .unwrap();
+    let tokens = BearerTokens::new()
+        .token("ada", Actor::user("ada").in_tenant("acme", ["x"]))
+        .token("boss", Actor::user("boss").in_tenant("acme", ["x"]).with_role("boss"));
+    create_app(AppPreset::Testing).authenticator(tokens).resource(notes)
+}
+
+async fn status(app: &TestApp, headers: &[(&str, &str)]) -> u16 {
+    let request = headers.iter().fold(app.get("/ws"), |request, (name, value)| request.header(name, value));
+    request.socket().await.map_or_else(|answer| answer.status(), |_| 101)
+}
+
+#[tokio::test]
+async fn only_a_socket_that_speaks_the_protocol_is_opened() {
+    let place = Place::memory();
+    let app = app(&place).await;
+    let plain = app.get("/ws").await;
+    assert_eq!((plain.status(), plain.header("upgrade")), (426, Some("websocket")));
+    assert_eq!(plain.json()["code"], "upgrade-required");
+    let other = app.get("/ws").header("sec-websocket-protocol", "graphql-ws").socket().await.unwrap_err();
+    assert_eq!((other.status(), other.json()["code"].as_str().unwrap()), (400, "subprotocol"));
+    assert!(other.json()["detail"].as_str().unwrap().contains("resourceful.v1.json"));
+    assert_eq!(app.post("/ws").await.status(), 405);
+    let both =
+        app.get("/ws").header("sec-websocket-protocol", "graphql-ws, resourceful.v1.json").socket().await;
+    assert!(both.is_ok());
+    assert_eq!(
+        built(create_app(AppPreset::Testing).resource(things(&place)).streams(Streams::new().sockets(false)))
+            .await
+            .get("/ws")
+            .await
+            .status(),
+        404
+    );
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_open_no_socket_unless_they_are_let_in() {
+    let place = Place::memory();
+    let builder = || create_app(AppPreset::Testing).resource(things(&place));
+    let foreign = ("origin", "https://evil.example");
+    let cookie = ("cookie", "__Host-session=x");
+    let closed = built(builder().cors(None)).await;
+    assert_eq!(status(&closed, &[foreign]).await, 403);
+    for own in ["http://localhost", "https://LOCALHOST"] {
+        assert_eq!(status(&closed, &[("origin", own)]).await, 101);
+    }
+    for other in ["http://localhost:81", "null", "http://localhost.evil.example", "http://sub.localhost"] {
+        assert_eq!(status(&closed, &[("origin", other)]).await, 403, "{other}");
+    }
+    let named = built(builder().cors_origins(["https://shop.example"])).await;
+    assert_eq!(status(&named, &[foreign]).await, 403);
+    assert_eq!(status(&named, &[("origin", "https://shop.example")]).await, 101);
+    // Its answers may be read, and not with what the browser holds.
+    assert_eq!(status(&named, &[("origin", "https://shop.example"), cookie]).await, 403);
+    let anyone = built(builder().cors(Some(CorsLayer::new().allow_origin(Any)))).await;
+    assert_eq!(status(&anyone, &[foreign]).await, 101);
+    assert_eq!(status(&anyone, &[foreign, cookie]).await, 403);
+    let origin = AllowOrigin::list(["https://shop.example".parse().unwrap()]);
+    let trusting =
+        built(builder().cors(Some(CorsLayer::new().allow_origin(origin).allow_credentials(true)))).await;
+    assert_eq!(status(&trusting, &[("origin", "https://shop.example"), cookie]).await, 101);
+    assert_eq!(status(&trusting, &[foreign, cookie]).await, 403);
+}
+
+/// What a subscription to notes is answered with: the type, and the problem's status.
+async fn asked(socket: &mut TestSocket) -> (String, Json) {
+    socket.send(json!({"type": "subscribe", "id": "1", "resource": "notes"})).await;
+    let answer = socket.next().await.unwrap();
+    (answer["type"].as_str().unwrap().to_owned(), answer["problem"]["status"].clone())
+}
+
+#[tokio::test]
+async fn a_credential_that_is_not_good_opens_no_socket_and_closes_one() {
+    let place = Place::memory();
+    let app = built(notes(&place)).await;
+    assert_eq!(status(&app, &[("authorization", "Bearer nobody")]).await, 401);
+    let mut one = socket(&app).await;
+    assert_eq!(asked(&mut one).await, ("error".to_owned(), json!(401)));
+    one.send(json!({"type": "authenticate", "authorization": "Bearer ada"})).await;
+    assert_eq!(one.next().await.unwrap(), json!({"type": "authenticated"}));
+    assert_eq!(asked(&mut one).await, ("ready".to_owned(), Json::Null));
+    one.send(json!({"type": "authenticate", "authorization": "Bearer nobody"})).await;
+    // What happens from here on is nobody's to be told.
+    app.post("/notes").bearer("ada").json(json!({"id": "a", "text": "t", "shelf": "s"})).await;
+    app.app().deliver().await.unwrap();
+    assert_eq!(one.next().await, None);
+    assert_eq!(one.closed().await, Some(4401));
+    let gone = async {
+        while app.app().open_streams() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("nothing of it is left");
+}
+
+#[tokio::test]
+async fn another_credential_decides_anew_what_is_told() {
+    let place = Place::memory();
+    let app = built(notes(&place)).await;
+    let mut one = app.get("/ws").bearer("ada").socket().await.unwrap();
+    subscribe(&mut one, "1", json!({"resource": "notes"})).await;
+    one.send(json!({"type": "authenticate", "authorization": "Bearer boss"})).await;
+    let mut types = Vec::new();
+    for _ in 0..2 {
+        types.push(one.next().await.unwrap()["type"].as_str().unwrap().to_owned());
+    }
+    types.sort();
+    assert_eq!(types, ["authenticated", "reset"]);
+    let note = json!({"id": "a", "text": "t", "shelf": "s", "price": 7});
+    assert_eq!(app.post("/notes").bearer("boss").json(note).await.status(), 201);
+    app.app().deliver().await.unwrap();
+    assert_eq!(one.next().await.unwrap()["data"]["data"]["price"], 7);
+}
+
+#[tokio::test]
+async fn a_socket_ends_when_its_credential_does() {
+    let place = Place::memory();
+    let on = Arc::new(AtomicBool::new(true));
+    let things = define_dynamic_resource("things", model())
+        .adapter(place.table("things"))
+        .permissions(Permissions::all(signed_in()))
+        .build()
+        .unwrap();
+    for follows in [true, false] {
+        on.store(true, Ordering::SeqCst);
+        let beats = Streams::new().heartbeat(Duration::from_millis(20));
+        let switched = Switched(on.clone());
+        let builder = create_app(AppPreset::Testing).authenticator(switched).streams(beats);
+        let app = built(builder.resource(things.clone())).await;
+        let mut one = socket(&app).await;
+        if follows {
+            subscribe(&mut one, "1", json!({"resource": "things"})).await;
+        }
+        on.store(false, Ordering::SeqCst);
+        assert_eq!(one.closed().await, Some(4401));
+    }
+}
+
+#[tokio::test]
+async fn a_socket_that_follows_nothing_is_closed_and_one_that_does_is_not() {
+    let place = Place::memory();
+    let pause = Duration::from_millis(10);
+    let limits = Streams::new().heartbeat(pause).idle(pause);
+    let app = built(create_app(AppPreset::Testing).resource(things(&place)).streams(limits)).await;
+    let mut following = socket(&app).await;
+    subscribe(&mut following, "1", json!({"resource": "things"})).await;
+    let mut idle = socket(&app).await;
+    assert_eq!(idle.closed().await, Some(1000));
+    create(&app, "a", "one", "s").await;
+    app.app().deliver().await.unwrap();
+    let told = loop {
+        let message = following.next().await.unwrap();
+        if message["type"] != "position" {
+            break message;
+        }
+    };
+    assert_eq!(told["data"]["subject"], "a");
+}
+
+#[tokio::test]
+async fn bytes_and_what_is_too_large_close_a_socket() {
+    let place = Place::memory();
+    let app = app(&place).await;
+    let mut one = socket(&app).await;
+    one.send_bytes(vec![1, 2, 3]).await;
+    assert_eq!(one.closed().await, Some(1003));
+    let mut one = socket(&app).await;
+    one.send_text(&"x".repeat(64 * 1024 + 1)).await;
+    assert_eq!(one.closed().await, Some(1009));
+    let mut one = socket(&app).await;
+    one.send_text(&" ".repeat(64 * 1024)).await;
+    assert_eq!(one.next().await.unwrap()["type"], "error");
+}
+
+#[tokio::test]
+async fn sockets_and_what_they_follow_are_counted() {
+    let place = Place::memory();
+    let app = built(notes(&place).streams(Streams::new().most(4).most_per_actor(3))).await;
+    let refused = async |token: &str| {
+        let answer = app.get("/ws").bearer(token).socket().await.map(drop);
+        answer.map_err(|answer| (answer.status(), answer.header("retry-after").map(str::to_owned)))
+    };
+    let mut one = app.get("/ws").bearer("ada").socket().await.unwrap();
+    subscribe(&mut one, "1", json!({"resource": "notes"})).await;
+    subscribe(&mut one, "2", json!({"resource": "notes"})).await;
+    one.send(json!({"type": "subscribe", "id": "3", "resource": "notes"})).await;
+    assert_eq!(one.next().await.unwrap()["problem"]["code"], "too-many-streams");
+    assert_eq!(refused("ada").await, Err((429, Some("1".to_owned()))));
+    let _other = app.get("/ws").bearer("boss").socket().await.unwrap();
+    assert_eq!(refused("boss").await, Err((503, Some("1".to_owned()))));
+    one.send(json!({"type": "complete", "id": "1"})).await;
+    assert_eq!(one.next().await.unwrap()["type"], "complete");
+    assert_eq!(refused("boss").await, Ok(()));
+    // Whose it is counts from when that is known.
+    let app = built(notes(&place).streams(Streams::new().most_per_actor(1))).await;
+    let _ada = app.get("/ws").bearer("ada").socket().await.unwrap();
+    let mut nobody = socket(&app).await;
+    nobody.send(json!({"type": "authenticate", "authorization": "Bearer ada"})).await;
+    assert_eq!(nobody.closed().await, Some(4429));
+}
+
+#[tokio::test]
+async fn so_many_are_followed_over_one_socket_and_no_more() {
+    let place = Place::memory();
+    let app = app(&place).await;
+    let mut one = socket(&app).await;
+    for id in 0..100 {
+        subscribe(&mut one, &id.to_string(), json!({"resource": "things"})).await;
+    }
+    one.send(json!({"type": "subscribe", "id": "more", "resource": "things"})).await;
+    assert_eq!(one.next().await.unwrap()["problem"]["status"], 429);
+}
+
+#[tokio::test]
+async fn a_session_opens_a_socket_for_its_own_pages_alone() {
+    let place = Place::memory();
+    let notes = define_dynamic_resource("notes", model())
+        .adapter(place.table("notes"))
+        .permissions(Permissions::all(signed_in()))
+        .build()
+        .unwrap();
+    let sessions = Sessions::new("kZ8uA2n0w1Yq7Rr3Tt5Vv9Xx4Bb6Dd8F", MemorySessions::new());
+    let cookie = sessions.start(Actor::user("ada")).await.unwrap();
+    let cookie = cookie.to_str().unwrap().split(';').next().unwrap().to_owned();
+    let app = built(create_app(AppPreset::Testing).authenticator(sessions).resource(notes)).await;
+    let open =
+        async |origin: &str| app.get("/ws").header("cookie", &cookie).header("origin", origin).socket().await;
+    assert_eq!(open("https://evil.example").await.unwrap_err().status(), 403);
+    let mut own = open("http://localhost").await.unwrap();
+    subscribe(&mut own, "1", json!({"resource": "notes"})).await;
+}
+
+#[tokio::test]
+async fn a_shutdown_closes_sockets_with_a_word_and_ends_in_time() {
+    let place = Place::memory();
+    let builder = create_app(AppPreset::Testing).resource(things(&place));
+    let app = builder.shutdown_grace(Duration::from_secs(600)).build().await.unwrap();
+    let test = TestApp::of(app.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = tokio::spawn(app.serve_until(listener, async move { _ = stopped.await }));
+    let connect = async || {
+        let mut request = format!("ws://{address}/ws").into_client_request().unwrap();
+        request.headers_mut().insert("sec-websocket-protocol", "resourceful.v1.json".parse().unwrap());
+        client_async(request, TcpStream::connect(address).await.unwrap()).await.unwrap().0
+    };
+    let mut talking = connect().await;
+    let asked = json!({"type": "subscribe", "id": "1", "resource": "things"});
+    talking.send(Message::text(asked.to_string())).await.unwrap();
+    assert!(talking.next().await.unwrap().unwrap().to_text().unwrap().contains("ready"));
+    // Of one who hears nothing it does not wait for an answer for ever.
+    let silent = connect().await;
+    assert_eq!(test.app().open_streams(), 3);
+    stop.send(()).unwrap();
+    let code = loop {
+        match talking.next().await.unwrap().unwrap() {
+            Message::Close(frame) => break u16::from(frame.unwrap().code),
+            other => assert!(!other.is_text() || other.to_text().unwrap().contains("closing"), "{other}"),
+        }
+    };
+    assert_eq!(code, 1001);
+    while talking.next().await.is_some() {}
+    let ended = tokio::time::timeout(Duration::from_secs(20), server).await;
+    ended.expect("the server ends").unwrap().unwrap();
+    assert_eq!(test.app().open_streams(), 0);
+    drop(silent);
+}
