@@ -34,7 +34,5 @@ pub(crate) use explain::{EXPLAIN, Question, explain};
 pub(crate) use inert::inert;
 pub(crate) use problem::{DEFAULT_BASE, respond, status, title};
 pub(crate) use routes::{Routes, call};
-#[cfg(feature = "testing")]
-pub(crate) use socket::PROTOCOL;
-pub(crate) use socket::{Origins, SOCKET, socket};
+pub(crate) use socket::{Origins, PROTOCOL, SOCKET, socket};
 pub(crate) use stream::{EVENTS, events};

@@ -17,7 +17,7 @@ use super::schemas::Components;
 use super::{Info, batch, explain, streams};
 use crate::access::{SecurityScheme, Shown};
 use crate::engine::Entry;
-use crate::http::{BATCH, EVENTS, EXPLAIN, Endpoint};
+use crate::http::{BATCH, EVENTS, EXPLAIN, Endpoint, SOCKET};
 use crate::resource::Operation;
 
 /// The version of OpenAPI that a document is in.
@@ -110,6 +110,10 @@ fn beside(
     if info.events && lens.catalog.entries().iter().any(follows) {
         let path = format!("{}{EVENTS}", info.prefix);
         paths = paths.path(path, PathItem::new(HttpMethod::Get, streams::operation(raw)));
+    }
+    if info.sockets && lens.catalog.entries().iter().any(follows) {
+        let path = format!("{}{SOCKET}", info.prefix);
+        paths = paths.path(path, PathItem::new(HttpMethod::Get, streams::socket(raw)));
     }
     paths
 }

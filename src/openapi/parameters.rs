@@ -8,7 +8,7 @@ use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterS
 use super::lens::Lens;
 use super::raw::Raw;
 use crate::engine::Entry;
-use crate::http::Endpoint;
+use crate::http::{Endpoint, PROTOCOL};
 use crate::resource::{Right, Target};
 
 /// The parameters of an endpoint.
@@ -108,6 +108,13 @@ pub(super) fn last_event(raw: &mut Raw) -> Parameter {
     let schema = raw.place(json!({"type": "string"}));
     let header = ParameterBuilder::new().name("Last-Event-ID").parameter_in(ParameterIn::Header);
     header.required(Required::False).description(Some(LAST_EVENT)).schema(Some(schema)).build()
+}
+
+/// What a socket speaks.
+pub(super) fn subprotocol(raw: &mut Raw) -> Parameter {
+    let schema = raw.place(json!({"type": "string", "enum": [PROTOCOL]}));
+    let header = ParameterBuilder::new().name("Sec-WebSocket-Protocol").parameter_in(ParameterIn::Header);
+    header.required(Required::True).description(Some("What is spoken.")).schema(Some(schema)).build()
 }
 
 const LAST_EVENT: &str = "Goes on after this event: the `id` of the last one, or a `Stream-Position`.";

@@ -234,7 +234,7 @@ pub(super) fn stream(raw: &mut Raw) -> Response {
 
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
 
-fn plain(about: &str, raw: &mut Raw) -> ResponseBuilder {
+pub(super) fn plain(about: &str, raw: &mut Raw) -> ResponseBuilder {
     ResponseBuilder::new()
         .description(about)
         .header("x-request-id", header("Names the request: the client's own id, or a new one.", raw))

@@ -36,6 +36,32 @@ pub(super) fn operation(raw: &mut Raw) -> Operation {
     responses::problems(operation, &kinds, raw).build()
 }
 
+const SAID: &str = "Say `{\"type\": \"subscribe\", \"id\": …, \"resource\": …, \"filter\"?, \"q\"?, \"fields\"?, \
+    \"after\"?}` to follow a resource, or `types` instead of it to follow all; answers are `ready`, `next`, `reset`, `position`, \
+    `complete` and `error`, each with that `id`. `complete` with the `id` ends it. `authenticate` with `authorization` shows \
+    another credential. `ping` is answered with `pong`.";
+
+/// `GET /ws`.
+pub(super) fn socket(raw: &mut Raw) -> Operation {
+    let operation = OperationBuilder::new()
+        .operation_id(Some("socket"))
+        .summary(Some("Follow many changes over one WebSocket"))
+        .description(Some(SAID))
+        .parameters(Some([parameters::subprotocol(raw)]))
+        .response("101", responses::plain("From here on messages are JSON.", raw));
+    let kinds = [
+        ErrorKind::BadRequest,
+        ErrorKind::Unauthenticated,
+        ErrorKind::Forbidden,
+        ErrorKind::UpgradeRequired,
+        ErrorKind::TooManyRequests,
+        ErrorKind::Internal,
+        ErrorKind::Unavailable,
+        ErrorKind::DeadlineExceeded,
+    ];
+    responses::problems(operation, &kinds, raw).build()
+}
+
 /// Says of every event stream what each of its events is (OpenAPI 3.2, 4.8.14.3).
 pub(super) fn describe_items(document: &mut Json) {
     let item = json!({

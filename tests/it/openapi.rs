@@ -252,7 +252,7 @@ async fn operations_have_names_of_their_own_and_servers_are_named() {
     let all = ids.len();
     ids.sort_unstable();
     ids.dedup();
-    assert_eq!((ids.len(), all), (19, 19), "{ids:?}");
+    assert_eq!((ids.len(), all), (20, 20), "{ids:?}");
 }
 
 /// Its frame, one operation of each kind and the components, so that none of them changes unseen.
@@ -404,6 +404,11 @@ async fn streams_are_described_as_far_as_the_version_can() {
             assert_eq!(members, [schema], "{version} {path}");
             let refused = &document["paths"][path]["get"]["responses"]["429"]["headers"];
             assert!(refused.get("Retry-After").is_some(), "{path}: {refused}");
+        }
+        let socket = &document["paths"]["/ws"]["get"];
+        assert_eq!(socket["parameters"][0]["name"], "Sec-WebSocket-Protocol");
+        for status in ["101", "400", "401", "403", "426", "429", "503"] {
+            assert!(socket["responses"][status].is_object(), "{status}: {socket}");
         }
         let list = &document["paths"]["/products"]["get"]["responses"]["200"]["headers"];
         assert!(list.get("Stream-Position").is_some());

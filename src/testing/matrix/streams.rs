@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::MatrixReport;
@@ -10,9 +10,38 @@ use super::cases::{Site, text};
 use super::oracle::Row;
 use crate::engine::Position;
 use crate::events::Follower as _;
-use crate::http::EVENTS;
+use crate::http::{EVENTS, SOCKET};
 use crate::tables::events::EventRow;
-use crate::testing::{TestResponse, TestStream};
+use crate::testing::{TestResponse, TestSocket, TestStream};
+
+/// What a caller is told by.
+enum Ear {
+    Stream(TestStream),
+    Socket(Box<TestSocket>),
+}
+
+impl Ear {
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::Stream(_) => "a stream",
+            Self::Socket(_) => "a socket",
+        }
+    }
+
+    /// What the next event shows of its item; nothing at the end.
+    async fn data(&mut self) -> Option<Json> {
+        match self {
+            Self::Stream(stream) => {
+                let event = stream.next().await?;
+                (event.name != "end").then(|| event.data["data"].clone())
+            }
+            Self::Socket(socket) => {
+                let message = socket.next().await?;
+                (message["type"] == "next").then(|| message["data"]["data"].clone())
+            }
+        }
+    }
+}
 
 impl Site<'_> {
     /// Of an event of each row a stream tells what a list would show of the row, and of no other.
@@ -24,24 +53,44 @@ impl Site<'_> {
         let expected = if self.is_closed() { self.refused() } else { 200 };
         report.compare(about, &json!(status), &json!(expected));
         if let Ok(stream) = opened {
-            self.told_by(stream, report).await;
+            self.told_by(Ear::Stream(stream), report).await;
         }
         // That of all resources, where it is there and the caller may see any.
         let path = format!("{}{EVENTS}", self.app.app().boundary().prefix);
         if let Ok(stream) = self.caller.send(self.app.get(&path)).stream().await {
-            self.told_by(stream, report).await;
+            self.told_by(Ear::Stream(stream), report).await;
+        }
+        // A socket begins for everyone, and what is asked for over it is what is refused.
+        let path = format!("{}{SOCKET}", self.app.app().boundary().prefix);
+        for asked in [json!({"resource": &*self.entry.name}), json!({"types": ["*"]})] {
+            let Ok(mut socket) = self.caller.send(self.app.get(&path)).socket().await else { continue };
+            let mut message = asked.clone();
+            message["type"] = "subscribe".into();
+            message["id"] = "1".into();
+            socket.send(message).await;
+            let answer = socket.next().await.unwrap_or_default();
+            if asked["resource"].is_string() {
+                let status = answer["problem"].get("status").cloned().unwrap_or(json!(200));
+                report.compare(|| self.about("a socket"), &status, &json!(expected));
+            }
+            if answer["type"] == "ready" {
+                self.told_by(Ear::Socket(Box::new(socket)), report).await;
+            }
         }
     }
 
-    async fn told_by(&self, mut stream: TestStream, report: &mut MatrixReport) {
+    async fn told_by(&self, mut stream: Ear, report: &mut MatrixReport) {
         let boundary = self.app.app().boundary();
         let (Some(live), Some(database)) = (&boundary.live, boundary.engine.database_of(self.entry)) else {
             return;
         };
-        let ready = stream.next().await.map(|event| event.name);
-        report.compare(|| self.about("a stream"), &json!(ready), &json!("ready"));
+        if let Ear::Stream(stream) = &mut stream {
+            let ready = stream.next().await.map(|event| event.name);
+            report.compare(|| self.about("a stream"), &json!(ready), &json!("ready"));
+        }
         let recorded = boundary.engine.recorded();
         let Ok(bounds) = boundary.engine.bounds(recorded[database]).await else { return };
+        let word = stream.word();
         let mut told = Vec::new();
         for (sequence, row) in (0..).zip(self.rows) {
             let position = Position { batch: bounds.last.batch + 1, sequence };
@@ -52,17 +101,17 @@ impl Site<'_> {
             if !self.oracle.lists(self.entry, row) {
                 continue;
             }
-            let event = stream.next().await;
-            let about = || self.about(&format!("a stream's event of {}", self.item(row)));
-            let found = event.map(|event| event.data["data"].clone());
+            let about = || self.about(&format!("{word}'s event of {}", self.item(row)));
+            let found = stream.data().await;
             report.compare(about, &json!(found), &self.oracle.shown(self.entry, row));
         }
         // What comes after all of them is the end, so nothing else was told.
         live.hub.close();
-        let last = stream.next().await.map(|event| event.name);
-        report.compare(|| self.about("a stream's end"), &json!(last), &json!("end"));
-        live.hub.open();
+        let about = || self.about(&format!("{word}'s end"));
+        report.compare(about, &json!(stream.data().await.is_none()), &json!(true));
         drop(stream);
+        live.hub.emptied().await;
+        live.hub.open();
         // Those events never were.
         let _ = live.tail.step(database).await;
     }
