@@ -7,6 +7,7 @@ mod front;
 mod health;
 mod lifecycle;
 mod migrate;
+mod mount;
 mod preset;
 mod serve;
 

@@ -63,6 +63,11 @@ impl Caller {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What goes up when they show another credential; never where they cannot.
+    pub(super) fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.as_ref().map_or_else(|| watch::channel(0).1, watch::Sender::subscribe)
+    }
+
     /// Who it is, by a credential that is good now.
     pub(super) async fn actor(&self) -> Result<Actor, Error> {
         let parts = self.parts();

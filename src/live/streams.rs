@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::hub::{Hub, Subscription, Wanted};
 use super::limits::Streams;
 use super::place::Scope;
+use super::presence::Presence;
 use crate::engine::{Engine, Position};
 use crate::error::Error;
 use crate::events::Tail;
@@ -19,13 +20,14 @@ pub(crate) struct Live {
     pub(crate) tail: Arc<Tail>,
     /// Goes up when rights may have changed.
     pub(crate) rights: Arc<watch::Sender<u64>>,
+    pub(crate) presence: Arc<Presence>,
 }
 
 impl Live {
-    pub(crate) fn new(engine: &Arc<Engine>, limits: Streams) -> Self {
+    pub(crate) fn new(engine: &Arc<Engine>, limits: Streams, presence: Arc<Presence>) -> Self {
         let hub = Arc::new(Hub::new(engine, limits));
         let tail = Arc::new(Tail::new(engine.clone(), hub.clone()));
-        Self { engine: engine.clone(), hub, tail, rights: Arc::default() }
+        Self { engine: engine.clone(), hub, tail, rights: Arc::default(), presence }
     }
 
     /// Adds a subscriber; answers after which positions they are told of everything.

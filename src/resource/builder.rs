@@ -92,6 +92,7 @@ pub struct ResourceBuilder {
     applying: Option<&'static str>,
     pub(super) events: bool,
     pub(super) streams: bool,
+    pub(super) presence: bool,
     pub(super) audit: Option<AuditTrail>,
     pub(super) idempotency: Option<Idempotency>,
     pub(super) soft_delete: Option<SoftDelete>,
@@ -139,6 +140,7 @@ impl ResourceBuilder {
             applying: None,
             events: true,
             streams: true,
+            presence: false,
             audit: None,
             idempotency: None,
             soft_delete: None,
@@ -359,6 +361,14 @@ impl ResourceBuilder {
     /// said otherwise, where there are events.
     pub fn streams(mut self, streams: bool) -> Self {
         self.streams = streams;
+        self
+    }
+
+    /// Whether those who look at an item, or at the list, can see who else does, over a socket (`join` at `GET /ws`); they
+    /// cannot unless said otherwise. Whoever may read an item may join its room, and is shown there by their id to the
+    /// others of their tenant.
+    pub fn presence(mut self, presence: bool) -> Self {
+        self.presence = presence;
         self
     }
 

@@ -110,6 +110,7 @@ pub(crate) struct Definition {
     pub(crate) events: bool,
     /// Whether clients may follow them.
     pub(crate) streams: bool,
+    pub(crate) presence: bool,
     /// What the audit trail keeps of the changes.
     pub(crate) audit: Option<AuditTrail>,
     /// Whether changes are remembered by the key that they are asked for under.
@@ -198,6 +199,11 @@ impl Definition {
             || id == "bulk" && self.bulk.is_some()
             || id == "stream" && self.streams()
             || self.actions.iter().filter(on_collection).any(|declared| declared.name == id)
+    }
+
+    /// Whether clients can follow its changes, or see who looks at it.
+    pub(crate) const fn lives(&self) -> bool {
+        self.streams() || self.presence
     }
 
     /// Whether clients can follow its changes as they happen.

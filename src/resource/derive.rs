@@ -317,6 +317,7 @@ fn freeze(
         actions,
         events: builder.events,
         streams: builder.streams,
+        presence: builder.presence,
         audit: builder.audit,
         idempotency: builder.idempotency,
         deleted_at,

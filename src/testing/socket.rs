@@ -32,6 +32,7 @@ pub struct TestSocket {
 }
 
 impl TestSocket {
+    #[expect(clippy::panic, reason = "a test ends where there is nothing to test")]
     pub(super) async fn open(app: App, mut request: Request) -> Result<Self, Response> {
         let (client, server) = tokio::io::duplex(BUFFER);
         let service = TowerToHyperService::new(app.router());

@@ -38,6 +38,7 @@ mod migrations;
 mod openapi;
 mod outbox;
 mod policies;
+mod presence;
 mod properties;
 mod query_body;
 mod query_string;

@@ -225,8 +225,7 @@ async fn a_subscription_that_is_refused_harms_no_other() {
         .permissions(Permissions::all(careless))
         .build()
         .unwrap();
-    let beats = Streams::new().heartbeat(Duration::from_millis(10));
-    let builder = create_app(AppPreset::Testing).resource(things(&place)).resource(others).streams(beats);
+    let builder = create_app(AppPreset::Testing).resource(things(&place)).resource(others);
     let app = TestApp::build(builder).await.unwrap();
     let mut socket = socket(&app).await;
     subscribe(&mut socket, "1", json!({"resource": "things"})).await;

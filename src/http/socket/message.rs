@@ -14,13 +14,19 @@ pub(super) const MOST_BYTES: usize = 64 * 1024;
 /// The longest id that a client may give, in bytes.
 const MOST_ID: usize = 128;
 /// What there is to say.
-const TYPES: [&str; 5] = ["subscribe", "complete", "authenticate", "ping", "pong"];
+const TYPES: [&str; 7] = ["subscribe", "join", "members", "complete", "authenticate", "ping", "pong"];
+/// The longest that a member may say of themselves, in bytes as JSON.
+const MOST_STATE: usize = 1_024;
 
 /// A message that was understood.
 #[derive(Debug)]
 pub(super) enum Message {
     /// From here on the client is told of changes, under this id.
     Subscribe(String, Box<Subscribe>),
+    /// From here on the client is in a room, and told who else is, under this id.
+    Join(String, Join),
+    /// Who is there?
+    Members(String),
     /// Nothing more under this id.
     Complete(String),
     /// From here on the client is whom this vouches for.
@@ -59,6 +65,18 @@ impl Subscribe {
     }
 }
 
+/// Which room: that of an item, or of a resource as a whole.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Join {
+    pub(super) resource: String,
+    #[serde(default)]
+    pub(super) item: Option<String>,
+    /// What the client says of themselves to the others.
+    #[serde(default)]
+    pub(super) state: Json,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Authenticate {
@@ -89,6 +107,17 @@ fn understood(mut members: Map<String, Json>, id: Option<Json>) -> Result<Messag
     };
     match kind.as_str() {
         "subscribe" => Ok(Message::Subscribe(required(id)?, Box::new(rest(members)?))),
+        "join" => {
+            let join: Join = rest(members)?;
+            if join.state.to_string().len() > MOST_STATE {
+                return Err(invalid("/state", "length", format!("May have {MOST_STATE} bytes as JSON.")));
+            }
+            Ok(Message::Join(required(id)?, join))
+        }
+        "members" => {
+            let Nothing {} = rest(members)?;
+            Ok(Message::Members(required(id)?))
+        }
         "complete" => {
             let Nothing {} = rest(members)?;
             Ok(Message::Complete(required(id)?))

@@ -2,6 +2,7 @@
 
 mod message;
 mod origins;
+mod room;
 mod talk;
 
 use std::sync::Arc;

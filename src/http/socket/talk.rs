@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message as Frame, Utf8Bytes, WebSocket};
-use futures::stream::{self, AbortHandle, BoxStream, SelectAll};
+use futures::stream::{self, AbortHandle, BoxStream, SelectAll, Stream};
 use futures::{FutureExt as _, StreamExt as _};
 use serde_json::json;
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::message::{self, Message, Subscribe, invalid};
-use crate::error::{Error, ErrorKind};
+use super::message::{self, Join, Message, Subscribe, invalid};
+use super::room::Inside;
+use crate::error::{Error, ErrorKind, Fault};
 use crate::http::claims::{Caller, OfAll, OfResource, types, who};
 use crate::http::{Context, problem};
 use crate::live::{Claim, Ending, Feed, Live, Subscription, Told, Wanted};
@@ -45,8 +47,15 @@ pub(super) struct Talk {
     seat: Subscription,
     refusals: Arc<Refusals>,
     following: SelectAll<BoxStream<'static, (Arc<str>, Told)>>,
-    /// By id, what ends each.
-    open: HashMap<Arc<str>, AbortHandle>,
+    open: HashMap<Arc<str>, Open>,
+}
+
+/// What is told under one id.
+struct Open {
+    /// Ends it.
+    end: AbortHandle,
+    /// Where it is a room: has it tell who is there.
+    list: Option<Arc<Notify>>,
 }
 
 /// How what a client said is refused.
@@ -184,6 +193,8 @@ impl Talk {
         let (id, understood) = message::read(&text);
         let outcome = match understood {
             Ok(Message::Subscribe(id, asked)) => self.subscribe(id, *asked),
+            Ok(Message::Join(id, asked)) => self.join(id, asked),
+            Ok(Message::Members(id)) => self.list(&id),
             Ok(Message::Complete(id)) => Ok(Some(self.complete(&id))),
             Ok(Message::Authenticate(authorization)) => {
                 self.authenticate(&authorization).await?;
@@ -198,8 +209,8 @@ impl Talk {
 
     /// Ends what is told under an id. Where there is nothing any more, that is what was asked for.
     fn complete(&mut self, id: &str) -> String {
-        if let Some(handle) = self.open.remove(id) {
-            handle.abort();
+        if let Some(open) = self.open.remove(id) {
+            open.end.abort();
         }
         json!({"type": "complete", "id": id}).to_string()
     }
@@ -219,6 +230,34 @@ impl Talk {
     }
 
     fn subscribe(&mut self, id: String, mut asked: Subscribe) -> Result<Option<String>, Error> {
+        let id = self.free(id)?;
+        let claim = self.claim(&mut asked)?;
+        let (live, after, name) = (self.live.clone(), asked.after, id.clone());
+        let opened = in_time(async move { Feed::open(live, claim, after, invalid_place).await });
+        self.follow(id, opened, None, move |feed| told(feed, name));
+        Ok(None)
+    }
+
+    fn join(&mut self, id: String, asked: Join) -> Result<Option<String>, Error> {
+        let id = self.free(id)?;
+        let list = Arc::<Notify>::default();
+        let (live, caller) = (self.live.clone(), self.caller.clone());
+        let inside = Inside::enter(live, caller, id.clone(), asked, list.clone());
+        self.follow(id, in_time(inside), Some(list), happening);
+        Ok(None)
+    }
+
+    /// Has a room tell who is there.
+    fn list(&mut self, id: &str) -> Result<Option<String>, Error> {
+        match self.open.get(id).and_then(|open| open.list.as_ref()) {
+            Some(list) => list.notify_one(),
+            None => return Err(invalid("/id", "unknown", "You are in no room under this id: `join` one.")),
+        }
+        Ok(None)
+    }
+
+    /// An id under which nothing is told yet, where there is room for more.
+    fn free(&self, id: String) -> Result<Arc<str>, Error> {
         let id: Arc<str> = id.into();
         if self.open.contains_key(&id) {
             let detail = "Something is followed under this id already: end it, or give another.";
@@ -228,21 +267,33 @@ impl Talk {
             let detail = format!("At most {MOST} are followed over one socket.");
             return Err(Error::new(ErrorKind::TooManyRequests, "too-many-streams", detail));
         }
-        let claim = self.claim(&mut asked)?;
-        let (live, after, name) = (self.live.clone(), asked.after, id.clone());
-        let refusals = self.refusals.clone();
-        let followed = stream::once(open(live, claim, after)).flat_map(move |opened| match opened {
-            Ok(feed) => told(feed, name.clone()).boxed(),
-            Err(error) => {
+        Ok(id)
+    }
+
+    /// Passes on what is told under an id, once that has begun.
+    fn follow<T, S: Stream<Item = Told> + Send + 'static>(
+        &mut self,
+        id: Arc<str>,
+        opened: impl Future<Output = Result<T, Error>> + Send + 'static,
+        list: Option<Arc<Notify>>,
+        told: impl FnOnce(T) -> S + Send + 'static,
+    ) where
+        T: Send + 'static,
+    {
+        let (refusals, name) = (self.refusals.clone(), id.clone());
+        let mut told = Some(told);
+        let followed = stream::once(opened).flat_map(move |opened| match (opened, told.take()) {
+            (Ok(begun), Some(told)) => told(begun).boxed(),
+            (Ok(_), None) => stream::empty().boxed(),
+            (Err(error), _) => {
                 let text = refusals.text(Some(&name), &error);
                 stream::iter([Told { text: Some(text), end: Some(Ending::Alone) }]).boxed()
             }
         });
-        let (followed, handle) = stream::abortable(followed);
+        let (followed, end) = stream::abortable(followed);
         let named = id.clone();
         self.following.push(followed.map(move |told| (named.clone(), told)).boxed());
-        self.open.insert(id, handle);
-        Ok(None)
+        self.open.insert(id, Open { end, list });
     }
 
     /// What a subscription is to be told of.
@@ -276,34 +327,42 @@ impl Talk {
 }
 
 /// Begins what is asked for, in time and whatever happens.
-async fn open(live: Arc<Live>, claim: Box<dyn Claim>, after: Option<String>) -> Result<Feed, Error> {
-    let invalid = || {
-        let error = invalid_cursor("after");
-        let detail = error.detail().to_owned();
-        error.with_faults(vec![crate::error::Fault::pointer("/after", "invalid-cursor", detail)])
-    };
-    let opening = AssertUnwindSafe(Feed::open(live, claim, after, invalid)).catch_unwind();
-    match timeout(PATIENCE, opening).await {
+async fn in_time<T>(opening: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match timeout(PATIENCE, AssertUnwindSafe(opening).catch_unwind()).await {
         Ok(Ok(opened)) => opened,
         Ok(Err(_)) => Err(Error::internal("a subscription panicked")),
         Err(_) => Err(Error::unavailable()),
     }
 }
 
-/// What a feed says, up to its end.
-fn told(feed: Feed, id: Arc<str>) -> impl stream::Stream<Item = Told> + Send {
-    let told = stream::unfold((feed, id), |(mut feed, id)| async move {
+fn invalid_place() -> Error {
+    let error = invalid_cursor("after");
+    let detail = error.detail().to_owned();
+    error.with_faults(vec![Fault::pointer("/after", "invalid-cursor", detail)])
+}
+
+/// What a feed says. After its end nothing of it is held.
+fn told(feed: Feed, id: Arc<str>) -> impl Stream<Item = Told> + Send {
+    stream::unfold(Some((feed, id)), |going_on| async move {
+        let (mut feed, id) = going_on?;
         let said = AssertUnwindSafe(feed.next()).catch_unwind().await;
         let told = match said {
             Ok(said) => Told::of(&feed, &id, said?),
             Err(_) => Told::ended(&id, "unavailable"),
         };
-        Some((told, (feed, id)))
-    });
-    // The last is the last, whatever is left.
-    told.scan(false, |is_over, told| {
-        let is_after = std::mem::replace(is_over, *is_over || told.end.is_some());
-        std::future::ready((!is_after).then_some(told))
+        let going_on = told.end.is_none().then_some((feed, id));
+        Some((told, going_on))
+    })
+}
+
+/// What happens in a room, up to where the client leaves it.
+fn happening(inside: Inside) -> impl Stream<Item = Told> + Send {
+    stream::unfold(Some(inside), |going_on| async move {
+        let mut inside = going_on?;
+        let told = AssertUnwindSafe(inside.next()).catch_unwind().await;
+        let told = told.unwrap_or_else(|_| Told::ended(inside.id(), "unavailable"));
+        let going_on = told.end.is_none().then_some(inside);
+        Some((told, going_on))
     })
 }
 

@@ -1,0 +1,248 @@
+//! From what was built to a running router: what the handlers share, the routes, the front.
+
+use std::collections::HashSet;
+use std::future::{Ready, ready};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::response::Response;
+use axum::routing::{MethodFilter, get, on, post};
+use http::HeaderValue;
+
+use super::build::Shared;
+use super::front::Front;
+use super::lifecycle::Lifecycle;
+use super::{App, AppBuilder, AppPreset, health};
+use crate::access::{Rule, SecurityScheme};
+use crate::engine::{Catalog, Engine};
+use crate::error::Error;
+use crate::events::{News, Relay, Tail, Workers};
+use crate::http::{BATCH, Boundary, Context, EVENTS, EXPLAIN, Origins, Routes, SOCKET};
+use crate::http::{batch as batched, events, explain as explained, respond, socket};
+use crate::live::{Live, Presence};
+use crate::openapi;
+
+/// Puts what was built behind one router.
+pub(super) fn mount(
+    builder: AppBuilder,
+    engine: Arc<Engine>,
+    merged: Option<Router>,
+    explain: Option<Rule>,
+    shared: Shared,
+    secret: &[u8],
+) -> App {
+    let info = info(&builder, &engine.catalog);
+    let has_sockets = info.sockets;
+    let (boundary, builder) = boundary(builder, engine, explain, shared);
+    let document = openapi::Document::of(boundary.clone(), info);
+    let lifecycle = Arc::new(Lifecycle::new(
+        &boundary,
+        builder.deadline,
+        builder.concurrency,
+        builder.preset == AppPreset::Production,
+        builder.drain_delay,
+        builder.shutdown_grace,
+    ));
+    let others = openapi::routes(document, builder.docs);
+    let others = beside(&boundary, &builder.prefix, has_sockets, others);
+    let routes = Routes::new(&boundary, &builder.prefix, others);
+    let merged = merged.map(|merged| {
+        merged
+            .layer(DefaultBodyLimit::max(boundary.body_limit))
+            .fallback_service(routes.clone())
+            .method_not_allowed_fallback(refusal(&boundary, Error::method_not_allowed))
+    });
+    let health = health::routes(&boundary, &lifecycle);
+    let front = Front::new(health, lifecycle.clone(), builder.cors, builder.compression, merged, routes);
+    let (engine, subscriptions) = (&boundary.engine, Arc::<[_]>::from(builder.subscriptions));
+    let name = name(secret);
+    let news = builder.bus.clone().map(|bus| Arc::new(News::new(bus, &name)));
+    let workers =
+        builder.bus.map(|bus| Arc::new(Workers::new(engine.clone(), subscriptions.clone(), bus, &name)));
+    let relay = Arc::new(Relay::new(engine.clone(), subscriptions, workers));
+    let tails = tails(&boundary);
+    App {
+        front,
+        boundary,
+        lifecycle,
+        relay,
+        tails,
+        news,
+        #[cfg(feature = "webhooks")]
+        dispatcher: None,
+    }
+}
+
+/// What every handler shares, and what is left of the builder.
+fn boundary(
+    mut builder: AppBuilder,
+    engine: Arc<Engine>,
+    explain: Option<Rule>,
+    shared: Shared,
+) -> (Arc<Boundary>, AppBuilder) {
+    let Shared { following, answers, presence } = shared;
+    let live = live(&engine, &builder, presence);
+    let boundary = Boundary {
+        engine,
+        live,
+        depends_on: depends_on(&builder),
+        challenge: challenge(&builder),
+        origins: Origins::new(builder.cors.clone()),
+        authenticators: std::mem::take(&mut builder.authenticators),
+        roles: std::mem::take(&mut builder.roles),
+        tenancy: builder.tenancy.take(),
+        elevation: builder.elevation.take(),
+        answers,
+        body_limit: builder.body_limit,
+        #[cfg(feature = "testing")]
+        prefix: builder.prefix.clone(),
+        problem_base: std::mem::take(&mut builder.problem_base),
+        explain,
+        batch: builder.batch,
+        following,
+        #[cfg(feature = "testing")]
+        explained_to: builder.explain.take(),
+        #[cfg(feature = "testing")]
+        document_by_caller: builder.document_by_caller,
+    };
+    (Arc::new(boundary), builder)
+}
+
+/// What the nodes of an application call it among others: only they have its secret.
+pub(super) fn name(secret: &[u8]) -> String {
+    let name = blake3::derive_key("resourceful 2026-11 names of applications", secret);
+    blake3::Hash::from_bytes(name).to_hex()[..32].to_owned()
+}
+
+/// Who follows what is published.
+fn tails(boundary: &Boundary) -> Vec<Arc<Tail>> {
+    let live = boundary.live.iter().map(|live| live.tail.clone());
+    let watch = boundary.engine.catalog.watch.clone();
+    live.chain(watch.map(|watch| Arc::new(Tail::new(boundary.engine.clone(), watch)))).collect()
+}
+
+/// Who waits for changes, or is there, where a resource tells of them.
+fn live(engine: &Arc<Engine>, builder: &AppBuilder, presence: Arc<Presence>) -> Option<Arc<Live>> {
+    if !engine.catalog.entries().iter().any(|entry| entry.definition.lives()) {
+        return None;
+    }
+    let live = Arc::new(Live::new(engine, builder.streams.clone(), presence));
+    for grants in &builder.grants {
+        grants.tell(&live.rights);
+    }
+    Some(live)
+}
+
+/// Whether there is a stream of all changes: where no resource has its path.
+pub(super) fn tells_of_all(catalog: &Catalog) -> bool {
+    catalog.entries().iter().any(|entry| entry.definition.streams())
+        && catalog.entries().iter().all(|entry| *entry.name != EVENTS[1..])
+}
+
+/// Whether there is a socket: where something can be followed, and no resource has its path.
+pub(super) fn has_sockets(builder: &AppBuilder, catalog: &Catalog) -> bool {
+    builder.streams.sockets
+        && catalog.entries().iter().any(|entry| entry.definition.lives())
+        && catalog.entries().iter().all(|entry| *entry.name != SOCKET[1..])
+}
+
+/// What the document says of the application as a whole.
+fn info(builder: &AppBuilder, catalog: &Catalog) -> openapi::Info {
+    openapi::Info {
+        events: tells_of_all(catalog),
+        sockets: has_sockets(builder, catalog),
+        title: builder.title.clone(),
+        version: builder.version.clone(),
+        description: builder.description.clone(),
+        servers: builder.servers.clone(),
+        prefix: builder.prefix.clone(),
+        schemes: schemes(builder),
+        authenticates: !builder.authenticators.is_empty(),
+        explain: builder.explain.clone(),
+        batches: builder.batch.is_some(),
+        by_caller: builder.document_by_caller,
+    }
+}
+
+/// The paths that are no resource's, and what every other path is answered with.
+fn beside(boundary: &Arc<Boundary>, prefix: &str, has_sockets: bool, mut others: Router) -> Router {
+    if boundary.explain.is_some() {
+        let asked = boundary.clone();
+        others = others.route(EXPLAIN, post(move |request| async move { explained(&asked, request).await }));
+    }
+    if boundary.batch.is_some() {
+        let asked = boundary.clone();
+        let path = format!("{prefix}{BATCH}");
+        others = others.route(&path, post(move |request| async move { batched(&asked, request).await }));
+    }
+    if tells_of_all(&boundary.engine.catalog) {
+        let asked = boundary.clone();
+        let path = format!("{prefix}{EVENTS}");
+        others = others.route(&path, get(move |request| async move { events(&asked, request).await }));
+    }
+    if has_sockets {
+        let asked = boundary.clone();
+        // HTTP/2 opens one by CONNECT (RFC 8441).
+        let methods = MethodFilter::GET.or(MethodFilter::CONNECT);
+        let answer = move |request| async move { socket(&asked, request).await };
+        others = others.route(&format!("{prefix}{SOCKET}"), on(methods, answer));
+    }
+    others
+        .fallback(refusal(boundary, Error::not_found))
+        .method_not_allowed_fallback(refusal(boundary, Error::method_not_allowed))
+}
+
+/// A handler that answers every request with the same problem.
+fn refusal(
+    boundary: &Arc<Boundary>,
+    error: fn() -> Error,
+) -> impl Fn(Request) -> Ready<Response> + Clone + Send + Sync + 'static {
+    let boundary = boundary.clone();
+    move |request| {
+        let context = Context::carried_by(&request);
+        ready(respond(&error(), &boundary.problem_base, request.uri().path(), &context))
+    }
+}
+
+/// The headers that an answer depends on, for `Vary` (RFC 9110, 12.5.5).
+fn depends_on(builder: &AppBuilder) -> HeaderValue {
+    let mut names = vec![http::header::AUTHORIZATION, http::HeaderName::from_static("prefer")];
+    names.extend(builder.authenticators.iter().flat_map(|authenticator| authenticator.headers()));
+    names.extend(builder.tenancy.iter().filter_map(|tenancy| tenancy.header_name().cloned()));
+    names.extend(builder.elevation.iter().map(|elevation| elevation.header_name().clone()));
+    names.extend(builder.cors.iter().map(|_| http::header::ORIGIN));
+    let mut names: Vec<_> = names.iter().map(http::HeaderName::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static("*"))
+}
+
+/// What a 401 asks for.
+fn challenge(builder: &AppBuilder) -> HeaderValue {
+    let mut schemes: Vec<_> =
+        builder.authenticators.iter().map(|authenticator| authenticator.scheme()).collect();
+    let mut known = HashSet::new();
+    schemes.retain(|scheme| known.insert(*scheme));
+    HeaderValue::from_str(&schemes.join(", "))
+        .ok()
+        .filter(|challenge| !challenge.is_empty())
+        .unwrap_or(HeaderValue::from_static("Bearer"))
+}
+
+/// How credentials are shown, each way once.
+fn schemes(builder: &AppBuilder) -> Vec<SecurityScheme> {
+    let mut schemes: Vec<SecurityScheme> = Vec::new();
+    for scheme in builder.authenticators.iter().flat_map(|authenticator| authenticator.security_schemes()) {
+        match schemes.iter_mut().find(|known| known.name == scheme.name) {
+            // Tokens of more than one form have none in common.
+            Some(known) if *known != scheme && known.name == "Bearer" => *known = SecurityScheme::bearer(""),
+            Some(_) => {}
+            None => schemes.push(scheme),
+        }
+    }
+    if schemes.is_empty() {
+        schemes.push(SecurityScheme::bearer(""));
+    }
+    schemes
+}

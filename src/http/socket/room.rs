@@ -1,0 +1,157 @@
+//! A room, as one who is in it sees it: who is there, who comes and who goes.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::message::{Join, invalid};
+use crate::engine::{Asked, Entry};
+use crate::error::{Error, ErrorKind};
+use crate::http::claims::Caller;
+use crate::live::{Live, Present, Room, Stir, Told};
+use crate::nearest::suggest;
+use crate::resource::Operation;
+
+/// One who is in a room.
+pub(super) struct Inside {
+    live: Arc<Live>,
+    caller: Arc<Caller>,
+    id: Arc<str>,
+    which: Which,
+    actor: Option<Arc<str>>,
+    present: Present,
+    /// Whether everyone is to be told of.
+    lists: bool,
+    list: Arc<Notify>,
+    rights: watch::Receiver<u64>,
+    own: watch::Receiver<u64>,
+    beat: Instant,
+}
+
+/// What is looked at.
+struct Which {
+    entry: Arc<Entry>,
+    item: Option<String>,
+}
+
+impl Which {
+    /// The room of it for a caller, who may look at it.
+    async fn room(&self, caller: &Caller) -> Result<(Room, Option<Arc<str>>), Error> {
+        let actor = caller.actor().await?;
+        let engine = &caller.boundary.engine;
+        let item = match &self.item {
+            Some(id) => {
+                let call = engine.call(&self.entry, &actor, Operation::Read, false).await?;
+                let asked = call.asked_item(id, None)?;
+                call.read(&asked).await?;
+                Some(asked.name())
+            }
+            None => {
+                let call = engine.call(&self.entry, &actor, Operation::List, false).await?;
+                call.asked_list(Asked::Url(None), None)?;
+                None
+            }
+        };
+        let room = Room::of(actor.tenant(), &self.entry.name, item.as_deref());
+        Ok((room, actor.id().map(Arc::from)))
+    }
+}
+
+impl Inside {
+    /// Has a caller join the room that they ask for.
+    ///
+    /// # Errors
+    /// Where there is none that they may join, or it is full.
+    pub(super) async fn enter(
+        live: Arc<Live>,
+        caller: Arc<Caller>,
+        id: Arc<str>,
+        asked: Join,
+        list: Arc<Notify>,
+    ) -> Result<Self, Error> {
+        let engine = &caller.boundary.engine;
+        let entries = || engine.catalog.entries().iter().filter(|entry| entry.definition.presence);
+        let Some(entry) = entries().find(|entry| *entry.name == *asked.resource).cloned() else {
+            let detail = format!("`{}` is no resource that tells who is there.", asked.resource);
+            let detail = suggest(detail, &asked.resource, entries().map(|entry| &*entry.name));
+            return Err(invalid("/resource", "unknown", detail));
+        };
+        // First, so that nothing that changes meanwhile is missed.
+        let (rights, own) = (live.rights.subscribe(), caller.changed());
+        let which = Which { entry, item: asked.item };
+        let (room, actor) = which.room(&caller).await?;
+        let present = live.presence.join(room, actor.clone(), asked.state)?;
+        let beat = Instant::now() + live.hub.limits().heartbeat;
+        Ok(Self { live, caller, id, which, actor, present, lists: true, list, rights, own, beat })
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What is told next.
+    pub(super) async fn next(&mut self) -> Told {
+        loop {
+            if std::mem::take(&mut self.lists) {
+                return self.members();
+            }
+            let may_have_changed = tokio::select! {
+                biased;
+                changed = self.rights.changed() => {
+                    if changed.is_err() {
+                        return Told::ended(&self.id, "closing");
+                    }
+                    true
+                }
+                Ok(()) = self.own.changed() => true,
+                () = tokio::time::sleep_until(self.beat) => true,
+                () = self.list.notified() => {
+                    self.lists = true;
+                    false
+                }
+                stir = self.present.stir() => match stir {
+                    Some(stir) => return self.stirred(stir),
+                    None => {
+                        self.lists = true;
+                        false
+                    }
+                },
+            };
+            if may_have_changed {
+                self.beat = Instant::now() + self.live.hub.limits().heartbeat;
+                if let Some(end) = self.look_again().await {
+                    return end;
+                }
+            }
+        }
+    }
+
+    /// Whether whoever joined is who they were, and may still be there.
+    async fn look_again(&self) -> Option<Told> {
+        let why = match self.which.room(&self.caller).await {
+            Ok((room, actor)) if room == self.present.room && actor == self.actor => return None,
+            Ok(_) => "forbidden",
+            Err(error) => match error.kind() {
+                ErrorKind::Unauthenticated => "unauthenticated",
+                ErrorKind::Forbidden | ErrorKind::NotFound => "forbidden",
+                _ => "unavailable",
+            },
+        };
+        Some(Told::ended(&self.id, why))
+    }
+
+    fn members(&mut self) -> Told {
+        let members = self.present.members();
+        let own = self.present.member;
+        Told::message(&json!({"type": "members", "id": &*self.id, "member": own, "members": members}))
+    }
+
+    fn stirred(&self, stir: Stir) -> Told {
+        Told::message(&match stir {
+            Stir::Joined(member) => json!({"type": "joined", "id": &*self.id, "member": &*member}),
+            Stir::Left(member) => json!({"type": "left", "id": &*self.id, "member": member}),
+        })
+    }
+}

@@ -1,0 +1,222 @@
+//! Who is where: those who are in a room, on every node.
+//!
+//! A room is of one tenant and one item, or of one tenant and one resource as a whole. It is named by a digest, so that
+//! nodes tell each other nothing that they would have to keep from anybody. Each node knows its own members for sure and
+//! those of the others as far as they told it ([`peers`](super::peers)).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use tokio::sync::{Notify, broadcast};
+use uuid::Uuid;
+
+use crate::error::{Error, ErrorKind};
+use crate::query::digest;
+
+/// The most who are in one room.
+const MOST: usize = 1_000;
+/// How many comings and goings wait for one member, who is told who is there anew where there were more.
+const QUEUE: usize = 64;
+
+/// The name of a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Room([u8; 16]);
+
+impl Room {
+    pub(crate) fn of(tenant: Option<&str>, resource: &str, item: Option<&str>) -> Self {
+        let mut fed = digest::Fed::default();
+        digest::maybe_text(&mut fed, tenant);
+        digest::text(&mut fed, resource);
+        digest::maybe_text(&mut fed, item);
+        let mut name = [0; 16];
+        name.copy_from_slice(&fed.digest().as_bytes()[..16]);
+        Self(name)
+    }
+}
+
+/// Someone who is in a room, once for each time that they joined.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Member {
+    /// Names this member among all.
+    #[serde(rename = "id")]
+    pub(crate) member: Uuid,
+    /// Who it is; nobody known where there is none.
+    pub(crate) actor: Option<Arc<str>>,
+    /// What they say of themselves.
+    #[serde(default, skip_serializing_if = "Json::is_null")]
+    pub(crate) state: Json,
+}
+
+/// What happens in a room.
+#[derive(Clone, Debug)]
+pub(crate) enum Stir {
+    Joined(Arc<Member>),
+    Left(Uuid),
+}
+
+/// Who is where, as far as this node knows.
+#[derive(Debug, Default)]
+pub(crate) struct Presence {
+    state: Mutex<State>,
+    /// Told when there is something to tell other nodes.
+    pub(super) news: Notify,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    rooms: HashMap<Room, Inside>,
+    /// What this node did that others were not told of yet; `None` where nobody listens.
+    pub(super) untold: Option<Vec<Told>>,
+    /// How often somebody joined or left on this node.
+    pub(super) count: u64,
+}
+
+/// Something that happened on this node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Told {
+    Joined(Room, Arc<Member>),
+    Left(Room, Uuid),
+}
+
+#[derive(Debug)]
+struct Inside {
+    members: BTreeMap<Uuid, (Arc<Member>, Where)>,
+    stirs: broadcast::Sender<Stir>,
+}
+
+/// On which node a member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Where {
+    Here,
+    On(Uuid),
+}
+
+impl Default for Inside {
+    fn default() -> Self {
+        Self { members: BTreeMap::new(), stirs: broadcast::Sender::new(QUEUE) }
+    }
+}
+
+/// A member of this node, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    presence: Arc<Presence>,
+    pub(crate) room: Room,
+    pub(crate) member: Uuid,
+    stirs: broadcast::Receiver<Stir>,
+}
+
+impl Presence {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has someone join a room.
+    ///
+    /// # Errors
+    /// Where the room is full.
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        room: Room,
+        actor: Option<Arc<str>>,
+        state: Json,
+    ) -> Result<Place, Error> {
+        let member = Uuid::now_v7();
+        let someone = Arc::new(Member { member, actor, state });
+        let mut known = self.state();
+        if known.rooms.get(&room).is_some_and(|inside| inside.members.len() >= MOST) {
+            let detail = "As many are there as there may be. Try again.";
+            return Err(Error::new(ErrorKind::TooManyRequests, "room-full", detail));
+        }
+        known.enter(room, someone.clone(), Where::Here);
+        let stirs = known.rooms.entry(room).or_default().stirs.subscribe();
+        known.note(Told::Joined(room, someone));
+        drop(known);
+        self.news.notify_one();
+        Ok(Place { presence: self.clone(), room, member, stirs })
+    }
+
+    /// Who is in a room, in the order in which they joined.
+    pub(crate) fn members(&self, room: Room) -> Vec<Arc<Member>> {
+        let state = self.state();
+        let inside = state.rooms.get(&room);
+        inside
+            .map(|inside| inside.members.values().map(|(member, _)| member.clone()).collect())
+            .unwrap_or_default()
+    }
+}
+
+impl State {
+    pub(super) fn enter(&mut self, room: Room, member: Arc<Member>, place: Where) {
+        let inside = self.rooms.entry(room).or_default();
+        if inside.members.insert(member.member, (member.clone(), place)).is_none() {
+            // Where nobody listens nobody is told.
+            let _ = inside.stirs.send(Stir::Joined(member));
+        }
+    }
+
+    pub(super) fn leave(&mut self, room: Room, member: Uuid) {
+        let Some(inside) = self.rooms.get_mut(&room) else { return };
+        if inside.members.remove(&member).is_some() {
+            let _ = inside.stirs.send(Stir::Left(member));
+        }
+        if inside.members.is_empty() {
+            self.rooms.remove(&room);
+        }
+    }
+
+    /// Has everyone leave who is on another node, but for some.
+    pub(super) fn keep_of(&mut self, node: Uuid, is_there: impl Fn(Uuid) -> bool) {
+        self.rooms.retain(|_, inside| {
+            inside.members.retain(|member, (_, place)| {
+                let stays = *place != Where::On(node) || is_there(*member);
+                if !stays {
+                    let _ = inside.stirs.send(Stir::Left(*member));
+                }
+                stays
+            });
+            !inside.members.is_empty()
+        });
+    }
+
+    /// Everyone who is on this node.
+    pub(super) fn here(&self) -> Vec<(Room, Arc<Member>)> {
+        let of = |(room, inside): (&Room, &Inside)| {
+            let here = inside.members.values().filter(|(_, place)| *place == Where::Here);
+            here.map(|(member, _)| (*room, member.clone())).collect::<Vec<_>>()
+        };
+        self.rooms.iter().flat_map(of).collect()
+    }
+
+    fn note(&mut self, told: Told) {
+        self.count += 1;
+        if let Some(untold) = &mut self.untold {
+            untold.push(told);
+        }
+    }
+}
+
+impl Place {
+    /// Everyone who is there, this member as well. What happened until now is told by it.
+    pub(crate) fn members(&mut self) -> Vec<Arc<Member>> {
+        self.stirs = self.stirs.resubscribe();
+        self.presence.members(self.room)
+    }
+
+    /// What happens next; nothing where there was more than could wait.
+    pub(crate) async fn stir(&mut self) -> Option<Stir> {
+        self.stirs.recv().await.ok()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.presence.state();
+        state.leave(self.room, self.member);
+        state.note(Told::Left(self.room, self.member));
+        drop(state);
+        self.presence.news.notify_one();
+    }
+}
