@@ -6,10 +6,12 @@
 //!
 //! It prints tokens of several people and `curl` lines that show a wall between tenants, an ownership rule, a hidden
 //! field, a service's scopes, raised rights, changes that happen once, together, in their order and on the record, a tree
-//! of categories, and webhooks. `cargo run --example shop verify` looks whether the audit trail is as it was written.
+//! of categories, and webhooks. The page `/live` shows orders as they happen, and who else looks at them.
+//! `cargo run --example shop verify` looks whether the audit trail is as it was written.
 //! `PORT` moves it to another port, `DATABASE_URL` to another database (`postgres://…`), and `SECRET` (32 bytes or more)
 //! lets tokens outlive a restart.
 
+mod live;
 mod people;
 mod resources;
 mod seed;
@@ -30,9 +32,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let secret =
         env::var("SECRET").unwrap_or_else(|_| format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4()));
 
+    let sessions = live::sessions(&secret);
     let app = resources::shop(|name| database.table(name).create_table_if_missing())?
         .merge(Router::new().route("/received", post(received)))
+        .merge(live::routes(sessions.clone()))
         .authenticator(people::tokens(&secret))
+        .authenticator(sessions)
         .secret(&secret)
         .build()
         .await?;
@@ -45,7 +50,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let port = env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
     let base = format!("http://127.0.0.1:{port}");
-    println!("The shop is at {base}, its documentation at {base}/docs. The tokens last for a day.\n");
+    println!(
+        "The shop is at {base}, its documentation at {base}/docs, its orders as they happen at {base}/live. The tokens last for a day.\n"
+    );
     println!("  export SHOP={base}");
     for person in people::people() {
         println!("  export {}={}", person.variable, people::token(&person, &secret)?);

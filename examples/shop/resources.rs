@@ -232,6 +232,7 @@ fn orders(table: Table) -> Result<Resource, DefinitionErrors> {
         .filterable(["note"])
         .relation(belongs_to("customer", "customers"))
         .relation(has_many("lines", "order_lines").key("order_id"))
+        .presence(true)
         .cache(remembered())
         .build()
 }

@@ -101,6 +101,14 @@ browser_reads_docs() { # DATABASE_URL
     stop_example
 }
 
+# Orders appear in both windows, and across a cut connection, on both databases.
+browser_follows_orders() {
+    local database
+    for database in "sqlite://$temporary/live.db" "$live_postgres"; do
+        tests/browser --binary "$target/debug/examples/shop" --database "$database" || return 1
+    done
+}
+
 schemathesis() { # DATABASE_URL
     start_example atlas "$1"
     tests/schemathesis "$example_base" "$atlas_token"

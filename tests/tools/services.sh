@@ -19,6 +19,7 @@ missing_packages() {
     [[ -n $(postgres_program initdb) ]] || echo postgresql
     command -v redis-server >/dev/null || echo redis-server
     [[ -n $(browser) ]] || echo chromium
+    command -v chromedriver >/dev/null || echo chromium-driver
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3 python3-venv
     command -v jq >/dev/null || echo jq
     command -v curl >/dev/null || echo curl ca-certificates
@@ -95,10 +96,11 @@ start_postgres() {
     [[ -n $postgres_folder ]]
     # One database that tests share, and one that each example fills.
     as_postgres "$(postgres_program psql)" -h 127.0.0.1 -p "$port" -U postgres -qc 'CREATE DATABASE tests' \
-        -c 'CREATE DATABASE atlas' -c 'CREATE DATABASE shop' -c 'CREATE DATABASE kills' >>"$log" 2>&1
+        -c 'CREATE DATABASE atlas' -c 'CREATE DATABASE shop' -c 'CREATE DATABASE kills' -c 'CREATE DATABASE live' >>"$log" 2>&1
     atlas_postgres=$TEST_POSTGRES_URL/atlas
     shop_postgres=$TEST_POSTGRES_URL/shop
     kills_postgres=$TEST_POSTGRES_URL/kills
+    live_postgres=$TEST_POSTGRES_URL/live
     TEST_POSTGRES_URL+=/tests
 }
 
