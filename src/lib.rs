@@ -46,8 +46,8 @@ pub use resource::{
     Id, Idempotency, Next, NoInput, Operation, Preset, Relation, Resource, ResourceBuilder, SoftDelete,
     StateMachine, Tree, belongs_to, define_dynamic_resource, define_resource, has_many,
 };
-pub use resourceful_contract::{Bus, Migration, Storage, Table};
-pub use resourceful_memory::{Memory, MemoryBus};
+pub use resourceful_contract::{Bus, CacheStore, Migration, Storage, Table};
+pub use resourceful_memory::{Memory, MemoryBus, MemoryCache};
 #[cfg(feature = "redis")]
 pub use resourceful_redis::Redis;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

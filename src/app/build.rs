@@ -33,7 +33,9 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
     for (message, mend) in builder.authenticators.iter().flat_map(|authenticator| authenticator.faults()) {
         faults.push(None, message, mend);
     }
-    let generations = remembers(&builder).then(Arc::<Generations>::default);
+    let shares = builder.query_cache.is_shared();
+    let new = || if shares { Generations::on_course() } else { Generations::default() };
+    let generations = remembers(&builder).then(|| Arc::new(new()));
     let catalog = match Catalog::link(&builder.resources, generations.as_ref()) {
         Ok(catalog) => catalog,
         Err(errors) => return Err(errors.with(faults)),
@@ -48,7 +50,8 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
     faults.into_result()?;
     migrate::migrate(&builder, migrate::applies(builder.preset)).await?;
     prepare(&catalog).await?;
-    let answers = generations.map(|generations| Arc::new(Answers::new(&builder.query_cache, generations)));
+    let answers = generations
+        .map(|generations| Arc::new(Answers::new(&builder.query_cache, generations, name(&secret))));
     let presence = Arc::<Presence>::default();
     let following = follow(&builder, answers.as_ref(), &presence, &secret).await?;
     let shared = Shared { following, answers, presence };

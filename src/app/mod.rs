@@ -155,7 +155,7 @@ impl App {
     /// at once and on the others as soon as the bus has told them: for what changes outside of the application.
     pub fn invalidate(&self, tag: &str) {
         if let Some(answers) = &self.boundary.answers {
-            answers.generations().changed(&[Tag::declared(tag)]);
+            answers.generations().changed(&[Tag::declared(tag)], &[]);
         }
     }
 

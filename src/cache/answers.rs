@@ -12,8 +12,10 @@ use http::{HeaderMap, HeaderValue};
 use moka::Expiry;
 use moka::sync::Cache as Local;
 
+use super::course::Course;
 use super::flight::Flights;
 use super::settings::{CacheCounts, QueryCache};
+use super::shared::Shared;
 use super::tags::{Generations, Seen, Tag};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::resource::Life;
@@ -22,6 +24,10 @@ use crate::resource::Life;
 const BESIDE: usize = 2_048;
 /// How many answers are made anew at once that nobody waits for: they are made beside the requests that are counted.
 const REFRESHING: usize = 32;
+
+/// How long to wait for an answer that another node is making, and how often to look.
+const WAITING: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What an answer is found by: a digest of all that it depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +122,15 @@ pub(crate) struct Kept {
 /// Makes an answer.
 pub(crate) type Make<'a> = dyn Fn() -> BoxFuture<'a, Result<Content, Error>> + Send + Sync + 'a;
 
+/// Whether answers that other nodes made may be given, and which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    No,
+    Any,
+    /// For one who makes it anew: what is not fresh any more is no help.
+    Fresh,
+}
+
 /// How an answer was come by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Came {
@@ -134,6 +149,8 @@ pub(crate) struct Answers {
     generations: Arc<Generations>,
     flights: Flights,
     refreshing: Mutex<HashSet<Key>>,
+    /// What nodes remember together, where they do.
+    shared: Option<Arc<Shared>>,
     /// Whether other nodes cannot be heard: what they change is not known here.
     pub(super) is_deaf: AtomicBool,
     counts: Counts,
@@ -143,6 +160,7 @@ pub(crate) struct Answers {
 struct Counts {
     hits: AtomicU64,
     stale: AtomicU64,
+    shared: AtomicU64,
     misses: AtomicU64,
     bypassed: AtomicU64,
 }
@@ -185,7 +203,7 @@ struct Ends;
 
 impl Expiry<Key, Arc<Kept>> for Ends {
     fn expire_after_create(&self, _: &Key, kept: &Arc<Kept>, _: Instant) -> Option<Duration> {
-        Some(kept.life.fresh.saturating_add(kept.life.stale))
+        Some(kept.life.total().saturating_sub(kept.age()))
     }
 
     fn expire_after_update(
@@ -195,12 +213,14 @@ impl Expiry<Key, Arc<Kept>> for Ends {
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        Some(kept.life.fresh.saturating_add(kept.life.stale))
+        Some(kept.life.total().saturating_sub(kept.age()))
     }
 }
 
 impl Answers {
-    pub(crate) fn new(settings: &QueryCache, generations: Arc<Generations>) -> Self {
+    /// What an application remembers; `application` is a name that all its nodes have and no other one.
+    pub(crate) fn new(settings: &QueryCache, generations: Arc<Generations>, application: String) -> Self {
+        let shared = settings.shared.clone().map(|store| Arc::new(Shared::new(store, application)));
         let local = Local::builder()
             .max_capacity(settings.capacity)
             .weigher(|_: &Key, kept: &Arc<Kept>| u32::try_from(kept.bytes()).unwrap_or(u32::MAX))
@@ -212,6 +232,7 @@ impl Answers {
             generations,
             flights: Flights::default(),
             refreshing: Mutex::default(),
+            shared,
             is_deaf: AtomicBool::new(false),
             counts: Counts::default(),
         }
@@ -223,8 +244,15 @@ impl Answers {
 
     pub(crate) fn counts(&self) -> CacheCounts {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let Counts { hits, stale, misses, bypassed } = &self.counts;
-        CacheCounts { hits: of(hits), stale: of(stale), misses: of(misses), bypassed: of(bypassed) }
+        let Counts { hits, stale, shared, misses, bypassed } = &self.counts;
+        CacheCounts {
+            hits: of(hits),
+            stale: of(stale),
+            shared: of(shared),
+            misses: of(misses),
+            bypassed: of(bypassed),
+            failures: self.shared.as_ref().map_or(0, |shared| of(&shared.failures)),
+        }
     }
 
     /// An answer that is remembered and may be given, and whether a new one is to be made.
@@ -238,7 +266,7 @@ impl Answers {
         }
         let (came, count) = match kept.age() {
             age if age < kept.life.fresh => (Came::Hit, &self.counts.hits),
-            age if age < kept.life.fresh.saturating_add(kept.life.stale) => (Came::Stale, &self.counts.stale),
+            age if age < kept.life.total() => (Came::Stale, &self.counts.stale),
             _ => return None,
         };
         count.fetch_add(1, Ordering::Relaxed);
@@ -252,8 +280,13 @@ impl Answers {
             .is_some_and(|kept| self.generations.is_current(&kept.seen) && kept.age() < kept.life.fresh)
     }
 
-    /// Makes an answer of what these tags stand for, once for all who wait for it, and remembers it where nothing that it is
-    /// made of has changed meanwhile.
+    /// Whether nodes remember anything together.
+    pub(crate) const fn shares(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Makes an answer of what these tags stand for, once for all who wait for it, or finds that another node has made it,
+    /// and remembers it where nothing that it is made of has changed meanwhile.
     ///
     /// # Errors
     /// Those of `make`.
@@ -262,8 +295,8 @@ impl Answers {
         lookup: &Lookup,
         tags: &[Tag],
         make: &Make<'_>,
+        sharing: Sharing,
     ) -> Result<(Arc<Kept>, Came), Error> {
-        self.counts.misses.fetch_add(1, Ordering::Relaxed);
         let waiting = self.flights.join(lookup.key, &self.generations, tags);
         let flight = &waiting.flight;
         let mut failure = None;
@@ -271,7 +304,7 @@ impl Answers {
         let made = flight
             .cell
             .get_or_init(|| async {
-                self.made(lookup, &flight.seen, make, true).await.map_err(|error| {
+                self.found_or_made(lookup, tags, &flight.seen, make, sharing).await.map_err(|error| {
                     let shared = Failed::of(&error);
                     *failed = Some(error);
                     shared
@@ -279,10 +312,86 @@ impl Answers {
             })
             .await;
         match (made, failure) {
-            (Ok(kept), _) => Ok((kept.clone(), Came::Miss(self.local.contains_key(&lookup.key)))),
+            (Ok((kept, came)), _) => {
+                let count = match came {
+                    Came::Hit | Came::Stale => &self.counts.shared,
+                    Came::Miss(_) | Came::Bypass => &self.counts.misses,
+                };
+                count.fetch_add(1, Ordering::Relaxed);
+                Ok((kept.clone(), *came))
+            }
             (Err(_), Some(error)) => Err(error),
             (Err(failed), None) => Err(failed.again()),
         }
+    }
+
+    async fn found_or_made(
+        &self,
+        lookup: &Lookup,
+        tags: &[Tag],
+        seen: &Seen,
+        make: &Make<'_>,
+        sharing: Sharing,
+    ) -> Result<(Arc<Kept>, Came), Error> {
+        let together = self.shared.as_ref().zip(self.generations.course());
+        let Some((shared, course)) = together.filter(|_| sharing != Sharing::No && !self.is_deaf()) else {
+            let (kept, is_kept) = self.made(lookup, seen, make, true).await?;
+            return Ok((kept, Came::Miss(is_kept)));
+        };
+        let began = Instant::now();
+        // Whoever has claimed it is making it; where that takes long nobody waits for it.
+        let claimed = loop {
+            // Before anything is read.
+            let stamp = course.stamp(tags);
+            if let Some(found) = self.found(shared, course, lookup, tags, seen, sharing).await {
+                return Ok(found);
+            }
+            match (stamp, shared.claim(lookup.key).await) {
+                (Some(stamp), Some(Ok(claimed))) => {
+                    // Whoever had it before may have made it since.
+                    if let Some(found) = self.found(shared, course, lookup, tags, seen, sharing).await {
+                        return Ok(found);
+                    }
+                    break Some((stamp, claimed));
+                }
+                (Some(_), Some(Err(()))) if began.elapsed() < WAITING => tokio::time::sleep(LOOK).await,
+                _ => break None,
+            }
+        };
+        let made = Instant::now();
+        let (kept, is_kept) = self.made(lookup, seen, make, true).await?;
+        if let (Some((stamp, claimed)), true) = (claimed, kept.content.bytes() <= self.largest)
+            && self.generations.is_current(seen)
+        {
+            shared.keep(lookup.key, &kept.content, stamp, made, lookup.life).await;
+            drop(claimed);
+        }
+        Ok((kept, Came::Miss(is_kept)))
+    }
+
+    /// An answer that another node has made, where it is good for this one.
+    async fn found(
+        &self,
+        shared: &Shared,
+        course: &Course,
+        lookup: &Lookup,
+        tags: &[Tag],
+        seen: &Seen,
+        sharing: Sharing,
+    ) -> Option<(Arc<Kept>, Came)> {
+        let life = lookup.life;
+        let found = shared.find(lookup.key).await?;
+        let came = if found.age < life.fresh { Came::Hit } else { Came::Stale };
+        let is_wanted = found.age < life.total() && (came == Came::Hit || sharing == Sharing::Any);
+        if !is_wanted || !course.is_good(found.stamp, tags, life.total()) {
+            return None;
+        }
+        let made = Instant::now().checked_sub(found.age)?;
+        let kept = Arc::new(Kept { content: found.content, seen: seen.clone(), made, life });
+        if self.generations.is_current(seen) && !self.is_deaf() {
+            self.local.insert(lookup.key, kept.clone());
+        }
+        Some((kept, came))
     }
 
     async fn made(
@@ -291,7 +400,7 @@ impl Answers {
         seen: &Seen,
         make: &Make<'_>,
         is_wanted: bool,
-    ) -> Result<Arc<Kept>, Error> {
+    ) -> Result<(Arc<Kept>, bool), Error> {
         let began = Instant::now();
         let content = match make().await {
             Ok(content) => content,
@@ -305,7 +414,7 @@ impl Answers {
         if is_kept {
             self.local.insert(lookup.key, kept.clone());
         }
-        Ok(kept)
+        Ok((kept, is_kept))
     }
 
     /// The right to make a new answer in place of one that is not fresh any more; nobody else has it meanwhile,
@@ -330,7 +439,7 @@ impl Answers {
     ) -> Result<(Arc<Kept>, Came), Error> {
         self.counts.bypassed.fetch_add(1, Ordering::Relaxed);
         let seen = self.generations.now(tags);
-        Ok((self.made(lookup, &seen, make, is_wanted).await?, Came::Bypass))
+        Ok((self.made(lookup, &seen, make, is_wanted).await?.0, Came::Bypass))
     }
 
     /// Whether answers that are made now must not be remembered.

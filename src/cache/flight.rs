@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OnceCell;
 
-use super::answers::{Failed, Kept, Key};
+use super::answers::{Came, Failed, Kept, Key};
 use super::tags::{Generations, Seen, Tag};
 
 /// The answers that are being made on this node.
@@ -18,7 +18,7 @@ pub(super) struct Flights(Mutex<HashMap<Key, Arc<Flight>>>);
 pub(super) struct Flight {
     /// The counts of its tags before anything was read.
     pub(super) seen: Seen,
-    pub(super) cell: OnceCell<Result<Arc<Kept>, Failed>>,
+    pub(super) cell: OnceCell<Result<(Arc<Kept>, Came), Failed>>,
     /// How many wait for it; counted while the flights are locked.
     waiting: AtomicUsize,
 }

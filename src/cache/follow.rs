@@ -44,14 +44,23 @@ impl Follower for Watch {
         true
     }
 
-    fn begins(&self, _: usize, _: Position) {
+    fn begins(&self, _: usize, at: Position) {
+        if let Some(course) = self.generations.course() {
+            course.begins(at);
+        }
         // Of what was before nothing is known.
-        self.generations.forget_all();
+        self.generations.forget_all_here();
     }
 
     fn published<'a>(&'a self, _: usize, rows: &'a [Arc<EventRow>]) -> BoxFuture<'a, ()> {
-        for row in rows.iter().filter(|row| !self.own.takes(row.id)) {
-            self.generations.forget(&self.concerned_by(row));
+        for row in rows {
+            let (is_own, tags) = (self.own.takes(row.id), self.concerned_by(row));
+            if let Some(course) = self.generations.course() {
+                course.passed(row.id, Position::of(row), &tags);
+            }
+            if !is_own {
+                self.generations.forget(&tags);
+            }
         }
         Box::pin(std::future::ready(()))
     }

@@ -40,7 +40,9 @@ async fn listen(answers: Arc<Answers>, node: [u8; 16], mut listener: Box<dyn Lis
                         // What was told from here is forgotten here.
                         Some(_) => {}
                         None => match Forget::of_bytes(message.get(node.len()..).unwrap_or_default()) {
-                            Forget::Tags(tags) => answers.generations().forget(&tags),
+                            Forget::Tags { tags, events, unsaid } => {
+                                answers.generations().told(&tags, &events, unsaid);
+                            }
                             Forget::Everything => answers.generations().forget_all(),
                         },
                     },

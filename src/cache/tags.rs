@@ -8,9 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::course::Course;
 
 /// How many places there are.
-const PLACES: usize = 1 << 16;
+pub(super) const PLACES: usize = 1 << 16;
 /// How many changed places are told of one by one; beyond, other nodes are told to forget everything.
 const TOLD: usize = 16_384;
 
@@ -78,6 +81,8 @@ pub(crate) struct Generations {
     /// What other nodes are to be told.
     untold: Mutex<Untold>,
     tell: Notify,
+    /// How far changes are known, where answers of other nodes are judged.
+    course: Option<Course>,
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +90,10 @@ struct Untold {
     /// Whether anybody tells.
     is_told: bool,
     tags: Vec<Tag>,
+    /// The events that tell of these changes.
+    events: Vec<Uuid>,
+    /// Whether there is one that no event tells of.
+    unsaid: bool,
     everything: bool,
 }
 
@@ -92,7 +101,12 @@ struct Untold {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Forget {
     Everything,
-    Tags(Vec<Tag>),
+    /// What has changed, the events that tell of it, and whether they tell of all of it.
+    Tags {
+        tags: Vec<Tag>,
+        events: Vec<Uuid>,
+        unsaid: bool,
+    },
 }
 
 /// The counts of some tags, as they were at one time.
@@ -109,6 +123,7 @@ impl Default for Generations {
             all: AtomicU64::new(0),
             untold: Mutex::default(),
             tell: Notify::new(),
+            course: None,
         }
     }
 }
@@ -120,6 +135,15 @@ impl Seen {
 }
 
 impl Generations {
+    /// The same, which know how far they know what has changed.
+    pub(crate) fn on_course() -> Self {
+        Self { course: Some(Course::default()), ..Self::default() }
+    }
+
+    pub(crate) const fn course(&self) -> Option<&Course> {
+        self.course.as_ref()
+    }
+
     pub(crate) fn now(&self, tags: &[Tag]) -> Seen {
         let all = self.all.load(Ordering::SeqCst);
         let counts = tags.iter().map(|tag| (*tag, self.count(*tag).load(Ordering::SeqCst))).collect();
@@ -132,13 +156,32 @@ impl Generations {
             && seen.counts.iter().all(|(tag, count)| self.count(*tag).load(Ordering::SeqCst) == *count)
     }
 
-    /// Notes that what these tags stand for has changed, here and, as soon as they are told, on other nodes.
-    pub(crate) fn changed(&self, tags: &[Tag]) {
-        self.forget(tags);
-        self.to_be_told(|untold| untold.tags.extend_from_slice(tags));
+    /// Notes that what these tags stand for has changed, here and, as soon as they are told, on other nodes. These events
+    /// tell of it; none where nothing ever will.
+    pub(crate) fn changed(&self, tags: &[Tag], events: &[Uuid]) {
+        self.told(tags, events, events.is_empty());
+        self.to_be_told(|untold| {
+            untold.tags.extend_from_slice(tags);
+            untold.events.extend_from_slice(events);
+            untold.unsaid |= events.is_empty();
+        });
     }
 
-    /// Notes what other nodes have told.
+    /// Notes what has changed, as somebody told who knows.
+    pub(super) fn told(&self, tags: &[Tag], events: &[Uuid], unsaid: bool) {
+        if let Some(course) = &self.course {
+            // First: whoever finds nothing here looks at what others made.
+            if !events.is_empty() {
+                course.changed(tags, events);
+            }
+            if unsaid {
+                course.changed(tags, &[]);
+            }
+        }
+        self.forget(tags);
+    }
+
+    /// Notes what was seen published.
     pub(super) fn forget(&self, tags: &[Tag]) {
         for tag in tags {
             self.count(*tag).fetch_add(1, Ordering::SeqCst);
@@ -146,6 +189,14 @@ impl Generations {
     }
 
     pub(super) fn forget_all(&self) {
+        if let Some(course) = &self.course {
+            course.everything_changed();
+        }
+        self.forget_all_here();
+    }
+
+    /// Forgets everything that this node has made.
+    pub(super) fn forget_all_here(&self) {
         self.all.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -162,12 +213,10 @@ impl Generations {
         if untold.tags.len() > TOLD {
             untold.tags.sort_unstable_by_key(|tag| tag.0);
             untold.tags.dedup();
-            if untold.tags.len() > TOLD {
-                untold.everything = true;
-            }
         }
+        untold.everything |= untold.tags.len() > TOLD || untold.events.len() > TOLD;
         if untold.everything {
-            untold.tags.clear();
+            (untold.tags, untold.events, untold.unsaid) = (Vec::new(), Vec::new(), false);
         }
         drop(untold);
         self.tell.notify_one();
@@ -193,7 +242,11 @@ impl Generations {
         if std::mem::take(&mut untold.everything) {
             return Some(Forget::Everything);
         }
-        (!untold.tags.is_empty()).then(|| Forget::Tags(std::mem::take(&mut untold.tags)))
+        (!untold.tags.is_empty()).then(|| Forget::Tags {
+            tags: std::mem::take(&mut untold.tags),
+            events: std::mem::take(&mut untold.events),
+            unsaid: std::mem::take(&mut untold.unsaid),
+        })
     }
 }
 
@@ -201,16 +254,30 @@ impl Forget {
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::Everything => Vec::new(),
-            Self::Tags(tags) => tags.iter().flat_map(|tag| tag.0.to_le_bytes()).collect(),
+            Self::Tags { tags, events, unsaid } => {
+                let mut bytes = vec![u8::from(*unsaid)];
+                bytes.extend(u32::try_from(events.len()).unwrap_or(u32::MAX).to_le_bytes());
+                bytes.extend(events.iter().flat_map(|id| id.into_bytes()));
+                bytes.extend(tags.iter().flat_map(|tag| tag.0.to_le_bytes()));
+                bytes
+            }
         }
     }
 
     pub(super) fn of_bytes(bytes: &[u8]) -> Self {
         // What cannot be read may mean anything.
-        if bytes.is_empty() || !bytes.len().is_multiple_of(2) {
-            return Self::Everything;
-        }
-        Self::Tags(bytes.chunks_exact(2).map(|tag| Tag(u16::from_le_bytes([tag[0], tag[1]]))).collect())
+        Self::read(bytes).unwrap_or(Self::Everything)
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (unsaid, rest) = bytes.split_first()?;
+        let (count, rest) = rest.split_first_chunk()?;
+        let length = usize::try_from(u32::from_le_bytes(*count)).ok()?.checked_mul(16)?;
+        let (events, tags) = rest.split_at_checked(length)?;
+        let events = events.chunks_exact(16).map(Uuid::from_slice).collect::<Result<_, _>>().ok()?;
+        let is_whole = tags.len().is_multiple_of(2) && !tags.is_empty();
+        let tags = tags.chunks_exact(2).map(|tag| Tag(u16::from_le_bytes([tag[0], tag[1]]))).collect();
+        is_whole.then_some(Self::Tags { tags, events, unsaid: *unsaid != 0 })
     }
 }
 
@@ -223,7 +290,7 @@ mod tests {
         let generations = Generations::default();
         let [one, other] = [Tag::row("products", "1"), Tag::row("products", "2")];
         let (seen, both) = (generations.now(&[one]), generations.now(&[one, other]));
-        generations.changed(&[other]);
+        generations.changed(&[other], &[]);
         assert!(generations.is_current(&seen) && !generations.is_current(&both));
         generations.forget_all();
         assert!(!generations.is_current(&seen));
@@ -237,10 +304,15 @@ mod tests {
 
     #[test]
     fn what_is_to_be_told_survives_the_way() {
-        let tags = Forget::Tags(vec![Tag::row("products", "1"), Tag::table("products")]);
-        assert_eq!(Forget::of_bytes(&tags.to_bytes()), tags);
+        for (events, unsaid) in [(Vec::new(), true), (vec![Uuid::from_u128(1), Uuid::from_u128(2)], false)] {
+            let tags = vec![Tag::row("products", "1"), Tag::table("products")];
+            let told = Forget::Tags { tags, events, unsaid };
+            assert_eq!(Forget::of_bytes(&told.to_bytes()), told);
+        }
         assert_eq!(Forget::of_bytes(&Forget::Everything.to_bytes()), Forget::Everything);
-        assert_eq!(Forget::of_bytes(&[1]), Forget::Everything);
+        for broken in [&[1][..], &[0, 1, 0, 0, 0], &[0, 0, 0, 0, 0, 1]] {
+            assert_eq!(Forget::of_bytes(broken), Forget::Everything);
+        }
     }
 
     #[tokio::test]
@@ -248,7 +320,7 @@ mod tests {
         let generations = Generations::default();
         generations.begin_telling();
         for number in 0..100_000 {
-            generations.changed(&[Tag::row("products", &number.to_string())]);
+            generations.changed(&[Tag::row("products", &number.to_string())], &[]);
         }
         assert_eq!(generations.to_tell().await, Forget::Everything);
     }

@@ -1,15 +1,16 @@
 //! From changes of rows to the tags that they concern. Every change of a storage passes here, whoever makes it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use resourceful_contract::{Change, Committed, ErrorKind, Filter, StorageError, Test, Value, Write};
+use resourceful_contract::{Change, Committed, ErrorKind, Filter, StorageError, Test, Then, Value, Write};
 
 use super::follow::Own;
 use super::tags::{Generations, Tag};
 use crate::engine::spelled;
-use crate::tables::events::EventRow;
+use crate::tables::events::{self, EventRow};
+use uuid::Uuid;
 
 /// When what was given up while it was being committed is forgotten once more: it may have been committed a moment later.
 const LATER: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(2), Duration::from_secs(15)];
@@ -40,6 +41,8 @@ pub(crate) struct Watched {
 pub(crate) struct Changing {
     generations: Arc<Generations>,
     tags: Vec<Tag>,
+    /// The events that tell of them, where they were made.
+    events: Arc<Mutex<Vec<Uuid>>>,
     /// Where the database names new rows, the table of each, by the place of its change.
     unnamed: Vec<(usize, String)>,
     has_ended: bool,
@@ -59,6 +62,7 @@ impl Watch {
         let mut changing = Changing {
             generations: self.generations.clone(),
             tags: Vec::new(),
+            events: Arc::default(),
             unnamed: Vec::new(),
             has_ended: false,
         };
@@ -96,7 +100,7 @@ impl Watch {
         for others in [&watched.created, &watched.updated, &watched.deleted] {
             tags.extend_from_slice(others);
         }
-        self.generations.forget(&tags);
+        self.generations.told(&tags, &[], true);
     }
 }
 
@@ -163,7 +167,8 @@ impl Changing {
                     None => Tag::rows(table),
                 });
                 self.tags.extend(ids);
-                self.forget();
+                let events = std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner));
+                self.forget(&events);
             }
             Err(error) if is_certain(error.kind()) => {}
             // It may have been committed all the same, now or in a moment.
@@ -171,21 +176,32 @@ impl Changing {
         }
     }
 
-    fn forget(&mut self) {
+    fn forget(&mut self, events: &[Uuid]) {
         self.tags.sort_unstable_by_key(Tag::place);
         self.tags.dedup();
-        self.generations.changed(&self.tags);
+        self.generations.changed(&self.tags, events);
+    }
+
+    /// Notes which events tell of the changes, as soon as that is known.
+    pub(crate) fn telling(&self, then: Then) -> Then {
+        let told = self.events.clone();
+        Arc::new(move |written| {
+            let more = then(written);
+            let of_events = more.iter().filter(|change| events::are_of(&change.schema));
+            *told.lock().unwrap_or_else(PoisonError::into_inner) = of_events.filter_map(event).collect();
+            more
+        })
     }
 
     fn forget_now_and_later(&mut self) {
         self.tags.extend(self.unnamed.iter().map(|(_, table)| Tag::rows(table)));
-        self.forget();
+        self.forget(&[]);
         let (generations, tags) = (self.generations.clone(), std::mem::take(&mut self.tags));
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
             for pause in LATER {
                 tokio::time::sleep(pause).await;
-                generations.changed(&tags);
+                generations.changed(&tags, &[]);
             }
         });
     }
@@ -197,6 +213,17 @@ impl Drop for Changing {
             // Whoever asked for it went away while it was being committed.
             self.forget_now_and_later();
         }
+    }
+}
+
+/// The id of an event that a change adds.
+fn event(change: &Change) -> Option<Uuid> {
+    match &change.write {
+        Write::Insert { values } => match values.get(events::ID)? {
+            Value::Uuid(id) => Some(*id),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -14,6 +14,10 @@ pub mod events {}
 #[doc = include_str!("queries.md")]
 pub mod queries {}
 
+#[cfg_attr(feature = "testing", doc = include_str!("sockets.md"))]
+#[cfg_attr(not(feature = "testing"), doc = "See this page with the feature `testing`.")]
+pub mod sockets {}
+
 #[doc = include_str!("storages.md")]
 pub mod storages {}
 

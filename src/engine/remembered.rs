@@ -6,7 +6,7 @@ use resourceful_contract::{Filter, Schema};
 
 use super::read::AskedItem;
 use super::sight::{Admitted, Sight};
-use super::{Call, Mask, spelled};
+use super::{Call, Entry, Mask, spelled};
 use crate::cache::{Key, Lookup, Tag, tenant_of};
 use crate::query::digest::{self, Fed};
 use crate::query::{ListRequest, Selection};
@@ -87,6 +87,23 @@ impl Call<'_> {
         }
         let entries = self.engine.catalog.entries().iter();
         entries.filter(|entry| tables.contains(&entry.schema.table)).map(|entry| entry.name.clone()).collect()
+    }
+
+    /// Whether other nodes can judge an answer that shows this resource and these: by the events of every change.
+    pub(crate) fn may_share(&self, related: &[Arc<str>]) -> bool {
+        let entries = self.engine.catalog.entries();
+        let tells = |entry: &Entry| {
+            let table = &entry.schema.table;
+            let of_table = entries.iter().filter(|other| other.schema.table == *table);
+            of_table.into_iter().all(|other| other.definition.events)
+        };
+        let named = |name: &str| self.engine.find(name).is_ok_and(|entry| tells(entry));
+        let cache = self.definition().cache.as_ref();
+        let mut causes = cache.iter().flat_map(|cache| &cache.invalidated_by);
+        self.engine.recorded().len() == 1
+            && tells(self.entry)
+            && related.iter().all(|name| named(name))
+            && causes.all(|cause| named(cause.split('.').next().unwrap_or_default()))
     }
 
     /// What was declared, who asks, and all that their rights come to: two callers with the same rights have one answer,

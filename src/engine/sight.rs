@@ -174,9 +174,12 @@ impl Vault {
     }
 
     /// Commits, and has answers forgotten that show what was changed before anybody is told that it was.
-    async fn watched(&self, changes: ChangeSet) -> Result<Committed, StorageError> {
+    async fn watched(&self, mut changes: ChangeSet) -> Result<Committed, StorageError> {
         let watch = self.1.as_ref().filter(|_| !changes.dry_run);
         let changing = watch.and_then(|watch| watch.concerns(&changes.changes));
+        if let Some(changing) = &changing {
+            changes.then = changes.then.map(|then| changing.telling(then));
+        }
         let committed = self.0.commit(changes).await;
         if let Some(changing) = changing {
             changing.end(&committed);

@@ -15,7 +15,7 @@ use super::dispatch::{Door, original};
 use super::prefer::Prefer;
 use super::{Endpoint, REQUEST_ID, conditional, groups, inert};
 use crate::access::Actor;
-use crate::cache::{Answers, Came, Content, Kept, Lookup, Refreshing, Tag};
+use crate::cache::{Answers, Came, Content, Kept, Lookup, Refreshing, Sharing, Tag};
 use crate::engine::{Asked, AskedItem, Call};
 use crate::error::Error;
 use crate::query::{ListRequest, may_relate};
@@ -95,14 +95,17 @@ impl<'a> Reading<'a> {
         answers: &Answers,
         lookup: &Lookup,
         is_own: bool,
+        sharing: Sharing,
     ) -> Result<(Arc<Kept>, Came), Error> {
+        let may_share = answers.shares() && self.call.may_share(&self.related());
+        let sharing = if may_share { sharing } else { Sharing::No };
         let make = || -> BoxFuture<'_, _> { Box::pin(self.kept()) };
         let tags = self.tags();
         if is_own {
             let is_wanted = !says(&self.parts.headers, "no-store");
             answers.bypass(lookup, &tags, &make, is_wanted).await
         } else {
-            answers.make(lookup, &tags, &make).await
+            answers.make(lookup, &tags, &make, sharing).await
         }
     }
 
@@ -174,7 +177,7 @@ impl Door {
         let found = if is_own { None } else { answers.find(&lookup) };
         let (kept, came) = match found {
             Some(found) => found,
-            None => Box::pin(reading.made(answers, &lookup, is_own)).await?,
+            None => Box::pin(reading.made(answers, &lookup, is_own, Sharing::Any)).await?,
         };
         if came == Came::Stale
             && let Some(refreshing) = answers.begin_refresh(lookup.key)
@@ -226,7 +229,7 @@ impl Door {
         if answers.is_fresh(&lookup) {
             return Ok(());
         }
-        reading.made(answers, &lookup, false).await.map(drop)
+        reading.made(answers, &lookup, false, Sharing::Fresh).await.map(drop)
     }
 }
 

@@ -43,6 +43,13 @@ pub(crate) struct Life {
     pub(crate) stale: Duration,
 }
 
+impl Life {
+    /// For how long an answer may be given at all.
+    pub(crate) const fn total(&self) -> Duration {
+        self.fresh.saturating_add(self.stale)
+    }
+}
+
 impl Cache {
     /// Remembers answers for this long, at most a day.
     #[must_use]

@@ -7,6 +7,12 @@ use uuid::Uuid;
 use super::{Reader, field, maybe, maybe_text, table, text};
 
 /// Where each field stands.
+/// Whether these are the columns of events.
+pub(crate) fn are_of(schema: &Schema) -> bool {
+    super::is_own(schema) && schema.name == NAME
+}
+
+const NAME: &str = "events";
 pub(crate) const SEQUENCE: usize = 0;
 pub(crate) const ID: usize = 1;
 pub(crate) const EVENT_TYPE: usize = 2;
@@ -41,7 +47,7 @@ pub(super) fn schema() -> Schema {
         maybe("dead_at", FieldType::DateTime),
         maybe("handled", FieldType::Text),
     ];
-    let mut schema = table("events", fields, IdSource::Storage);
+    let mut schema = table(NAME, fields, IdSource::Storage);
     schema.indexes = vec![Index { fields: vec![BATCH], unique: false }];
     schema
 }

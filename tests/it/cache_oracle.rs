@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestResponse};
-use resourceful::{Bus, MemoryBus, QueryCache, Redis, Storage, rows};
+use resourceful::{Background, Bus, CacheStore, MemoryBus, MemoryCache, QueryCache, Redis, Storage, rows};
 use serde_json::{Value as Json, json};
 use tokio::sync::Mutex;
 
@@ -48,6 +48,8 @@ struct World {
     twin: TestApp,
     items: Vec<Item>,
     done: AtomicUsize,
+    /// What tells of what was published.
+    _backgrounds: [Background; 2],
 }
 
 fn tenant(item: usize) -> (&'static str, &'static str) {
@@ -59,7 +61,12 @@ fn home(item: usize) -> usize {
     item % 2
 }
 
-async fn node(storage: &Arc<dyn Storage>, cache: QueryCache, bus: Option<Arc<dyn Bus>>) -> TestApp {
+async fn node(
+    storage: &Arc<dyn Storage>,
+    cache: QueryCache,
+    bus: Option<Arc<dyn Bus>>,
+    secret: Uuid,
+) -> TestApp {
     let table = |name: &str| resourceful::Table::new(storage.clone(), name).create_table_if_missing();
     let text = json!({"type": "string"});
     let fields = |names: &[&str]| {
@@ -89,6 +96,7 @@ async fn node(storage: &Arc<dyn Storage>, cache: QueryCache, bus: Option<Arc<dyn
     .limits(100, 100)
     .cache(long());
     let app = create_app(AppPreset::Testing).authenticator(actors()).query_cache(cache);
+    let app = app.secret(secret.to_string());
     let app = app.resource(shelves.build().unwrap()).resource(things.build().unwrap());
     TestApp::build(match bus {
         Some(bus) => app.bus(bus),
@@ -99,20 +107,19 @@ async fn node(storage: &Arc<dyn Storage>, cache: QueryCache, bus: Option<Arc<dyn
 }
 
 impl World {
-    async fn start(place: &Place, buses: [Arc<dyn Bus>; 2]) -> Arc<Self> {
-        let [one, other] = buses;
+    async fn start(place: &Place, buses: [Arc<dyn Bus>; 2], caches: [QueryCache; 2]) -> Arc<Self> {
+        let ([one, other], [own, its], secret) = (buses, caches, Uuid::new_v4());
         let hesitant: Arc<dyn Storage> = Hesitant::over(place.storage().clone());
-        let nodes = [
-            node(&hesitant, QueryCache::new(), Some(one)).await,
-            node(&hesitant, QueryCache::new(), Some(other)).await,
-        ];
-        let twin = node(place.storage(), QueryCache::off(), None).await;
+        let nodes =
+            [node(&hesitant, own, Some(one), secret).await, node(&hesitant, its, Some(other), secret).await];
+        let _backgrounds = [nodes[0].app().background(), nodes[1].app().background()];
+        let twin = node(place.storage(), QueryCache::off(), None, secret).await;
         for (who, shelf) in [("ann", "a"), ("bob", "b")] {
             let created = twin.post("/shelves").bearer(who).json(json!({"code": shelf})).await;
             assert_eq!(created.status(), 201, "{created}");
         }
         let items = std::iter::repeat_with(Item::default).take(ITEMS).collect();
-        Arc::new(Self { nodes, twin, items, done: AtomicUsize::new(0) })
+        Arc::new(Self { nodes, twin, items, done: AtomicUsize::new(0), _backgrounds })
     }
 
     /// Creates, changes or deletes an item, on its node.
@@ -240,10 +247,10 @@ fn found(answer: &TestResponse) -> Vec<(String, u64, bool)> {
     }
 }
 
-async fn run(place: &Place, buses: [Arc<dyn Bus>; 2]) {
+async fn run(place: &Place, buses: [Arc<dyn Bus>; 2], caches: [QueryCache; 2]) -> u64 {
     let operations =
         std::env::var("ORACLE_OPERATIONS").ok().and_then(|count| count.parse().ok()).unwrap_or(3_000);
-    let world = World::start(place, buses).await;
+    let world = World::start(place, buses, caches).await;
     let workers = (0..WORKERS).map(|seed| {
         let world = world.clone();
         tokio::spawn(async move { world.work(seed as u64 + 1, operations).await })
@@ -253,16 +260,31 @@ async fn run(place: &Place, buses: [Arc<dyn Bus>; 2]) {
     }
     world.agree().await;
     let counts = world.nodes.iter().map(|node| node.app().cache_counts());
-    let (hits, misses) = counts.fold((0, 0), |(hits, misses), one| (hits + one.hits, misses + one.misses));
-    println!("on {}: {operations} operations, {hits} hits, {misses} misses", place.name);
+    let (hits, shared, misses) = counts.fold((0, 0, 0), |(hits, shared, misses), one| {
+        (hits + one.hits, shared + one.shared, misses + one.misses)
+    });
+    println!("on {}: {operations} operations, {hits} hits, {shared} shared, {misses} misses", place.name);
     assert!(hits > 100, "{hits} hits");
+    shared
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_answer_is_older_than_what_was_acknowledged_nor_shows_more_than_its_caller_may_see() {
     for place in Place::all().await {
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new());
-        run(&place, [bus.clone(), bus]).await;
+        run(&place, [bus.clone(), bus], [QueryCache::new(), QueryCache::new()]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_where_nodes_remember_together() {
+    for place in Place::all().await {
+        let (bus, store): (Arc<dyn Bus>, Arc<dyn CacheStore>) =
+            (Arc::new(MemoryBus::new()), Arc::new(MemoryCache::new()));
+        // One of them keeps nothing in memory besides.
+        let caches = [QueryCache::new().shared(store.clone()), QueryCache::new().shared(store).capacity(0)];
+        let shared = run(&place, [bus.clone(), bus], caches).await;
+        assert!(shared > 50, "{shared} were found where other nodes had made them");
     }
 }
 
@@ -275,6 +297,8 @@ async fn the_same_through_redis() {
         return;
     };
     let place = Place::postgres().await.unwrap_or_else(Place::memory);
-    let buses = [Redis::connect(&url).await.unwrap().bus(), Redis::connect(&url).await.unwrap().bus()];
-    run(&place, buses).await;
+    let servers = [Redis::connect(&url).await.unwrap(), Redis::connect(&url).await.unwrap()];
+    let caches = [0, 1].map(|node: usize| QueryCache::new().shared(servers[node].cache()));
+    let shared = run(&place, servers.map(|server| server.bus()), caches).await;
+    assert!(shared > 50, "{shared} were found where other nodes had made them");
 }

@@ -19,6 +19,7 @@ mod cache;
 mod cache_oracle;
 mod cache_races;
 mod cache_redis;
+mod cache_shared;
 mod conditional;
 mod cursors;
 mod declaration;

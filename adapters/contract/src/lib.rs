@@ -14,6 +14,7 @@
 //! implementation against the semantics written in these pages.
 
 mod bus;
+mod cache_store;
 mod capabilities;
 mod change;
 #[cfg(feature = "conformance")]
@@ -27,6 +28,7 @@ mod storage;
 mod value;
 
 pub use bus::{Bus, Consumer, Heard, Listener, MOST_TAKEN, Taken};
+pub use cache_store::CacheStore;
 pub use capabilities::Capabilities;
 pub use change::{Change, ChangeSet, Committed, Guard, Then, Write, Written};
 pub use error::{ErrorKind, StorageError};

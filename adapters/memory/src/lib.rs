@@ -5,6 +5,7 @@
 //! current state when every change has held.
 
 mod bus;
+mod cache;
 mod commit;
 mod fetch;
 mod filter;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use resourceful_contract::{Answer, Capabilities, ChangeSet, Mismatch, Query, Rows, Schema, Storage, Table};
 
 pub use bus::MemoryBus;
+pub use cache::MemoryCache;
 
 use state::State;
 

@@ -1,7 +1,7 @@
 //! The whole suite over the reference storage.
 
 use resourceful_contract::conformance;
-use resourceful_memory::{Memory, MemoryBus};
+use resourceful_memory::{Memory, MemoryBus, MemoryCache};
 
 #[tokio::test]
 async fn memory_keeps_the_contract() {
@@ -12,6 +12,7 @@ async fn memory_keeps_the_contract() {
 }
 
 #[tokio::test]
-async fn the_bus_in_memory_keeps_the_contract() {
+async fn bus_and_cache_in_memory_keep_their_contracts() {
     assert_eq!(conformance::bus(std::sync::Arc::new(MemoryBus::new()), "run").await, Ok(()));
+    assert_eq!(conformance::cache_store(std::sync::Arc::new(MemoryCache::new()), "run").await, Ok(()));
 }

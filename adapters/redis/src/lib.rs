@@ -1,6 +1,7 @@
 //! Redis (7 or newer) below `resourceful`.
 
 mod bus;
+mod cache;
 mod queue;
 
 use std::fmt;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, RedisError};
-use resourceful_contract::{Bus, ErrorKind, StorageError};
+use resourceful_contract::{Bus, CacheStore, ErrorKind, StorageError};
 
 /// A Redis server. Clones share its connection.
 #[derive(Clone)]
@@ -34,6 +35,13 @@ impl Redis {
     #[must_use]
     pub fn bus(&self) -> Arc<dyn Bus> {
         Arc::new(bus::RedisBus(self.clone()))
+    }
+
+    /// A store of remembered answers, which all nodes share. It holds what callers are answered with: protect this server as
+    /// the database is.
+    #[must_use]
+    pub fn cache(&self) -> Arc<dyn CacheStore> {
+        Arc::new(cache::RedisCache(self.clone()))
     }
 }
 

@@ -7,16 +7,17 @@ use resourceful_contract::{ErrorKind, Heard, conformance};
 use resourceful_redis::Redis;
 
 #[tokio::test]
-async fn redis_keeps_the_contract_of_a_bus() -> Result<(), Box<dyn std::error::Error>> {
+async fn redis_keeps_the_contracts_of_a_bus_and_a_cache() -> Result<(), Box<dyn std::error::Error>> {
     let required = std::env::var("RESOURCEFUL_TEST_REQUIRE").is_ok_and(|names| names.contains("redis"));
     let Ok(url) = std::env::var("TEST_REDIS_URL") else {
         assert!(!required, "TEST_REDIS_URL must be set: this run requires Redis");
         println!("not run: on Redis, for want of TEST_REDIS_URL (tests/run sets it)");
         return Ok(());
     };
-    let bus = Redis::connect(&url).await?.bus();
-    let held = conformance::bus(bus, &uuid::Uuid::now_v7().to_string()).await;
-    assert_eq!(held, Ok(()));
+    let redis = Redis::connect(&url).await?;
+    let prefix = uuid::Uuid::now_v7().to_string();
+    assert_eq!(conformance::bus(redis.bus(), &prefix).await, Ok(()));
+    assert_eq!(conformance::cache_store(redis.cache(), &prefix).await, Ok(()));
     Ok(())
 }
 

@@ -14,6 +14,7 @@
 //! can be used again with another prefix.
 
 mod bus;
+mod cache_store;
 mod concurrency;
 mod fixture;
 mod guards;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use crate::{Capabilities, Storage, StorageError};
 
 pub use bus::bus;
+pub use cache_store::cache_store;
 pub use fixture::Fixture;
 
 /// A behaviour that every storage must show.

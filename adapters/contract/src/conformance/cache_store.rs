@@ -1,0 +1,47 @@
+//! What every store of a cache must show.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Failure, same};
+use crate::CacheStore;
+
+const LONG: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(1);
+
+/// Runs every case of a store, under keys that begin with the prefix.
+///
+/// # Errors
+/// The first case that does not hold.
+pub async fn cache_store(store: Arc<dyn CacheStore>, prefix: &str) -> Result<(), Failure> {
+    let key = |name: &str| format!("{prefix}.{name}");
+    let kept = key("kept");
+    same("nothing", &store.get(&kept).await?, &None)?;
+    let bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    store.put(&kept, bytes.clone(), LONG).await?;
+    same("what is kept", &store.get(&kept).await?, &Some(bytes))?;
+    store.put(&kept, Vec::new(), LONG).await?;
+    same("what is there instead", &store.get(&kept).await?, &Some(Vec::new()))?;
+    store.put(&kept, vec![1], SHORT).await?;
+    gone(&*store, &kept).await?;
+
+    let claimed = key("claimed");
+    same("the first claim", &store.claim(&claimed, LONG).await?, &true)?;
+    same("the second claim", &store.claim(&claimed, LONG).await?, &false)?;
+    same("a claim of another key", &store.claim(&key("other"), LONG).await?, &true)?;
+    same("what is kept under a claimed key", &store.get(&claimed).await?, &None)?;
+    store.release(&claimed).await?;
+    same("a claim after the release", &store.claim(&claimed, SHORT).await?, &true)?;
+    store.release(&key("never")).await?;
+    // Whoever claimed it is gone.
+    while !store.claim(&claimed, LONG).await? {}
+    store.release(&claimed).await?;
+    store.release(&key("other")).await?;
+    Ok(())
+}
+
+/// Comes back when nothing is kept any more; never where it is for ever.
+async fn gone(store: &dyn CacheStore, key: &str) -> Result<(), Failure> {
+    while store.get(key).await?.is_some() {}
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! A store of remembered answers inside one process.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use resourceful_contract::{Answer, CacheStore};
+
+/// How many entries there are before those whose time is over are looked for.
+const MANY: usize = 1_024;
+
+/// A store for the nodes of one process, such as those of a test. Clones share it. It has no bound: it is no cache of its
+/// own, which every node has.
+#[derive(Clone, Default)]
+pub struct MemoryCache(Arc<Mutex<Entries>>);
+
+#[derive(Default)]
+struct Entries {
+    kept: HashMap<String, (Vec<u8>, Instant)>,
+    claimed: HashMap<String, Instant>,
+}
+
+impl MemoryCache {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for MemoryCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryCache").field("kept", &self.entries().kept.len()).finish_non_exhaustive()
+    }
+}
+
+fn ready<'a, T: Send + 'a>(value: T) -> Answer<'a, T> {
+    Box::pin(std::future::ready(Ok(value)))
+}
+
+impl CacheStore for MemoryCache {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn get<'a>(&'a self, key: &'a str) -> Answer<'a, Option<Vec<u8>>> {
+        let entries = self.entries();
+        let kept = entries.kept.get(key).filter(|(_, end)| *end > Instant::now());
+        ready(kept.map(|(value, _)| value.clone()))
+    }
+
+    fn put<'a>(&'a self, key: &'a str, value: Vec<u8>, keep: Duration) -> Answer<'a, ()> {
+        let now = Instant::now();
+        let mut entries = self.entries();
+        if entries.kept.len() >= MANY {
+            entries.kept.retain(|_, (_, end)| *end > now);
+        }
+        entries.kept.insert(key.to_owned(), (value, now + keep));
+        ready(())
+    }
+
+    fn claim<'a>(&'a self, key: &'a str, keep: Duration) -> Answer<'a, bool> {
+        let now = Instant::now();
+        let mut entries = self.entries();
+        entries.claimed.retain(|_, end| *end > now);
+        let is_free = !entries.claimed.contains_key(key);
+        if is_free {
+            entries.claimed.insert(key.to_owned(), now + keep);
+        }
+        ready(is_free)
+    }
+
+    fn release<'a>(&'a self, key: &'a str) -> Answer<'a, ()> {
+        self.entries().claimed.remove(key);
+        ready(())
+    }
+}

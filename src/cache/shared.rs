@@ -1,0 +1,164 @@
+//! Answers that all nodes remember together: what one node has made the others need not make.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use resourceful_contract::{Answer, CacheStore};
+use serde::{Deserialize, Serialize};
+
+use super::answers::{Content, Key};
+use crate::engine::Position;
+use crate::resource::Life;
+
+/// How long the store may take; a database answers sooner than one that is away.
+const LATE: Duration = Duration::from_millis(250);
+/// For how long a store that failed is not asked.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long a claim holds, of a node that is killed meanwhile.
+const CLAIM: Duration = Duration::from_secs(5);
+
+/// The store that nodes share, and how it does.
+#[derive(Debug)]
+pub(super) struct Shared {
+    store: Arc<dyn CacheStore>,
+    /// What all nodes of an application begin their keys with, and no other.
+    application: String,
+    began: Instant,
+    /// Until when it is not asked, in milliseconds since it was begun.
+    rests_until: AtomicU64,
+    pub(super) failures: AtomicU64,
+}
+
+/// An answer that another node has made.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) content: Content,
+    pub(super) stamp: Position,
+    pub(super) age: Duration,
+}
+
+/// What stands before the body.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    at: (i64, i64),
+    /// When it was begun, in milliseconds since 1970.
+    made: u64,
+    /// Nothing where there is no such item.
+    headers: Option<Vec<(String, String)>>,
+    tag: String,
+}
+
+/// The right to make an answer for all nodes, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    shared: Arc<Shared>,
+    key: String,
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        let (shared, key) = (self.shared.clone(), std::mem::take(&mut self.key));
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { shared.asked(shared.store.release(&key)).await });
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn new(store: Arc<dyn CacheStore>, application: String) -> Self {
+        let (rests_until, failures) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { store, application, began: Instant::now(), rests_until, failures }
+    }
+
+    fn name(&self, key: Key) -> String {
+        format!("{}:{}", self.application, blake3::Hash::from_bytes(key.0).to_hex())
+    }
+
+    /// What the store answers; nothing where it does not, or did not a moment ago.
+    async fn asked<T>(&self, question: Answer<'_, T>) -> Option<T> {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if now < self.rests_until.load(Ordering::Relaxed) {
+            return None;
+        }
+        let why = match tokio::time::timeout(LATE, question).await {
+            Ok(Ok(answer)) => return Some(answer),
+            Ok(Err(error)) => error.to_string(),
+            Err(late) => late.to_string(),
+        };
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let until = now.saturating_add(u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX));
+        let rested_until = self.rests_until.swap(until, Ordering::Relaxed);
+        if rested_until == 0 || rested_until + 10_000 < now {
+            let store = self.store.name();
+            tracing::warn!(why, store, "remembered answers are not shared until the store is back");
+        }
+        None
+    }
+
+    pub(super) async fn find(&self, key: Key) -> Option<Found> {
+        let name = self.name(key);
+        read(&self.asked(self.store.get(&name)).await??)
+    }
+
+    /// Keeps an answer for other nodes, as far as they can read it.
+    pub(super) async fn keep(&self, key: Key, content: &Content, stamp: Position, made: Instant, life: Life) {
+        let age = made.elapsed();
+        let left = life.total().saturating_sub(age);
+        if let (Some(bytes), false) = (written(content, stamp, age), left.is_zero()) {
+            let name = self.name(key);
+            self.asked(self.store.put(&name, bytes, left)).await;
+        }
+    }
+
+    /// The right to make an answer for all nodes; `None` where another one has it, or nobody can tell.
+    pub(super) async fn claim(self: &Arc<Self>, key: Key) -> Option<Result<Claimed, ()>> {
+        let name = self.name(key);
+        let is_free = self.asked(self.store.claim(&name, CLAIM)).await?;
+        Some(if is_free { Ok(Claimed { shared: self.clone(), key: name }) } else { Err(()) })
+    }
+}
+
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn written(content: &Content, stamp: Position, age: Duration) -> Option<Vec<u8>> {
+    let made = now().saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+    let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
+    let (headers, tag, body) = match content {
+        Content::Found { headers, tag, body } => {
+            let headers = headers.iter().map(|(name, value)| Some((name.as_str().to_owned(), text(value)?)));
+            (Some(headers.collect::<Option<Vec<_>>>()?), text(tag)?, body.clone())
+        }
+        Content::Absent => (None, String::new(), Bytes::new()),
+    };
+    let head = Head { at: (stamp.batch, stamp.sequence), made, headers, tag };
+    let head = serde_json::to_vec(&head).ok()?;
+    let length = u32::try_from(head.len()).ok()?;
+    Some([&length.to_le_bytes()[..], &head, &body].concat())
+}
+
+/// What cannot be read is not there.
+fn read(bytes: &[u8]) -> Option<Found> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let (head, body) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+    let head: Head = serde_json::from_slice(head).ok()?;
+    let content = match head.headers {
+        None => Content::Absent,
+        Some(named) => {
+            let mut headers = HeaderMap::with_capacity(named.len());
+            for (name, value) in named {
+                headers.append(HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?);
+            }
+            let tag = HeaderValue::try_from(head.tag).ok()?;
+            Content::Found { headers, tag, body: Bytes::copy_from_slice(body) }
+        }
+    };
+    let (batch, sequence) = head.at;
+    let age = Duration::from_millis(now().saturating_sub(head.made));
+    Some(Found { content, stamp: Position { batch, sequence }, age })
+}
