@@ -1,4 +1,4 @@
-//! Remembered answers on two nodes whose bus is a Redis that is killed while they are busy.
+//! Remembered answers on two nodes whose bus and store is a Redis that is killed while they are busy.
 
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use futures::future::join_all;
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use resourceful::{Redis, Storage};
+use resourceful::{QueryCache, Redis, Storage};
 use serde_json::json;
 
 use crate::policies::model;
@@ -39,7 +39,7 @@ impl Drop for Server {
     }
 }
 
-async fn node(storage: &Arc<dyn Storage>, url: &str) -> TestApp {
+async fn node(storage: &Arc<dyn Storage>, url: &str, secret: &str) -> TestApp {
     let pages = define_dynamic_resource("pages", model(&["code", "name"]))
         .adapter(resourceful::Table::new(storage.clone(), "pages").create_table_if_missing())
         .id_field("code")
@@ -47,8 +47,10 @@ async fn node(storage: &Arc<dyn Storage>, url: &str) -> TestApp {
         .cache(Cache::fresh(Duration::from_secs(3600)))
         .build()
         .unwrap();
-    let bus = Redis::connect(url).await.unwrap().bus();
-    TestApp::build(create_app(AppPreset::Testing).bus(bus).resource(pages)).await.unwrap()
+    let redis = Redis::connect(url).await.unwrap();
+    let cache = QueryCache::new().shared(redis.cache());
+    let app = create_app(AppPreset::Testing).bus(redis.bus()).query_cache(cache).secret(secret);
+    TestApp::build(app.resource(pages)).await.unwrap()
 }
 
 async fn number(app: &TestApp) -> u64 {
@@ -119,7 +121,9 @@ async fn a_redis_that_is_killed_and_comes_back_costs_no_error_and_no_old_answer(
 
 async fn killed(place: &Place, port: u16, url: &str) {
     let server = Server::start(port).await.unwrap();
-    let nodes = [node(place.storage(), url).await, node(place.storage(), url).await];
+    let secret = Uuid::new_v4().to_string();
+    let nodes = [node(place.storage(), url, &secret).await, node(place.storage(), url, &secret).await];
+    let _backgrounds = [nodes[0].app().background(), nodes[1].app().background()];
     assert_eq!(nodes[0].post("/pages").json(json!({"code": "a", "name": "0"})).await.status(), 201);
     let busy = Arc::new(Busy { nodes, count: AtomicU64::new(0), is_over: AtomicBool::new(false) });
     let writing = tokio::spawn(busy.clone().write());
@@ -132,6 +136,7 @@ async fn killed(place: &Place, port: u16, url: &str) {
         busy.goes_on().await;
         let server = Server::start(port).await.unwrap();
         busy.goes_on().await;
+        assert!(busy.nodes.iter().any(|node| node.app().cache_counts().failures > 0), "nobody noticed");
         // Answers are remembered again, and fall when they are to.
         let hits = || busy.nodes[1].app().cache_counts().hits;
         let before = hits();
