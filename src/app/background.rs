@@ -24,6 +24,8 @@ const BELL: &str = "resourceful_events";
 const PUBLISHED: &str = "resourceful_published";
 /// How long to wait after a storage failed.
 const RECOVER: Duration = Duration::from_secs(1);
+/// How long sockets may take to close.
+const FAREWELL: Duration = Duration::from_secs(3);
 /// How often what is old is cleared.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long delivered events are kept.
@@ -43,6 +45,10 @@ impl Background {
     pub async fn stop(mut self) {
         if let Some(live) = &self.live {
             live.hub.close();
+            // They are closed as sockets are, with a word.
+            if tokio::time::timeout(FAREWELL, live.hub.left()).await.is_err() {
+                tracing::debug!("some sockets did not close in time");
+            }
         }
         self.stop.send_replace(true);
         while self.tasks.join_next().await.is_some() {}

@@ -77,7 +77,7 @@ impl App {
             server.await?;
             // Sockets are connections no more: they are to be closed as sockets.
             if let Some(live) = live {
-                live.hub.emptied().await;
+                live.hub.left().await;
             }
             Ok(())
         };

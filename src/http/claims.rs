@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::body::Body;
 use axum::extract::{OriginalUri, Request};
 use futures::future::BoxFuture;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 use serde_json::Value as Json;
 use tokio::sync::watch;
 
@@ -53,8 +53,17 @@ impl Caller {
         Self { boundary: boundary.clone(), parts: Mutex::new(Arc::new(lasting)), changed: None }
     }
 
-    /// The same, who may show another credential later.
+    /// The same, who may show another credential later. Over HTTP/2 a socket is opened by CONNECT (RFC 8441), which says
+    /// what GET does.
     pub(super) fn changing(mut self) -> Self {
+        let parts = self.parts.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(parts) = Arc::get_mut(parts) {
+            parts.method = Method::GET;
+            let authority = parts.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+            if let (Some(host), false) = (authority, parts.headers.contains_key(HOST)) {
+                parts.headers.insert(HOST, host);
+            }
+        }
         self.changed = Some(watch::Sender::new(0));
         self
     }
@@ -83,6 +92,10 @@ impl Caller {
             || Error::new(ErrorKind::Unauthenticated, "unauthenticated", "The credential is not good.");
         let mut value = HeaderValue::from_str(authorization).map_err(|_| refused())?;
         value.set_sensitive(true);
+        // By nothing else that they showed before.
+        for shown in self.boundary.authenticators.iter().flat_map(|authenticator| authenticator.headers()) {
+            parts.headers.remove(shown);
+        }
         parts.headers.insert(AUTHORIZATION, value);
         parts.extensions.insert(LookedAt::default());
         let actor = self.boundary.actor(&parts).await?;

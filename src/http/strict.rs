@@ -5,6 +5,10 @@ use std::fmt;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value as Json};
 
+/// What names begin with that mean something to the reader itself: the text below them would be read as JSON again, however
+/// deep, on the stack.
+const PRIVATE: &str = "$serde_json::private::";
+
 /// Reads JSON in which no object names a member twice.
 ///
 /// # Errors
@@ -78,6 +82,9 @@ impl<'de> Visitor<'de> for Strict {
         let mut object = Map::new();
         while let Some(name) = members.next_key::<String>()? {
             let value = members.next_value_seed(Strict)?;
+            if name.starts_with(PRIVATE) {
+                return Err(serde::de::Error::custom(format_args!("`{name}` cannot be a name")));
+            }
             if object.contains_key(&name) {
                 return Err(serde::de::Error::custom(format_args!("`{name}` stands twice in one object")));
             }

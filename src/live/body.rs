@@ -323,8 +323,10 @@ impl Feed {
                 return self.end(why);
             }
         };
-        let is_same = |subscription: &Subscription| subscription.is_told_as(&wanted.scope);
-        if self.subscription.as_ref().is_some_and(is_same) {
+        if let Some(subscription) = self.subscription.as_mut().filter(|one| one.is_told_as(&wanted.scope)) {
+            if self.live.hub.hand_over(subscription, wanted.who).is_err() {
+                self.end("unavailable");
+            }
             return;
         }
         self.subscription = None;

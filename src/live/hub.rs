@@ -107,7 +107,7 @@ pub(crate) struct Hub {
     engine: Weak<Engine>,
     limits: Streams,
     state: Mutex<State>,
-    /// Told when the last subscriber has gone.
+    /// Told when the last of those has gone that are counted for themselves.
     left: Notify,
 }
 
@@ -122,6 +122,8 @@ struct State {
     tenants: HashMap<Arc<str>, usize>,
     actors: HashMap<Arc<str>, usize>,
     last: u64,
+    /// How many connections are counted that follow nothing themselves.
+    seats: usize,
     is_closed: bool,
 }
 
@@ -164,9 +166,8 @@ impl Hub {
             classes.push(class);
         }
         state.outlets.insert(id, outlet.clone());
-        for (counts, name) in wanted.who.counted(&mut state) {
-            *counts.entry(name).or_default() += 1;
-        }
+        state.seats += usize::from(classes.is_empty());
+        wanted.who.count(&mut state);
         drop(state);
         // That of the others of its class, so that all of them hold one.
         let scope = classes.first().map_or(wanted.scope, |class| class.scope.clone());
@@ -178,6 +179,10 @@ impl Hub {
             let detail = "The server has as many streams as it takes. Try again.";
             return Err(Error::new(ErrorKind::Unavailable, "overloaded", detail));
         }
+        self.admit_of(state, who)
+    }
+
+    fn admit_of(&self, state: &State, who: &Who) -> Result<(), Error> {
         let is_full = |counts: &HashMap<Arc<str>, usize>, name: &Option<Arc<str>>, most| {
             name.as_ref().and_then(|name| counts.get(name)).is_some_and(|count| *count >= most)
         };
@@ -203,15 +208,31 @@ impl Hub {
         self.state().is_closed = false;
     }
 
-    /// Done when there is no subscriber any more.
-    pub(crate) async fn emptied(&self) {
+    /// Done when no connection is there any more that is counted for itself.
+    pub(crate) async fn left(&self) {
         loop {
             let left = self.left.notified();
-            if self.count() == 0 {
+            if self.state().seats == 0 {
                 return;
             }
             left.await;
         }
+    }
+
+    /// Counts a subscriber as somebody else's from here on.
+    ///
+    /// # Errors
+    /// Where that one has as many as they may have.
+    pub(crate) fn hand_over(&self, subscription: &mut Subscription, who: Who) -> Result<(), Error> {
+        if subscription.who == who {
+            return Ok(());
+        }
+        let mut state = self.state();
+        self.admit_of(&state, &who)?;
+        subscription.who.uncount(&mut state);
+        who.count(&mut state);
+        subscription.who = who;
+        Ok(())
     }
 
     /// How many subscribers there are.
@@ -419,6 +440,23 @@ impl Who {
         self.actor.as_ref().map(|actor| format!("{}:{tenant}{actor}", tenant.len()).into())
     }
 
+    fn count(&self, state: &mut State) {
+        for (counts, name) in self.counted(state) {
+            *counts.entry(name).or_default() += 1;
+        }
+    }
+
+    fn uncount(&self, state: &mut State) {
+        for (counts, name) in self.counted(state) {
+            if let Some(count) = counts.get_mut(&name) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(&name);
+                }
+            }
+        }
+    }
+
     fn counted<'a>(
         &self,
         state: &'a mut State,
@@ -504,16 +542,12 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         let mut state = self.hub.state();
         state.leave(self.id, &self.classes);
-        for (counts, name) in self.who.counted(&mut state) {
-            if let Some(count) = counts.get_mut(&name) {
-                *count -= 1;
-                if *count == 0 {
-                    counts.remove(&name);
-                }
+        self.who.uncount(&mut state);
+        if self.classes.is_empty() {
+            state.seats -= 1;
+            if state.seats == 0 {
+                self.hub.left.notify_waiters();
             }
-        }
-        if state.outlets.is_empty() {
-            self.hub.left.notify_waiters();
         }
     }
 }

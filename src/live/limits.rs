@@ -46,7 +46,7 @@ impl Streams {
         }
     }
 
-    /// The most streams of a node; 20,000 by default. One more is 503.
+    /// The most streams of a node, sockets, their subscriptions and rooms included; 20,000 by default. One more is 503.
     pub const fn most(mut self, streams: usize) -> Self {
         self.most = streams;
         self
@@ -84,7 +84,7 @@ impl Streams {
         self
     }
 
-    /// Whether there is `GET /ws`; there is by default, where a resource has streams.
+    /// Whether there is `GET /ws`; there is by default, where a resource has streams or tells who looks at it.
     pub const fn sockets(mut self, sockets: bool) -> Self {
         self.sockets = sockets;
         self

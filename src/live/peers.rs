@@ -13,15 +13,13 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::presence::{Member, Presence, Room, Told, Where};
+use super::presence::{Member, Presence, Room, Told, Untold, Where};
 use crate::access::Following;
 
 /// How long to wait after the bus failed.
 const PAUSE: Duration = Duration::from_millis(250);
 /// How many members a message holds.
 const PART: usize = 500;
-/// How many comings and goings are told one by one; where there are more everyone is told of at once.
-const MOST_UNTOLD: usize = 1_000;
 
 /// A message between nodes.
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,8 +34,8 @@ struct Message {
 enum Says {
     /// Who joined or left, one after the other.
     Happened(Vec<Told>),
-    /// Everyone who is there, in parts.
-    Everyone { members: Vec<(Room, Arc<Member>)>, is_first: bool, is_last: bool },
+    /// Everyone who is there, in parts, which are numbered.
+    Everyone { members: Vec<(Room, Arc<Member>)>, part: usize, is_last: bool },
     /// It is still there.
     Beat,
     /// Who is there? Asked of one node, or of all.
@@ -52,8 +50,8 @@ struct Peer {
     count: Option<u64>,
     /// When it was asked who is there, unless it has answered.
     asked: Option<Instant>,
-    /// What of a whole has come so far.
-    coming: Vec<(Room, Arc<Member>)>,
+    /// What of a whole has come so far, and how many parts; nothing where one is missing.
+    coming: Option<(usize, Vec<(Room, Arc<Member>)>)>,
 }
 
 /// One node among the others.
@@ -79,7 +77,7 @@ pub(crate) async fn follow(
 ) -> Result<Following, StorageError> {
     let channel = format!("presence.{application}");
     let listener = bus.listen(&channel).await?;
-    presence.state().untold = Some(Vec::new());
+    presence.state().untold = Some(Untold::default());
     let node = Node { id: Uuid::new_v4(), presence: presence.clone(), bus: bus.clone(), channel, beat };
     Ok(Following::new(&tokio::spawn(node.live(listener))))
 }
@@ -95,15 +93,18 @@ impl Node {
             if !self.say(&mut to_say, &mut says_all).await {
                 tokio::time::sleep(PAUSE).await;
             }
+            // What is heard first: a node that was held up knows who is alive before it counts the silence.
             tokio::select! {
-                () = self.presence.news.notified() => {}
+                biased;
                 heard = listener.heard() => match heard {
-                    Ok(Heard::Message(bytes)) => {
-                        if let Ok(message) = serde_json::from_slice(&bytes) {
-                            self.hear(&mut peers, message, &mut to_say, &mut says_all);
-                        }
-                    }
+                    Ok(Heard::Message(bytes)) => match serde_json::from_slice(&bytes) {
+                        Ok(message) => self.hear(&mut peers, message, &mut to_say, &mut says_all),
+                        Err(error) => tracing::warn!(%error, "what a node told of who is there cannot be read"),
+                    },
                     Ok(Heard::Missed | Heard::Back) => {
+                        for peer in peers.values_mut() {
+                            (peer.count, peer.coming) = (None, None);
+                        }
                         to_say.push(Says::Ask(None));
                         says_all = true;
                     }
@@ -113,6 +114,7 @@ impl Node {
                         tokio::time::sleep(PAUSE).await;
                     }
                 },
+                () = self.presence.news.notified() => {}
                 () = tokio::time::sleep_until(beat) => {
                     beat = Instant::now() + self.beat;
                     self.forget_silent(&mut peers);
@@ -126,8 +128,8 @@ impl Node {
     async fn say(&self, to_say: &mut Vec<Says>, says_all: &mut bool) -> bool {
         let (happened, count, everyone) = {
             let mut state = self.presence.state();
-            let happened = state.untold.as_mut().map(std::mem::take).unwrap_or_default();
-            *says_all |= happened.len() > MOST_UNTOLD;
+            let Untold { happened, everyone } = state.untold.as_mut().map(std::mem::take).unwrap_or_default();
+            *says_all |= everyone;
             let everyone = says_all.then(|| state.here());
             (happened, state.count, everyone)
         };
@@ -138,7 +140,7 @@ impl Node {
                 let mut everyone = everyone.into_iter();
                 for part in 0..=last {
                     let members = everyone.by_ref().take(PART).collect();
-                    messages.push(Says::Everyone { members, is_first: part == 0, is_last: part == last });
+                    messages.push(Says::Everyone { members, part, is_last: part == last });
                 }
             }
             None if happened.is_empty() => {}
@@ -152,6 +154,8 @@ impl Node {
             if let Err(error) = self.bus.publish(&self.channel, bytes).await {
                 tracing::debug!(%error, "other nodes could not be told who is here");
                 *says_all = true;
+                // Whatever was to be asked.
+                to_say.push(Says::Ask(None));
                 return false;
             }
         }
@@ -171,12 +175,8 @@ impl Node {
             return;
         }
         let now = Instant::now();
-        let peer = peers.entry(node).or_insert_with(|| Peer {
-            heard: now,
-            count: None,
-            asked: None,
-            coming: Vec::new(),
-        });
+        let peer =
+            peers.entry(node).or_insert_with(|| Peer { heard: now, count: None, asked: None, coming: None });
         peer.heard = now;
         let place = Where::On(node);
         match says {
@@ -193,20 +193,22 @@ impl Node {
                     }
                 }
             }
-            Says::Everyone { members, is_first, is_last } => {
-                if is_first {
-                    peer.coming.clear();
-                }
-                peer.coming.extend(members);
+            Says::Everyone { members, part, is_last } => {
+                let before = if part == 0 { Some((0, Vec::new())) } else { peer.coming.take() };
+                let Some((_, mut there)) = before.filter(|(next, _)| *next == part) else {
+                    return self.missed(peer, node, to_say);
+                };
+                there.extend(members);
                 if is_last {
                     (peer.count, peer.asked) = (Some(count), None);
-                    let there = std::mem::take(&mut peer.coming);
                     let known: HashSet<_> = there.iter().map(|(_, one)| one.member).collect();
                     let mut state = self.presence.state();
                     state.keep_of(node, |member| known.contains(&member));
                     for (room, member) in there {
                         state.enter(room, member, place);
                     }
+                } else {
+                    peer.coming = Some((part + 1, there));
                 }
             }
             Says::Beat if peer.count != Some(count) => self.missed(peer, node, to_say),

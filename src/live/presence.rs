@@ -17,6 +17,11 @@ use crate::query::digest;
 
 /// The most who are in one room.
 const MOST: usize = 1_000;
+/// How many comings and goings are told one by one.
+const MOST_UNTOLD: usize = 1_000;
+/// How often one actor may be in one room, and how many whom nobody knows.
+const MOST_OF_ONE: usize = 10;
+const MOST_UNKNOWN: usize = 100;
 /// How many comings and goings wait for one member, who is told who is there anew where there were more.
 const QUEUE: usize = 64;
 
@@ -68,9 +73,17 @@ pub(crate) struct Presence {
 pub(super) struct State {
     rooms: HashMap<Room, Inside>,
     /// What this node did that others were not told of yet; `None` where nobody listens.
-    pub(super) untold: Option<Vec<Told>>,
+    pub(super) untold: Option<Untold>,
     /// How often somebody joined or left on this node.
     pub(super) count: u64,
+}
+
+/// What other nodes are to be told.
+#[derive(Debug, Default)]
+pub(super) struct Untold {
+    pub(super) happened: Vec<Told>,
+    /// Whether so much happened that they are told who is here instead.
+    pub(super) everyone: bool,
 }
 
 /// Something that happened on this node.
@@ -126,7 +139,7 @@ impl Presence {
         let member = Uuid::now_v7();
         let someone = Arc::new(Member { member, actor, state });
         let mut known = self.state();
-        if known.rooms.get(&room).is_some_and(|inside| inside.members.len() >= MOST) {
+        if !known.has_place(room, someone.actor.as_deref()) {
             let detail = "As many are there as there may be. Try again.";
             return Err(Error::new(ErrorKind::TooManyRequests, "room-full", detail));
         }
@@ -137,18 +150,23 @@ impl Presence {
         self.news.notify_one();
         Ok(Place { presence: self.clone(), room, member, stirs })
     }
-
-    /// Who is in a room, in the order in which they joined.
-    pub(crate) fn members(&self, room: Room) -> Vec<Arc<Member>> {
-        let state = self.state();
-        let inside = state.rooms.get(&room);
-        inside
-            .map(|inside| inside.members.values().map(|(member, _)| member.clone()).collect())
-            .unwrap_or_default()
-    }
 }
 
 impl State {
+    /// Who is in a room, in the order in which they joined.
+    fn members(&self, room: Room) -> Vec<Arc<Member>> {
+        let members = self.rooms.get(&room).map(|inside| inside.members.values());
+        members.into_iter().flatten().map(|(member, _)| member.clone()).collect()
+    }
+
+    /// Whether somebody more may join a room.
+    fn has_place(&self, room: Room, actor: Option<&str>) -> bool {
+        let Some(inside) = self.rooms.get(&room) else { return true };
+        let own = inside.members.values().filter(|(member, _)| member.actor.as_deref() == actor).count();
+        let most = if actor.is_some() { MOST_OF_ONE } else { MOST_UNKNOWN };
+        inside.members.len() < MOST && own < most
+    }
+
     pub(super) fn enter(&mut self, room: Room, member: Arc<Member>, place: Where) {
         let inside = self.rooms.entry(room).or_default();
         if inside.members.insert(member.member, (member.clone(), place)).is_none() {
@@ -192,8 +210,14 @@ impl State {
 
     fn note(&mut self, told: Told) {
         self.count += 1;
-        if let Some(untold) = &mut self.untold {
-            untold.push(told);
+        let Some(untold) = &mut self.untold else { return };
+        if untold.happened.len() >= MOST_UNTOLD {
+            untold.everyone = true;
+        }
+        if untold.everyone {
+            untold.happened = Vec::new();
+        } else {
+            untold.happened.push(told);
         }
     }
 }
@@ -201,8 +225,10 @@ impl State {
 impl Place {
     /// Everyone who is there, this member as well. What happened until now is told by it.
     pub(crate) fn members(&mut self) -> Vec<Arc<Member>> {
+        let state = self.presence.state();
+        // Together: whoever comes from here on is told of.
         self.stirs = self.stirs.resubscribe();
-        self.presence.members(self.room)
+        state.members(self.room)
     }
 
     /// What happens next; nothing where there was more than could wait.

@@ -111,7 +111,8 @@ fn beside(
         let path = format!("{}{EVENTS}", info.prefix);
         paths = paths.path(path, PathItem::new(HttpMethod::Get, streams::operation(raw)));
     }
-    if info.sockets && lens.catalog.entries().iter().any(follows) {
+    let lives = |entry: &Arc<Entry>| entry.definition.lives() && lens.offers(entry, Operation::List);
+    if info.sockets && lens.catalog.entries().iter().any(lives) {
         let path = format!("{}{SOCKET}", info.prefix);
         paths = paths.path(path, PathItem::new(HttpMethod::Get, streams::socket(raw)));
     }

@@ -38,7 +38,9 @@ pub(super) fn operation(raw: &mut Raw) -> Operation {
 
 const SAID: &str = "Say `{\"type\": \"subscribe\", \"id\": …, \"resource\": …, \"filter\"?, \"q\"?, \"fields\"?, \
     \"after\"?}` to follow a resource, or `types` instead of it to follow all; answers are `ready`, `next`, `reset`, `position`, \
-    `complete` and `error`, each with that `id`. `complete` with the `id` ends it. `authenticate` with `authorization` shows \
+    `complete` and `error`, each with that `id`. `complete` with the `id` ends it. `join` with a \
+    `resource`, an `item` or none, and a `state` tells who else looks at it (`members`, `joined`, `left`), where the resource \
+    tells that. `authenticate` with `authorization` shows \
     another credential. `ping` is answered with `pong`.";
 
 /// `GET /ws`.

@@ -14,6 +14,8 @@ use hyper_util::service::TowerToHyperService;
 use serde_json::Value as Json;
 use tokio::io::DuplexStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
@@ -106,6 +108,17 @@ impl TestSocket {
                 _ => {}
             }
         }
+    }
+
+    /// Closes the socket; answers by which code the server did so in turn.
+    ///
+    /// # Panics
+    /// Where it does not for long.
+    pub async fn close(mut self) -> Option<u16> {
+        let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        // Whoever has closed it already says why below.
+        let _ = self.stream.close(Some(frame)).await;
+        self.closed().await
     }
 
     /// By which code the server closed the socket, after whatever it said before; `None` where it said none.

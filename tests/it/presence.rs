@@ -137,6 +137,7 @@ async fn only_what_may_be_read_is_a_room() {
         (json!({"resource": "thing"}), 400, Some("/resource")),
         (json!({"resource": "things", "state": long}), 400, Some("/state")),
         (json!({"resource": "things", "room": "x"}), 400, Some("/room")),
+        (json!({"resource": "things", "state": [[[[[[[[[1]]]]]]]]]}), 400, Some("/state")),
     ] {
         ada.send(join(asked.clone())).await;
         let refused = ada.next().await.unwrap();
@@ -148,6 +149,24 @@ async fn only_what_may_be_read_is_a_room() {
     let mut nobody = app.get("/ws").socket().await.unwrap();
     nobody.send(join(json!({"resource": "things"}))).await;
     assert_eq!(nobody.next().await.unwrap()["problem"]["status"], 401);
+}
+
+#[tokio::test]
+async fn nobody_fills_a_room_alone() {
+    let place = Place::memory();
+    let app = app(&place).await;
+    let mut ada = socket(&app, "ada").await;
+    let before = app.app().open_streams();
+    for id in 0..10 {
+        ada.send(json!({"type": "join", "id": id.to_string(), "resource": "things", "item": "a"})).await;
+        while ada.next().await.unwrap()["type"] != "members" {}
+    }
+    assert_eq!(app.app().open_streams(), before + 10);
+    ada.send(json!({"type": "join", "id": "more", "resource": "things", "item": "a"})).await;
+    let refused = ada.next().await.unwrap();
+    assert_eq!((&refused["id"], &refused["problem"]["code"]), (&json!("more"), &json!("room-full")));
+    let mut alan = socket(&app, "alan").await;
+    assert_eq!(join(&mut alan, json!({"resource": "things", "item": "a"})).await.len(), 11);
 }
 
 #[tokio::test]
@@ -190,7 +209,7 @@ async fn those_on_other_nodes_are_there_as_well() {
     let place = Place::memory();
     let bus = MemoryBus::new();
     let node = async |bus: Arc<dyn Bus>| {
-        let beats = Streams::new().heartbeat(Duration::from_millis(900));
+        let beats = Streams::new().heartbeat(Duration::from_secs(2));
         TestApp::build(builder(&place).streams(beats).bus(bus)).await.unwrap()
     };
     let (switch, is_there) = watch::channel(true);

@@ -126,6 +126,66 @@ async fn a_credential_that_is_not_good_opens_no_socket_and_closes_one() {
 }
 
 #[tokio::test]
+async fn a_credential_counts_and_no_other_that_was_shown_before() {
+    let place = Place::memory();
+    let notes = define_dynamic_resource("notes", model())
+        .adapter(place.table("notes"))
+        .permissions(Permissions::all(signed_in()))
+        .preset(multi_tenant("shelf"))
+        .build()
+        .unwrap();
+    let sessions = Sessions::new("kZ8uA2n0w1Yq7Rr3Tt5Vv9Xx4Bb6Dd8F", MemorySessions::new());
+    let cookie = sessions.start(Actor::user("ada").in_tenant("acme", ["x"])).await.unwrap();
+    let cookie = cookie.to_str().unwrap().split(';').next().unwrap().to_owned();
+    let tokens = BearerTokens::new().token("bob", Actor::user("bob").in_tenant("bolt", ["x"]));
+    // Whoever is asked first likes the cookie.
+    let builder = create_app(AppPreset::Testing).authenticator(sessions).authenticator(tokens);
+    let app = built(builder.resource(notes)).await;
+    let open = async || app.get("/ws").header("cookie", &cookie).socket().await.unwrap();
+    let mut one = open().await;
+    one.send(json!({"type": "authenticate", "authorization": "Bearer nobody"})).await;
+    assert_eq!(one.closed().await, Some(4401));
+    let mut one = open().await;
+    one.send(json!({"type": "authenticate", "authorization": "Bearer bob"})).await;
+    assert_eq!(one.next().await.unwrap(), json!({"type": "authenticated"}));
+    subscribe(&mut one, "1", json!({"resource": "notes"})).await;
+    let created = app.post("/notes").bearer("bob").json(json!({"id": "a", "text": "bob's"})).await;
+    assert_eq!(created.status(), 201, "{created}");
+    app.app().deliver().await.unwrap();
+    assert_eq!(one.next().await.unwrap()["data"]["data"]["text"], "bob's");
+}
+
+#[tokio::test]
+async fn a_client_that_closes_is_answered() {
+    let place = Place::memory();
+    let app = app(&place).await;
+    let mut one = socket(&app).await;
+    subscribe(&mut one, "1", json!({"resource": "things"})).await;
+    assert_eq!(one.close().await, Some(1000));
+}
+
+/// A text that a careless reader would read as JSON again, and what is in it again, as deep as it is long.
+fn nested() -> String {
+    let quoted = |text: &str| text.replace('\\', "\\u005c").replace('"', "\\u0022");
+    (0..5).fold("1".to_owned(), |inner, _| {
+        format!("{{\"$serde_json::private::RawValue\": \"{}\"}}", quoted(&inner))
+    })
+}
+
+#[tokio::test]
+async fn nothing_is_read_twice() {
+    let place = Place::memory();
+    let app = app(&place).await;
+    let mut one = socket(&app).await;
+    let message = format!(r#"{{"type": "join", "id": "1", "resource": "things", "state": {}}}"#, nested());
+    one.send_text(&message).await;
+    let refused = one.next().await.unwrap();
+    assert_eq!(refused["problem"]["errors"][0]["code"], "json", "{refused}");
+    let refused = app.post("/things").body(nested()).await;
+    assert_eq!((refused.status(), refused.json()["code"].as_str().unwrap()), (400, "invalid-json"));
+}
+
+#[tokio::test]
 async fn another_credential_decides_anew_what_is_told() {
     let place = Place::memory();
     let app = built(notes(&place)).await;
@@ -171,7 +231,7 @@ async fn a_socket_ends_when_its_credential_does() {
 #[tokio::test]
 async fn a_socket_that_follows_nothing_is_closed_and_one_that_does_is_not() {
     let place = Place::memory();
-    let limits = Streams::new().heartbeat(Duration::from_millis(500)).idle(Duration::from_millis(10));
+    let limits = Streams::new().heartbeat(Duration::from_secs(2)).idle(Duration::from_millis(10));
     let app = built(create_app(AppPreset::Testing).resource(things(&place)).streams(limits)).await;
     let mut following = socket(&app).await;
     subscribe(&mut following, "1", json!({"resource": "things"})).await;
@@ -225,6 +285,10 @@ async fn sockets_and_what_they_follow_are_counted() {
     // Whose it is counts from when that is known.
     let app = built(notes(&place).streams(Streams::new().most_per_actor(1))).await;
     let _ada = app.get("/ws").bearer("ada").socket().await.unwrap();
+    // Whoever shows another token for themselves takes no place more.
+    let mut own = app.get("/ws").bearer("boss").socket().await.unwrap();
+    own.send(json!({"type": "authenticate", "authorization": "Bearer boss"})).await;
+    assert_eq!(own.next().await.unwrap(), json!({"type": "authenticated"}));
     let mut nobody = socket(&app).await;
     nobody.send(json!({"type": "authenticate", "authorization": "Bearer ada"})).await;
     assert_eq!(nobody.closed().await, Some(4429));

@@ -18,6 +18,17 @@ const TYPES: [&str; 7] = ["subscribe", "join", "members", "complete", "authentic
 /// The longest that a member may say of themselves, in bytes as JSON.
 const MOST_STATE: usize = 1_024;
 
+/// How deep it may nest.
+const DEEPEST: usize = 8;
+
+fn depth(json: &Json) -> usize {
+    match json {
+        Json::Array(items) => 1 + items.iter().map(depth).max().unwrap_or_default(),
+        Json::Object(members) => 1 + members.values().map(depth).max().unwrap_or_default(),
+        _ => 0,
+    }
+}
+
 /// A message that was understood.
 #[derive(Debug)]
 pub(super) enum Message {
@@ -111,6 +122,9 @@ fn understood(mut members: Map<String, Json>, id: Option<Json>) -> Result<Messag
             let join: Join = rest(members)?;
             if join.state.to_string().len() > MOST_STATE {
                 return Err(invalid("/state", "length", format!("May have {MOST_STATE} bytes as JSON.")));
+            }
+            if depth(&join.state) > DEEPEST {
+                return Err(invalid("/state", "limit", format!("Nests at most {DEEPEST} deep.")));
             }
             Ok(Message::Join(required(id)?, join))
         }

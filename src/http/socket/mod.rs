@@ -28,6 +28,9 @@ pub(crate) const SOCKET: &str = "/ws";
 /// What is spoken there (RFC 6455, 1.9).
 pub(crate) const PROTOCOL: &str = "resourceful.v1.json";
 
+/// By how many bytes a message may be too large, to be told so.
+const BEYOND: usize = 1_024;
+
 /// Answers `GET /ws`.
 pub(crate) async fn socket(boundary: &Arc<Boundary>, request: Request) -> Response {
     let context = Context::carried_by(&request);
@@ -82,8 +85,8 @@ async fn opened(
     Ok(upgrade
         // What is held for each, before and after: what is read is small, and what is sent is sent at once.
         .read_buffer_size(4 * 1024)
-        .max_message_size(4 * message::MOST_BYTES)
-        .max_frame_size(4 * message::MOST_BYTES)
+        .max_message_size(message::MOST_BYTES + BEYOND)
+        .max_frame_size(message::MOST_BYTES + BEYOND)
         .on_failed_upgrade(|error| tracing::debug!(%error, "a connection did not become a socket"))
         .on_upgrade(|socket| talk.over(socket)))
 }

@@ -5,14 +5,16 @@ use std::future::{Ready, ready};
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, COOKIE, HOST, ORIGIN};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION, COOKIE, HOST, ORIGIN,
+};
 use http::request::Parts;
 use http::{HeaderValue, Request};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_http::cors::CorsLayer;
 
 /// The origins whose pages may open a socket: the application's own, and those that CORS lets read answers, with their
-/// credentials where the request has a cookie.
+/// credentials where the request has any.
 #[derive(Clone, Debug)]
 pub(crate) struct Origins(Option<CorsLayer>);
 
@@ -36,7 +38,7 @@ impl Origins {
         let Ok(response) = cors.layer(service_fn(answer)).oneshot(request).await;
         let says = |name| response.headers().get(name).map(HeaderValue::as_bytes);
         let allowed = says(ACCESS_CONTROL_ALLOW_ORIGIN);
-        if parts.headers.contains_key(COOKIE) {
+        if parts.headers.contains_key(COOKIE) || parts.headers.contains_key(AUTHORIZATION) {
             // Of everyone's pages none may act with what the browser holds (Fetch standard, 3.3.5).
             allowed == Some(origin.as_bytes()) && says(ACCESS_CONTROL_ALLOW_CREDENTIALS) == Some(b"true")
         } else {

@@ -1,6 +1,7 @@
 //! A room, as one who is in it sees it: who is there, who comes and who goes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::{Notify, watch};
@@ -9,10 +10,13 @@ use tokio::time::Instant;
 use super::message::{Join, invalid};
 use crate::engine::{Asked, Entry};
 use crate::error::{Error, ErrorKind};
-use crate::http::claims::Caller;
-use crate::live::{Live, Present, Room, Stir, Told};
+use crate::http::claims::{Caller, who};
+use crate::live::{Live, Present, Room, Stir, Subscription, Told, Wanted};
 use crate::nearest::suggest;
 use crate::resource::Operation;
+
+/// How long after everyone was told of they are told of again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// One who is in a room.
 pub(super) struct Inside {
@@ -22,8 +26,11 @@ pub(super) struct Inside {
     which: Which,
     actor: Option<Arc<str>>,
     present: Present,
-    /// Whether everyone is to be told of.
+    /// What it is counted as, and ended by.
+    seat: Subscription,
+    /// Whether everyone is to be told of, and when that may be.
     lists: bool,
+    lists_at: Instant,
     list: Arc<Notify>,
     rights: watch::Receiver<u64>,
     own: watch::Receiver<u64>,
@@ -82,9 +89,25 @@ impl Inside {
         let (rights, own) = (live.rights.subscribe(), caller.changed());
         let which = Which { entry, item: asked.item };
         let (room, actor) = which.room(&caller).await?;
+        let seat = live.hub.join(Wanted::nothing(who(&caller.actor().await?)))?;
         let present = live.presence.join(room, actor.clone(), asked.state)?;
-        let beat = Instant::now() + live.hub.limits().heartbeat;
-        Ok(Self { live, caller, id, which, actor, present, lists: true, list, rights, own, beat })
+        let now = Instant::now();
+        let beat = now + live.hub.limits().heartbeat;
+        Ok(Self {
+            live,
+            caller,
+            id,
+            which,
+            actor,
+            present,
+            seat,
+            lists: true,
+            lists_at: now,
+            list,
+            rights,
+            own,
+            beat,
+        })
     }
 
     pub(super) fn id(&self) -> &str {
@@ -94,9 +117,6 @@ impl Inside {
     /// What is told next.
     pub(super) async fn next(&mut self) -> Told {
         loop {
-            if std::mem::take(&mut self.lists) {
-                return self.members();
-            }
             let may_have_changed = tokio::select! {
                 biased;
                 changed = self.rights.changed() => {
@@ -107,6 +127,8 @@ impl Inside {
                 }
                 Ok(()) = self.own.changed() => true,
                 () = tokio::time::sleep_until(self.beat) => true,
+                _ = self.seat.next() => return Told::ended(&self.id, "closing"),
+                () = tokio::time::sleep_until(self.lists_at), if self.lists => return self.members(),
                 () = self.list.notified() => {
                     self.lists = true;
                     false
@@ -143,6 +165,7 @@ impl Inside {
     }
 
     fn members(&mut self) -> Told {
+        (self.lists, self.lists_at) = (false, Instant::now() + AGAIN);
         let members = self.present.members();
         let own = self.present.member;
         Told::message(&json!({"type": "members", "id": &*self.id, "member": own, "members": members}))

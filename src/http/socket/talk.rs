@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message as Frame, Utf8Bytes, WebSocket};
 use futures::stream::{self, AbortHandle, BoxStream, SelectAll, Stream};
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
@@ -17,7 +17,7 @@ use super::room::Inside;
 use crate::error::{Error, ErrorKind, Fault};
 use crate::http::claims::{Caller, OfAll, OfResource, types, who};
 use crate::http::{Context, problem};
-use crate::live::{Claim, Ending, Feed, Live, Subscription, Told, Wanted};
+use crate::live::{Claim, Ending, Feed, Live, Subscription, Told};
 use crate::nearest::suggest;
 use crate::query::invalid_cursor;
 
@@ -37,6 +37,7 @@ const BINARY: Close = (1003, "messages are text");
 const TOO_LARGE: Close = (1009, "a message may have 64 KiB");
 const UNAVAILABLE: Close = (1013, "try again");
 const UNAUTHENTICATED: Close = (4401, "unauthenticated");
+const FORBIDDEN: Close = (4403, "forbidden");
 const TOO_MANY: Close = (4429, "too many streams");
 
 /// What one client follows over one socket.
@@ -126,6 +127,9 @@ impl Talk {
                 Next::Heard(Some(Err(_))) => return Some(UNREADABLE),
                 Next::Heard(Some(Ok(frame))) => {
                     heard_at = now;
+                    if matches!(frame, Frame::Ping(_) | Frame::Close(_)) && !self.flushed(socket).await {
+                        return None;
+                    }
                     self.answer(frame).await
                 }
                 Next::Told(id, told) => self.pass_on(&id, told),
@@ -143,18 +147,17 @@ impl Talk {
                     if let Err(close) = self.look_again().await {
                         return Some(close);
                     }
-                    if !sent(socket, Frame::Ping(bytes::Bytes::new())).await {
-                        return None;
+                    if let Err(close) = self.send(socket, Frame::Ping(bytes::Bytes::new())).await {
+                        return close;
                     }
                     Ok(None)
                 }
             };
             match turn {
                 Ok(None) => {}
-                // Where it takes nothing any more nobody is there.
                 Ok(Some(text)) => {
-                    if !sent(socket, Frame::Text(text.into())).await {
-                        return None;
+                    if let Err(close) = self.send(socket, Frame::Text(text.into())).await {
+                        return close;
                     }
                 }
                 Err(close) => return close,
@@ -164,10 +167,29 @@ impl Talk {
 
     /// Whether the credential is still good.
     async fn look_again(&mut self) -> Result<(), Close> {
-        match self.caller.actor().await {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::Unauthenticated => Err(UNAUTHENTICATED),
-            Err(_) => Err(UNAVAILABLE),
+        let actor = tokio::select! {
+            actor = timeout(PATIENCE, self.caller.actor()) => actor,
+            _ = self.seat.next() => return Err(CLOSING),
+        };
+        actor.map_err(|_| UNAVAILABLE)?.map(drop).map_err(|error| because(&error))
+    }
+
+    /// Sends a frame. Whoever takes none for long is gone, and not waited for at the end.
+    async fn send(&mut self, socket: &mut WebSocket, frame: Frame) -> Result<(), Option<Close>> {
+        tokio::select! {
+            sent = timeout(PATIENCE, socket.send(frame)) => match sent {
+                Ok(Ok(())) => Ok(()),
+                _ => Err(None),
+            },
+            _ = self.seat.next() => Err(Some(CLOSING)),
+        }
+    }
+
+    /// Sends what the protocol itself answers, which waits until somebody does; answers whether the client took it.
+    async fn flushed(&mut self, socket: &mut WebSocket) -> bool {
+        tokio::select! {
+            flushed = timeout(PATIENCE, socket.flush()) => matches!(flushed, Ok(Ok(()))),
+            _ = self.seat.next() => true,
         }
     }
 
@@ -216,17 +238,17 @@ impl Talk {
     }
 
     async fn authenticate(&mut self, authorization: &str) -> Result<(), Option<Close>> {
-        let shown = timeout(PATIENCE, self.caller.show(authorization)).await;
+        let shown = tokio::select! {
+            shown = timeout(PATIENCE, self.caller.show(authorization)) => shown,
+            _ = self.seat.next() => return Err(Some(CLOSING)),
+        };
         let actor = match shown {
             Ok(Ok(actor)) => actor,
-            Ok(Err(error)) if error.kind() == ErrorKind::Unauthenticated => {
-                return Err(Some(UNAUTHENTICATED));
-            }
-            Ok(Err(_)) | Err(_) => return Err(Some(UNAVAILABLE)),
+            Ok(Err(error)) => return Err(Some(because(&error))),
+            Err(_) => return Err(Some(UNAVAILABLE)),
         };
         // From here on it is counted as theirs.
-        self.seat = self.live.hub.join(Wanted::nothing(who(&actor))).map_err(|_| Some(TOO_MANY))?;
-        Ok(())
+        self.live.hub.hand_over(&mut self.seat, who(&actor)).map_err(|_| Some(TOO_MANY))
     }
 
     fn subscribe(&mut self, id: String, mut asked: Subscribe) -> Result<Option<String>, Error> {
@@ -366,7 +388,11 @@ fn happening(inside: Inside) -> impl Stream<Item = Told> + Send {
     })
 }
 
-/// Sends a frame; answers whether the client took it.
-async fn sent(socket: &mut WebSocket, frame: Frame) -> bool {
-    matches!(timeout(PATIENCE, socket.send(frame)).await, Ok(Ok(())))
+/// Why a socket closes whose caller is not let in any more.
+fn because(error: &Error) -> Close {
+    match error.kind() {
+        ErrorKind::Unauthenticated => UNAUTHENTICATED,
+        ErrorKind::Forbidden | ErrorKind::NotFound => FORBIDDEN,
+        _ => UNAVAILABLE,
+    }
 }

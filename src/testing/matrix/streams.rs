@@ -110,7 +110,7 @@ impl Site<'_> {
         let about = || self.about(&format!("{word}'s end"));
         report.compare(about, &json!(stream.data().await.is_none()), &json!(true));
         drop(stream);
-        live.hub.emptied().await;
+        live.hub.left().await;
         live.hub.open();
         // Those events never were.
         let _ = live.tail.step(database).await;
