@@ -310,6 +310,8 @@ impl Feed {
 
     /// Decides anew what the client may be told.
     async fn renew(&mut self) {
+        let live = self.live.clone();
+        let _turn = live.hub.turn().await;
         let wanted = match self.claim.wanted().await {
             Ok(wanted) => wanted,
             Err(error) => {

@@ -6,10 +6,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
-use tokio::sync::Notify;
+use futures::stream;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use super::index::{Index, Spot};
 use super::limits::Streams;
@@ -20,6 +24,11 @@ use crate::error::{Error, ErrorKind};
 use crate::events::Follower;
 use crate::query::{Binding, digest};
 use crate::tables::events::EventRow;
+
+/// How many decisions are made at once.
+const AT_ONCE: usize = 32;
+/// How long it may take to decide what a change is to somebody, before they are told to begin anew.
+const LATE: Duration = Duration::from_secs(5);
 
 /// Everything that a subscriber wants to be told of.
 #[derive(Debug)]
@@ -107,6 +116,8 @@ pub(crate) struct Hub {
     engine: Weak<Engine>,
     limits: Streams,
     state: Mutex<State>,
+    /// How many are decided anew at once.
+    renewing: Semaphore,
     /// Told when the last of those has gone that are counted for themselves.
     left: Notify,
 }
@@ -121,6 +132,8 @@ struct State {
     outlets: HashMap<u64, Arc<Outlet>>,
     tenants: HashMap<Arc<str>, usize>,
     actors: HashMap<Arc<str>, usize>,
+    /// How many have no actor.
+    unknown: usize,
     last: u64,
     /// How many connections are counted that follow nothing themselves.
     seats: usize,
@@ -141,7 +154,13 @@ impl Hub {
     pub(crate) fn new(engine: &Arc<Engine>, limits: Streams) -> Self {
         let databases = vec![Database::default(); engine.recorded().len()];
         let state = Mutex::new(State { databases, ..State::default() });
-        Self { engine: Arc::downgrade(engine), limits, state, left: Notify::new() }
+        Self {
+            engine: Arc::downgrade(engine),
+            limits,
+            state,
+            renewing: Semaphore::new(AT_ONCE),
+            left: Notify::new(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -183,6 +202,10 @@ impl Hub {
     }
 
     fn admit_of(&self, state: &State, who: &Who) -> Result<(), Error> {
+        if who.actor.is_none() && state.unknown >= self.limits.most_unknown {
+            let detail = "As many streams are open as there may be for those whom nobody knows. Try again.";
+            return Err(Error::new(ErrorKind::TooManyRequests, "too-many-streams", detail));
+        }
         let is_full = |counts: &HashMap<Arc<str>, usize>, name: &Option<Arc<str>>, most| {
             name.as_ref().and_then(|name| counts.get(name)).is_some_and(|count| *count >= most)
         };
@@ -217,6 +240,12 @@ impl Hub {
             }
             left.await;
         }
+    }
+
+    /// A turn to decide anew what a subscriber may be told: where rights change all of them are, and the storage has others
+    /// to answer as well.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.renewing.acquire().await.ok()
     }
 
     /// Counts a subscriber as somebody else's from here on.
@@ -304,11 +333,20 @@ impl Hub {
             let index = state.indexes.get(&happened.entry.position);
             index.map(|index| index.find(&happened.states().collect::<Vec<_>>())).unwrap_or_default()
         };
-        for Shared(class) in classes {
-            if let Some(notice) = self.notice(&class, &happened).await {
-                class.offer(&notice);
+        // Most are decided at once; one that asks a storage, or takes its time, does not hold up the others.
+        let telling = stream::iter(classes).map(|Shared(class)| {
+            let happened = &happened;
+            async move {
+                let notice = match timeout(LATE, self.notice(&class, happened)).await {
+                    Ok(notice) => notice,
+                    Err(_) => Some(Arc::new(Notice::reset(class.database, happened.position))),
+                };
+                if let Some(notice) = notice {
+                    class.offer(&notice);
+                }
             }
-        }
+        });
+        telling.buffer_unordered(AT_ONCE).collect::<()>().await;
     }
 }
 
@@ -441,12 +479,14 @@ impl Who {
     }
 
     fn count(&self, state: &mut State) {
+        state.unknown += usize::from(self.actor.is_none());
         for (counts, name) in self.counted(state) {
             *counts.entry(name).or_default() += 1;
         }
     }
 
     fn uncount(&self, state: &mut State) {
+        state.unknown -= usize::from(self.actor.is_none());
         for (counts, name) in self.counted(state) {
             if let Some(count) = counts.get_mut(&name) {
                 *count -= 1;

@@ -20,6 +20,7 @@ pub struct Streams {
     pub(crate) most: usize,
     pub(crate) most_per_tenant: usize,
     pub(crate) most_per_actor: usize,
+    pub(crate) most_unknown: usize,
     pub(crate) queue: usize,
     pub(crate) heartbeat: Duration,
     pub(crate) idle: Duration,
@@ -39,6 +40,7 @@ impl Streams {
             most: 20_000,
             most_per_tenant: 5_000,
             most_per_actor: 100,
+            most_unknown: 10_000,
             queue: 256,
             heartbeat: Duration::from_secs(15),
             idle: Duration::from_secs(60),
@@ -58,10 +60,15 @@ impl Streams {
         self
     }
 
-    /// The most streams of a node for one actor; 100 by default. One more is 429. Those whom nobody knows are not counted
-    /// here.
+    /// The most streams of a node for one actor; 100 by default. One more is 429.
     pub const fn most_per_actor(mut self, streams: usize) -> Self {
         self.most_per_actor = streams;
+        self
+    }
+
+    /// The most streams of a node for all whom nobody knows together; 10,000 by default. One more is 429.
+    pub const fn most_unknown(mut self, streams: usize) -> Self {
+        self.most_unknown = streams;
         self
     }
 

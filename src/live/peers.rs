@@ -50,8 +50,16 @@ struct Peer {
     count: Option<u64>,
     /// When it was asked who is there, unless it has answered.
     asked: Option<Instant>,
-    /// What of a whole has come so far, and how many parts; nothing where one is missing.
-    coming: Option<(usize, Vec<(Room, Arc<Member>)>)>,
+    /// What of a whole has come so far; nothing where a part is missing.
+    coming: Option<Coming>,
+}
+
+/// Those of another node, as far as they have come.
+#[derive(Debug, Default)]
+struct Coming {
+    /// The number of the part that comes next.
+    next: usize,
+    members: Vec<(Room, Arc<Member>)>,
 }
 
 /// One node among the others.
@@ -194,21 +202,22 @@ impl Node {
                 }
             }
             Says::Everyone { members, part, is_last } => {
-                let before = if part == 0 { Some((0, Vec::new())) } else { peer.coming.take() };
-                let Some((_, mut there)) = before.filter(|(next, _)| *next == part) else {
+                let before = if part == 0 { Some(Coming::default()) } else { peer.coming.take() };
+                let Some(mut coming) = before.filter(|coming| coming.next == part) else {
                     return self.missed(peer, node, to_say);
                 };
-                there.extend(members);
+                coming.members.extend(members);
                 if is_last {
                     (peer.count, peer.asked) = (Some(count), None);
-                    let known: HashSet<_> = there.iter().map(|(_, one)| one.member).collect();
+                    let known: HashSet<_> = coming.members.iter().map(|(_, one)| one.member).collect();
                     let mut state = self.presence.state();
                     state.keep_of(node, |member| known.contains(&member));
-                    for (room, member) in there {
+                    for (room, member) in coming.members {
                         state.enter(room, member, place);
                     }
                 } else {
-                    peer.coming = Some((part + 1, there));
+                    coming.next += 1;
+                    peer.coming = Some(coming);
                 }
             }
             Says::Beat if peer.count != Some(count) => self.missed(peer, node, to_say),

@@ -9,6 +9,7 @@ use resourceful::prelude::*;
 use resourceful::testing::TestApp;
 use resourceful::{QueryCache, Redis, Storage};
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::policies::model;
 use crate::support::Place;
@@ -123,9 +124,29 @@ async fn killed(place: &Place, port: u16, url: &str) {
     let server = Server::start(port).await.unwrap();
     let secret = Uuid::new_v4().to_string();
     let nodes = [node(place.storage(), url, &secret).await, node(place.storage(), url, &secret).await];
-    let _backgrounds = [nodes[0].app().background(), nodes[1].app().background()];
+    let backgrounds = [nodes[0].app().background(), nodes[1].app().background()];
     assert_eq!(nodes[0].post("/pages").json(json!({"code": "a", "name": "0"})).await.status(), 201);
+    // What follows is told of, and not that.
+    for node in &nodes {
+        node.app().deliver().await.unwrap();
+    }
     let busy = Arc::new(Busy { nodes, count: AtomicU64::new(0), is_over: AtomicBool::new(false) });
+    let mut stream = busy.nodes[1].get("/pages/stream").stream().await.unwrap();
+    assert_eq!(stream.next().await.unwrap().name, "ready");
+    let (told_up_to, mut told_of) = watch::channel(0);
+    let following = tokio::spawn(async move {
+        let mut told = 0;
+        loop {
+            let event = stream.next().await.unwrap();
+            if event.name == "end" {
+                return;
+            }
+            let number: u64 = event.data["data"]["name"].as_str().unwrap().parse().unwrap();
+            assert_eq!((event.name.as_str(), number), ("pages.updated", told + 1), "one after the other");
+            told = number;
+            told_up_to.send_replace(told);
+        }
+    });
     let writing = tokio::spawn(busy.clone().write());
     let readers: Vec<_> = (0..3).map(|_| tokio::spawn(busy.clone().read())).collect();
     let all = async {
@@ -151,5 +172,13 @@ async fn killed(place: &Place, port: u16, url: &str) {
     for task in join_all(readers.into_iter().chain([writing])).await {
         task.unwrap();
     }
+    // Every change was told of, whatever became of Redis.
+    let all = busy.count.load(Ordering::SeqCst);
+    let told = tokio::time::timeout(Duration::from_secs(20), told_of.wait_for(|told| *told == all)).await;
+    told.expect("all is told in time").unwrap();
+    for background in backgrounds {
+        background.stop().await;
+    }
+    following.await.unwrap();
     drop(server);
 }

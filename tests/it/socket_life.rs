@@ -188,7 +188,8 @@ async fn nothing_is_read_twice() {
 #[tokio::test]
 async fn another_credential_decides_anew_what_is_told() {
     let place = Place::memory();
-    let app = built(notes(&place)).await;
+    // At once, and not when it is looked at anyway.
+    let app = built(notes(&place).streams(Streams::new().heartbeat(Duration::from_secs(3_600)))).await;
     let mut one = app.get("/ws").bearer("ada").socket().await.unwrap();
     subscribe(&mut one, "1", json!({"resource": "notes"})).await;
     one.send(json!({"type": "authenticate", "authorization": "Bearer boss"})).await;

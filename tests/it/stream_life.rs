@@ -89,6 +89,19 @@ async fn there_are_so_many_streams_and_no_more() {
 }
 
 #[tokio::test]
+async fn those_whom_nobody_knows_share_their_places() {
+    let place = Place::memory();
+    let tokens = BearerTokens::new().token("ada", Actor::user("ada"));
+    let app = built(builder(&place).authenticator(tokens).streams(Streams::new().most_unknown(1))).await;
+    let first = app.get("/things/stream").stream().await.unwrap();
+    let second = app.get("/things/stream").stream().await.map(drop).map_err(|answer| answer.status());
+    assert_eq!(second, Err(429));
+    assert!(app.get("/things/stream").bearer("ada").stream().await.is_ok());
+    drop(first);
+    assert!(app.get("/things/stream").stream().await.is_ok());
+}
+
+#[tokio::test]
 async fn a_stream_that_is_told_nothing_moves_on_all_the_same() {
     let place = Place::memory();
     let app = built(builder(&place).streams(Streams::new().heartbeat(Duration::from_millis(10)))).await;
