@@ -5,6 +5,9 @@
 //! $ BENCH_POSTGRES_URL=postgres://… cargo run --release -p resourceful-benches --bin cached
 //! ```
 //!
+//! With `BENCH_SERVER_CPU=0` the servers have one processor of their own (`taskset`), which a database should be given as
+//! well, and the client another (`taskset -c 1 …`): so that neither takes the time of the other.
+//!
 //! Each program is a process of its own, asked over keep-alive connections in turns. `--rounds` and `--seconds` say how often
 //! and for how long.
 
@@ -101,7 +104,16 @@ struct Server {
 impl Server {
     async fn start(program: Program, url: &str, bodies: &str) -> Result<Self, Box<dyn Error>> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let child = Command::new(env::current_exe()?)
+        let program_itself = env::current_exe()?;
+        let mut command = match env::var("BENCH_SERVER_CPU") {
+            Ok(cpu) => {
+                let mut pinned = Command::new("taskset");
+                pinned.args(["-c", &cpu]).arg(program_itself);
+                pinned
+            }
+            Err(_) => Command::new(program_itself),
+        };
+        let child = command
             .args(["--serve", program.word(), url, &port.to_string()])
             .env("BODIES", bodies)
             .env("RUST_LOG", "warn")
