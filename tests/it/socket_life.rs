@@ -173,6 +173,23 @@ fn nested() -> String {
 }
 
 #[tokio::test]
+async fn a_client_that_answers_no_ping_is_gone() {
+    let place = Place::memory();
+    let beats = Streams::new().heartbeat(Duration::from_millis(50));
+    let app = built(create_app(AppPreset::Testing).resource(things(&place)).streams(beats)).await;
+    let mut silent = socket(&app).await;
+    subscribe(&mut silent, "1", json!({"resource": "things"})).await;
+    // Whoever reads nothing answers nothing.
+    let gone = async {
+        while app.app().open_streams() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("its places are free");
+    drop(silent);
+}
+
+#[tokio::test]
 async fn nothing_is_read_twice() {
     let place = Place::memory();
     let app = app(&place).await;
