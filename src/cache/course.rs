@@ -10,7 +10,7 @@
 //! purpose, what may have been missed) is waited out: no answer is kept for longer than its life.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -34,8 +34,10 @@ struct State {
     at: Position,
     /// By tag: where it changed last.
     changed: Vec<Position>,
-    /// What has changed and was not seen published.
-    pending: HashMap<Uuid, Pending>,
+    /// What has changed and was not seen published, by number, and by each event which one it tells of.
+    pending: HashMap<u64, Pending>,
+    events: HashMap<Uuid, u64>,
+    last: u64,
     /// By tag: how many of those concern it.
     waited_for: HashMap<Tag, u32>,
     passed: HashSet<Uuid>,
@@ -47,7 +49,9 @@ struct State {
 
 #[derive(Debug)]
 struct Pending {
-    tags: Arc<[Tag]>,
+    tags: Box<[Tag]>,
+    /// The events that were not seen yet.
+    left: HashSet<Uuid>,
     since: Instant,
 }
 
@@ -58,6 +62,8 @@ impl Default for Course {
             at: Position::after_batch(0),
             changed: vec![Position::after_batch(0); PLACES],
             pending: HashMap::new(),
+            events: HashMap::new(),
+            last: 0,
             waited_for: HashMap::new(),
             passed: HashSet::new(),
             passed_in_order: VecDeque::new(),
@@ -94,16 +100,19 @@ impl Course {
             return;
         }
         state.give_up(now, LATE);
-        let tags: Arc<[Tag]> = tags.into();
-        for id in events {
-            if state.passed.contains(id) || state.pending.contains_key(id) {
-                continue;
-            }
-            for tag in &*tags {
-                *state.waited_for.entry(*tag).or_default() += 1;
-            }
-            state.pending.insert(*id, Pending { tags: tags.clone(), since: now });
+        let is_new = |id: &&Uuid| !state.passed.contains(*id) && !state.events.contains_key(*id);
+        let left: HashSet<Uuid> = events.iter().filter(is_new).copied().collect();
+        if left.is_empty() {
+            return;
         }
+        // Once for all of its events, however many there are.
+        for tag in tags {
+            *state.waited_for.entry(*tag).or_default() += 1;
+        }
+        state.last += 1;
+        let number = state.last;
+        state.events.extend(left.iter().map(|id| (*id, number)));
+        state.pending.insert(number, Pending { tags: tags.into(), left, since: now });
     }
 
     /// Something may have changed that nobody told of.
@@ -118,8 +127,15 @@ impl Course {
             let place = usize::from(tag.place());
             state.changed[place] = state.changed[place].max(position);
         }
-        if let Some(pending) = state.pending.remove(&id) {
-            state.wait_no_more(&pending.tags, Some(position));
+        if let Some(number) = state.events.remove(&id)
+            && let Some(pending) = state.pending.get_mut(&number)
+        {
+            pending.left.remove(&id);
+            if pending.left.is_empty()
+                && let Some(pending) = state.pending.remove(&number)
+            {
+                state.wait_no_more(&pending.tags, Some(position));
+            }
         }
         state.at = state.at.max(position);
         if state.passed.insert(id) {
@@ -179,9 +195,12 @@ impl State {
             return;
         }
         let late: Vec<_> =
-            self.pending.iter().filter(|(_, pending)| is_late(pending)).map(|(id, _)| *id).collect();
-        for id in late {
-            if let Some(pending) = self.pending.remove(&id) {
+            self.pending.iter().filter(|(_, pending)| is_late(pending)).map(|(number, _)| *number).collect();
+        for number in late {
+            if let Some(pending) = self.pending.remove(&number) {
+                for id in &pending.left {
+                    self.events.remove(id);
+                }
                 self.wait_no_more(&pending.tags, None);
                 self.unsaid.extend(pending.tags.iter().map(|tag| (*tag, now)));
             }
