@@ -129,12 +129,15 @@ impl Server {
         Ok(server)
     }
 
-    /// The processor time that it has taken so far, in microseconds.
+    /// The processor time that its threads have taken so far, in microseconds.
     fn spent(&self) -> Result<f64, Box<dyn Error>> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-        Ok(ticks * 10_000.0)
+        let mut nanoseconds = 0.0;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            // A thread may end meanwhile.
+            let Ok(stat) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
+            nanoseconds += stat.split(' ').next().unwrap_or_default().parse::<f64>()?;
+        }
+        Ok(nanoseconds / 1_000.0)
     }
 }
 
@@ -162,7 +165,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             arguments.iter().position(|argument| argument == name).and_then(|at| arguments.get(at + 1));
         value.and_then(|value| value.parse().ok()).unwrap_or(default)
     };
-    let (rounds, seconds) = (number("--rounds", 11.0) as usize, number("--seconds", 1.0));
+    let (rounds, seconds) = (number("--rounds", 41.0) as usize, number("--seconds", 0.25));
     let folder = tempfile::tempdir()?;
     let mut worlds = vec![("SQLite", format!("sqlite://{}/parts.db", folder.path().display()))];
     match env::var("BENCH_POSTGRES_URL") {

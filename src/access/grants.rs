@@ -9,7 +9,6 @@ use futures::future::BoxFuture;
 use moka::future::Cache;
 use resourceful_contract::{Bus, Heard, Listener, StorageError};
 use serde_json::{Value as Json, json};
-use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::check::CheckError;
@@ -98,8 +97,13 @@ struct Shared {
     /// Whether there is a bus and it is away: others may have changed what this node remembers.
     is_deaf: AtomicBool,
     bus: OnceLock<Arc<dyn Bus>>,
-    /// What goes up when rights may have changed, of each application that wants to know.
-    watched: Mutex<Vec<Weak<watch::Sender<u64>>>>,
+    /// Who wants to know that rights may have changed.
+    watching: Mutex<Vec<Weak<dyn Watching>>>,
+}
+
+/// Who is told when everything that was remembered of rights is forgotten.
+pub(crate) trait Watching: std::fmt::Debug + Send + Sync {
+    fn rights_changed(&self);
 }
 
 impl Grants {
@@ -126,7 +130,7 @@ impl Grants {
             generation: AtomicU64::new(0),
             is_deaf: AtomicBool::new(false),
             bus: OnceLock::new(),
-            watched: Mutex::default(),
+            watching: Mutex::default(),
         }))
     }
 
@@ -162,10 +166,9 @@ impl Grants {
         self.0.remembered.try_get_with(key, loaded).await.map_err(|error| error.to_string().into())
     }
 
-    /// Has this go up whenever everything is forgotten.
-    pub(crate) fn tell(&self, watching: &Arc<watch::Sender<u64>>) {
-        let mut watched = self.0.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.push(Arc::downgrade(watching));
+    /// Has somebody told whenever everything is forgotten, for as long as they are there.
+    pub(crate) fn tell(&self, watching: Weak<dyn Watching>) {
+        self.0.watching.lock().unwrap_or_else(PoisonError::into_inner).push(watching);
     }
 
     /// Listens to what other nodes change, for as long as the answer is held.
@@ -185,14 +188,8 @@ impl Shared {
     fn forget(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.remembered.invalidate_all();
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.retain(|one| match one.upgrade() {
-            Some(one) => {
-                one.send_modify(|count| *count += 1);
-                true
-            }
-            None => false,
-        });
+        let mut watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
+        watching.retain(|one| one.upgrade().map(|one| one.rights_changed()).is_some());
     }
 }
 

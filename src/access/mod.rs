@@ -40,7 +40,7 @@ pub use scope::{ElevatedRequest, Elevation, Membership, Tenancy};
 pub use session::{MemorySessions, Session, SessionDigest, SessionStore, Sessions};
 
 pub(crate) use authenticator::LookedAt;
-pub(crate) use grants::Following;
+pub(crate) use grants::{Following, Watching};
 #[cfg(feature = "testing")]
 pub(crate) use permission::Rule as Declared;
 pub(crate) use requirement::{Alternative, Requirement};

@@ -11,7 +11,9 @@ use axum::extract::{ConnectInfo, Request};
 use axum::response::{IntoResponse, Response};
 use futures::future::BoxFuture;
 use http::header::{ACCEPT_ENCODING, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY};
-use http::{HeaderValue, Method};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method};
+use http_body::Body as _;
 use tower::util::BoxCloneSyncService;
 use tower::{Layer as _, Service, ServiceExt as _};
 use tower_http::compression::CompressionLayer;
@@ -19,7 +21,7 @@ use tower_http::cors::CorsLayer;
 
 use super::health;
 use super::lifecycle::Lifecycle;
-use crate::http::{Context, Routes, call};
+use crate::http::{Boundary, Context, Incoming, Routes, call, respond};
 
 /// A service that answers every request of an application. Cloning is cheap.
 #[derive(Clone)]
@@ -40,6 +42,7 @@ struct Stages {
     /// Routes of the user's own; what they do not have goes on to `routes`.
     merged: Option<Router>,
     routes: Routes,
+    boundary: Arc<Boundary>,
 }
 
 /// A stage with all that come after it.
@@ -53,6 +56,7 @@ impl Front {
         compression: bool,
         merged: Option<Router>,
         routes: Routes,
+        boundary: Arc<Boundary>,
     ) -> Self {
         let last = match merged.clone() {
             Some(merged) => Stage::new(merged),
@@ -63,7 +67,7 @@ impl Front {
             Stage::new(compressed.map_response(IntoResponse::into_response))
         });
         let cors = cors.map(|cors| Stage::new(cors.layer(compression.clone().unwrap_or(last))));
-        let stages = Arc::new(Stages { health, lifecycle, cors, compression, merged, routes });
+        let stages = Arc::new(Stages { health, lifecycle, cors, compression, merged, routes, boundary });
         Self { stages, address: None }
     }
 
@@ -74,38 +78,59 @@ impl Front {
 }
 
 impl Stages {
-    async fn answer(&self, request: Request, address: Option<IpAddr>) -> Response {
-        let context = Context::of(request.headers()).at_address(address);
-        if health::PATHS.contains(&request.uri().path()) {
-            return call(self.health.clone(), request, &context).await;
+    async fn answer(&self, incoming: &mut Incoming, address: Option<IpAddr>) -> Response {
+        let context = Context::of(&incoming.parts.headers).at_address(address);
+        if health::PATHS.contains(&incoming.parts.uri.path()) {
+            return Box::pin(call(self.health.clone(), incoming.take(), &context)).await;
         }
-        let (method, uri) = (request.method().clone(), request.uri().clone());
-        let pass = || self.pass(request, &context);
-        self.lifecycle.guard(&method, uri.path(), &context, pass).await
+        let span = tracing::info_span!(
+            "request",
+            method = %incoming.parts.method,
+            path = incoming.parts.uri.path(),
+            request_id = context.request_id().to_str().unwrap_or_default(),
+        );
+        let answered = self.lifecycle.guard(span, || self.pass(incoming, &context)).await;
+        let refuse =
+            |error| respond(&error, &self.boundary.problem_base, incoming.parts.uri.path(), &context);
+        let mut response = self.lifecycle.finish(answered.unwrap_or_else(refuse), &context);
+        if response.body().size_hint().exact().is_none() {
+            // The connection keeps them for as long as the answer goes on: a clone has no room to spare.
+            *response.headers_mut() = response.headers().clone();
+        }
+        response
     }
 
-    async fn pass(&self, request: Request, context: &Context) -> Response {
-        let headers = request.headers();
+    async fn pass(&self, incoming: &mut Incoming, context: &Context) -> Response {
+        let Parts { headers, method, .. } = &incoming.parts;
         // Any other OPTIONS is the resource's to answer.
         let is_cross_origin = headers.contains_key(ORIGIN)
-            && (request.method() != Method::OPTIONS || headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD));
+            && (method != Method::OPTIONS || headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD));
+        // Boxed, here and below, so that a request which passes none of them does not carry the room that they take.
         if let (Some(cors), true) = (&self.cors, is_cross_origin) {
-            return call(cors.clone(), request, context).await;
+            return Box::pin(call(cors.clone(), incoming.take(), context)).await;
         }
         let mut response =
             if let (Some(compression), true) = (&self.compression, headers.contains_key(ACCEPT_ENCODING)) {
-                call(compression.clone(), request, context).await
+                Box::pin(call(compression.clone(), incoming.take(), context)).await
             } else if let Some(merged) = &self.merged {
-                call(merged.clone(), request, context).await
+                Box::pin(call(merged.clone(), incoming.take(), context)).await
             } else {
-                self.routes.answer(request, context).await
+                self.routes.answer(incoming, context).await
             };
-        let says_origin = |value: &HeaderValue| value.to_str().is_ok_and(|names| names.contains("origin"));
-        if self.cors.is_some() && !response.headers().get_all(VARY).iter().any(says_origin) {
+        if self.cors.is_some() && !self.says_origin(response.headers()) {
             // Another origin would have been answered with more.
             response.headers_mut().append(VARY, HeaderValue::from_static("origin"));
         }
         response
+    }
+
+    /// Whether an answer says that it depends on where the page came from.
+    fn says_origin(&self, headers: &HeaderMap) -> bool {
+        // What resources depend on has it among the others.
+        let says = |value: &HeaderValue| {
+            *value == self.boundary.depends_on || value.to_str().is_ok_and(|names| names.contains("origin"))
+        };
+        headers.get_all(VARY).iter().any(says)
     }
 }
 
@@ -123,7 +148,8 @@ impl Service<Request> for Front {
         // A server around us may know, where it says so as axum does.
         let info = || request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
         let address = self.address.or_else(info);
-        Box::pin(async move { Ok(stages.answer(request, address).await) })
+        let mut incoming = Incoming::new(request);
+        Box::pin(async move { Ok(stages.answer(&mut incoming, address).await) })
     }
 }
 

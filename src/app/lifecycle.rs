@@ -7,12 +7,12 @@ use std::time::Duration;
 use axum::response::Response;
 use futures::FutureExt as _;
 use http::header::STRICT_TRANSPORT_SECURITY;
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue};
 use tokio::sync::Semaphore;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use crate::error::{Error, ErrorKind};
-use crate::http::{Boundary, Context, REQUEST_ID, inert, respond};
+use crate::http::{Context, REQUEST_ID, inert};
 
 /// What the requests of an application share while it lives.
 #[derive(Debug)]
@@ -21,7 +21,6 @@ pub(super) struct Lifecycle {
     deadline: Duration,
     /// Whether answers ask browsers to come back over TLS only.
     strict_transport: bool,
-    problem_base: String,
     draining: AtomicBool,
     pub(super) drain_delay: Duration,
     pub(super) shutdown_grace: Duration,
@@ -29,7 +28,6 @@ pub(super) struct Lifecycle {
 
 impl Lifecycle {
     pub(super) fn new(
-        boundary: &Boundary,
         deadline: Duration,
         concurrency: usize,
         strict_transport: bool,
@@ -40,7 +38,6 @@ impl Lifecycle {
             slots: Semaphore::new(concurrency.min(Semaphore::MAX_PERMITS)),
             deadline,
             strict_transport,
-            problem_base: boundary.problem_base.clone(),
             draining: AtomicBool::new(false),
             drain_delay,
             shutdown_grace,
@@ -56,39 +53,30 @@ impl Lifecycle {
     }
 
     /// Waits for an answer, in time and whatever happens.
+    ///
+    /// # Errors
+    /// Where there are too many requests, the answer is late, or making it panics.
     pub(super) async fn guard<F: Future<Output = Response> + Send>(
         &self,
-        method: &Method,
-        path: &str,
-        context: &Context,
+        span: Span,
         // Not the future itself: each hand that it went through would keep a place as large as it.
         answer: impl FnOnce() -> F + Send,
-    ) -> Response {
-        let fail = |error: Error| respond(&error, &self.problem_base, path, context);
-        let Ok(slot) = self.slots.try_acquire() else {
-            return self.finish(fail(overloaded()), context);
-        };
-        let span = tracing::info_span!(
-            "request",
-            %method,
-            path,
-            request_id = context.request_id().to_str().unwrap_or_default(),
-        );
+    ) -> Result<Response, Error> {
+        let _slot = self.slots.try_acquire().map_err(|_| overloaded())?;
         // Pinned here and lent on, so that there is no second place for it.
-        let guarded = std::pin::pin!(async {
-            match tokio::time::timeout(self.deadline, AssertUnwindSafe(answer()).catch_unwind()).await {
-                Ok(Ok(response)) => response,
-                Ok(Err(panic)) => fail(panicked(panic.as_ref())),
-                Err(_) => fail(late(self.deadline)),
-            }
-        });
-        let response = guarded.instrument(span).await;
-        drop(slot);
-        self.finish(response, context)
+        let guarded = tokio::time::timeout(self.deadline, AssertUnwindSafe(answer()).catch_unwind());
+        let guarded = std::pin::pin!(guarded);
+        // A span that nobody listens to need not be entered.
+        let outcome = if span.is_disabled() { guarded.await } else { guarded.instrument(span).await };
+        match outcome {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(panic)) => Err(panicked(panic.as_ref())),
+            Err(_) => Err(late(self.deadline)),
+        }
     }
 
     /// The headers that every answer carries, unless it says otherwise itself.
-    fn finish(&self, mut response: Response, context: &Context) -> Response {
+    pub(super) fn finish(&self, mut response: Response, context: &Context) -> Response {
         const STRICT: (HeaderName, HeaderValue) =
             (STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
         let headers = response.headers_mut();

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::future::{Ready, ready};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
@@ -14,10 +14,10 @@ use super::build::Shared;
 use super::front::Front;
 use super::lifecycle::Lifecycle;
 use super::{App, AppBuilder, AppPreset, health};
-use crate::access::{Rule, SecurityScheme};
+use crate::access::{Rule, SecurityScheme, Watching};
 use crate::engine::{Catalog, Engine};
 use crate::error::Error;
-use crate::events::{News, Relay, Tail, Workers};
+use crate::events::{LOOK, News, Relay, Tail, Workers};
 use crate::http::{BATCH, Boundary, Context, EVENTS, EXPLAIN, Origins, Routes, SOCKET};
 use crate::http::{batch as batched, events, explain as explained, respond, socket};
 use crate::live::{Live, Presence};
@@ -37,7 +37,6 @@ pub(super) fn mount(
     let (boundary, builder) = boundary(builder, engine, explain, shared);
     let document = openapi::Document::of(boundary.clone(), info);
     let lifecycle = Arc::new(Lifecycle::new(
-        &boundary,
         builder.deadline,
         builder.concurrency,
         builder.preset == AppPreset::Production,
@@ -54,7 +53,8 @@ pub(super) fn mount(
             .method_not_allowed_fallback(refusal(&boundary, Error::method_not_allowed))
     });
     let health = health::routes(&boundary, &lifecycle);
-    let front = Front::new(health, lifecycle.clone(), builder.cors, builder.compression, merged, routes);
+    let (cors, compression) = (builder.cors, builder.compression);
+    let front = Front::new(health, lifecycle.clone(), cors, compression, merged, routes, boundary.clone());
     let (engine, subscriptions) = (&boundary.engine, Arc::<[_]>::from(builder.subscriptions));
     let name = name(secret);
     let news = builder.bus.clone().map(|bus| Arc::new(News::new(bus, &name)));
@@ -119,7 +119,7 @@ pub(super) fn name(secret: &[u8]) -> String {
 fn tails(boundary: &Boundary) -> Vec<Arc<Tail>> {
     let live = boundary.live.iter().map(|live| live.tail.clone());
     let watch = boundary.engine.catalog.watch.clone();
-    live.chain(watch.map(|watch| Arc::new(Tail::new(boundary.engine.clone(), watch)))).collect()
+    live.chain(watch.map(|watch| Arc::new(Tail::new(boundary.engine.clone(), watch, LOOK)))).collect()
 }
 
 /// Who waits for changes, or is there, where a resource tells of them.
@@ -129,7 +129,8 @@ fn live(engine: &Arc<Engine>, builder: &AppBuilder, presence: Arc<Presence>) -> 
     }
     let live = Arc::new(Live::new(engine, builder.streams.clone(), presence));
     for grants in &builder.grants {
-        grants.tell(&live.rights);
+        let watching: Weak<dyn Watching> = Arc::downgrade(&live) as _;
+        grants.tell(watching);
     }
     Some(live)
 }

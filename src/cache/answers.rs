@@ -1,27 +1,25 @@
 //! Remembered answers: looked up, made where there is none, and made anew behind the back of whoever gets an old one.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use foldhash::fast::RandomState;
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue};
 use moka::Expiry;
 use moka::sync::Cache as Local;
 
 use super::course::Course;
 use super::flight::Flights;
+use super::kept::{Content, Kept};
 use super::settings::{CacheCounts, QueryCache};
 use super::shared::Shared;
 use super::tags::{Generations, Seen, Tag};
 use crate::error::{Error, ErrorKind, Fault};
+use crate::query::digest::Fed;
 use crate::resource::Life;
 
-/// What is kept beside what an answer says: its own place, and those of its headers.
-const BESIDE: usize = 2_048;
 /// How many answers are made anew at once that nobody waits for: they are made beside the requests that are counted.
 const REFRESHING: usize = 32;
 
@@ -29,65 +27,37 @@ const REFRESHING: usize = 32;
 const WAITING: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(10);
 
-/// What an answer is found by: a digest of all that it depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Key(pub(crate) [u8; 32]);
+/// How long a key is at most, in bytes, before its digest stands for it.
+const LONG: usize = 512;
 
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write(&self.0);
-    }
-}
+/// What an answer is found by: all that it depends on, or a digest of that where it is long.
+///
+/// Short keys are compared as they are, which costs a hit less than a digest would.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key(Vec<u8>);
 
-/// Hashes what is a digest already.
-#[derive(Default)]
-struct Digested(u64);
-
-impl Hasher for Digested {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some((first, _)) = bytes.split_first_chunk() {
-            self.0 = u64::from_le_bytes(*first);
+impl Key {
+    /// The key of an answer that depends on all of this.
+    pub(crate) fn of(fed: Fed) -> Self {
+        let bytes = fed.into_bytes();
+        if bytes.len() <= LONG {
+            return Self(bytes);
         }
+        // As long as no other key: what is fed begins with a word.
+        Self(blake3::hash(&bytes).as_bytes().to_vec())
+    }
+
+    /// Its name where it leaves this node.
+    pub(super) fn digest(&self) -> blake3::Hash {
+        blake3::hash(&self.0)
     }
 }
 
 /// An answer that may be remembered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Lookup {
     pub(crate) key: Key,
     pub(crate) life: Life,
-}
-
-/// An answer as it is sent.
-#[derive(Clone, Debug)]
-pub(crate) enum Content {
-    /// With its `ETag`, which stands in the headers as well.
-    Found { headers: HeaderMap, tag: HeaderValue, body: Bytes },
-    /// There is no such item.
-    Absent,
-}
-
-impl Content {
-    /// What it says, in bytes.
-    fn bytes(&self) -> usize {
-        let Self::Found { headers, body, .. } = self else { return 0 };
-        let headers = headers.iter().map(|(name, value)| name.as_str().len() + value.len());
-        body.len() + headers.sum::<usize>()
-    }
-
-    /// The same without the room that its body was written with, to be kept.
-    fn compact(self) -> Self {
-        match self {
-            Self::Found { headers, tag, body } => {
-                Self::Found { headers, tag, body: Bytes::copy_from_slice(&body) }
-            }
-            Self::Absent => Self::Absent,
-        }
-    }
 }
 
 /// Why an answer could not be made, for all who waited for it: they asked the same with the same rights.
@@ -108,15 +78,6 @@ impl Failed {
     fn again(&self) -> Error {
         Error::new(self.kind, self.code, self.detail.clone()).with_faults(self.faults.clone())
     }
-}
-
-/// A remembered answer.
-#[derive(Debug)]
-pub(crate) struct Kept {
-    pub(crate) content: Content,
-    seen: Seen,
-    made: Instant,
-    life: Life,
 }
 
 /// Makes an answer.
@@ -144,7 +105,7 @@ pub(crate) enum Came {
 /// What one application remembers.
 #[derive(Debug)]
 pub(crate) struct Answers {
-    local: Local<Key, Arc<Kept>, BuildHasherDefault<Digested>>,
+    local: Local<Key, Arc<Kept>, RandomState>,
     largest: usize,
     generations: Arc<Generations>,
     flights: Flights,
@@ -178,26 +139,6 @@ impl Drop for Refreshing {
     }
 }
 
-impl Kept {
-    pub(crate) fn age(&self) -> Duration {
-        self.made.elapsed()
-    }
-
-    /// For how long it is fresh, in seconds; since when it is not, below zero.
-    pub(crate) fn ttl(&self) -> i64 {
-        let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-        let age = self.age();
-        match self.life.fresh.checked_sub(age) {
-            Some(left) => seconds(left),
-            None => -seconds(age.saturating_sub(self.life.fresh)) - 1,
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        BESIDE + self.seen.bytes() + self.content.bytes()
-    }
-}
-
 /// An answer goes when it can be given no more.
 struct Ends;
 
@@ -223,9 +164,11 @@ impl Answers {
         let shared = settings.shared.clone().map(|store| Arc::new(Shared::new(store, application)));
         let local = Local::builder()
             .max_capacity(settings.capacity)
-            .weigher(|_: &Key, kept: &Arc<Kept>| u32::try_from(kept.bytes()).unwrap_or(u32::MAX))
+            .weigher(|key: &Key, kept: &Arc<Kept>| {
+                u32::try_from(key.0.len() + kept.bytes()).unwrap_or(u32::MAX)
+            })
             .expire_after(Ends)
-            .build_with_hasher(BuildHasherDefault::default());
+            .build_with_hasher(RandomState::default());
         Self {
             local,
             largest: settings.largest,
@@ -297,7 +240,7 @@ impl Answers {
         make: &Make<'_>,
         sharing: Sharing,
     ) -> Result<(Arc<Kept>, Came), Error> {
-        let waiting = self.flights.join(lookup.key, &self.generations, tags);
+        let waiting = self.flights.join(&lookup.key, &self.generations, tags);
         let flight = &waiting.flight;
         let mut failure = None;
         let failed = &mut failure;
@@ -346,7 +289,7 @@ impl Answers {
             if let Some(found) = self.found(shared, course, lookup, tags, seen, sharing).await {
                 return Ok(found);
             }
-            match (stamp, shared.claim(lookup.key).await) {
+            match (stamp, shared.claim(&lookup.key).await) {
                 (Some(stamp), Some(Ok(claimed))) => {
                     // Whoever had it before may have made it since.
                     if let Some(found) = self.found(shared, course, lookup, tags, seen, sharing).await {
@@ -363,7 +306,7 @@ impl Answers {
         if let (Some((stamp, claimed)), true) = (claimed, kept.content.bytes() <= self.largest)
             && self.generations.is_current(seen)
         {
-            shared.keep(lookup.key, &kept.content, stamp, made, lookup.life).await;
+            shared.keep(&lookup.key, &kept.content, stamp, made, lookup.life).await;
             drop(claimed);
         }
         Ok((kept, Came::Miss(is_kept)))
@@ -380,16 +323,16 @@ impl Answers {
         sharing: Sharing,
     ) -> Option<(Arc<Kept>, Came)> {
         let life = lookup.life;
-        let found = shared.find(lookup.key).await?;
+        let found = shared.find(&lookup.key).await?;
         let came = if found.age < life.fresh { Came::Hit } else { Came::Stale };
         let is_wanted = found.age < life.total() && (came == Came::Hit || sharing == Sharing::Any);
         if !is_wanted || !course.is_good(found.stamp, tags, life.total()) {
             return None;
         }
         let made = Instant::now().checked_sub(found.age)?;
-        let kept = Arc::new(Kept { content: found.content, seen: seen.clone(), made, life });
+        let kept = Kept::new(found.content, seen.clone(), made, life);
         if self.generations.is_current(seen) && !self.is_deaf() {
-            self.local.insert(lookup.key, kept.clone());
+            self.local.insert(lookup.key.clone(), kept.clone());
         }
         Some((kept, came))
     }
@@ -410,20 +353,20 @@ impl Answers {
         let may_be = is_wanted && content.bytes() <= self.largest && !self.is_deaf();
         let is_kept = may_be && self.generations.is_current(seen);
         let content = if is_kept { content.compact() } else { content };
-        let kept = Arc::new(Kept { content, seen: seen.clone(), made: began, life: lookup.life });
+        let kept = Kept::new(content, seen.clone(), began, lookup.life);
         if is_kept {
-            self.local.insert(lookup.key, kept.clone());
+            self.local.insert(lookup.key.clone(), kept.clone());
         }
         Ok((kept, is_kept))
     }
 
     /// The right to make a new answer in place of one that is not fresh any more; nobody else has it meanwhile,
     /// and not many have it for others.
-    pub(crate) fn begin_refresh(self: &Arc<Self>, key: Key) -> Option<Refreshing> {
+    pub(crate) fn begin_refresh(self: &Arc<Self>, key: &Key) -> Option<Refreshing> {
         let mut refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
-        let may = refreshing.len() < REFRESHING && refreshing.insert(key);
+        let may = refreshing.len() < REFRESHING && refreshing.insert(key.clone());
         drop(refreshing);
-        may.then(|| Refreshing { answers: self.clone(), key })
+        may.then(|| Refreshing { answers: self.clone(), key: key.clone() })
     }
 
     /// Makes an answer for one who wants no remembered one, and remembers it where that is wanted all the same.

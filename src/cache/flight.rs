@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OnceCell;
 
-use super::answers::{Came, Failed, Kept, Key};
+use super::answers::{Came, Failed, Key};
+use super::kept::Kept;
 use super::tags::{Generations, Seen, Tag};
 
 /// The answers that are being made on this node.
@@ -38,21 +39,21 @@ impl Flights {
 
     /// Waits with those who wait for this answer already. Where something has changed since it was begun a new one is:
     /// whoever made the change and asks now must not be answered by what was read before.
-    pub(super) fn join(&self, key: Key, generations: &Generations, tags: &[Tag]) -> Waiting<'_> {
+    pub(super) fn join(&self, key: &Key, generations: &Generations, tags: &[Tag]) -> Waiting<'_> {
         let mut flights = self.held();
-        let under_way = flights.get(&key).filter(|flight| generations.is_current(&flight.seen)).cloned();
+        let under_way = flights.get(key).filter(|flight| generations.is_current(&flight.seen)).cloned();
         let flight = under_way.unwrap_or_else(|| {
             let flight = Arc::new(Flight {
                 seen: generations.now(tags),
                 cell: OnceCell::new(),
                 waiting: AtomicUsize::new(0),
             });
-            flights.insert(key, flight.clone());
+            flights.insert(key.clone(), flight.clone());
             flight
         });
         flight.waiting.fetch_add(1, Ordering::Relaxed);
         drop(flights);
-        Waiting { flights: self, key, flight }
+        Waiting { flights: self, key: key.clone(), flight }
     }
 }
 

@@ -9,7 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use resourceful_contract::{Answer, CacheStore};
 use serde::{Deserialize, Serialize};
 
-use super::answers::{Content, Key};
+use super::answers::Key;
+use super::kept::Content;
 use crate::engine::Position;
 use crate::resource::Life;
 
@@ -73,8 +74,8 @@ impl Shared {
         Self { store, application, began: Instant::now(), rests_until, failures }
     }
 
-    fn name(&self, key: Key) -> String {
-        format!("{}:{}", self.application, blake3::Hash::from_bytes(key.0).to_hex())
+    fn name(&self, key: &Key) -> String {
+        format!("{}:{}", self.application, key.digest().to_hex())
     }
 
     /// What the store answers; nothing where it does not, or did not a moment ago.
@@ -98,13 +99,20 @@ impl Shared {
         None
     }
 
-    pub(super) async fn find(&self, key: Key) -> Option<Found> {
+    pub(super) async fn find(&self, key: &Key) -> Option<Found> {
         let name = self.name(key);
         read(&self.asked(self.store.get(&name)).await??)
     }
 
     /// Keeps an answer for other nodes, as far as they can read it.
-    pub(super) async fn keep(&self, key: Key, content: &Content, stamp: Position, made: Instant, life: Life) {
+    pub(super) async fn keep(
+        &self,
+        key: &Key,
+        content: &Content,
+        stamp: Position,
+        made: Instant,
+        life: Life,
+    ) {
         let age = made.elapsed();
         let left = life.total().saturating_sub(age);
         if let (Some(bytes), false) = (written(content, stamp, age), left.is_zero()) {
@@ -114,7 +122,7 @@ impl Shared {
     }
 
     /// The right to make an answer for all nodes; `None` where another one has it, or nobody can tell.
-    pub(super) async fn claim(self: &Arc<Self>, key: Key) -> Option<Result<Claimed, ()>> {
+    pub(super) async fn claim(self: &Arc<Self>, key: &Key) -> Option<Result<Claimed, ()>> {
         let name = self.name(key);
         let is_free = self.asked(self.store.claim(&name, CLAIM)).await?;
         Some(if is_free { Ok(Claimed { shared: self.clone(), key: name }) } else { Err(()) })

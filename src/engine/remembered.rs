@@ -21,9 +21,9 @@ impl Call<'_> {
             return None;
         }
         let mut fed = self.scope(b"item", self.sight().rows.as_ref()?, &request.selection);
-        digest::text(&mut fed, &spelled(id));
+        digest::value(&mut fed, id);
         digest::selection(&mut fed, &self.entry.schema, &request.selection);
-        Some(Lookup { key: Key(fed.digest().into()), life })
+        Some(Lookup { key: Key::of(fed), life })
     }
 
     /// What the answer for an item is made of.
@@ -43,7 +43,7 @@ impl Call<'_> {
         let mut fed = self.scope(b"list", self.sight().listed.as_ref()?, &request.selection);
         digest::maybe_text(&mut fed, path);
         digest::list(&mut fed, &self.entry.schema, request);
-        Some(Lookup { key: Key(fed.digest().into()), life })
+        Some(Lookup { key: Key::of(fed), life })
     }
 
     /// What the answer for a list is made of.

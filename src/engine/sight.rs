@@ -390,7 +390,8 @@ pub(super) async fn enter(
     let allowed = Admitted::by(verdict, entry, actor, right)?;
     let mut sights = Sights { resource: entry.position, own, others: Vec::new() };
     if related && !entry.links.is_empty() {
-        follow(catalog, entry, actor, &mut sights).await;
+        // Boxed, so that a request which follows none does not carry the room for it.
+        Box::pin(follow(catalog, entry, actor, &mut sights)).await;
     }
     Ok((allowed, sights))
 }

@@ -18,7 +18,7 @@ pub use webhook::Webhooks;
 pub(crate) use news::News;
 pub(crate) use relay::{Relay, Step};
 pub(crate) use subscriber::{On, Subscription};
-pub(crate) use tail::{Follower, Tail};
+pub(crate) use tail::{Follower, LOOK, Tail};
 #[cfg(feature = "webhooks")]
 pub(crate) use webhook::{Dispatcher, Queue};
 pub(crate) use workers::Workers;

@@ -17,8 +17,9 @@ use crate::tables::events::EventRow;
 
 /// How many events are read at once.
 const STEP: u32 = 500;
-/// After what time without a look events may have been cleared meanwhile. They are kept for far longer.
-const LONG: Duration = Duration::from_secs(3_600);
+/// How often to look, where nothing else is said, whether the place from which it goes on is still one of this database: where nobody looked for long
+/// events may have been cleared, and a database that was put back begins before it.
+pub(crate) const LOOK: Duration = Duration::from_secs(60);
 
 /// Who is told of every event that is published, on this node.
 pub(crate) trait Follower: fmt::Debug + Send + Sync + 'static {
@@ -39,6 +40,7 @@ pub(crate) trait Follower: fmt::Debug + Send + Sync + 'static {
 pub(crate) struct Tail {
     engine: Arc<Engine>,
     follower: Arc<dyn Follower>,
+    look: Duration,
     /// For each database that keeps records; locked while it is read.
     places: Vec<Mutex<Place>>,
 }
@@ -47,14 +49,14 @@ pub(crate) struct Tail {
 struct Place {
     /// Where there is none it is not followed.
     after: Option<Position>,
-    /// When it was read last.
-    read: Option<Instant>,
+    /// When its place was last found to be one of the database.
+    looked: Option<Instant>,
 }
 
 impl Tail {
-    pub(crate) fn new(engine: Arc<Engine>, follower: Arc<dyn Follower>) -> Self {
+    pub(crate) fn new(engine: Arc<Engine>, follower: Arc<dyn Follower>, look: Duration) -> Self {
         let databases = engine.recorded().len();
-        Self { engine, follower, places: (0..databases).map(|_| Mutex::default()).collect() }
+        Self { engine, follower, look, places: (0..databases).map(|_| Mutex::default()).collect() }
     }
 
     /// Tells the follower of the next events; answers whether there may be more.
@@ -73,16 +75,19 @@ impl Tail {
         }
         let now = Instant::now();
         if let Some(after) = place.after
-            && place.read.is_none_or(|read| now - read > LONG)
-            && !self.engine.bounds(vault).await?.reach_back_to(after)
+            && place.looked.is_none_or(|looked| now - looked > self.look)
         {
-            place.after = None;
+            if !self.engine.bounds(vault).await?.reach_back_to(after) {
+                place.after = None;
+            }
+            place.looked = Some(now);
         }
         let after = match place.after {
             Some(after) => after,
             None => {
                 let last = self.engine.bounds(vault).await?.last;
                 self.follower.begins(database, last);
+                place.looked = Some(now);
                 last
             }
         };
@@ -95,7 +100,7 @@ impl Tail {
         if !rows.is_empty() {
             self.follower.published(database, &rows).await;
         }
-        *place = Place { after: Some(reached), read: Some(now) };
+        place.after = Some(reached);
         Ok(more)
     }
 }

@@ -67,6 +67,11 @@ impl Boundary {
         }
     }
 
+    /// Whether anybody can say who they are.
+    pub(crate) const fn knows_anybody(&self) -> bool {
+        !self.authenticators.is_empty() || self.elevation.is_some()
+    }
+
     async fn authenticate(&self, parts: &Parts) -> Result<Actor, Error> {
         let authenticators = &self.authenticators;
         for authenticator in authenticators {

@@ -46,10 +46,16 @@ impl Caller {
         }
         // A clone has no room to spare.
         lasting.headers = headers.clone();
-        lasting.extensions = parts.extensions.clone();
-        lasting.extensions.remove::<Context>();
-        lasting.extensions.remove::<OriginalUri>();
-        lasting.extensions.insert(LookedAt::default());
+        let mut extensions = parts.extensions.clone();
+        extensions.remove::<Context>();
+        extensions.remove::<OriginalUri>();
+        if boundary.knows_anybody() {
+            extensions.insert(LookedAt::default());
+        }
+        if !extensions.is_empty() {
+            // None have no room at all.
+            lasting.extensions = extensions;
+        }
         Self { boundary: boundary.clone(), parts: Mutex::new(Arc::new(lasting)), changed: None }
     }
 
@@ -116,7 +122,7 @@ pub(super) struct OfResource {
     pub(super) caller: Arc<Caller>,
     pub(super) entry: Arc<Entry>,
     /// What is asked for where the query string of the request does not say it.
-    pub(super) body: Option<Json>,
+    pub(super) body: Option<Box<Json>>,
 }
 
 impl OfResource {
@@ -127,7 +133,7 @@ impl OfResource {
         let related = self.body.is_some() || may_relate(query);
         let call = engine.call(&self.entry, &actor, Operation::List, related).await?;
         let (window, binding) =
-            call.asked_stream(self.body.as_ref().map_or(Asked::Url(query), Asked::Body))?;
+            call.asked_stream(self.body.as_deref().map_or(Asked::Url(query), Asked::Body))?;
         let databases = engine.database_of(&self.entry).into_iter().collect();
         let scope = Arc::new(Scope { binding, policy: window.policy, databases });
         Ok(Wanted { scope, windows: vec![window], types: Vec::new(), who: who(&actor) })

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use axum::extract::Request;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use uuid::Uuid;
+use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::engine::Terms;
 
@@ -24,7 +24,8 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let minted = Uuid::now_v7();
+        // None of a process need come before the next one.
+        let minted = Uuid::new_v7(Timestamp::now(NoContext));
         let request_id = match headers.get(REQUEST_ID) {
             Some(id) if is_safe(id.as_bytes()) => id.clone(),
             _ => {

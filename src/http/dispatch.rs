@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body as HttpBody;
-use axum::extract::{OriginalUri, Request};
+use axum::extract::OriginalUri;
 use axum::response::Response;
 use http::header::ALLOW;
 use http::request::Parts;
@@ -27,38 +27,61 @@ pub(super) struct Door {
     pub(super) entry: Arc<Entry>,
 }
 
-impl Door {
+/// One path of a resource.
+#[derive(Clone, Debug)]
+pub(super) struct Entrance {
+    door: Door,
+    path: Path,
+    /// Its methods, and what each one does.
+    endpoints: Vec<(Method, Endpoint)>,
+}
+
+impl Entrance {
+    pub(super) fn new(door: Door, path: Path) -> Self {
+        let all = Endpoint::of(&door.entry.definition).filter(|endpoint| endpoint.path() == path);
+        let endpoints = all.map(|endpoint| (endpoint.method(), endpoint)).collect();
+        Self { door, path, endpoints }
+    }
+
+    fn endpoint(&self, method: &Method) -> Option<Endpoint> {
+        // HEAD is GET without the body (RFC 9110, 9.3.2).
+        let method = if method == Method::HEAD { &Method::GET } else { method };
+        self.endpoints.iter().find(|(own, _)| own == method).map(|(_, endpoint)| *endpoint)
+    }
+
     pub(super) async fn handle(
         &self,
-        path: Path,
         id: Option<&str>,
-        request: Request,
+        parts: &Parts,
+        body: HttpBody,
         context: &Context,
     ) -> Response {
-        let (parts, body) = request.into_parts();
-        let endpoint = Endpoint::find(&self.entry.definition, path, &parts.method);
+        let (door, path) = (&self.door, self.path);
+        let endpoint = self.endpoint(&parts.method);
         let outcome = match endpoint {
-            Some(endpoint) => self.run(endpoint, id.unwrap_or_default(), &parts, body, context).await,
-            None if parts.method == Method::OPTIONS => return options(&self.entry.definition, path),
+            Some(endpoint) => door.run(endpoint, id.unwrap_or_default(), parts, body, context).await,
+            None if parts.method == Method::OPTIONS => return options(&door.entry.definition, path),
             None => Err(Error::new(
                 ErrorKind::MethodNotAllowed,
                 "method-not-allowed",
-                format!("This path has {}.", path.allow(&self.entry.definition)),
+                format!("This path has {}.", path.allow(&door.entry.definition)),
             )),
         };
         match outcome {
             Ok(response) if parts.method == Method::HEAD => answer::head(response),
             Ok(response) => response,
             Err(error) => {
-                let instance = original(&parts).path();
-                let response = self.boundary.refuse(&error, instance, context);
-                let allow = path.allow(&self.entry.definition);
+                let instance = original(parts).path();
+                let response = door.boundary.refuse(&error, instance, context);
+                let allow = path.allow(&door.entry.definition);
                 let response = explained(response, &error, &allow, endpoint);
                 if parts.method == Method::HEAD { answer::head(response) } else { response }
             }
         }
     }
+}
 
+impl Door {
     async fn run(
         &self,
         endpoint: Endpoint,
@@ -74,7 +97,8 @@ impl Door {
         let actor = self.boundary.actor(parts).await?;
         let headers = &parts.headers;
         let query = parts.uri.query();
-        let related = endpoint.body() == super::Body::Query || may_relate(query);
+        let asks = || endpoint.body() == super::Body::Query || may_relate(query);
+        let related = !self.entry.links.is_empty() && asks();
         let call = self.boundary.engine.call(&self.entry, &actor, endpoint.right(), related).await?;
         match endpoint {
             Endpoint::Read => self.read(&call, &actor, (endpoint, id), parts, None).await,

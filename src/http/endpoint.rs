@@ -171,13 +171,6 @@ impl Endpoint {
         }
     }
 
-    /// The endpoint of a path that has this method.
-    pub(crate) fn find(definition: &Definition, path: Path, method: &Method) -> Option<Self> {
-        // HEAD is GET without the body (RFC 9110, 9.3.2).
-        let method = if method == Method::HEAD { &Method::GET } else { method };
-        Self::of(definition).find(|endpoint| endpoint.path() == path && endpoint.method() == *method)
-    }
-
     /// Whether it changes anything.
     pub(crate) const fn changes(self) -> bool {
         match self {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::response::Response;
 use futures::future::BoxFuture;
-use http::header::{AGE, CACHE_CONTROL};
+use http::header::CACHE_CONTROL;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value as Json;
@@ -15,13 +15,11 @@ use super::dispatch::{Door, original};
 use super::prefer::Prefer;
 use super::{Endpoint, REQUEST_ID, conditional, groups, inert};
 use crate::access::Actor;
-use crate::cache::{Answers, Came, Content, Kept, Lookup, Refreshing, Sharing, Tag};
+use crate::cache::{Answers, CACHE_STATUS, Came, Content, Kept, Lookup, Refreshing, Sharing, Tag};
 use crate::engine::{Asked, AskedItem, Call};
 use crate::error::Error;
 use crate::query::{ListRequest, may_relate};
 
-/// RFC 9211.
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 static PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 /// How long an answer may take that nobody waits for.
@@ -109,13 +107,11 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The answer with every header in its place that it will have each time it is sent.
+    /// The answer with every header in its place that it will have each time it is sent, but for those that say its age.
     async fn kept(&self) -> Result<Content, Error> {
         let mut content = self.content().await?;
         if let Content::Found { headers, .. } = &mut content {
             headers.insert(X_CACHE, HeaderValue::from_static("HIT"));
-            headers.insert(CACHE_STATUS, HeaderValue::from_static("resourceful; hit"));
-            headers.insert(AGE, 0.into());
             headers.insert(REQUEST_ID, HeaderValue::from_static(""));
             inert(headers);
         }
@@ -180,14 +176,18 @@ impl Door {
             None => Box::pin(reading.made(answers, &lookup, is_own, Sharing::Any)).await?,
         };
         if came == Came::Stale
-            && let Some(refreshing) = answers.begin_refresh(lookup.key)
+            && let Some(refreshing) = answers.begin_refresh(&lookup.key)
         {
             self.refresh(refreshing, actor, (endpoint, id), parts, body);
         }
         let Content::Found { headers, tag, body } = &kept.content else { return Err(Error::not_found()) };
         let known = conditional::is_known(conditions, tag)?;
-        let mut response = answer::read(known, headers.clone(), body.clone());
-        tell(&kept, came, response.headers_mut());
+        let headers = match came {
+            Came::Hit | Came::Stale => kept.headers(),
+            Came::Miss(_) | Came::Bypass => headers.clone(),
+        };
+        let mut response = answer::read(known, headers, body.clone());
+        tell(came, response.headers_mut());
         Ok(response)
     }
 
@@ -241,7 +241,7 @@ fn is_shared(cache_control: &HeaderValue) -> bool {
 
 /// Whether a client asks for an answer that is made for it (RFC 9111, 5.2.1).
 fn wants_new(headers: &HeaderMap) -> bool {
-    says(headers, "no-cache") || says(headers, "no-store")
+    headers.contains_key(CACHE_CONTROL) && (says(headers, "no-cache") || says(headers, "no-store"))
 }
 
 fn says(headers: &HeaderMap, wanted: &str) -> bool {
@@ -262,28 +262,17 @@ pub(super) fn sent(content: Content, conditions: &HeaderMap) -> Result<Response,
     }
 }
 
-/// How an answer was come by.
-fn tell(kept: &Arc<Kept>, came: Came, headers: &mut HeaderMap) {
+/// How an answer was come by, where its headers do not say so yet.
+fn tell(came: Came, headers: &mut HeaderMap) {
     let (word, status) = match came {
-        Came::Hit => ("HIT", None),
+        Came::Hit => return,
         Came::Stale => ("STALE", None),
         Came::Miss(true) => ("MISS", Some("resourceful; fwd=miss; stored")),
         Came::Miss(false) => ("MISS", Some("resourceful; fwd=miss")),
         Came::Bypass => ("BYPASS", Some("resourceful; fwd=bypass")),
     };
-    if came != Came::Hit {
-        headers.insert(X_CACHE, HeaderValue::from_static(word));
-    }
+    headers.insert(X_CACHE, HeaderValue::from_static(word));
     if let Some(status) = status {
         headers.insert(CACHE_STATUS, HeaderValue::from_static(status));
-        headers.remove(AGE);
-        return;
-    }
-    headers.insert(AGE, kept.age().as_secs().into());
-    let mut status = String::with_capacity(48);
-    status.push_str("resourceful; hit; ttl=");
-    status.push_str(itoa::Buffer::new().format(kept.ttl()));
-    if let Ok(status) = HeaderValue::try_from(status) {
-        headers.insert(CACHE_STATUS, status);
     }
 }

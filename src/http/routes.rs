@@ -12,9 +12,9 @@ use futures::future::BoxFuture;
 use percent_encoding::percent_decode_str;
 use tower::{Service, ServiceExt as _};
 
-use super::dispatch::Door;
+use super::dispatch::{Door, Entrance};
 use super::endpoint::Path;
-use super::{Boundary, Context};
+use super::{Boundary, Context, Incoming};
 
 /// The routes of every resource, and a router for all other paths.
 ///
@@ -24,7 +24,7 @@ use super::{Boundary, Context};
 pub(crate) struct Routes(Arc<Table>);
 
 struct Table {
-    paths: matchit::Router<(Door, Path)>,
+    paths: matchit::Router<Entrance>,
     others: Router,
 }
 
@@ -34,7 +34,8 @@ impl Routes {
         for entry in boundary.engine.catalog.entries() {
             for path in Path::of(&entry.definition) {
                 let door = Door { boundary: boundary.clone(), entry: entry.clone() };
-                let inserted = paths.insert(path.template(prefix, &entry.definition), (door, path));
+                let template = path.template(prefix, &entry.definition);
+                let inserted = paths.insert(template, Entrance::new(door, path));
                 // Names are unique and all paths are of one form: no two of them can meet.
                 debug_assert!(inserted.is_ok(), "{inserted:?}");
             }
@@ -42,15 +43,14 @@ impl Routes {
         Self(Arc::new(Table { paths, others }))
     }
 
-    pub(crate) async fn answer(&self, request: Request, context: &Context) -> Response {
-        let uri = request.uri().clone();
-        let Ok(found) = self.0.paths.at(uri.path()) else {
-            return call(self.0.others.clone(), request, context).await;
+    pub(crate) async fn answer(&self, incoming: &mut Incoming, context: &Context) -> Response {
+        let Ok(found) = self.0.paths.at(incoming.parts.uri.path()) else {
+            return Box::pin(call(self.0.others.clone(), incoming.take(), context)).await;
         };
-        let (door, path) = found.value;
         // An id that is no UTF-8 names nothing.
         let id = found.params.get("id").map(|id| percent_decode_str(id).decode_utf8().unwrap_or("\0".into()));
-        door.handle(*path, id.as_deref(), request, context).await
+        let body = std::mem::take(&mut incoming.body);
+        found.value.handle(id.as_deref(), &incoming.parts, body, context).await
     }
 }
 
@@ -80,7 +80,7 @@ impl Service<Request> for Routes {
         let routes = self.clone();
         Box::pin(async move {
             let context = Context::carried_by(&request);
-            Ok(routes.answer(request, &context).await)
+            Ok(routes.answer(&mut Incoming::new(request), &context).await)
         })
     }
 }

@@ -6,15 +6,15 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Live;
-use super::hub::{Kind, Notice, Subscription, Wanted};
-use super::outlet::{End, Next};
+use super::hub::{Subscription, Wanted};
+use super::notice::{Kind, Notice};
+use super::outlet::{End, MOST_BYTES, Next};
 use super::place::{Place, Scope};
 use crate::engine::Position;
 use crate::error::{Error, ErrorKind};
@@ -41,12 +41,22 @@ pub(crate) enum Said {
     Notice(Arc<Notice>, Option<String>),
     /// What the client knows is not to be relied on: it reads anew, and goes on from here.
     Reset(String),
-    /// Nothing happened; and where that is so, up to a later place.
-    Beat(Option<String>),
+    /// Nothing happened that this client is told of. The place is written anew each time, so that it does not show whether
+    /// anything happened at all.
+    Beat(String),
     /// The client did not keep up.
     Lagged,
     /// Nothing more comes, and why.
     End(&'static str),
+}
+
+/// What is otherwise for a client that goes on from a place.
+#[derive(Debug)]
+struct Resumed {
+    /// What it knows already although that comes later.
+    known: Vec<(usize, i64)>,
+    /// Up to where the past is still to be told.
+    past: Option<Vec<Position>>,
 }
 
 /// What one client is told.
@@ -59,15 +69,12 @@ pub(crate) struct Feed {
     scope: Arc<Scope>,
     /// Up to where everything was told, in each database of the scope.
     at: Vec<Position>,
-    /// What the client knows already although it comes later.
-    known: Vec<(usize, i64)>,
-    /// Up to where the past is still to be told.
-    past: Option<Vec<Position>>,
+    /// Where it goes on from a place; most begin now, and hold no room for it.
+    resumed: Option<Box<Resumed>>,
     waiting: VecDeque<Said>,
     rights: watch::Receiver<u64>,
     /// The same for this caller alone.
     own: Option<watch::Receiver<u64>>,
-    pause: Duration,
     beat: Instant,
 }
 
@@ -90,7 +97,10 @@ impl Feed {
         invalid: impl FnOnce() -> Error + Send,
     ) -> Result<Self, Error> {
         let (rights, own) = (live.rights.subscribe(), claim.changed());
-        let wanted = claim.wanted().await?;
+        let wanted = {
+            let _turn = live.hub.turn().await;
+            claim.wanted().await?
+        };
         let scope = wanted.scope.clone();
         let place = match after.map(|sealed| Place::open(&live.engine, &scope, &sealed)) {
             Some(Some(place)) => Some(place),
@@ -105,12 +115,10 @@ impl Feed {
             at: seen.clone(),
             subscription: Some(subscription),
             scope: scope.clone(),
-            known: Vec::new(),
-            past: None,
+            resumed: None,
             waiting: VecDeque::new(),
             rights,
             own,
-            pause,
             beat: Instant::now() + pause,
             claim,
             live: live.clone(),
@@ -118,9 +126,11 @@ impl Feed {
         match place {
             None => feed.waiting.push_back(Said::Ready(feed.sealed())),
             Some((place, true))
-                if (place.at == seen || can_catch_up) && live.reaches_back_to(&scope, &place.at).await? =>
+                if (place.at == seen || can_catch_up)
+                    && Box::pin(live.reaches_back_to(&scope, &place.at)).await? =>
             {
-                (feed.at, feed.known, feed.past) = (place.at, place.known, Some(seen));
+                feed.at = place.at;
+                feed.resumed = Some(Box::new(Resumed { known: place.known, past: Some(seen) }));
                 feed.waiting.push_back(Said::Ready(feed.sealed()));
             }
             Some(_) => {
@@ -134,7 +144,7 @@ impl Feed {
     /// What is told next; nothing at the end.
     pub(crate) async fn next(&mut self) -> Option<Said> {
         loop {
-            if self.past.is_some() || !self.waiting.is_empty() {
+            if self.past().is_some() || !self.waiting.is_empty() {
                 self.look_up().await;
             }
             if let Some(said) = self.waiting.pop_front() {
@@ -145,26 +155,21 @@ impl Feed {
                 return Some(said);
             }
             let subscription = self.subscription.as_ref()?;
-            if self.past.is_some() {
+            if self.past().is_some() {
                 if let Err(error) = Box::pin(self.catch_up()).await {
                     tracing::warn!(%error, "what a stream missed could not be read");
                     self.end("unavailable");
                 }
                 continue;
             }
-            // Rights first: nothing is told by those that are no more.
             tokio::select! {
                 biased;
-                changed = self.rights.changed() => {
-                    if changed.is_err() {
-                        self.end("closing");
-                    } else {
-                        Box::pin(self.renew()).await;
-                    }
-                }
                 Some(()) = changed(&mut self.own) => Box::pin(self.renew()).await,
                 () = tokio::time::sleep_until(self.beat) => Box::pin(self.look_after()).await,
-                next = subscription.next() => self.take(next),
+                next = subscription.next() => match next {
+                    Next::Look => Box::pin(self.renew()).await,
+                    next => self.take(next),
+                },
             }
         }
     }
@@ -186,7 +191,7 @@ impl Feed {
             }
         }
         if is_due {
-            self.beat = Instant::now() + self.pause;
+            self.beat = self.next_beat();
         }
         if is_due || has_changed {
             Box::pin(self.renew()).await;
@@ -196,11 +201,44 @@ impl Feed {
     /// The place of everyone who follows one database and was told of everything up to here.
     pub(super) fn place_of<'a>(&self, notice: &'a Notice) -> &'a str {
         let place = || Place { at: vec![notice.position], known: Vec::new() };
-        notice.place.get_or_init(|| place().seal(&self.live.engine, &self.scope).into())
+        notice.place.get_or_init(|| place().seal_alike(&self.live.engine, &self.scope).into())
+    }
+
+    fn next_beat(&self) -> Instant {
+        Instant::now() + self.live.hub.limits().heartbeat
+    }
+
+    /// Up to where the past is still to be told.
+    fn past(&self) -> Option<&[Position]> {
+        self.resumed.as_ref()?.past.as_deref()
+    }
+
+    fn known(&self) -> &[(usize, i64)] {
+        self.resumed.as_ref().map_or(&[], |resumed| &resumed.known)
+    }
+
+    /// Something came that the client may have known: it does not come again.
+    fn meet(&mut self, known: (usize, i64)) {
+        if let Some(resumed) = &mut self.resumed {
+            resumed.known.retain(|one| *one != known);
+        }
+    }
+
+    /// What comes from here on, the client does not know.
+    fn forget_known(&mut self) {
+        if let Some(resumed) = &mut self.resumed {
+            resumed.known.clear();
+        }
+    }
+
+    fn end_past(&mut self) {
+        if let Some(resumed) = &mut self.resumed {
+            resumed.past = None;
+        }
     }
 
     fn sealed(&self) -> String {
-        let place = Place { at: self.at.clone(), known: self.known.clone() };
+        let place = Place { at: self.at.clone(), known: self.known().to_vec() };
         place.seal(&self.live.engine, &self.scope)
     }
 
@@ -212,6 +250,8 @@ impl Feed {
 
     fn take(&mut self, next: Next) {
         match next {
+            // It has just been looked at; and is once more.
+            Next::Look => self.beat = Instant::now(),
             Next::Notice(notice) => self.tell(notice),
             Next::End(End::Lagged) => {
                 self.waiting.push_back(Said::Lagged);
@@ -228,33 +268,36 @@ impl Feed {
         let Some(index) = databases.iter().position(|database| *database == notice.database) else { return };
         let is_shared = databases.len() == 1;
         let is_new = notice.position > self.at[index];
-        // Several classes of one stream may be told of one change.
-        if !(is_new || is_shared && notice.kind == Kind::Reset) {
+        let is_reset = notice.kind == Kind::Reset;
+        // Several classes of one stream may be told of one change; and a database that was put back begins anew before.
+        if !is_new && !(is_reset && (is_shared || notice.position < self.at[index])) {
             return;
         }
-        self.at[index] = self.at[index].max(notice.position);
+        self.at[index] = notice.position;
         let known = (notice.database, notice.position.sequence);
-        if notice.kind == Kind::Reset {
-            self.known.clear();
+        if is_reset {
+            self.forget_known();
             self.waiting.push_back(Said::Reset(self.sealed()));
-        } else if let Some(position) = self.known.iter().position(|one| *one == known) {
-            self.known.swap_remove(position);
+        } else if self.known().contains(&known) {
+            self.meet(known);
         } else {
-            let own = (!is_shared || !self.known.is_empty()).then(|| self.sealed());
+            let own = (!is_shared || !self.known().is_empty()).then(|| self.sealed());
             self.waiting.push_back(Said::Notice(notice, own));
         }
     }
 
     /// Tells of a part of what the client missed.
     async fn catch_up(&mut self) -> Result<(), Error> {
-        let (Some(past), Some(subscription)) = (&self.past, &self.subscription) else { return Ok(()) };
+        let (Some(past), Some(subscription)) = (self.past(), &self.subscription) else { return Ok(()) };
         let behind = self.at.iter().zip(past).position(|(at, past)| at < past);
         let Some(index) = behind else {
-            self.past = None;
+            self.end_past();
             return Ok(());
         };
         let (from, to) = (self.at[index], past[index]);
         let database = subscription.scope.databases[index];
+        let live = self.live.clone();
+        let _turn = live.hub.turn().await;
         let engine = self.live.engine.clone();
         let recorded = engine.recorded();
         let Some(vault) = recorded.get(database) else { return Ok(()) };
@@ -262,62 +305,70 @@ impl Feed {
         let rows = engine.published_after(vault, from, STEP, Some(&of)).await?;
         if !engine.bounds(vault).await?.reach_back_to(from) {
             // They went while the client was on its way to them.
-            self.at.clone_from(past);
-            self.past = None;
-            self.known.clear();
+            self.at = past.to_vec();
+            self.resumed = None;
             self.waiting.push_back(Said::Reset(self.sealed()));
             return Ok(());
         }
-        let is_last = rows.len() < STEP as usize || rows.last().is_some_and(|row| Position::of(row) >= to);
-        let mut notices = Vec::new();
+        let mut is_last =
+            rows.len() < STEP as usize || rows.last().is_some_and(|row| Position::of(row) >= to);
+        let (mut notices, mut met, mut bytes, mut reached) = (Vec::new(), Vec::new(), 0, from);
         for row in rows.iter().filter(|row| Position::of(row) <= to) {
+            if bytes > MOST_BYTES {
+                // The rest is read again, when these are fetched.
+                is_last = false;
+                break;
+            }
             let told = subscription.replayed(&engine, database, row).await;
             if told.is_empty() {
-                self.known.retain(|known| *known != (database, row.sequence));
+                met.push((database, row.sequence));
             }
+            bytes += told.iter().map(|notice| notice.json.len()).sum::<usize>();
             notices.extend(told);
+            reached = Position::of(row);
         }
-        let reached = if is_last { to } else { rows.last().map_or(to, Position::of) };
+        for known in met {
+            self.meet(known);
+        }
+        let reached = if is_last { to } else { reached };
         let has_told = !notices.is_empty();
         for notice in notices {
             self.tell(notice);
         }
         self.at[index] = self.at[index].max(reached);
         if !has_told && !is_last {
-            self.waiting.push_back(Said::Beat(Some(self.sealed())));
+            self.waiting.push_back(Said::Beat(self.sealed()));
         }
         Ok(())
     }
 
     /// Says that the stream is alive, where the client may still be told.
     async fn look_after(&mut self) {
-        self.beat = Instant::now() + self.pause;
+        self.beat = self.next_beat();
         self.renew().await;
         let Some(subscription) = &self.subscription else { return };
         let done = match subscription.idle() {
             Ok(next) => return self.take(next),
             Err(done) => done,
         };
-        let mut has_moved = false;
         for (at, done) in self.at.iter_mut().zip(done) {
-            if let Some(done) = done.filter(|done| done > at) {
-                (*at, has_moved) = (done, true);
-            }
+            *at = done.map_or(*at, |done| done.max(*at));
         }
-        let place = has_moved.then(|| self.sealed());
-        self.waiting.push_back(Said::Beat(place));
+        self.waiting.push_back(Said::Beat(self.sealed()));
     }
 
     /// Decides anew what the client may be told.
     async fn renew(&mut self) {
         let live = self.live.clone();
         let _turn = live.hub.turn().await;
+        self.rights.mark_unchanged();
         let wanted = match self.claim.wanted().await {
             Ok(wanted) => wanted,
             Err(error) => {
                 let why = match error.kind() {
                     ErrorKind::Unauthenticated => "unauthenticated",
-                    ErrorKind::Forbidden | ErrorKind::NotFound => "forbidden",
+                    // What could be asked when it began cannot be asked with the rights that are left.
+                    ErrorKind::Forbidden | ErrorKind::NotFound | ErrorKind::BadRequest => "forbidden",
                     _ => "unavailable",
                 };
                 // What waits was for the rights that were.
@@ -335,8 +386,7 @@ impl Feed {
         self.waiting.retain(|said| matches!(said, Said::Ready(_)));
         match self.live.join(wanted).await {
             Ok((subscription, seen)) => {
-                (self.at, self.past) = (seen, None);
-                self.known.clear();
+                (self.at, self.resumed) = (seen, None);
                 self.scope = subscription.scope.clone();
                 self.subscription = Some(subscription);
                 self.waiting.push_back(Said::Reset(self.sealed()));
@@ -351,5 +401,6 @@ impl Feed {
 
 /// Whether it went up; nothing where it never will.
 async fn changed(own: &mut Option<watch::Receiver<u64>>) -> Option<()> {
-    own.as_mut()?.changed().await.ok()
+    // Boxed, so that those who can show no other credential do not carry the room for it.
+    Box::pin(own.as_mut()?.changed()).await.ok()
 }

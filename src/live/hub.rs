@@ -5,10 +5,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream;
@@ -17,6 +16,7 @@ use tokio::time::timeout;
 
 use super::index::{Index, Spot};
 use super::limits::Streams;
+use super::notice::{Kind, Notice};
 use super::outlet::{End, Next, Outlet};
 use super::place::Scope;
 use crate::engine::{Engine, Happened, Position, Told, Window};
@@ -53,34 +53,6 @@ impl Wanted {
 pub(crate) struct Who {
     pub(crate) tenant: Option<Arc<str>>,
     pub(crate) actor: Option<Arc<str>>,
-}
-
-/// What a change is to subscribers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// It happened to an item in view.
-    Event,
-    /// By it an item came into view.
-    Added,
-    /// By it an item went out of view.
-    Removed,
-    /// What was told before is not to be relied on any more.
-    Reset,
-}
-
-/// What subscribers of one class are told of one change.
-#[derive(Debug)]
-pub(crate) struct Notice {
-    pub(crate) kind: Kind,
-    pub(crate) database: usize,
-    pub(crate) position: Position,
-    pub(crate) event_type: String,
-    /// The event as JSON; empty for a reset.
-    pub(crate) json: Bytes,
-    /// Where it leaves those who follow one database and were told of everything up to here, sealed by whoever says it first.
-    pub(super) place: OnceLock<Box<str>>,
-    /// The whole as it is sent as a server-sent event, for the same, made by whoever sends it first.
-    pub(super) sent: OnceLock<Bytes>,
 }
 
 /// Those who are told alike of one resource.
@@ -227,6 +199,13 @@ impl Hub {
         }
     }
 
+    /// Has everyone look whether they may still be told.
+    pub(super) fn look(&self) {
+        for class in self.state().classes.values() {
+            class.members().values().for_each(|outlet| outlet.look());
+        }
+    }
+
     pub(crate) fn open(&self) {
         self.state().is_closed = false;
     }
@@ -242,9 +221,9 @@ impl Hub {
         }
     }
 
-    /// A turn to decide anew what a subscriber may be told: where rights change all of them are, and the storage has others
-    /// to answer as well.
-    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+    /// A turn to decide what a subscriber may be told, or to read what they missed: where rights change, or a node has gone,
+    /// all of them ask at once, and the storage has others to answer as well.
+    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         self.renewing.acquire().await.ok()
     }
 
@@ -297,15 +276,8 @@ impl Hub {
             Told::Added(event) => (Kind::Added, event),
             Told::Removed(event) => (Kind::Removed, event),
         };
-        Some(Arc::new(Notice {
-            kind,
-            database: class.database,
-            position: happened.position,
-            json: serde_json::to_vec(&event).unwrap_or_default().into(),
-            event_type: event.event_type,
-            place: OnceLock::new(),
-            sent: OnceLock::new(),
-        }))
+        let json = serde_json::to_vec(&event).unwrap_or_default();
+        Some(Arc::new(Notice::new(kind, class.database, happened.position, event.event_type, json)))
     }
 
     async fn tell(&self, database: usize, row: &EventRow) {
@@ -444,29 +416,6 @@ impl Class {
     fn offer(&self, notice: &Arc<Notice>) {
         for outlet in self.members().values() {
             outlet.offer(notice);
-        }
-    }
-}
-
-impl Notice {
-    fn reset(database: usize, position: Position) -> Self {
-        Self {
-            kind: Kind::Reset,
-            database,
-            position,
-            event_type: String::new(),
-            json: Bytes::new(),
-            place: OnceLock::new(),
-            sent: OnceLock::new(),
-        }
-    }
-
-    /// What it is called where it is told.
-    pub(super) fn name(&self) -> &str {
-        match self.kind {
-            Kind::Added => "added",
-            Kind::Removed => "removed",
-            Kind::Event | Kind::Reset => &self.event_type,
         }
     }
 }

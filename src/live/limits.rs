@@ -72,7 +72,8 @@ impl Streams {
         self
     }
 
-    /// How many events may wait for one reader; 256 by default, at least 1. A reader for whom more wait is told so and cut.
+    /// How many events may wait for one reader; 256 by default, at least 1. A reader for whom more wait, or more than 4 MiB of
+    /// them, is told so and cut.
     pub const fn queue(mut self, events: usize) -> Self {
         self.queue = if events == 0 { 1 } else { events };
         self

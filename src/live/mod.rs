@@ -4,6 +4,7 @@ mod body;
 mod hub;
 mod index;
 mod limits;
+mod notice;
 mod outlet;
 mod peers;
 mod place;

@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::hub::Notice;
+use super::notice::Notice;
+
+/// How many bytes of events may wait for one subscriber; the events themselves are shared by all who are told alike.
+pub(super) const MOST_BYTES: usize = 4 << 20;
 
 /// Why nothing more comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub(crate) enum End {
 /// What a subscriber fetches next.
 #[derive(Debug)]
 pub(crate) enum Next {
+    /// Rights may have changed: nothing more is told by those that were.
+    Look,
     Notice(Arc<Notice>),
     End(End),
 }
@@ -34,7 +39,11 @@ pub(super) struct Outlet {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Arc<Notice>>,
+    /// How many bytes these are.
+    bytes: usize,
     end: Option<End>,
+    /// Whether rights may have changed.
+    looks: bool,
 }
 
 impl Outlet {
@@ -53,13 +62,22 @@ impl Outlet {
         if state.end.is_some() {
             return;
         }
-        if state.waiting.len() >= self.most {
-            state.end = Some(End::Lagged);
-            state.waiting = VecDeque::new();
+        let bytes = state.bytes + notice.json.len();
+        // However large one is, it is told.
+        let is_full = state.waiting.len() >= self.most || (bytes > MOST_BYTES && !state.waiting.is_empty());
+        if is_full {
+            *state = State { end: Some(End::Lagged), looks: state.looks, ..State::default() };
         } else {
+            state.bytes = bytes;
             state.waiting.push_back(notice.clone());
         }
         drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Has the subscriber look whether they may still be told.
+    pub(super) fn look(&self) {
+        self.state().looks = true;
         self.wake.notify_one();
     }
 
@@ -75,12 +93,16 @@ impl Outlet {
     /// What is there already.
     pub(super) fn take(&self) -> Option<Next> {
         let mut state = self.state();
-        let next = state.waiting.pop_front().map(Next::Notice);
-        if state.waiting.is_empty() {
-            // Whoever is told of little should not hold the room of a burst.
-            state.waiting.shrink_to(4);
+        if std::mem::take(&mut state.looks) {
+            return Some(Next::Look);
         }
-        next.or_else(|| state.end.map(Next::End))
+        let next = state.waiting.pop_front();
+        state.bytes -= next.as_ref().map_or(0, |notice| notice.json.len());
+        if state.waiting.is_empty() {
+            // Most are told of little: they hold no room for more.
+            state.waiting = VecDeque::new();
+        }
+        next.map(Next::Notice).or_else(|| state.end.map(Next::End))
     }
 
     pub(super) async fn next(&self) -> Next {

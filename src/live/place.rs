@@ -1,6 +1,7 @@
 //! Where a stream stands, as its client holds it: sealed, so that it cannot be read, altered or brought elsewhere.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::engine::{Engine, Position};
 use crate::query::Binding;
@@ -31,14 +32,28 @@ struct Written {
     d: [u8; 16],
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     k: Vec<(usize, i64)>,
+    /// What it is written with to be unlike others.
+    #[serde(default)]
+    u: u32,
 }
 
 impl Place {
+    /// Written unlike any other time, so that it does not show whether anything happened since.
     pub(crate) fn seal(&self, engine: &Engine, scope: &Scope) -> String {
+        self.sealed(engine, scope, Uuid::new_v4().as_fields().0)
+    }
+
+    /// Written alike by everyone, on every node: of an event that its reader is told of.
+    pub(super) fn seal_alike(&self, engine: &Engine, scope: &Scope) -> String {
+        self.sealed(engine, scope, 0)
+    }
+
+    fn sealed(&self, engine: &Engine, scope: &Scope, unlike: u32) -> String {
         let written = Written {
             p: self.at.iter().map(|at| (at.batch, at.sequence)).collect(),
             d: scope.policy,
             k: self.known.clone(),
+            u: unlike,
         };
         let text = serde_json::to_string(&written).unwrap_or_default();
         engine.cursors.seal_text(&scope.binding, &text)

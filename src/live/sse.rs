@@ -9,7 +9,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use uuid::Uuid;
 
 use super::body::{Feed, Said};
-use super::hub::Notice;
+use super::notice::Notice;
 
 /// After how many milliseconds a client that was cut comes back: so many, and up to as many more, so that not all of them
 /// come at once.
@@ -43,8 +43,7 @@ fn frame(feed: &Feed, said: Said) -> Bytes {
             notice.sent.get_or_init(|| event(&notice, feed.place_of(&notice))).clone()
         }
         Said::Reset(place) => format!("id: {place}\nevent: reset\ndata: {{}}\n\n").into(),
-        Said::Beat(Some(place)) => format!(":\nid: {place}\n\n").into(),
-        Said::Beat(None) => Bytes::from_static(b":\n\n"),
+        Said::Beat(place) => format!(":\nid: {place}\n\n").into(),
         Said::Lagged => Bytes::from_static(b"event: lagged\ndata: {}\n\n"),
         Said::End(why) => format!("event: end\ndata: {{\"code\":\"{why}\"}}\n\n").into(),
     }

@@ -8,6 +8,7 @@ use super::hub::{Hub, Subscription, Wanted};
 use super::limits::Streams;
 use super::place::Scope;
 use super::presence::Presence;
+use crate::access::Watching;
 use crate::engine::{Engine, Position};
 use crate::error::Error;
 use crate::events::Tail;
@@ -23,10 +24,18 @@ pub(crate) struct Live {
     pub(crate) presence: Arc<Presence>,
 }
 
+impl Watching for Live {
+    fn rights_changed(&self) {
+        self.rights.send_modify(|count| *count += 1);
+        self.hub.look();
+    }
+}
+
 impl Live {
     pub(crate) fn new(engine: &Arc<Engine>, limits: Streams, presence: Arc<Presence>) -> Self {
+        let look = limits.heartbeat;
         let hub = Arc::new(Hub::new(engine, limits));
-        let tail = Arc::new(Tail::new(engine.clone(), hub.clone()));
+        let tail = Arc::new(Tail::new(engine.clone(), hub.clone(), look));
         Self { engine: engine.clone(), hub, tail, rights: Arc::default(), presence }
     }
 
@@ -41,7 +50,8 @@ impl Live {
         // It has joined, so it is told of everything after what was seen by now.
         for database in databases {
             if self.hub.seen(&[database])[0].is_none() {
-                self.tail.step(database).await?;
+                // Boxed: it is made once, and whoever joins later does not carry the room for it.
+                Box::pin(self.tail.step(database)).await?;
             }
             let position = self.hub.seen(&[database])[0];
             seen.push(position.ok_or_else(|| Error::internal("a database is not followed"))?);

@@ -41,8 +41,7 @@ impl Told {
                 Self { text: Some(text), end: None }
             }
             Said::Reset(place) => Self::message(&at("reset", place)),
-            Said::Beat(Some(place)) => Self::message(&at("position", place)),
-            Said::Beat(None) => Self { text: None, end: None },
+            Said::Beat(place) => Self::message(&at("position", place)),
             Said::Lagged => Self::ended(id, "lagged"),
             Said::End(why) => Self::ended(id, why),
         }

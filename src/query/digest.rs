@@ -20,6 +20,10 @@ impl Fed {
         self
     }
 
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
     pub(crate) fn digest(&self) -> blake3::Hash {
         blake3::hash(&self.0)
     }
@@ -156,8 +160,17 @@ fn literal(fed: &mut Fed, tag: u8, content: &str) {
     text(fed, content);
 }
 
-/// JSON text tells every value of one field from every other of the same field, which is all that is compared.
-fn value(fed: &mut Fed, value: &Value) {
+/// JSON text tells every value of one field from every other of the same field, which is all that is compared. Ids are
+/// most often whole numbers or text, which are told apart as they are.
+pub(crate) fn value(fed: &mut Fed, value: &Value) {
+    match value {
+        Value::Integer(integer) => _ = fed.update(b"i").update(&integer.to_le_bytes()),
+        Value::Text(content) => text(fed.update(b"t"), content),
+        other => as_json(fed.update(b"j"), other),
+    }
+}
+
+fn as_json(fed: &mut Fed, value: &Value) {
     let mut json = Vec::with_capacity(40);
     resourceful_contract::json::value(&mut json, value);
     number(fed, json.len());

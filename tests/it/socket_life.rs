@@ -1,19 +1,26 @@
 //! The life of a socket: who may open one, what ends it, and how.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
+use http::Request;
+use http_body_util::Empty;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestSocket};
 use resourceful::{AppBuilder, MemorySessions, Sessions, Streams, define_dynamic_resource};
 use serde_json::{Value as Json, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
-use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::{WebSocketStream, client_async};
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
 use crate::sockets::{socket, subscribe};
@@ -190,6 +197,94 @@ async fn a_client_that_answers_no_ping_is_gone() {
 }
 
 #[tokio::test]
+async fn a_flood_of_pings_is_answered_and_holds_up_nobody() {
+    let place = Place::memory();
+    let app = app(&place).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(app.app().clone().serve_on(listener));
+    let mut flooding = connected(address).await;
+    for _ in 0..20_000 {
+        flooding.feed(Message::Ping(vec![7; 100].into())).await.unwrap();
+    }
+    flooding.send(Message::text(r#"{"type": "ping"}"#)).await.unwrap();
+    let mut pongs = 0;
+    let said = loop {
+        match flooding.next().await.unwrap().unwrap() {
+            Message::Pong(payload) => {
+                assert_eq!(payload.len(), 100);
+                pongs += 1;
+            }
+            other => break other,
+        }
+    };
+    assert_eq!(said.to_text().unwrap(), r#"{"type":"pong"}"#);
+    // The last of several may stand for all of them (RFC 6455, 5.5.3).
+    assert!((1..=20_000).contains(&pongs), "{pongs}");
+    server.abort();
+}
+
+#[tokio::test]
+async fn what_is_far_too_large_is_not_even_read() {
+    let place = Place::memory();
+    let app = app(&place).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(app.app().clone().serve_on(listener));
+    let mut raw = connected(address).await.into_inner();
+    // A text frame of 1 MiB, masked, of which no more than the head is sent.
+    raw.write_all(&[0x81, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0, 1, 2, 3, 4]).await.unwrap();
+    let mut frame = [0; 4];
+    raw.read_exact(&mut frame).await.unwrap();
+    assert_eq!(frame[0], 0x88, "a Close frame");
+    assert_eq!(u16::from_be_bytes([frame[2], frame[3]]), 1009);
+    server.abort();
+}
+
+async fn connected(address: SocketAddr) -> WebSocketStream<TcpStream> {
+    let mut request = format!("ws://{address}/ws").into_client_request().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", "resourceful.v1.json".parse().unwrap());
+    client_async(request, TcpStream::connect(address).await.unwrap()).await.unwrap().0
+}
+
+#[tokio::test]
+async fn a_socket_over_http_2_says_the_same() {
+    let place = Place::memory();
+    let app = app(&place).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(app.app().clone().serve_on(listener));
+    let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    // The server's settings have come when an answer has: they say that there may be sockets (RFC 8441).
+    let plain = Request::get(format!("http://{address}/things")).body(Empty::<Bytes>::new()).unwrap();
+    assert_eq!(sender.send_request(plain).await.unwrap().status(), 200);
+    let mut request = Request::connect(format!("http://{address}/ws"))
+        .header("sec-websocket-protocol", "resourceful.v1.json")
+        .header("sec-websocket-version", "13")
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    request.extensions_mut().insert(hyper::ext::Protocol::from_static("websocket"));
+    let answer = sender.send_request(request).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["sec-websocket-protocol"], "resourceful.v1.json");
+    let upgraded = TokioIo::new(hyper::upgrade::on(answer).await.unwrap());
+    let mut socket = WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await;
+    let asked = json!({"type": "subscribe", "id": "1", "resource": "things"});
+    socket.send(Message::text(asked.to_string())).await.unwrap();
+    assert!(socket.next().await.unwrap().unwrap().to_text().unwrap().contains("ready"));
+    create(&app, "a", "one", "s").await;
+    app.app().deliver().await.unwrap();
+    let told: Json = serde_json::from_str(socket.next().await.unwrap().unwrap().to_text().unwrap()).unwrap();
+    assert_eq!((&told["type"], &told["data"]["subject"]), (&json!("next"), &json!("a")));
+    drop(socket);
+    server.abort();
+    connection.abort();
+}
+
+#[tokio::test]
 async fn nothing_is_read_twice() {
     let place = Place::memory();
     let app = app(&place).await;
@@ -353,17 +448,12 @@ async fn a_shutdown_closes_sockets_with_a_word_and_ends_in_time() {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(app.serve_until(listener, async move { _ = stopped.await }));
-    let connect = async || {
-        let mut request = format!("ws://{address}/ws").into_client_request().unwrap();
-        request.headers_mut().insert("sec-websocket-protocol", "resourceful.v1.json".parse().unwrap());
-        client_async(request, TcpStream::connect(address).await.unwrap()).await.unwrap().0
-    };
-    let mut talking = connect().await;
+    let mut talking = connected(address).await;
     let asked = json!({"type": "subscribe", "id": "1", "resource": "things"});
     talking.send(Message::text(asked.to_string())).await.unwrap();
     assert!(talking.next().await.unwrap().unwrap().to_text().unwrap().contains("ready"));
     // Of one who hears nothing it does not wait for an answer for ever.
-    let silent = connect().await;
+    let silent = connected(address).await;
     assert_eq!(test.app().open_streams(), 3);
     stop.send(()).unwrap();
     let code = loop {

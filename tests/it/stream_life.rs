@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use resourceful::{AppBuilder, Streams};
+use resourceful::{AppBuilder, Migration, Streams};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -115,6 +115,55 @@ async fn a_stream_that_is_told_nothing_moves_on_all_the_same() {
     app.app().deliver().await.unwrap();
     let mut back = opened(&app, &format!("/things/stream?shelf=s&last_event_id={moved}")).await;
     assert_eq!(told(&mut back, 1).await, of(&[("things.created", "b", Some("two"))]));
+}
+
+#[tokio::test]
+async fn a_heartbeat_does_not_show_whether_anything_happened() {
+    let place = Place::memory();
+    let app = built(builder(&place).streams(Streams::new().heartbeat(Duration::from_millis(1)))).await;
+    let mut stream = opened(&app, "/things/stream?shelf=s").await;
+    // With each one the place is written anew, although it is the same.
+    for _ in 0..3 {
+        stream.moved().await;
+    }
+}
+
+const PUT_BACK: &str = "UPDATE resourceful_leases SET version = 0, expires_at = '2020-01-01T00:00:00+00:00'";
+
+#[tokio::test]
+async fn a_database_that_was_put_back_begins_anew() {
+    for place in Place::all().await {
+        if place.name == "memory" {
+            continue;
+        }
+        let app = built(builder(&place).streams(Streams::new().heartbeat(Duration::from_millis(5)))).await;
+        let mut stream = opened(&app, "/things/stream").await;
+        for id in ["a", "b"] {
+            create(&app, id, "one", "s").await;
+            app.app().deliver().await.unwrap();
+        }
+        assert_eq!(told(&mut stream, 2).await.len(), 2);
+        // As it was before any of it was published.
+        for (number, sql) in ["DELETE FROM resourceful_events", PUT_BACK].into_iter().enumerate() {
+            let name = format!("{}{number}", Uuid::now_v7().simple());
+            place.storage().migrate(&[Migration::new(name, 1, "put back", sql)], true).await.unwrap();
+        }
+        let delivering = async || loop {
+            app.app().deliver().await.unwrap();
+            tokio::task::yield_now().await;
+        };
+        let reset = tokio::select! {
+            event = stream.next() => event.unwrap(),
+            () = delivering() => unreachable!(),
+        };
+        assert_eq!(reset.name, "reset", "{}", place.name);
+        create(&app, "c", "two", "s").await;
+        let next = tokio::select! {
+            next = told(&mut stream, 1) => next,
+            () = delivering() => unreachable!(),
+        };
+        assert_eq!(next, of(&[("things.created", "c", Some("two"))]), "{}", place.name);
+    }
 }
 
 #[tokio::test]

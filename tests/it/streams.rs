@@ -206,3 +206,22 @@ async fn a_reader_who_does_not_keep_up_is_told_so_and_cut() {
     let mut back = opened(&app, &format!("/things/stream?last_event_id={}", first.id)).await;
     assert_eq!(told(&mut back, 5).await.len(), 5);
 }
+
+#[tokio::test]
+async fn not_many_bytes_wait_for_a_reader_either() {
+    let place = Place::memory();
+    let app = TestApp::build(create_app(AppPreset::Testing).resource(things(&place))).await.unwrap();
+    let mut stream = opened(&app, "/things/stream").await;
+    let first = stream.last_id().to_owned();
+    let large = "x".repeat(900_000);
+    for number in 0..5 {
+        create(&app, &number.to_string(), &large, "s").await;
+    }
+    app.app().deliver().await.unwrap();
+    assert_eq!(stream.next().await.unwrap().name, "lagged");
+    assert!(stream.next().await.is_none());
+    // What was missed is read a part at a time, and all of it is told.
+    let mut back = opened(&app, &format!("/things/stream?last_event_id={first}")).await;
+    let subjects: Vec<_> = told(&mut back, 5).await.into_iter().map(|(_, subject, _)| subject).collect();
+    assert_eq!(subjects, ["0", "1", "2", "3", "4"]);
+}

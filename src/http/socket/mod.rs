@@ -28,7 +28,8 @@ pub(crate) const SOCKET: &str = "/ws";
 /// What is spoken there (RFC 6455, 1.9).
 pub(crate) const PROTOCOL: &str = "resourceful.v1.json";
 
-/// By how many bytes a message may be too large, to be told so.
+/// By how many bytes a message may be too large to be read, and be answered. What is larger is not read: a client that sends
+/// on meanwhile may not see why it is closed.
 const BEYOND: usize = 1_024;
 
 /// Answers `GET /ws`.

@@ -11,7 +11,7 @@ use super::message::{Join, invalid};
 use crate::engine::{Asked, Entry};
 use crate::error::{Error, ErrorKind};
 use crate::http::claims::{Caller, who};
-use crate::live::{Live, Present, Room, Stir, Subscription, Told, Wanted};
+use crate::live::{Live, Present, Room, Stir, Subscription, Told, Wanted, Who};
 use crate::nearest::suggest;
 use crate::resource::Operation;
 
@@ -45,7 +45,7 @@ struct Which {
 
 impl Which {
     /// The room of it for a caller, who may look at it.
-    async fn room(&self, caller: &Caller) -> Result<(Room, Option<Arc<str>>), Error> {
+    async fn room(&self, caller: &Caller) -> Result<(Room, Who), Error> {
         let actor = caller.actor().await?;
         let engine = &caller.boundary.engine;
         let item = match &self.item {
@@ -62,7 +62,7 @@ impl Which {
             }
         };
         let room = Room::of(actor.tenant(), &self.entry.name, item.as_deref());
-        Ok((room, actor.id().map(Arc::from)))
+        Ok((room, who(&actor)))
     }
 }
 
@@ -88,8 +88,12 @@ impl Inside {
         // First, so that nothing that changes meanwhile is missed.
         let (rights, own) = (live.rights.subscribe(), caller.changed());
         let which = Which { entry, item: asked.item };
-        let (room, actor) = which.room(&caller).await?;
-        let seat = live.hub.join(Wanted::nothing(who(&caller.actor().await?)))?;
+        let (room, who) = {
+            let _turn = live.hub.turn().await;
+            which.room(&caller).await?
+        };
+        let actor = who.actor.clone();
+        let seat = live.hub.join(Wanted::nothing(who))?;
         let present = live.presence.join(room, actor.clone(), asked.state)?;
         let now = Instant::now();
         let beat = now + live.hub.limits().heartbeat;
@@ -153,7 +157,7 @@ impl Inside {
     /// Whether whoever joined is who they were, and may still be there.
     async fn look_again(&self) -> Option<Told> {
         let why = match self.which.room(&self.caller).await {
-            Ok((room, actor)) if room == self.present.room && actor == self.actor => return None,
+            Ok((room, who)) if room == self.present.room && who.actor == self.actor => return None,
             Ok(_) => "forbidden",
             Err(error) => match error.kind() {
                 ErrorKind::Unauthenticated => "unauthenticated",

@@ -32,7 +32,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 type Close = (u16, &'static str);
 const IDLE: Close = (1000, "nothing is followed");
 const CLOSING: Close = (1001, "the server stops: connect again");
-const UNREADABLE: Close = (1002, "a frame cannot be read, or is too large");
+const UNREADABLE: Close = (1002, "a frame cannot be read");
 const BINARY: Close = (1003, "messages are text");
 const TOO_LARGE: Close = (1009, "a message may have 64 KiB");
 const UNAVAILABLE: Close = (1013, "try again");
@@ -124,6 +124,7 @@ impl Talk {
             let turn = match next {
                 Next::Closing => return Some(CLOSING),
                 Next::Heard(None) => return None,
+                Next::Heard(Some(Err(error))) if is_too_large(&error) => return Some(TOO_LARGE),
                 Next::Heard(Some(Err(_))) => return Some(UNREADABLE),
                 Next::Heard(Some(Ok(frame))) => {
                     heard_at = now;
@@ -331,7 +332,7 @@ impl Talk {
                     let detail = suggest(detail, name, entries().map(|entry| &*entry.name));
                     return Err(invalid("/resource", "unknown", detail));
                 };
-                Ok(Box::new(OfResource { caller, entry, body: Some(body) }))
+                Ok(Box::new(OfResource { caller, entry, body: Some(Box::new(body)) }))
             }
             (None, patterns) => {
                 if let Some((name, _)) = body.as_object().and_then(|members| members.iter().next()) {
@@ -386,6 +387,12 @@ fn happening(inside: Inside) -> impl Stream<Item = Told> + Send {
         let going_on = told.end.is_none().then_some(inside);
         Some((told, going_on))
     })
+}
+
+/// Whether a message was not read for its size. The protocol's own error has no type here, and says it with these words.
+fn is_too_large(error: &axum::Error) -> bool {
+    let words = |error: &dyn std::error::Error| error.to_string().starts_with("Space limit exceeded");
+    std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source()).any(words)
 }
 
 /// Why a socket closes whose caller is not let in any more.
