@@ -1,5 +1,5 @@
-//! What a remembered answer costs: next to a bare axum handler that returns the same bytes, and next to the same question
-//! without a cache.
+//! What a remembered answer costs: next to a bare axum handler that returns the same bytes, once the body alone and once with the
+//! same headers, and next to the same question without a cache.
 //!
 //! ```console
 //! $ BENCH_POSTGRES_URL=postgres://… cargo run --release -p resourceful-benches --bin cached
@@ -18,7 +18,8 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE};
+use axum::http::{HeaderMap, HeaderName};
 use axum::routing::get;
 use resourceful::prelude::*;
 use resourceful::{Migration, QueryCache};
@@ -43,18 +44,21 @@ struct Part {
 /// Which program.
 #[derive(Clone, Copy, Debug)]
 enum Program {
-    /// Handlers that return bytes which they have.
+    /// Handlers that return a body which they have.
     Bare,
+    /// Handlers that return the whole of an answer which they have.
+    Whole,
     Cached,
     Uncached,
 }
 
 impl Program {
-    const ALL: [Self; 3] = [Self::Bare, Self::Cached, Self::Uncached];
+    const ALL: [Self; 4] = [Self::Bare, Self::Whole, Self::Cached, Self::Uncached];
 
     const fn word(self) -> &'static str {
         match self {
             Self::Bare => "bare",
+            Self::Whole => "whole",
             Self::Cached => "cached",
             Self::Uncached => "uncached",
         }
@@ -77,22 +81,36 @@ async fn application(url: &str, cached: bool) -> Result<resourceful::App, Box<dy
 /// Serves until it is killed.
 async fn serve(word: &str, url: &str, port: u16) -> Result<(), Box<dyn Error>> {
     let address = format!("127.0.0.1:{port}");
-    if word != Program::Bare.word() {
+    if ![Program::Bare.word(), Program::Whole.word()].contains(&word) {
         return Ok(application(url, word == Program::Cached.word()).await?.serve(&address).await?);
     }
     let mut router = Router::new();
     for (number, (_, path)) in QUESTIONS.iter().enumerate() {
         let body = axum::body::Bytes::from(fs::read(format!("{}.{number}", env::var("BODIES")?))?);
+        let head = fs::read_to_string(format!("{}.{number}.head", env::var("BODIES")?))?;
+        let headers = headers(&head, word == Program::Whole.word())?;
         let path = path.split('?').next().unwrap_or_default();
         router = router.route(
             path,
             get(move || {
-                let body = body.clone();
-                async move { ([(CONTENT_TYPE, "application/json")], body) }
+                let (headers, body) = (headers.clone(), body.clone());
+                async move { (headers, body) }
             }),
         );
     }
     Ok(axum::serve(tokio::net::TcpListener::bind(&address).await?, router).await?)
+}
+
+/// The headers of an answer, but for those that the server sets itself; or the type of its body alone.
+fn headers(head: &str, all: bool) -> Result<HeaderMap, Box<dyn Error>> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in head.lines().filter_map(|line| line.split_once(": ")) {
+        let name: HeaderName = name.parse()?;
+        if name == CONTENT_TYPE || all && name != CONTENT_LENGTH && name != DATE {
+            headers.append(name, value.parse()?);
+        }
+    }
+    Ok(headers.clone())
 }
 
 /// A program that runs, until it is dropped.
@@ -189,16 +207,19 @@ async fn compare(url: &str, bodies: &str, rounds: usize, seconds: Duration) -> R
     let app = application(url, false).await?;
     let rows = (0..ROWS).map(|id| json!({"id": id, "name": format!("part {id:05}"), "price_cents": id * 7, "in_stock": id % 3 > 0, "note": null}));
     app.load().rows("parts", rows)?.commit().await?;
-    let uncached = Server::start(Program::Uncached, url, bodies).await?;
+    let cached = Server::start(Program::Cached, url, bodies).await?;
     for (number, (_, path)) in QUESTIONS.iter().enumerate() {
-        let answer = Connection::open(uncached.port).await?.send(&request(path)).await?;
-        fs::write(format!("{bodies}.{number}"), answer.body)?;
+        let mut connection = Connection::open(cached.port).await?;
+        connection.send(&request(path)).await?;
+        let hit = connection.send(&request(path)).await?;
+        fs::write(format!("{bodies}.{number}"), hit.body)?;
+        fs::write(format!("{bodies}.{number}.head"), hit.head)?;
     }
     let mut servers = Vec::new();
     for program in Program::ALL {
         servers.push(Server::start(program, url, bodies).await?);
     }
-    drop(uncached);
+    drop(cached);
     for (number, (name, path)) in QUESTIONS.iter().enumerate() {
         let expected = fs::read(format!("{bodies}.{number}"))?;
         for server in &servers {
@@ -208,9 +229,9 @@ async fn compare(url: &str, bodies: &str, rounds: usize, seconds: Duration) -> R
             }
         }
         // For each program and round, requests a second and microseconds of processor time for each.
-        let mut runs: [Vec<(f64, f64)>; 3] = Default::default();
+        let mut runs: [Vec<(f64, f64)>; 4] = Default::default();
         for round in 0..=rounds {
-            for which in (0..3).map(|which| (which + round) % 3) {
+            for which in (0..4).map(|which| (which + round) % 4) {
                 let (server, bytes) = (&servers[which], request(path));
                 let before = server.spent()?;
                 let load = drive(server.port, CONNECTIONS, seconds, 200, move |_| bytes.clone(), 1).await?;
@@ -221,28 +242,36 @@ async fn compare(url: &str, bodies: &str, rounds: usize, seconds: Duration) -> R
                 }
             }
         }
-        let ratios = |one: usize, other: usize, figure: fn(&(f64, f64)) -> f64| -> Vec<f64> {
-            runs[one].iter().zip(&runs[other]).map(|(one, other)| figure(one) / figure(other)).collect()
-        };
-        let of = |which: usize, figure: fn(&(f64, f64)) -> f64| {
-            median(&runs[which].iter().map(figure).collect::<Vec<_>>())
-        };
-        println!(
-            "  {name}: processor time of a hit {} of a bare handler's ({:.1} and {:.1} µs)",
-            spread(&ratios(1, 0, |run| run.1)),
-            of(1, |run| run.1),
-            of(0, |run| run.1)
-        );
-        println!(
-            "  {name}: hits a second {} of a bare handler's, {} of uncached ({:.0}, {:.0}, {:.0})",
-            spread(&ratios(1, 0, |run| run.0)),
-            spread(&ratios(1, 2, |run| run.0)),
-            of(1, |run| run.0),
-            of(0, |run| run.0),
-            of(2, |run| run.0)
-        );
+        tell(name, &runs);
     }
     Ok(())
+}
+
+/// Says what the runs of a question show; of each program and round, requests a second and microseconds for each.
+fn tell(name: &str, runs: &[Vec<(f64, f64)>; 4]) {
+    let ratios = |one: usize, other: usize, figure: fn(&(f64, f64)) -> f64| -> Vec<f64> {
+        runs[one].iter().zip(&runs[other]).map(|(one, other)| figure(one) / figure(other)).collect()
+    };
+    let of = |which: usize, figure: fn(&(f64, f64)) -> f64| {
+        median(&runs[which].iter().map(figure).collect::<Vec<_>>())
+    };
+    println!(
+        "  {name}: processor time of a hit {} of a handler's that returns the same answer ({:.1} and {:.1} µs), {} of one's that \
+         returns its body alone ({:.1} µs)",
+        spread(&ratios(2, 1, |run| run.1)),
+        of(2, |run| run.1),
+        of(1, |run| run.1),
+        spread(&ratios(2, 0, |run| run.1)),
+        of(0, |run| run.1),
+    );
+    println!(
+        "  {name}: hits a second {} of that handler's, {} of uncached ({:.0}, {:.0}, {:.0})",
+        spread(&ratios(2, 1, |run| run.0)),
+        spread(&ratios(2, 3, |run| run.0)),
+        of(2, |run| run.0),
+        of(1, |run| run.0),
+        of(3, |run| run.0),
+    );
 }
 
 /// A new schema in a PostgreSQL database.

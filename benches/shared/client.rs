@@ -18,6 +18,8 @@ pub struct Connection {
 pub struct Answer {
     /// The status code.
     pub status: u16,
+    /// The status line and the header lines.
+    pub head: Vec<u8>,
     /// The whole body.
     pub body: Vec<u8>,
 }
@@ -38,8 +40,8 @@ impl Connection {
     pub async fn send(&mut self, request: &[u8]) -> io::Result<Answer> {
         let (status, head) = self.exchange(request).await?;
         let body = self.buffer.split_off(head);
-        self.buffer.clear();
-        Ok(Answer { status, body })
+        let head = std::mem::take(&mut self.buffer);
+        Ok(Answer { status, head, body })
     }
 
     /// The same, without keeping the body.

@@ -1,16 +1,16 @@
 //! What a caller asks to be told of changes, as often as it is to be decided anew.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::body::Body;
-use axum::extract::{OriginalUri, Request};
+use axum::extract::OriginalUri;
 use futures::future::BoxFuture;
 use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderValue, Method};
 use serde_json::Value as Json;
 use tokio::sync::watch;
 
+use super::head::Head;
 use super::{Boundary, Context};
 use crate::access::{Actor, LookedAt};
 use crate::engine::{Asked, Engine, Entry, Window};
@@ -25,57 +25,43 @@ use super::stream::EVENTS;
 /// Somebody who is told of changes for long, and asked who they are more than once.
 pub(super) struct Caller {
     pub(super) boundary: Arc<Boundary>,
-    parts: Mutex<Arc<Parts>>,
+    head: Mutex<Head>,
     /// Goes up when they show another credential, where they can.
     changed: Option<watch::Sender<u64>>,
 }
 
 impl Caller {
-    /// Whoever sent this request. What it is made of is copied: it would hold the whole of what was read from the
-    /// connection, for as long as they are told.
+    /// Whoever sent this request.
     pub(super) fn of(boundary: &Arc<Boundary>, parts: &Parts) -> Self {
-        let mut lasting = Request::new(Body::empty()).into_parts().0;
-        lasting.method = parts.method.clone();
-        lasting.uri = parts.uri.to_string().parse().unwrap_or_default();
-        let mut headers = HeaderMap::with_capacity(parts.headers.len());
-        for (name, value) in &parts.headers {
-            if let Ok(mut copied) = HeaderValue::from_bytes(value.as_bytes()) {
-                copied.set_sensitive(value.is_sensitive());
-                headers.append(name, copied);
-            }
-        }
-        // A clone has no room to spare.
-        lasting.headers = headers.clone();
-        let mut extensions = parts.extensions.clone();
-        extensions.remove::<Context>();
-        extensions.remove::<OriginalUri>();
+        let mut parts = parts.clone();
+        parts.extensions.remove::<Context>();
+        parts.extensions.remove::<OriginalUri>();
         if boundary.knows_anybody() {
-            extensions.insert(LookedAt::default());
+            parts.extensions.insert(LookedAt::default());
         }
-        if !extensions.is_empty() {
-            // None have no room at all.
-            lasting.extensions = extensions;
-        }
-        Self { boundary: boundary.clone(), parts: Mutex::new(Arc::new(lasting)), changed: None }
+        Self { boundary: boundary.clone(), head: Mutex::new(Head::of(&parts)), changed: None }
     }
 
     /// The same, who may show another credential later. Over HTTP/2 a socket is opened by CONNECT (RFC 8441), which says
     /// what GET does.
     pub(super) fn changing(mut self) -> Self {
-        let parts = self.parts.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(parts) = Arc::get_mut(parts) {
-            parts.method = Method::GET;
-            let authority = parts.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
-            if let (Some(host), false) = (authority, parts.headers.contains_key(HOST)) {
-                parts.headers.insert(HOST, host);
-            }
+        let mut parts = self.parts();
+        parts.method = Method::GET;
+        let authority = parts.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+        if let (Some(host), false) = (authority, parts.headers.contains_key(HOST)) {
+            parts.headers.insert(HOST, host);
         }
+        *self.head() = Head::of(&parts);
         self.changed = Some(watch::Sender::new(0));
         self
     }
 
-    fn parts(&self) -> Arc<Parts> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn head(&self) -> MutexGuard<'_, Head> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn parts(&self) -> Parts {
+        self.head().parts()
     }
 
     /// What goes up when they show another credential; never where they cannot.
@@ -93,7 +79,7 @@ impl Caller {
 
     /// Has them show another credential from here on, where it is a good one.
     pub(super) async fn show(&self, authorization: &str) -> Result<Actor, Error> {
-        let mut parts = Parts::clone(&self.parts());
+        let mut parts = self.parts();
         let refused =
             || Error::new(ErrorKind::Unauthenticated, "unauthenticated", "The credential is not good.");
         let mut value = HeaderValue::from_str(authorization).map_err(|_| refused())?;
@@ -109,7 +95,7 @@ impl Caller {
             return Err(refused());
         }
         LookedAt::note(&parts);
-        *self.parts.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(parts);
+        *self.head() = Head::of(&parts);
         if let Some(changed) = &self.changed {
             changed.send_modify(|count| *count += 1);
         }

@@ -101,7 +101,7 @@ impl Door {
         let related = !self.entry.links.is_empty() && asks();
         let call = self.boundary.engine.call(&self.entry, &actor, endpoint.right(), related).await?;
         match endpoint {
-            Endpoint::Read => self.read(&call, &actor, (endpoint, id), parts, None).await,
+            Endpoint::Read | Endpoint::List => self.read(&call, &actor, (endpoint, id), parts, None).await,
             Endpoint::History => {
                 let history = Box::pin(call.history(id, query)).await?;
                 Ok(answer::written(history.json, endpoint.success()))
@@ -114,8 +114,6 @@ impl Door {
             Endpoint::Subtree => {
                 Ok(answer::written(Box::pin(call.subtree(id, query)).await?, endpoint.success()))
             }
-            // Boxed, so that a request which reads one item does not carry the room that these take.
-            Endpoint::List => Box::pin(self.read(&call, &actor, (endpoint, id), parts, None)).await,
             Endpoint::Query | Endpoint::QueryTwin => {
                 Box::pin(async {
                     no_parameters(query)?;

@@ -13,6 +13,7 @@ mod dry_run;
 mod endpoint;
 mod explain;
 mod groups;
+mod head;
 mod idempotency;
 mod incoming;
 mod inert;

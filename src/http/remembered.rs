@@ -28,7 +28,7 @@ const REFRESH: Duration = Duration::from_secs(30);
 /// What is read.
 enum Wanted {
     Item(AskedItem),
-    List(ListRequest),
+    List(ListRequest, Prefer),
 }
 
 /// A read of one caller, who may make it.
@@ -53,7 +53,8 @@ impl<'a> Reading<'a> {
             Wanted::Item(call.asked_item(id, query)?)
         } else {
             let asked = body.map_or(Asked::Url(query), Asked::Body);
-            Wanted::List(call.asked_list(asked, Prefer::of(&parts.headers).count)?)
+            let prefer = Prefer::of(&parts.headers);
+            Wanted::List(call.asked_list(asked, prefer.count)?, prefer)
         };
         Ok(Self { door, call, endpoint, parts, wanted })
     }
@@ -62,7 +63,7 @@ impl<'a> Reading<'a> {
     fn lookup(&self) -> Option<(&'a Arc<Answers>, Lookup)> {
         let lookup = match &self.wanted {
             Wanted::Item(asked) => self.call.item_lookup(asked),
-            Wanted::List(request) => {
+            Wanted::List(request, _) => {
                 // Its links begin with the path by which it was asked for.
                 let path = (self.endpoint == Endpoint::List).then(|| original(self.parts).path());
                 self.call.list_lookup(request, path)
@@ -75,7 +76,7 @@ impl<'a> Reading<'a> {
     fn tags(&self) -> Vec<Tag> {
         match &self.wanted {
             Wanted::Item(asked) => self.call.item_tags(asked),
-            Wanted::List(request) => self.call.list_tags(request),
+            Wanted::List(request, _) => self.call.list_tags(request),
         }
     }
 
@@ -83,7 +84,7 @@ impl<'a> Reading<'a> {
     fn related(&self) -> Vec<Arc<str>> {
         match &self.wanted {
             Wanted::Item(asked) => self.call.related_to_item(asked),
-            Wanted::List(request) => self.call.related_to_list(request),
+            Wanted::List(request, _) => self.call.related_to_list(request),
         }
     }
 
@@ -131,7 +132,7 @@ impl<'a> Reading<'a> {
                 let item = call.read(asked).await?;
                 (answer::item(item, keeping), groups::of_item(entry, &asked.name(), &related))
             }
-            Wanted::List(request) => {
+            Wanted::List(request, _) => {
                 let url = Url { path: original(self.parts).path(), query: self.parts.uri.query() };
                 let page = call.list(request).await?;
                 let url = (self.endpoint == Endpoint::List).then_some(url);
@@ -156,8 +157,8 @@ impl Door {
         body: Option<Json>,
     ) -> Result<Response, Error> {
         let reading = Reading::new(self, call, (endpoint, id), parts, body.as_ref())?;
-        if let Wanted::List(request) = &reading.wanted
-            && self.tells_position(endpoint, request, &parts.headers)
+        if let Wanted::List(request, prefer) = &reading.wanted
+            && self.tells_position(endpoint, request, prefer)
         {
             let read = || -> BoxFuture<'_, _> { Box::pin(reading.content()) };
             return Box::pin(self.with_position(call, request, &parts.headers, &read)).await;

@@ -26,16 +26,11 @@ const TRIES: usize = 4;
 
 impl Door {
     /// Whether an answer is to say where a stream goes on.
-    pub(super) fn tells_position(
-        &self,
-        endpoint: Endpoint,
-        request: &ListRequest,
-        headers: &HeaderMap,
-    ) -> bool {
-        endpoint == Endpoint::List
+    pub(super) fn tells_position(&self, endpoint: Endpoint, request: &ListRequest, prefer: &Prefer) -> bool {
+        prefer.stream_position
+            && endpoint == Endpoint::List
             && self.entry.definition.streams()
             && request.deleted.is_none()
-            && Prefer::of(headers).stream_position
     }
 
     /// Reads a list, and says where a stream of the same items goes on.

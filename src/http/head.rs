@@ -1,0 +1,78 @@
+//! The head of a request that is answered for long, in few bytes.
+
+use axum::body::Body;
+use axum::extract::Request;
+use http::request::Parts;
+use http::{Extensions, HeaderName, HeaderValue, Method, Version};
+
+/// A request's method, URI, headers and extensions, written out: parts as they are read take many times the room, and hold
+/// the whole of what was read from the connection.
+pub(super) struct Head {
+    version: Version,
+    /// The method, the URI and each name and value, a line for each: neither has a line break in it.
+    lines: Box<[u8]>,
+    extensions: Extensions,
+}
+
+impl Head {
+    pub(super) fn of(parts: &Parts) -> Self {
+        let mut lines = Vec::new();
+        let uri = parts.uri.to_string();
+        let headers =
+            parts.headers.iter().flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]);
+        for line in [parts.method.as_str().as_bytes(), uri.as_bytes()].into_iter().chain(headers) {
+            lines.extend_from_slice(line);
+            lines.push(b'\n');
+        }
+        // None have no room at all.
+        let extensions =
+            if parts.extensions.is_empty() { Extensions::new() } else { parts.extensions.clone() };
+        Self { version: parts.version, lines: lines.into(), extensions }
+    }
+
+    /// The parts that it was made of; their values are sensitive, which keeps them out of logs.
+    pub(super) fn parts(&self) -> Parts {
+        let mut parts = Request::new(Body::empty()).into_parts().0;
+        let mut lines = self.lines.split(|byte| *byte == b'\n');
+        parts.version = self.version;
+        parts.extensions = self.extensions.clone();
+        if let Some(method) = lines.next().and_then(|line| Method::from_bytes(line).ok()) {
+            parts.method = method;
+        }
+        if let Some(uri) = lines.next().and_then(|line| line.try_into().ok()) {
+            parts.uri = uri;
+        }
+        while let (Some(name), Some(value)) = (lines.next(), lines.next()) {
+            if let (Ok(name), Ok(mut value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+            {
+                value.set_sensitive(true);
+                parts.headers.append(name, value);
+            }
+        }
+        parts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_what_they_were() {
+        let request = Request::builder()
+            .method("QUERY")
+            .uri("http://shop.example/orders?q=a%20b")
+            .version(Version::HTTP_2);
+        let request = request
+            .header("accept", "a")
+            .header("cookie", "b")
+            .header("accept", "")
+            .header("x-odd", &b"\xe9"[..]);
+        let (parts, _) = request.extension(7_u8).body(Body::empty()).unwrap().into_parts();
+        let again = Head::of(&parts).parts();
+        assert_eq!((&again.method, &again.uri, again.version), (&parts.method, &parts.uri, parts.version));
+        assert_eq!(again.headers, parts.headers);
+        assert!(again.headers.values().all(HeaderValue::is_sensitive));
+        assert_eq!(again.extensions.get::<u8>(), Some(&7));
+    }
+}
