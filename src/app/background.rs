@@ -31,7 +31,7 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// How long delivered events are kept.
 const EVENTS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// An application's work in the background, until it is dropped.
+/// An application's work in the background, until it is dropped; streams end with it.
 #[derive(Debug)]
 #[must_use = "the work ends when this is dropped"]
 pub struct Background {
@@ -52,6 +52,15 @@ impl Background {
         }
         self.stop.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // Nobody brings what happens any more: whoever waits for it is told so.
+        if let Some(live) = &self.live {
+            live.hub.close();
+        }
     }
 }
 

@@ -43,7 +43,7 @@ impl Key {
         if bytes.len() <= LONG {
             return Self(bytes);
         }
-        // As long as no other key: what is fed begins with a word.
+        // As short as no other key: those have a word and a digest before all else.
         Self(blake3::hash(&bytes).as_bytes().to_vec())
     }
 

@@ -36,7 +36,7 @@ impl Content {
     pub(super) fn compact(self) -> Self {
         match self {
             Self::Found { headers, tag, body } => {
-                Self::Found { headers, tag, body: Bytes::copy_from_slice(&body) }
+                Self::Found { headers: headers.clone(), tag, body: Bytes::copy_from_slice(&body) }
             }
             Self::Absent => Self::Absent,
         }
@@ -100,7 +100,8 @@ impl Kept {
         if let Ok(status) = HeaderValue::try_from(format!("resourceful; hit; ttl={ttl}")) {
             headers.insert(CACHE_STATUS, status);
         }
-        Sent { age, ttl, headers }
+        // A clone has no room to spare.
+        Sent { age, ttl, headers: headers.clone() }
     }
 
     /// What it takes, in bytes.

@@ -74,10 +74,14 @@ impl Tail {
             return Ok(false);
         }
         let now = Instant::now();
+        let mut last = None;
         if let Some(after) = place.after
             && place.looked.is_none_or(|looked| now - looked > self.look)
         {
-            if !self.engine.bounds(vault).await?.reach_back_to(after) {
+            let bounds = self.engine.bounds(vault).await?;
+            if bounds.reach_back_to(after) {
+                last = Some(bounds.last);
+            } else {
                 place.after = None;
             }
             place.looked = Some(now);
@@ -100,7 +104,8 @@ impl Tail {
         if !rows.is_empty() {
             self.follower.published(database, &rows).await;
         }
-        place.after = Some(reached);
+        // Everything up to there was read: on a quiet database the place moves on with what is cleared.
+        place.after = Some(last.filter(|_| !more).map_or(reached, |last| last.max(reached)));
         Ok(more)
     }
 }

@@ -26,7 +26,7 @@ impl Door {
         let live = live(&self.boundary)?;
         let caller = Arc::new(Caller::of(&self.boundary, parts));
         let claim = OfResource { caller, entry: self.entry.clone(), body: None };
-        opened(live, Box::new(claim), parts).await
+        opened(live, Arc::new(claim), parts).await
     }
 }
 
@@ -47,7 +47,7 @@ async fn stream_of_all(boundary: &Arc<Boundary>, parts: Parts) -> Result<Respons
     // Whoever is nobody here is told nothing of what there is.
     caller.actor().await?;
     let types = asked(&boundary.engine, parts.uri.query())?;
-    opened(live, Box::new(OfAll { caller, types }), &parts).await
+    opened(live, Arc::new(OfAll { caller, types }), &parts).await
 }
 
 /// Which types of events are asked for.
@@ -86,7 +86,7 @@ fn after(headers: &HeaderMap, query: Option<&str>) -> Option<(String, bool)> {
     header.filter(|(value, _)| !value.is_empty()).or_else(parameter)
 }
 
-async fn opened(live: Arc<Live>, claim: Box<dyn Claim>, parts: &Parts) -> Result<Response, Error> {
+async fn opened(live: Arc<Live>, claim: Arc<dyn Claim>, parts: &Parts) -> Result<Response, Error> {
     let after = after(&parts.headers, parts.uri.query());
     let (after, in_header) = after.map_or((None, false), |(after, in_header)| (Some(after), in_header));
     let invalid = move || {

@@ -14,13 +14,17 @@ use tokio::time::Instant;
 use super::Live;
 use super::hub::{Subscription, Wanted};
 use super::notice::{Kind, Notice};
-use super::outlet::{End, MOST_BYTES, Next};
+use super::outlet::{End, Next};
 use super::place::{Place, Scope};
-use crate::engine::Position;
+use crate::engine::{Engine, Position};
 use crate::error::{Error, ErrorKind};
+use crate::tables::events::EventRow;
 
-/// How many events of the past are read at once.
+/// How many events of the past are read at once: few first, and more where they are small.
+const FIRST: u32 = 16;
 const STEP: u32 = 200;
+/// How many bytes of the past wait to be fetched before more of it is read.
+const ENOUGH: usize = 256 << 10;
 
 /// What a client asks to be told, as often as it is to be decided anew.
 pub(crate) trait Claim: Send + Sync + 'static {
@@ -57,12 +61,14 @@ struct Resumed {
     known: Vec<(usize, i64)>,
     /// Up to where the past is still to be told.
     past: Option<Vec<Position>>,
+    /// How many events of it are read next.
+    step: u32,
 }
 
 /// What one client is told.
 pub(crate) struct Feed {
     live: Arc<Live>,
-    claim: Box<dyn Claim>,
+    claim: Arc<dyn Claim>,
     /// There is one until the end.
     subscription: Option<Subscription>,
     /// What its positions belong to.
@@ -92,15 +98,12 @@ impl Feed {
     /// Where the client may be told nothing, or there are too many.
     pub(crate) async fn open(
         live: Arc<Live>,
-        claim: Box<dyn Claim>,
+        claim: Arc<dyn Claim>,
         after: Option<String>,
         invalid: impl FnOnce() -> Error + Send,
     ) -> Result<Self, Error> {
         let (rights, own) = (live.rights.subscribe(), claim.changed());
-        let wanted = {
-            let _turn = live.hub.turn().await;
-            claim.wanted().await?
-        };
+        let wanted = decided(&live, &claim).await?;
         let scope = wanted.scope.clone();
         let place = match after.map(|sealed| Place::open(&live.engine, &scope, &sealed)) {
             Some(Some(place)) => Some(place),
@@ -130,7 +133,7 @@ impl Feed {
                     && Box::pin(live.reaches_back_to(&scope, &place.at)).await? =>
             {
                 feed.at = place.at;
-                feed.resumed = Some(Box::new(Resumed { known: place.known, past: Some(seen) }));
+                feed.resumed = Some(Box::new(Resumed { known: place.known, past: Some(seen), step: FIRST }));
                 feed.waiting.push_back(Said::Ready(feed.sealed()));
             }
             Some(_) => {
@@ -195,6 +198,9 @@ impl Feed {
         }
         if is_due || has_changed {
             Box::pin(self.renew()).await;
+        }
+        if is_due && self.past().is_some() {
+            self.waiting.push_back(Said::Beat(self.sealed()));
         }
     }
 
@@ -296,14 +302,11 @@ impl Feed {
         };
         let (from, to) = (self.at[index], past[index]);
         let database = subscription.scope.databases[index];
-        let live = self.live.clone();
-        let _turn = live.hub.turn().await;
-        let engine = self.live.engine.clone();
-        let recorded = engine.recorded();
-        let Some(vault) = recorded.get(database) else { return Ok(()) };
-        let of = subscription.resources(database);
-        let rows = engine.published_after(vault, from, STEP, Some(&of)).await?;
-        if !engine.bounds(vault).await?.reach_back_to(from) {
+        let (engine, of) = (self.live.engine.clone(), subscription.resources(database));
+        let step = self.resumed.as_ref().map_or(FIRST, |resumed| resumed.step);
+        let reading = read(engine.clone(), database, from, step, of);
+        let (rows, is_whole) = self.live.hub.reading.take(reading).await?;
+        if !is_whole {
             // They went while the client was on its way to them.
             self.at = past.to_vec();
             self.resumed = None;
@@ -311,11 +314,11 @@ impl Feed {
             return Ok(());
         }
         let mut is_last =
-            rows.len() < STEP as usize || rows.last().is_some_and(|row| Position::of(row) >= to);
-        let (mut notices, mut met, mut bytes, mut reached) = (Vec::new(), Vec::new(), 0, from);
+            rows.len() < step as usize || rows.last().is_some_and(|row| Position::of(row) >= to);
+        let (mut notices, mut met, mut bytes, mut used, mut reached) = (Vec::new(), Vec::new(), 0, 0, from);
         for row in rows.iter().filter(|row| Position::of(row) <= to) {
-            if bytes > MOST_BYTES {
-                // The rest is read again, when these are fetched.
+            if bytes > ENOUGH {
+                // The rest is read again when these are fetched, no more than so many at a time.
                 is_last = false;
                 break;
             }
@@ -325,20 +328,19 @@ impl Feed {
             }
             bytes += told.iter().map(|notice| notice.json.len()).sum::<usize>();
             notices.extend(told);
-            reached = Position::of(row);
+            (used, reached) = (used + 1, Position::of(row));
         }
         for known in met {
             self.meet(known);
         }
+        if let Some(resumed) = &mut self.resumed {
+            resumed.step = if bytes > ENOUGH { used } else { STEP.min(step * 2) };
+        }
         let reached = if is_last { to } else { reached };
-        let has_told = !notices.is_empty();
         for notice in notices {
             self.tell(notice);
         }
         self.at[index] = self.at[index].max(reached);
-        if !has_told && !is_last {
-            self.waiting.push_back(Said::Beat(self.sealed()));
-        }
         Ok(())
     }
 
@@ -360,9 +362,11 @@ impl Feed {
     /// Decides anew what the client may be told.
     async fn renew(&mut self) {
         let live = self.live.clone();
-        let _turn = live.hub.turn().await;
         self.rights.mark_unchanged();
-        let wanted = match self.claim.wanted().await {
+        if let Some(subscription) = &self.subscription {
+            subscription.looks();
+        }
+        let wanted = match decided(&live, &self.claim).await {
             Ok(wanted) => wanted,
             Err(error) => {
                 let why = match error.kind() {
@@ -397,6 +401,27 @@ impl Feed {
             }
         }
     }
+}
+
+/// The next events of the past, and whether all of them are there.
+async fn read(
+    engine: Arc<Engine>,
+    database: usize,
+    from: Position,
+    step: u32,
+    of: Vec<Arc<str>>,
+) -> Result<(Vec<EventRow>, bool), Error> {
+    let recorded = engine.recorded();
+    let vault = recorded.get(database).ok_or_else(|| Error::internal("a database is not there"))?;
+    let rows = engine.published_after(vault, from, step, Some(&of)).await?;
+    // After they were read: what was cleared meanwhile may have been among them.
+    Ok((rows, engine.bounds(vault).await?.reach_back_to(from)))
+}
+
+/// What a caller may be told, decided in turn.
+async fn decided(live: &Live, claim: &Arc<dyn Claim>) -> Result<Wanted, Error> {
+    let claim = claim.clone();
+    live.hub.deciding.take(async move { claim.wanted().await }).await
 }
 
 /// Whether it went up; nothing where it never will.

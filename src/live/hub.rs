@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::index::{Index, Spot};
@@ -19,6 +19,7 @@ use super::limits::Streams;
 use super::notice::{Kind, Notice};
 use super::outlet::{End, Next, Outlet};
 use super::place::Scope;
+use super::turns::Turns;
 use crate::engine::{Engine, Happened, Position, Told, Window};
 use crate::error::{Error, ErrorKind};
 use crate::events::Follower;
@@ -27,6 +28,8 @@ use crate::tables::events::EventRow;
 
 /// How many decisions are made at once.
 const AT_ONCE: usize = 32;
+/// How many read at once what they missed, each a part of it.
+const READING: usize = 8;
 /// How long it may take to decide what a change is to somebody, before they are told to begin anew.
 const LATE: Duration = Duration::from_secs(5);
 
@@ -88,8 +91,10 @@ pub(crate) struct Hub {
     engine: Weak<Engine>,
     limits: Streams,
     state: Mutex<State>,
-    /// How many are decided anew at once.
-    renewing: Semaphore,
+    /// For those who are decided.
+    pub(crate) deciding: Turns,
+    /// For those who read what they missed. Nobody who is to be decided waits for them.
+    pub(super) reading: Turns,
     /// Told when the last of those has gone that are counted for themselves.
     left: Notify,
 }
@@ -130,7 +135,8 @@ impl Hub {
             engine: Arc::downgrade(engine),
             limits,
             state,
-            renewing: Semaphore::new(AT_ONCE),
+            deciding: Turns::new(AT_ONCE),
+            reading: Turns::new(READING),
             left: Notify::new(),
         }
     }
@@ -219,12 +225,6 @@ impl Hub {
             }
             left.await;
         }
-    }
-
-    /// A turn to decide what a subscriber may be told, or to read what they missed: where rights change, or a node has gone,
-    /// all of them ask at once, and the storage has others to answer as well.
-    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        self.renewing.acquire().await.ok()
     }
 
     /// Counts a subscriber as somebody else's from here on.
@@ -475,6 +475,11 @@ impl Subscription {
     /// Whether it can be told what it missed.
     pub(super) fn can_catch_up(&self) -> bool {
         self.classes.iter().all(|class| !class.window.hangs_on_unsaid())
+    }
+
+    /// Whether rights changed is looked at now.
+    pub(super) fn looks(&self) {
+        self.outlet.looks();
     }
 
     /// Whether the application is about to stop.

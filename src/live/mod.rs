@@ -11,6 +11,7 @@ mod place;
 mod presence;
 mod sse;
 mod streams;
+mod turns;
 mod ws;
 
 pub use limits::Streams;

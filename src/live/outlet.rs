@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use super::notice::Notice;
 
 /// How many bytes of events may wait for one subscriber; the events themselves are shared by all who are told alike.
-pub(super) const MOST_BYTES: usize = 4 << 20;
+const MOST_BYTES: usize = 4 << 20;
 
 /// Why nothing more comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,11 @@ impl Outlet {
     pub(super) fn look(&self) {
         self.state().looks = true;
         self.wake.notify_one();
+    }
+
+    /// The subscriber looks.
+    pub(super) fn looks(&self) {
+        self.state().looks = false;
     }
 
     pub(super) fn end(&self, end: End) {

@@ -58,6 +58,7 @@ mod stream_nodes;
 mod stream_oracle;
 mod stream_rights;
 mod stream_snapshots;
+mod stream_turns;
 mod streams;
 mod subscribers;
 mod support;

@@ -15,7 +15,7 @@ use crate::streams::{create, of, opened, things, told};
 use crate::support::Place;
 use crate::support::kept::EVENTS;
 
-fn builder(place: &Place) -> AppBuilder {
+pub(crate) fn builder(place: &Place) -> AppBuilder {
     create_app(AppPreset::Testing).resource(things(place))
 }
 
@@ -126,6 +126,19 @@ async fn a_heartbeat_does_not_show_whether_anything_happened() {
     for _ in 0..3 {
         stream.moved().await;
     }
+}
+
+#[tokio::test]
+async fn streams_end_with_what_brings_them() {
+    let place = Place::memory();
+    let app = built(builder(&place)).await;
+    let background = app.app().background();
+    let mut stream = opened(&app, "/things/stream").await;
+    drop(background);
+    let end = stream.next().await.unwrap();
+    assert_eq!((end.name.as_str(), &end.data["code"]), ("end", &json!("closing")));
+    assert!(stream.next().await.is_none());
+    assert_eq!(app.get("/things/stream").stream().await.unwrap_err().status(), 503);
 }
 
 const PUT_BACK: &str = "UPDATE resourceful_leases SET version = 0, expires_at = '2020-01-01T00:00:00+00:00'";

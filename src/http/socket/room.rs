@@ -23,7 +23,7 @@ pub(super) struct Inside {
     live: Arc<Live>,
     caller: Arc<Caller>,
     id: Arc<str>,
-    which: Which,
+    which: Arc<Which>,
     actor: Option<Arc<str>>,
     present: Present,
     /// What it is counted as, and ended by.
@@ -66,6 +66,12 @@ impl Which {
     }
 }
 
+/// The room of a caller who may be there, decided in turn.
+async fn decided(live: &Live, which: &Arc<Which>, caller: &Arc<Caller>) -> Result<(Room, Who), Error> {
+    let (which, caller) = (which.clone(), caller.clone());
+    live.hub.deciding.take(async move { which.room(&caller).await }).await
+}
+
 impl Inside {
     /// Has a caller join the room that they ask for.
     ///
@@ -87,11 +93,8 @@ impl Inside {
         };
         // First, so that nothing that changes meanwhile is missed.
         let (rights, own) = (live.rights.subscribe(), caller.changed());
-        let which = Which { entry, item: asked.item };
-        let (room, who) = {
-            let _turn = live.hub.turn().await;
-            which.room(&caller).await?
-        };
+        let which = Arc::new(Which { entry, item: asked.item });
+        let (room, who) = decided(&live, &which, &caller).await?;
         let actor = who.actor.clone();
         let seat = live.hub.join(Wanted::nothing(who))?;
         let present = live.presence.join(room, actor.clone(), asked.state)?;
@@ -156,12 +159,12 @@ impl Inside {
 
     /// Whether whoever joined is who they were, and may still be there.
     async fn look_again(&self) -> Option<Told> {
-        let why = match self.which.room(&self.caller).await {
+        let why = match decided(&self.live, &self.which, &self.caller).await {
             Ok((room, who)) if room == self.present.room && who.actor == self.actor => return None,
             Ok(_) => "forbidden",
             Err(error) => match error.kind() {
                 ErrorKind::Unauthenticated => "unauthenticated",
-                ErrorKind::Forbidden | ErrorKind::NotFound => "forbidden",
+                ErrorKind::Forbidden | ErrorKind::NotFound | ErrorKind::BadRequest => "forbidden",
                 _ => "unavailable",
             },
         };

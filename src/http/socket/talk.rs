@@ -320,7 +320,7 @@ impl Talk {
     }
 
     /// What a subscription is to be told of.
-    fn claim(&self, asked: &mut Subscribe) -> Result<Box<dyn Claim>, Error> {
+    fn claim(&self, asked: &mut Subscribe) -> Result<Arc<dyn Claim>, Error> {
         let (engine, caller) = (&self.caller.boundary.engine, self.caller.clone());
         let body = asked.body();
         match (&asked.resource, &asked.types) {
@@ -332,7 +332,7 @@ impl Talk {
                     let detail = suggest(detail, name, entries().map(|entry| &*entry.name));
                     return Err(invalid("/resource", "unknown", detail));
                 };
-                Ok(Box::new(OfResource { caller, entry, body: Some(Box::new(body)) }))
+                Ok(Arc::new(OfResource { caller, entry, body: Some(Box::new(body)) }))
             }
             (None, patterns) => {
                 if let Some((name, _)) = body.as_object().and_then(|members| members.iter().next()) {
@@ -343,7 +343,7 @@ impl Talk {
                     let (index, detail) = unknown.into_iter().next().unwrap_or_default();
                     invalid(&format!("/types/{index}"), "unknown", detail)
                 })?;
-                Ok(Box::new(OfAll { caller, types }))
+                Ok(Arc::new(OfAll { caller, types }))
             }
         }
     }

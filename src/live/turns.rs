@@ -1,0 +1,47 @@
+//! Turns: where rights change, or a node has gone, everyone asks at once, and the storage has others to answer as well.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::error::Error;
+
+/// How long to wait for a turn, and how long to have it.
+const LATE: Duration = Duration::from_secs(10);
+
+/// So many are at work at once.
+#[derive(Debug)]
+pub(crate) struct Turns(Arc<Semaphore>);
+
+impl Turns {
+    pub(super) fn new(at_once: usize) -> Self {
+        Self(Arc::new(Semaphore::new(at_once)))
+    }
+
+    /// Does something in turn. In a task of its own: whoever waits for it may not look for long, as a socket does whose client
+    /// takes nothing, and must hold up nobody meanwhile.
+    ///
+    /// # Errors
+    /// Those of the work; and where it takes too long, or its turn does not come.
+    pub(crate) async fn take<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let turns = self.0.clone();
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let turn = timeout(LATE, turns.acquire_owned()).await;
+            let Ok(Ok(_turn)) = turn else { return Err(Error::unavailable()) };
+            timeout(LATE, work).await.unwrap_or_else(|_| Err(Error::unavailable()))
+        });
+        // Dropped with its set where nobody waits any more.
+        match task.join_next().await {
+            Some(Ok(done)) => done,
+            Some(Err(failed)) => Err(Error::internal(failed)),
+            None => Err(Error::unavailable()),
+        }
+    }
+}
