@@ -89,9 +89,10 @@ impl Stages {
             path = incoming.parts.uri.path(),
             request_id = context.request_id().to_str().unwrap_or_default(),
         );
-        let answered = self.lifecycle.guard(span, || self.pass(incoming, &context)).await;
-        let refuse =
-            |error| respond(&error, &self.boundary.problem_base, incoming.parts.uri.path(), &context);
+        let answered = self.lifecycle.guard(&span, || self.pass(incoming, &context)).await;
+        let path = incoming.parts.uri.path();
+        // What is logged of a failure is of this request.
+        let refuse = |error| span.in_scope(|| respond(&error, &self.boundary.problem_base, path, &context));
         let mut response = self.lifecycle.finish(answered.unwrap_or_else(refuse), &context);
         if response.body().size_hint().exact().is_none() {
             // The connection keeps them for as long as the answer goes on: a clone has no room to spare.

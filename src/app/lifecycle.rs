@@ -58,7 +58,7 @@ impl Lifecycle {
     /// Where there are too many requests, the answer is late, or making it panics.
     pub(super) async fn guard<F: Future<Output = Response> + Send>(
         &self,
-        span: Span,
+        span: &Span,
         // Not the future itself: each hand that it went through would keep a place as large as it.
         answer: impl FnOnce() -> F + Send,
     ) -> Result<Response, Error> {
@@ -67,7 +67,7 @@ impl Lifecycle {
         let guarded = tokio::time::timeout(self.deadline, AssertUnwindSafe(answer()).catch_unwind());
         let guarded = std::pin::pin!(guarded);
         // A span that nobody listens to need not be entered.
-        let outcome = if span.is_disabled() { guarded.await } else { guarded.instrument(span).await };
+        let outcome = if span.is_disabled() { guarded.await } else { guarded.instrument(span.clone()).await };
         match outcome {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(panic)) => Err(panicked(panic.as_ref())),

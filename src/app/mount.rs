@@ -129,7 +129,7 @@ fn live(engine: &Arc<Engine>, builder: &AppBuilder, presence: Arc<Presence>) -> 
     }
     let live = Arc::new(Live::new(engine, builder.streams.clone(), presence));
     for grants in &builder.grants {
-        let watching: Weak<dyn Watching> = Arc::downgrade(&live) as _;
+        let watching: Weak<dyn Watching> = Arc::<Live>::downgrade(&live);
         grants.tell(watching);
     }
     Some(live)

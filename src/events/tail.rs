@@ -17,8 +17,8 @@ use crate::tables::events::EventRow;
 
 /// How many events are read at once.
 const STEP: u32 = 500;
-/// How often to look, where nothing else is said, whether the place from which it goes on is still one of this database: where nobody looked for long
-/// events may have been cleared, and a database that was put back begins before it.
+/// How often to look, where nothing else is said, whether the place from which it goes on is still one of this database: where
+/// nobody looked for long events may have been cleared, and a database that was put back begins before it.
 pub(crate) const LOOK: Duration = Duration::from_secs(60);
 
 /// Who is told of every event that is published, on this node.

@@ -364,7 +364,7 @@ impl Feed {
         let live = self.live.clone();
         self.rights.mark_unchanged();
         if let Some(subscription) = &self.subscription {
-            subscription.looks();
+            subscription.looked();
         }
         let wanted = match decided(&live, &self.claim).await {
             Ok(wanted) => wanted,

@@ -477,9 +477,9 @@ impl Subscription {
         self.classes.iter().all(|class| !class.window.hangs_on_unsaid())
     }
 
-    /// Whether rights changed is looked at now.
-    pub(super) fn looks(&self) {
-        self.outlet.looks();
+    /// Whether they may still be told is being looked at: nobody need be told to look.
+    pub(super) fn looked(&self) {
+        self.outlet.looked();
     }
 
     /// Whether the application is about to stop.

@@ -42,7 +42,7 @@ struct State {
     /// How many bytes these are.
     bytes: usize,
     end: Option<End>,
-    /// Whether rights may have changed.
+    /// Whether the subscriber is to look.
     looks: bool,
 }
 
@@ -81,8 +81,8 @@ impl Outlet {
         self.wake.notify_one();
     }
 
-    /// The subscriber looks.
-    pub(super) fn looks(&self) {
+    /// The subscriber looks by itself.
+    pub(super) fn looked(&self) {
         self.state().looks = false;
     }
 

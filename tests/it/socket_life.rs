@@ -12,11 +12,12 @@ use http_body_util::Empty;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestSocket};
-use resourceful::{AppBuilder, MemorySessions, Sessions, Streams, define_dynamic_resource};
+use resourceful::{AppBuilder, Error, MemorySessions, Sessions, Streams, define_dynamic_resource};
 use serde_json::{Value as Json, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -200,9 +201,7 @@ async fn a_client_that_answers_no_ping_is_gone() {
 async fn a_flood_of_pings_is_answered_and_holds_up_nobody() {
     let place = Place::memory();
     let app = app(&place).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = tokio::spawn(app.app().clone().serve_on(listener));
+    let (address, server) = served(&app).await;
     let mut flooding = connected(address).await;
     for _ in 0..20_000 {
         flooding.feed(Message::Ping(vec![7; 100].into())).await.unwrap();
@@ -228,9 +227,7 @@ async fn a_flood_of_pings_is_answered_and_holds_up_nobody() {
 async fn what_is_far_too_large_is_not_even_read() {
     let place = Place::memory();
     let app = app(&place).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = tokio::spawn(app.app().clone().serve_on(listener));
+    let (address, server) = served(&app).await;
     let mut raw = connected(address).await.into_inner();
     // A text frame of 1 MiB, masked, of which no more than the head is sent.
     raw.write_all(&[0x81, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0, 1, 2, 3, 4]).await.unwrap();
@@ -239,6 +236,13 @@ async fn what_is_far_too_large_is_not_even_read() {
     assert_eq!(frame[0], 0x88, "a Close frame");
     assert_eq!(u16::from_be_bytes([frame[2], frame[3]]), 1009);
     server.abort();
+}
+
+/// Serves an application, until the task is aborted.
+async fn served(app: &TestApp) -> (SocketAddr, JoinHandle<Result<(), Error>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (address, tokio::spawn(app.app().clone().serve_on(listener)))
 }
 
 async fn connected(address: SocketAddr) -> WebSocketStream<TcpStream> {
@@ -251,9 +255,7 @@ async fn connected(address: SocketAddr) -> WebSocketStream<TcpStream> {
 async fn a_socket_over_http_2_says_the_same() {
     let place = Place::memory();
     let app = app(&place).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = tokio::spawn(app.app().clone().serve_on(listener));
+    let (address, server) = served(&app).await;
     let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
