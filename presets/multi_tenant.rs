@@ -5,6 +5,9 @@ use crate::{Fill, Operation, Preset, ResourceBuilder, same_tenant};
 /// Puts every row into a tenant: this field of the model holds which, is set from the creator's tenant and never from
 /// a body, and on no path does anyone see or touch a row of another tenant. Who is in no tenant sees nothing.
 ///
+/// What is [`unique`](ResourceBuilder::unique) is so within a tenant, unless it is
+/// [`unique_globally`](ResourceBuilder::unique_globally).
+///
 /// An actor with raised rights and no tenant of its own passes the walls, but cannot create: a row needs a tenant.
 ///
 /// ```
@@ -57,6 +60,7 @@ impl Preset for MultiTenant {
         resource
             .index([self.field.clone()])
             .fill(self.field.clone(), Fill::Tenant)
+            .unique_within(self.field.clone())
             .policy_on(walled, same_tenant(self.field.as_str()))
     }
 }

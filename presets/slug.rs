@@ -1,11 +1,15 @@
 //! Names for paths, made of titles.
 
-use serde_json::{Map, Value as Json};
+use futures::future::BoxFuture;
+use serde_json::{Map, Value as Json, json};
+use uuid::Uuid;
 
-use crate::{Operation, Preset, ResourceBuilder};
+use crate::{Change, Error, ErrorKind, Fault, Hook, Operation, Preset, ResourceBuilder};
 
 /// Keeps a name for paths in a field, such as `wide-open-spaces`: made of another field where the body leaves it out or
-/// empty, and put into that form where a body gives it. No two items have the same. The field of the model needs a default
+/// empty, and put into that form where a body gives it. No two items have the same: one that is made gets a number where
+/// it is taken (`wide-open-spaces-2`), or a random one where the other field has neither letter nor digit; one that a
+/// body gives is refused (409 `unique`, 422 `slug`). The field of the model needs a default
 /// (`#[serde(default)] slug: String`).
 ///
 /// ```
@@ -49,7 +53,8 @@ impl Slug {
         self
     }
 
-    /// Lets items that differ in this field have the same slug, such as those of another tenant.
+    /// Lets items that differ in this field have the same slug, such as those of one author. Items of different tenants
+    /// may in any case, with [`multi_tenant`](super::multi_tenant).
     #[must_use]
     pub fn within(mut self, field: impl Into<String>) -> Self {
         self.within.push(field.into());
@@ -63,19 +68,89 @@ impl Preset for Slug {
     }
 
     fn apply(&self, resource: ResourceBuilder) -> ResourceBuilder {
-        let (from, field) = (self.from.clone(), self.field.clone());
-        let made = move |item: &mut Map<String, Json>, _: &mut crate::Change| {
-            let text = |name: &str| item.get(name).and_then(Json::as_str).unwrap_or_default();
-            let given = slug::slugify(text(&field));
-            let made = if given.is_empty() { slug::slugify(text(&from)) } else { given };
-            item.insert(field.clone(), made.into());
-            Ok(())
-        };
         let unique = self.within.iter().cloned().chain([self.field.clone()]);
         resource
             .claim_field(self.field.clone())
             .unique(unique)
             .filterable([self.field.clone()])
-            .before([Operation::Create, Operation::Update], made)
+            .hook(self.clone())
     }
+}
+
+/// The most numbers that are tried before a random one.
+const NUMBERS: usize = 100;
+
+impl Hook for Slug {
+    fn before<'a>(&'a self, change: &'a mut Change) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            if change.operation() == Operation::Delete {
+                return Ok(());
+            }
+            let text = |item: &Map<String, Json>, name: &str| {
+                item.get(name).and_then(Json::as_str).unwrap_or_default().to_owned()
+            };
+            let Some(item) = change.item() else { return Ok(()) };
+            let given = text(item, &self.field);
+            let made = match given.trim() {
+                "" => self.made(change, &text(item, &self.from)).await?,
+                _ => self.formed(&given)?,
+            };
+            if let Some(item) = change.item_mut() {
+                item.insert(self.field.clone(), made.into());
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Slug {
+    /// A slug that a body gives, in the form of one.
+    fn formed(&self, given: &str) -> Result<String, Error> {
+        let formed = slug::slugify(given);
+        if !formed.is_empty() {
+            return Ok(formed);
+        }
+        let detail = "Holds neither a letter nor a digit: give another one, or leave it out.";
+        let pointer = format!("/{}", self.field.replace('~', "~0").replace('/', "~1"));
+        let fault = Fault::pointer(pointer, "slug", detail);
+        Err(Error::new(ErrorKind::Validation, "validation", detail).with_faults(vec![fault]))
+    }
+
+    /// A slug made of another text, which no item has.
+    async fn made(&self, change: &Change, from: &str) -> Result<String, Error> {
+        let base = slug::slugify(from);
+        if base.is_empty() {
+            return Ok(random());
+        }
+        // Of two items that are made of one text at a time, the second is to see the first.
+        change.lock(&format!("slug {base} of {}", change.resource())).await?;
+        for number in 1..=NUMBERS {
+            let made = if number == 1 { base.clone() } else { format!("{base}-{number}") };
+            if !change.exists(change.resource(), self.others(change, &made)).await? {
+                return Ok(made);
+            }
+        }
+        Ok(format!("{base}-{}", random()))
+    }
+
+    /// The filter of the items that may not have this slug as well.
+    fn others(&self, change: &Change, slug: &str) -> Json {
+        let mut same = Map::new();
+        same.insert(self.field.clone(), slug.into());
+        let within = self.within.iter().map(String::as_str).chain(change.unique_within());
+        for name in within {
+            let value = change.item().and_then(|item| item.get(name)).cloned().unwrap_or(Json::Null);
+            let test = if value.is_null() { json!({"is_null": true}) } else { value };
+            same.insert(name.to_owned(), test);
+        }
+        // An item that gets a new slug may have the one that it has.
+        if let Some(id) = change.current().and_then(|current| current.get(change.id_field())) {
+            same.insert(change.id_field().to_owned(), json!({"ne": id}));
+        }
+        Json::Object(same)
+    }
+}
+
+fn random() -> String {
+    Uuid::new_v4().simple().to_string()[..8].to_owned()
 }

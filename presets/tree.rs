@@ -122,8 +122,14 @@ impl Rooted {
     /// Refuses to delete an item that others lie below.
     async fn leaves_nobody(&self, change: &Change) -> Result<(), Error> {
         let Some(id) = change.current().and_then(|item| item.get(change.id_field())) else { return Ok(()) };
-        if change.list(change.resource(), json!({self.parent.as_str(): id}), 1).await?.is_empty() {
+        let below = json!({self.parent.as_str(): id});
+        if change.list(change.resource(), below.clone(), 1).await?.is_empty() {
             return Ok(());
+        }
+        if !change.lists(change.resource(), below).await? {
+            // As the database says of any reference, whoever may see the item that refers.
+            let detail = "The item refers to one that is not there, or others still refer to it.";
+            return Err(Error::new(ErrorKind::Conflict, "foreign-key", detail));
         }
         let detail = "Other items lie below this one: move or delete them before it.";
         Err(Error::new(ErrorKind::Conflict, "has-children", detail))

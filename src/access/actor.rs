@@ -17,6 +17,8 @@ struct Known {
     roles: Vec<Arc<str>>,
     tenant_roles: Vec<Arc<str>>,
     scopes: Vec<Arc<str>>,
+    /// What a client that acts for a user may do of what the user may; everything where there is none.
+    limits: Option<Vec<Arc<str>>>,
 }
 
 /// What kind of actor this is.
@@ -60,6 +62,7 @@ impl Actor {
             roles: Vec::new(),
             tenant_roles: Vec::new(),
             scopes: Vec::new(),
+            limits: None,
         })))
     }
 
@@ -117,6 +120,46 @@ impl Actor {
     #[must_use]
     pub fn elevated(self) -> Self {
         self.with(|known| known.elevated = true)
+    }
+
+    /// The same actor as a client that acts for it: of what the actor may do only what one of these scopes covers is left.
+    /// On a resource `orders`, `orders:read` covers reads and lists, history and streams; `orders:write` every change and
+    /// action; `orders:create`, `orders:ship` and the like one operation or action. A change answers the item, so it needs
+    /// `orders:read` as well.
+    ///
+    /// ```
+    /// use resourceful::Actor;
+    ///
+    /// let app = Actor::user("ada").with_role("admin").limited_to(["orders:read"]);
+    /// assert!(app.has_role("admin") && app.is_limited());
+    /// ```
+    #[must_use]
+    pub fn limited_to<S: Into<Arc<str>>>(self, scopes: impl IntoIterator<Item = S>) -> Self {
+        let scopes = scopes.into_iter().map(Into::into).collect();
+        self.with(|known| known.limits = Some(scopes))
+    }
+
+    /// Whether this is a client that acts for someone, within scopes.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.0.as_ref().is_some_and(|known| known.limits.is_some())
+    }
+
+    /// The scopes of a client that acts for someone.
+    #[cfg(feature = "testing")]
+    pub(crate) fn limits(&self) -> Option<Vec<&str>> {
+        let limits = self.0.as_ref()?.limits.as_ref()?;
+        Some(limits.iter().map(|scope| &**scope).collect())
+    }
+
+    /// Whether one of the actor's scopes covers an operation or action of a resource, where it has any; `group` is `read`
+    /// or `write`.
+    pub(crate) fn covers(&self, resource: &str, group: &str, name: &str) -> bool {
+        let Some(limits) = self.0.as_ref().and_then(|known| known.limits.as_ref()) else { return true };
+        let is_covering = |scope: &Arc<str>| {
+            scope.rsplit_once(':').is_some_and(|(of, what)| of == resource && (what == group || what == name))
+        };
+        limits.iter().any(is_covering)
     }
 
     fn with(mut self, change: impl FnOnce(&mut Known)) -> Self {
@@ -191,12 +234,13 @@ impl Actor {
     #[cfg(feature = "webhooks")]
     pub(crate) fn written(&self) -> serde_json::Value {
         let Some(known) = &self.0 else { return serde_json::Value::Null };
-        let names = |names: &[Arc<str>]| {
-            names.iter().map(|name| serde_json::Value::from(&**name)).collect::<serde_json::Value>()
+        let names = |names: &[Arc<str>]| -> serde_json::Value {
+            names.iter().map(|name| serde_json::Value::from(&**name)).collect()
         };
         serde_json::json!({
             "id": &*known.id, "service": known.is_service, "tenant": known.tenant.as_deref(),
             "roles": names(&known.roles), "tenant_roles": names(&known.tenant_roles), "scopes": names(&known.scopes),
+            "limits": known.limits.as_deref().map(names),
         })
     }
 
@@ -217,6 +261,7 @@ impl Actor {
             roles: names("roles"),
             tenant_roles: names("tenant_roles"),
             scopes: names("scopes"),
+            limits: written.get("limits").filter(|limits| limits.is_array()).map(|_| names("limits")),
         })))
     }
 

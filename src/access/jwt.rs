@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::request::Parts;
@@ -51,14 +53,21 @@ type Revoked = dyn Fn(Claims) -> BoxFuture<'static, Result<bool, CheckError>> + 
 /// ```
 ///
 /// By default `sub` is the actor's id, `roles` its roles, `tenant` and `tenant_roles` say where it acts, and a token
-/// whose `client_id` is its `sub` is a service's, whose `scope` lists its scopes (RFC 9068, 2.2).
+/// whose `client_id` is its `sub` is a service's, whose `scope` lists its scopes (RFC 9068, 2.2). A token whose
+/// `client_id` is another is a client's that acts for a user: where it has a `scope`, that narrows what the client may do
+/// of what the user may ([`Actor::limited_to`]), unless the client is a [`trusted_client`](Self::trusted_client).
 /// [`actor`](Self::actor) reads other claims.
+///
+/// A token that names extensions in `crit` is refused, since none is understood (RFC 7515, 4.1.11), and so is one whose
+/// `iss` or `sub` is no text (RFC 7519, 4.1).
 #[derive(Clone)]
 pub struct Jwt {
     keys: Vec<Key>,
     sources: Vec<Source>,
     issuers: Vec<String>,
     audiences: Vec<String>,
+    /// Clients that have all rights of the users they act for.
+    trusted: Vec<String>,
     leeway: Duration,
     /// How the actor is read, where that is not from the usual claims.
     actor_of: Option<Arc<ActorOf>>,
@@ -83,6 +92,7 @@ impl Jwt {
             sources: Vec::new(),
             issuers: Vec::new(),
             audiences: Vec::new(),
+            trusted: Vec::new(),
             leeway: Duration::from_secs(30),
             actor_of: None,
             revoked: None,
@@ -187,6 +197,13 @@ impl Jwt {
         self.with(|tokens| tokens.audiences.push(audience.into()))
     }
 
+    /// A client of one's own (`client_id`), such as the web application that users sign in to: tokens that it got for a
+    /// user have all of the user's rights, whatever their `scope`. Several may be named.
+    #[must_use]
+    pub fn trusted_client(self, client: impl Into<String>) -> Self {
+        self.with(|tokens| tokens.trusted.push(client.into()))
+    }
+
     /// How far `exp` and `nbf` may be off, for clocks that differ; 30 s by default.
     #[must_use]
     pub fn leeway(self, leeway: Duration) -> Self {
@@ -242,7 +259,7 @@ impl Jwt {
             return Ok(None);
         }
         let (claims, key_until) = self.claims(token).await.ok_or(Unauthenticated)?;
-        let actor = if self.actor_of.is_none() { actor_of(&claims) } else { None };
+        let actor = if self.actor_of.is_none() { actor_of(&claims, &self.trusted) } else { None };
         let verified = Arc::new(Verified::new(claims, actor, key_until));
         self.remembered.insert(digest, verified.clone());
         Ok(Some(verified))
@@ -251,16 +268,21 @@ impl Jwt {
     /// The claims of a token whose signature holds, and how long its key is good without another look.
     async fn claims(&self, token: &[u8]) -> Option<(Claims, Option<Instant>)> {
         let header = decode_header(token).ok()?;
+        if names_extensions(token)? {
+            return None;
+        }
         let (algorithm, id) = (header.alg, header.kid.as_deref());
         let validation = self.validation(algorithm);
         let by = |key: &Key| decode::<Claims>(token, &key.key, &validation).ok().map(|token| token.claims);
+        let is_text = |claims: &Claims, name: &str| claims.get(name).is_none_or(Json::is_string);
+        let well_formed = |claims: &Claims| is_text(claims, "iss") && is_text(claims, "sub");
         if let Some(claims) = self.keys.iter().filter(|key| key.fits(algorithm, id)).find_map(by) {
-            return Some((claims, None));
+            return Some((claims, None)).filter(|(claims, _)| well_formed(claims));
         }
         for source in &self.sources {
             let (keys, until) = source.keys(algorithm, id).await;
             if let Some(claims) = keys.iter().find_map(by) {
-                return Some((claims, Some(until)));
+                return Some((claims, Some(until))).filter(|(claims, _)| well_formed(claims));
             }
         }
         None
@@ -284,6 +306,14 @@ impl Jwt {
     }
 }
 
+/// Whether a token's header says that it can only be read by what understands some extension (RFC 7515, 4.1.11); `None`
+/// where there is no header to be read.
+fn names_extensions(token: &[u8]) -> Option<bool> {
+    let header = token.split(|byte| *byte == b'.').next()?;
+    let header: Map<String, Json> = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
+    Some(header.contains_key("crit"))
+}
+
 /// Whether a token was revoked. What cannot be told is yes.
 async fn is_revoked(ask: &Arc<Revoked>, claims: &Claims) -> bool {
     let (ask, claims) = (ask.clone(), claims.clone());
@@ -301,7 +331,7 @@ async fn is_revoked(ask: &Arc<Revoked>, claims: &Claims) -> bool {
 }
 
 /// The actor that the usual claims describe.
-fn actor_of(claims: &Claims) -> Option<Actor> {
+fn actor_of(claims: &Claims, trusted: &[String]) -> Option<Actor> {
     let text = |name: &str| claims.get(name).and_then(Json::as_str).filter(|text| !text.is_empty());
     let list = |name: &str| -> Vec<String> {
         let items = claims.get(name).and_then(Json::as_array).into_iter().flatten();
@@ -311,13 +341,15 @@ fn actor_of(claims: &Claims) -> Option<Actor> {
         Some(tenant) => actor.in_tenant(tenant.to_owned(), list("tenant_roles")),
         None => actor,
     };
+    let scopes = || text("scope").unwrap_or_default().split_whitespace().map(str::to_owned);
     // A token that a client got for a user names both; one that it got for itself names it twice (RFC 9068, 2.2).
     if let Some(client) = text("client_id").filter(|client| text("sub").is_none_or(|sub| sub == *client)) {
-        let scopes = text("scope").unwrap_or_default().split_whitespace().map(str::to_owned);
-        return Some(in_tenant(scopes.fold(Actor::service(client.to_owned()), Actor::with_scope)));
+        return Some(in_tenant(scopes().fold(Actor::service(client.to_owned()), Actor::with_scope)));
     }
     let user = list("roles").into_iter().fold(Actor::user(text("sub")?.to_owned()), Actor::with_role);
-    Some(in_tenant(user))
+    let narrows = text("client_id").is_some_and(|client| trusted.iter().all(|known| known != client))
+        && claims.contains_key("scope");
+    Some(in_tenant(if narrows { user.limited_to(scopes()) } else { user }))
 }
 
 impl fmt::Debug for Jwt {

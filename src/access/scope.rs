@@ -239,7 +239,9 @@ impl Elevation {
             (Some(reason), None) => reason.to_str().ok().map(str::trim).filter(|reason| !reason.is_empty()),
             (Some(_), Some(_)) => None,
         };
-        let Some(reason) = reason.filter(|_| actor.has_role(&self.role)) else {
+        // A client that acts for someone within scopes does not get more than they cover.
+        let may = actor.has_role(&self.role) && !actor.is_limited();
+        let Some(reason) = reason.filter(|_| may) else {
             let detail = "You may not raise your rights, or did not say why.";
             return Err(Error::new(ErrorKind::Forbidden, "forbidden", detail));
         };

@@ -13,7 +13,7 @@ use super::mount::{has_sockets, mount, name, tells_of_all};
 use super::{App, AppBuilder, AppPreset, health, migrate};
 use crate::access::{Following, Rule};
 use crate::cache::{Answers, Generations};
-use crate::engine::{Catalog, DigestKey, Engine, InFlight};
+use crate::engine::{Catalog, DigestKey, Engine, FarLeases, InFlight};
 #[cfg(feature = "webhooks")]
 use crate::events::{Dispatcher, Queue, Subscription};
 use crate::http::{BATCH, EVENTS, EXPLAIN, Path, SOCKET};
@@ -68,6 +68,7 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
         told: watch::Sender::new(0),
         published: watch::Sender::new(0),
         hook_failures: Arc::default(),
+        far_leases: FarLeases::default(),
         in_flight: InFlight::default(),
         prefix: builder.prefix.clone(),
     });

@@ -178,6 +178,13 @@ impl App {
         self.boundary.engine.hook_failures.load(Ordering::Relaxed)
     }
 
+    /// How many leases this node took from a holder that was gone although their expiry had not come, because that node's
+    /// clock is wrong. Each is in the log with its holder.
+    #[must_use]
+    pub fn outlived_leases(&self) -> u64 {
+        self.boundary.engine.far_leases.outlived()
+    }
+
     /// The number of rows that a resource has.
     ///
     /// # Errors

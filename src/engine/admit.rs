@@ -84,6 +84,7 @@ impl Call<'_> {
             let target = self.engine.catalog.entry(relation.target);
             let is_there = match self.sights.of(relation.target).and_then(|sight| sight.rows.as_ref()) {
                 None => false,
+                _ if self.terms.deletes(relation.target, value) => false,
                 // The storage itself sees to references that anyone may make.
                 Some(seen) if seen.is_everything() => true,
                 Some(seen) => {

@@ -8,12 +8,12 @@ use serde_json::{Map, Value as Json};
 
 use super::bulk::at;
 use super::commit::{Output, Prepared};
-use super::item::{self, Fields};
+use super::item::Fields;
 use super::record::spelled;
 use super::update::{ATTEMPTS, Step, too_contended};
-use super::{Call, Engine, Expected, Item, Terms};
-use crate::access::Actor;
-use crate::error::{Error, Fault, escape_pointer};
+use super::{Call, Engine, Expected, Item, Terms, sight};
+use crate::access::{Actor, Verdict};
+use crate::error::{Error, ErrorKind, Fault, escape_pointer};
 use crate::query::Selection;
 use crate::resource::{Id, Operation};
 
@@ -44,6 +44,28 @@ const LIST: &str = "operations";
 const BODY: &str = "/body";
 
 impl Engine {
+    /// Refuses a caller whom no resource lets create, change or delete anything.
+    pub(crate) async fn may_change_something(&self, actor: &Actor) -> Result<(), Error> {
+        let mut refused = None;
+        for entry in self.catalog.entries() {
+            for operation in [Operation::Update, Operation::Create, Operation::Delete] {
+                match sight::decide(&self.catalog, entry, actor, operation).await {
+                    Verdict::Deny(_) => {
+                        refused = refused.or_else(|| Some(sight::refused(entry, actor, operation)))
+                    }
+                    _ => return Ok(()),
+                }
+            }
+        }
+        match refused {
+            Some(_) if !actor.is_anonymous() => {
+                Err(Error::new(ErrorKind::Forbidden, "forbidden", "You may change nothing here."))
+            }
+            Some(refused) => Err(refused),
+            None => Ok(()),
+        }
+    }
+
     /// Makes all of the changes so, or none.
     pub(crate) async fn batch(
         &self,
@@ -53,12 +75,13 @@ impl Engine {
     ) -> Result<Vec<Became>, Error> {
         let mut calls = Vec::with_capacity(wanted.len());
         let mut known = HashSet::new();
-        // Who may not make one of them is told so before anything is read.
+        let mut unknown = Vec::new();
+        // A caller who may not make one of them is refused before anything is read.
         for (index, one) in wanted.iter().enumerate() {
-            let entry = self.find(&one.resource).map_err(|_| {
-                let fault = self.unknown_resource(&one.resource).inside(&format!("/{LIST}/{index}"));
-                Error::validation(vec![fault])
-            })?;
+            let Ok(entry) = self.find(&one.resource) else {
+                unknown.push(self.unknown_resource(&one.resource).inside(&format!("/{LIST}/{index}")));
+                continue;
+            };
             if entry.definition.idempotency.is_some_and(|idempotency| idempotency.required) {
                 let detail = "Changes of this resource need an Idempotency-Key, which a batch does not take.";
                 let fault = Fault::pointer(format!("/{LIST}/{index}/resource"), "keyed", detail);
@@ -75,6 +98,9 @@ impl Engine {
                 let fault = Fault::pointer(format!("/{LIST}/{index}/id"), "repeated", detail);
                 return Err(Error::validation(vec![fault]));
             }
+        }
+        if !unknown.is_empty() {
+            return Err(Error::validation(unknown));
         }
         let apart = calls.iter().position(|call| !call.entry.storage.is(&calls[0].entry.storage));
         if let Some(index) = apart {
@@ -97,7 +123,7 @@ impl Engine {
 
 async fn committed(calls: &[Call<'_>], wanted: &[Wanted], terms: &Terms) -> Result<Vec<Became>, Error> {
     for _ in 0..ATTEMPTS {
-        terms.forget_made();
+        terms.begin_again();
         let mut prepared = Vec::with_capacity(calls.len());
         let mut planned: Vec<Option<Fields>> = Vec::with_capacity(calls.len());
         // For each operation, whether it changes anything; and which those are.
@@ -168,11 +194,13 @@ impl Call<'_> {
         self.expect(one.expected.as_ref(), version)?;
         if one.operation == Operation::Delete {
             let prepared = self.prepared_gone(&changeable, &id, current.clone(), version).await?;
+            self.terms.deleted(self.entry.position, id);
             return Ok((Some(prepared), Some(current)));
         }
-        self.refuse_forbidden(&body).map_err(in_body)?;
-        let next = self.patched(&current, &item::object(body).map_err(in_body)?).map_err(in_body)?;
-        let step = Step { operation: Operation::Update, id: &id, current: &current, version };
+        let patch = self.patch_of(body).map_err(in_body)?;
+        let next = self.patched(&current, &patch).map_err(in_body)?;
+        let blind = self.set_blindly(&patch);
+        let step = Step { operation: Operation::Update, id: &id, current: &current, version, blind: &blind };
         let prepared = self.prepared_change(&changeable, step, next).await.map_err(in_body)?;
         let item = prepared.as_ref().and_then(|prepared| prepared.main.record.after.clone());
         Ok((prepared, Some(item.unwrap_or(current))))

@@ -25,6 +25,14 @@ pub(crate) struct Patch {
 
 /// How many faults are told of at once.
 const TOLD: usize = 100;
+/// The code of what is answered of an item that a filter meant and that has changed since.
+const NO_LONGER_MATCHING: &str = "no-longer-matching";
+
+/// An item has changed since it matched the filter of the request.
+pub(super) fn no_longer_matching() -> Error {
+    let detail = "The item has changed since, and does not match the filter any more: it was left as it is.";
+    Error::new(ErrorKind::Conflict, NO_LONGER_MATCHING, detail)
+}
 
 impl Call<'_> {
     /// Creates items from bodies.
@@ -103,6 +111,7 @@ impl Call<'_> {
             }
             match self.commit_all(prepared, Output::Items(unchanged)).await {
                 Ok(items) => return Ok(items),
+                Err(failure) if self.has_left(&failure) => return Err(no_longer_matching()),
                 Err(mut failure) => {
                     failure.item = failure.item.and_then(|item| changed.get(item).copied());
                     let patch = failure.item.and_then(|item| patches.get(item));
@@ -123,10 +132,11 @@ impl Call<'_> {
         patch: &Patch,
     ) -> Result<Option<Prepared>, Error> {
         self.require_expected(patch.expected.as_ref())?;
-        self.refuse_forbidden(&patch.patch)?;
+        let changes = self.patch_of(patch.patch.clone())?;
         self.expect(patch.expected.as_ref(), *version)?;
-        let next = self.patched(current, &super::item::object(patch.patch.clone())?)?;
-        let step = Step { operation: Operation::Update, id, current, version: *version };
+        let next = self.patched(current, &changes)?;
+        let blind = self.set_blindly(&changes);
+        let step = Step { operation: Operation::Update, id, current, version: *version, blind: &blind };
         self.prepared_change(changeable, step, next).await
     }
 
@@ -158,31 +168,81 @@ impl Call<'_> {
             match self.commit_all(prepared, Output::Json(&output)).await {
                 Ok(_) => return Ok(ids.len()),
                 Err(failure) if failure.is_contended(false) => {}
+                Err(failure) if self.has_left(&failure) => return Err(no_longer_matching()),
                 Err(failure) => return Err(self.of_many(failure, "ids")),
             }
         }
         Err(too_contended())
     }
 
-    /// The ids of the items that the caller lists, may do this to, and that match.
+    /// The call by which those items are changed that the caller lists and that match a filter: each of them only as long as
+    /// it does.
     ///
     /// # Errors
-    /// Where more match than there may.
-    pub(crate) async fn matching(&self, filter: &Json, most: usize) -> Result<Vec<String>, Error> {
+    /// What is wrong with the filter, and where the caller may see no list.
+    pub(crate) fn by_filter(&self, filter: &Json) -> Result<Call<'_>, Error> {
         let refused = || sight::refused(self.entry, self.actor, Operation::List);
         let listed = self.sight().listed.as_ref().ok_or_else(refused)?;
         let request = self.reader().list_body(&serde_json::json!({"filter": filter}))?;
+        Ok(self.of_matching(listed.within(request.filter)))
+    }
+
+    /// Changes every item that matches, by one patch.
+    ///
+    /// # Errors
+    /// Where more match than there may.
+    pub(crate) async fn update_matching(&self, patch: &Json, most: usize) -> Result<Vec<Item>, Error> {
+        let work = async {
+            for _ in 0..ATTEMPTS {
+                let one = |id| Patch { id, expected: None, patch: patch.clone() };
+                let patches: Vec<_> = self.matching(most).await?.into_iter().map(one).collect();
+                match self.updated_all(&patches).await {
+                    Err(error) if error.code() == NO_LONGER_MATCHING => self.terms.begin_again(),
+                    done => return done,
+                }
+            }
+            Err(too_contended())
+        };
+        if self.is_hooked(Operation::Update) {
+            return Box::pin(self.around(Operation::Update, work)).await;
+        }
+        work.await
+    }
+
+    /// Deletes every item that matches; answers how many.
+    ///
+    /// # Errors
+    /// Where more match than there may.
+    pub(crate) async fn delete_matching(&self, most: usize) -> Result<usize, Error> {
+        let work = async {
+            for _ in 0..ATTEMPTS {
+                match self.deleted_all(&self.matching(most).await?).await {
+                    Err(error) if error.code() == NO_LONGER_MATCHING => self.terms.begin_again(),
+                    done => return done,
+                }
+            }
+            Err(too_contended())
+        };
+        if self.is_hooked(Operation::Delete) {
+            return Box::pin(self.around(Operation::Delete, work)).await;
+        }
+        work.await
+    }
+
+    /// The ids of the items that the request means and that the caller may do this to.
+    ///
+    /// # Errors
+    /// Where there are more than there may be.
+    pub(crate) async fn matching(&self, most: usize) -> Result<Vec<String>, Error> {
         let schema = &self.entry.schema;
         let query = Query {
-            filter: request.filter,
             fields: vec![schema.id],
             keys: vec![schema.id],
             limit: u32::try_from(most).unwrap_or(u32::MAX).saturating_add(1),
             position: Position::Start,
             ..Query::all(schema.clone())
         };
-        let mut query = listed.and(&self.allowed).query(query);
-        query.resolve(self.entry, &self.engine.catalog).await?;
+        let query = self.changeable().await?.query(query);
         let rows = self.entry.storage.fetch(&query, &mut Vec::new()).await?;
         if rows.len > most {
             let detail = format!("More than {most} items match, so nothing was changed. Narrow the filter.");
@@ -191,20 +251,30 @@ impl Call<'_> {
         Ok(rows.keys.iter().flatten().map(super::record::spelled).collect())
     }
 
-    /// Reads ids as in a path, each of which may stand once.
-    fn ids<'s>(&self, ids: impl Iterator<Item = &'s str>, list: &str) -> Result<Vec<Value>, Error> {
+    /// Refuses a list in which an item stands twice, whichever spelling of its id it has; what is no id names none.
+    ///
+    /// # Errors
+    /// Every repetition, at its place in the list.
+    pub(crate) fn each_once<'s>(&self, ids: impl Iterator<Item = &'s str>, list: &str) -> Result<(), Error> {
         let mut known = HashSet::new();
-        let mut read = Vec::new();
         let mut faults = Vec::new();
         for (index, id) in ids.enumerate() {
-            let value = self.id(id).map_err(|error| at(error, list, index))?;
-            if !known.insert(super::record::spelled(&value)) {
+            if self.id(id).is_ok_and(|id| !known.insert(super::record::spelled(&id))) {
                 let detail = "This item stands here twice.";
                 faults.push(Fault::pointer(format!("/{list}/{index}"), "repeated", detail));
             }
-            read.push(value);
         }
-        if faults.is_empty() { Ok(read) } else { Err(Error::validation(faults)) }
+        if faults.is_empty() { Ok(()) } else { Err(Error::validation(faults)) }
+    }
+
+    /// Reads ids as in a path, each of which may stand once.
+    fn ids<'s>(&self, ids: impl Iterator<Item = &'s str>, list: &str) -> Result<Vec<Value>, Error> {
+        let ids: Vec<_> = ids.collect();
+        let read = ids.iter().enumerate();
+        let read = read.map(|(index, id)| self.id(id).map_err(|error| at(error, list, index)));
+        let read = read.collect::<Result<_, _>>()?;
+        self.each_once(ids.into_iter(), list)?;
+        Ok(read)
     }
 
     /// The items of these ids as they are, where there are any, in this order.
@@ -268,6 +338,12 @@ impl Call<'_> {
             items.push(self.answered(written).map_err(failed)?.0);
         }
         Ok(items)
+    }
+
+    /// Whether an item could not be changed because the rows that the request means do not hold it any more.
+    fn has_left(&self, failure: &Failure) -> bool {
+        use resourceful_contract::ErrorKind::NotFound;
+        !self.meant.is_everything() && !failure.beside && failure.error.kind() == NotFound
     }
 
     /// Why many were not changed, with the item that it is of.

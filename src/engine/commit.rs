@@ -2,14 +2,17 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use resourceful_contract::{Change, ErrorKind as StorageKind, StorageError, Then, Value, Write, Written};
+use resourceful_contract::{
+    Change, ErrorKind as StorageKind, StorageError, Then, Value, Version, Write, Written,
+};
 use serde_json::Value as Json;
+use uuid::Uuid;
 
 use super::item::Fields;
 use super::record::{Record, Records};
 use super::sight::{Admitted, GuardedChange};
 use super::{Call, Item, redact};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Fault, Place, escape_pointer};
 use crate::query::Selection;
 use crate::resource::Operation;
 
@@ -105,6 +108,7 @@ impl Call<'_> {
             done: done.into(),
             before,
             after,
+            blind: Vec::new(),
         };
         let change = Change { schema: self.entry.schema.clone(), write, answer };
         Made { change: admitted.change(change), record }
@@ -174,8 +178,13 @@ impl Call<'_> {
 
     /// An item as it is answered after a change of it.
     pub(super) fn answered(&self, written: Written) -> Result<(Item, Value), Error> {
-        let version =
+        let mut version =
             written.version.ok_or_else(|| Error::internal("the storage answered no version for a row"))?;
+        if self.terms.dry_run && matches!(version, Version::Digest(_)) && !self.reads_every_field() {
+            // A state that was only tried needs a tag of its own alone. A digest of the row would say whether a field
+            // that the caller sets without seeing it was set to what it holds.
+            version = Version::Digest(Uuid::new_v4().into_bytes());
+        }
         let mut json = written.json;
         let shown = self.shown();
         redact::only(self, &shown, &mut json)?;
@@ -196,8 +205,17 @@ impl Call<'_> {
         }
         // A clash may be one of a field that the caller must not learn of.
         let error = Error::from(failure.error);
-        let faults = self.told(error.faults().to_vec());
-        error.with_faults(faults)
+        let mut faults = error.faults().to_vec();
+        if let Some(within) = self.definition().unique_within {
+            // That a clash is within the tenant goes without saying.
+            let pointer = format!("/{}", escape_pointer(&self.entry.schema.fields[within].name));
+            let is_within =
+                |fault: &Fault| fault.code == "unique" && fault.at == Place::Pointer(pointer.clone());
+            if !faults.iter().all(is_within) {
+                faults.retain(|fault| !is_within(fault));
+            }
+        }
+        error.with_faults(self.told(faults))
     }
 }
 

@@ -54,6 +54,11 @@ impl Call<'_> {
 
     /// A new item, as hooks left it and the caller may create it.
     pub(super) async fn prepared_new(&self, item: Fields) -> Result<Prepared, Error> {
+        if self.is_hooked(Operation::Create) {
+            // What hooks answer must not depend on a row that the caller does not see.
+            let values = self.new_row(&item, false)?;
+            self.may_refer(values.iter().enumerate()).await?;
+        }
         let (item, enlisted) = self.before(Operation::Create, None, item).await?;
         let values = self.new_row(&item, false)?;
         self.may_hold(&values).await?;

@@ -33,8 +33,9 @@ impl<'a> Call<'a> {
                 return Err(Error::internal(message));
             }
             let (allowed, sights) = (Admitted::by_the_application(), Sights::by_the_application(entry));
-            let call =
-                Call { engine: self.engine, entry, actor: self.actor, allowed, sights, terms: self.terms };
+            let meant = Admitted::by_the_application();
+            let (engine, actor, terms) = (self.engine, self.actor, self.terms);
+            let call = Call { engine, entry, actor, allowed, meant, sights, terms };
             let made = call.own_change(one.write).await;
             changes.extend(made.map_err(|error| match error.kind() {
                 // It may have gone since the hook saw it.

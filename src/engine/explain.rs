@@ -9,7 +9,7 @@ use super::{Call, Engine, Entry, sight};
 use crate::access::{Actor, Asking, Step, Verdict};
 use crate::error::{Error, ErrorKind};
 use crate::query;
-use crate::resource::Operation;
+use crate::resource::{Operation, Right};
 
 /// What became of a question to [`App::explain`](crate::App::explain).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -126,6 +126,15 @@ impl Engine {
         let read = |filter: &serde_json::Value| query::trusted_filter(&self.catalog, entry, filter);
         let mut trail = Vec::new();
         let verdict = entry.rights().of(operation.into()).decide(&asking, &read, Some(&mut trail)).await;
+        let right = Right::from(operation);
+        let verdict = match right.is_covered(&entry.definition, actor) {
+            true => verdict,
+            false => {
+                let verdict = Verdict::Deny(sight::UNCOVERED.into());
+                trail.push(Step { rule: "the scopes of the credential".into(), verdict: verdict.clone() });
+                verdict
+            }
+        };
         let mut steps = Vec::with_capacity(trail.len());
         for Step { rule, verdict } in trail {
             let row_matches = match (row, &verdict) {

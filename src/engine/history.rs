@@ -1,23 +1,20 @@
 //! What became of an item, what it was at a time, and back to that.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use resourceful_contract::{Filter, Query, Sort, Test, Value, Version};
+use resourceful_contract::{Value, Version};
 use serde_json::{Map, Value as Json, json};
 
 use super::action::taken;
 use super::commit::Output;
 use super::item::Fields;
+use super::past::{STEP, StatePolicy, Step, undone};
 use super::record::spelled;
 use super::sight::Admitted;
-use super::update::{ATTEMPTS, Step, too_contended};
+use super::update::{self, ATTEMPTS, too_contended};
 use super::{Call, Expected, Item, sight};
 use crate::error::{Error, ErrorKind, Fault, Place};
 use crate::query::{Binding, Parameters, Selection};
 use crate::resource::{Acted, Operation, RevertTo, Right};
-use crate::tables::audit::{AuditRow, ITEM, POSITION, RESOURCE};
-
-/// How many entries are read at once to find what an item was.
-const STEP: u32 = 200;
 
 /// A page of an item's history.
 #[derive(Debug)]
@@ -32,28 +29,75 @@ struct Asked {
 }
 
 impl Call<'_> {
-    /// The entries of an item, the newest first, as far as it is the item that the caller may see.
+    /// The entries of an item, the newest first, as far as it is the item that the caller may see. An entry is shown where
+    /// the caller may see the state before or after it, and of each of its fields what those states held.
     pub(crate) async fn history(&self, id: &str, query: Option<&str>) -> Result<History, Error> {
         let asked = self.asked_history(query)?;
         let id = self.id(id)?;
-        let rows = self.changeable_with_deleted().await?;
-        self.may_know(&rows, &id).await?;
+        let policy = self.state_policy(self.changeable_with_deleted().await?).await?;
+        self.may_know(&policy, &id).await?;
         let binding = Binding::of_item(&self.entry.schema.name, self.actor, &spelled(&id));
         let mut below = None;
         if let Some(cursor) = &asked.after {
             below = Some(self.engine.cursors.open_number(&binding, cursor)?);
         }
-        let entries = self.entries(&id, below, asked.limit + 1).await?;
-        // What had this id before is another item.
-        let first = entries.iter().position(|entry| entry.operation == "create");
-        let shown = &entries[..first.map_or(entries.len(), |first| first + 1).min(asked.limit as usize)];
-        let more = entries.len() > shown.len() && first.is_none_or(|first| first >= shown.len());
-        let items: Vec<Json> = shown.iter().map(|entry| self.told_entry(entry)).collect::<Result<_, _>>()?;
-        let next = shown.last().filter(|_| more);
-        let next = next.map(|last| self.engine.cursors.seal_number(&binding, last.position));
+        let (items, next) = self.shown_entries(&policy, &id, below, asked.limit as usize).await?;
+        let next = next.map(|last| self.engine.cursors.seal_number(&binding, last));
         let page = json!({"next": next, "prev": null, "limit": asked.limit});
         let json = json!({"items": items, "page": page}).to_string().into_bytes();
         Ok(History { json })
+    }
+
+    /// At most so many entries that the caller may see, and the position of the last one where there are more.
+    async fn shown_entries(
+        &self,
+        policy: &StatePolicy,
+        id: &Value,
+        mut below: Option<i64>,
+        limit: usize,
+    ) -> Result<(Vec<Json>, Option<i64>), Error> {
+        // Where every state is shown none of them has to be known.
+        let mut state = match policy.is_everything() {
+            true => Some(Fields::new()),
+            false => self.state_below(id, below).await?,
+        };
+        let step = STEP.min(u32::try_from(limit).unwrap_or(STEP).saturating_add(1));
+        let mut is_shown = self.is_shown(policy, state.as_ref()).await?;
+        let (mut items, mut last) = (Vec::new(), None);
+        loop {
+            let entries = self.engine.trail(self, id, below, step).await?;
+            below = entries.last().map(|entry| entry.position);
+            let is_end = entries.len() < step as usize;
+            for entry in entries {
+                // What had this id before is another item, and what retention emptied says nothing.
+                let is_first = entry.operation == "create";
+                let is_forgotten = entry.is_forgotten();
+                let step = Step::of(entry, state)?;
+                let was_shown = self.is_shown(policy, step.before.as_ref()).await?;
+                let shown = if is_forgotten { None } else { self.shown_entry(&step, was_shown, is_shown)? };
+                if let Some(shown) = shown {
+                    if items.len() == limit {
+                        return Ok((items, last));
+                    }
+                    items.push(shown);
+                    last = Some(step.entry.position);
+                }
+                if is_first {
+                    return Ok((items, None));
+                }
+                (state, is_shown) = (step.before, was_shown);
+            }
+            if is_end {
+                return Ok((items, None));
+            }
+        }
+    }
+
+    async fn is_shown(&self, policy: &StatePolicy, state: Option<&Fields>) -> Result<bool, Error> {
+        match state {
+            Some(state) => self.admits_state(policy, state).await,
+            None => Ok(false),
+        }
     }
 
     fn asked_history(&self, query: Option<&str>) -> Result<Asked, Error> {
@@ -77,137 +121,60 @@ impl Call<'_> {
         if faults.is_empty() { Ok(asked) } else { Err(Error::invalid_query(faults)) }
     }
 
-    /// An entry as this caller may see it.
-    fn told_entry(&self, entry: &AuditRow) -> Result<Json, Error> {
-        let changes: Map<String, Json> = serde_json::from_str(&entry.changes).map_err(Error::internal)?;
-        let mask = self.mask();
-        let schema = &self.entry.schema;
-        let mut told = Map::new();
-        for (name, mut change) in changes {
-            let Some(position) = schema.position(&name) else { continue };
-            if !mask.shows(position) {
-                continue;
+    /// An entry as far as this caller may see the states before and after it.
+    fn shown_entry(&self, step: &Step, before: bool, after: bool) -> Result<Option<Json>, Error> {
+        let entry = &step.entry;
+        let changes: Map<String, Json> = match (before, after) {
+            (false, false) => return Ok(None),
+            // The item came into what the caller may see: that is all of it, as with a new one.
+            (false, true) if step.before.is_some() => {
+                let fields =
+                    self.definition().visible.iter().map(|field| &self.entry.schema.fields[*field].name);
+                let state = step.after.as_ref();
+                let held = fields.filter_map(|name| Some((name.clone(), json!({"to": state?.get(name)?}))));
+                held.collect()
             }
+            // It went out of it, and what it has become is not shown.
+            (true, false) if step.after.is_some() => Map::new(),
+            _ => serde_json::from_str(&entry.changes).map_err(Error::internal)?,
+        };
+        let at = super::item::instant(entry.at);
+        Ok(Some(json!({
+            "operation": entry.operation, "at": at, "actor": entry.actor, "tenant": entry.tenant,
+            "request_id": entry.request, "address": entry.address, "changes": self.masked(changes)?,
+        })))
+    }
+
+    /// The changes of the fields that the caller may see.
+    fn masked(&self, changes: Map<String, Json>) -> Result<Map<String, Json>, Error> {
+        let (mask, schema) = (self.mask(), &self.entry.schema);
+        let mut shown = Map::new();
+        for (name, mut change) in changes {
+            let Some(position) = schema.position(&name).filter(|position| mask.shows(*position)) else {
+                continue;
+            };
             if let Some((_, instead)) = mask.redacted().iter().find(|(field, _)| *field == position) {
                 let instead: Json = serde_json::from_str(instead).map_err(Error::internal)?;
-                change = json!({"from": instead, "to": instead});
+                for value in change.as_object_mut().into_iter().flat_map(Map::values_mut) {
+                    *value = instead.clone();
+                }
             }
-            told.insert(name, change);
+            shown.insert(name, change);
         }
-        let at = super::item::instant(entry.at);
-        Ok(json!({
-            "operation": entry.operation, "at": at, "actor": entry.actor, "tenant": entry.tenant,
-            "request_id": entry.request, "address": entry.address, "changes": told,
-        }))
-    }
-
-    /// Entries of an item that still say what changed, the newest first.
-    async fn entries(&self, id: &Value, below: Option<i64>, limit: u32) -> Result<Vec<AuditRow>, Error> {
-        let mut entries = self.trail(id, below, limit).await?;
-        entries.retain(|entry| !entry.is_forgotten());
-        Ok(entries)
-    }
-
-    /// Entries of an item, the newest first, those among them that were emptied.
-    async fn trail(&self, id: &Value, below: Option<i64>, limit: u32) -> Result<Vec<AuditRow>, Error> {
-        let is = |field, text: String| Filter::Compare(field, Test::Eq(Value::Text(text)));
-        let mut filter = is(RESOURCE, self.entry.name.to_string()).and(is(ITEM, spelled(id)));
-        if let Some(below) = below {
-            filter = filter.and(Filter::Compare(POSITION, Test::Lt(Value::Integer(below))));
-        }
-        let query = Query {
-            filter,
-            sort: vec![Sort::descending(POSITION)],
-            limit,
-            ..Query::all(self.engine.tables.audit.clone())
-        };
-        let rows = self.entry.storage.kept(query).await?;
-        Ok(rows.into_iter().map(AuditRow::read).collect())
+        Ok(shown)
     }
 
     /// Refuses an item that the caller may not see, whether it is still there or was.
-    async fn may_know(&self, rows: &Admitted, id: &Value) -> Result<(), Error> {
-        let anybody = Call::by_the_application(self.engine, self.entry);
-        let item = match anybody.current(id.clone()).await {
-            Ok((item, _)) => item,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let last = self.entries(id, None, 1).await?.pop().ok_or_else(Error::not_found)?;
+    async fn may_know(&self, policy: &StatePolicy, id: &Value) -> Result<(), Error> {
+        let item = match self.stored_now(id).await? {
+            Some(item) => item,
+            None => {
+                let last = self.engine.trail(self, id, None, 1).await?.pop();
+                let last = last.filter(|last| !last.is_forgotten()).ok_or_else(Error::not_found)?;
                 undone(None, &last)?.ok_or_else(Error::not_found)?
             }
-            Err(error) => return Err(error),
         };
-        self.must_admit(rows, &item).await?;
-        self.must_be_shown(&item).await
-    }
-
-    /// Refuses an item that is deleted and still there, unless the caller may see those.
-    async fn must_be_shown(&self, item: &Fields) -> Result<(), Error> {
-        let field = self.definition().deleted_at.map(|field| &self.entry.schema.fields[field].name);
-        if field.is_none_or(|field| item.get(field).is_none_or(serde_json::Value::is_null)) {
-            return Ok(());
-        }
-        let may = sight::decide(&self.engine.catalog, self.entry, self.actor, Right::Deleted).await;
-        let may = Admitted::of(&may).ok_or_else(Error::not_found)?;
-        self.must_admit(&may.resolved(self.entry, &self.engine.catalog).await?, item).await
-    }
-
-    async fn must_admit(&self, rows: &Admitted, item: &Fields) -> Result<(), Error> {
-        // A rule that speaks of a field which no entry holds cannot be asked of what is gone.
-        let holds = |field: usize| item.contains_key(&self.entry.schema.fields[field].name);
-        if speaks_of(rows.filter(), &holds) && self.admits(rows, &self.values_of(item)).await? {
-            Ok(())
-        } else {
-            Err(Error::not_found())
-        }
-    }
-
-    /// The values of an item that may lack some.
-    pub(super) fn values_of(&self, item: &Fields) -> Vec<Value> {
-        let fields = self.entry.schema.fields.iter();
-        let value = |json: Option<&Json>, field: &resourceful_contract::Field| {
-            field.field_type.read_json(json.unwrap_or(&Json::Null)).unwrap_or(Value::Null)
-        };
-        fields.map(|field| value(item.get(&field.name), field)).collect()
-    }
-
-    /// What an item was at a time; nothing where it was not there then. `place` is where the request names the time.
-    ///
-    /// # Errors
-    /// Where entries since then were emptied, so that nobody knows any more.
-    async fn past(&self, id: &Value, at: DateTime<Utc>, place: Place) -> Result<Option<Fields>, Error> {
-        let anybody = Call::by_the_application(self.engine, self.entry);
-        let mut item = match anybody.current(id.clone()).await {
-            Ok((item, _)) => Some(item),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        // Since when the item is known, where that is not from its beginning.
-        let mut known_since = None;
-        let mut below = None;
-        'pages: loop {
-            let entries = self.trail(id, below, STEP).await?;
-            for entry in &entries {
-                if entry.at <= at {
-                    break 'pages;
-                }
-                if entry.operation == "create" {
-                    // Before it there was nothing, whatever the entries after it said.
-                    (item, known_since) = (None, None);
-                } else if entry.is_forgotten() {
-                    known_since = known_since.or(Some(entry.at));
-                } else {
-                    item = undone(item, entry)?;
-                }
-            }
-            below = entries.last().map(|entry| entry.position);
-            if entries.len() < STEP as usize {
-                break;
-            }
-        }
-        match known_since {
-            Some(earliest) => Err(not_kept(at, earliest, place)),
-            None => Ok(item),
-        }
+        if self.admits_state(policy, &item).await? { Ok(()) } else { Err(Error::not_found()) }
     }
 
     /// The item as it was at a time, where the caller may see it as it was and as it is.
@@ -220,10 +187,13 @@ impl Call<'_> {
         let may = sight::decide(&self.engine.catalog, self.entry, self.actor, Right::History).await;
         let may = Admitted::by(may, self.entry, self.actor, Right::History)?;
         let rows = self.seen()?.and(&may).resolved(self.entry, &self.engine.catalog).await?;
-        self.may_know(&rows, &id).await?;
-        let past = self.past(&id, at, Place::Parameter("as_of".to_owned())).await?;
-        let past = past.ok_or_else(Error::not_found)?;
-        self.must_admit(&rows, &past).await?;
+        let policy = self.state_policy(rows).await?;
+        self.may_know(&policy, &id).await?;
+        let unknown = |earliest| not_kept(at, earliest, Place::Parameter("as_of".to_owned()));
+        let past = self.past(&id, at, unknown).await?.ok_or_else(Error::not_found)?;
+        if !self.admits_state(&policy, &past).await? {
+            return Err(Error::not_found());
+        }
         let fields = self.fields(selection);
         let values = self.values_of(&past);
         let mut json = b"{".to_vec();
@@ -255,6 +225,7 @@ impl Call<'_> {
         let id = self.id(id)?;
         let update = sight::decide(&self.engine.catalog, self.entry, self.actor, Operation::Update).await;
         let update = Admitted::by(update, self.entry, self.actor, Operation::Update.into())?;
+        let seen = self.seen()?.resolved(self.entry, &self.engine.catalog).await?;
         let changeable = self.changeable().await?.and(&update);
         let changeable = changeable.resolved(self.entry, &self.engine.catalog).await?;
         for _ in 0..ATTEMPTS {
@@ -262,12 +233,22 @@ impl Call<'_> {
             self.expect(expected, version)?;
             let input = taken(&self.definition().actions[acted.position], input)?;
             let RevertTo { as_of: at } = serde_json::from_value(input).map_err(Error::internal)?;
-            let past =
-                self.past(&id, at, Place::Pointer("/as_of".to_owned())).await?.ok_or_else(|| never(at))?;
+            let unknown = |earliest| not_kept(at, earliest, Place::Pointer("/as_of".to_owned()));
+            let past = self.past(&id, at, unknown).await?.ok_or_else(|| never(at))?;
+            // A state that the caller may not see is no state to go back to.
+            if !self.surely_admits(&seen, &past).await? {
+                return Err(never(at));
+            }
             let patch = self.difference_to(&current, &past);
             self.refuse_forbidden(&Json::Object(patch.clone()))?;
             let next = self.patched(&current, &patch)?;
-            let step = Step { operation: Operation::Update, id: &id, current: &current, version };
+            let step = update::Step {
+                operation: Operation::Update,
+                id: &id,
+                current: &current,
+                version,
+                blind: &[],
+            };
             let Some(mut prepared) = self.prepared_change(&changeable, step, next).await? else {
                 return self.unchanged(&id, version).await;
             };
@@ -287,22 +268,13 @@ impl Call<'_> {
         let settable = |name: &str| {
             schema.position(name).is_some_and(|position| {
                 let field = &schema.fields[position];
-                position != schema.id && !field.read_only && !field.immutable && !field.hidden
+                let is_settable = !field.read_only && !field.immutable && !field.hidden;
+                // What does not exist for the caller stays as it is.
+                position != schema.id && is_settable && self.mask().shows(position)
             })
         };
         let past = past.iter().filter(|(name, value)| settable(name) && current.get(*name) != Some(value));
         past.map(|(name, value)| (name.clone(), value.clone())).collect()
-    }
-}
-
-/// Whether a filter speaks of no other fields of a row than these.
-pub(super) fn speaks_of(filter: &Filter, holds: &dyn Fn(usize) -> bool) -> bool {
-    match filter {
-        Filter::All(filters) | Filter::Any(filters) => filters.iter().all(|filter| speaks_of(filter, holds)),
-        Filter::Not(inner) => speaks_of(inner, holds),
-        Filter::Compare(field, _) => holds(*field),
-        Filter::Related(by, _) => holds(by.0.local),
-        Filter::Search(fields, _) => fields.iter().all(|field| holds(*field)),
     }
 }
 
@@ -325,19 +297,4 @@ fn not_kept(at: DateTime<Utc>, earliest: DateTime<Utc>, place: Place) -> Error {
         _ => Error::new(ErrorKind::BadRequest, "invalid-query", detail.clone()),
     };
     error.with_faults(vec![Fault { at: place, code: "range".into(), detail }])
-}
-
-/// An item before an entry, given what it was after it.
-fn undone(item: Option<Fields>, entry: &AuditRow) -> Result<Option<Fields>, Error> {
-    if entry.operation == "create" {
-        return Ok(None);
-    }
-    let changes: Map<String, Json> = serde_json::from_str(&entry.changes).map_err(Error::internal)?;
-    let mut item = item.unwrap_or_default();
-    for (name, change) in changes {
-        if let Some(from) = change.get("from") {
-            item.insert(name, from.clone());
-        }
-    }
-    Ok(Some(item))
 }

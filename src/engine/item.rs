@@ -101,10 +101,50 @@ impl Call<'_> {
         Ok(fields)
     }
 
-    /// Whether a name is that of a field which this caller may neither see nor set.
-    fn is_masked(&self, name: &str) -> bool {
-        let position = self.entry.schema.position(name);
-        position.is_some_and(|position| !self.may_see(position) && !self.may_set(position))
+    /// Whether a name is that of a field which does not exist for this caller.
+    pub(super) fn is_masked(&self, name: &str) -> bool {
+        self.entry.schema.position(name).is_some_and(|position| !self.may_see(position))
+    }
+
+    /// Whether the caller is shown the field's value, so that an answer may depend on what it is.
+    fn is_readable(&self, position: usize) -> bool {
+        !self.entry.schema.fields[position].hidden && self.mask().tells(position)
+    }
+
+    /// Whether the caller is shown every field that is stored.
+    pub(super) fn reads_every_field(&self) -> bool {
+        self.definition().stored.iter().all(|position| self.is_readable(*position))
+    }
+
+    /// The fields of a body that are set without their values being shown to the caller. Setting one always counts as
+    /// a change: otherwise the version, the events and the history would say whether a guess of its value was right.
+    pub(super) fn set_blindly(&self, body: &Fields) -> Vec<usize> {
+        let positions = body.keys().filter_map(|name| self.entry.schema.position(name));
+        positions.filter(|position| self.may_set(*position) && !self.is_readable(*position)).collect()
+    }
+
+    /// Whether the caller is shown something else than the value of some field.
+    pub(super) fn is_redacted(&self) -> bool {
+        !self.mask().redacted().is_empty()
+    }
+
+    /// Takes out of a body what the caller was shown instead of a value, which stands for the value as it is: a client
+    /// that reads an item and sends all of it back changes nothing that it was not shown.
+    pub(super) fn without_placeholders(&self, body: &mut Json) -> Vec<String> {
+        let schema = &self.entry.schema;
+        let mut taken = Vec::new();
+        let Json::Object(members) = body else { return taken };
+        for (field, placeholder) in self.mask().redacted() {
+            let name = schema.fields[*field].name.as_str();
+            let is_placeholder = |value: &Json| {
+                serde_json::from_str::<Json>(placeholder).is_ok_and(|placeholder| placeholder == *value)
+            };
+            if members.get(name).is_some_and(is_placeholder) {
+                members.shift_remove(name);
+                taken.push(name.to_owned());
+            }
+        }
+        taken
     }
 
     /// # Errors
@@ -133,8 +173,7 @@ impl Call<'_> {
         let fields = &self.entry.schema.fields;
         let is_told = |fault: &Fault| {
             fields.iter().enumerate().all(|(position, field)| {
-                let hidden =
-                    (field.hidden && field.read_only) || !self.may_see(position) && !self.may_set(position);
+                let hidden = (field.hidden && field.read_only) || !self.may_see(position);
                 !hidden
                     || fault.code == "unknown"
                     || !is_at(fault, &format!("/{}", escape_pointer(&field.name)))

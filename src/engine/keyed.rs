@@ -7,8 +7,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use resourceful_contract::{Change, Filter, Query, Test, Value, Version, Write, Written};
 
+use super::admit::decided;
 use super::commit::Output;
 use super::record::{Record, spelled};
+use super::sight::{self, Admitted};
 use super::{Call, Engine, Item, Terms, item, redact};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::query::Selection;
@@ -107,6 +109,17 @@ impl Claim {
         }
     }
 
+    /// # Errors
+    /// Where a row remembers what was asked by another request under the same key.
+    fn is_of(&self, row: &KeyRow) -> Result<(), Error> {
+        if row.fingerprint == self.fingerprint {
+            return Ok(());
+        }
+        let detail = "This Idempotency-Key was used for another request: take a new one.";
+        let fault = Fault::header("Idempotency-Key", "reused", detail);
+        Err(Error::new(ErrorKind::Validation, "key-reused", detail).with_faults(vec![fault]))
+    }
+
     /// The row of this claim alone.
     pub(super) fn filter(&self) -> Filter {
         Filter::Compare(ID, Test::Eq(Value::Text(self.id.clone())))
@@ -124,6 +137,8 @@ pub(super) enum Answered {
 
 /// Stands for a version where the answer is a list of items.
 const MANY: &str = "items";
+/// Stands for a version where the items of the request have keys of their own, and the request no answer of its own.
+const ONE_BY_ONE: &str = "one-by-one";
 
 impl Answered {
     pub(super) fn of(output: &Output<'_>) -> Self {
@@ -196,7 +211,7 @@ impl Call<'_> {
             claim.replaces = true;
             return Ok(None);
         }
-        self.replayed(claim, row).await.map(Some)
+        self.answered_before(claim, row).await
     }
 
     /// The answer that another node has given to this claim meanwhile.
@@ -206,8 +221,38 @@ impl Call<'_> {
     pub(crate) async fn replayed_elsewhere(&self) -> Result<Option<Replayed>, Error> {
         let Some(claim) = &self.terms.claim else { return Ok(None) };
         match self.kept(claim).await? {
-            Some(row) if row.expires_at > item::now() => self.replayed(claim, row).await.map(Some),
+            Some(row) if row.expires_at > item::now() => self.answered_before(claim, row).await,
             _ => Ok(None),
+        }
+    }
+
+    async fn answered_before(&self, claim: &Claim, row: KeyRow) -> Result<Option<Replayed>, Error> {
+        claim.is_of(&row)?;
+        if row.version.as_deref() == Some(ONE_BY_ONE) {
+            return Ok(None);
+        }
+        self.replayed(row).await.map(Some)
+    }
+
+    /// Takes the key of a request whose items are changed one by one, each under a key that follows from it.
+    ///
+    /// # Errors
+    /// Where another request has taken it.
+    pub(crate) async fn claim_whole(&self) -> Result<(), Error> {
+        let Some(claim) = self.terms.claim.as_ref().filter(|_| !self.terms.dry_run) else { return Ok(()) };
+        let taken = async || {
+            let row = self.kept(claim).await?.filter(|row| row.expires_at > item::now());
+            row.map(|row| claim.is_of(&row)).transpose()
+        };
+        if taken().await?.is_some() {
+            return Ok(());
+        }
+        let mut row = claim.row(item::now(), None, &[], &Answered::Item);
+        (row.status, row.version) = (207, Some(ONE_BY_ONE.to_owned()));
+        match self.note(claim, row).await {
+            Ok(()) => Ok(()),
+            // Another node was quicker, with this request or another one.
+            Err(error) => taken().await?.ok_or(error),
         }
     }
 
@@ -250,15 +295,10 @@ impl Call<'_> {
         Ok(self.entry.storage.kept(query).await?.pop().map(KeyRow::read))
     }
 
-    async fn replayed(&self, claim: &Claim, row: KeyRow) -> Result<Replayed, Error> {
+    async fn replayed(&self, row: KeyRow) -> Result<Replayed, Error> {
         if let Some(watch) = &self.engine.catalog.watch {
             // Whoever is told that it was done reads it from here on, whichever node has done it.
             watch.made_elsewhere(&self.entry.schema.table, self.actor.tenant());
-        }
-        if row.fingerprint != claim.fingerprint {
-            let detail = "This Idempotency-Key was used for another request: take a new one.";
-            let fault = Fault::header("Idempotency-Key", "reused", detail);
-            return Err(Error::new(ErrorKind::Validation, "key-reused", detail).with_faults(vec![fault]));
         }
         let status = u16::try_from(row.status).unwrap_or(200);
         if row.version.as_deref() == Some(MANY) {
@@ -269,11 +309,13 @@ impl Call<'_> {
             return Ok(Replayed { status, item: None, id: None, output: row.body });
         };
         let id = self.id(id)?;
-        self.still_sees(&id, status == 201).await?;
         if row.version.is_none() {
             // What an action answered of an item.
+            self.still_sees(&id, None, status == 201).await?;
             return Ok(Replayed { status, item: None, id: None, output: Some(json) });
         }
+        let state: item::Fields = serde_json::from_str(&json).map_err(Error::internal)?;
+        self.still_sees(&id, Some(&state), status == 201).await?;
         let has_counter = self.entry.schema.version.is_some();
         let version = row.version.as_deref().and_then(|text| read_version(text, has_counter));
         let version = version.ok_or_else(|| Error::internal("a kept answer has no version"))?;
@@ -299,7 +341,7 @@ impl Call<'_> {
             let fields: item::Fields = serde_json::from_slice(&json).map_err(Error::internal)?;
             let id = fields.get(id_name).map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned));
             if let Some(id) = id {
-                self.still_sees(&self.id(&id)?, created).await?;
+                self.still_sees(&self.id(&id)?, Some(&fields), created).await?;
             }
             redact::only(self, &shown, &mut json)?;
             redact::rows(self, &Selection::default(), &mut json)?;
@@ -308,21 +350,30 @@ impl Call<'_> {
         Ok(format!("{{\"items\":[{}]}}", all.join(",")))
     }
 
-    /// Refuses an item that is there and that the caller does not see any more.
-    async fn still_sees(&self, id: &Value, created: bool) -> Result<(), Error> {
-        // What was deleted under the key is not seen any more for no other reason.
-        match self.current_or_deleted(id.clone()).await {
-            Err(hidden) if hidden.kind() == ErrorKind::NotFound => {
-                let anybody = Call::by_the_application(self.engine, self.entry);
-                match anybody.current(id.clone()).await {
-                    Ok(_) => Err(hidden),
-                    // It has gone since, and the answer is of when it was there.
-                    Err(_) => Ok(()),
-                }
+    /// Refuses an answer whose item is there and not for the caller to see any more, or that shows a state of it which is
+    /// not.
+    async fn still_sees(&self, id: &Value, state: Option<&item::Fields>, created: bool) -> Result<(), Error> {
+        let read = sight::decide(&self.engine.catalog, self.entry, self.actor, Operation::Read).await;
+        let seen = match Admitted::by(read, self.entry, self.actor, Operation::Read.into()) {
+            Ok(seen) => seen.resolved(self.entry, &self.engine.catalog).await?,
+            // A caller who may create and not read is shown what that caller made.
+            Err(_) if created => return Ok(()),
+            Err(refused) => return Err(refused),
+        };
+        if let Some(state) = state {
+            let holds = |field: usize| state.contains_key(&self.entry.schema.fields[field].name);
+            if decided(seen.filter(), &self.values_of(state), &holds) == Some(false) {
+                return Err(Error::not_found());
             }
-            // Who may create and not read is shown what they made.
-            Err(refused) if !created => Err(refused),
-            _ => Ok(()),
+        }
+        // What was deleted under the key is not seen any more for no other reason.
+        match self.stored(&seen, id.clone()).await {
+            Err(hidden) if hidden.kind() == ErrorKind::NotFound => match self.stored_now(id).await? {
+                Some(_) => Err(hidden),
+                // It has gone since, and the answer is of when it was there.
+                None => Ok(()),
+            },
+            found => found.map(drop),
         }
     }
 }

@@ -90,7 +90,8 @@ impl<'a> Call<'a> {
         static NOBODY: Actor = Actor::anonymous();
         let sights = Sights::by_the_application(entry);
         let allowed = Admitted::by_the_application();
-        Self { engine, entry, actor: &NOBODY, allowed, sights, terms: &super::terms::NONE }
+        let (meant, terms) = (allowed.clone(), &super::terms::NONE);
+        Self { engine, entry, actor: &NOBODY, allowed, meant, sights, terms }
     }
 
     pub(super) fn row(&self, row: &impl Serialize) -> Result<Change, Error> {

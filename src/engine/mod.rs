@@ -16,6 +16,7 @@ mod hooks;
 mod include;
 mod item;
 mod keyed;
+mod lease;
 mod list;
 mod load;
 mod offer;
@@ -23,6 +24,7 @@ mod once;
 mod outbox;
 #[cfg(feature = "webhooks")]
 mod own;
+mod past;
 mod plan;
 mod published;
 mod purge;
@@ -45,7 +47,7 @@ mod window;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
-use resourceful_contract::{Value, Version};
+use resourceful_contract::{Filter, Value, Version};
 use tokio::sync::watch;
 
 use crate::access::Actor;
@@ -63,10 +65,11 @@ pub use explain::{ExplainedStep, Explanation, Outcome, Said};
 #[cfg(feature = "webhooks")]
 pub(crate) use item::now;
 pub(crate) use keyed::{Claim, InFlight, Replayed};
+pub(crate) use lease::{FarLeases, Lease};
 pub(crate) use list::{Asked, Page};
 pub use load::Loader;
 pub(crate) use offer::Offer;
-pub(crate) use outbox::{Lease, Marked, Marks};
+pub(crate) use outbox::{Marked, Marks};
 #[cfg(feature = "webhooks")]
 pub(crate) use own::Own;
 pub(crate) use published::{CommittedEvents, Position};
@@ -98,6 +101,8 @@ pub(crate) struct Engine {
     pub(crate) published: watch::Sender<u64>,
     /// How often a hook failed after a change that stays.
     pub(crate) hook_failures: Arc<AtomicU64>,
+    /// Leases of other nodes that a wrong clock wrote.
+    pub(crate) far_leases: FarLeases,
     /// The idempotency keys under which something is being done on this node.
     pub(crate) in_flight: InFlight,
     /// What every resource's path begins with.
@@ -137,6 +142,8 @@ pub(crate) struct Call<'a> {
     actor: &'a Actor,
     /// The rows that the operation is allowed on.
     allowed: Admitted,
+    /// Of those, the rows that the request means: each must still be one of them when it is changed.
+    meant: Admitted,
     sights: Sights,
     /// On what terms its changes are made.
     terms: &'a Terms,
@@ -197,7 +204,8 @@ impl Engine {
         // A write may refer to rows of other resources, which its caller has to see.
         let refers = matches!(right.base(), Operation::Create | Operation::Update | Operation::Replace);
         let (allowed, sights) = sight::enter(&self.catalog, entry, actor, right, related || refers).await?;
-        Ok(Call { engine: self, entry, actor, allowed, sights, terms: &terms::NONE })
+        let meant = Admitted::by_the_application();
+        Ok(Call { engine: self, entry, actor, allowed, meant, sights, terms: &terms::NONE })
     }
 }
 
@@ -209,9 +217,15 @@ impl<'a> Call<'a> {
             entry: self.entry,
             actor: self.actor,
             allowed: self.allowed.clone(),
+            meant: self.meant.clone(),
             sights: self.sights.clone(),
             terms,
         }
+    }
+
+    /// The same call, which changes no other rows than those that match a filter when they are changed.
+    fn of_matching(&self, filter: Filter) -> Call<'_> {
+        Call { meant: Admitted::by_the_application().and_filter(filter), ..self.with(self.terms) }
     }
 
     /// The terms of one of many items that are changed one by one.

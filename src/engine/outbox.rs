@@ -1,7 +1,6 @@
 //! The outbox of every storage of an application: what is to be told, who tells it, and what became of it.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use resourceful_contract::{
@@ -10,6 +9,7 @@ use resourceful_contract::{
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
+use super::lease::{Lease, RELAY};
 use super::{Call, Engine, Entry, Vault, item, redact};
 use crate::error::Error;
 use crate::events::Event;
@@ -18,31 +18,10 @@ use crate::resource::Operation;
 use crate::tables::events::{
     ATTEMPTS, BATCH, DEAD_AT, DUE_AT, EVENT_TYPE, EventRow, HANDLED, ID, REASON, SEQUENCE, TOLD_AT,
 };
-use crate::tables::leases::{EXPIRES_AT, HOLDER, LeaseRow};
+use crate::tables::leases::EXPIRES_AT;
 
-/// What the lease of a relay is called.
-pub(super) const RELAY: &str = "relay";
 /// How many postponed events are looked at; where there are more, the rest of their items may be told of early.
 const POSTPONED: u32 = 10_000;
-
-/// A lease that this node holds.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Lease {
-    version: i64,
-    expires_at: DateTime<Utc>,
-}
-
-impl Lease {
-    /// How long it holds without being renewed.
-    const LENGTH: Duration = Duration::from_secs(30);
-    /// How often it is renewed.
-    pub(crate) const RENEWED: Duration = Duration::from_secs(10);
-
-    /// Whether it holds for long enough to begin something.
-    pub(crate) fn is_fresh(&self) -> bool {
-        self.expires_at > Utc::now() + Self::RENEWED
-    }
-}
 
 /// What is written down of events in one commit.
 #[derive(Debug, Default)]
@@ -153,51 +132,6 @@ impl Engine {
             events.extend(rows.into_iter().map(|row| self.event(&EventRow::read(row))));
         }
         Ok(events)
-    }
-
-    /// Takes the lease of a database's relay, or renews it; nothing where another node holds it.
-    pub(crate) async fn lease(&self, vault: &Vault, holder: &str) -> Result<Option<Lease>, Error> {
-        let mut query = Query::all(self.tables.leases.clone());
-        query.filter = Filter::Compare(0, Test::Eq(Value::Text(RELAY.to_owned())));
-        let held = vault.kept(query).await?.pop().map(LeaseRow::read);
-        let now = item::now();
-        let expires_at = now + Lease::LENGTH;
-        let (write, version) = match held {
-            Some(lease) if lease.holder != holder && lease.expires_at > now => return Ok(None),
-            Some(lease) => {
-                let set =
-                    vec![(HOLDER, Value::Text(holder.to_owned())), (EXPIRES_AT, Value::DateTime(expires_at))];
-                let guard = Guard::version(Version::Counter(lease.version));
-                (Write::Update { id: Value::Text(lease.name), set, guard }, lease.version + 1)
-            }
-            None => {
-                let (name, holder) = (RELAY.to_owned(), holder.to_owned());
-                let lease = LeaseRow { name, version: 1, holder, expires_at, state: None };
-                (Write::Insert { values: lease.values() }, 1)
-            }
-        };
-        match vault.keep(vec![self.lease_change(write)]).await {
-            Ok(_) => Ok(Some(Lease { version, expires_at })),
-            Err(error) if is_lost(&error) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Gives the lease up, for another node to take it at once.
-    pub(crate) async fn give_up(&self, vault: &Vault, holder: &str) -> Result<(), Error> {
-        let Some(lease) = self.lease(vault, holder).await? else { return Ok(()) };
-        let set = vec![(EXPIRES_AT, Value::DateTime(item::now()))];
-        let guard = Guard::version(Version::Counter(lease.version));
-        let write = Write::Update { id: Value::Text(RELAY.to_owned()), set, guard };
-        vault
-            .keep(vec![self.lease_change(write)])
-            .await
-            .map(drop)
-            .or_else(|error| if is_lost(&error) { Ok(()) } else { Err(error.into()) })
-    }
-
-    fn lease_change(&self, write: Write) -> Change {
-        Change { schema: self.tables.leases.clone(), write, answer: None }
     }
 
     /// The first events that have no position yet: their numbers and types.

@@ -11,7 +11,8 @@ use resourceful_contract::{
 };
 use serde_json::json;
 
-use super::outbox::{RELAY, is_lost};
+use super::lease::RELAY;
+use super::outbox::is_lost;
 use super::{Engine, Entry, Vault, item};
 use crate::error::Error;
 use crate::tables::events::{BATCH, EventRow, RESOURCE, SEQUENCE, TIME, TOLD_AT};

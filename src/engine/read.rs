@@ -4,7 +4,7 @@ use resourceful_contract::{Filter, Position, Query, Rows, Test, Value, Version};
 
 use super::item::Fields;
 use super::sight::{Admitted, Sight};
-use super::{Call, Item, Mask, Part, include, redact, sight, spelled};
+use super::{Call, Item, Mask, Part, bulk, include, redact, sight, spelled};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::query::{Deleted, ItemRequest, Selection};
 use crate::resource::{Operation, Right};
@@ -114,22 +114,27 @@ impl Call<'_> {
     /// Why a row was not there for an operation: 403 where the caller may see it, 404 otherwise.
     pub(super) async fn out_of_reach(&self, id: Value, right: impl Into<Right>) -> Error {
         let right = right.into();
+        if !self.meant.is_everything()
+            && let Ok(reached) = self.reached().await
+            && self.stored(&reached, id.clone()).await.is_ok()
+        {
+            return bulk::no_longer_matching();
+        }
         match self.current(id).await {
             Ok(_) => sight::refused(self.entry, self.actor, right),
             Err(error) => error,
         }
     }
 
-    /// The rows that this call may change: those that its caller may see, and may do this to.
-    pub(super) async fn changeable(&self) -> Result<Admitted, Error> {
+    /// The rows that the caller may see and do this to, whichever of them the request means.
+    async fn reached(&self) -> Result<Admitted, Error> {
         self.seen()?.and(&self.allowed).resolved(self.entry, &self.engine.catalog).await
     }
 
-    /// An item that the caller may see, or could if it were not deleted.
-    pub(super) async fn current_or_deleted(&self, id: Value) -> Result<(Fields, Version), Error> {
-        let read = sight::decide(&self.engine.catalog, self.entry, self.actor, Operation::Read).await;
-        let seen = Admitted::by(read, self.entry, self.actor, Operation::Read.into())?;
-        self.stored(&seen.resolved(self.entry, &self.engine.catalog).await?, id).await
+    /// The rows that this call may change: those that its caller may see, and may do this to, and that the request means.
+    pub(super) async fn changeable(&self) -> Result<Admitted, Error> {
+        let rows = self.seen()?.and(&self.allowed).and(&self.meant);
+        rows.resolved(self.entry, &self.engine.catalog).await
     }
 
     /// The same for a right that reaches deleted items too.
@@ -139,7 +144,7 @@ impl Call<'_> {
         seen.and(&self.allowed).resolved(self.entry, &self.engine.catalog).await
     }
 
-    async fn stored(&self, admitted: &Admitted, id: Value) -> Result<(Fields, Version), Error> {
+    pub(super) async fn stored(&self, admitted: &Admitted, id: Value) -> Result<(Fields, Version), Error> {
         let query = admitted.query(self.one(id, self.entry.definition.stored.clone()));
         let mut json = self.entry.buffer(1);
         let rows = self.entry.storage.fetch(&query, &mut json).await?;

@@ -31,6 +31,8 @@ pub(super) struct Record {
     pub(super) before: Option<Fields>,
     /// The item as it is to be.
     pub(super) after: Option<Fields>,
+    /// Fields that count as changed whatever they held: the request set them without seeing them.
+    pub(super) blind: Vec<usize>,
 }
 
 /// Everything that is told of one commit.
@@ -222,7 +224,7 @@ impl Record {
             }
             // A value may be spelled in more than one way.
             let (was, is) = (field.field_type.read_json(&from), field.field_type.read_json(&to));
-            if was != is {
+            if was != is || self.blind.contains(position) {
                 to = is.ok().and_then(|value| item::spelled(&value).ok()).unwrap_or(to);
                 let change = if field.hidden { json!({}) } else { json!({"from": from, "to": to}) };
                 changes.insert(field.name.clone(), change);

@@ -9,6 +9,19 @@ use super::{Call, Expected, Put};
 use crate::error::{Error, ErrorKind, Fault, escape_pointer};
 use crate::resource::Operation;
 
+/// A whole item, as a client wants it to be.
+struct Replacement {
+    /// The body as it was sent, where it says something else of an item that is not there yet.
+    whole: Option<Json>,
+    /// The members that say something of the item there is: without those that hold what the caller was shown instead.
+    fields: Fields,
+    /// The names of those.
+    kept: Vec<String>,
+    /// The fields that are set without their values being shown to the caller.
+    blind: Vec<usize>,
+    faults: Vec<Fault>,
+}
+
 impl Call<'_> {
     /// Puts an item at an id: replaces what is there, or creates it where the client may give ids.
     ///
@@ -35,9 +48,7 @@ impl Call<'_> {
         create_only: bool,
     ) -> Result<Put, Error> {
         let id = self.id(id)?;
-        let mut faults = self.body_faults(&self.definition().bodies.replaces, &body)?;
-        let fields = self.members(body)?;
-        faults.extend(self.other_id(&id, &fields));
+        let request = self.replacement(&id, body)?;
         let changeable = self.changeable().await?;
         let mut attempts = ATTEMPTS;
         loop {
@@ -46,16 +57,16 @@ impl Call<'_> {
                 Ok((current, version)) => {
                     self.require_expected(expected)?;
                     self.expect(expected, version)?;
-                    let next = self.replaced(&current, &fields, faults.clone())?;
-                    let step = Step { operation: Operation::Replace, id: &id, current: &current, version };
+                    let next = self.replaced(&current, &request)?;
+                    let blind = &request.blind;
+                    let step =
+                        Step { operation: Operation::Replace, id: &id, current: &current, version, blind };
                     if let Some(item) = self.change(&changeable, step, next, expected, &mut attempts).await? {
                         return Ok(Put::Changed(item));
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound && self.definition().client_ids() => {
-                    if let Some(put) =
-                        self.put_new(&id, &fields, expected, create_only, faults.clone()).await?
-                    {
+                    if let Some(put) = self.put_new(&id, &request, expected, create_only).await? {
                         return Ok(put);
                     }
                 }
@@ -72,7 +83,34 @@ impl Call<'_> {
             .then(|| Fault::pointer(pointer, "mismatch", "Must be the id in the path, or left out."))
     }
 
-    fn replaced(&self, current: &Fields, fields: &Fields, mut faults: Vec<Fault>) -> Result<Fields, Error> {
+    /// Reads the body of a PUT.
+    ///
+    /// # Errors
+    /// Every field of it that the caller sees and may not set, and where it is no object.
+    fn replacement(&self, id: &Value, mut body: Json) -> Result<Replacement, Error> {
+        let mut whole = self.is_redacted().then(|| body.clone());
+        let kept = self.without_placeholders(&mut body);
+        whole.take_if(|_| kept.is_empty());
+        let mut faults = self.body_faults(&self.definition().bodies.replaces, &body)?;
+        let fields = self.members(body)?;
+        faults.extend(self.other_id(id, &fields));
+        let blind = self.set_blindly(&fields);
+        Ok(Replacement { whole, fields, kept, blind, faults })
+    }
+
+    /// Whether a replacement leaves a field as it is: one that the client may not set, or was not shown and left out.
+    fn keeps(&self, request: &Replacement, position: usize) -> bool {
+        let field = &self.entry.schema.fields[position];
+        let is_unsaid = field.write_only && !request.fields.contains_key(&field.name);
+        field.read_only
+            || field.immutable
+            || !self.may_set(position)
+            || is_unsaid
+            || request.kept.contains(&field.name)
+    }
+
+    fn replaced(&self, current: &Fields, request: &Replacement) -> Result<Fields, Error> {
+        let (fields, mut faults) = (&request.fields, request.faults.clone());
         let mut next = self.assemble_again(fields.clone());
         for (position, field) in self.entry.schema.fields.iter().enumerate() {
             let Some(kept) = current.get(&field.name) else {
@@ -83,7 +121,7 @@ impl Call<'_> {
             {
                 faults.push(immutable(format!("/{}", escape_pointer(&field.name))));
             }
-            if field.read_only || field.immutable || !self.may_set(position) {
+            if self.keeps(request, position) {
                 next.insert(field.name.clone(), kept.clone());
                 // What the server keeps need not be repeated.
                 let pointer = format!("/{}", escape_pointer(&field.name));
@@ -99,17 +137,25 @@ impl Call<'_> {
     async fn put_new(
         &self,
         id: &Value,
-        fields: &Fields,
+        request: &Replacement,
         expected: Option<&Expected>,
         create_only: bool,
-        faults: Vec<Fault>,
     ) -> Result<Option<Put>, Error> {
         let creating = self.engine.call(self.entry, self.actor, Operation::Create, false).await?;
         let creating = creating.on(self.terms);
         if expected.is_some() {
             return Err(Error::precondition_failed("if-match"));
         }
-        let mut fields = fields.clone();
+        // There is no value that a placeholder could stand for, so each is a value as any other.
+        let (mut fields, faults) = match &request.whole {
+            None => (request.fields.clone(), request.faults.clone()),
+            Some(whole) => {
+                let mut faults = self.body_faults(&self.definition().bodies.replaces, whole)?;
+                let fields = self.members(whole.clone())?;
+                faults.extend(self.other_id(id, &fields));
+                (fields, faults)
+            }
+        };
         fields.insert(self.entry.schema.id_field().name.clone(), item::spelled(id)?);
         let assembled = creating.assemble_new(fields)?;
         let assembled = creating.check(assembled, faults)?;

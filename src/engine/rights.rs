@@ -53,14 +53,20 @@ impl Rights {
         let mut mask = FieldMask { unreadable: Vec::new(), unwritable: Vec::new(), redacted: Vec::new() };
         for rights in &self.fields {
             let allows = async |rule: &Rule| rule.decide(&asking, &read, None).await == Verdict::Allow;
-            if let Some(rule) = &rights.read
-                && !allows(rule).await
-            {
+            let reads = match &rights.read {
+                Some(rule) => allows(rule).await,
+                None => true,
+            };
+            // A field that does not exist for a caller cannot be set by that caller, whatever the other rule allows.
+            let writes = reads
+                && match &rights.write {
+                    Some(rule) => allows(rule).await,
+                    None => true,
+                };
+            if !reads {
                 mask.unreadable.push(rights.field);
             }
-            if let Some(rule) = &rights.write
-                && !allows(rule).await
-            {
+            if !writes {
                 mask.unwritable.push(rights.field);
             }
             if let Some((rule, json)) = &rights.redact
@@ -138,6 +144,7 @@ pub(crate) struct Mask(Option<Arc<FieldMask>>);
 #[derive(Debug)]
 struct FieldMask {
     unreadable: Vec<usize>,
+    /// Every field of `unreadable`, and those that the caller may see and not set.
     unwritable: Vec<usize>,
     redacted: Vec<(usize, Arc<str>)>,
 }
@@ -158,7 +165,7 @@ impl Mask {
             && self.0.as_ref().is_none_or(|mask| mask.redacted.iter().all(|(redacted, _)| *redacted != field))
     }
 
-    /// Whether the caller may set the field.
+    /// Whether the caller may set the field: never one that the caller does not see.
     pub(crate) fn takes(&self, field: usize) -> bool {
         self.0.as_ref().is_none_or(|mask| !mask.unwritable.contains(&field))
     }

@@ -2,8 +2,8 @@
 
 use serde_json::Value as Json;
 
-use super::history::speaks_of;
 use super::item::Fields;
+use super::past::speaks_of;
 use super::sight::Admitted;
 use super::{Call, Engine, redact, sight};
 use crate::access::Actor;

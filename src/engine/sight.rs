@@ -61,6 +61,11 @@ impl Admitted {
         }
     }
 
+    /// Of these rows those that match a filter, which stands in terms of the resource's own storage.
+    pub(super) fn and_filter(&self, filter: Filter) -> Self {
+        self.and(&Self(Some(Box::new(filter))))
+    }
+
     /// A change of no other rows than these.
     pub(super) fn change(&self, mut change: Change) -> GuardedChange {
         match &mut change.write {
@@ -297,6 +302,9 @@ impl Sights {
     }
 }
 
+/// Why a client that acts for someone is refused what that one may do.
+pub(super) const UNCOVERED: &str = "no scope of the credential covers it";
+
 /// What the rules of an operation say of a caller.
 pub(super) async fn decide(
     catalog: &Catalog,
@@ -306,6 +314,9 @@ pub(super) async fn decide(
 ) -> Verdict {
     let right = right.into();
     let (rule, operation) = (entry.rights().of(right), right.base());
+    if !right.is_covered(entry.definition.as_ref(), actor) {
+        return Verdict::Deny(UNCOVERED.into());
+    }
     if let Some(verdict) = rule.at_once(actor) {
         return verdict;
     }

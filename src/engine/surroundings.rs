@@ -11,8 +11,9 @@ use super::plan::{Becomes, LOCKS, Lock, Plan, Planned};
 use super::record::spelled;
 use super::sight::Admitted;
 use super::{Call, Engine, Entry};
+use crate::access::Actor;
 use crate::error::{Error, ErrorKind};
-use crate::resource::{Id, Surroundings};
+use crate::resource::{Id, Operation, Surroundings};
 use crate::tables::leases::LeaseRow;
 
 /// The rows of an application, as a commit that is being put together will leave them.
@@ -63,13 +64,49 @@ impl Surroundings for Around {
         resource: &'a str,
         filter: Json,
         most: u32,
+        with_deleted: bool,
     ) -> BoxFuture<'a, Result<Vec<Fields>, Error>> {
         Box::pin(async move {
             let engine = self.engine()?;
             let call = of(&engine, resource)?;
             let planned = self.plan.rows_of(call.entry.position);
+            let mut filter = call.own_filter(filter)?;
+            if let Some(field) = call.definition().deleted_at.filter(|_| !with_deleted) {
+                filter = filter.and(Filter::Compare(field, Test::IsNull(true)));
+            }
             call.matching_planned(filter, most, &planned).await
         })
+    }
+
+    fn lists<'a>(
+        &'a self,
+        actor: &'a Actor,
+        resource: &'a str,
+        filter: Json,
+    ) -> BoxFuture<'a, Result<bool, Error>> {
+        Box::pin(async move {
+            let engine = self.engine()?;
+            let own = of(&engine, resource)?;
+            let filter = own.own_filter(filter)?;
+            let call = match engine.call(own.entry, actor, Operation::List, false).await {
+                Ok(call) => call,
+                Err(error) if matches!(error.kind(), ErrorKind::Forbidden | ErrorKind::Unauthenticated) => {
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            };
+            let Some(listed) = call.sight().listed.as_ref() else { return Ok(false) };
+            let schema = call.entry.schema.clone();
+            let query = Query { filter, fields: vec![schema.id], limit: 1, ..Query::all(schema) };
+            let mut query = listed.query(query);
+            query.resolve(call.entry, &engine.catalog).await?;
+            Ok(call.entry.storage.fetch(&query, &mut Vec::new()).await?.len > 0)
+        })
+    }
+
+    fn unique_within(&self) -> Option<&str> {
+        let field = self.entry.definition.unique_within?;
+        Some(&self.entry.schema.fields[field].name)
     }
 
     fn lock<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Error>> {
@@ -134,19 +171,20 @@ impl Call<'_> {
         Ok(row)
     }
 
+    /// Reads a filter that a hook names: what is wrong with it is the application's fault.
+    fn own_filter(&self, filter: Json) -> Result<Filter, Error> {
+        let wrong = |error: Error| Error::internal(format!("a hook's filter: {error}: {:?}", error.faults()));
+        Ok(self.reader().list_body(&json!({"filter": filter})).map_err(wrong)?.filter)
+    }
+
     /// Rows that match, with those that will and without those that will not any more.
     async fn matching_planned(
         &self,
-        filter: Json,
+        filter: Filter,
         most: u32,
         planned: &[Planned],
     ) -> Result<Vec<Fields>, Error> {
         let schema = &self.entry.schema;
-        let wrong = |error: Error| Error::internal(format!("a hook's filter: {error}: {:?}", error.faults()));
-        let mut filter = self.reader().list_body(&json!({"filter": filter})).map_err(wrong)?.filter;
-        if let Some(field) = self.definition().deleted_at {
-            filter = filter.and(Filter::Compare(field, Test::IsNull(true)));
-        }
         let more = u32::try_from(planned.len()).unwrap_or(u32::MAX);
         let query = Query {
             filter: filter.clone(),

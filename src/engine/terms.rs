@@ -24,6 +24,8 @@ pub(crate) struct Terms {
     pub(super) tried: Mutex<Vec<EventRow>>,
     /// The rows that earlier changes of the same commit make, by the place of their resource.
     made: Mutex<Vec<(usize, Vec<Value>)>>,
+    /// The ids that earlier changes of the same commit delete, by the place of their resource.
+    deleted: Mutex<Vec<(usize, Value)>>,
     /// What the change is known by, so that it happens once.
     pub(crate) claim: Option<Claim>,
     /// The commit that is being put together.
@@ -38,6 +40,7 @@ pub(super) static NONE: Terms = Terms {
     dry_run: false,
     tried: Mutex::new(Vec::new()),
     made: Mutex::new(Vec::new()),
+    deleted: Mutex::new(Vec::new()),
     claim: None,
     plan: OnceLock::new(),
 };
@@ -62,8 +65,21 @@ impl Terms {
         made.iter().filter(|(of, _)| *of == resource).map(|(_, values)| values.clone()).collect()
     }
 
-    pub(super) fn forget_made(&self) {
+    /// Notes an item that will be deleted when the rest of the commit is made.
+    pub(super) fn deleted(&self, resource: usize, id: Value) {
+        self.deleted.lock().unwrap_or_else(PoisonError::into_inner).push((resource, id));
+    }
+
+    /// Whether the same commit deletes an item.
+    pub(super) fn deletes(&self, resource: usize, id: &Value) -> bool {
+        let deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
+        deleted.iter().any(|(of, gone)| *of == resource && gone.compare(id).is_eq())
+    }
+
+    /// Begins the commit again: nothing is made or deleted yet.
+    pub(super) fn begin_again(&self) {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.deleted.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// The terms of one of many items that are changed one by one.
@@ -74,6 +90,7 @@ impl Terms {
             address: self.address,
             dry_run: self.dry_run,
             tried: Mutex::default(),
+            deleted: Mutex::default(),
             made: Mutex::default(),
             claim: self.claim.as_ref().map(|claim| claim.of_item(item)),
             plan: OnceLock::new(),

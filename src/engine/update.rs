@@ -26,6 +26,8 @@ pub(super) struct Step<'a> {
     pub(super) id: &'a Value,
     pub(super) current: &'a Fields,
     pub(super) version: Version,
+    /// The fields that the request sets without their values being shown to the caller.
+    pub(super) blind: &'a [usize],
 }
 
 impl Call<'_> {
@@ -45,15 +47,16 @@ impl Call<'_> {
     async fn updated(&self, id: &str, patch: Json, expected: Option<&Expected>) -> Result<Item, Error> {
         self.require_expected(expected)?;
         let id = self.id(id)?;
-        self.refuse_forbidden(&patch)?;
-        let patch = item::object(patch)?;
+        let patch = self.patch_of(patch)?;
+        let blind = self.set_blindly(&patch);
         let changeable = self.changeable().await?;
         let mut attempts = ATTEMPTS;
         loop {
             let (current, version) = self.current_of(&changeable, id.clone(), Operation::Update).await?;
             self.expect(expected, version)?;
             let next = self.patched(&current, &patch)?;
-            let step = Step { operation: Operation::Update, id: &id, current: &current, version };
+            let step =
+                Step { operation: Operation::Update, id: &id, current: &current, version, blind: &blind };
             if let Some(item) = self.change(&changeable, step, next, expected, &mut attempts).await? {
                 return Ok(item);
             }
@@ -91,13 +94,19 @@ impl Call<'_> {
         step: Step<'_>,
         next: Fields,
     ) -> Result<Option<Prepared>, Error> {
-        let Step { operation, id, current, version } = step;
-        let (next, enlisted) = match next == *current {
+        let Step { operation, id, current, version, blind } = step;
+        if self.is_hooked(operation)
+            && let Next::Changed(set) = self.difference_with(current, next.clone(), blind)?
+        {
+            // What hooks answer must not depend on a row that the caller does not see.
+            self.may_refer(set.iter().map(|(field, value)| (*field, value))).await?;
+        }
+        let (next, enlisted) = match next == *current && blind.is_empty() {
             true => (next, Vec::new()),
             false => self.before(operation, Some(current), next).await?,
         };
         let mut told = self.is_told(operation).then(|| next.clone());
-        let next = self.difference(current, next)?;
+        let next = self.difference_with(current, next, blind)?;
         self.may_become(current, &next).await?;
         let Next::Changed(set) = next else {
             return Ok(None);
@@ -108,7 +117,8 @@ impl Call<'_> {
         if let (Some(told), Write::Update { set, .. }) = (&mut told, &write) {
             self.stamp(told, set)?;
         }
-        let main = self.made(changeable, operation, write, before, told);
+        let mut main = self.made(changeable, operation, write, before, told);
+        main.record.blind = blind.to_vec();
         Ok(Some(Prepared { main, beside }))
     }
 
@@ -119,6 +129,16 @@ impl Call<'_> {
             item.insert(self.entry.schema.fields[*position].name.clone(), item::spelled(at)?);
         }
         Ok(())
+    }
+
+    /// The members of a merge patch that change something, as far as the caller may set them.
+    ///
+    /// # Errors
+    /// Every field of it that the caller sees and may not set, and where it is no object.
+    pub(super) fn patch_of(&self, mut body: Json) -> Result<Fields, Error> {
+        self.without_placeholders(&mut body);
+        self.refuse_forbidden(&body)?;
+        item::object(body)
     }
 
     pub(super) fn patched(&self, current: &Fields, patch: &Fields) -> Result<Fields, Error> {
@@ -164,7 +184,12 @@ impl Call<'_> {
     }
 
     /// The fields in which an assembled item differs from the current one, and when it changed.
-    pub(super) fn difference(&self, current: &Fields, mut next: Fields) -> Result<Next, Error> {
+    pub(super) fn difference(&self, current: &Fields, next: Fields) -> Result<Next, Error> {
+        self.difference_with(current, next, &[])
+    }
+
+    /// The same, in which some fields count as changed whatever they held.
+    fn difference_with(&self, current: &Fields, mut next: Fields, changed: &[usize]) -> Result<Next, Error> {
         let definition = self.definition();
         if let Some(updated) = definition.updated_at {
             next.insert(self.entry.schema.fields[updated].name.clone(), item::instant(item::now()));
@@ -179,7 +204,9 @@ impl Call<'_> {
         };
         let set: Vec<_> = stored()
             .zip(before.into_iter().zip(after))
-            .filter(|(position, (before, after))| own(*position) && before != after)
+            .filter(|(position, (before, after))| {
+                own(*position) && (before != after || changed.contains(position))
+            })
             .map(|(position, (_, after))| (position, after))
             .collect();
         let changed = set.iter().any(|(position, _)| Some(*position) != definition.updated_at);

@@ -12,8 +12,8 @@ use serde_json::Value as Json;
 use tokio::sync::OnceCell;
 
 use super::admit::decided;
-use super::history::speaks_of;
 use super::item::Fields;
+use super::past::speaks_of;
 use super::sight::{self, Admitted};
 use super::{Asked, Call, Engine, Entry, Mask, Position, redact, remembered};
 use crate::access::Actor;

@@ -71,6 +71,9 @@ impl Boundary {
         context: &Context,
     ) -> Result<Response, Error> {
         let actor = self.actor(parts).await?;
+        // A caller who may change nothing learns nothing of what a batch may hold.
+        self.engine.may_change_something(&actor).await?;
+        let prefer = Prefer::of_change(&parts.headers)?;
         no_parameters(parts.uri.query())?;
         if parts.headers.contains_key("idempotency-key") {
             let detail =
@@ -99,7 +102,7 @@ impl Boundary {
         if !faults.is_empty() {
             return Err(Error::validation(faults));
         }
-        let terms = context.terms(Prefer::of(&parts.headers).dry_run);
+        let terms = context.terms(prefer.dry_run);
         let became = Box::pin(self.engine.batch(&actor, &terms, &wanted)).await?;
         let results: Vec<Json> = became.iter().map(|one| self.described(one)).collect::<Result<_, _>>()?;
         let mut response = answer::written(json!({"results": results}).to_string(), StatusCode::OK);

@@ -15,10 +15,23 @@ use crate::error::{Error, ErrorKind, Fault};
 use crate::query::Parameters;
 
 /// What one request asks of a collection.
+enum Wanted {
+    Listed(Many),
+    Matching(Matching),
+}
+
+/// Items that the request lists.
 enum Many {
     Create(Vec<Json>),
     Update(Vec<Patch>),
     Delete(Vec<String>),
+}
+
+/// All items that match a filter, of which there may be so many: one patch for all of them, or they are deleted.
+struct Matching {
+    filter: Json,
+    patch: Option<Json>,
+    most: usize,
 }
 
 impl Door {
@@ -32,28 +45,20 @@ impl Door {
     ) -> Result<Response, Error> {
         let partial = is_partial(parts.uri.query())?;
         let body = self.json(endpoint, parts, body).await?;
-        let many = self.many(call, endpoint, &body).await?;
-        if partial {
-            return self.each(call, many, parts, context).await;
+        match (self.wanted(endpoint, &body)?, partial) {
+            (Wanted::Listed(many), false) => all(call, many, &Prefer::of(&parts.headers)).await,
+            (Wanted::Listed(many), true) => self.each(call, many, parts, context).await,
+            (Wanted::Matching(matching), false) => matching.all(&call.by_filter(&matching.filter)?).await,
+            (Wanted::Matching(matching), true) => {
+                let call = call.by_filter(&matching.filter)?;
+                let many = matching.found(&call).await?;
+                self.each(&call, many, parts, context).await
+            }
         }
-        Ok(match many {
-            Many::Create(items) => {
-                let items = call.create_all(items).await?;
-                created(listed(&items), &Prefer::of(&parts.headers))
-            }
-            Many::Update(patches) => {
-                let items = call.update_all(&patches).await?;
-                answer::written(listed(&items), StatusCode::OK)
-            }
-            Many::Delete(ids) => {
-                let affected = call.delete_all(&ids).await?;
-                answer::written(json!({"affected": affected}).to_string(), StatusCode::OK)
-            }
-        })
     }
 
-    /// Reads what is asked for, and finds the items that a filter means.
-    async fn many(&self, call: &Call<'_>, endpoint: Endpoint, body: &Json) -> Result<Many, Error> {
+    /// Reads what is asked for.
+    fn wanted(&self, endpoint: Endpoint, body: &Json) -> Result<Wanted, Error> {
         let by_filter = body.get("filter").is_some() && endpoint != Endpoint::BulkCreate;
         let members = match (endpoint, by_filter) {
             (Endpoint::BulkCreate, _) | (Endpoint::BulkUpdate, false) => ["items"].as_slice(),
@@ -64,14 +69,8 @@ impl Door {
         let body = members_of(body, members)?;
         let bulk = self.entry.definition.bulk.unwrap_or_default();
         if by_filter {
-            let ids = self.by_filter(call, body, bulk.max_affected).await?;
-            let patch = body.get("patch").cloned().unwrap_or_default();
-            return Ok(if endpoint == Endpoint::BulkUpdate {
-                let one = |id| Patch { id, expected: None, patch: patch.clone() };
-                Many::Update(ids.into_iter().map(one).collect())
-            } else {
-                Many::Delete(ids)
-            });
+            let (filter, most) = condition(body, bulk.max_affected)?;
+            return Ok(Wanted::Matching(Matching { filter, patch: body.get("patch").cloned(), most }));
         }
         let list = body[members[0]].as_array().ok_or_else(|| {
             let fault = Fault::pointer(format!("/{}", members[0]), "type", "Must be an array.");
@@ -82,38 +81,15 @@ impl Door {
             let fault = Fault::pointer(format!("/{}", members[0]), "length", detail);
             return Err(Error::validation(vec![fault]));
         }
-        match endpoint {
-            Endpoint::BulkCreate => Ok(Many::Create(list.clone())),
+        let many = match endpoint {
+            Endpoint::BulkCreate => Many::Create(list.clone()),
             Endpoint::BulkUpdate => {
                 let id = &self.entry.schema.id_field().name;
-                each_of(list, "items", |item| patch(item, id)).map(Many::Update)
+                Many::Update(each_of(list, "items", |item| patch(item, id))?)
             }
-            _ => each_of(list, "ids", |id| spelled(id, "")).map(Many::Delete),
-        }
-    }
-
-    async fn by_filter(
-        &self,
-        call: &Call<'_>,
-        body: &Map<String, Json>,
-        cap: usize,
-    ) -> Result<Vec<String>, Error> {
-        let filter = &body["filter"];
-        if filter.as_object().is_none_or(Map::is_empty) {
-            let detail = "Name a condition: an empty filter would mean every item.";
-            let fault = Fault::pointer("/filter", "required", detail);
-            return Err(Error::new(ErrorKind::BadRequest, "empty-filter", detail).with_faults(vec![fault]));
-        }
-        let most = body.get("max_affected").and_then(Json::as_u64).filter(|most| *most > 0);
-        let Some(most) = most.and_then(|most| usize::try_from(most).ok()) else {
-            let detail = format!("Say how many items may be reached at most: 1 to {cap}.");
-            return Err(Error::validation(vec![Fault::pointer("/max_affected", "required", detail)]));
+            _ => Many::Delete(each_of(list, "ids", |id| spelled(id, ""))?),
         };
-        if most > cap {
-            let fault = Fault::pointer("/max_affected", "range", format!("Must be at most {cap}."));
-            return Err(Error::validation(vec![fault]));
-        }
-        call.matching(filter, most).await
+        Ok(Wanted::Listed(many))
     }
 
     /// Does each by itself, and answers what became of it (207).
@@ -124,6 +100,15 @@ impl Door {
         parts: &Parts,
         context: &Context,
     ) -> Result<Response, Error> {
+        // One key stands for one request, and each of its items for one change.
+        match &many {
+            Many::Update(patches) => {
+                call.each_once(patches.iter().map(|patch| patch.id.as_str()), "items")?;
+            }
+            Many::Delete(ids) => call.each_once(ids.iter().map(String::as_str), "ids")?,
+            Many::Create(_) => {}
+        }
+        call.claim_whole().await?;
         let mut results = Vec::new();
         let collection = answer::parent(original(parts).path());
         let prefer = Prefer::of(&parts.headers);
@@ -135,9 +120,9 @@ impl Door {
         for index in 0..count {
             // What a filter means may be other items when it is asked again, so that a place in the list says nothing.
             let mut terms = match &many {
-                Many::Create(_) => call.terms_of(&format!("#{index}")),
                 Many::Update(patches) => call.terms_of(&format!("/{}", patches[index].id)),
                 Many::Delete(ids) => call.terms_of(&format!("/{}", ids[index])),
+                Many::Create(_) => call.terms_of(&format!("#{index}")),
             };
             let outcome = match call.replay(&mut terms).await {
                 Ok(Some(replayed)) => self.replayed(replayed, &prefer, collection),
@@ -171,6 +156,63 @@ impl Door {
         }
         Ok(response)
     }
+}
+
+impl Matching {
+    /// Changes all of them, or none.
+    async fn all(&self, call: &Call<'_>) -> Result<Response, Error> {
+        Ok(match &self.patch {
+            Some(patch) => {
+                answer::written(listed(&call.update_matching(patch, self.most).await?), StatusCode::OK)
+            }
+            None => affected(call.delete_matching(self.most).await?),
+        })
+    }
+
+    /// The items that match now, to be changed one by one.
+    async fn found(&self, call: &Call<'_>) -> Result<Many, Error> {
+        let ids = call.matching(self.most).await?;
+        Ok(match &self.patch {
+            Some(patch) => {
+                let one = |id| Patch { id, expected: None, patch: patch.clone() };
+                Many::Update(ids.into_iter().map(one).collect())
+            }
+            None => Many::Delete(ids),
+        })
+    }
+}
+
+/// Changes all that are listed, or none.
+async fn all(call: &Call<'_>, many: Many, prefer: &Prefer) -> Result<Response, Error> {
+    Ok(match many {
+        Many::Create(items) => created(listed(&call.create_all(items).await?), prefer),
+        Many::Update(patches) => answer::written(listed(&call.update_all(&patches).await?), StatusCode::OK),
+        Many::Delete(ids) => affected(call.delete_all(&ids).await?),
+    })
+}
+
+fn affected(count: usize) -> Response {
+    answer::written(json!({"affected": count}).to_string(), StatusCode::OK)
+}
+
+/// The filter of a change, and how many items it may reach.
+fn condition(body: &Map<String, Json>, cap: usize) -> Result<(Json, usize), Error> {
+    let filter = &body["filter"];
+    if filter.as_object().is_none_or(Map::is_empty) {
+        let detail = "Name a condition: an empty filter would mean every item.";
+        let fault = Fault::pointer("/filter", "required", detail);
+        return Err(Error::new(ErrorKind::BadRequest, "empty-filter", detail).with_faults(vec![fault]));
+    }
+    let most = body.get("max_affected").and_then(Json::as_u64).filter(|most| *most > 0);
+    let Some(most) = most.and_then(|most| usize::try_from(most).ok()) else {
+        let detail = format!("Say how many items may be reached at most: 1 to {cap}.");
+        return Err(Error::validation(vec![Fault::pointer("/max_affected", "required", detail)]));
+    };
+    if most > cap {
+        let fault = Fault::pointer("/max_affected", "range", format!("Must be at most {cap}."));
+        return Err(Error::validation(vec![fault]));
+    }
+    Ok((filter.clone(), most))
 }
 
 /// What the single route would do with one of them.

@@ -34,7 +34,9 @@ impl Context {
                 HeaderValue::from_str(text).expect("a UUID is made of visible ASCII")
             }
         };
-        let parent = headers.get(TRACEPARENT);
+        // Two of them are none (W3C Trace Context, 3.2).
+        let mut parents = headers.get_all(TRACEPARENT).iter();
+        let parent = parents.next().filter(|_| parents.next().is_none());
         let trace = parent.and_then(trace);
         Self { request_id, minted, trace, parent: parent.filter(|_| trace.is_some()).cloned(), address: None }
     }
@@ -43,6 +45,11 @@ impl Context {
     pub(crate) const fn at_address(mut self, address: Option<IpAddr>) -> Self {
         self.address = address;
         self
+    }
+
+    /// The address at the other end of the connection.
+    pub(super) const fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 
     /// The context that a request was given when it came in.
@@ -83,13 +90,22 @@ fn is_safe(id: &[u8]) -> bool {
         && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte))
 }
 
-/// The trace id of `00-<trace>-<parent>-<flags>`.
+/// The trace id of a `traceparent` of version 00: `00-<trace>-<parent>-<flags>`, 55 characters (W3C Trace Context, 3.2.2).
+/// Whatever else the header holds begins a new trace: it is kept in events, which others read.
 fn trace(header: &HeaderValue) -> Option<[u8; 32]> {
-    let bytes = header.as_bytes();
-    let hex = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
-    if bytes.len() < 55 || bytes.starts_with(b"ff") || bytes[2] != b'-' || bytes[35] != b'-' {
+    const LENGTHS: [usize; 4] = [2, 32, 16, 2];
+    let text = header.to_str().ok()?;
+    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let parts: Vec<&str> = text.splitn(5, '-').collect();
+    let is_well_formed = parts.len() == LENGTHS.len()
+        && parts.iter().zip(LENGTHS).all(|(part, length)| part.len() == length && part.bytes().all(hex));
+    if !is_well_formed || parts[0] != "00" {
         return None;
     }
-    let trace: [u8; 32] = bytes[3..35].try_into().ok()?;
-    (trace.iter().all(hex) && trace.iter().any(|byte| *byte != b'0')).then_some(trace)
+    // All zeros are no id.
+    let is_id = |part: &str| part.bytes().any(|byte| byte != b'0');
+    if !is_id(parts[1]) || !is_id(parts[2]) {
+        return None;
+    }
+    parts[1].as_bytes().try_into().ok()
 }

@@ -108,6 +108,10 @@ impl Boundary {
     pub(crate) async fn may_ask(&self, asker: &Actor) -> Result<(), Error> {
         let rule = self.explain.as_ref().ok_or_else(Error::not_found)?;
         let asking = Asking { actor: asker.clone(), resource: EXPLAIN.into(), operation: Operation::Read };
+        // No scope covers what shows the rules of every resource.
+        if asker.is_limited() {
+            return Err(Error::new(ErrorKind::Forbidden, "forbidden", "You may not ask why."));
+        }
         match rule.decide(&asking, &|_| Err("there are no rows here".to_owned()), None).await {
             Verdict::Allow => Ok(()),
             _ if asker.is_anonymous() => {

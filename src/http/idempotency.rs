@@ -31,7 +31,7 @@ impl Door {
         body: HttpBody,
         context: &Context,
     ) -> Result<Response, Error> {
-        let mut terms = context.terms(Prefer::of(&parts.headers).dry_run);
+        let mut terms = context.terms(Prefer::of_change(&parts.headers)?.dry_run);
         let key = match &self.entry.definition.idempotency {
             Some(declared) => key(parts, declared.required)?,
             None => None,
@@ -42,12 +42,19 @@ impl Door {
             return if terms.dry_run { dry_run::answer(response, &call).await } else { Ok(response) };
         };
         let bytes = body::bytes(&parts.headers, body, self.boundary.body_limit).await?;
-        terms.claim = Some(self.claim(actor, endpoint, &key, parts, &bytes));
+        terms.claim = Some(self.claim(actor, endpoint, &key, (parts, &bytes), context));
         Box::pin(self.once(call, &mut terms, (endpoint, id), parts, bytes, context)).await
     }
 
     /// What the key stands for, and what is asked under it.
-    fn claim(&self, actor: &Actor, endpoint: Endpoint, key: &str, parts: &Parts, body: &Bytes) -> Claim {
+    fn claim(
+        &self,
+        actor: &Actor,
+        endpoint: Endpoint,
+        key: &str,
+        (parts, body): (&Parts, &Bytes),
+        context: &Context,
+    ) -> Claim {
         let route = endpoint.path().template("", &self.entry.definition);
         let scope = [
             actor.tenant(),
@@ -61,7 +68,16 @@ impl Door {
         let path_and_query = original(parts).path_and_query().map(|path| path.as_str().as_bytes());
         let asked = [path_and_query, header(PREFER), header(IF_MATCH), header(IF_NONE_MATCH), Some(body)];
         let kept = self.entry.definition.idempotency.unwrap_or_default().kept;
-        Claim::new(digest(scope.map(|part| part.map(str::as_bytes))), digest(asked), kept)
+        let fingerprint = digest(asked);
+        let mut id = digest(scope.map(|part| part.map(str::as_bytes)));
+        if actor.is_anonymous() {
+            // Anonymous callers cannot be told apart, so a key is theirs together with what they ask and from where: the
+            // same key from another one is another key.
+            let address = context.address().map(|address| address.to_string());
+            let parts = [Some(id.as_str()), Some(fingerprint.as_str()), address.as_deref()];
+            id = digest(parts.map(|part| part.map(str::as_bytes)));
+        }
+        Claim::new(id, fingerprint, kept)
     }
 
     async fn once(

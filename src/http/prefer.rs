@@ -3,6 +3,8 @@
 use http::{HeaderMap, HeaderName};
 use resourceful_contract::Count;
 
+use crate::error::{Error, ErrorKind, Fault};
+
 pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
 pub(super) const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
@@ -42,5 +44,28 @@ impl Prefer {
             }
         }
         prefer
+    }
+
+    /// Reads the preferences of a request that changes something.
+    ///
+    /// # Errors
+    /// Where one reads like a dry run and is none: ignored, as RFC 7240 asks of unknown preferences, it would change what
+    /// the client means to try.
+    pub(super) fn of_change(headers: &HeaderMap) -> Result<Self, Error> {
+        let prefer = Self::of(headers);
+        let is_meant = |preference: &str| {
+            let name = preference.split(['=', ';']).next().unwrap_or_default();
+            let letters = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
+            letters.eq_ignore_ascii_case("dryrun")
+        };
+        let values = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
+        if !prefer.dry_run && values.flat_map(|value| value.split(',')).any(is_meant) {
+            let detail = "A dry run is asked for by `Prefer: dry-run`, without a value.";
+            let fault = Fault::header("Prefer", "value", detail);
+            return Err(
+                Error::new(ErrorKind::BadRequest, "invalid-preference", detail).with_faults(vec![fault])
+            );
+        }
+        Ok(prefer)
     }
 }

@@ -44,9 +44,14 @@ pub(crate) async fn events(boundary: &Arc<Boundary>, request: Request) -> Respon
 async fn stream_of_all(boundary: &Arc<Boundary>, parts: Parts) -> Result<Response, Error> {
     let live = live(boundary)?;
     let caller = Arc::new(Caller::of(boundary, &parts));
-    // Whoever is nobody here is told nothing of what there is.
-    caller.actor().await?;
-    let types = asked(&boundary.engine, parts.uri.query())?;
+    let types = match asked(&boundary.engine, parts.uri.query()) {
+        Ok(types) => types,
+        Err(invalid) => {
+            // A caller who may see no stream learns nothing of what there is.
+            OfAll { caller, types: Vec::new() }.wanted().await?;
+            return Err(invalid);
+        }
+    };
     opened(live, Arc::new(OfAll { caller, types }), &parts).await
 }
 

@@ -114,6 +114,9 @@ pub struct ResourceBuilder {
     pub(super) sortable: Vec<String>,
     pub(super) searchable: Vec<String>,
     pub(super) indexes: Vec<(Vec<String>, bool)>,
+    /// Positions among the indexes of those that are unique across tenants.
+    pub(super) globally_unique: Vec<usize>,
+    pub(super) unique_within: Option<String>,
     pub(super) relations: Vec<Relation>,
     pub(super) default_limit: u32,
     pub(super) max_limit: u32,
@@ -162,6 +165,8 @@ impl ResourceBuilder {
             sortable: Vec::new(),
             searchable: Vec::new(),
             indexes: Vec::new(),
+            globally_unique: Vec::new(),
+            unique_within: None,
             relations: Vec::new(),
             default_limit: 50,
             max_limit: 200,
@@ -507,9 +512,24 @@ impl ResourceBuilder {
         self
     }
 
-    /// An index over these fields that lets no two items hold the same values.
+    /// An index over these fields that lets no two items hold the same values: no two of one tenant, with the preset
+    /// [`multi_tenant`](crate::presets::multi_tenant), since a clash would tell of another tenant's items.
     pub fn unique<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
         self.indexes.push((fields.into_iter().map(Into::into).collect(), true));
+        self
+    }
+
+    /// The same across all tenants, for what is one namespace for everyone, such as a domain name. A clash then tells that
+    /// some tenant holds the value.
+    pub fn unique_globally<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
+        self.globally_unique.push(self.indexes.len());
+        self.unique(fields)
+    }
+
+    /// Lets items that differ in this field hold the same unique values, but for those that are
+    /// [`unique_globally`](Self::unique_globally). For presets that put each item into a tenant.
+    pub fn unique_within(mut self, field: impl Into<String>) -> Self {
+        self.unique_within = Some(field.into());
         self
     }
 

@@ -43,7 +43,16 @@ pub(crate) trait Surroundings: fmt::Debug + Send + Sync {
         resource: &'a str,
         filter: Json,
         most: u32,
+        with_deleted: bool,
     ) -> BoxFuture<'a, Result<Vec<Map<String, Json>>, Error>>;
+    fn lists<'a>(
+        &'a self,
+        actor: &'a Actor,
+        resource: &'a str,
+        filter: Json,
+    ) -> BoxFuture<'a, Result<bool, Error>>;
+    /// The field within whose values alone unique fields are unique.
+    fn unique_within(&self) -> Option<&str>;
     fn lock<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Error>>;
 }
 
@@ -201,7 +210,32 @@ impl Change {
         filter: impl Into<Json>,
         most: u32,
     ) -> Result<Vec<Map<String, Json>>, Error> {
-        self.surroundings.rows(resource, filter.into(), most).await
+        self.surroundings.rows(resource, filter.into(), most, false).await
+    }
+
+    /// Whether an item of a resource matches a filter, one that is deleted and still there among them, since that holds its
+    /// unique values too; otherwise as [`list`](Self::list).
+    ///
+    /// # Errors
+    /// As [`list`](Self::list).
+    pub async fn exists(&self, resource: &str, filter: impl Into<Json>) -> Result<bool, Error> {
+        Ok(!self.surroundings.rows(resource, filter.into(), 1, true).await?.is_empty())
+    }
+
+    /// Whether the actor's own list of a resource holds an item that matches a filter, as far as the database has it now: for
+    /// an answer that must not tell of items which the actor does not see.
+    ///
+    /// # Errors
+    /// As [`list`](Self::list).
+    pub async fn lists(&self, resource: &str, filter: impl Into<Json>) -> Result<bool, Error> {
+        self.surroundings.lists(&self.actor, resource, filter.into()).await
+    }
+
+    /// The field within whose values alone the unique fields of this resource are unique: the tenant's, with the preset
+    /// [`multi_tenant`](crate::presets::multi_tenant).
+    #[must_use]
+    pub fn unique_within(&self) -> Option<&str> {
+        self.surroundings.unique_within()
     }
 
     /// Takes a lock of this name in the resource's database: what is read from here on holds until the commit, as far as

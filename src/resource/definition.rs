@@ -102,6 +102,8 @@ pub(crate) struct Definition {
     pub(crate) field_rules: Vec<FieldRule>,
     /// Fields that are set from who creates the item.
     pub(crate) fills: Vec<(usize, Fill)>,
+    /// The field within whose values alone unique fields are unique.
+    pub(crate) unique_within: Option<usize>,
     /// What runs around changes, in this order.
     pub(crate) hooks: Vec<PlacedHook>,
     /// What can be done beside the operations.

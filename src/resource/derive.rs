@@ -205,10 +205,19 @@ fn schema(draft: &Draft, id: usize, kind: Id, table: &Table) -> Schema {
     let builder = &draft.builder;
     let mut schema = Schema::new(&builder.name, table.name(), draft.fields.clone(), id, source);
     schema.version = draft.version;
+    let within = builder.unique_within.as_deref().and_then(|name| draft.position(name));
     schema.indexes = builder
         .indexes
         .iter()
-        .map(|(names, unique)| Index { fields: draft.positions(names), unique: *unique })
+        .enumerate()
+        .map(|(index, (names, unique))| {
+            let mut fields = draft.positions(names);
+            let within = within.filter(|_| *unique && !builder.globally_unique.contains(&index));
+            if let Some(within) = within.filter(|within| !fields.contains(within)) {
+                fields.insert(0, within);
+            }
+            Index { fields, unique: *unique }
+        })
         .collect();
     for relation in &builder.relations {
         if relation.cardinality != resourceful_contract::Cardinality::One {
@@ -286,6 +295,7 @@ fn freeze(
     let planted = planted(&draft);
     let mut hooks = draft.builder.hooks.clone();
     hooks.sort_by_key(|placed| placed.last);
+    let unique_within = draft.builder.unique_within.as_deref().and_then(|name| draft.position(name));
     let fills = &draft.builder.fills;
     let fills =
         fills.iter().filter_map(|(name, fill)| Some((draft.position(name)?, *fill))).collect::<Vec<_>>();
@@ -313,6 +323,7 @@ fn freeze(
         policies: builder.policies,
         field_rules,
         fills,
+        unique_within,
         hooks,
         actions,
         events: builder.events,

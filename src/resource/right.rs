@@ -1,6 +1,7 @@
 //! What a caller may do, each by a permission of its own.
 
 use super::{Definition, Operation, Target};
+use crate::access::Actor;
 
 /// What a caller may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,15 @@ impl Right {
             Self::History => Operation::Read,
             Self::Deleted => Operation::List,
         }
+    }
+
+    /// Whether a scope of an actor covers it, where the actor is a client that acts for someone within scopes.
+    pub(crate) fn is_covered(self, definition: &Definition, actor: &Actor) -> bool {
+        let group = match self.base() {
+            Operation::Read | Operation::List => "read",
+            _ => "write",
+        };
+        actor.covers(definition.name(), group, self.name(definition))
     }
 
     /// The word for it.

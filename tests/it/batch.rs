@@ -215,3 +215,66 @@ async fn what_is_asked_is_well_formed() {
     let without = crate::support::shop(&Place::memory()).await;
     assert_eq!(without.post("/batch").json(json!({})).await.status(), 404);
 }
+
+#[tokio::test]
+async fn a_caller_who_may_change_nothing_learns_nothing_of_a_batch() {
+    let app = app(&Place::memory()).await;
+    for body in [
+        json!({"operations": []}),
+        json!({"operations": [{"operation": "create", "resource": "nothing", "body": {}}]}),
+        json!({"no": "batch"}),
+    ] {
+        let refused = app.post("/v1/batch").json(body.clone()).await;
+        assert_eq!(refused.status(), 401, "{body}: {refused}");
+        let told = app.post("/v1/batch").bearer("ada").json(body).await;
+        assert_eq!(told.status(), 422, "{told}");
+    }
+    // What is named beside an unknown resource is refused first.
+    let both = json!({"operations": [
+        {"operation": "create", "resource": "nothing", "body": {}},
+        {"operation": "delete", "resource": "orders", "id": Uuid::nil()},
+    ]});
+    assert_eq!(app.post("/v1/batch").bearer("ada").json(both).await.status(), 403);
+}
+
+#[tokio::test]
+async fn a_batch_does_not_refer_to_what_it_deletes() {
+    for place in Place::all().await {
+        let shape = |name: &str| {
+            json!({
+                "type": "object",
+                "properties": {
+                    "code": {"type": "string"}, name: {"type": ["string", "null"]},
+                    "deleted_at": {"type": ["string", "null"], "format": "date-time"},
+                },
+                "required": ["code"],
+            })
+        };
+        let define = |name: &str, field: &str| {
+            define_dynamic_resource(name, shape(field))
+                .adapter(place.table(name))
+                .id_field("code")
+                .permissions(Permissions::all(anyone()))
+                .preset(soft_delete())
+        };
+        let shelves = define("shelves", "note").build().unwrap();
+        let books = define("books", "shelf_id").relation(belongs_to("shelf", "shelves")).build().unwrap();
+        let app = create_app(AppPreset::Testing).batch(10).resource(shelves).resource(books);
+        let app = TestApp::build(app).await.unwrap();
+        for code in ["s", "t"] {
+            assert_eq!(app.post("/shelves").json(json!({"code": code})).await.status(), 201);
+        }
+        let delete = json!({"operation": "delete", "resource": "shelves", "id": "s"});
+        let create = |shelf: &str| json!({"operation": "create", "resource": "books", "body": {"code": "b", "shelf_id": shelf}});
+        let send = async |operations: Json| app.post("/batch").json(json!({"operations": operations})).await;
+        let refused = send(json!([delete, create("s")])).await;
+        assert_eq!(refused.status(), 409, "{}: {refused}", place.name);
+        assert!(
+            faults(&refused.json()).contains(&("/operations/1/body/shelf_id", "foreign-key")),
+            "{refused}"
+        );
+        assert_eq!(app.get("/shelves/s").await.status(), 200, "nothing of it was made");
+        let done = send(json!([delete, create("t")])).await;
+        assert_eq!(done.status(), 200, "{}: {done}", place.name);
+    }
+}

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use crate::policies::model;
 use crate::support::{Place, create, everywhere, faults, path, product};
@@ -119,5 +119,52 @@ async fn hooks_see_a_tried_change_before_and_not_after_and_what_they_enlist_is_t
         assert_eq!((app.get("/copies/c").await.status(), ran.load(Ordering::SeqCst)), (404, 0));
         let real = app.post("/notes").bearer("ada").json(json!({"code": "a", "body": "x"})).await;
         assert_eq!((real.json()["body"].clone(), ran.load(Ordering::SeqCst)), (json!("tried: false"), 1));
+    }
+}
+
+#[tokio::test]
+async fn a_preference_that_reads_like_a_dry_run_and_is_none_changes_nothing() {
+    for place in Place::all().await {
+        let things = define_dynamic_resource("things", model(&["code", "name"]))
+            .adapter(place.table("things"))
+            .id_field("code")
+            .permissions(Permissions::all(anyone()))
+            .preset(bulk())
+            .build()
+            .unwrap();
+        let app = TestApp::build(create_app(AppPreset::Testing).resource(things).batch(5)).await.unwrap();
+        let thing = json!({"code": "a", "name": "n"});
+        assert_eq!(app.post("/things").json(thing.clone()).await.status(), 201);
+        let new = json!({"code": "b", "name": "n"});
+        let batch = json!({"operation": "create", "resource": "things", "body": new});
+        for prefer in [
+            "dry-run=true",
+            "dry_run",
+            "dryrun",
+            "Dry-Run=1",
+            "return=minimal, dry_run=true",
+            "dry-run=\"yes\"",
+        ] {
+            for (method, path, body) in [
+                ("POST", "/things", new.clone()),
+                ("PATCH", "/things/a", json!({"name": "x"})),
+                ("PUT", "/things/a", json!({"name": "x"})),
+                ("DELETE", "/things/a", Json::Null),
+                ("POST", "/things/bulk", json!({"items": [new]})),
+                ("DELETE", "/things/bulk", json!({"ids": ["a"]})),
+                ("POST", "/batch", json!({"operations": [batch]})),
+            ] {
+                let request = app.request(method, path).header("prefer", prefer);
+                let refused = if body.is_null() { request.await } else { request.json(body).await };
+                assert_eq!(refused.status(), 400, "{method} {path} {prefer}: {refused}");
+                assert_eq!(refused.json()["errors"][0]["header"], "Prefer", "{refused}");
+            }
+        }
+        assert_eq!(app.get("/things").await.items(), [thing], "{}", place.name);
+        // What is understood and what is unknown pass as ever.
+        for prefer in ["dry-run", "Dry-Run", "dry-run; note=x", "dry-run=\"\"", "respond-async"] {
+            let tried = app.patch("/things/a").header("prefer", prefer).json(json!({"name": "n"})).await;
+            assert_eq!(tried.status(), 200, "{prefer}: {tried}");
+        }
     }
 }

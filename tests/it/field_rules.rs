@@ -1,14 +1,15 @@
 //! Which fields a caller may see and set, on every path.
 
-use resourceful::not;
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestResponse};
-use serde_json::json;
+use resourceful::{Change, not};
+use serde_json::{Value as Json, json};
 
 use crate::policies::{actors, everywhere, model, words};
 use crate::support::Place;
 
-/// People whose salary is for HR, whose grade only HR may set, and whose phone shows its end to most.
+/// People whose salary and score are for the chief, whose grade only the chief may set, whose phone most callers see as
+/// a placeholder, and whose pin no caller sees.
 fn people(place: &Place, name: &str) -> Resource {
     let shape = json!({
         "type": "object",
@@ -19,8 +20,10 @@ fn people(place: &Place, name: &str) -> Resource {
             "grade": {"type": "string", "default": "new"},
             "phone": {"type": "string"},
             "badge": {"type": "string", "default": "b-0"},
+            "score": {"type": "integer", "default": 0},
+            "pin": {"type": "string", "default": "none"},
         },
-        "required": ["code", "name", "salary", "grade", "phone", "badge"],
+        "required": ["code", "name", "salary", "grade", "phone", "badge", "score", "pin"],
     });
     define_dynamic_resource(name, shape)
         .adapter(place.table(name))
@@ -30,9 +33,13 @@ fn people(place: &Place, name: &str) -> Resource {
         .writable_by(["salary", "grade"], role("chief"))
         .redacted_for(["phone"], not(role("chief")), json!("***"))
         .hidden(["badge"])
+        .visible_to(["score"], role("chief"))
+        .write_only(["pin"])
         .filterable(["salary", "grade", "phone"])
         .sortable(["salary", "grade", "phone"])
         .searchable(["name", "phone"])
+        .preset(bulk())
+        .preset(audit().readable_by(anyone()).revertible_by(anyone()))
         .build()
         .unwrap()
 }
@@ -47,6 +54,7 @@ pub(crate) async fn staff(place: &Place) -> TestApp {
         .unwrap();
     let app = create_app(AppPreset::Testing)
         .authenticator(actors())
+        .batch(10)
         .resource(people(place, "people"))
         .resource(teams);
     let app = TestApp::build(app).await.unwrap();
@@ -75,7 +83,8 @@ pub(crate) fn plain(answer: &TestResponse, name: &str) -> String {
 async fn a_field_that_one_may_not_read_does_not_exist() {
     everywhere(|place| async move {
         let app = staff(&place).await;
-        let whole = json!({"code": "a", "name": "a", "salary": 500, "grade": "old", "phone": "555-a"});
+        let whole =
+            json!({"code": "a", "name": "a", "salary": 500, "grade": "old", "phone": "555-a", "score": 0});
         assert_eq!(app.get("/people/a").bearer("chief").await.json(), whole);
         let masked = json!({"code": "a", "name": "a", "grade": "old", "phone": "***"});
         for answer in [
@@ -190,6 +199,171 @@ async fn a_field_that_one_may_not_set_is_refused_by_name_and_kept() {
         let created = app.post("/people").json(json!({"code": "n", "name": "n", "phone": "1"})).await;
         assert_eq!((created.status(), created.json()["phone"].clone()), (201, json!("***")), "{created}");
         assert_eq!(app.get("/people/n").bearer("chief").await.json()["salary"], 0);
+    })
+    .await;
+}
+
+/// The same merge patch of one person on every path that takes one: the path, the answer, and where the patch stands.
+async fn patched(
+    app: &TestApp,
+    patch: &Json,
+    dry_run: bool,
+) -> Vec<(&'static str, TestResponse, &'static str)> {
+    let prefer = if dry_run { "dry-run" } else { "respond-async" };
+    let mut one = patch.clone();
+    one["code"] = json!("a");
+    let operation = json!({"operation": "update", "resource": "people", "id": "a", "body": patch});
+    vec![
+        ("PATCH", app.patch("/people/a").header("prefer", prefer).json(patch.clone()).await, ""),
+        (
+            "bulk",
+            app.patch("/people/bulk").header("prefer", prefer).json(json!({"items": [one]})).await,
+            "/items/0",
+        ),
+        (
+            "batch",
+            app.post("/batch").header("prefer", prefer).json(json!({"operations": [operation]})).await,
+            "/operations/0/body",
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn a_field_that_a_caller_does_not_see_cannot_be_set_wiped_or_guessed() {
+    everywhere(|place| async move {
+        let app = staff(&place).await;
+        let set = app.patch("/people/a").bearer("chief").json(json!({"score": 7})).await;
+        assert_eq!((set.status(), set.json()["score"].clone()), (200, json!(7)), "{set}");
+        let score = async || app.get("/people/a").bearer("chief").await.json()["score"].clone();
+
+        for dry_run in [false, true] {
+            let mut said = Vec::new();
+            for guess in [json!(7), json!(8)] {
+                for (path, refused, pointer) in patched(&app, &json!({"score": guess}), dry_run).await {
+                    assert_eq!(refused.status(), 422, "{path}: {refused}");
+                    let fault = &refused.json()["errors"][0];
+                    assert_eq!(fault["code"], "unknown", "{path}: {refused}");
+                    assert_eq!(fault["pointer"], format!("{pointer}/score"), "{path}");
+                    said.push(words(&refused));
+                }
+            }
+            // The right guess is answered as the wrong one is.
+            assert_eq!(said[..3], said[3..]);
+        }
+        let body = json!({"code": "n", "name": "n", "phone": "1", "score": 1});
+        let created = app.post("/people").json(body.clone()).await;
+        assert_eq!(created.json()["errors"][0]["code"], "unknown", "{created}");
+        let many = app.post("/people/bulk").json(json!({"items": [body]})).await;
+        assert_eq!(many.json()["errors"][0]["pointer"], "/items/0/score", "{many}");
+        let put = app.put("/people/a").json(json!({"name": "a", "phone": "1", "score": 1})).await;
+        assert_eq!(put.json()["errors"][0]["code"], "unknown", "{put}");
+        assert_eq!(score().await, 7);
+
+        // Neither a replacement nor a return to the past resets it.
+        let put = app.put("/people/a").json(json!({"name": "ann", "phone": "1"})).await;
+        assert_eq!((put.status(), score().await), (200, json!(7)), "{put}");
+        let before = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+        let changed = app.patch("/people/a").bearer("chief").json(json!({"score": 9, "name": "bea"})).await;
+        assert_eq!(changed.status(), 200, "{changed}");
+        let reverted = app.post("/people/a/revert").json(json!({"as_of": before})).await;
+        assert_eq!((reverted.status(), reverted.json()["name"].clone()), (200, json!("ann")), "{reverted}");
+        assert_eq!(score().await, 9);
+        assert!(!app.get("/people/a/history").await.text().contains("score"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_placeholder_is_never_written_back() {
+    everywhere(|place| async move {
+        let app = staff(&place).await;
+        let phone = async || app.get("/people/a").bearer("chief").await.json()["phone"].clone();
+        let mut read = app.get("/people/a").await.json();
+        assert_eq!(read["phone"], "***");
+        // All that was read is sent back, but for what this caller may not set.
+        let members = read.as_object_mut().unwrap();
+        members.remove("grade");
+        for (method, rest) in [("PUT", json!({})), ("PATCH", json!({})), ("PUT", json!({"name": "ann"}))] {
+            let mut body = read.clone();
+            if method == "PATCH" {
+                body.as_object_mut().unwrap().remove("code");
+            }
+            body.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+            let answer = app.request(method, "/people/a").json(body.clone()).await;
+            assert_eq!(answer.status(), 200, "{method}: {answer}");
+            assert_eq!(answer.json()["name"], body["name"], "{method}: {answer}");
+            assert_eq!(phone().await, "555-a", "{method}");
+        }
+        for (path, answer, _) in patched(&app, &json!({"phone": "***", "name": "again"}), false).await {
+            assert_eq!((answer.status(), phone().await), (200, json!("555-a")), "{path}: {answer}");
+        }
+        // What is no placeholder is set, and left out of a replacement it is missing.
+        let set = app.patch("/people/a").json(json!({"phone": "556"})).await;
+        assert_eq!((set.status(), phone().await), (200, json!("556")), "{set}");
+        assert_eq!(app.put("/people/a").json(json!({"name": "ann"})).await.status(), 422);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_value_that_is_set_without_being_seen_is_not_confirmed() {
+    everywhere(|place| async move {
+        let app = staff(&place).await;
+        assert_eq!(app.patch("/people/a").json(json!({"pin": "1234"})).await.status(), 200);
+        for (right, wrong) in [
+            (json!({"pin": "1234"}), json!({"pin": "9999"})),
+            (json!({"phone": "555-a"}), json!({"phone": "555-b"})),
+        ] {
+            let right = patched(&app, &right, true).await;
+            let wrong = patched(&app, &wrong, true).await;
+            for ((path, right, _), (_, wrong, _)) in right.iter().zip(&wrong) {
+                let said = |answer: &TestResponse| {
+                    let mut said = answer.json();
+                    // Without a counter the tag of a dry run is of no state that there will be.
+                    let tag = said["headers"].as_object_mut().unwrap().remove("etag");
+                    let in_batch = said.pointer_mut("/body/results/0/etag").map(Json::take);
+                    (said, tag.or(in_batch))
+                };
+                let ((right, right_tag), (wrong, wrong_tag)) = (said(right), said(wrong));
+                assert_eq!(right, wrong, "{path}");
+                assert_eq!(right["events"].as_array().unwrap().len(), 1, "{path}: {right}");
+                if right_tag.as_ref().is_some_and(Json::is_string) {
+                    assert_ne!(right_tag, wrong_tag, "{path}");
+                    let now = app.get("/people/a").await.header("etag").map(str::to_owned);
+                    assert_ne!(right_tag.unwrap().as_str().map(str::to_owned), now, "{path}");
+                }
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replacement_of_what_was_read_keeps_what_is_write_only() {
+    everywhere(|place| async move {
+        let (stored, mut items) = tokio::sync::mpsc::unbounded_channel();
+        let accounts = define_dynamic_resource("accounts", model(&["code", "name", "secret"]))
+            .adapter(place.table("accounts"))
+            .id_field("code")
+            .permissions(Permissions::all(anyone()))
+            .write_only(["secret"])
+            .after([Operation::Replace], move |item: serde_json::Map<String, Json>, _: Change| {
+                stored.send(item["secret"].clone()).unwrap();
+                std::future::ready(Ok(()))
+            })
+            .build()
+            .unwrap();
+        let app = TestApp::build(create_app(AppPreset::Testing).resource(accounts)).await.unwrap();
+        let body = json!({"code": "a", "name": "a", "secret": "s1"});
+        assert_eq!(app.post("/accounts").json(body).await.status(), 201);
+        let mut read = app.get("/accounts/a").await.json();
+        assert_eq!(read, json!({"code": "a", "name": "a"}));
+        read["name"] = json!("b");
+        let put = app.put("/accounts/a").json(read.clone()).await;
+        assert_eq!((put.status(), items.recv().await.unwrap()), (200, json!("s1")), "{put}");
+        read["secret"] = json!("s2");
+        let put = app.put("/accounts/a").json(read).await;
+        assert_eq!((put.status(), items.recv().await.unwrap()), (200, json!("s2")), "{put}");
     })
     .await;
 }

@@ -18,6 +18,7 @@ pub(crate) fn who() -> Vec<(&'static str, Actor)> {
         ("op-in-bolt", Actor::user("op").in_tenant("bolt", ["admin"]).elevated()),
         ("robot", Actor::service("robot").with_scope("projects:read")),
         ("chief", Actor::user("chief").with_role("chief")),
+        ("app-of-ann", Actor::user("ann").in_tenant("acme", ["admin"]).limited_to(["projects:read"])),
     ]
 }
 

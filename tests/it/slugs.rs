@@ -35,9 +35,25 @@ async fn a_slug_is_made_of_the_title_or_of_what_is_given_and_is_one_items_alone(
         );
         let given = post(json!({"title": "Other", "slug": "My Own"})).await;
         assert_eq!(given.json()["slug"], "my-own");
-        let clash = post(json!({"title": "My own"})).await;
+        // One that is made is never a clash at a field that was not sent; one that is given is.
+        let made = post(json!({"title": "My own"})).await;
+        assert_eq!((made.status(), made.json()["slug"].clone()), (201, json!("my-own-2")), "{made}");
+        let clash = post(json!({"title": "Third", "slug": "my-own"})).await;
         assert_eq!(clash.status(), 409, "{}: {clash}", place.name);
         assert!(faults(&clash.json()).contains(&("/slug", "unique")), "{clash}");
+        // Text in which there is nothing for a path.
+        let wrong = post(json!({"title": "t", "slug": "+++"})).await;
+        assert_eq!(wrong.status(), 422, "{wrong}");
+        assert!(faults(&wrong.json()).contains(&("/slug", "slug")), "{wrong}");
+        for title in ["+++", "***", "???"] {
+            let made = post(json!({"title": title})).await;
+            assert_eq!(made.status(), 201, "{title}: {made}");
+            assert_eq!(made.json()["slug"].as_str().unwrap().len(), 8, "{made}");
+        }
+        let slugs = [post(json!({"title": "C++"})).await, post(json!({"title": "C#"})).await];
+        assert_eq!(slugs.map(|made| made.json()["slug"].clone()), ["c", "c-2"]);
+        let put = app.put("/articles/1").json(json!({"title": "Put here"})).await;
+        assert_eq!(put.json()["slug"], "put-here", "{put}");
         assert_eq!(post(json!({"title": "My own", "blog": "another"})).await.status(), 201);
         let found = app.get("/articles?slug=my-own&blog=").await.items();
         assert_eq!((found.len(), found[0]["title"].clone()), (1, json!("Other")));

@@ -4,6 +4,7 @@ use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestStream};
 use serde_json::json;
 
+use crate::policies::model;
 use crate::support::Place;
 
 fn resource(place: &Place, name: &str, permissions: Permissions) -> Resource {
@@ -102,4 +103,27 @@ async fn a_stream_of_several_databases_goes_on_in_each() {
     create(&app, "/orders", "5").await;
     app.app().deliver().await.unwrap();
     assert_eq!(names(&mut back, 1).await, ["orders.created 5"]);
+}
+
+#[tokio::test]
+async fn a_caller_who_may_see_no_stream_learns_nothing_of_what_there_is() {
+    let secrets = define_dynamic_resource("secrets", model(&["code"]))
+        .adapter(Place::memory().table("secrets"))
+        .id_field("code")
+        .permissions(Permissions::all(role("boss")))
+        .build()
+        .unwrap();
+    let tokens = BearerTokens::new()
+        .token("ada", Actor::user("ada"))
+        .token("boss", Actor::user("boss").with_role("boss"));
+    let app = create_app(AppPreset::Testing).authenticator(tokens).resource(secrets);
+    let app = TestApp::build(app).await.unwrap();
+    for query in ["types=nothing.*", "types=secrets", "tipes=*", "types=%zz"] {
+        for (token, status) in [(None, 401), (Some("ada"), 403), (Some("boss"), 400)] {
+            let request = app.get(&format!("/events?{query}"));
+            let request = if let Some(token) = token { request.bearer(token) } else { request };
+            let refused = request.stream().await.unwrap_err();
+            assert_eq!(refused.status(), status, "{query} as {token:?}: {refused}");
+        }
+    }
 }

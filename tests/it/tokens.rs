@@ -3,7 +3,7 @@
 use jsonwebtoken::{EncodingKey, Header, encode};
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use resourceful::{Jwt, JwtAlgorithm};
+use resourceful::{Action, Change, Error, Jwt, JwtAlgorithm, NoInput};
 use serde_json::{Value as Json, json};
 
 use crate::policies::model;
@@ -337,4 +337,135 @@ async fn what_was_verified_under_some_settings_is_not_under_others() {
     let revoked = tokens.clone().revoked(async |_| Ok(true));
     assert_eq!(status(&door(revoked).await, "/mine", &token).await, 401);
     assert_eq!(status(&door(tokens).await, "/mine", &token).await, 200);
+}
+
+#[tokio::test]
+async fn a_token_that_needs_an_extension_is_refused() {
+    let app = door(shop()).await;
+    // RFC 7515, 4.1.11: what is not understood invalidates the token, whether or not the header holds it.
+    for header in [
+        json!({"alg": "HS256", "crit": ["exp"], "exp": 1}),
+        json!({"alg": "HS256", "typ": "JWT", "crit": ["b64"], "b64": false}),
+        json!({"alg": "HS256", "crit": []}),
+        json!({"alg": "HS256", "crit": null}),
+    ] {
+        let token = sealed(&header, &claims(json!({})));
+        assert_eq!(status(&app, "/mine", &token).await, 401, "{header}");
+    }
+    assert_eq!(status(&app, "/mine", &sealed(&json!({"alg": "HS256"}), &claims(json!({})))).await, 200);
+}
+
+#[tokio::test]
+async fn a_claim_that_is_no_text_is_none() {
+    let strict = door(shop()).await;
+    let lax = door(Jwt::new().secret(JwtAlgorithm::HS256, SECRET).audience("shop")).await;
+    for change in [
+        json!({"iss": ["login", "evil"]}),
+        json!({"iss": ["login"]}),
+        json!({"iss": {"login": true}}),
+        json!({"iss": 7}),
+        json!({"sub": ["ada"]}),
+        json!({"sub": 7}),
+    ] {
+        let token = signed(change.clone());
+        assert_eq!(status(&strict, "/mine", &token).await, 401, "{change}");
+        assert_eq!(status(&lax, "/mine", &token).await, 401, "{change}");
+    }
+    assert_eq!(status(&lax, "/mine", &signed(json!({"iss": null}))).await, 200);
+}
+
+#[tokio::test]
+async fn the_scopes_of_a_client_narrow_what_it_may_do_for_a_user() {
+    let build = async |tokens: Jwt| {
+        let things = define_dynamic_resource("things", model(&["code", "owner"]))
+            .adapter(Place::memory().table("things"))
+            .id_field("code")
+            .permissions(Permissions::all(role("editor")))
+            .preset(bulk())
+            .preset(audit().readable_by(role("editor")))
+            .action("touch", Action::on_item(role("editor"), touch))
+            .build()
+            .unwrap();
+        let other = define_dynamic_resource("others", model(&["code", "owner"]))
+            .adapter(Place::memory().table("others"))
+            .id_field("code")
+            .permissions(Permissions::all(role("editor")))
+            .build()
+            .unwrap();
+        let app = create_app(AppPreset::Testing)
+            .authenticator(tokens)
+            .explain(role("editor"))
+            .resource(things)
+            .resource(other)
+            .batch(5);
+        let app = TestApp::build(app).await.unwrap();
+        let row = json!({"code": "a", "owner": "o"});
+        app.app().load().rows("things", [row]).unwrap().commit().await.unwrap();
+        app
+    };
+    let app = build(shop()).await;
+    let of = |scope: Json| signed(json!({"client_id": "app", "scope": scope}));
+    // What each scope lets a client of an editor do: read, list, history, change, act, and read another resource.
+    let rights = async |app: &TestApp, token: &str| {
+        let patch = json!({"owner": "p"});
+        let one = json!({"operation": "update", "resource": "things", "id": "a", "body": patch});
+        [
+            app.get("/things/a").bearer(token).await.status(),
+            app.get("/things").bearer(token).await.status(),
+            app.get("/things/a/history").bearer(token).await.status(),
+            app.patch("/things/a").bearer(token).json(patch.clone()).await.status(),
+            app.patch("/things/bulk")
+                .bearer(token)
+                .json(json!({"items": [{"code": "a", "owner": "q"}]}))
+                .await
+                .status(),
+            app.post("/batch").bearer(token).json(json!({"operations": [one]})).await.status(),
+            app.post("/things/a/touch").bearer(token).await.status(),
+            app.get("/others").bearer(token).await.status(),
+            app.post("/_explain")
+                .bearer(token)
+                .json(json!({"resource": "things", "operation": "read"}))
+                .await
+                .status(),
+        ]
+    };
+    for (scope, expected) in [
+        (json!("things:read"), [200, 200, 200, 403, 403, 403, 403, 403, 403]),
+        (json!("openid profile things:read things:write"), [200, 200, 200, 200, 200, 200, 200, 403, 403]),
+        (json!("things:read things:touch"), [200, 200, 200, 403, 403, 403, 200, 403, 403]),
+        (json!("things:read things:update"), [200, 200, 200, 200, 200, 200, 403, 403, 403]),
+        (json!("things:list"), [403, 403, 403, 403, 403, 403, 403, 403, 403]),
+        (json!("openid"), [403; 9]),
+        (json!(""), [403; 9]),
+        (json!(["things:read"]), [403; 9]),
+        (json!("other:read things:reads xthings:read things"), [403; 9]),
+    ] {
+        assert_eq!(rights(&app, &of(scope.clone())).await, expected, "{scope}");
+    }
+    let whole = [200; 9];
+    // The user's own token, and one that names no scope, have all of the user's rights.
+    assert_eq!(rights(&app, &signed(json!({}))).await, whole);
+    assert_eq!(rights(&app, &signed(json!({"client_id": "app"}))).await, whole);
+    // Scopes give nothing that the user may not.
+    let reader = signed(json!({"client_id": "app", "scope": "things:read things:write", "roles": []}));
+    assert_eq!(rights(&app, &reader).await[..4], [403, 403, 403, 403]);
+    // A client of one's own has what its users have.
+    let app = build(shop().trusted_client("app")).await;
+    assert_eq!(rights(&app, &of(json!("openid"))).await, whole);
+    assert_eq!(rights(&app, &signed(json!({"client_id": "other", "scope": "openid"}))).await, [403; 9]);
+}
+
+fn touch(_: &mut serde_json::Map<String, Json>, _: NoInput, _: &mut Change) -> Result<String, Error> {
+    Ok("touched".to_owned())
+}
+
+/// A token with whatever header, signed as HS256 has it (RFC 7515, 5.1).
+fn sealed(header: &Json, claims: &Json) -> String {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD as base64url;
+    use hmac::{Hmac, KeyInit as _, Mac as _};
+    let said = [header, claims].map(|part| base64url.encode(part.to_string())).join(".");
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    mac.update(said.as_bytes());
+    format!("{said}.{}", base64url.encode(mac.finalize().into_bytes()))
 }

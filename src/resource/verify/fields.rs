@@ -30,6 +30,7 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
         faults,
     );
     exist(draft, "fill", &builder.fills.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), faults);
+    exist(draft, "unique_within", builder.unique_within.as_slice(), faults);
     for (names, unique) in &builder.indexes {
         let setter = if *unique { "unique" } else { "index" };
         exist(draft, setter, names, faults);

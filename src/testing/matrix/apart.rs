@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use super::oracle::{Oracle, Reach};
 use super::{Caller, MatrixReport};
 use crate::engine::Entry;
-use crate::http::{EXPLAIN, Path};
+use crate::http::{EVENTS, EXPLAIN, Path};
 use crate::resource::Operation;
 use crate::testing::TestApp;
 
@@ -19,6 +19,7 @@ pub(super) struct Apart<'a> {
 impl Apart<'_> {
     pub(super) async fn run(&self, report: &mut MatrixReport) {
         self.explains(report).await;
+        self.names(report).await;
         if self.app.app().boundary().document_by_caller {
             self.documents(report).await;
         }
@@ -28,6 +29,8 @@ impl Apart<'_> {
     async fn explains(&self, report: &mut MatrixReport) {
         let expected = match &self.app.app().boundary().explained_to {
             None => 404,
+            // No scope covers it.
+            Some(_) if self.oracle.is_limited() => 403,
             Some(permission) if self.oracle.reach_of_caller(permission) == Reach::All => 422,
             Some(_) if self.oracle.is_anonymous() => 401,
             Some(_) => 403,
@@ -35,6 +38,37 @@ impl Apart<'_> {
         let answer = self.caller.send(self.app.post(EXPLAIN)).json(json!({"no such": "question"})).await;
         let about = || format!("a question why as {}", self.caller.name);
         report.compare(about, &json!(answer.status()), &json!(expected));
+    }
+
+    /// Of a resource that there is not a caller learns nothing who may do nothing with any.
+    async fn names(&self, report: &mut MatrixReport) {
+        let boundary = self.app.app().boundary();
+        let entries = boundary.engine.catalog.entries();
+        let refused = if self.oracle.is_anonymous() { 401 } else { 403 };
+        if boundary.batch.is_some() {
+            let writes = [Operation::Create, Operation::Update, Operation::Delete];
+            let may =
+                |entry: &Entry| writes.iter().any(|write| self.oracle.reach(entry, *write) != Reach::None);
+            let expected = if entries.iter().any(|entry| may(entry)) { 422 } else { refused };
+            let unknown = json!({"operations": [{"operation": "create", "resource": "no such", "body": {}}]});
+            let path = format!("{}/batch", boundary.prefix);
+            let answer = self.caller.send(self.app.post(&path)).json(unknown).await;
+            let about = || format!("a batch with an unknown resource as {}", self.caller.name);
+            report.compare(about, &json!(answer.status()), &json!(expected));
+        }
+        if boundary.live.is_some() {
+            let may = entries.iter().any(|entry| entry.definition.streams() && self.lists(entry));
+            let path = format!("{}{EVENTS}?types=nothing.*", boundary.prefix);
+            let answer = self.ask(&path).await;
+            let about = || format!("{path} as {}", self.caller.name);
+            report.compare(about, &json!(answer), &json!(if may { 400 } else { refused }));
+        }
+    }
+
+    /// The status of a stream that is not opened.
+    async fn ask(&self, path: &str) -> u16 {
+        let opened = self.caller.send(self.app.get(path)).stream().await;
+        opened.map_or_else(|refused| refused.status(), |_| 200)
     }
 
     /// The document names what may be asked for, and nothing else.

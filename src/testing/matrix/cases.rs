@@ -40,6 +40,8 @@ impl Site<'_> {
                 Endpoint::Update => {
                     self.writes(endpoint, report).await;
                     self.references(report).await;
+                    self.sets_fields(report).await;
+                    self.uniques(report).await;
                     self.batches(report).await;
                     self.dry_runs(endpoint, report).await;
                     self.replays(report).await;
@@ -267,7 +269,10 @@ impl Site<'_> {
             return;
         };
         let Some(cursor) = cursor.as_str() else { return };
-        for other in self.others.iter().filter(|other| other.actor != self.caller.actor) {
+        let who = |caller: &Caller| {
+            (caller.actor.id().map(str::to_owned), caller.actor.tenant().map(str::to_owned))
+        };
+        for other in self.others.iter().filter(|other| who(other) != who(self.caller)) {
             let was_given = other.send(self.app.get(&path)).await.text() == page.text();
             let is_shared = was_given && self.entry.definition.cache.is_some();
             let answer = other.send(self.app.get(&format!("{path}&after={cursor}"))).await;
@@ -343,15 +348,21 @@ impl Site<'_> {
         let expected = if may { 422 } else { self.refused() };
         report.compare(|| self.about("a create"), &json!(answer.status()), &json!(expected));
         for (field, declared) in self.entry.schema.fields.iter().enumerate() {
-            if !may || declared.hidden || declared.read_only {
+            if !may || declared.read_only && !declared.hidden {
                 continue;
             }
             let body = json!({&declared.name: null, "no such field": 1});
             let answer = self.caller.send(self.app.post(&self.collection())).json(body).await;
-            let forbidden = self.oracle.shows(self.entry, field) && !self.oracle.takes(self.entry, field);
+            let exists = self.oracle.exists(self.entry, field);
+            let forbidden = exists && !self.oracle.takes(self.entry, field);
             let expected = if forbidden { 403 } else { 422 };
             let about = || self.about(&format!("a create with {}", declared.name));
             report.compare(about, &json!(answer.status()), &json!(expected));
+            let pointer = format!("/{}", crate::error::escape_pointer(&declared.name));
+            let problem = answer.json();
+            let mut faults = problem["errors"].as_array().into_iter().flatten();
+            let unknown = faults.any(|fault| fault["pointer"] == pointer && fault["code"] == "unknown");
+            report.compare(about, &json!(unknown), &json!(!exists));
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod apart;
 mod cases;
+mod fields;
 mod oracle;
 mod records;
 mod streams;

@@ -79,6 +79,11 @@ impl<'a> Oracle<'a> {
         self.actor.is_anonymous()
     }
 
+    /// Whether the actor is a client that acts for someone within scopes.
+    pub(super) fn is_limited(&self) -> bool {
+        self.actor.is_limited()
+    }
+
     /// Every row of a resource.
     pub(super) fn rows_of(&self, entry: &Entry) -> &'a [Row] {
         &self.rows[entry.position]
@@ -86,7 +91,20 @@ impl<'a> Oracle<'a> {
 
     pub(super) fn reach(&self, entry: &Entry, right: impl Into<Right>) -> Reach {
         let right = right.into();
+        if !self.covers(entry, right) {
+            return Reach::None;
+        }
         self.reach_of(Some(entry), right.base(), &entry.definition.needed(right))
+    }
+
+    /// Whether the scopes of a client that acts for someone leave it this right: `orders:read` covers what only reads,
+    /// `orders:write` every change, `orders:create` and the like one operation or action (docs/access.md).
+    fn covers(&self, entry: &Entry, right: Right) -> bool {
+        let Some(scopes) = self.actor.limits() else { return true };
+        let reads = matches!(right.base(), Operation::Read | Operation::List);
+        let group = if reads { "read" } else { "write" };
+        let one = right.name(&entry.definition);
+        [group, one].iter().any(|word| scopes.contains(&format!("{}:{word}", entry.name).as_str()))
     }
 
     /// How far a rule lets the actor go where there are no rows.
@@ -176,7 +194,7 @@ impl<'a> Oracle<'a> {
     /// Whether the rules of what may be done let the actor at this row.
     pub(super) fn admits(&self, entry: &Entry, right: impl Into<Right>, row: &Row) -> bool {
         let right = right.into();
-        self.admits_by(entry, right.base(), &entry.definition.needed(right), row)
+        self.covers(entry, right) && self.admits_by(entry, right.base(), &entry.definition.needed(right), row)
     }
 
     fn admits_by(&self, entry: &Entry, operation: Operation, permission: &Permission, row: &Row) -> bool {
@@ -285,6 +303,13 @@ impl<'a> Oracle<'a> {
             .all(|permission| self.reach_of(Some(entry), Operation::Read, permission) == Reach::All)
     }
 
+    /// Whether a field is there for the actor in a body: none that is hidden from everyone is.
+    pub(super) fn exists(&self, entry: &Entry, field: usize) -> bool {
+        let declared = &entry.schema.fields[field];
+        let is_set_only = declared.write_only && !declared.read_only;
+        self.shows(entry, field) && (!declared.hidden || is_set_only)
+    }
+
     /// What a field shows instead of its value.
     pub(super) fn instead(&self, entry: &Entry, field: usize) -> Option<&'a Json> {
         let rules = &self.catalog.entry(entry.position).definition.field_rules;
@@ -303,8 +328,11 @@ impl<'a> Oracle<'a> {
         self.tells(entry, relation.link.local) && self.tells(target, relation.link.remote)
     }
 
-    /// Whether a field may be set by the actor.
+    /// Whether a field may be set by the actor. One that does not exist for an actor is unknown in a body too.
     pub(super) fn takes(&self, entry: &Entry, field: usize) -> bool {
+        if !self.shows(entry, field) {
+            return false;
+        }
         let rules = entry.definition.field_rules.iter().filter(|rule| rule.field == field);
         let writable = rules.filter_map(|rule| rule.writable_by.as_ref());
         writable

@@ -8,6 +8,7 @@ use super::oracle::{Reach, Row, is_deleted};
 use crate::events::Event;
 use crate::http::Endpoint;
 use crate::resource::{Acted, Operation, Right, Target};
+use crate::testing::TestResponse;
 
 impl Site<'_> {
     /// What became of each item, and what it was just now.
@@ -31,6 +32,9 @@ impl Site<'_> {
                     _ => 200,
                 };
                 report.compare(about, &json!(answer.status()), &json!(expected));
+                if rest == "/history" && answer.status() == 200 {
+                    self.entries(row, &answer, report).await;
+                }
                 for (position, field) in self.entry.schema.fields.iter().enumerate() {
                     let told = answer.text().contains(&format!("\"{}\":", field.name));
                     let hidden = !self.oracle.shows(self.entry, position);
@@ -43,6 +47,56 @@ impl Site<'_> {
                 }
             }
         }
+    }
+
+    /// An entry is shown where the caller may see the state before or after it, and of each field what those held.
+    async fn entries(&self, row: &Row, answer: &TestResponse, report: &mut MatrixReport) {
+        let id = text(&row[&self.entry.schema.id_field().name]);
+        let engine = &self.app.app().boundary().engine;
+        let Ok(written) = engine.audit_entries(self.catalog.entry(self.entry.position), &id).await else {
+            return;
+        };
+        let limit = self.entry.definition.default_limit as usize;
+        let admits = |state: &Option<Row>| {
+            state.as_ref().is_some_and(|state| {
+                self.oracle.admits(self.entry, Operation::Read, state)
+                    && self.oracle.admits(self.entry, Right::History, state)
+                    && (!is_deleted(self.entry, state)
+                        || self.oracle.admits(self.entry, Right::Deleted, state))
+            })
+        };
+        let mut after = Some(row.clone());
+        let mut expected = Vec::new();
+        for (operation, changes) in written {
+            let mut before = (operation != "create").then(|| after.clone().unwrap_or_default());
+            for (name, change) in &changes {
+                if let (Some(before), Some(from)) = (&mut before, change.get("from")) {
+                    before.insert(name.clone(), from.clone());
+                }
+            }
+            let (was, is) = (admits(&before), admits(&after));
+            if was || is {
+                // The values of a state stand there only where it may be seen.
+                let from = before.is_none() || was && (is || after.is_none());
+                expected.push(json!([operation, from, is]));
+            }
+            after = before;
+        }
+        expected.truncate(limit);
+        let holds = |entry: &Json, side: &str| {
+            entry["changes"].as_object().into_iter().flatten().any(|(_, change)| change.get(side).is_some())
+        };
+        for (found, expected) in answer.items().iter().zip(&expected) {
+            let about = || self.about(&format!("an entry of {}", self.item(row)));
+            report.compare(about, &found["operation"], &expected[0]);
+            for (side, shown) in [("from", &expected[1]), ("to", &expected[2])] {
+                if shown == &json!(false) {
+                    report.compare(about, &json!(holds(found, side)), &json!(false));
+                }
+            }
+        }
+        let about = || self.about(&format!("entries of {}", self.item(row)));
+        report.compare(about, &json!(answer.items().len()), &json!(expected.len()));
     }
 
     fn bulk(&self) -> String {
@@ -84,7 +138,8 @@ impl Site<'_> {
     pub(super) async fn bulk_creates(&self, report: &mut MatrixReport) {
         let body = json!({"items": [{"no such field": 1}]});
         let answer = self.caller.send(self.app.post(&self.bulk())).json(body).await;
-        let may = self.oracle.reach(self.entry, Operation::Create) != Reach::None;
+        let may =
+            self.oracle.reach(self.entry, Operation::Create) != Reach::None && self.oracle.fills(self.entry);
         let expected = if may { 422 } else { self.refused() };
         report.compare(|| self.about("a bulk create"), &json!(answer.status()), &json!(expected));
     }

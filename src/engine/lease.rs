@@ -1,0 +1,191 @@
+//! The lease of a database's relay: which node publishes and delivers its events.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use resourceful_contract::{Change, Filter, Guard, Query, Test, Value, Version, Write};
+
+use super::outbox::is_lost;
+use super::{Engine, Vault, item};
+use crate::error::Error;
+use crate::tables::leases::{EXPIRES_AT, HOLDER, LeaseRow};
+
+/// The name of a relay's lease.
+pub(super) const RELAY: &str = "relay";
+
+/// A lease that this node holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lease {
+    pub(super) version: i64,
+    pub(super) expires_at: DateTime<Utc>,
+}
+
+impl Lease {
+    /// How long it holds without being renewed.
+    pub(super) const LENGTH: Duration = Duration::from_secs(30);
+    /// How often it is renewed.
+    pub(crate) const RENEWED: Duration = Duration::from_secs(10);
+
+    /// Whether it holds for long enough to begin something.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.expires_at > Utc::now() + Self::RENEWED
+    }
+}
+
+/// Leases that another node holds and whose expiry lies further ahead than a lease lasts. Only a clock that is wrong
+/// writes such a one, and it would outlive its holder by the error. So it is not believed: the lease has ended where this
+/// node has seen it unchanged for as long as a lease lasts, by its own monotonic clock, since a holder that is alive renews.
+#[derive(Debug, Default)]
+pub(crate) struct FarLeases {
+    seen: Mutex<Vec<Seen>>,
+    /// How many were taken from a holder that was gone.
+    outlived: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Seen {
+    vault: Vault,
+    version: i64,
+    since: Instant,
+}
+
+impl FarLeases {
+    /// How many leases were taken although their expiry had not come.
+    pub(crate) fn outlived(&self) -> u64 {
+        self.outlived.load(Ordering::Relaxed)
+    }
+
+    /// Whether the holder of a lease is gone although its expiry has not come: `now` by the clock that leases are written
+    /// by, `at` by this node's own.
+    fn are_outlived_by(&self, vault: &Vault, lease: &LeaseRow, now: DateTime<Utc>, at: Instant) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.retain(|one| !one.vault.is(vault) || one.version == lease.version);
+        if lease.expires_at <= now + Lease::LENGTH {
+            return false;
+        }
+        let Some(known) = seen.iter().find(|one| one.vault.is(vault)) else {
+            let (holder, expires_at) = (&lease.holder, &lease.expires_at);
+            tracing::warn!(%holder, %expires_at, "a lease ends later than it can: is the clock of its holder right?");
+            seen.push(Seen { vault: vault.clone(), version: lease.version, since: at });
+            return false;
+        };
+        let is_outlived = at.duration_since(known.since) >= Lease::LENGTH;
+        if is_outlived {
+            self.outlived.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(holder = %lease.holder, "the lease is taken: its holder has not renewed it");
+        }
+        is_outlived
+    }
+}
+
+impl Engine {
+    /// Takes the lease of a database's relay, or renews it; nothing where another node holds it.
+    pub(crate) async fn lease(&self, vault: &Vault, holder: &str) -> Result<Option<Lease>, Error> {
+        self.lease_at(vault, holder, Instant::now()).await
+    }
+
+    async fn lease_at(&self, vault: &Vault, holder: &str, at: Instant) -> Result<Option<Lease>, Error> {
+        let mut query = Query::all(self.tables.leases.clone());
+        query.filter = Filter::Compare(0, Test::Eq(Value::Text(RELAY.to_owned())));
+        let held = vault.kept(query).await?.pop().map(LeaseRow::read);
+        let now = item::now();
+        let expires_at = now + Lease::LENGTH;
+        let (write, version) = match held {
+            Some(lease)
+                if lease.holder != holder
+                    && lease.expires_at > now
+                    && !self.far_leases.are_outlived_by(vault, &lease, now, at) =>
+            {
+                return Ok(None);
+            }
+            Some(lease) => {
+                let set =
+                    vec![(HOLDER, Value::Text(holder.to_owned())), (EXPIRES_AT, Value::DateTime(expires_at))];
+                let guard = Guard::version(Version::Counter(lease.version));
+                (Write::Update { id: Value::Text(lease.name), set, guard }, lease.version + 1)
+            }
+            None => {
+                let (name, holder) = (RELAY.to_owned(), holder.to_owned());
+                let lease = LeaseRow { name, version: 1, holder, expires_at, state: None };
+                (Write::Insert { values: lease.values() }, 1)
+            }
+        };
+        match vault.keep(vec![self.lease_change(write)]).await {
+            Ok(_) => Ok(Some(Lease { version, expires_at })),
+            Err(error) if is_lost(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives the lease up, for another node to take it at once.
+    pub(crate) async fn give_up(&self, vault: &Vault, holder: &str) -> Result<(), Error> {
+        let Some(lease) = self.lease(vault, holder).await? else { return Ok(()) };
+        let set = vec![(EXPIRES_AT, Value::DateTime(item::now()))];
+        let guard = Guard::version(Version::Counter(lease.version));
+        let write = Write::Update { id: Value::Text(RELAY.to_owned()), set, guard };
+        vault
+            .keep(vec![self.lease_change(write)])
+            .await
+            .map(drop)
+            .or_else(|error| if is_lost(&error) { Ok(()) } else { Err(error.into()) })
+    }
+
+    pub(super) fn lease_change(&self, write: Write) -> Change {
+        Change { schema: self.tables.leases.clone(), write, answer: None }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+
+    #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+    struct Thing {
+        id: i64,
+    }
+
+    /// Has the lease end two hours from now, as the clock of its holder has it.
+    async fn put_ahead(engine: &Engine, vault: &Vault) {
+        let ahead = Value::DateTime(item::now() + chrono::TimeDelta::hours(2));
+        let write = Write::UpdateAll { filter: Filter::everything(), set: vec![(EXPIRES_AT, ahead)] };
+        vault.keep(vec![engine.lease_change(write)]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_lease_does_not_outlive_its_holder_by_the_error_of_its_clock() {
+        let things = define_resource::<Thing>("things")
+            .adapter(Memory::new().table("things"))
+            .permissions(Permissions::all(anyone()))
+            .build()
+            .unwrap();
+        let app = create_app(AppPreset::Testing).resource(things).build().await.unwrap();
+        let engine = &app.boundary().engine;
+        let vault = engine.recorded()[0];
+        let began = Instant::now();
+        let is_taken = async |holder: &str, seconds: u64| {
+            let at = began + Duration::from_secs(seconds);
+            engine.lease_at(vault, holder, at).await.unwrap().is_some()
+        };
+
+        assert!(is_taken("ahead", 0).await);
+        put_ahead(engine, vault).await;
+        // Its holder may be alive: for as long as a lease lasts it is left alone.
+        assert!(!is_taken("other", 0).await);
+        assert!(!is_taken("other", 29).await);
+        // It is: it has written to the lease, and the wait begins again.
+        assert!(is_taken("ahead", 29).await);
+        put_ahead(engine, vault).await;
+        assert!(!is_taken("other", 31).await);
+        assert!(!is_taken("other", 60).await);
+        assert_eq!(app.outlived_leases(), 0);
+        // It is gone: another node goes on after the length of a lease, and not after two hours.
+        assert!(is_taken("other", 61).await);
+        assert_eq!(app.outlived_leases(), 1);
+        // A lease that ends in time is believed.
+        assert!(!is_taken("ahead", 10_000).await);
+    }
+}
