@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{MethodFilter, any};
-use resourceful_contract::StorageError;
+use resourceful_contract::{Mismatch, StorageError};
 use tokio::sync::watch;
 
 use super::lifecycle::panic_message;
@@ -13,7 +13,7 @@ use super::mount::{has_sockets, mount, name, tells_of_all};
 use super::{App, AppBuilder, AppPreset, health, migrate};
 use crate::access::{Following, Rule};
 use crate::cache::{Answers, Generations};
-use crate::engine::{Catalog, DigestKey, Engine, FarLeases, InFlight};
+use crate::engine::{Catalog, DigestKey, Engine, Entry, FarLeases, InFlight};
 #[cfg(feature = "webhooks")]
 use crate::events::{Dispatcher, Queue, Subscription};
 use crate::http::{BATCH, EVENTS, EXPLAIN, Path, SOCKET};
@@ -265,14 +265,7 @@ async fn prepare(catalog: &Catalog) -> Result<(), DefinitionErrors> {
         match checked {
             Ok(mismatches) => {
                 for mismatch in mismatches {
-                    let table = &entry.schema.table;
-                    faults.push(
-                        mismatch.field.as_deref(),
-                        mismatch.message,
-                        format!(
-                            "change the table `{table}`, or the declaration (.column(…) binds another name)"
-                        ),
-                    );
+                    report(entry, mismatch, &mut faults);
                 }
             }
             Err(error) => faults.push(
@@ -284,4 +277,20 @@ async fn prepare(catalog: &Catalog) -> Result<(), DefinitionErrors> {
         found.extend(faults.into_found());
     }
     if found.is_empty() { Ok(()) } else { Err(DefinitionErrors::new(found)) }
+}
+
+/// A difference between a declaration and its table: a fault, or a line of the log where everything works all the same.
+fn report(entry: &Entry, mismatch: Mismatch, faults: &mut Faults) {
+    let Mismatch { field, message, help, is_warning, .. } = mismatch;
+    let table = &entry.schema.table;
+    if is_warning {
+        let (resource, field) = (entry.definition.name(), field.as_deref().unwrap_or_default());
+        let help = help.as_deref().unwrap_or_default();
+        tracing::warn!(resource, table, field, help, "{message}");
+        return;
+    }
+    let help = help.unwrap_or_else(|| {
+        format!("change the table `{table}`, or the declaration (.column(…) binds another name)")
+    });
+    faults.push(field.as_deref(), message, help);
 }

@@ -34,8 +34,12 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(Migrated::default())))
     }
 
-    /// Compares the schema with what is really there, and names every mismatch; none means that queries and
-    /// changes for this schema will find their table, columns and types.
+    /// Compares the schema with what is really there: the table, its columns with their types, what may be null,
+    /// what the database generates, and what is unique. Every mismatch is named; where none is left but warnings,
+    /// queries and changes for this schema do what they should.
+    ///
+    /// Uniqueness and indexes are compared by their columns, whatever their names. A storage may keep what it finds
+    /// here, so this is called before a schema is used.
     fn check<'a>(&'a self, schema: &'a Arc<Schema>) -> Answer<'a, Vec<Mismatch>>;
 
     /// Appends the rows that a query asks for to `out`, as [`Rows`] describes, and answers the rest.
@@ -76,11 +80,39 @@ pub trait Bell: fmt::Debug + Send + 'static {
 
 /// A difference between a schema and the table it is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Mismatch {
     /// The field concerned; `None` for the table as a whole.
     pub field: Option<String>,
     /// What is wrong and what would be right, in one sentence.
     pub message: String,
+    /// The line that mends it, as exact as it can be: a statement of the database's language, or what to declare.
+    pub help: Option<String>,
+    /// Whether everything works all the same, only slower or less exactly: it is logged, and no application is
+    /// refused for it.
+    pub is_warning: bool,
+}
+
+impl Mismatch {
+    /// A difference with which the schema cannot be served.
+    #[must_use]
+    pub fn new(field: Option<&str>, message: impl Into<String>) -> Self {
+        Self { field: field.map(str::to_owned), message: message.into(), help: None, is_warning: false }
+    }
+
+    /// The same, with the line that mends it.
+    #[must_use]
+    pub fn with_help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// The same, as a warning.
+    #[must_use]
+    pub const fn as_warning(mut self) -> Self {
+        self.is_warning = true;
+        self
+    }
 }
 
 impl fmt::Display for Mismatch {

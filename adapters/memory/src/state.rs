@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use resourceful_contract::{ErrorKind, Mismatch, Schema, StorageError};
+use resourceful_contract::{ErrorKind, Index, Mismatch, Schema, StorageError};
 
 use crate::table::{Layout, Table};
 
@@ -47,13 +47,8 @@ impl State {
 
     pub(crate) fn check(&self, schema: &Schema) -> Vec<Mismatch> {
         let Ok(table) = self.table(&schema.table) else {
-            return vec![Mismatch {
-                field: None,
-                message: format!(
-                    "there is no table `{}`: create it with .create_table_if_missing()",
-                    schema.table
-                ),
-            }];
+            let message = format!("there is no table `{}`", schema.table);
+            return vec![Mismatch::new(None, message).with_help(".create_table_if_missing()")];
         };
         let layout = table.layout();
         let mut mismatches = Vec::new();
@@ -66,10 +61,30 @@ impl State {
                 ),
                 Some(_) => continue,
             };
-            mismatches.push(Mismatch { field: Some(field.name.clone()), message });
+            mismatches.push(Mismatch::new(Some(&field.name), message));
+        }
+        if mismatches.is_empty() {
+            mismatches.extend(schema.indexes.iter().filter_map(|index| lacking(layout, schema, index)));
         }
         mismatches
     }
+}
+
+/// A declared unique index that the table, made from another declaration, does not have.
+fn lacking(layout: &Layout, schema: &Schema, index: &Index) -> Option<Mismatch> {
+    let columns: Vec<_> = index.fields.iter().map(|field| schema.fields[*field].column.as_str()).collect();
+    let covers = |unique: &[usize]| {
+        unique.iter().all(|column| columns.contains(&layout.columns[*column].name.as_str()))
+    };
+    let is_kept =
+        covers(&[layout.id]) || layout.indexes.iter().any(|(unique, is_unique)| *is_unique && covers(unique));
+    if !index.unique || is_kept {
+        return None;
+    }
+    let field = index.fields.first().map(|field| schema.fields[*field].name.as_str());
+    let message = format!("nothing makes `{}` unique in the table `{}`", columns.join("`, `"), schema.table);
+    let help = "declare it for every resource of this table: the first one that is built makes the table";
+    Some(Mismatch::new(field, message).with_help(help))
 }
 
 fn absent(table: &str) -> StorageError {

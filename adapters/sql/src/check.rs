@@ -1,111 +1,250 @@
 //! A declaration next to the table that is really there.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use resourceful_contract::{IdSource, Mismatch, Schema, StorageError};
-use sqlx::SqlSafeStr as _;
+use resourceful_contract::{Field, IdSource, Index, Mismatch, Schema, StorageError};
 
-use crate::args::Arg;
-use crate::dialect::{Dialect, Unreadable};
-use crate::failure;
-use crate::plan::Row;
-use crate::storage::{Connection, Database, bind};
-
-/// A column as the database's catalog has it.
-#[derive(Debug)]
-pub(crate) struct Column {
-    pub(crate) name: String,
-    /// In lower case.
-    pub(crate) type_name: String,
-    pub(crate) not_null: bool,
-    pub(crate) has_default: bool,
-    /// Whether it is the whole primary key, or unique by itself.
-    pub(crate) unique: bool,
-}
-
-impl Column {
-    /// Reads a row of [`Dialect::catalog`]: name, type, and three flags as text.
-    fn of<D: Dialect>(row: &Row<D>) -> Result<Self, Unreadable> {
-        let text = |column| D::text(row, column).map(Option::unwrap_or_default);
-        Ok(Self {
-            name: text(0)?.to_owned(),
-            type_name: text(1)?.to_lowercase(),
-            not_null: text(2)? == "yes",
-            has_default: text(3)? == "yes",
-            unique: text(4)? == "yes",
-        })
-    }
-}
-
-/// The columns of a schema's table; none where there is no such table.
-pub(crate) async fn columns<D: Dialect>(
-    connection: &mut Connection<D>,
-    schema: &Schema,
-) -> Result<Vec<Column>, StorageError> {
-    let args =
-        bind::<D>(&[0], &[Arg::Text(&schema.table)]).map_err(|error| failure::unbound(schema, error))?;
-    let rows = D::rows(connection, D::catalog().into_sql_str(), args)
-        .await
-        .map_err(|error| D::failure(error, schema))?;
-    rows.iter().map(|row| Column::of::<D>(row).map_err(|error| failure::corrupt(schema, error))).collect()
-}
+use crate::catalog::{Column, TableIndex, columns, indexes};
+use crate::create::{create_index, index_name};
+use crate::dialect::{Dialect, Misfit};
+use crate::overrides::ColumnOverride;
+use crate::storage::Database;
 
 pub(crate) async fn check<D: Dialect>(
     database: &Database<D>,
     schema: &Arc<Schema>,
 ) -> Result<Vec<Mismatch>, StorageError> {
+    let overlong = overlong::<D>(schema);
+    if !overlong.is_empty() {
+        return Ok(overlong);
+    }
     let mut connection = database.reader().await?;
-    let columns = columns::<D>(&mut connection, schema).await?;
-    connection.hand_on();
+    let mut columns = columns::<D>(&mut connection, schema).await?;
     if columns.is_empty() {
-        return Ok(vec![Mismatch {
-            field: None,
-            message: format!(
-                "there is no table `{}`: create it, or let .create_table_if_missing() do so",
-                schema.table
-            ),
-        }]);
+        connection.hand_on();
+        let message = format!("there is no table `{}`", schema.table);
+        let help = "create it, or let .create_table_if_missing() do so";
+        return Ok(vec![Mismatch::new(None, message).with_help(help)]);
     }
+    D::collations(&mut connection, schema, &mut columns).await?;
+    let mut indexes = indexes::<D>(&mut connection, schema).await?;
+    connection.hand_on();
+    indexes.extend(primary_key(&columns));
     let mut mismatches = Vec::new();
-    for (position, field) in schema.fields.iter().enumerate() {
-        let mut say = |message: String| {
-            mismatches.push(Mismatch { field: Some(field.name.clone()), message });
-        };
-        let Some(column) = columns.iter().find(|column| column.name == field.column) else {
-            say(format!("the table `{}` has no column `{}`", schema.table, field.column));
-            continue;
-        };
-        if !D::keeps(column, field.field_type) {
-            say(format!(
-                "the column `{}` is of type {}, and the field needs {}",
-                field.column,
-                column.type_name,
-                D::column_type(field.field_type)
-            ));
-        }
-        if position == schema.id && !column.unique {
-            say(format!("the column `{}` is the id, and nothing makes it unique", field.column));
-        }
-        if position == schema.id && schema.id_source == IdSource::Storage && !mints::<D>(column) {
-            say(format!("the column `{}` mints no ids: make it an identity", field.column));
+    let mut overrides = HashMap::new();
+    for position in 0..schema.fields.len() {
+        let compared =
+            Compared::<D> { schema, position, indexes: &indexes, dialect: std::marker::PhantomData };
+        match columns.iter().find(|column| column.name == compared.field().column) {
+            None => {
+                let field = compared.field();
+                let message = format!("the table `{}` has no column `{}`", schema.table, field.column);
+                mismatches.push(Mismatch::new(Some(&field.name), message));
+            }
+            Some(column) => {
+                mismatches.extend(compared.faults(column));
+                let found = D::column_override(column, compared.field().field_type);
+                if found != ColumnOverride::default() {
+                    overrides.insert(column.name.clone(), found);
+                }
+            }
         }
     }
-    for column in &columns {
-        let known = schema.fields.iter().any(|field| field.column == column.name);
-        if !known && column.not_null && !column.has_default {
-            mismatches.push(Mismatch {
-                field: None,
-                message: format!(
-                    "the column `{}` is NOT NULL without a default, and no field fills it",
-                    column.name
-                ),
-            });
-        }
+    mismatches.extend(columns.iter().filter_map(|column| unfilled(schema, column)));
+    if mismatches.is_empty() {
+        mismatches.extend(schema.indexes.iter().filter_map(|index| lacking::<D>(schema, index, &indexes)));
     }
+    database.keep_overrides(&schema.table, overrides);
     Ok(mismatches)
 }
 
-fn mints<D: Dialect>(column: &Column) -> bool {
-    // On SQLite any INTEGER PRIMARY KEY does.
-    column.has_default || !D::FOR_UPDATE
+/// Names that the database would cut, and so take for another's.
+pub(crate) fn overlong<D: Dialect>(schema: &Schema) -> Vec<Mismatch> {
+    let Some(most) = D::NAME_BYTES else { return Vec::new() };
+    let say = |field: Option<&Field>, name: &str| {
+        let message = format!("the name `{name}` has {} bytes, and the database keeps {most}", name.len());
+        Mismatch::new(field.map(|field| field.name.as_str()), message).with_help("a shorter name")
+    };
+    let tables = schema.table.splitn(2, '.').filter(|part| part.len() > most).map(|part| say(None, part));
+    let fields = schema.fields.iter().filter(|field| field.column.len() > most);
+    tables.chain(fields.map(|field| say(Some(field), &field.column))).collect()
+}
+
+/// The primary key as an index, where the catalog lists it with the columns.
+fn primary_key(columns: &[Column]) -> Option<TableIndex> {
+    let mut key: Vec<_> = columns.iter().filter(|column| column.key > 0).collect();
+    key.sort_by_key(|column| column.key);
+    let columns: Vec<_> = key.into_iter().map(|column| column.name.clone()).collect();
+    let name = "the primary key".to_owned();
+    (!columns.is_empty()).then(|| TableIndex { name, columns, unique: true, flaw: String::new() })
+}
+
+/// A field next to its column.
+struct Compared<'a, D> {
+    schema: &'a Schema,
+    position: usize,
+    indexes: &'a [TableIndex],
+    dialect: std::marker::PhantomData<D>,
+}
+
+impl<'a, D: Dialect> Compared<'a, D> {
+    fn field(&self) -> &'a Field {
+        &self.schema.fields[self.position]
+    }
+
+    fn faults(&self, column: &Column) -> Vec<Mismatch> {
+        let mut faults = Vec::new();
+        faults.extend(self.type_fault(column));
+        faults.extend(self.id_faults(column));
+        faults.extend(self.generated_fault(column));
+        faults.extend(self.null_fault(column));
+        faults
+    }
+
+    fn say(&self, message: impl Into<String>) -> Mismatch {
+        Mismatch::new(Some(&self.field().name), message)
+    }
+
+    /// `ALTER TABLE … ALTER COLUMN …` of this column, where the database can do that; what else can be done, where not.
+    fn alter(&self, what: &str, or: &str) -> String {
+        if !D::ALTERS {
+            return or.to_owned();
+        }
+        let (table, column) = (quoted_table(&self.schema.table), quoted(&self.field().column));
+        format!("ALTER TABLE {table} ALTER COLUMN {column} {what}; or {or}")
+    }
+
+    fn type_fault(&self, column: &Column) -> Option<Mismatch> {
+        let field = self.field();
+        let wanted = D::column_type(field.field_type);
+        let name = &field.column;
+        let declared = &column.declared;
+        let retyped = || {
+            let quoted = quoted(name);
+            let plain = wanted.split(" COLLATE").next().unwrap_or_default();
+            self.alter(
+                &format!("TYPE {wanted} USING {quoted}::{plain}"),
+                "bind the field to another column with .column(…)",
+            )
+        };
+        match D::misfit(column, field.field_type) {
+            None => None,
+            Some(Misfit::Cannot) => {
+                let message =
+                    format!("the column `{name}` is of type {declared}, and the field needs {wanted}");
+                Some(self.say(message).with_help(retyped()))
+            }
+            Some(Misfit::Changes(_)) if field.read_only => None,
+            Some(Misfit::Changes(how)) => {
+                let message = format!("the column `{name}` is of type {declared}, which {how}");
+                Some(self.say(message).with_help(retyped()))
+            }
+            Some(Misfit::Rounds(how)) => {
+                let message = format!("the column `{name}` is of type {declared}, which {how}");
+                Some(self.say(message).with_help(retyped()).as_warning())
+            }
+        }
+    }
+
+    fn id_faults(&self, column: &Column) -> Vec<Mismatch> {
+        if self.position != self.schema.id {
+            return Vec::new();
+        }
+        let mut faults = Vec::new();
+        let alone = Index { fields: vec![self.position], unique: true };
+        if let Some(mut mismatch) = lacking::<D>(self.schema, &alone, self.indexes) {
+            mismatch.message = format!("it is the id, and {}", mismatch.message);
+            faults.push(mismatch);
+        }
+        if self.schema.id_source == IdSource::Storage && !column.mints {
+            let message = format!("the column `{}` mints no ids", self.field().column);
+            let or = "make it the INTEGER PRIMARY KEY, or give ids with .id(Id::Client)";
+            let or = if D::ALTERS { "give ids with .id(Id::Client)" } else { or };
+            faults.push(self.say(message).with_help(self.alter("ADD GENERATED BY DEFAULT AS IDENTITY", or)));
+        }
+        faults
+    }
+
+    /// A field whose values the database would refuse.
+    fn generated_fault(&self, column: &Column) -> Option<Mismatch> {
+        let field = self.field();
+        let is_minted = self.position == self.schema.id && self.schema.id_source == IdSource::Storage;
+        if !column.generated || field.read_only || is_minted {
+            return None;
+        }
+        let message =
+            format!("the database generates the column `{}`, and the field can be set", field.column);
+        Some(self.say(message).with_help(format!(".read_only([\"{}\"])", field.name)))
+    }
+
+    fn null_fault(&self, column: &Column) -> Option<Mismatch> {
+        let field = self.field();
+        let never_null = column.not_null || column.key > 0;
+        if field.nullable && never_null && !column.generated {
+            let message = format!("the column `{}` is NOT NULL, and the field may be null", field.column);
+            let or = format!("drop the Option around `{}`", field.name);
+            return Some(self.say(message).with_help(self.alter("DROP NOT NULL", &or)));
+        }
+        if !field.nullable && !never_null {
+            let message = format!("the column `{}` may be null, and the field is never null", field.column);
+            let or = format!("make `{}` an Option", field.name);
+            return Some(self.say(message).with_help(self.alter("SET NOT NULL", &or)));
+        }
+        None
+    }
+}
+
+/// A column that no field fills, and no default either.
+fn unfilled(schema: &Schema, column: &Column) -> Option<Mismatch> {
+    let known = schema.fields.iter().any(|field| field.column == column.name);
+    if known || !column.not_null || column.has_default || column.mints {
+        return None;
+    }
+    let message =
+        format!("the column `{}` is NOT NULL without a default, and no field fills it", column.name);
+    let help =
+        format!("a DEFAULT for it, or a field of the model bound with .column(\"…\", \"{}\")", column.name);
+    Some(Mismatch::new(None, message).with_help(help))
+}
+
+/// A declared index that the table does not have. Uniqueness is refused for; an index for speed is not.
+fn lacking<D: Dialect>(schema: &Schema, index: &Index, found: &[TableIndex]) -> Option<Mismatch> {
+    let columns: Vec<_> = index.fields.iter().map(|field| schema.fields[*field].column.as_str()).collect();
+    // What is unique in some of the columns is unique in all of them.
+    let covers = |other: &&TableIndex| {
+        other.unique && other.columns.iter().all(|column| columns.contains(&column.as_str()))
+    };
+    let leads = |other: &&TableIndex| {
+        other.columns.len() >= columns.len()
+            && other.columns.iter().zip(&columns).all(|(one, other)| one == other)
+    };
+    let serves = |other: &&TableIndex| if index.unique { covers(other) } else { leads(other) };
+    let mut alike = found.iter().filter(serves).peekable();
+    let flawed = alike.peek().map(|one| format!(": the index `{}` {}", one.name, one.flaw));
+    if alike.any(|one| one.flaw.is_empty()) {
+        return None;
+    }
+    let named = format!("`{}`", columns.join("`, `"));
+    let table = &schema.table;
+    let flawed = flawed.unwrap_or_default();
+    let message = if index.unique {
+        format!("nothing makes {named} unique in the table `{table}`{flawed}")
+    } else {
+        format!("the table `{table}` has no index on {named}{flawed}")
+    };
+    let field = index.fields.first().map(|field| schema.fields[*field].name.as_str());
+    let help = create_index::<D>(schema, index, &index_name(schema, index));
+    let mismatch = Mismatch::new(field, message).with_help(help);
+    Some(if index.unique { mismatch } else { mismatch.as_warning() })
+}
+
+/// A name in quotes.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A table's name in quotes, after that of its schema where it has one.
+pub(crate) fn quoted_table(name: &str) -> String {
+    name.splitn(2, '.').map(quoted).collect::<Vec<_>>().join(".")
 }

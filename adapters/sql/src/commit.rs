@@ -159,7 +159,8 @@ async fn insert_many<D: Dialect>(
 ) -> Result<Vec<Written>, StorageError> {
     let schema = &changes[0].schema;
     let shape = write::shape(changes);
-    let statement = database.statements.find(&shape.bytes, || write::statement::<D>(changes));
+    let statement =
+        database.statements.find(&shape.bytes, || write::statement::<D>(changes, &database.overrides.now()));
     let args = bind::<D>(&statement.order, &shape.args).map_err(|error| failure::unbound(schema, error))?;
     if !write::answers(changes) {
         let ran = D::run(connection, text(&statement.text), args).await;
@@ -215,7 +216,7 @@ async fn guarded_single<D: Dialect>(
     if let Write::Update { id, guard, .. } | Write::Delete { id, guard } = &change.write
         && let Some(expected) = digest(&change.schema, guard)
     {
-        lock::<D>(connection, &change.schema, id).await?;
+        lock(database, connection, &change.schema, id).await?;
         let query = guarded(&change.schema, id, &guard.filter);
         let rows = fetch_on(database, connection, &query, &mut Vec::new()).await?;
         match rows.versions.first() {
@@ -236,6 +237,7 @@ fn digest(schema: &Schema, guard: &Guard) -> Option<Version> {
 
 /// Keeps others from changing a row until the transaction ends.
 async fn lock<D: Dialect>(
+    database: &Database<D>,
     connection: &mut Connection<D>,
     schema: &Schema,
     id: &Value,
@@ -249,7 +251,7 @@ async fn lock<D: Dialect>(
         column: schema.id_field().column.clone(),
         target_field: schema.id_field().name.clone(),
     };
-    let (statement, values) = write::lookup::<D>(&reference);
+    let (statement, values) = write::lookup::<D>(&reference, &database.overrides.now());
     let args = bind::<D>(&args::order(&values), &[Arg::One(schema.id_field().field_type, id)])
         .map_err(|error| failure::unbound(schema, error))?;
     let statement = AssertSqlSafe(format!("{statement} FOR UPDATE")).into_sql_str();
@@ -265,7 +267,8 @@ async fn single<D: Dialect>(
     let changes = std::slice::from_ref(change);
     let schema = &change.schema;
     let shape = write::shape(changes);
-    let statement = database.statements.find(&shape.bytes, || write::statement::<D>(changes));
+    let statement =
+        database.statements.find(&shape.bytes, || write::statement::<D>(changes, &database.overrides.now()));
     let args = bind::<D>(&statement.order, &shape.args).map_err(|error| failure::unbound(schema, error))?;
     if !write::answers(changes) {
         let ran = D::run(connection, text(&statement.text), args).await;
@@ -278,7 +281,7 @@ async fn single<D: Dialect>(
     let rows = match D::rows(connection, text(&statement.text), args).await {
         Ok(rows) => rows,
         Err(error) => {
-            return Err(explained::<D>(D::failure(error, schema), connection, change).await);
+            return Err(explained(database, D::failure(error, schema), connection, change).await);
         }
     };
     match (rows.first(), &change.write) {
@@ -326,6 +329,7 @@ async fn why_not<D: Dialect>(
 
 /// Names the references that do not hold, where the database itself does not.
 async fn explained<D: Dialect>(
+    database: &Database<D>,
     error: StorageError,
     connection: &mut Connection<D>,
     change: &Change,
@@ -347,7 +351,7 @@ async fn explained<D: Dialect>(
             continue;
         };
         let field_type: FieldType = write::reference_type(schema, reference);
-        let (statement, values) = write::lookup::<D>(reference);
+        let (statement, values) = write::lookup::<D>(reference, &database.overrides.now());
         let Ok(args) = bind::<D>(&args::order(&values), &[Arg::One(field_type, value)]) else {
             continue;
         };

@@ -6,16 +6,22 @@ use resourceful_contract::{IdSource, Index, Schema, StorageError};
 use sea_query::{ColumnDef, ForeignKey, IntoIden as _, Table};
 use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr as _};
 
-use crate::check::columns;
+use crate::args::Arg;
+use crate::catalog::columns;
+use crate::check::{overlong, quoted, quoted_table};
 use crate::dialect::Dialect;
 use crate::failure;
 use crate::select::table;
-use crate::storage::{Arguments, Database};
+use crate::storage::{Arguments, Connection, Database, bind};
 
 pub(crate) async fn create<D: Dialect>(
     database: &Database<D>,
     schema: &Arc<Schema>,
 ) -> Result<(), StorageError> {
+    if !overlong::<D>(schema).is_empty() {
+        // Its comparison says so.
+        return Ok(());
+    }
     let mut connection = database.writer().await?;
     let mut transaction = connection.begin_with(D::BEGIN).await.map_err(failure::connection)?;
     if let Some(lock) = D::creation_lock(schema) {
@@ -24,7 +30,8 @@ pub(crate) async fn create<D: Dialect>(
     if columns::<D>(&mut transaction, schema).await?.is_empty() {
         run::<D>(&mut transaction, schema, create_table::<D>(schema)).await?;
         for index in &schema.indexes {
-            run::<D>(&mut transaction, schema, create_index::<D>(schema, index)).await?;
+            let name = free_name::<D>(&mut transaction, schema, index).await?;
+            run::<D>(&mut transaction, schema, create_index::<D>(schema, index, &name)).await?;
         }
     }
     transaction.commit().await.map_err(|error| D::failure(error, schema))?;
@@ -33,7 +40,7 @@ pub(crate) async fn create<D: Dialect>(
 }
 
 async fn run<D: Dialect>(
-    connection: &mut crate::storage::Connection<D>,
+    connection: &mut Connection<D>,
     schema: &Schema,
     statement: String,
 ) -> Result<(), StorageError> {
@@ -74,34 +81,53 @@ pub(crate) fn create_table<D: Dialect>(schema: &Schema) -> String {
     statement.to_string(D::Builder::default())
 }
 
-fn create_index<D: Dialect>(schema: &Schema, index: &Index) -> String {
+/// The statement of an index for a schema's index.
+pub(crate) fn create_index<D: Dialect>(schema: &Schema, index: &Index, name: &str) -> String {
     let columns = D::index_columns(schema, index);
-    let mut statement = sea_query::Index::create();
-    statement.if_not_exists().name(index_name(schema, index)).table(table(&schema.table));
-    for field in columns {
-        statement.col(schema.fields[field].column.clone().into_iden());
-    }
-    if index.unique {
-        statement.unique();
-    }
-    statement.to_string(D::Builder::default())
+    let columns: Vec<_> = columns.into_iter().map(|field| quoted(&schema.fields[field].column)).collect();
+    let unique = if index.unique { "UNIQUE " } else { "" };
+    let (name, table) = (quoted(name), quoted_table(&schema.table));
+    format!("CREATE {unique}INDEX {name} ON {table} ({})", columns.join(", "))
 }
 
-/// A name that says what it indexes, within the 63 bytes that PostgreSQL keeps of one.
-fn index_name(schema: &Schema, index: &Index) -> String {
+/// A name within the 63 bytes that PostgreSQL keeps of one: it says what it indexes, as far as there is room, and ends
+/// with a digest of the table and the columns. Without that `order` with `line_code` and `order_line` with `code` are
+/// one name.
+pub(crate) fn index_name(schema: &Schema, index: &Index) -> String {
     let fields: Vec<_> = index.fields.iter().map(|field| schema.fields[*field].column.as_str()).collect();
     let kind = if index.unique { "key" } else { "idx" };
-    let name = format!("{}_{}_{kind}", schema.table.replace('.', "_"), fields.join("_"));
-    if name.len() <= 63 {
-        return name;
-    }
-    // FNV-1a, for it to be the same on every node; two indexes of one table that share it do not build.
-    let digest = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
+    let mut readable = format!("{}_{}", schema.table.replace('.', "_"), fields.join("_"));
+    // FNV-1a, for it to be the same on every node; each name is fed with an end that no name holds.
+    let parts = std::iter::once(schema.table.as_str()).chain(fields).chain([kind]);
+    let fed = parts.flat_map(|part| part.bytes().chain([0]));
+    let digest = fed.fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
         (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    let mut kept = 40;
-    while !name.is_char_boundary(kept) {
+    let mut kept = readable.len().min(40);
+    while !readable.is_char_boundary(kept) {
         kept -= 1;
     }
-    format!("{}_{digest:016x}_{kind}", &name[..kept])
+    readable.truncate(kept);
+    format!("{readable}_{digest:016x}_{kind}")
+}
+
+/// The index's name, or the next one that nothing in the table's schema has: a table that was renamed keeps the names of
+/// its indexes.
+async fn free_name<D: Dialect>(
+    connection: &mut Connection<D>,
+    schema: &Schema,
+    index: &Index,
+) -> Result<String, StorageError> {
+    let first = index_name(schema, index);
+    let mut name = first.clone();
+    for number in 2.. {
+        let args = bind::<D>(&[0, 1], &[Arg::Text(&schema.table), Arg::Text(&name)]);
+        let args = args.map_err(|error| failure::unbound(schema, error))?;
+        let taken = D::rows(connection, D::NAME_TAKEN.into_sql_str(), args).await;
+        if taken.map_err(|error| D::failure(error, schema))?.is_empty() {
+            break;
+        }
+        name = format!("{first}{number}");
+    }
+    Ok(name)
 }

@@ -9,10 +9,22 @@ use sea_query::{Expr, QueryBuilder, SchemaBuilder, SelectStatement};
 use sqlx::{Database, SqlStr};
 
 use crate::args::Arg;
-use crate::check::Column;
+use crate::catalog::Column;
+use crate::overrides::ColumnOverride;
 
 /// What a value that cannot be read or bound says for itself.
 pub(crate) type Unreadable = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a column does not keep every value of a field's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Misfit {
+    /// It keeps none, or statements fail.
+    Cannot,
+    /// It changes some when they are stored, in this way.
+    Changes(&'static str),
+    /// It keeps fewer digits than the type has.
+    Rounds(&'static str),
+}
 
 /// A kind of database.
 pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
@@ -170,10 +182,36 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
     fn index_columns(schema: &Schema, index: &Index) -> Vec<usize>;
 
     /// The statement that lists a table's columns, each as [`Column`] reads it, for one text argument: the table.
-    fn catalog() -> &'static str;
+    const COLUMNS: &'static str;
 
-    /// Whether a column of this type, as the catalog names it, keeps values of a field's type.
-    fn keeps(column: &Column, field_type: FieldType) -> bool;
+    /// The statement that lists the key columns of a table's indexes in order, for the table: the index, the column,
+    /// whether it is unique, and why it does not serve every row at every time.
+    const INDEXES: &'static str;
+
+    /// The statement that answers a row where the schema of a table has something of a name already.
+    const NAME_TAKEN: &'static str;
+
+    /// How many bytes of a name are kept, where that is bounded.
+    const NAME_BYTES: Option<usize> = None;
+
+    /// Whether a column can be altered in place.
+    const ALTERS: bool;
+
+    /// Finds out which columns have collations that fold, where the catalog does not say so.
+    fn collations<'a>(
+        connection: &'a mut <Self::Db as Database>::Connection,
+        schema: &'a Schema,
+        columns: &'a mut [Column],
+    ) -> BoxFuture<'a, Result<(), StorageError>> {
+        let _ = (connection, schema, columns);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Why a column does not keep the values of a field's type as they are.
+    fn misfit(column: &Column, field_type: FieldType) -> Option<Misfit>;
+
+    /// How statements treat a column otherwise than one that is made for a field of this type.
+    fn column_override(column: &Column, field_type: FieldType) -> ColumnOverride;
 
     /// What an error of the database means.
     fn failure(error: sqlx::Error, schema: &Schema) -> StorageError;

@@ -10,6 +10,7 @@ use resourceful_contract::{
 use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 
 use crate::dialect::Dialect;
+use crate::overrides::Overrides;
 use crate::select;
 use crate::shape::Shape;
 use crate::storage::{Database, bind};
@@ -73,7 +74,7 @@ fn pages(schema: &Arc<Schema>) -> Vec<Query> {
 
 async fn explain<D: Dialect>(database: &Database<D>, query: &Query, with: &str, column: usize) -> String {
     let shape = Shape::of(query);
-    let plan = select::plan::<D>(query);
+    let plan = select::plan::<D>(query, &Overrides::default());
     let args = bind::<D>(&plan.order, &shape.args).unwrap();
     let text = AssertSqlSafe(format!("{with} {}", plan.text)).into_sql_str();
     let mut connection = database.reader().await.unwrap();

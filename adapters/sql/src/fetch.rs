@@ -42,7 +42,7 @@ pub(crate) async fn fetch_on<D: Dialect>(
     out: &mut Vec<u8>,
 ) -> Result<Rows, StorageError> {
     let shape = Shape::of(query);
-    let plan = database.plans.find(&shape.bytes, || select::plan::<D>(query));
+    let plan = database.plans.find(&shape.bytes, || select::plan::<D>(query, &database.overrides.now()));
     let args = bind::<D>(&plan.order, &shape.args).map_err(|error| failure::unbound(&query.schema, error))?;
     let text = text(&plan.text);
     let failed = |error| D::failure(error, &query.schema);

@@ -8,6 +8,7 @@ use sea_query::{Expr, IntoIden as _, Query};
 
 use crate::args::Numbering;
 use crate::dialect::Dialect;
+use crate::overrides::Overrides;
 use crate::select::{column, table};
 
 /// Builds conditions on the rows of one alias, numbering arguments as [`Shape`](crate::shape::Shape) lists them.
@@ -15,12 +16,17 @@ pub(crate) struct Conditions<'a, D> {
     numbering: &'a mut Numbering,
     /// Aliases given so far, so that no two are the same.
     aliases: &'a mut usize,
+    overrides: &'a Overrides,
     dialect: std::marker::PhantomData<D>,
 }
 
 impl<'a, D: Dialect> Conditions<'a, D> {
-    pub(crate) fn new(numbering: &'a mut Numbering, aliases: &'a mut usize) -> Self {
-        Self { numbering, aliases, dialect: std::marker::PhantomData }
+    pub(crate) fn new(
+        numbering: &'a mut Numbering,
+        aliases: &'a mut usize,
+        overrides: &'a Overrides,
+    ) -> Self {
+        Self { numbering, aliases, overrides, dialect: std::marker::PhantomData }
     }
 
     pub(crate) fn of(&mut self, schema: &Schema, alias: &str, filter: &Filter) -> Expr {
@@ -51,7 +57,10 @@ impl<'a, D: Dialect> Conditions<'a, D> {
             Filter::Search(fields, _) => {
                 let tests: Vec<_> = fields
                     .iter()
-                    .map(|field| D::holds_word(column(schema, alias, *field), self.numbering.next()))
+                    .map(|field| {
+                        let text = self.overrides.plain::<D>(schema, alias, *field);
+                        D::holds_word(text, self.numbering.next())
+                    })
                     .collect();
                 joined::<D>(tests, false)
             }
@@ -63,42 +72,49 @@ impl<'a, D: Dialect> Conditions<'a, D> {
         joined::<D>(parts, all)
     }
 
-    fn is_in(&mut self, column: Expr, field_type: FieldType, values: usize) -> Expr {
+    /// A value of the statement, as a field is compared with it.
+    fn value(&mut self, schema: &Schema, field: usize) -> Expr {
+        let value = self.numbering.next();
+        self.overrides.value::<D>(schema, field, value)
+    }
+
+    fn is_in(&mut self, column: Expr, schema: &Schema, field: usize, values: usize) -> Expr {
+        let field_type = schema.fields[field].field_type;
         if field_type != FieldType::Float {
-            return D::is_in(column, self.numbering.next(), field_type);
+            let list = self.numbering.next();
+            return D::is_in(column, self.overrides.list::<D>(schema, field, list), field_type);
         }
         let tests = (0..values).map(|_| D::template("$1 = $2", [column.clone(), self.numbering.next()]));
         D::template("($1)", [joined::<D>(tests.collect(), false)])
     }
 
     fn test(&mut self, schema: &Schema, alias: &str, field: usize, test: &Test) -> Expr {
-        let plain = column(schema, alias, field);
-        let field_type = schema.fields[field].field_type;
-        let ordered = D::comparable(plain.clone(), field_type);
+        let plain = self.overrides.plain::<D>(schema, alias, field);
+        let ordered = self.overrides.comparable::<D>(schema, alias, field);
         match test {
-            Test::Eq(_) => D::template("$1 = $2", [ordered, self.numbering.next()]),
+            Test::Eq(_) => D::template("$1 = $2", [ordered, self.value(schema, field)]),
             Test::Ne(_) => {
-                let same = D::is_same(ordered, self.numbering.next());
+                let same = D::is_same(ordered, self.value(schema, field));
                 D::template("NOT ($1)", [same])
             }
-            Test::Gt(_) => D::template("$1 > $2", [ordered, self.numbering.next()]),
-            Test::Gte(_) => D::template("$1 >= $2", [ordered, self.numbering.next()]),
-            Test::Lt(_) => D::template("$1 < $2", [ordered, self.numbering.next()]),
-            Test::Lte(_) => D::template("$1 <= $2", [ordered, self.numbering.next()]),
+            Test::Gt(_) => D::template("$1 > $2", [ordered, self.value(schema, field)]),
+            Test::Gte(_) => D::template("$1 >= $2", [ordered, self.value(schema, field)]),
+            Test::Lt(_) => D::template("$1 < $2", [ordered, self.value(schema, field)]),
+            Test::Lte(_) => D::template("$1 <= $2", [ordered, self.value(schema, field)]),
             Test::Between(..) => {
-                let (from, to) = (self.numbering.next(), self.numbering.next());
+                let (from, to) = (self.value(schema, field), self.value(schema, field));
                 D::template("($1 >= $2 AND $3 <= $4)", [ordered.clone(), from, ordered, to])
             }
-            Test::In(values) => self.is_in(ordered, field_type, values.len()),
+            Test::In(values) => self.is_in(ordered, schema, field, values.len()),
             Test::NotIn(values) => {
-                let is_in = self.is_in(ordered, field_type, values.len());
+                let is_in = self.is_in(ordered, schema, field, values.len());
                 D::template("($1) IS NOT TRUE", [is_in])
             }
             Test::Contains(_) => D::contains(plain, self.numbering.next()),
             Test::Starts(_) => D::starts(plain, self.numbering.next()),
             Test::Ends(_) => D::ends(plain, self.numbering.next()),
-            Test::IsNull(true) => D::template("$1 IS NULL", [plain]),
-            Test::IsNull(false) => D::template("$1 IS NOT NULL", [plain]),
+            Test::IsNull(true) => D::template("$1 IS NULL", [column(schema, alias, field)]),
+            Test::IsNull(false) => D::template("$1 IS NOT NULL", [column(schema, alias, field)]),
             Test::Has(_) | Test::Overlaps(_) => D::overlaps(plain, self.numbering.next()),
         }
     }

@@ -10,10 +10,11 @@ use sea_query::{Expr, IntoIden as _, Query};
 use crate::args::{self, Numbering};
 use crate::dialect::Dialect;
 use crate::failure;
+use crate::overrides::Overrides;
 use crate::select::table;
 use crate::shape::Shape;
 use crate::storage::{Connection, Database, bind, text};
-use crate::write::{self, Statement, mints};
+use crate::write::{self, Statement, is_generated, mints};
 
 /// The next changes that one statement can carry: a row each, into different tables, with nothing to answer.
 pub(crate) fn run(changes: &[Change]) -> &[Change] {
@@ -48,7 +49,7 @@ pub(crate) async fn insert<D: Dialect>(
         shape.bytes.extend_from_slice(&one.bytes);
         shape.args.extend(one.args);
     }
-    let statement = database.statements.find(&shape.bytes, || build::<D>(changes));
+    let statement = database.statements.find(&shape.bytes, || build::<D>(changes, &database.overrides.now()));
     let first = &changes[0].schema;
     let args = bind::<D>(&statement.order, &shape.args).map_err(|error| failure::unbound(first, error))?;
     let rows = D::rows(connection, text(&statement.text), args).await;
@@ -66,37 +67,42 @@ pub(crate) async fn insert<D: Dialect>(
     written.collect()
 }
 
-fn build<D: Dialect>(changes: &[Change]) -> Statement {
+fn build<D: Dialect>(changes: &[Change], overrides: &Overrides) -> Statement {
     let mut joined = String::from("WITH ");
     let mut answers = String::new();
     let mut order = Vec::new();
+    let mut given = 0;
     for (position, change) in changes.iter().enumerate() {
-        let (insert, own) = alone::<D>(change);
+        let (insert, own, values) = alone::<D>(change, overrides);
         let separator = if position == 0 { "" } else { ", " };
         let renumbered = renumbered(&insert, order.len());
         // Writing into a String cannot fail.
         let _ = write!(joined, "{separator}c{position} AS ({renumbered})");
         let id = change.schema.id_field().column.replace('"', "\"\"");
         let _ = write!(answers, "{separator}(SELECT \"{id}\" FROM c{position})");
-        let before = order.len();
-        order.extend(own.into_iter().map(|argument| argument + before));
+        order.extend(own.into_iter().map(|argument| argument + given));
+        given += values;
     }
     let _ = write!(joined, " SELECT {answers}");
     let schemas: Vec<Arc<Schema>> = changes.iter().map(|change| change.schema.clone()).collect();
     Statement::of_many(joined, order, schemas)
 }
 
-/// One insert that answers the row's id, and the order of its arguments.
-fn alone<D: Dialect>(change: &Change) -> (String, Vec<usize>) {
+/// One insert that answers the row's id, the order of its arguments, and how many its change has.
+fn alone<D: Dialect>(change: &Change, overrides: &Overrides) -> (String, Vec<usize>, usize) {
     let schema = &change.schema;
     let is_minted = matches!(&change.write, Write::Insert { values } if mints(schema, values));
     let mut numbering = Numbering::default();
     let fields = (0..schema.fields.len()).filter(|position| !(is_minted && *position == schema.id));
     let fields: Vec<_> = fields.collect();
+    let given = fields.len();
+    // See `Builder::insert` of the writes: what the database generates is numbered and left out.
+    let fields = fields.into_iter().map(|field| (field, numbering.next()));
+    let fields: Vec<_> = fields.filter(|(field, _)| !is_generated(schema, *field, overrides)).collect();
     let mut statement = Query::insert();
-    let columns = fields.iter().map(|field| schema.fields[*field].column.clone().into_iden());
+    let columns = fields.iter().map(|(field, _)| schema.fields[*field].column.clone().into_iden());
     statement.into_table(table(&schema.table)).columns(columns);
-    let values: Vec<_> = fields.iter().map(|_| numbering.next()).collect();
+    let values: Vec<_> = fields.into_iter().map(|(_, value)| value).collect();
     if values.is_empty() {
         statement.or_default_values();
     } else {
@@ -105,7 +111,7 @@ fn alone<D: Dialect>(change: &Change) -> (String, Vec<usize>) {
     let id = Expr::col(schema.id_field().column.clone().into_iden());
     statement.returning(Query::returning().exprs([id]));
     let (text, values) = statement.build(D::Builder::default());
-    (text, args::order(&values))
+    (text, args::order(&values), given)
 }
 
 /// A statement whose placeholders (`$1` …) begin later. What stands in quotes is a name.

@@ -4,6 +4,7 @@
 //! shape of a query and reused as a prepared statement; a row goes from its columns straight to the answer's JSON.
 
 mod args;
+mod catalog;
 mod check;
 mod commit;
 mod connect;
@@ -17,6 +18,7 @@ mod filter;
 mod include;
 mod join;
 mod migrate;
+mod overrides;
 mod place;
 mod plan;
 #[cfg(feature = "postgres")]

@@ -10,7 +10,7 @@ use resourceful_contract::{
 use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr as _};
 
 use crate::args::Arg;
-use crate::check::columns;
+use crate::catalog::columns;
 use crate::create::create_table;
 use crate::dialect::Dialect;
 use crate::failure;

@@ -6,7 +6,7 @@ use sea_query::{Expr, ExprTrait as _};
 use crate::args::Numbering;
 use crate::dialect::Dialect;
 use crate::filter::joined;
-use crate::select::column;
+use crate::overrides::Overrides;
 
 /// One sort key of a place.
 struct Key {
@@ -20,13 +20,18 @@ struct Key {
 }
 
 /// The condition that a row lies beyond the query's place; `None` for a page that begins at the start.
-pub(crate) fn beyond<D: Dialect>(query: &Query, alias: &str, numbering: &mut Numbering) -> Option<Expr> {
+pub(crate) fn beyond<D: Dialect>(
+    query: &Query,
+    alias: &str,
+    numbering: &mut Numbering,
+    overrides: &Overrides,
+) -> Option<Expr> {
     let (place, backwards) = match &query.position {
         Position::After(place) => (place, false),
         Position::Before(place) => (place, true),
         Position::Start | Position::Offset(_) => return None,
     };
-    let keys = keys::<D>(query, place, backwards, alias, numbering);
+    let keys = keys::<D>(query, (place, backwards), alias, numbering, overrides);
     let same_direction = keys.windows(2).all(|pair| pair[0].upwards == pair[1].upwards);
     if same_direction && keys.iter().all(|key| !key.nullable) {
         return Some(row_value::<D>(&keys));
@@ -50,10 +55,10 @@ pub(crate) fn beyond<D: Dialect>(query: &Query, alias: &str, numbering: &mut Num
 
 fn keys<D: Dialect>(
     query: &Query,
-    place: &[Value],
-    backwards: bool,
+    (place, backwards): (&[Value], bool),
     alias: &str,
     numbering: &mut Numbering,
+    overrides: &Overrides,
 ) -> Vec<Key> {
     query
         .sort
@@ -62,8 +67,8 @@ fn keys<D: Dialect>(
         .map(|(sort, value)| {
             let field = &query.schema.fields[sort.field];
             Key {
-                column: D::comparable(column(&query.schema, alias, sort.field), field.field_type),
-                argument: numbering.next(),
+                column: overrides.comparable::<D>(&query.schema, alias, sort.field),
+                argument: overrides.value::<D>(&query.schema, sort.field, numbering.next()),
                 upwards: sort.descending == backwards,
                 nullable: field.nullable,
                 null: value.is_null(),

@@ -98,6 +98,10 @@ impl<P> Default for Plans<P> {
 }
 
 impl<P> Plans<P> {
+    pub(crate) fn clear(&self) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     pub(crate) fn find(&self, shape: &[u8], build: impl FnOnce() -> P) -> Arc<P> {
         // A panic cannot leave a map of whole plans half written.
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);

@@ -14,6 +14,7 @@ use crate::args::{self, Numbering};
 use crate::dialect::Dialect;
 use crate::filter::Conditions;
 use crate::include;
+use crate::overrides::Overrides;
 use crate::place;
 use crate::plan::{Included, Output, Plan};
 
@@ -35,8 +36,8 @@ pub(crate) fn column(schema: &Schema, alias: &str, field: usize) -> Expr {
 }
 
 /// Builds the statement of a query's shape.
-pub(crate) fn plan<D: Dialect>(query: &Asked) -> Plan {
-    let mut builder = Select::<D>::new(query);
+pub(crate) fn plan<D: Dialect>(query: &Asked, overrides: &Overrides) -> Plan {
+    let mut builder = Select::<D>::new(query, overrides);
     let condition = builder.condition();
     builder.filter(&condition);
     let fields = builder.outputs(&query.fields);
@@ -69,6 +70,7 @@ pub(crate) fn plan<D: Dialect>(query: &Asked) -> Plan {
 
 struct Select<'a, D> {
     query: &'a Asked,
+    overrides: &'a Overrides,
     statement: SelectStatement,
     numbering: Numbering,
     aliases: usize,
@@ -79,11 +81,12 @@ struct Select<'a, D> {
 }
 
 impl<'a, D: Dialect> Select<'a, D> {
-    fn new(query: &'a Asked) -> Self {
+    fn new(query: &'a Asked, overrides: &'a Overrides) -> Self {
         let mut statement = Query::select();
         statement.from_as(table(&query.schema.table), ROW.into_iden());
         Self {
             query,
+            overrides,
             statement,
             numbering: Numbering::default(),
             aliases: 0,
@@ -98,7 +101,7 @@ impl<'a, D: Dialect> Select<'a, D> {
         if filter.is_everything() {
             return None;
         }
-        let mut conditions = Conditions::<D>::new(&mut self.numbering, &mut self.aliases);
+        let mut conditions = Conditions::<D>::new(&mut self.numbering, &mut self.aliases, self.overrides);
         Some(conditions.of(&self.query.schema, ROW, filter))
     }
 
@@ -106,7 +109,7 @@ impl<'a, D: Dialect> Select<'a, D> {
         if let Some(condition) = condition {
             self.statement.and_where(condition.clone());
         }
-        if let Some(beyond) = place::beyond::<D>(self.query, ROW, &mut self.numbering) {
+        if let Some(beyond) = place::beyond::<D>(self.query, ROW, &mut self.numbering, self.overrides) {
             self.statement.and_where(beyond);
         }
     }
@@ -149,7 +152,7 @@ impl<'a, D: Dialect> Select<'a, D> {
             json::text(&mut name, &asked.link.name);
             name.push(b':');
             let key = column(&self.query.schema, ROW, asked.link.local);
-            let mut conditions = Conditions::<D>::new(&mut self.numbering, &mut self.aliases);
+            let mut conditions = Conditions::<D>::new(&mut self.numbering, &mut self.aliases, self.overrides);
             let condition = conditions.of(target, &alias, &asked.filter);
             let remote = column(target, &alias, asked.link.remote);
             let joined = D::template("$1 = $2", [remote, key]).and(condition);
@@ -214,7 +217,7 @@ impl<'a, D: Dialect> Select<'a, D> {
         let backwards = matches!(self.query.position, Position::Before(_));
         for sort in &self.query.sort {
             let field = &self.query.schema.fields[sort.field];
-            let by = D::comparable(column(&self.query.schema, ROW, sort.field), field.field_type);
+            let by = self.overrides.comparable::<D>(&self.query.schema, ROW, sort.field);
             let descending = sort.descending != backwards;
             let order = if descending { Order::Desc } else { Order::Asc };
             if field.nullable && D::SAY_NULLS {

@@ -1,5 +1,6 @@
 //! The storage: a dialect's connections behind the contract.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use sqlx::{AssertSqlSafe, Pool, SqlSafeStr as _, SqlStr};
 use crate::args::Arg;
 use crate::connections::{Connections, Lease};
 use crate::dialect::{Dialect, Unreadable};
+use crate::overrides::{ColumnOverride, KnownOverrides};
 use crate::plan::{Plan, Plans};
 use crate::write::Statement;
 use crate::{check, commit, create, fetch, migrate};
@@ -23,6 +25,8 @@ pub(crate) struct Database<D: Dialect> {
     writer: Arc<Connections<D::Db>>,
     pub(crate) plans: Plans<Plan>,
     pub(crate) statements: Plans<Statement>,
+    /// What comparing schemas with their tables found.
+    pub(crate) overrides: KnownOverrides,
     /// The longest that a statement may take.
     pub(crate) statement_timeout: Duration,
 }
@@ -46,7 +50,16 @@ impl<D: Dialect> Database<D> {
             writer: connections,
             plans: Plans::default(),
             statements: Plans::default(),
+            overrides: KnownOverrides::default(),
             statement_timeout,
+        }
+    }
+
+    /// Keeps how statements treat a table's columns; those that were built without knowing are built again.
+    pub(crate) fn keep_overrides(&self, table: &str, columns: HashMap<String, ColumnOverride>) {
+        if self.overrides.keep(table, columns) {
+            self.plans.clear();
+            self.statements.clear();
         }
     }
 

@@ -9,6 +9,7 @@ use sea_query::{Expr, ExprTrait as _, IntoIden as _, Query, ReturningClause, Upd
 use crate::args::{self, Arg, Numbering};
 use crate::dialect::Dialect;
 use crate::filter::Conditions;
+use crate::overrides::Overrides;
 use crate::plan::Output;
 use crate::select::{returned, table};
 use crate::shape::{self, Shape};
@@ -147,10 +148,10 @@ pub(crate) fn answers(changes: &[Change]) -> bool {
 }
 
 /// Builds the statement of a shape.
-pub(crate) fn statement<D: Dialect>(changes: &[Change]) -> Statement {
+pub(crate) fn statement<D: Dialect>(changes: &[Change], overrides: &Overrides) -> Statement {
     let change = changes.first().expect("a statement is built for at least one change");
     let mut builder =
-        Builder::<D> { change, numbering: Numbering::default(), aliases: 0, dialect: PhantomData };
+        Builder::<D> { change, overrides, numbering: Numbering::default(), aliases: 0, dialect: PhantomData };
     let returning = answers(changes);
     let (text, values) = match &change.write {
         Write::Insert { values } => builder.insert(values, changes.len(), returning),
@@ -182,6 +183,7 @@ pub(crate) fn statement<D: Dialect>(changes: &[Change]) -> Statement {
 
 struct Builder<'a, D> {
     change: &'a Change,
+    overrides: &'a Overrides,
     numbering: Numbering,
     aliases: usize,
     dialect: PhantomData<D>,
@@ -193,14 +195,19 @@ impl<D: Dialect> Builder<'_, D> {
     fn insert(&mut self, values: &[Value], rows: usize, returning: bool) -> Built {
         let schema = &self.change.schema;
         let mints = mints(schema, values);
-        let kept = |position: usize| !(mints && position == schema.id);
-        let columns: Vec<_> = (0..schema.fields.len()).filter(|position| kept(*position)).collect();
+        let bound: Vec<_> =
+            (0..schema.fields.len()).filter(|position| !(mints && *position == schema.id)).collect();
+        // A value that the database generates has its number all the same, and no place in the statement.
+        let kept = |field: &usize| !is_generated(schema, *field, self.overrides);
+        let columns: Vec<_> = bound.iter().copied().filter(kept).collect();
         let mut statement = Query::insert();
         statement
             .into_table(table(&schema.table))
             .columns(columns.iter().map(|field| schema.fields[*field].column.clone().into_iden()));
         for _ in 0..rows {
-            let row: Vec<_> = columns.iter().map(|_| self.numbering.next()).collect();
+            let numbered = bound.iter().map(|field| (field, self.numbering.next()));
+            let row = numbered.filter(|(field, _)| !is_generated(schema, **field, self.overrides));
+            let row: Vec<_> = row.map(|(_, number)| number).collect();
             if !row.is_empty() {
                 statement.values_panic(row);
             }
@@ -233,12 +240,17 @@ impl<D: Dialect> Builder<'_, D> {
         let mut statement = Query::update();
         statement.table(table(&schema.table));
         let name = |field: usize| schema.fields[field].column.clone().into_iden();
+        let mut is_set = false;
         for (field, _) in set {
-            statement.value(name(*field), self.numbering.next());
+            let value = self.numbering.next();
+            if !is_generated(schema, *field, self.overrides) {
+                statement.value(name(*field), value);
+                is_set = true;
+            }
         }
         if let Some(version) = schema.version {
             statement.value(name(version), D::template("$1 + 1", [Expr::col(name(version))]));
-        } else if set.is_empty() {
+        } else if !is_set {
             statement.value(name(schema.id), Expr::col(name(schema.id)));
         }
         statement
@@ -261,13 +273,16 @@ impl<D: Dialect> Builder<'_, D> {
     fn condition(&mut self, filter: &Filter) -> Expr {
         let schema = &self.change.schema;
         let alias = schema.table.rsplit('.').next().unwrap_or_default();
-        Conditions::<D>::new(&mut self.numbering, &mut self.aliases).of(schema, alias, filter)
+        Conditions::<D>::new(&mut self.numbering, &mut self.aliases, self.overrides).of(schema, alias, filter)
     }
 
     fn guard(&mut self, guard: &Guard) -> Expr {
         let schema = &self.change.schema;
         let name = |field: usize| Expr::col(schema.fields[field].column.clone().into_iden());
-        let mut all = D::template("$1 = $2", [name(schema.id), self.numbering.next()]);
+        let alias = schema.table.rsplit('.').next().unwrap_or_default();
+        let id = self.overrides.comparable::<D>(schema, alias, schema.id);
+        let given = self.overrides.value::<D>(schema, schema.id, self.numbering.next());
+        let mut all = D::template("$1 = $2", [id, given]);
         if let (Some(version), Some(_)) = (schema.version, counter(schema, guard)) {
             all = all.and(D::template("$1 = $2", [name(version), self.numbering.next()]));
         }
@@ -299,14 +314,24 @@ impl<D: Dialect> Builder<'_, D> {
     }
 }
 
+/// Whether the database computes a field's column. An id that it mints may be given all the same.
+pub(crate) fn is_generated(schema: &Schema, field: usize, overrides: &Overrides) -> bool {
+    field != schema.id && overrides.of(schema, field).generated
+}
+
 /// A reference's check: whether the row that it names is there.
-pub(crate) fn lookup<D: Dialect>(reference: &resourceful_contract::Reference) -> Built {
+pub(crate) fn lookup<D: Dialect>(
+    reference: &resourceful_contract::Reference,
+    overrides: &Overrides,
+) -> Built {
     let mut numbering = Numbering::default();
     let mut statement = Query::select();
-    statement.expr(Expr::cust("1")).from(table(&reference.table)).and_where(D::template(
-        "$1 = $2",
-        [Expr::col(reference.column.clone().into_iden()), numbering.next()],
-    ));
+    let column = Expr::col(reference.column.clone().into_iden());
+    let (column, value) = overrides.pair::<D>(&reference.table, &reference.column, column, numbering.next());
+    statement
+        .expr(Expr::cust("1"))
+        .from(table(&reference.table))
+        .and_where(D::template("$1 = $2", [column, value]));
     statement.build(D::Builder::default())
 }
 

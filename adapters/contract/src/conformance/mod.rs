@@ -24,6 +24,7 @@ mod logic;
 mod operators;
 mod pages;
 mod relations;
+mod schema;
 mod sets;
 mod types;
 mod writes;
@@ -92,6 +93,7 @@ pub fn cases() -> Vec<Case> {
         sets::CASES,
         guards::CASES,
         relations::CASES,
+        schema::CASES,
         concurrency::CASES,
     ]
     .concat()

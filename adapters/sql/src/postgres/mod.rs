@@ -1,6 +1,7 @@
 //! PostgreSQL.
 
 mod bell;
+mod catalog;
 mod value;
 
 use std::str::FromStr as _;
@@ -16,10 +17,11 @@ use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgDatabaseErro
 use sqlx::{Executor as _, Postgres, Row as _, SqlStr, ValueRef as _};
 
 use crate::args::Arg;
-use crate::check::Column;
+use crate::catalog::Column;
 use crate::connect::SqlOptions;
-use crate::dialect::{Dialect, Unreadable};
+use crate::dialect::{Dialect, Misfit, Unreadable};
 use crate::failure;
+use crate::overrides::ColumnOverride;
 use crate::storage::Database;
 
 /// How many prepared statements a connection keeps.
@@ -263,43 +265,18 @@ impl Dialect for PostgresDialect {
         columns
     }
 
-    fn catalog() -> &'static str {
-        "SELECT a.attname::text, t.typname::text, \
-         CASE WHEN a.attnotnull THEN 'yes' ELSE 'no' END, \
-         CASE WHEN a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '' THEN 'yes' ELSE 'no' END, \
-         CASE WHEN EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisunique \
-           AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum AND i.indpred IS NULL) \
-         THEN 'yes' ELSE 'no' END \
-         FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
-         WHERE a.attrelid = to_regclass(CASE WHEN strpos($1, '.') > 0 \
-           THEN quote_ident(split_part($1, '.', 1)) || '.' || quote_ident(substr($1, strpos($1, '.') + 1)) \
-           ELSE quote_ident($1) END) \
-         AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
+    const COLUMNS: &'static str = catalog::COLUMNS;
+    const INDEXES: &'static str = catalog::INDEXES;
+    const NAME_TAKEN: &'static str = catalog::NAME_TAKEN;
+    const NAME_BYTES: Option<usize> = Some(63);
+    const ALTERS: bool = true;
+
+    fn misfit(column: &Column, field_type: FieldType) -> Option<Misfit> {
+        catalog::misfit(column, field_type)
     }
 
-    fn keeps(column: &Column, field_type: FieldType) -> bool {
-        let name = column.type_name.as_str();
-        match field_type {
-            FieldType::Boolean => name == "bool",
-            FieldType::Integer => matches!(name, "int2" | "int4" | "int8"),
-            FieldType::Float => matches!(name, "float4" | "float8"),
-            FieldType::Decimal => name == "numeric",
-            FieldType::Text => matches!(name, "text" | "varchar" | "bpchar" | "citext" | "name"),
-            FieldType::Uuid => name == "uuid",
-            FieldType::DateTime => matches!(name, "timestamptz" | "timestamp"),
-            FieldType::Date => name == "date",
-            FieldType::Array(element) => name.strip_prefix('_').is_some_and(|name| {
-                let column = Column {
-                    name: String::new(),
-                    type_name: name.to_owned(),
-                    not_null: false,
-                    has_default: false,
-                    unique: false,
-                };
-                Self::keeps(&column, element.into())
-            }),
-            _ => matches!(name, "jsonb" | "json"),
-        }
+    fn column_override(column: &Column, field_type: FieldType) -> ColumnOverride {
+        catalog::column_override(column, field_type)
     }
 
     fn failure(error: sqlx::Error, schema: &Schema) -> StorageError {

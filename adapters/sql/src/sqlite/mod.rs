@@ -1,6 +1,7 @@
 //! SQLite.
 
 mod bounded;
+mod catalog;
 mod value;
 
 use std::str::FromStr as _;
@@ -17,10 +18,11 @@ use sqlx::sqlite::{
 use sqlx::{Executor as _, Row as _, SqlStr, Sqlite, ValueRef as _};
 
 use crate::args::Arg;
-use crate::check::Column;
+use crate::catalog::Column;
 use crate::connect::SqlOptions;
-use crate::dialect::{Dialect, Unreadable};
+use crate::dialect::{Dialect, Misfit, Unreadable};
 use crate::failure;
+use crate::overrides::ColumnOverride;
 use crate::storage::Database;
 
 /// The collation by which decimals, kept as text, are compared.
@@ -294,33 +296,25 @@ impl Dialect for SqliteDialect {
         columns
     }
 
-    fn catalog() -> &'static str {
-        "SELECT c.name, c.type, \
-         CASE WHEN c.\"notnull\" <> 0 THEN 'yes' ELSE 'no' END, \
-         CASE WHEN c.dflt_value IS NOT NULL OR c.hidden <> 0 THEN 'yes' ELSE 'no' END, \
-         CASE WHEN (c.pk = 1 AND (SELECT count(*) FROM pragma_table_xinfo(?1) AS k WHERE k.pk > 0) = 1) \
-           OR EXISTS (SELECT 1 FROM pragma_index_list(?1) AS l WHERE l.\"unique\" = 1 \
-             AND (SELECT count(*) FROM pragma_index_info(l.name)) = 1 \
-             AND (SELECT i.name FROM pragma_index_info(l.name) AS i) = c.name) \
-         THEN 'yes' ELSE 'no' END \
-         FROM pragma_table_xinfo(?1) AS c ORDER BY c.cid"
+    const COLUMNS: &'static str = catalog::COLUMNS;
+    const INDEXES: &'static str = catalog::INDEXES;
+    const NAME_TAKEN: &'static str = catalog::NAME_TAKEN;
+    const ALTERS: bool = false;
+
+    fn collations<'a>(
+        connection: &'a mut SqliteConnection,
+        schema: &'a Schema,
+        columns: &'a mut [Column],
+    ) -> BoxFuture<'a, Result<(), StorageError>> {
+        catalog::collations(connection, schema, columns).boxed()
     }
 
-    fn keeps(column: &Column, field_type: FieldType) -> bool {
-        // By the column's affinity (https://www.sqlite.org/datatype3.html, 3.1).
-        let name = column.type_name.as_str();
-        let integer = name.contains("int") || name.contains("bool");
-        let text = ["char", "clob", "text", "json", "uuid", "date", "time", "decimal", "numeric"]
-            .iter()
-            .any(|part| name.contains(part));
-        match field_type {
-            FieldType::Boolean | FieldType::Integer => integer,
-            FieldType::Float => {
-                ["real", "floa", "doub", "numeric", "decimal"].iter().any(|part| name.contains(part))
-                    || integer
-            }
-            _ => text && !integer,
-        }
+    fn misfit(column: &Column, field_type: FieldType) -> Option<Misfit> {
+        catalog::misfit(column, field_type)
+    }
+
+    fn column_override(column: &Column, field_type: FieldType) -> ColumnOverride {
+        catalog::column_override(column, field_type)
     }
 
     fn failure(error: sqlx::Error, schema: &Schema) -> StorageError {

@@ -72,7 +72,8 @@ async fn every_mismatch_is_named() {
     assert_eq!(
         said,
         [
-            "id: the column `id` is the id, and nothing makes it unique",
+            "id: it is the id, and nothing makes `id` unique in the table `things`",
+            "id: the column `id` may be null, and the field is never null",
             "number: the column `number` is of type text, and the field needs INTEGER",
             "gone: the table `things` has no column `missing`",
             "the column `needed` is NOT NULL without a default, and no field fills it",

@@ -5,4 +5,5 @@ mod agreement;
 mod conformance;
 mod existing;
 mod failures;
+mod schema;
 mod support;

@@ -47,6 +47,32 @@ impl Place {
         Some(Self { url, prefix, _folder: None })
     }
 
+    /// Runs statements on a connection of their own.
+    pub(crate) async fn run(&self, statements: &str) {
+        use sqlx::{AssertSqlSafe, Connection as _, raw_sql};
+        let statements = AssertSqlSafe(statements.to_owned());
+        if self.is_postgres() {
+            #[cfg(feature = "postgres")]
+            {
+                let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
+                raw_sql(statements).execute(&mut connection).await.unwrap();
+                connection.close().await.unwrap();
+            }
+        } else {
+            #[cfg(feature = "sqlite")]
+            {
+                let url = format!("{}?mode=rwc", self.url);
+                let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+                raw_sql(statements).execute(&mut connection).await.unwrap();
+                connection.close().await.unwrap();
+            }
+        }
+    }
+
+    pub(crate) fn is_postgres(&self) -> bool {
+        self.url.starts_with("postgres")
+    }
+
     /// Every database with files or a server behind it.
     pub(crate) fn durable(what: &str) -> Vec<Self> {
         let mut places = Vec::new();

@@ -1,0 +1,123 @@
+//! PostgreSQL's catalog.
+
+use resourceful_contract::{FieldType, ScalarType};
+
+use crate::catalog::Column;
+use crate::dialect::Misfit;
+use crate::overrides::ColumnOverride;
+
+/// The table of the first argument, whose name may follow that of its schema and a dot.
+macro_rules! table {
+    () => {
+        "to_regclass(CASE WHEN strpos($1, '.') > 0 \
+           THEN quote_ident(split_part($1, '.', 1)) || '.' || quote_ident(substr($1, strpos($1, '.') + 1)) \
+           ELSE quote_ident($1) END)"
+    };
+}
+
+/// A domain has the type below it, and what it demands holds for the column as well.
+pub(super) const COLUMNS: &str = concat!(
+    "SELECT a.attname::text, b.typname::text, format_type(a.atttypid, a.atttypmod), \
+     CASE WHEN a.attnotnull OR b.not_null THEN 'yes' ELSE 'no' END, \
+     CASE WHEN a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '' OR b.has_default \
+       THEN 'yes' ELSE 'no' END, \
+     CASE WHEN a.attidentity = 'a' OR a.attgenerated <> '' THEN 'yes' ELSE 'no' END, \
+     CASE WHEN a.attidentity <> '' OR pg_get_expr(d.adbin, d.adrelid) LIKE '%(%' THEN 'yes' ELSE 'no' END, \
+     '0', \
+     CASE WHEN c.collisdeterministic THEN 'no' WHEN c.oid IS NULL THEN 'no' ELSE 'yes' END \
+     FROM pg_attribute a \
+     JOIN LATERAL (WITH RECURSIVE base AS ( \
+         SELECT t.typname, t.typtype, t.typbasetype, t.typnotnull AS not_null, \
+           t.typdefault IS NOT NULL AS has_default FROM pg_type t WHERE t.oid = a.atttypid \
+       UNION ALL \
+         SELECT t.typname, t.typtype, t.typbasetype, t.typnotnull OR o.not_null, \
+           t.typdefault IS NOT NULL OR o.has_default \
+         FROM base o JOIN pg_type t ON t.oid = o.typbasetype WHERE o.typtype = 'd') \
+       SELECT * FROM base WHERE typtype <> 'd') b ON true \
+     LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.attgenerated = '' \
+     LEFT JOIN pg_collation c ON c.oid = a.attcollation \
+     WHERE a.attrelid = ",
+    table!(),
+    " AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
+);
+
+pub(super) const INDEXES: &str = concat!(
+    "SELECT c.relname::text, coalesce(a.attname::text, ''), \
+     CASE WHEN i.indisunique THEN 'yes' ELSE 'no' END, \
+     CASE WHEN NOT i.indisvalid THEN 'is invalid: drop it' \
+       WHEN i.indpred IS NOT NULL THEN 'is partial' \
+       WHEN i.indexprs IS NOT NULL THEN 'is on an expression' \
+       WHEN NOT i.indimmediate THEN 'is deferrable' \
+       WHEN m.amname <> 'btree' THEN 'has no order' ELSE '' END \
+     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam \
+     CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, place) \
+     LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum > 0 \
+     WHERE k.place <= i.indnkeyatts AND i.indrelid = ",
+    table!(),
+    " ORDER BY i.indexrelid, k.place"
+);
+
+pub(super) const NAME_TAKEN: &str = concat!(
+    "SELECT 1 FROM pg_class c WHERE c.relname = $2 AND c.relnamespace = \
+     (SELECT t.relnamespace FROM pg_class t WHERE t.oid = ",
+    table!(),
+    ")"
+);
+
+pub(super) fn misfit(column: &Column, field_type: FieldType) -> Option<Misfit> {
+    match column.type_name.as_str() {
+        "name" if field_type == FieldType::Text => Some(Misfit::Changes("cuts text after 63 bytes")),
+        name => (!keeps(name, field_type)).then_some(Misfit::Cannot),
+    }
+}
+
+fn keeps(name: &str, field_type: FieldType) -> bool {
+    match field_type {
+        FieldType::Boolean => name == "bool",
+        FieldType::Integer => matches!(name, "int2" | "int4" | "int8"),
+        FieldType::Float => matches!(name, "float4" | "float8"),
+        FieldType::Decimal => name == "numeric",
+        FieldType::Text => matches!(name, "text" | "varchar" | "bpchar" | "citext"),
+        FieldType::Uuid => name == "uuid",
+        FieldType::DateTime => matches!(name, "timestamptz" | "timestamp"),
+        FieldType::Date => name == "date",
+        FieldType::Array(element) => name.strip_prefix('_').is_some_and(|name| keeps(name, element.into())),
+        _ => matches!(name, "jsonb" | "json"),
+    }
+}
+
+pub(super) fn column_override(column: &Column, field_type: FieldType) -> ColumnOverride {
+    let mut found = ColumnOverride { generated: column.generated, ..ColumnOverride::default() };
+    match (field_type, column.type_name.as_str()) {
+        // citext is sorted without regard to case, and next to a parameter of type text compared with it.
+        (FieldType::Text, "citext") => found.column = Some("$1::text COLLATE \"default\""),
+        (FieldType::Text, name) => {
+            if column.folds {
+                found.column = Some("$1 COLLATE \"default\"");
+            }
+            // char(n) is sorted without its padding; next to a parameter of type text the parameter keeps its own.
+            if name == "bpchar" {
+                (found.value, found.list) = (Some("$1::bpchar"), Some("$1::bpchar[]"));
+            }
+        }
+        // Arrays meet arrays of the very same type only.
+        (FieldType::Array(element), name) => found.column = cast(element, name.trim_start_matches('_')),
+        _ => {}
+    }
+    found
+}
+
+/// What makes an array of this element type one that a parameter's can meet.
+fn cast(element: ScalarType, name: &str) -> Option<&'static str> {
+    match (element, name) {
+        (ScalarType::Text, "text")
+        | (ScalarType::Integer, "int8")
+        | (ScalarType::Float, "float8")
+        | (ScalarType::DateTime, "timestamptz") => None,
+        (ScalarType::Text, _) => Some("$1::text[]"),
+        (ScalarType::Integer, _) => Some("$1::bigint[]"),
+        (ScalarType::Float, _) => Some("$1::float8[]"),
+        (ScalarType::DateTime, _) => Some("$1::timestamptz[]"),
+        _ => None,
+    }
+}

@@ -1,0 +1,225 @@
+//! Declarations next to tables that were made otherwise: what is refused, and the line that mends it.
+
+use std::sync::Arc;
+
+use resourceful_contract::{
+    Change, ChangeSet, ErrorKind, Field, FieldType, IdSource, Index, Mismatch, Schema, Storage, Value, Write,
+};
+
+use crate::support::Place;
+
+/// `things` with an id and two fields, of which `code` is declared unique and `part` indexed.
+fn schema(place: &Place, name: &str) -> Schema {
+    let fields = vec![
+        Field::new("id", FieldType::Integer),
+        Field::new("code", FieldType::Text),
+        Field::new("part", FieldType::Integer).nullable(),
+    ];
+    let mut schema = Schema::new("things", &place.table(name), fields, 0, IdSource::Client);
+    schema.indexes =
+        vec![Index { fields: vec![1, 2], unique: true }, Index { fields: vec![2], unique: false }];
+    schema
+}
+
+/// The same table as another program might have made it.
+fn table(name: &str) -> String {
+    format!("CREATE TABLE {name} (id bigint PRIMARY KEY NOT NULL, code text NOT NULL, part bigint);")
+}
+
+async fn check(storage: &Arc<dyn Storage>, schema: &Schema) -> Vec<Mismatch> {
+    storage.check(&Arc::new(schema.clone())).await.unwrap()
+}
+
+fn said(mismatches: &[Mismatch]) -> Vec<(String, bool)> {
+    mismatches.iter().map(|one| (one.to_string(), one.is_warning)).collect()
+}
+
+#[tokio::test]
+async fn a_missing_index_is_named_with_the_statement_that_makes_it() {
+    for place in Place::durable("missing indexes") {
+        let schema = schema(&place, "bare");
+        place.run(&table(&schema.table)).await;
+        let storage = place.connect().await.storage();
+        let found = check(&storage, &schema).await;
+        let table = &schema.table;
+        let expected = [
+            (format!("code: nothing makes `code`, `part` unique in the table `{table}`"), false),
+            (format!("part: the table `{table}` has no index on `part`"), true),
+        ];
+        assert_eq!(said(&found), expected);
+        for mismatch in found {
+            place.run(&mismatch.help.unwrap()).await;
+        }
+        assert_eq!(check(&storage, &schema).await, []);
+    }
+}
+
+#[tokio::test]
+async fn indexes_count_by_their_columns_whatever_their_names() {
+    for place in Place::durable("indexes of other names") {
+        for (number, made) in [
+            // As earlier versions named them, in another order, of one of the columns, and a constraint.
+            "CREATE UNIQUE INDEX #_code_part_key ON # (code, part)",
+            "CREATE UNIQUE INDEX #_hand ON # (part, code)",
+            "CREATE UNIQUE INDEX #_code ON # (code)",
+        ]
+        .iter()
+        .enumerate()
+        {
+            let schema = schema(&place, &format!("named{number}"));
+            let statements = format!("{}CREATE INDEX #_part_id_idx ON # (part, id);{made};", table("#"));
+            place.run(&statements.replace('#', &schema.table)).await;
+            assert_eq!(check(&place.connect().await.storage(), &schema).await, [], "{made}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_does_not_hold_for_every_row_does_not_count() {
+    for place in Place::durable("flawed indexes") {
+        let mut flawed = vec![
+            ("CREATE UNIQUE INDEX #_i ON # (code, part) WHERE part > 0", ": the index `#_i` is partial"),
+            ("CREATE UNIQUE INDEX #_i ON # (lower(code), part)", ""),
+            ("CREATE UNIQUE INDEX #_i ON # (code, part, id)", ""),
+            ("CREATE INDEX #_i ON # (code, part)", ""),
+        ];
+        if place.is_postgres() {
+            flawed.push((
+                "ALTER TABLE # ADD CONSTRAINT #_i UNIQUE (code, part) DEFERRABLE",
+                ": the index `#_i` is deferrable",
+            ));
+            flawed.push((
+                "CREATE UNIQUE INDEX #_i ON # (code, part);
+                 UPDATE pg_index SET indisvalid = false WHERE indexrelid = '#_i'::regclass",
+                ": the index `#_i` is invalid: drop it",
+            ));
+        }
+        for (number, (made, why)) in flawed.into_iter().enumerate() {
+            let schema = schema(&place, &format!("flawed{number}"));
+            let statements = format!("{}CREATE INDEX #_part ON # (part, id);{made};", table("#"));
+            place.run(&statements.replace('#', &schema.table)).await;
+            let found = check(&place.connect().await.storage(), &schema).await;
+            let expected = format!("code: nothing makes `code`, `part` unique in the table `#`{why}");
+            assert_eq!(said(&found), [(expected.replace('#', &schema.table), false)], "{made}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_was_renamed_leaves_the_names_of_its_indexes_to_no_harm() {
+    for place in Place::durable("renamed tables") {
+        let schema = Arc::new(schema(&place, "renamed"));
+        let storage = place.connect().await.storage();
+        storage.create_table_if_missing(&schema).await.unwrap();
+        place.run(&format!("ALTER TABLE {0} RENAME TO {0}_before", schema.table)).await;
+        storage.create_table_if_missing(&schema).await.unwrap();
+        assert_eq!(storage.check(&schema).await.unwrap(), []);
+        let row = |id| {
+            let values = vec![Value::Integer(id), Value::Text("a".to_owned()), Value::Integer(1)];
+            Change { schema: schema.clone(), write: Write::Insert { values }, answer: None }
+        };
+        storage.commit(ChangeSet::one(row(1))).await.unwrap();
+        let clash = storage.commit(ChangeSet::one(row(2))).await.unwrap_err();
+        assert_eq!(clash.kind(), ErrorKind::UniqueViolation);
+    }
+}
+
+#[tokio::test]
+async fn what_may_be_null_is_the_same_for_field_and_column() {
+    for place in Place::durable("nulls") {
+        let schema = schema(&place, "nulls");
+        place
+            .run(&format!(
+                "CREATE TABLE {0} (id bigint PRIMARY KEY NOT NULL, code text, part bigint NOT NULL);
+                 CREATE UNIQUE INDEX {0}_key ON {0} (code, part); CREATE INDEX {0}_part ON {0} (part, id)",
+                schema.table
+            ))
+            .await;
+        let storage = place.connect().await.storage();
+        let found = check(&storage, &schema).await;
+        let expected = [
+            ("code: the column `code` may be null, and the field is never null".to_owned(), false),
+            ("part: the column `part` is NOT NULL, and the field may be null".to_owned(), false),
+        ];
+        assert_eq!(said(&found), expected);
+        let help: Vec<_> = found.into_iter().filter_map(|one| one.help).collect();
+        if place.is_postgres() {
+            for line in &help {
+                place.run(line.split("; or ").next().unwrap()).await;
+            }
+            assert_eq!(check(&storage, &schema).await, []);
+        } else {
+            assert_eq!(help, ["make `code` an Option", "drop the Option around `part`"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_the_database_would_cut_is_refused() {
+    for place in Place::durable("long names") {
+        let mut schema = schema(&place, &"long".repeat(20));
+        schema.fields[1].column = "column".repeat(12);
+        let storage = place.connect().await.storage();
+        let schema = Arc::new(schema);
+        storage.create_table_if_missing(&schema).await.unwrap();
+        let found: Vec<_> = storage.check(&schema).await.unwrap().into_iter().map(|one| one.field).collect();
+        // SQLite keeps names of any length.
+        let expected = if place.is_postgres() { vec![None, Some("code".to_owned())] } else { vec![] };
+        assert_eq!(found, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_column_that_changes_or_refuses_what_is_stored_is_named() {
+    for place in Place::durable("types") {
+        let (types, expected): (&[&str], &[(&str, bool)]) = if place.is_postgres() {
+            place
+                .run(&format!(
+                    "CREATE TYPE {0}_mood AS ENUM ('b', 'a'); CREATE DOMAIN {0}_word AS varchar(20) NOT NULL",
+                    place.prefix
+                ))
+                .await;
+            (
+                &["name", "#_mood", "#_word", "bytea"],
+                &[
+                    ("the column `code` is of type name, which cuts text after 63 bytes", false),
+                    ("the column `code` is of type #_mood, and the field needs text COLLATE \"C\"", false),
+                    ("", false),
+                    ("the column `code` is of type bytea, and the field needs text COLLATE \"C\"", false),
+                ],
+            )
+        } else {
+            (
+                &["datetime", "numeric(5)", "varchar(20)", "blob"],
+                &[
+                    (
+                        "the column `code` is of type datetime, which turns text that looks like a number into one",
+                        false,
+                    ),
+                    (
+                        "the column `code` is of type numeric(5), which turns text that looks like a number into one",
+                        false,
+                    ),
+                    ("", false),
+                    ("the column `code` is of type blob, and the field needs TEXT", false),
+                ],
+            )
+        };
+        for (number, (made, (said, is_warning))) in types.iter().zip(expected).enumerate() {
+            let mut schema = schema(&place, &format!("types{number}"));
+            schema.indexes.clear();
+            let made = made.replace('#', &place.prefix);
+            place
+                .run(&format!(
+                    "CREATE TABLE {} (id bigint PRIMARY KEY NOT NULL, code {made} NOT NULL, part bigint)",
+                    schema.table
+                ))
+                .await;
+            let found = check(&place.connect().await.storage(), &schema).await;
+            let found: Vec<_> = found.iter().map(|one| (one.message.as_str(), one.is_warning)).collect();
+            let said = said.replace('#', &place.prefix);
+            let expected = if said.is_empty() { vec![] } else { vec![(said.as_str(), *is_warning)] };
+            assert_eq!(found, expected, "{made}");
+        }
+    }
+}
