@@ -191,6 +191,9 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
     /// The statement that answers a row where the schema of a table has something of a name already.
     const NAME_TAKEN: &'static str;
 
+    /// What an insert says before its values for an id to be taken that the database would mint.
+    const OVERRIDING: &'static str = "";
+
     /// How many bytes of a name are kept, where that is bounded.
     const NAME_BYTES: Option<usize> = None;
 

@@ -218,7 +218,9 @@ impl<D: Dialect> Builder<'_, D> {
         if returning {
             statement.returning(self.returning());
         }
-        statement.build(D::Builder::default())
+        let (text, values) = statement.build(D::Builder::default());
+        let gives = schema.id_source == IdSource::Storage && !mints;
+        (if gives { overriding(&text, D::OVERRIDING) } else { text }, values)
     }
 
     fn update(&mut self, set: &[(usize, Value)], guard: &Guard) -> Built {
@@ -312,6 +314,19 @@ impl<D: Dialect> Builder<'_, D> {
         let columns = fields.map(|field| Expr::col(schema.fields[field].column.clone().into_iden()));
         Query::returning().exprs(columns)
     }
+}
+
+/// An insert with a clause before its values. What stands in quotes is a name.
+fn overriding(insert: &str, clause: &str) -> String {
+    let mut at = 0;
+    for (number, part) in insert.split('"').enumerate() {
+        if let Some(found) = part.find(" VALUES ").filter(|_| number % 2 == 0) {
+            let (before, after) = insert.split_at(at + found);
+            return format!("{before}{clause}{after}");
+        }
+        at += part.len() + 1;
+    }
+    insert.to_owned()
 }
 
 /// Whether the database computes a field's column. An id that it mints may be given all the same.

@@ -268,6 +268,7 @@ impl Dialect for PostgresDialect {
     const COLUMNS: &'static str = catalog::COLUMNS;
     const INDEXES: &'static str = catalog::INDEXES;
     const NAME_TAKEN: &'static str = catalog::NAME_TAKEN;
+    const OVERRIDING: &'static str = " OVERRIDING SYSTEM VALUE";
     const NAME_BYTES: Option<usize> = Some(63);
     const ALTERS: bool = true;
 

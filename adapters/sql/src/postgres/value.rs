@@ -161,24 +161,58 @@ fn decode(value: PgValueRef<'_>, field_type: FieldType) -> Result<Value, Unreada
     })
 }
 
+/// One-dimensional arrays in their binary format: the number of dimensions, whether there are nulls, the type of the
+/// elements; the length and the lower bound; and each element after its length, which is negative for null.
 fn array(value: PgValueRef<'_>, element: ScalarType) -> Result<Vec<Value>, Unreadable> {
-    fn list<'r, T>(value: PgValueRef<'r>, wrap: fn(T) -> Value) -> Result<Vec<Value>, Unreadable>
-    where
-        T: for<'a> Decode<'a, Postgres> + Type<Postgres>,
-    {
-        let items = <Vec<Option<T>> as Decode<'r, Postgres>>::decode(value)?;
-        Ok(items.into_iter().map(|item| item.map_or(Value::Null, wrap)).collect())
+    if element == ScalarType::Decimal {
+        let items = <Vec<Option<Decimal>> as Decode<'_, Postgres>>::decode(value)?;
+        let wrap = |number: Decimal| Value::Decimal(number.normalize());
+        return Ok(items.into_iter().map(|item| item.map_or(Value::Null, wrap)).collect());
     }
-    match element {
-        ScalarType::Boolean => list(value, Value::Boolean),
-        ScalarType::Integer => list(value, Value::Integer),
-        ScalarType::Float => list(value, Value::Float),
-        ScalarType::Decimal => list(value, |number: Decimal| Value::Decimal(number.normalize())),
-        ScalarType::Text => list(value, Value::Text),
-        ScalarType::Uuid => list(value, Value::Uuid),
-        ScalarType::DateTime => list(value, Value::DateTime),
-        ScalarType::Date => list(value, Value::Date),
+    let mut bytes = value.as_bytes()?;
+    let dimensions = number(&mut bytes)?;
+    bytes = bytes.get(8..).ok_or("an array without an end")?;
+    if dimensions == 0 {
+        return Ok(Vec::new());
     }
+    if dimensions != 1 {
+        return Err(format!("an array of {dimensions} dimensions").into());
+    }
+    let length = usize::try_from(number(&mut bytes)?)?;
+    bytes = bytes.get(4..).ok_or("an array without an end")?;
+    // Each element takes four bytes at least, whatever its array says of its length.
+    let mut items = Vec::with_capacity(length.min(bytes.len() / 4));
+    for _ in 0..length {
+        items.push(match usize::try_from(number(&mut bytes)?) {
+            Err(_) => Value::Null,
+            Ok(length) => {
+                let (item, rest) = bytes.split_at_checked(length).ok_or("an array without an end")?;
+                bytes = rest;
+                scalar(item, element)?
+            }
+        });
+    }
+    Ok(items)
+}
+
+/// The next four bytes as a number.
+fn number(bytes: &mut &[u8]) -> Result<i32, Unreadable> {
+    let (number, rest) = bytes.split_first_chunk().ok_or("an array without an end")?;
+    *bytes = rest;
+    Ok(i32::from_be_bytes(*number))
+}
+
+fn scalar(bytes: &[u8], element: ScalarType) -> Result<Value, Unreadable> {
+    Ok(match element {
+        ScalarType::Boolean => Value::Boolean(bytes == [1]),
+        ScalarType::Integer => Value::Integer(whole(bytes)?),
+        ScalarType::Float => Value::Float(double(bytes)?),
+        ScalarType::Text => Value::Text(std::str::from_utf8(bytes)?.to_owned()),
+        ScalarType::Uuid => Value::Uuid(Uuid::from_slice(bytes)?),
+        ScalarType::DateTime => Value::DateTime(instant(bytes)?),
+        ScalarType::Date => Value::Date(day(bytes)?),
+        ScalarType::Decimal => return Err("a decimal is read by its driver".into()),
+    })
 }
 
 /// `int2`, `int4` or `int8`.

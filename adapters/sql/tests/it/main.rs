@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test says that it failed by a panic")]
 
 mod agreement;
+mod collations;
 mod conformance;
 mod existing;
 mod failures;
+mod generated;
 mod schema;
 mod support;
