@@ -71,7 +71,10 @@ impl Call<'_> {
     /// The values of a new row, of which the database mints the id where that is its to mint and none is kept.
     pub(super) fn new_row(&self, item: &Fields, keeps_id: bool) -> Result<Vec<Value>, Error> {
         let schema = &self.entry.schema;
+        // Hooks may have given another id.
+        self.unreserved(item)?;
         let mut values = self.values(item, 0..schema.fields.len())?;
+        self.fit(values.iter().enumerate())?;
         if self.definition().id == Id::Integer && !keeps_id {
             values[schema.id] = Value::Null;
         }
@@ -81,16 +84,23 @@ impl Call<'_> {
         Ok(values)
     }
 
-    /// Refuses an id under which the item could not be reached: the collection has a path of its own there.
+    /// Refuses an id under which the item could not be reached: the collection has a path of its own there, or no path
+    /// leads there.
     pub(super) fn unreserved(&self, assembled: &Fields) -> Result<(), Error> {
         let name = &self.entry.schema.id_field().name;
         let id = assembled.get(name).and_then(Json::as_str);
-        if id.is_some_and(|id| self.definition().reserves(id)) {
-            let pointer = format!("/{}", escape_pointer(name));
-            let detail = "This id is the name of a path of the collection: choose another.";
-            return Err(Error::validation(vec![Fault::pointer(pointer, "reserved", detail)]));
-        }
-        Ok(())
+        let detail = match id {
+            // Without a segment, or with one of dots, a path is another one (RFC 3986, 5.2.4).
+            Some(id) if id.bytes().all(|byte| byte == b'.') => {
+                "An id is part of a path: it must not be empty, nor hold nothing but dots."
+            }
+            Some(id) if self.definition().reserves(id) => {
+                "This id is the name of a path of the collection: choose another."
+            }
+            _ => return Ok(()),
+        };
+        let pointer = format!("/{}", escape_pointer(name));
+        Err(Error::validation(vec![Fault::pointer(pointer, "reserved", detail)]))
     }
 
     /// A whole item: the body, the declared defaults, and what the server sets.

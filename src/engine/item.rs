@@ -256,6 +256,24 @@ impl Call<'_> {
         if faults.is_empty() { Ok(values) } else { Err(Error::validation(self.told(faults))) }
     }
 
+    /// Refuses what an index has no room for.
+    ///
+    /// # Errors
+    /// Every field that is too long.
+    pub(super) fn fit<'v>(&self, values: impl IntoIterator<Item = (usize, &'v Value)>) -> Result<(), Error> {
+        let mut faults = Vec::new();
+        for (position, value) in values {
+            if let Some(most) = self.definition().max_bytes[position]
+                && value.indexed_bytes() > most
+            {
+                let pointer = format!("/{}", escape_pointer(&self.entry.schema.fields[position].name));
+                let detail = format!("Must have at most {most} bytes of UTF-8: the field is indexed.");
+                faults.push(Fault::pointer(pointer, "length", detail));
+            }
+        }
+        if faults.is_empty() { Ok(()) } else { Err(Error::validation(self.told(faults))) }
+    }
+
     /// Whether a field is the model's to fill, rather than the storage's.
     fn is_models(&self, position: usize) -> bool {
         position != self.entry.schema.id && Some(position) != self.entry.schema.version

@@ -103,7 +103,9 @@ impl<'a> Call<'a> {
         };
         let fields = self.check(fields, faults)?;
         let schema = &self.entry.schema;
+        self.unreserved(&fields)?;
         let values = self.values(&fields, 0..schema.fields.len())?;
+        self.fit(values.iter().enumerate())?;
         Ok(Change { schema: schema.clone(), write: Write::Insert { values }, answer: None })
     }
 }

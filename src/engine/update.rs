@@ -209,6 +209,7 @@ impl Call<'_> {
             })
             .map(|(position, (_, after))| (position, after))
             .collect();
+        self.fit(set.iter().map(|(position, value)| (*position, value)))?;
         let changed = set.iter().any(|(position, _)| Some(*position) != definition.updated_at);
         Ok(if changed { Next::Changed(set) } else { Next::Unchanged })
     }

@@ -1,7 +1,7 @@
 //! The shapes of an item on the wire, derived from the stored one: as answered, created, changed, replaced.
 
 use jsonschema::Validator;
-use resourceful_contract::{Field, Schema};
+use resourceful_contract::{Field, FieldType, Schema};
 use serde_json::{Map, Value as Json, json};
 
 use super::validate::compile;
@@ -87,7 +87,11 @@ impl Shapes<'_> {
             if !keep(position, field) {
                 continue;
             }
-            properties.insert(field.name.clone(), self.property(field));
+            let mut property = self.property(field);
+            if !matches!(required, Required::Everything) {
+                bounded(&mut property, field, self.schema.max_bytes(position));
+            }
+            properties.insert(field.name.clone(), property);
             let name = field.name.as_str();
             let declared = self.required.contains(&name) && field.default().is_none();
             if match required {
@@ -128,6 +132,23 @@ impl Shapes<'_> {
         close(&mut property);
         property
     }
+}
+
+/// Says how many bytes of text an index has room for, where the model bounds it no closer. JSON Schema counts
+/// characters, so that there is no keyword for it.
+fn bounded(property: &mut Json, field: &Field, most: Option<usize>) {
+    let (Some(most), Json::Object(map)) = (most, property) else { return };
+    let characters = map.get("maxLength").and_then(Json::as_u64).and_then(|most| usize::try_from(most).ok());
+    let is_closer = characters.is_some_and(|characters| characters.saturating_mul(4) <= most);
+    if field.field_type != FieldType::Text || is_closer || field.enum_values().is_some() {
+        return;
+    }
+    let limit = format!("At most {most} bytes of UTF-8.");
+    let described = match field.description() {
+        Some(description) => format!("{description}\n\n{limit}"),
+        None => limit,
+    };
+    map.insert("description".to_owned(), Json::String(described));
 }
 
 /// States what holds for every resource and a model leaves unsaid: objects have no members but those they name,

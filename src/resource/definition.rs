@@ -125,6 +125,8 @@ pub(crate) struct Definition {
     pub(crate) codec: Codec,
     pub(crate) bodies: Bodies,
     pub(crate) id: Id,
+    /// For each field, the most bytes that an index has room for.
+    pub(crate) max_bytes: Vec<Option<usize>>,
     /// For each field, whether it may be filtered by.
     pub(crate) filterable: Vec<bool>,
     /// For each field, whether it may be sorted by.

@@ -312,6 +312,7 @@ fn freeze(
     Definition {
         visible: schema.visible().collect(),
         stored: (0..schema.fields.len()).filter(|position| !is_internal(&schema.fields[*position])).collect(),
+        max_bytes: (0..schema.fields.len()).map(|position| schema.max_bytes(position)).collect(),
         filterable,
         sortable,
         searchable,

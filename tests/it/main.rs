@@ -34,6 +34,7 @@ mod hidden_relations;
 mod history_policy;
 mod hooks;
 mod idempotency;
+mod indexed;
 mod jwks;
 mod matrix;
 mod methods;

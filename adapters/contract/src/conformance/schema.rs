@@ -1,14 +1,19 @@
 //! A declaration next to its table.
 
-use super::fixture::{Fixture, fails, text};
+use super::fixture::{Fixture, fails, parse, text};
 use super::{Case, Failure, named, same};
-use crate::{ErrorKind, Field, FieldType, IdSource, Index, Schema, Value};
+use crate::{
+    ErrorKind, Field, FieldType, Filter, Guard, IdSource, Index, Position, Query, ScalarType, Schema, Sort,
+    Test, Value,
+};
 
 pub(super) const CASES: &[Case] = named![
     tables_and_columns_whose_names_run_together_have_indexes_of_their_own,
     long_names_that_begin_alike_have_indexes_of_their_own,
     a_missing_unique_index_is_named,
     what_is_unique_in_fewer_fields_is_unique_in_all,
+    an_index_takes_the_longest_values_that_the_schema_admits,
+    a_value_longer_than_an_index_takes_can_be_asked_for,
 ];
 
 fn code(column: &str) -> Vec<Field> {
@@ -68,4 +73,96 @@ async fn what_is_unique_in_fewer_fields_is_unique_in_all(fixture: Fixture) -> Re
         [[2, 1], [2, 0]].map(|fields| Index { fields: fields.to_vec(), unique: true }).to_vec();
     let mismatches = fixture.storage.check(&std::sync::Arc::new(declared)).await?;
     same("mismatches", &mismatches, &Vec::new())
+}
+
+/// Text of this many bytes that does not compress.
+fn noise(bytes: usize, seed: u64) -> String {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let letter = |_| {
+        // xorshift64
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(
+            b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"[(state >> 40) as usize % 64],
+        )
+    };
+    (0..bytes).map(letter).collect()
+}
+
+/// The longest value of a field.
+fn longest(schema: &Schema, field: usize, seed: u64) -> Value {
+    let most = schema.max_bytes(field).unwrap_or(10_000);
+    match schema.fields[field].field_type {
+        FieldType::Text => Value::Text(noise(most, seed)),
+        FieldType::Array(_) => {
+            let mut items = Vec::new();
+            while Value::Array(items.clone()).indexed_bytes() + 11 <= most {
+                items.push(Value::Text(noise(3, seed + items.len() as u64)));
+            }
+            Value::Array(items)
+        }
+        FieldType::Decimal => parse(FieldType::Decimal, "-7922816251426433.7593543950335"),
+        _ => Value::Integer(i64::MAX - i64::try_from(seed).unwrap_or(0)),
+    }
+}
+
+async fn an_index_takes_the_longest_values_that_the_schema_admits(fixture: Fixture) -> Result<(), Failure> {
+    let text = |name: &str| Field::new(name, FieldType::Text);
+    for (number, (id, indexes)) in [
+        (FieldType::Text, vec![(vec![1], true), (vec![2], false), (vec![3], false)]),
+        (FieldType::Integer, vec![(vec![1], true), (vec![2], false), (vec![3], true)]),
+        (FieldType::Text, vec![(vec![1, 2], true), (vec![4, 3, 5], true)]),
+        (FieldType::Text, vec![(vec![1, 2, 3, 4, 5], false)]),
+        (FieldType::Text, vec![(vec![0, 1, 4], true), (vec![2, 0], false)]),
+        (FieldType::Integer, vec![(vec![1, 0, 2, 5, 4, 3], true)]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let fields = vec![
+            Field::new("id", id),
+            text("one"),
+            text("two"),
+            Field::new("list", FieldType::Array(ScalarType::Text)),
+            Field::new("money", FieldType::Decimal),
+            Field::new("number", FieldType::Integer),
+        ];
+        let indexes = indexes.into_iter().map(|(fields, unique)| Index { fields, unique });
+        let declare = |schema: &mut Schema| schema.indexes = indexes.collect();
+        let schema = fixture.table(&format!("long{number}"), fields, IdSource::Client, declare).await?;
+        let row = |seed: u64| -> Vec<_> {
+            (0..6).map(|field| longest(&schema, field, seed * 100 + field as u64)).collect()
+        };
+        let values = row(1);
+        fixture.insert(&schema, &values).await?;
+        let set: Vec<_> = row(2).into_iter().enumerate().skip(1).collect();
+        let named: Vec<_> =
+            set.iter().map(|(field, value)| (schema.fields[*field].name.as_str(), value.clone())).collect();
+        fixture.update(&schema, values[0].clone(), &named, Guard::none()).await?;
+    }
+    Ok(())
+}
+
+async fn a_value_longer_than_an_index_takes_can_be_asked_for(fixture: Fixture) -> Result<(), Failure> {
+    let fields = vec![Field::new("id", FieldType::Text), Field::new("name", FieldType::Text)];
+    let indexed = |schema: &mut Schema| schema.indexes = vec![Index { fields: vec![1], unique: true }];
+    let schema = fixture.table("items", fields, IdSource::Client, indexed).await?;
+    fixture.insert(&schema, &[text("a"), text("m")]).await?;
+    let long = text(&noise(20_000, 7));
+    for (test, expected) in [
+        (Test::Eq(long.clone()), ""),
+        (Test::In(vec![long.clone(), text("m")]), "a"),
+        (Test::Ne(long.clone()), "a"),
+        (Test::Starts(noise(20_000, 7)), ""),
+    ] {
+        for field in [0, 1] {
+            let expected = if field == 0 && matches!(test, Test::In(_)) { "" } else { expected };
+            fixture.selects(&schema, Filter::Compare(field, test.clone()), expected).await?;
+        }
+    }
+    let mut query = Query::all(schema.clone());
+    query.sort = vec![Sort::ascending(1), Sort::ascending(0)];
+    query.position = Position::After(vec![text(&format!("a{}", noise(20_000, 8))), long]);
+    same("after a long place", &fixture.ids(&query).await?, &vec!["a".to_owned()])
 }

@@ -2,6 +2,7 @@
 
 mod derive;
 mod field;
+mod limits;
 mod link;
 
 pub use derive::Unsupported;

@@ -309,8 +309,8 @@ fn by_state(state: &str) -> Option<ErrorKind> {
         "40001" | "40P01" | "55P03" => Some(ErrorKind::Unavailable),
         // Out of memory, connections or disk; shutting down; connection lost.
         _ if ["53", "57", "08"].iter().any(|class| state.starts_with(class)) => Some(ErrorKind::Unavailable),
-        // A value that its column cannot hold.
-        _ if state.starts_with("22") => Some(ErrorKind::Rejected),
+        // A value that its column cannot hold, or an index on it (54000).
+        _ if state.starts_with("22") || state == "54000" => Some(ErrorKind::Rejected),
         _ => None,
     }
 }

@@ -1,0 +1,93 @@
+//! How long indexed text may be.
+//!
+//! An entry of an index has bounded room: PostgreSQL's B-tree takes 2,704 bytes (an error of code 54000 beyond), and
+//! what fits depends on how well it compresses. So the limit follows from the declaration alone, by the worst case, and
+//! is the same on every storage.
+
+use super::{FieldType, Schema};
+use crate::Value;
+
+/// The most bytes of an id that is text. It is part of a path, and of the entries of other indexes.
+const ID_BYTES: usize = 512;
+
+/// What the values of an entry share: 2,704 bytes without the entry's header, its bitmap of nulls, and the padding to
+/// the next multiple of eight.
+const ENTRY_BYTES: usize = 2_680;
+
+/// What stands before a value of variable length, with the padding before that.
+const HEADER_BYTES: usize = 8;
+
+impl Schema {
+    /// The most bytes that a value of a field may have, as [`Value::indexed_bytes`] counts them; `None` where nothing
+    /// bounds it.
+    ///
+    /// An id that is text has at most 512. The other fields of variable length that stand in one index share what its
+    /// entries have room for; of several indexes the smallest share counts.
+    ///
+    /// ```
+    /// use resourceful_contract::{Field, FieldType, IdSource, Index, Schema};
+    ///
+    /// let fields = vec![Field::new("id", FieldType::Text), Field::new("name", FieldType::Text)];
+    /// let mut schema = Schema::new("notes", "notes", fields, 0, IdSource::Client);
+    /// assert_eq!((schema.max_bytes(0), schema.max_bytes(1)), (Some(512), None));
+    /// schema.indexes = vec![Index { fields: vec![1], unique: true }];
+    /// assert_eq!(schema.max_bytes(1), Some(2_672));
+    /// ```
+    #[must_use]
+    pub fn max_bytes(&self, field: usize) -> Option<usize> {
+        if !is_variable(self.fields[field].field_type) {
+            return None;
+        }
+        if field == self.id {
+            return Some(ID_BYTES);
+        }
+        self.indexes.iter().filter(|index| index.fields.contains(&field)).map(|index| self.share(index)).min()
+    }
+
+    /// What each field of variable length may take of an entry.
+    fn share(&self, index: &super::Index) -> usize {
+        let mut left = ENTRY_BYTES;
+        let mut sharing = 0;
+        // An index that is not unique ends with the id, by which ties are sorted.
+        let id = (!index.unique && !index.fields.contains(&self.id)).then_some(self.id);
+        for field in index.fields.iter().copied().chain(id) {
+            match self.fields[field].field_type {
+                FieldType::Text if field == self.id => left = left.saturating_sub(ID_BYTES + HEADER_BYTES),
+                other if is_variable(other) => sharing += 1,
+                FieldType::Decimal => left = left.saturating_sub(DECIMAL_BYTES),
+                _ => left = left.saturating_sub(FIXED_BYTES),
+            }
+        }
+        (left / sharing.max(1)).saturating_sub(HEADER_BYTES)
+    }
+}
+
+/// The most bytes of a decimal of 28 digits, and of any other value of fixed length, with the padding before it.
+const DECIMAL_BYTES: usize = 40;
+const FIXED_BYTES: usize = 24;
+
+const fn is_variable(field_type: FieldType) -> bool {
+    matches!(field_type, FieldType::Text | FieldType::Array(_) | FieldType::Json)
+}
+
+impl Value {
+    /// How many bytes count against [`Schema::max_bytes`]: those of a text in UTF-8; of an array the bytes of its
+    /// elements with what stands before each; of an object eight times its length as JSON, since numbers that are short
+    /// there take more in an index.
+    #[must_use]
+    pub fn indexed_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Array(items) => {
+                let element = |item: &Self| match item {
+                    Self::Text(text) => text.len() + HEADER_BYTES,
+                    Self::Decimal(_) => DECIMAL_BYTES,
+                    _ => FIXED_BYTES,
+                };
+                FIXED_BYTES + items.iter().map(element).sum::<usize>()
+            }
+            Self::Json(json) => json.to_string().len().saturating_mul(8),
+            _ => 0,
+        }
+    }
+}
