@@ -106,7 +106,7 @@ impl Call<'_> {
     pub(super) fn row_values(&self, row: &Fields) -> Result<Vec<Value>, Error> {
         let stored = self.definition().stored.iter().copied();
         let mut values = vec![Value::Null; self.entry.schema.fields.len()];
-        for (position, value) in stored.clone().zip(self.values(row, stored)?) {
+        for (position, value) in stored.clone().zip(self.stored_values(row, stored)?) {
             values[position] = value;
         }
         Ok(values)

@@ -234,13 +234,34 @@ impl Call<'_> {
         item: &Fields,
         positions: impl Iterator<Item = usize>,
     ) -> Result<Vec<Value>, Error> {
+        self.read_values(item, positions, true)
+    }
+
+    /// The same from a stored item, where null may stand for what cannot be read.
+    ///
+    /// # Errors
+    /// Every field that its type cannot hold.
+    pub(super) fn stored_values(
+        &self,
+        item: &Fields,
+        positions: impl Iterator<Item = usize>,
+    ) -> Result<Vec<Value>, Error> {
+        self.read_values(item, positions, false)
+    }
+
+    fn read_values(
+        &self,
+        item: &Fields,
+        positions: impl Iterator<Item = usize>,
+        requires: bool,
+    ) -> Result<Vec<Value>, Error> {
         let mut values = Vec::new();
         let mut faults = Vec::new();
         for position in positions {
             let field = &self.entry.schema.fields[position];
             let pointer = || format!("/{}", escape_pointer(&field.name));
             match field.field_type.read_json(item.get(&field.name).unwrap_or(&Json::Null)) {
-                Ok(Value::Null) if !field.nullable && self.is_models(position) => {
+                Ok(Value::Null) if requires && !field.nullable && self.is_models(position) => {
                     faults.push(Fault::pointer(pointer(), "required", "This field is required."));
                 }
                 Ok(value) => values.push(value),
@@ -254,6 +275,20 @@ impl Call<'_> {
             }
         }
         if faults.is_empty() { Ok(values) } else { Err(Error::validation(self.told(faults))) }
+    }
+
+    /// The fields of a stored item that cannot be read and that a patch leaves as they are: a model without them is none.
+    pub(super) fn unreadable(&self, current: &Fields, patch: &Fields) -> Vec<Fault> {
+        let stored = self.definition().stored.iter().copied().filter(|position| self.is_models(*position));
+        let fields = stored.map(|position| &self.entry.schema.fields[position]);
+        let lost = fields.filter(|field| {
+            !field.nullable
+                && current.get(&field.name).is_some_and(Json::is_null)
+                && !patch.contains_key(&field.name)
+        });
+        let detail = "What is stored in this field cannot be read: set it as well.";
+        lost.map(|field| Fault::pointer(format!("/{}", escape_pointer(&field.name)), "unreadable", detail))
+            .collect()
     }
 
     /// Refuses what an index has no room for.

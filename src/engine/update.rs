@@ -157,7 +157,10 @@ impl Call<'_> {
             return Ok(next);
         }
         let item = Json::Object(next);
-        faults.extend(self.schema_faults(&item));
+        let lost = self.unreadable(current, patch);
+        let of_lost = |fault: &Fault| lost.iter().any(|lost| lost.at == fault.at);
+        faults.extend(self.schema_faults(&item).into_iter().filter(|fault| !of_lost(fault)));
+        faults.extend(lost.iter().cloned());
         self.check(item::object(item)?, faults)
     }
 
@@ -195,7 +198,7 @@ impl Call<'_> {
             next.insert(self.entry.schema.fields[updated].name.clone(), item::instant(item::now()));
         }
         let stored = || definition.stored.iter().copied();
-        let before = self.values(current, stored())?;
+        let before = self.stored_values(current, stored())?;
         let after = self.values(&next, stored())?;
         let own = |position: usize| {
             position != self.entry.schema.id

@@ -170,7 +170,7 @@ impl CursorKey {
             .zip(&request.sort)
             .map(|(value, key)| {
                 let field_type: FieldType = reader.entry.schema.fields[key.field].field_type;
-                field_type.read_json(value).ok()
+                value.as_str().and_then(json::opaque).or_else(|| field_type.read_json(value).ok())
             })
             .collect()
     }

@@ -14,6 +14,7 @@ mod app;
 mod architecture;
 mod audit;
 mod batch;
+mod bound;
 mod bulk;
 mod bulk_races;
 mod cache;

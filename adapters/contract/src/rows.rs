@@ -18,7 +18,8 @@ pub struct Rows {
     pub versions: Vec<Version>,
     /// Each row's values of the query's `keys`.
     pub keys: Vec<Vec<Value>>,
-    /// The sort keys of the first row.
+    /// The sort keys of the first row; where one of them does not read as its field's type it is
+    /// [`Value::Opaque`].
     pub first: Option<Vec<Value>>,
     /// The sort keys of the last row.
     pub last: Option<Vec<Value>>,

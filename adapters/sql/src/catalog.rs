@@ -27,6 +27,8 @@ pub(crate) struct Column {
     pub(crate) key: usize,
     /// Whether its collation takes texts of different bytes for the same.
     pub(crate) folds: bool,
+    /// Its collation, as a statement names it; empty where it has none.
+    pub(crate) collation: String,
 }
 
 impl Column {
@@ -44,6 +46,7 @@ impl Column {
             mints: is(6)?,
             key: text(7)?.parse()?,
             folds: is(8)?,
+            collation: text(9)?.to_owned(),
         })
     }
 }

@@ -8,7 +8,6 @@ use resourceful_contract::{Field, IdSource, Index, Mismatch, Schema, StorageErro
 use crate::catalog::{Column, TableIndex, columns, indexes};
 use crate::create::{create_index, index_name};
 use crate::dialect::{Dialect, Misfit};
-use crate::overrides::ColumnOverride;
 use crate::storage::Database;
 
 pub(crate) async fn check<D: Dialect>(
@@ -45,9 +44,7 @@ pub(crate) async fn check<D: Dialect>(
             Some(column) => {
                 mismatches.extend(compared.faults(column));
                 let found = D::column_override(column, compared.field().field_type);
-                if found != ColumnOverride::default() {
-                    overrides.insert(column.name.clone(), found);
-                }
+                overrides.insert(column.name.clone(), found);
             }
         }
     }
@@ -169,9 +166,14 @@ impl<'a, D: Dialect> Compared<'a, D> {
     /// A field whose values the database would refuse.
     fn generated_fault(&self, column: &Column) -> Option<Mismatch> {
         let field = self.field();
-        let is_minted = self.position == self.schema.id && self.schema.id_source == IdSource::Storage;
-        if !column.generated || field.read_only || is_minted {
+        let is_id = self.position == self.schema.id;
+        let is_minted = is_id && self.schema.id_source == IdSource::Storage;
+        if !column.generated || is_minted || (field.read_only && !is_id) {
             return None;
+        }
+        if is_id {
+            let message = format!("the database generates the column `{}`, and ids are given", field.column);
+            return Some(self.say(message).with_help(".id(Id::Integer), for the database to give them"));
         }
         let message =
             format!("the database generates the column `{}`, and the field can be set", field.column);

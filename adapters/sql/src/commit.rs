@@ -15,6 +15,7 @@ use crate::fetch::{fetch_on, guarded};
 use crate::join;
 use crate::plan;
 use crate::storage::{Arguments, Connection, Database, bind, text};
+use crate::unreadable::Origin;
 use crate::write::{self, mints};
 
 pub(crate) async fn commit<D: Dialect>(
@@ -303,11 +304,11 @@ fn written<D: Dialect>(
     let mut json = Vec::new();
     if !statement.fields.is_empty() {
         json.reserve(512);
-        plan::object::<D>(&mut json, row, &statement.fields)?;
+        plan::object::<D>(&mut json, row, &statement.fields, Origin { schema, id: Some(0) });
     }
     Ok(Written {
         id: D::read(row, 0, schema.id_field().field_type)?,
-        version: Some(plan::version::<D>(schema, row, &statement.versions)?),
+        version: Some(plan::version::<D>(schema, row, &statement.versions)),
         json,
         rows: 1,
     })

@@ -120,6 +120,18 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
         field_type: FieldType,
     ) -> Result<Value, Unreadable>;
 
+    /// A column of a row as a value from which a page goes on: equal, to the database, to what is stored.
+    fn place(
+        row: &<Self::Db as Database>::Row,
+        column: usize,
+        field_type: FieldType,
+    ) -> Result<Value, Unreadable> {
+        Self::read(row, column, field_type)
+    }
+
+    /// A column of a row as it is stored, whatever it is.
+    fn opaque(row: &<Self::Db as Database>::Row, column: usize) -> Result<Value, Unreadable>;
+
     /// Whether a column of a row is null.
     fn is_null(row: &<Self::Db as Database>::Row, column: usize) -> Result<bool, Unreadable>;
 

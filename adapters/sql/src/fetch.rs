@@ -6,6 +6,7 @@ use crate::dialect::{Dialect, Unreadable};
 use crate::plan::{self, Included, Plan, Row};
 use crate::shape::Shape;
 use crate::storage::{Connection, Database, bind, text};
+use crate::unreadable::{self, Origin};
 use crate::{failure, include, select};
 
 pub(crate) async fn fetch<D: Dialect>(
@@ -82,8 +83,8 @@ fn write<D: Dialect>(
         each::<D>(query, plan, page.iter(), &mut rows, out)?;
     }
     if !plan.sort.is_empty() {
-        rows.first = first.map(|row| values::<D>(row, &plan.sort)).transpose()?;
-        rows.last = last.map(|row| values::<D>(row, &plan.sort)).transpose()?;
+        rows.first = first.map(|row| place::<D>(row, plan));
+        rows.last = last.map(|row| place::<D>(row, plan));
     }
     if let (Some((column, exact)), Some(row)) = (plan.total, first)
         && let Value::Integer(total) = D::read(row, column, resourceful_contract::FieldType::Integer)?
@@ -110,33 +111,36 @@ fn each<'r, D: Dialect>(
             rows.ends.push(out.len());
         }
         if query.versions {
-            rows.versions.push(plan::version::<D>(&plan.schema, row, &plan.versions)?);
+            rows.versions.push(plan::version::<D>(&plan.schema, row, &plan.versions));
         }
         if !query.keys.is_empty() {
-            rows.keys.push(values::<D>(row, &plan.keys)?);
+            // What does not read is related to nothing.
+            let key = |(column, field_type): &(usize, _)| D::read(row, *column, *field_type).ok();
+            rows.keys.push(plan.keys.iter().map(|one| key(one).unwrap_or(Value::Null)).collect());
         }
     }
     Ok(())
 }
 
 fn object<D: Dialect>(plan: &Plan, row: &Row<D>, out: &mut Vec<u8>) -> Result<(), Unreadable> {
+    let origin = Origin { schema: &plan.schema, id: plan.id };
     for field in &plan.fields {
         out.extend_from_slice(&field.prefix);
-        D::write(out, row, field.column, field.field_type)?;
+        unreadable::write::<D>(out, row, field, origin);
     }
     for included in &plan.includes {
         match included {
-            Included::One { name, marker, fields } => {
+            Included::One { name, marker, fields, target } => {
                 out.extend_from_slice(name);
                 if !D::is_null(row, *marker)? {
-                    plan::object::<D>(out, row, fields)?;
+                    plan::object::<D>(out, row, fields, Origin { schema: target, id: Some(*marker) });
                 } else {
                     out.extend_from_slice(b"null");
                 }
             }
-            Included::Many { name, column, fields } => {
+            Included::Many { name, column, fields, target } => {
                 out.extend_from_slice(name);
-                include::write(out, D::text(row, *column)?, fields)?;
+                include::write(out, D::text(row, *column)?, fields, target)?;
             }
         }
     }
@@ -147,11 +151,8 @@ fn object<D: Dialect>(plan: &Plan, row: &Row<D>, out: &mut Vec<u8>) -> Result<()
     Ok(())
 }
 
-fn values<D: Dialect>(
-    row: &Row<D>,
-    columns: &[(usize, resourceful_contract::FieldType)],
-) -> Result<Vec<Value>, Unreadable> {
-    columns.iter().map(|(column, field_type)| D::read(row, *column, *field_type)).collect()
+fn place<D: Dialect>(row: &Row<D>, plan: &Plan) -> Vec<Value> {
+    plan.sort.iter().map(|(column, field_type)| unreadable::place::<D>(row, *column, *field_type)).collect()
 }
 
 /// The row of an id that a guard's filter admits, as a query for its version.

@@ -47,10 +47,7 @@ impl<'a, D: Dialect> Conditions<'a, D> {
                 related
                     .expr(Expr::cust("1"))
                     .from_as(table(&link.target.table), theirs.clone().into_iden())
-                    .and_where(D::template(
-                        "$1 = $2",
-                        [column(&link.target, &theirs, link.remote), column(schema, alias, link.local)],
-                    ))
+                    .and_where(self.overrides.related::<D>(link, schema, (alias, &theirs)))
                     .and_where(inner);
                 D::exists(related)
             }

@@ -1,11 +1,13 @@
 //! Related rows of `has_many`, aggregated by the database and spelled as every other row.
 
-use resourceful_contract::{FieldType, Include, ScalarType, Value, json};
+use resourceful_contract::{FieldType, Include, ScalarType, Schema, Value, json};
 use sea_query::{Expr, IntoIden as _, Order, Query};
 use serde_json::Value as Json;
 
 use crate::dialect::{Dialect, Unreadable};
+use crate::plan::Output;
 use crate::select::{column, table};
+use crate::unreadable::report;
 
 /// The subquery whose one value is a JSON array with a tuple for each related row.
 pub(crate) fn many<D: Dialect>(asked: &Include, alias: &str, joined: Expr, limit: u64) -> Expr {
@@ -35,7 +37,8 @@ pub(crate) fn many<D: Dialect>(asked: &Include, alias: &str, joined: Expr, limit
 pub(crate) fn write(
     out: &mut Vec<u8>,
     tuples: Option<&str>,
-    fields: &[(Vec<u8>, FieldType)],
+    fields: &[Output],
+    target: &Schema,
 ) -> Result<(), Unreadable> {
     let tuples: Vec<Vec<Json>> = match tuples {
         Some(tuples) => serde_json::from_str(tuples)?,
@@ -46,9 +49,14 @@ pub(crate) fn write(
         if position > 0 {
             out.push(b',');
         }
-        for ((prefix, field_type), value) in fields.iter().zip(tuple) {
-            out.extend_from_slice(prefix);
-            json::value(out, &read(value, *field_type)?);
+        for (field, value) in fields.iter().zip(tuple) {
+            out.extend_from_slice(&field.prefix);
+            let value = read(value, field.field_type).unwrap_or_else(|error| {
+                let at = fields.iter().position(|field| field.field == target.id);
+                report(target, field.field, || at.map(|at| tuple[at].to_string()), &error);
+                Value::Null
+            });
+            json::value(out, &value);
         }
         out.push(b'}');
     }
@@ -69,6 +77,8 @@ fn read(json: &Json, field_type: FieldType) -> Result<Value, Unreadable> {
         }
         (FieldType::Array(element), Json::Array(items)) => elements(items, element)?,
         (FieldType::DateTime, Json::String(text)) => {
+            // PostgreSQL says the era as well, and a year before Christ is none that JSON's times can say.
+            let text = text.strip_suffix("AD").unwrap_or(text);
             let instant = chrono::DateTime::parse_from_rfc3339(text)?;
             Value::DateTime(instant.with_timezone(&chrono::Utc))
         }

@@ -28,6 +28,7 @@ mod shape;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod storage;
+mod unreadable;
 mod write;
 
 pub use connect::{Sql, SqlOptions};

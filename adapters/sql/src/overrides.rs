@@ -7,14 +7,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use resourceful_contract::Schema;
+use resourceful_contract::{Link, Schema};
 use sea_query::Expr;
 
 use crate::dialect::Dialect;
 use crate::select::column;
 
 /// How statements treat one column.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ColumnOverride {
     /// Whether the database computes it, so that no statement gives it a value.
     pub(crate) generated: bool,
@@ -24,6 +24,8 @@ pub(crate) struct ColumnOverride {
     pub(crate) value: Option<&'static str>,
     /// A list of values as the column is compared with.
     pub(crate) list: Option<&'static str>,
+    /// The column's collation, as a statement names it.
+    pub(crate) collation: Option<Arc<str>>,
 }
 
 /// The overrides of every table that was compared with its schema, by table and column.
@@ -68,9 +70,28 @@ impl Overrides {
         (spelled::<D>(column, found.column), spelled::<D>(value, found.value))
     }
 
+    /// That the rows of two aliases are related. Where the columns have two collations one of them must be named; by
+    /// that of the other side its rows are found by their index.
+    pub(crate) fn related<D: Dialect>(
+        &self,
+        link: &Link,
+        schema: &Schema,
+        (ours, theirs): (&str, &str),
+    ) -> Expr {
+        let (local, remote) = (self.of(schema, link.local), self.of(&link.target, link.remote));
+        let mut key = column(schema, ours, link.local);
+        if let Some(collation) = remote.collation.filter(|_| local.collation.is_some())
+            && local.collation.as_ref() != Some(&collation)
+            && !collation.contains('$')
+        {
+            key = D::template(&format!("$1 COLLATE {collation}"), [key]);
+        }
+        D::template("$1 = $2", [column(&link.target, theirs, link.remote), key])
+    }
+
     fn named(&self, table: &str, column: &str) -> ColumnOverride {
         let columns = self.0.get(table);
-        columns.and_then(|columns| columns.get(column)).copied().unwrap_or_default()
+        columns.and_then(|columns| columns.get(column)).cloned().unwrap_or_default()
     }
 }
 
@@ -92,15 +113,19 @@ impl KnownOverrides {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Keeps what is known of a table; answers whether that is another thing than before.
+    /// Keeps what is known of a table's columns; answers whether that is another thing than before.
     pub(crate) fn keep(&self, table: &str, columns: HashMap<String, ColumnOverride>) -> bool {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let before = known.0.get(table).cloned().unwrap_or_default();
-        if before == columns {
+        // Several resources may be bound to one table, each to columns of its own.
+        let mut after = before.clone();
+        after.extend(columns);
+        after.retain(|_, found| *found != ColumnOverride::default());
+        if before == after {
             return false;
         }
         let mut all = known.0.clone();
-        all.insert(table.to_owned(), columns);
+        all.insert(table.to_owned(), after);
         *known = Arc::new(Overrides(all));
         true
     }

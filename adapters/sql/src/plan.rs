@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use resourceful_contract::{FieldType, Link, Schema, Version};
+use resourceful_contract::{FieldType, Link, Schema, Value, Version};
 
-use crate::dialect::{Dialect, Unreadable};
+use crate::dialect::Dialect;
+use crate::unreadable::{self, Origin};
 
 /// The most plans that are kept; the shapes of a well-behaved application are far fewer.
 const MOST: usize = 1_024;
@@ -21,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) sort: Vec<(usize, FieldType)>,
     pub(crate) keys: Vec<(usize, FieldType)>,
     pub(crate) versions: Vec<Output>,
+    /// The column of the id, where the answer has it.
+    pub(crate) id: Option<usize>,
     /// The column of the total, and whether it is counted.
     pub(crate) total: Option<(usize, bool)>,
     /// Whether it may take long: it looks at rows that no index leads to, or at all of them.
@@ -40,49 +43,47 @@ pub(crate) struct Output {
     pub(crate) prefix: Vec<u8>,
     pub(crate) column: usize,
     pub(crate) field_type: FieldType,
+    /// The field's position in its schema.
+    pub(crate) field: usize,
 }
 
 /// Related rows of an object.
 #[derive(Debug)]
 pub(crate) enum Included {
     /// In columns of the same row; none where the marker is null.
-    One { name: Vec<u8>, marker: usize, fields: Vec<Output> },
+    One { name: Vec<u8>, marker: usize, fields: Vec<Output>, target: Arc<Schema> },
     /// As a JSON array of tuples in one column.
-    Many { name: Vec<u8>, column: usize, fields: Vec<(Vec<u8>, FieldType)> },
+    Many { name: Vec<u8>, column: usize, fields: Vec<Output>, target: Arc<Schema> },
 }
 
 /// The row of a dialect's driver.
 pub(crate) type Row<D> = <<D as Dialect>::Db as sqlx::Database>::Row;
 
 /// Appends an object of these fields.
-pub(crate) fn object<D: Dialect>(
-    out: &mut Vec<u8>,
-    row: &Row<D>,
-    fields: &[Output],
-) -> Result<(), Unreadable> {
+pub(crate) fn object<D: Dialect>(out: &mut Vec<u8>, row: &Row<D>, fields: &[Output], origin: Origin<'_>) {
     for field in fields {
         out.extend_from_slice(&field.prefix);
-        D::write(out, row, field.column, field.field_type)?;
+        unreadable::write::<D>(out, row, field, origin);
     }
     out.push(b'}');
-    Ok(())
 }
 
 /// A row's version, from the column of its counter or from all its columns.
-pub(crate) fn version<D: Dialect>(
-    schema: &Schema,
-    row: &Row<D>,
-    columns: &[Output],
-) -> Result<Version, Unreadable> {
+pub(crate) fn version<D: Dialect>(schema: &Schema, row: &Row<D>, columns: &[Output]) -> Version {
     if let (Some(_), [counter]) = (schema.version, columns) {
-        return match D::read(row, counter.column, FieldType::Integer)? {
-            resourceful_contract::Value::Integer(counter) => Ok(Version::Counter(counter)),
-            other => Err(format!("a version counter is an integer, not {other:?}").into()),
+        return match D::read(row, counter.column, FieldType::Integer) {
+            Ok(Value::Integer(counter)) => Version::Counter(counter),
+            // No change is guarded by this one, so that each of them fails until the counter is mended.
+            _ => Version::Counter(0),
         };
     }
     let mut content = Vec::with_capacity(512);
-    object::<D>(&mut content, row, columns)?;
-    Ok(Version::of_content(&content))
+    for field in columns {
+        content.extend_from_slice(&field.prefix);
+        unreadable::digested::<D>(&mut content, row, field);
+    }
+    content.push(b'}');
+    Version::of_content(&content)
 }
 
 /// Plans by their shapes.

@@ -51,6 +51,7 @@ pub(crate) fn plan<D: Dialect>(query: &Asked, overrides: &Overrides) -> Plan {
         builder.order();
         builder.page();
     }
+    let id = builder.columns.get(&query.schema.id).copied();
     let (text, values) = builder.statement.build(D::Builder::default());
     Plan {
         text: D::finished(text).into(),
@@ -60,6 +61,7 @@ pub(crate) fn plan<D: Dialect>(query: &Asked, overrides: &Overrides) -> Plan {
         sort,
         keys,
         versions,
+        id,
         total,
         heavy: query.count.is_some() || !query.includes.is_empty() || is_heavy(&query.filter),
         single,
@@ -137,7 +139,7 @@ impl<'a, D: Dialect> Select<'a, D> {
         for (position, field) in fields.iter().enumerate() {
             let (column, field_type) = self.shown(*field);
             let prefix = prefix(&self.query.schema, *field, position == 0);
-            outputs.push(Output { prefix, column, field_type });
+            outputs.push(Output { prefix, column, field_type, field: *field });
         }
         outputs
     }
@@ -151,11 +153,10 @@ impl<'a, D: Dialect> Select<'a, D> {
             let mut name = vec![if first { b'{' } else { b',' }];
             json::text(&mut name, &asked.link.name);
             name.push(b':');
-            let key = column(&self.query.schema, ROW, asked.link.local);
             let mut conditions = Conditions::<D>::new(&mut self.numbering, &mut self.aliases, self.overrides);
             let condition = conditions.of(target, &alias, &asked.filter);
-            let remote = column(target, &alias, asked.link.remote);
-            let joined = D::template("$1 = $2", [remote, key]).and(condition);
+            let related = self.overrides.related::<D>(&asked.link, &self.query.schema, (ROW, &alias));
+            let joined = related.and(condition);
             included.push(match asked.link.cardinality {
                 Cardinality::One => {
                     self.statement.join_as(
@@ -169,17 +170,15 @@ impl<'a, D: Dialect> Select<'a, D> {
                         prefix: prefix(target, *field, position == 0),
                         column: self.add(column(target, &alias, *field)),
                         field_type: target.fields[*field].field_type,
+                        field: *field,
                     });
-                    Included::One { name, marker, fields: outputs.collect() }
+                    Included::One { name, marker, fields: outputs.collect(), target: target.clone() }
                 }
                 Cardinality::Many => {
                     let limit = self.numbering.next_number();
                     let rows = include::many::<D>(asked, &alias, joined, limit);
-                    let outputs = asked.fields.iter().enumerate().map(|(position, field)| {
-                        (prefix(target, *field, position == 0), target.fields[*field].field_type)
-                    });
-                    let fields = outputs.collect();
-                    Included::Many { name, column: self.add(rows), fields }
+                    let fields = returned(target, &asked.fields, 0);
+                    Included::Many { name, column: self.add(rows), fields, target: target.clone() }
                 }
             });
         }
@@ -277,6 +276,7 @@ pub(crate) fn returned(schema: &Schema, fields: &[usize], from: usize) -> Vec<Ou
             prefix: prefix(schema, *field, position == 0),
             column: from + position,
             field_type: schema.fields[*field].field_type,
+            field: *field,
         })
         .collect()
 }

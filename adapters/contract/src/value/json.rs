@@ -3,6 +3,8 @@
 //! A storage that writes rows straight from its columns uses these functions (or writes the same bytes), so
 //! that a row reads the same from memory, SQLite and PostgreSQL, and so does its content digest.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use rust_decimal::Decimal;
 use uuid::Uuid;
@@ -35,7 +37,14 @@ pub fn value(out: &mut Vec<u8>, value: &Value) {
             }
             out.push(b']');
         }
+        Value::Opaque(bytes) => text(out, &format!("\0{}", STANDARD_NO_PAD.encode(bytes))),
     }
+}
+
+/// The opaque value that a text stands for, as [`value`] writes one: text of any other kind holds no U+0000.
+#[must_use]
+pub fn opaque(text: &str) -> Option<Value> {
+    STANDARD_NO_PAD.decode(text.strip_prefix('\0')?).ok().map(Value::Opaque)
 }
 
 /// Appends `true` or `false`.

@@ -41,6 +41,9 @@ pub enum Value {
     Json(serde_json::Value),
     /// A list of scalars.
     Array(Vec<Value>),
+    /// What a storage holds in a field and the field's type cannot say, such as a time without end: only ever a sort
+    /// key of a row ([`Rows::first`](crate::Rows::first)), for the storage itself to go on from there.
+    Opaque(Vec<u8>),
 }
 
 impl Value {
@@ -79,6 +82,7 @@ impl Value {
             (Self::Uuid(a), Self::Uuid(b)) => a.cmp(b),
             (Self::DateTime(a), Self::DateTime(b)) => a.cmp(b),
             (Self::Date(a), Self::Date(b)) => a.cmp(b),
+            (Self::Opaque(a), Self::Opaque(b)) => a.cmp(b),
             (Self::Array(a), Self::Array(b)) => a
                 .iter()
                 .zip(b)
@@ -104,7 +108,8 @@ impl Value {
             Self::Date(_) => 7,
             Self::Json(_) => 8,
             Self::Array(_) => 9,
-            Self::Null => 10,
+            Self::Opaque(_) => 10,
+            Self::Null => 11,
         }
     }
 }

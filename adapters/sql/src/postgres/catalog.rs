@@ -24,7 +24,9 @@ pub(super) const COLUMNS: &str = concat!(
      CASE WHEN a.attidentity = 'a' OR a.attgenerated <> '' THEN 'yes' ELSE 'no' END, \
      CASE WHEN a.attidentity <> '' OR pg_get_expr(d.adbin, d.adrelid) LIKE '%(%' THEN 'yes' ELSE 'no' END, \
      '0', \
-     CASE WHEN c.collisdeterministic THEN 'no' WHEN c.oid IS NULL THEN 'no' ELSE 'yes' END \
+     CASE WHEN c.collisdeterministic THEN 'no' WHEN c.oid IS NULL THEN 'no' ELSE 'yes' END, \
+     CASE WHEN c.oid IS NULL THEN '' ELSE (SELECT quote_ident(n.nspname) FROM pg_namespace n \
+       WHERE n.oid = c.collnamespace) || '.' || quote_ident(c.collname) END \
      FROM pg_attribute a \
      JOIN LATERAL (WITH RECURSIVE base AS ( \
          SELECT t.typname, t.typtype, t.typbasetype, t.typnotnull AS not_null, \
@@ -90,8 +92,12 @@ pub(super) fn column_override(column: &Column, field_type: FieldType) -> ColumnO
     let mut found = ColumnOverride { generated: column.generated, ..ColumnOverride::default() };
     match (field_type, column.type_name.as_str()) {
         // citext is sorted without regard to case, and next to a parameter of type text compared with it.
-        (FieldType::Text, "citext") => found.column = Some("$1::text COLLATE \"default\""),
+        (FieldType::Text, "citext") => {
+            found.column = Some("$1::text COLLATE \"default\"");
+            found.collation = Some(column.collation.as_str().into());
+        }
         (FieldType::Text, name) => {
+            found.collation = Some(column.collation.as_str().into());
             if column.folds {
                 found.column = Some("$1 COLLATE \"default\"");
             }

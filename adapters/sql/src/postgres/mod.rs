@@ -146,6 +146,10 @@ impl Dialect for PostgresDialect {
         value::read(row, column, field_type)
     }
 
+    fn opaque(row: &PgRow, column: usize) -> Result<Value, Unreadable> {
+        value::opaque(row, column)
+    }
+
     fn is_null(row: &PgRow, column: usize) -> Result<bool, Unreadable> {
         Ok(row.try_get_raw(column)?.is_null())
     }
@@ -195,7 +199,7 @@ impl Dialect for PostgresDialect {
             FieldType::Decimal | FieldType::Json => Self::template("$1::text", [column]),
             FieldType::Float => Self::template("$1::float8::text", [column]),
             FieldType::DateTime => Self::template(
-                "to_char($1 AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
+                "to_char($1 AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"AD')",
                 [column],
             ),
             _ => column,

@@ -4,8 +4,8 @@ use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
 use resourceful_contract::{FieldType, ScalarType, Value, json};
 use rust_decimal::Decimal;
 use serde::de::IgnoredAny;
-use sqlx::encode::Encode;
-use sqlx::postgres::{PgArguments, PgHasArrayType, PgRow, PgValueRef};
+use sqlx::encode::{Encode, IsNull};
+use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgHasArrayType, PgRow, PgTypeInfo, PgValueRef};
 use sqlx::types::Json;
 use sqlx::{Arguments as _, Decode, Postgres, Row as _, Type, ValueRef as _};
 use uuid::Uuid;
@@ -27,12 +27,61 @@ pub(super) fn bind(args: &mut PgArguments, arg: &Arg<'_>) -> Result<(), Unreadab
             None => Err("only scalars stand in lists".into()),
         },
         Arg::Elements(element, values) => many(args, *element, Some(values)),
+        Arg::One(field_type, Value::Opaque(bytes)) => args.add(Raw::of(*field_type, bytes)?),
         Arg::One(FieldType::Array(element), value) => match value {
             Value::Array(items) => many(args, *element, Some(items)),
             _ => many(args, *element, None),
         },
         Arg::One(field_type, value) => one(args, *field_type, value),
     }
+}
+
+/// A value as it came from a column.
+struct Raw<'a>(&'a [u8], PgTypeInfo);
+
+impl<'a> Raw<'a> {
+    fn of(field_type: FieldType, bytes: &'a [u8]) -> Result<Self, Unreadable> {
+        let type_info = match field_type {
+            FieldType::Float => <f64 as Type<Postgres>>::type_info(),
+            FieldType::Decimal => <Decimal as Type<Postgres>>::type_info(),
+            FieldType::DateTime => <DateTime<Utc> as Type<Postgres>>::type_info(),
+            FieldType::Date => <NaiveDate as Type<Postgres>>::type_info(),
+            other => return Err(format!("every stored value reads as {other:?}").into()),
+        };
+        Ok(Self(bytes, type_info))
+    }
+}
+
+impl Type<Postgres> for Raw<'_> {
+    fn type_info() -> PgTypeInfo {
+        // Each says its own.
+        <Vec<u8> as Type<Postgres>>::type_info()
+    }
+}
+
+impl Encode<'_, Postgres> for Raw<'_> {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, Unreadable> {
+        buffer.extend_from_slice(self.0);
+        Ok(IsNull::No)
+    }
+
+    fn produces(&self) -> Option<PgTypeInfo> {
+        Some(self.1.clone())
+    }
+}
+
+/// A column as it came, a short float as a long one: a statement has one type for each of its parameters.
+pub(super) fn opaque(row: &PgRow, column: usize) -> Result<Value, Unreadable> {
+    let value = row.try_get_raw(column)?;
+    if value.is_null() {
+        return Ok(Value::Null);
+    }
+    let is_short = *value.type_info() == <f32 as Type<Postgres>>::type_info();
+    let bytes = value.as_bytes()?;
+    Ok(Value::Opaque(match <[u8; 4]>::try_from(bytes) {
+        Ok(short) if is_short => f64::from(f32::from_be_bytes(short)).to_be_bytes().to_vec(),
+        _ => bytes.to_vec(),
+    }))
 }
 
 fn one(args: &mut PgArguments, field_type: FieldType, value: &Value) -> Result<(), Unreadable> {

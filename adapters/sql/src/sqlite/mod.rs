@@ -174,6 +174,14 @@ impl Dialect for SqliteDialect {
         value::read(row, column, field_type)
     }
 
+    fn place(row: &SqliteRow, column: usize, field_type: FieldType) -> Result<Value, Unreadable> {
+        value::place(row, column, field_type)
+    }
+
+    fn opaque(row: &SqliteRow, column: usize) -> Result<Value, Unreadable> {
+        value::opaque(row, column)
+    }
+
     fn is_null(row: &SqliteRow, column: usize) -> Result<bool, Unreadable> {
         Ok(row.try_get_raw(column)?.is_null())
     }
@@ -251,7 +259,8 @@ impl Dialect for SqliteDialect {
         let spelled = columns.into_iter().map(|(column, field_type)| match field_type {
             // JSON functions write doubles with 15 digits; quote() with as many as tell any two apart.
             FieldType::Float => Self::template("quote($1)", [column]),
-            _ => column,
+            // JSON functions refuse what is no text.
+            _ => Self::template("iif(typeof($1) = 'blob', NULL, $2)", [column.clone(), column]),
         });
         let spelled: Vec<_> = spelled.collect();
         let marks = vec!["?"; spelled.len()].join(", ");

@@ -53,6 +53,7 @@ pub(super) fn bind(args: &mut SqliteArguments, arg: &Arg<'_>) -> Result<(), Unre
             Value::DateTime(at) => args.add(stored(*at)),
             Value::Date(day) => args.add(day.to_string()),
             Value::Json(json) => args.add(json.to_string()),
+            Value::Opaque(bytes) => raw(args, bytes),
             Value::Array(_) => {
                 let mut text = Vec::with_capacity(64);
                 json::value(&mut text, value);
@@ -109,6 +110,53 @@ pub(super) fn read(row: &SqliteRow, column: usize, field_type: FieldType) -> Res
         FieldType::Float => Value::Float(float(value)?),
         _ => parsed(text(value)?, field_type)?,
     })
+}
+
+/// What a value of each storage class begins with.
+const INTEGER: u8 = b'i';
+const REAL: u8 = b'r';
+const TEXT: u8 = b't';
+const BLOB: u8 = b'b';
+
+/// A column as it is stored: its storage class and its content.
+pub(super) fn opaque(row: &SqliteRow, column: usize) -> Result<Value, Unreadable> {
+    let value = row.try_get_raw(column)?;
+    if value.is_null() {
+        return Ok(Value::Null);
+    }
+    let (class, content) = match value.type_info().name() {
+        "INTEGER" => (INTEGER, <i64 as Decode<Sqlite>>::decode(value)?.to_be_bytes().to_vec()),
+        "REAL" => (REAL, <f64 as Decode<Sqlite>>::decode(value)?.to_be_bytes().to_vec()),
+        "BLOB" => (BLOB, <&[u8] as Decode<Sqlite>>::decode(value)?.to_vec()),
+        _ => (TEXT, <&[u8] as Decode<Sqlite>>::decode(value)?.to_vec()),
+    };
+    Ok(Value::Opaque([vec![class], content].concat()))
+}
+
+fn raw(args: &mut SqliteArguments, bytes: &[u8]) -> Result<(), Unreadable> {
+    let (class, content) = bytes.split_first().ok_or("a value without a storage class")?;
+    match *class {
+        INTEGER => args.add(i64::from_be_bytes(content.try_into()?)),
+        REAL => args.add(f64::from_be_bytes(content.try_into()?)),
+        TEXT => args.add(String::from_utf8(content.to_vec())?),
+        _ => args.add(content.to_vec()),
+    }
+}
+
+/// A value to go on from: as it is stored, where the same value may be stored in another form, which is sorted elsewhere.
+pub(super) fn place(row: &SqliteRow, column: usize, field_type: FieldType) -> Result<Value, Unreadable> {
+    let value = read(row, column, field_type)?;
+    let stored = row.try_get_raw(column)?;
+    let is_plain = match (&value, stored.type_info().name()) {
+        (Value::DateTime(at), _) => text(stored)? == self::stored(*at),
+        (Value::Date(day), _) => text(stored)? == day.to_string(),
+        (Value::Uuid(id), _) => text(stored)? == id.hyphenated().to_string(),
+        (Value::Boolean(flag), _) => integer(stored)? == i64::from(*flag),
+        (Value::Float(_), class) => class == "REAL",
+        (Value::Text(_), class) => class == "TEXT",
+        _ => true,
+    };
+    if is_plain { Ok(value) } else { opaque(row, column) }
 }
 
 fn parsed(text: &str, field_type: FieldType) -> Result<Value, Unreadable> {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use resourceful_contract::{
-    Change, ChangeSet, Field, FieldType, Filter, Guard, IdSource, Index, Position, Query, ScalarType, Schema,
-    Sort, Storage, Test, Value, Write,
+    Cardinality, Change, ChangeSet, Field, FieldType, Filter, Guard, IdSource, Include, Index, Link,
+    Position, Query, RelatedBy, ScalarType, Schema, Sort, Storage, Test, Value, Write,
 };
 
 use crate::support::Place;
@@ -226,6 +226,48 @@ async fn arrays_of_any_element_type_are_searched() {
             let mut query = Query::all(schema.clone());
             query.filter = Filter::Compare(1, Test::Has(element.parse(held).unwrap()));
             assert_eq!(ids(&storage, &query).await.0, [Value::Integer(1)], "{made}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn tables_of_different_collations_are_related() {
+    for place in Place::durable("relations between collations") {
+        prepare(&place).await;
+        let storage = place.connect().await.storage();
+        let insert = |schema: &Arc<Schema>, id: &str, code: &str| {
+            let values = vec![Value::Text(id.to_owned()), Value::Text(code.to_owned())];
+            Change { schema: schema.clone(), write: Write::Insert { values }, answer: None }
+        };
+        let ours = schema(&place, "ours", FieldType::Text);
+        storage.create_table_if_missing(&ours).await.unwrap();
+        assert_eq!(storage.check(&ours).await.unwrap(), []);
+        let rows = (0..50).map(|number| insert(&ours, &format!("o{number}"), "a")).collect();
+        storage.commit(ChangeSet::of(rows)).await.unwrap();
+        for (number, made) in types(&place).iter().enumerate() {
+            let theirs = schema(&place, &format!("theirs{number}"), FieldType::Text);
+            let made = made.replace('#', &place.prefix);
+            let table = &theirs.table;
+            place
+                .run(&format!("CREATE TABLE {table} (id {made} PRIMARY KEY NOT NULL, code text NOT NULL)"))
+                .await;
+            assert!(storage.check(&theirs).await.unwrap().iter().all(|one| one.is_warning), "{made}");
+            storage
+                .commit(ChangeSet::of(vec![insert(&theirs, "a", "x"), insert(&theirs, "b", "y")]))
+                .await
+                .unwrap();
+            let link = |cardinality, local, target: &Arc<Schema>, remote| {
+                Arc::new(Link { name: "link".to_owned(), cardinality, local, target: target.clone(), remote })
+            };
+            let (one, many) = (link(Cardinality::One, 1, &theirs, 0), link(Cardinality::Many, 0, &ours, 1));
+            for (schema, link, expected) in [(&ours, one, 50), (&theirs, many, 1)] {
+                let mut query = Query::all(schema.clone());
+                query.limit = 100;
+                query.filter = Filter::Related(RelatedBy(link.clone()), Box::new(Filter::everything()));
+                query.includes =
+                    vec![Include { link, fields: vec![0], filter: Filter::everything(), limit: 100 }];
+                assert_eq!(ids(&storage, &query).await.0.len(), expected, "{made}");
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use resourceful_contract::{
     Cardinality, Change, ChangeSet, ErrorKind, Field, FieldType, Filter, Guard, IdSource, Include, Link,
-    Query, ScalarType, Schema, Storage, Value, Write,
+    Query, Schema, Storage, Value, Write,
 };
 use resourceful_sql::Sql;
 use sqlx::{Connection as _, SqliteConnection};
@@ -79,44 +79,6 @@ async fn every_mismatch_is_named() {
             "the column `needed` is NOT NULL without a default, and no field fills it",
         ]
     );
-}
-
-#[tokio::test]
-async fn what_does_not_read_as_its_type_is_an_error_and_no_answer() {
-    let (_folder, storage) = database(
-        "CREATE TABLE odd (id INTEGER PRIMARY KEY, number INTEGER, real REAL, uuid TEXT, at TEXT, json TEXT,
-                           list TEXT, day TEXT, money TEXT);
-         INSERT INTO odd (id, number) VALUES (1, 'abc');
-         INSERT INTO odd (id, real) VALUES (2, 'abc');
-         INSERT INTO odd (id, uuid) VALUES (3, 'nouuid');
-         INSERT INTO odd (id, at) VALUES (4, '2026-99-99T99:99:99+00:00');
-         INSERT INTO odd (id, json) VALUES (5, '{\"a\": ');
-         INSERT INTO odd (id, list) VALUES (6, '{\"a\": 1}');
-         INSERT INTO odd (id, day) VALUES (7, 'yesterday');
-         INSERT INTO odd (id, money) VALUES (8, 'much');
-         INSERT INTO odd (id) VALUES (9);",
-    )
-    .await;
-    let fields = vec![
-        Field::new("id", FieldType::Integer),
-        field("number", "number", FieldType::Integer),
-        field("real", "real", FieldType::Float),
-        field("uuid", "uuid", FieldType::Uuid),
-        field("at", "at", FieldType::DateTime),
-        field("json", "json", FieldType::Json),
-        field("list", "list", FieldType::Array(ScalarType::Integer)),
-        field("day", "day", FieldType::Date),
-        field("money", "money", FieldType::Decimal),
-    ];
-    let schema = Arc::new(Schema::new("odd", "odd", fields, 0, IdSource::Client));
-    for id in 1..=9 {
-        let outcome = storage.fetch(&Query::one(schema.clone(), Value::Integer(id)), &mut Vec::new()).await;
-        match (id, outcome) {
-            (9, Ok(rows)) => assert_eq!(rows.len, 1),
-            (_, Err(error)) => assert_eq!(error.kind(), ErrorKind::Corrupt, "row {id}: {error}"),
-            (_, Ok(rows)) => panic!("row {id}: {rows:?}"),
-        }
-    }
 }
 
 #[tokio::test]

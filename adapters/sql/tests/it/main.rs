@@ -9,3 +9,4 @@ mod failures;
 mod generated;
 mod schema;
 mod support;
+mod unreadable;

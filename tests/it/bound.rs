@@ -1,0 +1,155 @@
+//! Resources bound to tables that others made and write to.
+
+use resourceful::Migration;
+use resourceful::prelude::*;
+use resourceful::testing::TestApp;
+use serde_json::json;
+
+use crate::support::{Place, faults};
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
+struct Meeting {
+    id: i64,
+    title: String,
+    starts: DateTime<Utc>,
+    ends: Option<DateTime<Utc>>,
+    loud: Option<String>,
+}
+
+async fn run(place: &Place, number: u32, sql: &str) {
+    let migration = Migration::new("others", number, "rows", sql);
+    place.storage().migrate(&[migration], true).await.unwrap();
+}
+
+fn meetings(place: &Place) -> resourceful::ResourceBuilder {
+    define_resource::<Meeting>("meetings")
+        .adapter(resourceful::Table::new(place.storage().clone(), "meetings"))
+        .permissions(Permissions::all(anyone()))
+        .sortable(["starts", "ends"])
+        .read_only(["loud"])
+        .limits(1, 10)
+        .preset(audit().readable_by(signed_in()))
+}
+
+/// Places with a table that another program made, in which one row holds times that nothing can say.
+async fn places() -> Vec<Place> {
+    let mut places = Vec::new();
+    for place in Place::all().await {
+        let (id, time, bad) = match place.name {
+            "memory" => continue,
+            "sqlite" => ("INTEGER PRIMARY KEY", "TEXT", "'whenever'"),
+            _ => ("bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "timestamptz", "'infinity'"),
+        };
+        let statements = format!(
+            "CREATE TABLE meetings (id {id}, title TEXT NOT NULL, starts {time} NOT NULL, ends {time},
+               loud TEXT GENERATED ALWAYS AS (upper(title)) STORED);
+             INSERT INTO meetings (title, starts, ends) VALUES
+               ('first', '2026-01-01T00:00:00+00:00', NULL), ('second', '2026-01-02T00:00:00+00:00', {bad}),
+               ('third', {bad}, NULL), ('fourth', '2026-01-04T00:00:00+00:00', '2026-01-05T00:00:00+00:00')"
+        );
+        run(&place, 1, &statements).await;
+        places.push(place);
+    }
+    places
+}
+
+async fn start(place: &Place) -> TestApp {
+    let resource = meetings(place).build().unwrap();
+    TestApp::build(create_app(AppPreset::Testing).resource(resource)).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_takes_neither_list_nor_page_down() {
+    for place in places().await {
+        let app = start(&place).await;
+        let list = app.get("/meetings?limit=10").await;
+        assert_eq!(list.status(), 200, "{list}");
+        let titles: Vec<_> = list.items().iter().map(|item| item["title"].clone()).collect();
+        assert_eq!(titles, ["first", "second", "third", "fourth"]);
+        assert_eq!(list.items()[2]["starts"], json!(null));
+        for sort in ["starts", "-starts", "ends", "-ends", "-ends,starts"] {
+            let whole = app.get(&format!("/meetings?limit=10&sort={sort}")).await.items();
+            let mut met = Vec::new();
+            let mut next = format!("/meetings?limit=1&sort={sort}");
+            for _ in 0..5 {
+                let page = app.get(&next).await;
+                assert_eq!(page.status(), 200, "{next}: {page}");
+                met.extend(page.items());
+                let Some(cursor) = page.json()["page"]["next"].as_str().map(str::to_owned) else { break };
+                next = format!("/meetings?limit=1&sort={sort}&after={cursor}");
+            }
+            assert_eq!(met, whole, "{sort} on {}", place.name);
+        }
+        let alone = app.get("/meetings/3").await;
+        assert_eq!((alone.status(), &alone.json()["starts"]), (200, &json!(null)), "{alone}");
+        let tag = alone.header("etag").unwrap();
+        assert_eq!(app.get("/meetings/3").header("if-none-match", tag).await.status(), 304);
+    }
+}
+
+#[tokio::test]
+async fn a_patch_leaves_what_cannot_be_read_or_says_that_it_is_needed() {
+    for place in places().await {
+        let app = start(&place).await;
+        // A field that may be null stays as it is stored.
+        let tag = app.get("/meetings/2").await.header("etag").unwrap().to_owned();
+        let patched = app.patch("/meetings/2").header("if-match", &tag).json(json!({"title": "2nd"})).await;
+        assert_eq!(patched.status(), 200, "{patched}");
+        assert_eq!((&patched.json()["ends"], &patched.json()["loud"]), (&json!(null), &json!("2ND")));
+        let bad = if place.name == "sqlite" { "'whenever'" } else { "'infinity'" };
+        run(&place, 2, &format!("UPDATE meetings SET title = 'still' WHERE id = 2 AND ends = {bad}")).await;
+        assert_eq!(app.get("/meetings/2").await.json()["title"], "still");
+        // The model needs the other one.
+        let lacks = app.patch("/meetings/3").json(json!({"title": "3rd"})).await;
+        assert_eq!(
+            (lacks.status(), faults(&lacks.json())),
+            (422, vec![("/starts", "unreadable")]),
+            "{lacks}"
+        );
+        let mended =
+            app.patch("/meetings/3").json(json!({"title": "3rd", "starts": "2026-01-03T00:00:00Z"})).await;
+        assert_eq!(
+            (mended.status(), &mended.json()["starts"]),
+            (200, &json!("2026-01-03T00:00:00Z")),
+            "{mended}"
+        );
+        // A generated column is left out of what is written.
+        let made =
+            app.post("/meetings").json(json!({"title": "new", "starts": "2026-01-01T00:00:00Z"})).await;
+        assert_eq!((made.status(), &made.json()["loud"]), (201, &json!("NEW")), "{made}");
+        let set = app
+            .post("/meetings")
+            .json(json!({"title": "x", "starts": "2026-01-01T00:00:00Z", "loud": "y"}))
+            .await;
+        assert_eq!((set.status(), faults(&set.json())), (422, vec![("/loud", "read-only")]), "{set}");
+        for id in [2, 3, 5] {
+            assert_eq!(app.delete(&format!("/meetings/{id}")).await.status(), 204, "{id} on {}", place.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_declaration_that_its_table_does_not_fit_is_refused_with_the_lines_that_mend_it() {
+    for place in places().await {
+        let resource = define_resource::<Meeting>("meetings")
+            .adapter(resourceful::Table::new(place.storage().clone(), "meetings"))
+            .permissions(Permissions::all(anyone()))
+            .unique(["title", "starts"])
+            .index(["ends"])
+            .build()
+            .unwrap();
+        let errors = TestApp::build(create_app(AppPreset::Testing).resource(resource)).await.err().unwrap();
+        let found: Vec<_> =
+            errors.faults().iter().map(|fault| (fault.field.as_deref(), fault.mend.as_str())).collect();
+        // What is unique is compared when everything else fits.
+        assert_eq!(found, [(Some("loud"), ".read_only([\"loud\"])")], "on {}", place.name);
+        let resource = meetings(&place).unique(["title", "starts"]).index(["ends"]).build().unwrap();
+        let errors = TestApp::build(create_app(AppPreset::Testing).resource(resource)).await.err().unwrap();
+        let [fault] = errors.faults() else { panic!("{errors}") };
+        assert_eq!(fault.field.as_deref(), Some("title"));
+        run(&place, 2, &fault.mend).await;
+        // The index for speed is only asked for in the log.
+        let resource = meetings(&place).unique(["title", "starts"]).index(["ends"]).build().unwrap();
+        assert!(TestApp::build(create_app(AppPreset::Testing).resource(resource)).await.is_ok());
+    }
+}
