@@ -182,7 +182,7 @@ async fn an_id_of_any_collation_is_found_and_changed_by_itself() {
             // The id as it is answered names the row; in another case it does not.
             let (found, rows) = ids(&storage, &Query::all(schema.clone())).await;
             assert_eq!(found.len(), 2, "{made}");
-            assert_eq!(rows.more, false);
+            assert!(!rows.more);
             let one = Query::one(schema.clone(), found[0].clone());
             let version = storage.fetch(&one, &mut Vec::new()).await.unwrap().versions[0];
             let set = vec![(1, text("after"))];
