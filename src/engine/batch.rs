@@ -51,7 +51,7 @@ impl Engine {
             for operation in [Operation::Update, Operation::Create, Operation::Delete] {
                 match sight::decide(&self.catalog, entry, actor, operation).await {
                     Verdict::Deny(_) => {
-                        refused = refused.or_else(|| Some(sight::refused(entry, actor, operation)))
+                        refused = refused.or_else(|| Some(sight::refused(entry, actor, operation)));
                     }
                     _ => return Ok(()),
                 }

@@ -70,7 +70,7 @@ impl Surroundings for Around {
             let engine = self.engine()?;
             let call = of(&engine, resource)?;
             let planned = self.plan.rows_of(call.entry.position);
-            let mut filter = call.own_filter(filter)?;
+            let mut filter = call.own_filter(&filter)?;
             if let Some(field) = call.definition().deleted_at.filter(|_| !with_deleted) {
                 filter = filter.and(Filter::Compare(field, Test::IsNull(true)));
             }
@@ -87,7 +87,7 @@ impl Surroundings for Around {
         Box::pin(async move {
             let engine = self.engine()?;
             let own = of(&engine, resource)?;
-            let filter = own.own_filter(filter)?;
+            let filter = own.own_filter(&filter)?;
             let call = match engine.call(own.entry, actor, Operation::List, false).await {
                 Ok(call) => call,
                 Err(error) if matches!(error.kind(), ErrorKind::Forbidden | ErrorKind::Unauthenticated) => {
@@ -172,7 +172,7 @@ impl Call<'_> {
     }
 
     /// Reads a filter that a hook names: what is wrong with it is the application's fault.
-    fn own_filter(&self, filter: Json) -> Result<Filter, Error> {
+    fn own_filter(&self, filter: &Json) -> Result<Filter, Error> {
         let wrong = |error: Error| Error::internal(format!("a hook's filter: {error}: {:?}", error.faults()));
         Ok(self.reader().list_body(&json!({"filter": filter})).map_err(wrong)?.filter)
     }

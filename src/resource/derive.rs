@@ -277,6 +277,12 @@ fn cache_control(declared: Option<String>) -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("private, no-cache"))
 }
 
+/// What the model is called: by its type, by its JSON Schema, or as the resource.
+fn title(builder: &ResourceBuilder) -> String {
+    let said = || builder.json_schema.get("title").and_then(Json::as_str).map(str::to_owned);
+    builder.codec.title().map(str::to_owned).or_else(said).unwrap_or_else(|| builder.name.clone())
+}
+
 fn freeze(
     draft: Draft,
     schema: Schema,
@@ -303,12 +309,7 @@ fn freeze(
     let field_rules = field_rules(&draft);
     let (created_at, updated_at) = (timestamp(|names| &names.0), timestamp(|names| &names.1));
     let builder = draft.builder;
-    let title = builder
-        .codec
-        .title()
-        .map(str::to_owned)
-        .or_else(|| builder.json_schema.get("title").and_then(Json::as_str).map(str::to_owned))
-        .unwrap_or_else(|| builder.name.clone());
+    let title = title(&builder);
     Definition {
         visible: schema.visible().collect(),
         stored: (0..schema.fields.len()).filter(|position| !is_internal(&schema.fields[*position])).collect(),
