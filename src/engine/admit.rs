@@ -1,7 +1,9 @@
 //! Whether a row, as it will be, is one that its writer may write.
 
 use futures::future::BoxFuture;
-use resourceful_contract::{Cardinality, ErrorKind, Filter, Position, Query, StorageError, Test, Value};
+use resourceful_contract::{
+    Cardinality, ErrorKind, Filter, Position, Query, StorageError, Test, Value, fold,
+};
 
 use super::item::Fields;
 use super::sight::Admitted;
@@ -31,8 +33,8 @@ pub(super) fn decided(filter: &Filter, values: &[Value], knows: &dyn Fn(usize) -
         Filter::Not(inner) => decided(inner, values, knows).map(|holds| !holds),
         Filter::Compare(field, test) => knows(*field).then(|| test.passes(&values[*field])),
         Filter::Search(fields, word) => {
-            let word = word.to_lowercase();
-            let holds = |field: &usize| matches!(&values[*field], Value::Text(text) if text.to_lowercase().contains(&word));
+            let holds =
+                |field: &usize| matches!(&values[*field], Value::Text(text) if fold::contains(text, word));
             fields.iter().all(|field| knows(*field)).then(|| fields.iter().any(holds))
         }
         Filter::Related(..) => None,

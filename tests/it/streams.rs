@@ -2,7 +2,7 @@
 
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestEvent, TestStream};
-use resourceful::{Streams, define_dynamic_resource};
+use resourceful::{ResourceBuilder, Streams, define_dynamic_resource};
 use serde_json::{Value as Json, json};
 
 use crate::support::Place;
@@ -17,13 +17,30 @@ pub(crate) fn model() -> Json {
 }
 
 pub(crate) fn things(place: &Place) -> Resource {
+    declared(place).build().unwrap()
+}
+
+fn declared(place: &Place) -> ResourceBuilder {
     define_dynamic_resource("things", model())
         .adapter(place.table("things"))
         .permissions(Permissions::all(anyone()))
         .filterable(["text", "shelf", "price"])
         .preset(bulk())
-        .build()
-        .unwrap()
+}
+
+/// A word as a query string has it.
+fn encoded(word: &str) -> String {
+    word.bytes()
+        .map(
+            |byte| {
+                if byte.is_ascii_alphanumeric() {
+                    char::from(byte).to_string()
+                } else {
+                    format!("%{byte:02X}")
+                }
+            },
+        )
+        .collect()
 }
 
 pub(crate) async fn app(place: &Place) -> TestApp {
@@ -120,6 +137,37 @@ async fn an_item_that_starts_or_stops_matching_is_added_or_removed() {
             ("removed", "a", None),
         ]);
         assert_eq!(told(&mut stream, 5).await, expected, "{}", place.name);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_finds_the_words_that_a_list_finds() {
+    let cases = [
+        ("İstanbul", "İST", true),
+        ("İstanbul", "ist", false),
+        ("Straße", "STRAẞE", true),
+        ("Straße", "strasse", false),
+        ("ΟΔΥΣΣΕΥΣ", "οδυσσεύς", false),
+        ("ΟΔΥΣΣΕΥΣ", "οδυσσευς", true),
+        ("273 \u{212a}", "k", true),
+        ("თბილისი", "ᲗᲑᲘᲚᲘᲡᲘ", true),
+    ];
+    for place in Place::all().await {
+        let things = declared(&place).searchable(["text"]).build().unwrap();
+        let app = TestApp::build(create_app(AppPreset::Testing).resource(things)).await.unwrap();
+        for (number, (text, word, found)) in cases.into_iter().enumerate() {
+            let mut stream = opened(&app, &format!("/things/stream?q={}", encoded(word))).await;
+            let [own, last] = ["own", "last"].map(|name| format!("{name}-{number}"));
+            create(&app, &own, text, "s").await;
+            create(&app, &last, word, "s").await;
+            app.app().deliver().await.unwrap();
+            let first = subject(&stream.next().await.unwrap());
+            assert_eq!(first == own, found, "a stream of {word} shows {text} on {}", place.name);
+            let list = app.get(&format!("/things?id={own}&q={}", encoded(word))).await;
+            assert_eq!(list.items().len() == 1, found, "a list of {word} shows {text} on {}", place.name);
+            let kept = app.get(&format!("/things?id={own}&q={}", encoded(text))).await;
+            assert_eq!(kept.items().len(), 1, "{text} is found by its own spelling on {}", place.name);
+        }
     }
 }
 

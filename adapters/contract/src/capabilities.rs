@@ -9,8 +9,6 @@
 pub struct Capabilities {
     /// Whether rows survive the end of the process.
     pub durable: bool,
-    /// Whether [`Filter::Search`](crate::Filter::Search) ignores case beyond ASCII.
-    pub unicode_case_folding: bool,
     /// Whether [`Filter::Related`](crate::Filter::Related) and includes work between tables of this storage.
     pub relations: bool,
     /// Whether foreign keys declared by a schema are enforced.
@@ -23,12 +21,6 @@ impl Capabilities {
     /// The least that a storage offers: none of the optional capabilities.
     #[must_use]
     pub const fn core() -> Self {
-        Self {
-            durable: false,
-            unicode_case_folding: false,
-            relations: false,
-            foreign_keys: false,
-            estimates: false,
-        }
+        Self { durable: false, relations: false, foreign_keys: false, estimates: false }
     }
 }

@@ -37,4 +37,4 @@ pub use query::{Count, Filter, Include, Position, Query, RelatedBy, Sort, Test};
 pub use rows::{Rows, Total, Version};
 pub use schema::{Cardinality, Field, FieldType, IdSource, Index, Link, Reference, ScalarType, Schema};
 pub use storage::{Answer, Bell, Mismatch, Storage, Table};
-pub use value::{Malformed, Value, json};
+pub use value::{Malformed, Value, fold, json};

@@ -77,7 +77,7 @@ pub enum Filter {
     Compare(usize, Test),
     /// Rows with at least one related row that matches; the inner filter speaks of the target's fields.
     Related(RelatedBy, Box<Filter>),
-    /// Rows that hold this text in at least one of these text fields, ignoring case (at least that of ASCII).
+    /// Rows that hold this text in at least one of these text fields, ignoring case as [`fold`](crate::fold) does.
     Search(Vec<usize>, String),
 }
 

@@ -1,6 +1,6 @@
 //! Whether a row matches a filter.
 
-use resourceful_contract::{Filter, Schema, StorageError, Value};
+use resourceful_contract::{Filter, Schema, StorageError, Value, fold};
 
 use crate::state::State;
 use crate::table::{Row, Table};
@@ -60,11 +60,8 @@ pub(crate) fn matches(
             }
             false
         }
-        Filter::Search(fields, word) => {
-            let word = word.to_lowercase();
-            fields.iter().any(|field| {
-                matches!(&row[columns[*field]], Value::Text(text) if text.to_lowercase().contains(&word))
-            })
-        }
+        Filter::Search(fields, word) => fields
+            .iter()
+            .any(|field| matches!(&row[columns[*field]], Value::Text(text) if fold::contains(text, word))),
     })
 }

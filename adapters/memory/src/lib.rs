@@ -101,7 +101,6 @@ impl Storage for Database {
 
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::core();
-        capabilities.unicode_case_folding = true;
         capabilities.relations = true;
         capabilities.foreign_keys = true;
         capabilities

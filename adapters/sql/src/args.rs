@@ -17,6 +17,10 @@ pub(crate) enum Arg<'a> {
     /// Several elements of arrays of this type, as a list.
     Elements(ScalarType, &'a [Value]),
     Text(&'a str),
+    /// What text is searched for, bound as the pattern of the dialect.
+    Word(&'a str),
+    /// The same as text in ASCII holds it.
+    AsciiWord(&'a str),
     Number(i64),
 }
 

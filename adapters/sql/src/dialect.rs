@@ -156,7 +156,9 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
     fn contains(column: Expr, part: Expr) -> Expr;
     fn starts(column: Expr, part: Expr) -> Expr;
     fn ends(column: Expr, part: Expr) -> Expr;
-    fn holds_word(column: Expr, word: Expr) -> Expr;
+
+    /// The text matches the pattern of [`Arg::Word`]; where it is ASCII, that is to hold [`Arg::AsciiWord`].
+    fn matches(column: Expr, pattern: Expr, in_ascii: Expr) -> Expr;
 
     /// The array holds one of these elements at least.
     fn overlaps(column: Expr, elements: Expr) -> Expr;

@@ -56,7 +56,8 @@ impl<'a, D: Dialect> Conditions<'a, D> {
                     .iter()
                     .map(|field| {
                         let text = self.overrides.plain::<D>(schema, alias, *field);
-                        D::holds_word(text, self.numbering.next())
+                        let (pattern, in_ascii) = (self.numbering.next(), self.numbering.next());
+                        D::matches(text, pattern, in_ascii)
                     })
                     .collect();
                 joined::<D>(tests, false)

@@ -93,7 +93,8 @@ impl<'a> Shape<'a> {
                 self.bytes.push(b'?');
                 self.positions(fields);
                 for _ in fields {
-                    self.args.push(Arg::Text(word));
+                    self.args.push(Arg::Word(word));
+                    self.args.push(Arg::AsciiWord(word));
                 }
             }
         }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use resourceful_contract::{FieldType, Filter, Value};
+use resourceful_contract::{FieldType, Filter, Value, fold};
 use serde_json::{Map, Value as Json};
 
 use crate::access::{Actor, Asking, Declared, Permission};
@@ -266,10 +266,9 @@ impl<'a> Oracle<'a> {
             Filter::Any(filters) => filters.iter().any(|filter| self.matches(entry, filter, row)),
             Filter::Not(inner) => !self.matches(entry, inner, row),
             Filter::Compare(field, test) => test.passes(&value(entry, *field, row)),
-            Filter::Search(fields, word) => fields.iter().any(|field| {
-                let word = word.to_lowercase();
-                matches!(value(entry, *field, row), Value::Text(text) if text.to_lowercase().contains(&word))
-            }),
+            Filter::Search(fields, word) => fields.iter().any(
+                |field| matches!(value(entry, *field, row), Value::Text(text) if fold::contains(&text, word)),
+            ),
             Filter::Related(by, inner) => {
                 let relation = entry.links.iter().find(|relation| Arc::ptr_eq(&relation.link, &by.0));
                 relation.is_some_and(|relation| {

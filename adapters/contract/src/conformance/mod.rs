@@ -25,6 +25,7 @@ mod operators;
 mod pages;
 mod relations;
 mod schema;
+mod search;
 mod sets;
 mod types;
 mod writes;
@@ -85,6 +86,7 @@ pub fn cases() -> Vec<Case> {
     [
         types::CASES,
         operators::CASES,
+        search::CASES,
         logic::CASES,
         pages::CASES,
         keyset::CASES,

@@ -44,9 +44,6 @@ pub(super) const CASES: &[Case] = named![
     arrays_are_tested_for_any_of_several_elements,
     an_element_that_is_there_twice_selects_its_row_once,
     arrays_of_integers_are_tested,
-    search_ignores_case_of_ascii,
-    #[needs(unicode_case_folding)]
-    search_ignores_case_beyond_ascii,
 ];
 
 /// Rows `a`, `b`, `c` with ascending values of a field, and `n` with none.
@@ -375,29 +372,4 @@ async fn arrays_of_integers_are_tested(fixture: Fixture) -> Result<(), Failure> 
     let schema = fixture.rows(&[("a", list(&[1, i64::MAX])), ("b", list(&[11]))]).await?;
     selects(&fixture, &schema, "numbers", Test::Has(Value::Integer(1)), "a").await?;
     selects(&fixture, &schema, "numbers", Test::Overlaps(vec![Value::Integer(i64::MAX)]), "a").await
-}
-
-async fn searched(fixture: &Fixture, word: &str, expected: &str) -> Result<(), Failure> {
-    let schema = fixture
-        .rows(&[
-            ("a", vec![("text", text("Große Straße 100%"))]),
-            ("b", vec![("text", text("other"))]),
-            ("n", vec![]),
-        ])
-        .await?;
-    let fields = vec![position(&schema, "id"), position(&schema, "text")];
-    fixture.selects(&schema, Filter::Search(fields, word.to_owned()), expected).await
-}
-
-async fn search_ignores_case_of_ascii(fixture: Fixture) -> Result<(), Failure> {
-    searched(&fixture, "GRO", "a").await?;
-    let schema = fixture.rows(&[]).await?;
-    let fields = vec![position(&schema, "text")];
-    fixture.selects(&schema, Filter::Search(fields.clone(), "0%".to_owned()), "a").await?;
-    fixture.selects(&schema, Filter::Search(fields, "_".to_owned()), "").await
-}
-
-async fn search_ignores_case_beyond_ascii(fixture: Fixture) -> Result<(), Failure> {
-    let schema = fixture.rows(&[("a", vec![("text", text("ÉCLAIR"))])]).await?;
-    fixture.selects(&schema, Filter::Search(vec![position(&schema, "text")], "éc".to_owned()), "a").await
 }

@@ -1,6 +1,7 @@
 //! One value of one field, and the total order that sorting and cursors rely on.
 
 mod convert;
+pub mod fold;
 pub mod json;
 mod parse;
 

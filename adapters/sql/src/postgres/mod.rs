@@ -2,6 +2,7 @@
 
 mod bell;
 mod catalog;
+mod pattern;
 mod value;
 
 use std::str::FromStr as _;
@@ -182,8 +183,14 @@ impl Dialect for PostgresDialect {
         Self::template("right($1, length($2)) = $3", [column, part.clone(), part])
     }
 
-    fn holds_word(column: Expr, word: Expr) -> Expr {
-        Self::template("strpos(lower($1), lower($2)) > 0", [column, word])
+    fn matches(column: Expr, pattern: Expr, in_ascii: Expr) -> Expr {
+        // As text and by bytes: `citext` would fold by the database's locale, and a collation that holds different
+        // texts equal is not taken. In ASCII, which most text is, the plain search takes a third of the time.
+        Self::template(
+            "CASE WHEN octet_length($1::text) = length($2::text) \
+             THEN strpos(lower($3::text COLLATE \"C\"), $4) > 0 ELSE $5::text COLLATE \"C\" ~ $6 END",
+            [column.clone(), column.clone(), column.clone(), in_ascii, column, pattern],
+        )
     }
 
     fn overlaps(column: Expr, elements: Expr) -> Expr {

@@ -10,6 +10,7 @@ use sqlx::types::Json;
 use sqlx::{Arguments as _, Decode, Postgres, Row as _, Type, ValueRef as _};
 use uuid::Uuid;
 
+use super::pattern;
 use crate::args::Arg;
 use crate::dialect::Unreadable;
 
@@ -22,6 +23,8 @@ pub(super) fn bind(args: &mut PgArguments, arg: &Arg<'_>) -> Result<(), Unreadab
     match arg {
         Arg::Number(number) => args.add(*number),
         Arg::Text(text) => args.add(*text),
+        Arg::Word(word) => args.add(pattern::of(word)),
+        Arg::AsciiWord(word) => args.add(pattern::in_ascii(word)),
         Arg::Many(field_type, values) => match field_type.scalar() {
             Some(scalar) => many(args, scalar, Some(values)),
             None => Err("only scalars stand in lists".into()),

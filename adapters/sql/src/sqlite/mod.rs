@@ -2,6 +2,7 @@
 
 mod bounded;
 mod catalog;
+mod pattern;
 mod value;
 
 use std::str::FromStr as _;
@@ -232,8 +233,8 @@ impl Dialect for SqliteDialect {
         )
     }
 
-    fn holds_word(column: Expr, word: Expr) -> Expr {
-        Self::template("instr(lower($1), lower($2)) > 0", [column, word])
+    fn matches(column: Expr, pattern: Expr, _: Expr) -> Expr {
+        Self::template("$1 GLOB $2", [column, pattern])
     }
 
     fn overlaps(column: Expr, elements: Expr) -> Expr {

@@ -13,6 +13,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow, SqliteValueRef};
 use sqlx::{Arguments as _, Decode, Row as _, Sqlite, Type, TypeInfo as _, ValueRef as _};
 use uuid::Uuid;
 
+use super::pattern;
 use crate::args::Arg;
 use crate::dialect::Unreadable;
 
@@ -20,6 +21,7 @@ pub(super) fn bind(args: &mut SqliteArguments, arg: &Arg<'_>) -> Result<(), Unre
     match arg {
         Arg::Number(number) => args.add(*number),
         Arg::Text(text) => args.add(*text),
+        Arg::Word(word) | Arg::AsciiWord(word) => args.add(pattern::of(word)),
         Arg::Elements(_, values) => {
             // Spelled as in the column, where an array is JSON.
             let mut list = Vec::with_capacity(64);

@@ -127,7 +127,7 @@ fn filter(schema: &Arc<Schema>, links: &[Arc<Link>; 2]) -> BoxedStrategy<Filter>
     let compares = (0..FIELDS)
         .filter(|field| *field != VERSION)
         .map(|field| test(schema, field).prop_map(move |test| Filter::Compare(field, test)).boxed());
-    let search = select(&["a", "B", "%", "_", "\\", "'"][..])
+    let search = select(&["a", "B", "É", "%", "_", "\\", "'"][..])
         .prop_map(|word| Filter::Search(vec![ID, TEXT], word.to_owned()));
     let leaf = prop_oneof![8 => prop::strategy::Union::new(compares), 1 => search];
     let links = links.clone();

@@ -1,0 +1,153 @@
+//! How search compares letters: by Unicode simple case folding, on every storage alike.
+//!
+//! Each database folds case by a rule of its own: PostgreSQL by the locale of the database, SQLite in ASCII alone.
+//! Search therefore asks none of them to fold. A storage that can run Rust compares folded text ([`contains`]); one
+//! that cannot turns the word into a pattern, in which each letter stands with its [`variants`].
+//!
+//! The folding maps one character to one character (Unicode's `CaseFolding.txt`, statuses C and S), so that a pattern
+//! can say it. What needs more than that is left as it is written: `ß` and `ss`, `İ` and `i`, `ﬁ` and `fi` differ, and
+//! so do the composed and the decomposed form of `é`.
+
+use std::borrow::Cow;
+use std::sync::OnceLock;
+
+/// Behind the last character that has a case.
+const CASED: char = '\u{20000}';
+
+/// A character as search compares it.
+///
+/// ```
+/// use resourceful_contract::fold::character;
+///
+/// assert_eq!(character('É'), 'é');
+/// assert_eq!(character('Σ'), character('ς'));
+/// assert_ne!(character('İ'), character('i'));
+/// ```
+#[must_use]
+pub fn character(character: char) -> char {
+    match character {
+        _ if character.is_ascii() => character.to_ascii_lowercase(),
+        // Its capital is I, whose small letter is i; Unicode folds it in Turkic languages alone.
+        'ı' => 'ı',
+        // Alike by Unicode, though their capitals are several characters.
+        '\u{1fd3}' => '\u{390}',
+        '\u{1fe3}' => '\u{3b0}',
+        '\u{fb05}' => '\u{fb06}',
+        // SQLite reads these two, which are no characters, as the third.
+        '\u{fffe}' | '\u{ffff}' => '\u{fffd}',
+        _ => {
+            let upper = only(character.to_uppercase()).unwrap_or(character);
+            only(upper.to_lowercase()).unwrap_or(upper)
+        }
+    }
+}
+
+/// The one character of a mapping to one.
+fn only(mut mapped: impl Iterator<Item = char>) -> Option<char> {
+    mapped.next().filter(|_| mapped.next().is_none())
+}
+
+/// A text as search compares it.
+#[must_use]
+pub fn text(text: &str) -> Cow<'_, str> {
+    if !text.is_ascii() {
+        return Cow::Owned(text.chars().map(character).collect());
+    }
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Cow::Owned(text.to_ascii_lowercase());
+    }
+    Cow::Borrowed(text)
+}
+
+/// Whether a text holds a word, ignoring case.
+///
+/// ```
+/// use resourceful_contract::fold::contains;
+///
+/// assert!(contains("Große Straße", "STRAẞE"));
+/// assert!(contains("ΟΔΥΣΣΕΥΣ", "Οδυσσευς"));
+/// ```
+#[must_use]
+pub fn contains(text: &str, word: &str) -> bool {
+    self::text(text).contains(self::text(word).as_ref())
+}
+
+/// The other characters that are compared as this one is.
+pub fn variants(character: char) -> impl Iterator<Item = char> {
+    let folded = self::character(character);
+    let pairs = pairs();
+    let from = pairs.partition_point(|(one, _)| *one < folded);
+    let same = pairs[from..].iter().take_while(move |(one, _)| *one == folded);
+    same.map(|(_, variant)| *variant).filter(move |variant| *variant != character)
+}
+
+/// Every character that is compared as another one is, under what both fold to.
+fn pairs() -> &'static [(char, char)] {
+    static PAIRS: OnceLock<Vec<(char, char)>> = OnceLock::new();
+    PAIRS.get_or_init(|| {
+        let folded = ('\0'..CASED).map(|character| (self::character(character), character));
+        let mut pairs: Vec<_> = folded
+            .filter(|(folded, one)| folded != one)
+            .flat_map(|(folded, one)| [(folded, folded), (folded, one)])
+            .collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        pairs
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
+
+    use super::*;
+
+    #[test]
+    fn characters_are_alike_as_unicode_says() {
+        for one in '\0'..=char::MAX {
+            let mut class = ClassUnicode::new([ClassUnicodeRange::new(one, one)]);
+            class.case_fold_simple();
+            for other in class.iter().flat_map(|range| range.start()..=range.end()) {
+                assert_eq!(character(one), character(other), "{one:?} {other:?}");
+            }
+            if one >= CASED {
+                assert_eq!(character(one), one, "beyond those that are gathered");
+            }
+        }
+    }
+
+    #[test]
+    fn characters_that_unicode_tells_apart_stay_apart() {
+        for (one, others) in
+            [('i', "ıİíïI\u{307}"), ('ß', "sS"), ('é', "eÈ"), ('ﬁ', "fi"), ('ა', "აბ"), ('и', "йі")]
+        {
+            for other in others
+                .chars()
+                .filter(|other| !one.to_uppercase().any(|upper| upper == *other) && one != *other)
+            {
+                assert_ne!(character(one), character(other), "{one:?} {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn variants_are_all_that_fold_alike() {
+        let of = |character| variants(character).collect::<String>();
+        assert_eq!(of('k'), "K\u{212a}");
+        assert_eq!(of('Σ'), "ςσ");
+        assert_eq!(of('ß'), "ẞ");
+        assert_eq!(of('İ'), "");
+        assert_eq!(of('中'), "");
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_holds_each_of_its_parts_in_any_case(before in ".*", word in ".*", after in ".*") {
+            let text = format!("{before}{word}{after}");
+            prop_assert!(contains(&text, &word));
+            let other: String = word.chars().map(|one| variants(one).last().unwrap_or(one)).collect();
+            prop_assert!(contains(&text, &other));
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What text is searched for, as a regular expression in which each letter stands in every case.
+
+use std::fmt::Write as _;
+
+use resourceful_contract::fold;
+
+/// The regular expression (PostgreSQL's "advanced" flavor) of the texts that hold a word, ignoring case.
+///
+/// A letter stands as it is written and its variants as escapes, since a database whose encoding lacks one refuses
+/// the character and lets the escape pass.
+pub(super) fn of(word: &str) -> String {
+    let mut pattern = String::with_capacity(word.len() * 8);
+    for character in word.chars() {
+        let mut variants = fold::variants(character).peekable();
+        if variants.peek().is_some() {
+            pattern.push('[');
+            pattern.push(character);
+            for variant in variants {
+                // Writing to a String cannot fail.
+                let _ = write!(pattern, "\\U{:08x}", u32::from(variant));
+            }
+            pattern.push(']');
+        } else {
+            if character.is_ascii_punctuation() {
+                pattern.push('\\');
+            }
+            pattern.push(character);
+        }
+    }
+    pattern
+}
+
+/// The word with each letter as `lower` writes it in a text of ASCII; one that has no place there stays.
+pub(super) fn in_ascii(word: &str) -> String {
+    let plain = |character| Some(fold::character(character)).filter(char::is_ascii).unwrap_or(character);
+    word.chars().map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_stand_in_every_case_and_signs_as_themselves() {
+        assert_eq!(of("a.9"), r"[a\U00000041]\.9");
+        assert_eq!(of("É-中"), r"[É\U000000e9]\-中");
+        assert_eq!(in_ascii("\u{212a}İÉa"), "kİÉa");
+    }
+}

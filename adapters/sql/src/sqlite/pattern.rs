@@ -1,0 +1,33 @@
+//! What text is searched for, as a pattern of GLOB in which each letter stands in every case.
+
+use resourceful_contract::fold;
+
+/// The pattern of the texts that hold a word, ignoring case.
+pub(super) fn of(word: &str) -> String {
+    let mut pattern = String::with_capacity(word.len() * 8 + 2);
+    pattern.push('*');
+    for character in word.chars() {
+        let mut variants = fold::variants(character).peekable();
+        if variants.peek().is_some() || matches!(character, '*' | '?' | '[') {
+            pattern.push('[');
+            pattern.push(character);
+            pattern.extend(variants);
+            pattern.push(']');
+        } else {
+            pattern.push(character);
+        }
+    }
+    pattern.push('*');
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_stand_in_every_case_and_signs_as_themselves() {
+        assert_eq!(of("aé9"), "*[aA][éÉ]9*");
+        assert_eq!(of("[*?]^"), "*[[][*][?]]^*");
+    }
+}
