@@ -26,6 +26,16 @@ pub(crate) enum Misfit {
     Rounds(&'static str),
 }
 
+/// A stored number in single precision, of which the column may hold more digits.
+pub(crate) fn single(number: f64) -> Result<f32, Unreadable> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a number of single precision that is kept as a double"
+    )]
+    let single = number as f32;
+    if single.is_finite() { Ok(single) } else { Err("a number beyond single precision".into()) }
+}
+
 /// A kind of database.
 pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
     /// Its driver.

@@ -78,7 +78,7 @@ impl<'a, D: Dialect> Conditions<'a, D> {
 
     fn is_in(&mut self, column: Expr, schema: &Schema, field: usize, values: usize) -> Expr {
         let field_type = schema.fields[field].field_type;
-        if field_type != FieldType::Float {
+        if !matches!(field_type, FieldType::Float | FieldType::Float32) {
             let list = self.numbering.next();
             return D::is_in(column, self.overrides.list::<D>(schema, field, list), field_type);
         }

@@ -4,7 +4,7 @@ use resourceful_contract::{FieldType, Include, ScalarType, Schema, Value, json};
 use sea_query::{Expr, IntoIden as _, Order, Query};
 use serde_json::Value as Json;
 
-use crate::dialect::{Dialect, Unreadable};
+use crate::dialect::{Dialect, Unreadable, single};
 use crate::plan::Output;
 use crate::select::{column, table};
 use crate::unreadable::report;
@@ -69,8 +69,9 @@ fn read(json: &Json, field_type: FieldType) -> Result<Value, Unreadable> {
     Ok(match (field_type, json) {
         (FieldType::Boolean, Json::Number(number)) => Value::Boolean(number.as_i64() != Some(0)),
         // As SQLite's quote() writes it.
-        (FieldType::Float, Json::String(text)) if text == "NULL" => Value::Null,
+        (FieldType::Float | FieldType::Float32, Json::String(text)) if text == "NULL" => Value::Null,
         (FieldType::Float, Json::String(text)) => Value::Float(text.parse()?),
+        (FieldType::Float32, Json::String(text)) => Value::Float32(single(text.parse()?)?),
         (FieldType::Json, Json::String(text)) => Value::Json(serde_json::from_str(text)?),
         (FieldType::Array(element), Json::String(text)) => {
             elements(&serde_json::from_str::<Vec<Json>>(text)?, element)?

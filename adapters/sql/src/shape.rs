@@ -142,7 +142,7 @@ impl<'a> Shape<'a> {
 
     fn list(&mut self, tag: u8, element: FieldType, values: &'a [Value]) {
         self.bytes.push(tag);
-        if element == FieldType::Float {
+        if matches!(element, FieldType::Float | FieldType::Float32) {
             // A list is text to some databases, and not every double comes out of text as it went in.
             self.number(values.len());
             self.args.extend(values.iter().map(|value| Arg::One(element, value)));

@@ -21,6 +21,7 @@ mod guards;
 mod identity;
 mod keyset;
 mod logic;
+mod numbers;
 mod operators;
 mod pages;
 mod relations;
@@ -85,6 +86,7 @@ impl fmt::Debug for Case {
 pub fn cases() -> Vec<Case> {
     [
         types::CASES,
+        numbers::CASES,
         operators::CASES,
         search::CASES,
         logic::CASES,

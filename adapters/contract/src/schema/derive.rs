@@ -133,6 +133,7 @@ fn shape(schema: &Json, root: &Json) -> Result<Shape, String> {
     let field_type = match types.as_slice() {
         ["boolean"] => FieldType::Boolean,
         ["integer"] => FieldType::Integer,
+        ["number"] if map.get("format").and_then(Json::as_str) == Some("float") => FieldType::Float32,
         ["number"] => FieldType::Float,
         ["string"] => text_type(map),
         ["string", "number"] | ["number", "string"] if is_decimal(map) => FieldType::Decimal,

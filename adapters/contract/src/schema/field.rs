@@ -91,6 +91,8 @@ pub enum FieldType {
     Integer,
     /// A finite double.
     Float,
+    /// A finite number of single precision (`format: float`).
+    Float32,
     /// An exact decimal, a string on the wire (`format: decimal`).
     Decimal,
     /// Unicode text without U+0000.
@@ -114,6 +116,7 @@ pub enum ScalarType {
     Boolean,
     Integer,
     Float,
+    Float32,
     Decimal,
     Text,
     Uuid,
@@ -127,6 +130,7 @@ impl From<ScalarType> for FieldType {
             ScalarType::Boolean => Self::Boolean,
             ScalarType::Integer => Self::Integer,
             ScalarType::Float => Self::Float,
+            ScalarType::Float32 => Self::Float32,
             ScalarType::Decimal => Self::Decimal,
             ScalarType::Text => Self::Text,
             ScalarType::Uuid => Self::Uuid,
@@ -144,6 +148,7 @@ impl FieldType {
             Self::Boolean => ScalarType::Boolean,
             Self::Integer => ScalarType::Integer,
             Self::Float => ScalarType::Float,
+            Self::Float32 => ScalarType::Float32,
             Self::Decimal => ScalarType::Decimal,
             Self::Text => ScalarType::Text,
             Self::Uuid => ScalarType::Uuid,
@@ -170,9 +175,13 @@ impl FieldType {
                 "eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "between", "contains", "starts", "ends",
                 "is_null",
             ],
-            Self::Integer | Self::Float | Self::Decimal | Self::Uuid | Self::DateTime | Self::Date => {
-                &["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "between", "is_null"]
-            }
+            Self::Integer
+            | Self::Float
+            | Self::Float32
+            | Self::Decimal
+            | Self::Uuid
+            | Self::DateTime
+            | Self::Date => &["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "between", "is_null"],
             Self::Array(_) => &["has", "overlaps", "is_null"],
             Self::Json => &["is_null"],
         }
@@ -186,6 +195,9 @@ impl FieldType {
             Self::Boolean => json!({"type": "boolean"}),
             Self::Integer => json!({"type": "integer", "format": "int64"}),
             Self::Float => json!({"type": "number", "format": "double"}),
+            Self::Float32 => {
+                json!({"type": "number", "format": "float", "minimum": -3.402_823_5e38, "maximum": 3.402_823_5e38})
+            }
             Self::Decimal => json!({"type": "string", "format": "decimal"}),
             Self::Text => json!({"type": "string"}),
             Self::Uuid => json!({"type": "string", "format": "uuid"}),

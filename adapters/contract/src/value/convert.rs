@@ -1,5 +1,6 @@
 //! JSON to value, by the field's declared type.
 
+use super::number;
 use crate::{FieldType, Malformed, ScalarType, Value};
 
 impl FieldType {
@@ -20,7 +21,7 @@ impl FieldType {
             return Ok(Value::Null);
         }
         match self {
-            Self::Json => Ok(Value::Json(json.clone())),
+            Self::Json => Ok(Value::Json(number::canonical(json))),
             Self::Array(element) => json
                 .as_array()
                 .ok_or(Malformed::expected("an array"))?
@@ -46,15 +47,15 @@ impl ScalarType {
             (Self::Integer, Json::Number(number)) => {
                 whole(number).map(Value::Integer).ok_or(Malformed::expected("a 64-bit integer"))
             }
-            (Self::Float, Json::Number(number)) => number
-                .as_f64()
-                .filter(|number| number.is_finite())
-                .map(|number| Value::Float(super::parse::unsigned_zero(number)))
-                .ok_or(Malformed::expected("a number")),
-            (Self::Decimal, Json::Number(number)) => self.parse(&number.to_string()),
+            // The spelling says more than the double where it is an integer of more than 53 bits, or single precision is asked.
+            (Self::Float, Json::Number(number)) => match number.as_f64() {
+                Some(double) if number.is_f64() => Ok(Value::Float(double + 0.0)),
+                _ => self.parse(&number.to_string()),
+            },
+            (Self::Float32 | Self::Decimal, Json::Number(number)) => self.parse(&number.to_string()),
             (Self::Boolean, _) => Err(Malformed::expected("true or false")),
             (Self::Integer, _) => Err(Malformed::expected("a 64-bit integer")),
-            (Self::Float, _) => Err(Malformed::expected("a number")),
+            (Self::Float | Self::Float32, _) => Err(Malformed::expected("a number")),
             (_, Json::String(text)) => self.parse(text),
             _ => Err(Malformed::expected("text")),
         }

@@ -11,6 +11,8 @@ use uuid::Uuid;
 
 use crate::Value;
 
+pub use super::number::{from_float, respelled};
+
 /// Appends a value as JSON text.
 pub fn value(out: &mut Vec<u8>, value: &Value) {
     match value {
@@ -18,6 +20,7 @@ pub fn value(out: &mut Vec<u8>, value: &Value) {
         Value::Boolean(flag) => boolean(out, *flag),
         Value::Integer(number) => integer(out, *number),
         Value::Float(number) => float(out, *number),
+        Value::Float32(number) => float32(out, *number),
         Value::Decimal(number) => decimal(out, *number),
         Value::Text(content) => text(out, content),
         Value::Uuid(id) => uuid(out, *id),
@@ -59,6 +62,15 @@ pub fn integer(out: &mut Vec<u8>, number: i64) {
 
 /// Appends the shortest number that reads back as the same double; `null` for what JSON cannot say.
 pub fn float(out: &mut Vec<u8>, number: f64) {
+    if number.is_finite() {
+        out.extend_from_slice(ryu::Buffer::new().format_finite(number).as_bytes());
+    } else {
+        out.extend_from_slice(b"null");
+    }
+}
+
+/// Appends the shortest number that reads back as the same one of single precision; `null` for what JSON cannot say.
+pub fn float32(out: &mut Vec<u8>, number: f32) {
     if number.is_finite() {
         out.extend_from_slice(ryu::Buffer::new().format_finite(number).as_bytes());
     } else {

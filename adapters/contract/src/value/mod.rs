@@ -3,6 +3,7 @@
 mod convert;
 pub mod fold;
 pub mod json;
+mod number;
 mod parse;
 
 use std::cmp::Ordering;
@@ -28,6 +29,8 @@ pub enum Value {
     Integer(i64),
     /// A finite double; never NaN or infinite.
     Float(f64),
+    /// A finite number of single precision; never NaN or infinite.
+    Float32(f32),
     /// An exact decimal of up to 28 digits.
     Decimal(Decimal),
     /// Unicode text.
@@ -78,6 +81,13 @@ impl Value {
                 // Zero has two signs and one meaning.
                 if a == b { Ordering::Equal } else { a.total_cmp(b) }
             }
+            (Self::Float32(a), Self::Float32(b)) => {
+                if a == b {
+                    Ordering::Equal
+                } else {
+                    a.total_cmp(b)
+                }
+            }
             (Self::Decimal(a), Self::Decimal(b)) => a.cmp(b),
             (Self::Text(a), Self::Text(b)) => a.as_bytes().cmp(b.as_bytes()),
             (Self::Uuid(a), Self::Uuid(b)) => a.cmp(b),
@@ -102,15 +112,16 @@ impl Value {
             Self::Boolean(_) => 0,
             Self::Integer(_) => 1,
             Self::Float(_) => 2,
-            Self::Decimal(_) => 3,
-            Self::Text(_) => 4,
-            Self::Uuid(_) => 5,
-            Self::DateTime(_) => 6,
-            Self::Date(_) => 7,
-            Self::Json(_) => 8,
-            Self::Array(_) => 9,
-            Self::Opaque(_) => 10,
-            Self::Null => 11,
+            Self::Float32(_) => 3,
+            Self::Decimal(_) => 4,
+            Self::Text(_) => 5,
+            Self::Uuid(_) => 6,
+            Self::DateTime(_) => 7,
+            Self::Date(_) => 8,
+            Self::Json(_) => 9,
+            Self::Array(_) => 10,
+            Self::Opaque(_) => 11,
+            Self::Null => 12,
         }
     }
 }

@@ -3,10 +3,17 @@
 use std::fmt;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use rust_decimal::Decimal;
 use uuid::Uuid;
 
+use super::number;
 use crate::{FieldType, ScalarType, Value};
+
+pub(super) const DOUBLE: Malformed =
+    Malformed::expected("a number of the digits that a double keeps, 15 or its shortest spelling");
+pub(super) const SINGLE: Malformed =
+    Malformed::expected("a number of the digits that single precision keeps, 6 or its shortest spelling");
+pub(super) const DECIMAL: Malformed =
+    Malformed::expected("a decimal of at most 28 digits, as many of them behind the point");
 
 /// Why a text or a JSON value is not one of a field's type: what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +57,7 @@ impl FieldType {
             Self::Boolean => ScalarType::Boolean.parse(text),
             Self::Integer => ScalarType::Integer.parse(text),
             Self::Float => ScalarType::Float.parse(text),
+            Self::Float32 => ScalarType::Float32.parse(text),
             Self::Decimal => ScalarType::Decimal.parse(text),
             Self::Text => ScalarType::Text.parse(text),
             Self::Uuid => ScalarType::Uuid.parse(text),
@@ -74,10 +82,9 @@ impl ScalarType {
                 _ => Err(Malformed::expected("true or false")),
             },
             Self::Integer => integer(text).map(Value::Integer).ok_or(Malformed::expected("a 64-bit integer")),
-            Self::Float => float(text).map(Value::Float).ok_or(Malformed::expected("a number")),
-            Self::Decimal => {
-                decimal(text).map(Value::Decimal).ok_or(Malformed::expected("a decimal of at most 28 digits"))
-            }
+            Self::Float => number::float(text).map(Value::Float).ok_or(DOUBLE),
+            Self::Float32 => number::float32(text).map(Value::Float32).ok_or(SINGLE),
+            Self::Decimal => number::decimal(text).map(Value::Decimal).ok_or(DECIMAL),
             Self::Text => {
                 if text.contains('\0') {
                     Err(Malformed::expected("text without U+0000"))
@@ -98,43 +105,7 @@ impl ScalarType {
 
 fn integer(text: &str) -> Option<i64> {
     // `+5` is a number to Rust and a space with a five to a URL: one spelling only.
-    is_number(text).then(|| text.parse().ok())?
-}
-
-fn float(text: &str) -> Option<f64> {
-    is_number(text).then(|| text.parse().ok())?.filter(|number: &f64| number.is_finite()).map(unsigned_zero)
-}
-
-/// Zero has two signs and one meaning, and not every database keeps the sign.
-pub(super) fn unsigned_zero(number: f64) -> f64 {
-    if number == 0.0 { 0.0 } else { number }
-}
-
-/// Whether a text is a number as JSON spells it (RFC 8259, 6): not `1_000`, `.5`, `1.`, `0x1`, `inf` or `NaN`, all of
-/// which someone reads. Zeros in front are let pass, as people write them.
-fn is_number(text: &str) -> bool {
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let text = text.strip_prefix('-').unwrap_or(text);
-    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, Some(exponent)),
-        None => (text, None),
-    };
-    let (whole, fraction) = match mantissa.split_once('.') {
-        Some((whole, fraction)) => (whole, Some(fraction)),
-        None => (mantissa, None),
-    };
-    let unsigned = |exponent: &str| exponent.strip_prefix(['+', '-']).map_or(digits(exponent), digits);
-    digits(whole) && fraction.is_none_or(digits) && exponent.is_none_or(unsigned)
-}
-
-fn decimal(text: &str) -> Option<Decimal> {
-    if !is_number(text) {
-        return None;
-    }
-    Decimal::from_str_exact(text)
-        .or_else(|_| Decimal::from_scientific(text))
-        .ok()
-        .map(|number| number.normalize())
+    number::is_number(text).then(|| text.parse().ok())?
 }
 
 fn uuid(text: &str) -> Option<Uuid> {
@@ -160,6 +131,7 @@ fn date(text: &str) -> Option<NaiveDate> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rust_decimal::Decimal;
     use serde_json::json;
 
     use super::*;
@@ -183,7 +155,20 @@ mod tests {
         assert_eq!(read(FieldType::Float, "1e400"), None);
         assert_eq!(read(FieldType::Integer, "9223372036854775807"), Some(Value::Integer(i64::MAX)));
         assert_eq!(read(FieldType::Integer, "9223372036854775808"), None);
-        assert_eq!(read(FieldType::Decimal, "12345678901234567890123456789.5"), None);
+        assert_eq!(read(FieldType::Integer, "1e2"), None);
+        for lost in ["12345678901234567890123456789.5", "0.12345678901234567890123456789", "1e-30", "1e29"] {
+            assert_eq!(read(FieldType::Decimal, lost), None, "{lost}");
+        }
+        assert_eq!(read(FieldType::Decimal, "1e-28"), Some(Value::Decimal(Decimal::new(1, 28))));
+        assert_eq!(
+            read(FieldType::Decimal, "1.0000000000000000000000000000000"),
+            Some(Value::Decimal(Decimal::ONE))
+        );
+        assert_eq!(read(FieldType::Float32, "0.1"), Some(Value::Float32(0.1)));
+        assert_eq!(read(FieldType::Float32, "0.10000000149011612"), Some(Value::Float32(0.1)));
+        for lost in ["16777217", "0.1000000015", "3.5e38", "1e-60"] {
+            assert_eq!(read(FieldType::Float32, lost), None, "{lost}");
+        }
     }
 
     #[test]
@@ -222,6 +207,7 @@ mod tests {
         fn values_come_back_from_their_json(
             integer in any::<i64>(),
             float in any::<f64>().prop_filter("finite", |float| float.is_finite()),
+            single in any::<f32>().prop_filter("finite", |single| single.is_finite()),
             mantissa in any::<i64>(),
             scale in 0..28_u32,
             micros in -62_135_596_800_000_000_i64..253_402_300_800_000_000,
@@ -229,7 +215,8 @@ mod tests {
         ) {
             let values = [
                 (FieldType::Integer, Value::Integer(integer)),
-                (FieldType::Float, Value::Float(unsigned_zero(float))),
+                (FieldType::Float, Value::Float(float + 0.0)),
+                (FieldType::Float32, Value::Float32(single + 0.0)),
                 (FieldType::Decimal, Value::Decimal(Decimal::new(mantissa, scale).normalize())),
                 (FieldType::DateTime, Value::DateTime(DateTime::from_timestamp_micros(micros).unwrap())),
                 (FieldType::Text, Value::Text(text)),
@@ -248,7 +235,7 @@ mod tests {
         #[test]
         fn any_text_is_a_value_or_malformed(text in any::<String>()) {
             for field_type in [
-                FieldType::Boolean, FieldType::Integer, FieldType::Float, FieldType::Decimal, FieldType::Text,
+                FieldType::Boolean, FieldType::Integer, FieldType::Float, FieldType::Float32, FieldType::Decimal, FieldType::Text,
                 FieldType::Uuid, FieldType::DateTime, FieldType::Date, FieldType::Json,
             ] {
                 let _ = field_type.parse(&text);

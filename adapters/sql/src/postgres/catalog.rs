@@ -77,7 +77,8 @@ fn keeps(name: &str, field_type: FieldType) -> bool {
     match field_type {
         FieldType::Boolean => name == "bool",
         FieldType::Integer => matches!(name, "int2" | "int4" | "int8"),
-        FieldType::Float => matches!(name, "float4" | "float8"),
+        FieldType::Float => name == "float8",
+        FieldType::Float32 => matches!(name, "float4" | "float8"),
         FieldType::Decimal => name == "numeric",
         FieldType::Text => matches!(name, "text" | "varchar" | "bpchar" | "citext"),
         FieldType::Uuid => name == "uuid",
@@ -118,11 +119,11 @@ fn cast(element: ScalarType, name: &str) -> Option<&'static str> {
     match (element, name) {
         (ScalarType::Text, "text")
         | (ScalarType::Integer, "int8")
-        | (ScalarType::Float, "float8")
+        | (ScalarType::Float | ScalarType::Float32, "float8")
         | (ScalarType::DateTime, "timestamptz") => None,
         (ScalarType::Text, _) => Some("$1::text[]"),
         (ScalarType::Integer, _) => Some("$1::bigint[]"),
-        (ScalarType::Float, _) => Some("$1::float8[]"),
+        (ScalarType::Float | ScalarType::Float32, _) => Some("$1::float8[]"),
         (ScalarType::DateTime, _) => Some("$1::timestamptz[]"),
         _ => None,
     }

@@ -204,7 +204,7 @@ impl Dialect for PostgresDialect {
     fn tuple(columns: Vec<(Expr, FieldType)>) -> Expr {
         let spelled = columns.into_iter().map(|(column, field_type)| match field_type {
             FieldType::Decimal | FieldType::Json => Self::template("$1::text", [column]),
-            FieldType::Float => Self::template("$1::float8::text", [column]),
+            FieldType::Float | FieldType::Float32 => Self::template("$1::float8::text", [column]),
             FieldType::DateTime => Self::template(
                 "to_char($1 AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"AD')",
                 [column],
@@ -235,6 +235,9 @@ impl Dialect for PostgresDialect {
             FieldType::Boolean => "boolean".to_owned(),
             FieldType::Integer => "bigint".to_owned(),
             FieldType::Float => "double precision".to_owned(),
+            FieldType::Float32 => "real".to_owned(),
+            // Arrays are compared with arrays of one type alone.
+            FieldType::Array(ScalarType::Float32) => "double precision[]".to_owned(),
             FieldType::Decimal => "numeric".to_owned(),
             // By bytes, as on every other storage, whatever the database's own collation.
             FieldType::Text => "text COLLATE \"C\"".to_owned(),

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::pattern;
 use crate::args::Arg;
-use crate::dialect::Unreadable;
+use crate::dialect::{Unreadable, single};
 
 /// From the Unix epoch to PostgreSQL's, 2000-01-01, in microseconds.
 const EPOCH: i64 = 946_684_800_000_000;
@@ -91,7 +91,8 @@ fn one(args: &mut PgArguments, field_type: FieldType, value: &Value) -> Result<(
     match (field_type, value) {
         (FieldType::Boolean, value) => args.add(boolean(value)),
         (FieldType::Integer, value) => args.add(integer(value)),
-        (FieldType::Float, value) => args.add(float(value)),
+        // A column of either precision holds it and is compared with it.
+        (FieldType::Float | FieldType::Float32, value) => args.add(float(value)),
         (FieldType::Decimal, value) => args.add(decimal(value)),
         (FieldType::Text, value) => args.add(text_of(value)),
         (FieldType::Uuid, value) => args.add(uuid(value)),
@@ -118,7 +119,7 @@ fn many(args: &mut PgArguments, element: ScalarType, items: Option<&[Value]>) ->
     match element {
         ScalarType::Boolean => list(args, items, boolean),
         ScalarType::Integer => list(args, items, integer),
-        ScalarType::Float => list(args, items, float),
+        ScalarType::Float | ScalarType::Float32 => list(args, items, float),
         ScalarType::Decimal => list(args, items, decimal),
         ScalarType::Text => list(args, items, |value| text_of(value).map(str::to_owned)),
         ScalarType::Uuid => list(args, items, uuid),
@@ -136,7 +137,11 @@ fn integer(value: &Value) -> Option<i64> {
 }
 
 fn float(value: &Value) -> Option<f64> {
-    if let Value::Float(number) = value { Some(*number) } else { None }
+    match value {
+        Value::Float(number) => Some(*number),
+        Value::Float32(number) => Some(f64::from(*number)),
+        _ => None,
+    }
 }
 
 fn decimal(value: &Value) -> Option<Decimal> {
@@ -174,6 +179,7 @@ pub(super) fn write(
         FieldType::Text => json::text(out, value.as_str()?),
         FieldType::Integer => json::integer(out, whole(value.as_bytes()?)?),
         FieldType::Float => json::float(out, double(value.as_bytes()?)?),
+        FieldType::Float32 => json::float32(out, single(double(value.as_bytes()?)?)?),
         FieldType::Boolean => json::boolean(out, value.as_bytes()? == [1]),
         FieldType::Uuid => json::uuid(out, Uuid::from_slice(value.as_bytes()?)?),
         FieldType::DateTime => json::datetime(out, instant(value.as_bytes()?)?),
@@ -181,7 +187,11 @@ pub(super) fn write(
             let text = document(value.as_bytes()?)?;
             // jsonb is JSON by its making and json by its type; the check is for what neither promises.
             serde_json::from_str::<IgnoredAny>(text)?;
-            out.extend_from_slice(text.as_bytes());
+            if holds_long_number(text) {
+                json::value(out, &Value::Json(serde_json::from_str(text)?));
+            } else {
+                out.extend_from_slice(text.as_bytes());
+            }
         }
         other => json::value(out, &decode(value, other)?),
     }
@@ -203,6 +213,7 @@ fn decode(value: PgValueRef<'_>, field_type: FieldType) -> Result<Value, Unreada
         FieldType::Boolean => Value::Boolean(value.as_bytes()? == [1]),
         FieldType::Integer => Value::Integer(whole(value.as_bytes()?)?),
         FieldType::Float => Value::Float(double(value.as_bytes()?)?),
+        FieldType::Float32 => Value::Float32(single(double(value.as_bytes()?)?)?),
         FieldType::Decimal => Value::Decimal(<Decimal as Decode<Postgres>>::decode(value)?.normalize()),
         FieldType::Text => Value::Text(value.as_str()?.to_owned()),
         FieldType::Uuid => Value::Uuid(Uuid::from_slice(value.as_bytes()?)?),
@@ -259,6 +270,7 @@ fn scalar(bytes: &[u8], element: ScalarType) -> Result<Value, Unreadable> {
         ScalarType::Boolean => Value::Boolean(bytes == [1]),
         ScalarType::Integer => Value::Integer(whole(bytes)?),
         ScalarType::Float => Value::Float(double(bytes)?),
+        ScalarType::Float32 => Value::Float32(single(double(bytes)?)?),
         ScalarType::Text => Value::Text(std::str::from_utf8(bytes)?.to_owned()),
         ScalarType::Uuid => Value::Uuid(Uuid::from_slice(bytes)?),
         ScalarType::DateTime => Value::DateTime(instant(bytes)?),
@@ -310,4 +322,12 @@ fn day(bytes: &[u8]) -> Result<NaiveDate, Unreadable> {
 fn document(bytes: &[u8]) -> Result<&str, Unreadable> {
     let text = bytes.strip_prefix(&[1]).unwrap_or(bytes);
     Ok(std::str::from_utf8(text)?)
+}
+
+/// Whether a document may hold a number that is spelled at length: `jsonb` writes all digits of 1e300 and of 1e-300. What
+/// merely looks like one, in a text, is only read for nothing.
+fn holds_long_number(text: &str) -> bool {
+    // The shortest spelling of a double has 17 digits and changes to an exponent at 1e-5 and 1e16.
+    text.contains("0.00000")
+        || text.as_bytes().split(|byte| !byte.is_ascii_digit()).any(|digits| digits.len() > 16)
 }

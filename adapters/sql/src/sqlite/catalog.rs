@@ -70,7 +70,7 @@ pub(super) fn misfit(column: &Column, field_type: FieldType) -> Option<Misfit> {
     let numeric = !integer && holds(&["json", "uuid", "date", "time", "decimal", "numeric"]);
     match field_type {
         FieldType::Boolean | FieldType::Integer => (!integer).then_some(Misfit::Cannot),
-        FieldType::Float => {
+        FieldType::Float | FieldType::Float32 => {
             let fits = holds(&["real", "floa", "doub", "numeric", "decimal"]) || integer;
             (!fits).then_some(Misfit::Cannot)
         }

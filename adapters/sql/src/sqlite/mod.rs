@@ -259,7 +259,7 @@ impl Dialect for SqliteDialect {
     fn tuple(columns: Vec<(Expr, FieldType)>) -> Expr {
         let spelled = columns.into_iter().map(|(column, field_type)| match field_type {
             // JSON functions write doubles with 15 digits; quote() with as many as tell any two apart.
-            FieldType::Float => Self::template("quote($1)", [column]),
+            FieldType::Float | FieldType::Float32 => Self::template("quote($1)", [column]),
             // JSON functions refuse what is no text.
             _ => Self::template("iif(typeof($1) = 'blob', NULL, $2)", [column.clone(), column]),
         });
@@ -279,7 +279,7 @@ impl Dialect for SqliteDialect {
     fn column_type(field_type: FieldType) -> String {
         match field_type {
             FieldType::Boolean | FieldType::Integer => "INTEGER",
-            FieldType::Float => "REAL",
+            FieldType::Float | FieldType::Float32 => "REAL",
             _ => "TEXT",
         }
         .to_owned()

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::pattern;
 use crate::args::Arg;
-use crate::dialect::Unreadable;
+use crate::dialect::{Unreadable, single};
 
 pub(super) fn bind(args: &mut SqliteArguments, arg: &Arg<'_>) -> Result<(), Unreadable> {
     match arg {
@@ -49,6 +49,7 @@ pub(super) fn bind(args: &mut SqliteArguments, arg: &Arg<'_>) -> Result<(), Unre
             Value::Boolean(flag) => args.add(i64::from(*flag)),
             Value::Integer(number) => args.add(*number),
             Value::Float(number) => args.add(*number),
+            Value::Float32(number) => args.add(f64::from(*number)),
             Value::Decimal(number) => args.add(number.normalize().to_string()),
             Value::Text(text) => args.add(text.as_str()),
             Value::Uuid(id) => args.add(id.hyphenated().to_string()),
@@ -86,6 +87,7 @@ pub(super) fn write(
         FieldType::Text => json::text(out, text(value)?),
         FieldType::Boolean => json::boolean(out, integer(value)? != 0),
         FieldType::Float => json::float(out, float(value)?),
+        FieldType::Float32 => json::float32(out, single(float(value)?)?),
         FieldType::Uuid => json::uuid(out, Uuid::try_parse(text(value)?)?),
         FieldType::DateTime => datetime(out, text(value)?)?,
         FieldType::Json => {
@@ -110,6 +112,7 @@ pub(super) fn read(row: &SqliteRow, column: usize, field_type: FieldType) -> Res
         FieldType::Integer => Value::Integer(integer(value)?),
         FieldType::Boolean => Value::Boolean(integer(value)? != 0),
         FieldType::Float => Value::Float(float(value)?),
+        FieldType::Float32 => Value::Float32(single(float(value)?)?),
         _ => parsed(text(value)?, field_type)?,
     })
 }

@@ -22,7 +22,8 @@ const PARENT: usize = 2;
 const RANK: usize = 3;
 const TEXT: usize = 6;
 const ARRAY: usize = 11;
-const FIELDS: usize = 12;
+const SINGLE: usize = 12;
+const FIELDS: usize = 13;
 const ROWS: usize = 10;
 
 fn schema(table: &str) -> Arc<Schema> {
@@ -40,6 +41,7 @@ fn schema(table: &str) -> Arc<Schema> {
         nullable("uuid", FieldType::Uuid),
         nullable("at", FieldType::DateTime),
         nullable("tags", FieldType::Array(ScalarType::Text)),
+        nullable("single", FieldType::Float32),
     ];
     let mut schema = Schema::new("things", table, fields, ID, IdSource::Client);
     schema.version = Some(VERSION);
@@ -59,6 +61,7 @@ fn spellings(field: usize) -> &'static [&'static str] {
         8 => &["-1.5", "0", "1.10", "10", "12345678901234567890.12345678"],
         9 => &["00000000-0000-0000-0000-000000000000", "6fa459ea-ee8a-4ca4-894e-db77e160355e"],
         10 => &["2024-02-29T23:59:59Z", "2024-02-29T23:59:59.000001Z", "1969-12-31T23:00:00-01:00"],
+        SINGLE => &["-0.1", "0", "0.1", "0.3", "16777216"],
         ARRAY => &["x", "y", "", "\"q\""],
         _ => &["-2", "0", "3"],
     }
