@@ -12,7 +12,7 @@ use super::{Call, Engine, Entry, Sights};
 use crate::access::Actor;
 use crate::error::{Error, ErrorKind, Fault};
 use crate::nearest::suggest;
-use crate::resource::validate;
+use crate::resource::{validate, written};
 
 /// Rows to load, of any number of resources of one storage. Every row is checked as a created one is;
 /// permissions are not asked, and ids and timestamps are taken as they come.
@@ -95,7 +95,7 @@ impl<'a> Call<'a> {
     }
 
     pub(super) fn row(&self, row: &impl Serialize) -> Result<Change, Error> {
-        let json = serde_json::to_value(row).map_err(Error::internal)?;
+        let json = written(row).map_err(Error::internal)?;
         let names = std::iter::empty();
         let faults = validate::faults(&self.entry.definition.bodies.assembled, &json, &names);
         let Json::Object(fields) = json else {

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::Value as Json;
 
+use super::strict::Unread;
 use super::{Body, strict};
 use crate::error::{Error, ErrorKind};
 
@@ -58,8 +59,12 @@ pub(super) async fn json(
 ) -> Result<Json, Error> {
     check_media_type(kind, headers)?;
     let bytes = bytes(headers, body, limit).await?;
-    strict::read(&bytes).map_err(|error| {
-        Error::new(ErrorKind::BadRequest, "invalid-json", format!("The body is not JSON: {error}."))
+    strict::read(&bytes).map_err(|unread| match unread {
+        Unread::Json(error) => {
+            Error::new(ErrorKind::BadRequest, "invalid-json", format!("The body is not JSON: {error}."))
+        }
+        Unread::Numbers(faults) if kind == Body::Query => Error::invalid_query(faults),
+        Unread::Numbers(faults) => Error::validation(faults),
     })
 }
 

@@ -17,6 +17,7 @@ mod head;
 mod idempotency;
 mod incoming;
 mod inert;
+mod numbers;
 mod prefer;
 mod problem;
 mod remembered;

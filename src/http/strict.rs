@@ -1,28 +1,48 @@
 //! JSON that says each thing once.
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value as Json};
 
+use super::numbers;
+use crate::error::Fault;
+
 /// What names begin with that mean something to the reader itself: the text below them would be read as JSON again, however
 /// deep, on the stack.
 const PRIVATE: &str = "$serde_json::private::";
 
-/// Reads JSON in which no object names a member twice.
-///
-/// # Errors
-/// Where it is none, or does.
-pub(super) fn read(bytes: &[u8]) -> serde_json::Result<Json> {
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let json = Strict.deserialize(&mut reader)?;
-    reader.end().map(|()| json)
+/// Why a text is not read.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// It is no JSON, or names a member twice.
+    Json(serde_json::Error),
+    /// It has numbers that would not be kept as they are written.
+    Numbers(Vec<Fault>),
 }
 
-/// Of two values one would be ignored, and readers disagree which.
-struct Strict;
+/// Reads JSON in which no object names a member twice and every number is kept as it is written.
+///
+/// # Errors
+/// Where it is none, or does, or one is not.
+pub(super) fn read(bytes: &[u8]) -> Result<Json, Unread> {
+    let has_floats = Cell::new(false);
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let read = Strict(&has_floats).deserialize(&mut reader).and_then(|json| reader.end().map(|()| json));
+    let suspects = match &read {
+        Ok(_) => has_floats.get(),
+        Err(error) => error.to_string().starts_with("number out of range"),
+    };
+    let changed = if suspects { numbers::changed(bytes) } else { Vec::new() };
+    if changed.is_empty() { read.map_err(Unread::Json) } else { Err(Unread::Numbers(changed)) }
+}
 
-impl<'de> DeserializeSeed<'de> for Strict {
+/// Of two values one would be ignored, and readers disagree which. Says whether there is a number that is read as a double.
+#[derive(Clone, Copy)]
+struct Strict<'a>(&'a Cell<bool>);
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Json;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
@@ -30,7 +50,7 @@ impl<'de> DeserializeSeed<'de> for Strict {
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Json;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,13 +73,10 @@ impl<'de> Visitor<'de> for Strict {
         Ok(Json::from(value))
     }
 
-    /// JSON knows one kind of number, so `3.0` is 3 (JSON Schema 2020-12, 6.1.1); negative zero keeps its sign.
-    #[expect(clippy::cast_possible_truncation, reason = "the range is checked before")]
+    /// JSON knows one kind of number, so `3.0` is 3 (JSON Schema 2020-12, 6.1.1).
     fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
-        const EXACT: f64 = 9_007_199_254_740_992.0;
-        let whole =
-            value.fract() == 0.0 && value.abs() <= EXACT && !(value == 0.0 && value.is_sign_negative());
-        Ok(if whole { Json::from(value as i64) } else { Json::from(value) })
+        self.0.set(true);
+        Ok(resourceful_contract::json::from_float(value))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Json, E> {
@@ -72,7 +89,7 @@ impl<'de> Visitor<'de> for Strict {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
         let mut array = Vec::new();
-        while let Some(item) = items.next_element_seed(Strict)? {
+        while let Some(item) = items.next_element_seed(self)? {
             array.push(item);
         }
         Ok(Json::Array(array))
@@ -81,7 +98,7 @@ impl<'de> Visitor<'de> for Strict {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json, A::Error> {
         let mut object = Map::new();
         while let Some(name) = members.next_key::<String>()? {
-            let value = members.next_value_seed(Strict)?;
+            let value = members.next_value_seed(self)?;
             if name.starts_with(PRIVATE) {
                 return Err(serde::de::Error::custom(format_args!("`{name}` cannot be a name")));
             }

@@ -2,6 +2,7 @@
 
 mod batch;
 mod bulk;
+mod decimals;
 mod document;
 mod explain;
 mod lens;

@@ -306,6 +306,7 @@ pub(super) fn value(field: &Field) -> Json {
         FieldType::Integer => {
             json!({"type": "integer", "format": "int64", "minimum": i64::MIN, "maximum": i64::MAX})
         }
+        FieldType::Decimal => super::decimals::value(),
         other => other.json_schema(),
     }
 }

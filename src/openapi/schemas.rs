@@ -4,7 +4,7 @@ use resourceful_contract::{Field, FieldType};
 use serde_json::{Map, Value as Json, json};
 
 use super::lens::Lens;
-use super::{bulk, parameters};
+use super::{bulk, decimals, parameters};
 use crate::engine::Entry;
 
 /// What the components of a resource are named after its title; the title alone is what answers hold.
@@ -63,6 +63,8 @@ impl Components {
 
     /// Adds a component that is none of a resource's shapes, and what it refers to.
     pub(super) fn add(&mut self, name: &str, schema: Json) {
+        let mut schema = schema;
+        decimals::spell(&mut schema, false);
         let schema = self.hoist(name, schema);
         self.schemas.insert(name.to_owned(), schema);
     }
@@ -85,6 +87,8 @@ impl Components {
             ("Patch", without(entry, bodies.update.clone(), closed)),
         ] {
             // A patch may leave out at every depth what the other shapes require.
+            let mut schema = schema;
+            decimals::spell(&mut schema, !suffix.is_empty());
             let prefix = if suffix == "Patch" { format!("{title}Patch") } else { title.clone() };
             let schema = self.hoist(&prefix, schema);
             self.schemas.insert(format!("{title}{suffix}"), schema);

@@ -14,7 +14,7 @@ use validator::Validate;
 
 use super::Change;
 use super::bodies::close;
-use super::codec::read;
+use super::codec::{read, written};
 use super::validate::{self, compile};
 use crate::access::Permission;
 use crate::error::{Error, Fault};
@@ -245,7 +245,7 @@ impl<H: ActionHandler> Act for Handled<H> {
         Box::pin(async move {
             let input = read::<H::Input>(&input).map_err(Error::validation)?;
             let output = self.0.act(change, input).await?;
-            serde_json::to_value(output).map_err(Error::internal)
+            written(&output).map_err(Error::internal)
         })
     }
 }

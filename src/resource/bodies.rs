@@ -4,6 +4,7 @@ use jsonschema::Validator;
 use resourceful_contract::{Field, FieldType, Schema};
 use serde_json::{Map, Value as Json, json};
 
+use super::exact::MAX_FLOAT32;
 use super::validate::compile;
 
 /// The JSON Schemas of an item's shapes, and the validators made of them.
@@ -152,7 +153,7 @@ fn bounded(property: &mut Json, field: &Field, most: Option<usize>) {
 }
 
 /// States what holds for every resource and a model leaves unsaid: objects have no members but those they name,
-/// integers have 64 bits, and U+0000 is no part of text. What is stated is enforced, and is in the specification.
+/// integers have 64 bits, single precision its range, and U+0000 is no part of text. What is stated is enforced, and is in the specification.
 pub(super) fn close(schema: &mut Json) {
     let Json::Object(map) = schema else {
         return;
@@ -190,6 +191,7 @@ fn close_scalar(map: &mut Map<String, Json>) {
         _ => false,
     };
     let (text, integer) = (is("string"), is("integer"));
+    let single = is("number") && map.get("format").is_some_and(|format| format == "float");
     if map.contains_key("enum") || map.contains_key("const") {
         return;
     }
@@ -197,12 +199,16 @@ fn close_scalar(map: &mut Map<String, Json>) {
     if text && !map.contains_key("pattern") && !map.contains_key("format") {
         map.insert("pattern".to_owned(), Json::from("^[^\\u0000]*$"));
     }
-    if integer {
-        let bounds = [("minimum", "exclusiveMinimum", i64::MIN), ("maximum", "exclusiveMaximum", i64::MAX)];
-        for (bound, exclusive, value) in bounds {
-            if !map.contains_key(bound) && !map.contains_key(exclusive) {
-                map.insert(bound.to_owned(), Json::from(value));
-            }
+    let (least, greatest) = match (integer, single) {
+        (true, _) => (Json::from(i64::MIN), Json::from(i64::MAX)),
+        (_, true) => (Json::from(-MAX_FLOAT32), Json::from(MAX_FLOAT32)),
+        _ => return,
+    };
+    for (bound, exclusive, value) in
+        [("minimum", "exclusiveMinimum", least), ("maximum", "exclusiveMaximum", greatest)]
+    {
+        if !map.contains_key(bound) && !map.contains_key(exclusive) {
+            map.insert(bound.to_owned(), value);
         }
     }
 }

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
 use super::Operation;
+use super::codec::written;
 use crate::access::Actor;
 use crate::error::Error;
 
@@ -267,7 +268,7 @@ impl Change {
         let mut model: M = self.model()?;
         work(&mut model, self)?;
         let Some(item) = &mut self.item else { return Ok(()) };
-        match serde_json::to_value(&model).map_err(Error::internal)? {
+        match written(&model).map_err(Error::internal)? {
             // What the type does not write stays as it is.
             Json::Object(written) => item.extend(written),
             _ => return Err(Error::internal("the model does not serialize as an object")),

@@ -68,6 +68,28 @@ fn title<M>() -> Option<&'static str> {
     type_name::<M>().rsplit("::").next()
 }
 
+/// A value as JSON, each number in its shortest spelling.
+///
+/// # Errors
+/// Where the type does not serialize.
+pub(crate) fn written<T: Serialize>(value: &T) -> serde_json::Result<Json> {
+    let json = serde_json::to_value(value)?;
+    if !holds_float(&json) {
+        return Ok(json);
+    }
+    // As a value a number of single precision has been widened to a double; as text it is what it was.
+    serde_json::from_slice(&serde_json::to_vec(value)?)
+}
+
+fn holds_float(json: &Json) -> bool {
+    match json {
+        Json::Number(number) => number.is_f64(),
+        Json::Array(items) => items.iter().any(holds_float),
+        Json::Object(members) => members.values().any(holds_float),
+        _ => false,
+    }
+}
+
 /// Reads a value of a type and runs its validator.
 ///
 /// # Errors
@@ -96,7 +118,7 @@ fn check<M: Serialize + DeserializeOwned + Validate>(item: &Json) -> Checked {
         Ok(parsed) => parsed,
         Err(faults) => return Checked { json: None, faults },
     };
-    match serde_json::to_value(&model) {
+    match written(&model) {
         Ok(json) => Checked { json: Some(json), faults },
         Err(error) => {
             faults.push(Fault::pointer("", "type", format!("Not writable: {error}.")));

@@ -4,16 +4,21 @@ use jsonschema::error::ValidationErrorKind as Kind;
 use jsonschema::{ValidationError, Validator};
 use serde_json::Value as Json;
 
+use super::exact;
+
 use crate::error::{Fault, escape_pointer};
 use crate::nearest::suggest;
 
-/// Compiles a schema; formats are enforced, not only annotated.
+/// Compiles a schema; formats are enforced, not only annotated, and no number is rounded.
 pub(super) fn compile(schema: &Json) -> Result<Validator, String> {
+    let mut schema = schema.clone();
+    exact::state(&mut schema);
     jsonschema::options()
+        .with_keyword(exact::KEYWORD, |_, kept, _| Ok(exact::keyword(kept)))
         .with_draft(jsonschema::Draft::Draft202012)
         .should_validate_formats(true)
         .should_ignore_unknown_formats(true)
-        .build(schema)
+        .build(&schema)
         .map_err(|error| error.to_string())
 }
 
@@ -107,6 +112,7 @@ fn describe(kind: &Kind) -> (&'static str, String) {
         Kind::MultipleOf { multiple_of } => ("range", format!("Must be a multiple of {multiple_of}.")),
         Kind::Pattern { pattern } => ("pattern", format!("Must match the pattern {pattern}")),
         Kind::Format { format } => ("format", format!("Must be a valid {format}.")),
+        Kind::Custom { message, .. } => ("precision", message.clone()),
         Kind::UniqueItems => ("unique-items", "No two items may be the same.".to_owned()),
         Kind::FalseSchema => ("unknown", "Nothing is allowed here.".to_owned()),
         other => ("schema", format!("Breaks the schema's `{}`.", other.keyword())),

@@ -40,6 +40,7 @@ mod jwks;
 mod matrix;
 mod methods;
 mod migrations;
+mod numbers;
 mod openapi;
 mod outbox;
 mod policies;

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
 use crate::error::{Error, ErrorKind, Fault};
-use crate::http::strict;
+use crate::http::strict::{self, Unread};
 use crate::nearest::suggest;
 use crate::resource::pointer_of;
 
@@ -103,7 +103,8 @@ pub(super) fn read(text: &str) -> (Option<String>, Result<Message, Error>) {
     let mut members = match strict::read(text.as_bytes()) {
         Ok(Json::Object(members)) => members,
         Ok(_) => return (None, Err(invalid("", "type", "A message is an object: {\"type\": …}."))),
-        Err(error) => return (None, Err(invalid("", "json", format!("Not JSON: {error}.")))),
+        Err(Unread::Json(error)) => return (None, Err(invalid("", "json", format!("Not JSON: {error}.")))),
+        Err(Unread::Numbers(faults)) => return (None, Err(not_understood(faults))),
     };
     let id = members.remove("id");
     let named = id.as_ref().and_then(Json::as_str).map(str::to_owned);
@@ -163,7 +164,10 @@ fn rest<T: DeserializeOwned>(members: Map<String, Json>) -> Result<T, Error> {
 }
 
 pub(super) fn invalid(pointer: &str, code: &'static str, detail: impl Into<String>) -> Error {
+    not_understood(vec![Fault::pointer(pointer, code, detail)])
+}
+
+fn not_understood(faults: Vec<Fault>) -> Error {
     let whole = "The message is not one that is understood here: see `errors`.";
-    let fault = Fault::pointer(pointer, code, detail);
-    Error::new(ErrorKind::BadRequest, "invalid-message", whole).with_faults(vec![fault])
+    Error::new(ErrorKind::BadRequest, "invalid-message", whole).with_faults(faults)
 }

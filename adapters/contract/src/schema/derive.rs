@@ -67,6 +67,18 @@ impl Schema {
     }
 }
 
+impl Schema {
+    /// Whether a JSON Schema describes a decimal: `format: decimal`, or the pattern by which schemars describes
+    /// `rust_decimal::Decimal`.
+    #[must_use]
+    pub fn describes_decimal(map: &Map<String, Json>) -> bool {
+        map.get("format").and_then(Json::as_str) == Some("decimal")
+            || map.get("pattern").and_then(Json::as_str).is_some_and(|pattern| {
+                pattern.starts_with(r"^-?\d+(\.\d+)?") || pattern.starts_with(r"^-?[0-9]+(\.[0-9]+)?")
+            })
+    }
+}
+
 fn field(name: &str, property: &Json, root: &Json) -> Result<Field, String> {
     if name.is_empty() || name.contains(['[', ']', '.', ',', '\0']) {
         return Err("a field's name must not be empty or hold any of `[ ] . ,`: rename it \
@@ -136,7 +148,7 @@ fn shape(schema: &Json, root: &Json) -> Result<Shape, String> {
         ["number"] if map.get("format").and_then(Json::as_str) == Some("float") => FieldType::Float32,
         ["number"] => FieldType::Float,
         ["string"] => text_type(map),
-        ["string", "number"] | ["number", "string"] if is_decimal(map) => FieldType::Decimal,
+        ["string", "number"] | ["number", "string"] if Schema::describes_decimal(map) => FieldType::Decimal,
         ["array"] => array_type(map, root)?,
         _ => FieldType::Json,
     };
@@ -162,17 +174,9 @@ fn text_type(map: &Map<String, Json>) -> FieldType {
         Some("uuid") => FieldType::Uuid,
         Some("date-time") => FieldType::DateTime,
         Some("date") => FieldType::Date,
-        _ if is_decimal(map) => FieldType::Decimal,
+        _ if Schema::describes_decimal(map) => FieldType::Decimal,
         _ => FieldType::Text,
     }
-}
-
-/// `format: decimal`, or the pattern by which schemars describes `rust_decimal::Decimal`.
-fn is_decimal(map: &Map<String, Json>) -> bool {
-    map.get("format").and_then(Json::as_str) == Some("decimal")
-        || map.get("pattern").and_then(Json::as_str).is_some_and(|pattern| {
-            pattern.starts_with(r"^-?\d+(\.\d+)?") || pattern.starts_with(r"^-?[0-9]+(\.[0-9]+)?")
-        })
 }
 
 fn array_type(map: &Map<String, Json>, root: &Json) -> Result<FieldType, String> {

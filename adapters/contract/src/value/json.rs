@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::Value;
 
-pub use super::number::{from_float, respelled};
+pub use super::number::{from_float, is_number, respelled};
 
 /// Appends a value as JSON text.
 pub fn value(out: &mut Vec<u8>, value: &Value) {

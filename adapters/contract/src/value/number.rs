@@ -99,8 +99,9 @@ fn same(one: &str, other: &str) -> bool {
     matches!((Literal::read(one), Literal::read(other)), (Some(one), Some(other)) if one.is_same(&other))
 }
 
-/// Whether a text is a number as JSON spells it.
-pub(super) fn is_number(text: &str) -> bool {
+/// Whether a text is a number as JSON spells it, zeros in front let pass.
+#[must_use]
+pub fn is_number(text: &str) -> bool {
     Literal::read(text).is_some()
 }
 

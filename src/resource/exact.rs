@@ -1,0 +1,91 @@
+//! The numbers of a model that its type would round: single precision, doubles and decimals, at any depth.
+//!
+//! JSON Schema has no word for digits, and what a type reads it rounds without one: `f32` and `f64` by IEEE 754,
+//! `rust_decimal` beyond 28 digits. So the schema that validates says it by a keyword of its own, which stands in no
+//! specification.
+
+use jsonschema::{Keyword, ValidationError};
+use resourceful_contract::{ScalarType, Schema};
+use serde_json::{Map, Value as Json, json};
+
+/// The greatest number of single precision, as it is spelled.
+pub(super) const MAX_FLOAT32: f64 = 3.402_823_5e38;
+
+/// What the validator's own schemas say of numbers that must be kept.
+pub(super) const KEYWORD: &str = "x-exact";
+
+/// Adds the keyword wherever a schema describes such numbers.
+pub(super) fn state(schema: &mut Json) {
+    match schema {
+        Json::Object(map) => {
+            let kept = kept(map);
+            for (name, inner) in map.iter_mut() {
+                // These hold values and no schemas.
+                if !matches!(name.as_str(), "const" | "enum" | "default" | "examples") {
+                    state(inner);
+                }
+            }
+            if let Some(kept) = kept {
+                map.insert(KEYWORD.to_owned(), json!(kept));
+            }
+        }
+        Json::Array(items) => items.iter_mut().for_each(state),
+        _ => {}
+    }
+}
+
+fn kept(map: &Map<String, Json>) -> Option<&'static str> {
+    if Schema::describes_decimal(map) {
+        return Some("decimal");
+    }
+    let is_number = match map.get("type")? {
+        Json::String(only) => only == "number",
+        Json::Array(several) => several.iter().any(|one| one == "number"),
+        _ => false,
+    };
+    match map.get("format").and_then(Json::as_str) {
+        _ if !is_number => None,
+        Some("float") => Some("float"),
+        _ => Some("double"),
+    }
+}
+
+/// The validator of the keyword.
+pub(super) fn keyword(kept: &Json) -> Box<dyn for<'i> Keyword<'i>> {
+    Box::new(Kept(match kept.as_str() {
+        Some("float") => ScalarType::Float32,
+        Some("double") => ScalarType::Float,
+        _ => ScalarType::Decimal,
+    }))
+}
+
+struct Kept(ScalarType);
+
+impl Kept {
+    /// What would be right; a value of another kind is for other keywords.
+    fn fault(&self, json: &Json) -> Option<String> {
+        let concerns = match json {
+            // What is beyond single precision breaks the schema's own bounds.
+            Json::Number(number) if self.0 == ScalarType::Float32 => {
+                number.as_f64().is_some_and(|number| number.abs() <= MAX_FLOAT32)
+            }
+            Json::Number(_) => true,
+            Json::String(text) => {
+                self.0 == ScalarType::Decimal && resourceful_contract::json::is_number(text)
+            }
+            _ => false,
+        };
+        let read = concerns.then(|| self.0.read_json(json))?;
+        read.err().map(|malformed| format!("Would be rounded: {malformed}."))
+    }
+}
+
+impl<'i> Keyword<'i> for Kept {
+    fn validate(&self, json: &'i Json) -> Result<(), ValidationError<'i>> {
+        self.fault(json).map_or(Ok(()), |fault| Err(ValidationError::custom(fault)))
+    }
+
+    fn is_valid(&self, json: &'i Json) -> bool {
+        self.fault(json).is_none()
+    }
+}
