@@ -117,3 +117,69 @@ async fn a_statement_that_takes_too_long_ends_and_its_connection_serves_on() {
     let rows = storage.fetch(&Query::one(schema, Value::Integer(5)), &mut Vec::new()).await.unwrap();
     assert_eq!(rows.len, 1);
 }
+
+/// A PostgreSQL table made by hand, after the prefix of its test.
+#[cfg(feature = "postgres")]
+async fn postgres(place: &crate::support::Place, columns: &str, rows: &str) -> Arc<dyn Storage> {
+    let mut connection = sqlx::PgConnection::connect(&place.url).await.unwrap();
+    let table = place.table("old");
+    let statements = format!("CREATE TABLE {table} ({columns}); INSERT INTO {table} VALUES {rows}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statements)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    place.connect().await.storage()
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn columns_of_either_precision_hold_single_precision_and_one_holds_doubles() {
+    use resourceful_contract::Test;
+
+    let Some(place) = crate::support::Place::postgres("single precision") else { return };
+    let columns = "id bigint PRIMARY KEY, short real, long double precision";
+    let storage = postgres(&place, columns, "(1, 0.1, 0.10000000149011612), (2, 16777216, 16777216)").await;
+    let schema = |field_type| {
+        let id = Field::new("id", FieldType::Integer);
+        let fields = vec![id, field("short", "short", field_type), field("long", "long", field_type)];
+        Arc::new(Schema::new("old", &place.table("old"), fields, 0, IdSource::Client))
+    };
+    let mismatches = storage.check(&schema(FieldType::Float)).await.unwrap();
+    let named: Vec<_> = mismatches.iter().map(|mismatch| mismatch.field.as_deref()).collect();
+    assert_eq!(named, [Some("short")], "{mismatches:?}");
+    let singles = schema(FieldType::Float32);
+    assert_eq!(storage.check(&singles).await.unwrap(), []);
+    for position in [1, 2] {
+        let mut query = Query::all(singles.clone());
+        query.filter = Filter::Compare(position, Test::Eq(Value::Float32(0.1)));
+        let mut out = Vec::new();
+        storage.fetch(&query, &mut out).await.unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), r#"{"id":1,"short":0.1,"long":0.1}"#);
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn text_is_searched_whatever_its_column_and_collation() {
+    let Some(place) = crate::support::Place::postgres("searched columns") else { return };
+    let collation = place.table("collation");
+    let mut connection = sqlx::PgConnection::connect(&place.url).await.unwrap();
+    let made =
+        format!("CREATE COLLATION {collation} (provider = icu, locale = 'und', deterministic = false)");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(made)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let columns =
+        format!("id bigint PRIMARY KEY, padded char(12), loose text COLLATE {collation}, plain varchar");
+    let rows = "(1, 'İzmir Ünye', 'İzmir Ünye', 'İzmir Ünye'), (2, 'Ankara', 'Ankara', 'Ankara')";
+    let storage = postgres(&place, &columns, rows).await;
+    let text = |name: &str| field(name, name, FieldType::Text);
+    let fields = vec![Field::new("id", FieldType::Integer), text("padded"), text("loose"), text("plain")];
+    let schema = Arc::new(Schema::new("old", &place.table("old"), fields, 0, IdSource::Client));
+    for position in 1..=3 {
+        for (word, id) in [("İz", 1), ("üNYE", 1), ("ANK", 2)] {
+            let mut query = Query::all(schema.clone());
+            query.filter = Filter::Search(vec![position], word.to_owned());
+            query.keys = vec![0];
+            let rows = storage.fetch(&query, &mut Vec::new()).await.unwrap();
+            assert_eq!(rows.keys, vec![vec![Value::Integer(id)]], "{word} in column {position}");
+        }
+    }
+}
