@@ -194,6 +194,17 @@ impl Error {
         Self::new(ErrorKind::Unavailable, "unavailable", "The server cannot answer now. Try again.")
     }
 
+    fn query_timeout() -> Self {
+        let detail = "The database was asked for more than it does within its time limit, and changed nothing. Ask for less: filter by fields with an index, leave out the count or related items.";
+        Self::new(ErrorKind::DeadlineExceeded, "query-timeout", detail)
+    }
+
+    pub(crate) fn concurrent_change() -> Self {
+        let detail =
+            "Others changed the same items again and again meanwhile, and nothing was changed. Try again.";
+        Self::new(ErrorKind::Conflict, "concurrent-change", detail)
+    }
+
     pub(crate) fn validation(mut faults: Vec<Fault>) -> Self {
         faults.sort();
         faults.dedup_by(|a, b| a.at == b.at && a.code == b.code);
@@ -243,6 +254,12 @@ impl From<StorageError> for Error {
                     .with_faults(faults)
                     .with_source(error)
             }
+            StorageKind::ExclusionViolation => {
+                let faults = pointers("exclusion", "Another item excludes this value.");
+                Self::new(ErrorKind::Conflict, "exclusion", "Another item excludes these values.")
+                    .with_faults(faults)
+                    .with_source(error)
+            }
             StorageKind::ForeignKeyViolation => {
                 let faults = pointers(
                     "foreign-key",
@@ -257,10 +274,12 @@ impl From<StorageError> for Error {
                 .with_source(error)
             }
             StorageKind::Rejected => {
-                Self::new(ErrorKind::Validation, "validation", "The database does not accept these values.")
+                Self::new(ErrorKind::Validation, "validation", "The database does not accept this change.")
                     .with_faults(pointers("rejected", "The database does not accept this value."))
                     .with_source(error)
             }
+            StorageKind::TimedOut => Self::query_timeout().with_source(error),
+            StorageKind::Contended => Self::concurrent_change().with_source(error),
             StorageKind::Unavailable => Self::unavailable().with_source(error),
             _ => Self::internal(error),
         }

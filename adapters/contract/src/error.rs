@@ -28,12 +28,21 @@ pub enum ErrorKind {
     VersionMismatch,
     /// Another row holds the same unique values; `fields` names them where known.
     UniqueViolation,
+    /// Another row excludes this one by a rule other than equality (an exclusion constraint); `fields` names the fields
+    /// of the rule where known.
+    ExclusionViolation,
     /// A row referred to is absent, or a row to be deleted is still referred to; `fields` names the
     /// referring ones where known.
     ForeignKeyViolation,
-    /// The database refused a value for a rule of its own (check, not null, length).
+    /// The database refused a change for a rule of its own (check, not null, length, a trigger); `fields` names those
+    /// whose values it refused where known.
     Rejected,
-    /// Not available now and worth another try: no connection, locked, shutting down, serialization failure.
+    /// Other changes at the same time were in the way again and again (locks, deadlocks, serialization failures), and
+    /// nothing was changed; the storage has retried within its bounds.
+    Contended,
+    /// The statement took longer than it may, and was ended.
+    TimedOut,
+    /// Not available now and worth another try: no connection, shutting down.
     Unavailable,
     /// Something stored does not read as its declared type.
     Corrupt,
@@ -103,8 +112,11 @@ impl fmt::Display for StorageError {
             ErrorKind::NotFound => "no such row",
             ErrorKind::VersionMismatch => "the row has another version",
             ErrorKind::UniqueViolation => "another row holds the same unique values",
+            ErrorKind::ExclusionViolation => "another row excludes this one",
             ErrorKind::ForeignKeyViolation => "a foreign key does not hold",
-            ErrorKind::Rejected => "the database rejected a value",
+            ErrorKind::Rejected => "the database refused a change",
+            ErrorKind::Contended => "concurrent changes were in the way",
+            ErrorKind::TimedOut => "the statement took longer than it may",
             ErrorKind::Unavailable => "the storage is not available",
             ErrorKind::Corrupt => "a stored value does not read as its declared type",
             ErrorKind::Unsupported => "the storage cannot do this",

@@ -13,7 +13,10 @@ use crate::dialect::Dialect;
 use crate::failure;
 use crate::fetch::{fetch_on, guarded};
 use crate::join;
+use crate::lock;
 use crate::plan;
+use crate::refusal;
+use crate::retry::Retry;
 use crate::storage::{Arguments, Connection, Database, bind, text};
 use crate::unreadable::Origin;
 use crate::write::{self, mints};
@@ -22,29 +25,92 @@ pub(crate) async fn commit<D: Dialect>(
     database: &Database<D>,
     changes: ChangeSet,
 ) -> Result<Committed, StorageError> {
-    let rows = match changes.changes.as_slice() {
-        [] if changes.then.is_none() => Vec::new(),
-        [one] if changes.then.is_none() && !changes.dry_run && stands_alone(one) => {
-            let mut connection = database.writer().await?;
-            let row = single(database, &mut connection, one).await.map_err(|error| error.at_change(0))?;
-            connection.hand_on();
-            vec![row]
-        }
-        _ => match together(database, &changes, true).await {
-            // A statement of many rows does not say which of them it failed for; one by one they do.
-            Err(error) if is_of_a_row(error.kind()) => together(database, &changes, false).await?,
-            outcome => outcome?,
-        },
-    };
+    let is_empty = changes.changes.is_empty() && changes.then.is_none();
+    let rows = if is_empty { Vec::new() } else { retried(database, &changes).await? };
     if let Some(progress) = &changes.progress {
         progress(rows.len());
     }
     Ok(Committed::new(rows))
 }
 
+/// Applies a set, again where what failed was of no row and has left nothing behind.
+async fn retried<D: Dialect>(database: &Database<D>, set: &ChangeSet) -> Result<Vec<Written>, StorageError> {
+    let mut connection = database.writer().await?;
+    let mut retry = Retry::default();
+    let mut has_locks = true;
+    loop {
+        let failed = match applied(database, &mut connection, set, has_locks).await {
+            Ok(rows) => {
+                connection.hand_on();
+                return Ok(rows);
+            }
+            Err(failed) => failed,
+        };
+        connection.close_with(D::OUTLIVES_FUTURE && failed.error.kind() == ErrorKind::TimedOut);
+        if failed.error.kind() == ErrorKind::Rejected {
+            return Err(refusal::located::<D>(&mut connection, set, failed.error).await);
+        }
+        // A role may delete and not lock, and not every view can be locked: the order is then left to chance.
+        if failed.is_of_locks && failed.error.kind() == ErrorKind::Internal {
+            has_locks = false;
+            continue;
+        }
+        // Of a connection that is lost later it is not known whether the database did what was sent.
+        connection = match retry.after::<D>(&failed.error, connection, !failed.has_begun).await? {
+            Some(connection) => connection,
+            None => return Err(failed.error),
+        };
+    }
+}
+
+/// Why a set was not applied.
+struct Failed {
+    error: StorageError,
+    /// Whether any of its statements may have reached the database.
+    has_begun: bool,
+    /// Whether it could not lock its rows in order.
+    is_of_locks: bool,
+}
+
+impl From<StorageError> for Failed {
+    fn from(error: StorageError) -> Self {
+        Self { error, has_begun: true, is_of_locks: false }
+    }
+}
+
+async fn applied<D: Dialect>(
+    database: &Database<D>,
+    connection: &mut Connection<D>,
+    set: &ChangeSet,
+    has_locks: bool,
+) -> Result<Vec<Written>, Failed> {
+    if let [one] = set.changes.as_slice()
+        && set.then.is_none()
+        && !set.dry_run
+        && stands_alone(one)
+    {
+        let row = single(database, connection, one).await.map_err(|error| error.at_change(0))?;
+        return Ok(vec![row]);
+    }
+    let way = Way { is_grouped: true, has_locks };
+    match together(database, connection, set, way).await {
+        // A statement of many rows does not say which of them it failed for; one by one they do.
+        Err(failed) if is_of_a_row(failed.error.kind()) => {
+            together(database, connection, set, Way { is_grouped: false, ..way }).await
+        }
+        outcome => outcome,
+    }
+}
+
 /// Whether a failure is one row's fault.
 fn is_of_a_row(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::UniqueViolation | ErrorKind::ForeignKeyViolation | ErrorKind::Rejected)
+    matches!(
+        kind,
+        ErrorKind::UniqueViolation
+            | ErrorKind::ExclusionViolation
+            | ErrorKind::ForeignKeyViolation
+            | ErrorKind::Rejected
+    )
 }
 
 /// Whether a change is one statement, which a database runs as a transaction of its own.
@@ -61,20 +127,35 @@ fn given_where_minted(schema: &Schema, values: &[Value]) -> bool {
     schema.id_source == resourceful_contract::IdSource::Storage && !mints(schema, values)
 }
 
+/// How a transaction goes about its changes.
+#[derive(Clone, Copy)]
+struct Way {
+    /// Whether one statement may carry several of them.
+    is_grouped: bool,
+    /// Whether the rows are locked in one order before any is changed.
+    has_locks: bool,
+}
+
 async fn together<D: Dialect>(
     database: &Database<D>,
+    connection: &mut Connection<D>,
     set: &ChangeSet,
-    grouped: bool,
-) -> Result<Vec<Written>, StorageError> {
+    way: Way,
+) -> Result<Vec<Written>, Failed> {
     // Dropped before its commit, a transaction is rolled back.
-    let mut connection = database.writer().await?;
-    let mut transaction = connection.begin_with(D::BEGIN).await.map_err(failure::connection)?;
+    let begun = connection.begin_with(D::BEGIN).await;
+    let unbegun = |error| Failed { error: failure::begin::<D>(error), has_begun: false, is_of_locks: false };
+    let mut transaction = begun.map_err(unbegun)?;
+    if way.has_locks {
+        let locked = lock::rows::<D>(&mut transaction, &set.changes, &database.overrides.now()).await;
+        locked.map_err(|error| Failed { error, has_begun: true, is_of_locks: true })?;
+    }
     let mut rows: Vec<Written> = Vec::with_capacity(set.changes.len());
     let progress = set.progress.as_deref();
-    each(database, &mut transaction, &set.changes, grouped, progress, &mut rows).await?;
+    each(database, &mut transaction, &set.changes, way.is_grouped, progress, &mut rows).await?;
     if let Some(then) = &set.then {
         let following = then(&rows);
-        each(database, &mut transaction, &following, grouped, None, &mut rows).await?;
+        each(database, &mut transaction, &following, way.is_grouped, None, &mut rows).await?;
     }
     if set.dry_run {
         transaction.rollback().await.map_err(failure::connection)?;
@@ -85,7 +166,6 @@ async fn together<D: Dialect>(
             None => failure::connection(error),
         })?;
     }
-    connection.hand_on();
     Ok(rows)
 }
 
@@ -165,8 +245,11 @@ async fn insert_many<D: Dialect>(
     let args = bind::<D>(&statement.order, &shape.args).map_err(|error| failure::unbound(schema, error))?;
     if !write::answers(changes) {
         let ran = D::run(connection, text(&statement.text), args).await;
-        ran.map_err(|error| D::failure(error, schema))?;
-        return Ok(changes.iter().map(inserted).collect());
+        let ran = ran.map_err(|error| D::failure(error, schema))?;
+        return match usize::try_from(ran) {
+            Ok(ran) if ran < changes.len() => Err(refusal::left_out()),
+            _ => Ok(changes.iter().map(inserted).collect()),
+        };
     }
     let rows = D::rows(connection, text(&statement.text), args).await;
     let rows = rows.map_err(|error| D::failure(error, schema))?;
@@ -180,8 +263,8 @@ fn in_order(changes: &[Change], mut rows: Vec<Written>) -> Result<Vec<Written>, 
         Write::Insert { values } => values[change.schema.id].clone(),
         _ => Value::Null,
     };
-    if rows.len() != changes.len() {
-        return Err(StorageError::new(ErrorKind::Internal).with_context("insert", "answered too few rows"));
+    if rows.len() < changes.len() {
+        return Err(refusal::left_out());
     }
     if changes.iter().zip(&rows).all(|(change, row)| given(change) == row.id) {
         return Ok(rows);
@@ -217,7 +300,7 @@ async fn guarded_single<D: Dialect>(
     if let Write::Update { id, guard, .. } | Write::Delete { id, guard } = &change.write
         && let Some(expected) = digest(&change.schema, guard)
     {
-        lock(database, connection, &change.schema, id).await?;
+        lock::row::<D>(connection, &change.schema, id, &database.overrides.now()).await?;
         let query = guarded(&change.schema, id, &guard.filter);
         let rows = fetch_on(database, connection, &query, &mut Vec::new()).await?;
         match rows.versions.first() {
@@ -234,30 +317,6 @@ async fn guarded_single<D: Dialect>(
 /// The version that a guard expects of a row without a counter.
 fn digest(schema: &Schema, guard: &Guard) -> Option<Version> {
     guard.version.filter(|_| schema.version.is_none())
-}
-
-/// Keeps others from changing a row until the transaction ends.
-async fn lock<D: Dialect>(
-    database: &Database<D>,
-    connection: &mut Connection<D>,
-    schema: &Schema,
-    id: &Value,
-) -> Result<(), StorageError> {
-    if !D::FOR_UPDATE {
-        return Ok(());
-    }
-    let reference = resourceful_contract::Reference {
-        field: schema.id,
-        table: schema.table.clone(),
-        column: schema.id_field().column.clone(),
-        target_field: schema.id_field().name.clone(),
-    };
-    let (statement, values) = write::lookup::<D>(&reference, &database.overrides.now());
-    let args = bind::<D>(&args::order(&values), &[Arg::One(schema.id_field().field_type, id)])
-        .map_err(|error| failure::unbound(schema, error))?;
-    let statement = AssertSqlSafe(format!("{statement} FOR UPDATE")).into_sql_str();
-    D::rows(connection, statement, args).await.map_err(|error| D::failure(error, schema))?;
-    Ok(())
 }
 
 async fn single<D: Dialect>(
@@ -292,7 +351,7 @@ async fn single<D: Dialect>(
         (None, Write::Update { id, guard, .. }) => {
             Err(why_not(database, connection, schema, id, guard).await?)
         }
-        (None, _) => Err(StorageError::new(ErrorKind::Internal).with_context("insert", "answered no row")),
+        (None, _) => Err(refusal::left_out()),
     }
 }
 
@@ -314,7 +373,8 @@ fn written<D: Dialect>(
     })
 }
 
-/// Why a guarded change met no row: there is none that the caller may touch, or it has another version.
+/// Why a guarded change met no row: there is none that the caller may touch, it has another version, or the database
+/// left the change out.
 async fn why_not<D: Dialect>(
     database: &Database<D>,
     connection: &mut Connection<D>,
@@ -324,8 +384,11 @@ async fn why_not<D: Dialect>(
 ) -> Result<StorageError, StorageError> {
     let query = guarded(schema, id, &guard.filter);
     let rows = fetch_on(database, connection, &query, &mut Vec::new()).await?;
-    let kind = if rows.len == 0 { ErrorKind::NotFound } else { ErrorKind::VersionMismatch };
-    Ok(StorageError::new(kind))
+    let Some(found) = rows.versions.first() else { return Ok(StorageError::new(ErrorKind::NotFound)) };
+    Ok(match guard.version {
+        Some(expected) if expected != *found => StorageError::new(ErrorKind::VersionMismatch),
+        _ => refusal::left_out(),
+    })
 }
 
 /// Names the references that do not hold, where the database itself does not.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use resourceful_contract::{ErrorKind, Storage, StorageError, Table};
 
+use crate::storage::Limits;
+
 /// A database that speaks SQL. Clones share its connections.
 ///
 /// ```
@@ -38,6 +40,7 @@ impl Sql {
             acquire_timeout: Duration::from_secs(10),
             busy_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),
+            heavy_query_timeout: Duration::from_secs(10),
         }
     }
 
@@ -67,6 +70,7 @@ pub struct SqlOptions {
     pub(crate) max_connections: Option<u32>,
     pub(crate) acquire_timeout: Duration,
     pub(crate) statement_timeout: Duration,
+    pub(crate) heavy_query_timeout: Duration,
     #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "a setting of SQLite"))]
     pub(crate) busy_timeout: Duration,
 }
@@ -84,16 +88,31 @@ impl SqlOptions {
         self
     }
 
-    /// The longest that SQLite waits for another process's lock; 5 s by default.
+    /// The longest that a statement on SQLite waits for another process's lock; 5 s by default. A change that met one is
+    /// tried again for up to 5 s more.
     pub const fn busy_timeout(mut self, timeout: Duration) -> Self {
         self.busy_timeout = timeout;
         self
     }
 
-    /// The longest that one statement may take; 30 s by default. Longer is unavailable.
+    /// The longest that one statement may take; 30 s by default. Longer ends it as timed out.
     pub const fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout;
         self
+    }
+
+    /// The longest that a query may take that looks at rows no index leads to, such as a search within texts, a filter
+    /// through relations or an exact count; 10 s by default, and never longer than the
+    /// [statement timeout](Self::statement_timeout). Longer ends it as timed out. Such queries share three quarters of
+    /// the connections, so that others find one.
+    pub const fn heavy_query_timeout(mut self, timeout: Duration) -> Self {
+        self.heavy_query_timeout = timeout;
+        self
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        let statement = self.statement_timeout;
+        Limits { statement, heavy: self.heavy_query_timeout.min(statement) }
     }
 
     /// Connects.

@@ -26,6 +26,8 @@ pub(crate) struct Connections<Db: Database> {
     pool: Pool<Db>,
     /// As many as the pool may have connections, so that a caller who is let in finds one here or in the pool.
     places: Semaphore,
+    /// How many of them may be kept for long at once: fewer, so that short work always finds one.
+    long: Semaphore,
     resting: Mutex<Vec<Resting<Db>>>,
 }
 
@@ -41,7 +43,8 @@ struct Resting<Db: Database> {
 impl<Db: Database> Connections<Db> {
     pub(crate) fn new(pool: Pool<Db>) -> Self {
         let most = pool.options().get_max_connections() as usize;
-        Self { pool, places: Semaphore::new(most), resting: Mutex::default() }
+        let long = most.saturating_sub((most / 4).max(1)).max(1);
+        Self { pool, places: Semaphore::new(most), long: Semaphore::new(long), resting: Mutex::default() }
     }
 
     /// The pool that makes them.
@@ -51,21 +54,43 @@ impl<Db: Database> Connections<Db> {
 
     /// A connection, as soon as there is one.
     pub(crate) async fn take(&self) -> Result<Lease<'_, Db>, StorageError> {
-        let place = self.place().await?;
+        self.at(self.permit(&self.places).await?, None).await
+    }
+
+    /// A connection for work that may take long, as soon as there is one for that.
+    pub(crate) async fn take_for_long(&self) -> Result<Lease<'_, Db>, StorageError> {
+        let long = self.permit(&self.long).await?;
+        self.at(self.permit(&self.places).await?, Some(long)).await
+    }
+
+    /// A connection, unless all of them are in use.
+    pub(crate) async fn take_free(&self) -> Result<Option<Lease<'_, Db>>, StorageError> {
+        match self.places.try_acquire() {
+            Ok(place) => self.at(place, None).await.map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    async fn at<'a>(
+        &'a self,
+        place: SemaphorePermit<'a>,
+        long: Option<SemaphorePermit<'a>>,
+    ) -> Result<Lease<'a, Db>, StorageError> {
         let taken = Instant::now();
         let (connection, since) = match self.rested(taken) {
             Some(rested) => rested,
             None => (self.pool.acquire().await.map_err(failure::connection)?, taken),
         };
-        Ok(Lease { connections: self, connection, taken, since, _place: place })
+        let connection = Held { connection: Some(connection), is_closed_with: false };
+        Ok(Lease { connections: self, connection, taken, since, _place: place, _long: long })
     }
 
-    async fn place(&self) -> Result<SemaphorePermit<'_>, StorageError> {
-        if let Ok(place) = self.places.try_acquire() {
+    async fn permit<'a>(&self, of: &'a Semaphore) -> Result<SemaphorePermit<'a>, StorageError> {
+        if let Ok(place) = of.try_acquire() {
             return Ok(place);
         }
         let timeout = self.pool.options().get_acquire_timeout();
-        match tokio::time::timeout(timeout, self.places.acquire()).await {
+        match tokio::time::timeout(timeout, of.acquire()).await {
             Ok(Ok(place)) => Ok(place),
             Ok(Err(closed)) => Err(StorageError::new(ErrorKind::Unavailable).with_source(closed)),
             Err(late) => Err(StorageError::new(ErrorKind::Unavailable).with_source(late)),
@@ -101,30 +126,70 @@ impl<Db: Database> Drop for Connections<Db> {
     }
 }
 
+/// Why a lease has a connection.
+const HELD: &str = "a connection is taken out of a lease by what consumes the lease";
+
 /// A connection in use. Dropped, it goes back through the pool's test.
 #[derive(Debug)]
 pub(crate) struct Lease<'a, Db: Database> {
     connections: &'a Connections<Db>,
-    connection: PoolConnection<Db>,
+    connection: Held<Db>,
     taken: Instant,
     since: Instant,
-    // The last field: a place is free once the connection is.
+    // The last fields: a place is free once the connection is.
     _place: SemaphorePermit<'a>,
+    _long: Option<SemaphorePermit<'a>>,
+}
+
+/// A connection that goes back to the pool's test when it is dropped, or is closed where that could not end a statement
+/// that it still runs.
+#[derive(Debug)]
+struct Held<Db: Database> {
+    /// There until it is taken out.
+    connection: Option<PoolConnection<Db>>,
+    is_closed_with: bool,
+}
+
+impl<Db: Database> Drop for Held<Db> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take().filter(|_| self.is_closed_with) {
+            drop(connection.detach());
+        }
+    }
 }
 
 impl<Db: Database> Lease<'_, Db> {
+    /// Another connection in place of one that was lost, which the pool has tested or just made. Those that rest
+    /// were probably lost with it, and go back to the pool's test.
+    pub(crate) async fn renewed(self) -> Result<Self, StorageError> {
+        let Self { connections, connection, _place, _long, .. } = self;
+        connections.resting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        drop(connection);
+        let taken = Instant::now();
+        let connection = Some(connections.pool.acquire().await.map_err(failure::connection)?);
+        let connection = Held { connection, is_closed_with: false };
+        Ok(Self { connections, connection, taken, since: taken, _place, _long })
+    }
+
+    /// Whether dropping it closes the connection, and with that ends the statement that it runs.
+    pub(crate) fn close_with(&mut self, is_closed_with: bool) {
+        self.connection.is_closed_with = is_closed_with;
+    }
+
     /// Hands the connection on. Its statements must have ended, and its transaction too.
     pub(crate) fn hand_on(self) {
-        let Self { connections, connection, taken, since, _place: place } = self;
+        let Self { connections, mut connection, taken, since, _place, _long } = self;
         if taken.duration_since(since) > SERVICE {
             return;
         }
         let mut resting = connections.resting.lock().unwrap_or_else(PoisonError::into_inner);
         // A pool that is being closed waits for every connection.
-        if !connections.pool.is_closed() {
+        if !connections.pool.is_closed()
+            && let Some(connection) = connection.connection.take()
+        {
             resting.push(Resting { connection, taken, since });
         }
-        drop((resting, place));
+        drop(resting);
     }
 }
 
@@ -132,12 +197,12 @@ impl<Db: Database> Deref for Lease<'_, Db> {
     type Target = Db::Connection;
 
     fn deref(&self) -> &Db::Connection {
-        &self.connection
+        self.connection.connection.as_ref().expect(HELD)
     }
 }
 
 impl<Db: Database> DerefMut for Lease<'_, Db> {
     fn deref_mut(&mut self) -> &mut Db::Connection {
-        &mut self.connection
+        self.connection.connection.as_mut().expect(HELD)
     }
 }

@@ -6,10 +6,12 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use resourceful_contract::{Bell, Capabilities, FieldType, Index, Schema, StorageError, Value};
 use sea_query::{Expr, QueryBuilder, SchemaBuilder, SelectStatement};
+use sqlx::database::HasStatementCache;
 use sqlx::{Database, SqlStr};
 
 use crate::args::Arg;
 use crate::catalog::Column;
+use crate::failure::Transient;
 use crate::overrides::ColumnOverride;
 
 /// What a value that cannot be read or bound says for itself.
@@ -39,7 +41,7 @@ pub(crate) fn single(number: f64) -> Result<f32, Unreadable> {
 /// A kind of database.
 pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
     /// Its driver.
-    type Db: Database<Row: Send, Arguments: Send + Default>;
+    type Db: Database<Row: Send, Arguments: Send + Default> + HasStatementCache;
     /// Its spelling of statements.
     type Builder: QueryBuilder + SchemaBuilder + Default;
 
@@ -69,7 +71,11 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
         args: <Self::Db as Database>::Arguments,
     ) -> BoxFuture<'c, Result<Option<<Self::Db as Database>::Row>, sqlx::Error>>;
 
-    /// The same as `rows` for a statement that may take long: it ends after this time, and when the future is dropped.
+    /// Whether a statement whose future was dropped goes on until its connection is closed.
+    const OUTLIVES_FUTURE: bool;
+
+    /// The same as `rows` for a statement that may take long: it ends after this time, and when the future is dropped
+    /// (with its connection, where it [outlives](Self::OUTLIVES_FUTURE) that).
     fn rows_within<'c>(
         connection: &'c mut <Self::Db as Database>::Connection,
         text: SqlStr,
@@ -239,6 +245,18 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
 
     /// How statements treat a column otherwise than one that is made for a field of this type.
     fn column_override(column: &Column, field_type: FieldType) -> ColumnOverride;
+
+    /// Whether a statement that failed like this may succeed when it, or its transaction, runs again.
+    fn transient(error: &sqlx::Error) -> Option<Transient>;
+
+    /// The fields that a refused change is about, where the error does not name them: those of a violated constraint,
+    /// or those whose values do not fit their columns.
+    fn refused_fields<'c>(
+        connection: &'c mut <Self::Db as Database>::Connection,
+        schema: &'c Schema,
+        error: &'c sqlx::Error,
+        written: &'c [(usize, &'c Value)],
+    ) -> BoxFuture<'c, Result<Vec<usize>, sqlx::Error>>;
 
     /// What an error of the database means.
     fn failure(error: sqlx::Error, schema: &Schema) -> StorageError;

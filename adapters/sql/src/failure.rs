@@ -3,7 +3,46 @@
 use resourceful_contract::{ErrorKind, Schema, StorageError};
 use sqlx::error::ErrorKind as Violation;
 
-use crate::dialect::Unreadable;
+use crate::dialect::{Dialect, Unreadable};
+
+/// A failure that is of no row, and after which the same statements may succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "postgres"),
+    expect(dead_code, reason = "SQLite prepares again by itself, and its connections are not lost")
+)]
+pub(crate) enum Transient {
+    /// The connection's prepared statements are gone, or answer other types than their tables have now.
+    StaleStatement,
+    /// The server or the network has ended the connection.
+    Disconnected,
+    /// Another transaction was in the way: a lock, a deadlock, a serialization failure.
+    Contended,
+}
+
+/// Whether a statement that failed like this may run again.
+pub(crate) fn transient<D: Dialect>(error: &StorageError) -> Option<Transient> {
+    D::transient(std::error::Error::source(error)?.downcast_ref()?)
+}
+
+/// A transaction that could not begin.
+pub(crate) fn begin<D: Dialect>(error: sqlx::Error) -> StorageError {
+    let is_contended = D::transient(&error) == Some(Transient::Contended);
+    let kind = if is_contended { ErrorKind::Contended } else { ErrorKind::Unavailable };
+    StorageError::new(kind).with_source(error)
+}
+
+/// A statement that was given up on the client's side.
+#[derive(Debug)]
+pub(crate) struct TimedOut;
+
+impl std::fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the statement took longer than it may")
+    }
+}
+
+impl std::error::Error for TimedOut {}
 
 /// A connection that cannot be had.
 pub(crate) fn connection(error: sqlx::Error) -> StorageError {
@@ -29,6 +68,7 @@ pub(crate) fn kind(error: &sqlx::Error) -> ErrorKind {
             Violation::NotNullViolation | Violation::CheckViolation => ErrorKind::Rejected,
             _ => ErrorKind::Internal,
         },
+        sqlx::Error::AnyDriverError(error) if error.is::<TimedOut>() => ErrorKind::TimedOut,
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::PoolTimedOut

@@ -1,9 +1,10 @@
 //! A query's answer: one statement, its rows written straight into the answer.
 
-use resourceful_contract::{Count, Filter, Position, Query, Rows, StorageError, Total, Value};
+use resourceful_contract::{Count, ErrorKind, Filter, Position, Query, Rows, StorageError, Total, Value};
 
 use crate::dialect::{Dialect, Unreadable};
-use crate::plan::{self, Included, Plan, Row};
+use crate::plan::{self, Cost, Included, Plan, Row};
+use crate::retry::Retry;
 use crate::shape::Shape;
 use crate::storage::{Connection, Database, bind, text};
 use crate::unreadable::{self, Origin};
@@ -14,8 +15,49 @@ pub(crate) async fn fetch<D: Dialect>(
     query: &Query,
     out: &mut Vec<u8>,
 ) -> Result<Rows, StorageError> {
-    let mut connection = database.reader().await?;
-    let mut rows = fetch_on(database, &mut connection, query, out).await?;
+    let shape = Shape::of(query);
+    let plan = database.plans.find(&shape.bytes, || select::plan::<D>(query, &database.overrides.now()));
+    let mut connection = match plan.cost {
+        Cost::Light | Cost::Joined => database.reader().await?,
+        Cost::Heavy => database.heavy_reader().await?,
+    };
+    let start = out.len();
+    let mut retry = Retry::default();
+    loop {
+        // A statement that may take long ends with its connection when the future is dropped.
+        connection.close_with(D::OUTLIVES_FUTURE && plan.cost != Cost::Light);
+        let outcome = answer(database, &mut connection, query, (&*plan, &shape), out).await;
+        let is_running = matches!(&outcome, Err(error) if error.kind() == ErrorKind::TimedOut);
+        if !is_running {
+            connection.close_with(false);
+        }
+        let error = match outcome {
+            Ok(rows) => {
+                connection.hand_on();
+                return Ok(rows);
+            }
+            Err(error) => error,
+        };
+        out.truncate(start);
+        connection = match retry.after::<D>(&error, connection, true).await? {
+            Some(connection) => connection,
+            // A read changes nothing that another could have been in the way of.
+            None if error.kind() == ErrorKind::Contended => {
+                return Err(StorageError::new(ErrorKind::Unavailable).with_source(error));
+            }
+            None => return Err(error),
+        };
+    }
+}
+
+async fn answer<D: Dialect>(
+    database: &Database<D>,
+    connection: &mut Connection<D>,
+    query: &Query,
+    (plan, shape): (&Plan, &Shape<'_>),
+    out: &mut Vec<u8>,
+) -> Result<Rows, StorageError> {
+    let mut rows = planned(database, connection, query, (plan, shape), out).await?;
     // A statement whose count is a column says nothing where there is no row.
     if let (None, Some(_)) = (rows.total, query.count) {
         let counted = Query {
@@ -28,10 +70,9 @@ pub(crate) async fn fetch<D: Dialect>(
             count: Some(Count::Exact),
             ..query.clone()
         };
-        let first = fetch_on(database, &mut connection, &counted, &mut Vec::new()).await?;
+        let first = fetch_on(database, connection, &counted, &mut Vec::new()).await?;
         rows.total = Some(first.total.unwrap_or(Total { rows: 0, exact: true }));
     }
-    connection.hand_on();
     Ok(rows)
 }
 
@@ -44,19 +85,33 @@ pub(crate) async fn fetch_on<D: Dialect>(
 ) -> Result<Rows, StorageError> {
     let shape = Shape::of(query);
     let plan = database.plans.find(&shape.bytes, || select::plan::<D>(query, &database.overrides.now()));
+    planned(database, connection, query, (&*plan, &shape), out).await
+}
+
+async fn planned<D: Dialect>(
+    database: &Database<D>,
+    connection: &mut Connection<D>,
+    query: &Query,
+    (plan, shape): (&Plan, &Shape<'_>),
+    out: &mut Vec<u8>,
+) -> Result<Rows, StorageError> {
     let args = bind::<D>(&plan.order, &shape.args).map_err(|error| failure::unbound(&query.schema, error))?;
     let text = text(&plan.text);
     let failed = |error| D::failure(error, &query.schema);
-    let written = if plan.heavy {
-        let limit = database.statement_timeout;
+    let limit = match plan.cost {
+        Cost::Light => None,
+        Cost::Joined => Some(database.limits.statement),
+        Cost::Heavy => Some(database.limits.heavy),
+    };
+    let written = if let Some(limit) = limit {
         let rows = D::rows_within(connection, text, args, limit).await.map_err(failed)?;
-        write::<D>(query, &plan, &rows, out)
+        write::<D>(query, plan, &rows, out)
     } else if plan.single {
         let row = D::row(connection, text, args).await.map_err(failed)?;
-        write::<D>(query, &plan, row.as_slice(), out)
+        write::<D>(query, plan, row.as_slice(), out)
     } else {
         let rows = D::rows(connection, text, args).await.map_err(failed)?;
-        write::<D>(query, &plan, &rows, out)
+        write::<D>(query, plan, &rows, out)
     };
     written.map_err(|error| failure::corrupt(&plan.schema, error))
 }

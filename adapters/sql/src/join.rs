@@ -11,6 +11,7 @@ use crate::args::{self, Numbering};
 use crate::dialect::Dialect;
 use crate::failure;
 use crate::overrides::Overrides;
+use crate::refusal;
 use crate::select::table;
 use crate::shape::Shape;
 use crate::storage::{Connection, Database, bind, text};
@@ -61,6 +62,9 @@ pub(crate) async fn insert<D: Dialect>(
         let schema = &change.schema;
         let id = D::read(row, column, schema.id_field().field_type);
         let id: Value = id.map_err(|error| failure::corrupt(schema, error))?;
+        if id.is_null() {
+            return Err(refusal::left_out());
+        }
         let version = schema.version.map(|_| Version::Counter(1));
         Ok(Written { id, version, ..Written::all(1) })
     });

@@ -9,6 +9,7 @@ mod check;
 mod commit;
 mod connect;
 mod connections;
+mod cost;
 mod create;
 mod dialect;
 mod explained;
@@ -17,12 +18,15 @@ mod fetch;
 mod filter;
 mod include;
 mod join;
+mod lock;
 mod migrate;
 mod overrides;
 mod place;
 mod plan;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod refusal;
+mod retry;
 mod select;
 mod shape;
 #[cfg(feature = "sqlite")]

@@ -48,10 +48,15 @@ pub(crate) async fn migrate<D: Dialect>(
     loop {
         match attempt(database, &journal, migrations, apply).await {
             // SQLite lets in one writer at a time, and tells the others sooner than a long migration ends.
-            Err(error) if error.kind() == ErrorKind::Unavailable && apply && Instant::now() < end => {}
+            Err(error) if is_passing(error.kind()) && apply && Instant::now() < end => {}
             outcome => return outcome,
         }
     }
+}
+
+/// Whether another try may succeed.
+fn is_passing(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Unavailable | ErrorKind::Contended)
 }
 
 async fn attempt<D: Dialect>(

@@ -26,14 +26,25 @@ pub(crate) struct Plan {
     pub(crate) id: Option<usize>,
     /// The column of the total, and whether it is counted.
     pub(crate) total: Option<(usize, bool)>,
-    /// Whether it may take long: it looks at rows that no index leads to, or at all of them.
-    pub(crate) heavy: bool,
+    /// How much work it may be.
+    pub(crate) cost: Cost,
     /// Whether it names its row by the id.
     pub(crate) single: bool,
     /// Held so that their addresses, which name them in a shape, stay theirs.
     pub(crate) schema: Arc<Schema>,
     #[expect(dead_code, reason = "held for its address")]
     pub(crate) links: Vec<Arc<Link>>,
+}
+
+/// How much work a query may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cost {
+    /// A page that an index leads to, or a scan that ends once the page is full.
+    Light,
+    /// The rows of a page and others beside each of them.
+    Joined,
+    /// It looks at rows that no index leads to, or at all of them, whatever the page.
+    Heavy,
 }
 
 /// A field of an object.

@@ -11,6 +11,7 @@ use sea_query::{
 };
 
 use crate::args::{self, Numbering};
+use crate::cost;
 use crate::dialect::Dialect;
 use crate::filter::Conditions;
 use crate::include;
@@ -63,7 +64,7 @@ pub(crate) fn plan<D: Dialect>(query: &Asked, overrides: &Overrides) -> Plan {
         versions,
         id,
         total,
-        heavy: query.count.is_some() || !query.includes.is_empty() || is_heavy(&query.filter),
+        cost: cost::of(query),
         single,
         schema: query.schema.clone(),
         links: crate::shape::links(query),
@@ -246,17 +247,6 @@ fn is_of_one_row(query: &Asked) -> bool {
         filter => names(filter),
     };
     named && matches!(query.position, Position::Start)
-}
-
-/// Whether a filter goes through relations, or through texts from end to end.
-fn is_heavy(filter: &Filter) -> bool {
-    match filter {
-        Filter::All(filters) | Filter::Any(filters) => filters.iter().any(is_heavy),
-        Filter::Not(_) | Filter::Related(..) | Filter::Search(..) => true,
-        Filter::Compare(_, test) => {
-            matches!(test, Test::Contains(_) | Test::Ends(_) | Test::Has(_) | Test::Overlaps(_))
-        }
-    }
 }
 
 /// What stands before a field's value in its object.

@@ -8,11 +8,12 @@ use resourceful_contract::{
     Answer, Bell, Capabilities, ChangeSet, Committed, ErrorKind, Migrated, Migration, Mismatch, Query, Rows,
     Schema, Storage, StorageError,
 };
-use sqlx::{AssertSqlSafe, Pool, SqlSafeStr as _, SqlStr};
+use sqlx::{AssertSqlSafe, Connection as _, Pool, SqlSafeStr as _, SqlStr};
 
 use crate::args::Arg;
 use crate::connections::{Connections, Lease};
 use crate::dialect::{Dialect, Unreadable};
+use crate::failure::Transient;
 use crate::overrides::{ColumnOverride, KnownOverrides};
 use crate::plan::{Plan, Plans};
 use crate::write::Statement;
@@ -27,8 +28,15 @@ pub(crate) struct Database<D: Dialect> {
     pub(crate) statements: Plans<Statement>,
     /// What comparing schemas with their tables found.
     pub(crate) overrides: KnownOverrides,
-    /// The longest that a statement may take.
-    pub(crate) statement_timeout: Duration,
+    pub(crate) limits: Limits,
+}
+
+/// The longest that queries may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) statement: Duration,
+    /// For those that look at rows no index leads to.
+    pub(crate) heavy: Duration,
 }
 
 /// The arguments of a dialect's driver.
@@ -38,12 +46,12 @@ pub(crate) type Connection<D> = <<D as Dialect>::Db as sqlx::Database>::Connecti
 
 impl<D: Dialect> Database<D> {
     /// A database that reads on one pool and writes on another.
-    pub(crate) fn new(readers: Pool<D::Db>, writer: Pool<D::Db>, statement_timeout: Duration) -> Self {
-        Self { writer: Arc::new(Connections::new(writer)), ..Self::of_one_pool(readers, statement_timeout) }
+    pub(crate) fn new(readers: Pool<D::Db>, writer: Pool<D::Db>, limits: Limits) -> Self {
+        Self { writer: Arc::new(Connections::new(writer)), ..Self::of_one_pool(readers, limits) }
     }
 
     /// A database that does both on the same.
-    pub(crate) fn of_one_pool(pool: Pool<D::Db>, statement_timeout: Duration) -> Self {
+    pub(crate) fn of_one_pool(pool: Pool<D::Db>, limits: Limits) -> Self {
         let connections = Arc::new(Connections::new(pool));
         Self {
             readers: connections.clone(),
@@ -51,7 +59,7 @@ impl<D: Dialect> Database<D> {
             plans: Plans::default(),
             statements: Plans::default(),
             overrides: KnownOverrides::default(),
-            statement_timeout,
+            limits,
         }
     }
 
@@ -67,6 +75,11 @@ impl<D: Dialect> Database<D> {
         self.readers.take().await
     }
 
+    /// A reader for a query that may keep it for long.
+    pub(crate) async fn heavy_reader(&self) -> Result<Lease<'_, D::Db>, StorageError> {
+        self.readers.take_for_long().await
+    }
+
     pub(crate) async fn writer(&self) -> Result<Lease<'_, D::Db>, StorageError> {
         self.writer.take().await
     }
@@ -75,6 +88,11 @@ impl<D: Dialect> Database<D> {
 /// A statement's text, for the driver. Texts are built from declarations; values are only ever bound.
 pub(crate) fn text(text: &Arc<str>) -> SqlStr {
     AssertSqlSafe(text.clone()).into_sql_str()
+}
+
+/// The least that a connection can be asked for.
+async fn select<D: Dialect>(connection: &mut Connection<D>) -> Result<(), sqlx::Error> {
+    D::rows(connection, "SELECT 1".into_sql_str(), Arguments::<D>::default()).await.map(drop)
 }
 
 /// Binds arguments in the order in which a text names them.
@@ -139,9 +157,24 @@ impl<D: Dialect> Storage for Database<D> {
     fn ready(&self) -> Answer<'_, ()> {
         Box::pin(async {
             let mut connection = self.reader().await?;
-            let rows = D::rows(&mut connection, "SELECT 1".into_sql_str(), Arguments::<D>::default());
-            rows.await.map_err(|error| StorageError::new(ErrorKind::Unavailable).with_source(error))?;
+            match select::<D>(&mut connection).await {
+                // One that the server has ended says nothing about the server.
+                Err(error) if D::transient(&error) == Some(Transient::Disconnected) => {
+                    connection = connection.renewed().await?;
+                    select::<D>(&mut connection).await.map_err(crate::failure::connection)?;
+                }
+                answer => answer.map_err(crate::failure::connection)?,
+            }
             connection.hand_on();
+            // One that is in use proves itself to its user, and readiness does not wait for it.
+            let Some(mut writer) = self.writer.take_free().await? else { return Ok(()) };
+            match writer.begin_with(D::BEGIN).await {
+                Ok(transaction) => transaction.rollback().await.map_err(crate::failure::connection)?,
+                // Another process writes, so writing works.
+                Err(error) if D::transient(&error) == Some(Transient::Contended) => return Ok(()),
+                Err(error) => return Err(crate::failure::connection(error)),
+            }
+            writer.hand_on();
             Ok(())
         })
     }

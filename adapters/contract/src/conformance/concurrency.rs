@@ -4,15 +4,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::Poll;
 
-use super::fixture::{Fixture, text};
+use super::fixture::{Fixture, position, text};
 use super::{Case, Failure, named, same};
-use crate::{ErrorKind, Field, FieldType, Guard, IdSource, Query, Value, Version};
+use crate::{ErrorKind, Field, FieldType, Guard, IdSource, Query, Value, Version, Write};
 
 pub(super) const CASES: &[Case] = named![
     of_concurrent_writers_on_one_counter_one_wins,
     of_concurrent_writers_on_one_digest_one_wins,
     of_concurrent_inserts_of_one_id_one_wins,
     concurrent_inserts_are_minted_ids_of_their_own,
+    concurrent_changes_of_the_same_rows_in_any_order_all_happen,
 ];
 
 /// Runs futures together on one task, as far as each can go by itself.
@@ -94,4 +95,39 @@ async fn concurrent_inserts_are_minted_ids_of_their_own(fixture: Fixture) -> Res
     ids.sort_by(Value::compare);
     ids.dedup();
     same("ids", &ids.len(), &30)
+}
+
+async fn concurrent_changes_of_the_same_rows_in_any_order_all_happen(
+    fixture: Fixture,
+) -> Result<(), Failure> {
+    const ROWS: usize = 20;
+    let names: Vec<String> = (0..ROWS).map(|row| format!("r{row:02}")).collect();
+    let rows: Vec<_> = names.iter().map(|name| (name.as_str(), Vec::new())).collect();
+    let schema = fixture.rows(&rows).await?;
+    let (fixture, table, names) = (&fixture, &schema, &names);
+    // Each writer goes through half of the rows by a step of its own, so that no two have the same order.
+    let writers = (0..16).map(|writer: usize| async move {
+        let step = [1, 3, 7, 9, 11, 13, 17, 19][writer % 8];
+        let changes = (0..ROWS / 2).map(|row| {
+            let id = text(&names[(writer + row * step) % ROWS]);
+            let set = vec![(position(table, "integer"), Value::Integer(1))];
+            (table, Write::Update { id, set, guard: Guard::none() })
+        });
+        fixture.all(changes.collect()).await
+    });
+    for outcome in together(writers).await {
+        outcome?;
+    }
+    let mut query = Query::all(schema.clone());
+    query.versions = true;
+    let (rows, _) = fixture.fetch(&query).await?;
+    let changes: i64 = rows
+        .versions
+        .iter()
+        .map(|version| match version {
+            Version::Counter(counter) => counter - 1,
+            Version::Digest(_) => 0,
+        })
+        .sum();
+    same("changes", &changes, &160)
 }

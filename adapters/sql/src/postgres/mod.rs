@@ -3,6 +3,7 @@
 mod bell;
 mod catalog;
 mod pattern;
+mod refusal;
 mod value;
 
 use std::str::FromStr as _;
@@ -21,12 +22,16 @@ use crate::args::Arg;
 use crate::catalog::Column;
 use crate::connect::SqlOptions;
 use crate::dialect::{Dialect, Misfit, Unreadable};
-use crate::failure;
+use crate::failure::{self, TimedOut, Transient};
 use crate::overrides::ColumnOverride;
+use crate::refusal::words;
 use crate::storage::Database;
 
 /// How many prepared statements a connection keeps.
 const STATEMENTS: usize = 512;
+
+/// How the server notices while a statement runs that its client has gone.
+const WATCH: &str = "SET client_connection_check_interval = '500ms'";
 
 pub(crate) async fn open(options: &SqlOptions) -> Result<Database<PostgresDialect>, StorageError> {
     let timeout = format!("{}ms", options.statement_timeout.as_millis());
@@ -39,10 +44,18 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<PostgresDialec
     let pool = PgPoolOptions::new()
         .max_connections(options.max_connections.unwrap_or(10))
         .acquire_timeout(options.acquire_timeout)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                // Has the server end a statement whose connection was closed. Only servers from 14 on, on some systems,
+                // know it; elsewhere such a statement goes on until its `statement_timeout`.
+                let _ = connection.execute(WATCH).await;
+                Ok(())
+            })
+        })
         .connect_with(connect)
         .await
         .map_err(unusable)?;
-    Ok(Database::of_one_pool(pool, options.statement_timeout))
+    Ok(Database::of_one_pool(pool, options.limits()))
 }
 
 #[derive(Debug)]
@@ -63,6 +76,7 @@ impl Dialect for PostgresDialect {
     const BEGIN: &'static str = "BEGIN";
     const FOR_UPDATE: bool = true;
     const SAY_NULLS: bool = false;
+    const OUTLIVES_FUTURE: bool = true;
     const JOINS: bool = true;
 
     fn most_rows(columns: usize) -> usize {
@@ -112,10 +126,10 @@ impl Dialect for PostgresDialect {
         connection: &'c mut PgConnection,
         text: SqlStr,
         args: PgArguments,
-        _: Duration,
+        limit: Duration,
     ) -> BoxFuture<'c, Result<Vec<PgRow>, sqlx::Error>> {
-        // The server itself keeps the time of every statement: see `statement_timeout` above.
-        Self::rows(connection, text, args)
+        let rows = tokio::time::timeout(limit, Self::rows(connection, text, args));
+        rows.map(|rows| rows.unwrap_or_else(|_| Err(sqlx::Error::AnyDriverError(Box::new(TimedOut))))).boxed()
     }
 
     fn run<'c>(
@@ -294,19 +308,48 @@ impl Dialect for PostgresDialect {
         catalog::column_override(column, field_type)
     }
 
+    fn transient(error: &sqlx::Error) -> Option<Transient> {
+        let Some(state) = error.as_database_error().and_then(sqlx::error::DatabaseError::code) else {
+            return matches!(error, sqlx::Error::Io(_)).then_some(Transient::Disconnected);
+        };
+        match &*state {
+            // A cached plan whose result type has changed; a prepared statement that is not there.
+            "0A000" | "26000" => Some(Transient::StaleStatement),
+            // The backend was ended by an administrator, or with a crashed one.
+            "57P01" | "57P02" => Some(Transient::Disconnected),
+            // Serialization failure, deadlock, lock not available.
+            "40001" | "40P01" | "55P03" => Some(Transient::Contended),
+            state if state.starts_with("08") => Some(Transient::Disconnected),
+            _ => None,
+        }
+    }
+
+    fn refused_fields<'c>(
+        connection: &'c mut PgConnection,
+        schema: &'c Schema,
+        error: &'c sqlx::Error,
+        written: &'c [(usize, &'c Value)],
+    ) -> BoxFuture<'c, Result<Vec<usize>, sqlx::Error>> {
+        refusal::fields(connection, schema, error, written).boxed()
+    }
+
     fn failure(error: sqlx::Error, schema: &Schema) -> StorageError {
         let mut kind = failure::kind(&error);
         let mut fields = Vec::new();
         if let sqlx::Error::Database(database) = &error
             && let Some(detail) = database.try_downcast_ref::<PgDatabaseError>()
         {
-            kind = by_state(detail.code()).unwrap_or(kind);
+            kind = by_state(detail.code(), kind).unwrap_or(kind);
             let own = detail.table().is_none_or(|table| schema.table.rsplit('.').next() == Some(table));
             if let Some(column) = detail.column() {
                 fields = failure::fields(schema, std::iter::once(column));
             } else if own && let Some(columns) = detail.detail().and_then(key_columns) {
                 let names = columns.split(", ").map(|column| column.trim_matches('"'));
                 fields = failure::fields(schema, names);
+                if fields.is_empty() {
+                    // An index of an expression, such as `lower(email)`.
+                    fields = failure::fields(schema, words(columns).iter().map(String::as_str));
+                }
             }
         }
         StorageError::new(kind)
@@ -317,16 +360,32 @@ impl Dialect for PostgresDialect {
 }
 
 /// The kinds that follow from a state's class (PostgreSQL's Appendix A).
-fn by_state(state: &str) -> Option<ErrorKind> {
+fn by_state(state: &str, kind: ErrorKind) -> Option<ErrorKind> {
     match state {
         // Serialization failure, deadlock, lock not available.
-        "40001" | "40P01" | "55P03" => Some(ErrorKind::Unavailable),
+        "40001" | "40P01" | "55P03" => Some(ErrorKind::Contended),
+        // Query canceled, as its time was over.
+        "57014" => Some(ErrorKind::TimedOut),
         // Out of memory, connections or disk; shutting down; connection lost.
         _ if ["53", "57", "08"].iter().any(|class| state.starts_with(class)) => Some(ErrorKind::Unavailable),
-        // A value that its column cannot hold, or an index on it (54000).
-        _ if state.starts_with("22") || state == "54000" => Some(ErrorKind::Rejected),
+        "23P01" => Some(ErrorKind::ExclusionViolation),
+        // RESTRICT, from version 18 on.
+        "23001" => Some(ErrorKind::ForeignKeyViolation),
+        // A value that an index of its column cannot hold.
+        "54000" => Some(ErrorKind::Rejected),
+        // A value that its column cannot hold; any other constraint; a row that its view would not show; an exception
+        // that a trigger raises, with a state of its own too.
+        _ if ["22", "23", "44", "P0"].iter().any(|class| state.starts_with(class)) || is_custom(state) => {
+            Some(kind).filter(|kind| *kind != ErrorKind::Internal).or(Some(ErrorKind::Rejected))
+        }
         _ => None,
     }
+}
+
+/// Whether a state is of a class that the SQL standard leaves free, and that PostgreSQL does not use itself.
+fn is_custom(state: &str) -> bool {
+    let is_free = state.starts_with(|first: char| matches!(first, '6'..='9' | 'I'..='Z'));
+    is_free && !["72", "XX"].iter().any(|class| state.starts_with(class))
 }
 
 /// The columns in `Key (a, b)=(…) already exists.`, whatever the language around them.

@@ -3,6 +3,8 @@
 mod bounded;
 mod catalog;
 mod pattern;
+mod refusal;
+mod release;
 mod value;
 
 use std::str::FromStr as _;
@@ -22,7 +24,7 @@ use crate::args::Arg;
 use crate::catalog::Column;
 use crate::connect::SqlOptions;
 use crate::dialect::{Dialect, Misfit, Unreadable};
-use crate::failure;
+use crate::failure::{self, Transient};
 use crate::overrides::ColumnOverride;
 use crate::storage::Database;
 
@@ -52,10 +54,11 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>
             .max_lifetime(None)
             .test_before_acquire(false)
             .acquire_timeout(options.acquire_timeout)
+            .after_release(|connection, _| release::repaired(connection).boxed())
             .connect_with(connect)
             .await
             .map_err(unusable)?;
-        return Ok(Database::of_one_pool(only, options.statement_timeout));
+        return Ok(Database::of_one_pool(only, options.limits()));
     }
     // In WAL a commit is whole through a kill with NORMAL; FULL keeps it through a loss of power too.
     let connect = connect.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
@@ -66,6 +69,7 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>
             .max_lifetime(None)
             .test_before_acquire(false)
             .acquire_timeout(options.acquire_timeout)
+            .after_release(|connection, _| release::is_usable(connection).boxed())
     };
     let end = Instant::now() + options.busy_timeout;
     let writer = loop {
@@ -76,7 +80,7 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>
         }
     };
     let readers = pool(options.max_connections.unwrap_or(4)).connect_with(connect);
-    Ok(Database::new(readers.await.map_err(unusable)?, writer, options.statement_timeout))
+    Ok(Database::new(readers.await.map_err(unusable)?, writer, options.limits()))
 }
 
 /// How long to wait before asking again for a database that another process has to itself.
@@ -103,6 +107,7 @@ impl Dialect for SqliteDialect {
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
     const FOR_UPDATE: bool = false;
     const SAY_NULLS: bool = true;
+    const OUTLIVES_FUTURE: bool = false;
 
     fn most_rows(columns: usize) -> usize {
         // SQLite takes 32,766 parameters (SQLITE_MAX_VARIABLE_NUMBER).
@@ -327,15 +332,39 @@ impl Dialect for SqliteDialect {
         catalog::column_override(column, field_type)
     }
 
+    fn transient(error: &sqlx::Error) -> Option<Transient> {
+        is_busy(error).then_some(Transient::Contended)
+    }
+
+    fn refused_fields<'c>(
+        connection: &'c mut SqliteConnection,
+        schema: &'c Schema,
+        error: &'c sqlx::Error,
+        written: &'c [(usize, &'c Value)],
+    ) -> BoxFuture<'c, Result<Vec<usize>, sqlx::Error>> {
+        refusal::fields(connection, schema, error, written).boxed()
+    }
+
     fn failure(error: sqlx::Error, schema: &Schema) -> StorageError {
         let mut kind = failure::kind(&error);
         let mut fields = Vec::new();
         if let sqlx::Error::Database(database) = &error {
-            // 9 is SQLITE_INTERRUPT, 13 SQLITE_FULL.
-            if is_busy(&error) || matches!(primary_code(database.as_ref()), 9 | 13) {
-                kind = ErrorKind::Unavailable;
-            }
-            if let Some((_, columns)) = database.message().split_once("constraint failed: ") {
+            kind = match primary_code(database.as_ref()) {
+                // SQLITE_BUSY, SQLITE_LOCKED.
+                5 | 6 => ErrorKind::Contended,
+                // SQLITE_INTERRUPT, SQLITE_FULL.
+                9 => ErrorKind::TimedOut,
+                13 => ErrorKind::Unavailable,
+                // SQLITE_TOOBIG, SQLITE_MISMATCH, and SQLITE_CONSTRAINT of any other kind: what a trigger raises, or a
+                // type that a strict table does not take.
+                18 | 20 => ErrorKind::Rejected,
+                19 if kind == ErrorKind::Internal => ErrorKind::Rejected,
+                _ => kind,
+            };
+            if database.message().starts_with("cannot store ") {
+                // `cannot store TEXT value in INTEGER column t.c`
+                fields = failure::fields(schema, database.message().rsplit(['.', ' ']).take(1));
+            } else if let Some((_, columns)) = database.message().split_once("constraint failed: ") {
                 let names = columns.split(", ").filter_map(|column| column.rsplit('.').next());
                 fields = failure::fields(schema, names);
             }

@@ -113,7 +113,7 @@ async fn a_statement_that_takes_too_long_ends_and_its_connection_serves_on() {
     query.includes =
         vec![Include { link: Arc::new(link), fields: vec![0], filter: Filter::everything(), limit: 4_000 }];
     let late = storage.fetch(&query, &mut Vec::new()).await.unwrap_err();
-    assert_eq!(late.kind(), ErrorKind::Unavailable, "{late}");
+    assert_eq!(late.kind(), ErrorKind::TimedOut, "{late}");
     let rows = storage.fetch(&Query::one(schema, Value::Integer(5)), &mut Vec::new()).await.unwrap();
     assert_eq!(rows.len, 1);
 }

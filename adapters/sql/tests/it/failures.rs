@@ -219,17 +219,10 @@ async fn connections_that_the_server_ended_are_replaced() {
     .await
     .unwrap();
     assert!(ended >= 4, "{ended}");
-    // Each lost one is found out once, as unavailable and with nothing written, and is gone then.
-    let mut failures = 0;
+    // A transaction that could not begin begins on another connection, and no caller sees that one was lost.
     for number in 100..100 + ended * 2 {
-        match storage.commit(batch(&schema, number)).await {
-            Ok(_) => assert_eq!(found(&*storage, &schema).await.get(&number), Some(&TOGETHER)),
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-                failures += 1;
-            }
-        }
+        storage.commit(batch(&schema, number)).await.unwrap();
+        assert_eq!(found(&*storage, &schema).await.get(&number), Some(&TOGETHER));
     }
-    assert!(failures <= ended, "{failures} failures for {ended} lost connections");
     assert!(found(&*storage, &schema).await.values().all(|rows| *rows == TOGETHER));
 }

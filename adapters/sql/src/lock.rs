@@ -1,0 +1,112 @@
+//! Row locks, taken in one order: two transactions that change the same rows wait for each other once and never in a
+//! circle, whatever the order of their changes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use resourceful_contract::{Change, FieldType, Schema, StorageError, Value, Write};
+use sea_query::{Expr, IntoIden as _, Order, Query};
+use sqlx::{AssertSqlSafe, SqlSafeStr as _};
+
+use crate::args::{self, Arg, Numbering};
+use crate::dialect::Dialect;
+use crate::failure;
+use crate::overrides::Overrides;
+use crate::select::table;
+use crate::storage::{Connection, bind};
+use crate::write;
+
+/// The alias of the table whose rows are locked.
+const ROW: &str = "t";
+
+/// The rows of one table that a transaction changes.
+struct Targets<'a> {
+    schema: &'a Arc<Schema>,
+    ids: Vec<Value>,
+    is_deleting: bool,
+}
+
+/// Locks the rows that these changes name, by table and then by id. A single row needs no order, and its own statement
+/// locks it.
+pub(crate) async fn rows<D: Dialect>(
+    connection: &mut Connection<D>,
+    changes: &[Change],
+    overrides: &Overrides,
+) -> Result<(), StorageError> {
+    if !D::FOR_UPDATE || changes.len() < 2 {
+        return Ok(());
+    }
+    let mut tables: BTreeMap<&str, Targets<'_>> = BTreeMap::new();
+    for change in changes {
+        let (id, is_deleting) = match &change.write {
+            Write::Update { id, .. } => (id, false),
+            Write::Delete { id, .. } => (id, true),
+            Write::Insert { .. } | Write::UpdateAll { .. } | Write::DeleteAll { .. } => continue,
+        };
+        let schema = &change.schema;
+        let targets = tables.entry(&schema.table);
+        let targets = targets.or_insert_with(|| Targets { schema, ids: Vec::new(), is_deleting: false });
+        targets.ids.push(id.clone());
+        targets.is_deleting |= is_deleting;
+    }
+    if tables.values().map(|targets| targets.ids.len()).sum::<usize>() < 2 {
+        return Ok(());
+    }
+    for targets in tables.values() {
+        all::<D>(connection, targets, overrides).await?;
+    }
+    Ok(())
+}
+
+async fn all<D: Dialect>(
+    connection: &mut Connection<D>,
+    targets: &Targets<'_>,
+    overrides: &Overrides,
+) -> Result<(), StorageError> {
+    let schema = targets.schema;
+    let id = overrides.comparable::<D>(schema, ROW, schema.id);
+    let list = overrides.list::<D>(schema, schema.id, Numbering::default().next());
+    let mut statement = Query::select();
+    statement
+        .expr(Expr::cust("1"))
+        .from_as(table(&schema.table), ROW.into_iden())
+        .and_where(D::is_in(id.clone(), list, schema.id_field().field_type))
+        .order_by_expr(id, Order::Asc);
+    // Rows that refer to these may still be written where the rows themselves stay.
+    let strength = if targets.is_deleting { "FOR UPDATE" } else { "FOR NO KEY UPDATE" };
+    let arg = Arg::Many(schema.id_field().field_type, &targets.ids);
+    locking::<D>(connection, schema, statement.build(D::Builder::default()), strength, arg).await
+}
+
+/// Keeps others from changing a row until the transaction ends.
+pub(crate) async fn row<D: Dialect>(
+    connection: &mut Connection<D>,
+    schema: &Schema,
+    id: &Value,
+    overrides: &Overrides,
+) -> Result<(), StorageError> {
+    if !D::FOR_UPDATE {
+        return Ok(());
+    }
+    let reference = resourceful_contract::Reference {
+        field: schema.id,
+        table: schema.table.clone(),
+        column: schema.id_field().column.clone(),
+        target_field: schema.id_field().name.clone(),
+    };
+    let field_type: FieldType = schema.id_field().field_type;
+    let lookup = write::lookup::<D>(&reference, overrides);
+    locking::<D>(connection, schema, lookup, "FOR UPDATE", Arg::One(field_type, id)).await
+}
+
+async fn locking<D: Dialect>(
+    connection: &mut Connection<D>,
+    schema: &Schema,
+    (text, values): (String, sea_query::Values),
+    strength: &str,
+    arg: Arg<'_>,
+) -> Result<(), StorageError> {
+    let args = bind::<D>(&args::order(&values), &[arg]).map_err(|error| failure::unbound(schema, error))?;
+    let statement = AssertSqlSafe(format!("{text} {strength}")).into_sql_str();
+    D::rows(connection, statement, args).await.map(drop).map_err(|error| D::failure(error, schema))
+}

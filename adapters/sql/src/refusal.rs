@@ -1,0 +1,68 @@
+//! Which fields a refused change is about, where the database's error does not name them.
+
+use std::error::Error as _;
+
+use resourceful_contract::{Change, ChangeSet, ErrorKind, StorageError, Value, Write};
+
+use crate::dialect::Dialect;
+use crate::storage::Connection;
+
+/// The same error with the fields that it is about, as far as the catalog tells. The failed transaction must be over.
+pub(crate) async fn located<D: Dialect>(
+    connection: &mut Connection<D>,
+    set: &ChangeSet,
+    error: StorageError,
+) -> StorageError {
+    if error.kind() != ErrorKind::Rejected || !error.fields().is_empty() {
+        return error;
+    }
+    let Some(change) = error.change().and_then(|position| set.changes.get(position)) else { return error };
+    let Some(cause) = error.source().and_then(|source| source.downcast_ref()) else { return error };
+    let written = written(change);
+    let found = D::refused_fields(connection, &change.schema, cause, &written).await;
+    let fields = found.unwrap_or_default();
+    let names = fields.into_iter().map(|field| change.schema.fields[field].name.clone()).collect();
+    error.with_fields(names)
+}
+
+/// The fields that a change writes, with their values.
+fn written(change: &Change) -> Vec<(usize, &Value)> {
+    match &change.write {
+        Write::Insert { values } => values.iter().enumerate().collect(),
+        Write::Update { set, .. } | Write::UpdateAll { set, .. } => {
+            set.iter().map(|(field, value)| (*field, value)).collect()
+        }
+        Write::Delete { .. } | Write::DeleteAll { .. } => Vec::new(),
+    }
+}
+
+/// The fields of a rule that a change writes, or all of them where it writes none: the rule is then about others.
+pub(crate) fn of_rule(rule: Vec<usize>, written: &[(usize, &Value)]) -> Vec<usize> {
+    let is_written = |field: &usize| written.iter().any(|(written, _)| written == field);
+    match rule.iter().any(is_written) {
+        true => rule.into_iter().filter(|field| is_written(field)).collect(),
+        false => rule,
+    }
+}
+
+/// Why a statement changed fewer rows than it should: a trigger left some out, without an error.
+pub(crate) fn left_out() -> StorageError {
+    StorageError::new(ErrorKind::Rejected).with_context("change", "the database left it out")
+}
+
+/// The words of an expression that may be names: all but those within single quotes.
+pub(crate) fn words(expression: &str) -> Vec<String> {
+    let outside = expression.split('\'').step_by(2);
+    let mut words = Vec::new();
+    for part in outside {
+        for (position, quoted) in part.split(['"', '`']).enumerate() {
+            if position % 2 == 1 {
+                words.push(quoted.to_owned());
+                continue;
+            }
+            let is_apart = |character: char| !(character.is_alphanumeric() || "_$".contains(character));
+            words.extend(quoted.split(is_apart).filter(|word| !word.is_empty()).map(str::to_owned));
+        }
+    }
+    words
+}

@@ -1,0 +1,56 @@
+//! The fields that a refused change is about, from the text of SQLite's constraints.
+
+use resourceful_contract::{Schema, Value};
+use sqlx::sqlite::SqliteConnection;
+
+use crate::refusal::{of_rule, words};
+
+/// What a check's error begins with; the constraint's name follows, or its expression where it has none.
+const CHECK: &str = "CHECK constraint failed: ";
+
+pub(super) async fn fields(
+    connection: &mut SqliteConnection,
+    schema: &Schema,
+    error: &sqlx::Error,
+    written: &[(usize, &Value)],
+) -> Result<Vec<usize>, sqlx::Error> {
+    let message = error.as_database_error().map(sqlx::error::DatabaseError::message);
+    let Some(check) = message.and_then(|message| message.strip_prefix(CHECK)) else {
+        return Ok(Vec::new());
+    };
+    let table =
+        sqlx::query_scalar::<_, String>("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?1")
+            .bind(&schema.table)
+            .fetch_optional(connection)
+            .await?;
+    let table = table.unwrap_or_default();
+    let words = words(expression(&table, check).unwrap_or(check));
+    let columns = schema.fields.iter().enumerate();
+    let rule = columns.filter(|(_, field)| words.iter().any(|word| word.eq_ignore_ascii_case(&field.column)));
+    Ok(of_rule(rule.map(|(position, _)| position).collect(), written))
+}
+
+/// The expression of a named check in the statement that made the table.
+fn expression<'a>(table: &'a str, name: &str) -> Option<&'a str> {
+    let folded = table.to_ascii_lowercase();
+    let name = name.to_ascii_lowercase();
+    let (at, _) = folded.match_indices("constraint").find(|(at, found)| {
+        let rest = folded[at + found.len()..].trim_start();
+        let rest = rest.trim_start_matches(['"', '`', '[']);
+        rest.strip_prefix(&name)
+            .is_some_and(|rest| rest.trim_start_matches(['"', '`', ']']).trim_start().starts_with("check"))
+    })?;
+    let begin = at + folded[at..].find('(')?;
+    let mut depth = 0;
+    for (offset, character) in table[begin..].char_indices() {
+        match character {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return Some(&table[begin..begin + offset]);
+        }
+    }
+    None
+}

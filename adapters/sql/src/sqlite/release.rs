@@ -1,0 +1,62 @@
+//! Tests a connection before the pool takes it back.
+//!
+//! SQLite rolls a transaction back by itself where the disk is full, memory is short, input or output fails, a
+//! statement is interrupted or a trigger raises a rollback (<https://www.sqlite.org/lang_transaction.html>, 3.3). The
+//! driver's own rollback then fails, its count of open transactions stays above zero, and it refuses every later
+//! `BEGIN` of that connection.
+
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection as _, Executor as _};
+
+/// Whether the connection may serve again; one that may not is closed, and the pool opens another.
+pub(super) async fn is_usable(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    settle(connection).await?;
+    Ok(!connection.is_in_transaction())
+}
+
+/// Repairs the only connection of a database in memory, whose rows would go with it.
+pub(super) async fn repaired(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    settle(connection).await?;
+    if connection.is_in_transaction() {
+        // The driver counts a transaction that is over: it is given one, and a `BEGIN` that fails rolls that back.
+        connection.execute("BEGIN").await?;
+        let _ = connection.begin_with("BEGIN").await;
+        connection.ping().await?;
+    }
+    Ok(true)
+}
+
+/// Waits for what the connection still does, and ends what its last user left behind.
+async fn settle(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    // Commands are done in order: once this one is answered, a rollback that was asked for has ended.
+    connection.ping().await?;
+    // An interrupted statement's handler must not interrupt another one.
+    connection.lock_handle().await?.remove_progress_handler();
+    if !connection.is_in_transaction() {
+        // Fails where no transaction is open, which is as it should be.
+        let _ = connection.execute("ROLLBACK").await;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use resourceful_contract::Storage as _;
+    use sqlx::Executor as _;
+
+    #[tokio::test]
+    async fn readiness_tries_the_writer_and_replaces_one_that_cannot_begin() {
+        let folder = tempfile::tempdir().unwrap();
+        for url in
+            ["sqlite::memory:".to_owned(), format!("sqlite://{}", folder.path().join("ready.db").display())]
+        {
+            let database = crate::sqlite::open(&crate::Sql::options(&url)).await.unwrap();
+            database.ready().await.unwrap();
+            let mut writer = database.writer().await.unwrap();
+            writer.execute("BEGIN").await.unwrap();
+            writer.hand_on();
+            database.ready().await.unwrap_err();
+            database.ready().await.unwrap();
+        }
+    }
+}
