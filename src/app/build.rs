@@ -13,7 +13,7 @@ use super::mount::{has_sockets, mount, name, tells_of_all};
 use super::{App, AppBuilder, AppPreset, health, migrate};
 use crate::access::{Following, Rule};
 use crate::cache::{Answers, Generations};
-use crate::engine::{Catalog, DigestKey, Engine, Entry, FarLeases, InFlight};
+use crate::engine::{Catalog, Contention, DigestKey, Engine, Entry, FarLeases, InFlight};
 #[cfg(feature = "webhooks")]
 use crate::events::{Dispatcher, Queue, Subscription};
 use crate::http::{BATCH, EVENTS, EXPLAIN, Path, SOCKET};
@@ -58,6 +58,7 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
     let is_hooked =
         !builder.hooks.is_empty() || catalog.entries().iter().any(|entry| entry.definition.runs_code());
     let engine = Arc::new_cyclic(|me| Engine {
+        contention: Contention::default(),
         catalog,
         is_hooked,
         me: me.clone(),

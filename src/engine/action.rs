@@ -4,9 +4,10 @@ use resourceful_contract::{Guard, Value, Version, Write};
 use serde_json::{Value as Json, json};
 
 use super::commit::{Made, Output, Prepared};
+use super::contention::Attempts;
 use super::item::{self, Fields};
 use super::sight::Admitted;
-use super::update::{ATTEMPTS, Next, too_contended};
+use super::update::Next;
 use super::{Call, Expected, Item};
 use crate::error::{Error, Fault};
 use crate::resource::{Acted, Change, DeclaredAction, Operation, Right, Target, input_faults};
@@ -71,7 +72,8 @@ impl Call<'_> {
             true => self.changeable_with_deleted().await?,
             false => self.changeable().await?,
         };
-        for _ in 0..ATTEMPTS {
+        let mut attempts = Attempts::default();
+        loop {
             let (current, version) = self.current_of(&changeable, id.clone(), right).await?;
             self.expect(expected, version)?;
             let mut change = self.about(Operation::Update, Some(&current), Some(current.clone()));
@@ -90,11 +92,12 @@ impl Call<'_> {
             match self.commit_with(prepared, &answered).await {
                 Ok(_) if !output.is_null() => return Ok(Answer::Output(output)),
                 Ok(written) => return self.answered(written).map(|(item, _)| Answer::Item(item)),
-                Err(failure) if failure.is_contended(expected.is_some()) => {}
+                Err(failure) if failure.is_contended(Expected::is_of_version(expected)) => {
+                    attempts.lost(self.engine, vec![self.contended(&id)]).await?;
+                }
                 Err(failure) => return Err(self.explained(failure)),
             }
         }
-        Err(too_contended())
     }
 
     /// What an action changed of an item and enlisted beside it; nothing where it did neither.
@@ -150,7 +153,8 @@ impl Call<'_> {
         input: Option<Json>,
     ) -> Result<Answer, Error> {
         let input = taken(declared, input.as_ref())?;
-        for _ in 0..ATTEMPTS {
+        let mut attempts = Attempts::default();
+        loop {
             let mut change = self.about(Operation::Create, None, None);
             change.action = Some(declared.name.as_str().into());
             let output = declared.action.handler.act(&mut change, input.clone()).await?;
@@ -163,7 +167,9 @@ impl Call<'_> {
             let alone = |main: Made| Prepared { main, beside: Vec::new() };
             match self.commit(made.into_iter().map(alone).collect(), &Output::Json(&output)).await {
                 Ok(_) => return Ok(Answer::Output(output)),
-                Err(failure) if failure.is_contended(false) => {}
+                Err(failure) if failure.is_contended(false) => {
+                    attempts.lost(self.engine, vec![self.contended_resource()]).await?;
+                }
                 Err(mut failure) => {
                     // What it enlisted is the application's, so a clash is none of a field of the caller's.
                     failure.beside = true;
@@ -171,7 +177,6 @@ impl Call<'_> {
                 }
             }
         }
-        Err(too_contended())
     }
 }
 

@@ -8,9 +8,10 @@ use serde_json::{Map, Value as Json};
 
 use super::bulk::at;
 use super::commit::{Output, Prepared};
+use super::contention::Attempts;
 use super::item::Fields;
 use super::record::spelled;
-use super::update::{ATTEMPTS, Step, too_contended};
+use super::update::Step;
 use super::{Call, Engine, Expected, Item, Terms, sight};
 use crate::access::{Actor, Verdict};
 use crate::error::{Error, ErrorKind, Fault, escape_pointer};
@@ -122,7 +123,8 @@ impl Engine {
 }
 
 async fn committed(calls: &[Call<'_>], wanted: &[Wanted], terms: &Terms) -> Result<Vec<Became>, Error> {
-    for _ in 0..ATTEMPTS {
+    let mut attempts = Attempts::default();
+    loop {
         terms.begin_again();
         let mut prepared = Vec::with_capacity(calls.len());
         let mut planned: Vec<Option<Fields>> = Vec::with_capacity(calls.len());
@@ -153,7 +155,14 @@ async fn committed(calls: &[Call<'_>], wanted: &[Wanted], terms: &Terms) -> Resu
             }
             Err(failure) => {
                 let index = failure.item.and_then(|item| changed.get(item).copied());
-                if failure.is_contended(index.is_some_and(|index| wanted[index].expected.is_some())) {
+                let expected = index.and_then(|index| wanted[index].expected.as_ref());
+                if failure.is_contended(Expected::is_of_version(expected)) {
+                    let items = calls.iter().zip(wanted).map(|(call, one)| match call.id(&one.id) {
+                        Ok(id) if one.operation != Operation::Create => call.contended(&id),
+                        _ => call.contended_resource(),
+                    });
+                    let items = items.collect();
+                    attempts.lost(calls[0].engine, items).await?;
                     continue;
                 }
                 return Err(match index {
@@ -163,7 +172,6 @@ async fn committed(calls: &[Call<'_>], wanted: &[Wanted], terms: &Terms) -> Resu
             }
         }
     }
-    Err(too_contended())
 }
 
 async fn unchanged(calls: &[Call<'_>], wanted: &[Wanted]) -> Result<Vec<Became>, Error> {

@@ -6,9 +6,10 @@ use resourceful_contract::{Filter, Position, Query, Test, Value, Version};
 use serde_json::Value as Json;
 
 use super::commit::{Failure, Output, Prepared};
+use super::contention::Attempts;
 use super::item::Fields;
 use super::sight::Admitted;
-use super::update::{ATTEMPTS, Step, too_contended};
+use super::update::Step;
 use super::{Call, Expected, Item, sight};
 use crate::error::{Error, ErrorKind, Fault, Place};
 use crate::query::Selection;
@@ -59,7 +60,8 @@ impl Call<'_> {
     }
 
     async fn created_all(&self, items: Vec<Fields>) -> Result<Vec<Item>, Error> {
-        for _ in 0..ATTEMPTS {
+        let mut attempts = Attempts::default();
+        loop {
             let mut prepared = Vec::with_capacity(items.len());
             for (index, item) in items.iter().enumerate() {
                 let one = self.prepared_new(item.clone()).await;
@@ -67,11 +69,12 @@ impl Call<'_> {
             }
             match self.commit_all(prepared, Output::Items(Vec::new())).await {
                 Ok(items) => return Ok(items),
-                Err(failure) if failure.is_contended(true) => {}
+                Err(failure) if failure.is_contended(true) => {
+                    attempts.lost(self.engine, vec![self.contended_resource()]).await?;
+                }
                 Err(failure) => return Err(self.of_many(failure, "items")),
             }
         }
-        Err(too_contended())
     }
 
     /// Changes items, each by its patch.
@@ -86,7 +89,8 @@ impl Call<'_> {
     async fn updated_all(&self, patches: &[Patch]) -> Result<Vec<Item>, Error> {
         let ids = self.ids(patches.iter().map(|patch| patch.id.as_str()), "items")?;
         let changeable = self.changeable().await?;
-        for _ in 0..ATTEMPTS {
+        let mut attempts = Attempts::default();
+        loop {
             let mut currents = self.currents(&changeable, &ids).await?.into_iter();
             let mut prepared = Vec::with_capacity(patches.len());
             let mut unchanged = Vec::with_capacity(patches.len());
@@ -115,13 +119,15 @@ impl Call<'_> {
                 Err(mut failure) => {
                     failure.item = failure.item.and_then(|item| changed.get(item).copied());
                     let patch = failure.item.and_then(|item| patches.get(item));
-                    if !failure.is_contended(patch.is_some_and(|patch| patch.expected.is_some())) {
+                    let expected = patch.and_then(|patch| patch.expected.as_ref());
+                    if !failure.is_contended(Expected::is_of_version(expected)) {
                         return Err(self.of_many(failure, "items"));
                     }
+                    let items = ids.iter().map(|id| self.contended(id)).collect();
+                    attempts.lost(self.engine, items).await?;
                 }
             }
         }
-        Err(too_contended())
     }
 
     async fn prepared_patch(
@@ -154,7 +160,8 @@ impl Call<'_> {
         let ids = self.ids(ids.iter().map(String::as_str), "ids")?;
         let changeable = self.changeable().await?;
         let output = serde_json::json!({"affected": ids.len()});
-        for _ in 0..ATTEMPTS {
+        let mut attempts = Attempts::default();
+        loop {
             let mut prepared = Vec::with_capacity(ids.len());
             for (index, (id, current)) in ids.iter().zip(self.currents(&changeable, &ids).await?).enumerate()
             {
@@ -167,12 +174,14 @@ impl Call<'_> {
             }
             match self.commit_all(prepared, Output::Json(&output)).await {
                 Ok(_) => return Ok(ids.len()),
-                Err(failure) if failure.is_contended(false) => {}
+                Err(failure) if failure.is_contended(false) => {
+                    let items = ids.iter().map(|id| self.contended(id)).collect();
+                    attempts.lost(self.engine, items).await?;
+                }
                 Err(failure) if self.has_left(&failure) => return Err(no_longer_matching()),
                 Err(failure) => return Err(self.of_many(failure, "ids")),
             }
         }
-        Err(too_contended())
     }
 
     /// The call by which those items are changed that the caller lists and that match a filter: each of them only as long as
@@ -193,15 +202,16 @@ impl Call<'_> {
     /// Where more match than there may.
     pub(crate) async fn update_matching(&self, patch: &Json, most: usize) -> Result<Vec<Item>, Error> {
         let work = async {
-            for _ in 0..ATTEMPTS {
+            let mut attempts = Attempts::default();
+            loop {
                 let one = |id| Patch { id, expected: None, patch: patch.clone() };
                 let patches: Vec<_> = self.matching(most).await?.into_iter().map(one).collect();
                 match self.updated_all(&patches).await {
                     Err(error) if error.code() == NO_LONGER_MATCHING => self.terms.begin_again(),
                     done => return done,
                 }
+                attempts.lost(self.engine, vec![self.contended_resource()]).await?;
             }
-            Err(too_contended())
         };
         if self.is_hooked(Operation::Update) {
             return Box::pin(self.around(Operation::Update, work)).await;
@@ -215,13 +225,14 @@ impl Call<'_> {
     /// Where more match than there may.
     pub(crate) async fn delete_matching(&self, most: usize) -> Result<usize, Error> {
         let work = async {
-            for _ in 0..ATTEMPTS {
+            let mut attempts = Attempts::default();
+            loop {
                 match self.deleted_all(&self.matching(most).await?).await {
                     Err(error) if error.code() == NO_LONGER_MATCHING => self.terms.begin_again(),
                     done => return done,
                 }
+                attempts.lost(self.engine, vec![self.contended_resource()]).await?;
             }
-            Err(too_contended())
         };
         if self.is_hooked(Operation::Delete) {
             return Box::pin(self.around(Operation::Delete, work)).await;

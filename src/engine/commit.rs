@@ -197,9 +197,11 @@ impl Call<'_> {
     pub(super) fn explained(&self, failure: Failure) -> Error {
         if failure.item.is_none() || failure.beside {
             return match failure.error.kind() {
-                StorageKind::Unavailable | StorageKind::Internal | StorageKind::Corrupt => {
-                    failure.error.into()
-                }
+                StorageKind::Unavailable
+                | StorageKind::Contended
+                | StorageKind::TimedOut
+                | StorageKind::Internal
+                | StorageKind::Corrupt => failure.error.into(),
                 _ => refused(failure.error),
             };
         }

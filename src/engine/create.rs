@@ -5,8 +5,8 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::commit::Prepared;
+use super::contention::Attempts;
 use super::item::{self, Fields};
-use super::update::{ATTEMPTS, too_contended};
 use super::{Call, Item, sight};
 use crate::error::{Error, Fault, escape_pointer};
 use crate::resource::{Fill, Id, Operation};
@@ -39,17 +39,19 @@ impl Call<'_> {
     async fn inserted(&self, assembled: Fields) -> Result<(Item, Value), Error> {
         let is_hooked = self.is_hooked(Operation::Create);
         let mut assembled = assembled;
-        for _ in 0..ATTEMPTS {
+        let mut attempts = Attempts::default();
+        loop {
             // Only what hooks enlist can make it begin again.
             let item = if is_hooked { assembled.clone() } else { std::mem::take(&mut assembled) };
             let prepared = self.prepared_new(item).await?;
             match self.commit_one(prepared).await {
                 Ok(written) => return self.answered(written),
-                Err(failure) if failure.is_contended(true) => {}
+                Err(failure) if failure.is_contended(true) => {
+                    attempts.lost(self.engine, vec![self.contended_resource()]).await?;
+                }
                 Err(failure) => return Err(self.explained(failure)),
             }
         }
-        Err(too_contended())
     }
 
     /// A new item, as hooks left it and the caller may create it.

@@ -3,9 +3,10 @@
 use resourceful_contract::{ErrorKind, Guard, Value, Version, Write, Written};
 
 use super::commit::{Made, Prepared};
+use super::contention::Attempts;
 use super::item::{self, Fields};
 use super::sight::Admitted;
-use super::update::{ATTEMPTS, Next, too_contended};
+use super::update::Next;
 use super::{Call, Expected, Item};
 use crate::error::Error;
 use crate::resource::Operation;
@@ -29,16 +30,18 @@ impl Call<'_> {
             let main = self.made(&changeable, Operation::Delete, write, None, None);
             return self.removed(Prepared { main, beside: Vec::new() }, id, true).await.map(|_| None);
         }
-        for _ in 0..ATTEMPTS {
+        let mut attempts = Attempts::default();
+        loop {
             let prepared = self.prepared_delete(&changeable, &id, expected).await?;
-            if let Some(written) = self.removed(prepared, id.clone(), expected.is_some()).await? {
+            let is_expected = Expected::is_of_version(expected);
+            if let Some(written) = self.removed(prepared, id.clone(), is_expected).await? {
                 return match self.definition().deleted_at {
                     Some(_) => self.answered(written).map(|(item, _)| Some(item)),
                     None => Ok(None),
                 };
             }
+            attempts.lost(self.engine, vec![self.contended(&id)]).await?;
         }
-        Err(too_contended())
     }
 
     /// A delete of an item as it is now, as hooks let it be.

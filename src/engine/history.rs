@@ -6,11 +6,12 @@ use serde_json::{Map, Value as Json, json};
 
 use super::action::taken;
 use super::commit::Output;
+use super::contention::Attempts;
 use super::item::Fields;
 use super::past::{STEP, StatePolicy, Step, undone};
 use super::record::spelled;
 use super::sight::Admitted;
-use super::update::{self, ATTEMPTS, too_contended};
+use super::update;
 use super::{Call, Expected, Item, sight};
 use crate::error::{Error, ErrorKind, Fault, Place};
 use crate::query::{Binding, Parameters, Selection};
@@ -228,7 +229,8 @@ impl Call<'_> {
         let seen = self.seen()?.resolved(self.entry, &self.engine.catalog).await?;
         let changeable = self.changeable().await?.and(&update);
         let changeable = changeable.resolved(self.entry, &self.engine.catalog).await?;
-        for _ in 0..ATTEMPTS {
+        let mut attempts = Attempts::default();
+        loop {
             let (current, version) = self.current_of(&changeable, id.clone(), Right::Action(acted)).await?;
             self.expect(expected, version)?;
             let input = taken(&self.definition().actions[acted.position], input)?;
@@ -255,11 +257,12 @@ impl Call<'_> {
             prepared.main.record.done = "revert".into();
             match self.commit_with(prepared, &Output::Item).await {
                 Ok(written) => return self.answered(written).map(|(item, _)| item),
-                Err(failure) if failure.is_contended(expected.is_some()) => {}
+                Err(failure) if failure.is_contended(Expected::is_of_version(expected)) => {
+                    attempts.lost(self.engine, vec![self.contended(&id)]).await?;
+                }
                 Err(failure) => return Err(self.explained(failure)),
             }
         }
-        Err(too_contended())
     }
 
     /// What a client could set to make an item what it was.

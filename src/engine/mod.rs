@@ -7,6 +7,7 @@ mod bulk;
 mod catalog;
 mod chain;
 mod commit;
+mod contention;
 mod create;
 mod delete;
 mod enlist;
@@ -61,6 +62,7 @@ pub(crate) use batch::{Became, Wanted};
 pub(crate) use bulk::Patch;
 pub(crate) use catalog::{Catalog, Entry, LinkedRelation};
 pub use chain::AuditVerdict;
+pub(crate) use contention::Contention;
 pub use explain::{ExplainedStep, Explanation, Outcome, Said};
 #[cfg(feature = "webhooks")]
 pub(crate) use item::now;
@@ -105,6 +107,8 @@ pub(crate) struct Engine {
     pub(crate) far_leases: FarLeases,
     /// The idempotency keys under which something is being done on this node.
     pub(crate) in_flight: InFlight,
+    /// The queues of changes that met concurrent ones.
+    pub(crate) contention: Contention,
     /// What every resource's path begins with.
     pub(crate) prefix: String,
 }
@@ -179,6 +183,11 @@ pub(crate) enum Expected {
 }
 
 impl Expected {
+    /// Whether a request depends on the item's version: `If-Match: *` asks for any.
+    fn is_of_version(expected: Option<&Self>) -> bool {
+        matches!(expected, Some(Self::OneOf(_)))
+    }
+
     pub(crate) fn admits(&self, version: Version) -> bool {
         match self {
             Self::Any => true,

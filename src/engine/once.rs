@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::commit::{Made, Output, Prepared};
+use super::contention::Attempts;
 use super::keyed::Claim;
-use super::update::{ATTEMPTS, too_contended};
 use super::{Call, Engine, Terms};
 use crate::error::{Error, ErrorKind};
 use crate::events::Delivery;
@@ -34,14 +34,17 @@ impl Engine {
         let call = call.on(&terms);
         let mut change = call.about(Operation::Create, None, None);
         changes(&mut change);
-        for _ in 0..ATTEMPTS {
+        let mut attempts = Attempts::default();
+        loop {
             let made = call.enlisted(change.enlisted.clone()).await?;
             let alone = |main: Made| Prepared { main, beside: Vec::new() };
             let output = serde_json::Value::Null;
             let done = call.commit(made.into_iter().map(alone).collect(), &Output::Json(&output)).await;
             match done {
                 Ok(_) => return Ok(true),
-                Err(failure) if failure.is_contended(false) => {}
+                Err(failure) if failure.is_contended(false) => {
+                    attempts.lost(self, vec![call.contended_resource()]).await?;
+                }
                 Err(mut failure) => {
                     if call.replayed_elsewhere().await?.is_some() {
                         return Ok(false);
@@ -55,6 +58,5 @@ impl Engine {
                 }
             }
         }
-        Err(too_contended())
     }
 }

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 
 use super::commit::{Made, Output, Prepared};
-use super::update::{ATTEMPTS, too_contended};
+use super::contention::Attempts;
 use super::{Call, Engine, Entry, Terms};
 use crate::error::Error;
 use crate::query::trusted_filter;
@@ -137,16 +137,18 @@ impl Engine {
         let terms = Terms::default();
         let call = Call::by_the_application(self, self.find(resource)?).on(&terms);
         let enlisted = Enlisted { resource: resource.to_owned(), write };
-        for _ in 0..ATTEMPTS {
+        let mut attempts = Attempts::default();
+        loop {
             let made = call.enlisted(vec![enlisted.clone()]).await?;
             let alone = |main: Made| Prepared { main, beside: Vec::new() };
             match call.commit(made.into_iter().map(alone).collect(), &Output::Json(&Json::Null)).await {
                 Ok(_) => return Ok(()),
-                Err(failure) if failure.is_contended(false) => {}
+                Err(failure) if failure.is_contended(false) => {
+                    attempts.lost(self, vec![call.contended_resource()]).await?;
+                }
                 Err(failure) => return Err(call.explained(failure)),
             }
         }
-        Err(too_contended())
     }
 }
 

@@ -3,8 +3,9 @@
 use resourceful_contract::Value;
 use serde_json::Value as Json;
 
+use super::contention::Attempts;
 use super::item::{self, Fields};
-use super::update::{ATTEMPTS, Step, immutable};
+use super::update::{Step, immutable};
 use super::{Call, Expected, Put};
 use crate::error::{Error, ErrorKind, Fault, escape_pointer};
 use crate::resource::Operation;
@@ -50,7 +51,7 @@ impl Call<'_> {
         let id = self.id(id)?;
         let request = self.replacement(&id, body)?;
         let changeable = self.changeable().await?;
-        let mut attempts = ATTEMPTS;
+        let mut attempts = Attempts::default();
         loop {
             match self.current_of(&changeable, id.clone(), Operation::Replace).await {
                 Ok(_) if create_only => return Err(Error::precondition_failed("if-none-match")),

@@ -4,14 +4,12 @@ use resourceful_contract::{Guard, Value, Version, Write};
 use serde_json::Value as Json;
 
 use super::commit::Prepared;
+use super::contention::Attempts;
 use super::item::{self, Fields};
 use super::sight::Admitted;
 use super::{Call, Expected, Item};
-use crate::error::{Error, ErrorKind, Fault, escape_pointer};
+use crate::error::{Error, Fault, escape_pointer};
 use crate::resource::{Operation, validate};
-
-/// How often a change without `If-Match` starts again because another one came between.
-pub(super) const ATTEMPTS: usize = 16;
 
 /// What a change comes to, next to the item as it is.
 pub(super) enum Next {
@@ -50,7 +48,7 @@ impl Call<'_> {
         let patch = self.patch_of(patch)?;
         let blind = self.set_blindly(&patch);
         let changeable = self.changeable().await?;
-        let mut attempts = ATTEMPTS;
+        let mut attempts = Attempts::default();
         loop {
             let (current, version) = self.current_of(&changeable, id.clone(), Operation::Update).await?;
             self.expect(expected, version)?;
@@ -65,13 +63,13 @@ impl Call<'_> {
 
     /// Commits an item as it is to be; `None` where it has changed since and the whole change is to be made again on
     /// its new state.
-    pub(super) async fn change(
-        &self,
+    pub(super) async fn change<'s>(
+        &'s self,
         changeable: &Admitted,
         step: Step<'_>,
         next: Fields,
         expected: Option<&Expected>,
-        attempts: &mut usize,
+        attempts: &mut Attempts<'s>,
     ) -> Result<Option<Item>, Error> {
         let id = step.id;
         let Some(prepared) = self.prepared_change(changeable, step, next).await? else {
@@ -79,9 +77,8 @@ impl Call<'_> {
         };
         match self.commit_one(prepared).await {
             Ok(written) => self.answered(written).map(|(item, _)| Some(item)),
-            Err(failure) if failure.is_contended(expected.is_some()) => {
-                *attempts -= 1;
-                if *attempts == 0 { Err(too_contended()) } else { Ok(None) }
+            Err(failure) if failure.is_contended(Expected::is_of_version(expected)) => {
+                attempts.lost(self.engine, vec![self.contended(id)]).await.map(|()| None)
             }
             Err(failure) => Err(self.explained(failure)),
         }
@@ -220,14 +217,6 @@ impl Call<'_> {
 
 pub(super) fn immutable(pointer: String) -> Fault {
     Fault::pointer(pointer, "immutable", "This is set once, when the item is created: leave it out.")
-}
-
-pub(super) fn too_contended() -> Error {
-    Error::new(
-        ErrorKind::Conflict,
-        "concurrent-change",
-        "Others changed this item again and again meanwhile. Try again.",
-    )
 }
 
 /// RFC 7396, 2: an object merges, null removes, anything else replaces.

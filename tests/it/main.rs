@@ -23,6 +23,7 @@ mod cache_races;
 mod cache_redis;
 mod cache_shared;
 mod conditional;
+mod contention;
 mod cursors;
 mod declaration;
 mod dry_run;
