@@ -374,61 +374,64 @@ async fn a_claim_that_is_no_text_is_none() {
     assert_eq!(status(&lax, "/mine", &signed(json!({"iss": null}))).await, 200);
 }
 
+/// Things and others that editors may do everything with.
+async fn edited(tokens: Jwt) -> TestApp {
+    let things = define_dynamic_resource("things", model(&["code", "owner"]))
+        .adapter(Place::memory().table("things"))
+        .id_field("code")
+        .permissions(Permissions::all(role("editor")))
+        .preset(bulk())
+        .preset(audit().readable_by(role("editor")))
+        .action("touch", Action::on_item(role("editor"), touch))
+        .build()
+        .unwrap();
+    let other = define_dynamic_resource("others", model(&["code", "owner"]))
+        .adapter(Place::memory().table("others"))
+        .id_field("code")
+        .permissions(Permissions::all(role("editor")))
+        .build()
+        .unwrap();
+    let app = create_app(AppPreset::Testing)
+        .authenticator(tokens)
+        .explain(role("editor"))
+        .resource(things)
+        .resource(other)
+        .batch(5);
+    let app = TestApp::build(app).await.unwrap();
+    let row = json!({"code": "a", "owner": "o"});
+    app.app().load().rows("things", [row]).unwrap().commit().await.unwrap();
+    app
+}
+
+/// What a token lets its bearer do: read, list, history, change, in bulk, in a batch, act, read another resource, and ask why.
+async fn rights(app: &TestApp, token: &str) -> [u16; 9] {
+    let patch = json!({"owner": "p"});
+    let one = json!({"operation": "update", "resource": "things", "id": "a", "body": patch});
+    [
+        app.get("/things/a").bearer(token).await.status(),
+        app.get("/things").bearer(token).await.status(),
+        app.get("/things/a/history").bearer(token).await.status(),
+        app.patch("/things/a").bearer(token).json(patch.clone()).await.status(),
+        app.patch("/things/bulk")
+            .bearer(token)
+            .json(json!({"items": [{"code": "a", "owner": "q"}]}))
+            .await
+            .status(),
+        app.post("/batch").bearer(token).json(json!({"operations": [one]})).await.status(),
+        app.post("/things/a/touch").bearer(token).await.status(),
+        app.get("/others").bearer(token).await.status(),
+        app.post("/_explain")
+            .bearer(token)
+            .json(json!({"resource": "things", "operation": "read"}))
+            .await
+            .status(),
+    ]
+}
+
 #[tokio::test]
 async fn the_scopes_of_a_client_narrow_what_it_may_do_for_a_user() {
-    let build = async |tokens: Jwt| {
-        let things = define_dynamic_resource("things", model(&["code", "owner"]))
-            .adapter(Place::memory().table("things"))
-            .id_field("code")
-            .permissions(Permissions::all(role("editor")))
-            .preset(bulk())
-            .preset(audit().readable_by(role("editor")))
-            .action("touch", Action::on_item(role("editor"), touch))
-            .build()
-            .unwrap();
-        let other = define_dynamic_resource("others", model(&["code", "owner"]))
-            .adapter(Place::memory().table("others"))
-            .id_field("code")
-            .permissions(Permissions::all(role("editor")))
-            .build()
-            .unwrap();
-        let app = create_app(AppPreset::Testing)
-            .authenticator(tokens)
-            .explain(role("editor"))
-            .resource(things)
-            .resource(other)
-            .batch(5);
-        let app = TestApp::build(app).await.unwrap();
-        let row = json!({"code": "a", "owner": "o"});
-        app.app().load().rows("things", [row]).unwrap().commit().await.unwrap();
-        app
-    };
-    let app = build(shop()).await;
+    let app = edited(shop()).await;
     let of = |scope: Json| signed(json!({"client_id": "app", "scope": scope}));
-    // What each scope lets a client of an editor do: read, list, history, change, act, and read another resource.
-    let rights = async |app: &TestApp, token: &str| {
-        let patch = json!({"owner": "p"});
-        let one = json!({"operation": "update", "resource": "things", "id": "a", "body": patch});
-        [
-            app.get("/things/a").bearer(token).await.status(),
-            app.get("/things").bearer(token).await.status(),
-            app.get("/things/a/history").bearer(token).await.status(),
-            app.patch("/things/a").bearer(token).json(patch.clone()).await.status(),
-            app.patch("/things/bulk")
-                .bearer(token)
-                .json(json!({"items": [{"code": "a", "owner": "q"}]}))
-                .await
-                .status(),
-            app.post("/batch").bearer(token).json(json!({"operations": [one]})).await.status(),
-            app.post("/things/a/touch").bearer(token).await.status(),
-            app.get("/others").bearer(token).await.status(),
-            app.post("/_explain")
-                .bearer(token)
-                .json(json!({"resource": "things", "operation": "read"}))
-                .await
-                .status(),
-        ]
-    };
     for (scope, expected) in [
         (json!("things:read"), [200, 200, 200, 403, 403, 403, 403, 403, 403]),
         (json!("openid profile things:read things:write"), [200, 200, 200, 200, 200, 200, 200, 403, 403]),
@@ -450,7 +453,7 @@ async fn the_scopes_of_a_client_narrow_what_it_may_do_for_a_user() {
     let reader = signed(json!({"client_id": "app", "scope": "things:read things:write", "roles": []}));
     assert_eq!(rights(&app, &reader).await[..4], [403, 403, 403, 403]);
     // A client of one's own has what its users have.
-    let app = build(shop().trusted_client("app")).await;
+    let app = edited(shop().trusted_client("app")).await;
     assert_eq!(rights(&app, &of(json!("openid"))).await, whole);
     assert_eq!(rights(&app, &signed(json!({"client_id": "other", "scope": "openid"}))).await, [403; 9]);
 }
