@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use futures::future::BoxFuture;
 use http::header::{ACCEPT_ENCODING, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use tower::util::BoxCloneSyncService;
 use tower::{Layer as _, Service, ServiceExt as _};
@@ -62,10 +62,7 @@ impl Front {
             Some(merged) => Stage::new(merged),
             None => Stage::new(routes.clone()),
         };
-        let compression = compression.then(|| {
-            let compressed = CompressionLayer::new().layer(last.clone());
-            Stage::new(compressed.map_response(IntoResponse::into_response))
-        });
+        let compression = compression.then(|| Stage::new(compressed(last.clone())));
         let cors = cors.map(|cors| Stage::new(cors.layer(compression.clone().unwrap_or(last))));
         let stages = Arc::new(Stages { health, lifecycle, cors, compression, merged, routes, boundary });
         Self { stages, address: None }
@@ -77,9 +74,35 @@ impl Front {
     }
 }
 
+/// A stage whose answers are compressed for clients that accept it.
+///
+/// Where a client refuses every coding and identity too (`identity;q=0`, `*;q=0`), the layer sets the status to 406 once
+/// the handler has run. What happened has its own status by then, so that status is put back, and the answer is sent
+/// as it is: RFC 9110, 12.1, lets a server disregard a preference that it cannot meet.
+fn compressed(
+    stage: Stage,
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone {
+    let stage = stage.map_response(|mut response: Response| {
+        let status = Answered(response.status());
+        response.extensions_mut().insert(status);
+        response
+    });
+    CompressionLayer::new().layer(stage).map_response(|response| {
+        let mut response = response.into_response();
+        if let Some(Answered(status)) = response.extensions_mut().remove() {
+            *response.status_mut() = status;
+        }
+        response
+    })
+}
+
+/// The status of an answer before anything else was done to it.
+#[derive(Clone, Copy)]
+struct Answered(StatusCode);
+
 impl Stages {
     async fn answer(&self, incoming: &mut Incoming, address: Option<IpAddr>) -> Response {
-        let context = Context::of(&incoming.parts.headers).at_address(address);
+        let context = Context::of(&incoming.parts.headers).at_address(address).due(self.lifecycle.due());
         if health::PATHS.contains(&incoming.parts.uri.path()) {
             return Box::pin(call(self.health.clone(), incoming.take(), &context)).await;
         }

@@ -9,10 +9,14 @@ use futures::FutureExt as _;
 use http::header::STRICT_TRANSPORT_SECURITY;
 use http::{HeaderName, HeaderValue};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 use crate::error::{Error, ErrorKind};
 use crate::http::{Context, REQUEST_ID, inert};
+
+/// The longest that an answer is due before the deadline.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// What the requests of an application share while it lives.
 #[derive(Debug)]
@@ -50,6 +54,12 @@ impl Lifecycle {
 
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+
+    /// When the answer to a request that begins now is due: a moment before the deadline, so that what is done by then is
+    /// still answered as it is.
+    pub(super) fn due(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.deadline - (self.deadline / 10).min(MOMENT))
     }
 
     /// Waits for an answer, in time and whatever happens.

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 
 use futures::future::BoxFuture;
-use resourceful_contract::{Value, Write};
+use resourceful_contract::{Value, Write, Written};
 use serde_json::{Map, Value as Json};
 
 use super::bulk::at;
 use super::commit::{Output, Prepared};
 use super::contention::Attempts;
 use super::item::Fields;
-use super::record::spelled;
+use super::record::{Record, spelled};
 use super::update::Step;
 use super::{Call, Engine, Expected, Item, Terms, sight};
 use crate::access::{Actor, Verdict};
@@ -128,28 +128,35 @@ async fn committed(calls: &[Call<'_>], wanted: &[Wanted], terms: &Terms) -> Resu
         terms.begin_again();
         let mut prepared = Vec::with_capacity(calls.len());
         let mut planned: Vec<Option<Fields>> = Vec::with_capacity(calls.len());
-        // For each operation, whether it changes anything; and which those are.
-        let mut changes = Vec::with_capacity(calls.len());
+        // What each operation comes to that changes nothing, read before anything is changed: once it is, nothing more
+        // can fail. And which operations change something.
+        let mut unchanged = Vec::with_capacity(calls.len());
         let mut changed = Vec::with_capacity(calls.len());
         for (index, (call, one)) in calls.iter().zip(wanted).enumerate() {
             let told = |error: Error| at(error, LIST, index);
             let body = resolved(&one.body, &planned, calls, BODY).map_err(told)?;
             let (change, item) = call.decided(one, body).await.map_err(told)?;
-            changes.push(change.is_some());
+            unchanged.push(match &change {
+                Some(_) => None,
+                None => Some(call.unchanged_by(one).await.map_err(told)?),
+            });
             changed.extend(change.is_some().then_some(index));
             planned.push(item);
             prepared.extend(change);
         }
         if prepared.is_empty() {
-            return unchanged(calls, wanted).await;
+            return Ok(unchanged.into_iter().flatten().collect());
         }
         match calls[0].commit(prepared, &Output::Item).await {
             Ok(done) => {
                 let mut written = done.mains.iter().zip(done.written);
                 let mut became = Vec::with_capacity(calls.len());
-                for ((call, one), changes) in calls.iter().zip(wanted).zip(changes) {
-                    let place = changes.then(|| written.next()).flatten();
-                    became.push(call.became(one, place, &done.records).await?);
+                for ((call, one), unchanged) in calls.iter().zip(wanted).zip(unchanged) {
+                    if let Some(unchanged) = unchanged {
+                        became.push(unchanged);
+                    } else if let Some((main, written)) = written.next() {
+                        became.push(call.became(one, &done.records[*main], written).await?);
+                    }
                 }
                 return Ok(became);
             }
@@ -172,14 +179,6 @@ async fn committed(calls: &[Call<'_>], wanted: &[Wanted], terms: &Terms) -> Resu
             }
         }
     }
-}
-
-async fn unchanged(calls: &[Call<'_>], wanted: &[Wanted]) -> Result<Vec<Became>, Error> {
-    let mut became = Vec::with_capacity(calls.len());
-    for (call, one) in calls.iter().zip(wanted) {
-        became.push(call.became(one, None, &[]).await?);
-    }
-    Ok(became)
 }
 
 impl Call<'_> {
@@ -214,21 +213,17 @@ impl Call<'_> {
         Ok((prepared, Some(item.unwrap_or(current))))
     }
 
-    async fn became(
-        &self,
-        one: &Wanted,
-        written: Option<(&usize, resourceful_contract::Written)>,
-        records: &[super::record::Record],
-    ) -> Result<Became, Error> {
+    /// What an operation comes to that changes nothing.
+    async fn unchanged_by(&self, one: &Wanted) -> Result<Became, Error> {
+        let id = self.id(&one.id)?;
+        let item = self.item(id.clone(), &Selection::default()).await?;
+        Ok(Became { resource: one.resource.clone(), operation: one.operation, item: Some(item), id })
+    }
+
+    /// What an operation came to, with the hooks after it.
+    async fn became(&self, one: &Wanted, record: &Record, written: Written) -> Result<Became, Error> {
+        self.after(record, &written).await;
         let (resource, operation) = (one.resource.clone(), one.operation);
-        let Some((main, written)) = written else {
-            let id = self.id(&one.id)?;
-            let item = self.item(id.clone(), &Selection::default()).await?;
-            return Ok(Became { resource, operation, item: Some(item), id });
-        };
-        if let Some(record) = records.get(*main) {
-            self.after(record, &written).await;
-        }
         let id = written.id.clone();
         let gone = operation == Operation::Delete && self.definition().deleted_at.is_none();
         let item = if gone { None } else { Some(self.answered(written)?.0) };

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use resourceful_contract::{Version, Written};
+use tokio::sync::Notify;
 
 use super::Call;
 use super::item::{self, Fields};
@@ -52,18 +53,23 @@ impl Call<'_> {
     ) -> Result<T, Error> {
         let change = self.about(operation, None, None);
         let done = Mutex::new(None);
+        let is_done = Notify::new();
         let mut next: BoxFuture<'_, Result<(), Error>> = Box::pin(async {
             let outcome = work.await?;
             *done.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+            is_done.notify_one();
             Ok(())
         });
         let hooks: Vec<_> = self.hooks(operation).collect();
         for placed in hooks.into_iter().rev() {
             next = placed.hook.around(&change, Next(next));
         }
-        let outcome = match AssertUnwindSafe(next).catch_unwind().await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Error::internal("a hook panicked")),
+        let outcome = tokio::select! {
+            outcome = AssertUnwindSafe(next).catch_unwind() => match outcome {
+                Ok(outcome) => outcome,
+                Err(_) => Err(Error::internal("a hook panicked")),
+            },
+            () = self.overdue(&is_done) => Err(Error::internal("it had not ended when the answer was due")),
         };
         match (done.into_inner().unwrap_or_else(PoisonError::into_inner), outcome) {
             (Some(answer), Ok(())) => Ok(answer),
@@ -75,6 +81,15 @@ impl Call<'_> {
             }
             (None, Err(refused)) => Err(refused),
             (None, Ok(())) => Err(Error::internal("a hook neither ran the operation nor refused it")),
+        }
+    }
+
+    /// Waits until an operation is done, and its answer is due all the same.
+    async fn overdue(&self, is_done: &Notify) {
+        is_done.notified().await;
+        match self.terms.due {
+            Some(due) => tokio::time::sleep_until(due).await,
+            None => std::future::pending().await,
         }
     }
 
@@ -123,7 +138,8 @@ impl Call<'_> {
         Ok(change.enlisted)
     }
 
-    /// Tells the hooks of a change that was committed. They run to their end even where nobody waits any more.
+    /// Tells the hooks of a change that was committed. They run to their end even where nobody waits any more: where the
+    /// request is gone, or its answer is due.
     pub(super) async fn after(&self, record: &Record, written: &Written) {
         if !self.is_hooked(record.operation) || self.terms.dry_run {
             return;
@@ -145,8 +161,11 @@ impl Call<'_> {
                 tracing::error!(resource, operation, failure, "a hook failed after a change, which stays");
             }
         });
-        // Only a runtime that is shutting down ends it early.
-        let _ = told.await;
+        // Only a runtime that is shutting down ends it early. What happened is answered in time all the same.
+        match self.terms.due {
+            Some(due) => _ = tokio::time::timeout_at(due, told).await,
+            None => _ = told.await,
+        }
     }
 
     /// An item as it is after a commit: with the id and the version that it has then.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use resourceful_contract::Value;
+use tokio::time::Instant;
 
 use super::keyed::Claim;
 use super::plan::Plan;
@@ -18,6 +19,8 @@ pub(crate) struct Terms {
     pub(crate) trace: Option<String>,
     /// Who is at the other end of the connection.
     pub(crate) address: Option<IpAddr>,
+    /// When the answer is due: what is still done after a change by then does not keep it from being sent.
+    pub(crate) due: Option<Instant>,
     /// Whether everything is tried and then taken back.
     pub(crate) dry_run: bool,
     /// The events that a dry run would have sent.
@@ -37,6 +40,7 @@ pub(super) static NONE: Terms = Terms {
     request: None,
     trace: None,
     address: None,
+    due: None,
     dry_run: false,
     tried: Mutex::new(Vec::new()),
     made: Mutex::new(Vec::new()),
@@ -88,6 +92,7 @@ impl Terms {
             request: self.request.clone(),
             trace: self.trace.clone(),
             address: self.address,
+            due: self.due,
             dry_run: self.dry_run,
             tried: Mutex::default(),
             deleted: Mutex::default(),

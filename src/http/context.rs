@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use axum::extract::Request;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::time::Instant;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::engine::Terms;
@@ -20,6 +21,7 @@ pub(crate) struct Context {
     /// The request's whole `traceparent`, where it is one.
     parent: Option<HeaderValue>,
     address: Option<IpAddr>,
+    due: Option<Instant>,
 }
 
 impl Context {
@@ -38,7 +40,20 @@ impl Context {
         let mut parents = headers.get_all(TRACEPARENT).iter();
         let parent = parents.next().filter(|_| parents.next().is_none());
         let trace = parent.and_then(trace);
-        Self { request_id, minted, trace, parent: parent.filter(|_| trace.is_some()).cloned(), address: None }
+        Self {
+            request_id,
+            minted,
+            trace,
+            parent: parent.filter(|_| trace.is_some()).cloned(),
+            address: None,
+            due: None,
+        }
+    }
+
+    /// The same, of a request whose answer is due then.
+    pub(crate) const fn due(mut self, due: Option<Instant>) -> Self {
+        self.due = due;
+        self
     }
 
     /// The same, of a request that came over a connection from this address.
@@ -71,6 +86,7 @@ impl Context {
         let begun = || format!("00-{minted}-{}-00", &minted[16..]);
         terms.trace = Some(self.parent.as_ref().and_then(text).unwrap_or_else(begun));
         terms.address = self.address;
+        terms.due = self.due;
         terms.dry_run = dry_run;
         terms
     }

@@ -3,7 +3,7 @@
 use resourceful_contract::Filter;
 use serde_json::{Map, Value as Json};
 
-use super::filter::{self, Operand};
+use super::filter::{self, MAX_NODES, Operand};
 use super::select::{self, Draft};
 use super::{ListRequest, Reader, StreamRequest};
 use crate::engine::{Catalog, Entry};
@@ -11,8 +11,6 @@ use crate::error::{Fault, escape_pointer};
 
 /// The deepest that a filter may be nested.
 const MAX_DEPTH: usize = 16;
-/// The most comparisons and connectives that a filter may hold.
-const MAX_NODES: usize = 256;
 
 const KEYS: [&str; 10] =
     ["filter", "sort", "fields", "include", "limit", "after", "before", "page", "q", "deleted"];
@@ -110,15 +108,14 @@ impl Tree<'_> {
         if depth > MAX_DEPTH {
             return self.refuse(pointer, "limit", format!("Filters nest at most {MAX_DEPTH} deep."));
         }
-        let mut filters = Vec::with_capacity(members.len());
+        // An empty branch is a node as well: it selects everything.
+        if members.is_empty() && !self.counts(pointer) {
+            return Filter::nothing();
+        }
+        let mut filters = Vec::new();
         for (key, value) in members {
-            self.nodes += 1;
-            if self.nodes > MAX_NODES {
-                return self.refuse(
-                    pointer,
-                    "limit",
-                    format!("A filter holds at most {MAX_NODES} conditions."),
-                );
+            if !self.counts(pointer) {
+                break;
             }
             let pointer = format!("{pointer}/{}", escape_pointer(key));
             filters.push(match key.as_str() {
@@ -138,8 +135,11 @@ impl Tree<'_> {
         let Json::Array(branches) = json else {
             return vec![self.refuse(pointer, "type", "Must be an array of filters.")];
         };
-        let mut filters = Vec::with_capacity(branches.len());
+        let mut filters = Vec::new();
         for (index, branch) in branches.iter().enumerate() {
+            if self.nodes > MAX_NODES {
+                break;
+            }
             filters.push(self.object(branch, &format!("{pointer}/{index}"), depth + 1));
         }
         filters
@@ -155,9 +155,11 @@ impl Tree<'_> {
     }
 
     fn operators(&mut self, path: &str, operators: &Map<String, Json>, pointer: &str) -> Filter {
-        let mut filters = Vec::with_capacity(operators.len());
+        let mut filters = Vec::new();
         for (operator, value) in operators {
-            self.nodes += 1;
+            if !self.counts(pointer) {
+                break;
+            }
             let pointer = format!("{pointer}/{}", escape_pointer(operator));
             filters.push(self.comparison(path, operator, value, &pointer));
         }
@@ -172,6 +174,15 @@ impl Tree<'_> {
             Ok(filter) => filter,
             Err(refusal) => self.refuse(pointer, refusal.code, refusal.detail),
         }
+    }
+
+    /// Counts a node. Beyond the most of them the filter is refused, once, and the rest of it is not read.
+    fn counts(&mut self, pointer: &str) -> bool {
+        self.nodes += 1;
+        if self.nodes == MAX_NODES + 1 {
+            self.refuse(pointer, "limit", filter::too_many_nodes());
+        }
+        self.nodes <= MAX_NODES
     }
 
     /// Notes a fault; the filter that stands in for it selects nothing, should anyone ever run it.

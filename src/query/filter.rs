@@ -16,6 +16,10 @@ pub(crate) const MAX_URL_VALUES: usize = 100;
 /// The most relations that a dotted name may follow.
 pub(super) const MAX_DEPTH: usize = 3;
 
+/// The most nodes that a filter may have: comparisons, `and`, `or`, `not`, and empty branches. Each of them is text of
+/// the statement that it becomes, and work for the database.
+pub(super) const MAX_NODES: usize = 256;
+
 /// What a field is compared with, as the client wrote it.
 pub(super) enum Operand<'a> {
     Text(&'a str),
@@ -26,6 +30,13 @@ pub(super) enum Operand<'a> {
 pub(super) struct Refusal {
     pub(super) code: &'static str,
     pub(super) detail: String,
+}
+
+/// How a filter of more nodes is refused.
+pub(super) fn too_many_nodes() -> String {
+    format!(
+        "A filter has at most {MAX_NODES} nodes: comparisons, `and`, `or`, `not`, and empty branches count."
+    )
 }
 
 fn refusal(code: &'static str, detail: impl Into<String>) -> Refusal {

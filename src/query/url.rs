@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 use resourceful_contract::Filter;
 
-use super::filter::{self, Operand};
+use super::filter::{self, MAX_NODES, Operand};
 use super::select::{self, Draft};
 use super::{ItemRequest, ListRequest, Reader, StreamRequest};
 use crate::error::Fault;
@@ -37,7 +37,7 @@ pub(super) fn list(reader: &Reader<'_>, query: Option<&str>) -> Result<ListReque
             "page" => draft.page(reader, value.parse().ok(), &name),
             "q" => draft.search(reader, &value, &name),
             "deleted" => draft.deleted(reader, &value, &name),
-            _ => comparison(reader, &name, &value).map(|filter| filters.push(filter)),
+            _ => comparison(reader, &name, &value, &mut filters),
         };
         if let Err(fault) = outcome {
             faults.push(fault);
@@ -63,7 +63,7 @@ pub(super) fn stream(reader: &Reader<'_>, query: Option<&str>) -> Result<StreamR
             }
             LAST_EVENT_ID => Err(Fault::parameter(name, "repeated", "This can be given once only.")),
             name if ELSEWHERE.contains(&name) => Err(select::unknown(name, ["fields", "q", LAST_EVENT_ID])),
-            _ => comparison(reader, &name, &value).map(|filter| filters.push(filter)),
+            _ => comparison(reader, &name, &value, &mut filters),
         });
         if let Err(fault) = outcome {
             faults.push(fault);
@@ -92,7 +92,10 @@ pub(super) fn item(reader: &Reader<'_>, query: Option<&str>) -> Result<ItemReque
 }
 
 /// `price[gte]` = `10`, or `status` = `open`.
-fn comparison(reader: &Reader<'_>, name: &str, value: &str) -> Result<Filter, Fault> {
+fn comparison(reader: &Reader<'_>, name: &str, value: &str, filters: &mut Vec<Filter>) -> Result<(), Fault> {
+    if filters.len() == MAX_NODES {
+        return Err(Fault::parameter(name, "limit", filter::too_many_nodes()));
+    }
     let (path, operator) = match name.split_once('[') {
         None => (name, "eq"),
         Some((path, rest)) => match rest.strip_suffix(']') {
@@ -106,8 +109,10 @@ fn comparison(reader: &Reader<'_>, name: &str, value: &str) -> Result<Filter, Fa
             }
         },
     };
-    filter::comparison(reader, path, operator, &Operand::Text(value))
-        .map_err(|refusal| Fault::parameter(name, refusal.code, refusal.detail))
+    let filter = filter::comparison(reader, path, operator, &Operand::Text(value))
+        .map_err(|refusal| Fault::parameter(name, refusal.code, refusal.detail))?;
+    filters.push(filter);
+    Ok(())
 }
 
 /// The pairs of a query string, decoded: `%` sequences and `+` (WHATWG URL, application/x-www-form-urlencoded).

@@ -83,8 +83,9 @@ pub trait Hook: Send + Sync + 'static {
         next.0
     }
 
-    /// After a change was committed. The answer waits for it, whether or not the client still does. It runs at most
-    /// once: not where the process ends in between.
+    /// After a change was committed. The answer waits for it until shortly before the request's deadline; the hook itself
+    /// runs to its end, whether or not the client still waits. It runs at most once: not where the process ends in
+    /// between.
     ///
     /// # Errors
     /// For the log: what was committed stays so, and the caller is answered as if nothing had failed.

@@ -44,6 +44,7 @@ mod migrations;
 mod numbers;
 mod openapi;
 mod outbox;
+mod outcomes;
 mod policies;
 mod presence;
 mod properties;
