@@ -10,6 +10,12 @@ use crate::unreadable::{self, Origin};
 
 /// The most plans that are kept; the shapes of a well-behaved application are far fewer.
 const MOST: usize = 1_024;
+/// The most bytes that they take together: clients choose the shapes of filters, so plans are counted by their size.
+const MOST_BYTES: usize = 16 << 20;
+/// The most bytes of one that is kept; a larger one is built again each time.
+const LARGEST: usize = 64 << 10;
+/// About what a plan takes beside what it is made of.
+const OVERHEAD: usize = 1_024;
 
 /// A query's statement, and where in its rows everything stands.
 #[derive(Debug)]
@@ -97,36 +103,115 @@ pub(crate) fn version<D: Dialect>(schema: &Schema, row: &Row<D>, columns: &[Outp
     Version::of_content(&content)
 }
 
+/// What is built once, and how much of memory it takes.
+pub(crate) trait Planned {
+    /// About how many bytes it takes.
+    fn bytes(&self) -> usize;
+}
+
+impl Planned for Plan {
+    fn bytes(&self) -> usize {
+        let named = |fields: &[Output]| fields.iter().map(|field| field.prefix.len()).sum::<usize>();
+        let outputs = self.fields.len() + self.versions.len() + self.sort.len() + self.keys.len();
+        self.text.len()
+            + self.order.len() * size_of::<usize>()
+            + named(&self.fields)
+            + outputs * size_of::<Output>()
+    }
+}
+
 /// Plans by their shapes.
 #[derive(Debug)]
-pub(crate) struct Plans<P> {
-    known: RwLock<HashMap<Box<[u8]>, Arc<P>>>,
+pub(crate) struct Plans<P>(RwLock<Known<P>>);
+
+#[derive(Debug)]
+struct Known<P> {
+    plans: HashMap<Box<[u8]>, Arc<P>>,
+    bytes: usize,
 }
 
 impl<P> Default for Plans<P> {
     fn default() -> Self {
-        Self { known: RwLock::default() }
+        Self(RwLock::new(Known { plans: HashMap::new(), bytes: 0 }))
     }
 }
 
-impl<P> Plans<P> {
+impl<P: Planned> Plans<P> {
     pub(crate) fn clear(&self) {
-        self.known.write().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known.plans.clear();
+        known.bytes = 0;
     }
 
     pub(crate) fn find(&self, shape: &[u8], build: impl FnOnce() -> P) -> Arc<P> {
         // A panic cannot leave a map of whole plans half written.
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(plan) = known.get(shape) {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plan) = known.plans.get(shape) {
             return plan.clone();
         }
         drop(known);
         let plan = Arc::new(build());
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MOST {
-            known.clear();
+        let bytes = shape.len() + plan.bytes() + OVERHEAD;
+        if bytes > LARGEST {
+            return plan;
         }
-        known.insert(shape.into(), plan.clone());
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if known.plans.len() >= MOST || known.bytes + bytes > MOST_BYTES {
+            // With its room: an attack's size does not stay.
+            *known = Known { plans: HashMap::new(), bytes: 0 };
+        }
+        if known.plans.insert(shape.into(), plan.clone()).is_none() {
+            known.bytes += bytes;
+        }
         plan
+    }
+
+    /// How many there are, and about how many bytes they take.
+    #[cfg(test)]
+    fn size(&self) -> (usize, usize) {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        (known.plans.len(), known.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LARGEST, MOST, MOST_BYTES, Planned, Plans};
+
+    struct Sized(usize);
+
+    impl Planned for Sized {
+        fn bytes(&self) -> usize {
+            self.0
+        }
+    }
+
+    #[test]
+    fn plans_are_bounded_by_their_number_and_their_bytes() {
+        let plans = Plans::default();
+        for shape in 0..10 * MOST as u64 {
+            plans.find(&shape.to_le_bytes(), || Sized(10));
+            assert!(plans.size().0 <= MOST);
+        }
+        for shape in 0..10 * MOST as u64 {
+            plans.find(&[&shape.to_le_bytes()[..], &[0]].concat(), || Sized(LARGEST / 2));
+            assert!(plans.size().1 <= MOST_BYTES, "{:?}", plans.size());
+        }
+        assert!(plans.size().0 > 0);
+    }
+
+    #[test]
+    fn a_plan_is_built_once_unless_it_is_too_large_to_keep() {
+        let plans = Plans::default();
+        let small = plans.find(b"small", || Sized(10));
+        assert!(std::sync::Arc::ptr_eq(&small, &plans.find(b"small", || unreachable!("it is kept"))));
+        plans.find(b"large", || Sized(LARGEST));
+        assert_eq!(plans.size().0, 1);
+        let mut is_built = false;
+        plans.find(b"large", || {
+            is_built = true;
+            Sized(LARGEST)
+        });
+        assert!(is_built);
     }
 }

@@ -95,6 +95,21 @@ async fn select<D: Dialect>(connection: &mut Connection<D>) -> Result<(), sqlx::
     D::rows(connection, "SELECT 1".into_sql_str(), Arguments::<D>::default()).await.map(drop)
 }
 
+/// The longest text that a connection keeps prepared. Clients choose the shapes of filters, and a connection counts its
+/// statements, not the memory that each of them takes.
+const LONGEST_PREPARED: usize = 4 << 10;
+
+/// A statement with its arguments, kept prepared unless it is a long one that a client has shaped. The texts of INSERTs
+/// follow from declarations alone.
+pub(crate) fn query<'q, DB, A>(text: SqlStr, args: A) -> sqlx::query::Query<'q, DB, A>
+where
+    DB: sqlx::Database + sqlx::database::HasStatementCache,
+    A: sqlx::IntoArguments<DB>,
+{
+    let stays = text.as_str().len() <= LONGEST_PREPARED || text.as_str().starts_with("INSERT");
+    sqlx::query_with(text, args).persistent(stays)
+}
+
 /// Binds arguments in the order in which a text names them.
 pub(crate) fn bind<D: Dialect>(order: &[usize], args: &[Arg<'_>]) -> Result<Arguments<D>, Unreadable> {
     use sqlx::Arguments as _;

@@ -10,7 +10,7 @@ use crate::args::{self, Arg, Numbering};
 use crate::dialect::Dialect;
 use crate::filter::Conditions;
 use crate::overrides::Overrides;
-use crate::plan::Output;
+use crate::plan::{Output, Planned};
 use crate::select::{returned, table};
 use crate::shape::{self, Shape};
 
@@ -29,6 +29,13 @@ pub(crate) struct Statement {
     others: Vec<Arc<Schema>>,
     #[expect(dead_code, reason = "held for their addresses, which name them in the shape")]
     links: Vec<Arc<Link>>,
+}
+
+impl Planned for Statement {
+    fn bytes(&self) -> usize {
+        let outputs = self.versions.len() + self.fields.len();
+        self.text.len() + self.order.len() * size_of::<usize>() + outputs * size_of::<Output>()
+    }
 }
 
 impl Statement {

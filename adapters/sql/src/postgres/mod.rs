@@ -25,7 +25,7 @@ use crate::dialect::{Dialect, Misfit, Unreadable};
 use crate::failure::{self, TimedOut, Transient};
 use crate::overrides::ColumnOverride;
 use crate::refusal::words;
-use crate::storage::Database;
+use crate::storage::{Database, query};
 
 /// How many prepared statements a connection keeps.
 const STATEMENTS: usize = 512;
@@ -109,7 +109,7 @@ impl Dialect for PostgresDialect {
         text: SqlStr,
         args: PgArguments,
     ) -> BoxFuture<'c, Result<Vec<PgRow>, sqlx::Error>> {
-        connection.fetch_all(sqlx::query_with(text, args)).boxed()
+        connection.fetch_all(query(text, args)).boxed()
     }
 
     fn row<'c>(
@@ -118,7 +118,7 @@ impl Dialect for PostgresDialect {
         args: PgArguments,
     ) -> BoxFuture<'c, Result<Option<PgRow>, sqlx::Error>> {
         // All of them, since asking for one leaves the end of the answer for the connection's next user to read.
-        let rows = connection.fetch_all(sqlx::query_with(text, args));
+        let rows = connection.fetch_all(query(text, args));
         rows.map(|rows| rows.map(|rows| rows.into_iter().next())).boxed()
     }
 
@@ -137,7 +137,7 @@ impl Dialect for PostgresDialect {
         text: SqlStr,
         args: PgArguments,
     ) -> BoxFuture<'c, Result<u64, sqlx::Error>> {
-        let done = connection.execute(sqlx::query_with(text, args));
+        let done = connection.execute(query(text, args));
         done.map(|done| done.map(|done| done.rows_affected())).boxed()
     }
 

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
 use sqlx::{Executor as _, SqlStr};
 
+use crate::storage::query;
+
 /// How many of SQLite's steps lie between two questions: well below a millisecond of work.
 const STEPS: i32 = 20_000;
 
@@ -37,7 +39,7 @@ pub(super) async fn rows(
     });
     drop(handle);
     let waiting = Waiting(state);
-    let rows = connection.fetch_all(sqlx::query_with(text, args)).await;
+    let rows = connection.fetch_all(query(text, args)).await;
     waiting.0.store(DONE, Ordering::Release);
     rows
 }

@@ -26,7 +26,7 @@ use crate::connect::SqlOptions;
 use crate::dialect::{Dialect, Misfit, Unreadable};
 use crate::failure::{self, Transient};
 use crate::overrides::ColumnOverride;
-use crate::storage::Database;
+use crate::storage::{Database, query};
 
 /// The collation by which decimals, kept as text, are compared.
 const DECIMAL: &str = "resourceful_decimal";
@@ -127,7 +127,7 @@ impl Dialect for SqliteDialect {
         text: SqlStr,
         args: SqliteArguments,
     ) -> BoxFuture<'c, Result<Vec<SqliteRow>, sqlx::Error>> {
-        connection.fetch_all(sqlx::query_with(text, args)).boxed()
+        connection.fetch_all(query(text, args)).boxed()
     }
 
     fn row<'c>(
@@ -135,7 +135,7 @@ impl Dialect for SqliteDialect {
         text: SqlStr,
         args: SqliteArguments,
     ) -> BoxFuture<'c, Result<Option<SqliteRow>, sqlx::Error>> {
-        connection.fetch_optional(sqlx::query_with(text, args)).boxed()
+        connection.fetch_optional(query(text, args)).boxed()
     }
 
     fn rows_within<'c>(
@@ -152,7 +152,7 @@ impl Dialect for SqliteDialect {
         text: SqlStr,
         args: SqliteArguments,
     ) -> BoxFuture<'c, Result<u64, sqlx::Error>> {
-        let done = connection.execute(sqlx::query_with(text, args));
+        let done = connection.execute(query(text, args));
         done.map(|done| done.map(|done| done.rows_affected())).boxed()
     }
 
