@@ -6,6 +6,9 @@ use std::fmt;
 
 use resourceful_contract::{ErrorKind as StorageKind, StorageError};
 
+/// The most faults of a request that are answered: a body may have more of them than an answer should.
+pub(crate) const MOST_FAULTS: usize = 1_000;
+
 /// A failed operation.
 ///
 /// Only [`detail`](Self::detail) and the [`faults`](Self::faults) are ever answered to a client, as problem
@@ -208,11 +211,13 @@ impl Error {
     pub(crate) fn validation(mut faults: Vec<Fault>) -> Self {
         faults.sort();
         faults.dedup_by(|a, b| a.at == b.at && a.code == b.code);
+        faults.truncate(MOST_FAULTS);
         Self::new(ErrorKind::Validation, "validation", "The body breaks the rules listed in `errors`.")
             .with_faults(faults)
     }
 
-    pub(crate) fn invalid_query(faults: Vec<Fault>) -> Self {
+    pub(crate) fn invalid_query(mut faults: Vec<Fault>) -> Self {
+        faults.truncate(MOST_FAULTS);
         Self::new(
             ErrorKind::BadRequest,
             "invalid-query",

@@ -193,6 +193,9 @@ impl Call<'_> {
         let refused = || sight::refused(self.entry, self.actor, Operation::List);
         let listed = self.sight().listed.as_ref().ok_or_else(refused)?;
         let request = self.reader().list_body(&serde_json::json!({"filter": filter}))?;
+        if !has_condition(&request.filter) {
+            return Err(empty_filter());
+        }
         Ok(self.of_matching(listed.within(request.filter)))
     }
 
@@ -366,6 +369,22 @@ impl Call<'_> {
             None => error,
         }
     }
+}
+
+/// Whether a filter says anything of a field: `{"and": [{}]}` does not.
+fn has_condition(filter: &Filter) -> bool {
+    match filter {
+        Filter::All(filters) | Filter::Any(filters) => filters.iter().any(has_condition),
+        Filter::Not(inner) => has_condition(inner),
+        Filter::Compare(..) | Filter::Related(..) | Filter::Search(..) => true,
+    }
+}
+
+/// The refusal of a change by a filter that holds no condition.
+pub(crate) fn empty_filter() -> Error {
+    let detail = "Name a condition: an empty filter would mean every item.";
+    let fault = Fault::pointer("/filter", "required", detail);
+    Error::new(ErrorKind::BadRequest, "empty-filter", detail).with_faults(vec![fault])
 }
 
 /// The same error, of one item of a list: its places are inside of that.

@@ -59,7 +59,7 @@ use crate::tables::Tables;
 
 pub(crate) use action::Answer;
 pub(crate) use batch::{Became, Wanted};
-pub(crate) use bulk::Patch;
+pub(crate) use bulk::{Patch, empty_filter};
 pub(crate) use catalog::{Catalog, Entry, LinkedRelation};
 pub use chain::AuditVerdict;
 pub(crate) use contention::Contention;

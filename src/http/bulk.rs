@@ -10,8 +10,8 @@ use serde_json::{Map, Value as Json, json};
 use super::dispatch::{Door, original};
 use super::prefer::{APPLIED, Prefer};
 use super::{Context, Endpoint, answer, conditional, problem};
-use crate::engine::{Call, Item, Patch};
-use crate::error::{Error, ErrorKind, Fault};
+use crate::engine::{Call, Item, Patch, empty_filter};
+use crate::error::{Error, Fault};
 use crate::query::Parameters;
 
 /// What one request asks of a collection.
@@ -199,9 +199,7 @@ fn affected(count: usize) -> Response {
 fn condition(body: &Map<String, Json>, cap: usize) -> Result<(Json, usize), Error> {
     let filter = &body["filter"];
     if filter.as_object().is_none_or(Map::is_empty) {
-        let detail = "Name a condition: an empty filter would mean every item.";
-        let fault = Fault::pointer("/filter", "required", detail);
-        return Err(Error::new(ErrorKind::BadRequest, "empty-filter", detail).with_faults(vec![fault]));
+        return Err(empty_filter());
     }
     let most = body.get("max_affected").and_then(Json::as_u64).filter(|most| *most > 0);
     let Some(most) = most.and_then(|most| usize::try_from(most).ok()) else {

@@ -7,7 +7,7 @@ use super::filter::{self, MAX_NODES, Operand};
 use super::select::{self, Draft};
 use super::{ListRequest, Reader, StreamRequest};
 use crate::engine::{Catalog, Entry};
-use crate::error::{Fault, escape_pointer};
+use crate::error::{Fault, MOST_FAULTS, escape_pointer};
 
 /// The deepest that a filter may be nested.
 const MAX_DEPTH: usize = 16;
@@ -38,6 +38,9 @@ fn read(reader: &Reader<'_>, body: &Json, keys: &[&'static str]) -> Result<ListR
     let mut tree = Tree { compare: &compare, nodes: 0, faults: Vec::new() };
     let mut root = Filter::everything();
     for (key, value) in body {
+        if tree.faults.len() > MOST_FAULTS {
+            break;
+        }
         let outcome = match key.as_str() {
             _ if !keys.contains(&key.as_str()) => Err(select::unknown(key, keys.iter().copied())),
             "filter" => {

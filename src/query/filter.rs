@@ -219,26 +219,25 @@ fn listed(field: &Field, text: &str) -> Result<(), Refusal> {
 }
 
 fn several(field: &Field, operand: &Operand<'_>) -> Result<Vec<Value>, Refusal> {
-    let values: Vec<Value> = match operand {
-        Operand::Text("") => Vec::new(),
-        Operand::Text(text) => text
-            .split(',')
-            .map(|item| value(field, &Operand::Text(&unescape(item))))
-            .collect::<Result<_, _>>()?,
-        Operand::Json(Json::Array(items)) => {
-            items.iter().map(|item| value(field, &Operand::Json(item))).collect::<Result<_, _>>()?
-        }
+    let (count, most) = match operand {
+        Operand::Text("") => return Ok(Vec::new()),
+        Operand::Text(text) => (text.split(',').count(), MAX_URL_VALUES),
+        Operand::Json(Json::Array(items)) => (items.len(), MAX_VALUES),
         Operand::Json(_) => return Err(refusal("value", "This operator takes an array.")),
     };
-    let most = match operand {
-        Operand::Text(_) => MAX_URL_VALUES,
-        Operand::Json(_) => MAX_VALUES,
-    };
-    if values.len() > most {
+    if count > most {
         let detail = format!("At most {most} values are compared at once here; a body takes {MAX_VALUES}.");
         return Err(refusal("limit", detail));
     }
-    Ok(values)
+    match operand {
+        Operand::Text(text) => {
+            text.split(',').map(|item| value(field, &Operand::Text(&unescape(item)))).collect()
+        }
+        Operand::Json(items) => {
+            let items = items.as_array().into_iter().flatten();
+            items.map(|item| value(field, &Operand::Json(item))).collect()
+        }
+    }
 }
 
 /// A comma inside a value of a list is written `%2C`, encoded once more like everything in a URL, and a `%`

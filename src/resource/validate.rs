@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::exact;
 
-use crate::error::{Fault, escape_pointer};
+use crate::error::{Fault, MOST_FAULTS, escape_pointer};
 use crate::nearest::suggest;
 
 /// Compiles a schema; formats are enforced, not only annotated, and no number is rounded.
@@ -30,7 +30,7 @@ pub(crate) fn faults<'a>(
     known: &(impl Iterator<Item = &'a str> + Clone),
 ) -> Vec<Fault> {
     let mut faults = Vec::new();
-    for error in validator.iter_errors(json) {
+    for error in validator.iter_errors(json).take(MOST_FAULTS) {
         push(&error, known, &mut faults);
     }
     control_characters(json, &mut String::new(), &mut faults);
@@ -56,7 +56,7 @@ fn push<'a>(
     let one = |code: &'static str, detail: String| Fault::pointer(pointer.clone(), code, detail);
     match error.kind() {
         Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
-            for name in unexpected {
+            for name in unexpected.iter().take(MOST_FAULTS) {
                 let place = format!("{pointer}/{}", escape_pointer(name));
                 if pointer.is_empty() {
                     faults.push(unknown(&place, name, known));

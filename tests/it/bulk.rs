@@ -198,6 +198,21 @@ async fn by_a_filter_as_many_as_were_meant_and_no_row_of_another() {
 
         let empty = send(&app, "DELETE", "", "clerk", json!({"filter": {}, "max_affected": 9})).await;
         assert_eq!((empty.status(), empty.json()["code"].clone()), (400, json!("empty-filter")));
+        // Nor is one a condition that holds nothing but branches without any.
+        for hollow in [
+            json!({"and": []}),
+            json!({"and": [{}]}),
+            json!({"or": [{}, {"and": []}]}),
+            json!({"not": {"or": []}}),
+        ] {
+            let body = json!({"filter": hollow, "max_affected": 9});
+            let empty = send(&app, "DELETE", "", "clerk", body).await;
+            assert_eq!(
+                (empty.status(), empty.json()["code"].clone()),
+                (400, json!("empty-filter")),
+                "{hollow}"
+            );
+        }
         let unbounded = send(&app, "DELETE", "", "clerk", json!({"filter": {"stock": 4}})).await;
         assert_eq!(faults(&unbounded.json()), [("/max_affected", "required")]);
         let beyond =

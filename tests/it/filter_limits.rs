@@ -1,0 +1,116 @@
+//! How large a filter may be: every node of it counts, on every path that takes one.
+
+use resourceful::prelude::*;
+use resourceful::testing::{TestApp, TestResponse};
+use serde_json::{Value as Json, json};
+
+use crate::support::{create, everywhere};
+
+/// Filters of more nodes than there may be, each of another kind.
+fn oversized() -> Vec<(&'static str, Json)> {
+    let many = |branch: Json, count: usize| vec![branch; count];
+    let nested = |count: usize| (0..count).map(|_| json!({"and": [{}, {"not": {}}]})).collect::<Vec<_>>();
+    let operators: serde_json::Map<String, Json> =
+        (0..1_000).map(|number| (format!("op{number}"), json!(1))).collect();
+    let fields: serde_json::Map<String, Json> =
+        (0..1_000).map(|number| (format!("f{number}"), json!(1))).collect();
+    vec![
+        ("empty branches of or", json!({"or": many(json!({}), 1_000)})),
+        ("empty branches of and", json!({"and": many(json!({}), 256)})),
+        ("empty connectives", json!({"or": many(json!({"or": []}), 256)})),
+        ("negations of nothing", json!({"or": many(json!({"not": {}}), 128)})),
+        ("empty branches in depth", json!({"or": nested(64)})),
+        ("comparisons", json!({"or": many(json!({"name": "a"}), 256)})),
+        ("operators of one field", json!({"or": many(json!({"name": {"gte": "a", "lte": "b"}}), 86)})),
+        ("unknown operators", json!({"name": operators})),
+        ("unknown fields", Json::Object(fields)),
+    ]
+}
+
+fn refused(what: &str, answer: &TestResponse) {
+    assert_eq!(answer.status(), 400, "{what}");
+    let faults = answer.json()["errors"].as_array().unwrap().clone();
+    let limit = faults.iter().find(|fault| fault["code"] == "limit");
+    let limit = limit.unwrap_or_else(|| panic!("{what}: {answer}"));
+    assert!(limit["detail"].as_str().unwrap().contains("at most 256 nodes"), "{what}: {limit}");
+    assert!(limit["pointer"].as_str().unwrap().starts_with("/filter"), "{what}: {limit}");
+    // The rest of it is not read, so it is not answered either.
+    assert!(faults.len() <= 257, "{what}: {} faults", faults.len());
+}
+
+#[tokio::test]
+async fn every_node_of_a_filter_counts() {
+    everywhere(|app| async move {
+        create(&app, "a", json!({})).await;
+        for (what, filter) in oversized() {
+            let body = json!({"filter": filter});
+            refused(what, &app.request("QUERY", "/products").json(body.clone()).await);
+            refused(what, &app.post("/products/query").json(body.clone()).await);
+            let bulk = json!({"filter": filter, "max_affected": 5});
+            refused(what, &app.delete("/products/bulk").json(bulk).await);
+            let bulk = json!({"filter": filter, "patch": {"stock": 2}, "max_affected": 5});
+            refused(what, &app.patch("/products/bulk").json(bulk).await);
+        }
+        // As many as there may be are answered.
+        let most = json!({"filter": {"or": vec![json!({"name": "a"}); 255]}});
+        let found = app.post("/products/query").json(most).await;
+        assert_eq!((found.status(), found.items().len()), (200, 1), "{found}");
+        let hollow = json!({"filter": {"and": vec![json!({}); 255]}});
+        assert_eq!(app.post("/products/query").json(hollow).await.items().len(), 1);
+        let comparisons = |count: usize| vec!["name[gte]=a"; count].join("&");
+        let more = app.get(&format!("/products?{}", comparisons(257))).await;
+        assert_eq!(
+            (more.status(), more.json()["errors"][0]["code"].clone()),
+            (400, json!("limit")),
+            "{more}"
+        );
+        assert_eq!(app.get(&format!("/products?{}", comparisons(256))).await.status(), 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_rest_of_a_filter_that_is_too_large_is_not_read() {
+    let app = crate::support::shop(&crate::support::Place::memory()).await;
+    for branch in [json!({}), json!({"x": 1})] {
+        let body = json!({"filter": {"or": vec![branch.clone(); 60_000]}});
+        refused(&branch.to_string(), &app.request("QUERY", "/products").json(body).await);
+    }
+}
+
+#[tokio::test]
+async fn every_node_of_a_subscriptions_filter_counts() {
+    let rooms = define_dynamic_resource("rooms", crate::policies::model(&["name"]))
+        .adapter(Memory::new().table("rooms"))
+        .id_field("name")
+        .permissions(Permissions::all(anyone()))
+        .streams(true)
+        .build()
+        .unwrap();
+    let app = TestApp::build(create_app(AppPreset::Testing).resource(rooms)).await.unwrap();
+    let mut socket = app.get("/ws").socket().await.unwrap();
+    // What fits into a message.
+    for (what, filter) in oversized().into_iter().filter(|(_, filter)| filter.to_string().len() < 60_000) {
+        socket.send(json!({"type": "subscribe", "id": "1", "resource": "rooms", "filter": filter})).await;
+        let answer = socket.next().await.unwrap();
+        assert_eq!(answer["type"], "error", "{what}: {answer}");
+        assert!(answer.to_string().contains("at most 256 nodes"), "{what}: {answer}");
+    }
+    let query = vec!["name[gte]=a"; 257].join("&");
+    let refused = app.get(&format!("/rooms/stream?{query}")).stream().await.unwrap_err();
+    assert_eq!((refused.status(), refused.json()["errors"][0]["code"].clone()), (400, json!("limit")));
+}
+
+#[tokio::test]
+async fn a_request_with_countless_faults_is_answered_with_some_of_them() {
+    everywhere(|app| async move {
+        let unknown: serde_json::Map<String, Json> =
+            (0..3_000).map(|number| (format!("f{number}"), json!(1))).collect();
+        let queried = app.post("/products/query").json(Json::Object(unknown.clone())).await;
+        assert_eq!((queried.status(), queried.json()["errors"].as_array().unwrap().len()), (400, 1_000));
+        let created = app.post("/categories").json(Json::Object(unknown)).await;
+        assert_eq!(created.status(), 422);
+        assert!(created.json()["errors"].as_array().unwrap().len() <= 1_000);
+    })
+    .await;
+}
