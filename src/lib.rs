@@ -33,7 +33,7 @@ pub use access::{
 };
 #[cfg(feature = "jwt")]
 pub use access::{Claims, Jwks, Jwt, JwtAlgorithm};
-pub use app::{App, AppBuilder, AppPreset, Background, DeadLetter, create_app};
+pub use app::{App, AppBuilder, AppPreset, Background, ConnectionLimits, DeadLetter, create_app};
 pub use cache::{CacheCounts, QueryCache};
 pub use engine::{AuditVerdict, ExplainedStep, Explanation, Loader, Outcome, Said};
 pub use error::{Error, ErrorKind, Fault, Place};

@@ -8,7 +8,7 @@ use axum::Router;
 use resourceful_contract::{Bus, Migration, Storage};
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
-use super::{App, AppPreset, build, migrate};
+use super::{App, AppPreset, ConnectionLimits, build, migrate};
 use crate::access::{Authenticator, CheckError, Elevation, Grants, Permission, RoleHierarchy, Tenancy};
 use crate::cache::QueryCache;
 use crate::error::Error;
@@ -65,6 +65,7 @@ pub fn create_app(preset: AppPreset) -> AppBuilder {
         body_limit: 1 << 20,
         deadline: Duration::from_secs(30),
         concurrency: 1_024,
+        connections: ConnectionLimits::new(),
         compression: preset != AppPreset::Testing,
         cors: development.then(|| {
             CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(Any).expose_headers(Any)
@@ -107,6 +108,7 @@ pub struct AppBuilder {
     pub(super) body_limit: usize,
     pub(super) deadline: Duration,
     pub(super) concurrency: usize,
+    pub(super) connections: ConnectionLimits,
     pub(super) compression: bool,
     pub(super) cors: Option<CorsLayer>,
     pub(super) docs: bool,
@@ -372,6 +374,13 @@ impl AppBuilder {
     /// are not counted.
     pub fn concurrency(mut self, requests: usize) -> Self {
         self.concurrency = requests.max(1);
+        self
+    }
+
+    /// How many connections there may be, how long they may be silent, and how much of memory they may hold. See
+    /// [`ConnectionLimits`].
+    pub fn connection_limits(mut self, limits: ConnectionLimits) -> Self {
+        self.connections = limits;
         self
     }
 

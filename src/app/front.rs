@@ -10,7 +10,7 @@ use axum::Router;
 use axum::extract::{ConnectInfo, Request};
 use axum::response::{IntoResponse, Response};
 use futures::future::BoxFuture;
-use http::header::{ACCEPT_ENCODING, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY};
+use http::header::{ACCEPT_ENCODING, ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, ORIGIN, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body::Body as _;
@@ -20,15 +20,16 @@ use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
 
 use super::health;
-use super::lifecycle::Lifecycle;
+use super::lifecycle::{Lifecycle, overloaded};
+use super::server::{Connection, Weight, has_room};
 use crate::http::{Boundary, Context, Incoming, Routes, call, respond};
 
 /// A service that answers every request of an application. Cloning is cheap.
 #[derive(Clone)]
 pub(super) struct Front {
     stages: Arc<Stages>,
-    /// Who is at the other end, where the connection is one of our own.
-    address: Option<IpAddr>,
+    /// The connection, where it is one of our own.
+    connection: Option<Arc<Connection>>,
 }
 
 /// What a request passes, in this order.
@@ -65,12 +66,12 @@ impl Front {
         let compression = compression.then(|| Stage::new(compressed(last.clone())));
         let cors = cors.map(|cors| Stage::new(cors.layer(compression.clone().unwrap_or(last))));
         let stages = Arc::new(Stages { health, lifecycle, cors, compression, merged, routes, boundary });
-        Self { stages, address: None }
+        Self { stages, connection: None }
     }
 
     /// The same for the requests of one connection.
-    pub(super) fn for_connection(&self, address: IpAddr) -> Self {
-        Self { stages: self.stages.clone(), address: Some(address) }
+    pub(super) fn for_connection(&self, connection: Arc<Connection>) -> Self {
+        Self { stages: self.stages.clone(), connection: Some(connection) }
     }
 }
 
@@ -83,8 +84,12 @@ fn compressed(
     stage: Stage,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone {
     let stage = stage.map_response(|mut response: Response| {
-        let status = Answered(response.status());
-        response.extensions_mut().insert(status);
+        let (status, weight) = (Answered(response.status()), response.body().size_hint().exact());
+        let extensions = response.extensions_mut();
+        extensions.insert(status);
+        if let Some(weight) = weight {
+            extensions.insert(Weight(weight));
+        }
         response
     });
     CompressionLayer::new().layer(stage).map_response(|response| {
@@ -101,7 +106,12 @@ fn compressed(
 struct Answered(StatusCode);
 
 impl Stages {
-    async fn answer(&self, incoming: &mut Incoming, address: Option<IpAddr>) -> Response {
+    async fn answer(
+        &self,
+        incoming: &mut Incoming,
+        address: Option<IpAddr>,
+        connection: Option<&Arc<Connection>>,
+    ) -> Response {
         let context = Context::of(&incoming.parts.headers).at_address(address).due(self.lifecycle.due());
         if health::PATHS.contains(&incoming.parts.uri.path()) {
             return Box::pin(call(self.health.clone(), incoming.take(), &context)).await;
@@ -112,11 +122,25 @@ impl Stages {
             path = incoming.parts.uri.path(),
             request_id = context.request_id().to_str().unwrap_or_default(),
         );
-        let answered = self.lifecycle.guard(&span, || self.pass(incoming, &context)).await;
+        let is_beyond = connection.is_some_and(|connection| connection.is_beyond);
+        let answered = match is_beyond {
+            false => self.lifecycle.guard(&span, || self.pass(incoming, &context)).await,
+            true => Err(overloaded()),
+        };
         let path = incoming.parts.uri.path();
         // What is logged of a failure is of this request.
         let refuse = |error| span.in_scope(|| respond(&error, &self.boundary.problem_base, path, &context));
-        let mut response = self.lifecycle.finish(answered.unwrap_or_else(refuse), &context);
+        let mut response = answered.unwrap_or_else(refuse);
+        if let Some(connection) = connection
+            && !has_room(connection, &mut response)
+            && is_safe(&incoming.parts.method)
+        {
+            response = refuse(overloaded());
+        }
+        let mut response = self.lifecycle.finish(response, &context);
+        if is_beyond {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if response.body().size_hint().exact().is_none() {
             // The connection keeps them for as long as the answer goes on: a clone has no room to spare.
             *response.headers_mut() = response.headers().clone();
@@ -158,6 +182,11 @@ impl Stages {
     }
 }
 
+/// Whether nothing happens by a request (RFC 9110, 9.2.1; RFC 10008 of QUERY), so that it can be refused afterwards.
+fn is_safe(method: &Method) -> bool {
+    method.is_safe() || method.as_str() == "QUERY"
+}
+
 impl Service<Request> for Front {
     type Response = Response;
     type Error = Infallible;
@@ -171,9 +200,10 @@ impl Service<Request> for Front {
         let stages = self.stages.clone();
         // A server around us may know, where it says so as axum does.
         let info = || request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-        let address = self.address.or_else(info);
+        let connection = self.connection.clone();
+        let address = connection.as_ref().map(|connection| connection.peer).or_else(info);
         let mut incoming = Incoming::new(request);
-        Box::pin(async move { Ok(stages.answer(&mut incoming, address).await) })
+        Box::pin(async move { Ok(stages.answer(&mut incoming, address, connection.as_ref()).await) })
     }
 }
 

@@ -99,7 +99,7 @@ impl Lifecycle {
     }
 }
 
-fn overloaded() -> Error {
+pub(super) fn overloaded() -> Error {
     Error::new(
         ErrorKind::Unavailable,
         "overloaded",

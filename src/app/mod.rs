@@ -10,6 +10,7 @@ mod migrate;
 mod mount;
 mod preset;
 mod serve;
+mod server;
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::resource::Operation;
 pub use background::Background;
 pub use builder::{AppBuilder, create_app};
 pub use preset::AppPreset;
+pub use server::ConnectionLimits;
 
 use front::Front;
 use lifecycle::Lifecycle;
@@ -42,6 +44,7 @@ pub struct App {
     front: Front,
     boundary: Arc<Boundary>,
     lifecycle: Arc<Lifecycle>,
+    limits: Arc<ConnectionLimits>,
     relay: Arc<Relay>,
     /// Who follows what is published.
     tails: Vec<Arc<Tail>>,

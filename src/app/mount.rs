@@ -18,7 +18,7 @@ use crate::access::{Rule, SecurityScheme, Watching};
 use crate::engine::{Catalog, Engine};
 use crate::error::Error;
 use crate::events::{LOOK, News, Relay, Tail, Workers};
-use crate::http::{BATCH, Boundary, Context, EVENTS, EXPLAIN, Origins, Routes, SOCKET};
+use crate::http::{BATCH, Bodies, Boundary, Context, EVENTS, EXPLAIN, Origins, Routes, SOCKET};
 use crate::http::{batch as batched, events, explain as explained, respond, socket};
 use crate::live::{Live, Presence};
 use crate::openapi;
@@ -53,6 +53,7 @@ pub(super) fn mount(
             .method_not_allowed_fallback(refusal(&boundary, Error::method_not_allowed))
     });
     let health = health::routes(&boundary, &lifecycle);
+    let limits = Arc::new(builder.connections);
     let (cors, compression) = (builder.cors, builder.compression);
     let front = Front::new(health, lifecycle.clone(), cors, compression, merged, routes, boundary.clone());
     let (engine, subscriptions) = (&boundary.engine, Arc::<[_]>::from(builder.subscriptions));
@@ -66,6 +67,7 @@ pub(super) fn mount(
         front,
         boundary,
         lifecycle,
+        limits,
         relay,
         tails,
         news,
@@ -95,6 +97,7 @@ fn boundary(
         elevation: builder.elevation.take(),
         answers,
         body_limit: builder.body_limit,
+        bodies: Bodies::new(builder.connections.max_body_bytes),
         #[cfg(feature = "testing")]
         prefix: builder.prefix.clone(),
         problem_base: std::mem::take(&mut builder.problem_base),

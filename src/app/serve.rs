@@ -1,23 +1,17 @@
 //! Listening, and stopping in order: not ready, no new connections, the last answers, the end.
 
-use std::convert::Infallible;
-use std::future::{Ready, ready};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::serve::{IncomingStream, Listener, ListenerExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
-use tower::Service;
+
+use super::{App, server};
+use crate::error::{Error, ErrorKind};
 
 /// How long a storage may take to close after the last request: statements under way are abandoned then.
 const CLOSING: Duration = Duration::from_secs(2);
-use super::App;
-use super::front::Front;
-use crate::error::{Error, ErrorKind};
 
 impl App {
     /// Listens on an address, such as `127.0.0.1:3000`, and serves until SIGTERM or Ctrl-C.
@@ -52,11 +46,6 @@ impl App {
         let lifecycle = self.lifecycle.clone();
         let closing = Arc::new(Notify::new());
         let closed = closing.clone();
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY is not set");
-            }
-        });
         let stopping = {
             let (lifecycle, live) = (lifecycle.clone(), self.boundary.live.clone());
             async move {
@@ -71,22 +60,19 @@ impl App {
                 closing.notify_one();
             }
         };
-        let server = axum::serve(listener, Accept(self.front.clone())).with_graceful_shutdown(stopping);
-        let live = self.boundary.live.clone();
         let server = async {
-            server.await?;
+            server::serve(listener, &self.front, &self.limits, stopping).await;
             // Sockets are connections no more: they are to be closed as sockets.
-            if let Some(live) = live {
+            if let Some(live) = &self.boundary.live {
                 live.hub.left().await;
             }
-            Ok(())
         };
         let overdue = async move {
             closed.notified().await;
             tokio::time::sleep(lifecycle.shutdown_grace).await;
         };
         tokio::select! {
-            outcome = server => outcome.map_err(|error| listen("the listener", error))?,
+            () = server => {}
             () = overdue => tracing::warn!("requests were cut: they outlasted the shutdown grace"),
         }
         if tokio::time::timeout(CLOSING, background.stop()).await.is_err() {
@@ -101,24 +87,6 @@ impl App {
             }
         }
         Ok(())
-    }
-}
-
-/// Makes a service for each connection, which knows who is at its other end.
-#[derive(Clone)]
-struct Accept(Front);
-
-impl<L: Listener<Addr = SocketAddr>> Service<IncomingStream<'_, L>> for Accept {
-    type Response = Front;
-    type Error = Infallible;
-    type Future = Ready<Result<Front, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, stream: IncomingStream<'_, L>) -> Self::Future {
-        ready(Ok(self.0.for_connection(stream.remote_addr().ip())))
     }
 }
 

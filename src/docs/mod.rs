@@ -11,6 +11,9 @@ pub mod cache {}
 #[cfg_attr(not(feature = "testing"), doc = "See this page with the feature `testing`.")]
 pub mod events {}
 
+#[doc = include_str!("operations.md")]
+pub mod operations {}
+
 #[doc = include_str!("queries.md")]
 pub mod queries {}
 

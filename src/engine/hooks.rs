@@ -138,8 +138,8 @@ impl Call<'_> {
         Ok(change.enlisted)
     }
 
-    /// Tells the hooks of a change that was committed. They run to their end even where nobody waits any more: where the
-    /// request is gone, or its answer is due.
+    /// Runs the hooks after a change that was committed. They run to their end also where the request is gone, or its
+    /// answer is due.
     pub(super) async fn after(&self, record: &Record, written: &Written) {
         if !self.is_hooked(record.operation) || self.terms.dry_run {
             return;

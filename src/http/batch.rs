@@ -56,7 +56,8 @@ enum Verb {
 /// Answers a batch.
 pub(crate) async fn batch(boundary: &Boundary, request: Request) -> Response {
     let context = Context::carried_by(&request);
-    let (parts, body) = request.into_parts();
+    let (parts, mut body) = request.into_parts();
+    let _held = boundary.bodies.count(&mut body);
     match boundary.batched(&parts, body, &context).await {
         Ok(response) => response,
         Err(error) => boundary.refuse(&error, parts.uri.path(), &context),

@@ -3,7 +3,7 @@
 use axum::body::{Body as RequestBody, Bytes};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use serde_json::Value as Json;
 
 use super::strict::Unread;
@@ -13,6 +13,9 @@ use crate::error::{Error, ErrorKind};
 pub(super) const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 pub(super) const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 pub(super) const ACCEPT_QUERY: HeaderName = HeaderName::from_static("accept-query");
+
+/// The fewest bytes of the largest body for each of its values, on average.
+const BYTES_PER_VALUE: usize = 8;
 
 impl Body {
     /// The media types that are read.
@@ -59,6 +62,11 @@ pub(super) async fn json(
 ) -> Result<Json, Error> {
     check_media_type(kind, headers)?;
     let bytes = bytes(headers, body, limit).await?;
+    let most = (limit / BYTES_PER_VALUE).max(1_024);
+    if bytes.len() > most && values(&bytes) > most {
+        let detail = format!("A body may have at most {most} values, of any kind.");
+        return Err(Error::new(ErrorKind::PayloadTooLarge, "payload-too-large", detail));
+    }
     strict::read(&bytes).map_err(|unread| match unread {
         Unread::Json(error) => {
             Error::new(ErrorKind::BadRequest, "invalid-json", format!("The body is not JSON: {error}."))
@@ -69,19 +77,76 @@ pub(super) async fn json(
 }
 
 /// Reads a body of at most `limit` bytes.
-pub(super) async fn bytes(headers: &HeaderMap, body: RequestBody, limit: usize) -> Result<Bytes, Error> {
+pub(super) async fn bytes(headers: &HeaderMap, mut body: RequestBody, limit: usize) -> Result<Bytes, Error> {
     let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
     }
-    match Limited::new(body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large(limit)),
-        Err(error) => {
-            Err(Error::new(ErrorKind::BadRequest, "incomplete-body", "The body ended early.")
-                .with_source(error))
+    let (mut first, mut rest) = (Bytes::new(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        // Trailers say nothing here.
+        let Ok(bytes) = frame.map_err(broken)?.into_data() else { continue };
+        if first.len() + rest.len() + bytes.len() > limit {
+            return Err(too_large(limit));
+        }
+        // Most bodies are one piece; of many the pieces would take more than their bytes.
+        if first.is_empty() && rest.is_empty() {
+            first = bytes;
+        } else {
+            if rest.is_empty() {
+                // At once as much as was declared, which is within the limit.
+                let declared = declared.and_then(|length| usize::try_from(length).ok());
+                rest.reserve_exact(declared.unwrap_or(first.len() + bytes.len()));
+            }
+            rest.extend_from_slice(&std::mem::take(&mut first));
+            rest.extend_from_slice(&bytes);
         }
     }
+    Ok(if rest.is_empty() { first } else { rest.into() })
+}
+
+/// There is no room for a body beside those that are there.
+#[derive(Debug, thiserror::Error)]
+#[error("the bodies of all requests together are as large as they may be")]
+pub(super) struct NoRoom;
+
+/// Why a body could not be read to its end.
+fn broken(error: axum::Error) -> Error {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(one) = cause {
+        if one.is::<NoRoom>() {
+            let detail = "The server has as many large bodies as it takes. Try again.";
+            return Error::new(ErrorKind::Unavailable, "overloaded", detail).with_source(error);
+        }
+        cause = one.source();
+    }
+    Error::new(ErrorKind::BadRequest, "incomplete-body", "The body ended early.").with_source(error)
+}
+
+/// How many values JSON holds: each one takes much more of memory than of its text.
+fn values(json: &[u8]) -> usize {
+    let (mut count, mut in_text, mut is_escaped, mut is_open) = (1, false, false, false);
+    for byte in json {
+        if in_text {
+            match byte {
+                _ if is_escaped => is_escaped = false,
+                b'\\' => is_escaped = true,
+                b'"' => in_text = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\r' => continue,
+            // What is empty holds none; anything else holds one more than it has commas.
+            b']' | b'}' if is_open => count -= 1,
+            b',' | b'[' | b'{' => count += 1,
+            b'"' => in_text = true,
+            _ => {}
+        }
+        is_open = matches!(byte, b'[' | b'{');
+    }
+    count
 }
 
 fn check_media_type(kind: Body, headers: &HeaderMap) -> Result<(), Error> {
@@ -112,4 +177,25 @@ fn too_large(limit: usize) -> Error {
         "payload-too-large",
         format!("A body may have at most {limit} bytes."),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::values;
+
+    #[test]
+    fn values_are_counted_as_json_has_them() {
+        for (json, count) in [
+            ("1", 1),
+            ("[]", 1),
+            ("[ ]", 1),
+            ("{}", 1),
+            ("[1]", 2),
+            ("[{},{}]", 3),
+            (r#"{"a": [1, 2, {"b": null}], "c": "x,[{\"]"}"#, 7),
+            (r#"["\\", 1]"#, 3),
+        ] {
+            assert_eq!(values(json.as_bytes()), count, "{json}");
+        }
+    }
 }

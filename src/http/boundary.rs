@@ -7,7 +7,7 @@ use http::HeaderValue;
 use http::header::WWW_AUTHENTICATE;
 use http::request::Parts;
 
-use super::{Context, Origins, problem};
+use super::{Bodies, Context, Origins, problem};
 #[cfg(feature = "testing")]
 use crate::access::Permission;
 use crate::access::{Actor, Authenticator, Elevation, Following, RoleHierarchy, Rule, Tenancy};
@@ -27,6 +27,8 @@ pub(crate) struct Boundary {
     /// What is remembered of answers, where anything is.
     pub(crate) answers: Option<Arc<Answers>>,
     pub(crate) body_limit: usize,
+    /// What large bodies take together.
+    pub(crate) bodies: Bodies,
     /// What every resource's path begins with.
     #[cfg(feature = "testing")]
     pub(crate) prefix: String,

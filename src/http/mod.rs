@@ -2,6 +2,7 @@
 
 mod answer;
 mod batch;
+mod bodies;
 mod body;
 mod boundary;
 mod bulk;
@@ -32,6 +33,7 @@ pub(crate) use conditional::is_known;
 pub(crate) use context::{Context, REQUEST_ID};
 
 pub(crate) use batch::{BATCH, Batch, batch};
+pub(crate) use bodies::Bodies;
 pub(crate) use endpoint::{Body, Endpoint, Path};
 pub(crate) use explain::{EXPLAIN, Question, explain};
 pub(crate) use incoming::Incoming;

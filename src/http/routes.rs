@@ -24,6 +24,7 @@ use super::{Boundary, Context, Incoming};
 pub(crate) struct Routes(Arc<Table>);
 
 struct Table {
+    boundary: Arc<Boundary>,
     paths: matchit::Router<Entrance>,
     others: Router,
 }
@@ -40,7 +41,7 @@ impl Routes {
                 debug_assert!(inserted.is_ok(), "{inserted:?}");
             }
         }
-        Self(Arc::new(Table { paths, others }))
+        Self(Arc::new(Table { boundary: boundary.clone(), paths, others }))
     }
 
     pub(crate) async fn answer(&self, incoming: &mut Incoming, context: &Context) -> Response {
@@ -49,7 +50,8 @@ impl Routes {
         };
         // An id that is no UTF-8 names nothing.
         let id = found.params.get("id").map(|id| percent_decode_str(id).decode_utf8().unwrap_or("\0".into()));
-        let body = std::mem::take(&mut incoming.body);
+        let mut body = std::mem::take(&mut incoming.body);
+        let _held = self.0.boundary.bodies.count(&mut body);
         found.value.handle(id.as_deref(), &incoming.parts, body, context).await
     }
 }

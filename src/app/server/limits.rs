@@ -1,0 +1,159 @@
+//! Bounds of the connections that an application serves by itself.
+
+use std::time::Duration;
+
+/// The most connections by default, where the system allows for as many.
+const MOST: usize = 25_000;
+
+/// Bounds of connections: how many there may be, how long they may be silent, how much memory they may hold.
+///
+/// They hold for [`App::serve`](crate::App::serve) and its kin. Where the [router](crate::App::router) is served by
+/// another server, that server's own limits hold.
+///
+/// ```
+/// use std::time::Duration;
+/// use resourceful::prelude::*;
+/// use resourceful::ConnectionLimits;
+///
+/// # let _ =
+/// create_app(AppPreset::Production)
+///     .connection_limits(ConnectionLimits::new().max_connections(5_000).idle_timeout(Duration::from_secs(120)))
+/// # ;
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ConnectionLimits {
+    pub(super) max_connections: Option<usize>,
+    pub(super) header_timeout: Duration,
+    pub(super) idle_timeout: Duration,
+    pub(super) write_timeout: Duration,
+    pub(super) max_concurrent_streams: u32,
+    pub(super) max_answer_bytes: usize,
+    pub(in crate::app) max_body_bytes: usize,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ConnectionLimits {
+    /// The defaults that stand at each setting.
+    pub const fn new() -> Self {
+        Self {
+            max_connections: None,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(30),
+            max_concurrent_streams: 100,
+            max_answer_bytes: 64 << 20,
+            max_body_bytes: 16 << 20,
+        }
+    }
+
+    /// The most connections at once, sockets and streams included. By default 25,000, or as many as the open-file limit
+    /// of the process (`ulimit -n`, read on Linux) leaves beside a reserve for databases and files.
+    ///
+    /// One more takes the place of a connection that has sent no request for the longest, then of one that rests between
+    /// requests. Where all of them are busy, a few more are accepted to answer health checks: any other request on them
+    /// is 503.
+    pub const fn max_connections(mut self, connections: usize) -> Self {
+        self.max_connections = Some(if connections == 0 { 1 } else { connections });
+        self
+    }
+
+    /// How long the head of a request may take: from the beginning of a connection, or from the first byte of a later
+    /// request; 10 s by default. The connection is closed then. The preface of HTTP/2 counts as a head.
+    pub const fn header_timeout(mut self, timeout: Duration) -> Self {
+        self.header_timeout = timeout;
+        self
+    }
+
+    /// How long a connection may rest between two requests; 75 s by default, which is longer than most proxies keep one.
+    pub const fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = timeout;
+        self
+    }
+
+    /// How long a client may take none of the bytes that wait for it; 30 s by default. The connection is closed then.
+    pub const fn write_timeout(mut self, timeout: Duration) -> Self {
+        self.write_timeout = timeout;
+        self
+    }
+
+    /// The most requests under way on one HTTP/2 connection; 100 by default.
+    pub const fn max_concurrent_streams(mut self, streams: u32) -> Self {
+        self.max_concurrent_streams = if streams == 0 { 1 } else { streams };
+        self
+    }
+
+    /// The most bytes of large answers (of more than 16 KiB) that clients have not taken yet, of all connections
+    /// together; 64 MiB by default. Where one more does not fit, the connection that has held its answers for the longest
+    /// is closed, and the request is 503 with `Retry-After` if it was safe to ask (RFC 9110, 9.2.1). The answer to a
+    /// change is always sent.
+    pub const fn max_answer_bytes(mut self, bytes: usize) -> Self {
+        self.max_answer_bytes = bytes;
+        self
+    }
+
+    /// The most bytes of large request bodies (of more than 16 KiB) that are held at once, of all requests together;
+    /// 16 MiB by default. A body that does not fit is 503 with `Retry-After`. It holds for resources and batches, under
+    /// another server too; merged routes read their bodies themselves.
+    pub const fn max_body_bytes(mut self, bytes: usize) -> Self {
+        self.max_body_bytes = bytes;
+        self
+    }
+
+    /// The shortest of its times.
+    pub(super) fn shortest(&self) -> Duration {
+        self.header_timeout.min(self.idle_timeout).min(self.write_timeout)
+    }
+
+    /// How many connections there may be, and how many more for health checks.
+    pub(super) fn capacity(&self) -> (usize, usize) {
+        let files = open_files();
+        let most =
+            self.max_connections.unwrap_or_else(|| files.map_or(MOST, |files| within(files).min(MOST)));
+        (most, (most / 16).clamp(4, 256))
+    }
+}
+
+/// How many connections so many open files leave room for: beside databases, files, and connections for health checks.
+fn within(files: usize) -> usize {
+    let reserve = (files / 4).clamp(32, 512);
+    files.saturating_sub(reserve).max(1)
+}
+
+/// How many files the process may have open, where the system says so.
+fn open_files() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    soft_limit(&limits)
+}
+
+/// The soft limit in the text of `/proc/self/limits` (proc(5)); none where it is `unlimited`.
+fn soft_limit(limits: &str) -> Option<usize> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ConnectionLimits, soft_limit, within};
+
+    #[test]
+    fn connections_leave_files_for_the_rest() {
+        let limits = "Limit    Soft Limit   Hard Limit   Units\nMax processes  95  95  processes\n\
+                      Max open files            200                  1048576              files     \n";
+        assert_eq!(soft_limit(limits), Some(200));
+        assert_eq!(soft_limit("Max open files  unlimited  unlimited  files"), None);
+        assert_eq!(soft_limit(""), None);
+        for files in [1, 40, 200, 1_024, 65_536, 1 << 30] {
+            let most = within(files);
+            assert!(most >= 1 && (files < 40 || most < files), "{files}: {most}");
+        }
+        // With those for health checks, and as many again for everything else.
+        let (most, beside) = ConnectionLimits::new().max_connections(within(200)).capacity();
+        assert!(most + beside + 32 < 200, "{most} + {beside}");
+    }
+}

@@ -1,0 +1,237 @@
+//! The server of an application's own: it accepts connections, keeps them within their limits, and ends them in order.
+
+mod answer;
+mod connection;
+mod io;
+mod limits;
+mod registry;
+mod service;
+
+use std::io::{Error, ErrorKind, Result};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::front::Front;
+use io::Io;
+use registry::Registry;
+use service::Entry;
+
+pub(super) use answer::{Weight, has_room};
+pub(super) use connection::Connection;
+pub use limits::ConnectionLimits;
+
+/// The most bytes of a request's head, and of an answer that wait in a connection's own buffer.
+const BUFFER: usize = 128 << 10;
+/// How often an HTTP/2 peer is asked whether it is still there, and how long it may take to answer.
+const PING: Duration = Duration::from_secs(20);
+/// How much of request bodies a connection of HTTP/2 takes before they are read; and of one of them.
+const WINDOW: u32 = 512 << 10;
+const STREAM_WINDOW: u32 = 256 << 10;
+/// How long accepting rests where the system has no room for another connection.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a connection may wait for its request before it makes room for others then.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Where connections come from.
+pub(super) trait Listen {
+    /// The next connection.
+    fn accept(&self) -> impl Future<Output = Result<(TcpStream, SocketAddr)>> + Send;
+}
+
+impl Listen for TcpListener {
+    async fn accept(&self) -> Result<(TcpStream, SocketAddr)> {
+        Self::accept(self).await
+    }
+}
+
+/// Serves connections until `stop` is done and the last of them has ended.
+pub(super) async fn serve(
+    listener: impl Listen,
+    front: &Front,
+    limits: &Arc<ConnectionLimits>,
+    stop: impl Future<Output = ()>,
+) {
+    let registry = Arc::new(Registry::new(limits));
+    // Ends where the other is dropped: the connections when the server stops, the server when the last connection has ended.
+    let (stops, stopping) = watch::channel(());
+    let (ended, ends) = watch::channel(());
+    let mut stop = pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => break,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_of_one_connection(&error) => continue,
+            Err(error) => {
+                // Most often there are too many open files: those who wait for a request make room.
+                registry.make_room(PATIENCE);
+                registry.say(&format!("no connection is accepted for now: {error}"));
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY is not set");
+        }
+        let Some(connection) = registry.admit(address.ip()).await else { continue };
+        let entry = Entry::new(front, &connection);
+        let (stopping, ends, limits) = (stopping.clone(), ends.clone(), limits.clone());
+        tokio::spawn(async move {
+            attend(stream, connection, entry, &limits, stopping).await;
+            drop(ends);
+        });
+    }
+    drop((listener, stops, stopping, ends));
+    ended.closed().await;
+}
+
+/// Whether accepting failed for one connection alone, which has gone meanwhile.
+fn is_of_one_connection(error: &Error) -> bool {
+    let kind = error.kind();
+    matches!(
+        kind,
+        ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::Interrupted
+    )
+}
+
+/// Serves one connection, within its limits.
+async fn attend(
+    stream: TcpStream,
+    connection: Arc<Connection>,
+    entry: Entry,
+    limits: &ConnectionLimits,
+    mut stopping: watch::Receiver<()>,
+) {
+    let builder = builder(limits);
+    let io = TokioIo::new(Io::new(stream, connection.clone()));
+    let mut served = pin!(builder.serve_connection_with_upgrades(io, TowerToHyperService::new(entry)));
+    let mut look = pin!(tokio::time::sleep_until(connection.first_look(limits)));
+    let mut is_stopping = false;
+    loop {
+        tokio::select! {
+            outcome = served.as_mut() => {
+                match outcome {
+                    // A WebSocket goes on without this task.
+                    Ok(()) => connection.became_socket(),
+                    Err(error) => tracing::trace!(%error, "a connection failed"),
+                }
+                return;
+            }
+            () = connection.closed() => {
+                tracing::debug!(peer = %connection.peer, "a connection was closed to make room");
+                return;
+            }
+            () = look.as_mut() => match connection.verdict(limits) {
+                connection::Verdict::Close(why) => {
+                    tracing::debug!(peer = %connection.peer, why, "a connection was closed");
+                    return;
+                }
+                connection::Verdict::Until(next) => look.as_mut().reset(next),
+            },
+            // It never changes; it ends.
+            _ = stopping.changed(), if !is_stopping => {
+                is_stopping = true;
+                served.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+fn builder(limits: &ConnectionLimits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().max_buf_size(BUFFER);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING)
+        .max_concurrent_streams(limits.max_concurrent_streams)
+        .initial_connection_window_size(WINDOW)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .max_send_buf_size(BUFFER)
+        // For WebSockets over HTTP/2 (RFC 8441).
+        .enable_connect_protocol();
+    builder
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::io::{Error, Result};
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Instant;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::{ConnectionLimits, Listen, PAUSE, serve};
+    use crate::{AppPreset, create_app};
+
+    /// Fails for want of files, so many times before each connection.
+    struct Failing {
+        listener: TcpListener,
+        failures: usize,
+        asked: AtomicUsize,
+    }
+
+    impl Listen for &Failing {
+        async fn accept(&self) -> Result<(TcpStream, SocketAddr)> {
+            if self.asked.fetch_add(1, Ordering::SeqCst) % (self.failures + 1) < self.failures {
+                // EMFILE
+                return Err(Error::from_raw_os_error(24));
+            }
+            self.listener.accept().await
+        }
+    }
+
+    #[tokio::test]
+    async fn accepting_goes_on_after_failures_and_rests_between_them() {
+        let app = create_app(AppPreset::Testing).build().await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let failing = Failing { listener, failures: 3, asked: AtomicUsize::new(0) };
+        let limits = Arc::new(ConnectionLimits::new());
+        let ask = async {
+            for _ in 0..3 {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+                stream.write_all(request).await.unwrap();
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).await.unwrap();
+                assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            }
+        };
+        serve(&failing, &app.front, &limits, ask).await;
+        assert!(failing.asked.load(Ordering::SeqCst) >= 12);
+    }
+
+    #[tokio::test]
+    async fn an_accept_that_fails_for_long_is_no_busy_loop() {
+        let app = create_app(AppPreset::Testing).build().await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let failing = Failing { listener, failures: usize::MAX - 1, asked: AtomicUsize::new(0) };
+        let limits = Arc::new(ConnectionLimits::new());
+        let began = Instant::now();
+        serve(&failing, &app.front, &limits, tokio::time::sleep(PAUSE * 5)).await;
+        // However slowly this runs, it asks once a pause at most.
+        let most = began.elapsed().as_millis() / PAUSE.as_millis() + 1;
+        let asked = failing.asked.load(Ordering::SeqCst);
+        assert!(asked >= 2 && asked as u128 <= most, "asked {asked} times");
+    }
+}
