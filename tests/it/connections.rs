@@ -319,11 +319,11 @@ async fn answers_that_are_not_taken_are_bounded_together() {
     within("a large answer", unread.read_exact(&mut head)).await.unwrap();
     assert_eq!(&head, b"HTTP/1.1 200");
     let refused = server.ask("GET /large").await;
-    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 1"), "{:.300}", refused);
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 1"), "{refused:.300}");
     // What is small is answered, and so is what was done.
     assert!(server.ask("GET /products").await.starts_with("HTTP/1.1 200"));
     let done = server.ask("POST /large").await;
-    assert!(done.starts_with("HTTP/1.1 200") && done.len() > LARGE, "{:.300}", done);
+    assert!(done.starts_with("HTTP/1.1 200") && done.len() > LARGE, "{done:.300}");
     // One that takes nothing for longer than a moment leaves its room to others.
     let taken = async { while !server.ask("GET /large").await.starts_with("HTTP/1.1 200") {} };
     within("room for another", taken).await;

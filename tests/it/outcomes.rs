@@ -44,6 +44,29 @@ async fn codings_app() -> TestApp {
         .unwrap()
 }
 
+/// A method, a path, a body, headers, and the status of what happens.
+type Case<'a> = (&'a str, &'a str, Option<Json>, &'a [(&'a str, &'a str)], u16);
+
+/// Sends one request that refuses every coding.
+async fn answered(app: &TestApp, accept: &str, (method, path, body, headers, status): Case<'_>) {
+    let mut request = app.request(method, path).header("accept-encoding", accept);
+    for (name, value) in headers {
+        request = match *name {
+            "authorization" => request.bearer(value),
+            name => request.header(name, *value),
+        };
+    }
+    let answer = match body {
+        Some(body) => request.json(body).await,
+        None => request.await,
+    };
+    assert_eq!(answer.status(), status, "{accept}: {method} {path}: {answer}");
+    assert_eq!(answer.header("content-encoding"), None, "{accept}: {method} {path}");
+    if status >= 400 && method != "HEAD" {
+        assert_eq!(answer.json()["status"], status, "{accept}: {method} {path}");
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_refuses_every_coding_is_answered_with_the_status_of_what_happened() {
     for accept in REFUSING {
@@ -53,7 +76,6 @@ async fn a_client_that_refuses_every_coding_is_answered_with_the_status_of_what_
         let category = |code: &str| json!({"code": code, "title": "t"});
         let rename = json!({"name": "renamed"});
         let made = |code: &str| json!({"operations": [{"operation": "create", "resource": "categories", "body": category(code)}]});
-        type Case<'a> = (&'a str, &'a str, Option<Json>, &'a [(&'a str, &'a str)], u16);
         let cases: [Case<'_>; 31] = [
             ("POST", "/categories", Some(category("a")), &[], 201),
             ("POST", "/categories", Some(category("a")), &[], 409),
@@ -87,23 +109,8 @@ async fn a_client_that_refuses_every_coding_is_answered_with_the_status_of_what_
             ("DELETE", "/own", None, &[], 204),
             ("GET", "/openapi.json", None, &[], 200),
         ];
-        for (method, path, body, headers, status) in cases {
-            let mut request = app.request(method, path).header("accept-encoding", accept);
-            for (name, value) in headers {
-                request = match *name {
-                    "authorization" => request.bearer(value),
-                    name => request.header(name, *value),
-                };
-            }
-            let answer = match body {
-                Some(body) => request.json(body).await,
-                None => request.await,
-            };
-            assert_eq!(answer.status(), status, "{accept}: {method} {path}: {answer}");
-            assert_eq!(answer.header("content-encoding"), None, "{accept}: {method} {path}");
-            if status >= 400 && method != "HEAD" {
-                assert_eq!(answer.json()["status"], status, "{accept}: {method} {path}");
-            }
+        for case in cases {
+            answered(&app, accept, case).await;
         }
         let page = app.get("/docs").header("accept-encoding", accept).await;
         let plain = app.get("/docs").await;

@@ -169,7 +169,6 @@ fn builder(limits: &ConnectionLimits) -> Builder<TokioExecutor> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::io::{Error, Result};
     use std::net::SocketAddr;
