@@ -45,7 +45,7 @@ struct Raw<'a>(&'a [u8], PgTypeInfo);
 impl<'a> Raw<'a> {
     fn of(field_type: FieldType, bytes: &'a [u8]) -> Result<Self, Unreadable> {
         let type_info = match field_type {
-            FieldType::Float => <f64 as Type<Postgres>>::type_info(),
+            FieldType::Float | FieldType::Float32 => <f64 as Type<Postgres>>::type_info(),
             FieldType::Decimal => <Decimal as Type<Postgres>>::type_info(),
             FieldType::DateTime => <DateTime<Utc> as Type<Postgres>>::type_info(),
             FieldType::Date => <NaiveDate as Type<Postgres>>::type_info(),

@@ -206,7 +206,8 @@ async fn arrays_of_any_element_type_are_searched() {
             ("char(5)[]", ScalarType::Text, "'{x,y}'", "x"),
             ("int2[]", ScalarType::Integer, "'{1,2}'", "2"),
             ("int4[]", ScalarType::Integer, "'{1,2}'", "2"),
-            ("float4[]", ScalarType::Float, "'{1.5}'", "1.5"),
+            ("float4[]", ScalarType::Float32, "'{0.1}'", "0.1"),
+            ("float8[]", ScalarType::Float32, "'{1.5}'", "1.5"),
             ("timestamp[]", ScalarType::DateTime, "'{2026-01-01}'", "2026-01-01T00:00:00Z"),
         ]
         .into_iter()

@@ -19,7 +19,7 @@ fn schema(place: &Place, name: &str) -> Schema {
         nullable("at", FieldType::DateTime),
         nullable("day", FieldType::Date),
         nullable("real", FieldType::Float),
-        nullable("short", FieldType::Float),
+        nullable("short", FieldType::Float32),
         nullable("money", FieldType::Decimal),
         nullable("list", FieldType::Array(ScalarType::DateTime)),
         nullable("json", FieldType::Json),
