@@ -127,7 +127,7 @@ impl Rooted {
             return Ok(());
         }
         if !change.lists(change.resource(), below).await? {
-            // As the database says of any reference, whoever may see the item that refers.
+            // The same error as for any foreign key: it does not reveal a child that the caller cannot read.
             let detail = "The item refers to one that is not there, or others still refer to it.";
             return Err(Error::new(ErrorKind::Conflict, "foreign-key", detail));
         }

@@ -45,7 +45,7 @@ const LIST: &str = "operations";
 const BODY: &str = "/body";
 
 impl Engine {
-    /// Refuses a caller whom no resource lets create, change or delete anything.
+    /// Refuses a caller without permission to create, update or delete in any resource.
     pub(crate) async fn may_change_something(&self, actor: &Actor) -> Result<(), Error> {
         let mut refused = None;
         for entry in self.catalog.entries() {

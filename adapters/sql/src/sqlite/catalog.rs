@@ -30,7 +30,7 @@ pub(super) const INDEXES: &str = "SELECT l.name, coalesce(i.name, ''), \
        THEN 'is on an expression' ELSE '' END \
      FROM pragma_index_list(?1) AS l, pragma_index_info(l.name) AS i ORDER BY l.seq, i.seqno";
 
-/// Names are told apart without regard to case.
+/// SQLite compares names case-insensitively.
 pub(super) const NAME_TAKEN: &str =
     "SELECT 1 FROM sqlite_schema WHERE lower(name) = lower(?2) AND ?1 IS NOT NULL";
 
