@@ -15,13 +15,14 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use tower::util::BoxCloneSyncService;
-use tower::{Layer as _, Service, ServiceExt as _};
+use tower::{Layer as _, Service, ServiceExt};
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
 
 use super::health;
 use super::lifecycle::{Lifecycle, overloaded};
-use super::server::{Connection, Weight, has_room};
+use super::server::{Connection, has_room};
+use super::whole::marked;
 use crate::http::{Boundary, Context, Incoming, Routes, call, respond};
 
 /// A service that answers every request of an application. Cloning is cheap.
@@ -41,7 +42,7 @@ struct Stages {
     /// For requests that accept an encoding.
     compression: Option<Stage>,
     /// Routes of the user's own; what they do not have goes on to `routes`.
-    merged: Option<Router>,
+    merged: Option<Stage>,
     routes: Routes,
     boundary: Arc<Boundary>,
 }
@@ -59,10 +60,8 @@ impl Front {
         routes: Routes,
         boundary: Arc<Boundary>,
     ) -> Self {
-        let last = match merged.clone() {
-            Some(merged) => Stage::new(merged),
-            None => Stage::new(routes.clone()),
-        };
+        let merged = merged.map(|merged| Stage::new(ServiceExt::<Request>::map_response(merged, marked)));
+        let last = merged.clone().unwrap_or_else(|| Stage::new(routes.clone()));
         let compression = compression.then(|| Stage::new(compressed(last.clone())));
         let cors = cors.map(|cors| Stage::new(cors.layer(compression.clone().unwrap_or(last))));
         let stages = Arc::new(Stages { health, lifecycle, cors, compression, merged, routes, boundary });
@@ -84,12 +83,8 @@ fn compressed(
     stage: Stage,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone {
     let stage = stage.map_response(|mut response: Response| {
-        let (status, weight) = (Answered(response.status()), response.body().size_hint().exact());
-        let extensions = response.extensions_mut();
-        extensions.insert(status);
-        if let Some(weight) = weight {
-            extensions.insert(Weight(weight));
-        }
+        let status = Answered(response.status());
+        response.extensions_mut().insert(status);
         response
     });
     CompressionLayer::new().layer(stage).map_response(|response| {
@@ -132,7 +127,7 @@ impl Stages {
         let refuse = |error| span.in_scope(|| respond(&error, &self.boundary.problem_base, path, &context));
         let mut response = answered.unwrap_or_else(refuse);
         if let Some(connection) = connection
-            && !has_room(connection, &mut response)
+            && !has_room(connection, &mut response).await
             && is_safe(&incoming.parts.method)
         {
             response = refuse(overloaded());

@@ -11,6 +11,7 @@ mod mount;
 mod preset;
 mod serve;
 mod server;
+mod whole;
 
 use std::fmt;
 use std::sync::Arc;

@@ -4,12 +4,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, lookup_host};
 use tokio::sync::Notify;
 
 use super::{App, server};
 use crate::error::{Error, ErrorKind};
 
+/// How many connections may wait to be accepted, where the system allows so many (`net.core.somaxconn`). Linux drops what
+/// is beyond, and a client tries again after a second.
+const BACKLOG: u32 = 4_096;
 /// How long a storage may take to close after the last request: statements under way are abandoned then.
 const CLOSING: Duration = Duration::from_secs(2);
 
@@ -20,7 +23,7 @@ impl App {
     /// Where the address cannot be listened on, or accepting fails.
     pub async fn serve(self, address: impl AsRef<str>) -> Result<(), Error> {
         let address = address.as_ref();
-        let listener = TcpListener::bind(address).await.map_err(|error| listen(address, error))?;
+        let listener = bind(address).await.map_err(|error| listen(address, error))?;
         self.serve_on(listener).await
     }
 
@@ -88,6 +91,22 @@ impl App {
         }
         Ok(())
     }
+}
+
+/// Listens on the first address of a name that can be listened on.
+async fn bind(address: &str) -> io::Result<TcpListener> {
+    let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+    for address in lookup_host(address).await? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // A port whose last connections are still closing can be listened on; on Windows this would mean something else.
+        #[cfg(not(windows))]
+        socket.set_reuseaddr(true)?;
+        match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
 }
 
 fn listen(address: &str, error: io::Error) -> Error {

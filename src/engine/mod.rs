@@ -71,7 +71,7 @@ pub(crate) use lease::{FarLeases, Lease};
 pub(crate) use list::{Asked, Page};
 pub use load::Loader;
 pub(crate) use offer::Offer;
-pub(crate) use outbox::{Marked, Marks};
+pub(crate) use outbox::{LONGEST_RETRY_DELAY, Marked, Marks};
 #[cfg(feature = "webhooks")]
 pub(crate) use own::Own;
 pub(crate) use published::{CommittedEvents, Position};

@@ -1,6 +1,7 @@
 //! The outbox of every storage of an application: what is to be told, who tells it, and what became of it.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use resourceful_contract::{
@@ -22,6 +23,10 @@ use crate::tables::leases::EXPIRES_AT;
 
 /// How many postponed events are looked at; where there are more, the rest of their items may be told of early.
 const POSTPONED: u32 = 10_000;
+
+/// The longest time until an event is tried again. A due time further ahead was written by a clock that is wrong, and the
+/// event is due.
+pub(crate) const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(30 * 60);
 
 /// What is written down of events in one commit.
 #[derive(Debug, Default)]
@@ -153,9 +158,11 @@ impl Engine {
         limit: u32,
     ) -> Result<Vec<EventRow>, Error> {
         let later = Filter::Compare(SEQUENCE, Test::Gt(Value::Integer(after)));
+        let now = item::now();
         let due = Filter::Any(vec![
             Filter::Compare(DUE_AT, Test::IsNull(true)),
-            Filter::Compare(DUE_AT, Test::Lte(Value::DateTime(item::now()))),
+            Filter::Compare(DUE_AT, Test::Lte(Value::DateTime(now))),
+            Filter::Compare(DUE_AT, Test::Gt(Value::DateTime(now + LONGEST_RETRY_DELAY))),
         ]);
         let rows = vault.kept(self.outbox(untold().and(later).and(due), limit)).await?;
         Ok(rows.into_iter().map(EventRow::read).collect())
@@ -163,7 +170,11 @@ impl Engine {
 
     /// The items of which an event waits to be tried again.
     pub(crate) async fn postponed(&self, vault: &Vault) -> Result<HashSet<(String, String)>, Error> {
-        let later = Filter::Compare(DUE_AT, Test::Gt(Value::DateTime(item::now())));
+        let now = item::now();
+        let later = Filter::All(vec![
+            Filter::Compare(DUE_AT, Test::Gt(Value::DateTime(now))),
+            Filter::Compare(DUE_AT, Test::Lte(Value::DateTime(now + LONGEST_RETRY_DELAY))),
+        ]);
         let sort = vec![Sort::ascending(DUE_AT), Sort::ascending(SEQUENCE)];
         let query = Query { sort, ..self.outbox(untold().and(later), POSTPONED) };
         let rows = vault.kept(query).await?;

@@ -24,7 +24,7 @@ use uuid::Uuid;
 use super::Event;
 use super::Workers;
 use super::subscriber::{Subscription, handle};
-use crate::engine::{Engine, Lease, Marked, Marks, Vault};
+use crate::engine::{Engine, LONGEST_RETRY_DELAY, Lease, Marked, Marks, Vault};
 use crate::error::Error;
 use crate::tables::events::EventRow;
 
@@ -36,7 +36,8 @@ const STEP: u32 = 500;
 const WIDTH: usize = 64;
 /// How often an event is tried before it is a dead letter.
 const ATTEMPTS: u32 = 10;
-/// The first pause before an event is tried again; each one after is twice as long, up to the longest.
+/// The first pause before an event is tried again; each one after is twice as long, up to the longest. Jitter adds up to
+/// a half.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 
@@ -367,5 +368,6 @@ fn marked(told: Told) -> Marked {
     let pause = doubled.min(LONGEST_PAUSE);
     // Up to a half longer, so that what failed together is not tried together for ever.
     let jitter = pause.mul_f64(f64::from(Uuid::new_v4().as_fields().0) / f64::from(u32::MAX) / 2.0);
-    Marked { sequence, attempts, reason, due_at: Some(now + pause + jitter), dead_at: None, handled }
+    let due_at = now + (pause + jitter).min(LONGEST_RETRY_DELAY);
+    Marked { sequence, attempts, reason, due_at: Some(due_at), dead_at: None, handled }
 }

@@ -14,6 +14,9 @@ use crate::engine::{Item, Page};
 use crate::query::Parameters;
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The most bytes of an answer that may have capacity to spare.
+const LARGE: usize = 64 << 10;
+
 /// What the answers of a resource say of how long they may be kept, and for which requests.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Keeping<'a> {
@@ -74,7 +77,11 @@ pub(super) fn page(page: Page, keeping: Keeping<'_>, link: Option<Url<'_>>) -> C
     content
 }
 
-fn content(json: Vec<u8>, tag: HeaderValue, keeping: Keeping<'_>) -> Content {
+fn content(mut json: Vec<u8>, tag: HeaderValue, keeping: Keeping<'_>) -> Content {
+    if json.len() > LARGE {
+        // It is held until its client has taken it, and so would be the capacity that it grew to.
+        json.shrink_to_fit();
+    }
     // With room for the headers that it gets on its way out.
     let mut headers = HeaderMap::with_capacity(16);
     headers.insert(CONTENT_TYPE, JSON);

@@ -9,12 +9,24 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
 use futures::future::BoxFuture;
+use http_body::Body as _;
 use percent_encoding::percent_decode_str;
 use tower::{Service, ServiceExt as _};
 
 use super::dispatch::{Door, Entrance};
 use super::endpoint::Path;
 use super::{Boundary, Context, Incoming};
+
+/// The mark of a large answer whose body is in memory from its first byte to its last, and as how many bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Whole {
+    pub(crate) bytes: u64,
+}
+
+impl Whole {
+    /// The most bytes of an answer that is not marked.
+    pub(crate) const SMALL: u64 = 16 << 10;
+}
 
 /// The routes of every resource, and a router for all other paths.
 ///
@@ -45,14 +57,21 @@ impl Routes {
     }
 
     pub(crate) async fn answer(&self, incoming: &mut Incoming, context: &Context) -> Response {
-        let Ok(found) = self.0.paths.at(incoming.parts.uri.path()) else {
-            return Box::pin(call(self.0.others.clone(), incoming.take(), context)).await;
+        let mut response = match self.0.paths.at(incoming.parts.uri.path()) {
+            Ok(found) => {
+                // An id that is no UTF-8 names nothing.
+                let decoded = |id| percent_decode_str(id).decode_utf8().unwrap_or("\0".into());
+                let id = found.params.get("id").map(decoded);
+                let mut body = std::mem::take(&mut incoming.body);
+                let _held = self.0.boundary.bodies.count(&mut body);
+                found.value.handle(id.as_deref(), &incoming.parts, body, context).await
+            }
+            Err(_) => Box::pin(call(self.0.others.clone(), incoming.take(), context)).await,
         };
-        // An id that is no UTF-8 names nothing.
-        let id = found.params.get("id").map(|id| percent_decode_str(id).decode_utf8().unwrap_or("\0".into()));
-        let mut body = std::mem::take(&mut incoming.body);
-        let _held = self.0.boundary.bodies.count(&mut body);
-        found.value.handle(id.as_deref(), &incoming.parts, body, context).await
+        if let Some(bytes) = response.body().size_hint().exact().filter(|bytes| *bytes > Whole::SMALL) {
+            response.extensions_mut().insert(Whole { bytes });
+        }
+        response
     }
 }
 

@@ -1,13 +1,17 @@
 //! Connections of a server: how many there may be, how long they may be silent, and what they may hold.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
+use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
@@ -306,11 +310,45 @@ async fn where_all_connections_are_busy_only_health_checks_are_answered() {
     assert!(server.ask("GET /products").await.starts_with("HTTP/1.1 200"));
 }
 
+/// A body of a known size that is made while it is sent.
+struct Sized {
+    body: Body,
+    bytes: u64,
+}
+
+impl IntoResponse for Sized {
+    fn into_response(self) -> Response {
+        Response::new(Body::new(self))
+    }
+}
+
+impl http_body::Body for Sized {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes)
+    }
+}
+
 #[tokio::test]
 async fn answers_that_are_not_taken_are_bounded_together() {
     const LARGE: usize = 16 << 20;
     let large = || std::future::ready(vec![b'x'; LARGE]);
-    let own = Router::new().route("/large", get(large).post(large));
+    // A file that is read while it is sent has a size, and is not in memory.
+    let file = || {
+        let piece = |_| Ok::<_, std::convert::Infallible>(Bytes::from_static(&[b'x'; 4 << 10]));
+        let pieces = futures::stream::iter((0..LARGE >> 10).map(piece));
+        std::future::ready(Sized { body: Body::from_stream(pieces), bytes: LARGE as u64 * 4 })
+    };
+    let own = Router::new().route("/large", get(large).post(large)).route("/file", get(file));
     let limits = patient().max_answer_bytes(LARGE + LARGE / 2);
     let server = Server::of(builder(&Place::memory()).merge(own).connection_limits(limits)).await;
     let mut unread = server.connect().await;
@@ -324,6 +362,9 @@ async fn answers_that_are_not_taken_are_bounded_together() {
     assert!(server.ask("GET /products").await.starts_with("HTTP/1.1 200"));
     let done = server.ask("POST /large").await;
     assert!(done.starts_with("HTTP/1.1 200") && done.len() > LARGE, "{done:.300}");
+    let file = server.ask("GET /file").await;
+    assert!(file.starts_with("HTTP/1.1 200") && file.contains("content-length: 67108864"), "{file:.300}");
+    assert!(file.len() > LARGE * 4, "{}", file.len());
     // One that takes nothing for longer than a moment leaves its room to others.
     let taken = async { while !server.ask("GET /large").await.starts_with("HTTP/1.1 200") {} };
     within("room for another", taken).await;

@@ -155,6 +155,39 @@ async fn one_that_fails_holds_up_its_own_item_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_due_time_by_a_clock_that_is_ahead_holds_up_nothing() {
+    for place in Place::all().await.into_iter().filter(|place| place.name != "memory") {
+        let (told, failed) = (Told::default(), Arc::new(AtomicUsize::new(0)));
+        let (noting, fails) = (told.clone(), failed.clone());
+        let app = builder(&place).on("counters.*", move |event, delivery| {
+            let is_first = delivery.attempt() == 1;
+            if is_first {
+                fails.fetch_add(1, Ordering::SeqCst);
+            } else {
+                noting.note(&event);
+            }
+            std::future::ready(if is_first { Err("no".into()) } else { Ok(()) })
+        });
+        let app = TestApp::build(app).await.unwrap();
+        for code in ["ahead", "waits"] {
+            create(&app, code).await;
+        }
+        app.app().deliver().await.unwrap();
+        assert_eq!(failed.load(Ordering::SeqCst), 2, "{}", place.name);
+        // The longest pause is 15 minutes, and a half of it more. A time two hours ahead is one that no clock that is right writes.
+        for (subject, minutes) in [("ahead", 120), ("waits", 22)] {
+            let at = (Utc::now() + chrono::TimeDelta::minutes(minutes))
+                .to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+            let sql = format!("UPDATE resourceful_events SET due_at = '{at}' WHERE subject = '{subject}'");
+            let name = Uuid::now_v7().simple().to_string();
+            place.storage().migrate(&[Migration::new(name, 1, "a due time", sql)], true).await.unwrap();
+        }
+        app.app().deliver().await.unwrap();
+        assert_eq!(told.subjects(), ["ahead"], "{}", place.name);
+    }
+}
+
+#[tokio::test]
 async fn one_that_takes_long_holds_up_nobody_else() {
     for place in Place::all().await {
         let told = Told::default();

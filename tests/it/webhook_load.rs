@@ -17,6 +17,11 @@ async fn run(place: &Place, sql: &str) {
     place.storage().migrate(&[Migration::new(name, 1, "by hand", sql)], true).await.unwrap();
 }
 
+/// A time so many minutes ahead, as the stores write it.
+fn ahead(minutes: i64) -> String {
+    (Utc::now() + chrono::TimeDelta::minutes(minutes)).to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
+}
+
 async fn note(app: &TestApp, code: &str) {
     assert_eq!(app.post("/notes").json(json!({"code": code})).await.status(), 201);
 }
@@ -88,14 +93,45 @@ async fn what_was_put_off_follows_once_its_endpoint_answers_again() {
         // As for an endpoint that has failed for long.
         run(
             &place,
-            "UPDATE resourceful_webhook_deliveries SET state = 'queued', attempts = 0, \
-             next_attempt_at = '2999-01-01T00:00:00.000000Z'",
+            &format!(
+                "UPDATE resourceful_webhook_deliveries SET state = 'queued', attempts = 0, next_attempt_at = '{}'",
+                ahead(30)
+            ),
         )
         .await;
         receiver.answers("/hook", 204);
         job(&app, "ann", "one more", json!({})).await;
         app.app().deliver().await.unwrap();
         assert_eq!(receiver.took("/hook").len(), 151);
+    }
+}
+
+#[tokio::test]
+async fn a_claim_by_a_clock_that_is_days_ahead_holds_up_nothing() {
+    for place in Place::all().await.into_iter().filter(|place| place.name != "memory") {
+        let receiver = Receiver::start().await;
+        let app = TestApp::build(builder(&place).webhooks(webhooks(&place))).await.unwrap();
+        endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
+        receiver.answers("/hook", 500);
+        for job_code in ["claimed", "paused"] {
+            job(&app, "ann", job_code, json!({})).await;
+        }
+        app.app().deliver().await.unwrap();
+        receiver.took("/hook");
+        receiver.answers("/hook", 204);
+        // The pauses of these webhooks take an hour. No clock that is right writes a time three days ahead.
+        for (subject, minutes) in [("claimed", 3 * 24 * 60), ("paused", 59)] {
+            let sql = format!(
+                "UPDATE resourceful_webhook_deliveries SET next_attempt_at = '{}' WHERE subject = '{subject}'",
+                ahead(minutes)
+            );
+            run(&place, &sql).await;
+        }
+        app.app().deliver().await.unwrap();
+        let sent = receiver.took("/hook");
+        assert_eq!(sent.len(), 1, "{}", place.name);
+        let event: Json = serde_json::from_slice(&sent[0].body).unwrap();
+        assert_eq!(event["subject"], "claimed");
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Column {
     pub(crate) folds: bool,
     /// Its collation, as a statement names it; empty where it has none.
     pub(crate) collation: String,
+    /// The expression of its own default; empty where it has none.
+    pub(crate) default: String,
 }
 
 impl Column {
@@ -47,6 +49,7 @@ impl Column {
             key: text(7)?.parse()?,
             folds: is(8)?,
             collation: text(9)?.to_owned(),
+            default: text(10)?.to_owned(),
         })
     }
 }

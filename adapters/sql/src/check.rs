@@ -96,6 +96,7 @@ impl<'a, D: Dialect> Compared<'a, D> {
         faults.extend(self.id_faults(column));
         faults.extend(self.generated_fault(column));
         faults.extend(self.null_fault(column));
+        faults.extend(self.default_warning(column));
         faults
     }
 
@@ -180,6 +181,36 @@ impl<'a, D: Dialect> Compared<'a, D> {
         Some(self.say(message).with_help(format!(".read_only([\"{}\"])", field.name)))
     }
 
+    /// A default of the column that no item gets which is created here, since a create writes every column.
+    fn default_warning(&self, column: &Column) -> Option<Mismatch> {
+        let (field, default) = (self.field(), column.default.as_str());
+        let is_null = default.is_empty() || default.to_ascii_lowercase().starts_with("null");
+        let is_set_by_engine = [Some(self.schema.id), self.schema.version].contains(&Some(self.position));
+        if is_null || is_set_by_engine {
+            return None;
+        }
+        let stored = match field.default() {
+            // A client has to send it, or the engine sets it.
+            None if !field.nullable => return None,
+            None | Some(serde_json::Value::Null) => "null".to_owned(),
+            Some(value) => {
+                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                let parse = |text: &str| field.field_type.parse(text).ok();
+                let (ours, theirs) = (parse(&text)?, literal(default).and_then(|text| parse(&text))?);
+                if ours == theirs {
+                    return None;
+                }
+                value.to_string()
+            }
+        };
+        let name = &field.column;
+        let message = format!(
+            "the column `{name}` has the default {default}, and an item that is created without the field gets {stored}"
+        );
+        let help = format!("give `{}` the same default, or drop that of the column", field.name);
+        Some(self.say(message).with_help(help).as_warning())
+    }
+
     fn null_fault(&self, column: &Column) -> Option<Mismatch> {
         let field = self.field();
         let never_null = column.not_null || column.key > 0;
@@ -195,6 +226,20 @@ impl<'a, D: Dialect> Compared<'a, D> {
         }
         None
     }
+}
+
+/// The value of a default that is a literal, such as `'draft'::text`, `-1` or `true`, as text.
+fn literal(expression: &str) -> Option<String> {
+    if let Some(quoted) = expression.strip_prefix('\'') {
+        let (text, cast) = quoted.rsplit_once('\'')?;
+        let is_cast = cast.is_empty() || cast.starts_with("::");
+        let doubled = text.replace("''", "");
+        return (is_cast && !doubled.contains('\'')).then(|| text.replace("''", "'"));
+    }
+    let number = expression.trim_start_matches('(').trim_end_matches(')');
+    let is_number = number.parse::<f64>().is_ok_and(f64::is_finite);
+    let is_truth = ["true", "false"].iter().any(|word| expression.eq_ignore_ascii_case(word));
+    (is_number || is_truth).then(|| number.to_ascii_lowercase())
 }
 
 /// A column that no field fills, and no default either.

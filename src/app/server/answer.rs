@@ -1,5 +1,6 @@
 //! The body of an answer on its way to the client.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -7,15 +8,19 @@ use std::task::{Context, Poll, ready};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
+use futures::stream;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::block_in_place;
 
 use super::connection::{Connection, Request};
+use super::has_other_threads;
+use super::registry::Registry;
+use crate::http::Whole;
 
 /// The largest piece that is handed on at once: what waits for a client is then held here, where it is counted.
 const PIECE: usize = 64 << 10;
-/// The most bytes of an answer that does not count.
-const SMALL: usize = 16 << 10;
 
 /// A body that is handed on in pieces, and counts for as long as any of it is held.
 #[derive(Debug)]
@@ -46,22 +51,48 @@ impl Held {
     }
 }
 
-/// The size of a body that is sent in another coding, of which only the coded size is not known yet.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::app) struct Weight(pub(in crate::app) u64);
-
-/// Whether there is room for an answer. A large one counts from here on, until its last byte is taken; an answer without an
-/// end, as that of a stream, has limits of its own.
-pub(in crate::app) fn has_room(connection: &Arc<Connection>, response: &mut Response) -> bool {
-    let weight = response.extensions().get::<Weight>().map(|weight| weight.0);
-    let bytes = weight.or_else(|| response.body().size_hint().exact()).unwrap_or_default();
-    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    if bytes <= SMALL {
-        return true;
+/// Whether there is room for an answer. A large one that is in memory counts from here on, until its last byte is taken. What
+/// is made while it is sent, as a stream, has limits of its own.
+pub(in crate::app) async fn has_room(connection: &Arc<Connection>, response: &mut Response) -> bool {
+    let Some(Whole { bytes }) = response.extensions_mut().remove() else { return true };
+    let mut bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let registry = &connection.registry;
+    let Some(mut room) = registry.room_for(bytes) else { return false };
+    if response.body().size_hint().exact().is_none()
+        && let Some(coded) = Box::pin(encode(registry, response)).await
+    {
+        // Nearly always fewer; what is not is so by the few bytes of a header.
+        bytes = coded.min(bytes);
+        drop(room.split(room.num_permits() - Registry::units(bytes)));
     }
-    let Some(room) = connection.registry.room_for(bytes) else { return false };
     response.extensions_mut().insert(Arc::new(Held::new(connection.clone(), bytes, room)));
     true
+}
+
+/// Encodes an answer that is whole, before its client takes any of it, and says how many bytes that makes. So neither its
+/// plain bytes nor the state of an encoder, which may be some MiB, is held for as long as a client takes.
+async fn encode(registry: &Registry, response: &mut Response) -> Option<usize> {
+    // They are never closed.
+    let _turn = registry.encoders.acquire().await.ok()?;
+    let mut encoded = std::mem::take(response.body_mut()).collect();
+    let is_apart = has_other_threads();
+    let encoded = poll_fn(|context| {
+        let encoded = Pin::new(&mut encoded);
+        if is_apart { block_in_place(|| encoded.poll(context)) } else { encoded.poll(context) }
+    });
+    match encoded.await {
+        Ok(encoded) => {
+            let bytes = encoded.to_bytes();
+            let count = bytes.len();
+            *response.body_mut() = Body::from(bytes);
+            Some(count)
+        }
+        Err(error) => {
+            // The client sees that the answer ends early.
+            *response.body_mut() = Body::from_stream(stream::iter([Err::<Bytes, _>(error)]));
+            None
+        }
+    }
 }
 
 impl Drop for Held {

@@ -91,7 +91,7 @@ impl ConnectionLimits {
     /// The most bytes of large answers (of more than 16 KiB) that clients have not taken yet, of all connections
     /// together; 64 MiB by default. Where one more does not fit, the connection that has held its answers for the longest
     /// is closed, and the request is 503 with `Retry-After` if it was safe to ask (RFC 9110, 9.2.1). The answer to a
-    /// change is always sent.
+    /// change is always sent. What a merged route makes while it is sent, such as a file, does not count.
     pub const fn max_answer_bytes(mut self, bytes: usize) -> Self {
         self.max_answer_bytes = bytes;
         self

@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
 use super::front::Front;
@@ -24,7 +25,7 @@ use io::Io;
 use registry::Registry;
 use service::Entry;
 
-pub(super) use answer::{Weight, has_room};
+pub(super) use answer::has_room;
 pub(super) use connection::Connection;
 pub use limits::ConnectionLimits;
 
@@ -94,6 +95,11 @@ pub(super) async fn serve(
     }
     drop((listener, stops, stopping, ends));
     ended.closed().await;
+}
+
+/// Whether this runtime has threads to hand other tasks to, while one of them is busy for long.
+fn has_other_threads() -> bool {
+    Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread
 }
 
 /// Whether accepting failed for one connection alone, which has gone meanwhile.

@@ -25,6 +25,8 @@ pub(super) struct Registry {
     most: usize,
     beyond: usize,
     answers: Arc<Semaphore>,
+    /// Turns to encode a large answer, which takes a processor.
+    pub(super) encoders: Semaphore,
     all: Mutex<HashMap<u64, Weak<Connection>>>,
     next: AtomicU64,
     /// A connection has gone.
@@ -40,6 +42,7 @@ impl Registry {
             most,
             beyond,
             answers: Arc::new(Semaphore::new(units)),
+            encoders: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
             all: Mutex::default(),
             next: AtomicU64::new(0),
             left: Notify::new(),
@@ -89,10 +92,15 @@ impl Registry {
         !waiting.is_empty()
     }
 
+    /// As how many units bytes count.
+    pub(super) const fn units(bytes: usize) -> usize {
+        bytes.div_ceil(UNIT)
+    }
+
     /// Room for a large answer, until it is dropped; none where there is none. Then the connection that holds answers for
     /// the longest is closed, unless all of them are as new.
     pub(super) fn room_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        let units = u32::try_from(Self::units(bytes)).unwrap_or(u32::MAX);
         if let Ok(room) = self.answers.clone().try_acquire_many_owned(units) {
             return Some(room);
         }

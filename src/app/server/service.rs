@@ -12,12 +12,17 @@ use futures::future::BoxFuture;
 use http::{Method, StatusCode, Version};
 use http_body::Body as HttpBody;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::block_in_place;
 use tower::Service;
 
 use super::answer::{Answer, Held};
 use super::connection::{Connection, Request};
+use super::has_other_threads;
 use crate::app::front::Front;
 use crate::app::health;
+
+/// The least bytes of a request body that takes long to read and check.
+const LARGE: u64 = 64 << 10;
 
 /// What answers the requests of one connection.
 #[derive(Clone)]
@@ -49,6 +54,7 @@ where
         let is_http2 = request.version() == Version::HTTP_2;
         let is_connect = request.method() == Method::CONNECT;
         let is_probe = health::PATHS.contains(&request.uri().path());
+        let is_long = request.body().size_hint().upper().is_none_or(|bytes| bytes >= LARGE) && !is_probe;
         let guard = self.connection.request(is_http2);
         let mut answer = self.front.call(request.map(Body::new));
         if is_http2 && !is_probe {
@@ -61,7 +67,8 @@ where
                 Ok(response)
             });
         }
-        Answering { answer, is_http2, is_connect, request: Some(guard) }
+        let has_own_thread = is_long && has_other_threads();
+        Answering { answer, is_http2, is_connect, has_own_thread, request: Some(guard) }
     }
 }
 
@@ -74,6 +81,8 @@ pub(super) struct Answering {
     answer: BoxFuture<'static, Result<Response, Infallible>>,
     is_http2: bool,
     is_connect: bool,
+    /// Whether it is polled in a thread of its own.
+    has_own_thread: bool,
     request: Option<Request>,
 }
 
@@ -81,7 +90,13 @@ impl Future for Answering {
     type Output = Result<http::Response<Answer>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Ok(mut response) = ready!(self.answer.as_mut().poll(context));
+        let has_own_thread = self.has_own_thread;
+        let answer = self.answer.as_mut();
+        // What reads and checks a large body keeps its thread for long. A busy worker looks for new connections only
+        // between many polls, so others would wait for all of them.
+        let polled =
+            if has_own_thread { block_in_place(|| answer.poll(context)) } else { answer.poll(context) };
+        let Ok(mut response) = ready!(polled);
         let request = self.request.take().expect("an answer is given once");
         if self.is_connect && response.status().is_success()
             || response.status() == StatusCode::SWITCHING_PROTOCOLS

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::delivery::{Attempt, State, WebhookDelivery};
 use super::endpoint::{WebhookEndpoint, target};
-use super::lines::{Lines, Turn, WIDTH};
+use super::lines::{LONGEST_PUT_OFF, Lines, Turn, WIDTH};
 use super::sign::signatures;
 use super::{DELIVERIES, ENDPOINTS, Webhooks, span};
 use crate::access::{Actor, RoleHierarchy};
@@ -177,8 +177,10 @@ impl Dispatcher {
                 }
             }
             // What is due first may be of those who have no room: the others do not wait for it.
-            filter = self.due();
-            filter["or"] = json!([{DUE: {"gt": last.0}}, {DUE: last.0, "id": {"gt": last.1}}]);
+            filter = json!({"and": [
+                self.due(),
+                {"or": [{DUE: {"gt": last.0}}, {DUE: last.0, "id": {"gt": last.1}}]},
+            ]});
             limit = WIDTH;
         }
         Ok(claimed)
@@ -217,10 +219,11 @@ impl Dispatcher {
         Ok(u32::try_from(ids.len()).is_ok_and(|count| count == most))
     }
 
-    /// What is due, but of endpoints that have no room.
+    /// What is due, but of endpoints that have no room. A time further ahead than the longest delay was written by a clock
+    /// that is wrong: such a delivery is due.
     fn due(&self) -> Json {
-        let mut filter = waiting();
-        filter[DUE] = json!({"lte": now()});
+        let (mut filter, now) = (waiting(), now());
+        filter["or"] = json!([{DUE: {"lte": now}}, {DUE: {"gt": now + self.longest_delay()}}]);
         let busy = self.lines.busy();
         if !busy.is_empty() {
             filter["endpoint_id"] = json!({"nin": busy});
@@ -231,6 +234,13 @@ impl Dispatcher {
     /// How long a claim holds.
     fn holds(&self) -> chrono::Duration {
         span(self.webhooks.deadline.saturating_add(ASKED + SPARE))
+    }
+
+    /// The longest time between now and when a delivery is due.
+    fn longest_delay(&self) -> chrono::Duration {
+        let pause = self.webhooks.pauses.iter().max().copied().unwrap_or_default();
+        let pause = span(pause.saturating_add(pause / 10).max(LONGEST_PUT_OFF));
+        pause.max(self.holds()) + span(SPARE)
     }
 
     /// Takes a delivery for this node; nothing where another one was quicker.

@@ -25,7 +25,7 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 const PATIENT: Duration = Duration::from_secs(1);
 /// For how long what is due is put off then; each failure after the first doubles it.
 const PUT_OFF: Duration = Duration::from_secs(15);
-const LONGEST_PUT_OFF: Duration = Duration::from_secs(3600);
+pub(super) const LONGEST_PUT_OFF: Duration = Duration::from_secs(3600);
 /// How long it is remembered how an endpoint did.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 /// How many endpoints a filter can leave out; the deliveries of the others are passed by one by one.

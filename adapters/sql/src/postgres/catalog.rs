@@ -26,7 +26,8 @@ pub(super) const COLUMNS: &str = concat!(
      '0', \
      CASE WHEN c.collisdeterministic THEN 'no' WHEN c.oid IS NULL THEN 'no' ELSE 'yes' END, \
      CASE WHEN c.oid IS NULL THEN '' ELSE (SELECT quote_ident(n.nspname) FROM pg_namespace n \
-       WHERE n.oid = c.collnamespace) || '.' || quote_ident(c.collname) END \
+       WHERE n.oid = c.collnamespace) || '.' || quote_ident(c.collname) END, \
+     coalesce(pg_get_expr(d.adbin, d.adrelid), '') \
      FROM pg_attribute a \
      JOIN LATERAL (WITH RECURSIVE base AS ( \
          SELECT t.typname, t.typtype, t.typbasetype, t.typnotnull AS not_null, \

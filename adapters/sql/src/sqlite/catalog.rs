@@ -19,7 +19,8 @@ pub(super) const COLUMNS: &str = "SELECT c.name, c.type, c.type, \
        AND (SELECT count(*) FROM pragma_table_xinfo(?1) AS k WHERE k.pk > 0) = 1 \
        AND NOT EXISTS (SELECT 1 FROM pragma_index_list(?1) AS l WHERE l.origin = 'pk') \
      THEN 'yes' ELSE 'no' END, \
-     CAST(c.pk AS TEXT), 'no', '' \
+     CAST(c.pk AS TEXT), 'no', '', \
+     CASE WHEN c.hidden = 0 THEN coalesce(c.dflt_value, '') ELSE '' END \
      FROM pragma_table_xinfo(?1) AS c ORDER BY c.cid";
 
 /// A column of an index on an expression has no name.

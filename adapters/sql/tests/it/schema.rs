@@ -6,6 +6,8 @@ use resourceful_contract::{
     Change, ChangeSet, ErrorKind, Field, FieldType, IdSource, Index, Mismatch, Schema, Storage, Value, Write,
 };
 
+use serde_json::{Value as Json, json};
+
 use crate::support::Place;
 
 /// `things` with an id and two fields, of which `code` is declared unique and `part` indexed.
@@ -71,6 +73,54 @@ async fn indexes_count_by_their_columns_whatever_their_names() {
             place.run(&statements.replace('#', &schema.table)).await;
             assert_eq!(check(&place.connect().await.storage(), &schema).await, [], "{made}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_default_of_a_column_that_no_item_gets_is_a_warning() {
+    for place in Place::durable("defaults") {
+        let table = place.table("defaulted");
+        let with = |name: &str, field_type: FieldType, default: Option<Json>| {
+            let mut field = Field::new(name, field_type);
+            field.json_schema = json!({"default": default.unwrap_or_default()});
+            field
+        };
+        let fields = vec![
+            Field::new("id", FieldType::Integer),
+            // The same, however it is written.
+            with("status", FieldType::Text, Some(json!("it's"))),
+            with("total", FieldType::Decimal, Some(json!("1.50"))),
+            with("flag", FieldType::Boolean, Some(json!(true))),
+            with("low", FieldType::Integer, Some(json!(-1))),
+            // A client has to send it.
+            Field::new("sent", FieldType::Text),
+            // An expression is compared with nothing.
+            with("minted", FieldType::Text, Some(json!(""))),
+            with("kind", FieldType::Text, Some(json!("new"))),
+            Field::new("rank", FieldType::Integer).nullable(),
+            Field::new("unset", FieldType::Integer).nullable(),
+        ];
+        let schema = Schema::new("things", &table, fields, 0, IdSource::Client);
+        let truth = if place.is_postgres() { "boolean" } else { "BOOLEAN" };
+        let minted = if place.is_postgres() { "gen_random_uuid()::text" } else { "(lower('X'))" };
+        let decimal = if place.is_postgres() { "numeric" } else { "TEXT" };
+        let given = if place.is_postgres() { "1.5" } else { "'1.5'" };
+        place
+            .run(&format!(
+                "CREATE TABLE {table} (id bigint PRIMARY KEY NOT NULL, status text NOT NULL DEFAULT 'it''s',
+                 total {decimal} NOT NULL DEFAULT {given}, flag {truth} NOT NULL DEFAULT true,
+                 low bigint NOT NULL DEFAULT -1, sent text NOT NULL DEFAULT 'x', minted text NOT NULL DEFAULT {minted},
+                 kind text NOT NULL DEFAULT 'old', rank bigint DEFAULT 7, unset bigint DEFAULT NULL);"
+            ))
+            .await;
+        let cast = if place.is_postgres() { "::text" } else { "" };
+        let found = check(&place.connect().await.storage(), &schema).await;
+        let gets = "and an item that is created without the field gets";
+        let expected = [
+            (format!("kind: the column `kind` has the default 'old'{cast}, {gets} \"new\""), true),
+            (format!("rank: the column `rank` has the default 7, {gets} null"), true),
+        ];
+        assert_eq!(said(&found), expected);
     }
 }
 

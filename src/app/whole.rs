@@ -1,0 +1,65 @@
+//! Answers of the user's own routes: whether a body is in memory as a whole, or made while it is sent.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::http::Whole;
+
+/// Marks an answer whose body is in memory from its first byte to its last, so that it counts there. The size alone does
+/// not tell: a file that is sent piece by piece has one as well.
+pub(super) fn marked(mut response: Response) -> Response {
+    let Some(bytes) = response.body().size_hint().exact().filter(|bytes| *bytes > Whole::SMALL) else {
+        return response;
+    };
+    if response.extensions().get::<Whole>().is_some() {
+        return response;
+    }
+    let mut body = std::mem::take(response.body_mut());
+    // A body that has nothing yet is polled again by whoever sends it.
+    let polled = Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop()));
+    let Poll::Ready(Some(first)) = polled else {
+        *response.body_mut() = body;
+        return response;
+    };
+    if first.as_ref().is_ok_and(|frame| frame.data_ref().is_some_and(|data| data.len() as u64 == bytes)) {
+        response.extensions_mut().insert(Whole { bytes });
+    }
+    *response.body_mut() = Body::new(Begun { first: Some(first), bytes, rest: body });
+    response
+}
+
+/// A body of which the first frame has been taken.
+struct Begun {
+    first: Option<Result<Frame<Bytes>, axum::Error>>,
+    /// The size of the whole body.
+    bytes: u64,
+    rest: Body,
+}
+
+impl HttpBody for Begun {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match self.first.take() {
+            Some(first) => Poll::Ready(Some(first)),
+            None => Pin::new(&mut self.rest).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.first.is_some() { SizeHint::with_exact(self.bytes) } else { self.rest.size_hint() }
+    }
+}
