@@ -94,13 +94,7 @@ async fn main() -> Outcome<()> {
     );
     watch.ends.store(true, Ordering::Relaxed);
     watching.join().map_err(|_| "the health checks panicked")?;
-    let mut times = std::mem::take(&mut *watch.times.lock().map_err(|error| error.to_string())?);
-    times.sort_unstable();
-    let slow = times.iter().filter(|took| **took >= Duration::from_millis(100)).count();
-    let slowest = times.last().copied().unwrap_or_default();
-    println!("slowest health check      {:>6.1} ms", slowest.as_secs_f64() * 1e3);
-    println!("health checks             {:>6}, {slow} in 100 ms or more", times.len());
-    println!("failed                    {:>6}", watch.failed.load(Ordering::Relaxed));
+    watch.report();
     server.kill().await?;
     Ok(())
 }
@@ -146,6 +140,16 @@ struct Watch {
 }
 
 impl Watch {
+    fn report(&self) {
+        let mut times = self.times.lock().map(|times| times.clone()).unwrap_or_default();
+        times.sort_unstable();
+        let slow = times.iter().filter(|took| **took >= Duration::from_millis(100)).count();
+        let slowest = times.last().copied().unwrap_or_default();
+        println!("slowest health check      {:>6.1} ms", slowest.as_secs_f64() * 1e3);
+        println!("health checks             {:>6}, {slow} in 100 ms or more", times.len());
+        println!("failed                    {:>6}", self.failed.load(Ordering::Relaxed));
+    }
+
     fn run(&self, process: u32) {
         while !self.ends.load(Ordering::Relaxed) {
             let began = Instant::now();
