@@ -74,20 +74,28 @@ fn title<M>() -> Option<&'static str> {
 /// Where the type does not serialize.
 pub(crate) fn written<T: Serialize>(value: &T) -> serde_json::Result<Json> {
     let json = serde_json::to_value(value)?;
-    if !holds_float(&json) {
+    if !holds_widened(&json) {
         return Ok(json);
     }
     // As a value a number of single precision has been widened to a double; as text it is what it was.
     serde_json::from_slice(&serde_json::to_vec(value)?)
 }
 
-fn holds_float(json: &Json) -> bool {
+/// Whether a number may be of single precision, and is spelled longer as a double than as what it was.
+fn holds_widened(json: &Json) -> bool {
     match json {
-        Json::Number(number) => number.is_f64(),
-        Json::Array(items) => items.iter().any(holds_float),
-        Json::Object(members) => members.values().any(holds_float),
+        Json::Number(number) if number.is_f64() => number.as_f64().is_some_and(is_widened),
+        Json::Array(items) => items.iter().any(holds_widened),
+        Json::Object(members) => members.values().any(holds_widened),
         _ => false,
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "whether anything is lost is what is asked")]
+fn is_widened(double: f64) -> bool {
+    let single = double as f32;
+    // Nearly every double ends here, so that its text is looked at for few.
+    f64::from(single).to_bits() == double.to_bits() && single.to_string().parse() != Ok(double)
 }
 
 /// Reads a value of a type and runs its validator.

@@ -25,6 +25,7 @@ pub(crate) struct Origin<'a> {
 }
 
 /// Appends a field's value as JSON; null where it does not read as its type.
+#[inline]
 pub(crate) fn write<D: Dialect>(out: &mut Vec<u8>, row: &Row<D>, output: &Output, origin: Origin<'_>) {
     let before = out.len();
     if let Err(error) = D::write(out, row, output.column, output.field_type) {

@@ -186,11 +186,8 @@ fn a_database_may_outlive_its_runtime() {
 #[tokio::test]
 async fn connections_that_the_server_ended_are_replaced() {
     let Some(place) = Place::postgres("lost connections") else { return };
-    // A name of its own tells these connections from those of other tests.
-    let joint = if place.url.contains('?') { '&' } else { '?' };
-    let name = place.prefix.clone();
-    let storage =
-        Sql::connect(&format!("{}{joint}application_name={name}", place.url)).await.unwrap().storage();
+    let (url, name) = (place.named_url(), place.prefix.clone());
+    let storage = Sql::connect(&url).await.unwrap().storage();
     let schema = schema(&place.table("lost"));
     storage.create_table_if_missing(&schema).await.unwrap();
     let connect = || <sqlx::PgConnection as sqlx::Connection>::connect(&place.url);

@@ -74,12 +74,7 @@ async fn a_heavy_query_ends_after_a_limit_of_its_own() {
 async fn heavy_queries_leave_connections_to_others_and_end_when_they_are_dropped() {
     for place in Place::durable("the share of heavy queries") {
         let day = Duration::from_secs(86_400);
-        let joint = if place.url.contains('?') { '&' } else { '?' };
-        let url = match place.url.starts_with("postgres") {
-            true => format!("{}{joint}application_name={}", place.url, place.prefix),
-            false => place.url.clone(),
-        };
-        let options = Sql::options(&url).heavy_query_timeout(day).statement_timeout(day);
+        let options = Sql::options(&place.named_url()).heavy_query_timeout(day).statement_timeout(day);
         let tables =
             tables(&place, options.max_connections(4).acquire_timeout(Duration::from_secs(20))).await;
         let endless = search(&tables.endless, "zzzz");

@@ -153,10 +153,8 @@ async fn postgres_serves_on_after_its_prepared_statements_are_gone() {
 #[tokio::test]
 async fn postgres_reads_again_on_another_connection_after_the_server_ended_one() {
     let Some(place) = Place::postgres("a connection that the server ended") else { return };
-    let joint = if place.url.contains('?') { '&' } else { '?' };
-    let name = place.prefix.clone();
-    let storage =
-        Sql::connect(&format!("{}{joint}application_name={name}", place.url)).await.unwrap().storage();
+    let (url, name) = (place.named_url(), place.prefix.clone());
+    let storage = Sql::connect(&url).await.unwrap().storage();
     let schema = notes(&place.table("notes"));
     storage.create_table_if_missing(&schema).await.unwrap();
     let mut admin = <sqlx::PgConnection as sqlx::Connection>::connect(&place.url).await.unwrap();

@@ -69,6 +69,16 @@ impl Place {
         }
     }
 
+    /// The URL of connections that PostgreSQL's `pg_stat_activity` lists under this place's prefix, apart from those of
+    /// other tests.
+    pub(crate) fn named_url(&self) -> String {
+        if !self.is_postgres() {
+            return self.url.clone();
+        }
+        let joint = if self.url.contains('?') { '&' } else { '?' };
+        format!("{}{joint}application_name={}", self.url, self.prefix)
+    }
+
     pub(crate) fn is_postgres(&self) -> bool {
         self.url.starts_with("postgres")
     }
