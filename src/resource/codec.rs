@@ -95,7 +95,35 @@ fn holds_widened(json: &Json) -> bool {
 fn is_widened(double: f64) -> bool {
     let single = double as f32;
     // Nearly every double ends here, so that its text is looked at for few.
-    f64::from(single).to_bits() == double.to_bits() && single.to_string().parse() != Ok(double)
+    if f64::from(single).to_bits() != double.to_bits() {
+        return false;
+    }
+    // Single precision keeps any six digits: a number of so few has one spelling. The product is exact: 24 bits by 14.
+    let ten_thousandths = double * 1e4;
+    let is_short = ten_thousandths.fract() == 0.0 && ten_thousandths.abs() < 1e6;
+    !is_short && single.to_string().parse() != Ok(double)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_widened, written};
+
+    #[test]
+    fn a_number_of_single_precision_is_spelled_as_itself() {
+        for (single, spelled, widened) in [
+            (0.1, "0.1", true),
+            (99.9999, "99.9999", true),
+            (3.4e38, "3.4e+38", true),
+            (1.5, "1.5", false),
+            (16_777_216.0, "16777216.0", false),
+        ] {
+            assert_eq!(written::<f32>(&single).unwrap().to_string(), spelled);
+            assert_eq!(is_widened(f64::from(single)), widened, "{spelled}");
+        }
+        for double in [0.1, 48.853_41, 1e300, 5e-324, 0.0, -0.0] {
+            assert!(!is_widened(double), "{double}");
+        }
+    }
 }
 
 /// Reads a value of a type and runs its validator.

@@ -129,7 +129,7 @@ pub(super) fn decimal(text: &str) -> Option<Decimal> {
 /// where it is kept as it is written. One beyond every double is kept as nothing.
 #[must_use]
 pub fn respelled(text: &str) -> Option<String> {
-    if text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok() || !is_number(text) {
+    if is_short(text) || text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok() || !is_number(text) {
         return None;
     }
     let number = text.parse::<f64>().ok()?;
@@ -138,6 +138,12 @@ pub fn respelled(text: &str) -> Option<String> {
     }
     let kept = from_float(number).to_string();
     (!same(text, &kept)).then_some(kept)
+}
+
+/// Whether a number without an exponent has so few digits that a double keeps all of them: it keeps any 15 (IEEE 754), and
+/// of 16 characters one is a sign or a point, or they are an integer of 64 bits.
+fn is_short(text: &str) -> bool {
+    text.len() <= 16 && !text.bytes().any(|byte| matches!(byte, b'e' | b'E'))
 }
 
 /// A double as a number of JSON: an integer where it is a whole one of 64 bits, since JSON knows one kind of number
