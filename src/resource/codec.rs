@@ -104,28 +104,6 @@ fn is_widened(double: f64) -> bool {
     !is_short && single.to_string().parse() != Ok(double)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{is_widened, written};
-
-    #[test]
-    fn a_number_of_single_precision_is_spelled_as_itself() {
-        for (single, spelled, widened) in [
-            (0.1, "0.1", true),
-            (99.9999, "99.9999", true),
-            (3.4e38, "3.4e+38", true),
-            (1.5, "1.5", false),
-            (16_777_216.0, "16777216.0", false),
-        ] {
-            assert_eq!(written::<f32>(&single).unwrap().to_string(), spelled);
-            assert_eq!(is_widened(f64::from(single)), widened, "{spelled}");
-        }
-        for double in [0.1, 48.853_41, 1e300, 5e-324, 0.0, -0.0] {
-            assert!(!is_widened(double), "{double}");
-        }
-    }
-}
-
 /// Reads a value of a type and runs its validator.
 ///
 /// # Errors
@@ -252,5 +230,27 @@ fn describe(error: &ValidationError) -> String {
         ("url", ..) => "Must be a URL.".to_owned(),
         ("regex", ..) => "Does not match the pattern.".to_owned(),
         (code, ..) => format!("Breaks the rule `{code}`."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_widened, written};
+
+    #[test]
+    fn a_number_of_single_precision_is_spelled_as_itself() {
+        for (single, spelled, widened) in [
+            (0.1, "0.1", true),
+            (99.9999, "99.9999", true),
+            (3.4e38, "3.4e+38", true),
+            (1.5, "1.5", false),
+            (16_777_216.0, "16777216.0", false),
+        ] {
+            assert_eq!(written::<f32>(&single).unwrap().to_string(), spelled);
+            assert_eq!(is_widened(f64::from(single)), widened, "{spelled}");
+        }
+        for double in [0.1, 48.853_41, 1e300, 5e-324, 0.0, -0.0] {
+            assert!(!is_widened(double), "{double}");
+        }
     }
 }

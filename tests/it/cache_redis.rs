@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::future::join_all;
 use resourceful::prelude::*;
-use resourceful::testing::TestApp;
+use resourceful::testing::{TestApp, TestStream};
 use resourceful::{QueryCache, Redis, Storage};
 use serde_json::json;
 use tokio::sync::watch;
@@ -120,6 +120,21 @@ async fn a_redis_that_is_killed_and_comes_back_costs_no_error_and_no_old_answer(
     }
 }
 
+/// Reads a stream to its end: every change in its order, none left out.
+async fn follow(mut stream: TestStream, reached: watch::Sender<u64>) {
+    let mut last = 0;
+    loop {
+        let event = stream.next().await.unwrap();
+        if event.name == "end" {
+            return;
+        }
+        let number: u64 = event.data["data"]["name"].as_str().unwrap().parse().unwrap();
+        assert_eq!((event.name.as_str(), number), ("pages.updated", last + 1), "one after the other");
+        last = number;
+        reached.send_replace(last);
+    }
+}
+
 async fn killed(place: &Place, port: u16, url: &str) {
     let server = Server::start(port).await.unwrap();
     let secret = Uuid::new_v4().to_string();
@@ -134,19 +149,7 @@ async fn killed(place: &Place, port: u16, url: &str) {
     let mut stream = busy.nodes[1].get("/pages/stream").stream().await.unwrap();
     assert_eq!(stream.next().await.unwrap().name, "ready");
     let (told_up_to, mut told_of) = watch::channel(0);
-    let following = tokio::spawn(async move {
-        let mut told = 0;
-        loop {
-            let event = stream.next().await.unwrap();
-            if event.name == "end" {
-                return;
-            }
-            let number: u64 = event.data["data"]["name"].as_str().unwrap().parse().unwrap();
-            assert_eq!((event.name.as_str(), number), ("pages.updated", told + 1), "one after the other");
-            told = number;
-            told_up_to.send_replace(told);
-        }
-    });
+    let following = tokio::spawn(follow(stream, told_up_to));
     let writing = tokio::spawn(busy.clone().write());
     let readers: Vec<_> = (0..3).map(|_| tokio::spawn(busy.clone().read())).collect();
     let all = async {
