@@ -13,10 +13,8 @@ pub(crate) const MOST_FAULTS: usize = 1_000;
 ///
 /// Only [`detail`](Self::detail) and the [`faults`](Self::faults) are ever answered to a client, as problem
 /// details (RFC 9457); the source goes to the log.
-#[derive(Debug)]
 pub struct Error(Box<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     kind: ErrorKind,
     code: &'static str,
@@ -59,6 +57,12 @@ pub enum ErrorKind {
     Declaration,
     /// The address cannot be listened on; never answered to a client.
     Listen,
+    /// The URI is longer than the server reads (414).
+    UriTooLong,
+    /// The head of the request is larger than the server reads (431).
+    HeadersTooLarge,
+    /// The client stopped sending its request (408).
+    RequestTimeout,
     /// A fault of the server's own (500).
     Internal,
     /// Overloaded, or the storage is away; another try may succeed (503).
@@ -176,6 +180,16 @@ impl Error {
         self
     }
 
+    /// The same failure of a request whose parameters are members of its body.
+    pub(crate) fn in_body(mut self) -> Self {
+        for fault in &mut self.0.faults {
+            if let Place::Parameter(name) = &fault.at {
+                fault.at = Place::Pointer(format!("/{}", escape_pointer(name)));
+            }
+        }
+        self
+    }
+
     pub(crate) fn not_found() -> Self {
         Self::new(ErrorKind::NotFound, "not-found", "There is nothing here, or nothing that you may see.")
     }
@@ -227,17 +241,32 @@ impl Error {
     }
 
     pub(crate) fn precondition_failed(header: &'static str) -> Self {
-        let detail = match header {
-            "if-match" => "The item has changed since: read it again and repeat the change on its new ETag.",
-            _ => "The item exists already.",
-        };
-        Self::new(ErrorKind::PreconditionFailed, "precondition-failed", detail).with_faults(vec![
-            Fault::header(
-                if header == "if-match" { "If-Match" } else { "If-None-Match" },
-                "mismatch",
-                detail,
+        match header {
+            "if-match" => Self::mismatch(
+                "If-Match",
+                "The item has changed since: read it again and repeat the change on its new ETag.",
             ),
-        ])
+            _ => Self::mismatch("If-None-Match", "The item exists already."),
+        }
+    }
+
+    pub(crate) fn weak_tag() -> Self {
+        Self::mismatch(
+            "If-Match",
+            "A weak tag (W/\"…\") matches nothing here (RFC 9110, 13.1.1): a proxy that changes responses may have made it weak. Send the tag without `W/`; whether the item has changed was not compared.",
+        )
+    }
+
+    pub(crate) fn foreign_tag() -> Self {
+        Self::mismatch(
+            "If-Match",
+            "This tag is of no version of this item: send the ETag as the item was answered with it.",
+        )
+    }
+
+    fn mismatch(header: &'static str, detail: &'static str) -> Self {
+        Self::new(ErrorKind::PreconditionFailed, "precondition-failed", detail)
+            .with_faults(vec![Fault::header(header, "mismatch", detail)])
     }
 }
 
@@ -297,17 +326,64 @@ impl From<crate::resource::DefinitionErrors> for Error {
     }
 }
 
+/// The report that a person reads where `main` returns the error: the failure, what is wrong where, and every cause.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut said = self.0.detail.to_string();
+        f.write_str(&said)?;
+        for fault in &self.0.faults {
+            let (Place::Pointer(place) | Place::Parameter(place)) = &fault.at else { continue };
+            write!(f, "\n  {place}: {}", fault.detail)?;
+        }
+        let mut cause = self.source();
+        while let Some(one) = cause {
+            let text = one.to_string();
+            if !said.contains(&text) {
+                write!(f, "\n  because: {text}")?;
+                said.push_str(&text);
+            }
+            cause = one.source();
+        }
+        Ok(())
+    }
+}
+
+/// The code and the detail; with `{:#}` the causes as well, as a log has them.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.0.code, self.0.detail)?;
+        match self.source() {
+            // The detail is for clients, who are not told the cause.
+            Some(source) if f.alternate() && self.kind() == ErrorKind::Internal => {
+                return write!(f, "{}: {}", self.0.code, causes(source));
+            }
+            _ => write!(f, "{}: {}", self.0.code, self.0.detail)?,
+        }
         for fault in &self.0.faults {
             let (Place::Pointer(place) | Place::Parameter(place)) = &fault.at else {
                 continue;
             };
             write!(f, "; {place}: {}", fault.detail)?;
         }
-        Ok(())
+        match self.source() {
+            Some(source) if f.alternate() => write!(f, ": {}", causes(source)),
+            _ => Ok(()),
+        }
     }
+}
+
+/// A failure and its causes, in one line; a cause that repeats what is said already is left out.
+pub(crate) fn causes(error: &dyn StdError) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(one) = cause {
+        let text = one.to_string();
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = one.source();
+    }
+    line
 }
 
 impl StdError for Error {

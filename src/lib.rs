@@ -28,8 +28,8 @@ pub use access::{
     Actor, ActorKind, ApiKey, ApiKeyStore, ApiKeys, Asking, Authenticator, BearerTokens, CheckError,
     Decision, ElevatedRequest, Elevation, Grant, Grants, Membership, MemoryApiKeys, MemorySessions,
     Permission, Permissions, RoleHierarchy, RoleTable, SecurityScheme, Session, SessionDigest, SessionStore,
-    Sessions, Tenancy, Unauthenticated, all_of, any_of, anyone, check, elevated, nobody, not, owner, role,
-    rows, same_tenant, scope, signed_in, tenant_member, tenant_role, when,
+    Sessions, SharedSessions, Tenancy, Unauthenticated, all_of, any_of, anyone, check, elevated, nobody, not,
+    owner, role, rows, same_tenant, scope, signed_in, tenant_member, tenant_role, when,
 };
 #[cfg(feature = "jwt")]
 pub use access::{Claims, Jwks, Jwt, JwtAlgorithm};

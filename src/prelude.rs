@@ -2,7 +2,7 @@
 
 pub use std::time::Duration;
 
-pub use chrono::{DateTime, NaiveDate, Utc};
+pub use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 pub use schemars::JsonSchema;
 pub use serde::{Deserialize, Serialize};
 pub use uuid::Uuid;

@@ -7,15 +7,18 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use resourceful::prelude::*;
-use resourceful::{MemorySessions, Sessions};
+use resourceful::{MemorySessions, Redis, Sessions, SharedSessions};
 
 /// Whose pages these are, and what they may load.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// Sessions of browsers: they end with the process. A shop of your own would keep them in a table.
-pub(crate) fn sessions(secret: &str) -> Sessions {
-    Sessions::new(secret, MemorySessions::new())
+pub(crate) fn sessions(secret: &str, redis: Option<&Redis>) -> Sessions {
+    match redis {
+        Some(redis) => Sessions::new(secret, SharedSessions::new(redis.cache())),
+        None => Sessions::new(secret, MemorySessions::new()),
+    }
 }
 
 /// The page, and how to come in.

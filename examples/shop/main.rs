@@ -9,7 +9,8 @@
 //! of categories, and webhooks. The page `/live` shows orders as they happen, and who else looks at them.
 //! `cargo run --example shop verify` looks whether the audit trail is as it was written.
 //! `PORT` moves it to another port, `DATABASE_URL` to another database (`postgres://…`), and `SECRET` (32 bytes or more)
-//! lets tokens outlive a restart.
+//! lets tokens outlive a restart. `REDIS_URL` (`redis://…`) connects several nodes of it by a bus, a shared cache and
+//! shared sessions; they need one `SECRET`. `APP_PRESET=production` runs it as a container would.
 
 mod live;
 mod people;
@@ -23,6 +24,7 @@ use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use resourceful::prelude::*;
+use resourceful::{QueryCache, Redis};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -32,8 +34,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let secret =
         env::var("SECRET").unwrap_or_else(|_| format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4()));
 
-    let sessions = live::sessions(&secret);
-    let app = resources::shop(|name| database.table(name).create_table_if_missing())?
+    let redis = match env::var("REDIS_URL") {
+        Ok(url) => Some(Redis::connect(&url).await?),
+        Err(_) => None,
+    };
+    let sessions = live::sessions(&secret, redis.as_ref());
+    let app = resources::shop(preset()?, |name| database.table(name).create_table_if_missing())?;
+    let app = match &redis {
+        Some(redis) => app.bus(redis.bus()).query_cache(QueryCache::new().shared(redis.cache())),
+        None => app,
+    };
+    let app = app
         .merge(Router::new().route("/received", post(received)))
         .merge(live::routes(sessions.clone()))
         .authenticator(people::tokens(&secret))
@@ -60,6 +71,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("\n{}", tour());
     app.serve(format!("127.0.0.1:{port}")).await?;
     Ok(())
+}
+
+/// What `APP_PRESET` names; development where it is not set.
+fn preset() -> Result<AppPreset, String> {
+    match env::var("APP_PRESET").as_deref() {
+        Err(_) | Ok("development") => Ok(AppPreset::Development),
+        Ok("production") => Ok(AppPreset::Production),
+        Ok("testing") => Ok(AppPreset::Testing),
+        Ok(other) => Err(format!("APP_PRESET is development, production or testing, not `{other}`")),
+    }
 }
 
 /// Somebody who is sent events. One of your own compares the signature first: `webhook-signature` is made of the secret

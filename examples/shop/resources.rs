@@ -101,8 +101,8 @@ pub(crate) struct OrderLine {
 }
 
 /// The shop in these tables, without the ways to authenticate.
-pub(crate) fn shop(table: impl Fn(&str) -> Table) -> Result<AppBuilder, DefinitionErrors> {
-    Ok(create_app(AppPreset::Development)
+pub(crate) fn shop(preset: AppPreset, table: impl Fn(&str) -> Table) -> Result<AppBuilder, DefinitionErrors> {
+    Ok(create_app(preset)
         .info("Shop", "1.0.0")
         .description("Shops of several tenants: what one tenant has, the others do not see.")
         .roles(RoleHierarchy::new().includes("owner", ["admin"]).includes("admin", ["member"]))

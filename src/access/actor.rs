@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// Who asks: nobody known, or someone whom an authenticator vouches for.
 ///
 /// There is no actor that may do everything: rights follow from permissions alone. Cloning is cheap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Actor(Option<Arc<Known>>);
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Known {
     id: Arc<str>,
     is_service: bool,
@@ -19,6 +21,18 @@ struct Known {
     scopes: Vec<Arc<str>>,
     /// What a client that acts for a user may do of what the user may; everything where there is none.
     limits: Option<Vec<Arc<str>>>,
+}
+
+impl Actor {
+    /// The actor as JSON, for a store that only the application writes to.
+    pub(super) fn stored(&self) -> serde_json::Value {
+        serde_json::to_value(self.0.as_deref()).unwrap_or_default()
+    }
+
+    /// The actor that [`stored`](Self::stored) wrote.
+    pub(super) fn from_stored(json: serde_json::Value) -> serde_json::Result<Self> {
+        Ok(Self(serde_json::from_value::<Option<Known>>(json)?.map(Arc::new)))
+    }
 }
 
 /// What kind of actor this is.

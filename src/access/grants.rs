@@ -218,7 +218,10 @@ async fn listen(shared: Arc<Shared>, mut listener: Box<dyn Listener>) {
             }
             Err(error) => {
                 if !shared.is_deaf.swap(true, Ordering::AcqRel) {
-                    tracing::warn!(%error, "the bus is away: no grants are remembered until it is back");
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "the bus is away: no grants are remembered until it is back"
+                    );
                 }
                 tokio::time::sleep(PAUSE).await;
             }

@@ -217,7 +217,7 @@ impl Source {
                     known.since = Some(Instant::now());
                 }
                 Err(error) => {
-                    tracing::error!(address = %source.0.address, %error, "the keys of tokens cannot be fetched");
+                    tracing::error!(address = %source.0.address, error = format!("{error:#}"), "the keys of tokens cannot be fetched");
                 }
             }
         })

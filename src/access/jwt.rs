@@ -320,7 +320,10 @@ async fn is_revoked(ask: &Arc<Revoked>, claims: &Claims) -> bool {
     match std::panic::AssertUnwindSafe(async move { ask(claims).await }).catch_unwind().await {
         Ok(Ok(revoked)) => revoked,
         Ok(Err(error)) => {
-            tracing::error!(%error, "whether a token is revoked cannot be told, which refuses it");
+            tracing::error!(
+                error = format!("{error:#}"),
+                "whether a token is revoked cannot be told, which refuses it"
+            );
             true
         }
         Err(_) => {

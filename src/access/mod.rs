@@ -9,6 +9,7 @@ mod grants;
 mod jwks;
 #[cfg(feature = "jwt")]
 mod jwt;
+mod origin;
 mod permission;
 mod permissions;
 mod requirement;
@@ -17,6 +18,7 @@ mod rule;
 mod scheme;
 mod scope;
 mod session;
+mod shared_sessions;
 #[cfg(feature = "jwt")]
 mod verified;
 
@@ -38,9 +40,11 @@ pub use role_table::RoleTable;
 pub use scheme::SecurityScheme;
 pub use scope::{ElevatedRequest, Elevation, Membership, Tenancy};
 pub use session::{MemorySessions, Session, SessionDigest, SessionStore, Sessions};
+pub use shared_sessions::SharedSessions;
 
 pub(crate) use authenticator::LookedAt;
 pub(crate) use grants::{Following, Watching};
+pub(crate) use origin::{PublicOrigins, is_own_origin};
 #[cfg(feature = "testing")]
 pub(crate) use permission::Rule as Declared;
 pub(crate) use requirement::{Alternative, Requirement};

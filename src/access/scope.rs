@@ -147,7 +147,7 @@ impl Tenancy {
             Ok(Ok(Membership::Member(roles))) => Ok(actor.in_tenant(tenant, roles)),
             Ok(Ok(Membership::None | Membership::Suspended)) => Err(not_a_member()),
             Ok(Err(error)) => {
-                tracing::error!(%error, "membership cannot be told, which refuses it");
+                tracing::error!(error = format!("{error:#}"), "membership cannot be told, which refuses it");
                 Err(not_a_member())
             }
             Err(_) => {

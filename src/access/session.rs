@@ -11,11 +11,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
-use http::header::{COOKIE, HOST, ORIGIN};
+use http::header::{COOKIE, ORIGIN};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::check::CheckError;
+use super::origin::is_own_origin;
 use super::{Actor, Authenticator, LookedAt, SecurityScheme, Unauthenticated};
 
 /// The cookie's name: with this prefix a browser takes it from this host alone, over TLS (RFC 6265bis, 4.1.3.2).
@@ -146,8 +147,8 @@ impl SessionStore for MemorySessions {
 /// Sessions of browsers: a cookie that only this application can make or read names one that is kept here.
 ///
 /// A login handler of your own calls [`start`](Self::start) and answers its `Set-Cookie`. A request that may change
-/// something is only heard from a page of the same origin (`Sec-Fetch-Site`, or `Origin` next to `Host`); one that
-/// says neither is refused. A session ends when it was idle for long, and after its whole time in any case.
+/// something is only heard from a page of the same origin (`Sec-Fetch-Site`, or an `Origin` that is
+/// that of [`server`](crate::AppBuilder::server) or names the request's `Host`); one that says neither is refused. A session ends when it was idle for long, and after its whole time in any case.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -286,7 +287,7 @@ impl Sessions {
         };
         let digest = digest(&id);
         let failed = |error: CheckError| {
-            tracing::error!(%error, "sessions cannot be looked up, which refuses them");
+            tracing::error!(error = format!("{error:#}"), "sessions cannot be looked up, which refuses them");
             Unauthenticated
         };
         let session = self.store.find(&digest).await.map_err(failed)?.ok_or(Unauthenticated)?;
@@ -317,10 +318,8 @@ fn is_of_this_origin(request: &Parts) -> bool {
     if let Some(site) = text("sec-fetch-site") {
         return site == b"same-origin" || site == b"none";
     }
-    let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
     let origin = request.headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
-    let origin = origin.and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
-    matches!((host, origin), (Some(host), Some(origin)) if host.eq_ignore_ascii_case(origin))
+    origin.is_some_and(|origin| is_own_origin(request, origin))
 }
 
 impl Authenticator for Sessions {

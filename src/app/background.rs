@@ -112,7 +112,10 @@ impl App {
             tasks.spawn(until(stop.clone(), async move {
                 loop {
                     if let Err(error) = sweeping.sweep().await {
-                        tracing::warn!(%error, "the log of webhooks could not be cleared");
+                        tracing::warn!(
+                            error = format!("{error:#}"),
+                            "the log of webhooks could not be cleared"
+                        );
                     }
                     tokio::time::sleep(SWEEP).await;
                 }
@@ -258,7 +261,7 @@ impl Work {
                     },
                 },
                 Err(error) => {
-                    tracing::warn!(%error, "the outbox could not be relayed");
+                    tracing::warn!(error = format!("{error:#}"), "the outbox could not be relayed");
                     tokio::time::sleep(RECOVER).await;
                 }
             }
@@ -323,7 +326,7 @@ impl Work {
                     () = tokio::time::sleep(LOOK) => {}
                 },
                 Err(error) => {
-                    tracing::warn!(%error, "published events could not be read");
+                    tracing::warn!(error = format!("{error:#}"), "published events could not be read");
                     tokio::time::sleep(RECOVER).await;
                 }
             }
@@ -334,7 +337,7 @@ impl Work {
         let Some(vault) = self.vault() else { return };
         loop {
             if let Err(error) = sweep(&self.engine, vault).await {
-                tracing::warn!(%error, "what is old could not be cleared");
+                tracing::warn!(error = format!("{error:#}"), "what is old could not be cleared");
             }
             tokio::time::sleep(SWEEP).await;
         }

@@ -72,6 +72,7 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
         far_leases: FarLeases::default(),
         in_flight: InFlight::default(),
         prefix: builder.prefix.clone(),
+        schemas: schemas(&builder.servers),
     });
     #[cfg(feature = "webhooks")]
     let (builder, dispatcher) = dispatcher(builder, &engine)?;
@@ -130,6 +131,12 @@ fn secret(builder: &AppBuilder, faults: &mut Faults) -> Vec<u8> {
     }
     let random = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
     random.map(uuid::Uuid::into_bytes).concat()
+}
+
+/// What the URLs of schemas begin with, where a server's URL is absolute.
+fn schemas(servers: &[String]) -> Option<String> {
+    let server = servers.first().filter(|server| server.contains("://"))?;
+    Some(format!("{}/openapi.json#/components/schemas/", server.trim_end_matches('/')))
 }
 
 fn prefix(prefix: &str, faults: &mut Faults) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use resourceful_contract::{Bus, Migration, Storage};
-use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
 
 use super::{App, AppPreset, ConnectionLimits, build, migrate};
 use crate::access::{Authenticator, CheckError, Elevation, Grants, Permission, RoleHierarchy, Tenancy};
@@ -68,7 +68,11 @@ pub fn create_app(preset: AppPreset) -> AppBuilder {
         connections: ConnectionLimits::new(),
         compression: preset != AppPreset::Testing,
         cors: development.then(|| {
-            CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(Any).expose_headers(Any)
+            CorsLayer::new()
+                .allow_origin(Any)
+                .allow_methods(Any)
+                .allow_headers(AllowHeaders::mirror_request())
+                .expose_headers(Any)
         }),
         docs: development,
         problem_base: crate::http::DEFAULT_BASE.to_owned(),
@@ -399,7 +403,7 @@ impl AppBuilder {
             CorsLayer::new()
                 .allow_origin(AllowOrigin::list(origins.collect::<Vec<_>>()))
                 .allow_methods(Any)
-                .allow_headers(Any)
+                .allow_headers(AllowHeaders::mirror_request())
                 .expose_headers(Any),
         );
         self

@@ -9,11 +9,16 @@ use std::task::{self, Poll};
 use axum::Router;
 use axum::extract::{ConnectInfo, Request};
 use axum::response::{IntoResponse, Response};
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::header::{ACCEPT_ENCODING, ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, ORIGIN, VARY};
+use http::header::{
+    ACCEPT_ENCODING, ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_ENCODING, ETAG, HOST, ORIGIN, VARY,
+};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use http_body::Body as _;
+use http_body_util::{BodyExt as _, Collected};
+use tokio::sync::watch;
 use tower::util::BoxCloneSyncService;
 use tower::{Layer as _, Service, ServiceExt};
 use tower_http::compression::CompressionLayer;
@@ -23,7 +28,8 @@ use super::health;
 use super::lifecycle::{Lifecycle, overloaded};
 use super::server::{Connection, has_room};
 use super::whole::marked;
-use crate::http::{Boundary, Context, Incoming, Routes, call, respond};
+use crate::error::{Error, ErrorKind, Fault};
+use crate::http::{Boundary, CodedTags, Context, Incoming, Routes, call, head, original, respond, tag_coded};
 
 /// A service that answers every request of an application. Cloning is cheap.
 #[derive(Clone)]
@@ -74,31 +80,98 @@ impl Front {
     }
 }
 
+impl Front {
+    /// Whether the application is to stop soon, so that clients should go elsewhere.
+    pub(super) fn draining(&self) -> watch::Receiver<bool> {
+        self.stages.lifecycle.draining()
+    }
+
+    /// The answer to a head that could not be read, as the bytes of HTTP/1.1. The connection ends with it.
+    pub(super) fn unreadable(&self, status: StatusCode) -> Vec<u8> {
+        let (kind, code, detail) = match status {
+            StatusCode::URI_TOO_LONG => (
+                ErrorKind::UriTooLong,
+                "uri-too-long",
+                "Ask by `POST …/query`, whose body takes more than a URI.",
+            ),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                (ErrorKind::HeadersTooLarge, "headers-too-large", "Send fewer or shorter header fields.")
+            }
+            _ => {
+                (ErrorKind::BadRequest, "invalid-request", "The head of the request is not that of HTTP/1.1.")
+            }
+        };
+        let context = Context::of(&HeaderMap::new());
+        let error = Error::new(kind, code, detail);
+        let response = respond(&error, &self.stages.boundary.problem_base, "", &context);
+        let (parts, body) = self.stages.lifecycle.finish(response, &context).into_parts();
+        // It is whole in memory.
+        let body =
+            body.collect().now_or_never().and_then(Result::ok).map(Collected::to_bytes).unwrap_or_default();
+        let mut bytes = format!("HTTP/1.1 {status}\r\n").into_bytes();
+        for (name, value) in &parts.headers {
+            bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        bytes.extend(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).into_bytes());
+        bytes.extend(&body);
+        bytes
+    }
+}
+
 /// A stage whose answers are compressed for clients that accept it.
 ///
 /// Where a client refuses every coding and identity too (`identity;q=0`, `*;q=0`), the layer sets the status to 406 once
 /// the handler has run. What happened has its own status by then, so that status is put back, and the answer is sent
 /// as it is: RFC 9110, 12.1, lets a server disregard a preference that it cannot meet.
+///
+/// What is coded gets a strong tag of its own, and a client that sends that tag is answered with it.
 fn compressed(
     stage: Stage,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone {
     let stage = stage.map_response(|mut response: Response| {
-        let status = Answered(response.status());
-        response.extensions_mut().insert(status);
+        let is_coded = response.headers().contains_key(CONTENT_ENCODING);
+        let answered = Answered { status: response.status(), is_coded };
+        response.extensions_mut().insert(answered);
         response
     });
-    CompressionLayer::new().layer(stage).map_response(|response| {
-        let mut response = response.into_response();
-        if let Some(Answered(status)) = response.extensions_mut().remove() {
-            *response.status_mut() = status;
+    let stage = CompressionLayer::new().layer(stage);
+    tower::service_fn(move |mut request: Request| {
+        let stage = stage.clone();
+        async move {
+            let known = CodedTags::take(request.headers_mut());
+            let mut response = stage.oneshot(request).await?.into_response();
+            if let Some(answered) = response.extensions_mut().remove::<Answered>() {
+                *response.status_mut() = answered.status;
+                tag(&mut response, known, answered.is_coded);
+            }
+            Ok(response)
         }
-        response
     })
 }
 
-/// The status of an answer before anything else was done to it.
+/// The tag of an answer that may have been coded; `known` are the coded tags that the client has.
+fn tag(response: &mut Response, known: Option<CodedTags>, was_coded: bool) {
+    let headers = response.headers();
+    let Some(own) = headers.get(ETAG) else { return };
+    let tag = match headers.get(CONTENT_ENCODING) {
+        Some(coding) if !was_coded => tag_coded(own, coding.as_bytes()),
+        _ if response.status() == StatusCode::NOT_MODIFIED => {
+            known.and_then(|known| known.restore(own).cloned())
+        }
+        _ => None,
+    };
+    if let Some(tag) = tag {
+        response.headers_mut().insert(ETAG, tag);
+    }
+}
+
+/// An answer before anything else was done to it.
 #[derive(Clone, Copy)]
-struct Answered(StatusCode);
+struct Answered {
+    status: StatusCode,
+    /// Whether it was in a content coding by itself.
+    is_coded: bool,
+}
 
 impl Stages {
     async fn answer(
@@ -107,9 +180,11 @@ impl Stages {
         address: Option<IpAddr>,
         connection: Option<&Arc<Connection>>,
     ) -> Response {
+        let is_http1 = incoming.parts.version < Version::HTTP_2;
         let context = Context::of(&incoming.parts.headers).at_address(address).due(self.lifecycle.due());
         if health::PATHS.contains(&incoming.parts.uri.path()) {
-            return Box::pin(call(self.health.clone(), incoming.take(), &context)).await;
+            let response = Box::pin(call(self.health.clone(), incoming.take(), &context)).await;
+            return self.closing(is_http1, self.lifecycle.finish(response, &context));
         }
         let span = tracing::info_span!(
             "request",
@@ -118,14 +193,23 @@ impl Stages {
             request_id = context.request_id().to_str().unwrap_or_default(),
         );
         let is_beyond = connection.is_some_and(|connection| connection.is_beyond);
-        let answered = match is_beyond {
-            false => self.lifecycle.guard(&span, || self.pass(incoming, &context)).await,
+        let is_head = incoming.parts.method == Method::HEAD;
+        let instance = original(&incoming.parts).clone();
+        let prepared = match is_beyond {
+            false => self.prepare(&mut incoming.parts, connection.is_some()),
             true => Err(overloaded()),
         };
-        let path = incoming.parts.uri.path();
+        let answered = match prepared {
+            Ok(()) => self.lifecycle.guard(&span, || self.pass(incoming, &context)).await,
+            Err(refused) => Err(refused),
+        };
         // What is logged of a failure is of this request.
-        let refuse = |error| span.in_scope(|| respond(&error, &self.boundary.problem_base, path, &context));
+        let refuse =
+            |error| span.in_scope(|| respond(&error, &self.boundary.problem_base, instance.path(), &context));
         let mut response = answered.unwrap_or_else(refuse);
+        if is_head {
+            response = head(response);
+        }
         if let Some(connection) = connection
             && !has_room(connection, &mut response).await
             && is_safe(&incoming.parts.method)
@@ -136,11 +220,45 @@ impl Stages {
         if is_beyond {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        response = self.closing(is_http1, response);
         if response.body().size_hint().exact().is_none() {
             // The connection keeps them for as long as the answer goes on: a clone has no room to spare.
             *response.headers_mut() = response.headers().clone();
         }
         response
+    }
+
+    /// Says on every connection of HTTP/1 that it will be closed while the application stops (RFC 9112, 9.6).
+    fn closing(&self, is_http1: bool, mut response: Response) -> Response {
+        if is_http1 && self.lifecycle.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// Has the request name its host in `Host`, and the origins that are the application's own beside its `Origin`.
+    ///
+    /// # Errors
+    /// Where a request of a connection of ours names no host, or several.
+    fn prepare(&self, parts: &mut Parts, is_served: bool) -> Result<(), Error> {
+        // HTTP/2 has it in `:authority`, and an absolute URI stands for `Host` (RFC 9112, 3.2.2; RFC 9113, 8.3.1).
+        if let Some(host) = parts.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()) {
+            parts.headers.insert(HOST, host);
+        }
+        let mut hosts = parts.headers.get_all(HOST).iter();
+        if is_served
+            && parts.version != Version::HTTP_10
+            && (hosts.next().is_none() || hosts.next().is_some())
+        {
+            let detail = "A request has exactly one Host (RFC 9112, 3.2).";
+            let fault = Fault::header("Host", "required", detail);
+            return Err(Error::new(ErrorKind::BadRequest, "invalid-header", detail).with_faults(vec![fault]));
+        }
+        let origins = &self.boundary.public_origins;
+        if !origins.is_empty() && parts.headers.contains_key(ORIGIN) {
+            parts.extensions.insert(origins.clone());
+        }
+        Ok(())
     }
 
     async fn pass(&self, incoming: &mut Incoming, context: &Context) -> Response {

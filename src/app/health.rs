@@ -1,9 +1,11 @@
 //! `/healthz`: the process is alive. `/readyz`: it can serve. Neither waits in line with requests.
 
+use std::future::ready as ready_now;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use futures::future::join_all;
@@ -21,23 +23,29 @@ pub(super) const PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
 pub(super) fn routes(boundary: &Arc<Boundary>, lifecycle: &Arc<Lifecycle>) -> Router {
     let (boundary, lifecycle) = (boundary.clone(), lifecycle.clone());
-    Router::new().route(PATHS[0], get(|| async { fine() })).route(
-        PATHS[1],
-        get(move || {
-            let (boundary, lifecycle) = (boundary.clone(), lifecycle.clone());
-            async move { ready(&boundary, &lifecycle).await }
-        }),
-    )
+    let refused = boundary.clone();
+    Router::new()
+        .route(PATHS[0], get(|| async { fine() }))
+        .route(
+            PATHS[1],
+            get(move |request: Request| {
+                let (boundary, lifecycle) = (boundary.clone(), lifecycle.clone());
+                async move { ready(&boundary, &lifecycle, &Context::carried_by(&request)).await }
+            }),
+        )
+        .method_not_allowed_fallback(move |request: Request| {
+            let context = Context::carried_by(&request);
+            let path = request.uri().path();
+            ready_now(respond(&Error::method_not_allowed(), &refused.problem_base, path, &context))
+        })
 }
 
 fn fine() -> Response {
     ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], r#"{"status":"ok"}"#).into_response()
 }
 
-async fn ready(boundary: &Boundary, lifecycle: &Lifecycle) -> Response {
-    let refuse = |error: Error| {
-        respond(&error, &boundary.problem_base, "/readyz", &Context::of(&http::HeaderMap::new()))
-    };
+async fn ready(boundary: &Boundary, lifecycle: &Lifecycle, context: &Context) -> Response {
+    let refuse = |error: Error| respond(&error, &boundary.problem_base, PATHS[1], context);
     if lifecycle.is_draining() {
         return refuse(Error::unavailable());
     }

@@ -1,14 +1,13 @@
 //! What surrounds every request: its ids and span, a place among the others, a deadline, and a net for panics.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::response::Response;
 use futures::FutureExt as _;
 use http::header::STRICT_TRANSPORT_SECURITY;
 use http::{HeaderName, HeaderValue};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
@@ -25,7 +24,7 @@ pub(super) struct Lifecycle {
     deadline: Duration,
     /// Whether answers ask browsers to come back over TLS only.
     strict_transport: bool,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
     pub(super) drain_delay: Duration,
     pub(super) shutdown_grace: Duration,
 }
@@ -42,18 +41,23 @@ impl Lifecycle {
             slots: Semaphore::new(concurrency.min(Semaphore::MAX_PERMITS)),
             deadline,
             strict_transport,
-            draining: AtomicBool::new(false),
+            draining: watch::Sender::new(false),
             drain_delay,
             shutdown_grace,
         }
     }
 
     pub(super) fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
+        self.draining.send_replace(true);
     }
 
     pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        *self.draining.borrow()
+    }
+
+    /// Whether it is draining, for those who wait for it.
+    pub(super) fn draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
     }
 
     /// When the answer to a request that begins now is due: a moment before the deadline, so that what is done by then is

@@ -1,11 +1,10 @@
 //! From what was built to a running router: what the handlers share, the routes, the front.
 
-use std::collections::HashSet;
 use std::future::{Ready, ready};
 use std::sync::{Arc, Weak};
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, OriginalUri, Request};
 use axum::response::Response;
 use axum::routing::{MethodFilter, get, on, post};
 use http::HeaderValue;
@@ -14,11 +13,13 @@ use super::build::Shared;
 use super::front::Front;
 use super::lifecycle::Lifecycle;
 use super::{App, AppBuilder, AppPreset, health};
-use crate::access::{Rule, SecurityScheme, Watching};
+use crate::access::{PublicOrigins, Rule, SecurityScheme, Watching};
 use crate::engine::{Catalog, Engine};
 use crate::error::Error;
 use crate::events::{LOOK, News, Relay, Tail, Workers};
-use crate::http::{BATCH, Bodies, Boundary, Context, EVENTS, EXPLAIN, Origins, Routes, SOCKET};
+use crate::http::{
+    BATCH, Bodies, BodyLimit, Boundary, Challenge, Context, EVENTS, EXPLAIN, Origins, Routes, SOCKET,
+};
 use crate::http::{batch as batched, events, explain as explained, respond, socket};
 use crate::live::{Live, Presence};
 use crate::openapi;
@@ -48,7 +49,7 @@ pub(super) fn mount(
     let routes = Routes::new(&boundary, &builder.prefix, others);
     let merged = merged.map(|merged| {
         merged
-            .layer(DefaultBodyLimit::max(boundary.body_limit))
+            .layer(DefaultBodyLimit::max(boundary.body_limit.bytes))
             .fallback_service(routes.clone())
             .method_not_allowed_fallback(refusal(&boundary, Error::method_not_allowed))
     });
@@ -89,17 +90,19 @@ fn boundary(
         engine,
         live,
         depends_on: depends_on(&builder),
-        challenge: challenge(&builder),
+        challenge: Challenge::of(builder.authenticators.iter().map(|authenticator| authenticator.scheme())),
         origins: Origins::new(builder.cors.clone()),
         authenticators: std::mem::take(&mut builder.authenticators),
         roles: std::mem::take(&mut builder.roles),
         tenancy: builder.tenancy.take(),
         elevation: builder.elevation.take(),
         answers,
-        body_limit: builder.body_limit,
+        body_limit: BodyLimit { bytes: builder.body_limit, pause: builder.connections.body_timeout },
         bodies: Bodies::new(builder.connections.max_body_bytes),
         #[cfg(feature = "testing")]
         prefix: builder.prefix.clone(),
+        public_origins: PublicOrigins::of(&builder.servers),
+        base: builder.servers.first().and_then(|server| base(server)),
         problem_base: std::mem::take(&mut builder.problem_base),
         explain,
         batch: builder.batch,
@@ -110,6 +113,16 @@ fn boundary(
         document_by_caller: builder.document_by_caller,
     };
     (Arc::new(boundary), builder)
+}
+
+/// The path of a server's URL; none of one at the root.
+fn base(server: &str) -> Option<String> {
+    let path = match server.split_once("://") {
+        Some((_, rest)) => rest.find('/').map_or("", |start| &rest[start..]),
+        None => server,
+    };
+    let path = path.trim_end_matches('/');
+    path.starts_with('/').then(|| path.to_owned())
 }
 
 /// What the nodes of an application call it among others: only they have its secret.
@@ -205,8 +218,13 @@ fn refusal(
     let boundary = boundary.clone();
     move |request| {
         let context = Context::carried_by(&request);
-        ready(respond(&error(), &boundary.problem_base, request.uri().path(), &context))
+        ready(respond(&error(), &boundary.problem_base, instance(&request), &context))
     }
+}
+
+/// The path as the client wrote it, whatever this router is nested under.
+fn instance(request: &Request) -> &str {
+    request.extensions().get::<OriginalUri>().map_or(request.uri(), |original| &original.0).path()
 }
 
 /// The headers that an answer depends on, for `Vary` (RFC 9110, 12.5.5).
@@ -216,22 +234,11 @@ fn depends_on(builder: &AppBuilder) -> HeaderValue {
     names.extend(builder.tenancy.iter().filter_map(|tenancy| tenancy.header_name().cloned()));
     names.extend(builder.elevation.iter().map(|elevation| elevation.header_name().clone()));
     names.extend(builder.cors.iter().map(|_| http::header::ORIGIN));
+    names.extend(builder.compression.then_some(http::header::ACCEPT_ENCODING));
     let mut names: Vec<_> = names.iter().map(http::HeaderName::as_str).collect();
     names.sort_unstable();
     names.dedup();
     HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static("*"))
-}
-
-/// What a 401 asks for.
-fn challenge(builder: &AppBuilder) -> HeaderValue {
-    let mut schemes: Vec<_> =
-        builder.authenticators.iter().map(|authenticator| authenticator.scheme()).collect();
-    let mut known = HashSet::new();
-    schemes.retain(|scheme| known.insert(*scheme));
-    HeaderValue::from_str(&schemes.join(", "))
-        .ok()
-        .filter(|challenge| !challenge.is_empty())
-        .unwrap_or(HeaderValue::from_static("Bearer"))
 }
 
 /// How credentials are shown, each way once.

@@ -85,7 +85,7 @@ impl App {
         for entry in self.boundary.engine.catalog.entries() {
             match tokio::time::timeout(CLOSING, entry.storage.close()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "a storage did not close"),
+                Ok(Err(error)) => tracing::warn!(error = format!("{error:#}"), "a storage did not close"),
                 Err(late) => tracing::warn!(%late, "a storage did not close in time"),
             }
         }
@@ -122,7 +122,7 @@ fn listen(address: &str, error: io::Error) -> Error {
 async fn signal() {
     let interrupt = async {
         if let Err(error) = tokio::signal::ctrl_c().await {
-            tracing::warn!(%error, "Ctrl-C is not heard");
+            tracing::warn!(error = format!("{error:#}"), "Ctrl-C is not heard");
             std::future::pending::<()>().await;
         }
     };
@@ -131,7 +131,7 @@ async fn signal() {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(mut terminate) => _ = terminate.recv().await,
             Err(error) => {
-                tracing::warn!(%error, "SIGTERM is not heard");
+                tracing::warn!(error = format!("{error:#}"), "SIGTERM is not heard");
                 std::future::pending::<()>().await;
             }
         }

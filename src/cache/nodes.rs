@@ -53,7 +53,10 @@ async fn listen(answers: Arc<Answers>, node: [u8; 16], mut listener: Box<dyn Lis
             }
             Err(error) => {
                 if !answers.is_deaf.swap(true, Ordering::SeqCst) {
-                    tracing::warn!(%error, "the bus is away: no remembered answers are given until it is back");
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "the bus is away: no remembered answers are given until it is back"
+                    );
                 }
                 tokio::time::sleep(PAUSE).await;
             }

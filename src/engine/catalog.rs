@@ -200,11 +200,13 @@ fn watch(
                 continue;
             };
             let of = &definitions[*position];
-            let acts = of.actions.iter().any(|declared| *declared.event() == *happened);
-            if !acts && !["*", "created", "updated", "deleted", "restored", "purged"].contains(&happened) {
+            if happened != "*" && !of.happens(happened) {
                 let message = format!("nothing called `{happened}` happens to `{name}`.");
-                let known = ["created", "updated", "deleted"].into_iter();
-                found.push(None, suggest(message, happened, known), ".invalidate_on(\"categories.*\")");
+                found.push(
+                    None,
+                    suggest(message, happened, of.happenings()),
+                    ".invalidate_on(\"categories.*\")",
+                );
                 continue;
             }
             let Some(watched) = tables.get_mut(&definitions[*position].schema.table) else { continue };

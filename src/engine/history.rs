@@ -14,7 +14,7 @@ use super::sight::Admitted;
 use super::update;
 use super::{Call, Expected, Item, sight};
 use crate::error::{Error, ErrorKind, Fault, Place};
-use crate::query::{Binding, Parameters, Selection};
+use crate::query::{Binding, Selection, read_parameters, whole_number};
 use crate::resource::{Acted, Operation, RevertTo, Right};
 
 /// A page of an item's history.
@@ -105,19 +105,22 @@ impl Call<'_> {
         let definition = self.definition();
         let mut asked = Asked { limit: definition.default_limit, after: None };
         let mut faults = Vec::new();
-        for parameter in Parameters::of(query) {
-            match parameter {
-                Ok((name, value)) if name == "limit" => match value.parse::<u32>() {
-                    Ok(limit @ 1..) => asked.limit = limit.min(definition.max_limit),
-                    _ => faults.push(Fault::parameter("limit", "range", "Must be a whole number from 1.")),
-                },
-                Ok((name, value)) if name == "after" => asked.after = Some(value.into_owned()),
-                Ok((name, _)) => {
-                    let detail = "There are `limit` and `after` here.";
-                    faults.push(Fault::parameter(name, "unknown", detail));
-                }
-                Err(fault) => faults.push(fault),
-            }
+        for parameter in read_parameters(query, &mut faults) {
+            let outcome =
+                parameter.single().and_then(|value| match (parameter.name(), whole_number(value)) {
+                    ("limit", Some(limit @ 1..)) => {
+                        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+                        asked.limit = limit.min(definition.max_limit);
+                        Ok(())
+                    }
+                    ("limit", _) => Err(Fault::parameter("limit", "range", "Must be a whole number from 1.")),
+                    ("after", _) => {
+                        asked.after = Some(value.to_owned());
+                        Ok(())
+                    }
+                    _ => Err(parameter.unknown(["limit", "after"])),
+                });
+            faults.extend(outcome.err());
         }
         if faults.is_empty() { Ok(asked) } else { Err(Error::invalid_query(faults)) }
     }

@@ -107,7 +107,7 @@ impl Call<'_> {
     }
 
     /// Whether the caller is shown the field's value, so that an answer may depend on what it is.
-    fn is_readable(&self, position: usize) -> bool {
+    pub(super) fn is_readable(&self, position: usize) -> bool {
         !self.entry.schema.fields[position].hidden && self.mask().tells(position)
     }
 

@@ -1,10 +1,11 @@
 //! Items by filter, sort and page.
 
-use resourceful_contract::{Count, Position, Query, Total};
+use resourceful_contract::{Count, Filter, Position, Query, Test, Total, Value};
 
+use super::sight::Admitted;
 use super::{Call, include, redact, sight};
 use crate::error::Error;
-use crate::query::{Binding, ListRequest, Place};
+use crate::query::{Binding, KeysDigest, ListRequest, Opened, Place, invalid_cursor};
 use crate::resource::Operation;
 
 /// How a list is asked for.
@@ -37,12 +38,10 @@ impl Call<'_> {
         if self.sight().listed.is_none() {
             return Err(sight::refused(self.entry, self.actor, Operation::List));
         }
-        let mut request = match asked {
-            Asked::Url(query) => self.reader().list(query)?,
-            Asked::Body(body) => self.reader().list_body(body)?,
-        };
-        request.count = count;
-        Ok(request)
+        match asked {
+            Asked::Url(query) => Ok(ListRequest { count, ..self.reader().list(query)? }),
+            Asked::Body(body) => Ok(ListRequest { count, in_body: true, ..self.reader().list_body(body)? }),
+        }
     }
 
     /// Answers a page of items.
@@ -54,7 +53,7 @@ impl Call<'_> {
         };
         let listed = further.as_ref().unwrap_or_else(|| self.sight()).listed.as_ref().ok_or_else(refused)?;
         let binding = Binding::of(&self.reader(), self.actor, listed, request);
-        let mut query = listed.query(self.query(&binding, request).await?);
+        let mut query = listed.query(self.query(listed, &binding, request).await?);
         query.resolve(self.entry, &self.engine.catalog).await?;
 
         let mut json = self.entry.buffer(query.limit as usize);
@@ -65,7 +64,10 @@ impl Call<'_> {
         self.entry.note_size(json.len() - start, rows.len);
         redact::list(self, &request.selection, start, &mut json)?;
 
-        let cursor = |keys: Option<&Vec<_>>| keys.map(|keys| self.engine.cursors.seal(&binding, keys));
+        let id = request.sort.iter().position(|key| key.field == self.entry.schema.id);
+        let id = id.expect("a list is sorted by the id last, where by nothing else");
+        let cursor =
+            |keys: Option<&Vec<_>>| keys.map(|keys| self.engine.cursors.seal_row(&binding, keys, id));
         let (next, prev) = match request.place {
             Place::Start => (rows.last.as_ref().filter(|_| rows.more), None),
             Place::After(_) => (rows.last.as_ref().filter(|_| rows.more), rows.first.as_ref()),
@@ -79,10 +81,13 @@ impl Call<'_> {
         Ok(page)
     }
 
-    async fn query(&self, binding: &Binding, request: &ListRequest) -> Result<Query, Error> {
-        let open = |cursor: &str, parameter| {
-            self.engine.cursors.open(binding, &self.reader(), request, cursor, parameter)
-        };
+    async fn query(
+        &self,
+        listed: &Admitted,
+        binding: &Binding,
+        request: &ListRequest,
+    ) -> Result<Query, Error> {
+        let open = |cursor, parameter| self.open(listed, binding, request, cursor, parameter);
         Ok(Query {
             schema: self.entry.schema.clone(),
             filter: request.filter.clone(),
@@ -93,13 +98,54 @@ impl Call<'_> {
             versions: false,
             position: match &request.place {
                 Place::Start => Position::Start,
-                Place::After(cursor) => Position::After(open(cursor, "after")?),
-                Place::Before(cursor) => Position::Before(open(cursor, "before")?),
+                Place::After(cursor) => Position::After(open(cursor, "after").await?),
+                Place::Before(cursor) => Position::Before(open(cursor, "before").await?),
                 Place::Page(page) => Position::Offset((page - 1) * u64::from(request.limit)),
             },
             limit: request.limit,
             count: request.count,
         })
+    }
+
+    /// The sort keys of the row that a cursor names.
+    async fn open(
+        &self,
+        listed: &Admitted,
+        binding: &Binding,
+        request: &ListRequest,
+        cursor: &str,
+        parameter: &'static str,
+    ) -> Result<Vec<Value>, Error> {
+        let opened = self.engine.cursors.open(binding, &self.reader(), request, cursor, parameter);
+        let keys = match opened {
+            Ok(Opened::Keys(keys)) => Ok(keys),
+            Ok(Opened::Row(id, digest)) => {
+                let keys = Box::pin(self.sort_keys(listed, request, id)).await?;
+                keys.filter(|keys| KeysDigest::of(keys) == digest).ok_or_else(|| invalid_cursor(parameter))
+            }
+            Err(invalid) => Err(invalid),
+        };
+        keys.map_err(|invalid| if request.in_body { invalid.in_body() } else { invalid })
+    }
+
+    /// What a row is sorted by, where this caller sees it in the list.
+    async fn sort_keys(
+        &self,
+        listed: &Admitted,
+        request: &ListRequest,
+        id: Value,
+    ) -> Result<Option<Vec<Value>>, Error> {
+        let schema = &self.entry.schema;
+        let query = Query {
+            filter: Filter::Compare(schema.id, Test::Eq(id)),
+            sort: request.sort.clone(),
+            fields: vec![schema.id],
+            limit: 1,
+            ..Query::all(schema.clone())
+        };
+        let mut query = listed.query(query);
+        query.resolve(self.entry, &self.engine.catalog).await?;
+        Ok(self.entry.storage.fetch(&query, &mut Vec::new()).await?.first)
     }
 }
 

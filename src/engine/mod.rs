@@ -111,6 +111,8 @@ pub(crate) struct Engine {
     pub(crate) contention: Contention,
     /// What every resource's path begins with.
     pub(crate) prefix: String,
+    /// What the URL of a schema begins with, where clients can reach it by one (`CloudEvents` 1.0.2, `dataschema`).
+    pub(crate) schemas: Option<String>,
 }
 
 /// The key that digests of rows are named with. A digest covers what its reader may not see, and whoever knows the
@@ -179,19 +181,32 @@ pub(crate) enum Expected {
     /// Any, as long as there is an item.
     Any,
     /// One of these; none of them where the caller's tags were never ours.
-    OneOf(Vec<Version>),
+    OneOf {
+        versions: Vec<Version>,
+        /// Whether the caller has sent weak tags beside them, which match nothing.
+        with_weak: bool,
+    },
 }
 
 impl Expected {
     /// Whether a request depends on the item's version: `If-Match: *` asks for any.
     fn is_of_version(expected: Option<&Self>) -> bool {
-        matches!(expected, Some(Self::OneOf(_)))
+        matches!(expected, Some(Self::OneOf { .. }))
     }
 
     pub(crate) fn admits(&self, version: Version) -> bool {
         match self {
             Self::Any => true,
-            Self::OneOf(versions) => versions.contains(&version),
+            Self::OneOf { versions, .. } => versions.contains(&version),
+        }
+    }
+
+    /// The refusal of a change to an item in another version.
+    fn mismatch(&self) -> Error {
+        match self {
+            Self::OneOf { versions, with_weak: true } if versions.is_empty() => Error::weak_tag(),
+            Self::OneOf { versions, .. } if versions.is_empty() => Error::foreign_tag(),
+            _ => Error::precondition_failed("if-match"),
         }
     }
 }
@@ -299,9 +314,7 @@ impl<'a> Call<'a> {
     /// Where the item is in a version that the caller does not expect.
     fn expect(&self, expected: Option<&Expected>, version: Version) -> Result<(), Error> {
         match expected {
-            Some(expected) if !expected.admits(self.engine.names.name(version)) => {
-                Err(Error::precondition_failed("if-match"))
-            }
+            Some(expected) if !expected.admits(self.engine.names.name(version)) => Err(expected.mismatch()),
             _ => Ok(()),
         }
     }

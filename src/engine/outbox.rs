@@ -120,7 +120,7 @@ impl Engine {
     /// An event as those who are told see it.
     pub(crate) fn event(&self, row: &EventRow) -> Event {
         let title = self.find(&row.resource).map_or("", |entry| entry.definition.title.as_str());
-        Event::of(row, &self.prefix, title)
+        Event::of(row, &self.prefix, self.schemas.as_deref(), title)
     }
 
     fn outbox(&self, filter: Filter, limit: u32) -> Query {

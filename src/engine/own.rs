@@ -51,7 +51,7 @@ impl Engine {
             // Another version of the application may have written it. It is to hold up no other.
             match serde_json::from_str(row.get()) {
                 Ok(row) => own.push(Own { row, version }),
-                Err(error) => tracing::warn!(resource, %error, "a row cannot be read"),
+                Err(error) => tracing::warn!(resource, error = format!("{error:#}"), "a row cannot be read"),
             }
         }
         Ok(own)

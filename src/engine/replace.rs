@@ -118,16 +118,19 @@ impl Call<'_> {
                 continue;
             };
             let given = fields.get(&field.name);
-            if position != self.entry.schema.id && field.immutable && given.is_some_and(|given| given != kept)
-            {
+            let is_same = given.is_some_and(|given| self.is_unchanged(field, current, given));
+            if position != self.entry.schema.id && field.immutable && given.is_some() && !is_same {
                 faults.push(immutable(format!("/{}", escape_pointer(&field.name))));
             }
             if self.keeps(request, position) {
                 next.insert(field.name.clone(), kept.clone());
                 // What the server keeps need not be repeated.
                 let pointer = format!("/{}", escape_pointer(&field.name));
-                faults.retain(|fault| {
-                    fault.code != "required" || fault.at != crate::error::Place::Pointer(pointer.clone())
+                let is_about = |fault: &Fault| fault.at == crate::error::Place::Pointer(pointer.clone());
+                faults.retain(|fault| match &*fault.code {
+                    "required" => !is_about(fault),
+                    "read-only" => !is_same || !is_about(fault),
+                    _ => true,
                 });
             }
         }

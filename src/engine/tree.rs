@@ -7,7 +7,7 @@ use super::list::{Asked, Page};
 use super::sight::Admitted;
 use super::{Call, redact, sight};
 use crate::error::{Error, Fault};
-use crate::query::{Parameters, Selection};
+use crate::query::{Selection, read_parameters};
 use crate::resource::{Operation, Planted};
 
 impl Call<'_> {
@@ -107,18 +107,19 @@ impl Call<'_> {
 fn asked_levels(query: Option<&str>, most: u32) -> Result<Option<u32>, Error> {
     let mut levels = None;
     let mut faults = Vec::new();
-    for parameter in Parameters::of(query) {
-        match parameter {
-            Ok((name, value)) if name == "depth" => match value.parse() {
-                Ok(asked @ 1..) if asked <= most && levels.is_none() => levels = Some(asked),
-                _ => {
-                    let detail = format!("Must be one whole number from 1 to {most}.");
-                    faults.push(Fault::parameter("depth", "range", detail));
-                }
-            },
-            Ok((name, _)) => faults.push(Fault::parameter(name, "unknown", "There is only `depth` here.")),
-            Err(fault) => faults.push(fault),
-        }
+    for parameter in read_parameters(query, &mut faults) {
+        let outcome = parameter.single().and_then(|value| match (parameter.name(), value.parse()) {
+            ("depth", Ok(asked @ 1..)) if asked <= most => {
+                levels = Some(asked);
+                Ok(())
+            }
+            ("depth", _) => {
+                let detail = format!("Must be one whole number from 1 to {most}.");
+                Err(Fault::parameter("depth", "range", detail))
+            }
+            _ => Err(parameter.unknown(["depth"])),
+        });
+        faults.extend(outcome.err());
     }
     if faults.is_empty() { Ok(levels) } else { Err(Error::invalid_query(faults)) }
 }

@@ -1,6 +1,6 @@
 //! Some fields of an item (JSON merge patch, RFC 7396).
 
-use resourceful_contract::{Guard, Value, Version, Write};
+use resourceful_contract::{Field, Guard, Value, Version, Write};
 use serde_json::Value as Json;
 
 use super::commit::Prepared;
@@ -145,7 +145,7 @@ impl Call<'_> {
             // What is not there for this caller stays as it is, or its rules would tell of it.
             let known = self.entry.schema.position(name).map(|position| &self.entry.schema.fields[position]);
             if let Some(place) = next.get_mut(name)
-                && known.is_some_and(|field| self.is_known(field))
+                && known.is_some_and(|field| self.is_known(field) && !field.read_only)
             {
                 merge(place, value);
             }
@@ -174,13 +174,26 @@ impl Call<'_> {
                     let names = known.into_iter().flat_map(|map| map.keys()).map(String::as_str);
                     faults.push(validate::unknown(&pointer, name, &names.filter(|name| self.takes(name))));
                 }
-                Some(field) if field.immutable && current.get(name) == Some(value) => {}
+                Some(field) if self.is_unchanged(field, current, value) => {}
                 Some(field) if field.read_only => faults.push(item::read_only(pointer)),
                 Some(field) if field.immutable => faults.push(immutable(pointer)),
                 Some(_) => {}
             }
         }
         faults
+    }
+
+    /// Whether a member of a body says what the item says already, of a field that is not the client's to change. A
+    /// client that sends back what it read changes nothing by that. What the caller is not shown, nobody may guess at.
+    pub(super) fn is_unchanged(&self, field: &Field, current: &Fields, given: &Json) -> bool {
+        let is_shown =
+            || self.entry.schema.position(&field.name).is_some_and(|position| self.is_readable(position));
+        (field.read_only || field.immutable)
+            && is_shown()
+            && current.get(&field.name).is_some_and(|current| {
+                let read = |json: &Json| field.field_type.read_json(json).ok();
+                current == given || read(current).is_some_and(|current| read(given) == Some(current))
+            })
     }
 
     /// The fields in which an assembled item differs from the current one, and when it changed.

@@ -42,7 +42,8 @@ pub struct Event {
     pub time: DateTime<Utc>,
     /// What the data is made of: `application/json`.
     pub datacontenttype: String,
-    /// Where the schema of the data stands.
+    /// Where the schema of the data stands: in the OpenAPI document of the application's first
+    /// [`server`](crate::AppBuilder::server), where that is an absolute URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataschema: Option<String>,
     /// A number that is greater for every later event of the same item (the extension `sequence`).
@@ -59,7 +60,7 @@ pub struct Event {
 
 impl Event {
     /// The event of a row of the outbox.
-    pub(crate) fn of(row: &EventRow, prefix: &str, schema: &str) -> Self {
+    pub(crate) fn of(row: &EventRow, prefix: &str, schemas: Option<&str>, schema: &str) -> Self {
         Self {
             specversion: "1.0".to_owned(),
             id: row.id,
@@ -68,7 +69,7 @@ impl Event {
             subject: row.subject.clone(),
             time: row.time,
             datacontenttype: "application/json".to_owned(),
-            dataschema: Some(format!("/openapi.json#/components/schemas/{schema}")),
+            dataschema: schemas.map(|schemas| format!("{schemas}{schema}")),
             sequence: row.sequence.to_string(),
             tenantid: row.tenant.clone(),
             traceparent: row.trace.clone(),

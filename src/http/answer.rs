@@ -11,9 +11,11 @@ use super::conditional;
 use super::prefer::{APPLIED, Prefer};
 use crate::cache::Content;
 use crate::engine::{Item, Page};
-use crate::query::Parameters;
+use crate::query::Pairs;
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The longest `Link` that is sent: proxies read the head of a response into a buffer of 4 KiB or little more.
+const MAX_LINK: usize = 2 << 10;
 /// The most bytes of an answer that may have capacity to spare.
 const LARGE: usize = 64 << 10;
 
@@ -65,7 +67,7 @@ pub(super) fn page(page: Page, keeping: Keeping<'_>, link: Option<Url<'_>>) -> C
     let links = link.map(|url| url.links(page.next.as_deref(), page.prev.as_deref()));
     let mut content = content(page.json, tag, keeping);
     let Content::Found { headers, .. } = &mut content else { return content };
-    if let Some(links) = links.filter(|links| !links.is_empty())
+    if let Some(links) = links.filter(|links| links.len() <= MAX_LINK)
         && let Ok(links) = HeaderValue::from_str(&links)
     {
         headers.insert(LINK, links);
@@ -75,6 +77,13 @@ pub(super) fn page(page: Page, keeping: Keeping<'_>, link: Option<Url<'_>>) -> C
         headers.insert(APPLIED, HeaderValue::from_static(applied));
     }
     content
+}
+
+/// A list without pages, or whose pages have no links.
+pub(super) fn listing(json: impl Into<Vec<u8>>, keeping: Keeping<'_>) -> Content {
+    let json = json.into();
+    let tag = conditional::weak(&json);
+    content(json, tag, keeping)
 }
 
 fn content(mut json: Vec<u8>, tag: HeaderValue, keeping: Keeping<'_>) -> Content {
@@ -149,8 +158,8 @@ pub(super) fn empty(status: StatusCode) -> Response {
     answer(status, Body::empty())
 }
 
-/// What GET answers, without its body (RFC 9110, 9.3.2).
-pub(super) fn head(response: Response) -> Response {
+/// What GET answers, without its body (RFC 9110, 9.3.2). The length of a body that is coded while it is sent is not known.
+pub(crate) fn head(response: Response) -> Response {
     use http_body::Body as _;
     let (mut parts, body) = response.into_parts();
     if let Some(length) = body.size_hint().exact()
@@ -214,7 +223,7 @@ impl Url<'_> {
             out.push('=');
             out.extend(utf8_percent_encode(value, QUERY_VALUE));
         };
-        for (name, value) in Parameters::of(self.query).flatten() {
+        for (name, value) in Pairs::of(self.query).flatten() {
             if !matches!(name.as_ref(), "after" | "before" | "page") {
                 push(&name, &value, out);
             }

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
+use super::dispatch::{accepting, original};
 use super::prefer::Prefer;
 use super::{Body, Boundary, Context, answer, body, conditional, dry_run, groups};
 use crate::engine::{Became, Wanted, spelled};
@@ -60,7 +61,10 @@ pub(crate) async fn batch(boundary: &Boundary, request: Request) -> Response {
     let _held = boundary.bodies.count(&mut body);
     match boundary.batched(&parts, body, &context).await {
         Ok(response) => response,
-        Err(error) => boundary.refuse(&error, parts.uri.path(), &context),
+        Err(error) => {
+            let response = boundary.refuse(&error, original(&parts).path(), &context);
+            accepting(response, &error, Body::Create.accept())
+        }
     }
 }
 
@@ -128,7 +132,12 @@ impl Boundary {
         };
         let mut result = json!({"status": status});
         if became.operation == Operation::Create {
-            let collection = format!("{}/{}", self.engine.prefix, became.resource);
+            let collection = format!(
+                "{}{}/{}",
+                self.base.as_deref().unwrap_or_default(),
+                self.engine.prefix,
+                became.resource
+            );
             result["location"] = answer::location(&collection, &became.id).into();
         }
         if let Some(item) = &became.item {

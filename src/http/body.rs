@@ -1,11 +1,14 @@
 //! Request bodies: the media type, the size, and JSON that says each thing once.
 
+use std::time::Duration;
+
 use axum::body::{Body as RequestBody, Bytes};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::BodyExt as _;
 use serde_json::Value as Json;
 
+use super::coding::Coding;
 use super::strict::Unread;
 use super::{Body, strict};
 use crate::error::{Error, ErrorKind};
@@ -27,7 +30,8 @@ impl Body {
         }
     }
 
-    /// The header that names the media types, where the method has one (RFC 5789, RFC 10008, LDP).
+    /// The header that names the media types: the method's own, where it has one (RFC 5789, RFC 10008, LDP), or `Accept`
+    /// (RFC 9110, 12.5.1).
     pub(crate) const fn accept(self) -> Option<(HeaderName, HeaderValue)> {
         const JSON: HeaderValue = HeaderValue::from_static("application/json");
         const PATCH: HeaderValue = HeaderValue::from_static("application/merge-patch+json, application/json");
@@ -35,17 +39,27 @@ impl Body {
             Self::Create | Self::BulkCreate | Self::Action(_) => Some((ACCEPT_POST, JSON)),
             Self::Update | Self::BulkUpdate => Some((ACCEPT_PATCH, PATCH)),
             Self::Query => Some((ACCEPT_QUERY, JSON)),
-            Self::None | Self::Replace | Self::BulkDelete => None,
+            Self::Replace | Self::BulkDelete => Some((ACCEPT, JSON)),
+            Self::None => None,
         }
     }
 }
 
-/// Reads a JSON body of at most `limit` bytes, where there is any.
+/// What bounds a request's body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BodyLimit {
+    /// The most bytes, decoded.
+    pub(crate) bytes: usize,
+    /// How long a client may send nothing of it.
+    pub(crate) pause: Duration,
+}
+
+/// Reads a JSON body within its limit, where there is any.
 pub(super) async fn maybe_json(
     kind: Body,
     headers: &HeaderMap,
     body: RequestBody,
-    limit: usize,
+    limit: BodyLimit,
 ) -> Result<Option<Json>, Error> {
     if http_body::Body::is_end_stream(&body) {
         return Ok(None);
@@ -53,21 +67,26 @@ pub(super) async fn maybe_json(
     json(kind, headers, body, limit).await.map(Some)
 }
 
-/// Reads a JSON body of at most `limit` bytes.
+/// Reads a JSON body within its limit.
 pub(super) async fn json(
     kind: Body,
     headers: &HeaderMap,
     body: RequestBody,
-    limit: usize,
+    limit: BodyLimit,
 ) -> Result<Json, Error> {
     check_media_type(kind, headers)?;
+    let coding = Coding::of(headers)?;
     let bytes = bytes(headers, body, limit).await?;
+    parsed(kind, &coding.decoded(bytes, limit.bytes)?, limit.bytes)
+}
+
+fn parsed(kind: Body, bytes: &[u8], limit: usize) -> Result<Json, Error> {
     let most = (limit / BYTES_PER_VALUE).max(1_024);
-    if bytes.len() > most && values(&bytes) > most {
+    if bytes.len() > most && values(bytes) > most {
         let detail = format!("A body may have at most {most} values, of any kind.");
         return Err(Error::new(ErrorKind::PayloadTooLarge, "payload-too-large", detail));
     }
-    strict::read(&bytes).map_err(|unread| match unread {
+    strict::read(bytes).map_err(|unread| match unread {
         Unread::Json(error) => {
             Error::new(ErrorKind::BadRequest, "invalid-json", format!("The body is not JSON: {error}."))
         }
@@ -76,14 +95,18 @@ pub(super) async fn json(
     })
 }
 
-/// Reads a body of at most `limit` bytes.
-pub(super) async fn bytes(headers: &HeaderMap, mut body: RequestBody, limit: usize) -> Result<Bytes, Error> {
+/// Reads a body within its limit, as it was sent.
+pub(super) async fn bytes(
+    headers: &HeaderMap,
+    mut body: RequestBody,
+    BodyLimit { bytes: limit, pause }: BodyLimit,
+) -> Result<Bytes, Error> {
     let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
     }
     let (mut first, mut rest) = (Bytes::new(), Vec::new());
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = tokio::time::timeout(pause, body.frame()).await.map_err(|_| stopped(pause))? {
         // Trailers say nothing here.
         let Ok(bytes) = frame.map_err(broken)?.into_data() else { continue };
         if first.len() + rest.len() + bytes.len() > limit {
@@ -121,6 +144,11 @@ fn broken(error: axum::Error) -> Error {
         cause = one.source();
     }
     Error::new(ErrorKind::BadRequest, "incomplete-body", "The body ended early.").with_source(error)
+}
+
+fn stopped(pause: Duration) -> Error {
+    let detail = format!("Nothing of the body came for {} ms, and nothing was changed.", pause.as_millis());
+    Error::new(ErrorKind::RequestTimeout, "request-timeout", detail)
 }
 
 /// How many values JSON holds: each one takes much more of memory than of its text.
@@ -171,7 +199,7 @@ fn check_media_type(kind: Body, headers: &HeaderMap) -> Result<(), Error> {
     ))
 }
 
-fn too_large(limit: usize) -> Error {
+pub(super) fn too_large(limit: usize) -> Error {
     Error::new(
         ErrorKind::PayloadTooLarge,
         "payload-too-large",

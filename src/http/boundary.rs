@@ -1,5 +1,6 @@
 //! What every door of an application shares: who asks, and how a failure is answered.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::response::Response;
@@ -7,10 +8,13 @@ use http::HeaderValue;
 use http::header::WWW_AUTHENTICATE;
 use http::request::Parts;
 
-use super::{Bodies, Context, Origins, problem};
+use super::dispatch::original;
+use super::{Bodies, BodyLimit, Context, Origins, problem};
 #[cfg(feature = "testing")]
 use crate::access::Permission;
-use crate::access::{Actor, Authenticator, Elevation, Following, RoleHierarchy, Rule, Tenancy};
+use crate::access::{
+    Actor, Authenticator, Elevation, Following, PublicOrigins, RoleHierarchy, Rule, Tenancy,
+};
 use crate::cache::Answers;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind};
@@ -26,7 +30,9 @@ pub(crate) struct Boundary {
     pub(crate) elevation: Option<Elevation>,
     /// What is remembered of answers, where anything is.
     pub(crate) answers: Option<Arc<Answers>>,
-    pub(crate) body_limit: usize,
+    pub(crate) body_limit: BodyLimit,
+    /// The path under which clients reach this router, where a proxy or another router adds it.
+    pub(crate) base: Option<String>,
     /// What large bodies take together.
     pub(crate) bodies: Bodies,
     /// What every resource's path begins with.
@@ -37,11 +43,13 @@ pub(crate) struct Boundary {
     /// What stands in `Vary`.
     pub(crate) depends_on: HeaderValue,
     /// What stands in `WWW-Authenticate`.
-    pub(crate) challenge: HeaderValue,
+    pub(crate) challenge: Challenge,
     /// Who waits for changes; nobody where no resource has streams.
     pub(crate) live: Option<Arc<Live>>,
     /// Whose pages may open a socket.
     pub(crate) origins: Origins,
+    /// The application's own origins, as far as they are declared.
+    pub(crate) public_origins: PublicOrigins,
     /// What listens to other nodes, for as long as the application is there.
     #[expect(dead_code, reason = "it is held, and ends with the application")]
     pub(crate) following: Vec<Following>,
@@ -90,16 +98,60 @@ impl Boundary {
         Ok(Actor::anonymous())
     }
 
+    /// The path of a request as its clients reach it, for references to it and to what is below it.
+    pub(super) fn public_path<'a>(&self, parts: &'a Parts) -> Cow<'a, str> {
+        match &self.base {
+            Some(base) => Cow::Owned(format!("{base}{}", parts.uri.path())),
+            None => Cow::Borrowed(original(parts).path()),
+        }
+    }
+
     /// A failure as it is answered, with the schemes that a 401 asks for.
     pub(crate) fn refuse(&self, error: &Error, instance: &str, context: &Context) -> Response {
         let mut response = problem::respond(error, &self.problem_base, instance, context);
         if error.kind() == ErrorKind::Unauthenticated {
-            response.headers_mut().insert(WWW_AUTHENTICATE, self.challenge.clone());
+            let is_invalid = error.detail() == BAD_CREDENTIAL;
+            let challenge = if is_invalid { &self.challenge.invalid } else { &self.challenge.missing };
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge.clone());
         }
         response
     }
 }
 
-fn bad_credential() -> Error {
-    Error::new(ErrorKind::Unauthenticated, "unauthenticated", "The credential is not good.")
+/// What a 401 says of a credential that is there.
+const BAD_CREDENTIAL: &str = "Invalid credentials.";
+
+pub(super) fn bad_credential() -> Error {
+    Error::new(ErrorKind::Unauthenticated, "unauthenticated", BAD_CREDENTIAL)
+}
+
+/// What stands in `WWW-Authenticate` (RFC 9110, 11.6.1; RFC 6750, 3 for `Bearer`).
+#[derive(Clone, Debug)]
+pub(crate) struct Challenge {
+    missing: HeaderValue,
+    invalid: HeaderValue,
+}
+
+impl Challenge {
+    /// The challenge of authentication schemes, in order; without any, of `Bearer`.
+    pub(crate) fn of<'a>(schemes: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut names: Vec<&str> = Vec::new();
+        for scheme in schemes {
+            if !scheme.is_empty() && !names.contains(&scheme) {
+                names.push(scheme);
+            }
+        }
+        if names.is_empty() {
+            names.push("Bearer");
+        }
+        let value = |bearer: &str| {
+            let challenges = names.iter().map(|name| if *name == "Bearer" { bearer } else { name });
+            let challenges = challenges.collect::<Vec<_>>().join(", ");
+            HeaderValue::from_str(&challenges).unwrap_or(HeaderValue::from_static("Bearer"))
+        };
+        Self {
+            missing: value("Bearer realm=\"api\""),
+            invalid: value("Bearer realm=\"api\", error=\"invalid_token\""),
+        }
+    }
 }

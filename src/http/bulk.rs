@@ -8,11 +8,12 @@ use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value as Json, json};
 
 use super::dispatch::{Door, original};
+use super::idempotency::REPLAYED;
 use super::prefer::{APPLIED, Prefer};
 use super::{Context, Endpoint, answer, conditional, problem};
 use crate::engine::{Call, Item, Patch, empty_filter};
 use crate::error::{Error, Fault};
-use crate::query::Parameters;
+use crate::query::read_parameters;
 
 /// What one request asks of a collection.
 enum Wanted {
@@ -109,8 +110,9 @@ impl Door {
             Many::Create(_) => {}
         }
         call.claim_whole().await?;
-        let mut results = Vec::new();
-        let collection = answer::parent(original(parts).path());
+        let (mut results, mut replays) = (Vec::new(), 0);
+        let path = self.boundary.public_path(parts);
+        let collection = answer::parent(&path);
         let prefer = Prefer::of(&parts.headers);
         let count = match &many {
             Many::Create(items) => items.len(),
@@ -141,7 +143,10 @@ impl Door {
             call.take_tried(&terms);
             let mut result = json!({"index": index});
             match outcome {
-                Ok(response) => described(response, &mut result).await?,
+                Ok(response) => {
+                    replays += usize::from(response.headers().contains_key(REPLAYED));
+                    described(response, &mut result).await?;
+                }
                 Err(error) => {
                     let base = &self.boundary.problem_base;
                     result["status"] = problem::status(error.kind()).as_u16().into();
@@ -150,7 +155,11 @@ impl Door {
             }
             results.push(result);
         }
+        let is_replay = replays == count && count > 0;
         let mut response = answer::written(json!({"results": results}).to_string(), StatusCode::MULTI_STATUS);
+        if is_replay {
+            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        }
         if prefer.minimal && matches!(many, Many::Create(_)) {
             response.headers_mut().insert(APPLIED, HeaderValue::from_static("return=minimal"));
         }
@@ -276,18 +285,16 @@ fn listed(items: &[Item]) -> Vec<u8> {
 fn is_partial(query: Option<&str>) -> Result<bool, Error> {
     let mut partial = false;
     let mut faults = Vec::new();
-    for parameter in Parameters::of(query) {
-        match parameter {
-            Ok((name, value)) if name == "mode" => match value.as_ref() {
-                "atomic" => {}
-                "partial" => partial = true,
-                _ => faults.push(Fault::parameter("mode", "value", "Must be `atomic` or `partial`.")),
-            },
-            Ok((name, _)) => {
-                faults.push(Fault::parameter(name, "unknown", "There is only `mode` here."));
+    for parameter in read_parameters(query, &mut faults) {
+        let outcome = parameter.single().and_then(|value| match (parameter.name(), value) {
+            ("mode", "atomic" | "partial") => {
+                partial = value == "partial";
+                Ok(())
             }
-            Err(fault) => faults.push(fault),
-        }
+            ("mode", _) => Err(Fault::parameter("mode", "value", "Must be `atomic` or `partial`.")),
+            _ => Err(parameter.unknown(["mode"])),
+        });
+        faults.extend(outcome.err());
     }
     if faults.is_empty() { Ok(partial) } else { Err(Error::invalid_query(faults)) }
 }

@@ -4,15 +4,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::OriginalUri;
 use futures::future::BoxFuture;
-use http::header::{AUTHORIZATION, HOST};
+use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderValue, Method};
 use serde_json::Value as Json;
 use tokio::sync::watch;
 
+use super::boundary::bad_credential;
 use super::head::Head;
 use super::{Boundary, Context};
-use crate::access::{Actor, LookedAt};
+use crate::access::{Actor, LookedAt, PublicOrigins};
 use crate::engine::{Asked, Engine, Entry, Window};
 use crate::error::{Error, ErrorKind};
 use crate::live::{Claim, Scope, Wanted, Who};
@@ -36,6 +37,7 @@ impl Caller {
         let mut parts = parts.clone();
         parts.extensions.remove::<Context>();
         parts.extensions.remove::<OriginalUri>();
+        parts.extensions.remove::<PublicOrigins>();
         if boundary.knows_anybody() {
             parts.extensions.insert(LookedAt::default());
         }
@@ -47,10 +49,6 @@ impl Caller {
     pub(super) fn changing(mut self) -> Self {
         let mut parts = self.parts();
         parts.method = Method::GET;
-        let authority = parts.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
-        if let (Some(host), false) = (authority, parts.headers.contains_key(HOST)) {
-            parts.headers.insert(HOST, host);
-        }
         *self.head() = Head::of(&parts);
         self.changed = Some(watch::Sender::new(0));
         self
@@ -80,9 +78,7 @@ impl Caller {
     /// Has them show another credential from here on, where it is a good one.
     pub(super) async fn show(&self, authorization: &str) -> Result<Actor, Error> {
         let mut parts = self.parts();
-        let refused =
-            || Error::new(ErrorKind::Unauthenticated, "unauthenticated", "The credential is not good.");
-        let mut value = HeaderValue::from_str(authorization).map_err(|_| refused())?;
+        let mut value = HeaderValue::from_str(authorization).map_err(|_| bad_credential())?;
         value.set_sensitive(true);
         // By nothing else that they showed before.
         for shown in self.boundary.authenticators.iter().flat_map(|authenticator| authenticator.headers()) {
@@ -92,7 +88,7 @@ impl Caller {
         parts.extensions.insert(LookedAt::default());
         let actor = self.boundary.actor(&parts).await?;
         if actor.is_anonymous() {
-            return Err(refused());
+            return Err(bad_credential());
         }
         LookedAt::note(&parts);
         *self.head() = Head::of(&parts);
@@ -216,14 +212,21 @@ pub(super) fn types<'a>(
     let streamed = || engine.catalog.entries().iter().filter(|entry| entry.definition.streams());
     let (mut types, mut unknown) = (Vec::new(), Vec::new());
     for (index, pattern) in patterns.enumerate() {
-        let resource = pattern.split('.').next().unwrap_or_default();
-        let is_known = streamed().any(|entry| *entry.name == *resource) && pattern.contains('.');
-        if pattern == "*" || is_known {
+        let (resource, happened) = pattern.split_once('.').unwrap_or((pattern, ""));
+        let entry = streamed().find(|entry| *entry.name == *resource);
+        if pattern == "*" || entry.is_some_and(|entry| happened == "*" || entry.definition.happens(happened))
+        {
             types.push(pattern.to_owned());
-        } else {
-            let detail = format!("`{pattern}` is not a type of events here.");
-            unknown.push((index, suggest(detail, resource, streamed().map(|entry| &*entry.name))));
+            continue;
         }
+        let detail = format!("`{pattern}` is not a type of events here.");
+        unknown.push((
+            index,
+            match entry {
+                Some(entry) => suggest(detail, happened, entry.definition.happenings()),
+                None => suggest(detail, resource, streamed().map(|entry| &*entry.name)),
+            },
+        ));
     }
     types.sort();
     types.dedup();

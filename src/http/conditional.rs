@@ -2,6 +2,9 @@
 //!
 //! An item's tag is its version, and for a part of an item also the part's name: `"7"`, `"7.9mF…"`. Changes
 //! compare the version alone, so a tag from any answer about the item will do.
+//!
+//! A content coding is another representation, so its strong tag is another one (RFC 9110, 8.8.3.3): `"7-gzip"`. No tag
+//! of ours ends so by itself: the last character of 16 bytes in base64url is one of `A`, `Q`, `g`, `w`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -51,16 +54,82 @@ pub(crate) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> Result<bool, E
 pub(super) fn expected(headers: &HeaderMap) -> Result<Option<Expected>, Error> {
     Ok(tags(headers, IF_MATCH, "If-Match")?.map(|tags| match tags {
         Tags::Any => Expected::Any,
-        // Strong comparison: a weak tag equals nothing (RFC 9110, 13.1.1).
-        Tags::List(tags) => Expected::OneOf(tags.iter().filter_map(|tag| version(tag)).collect()),
+        Tags::List(tags) => {
+            // Strong comparison: a weak tag equals nothing (RFC 9110, 13.1.1).
+            let is_weak = |tag: &&[u8]| tag.starts_with(b"W/");
+            let versions = tags.iter().filter(|tag| !is_weak(tag)).filter_map(|tag| version(tag)).collect();
+            Expected::OneOf { versions, with_weak: tags.iter().any(|tag| is_weak(&tag)) }
+        }
     }))
+}
+
+/// Refuses `If-Match` where a request has no single item that it could be of.
+///
+/// # Errors
+/// Where it is there.
+pub(super) fn no_expectation(headers: &HeaderMap, detail: &'static str) -> Result<(), Error> {
+    if headers.contains_key(IF_MATCH) {
+        let fault = Fault::header("If-Match", "unknown", detail);
+        return Err(Error::new(ErrorKind::BadRequest, "invalid-header", detail).with_faults(vec![fault]));
+    }
+    Ok(())
+}
+
+/// The tags of content codings in `If-None-Match`, as a cache got them from [`tag_coded`].
+#[derive(Debug)]
+pub(crate) struct CodedTags(Vec<HeaderValue>);
+
+impl CodedTags {
+    /// Takes the codings out of the request's tags, so that what is behind the coding compares its own.
+    pub(crate) fn take(headers: &mut HeaderMap) -> Option<Self> {
+        let value = headers.get(IF_NONE_MATCH)?;
+        if !value.as_bytes().windows(2).any(|bytes| bytes[1] == b'"' && bytes[0].is_ascii_lowercase()) {
+            return None;
+        }
+        let Ok(Some(Tags::List(tags))) = tags(headers, IF_NONE_MATCH, "If-None-Match") else { return None };
+        let coded: Vec<_> = tags.iter().filter(|tag| without_coding(opaque(tag)) != opaque(tag)).collect();
+        if coded.is_empty() {
+            return None;
+        }
+        let strong = |tag: &&[u8]| HeaderValue::from_bytes(&quoted(opaque(tag))).ok();
+        let coded = coded.into_iter().filter_map(strong).collect();
+        let bare: Vec<Vec<u8>> = tags.iter().map(|tag| quoted(without_coding(opaque(tag)))).collect();
+        headers.insert(IF_NONE_MATCH, HeaderValue::from_bytes(&bare.join(&b", "[..])).ok()?);
+        Some(Self(coded))
+    }
+
+    /// The tag of what the client has, where the tag of a 304 is the same without the coding.
+    pub(crate) fn restore(&self, tag: &HeaderValue) -> Option<&HeaderValue> {
+        let bare = opaque(tag.as_bytes());
+        self.0.iter().find(|coded| without_coding(opaque(coded.as_bytes())) == bare)
+    }
+}
+
+/// The tag of a representation in a content coding. A weak tag stands for every coding already.
+pub(crate) fn tag_coded(tag: &HeaderValue, coding: &[u8]) -> Option<HeaderValue> {
+    let opaque = tag.as_bytes().strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    HeaderValue::from_bytes(&quoted(&[opaque, b"-", coding].concat())).ok()
+}
+
+fn quoted(opaque: &[u8]) -> Vec<u8> {
+    [b"\"", opaque, b"\""].concat()
+}
+
+/// What stands inside a tag's quotes, without the coding that we or a proxy appended.
+fn without_coding(opaque: &[u8]) -> &[u8] {
+    let codings: [&[u8]; 4] = [b"-gzip", b"-br", b"-zstd", b"-deflate"];
+    codings.iter().find_map(|coding| opaque.strip_suffix(*coding)).unwrap_or(opaque)
 }
 
 /// What a member `if_match` of a body expects of its item.
 pub(super) fn expected_by(tag: &str) -> Result<Option<Expected>, Fault> {
     let headers = HeaderValue::from_str(tag).map(|tag| HeaderMap::from_iter([(IF_MATCH, tag)]));
     headers.ok().and_then(|headers| expected(&headers).ok()).ok_or_else(|| {
-        Fault::pointer("/if_match", "syntax", "Must be the item's ETag, such as \"\\\"7\\\"\".")
+        Fault::pointer(
+            "/if_match",
+            "syntax",
+            "Must be the item's ETag with its quotes, such as \"\\\"7\\\"\".",
+        )
     })
 }
 
@@ -98,23 +167,15 @@ fn tags<'a>(
     Ok(Some(Tags::List(list)))
 }
 
-/// `"a", W/"b"`: one tag at least, and a comma may stand inside the quotes (RFC 9110, 5.6.1 and 8.8.3). A tag of
-/// ours whose quotes were forgotten is read as if they were there.
+/// `"a", W/"b"`: one tag at least, and a comma may stand inside the quotes (RFC 9110, 5.6.1 and 8.8.3).
 fn split<'a>(mut rest: &'a [u8], list: &mut Vec<&'a [u8]>) -> Option<()> {
     loop {
         let open = if rest.starts_with(b"W/") { 2 } else { 0 };
-        let length = if rest.get(open) == Some(&b'"') {
-            open + 2 + rest[open + 1..].iter().position(|byte| *byte == b'"')?
-        } else {
-            let bare = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
-            rest.iter().take_while(|byte| bare(byte)).count()
-        };
-        let (tag, tail) = rest.split_at(length);
-        // Without quotes a tag stands alone: in a list it could be anything.
-        let alone = list.is_empty() && tail.is_empty();
-        if tag.is_empty() || (!tag.ends_with(b"\"") && !alone) {
+        if rest.get(open) != Some(&b'"') {
             return None;
         }
+        let length = open + 2 + rest[open + 1..].iter().position(|byte| *byte == b'"')?;
+        let (tag, tail) = rest.split_at(length);
         list.push(tag);
         rest = match tail.trim_ascii_start() {
             [] => return Some(()),
@@ -132,10 +193,7 @@ fn opaque(tag: &[u8]) -> &[u8] {
 
 /// The version that one of our strong tags names.
 fn version(tag: &[u8]) -> Option<Version> {
-    if tag.starts_with(b"W/") {
-        return None;
-    }
-    let text = std::str::from_utf8(opaque(tag)).ok()?;
+    let text = std::str::from_utf8(without_coding(opaque(tag))).ok()?;
     let version = text.split_once('.').map_or(text, |(version, _)| version);
     if let Some(digest) = version.strip_prefix('d') {
         let digest = URL_SAFE_NO_PAD.decode(digest).ok()?;

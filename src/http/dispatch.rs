@@ -5,18 +5,18 @@ use std::sync::Arc;
 use axum::body::Body as HttpBody;
 use axum::extract::OriginalUri;
 use axum::response::Response;
-use http::header::ALLOW;
+use http::header::{ALLOW, CONTENT_RANGE};
 use http::request::Parts;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::Value as Json;
 
 use super::answer::{self, Keeping, Url};
 use super::endpoint::Path;
 use super::prefer::Prefer;
 use super::remembered::sent;
-use super::{Boundary, Context, Endpoint, body, conditional, groups};
+use super::{Boundary, Context, Endpoint, body, coding, conditional, groups};
 use crate::engine::{Answer, Call, Entry, Put};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Fault};
 use crate::query::{may_relate, no_parameters};
 use crate::resource::Definition;
 
@@ -68,14 +68,16 @@ impl Entrance {
             )),
         };
         match outcome {
-            Ok(response) if parts.method == Method::HEAD => answer::head(response),
             Ok(response) => response,
             Err(error) => {
                 let instance = original(parts).path();
-                let response = door.boundary.refuse(&error, instance, context);
-                let allow = path.allow(&door.entry.definition);
-                let response = explained(response, &error, &allow, endpoint);
-                if parts.method == Method::HEAD { answer::head(response) } else { response }
+                let mut response = door.boundary.refuse(&error, instance, context);
+                if error.kind() == ErrorKind::MethodNotAllowed
+                    && let Ok(allow) = HeaderValue::from_str(&path.allow(&door.entry.definition))
+                {
+                    response.headers_mut().insert(ALLOW, allow);
+                }
+                accepting(response, &error, endpoint.and_then(Endpoint::accept))
             }
         }
     }
@@ -104,15 +106,16 @@ impl Door {
             Endpoint::Read | Endpoint::List => self.read(&call, &actor, (endpoint, id), parts, None).await,
             Endpoint::History => {
                 let history = Box::pin(call.history(id, query)).await?;
-                Ok(answer::written(history.json, endpoint.success()))
+                sent(answer::listing(history.json, self.keeping()), headers)
             }
             Endpoint::Children => {
                 let page = Box::pin(call.children(id, query, Prefer::of(headers).count)).await?;
-                let url = Url { path: original(parts).path(), query };
+                let path = self.boundary.public_path(parts);
+                let url = Url { path: &path, query };
                 sent(answer::page(page, self.keeping(), Some(url)), headers)
             }
             Endpoint::Subtree => {
-                Ok(answer::written(Box::pin(call.subtree(id, query)).await?, endpoint.success()))
+                sent(answer::listing(Box::pin(call.subtree(id, query)).await?, self.keeping()), headers)
             }
             Endpoint::Query | Endpoint::QueryTwin => {
                 Box::pin(async {
@@ -155,6 +158,10 @@ impl Door {
     ) -> Result<Response, Error> {
         let headers = &parts.headers;
         if endpoint.path() == Path::Bulk {
+            conditional::no_expectation(
+                headers,
+                "A bulk change expects versions item by item: `if_match` in each.",
+            )?;
             return Box::pin(self.bulk(call, endpoint, parts, body, context)).await;
         }
         no_parameters(parts.uri.query())?;
@@ -162,7 +169,7 @@ impl Door {
             Endpoint::Create => {
                 let json = self.json(endpoint, parts, body).await?;
                 let (item, id) = call.create(json).await?;
-                let location = answer::location(original(parts).path(), &id);
+                let location = answer::location(&self.boundary.public_path(parts), &id);
                 Ok(answer::created(item, &location, &Prefer::of(headers)))
             }
             Endpoint::Update => {
@@ -173,6 +180,12 @@ impl Door {
             }
             Endpoint::Replace => self.put(call, id, parts, body).await,
             Endpoint::Action(acted) => {
+                if !endpoint.is_of_item() {
+                    conditional::no_expectation(
+                        headers,
+                        "This action is of no single item, so it has no version to expect.",
+                    )?;
+                }
                 let expected = conditional::expected(headers)?;
                 let limit = self.boundary.body_limit;
                 let input = body::maybe_json(endpoint.body(), headers, body, limit).await?;
@@ -189,13 +202,20 @@ impl Door {
     }
 
     async fn put(&self, call: &Call<'_>, id: &str, parts: &Parts, body: HttpBody) -> Result<Response, Error> {
+        if parts.headers.contains_key(CONTENT_RANGE) {
+            // RFC 9110, 14.5: a part must not be taken for the whole.
+            let detail = "PUT takes the whole item; PATCH changes parts of it.";
+            let fault = Fault::header("Content-Range", "unknown", detail);
+            return Err(Error::new(ErrorKind::BadRequest, "invalid-header", detail).with_faults(vec![fault]));
+        }
         let expected = conditional::expected(&parts.headers)?;
         let create_only = conditional::create_only(&parts.headers)?;
         let json = self.json(Endpoint::Replace, parts, body).await?;
         Ok(match call.replace(id, json, expected.as_ref(), create_only).await? {
             Put::Changed(item) => answer::changed(item, Endpoint::Replace.success()),
             Put::Created(item, id) => {
-                let collection = answer::parent(original(parts).path());
+                let path = self.boundary.public_path(parts);
+                let collection = answer::parent(&path);
                 answer::created(item, &answer::location(collection, &id), &Prefer::default())
             }
         })
@@ -212,25 +232,19 @@ impl Door {
 }
 
 /// The URI as the client wrote it, whatever this router is nested under.
-pub(super) fn original(parts: &Parts) -> &http::Uri {
+pub(crate) fn original(parts: &Parts) -> &http::Uri {
     parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0)
 }
 
-/// The headers that say what would have been right.
-fn explained(mut response: Response, error: &Error, allow: &str, endpoint: Option<Endpoint>) -> Response {
-    let headers = response.headers_mut();
-    match error.kind() {
-        ErrorKind::MethodNotAllowed => {
-            if let Ok(allow) = HeaderValue::from_str(allow) {
-                headers.insert(ALLOW, allow);
-            }
-        }
-        ErrorKind::UnsupportedMediaType => {
-            if let Some((name, value)) = endpoint.and_then(|endpoint| endpoint.body().accept()) {
-                headers.insert(name, value);
-            }
-        }
-        _ => {}
+/// The answer to a body of another media type or coding, with the header that names what is read.
+pub(super) fn accepting(
+    mut response: Response,
+    error: &Error,
+    media_types: Option<(HeaderName, HeaderValue)>,
+) -> Response {
+    if error.kind() == ErrorKind::UnsupportedMediaType {
+        let is_coded = error.code() == coding::UNSUPPORTED;
+        response.headers_mut().extend(if is_coded { Some(coding::ACCEPTED) } else { media_types });
     }
     response
 }
@@ -242,9 +256,7 @@ fn options(definition: &Definition, path: Path) -> Response {
         headers.insert(ALLOW, allow);
     }
     for endpoint in Endpoint::of(definition).filter(|endpoint| endpoint.path() == path) {
-        if let Some((name, value)) = endpoint.body().accept() {
-            headers.insert(name, value);
-        }
+        headers.extend(endpoint.accept());
     }
     response
 }

@@ -1,6 +1,6 @@
 //! What a resource answers: one list that the routes and the specification are both made of.
 
-use http::{Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::resource::{Acted, Definition, Operation, Right, Target};
 
@@ -159,6 +159,15 @@ impl Endpoint {
             Self::BulkUpdate => Body::BulkUpdate,
             Self::BulkDelete => Body::BulkDelete,
             Self::Action(acted) => Body::Action(acted),
+        }
+    }
+
+    /// The header that names the media types of its body.
+    pub(super) fn accept(self) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            // A POST, whatever it means.
+            Self::QueryTwin => Body::Create.accept(),
+            _ => self.body().accept(),
         }
     }
 

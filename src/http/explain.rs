@@ -7,6 +7,7 @@ use http::request::Parts;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::dispatch::{accepting, original};
 use super::{Body, Boundary, Context, body};
 use crate::access::{Actor, Asking, Verdict};
 use crate::engine::Explanation;
@@ -79,7 +80,10 @@ pub(crate) async fn explain(boundary: &Boundary, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     match boundary.explained(&parts, body).await {
         Ok(explanation) => ([(CACHE_CONTROL, "no-store")], axum::Json(explanation)).into_response(),
-        Err(error) => boundary.refuse(&error, parts.uri.path(), &context),
+        Err(error) => {
+            let response = boundary.refuse(&error, original(&parts).path(), &context);
+            accepting(response, &error, Body::Create.accept())
+        }
     }
 }
 

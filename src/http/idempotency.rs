@@ -4,18 +4,19 @@ use axum::body::{Body as HttpBody, Bytes};
 use axum::response::Response;
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::answer;
+use super::coding::Coding;
 use super::dispatch::{Door, original};
 use super::prefer::{PREFER, Prefer};
-use super::{Context, Endpoint, body, bulk, dry_run};
+use super::{Context, Endpoint, body, bulk, dry_run, strict};
 use crate::access::Actor;
 use crate::engine::{Call, Claim, Replayed, Terms};
 use crate::error::{Error, ErrorKind, Fault};
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const NAME: &str = "Idempotency-Key";
 /// The longest key.
 const LONGEST: usize = 255;
@@ -64,9 +65,15 @@ impl Door {
             Some(&route),
             Some(key),
         ];
-        let header = |name: HeaderName| parts.headers.get(name).map(HeaderValue::as_bytes);
+        let header = |name: HeaderName| {
+            let lines = parts.headers.get_all(name).iter().map(HeaderValue::as_bytes);
+            lines.map(<[u8]>::to_vec).reduce(|all, line| [&all[..], b", ", &line].concat())
+        };
+        let headers = [PREFER, IF_MATCH, IF_NONE_MATCH].map(header);
+        let [prefer, if_match, if_none_match] = headers.each_ref().map(Option::as_deref);
         let path_and_query = original(parts).path_and_query().map(|path| path.as_str().as_bytes());
-        let asked = [path_and_query, header(PREFER), header(IF_MATCH), header(IF_NONE_MATCH), Some(body)];
+        let body = self.meant(&parts.headers, body);
+        let asked = [path_and_query, prefer, if_match, if_none_match, Some(&body)];
         let kept = self.entry.definition.idempotency.unwrap_or_default().kept;
         let fingerprint = digest(asked);
         let mut id = digest(scope.map(|part| part.map(str::as_bytes)));
@@ -80,6 +87,16 @@ impl Door {
         Claim::new(id, fingerprint, kept)
     }
 
+    /// What a body says: of JSON its value, however it is written and coded (as by RFC 8785, but with every number
+    /// exact).
+    fn meant(&self, headers: &HeaderMap, body: &Bytes) -> Bytes {
+        let limit = self.boundary.body_limit.bytes;
+        let decoded = Coding::of(headers).and_then(|coding| coding.decoded(body.clone(), limit));
+        let Ok(Ok(mut json)) = decoded.map(|decoded| strict::read(&decoded)) else { return body.clone() };
+        json.sort_all_objects();
+        json.to_string().into()
+    }
+
     async fn once(
         &self,
         call: Call<'_>,
@@ -89,11 +106,11 @@ impl Door {
         body: Bytes,
         context: &Context,
     ) -> Result<Response, Error> {
-        let path = original(parts).path();
+        let path = self.boundary.public_path(parts);
         let (collection, prefer) = match parts.method == http::Method::PUT {
             // A PUT answers the item whatever is preferred.
-            true => (answer::parent(path), Prefer::default()),
-            false => (path, Prefer::of(&parts.headers)),
+            true => (answer::parent(&path), Prefer::default()),
+            false => (&*path, Prefer::of(&parts.headers)),
         };
         let _in_flight = self.boundary.engine.begin(terms)?;
         if let Some(replayed) = call.replay(terms).await? {

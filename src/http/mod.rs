@@ -7,6 +7,7 @@ mod body;
 mod boundary;
 mod bulk;
 mod claims;
+mod coding;
 mod conditional;
 mod context;
 mod dispatch;
@@ -28,12 +29,15 @@ mod socket;
 mod stream;
 mod strict;
 
-pub(crate) use boundary::Boundary;
-pub(crate) use conditional::is_known;
+pub(crate) use answer::head;
+pub(crate) use boundary::{Boundary, Challenge};
+pub(crate) use conditional::{CodedTags, is_known, tag_coded};
 pub(crate) use context::{Context, REQUEST_ID};
 
 pub(crate) use batch::{BATCH, Batch, batch};
 pub(crate) use bodies::Bodies;
+pub(crate) use body::BodyLimit;
+pub(crate) use dispatch::original;
 pub(crate) use endpoint::{Body, Endpoint, Path};
 pub(crate) use explain::{EXPLAIN, Question, explain};
 pub(crate) use incoming::Incoming;

@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use super::Context;
-use crate::error::{Error, ErrorKind, Fault, Place};
+use crate::error::{Error, ErrorKind, Fault, Place, causes};
 
 /// Where the kinds of problems are described, unless the application says otherwise.
 pub(crate) const DEFAULT_BASE: &str = "https://docs.rs/resourceful/latest/resourceful/problems/";
@@ -27,6 +27,9 @@ pub(crate) const fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::Validation => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorKind::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
         ErrorKind::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::UriTooLong => StatusCode::URI_TOO_LONG,
+        ErrorKind::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        ErrorKind::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         ErrorKind::Internal | ErrorKind::Declaration | ErrorKind::Listen => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
@@ -49,6 +52,9 @@ pub(crate) const fn title(kind: ErrorKind) -> &'static str {
         ErrorKind::Validation => "The body breaks the rules",
         ErrorKind::PreconditionRequired => "A precondition is required",
         ErrorKind::TooManyRequests => "Too many",
+        ErrorKind::UriTooLong => "The URI is too long",
+        ErrorKind::HeadersTooLarge => "The header fields are too large",
+        ErrorKind::RequestTimeout => "The request did not arrive in time",
         ErrorKind::Internal | ErrorKind::Declaration | ErrorKind::Listen => "The server failed",
         ErrorKind::Unavailable => "Not available now",
         ErrorKind::DeadlineExceeded => "The deadline passed",
@@ -117,7 +123,7 @@ pub(crate) fn respond(error: &Error, base: &str, instance: &str, context: &Conte
     let status = status(error.kind());
     let trace_id = context.trace_id();
     if status.is_server_error() {
-        let cause = std::error::Error::source(error).map(ToString::to_string);
+        let cause = std::error::Error::source(error).map(causes);
         tracing::error!(trace_id, code = error.code(), cause, instance, "request failed");
     }
     let body = serde_json::to_vec(&Problem::of(error, base, instance, trace_id));

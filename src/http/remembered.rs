@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value as Json;
 
 use super::answer::{self, Url};
-use super::dispatch::{Door, original};
+use super::dispatch::Door;
 use super::prefer::Prefer;
 use super::{Endpoint, REQUEST_ID, conditional, groups, inert};
 use crate::access::Actor;
@@ -65,8 +65,8 @@ impl<'a> Reading<'a> {
             Wanted::Item(asked) => self.call.item_lookup(asked),
             Wanted::List(request, _) => {
                 // Its links begin with the path by which it was asked for.
-                let path = (self.endpoint == Endpoint::List).then(|| original(self.parts).path());
-                self.call.list_lookup(request, path)
+                let path = self.door.boundary.public_path(self.parts);
+                self.call.list_lookup(request, (self.endpoint == Endpoint::List).then_some(&*path))
             }
         };
         self.door.boundary.answers.as_ref().zip(lookup)
@@ -133,7 +133,8 @@ impl<'a> Reading<'a> {
                 (answer::item(item, keeping), groups::of_item(entry, &asked.name(), &related))
             }
             Wanted::List(request, _) => {
-                let url = Url { path: original(self.parts).path(), query: self.parts.uri.query() };
+                let path = self.door.boundary.public_path(self.parts);
+                let url = Url { path: &path, query: self.parts.uri.query() };
                 let page = call.list(request).await?;
                 let url = (self.endpoint == Endpoint::List).then_some(url);
                 (answer::page(page, keeping, url), groups::of_list(entry, &related))

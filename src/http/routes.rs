@@ -9,13 +9,15 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
 use futures::future::BoxFuture;
+use http::header::ALLOW;
+use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use percent_encoding::percent_decode_str;
 use tower::{Service, ServiceExt as _};
 
 use super::dispatch::{Door, Entrance};
 use super::endpoint::Path;
-use super::{Boundary, Context, Incoming};
+use super::{Boundary, Context, Incoming, answer};
 
 /// The mark of a large answer whose body is in memory from its first byte to its last, and as how many bytes.
 #[derive(Clone, Copy, Debug)]
@@ -66,12 +68,30 @@ impl Routes {
                 let _held = self.0.boundary.bodies.count(&mut body);
                 found.value.handle(id.as_deref(), &incoming.parts, body, context).await
             }
-            Err(_) => Box::pin(call(self.0.others.clone(), incoming.take(), context)).await,
+            Err(_) => {
+                let mut response = Box::pin(call(self.0.others.clone(), incoming.take(), context)).await;
+                with_options(&incoming.parts.method, &mut response);
+                response
+            }
         };
         if let Some(bytes) = response.body().size_hint().exact().filter(|bytes| *bytes > Whole::SMALL) {
             response.extensions_mut().insert(Whole { bytes });
         }
         response
+    }
+}
+
+/// Has a path that is no resource's say all of its methods, and answer OPTIONS by them.
+fn with_options(method: &Method, response: &mut Response) {
+    let Some(allow) = response.headers().get(ALLOW).and_then(|allow| allow.to_str().ok()) else { return };
+    let mut methods: Vec<_> = allow.split(',').map(str::trim).chain(["OPTIONS"]).collect();
+    methods.sort_unstable();
+    methods.dedup();
+    if let Ok(allow) = HeaderValue::from_str(&methods.join(", ")) {
+        if method == Method::OPTIONS && response.status() == StatusCode::METHOD_NOT_ALLOWED {
+            *response = answer::empty(StatusCode::NO_CONTENT);
+        }
+        response.headers_mut().insert(ALLOW, allow);
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Boundary, Context};
 use crate::engine::Engine;
 use crate::error::{Error, Fault};
 use crate::live::{Claim, Feed, Live, events_of};
-use crate::query::{LAST_EVENT_ID, Parameters, invalid_cursor};
+use crate::query::{LAST_EVENT_ID, Pairs, invalid_cursor, read_parameters};
 
 /// Where the changes of every resource are told.
 pub(crate) const EVENTS: &str = "/events";
@@ -58,15 +58,11 @@ async fn stream_of_all(boundary: &Arc<Boundary>, parts: Parts) -> Result<Respons
 /// Which types of events are asked for.
 fn asked(engine: &Engine, query: Option<&str>) -> Result<Vec<String>, Error> {
     let (mut patterns, mut faults) = (Vec::new(), Vec::new());
-    for parameter in Parameters::of(query) {
-        match parameter {
-            Ok((name, value)) if name == "types" => patterns.extend(value.split(',').map(str::to_owned)),
-            Ok((name, _)) if name == LAST_EVENT_ID => {}
-            Ok((name, _)) => {
-                let detail = "There are `types` and `last_event_id` here.";
-                faults.push(Fault::parameter(name, "unknown", detail));
-            }
-            Err(fault) => faults.push(fault),
+    for parameter in read_parameters(query, &mut faults) {
+        match parameter.name() {
+            "types" => patterns.extend(parameter.items().map(str::to_owned)),
+            LAST_EVENT_ID => faults.extend(parameter.single().err()),
+            _ => faults.push(parameter.unknown(["types", LAST_EVENT_ID])),
         }
     }
     let types = types(engine, patterns.iter().map(String::as_str)).unwrap_or_else(|unknown| {
@@ -85,7 +81,7 @@ pub(super) fn live(boundary: &Boundary) -> Result<Arc<Live>, Error> {
 fn after(headers: &HeaderMap, query: Option<&str>) -> Option<(String, bool)> {
     let header = headers.get(LAST_EVENT).map(|value| (value.to_str().unwrap_or("?").to_owned(), true));
     let parameter = || {
-        let named = Parameters::of(query).flatten().find(|(name, _)| name == LAST_EVENT_ID);
+        let named = Pairs::of(query).flatten().find(|(name, _)| name == LAST_EVENT_ID);
         named.map(|(_, value)| (value.into_owned(), false))
     };
     header.filter(|(value, _)| !value.is_empty()).or_else(parameter)

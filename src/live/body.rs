@@ -160,7 +160,7 @@ impl Feed {
             let subscription = self.subscription.as_ref()?;
             if self.past().is_some() {
                 if let Err(error) = Box::pin(self.catch_up()).await {
-                    tracing::warn!(%error, "what a stream missed could not be read");
+                    tracing::warn!(error = format!("{error:#}"), "what a stream missed could not be read");
                     self.end("unavailable");
                 }
                 continue;

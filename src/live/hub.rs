@@ -266,7 +266,10 @@ impl Hub {
             return None;
         }
         let told = class.window.told(&engine, happened).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "what a change is to subscribers could not be found out");
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "what a change is to subscribers could not be found out"
+            );
             Told::Reset
         });
         let (kind, event) = match told {

@@ -107,7 +107,7 @@ impl Node {
                 heard = listener.heard() => match heard {
                     Ok(Heard::Message(bytes)) => match serde_json::from_slice(&bytes) {
                         Ok(message) => self.hear(&mut peers, message, &mut to_say, &mut says_all),
-                        Err(error) => tracing::warn!(%error, "what a node told of who is there cannot be read"),
+                        Err(error) => tracing::warn!(error = format!("{error:#}"), "what a node told of who is there cannot be read"),
                     },
                     Ok(Heard::Missed | Heard::Back) => {
                         for peer in peers.values_mut() {

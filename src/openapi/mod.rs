@@ -34,7 +34,7 @@ use lens::Lens;
 use crate::access::{Permission, SecurityScheme};
 use crate::error::{Error, Fault};
 use crate::http::{Boundary, Context, DEFAULT_BASE, is_known};
-use crate::query::Parameters;
+use crate::query::read_parameters;
 
 /// Where the document is.
 pub(crate) const DOCUMENT: &str = "/openapi.json";
@@ -103,19 +103,15 @@ impl Document {
     fn version(query: Option<&str>) -> Result<Version, Error> {
         let mut asked = None;
         let mut faults = Vec::new();
-        for parameter in Parameters::of(query) {
-            match parameter {
-                Ok((name, _)) if name == "version" && asked.is_some() => {
-                    faults.push(Fault::parameter("version", "repeated", "This can be given once only."));
-                }
-                Ok((name, value)) if name == "version" => match value.as_ref() {
-                    "3.1" => asked = Some(Version::V31),
-                    "3.2" => asked = Some(Version::V32),
-                    _ => faults.push(Fault::parameter("version", "value", "Must be 3.1 or 3.2.")),
-                },
-                Ok((name, _)) => {
-                    faults.push(Fault::parameter(name, "unknown", "There is only `version`."));
-                }
+        for parameter in read_parameters(query, &mut faults) {
+            let outcome = parameter.single().and_then(|value| match (parameter.name(), value) {
+                ("version", "3.1") => Ok(Version::V31),
+                ("version", "3.2") => Ok(Version::V32),
+                ("version", _) => Err(Fault::parameter("version", "value", "Must be 3.1 or 3.2.")),
+                _ => Err(parameter.unknown(["version"])),
+            });
+            match outcome {
+                Ok(version) => asked = Some(version),
                 Err(fault) => faults.push(fault),
             }
         }

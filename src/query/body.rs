@@ -1,6 +1,6 @@
 //! The body form: the same tree, in JSON.
 
-use resourceful_contract::Filter;
+use resourceful_contract::{Filter, RelatedBy};
 use serde_json::{Map, Value as Json};
 
 use super::filter::{self, MAX_NODES, Operand};
@@ -32,10 +32,8 @@ fn read(reader: &Reader<'_>, body: &Json, keys: &[&'static str]) -> Result<ListR
         return Err(vec![Fault::pointer("", "type", "Must be an object.")]);
     };
     let mut draft = Draft::default();
-    let compare = |path: &str, operator: &str, operand: &Operand<'_>| {
-        filter::comparison(reader, path, operator, operand)
-    };
-    let mut tree = Tree { compare: &compare, nodes: 0, faults: Vec::new() };
+    let mut tree =
+        Tree { scope: Scope::Caller(*reader), relations: filter::MAX_DEPTH, nodes: 0, faults: Vec::new() };
     let mut root = Filter::everything();
     for (key, value) in body {
         if tree.faults.len() > MOST_FAULTS {
@@ -81,10 +79,12 @@ fn text(value: &Json) -> Result<&str, Fault> {
 
 /// A filter that the application itself wrote.
 pub(super) fn trusted(catalog: &Catalog, entry: &Entry, json: &Json) -> Result<Filter, String> {
-    let compare = |path: &str, operator: &str, operand: &Operand<'_>| {
-        filter::trusted(catalog, entry, path, operator, operand, filter::MAX_DEPTH)
+    let mut tree = Tree {
+        scope: Scope::Application(catalog, entry),
+        relations: filter::MAX_DEPTH,
+        nodes: 0,
+        faults: Vec::new(),
     };
-    let mut tree = Tree { compare: &compare, nodes: 0, faults: Vec::new() };
     let filter = tree.object(json, "", 0);
     if tree.faults.is_empty() {
         return Ok(filter);
@@ -93,11 +93,53 @@ pub(super) fn trusted(catalog: &Catalog, entry: &Entry, json: &Json) -> Result<F
     Err(details.collect::<Vec<_>>().join(" "))
 }
 
-type Compare<'a> = dyn Fn(&str, &str, &Operand<'_>) -> Result<Filter, filter::Refusal> + 'a;
+/// Makes a filter of rows behind a relation one of the rows before it.
+type Wrap<'a> = Box<dyn FnOnce(Filter) -> Filter + 'a>;
+
+/// Whose filter it is, and of which rows.
+#[derive(Clone, Copy)]
+enum Scope<'a> {
+    Caller(Reader<'a>),
+    Application(&'a Catalog, &'a Entry),
+}
+
+impl<'a> Scope<'a> {
+    fn comparison(
+        &self,
+        path: &str,
+        operator: &str,
+        operand: &Operand<'_>,
+        depth: usize,
+    ) -> Result<Filter, filter::Refusal> {
+        match self {
+            Self::Caller(reader) => filter::comparison(reader, path, operator, operand, depth),
+            Self::Application(catalog, entry) => {
+                filter::trusted(catalog, entry, path, operator, operand, depth)
+            }
+        }
+    }
+
+    /// The rows behind a relation, and how a filter of them becomes one of these.
+    fn related(&self, name: &str) -> Option<(Self, Wrap<'a>)> {
+        match self {
+            Self::Caller(reader) => {
+                let related = filter::Related::of(reader, name)?;
+                Some((Self::Caller(related.reader), Box::new(move |inner| related.with(inner))))
+            }
+            Self::Application(catalog, entry) => {
+                let relation = entry.links.iter().find(|relation| relation.link.name == name)?;
+                let wrap = |inner| Filter::Related(RelatedBy(relation.link.clone()), Box::new(inner));
+                Some((Self::Application(catalog, catalog.entry(relation.target)), Box::new(wrap)))
+            }
+        }
+    }
+}
 
 /// The filter tree while it is read; what is wrong is gathered beside it.
 struct Tree<'a> {
-    compare: &'a Compare<'a>,
+    scope: Scope<'a>,
+    /// How many relations may still be followed.
+    relations: usize,
     nodes: usize,
     faults: Vec<Fault>,
 }
@@ -125,7 +167,10 @@ impl Tree<'_> {
                 "and" => Filter::All(self.branches(value, &pointer, depth)),
                 "or" => Filter::Any(self.branches(value, &pointer, depth)),
                 "not" => Filter::Not(Box::new(self.object(value, &pointer, depth + 1))),
-                path => self.field(path, value, &pointer),
+                path => match value.get("any").filter(|_| self.scope.related(path).is_some()) {
+                    Some(any) => self.any(path, (value, any), &pointer, depth),
+                    None => self.field(path, value, &pointer),
+                },
             });
         }
         match <[Filter; 1]>::try_from(filters) {
@@ -146,6 +191,25 @@ impl Tree<'_> {
             filters.push(self.object(branch, &format!("{pointer}/{index}"), depth + 1));
         }
         filters
+    }
+
+    /// `{"any": {…}}`: one row behind a relation for which the whole filter holds.
+    fn any(&mut self, name: &str, (value, any): (&Json, &Json), pointer: &str, depth: usize) -> Filter {
+        let outer = self.scope;
+        let Some((inner, wrap)) = outer.related(name) else { return Filter::nothing() };
+        if value.as_object().is_some_and(|members| members.len() > 1) {
+            return self.refuse(pointer, "operator", "`any` stands alone: its filter takes every condition.");
+        }
+        if self.relations == 0 {
+            let detail = format!("A filter follows at most {} relations.", filter::MAX_DEPTH);
+            return self.refuse(pointer, "limit", detail);
+        }
+        self.relations -= 1;
+        self.scope = inner;
+        let filter = self.object(any, &format!("{pointer}/any"), depth + 1);
+        self.scope = outer;
+        self.relations += 1;
+        wrap(filter)
     }
 
     /// `{"gte": 10, "lt": 20}`, or a bare value for equality.
@@ -173,7 +237,7 @@ impl Tree<'_> {
     }
 
     fn comparison(&mut self, path: &str, operator: &str, value: &Json, pointer: &str) -> Filter {
-        match (self.compare)(path, operator, &Operand::Json(value)) {
+        match self.scope.comparison(path, operator, &Operand::Json(value), self.relations) {
             Ok(filter) => filter,
             Err(refusal) => self.refuse(pointer, refusal.code, refusal.detail),
         }

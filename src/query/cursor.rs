@@ -5,6 +5,10 @@
 //! is altered, or brought to another query or by another caller, does not open. The nonce is fixed: this cipher
 //! is made to stay safe when a nonce repeats (it then only tells that two texts are equal), and equal pages must
 //! have equal bytes for their ETag to mean something.
+//!
+//! A cursor stands in URLs and headers, which proxies limit. Where the sort keys are long it holds the row's id and a
+//! digest of its keys instead, and the keys are read from the row when the cursor comes back. A row that has changed
+//! its keys or is gone by then cannot say where the page ended: that cursor is invalid.
 
 use std::fmt;
 
@@ -26,6 +30,38 @@ impl fmt::Debug for CursorKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("CursorKey")
     }
+}
+
+/// The most bytes that the sort keys may have inside a cursor: with the cipher's tag they are 512 characters of base64.
+const MAX_KEYS: usize = 512 / 4 * 3 - 16;
+
+/// What a list's cursor holds.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// The sort keys of the row at which the page ended.
+    Keys(Vec<Value>),
+    /// The id of that row, and a digest of its keys.
+    Row(Value, KeysDigest),
+}
+
+/// A digest of sort keys that are too long for a cursor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeysDigest(String);
+
+impl KeysDigest {
+    pub(crate) fn of(keys: &[Value]) -> Self {
+        Self::of_text(&as_json(keys))
+    }
+
+    fn of_text(keys: &[u8]) -> Self {
+        Self(URL_SAFE_NO_PAD.encode(&blake3::hash(keys).as_bytes()[..16]))
+    }
+}
+
+fn as_json(keys: &[Value]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(64);
+    json::array(&mut text, keys);
+    text
 }
 
 /// What a cursor belongs to.
@@ -92,10 +128,25 @@ impl CursorKey {
         Self(Aes256GcmSiv::new(&Key::<Aes256GcmSiv>::from(key)))
     }
 
-    pub(crate) fn seal(&self, binding: &Binding, keys: &[Value]) -> String {
-        let mut plain = Vec::with_capacity(64);
-        json::value(&mut plain, &Value::Array(keys.to_vec()));
-        let payload = Payload { msg: &plain, aad: binding.0.as_bytes() };
+    /// A cursor of a list, for the row that these sort keys are of, of which the one at `id` is its id.
+    pub(crate) fn seal_row(&self, binding: &Binding, keys: &[Value], id: usize) -> String {
+        let plain = as_json(keys);
+        if plain.len() <= MAX_KEYS {
+            return self.seal_bytes(binding, &plain);
+        }
+        let digest = Value::Text(KeysDigest::of_text(&plain).0);
+        // One value more than the keys are.
+        let mut held = vec![Value::Null; keys.len() - 1];
+        held.extend([keys[id].clone(), digest]);
+        self.seal_bytes(binding, &as_json(&held))
+    }
+
+    fn seal(&self, binding: &Binding, keys: &[Value]) -> String {
+        self.seal_bytes(binding, &as_json(keys))
+    }
+
+    fn seal_bytes(&self, binding: &Binding, plain: &[u8]) -> String {
+        let payload = Payload { msg: plain, aad: binding.0.as_bytes() };
         let sealed = self
             .0
             .encrypt(&nonce(), payload)
@@ -119,7 +170,7 @@ impl CursorKey {
         }
     }
 
-    /// The sort keys inside a cursor.
+    /// What a list's cursor holds.
     ///
     /// # Errors
     /// Where it was altered, or belongs to something else; which of the two is not said.
@@ -130,7 +181,7 @@ impl CursorKey {
         request: &ListRequest,
         cursor: &str,
         parameter: &str,
-    ) -> Result<Vec<Value>, Error> {
+    ) -> Result<Opened, Error> {
         self.keys(binding, reader, request, cursor).ok_or_else(|| invalid(parameter))
     }
 
@@ -160,19 +211,23 @@ impl CursorKey {
         reader: &Reader<'_>,
         request: &ListRequest,
         cursor: &str,
-    ) -> Option<Vec<Value>> {
+    ) -> Option<Opened> {
+        let schema = &reader.entry.schema;
+        let read = |value: &serde_json::Value, field: usize| {
+            let field_type: FieldType = schema.fields[field].field_type;
+            value.as_str().and_then(json::opaque).or_else(|| field_type.read_json(value).ok())
+        };
         let values = self.values(binding, cursor)?;
-        if values.len() != request.sort.len() {
-            return None;
+        if values.len() == request.sort.len() {
+            let keys = values.iter().zip(&request.sort).map(|(value, key)| read(value, key.field));
+            return keys.collect::<Option<_>>().map(Opened::Keys);
         }
-        values
-            .iter()
-            .zip(&request.sort)
-            .map(|(value, key)| {
-                let field_type: FieldType = reader.entry.schema.fields[key.field].field_type;
-                value.as_str().and_then(json::opaque).or_else(|| field_type.read_json(value).ok())
-            })
-            .collect()
+        match values.get(request.sort.len() - 1..)? {
+            [id, serde_json::Value::String(digest)] => {
+                Some(Opened::Row(read(id, schema.id)?, KeysDigest(digest.clone())))
+            }
+            _ => None,
+        }
     }
 }
 

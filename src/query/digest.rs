@@ -30,11 +30,13 @@ impl Fed {
 }
 
 /// Feeds a whole value into a digest: lengths and tags stand before contents, so two different trees never feed
-/// the same bytes.
+/// the same bytes. Trees that differ only in how a query string and a body write the same filter feed the same: the
+/// order of what is joined by `and` or `or`, and the depth at which it is joined.
 pub(crate) fn filter(fed: &mut Fed, schema: &Schema, tree: &Filter) {
     match tree {
-        Filter::All(filters) => several(fed, schema, b'&', filters),
-        Filter::Any(filters) => several(fed, schema, b'|', filters),
+        Filter::All(filters) | Filter::Any(filters) if filters.len() == 1 => filter(fed, schema, &filters[0]),
+        Filter::All(_) => joined(fed, schema, b'&', tree),
+        Filter::Any(_) => joined(fed, schema, b'|', tree),
         Filter::Not(inner) => {
             fed.update(b"!");
             filter(fed, schema, inner);
@@ -115,11 +117,34 @@ pub(crate) fn selection(fed: &mut Fed, schema: &Schema, selection: &Selection) {
     }
 }
 
-fn several(fed: &mut Fed, schema: &Schema, tag: u8, filters: &[Filter]) {
+fn joined(fed: &mut Fed, schema: &Schema, tag: u8, tree: &Filter) {
+    let mut flat = Vec::new();
+    flatten(tree, tag, &mut flat);
+    let mut parts: Vec<Vec<u8>> = Vec::with_capacity(flat.len());
+    for part in flat {
+        let mut own = Fed::default();
+        filter(&mut own, schema, part);
+        parts.push(own.into_bytes());
+    }
+    parts.sort_unstable();
     fed.update(&[tag]);
-    number(fed, filters.len());
-    for inner in filters {
-        filter(fed, schema, inner);
+    number(fed, parts.len());
+    for part in parts {
+        number(fed, part.len());
+        fed.update(&part);
+    }
+}
+
+/// The branches of a tree that are joined in one way, wherever they stand.
+fn flatten<'f>(tree: &'f Filter, tag: u8, flat: &mut Vec<&'f Filter>) {
+    match tree {
+        Filter::All(filters) if tag == b'&' || filters.len() == 1 => {
+            filters.iter().for_each(|inner| flatten(inner, tag, flat));
+        }
+        Filter::Any(filters) if tag == b'|' || filters.len() == 1 => {
+            filters.iter().for_each(|inner| flatten(inner, tag, flat));
+        }
+        other => flat.push(other),
     }
 }
 

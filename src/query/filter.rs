@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 
+use chrono::NaiveTime;
 use resourceful_contract::{Field, FieldType, Filter, RelatedBy, Test, Value};
 use serde_json::Value as Json;
 
 use super::Reader;
-use crate::engine::{Catalog, Entry, LinkedRelation};
+use crate::engine::{Admitted, Catalog, Entry, LinkedRelation};
 use crate::nearest::suggest;
 
 /// The most values that a list operand may hold in a body.
@@ -23,6 +24,8 @@ pub(super) const MAX_NODES: usize = 256;
 /// What a field is compared with, as the client wrote it.
 pub(super) enum Operand<'a> {
     Text(&'a str),
+    /// The values of a repeated parameter, each as it is.
+    Texts(&'a [Cow<'a, str>]),
     Json(&'a Json),
 }
 
@@ -43,17 +46,8 @@ fn refusal(code: &'static str, detail: impl Into<String>) -> Refusal {
     Refusal { code, detail: detail.into() }
 }
 
-/// Resolves `path` (a field, or a field behind relations) and reads the operand by the field's type.
+/// Resolves `path` (a field, or a field behind at most `depth` relations) and reads the operand by the field's type.
 pub(super) fn comparison(
-    reader: &Reader<'_>,
-    path: &str,
-    operator: &str,
-    operand: &Operand<'_>,
-) -> Result<Filter, Refusal> {
-    resolve(reader, path, operator, operand, MAX_DEPTH)
-}
-
-fn resolve(
     reader: &Reader<'_>,
     path: &str,
     operator: &str,
@@ -63,17 +57,35 @@ fn resolve(
     let Some((name, rest)) = path.split_once('.') else {
         return compare(reader, path, operator, operand);
     };
-    let relation = reader.entry.links.iter().find(|relation| relation.link.name == name);
-    let relation = relation.filter(|relation| reader.follows(relation));
-    // What one may not list does not exist, nor does a row of it that one may not see.
-    let listed = |relation: &LinkedRelation| reader.sights.of(relation.target)?.listed.as_ref();
-    let found = relation.filter(|_| depth > 0).and_then(|relation| Some((relation, listed(relation)?)));
-    let Some((relation, listed)) = found else {
+    let Some(related) = Related::of(reader, name).filter(|_| depth > 0) else {
         return Err(unknown_field(reader, path));
     };
-    let target = Reader { entry: reader.catalog.entry(relation.target), ..*reader };
-    let inner = resolve(&target, rest, operator, operand, depth - 1)?;
-    Ok(Filter::Related(RelatedBy(relation.link.clone()), Box::new(listed.within(inner))))
+    let inner = comparison(&related.reader, rest, operator, operand, depth - 1)?;
+    Ok(related.with(inner))
+}
+
+/// The rows behind a relation, as far as the caller may list them.
+pub(super) struct Related<'a> {
+    relation: &'a LinkedRelation,
+    listed: &'a Admitted,
+    /// Reads what is asked of them.
+    pub(super) reader: Reader<'a>,
+}
+
+impl<'a> Related<'a> {
+    /// The rows behind a relation of this name; none where it does not exist for this caller.
+    pub(super) fn of(reader: &Reader<'a>, name: &str) -> Option<Self> {
+        let relation = reader.entry.links.iter().find(|relation| relation.link.name == name)?;
+        // What one may not list does not exist, nor does a row of it that one may not see.
+        let listed = reader.sights.of(relation.target)?.listed.as_ref()?;
+        let target = Reader { entry: reader.catalog.entry(relation.target), ..*reader };
+        reader.follows(relation).then_some(Self { relation, listed, reader: target })
+    }
+
+    /// Whether there is a row for which a filter holds.
+    pub(super) fn with(&self, inner: Filter) -> Filter {
+        Filter::Related(RelatedBy(self.relation.link.clone()), Box::new(self.listed.within(inner)))
+    }
 }
 
 /// Resolves the same for the application itself: every field of the stored row, and every relation.
@@ -106,6 +118,15 @@ impl Reader<'_> {
         self.sights.of(self.entry.position).is_some_and(|sight| sight.mask.tells(position))
     }
 
+    fn can_filter(&self, position: usize) -> bool {
+        self.entry.definition.filterable[position] && self.tells(position)
+    }
+
+    /// The position of a field that this caller can filter by.
+    pub(super) fn filterable(&self, name: &str) -> Option<usize> {
+        self.entry.schema.position(name).filter(|position| self.can_filter(*position))
+    }
+
     /// Whether a relation exists for this caller. Whose key on either side they are not told, that tells it.
     pub(super) fn follows(&self, relation: &LinkedRelation) -> bool {
         let there = self.sights.of(relation.target);
@@ -119,19 +140,16 @@ impl Reader<'_> {
     }
 }
 
+/// The fields that this caller can filter by.
+pub(super) fn filterable_names<'a>(reader: &'a Reader<'_>) -> impl Iterator<Item = &'a str> {
+    let fields = reader.entry.schema.fields.iter().enumerate();
+    fields.filter(|(position, _)| reader.can_filter(*position)).map(|(_, field)| field.name.as_str())
+}
+
 /// The same words for a field that is not there, not filterable and not visible.
-fn unknown_field(reader: &Reader<'_>, path: &str) -> Refusal {
-    let definition = &reader.entry.definition;
-    let known = reader
-        .entry
-        .schema
-        .fields
-        .iter()
-        .enumerate()
-        .filter(|(position, _)| definition.filterable[*position] && reader.tells(*position))
-        .map(|(_, field)| field.name.as_str());
+pub(super) fn unknown_field(reader: &Reader<'_>, path: &str) -> Refusal {
     let detail = format!("`{path}` is neither a parameter nor a field to filter by.");
-    refusal("unknown", suggest(detail, path, known))
+    refusal("unknown", suggest(detail, path, filterable_names(reader)))
 }
 
 fn compare(
@@ -140,12 +158,7 @@ fn compare(
     operator: &str,
     operand: &Operand<'_>,
 ) -> Result<Filter, Refusal> {
-    let position = reader
-        .entry
-        .schema
-        .position(name)
-        .filter(|position| reader.entry.definition.filterable[*position] && reader.tells(*position))
-        .ok_or_else(|| unknown_field(reader, name))?;
+    let position = reader.filterable(name).ok_or_else(|| unknown_field(reader, name))?;
     tested(&reader.entry.schema.fields[position], position, operator, operand)
 }
 
@@ -159,6 +172,10 @@ fn tested(field: &Field, position: usize, operator: &str, operand: &Operand<'_>)
 }
 
 fn test(field: &Field, operator: &str, operand: &Operand<'_>) -> Result<Test, Refusal> {
+    const OF_LISTS: [&str; 4] = ["in", "nin", "between", "overlaps"];
+    if matches!(operand, Operand::Texts(_)) && !OF_LISTS.contains(&operator) {
+        return Err(repeated(field));
+    }
     let one = || value(field, operand);
     Ok(match operator {
         "eq" => Test::Eq(one()?),
@@ -183,6 +200,14 @@ fn test(field: &Field, operator: &str, operand: &Operand<'_>) -> Result<Test, Re
     })
 }
 
+fn repeated(field: &Field) -> Refusal {
+    let detail = "This can be given once only.";
+    if !field.field_type.operators().contains(&"in") {
+        return refusal("repeated", detail);
+    }
+    refusal("repeated", format!("{detail} One of several values is `{0}[in]=a,b`.", field.name))
+}
+
 /// One value of the field's type; of its elements' where it is an array.
 fn value(field: &Field, operand: &Operand<'_>) -> Result<Value, Refusal> {
     let element = match field.field_type {
@@ -191,6 +216,7 @@ fn value(field: &Field, operand: &Operand<'_>) -> Result<Value, Refusal> {
     };
     let value = match operand {
         Operand::Text(text) => element.parse(text),
+        Operand::Texts(_) => return Err(repeated(field)),
         Operand::Json(json) => element.read_json(json),
     }
     .map_err(|malformed| refusal("value", format!("Not a value of `{}`: {malformed}.", field.name)))?;
@@ -198,10 +224,22 @@ fn value(field: &Field, operand: &Operand<'_>) -> Result<Value, Refusal> {
         Value::Null => Err(refusal("value", "Null is tested with `is_null`.")),
         Value::Text(text) => {
             listed(field, text)?;
-            Ok(value)
+            match field.format() {
+                Some("partial-time") => time_of_day(field, text).map(Value::Text),
+                _ => Ok(value),
+            }
         }
         _ => Ok(value),
     }
+}
+
+/// A time of day as chrono writes it, however it is spelled: it is kept as text, and compared so.
+fn time_of_day(field: &Field, text: &str) -> Result<String, Refusal> {
+    let time = ["%H:%M:%S%.f", "%H:%M"].iter().find_map(|form| NaiveTime::parse_from_str(text, form).ok());
+    let time = time.ok_or_else(|| {
+        refusal("value", format!("Not a value of `{}`: expected a time of day, HH:MM:SS.", field.name))
+    })?;
+    Ok(format!("{time:?}"))
 }
 
 /// A text that the field's enum does not list is a misspelling, not a filter that matches nothing.
@@ -222,6 +260,7 @@ fn several(field: &Field, operand: &Operand<'_>) -> Result<Vec<Value>, Refusal> 
     let (count, most) = match operand {
         Operand::Text("") => return Ok(Vec::new()),
         Operand::Text(text) => (text.split(',').count(), MAX_URL_VALUES),
+        Operand::Texts(texts) => (texts.len(), MAX_URL_VALUES),
         Operand::Json(Json::Array(items)) => (items.len(), MAX_VALUES),
         Operand::Json(_) => return Err(refusal("value", "This operator takes an array.")),
     };
@@ -233,6 +272,8 @@ fn several(field: &Field, operand: &Operand<'_>) -> Result<Vec<Value>, Refusal> 
         Operand::Text(text) => {
             text.split(',').map(|item| value(field, &Operand::Text(&unescape(item)))).collect()
         }
+        // Nothing separates the values but the parameter's name: a comma is part of a value.
+        Operand::Texts(texts) => texts.iter().map(|item| value(field, &Operand::Text(item))).collect(),
         Operand::Json(items) => {
             let items = items.as_array().into_iter().flatten();
             items.map(|item| value(field, &Operand::Json(item))).collect()
@@ -253,6 +294,7 @@ fn unescape(item: &str) -> Cow<'_, str> {
 fn text(operand: &Operand<'_>) -> Result<String, Refusal> {
     let text = match operand {
         Operand::Text(text) => Some(*text),
+        Operand::Texts(_) => None,
         Operand::Json(json) => json.as_str(),
     };
     text.filter(|text| !text.contains('\0'))

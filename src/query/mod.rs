@@ -4,6 +4,7 @@ mod body;
 mod cursor;
 pub(crate) mod digest;
 mod filter;
+mod parameters;
 mod select;
 mod url;
 
@@ -16,9 +17,10 @@ use crate::engine::{Catalog, Entry, LinkedRelation, Sights};
 use crate::error::{Error, Fault};
 
 pub(crate) use cursor::invalid as invalid_cursor;
-pub(crate) use cursor::{Binding, CursorKey};
+pub(crate) use cursor::{Binding, CursorKey, KeysDigest, Opened};
 pub(crate) use filter::MAX_URL_VALUES;
-pub(crate) use url::{LAST_EVENT_ID, Parameters};
+pub(crate) use parameters::{Pairs, read as read_parameters, whole_number};
+pub(crate) use url::LAST_EVENT_ID;
 
 /// A list as asked for, every name resolved against the declaration.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(crate) struct ListRequest {
     pub(crate) place: Place,
     pub(crate) count: Option<Count>,
     pub(crate) deleted: Option<Deleted>,
+    /// Whether it was asked for by a body, so that faults found later are pointers into it.
+    pub(crate) in_body: bool,
 }
 
 /// An item as asked for.
@@ -156,11 +160,9 @@ pub(crate) fn may_relate(query: Option<&str>) -> bool {
 /// # Errors
 /// Every parameter that is there.
 pub(crate) fn no_parameters(query: Option<&str>) -> Result<(), Error> {
-    let faults: Vec<Fault> = Parameters::of(query)
-        .map(|parameter| match parameter {
-            Ok((name, _)) => Fault::parameter(name, "unknown", "This method takes no parameters."),
-            Err(fault) => fault,
-        })
-        .collect();
+    let mut faults = Vec::new();
+    for parameter in read_parameters(query, &mut faults) {
+        faults.push(Fault::parameter(parameter.name(), "unknown", "This method takes no parameters."));
+    }
     if faults.is_empty() { Ok(()) } else { Err(Error::invalid_query(faults)) }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use resourceful_contract::{Filter, Sort};
 
-use super::{Deleted, ItemRequest, ListRequest, Place, Reader, Selection};
+use super::{Deleted, ItemRequest, LAST_EVENT_ID, ListRequest, Place, Reader, Selection};
 use crate::engine::LinkedRelation;
 use crate::error::Fault;
 use crate::nearest::suggest;
@@ -15,8 +15,31 @@ const MAX_SORT_KEYS: usize = 8;
 /// The longest text that `q` may be, in characters.
 const MAX_SEARCH: usize = 200;
 
-const PARAMETERS: [&str; 9] =
-    ["sort", "fields", "include", "limit", "after", "before", "page", "q", "deleted"];
+/// The parameters of a list that this caller can use, beside filters.
+pub(super) fn of_list(reader: &Reader<'_>) -> Vec<&'static str> {
+    let definition = &reader.entry.definition;
+    let mut known = vec!["sort", "fields", "include", "limit", "after", "before"];
+    known.extend(definition.offset_paging.then_some("page"));
+    known.extend(reader.can_search().then_some("q"));
+    known.extend(definition.deleted_at.is_some().then_some("deleted"));
+    known
+}
+
+/// The same for a stream.
+pub(super) fn of_stream(reader: &Reader<'_>) -> Vec<&'static str> {
+    let mut known = vec!["fields", LAST_EVENT_ID];
+    known.extend(reader.can_search().then_some("q"));
+    known
+}
+
+/// The same for one item.
+pub(super) fn of_item(reader: &Reader<'_>) -> Vec<&'static str> {
+    let definition = &reader.entry.definition;
+    let mut known = vec!["fields", "include"];
+    known.extend(definition.audit.is_some().then_some("as_of"));
+    known.extend(definition.deleted_at.is_some().then_some("deleted"));
+    known
+}
 
 /// A parameter that is not known here, and the nearest that is.
 pub(super) fn unknown<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Fault {
@@ -35,14 +58,6 @@ pub(super) struct Draft {
     search: Option<Filter>,
     deleted: Option<Deleted>,
     as_of: Option<DateTime<Utc>>,
-}
-
-fn once<T>(slot: &mut Option<T>, value: T, name: &str) -> Result<(), Fault> {
-    if slot.is_some() {
-        return Err(Fault::parameter(name, "repeated", "This can be given once only."));
-    }
-    *slot = Some(value);
-    Ok(())
 }
 
 impl Draft {
@@ -69,7 +84,8 @@ impl Draft {
                 sort.push(Sort { field: position, descending });
             }
         }
-        once(&mut self.sort, sort, name)
+        self.sort = Some(sort);
+        Ok(())
     }
 
     pub(super) fn fields<'a>(
@@ -88,7 +104,8 @@ impl Draft {
         // In the schema's order, so that one selection has one spelling.
         fields.sort_unstable();
         fields.dedup();
-        once(&mut self.fields, fields, name)
+        self.fields = Some(fields);
+        Ok(())
     }
 
     pub(super) fn include<'a>(
@@ -105,7 +122,8 @@ impl Draft {
                 includes.push(found.clone());
             }
         }
-        once(&mut self.includes, includes, name)
+        self.includes = Some(includes);
+        Ok(())
     }
 
     /// A number above the resource's maximum is that maximum; zero, a negative or no number is a fault.
@@ -113,7 +131,8 @@ impl Draft {
         let max = reader.entry.definition.max_limit;
         match limit {
             Some(limit @ 1..) => {
-                once(&mut self.limit, u32::try_from(limit).map_or(max, |limit| limit.min(max)), name)
+                self.limit = Some(u32::try_from(limit).map_or(max, |limit| limit.min(max)));
+                Ok(())
             }
             _ => Err(Fault::parameter(name, "range", format!("Must be a whole number from 1 to {max}."))),
         }
@@ -129,7 +148,7 @@ impl Draft {
 
     pub(super) fn page(&mut self, reader: &Reader<'_>, page: Option<u64>, name: &str) -> Result<(), Fault> {
         if !reader.entry.definition.offset_paging {
-            return Err(unknown(name, PARAMETERS.into_iter().filter(|known| *known != "page")));
+            return Err(unknown(name, of_list(reader)));
         }
         match page {
             // Beyond this a database's own integer could not hold the offset.
@@ -155,7 +174,7 @@ impl Draft {
         let searchable = reader.entry.definition.searchable.iter().copied();
         let fields: Vec<_> = searchable.filter(|field| reader.tells(*field)).collect();
         if fields.is_empty() {
-            return Err(unknown(name, PARAMETERS.into_iter().filter(|known| *known != "q")));
+            return Err(unknown(name, of_list(reader)));
         }
         let words: Vec<_> = text.split_whitespace().collect();
         if text.contains('\0') || words.is_empty() || text.chars().count() > MAX_SEARCH {
@@ -163,26 +182,29 @@ impl Draft {
             return Err(Fault::parameter(name, "value", detail));
         }
         let words = words.into_iter().map(|word| Filter::Search(fields.clone(), word.to_owned()));
-        once(&mut self.search, Filter::All(words.collect()), name)
+        self.search = Some(Filter::All(words.collect()));
+        Ok(())
     }
 
     pub(super) fn deleted(&mut self, reader: &Reader<'_>, value: &str, name: &str) -> Result<(), Fault> {
         if reader.entry.definition.deleted_at.is_none() {
-            return Err(unknown(name, PARAMETERS.into_iter().filter(|known| *known != "deleted")));
+            return Err(unknown(name, of_list(reader)));
         }
         let deleted = match value {
             "include" => Deleted::Include,
             "only" => Deleted::Only,
             _ => return Err(Fault::parameter(name, "value", "Must be `include` or `only`.")),
         };
-        once(&mut self.deleted, deleted, name)
+        self.deleted = Some(deleted);
+        Ok(())
     }
 
     pub(super) fn as_of(&mut self, value: &str, name: &str) -> Result<(), Fault> {
         let at = DateTime::parse_from_rfc3339(value).map_err(|_| {
             Fault::parameter(name, "value", "Must be a time (RFC 3339), such as 2026-01-31T12:00:00Z.")
         })?;
-        once(&mut self.as_of, at.with_timezone(&Utc), name)
+        self.as_of = Some(at.with_timezone(&Utc));
+        Ok(())
     }
 
     pub(super) fn item(self) -> ItemRequest {
@@ -219,6 +241,7 @@ impl Draft {
             limit: self.limit.unwrap_or(reader.entry.definition.default_limit),
             place: self.place.take().unwrap_or(Place::Start),
             count: None,
+            in_body: false,
             deleted: self.deleted,
             selection: self.selection(),
         })
@@ -226,6 +249,10 @@ impl Draft {
 }
 
 impl Reader<'_> {
+    fn can_search(&self) -> bool {
+        self.entry.definition.searchable.iter().any(|field| self.tells(*field))
+    }
+
     fn sortable(&self, name: &str) -> Result<usize, String> {
         let is_legal = |position: usize| self.entry.definition.sortable[position] && self.tells(position);
         let fields = &self.entry.schema.fields;

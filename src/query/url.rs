@@ -1,89 +1,84 @@
 //! The query string form.
 
-use std::borrow::Cow;
-
-use percent_encoding::percent_decode_str;
 use resourceful_contract::Filter;
 
-use super::filter::{self, MAX_NODES, Operand};
+use super::filter::{self, MAX_DEPTH, MAX_NODES, Refusal, Related};
+use super::parameters::{self, Parameter};
 use super::select::{self, Draft};
 use super::{ItemRequest, ListRequest, Reader, StreamRequest};
 use crate::error::Fault;
+use crate::nearest::suggest;
 
-/// Where a stream goes on, for clients that cannot send the header.
+/// The position after which a stream continues, for clients that cannot send the header.
 pub(crate) const LAST_EVENT_ID: &str = "last_event_id";
-/// The most parameters a query string may have.
-const MAX_PARAMETERS: usize = 500;
 
 pub(super) fn list(reader: &Reader<'_>, query: Option<&str>) -> Result<ListRequest, Vec<Fault>> {
     let mut draft = Draft::default();
-    let mut filters = Vec::new();
+    let mut filters = Filters::default();
     let mut faults = Vec::new();
-    for parameter in Parameters::of(query) {
-        let (name, value) = match parameter {
-            Ok(pair) => pair,
-            Err(fault) => {
-                faults.push(fault);
-                continue;
-            }
-        };
-        let outcome = match name.as_ref() {
-            "sort" => draft.sort(reader, value.split(','), &name),
-            "fields" => draft.fields(reader, value.split(','), &name),
-            "include" => draft.include(reader, value.split(','), &name),
-            "limit" => draft.limit(reader, value.parse().ok(), &name),
-            "after" => draft.after(&value, &name),
-            "before" => draft.before(&value, &name),
-            "page" => draft.page(reader, value.parse().ok(), &name),
-            "q" => draft.search(reader, &value, &name),
-            "deleted" => draft.deleted(reader, &value, &name),
-            _ => comparison(reader, &name, &value, &mut filters),
+    for parameter in parameters::read(query, &mut faults) {
+        let name = parameter.name();
+        let outcome = match name {
+            "sort" => draft.sort(reader, parameter.items(), name),
+            "fields" => draft.fields(reader, parameter.items(), name),
+            "include" => draft.include(reader, parameter.items(), name),
+            "limit" => parameter
+                .single()
+                .and_then(|value| draft.limit(reader, parameters::whole_number(value), name)),
+            "after" => parameter.single().and_then(|value| draft.after(value, name)),
+            "before" => parameter.single().and_then(|value| draft.before(value, name)),
+            "page" => parameter.single().and_then(|value| draft.page(reader, value.parse().ok(), name)),
+            "q" => parameter.single().and_then(|value| draft.search(reader, value, name)),
+            "deleted" => parameter.single().and_then(|value| draft.deleted(reader, value, name)),
+            _ => comparison(reader, &parameter, select::of_list, &mut filters),
         };
         if let Err(fault) = outcome {
             faults.push(fault);
         }
     }
-    draft.finish(reader, Filter::All(filters), faults)
+    draft.finish(reader, filters.joined(reader), faults)
 }
 
 /// A stream takes what a list takes but for its order and its pages.
 pub(super) fn stream(reader: &Reader<'_>, query: Option<&str>) -> Result<StreamRequest, Vec<Fault>> {
-    const ELSEWHERE: [&str; 7] = ["sort", "include", "limit", "after", "before", "page", "deleted"];
+    const OF_LISTS: [&str; 7] = ["sort", "include", "limit", "after", "before", "page", "deleted"];
     let mut draft = Draft::default();
-    let mut filters = Vec::new();
+    let mut filters = Filters::default();
     let mut faults = Vec::new();
-    let mut goes_on = false;
-    for parameter in Parameters::of(query) {
-        let outcome = parameter.and_then(|(name, value)| match name.as_ref() {
-            "fields" => draft.fields(reader, value.split(','), &name),
-            "q" => draft.search(reader, &value, &name),
-            LAST_EVENT_ID if !goes_on => {
-                goes_on = true;
-                Ok(())
-            }
-            LAST_EVENT_ID => Err(Fault::parameter(name, "repeated", "This can be given once only.")),
-            name if ELSEWHERE.contains(&name) => Err(select::unknown(name, ["fields", "q", LAST_EVENT_ID])),
-            _ => comparison(reader, &name, &value, &mut filters),
-        });
+    for parameter in parameters::read(query, &mut faults) {
+        let name = parameter.name();
+        let outcome = match name {
+            "fields" => draft.fields(reader, parameter.items(), name),
+            "q" => parameter.single().and_then(|value| draft.search(reader, value, name)),
+            LAST_EVENT_ID => parameter.single().map(drop),
+            _ if OF_LISTS.contains(&name) => Err(select::unknown(name, select::of_stream(reader))),
+            _ => comparison(reader, &parameter, select::of_stream, &mut filters),
+        };
         if let Err(fault) = outcome {
             faults.push(fault);
         }
     }
-    let request = draft.finish(reader, Filter::All(filters), faults)?;
+    let request = draft.finish(reader, filters.joined(reader), faults)?;
     Ok(StreamRequest { filter: request.filter, fields: request.selection.fields })
 }
 
 pub(super) fn item(reader: &Reader<'_>, query: Option<&str>) -> Result<ItemRequest, Vec<Fault>> {
+    let definition = &reader.entry.definition;
     let mut draft = Draft::default();
     let mut faults = Vec::new();
-    for parameter in Parameters::of(query) {
-        let outcome = parameter.and_then(|(name, value)| match name.as_ref() {
-            "fields" => draft.fields(reader, value.split(','), &name),
-            "include" => draft.include(reader, value.split(','), &name),
-            "as_of" if reader.entry.definition.audit.is_some() => draft.as_of(&value, &name),
-            "deleted" if reader.entry.definition.deleted_at.is_some() => draft.deleted(reader, &value, &name),
-            _ => Err(select::unknown(&name, ["fields", "include"])),
-        });
+    for parameter in parameters::read(query, &mut faults) {
+        let name = parameter.name();
+        let outcome = match name {
+            "fields" => draft.fields(reader, parameter.items(), name),
+            "include" => draft.include(reader, parameter.items(), name),
+            "as_of" if definition.audit.is_some() => {
+                parameter.single().and_then(|value| draft.as_of(value, name))
+            }
+            "deleted" if definition.deleted_at.is_some() => {
+                parameter.single().and_then(|value| draft.deleted(reader, value, name))
+            }
+            _ => Err(parameter.unknown(select::of_item(reader))),
+        };
         if let Err(fault) = outcome {
             faults.push(fault);
         }
@@ -91,87 +86,81 @@ pub(super) fn item(reader: &Reader<'_>, query: Option<&str>) -> Result<ItemReque
     if faults.is_empty() { Ok(draft.item()) } else { Err(faults) }
 }
 
-/// `price[gte]` = `10`, or `status` = `open`.
-fn comparison(reader: &Reader<'_>, name: &str, value: &str, filters: &mut Vec<Filter>) -> Result<(), Fault> {
-    if filters.len() == MAX_NODES {
+/// What stands between a relation and a field where every such parameter is about one row behind it.
+const ANY: &str = "[any].";
+
+/// The comparisons of a query string: all of them hold.
+#[derive(Default)]
+struct Filters {
+    own: Vec<Filter>,
+    /// By relation: those that one row behind it fulfils together.
+    of_one_row: Vec<(String, Vec<Filter>)>,
+    count: usize,
+}
+
+impl Filters {
+    fn joined(self, reader: &Reader<'_>) -> Filter {
+        let mut all = self.own;
+        for (relation, filters) in self.of_one_row {
+            all.extend(Related::of(reader, &relation).map(|related| related.with(Filter::All(filters))));
+        }
+        Filter::All(all)
+    }
+
+    fn of(&mut self, relation: &str) -> &mut Vec<Filter> {
+        let position = self.of_one_row.iter().position(|(name, _)| name == relation);
+        let position = position.unwrap_or_else(|| {
+            self.of_one_row.push((relation.to_owned(), Vec::new()));
+            self.of_one_row.len() - 1
+        });
+        &mut self.of_one_row[position].1
+    }
+}
+
+/// `price[gte]` = `10`, or `status` = `open`; `known` names the parameters beside the fields.
+fn comparison(
+    reader: &Reader<'_>,
+    parameter: &Parameter<'_>,
+    known: fn(&Reader<'_>) -> Vec<&'static str>,
+    filters: &mut Filters,
+) -> Result<(), Fault> {
+    let name = parameter.name();
+    if filters.count == MAX_NODES {
         return Err(Fault::parameter(name, "limit", filter::too_many_nodes()));
     }
-    let (path, operator) = match name.split_once('[') {
-        None => (name, "eq"),
-        Some((path, rest)) => match rest.strip_suffix(']') {
-            Some(operator) => (path, operator),
-            None => {
-                return Err(Fault::parameter(
-                    name,
-                    "syntax",
-                    "A filter with an operator is written `field[operator]=value`.",
-                ));
-            }
-        },
-    };
-    let filter = filter::comparison(reader, path, operator, &Operand::Text(value))
-        .map_err(|refusal| Fault::parameter(name, refusal.code, refusal.detail))?;
-    filters.push(filter);
+    filters.count += 1;
+    let refused = |refusal: Refusal| Fault::parameter(name, refusal.code, refusal.detail);
+    if let Some((relation, rest)) = name.split_once(ANY) {
+        let related = Related::of(reader, relation);
+        let related = related.ok_or_else(|| refused(filter::unknown_field(reader, relation)))?;
+        let (path, operator) = operator_of(rest).ok_or_else(|| malformed(name))?;
+        let filter = filter::comparison(&related.reader, path, operator, &parameter.operand(), MAX_DEPTH - 1);
+        filters.of(relation).push(filter.map_err(refused)?);
+        return Ok(());
+    }
+    let (path, operator) = operator_of(name).ok_or_else(|| malformed(name))?;
+    if name.ends_with("[]") {
+        return Err(parameter.unknown(known(reader)));
+    }
+    if !name.contains(['.', '[']) && reader.filterable(name).is_none() {
+        let detail = format!("`{name}` is neither a parameter nor a field to filter by.");
+        let known = known(reader).into_iter().chain(filter::filterable_names(reader));
+        return Err(Fault::parameter(name, "unknown", suggest(detail, name, known)));
+    }
+    let filter =
+        filter::comparison(reader, path, operator, &parameter.operand(), MAX_DEPTH).map_err(refused)?;
+    filters.own.push(filter);
     Ok(())
 }
 
-/// The pairs of a query string, decoded: `%` sequences and `+` (WHATWG URL, application/x-www-form-urlencoded).
-/// What does not decode to UTF-8 is a fault, not a guess.
-pub(crate) struct Parameters<'a> {
-    rest: Option<&'a str>,
-    left: usize,
-}
-
-impl<'a> Parameters<'a> {
-    pub(crate) fn of(query: Option<&'a str>) -> Self {
-        Self { rest: query.filter(|query| !query.is_empty()), left: MAX_PARAMETERS }
+/// The field and the operator that a parameter names; equality where it names none.
+fn operator_of(name: &str) -> Option<(&str, &str)> {
+    match name.split_once('[') {
+        None => Some((name, "eq")),
+        Some((path, rest)) => rest.strip_suffix(']').map(|operator| (path, operator)),
     }
 }
 
-impl<'a> Iterator for Parameters<'a> {
-    type Item = Result<(Cow<'a, str>, Cow<'a, str>), Fault>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let rest = self.rest?;
-            let (pair, rest) = match cut(rest, b'&') {
-                Some((pair, rest)) => (pair, Some(rest)),
-                None => (rest, None),
-            };
-            self.rest = rest;
-            if pair.is_empty() {
-                continue;
-            }
-            let (name, value) = cut(pair, b'=').unwrap_or((pair, ""));
-            if self.left == 0 {
-                self.rest = None;
-                let detail = format!("At most {MAX_PARAMETERS} parameters are read.");
-                return Some(Err(Fault::parameter(name, "limit", detail)));
-            }
-            self.left -= 1;
-            return Some(match (decode(name), decode(value)) {
-                (Some(name), Some(value)) => Ok((name, value)),
-                _ => Err(Fault::parameter(
-                    name,
-                    "encoding",
-                    "Percent-encoded text must be UTF-8 without U+0000.",
-                )),
-            });
-        }
-    }
-}
-
-/// What stands before an ASCII character and after it: the same as `split_once`, which costs more where texts are short.
-fn cut(text: &str, at: u8) -> Option<(&str, &str)> {
-    let position = text.bytes().position(|byte| byte == at)?;
-    Some((&text[..position], &text[position + 1..]))
-}
-
-fn decode(text: &str) -> Option<Cow<'_, str>> {
-    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
-        return Some(Cow::Borrowed(text));
-    }
-    let spaced = text.replace('+', " ");
-    let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
-    (!decoded.contains('\0')).then(|| Cow::Owned(decoded.into_owned()))
+fn malformed(name: &str) -> Fault {
+    Fault::parameter(name, "syntax", "A filter with an operator is written `field[operator]=value`.")
 }

@@ -215,6 +215,18 @@ impl Definition {
         self.events && self.streams
     }
 
+    /// What the types of its events end with.
+    pub(crate) fn happenings(&self) -> impl Iterator<Item = &str> {
+        let kept = ["restored", "purged"].into_iter().filter(|_| self.deleted_at.is_some());
+        let actions = self.actions.iter().map(|declared| declared.event());
+        ["created", "updated", "deleted"].into_iter().chain(kept).chain(actions)
+    }
+
+    /// Whether there are events of its own whose type ends so.
+    pub(crate) fn happens(&self, what: &str) -> bool {
+        self.happenings().any(|happened| happened == what)
+    }
+
     /// Whether its changes leave rows in the library's own tables: those of locks, where nothing else.
     pub(crate) const fn keeps_records(&self) -> bool {
         self.events || self.audit.is_some() || self.idempotency.is_some() || self.runs_code()

@@ -21,7 +21,7 @@ async fn nobody_known_is_401_and_not_allowed_is_403() {
             let anonymous = app.request(method, path).json(json!({"text": "a"})).await;
             assert_eq!(
                 (anonymous.status(), anonymous.header("www-authenticate")),
-                (401, Some("Bearer")),
+                (401, Some("Bearer realm=\"api\"")),
                 "{method} {path}"
             );
             let reader = app.request(method, path).bearer(READER).json(json!({"text": "a"})).await;
@@ -47,7 +47,7 @@ async fn a_bad_credential_is_401_even_where_anyone_may() {
             let refused = app.get("/products").header("authorization", credential).await;
             assert_eq!(
                 (refused.status(), refused.header("www-authenticate")),
-                (401, Some("Bearer")),
+                (401, Some("Bearer realm=\"api\", error=\"invalid_token\"")),
                 "{credential}"
             );
             assert_eq!(refused.header("content-type"), Some("application/problem+json"));

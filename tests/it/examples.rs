@@ -49,7 +49,7 @@ pub(crate) async fn documented_shop() -> TestApp {
 }
 
 pub(crate) async fn shop_with(place: &Place, change: impl FnOnce(AppBuilder) -> AppBuilder) -> TestApp {
-    let builder = resources::shop(|name| place.table(name)).unwrap();
+    let builder = resources::shop(AppPreset::Development, |name| place.table(name)).unwrap();
     let app = TestApp::build(change(builder.authenticator(people::tokens(SECRET)))).await.unwrap();
     assert!(seed::load(app.app()).await.unwrap());
     app

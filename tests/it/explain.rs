@@ -59,7 +59,7 @@ async fn those_who_may_not_ask_learn_nothing() {
     let app = app(&Place::memory()).await;
     let question = json!({"resource": "orders", "operation": "list"});
     let stranger = app.post("/_explain").json(question.clone()).await;
-    assert_eq!((stranger.status(), stranger.header("www-authenticate")), (401, Some("Bearer")));
+    assert_eq!((stranger.status(), stranger.header("www-authenticate")), (401, Some("Bearer realm=\"api\"")));
     let admin = app.post("/_explain").bearer(&examples::token("ACME_ADMIN"));
     // Not even whether the question was a good one.
     assert_eq!(admin.body("no json").await.status(), 403);
@@ -82,7 +82,7 @@ async fn a_question_that_cannot_be_asked_is_told_what_is_wrong() {
         assert_eq!(refused.json()["errors"][0]["pointer"], pointer, "{question}: {refused}");
     }
     let get = app.get("/_explain").bearer(&examples::token("OPERATOR")).await;
-    assert_eq!((get.status(), get.header("allow")), (405, Some("POST")));
+    assert_eq!((get.status(), get.header("allow")), (405, Some("OPTIONS, POST")));
 }
 
 #[tokio::test]

@@ -38,6 +38,11 @@ fn refused(what: &str, answer: &TestResponse) {
     assert!(faults.len() <= 257, "{what}: {} faults", faults.len());
 }
 
+/// So many comparisons as a query string, each of another field: a parameter is given once.
+fn comparisons(count: usize) -> String {
+    (0..count).map(|index| format!("field{index}=a&")).collect()
+}
+
 #[tokio::test]
 async fn every_node_of_a_filter_counts() {
     everywhere(|app| async move {
@@ -57,14 +62,10 @@ async fn every_node_of_a_filter_counts() {
         assert_eq!((found.status(), found.items().len()), (200, 1), "{found}");
         let hollow = json!({"filter": {"and": vec![json!({}); 255]}});
         assert_eq!(app.post("/products/query").json(hollow).await.items().len(), 1);
-        let comparisons = |count: usize| vec!["name[gte]=a"; count].join("&");
         let more = app.get(&format!("/products?{}", comparisons(257))).await;
-        assert_eq!(
-            (more.status(), more.json()["errors"][0]["code"].clone()),
-            (400, json!("limit")),
-            "{more}"
-        );
-        assert_eq!(app.get(&format!("/products?{}", comparisons(256))).await.status(), 200);
+        let codes: Vec<_> =
+            more.json()["errors"].as_array().unwrap().iter().map(|one| one["code"].clone()).collect();
+        assert_eq!((more.status(), codes.len(), &codes[256]), (400, 257, &json!("limit")), "{more}");
     })
     .await;
 }
@@ -96,9 +97,8 @@ async fn every_node_of_a_subscriptions_filter_counts() {
         assert_eq!(answer["type"], "error", "{what}: {answer}");
         assert!(answer.to_string().contains("at most 256 nodes"), "{what}: {answer}");
     }
-    let query = vec!["name[gte]=a"; 257].join("&");
-    let refused = app.get(&format!("/rooms/stream?{query}")).stream().await.unwrap_err();
-    assert_eq!((refused.status(), refused.json()["errors"][0]["code"].clone()), (400, json!("limit")));
+    let refused = app.get(&format!("/rooms/stream?{}", comparisons(257))).stream().await.unwrap_err();
+    assert_eq!((refused.status(), refused.json()["errors"][256]["code"].clone()), (400, json!("limit")));
 }
 
 #[tokio::test]

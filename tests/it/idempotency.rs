@@ -214,6 +214,48 @@ async fn a_key_stands_for_one_request() {
 }
 
 #[tokio::test]
+async fn the_same_value_is_the_same_request_however_it_is_written() {
+    for place in Place::all().await {
+        let app = app_of(payments(&place)).await;
+        let send = |body: &str, key: &str| {
+            let post = app.post("/payments").bearer("ada").header("idempotency-key", key);
+            post.header("content-type", "application/json").body(body.as_bytes().to_vec())
+        };
+        let first = send(r#"{"reference": "a/é", "cents": 100}"#, "k").await;
+        assert_eq!((first.status(), replayed(&first)), (201, false), "{first}");
+        for again in [
+            r#"{"cents":100,"reference":"a/é"}"#,
+            "\n{ \"cents\" : 100.0,\t\"reference\" : \"a\\/\\u00e9\" }\n",
+            r#"{"reference":"a/é","cents":1e2}"#,
+        ] {
+            let again = send(again, "k").await;
+            assert_eq!(
+                (again.status(), replayed(&again), again.json()),
+                (201, true, first.json()),
+                "{again}"
+            );
+        }
+        for other in [
+            r#"{"cents":101,"reference":"a/é"}"#,
+            r#"{"cents":100,"reference":"a/é","note":null}"#,
+            r#"{"cents":"100","reference":"a/é"}"#,
+        ] {
+            let other = send(other, "k").await;
+            assert_eq!((other.status(), other.json()["code"].clone()), (422, json!("key-reused")), "{other}");
+        }
+        // Doubles would make one of these two.
+        assert_eq!(send(r#"{"cents":9007199254740993,"reference":"b"}"#, "l").await.status(), 201);
+        assert_eq!(
+            send(r#"{"cents":9007199254740992,"reference":"b"}"#, "l").await.json()["code"],
+            "key-reused"
+        );
+        // A preference counts on whichever line it stands.
+        let minimal = send(r#"{"cents":100,"reference":"a/é"}"#, "k").header("prefer", "wait=5");
+        assert_eq!(minimal.header("prefer", "return=minimal").await.status(), 422);
+    }
+}
+
+#[tokio::test]
 async fn what_fails_leaves_nothing_and_runs_again() {
     for place in Place::all().await {
         let app = app_of(payments(&place)).await;

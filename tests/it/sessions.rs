@@ -1,8 +1,12 @@
 //! Sessions of browsers.
 
+use std::sync::Arc;
+
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestRequest};
-use resourceful::{MemorySessions, Sessions};
+use resourceful::{
+    Authenticator, MemoryCache, MemorySessions, Redis, SessionStore, Sessions, SharedSessions,
+};
 use serde_json::json;
 
 use crate::policies::model;
@@ -30,10 +34,28 @@ fn post(app: &TestApp, cookie: &str, code: &str) -> TestRequest {
     app.post("/notes").header("cookie", cookie).json(json!({"code": code}))
 }
 
+/// A store of each kind.
+async fn stores() -> Vec<Sessions> {
+    let mut all = vec![
+        Sessions::new(SECRET, MemorySessions::new()),
+        Sessions::new(SECRET, SharedSessions::new(Arc::new(MemoryCache::new()))),
+    ];
+    if let Ok(url) = std::env::var("TEST_REDIS_URL") {
+        let redis = Redis::connect(&url).await.unwrap();
+        all.push(Sessions::new(SECRET, SharedSessions::new(redis.cache())));
+    }
+    all
+}
+
 #[tokio::test]
 async fn a_session_is_its_actor_until_it_is_ended() {
-    let sessions = Sessions::new(SECRET, MemorySessions::new());
-    let app = desk(&sessions).await;
+    for sessions in stores().await {
+        is_its_actor(&sessions).await;
+    }
+}
+
+async fn is_its_actor(sessions: &Sessions) {
+    let app = desk(sessions).await;
     let started = sessions.start(Actor::user("ada")).await.unwrap();
     let said = started.to_str().unwrap();
     for attribute in
@@ -115,6 +137,8 @@ async fn a_session_ends_when_it_was_idle_and_after_its_time() {
     for sessions in [
         Sessions::new(SECRET, MemorySessions::new()).idle(Duration::ZERO),
         Sessions::new(SECRET, MemorySessions::new()).absolute(Duration::ZERO),
+        Sessions::new(SECRET, SharedSessions::new(Arc::new(MemoryCache::new()))).idle(Duration::ZERO),
+        Sessions::new(SECRET, SharedSessions::new(Arc::new(MemoryCache::new()))).absolute(Duration::ZERO),
     ] {
         let app = desk(&sessions).await;
         let held = cookie(&sessions.start(Actor::user("ada")).await.unwrap());
@@ -122,4 +146,24 @@ async fn a_session_ends_when_it_was_idle_and_after_its_time() {
     }
     let weak = create_app(AppPreset::Testing).authenticator(Sessions::new("short", MemorySessions::new()));
     assert!(weak.build().await.unwrap_err().to_string().contains("the secret of its sessions has 5 bytes"));
+}
+
+#[tokio::test]
+async fn a_shared_session_is_the_same_actor_on_every_node_and_ends_for_good() {
+    let store = Arc::new(MemoryCache::new());
+    let nodes = [(); 2].map(|()| Sessions::new(SECRET, SharedSessions::new(store.clone())));
+    let actor = Actor::user("ada").with_role("editor").with_scope("notes:read").in_tenant("acme", ["member"]);
+    let held = cookie(&nodes[0].start(actor.clone()).await.unwrap());
+    let request =
+        |held: &str| http::Request::get("/").header("cookie", held).body(()).unwrap().into_parts().0;
+    assert_eq!(nodes[1].authenticate(&request(&held)).await.unwrap(), Some(actor));
+    let digest = [7; 32];
+    let shared = SharedSessions::new(store);
+    let session = shared.find(&digest).await.unwrap();
+    assert!(session.is_none());
+    nodes[1].end(&request(&held).headers).await.unwrap();
+    assert!(nodes[0].authenticate(&request(&held)).await.is_err());
+    // A use that was under way when a session ended does not bring it back.
+    shared.seen(&digest, Utc::now()).await.unwrap();
+    assert!(shared.find(&digest).await.unwrap().is_none());
 }

@@ -118,7 +118,15 @@ async fn a_caller_who_may_see_no_stream_learns_nothing_of_what_there_is() {
         .token("boss", Actor::user("boss").with_role("boss"));
     let app = create_app(AppPreset::Testing).authenticator(tokens).resource(secrets);
     let app = TestApp::build(app).await.unwrap();
-    for query in ["types=nothing.*", "types=secrets", "tipes=*", "types=%zz"] {
+    for query in [
+        "types=nothing.*",
+        "types=secrets",
+        "types=secrets.cretaed",
+        "types=secrets.restored",
+        "tipes=*",
+        "types=%zz",
+        "last_event_id=a&last_event_id=b",
+    ] {
         for (token, status) in [(None, 401), (Some("ada"), 403), (Some("boss"), 400)] {
             let request = app.get(&format!("/events?{query}"));
             let request = if let Some(token) = token { request.bearer(token) } else { request };
@@ -126,4 +134,9 @@ async fn a_caller_who_may_see_no_stream_learns_nothing_of_what_there_is() {
             assert_eq!(refused.status(), status, "{query} as {token:?}: {refused}");
         }
     }
+    let misspelled = app.get("/events?types=secrets.cretaed").bearer("boss").stream().await.unwrap_err();
+    assert!(misspelled.text().contains("Did you mean `created`?"), "{misspelled}");
+    let several =
+        app.get("/events?types=secrets.created&types=secrets.deleted").bearer("boss").stream().await;
+    assert_eq!(several.unwrap().next().await.unwrap().name, "ready");
 }

@@ -21,6 +21,8 @@ missing_packages() {
     [[ -n $(browser) ]] || echo chromium
     command -v chromedriver >/dev/null || echo chromium-driver
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3 python3-venv
+    command -v haproxy >/dev/null || [[ -x /usr/sbin/haproxy ]] || echo haproxy
+    command -v nginx >/dev/null || [[ -x /usr/sbin/nginx ]] || echo nginx-light
     command -v jq >/dev/null || echo jq
     command -v curl >/dev/null || echo curl ca-certificates
     command -v cc >/dev/null || echo gcc libc6-dev
@@ -96,9 +98,10 @@ start_postgres() {
     [[ -n $postgres_folder ]]
     # One database that tests share, and one that each example fills.
     as_postgres "$(postgres_program psql)" -h 127.0.0.1 -p "$port" -U postgres -qc 'CREATE DATABASE tests' \
-        -c 'CREATE DATABASE atlas' -c 'CREATE DATABASE shop' -c 'CREATE DATABASE kills' -c 'CREATE DATABASE live' >>"$log" 2>&1
+        -c 'CREATE DATABASE atlas' -c 'CREATE DATABASE shop' -c 'CREATE DATABASE kills' -c 'CREATE DATABASE live' -c 'CREATE DATABASE rolling' >>"$log" 2>&1
     atlas_postgres=$TEST_POSTGRES_URL/atlas
     shop_postgres=$TEST_POSTGRES_URL/shop
+    rolling_postgres=$TEST_POSTGRES_URL/rolling
     kills_postgres=$TEST_POSTGRES_URL/kills
     live_postgres=$TEST_POSTGRES_URL/live
     TEST_POSTGRES_URL+=/tests

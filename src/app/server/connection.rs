@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
@@ -17,6 +18,10 @@ use super::registry::Registry;
 /// How many large answers one HTTP/2 connection may wait for or hold at once; further requests on it wait for their turn,
 /// which costs nothing.
 const ANSWERS_AT_ONCE: usize = 16;
+
+/// How long a connection without a request is kept when the server stops: a request that is under way to it is answered,
+/// and told that the connection closes.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// A connection.
 #[derive(Debug)]
@@ -53,6 +58,8 @@ struct State {
     /// The bytes of large answers that are not taken yet, and since when there are any.
     held: usize,
     held_since: Instant,
+    /// Since when the server stops.
+    stopping: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +97,7 @@ impl Connection {
             taken: now,
             held: 0,
             held_since: now,
+            stopping: None,
         };
         Self {
             registry,
@@ -117,12 +125,32 @@ impl Connection {
         self.state().since + limits.shortest()
     }
 
+    /// The server stops: what waits for a request is closed soon.
+    pub(super) fn stop(&self) {
+        self.state().stopping = Some(Instant::now());
+    }
+
+    /// Whether it is of HTTP/2, as far as its requests have shown.
+    pub(super) fn is_http2(&self) -> bool {
+        self.state().is_http2
+    }
+
     /// Whether it is to be closed, and when to look again.
     pub(super) fn verdict(&self, limits: &ConnectionLimits) -> Verdict {
         let now = Instant::now();
         let state = self.state();
+        if let (Some(stopping), Phase::Head | Phase::Rest, false) =
+            (state.stopping, state.phase, state.has_tunnels)
+        {
+            // A head that has begun does not hold up the others; a client may just be sending one.
+            let since = if state.phase == Phase::Rest { stopping.max(state.since) } else { stopping };
+            let end = since + LINGER;
+            return if end <= now { Verdict::Close("the server stops") } else { Verdict::Until(end) };
+        }
         // What begins after this look is looked at in time by the next one.
-        let mut next = now + limits.shortest();
+        let shortest =
+            if state.stopping.is_some() { limits.shortest().min(LINGER) } else { limits.shortest() };
+        let mut next = now + shortest;
         let stalled = (state.waiting > 0).then_some(state.taken);
         let phase = match state.phase {
             Phase::Head => Some((state.since, limits.header_timeout, "the head of a request took too long")),
@@ -161,6 +189,12 @@ impl Connection {
     /// It has become a socket.
     pub(super) fn became_socket(&self) {
         self.state().phase = Phase::Socket;
+    }
+
+    /// Whether no request is under way, and none of its bytes are a socket's.
+    pub(super) fn waits_for_request(&self) -> bool {
+        let state = self.state();
+        state.requests == 0 && matches!(state.phase, Phase::Head | Phase::Rest) && !state.has_tunnels
     }
 
     /// Bytes were read.

@@ -5,9 +5,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::Connection;
+use crate::app::front::Front;
 
 /// A stream whose connection is kept informed of whether it moves. It lives for as long as the socket does, also where that
 /// has become a WebSocket.
@@ -16,11 +18,25 @@ pub(super) struct Io<S> {
     stream: S,
     connection: Arc<Connection>,
     is_blocked: bool,
+    front: Front,
+    /// What is written in place of a refusal of the HTTP library's own, and how much of it is.
+    refusal: Option<(Vec<u8>, usize)>,
 }
 
 impl<S> Io<S> {
-    pub(super) const fn new(stream: S, connection: Arc<Connection>) -> Self {
-        Self { stream, connection, is_blocked: false }
+    pub(super) const fn new(stream: S, connection: Arc<Connection>, front: Front) -> Self {
+        Self { stream, connection, is_blocked: false, front, refusal: None }
+    }
+
+    /// Notes where the bytes are an answer that the HTTP library gives by itself, to a head that it cannot read.
+    fn notices(&mut self, bytes: &[u8]) {
+        if self.refusal.is_none()
+            && bytes.starts_with(b"HTTP/1.1 4")
+            && self.connection.waits_for_request()
+            && let Some(status) = refused(bytes)
+        {
+            self.refusal = Some((self.front.unreadable(status), 0));
+        }
     }
 
     fn wrote(&mut self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -30,6 +46,32 @@ impl<S> Io<S> {
         }
         outcome
     }
+}
+
+impl<S: AsyncWrite + Unpin> Io<S> {
+    /// Writes the problem in place of a refusal of so many bytes.
+    fn poll_refusal(&mut self, context: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
+        while let Some((problem, written)) = &mut self.refusal {
+            if *written == problem.len() {
+                self.refusal = None;
+                break;
+            }
+            let rest = &problem[*written..];
+            match ready!(Pin::new(&mut self.stream).poll_write(context, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => *written += count,
+            }
+        }
+        Poll::Ready(Ok(length))
+    }
+}
+
+/// The status of a refusal that the HTTP library makes by itself: an answer of ours has an `x-request-id` or a body.
+fn refused(bytes: &[u8]) -> Option<StatusCode> {
+    let head = std::str::from_utf8(bytes).ok()?.strip_suffix("\r\n\r\n")?.to_ascii_lowercase();
+    let is_empty = head.contains("\r\ncontent-length: 0") && head.contains("\r\nconnection: close");
+    let status = head.get(9..12)?.parse().ok()?;
+    (is_empty && !head.contains("x-request-id")).then_some(status)
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
@@ -53,7 +95,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.notices(bytes);
+        let outcome = match self.refusal {
+            Some(_) => self.poll_refusal(context, bytes.len()),
+            None => Pin::new(&mut self.stream).poll_write(context, bytes),
+        };
         self.wrote(outcome)
     }
 
@@ -62,7 +108,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        if let [bytes] = slices {
+            self.notices(bytes);
+        }
+        let outcome = match self.refusal {
+            Some(_) => self.poll_refusal(context, slices.iter().map(|slice| slice.len()).sum()),
+            None => Pin::new(&mut self.stream).poll_write_vectored(context, slices),
+        };
         self.wrote(outcome)
     }
 

@@ -27,6 +27,7 @@ pub struct ConnectionLimits {
     pub(super) header_timeout: Duration,
     pub(super) idle_timeout: Duration,
     pub(super) write_timeout: Duration,
+    pub(in crate::app) body_timeout: Duration,
     pub(super) max_concurrent_streams: u32,
     pub(super) max_answer_bytes: usize,
     pub(in crate::app) max_body_bytes: usize,
@@ -46,6 +47,7 @@ impl ConnectionLimits {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(10),
             max_concurrent_streams: 100,
             max_answer_bytes: 64 << 20,
             max_body_bytes: 16 << 20,
@@ -79,6 +81,13 @@ impl ConnectionLimits {
     /// How long a client may take none of the bytes that wait for it; 30 s by default. The connection is closed then.
     pub const fn write_timeout(mut self, timeout: Duration) -> Self {
         self.write_timeout = timeout;
+        self
+    }
+
+    /// How long a client may send nothing of a request body that it has begun; 10 s by default. The request is 408 then.
+    /// It holds for resources and batches, under another server too.
+    pub const fn body_timeout(mut self, timeout: Duration) -> Self {
+        self.body_timeout = timeout;
         self
     }
 

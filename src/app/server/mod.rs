@@ -13,6 +13,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -66,6 +67,18 @@ pub(super) async fn serve(
     let (stops, stopping) = watch::channel(());
     let (ended, ends) = watch::channel(());
     let mut stop = pin!(stop);
+    let begin = async |stream: TcpStream, address: SocketAddr| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY is not set");
+        }
+        let Some(connection) = registry.admit(address.ip()).await else { return };
+        let entry = Entry::new(front, &connection);
+        let (stopping, ends, limits) = (stopping.clone(), ends.clone(), limits.clone());
+        tokio::spawn(async move {
+            attend(stream, connection, entry, &limits, stopping).await;
+            drop(ends);
+        });
+    };
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -82,18 +95,14 @@ pub(super) async fn serve(
                 continue;
             }
         };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY is not set");
-        }
-        let Some(connection) = registry.admit(address.ip()).await else { continue };
-        let entry = Entry::new(front, &connection);
-        let (stopping, ends, limits) = (stopping.clone(), ends.clone(), limits.clone());
-        tokio::spawn(async move {
-            attend(stream, connection, entry, &limits, stopping).await;
-            drop(ends);
-        });
+        begin(stream, address).await;
     }
-    drop((listener, stops, stopping, ends));
+    // Connections that the system has made already would be reset with the listener.
+    while let Some(Ok((stream, address))) = listener.accept().now_or_never() {
+        begin(stream, address).await;
+    }
+    drop((listener, stops));
+    drop((stopping, ends));
     ended.closed().await;
 }
 
@@ -123,10 +132,11 @@ async fn attend(
     mut stopping: watch::Receiver<()>,
 ) {
     let builder = builder(limits);
-    let io = TokioIo::new(Io::new(stream, connection.clone()));
+    let mut draining = entry.front.draining();
+    let io = TokioIo::new(Io::new(stream, connection.clone(), entry.front.clone()));
     let mut served = pin!(builder.serve_connection_with_upgrades(io, TowerToHyperService::new(entry)));
     let mut look = pin!(tokio::time::sleep_until(connection.first_look(limits)));
-    let mut is_stopping = false;
+    let (mut is_draining, mut is_stopping) = (false, false);
     loop {
         tokio::select! {
             outcome = served.as_mut() => {
@@ -148,10 +158,21 @@ async fn attend(
                 }
                 connection::Verdict::Until(next) => look.as_mut().reset(next),
             },
+            // HTTP/1 says with each answer that the connection closes; HTTP/2 has GOAWAY (RFC 9113, 6.8).
+            _ = draining.wait_for(|is_draining| *is_draining), if !is_draining => {
+                is_draining = true;
+                if connection.is_http2() {
+                    served.as_mut().graceful_shutdown();
+                }
+            }
             // It never changes; it ends.
             _ = stopping.changed(), if !is_stopping => {
                 is_stopping = true;
-                served.as_mut().graceful_shutdown();
+                connection.stop();
+                if connection.is_http2() {
+                    served.as_mut().graceful_shutdown();
+                }
+                look.as_mut().reset(tokio::time::Instant::now());
             }
         }
     }

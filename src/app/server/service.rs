@@ -3,14 +3,16 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Method, StatusCode, Version};
-use http_body::Body as HttpBody;
+use http::header::{CONNECTION, CONTENT_ENCODING};
+use http::{HeaderValue, Method, StatusCode, Version};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::block_in_place;
 use tower::Service;
@@ -23,11 +25,13 @@ use crate::app::health;
 
 /// The least bytes of a request body that takes long to read and check.
 const LARGE: u64 = 64 << 10;
+/// The most bytes of a request body that an answer leaves unread without an end of the connection.
+const SMALL: u64 = 8 << 10;
 
 /// What answers the requests of one connection.
 #[derive(Clone)]
 pub(super) struct Entry {
-    front: Front,
+    pub(super) front: Front,
     connection: Arc<Connection>,
 }
 
@@ -39,7 +43,7 @@ impl Entry {
 
 impl<B> Service<http::Request<B>> for Entry
 where
-    B: HttpBody<Data = Bytes> + Send + 'static,
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     type Response = http::Response<Answer>;
@@ -54,9 +58,22 @@ where
         let is_http2 = request.version() == Version::HTTP_2;
         let is_connect = request.method() == Method::CONNECT;
         let is_probe = health::PATHS.contains(&request.uri().path());
-        let is_long = request.body().size_hint().upper().is_none_or(|bytes| bytes >= LARGE) && !is_probe;
+        // What is coded may be a hundred times larger than it is here.
+        let is_coded = request.headers().contains_key(CONTENT_ENCODING);
+        let is_large = request.body().size_hint().upper().is_none_or(|bytes| bytes >= LARGE);
+        let is_long = (is_large || is_coded) && !is_probe;
         let guard = self.connection.request(is_http2);
-        let mut answer = self.front.call(request.map(Body::new));
+        let size = request.body().size_hint();
+        // What is small has come with the head, or is read to its end after the answer.
+        let is_watched = !is_http2 && size.upper().is_none_or(|bytes| bytes > SMALL);
+        let is_read = is_watched.then(|| Arc::new(AtomicBool::new(false)));
+        let mut answer = match &is_read {
+            Some(is_read) => {
+                let is_read = is_read.clone();
+                self.front.call(request.map(|body| Body::new(Watched { body, is_read })))
+            }
+            None => self.front.call(request.map(Body::new)),
+        };
         if is_http2 && !is_probe {
             let turns = self.connection.turns.clone();
             answer = Box::pin(async move {
@@ -68,7 +85,37 @@ where
             });
         }
         let has_own_thread = is_long && has_other_threads();
-        Answering { answer, is_http2, is_connect, has_own_thread, request: Some(guard) }
+        Answering { answer, is_http2, is_connect, has_own_thread, is_read, request: Some(guard) }
+    }
+}
+
+/// A request body that says whether it was read to its end.
+struct Watched<B> {
+    body: B,
+    is_read: Arc<AtomicBool>,
+}
+
+impl<B: HttpBody + Unpin> HttpBody for Watched<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if frame.is_none() || self.body.is_end_stream() {
+            self.is_read.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -83,6 +130,8 @@ pub(super) struct Answering {
     is_connect: bool,
     /// Whether it is polled in a thread of its own.
     has_own_thread: bool,
+    /// Whether a large body of HTTP/1 has been read to its end.
+    is_read: Option<Arc<AtomicBool>>,
     request: Option<Request>,
 }
 
@@ -98,6 +147,10 @@ impl Future for Answering {
             if has_own_thread { block_in_place(|| answer.poll(context)) } else { answer.poll(context) };
         let Ok(mut response) = ready!(polled);
         let request = self.request.take().expect("an answer is given once");
+        if self.is_read.as_ref().is_some_and(|is_read| !is_read.load(Ordering::Relaxed)) {
+            // The rest of the body cannot be told from another request, so the connection ends with this answer.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if self.is_connect && response.status().is_success()
             || response.status() == StatusCode::SWITCHING_PROTOCOLS
         {

@@ -124,7 +124,9 @@ impl Dispatcher {
                         continue;
                     }
                 }
-                Err(error) => tracing::warn!(%error, "webhooks that are due could not be read"),
+                Err(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "webhooks that are due could not be read")
+                }
             }
             tokio::select! {
                 Some(_) = under_way.join_next() => {}
@@ -173,7 +175,9 @@ impl Dispatcher {
                 let Some(turn) = self.lines.enter(&own.row, most - claimed.len()) else { continue };
                 match self.claim(own, turn).await {
                     Ok(taken) => claimed.extend(taken),
-                    Err(error) => tracing::warn!(%error, "a webhook could not be claimed"),
+                    Err(error) => {
+                        tracing::warn!(error = format!("{error:#}"), "a webhook could not be claimed")
+                    }
                 }
             }
             // What is due first may be of those who have no room: the others do not wait for it.
@@ -271,7 +275,10 @@ impl Dispatcher {
                 if turn.has_put_off()
                     && let Err(error) = self.follow(own.row.endpoint_id, &turn).await
                 {
-                    tracing::warn!(%error, "webhooks that were put off could not be called up");
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "webhooks that were put off could not be called up"
+                    );
                 }
             }
             Outcome::Failed(..) => turn.went(false, took),
@@ -284,7 +291,10 @@ impl Dispatcher {
         }
         if let Err(error) = self.note(own, outcome, is_shown, at, began.elapsed()).await {
             // It is sent once more when the claim ends.
-            tracing::warn!(%error, "what became of a webhook could not be written down");
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "what became of a webhook could not be written down"
+            );
         }
     }
 
@@ -337,7 +347,7 @@ impl Dispatcher {
             Ok(Some(owner)) => owner.with_included(&self.roles),
             Ok(None) => return Ok(Err(Outcome::Refused(None, "its owner is gone".into()))),
             Err(error) => {
-                tracing::warn!(%error, endpoint = %endpoint.id, "the owner of a webhook could not be looked up");
+                tracing::warn!(error = format!("{error:#}"), endpoint = %endpoint.id, "the owner of a webhook could not be looked up");
                 return Ok(Err(Outcome::Failed(None, "its owner could not be looked up".to_owned())));
             }
         };
@@ -492,7 +502,7 @@ fn waiting() -> Json {
 
 /// What became of a message that could not be made: it is tried again.
 fn unprepared(error: &Error) -> Outcome {
-    tracing::warn!(%error, "a webhook could not be prepared");
+    tracing::warn!(error = format!("{error:#}"), "a webhook could not be prepared");
     Outcome::Failed(None, format!("it could not be prepared: {}", error.detail()))
 }
 

@@ -6,12 +6,14 @@ use std::future::{Ready, ready};
 use axum::body::Body;
 use axum::response::Response;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION, COOKIE, HOST, ORIGIN,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION, COOKIE, ORIGIN,
 };
 use http::request::Parts;
 use http::{HeaderValue, Request};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_http::cors::CorsLayer;
+
+use crate::access::is_own_origin;
 
 /// The origins whose pages may open a socket: the application's own, and those that CORS lets read answers, with their
 /// credentials where the request has any.
@@ -26,7 +28,8 @@ impl Origins {
     /// Whether the page that sent this request may. What sends no origin is no browser.
     pub(super) async fn allow(&self, parts: &Parts) -> bool {
         let Some(origin) = parts.headers.get(ORIGIN) else { return true };
-        is_own(parts, origin) || self.is_let_in(parts, origin).await
+        origin.to_str().is_ok_and(|origin| is_own_origin(parts, origin))
+            || self.is_let_in(parts, origin).await
     }
 
     /// Asks the rules themselves, as a request for an answer would.
@@ -50,12 +53,4 @@ impl Origins {
 /// Any answer: what is asked for is what is added to it.
 fn answer(_: Request<Body>) -> Ready<Result<Response, Infallible>> {
     ready(Ok(Response::new(Body::empty())))
-}
-
-/// Whether a page comes from where the request goes to.
-fn is_own(parts: &Parts, origin: &HeaderValue) -> bool {
-    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-    let host = host.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str));
-    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
-    matches!((host, origin), (Some(host), Some(origin)) if host.eq_ignore_ascii_case(origin))
 }

@@ -65,6 +65,17 @@ impl Field {
     /// The only values that a text field may hold, where its schema lists them.
     #[must_use]
     pub fn enum_values(&self) -> Option<&Vec<serde_json::Value>> {
+        self.own_schema()?.get("enum")?.as_array()
+    }
+
+    /// The `format` of its values, where its schema names one.
+    #[must_use]
+    pub fn format(&self) -> Option<&str> {
+        self.own_schema()?.get("format")?.as_str()
+    }
+
+    /// The schema of its values other than null.
+    fn own_schema(&self) -> Option<&serde_json::Value> {
         let root = &self.json_schema;
         let mut schema = root;
         // A named enum stands behind a reference, a nullable one beside null.
@@ -77,7 +88,7 @@ impl Field {
                 _ => break,
             };
         }
-        schema.get("enum")?.as_array()
+        Some(schema)
     }
 }
 

@@ -30,18 +30,21 @@ pub fn value(out: &mut Vec<u8>, value: &Value) {
             // Writing to a Vec cannot fail, and a Value holds nothing that JSON cannot say.
             let _ = serde_json::to_writer(out, json);
         }
-        Value::Array(items) => {
-            out.push(b'[');
-            for (position, item) in items.iter().enumerate() {
-                if position > 0 {
-                    out.push(b',');
-                }
-                self::value(out, item);
-            }
-            out.push(b']');
-        }
+        Value::Array(items) => array(out, items),
         Value::Opaque(bytes) => text(out, &format!("\0{}", STANDARD_NO_PAD.encode(bytes))),
     }
+}
+
+/// Appends values as a JSON array.
+pub fn array(out: &mut Vec<u8>, items: &[Value]) {
+    out.push(b'[');
+    for (position, item) in items.iter().enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        value(out, item);
+    }
+    out.push(b']');
 }
 
 /// The opaque value that a text stands for, as [`value`] writes one: text of any other kind holds no U+0000.

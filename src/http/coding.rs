@@ -1,0 +1,95 @@
+//! Content codings of request bodies (RFC 9110, 8.4).
+
+use std::io::{self, Read};
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::body::too_large;
+use crate::error::{Error, ErrorKind, Fault};
+
+/// How a request's body is coded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    Identity,
+    Gzip,
+    Brotli,
+}
+
+/// The header of a 415 that says which codings are read (RFC 9110, 12.5.3).
+pub(super) const ACCEPTED: (HeaderName, HeaderValue) =
+    (ACCEPT_ENCODING, HeaderValue::from_static("gzip, br"));
+
+impl Coding {
+    /// The coding that `Content-Encoding` names.
+    ///
+    /// # Errors
+    /// Where it is none of these, or several were applied.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Error> {
+        let mut values = headers.get_all(CONTENT_ENCODING).iter();
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return if headers.contains_key(CONTENT_ENCODING) {
+                Err(unsupported())
+            } else {
+                Ok(Self::Identity)
+            };
+        };
+        let is = |name: &str| value.as_bytes().trim_ascii().eq_ignore_ascii_case(name.as_bytes());
+        // `x-gzip` is the same (RFC 9110, 8.4.1.3).
+        if is("gzip") || is("x-gzip") {
+            Ok(Self::Gzip)
+        } else if is("br") {
+            Ok(Self::Brotli)
+        } else if is("identity") || is("") {
+            Ok(Self::Identity)
+        } else {
+            Err(unsupported())
+        }
+    }
+
+    /// The body without the coding, of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// Where it is larger, or is not coded so.
+    pub(super) fn decoded(self, bytes: Bytes, limit: usize) -> Result<Bytes, Error> {
+        match self {
+            Self::Identity => Ok(bytes),
+            Self::Gzip => read("gzip", flate2::read::MultiGzDecoder::new(&bytes[..]), limit),
+            Self::Brotli => read(
+                "br",
+                brotli_decompressor::Decompressor::new(&bytes[..], BUFFER.min(bytes.len()).max(1)),
+                limit,
+            ),
+        }
+    }
+}
+
+/// The code of a body in another coding.
+pub(super) const UNSUPPORTED: &str = "unsupported-content-encoding";
+
+/// How much of coded bytes is read at once.
+const BUFFER: usize = 4 << 10;
+
+fn read(name: &str, decoder: impl Read, limit: usize) -> Result<Bytes, Error> {
+    let mut decoded = Vec::new();
+    // One byte more tells what is too large from what just fits.
+    let read = decoder.take(limit as u64 + 1).read_to_end(&mut decoded);
+    read.map_err(|error| malformed(name, &error))?;
+    if decoded.len() > limit { Err(too_large(limit)) } else { Ok(decoded.into()) }
+}
+
+fn unsupported() -> Error {
+    let detail = "A body may be coded by gzip or br, once, or not at all.";
+    Error::new(ErrorKind::UnsupportedMediaType, UNSUPPORTED, detail).with_faults(vec![Fault::header(
+        "Content-Encoding",
+        "value",
+        detail,
+    )])
+}
+
+fn malformed(name: &str, error: &io::Error) -> Error {
+    let detail = format!("The body is not coded by {name}, which Content-Encoding names: {error}.");
+    let fault = Fault::header("Content-Encoding", "syntax", detail.clone());
+    Error::new(ErrorKind::BadRequest, "invalid-content-encoding", detail).with_faults(vec![fault])
+}
