@@ -274,7 +274,7 @@ async fn what_is_closed_is_stated_as_closed_without_an_authenticator_too() {
     let notes = create_app(AppPreset::Testing).resource(crate::support::notes(&Place::memory()));
     let app = TestApp::build(notes).await.unwrap();
     let refused = app.get("/notes").await;
-    assert_eq!((refused.status(), refused.header("www-authenticate")), (401, Some("Bearer")));
+    assert_eq!((refused.status(), refused.header("www-authenticate")), (401, Some("Bearer realm=\"api\"")));
     assert_eq!(document(&app, "3.1").await["paths"]["/notes"]["get"]["security"], json!([{"Bearer": []}]));
 }
 
@@ -384,7 +384,10 @@ async fn a_document_by_caller_has_nothing_that_is_not_there_for_them() {
 async fn a_document_by_caller_refuses_a_bad_credential_and_knows_its_own_tags() {
     let app = crate::examples::documented_shop().await;
     let refused = app.get("/openapi.json").bearer("nope").await;
-    assert_eq!((refused.status(), refused.header("www-authenticate")), (401, Some("Bearer")));
+    assert_eq!(
+        (refused.status(), refused.header("www-authenticate")),
+        (401, Some("Bearer realm=\"api\", error=\"invalid_token\""))
+    );
     let token = crate::examples::token("ACME_MEMBER");
     let own = app.get("/openapi.json").bearer(&token).await;
     let tag = own.header("etag").unwrap();

@@ -19,7 +19,7 @@ async fn papers(place: &Place) -> TestApp {
         .permissions(Permissions::all(anyone()))
         .version("revision")
         .preset(soft_delete())
-        .preset(audit())
+        .preset(audit().readable_by(anyone()).revertible_by(anyone()))
         .preset(bulk());
     TestApp::build(create_app(AppPreset::Testing).batch(10).resource(papers.build().unwrap())).await.unwrap()
 }
