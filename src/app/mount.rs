@@ -164,7 +164,7 @@ fn info(builder: &AppBuilder, catalog: &Catalog) -> openapi::Info {
         schemes: schemes(builder),
         authenticates: !builder.authenticators.is_empty(),
         explain: builder.explain.clone(),
-        batches: builder.batch.is_some(),
+        batches: builder.batch,
         by_caller: builder.document_by_caller,
     }
 }

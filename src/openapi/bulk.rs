@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::schemas::reference;
+use super::components::reference;
+use super::parameters;
 use crate::engine::Entry;
 use crate::resource::Bulk;
 
@@ -13,13 +14,13 @@ pub(super) fn add(schemas: &mut Map<String, Json>, title: &str, entry: &Entry, b
     let object = |properties: Json, required: &[&str]| json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false});
     let field = entry.schema.id_field();
     let id = field.field_type.json_schema();
-    let filter = reference(&format!("{title}Filter"));
+    let mut filter = reference(&format!("{title}Filter"));
+    filter["minProperties"] = json!(1);
     let most = json!({"type": "integer", "minimum": 1, "maximum": bulk.max_affected});
     let mut patch =
         schemas.get(&format!("{title}Patch")).cloned().unwrap_or_else(|| json!({"type": "object"}));
     patch["properties"][&field.name] = id.clone();
-    patch["properties"]["if_match"] =
-        json!({"type": "string", "description": "The ETag that the item must have."});
+    patch["properties"]["if_match"] = parameters::tag();
     patch["required"] = json!([field.name]);
     let new = reference(&format!("{title}Create"));
     schemas.insert(format!("{title}_BulkCreate"), object(json!({"items": several(new)}), &["items"]));

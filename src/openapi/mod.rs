@@ -2,18 +2,22 @@
 
 mod batch;
 mod bulk;
+mod components;
 mod decimals;
 mod document;
 mod explain;
+mod filters;
 mod lens;
+mod names;
 mod operations;
 #[cfg(feature = "docs")]
 mod page;
 mod parameters;
-mod raw;
 mod responses;
 mod schemas;
 mod streams;
+mod version30;
+mod walk;
 
 use std::sync::Arc;
 
@@ -55,13 +59,13 @@ pub(crate) struct Info {
     pub(crate) schemes: Vec<SecurityScheme>,
     /// Whether credentials are looked at, so that a bad one is refused even where none is needed.
     pub(crate) authenticates: bool,
-    /// Who may ask why.
     /// Whether there is a stream of all changes.
     pub(crate) events: bool,
     /// Whether there is a socket.
     pub(crate) sockets: bool,
-    /// Whether there are batches.
-    pub(crate) batches: bool,
+    /// The most operations of a batch, where there are batches.
+    pub(crate) batches: Option<usize>,
+    /// Who may ask why access is granted or denied.
     pub(crate) explain: Option<Permission>,
     /// Whether each caller gets a document of their own.
     pub(crate) by_caller: bool,
@@ -73,7 +77,7 @@ pub(crate) struct Document {
     boundary: Arc<Boundary>,
     info: Info,
     /// What everyone gets, where all get the same.
-    prepared: Option<[Prepared; 2]>,
+    prepared: Option<[Prepared; 3]>,
 }
 
 /// A document's bytes and the tag that names them.
@@ -95,7 +99,7 @@ impl Document {
     pub(crate) fn of(boundary: Arc<Boundary>, info: Info) -> Arc<Self> {
         let everything = Lens::everything(&boundary.engine.catalog);
         let prepared = |version| Prepared::of(&document::of(&everything, &info, version));
-        let prepared = (!info.by_caller).then(|| [prepared(Version::V31), prepared(Version::V32)]);
+        let prepared = (!info.by_caller).then(|| [Version::V30, Version::V31, Version::V32].map(prepared));
         Arc::new(Self { boundary, info, prepared })
     }
 
@@ -109,9 +113,10 @@ impl Document {
                     faults.push(Fault::parameter("version", "repeated", "This can be given once only."));
                 }
                 Ok((name, value)) if name == "version" => match value.as_ref() {
+                    "3.0" => asked = Some(Version::V30),
                     "3.1" => asked = Some(Version::V31),
                     "3.2" => asked = Some(Version::V32),
-                    _ => faults.push(Fault::parameter("version", "value", "Must be 3.1 or 3.2.")),
+                    _ => faults.push(Fault::parameter("version", "value", "Must be 3.0, 3.1 or 3.2.")),
                 },
                 Ok((name, _)) => {
                     faults.push(Fault::parameter(name, "unknown", "There is only `version`."));
@@ -135,8 +140,11 @@ impl Document {
         let version = Self::version(parts.uri.query())?;
         let own;
         let prepared = match &self.prepared {
-            Some([v31, _]) if version == Version::V31 => v31,
-            Some([_, v32]) => v32,
+            Some([v30, v31, v32]) => match version {
+                Version::V30 => v30,
+                Version::V31 => v31,
+                Version::V32 => v32,
+            },
             None => {
                 let caller = self.boundary.actor(parts).await?;
                 let offers = self.boundary.engine.offers(&caller).await;
