@@ -159,6 +159,8 @@ fn info(builder: &AppBuilder, catalog: &Catalog) -> openapi::Info {
         title: builder.title.clone(),
         version: builder.version.clone(),
         description: builder.description.clone(),
+        contact: builder.contact.clone(),
+        license: builder.license.clone(),
         servers: builder.servers.clone(),
         prefix: builder.prefix.clone(),
         schemes: schemes(builder),

@@ -8,7 +8,7 @@ use utoipa::openapi::path::{HttpMethod, Operation as Described, PathItem, PathIt
 use utoipa::openapi::security::{self, ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement};
 use utoipa::openapi::server::{Server, ServerBuilder};
 use utoipa::openapi::tag::{Tag, TagBuilder};
-use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApiBuilder, OpenApiVersion};
+use utoipa::openapi::{ComponentsBuilder, ContactBuilder, InfoBuilder, LicenseBuilder, OpenApiBuilder, OpenApiVersion};
 
 use super::components::{self, Components};
 use super::lens::Lens;
@@ -97,8 +97,9 @@ impl Maker<'_> {
             is_described = true;
         }
         if is_described {
-            let tag = TagBuilder::new().name(definition.name()).description(definition.description.clone());
-            self.tags.push(tag.build());
+            let about = definition.description.clone();
+            let about = about.unwrap_or_else(|| format!("The resource `{}`.", definition.name()));
+            self.tags.push(TagBuilder::new().name(definition.name()).description(Some(about)).build());
         }
     }
 
@@ -175,6 +176,12 @@ impl Maker<'_> {
             } else {
                 known.merge_operations(item);
             }
+        }
+        if let Some((name, url)) = &info.contact {
+            about = about.contact(Some(ContactBuilder::new().name(Some(name)).url(Some(url)).build()));
+        }
+        if let Some((name, url)) = &info.license {
+            about = about.license(Some(LicenseBuilder::new().name(name).url(Some(url)).build()));
         }
         let document = OpenApiBuilder::new()
             .openapi(if self.version == Version::V32 { OpenApiVersion::Version32 } else { OpenApiVersion::Version31 })

@@ -70,7 +70,8 @@ impl Site<'_> {
                 Some("All of them or none, in one transaction; or each by itself (`mode=partial`).")
             }
             Endpoint::Action(acted) => {
-                self.entry.definition.actions[acted.position].action.description.as_deref()
+                let declared = &self.entry.definition.actions[acted.position].action;
+                declared.description.as_deref().or(Some("An action of the resource."))
             }
             Endpoint::Update => Some("A JSON merge patch (RFC 7396): absent keeps, `null` clears."),
             Endpoint::Stream => Some(STREAM),
@@ -78,7 +79,14 @@ impl Site<'_> {
             Endpoint::QueryTwin => {
                 Some("The same as QUERY on the collection, for clients that cannot say it.")
             }
-            _ => None,
+            Endpoint::List => Some("The items that match every filter, page by page."),
+            Endpoint::Read => Some("Whole, or the members that `fields` names."),
+            Endpoint::Create => Some("The answer has the item, its path and its ETag."),
+            Endpoint::Replace => Some("Members that the body leaves out get their default."),
+            Endpoint::Delete => Some("With `If-Match`, only as it was read."),
+            Endpoint::History => Some("Who changed what and when, the newest change first."),
+            Endpoint::Children => Some("Those whose parent is this item, as a list."),
+            Endpoint::Subtree => Some("The items of every level below this one."),
         };
         let sentences: Vec<_> = what.map(str::to_owned).into_iter().chain(who).chain(creator).collect();
         (!sentences.is_empty()).then(|| sentences.join(" "))

@@ -176,7 +176,7 @@ impl Collector<'_, '_> {
             let schema = field.parameter(self.components, self.site.titles);
             let path = &field.path;
             let about = format!("Filters by `{path}`: a value that it equals, or operators (`{path}[ne]=…`).");
-            let name = format!("filter.{path}");
+            let name = format!("{}.{path}", if path.contains('.') { "related" } else { "filter" });
             self.own(&name, query(path, &about, schema).style(ParameterStyle::DeepObject));
         }
     }

@@ -131,6 +131,11 @@ impl Writer<'_> {
         ] {
             let mut schema = schema;
             decimals::spell(&mut schema, true);
+            for (field, keywords) in &entry.definition.documented {
+                if let Some(property) = schema["properties"].get_mut(*field).and_then(Json::as_object_mut) {
+                    property.extend(keywords.as_object().cloned().unwrap_or_default());
+                }
+            }
             // A patch may leave out at every depth what the other bodies require.
             let prefix = if suffix == "Patch" { format!("{title}Patch") } else { title.clone() };
             let schema = hoist(self.components, &prefix, schema);
@@ -381,6 +386,6 @@ fn query(title: &str, lens: &Lens<'_>, entry: &Entry) -> Json {
         "properties": properties,
         "additionalProperties": false,
         // A page begins at one place.
-        "not": {"required": ["after", "before"]},
+        "not": {"required": ["after", "before"], "properties": {"after": {}, "before": {}}},
     })
 }

@@ -3,6 +3,8 @@
 //! Its Schema Object is a dialect of its own (OpenAPI 3.0.4, 4.7.24): `nullable` instead of the type `null`, bounds whose
 //! exclusiveness is a flag, and references that nothing may stand beside. Keywords that it does not have are left out.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value as Json, json};
 
 use super::walk;
@@ -33,6 +35,12 @@ const UNKNOWN: [&str; 18] = [
 pub(super) fn convert(document: &mut Json) {
     document["openapi"] = json!("3.0.3");
     walk::document(document, &mut convert_schema);
+    // A nullable reference says the type that it refers to: `nullable` means nothing without one.
+    let types = types(document);
+    walk::document(document, &mut |map| state_type(map, &types));
+    if let Some(license) = document["info"].get_mut("license").and_then(Json::as_object_mut) {
+        license.shift_remove("identifier");
+    }
     let Some(paths) = document["paths"].as_object_mut() else { return };
     for path in paths.values_mut().filter_map(Json::as_object_mut) {
         for operation in path.values_mut() {
@@ -40,6 +48,29 @@ pub(super) fn convert(document: &mut Json) {
                 convert_security(security);
             }
         }
+    }
+}
+
+/// The type of each schema of the components.
+fn types(document: &Json) -> BTreeMap<String, Json> {
+    let schemas = document["components"]["schemas"].as_object().into_iter().flatten();
+    let of = |(name, schema): (&String, &Json)| {
+        Some((format!("#/components/schemas/{name}"), schema.get("type")?.clone()))
+    };
+    schemas.filter_map(of).collect()
+}
+
+fn state_type(map: &mut Map<String, Json>, types: &BTreeMap<String, Json>) {
+    if map.contains_key("type") || !map.contains_key("nullable") {
+        return;
+    }
+    let Some(Json::Array(parts)) = map.get("allOf") else { return };
+    let of = |part: &Json| {
+        let named = part.get("$ref").and_then(Json::as_str).and_then(|name| types.get(name));
+        part.get("type").or(named).cloned()
+    };
+    if let Some(name) = parts.iter().find_map(of) {
+        map.insert("type".to_owned(), name);
     }
 }
 
@@ -131,13 +162,13 @@ fn convert_null(map: &mut Map<String, Json>) {
             map.insert("nullable".to_owned(), json!(true));
         }
     } else if map.get("type").is_some_and(|name| name == "null") {
-        map.shift_remove("type");
+        map.insert("type".to_owned(), json!("string"));
         map.insert("nullable".to_owned(), json!(true));
         map.insert("enum".to_owned(), json!([null]));
     }
     for keyword in ["anyOf", "oneOf"] {
         // The alternatives are converted already.
-        let is_null = |schema: &Json| *schema == json!({"nullable": true, "enum": [null]});
+        let is_null = |schema: &Json| *schema == json!({"type": "string", "nullable": true, "enum": [null]});
         let Some(Json::Array(alternatives)) = map.get_mut(keyword) else { continue };
         let before = alternatives.len();
         alternatives.retain(|schema| !is_null(schema));

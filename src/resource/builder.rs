@@ -126,6 +126,8 @@ pub struct ResourceBuilder {
     pub(super) cache_control: Option<String>,
     pub(super) description: Option<String>,
     pub(super) singular: Option<String>,
+    /// Keywords that the OpenAPI document adds to the schema of a field in bodies.
+    pub(super) documented: Vec<(&'static str, Json)>,
 }
 
 impl ResourceBuilder {
@@ -177,6 +179,7 @@ impl ResourceBuilder {
             cache_control: None,
             description: None,
             singular: None,
+            documented: Vec::new(),
         }
     }
 

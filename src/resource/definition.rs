@@ -151,6 +151,8 @@ pub(crate) struct Definition {
     pub(crate) title: String,
     /// What one item is called, for the OpenAPI document.
     pub(crate) singular: String,
+    /// Keywords that the OpenAPI document adds to the schema of a field in bodies.
+    pub(crate) documented: Vec<(&'static str, serde_json::Value)>,
 }
 
 impl Definition {

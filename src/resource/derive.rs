@@ -350,5 +350,6 @@ fn freeze(
         description: builder.description,
         title,
         singular,
+        documented: builder.documented,
     }
 }

@@ -29,6 +29,14 @@ impl ResourceBuilder {
         self
     }
 
+    /// Adds keywords to the schema that the OpenAPI document gives a field in bodies, where a hook checks what the model does
+    /// not say.
+    #[cfg(feature = "webhooks")]
+    pub(crate) fn documented(mut self, field: &'static str, keywords: serde_json::Value) -> Self {
+        self.documented.push((field, keywords));
+        self
+    }
+
     /// What one item is called.
     pub(super) fn singular_name(&self) -> String {
         if let Some(name) = &self.singular {
