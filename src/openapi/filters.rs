@@ -11,6 +11,7 @@ use serde_json::{Map, Value as Json, json};
 use super::components::{Components, reference};
 use super::lens::Lens;
 use super::names::pascal;
+use super::schemas::definition_name;
 use crate::engine::Entry;
 use crate::query::MAX_URL_VALUES;
 
@@ -50,7 +51,8 @@ impl Filterable<'_> {
     pub(super) fn parameter(&self, components: &mut Components, titles: &[String]) -> Json {
         let name = format!("{}Parameter", self.kind(titles));
         if !components.schemas.contains_key(&name) {
-            components.schemas.insert(name.clone(), self.in_query());
+            let value = self.value(components, titles);
+            components.schemas.insert(name.clone(), self.in_query(&value));
         }
         reference(&name)
     }
@@ -59,7 +61,8 @@ impl Filterable<'_> {
     pub(super) fn condition(&self, components: &mut Components, titles: &[String]) -> Json {
         let name = format!("{}Condition", self.kind(titles));
         if !components.schemas.contains_key(&name) {
-            components.schemas.insert(name.clone(), self.in_body());
+            let value = self.value(components, titles);
+            components.schemas.insert(name.clone(), self.in_body(&value));
         }
         reference(&name)
     }
@@ -76,30 +79,45 @@ impl Filterable<'_> {
         }
     }
 
-    fn in_query(&self) -> Json {
+    /// The schema of one value. Listed values are a component, so that generators make one type of them: the model's own
+    /// where it has a name there.
+    fn value(&self, components: &mut Components, titles: &[String]) -> Json {
+        let Some(values) = self.field.enum_values() else { return value(self.field) };
+        let property = &self.owner.definition.bodies.answer["properties"][&self.field.name];
+        let named = property.get("$ref").or_else(|| property.get("anyOf")?.get(0)?.get("$ref"));
+        if let Some(definition) = named.and_then(Json::as_str).and_then(|to| to.strip_prefix("#/$defs/")) {
+            return reference(&definition_name(&titles[self.owner.position], definition));
+        }
+        let name = format!("{}Value", self.kind(titles));
+        let texts: Vec<_> = values.iter().filter(|value| value.is_string()).collect();
+        components.schemas.insert(name.clone(), json!({"type": "string", "enum": texts}));
+        reference(&name)
+    }
+
+    fn in_query(&self, value: &Json) -> Json {
         let schema = |operator: &str| match operator {
             "in" | "nin" | "overlaps" => list(self.field, 0, MAX_URL_VALUES - 1),
             "between" => list(self.field, 1, 1),
             "is_null" => json!({"type": "boolean"}),
             "contains" | "starts" | "ends" => any_text(),
-            _ => value(self.field),
+            _ => value.clone(),
         };
         let object = self.operators(&schema);
-        if self.has_equality() { json!({"anyOf": [value(self.field), object]}) } else { object }
+        if self.has_equality() { json!({"anyOf": [value, object]}) } else { object }
     }
 
-    fn in_body(&self) -> Json {
-        let list = |min: usize, max: usize| json!({"type": "array", "items": value(self.field), "minItems": min, "maxItems": max});
+    fn in_body(&self, value: &Json) -> Json {
+        let list = |min: usize, max: usize| json!({"type": "array", "items": value, "minItems": min, "maxItems": max});
         let schema = |operator: &str| match operator {
             "in" | "nin" | "overlaps" => list(0, MAX_BODY_VALUES),
             "between" => list(2, 2),
             "is_null" => json!({"type": "boolean"}),
             "contains" | "starts" | "ends" => any_text(),
-            _ => value(self.field),
+            _ => value.clone(),
         };
         let mut object = self.operators(&schema);
         object["minProperties"] = json!(1);
-        if self.has_equality() { json!({"anyOf": [value(self.field), object]}) } else { object }
+        if self.has_equality() { json!({"anyOf": [value, object]}) } else { object }
     }
 
     fn operators(&self, schema: &dyn Fn(&str) -> Json) -> Json {
@@ -164,12 +182,8 @@ fn element(field: &Field) -> FieldType {
     }
 }
 
-/// One value of a field, or one element where it is an array.
+/// One value of a field without listed values, or one element where it is an array.
 pub(super) fn value(field: &Field) -> Json {
-    if let Some(values) = field.enum_values() {
-        let texts: Vec<_> = values.iter().filter(|value| value.is_string()).collect();
-        return json!({"type": "string", "enum": texts});
-    }
     match element(field) {
         FieldType::Text => any_text(),
         FieldType::Decimal => super::decimals::value(),

@@ -202,6 +202,13 @@ pub(super) fn input_of(title: &str, declared: &DeclaredAction) -> String {
 
 const NO_INPUT: &str = "NoInput";
 
+/// The component that a definition of a resource's model becomes. It may be called as one of the resource's own schemas is.
+pub(super) fn definition_name(title: &str, definition: &str) -> String {
+    let name = format!("{title}{}", pascal(definition));
+    let is_taken = SUFFIXES.iter().any(|suffix| name == format!("{title}{suffix}"));
+    if is_taken { format!("{name}_") } else { name }
+}
+
 /// Moves a schema's `$defs` into the components, and its references to where they stand then.
 fn hoist(components: &mut Components, title: &str, mut schema: Json) -> Json {
     let Some(definitions) = schema.as_object_mut().and_then(|map| map.shift_remove("$defs")) else {
@@ -210,16 +217,8 @@ fn hoist(components: &mut Components, title: &str, mut schema: Json) -> Json {
     let Json::Object(definitions) = definitions else {
         return schema;
     };
-    let free = |name: String| {
-        // A definition may be called as one of the resource's own schemas is.
-        if SUFFIXES.iter().any(|suffix| name == format!("{title}{suffix}")) {
-            format!("{name}_")
-        } else {
-            name
-        }
-    };
     let names: Vec<(String, String)> =
-        definitions.keys().map(|name| (name.clone(), free(format!("{title}{}", pascal(name))))).collect();
+        definitions.keys().map(|name| (name.clone(), definition_name(title, name))).collect();
     redirect(&mut schema, &names);
     for ((_, to), mut definition) in names.iter().zip(definitions.into_iter().map(|(_, schema)| schema)) {
         redirect(&mut definition, &names);

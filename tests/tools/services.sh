@@ -21,6 +21,8 @@ missing_packages() {
     [[ -n $(browser) ]] || echo chromium
     command -v chromedriver >/dev/null || echo chromium-driver
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3 python3-venv
+    # The generators of tests/clients ask for Node.js 20 or newer.
+    command -v npm >/dev/null || echo nodejs npm
     command -v jq >/dev/null || echo jq
     command -v curl >/dev/null || echo curl ca-certificates
     command -v cc >/dev/null || echo gcc libc6-dev
