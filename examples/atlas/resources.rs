@@ -101,6 +101,8 @@ pub(crate) fn atlas(table: impl Fn(&str) -> Table) -> Result<AppBuilder, Definit
     Ok(create_app(AppPreset::Development)
         .info("Atlas", "1.0.0")
         .description("Countries and cities of the world. Data: GeoNames, CC BY 4.0.")
+        .contact("GeoNames", "https://www.geonames.org/")
+        .license("CC BY 4.0", "https://creativecommons.org/licenses/by/4.0/")
         .resource(countries)
         .resource(cities))
 }

@@ -105,6 +105,8 @@ pub(crate) fn shop(preset: AppPreset, table: impl Fn(&str) -> Table) -> Result<A
     Ok(create_app(preset)
         .info("Shop", "1.0.0")
         .description("Shops of several tenants: what one tenant has, the others do not see.")
+        .contact("The shop", "https://shop.example/")
+        .license("MIT", "https://opensource.org/license/mit")
         .roles(RoleHierarchy::new().includes("owner", ["admin"]).includes("admin", ["member"]))
         .tenancy(Tenancy::header("x-tenant", async |actor, tenant| Ok(membership(actor.id(), &tenant))))
         .elevation(Elevation::by("x-elevate", "operator", async |request| {

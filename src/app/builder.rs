@@ -41,6 +41,8 @@ pub fn create_app(preset: AppPreset) -> AppBuilder {
         title: "API".to_owned(),
         version: "0.1.0".to_owned(),
         description: None,
+        contact: None,
+        license: None,
         servers: Vec::new(),
         resources: Vec::new(),
         subscriptions: Vec::new(),
@@ -88,6 +90,8 @@ pub struct AppBuilder {
     pub(super) title: String,
     pub(super) version: String,
     pub(super) description: Option<String>,
+    pub(super) contact: Option<(String, String)>,
+    pub(super) license: Option<(String, String)>,
     pub(super) servers: Vec<String>,
     pub(super) resources: Vec<Resource>,
     pub(super) subscriptions: Vec<Subscription>,
@@ -359,6 +363,18 @@ impl AppBuilder {
     /// What the API is, in Markdown (CommonMark), for the specification.
     pub fn description(mut self, markdown: impl Into<String>) -> Self {
         self.description = Some(markdown.into());
+        self
+    }
+
+    /// The name and the URL of whoever answers questions about the API, for the OpenAPI document.
+    pub fn contact(mut self, name: impl Into<String>, url: impl Into<String>) -> Self {
+        self.contact = Some((name.into(), url.into()));
+        self
+    }
+
+    /// The name and the URL of the license that the API is offered under, for the OpenAPI document.
+    pub fn license(mut self, name: impl Into<String>, url: impl Into<String>) -> Self {
+        self.license = Some((name.into(), url.into()));
         self
     }
 

@@ -172,12 +172,14 @@ fn info(builder: &AppBuilder, catalog: &Catalog) -> openapi::Info {
         title: builder.title.clone(),
         version: builder.version.clone(),
         description: builder.description.clone(),
+        contact: builder.contact.clone(),
+        license: builder.license.clone(),
         servers: builder.servers.clone(),
         prefix: builder.prefix.clone(),
         schemes: schemes(builder),
         authenticates: !builder.authenticators.is_empty(),
         explain: builder.explain.clone(),
-        batches: builder.batch.is_some(),
+        batches: builder.batch,
         by_caller: builder.document_by_caller,
     }
 }

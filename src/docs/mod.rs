@@ -7,6 +7,9 @@ pub mod access {}
 #[cfg_attr(not(feature = "testing"), doc = "See this page with the feature `testing`.")]
 pub mod cache {}
 
+#[doc = include_str!("compatibility.md")]
+pub mod compatibility {}
+
 #[cfg_attr(feature = "testing", doc = include_str!("events.md"))]
 #[cfg_attr(not(feature = "testing"), doc = "See this page with the feature `testing`.")]
 pub mod events {}

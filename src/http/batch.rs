@@ -30,6 +30,7 @@ pub(crate) struct Batch {
 /// One change.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Operation")]
 struct OneOf {
     /// What is done.
     operation: Verb,

@@ -5,16 +5,25 @@ use utoipa::openapi::Required;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::path::{Operation, OperationBuilder};
 use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::security::SecurityRequirement;
 
-use super::raw::{Raw, component};
-use super::responses;
-use super::schemas::{Components, reference};
+use super::components::{Components, reference, schema};
+use super::{parameters, responses, schemas};
 use crate::error::ErrorKind;
 use crate::http::Batch;
 
-/// Adds what is asked and answered to the components.
-pub(super) fn add(components: &mut Components) {
-    components.add("Batch", super::explain::schema::<Batch>());
+/// The tag of the operation.
+pub(super) const TAG: (&str, &str) = ("batch", "Changes of several resources in one transaction.");
+
+/// Adds what is sent and answered to the components: at most so many operations, on these resources.
+pub(super) fn add(components: &mut Components, most: usize, resources: &[&str]) {
+    schemas::add(components, "Batch", super::explain::schema::<Batch>());
+    let batch = &mut components.schemas["Batch"];
+    batch["properties"]["operations"]["minItems"] = json!(1);
+    batch["properties"]["operations"]["maxItems"] = json!(most);
+    let operation = &mut components.schemas["BatchOperation"];
+    operation["properties"]["resource"]["enum"] = json!(resources);
+    operation["properties"]["if_match"] = json!({"anyOf": [parameters::tag(), {"type": "null"}]});
     let result = json!({
         "type": "object",
         "properties": {
@@ -26,26 +35,31 @@ pub(super) fn add(components: &mut Components) {
         "required": ["status"],
         "additionalProperties": false,
     });
-    components.add("BatchResult", result);
+    schemas::add(components, "BatchResult", result);
     let results = json!({
         "type": "object",
         "properties": {"results": {"type": "array", "items": reference("BatchResult")}},
         "required": ["results"],
         "additionalProperties": false,
     });
-    components.add("BatchResults", results);
+    schemas::add(components, "BatchResults", results);
 }
 
-pub(super) fn operation(raw: &mut Raw) -> Operation {
+pub(super) fn operation(security: Vec<SecurityRequirement>, components: &mut Components) -> Operation {
     let body = RequestBodyBuilder::new()
         .required(Some(Required::True))
-        .content("application/json", ContentBuilder::new().schema(Some(component("Batch"))).build());
+        .content("application/json", ContentBuilder::new().schema(Some(schema("Batch"))).build());
     let operation = OperationBuilder::new()
         .operation_id(Some("batch"))
         .summary(Some("Change several resources, all or nothing"))
         .description(Some("Each change needs what it would need by itself."))
+        .tag(TAG.0)
         .request_body(Some(body.build()))
-        .response("200", responses::json_of("BatchResults", "What became of each, in order.", raw));
+        .securities(Some(security))
+        .response(
+            "200",
+            responses::json_of("BatchResults", "The result of each operation, in order.", components),
+        );
     let kinds = [
         ErrorKind::BadRequest,
         ErrorKind::Unauthenticated,
@@ -61,5 +75,7 @@ pub(super) fn operation(raw: &mut Raw) -> Operation {
         ErrorKind::Unavailable,
         ErrorKind::DeadlineExceeded,
     ];
-    responses::problems(operation, &kinds, raw).build()
+    let mut operation = responses::problems(operation, &kinds, components).build();
+    operation.parameters = Some(parameters::of_batch(components));
+    operation
 }

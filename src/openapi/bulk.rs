@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::schemas::reference;
+use super::components::reference;
+use super::parameters;
 use crate::engine::Entry;
 use crate::resource::Bulk;
 
@@ -13,13 +14,13 @@ pub(super) fn add(schemas: &mut Map<String, Json>, title: &str, entry: &Entry, b
     let object = |properties: Json, required: &[&str]| json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false});
     let field = entry.schema.id_field();
     let id = field.field_type.json_schema();
-    let filter = reference(&format!("{title}Filter"));
+    let mut filter = reference(&format!("{title}Filter"));
+    filter["minProperties"] = json!(1);
     let most = json!({"type": "integer", "minimum": 1, "maximum": bulk.max_affected});
     let mut patch =
         schemas.get(&format!("{title}Patch")).cloned().unwrap_or_else(|| json!({"type": "object"}));
     patch["properties"][&field.name] = id.clone();
-    patch["properties"]["if_match"] =
-        json!({"type": "string", "description": "The ETag that the item must have."});
+    patch["properties"]["if_match"] = parameters::tag();
     patch["required"] = json!([field.name]);
     let new = reference(&format!("{title}Create"));
     schemas.insert(format!("{title}_BulkCreate"), object(json!({"items": several(new)}), &["items"]));
@@ -28,16 +29,24 @@ pub(super) fn add(schemas: &mut Map<String, Json>, title: &str, entry: &Entry, b
         properties["max_affected"] = most.clone();
         object(properties, required)
     };
-    let patches = json!({"oneOf": [
-        object(json!({"items": several(patch)}), &["items"]),
-        by_filter(json!({"patch": reference(&format!("{title}Patch"))}), &["filter", "patch", "max_affected"]),
-    ]});
-    schemas.insert(format!("{title}_BulkPatch"), patches);
-    let deletes = json!({"oneOf": [
-        object(json!({"ids": several(id)}), &["ids"]),
-        by_filter(json!({}), &["filter", "max_affected"]),
-    ]});
-    schemas.insert(format!("{title}_BulkDelete"), deletes);
+    // Each alternative has a name, because generators name their types by it.
+    let mut add = |suffix: &str, schema: Json| {
+        let name = format!("{title}_Bulk{suffix}");
+        schemas.insert(name.clone(), schema);
+        reference(&name)
+    };
+    let item = add("PatchItem", patch);
+    let patch = reference(&format!("{title}Patch"));
+    let patches = [
+        add("PatchOfItems", object(json!({"items": several(item)}), &["items"])),
+        add("PatchByFilter", by_filter(json!({"patch": patch}), &["filter", "patch", "max_affected"])),
+    ];
+    add("Patch", json!({"oneOf": patches}));
+    let deletes = [
+        add("DeleteOfItems", object(json!({"ids": several(id)}), &["ids"])),
+        add("DeleteByFilter", by_filter(json!({}), &["filter", "max_affected"])),
+    ];
+    add("Delete", json!({"oneOf": deletes}));
     let items = json!({"type": "array", "items": reference(title)});
     schemas.insert(format!("{title}_BulkItems"), object(json!({"items": items}), &["items"]));
     let affected = object(json!({"affected": {"type": "integer", "minimum": 0}}), &["affected"]);

@@ -3,18 +3,22 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use serde_json::{Value as Json, json};
-use utoipa::openapi::path::{HttpMethod, PathItem, PathsBuilder};
-use utoipa::openapi::security::{self, ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder};
-use utoipa::openapi::server::ServerBuilder;
-use utoipa::openapi::tag::TagBuilder;
-use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApiBuilder};
+use serde_json::Value as Json;
+use utoipa::openapi::path::{HttpMethod, Operation as Described, PathItem, PathItemBuilder, PathsBuilder};
+use utoipa::openapi::security::{
+    self, ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement,
+};
+use utoipa::openapi::server::{Server, ServerBuilder};
+use utoipa::openapi::tag::{Tag, TagBuilder};
+use utoipa::openapi::{
+    ComponentsBuilder, ContactBuilder, InfoBuilder, LicenseBuilder, OpenApiBuilder, OpenApiVersion,
+};
 
+use super::components::{self, Components};
 use super::lens::Lens;
-use super::operations::Site;
-use super::raw::Raw;
-use super::schemas::Components;
-use super::{Info, batch, explain, streams};
+use super::operations::{self, Site};
+use super::schemas::{self, Writer};
+use super::{Info, batch, explain, names, streams, version30, walk};
 use crate::access::{SecurityScheme, Shown};
 use crate::engine::Entry;
 use crate::http::{BATCH, EVENTS, EXPLAIN, Endpoint, SOCKET};
@@ -23,124 +27,198 @@ use crate::resource::Operation;
 /// The version of OpenAPI that a document is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Version {
+    /// For older tools.
+    V30,
     /// What most tools read.
     V31,
-    /// With QUERY as an operation of its own.
+    /// With QUERY as an operation of its own, and the schema of each event of a stream.
     V32,
 }
 
-/// Makes the document of every resource that there is to tell of.
+/// Makes the document of what a lens shows.
 pub(super) fn of(lens: &Lens<'_>, info: &Info, version: Version) -> Json {
-    let mut components = Components::of(lens);
-    let mut raw = Raw::default();
-    let mut paths = PathsBuilder::new();
-    let mut queries = Vec::new();
+    let titles = schemas::titles(lens.catalog);
+    let mut maker = Maker {
+        lens,
+        info,
+        version,
+        titles: &titles,
+        components: Components::default(),
+        paths: Vec::new(),
+        tags: Vec::new(),
+        ids: HashSet::new(),
+    };
+    schemas::add_common(&mut maker.components);
     for entry in lens.catalog.entries() {
-        for endpoint in lens.endpoints(entry) {
-            let title = components.title(entry.position);
-            let site = Site { lens, entry, endpoint, title, info };
-            let path = endpoint.path().template(&info.prefix, &entry.definition);
-            match method(endpoint) {
-                Some(method) => paths = paths.path(path, PathItem::new(method, site.operation(&mut raw))),
-                None if version == Version::V32 => queries.push((path, site.operation(&mut raw))),
-                None => {}
-            }
-        }
+        maker.resource(entry);
     }
-    paths = beside(paths, lens, info, &mut components, &mut raw);
-    let mut about = InfoBuilder::new().title(&info.title).version(&info.version);
-    if let Some(description) = &info.description {
-        about = about.description(Some(description));
+    maker.others();
+    let mut document = maker.finish();
+    components::remove_unused(&mut document);
+    walk::document(&mut document, &mut walk::spell);
+    if version == Version::V30 {
+        version30::convert(&mut document);
     }
-    let shown = lens.catalog.entries().iter().filter(|entry| lens.shows_resource(entry));
-    let tags = shown.map(|entry| {
-        TagBuilder::new()
-            .name(entry.definition.name())
-            .description(entry.definition.description.clone())
-            .build()
-    });
-    let servers = info.servers.iter().map(|url| ServerBuilder::new().url(url).build());
-    let servers = (!info.servers.is_empty()).then(|| servers.collect::<Vec<_>>());
-    let document = OpenApiBuilder::new()
-        .servers(servers)
-        .info(about.build())
-        .paths(paths.build())
-        .tags(Some(tags.collect::<Vec<_>>()))
-        .components(Some(schemes(&info.schemes).build()))
-        .build();
-    let mut document = serde_json::to_value(document).expect("utoipa's types serialize");
-    for (path, operation) in queries {
-        // OpenAPI 3.2 has a fixed field for QUERY, which utoipa's path items do not have yet.
-        document["paths"][path]["query"] = serde_json::to_value(operation).expect("utoipa's types serialize");
-    }
-    document["components"]["schemas"] = components.into_schemas();
-    document["openapi"] = json!(match version {
-        Version::V31 => "3.1.1",
-        Version::V32 => "3.2.0",
-    });
-    raw.lay(&mut document);
-    if version == Version::V32 {
-        streams::describe_items(&mut document);
-    }
-    without_unnamed(&mut document);
     document
 }
 
-/// The paths that are no resource's.
-fn beside(
-    mut paths: PathsBuilder,
-    lens: &Lens<'_>,
-    info: &Info,
-    components: &mut Components,
-    raw: &mut Raw,
-) -> PathsBuilder {
-    if let Some(permission) = info.explain.as_ref().filter(|_| lens.explains) {
-        explain::add(components);
-        let operation = explain::operation(permission, info, raw);
-        paths = paths.path(EXPLAIN, PathItem::new(HttpMethod::Post, operation));
-    }
-    let changes = [Operation::Create, Operation::Update, Operation::Delete];
-    let may = |entry: &Arc<Entry>| changes.iter().any(|operation| lens.offers(entry, *operation));
-    if info.batches && lens.catalog.entries().iter().any(may) {
-        batch::add(components);
-        let path = format!("{}{BATCH}", info.prefix);
-        paths = paths.path(path, PathItem::new(HttpMethod::Post, batch::operation(raw)));
-    }
-    let follows = |entry: &Arc<Entry>| entry.definition.streams() && lens.offers(entry, Operation::List);
-    if info.events && lens.catalog.entries().iter().any(follows) {
-        let path = format!("{}{EVENTS}", info.prefix);
-        paths = paths.path(path, PathItem::new(HttpMethod::Get, streams::operation(raw)));
-    }
-    let lives = |entry: &Arc<Entry>| entry.definition.lives() && lens.offers(entry, Operation::List);
-    if info.sockets && lens.catalog.entries().iter().any(lives) {
-        let path = format!("{}{SOCKET}", info.prefix);
-        paths = paths.path(path, PathItem::new(HttpMethod::Get, streams::socket(raw)));
-    }
-    paths
+/// A document in the making.
+struct Maker<'a> {
+    lens: &'a Lens<'a>,
+    info: &'a Info,
+    version: Version,
+    titles: &'a [String],
+    components: Components,
+    paths: Vec<(String, PathItem)>,
+    tags: Vec<Tag>,
+    /// The operation ids that are taken.
+    ids: HashSet<String>,
 }
 
-/// Takes out the shapes that no path leads to, such as those of fields that are not shown: their names and members are
-/// nobody's business either.
-fn without_unnamed(document: &mut Json) {
-    const HERE: &str = "#/components/schemas/";
-    let mut named = HashSet::new();
-    let mut ahead = vec![&document["paths"]];
-    while let Some(json) = ahead.pop() {
-        match json {
-            Json::Array(items) => ahead.extend(items),
-            Json::Object(members) => {
-                let leads = members.get("$ref").and_then(Json::as_str).and_then(|to| to.strip_prefix(HERE));
-                if let Some(name) = leads.filter(|name| named.insert((*name).to_owned())) {
-                    ahead.push(&document["components"]["schemas"][name]);
-                }
-                ahead.extend(members.values());
+impl Maker<'_> {
+    fn resource(&mut self, entry: &Entry) {
+        if !self.lens.shows_resource(entry) {
+            return;
+        }
+        Writer { lens: self.lens, titles: self.titles, components: &mut self.components }.add(entry);
+        let definition = &entry.definition;
+        let mut is_described = false;
+        for endpoint in self.lens.endpoints(entry) {
+            let method = method(endpoint);
+            if method.is_none() && self.version != Version::V32 {
+                continue;
             }
-            _ => {}
+            let (lens, info, version, titles) = (self.lens, self.info, self.version, self.titles);
+            let site = Site { lens, entry, endpoint, titles, info, version };
+            let id = self.free_id(names::operation_id(entry, endpoint));
+            let operation = site.operation(id, &mut self.components);
+            let path = endpoint.path().template(&info.prefix, definition);
+            let item = match method {
+                Some(method) => PathItem::new(method, operation),
+                None => PathItemBuilder::new().query(Some(operation)).build(),
+            };
+            self.paths.push((path, item));
+            is_described = true;
+        }
+        if is_described {
+            let about = definition.description.clone();
+            let about = about.unwrap_or_else(|| format!("The resource `{}`.", definition.name()));
+            self.tags.push(TagBuilder::new().name(definition.name()).description(Some(about)).build());
         }
     }
-    if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
-        schemas.retain(|name, _| named.contains(name));
+
+    /// An operation id that no other operation has.
+    fn free_id(&mut self, wanted: String) -> String {
+        let numbered = (2..).map(|number| format!("{wanted}_{number}"));
+        let mut names = std::iter::once(wanted.clone()).chain(numbered);
+        let id = names.find(|name| !self.ids.contains(name)).unwrap_or(wanted);
+        self.ids.insert(id.clone());
+        id
     }
+
+    /// The paths that belong to no resource.
+    fn others(&mut self) {
+        let (lens, info) = (self.lens, self.info);
+        if let Some(permission) = info.explain.as_ref().filter(|_| lens.explains) {
+            explain::add(&mut self.components);
+            let operation = explain::operation(permission, info, &mut self.components);
+            self.other(EXPLAIN.to_owned(), HttpMethod::Post, operation, explain::TAG);
+        }
+        let changes = [Operation::Create, Operation::Update, Operation::Delete];
+        if let (Some(most), Some(security)) = (info.batches, self.security(&changes, |_| true)) {
+            let entries = lens.catalog.entries().iter();
+            let changed = entries.filter(|entry| changes.iter().any(|change| may(lens, entry, *change)));
+            let names: Vec<&str> = changed.map(|entry| entry.definition.name()).collect();
+            batch::add(&mut self.components, most, &names);
+            let operation = batch::operation(security, &mut self.components);
+            self.other(format!("{}{BATCH}", info.prefix), HttpMethod::Post, operation, batch::TAG);
+        }
+        let lists = [Operation::List];
+        if let (true, Some(security)) =
+            (info.events, self.security(&lists, |entry| entry.definition.streams()))
+        {
+            let operation = streams::operation(security, self.version, &mut self.components);
+            self.other(format!("{}{EVENTS}", info.prefix), HttpMethod::Get, operation, streams::TAG);
+        }
+        if let (true, Some(security)) =
+            (info.sockets, self.security(&lists, |entry| entry.definition.lives()))
+        {
+            let operation = streams::socket(security, &mut self.components);
+            self.other(format!("{}{SOCKET}", info.prefix), HttpMethod::Get, operation, streams::TAG);
+        }
+    }
+
+    /// What any of these operations needs on any of these resources; `None` where nobody may do any of them.
+    fn security(
+        &self,
+        operations: &[Operation],
+        of: impl Fn(&Entry) -> bool,
+    ) -> Option<Vec<SecurityRequirement>> {
+        let entries = self.lens.catalog.entries().iter().filter(|entry| of(entry));
+        let rights = entries.flat_map(|entry| operations.iter().map(move |operation| (entry, *operation)));
+        let rights = rights.filter(|(entry, operation)| may(self.lens, entry, *operation));
+        let needed: Vec<_> = rights.map(|(entry, operation)| entry.definition.passed(operation)).collect();
+        (!needed.is_empty()).then(|| operations::security(&needed, self.info))
+    }
+
+    fn other(&mut self, path: String, method: HttpMethod, operation: Described, tag: (&str, &str)) {
+        let mut operation = operation;
+        operation.operation_id = operation.operation_id.map(|id| self.free_id(id));
+        self.paths.push((path, PathItem::new(method, operation)));
+        if self.tags.iter().all(|known| known.name != tag.0) {
+            self.tags.push(TagBuilder::new().name(tag.0).description(Some(tag.1)).build());
+        }
+    }
+
+    fn finish(mut self) -> Json {
+        let info = self.info;
+        let mut about = InfoBuilder::new().title(&info.title).version(&info.version);
+        if let Some(description) = &info.description {
+            about = about.description(Some(description));
+        }
+        let mut paths = PathsBuilder::new().build();
+        for (path, item) in self.paths {
+            let known = paths.paths.entry(path).or_default();
+            if item.query.is_some() {
+                known.query = item.query;
+            } else {
+                known.merge_operations(item);
+            }
+        }
+        if let Some((name, url)) = &info.contact {
+            about = about.contact(Some(ContactBuilder::new().name(Some(name)).url(Some(url)).build()));
+        }
+        if let Some((name, url)) = &info.license {
+            about = about.license(Some(LicenseBuilder::new().name(name).url(Some(url)).build()));
+        }
+        let document = OpenApiBuilder::new()
+            .openapi(if self.version == Version::V32 {
+                OpenApiVersion::Version32
+            } else {
+                OpenApiVersion::Version31
+            })
+            .servers(Some(servers(&info.servers)))
+            .info(about.build())
+            .paths(paths)
+            .tags(Some(self.tags))
+            .components(Some(self.components.describe(schemes(&info.schemes)).build()))
+            .build();
+        let mut document = serde_json::to_value(document).expect("utoipa's types serialize");
+        self.components.place(&mut document);
+        document
+    }
+}
+
+/// Whether somebody may do this, as far as the lens shows.
+fn may(lens: &Lens<'_>, entry: &Arc<Entry>, operation: Operation) -> bool {
+    lens.offers(entry, operation) && !entry.definition.passed(operation).requirement().closed
+}
+
+/// The servers that are declared; without any, the host that the document came from.
+fn servers(declared: &[String]) -> Vec<Server> {
+    let root = ["/".to_owned()];
+    let urls = if declared.is_empty() { &root[..] } else { declared };
+    urls.iter().map(|url| ServerBuilder::new().url(url).build()).collect()
 }
 
 /// The method of an endpoint, where OpenAPI 3.1 has it.

@@ -8,18 +8,20 @@ use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::path::{Operation, OperationBuilder};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 
-use super::raw::{Raw, component};
-use super::schemas::Components;
-use super::{Info, operations, responses};
+use super::components::{Components, schema as component};
+use super::{Info, operations, responses, schemas};
 use crate::access::Permission;
 use crate::engine::Explanation;
 use crate::error::ErrorKind;
 use crate::http::Question;
 
+/// The tag of the operation.
+pub(super) const TAG: (&str, &str) = ("access", "Why access is granted or denied.");
+
 /// Adds what is asked and answered to the components.
 pub(super) fn add(components: &mut Components) {
-    components.add("Question", schema::<Question>());
-    components.add("Explanation", schema::<Explanation>());
+    schemas::add(components, "Question", schema::<Question>());
+    schemas::add(components, "Explanation", schema::<Explanation>());
 }
 
 pub(super) fn schema<T: JsonSchema>() -> Json {
@@ -27,21 +29,22 @@ pub(super) fn schema<T: JsonSchema>() -> Json {
     SchemaGenerator::new(settings).into_root_schema_for::<T>().into()
 }
 
-pub(super) fn operation(permission: &Permission, info: &Info, raw: &mut Raw) -> Operation {
+pub(super) fn operation(permission: &Permission, info: &Info, components: &mut Components) -> Operation {
     let body = RequestBodyBuilder::new()
         .required(Some(Required::True))
         .content("application/json", ContentBuilder::new().schema(Some(component("Question"))).build());
     let operation = OperationBuilder::new()
         .operation_id(Some("explain"))
-        .summary(Some("Ask which rule grants or denies"))
+        .summary(Some("Explain which rule grants or denies"))
+        .tag(TAG.0)
         .description(Some(
-            "Why somebody may do something, or may not; with an id, which filter hides the item.",
+            "Why an actor may do something, or may not; with an id, which filter hides the item.",
         ))
         .request_body(Some(body.build()))
         .securities(Some(operations::security(std::slice::from_ref(permission), info)))
         .response(
             "200",
-            responses::json_of("Explanation", "Which rules were asked, and what they said.", raw),
+            responses::json_of("Explanation", "Which rules were asked, and what they said.", components),
         );
     let kinds = [
         ErrorKind::BadRequest,
@@ -54,5 +57,5 @@ pub(super) fn operation(permission: &Permission, info: &Info, raw: &mut Raw) -> 
         ErrorKind::Unavailable,
         ErrorKind::DeadlineExceeded,
     ];
-    responses::problems(operation, &kinds, raw).build()
+    responses::problems(operation, &kinds, components).build()
 }

@@ -1,5 +1,6 @@
 //! Which part of the catalog a document tells of: all that is declared, or what one caller is offered.
 
+use super::operations::Requirements;
 use crate::engine::{Catalog, Entry, LinkedRelation, Offer};
 use crate::http::Endpoint;
 use crate::resource::{Operation, Right};
@@ -33,12 +34,13 @@ impl<'a> Lens<'a> {
         self.of_offer(entry, |offer| offer.rights.contains(&right))
     }
 
-    /// The endpoints that are there: what lies below an item is for those who are told what lies below what.
+    /// The endpoints that somebody may call: what lies below an item is for those who are told what lies below what.
     pub(super) fn endpoints(&self, entry: &'a Entry) -> impl Iterator<Item = Endpoint> {
         let tells_below = entry.definition.tree.is_some_and(|tree| self.tells(entry, tree.parent));
         Endpoint::of(&entry.definition).filter(move |endpoint| {
             let is_below = matches!(endpoint, Endpoint::Children | Endpoint::Subtree);
-            self.offers(entry, endpoint.right()) && (!is_below || tells_below)
+            let is_closed = Requirements::of(entry, *endpoint).iter().all(|requirement| requirement.closed);
+            !is_closed && self.offers(entry, endpoint.right()) && (!is_below || tells_below)
         })
     }
 
@@ -50,6 +52,15 @@ impl<'a> Lens<'a> {
     /// Whether a field is there.
     pub(super) fn shows(&self, entry: &Entry, field: usize) -> bool {
         self.of_offer(entry, |offer| offer.mask.shows(field))
+    }
+
+    /// Whether every answer with whole items has a field, whoever asks.
+    pub(super) fn always_shows(&self, entry: &Entry, field: usize) -> bool {
+        let mut rules = entry.definition.field_rules.iter();
+        match &self.offers {
+            Some(_) => self.shows(entry, field),
+            None => !rules.any(|rule| rule.field == field && rule.visible_to.is_some()),
+        }
     }
 
     /// Whether a field may be filtered and sorted by, as far as its value may be told.

@@ -2,18 +2,22 @@
 
 mod batch;
 mod bulk;
+mod components;
 mod decimals;
 mod document;
 mod explain;
+mod filters;
 mod lens;
+mod names;
 mod operations;
 #[cfg(feature = "docs")]
 mod page;
 mod parameters;
-mod raw;
 mod responses;
 mod schemas;
 mod streams;
+mod version30;
+mod walk;
 
 use std::sync::Arc;
 
@@ -47,6 +51,10 @@ pub(crate) struct Info {
     pub(crate) title: String,
     pub(crate) version: String,
     pub(crate) description: Option<String>,
+    /// Whom clients turn to: a name and a URL.
+    pub(crate) contact: Option<(String, String)>,
+    /// The terms of use: a name and a URL.
+    pub(crate) license: Option<(String, String)>,
     /// Where clients find the API, where that is not where the document is.
     pub(crate) servers: Vec<String>,
     /// What every resource's path begins with.
@@ -55,13 +63,13 @@ pub(crate) struct Info {
     pub(crate) schemes: Vec<SecurityScheme>,
     /// Whether credentials are looked at, so that a bad one is refused even where none is needed.
     pub(crate) authenticates: bool,
-    /// Who may ask why.
     /// Whether there is a stream of all changes.
     pub(crate) events: bool,
     /// Whether there is a socket.
     pub(crate) sockets: bool,
-    /// Whether there are batches.
-    pub(crate) batches: bool,
+    /// The most operations of a batch, where there are batches.
+    pub(crate) batches: Option<usize>,
+    /// Who may ask why access is granted or denied.
     pub(crate) explain: Option<Permission>,
     /// Whether each caller gets a document of their own.
     pub(crate) by_caller: bool,
@@ -73,7 +81,7 @@ pub(crate) struct Document {
     boundary: Arc<Boundary>,
     info: Info,
     /// What everyone gets, where all get the same.
-    prepared: Option<[Prepared; 2]>,
+    prepared: Option<[Prepared; 3]>,
 }
 
 /// A document's bytes and the tag that names them.
@@ -95,7 +103,7 @@ impl Document {
     pub(crate) fn of(boundary: Arc<Boundary>, info: Info) -> Arc<Self> {
         let everything = Lens::everything(&boundary.engine.catalog);
         let prepared = |version| Prepared::of(&document::of(&everything, &info, version));
-        let prepared = (!info.by_caller).then(|| [prepared(Version::V31), prepared(Version::V32)]);
+        let prepared = (!info.by_caller).then(|| [Version::V30, Version::V31, Version::V32].map(prepared));
         Arc::new(Self { boundary, info, prepared })
     }
 
@@ -105,9 +113,10 @@ impl Document {
         let mut faults = Vec::new();
         for parameter in read_parameters(query, &mut faults) {
             let outcome = parameter.single().and_then(|value| match (parameter.name(), value) {
+                ("version", "3.0") => Ok(Version::V30),
                 ("version", "3.1") => Ok(Version::V31),
                 ("version", "3.2") => Ok(Version::V32),
-                ("version", _) => Err(Fault::parameter("version", "value", "Must be 3.1 or 3.2.")),
+                ("version", _) => Err(Fault::parameter("version", "value", "Must be 3.0, 3.1 or 3.2.")),
                 _ => Err(parameter.unknown(["version"])),
             });
             match outcome {
@@ -131,8 +140,11 @@ impl Document {
         let version = Self::version(parts.uri.query())?;
         let own;
         let prepared = match &self.prepared {
-            Some([v31, _]) if version == Version::V31 => v31,
-            Some([_, v32]) => v32,
+            Some([v30, v31, v32]) => match version {
+                Version::V30 => v30,
+                Version::V31 => v31,
+                Version::V32 => v32,
+            },
             None => {
                 let caller = self.boundary.actor(parts).await?;
                 let offers = self.boundary.engine.offers(&caller).await;

@@ -6,14 +6,15 @@ use utoipa::openapi::path::{self, OperationBuilder};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::security::SecurityRequirement;
 
+use super::components::{Components, schema};
+use super::document::Version;
 use super::lens::Lens;
-use super::raw::{Raw, component};
-use super::schemas::of_action;
-use super::{Info, parameters, responses};
+use super::schemas::input_of;
+use super::{Info, names, parameters, responses};
 use crate::access::{Alternative, Permission, Requirement};
 use crate::engine::Entry;
 use crate::http::{Body, Endpoint};
-use crate::resource::{Operation, Right, Target};
+use crate::resource::{Operation, Right};
 
 /// What a stream is.
 const STREAM: &str = "Server-sent events: `ready` first, then each change of an item that matches as a CloudEvents 1.0 event \
@@ -26,81 +27,34 @@ pub(super) struct Site<'a> {
     pub(super) lens: &'a Lens<'a>,
     pub(super) entry: &'a Entry,
     pub(super) endpoint: Endpoint,
-    /// The name that the resource's components begin with.
-    pub(super) title: &'a str,
+    /// For each resource, the name that its components begin with.
+    pub(super) titles: &'a [String],
     pub(super) info: &'a Info,
+    pub(super) version: Version,
 }
 
 impl Site<'_> {
-    pub(super) fn operation(&self, raw: &mut Raw) -> path::Operation {
-        let name = self.entry.definition.name();
+    /// The name that the resource's components begin with.
+    pub(super) fn title(&self) -> &str {
+        &self.titles[self.entry.position]
+    }
+
+    pub(super) fn operation(&self, id: String, components: &mut Components) -> path::Operation {
         let mut builder = OperationBuilder::new()
-            .operation_id(Some(self.id()))
-            .summary(Some(self.summary()))
-            .tag(name)
-            .parameters(Some(parameters::of(self.lens, self.entry, self.endpoint, raw)))
+            .operation_id(Some(id))
+            .summary(Some(names::summary(self.entry, self.endpoint)))
+            .tag(self.entry.definition.name())
             .request_body(self.body())
             .securities(Some(self.security()));
         if let Some(description) = self.description() {
             builder = builder.description(Some(description));
         }
-        let authenticates = self.info.authenticates;
-        for (status, response) in responses::of(self.entry, self.endpoint, self.title, authenticates, raw) {
+        for (status, response) in responses::of(self, components) {
             builder = builder.response(status, response);
         }
-        builder.build()
-    }
-
-    fn id(&self) -> String {
-        let definition = &self.entry.definition;
-        let name = definition.name();
-        let verb = match self.endpoint {
-            Endpoint::List => "list",
-            Endpoint::Query => "query",
-            Endpoint::QueryTwin => "post_query",
-            Endpoint::Create => "create",
-            Endpoint::Read => "read",
-            Endpoint::Update => "update",
-            Endpoint::Replace => "replace",
-            Endpoint::Delete => "delete",
-            Endpoint::Stream => "stream",
-            Endpoint::History => "history_of",
-            Endpoint::Children => "children_of",
-            Endpoint::Subtree => "subtree_of",
-            Endpoint::BulkCreate => "bulk_create",
-            Endpoint::BulkUpdate => "bulk_update",
-            Endpoint::BulkDelete => "bulk_delete",
-            Endpoint::Action(acted) => &definition.actions[acted.position].name,
-        };
-        format!("{verb}_{name}")
-    }
-
-    fn summary(&self) -> String {
-        let name = self.entry.definition.name();
-        match self.endpoint {
-            Endpoint::List => format!("List {name}"),
-            Endpoint::Query => format!("List {name} by a body (QUERY)"),
-            Endpoint::QueryTwin => format!("List {name} by a body"),
-            Endpoint::Create => format!("Create one of {name}"),
-            Endpoint::Read => format!("Read one of {name}"),
-            Endpoint::Update => format!("Change fields of one of {name}"),
-            Endpoint::Replace => format!("Replace one of {name}"),
-            Endpoint::Delete => format!("Delete one of {name}"),
-            Endpoint::Stream => format!("Follow the changes of {name}"),
-            Endpoint::History => format!("What became of one of {name}"),
-            Endpoint::Children => format!("List the {name} right below one"),
-            Endpoint::Subtree => format!("Everything below one of {name}"),
-            Endpoint::BulkCreate => format!("Create many of {name}"),
-            Endpoint::BulkUpdate => format!("Change many of {name}"),
-            Endpoint::BulkDelete => format!("Delete many of {name}"),
-            Endpoint::Action(acted) => {
-                let action = &self.entry.definition.actions[acted.position].name;
-                match acted.target {
-                    Target::Item => format!("`{action}` one of {name}"),
-                    Target::Collection => format!("`{action}` of {name}"),
-                }
-            }
-        }
+        let mut operation = builder.build();
+        operation.parameters = Some(parameters::of(self, components));
+        operation
     }
 
     fn description(&self) -> Option<String> {
@@ -116,7 +70,8 @@ impl Site<'_> {
                 Some("All of them or none, in one transaction; or each by itself (`mode=partial`).")
             }
             Endpoint::Action(acted) => {
-                self.entry.definition.actions[acted.position].action.description.as_deref()
+                let declared = &self.entry.definition.actions[acted.position].action;
+                declared.description.as_deref().or(Some("An action of the resource."))
             }
             Endpoint::Update => Some("A JSON merge patch (RFC 7396): absent keeps, `null` clears."),
             Endpoint::Stream => Some(STREAM),
@@ -124,35 +79,42 @@ impl Site<'_> {
             Endpoint::QueryTwin => {
                 Some("The same as QUERY on the collection, for clients that cannot say it.")
             }
-            _ => None,
+            Endpoint::List => Some("The items that match every filter, page by page."),
+            Endpoint::Read => Some("Whole, or the members that `fields` names."),
+            Endpoint::Create => Some("The answer has the item, its path and its ETag."),
+            Endpoint::Replace => Some("Members that the body leaves out get their default."),
+            Endpoint::Delete => Some("With `If-Match`, only as it was read."),
+            Endpoint::History => Some("Who changed what and when, the newest change first."),
+            Endpoint::Children => Some("Those whose parent is this item, as a list."),
+            Endpoint::Subtree => Some("The items of every level below this one."),
         };
         let sentences: Vec<_> = what.map(str::to_owned).into_iter().chain(who).chain(creator).collect();
         (!sentences.is_empty()).then(|| sentences.join(" "))
     }
 
     fn body(&self) -> Option<RequestBody> {
-        let mut required = Required::True;
+        let (title, mut required) = (self.title(), Required::True);
         let name = match self.endpoint.body() {
             Body::None => return None,
-            Body::Query => format!("{}Query", self.title),
-            Body::Create => format!("{}Create", self.title),
-            Body::Replace => format!("{}Replace", self.title),
-            Body::Update => format!("{}Patch", self.title),
-            Body::BulkCreate => format!("{}_BulkCreate", self.title),
-            Body::BulkUpdate => format!("{}_BulkPatch", self.title),
-            Body::BulkDelete => format!("{}_BulkDelete", self.title),
+            Body::Query => format!("{title}Query"),
+            Body::Create => format!("{title}Create"),
+            Body::Replace => format!("{title}Replace"),
+            Body::Update => format!("{title}Patch"),
+            Body::BulkCreate => format!("{title}_BulkCreate"),
+            Body::BulkUpdate => format!("{title}_BulkPatch"),
+            Body::BulkDelete => format!("{title}_BulkDelete"),
             Body::Action(acted) => {
                 let declared = &self.entry.definition.actions[acted.position];
                 if declared.action.input.optional {
                     required = Required::False;
                 }
-                of_action(self.title, &declared.name, "Input")
+                input_of(title, declared)
             }
         };
         let mut builder = RequestBodyBuilder::new().required(Some(required));
         for media_type in self.endpoint.body().media_types() {
-            let schema = component(&name);
-            builder = builder.content(*media_type, ContentBuilder::new().schema(Some(schema)).build());
+            let content = ContentBuilder::new().schema(Some(schema(&name))).build();
+            builder = builder.content(*media_type, content);
         }
         Some(builder.build())
     }
@@ -181,6 +143,12 @@ pub(super) fn security(permissions: &[Permission], info: &Info) -> Vec<SecurityR
     }
     // Without a credential first: it is what most clients try.
     alternatives.sort_by_key(|way| way.credential);
+    let mut distinct: Vec<Alternative> = Vec::new();
+    for way in alternatives {
+        if !distinct.contains(&way) {
+            distinct.push(way);
+        }
+    }
     let by_schemes = |way: &Alternative| -> Vec<SecurityRequirement> {
         if !way.credential {
             return vec![SecurityRequirement::default()];
@@ -189,7 +157,7 @@ pub(super) fn security(permissions: &[Permission], info: &Info) -> Vec<SecurityR
         let schemes = info.schemes.iter();
         schemes.map(|scheme| SecurityRequirement::new(scheme.name.clone(), rights.clone())).collect()
     };
-    alternatives.iter().flat_map(by_schemes).collect()
+    distinct.iter().flat_map(by_schemes).collect()
 }
 
 /// What callers of an endpoint must be.

@@ -1,128 +1,318 @@
-//! Parameters: one for each legal field and operator, and the headers that are read.
+//! Parameters: filters, pages and selections in the query string, and the headers that are read.
 
-use resourceful_contract::{Field, FieldType};
+use resourceful_contract::FieldType;
 use serde_json::{Value as Json, json};
-use utoipa::openapi::Required;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterStyle};
+use utoipa::openapi::{RefOr, Required};
 
+use super::components::Components;
+use super::filters::{self, any_text};
 use super::lens::Lens;
-use super::raw::Raw;
+use super::operations::Site;
 use crate::engine::Entry;
 use crate::http::{Endpoint, PROTOCOL};
 use crate::resource::{Right, Target};
 
+const AFTER: &str = "A cursor: `page.next` of the previous page.";
+const BEFORE: &str = "A cursor: `page.prev` of the following page.";
+const LAST_EVENT: &str = "Resumes after this event: the `id` of the last one, or a `Stream-Position`.";
+const LAST_EVENT_ID: &str =
+    "The same as the header `Last-Event-ID`, which takes precedence, for clients that cannot send it.";
+const PREFERS: &str = "`count=exact` or `count=estimated`: a total beside the page; `stream-position`: where a stream of the \
+    same items continues after this answer (RFC 7240).";
+const CREATES: &str = "`return=minimal`: an answer without the item; `dry-run`: only tried (RFC 7240).";
+const DRY_RUN: &str =
+    "`dry-run`: everything is tried and nothing is changed; the answer says what it would have been.";
+const TAGS: &str = "^(\\*|(W/)?\"[!#-~]*\"([ \\t]*,[ \\t]*(W/)?\"[!#-~]*\")*)$";
+
+/// What a collected list of parameters is made with.
+struct Collector<'a, 'b> {
+    site: &'a Site<'a>,
+    components: &'b mut Components,
+    parameters: Vec<RefOr<Parameter>>,
+}
+
 /// The parameters of an endpoint.
-pub(super) fn of(lens: &Lens<'_>, entry: &Entry, endpoint: Endpoint, raw: &mut Raw) -> Vec<Parameter> {
-    let mut parameters = Vec::new();
+pub(super) fn of(site: &Site<'_>, components: &mut Components) -> Vec<RefOr<Parameter>> {
+    let mut collector = Collector { site, components, parameters: Vec::new() };
+    let endpoint = site.endpoint;
+    if endpoint.is_of_item() {
+        collector.id();
+    }
     match endpoint {
-        Endpoint::List => list_parameters(lens, entry, raw, &mut parameters),
-        Endpoint::Stream => stream_parameters(lens, entry, raw, &mut parameters),
-        Endpoint::Children => {
-            parameters.push(id(entry, raw));
-            list_parameters(lens, entry, raw, &mut parameters);
+        Endpoint::List | Endpoint::Children => collector.list(),
+        Endpoint::Stream => collector.stream(),
+        Endpoint::Read => collector.item(),
+        Endpoint::History => {
+            collector.limit();
+            collector.shared("After", query("after", AFTER, cursor()));
         }
-        _ if endpoint.is_of_item() => parameters.push(id(entry, raw)),
+        Endpoint::Subtree => collector.depth(),
+        _ if endpoint.path() == crate::http::Path::Bulk => {
+            let mode = json!({"type": "string", "enum": ["atomic", "partial"], "default": "atomic"});
+            collector.shared("Mode", query("mode", "All items or none, or each by itself.", mode));
+        }
         _ => {}
     }
-    if endpoint.path() == crate::http::Path::Bulk {
-        let mode = json!({"type": "string", "enum": ["atomic", "partial"], "default": "atomic"});
-        parameters.push(query("mode", "All of them or none, or each by itself.", mode, raw));
+    collector.headers();
+    collector.parameters
+}
+
+/// A parameter before its schema has a place.
+struct Described<'a> {
+    name: &'a str,
+    place: ParameterIn,
+    description: &'a str,
+    schema: Json,
+    required: bool,
+    style: Option<ParameterStyle>,
+}
+
+impl Described<'_> {
+    fn build(self, components: &mut Components) -> Parameter {
+        let mut parameter = ParameterBuilder::new()
+            .name(self.name)
+            .parameter_in(self.place)
+            .required(if self.required { Required::True } else { Required::False })
+            .description(Some(self.description))
+            .schema(Some(components.inline(self.schema)))
+            .build();
+        if self.style.is_some() {
+            parameter.explode = Some(true);
+        }
+        parameter.style = self.style;
+        parameter
     }
-    if endpoint == Endpoint::History {
-        let about =
-            format!("How many entries a page holds; more than {0} is {0}.", entry.definition.max_limit);
-        parameters.push(query("limit", &about, limit(entry), raw));
-        parameters.push(query("after", "A cursor: `page.next` of the page before.", cursor(), raw));
+
+    const fn required(mut self, required: bool) -> Self {
+        self.required = required;
+        self
     }
-    if let (Endpoint::Subtree, Some(tree)) = (endpoint, entry.definition.tree) {
-        let levels = json!({"type": "integer", "minimum": 1, "maximum": tree.max_depth});
-        parameters.push(query("depth", "How many levels below the item; all by default.", levels, raw));
+
+    fn style(mut self, style: ParameterStyle) -> Self {
+        self.style = Some(style);
+        self
     }
-    if endpoint == Endpoint::Read && lens.offers(entry, Right::History) && entry.definition.audit.is_some() {
-        let time = json!({"type": "string", "format": "date-time"});
-        parameters.push(query("as_of", "The item as it was at this time.", time, raw));
+}
+
+const fn query<'a>(name: &'a str, description: &'a str, schema: Json) -> Described<'a> {
+    Described { name, place: ParameterIn::Query, description, schema, required: false, style: None }
+}
+
+/// A list, whose parameter is repeated for each item.
+fn repeated<'a>(name: &'a str, description: &'a str, schema: Json) -> Described<'a> {
+    query(name, description, schema).style(ParameterStyle::Form)
+}
+
+const fn header<'a>(name: &'a str, description: &'a str, schema: Json) -> Described<'a> {
+    Described { name, place: ParameterIn::Header, description, schema, required: false, style: None }
+}
+
+impl Collector<'_, '_> {
+    /// Adds a parameter that operations of several resources have.
+    fn shared(&mut self, name: &str, described: Described<'_>) {
+        let parameter = self.components.parameter(name, |components| described.build(components));
+        self.parameters.push(parameter);
     }
-    if endpoint == Endpoint::Read {
-        parameters.push(several("fields", "The fields to show.", fields(lens, entry), raw));
+
+    /// Adds a parameter that operations of one resource have.
+    fn own(&mut self, name: &str, described: Described<'_>) {
+        self.shared(&format!("{}.{name}", self.site.title()), described);
+    }
+
+    fn id(&mut self) {
+        let entry = self.site.entry;
+        let field = entry.schema.id_field();
+        let mut schema = match entry.definition.bodies.replace["properties"].get(&field.name) {
+            // Given by the client: what holds in a body holds in a path.
+            Some(schema) => schema.clone(),
+            None => filters::value(field),
+        };
+        if field.field_type == FieldType::Text && schema.get("minLength").is_none() {
+            schema["minLength"] = json!(1);
+        }
+        let about = format!("The item's `{}`.", field.name);
+        let described = Described { place: ParameterIn::Path, ..query("id", &about, schema) };
+        self.own("id", described.required(true));
+    }
+
+    fn list(&mut self) {
+        let (lens, entry) = (self.site.lens, self.site.entry);
+        self.filters();
+        let about = "The order: fields, `-` for descending; the id is always last.";
+        self.own("sort", repeated("sort", about, sort(lens, entry)));
+        self.selection();
+        self.limit();
+        self.shared("After", query("after", AFTER, cursor()));
+        self.shared("Before", query("before", BEFORE, cursor()));
+        if entry.definition.offset_paging {
+            self.shared("PageNumber", query("page", "A page by its number, instead of a cursor.", page()));
+        }
+        self.search();
+        self.deleted();
+    }
+
+    fn stream(&mut self) {
+        self.filters();
+        let (lens, entry) = (self.site.lens, self.site.entry);
+        self.own("fields", repeated("fields", "The fields to show.", fields(lens, entry)));
+        self.search();
+        self.shared("LastEventIdInQuery", last_event_in_query());
+        self.shared("LastEventId", last_event());
+    }
+
+    fn item(&mut self) {
+        let (lens, entry) = (self.site.lens, self.site.entry);
+        if lens.offers(entry, Right::History) && entry.definition.audit.is_some() {
+            let time = json!({"type": "string", "format": "date-time"});
+            self.shared("AsOf", query("as_of", "The item as it was at this time.", time));
+        }
+        self.selection();
+        self.deleted();
+    }
+
+    fn filters(&mut self) {
+        for field in filters::of(self.site.lens, self.site.entry) {
+            let schema = field.parameter(self.components, self.site.titles);
+            let path = &field.path;
+            let about =
+                format!("Filters by `{path}`: a value that it equals, or operators (`{path}[ne]=…`).");
+            let name = format!("{}.{path}", if path.contains('.') { "related" } else { "filter" });
+            self.own(&name, query(path, &about, schema).style(ParameterStyle::DeepObject));
+        }
+    }
+
+    fn selection(&mut self) {
+        let (lens, entry) = (self.site.lens, self.site.entry);
+        self.own("fields", repeated("fields", "The fields to show.", fields(lens, entry)));
         if lens.includes(entry).next().is_some() {
-            parameters.push(several("include", "Related items to show.", include(lens, entry), raw));
-        }
-        if sees_deleted(lens, entry) {
-            parameters.push(query("deleted", DELETED, deleted(), raw));
+            self.own("include", repeated("include", "Related items to show.", include(lens, entry)));
         }
     }
-    headers(entry, endpoint, raw, &mut parameters);
-    parameters
+
+    fn limit(&mut self) {
+        let max = self.site.entry.definition.max_limit;
+        let about = format!("How many items a page holds; more than {max} is {max}.");
+        self.own("limit", query("limit", &about, limit(self.site.entry)));
+    }
+
+    fn search(&mut self) {
+        if self.site.lens.searches(self.site.entry) {
+            let about = "Words, each of which must stand in a searchable field.";
+            self.shared("Search", query("q", about, words()));
+        }
+    }
+
+    fn deleted(&mut self) {
+        if sees_deleted(self.site.lens, self.site.entry) {
+            self.shared("Deleted", query("deleted", "Deleted items too, or they alone.", deleted()));
+        }
+    }
+
+    fn depth(&mut self) {
+        if let Some(tree) = self.site.entry.definition.tree {
+            let levels = json!({"type": "integer", "minimum": 1, "maximum": tree.max_depth});
+            self.own("depth", query("depth", "How many levels below the item; all by default.", levels));
+        }
+    }
+
+    fn headers(&mut self) {
+        let (entry, endpoint) = (self.site.entry, self.site.endpoint);
+        let text = || json!({"type": "string"});
+        self.shared("RequestId", request_id());
+        if let Some(idempotency) = entry.definition.idempotency.filter(|_| endpoint.changes()) {
+            let key =
+                json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!#-\\[\\]-~]+$"});
+            let about = "Names the change, so that repeating the request changes nothing more.";
+            let name = if idempotency.required { "RequiredIdempotencyKey" } else { "IdempotencyKey" };
+            self.shared(name, header("Idempotency-Key", about, key).required(idempotency.required));
+        }
+        match endpoint {
+            Endpoint::List | Endpoint::Query | Endpoint::QueryTwin | Endpoint::Children => {
+                if endpoint != Endpoint::QueryTwin {
+                    self.if_none_match();
+                }
+                self.shared("PreferList", header("Prefer", PREFERS, text()));
+            }
+            Endpoint::Stream | Endpoint::History | Endpoint::Subtree => {}
+            Endpoint::Read => self.if_none_match(),
+            Endpoint::Create | Endpoint::BulkCreate => {
+                self.shared("PreferCreate", header("Prefer", CREATES, text()));
+            }
+            Endpoint::BulkUpdate | Endpoint::BulkDelete => self.prefers_dry_run(),
+            Endpoint::Action(acted) if acted.target == Target::Collection => self.prefers_dry_run(),
+            Endpoint::Update | Endpoint::Replace | Endpoint::Delete | Endpoint::Action(_) => {
+                self.if_match();
+                self.prefers_dry_run();
+                if endpoint == Endpoint::Replace {
+                    let any = json!({"type": "string", "enum": ["*"]});
+                    self.shared("CreateOnly", header("If-None-Match", "Create only (RFC 9110).", any));
+                }
+            }
+        }
+    }
+
+    fn if_match(&mut self) {
+        let required = self.site.entry.definition.require_if_match;
+        let name = if required { "RequiredIfMatch" } else { "IfMatch" };
+        let about = "The ETag that the item must have (RFC 9110).";
+        self.shared(name, header("If-Match", about, tags()).required(required));
+    }
+
+    fn if_none_match(&mut self) {
+        let about = "ETags that the client has (RFC 9110).";
+        self.shared("IfNoneMatch", header("If-None-Match", about, tags()));
+    }
+
+    fn prefers_dry_run(&mut self) {
+        self.shared("PreferChange", header("Prefer", DRY_RUN, json!({"type": "string"})));
+    }
 }
 
-fn list_parameters(lens: &Lens<'_>, entry: &Entry, raw: &mut Raw, out: &mut Vec<Parameter>) {
-    for (name, field) in filterable(lens, entry) {
-        comparisons(&name, field, raw, out);
-    }
-    out.push(several(
-        "sort",
-        "The order: fields, `-` for descending; the id is always last.",
-        sort(lens, entry),
-        raw,
-    ));
-    out.push(several("fields", "The fields to show.", fields(lens, entry), raw));
-    if lens.includes(entry).next().is_some() {
-        out.push(several("include", "Related items to show.", include(lens, entry), raw));
-    }
-    let max = entry.definition.max_limit;
-    let about = format!("How many items a page holds; more than {max} is {max}.");
-    out.push(query("limit", &about, limit(entry), raw));
-    out.push(query("after", "A cursor: `page.next` of the page before.", cursor(), raw));
-    out.push(query("before", "A cursor: `page.prev` of the page behind.", cursor(), raw));
-    if entry.definition.offset_paging {
-        out.push(query("page", "A page by its number, instead of a cursor.", page(), raw));
-    }
-    if lens.searches(entry) {
-        out.push(query("q", "Words, each of which must stand in a searchable field.", words(), raw));
-    }
-    if sees_deleted(lens, entry) {
-        out.push(query("deleted", DELETED, deleted(), raw));
-    }
+fn request_id() -> Described<'static> {
+    let about = "Identifies the request in answers and logs; one is generated where it is absent.";
+    header("x-request-id", about, json!({"type": "string"}))
 }
 
-fn stream_parameters(lens: &Lens<'_>, entry: &Entry, raw: &mut Raw, out: &mut Vec<Parameter>) {
-    for (name, field) in filterable(lens, entry) {
-        comparisons(&name, field, raw, out);
-    }
-    out.push(several("fields", "The fields to show.", fields(lens, entry), raw));
-    if lens.searches(entry) {
-        out.push(query("q", "Words, each of which must stand in a searchable field.", words(), raw));
-    }
-    out.push(last_event_id(raw));
-    out.push(last_event(raw));
+fn last_event_in_query() -> Described<'static> {
+    query(crate::query::LAST_EVENT_ID, LAST_EVENT_ID, cursor())
 }
 
-/// Where a stream goes on, in the query string.
-pub(super) fn last_event_id(raw: &mut Raw) -> Parameter {
-    let about = "The same as the header `Last-Event-ID`, which comes first, for clients that cannot send it.";
-    query(crate::query::LAST_EVENT_ID, about, cursor(), raw)
+fn last_event() -> Described<'static> {
+    header("Last-Event-ID", LAST_EVENT, json!({"type": "string"}))
 }
 
-/// The same in its own header.
-pub(super) fn last_event(raw: &mut Raw) -> Parameter {
-    let schema = raw.place(json!({"type": "string"}));
-    let header = ParameterBuilder::new().name("Last-Event-ID").parameter_in(ParameterIn::Header);
-    header.required(Required::False).description(Some(LAST_EVENT)).schema(Some(schema)).build()
+/// The parameters of `GET /events`.
+pub(super) fn of_events(components: &mut Components) -> Vec<RefOr<Parameter>> {
+    let types = json!({"type": "array", "items": any_text(), "minItems": 1});
+    let about =
+        "Types of events, such as `orders.created`, or `orders.*` for all of a resource; all by default.";
+    [
+        ("EventTypes", repeated("types", about, types)),
+        ("LastEventIdInQuery", last_event_in_query()),
+        ("LastEventId", last_event()),
+        ("RequestId", request_id()),
+    ]
+    .into_iter()
+    .map(|(name, described)| components.parameter(name, |components| described.build(components)))
+    .collect()
 }
 
-/// What a socket speaks.
-pub(super) fn subprotocol(raw: &mut Raw) -> Parameter {
-    let schema = raw.place(json!({"type": "string", "enum": [PROTOCOL]}));
-    let header = ParameterBuilder::new().name("Sec-WebSocket-Protocol").parameter_in(ParameterIn::Header);
-    header.required(Required::True).description(Some("What is spoken.")).schema(Some(schema)).build()
+/// The parameters of `GET /ws`.
+pub(super) fn of_socket(components: &mut Components) -> Vec<RefOr<Parameter>> {
+    let schema = json!({"type": "string", "enum": [PROTOCOL]});
+    let protocol = header("Sec-WebSocket-Protocol", "The subprotocol.", schema).required(true);
+    vec![components.parameter("Subprotocol", |components| protocol.build(components))]
 }
 
-const LAST_EVENT: &str = "Goes on after this event: the `id` of the last one, or a `Stream-Position`.";
-
-const PREFERS: &str = "`count=exact` or `count=estimated`: a total beside the page; `stream-position`: where a stream of the \
-    same items goes on after this answer (RFC 7240).";
-
-const DELETED: &str = "Deleted items too, or they alone.";
+/// The parameters of a change that belongs to no resource.
+pub(super) fn of_batch(components: &mut Components) -> Vec<RefOr<Parameter>> {
+    let prefer = header("Prefer", DRY_RUN, json!({"type": "string"}));
+    [("RequestId", request_id()), ("PreferChange", prefer)]
+        .into_iter()
+        .map(|(name, described)| components.parameter(name, |components| described.build(components)))
+        .collect()
+}
 
 /// Whether deleted items can be asked for.
 pub(super) fn sees_deleted(lens: &Lens<'_>, entry: &Entry) -> bool {
@@ -133,192 +323,14 @@ pub(super) fn deleted() -> Json {
     json!({"type": "string", "enum": ["include", "only"]})
 }
 
-/// The fields that a list can be filtered by, with their names: a resource's own, and those of its relations after
-/// a dot.
-pub(super) fn filterable<'a>(
-    lens: &'a Lens<'a>,
-    entry: &'a Entry,
-) -> impl Iterator<Item = (String, &'a Field)> {
-    let own = |entry: &'a Entry| {
-        let fields = entry.schema.fields.iter().enumerate();
-        let told = |position: usize| entry.definition.filterable[position] && lens.tells(entry, position);
-        fields.filter(move |(position, _)| told(*position)).map(|(_, field)| field)
-    };
-    let relations = entry.links.iter().map(|relation| (relation, lens.catalog.entry(relation.target)));
-    let related = relations.filter(move |(relation, _)| lens.leads(entry, relation)).flat_map(
-        move |(relation, target)| {
-            own(target).map(|field| (format!("{}.{}", relation.link.name, field.name), field))
-        },
-    );
-    own(entry).map(|field| (field.name.clone(), field)).chain(related)
+/// Entity tags as headers hold them, weak ones and lists included (RFC 9110, 8.8.3 and 13.1).
+fn tags() -> Json {
+    json!({"type": "string", "pattern": TAGS})
 }
 
-/// A field's filters, each under the name that the query string gives it.
-fn comparisons(path: &str, field: &Field, raw: &mut Raw, out: &mut Vec<Parameter>) {
-    for operator in field.field_type.operators() {
-        let name = match *operator {
-            "eq" => path.to_owned(),
-            other => format!("{path}[{other}]"),
-        };
-        let about = about(operator, path);
-        out.push(match *operator {
-            "in" | "nin" | "overlaps" => {
-                several(&name, &about, listed(field, 1, crate::query::MAX_URL_VALUES), raw)
-            }
-            "between" => several(&name, &about, listed(field, 2, 2), raw),
-            "is_null" => query(&name, &about, json!({"type": "boolean"}), raw),
-            "contains" | "starts" | "ends" => query(&name, &about, any_text(), raw),
-            _ => query(&name, &about, value(field), raw),
-        });
-    }
-}
-
-fn about(operator: &str, field: &str) -> String {
-    match operator {
-        "eq" => format!("`{field}` is this."),
-        "ne" => format!("`{field}` is not this."),
-        "gt" => format!("`{field}` is greater."),
-        "gte" => format!("`{field}` is this or greater."),
-        "lt" => format!("`{field}` is less."),
-        "lte" => format!("`{field}` is this or less."),
-        "in" => format!("`{field}` is one of these."),
-        "nin" => format!("`{field}` is none of these."),
-        "between" => format!("`{field}` is at least the first and at most the second."),
-        "contains" => format!("`{field}` holds this text."),
-        "starts" => format!("`{field}` starts with this text."),
-        "ends" => format!("`{field}` ends with this text."),
-        "has" => format!("`{field}` holds this element."),
-        "overlaps" => format!("`{field}` holds one of these elements."),
-        _ => format!("`{field}` is null, or is not."),
-    }
-}
-
-/// What `Prefer` takes with every change.
-const TRIED: &str =
-    "`dry-run`: everything is tried, and nothing changed; the answer says what it would have been.";
-
-fn headers(entry: &Entry, endpoint: Endpoint, raw: &mut Raw, out: &mut Vec<Parameter>) {
-    // Those that this server gives; it also understands lists and weak tags. No type is stated: a header is text
-    // in any case, and a number is the tag that it spells.
-    let tags = json!({"pattern": "^(\\*|\"[0-9A-Za-z._-]{1,80}\"|[0-9A-Za-z._-]{1,80})$"});
-    let mut header = |name: &str, about: &str, schema: Json, required: bool| {
-        let parameter = ParameterBuilder::new()
-            .name(name)
-            .parameter_in(ParameterIn::Header)
-            .description(Some(about))
-            .required(if required { Required::True } else { Required::False })
-            .schema(Some(raw.place(schema)));
-        out.push(parameter.build());
-    };
-    let own_id = json!({"type": "string"});
-    header(
-        "x-request-id",
-        "Names the request in answers and logs; another one is given where it is absent.",
-        own_id,
-        false,
-    );
-    if let Some(idempotency) = entry.definition.idempotency.filter(|_| endpoint.changes()) {
-        let key = json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!#-\\[\\]-~]+$"});
-        let about = "Names the change, so that it happens once however often it is asked for.";
-        header("Idempotency-Key", about, key, idempotency.required);
-    }
-    match endpoint {
-        Endpoint::List | Endpoint::Query | Endpoint::QueryTwin | Endpoint::Children => {
-            if endpoint != Endpoint::QueryTwin {
-                header("If-None-Match", "Tags that the client has (RFC 9110).", tags, false);
-            }
-            let count = json!({"type": "string"});
-            header("Prefer", PREFERS, count, false);
-        }
-        Endpoint::Stream | Endpoint::History | Endpoint::Subtree => {}
-        Endpoint::Read => header("If-None-Match", "Tags that the client has (RFC 9110).", tags, false),
-        Endpoint::Create | Endpoint::BulkCreate => {
-            let about = "`return=minimal`: an answer without the item; `dry-run`: only tried (RFC 7240).";
-            header("Prefer", about, json!({"type": "string"}), false);
-        }
-        Endpoint::BulkUpdate | Endpoint::BulkDelete => {
-            header("Prefer", TRIED, json!({"type": "string"}), false);
-        }
-        Endpoint::Action(acted) if acted.target == Target::Collection => {
-            header("Prefer", TRIED, json!({"type": "string"}), false);
-        }
-        Endpoint::Update | Endpoint::Replace | Endpoint::Delete | Endpoint::Action(_) => {
-            let required = entry.definition.require_if_match;
-            header("If-Match", "The version that the item must have (RFC 9110).", tags, required);
-            header("Prefer", TRIED, json!({"type": "string"}), false);
-            if endpoint == Endpoint::Replace {
-                let any = json!({"type": "string", "enum": ["*"]});
-                header("If-None-Match", "Create only (RFC 9110).", any, false);
-            }
-        }
-    }
-}
-
-fn id(entry: &Entry, raw: &mut Raw) -> Parameter {
-    let field = entry.schema.id_field();
-    let mut schema = match entry.definition.bodies.replace["properties"].get(&field.name) {
-        // Given by the client: what holds in a body holds in a path.
-        Some(schema) => schema.clone(),
-        None => value(field),
-    };
-    if field.field_type == FieldType::Text && schema.get("minLength").is_none() {
-        schema["minLength"] = json!(1);
-    }
-    ParameterBuilder::new()
-        .name("id")
-        .parameter_in(ParameterIn::Path)
-        .required(Required::True)
-        .description(Some(format!("The item's `{}`.", field.name)))
-        .schema(Some(raw.place(schema)))
-        .build()
-}
-
-fn query(name: &str, about: &str, schema: Json, raw: &mut Raw) -> Parameter {
-    ParameterBuilder::new()
-        .name(name)
-        .parameter_in(ParameterIn::Query)
-        .required(Required::False)
-        .description(Some(about))
-        .schema(Some(raw.place(schema)))
-        .build()
-}
-
-/// A list with commas between its items.
-pub(super) fn several(name: &str, about: &str, schema: Json, raw: &mut Raw) -> Parameter {
-    let mut parameter = query(name, about, schema, raw);
-    parameter.style = Some(ParameterStyle::Form);
-    parameter.explode = Some(false);
-    parameter
-}
-
-/// One value of a field; of its elements where it is an array.
-pub(super) fn value(field: &Field) -> Json {
-    let element = match field.field_type {
-        FieldType::Array(element) => FieldType::from(element),
-        other => other,
-    };
-    if let Some(values) = field.enum_values() {
-        let texts: Vec<_> = values.iter().filter(|value| !value.is_null()).collect();
-        return json!({"enum": texts});
-    }
-    match element {
-        FieldType::Text => any_text(),
-        FieldType::Integer => {
-            json!({"type": "integer", "format": "int64", "minimum": i64::MIN, "maximum": i64::MAX})
-        }
-        FieldType::Decimal => super::decimals::value(),
-        other => other.json_schema(),
-    }
-}
-
-/// Several values of a field.
-pub(super) fn list(field: &Field, min: usize, max: usize) -> Json {
-    json!({"type": "array", "items": value(field), "minItems": min, "maxItems": max})
-}
-
-/// Text, of which U+0000 is no part.
-pub(super) fn any_text() -> Json {
-    json!({"type": "string", "pattern": "^[^\\u0000]*$"})
+/// An entity tag as a body holds it.
+pub(super) fn tag() -> Json {
+    json!({"type": "string", "pattern": TAGS, "description": "The ETag that the item must have."})
 }
 
 pub(super) fn sort(lens: &Lens<'_>, entry: &Entry) -> Json {
@@ -343,7 +355,7 @@ pub(super) fn include(lens: &Lens<'_>, entry: &Entry) -> Json {
 
 pub(super) fn limit(entry: &Entry) -> Json {
     let default = entry.definition.default_limit;
-    json!({"type": "integer", "minimum": 1, "maximum": u64::MAX, "default": default})
+    json!({"type": "integer", "minimum": 1, "default": default})
 }
 
 pub(super) fn cursor() -> Json {
@@ -355,14 +367,5 @@ pub(super) fn page() -> Json {
 }
 
 pub(super) fn words() -> Json {
-    json!({"type": "string", "pattern": "^[^\\u0000]*[0-9A-Za-z][^\\u0000]*$", "maxLength": 200})
-}
-
-/// Several values of a field in a query string, where a comma stands between them.
-fn listed(field: &Field, min: usize, max: usize) -> Json {
-    let mut list = list(field, min, max);
-    if list["items"]["type"] == "string" && list["items"].get("format").is_none() {
-        list["items"] = json!({"type": "string", "pattern": "^[^\\u0000,%]+$"});
-    }
-    list
+    json!({"type": "string", "pattern": "^[^\\x00]*[0-9A-Za-z][^\\x00]*$", "maxLength": 200})
 }

@@ -1,14 +1,16 @@
 //! What an endpoint answers: every status that the boundary really sends.
 
 use serde_json::json;
+use utoipa::openapi::RefOr;
 use utoipa::openapi::content::ContentBuilder;
-use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::OperationBuilder;
 use utoipa::openapi::response::{Response, ResponseBuilder};
 
-use super::operations::Requirements;
-use super::raw::{Raw, component};
-use super::schemas::of_action;
+use super::components::{Components, schema};
+use super::document::Version;
+use super::names::{of_action, pascal};
+use super::operations::{Requirements, Site};
+use super::streams;
 use crate::access::Requirement;
 use crate::engine::Entry;
 use crate::error::ErrorKind;
@@ -16,97 +18,97 @@ use crate::http::{Body, Endpoint, status, title};
 use crate::resource::{Operation, Target};
 
 /// The answers of an endpoint by status.
-pub(super) fn of(
-    entry: &Entry,
-    endpoint: Endpoint,
-    name: &str,
-    authenticates: bool,
-    raw: &mut Raw,
-) -> Vec<(String, Response)> {
-    let mut answers = successes(entry, endpoint, name, raw);
-    for kind in failures(entry, endpoint, authenticates) {
+pub(super) fn of(site: &Site<'_>, components: &mut Components) -> Vec<(String, RefOr<Response>)> {
+    let mut answers = successes(site, components);
+    for kind in failures(site.entry, site.endpoint, site.info.authenticates) {
         let status = status(kind).as_u16().to_string();
         if !answers.iter().any(|(known, _)| *known == status) {
-            answers.push((status, problem(kind, endpoint.body(), raw)));
+            answers.push((status, problem(kind, site.endpoint.body(), components)));
         }
     }
     answers.sort_by(|a, b| a.0.cmp(&b.0));
     answers
 }
 
-fn successes(entry: &Entry, endpoint: Endpoint, name: &str, raw: &mut Raw) -> Vec<(String, Response)> {
+fn successes(site: &Site<'_>, components: &mut Components) -> Vec<(String, RefOr<Response>)> {
+    let (entry, endpoint, title) = (site.entry, site.endpoint, site.title());
     let ok = endpoint.success().as_u16().to_string();
     match endpoint {
         Endpoint::List | Endpoint::Query | Endpoint::QueryTwin | Endpoint::Children => {
-            let page = page(entry, endpoint, name, raw);
-            let mut answers = vec![(ok, page.build())];
+            let page = page(site, components);
+            let mut answers = vec![(ok, page.into())];
             // A condition on a POST is about a change (RFC 9110, 13.1.2), and the twin makes none.
             if endpoint != Endpoint::QueryTwin {
-                answers.push(not_modified(raw));
+                answers.push(not_modified(components));
             }
             answers
         }
-        Endpoint::Stream => vec![(ok, stream(raw))],
+        Endpoint::Stream => vec![(ok, stream(site.version, components).into())],
         Endpoint::Read => {
-            let mut item = read(name, "The item.", raw);
-            if remembers(entry, Operation::Read) {
-                item = remembered(item, raw);
+            let mut item = read(&format!("{title}Partial"), "The item.", components);
+            if caches(entry, Operation::Read) {
+                item = cached(item, components);
             }
-            vec![(ok, item.build()), not_modified(raw)]
+            vec![(ok, item.into()), not_modified(components)]
         }
-        Endpoint::Create => vec![(ok, created(name, raw))],
-        Endpoint::Update => vec![(ok, changed(name, raw))],
+        Endpoint::Create => vec![(ok, created(title, components))],
         Endpoint::Replace if entry.definition.client_ids() => {
-            vec![(ok, changed(name, raw)), ("201".to_owned(), created(name, raw))]
+            vec![(ok, changed(title, components)), ("201".to_owned(), created(title, components))]
         }
-        Endpoint::Replace => vec![(ok, changed(name, raw))],
+        Endpoint::Update | Endpoint::Replace => vec![(ok, changed(title, components))],
         Endpoint::Delete if entry.definition.deleted_at.is_some() => {
-            vec![("200".to_owned(), changed(name, raw))]
+            vec![("200".to_owned(), changed(title, components))]
         }
-        Endpoint::Delete => vec![(ok, plain("The item is gone.", raw).build())],
+        Endpoint::Delete => vec![(ok, plain("The item is deleted.", components).into())],
         Endpoint::BulkCreate | Endpoint::BulkUpdate => {
-            let about = "The items as they are now, in order.";
-            let partial = json_of("BulkResults", "What became of each (`mode=partial`).", raw).build();
-            let items = json_of(&format!("{name}_BulkItems"), about, raw).build();
-            vec![(ok, items), ("207".to_owned(), partial)]
+            let items = format!("{title}_BulkItems");
+            let items = json_of(&items, "The items as they are now, in order.", components);
+            vec![(ok, items.into()), each_by_itself(components)]
         }
         Endpoint::Subtree => {
             let about = "The items below, those of a level by ascending id.";
-            vec![(ok, json_of(&format!("{name}_Subtree"), about, raw).build())]
+            vec![(ok, json_of(&format!("{title}_Subtree"), about, components).into())]
         }
-        Endpoint::History => vec![(ok, json_of("History", "Entries, the newest first.", raw).build())],
+        Endpoint::History => vec![(ok, json_of("History", "Entries, the newest first.", components).into())],
         Endpoint::BulkDelete => {
-            let partial = json_of("BulkResults", "What became of each (`mode=partial`).", raw).build();
-            let affected = json_of("BulkAffected", "How many there were.", raw).build();
-            vec![(ok, affected), ("207".to_owned(), partial)]
+            let affected = json_of("BulkAffected", "How many items were deleted.", components);
+            vec![(ok, affected.into()), each_by_itself(components)]
         }
         Endpoint::Action(acted) => {
             let declared = &entry.definition.actions[acted.position];
-            vec![match (&declared.action.output, acted.target) {
-                (None, Target::Item) => (ok, changed(name, raw)),
-                (None, Target::Collection) => (ok, plain("It is done.", raw).build()),
+            let answer = match (&declared.action.output, acted.target) {
+                (None, Target::Item) => changed(title, components),
+                (None, Target::Collection) => plain("The action was done.", components).into(),
                 (Some(_), _) => {
-                    let output = of_action(name, &declared.name, "Output");
-                    (ok, json_of(&output, "What it came to.", raw).build())
+                    let output = of_action(title, &declared.name, "Output");
+                    json_of(&output, "The action's result.", components).into()
                 }
-            }]
+            };
+            vec![(ok, answer)]
         }
     }
 }
 
+fn each_by_itself(components: &mut Components) -> (String, RefOr<Response>) {
+    let results = json_of("BulkResults", "The result of each item (`mode=partial`).", components);
+    ("207".to_owned(), results.into())
+}
+
 /// A page of a list.
-fn page(entry: &Entry, endpoint: Endpoint, name: &str, raw: &mut Raw) -> ResponseBuilder {
-    let mut page = read(&format!("{name}List"), "A page of items.", raw);
-    if endpoint != Endpoint::Children && remembers(entry, Operation::List) {
-        page = remembered(page, raw);
+fn page(site: &Site<'_>, components: &mut Components) -> ResponseBuilder {
+    let (entry, endpoint) = (site.entry, site.endpoint);
+    let mut page = read(&format!("{}List", site.title()), "A page of items.", components);
+    if endpoint != Endpoint::Children && caches(entry, Operation::List) {
+        page = cached(page, components);
     }
     if matches!(endpoint, Endpoint::List | Endpoint::Children) {
-        page = page.header("Link", header("The neighbouring pages (RFC 8288).", raw));
+        page = page.header_ref("Link", components.header("Link", "The neighbouring pages (RFC 8288)."));
     }
-    let applied = "Which preferences the answer follows (RFC 7240).";
-    let mut page = page.header("Preference-Applied", header(applied, raw));
+    let applied = components.header("Preference-Applied", "The preferences that were applied (RFC 7240).");
+    page = page.header_ref("Preference-Applied", applied);
     if endpoint == Endpoint::List && entry.definition.streams() {
-        page = page.header("Stream-Position", header("Where a stream of these items goes on.", raw));
+        let about = "Where a stream of these items continues.";
+        page = page.header_ref("Stream-Position", components.header("Stream-Position", about));
     }
     page
 }
@@ -158,88 +160,119 @@ fn failures(entry: &Entry, endpoint: Endpoint, authenticates: bool) -> Vec<Error
 }
 
 /// Adds the problems that a path which belongs to no resource may answer.
-pub(super) fn problems(operation: OperationBuilder, kinds: &[ErrorKind], raw: &mut Raw) -> OperationBuilder {
+pub(super) fn problems(
+    operation: OperationBuilder,
+    kinds: &[ErrorKind],
+    components: &mut Components,
+) -> OperationBuilder {
     kinds.iter().fold(operation, |operation, kind| {
-        operation.response(status(*kind).as_str(), problem(*kind, Body::Create, raw))
+        operation.response(status(*kind).as_str(), problem(*kind, Body::Create, components))
     })
 }
 
-fn problem(kind: ErrorKind, body: Body, raw: &mut Raw) -> Response {
-    let content = ContentBuilder::new().schema(Some(component("Problem"))).build();
-    let mut response = plain(title(kind), raw).content("application/problem+json", content);
-    if kind == ErrorKind::Unauthenticated {
-        response =
-            response.header("WWW-Authenticate", header("The schemes that are understood (RFC 9110).", raw));
-    }
-    if kind == ErrorKind::UnsupportedMediaType
-        && let Some((name, _)) = body.accept()
-    {
-        response = response.header(name.as_str(), header("The media types that are taken.", raw));
-    }
-    if matches!(kind, ErrorKind::Unavailable | ErrorKind::TooManyRequests) {
-        response = response.header("Retry-After", header("Seconds until another try may succeed.", raw));
-    }
-    response.build()
+/// A problem: one response for each status, and for each header that names the media types.
+fn problem(kind: ErrorKind, body: Body, components: &mut Components) -> RefOr<Response> {
+    let accepted = body.accept().filter(|_| kind == ErrorKind::UnsupportedMediaType).map(|(name, _)| name);
+    let code = status(kind);
+    let name = match &accepted {
+        None => pascal(code.canonical_reason().unwrap_or(code.as_str())),
+        Some(header) => format!("UnsupportedMediaType{}", pascal(header.as_str())),
+    };
+    components.response(&name, |components| {
+        let content = ContentBuilder::new().schema(Some(schema("Problem"))).build();
+        let mut response = plain(title(kind), components).content("application/problem+json", content);
+        if kind == ErrorKind::Unauthenticated {
+            let about = "The schemes that are understood (RFC 9110).";
+            response = response.header_ref("WWW-Authenticate", components.header("WWW-Authenticate", about));
+        }
+        if let Some(header) = accepted {
+            let about = "The media types that are understood.";
+            response = response.header_ref(header.as_str(), components.header(header.as_str(), about));
+        }
+        if matches!(kind, ErrorKind::Unavailable | ErrorKind::TooManyRequests) {
+            let about = "Seconds until another attempt may succeed.";
+            response = response.header_ref("Retry-After", components.header("Retry-After", about));
+        }
+        response.build()
+    })
 }
 
-fn read(name: &str, about: &str, raw: &mut Raw) -> ResponseBuilder {
-    json_of(name, about, raw)
-        .header("ETag", header("Names this state of the answer (RFC 9110).", raw))
-        .header("Cache-Control", header("How long the answer may be kept (RFC 9111).", raw))
-        .header("Vary", header("What the answer depended on (RFC 9110).", raw))
+/// Adds response headers, each with what it says.
+fn with_headers(
+    response: ResponseBuilder,
+    headers: &[(&str, &str)],
+    components: &mut Components,
+) -> ResponseBuilder {
+    headers.iter().fold(response, |response, (name, about)| {
+        let header = components.header(name, about);
+        response.header_ref(*name, header)
+    })
 }
 
-fn remembers(entry: &Entry, operation: Operation) -> bool {
+const ETAG: (&str, &str) = ("ETag", "Identifies this state of the item or the list (RFC 9110).");
+
+fn read(name: &str, about: &str, components: &mut Components) -> ResponseBuilder {
+    let headers = [
+        ETAG,
+        ("Cache-Control", "How long the answer may be kept (RFC 9111)."),
+        ("Vary", "The request headers that the answer depended on (RFC 9110)."),
+    ];
+    with_headers(json_of(name, about, components), &headers, components)
+}
+
+fn caches(entry: &Entry, operation: Operation) -> bool {
     entry.definition.cache.as_ref().is_some_and(|cache| cache.life(operation).is_some())
 }
 
-/// What an answer says that may be a remembered one.
-fn remembered(answer: ResponseBuilder, raw: &mut Raw) -> ResponseBuilder {
-    answer
-        .header("x-cache", header("HIT, STALE, MISS or BYPASS; absent where nothing is remembered.", raw))
-        .header("Cache-Status", header("How the answer was come by (RFC 9211).", raw))
-        .header("Cache-Groups", header("Which answers fall together (RFC 9875).", raw))
-        .header("Age", header("For how many seconds the answer has been remembered (RFC 9111).", raw))
+/// The headers of an answer that may come from the query cache.
+fn cached(answer: ResponseBuilder, components: &mut Components) -> ResponseBuilder {
+    let headers = [
+        ("x-cache", "HIT, STALE, MISS or BYPASS; absent where nothing is cached."),
+        ("Cache-Status", "How the cache handled the request (RFC 9211)."),
+        ("Cache-Groups", "The answers that are invalidated together (RFC 9875)."),
+        ("Age", "For how many seconds the answer has been cached (RFC 9111)."),
+    ];
+    with_headers(answer, &headers, components)
 }
 
-fn not_modified(raw: &mut Raw) -> (String, Response) {
-    let response = plain("The client has this answer.", raw)
-        .header("ETag", header("Names this state of the answer (RFC 9110).", raw));
-    ("304".to_owned(), response.build())
+fn not_modified(components: &mut Components) -> (String, RefOr<Response>) {
+    let response = components.response("NotModified", |components| {
+        let response = plain("The client has this answer.", components);
+        with_headers(response, &[ETAG], components).build()
+    });
+    ("304".to_owned(), response)
 }
 
-fn changed(name: &str, raw: &mut Raw) -> Response {
-    json_of(name, "The item as it is now.", raw)
-        .header("ETag", header("Names the item's version (RFC 9110).", raw))
-        .build()
+fn changed(name: &str, components: &mut Components) -> RefOr<Response> {
+    let response = json_of(name, "The item as it is now.", components);
+    with_headers(response, &[ETAG], components).into()
 }
 
-fn created(name: &str, raw: &mut Raw) -> Response {
-    json_of(name, "The new item.", raw)
-        .header("ETag", header("Names the item's version (RFC 9110).", raw))
-        .header("Location", header("Where the item is (RFC 9110).", raw))
-        .build()
+fn created(name: &str, components: &mut Components) -> RefOr<Response> {
+    let response = json_of(name, "The new item.", components);
+    with_headers(response, &[ETAG, ("Location", "The item's path (RFC 9110).")], components).into()
 }
 
-pub(super) fn json_of(name: &str, about: &str, raw: &mut Raw) -> ResponseBuilder {
-    let content = ContentBuilder::new().schema(Some(component(name))).build();
-    plain(about, raw).content("application/json", content)
+pub(super) fn json_of(name: &str, about: &str, components: &mut Components) -> ResponseBuilder {
+    let content = ContentBuilder::new().schema(Some(schema(name))).build();
+    plain(about, components).content("application/json", content)
 }
 
-/// Server-sent events, as text: what stands in each of them OpenAPI can say from 3.2 on.
-pub(super) fn stream(raw: &mut Raw) -> Response {
-    let content = ContentBuilder::new().schema(Some(raw.place(json!({"type": "string"})))).build();
-    plain("Events, for as long as the client reads.", raw).content(EVENT_STREAM, content).build()
+/// Server-sent events: as text, and from OpenAPI 3.2 on by the schema of one event.
+pub(super) fn stream(version: Version, components: &mut Components) -> ResponseBuilder {
+    let content = ContentBuilder::new();
+    let content = if version == Version::V32 {
+        components.schemas.entry("ServerSentEvent").or_insert_with(streams::event);
+        content.item_schema(Some(schema("ServerSentEvent")))
+    } else {
+        content.schema(Some(components.inline(json!({"type": "string"}))))
+    };
+    plain("Events, for as long as the client reads.", components)
+        .content("text/event-stream", content.build())
 }
 
-pub(super) const EVENT_STREAM: &str = "text/event-stream";
-
-pub(super) fn plain(about: &str, raw: &mut Raw) -> ResponseBuilder {
-    ResponseBuilder::new()
-        .description(about)
-        .header("x-request-id", header("Names the request: the client's own id, or a new one.", raw))
-}
-
-fn header(about: &str, raw: &mut Raw) -> Header {
-    HeaderBuilder::new().schema(Some(raw.place(json!({"type": "string"})))).description(Some(about)).build()
+pub(super) fn plain(about: &str, components: &mut Components) -> ResponseBuilder {
+    let response = ResponseBuilder::new().description(about);
+    let header = ("x-request-id", "Identifies the request: the client's own id, or a new one.");
+    with_headers(response, &[header], components)
 }

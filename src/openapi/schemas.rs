@@ -1,172 +1,231 @@
-//! The components: each resource's shapes, and what all share.
+//! The schemas of a resource: its items, the bodies that change it, its lists and filters.
 
-use resourceful_contract::{Field, FieldType};
+use resourceful_contract::Cardinality;
 use serde_json::{Map, Value as Json, json};
 
+use super::components::{Components, reference};
 use super::lens::Lens;
-use super::{bulk, decimals, parameters};
-use crate::engine::Entry;
+use super::names::{of_action, pascal};
+use super::{bulk, decimals, filters, parameters};
+use crate::engine::{Catalog, Entry};
+use crate::resource::DeclaredAction;
 
-/// What the components of a resource are named after its title; the title alone is what answers hold.
-const SUFFIXES: [&str; 7] = ["", "Create", "Replace", "Patch", "List", "Filter", "Query"];
+/// What the components of a resource are named after its title; the title alone is a whole item.
+const SUFFIXES: [&str; 8] = ["", "Partial", "Create", "Replace", "Patch", "List", "Filter", "Query"];
 
-/// The components of a document, by name.
-#[derive(Debug, Default)]
-pub(super) struct Components {
-    schemas: Map<String, Json>,
-    /// For each resource of the catalog, the name that its components begin with.
-    titles: Vec<String>,
+/// For each resource of the catalog, the name that its components begin with.
+pub(super) fn titles(catalog: &Catalog) -> Vec<String> {
+    let mut titles: Vec<String> = Vec::new();
+    for entry in catalog.entries() {
+        let title = free_title(&titles, &pascal(&entry.definition.title));
+        titles.push(title);
+    }
+    titles
 }
 
-impl Components {
-    pub(super) fn of(lens: &Lens<'_>) -> Self {
-        let mut components = Self::default();
-        components.schemas.insert("Problem".to_owned(), problem());
-        components.schemas.insert("Page".to_owned(), page());
-        for entry in lens.catalog.entries() {
-            let title = components.free_title(&pascal(&entry.definition.title));
-            components.titles.push(title);
+/// A title whose components have names of their own.
+fn free_title(titles: &[String], wanted: &str) -> String {
+    let derived = |title: &str| SUFFIXES.map(|suffix| format!("{title}{suffix}"));
+    let taken = |name: &str| {
+        derived(name).iter().any(|name| {
+            COMMON.contains(&name.as_str()) || titles.iter().any(|title| derived(title).contains(name))
+        })
+    };
+    let numbered = (2..).map(|number| format!("{wanted}{number}"));
+    let mut names = std::iter::once(wanted.to_owned()).chain(numbered);
+    names.find(|name| !taken(name)).unwrap_or_else(|| wanted.to_owned())
+}
+
+/// Schemas that belong to no resource.
+const COMMON: [&str; 11] = [
+    "Problem",
+    "Page",
+    "History",
+    "NoInput",
+    "Question",
+    "Explanation",
+    "Batch",
+    "BatchResult",
+    "BatchResults",
+    "BulkResults",
+    "BulkAffected",
+];
+
+/// Adds the schemas that every document may refer to.
+pub(super) fn add_common(components: &mut Components) {
+    components.schemas.insert("Problem".to_owned(), problem());
+    components.schemas.insert("Page".to_owned(), page());
+    components.schemas.insert("History".to_owned(), history());
+}
+
+/// Adds a schema that is none of a resource's bodies, and what it refers to.
+pub(super) fn add(components: &mut Components, name: &str, mut schema: Json) {
+    decimals::spell(&mut schema, false);
+    let schema = hoist(components, name, schema);
+    components.schemas.insert(name.to_owned(), schema);
+}
+
+/// Adds the schemas of one resource.
+pub(super) struct Writer<'a> {
+    pub(super) lens: &'a Lens<'a>,
+    pub(super) titles: &'a [String],
+    pub(super) components: &'a mut Components,
+}
+
+impl Writer<'_> {
+    pub(super) fn add(&mut self, entry: &Entry) {
+        self.add_items(entry);
+        self.add_bodies(entry);
+        self.add_lists(entry);
+        for declared in &entry.definition.actions {
+            self.add_action(entry, declared);
         }
-        for entry in lens.catalog.entries().iter().filter(|entry| lens.shows_resource(entry)) {
-            components.add_resource(lens, entry);
-        }
-        components
     }
 
-    /// The name that a resource's components begin with.
-    pub(super) fn title(&self, resource: usize) -> &str {
-        &self.titles[resource]
+    fn title(&self, entry: &Entry) -> String {
+        self.titles[entry.position].clone()
     }
 
-    pub(super) fn into_schemas(self) -> Json {
-        Json::Object(self.schemas)
-    }
-
-    /// A title that no other resource has.
-    fn free_title(&self, wanted: &str) -> String {
-        let derived = |title: &str| SUFFIXES.map(|suffix| format!("{title}{suffix}"));
-        let taken = |name: &str| {
-            derived(name).iter().any(|name| {
-                self.schemas.contains_key(name)
-                    || self.titles.iter().any(|title| derived(title).contains(name))
-            })
-        };
-        if !taken(wanted) {
-            return wanted.to_owned();
-        }
-        let mut number = 2;
-        while taken(&format!("{wanted}{number}")) {
-            number += 1;
-        }
-        format!("{wanted}{number}")
-    }
-
-    /// Adds a component that is none of a resource's shapes, and what it refers to.
-    pub(super) fn add(&mut self, name: &str, schema: Json) {
-        let mut schema = schema;
-        decimals::spell(&mut schema, false);
-        let schema = self.hoist(name, schema);
-        self.schemas.insert(name.to_owned(), schema);
-    }
-
-    fn add_resource(&mut self, lens: &Lens<'_>, entry: &Entry) {
-        let title = self.titles[entry.position].clone();
-        let bodies = &entry.definition.bodies;
-        let hidden = |field: usize| !lens.shows(entry, field);
-        let closed = |field: usize| !lens.takes(entry, field);
-        let mut answer = without(entry, bodies.answer.clone(), hidden);
-        self.open_to_selection(lens, entry, &mut answer);
+    /// A whole item, which answers to changes hold, and a partial one, which answers to reads may hold: `fields` leaves
+    /// members out and `include` adds related items.
+    fn add_items(&mut self, entry: &Entry) {
+        let lens = self.lens;
+        let mut item =
+            without(entry, entry.definition.bodies.answer.clone(), |field| !lens.shows(entry, field));
         if let Some(description) = &entry.definition.description {
-            answer["description"] = Json::from(description.as_str());
+            item["description"] = Json::from(description.as_str());
         }
+        decimals::spell(&mut item, false);
+        let mut item = hoist(self.components, &self.title(entry), item);
+        let mut partial = item.clone();
+        for (position, field) in entry.schema.fields.iter().enumerate() {
+            if !lens.always_shows(entry, position)
+                && let Some(required) = item.get_mut("required").and_then(Json::as_array_mut)
+            {
+                required.retain(|name| *name != field.name.as_str());
+            }
+        }
+        if let Json::Object(map) = &mut partial {
+            map.shift_remove("required");
+        }
+        for relation in lens.includes(entry) {
+            let target = reference(&self.titles[relation.target]);
+            partial["properties"][&relation.link.name] = match relation.link.cardinality {
+                Cardinality::One => json!({"anyOf": [target, {"type": "null"}]}),
+                Cardinality::Many => json!({"type": "array", "items": target}),
+            };
+        }
+        let title = self.title(entry);
+        self.components.schemas.insert(format!("{title}Partial"), partial);
+        self.components.schemas.insert(title, item);
+    }
+
+    fn add_bodies(&mut self, entry: &Entry) {
+        let lens = self.lens;
+        let (title, bodies) = (self.title(entry), &entry.definition.bodies);
+        let closed = |field: usize| !lens.takes(entry, field);
         for (suffix, schema) in [
-            ("", answer),
             ("Create", without(entry, bodies.create.clone(), closed)),
             // The path of a PUT says the id; a body may repeat it and never needs to.
             ("Replace", without(entry, bodies.replace.clone(), |at| at == entry.schema.id || closed(at))),
             ("Patch", without(entry, bodies.update.clone(), closed)),
         ] {
-            // A patch may leave out at every depth what the other shapes require.
             let mut schema = schema;
-            decimals::spell(&mut schema, !suffix.is_empty());
+            decimals::spell(&mut schema, true);
+            for (field, keywords) in &entry.definition.documented {
+                if let Some(property) = schema["properties"].get_mut(*field).and_then(Json::as_object_mut) {
+                    property.extend(keywords.as_object().cloned().unwrap_or_default());
+                }
+            }
+            // A patch may leave out at every depth what the other bodies require.
             let prefix = if suffix == "Patch" { format!("{title}Patch") } else { title.clone() };
-            let schema = self.hoist(&prefix, schema);
-            self.schemas.insert(format!("{title}{suffix}"), schema);
+            let schema = hoist(self.components, &prefix, schema);
+            self.components.schemas.insert(format!("{title}{suffix}"), schema);
         }
+        if let Some(bulk) = &entry.definition.bulk {
+            bulk::add(&mut self.components.schemas, &title, entry, bulk);
+        }
+    }
+
+    fn add_lists(&mut self, entry: &Entry) {
+        let title = self.title(entry);
         let list = json!({
             "type": "object",
             "properties": {
-                "items": {"type": "array", "items": reference(&title)},
+                "items": {"type": "array", "items": reference(&format!("{title}Partial"))},
                 "page": reference("Page"),
             },
             "required": ["items", "page"],
             "additionalProperties": false,
         });
-        self.schemas.insert(format!("{title}List"), list);
-        self.schemas.insert(format!("{title}Filter"), filter(&title, lens, entry));
-        self.schemas.insert(format!("{title}Query"), query(&title, lens, entry));
-        if entry.definition.audit.is_some() {
-            self.schemas.insert("History".to_owned(), history());
-        }
+        let filter = self.filter(entry);
+        let schemas = &mut self.components.schemas;
+        schemas.insert(format!("{title}List"), list);
+        schemas.insert(format!("{title}Filter"), filter);
+        schemas.insert(format!("{title}Query"), query(&title, self.lens, entry));
         if entry.definition.tree.is_some() {
-            self.schemas.insert(format!("{title}_Subtree"), subtree(&title));
-        }
-        if let Some(bulk) = &entry.definition.bulk {
-            bulk::add(&mut self.schemas, &title, entry, bulk);
-        }
-        for declared in &entry.definition.actions {
-            let input = Some(&declared.action.input.schema);
-            for (schema, suffix) in [(input, "Input"), (declared.action.output.as_ref(), "Output")] {
-                if let Some(schema) = schema {
-                    self.add(&of_action(&title, &declared.name, suffix), schema.clone());
-                }
-            }
+            schemas.insert(format!("{title}_Subtree"), subtree(&title));
         }
     }
 
-    /// `fields` leaves members out and `include` adds some, so none is required and relations may stand there.
-    fn open_to_selection(&self, lens: &Lens<'_>, entry: &Entry, answer: &mut Json) {
-        if let Json::Object(map) = &mut *answer {
-            map.remove("required");
+    /// The filter tree of the body form. A dotted name filters through a relation.
+    fn filter(&mut self, entry: &Entry) -> Json {
+        let own = reference(&format!("{}Filter", self.title(entry)));
+        let mut properties = Map::new();
+        for word in ["and", "or"] {
+            properties.insert(word.to_owned(), json!({"type": "array", "items": own}));
         }
-        for relation in lens.includes(entry) {
-            let target = reference(&self.titles[relation.target]);
-            answer["properties"][&relation.link.name] = match relation.link.cardinality {
-                resourceful_contract::Cardinality::One => {
-                    json!({"anyOf": [target, {"type": "null"}]})
-                }
-                resourceful_contract::Cardinality::Many => {
-                    json!({"type": "array", "items": target})
-                }
-            };
+        properties.insert("not".to_owned(), own);
+        let lens = self.lens;
+        for field in filters::of(lens, entry) {
+            let condition = field.condition(self.components, self.titles);
+            properties.insert(field.path, condition);
         }
+        json!({"type": "object", "properties": properties, "additionalProperties": false})
     }
 
-    /// Moves a schema's `$defs` into the components, and its references to where they stand then.
-    fn hoist(&mut self, title: &str, mut schema: Json) -> Json {
-        let Some(definitions) = schema.as_object_mut().and_then(|map| map.shift_remove("$defs")) else {
-            return schema;
-        };
-        let Json::Object(definitions) = definitions else {
-            return schema;
-        };
-        let free = |name: String| {
-            // A definition may be called as one of the shapes is.
-            if SUFFIXES.iter().any(|suffix| name == format!("{title}{suffix}")) {
-                format!("{name}_")
-            } else {
-                name
-            }
-        };
-        let names: Vec<(String, String)> =
-            definitions.keys().map(|name| (name.clone(), free(format!("{title}{}", pascal(name))))).collect();
-        redirect(&mut schema, &names);
-        for ((_, to), mut definition) in names.iter().zip(definitions.into_iter().map(|(_, schema)| schema)) {
-            redirect(&mut definition, &names);
-            self.schemas.insert(to.clone(), definition);
+    fn add_action(&mut self, entry: &Entry, declared: &DeclaredAction) {
+        let title = self.title(entry);
+        let input = input_of(&title, declared);
+        add(self.components, &input, declared.action.input.schema.clone());
+        if let Some(output) = &declared.action.output {
+            add(self.components, &of_action(&title, &declared.name, "Output"), output.clone());
         }
-        schema
     }
+}
+
+/// The name of the schema that an action takes; actions without an input share one.
+pub(super) fn input_of(title: &str, declared: &DeclaredAction) -> String {
+    let is_empty = declared.action.input.schema["properties"].as_object().is_none_or(Map::is_empty)
+        && declared.action.input.schema.get("title").is_some_and(|title| title == NO_INPUT);
+    if is_empty { NO_INPUT.to_owned() } else { of_action(title, &declared.name, "Input") }
+}
+
+const NO_INPUT: &str = "NoInput";
+
+/// The component that a definition of a resource's model becomes. It may be called as one of the resource's own schemas is.
+pub(super) fn definition_name(title: &str, definition: &str) -> String {
+    let name = format!("{title}{}", pascal(definition));
+    let is_taken = SUFFIXES.iter().any(|suffix| name == format!("{title}{suffix}"));
+    if is_taken { format!("{name}_") } else { name }
+}
+
+/// Moves a schema's `$defs` into the components, and its references to where they stand then.
+fn hoist(components: &mut Components, title: &str, mut schema: Json) -> Json {
+    let Some(definitions) = schema.as_object_mut().and_then(|map| map.shift_remove("$defs")) else {
+        return schema;
+    };
+    let Json::Object(definitions) = definitions else {
+        return schema;
+    };
+    let names: Vec<(String, String)> =
+        definitions.keys().map(|name| (name.clone(), definition_name(title, name))).collect();
+    redirect(&mut schema, &names);
+    for ((_, to), mut definition) in names.iter().zip(definitions.into_iter().map(|(_, schema)| schema)) {
+        redirect(&mut definition, &names);
+        components.schemas.insert(to.clone(), definition);
+    }
+    schema
 }
 
 /// What lies below an item.
@@ -228,32 +287,6 @@ fn without(entry: &Entry, mut shape: Json, is_out: impl Fn(usize) -> bool) -> Js
         }
     }
     shape
-}
-
-/// What the input or the output of an action is called. No title holds an underscore.
-pub(super) fn of_action(title: &str, action: &str, suffix: &str) -> String {
-    format!("{title}_{}{suffix}", pascal(action))
-}
-
-/// `order_line` and `order line` as `OrderLine`.
-fn pascal(name: &str) -> String {
-    name.split(|character: char| !character.is_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .map(|word| {
-            let mut characters = word.chars();
-            characters
-                .next()
-                .map(char::to_uppercase)
-                .into_iter()
-                .flatten()
-                .chain(characters)
-                .collect::<String>()
-        })
-        .collect()
-}
-
-pub(super) fn reference(name: &str) -> Json {
-    json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
 /// Points every `#/$defs/name` at the component that it has become.
@@ -320,43 +353,6 @@ fn page() -> Json {
     })
 }
 
-/// The tree of the body form. A dotted name filters through a relation.
-fn filter(title: &str, lens: &Lens<'_>, entry: &Entry) -> Json {
-    let own = reference(&format!("{title}Filter"));
-    let mut properties = Map::new();
-    for word in ["and", "or"] {
-        properties.insert(word.to_owned(), json!({"type": "array", "items": own}));
-    }
-    properties.insert("not".to_owned(), own);
-    for (name, field) in parameters::filterable(lens, entry) {
-        properties.insert(name, comparisons(field));
-    }
-    json!({"type": "object", "properties": properties, "additionalProperties": false})
-}
-
-fn comparisons(field: &Field) -> Json {
-    let operators = field.field_type.operators().iter().map(|operator| {
-        let schema = match *operator {
-            "in" | "nin" | "overlaps" => parameters::list(field, 0, 1_000),
-            "between" => parameters::list(field, 2, 2),
-            "is_null" => json!({"type": "boolean"}),
-            "contains" | "starts" | "ends" => parameters::any_text(),
-            _ => parameters::value(field),
-        };
-        ((*operator).to_owned(), schema)
-    });
-    let object = json!({
-        "type": "object",
-        "properties": operators.collect::<Map<_, _>>(),
-        "additionalProperties": false,
-        "minProperties": 1,
-    });
-    match field.field_type {
-        FieldType::Json | FieldType::Array(_) => object,
-        _ => json!({"anyOf": [object, parameters::value(field)]}),
-    }
-}
-
 fn query(title: &str, lens: &Lens<'_>, entry: &Entry) -> Json {
     let mut properties = Map::new();
     let mut add = |name: &str, schema: Json| properties.insert(name.to_owned(), schema);
@@ -390,6 +386,6 @@ fn query(title: &str, lens: &Lens<'_>, entry: &Entry) -> Json {
         "properties": properties,
         "additionalProperties": false,
         // A page begins at one place.
-        "not": {"required": ["after", "before"]},
+        "not": {"required": ["after", "before"], "properties": {"after": {}, "before": {}}},
     })
 }

@@ -1,29 +1,30 @@
-//! Streams in the document: `GET /events`, and what stands in an event stream.
+//! Streams of all resources in the document: `GET /events`, `GET /ws`, and the schema of one event.
 
 use serde_json::{Value as Json, json};
 use utoipa::openapi::path::{Operation, OperationBuilder};
+use utoipa::openapi::security::SecurityRequirement;
 
-use super::raw::Raw;
-use super::responses::EVENT_STREAM;
+use super::components::Components;
+use super::document::Version;
 use super::{parameters, responses};
 use crate::error::ErrorKind;
 
+/// The tag of both operations.
+pub(super) const TAG: (&str, &str) = ("events", "Changes of all resources, as they happen.");
+
 /// `GET /events`.
-pub(super) fn operation(raw: &mut Raw) -> Operation {
-    let types = json!({"type": "array", "items": {"type": "string"}});
-    let about =
-        "Types of events, such as `orders.created`, or `orders.*` for all of a resource; all by default.";
-    let parameters = vec![
-        parameters::several("types", about, types, raw),
-        parameters::last_event_id(raw),
-        parameters::last_event(raw),
-    ];
+pub(super) fn operation(
+    security: Vec<SecurityRequirement>,
+    version: Version,
+    components: &mut Components,
+) -> Operation {
     let operation = OperationBuilder::new()
         .operation_id(Some("events"))
         .summary(Some("Follow the changes of all resources"))
-        .description(Some("Those of each resource that its own stream would tell of."))
-        .parameters(Some(parameters))
-        .response("200", responses::stream(raw));
+        .description(Some("The events that the streams of the single resources would send."))
+        .tag(TAG.0)
+        .securities(Some(security))
+        .response("200", responses::stream(version, components));
     let kinds = [
         ErrorKind::BadRequest,
         ErrorKind::Unauthenticated,
@@ -33,10 +34,13 @@ pub(super) fn operation(raw: &mut Raw) -> Operation {
         ErrorKind::Unavailable,
         ErrorKind::DeadlineExceeded,
     ];
-    responses::problems(operation, &kinds, raw).build()
+    let mut operation = responses::problems(operation, &kinds, components).build();
+    operation.parameters = Some(parameters::of_events(components));
+    operation
 }
 
-const SAID: &str = "Say `{\"type\": \"subscribe\", \"id\": …, \"resource\": …, \"filter\"?, \"q\"?, \"fields\"?, \
+/// What clients send and receive over the socket.
+const PROTOCOL: &str = "Say `{\"type\": \"subscribe\", \"id\": …, \"resource\": …, \"filter\"?, \"q\"?, \"fields\"?, \
     \"after\"?}` to follow a resource, or `types` instead of it to follow all; answers are `ready`, `next`, `reset`, `position`, \
     `complete` and `error`, each with that `id`. `complete` with the `id` ends it. `join` with a \
     `resource`, an `item` or none, and a `state` tells who else looks at it (`members`, `joined`, `left`), where the resource \
@@ -44,13 +48,14 @@ const SAID: &str = "Say `{\"type\": \"subscribe\", \"id\": …, \"resource\": �
     another credential. `ping` is answered with `pong`.";
 
 /// `GET /ws`.
-pub(super) fn socket(raw: &mut Raw) -> Operation {
+pub(super) fn socket(security: Vec<SecurityRequirement>, components: &mut Components) -> Operation {
     let operation = OperationBuilder::new()
         .operation_id(Some("socket"))
         .summary(Some("Follow many changes over one WebSocket"))
-        .description(Some(SAID))
-        .parameters(Some([parameters::subprotocol(raw)]))
-        .response("101", responses::plain("From here on messages are JSON.", raw));
+        .description(Some(PROTOCOL))
+        .tag(TAG.0)
+        .securities(Some(security))
+        .response("101", responses::plain("From here on messages are JSON.", components));
     let kinds = [
         ErrorKind::BadRequest,
         ErrorKind::Unauthenticated,
@@ -61,28 +66,21 @@ pub(super) fn socket(raw: &mut Raw) -> Operation {
         ErrorKind::Unavailable,
         ErrorKind::DeadlineExceeded,
     ];
-    responses::problems(operation, &kinds, raw).build()
+    let mut operation = responses::problems(operation, &kinds, components).build();
+    operation.parameters = Some(parameters::of_socket(components));
+    operation
 }
 
-/// Says of every event stream what each of its events is (OpenAPI 3.2, 4.8.14.3).
-pub(super) fn describe_items(document: &mut Json) {
-    let item = json!({
+/// One server-sent event (OpenAPI 3.2, 4.14.4).
+pub(super) fn event() -> Json {
+    json!({
         "type": "object",
         "properties": {
-            "id": {"type": "string", "description": "Sent back in `Last-Event-ID`, the stream goes on after this event."},
+            "id": {"type": "string", "description": "Sent back in `Last-Event-ID`, the stream resumes after this event."},
             "event": {"type": "string", "description": "A type of events, `added`, `removed`, `ready`, `reset`, `lagged` or `end`."},
             "data": {"type": "string", "contentMediaType": "application/json", "description": "A CloudEvents 1.0 event, or an object that says more."},
-            "retry": {"type": "integer", "description": "After how many milliseconds to come back."},
+            "retry": {"type": "integer", "description": "After how many milliseconds to reconnect."},
         },
         "required": ["event", "data"],
-    });
-    let Some(paths) = document["paths"].as_object_mut() else { return };
-    for path in paths.values_mut() {
-        let Some(stream) =
-            path.pointer_mut(&format!("/get/responses/200/content/{}", EVENT_STREAM.replace('/', "~1")))
-        else {
-            continue;
-        };
-        *stream = json!({"itemSchema": item});
-    }
+    })
 }

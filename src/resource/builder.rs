@@ -125,6 +125,9 @@ pub struct ResourceBuilder {
     pub(super) cache: Option<Cache>,
     pub(super) cache_control: Option<String>,
     pub(super) description: Option<String>,
+    pub(super) singular: Option<String>,
+    /// Keywords that the OpenAPI document adds to the schema of a field in bodies.
+    pub(super) documented: Vec<(&'static str, Json)>,
 }
 
 impl ResourceBuilder {
@@ -175,6 +178,8 @@ impl ResourceBuilder {
             cache: None,
             cache_control: None,
             description: None,
+            singular: None,
+            documented: Vec::new(),
         }
     }
 
@@ -580,12 +585,6 @@ impl ResourceBuilder {
     /// What reads say in `Cache-Control` (RFC 9111); `private, no-cache` by default.
     pub fn cache_control(mut self, directives: impl Into<String>) -> Self {
         self.cache_control = Some(directives.into());
-        self
-    }
-
-    /// What the resource is, for the specification; by default the model's doc comment.
-    pub fn description(mut self, text: impl Into<String>) -> Self {
-        self.description = Some(text.into());
         self
     }
 

@@ -147,8 +147,12 @@ pub(crate) struct Definition {
     pub(crate) cache: Option<Cache>,
     pub(crate) cache_control: http::HeaderValue,
     pub(crate) description: Option<String>,
-    /// The model's name, for the specification.
+    /// The model's name, for the OpenAPI document.
     pub(crate) title: String,
+    /// What one item is called, for the OpenAPI document.
+    pub(crate) singular: String,
+    /// Keywords that the OpenAPI document adds to the schema of a field in bodies.
+    pub(crate) documented: Vec<(&'static str, serde_json::Value)>,
 }
 
 impl Definition {

@@ -309,7 +309,7 @@ fn freeze(
     let field_rules = field_rules(&draft);
     let (created_at, updated_at) = (timestamp(|names| &names.0), timestamp(|names| &names.1));
     let builder = draft.builder;
-    let title = title(&builder);
+    let (title, singular) = (title(&builder), builder.singular_name());
     Definition {
         visible: schema.visible().collect(),
         stored: (0..schema.fields.len()).filter(|position| !is_internal(&schema.fields[*position])).collect(),
@@ -349,5 +349,7 @@ fn freeze(
         cache_control: cache_control(builder.cache_control),
         description: builder.description,
         title,
+        singular,
+        documented: builder.documented,
     }
 }

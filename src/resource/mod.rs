@@ -10,6 +10,7 @@ mod change;
 mod codec;
 mod definition;
 mod derive;
+mod documented;
 mod exact;
 mod hook;
 mod idempotency;

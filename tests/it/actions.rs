@@ -267,7 +267,7 @@ async fn actions_stand_in_the_document_and_obey_the_matrix() {
     }
     let document = app.get("/openapi.json").await.json();
     let ship = &document["paths"]["/orders/{id}/ship"]["post"];
-    assert_eq!(ship["operationId"], "ship_orders");
+    assert_eq!((&ship["operationId"], &ship["summary"]), (&json!("ship_order"), &json!("Ship an order")));
     assert!(ship["description"].as_str().unwrap().starts_with("Sends it away. Needs"), "{ship}");
     let input = &ship["requestBody"]["content"]["application/json"]["schema"]["$ref"];
     assert_eq!(input, "#/components/schemas/Order_ShipInput");

@@ -55,6 +55,11 @@ pub(crate) async fn shop_with(place: &Place, change: impl FnOnce(AppBuilder) -> 
     app
 }
 
+/// The atlas without its rows.
+pub(crate) async fn empty_atlas(place: &Place) -> TestApp {
+    TestApp::build(atlas::atlas(|name| place.table(name)).unwrap()).await.unwrap()
+}
+
 /// The token of one of the shop's people.
 pub(crate) fn token(variable: &str) -> String {
     let people = people::people();

@@ -46,6 +46,7 @@ mod methods;
 mod migrations;
 mod numbers;
 mod openapi;
+mod openapi_generators;
 mod outbox;
 mod outcomes;
 mod policies;

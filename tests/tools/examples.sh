@@ -109,6 +109,27 @@ browser_follows_orders() {
     done
 }
 
+# What people's tools make of the documents, against both examples at a time.
+generated_clients() { # FOLDER
+    local atlas atlas_pid shop_pid
+    start_example atlas "sqlite://$1/clients-atlas.db"
+    atlas=$example_base
+    atlas_pid=$example_pid
+    start_example shop "sqlite://$1/clients-shop.db"
+    shop_pid=$example_pid
+    # shellcheck disable=SC2064
+    trap "kill $atlas_pid $shop_pid 2>/dev/null || true" EXIT
+    # shellcheck disable=SC1090
+    source <(grep -E '^ *export ACME_ADMIN=[A-Za-z0-9._-]+$' "$temporary/shop.out")
+    ATLAS=$atlas ATLAS_TOKEN=$atlas_token SHOP=$example_base SHOP_TOKEN=$ACME_ADMIN tests/clients/run
+    stop_example
+    example=atlas
+    example_base=$atlas
+    example_pid=$atlas_pid
+    trap 'kill "$example_pid" 2>/dev/null || true' EXIT
+    stop_example
+}
+
 schemathesis() { # DATABASE_URL
     start_example atlas "$1"
     tests/schemathesis "$example_base" "$atlas_token"

@@ -23,6 +23,8 @@ missing_packages() {
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3 python3-venv
     command -v haproxy >/dev/null || [[ -x /usr/sbin/haproxy ]] || echo haproxy
     command -v nginx >/dev/null || [[ -x /usr/sbin/nginx ]] || echo nginx-light
+    # The generators of tests/clients ask for Node.js 20 or newer.
+    command -v npm >/dev/null || echo nodejs npm
     command -v jq >/dev/null || echo jq
     command -v curl >/dev/null || echo curl ca-certificates
     command -v cc >/dev/null || echo gcc libc6-dev

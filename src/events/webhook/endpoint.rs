@@ -55,6 +55,22 @@ pub(super) struct WebhookEndpoint {
     pub(super) updated_at: DateTime<Utc>,
 }
 
+/// URLs that [`target`] takes, as the OpenAPI document shows them: of public hosts by their names.
+const PUBLIC_URL: &str = r"^https://([a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\.){1,4}[a-z]{2,20}(:[1-9][0-9]{0,3})?(/[A-Za-z0-9._~/-]*)?$";
+/// Those of any host, where private targets are allowed.
+const ANY_URL: &str =
+    r"^https?://[a-z0-9]([a-z0-9.-]{0,60}[a-z0-9])?(:[1-9][0-9]{0,3})?(/[A-Za-z0-9._~/-]*)?$";
+
+/// Every pattern of events that [`told_of`] takes.
+fn patterns(known: Option<&Events>) -> Vec<String> {
+    let of = |(name, words): (&String, &BTreeSet<String>)| {
+        let types = words.iter().map(|word| format!("{name}.{word}"));
+        std::iter::once(format!("{name}.*")).chain(types).collect::<Vec<_>>()
+    };
+    let named = known.into_iter().flatten().flat_map(of);
+    std::iter::once("*".to_owned()).chain(named).collect()
+}
+
 /// The secret that an endpoint's messages are signed with.
 #[derive(Debug, Serialize, JsonSchema)]
 struct WebhookSecret {
@@ -94,6 +110,8 @@ pub(super) fn resource(webhooks: &Webhooks, table: Table) -> ResourceBuilder {
         .hidden(["owner", "secrets"])
         .index(["enabled", "id"])
         .filterable(["enabled", "url", "tenant_id", "owner_id"])
+        .documented("url", json!({"pattern": if is_private { ANY_URL } else { PUBLIC_URL }}))
+        .documented("events", json!({"items": {"type": "string", "enum": patterns(known.get())}}))
         .before([Operation::Create, Operation::Update], move |endpoint: &mut WebhookEndpoint, change| {
             checked(endpoint, change.current(), known.get(), is_private)?;
             owned(endpoint, change);

@@ -1,0 +1,147 @@
+//! The Components Object: what a document names once and refers to (OpenAPI 3.1, 4.8.7).
+//!
+//! utoipa's schema type drops keywords of JSON Schema that it does not know. Schemas therefore stay JSON: inside
+//! utoipa's types a reference to a numbered place stands for each of them, and they are put there after the document is
+//! serialized.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde_json::{Map, Value as Json};
+use utoipa::openapi::header::{Header, HeaderBuilder};
+use utoipa::openapi::path::Parameter;
+use utoipa::openapi::response::Response;
+use utoipa::openapi::schema::Schema;
+use utoipa::openapi::{ComponentsBuilder, Ref, RefOr};
+
+const PLACE: &str = "#/x-schemas/";
+/// Where a component's reference begins.
+const COMPONENTS: &str = "#/components/";
+
+/// The components of a document, by name.
+#[derive(Default)]
+pub(super) struct Components {
+    pub(super) schemas: Map<String, Json>,
+    parameters: BTreeMap<String, Parameter>,
+    headers: BTreeMap<String, Header>,
+    responses: BTreeMap<String, Response>,
+    /// Schemas that stand inside parameters, headers and media types.
+    placed: Vec<Json>,
+}
+
+impl Components {
+    /// A schema that stands where it is used.
+    pub(super) fn inline(&mut self, schema: Json) -> RefOr<Schema> {
+        self.placed.push(schema);
+        RefOr::Ref(Ref::new(format!("{PLACE}{}", self.placed.len() - 1)))
+    }
+
+    /// A reference to a parameter, which is added under this name where there is none of it.
+    pub(super) fn parameter(
+        &mut self,
+        name: &str,
+        make: impl FnOnce(&mut Self) -> Parameter,
+    ) -> RefOr<Parameter> {
+        if !self.parameters.contains_key(name) {
+            let parameter = make(self);
+            self.parameters.insert(name.to_owned(), parameter);
+        }
+        RefOr::Ref(Ref::new(format!("{COMPONENTS}parameters/{name}")))
+    }
+
+    /// A reference to a response header, whose component has the header's own name.
+    pub(super) fn header(&mut self, name: &str, description: &str) -> Ref {
+        if !self.headers.contains_key(name) {
+            let schema = self.inline(serde_json::json!({"type": "string"}));
+            let header = HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build();
+            self.headers.insert(name.to_owned(), header);
+        }
+        Ref::new(format!("{COMPONENTS}headers/{name}"))
+    }
+
+    /// A reference to a response, which is added under this name where there is none of it.
+    pub(super) fn response(
+        &mut self,
+        name: &str,
+        make: impl FnOnce(&mut Self) -> Response,
+    ) -> RefOr<Response> {
+        if !self.responses.contains_key(name) {
+            let response = make(self);
+            self.responses.insert(name.to_owned(), response);
+        }
+        RefOr::Ref(Ref::new(format!("{COMPONENTS}responses/{name}")))
+    }
+
+    /// Adds everything that utoipa's own types hold.
+    pub(super) fn describe(&mut self, builder: ComponentsBuilder) -> ComponentsBuilder {
+        let mut builder = builder;
+        for (name, parameter) in std::mem::take(&mut self.parameters) {
+            builder = builder.parameter(name, parameter);
+        }
+        for (name, header) in std::mem::take(&mut self.headers) {
+            builder = builder.header(name, header);
+        }
+        for (name, response) in std::mem::take(&mut self.responses) {
+            builder = builder.response(name, response);
+        }
+        builder
+    }
+
+    /// Puts every schema where it belongs in the serialized document.
+    pub(super) fn place(self, document: &mut Json) {
+        place(&self.placed, document);
+        document["components"]["schemas"] = Json::Object(self.schemas);
+    }
+}
+
+fn place(schemas: &[Json], document: &mut Json) {
+    match document {
+        Json::Object(map) => {
+            let number = map.get("$ref").and_then(Json::as_str).and_then(|to| to.strip_prefix(PLACE));
+            if let Some(schema) = number.and_then(|number| schemas.get(number.parse::<usize>().ok()?)) {
+                *document = schema.clone();
+            } else {
+                map.values_mut().for_each(|value| place(schemas, value));
+            }
+        }
+        Json::Array(items) => items.iter_mut().for_each(|item| place(schemas, item)),
+        _ => {}
+    }
+}
+
+/// A reference to a schema of the components, for utoipa's types.
+pub(super) fn schema(name: &str) -> RefOr<Schema> {
+    RefOr::Ref(Ref::from_schema_name(name))
+}
+
+/// A reference to a schema of the components, as JSON.
+pub(super) fn reference(name: &str) -> Json {
+    serde_json::json!({"$ref": format!("{COMPONENTS}schemas/{name}")})
+}
+
+/// Removes the components that no path refers to, such as the schemas of fields that the caller does not see: their
+/// names must not be visible either.
+pub(super) fn remove_unused(document: &mut Json) {
+    let mut used = HashSet::new();
+    let mut ahead = vec![&document["paths"]];
+    while let Some(json) = ahead.pop() {
+        match json {
+            Json::Array(items) => ahead.extend(items),
+            Json::Object(members) => {
+                let target = members.get("$ref").and_then(Json::as_str);
+                let target = target.and_then(|to| to.strip_prefix(COMPONENTS)?.split_once('/'));
+                if let Some((section, name)) = target
+                    && used.insert((section.to_owned(), name.to_owned()))
+                {
+                    ahead.push(&document["components"][section][name]);
+                }
+                ahead.extend(members.values());
+            }
+            _ => {}
+        }
+    }
+    for section in ["schemas", "parameters", "headers", "responses"] {
+        if let Some(components) = document["components"].get_mut(section).and_then(Json::as_object_mut) {
+            components.retain(|name, _| used.contains(&(section.to_owned(), name.clone())));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Visits every schema of a document, and the spelling that all of them have in common.
+
+use serde_json::{Map, Value as Json};
+
+/// Keywords whose value is one schema.
+const ONE: [&str; 11] = [
+    "items",
+    "additionalProperties",
+    "not",
+    "if",
+    "then",
+    "else",
+    "contains",
+    "propertyNames",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+    "contentSchema",
+];
+/// Keywords whose value is an array of schemas.
+const ARRAY: [&str; 4] = ["allOf", "anyOf", "oneOf", "prefixItems"];
+/// Keywords whose value is an object of schemas.
+const OBJECT: [&str; 4] = ["properties", "patternProperties", "$defs", "dependentSchemas"];
+
+/// Visits a schema and the schemas inside it, the inner ones first.
+pub(super) fn schema(json: &mut Json, visit: &mut impl FnMut(&mut Map<String, Json>)) {
+    let Json::Object(map) = json else { return };
+    for (keyword, value) in map.iter_mut() {
+        match value {
+            Json::Object(inner) if OBJECT.contains(&keyword.as_str()) => {
+                inner.values_mut().for_each(|value| schema(value, visit));
+            }
+            Json::Array(inner) if ARRAY.contains(&keyword.as_str()) => {
+                inner.iter_mut().for_each(|value| schema(value, visit));
+            }
+            value if ONE.contains(&keyword.as_str()) => schema(value, visit),
+            _ => {}
+        }
+    }
+    visit(map);
+}
+
+/// Visits every schema of a document: the components, and those inside parameters, headers and media types.
+pub(super) fn document(document: &mut Json, visit: &mut impl FnMut(&mut Map<String, Json>)) {
+    if let Some(components) = document["components"].as_object_mut() {
+        for (section, members) in components.iter_mut() {
+            match members.as_object_mut() {
+                Some(schemas) if section == "schemas" => {
+                    schemas.values_mut().for_each(|value| schema(value, visit));
+                }
+                _ => inside(members, visit),
+            }
+        }
+    }
+    inside(&mut document["paths"], visit);
+}
+
+fn inside(json: &mut Json, visit: &mut impl FnMut(&mut Map<String, Json>)) {
+    match json {
+        Json::Object(map) => {
+            for (key, value) in map.iter_mut() {
+                match key.as_str() {
+                    "schema" | "itemSchema" => schema(value, visit),
+                    _ => inside(value, visit),
+                }
+            }
+        }
+        Json::Array(items) => items.iter_mut().for_each(|item| inside(item, visit)),
+        _ => {}
+    }
+}
+
+/// Spells a schema so that client generators read it. Titles are left out, because several generators name their types by
+/// them and those of Rust types repeat. The bounds of 64 bits are the format `int64`, because JavaScript cannot hold
+/// the numbers. U+0000 in a pattern is `\x00`, which every regular expression dialect has.
+pub(super) fn spell(map: &mut Map<String, Json>) {
+    if map.get("title").is_some_and(Json::is_string) {
+        map.shift_remove("title");
+    }
+    if let Some(Json::String(pattern)) = map.get_mut("pattern") {
+        *pattern = pattern.replace("\\u0000", "\\x00");
+    }
+    let is_least = map.get("minimum").is_some_and(|bound| bound.as_i64() == Some(i64::MIN));
+    let is_greatest = map.get("maximum").is_some_and(|bound| bound.as_i64() == Some(i64::MAX));
+    if is_least {
+        map.shift_remove("minimum");
+    }
+    if is_greatest {
+        map.shift_remove("maximum");
+    }
+    if is_greatest && map.get("format").is_none_or(|format| format == "uint64" || format == "uint") {
+        map.insert("format".to_owned(), Json::from("int64"));
+    }
+}
