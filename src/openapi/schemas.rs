@@ -181,6 +181,13 @@ impl Writer<'_> {
             let condition = field.condition(self.components, self.titles);
             properties.insert(field.path, condition);
         }
+        // One of many rows can be asked for with several conditions.
+        let many = entry.links.iter().filter(|relation| relation.link.cardinality == Cardinality::Many);
+        for relation in many.filter(|relation| lens.leads(entry, relation)) {
+            let any = reference(&format!("{}Filter", self.titles[relation.target]));
+            let one_row = json!({"type": "object", "properties": {"any": any}, "required": ["any"], "additionalProperties": false});
+            properties.insert(relation.link.name.clone(), one_row);
+        }
         json!({"type": "object", "properties": properties, "additionalProperties": false})
     }
 

@@ -409,3 +409,51 @@ async fn a_clash_does_not_name_a_field_that_is_not_there() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_read_only_field_that_is_not_shown_cannot_be_guessed() {
+    everywhere(|place| async move {
+        let marks = define_dynamic_resource("marks", crate::policies::model(&["code", "mark", "seal"]))
+            .adapter(place.table("marks"))
+            .id_field("code")
+            .permissions(Permissions::all(anyone()))
+            .read_only(["mark"])
+            .immutable(["seal"])
+            .redacted_for(["mark", "seal"], not(role("chief")), json!("***"))
+            .preset(bulk())
+            .build()
+            .unwrap();
+        let chief = BearerTokens::new().token("chief", Actor::user("chief").with_role("chief"));
+        let app = create_app(AppPreset::Testing).authenticator(chief).batch(2).resource(marks);
+        let app = TestApp::build(app).await.unwrap();
+        app.app()
+            .load()
+            .rows("marks", [json!({"code": "a", "mark": "real", "seal": "wax"})])
+            .unwrap()
+            .commit()
+            .await
+            .unwrap();
+        for (field, real) in [("mark", "real"), ("seal", "wax")] {
+            let said = async |method: &str, value: &str| {
+                let mut body = json!({field: value});
+                if method == "PUT" {
+                    body = json!({"mark": "***", "seal": "***", field: value});
+                }
+                let one = app.request(method, "/marks/a").json(body.clone()).await;
+                let mut listed = body.clone();
+                listed["id"] = json!("a");
+                let many = app.patch("/marks/bulk").json(json!({"items": [listed]})).await;
+                let operation = json!({"operation": "update", "resource": "marks", "id": "a", "body": body});
+                let batch = app.post("/batch").json(json!({"operations": [operation]})).await;
+                [one.status(), many.status(), batch.status()]
+            };
+            for method in ["PATCH", "PUT"] {
+                assert_eq!(said(method, real).await, said(method, "guess").await, "{method} {field}");
+                assert_eq!(said(method, "***").await, [200, 200, 200], "{method} {field}: as it was read");
+            }
+            let known = app.patch("/marks/a").bearer("chief").json(json!({field: real})).await;
+            assert_eq!(known.status(), 200, "who is shown it may send it back: {known}");
+        }
+    })
+    .await;
+}

@@ -145,7 +145,7 @@ async fn a_document_of_one_s_own_has_no_relation_whose_key_is_not_told() {
     let app = house(&Place::memory()).await;
     let named = async |who: &str, path: &str| -> Vec<String> {
         let document: Json = app.get("/openapi.json").bearer(who).await.json();
-        let parameters = document["paths"][path]["get"]["parameters"].as_array().unwrap().clone();
+        let parameters = crate::openapi::parameters(&document, path, "get");
         parameters.iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
     };
     let of_eve = named("eve", "/people").await;

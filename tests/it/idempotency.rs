@@ -286,7 +286,7 @@ async fn keys_are_well_formed_and_asked_for_where_they_are_required() {
     }
     assert_eq!(app.get("/payments").bearer("ada").await.status(), 200, "reads need none");
     let document = app.get("/openapi.json").await.json();
-    let parameters = document["paths"]["/payments"]["post"]["parameters"].as_array().unwrap();
+    let parameters = crate::openapi::parameters(&document, "/payments", "post");
     let key = parameters.iter().find(|one| one["name"] == "Idempotency-Key").unwrap();
     assert_eq!(key["required"], true);
 }

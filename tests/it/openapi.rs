@@ -15,7 +15,7 @@ fn resolved<'a>(document: &'a Value, node: &'a Value) -> &'a Value {
 }
 
 /// The parameters of an operation.
-fn parameters<'a>(document: &'a Value, path: &str, method: &str) -> Vec<&'a Value> {
+pub(crate) fn parameters<'a>(document: &'a Value, path: &str, method: &str) -> Vec<&'a Value> {
     let parameters = document["paths"][path][method]["parameters"].as_array().unwrap();
     parameters.iter().map(|parameter| resolved(document, parameter)).collect()
 }

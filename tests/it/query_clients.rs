@@ -327,3 +327,49 @@ async fn conditions_on_many_rows_can_be_asked_of_one_row() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn conditions_on_one_row_see_only_rows_that_the_caller_may_list() {
+    crate::policies::everywhere(|place| async move {
+        let boxes = define_dynamic_resource("boxes", crate::policies::model(&["code"]))
+            .adapter(place.table("boxes"))
+            .id_field("code")
+            .permissions(Permissions::all(signed_in()))
+            .relation(has_many("things", "things").key("box"));
+        let things = define_dynamic_resource("things", crate::policies::model(&["code", "box", "label", "user_id"]))
+            .adapter(place.table("things"))
+            .id_field("code")
+            .permissions(Permissions::all(signed_in()))
+            .policy(owner("user_id"))
+            .visible_to(["label"], role("chief"))
+            .filterable(["label", "user_id"]);
+        let tokens = BearerTokens::new()
+            .token("ada", Actor::user("ada"))
+            .token("chief", Actor::user("ada").with_role("chief"));
+        let app = create_app(AppPreset::Testing).authenticator(tokens);
+        let app = app.resource(boxes.build().unwrap()).resource(things.build().unwrap());
+        let app = TestApp::build(app).await.unwrap();
+        let rows = ["a", "b", "c"].map(|code| json!({"code": code}));
+        app.app().load().rows("boxes", rows).unwrap().commit().await.unwrap();
+        let thing = |code: &str, place: &str, label: &str, who: &str| {
+            json!({"code": code, "box": place, "label": label, "user_id": who})
+        };
+        let rows = [thing("1", "a", "red", "ada"), thing("2", "b", "red", "bob"), thing("3", "b", "blue", "ada")];
+        app.app().load().rows("things", rows).unwrap().commit().await.unwrap();
+        let found = async |who: &str, filter: Value| {
+            let list = app.post("/boxes/query").bearer(who).json(json!({"filter": filter})).await;
+            assert_eq!(list.status(), 200, "{list}");
+            list.items().iter().map(|item| item["code"].as_str().unwrap().to_owned()).collect::<String>()
+        };
+        assert_eq!(found("chief", json!({"things": {"any": {"label": "red"}}})).await, "a");
+        assert_eq!(found("chief", json!({"things": {"any": {"not": {"label": "blue"}}}})).await, "a");
+        assert_eq!(found("chief", json!({"things": {"any": {}}})).await, "ab");
+        assert_eq!(found("chief", json!({"not": {"things": {"any": {"label": "red"}}}})).await, "bc");
+        // The label does not exist for others, and nothing tells whether anybody else has a thing.
+        let hidden = json!({"filter": {"things": {"any": {"label": "red"}}}});
+        assert_eq!(app.post("/boxes/query").bearer("ada").json(hidden).await.status(), 400);
+        assert_eq!(app.get("/boxes?things%5Bany%5D.label=red").bearer("ada").await.status(), 400);
+        assert_eq!(found("ada", json!({"things": {"any": {"user_id": "bob"}}})).await, "");
+    })
+    .await;
+}

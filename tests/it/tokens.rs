@@ -134,7 +134,8 @@ async fn a_bad_token_is_401_where_anyone_may_and_never_500() {
     ];
     for (what, token) in bad {
         let refused = app.get("/things").bearer(&token).await;
-        assert_eq!((refused.status(), refused.header("www-authenticate")), (401, Some("Bearer")), "{what}");
+        let challenge = Some("Bearer realm=\"api\", error=\"invalid_token\"");
+        assert_eq!((refused.status(), refused.header("www-authenticate")), (401, challenge), "{what}");
         assert_eq!(refused.json()["code"], "unauthenticated", "{what}");
     }
     assert_eq!(app.get("/things").bearer(&good).bearer(&good).await.status(), 401, "twice");

@@ -95,11 +95,7 @@ async fn actions_of_presets_obey_if_match_and_deleted_at_is_the_servers() {
         let known = app.get(&format!("{item}/history")).header("if-none-match", &tag).await;
         assert_eq!((known.status(), known.text()), (304, ""));
         let many = app.get(&format!("{item}/history?limit=99999999999999999999")).await;
-        assert_eq!(
-            (many.status(), many.json()["page"]["limit"].clone()),
-            (200, history.json()["page"]["limit"].clone()).clone(),
-            "{many}"
-        );
+        assert_eq!((many.status(), many.json()["page"]["limit"].clone()), (200, json!(200)), "{many}");
         let twice = app.get(&format!("{item}/history?limit=1&limit=2")).await;
         assert_eq!((twice.status(), twice.json()["errors"][0]["code"].clone()), (400, json!("repeated")));
     }
