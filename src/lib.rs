@@ -51,7 +51,7 @@ pub use resourceful_memory::{Memory, MemoryBus, MemoryCache};
 #[cfg(feature = "redis")]
 pub use resourceful_redis::Redis;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub use resourceful_sql::Sql;
+pub use resourceful_sql::{PoolMode, Sql};
 
 /// The code in the skill for coding agents, compiled and run with the documentation's.
 #[cfg(doctest)]

@@ -4,6 +4,7 @@
 children=() # process ids of ours
 postgres_folder=
 redis_port=
+pgbouncer_port=
 
 postgres_program() { # the newest installed one, whether or not it is on PATH
     local found
@@ -18,6 +19,7 @@ browser() { command -v chromium || command -v chromium-browser || command -v goo
 missing_packages() {
     [[ -n $(postgres_program initdb) ]] || echo postgresql
     command -v redis-server >/dev/null || echo redis-server
+    command -v pgbouncer >/dev/null || echo pgbouncer
     [[ -n $(browser) ]] || echo chromium
     command -v chromedriver >/dev/null || echo chromium-driver
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3 python3-venv
@@ -100,13 +102,52 @@ start_postgres() {
     [[ -n $postgres_folder ]]
     # One database that tests share, and one that each example fills.
     as_postgres "$(postgres_program psql)" -h 127.0.0.1 -p "$port" -U postgres -qc 'CREATE DATABASE tests' \
-        -c 'CREATE DATABASE atlas' -c 'CREATE DATABASE shop' -c 'CREATE DATABASE kills' -c 'CREATE DATABASE live' -c 'CREATE DATABASE rolling' >>"$log" 2>&1
+        -c 'CREATE DATABASE atlas' -c 'CREATE DATABASE shop' -c 'CREATE DATABASE kills' -c 'CREATE DATABASE live' \
+        -c 'CREATE DATABASE rolling' -c 'CREATE DATABASE pooled' >>"$log" 2>&1
     atlas_postgres=$TEST_POSTGRES_URL/atlas
     shop_postgres=$TEST_POSTGRES_URL/shop
     rolling_postgres=$TEST_POSTGRES_URL/rolling
     kills_postgres=$TEST_POSTGRES_URL/kills
     live_postgres=$TEST_POSTGRES_URL/live
     TEST_POSTGRES_URL+=/tests
+}
+
+# start_pgbouncer MODE: a pooler in front of that PostgreSQL, which answers for the users and databases it is asked for.
+start_pgbouncer() {
+    local mode=$1 folder=$temporary/pgbouncer-$1 server=${TEST_POSTGRES_URL%/*}
+    mkdir "$folder"
+    for _ in 1 2 3; do
+        pgbouncer_port=$(free_port)
+        cat >"$folder/pgbouncer.ini" <<-SETTINGS
+			[databases]
+			* = host=127.0.0.1 port=${server##*:} user=postgres
+			[pgbouncer]
+			listen_addr = 127.0.0.1
+			listen_port = $pgbouncer_port
+			unix_socket_dir =
+			auth_type = any
+			pool_mode = $mode
+			max_client_conn = 400
+			default_pool_size = 40
+		SETTINGS
+        if [[ $EUID -eq 0 ]]; then chown -R postgres "$folder"; fi
+        if [[ $EUID -eq 0 ]]; then
+            (cd / && exec setpriv --reuid=postgres --regid=postgres --init-groups \
+                pgbouncer --quiet "$folder/pgbouncer.ini") >>"$log" 2>&1 </dev/null &
+        else
+            pgbouncer --quiet "$folder/pgbouncer.ini" >>"$log" 2>&1 </dev/null &
+        fi
+        children+=($!)
+        if until_true 10 pgbouncer_answers; then
+            export "TEST_PGBOUNCER_${mode^^}_URL=postgres://postgres@127.0.0.1:$pgbouncer_port/tests"
+            return 0
+        fi
+    done
+    return 1
+}
+
+pgbouncer_answers() {
+    "$(postgres_program psql)" "postgres://postgres@127.0.0.1:$pgbouncer_port/tests" -qc 'SELECT 1' >/dev/null 2>&1
 }
 
 start_redis() {

@@ -3,11 +3,13 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::report::Report;
+
 /// A storage's failure: a kind to act on, context for the log, and the cause.
 ///
-/// `Display` is one line. Neither it nor the cause ever reaches a client: the engine answers by kind, field
-/// names and its own words.
-#[derive(Debug)]
+/// `Display` is one line, for logs. `Debug` is a [`Report`](crate::Report), which is what Rust prints where `main`
+/// returns the error. Neither of them nor the cause ever reaches a client: the engine answers by kind, field names and
+/// its own words.
 pub struct StorageError {
     kind: ErrorKind,
     /// Which change of the change set failed.
@@ -15,6 +17,7 @@ pub struct StorageError {
     /// The fields concerned, by their wire names.
     fields: Vec<String>,
     context: Vec<(&'static str, String)>,
+    help: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -56,7 +59,7 @@ impl StorageError {
     /// An error of this kind.
     #[must_use]
     pub const fn new(kind: ErrorKind) -> Self {
-        Self { kind, change: None, fields: Vec::new(), context: Vec::new(), source: None }
+        Self { kind, change: None, fields: Vec::new(), context: Vec::new(), help: None, source: None }
     }
 
     /// The same, of this position in the change set.
@@ -80,6 +83,13 @@ impl StorageError {
         self
     }
 
+    /// The same, with the fix that fits: what a person who reads this is to do.
+    #[must_use]
+    pub fn with_help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
     /// The same, with its cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
@@ -91,6 +101,12 @@ impl StorageError {
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// The fix that fits, where one is known.
+    #[must_use]
+    pub fn help(&self) -> Option<&str> {
+        self.help.as_deref()
     }
 
     /// Which change of the change set failed, where one did.
@@ -106,23 +122,29 @@ impl StorageError {
     }
 }
 
+impl ErrorKind {
+    /// What failed, in a few words.
+    const fn summary(self) -> &'static str {
+        match self {
+            Self::NotFound => "no such row",
+            Self::VersionMismatch => "the row has another version",
+            Self::UniqueViolation => "another row holds the same unique values",
+            Self::ExclusionViolation => "another row excludes this one",
+            Self::ForeignKeyViolation => "a foreign key does not hold",
+            Self::Rejected => "the database refused a change",
+            Self::Contended => "concurrent changes were in the way",
+            Self::TimedOut => "the statement took longer than it may",
+            Self::Unavailable => "the storage is not available",
+            Self::Corrupt => "a stored value does not read as its declared type",
+            Self::Unsupported => "the storage cannot do this",
+            Self::Internal => "the storage failed",
+        }
+    }
+}
+
 impl fmt::Display for StorageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.kind {
-            ErrorKind::NotFound => "no such row",
-            ErrorKind::VersionMismatch => "the row has another version",
-            ErrorKind::UniqueViolation => "another row holds the same unique values",
-            ErrorKind::ExclusionViolation => "another row excludes this one",
-            ErrorKind::ForeignKeyViolation => "a foreign key does not hold",
-            ErrorKind::Rejected => "the database refused a change",
-            ErrorKind::Contended => "concurrent changes were in the way",
-            ErrorKind::TimedOut => "the statement took longer than it may",
-            ErrorKind::Unavailable => "the storage is not available",
-            ErrorKind::Corrupt => "a stored value does not read as its declared type",
-            ErrorKind::Unsupported => "the storage cannot do this",
-            ErrorKind::Internal => "the storage failed",
-        };
-        f.write_str(what)?;
+        f.write_str(self.kind.summary())?;
         if !self.fields.is_empty() {
             write!(f, "; fields: {}", self.fields.join(", "))?;
         }
@@ -132,7 +154,32 @@ impl fmt::Display for StorageError {
         if let Some(source) = &self.source {
             write!(f, "; cause: {source}")?;
         }
+        if let Some(help) = &self.help {
+            write!(f, "; help: {help}")?;
+        }
         Ok(())
+    }
+}
+
+impl fmt::Debug for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut report = Report::new(self.kind.summary());
+        if let Some(change) = self.change {
+            report = report.detail("change", change.to_string());
+        }
+        if !self.fields.is_empty() {
+            report = report.detail("fields", self.fields.join(", "));
+        }
+        for (key, value) in &self.context {
+            report = report.detail(key, value.as_str());
+        }
+        if let Some(source) = &self.source {
+            report = report.cause(source.as_ref());
+        }
+        if let Some(help) = &self.help {
+            report = report.help(help.as_str());
+        }
+        fmt::Display::fmt(&report, f)
     }
 }
 

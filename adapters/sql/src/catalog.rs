@@ -1,13 +1,12 @@
 //! What the database's catalog says of a table: its columns and its indexes.
 
 use resourceful_contract::{Schema, StorageError};
-use sqlx::SqlSafeStr as _;
 
 use crate::args::Arg;
 use crate::dialect::{Dialect, Unreadable};
 use crate::failure;
 use crate::plan::Row;
-use crate::storage::{Connection, bind};
+use crate::storage::{Connection, bind, once};
 
 /// A column as the database's catalog has it.
 #[derive(Debug)]
@@ -107,5 +106,5 @@ async fn rows<D: Dialect>(
 ) -> Result<Vec<Row<D>>, StorageError> {
     let args =
         bind::<D>(&[0], &[Arg::Text(&schema.table)]).map_err(|error| failure::unbound(schema, error))?;
-    D::rows(connection, statement.into_sql_str(), args).await.map_err(|error| D::failure(error, schema))
+    D::rows(connection, once(statement, args)).await.map_err(|error| D::failure(error, schema))
 }

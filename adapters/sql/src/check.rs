@@ -8,7 +8,8 @@ use resourceful_contract::{Field, IdSource, Index, Mismatch, Schema, StorageErro
 use crate::catalog::{Column, TableIndex, columns, indexes};
 use crate::create::{create_index, index_name};
 use crate::dialect::{Dialect, Misfit};
-use crate::storage::Database;
+use crate::failure;
+use crate::storage::{Connection, Database};
 
 pub(crate) async fn check<D: Dialect>(
     database: &Database<D>,
@@ -19,16 +20,15 @@ pub(crate) async fn check<D: Dialect>(
         return Ok(overlong);
     }
     let mut connection = database.reader().await?;
-    let mut columns = columns::<D>(&mut connection, schema).await?;
+    let mut scope = connection.scope().await.map_err(failure::begin::<D>)?;
+    let found = cataloged::<D>(&mut scope, schema).await;
+    let (columns, mut indexes) = scope.end(found, failure::connection).await?;
+    connection.hand_on();
     if columns.is_empty() {
-        connection.hand_on();
         let message = format!("there is no table `{}`", schema.table);
         let help = "create it, or let .create_table_if_missing() do so";
         return Ok(vec![Mismatch::new(None, message).with_help(help)]);
     }
-    D::collations(&mut connection, schema, &mut columns).await?;
-    let mut indexes = indexes::<D>(&mut connection, schema).await?;
-    connection.hand_on();
     indexes.extend(primary_key(&columns));
     let mut mismatches = Vec::new();
     let mut overrides = HashMap::new();
@@ -54,6 +54,20 @@ pub(crate) async fn check<D: Dialect>(
     }
     database.keep_overrides(&schema.table, overrides);
     Ok(mismatches)
+}
+
+/// The columns and indexes of a schema's table; none where there is no such table.
+async fn cataloged<D: Dialect>(
+    connection: &mut Connection<D>,
+    schema: &Schema,
+) -> Result<(Vec<Column>, Vec<TableIndex>), StorageError> {
+    let mut columns = columns::<D>(connection, schema).await?;
+    if columns.is_empty() {
+        return Ok((columns, Vec::new()));
+    }
+    D::collations(connection, schema, &mut columns).await?;
+    let indexes = indexes::<D>(connection, schema).await?;
+    Ok((columns, indexes))
 }
 
 /// Names that the database would cut, and so take for another's.

@@ -6,9 +6,9 @@ use resourceful_contract::{
     Change, ChangeSet, Committed, ErrorKind, FieldType, Guard, Schema, StorageError, Value, Version, Write,
     Written,
 };
-use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr as _};
 
 use crate::args::{self, Arg};
+use crate::connections::Lease;
 use crate::dialect::Dialect;
 use crate::failure;
 use crate::fetch::{fetch_on, guarded};
@@ -17,7 +17,7 @@ use crate::lock;
 use crate::plan;
 use crate::refusal;
 use crate::retry::Retry;
-use crate::storage::{Arguments, Connection, Database, bind, text};
+use crate::storage::{Arguments, Connection, Database, bind};
 use crate::unreadable::Origin;
 use crate::write::{self, mints};
 
@@ -50,6 +50,10 @@ async fn retried<D: Dialect>(database: &Database<D>, set: &ChangeSet) -> Result<
         if failed.error.kind() == ErrorKind::Rejected {
             return Err(refusal::located::<D>(&mut connection, set, failed.error).await);
         }
+        if failure::is_read_only::<D>(&failed.error) {
+            connection.discard();
+            return Err(failed.error);
+        }
         // A role may delete and not lock, and not every view can be locked: the order is then left to chance.
         if failed.is_of_locks && failed.error.kind() == ErrorKind::Internal {
             has_locks = false;
@@ -72,6 +76,13 @@ struct Failed {
     is_of_locks: bool,
 }
 
+impl Failed {
+    /// A set whose transaction could not begin.
+    fn unbegun<D: Dialect>(error: sqlx::Error) -> Self {
+        Self { error: failure::begin::<D>(error), has_begun: false, is_of_locks: false }
+    }
+}
+
 impl From<StorageError> for Failed {
     fn from(error: StorageError) -> Self {
         Self { error, has_begun: true, is_of_locks: false }
@@ -80,7 +91,7 @@ impl From<StorageError> for Failed {
 
 async fn applied<D: Dialect>(
     database: &Database<D>,
-    connection: &mut Connection<D>,
+    connection: &mut Lease<'_, D::Db>,
     set: &ChangeSet,
     has_locks: bool,
 ) -> Result<Vec<Written>, Failed> {
@@ -89,7 +100,9 @@ async fn applied<D: Dialect>(
         && !set.dry_run
         && stands_alone(one)
     {
-        let row = single(database, connection, one).await.map_err(|error| error.at_change(0))?;
+        let mut scope = connection.scope().await.map_err(Failed::unbegun::<D>)?;
+        let row = single(database, &mut scope, one).await.map_err(|error| error.at_change(0));
+        let row = scope.end(row, |error| D::failure(error, &one.schema)).await?;
         return Ok(vec![row]);
     }
     let way = Way { is_grouped: true, has_locks };
@@ -138,16 +151,14 @@ struct Way {
 
 async fn together<D: Dialect>(
     database: &Database<D>,
-    connection: &mut Connection<D>,
+    connection: &mut Lease<'_, D::Db>,
     set: &ChangeSet,
     way: Way,
 ) -> Result<Vec<Written>, Failed> {
     // Dropped before its commit, a transaction is rolled back.
-    let begun = connection.begin_with(D::BEGIN).await;
-    let unbegun = |error| Failed { error: failure::begin::<D>(error), has_begun: false, is_of_locks: false };
-    let mut transaction = begun.map_err(unbegun)?;
+    let mut transaction = connection.begin().await.map_err(Failed::unbegun::<D>)?;
     if way.has_locks {
-        let locked = lock::rows::<D>(&mut transaction, &set.changes, &database.overrides.now()).await;
+        let locked = lock::rows(database, &mut transaction, &set.changes).await;
         locked.map_err(|error| Failed { error, has_begun: true, is_of_locks: true })?;
     }
     let mut rows: Vec<Written> = Vec::with_capacity(set.changes.len());
@@ -206,8 +217,7 @@ async fn each<D: Dialect>(
     }
     for schema in resume {
         if let Some(statement) = D::resume_ids(schema) {
-            let statement = AssertSqlSafe(statement).into_sql_str();
-            D::rows(transaction, statement, Arguments::<D>::default())
+            D::rows(transaction, database.query(statement, Arguments::<D>::default()))
                 .await
                 .map_err(|error| D::failure(error, schema))?;
         }
@@ -244,14 +254,14 @@ async fn insert_many<D: Dialect>(
         database.statements.find(&shape.bytes, || write::statement::<D>(changes, &database.overrides.now()));
     let args = bind::<D>(&statement.order, &shape.args).map_err(|error| failure::unbound(schema, error))?;
     if !write::answers(changes) {
-        let ran = D::run(connection, text(&statement.text), args).await;
+        let ran = D::run(connection, database.query(statement.text.clone(), args)).await;
         let ran = ran.map_err(|error| D::failure(error, schema))?;
         return match usize::try_from(ran) {
             Ok(ran) if ran < changes.len() => Err(refusal::left_out()),
             _ => Ok(changes.iter().map(inserted).collect()),
         };
     }
-    let rows = D::rows(connection, text(&statement.text), args).await;
+    let rows = D::rows(connection, database.query(statement.text.clone(), args)).await;
     let rows = rows.map_err(|error| D::failure(error, schema))?;
     let written: Result<Vec<_>, _> = rows.iter().map(|row| written::<D>(schema, row, &statement)).collect();
     in_order(changes, written.map_err(|error| failure::corrupt(schema, error))?)
@@ -300,7 +310,7 @@ async fn guarded_single<D: Dialect>(
     if let Write::Update { id, guard, .. } | Write::Delete { id, guard } = &change.write
         && let Some(expected) = digest(&change.schema, guard)
     {
-        lock::row::<D>(connection, &change.schema, id, &database.overrides.now()).await?;
+        lock::row(database, connection, &change.schema, id).await?;
         let query = guarded(&change.schema, id, &guard.filter);
         let rows = fetch_on(database, connection, &query, &mut Vec::new()).await?;
         match rows.versions.first() {
@@ -331,14 +341,14 @@ async fn single<D: Dialect>(
         database.statements.find(&shape.bytes, || write::statement::<D>(changes, &database.overrides.now()));
     let args = bind::<D>(&statement.order, &shape.args).map_err(|error| failure::unbound(schema, error))?;
     if !write::answers(changes) {
-        let ran = D::run(connection, text(&statement.text), args).await;
+        let ran = D::run(connection, database.query(statement.text.clone(), args)).await;
         return match (ran.map_err(|error| D::failure(error, schema))?, &change.write) {
             (0, Write::Delete { id, guard }) => Err(why_not(database, connection, schema, id, guard).await?),
             (_, Write::Delete { id, .. }) => Ok(Written { id: id.clone(), ..Written::all(1) }),
             (rows, _) => Ok(Written::all(rows)),
         };
     }
-    let rows = match D::rows(connection, text(&statement.text), args).await {
+    let rows = match D::rows(connection, database.query(statement.text.clone(), args)).await {
         Ok(rows) => rows,
         Err(error) => {
             return Err(explained(database, D::failure(error, schema), connection, change).await);
@@ -419,7 +429,7 @@ async fn explained<D: Dialect>(
         let Ok(args) = bind::<D>(&args::order(&values), &[Arg::One(field_type, value)]) else {
             continue;
         };
-        let found = D::rows(connection, AssertSqlSafe(statement).into_sql_str(), args).await;
+        let found = D::rows(connection, database.query(statement, args)).await;
         if found.is_ok_and(|rows| rows.is_empty()) {
             fields.push(schema.fields[reference.field].name.clone());
         }

@@ -23,11 +23,16 @@ pub struct Sql {
 }
 
 impl Sql {
-    /// Connects to `sqlite://path` (made where it is absent), `sqlite::memory:` or, with the feature `postgres`,
-    /// `postgres://user:password@host/database`.
+    /// Connects to `sqlite://path` (made where it is absent, unless `?mode=ro` says to read only), `sqlite::memory:` or,
+    /// with the feature `postgres`, `postgres://user:password@host/database`, directly or through a pooler.
+    ///
+    /// A URL of PostgreSQL takes the driver's parameters (`sslmode`, `application_name`, `options`,
+    /// `statement-cache-capacity` …) and `pool_mode=session` or `pool_mode=transaction` (`pgbouncer=true`), which says
+    /// what a pooler gives a connection ([`PoolMode`]).
     ///
     /// # Errors
-    /// Where the URL is of another kind, or the database cannot be reached.
+    /// Where the URL is of another kind, or the database cannot be reached. The error's `Debug` is a report with the
+    /// fix that fits.
     pub async fn connect(url: &str) -> Result<Self, StorageError> {
         Self::options(url).connect().await
     }
@@ -41,6 +46,8 @@ impl Sql {
             busy_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),
             heavy_query_timeout: Duration::from_secs(10),
+            pool_mode: None,
+            direct_url: None,
         }
     }
 
@@ -63,6 +70,17 @@ impl fmt::Debug for Sql {
     }
 }
 
+/// What a pooler gives a connection for its own: PgBouncer's `pool_mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PoolMode {
+    /// A session of the database, for as long as the connection is open.
+    Session,
+    /// A session for the length of each transaction. Every statement then runs in a transaction that makes its settings
+    /// itself, and none is kept prepared.
+    Transaction,
+}
+
 /// Settings of a database's connections.
 #[must_use]
 pub struct SqlOptions {
@@ -71,7 +89,8 @@ pub struct SqlOptions {
     pub(crate) acquire_timeout: Duration,
     pub(crate) statement_timeout: Duration,
     pub(crate) heavy_query_timeout: Duration,
-    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "a setting of SQLite"))]
+    pub(crate) pool_mode: Option<PoolMode>,
+    pub(crate) direct_url: Option<String>,
     pub(crate) busy_timeout: Duration,
 }
 
@@ -110,6 +129,20 @@ impl SqlOptions {
         self
     }
 
+    /// What a pooler before PostgreSQL gives a connection. By default it is found out when the application connects;
+    /// `pool_mode=transaction` (or `pgbouncer=true`) in the URL says the same.
+    pub const fn pool_mode(mut self, mode: PoolMode) -> Self {
+        self.pool_mode = Some(mode);
+        self
+    }
+
+    /// The URL of the same database around its pooler, for LISTEN, which needs a session of its own. Without one, an
+    /// application behind a pooler in transaction mode looks for the changes of other nodes twice a second.
+    pub fn direct_url(mut self, url: impl Into<String>) -> Self {
+        self.direct_url = Some(url.into());
+        self
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         let statement = self.statement_timeout;
         Limits { statement, heavy: self.heavy_query_timeout.min(statement) }
@@ -120,7 +153,7 @@ impl SqlOptions {
     /// # Errors
     /// Where the URL is of another kind, or the database cannot be reached.
     pub async fn connect(self) -> Result<Sql, StorageError> {
-        let scheme = self.url.split(':').next().unwrap_or_default().to_owned();
+        let scheme = self.url.split_once(':').map_or("", |(scheme, _)| scheme).to_owned();
         let storage: Arc<dyn Storage> = match scheme.as_str() {
             #[cfg(feature = "sqlite")]
             "sqlite" => Arc::new(crate::sqlite::open(&self).await?),
@@ -132,12 +165,17 @@ impl SqlOptions {
             "postgres" | "postgresql" => return Err(missing("postgres")),
             _ => {
                 return Err(StorageError::new(ErrorKind::Unsupported)
-                    .with_context("url", scheme)
-                    .with_context("mend", "a URL begins with sqlite: or postgres:"));
+                    .with_context("url", unknown(&scheme))
+                    .with_help("a URL begins with sqlite: or postgres:"));
             }
         };
         Ok(Sql { storage })
     }
+}
+
+/// What a URL begins with that names no database. Without a scheme it may be anything, a password as well.
+fn unknown(scheme: &str) -> String {
+    if scheme.is_empty() { "has no scheme".to_owned() } else { format!("begins with `{scheme}:`") }
 }
 
 impl fmt::Debug for SqlOptions {
@@ -151,5 +189,5 @@ impl fmt::Debug for SqlOptions {
 fn missing(feature: &'static str) -> StorageError {
     StorageError::new(ErrorKind::Unsupported)
         .with_context("driver", feature)
-        .with_context("mend", format!("cargo add resourceful --features {feature}"))
+        .with_help(format!("cargo add resourceful --features {feature}"))
 }

@@ -10,25 +10,35 @@ use std::time::{Duration, Instant};
 
 use resourceful_contract::{ErrorKind, StorageError};
 use sqlx::pool::PoolConnection;
-use sqlx::{Database, Pool};
+use sqlx::{ConnectOptions as _, Connection as _, Database, Pool, Transaction};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::failure;
+use crate::sessions::{Scope, Sessions};
 
 /// The longest that a connection may rest and be used again untested.
 const REST: Duration = Duration::from_secs(15);
 /// The longest that a connection may go from hand to hand untested.
 const SERVICE: Duration = Duration::from_secs(300);
 
+/// How long a database may take to say why it does not let a connection in.
+const REASON: Duration = Duration::from_secs(1);
+
+/// The least time between two times that all connections that rest are closed.
+const CLEARING: Duration = Duration::from_secs(1);
+
 /// The connections of one pool.
 #[derive(Debug)]
 pub(crate) struct Connections<Db: Database> {
     pool: Pool<Db>,
+    sessions: Sessions,
     /// As many as the pool may have connections, so that a caller who is let in finds one here or in the pool.
     places: Semaphore,
     /// How many of them may be kept for long at once: fewer, so that short work always finds one.
     long: Semaphore,
     resting: Mutex<Vec<Resting<Db>>>,
+    /// When those that rested were last closed all together.
+    cleared: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -41,10 +51,11 @@ struct Resting<Db: Database> {
 }
 
 impl<Db: Database> Connections<Db> {
-    pub(crate) fn new(pool: Pool<Db>) -> Self {
+    pub(crate) fn new(pool: Pool<Db>, sessions: Sessions) -> Self {
         let most = pool.options().get_max_connections() as usize;
         let long = most.saturating_sub((most / 4).max(1)).max(1);
-        Self { pool, places: Semaphore::new(most), long: Semaphore::new(long), resting: Mutex::default() }
+        let (places, long) = (Semaphore::new(most), Semaphore::new(long));
+        Self { pool, sessions, places, long, resting: Mutex::default(), cleared: Mutex::default() }
     }
 
     /// The pool that makes them.
@@ -79,10 +90,33 @@ impl<Db: Database> Connections<Db> {
         let taken = Instant::now();
         let (connection, since) = match self.rested(taken) {
             Some(rested) => rested,
-            None => (self.pool.acquire().await.map_err(failure::connection)?, taken),
+            None => (self.made().await?, taken),
         };
         let connection = Held { connection: Some(connection), is_closed_with: false };
         Ok(Lease { connections: self, connection, taken, since, _place: place, _long: long })
+    }
+
+    /// A connection that the pool has tested or just made.
+    async fn made(&self) -> Result<PoolConnection<Db>, StorageError> {
+        match self.pool.acquire().await {
+            Err(sqlx::Error::PoolTimedOut) => Err(self.refused().await),
+            outcome => outcome.map_err(failure::connection),
+        }
+    }
+
+    /// Why the pool could not make a connection within its time, which it does not say itself: it has a place for each
+    /// caller, and what the database answered is gone. So the database is asked once more.
+    async fn refused(&self) -> StorageError {
+        let error = match tokio::time::timeout(REASON, self.pool.connect_options().connect()).await {
+            Ok(Err(error)) => error,
+            Ok(Ok(connection)) => {
+                drop(connection);
+                sqlx::Error::PoolTimedOut
+            }
+            Err(_) => sqlx::Error::PoolTimedOut,
+        };
+        let waited = self.pool.options().get_acquire_timeout();
+        failure::connection(error).with_context("pool", format!("could not connect for {waited:?}"))
     }
 
     async fn permit<'a>(&self, of: &'a Semaphore) -> Result<SemaphorePermit<'a>, StorageError> {
@@ -93,7 +127,9 @@ impl<Db: Database> Connections<Db> {
         match tokio::time::timeout(timeout, of.acquire()).await {
             Ok(Ok(place)) => Ok(place),
             Ok(Err(closed)) => Err(StorageError::new(ErrorKind::Unavailable).with_source(closed)),
-            Err(late) => Err(StorageError::new(ErrorKind::Unavailable).with_source(late)),
+            Err(_) => Err(StorageError::new(ErrorKind::Unavailable)
+                .with_context("pool", format!("every connection was in use for {timeout:?}"))
+                .with_help("faster statements, fewer requests at once, or a larger `max_connections`")),
         }
     }
 
@@ -166,9 +202,49 @@ impl<Db: Database> Lease<'_, Db> {
         connections.resting.lock().unwrap_or_else(PoisonError::into_inner).clear();
         drop(connection);
         let taken = Instant::now();
-        let connection = Some(connections.pool.acquire().await.map_err(failure::connection)?);
+        let connection = Some(connections.made().await?);
         let connection = Held { connection, is_closed_with: false };
         Ok(Self { connections, connection, taken, since: taken, _place, _long })
+    }
+
+    /// Begins a transaction that may write. Where the future is dropped before the answer, the connection is closed with
+    /// the lease: the driver does not roll back what it does not know to have begun, and whatever came next on the
+    /// connection would be part of it.
+    pub(crate) async fn begin(&mut self) -> Result<Transaction<'_, Db>, sqlx::Error> {
+        let sessions = &self.connections.sessions;
+        let Held { connection, is_closed_with } = &mut self.connection;
+        let is_closed_anyway = std::mem::replace(is_closed_with, *is_closed_with || sessions.outlive_futures);
+        let begun = connection.as_mut().expect(HELD).begin_with(sessions.begin.clone()).await;
+        // Of several statements the first may have begun one before another failed.
+        *is_closed_with = is_closed_anyway || (begun.is_err() && sessions.are_pooled);
+        begun
+    }
+
+    /// The connection for statements that need one session and no transaction of their own.
+    pub(crate) async fn scope(&mut self) -> Result<Scope<'_, Db>, sqlx::Error> {
+        if self.connections.sessions.are_pooled {
+            return self.begin().await.map(Scope::Transaction);
+        }
+        Ok(Scope::Session(&mut **self))
+    }
+
+    /// Closes the connection, and now and then those that rest: they lead to a server that is not the one to write to
+    /// any more, and new ones may lead to another. While there is no other, readers need not all connect anew each time
+    /// that somebody tries to write.
+    pub(crate) fn discard(mut self) {
+        if !self.connections.sessions.are_replaceable {
+            return;
+        }
+        self.close_with(true);
+        let mut cleared = self.connections.cleared.lock().unwrap_or_else(PoisonError::into_inner);
+        if cleared.is_some_and(|at| at.elapsed() < CLEARING) {
+            return;
+        }
+        *cleared = Some(Instant::now());
+        let mut resting = self.connections.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        for rested in resting.drain(..) {
+            drop(rested.connection.detach());
+        }
     }
 
     /// Whether dropping it closes the connection, and with that ends the statement that it runs.

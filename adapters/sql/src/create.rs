@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use resourceful_contract::{IdSource, Index, Schema, StorageError};
 use sea_query::{ColumnDef, ForeignKey, IntoIden as _, Table};
-use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr as _};
+use sqlx::AssertSqlSafe;
 
 use crate::args::Arg;
 use crate::catalog::columns;
@@ -12,7 +12,7 @@ use crate::check::{overlong, quoted, quoted_table};
 use crate::dialect::Dialect;
 use crate::failure;
 use crate::select::table;
-use crate::storage::{Arguments, Connection, Database, bind};
+use crate::storage::{Arguments, Connection, Database, bind, once};
 
 pub(crate) async fn create<D: Dialect>(
     database: &Database<D>,
@@ -23,7 +23,7 @@ pub(crate) async fn create<D: Dialect>(
         return Ok(());
     }
     let mut connection = database.writer().await?;
-    let mut transaction = connection.begin_with(D::BEGIN).await.map_err(failure::connection)?;
+    let mut transaction = connection.begin().await.map_err(failure::connection)?;
     if let Some(lock) = D::creation_lock(schema) {
         run::<D>(&mut transaction, schema, lock).await?;
     }
@@ -44,8 +44,7 @@ async fn run<D: Dialect>(
     schema: &Schema,
     statement: String,
 ) -> Result<(), StorageError> {
-    let statement = AssertSqlSafe(statement).into_sql_str();
-    D::rows(connection, statement, Arguments::<D>::default())
+    D::rows(connection, once(AssertSqlSafe(statement), Arguments::<D>::default()))
         .await
         .map(drop)
         .map_err(|error| D::failure(error, schema))
@@ -123,7 +122,7 @@ async fn free_name<D: Dialect>(
     for number in 2.. {
         let args = bind::<D>(&[0, 1], &[Arg::Text(&schema.table), Arg::Text(&name)]);
         let args = args.map_err(|error| failure::unbound(schema, error))?;
-        let taken = D::rows(connection, D::NAME_TAKEN.into_sql_str(), args).await;
+        let taken = D::rows(connection, once(D::NAME_TAKEN, args)).await;
         if taken.map_err(|error| D::failure(error, schema))?.is_empty() {
             break;
         }

@@ -7,12 +7,13 @@ use futures::future::BoxFuture;
 use resourceful_contract::{Bell, Capabilities, FieldType, Index, Schema, StorageError, Value};
 use sea_query::{Expr, QueryBuilder, SchemaBuilder, SelectStatement};
 use sqlx::database::HasStatementCache;
-use sqlx::{Database, SqlStr};
+use sqlx::{Database, IntoArguments, SqlStr};
 
 use crate::args::Arg;
 use crate::catalog::Column;
 use crate::failure::Transient;
 use crate::overrides::ColumnOverride;
+use crate::storage::{ConnectOptions, SqlQuery};
 
 /// What a value that cannot be read or bound says for itself.
 pub(crate) type Unreadable = Box<dyn std::error::Error + Send + Sync>;
@@ -41,7 +42,7 @@ pub(crate) fn single(number: f64) -> Result<f32, Unreadable> {
 /// A kind of database.
 pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
     /// Its driver.
-    type Db: Database<Row: Send, Arguments: Send + Default> + HasStatementCache;
+    type Db: Database<Row: Send, Arguments: Send + Default + IntoArguments<Self::Db>> + HasStatementCache;
     /// Its spelling of statements.
     type Builder: QueryBuilder + SchemaBuilder + Default;
 
@@ -60,15 +61,13 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
     /// Runs a statement and answers its rows, all of them.
     fn rows<'c>(
         connection: &'c mut <Self::Db as Database>::Connection,
-        text: SqlStr,
-        args: <Self::Db as Database>::Arguments,
+        query: SqlQuery<'c, Self>,
     ) -> BoxFuture<'c, Result<Vec<<Self::Db as Database>::Row>, sqlx::Error>>;
 
     /// The same for a statement that answers one row at most.
     fn row<'c>(
         connection: &'c mut <Self::Db as Database>::Connection,
-        text: SqlStr,
-        args: <Self::Db as Database>::Arguments,
+        query: SqlQuery<'c, Self>,
     ) -> BoxFuture<'c, Result<Option<<Self::Db as Database>::Row>, sqlx::Error>>;
 
     /// Whether a statement whose future was dropped goes on until its connection is closed.
@@ -78,16 +77,14 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
     /// (with its connection, where it [outlives](Self::OUTLIVES_FUTURE) that).
     fn rows_within<'c>(
         connection: &'c mut <Self::Db as Database>::Connection,
-        text: SqlStr,
-        args: <Self::Db as Database>::Arguments,
+        query: SqlQuery<'c, Self>,
         limit: Duration,
     ) -> BoxFuture<'c, Result<Vec<<Self::Db as Database>::Row>, sqlx::Error>>;
 
     /// Runs a statement and answers how many rows it affected.
     fn run<'c>(
         connection: &'c mut <Self::Db as Database>::Connection,
-        text: SqlStr,
-        args: <Self::Db as Database>::Arguments,
+        query: SqlQuery<'c, Self>,
     ) -> BoxFuture<'c, Result<u64, sqlx::Error>>;
 
     /// Runs any number of statements, without arguments.
@@ -109,12 +106,13 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
         None
     }
 
-    /// Listens to a bell on a connection of its own.
+    /// Listens to a bell on a connection of its own, which is to be made within this time.
     fn hear<'a>(
-        pool: &'a sqlx::Pool<Self::Db>,
+        options: &'a ConnectOptions<Self>,
+        timeout: Duration,
         bell: &'a str,
     ) -> BoxFuture<'a, Result<Option<Box<dyn Bell>>, sqlx::Error>> {
-        let _ = (pool, bell);
+        let _ = (options, timeout, bell);
         Box::pin(std::future::ready(Ok(None)))
     }
 
@@ -245,6 +243,14 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
 
     /// How statements treat a column otherwise than one that is made for a field of this type.
     fn column_override(column: &Column, field_type: FieldType) -> ColumnOverride;
+
+    /// Whether a transaction that has begun may write.
+    fn is_writable(
+        connection: &mut <Self::Db as Database>::Connection,
+    ) -> BoxFuture<'_, Result<bool, sqlx::Error>>;
+
+    /// Whether a statement failed since the database is read-only.
+    fn is_read_only(error: &sqlx::Error) -> bool;
 
     /// Whether a statement that failed like this may succeed when it, or its transaction, runs again.
     fn transient(error: &sqlx::Error) -> Option<Transient>;

@@ -7,13 +7,13 @@ use resourceful_contract::{
     Change, ChangeSet, Field, FieldType, Filter, IdSource, Index, Position, Query, Schema, Sort,
     Storage as _, Test, Value, Write,
 };
-use sqlx::{AssertSqlSafe, SqlSafeStr as _};
+use sqlx::AssertSqlSafe;
 
 use crate::dialect::Dialect;
 use crate::overrides::Overrides;
 use crate::select;
 use crate::shape::Shape;
-use crate::storage::{Database, bind};
+use crate::storage::{Database, bind, once};
 
 const ID: usize = 0;
 const KIND: usize = 1;
@@ -76,9 +76,9 @@ async fn explain<D: Dialect>(database: &Database<D>, query: &Query, with: &str, 
     let shape = Shape::of(query);
     let plan = select::plan::<D>(query, &Overrides::default());
     let args = bind::<D>(&plan.order, &shape.args).unwrap();
-    let text = AssertSqlSafe(format!("{with} {}", plan.text)).into_sql_str();
+    let query = once(AssertSqlSafe(format!("{with} {}", plan.text)), args);
     let mut connection = database.reader().await.unwrap();
-    let rows = D::rows(&mut connection, text, args).await.unwrap();
+    let rows = D::rows(&mut connection, query).await.unwrap();
     let lines: Vec<_> = rows.iter().map(|row| D::text(row, column).unwrap().unwrap().to_owned()).collect();
     lines.join("\n")
 }

@@ -25,6 +25,21 @@ pub(crate) fn transient<D: Dialect>(error: &StorageError) -> Option<Transient> {
     D::transient(std::error::Error::source(error)?.downcast_ref()?)
 }
 
+/// Whether a statement failed since the database is read-only.
+pub(crate) fn is_read_only<D: Dialect>(error: &StorageError) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref());
+    source.is_some_and(D::is_read_only)
+}
+
+/// What to do about a database that is read-only.
+pub(crate) const READ_ONLY_HELP: &str = "the database takes no writes: connect to the primary, or make it writable \
+    (`default_transaction_read_only`, a standby, the URL's `mode=ro`, the rights on the file and its folder)";
+
+/// A database that cannot be written to.
+pub(crate) fn read_only(kind: ErrorKind) -> StorageError {
+    StorageError::new(kind).with_help(READ_ONLY_HELP)
+}
+
 /// A transaction that could not begin.
 pub(crate) fn begin<D: Dialect>(error: sqlx::Error) -> StorageError {
     let is_contended = D::transient(&error) == Some(Transient::Contended);

@@ -2,11 +2,12 @@
 
 use resourceful_contract::{Count, ErrorKind, Filter, Position, Query, Rows, StorageError, Total, Value};
 
+use crate::connections::Lease;
 use crate::dialect::{Dialect, Unreadable};
 use crate::plan::{self, Cost, Included, Plan, Row};
 use crate::retry::Retry;
 use crate::shape::Shape;
-use crate::storage::{Connection, Database, bind, text};
+use crate::storage::{Connection, Database, bind};
 use crate::unreadable::{self, Origin};
 use crate::{failure, include, select};
 
@@ -26,7 +27,7 @@ pub(crate) async fn fetch<D: Dialect>(
     loop {
         // A statement that may take long ends with its connection when the future is dropped.
         connection.close_with(D::OUTLIVES_FUTURE && plan.cost != Cost::Light);
-        let outcome = answer(database, &mut connection, query, (&*plan, &shape), out).await;
+        let outcome = scoped(database, &mut connection, query, (&*plan, &shape), out).await;
         let is_running = matches!(&outcome, Err(error) if error.kind() == ErrorKind::TimedOut);
         if !is_running {
             connection.close_with(false);
@@ -48,6 +49,18 @@ pub(crate) async fn fetch<D: Dialect>(
             None => return Err(error),
         };
     }
+}
+
+async fn scoped<D: Dialect>(
+    database: &Database<D>,
+    connection: &mut Lease<'_, D::Db>,
+    query: &Query,
+    (plan, shape): (&Plan, &Shape<'_>),
+    out: &mut Vec<u8>,
+) -> Result<Rows, StorageError> {
+    let mut scope = connection.scope().await.map_err(failure::begin::<D>)?;
+    let rows = answer(database, &mut scope, query, (plan, shape), out).await;
+    scope.end(rows, |error| D::failure(error, &query.schema)).await
 }
 
 async fn answer<D: Dialect>(
@@ -96,7 +109,7 @@ async fn planned<D: Dialect>(
     out: &mut Vec<u8>,
 ) -> Result<Rows, StorageError> {
     let args = bind::<D>(&plan.order, &shape.args).map_err(|error| failure::unbound(&query.schema, error))?;
-    let text = text(&plan.text);
+    let statement = database.query(plan.text.clone(), args);
     let failed = |error| D::failure(error, &query.schema);
     let limit = match plan.cost {
         Cost::Light => None,
@@ -104,13 +117,13 @@ async fn planned<D: Dialect>(
         Cost::Heavy => Some(database.limits.heavy),
     };
     let written = if let Some(limit) = limit {
-        let rows = D::rows_within(connection, text, args, limit).await.map_err(failed)?;
+        let rows = D::rows_within(connection, statement, limit).await.map_err(failed)?;
         write::<D>(query, plan, &rows, out)
     } else if plan.single {
-        let row = D::row(connection, text, args).await.map_err(failed)?;
+        let row = D::row(connection, statement).await.map_err(failed)?;
         write::<D>(query, plan, row.as_slice(), out)
     } else {
-        let rows = D::rows(connection, text, args).await.map_err(failed)?;
+        let rows = D::rows(connection, statement).await.map_err(failed)?;
         write::<D>(query, plan, &rows, out)
     };
     written.map_err(|error| failure::corrupt(&plan.schema, error))

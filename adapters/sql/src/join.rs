@@ -14,7 +14,7 @@ use crate::overrides::Overrides;
 use crate::refusal;
 use crate::select::table;
 use crate::shape::Shape;
-use crate::storage::{Connection, Database, bind, text};
+use crate::storage::{Connection, Database, bind};
 use crate::write::{self, Statement, is_generated, mints};
 
 /// The next changes that one statement can carry: a row each, into different tables, with nothing to answer.
@@ -53,7 +53,7 @@ pub(crate) async fn insert<D: Dialect>(
     let statement = database.statements.find(&shape.bytes, || build::<D>(changes, &database.overrides.now()));
     let first = &changes[0].schema;
     let args = bind::<D>(&statement.order, &shape.args).map_err(|error| failure::unbound(first, error))?;
-    let rows = D::rows(connection, text(&statement.text), args).await;
+    let rows = D::rows(connection, database.query(statement.text.clone(), args)).await;
     let rows = rows.map_err(|error| D::failure(error, first))?;
     let row = rows.first();
     let row =

@@ -23,11 +23,13 @@ mod migrate;
 mod overrides;
 mod place;
 mod plan;
+mod polling;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod refusal;
 mod retry;
 mod select;
+mod sessions;
 mod shape;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -35,4 +37,4 @@ mod storage;
 mod unreadable;
 mod write;
 
-pub use connect::{Sql, SqlOptions};
+pub use connect::{PoolMode, Sql, SqlOptions};

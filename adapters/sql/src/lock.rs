@@ -6,14 +6,12 @@ use std::sync::Arc;
 
 use resourceful_contract::{Change, FieldType, Schema, StorageError, Value, Write};
 use sea_query::{Expr, IntoIden as _, Order, Query};
-use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 
 use crate::args::{self, Arg, Numbering};
 use crate::dialect::Dialect;
 use crate::failure;
-use crate::overrides::Overrides;
 use crate::select::table;
-use crate::storage::{Connection, bind};
+use crate::storage::{Connection, Database, bind};
 use crate::write;
 
 /// The alias of the table whose rows are locked.
@@ -29,9 +27,9 @@ struct Targets<'a> {
 /// Locks the rows that these changes name, by table and then by id. A single row needs no order, and its own statement
 /// locks it.
 pub(crate) async fn rows<D: Dialect>(
+    database: &Database<D>,
     connection: &mut Connection<D>,
     changes: &[Change],
-    overrides: &Overrides,
 ) -> Result<(), StorageError> {
     if !D::FOR_UPDATE || changes.len() < 2 {
         return Ok(());
@@ -53,17 +51,17 @@ pub(crate) async fn rows<D: Dialect>(
         return Ok(());
     }
     for targets in tables.values() {
-        all::<D>(connection, targets, overrides).await?;
+        all(database, connection, targets).await?;
     }
     Ok(())
 }
 
 async fn all<D: Dialect>(
+    database: &Database<D>,
     connection: &mut Connection<D>,
     targets: &Targets<'_>,
-    overrides: &Overrides,
 ) -> Result<(), StorageError> {
-    let schema = targets.schema;
+    let (schema, overrides) = (targets.schema, database.overrides.now());
     let id = overrides.comparable::<D>(schema, ROW, schema.id);
     let list = overrides.list::<D>(schema, schema.id, Numbering::default().next());
     let mut statement = Query::select();
@@ -75,15 +73,15 @@ async fn all<D: Dialect>(
     // Rows that refer to these may still be written where the rows themselves stay.
     let strength = if targets.is_deleting { "FOR UPDATE" } else { "FOR NO KEY UPDATE" };
     let arg = Arg::Many(schema.id_field().field_type, &targets.ids);
-    locking::<D>(connection, schema, statement.build(D::Builder::default()), strength, arg).await
+    locking(database, connection, schema, statement.build(D::Builder::default()), strength, arg).await
 }
 
 /// Keeps others from changing a row until the transaction ends.
 pub(crate) async fn row<D: Dialect>(
+    database: &Database<D>,
     connection: &mut Connection<D>,
     schema: &Schema,
     id: &Value,
-    overrides: &Overrides,
 ) -> Result<(), StorageError> {
     if !D::FOR_UPDATE {
         return Ok(());
@@ -95,11 +93,12 @@ pub(crate) async fn row<D: Dialect>(
         target_field: schema.id_field().name.clone(),
     };
     let field_type: FieldType = schema.id_field().field_type;
-    let lookup = write::lookup::<D>(&reference, overrides);
-    locking::<D>(connection, schema, lookup, "FOR UPDATE", Arg::One(field_type, id)).await
+    let lookup = write::lookup::<D>(&reference, &database.overrides.now());
+    locking(database, connection, schema, lookup, "FOR UPDATE", Arg::One(field_type, id)).await
 }
 
 async fn locking<D: Dialect>(
+    database: &Database<D>,
     connection: &mut Connection<D>,
     schema: &Schema,
     (text, values): (String, sea_query::Values),
@@ -107,6 +106,6 @@ async fn locking<D: Dialect>(
     arg: Arg<'_>,
 ) -> Result<(), StorageError> {
     let args = bind::<D>(&args::order(&values), &[arg]).map_err(|error| failure::unbound(schema, error))?;
-    let statement = AssertSqlSafe(format!("{text} {strength}")).into_sql_str();
-    D::rows(connection, statement, args).await.map(drop).map_err(|error| D::failure(error, schema))
+    let query = database.query(format!("{text} {strength}"), args);
+    D::rows(connection, query).await.map(drop).map_err(|error| D::failure(error, schema))
 }

@@ -7,14 +7,14 @@ use chrono::Utc;
 use resourceful_contract::{
     ErrorKind, Field, FieldType, IdSource, Migrated, Migration, Schema, StorageError, Value,
 };
-use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr as _};
+use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 
 use crate::args::Arg;
 use crate::catalog::columns;
 use crate::create::create_table;
 use crate::dialect::Dialect;
 use crate::failure;
-use crate::storage::{Connection, Database, bind};
+use crate::storage::{Connection, Database, bind, once};
 
 /// Where what was applied is written down.
 const JOURNAL: &str = "resourceful_migrations";
@@ -48,15 +48,16 @@ pub(crate) async fn migrate<D: Dialect>(
     loop {
         match attempt(database, &journal, migrations, apply).await {
             // SQLite lets in one writer at a time, and tells the others sooner than a long migration ends.
-            Err(error) if is_passing(error.kind()) && apply && Instant::now() < end => {}
+            Err(error) if apply && is_passing::<D>(&error) && Instant::now() < end => {}
             outcome => return outcome,
         }
     }
 }
 
 /// Whether another try may succeed.
-fn is_passing(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Unavailable | ErrorKind::Contended)
+fn is_passing<D: Dialect>(error: &StorageError) -> bool {
+    let is_passing = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Contended);
+    is_passing && !failure::is_read_only::<D>(error)
 }
 
 async fn attempt<D: Dialect>(
@@ -66,12 +67,14 @@ async fn attempt<D: Dialect>(
     apply: bool,
 ) -> Result<Migrated, StorageError> {
     let mut connection = database.writer().await?;
-    let before = compare::<D>(&mut connection, journal, migrations).await?;
+    let mut scope = connection.scope().await.map_err(failure::begin::<D>)?;
+    let before = compare::<D>(&mut scope, journal, migrations).await;
+    let before = scope.end(before, failure::connection).await?;
     if !apply || before.missing.is_empty() || !before.changed.is_empty() {
         connection.hand_on();
         return Ok(before);
     }
-    let mut transaction = connection.begin_with(D::BEGIN).await.map_err(failure::connection)?;
+    let mut transaction = connection.begin().await.map_err(failure::connection)?;
     for statement in D::patience().into_iter().map(str::to_owned).chain(D::creation_lock(journal)) {
         script::<D>(&mut transaction, journal, statement).await?;
     }
@@ -101,8 +104,8 @@ async fn compare<D: Dialect>(
 ) -> Result<Migrated, StorageError> {
     let mut applied = HashMap::new();
     if !columns::<D>(connection, journal).await?.is_empty() {
-        let select = AssertSqlSafe(format!("SELECT id, checksum FROM {JOURNAL}")).into_sql_str();
-        let rows = D::rows(connection, select, Default::default()).await;
+        let select = AssertSqlSafe(format!("SELECT id, checksum FROM {JOURNAL}"));
+        let rows = D::rows(connection, once(select, Default::default())).await;
         for row in rows.map_err(|error| D::failure(error, journal))? {
             let text = |column| {
                 let text = D::text(&row, column).map_err(|error| failure::corrupt(journal, error))?;
@@ -138,7 +141,7 @@ async fn run<D: Dialect>(
     ];
     let args = bind::<D>(&[0, 1, 2, 3], &args).map_err(|error| failure::unbound(journal, error))?;
     let insert = format!("INSERT INTO {JOURNAL} (id, name, checksum, applied_at) VALUES ($1, $2, $3, $4)");
-    let done = D::run(connection, AssertSqlSafe(insert).into_sql_str(), args).await;
+    let done = D::run(connection, once(AssertSqlSafe(insert), args)).await;
     done.map(drop).map_err(|error| D::failure(error, journal))
 }
 
@@ -150,6 +153,7 @@ async fn script<D: Dialect>(
     let done = D::script(connection, AssertSqlSafe(statements).into_sql_str()).await;
     done.map_err(|error| match failure::kind(&error) {
         ErrorKind::Unavailable => D::failure(error, journal),
+        _ if D::is_read_only(&error) => D::failure(error, journal),
         // No row is at fault: what the database refuses here is a statement.
         _ => StorageError::new(ErrorKind::Internal).with_source(error),
     })

@@ -4,12 +4,13 @@ use std::error::Error as _;
 
 use resourceful_contract::{Change, ChangeSet, ErrorKind, StorageError, Value, Write};
 
+use crate::connections::Lease;
 use crate::dialect::Dialect;
-use crate::storage::Connection;
+use crate::failure;
 
 /// The same error with the fields that it is about, as far as the catalog tells. The failed transaction must be over.
 pub(crate) async fn located<D: Dialect>(
-    connection: &mut Connection<D>,
+    connection: &mut Lease<'_, D::Db>,
     set: &ChangeSet,
     error: StorageError,
 ) -> StorageError {
@@ -19,7 +20,13 @@ pub(crate) async fn located<D: Dialect>(
     let Some(change) = error.change().and_then(|position| set.changes.get(position)) else { return error };
     let Some(cause) = error.source().and_then(|source| source.downcast_ref()) else { return error };
     let written = written(change);
-    let found = D::refused_fields(connection, &change.schema, cause, &written).await;
+    let found = match connection.scope().await {
+        Ok(mut scope) => {
+            let found = D::refused_fields(&mut scope, &change.schema, cause, &written).await;
+            scope.end(found.map_err(failure::connection), failure::connection).await
+        }
+        Err(error) => Err(failure::connection(error)),
+    };
     let fields = found.unwrap_or_default();
     let names = fields.into_iter().map(|field| change.schema.fields[field].name.clone()).collect();
     error.with_fields(names)

@@ -17,10 +17,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest pause between two runs, in milliseconds.
 const LONGEST: u64 = 100;
 
+/// How often statements are prepared again. Once is enough for those that a connection keeps. One that is prepared for one
+/// use is lost each time that the driver meets a type for the first time, such as `citext`, and asks what it is.
+const CLEARED: u32 = 8;
+
 /// The retries of one read, or of one transaction.
 #[derive(Debug, Default)]
 pub(crate) struct Retry {
-    is_cleared: bool,
+    /// How often the connection's statements were prepared again.
+    cleared: u32,
     is_renewed: bool,
     backoff: Backoff,
 }
@@ -36,8 +41,8 @@ impl Retry {
         may_move: bool,
     ) -> Result<Option<Lease<'a, D::Db>>, StorageError> {
         match failure::transient::<D>(error) {
-            Some(Transient::StaleStatement) if !self.is_cleared => {
-                self.is_cleared = true;
+            Some(Transient::StaleStatement) if self.cleared < CLEARED => {
+                self.cleared += 1;
                 connection.clear_cached_statements().await.map_err(failure::connection)?;
                 Ok(Some(connection))
             }

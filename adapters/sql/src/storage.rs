@@ -8,14 +8,16 @@ use resourceful_contract::{
     Answer, Bell, Capabilities, ChangeSet, Committed, ErrorKind, Migrated, Migration, Mismatch, Query, Rows,
     Schema, Storage, StorageError,
 };
-use sqlx::{AssertSqlSafe, Connection as _, Pool, SqlSafeStr as _, SqlStr};
+use sqlx::{AssertSqlSafe, Pool, SqlSafeStr};
 
 use crate::args::Arg;
 use crate::connections::{Connections, Lease};
 use crate::dialect::{Dialect, Unreadable};
-use crate::failure::Transient;
+use crate::failure::{self, Transient};
 use crate::overrides::{ColumnOverride, KnownOverrides};
 use crate::plan::{Plan, Plans};
+use crate::polling::Polling;
+use crate::sessions::Sessions;
 use crate::write::Statement;
 use crate::{check, commit, create, fetch, migrate};
 
@@ -24,11 +26,15 @@ use crate::{check, commit, create, fetch, migrate};
 pub(crate) struct Database<D: Dialect> {
     readers: Arc<Connections<D::Db>>,
     writer: Arc<Connections<D::Db>>,
+    sessions: Sessions,
     pub(crate) plans: Plans<Plan>,
     pub(crate) statements: Plans<Statement>,
     /// What comparing schemas with their tables found.
     pub(crate) overrides: KnownOverrides,
     pub(crate) limits: Limits,
+    /// What notifications are listened to with; `None` where the database has none, or no session of its own to listen
+    /// in.
+    listener: Option<ConnectOptions<D>>,
 }
 
 /// The longest that queries may take.
@@ -39,21 +45,29 @@ pub(crate) struct Limits {
     pub(crate) heavy: Duration,
 }
 
+/// A statement with its arguments, for a dialect's driver.
+pub(crate) type SqlQuery<'q, D> = sqlx::query::Query<'q, <D as Dialect>::Db, Arguments<D>>;
 /// The arguments of a dialect's driver.
 pub(crate) type Arguments<D> = <<D as Dialect>::Db as sqlx::Database>::Arguments;
+/// How a dialect's driver connects.
+pub(crate) type ConnectOptions<D> = <Connection<D> as sqlx::Connection>::Options;
 /// A connection of a dialect's driver.
 pub(crate) type Connection<D> = <<D as Dialect>::Db as sqlx::Database>::Connection;
 
 impl<D: Dialect> Database<D> {
     /// A database that reads on one pool and writes on another.
     pub(crate) fn new(readers: Pool<D::Db>, writer: Pool<D::Db>, limits: Limits) -> Self {
-        Self { writer: Arc::new(Connections::new(writer)), ..Self::of_one_pool(readers, limits) }
+        let sessions = Sessions::of_connections::<D>();
+        let writer = Arc::new(Connections::new(writer, sessions.clone()));
+        Self { writer, ..Self::of_one_pool(readers, sessions, limits) }
     }
 
     /// A database that does both on the same.
-    pub(crate) fn of_one_pool(pool: Pool<D::Db>, limits: Limits) -> Self {
-        let connections = Arc::new(Connections::new(pool));
+    pub(crate) fn of_one_pool(pool: Pool<D::Db>, sessions: Sessions, limits: Limits) -> Self {
+        let connections = Arc::new(Connections::new(pool, sessions.clone()));
         Self {
+            sessions,
+            listener: None,
             readers: connections.clone(),
             writer: connections,
             plans: Plans::default(),
@@ -61,6 +75,13 @@ impl<D: Dialect> Database<D> {
             overrides: KnownOverrides::default(),
             limits,
         }
+    }
+
+    /// The same, with what notifications are listened to with.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn listening(mut self, listener: Option<ConnectOptions<D>>) -> Self {
+        self.listener = listener;
+        self
     }
 
     /// Keeps how statements treat a table's columns; those that were built without knowing are built again.
@@ -83,31 +104,51 @@ impl<D: Dialect> Database<D> {
     pub(crate) async fn writer(&self) -> Result<Lease<'_, D::Db>, StorageError> {
         self.writer.take().await
     }
-}
 
-/// A statement's text, for the driver. Texts are built from declarations; values are only ever bound.
-pub(crate) fn text(text: &Arc<str>) -> SqlStr {
-    AssertSqlSafe(text.clone()).into_sql_str()
+    /// A statement with its arguments, kept prepared unless it is a long one that a client has shaped (the texts of
+    /// INSERTs follow from declarations alone) or connections keep none. Texts are built from declarations; values are
+    /// only ever bound.
+    pub(crate) fn query<'q, T>(&self, text: T, args: Arguments<D>) -> SqlQuery<'q, D>
+    where
+        AssertSqlSafe<T>: SqlSafeStr,
+    {
+        let text = AssertSqlSafe(text).into_sql_str();
+        let stays = text.as_str().len() <= LONGEST_PREPARED || text.as_str().starts_with("INSERT");
+        sqlx::query_with(text, args).persistent(stays && self.sessions.keep_statements)
+    }
 }
 
 /// The least that a connection can be asked for.
 async fn select<D: Dialect>(connection: &mut Connection<D>) -> Result<(), sqlx::Error> {
-    D::rows(connection, "SELECT 1".into_sql_str(), Arguments::<D>::default()).await.map(drop)
+    D::script(connection, "SELECT 1".into_sql_str()).await
+}
+
+/// Whether a transaction can begin and may write.
+async fn is_writable<D: Dialect>(writer: &mut Lease<'_, D::Db>) -> Result<bool, StorageError> {
+    match writer.begin().await {
+        Ok(mut transaction) => {
+            let is_writable = D::is_writable(&mut transaction).await.map_err(failure::connection);
+            transaction.rollback().await.map_err(failure::connection)?;
+            is_writable
+        }
+        // Another process writes, so writing works.
+        Err(error) if D::transient(&error) == Some(Transient::Contended) => Ok(true),
+        Err(error) => Err(failure::connection(error)),
+    }
 }
 
 /// The longest text that a connection keeps prepared. Clients choose the shapes of filters, and a connection counts its
 /// statements, not the memory that each of them takes.
 const LONGEST_PREPARED: usize = 4 << 10;
 
-/// A statement with its arguments, kept prepared unless it is a long one that a client has shaped. The texts of INSERTs
-/// follow from declarations alone.
-pub(crate) fn query<'q, DB, A>(text: SqlStr, args: A) -> sqlx::query::Query<'q, DB, A>
+/// A statement with its arguments that no connection keeps prepared: one of the catalog, of a migration, of a lookup
+/// after a failure.
+pub(crate) fn once<'q, DB, A>(text: impl SqlSafeStr, args: A) -> sqlx::query::Query<'q, DB, A>
 where
     DB: sqlx::Database + sqlx::database::HasStatementCache,
     A: sqlx::IntoArguments<DB>,
 {
-    let stays = text.as_str().len() <= LONGEST_PREPARED || text.as_str().starts_with("INSERT");
-    sqlx::query_with(text, args).persistent(stays)
+    sqlx::query_with(text, args).persistent(false)
 }
 
 /// Binds arguments in the order in which a text names them.
@@ -157,16 +198,23 @@ impl<D: Dialect> Storage for Database<D> {
             let mut connection = self.reader().await?;
             let args = bind::<D>(&[0], &[Arg::Text(bell)]);
             let args = args.map_err(|error| StorageError::new(ErrorKind::Internal).with_source(error))?;
-            D::rows(&mut connection, statement.into_sql_str(), args)
-                .await
-                .map_err(crate::failure::connection)?;
+            let mut scope = connection.scope().await.map_err(failure::connection)?;
+            let rung = D::rows(&mut scope, self.query(statement, args)).await;
+            scope.end(rung.map(drop).map_err(failure::connection), failure::connection).await?;
             connection.hand_on();
             Ok(())
         })
     }
 
     fn hear<'a>(&'a self, bell: &'a str) -> Answer<'a, Option<Box<dyn Bell>>> {
-        Box::pin(async move { D::hear(self.readers.pool(), bell).await.map_err(crate::failure::connection) })
+        Box::pin(async move {
+            let Some(options) = &self.listener else {
+                let polling = self.sessions.are_pooled.then(|| Box::new(Polling::new()) as Box<dyn Bell>);
+                return Ok(polling);
+            };
+            let timeout = self.readers.pool().options().get_acquire_timeout();
+            D::hear(options, timeout, bell).await.map_err(failure::connection)
+        })
     }
 
     fn ready(&self) -> Answer<'_, ()> {
@@ -176,18 +224,16 @@ impl<D: Dialect> Storage for Database<D> {
                 // One that the server has ended says nothing about the server.
                 Err(error) if D::transient(&error) == Some(Transient::Disconnected) => {
                     connection = connection.renewed().await?;
-                    select::<D>(&mut connection).await.map_err(crate::failure::connection)?;
+                    select::<D>(&mut connection).await.map_err(failure::connection)?;
                 }
-                answer => answer.map_err(crate::failure::connection)?,
+                answer => answer.map_err(failure::connection)?,
             }
             connection.hand_on();
             // One that is in use proves itself to its user, and readiness does not wait for it.
             let Some(mut writer) = self.writer.take_free().await? else { return Ok(()) };
-            match writer.begin_with(D::BEGIN).await {
-                Ok(transaction) => transaction.rollback().await.map_err(crate::failure::connection)?,
-                // Another process writes, so writing works.
-                Err(error) if D::transient(&error) == Some(Transient::Contended) => return Ok(()),
-                Err(error) => return Err(crate::failure::connection(error)),
+            if !is_writable::<D>(&mut writer).await? {
+                writer.discard();
+                return Err(failure::read_only(ErrorKind::Unavailable));
             }
             writer.hand_on();
             Ok(())

@@ -49,6 +49,12 @@ impl Place {
         Some(Self { name: "postgres", storage: database.storage(), url: Some(url) })
     }
 
+    /// The database of a URL, whatever it holds.
+    pub(crate) async fn of(name: &'static str, url: &str) -> Self {
+        let database = Sql::connect(url).await.expect("the database answers");
+        Self { name, storage: database.storage(), url: Some(url.to_owned()) }
+    }
+
     pub(crate) fn storage(&self) -> &std::sync::Arc<dyn Storage> {
         &self.storage
     }

@@ -1,8 +1,9 @@
 //! Bells between nodes: LISTEN and NOTIFY.
 
+use std::time::Duration;
+
 use resourceful_contract::{Answer, Bell};
-use sqlx::postgres::{PgListener, PgPoolOptions};
-use sqlx::{Pool, Postgres};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 
 use crate::failure;
 
@@ -20,11 +21,14 @@ impl Bell for Listening {
     }
 }
 
-pub(super) async fn hear(pool: &Pool<Postgres>, bell: &str) -> Result<Option<Box<dyn Bell>>, sqlx::Error> {
+pub(super) async fn hear(
+    options: &PgConnectOptions,
+    timeout: Duration,
+    bell: &str,
+) -> Result<Option<Box<dyn Bell>>, sqlx::Error> {
     // Not one of the pool's, which are counted.
-    let options =
-        PgPoolOptions::new().max_connections(1).acquire_timeout(pool.options().get_acquire_timeout());
-    let own = options.connect_with((*pool.connect_options()).clone()).await?;
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(timeout);
+    let own = pool.connect_with(options.clone()).await?;
     let mut listener = PgListener::connect_with(&own).await?;
     listener.listen(bell).await?;
     Ok(Some(Box::new(Listening(listener))))

@@ -2,11 +2,15 @@
 
 mod bell;
 mod catalog;
+mod connecting;
+mod open;
 mod pattern;
+mod pooler;
 mod refusal;
+mod settings;
+mod url;
 mod value;
 
-use std::str::FromStr as _;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -15,51 +19,21 @@ use resourceful_contract::{
     Capabilities, ErrorKind, FieldType, IdSource, Index, ScalarType, Schema, StorageError, Value,
 };
 use sea_query::{Expr, PostgresQueryBuilder};
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgDatabaseError, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgDatabaseError, PgRow};
 use sqlx::{Executor as _, Postgres, Row as _, SqlStr, ValueRef as _};
 
 use crate::args::Arg;
 use crate::catalog::Column;
-use crate::connect::SqlOptions;
 use crate::dialect::{Dialect, Misfit, Unreadable};
 use crate::failure::{self, TimedOut, Transient};
 use crate::overrides::ColumnOverride;
 use crate::refusal::words;
-use crate::storage::{Database, query};
-
-/// How many prepared statements a connection keeps.
-const STATEMENTS: usize = 512;
-
-/// How the server notices while a statement runs that its client has gone.
-const WATCH: &str = "SET client_connection_check_interval = '500ms'";
-
-pub(crate) async fn open(options: &SqlOptions) -> Result<Database<PostgresDialect>, StorageError> {
-    let timeout = format!("{}ms", options.statement_timeout.as_millis());
-    let unusable = |error: sqlx::Error| StorageError::new(ErrorKind::Unavailable).with_source(error);
-    let connect = PgConnectOptions::from_str(&options.url)
-        .map_err(unusable)?
-        .statement_cache_capacity(STATEMENTS)
-        // A column without a zone is read and written as UTC.
-        .options([("timezone", "UTC"), ("statement_timeout", &timeout)]);
-    let pool = PgPoolOptions::new()
-        .max_connections(options.max_connections.unwrap_or(10))
-        .acquire_timeout(options.acquire_timeout)
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                // Has the server end a statement whose connection was closed. Only servers from 14 on, on some systems,
-                // know it; elsewhere such a statement goes on until its `statement_timeout`.
-                let _ = connection.execute(WATCH).await;
-                Ok(())
-            })
-        })
-        .connect_with(connect)
-        .await
-        .map_err(unusable)?;
-    Ok(Database::of_one_pool(pool, options.limits()))
-}
+use crate::storage::SqlQuery;
 
 #[derive(Debug)]
 pub(crate) struct PostgresDialect;
+
+pub(crate) use open::open;
 
 /// A table's name as a literal that `to_regclass` reads.
 fn literal(schema: &Schema) -> String {
@@ -98,46 +72,43 @@ impl Dialect for PostgresDialect {
     }
 
     fn hear<'a>(
-        pool: &'a sqlx::Pool<Postgres>,
+        options: &'a PgConnectOptions,
+        timeout: Duration,
         bell: &'a str,
     ) -> BoxFuture<'a, Result<Option<Box<dyn resourceful_contract::Bell>>, sqlx::Error>> {
-        Box::pin(bell::hear(pool, bell))
+        Box::pin(bell::hear(options, timeout, bell))
     }
 
     fn rows<'c>(
         connection: &'c mut PgConnection,
-        text: SqlStr,
-        args: PgArguments,
+        query: SqlQuery<'c, Self>,
     ) -> BoxFuture<'c, Result<Vec<PgRow>, sqlx::Error>> {
-        connection.fetch_all(query(text, args)).boxed()
+        connection.fetch_all(query).boxed()
     }
 
     fn row<'c>(
         connection: &'c mut PgConnection,
-        text: SqlStr,
-        args: PgArguments,
+        query: SqlQuery<'c, Self>,
     ) -> BoxFuture<'c, Result<Option<PgRow>, sqlx::Error>> {
         // All of them, since asking for one leaves the end of the answer for the connection's next user to read.
-        let rows = connection.fetch_all(query(text, args));
+        let rows = connection.fetch_all(query);
         rows.map(|rows| rows.map(|rows| rows.into_iter().next())).boxed()
     }
 
     fn rows_within<'c>(
         connection: &'c mut PgConnection,
-        text: SqlStr,
-        args: PgArguments,
+        query: SqlQuery<'c, Self>,
         limit: Duration,
     ) -> BoxFuture<'c, Result<Vec<PgRow>, sqlx::Error>> {
-        let rows = tokio::time::timeout(limit, Self::rows(connection, text, args));
+        let rows = tokio::time::timeout(limit, Self::rows(connection, query));
         rows.map(|rows| rows.unwrap_or_else(|_| Err(sqlx::Error::AnyDriverError(Box::new(TimedOut))))).boxed()
     }
 
     fn run<'c>(
         connection: &'c mut PgConnection,
-        text: SqlStr,
-        args: PgArguments,
+        query: SqlQuery<'c, Self>,
     ) -> BoxFuture<'c, Result<u64, sqlx::Error>> {
-        let done = connection.execute(query(text, args));
+        let done = connection.execute(query);
         done.map(|done| done.map(|done| done.rows_affected())).boxed()
     }
 
@@ -308,6 +279,19 @@ impl Dialect for PostgresDialect {
         catalog::column_override(column, field_type)
     }
 
+    fn is_writable(connection: &mut PgConnection) -> BoxFuture<'_, Result<bool, sqlx::Error>> {
+        // Also `on` where the server is a standby, or `default_transaction_read_only` is set.
+        let shown = connection.fetch_one(sqlx::raw_sql("SHOW transaction_read_only"));
+        shown.map(|row| row?.try_get::<&str, _>(0).map(|read_only| read_only == "off")).boxed()
+    }
+
+    fn is_read_only(error: &sqlx::Error) -> bool {
+        error
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code)
+            .is_some_and(|code| code == READ_ONLY)
+    }
+
     fn transient(error: &sqlx::Error) -> Option<Transient> {
         let Some(state) = error.as_database_error().and_then(sqlx::error::DatabaseError::code) else {
             return matches!(error, sqlx::Error::Io(_)).then_some(Transient::Disconnected);
@@ -352,12 +336,14 @@ impl Dialect for PostgresDialect {
                 }
             }
         }
-        StorageError::new(kind)
-            .with_fields(fields)
-            .with_context("table", schema.table.clone())
-            .with_source(error)
+        let refused =
+            if Self::is_read_only(&error) { failure::read_only(kind) } else { StorageError::new(kind) };
+        refused.with_fields(fields).with_context("table", schema.table.clone()).with_source(error)
     }
 }
+
+/// The state of a write in a read-only transaction, which every transaction is where the server is a standby.
+const READ_ONLY: &str = "25006";
 
 /// The kinds that follow from a state's class (PostgreSQL's Appendix A).
 fn by_state(state: &str, kind: ErrorKind) -> Option<ErrorKind> {
@@ -368,6 +354,7 @@ fn by_state(state: &str, kind: ErrorKind) -> Option<ErrorKind> {
         "57014" => Some(ErrorKind::TimedOut),
         // Out of memory, connections or disk; shutting down; connection lost.
         _ if ["53", "57", "08"].iter().any(|class| state.starts_with(class)) => Some(ErrorKind::Unavailable),
+        READ_ONLY => Some(ErrorKind::Unavailable),
         "23P01" => Some(ErrorKind::ExclusionViolation),
         // RESTRICT, from version 18 on.
         "23001" => Some(ErrorKind::ForeignKeyViolation),

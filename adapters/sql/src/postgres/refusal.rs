@@ -2,10 +2,11 @@
 
 use resourceful_contract::{Schema, Value};
 use rust_decimal::prelude::ToPrimitive as _;
-use sqlx::postgres::{PgConnection, PgDatabaseError};
+use sqlx::postgres::{PgArguments, PgConnection, PgDatabaseError};
 use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::refusal::of_rule;
+use crate::storage::once;
 
 pub(super) async fn fields(
     connection: &mut PgConnection,
@@ -46,7 +47,8 @@ async fn constrained(
          AND (t.typtype = 'd' AND t.typname = $2 OR EXISTS (SELECT 1 FROM pg_constraint c \
            WHERE c.conrelid = a.attrelid AND c.conname = $1 AND a.attnum = ANY(c.conkey)))"
     );
-    let columns = sqlx::query_scalar::<_, String>(AssertSqlSafe(columns)).bind(constraint).bind(domain);
+    let columns = sqlx::query_scalar::<_, String>(AssertSqlSafe(columns)).persistent(false);
+    let columns = columns.bind(constraint).bind(domain);
     let columns = columns.fetch_all(connection).await?;
     Ok(columns.iter().filter_map(|column| position(schema, column)).collect())
 }
@@ -66,7 +68,7 @@ async fn oversized(
          WHERE a.attrelid = to_regclass({table}) AND a.attnum > 0 AND NOT a.attisdropped"
     );
     let mut fields = Vec::new();
-    for row in sqlx::query(AssertSqlSafe(columns)).fetch_all(connection).await? {
+    for row in once(AssertSqlSafe(columns), PgArguments::default()).fetch_all(connection).await? {
         let (column, type_name): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         let modifier: i32 = row.try_get(2)?;
         let value =

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
-use sqlx::{Executor as _, SqlStr};
+use sqlx::Executor as _;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use crate::storage::query;
+use super::SqliteDialect;
+use crate::storage::SqlQuery;
 
 /// How many of SQLite's steps lie between two questions: well below a millisecond of work.
 const STEPS: i32 = 20_000;
@@ -23,8 +24,7 @@ const ABANDONED: u8 = 2;
 /// Runs a statement for at most this long.
 pub(super) async fn rows(
     connection: &mut SqliteConnection,
-    text: SqlStr,
-    args: SqliteArguments,
+    query: SqlQuery<'_, SqliteDialect>,
     limit: Duration,
 ) -> Result<Vec<SqliteRow>, sqlx::Error> {
     let state = Arc::new(AtomicU8::new(RUNNING));
@@ -39,7 +39,7 @@ pub(super) async fn rows(
     });
     drop(handle);
     let waiting = Waiting(state);
-    let rows = connection.fetch_all(query(text, args)).await;
+    let rows = connection.fetch_all(query).await;
     waiting.0.store(DONE, Ordering::Release);
     rows
 }

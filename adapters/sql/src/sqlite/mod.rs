@@ -2,7 +2,9 @@
 
 mod bounded;
 mod catalog;
+mod connecting;
 mod pattern;
+mod readiness;
 mod refusal;
 mod release;
 mod value;
@@ -26,7 +28,8 @@ use crate::connect::SqlOptions;
 use crate::dialect::{Dialect, Misfit, Unreadable};
 use crate::failure::{self, Transient};
 use crate::overrides::ColumnOverride;
-use crate::storage::{Database, query};
+use crate::sessions::Sessions;
+use crate::storage::{Database, SqlQuery};
 
 /// The collation by which decimals, kept as text, are compared.
 const DECIMAL: &str = "resourceful_decimal";
@@ -34,14 +37,12 @@ const DECIMAL: &str = "resourceful_decimal";
 const STATEMENTS: usize = 512;
 
 pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>, StorageError> {
-    let unusable = |error: sqlx::Error| {
-        StorageError::new(ErrorKind::Unavailable)
-            .with_context("mend", "a path whose folder is there and can be written, as in sqlite://shop.db")
-            .with_source(error)
-    };
-    let connect = SqliteConnectOptions::from_str(&options.url)
-        .map_err(unusable)?
-        .create_if_missing(true)
+    let connect = SqliteConnectOptions::from_str(&options.url).map_err(connecting::unread)?;
+    let path = connect.get_filename().display().to_string();
+    let unusable = |error: sqlx::Error| connecting::failed(error, &path);
+    let is_read_only = is_opened_to_read(&options.url);
+    let connect = connect
+        .create_if_missing(!is_read_only)
         .foreign_keys(true)
         .busy_timeout(options.busy_timeout)
         .statement_cache_capacity(STATEMENTS)
@@ -58,10 +59,12 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>
             .connect_with(connect)
             .await
             .map_err(unusable)?;
-        return Ok(Database::of_one_pool(only, options.limits()));
+        let sessions = Sessions { are_replaceable: false, ..Sessions::of_connections::<SqliteDialect>() };
+        return Ok(Database::of_one_pool(only, sessions, options.limits()));
     }
     // In WAL a commit is whole through a kill with NORMAL; FULL keeps it through a loss of power too.
-    let connect = connect.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+    let connect = connect.synchronous(SqliteSynchronous::Full);
+    let connect = if is_read_only { connect } else { connect.journal_mode(SqliteJournalMode::Wal) };
     let pool = |connections: u32| {
         SqlitePoolOptions::new()
             .max_connections(connections)
@@ -81,6 +84,12 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>
     };
     let readers = pool(options.max_connections.unwrap_or(4)).connect_with(connect);
     Ok(Database::new(readers.await.map_err(unusable)?, writer, options.limits()))
+}
+
+/// Whether a URL asks for a database that is only read, which is neither made nor turned to WAL.
+fn is_opened_to_read(url: &str) -> bool {
+    let (_, query) = url.split_once('?').unwrap_or_default();
+    query.split('&').any(|pair| matches!(pair, "mode=ro" | "immutable=true" | "immutable=1"))
 }
 
 /// How long to wait before asking again for a database that another process has to itself.
@@ -124,35 +133,31 @@ impl Dialect for SqliteDialect {
 
     fn rows<'c>(
         connection: &'c mut SqliteConnection,
-        text: SqlStr,
-        args: SqliteArguments,
+        query: SqlQuery<'c, Self>,
     ) -> BoxFuture<'c, Result<Vec<SqliteRow>, sqlx::Error>> {
-        connection.fetch_all(query(text, args)).boxed()
+        connection.fetch_all(query).boxed()
     }
 
     fn row<'c>(
         connection: &'c mut SqliteConnection,
-        text: SqlStr,
-        args: SqliteArguments,
+        query: SqlQuery<'c, Self>,
     ) -> BoxFuture<'c, Result<Option<SqliteRow>, sqlx::Error>> {
-        connection.fetch_optional(query(text, args)).boxed()
+        connection.fetch_optional(query).boxed()
     }
 
     fn rows_within<'c>(
         connection: &'c mut SqliteConnection,
-        text: SqlStr,
-        args: SqliteArguments,
+        query: SqlQuery<'c, Self>,
         limit: Duration,
     ) -> BoxFuture<'c, Result<Vec<SqliteRow>, sqlx::Error>> {
-        bounded::rows(connection, text, args, limit).boxed()
+        bounded::rows(connection, query, limit).boxed()
     }
 
     fn run<'c>(
         connection: &'c mut SqliteConnection,
-        text: SqlStr,
-        args: SqliteArguments,
+        query: SqlQuery<'c, Self>,
     ) -> BoxFuture<'c, Result<u64, sqlx::Error>> {
-        let done = connection.execute(query(text, args));
+        let done = connection.execute(query);
         done.map(|done| done.map(|done| done.rows_affected())).boxed()
     }
 
@@ -332,6 +337,15 @@ impl Dialect for SqliteDialect {
         catalog::column_override(column, field_type)
     }
 
+    fn is_writable(connection: &mut SqliteConnection) -> BoxFuture<'_, Result<bool, sqlx::Error>> {
+        readiness::is_writable(connection).boxed()
+    }
+
+    fn is_read_only(error: &sqlx::Error) -> bool {
+        // SQLITE_READONLY.
+        error.as_database_error().is_some_and(|database| primary_code(database) == 8)
+    }
+
     fn transient(error: &sqlx::Error) -> Option<Transient> {
         is_busy(error).then_some(Transient::Contended)
     }
@@ -352,9 +366,9 @@ impl Dialect for SqliteDialect {
             kind = match primary_code(database.as_ref()) {
                 // SQLITE_BUSY, SQLITE_LOCKED.
                 5 | 6 => ErrorKind::Contended,
-                // SQLITE_INTERRUPT, SQLITE_FULL.
+                // SQLITE_INTERRUPT, then SQLITE_READONLY and SQLITE_FULL.
                 9 => ErrorKind::TimedOut,
-                13 => ErrorKind::Unavailable,
+                8 | 13 => ErrorKind::Unavailable,
                 // SQLITE_TOOBIG, SQLITE_MISMATCH, and SQLITE_CONSTRAINT of any other kind: what a trigger raises, or a
                 // type that a strict table does not take.
                 18 | 20 => ErrorKind::Rejected,
@@ -369,9 +383,8 @@ impl Dialect for SqliteDialect {
                 fields = failure::fields(schema, names);
             }
         }
-        StorageError::new(kind)
-            .with_fields(fields)
-            .with_context("table", schema.table.clone())
-            .with_source(error)
+        let refused =
+            if Self::is_read_only(&error) { failure::read_only(kind) } else { StorageError::new(kind) };
+        refused.with_fields(fields).with_context("table", schema.table.clone()).with_source(error)
     }
 }

@@ -87,6 +87,33 @@ async fn a_commit_whose_caller_goes_away_is_whole_or_nothing() {
 }
 
 #[tokio::test]
+async fn a_write_after_a_commit_whose_caller_went_away_is_there_for_everyone() {
+    for place in Place::durable("writes after dropped commits") {
+        let storage = Sql::options(&place.url).max_connections(1).connect().await.unwrap().storage();
+        let schema = schema(&place.table("after_dropped"));
+        storage.create_table_if_missing(&schema).await.unwrap();
+        let other = place.connect().await.storage();
+        for polls in 1..=30 {
+            let mut commit = storage.commit(batch(&schema, polls));
+            let mut left = polls;
+            std::future::poll_fn(|context| {
+                left -= 1;
+                let is_done = commit.poll_unpin(context).is_ready() || left == 0;
+                if is_done { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            })
+            .await;
+            drop(commit);
+            // One statement, which is a transaction of its own.
+            let mut one = batch(&schema, 1_000 + polls);
+            one.changes.truncate(1);
+            storage.commit(one).await.unwrap();
+            let found = found(&*other, &schema).await;
+            assert_eq!(found.get(&(1_000 + polls)), Some(&1), "{}, after {polls} polls", place.url);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_kill_loses_nothing_that_was_acknowledged_and_leaves_no_half() {
     // The same test is the process that gets killed.
     if let (Ok(url), Ok(table)) = (std::env::var("VICTIM_URL"), std::env::var("VICTIM_TABLE")) {

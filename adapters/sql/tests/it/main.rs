@@ -4,10 +4,16 @@
 mod agreement;
 mod collations;
 mod conformance;
+mod connecting;
 mod existing;
 mod failures;
 mod generated;
 mod heavy;
+#[cfg(feature = "postgres")]
+mod pgbouncer;
+#[cfg(feature = "postgres")]
+mod poolers;
+mod read_only;
 mod recovery;
 mod refusals;
 mod schema;

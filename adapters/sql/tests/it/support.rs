@@ -47,6 +47,12 @@ impl Place {
         Some(Self { url, prefix, _folder: None })
     }
 
+    /// The same tables, reached by another URL.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn at(&self, url: &str) -> Self {
+        Self { url: url.to_owned(), prefix: self.prefix.clone(), _folder: None }
+    }
+
     /// Runs statements on a connection of their own.
     pub(crate) async fn run(&self, statements: &str) {
         use sqlx::{AssertSqlSafe, Connection as _, raw_sql};

@@ -1,0 +1,254 @@
+//! From a URL to connections: directly, or through a pooler.
+
+use std::str::FromStr as _;
+use std::time::{Duration, Instant};
+
+use resourceful_contract::{ErrorKind, StorageError};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, SqlSafeStr as _};
+
+use super::PostgresDialect;
+use super::connecting::failed;
+use super::pooler::{self, Route};
+use super::settings::Settings;
+use super::url::ConnectionUrl;
+use crate::connect::{PoolMode, SqlOptions};
+use crate::sessions::Sessions;
+use crate::storage::Database;
+
+/// How many prepared statements a connection keeps, unless the URL says so.
+const STATEMENTS: usize = 512;
+
+/// How the server notices while a statement runs that its client has gone. Only servers from 14 on, on some systems,
+/// know it; elsewhere such a statement goes on until its `statement_timeout`.
+const WATCH: (&str, &str) = ("client_connection_check_interval", "500ms");
+
+/// The longest pause between two tries of a server that is starting or full.
+const PAUSE: Duration = Duration::from_millis(500);
+
+pub(crate) async fn open(options: &SqlOptions) -> Result<Database<PostgresDialect>, StorageError> {
+    let target = Target::of(&options.url, options, options.pool_mode)?;
+    let link = target.link(options.acquire_timeout).await?;
+    let listener = match &options.direct_url {
+        Some(url) => Some(direct(url, options).await?),
+        None if link.route == Route::Transaction => {
+            tracing::info!(
+                "a pooler in transaction mode has no session to LISTEN in: the changes of other nodes are looked for \
+                 twice a second, unless `Sql::options(…).direct_url(…)` names a way around the pooler"
+            );
+            None
+        }
+        None => Some(link.options.clone()),
+    };
+    let sessions = link.sessions(&target);
+    let pool = PgPoolOptions::new()
+        .max_connections(options.max_connections.unwrap_or(10))
+        .acquire_timeout(options.acquire_timeout)
+        .after_connect({
+            let (route, settings) = (link.route, target.settings.clone());
+            move |connection, _| {
+                let settings = settings.clone();
+                Box::pin(async move { begin_session(connection, route, &settings).await })
+            }
+        })
+        .connect_with(link.options.clone())
+        .await
+        .map_err(|error| failed(error, &link.options))?;
+    Ok(Database::of_one_pool(pool, sessions, options.limits()).listening(listener))
+}
+
+/// Makes the settings of a new connection, and looks whether they hold.
+async fn begin_session(
+    connection: &mut PgConnection,
+    route: Route,
+    settings: &Settings,
+) -> Result<(), sqlx::Error> {
+    if route == Route::Transaction {
+        return Ok(());
+    }
+    if route == Route::Session {
+        // A session may be one that another client has left as it was.
+        connection.execute("DEALLOCATE ALL").await?;
+        connection.execute(AssertSqlSafe(settings.statement(false))).await?;
+        let missing = settings.missing(connection).await?;
+        if !missing.is_empty() {
+            let lost =
+                format!("settings of a session do not hold through the pooler: {}", missing.join(", "));
+            return Err(sqlx::Error::Protocol(lost));
+        }
+    }
+    let (name, value) = WATCH;
+    let _ = connection.execute(AssertSqlSafe(format!("SET {name} = '{value}'"))).await;
+    Ok(())
+}
+
+/// A URL that leads to a session, for what a pooler has none for.
+async fn direct(url: &str, options: &SqlOptions) -> Result<PgConnectOptions, StorageError> {
+    let link = Target::of(url, options, None)?.link(options.acquire_timeout).await?;
+    if link.route == Route::Transaction {
+        let help = "`direct_url` is to lead to PostgreSQL itself, or to a pooler in session mode";
+        return Err(StorageError::new(ErrorKind::Unsupported)
+            .with_context("direct_url", "leads to a pooler in transaction mode")
+            .with_help(help));
+    }
+    Ok(link.options)
+}
+
+/// What a URL names, before it is known what stands there.
+struct Target {
+    url: ConnectionUrl,
+    options: PgConnectOptions,
+    settings: Settings,
+    pool_mode: Option<PoolMode>,
+}
+
+/// A way to the server that was tried.
+struct Link {
+    options: PgConnectOptions,
+    route: Route,
+    /// Whether the server knows how to [watch](WATCH) its client.
+    watches: bool,
+}
+
+impl Target {
+    fn of(url: &str, options: &SqlOptions, pool_mode: Option<PoolMode>) -> Result<Self, StorageError> {
+        let url = ConnectionUrl::parse(url)?;
+        let connect = parsed(&url.plain, &url)?;
+        let settings = Settings::new(options.statement_timeout, connect.get_options());
+        let pool_mode = pool_mode.or(url.pool_mode);
+        Ok(Self { url, options: connect, settings, pool_mode })
+    }
+
+    /// Connects, finds out what a connection is given, and looks whether the settings that statements rely on hold.
+    async fn link(&self, timeout: Duration) -> Result<Link, StorageError> {
+        let failed = |error| failed(error, &self.options);
+        let is_pooled = self.pool_mode == Some(PoolMode::Transaction);
+        // A pooler may refuse startup options; one that is named gets none.
+        let marked =
+            self.options.clone().options(self.settings.startup().iter().map(|(name, value)| (name, value)));
+        let marked = marked.options([(pooler::MARK, "yes")]);
+        let connected = if is_pooled { None } else { Some(patiently(&marked, timeout).await) };
+        let plain = parsed(&self.url.without_options, &self.url)?.extra_float_digits(None);
+        let (mut connection, options) = match connected {
+            Some(Ok(connection)) => (connection, marked),
+            Some(Err(error)) if !is_of_options(&error) => return Err(failed(error)),
+            _ => (patiently(&plain, timeout).await.map_err(failed)?, plain.clone()),
+        };
+        let link = if is_pooled {
+            Link { options, route: Route::Transaction, watches: false }
+        } else if pooler::is_direct(&mut connection).await.map_err(failed)? {
+            Link { options, route: Route::Direct, watches: false }
+        } else {
+            let route = pooler::route(&mut connection, &plain).await.map_err(failed)?;
+            Link { options: plain, route, watches: false }
+        };
+        let link = self.checked(link, &mut connection).await?;
+        let _ = connection.close().await;
+        Ok(link)
+    }
+
+    /// The same link where it is what the URL says, and the settings hold on it.
+    async fn checked(&self, mut link: Link, connection: &mut PgConnection) -> Result<Link, StorageError> {
+        if link.route == Route::Transaction && self.pool_mode == Some(PoolMode::Session) {
+            return Err(StorageError::new(ErrorKind::Unsupported)
+                .with_context("pool_mode", "the pooler is in transaction mode, and the URL says session")
+                .with_help("`pool_mode=transaction` in the URL, or `pool_mode = session` in the pooler"));
+        }
+        if link.route != Route::Direct {
+            tracing::info!(route = ?link.route, "PostgreSQL is reached through a pooler");
+        }
+        let failed = |error| failed(error, &self.options);
+        let missing = match link.route {
+            Route::Direct => self.settings.missing(connection).await,
+            // Each connection of the pool looks itself as well.
+            Route::Session => {
+                return begin_session(connection, link.route, &self.settings)
+                    .await
+                    .map_err(failed)
+                    .map(|()| link);
+            }
+            Route::Transaction => {
+                let begin = AssertSqlSafe(self.settings.begin()).into_sql_str();
+                let mut transaction = connection.begin_with(begin).await.map_err(failed)?;
+                let missing = self.settings.missing(&mut transaction).await;
+                let (name, value) = WATCH;
+                let watch = AssertSqlSafe(format!("SET LOCAL {name} = '{value}'"));
+                link.watches = transaction.execute(watch).await.is_ok();
+                transaction.rollback().await.map_err(failed)?;
+                missing
+            }
+        };
+        let missing = missing.map_err(failed)?;
+        if missing.is_empty() {
+            return Ok(link);
+        }
+        Err(StorageError::new(ErrorKind::Unavailable).with_context("settings", missing.join(", ")).with_help(
+            "what stands between the application and PostgreSQL takes settings away: let it pass \
+                        startup options and `set_config`, or go around it",
+        ))
+    }
+}
+
+impl Link {
+    fn sessions(&self, target: &Target) -> Sessions {
+        let sessions = Sessions::of_connections::<PostgresDialect>();
+        let keep_statements = target.url.statement_cache_capacity != Some(0);
+        if self.route != Route::Transaction {
+            return Sessions { keep_statements, ..sessions };
+        }
+        let (name, value) = WATCH;
+        let settings = target.settings.clone();
+        let settings = if self.watches { settings.and(name, value) } else { settings };
+        let begin: std::sync::Arc<str> = settings.begin().into();
+        let begin = AssertSqlSafe(begin).into_sql_str();
+        Sessions { begin, are_pooled: true, keep_statements: false, ..sessions }
+    }
+}
+
+/// The options of a URL as the driver reads them.
+fn parsed(plain: &str, url: &ConnectionUrl) -> Result<PgConnectOptions, StorageError> {
+    let options = PgConnectOptions::from_str(plain).map_err(|error| {
+        let help = "a URL is postgres://user:password@host:port/database?option=value, and what is none of these \
+                    has %-escapes";
+        StorageError::new(ErrorKind::Unsupported).with_context("url", "cannot be read").with_source(error).with_help(help)
+    })?;
+    Ok(match url.statement_cache_capacity {
+        Some(_) => options,
+        None => options.statement_cache_capacity(STATEMENTS),
+    })
+}
+
+/// Connects as soon as the server takes a connection, within this time. What it says last is why it did not.
+async fn patiently(options: &PgConnectOptions, timeout: Duration) -> Result<PgConnection, sqlx::Error> {
+    let end = Instant::now() + timeout;
+    let mut pause = Duration::from_millis(10);
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let error = match tokio::time::timeout(left, options.connect()).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) => error,
+            Err(_) => return Err(sqlx::Error::PoolTimedOut),
+        };
+        if !is_passing(&error) || Instant::now() + pause >= end {
+            return Err(error);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE);
+    }
+}
+
+/// Whether a server that cannot be connected to now may soon take a connection.
+fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+        sqlx::Error::Database(error) => error.is_transient_in_connect_phase(),
+        _ => false,
+    }
+}
+
+/// Whether a connection may have been refused for its startup options: by a pooler in words of its own, as a protocol
+/// violation or as something that it does not support.
+fn is_of_options(error: &sqlx::Error) -> bool {
+    let state = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    state.is_some_and(|state| ["08", "0A"].iter().any(|class| state.starts_with(class)))
+}

@@ -1,0 +1,73 @@
+//! Whether a pooler stands between this application and PostgreSQL, and what it gives a connection.
+//!
+//! Startup options (`-c name=value`) are for the server, and a pooler has no session to make them in when a client
+//! connects: PgBouncer refuses them or, told so, ignores them. So a server that knows the setting of such an option is
+//! reached without a pooler.
+//!
+//! Behind a pooler two connections are compared. In session mode each has a server process of its own for as long as
+//! it is open. In transaction mode they take turns: PgBouncer gives a transaction the process that was free last, or
+//! the one that was free for the longest (`server_round_robin`). Either shows in a few statements: one connection sees
+//! two processes, or both see the same one.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
+
+/// What a connection is given of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// There is no pooler.
+    Direct,
+    /// A process for as long as it is open.
+    Session,
+    /// A process for the length of a transaction.
+    Transaction,
+}
+
+/// The setting that a startup option makes where there is no pooler.
+pub(super) const MARK: &str = "resourceful.direct";
+
+/// How often the two connections are compared. Transactions of other clients may come between, for which one process
+/// is taken for another's.
+const ROUNDS: usize = 4;
+
+/// How long the second connection may wait for a process. Where the pooler has one process in all, and in session mode
+/// the first connection has it, the second never gets one.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whether this connection's startup options have reached the server, among them the [mark](MARK).
+pub(super) async fn is_direct(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let row = connection.fetch_one("SELECT current_setting('resourceful.direct', true)").await?;
+    Ok(row.try_get::<Option<&str>, _>(0)? == Some("yes"))
+}
+
+/// What a pooler gives a connection, as far as a few statements tell.
+pub(super) async fn route(
+    first: &mut PgConnection,
+    options: &PgConnectOptions,
+) -> Result<Route, sqlx::Error> {
+    let of_first = process(first).await?;
+    let mut second = options.connect().await?;
+    let of_second = match tokio::time::timeout(PATIENCE, process(&mut second)).await {
+        Ok(of_second) => of_second?,
+        Err(_) => return Ok(Route::Session),
+    };
+    let mut is_shared = of_first == of_second;
+    for _ in 0..ROUNDS {
+        // Twice in a row, as processes may be given out in turn.
+        for _ in 0..2 {
+            is_shared = is_shared || process(first).await? != of_first;
+        }
+        is_shared = is_shared || process(&mut second).await? != of_second;
+    }
+    second.close().await?;
+    Ok(if is_shared { Route::Transaction } else { Route::Session })
+}
+
+/// The server process that a statement runs in.
+async fn process(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+    // As text, in one message: prepared, it would run in two processes.
+    let row = connection.fetch_one("SELECT pg_backend_pid()::text").await?;
+    row.try_get::<&str, _>(0)?.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
+}

@@ -1,0 +1,159 @@
+//! The settings of a session that statements rely on.
+
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Executor as _, Row as _};
+
+/// The settings of a transaction of which a session has defaults.
+const TRANSACTION: [&str; 3] = ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
+
+/// Settings by name, in the order in which they are made.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    /// Those that a URL asks for, followed by those that statements rely on.
+    all: Vec<(String, String)>,
+    /// How many of the first are the URL's.
+    own: usize,
+}
+
+impl Settings {
+    /// The settings that statements rely on, after the startup options of a URL (`-c name=value`).
+    pub(super) fn new(statement_timeout: std::time::Duration, options: Option<&str>) -> Self {
+        let timeout = statement_timeout.as_millis().min(i32::MAX as u128);
+        let mut all = parse(options.unwrap_or_default());
+        let own = all.len();
+        let relied_on = [
+            // A column without a zone is read and written as UTC.
+            ("TimeZone", "UTC"),
+            ("statement_timeout", &timeout.to_string()),
+            // Doubles as text keep every digit.
+            ("extra_float_digits", "2"),
+            // A backslash in quotes is a backslash.
+            ("standard_conforming_strings", "on"),
+        ];
+        all.extend(relied_on.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        Self { all, own }
+    }
+
+    /// One more setting.
+    pub(super) fn and(mut self, name: &str, value: &str) -> Self {
+        self.all.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Those that statements rely on, for the startup of a session.
+    pub(super) fn startup(&self) -> &[(String, String)] {
+        &self.all[self.own..]
+    }
+
+    /// The statement that makes them, for the session or for the transaction.
+    pub(super) fn statement(&self, is_local: bool) -> String {
+        let calls = self
+            .all
+            .iter()
+            .map(|(name, value)| format!("set_config({}, {}, {is_local})", literal(name), literal(value)));
+        format!("SELECT {}", calls.collect::<Vec<_>>().join(", "))
+    }
+
+    /// What a transaction begins with that makes its settings itself. A default for transactions comes too late for the
+    /// one that has begun, so it is set for that one, before its first query.
+    pub(super) fn begin(&self) -> String {
+        let own = self.all.iter().filter_map(|(name, value)| {
+            let name = name.strip_prefix("default_")?;
+            let is_of_transactions = TRANSACTION.contains(&name);
+            is_of_transactions.then(|| format!("SET LOCAL {name} = {}; ", literal(value)))
+        });
+        format!("BEGIN; {}{}", own.collect::<String>(), self.statement(true))
+    }
+
+    /// The settings that statements rely on and that are not in force, each with its value, in words.
+    pub(super) async fn missing(&self, connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+        let relied_on = self.startup();
+        let names: Vec<_> = relied_on.iter().map(|(name, _)| literal(name)).collect();
+        let select = format!("SELECT name, setting FROM pg_settings WHERE name IN ({})", names.join(", "));
+        let found = connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(select))).await?;
+        let is_found = |(name, value): &&(String, String)| {
+            let is_same = |row: &PgRow| {
+                let (found, setting) = (row.try_get::<&str, _>(0), row.try_get::<&str, _>(1));
+                found.is_ok_and(|found| found == name) && setting.is_ok_and(|setting| setting == value)
+            };
+            found.iter().any(is_same)
+        };
+        let missing = relied_on.iter().filter(|setting| !is_found(setting));
+        Ok(missing.map(|(name, value)| format!("{name} is not {value}")).collect())
+    }
+}
+
+/// The settings in startup options: `-c name=value`, `-cname=value` or `--name=value`, a blank within a value behind a
+/// backslash.
+fn parse(options: &str) -> Vec<(String, String)> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut characters = options.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => word.extend(characters.next()),
+            blank if blank.is_whitespace() => words.push(std::mem::take(&mut word)),
+            _ => word.push(character),
+        }
+    }
+    words.push(word);
+    let mut settings = Vec::new();
+    let mut words = words.into_iter().filter(|word| !word.is_empty());
+    while let Some(word) = words.next() {
+        let setting = if word == "-c" {
+            words.next()
+        } else {
+            word.strip_prefix("-c").or_else(|| word.strip_prefix("--")).map(str::to_owned)
+        };
+        match setting.as_deref().and_then(|setting| setting.split_once('=')) {
+            Some((name, value)) => settings.push((name.replace('-', "_"), value.to_owned())),
+            None => tracing::warn!(option = word, "a startup option is not sent through the pooler"),
+        }
+    }
+    settings
+}
+
+/// A text as a literal that means the same whatever `standard_conforming_strings` says.
+fn literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn startup_options_become_settings_and_those_relied_on_come_last() {
+        let options = r"-c search_path=a,\ b -cwork_mem=4MB --lock-timeout=5s -c statement_timeout=1";
+        let settings = Settings::new(std::time::Duration::from_secs(30), Some(options));
+        let expected = "BEGIN; SELECT set_config('search_path', 'a, b', true), \
+             set_config('work_mem', '4MB', true), set_config('lock_timeout', '5s', true), \
+             set_config('statement_timeout', '1', true), set_config('TimeZone', 'UTC', true), \
+             set_config('statement_timeout', '30000', true), set_config('extra_float_digits', '2', true), \
+             set_config('standard_conforming_strings', 'on', true)";
+        assert_eq!(settings.begin(), expected);
+        let options = "-c default_transaction_read_only=on -c default_transaction_isolation=serializable";
+        let begin = Settings::new(std::time::Duration::from_secs(30), Some(options)).begin();
+        let own = "BEGIN; SET LOCAL transaction_read_only = 'on'; SET LOCAL transaction_isolation = 'serializable'; SELECT";
+        assert!(begin.starts_with(own), "{begin}");
+        assert_eq!(literal(r"it's a \"), r"E'it''s a \\'");
+    }
+    #[tokio::test]
+    async fn settings_that_do_not_hold_are_named() {
+        let required =
+            std::env::var("RESOURCEFUL_TEST_REQUIRE").is_ok_and(|names| names.contains("postgres"));
+        let Ok(url) = std::env::var("TEST_POSTGRES_URL") else {
+            assert!(!required, "TEST_POSTGRES_URL must be set: this run requires PostgreSQL");
+            println!("not run: settings of PostgreSQL, for want of TEST_POSTGRES_URL (tests/run sets it)");
+            return;
+        };
+        let mut connection = <PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
+        let settings = Settings::new(std::time::Duration::from_millis(4_321), None);
+        let missing = settings.missing(&mut connection).await.unwrap();
+        assert_eq!(missing, ["statement_timeout is not 4321"]);
+        connection.execute(AssertSqlSafe(settings.statement(false))).await.unwrap();
+        connection.execute("SET TimeZone = 'Asia/Tokyo'").await.unwrap();
+        assert_eq!(settings.missing(&mut connection).await.unwrap(), ["TimeZone is not UTC"]);
+    }
+}

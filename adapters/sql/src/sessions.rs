@@ -1,0 +1,95 @@
+//! Which session of the database a connection's statements reach.
+//!
+//! A connection to the database itself is one session for as long as it is open: what one statement sets or prepares,
+//! the next one finds. Behind a pooler in transaction mode (PgBouncer's `pool_mode = transaction`, and others of its
+//! kind) a session belongs to a connection for the length of a transaction only, and its next statement may reach
+//! another one. Then
+//!
+//! - every statement with arguments runs inside of a transaction, as the driver prepares, binds and executes it in
+//!   messages that the pooler would otherwise send to several sessions,
+//! - no statement is kept prepared,
+//! - settings are those of a transaction (`SET LOCAL`), made as it begins, and
+//! - nothing is listened to on such a connection.
+//!
+//! That costs a read three more messages. A connection to the database itself pays nothing for it.
+
+use std::ops::{Deref, DerefMut};
+
+use resourceful_contract::{ErrorKind, StorageError};
+use sqlx::{Database, SqlStr, Transaction};
+
+use crate::dialect::Dialect;
+
+/// How the connections of a pool reach sessions.
+#[derive(Clone, Debug)]
+pub(crate) struct Sessions {
+    /// The statements with which a transaction begins that may write.
+    pub(crate) begin: SqlStr,
+    /// Whether a pooler gives each transaction a session.
+    pub(crate) are_pooled: bool,
+    /// Whether a connection keeps statements prepared.
+    pub(crate) keep_statements: bool,
+    /// Whether a `BEGIN` whose future was dropped may have begun a transaction that the driver does not end.
+    pub(crate) outlive_futures: bool,
+    /// Whether another connection leads to the same rows, which it does not where a database is its connection.
+    pub(crate) are_replaceable: bool,
+}
+
+impl Sessions {
+    /// One session for each connection.
+    pub(crate) const fn of_connections<D: Dialect>() -> Self {
+        Self {
+            begin: SqlStr::from_static(D::BEGIN),
+            are_pooled: false,
+            keep_statements: true,
+            outlive_futures: D::OUTLIVES_FUTURE,
+            are_replaceable: true,
+        }
+    }
+}
+
+/// Statements that reach one session: the connection itself, or a transaction where a pooler would part them.
+pub(crate) enum Scope<'c, Db: Database> {
+    Session(&'c mut Db::Connection),
+    Transaction(Transaction<'c, Db>),
+}
+
+impl<Db: Database> Scope<'_, Db> {
+    /// Ends the scope of an outcome: a transaction is committed after a success and rolled back after a failure, unless
+    /// its statement may still run. `failed` is what a failure of the commit means.
+    pub(crate) async fn end<T>(
+        self,
+        outcome: Result<T, StorageError>,
+        failed: impl FnOnce(sqlx::Error) -> StorageError,
+    ) -> Result<T, StorageError> {
+        let Self::Transaction(transaction) = self else { return outcome };
+        match &outcome {
+            Ok(_) => transaction.commit().await.map_err(failed)?,
+            // The lease closes the connection, and the statement ends with that.
+            Err(error) if error.kind() == ErrorKind::TimedOut => {}
+            // Where this fails as well, the connection is lost, which its next statement finds.
+            Err(_) => drop(transaction.rollback().await),
+        }
+        outcome
+    }
+}
+
+impl<Db: Database> Deref for Scope<'_, Db> {
+    type Target = Db::Connection;
+
+    fn deref(&self) -> &Db::Connection {
+        match self {
+            Self::Session(connection) => connection,
+            Self::Transaction(transaction) => transaction,
+        }
+    }
+}
+
+impl<Db: Database> DerefMut for Scope<'_, Db> {
+    fn deref_mut(&mut self) -> &mut Db::Connection {
+        match self {
+            Self::Session(connection) => connection,
+            Self::Transaction(transaction) => transaction,
+        }
+    }
+}
