@@ -1,6 +1,6 @@
 //! `POST /batch` in the document.
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use utoipa::openapi::Required;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::path::{Operation, OperationBuilder};
@@ -21,9 +21,29 @@ pub(super) fn add(components: &mut Components, most: usize, resources: &[&str]) 
     let batch = &mut components.schemas["Batch"];
     batch["properties"]["operations"]["minItems"] = json!(1);
     batch["properties"]["operations"]["maxItems"] = json!(most);
-    let operation = &mut components.schemas["BatchOperation"];
-    operation["properties"]["resource"]["enum"] = json!(resources);
-    operation["properties"]["if_match"] = json!({"anyOf": [parameters::tag(), {"type": "null"}]});
+    let resource = json!({"type": "string", "enum": resources, "description": "The resource's name."});
+    let alternatives = [
+        ("Create", "create", &[][..], &["body"][..]),
+        ("Update", "update", &["if_match"][..], &["id", "body"][..]),
+        ("Delete", "delete", &["if_match"][..], &["id"][..]),
+    ]
+    .map(|(suffix, word, optional, needed)| {
+        let mut properties = json!({"operation": {"type": "string", "enum": [word]}, "resource": resource});
+        for member in optional.iter().chain(needed) {
+            properties[*member] = self::member(member);
+        }
+        let required: Vec<_> = ["operation", "resource"].iter().chain(needed).collect();
+        let name = format!("Batch{suffix}");
+        let schema = json!({
+            "type": "object",
+            "properties": properties,
+            "required": required,
+            "additionalProperties": false,
+        });
+        schemas::add(components, &name, schema);
+        reference(&name)
+    });
+    schemas::add(components, "BatchOperation", json!({"description": "One change.", "oneOf": alternatives}));
     let result = json!({
         "type": "object",
         "properties": {
@@ -43,6 +63,18 @@ pub(super) fn add(components: &mut Components, most: usize, resources: &[&str]) 
         "additionalProperties": false,
     });
     schemas::add(components, "BatchResults", results);
+}
+
+/// A member of an operation.
+fn member(name: &str) -> Json {
+    match name {
+        "if_match" => parameters::tag(),
+        "id" => json!({"anyOf": [{"type": "string"}, {"type": "integer"}], "description": "Which item."}),
+        _ => json!({
+            "type": "object",
+            "description": "A new item, or a merge patch. `{\"$ref\": \"0/id\"}` stands for what the first operation's item has there.",
+        }),
+    }
 }
 
 pub(super) fn operation(security: Vec<SecurityRequirement>, components: &mut Components) -> Operation {

@@ -99,8 +99,11 @@ const fn query<'a>(name: &'a str, description: &'a str, schema: Json) -> Describ
     Described { name, place: ParameterIn::Query, description, schema, required: false, style: None }
 }
 
-/// A list, whose parameter is repeated for each item.
-fn repeated<'a>(name: &'a str, description: &'a str, schema: Json) -> Described<'a> {
+/// A list, whose parameter is repeated for each item: without any there is no parameter.
+fn repeated<'a>(name: &'a str, description: &'a str, mut schema: Json) -> Described<'a> {
+    if let Some(list) = schema.as_object_mut() {
+        list.shift_remove("minItems");
+    }
     query(name, description, schema).style(ParameterStyle::Form)
 }
 

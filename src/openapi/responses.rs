@@ -149,6 +149,10 @@ fn failures(entry: &Entry, endpoint: Endpoint, authenticates: bool) -> Vec<Error
         Endpoint::Delete => kinds.extend([ErrorKind::Conflict, ErrorKind::PreconditionFailed]),
         _ => {}
     }
+    if entry.definition.idempotency.is_some() && endpoint.changes() {
+        // A key that is in use or was used for another request.
+        kinds.extend([ErrorKind::Conflict, ErrorKind::Validation]);
+    }
     if entry.definition.require_if_match && endpoint.is_of_item() && endpoint.changes() {
         kinds.push(ErrorKind::PreconditionRequired);
     }

@@ -37,7 +37,7 @@ fn free_title(titles: &[String], wanted: &str) -> String {
 }
 
 /// Schemas that belong to no resource.
-const COMMON: [&str; 11] = [
+const COMMON: [&str; 16] = [
     "Problem",
     "Page",
     "History",
@@ -45,10 +45,15 @@ const COMMON: [&str; 11] = [
     "Question",
     "Explanation",
     "Batch",
+    "BatchOperation",
+    "BatchCreate",
+    "BatchUpdate",
+    "BatchDelete",
     "BatchResult",
     "BatchResults",
     "BulkResults",
     "BulkAffected",
+    "ServerSentEvent",
 ];
 
 /// Adds the schemas that every document may refer to.

@@ -78,9 +78,9 @@ impl Apart<'_> {
         let catalog = &boundary.engine.catalog;
         for entry in catalog.entries() {
             let path = Path::Collection.template(&boundary.prefix, &entry.definition);
-            let parameters = document["paths"][&path]["get"]["parameters"].as_array();
+            let parameters = names(&document, &path);
             for (field, declared) in entry.schema.fields.iter().enumerate() {
-                let named = parameters.is_some_and(|all| all.iter().any(|one| one["name"] == declared.name));
+                let named = parameters.contains(&declared.name.as_str());
                 let legal = entry.definition.filterable[field]
                     && self.lists(entry)
                     && self.oracle.tells(entry, field);
@@ -90,8 +90,7 @@ impl Apart<'_> {
             }
             for relation in &entry.links {
                 let (target, dotted) = (catalog.entry(relation.target), format!("{}.", relation.link.name));
-                let dotted = |one: &Json| one["name"].as_str().is_some_and(|name| name.starts_with(&dotted));
-                let named = parameters.is_some_and(|all| all.iter().any(dotted));
+                let named = parameters.iter().any(|name| name.starts_with(&dotted));
                 let filterable = |field: usize| target.definition.filterable[field];
                 let legal = self.lists(entry)
                     && self.lists(target)
@@ -115,4 +114,11 @@ impl Apart<'_> {
         let open = |operation| self.oracle.reach(entry, operation) != Reach::None;
         open(Operation::Read) && open(Operation::List)
     }
+}
+
+/// The names of the parameters of a list, each of which refers to a component.
+fn names<'a>(document: &'a Json, path: &str) -> Vec<&'a str> {
+    let parameters = document["paths"][path]["get"]["parameters"].as_array().into_iter().flatten();
+    let referred = parameters.filter_map(|one| document.pointer(one["$ref"].as_str()?.strip_prefix('#')?));
+    referred.filter_map(|parameter| parameter["name"].as_str()).collect()
 }

@@ -3,11 +3,13 @@
 //! Its Schema Object is a dialect of its own (OpenAPI 3.0.4, 4.7.24): `nullable` instead of the type `null`, bounds whose
 //! exclusiveness is a flag, and references that nothing may stand beside. Keywords that it does not have are left out.
 
-use std::collections::BTreeMap;
+mod operations;
+
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Map, Value as Json, json};
 
-use super::walk;
+use super::{components, walk};
 
 /// Keywords of JSON Schema that OpenAPI 3.0 does not have.
 const UNKNOWN: [&str; 18] = [
@@ -34,6 +36,12 @@ const UNKNOWN: [&str; 18] = [
 /// Converts a document of 3.1.
 pub(super) fn convert(document: &mut Json) {
     document["openapi"] = json!("3.0.3");
+    operations::convert(document);
+    components::remove_unused(document);
+    if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
+        let filters = schemas.iter_mut().filter(|(name, _)| name.ends_with("Filter"));
+        filters.for_each(|(_, filter)| keep_identifiers(filter));
+    }
     walk::document(document, &mut convert_schema);
     // A nullable reference says the type that it refers to: `nullable` means nothing without one.
     let types = types(document);
@@ -48,6 +56,15 @@ pub(super) fn convert(document: &mut Json) {
                 convert_security(security);
             }
         }
+    }
+}
+
+/// Leaves out members of a filter tree whose names are the identifier of another, as [`operations`] does for parameters.
+fn keep_identifiers(filter: &mut Json) {
+    let mut identifiers = HashSet::new();
+    let properties = filter.get_mut("properties").and_then(Json::as_object_mut);
+    if let Some(properties) = properties.filter(|properties| properties.contains_key("and")) {
+        properties.retain(|name, _| identifiers.insert(operations::identifier(name)));
     }
 }
 
