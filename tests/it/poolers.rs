@@ -1,4 +1,5 @@
-//! Two nodes on PostgreSQL behind PgBouncer, in transaction mode and in session mode.
+//! Two nodes on PostgreSQL behind PgBouncer, in transaction mode and in session mode. RESOURCEFUL_TEST_REQUESTS raises the
+//! number of mixed requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -45,7 +45,8 @@ pub enum ErrorKind {
     Contended,
     /// The statement took longer than it may, and was ended.
     TimedOut,
-    /// Not available now and worth another try: no connection, shutting down.
+    /// Not available now and worth another try: no connection, shutting down, or a change while the database is
+    /// read-only.
     Unavailable,
     /// Something stored does not read as its declared type.
     Corrupt,

@@ -65,7 +65,7 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(None)))
     }
 
-    /// Whether the storage can serve now, for readiness checks.
+    /// Whether the storage can serve reads and changes now, for readiness checks. One that takes no writes is not ready.
     fn ready(&self) -> Answer<'_, ()>;
 
     /// Ends connections after the work that is under way; later calls fail as unavailable.

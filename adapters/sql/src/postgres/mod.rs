@@ -3,6 +3,7 @@
 mod bell;
 mod catalog;
 mod connecting;
+mod listener;
 mod open;
 mod pattern;
 mod pooler;

@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, S
 
 use super::PostgresDialect;
 use super::connecting::failed;
+use super::listener;
 use super::pooler::{self, Route};
 use super::settings::Settings;
 use super::url::ConnectionUrl;
@@ -30,7 +31,7 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<PostgresDialec
     let target = Target::of(&options.url, options, options.pool_mode)?;
     let link = target.link(options.acquire_timeout).await?;
     let listener = match &options.direct_url {
-        Some(url) => Some(direct(url, options).await?),
+        Some(url) => Some(listener::options(url, options).await?),
         None if link.route == Route::Transaction => {
             tracing::info!(
                 "a pooler in transaction mode has no session to LISTEN in: the changes of other nodes are looked for \
@@ -54,6 +55,9 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<PostgresDialec
         .connect_with(link.options.clone())
         .await
         .map_err(|error| failed(error, &link.options))?;
+    if let (Some(listener), Some(_)) = (&listener, &options.direct_url) {
+        listener::hears(listener, &pool, options).await?;
+    }
     Ok(Database::of_one_pool(pool, sessions, options.limits()).listening(listener))
 }
 
@@ -82,20 +86,8 @@ async fn begin_session(
     Ok(())
 }
 
-/// A URL that leads to a session, for what a pooler has none for.
-async fn direct(url: &str, options: &SqlOptions) -> Result<PgConnectOptions, StorageError> {
-    let link = Target::of(url, options, None)?.link(options.acquire_timeout).await?;
-    if link.route == Route::Transaction {
-        let help = "`direct_url` is to lead to PostgreSQL itself, or to a pooler in session mode";
-        return Err(StorageError::new(ErrorKind::Unsupported)
-            .with_context("direct_url", "leads to a pooler in transaction mode")
-            .with_help(help));
-    }
-    Ok(link.options)
-}
-
 /// What a URL names, before it is known what stands there.
-struct Target {
+pub(super) struct Target {
     url: ConnectionUrl,
     options: PgConnectOptions,
     settings: Settings,
@@ -103,15 +95,19 @@ struct Target {
 }
 
 /// A way to the server that was tried.
-struct Link {
-    options: PgConnectOptions,
-    route: Route,
+pub(super) struct Link {
+    pub(super) options: PgConnectOptions,
+    pub(super) route: Route,
     /// Whether the server knows how to [watch](WATCH) its client.
     watches: bool,
 }
 
 impl Target {
-    fn of(url: &str, options: &SqlOptions, pool_mode: Option<PoolMode>) -> Result<Self, StorageError> {
+    pub(super) fn of(
+        url: &str,
+        options: &SqlOptions,
+        pool_mode: Option<PoolMode>,
+    ) -> Result<Self, StorageError> {
         let url = ConnectionUrl::parse(url)?;
         let connect = parsed(&url.plain, &url)?;
         let settings = Settings::new(options.statement_timeout, connect.get_options());
@@ -120,7 +116,7 @@ impl Target {
     }
 
     /// Connects, finds out what a connection is given, and looks whether the settings that statements rely on hold.
-    async fn link(&self, timeout: Duration) -> Result<Link, StorageError> {
+    pub(super) async fn link(&self, timeout: Duration) -> Result<Link, StorageError> {
         let failed = |error| failed(error, &self.options);
         let is_pooled = self.pool_mode == Some(PoolMode::Transaction);
         // A pooler may refuse startup options; one that is named gets none.

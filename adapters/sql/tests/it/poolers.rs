@@ -1,4 +1,4 @@
-//! PostgreSQL behind PgBouncer, as people run it.
+//! PostgreSQL behind PgBouncer, as people run it. RESOURCEFUL_TEST_REQUESTS raises the number of mixed requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -334,6 +334,10 @@ async fn notifications_go_around_a_pooler_in_transaction_mode() {
         polling.rung().await.unwrap();
     }
     let around = Sql::options(&pooled.url).direct_url(&direct.url).connect().await.unwrap().storage();
+    let (server, _) = direct.url.rsplit_once('/').unwrap();
+    let elsewhere = Sql::options(&pooled.url).direct_url(format!("{server}/postgres"));
+    let elsewhere = elsewhere.acquire_timeout(Duration::from_secs(1)).connect().await.unwrap_err();
+    assert!(elsewhere.to_string().contains("another database"), "{elsewhere}");
     let bell = direct.table("bell");
     let mut heard: Box<dyn Bell> = around.hear(&bell).await.unwrap().unwrap();
     alone.ring(&bell).await.unwrap();
