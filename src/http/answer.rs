@@ -162,10 +162,11 @@ pub(super) fn empty(status: StatusCode) -> Response {
 pub(crate) fn head(response: Response) -> Response {
     use http_body::Body as _;
     let (mut parts, body) = response.into_parts();
-    if let Some(length) = body.size_hint().exact()
+    // axum takes the body of a merged route by itself, and says its length.
+    if let Some(length) = body.size_hint().exact().filter(|length| *length > 0)
         && parts.status != StatusCode::NOT_MODIFIED
     {
-        parts.headers.insert(CONTENT_LENGTH, length.into());
+        parts.headers.entry(CONTENT_LENGTH).or_insert(length.into());
     }
     Response::from_parts(parts, Body::empty())
 }

@@ -413,7 +413,9 @@ async fn a_clash_does_not_name_a_field_that_is_not_there() {
 #[tokio::test]
 async fn a_read_only_field_that_is_not_shown_cannot_be_guessed() {
     everywhere(|place| async move {
-        let marks = define_dynamic_resource("marks", crate::policies::model(&["code", "mark", "seal"]))
+        let mut shape = model(&["code", "mark", "seal"]);
+        shape["properties"]["mark"]["default"] = json!("none");
+        let marks = define_dynamic_resource("marks", shape)
             .adapter(place.table("marks"))
             .id_field("code")
             .permissions(Permissions::all(anyone()))

@@ -68,6 +68,11 @@ async fn each_content_coding_has_a_strong_tag_of_its_own() {
     }
     let head = app.request("HEAD", &item).await;
     assert_eq!(head.header("content-length"), Some(plain.bytes().len().to_string().as_str()));
+    for target in ["/openapi.json", "/docs"] {
+        let (get, head) = (app.get(target).await, app.request("HEAD", target).await);
+        assert_eq!((head.status(), head.text()), (get.status(), ""));
+        assert_eq!(head.header("content-length"), Some(get.bytes().len().to_string().as_str()), "{target}");
+    }
     // A list has a weak tag, which stands for every coding.
     let list = app.get("/products").header("accept-encoding", "gzip").await;
     let weak = list.header("etag").unwrap().to_owned();
