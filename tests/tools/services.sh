@@ -98,11 +98,12 @@ start_postgres() {
     [[ -n $postgres_folder ]]
     # One database that tests share, and one that each example fills.
     as_postgres "$(postgres_program psql)" -h 127.0.0.1 -p "$port" -U postgres -qc 'CREATE DATABASE tests' \
-        -c 'CREATE DATABASE atlas' -c 'CREATE DATABASE shop' -c 'CREATE DATABASE kills' -c 'CREATE DATABASE live' >>"$log" 2>&1
+        -c 'CREATE DATABASE atlas' -c 'CREATE DATABASE shop' -c 'CREATE DATABASE fuzzed' -c 'CREATE DATABASE kills' -c 'CREATE DATABASE live' >>"$log" 2>&1
     atlas_postgres=$TEST_POSTGRES_URL/atlas
     shop_postgres=$TEST_POSTGRES_URL/shop
     kills_postgres=$TEST_POSTGRES_URL/kills
     live_postgres=$TEST_POSTGRES_URL/live
+    fuzzed_postgres=$TEST_POSTGRES_URL/fuzzed
     TEST_POSTGRES_URL+=/tests
 }
 
