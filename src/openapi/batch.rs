@@ -88,7 +88,10 @@ pub(super) fn operation(security: Vec<SecurityRequirement>, components: &mut Com
         .tag(TAG.0)
         .request_body(Some(body.build()))
         .securities(Some(security))
-        .response("200", responses::json_of("BatchResults", "The result of each operation, in order.", components));
+        .response(
+            "200",
+            responses::json_of("BatchResults", "The result of each operation, in order.", components),
+        );
     let kinds = [
         ErrorKind::BadRequest,
         ErrorKind::Unauthenticated,

@@ -5,10 +5,14 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 use utoipa::openapi::path::{HttpMethod, Operation as Described, PathItem, PathItemBuilder, PathsBuilder};
-use utoipa::openapi::security::{self, ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement};
+use utoipa::openapi::security::{
+    self, ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement,
+};
 use utoipa::openapi::server::{Server, ServerBuilder};
 use utoipa::openapi::tag::{Tag, TagBuilder};
-use utoipa::openapi::{ComponentsBuilder, ContactBuilder, InfoBuilder, LicenseBuilder, OpenApiBuilder, OpenApiVersion};
+use utoipa::openapi::{
+    ComponentsBuilder, ContactBuilder, InfoBuilder, LicenseBuilder, OpenApiBuilder, OpenApiVersion,
+};
 
 use super::components::{self, Components};
 use super::lens::Lens;
@@ -130,11 +134,15 @@ impl Maker<'_> {
             self.other(format!("{}{BATCH}", info.prefix), HttpMethod::Post, operation, batch::TAG);
         }
         let lists = [Operation::List];
-        if let (true, Some(security)) = (info.events, self.security(&lists, |entry| entry.definition.streams())) {
+        if let (true, Some(security)) =
+            (info.events, self.security(&lists, |entry| entry.definition.streams()))
+        {
             let operation = streams::operation(security, self.version, &mut self.components);
             self.other(format!("{}{EVENTS}", info.prefix), HttpMethod::Get, operation, streams::TAG);
         }
-        if let (true, Some(security)) = (info.sockets, self.security(&lists, |entry| entry.definition.lives())) {
+        if let (true, Some(security)) =
+            (info.sockets, self.security(&lists, |entry| entry.definition.lives()))
+        {
             let operation = streams::socket(security, &mut self.components);
             self.other(format!("{}{SOCKET}", info.prefix), HttpMethod::Get, operation, streams::TAG);
         }
@@ -184,7 +192,11 @@ impl Maker<'_> {
             about = about.license(Some(LicenseBuilder::new().name(name).url(Some(url)).build()));
         }
         let document = OpenApiBuilder::new()
-            .openapi(if self.version == Version::V32 { OpenApiVersion::Version32 } else { OpenApiVersion::Version31 })
+            .openapi(if self.version == Version::V32 {
+                OpenApiVersion::Version32
+            } else {
+                OpenApiVersion::Version31
+            })
             .servers(Some(servers(&info.servers)))
             .info(about.build())
             .paths(paths)

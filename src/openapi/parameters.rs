@@ -178,7 +178,8 @@ impl Collector<'_, '_> {
         for field in filters::of(self.site.lens, self.site.entry) {
             let schema = field.parameter(self.components, self.site.titles);
             let path = &field.path;
-            let about = format!("Filters by `{path}`: a value that it equals, or operators (`{path}[ne]=…`).");
+            let about =
+                format!("Filters by `{path}`: a value that it equals, or operators (`{path}[ne]=…`).");
             let name = format!("{}.{path}", if path.contains('.') { "related" } else { "filter" });
             self.own(&name, query(path, &about, schema).style(ParameterStyle::DeepObject));
         }

@@ -187,8 +187,7 @@ fn problem(kind: ErrorKind, body: Body, components: &mut Components) -> RefOr<Re
         let mut response = plain(title(kind), components).content("application/problem+json", content);
         if kind == ErrorKind::Unauthenticated {
             let about = "The schemes that are understood (RFC 9110).";
-            response =
-                response.header_ref("WWW-Authenticate", components.header("WWW-Authenticate", about));
+            response = response.header_ref("WWW-Authenticate", components.header("WWW-Authenticate", about));
         }
         if let Some(header) = accepted {
             let about = "The media types that are understood.";
@@ -272,7 +271,8 @@ pub(super) fn stream(version: Version, components: &mut Components) -> ResponseB
     } else {
         content.schema(Some(components.inline(json!({"type": "string"}))))
     };
-    plain("Events, for as long as the client reads.", components).content("text/event-stream", content.build())
+    plain("Events, for as long as the client reads.", components)
+        .content("text/event-stream", content.build())
 }
 
 pub(super) fn plain(about: &str, components: &mut Components) -> ResponseBuilder {

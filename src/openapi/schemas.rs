@@ -95,7 +95,8 @@ impl Writer<'_> {
     /// members out and `include` adds related items.
     fn add_items(&mut self, entry: &Entry) {
         let lens = self.lens;
-        let mut item = without(entry, entry.definition.bodies.answer.clone(), |field| !lens.shows(entry, field));
+        let mut item =
+            without(entry, entry.definition.bodies.answer.clone(), |field| !lens.shows(entry, field));
         if let Some(description) = &entry.definition.description {
             item["description"] = Json::from(description.as_str());
         }

@@ -107,9 +107,12 @@ mod tests {
 
     #[test]
     fn type_names_become_snake_case() {
-        for (title, name) in
-            [("OrderLine", "order_line"), ("Order line", "order_line"), ("City", "city"), ("APIKey", "apikey")]
-        {
+        for (title, name) in [
+            ("OrderLine", "order_line"),
+            ("Order line", "order_line"),
+            ("City", "city"),
+            ("APIKey", "apikey"),
+        ] {
             assert_eq!(snake(title), name);
         }
     }

@@ -94,15 +94,22 @@ async fn each_filterable_field_is_one_parameter_with_its_operators() {
         if parameter["in"] != "query" || !is_filter(name) {
             continue;
         }
-        assert_eq!((&parameter["style"], &parameter["explode"]), (&json!("deepObject"), &json!(true)), "{name}");
+        assert_eq!(
+            (&parameter["style"], &parameter["explode"]),
+            (&json!("deepObject"), &json!(true)),
+            "{name}"
+        );
         let schema = resolved(&document, &parameter["schema"]);
         let object = schema["anyOf"].as_array().and_then(|either| either.last()).unwrap_or(schema);
         if schema.get("anyOf").is_some() {
             names.push(name.to_owned());
         }
-        names.extend(object["properties"].as_object().unwrap().keys().map(|operator| format!("{name}[{operator}]")));
+        names.extend(
+            object["properties"].as_object().unwrap().keys().map(|operator| format!("{name}[{operator}]")),
+        );
     }
-    for name in ["price_cents", "price_cents[gte]", "tags[has]", "dimensions[is_null]", "category.region[in]"] {
+    for name in ["price_cents", "price_cents[gte]", "tags[has]", "dimensions[is_null]", "category.region[in]"]
+    {
         assert!(names.iter().any(|known| known == name), "{name}: {names:?}");
     }
     for name in ["secret[eq]", "note[eq]", "tags", "tags[eq]", "price_cents[contains]"] {
@@ -153,7 +160,11 @@ async fn lists_inside_filters_match_their_patterns_and_are_understood() {
         ("Product_StatusParameter", "in", "status", "draft,dead"),
     ] {
         assert!(!matches(schema, operator, text), "{schema} {operator} {text}");
-        assert_eq!(app.get(&format!("/products?{query}%5B{operator}%5D={text}")).await.status(), 400, "{text}");
+        assert_eq!(
+            app.get(&format!("/products?{query}%5B{operator}%5D={text}")).await.status(),
+            400,
+            "{text}"
+        );
     }
 }
 
@@ -468,7 +479,8 @@ async fn streams_are_described_as_far_as_the_version_can() {
             let answer = &document["paths"][path]["get"]["responses"]["200"]["content"]["text/event-stream"];
             let members: Vec<_> = answer.as_object().expect(path).keys().collect();
             assert_eq!(members, [schema], "{version} {path}");
-            let refused = &resolved(&document, &document["paths"][path]["get"]["responses"]["429"])["headers"];
+            let refused =
+                &resolved(&document, &document["paths"][path]["get"]["responses"]["429"])["headers"];
             assert!(refused.get("Retry-After").is_some(), "{path}: {refused}");
         }
         let socket = &document["paths"]["/ws"]["get"];

@@ -108,7 +108,10 @@ async fn whole_items_have_required_members_and_partial_ones_have_none() {
     }
     assert_eq!(answered("/products/{id}", "get", "200"), "#/components/schemas/ProductPartial");
     let schemas = &document["components"]["schemas"];
-    assert_eq!(schemas["ProductList"]["properties"]["items"]["items"]["$ref"], "#/components/schemas/ProductPartial");
+    assert_eq!(
+        schemas["ProductList"]["properties"]["items"]["items"]["$ref"],
+        "#/components/schemas/ProductPartial"
+    );
     let required = schemas["Product"]["required"].as_array().unwrap();
     assert!(required.contains(&json!("id")) && required.contains(&json!("category_id")), "{required:?}");
     // Whoever does not see a field gets answers without it.
@@ -148,7 +151,10 @@ async fn one_item_is_named_in_the_singular() {
     let document = document(&TestApp::build(app).await.unwrap(), "3.1").await;
     let said = |path: &str, method: &str| {
         let operation = &document["paths"][path][method];
-        (operation["operationId"].as_str().unwrap().to_owned(), operation["summary"].as_str().unwrap().to_owned())
+        (
+            operation["operationId"].as_str().unwrap().to_owned(),
+            operation["summary"].as_str().unwrap().to_owned(),
+        )
     };
     let pair = |id: &str, summary: &str| (id.to_owned(), summary.to_owned());
     assert_eq!(said("/countries", "get"), pair("list_countries", "List countries"));
@@ -176,7 +182,9 @@ async fn requests_by_the_schema_of_batches_and_webhooks_are_taken() {
         assert_eq!(jsonschema::is_valid(schema, &members), is_valid, "{members}");
     }
     let endpoint = &schemas["WebhookEndpointCreate"]["properties"];
-    for (events, is_known) in [("orders.*", true), ("products.restocked", true), ("*", true), ("planets.*", false)] {
+    for (events, is_known) in
+        [("orders.*", true), ("products.restocked", true), ("*", true), ("planets.*", false)]
+    {
         assert_eq!(jsonschema::is_valid(&endpoint["events"]["items"], &json!(events)), is_known, "{events}");
     }
     for (url, is_url) in [("https://example.com/hooks", true), ("ftp://example.com", false), ("x", false)] {
@@ -230,4 +238,38 @@ async fn version_3_0_says_null_and_bounds_in_its_own_way() {
     assert_eq!((&category["type"], &category["nullable"]), (&json!("string"), &json!(true)));
     // Only OAuth 2 has scopes in 3.0.
     assert_eq!(document["paths"]["/products"]["post"]["security"], json!([{"Bearer": []}]));
+}
+
+#[tokio::test]
+async fn fields_whose_names_look_alike_have_components_of_their_own() {
+    let place = Place::memory();
+    let listed = |values: [&str; 2]| json!({"type": "string", "enum": values});
+    let model = json!({"type": "object", "properties": {
+        "id": {"type": "integer"}, "a_b": listed(["x", "y"]), "a-b": listed(["p", "q"]), "größe": {"type": "integer"},
+    }});
+    let things = define_dynamic_resource("things", model)
+        .adapter(place.table("things"))
+        .permissions(Permissions::all(anyone()))
+        .filterable(["a_b", "a-b", "größe"])
+        .build()
+        .unwrap();
+    let app = TestApp::build(create_app(AppPreset::Testing).resource(things)).await.unwrap();
+    let document = document(&app, "3.1").await;
+    let mut values = Vec::new();
+    for parameter in document["paths"]["/things"]["get"]["parameters"].as_array().unwrap() {
+        let to = parameter["$ref"].as_str().unwrap();
+        let name = to.rsplit('/').next().unwrap();
+        assert!(name.chars().all(|one| one.is_ascii_alphanumeric() || "._-".contains(one)), "{name}");
+        let parameter = document.pointer(to.strip_prefix('#').unwrap()).unwrap();
+        if ["a_b", "a-b"].contains(&parameter["name"].as_str().unwrap()) {
+            let schema = parameter["schema"]["$ref"].as_str().unwrap().strip_prefix('#').unwrap();
+            let value = document.pointer(schema).unwrap()["anyOf"][0]["$ref"]
+                .as_str()
+                .unwrap()
+                .strip_prefix('#')
+                .unwrap();
+            values.push(document.pointer(value).unwrap()["enum"].clone());
+        }
+    }
+    assert_eq!(values, [json!(["x", "y"]), json!(["p", "q"])]);
 }

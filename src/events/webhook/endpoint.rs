@@ -58,7 +58,8 @@ pub(super) struct WebhookEndpoint {
 /// URLs that [`target`] takes, as the OpenAPI document shows them: of public hosts by their names.
 const PUBLIC_URL: &str = r"^https://([a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\.){1,4}[a-z]{2,20}(:[1-9][0-9]{0,3})?(/[A-Za-z0-9._~/-]*)?$";
 /// Those of any host, where private targets are allowed.
-const ANY_URL: &str = r"^https?://[a-z0-9]([a-z0-9.-]{0,60}[a-z0-9])?(:[1-9][0-9]{0,3})?(/[A-Za-z0-9._~/-]*)?$";
+const ANY_URL: &str =
+    r"^https?://[a-z0-9]([a-z0-9.-]{0,60}[a-z0-9])?(:[1-9][0-9]{0,3})?(/[A-Za-z0-9._~/-]*)?$";
 
 /// Every pattern of events that [`told_of`] takes.
 fn patterns(known: Option<&Events>) -> Vec<String> {

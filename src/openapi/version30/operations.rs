@@ -113,7 +113,9 @@ pub(super) fn identifier(name: &str) -> String {
 fn unite_successes(operation: &mut Json, unions: &mut BTreeMap<String, Json>) {
     let Some(responses) = operation.get_mut("responses").and_then(Json::as_object_mut) else { return };
     let mut schemas: Vec<Json> = Vec::new();
-    for response in responses.iter().filter(|(status, _)| status.starts_with('2')).map(|(_, response)| response) {
+    for response in
+        responses.iter().filter(|(status, _)| status.starts_with('2')).map(|(_, response)| response)
+    {
         let schema = &response["content"][JSON]["schema"];
         if !schema.is_null() && !schemas.contains(schema) {
             schemas.push(schema.clone());
