@@ -4,6 +4,7 @@
 //! utoipa's types a reference to a numbered place stands for each of them, and they are put there after the document is
 //! serialized.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Map, Value as Json};
@@ -35,12 +36,24 @@ impl Components {
         RefOr::Ref(Ref::new(format!("{PLACE}{}", self.placed.len() - 1)))
     }
 
+    /// A reference to a schema that several others share. Where its name is another schema's, it gets a number.
+    pub(super) fn shared(&mut self, name: &str, schema: Json) -> Json {
+        let numbered = (2..).map(|number| format!("{name}{number}"));
+        let mut names = std::iter::once(name.to_owned()).chain(numbered);
+        let is_free = |name: &String| self.schemas.get(name).is_none_or(|known| *known == schema);
+        let name = names.find(is_free).unwrap_or_else(|| name.to_owned());
+        let reference = reference(&name);
+        self.schemas.insert(name, schema);
+        reference
+    }
+
     /// A reference to a parameter, which is added under this name where there is none of it.
     pub(super) fn parameter(
         &mut self,
         name: &str,
         make: impl FnOnce(&mut Self) -> Parameter,
     ) -> RefOr<Parameter> {
+        let name = &*key(name);
         if !self.parameters.contains_key(name) {
             let parameter = make(self);
             self.parameters.insert(name.to_owned(), parameter);
@@ -91,6 +104,17 @@ impl Components {
         place(&self.placed, document);
         document["components"]["schemas"] = Json::Object(self.schemas);
     }
+}
+
+/// A name as components may have it: of letters, digits, `.`, `-` and `_` (OpenAPI 3.1, 4.8.7.1). What is left out is told
+/// apart by a digest.
+fn key(name: &str) -> Cow<'_, str> {
+    let is_kept = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
+    if name.chars().all(is_kept) {
+        return Cow::Borrowed(name);
+    }
+    let kept: String = name.chars().filter(|character| is_kept(*character)).collect();
+    Cow::Owned(format!("{kept}.{}", &blake3::hash(name.as_bytes()).to_hex()[..8]))
 }
 
 fn place(schemas: &[Json], document: &mut Json) {

@@ -49,22 +49,14 @@ pub(super) fn of<'a>(lens: &'a Lens<'a>, entry: &'a Entry) -> impl Iterator<Item
 impl Filterable<'_> {
     /// The schema of the field's query parameter.
     pub(super) fn parameter(&self, components: &mut Components, titles: &[String]) -> Json {
-        let name = format!("{}Parameter", self.kind(titles));
-        if !components.schemas.contains_key(&name) {
-            let value = self.value(components, titles);
-            components.schemas.insert(name.clone(), self.in_query(&value));
-        }
-        reference(&name)
+        let value = self.value(components, titles);
+        components.shared(&format!("{}Parameter", self.kind(titles)), self.in_query(&value))
     }
 
     /// The schema of the field's condition in a filter tree.
     pub(super) fn condition(&self, components: &mut Components, titles: &[String]) -> Json {
-        let name = format!("{}Condition", self.kind(titles));
-        if !components.schemas.contains_key(&name) {
-            let value = self.value(components, titles);
-            components.schemas.insert(name.clone(), self.in_body(&value));
-        }
-        reference(&name)
+        let value = self.value(components, titles);
+        components.shared(&format!("{}Condition", self.kind(titles)), self.in_body(&value))
     }
 
     /// What the field's schemas are named after: its type, or the field itself where its values are listed. No title
@@ -88,10 +80,8 @@ impl Filterable<'_> {
         if let Some(definition) = named.and_then(Json::as_str).and_then(|to| to.strip_prefix("#/$defs/")) {
             return reference(&definition_name(&titles[self.owner.position], definition));
         }
-        let name = format!("{}Value", self.kind(titles));
         let texts: Vec<_> = values.iter().filter(|value| value.is_string()).collect();
-        components.schemas.insert(name.clone(), json!({"type": "string", "enum": texts}));
-        reference(&name)
+        components.shared(&format!("{}Value", self.kind(titles)), json!({"type": "string", "enum": texts}))
     }
 
     fn in_query(&self, value: &Json) -> Json {

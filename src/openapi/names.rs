@@ -79,9 +79,12 @@ fn capitalized(words: &str) -> String {
     characters.next().map(char::to_uppercase).into_iter().flatten().chain(characters).collect()
 }
 
-/// `order_line` and `order line` as `OrderLine`.
+/// `order_line` and `order line` as `OrderLine`; letters beyond ASCII are no part of a component's name.
 pub(super) fn pascal(name: &str) -> String {
-    name.split(|character: char| !character.is_alphanumeric()).map(capitalized).collect()
+    let words = name.split(|character: char| !character.is_alphanumeric()).map(capitalized);
+    let name: String =
+        words.flat_map(|word| word.chars().filter(char::is_ascii_alphanumeric).collect::<Vec<_>>()).collect();
+    if name.is_empty() { "Item".to_owned() } else { name }
 }
 
 /// What the input or the output of an action is called. No title holds an underscore.

@@ -239,3 +239,37 @@ async fn version_3_0_says_null_and_bounds_in_its_own_way() {
     // Only OAuth 2 has scopes in 3.0.
     assert_eq!(document["paths"]["/products"]["post"]["security"], json!([{"Bearer": []}]));
 }
+
+#[tokio::test]
+async fn fields_whose_names_look_alike_have_components_of_their_own() {
+    let place = Place::memory();
+    let listed = |values: [&str; 2]| json!({"type": "string", "enum": values});
+    let model = json!({"type": "object", "properties": {
+        "id": {"type": "integer"}, "a_b": listed(["x", "y"]), "a-b": listed(["p", "q"]), "größe": {"type": "integer"},
+    }});
+    let things = define_dynamic_resource("things", model)
+        .adapter(place.table("things"))
+        .permissions(Permissions::all(anyone()))
+        .filterable(["a_b", "a-b", "größe"])
+        .build()
+        .unwrap();
+    let app = TestApp::build(create_app(AppPreset::Testing).resource(things)).await.unwrap();
+    let document = document(&app, "3.1").await;
+    let mut values = Vec::new();
+    for parameter in document["paths"]["/things"]["get"]["parameters"].as_array().unwrap() {
+        let to = parameter["$ref"].as_str().unwrap();
+        let name = to.rsplit('/').next().unwrap();
+        assert!(name.chars().all(|one| one.is_ascii_alphanumeric() || "._-".contains(one)), "{name}");
+        let parameter = document.pointer(to.strip_prefix('#').unwrap()).unwrap();
+        if ["a_b", "a-b"].contains(&parameter["name"].as_str().unwrap()) {
+            let schema = parameter["schema"]["$ref"].as_str().unwrap().strip_prefix('#').unwrap();
+            let value = document.pointer(schema).unwrap()["anyOf"][0]["$ref"]
+                .as_str()
+                .unwrap()
+                .strip_prefix('#')
+                .unwrap();
+            values.push(document.pointer(value).unwrap()["enum"].clone());
+        }
+    }
+    assert_eq!(values, [json!(["x", "y"]), json!(["p", "q"])]);
+}

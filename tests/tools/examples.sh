@@ -130,8 +130,17 @@ generated_clients() { # FOLDER
     stop_example
 }
 
-schemathesis() { # DATABASE_URL
-    start_example atlas "$1"
+schemathesis() { # FOLDER POSTGRES_URL: over atlas, and over shop with the rights of two people on both databases
+    local database
+    start_example atlas "sqlite://$1/fuzzed-atlas.db"
     tests/schemathesis "$example_base" "$atlas_token"
     stop_example
+    for database in "sqlite://$1/fuzzed-shop.db" "$2"; do
+        start_example shop "$database"
+        # shellcheck disable=SC1090
+        source <(grep -E '^ *export ACME_(ADMIN|MEMBER)=[A-Za-z0-9._-]+$' "$temporary/shop.out")
+        tests/schemathesis "$example_base" "$ACME_ADMIN"
+        tests/schemathesis "$example_base" "$ACME_MEMBER"
+        stop_example
+    done
 }

@@ -103,12 +103,14 @@ start_postgres() {
     # One database that tests share, and one that each example fills.
     as_postgres "$(postgres_program psql)" -h 127.0.0.1 -p "$port" -U postgres -qc 'CREATE DATABASE tests' \
         -c 'CREATE DATABASE atlas' -c 'CREATE DATABASE shop' -c 'CREATE DATABASE kills' -c 'CREATE DATABASE live' \
-        -c 'CREATE DATABASE rolling' -c 'CREATE DATABASE pooled' -c 'CREATE DATABASE kills_pooled' >>"$log" 2>&1
+        -c 'CREATE DATABASE rolling' -c 'CREATE DATABASE pooled' -c 'CREATE DATABASE kills_pooled' \
+        -c 'CREATE DATABASE fuzzed' >>"$log" 2>&1
     atlas_postgres=$TEST_POSTGRES_URL/atlas
     shop_postgres=$TEST_POSTGRES_URL/shop
     rolling_postgres=$TEST_POSTGRES_URL/rolling
     kills_postgres=$TEST_POSTGRES_URL/kills
     live_postgres=$TEST_POSTGRES_URL/live
+    fuzzed_postgres=$TEST_POSTGRES_URL/fuzzed
     TEST_POSTGRES_URL+=/tests
 }
 
