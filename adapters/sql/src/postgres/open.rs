@@ -130,15 +130,19 @@ impl Target {
             Some(Err(error)) if !is_of_options(&error) => return Err(failed(error)),
             _ => (patiently(&plain, timeout).await.map_err(failed)?, plain.clone()),
         };
-        let link = if is_pooled {
-            Link { options, route: Route::Transaction, watches: false }
-        } else if pooler::is_direct(&mut connection).await.map_err(failed)? {
-            Link { options, route: Route::Direct, watches: false }
-        } else {
-            let route = pooler::route(&mut connection, &plain).await.map_err(failed)?;
-            Link { options: plain, route, watches: false }
+        let decided = async {
+            let link = if is_pooled {
+                Link { options, route: Route::Transaction, watches: false }
+            } else if pooler::is_direct(&mut connection).await.map_err(failed)? {
+                Link { options, route: Route::Direct, watches: false }
+            } else {
+                let route = pooler::route(&mut connection, &plain).await.map_err(failed)?;
+                Link { options: plain, route, watches: false }
+            };
+            self.checked(link, &mut connection).await
         };
-        let link = self.checked(link, &mut connection).await?;
+        let decided = tokio::time::timeout(timeout + pooler::PATIENCE, decided).await;
+        let link = decided.map_err(|_| undecided())??;
         let _ = connection.close().await;
         Ok(link)
     }
@@ -201,6 +205,13 @@ impl Link {
     }
 }
 
+/// A pooler that is too busy to show what it does.
+fn undecided() -> StorageError {
+    StorageError::new(ErrorKind::Unavailable)
+        .with_context("pooler", "gave no server connection in time")
+        .with_help("the pooler's server connections are all in use: a larger `default_pool_size` there, or fewer clients")
+}
+
 /// The options of a URL as the driver reads them.
 fn parsed(plain: &str, url: &ConnectionUrl) -> Result<PgConnectOptions, StorageError> {
     let options = PgConnectOptions::from_str(plain).map_err(|error| {
@@ -223,7 +234,10 @@ async fn patiently(options: &PgConnectOptions, timeout: Duration) -> Result<PgCo
         let error = match tokio::time::timeout(left, options.connect()).await {
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) => error,
-            Err(_) => return Err(sqlx::Error::PoolTimedOut),
+            Err(_) => {
+                let late = format!("no answer within {timeout:?}");
+                return Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, late)));
+            }
         };
         if !is_passing(&error) || Instant::now() + pause >= end {
             return Err(error);

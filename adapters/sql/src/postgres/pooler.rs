@@ -32,9 +32,9 @@ pub(super) const MARK: &str = "resourceful.direct";
 /// is taken for another's.
 const ROUNDS: usize = 4;
 
-/// How long the second connection may wait for a process. Where the pooler has one process in all, and in session mode
-/// the first connection has it, the second never gets one.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the second connection waits for a process before the first one is asked again. Where the pooler has one process
+/// in all, and in session mode the first connection has it, the second never gets one.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Whether this connection's startup options have reached the server, among them the [mark](MARK).
 pub(super) async fn is_direct(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
@@ -49,10 +49,18 @@ pub(super) async fn route(
 ) -> Result<Route, sqlx::Error> {
     let of_first = process(first).await?;
     let mut second = options.connect().await?;
-    let of_second = match tokio::time::timeout(PATIENCE, process(&mut second)).await {
+    let mut asked = Box::pin(process(&mut second));
+    let of_second = match tokio::time::timeout(PATIENCE, &mut asked).await {
         Ok(of_second) => of_second?,
-        Err(_) => return Ok(Route::Session),
+        // Clients that wait for a process get one in the order in which they came. The first connection does not wait
+        // behind the second: it has a process of its own.
+        Err(_) => tokio::select! {
+            biased;
+            of_second = &mut asked => of_second?,
+            of_first = process(first) => return of_first.map(|_| Route::Session),
+        },
     };
+    drop(asked);
     let mut is_shared = of_first == of_second;
     for _ in 0..ROUNDS {
         // Twice in a row, as processes may be given out in turn.

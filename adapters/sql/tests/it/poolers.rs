@@ -9,6 +9,8 @@ use resourceful_contract::{
     Storage, Value, Write, conformance,
 };
 use resourceful_sql::{PoolMode, Sql};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Executor as _};
 
 use crate::pgbouncer::{Config, PgBouncer, SESSION, TRANSACTION};
 use crate::support::Place;
@@ -150,6 +152,25 @@ async fn a_pooler_with_one_server_connection_is_enough() {
         }
         assert_eq!(texts(&*storage, &schema).await.len(), 39);
     }
+}
+
+#[tokio::test]
+async fn a_pooler_whose_connections_are_all_in_use_is_waited_for_and_never_taken_for_another() {
+    let config = Config { pool_mode: "transaction", lines: "max_db_connections = 1" };
+    let Some((_direct, _bouncer, pooled)) = pooled("a busy pooler", &config).await else { return };
+    let options: PgConnectOptions = pooled.url.parse().unwrap();
+    let mut busy = options.extra_float_digits(None).connect().await.unwrap();
+    busy.execute("BEGIN").await.unwrap();
+    for mode in ["", "?pool_mode=transaction"] {
+        let options = Sql::options(&format!("{}{mode}", pooled.url)).acquire_timeout(Duration::from_secs(1));
+        let refused = options.connect().await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+        assert!(refused.help().unwrap().contains("default_pool_size"), "{refused}");
+    }
+    busy.execute("COMMIT").await.unwrap();
+    let refused = Sql::connect(&format!("{}?pool_mode=session", pooled.url)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused}");
+    pooled.connect().await.storage().ready().await.unwrap();
 }
 
 #[tokio::test]
