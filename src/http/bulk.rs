@@ -114,18 +114,9 @@ impl Door {
         let path = self.boundary.public_path(parts);
         let collection = answer::parent(&path);
         let prefer = Prefer::of(&parts.headers);
-        let count = match &many {
-            Many::Create(items) => items.len(),
-            Many::Update(patches) => patches.len(),
-            Many::Delete(ids) => ids.len(),
-        };
+        let count = many.count();
         for index in 0..count {
-            // What a filter means may be other items when it is asked again, so that a place in the list says nothing.
-            let mut terms = match &many {
-                Many::Update(patches) => call.terms_of(&format!("/{}", patches[index].id)),
-                Many::Delete(ids) => call.terms_of(&format!("/{}", ids[index])),
-                Many::Create(_) => call.terms_of(&format!("#{index}")),
-            };
+            let mut terms = call.terms_of(&many.name(index));
             let outcome = match call.replay(&mut terms).await {
                 Ok(Some(replayed)) => self.replayed(replayed, &prefer, collection),
                 Ok(None) => {
@@ -164,6 +155,26 @@ impl Door {
             response.headers_mut().insert(APPLIED, HeaderValue::from_static("return=minimal"));
         }
         Ok(response)
+    }
+}
+
+impl Many {
+    const fn count(&self) -> usize {
+        match self {
+            Self::Create(items) => items.len(),
+            Self::Update(patches) => patches.len(),
+            Self::Delete(ids) => ids.len(),
+        }
+    }
+
+    /// What stands for one of them under an idempotency key. What a filter selects may be other items when it is asked
+    /// again, so that a place in the list says nothing.
+    fn name(&self, index: usize) -> String {
+        match self {
+            Self::Create(_) => format!("#{index}"),
+            Self::Update(patches) => format!("/{}", patches[index].id),
+            Self::Delete(ids) => format!("/{}", ids[index]),
+        }
     }
 }
 

@@ -56,9 +56,9 @@ pub(super) fn expected(headers: &HeaderMap) -> Result<Option<Expected>, Error> {
         Tags::Any => Expected::Any,
         Tags::List(tags) => {
             // Strong comparison: a weak tag equals nothing (RFC 9110, 13.1.1).
-            let is_weak = |tag: &&[u8]| tag.starts_with(b"W/");
+            let is_weak = |tag: &[u8]| tag.starts_with(b"W/");
             let versions = tags.iter().filter(|tag| !is_weak(tag)).filter_map(|tag| version(tag)).collect();
-            Expected::OneOf { versions, with_weak: tags.iter().any(|tag| is_weak(&tag)) }
+            Expected::OneOf { versions, with_weak: tags.iter().any(|tag| is_weak(tag)) }
         }
     }))
 }

@@ -222,7 +222,7 @@ impl Definition {
     /// What the types of its events end with.
     pub(crate) fn happenings(&self) -> impl Iterator<Item = &str> {
         let kept = ["restored", "purged"].into_iter().filter(|_| self.deleted_at.is_some());
-        let actions = self.actions.iter().map(|declared| declared.event());
+        let actions = self.actions.iter().map(DeclaredAction::event);
         ["created", "updated", "deleted"].into_iter().chain(kept).chain(actions)
     }
 

@@ -125,7 +125,7 @@ impl Dispatcher {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(error = format!("{error:#}"), "webhooks that are due could not be read")
+                    tracing::warn!(error = format!("{error:#}"), "webhooks that are due could not be read");
                 }
             }
             tokio::select! {
@@ -176,7 +176,7 @@ impl Dispatcher {
                 match self.claim(own, turn).await {
                     Ok(taken) => claimed.extend(taken),
                     Err(error) => {
-                        tracing::warn!(error = format!("{error:#}"), "a webhook could not be claimed")
+                        tracing::warn!(error = format!("{error:#}"), "a webhook could not be claimed");
                     }
                 }
             }
