@@ -216,3 +216,24 @@ async fn a_server_that_stops_answers_every_connection_once_more() {
 async fn connect_to(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).await.unwrap()
 }
+
+#[tokio::test]
+async fn a_connection_of_http2_is_sent_away_as_soon_as_the_server_drains() {
+    let app = builder(&Place::memory()).drain_delay(PATIENCE).shutdown_grace(PATIENCE);
+    let server = server(app).await;
+    let io = hyper_util::rt::TokioIo::new(connect(&server).await);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut client, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = || http::Request::get("http://a/products").body(axum::body::Body::empty()).unwrap();
+    assert_eq!(client.send_request(request()).await.unwrap().status(), 200);
+    server.stop.send(()).unwrap();
+    // GOAWAY, and nothing was under way: the connection ends in order while the server still accepts others.
+    tokio::time::timeout(PATIENCE, connection).await.expect("the connection stays").unwrap().unwrap();
+    assert!(!server.served.is_finished());
+    assert_eq!(
+        status(&ask(&mut connect_to(server.address).await, "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await),
+        "200"
+    );
+    server.served.abort();
+}

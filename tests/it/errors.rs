@@ -1,8 +1,8 @@
 //! Problem details.
 
-use resourceful::Migration;
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
+use resourceful::{Error, ErrorKind, Migration};
 use serde_json::json;
 
 use crate::support::{EDITOR, Place, create, everywhere, faults, path, product};
@@ -255,4 +255,31 @@ async fn what_the_database_refuses_by_its_own_rules_is_named_and_not_quoted() {
 
 fn path_of(created: &resourceful::testing::TestResponse) -> String {
     created.header("location").unwrap().to_owned()
+}
+
+/// A failure of several layers, as drivers have them.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Layer(&'static str, #[source] Option<Box<Layer>>);
+
+#[tokio::test]
+async fn a_failure_is_reported_with_every_cause_to_people_and_logs_and_with_none_to_clients() {
+    let cause = || Layer("the database is away", Some(Box::new(Layer("connection refused", None))));
+    let error = Error::new(ErrorKind::Internal, "internal", "The server failed.").with_source(cause());
+    assert_eq!(error.to_string(), "internal: The server failed.");
+    assert_eq!(format!("{error:#}"), "internal: the database is away: connection refused");
+    assert_eq!(
+        format!("{error:?}"),
+        "The server failed.\n  because: the database is away\n  because: connection refused"
+    );
+    // What main returns is read by a person.
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let app = crate::support::builder(&Place::memory()).build().await.unwrap();
+    let report = format!("{:?}", app.serve(&address).await.unwrap_err());
+    assert!(report.starts_with(&format!("Cannot listen on {address}: ")), "{report}");
+    assert!(report.contains("Is the port taken?") && !report.contains('{'), "{report}");
+    let undeclared = define_resource::<crate::support::models::Label>("labels").build().unwrap_err();
+    let report = format!("{undeclared:?}");
+    assert!(report.contains("mend:") && !report.contains("DefinitionFault"), "{report}");
 }
