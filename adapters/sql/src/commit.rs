@@ -100,9 +100,10 @@ async fn applied<D: Dialect>(
         && !set.dry_run
         && stands_alone(one)
     {
-        let mut scope = connection.scope().await.map_err(Failed::unbegun::<D>)?;
-        let row = single(database, &mut scope, one).await.map_err(|error| error.at_change(0));
-        let row = scope.end(row, |error| D::failure(error, &one.schema)).await?;
+        if connection.is_pooled() {
+            return Box::pin(scoped(database, connection, one)).await;
+        }
+        let row = single(database, connection, one).await.map_err(|error| error.at_change(0))?;
         return Ok(vec![row]);
     }
     let way = Way { is_grouped: true, has_locks };
@@ -113,6 +114,18 @@ async fn applied<D: Dialect>(
         }
         outcome => outcome,
     }
+}
+
+/// One change that stands alone, in a scope of its own.
+async fn scoped<D: Dialect>(
+    database: &Database<D>,
+    connection: &mut Lease<'_, D::Db>,
+    change: &Change,
+) -> Result<Vec<Written>, Failed> {
+    let mut scope = connection.scope().await.map_err(Failed::unbegun::<D>)?;
+    let row = single(database, &mut scope, change).await.map_err(|error| error.at_change(0));
+    let row = scope.end(row, |error| D::failure(error, &change.schema)).await?;
+    Ok(vec![row])
 }
 
 /// Whether a failure is one row's fault.

@@ -220,9 +220,14 @@ impl<Db: Database> Lease<'_, Db> {
         begun
     }
 
+    /// Whether its statements need a [scope](Self::scope), since a pooler may give each transaction another session.
+    pub(crate) const fn is_pooled(&self) -> bool {
+        self.connections.sessions.are_pooled
+    }
+
     /// The connection for statements that need one session and no transaction of their own.
     pub(crate) async fn scope(&mut self) -> Result<Scope<'_, Db>, sqlx::Error> {
-        if self.connections.sessions.are_pooled {
+        if self.is_pooled() {
             return self.begin().await.map(Scope::Transaction);
         }
         Ok(Scope::Session(&mut **self))

@@ -27,7 +27,11 @@ pub(crate) async fn fetch<D: Dialect>(
     loop {
         // A statement that may take long ends with its connection when the future is dropped.
         connection.close_with(D::OUTLIVES_FUTURE && plan.cost != Cost::Light);
-        let outcome = scoped(database, &mut connection, query, (&*plan, &shape), out).await;
+        let outcome = if connection.is_pooled() {
+            Box::pin(scoped(database, &mut connection, query, (&*plan, &shape), out)).await
+        } else {
+            answer(database, &mut connection, query, (&*plan, &shape), out).await
+        };
         let is_running = matches!(&outcome, Err(error) if error.kind() == ErrorKind::TimedOut);
         if !is_running {
             connection.close_with(false);
@@ -51,6 +55,7 @@ pub(crate) async fn fetch<D: Dialect>(
     }
 }
 
+/// An answer in a scope of its own. A connection without a pooler needs none, and pays nothing for it.
 async fn scoped<D: Dialect>(
     database: &Database<D>,
     connection: &mut Lease<'_, D::Db>,
