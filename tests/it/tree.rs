@@ -377,13 +377,18 @@ async fn a_tree_is_declared_over_a_field_of_its_own_that_may_be_empty() {
     let children = &paths["/folders/{id}/children"]["get"];
     let list = children["responses"]["200"]["content"]["application/json"]["schema"].clone();
     assert_eq!(list, paths["/folders"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]);
-    let names = |operation: &Json| {
+    let parameters = |operation: &Json| {
         let all = operation["parameters"].as_array().unwrap().iter();
+        let referred = all.map(|one| one["$ref"].as_str().unwrap().strip_prefix('#').unwrap().to_owned());
+        referred.map(|to| document.pointer(&to).unwrap().clone()).collect::<Vec<_>>()
+    };
+    let names = |operation: &Json| {
+        let all = parameters(operation).into_iter();
         all.map(|one| one["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(names(children)[1..], names(&paths["/folders"]["get"]), "all of a list's, after the id");
     let subtree = &paths["/folders/{id}/subtree"]["get"];
     assert_eq!(names(subtree)[..2], ["id", "depth"]);
-    assert_eq!(subtree["parameters"][1]["schema"]["maximum"], 5);
+    assert_eq!(parameters(subtree)[1]["schema"]["maximum"], 5);
     assert!(document["components"]["schemas"].get("Folder_Subtree").is_some());
 }
