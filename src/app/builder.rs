@@ -366,7 +366,7 @@ impl AppBuilder {
         self
     }
 
-    /// The name and the URL of whoever answers questions about the API, for the OpenAPI document.
+    /// The name and the URL of the API's contact, for the OpenAPI document.
     pub fn contact(mut self, name: impl Into<String>, url: impl Into<String>) -> Self {
         self.contact = Some((name.into(), url.into()));
         self

@@ -106,8 +106,8 @@ impl Components {
     }
 }
 
-/// A name as components may have it: of letters, digits, `.`, `-` and `_` (OpenAPI 3.1, 4.8.7.1). What is left out is told
-/// apart by a digest.
+/// A name as components may have it: of letters, digits, `.`, `-` and `_` (OpenAPI 3.1, 4.8.7.1). A digest distinguishes
+/// names that differ in other characters only.
 fn key(name: &str) -> Cow<'_, str> {
     let is_kept = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
     if name.chars().all(is_kept) {

@@ -34,7 +34,7 @@ impl<'a> Lens<'a> {
         self.of_offer(entry, |offer| offer.rights.contains(&right))
     }
 
-    /// The endpoints that somebody may call: what lies below an item is for those who are told what lies below what.
+    /// The endpoints of a resource, without closed ones. Children and subtrees need a parent field that is visible.
     pub(super) fn endpoints(&self, entry: &'a Entry) -> impl Iterator<Item = Endpoint> {
         let tells_below = entry.definition.tree.is_some_and(|tree| self.tells(entry, tree.parent));
         Endpoint::of(&entry.definition).filter(move |endpoint| {

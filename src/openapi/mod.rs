@@ -51,9 +51,9 @@ pub(crate) struct Info {
     pub(crate) title: String,
     pub(crate) version: String,
     pub(crate) description: Option<String>,
-    /// Whom clients turn to: a name and a URL.
+    /// The contact: a name and a URL.
     pub(crate) contact: Option<(String, String)>,
-    /// The terms of use: a name and a URL.
+    /// The license: a name and a URL.
     pub(crate) license: Option<(String, String)>,
     /// Where clients find the API, where that is not where the document is.
     pub(crate) servers: Vec<String>,

@@ -52,7 +52,7 @@ async fn every_operation_has_security_a_declared_tag_a_summary_and_a_description
 }
 
 #[tokio::test]
-async fn schemas_hold_nothing_that_generators_stumble_over() {
+async fn schemas_use_only_what_generators_read() {
     let app = crate::examples::shop(&Place::memory()).await;
     for version in ["3.0", "3.1", "3.2"] {
         let document = document(&app, version).await;
@@ -78,7 +78,7 @@ async fn schemas_hold_nothing_that_generators_stumble_over() {
 }
 
 #[tokio::test]
-async fn documents_of_the_examples_stay_small() {
+async fn example_documents_stay_within_their_limits() {
     let shop = crate::examples::shop(&Place::memory()).await;
     for version in ["3.1", "3.2"] {
         let bytes = shop.get(&format!("/openapi.json?version={version}")).await.bytes().len();
@@ -114,7 +114,7 @@ async fn whole_items_have_required_members_and_partial_ones_have_none() {
     );
     let required = schemas["Product"]["required"].as_array().unwrap();
     assert!(required.contains(&json!("id")) && required.contains(&json!("category_id")), "{required:?}");
-    // Whoever does not see a field gets answers without it.
+    // A field that some callers do not see is not required.
     assert!(!required.contains(&json!("cost_cents")), "{required:?}");
     assert!(schemas["ProductPartial"].get("required").is_none());
     assert!(schemas["ProductPartial"]["properties"].get("category").is_some(), "for `include`");
@@ -122,10 +122,10 @@ async fn whole_items_have_required_members_and_partial_ones_have_none() {
 }
 
 #[tokio::test]
-async fn operations_that_nobody_may_call_are_left_out() {
+async fn closed_operations_are_omitted() {
     let app = shop(&Place::memory()).await;
     let document = document(&app, "3.1").await;
-    // Notes are deleted by nobody.
+    // The permission to delete notes is `nobody()`.
     let note: Vec<_> = document["paths"]["/notes/{id}"].as_object().unwrap().keys().collect();
     assert_eq!(note, ["get", "put", "patch"]);
 }
@@ -164,7 +164,7 @@ async fn one_item_is_named_in_the_singular() {
 }
 
 #[tokio::test]
-async fn requests_by_the_schema_of_batches_and_webhooks_are_taken() {
+async fn batch_and_webhook_schemas_describe_valid_requests() {
     let app = crate::examples::shop(&Place::memory()).await;
     let document = document(&app, "3.1").await;
     let schemas = &document["components"]["schemas"];
@@ -193,7 +193,7 @@ async fn requests_by_the_schema_of_batches_and_webhooks_are_taken() {
 }
 
 #[tokio::test]
-async fn version_3_0_says_null_and_bounds_in_its_own_way() {
+async fn version_3_0_uses_its_own_schema_dialect() {
     let app = crate::examples::shop(&Place::memory()).await;
     let document = document(&app, "3.0").await;
     assert_eq!(document["openapi"], "3.0.3");
@@ -241,7 +241,7 @@ async fn version_3_0_says_null_and_bounds_in_its_own_way() {
 }
 
 #[tokio::test]
-async fn fields_whose_names_look_alike_have_components_of_their_own() {
+async fn similar_field_names_get_distinct_components() {
     let place = Place::memory();
     let listed = |values: [&str; 2]| json!({"type": "string", "enum": values});
     let model = json!({"type": "object", "properties": {
