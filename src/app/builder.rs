@@ -149,7 +149,9 @@ impl AppBuilder {
 
     /// Names a URL under which clients reach the API, for the specification (OpenAPI's `servers`). Several may be
     /// named. Needed where the router is nested under a path or a proxy adds one, such as
-    /// `https://shop.example/api`; without any, clients take the root of the host that gave them the document.
+    /// `https://shop.example/api`; without any, clients take the root of the host that gave them the document. `Location` and
+    /// `Link` begin with the path of the first one, and pages of their origins are the application's own: they may use a
+    /// browser's session, and open sockets.
     pub fn server(mut self, url: impl Into<String>) -> Self {
         self.servers.push(url.into());
         self

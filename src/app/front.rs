@@ -3,10 +3,12 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
 
 use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, Request};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt as _;
@@ -16,7 +18,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
-use http_body::Body as _;
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Collected};
 use tokio::sync::watch;
 use tower::util::BoxCloneSyncService;
@@ -29,7 +31,9 @@ use super::lifecycle::{Lifecycle, overloaded};
 use super::server::{Connection, has_room};
 use super::whole::marked;
 use crate::error::{Error, ErrorKind, Fault};
-use crate::http::{Boundary, CodedTags, Context, Incoming, Routes, call, head, original, respond, tag_coded};
+use crate::http::{
+    Boundary, CodedTags, Context, HeadOf, Incoming, Routes, call, head, original, respond, tag_coded,
+};
 
 /// A service that answers every request of an application. Cloning is cheap.
 #[derive(Clone)]
@@ -129,6 +133,10 @@ fn compressed(
     stage: Stage,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone {
     let stage = stage.map_response(|mut response: Response| {
+        if let Some(HeadOf(bytes)) = response.extensions_mut().remove() {
+            // An axum router on the way has taken the body off, whose length decides whether it is coded.
+            *response.body_mut() = Body::new(Hinted(bytes));
+        }
         let is_coded = response.headers().contains_key(CONTENT_ENCODING);
         let answered = Answered { status: response.status(), is_coded };
         response.extensions_mut().insert(answered);
@@ -162,6 +170,25 @@ fn tag(response: &mut Response, known: Option<CodedTags>, was_coded: bool) {
     };
     if let Some(tag) = tag {
         response.headers_mut().insert(ETAG, tag);
+    }
+}
+
+/// A body of this length that is never sent.
+struct Hinted(u64);
+
+impl HttpBody for Hinted {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(None)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0)
     }
 }
 
@@ -241,18 +268,12 @@ impl Stages {
     /// # Errors
     /// Where a request of a connection of ours names no host, or several.
     fn prepare(&self, parts: &mut Parts, is_served: bool) -> Result<(), Error> {
+        if is_served {
+            check_host(parts)?;
+        }
         // HTTP/2 has it in `:authority`, and an absolute URI stands for `Host` (RFC 9112, 3.2.2; RFC 9113, 8.3.1).
         if let Some(host) = parts.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()) {
             parts.headers.insert(HOST, host);
-        }
-        let mut hosts = parts.headers.get_all(HOST).iter();
-        if is_served
-            && parts.version != Version::HTTP_10
-            && (hosts.next().is_none() || hosts.next().is_some())
-        {
-            let detail = "A request has exactly one Host (RFC 9112, 3.2).";
-            let fault = Fault::header("Host", "required", detail);
-            return Err(Error::new(ErrorKind::BadRequest, "invalid-header", detail).with_faults(vec![fault]));
         }
         let origins = &self.boundary.public_origins;
         if !origins.is_empty() && parts.headers.contains_key(ORIGIN) {
@@ -293,6 +314,28 @@ impl Stages {
         };
         headers.get_all(VARY).iter().any(says)
     }
+}
+
+/// # Errors
+/// Where a request does not name exactly one host, as HTTP/1.1 and HTTP/2 have it.
+fn check_host(parts: &Parts) -> Result<(), Error> {
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let (first, is_single) = (hosts.next(), hosts.next().is_none());
+    let is_plain = |host: &HeaderValue| !host.as_bytes().iter().any(|byte| b" ,/@?#\\".contains(byte));
+    let is_named = match (first, parts.uri.authority()) {
+        (None, None) => parts.version == Version::HTTP_10,
+        (None, Some(_)) => parts.version >= Version::HTTP_2,
+        (Some(host), Some(authority)) if parts.version >= Version::HTTP_2 => {
+            host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
+        }
+        (Some(host), _) => is_plain(host),
+    };
+    if is_named && is_single {
+        return Ok(());
+    }
+    let detail = "A request has exactly one Host (RFC 9112, 3.2).";
+    let fault = Fault::header("Host", "required", detail);
+    Err(Error::new(ErrorKind::BadRequest, "invalid-header", detail).with_faults(vec![fault]))
 }
 
 /// Whether nothing happens by a request (RFC 9110, 9.2.1; RFC 10008 of QUERY), so that it can be refused afterwards.

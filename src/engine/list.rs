@@ -5,7 +5,7 @@ use resourceful_contract::{Count, Filter, Position, Query, Test, Total, Value};
 use super::sight::Admitted;
 use super::{Call, include, redact, sight};
 use crate::error::Error;
-use crate::query::{Binding, KeysDigest, ListRequest, Opened, Place, invalid_cursor};
+use crate::query::{Binding, KeysDigest, ListRequest, Opened, Place, outdated_cursor};
 use crate::resource::Operation;
 
 /// How a list is asked for.
@@ -121,7 +121,7 @@ impl Call<'_> {
             Ok(Opened::Keys(keys)) => Ok(keys),
             Ok(Opened::Row(id, digest)) => {
                 let keys = Box::pin(self.sort_keys(listed, request, id)).await?;
-                keys.filter(|keys| KeysDigest::of(keys) == digest).ok_or_else(|| invalid_cursor(parameter))
+                keys.filter(|keys| KeysDigest::of(keys) == digest).ok_or_else(|| outdated_cursor(parameter))
             }
             Err(invalid) => Err(invalid),
         };

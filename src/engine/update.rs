@@ -145,7 +145,7 @@ impl Call<'_> {
             // What is not there for this caller stays as it is, or its rules would tell of it.
             let known = self.entry.schema.position(name).map(|position| &self.entry.schema.fields[position]);
             if let Some(place) = next.get_mut(name)
-                && known.is_some_and(|field| self.is_known(field) && !field.read_only)
+                && known.is_some_and(|field| self.is_known(field) && !field.read_only && !field.immutable)
             {
                 merge(place, value);
             }

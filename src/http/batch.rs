@@ -58,8 +58,8 @@ enum Verb {
 /// Answers a batch.
 pub(crate) async fn batch(boundary: &Boundary, request: Request) -> Response {
     let context = Context::carried_by(&request);
-    let (parts, mut body) = request.into_parts();
-    let _held = boundary.bodies.count(&mut body);
+    let (mut parts, mut body) = request.into_parts();
+    let _held = boundary.count(&mut parts.headers, &mut body);
     match boundary.batched(&parts, body, &context).await {
         Ok(response) => response,
         Err(error) => {

@@ -10,10 +10,14 @@ use std::task::{Context, Poll, ready};
 use axum::body::Body;
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::body::NoRoom;
+use super::body::{NoRoom, too_large};
+use super::coding::Coding;
+use crate::error::Error;
 
 /// The most bytes of a body that does not count.
 const SMALL: u64 = 16 << 10;
@@ -53,9 +57,15 @@ impl Bodies {
         }
     }
 
-    /// Counts a body while it is read, unless it is known to be small.
-    pub(super) fn count(&self, body: &mut Body) -> Option<Holding> {
-        if body.size_hint().upper().is_some_and(|bytes| bytes <= SMALL) {
+    /// Takes the coding off a body, and counts it while it is read, unless it is known to be small. A coding that is not
+    /// read here stays in the headers, where the body is refused for it.
+    pub(super) fn count(&self, headers: &mut HeaderMap, body: &mut Body, limit: usize) -> Option<Holding> {
+        let coding = match headers.contains_key(CONTENT_ENCODING) && !body.is_end_stream() {
+            true => Coding::of(headers).unwrap_or(Coding::Identity),
+            false => Coding::Identity,
+        };
+        let is_coded = coding != Coding::Identity;
+        if !is_coded && body.size_hint().upper().is_some_and(|bytes| bytes <= SMALL) {
             return None;
         }
         let held = Shared::default();
@@ -68,7 +78,14 @@ impl Bodies {
             turn: None,
             is_whole: false,
         };
-        *body = Body::new(counted);
+        *body = match is_coded {
+            false => Body::new(counted),
+            true => {
+                headers.remove(CONTENT_ENCODING);
+                headers.remove(CONTENT_LENGTH);
+                Body::new(Coded { counted, coding, limit, gathered: Vec::new(), is_done: false })
+            }
+        };
         Some(Holding(held))
     }
 }
@@ -114,6 +131,10 @@ impl Counted {
         if self.seen < LARGE {
             return Poll::Ready(());
         }
+        self.poll_any_turn(context)
+    }
+
+    fn poll_any_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let turns = &self.turns;
         let turn = self.turn.get_or_insert_with(|| {
             let turns = turns.clone();
@@ -157,5 +178,60 @@ impl HttpBody for Counted {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// A coded body. It is gathered, decoded when its turn has come, and counts as its decoded bytes as well: a few bytes may
+/// stand for very many.
+struct Coded {
+    counted: Counted,
+    coding: Coding,
+    limit: usize,
+    gathered: Vec<u8>,
+    is_done: bool,
+}
+
+impl Coded {
+    fn poll_decoded(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, axum::Error>>> {
+        while !self.counted.is_whole {
+            match ready!(Pin::new(&mut self.counted.body).poll_frame(context)) {
+                Some(Ok(frame)) => {
+                    let Ok(bytes) = frame.into_data() else { continue };
+                    if self.gathered.len() + bytes.len() > self.limit {
+                        return Poll::Ready(Some(Err(axum::Error::new(too_large(self.limit)))));
+                    }
+                    self.counted.holds(bytes.len()).map_err(axum::Error::new)?;
+                    self.gathered.extend_from_slice(&bytes);
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => self.counted.is_whole = true,
+            }
+        }
+        if self.is_done {
+            return Poll::Ready(None);
+        }
+        ready!(self.counted.poll_any_turn(context));
+        self.is_done = true;
+        let gathered = Bytes::from(std::mem::take(&mut self.gathered));
+        let decoded: Result<Bytes, Error> = self.coding.decoded(gathered, self.limit);
+        let decoded = decoded.map_err(axum::Error::new)?;
+        self.counted.holds(decoded.len()).map_err(axum::Error::new)?;
+        Poll::Ready(Some(Ok(decoded)))
+    }
+}
+
+impl HttpBody for Coded {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.poll_decoded(context).map(|decoded| decoded.map(|bytes| bytes.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_done
     }
 }

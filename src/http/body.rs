@@ -75,12 +75,13 @@ pub(super) async fn json(
     limit: BodyLimit,
 ) -> Result<Json, Error> {
     check_media_type(kind, headers)?;
-    let coding = Coding::of(headers)?;
-    let bytes = bytes(headers, body, limit).await?;
-    parsed(kind, &coding.decoded(bytes, limit.bytes)?, limit.bytes)
+    // Those that are read have been taken off by now.
+    Coding::of(headers)?;
+    parsed(kind, &bytes(headers, body, limit).await?, limit.bytes)
 }
 
-fn parsed(kind: Body, bytes: &[u8], limit: usize) -> Result<Json, Error> {
+/// Reads JSON of a bounded number of values.
+pub(super) fn parsed(kind: Body, bytes: &[u8], limit: usize) -> Result<Json, Error> {
     let most = (limit / BYTES_PER_VALUE).max(1_024);
     if bytes.len() > most && values(bytes) > most {
         let detail = format!("A body may have at most {most} values, of any kind.");
@@ -135,6 +136,17 @@ pub(super) struct NoRoom;
 
 /// Why a body could not be read to its end.
 fn broken(error: axum::Error) -> Error {
+    let mut inner = error.into_inner();
+    // Each layer of the body may have wrapped it.
+    let error = loop {
+        inner = match inner.downcast::<axum::Error>() {
+            Ok(wrapped) => wrapped.into_inner(),
+            Err(error) => match error.downcast::<Error>() {
+                Ok(refused) => return *refused,
+                Err(error) => break axum::Error::new(error),
+            },
+        };
+    };
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(one) = cause {
         if one.is::<NoRoom>() {

@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::response::Response;
-use http::HeaderValue;
 use http::header::WWW_AUTHENTICATE;
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
 
+use super::bodies::Holding;
 use super::dispatch::original;
 use super::{Bodies, BodyLimit, Context, Origins, problem};
 #[cfg(feature = "testing")]
@@ -96,6 +98,11 @@ impl Boundary {
             return Err(bad_credential());
         }
         Ok(Actor::anonymous())
+    }
+
+    /// Takes the coding off a body, and counts it among all.
+    pub(super) fn count(&self, headers: &mut HeaderMap, body: &mut Body) -> Option<Holding> {
+        self.bodies.count(headers, body, self.body_limit.bytes)
     }
 
     /// The path of a request as its clients reach it, for references to it and to what is below it.

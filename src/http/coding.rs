@@ -48,22 +48,28 @@ impl Coding {
         }
     }
 
-    /// The body without the coding, of at most `limit` bytes.
+    /// The bytes without the coding, of at most `limit`.
     ///
     /// # Errors
-    /// Where it is larger, or is not coded so.
+    /// Where they are more, or are not coded so.
     pub(super) fn decoded(self, bytes: Bytes, limit: usize) -> Result<Bytes, Error> {
         match self {
             Self::Identity => Ok(bytes),
             Self::Gzip => read("gzip", flate2::read::MultiGzDecoder::new(&bytes[..]), limit),
-            Self::Brotli => read(
-                "br",
-                brotli_decompressor::Decompressor::new(&bytes[..], BUFFER.min(bytes.len()).max(1)),
-                limit,
-            ),
+            // The decoder allocates the window that the body asks for. Those of more than 16 MiB are no part of RFC 7932.
+            Self::Brotli if bytes.first().is_some_and(|first| first & 0x7f == LARGE_WINDOW) => {
+                Err(malformed("br", &io::Error::other("its window is larger than 16 MiB")))
+            }
+            Self::Brotli => {
+                let buffer = BUFFER.min(bytes.len()).max(1);
+                read("br", brotli_decompressor::Decompressor::new(&bytes[..], buffer), limit)
+            }
         }
     }
 }
+
+/// How a body of brotli begins whose window is larger than RFC 7932 has them: the value that it reserves.
+const LARGE_WINDOW: u8 = 0x11;
 
 /// The code of a body in another coding.
 pub(super) const UNSUPPORTED: &str = "unsupported-content-encoding";

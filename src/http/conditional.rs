@@ -82,8 +82,9 @@ pub(crate) struct CodedTags(Vec<HeaderValue>);
 impl CodedTags {
     /// Takes the codings out of the request's tags, so that what is behind the coding compares its own.
     pub(crate) fn take(headers: &mut HeaderMap) -> Option<Self> {
-        let value = headers.get(IF_NONE_MATCH)?;
-        if !value.as_bytes().windows(2).any(|bytes| bytes[1] == b'"' && bytes[0].is_ascii_lowercase()) {
+        let is_like_one =
+            |value: &HeaderValue| value.as_bytes().windows(2).any(|bytes| matches!(bytes, b"p\"" | b"r\""));
+        if !headers.get_all(IF_NONE_MATCH).iter().any(is_like_one) {
             return None;
         }
         let Ok(Some(Tags::List(tags))) = tags(headers, IF_NONE_MATCH, "If-None-Match") else { return None };
@@ -93,7 +94,9 @@ impl CodedTags {
         }
         let strong = |tag: &&[u8]| HeaderValue::from_bytes(&quoted(opaque(tag))).ok();
         let coded = coded.into_iter().filter_map(strong).collect();
-        let bare: Vec<Vec<u8>> = tags.iter().map(|tag| quoted(without_coding(opaque(tag)))).collect();
+        // Those of routes of one's own may be as they are.
+        let own = tags.iter().map(|tag| tag.to_vec());
+        let bare = own.chain(tags.iter().map(|tag| quoted(without_coding(opaque(tag))))).collect::<Vec<_>>();
         headers.insert(IF_NONE_MATCH, HeaderValue::from_bytes(&bare.join(&b", "[..])).ok()?);
         Some(Self(coded))
     }
@@ -170,6 +173,13 @@ fn tags<'a>(
 /// `"a", W/"b"`: one tag at least, and a comma may stand inside the quotes (RFC 9110, 5.6.1 and 8.8.3).
 fn split<'a>(mut rest: &'a [u8], list: &mut Vec<&'a [u8]>) -> Option<()> {
     loop {
+        // Empty elements are ignored (RFC 9110, 5.6.1.2).
+        while let [b',', tail @ ..] = rest {
+            rest = tail.trim_ascii_start();
+        }
+        if rest.is_empty() {
+            return (!list.is_empty()).then_some(());
+        }
         let open = if rest.starts_with(b"W/") { 2 } else { 0 };
         if rest.get(open) != Some(&b'"') {
             return None;

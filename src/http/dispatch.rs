@@ -14,7 +14,7 @@ use super::answer::{self, Keeping, Url};
 use super::endpoint::Path;
 use super::prefer::Prefer;
 use super::remembered::sent;
-use super::{Boundary, Context, Endpoint, body, coding, conditional, groups};
+use super::{Body, Boundary, Context, Endpoint, body, coding, conditional, groups};
 use crate::engine::{Answer, Call, Entry, Put};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::query::{may_relate, no_parameters};
@@ -99,7 +99,8 @@ impl Door {
         let actor = self.boundary.actor(parts).await?;
         let headers = &parts.headers;
         let query = parts.uri.query();
-        let asks = || endpoint.body() == super::Body::Query || may_relate(query);
+        let has_filter = matches!(endpoint.body(), Body::Query | Body::BulkUpdate | Body::BulkDelete);
+        let asks = || has_filter || may_relate(query);
         let related = !self.entry.links.is_empty() && asks();
         let call = self.boundary.engine.call(&self.entry, &actor, endpoint.right(), related).await?;
         match endpoint {

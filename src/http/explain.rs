@@ -77,7 +77,8 @@ impl Asker {
 /// Answers a question.
 pub(crate) async fn explain(boundary: &Boundary, request: Request) -> Response {
     let context = Context::carried_by(&request);
-    let (parts, body) = request.into_parts();
+    let (mut parts, mut body) = request.into_parts();
+    let _held = boundary.count(&mut parts.headers, &mut body);
     match boundary.explained(&parts, body).await {
         Ok(explanation) => ([(CACHE_CONTROL, "no-store")], axum::Json(explanation)).into_response(),
         Err(error) => {

@@ -4,13 +4,12 @@ use axum::body::{Body as HttpBody, Bytes};
 use axum::response::Response;
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::answer;
-use super::coding::Coding;
 use super::dispatch::{Door, original};
 use super::prefer::{PREFER, Prefer};
-use super::{Context, Endpoint, body, bulk, dry_run, strict};
+use super::{Context, Endpoint, body, bulk, dry_run};
 use crate::access::Actor;
 use crate::engine::{Call, Claim, Replayed, Terms};
 use crate::error::{Error, ErrorKind, Fault};
@@ -72,7 +71,7 @@ impl Door {
         let headers = [PREFER, IF_MATCH, IF_NONE_MATCH].map(header);
         let [prefer, if_match, if_none_match] = headers.each_ref().map(Option::as_deref);
         let path_and_query = original(parts).path_and_query().map(|path| path.as_str().as_bytes());
-        let body = self.meant(&parts.headers, body);
+        let body = self.meant(body);
         let asked = [path_and_query, prefer, if_match, if_none_match, Some(&body)];
         let kept = self.entry.definition.idempotency.unwrap_or_default().kept;
         let fingerprint = digest(asked);
@@ -87,12 +86,11 @@ impl Door {
         Claim::new(id, fingerprint, kept)
     }
 
-    /// What a body says: of JSON its value, however it is written and coded (as by RFC 8785, but with every number
-    /// exact).
-    fn meant(&self, headers: &HeaderMap, body: &Bytes) -> Bytes {
+    /// What a body says: of JSON its value, however it is written (as by RFC 8785, but with every number exact).
+    fn meant(&self, body: &Bytes) -> Bytes {
         let limit = self.boundary.body_limit.bytes;
-        let decoded = Coding::of(headers).and_then(|coding| coding.decoded(body.clone(), limit));
-        let Ok(Ok(mut json)) = decoded.map(|decoded| strict::read(&decoded)) else { return body.clone() };
+        // What is refused for its form is compared by its bytes.
+        let Ok(mut json) = body::parsed(super::Body::Create, body, limit) else { return body.clone() };
         json.sort_all_objects();
         json.to_string().into()
     }

@@ -43,6 +43,6 @@ pub(crate) use explain::{EXPLAIN, Question, explain};
 pub(crate) use incoming::Incoming;
 pub(crate) use inert::inert;
 pub(crate) use problem::{DEFAULT_BASE, respond, status, title};
-pub(crate) use routes::{Routes, Whole, call};
+pub(crate) use routes::{HeadOf, Routes, Whole, call};
 pub(crate) use socket::{Origins, PROTOCOL, SOCKET, socket};
 pub(crate) use stream::{EVENTS, events};

@@ -30,6 +30,10 @@ impl Whole {
     pub(crate) const SMALL: u64 = 16 << 10;
 }
 
+/// The length of the body that GET would be answered with, beside the answer to HEAD.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeadOf(pub(crate) u64);
+
 /// The routes of every resource, and a router for all other paths.
 ///
 /// A resource is found in one table and called directly; an axum router would box and copy a service for each
@@ -65,7 +69,7 @@ impl Routes {
                 let decoded = |id| percent_decode_str(id).decode_utf8().unwrap_or("\0".into());
                 let id = found.params.get("id").map(decoded);
                 let mut body = std::mem::take(&mut incoming.body);
-                let _held = self.0.boundary.bodies.count(&mut body);
+                let _held = self.0.boundary.count(&mut incoming.parts.headers, &mut body);
                 found.value.handle(id.as_deref(), &incoming.parts, body, context).await
             }
             Err(_) => {
@@ -74,7 +78,13 @@ impl Routes {
                 response
             }
         };
-        if let Some(bytes) = response.body().size_hint().exact().filter(|bytes| *bytes > Whole::SMALL) {
+        let length = response.body().size_hint().exact();
+        if incoming.parts.method == Method::HEAD
+            && let Some(bytes) = length
+        {
+            response.extensions_mut().insert(HeadOf(bytes));
+        }
+        if let Some(bytes) = length.filter(|bytes| *bytes > Whole::SMALL) {
             response.extensions_mut().insert(Whole { bytes });
         }
         response

@@ -233,7 +233,21 @@ impl CursorKey {
 
 /// The answer to a cursor that does not open.
 pub(crate) fn invalid(parameter: &str) -> Error {
-    let detail = "The cursor was altered, or belongs to another query or caller. Start again without it.";
+    refused(
+        parameter,
+        "The cursor was altered, or belongs to another query or caller. Start again without it.",
+    )
+}
+
+/// The answer to a cursor that names a row which does not say any more where the page ended.
+pub(crate) fn outdated(parameter: &str) -> Error {
+    refused(
+        parameter,
+        "The item at which the page ended has changed, or is gone. Start again without the cursor.",
+    )
+}
+
+fn refused(parameter: &str, detail: &'static str) -> Error {
     let fault = Fault::parameter(parameter, "invalid-cursor", detail);
     Error::new(ErrorKind::BadRequest, "invalid-cursor", detail).with_faults(vec![fault])
 }

@@ -103,7 +103,7 @@ pub(super) fn trusted(
             let known = fields.iter().map(|field| field.name.as_str());
             refusal("unknown", suggest(format!("there is no field `{path}`."), path, known))
         })?;
-        return tested(&fields[position], position, operator, operand);
+        return tested(entry, position, operator, operand);
     };
     let relation = entry.links.iter().find(|relation| relation.link.name == name);
     let relation = relation.filter(|_| depth > 0);
@@ -159,16 +159,22 @@ fn compare(
     operand: &Operand<'_>,
 ) -> Result<Filter, Refusal> {
     let position = reader.filterable(name).ok_or_else(|| unknown_field(reader, name))?;
-    tested(&reader.entry.schema.fields[position], position, operator, operand)
+    tested(reader.entry, position, operator, operand)
 }
 
-fn tested(field: &Field, position: usize, operator: &str, operand: &Operand<'_>) -> Result<Filter, Refusal> {
+fn tested(entry: &Entry, position: usize, operator: &str, operand: &Operand<'_>) -> Result<Filter, Refusal> {
+    let field = &entry.schema.fields[position];
     let (name, legal) = (&field.name, field.field_type.operators());
     if !legal.contains(&operator) {
         let detail = format!("`{name}` has no operator `{operator}`; it has {}.", legal.join(", "));
         return Err(refusal("operator", suggest(detail, operator, legal.iter().copied())));
     }
-    Ok(Filter::Compare(position, test(field, operator, operand)?))
+    let mut test = test(field, operator, operand)?;
+    // A type writes each time in one spelling; a schema alone lets every spelling in, which are texts then.
+    if field.format() == Some("partial-time") && entry.definition.codec.model().is_some() {
+        spell_times(field, &mut test)?;
+    }
+    Ok(Filter::Compare(position, test))
 }
 
 fn test(field: &Field, operator: &str, operand: &Operand<'_>) -> Result<Test, Refusal> {
@@ -224,13 +230,35 @@ fn value(field: &Field, operand: &Operand<'_>) -> Result<Value, Refusal> {
         Value::Null => Err(refusal("value", "Null is tested with `is_null`.")),
         Value::Text(text) => {
             listed(field, text)?;
-            match field.format() {
-                Some("partial-time") => time_of_day(field, text).map(Value::Text),
-                _ => Ok(value),
-            }
+            Ok(value)
         }
         _ => Ok(value),
     }
+}
+
+/// Has a comparison of times of day spell them as they are kept.
+fn spell_times(field: &Field, test: &mut Test) -> Result<(), Refusal> {
+    let values = match test {
+        Test::Eq(value)
+        | Test::Ne(value)
+        | Test::Gt(value)
+        | Test::Gte(value)
+        | Test::Lt(value)
+        | Test::Lte(value) => std::slice::from_mut(value),
+        Test::In(values) | Test::NotIn(values) => values,
+        Test::Between(from, to) => {
+            return [from, to].into_iter().try_for_each(|value| spell_time(field, value));
+        }
+        _ => return Ok(()),
+    };
+    values.iter_mut().try_for_each(|value| spell_time(field, value))
+}
+
+fn spell_time(field: &Field, value: &mut Value) -> Result<(), Refusal> {
+    if let Value::Text(text) = value {
+        *text = time_of_day(field, text)?;
+    }
+    Ok(())
 }
 
 /// A time of day as chrono writes it, however it is spelled: it is kept as text, and compared so.

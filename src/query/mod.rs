@@ -16,8 +16,8 @@ use resourceful_contract::{Count, Filter, Sort};
 use crate::engine::{Catalog, Entry, LinkedRelation, Sights};
 use crate::error::{Error, Fault};
 
-pub(crate) use cursor::invalid as invalid_cursor;
 pub(crate) use cursor::{Binding, CursorKey, KeysDigest, Opened};
+pub(crate) use cursor::{invalid as invalid_cursor, outdated as outdated_cursor};
 pub(crate) use filter::MAX_URL_VALUES;
 pub(crate) use parameters::{Pairs, read as read_parameters, whole_number};
 pub(crate) use url::LAST_EVENT_ID;

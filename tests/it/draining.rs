@@ -94,6 +94,15 @@ async fn a_request_names_exactly_one_host() {
         assert_is_problem(&refused, "invalid-header");
     }
     for request in [
+        "GET http://a/products HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n",
+        "GET http://a/products HTTP/1.1\r\nconnection: close\r\n\r\n",
+        "GET /products HTTP/1.1\r\nhost: a b\r\nconnection: close\r\n\r\n",
+        "GET /products HTTP/1.1\r\nhost: a, b\r\nconnection: close\r\n\r\n",
+        "GET /products HTTP/1.0\r\nhost: a\r\nhost: b\r\n\r\n",
+    ] {
+        assert_eq!(status(&whole(&server, request).await), "400", "{request}");
+    }
+    for request in [
         "GET /products HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
         "GET /products HTTP/1.0\r\n\r\n",
         "GET http://a/products HTTP/1.1\r\nhost: b\r\nconnection: close\r\n\r\n",
@@ -148,11 +157,23 @@ async fn a_connection_that_ends_says_so() {
     .await;
     assert_eq!((status(&chunked), says_close(&chunked)), ("415", true), "{chunked}");
     rest(&mut stream).await;
+    // Of a small one, what has come is read after the answer, and the rest of it cannot be.
+    for (rest_of, closes) in [("0123456789", false), ("", true)] {
+        let mut stream = connect(&server).await;
+        let small =
+            format!("{}content-length: 10\r\n\r\n{rest_of}", head.replace("application/json", "text/csv"));
+        let refused = ask(&mut stream, &small).await;
+        assert_eq!((status(&refused), says_close(&refused)), ("415", closes), "{refused}");
+    }
     // What is read to its end is no reason to close.
     let mut stream = connect(&server).await;
     let body = format!("{{\"note\": \"{}\"}}", "x".repeat(20_000));
     for _ in 0..2 {
         let refused = ask(&mut stream, &format!("{head}content-length: {}\r\n\r\n{body}", body.len())).await;
+        assert_eq!((status(&refused), says_close(&refused)), ("422", false), "{refused}");
+        let chunks =
+            format!("{head}transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+        let refused = ask(&mut stream, &chunks).await;
         assert_eq!((status(&refused), says_close(&refused)), ("422", false), "{refused}");
     }
     let limits = ConnectionLimits::new().body_timeout(Duration::from_millis(50));
@@ -229,6 +250,14 @@ async fn a_connection_of_http2_is_sent_away_as_soon_as_the_server_drains() {
     assert_eq!(client.send_request(request()).await.unwrap().status(), 200);
     server.stop.send(()).unwrap();
     // GOAWAY, and nothing was under way: the connection ends in order while the server still accepts others.
+    tokio::time::timeout(PATIENCE, connection).await.expect("the connection stays").unwrap().unwrap();
+    assert!(!server.served.is_finished());
+    // One that comes later is told with its first request.
+    let io = hyper_util::rt::TokioIo::new(connect_to(server.address).await);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut late, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    let connection = tokio::spawn(connection);
+    assert_eq!(late.send_request(request()).await.unwrap().status(), 200);
     tokio::time::timeout(PATIENCE, connection).await.expect("the connection stays").unwrap().unwrap();
     assert!(!server.served.is_finished());
     assert_eq!(

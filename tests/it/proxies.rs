@@ -174,6 +174,8 @@ async fn a_coded_body_is_decoded_within_the_limit() {
         for (coding, body, status, code) in [
             ("gzip", body.clone().into_bytes(), 400, "invalid-content-encoding"),
             ("br", vec![0xff; 20], 400, "invalid-content-encoding"),
+            // A window that RFC 7932 does not have.
+            ("br", vec![0x11, 0x18, 0x03], 400, "invalid-content-encoding"),
             ("gzip", gzip(body.as_bytes())[..30].to_vec(), 400, "invalid-content-encoding"),
             ("gzip", gzip(&vec![b' '; (1 << 20) + 1]), 413, "payload-too-large"),
             ("zstd", body.clone().into_bytes(), 415, "unsupported-content-encoding"),
@@ -201,6 +203,49 @@ async fn a_brotli_body_is_decoded_and_an_item_is_taken_back_as_it_was_read() {
     let put = app.put(&item).header("content-type", "application/json").header("content-encoding", "br");
     let put = put.body(coded.bytes().to_vec()).await;
     assert_eq!((put.status(), put.header("etag")), (200, Some("\"1\"")), "{put}");
+}
+
+#[tokio::test]
+async fn a_coded_body_counts_as_what_it_decodes_to() {
+    let limits = ConnectionLimits::new().max_body_bytes(64 << 10);
+    let app = TestApp::build(builder(&Place::memory()).connection_limits(limits)).await.unwrap();
+    let post = |note: usize| {
+        let body = product("lamp", json!({"note": "x".repeat(note)})).to_string();
+        let post = app.post("/products").header("content-type", "application/json");
+        post.header("content-encoding", "gzip").body(gzip(body.as_bytes()))
+    };
+    let refused = post(200_000).await;
+    assert_eq!((refused.status(), refused.json()["code"].clone()), (503, json!("overloaded")), "{refused}");
+    assert_eq!(post(20_000).await.status(), 201);
+}
+
+#[tokio::test]
+async fn head_says_what_get_says_beside_routes_of_ones_own() {
+    let own = axum::Router::new().route(
+        "/build",
+        axum::routing::get(|headers: http::HeaderMap| async move {
+            let known = headers
+                .get_all("if-none-match")
+                .iter()
+                .any(|tags| tags.to_str().unwrap().contains("\"build-br\""));
+            let status = if known { http::StatusCode::NOT_MODIFIED } else { http::StatusCode::OK };
+            (status, [("etag", "\"build-br\"")], "short")
+        }),
+    );
+    let app = TestApp::build(builder(&Place::memory()).compression(true).merge(own)).await.unwrap();
+    let item = path(&create(&app, "lamp", json!({"note": "long ".repeat(100)})).await);
+    for accepted in ["gzip", "identity"] {
+        let get = app.get(&item).header("accept-encoding", accepted).await;
+        let head = app.request("HEAD", &item).header("accept-encoding", accepted).await;
+        for name in ["content-encoding", "etag", "content-type"] {
+            assert_eq!(head.header(name), get.header(name), "{name} with {accepted}");
+        }
+        let length = (accepted == "identity").then(|| get.bytes().len().to_string());
+        assert_eq!(head.header("content-length"), length.as_deref(), "{accepted}");
+    }
+    let known =
+        app.get("/build").header("accept-encoding", "gzip").header("if-none-match", "\"build-br\"").await;
+    assert_eq!((known.status(), known.header("etag")), (304, Some("\"build-br\"")), "its own tag ends so");
 }
 
 #[tokio::test]

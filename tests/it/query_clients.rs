@@ -213,6 +213,7 @@ async fn cursors_and_links_are_short_whatever_is_sorted_and_filtered_by() {
         app.patch(&path(&last)).json(json!({"name": "other"})).await;
         let gone = app.get(&format!("/products?sort=-name&limit=1&after={cursor}")).await;
         assert_eq!((gone.status(), gone.json()["code"].clone()), (400, json!("invalid-cursor")));
+        assert!(fault(&gone).3.contains("has changed, or is gone"), "{gone}");
         let gone = app.post("/products/query").json(body).await;
         assert_eq!(fault(&gone).1, "/after", "{gone}");
         app.patch(&path(&last)).json(json!({"name": long(3)})).await;
@@ -321,6 +322,15 @@ async fn conditions_on_many_rows_can_be_asked_of_one_row() {
         ] {
             let refused = app.post("/categories/query").json(json!({"filter": filter})).await;
             assert_eq!((refused.status(), fault(&refused).1), (400, at.to_owned()), "{refused}");
+        }
+        for method in ["DELETE", "PATCH"] {
+            let filter = json!({"products": {"any": {"name": "nothing"}}});
+            let mut body = json!({"filter": filter, "max_affected": 1});
+            if method == "PATCH" {
+                body["patch"] = json!({"title": "x"});
+            }
+            let none = app.request(method, "/categories/bulk").json(body).await;
+            assert_eq!(none.status(), 200, "{method}: {none}");
         }
         let refused = app.get("/categories?nowhere%5Bany%5D.name=x").await;
         assert_eq!(refused.status(), 400, "{refused}");

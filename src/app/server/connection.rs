@@ -21,7 +21,7 @@ const ANSWERS_AT_ONCE: usize = 16;
 
 /// How long a connection without a request is kept when the server stops: a request that is under way to it is answered,
 /// and told that the connection closes.
-const LINGER: Duration = Duration::from_millis(500);
+pub(super) const LINGER: Duration = Duration::from_millis(500);
 
 /// A connection.
 #[derive(Debug)]

@@ -136,7 +136,7 @@ async fn attend(
     let io = TokioIo::new(Io::new(stream, connection.clone(), entry.front.clone()));
     let mut served = pin!(builder.serve_connection_with_upgrades(io, TowerToHyperService::new(entry)));
     let mut look = pin!(tokio::time::sleep_until(connection.first_look(limits)));
-    let (mut is_draining, mut is_stopping) = (false, false);
+    let (mut is_draining, mut is_stopping, mut is_sent_away) = (false, false, false);
     loop {
         tokio::select! {
             outcome = served.as_mut() => {
@@ -156,22 +156,26 @@ async fn attend(
                     tracing::debug!(peer = %connection.peer, why, "a connection was closed");
                     return;
                 }
-                connection::Verdict::Until(next) => look.as_mut().reset(next),
+                connection::Verdict::Until(next) => {
+                    // Which protocol it is, its first request shows.
+                    let leaves = (is_draining || is_stopping) && !is_sent_away;
+                    if leaves && connection.is_http2() {
+                        is_sent_away = true;
+                        served.as_mut().graceful_shutdown();
+                    }
+                    let soon = tokio::time::Instant::now() + connection::LINGER;
+                    look.as_mut().reset(if leaves && !is_sent_away { next.min(soon) } else { next });
+                }
             },
             // HTTP/1 says with each answer that the connection closes; HTTP/2 has GOAWAY (RFC 9113, 6.8).
             _ = draining.wait_for(|is_draining| *is_draining), if !is_draining => {
                 is_draining = true;
-                if connection.is_http2() {
-                    served.as_mut().graceful_shutdown();
-                }
+                look.as_mut().reset(tokio::time::Instant::now());
             }
             // It never changes; it ends.
             _ = stopping.changed(), if !is_stopping => {
                 is_stopping = true;
                 connection.stop();
-                if connection.is_http2() {
-                    served.as_mut().graceful_shutdown();
-                }
                 look.as_mut().reset(tokio::time::Instant::now());
             }
         }

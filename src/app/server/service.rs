@@ -2,8 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
@@ -25,7 +24,7 @@ use crate::app::health;
 
 /// The least bytes of a request body that takes long to read and check.
 const LARGE: u64 = 64 << 10;
-/// The most bytes of a request body that an answer leaves unread without an end of the connection.
+/// The most bytes of a request body that are read after the answer, so that its connection stays.
 const SMALL: u64 = 8 << 10;
 
 /// What answers the requests of one connection.
@@ -63,16 +62,13 @@ where
         let is_large = request.body().size_hint().upper().is_none_or(|bytes| bytes >= LARGE);
         let is_long = (is_large || is_coded) && !is_probe;
         let guard = self.connection.request(is_http2);
-        let size = request.body().size_hint();
-        // What is small has come with the head, or is read to its end after the answer.
-        let is_watched = !is_http2 && size.upper().is_none_or(|bytes| bytes > SMALL);
-        let is_read = is_watched.then(|| Arc::new(AtomicBool::new(false)));
-        let mut answer = match &is_read {
-            Some(is_read) => {
-                let is_read = is_read.clone();
-                self.front.call(request.map(|body| Body::new(Watched { body, is_read })))
-            }
-            None => self.front.call(request.map(Body::new)),
+        let is_watched = !is_http2 && !request.body().is_end_stream();
+        let (mut answer, unread) = if is_watched {
+            let (parts, body) = request.into_parts();
+            let (watched, unread) = watch(body);
+            (self.front.call(http::Request::from_parts(parts, watched)), Some(unread))
+        } else {
+            (self.front.call(request.map(Body::new)), None)
         };
         if is_http2 && !is_probe {
             let turns = self.connection.turns.clone();
@@ -85,14 +81,59 @@ where
             });
         }
         let has_own_thread = is_long && has_other_threads();
-        Answering { answer, is_http2, is_connect, has_own_thread, is_read, request: Some(guard) }
+        Answering { answer, is_http2, is_connect, has_own_thread, unread, request: Some(guard) }
     }
 }
 
-/// A request body that says whether it was read to its end.
-struct Watched<B> {
+/// Whether something of a request's body remains, after what has come of a small one is read.
+type Unread = Box<dyn FnMut(&mut Context<'_>) -> bool + Send>;
+
+/// A request body, and what says whether something of it remains.
+fn watch<B>(body: B) -> (Body, Unread)
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let is_small = body.size_hint().upper().is_some_and(|bytes| bytes <= SMALL);
+    let shared = Arc::new(Mutex::new(Ending { body, is_over: false }));
+    let kept = shared.clone();
+    let remains = move |context: &mut Context<'_>| {
+        let mut ending = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        while is_small && !ending.is_over() {
+            if !matches!(ending.poll(context), Poll::Ready(None | Some(Ok(_)))) {
+                return true;
+            }
+        }
+        !ending.is_over()
+    };
+    (Body::new(Watched(shared)), Box::new(remains))
+}
+
+/// A body, and whether its end has been seen: one without a length does not say so by itself.
+struct Ending<B> {
     body: B,
-    is_read: Arc<AtomicBool>,
+    is_over: bool,
+}
+
+impl<B: HttpBody + Unpin> Ending<B> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        self.is_over = frame.is_none();
+        Poll::Ready(frame)
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over || self.body.is_end_stream()
+    }
+}
+
+/// A request body that is looked at again once its request is answered.
+struct Watched<B>(Arc<Mutex<Ending<B>>>);
+
+impl<B> Watched<B> {
+    fn ending(&self) -> MutexGuard<'_, Ending<B>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<B: HttpBody + Unpin> HttpBody for Watched<B> {
@@ -100,22 +141,18 @@ impl<B: HttpBody + Unpin> HttpBody for Watched<B> {
     type Error = B::Error;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if frame.is_none() || self.body.is_end_stream() {
-            self.is_read.store(true, Ordering::Relaxed);
-        }
-        Poll::Ready(frame)
+        self.ending().poll(context)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.ending().is_over()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.ending().body.size_hint()
     }
 }
 
@@ -130,8 +167,8 @@ pub(super) struct Answering {
     is_connect: bool,
     /// Whether it is polled in a thread of its own.
     has_own_thread: bool,
-    /// Whether a large body of HTTP/1 has been read to its end.
-    is_read: Option<Arc<AtomicBool>>,
+    /// Says whether the body of a request of HTTP/1 is read to its end.
+    unread: Option<Unread>,
     request: Option<Request>,
 }
 
@@ -147,7 +184,7 @@ impl Future for Answering {
             if has_own_thread { block_in_place(|| answer.poll(context)) } else { answer.poll(context) };
         let Ok(mut response) = ready!(polled);
         let request = self.request.take().expect("an answer is given once");
-        if self.is_read.as_ref().is_some_and(|is_read| !is_read.load(Ordering::Relaxed)) {
+        if self.unread.as_mut().is_some_and(|remains| remains(context)) {
             // The rest of the body cannot be told from another request, so the connection ends with this answer.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

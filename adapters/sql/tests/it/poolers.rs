@@ -356,7 +356,7 @@ async fn notifications_go_around_a_pooler_in_transaction_mode() {
     }
     let around = Sql::options(&pooled.url).direct_url(&direct.url).connect().await.unwrap().storage();
     let (server, _) = direct.url.rsplit_once('/').unwrap();
-    let elsewhere = Sql::options(&pooled.url).direct_url(format!("{server}/postgres"));
+    let elsewhere = Sql::options(&pooled.url).direct_url(format!("{server}/template1"));
     let elsewhere = elsewhere.acquire_timeout(Duration::from_secs(1)).connect().await.unwrap_err();
     assert!(elsewhere.to_string().contains("another database"), "{elsewhere}");
     let bell = direct.table("bell");
