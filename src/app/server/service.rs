@@ -109,6 +109,9 @@ where
     (Body::new(Watched(shared)), Box::new(remains))
 }
 
+/// What comes of a body.
+type Came<B> = Result<Frame<<B as HttpBody>::Data>, <B as HttpBody>::Error>;
+
 /// A body, and whether its end has been seen: one without a length does not say so by itself.
 struct Ending<B> {
     body: B,
@@ -116,7 +119,7 @@ struct Ending<B> {
 }
 
 impl<B: HttpBody + Unpin> Ending<B> {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Came<B>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         self.is_over = frame.is_none();
         Poll::Ready(frame)
