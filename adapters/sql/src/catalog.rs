@@ -27,6 +27,10 @@ pub(crate) struct Column {
     /// Whether its collation takes texts of different bytes for the same.
     pub(crate) folds: bool,
     /// Its collation, as a statement names it; empty where it has none.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(dead_code, reason = "SQLite's statements name collations of their own")
+    )]
     pub(crate) collation: String,
     /// The expression of its own default; empty where it has none.
     pub(crate) default: String,

@@ -56,6 +56,7 @@ pub(crate) type Connection<D> = <<D as Dialect>::Db as sqlx::Database>::Connecti
 
 impl<D: Dialect> Database<D> {
     /// A database that reads on one pool and writes on another.
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only SQLite has one writer"))]
     pub(crate) fn new(readers: Pool<D::Db>, writer: Pool<D::Db>, limits: Limits) -> Self {
         let sessions = Sessions::of_connections::<D>();
         let writer = Arc::new(Connections::new(writer, sessions.clone()));
