@@ -82,7 +82,7 @@ async fn rest(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 /// An answer that is read up to the end of its body, on a connection that stays.
-async fn answer(stream: &mut TcpStream) -> String {
+pub(crate) async fn answer(stream: &mut TcpStream) -> String {
     let mut read = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&read).into_owned();

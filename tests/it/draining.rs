@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::connections::answer;
 use crate::support::{Place, builder};
 
 /// How long a test waits for what is to come, which is longer than anything that it waits for takes.
@@ -51,20 +52,7 @@ async fn rest(stream: &mut TcpStream) -> String {
 /// A request on a connection that stays, and the head and body of its answer.
 async fn ask(stream: &mut TcpStream, request: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut read = Vec::new();
-    loop {
-        let text = String::from_utf8_lossy(&read).into_owned();
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-            if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
-                return text;
-            }
-        }
-        let mut more = [0; 4096];
-        let count = tokio::time::timeout(PATIENCE, stream.read(&mut more)).await.unwrap().unwrap();
-        assert_ne!(count, 0, "the connection ended: {text}");
-        read.extend_from_slice(&more[..count]);
-    }
+    answer(stream).await
 }
 
 fn status(answer: &str) -> &str {
