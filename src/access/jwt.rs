@@ -322,7 +322,7 @@ async fn is_revoked(ask: &Arc<Revoked>, claims: &Claims) -> bool {
         Ok(Err(error)) => {
             tracing::error!(
                 error = format!("{error:#}"),
-                "whether a token is revoked cannot be told, which refuses it"
+                "the revocation check of a token failed: the token is refused"
             );
             true
         }

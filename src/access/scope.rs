@@ -147,7 +147,10 @@ impl Tenancy {
             Ok(Ok(Membership::Member(roles))) => Ok(actor.in_tenant(tenant, roles)),
             Ok(Ok(Membership::None | Membership::Suspended)) => Err(not_a_member()),
             Ok(Err(error)) => {
-                tracing::error!(error = format!("{error:#}"), "membership cannot be told, which refuses it");
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "the membership check failed: the request is refused"
+                );
                 Err(not_a_member())
             }
             Err(_) => {

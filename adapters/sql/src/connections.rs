@@ -234,8 +234,8 @@ impl<Db: Database> Lease<'_, Db> {
     }
 
     /// Closes the connection, and now and then those that rest: they lead to a server that is not the one to write to
-    /// any more, and new ones may lead to another. While there is no other, readers need not all connect anew each time
-    /// that somebody tries to write.
+    /// any more, and new ones may lead to another. While there is no other, readers keep their connections
+    /// when a write is tried.
     pub(crate) fn discard(mut self) {
         if !self.connections.sessions.are_replaceable {
             return;

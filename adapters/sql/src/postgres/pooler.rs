@@ -1,7 +1,7 @@
 //! Whether a pooler stands between this application and PostgreSQL, and what it gives a connection.
 //!
 //! Startup options (`-c name=value`) are for the server, and a pooler has no session to make them in when a client
-//! connects: PgBouncer refuses them or, told so, ignores them. So a server that knows the setting of such an option is
+//! connects: PgBouncer refuses them or, if configured so, ignores them. So a server that knows the setting of such an option is
 //! reached without a pooler.
 //!
 //! Behind a pooler two connections are compared. In session mode each has a server process of its own for as long as

@@ -16,7 +16,7 @@ pub(crate) struct Config<'a> {
     pub(crate) lines: &'a str,
 }
 
-/// What PgBouncer does unless it is told otherwise: startup options are refused.
+/// The default of PgBouncer: startup options are refused.
 pub(crate) const TRANSACTION: Config<'_> = Config { pool_mode: "transaction", lines: "" };
 pub(crate) const SESSION: Config<'_> = Config { pool_mode: "session", lines: "" };
 
