@@ -61,7 +61,9 @@ impl Call<'_> {
             let values = self.new_row(&item, false)?;
             self.may_refer(values.iter().enumerate()).await?;
         }
-        let (item, enlisted) = self.before(Operation::Create, None, item).await?;
+        let version = self.version_of(&item).cloned();
+        let (mut item, enlisted) = self.before(Operation::Create, None, item).await?;
+        self.set_version(&mut item, version);
         let values = self.new_row(&item, false)?;
         self.may_hold(&values).await?;
         let beside = self.enlisted(enlisted).await?;
@@ -80,10 +82,29 @@ impl Call<'_> {
         if self.definition().id == Id::Integer && !keeps_id {
             values[schema.id] = Value::Null;
         }
-        if let Some(version) = schema.version {
-            values[version] = Value::Integer(1);
+        if let Some(version) = schema.version.filter(|version| values[*version].is_null()) {
+            values[version] = Value::Integer(first_version(self.mints() && !keeps_id));
         }
         Ok(values)
+    }
+
+    /// Whether ids are minted for new items.
+    fn mints(&self) -> bool {
+        self.definition().id != Id::Client
+    }
+
+    /// The version that an item shows.
+    pub(super) fn version_of<'i>(&self, item: &'i Fields) -> Option<&'i Json> {
+        let schema = &self.entry.schema;
+        item.get(&schema.fields[schema.version?].name)
+    }
+
+    /// Gives an item back the version that it showed, which is not a hook's to set.
+    pub(super) fn set_version(&self, item: &mut Fields, version: Option<Json>) {
+        let schema = &self.entry.schema;
+        if let (Some(field), Some(version)) = (schema.version, version) {
+            item.insert(schema.fields[field].name.clone(), version);
+        }
     }
 
     /// Refuses an id under which the item could not be reached: the collection has a path of its own there, or no path
@@ -134,6 +155,7 @@ impl Call<'_> {
     pub(super) fn assemble_again(&self, mut fields: Fields) -> Fields {
         let definition = self.definition();
         let now = item::now();
+        let is_minted = self.mints() && !fields.contains_key(&self.entry.schema.id_field().name);
         for (position, field) in self.entry.schema.fields.iter().enumerate() {
             if crate::resource::is_internal(field) {
                 continue;
@@ -143,7 +165,7 @@ impl Call<'_> {
             } else if definition.created_at == Some(position) || definition.updated_at == Some(position) {
                 Some(item::instant(now))
             } else if self.entry.schema.version == Some(position) {
-                Some(json!(1))
+                Some(json!(first_version(is_minted)))
             } else if field.read_only || !fields.contains_key(&field.name) {
                 field.default().cloned()
             } else {
@@ -155,6 +177,17 @@ impl Call<'_> {
         }
         fields
     }
+}
+
+/// The first version of an item. Under an id that was not minted for it there may have been another item before, whose
+/// entity tags are not to be its own (RFC 9110, 8.8.1), so that it begins anywhere: within 30 bits, so that a column of
+/// 32 has room to count on.
+pub(super) fn first_version(is_minted: bool) -> i64 {
+    if is_minted {
+        return 1;
+    }
+    let [.., one, two, three, four] = Uuid::new_v4().into_bytes();
+    i64::from(u32::from_be_bytes([one, two, three, four]) >> 2) + 1
 }
 
 /// The id of a new item, or what stands for one until the database has minted it.

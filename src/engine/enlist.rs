@@ -87,7 +87,9 @@ impl<'a> Call<'a> {
                 fields.insert(self.entry.schema.fields[*position].name.clone(), value);
             }
         }
+        let version = self.version_of(&fields).cloned();
         fields.extend(given);
+        self.set_version(&mut fields, version);
         Ok(fields)
     }
 }

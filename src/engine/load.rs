@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use resourceful_contract::{Change, ChangeSet, Count, Filter, Position, Query, Sort, Write};
+use resourceful_contract::{Change, ChangeSet, Count, Filter, Position, Query, Sort, Value, Write};
 use serde::Serialize;
 use serde_json::Value as Json;
 
+use super::create::first_version;
 use super::sight::Admitted;
 use super::{Call, Engine, Entry, Sights};
 use crate::access::Actor;
@@ -104,7 +105,10 @@ impl<'a> Call<'a> {
         let fields = self.check(fields, faults)?;
         let schema = &self.entry.schema;
         self.unreserved(&fields)?;
-        let values = self.values(&fields, 0..schema.fields.len())?;
+        let mut values = self.values(&fields, 0..schema.fields.len())?;
+        if let Some(version) = schema.version {
+            values[version] = Value::Integer(first_version(values[schema.id].is_null()));
+        }
         self.fit(values.iter().enumerate())?;
         Ok(Change { schema: schema.clone(), write: Write::Insert { values }, answer: None })
     }

@@ -456,7 +456,9 @@ impl ResourceBuilder {
         self
     }
 
-    /// Keeps a version counter in this field, from which ETags are made: 1 at first, one more with each change.
+    /// Keeps a version counter in this field, from which ETags are made: one more with each change. It begins at 1, and
+    /// at random (up to 2^30) where the client gives the id, so that the tags of an item that was deleted are not those
+    /// of one that is created under its id later.
     ///
     /// A field of the model becomes read-only and shows the counter; where the model has no such field only the
     /// table has the column. Without a counter an item's ETag is a digest of its content.

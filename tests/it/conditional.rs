@@ -1,9 +1,12 @@
 //! Conditional requests.
 
 use futures::future::join_all;
+use resourceful::prelude::*;
+use resourceful::testing::TestApp;
 use serde_json::json;
 
-use crate::support::{create, everywhere, path};
+use crate::policies::model;
+use crate::support::{Place, create, everywhere, path};
 
 #[tokio::test]
 async fn an_item_that_the_client_has_is_304() {
@@ -184,4 +187,60 @@ async fn concurrent_changes_without_a_tag_lose_nothing() {
         assert!(after["stock"].as_i64().unwrap() > 100 && after["name"] == "lamp");
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_item_under_the_id_of_a_deleted_one_has_other_tags() {
+    for place in Place::all().await {
+        let pages = define_dynamic_resource("pages", model(&["code", "text"]))
+            .adapter(place.table("pages"))
+            .id_field("code")
+            .permissions(Permissions::all(anyone()))
+            .version("version")
+            .preset(bulk())
+            .build()
+            .unwrap();
+        let app = TestApp::build(create_app(AppPreset::Testing).batch(5).resource(pages)).await.unwrap();
+        let body = |text: &str| json!({"code": "a", "text": text});
+        let create = json!({"operation": "create", "resource": "pages", "body": body("by batch")});
+        let again = [
+            app.post("/pages").json(body("by POST")),
+            app.put("/pages/a").json(body("by PUT")),
+            app.post("/pages/bulk").json(json!({"items": [body("by bulk")]})),
+            app.post("/batch").json(json!({"operations": [create]})),
+        ];
+        assert_eq!(app.post("/pages").json(body("first")).await.status(), 201);
+        let mut tags = vec![app.get("/pages/a").await.header("etag").unwrap().to_owned()];
+        for request in again {
+            assert_eq!(app.delete("/pages/a").await.status(), 204);
+            let made = request.await;
+            assert!(made.status() < 300, "{made}");
+            for tag in &tags {
+                let fresh = app.get("/pages/a").header("if-none-match", tag).await;
+                assert_eq!(fresh.status(), 200, "{}: {fresh}", place.name);
+                let stale = app.patch("/pages/a").header("if-match", tag).json(json!({"text": "lost"})).await;
+                assert_eq!(stale.status(), 412, "{}: {stale}", place.name);
+            }
+            let tag = app.get("/pages/a").await.header("etag").unwrap().to_owned();
+            let changed = app.patch("/pages/a").header("if-match", &tag).json(json!({"text": "next"})).await;
+            assert_eq!(changed.status(), 200, "{}: {changed}", place.name);
+            tags.extend([tag, changed.header("etag").unwrap().to_owned()]);
+        }
+        let delete = json!({"operation": "delete", "resource": "pages", "id": "a"});
+        let both = app.post("/batch").json(json!({"operations": [delete, create]})).await;
+        assert_eq!(both.status(), 200, "{}: {both}", place.name);
+        let fresh = app.get("/pages/a").header("if-none-match", tags.last().unwrap()).await;
+        assert_eq!((fresh.status(), &fresh.json()["text"]), (200, &json!("by batch")), "{}", place.name);
+        tags.push(fresh.header("etag").unwrap().to_owned());
+        assert_eq!(app.delete("/pages/a").await.status(), 204);
+        app.app().load().rows("pages", [body("loaded")]).unwrap().commit().await.unwrap();
+        for tag in &tags {
+            assert_eq!(
+                app.get("/pages/a").header("if-none-match", tag).await.status(),
+                200,
+                "{}",
+                place.name
+            );
+        }
+    }
 }

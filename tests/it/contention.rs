@@ -6,10 +6,12 @@ use futures::future::join_all;
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestResponse};
 use resourceful::{Sql, Storage, Table};
+use resourceful_contract::ErrorKind;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
 use crate::support::Place;
+use crate::support::gated::Gated;
 
 /// One resource has a version counter, the other none.
 const RESOURCES: [&str; 2] = ["counted", "plain"];
@@ -68,12 +70,14 @@ async fn clusters() -> Vec<Cluster> {
     clusters
 }
 
-async fn filled(cluster: &Cluster) {
+/// Creates the items, and answers their counters.
+async fn filled(cluster: &Cluster) -> Vec<Option<i64>> {
     let items: Vec<_> = (0..ITEMS).map(|item| json!({"id": id(item), "value": 0})).collect();
     for resource in RESOURCES {
         let created = cluster.nodes[0].post(&format!("/{resource}/bulk")).json(json!({"items": items})).await;
         assert_eq!(created.status(), 201, "{}: {created}", cluster.name);
     }
+    counters(cluster).await
 }
 
 fn id(item: usize) -> String {
@@ -100,22 +104,27 @@ where
     }
 }
 
-/// How often the items that have a counter were changed, all together.
-async fn changes(cluster: &Cluster) -> i64 {
-    let mut changes = 0;
+/// The counter of each item of the resource that has them; none of those that are gone.
+async fn counters(cluster: &Cluster) -> Vec<Option<i64>> {
+    let mut counters = Vec::new();
     for item in 0..ITEMS {
         let item = cluster.nodes[0].get(&format!("/counted/{}", id(item))).await;
         // The tag is the counter.
-        let counter = item.header("etag").and_then(|tag| tag.trim_matches('"').parse::<i64>().ok());
-        changes += counter.map_or(0, |counter| counter - 1);
+        counters.push(item.header("etag").and_then(|tag| tag.trim_matches('"').parse().ok()));
     }
-    changes
+    counters
+}
+
+/// How often the items that are there were changed since then, all together.
+async fn changes_since(before: &[Option<i64>], cluster: &Cluster) -> i64 {
+    let after = counters(cluster).await;
+    before.iter().zip(after).filter_map(|(before, after)| Some(after? - (*before)?)).sum()
 }
 
 #[tokio::test]
 async fn patches_of_one_item_at_once_are_applied_one_after_the_other() {
     for cluster in clusters().await {
-        filled(&cluster).await;
+        let before = filled(&cluster).await;
         for resource in RESOURCES {
             // `If-Match: *` asks for an item, and for none of its versions.
             for if_match in [None, Some("*")] {
@@ -135,14 +144,14 @@ async fn patches_of_one_item_at_once_are_applied_one_after_the_other() {
                 }
             }
         }
-        assert_eq!(changes(&cluster).await, 80, "{}", cluster.name);
+        assert_eq!(changes_since(&before, &cluster).await, 80, "{}", cluster.name);
     }
 }
 
 #[tokio::test]
 async fn bulk_patches_of_the_same_items_in_any_order_succeed() {
     for cluster in clusters().await {
-        filled(&cluster).await;
+        let before = filled(&cluster).await;
         for resource in RESOURCES {
             all_succeed(&cluster, |client, round| {
                 let items = some_items(client, round);
@@ -154,14 +163,14 @@ async fn bulk_patches_of_the_same_items_in_any_order_succeed() {
             })
             .await;
         }
-        assert_eq!(changes(&cluster).await, 640, "{}", cluster.name);
+        assert_eq!(changes_since(&before, &cluster).await, 640, "{}", cluster.name);
     }
 }
 
 #[tokio::test]
 async fn batches_of_the_same_items_in_any_order_succeed() {
     for cluster in clusters().await {
-        filled(&cluster).await;
+        let before = filled(&cluster).await;
         all_succeed(&cluster, |client, round| {
             let value = client * 100 + round + 1;
             let operation = |(position, id): (usize, &String)| {
@@ -174,14 +183,14 @@ async fn batches_of_the_same_items_in_any_order_succeed() {
             async move { request.await }
         })
         .await;
-        assert_eq!(changes(&cluster).await, 320, "{}", cluster.name);
+        assert_eq!(changes_since(&before, &cluster).await, 320, "{}", cluster.name);
     }
 }
 
 #[tokio::test]
 async fn bulk_deletes_beside_bulk_patches_succeed() {
     for cluster in clusters().await {
-        filled(&cluster).await;
+        let before = filled(&cluster).await;
         // Four clients delete five items each while four others change all items that stay.
         let requests = (0..CLIENTS).map(|client| {
             let path = format!("/{}/bulk", RESOURCES[client % 2]);
@@ -198,6 +207,50 @@ async fn bulk_deletes_beside_bulk_patches_succeed() {
             let answer = answer.unwrap();
             assert_eq!(answer.status(), 200, "{}: {answer}", cluster.name);
         }
-        assert_eq!(changes(&cluster).await, 20, "{}", cluster.name);
+        assert_eq!(changes_since(&before, &cluster).await, 20, "{}", cluster.name);
     }
+}
+
+/// A row that others change before each try, and a database that gives each transaction up.
+#[tokio::test]
+async fn what_meets_other_changes_for_too_long_is_409_and_changes_nothing() {
+    let refused = async |kind: ErrorKind, resource: &'static str| {
+        let place = Place::memory();
+        let gated = Gated::over(place.storage().clone(), resource);
+        let storage: Arc<dyn Storage> = gated.clone();
+        let app = node(&storage).await;
+        let path = |rest: &str| format!("/{resource}{rest}");
+        let item = json!({"id": "a", "value": 1});
+        let created = app.post(&path("")).json(item.clone()).await;
+        assert_eq!(created.status(), 201, "{created}");
+        let tag = created.header("etag").unwrap().to_owned();
+        gated.refuse(kind);
+        let change = json!({"value": 2});
+        let operation = json!({"operation": "update", "resource": resource, "id": "a", "body": change});
+        let by_filter = json!({"filter": {"id": "a"}, "patch": change, "max_affected": 1});
+        let requests = [
+            app.patch(&path("/a")).json(change.clone()),
+            app.put(&path("/a")).json(json!({"id": "a", "value": 3})),
+            app.delete(&path("/a")),
+            app.patch(&path("/bulk")).json(json!({"items": [{"id": "a", "value": 2}]})),
+            app.patch(&path("/bulk")).json(by_filter),
+            app.delete(&path("/bulk")).json(json!({"ids": ["a"]})),
+            app.post("/batch").json(json!({"operations": [operation]})),
+        ];
+        for answer in join_all(requests.map(IntoFuture::into_future)).await {
+            let problem = answer.json();
+            assert_eq!(
+                (answer.status(), &problem["code"]),
+                (409, &json!("concurrent-change")),
+                "{kind:?} {resource}: {answer}"
+            );
+        }
+        let conditional = app.patch(&path("/a")).header("if-match", &tag).json(change).await;
+        let expected = if kind == ErrorKind::VersionMismatch { 412 } else { 409 };
+        assert_eq!(conditional.status(), expected, "{kind:?} {resource}: {conditional}");
+        assert_eq!(app.get(&path("/a")).await.json(), item);
+    };
+    let kinds = [ErrorKind::VersionMismatch, ErrorKind::Contended];
+    let all = kinds.into_iter().flat_map(|kind| RESOURCES.map(|resource| refused(kind, resource)));
+    join_all(all).await;
 }

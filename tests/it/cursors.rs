@@ -1,8 +1,11 @@
 //! Cursors and links.
 
+use resourceful::prelude::*;
 use resourceful::testing::TestApp;
+use resourceful::{ResourceBuilder, not, rows};
 use serde_json::{Value, json};
 
+use crate::policies::model;
 use crate::support::{EDITOR, Place, READER, create, everywhere, shop};
 
 /// Products in which every rating stands for several, and some for none.
@@ -173,4 +176,41 @@ async fn a_cursor_tells_nothing_of_the_rows() {
         assert!(!String::from_utf8_lossy(&bytes).contains("confidential"));
     })
     .await;
+}
+
+/// An application that was declared anew meanwhile, over the same rows.
+#[tokio::test]
+async fn a_cursor_does_not_outlive_a_rule_of_its_field_or_its_rows() {
+    for place in Place::all().await {
+        let declared = || {
+            define_dynamic_resource("papers", model(&["code", "rank"]))
+                .adapter(place.table("papers"))
+                .id_field("code")
+                .permissions(Permissions::all(anyone()))
+                .filterable(["rank"])
+                .sortable(["rank"])
+        };
+        let app_of = async |papers: ResourceBuilder| {
+            let app = create_app(AppPreset::Testing).resource(papers.build().unwrap());
+            TestApp::build(app.secret("the same before and after, and of 32 bytes")).await.unwrap()
+        };
+        let before = app_of(declared()).await;
+        for (code, rank) in [("a", "1"), ("b", "2"), ("c", "3")] {
+            assert_eq!(before.post("/papers").json(json!({"code": code, "rank": rank})).await.status(), 201);
+        }
+        let page = before.get("/papers?limit=1&sort=rank").await.json();
+        let cursor = page["page"]["next"].as_str().unwrap().to_owned();
+        let next = format!("/papers?limit=1&sort=rank&after={cursor}");
+        assert_eq!(app_of(declared()).await.get(&next).await.items()[0]["code"], "b", "declared the same");
+        let hidden = app_of(declared().visible_to(["rank"], role("editor"))).await.get(&next).await;
+        assert_eq!(hidden.status(), 400, "{}: {hidden}", place.name);
+        assert_eq!(hidden.json()["errors"][0]["parameter"], "sort", "{hidden}");
+        let narrowed = app_of(declared().policy(not(rows(json!({"code": "b"}))))).await.get(&next).await;
+        assert_eq!(
+            (narrowed.status(), narrowed.json()["code"].clone()),
+            (400, json!("invalid-cursor")),
+            "{}: {narrowed}",
+            place.name
+        );
+    }
 }

@@ -192,6 +192,7 @@ async fn a_server_that_stops_answers_every_connection_once_more() {
         let ready = ask(&mut probe, "GET /readyz HTTP/1.1\r\nhost: a\r\n\r\n").await;
         if status(&ready) == "503" {
             assert!(says_close(&ready), "{ready}");
+            assert!(ready.to_lowercase().contains("\r\nretry-after: "), "{ready}");
             break;
         }
     }

@@ -6,7 +6,7 @@ use resourceful::{Change, not};
 use serde_json::{Value as Json, json};
 
 use crate::policies::{actors, everywhere, model, words};
-use crate::support::Place;
+use crate::support::{Place, faults};
 
 /// People whose salary and score are for the chief, whose grade only the chief may set, whose phone most callers see as
 /// a placeholder, and whose pin no caller sees.
@@ -457,6 +457,49 @@ async fn a_read_only_field_that_is_not_shown_cannot_be_guessed() {
             }
             let known = app.patch("/marks/a").bearer("chief").json(json!({field: real})).await;
             assert_eq!(known.status(), 200, "who is shown it may send it back: {known}");
+        }
+    })
+    .await;
+}
+
+/// A merge patch says of an object only what changes (RFC 7396); of one that cannot change it must say the whole.
+#[tokio::test]
+async fn an_object_that_is_immutable_or_read_only_is_not_merged_into() {
+    everywhere(|place| async move {
+        let mut shape = model(&["code", "name"]);
+        for field in ["meta", "stamp"] {
+            shape["properties"][field] = json!({"type": "object", "default": {}});
+        }
+        let marks = define_dynamic_resource("marks", shape)
+            .adapter(place.table("marks"))
+            .id_field("code")
+            .permissions(Permissions::all(anyone()))
+            .immutable(["meta"])
+            .read_only(["stamp"])
+            .preset(bulk())
+            .build()
+            .unwrap();
+        let app = create_app(AppPreset::Testing).batch(2).resource(marks);
+        let app = TestApp::build(app).await.unwrap();
+        let object = json!({"a": 1, "b": {"c": [2]}});
+        let row = json!({"code": "a", "name": "n", "meta": object, "stamp": object});
+        app.app().load().rows("marks", [row.clone()]).unwrap().commit().await.unwrap();
+        for (field, code) in [("meta", "immutable"), ("stamp", "read-only")] {
+            for given in [json!({"a": null}), json!({"a": 1, "b": {"c": null}}), json!({"d": 1}), json!(null)]
+            {
+                let patch = json!({"name": "other", field: given});
+                let one = app.patch("/marks/a").json(patch.clone()).await;
+                assert_eq!(faults(&one.json()), [(&*format!("/{field}"), code)], "{given}: {one}");
+                let mut listed = patch.clone();
+                listed["code"] = json!("a");
+                let many = app.patch("/marks/bulk").json(json!({"items": [listed]})).await;
+                let operation = json!({"operation": "update", "resource": "marks", "id": "a", "body": patch});
+                let batch = app.post("/batch").json(json!({"operations": [operation]})).await;
+                assert_eq!((many.status(), batch.status()), (422, 422), "{given}: {many} {batch}");
+                assert_eq!(app.get("/marks/a").await.json(), row);
+            }
+            let same = app.patch("/marks/a").json(json!({field: object})).await;
+            assert_eq!((same.status(), same.json()), (200, row.clone()), "{same}");
         }
     })
     .await;

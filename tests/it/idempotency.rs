@@ -428,3 +428,46 @@ async fn what_changed_nothing_changes_nothing_when_it_is_asked_for_again() {
         assert_eq!(app.get(&at).bearer("clerk").await.json()["cents"], 7, "on {}", place.name);
     }
 }
+
+#[tokio::test]
+async fn a_key_whose_request_is_under_way_is_409_and_says_when_to_come_back() {
+    for place in Place::all().await {
+        // Entered, and let go.
+        let barrier = Arc::new(Barrier::new(2));
+        let app = app_of(payments(&place).hook(Meet(barrier.clone())).hook(Meet(barrier.clone()))).await;
+        let meanwhile = async {
+            barrier.wait().await;
+            let second = post(&app, "ada", "k", "a").await;
+            barrier.wait().await;
+            second
+        };
+        let (first, second) = tokio::join!(async { post(&app, "ada", "k", "a").await }, meanwhile);
+        assert_eq!((first.status(), replayed(&first)), (201, false), "{first}");
+        assert_eq!(
+            (second.status(), &second.json()["code"], second.header("retry-after")),
+            (409, &json!("key-in-flight"), Some("1")),
+            "{}: {second}",
+            place.name
+        );
+        let third = post(&app, "ada", "k", "a").await;
+        assert_eq!((third.status(), replayed(&third), third.bytes()), (201, true, first.bytes()));
+    }
+}
+
+#[tokio::test]
+async fn a_query_by_post_needs_no_key_and_keeps_none() {
+    for place in Place::all().await {
+        let app = app_of(payments(&place).preset(idempotency().required())).await;
+        let query = async |key: Option<&str>| {
+            let request = app.post("/payments/query").bearer("ada");
+            let request = if let Some(key) = key { request.header("idempotency-key", key) } else { request };
+            request.json(json!({"fields": ["reference"]})).await
+        };
+        let before = [query(None).await, query(Some("k")).await];
+        assert_eq!(post(&app, "ada", "k", "a").await.status(), 201, "the key is free");
+        for (empty, after) in before.iter().zip([query(None).await, query(Some("k")).await]) {
+            assert_eq!((empty.status(), empty.items().len()), (200, 0), "{empty}");
+            assert_eq!((after.status(), after.items().len(), replayed(&after)), (200, 1, false), "{after}");
+        }
+    }
+}

@@ -41,6 +41,7 @@ mod hooks;
 mod idempotency;
 mod indexed;
 mod jwks;
+mod logs;
 mod matrix;
 mod methods;
 mod migrations;

@@ -11,6 +11,7 @@ use resourceful::testing::{TestApp, TestResponse};
 use resourceful::{ConnectionLimits, MemorySessions, Sessions};
 use serde_json::{Value, json};
 
+use crate::policies::model;
 use crate::support::{EDITOR, Place, builder, create, everywhere, faults, path, product};
 
 const CODINGS: [&str; 2] = ["gzip", "br"];
@@ -279,10 +280,22 @@ async fn references_lead_through_a_proxy_that_strips_a_path() {
     for (server, base) in
         [("https://shop.example/api", "/api"), ("https://shop.example/", ""), ("/shop/api/", "/shop/api")]
     {
-        let app =
-            TestApp::build(builder(&Place::memory()).prefix("/v1").server(server).batch(5)).await.unwrap();
+        let place = Place::memory();
+        let papers = define_dynamic_resource("papers", model(&["code"]))
+            .adapter(place.table("papers"))
+            .id_field("code")
+            .permissions(Permissions::all(anyone()))
+            .preset(idempotency());
+        let app = builder(&place).prefix("/v1").server(server).batch(5).resource(papers.build().unwrap());
+        let app = TestApp::build(app).await.unwrap();
         let created = app.post("/v1/categories").json(json!({"code": "a", "title": "t"})).await;
         assert_eq!(created.header("location"), Some(format!("{base}/v1/categories/a").as_str()));
+        let first = app.post("/v1/papers").header("idempotency-key", "k").json(json!({"code": "p"})).await;
+        let again = app.post("/v1/papers").header("idempotency-key", "k").json(json!({"code": "p"})).await;
+        assert_eq!(again.header("idempotent-replayed"), Some("true"), "{again}");
+        for answer in [first, again] {
+            assert_eq!(answer.header("location"), Some(format!("{base}/v1/papers/p").as_str()), "{answer}");
+        }
         let put = app.put("/v1/categories/b").json(json!({"title": "t"})).await;
         assert_eq!(put.header("location"), Some(format!("{base}/v1/categories/b").as_str()));
         let list = app.get("/v1/categories?limit=1").await;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestRequest};
 use resourceful::{
-    Authenticator, MemoryCache, MemorySessions, Redis, SessionStore, Sessions, SharedSessions,
+    ApiKeys, AppBuilder, Authenticator, MemoryApiKeys, MemoryCache, MemorySessions, Redis, SessionStore,
+    Sessions, SharedSessions,
 };
 use serde_json::json;
 
@@ -166,4 +167,36 @@ async fn a_shared_session_is_the_same_actor_on_every_node_and_ends_for_good() {
     // A use that was under way when a session ended does not bring it back.
     shared.seen(&digest, Utc::now()).await.unwrap();
     assert!(shared.find(&digest).await.unwrap().is_none());
+}
+
+/// Caches on the way may keep one answer for each value of the headers that credentials stand in (RFC 9110, 12.5.5).
+#[tokio::test]
+async fn vary_names_every_header_that_a_credential_may_stand_in() {
+    let notes = |authenticated: AppBuilder| async {
+        let notes = define_dynamic_resource("notes", model(&["code"]))
+            .adapter(Place::memory().table("notes"))
+            .id_field("code")
+            .permissions(Permissions::all(anyone()))
+            .build()
+            .unwrap();
+        let app = TestApp::build(authenticated.resource(notes)).await.unwrap();
+        let varies = app.get("/notes").await.header("vary").unwrap().to_owned();
+        varies.split(", ").map(str::to_owned).collect::<Vec<_>>()
+    };
+    let app = || create_app(AppPreset::Testing);
+    let tokens = || BearerTokens::new().token("t", Actor::user("ada"));
+    let sessions = || Sessions::new(SECRET, MemorySessions::new());
+    let keys = || ApiKeys::new(MemoryApiKeys::new());
+    for (authenticated, names) in [
+        (app().authenticator(tokens()), &["authorization"][..]),
+        (app().authenticator(sessions()), &["cookie"]),
+        (app().authenticator(keys()), &["x-api-key"]),
+        (app().authenticator(tokens()).authenticator(sessions()), &["authorization", "cookie"]),
+        (app().authenticator(sessions()).authenticator(keys()), &["cookie", "x-api-key"]),
+    ] {
+        let varies = notes(authenticated).await;
+        for name in names {
+            assert!(varies.iter().any(|one| one == name), "{names:?}: {varies:?}");
+        }
+    }
 }

@@ -303,3 +303,34 @@ async fn compression_does_not_hold_events_back() {
     stop.notify_one();
     server.await.unwrap().unwrap();
 }
+
+/// As the bytes are, which clients read by a grammar of their own (WHATWG HTML, 9.2.5).
+#[tokio::test]
+async fn a_stream_begins_with_when_to_come_back_and_its_heartbeat_is_a_comment() {
+    let place = Place::memory();
+    let app = built(builder(&place).streams(Streams::new().heartbeat(Duration::from_millis(1)))).await;
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        let request = http::Request::get("/things/stream").body(axum::body::Body::empty()).unwrap();
+        let answer = tower::ServiceExt::oneshot(app.app().router(), request).await.unwrap();
+        let mut body = answer.into_body();
+        let frame = async |body: &mut axum::body::Body| {
+            let frame = http_body_util::BodyExt::frame(body).await.unwrap().unwrap();
+            String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
+        };
+        let ready = frame(&mut body).await;
+        let lines: Vec<_> = ready.split('\n').collect();
+        assert!(lines[1].strip_prefix("id: ").is_some_and(|id| !id.is_empty()), "{ready:?}");
+        assert_eq!(lines[2..], ["event: ready", "data: {}", "", ""], "{ready:?}");
+        let pause: u32 = lines[0].strip_prefix("retry: ").unwrap().parse().unwrap();
+        assert!((2_000..4_000).contains(&pause), "{ready:?}");
+        pauses.push(pause);
+        let beat = frame(&mut body).await;
+        let lines: Vec<_> = beat.split('\n').collect();
+        assert_eq!((lines[0], &lines[2..]), (":", &["", ""][..]), "a comment and an id: {beat:?}");
+        assert!(lines[1].starts_with("id: "), "{beat:?}");
+    }
+    pauses.sort_unstable();
+    pauses.dedup();
+    assert!(pauses.len() > 1, "not all come back at once: {pauses:?}");
+}

@@ -273,3 +273,27 @@ async fn not_many_bytes_wait_for_a_reader_either() {
     let subjects: Vec<_> = told(&mut back, 5).await.into_iter().map(|(_, subject, _)| subject).collect();
     assert_eq!(subjects, ["0", "1", "2", "3", "4"]);
 }
+
+#[tokio::test]
+async fn what_leaves_the_view_is_a_whole_cloud_event_without_the_row() {
+    let app = app(&Place::memory()).await;
+    let mut stream = opened(&app, "/things/stream?shelf=s").await;
+    create(&app, "a", "one", "s").await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let moved = app.patch("/things/a").header("traceparent", trace).json(json!({"shelf": "t"})).await;
+    assert_eq!(moved.status(), 200);
+    app.app().deliver().await.unwrap();
+    let created = stream.next().await.unwrap().data;
+    let removed = stream.next().await.unwrap().data;
+    assert_eq!((&removed["type"], &removed["data"]), (&json!("things.removed"), &Json::Null));
+    for member in ["specversion", "source", "subject", "datacontenttype"] {
+        assert_eq!(removed[member], created[member], "{member}: {removed}");
+    }
+    for member in ["id", "time", "sequence"] {
+        assert!(removed[member].is_string() && removed[member] != created[member], "{member}: {removed}");
+    }
+    // Who does not see the row any more is told nothing of who changed it and where it is now.
+    for member in ["traceparent", "tenantid", "dataschema"] {
+        assert!(removed.get(member).is_none(), "{member}: {removed}");
+    }
+}

@@ -59,8 +59,8 @@ pub struct Change {
 pub enum Write {
     /// A new row.
     Insert {
-        /// One value for each field of the schema. The storage sets the version counter to 1 whatever stands
-        /// there, and mints the id where the schema says so and the value is null.
+        /// One value for each field of the schema. The version counter begins at what stands there, or at
+        /// 1 where that is null ([`Schema::first_version`]). The storage mints the id where the schema says so and the value is null.
         values: Vec<Value>,
     },
     /// New values for some fields of a row.

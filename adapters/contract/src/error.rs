@@ -7,7 +7,7 @@ use crate::report::Report;
 
 /// A storage's failure: a kind to act on, context for the log, and the cause.
 ///
-/// `Display` is one line, for logs. `Debug` is a [`Report`](crate::Report), which is what Rust prints where `main`
+/// `Display` is one line with every cause, for logs. `Debug` is a [`Report`](crate::Report), which is what Rust prints where `main`
 /// returns the error. Neither of them nor the cause ever reaches a client: the engine answers by kind, field names and
 /// its own words.
 pub struct StorageError {
@@ -152,8 +152,16 @@ impl fmt::Display for StorageError {
         for (key, value) in &self.context {
             write!(f, "; {key}: {value}")?;
         }
-        if let Some(source) = &self.source {
-            write!(f, "; cause: {source}")?;
+        let mut said = String::new();
+        let mut next = StdError::source(self);
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            // Many errors repeat their cause.
+            if !said.contains(&text) {
+                write!(f, "; cause: {text}")?;
+                said = text;
+            }
+            next = cause.source();
         }
         if let Some(help) = &self.help {
             write!(f, "; help: {help}")?;

@@ -104,6 +104,9 @@ mod tests {
              caused by: the storage failed; cause: connection refused\n  \
              help: start the server\n    or correct the port";
         assert_eq!(format!("{error:?}"), expected);
+        let line = "the storage is not available; server: localhost:5432; cause: the storage failed; cause: connection \
+                    refused; help: start the server\nor correct the port";
+        assert_eq!(error.to_string(), line, "each cause once");
         let nested = Report::new("failed").cause(&error).to_string();
         assert!(nested.starts_with("failed\n  caused by: the storage is not available; server:"), "{nested}");
     }

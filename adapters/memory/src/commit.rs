@@ -105,8 +105,8 @@ fn insert(state: &mut State, schema: &Schema, values: &[Value]) -> Result<Row, S
     if row[columns[schema.id]].is_null() {
         row[columns[schema.id]] = table.mint();
     }
-    if let Some(version) = schema.version {
-        row[columns[version]] = Value::Integer(1);
+    if let (Some(field), Some(version)) = (schema.version, schema.first_version(values)) {
+        row[columns[field]] = Value::Integer(version);
     }
     let row: Row = row.into();
     if table.get(&row[columns[schema.id]]).is_some() {

@@ -305,12 +305,10 @@ fn in_order(changes: &[Change], mut rows: Vec<Written>) -> Result<Vec<Written>, 
     placed.ok_or_else(|| StorageError::new(ErrorKind::Internal).with_context("insert", "answered other rows"))
 }
 
-fn inserted(change: &Change) -> Written {
-    let id = match &change.write {
-        Write::Insert { values } => values[change.schema.id].clone(),
-        _ => Value::Null,
-    };
-    let version = change.schema.version.map(|_| Version::Counter(1));
+pub(crate) fn inserted(change: &Change) -> Written {
+    let Write::Insert { values } = &change.write else { return Written::all(1) };
+    let id = values[change.schema.id].clone();
+    let version = change.schema.first_version(values).map(Version::Counter);
     Written { id, version, ..Written::all(1) }
 }
 

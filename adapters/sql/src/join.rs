@@ -4,10 +4,11 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use resourceful_contract::{Change, ErrorKind, Schema, StorageError, Value, Version, Write, Written};
+use resourceful_contract::{Change, ErrorKind, Schema, StorageError, Value, Write, Written};
 use sea_query::{Expr, IntoIden as _, Query};
 
 use crate::args::{self, Numbering};
+use crate::commit::inserted;
 use crate::dialect::Dialect;
 use crate::failure;
 use crate::overrides::Overrides;
@@ -65,8 +66,7 @@ pub(crate) async fn insert<D: Dialect>(
         if id.is_null() {
             return Err(refusal::left_out());
         }
-        let version = schema.version.map(|_| Version::Counter(1));
-        Ok(Written { id, version, ..Written::all(1) })
+        Ok(Written { id, ..inserted(change) })
     });
     written.collect()
 }

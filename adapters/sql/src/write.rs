@@ -107,7 +107,8 @@ pub(crate) fn shape<'a>(changes: &'a [Change]) -> Shape<'a> {
 fn insert_args<'a>(schema: &'a Schema, values: &'a [Value], mints: bool, args: &mut Vec<Arg<'a>>) {
     for (position, (value, field)) in values.iter().zip(&schema.fields).enumerate() {
         if !(mints && position == schema.id) {
-            let value = if schema.version == Some(position) { &FIRST } else { value };
+            let is_first = schema.version == Some(position) && schema.first_version(values) == Some(1);
+            let value = if is_first { &FIRST } else { value };
             args.push(Arg::One(field.field_type, value));
         }
     }

@@ -27,6 +27,8 @@ pub(super) struct Registry {
     answers: Arc<Semaphore>,
     /// Turns to encode a large answer, which takes a processor.
     pub(super) encoders: Semaphore,
+    /// Turns to read and check a large body, which takes a processor and many times its bytes of memory.
+    pub(super) readers: Arc<Semaphore>,
     all: Mutex<HashMap<u64, Weak<Connection>>>,
     next: AtomicU64,
     /// A connection has gone.
@@ -38,11 +40,13 @@ impl Registry {
     pub(super) fn new(limits: &ConnectionLimits) -> Self {
         let (most, beyond) = limits.capacity();
         let units = (limits.max_answer_bytes / UNIT).min(Semaphore::MAX_PERMITS);
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             most,
             beyond,
             answers: Arc::new(Semaphore::new(units)),
-            encoders: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
+            encoders: Semaphore::new(processors),
+            readers: Arc::new(Semaphore::new(processors)),
             all: Mutex::default(),
             next: AtomicU64::new(0),
             left: Notify::new(),

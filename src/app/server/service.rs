@@ -1,6 +1,7 @@
 //! The requests of one connection.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -9,10 +10,11 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use futures::pending;
 use http::header::{CONNECTION, CONTENT_ENCODING};
 use http::{HeaderValue, Method, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::block_in_place;
 use tower::Service;
 
@@ -80,8 +82,28 @@ where
                 Ok(response)
             });
         }
-        let has_own_thread = is_long && has_other_threads();
-        Answering { answer, is_http2, is_connect, has_own_thread, unread, request: Some(guard) }
+        if is_long && has_other_threads() {
+            answer = Box::pin(in_turns(self.connection.registry.readers.clone(), answer));
+        }
+        Answering { answer, is_http2, is_connect, unread, request: Some(guard) }
+    }
+}
+
+/// Polls an answer that keeps its thread for long beside the workers, and no more of them at once than there are turns.
+///
+/// A busy worker looks for new connections only between many polls, so others would wait for all of them. A turn lasts
+/// one poll: what waits for its client or for a database holds none.
+async fn in_turns(turns: Arc<Semaphore>, mut answer: AnswerFuture) -> Result<Response, Infallible> {
+    loop {
+        // They are never closed.
+        let turn = turns.acquire().await.ok();
+        let polled = poll_fn(|context| Poll::Ready(block_in_place(|| answer.as_mut().poll(context)))).await;
+        drop(turn);
+        match polled {
+            Poll::Ready(response) => return response,
+            // The answer wakes this task.
+            Poll::Pending => pending!(),
+        }
     }
 }
 
@@ -163,13 +185,13 @@ impl<B: HttpBody + Unpin> HttpBody for Watched<B> {
 #[derive(Clone)]
 struct Turn(Option<Arc<OwnedSemaphorePermit>>);
 
+type AnswerFuture = BoxFuture<'static, Result<Response, Infallible>>;
+
 /// An answer that is being made.
 pub(super) struct Answering {
-    answer: BoxFuture<'static, Result<Response, Infallible>>,
+    answer: AnswerFuture,
     is_http2: bool,
     is_connect: bool,
-    /// Whether it is polled in a thread of its own.
-    has_own_thread: bool,
     /// Says whether the body of a request of HTTP/1 is read to its end.
     unread: Option<Unread>,
     request: Option<Request>,
@@ -179,13 +201,7 @@ impl Future for Answering {
     type Output = Result<http::Response<Answer>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let has_own_thread = self.has_own_thread;
-        let answer = self.answer.as_mut();
-        // What reads and checks a large body keeps its thread for long. A busy worker looks for new connections only
-        // between many polls, so others would wait for all of them.
-        let polled =
-            if has_own_thread { block_in_place(|| answer.poll(context)) } else { answer.poll(context) };
-        let Ok(mut response) = ready!(polled);
+        let Ok(mut response) = ready!(self.answer.as_mut().poll(context));
         let request = self.request.take().expect("an answer is given once");
         if self.unread.as_mut().is_some_and(|remains| remains(context)) {
             // The rest of the body cannot be told from another request, so the connection ends with this answer.

@@ -1,7 +1,7 @@
 //! A storage that counts what it is asked for, and can be held up.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use resourceful::Storage;
 use resourceful_contract::{
@@ -21,6 +21,8 @@ pub(crate) struct Gated {
     held: watch::Sender<usize>,
     is_open: watch::Sender<bool>,
     fails: AtomicBool,
+    /// How commits that concern the table are refused, before anything is written.
+    refusal: Mutex<Option<ErrorKind>>,
     /// The same of commits that were made, and are not told of yet.
     committed: watch::Sender<usize>,
     tells: watch::Sender<bool>,
@@ -35,6 +37,7 @@ impl Gated {
             held: watch::Sender::new(0),
             is_open: watch::Sender::new(true),
             fails: AtomicBool::new(false),
+            refusal: Mutex::new(None),
             committed: watch::Sender::new(0),
             tells: watch::Sender::new(true),
         })
@@ -52,6 +55,11 @@ impl Gated {
     /// Has whatever reads rows of the table fail from here on, or not any more.
     pub(crate) fn fail(&self, fails: bool) {
         self.fails.store(fails, Ordering::SeqCst);
+    }
+
+    /// Has whatever changes rows of the table be refused from here on.
+    pub(crate) fn refuse(&self, kind: ErrorKind) {
+        *self.refusal.lock().unwrap() = Some(kind);
     }
 
     pub(crate) fn open(&self) {
@@ -73,6 +81,15 @@ impl Gated {
         self.committed.subscribe().wait_for(|committed| *committed >= count).await.unwrap();
     }
 }
+
+/// Why reads fail, in two layers as drivers have them.
+#[derive(Debug, thiserror::Error)]
+#[error("the pool has no connection")]
+struct Cut(#[source] Refused);
+
+#[derive(Debug, thiserror::Error)]
+#[error("the gate is shut")]
+struct Refused;
 
 impl Storage for Gated {
     fn name(&self) -> &'static str {
@@ -105,7 +122,7 @@ impl Storage for Gated {
                     self.is_open.subscribe().wait_for(|open| *open).await.unwrap();
                 }
                 if self.fails.load(Ordering::SeqCst) {
-                    return Err(StorageError::new(ErrorKind::Unavailable));
+                    return Err(StorageError::new(ErrorKind::Unavailable).with_source(Cut(Refused)));
                 }
             }
             rows
@@ -115,6 +132,10 @@ impl Storage for Gated {
     fn commit(&self, changes: ChangeSet) -> Answer<'_, Committed> {
         Box::pin(async move {
             let concerns = changes.changes.iter().any(|change| change.schema.table == self.table);
+            let refusal = *self.refusal.lock().unwrap();
+            if let (true, Some(kind)) = (concerns, refusal) {
+                return Err(StorageError::new(kind).at_change(0));
+            }
             let committed = self.storage.commit(changes).await;
             if concerns && !*self.tells.borrow() {
                 self.committed.send_modify(|committed| *committed += 1);

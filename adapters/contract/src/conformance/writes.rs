@@ -13,6 +13,7 @@ use crate::{
 
 pub(super) const CASES: &[Case] = named![
     an_insert_answers_the_row,
+    a_counter_begins_at_what_it_is_given,
     an_update_answers_the_row_as_it_is_then,
     an_update_sets_what_it_names_and_nothing_else,
     an_update_can_clear_a_field,
@@ -47,6 +48,23 @@ async fn an_insert_answers_the_row(fixture: Fixture) -> Result<(), Failure> {
     same("id and version", &(written.id.clone(), written.version), &(text("a"), Some(Version::Counter(1))))?;
     let (_, rows) = fixture.fetch(&Query::one(schema, text("a"))).await?;
     same("the row", &answered(&written)?, &rows[0])
+}
+
+async fn a_counter_begins_at_what_it_is_given(fixture: Fixture) -> Result<(), Failure> {
+    let schema = fixture.rows(&[]).await?;
+    let counter = schema.version.expect("the rows of this suite have a counter");
+    for (id, given, first) in
+        [("a", Value::Integer(4_711), 4_711), ("b", Value::Integer(1 << 30), 1 << 30), ("c", Value::Null, 1)]
+    {
+        let mut values = row(&schema, id, &[]);
+        values[counter] = given;
+        let written = fixture.insert(&schema, &values).await?;
+        same("the version", &written.version, &Some(Version::Counter(first)))?;
+        let guard = Guard::version(Version::Counter(first));
+        let changed = fixture.update(&schema, text(id), &[("text", text("x"))], guard).await?;
+        same("the next version", &changed.version, &Some(Version::Counter(first + 1)))?;
+    }
+    Ok(())
 }
 
 async fn an_update_answers_the_row_as_it_is_then(fixture: Fixture) -> Result<(), Failure> {

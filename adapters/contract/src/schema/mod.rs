@@ -9,6 +9,8 @@ pub use derive::Unsupported;
 pub use field::{Field, FieldType, ScalarType};
 pub use link::{Cardinality, Link};
 
+use crate::Value;
+
 /// The stored shape of one resource, bound to one table.
 ///
 /// Built when a declaration is frozen and shared behind an `Arc` from then on. Fields are addressed by their
@@ -27,8 +29,8 @@ pub struct Schema {
     pub id: usize,
     /// Who mints the id of a new row.
     pub id_source: IdSource,
-    /// The position of the version counter: an integer that starts at 1 and that the storage increments with
-    /// each update. Without one, a row's version is a digest of its content ([`Version`](crate::Version)).
+    /// The position of the version counter: an integer that the storage increments with each update. Without one, a row's
+    /// version is a digest of its content ([`Version`](crate::Version)).
     pub version: Option<usize>,
     /// Indexes to create, beside the one on the id.
     pub indexes: Vec<Index>,
@@ -55,6 +57,16 @@ impl Schema {
             indexes: Vec::new(),
             references: Vec::new(),
         }
+    }
+
+    /// The version of a new row of these values, where it has a counter: what stands there, or 1.
+    #[must_use]
+    pub fn first_version(&self, values: &[Value]) -> Option<i64> {
+        let counter = self.version?;
+        Some(match values.get(counter) {
+            Some(Value::Integer(version)) if *version > 0 => *version,
+            _ => 1,
+        })
     }
 
     /// The position of the field of this name.
