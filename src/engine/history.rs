@@ -8,6 +8,7 @@ use super::action::taken;
 use super::commit::Output;
 use super::contention::Attempts;
 use super::item::Fields;
+use super::list::Page;
 use super::past::{STEP, StatePolicy, Step, undone};
 use super::record::spelled;
 use super::sight::Admitted;
@@ -16,12 +17,6 @@ use super::{Call, Expected, Item, sight};
 use crate::error::{Error, ErrorKind, Fault, Place};
 use crate::query::{Binding, Selection, read_parameters, whole_number};
 use crate::resource::{Acted, Operation, RevertTo, Right};
-
-/// A page of an item's history.
-#[derive(Debug)]
-pub(crate) struct History {
-    pub(crate) json: Vec<u8>,
-}
 
 /// A page of entries, as it is asked for.
 struct Asked {
@@ -32,7 +27,7 @@ struct Asked {
 impl Call<'_> {
     /// The entries of an item, the newest first, as far as it is the item that the caller may see. An entry is shown where
     /// the caller may see the state before or after it, and of each of its fields what those states held.
-    pub(crate) async fn history(&self, id: &str, query: Option<&str>) -> Result<History, Error> {
+    pub(crate) async fn history(&self, id: &str, query: Option<&str>) -> Result<Page, Error> {
         let asked = self.asked_history(query)?;
         let id = self.id(id)?;
         let policy = self.state_policy(self.changeable_with_deleted().await?).await?;
@@ -46,7 +41,7 @@ impl Call<'_> {
         let next = next.map(|last| self.engine.cursors.seal_number(&binding, last));
         let page = json!({"next": next, "prev": null, "limit": asked.limit});
         let json = json!({"items": items, "page": page}).to_string().into_bytes();
-        Ok(History { json })
+        Ok(Page { json, next, prev: None, total: None })
     }
 
     /// At most so many entries that the caller may see, and the position of the last one where there are more.

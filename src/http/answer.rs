@@ -79,7 +79,7 @@ pub(super) fn page(page: Page, keeping: Keeping<'_>, link: Option<Url<'_>>) -> C
     content
 }
 
-/// A list without pages, or whose pages have no links.
+/// A list without pages.
 pub(super) fn listing(json: impl Into<Vec<u8>>, keeping: Keeping<'_>) -> Content {
     let json = json.into();
     let tag = conditional::weak(&json);

@@ -105,12 +105,12 @@ impl Door {
         let call = self.boundary.engine.call(&self.entry, &actor, endpoint.right(), related).await?;
         match endpoint {
             Endpoint::Read | Endpoint::List => self.read(&call, &actor, (endpoint, id), parts, None).await,
-            Endpoint::History => {
-                let history = Box::pin(call.history(id, query)).await?;
-                sent(answer::listing(history.json, self.keeping()), headers)
-            }
-            Endpoint::Children => {
-                let page = Box::pin(call.children(id, query, Prefer::of(headers).count)).await?;
+            Endpoint::History | Endpoint::Children => {
+                let page = if endpoint == Endpoint::History {
+                    Box::pin(call.history(id, query)).await?
+                } else {
+                    Box::pin(call.children(id, query, Prefer::of(headers).count)).await?
+                };
                 let path = self.boundary.public_path(parts);
                 let url = Url { path: &path, query };
                 sent(answer::page(page, self.keeping(), Some(url)), headers)

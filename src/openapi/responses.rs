@@ -1,10 +1,10 @@
 //! What an endpoint answers: every status that the boundary really sends.
 
 use serde_json::json;
-use utoipa::openapi::RefOr;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::path::OperationBuilder;
 use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::{Ref, RefOr};
 
 use super::components::{Components, schema};
 use super::document::Version;
@@ -69,7 +69,10 @@ fn successes(site: &Site<'_>, components: &mut Components) -> Vec<(String, RefOr
             let about = "The items below, those of a level by ascending id.";
             vec![(ok, json_of(&format!("{title}_Subtree"), about, components).into())]
         }
-        Endpoint::History => vec![(ok, json_of("History", "Entries, the newest first.", components).into())],
+        Endpoint::History => {
+            let entries = json_of("History", "Entries, the newest first.", components);
+            vec![(ok, entries.header_ref("Link", links(components)).into())]
+        }
         Endpoint::BulkDelete => {
             let affected = json_of("BulkAffected", "How many items were deleted.", components);
             vec![(ok, affected.into()), each_by_itself(components)]
@@ -94,6 +97,10 @@ fn each_by_itself(components: &mut Components) -> (String, RefOr<Response>) {
     ("207".to_owned(), results.into())
 }
 
+fn links(components: &mut Components) -> Ref {
+    components.header("Link", "The neighbouring pages (RFC 8288).")
+}
+
 /// A page of a list.
 fn page(site: &Site<'_>, components: &mut Components) -> ResponseBuilder {
     let (entry, endpoint) = (site.entry, site.endpoint);
@@ -102,7 +109,7 @@ fn page(site: &Site<'_>, components: &mut Components) -> ResponseBuilder {
         page = cached(page, components);
     }
     if matches!(endpoint, Endpoint::List | Endpoint::Children) {
-        page = page.header_ref("Link", components.header("Link", "The neighbouring pages (RFC 8288)."));
+        page = page.header_ref("Link", links(components));
     }
     let applied = components.header("Preference-Applied", "The preferences that were applied (RFC 7240).");
     page = page.header_ref("Preference-Applied", applied);

@@ -123,8 +123,13 @@ async fn a_history_is_shown_to_those_who_may_with_the_fields_that_are_theirs() {
         for cents in 2..6 {
             app.patch(&path).bearer("ada").json(json!({"cents": cents})).await;
         }
-        let page = app.get(&format!("{path}/history?limit=2")).bearer("audrey").await.json();
+        let first = app.get(&format!("{path}/history?limit=2")).bearer("audrey").await;
+        let page = first.json();
         let next = page["page"]["next"].as_str().unwrap();
+        let links = format!(
+            "<{path}/history?limit=2&after={next}>; rel=\"next\", <{path}/history?limit=2>; rel=\"first\""
+        );
+        assert_eq!(first.header("link"), Some(&*links));
         let rest = app.get(&format!("{path}/history?limit=9&after={next}")).bearer("audrey").await.json();
         let to = |page: &Json| {
             page["items"]

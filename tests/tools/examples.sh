@@ -113,7 +113,7 @@ browser_follows_orders() {
 }
 
 # What people's tools make of the documents, against both examples at a time.
-generated_clients() { # FOLDER
+generated_clients() { # FOLDER [--long]
     local atlas atlas_pid atlas_out shop_pid
     start_example atlas "sqlite://$1/clients-atlas.db"
     atlas=$example_base
@@ -125,7 +125,7 @@ generated_clients() { # FOLDER
     trap "kill $atlas_pid $shop_pid 2>/dev/null || true" EXIT
     # shellcheck disable=SC1090
     source <(grep -E '^ *export ACME_ADMIN=[A-Za-z0-9._-]+$' "$example_out")
-    ATLAS=$atlas ATLAS_TOKEN=$atlas_token SHOP=$example_base SHOP_TOKEN=$ACME_ADMIN tests/clients/run
+    ATLAS=$atlas ATLAS_TOKEN=$atlas_token SHOP=$example_base SHOP_TOKEN=$ACME_ADMIN tests/clients/run "${@:2}"
     stop_example
     example=atlas
     example_base=$atlas
