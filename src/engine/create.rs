@@ -19,8 +19,9 @@ impl Call<'_> {
 
     /// A whole new item from a body, checked.
     pub(super) fn new_item(&self, body: Json) -> Result<Fields, Error> {
-        let faults = self.body_faults(&self.definition().bodies.creates, &body)?;
+        let faults = self.body_faults(&self.definition().bodies.creates, &body);
         let fields = self.members(body)?;
+        self.refuse_forbidden(None, &fields)?;
         let assembled = self.assemble_new(fields)?;
         let item = self.check(assembled, faults)?;
         self.unreserved(&item)?;

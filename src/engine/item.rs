@@ -38,15 +38,7 @@ pub(super) fn object(body: Json) -> Result<Fields, Error> {
 impl Call<'_> {
     /// What the schema says of a body. A field that exists and is the server's to set is told apart from one
     /// that does not exist; one that the caller may not see does not.
-    ///
-    /// # Errors
-    /// Where the body sets a field that the caller may see and not set.
-    pub(super) fn body_faults(
-        &self,
-        validator: &jsonschema::Validator,
-        body: &Json,
-    ) -> Result<Vec<Fault>, Error> {
-        self.refuse_forbidden(body)?;
+    pub(super) fn body_faults(&self, validator: &jsonschema::Validator, body: &Json) -> Vec<Fault> {
         let known = self.definition().bodies.update["properties"].as_object();
         let names = known.into_iter().flat_map(Map::keys).map(String::as_str).filter(|name| self.takes(name));
         let mut faults = validate::faults(validator, body, &names);
@@ -64,7 +56,7 @@ impl Call<'_> {
             faults.retain(|fault| !is_at(fault, &pointer));
             faults.push(validate::unknown(&pointer, name, &names));
         }
-        Ok(faults)
+        faults
     }
 
     /// What the schema says of an item as a whole, put together from what is stored and what a client sent.
@@ -148,15 +140,18 @@ impl Call<'_> {
     }
 
     /// # Errors
-    /// Every field of a body that the caller may see and not set.
-    pub(super) fn refuse_forbidden(&self, body: &Json) -> Result<(), Error> {
-        let names = body.as_object().into_iter().flat_map(Map::keys);
-        let forbidden = names.filter(|name| {
-            let position = self.entry.schema.position(name);
-            position.is_some_and(|position| self.may_see(position) && !self.may_set(position))
+    /// Every field of a body that the caller may see and not set, but for those that say what the item says already.
+    pub(super) fn refuse_forbidden(&self, current: Option<&Fields>, body: &Fields) -> Result<(), Error> {
+        let forbidden = body.iter().filter(|(name, given)| {
+            self.entry.schema.position(name).is_some_and(|position| {
+                let field = &self.entry.schema.fields[position];
+                self.may_see(position)
+                    && !self.may_set(position)
+                    && !current.is_some_and(|current| self.is_unchanged(field, current, given))
+            })
         });
         let faults: Vec<_> = forbidden
-            .map(|name| {
+            .map(|(name, _)| {
                 let pointer = format!("/{}", escape_pointer(name));
                 Fault::pointer(pointer, "forbidden", "You may not set this field: leave it out.")
             })

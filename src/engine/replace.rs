@@ -87,12 +87,12 @@ impl Call<'_> {
     /// Reads the body of a PUT.
     ///
     /// # Errors
-    /// Every field of it that the caller sees and may not set, and where it is no object.
+    /// Where it is no object.
     fn replacement(&self, id: &Value, mut body: Json) -> Result<Replacement, Error> {
         let mut whole = self.is_redacted().then(|| body.clone());
         let kept = self.without_placeholders(&mut body);
         whole.take_if(|_| kept.is_empty());
-        let mut faults = self.body_faults(&self.definition().bodies.replaces, &body)?;
+        let mut faults = self.body_faults(&self.definition().bodies.replaces, &body);
         let fields = self.members(body)?;
         faults.extend(self.other_id(id, &fields));
         let blind = self.set_blindly(&fields);
@@ -112,6 +112,7 @@ impl Call<'_> {
 
     fn replaced(&self, current: &Fields, request: &Replacement) -> Result<Fields, Error> {
         let (fields, mut faults) = (&request.fields, request.faults.clone());
+        self.refuse_forbidden(Some(current), fields)?;
         let mut next = self.assemble_again(fields.clone());
         for (position, field) in self.entry.schema.fields.iter().enumerate() {
             let Some(kept) = current.get(&field.name) else {
@@ -154,12 +155,13 @@ impl Call<'_> {
         let (mut fields, faults) = match &request.whole {
             None => (request.fields.clone(), request.faults.clone()),
             Some(whole) => {
-                let mut faults = self.body_faults(&self.definition().bodies.replaces, whole)?;
+                let mut faults = self.body_faults(&self.definition().bodies.replaces, whole);
                 let fields = self.members(whole.clone())?;
                 faults.extend(self.other_id(id, &fields));
                 (fields, faults)
             }
         };
+        creating.refuse_forbidden(None, &fields)?;
         fields.insert(self.entry.schema.id_field().name.clone(), item::spelled(id)?);
         let assembled = creating.assemble_new(fields)?;
         let assembled = creating.check(assembled, faults)?;

@@ -128,25 +128,30 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// The members of a merge patch that change something, as far as the caller may set them.
+    /// The members of a merge patch that change something.
     ///
     /// # Errors
-    /// Every field of it that the caller sees and may not set, and where it is no object.
+    /// Where it is no object.
     pub(super) fn patch_of(&self, mut body: Json) -> Result<Fields, Error> {
         self.without_placeholders(&mut body);
-        self.refuse_forbidden(&body)?;
         item::object(body)
     }
 
+    /// An item as a merge patch leaves it.
+    ///
+    /// # Errors
+    /// Every field that the patch changes and the caller sees and may not set; every other fault of the item.
     pub(super) fn patched(&self, current: &Fields, patch: &Fields) -> Result<Fields, Error> {
+        self.refuse_forbidden(Some(current), patch)?;
         let mut faults = self.patch_faults(current, patch);
         let mut next = current.clone();
         for (name, value) in patch {
             // What is not there for this caller stays as it is, or its rules would tell of it.
-            let known = self.entry.schema.position(name).map(|position| &self.entry.schema.fields[position]);
-            if let Some(place) = next.get_mut(name)
-                && known.is_some_and(|field| self.is_known(field) && !field.read_only && !field.immutable)
-            {
+            let is_settable = self.entry.schema.position(name).is_some_and(|position| {
+                let field = &self.entry.schema.fields[position];
+                self.is_known(field) && self.may_set(position) && !field.read_only && !field.immutable
+            });
+            if let Some(place) = next.get_mut(name).filter(|_| is_settable) {
                 merge(place, value);
             }
         }
@@ -186,10 +191,9 @@ impl Call<'_> {
     /// Whether a member of a body says what the item says already, of a field that is not the client's to change. A
     /// client that sends back what it read changes nothing by that. What the caller is not shown, nobody may guess at.
     pub(super) fn is_unchanged(&self, field: &Field, current: &Fields, given: &Json) -> bool {
-        let is_shown =
-            || self.entry.schema.position(&field.name).is_some_and(|position| self.is_readable(position));
-        (field.read_only || field.immutable)
-            && is_shown()
+        let Some(position) = self.entry.schema.position(&field.name) else { return false };
+        (field.read_only || field.immutable || !self.may_set(position))
+            && self.is_readable(position)
             && current.get(&field.name).is_some_and(|current| {
                 let read = |json: &Json| field.field_type.read_json(json).ok();
                 current == given || read(current).is_some_and(|current| read(given) == Some(current))

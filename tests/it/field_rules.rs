@@ -504,3 +504,58 @@ async fn an_object_that_is_immutable_or_read_only_is_not_merged_into() {
     })
     .await;
 }
+
+/// A client that changes one field of what it read may send all of it back.
+#[tokio::test]
+async fn a_field_that_only_others_set_may_be_sent_back_as_it_was_read() {
+    everywhere(|place| async move {
+        let mut shape = model(&["code", "name", "grade"]);
+        shape["properties"]["score"] = json!({"type": "number", "default": 1.5});
+        let marks = define_dynamic_resource("marks", shape)
+            .adapter(place.table("marks"))
+            .id_field("code")
+            .permissions(Permissions::all(anyone()))
+            .writable_by(["grade", "score"], role("chief"))
+            .preset(bulk())
+            .build()
+            .unwrap();
+        let app = create_app(AppPreset::Testing).authenticator(actors()).batch(2).resource(marks);
+        let app = TestApp::build(app).await.unwrap();
+        let row = json!({"code": "a", "name": "n", "grade": "high", "score": 2.0});
+        let refused = app.post("/marks").json(row.clone()).await;
+        assert_eq!(refused.status(), 403, "{refused}");
+        assert_eq!(app.post("/marks").bearer("chief").json(row.clone()).await.status(), 201);
+        let send = async |members: Json| {
+            let mut whole = app.get("/marks/a").await.json();
+            whole.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+            let patch = app.patch("/marks/a").json(whole.clone()).await;
+            let put = app.put("/marks/a").json(whole.clone()).await;
+            let many = app.patch("/marks/bulk").json(json!({"items": [whole]})).await;
+            let operation = json!({"operation": "update", "resource": "marks", "id": "a", "body": whole});
+            let batch = app.post("/batch").json(json!({"operations": [operation]})).await;
+            let filter = json!({"filter": {"code": "a"}, "patch": members, "max_affected": 1});
+            let filtered = app.patch("/marks/bulk").json(filter).await;
+            [patch, put, many, batch, filtered]
+        };
+        for same in [json!({"grade": "high"}), json!({"score": 2}), json!({})] {
+            let mut members = same.clone();
+            members["name"] = json!(format!("with {same}"));
+            for answer in send(members.clone()).await {
+                assert_eq!(answer.status(), 200, "{members}: {answer}");
+            }
+            let stored = app.get("/marks/a").await.json();
+            assert_eq!((&stored["name"], &stored["grade"]), (&members["name"], &json!("high")));
+        }
+        let before = app.get("/marks/a").await;
+        for (member, other) in [("grade", json!("low")), ("grade", Json::Null), ("score", json!(2.5))] {
+            for answer in send(json!({"name": "lost", member: other})).await {
+                assert_eq!(answer.status(), 403, "{member}={other}: {answer}");
+                let pointer = answer.json()["errors"][0]["pointer"].as_str().unwrap().to_owned();
+                assert!(pointer.ends_with(member), "{answer}");
+            }
+        }
+        let after = app.get("/marks/a").await;
+        assert_eq!((after.header("etag"), after.json()), (before.header("etag"), before.json()));
+    })
+    .await;
+}
