@@ -135,17 +135,17 @@ generated_clients() { # FOLDER [--long]
     stop_example
 }
 
-schemathesis() { # FOLDER POSTGRES_URL: over atlas, and over shop with the rights of two people on both databases
+schemathesis() { # FOLDER POSTGRES_URL [--long]: over atlas, and over shop with the rights of two people on both databases
     local database
     start_example atlas "sqlite://$1/fuzzed-atlas.db"
-    tests/schemathesis "$example_base" "$atlas_token"
+    tests/schemathesis "${@:3}" "$example_base" "$atlas_token"
     stop_example
     for database in "sqlite://$1/fuzzed-shop.db" "$2"; do
         start_example shop "$database"
         # shellcheck disable=SC1090
         source <(grep -E '^ *export ACME_(ADMIN|MEMBER)=[A-Za-z0-9._-]+$' "$example_out")
-        tests/schemathesis "$example_base" "$ACME_ADMIN"
-        tests/schemathesis "$example_base" "$ACME_MEMBER"
+        tests/schemathesis "${@:3}" "$example_base" "$ACME_ADMIN"
+        tests/schemathesis "${@:3}" "$example_base" "$ACME_MEMBER"
         stop_example
     done
 }
