@@ -524,6 +524,10 @@ async fn a_field_that_only_others_set_may_be_sent_back_as_it_was_read() {
         let row = json!({"code": "a", "name": "n", "grade": "high", "score": 2.0});
         let refused = app.post("/marks").json(row.clone()).await;
         assert_eq!(refused.status(), 403, "{refused}");
+        let refused = app.put("/marks/a").json(row.clone()).await;
+        assert_eq!(refused.status(), 403, "a PUT that would create: {refused}");
+        let plain = app.put("/marks/b").json(json!({"code": "b", "name": "n", "grade": null})).await;
+        assert_eq!(plain.status(), 403, "no item says so already: {plain}");
         assert_eq!(app.post("/marks").bearer("chief").json(row.clone()).await.status(), 201);
         let send = async |members: Json| {
             let mut whole = app.get("/marks/a").await.json();
