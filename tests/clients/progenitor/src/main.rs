@@ -8,11 +8,9 @@ use std::error::Error;
 
 use reqwest::header::{HeaderMap, AUTHORIZATION, ETAG};
 
-#[allow(clippy::all, dead_code)]
 mod atlas {
     progenitor::generate_api!(spec = "atlas-3.0.json", interface = Builder);
 }
-#[allow(clippy::all, dead_code)]
 mod shop {
     progenitor::generate_api!(spec = "shop-3.0.json", interface = Builder);
 }
