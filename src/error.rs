@@ -75,7 +75,7 @@ pub enum ErrorKind {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fault {
     /// Where it is.
-    pub at: Place,
+    pub at: FaultLocation,
     /// A word for programs: `required`, `type`, `range`, `unknown` …
     pub code: Cow<'static, str>,
     /// A sentence for people.
@@ -84,7 +84,7 @@ pub struct Fault {
 
 /// Where in a request a fault is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum FaultLocation {
     /// In the body, as a JSON Pointer (RFC 6901).
     Pointer(String),
     /// In the query string, by the parameter's name.
@@ -101,7 +101,7 @@ impl Fault {
         code: impl Into<Cow<'static, str>>,
         detail: impl Into<String>,
     ) -> Self {
-        Self { at: Place::Pointer(pointer.into()), code: code.into(), detail: detail.into() }
+        Self { at: FaultLocation::Pointer(pointer.into()), code: code.into(), detail: detail.into() }
     }
 
     /// A fault in the query string.
@@ -111,18 +111,18 @@ impl Fault {
         code: impl Into<Cow<'static, str>>,
         detail: impl Into<String>,
     ) -> Self {
-        Self { at: Place::Parameter(name.into()), code: code.into(), detail: detail.into() }
+        Self { at: FaultLocation::Parameter(name.into()), code: code.into(), detail: detail.into() }
     }
 
     /// A fault in a header.
     #[must_use]
     pub fn header(name: &'static str, code: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
-        Self { at: Place::Header(name), code: code.into(), detail: detail.into() }
+        Self { at: FaultLocation::Header(name), code: code.into(), detail: detail.into() }
     }
 
     /// The same fault, where the body that it is of stands inside of another at this pointer.
     pub(crate) fn inside(mut self, place: &str) -> Self {
-        if let Place::Pointer(pointer) = &mut self.at {
+        if let FaultLocation::Pointer(pointer) = &mut self.at {
             pointer.insert_str(0, place);
         }
         self
@@ -183,8 +183,8 @@ impl Error {
     /// The same failure of a request whose parameters are members of its body.
     pub(crate) fn in_body(mut self) -> Self {
         for fault in &mut self.0.faults {
-            if let Place::Parameter(name) = &fault.at {
-                fault.at = Place::Pointer(format!("/{}", escape_pointer(name)));
+            if let FaultLocation::Parameter(name) = &fault.at {
+                fault.at = FaultLocation::Pointer(format!("/{}", escape_pointer(name)));
             }
         }
         self
@@ -332,7 +332,9 @@ impl fmt::Debug for Error {
         let mut said = self.0.detail.to_string();
         f.write_str(&said)?;
         for fault in &self.0.faults {
-            let (Place::Pointer(place) | Place::Parameter(place)) = &fault.at else { continue };
+            let (FaultLocation::Pointer(place) | FaultLocation::Parameter(place)) = &fault.at else {
+                continue;
+            };
             write!(f, "\n  {place}: {}", fault.detail)?;
         }
         let mut cause = self.source();
@@ -359,7 +361,7 @@ impl fmt::Display for Error {
             _ => write!(f, "{}: {}", self.0.code, self.0.detail)?,
         }
         for fault in &self.0.faults {
-            let (Place::Pointer(place) | Place::Parameter(place)) = &fault.at else {
+            let (FaultLocation::Pointer(place) | FaultLocation::Parameter(place)) = &fault.at else {
                 continue;
             };
             write!(f, "; {place}: {}", fault.detail)?;

@@ -25,7 +25,7 @@ mod tables;
 pub mod testing;
 
 pub use access::{
-    Actor, ActorKind, ApiKey, ApiKeyStore, ApiKeys, Asking, Authenticator, BearerTokens, CheckError,
+    Actor, ActorKind, ApiKey, ApiKeyStore, ApiKeys, Authenticator, BearerTokens, CheckError, CheckRequest,
     Decision, ElevatedRequest, Elevation, Grant, Grants, Membership, MemoryApiKeys, MemorySessions,
     Permission, Permissions, RoleHierarchy, RoleTable, SecurityScheme, Session, SessionDigest, SessionStore,
     Sessions, SharedSessions, Tenancy, Unauthenticated, all_of, any_of, anyone, check, elevated, nobody, not,
@@ -35,8 +35,8 @@ pub use access::{
 pub use access::{Claims, Jwks, Jwt, JwtAlgorithm};
 pub use app::{App, AppBuilder, AppPreset, Background, ConnectionLimits, DeadLetter, create_app};
 pub use cache::{CacheCounts, QueryCache};
-pub use engine::{AuditVerdict, ExplainedStep, Explanation, Loader, Outcome, Said};
-pub use error::{Error, ErrorKind, Fault, Place};
+pub use engine::{AuditVerdict, ExplainedStep, Explanation, Loader, Outcome, RuleOutcome};
+pub use error::{Error, ErrorKind, Fault, FaultLocation};
 #[cfg(feature = "webhooks")]
 pub use events::Webhooks;
 pub use events::{Delivery, Event, Subscriber};

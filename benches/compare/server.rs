@@ -39,7 +39,7 @@ impl Program {
         let own = std::env::current_exe()?;
         let folder = own.parent().ok_or("the binary is in no folder")?;
         let path = match self {
-            Self::Resourceful => folder.join("examples/atlas"),
+            Self::Resourceful => folder.join("atlas"),
             Self::Handwritten => folder.join("handwritten"),
             Self::Open | Self::Owned => folder.join("guarded"),
         };

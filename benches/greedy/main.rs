@@ -2,8 +2,8 @@
 //! read nothing of large answers, and a hundred send the largest bodies; and whether it answers health checks meanwhile.
 //!
 //! ```console
-//! $ cargo build --release -p resourceful -p resourceful-benches --bins --example atlas
-//! $ target/release/greedy target/release/examples/atlas
+//! $ cargo build --release -p atlas -p resourceful-benches --bins
+//! $ target/release/greedy target/release/atlas
 //! ```
 //!
 //! `--silent`, `--unread` and `--bodies` change the numbers, `--seconds` how long the clients stay, `--after` how long

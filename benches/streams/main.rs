@@ -61,7 +61,7 @@ async fn application() -> Outcome<App> {
         .permissions(Permissions::all(anyone()))
         .filterable(["customer", "status", "total_cents"])
         .build()?;
-    let streams = Streams::new().most(usize::MAX).most_unknown(usize::MAX);
+    let streams = Streams::new().max_streams(usize::MAX).max_anonymous(usize::MAX);
     Ok(create_app(AppPreset::Testing).streams(streams).resource(orders).build().await?)
 }
 

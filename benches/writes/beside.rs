@@ -46,7 +46,7 @@ impl World {
             }
         });
         tokio::spawn(async move { axum::serve(listener, receiver).await });
-        let webhooks = Webhooks::kept_in(storage, signed_in(), async |owner| Ok(Some(owner)));
+        let webhooks = Webhooks::stored_in(storage, signed_in(), async |owner| Ok(Some(owner)));
         let app = create_app(AppPreset::Development)
             .authenticator(BearerTokens::new().token("bench", Actor::user("bench")))
             .webhooks(webhooks.private_targets(true))

@@ -1,14 +1,14 @@
 //! 252 countries and 34,006 cities as an API.
 //!
 //! ```console
-//! $ cargo run --release --example atlas
+//! $ cargo run --release -p atlas
 //! $ curl 'http://127.0.0.1:3000/countries/IS?include=cities'
 //! $ curl 'http://127.0.0.1:3000/cities?country.continent=AF&population[gte]=5000000&sort=-population'
 //! $ curl 'http://127.0.0.1:3000/cities?q=san+juan&fields=name,country_code' -H 'Prefer: count=exact'
 //! ```
 //!
-//! `PORT` moves it to another port, `DATABASE_URL` to another database (`postgres://…`), and `ATLAS_TOKEN` is
-//! the bearer token that may write; without one nobody may. The rows are GeoNames' (CC BY 4.0; see
+//! `PORT` sets another port, `DATABASE_URL` another database (`postgres://…` with `--features postgres`), and `ATLAS_TOKEN`
+//! the bearer token that may write; without it, writes are refused. The rows are GeoNames' (CC BY 4.0; see
 //! `examples/data/SOURCE.md`).
 
 mod resources;
@@ -68,6 +68,6 @@ async fn load(app: &App) -> Result<(), Box<dyn Error>> {
 }
 
 fn read<M: serde::de::DeserializeOwned>(file: &str) -> Result<Vec<M>, csv::Error> {
-    let path = format!("{}/examples/data/{file}", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/../data/{file}", env!("CARGO_MANIFEST_DIR"));
     csv::Reader::from_path(path)?.deserialize().collect()
 }

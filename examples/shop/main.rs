@@ -1,14 +1,15 @@
 //! Shops of two tenants behind one API: who may do what, said once.
 //!
 //! ```console
-//! $ cargo run --example shop
+//! $ cargo run -p shop
 //! ```
 //!
 //! It prints tokens of several people and `curl` lines that show a wall between tenants, an ownership rule, a hidden
 //! field, a service's scopes, raised rights, changes that happen once, together, in their order and on the record, a tree
 //! of categories, and webhooks. The page `/live` shows orders as they happen, and who else looks at them.
-//! `cargo run --example shop verify` looks whether the audit trail is as it was written.
-//! `PORT` moves it to another port, `DATABASE_URL` to another database (`postgres://…`), and `SECRET` (32 bytes or more)
+//! `cargo run -p shop verify` looks whether the audit trail is as it was written.
+//! `PORT` moves it to another port, `DATABASE_URL` to another database (`postgres://…` with
+//! `--features postgres`), and `SECRET` (32 bytes or more)
 //! lets tokens outlive a restart. `REDIS_URL` (`redis://…`) connects several nodes of it by a bus, a shared cache and
 //! shared sessions; they need one `SECRET`. `APP_PRESET=production` runs it as a container would.
 

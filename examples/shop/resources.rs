@@ -132,7 +132,7 @@ pub(crate) fn shop(preset: AppPreset, table: impl Fn(&str) -> Table) -> Result<A
 /// Admins say where their shop's events are sent to: by what they may see, and what they are by now. A shop of your own
 /// would ask its table of people, and let nobody name addresses of its own network.
 fn webhooks(storage: &Arc<dyn Storage>) -> Webhooks {
-    Webhooks::kept_in(storage, admin(), async |owner| Ok(Some(owner)))
+    Webhooks::stored_in(storage, admin(), async |owner| Ok(Some(owner)))
         .private_targets(true)
         .deadline(Duration::from_secs(3))
 }

@@ -50,9 +50,9 @@ pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
 /// Says, in the extensions of a request that is answered for long, whether its credential was good once: to look at it again
 /// is no use of it, which would keep a session from ever being idle.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct LookedAt(Arc<AtomicBool>);
+pub(crate) struct Revalidation(Arc<AtomicBool>);
 
-impl LookedAt {
+impl Revalidation {
     /// From here on it is looked at again.
     pub(crate) fn note(request: &Parts) {
         if let Some(looked_at) = request.extensions.get::<Self>() {

@@ -13,7 +13,7 @@ use crate::resource::Operation;
 /// What a check is asked: who wants to do what.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Asking {
+pub struct CheckRequest {
     /// Who asks.
     pub actor: Actor,
     /// The resource's name.
@@ -66,7 +66,7 @@ impl Decision {
 /// Why a check has no answer; it denies then.
 pub type CheckError = Box<dyn std::error::Error + Send + Sync>;
 
-type Ask = dyn Fn(Asking) -> BoxFuture<'static, Result<Decision, CheckError>> + Send + Sync;
+type Ask = dyn Fn(CheckRequest) -> BoxFuture<'static, Result<Decision, CheckError>> + Send + Sync;
 
 /// A check under its name.
 #[derive(Clone)]
@@ -78,14 +78,14 @@ pub(crate) struct Check {
 impl Check {
     pub(super) fn new<F, T>(name: Arc<str>, check: F) -> Self
     where
-        F: Fn(Asking) -> T + Send + Sync + 'static,
+        F: Fn(CheckRequest) -> T + Send + Sync + 'static,
         T: Future<Output = Result<Decision, CheckError>> + Send + 'static,
     {
         Self { name, ask: Arc::new(move |asking| Box::pin(check(asking))) }
     }
 
     /// Asks. An error and a panic are a denial.
-    pub(crate) async fn ask(&self, asking: Asking) -> Decision {
+    pub(crate) async fn ask(&self, asking: CheckRequest) -> Decision {
         use futures::FutureExt as _;
         let ask = self.ask.clone();
         let asked = std::panic::AssertUnwindSafe(async move { ask(asking).await }).catch_unwind().await;
@@ -106,7 +106,7 @@ impl Check {
     }
 
     /// The user's own answer, whatever is made of it; nothing where it panics.
-    pub(crate) async fn answer(&self, asking: Asking) -> Option<Result<Decision, CheckError>> {
+    pub(crate) async fn answer(&self, asking: CheckRequest) -> Option<Result<Decision, CheckError>> {
         use futures::FutureExt as _;
         let ask = self.ask.clone();
         std::panic::AssertUnwindSafe(async move { ask(asking).await }).catch_unwind().await.ok()

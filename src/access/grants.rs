@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use moka::future::Cache;
-use resourceful_contract::{Bus, Heard, Listener, StorageError};
+use resourceful_contract::{Bus, BusEvent, Listener, StorageError};
 use serde_json::{Value as Json, json};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::check::CheckError;
-use super::{Actor, Asking, Decision, Permission, check};
+use super::{Actor, CheckRequest, Decision, Permission, check};
 use crate::error::Error;
 use crate::resource::Operation;
 
@@ -212,7 +212,7 @@ impl Drop for Following {
 async fn listen(shared: Arc<Shared>, mut listener: Box<dyn Listener>) {
     loop {
         match listener.heard().await {
-            Ok(Heard::Message(_) | Heard::Missed | Heard::Back) => {
+            Ok(BusEvent::Message(_) | BusEvent::Missed | BusEvent::Back) => {
                 shared.forget();
                 shared.is_deaf.store(false, Ordering::Release);
             }
@@ -230,7 +230,7 @@ async fn listen(shared: Arc<Shared>, mut listener: Box<dyn Listener>) {
 }
 
 /// What grants come to for one question.
-fn decision(grants: &[Grant], asking: &Asking) -> Decision {
+fn decision(grants: &[Grant], asking: &CheckRequest) -> Decision {
     let fits =
         |grant: &&Grant| grant.resource == *asking.resource && grant.operations.contains(&asking.operation);
     let mut filters = Vec::new();

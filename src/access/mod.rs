@@ -25,7 +25,7 @@ mod verified;
 pub use actor::{Actor, ActorKind, RoleHierarchy};
 pub use api_key::{ApiKey, ApiKeyStore, ApiKeys, MemoryApiKeys};
 pub use authenticator::{Authenticator, BearerTokens, Unauthenticated};
-pub use check::{Asking, CheckError, Decision};
+pub use check::{CheckError, CheckRequest, Decision};
 pub use grants::{Grant, Grants};
 #[cfg(feature = "jwt")]
 pub use jwks::Jwks;
@@ -42,11 +42,11 @@ pub use scope::{ElevatedRequest, Elevation, Membership, Tenancy};
 pub use session::{MemorySessions, Session, SessionDigest, SessionStore, Sessions};
 pub use shared_sessions::SharedSessions;
 
-pub(crate) use authenticator::LookedAt;
+pub(crate) use authenticator::Revalidation;
 pub(crate) use grants::{Following, Watching};
 pub(crate) use origin::{PublicOrigins, is_own_origin};
 #[cfg(feature = "testing")]
 pub(crate) use permission::Rule as Declared;
 pub(crate) use requirement::{Alternative, Requirement};
 pub(crate) use rule::{Rule, Step, Verdict};
-pub(crate) use scheme::Shown;
+pub(crate) use scheme::CredentialLocation;

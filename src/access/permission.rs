@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use super::check::{Asking, Check, CheckError};
+use super::check::{Check, CheckError, CheckRequest};
 use super::{Actor, Decision};
 
 /// A rule that says who may do an operation, and to which rows.
@@ -170,7 +170,7 @@ pub const fn rows(filter: Json) -> Permission {
 #[must_use]
 pub fn check<F, T>(name: impl Into<Arc<str>>, check: F) -> Permission
 where
-    F: Fn(Asking) -> T + Send + Sync + 'static,
+    F: Fn(CheckRequest) -> T + Send + Sync + 'static,
     T: Future<Output = Result<Decision, CheckError>> + Send + 'static,
 {
     Permission(Rule::Check(Check::new(name.into(), check)))

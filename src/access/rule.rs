@@ -7,7 +7,7 @@ use std::sync::Arc;
 use resourceful_contract::{Field, FieldType, Filter, IdSource, RelatedBy, Schema, Test, Value};
 use serde_json::{Value as Json, json};
 
-use super::check::{Answer, Asking, Check};
+use super::check::{Answer, Check, CheckRequest};
 use super::permission::{Permission, Predicate, Rule as Declared};
 use super::{Actor, Decision};
 
@@ -162,7 +162,7 @@ impl Rule {
     /// What it says of a caller. Checks are asked where the answer depends on them; the steps go to the trail.
     pub(crate) async fn decide(
         &self,
-        asking: &Asking,
+        asking: &CheckRequest,
         read: &Read<'_>,
         mut trail: Option<&mut Vec<Step>>,
     ) -> Verdict {
@@ -173,7 +173,7 @@ impl Rule {
             }
             match self.node.verdict(&asking.actor, &answers, &mut trail) {
                 Ok(verdict) => return verdict,
-                Err(Unasked(check)) => {
+                Err(PendingChecks(check)) => {
                     let decision = self.checks[check].ask(asking.clone()).await;
                     answers[check] = Some(resolve(decision, read));
                 }
@@ -298,7 +298,7 @@ impl Held {
 }
 
 /// A check whose answer is needed and not there yet.
-struct Unasked(usize);
+struct PendingChecks(usize);
 
 impl Node {
     fn is_about_rows(&self) -> bool {
@@ -329,7 +329,7 @@ impl Node {
         actor: &Actor,
         answers: &[Option<Verdict>],
         trail: &mut Option<&mut Vec<Step>>,
-    ) -> Result<Verdict, Unasked> {
+    ) -> Result<Verdict, PendingChecks> {
         let verdict = self.kind.verdict(actor, answers, trail)?;
         if let Some(trail) = trail {
             trail.push(Step { rule: self.says.clone(), verdict: verdict.clone() });
@@ -344,7 +344,7 @@ impl Kind {
         actor: &Actor,
         answers: &[Option<Verdict>],
         trail: &mut Option<&mut Vec<Step>>,
-    ) -> Result<Verdict, Unasked> {
+    ) -> Result<Verdict, PendingChecks> {
         let so = |yes: bool, otherwise: &'static str| {
             if yes { Verdict::Allow } else { Verdict::Deny(otherwise.into()) }
         };
@@ -367,7 +367,7 @@ impl Kind {
             Self::Rows(filter) => Verdict::rows(filter.clone()),
             Self::Check(check) => match answers.get(*check) {
                 Some(Some(verdict)) => verdict.clone(),
-                _ => return Err(Unasked(*check)),
+                _ => return Err(PendingChecks(*check)),
             },
             Self::When(passes, inner) => match catch_unwind(AssertUnwindSafe(|| (passes.0)(actor))) {
                 Ok(true) => inner.verdict(actor, answers, trail)?,

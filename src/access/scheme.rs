@@ -16,11 +16,11 @@ use http::HeaderName;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecurityScheme {
     pub(crate) name: Cow<'static, str>,
-    pub(crate) shown: Shown,
+    pub(crate) shown: CredentialLocation,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Shown {
+pub(crate) enum CredentialLocation {
     /// `Authorization: Bearer …`, with what is known of the token's form.
     Bearer(Cow<'static, str>),
     Basic,
@@ -32,25 +32,25 @@ impl SecurityScheme {
     /// `Authorization: Bearer …` (RFC 6750); `format` says what the token is, such as `JWT`, and may be empty.
     #[must_use]
     pub fn bearer(format: impl Into<Cow<'static, str>>) -> Self {
-        Self { name: "Bearer".into(), shown: Shown::Bearer(format.into()) }
+        Self { name: "Bearer".into(), shown: CredentialLocation::Bearer(format.into()) }
     }
 
     /// `Authorization: Basic …` (RFC 7617).
     #[must_use]
     pub const fn basic() -> Self {
-        Self { name: Cow::Borrowed("Basic"), shown: Shown::Basic }
+        Self { name: Cow::Borrowed("Basic"), shown: CredentialLocation::Basic }
     }
 
     /// A header of one's own, under a name for the specification: letters, digits, `.`, `-` and `_`.
     #[must_use]
     pub fn header(name: impl Into<Cow<'static, str>>, header: HeaderName) -> Self {
-        Self { name: name.into(), shown: Shown::Header(header) }
+        Self { name: name.into(), shown: CredentialLocation::Header(header) }
     }
 
     /// A cookie, under a name for the specification: letters, digits, `.`, `-` and `_`.
     #[must_use]
     pub fn cookie(name: impl Into<Cow<'static, str>>, cookie: impl Into<Cow<'static, str>>) -> Self {
-        Self { name: name.into(), shown: Shown::Cookie(cookie.into()) }
+        Self { name: name.into(), shown: CredentialLocation::Cookie(cookie.into()) }
     }
 
     /// What a scheme of `WWW-Authenticate` says of itself.

@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 
 use super::check::CheckError;
-use super::{Actor, LookedAt};
+use super::{Actor, Revalidation};
 use crate::error::{Error, ErrorKind};
 
 /// What an actor is to a tenant.
@@ -248,7 +248,7 @@ impl Elevation {
             let detail = "You may not raise your rights, or did not say why.";
             return Err(Error::new(ErrorKind::Forbidden, "forbidden", detail));
         };
-        if LookedAt::again(request) {
+        if Revalidation::again(request) {
             // It is on the record already.
             return Ok(actor.elevated());
         }

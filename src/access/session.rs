@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::check::CheckError;
 use super::origin::is_own_origin;
-use super::{Actor, Authenticator, LookedAt, SecurityScheme, Unauthenticated};
+use super::{Actor, Authenticator, Revalidation, SecurityScheme, Unauthenticated};
 
 /// The cookie's name: with this prefix a browser takes it from this host alone, over TLS (RFC 6265bis, 4.1.3.2).
 const NAME: &str = "__Host-session";
@@ -340,7 +340,7 @@ impl Authenticator for Sessions {
         request: &'a Parts,
     ) -> BoxFuture<'a, Result<Option<Actor>, Unauthenticated>> {
         Box::pin(async move {
-            match self.current(&request.headers, !LookedAt::again(request)).await? {
+            match self.current(&request.headers, !Revalidation::again(request)).await? {
                 None => Ok(None),
                 Some(_) if !is_of_this_origin(request) => Err(Unauthenticated),
                 Some((_, session)) => Ok(Some(session.actor)),

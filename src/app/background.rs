@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use resourceful_contract::{Bell, StorageError};
+use resourceful_contract::{NotificationStream, StorageError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::App;
-use crate::engine::{Engine, Vault};
+use crate::engine::{Engine, GuardedStorage};
 use crate::error::Error;
-use crate::events::{News, Relay, Step, Tail};
+use crate::events::{PublishNotifier, Relay, Step, Tail};
 use crate::live::Live;
 
 /// How often the outbox is looked at where nobody says that there is something new, as after a change on another node.
@@ -186,7 +186,7 @@ impl App {
     }
 }
 
-async fn sweep(engine: &Arc<Engine>, vault: &Vault) -> Result<(), Error> {
+async fn sweep(engine: &Arc<Engine>, vault: &GuardedStorage) -> Result<(), Error> {
     while engine.seal(vault).await? > 0 {}
     engine.purge(vault).await?;
     engine.forget_keys(vault).await?;
@@ -206,12 +206,12 @@ async fn until(stop: Arc<watch::Sender<bool>>, work: impl Future<Output = ()>) {
 }
 
 /// A bell of a database that has one.
-async fn heard(vault: &Vault, bell: &str) -> Option<Box<dyn Bell>> {
+async fn heard(vault: &GuardedStorage, bell: &str) -> Option<Box<dyn NotificationStream>> {
     vault.hear(bell).await.unwrap_or_default()
 }
 
 /// Done when a bell is rung; never where there is none.
-async fn rung(bell: &mut Option<Box<dyn Bell>>) -> Result<(), StorageError> {
+async fn rung(bell: &mut Option<Box<dyn NotificationStream>>) -> Result<(), StorageError> {
     match bell {
         Some(bell) => bell.rung().await,
         None => std::future::pending().await,
@@ -237,7 +237,7 @@ struct Work {
 }
 
 impl Work {
-    fn vault(&self) -> Option<&Vault> {
+    fn vault(&self) -> Option<&GuardedStorage> {
         self.engine.recorded().get(self.position).copied()
     }
 
@@ -281,7 +281,7 @@ impl Work {
     }
 
     /// Tells other nodes that something was published here.
-    async fn ring_published(&self, relay: &Relay, news: Option<Arc<News>>) {
+    async fn ring_published(&self, relay: &Relay, news: Option<Arc<PublishNotifier>>) {
         let (Some(vault), Some(mut published)) = (self.vault(), relay.published(self.position)) else {
             return;
         };

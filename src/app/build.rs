@@ -12,8 +12,8 @@ use super::lifecycle::panic_message;
 use super::mount::{has_sockets, mount, name, tells_of_all};
 use super::{App, AppBuilder, AppPreset, health, migrate};
 use crate::access::{Following, Rule};
-use crate::cache::{Answers, Generations};
-use crate::engine::{Catalog, Contention, DigestKey, Engine, Entry, FarLeases, InFlight};
+use crate::cache::{ResponseCache, TagVersions};
+use crate::engine::{Catalog, Contention, DigestKey, Engine, Entry, InFlightKeys, SkewedLeases};
 #[cfg(feature = "webhooks")]
 use crate::events::{Dispatcher, Queue, Subscription};
 use crate::http::{BATCH, EVENTS, EXPLAIN, Path, SOCKET};
@@ -34,7 +34,7 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
         faults.push(None, message, mend);
     }
     let shares = builder.query_cache.is_shared();
-    let new = || if shares { Generations::on_course() } else { Generations::default() };
+    let new = || if shares { TagVersions::on_course() } else { TagVersions::default() };
     let generations = remembers(&builder).then(|| Arc::new(new()));
     let catalog = match Catalog::link(&builder.resources, generations.as_ref()) {
         Ok(catalog) => catalog,
@@ -51,7 +51,7 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
     migrate::migrate(&builder, migrate::applies(builder.preset)).await?;
     prepare(&catalog).await?;
     let answers = generations
-        .map(|generations| Arc::new(Answers::new(&builder.query_cache, generations, name(&secret))));
+        .map(|generations| Arc::new(ResponseCache::new(&builder.query_cache, generations, name(&secret))));
     let presence = Arc::<Presence>::default();
     let following = follow(&builder, answers.as_ref(), &presence, &secret).await?;
     let shared = Shared { following, answers, presence };
@@ -69,8 +69,8 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
         told: watch::Sender::new(0),
         published: watch::Sender::new(0),
         hook_failures: Arc::default(),
-        far_leases: FarLeases::default(),
-        in_flight: InFlight::default(),
+        far_leases: SkewedLeases::default(),
+        in_flight: InFlightKeys::default(),
         prefix: builder.prefix.clone(),
         schemas: schemas(&builder.servers),
     });
@@ -216,14 +216,14 @@ fn every_method() -> MethodFilter {
 /// What nodes tell each other of.
 pub(super) struct Shared {
     pub(super) following: Vec<Following>,
-    pub(super) answers: Option<Arc<Answers>>,
+    pub(super) answers: Option<Arc<ResponseCache>>,
     pub(super) presence: Arc<Presence>,
 }
 
 /// Listens to what other nodes tell.
 async fn follow(
     builder: &AppBuilder,
-    answers: Option<&Arc<Answers>>,
+    answers: Option<&Arc<ResponseCache>>,
     presence: &Arc<Presence>,
     secret: &[u8],
 ) -> Result<Vec<Following>, DefinitionErrors> {

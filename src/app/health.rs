@@ -12,16 +12,16 @@ use futures::future::join_all;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 
 use super::lifecycle::Lifecycle;
-use crate::engine::Vault;
+use crate::engine::GuardedStorage;
 use crate::error::Error;
-use crate::http::{Boundary, Context, respond};
+use crate::http::{AppState, Context, respond};
 
 /// How long a storage may take to say that it is ready.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) const PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
-pub(super) fn routes(boundary: &Arc<Boundary>, lifecycle: &Arc<Lifecycle>) -> Router {
+pub(super) fn routes(boundary: &Arc<AppState>, lifecycle: &Arc<Lifecycle>) -> Router {
     let (boundary, lifecycle) = (boundary.clone(), lifecycle.clone());
     let refused = boundary.clone();
     Router::new()
@@ -44,7 +44,7 @@ fn fine() -> Response {
     ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], r#"{"status":"ok"}"#).into_response()
 }
 
-async fn ready(boundary: &Boundary, lifecycle: &Lifecycle, context: &Context) -> Response {
+async fn ready(boundary: &AppState, lifecycle: &Lifecycle, context: &Context) -> Response {
     let refuse = |error: Error| respond(&error, &boundary.problem_base, PATHS[1], context);
     if lifecycle.is_draining() {
         return refuse(Error::unavailable());
@@ -62,8 +62,8 @@ async fn ready(boundary: &Boundary, lifecycle: &Lifecycle, context: &Context) ->
 }
 
 /// Every storage once.
-fn storages(boundary: &Boundary) -> Vec<Vault> {
-    let mut storages: Vec<Vault> = Vec::new();
+fn storages(boundary: &AppState) -> Vec<GuardedStorage> {
+    let mut storages: Vec<GuardedStorage> = Vec::new();
     for entry in boundary.engine.catalog.entries() {
         if !storages.iter().any(|known| known.is(&entry.storage)) {
             storages.push(entry.storage.clone());

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 use crate::error::{Error, ErrorKind};
-use crate::http::{Context, REQUEST_ID, inert};
+use crate::http::{Context, REQUEST_ID, set_security_headers};
 
 /// The longest that an answer is due before the deadline.
 const MOMENT: Duration = Duration::from_secs(1);
@@ -95,7 +95,7 @@ impl Lifecycle {
             (STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, context.request_id().clone());
-        inert(headers);
+        set_security_headers(headers);
         if self.strict_transport {
             headers.entry(STRICT.0).or_insert(STRICT.1);
         }

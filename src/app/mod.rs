@@ -1,9 +1,9 @@
 //! An application: resources behind one router, and its life from start to shutdown.
 
 mod background;
+mod buffered;
 mod build;
 mod builder;
-mod front;
 mod health;
 mod lifecycle;
 mod migrate;
@@ -11,7 +11,7 @@ mod mount;
 mod preset;
 mod serve;
 mod server;
-mod whole;
+mod service;
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,8 +25,8 @@ use crate::access::Actor;
 use crate::cache::{CacheCounts, Tag};
 use crate::engine::{AuditVerdict, Explanation, Loader};
 use crate::error::Error;
-use crate::events::{Event, News, Relay, Tail};
-use crate::http::Boundary;
+use crate::events::{Event, PublishNotifier, Relay, Tail};
+use crate::http::AppState;
 use crate::resource::Operation;
 
 pub use background::Background;
@@ -34,22 +34,22 @@ pub use builder::{AppBuilder, create_app};
 pub use preset::AppPreset;
 pub use server::ConnectionLimits;
 
-use front::Front;
 use lifecycle::Lifecycle;
+use service::AppService;
 
 /// A verified application: nest its [`router`](Self::router) anywhere, or [`serve`](Self::serve) it.
 ///
 /// Two applications in one process share nothing but what they are both given. Cloning is cheap.
 #[derive(Clone)]
 pub struct App {
-    front: Front,
-    boundary: Arc<Boundary>,
+    front: AppService,
+    boundary: Arc<AppState>,
     lifecycle: Arc<Lifecycle>,
     limits: Arc<ConnectionLimits>,
     relay: Arc<Relay>,
     /// Who follows what is published.
     tails: Vec<Arc<Tail>>,
-    news: Option<Arc<News>>,
+    news: Option<Arc<PublishNotifier>>,
     #[cfg(feature = "webhooks")]
     dispatcher: Option<Arc<crate::events::Dispatcher>>,
 }
@@ -77,7 +77,7 @@ impl App {
     }
 
     #[cfg(feature = "testing")]
-    pub(crate) fn boundary(&self) -> &Boundary {
+    pub(crate) fn boundary(&self) -> &AppState {
         &self.boundary
     }
 

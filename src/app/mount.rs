@@ -10,15 +10,15 @@ use axum::routing::{MethodFilter, get, on, post};
 use http::HeaderValue;
 
 use super::build::Shared;
-use super::front::Front;
 use super::lifecycle::Lifecycle;
+use super::service::AppService;
 use super::{App, AppBuilder, AppPreset, health};
 use crate::access::{PublicOrigins, Rule, SecurityScheme, Watching};
 use crate::engine::{Catalog, Engine};
 use crate::error::Error;
-use crate::events::{LOOK, News, Relay, Tail, Workers};
+use crate::events::{LOOK, PublishNotifier, Relay, Tail, Workers};
 use crate::http::{
-    BATCH, Bodies, BodyLimit, Boundary, Challenge, Context, EVENTS, EXPLAIN, Origins, Routes, SOCKET,
+    AppState, BATCH, BodyLimit, BodyMemory, Challenge, Context, EVENTS, EXPLAIN, Origins, Routes, SOCKET,
 };
 use crate::http::{batch as batched, events, explain as explained, respond, socket};
 use crate::live::{Live, Presence};
@@ -56,10 +56,11 @@ pub(super) fn mount(
     let health = health::routes(&boundary, &lifecycle);
     let limits = Arc::new(builder.connections);
     let (cors, compression) = (builder.cors, builder.compression);
-    let front = Front::new(health, lifecycle.clone(), cors, compression, merged, routes, boundary.clone());
+    let front =
+        AppService::new(health, lifecycle.clone(), cors, compression, merged, routes, boundary.clone());
     let (engine, subscriptions) = (&boundary.engine, Arc::<[_]>::from(builder.subscriptions));
     let name = name(secret);
-    let news = builder.bus.clone().map(|bus| Arc::new(News::new(bus, &name)));
+    let news = builder.bus.clone().map(|bus| Arc::new(PublishNotifier::new(bus, &name)));
     let workers =
         builder.bus.map(|bus| Arc::new(Workers::new(engine.clone(), subscriptions.clone(), bus, &name)));
     let relay = Arc::new(Relay::new(engine.clone(), subscriptions, workers));
@@ -83,10 +84,10 @@ fn boundary(
     engine: Arc<Engine>,
     explain: Option<Rule>,
     shared: Shared,
-) -> (Arc<Boundary>, AppBuilder) {
+) -> (Arc<AppState>, AppBuilder) {
     let Shared { following, answers, presence } = shared;
     let live = live(&engine, &builder, presence);
-    let boundary = Boundary {
+    let boundary = AppState {
         engine,
         live,
         depends_on: depends_on(&builder),
@@ -98,7 +99,7 @@ fn boundary(
         elevation: builder.elevation.take(),
         answers,
         body_limit: BodyLimit { bytes: builder.body_limit, pause: builder.connections.body_timeout },
-        bodies: Bodies::new(builder.connections.max_body_bytes),
+        bodies: BodyMemory::new(builder.connections.max_body_bytes),
         #[cfg(feature = "testing")]
         prefix: builder.prefix.clone(),
         public_origins: PublicOrigins::of(&builder.servers),
@@ -132,7 +133,7 @@ pub(super) fn name(secret: &[u8]) -> String {
 }
 
 /// Who follows what is published.
-fn tails(boundary: &Boundary) -> Vec<Arc<Tail>> {
+fn tails(boundary: &AppState) -> Vec<Arc<Tail>> {
     let live = boundary.live.iter().map(|live| live.tail.clone());
     let watch = boundary.engine.catalog.watch.clone();
     live.chain(watch.map(|watch| Arc::new(Tail::new(boundary.engine.clone(), watch, LOOK)))).collect()
@@ -185,7 +186,7 @@ fn info(builder: &AppBuilder, catalog: &Catalog) -> openapi::Info {
 }
 
 /// The paths that are no resource's, and what every other path is answered with.
-fn beside(boundary: &Arc<Boundary>, prefix: &str, has_sockets: bool, mut others: Router) -> Router {
+fn beside(boundary: &Arc<AppState>, prefix: &str, has_sockets: bool, mut others: Router) -> Router {
     if boundary.explain.is_some() {
         let asked = boundary.clone();
         others = others.route(EXPLAIN, post(move |request| async move { explained(&asked, request).await }));
@@ -214,7 +215,7 @@ fn beside(boundary: &Arc<Boundary>, prefix: &str, has_sockets: bool, mut others:
 
 /// A handler that answers every request with the same problem.
 fn refusal(
-    boundary: &Arc<Boundary>,
+    boundary: &Arc<AppState>,
     error: fn() -> Error,
 ) -> impl Fn(Request) -> Ready<Response> + Clone + Send + Sync + 'static {
     let boundary = boundary.clone();

@@ -1,18 +1,18 @@
 //! The query cache: answers that are given again until something that they are made of changes.
 
-mod answers;
-mod course;
-mod flight;
-mod follow;
-mod kept;
-mod nodes;
+mod bus_invalidation;
+mod cached_response;
+mod horizon;
+mod outbox_invalidation;
+mod responses;
 mod settings;
 mod shared;
+mod single_flight;
 mod tags;
-mod watch;
+mod write_observer;
 
-pub(crate) use answers::{Answers, Came, Key, Lookup, Refreshing, Sharing};
-pub(crate) use kept::{CACHE_STATUS, Content, Kept};
+pub(crate) use cached_response::{CACHE_STATUS, CachedResponse, Content};
+pub(crate) use responses::{CacheStatus, Key, Lookup, Refreshing, ResponseCache, Sharing};
 pub use settings::{CacheCounts, QueryCache};
-pub(crate) use tags::{Generations, Tag};
-pub(crate) use watch::{Watch, Watched, tenant_of};
+pub(crate) use tags::{Tag, TagVersions};
+pub(crate) use write_observer::{Watch, Watched, tenant_of};

@@ -64,7 +64,7 @@ impl QueryCache {
     }
 
     /// The most bytes that a remembered answer says, headers included; 1 MiB by default. Longer ones are answered as ever.
-    pub const fn largest(mut self, bytes: usize) -> Self {
+    pub const fn max_entry_size(mut self, bytes: usize) -> Self {
         self.largest = bytes;
         self
     }

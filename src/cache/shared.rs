@@ -9,10 +9,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use resourceful_contract::{Answer, CacheStore};
 use serde::{Deserialize, Serialize};
 
-use super::answers::Key;
-use super::kept::Content;
+use super::cached_response::Content;
+use super::responses::Key;
 use crate::engine::Position;
-use crate::resource::Life;
+use crate::resource::Freshness;
 
 /// How long the store may take; a database answers sooner than one that is away.
 const LATE: Duration = Duration::from_millis(250);
@@ -111,7 +111,7 @@ impl Shared {
         content: &Content,
         stamp: Position,
         made: Instant,
-        life: Life,
+        life: Freshness,
     ) {
         let age = made.elapsed();
         let left = life.total().saturating_sub(age);

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::course::Course;
+use super::horizon::InvalidationHorizon;
 
 /// How many places there are.
 pub(super) const PLACES: usize = 1 << 16;
@@ -74,7 +74,7 @@ impl Tag {
 
 /// The counts of all tags.
 #[derive(Debug)]
-pub(crate) struct Generations {
+pub(crate) struct TagVersions {
     counts: Box<[AtomicU64]>,
     /// Goes up when everything is to be forgotten.
     all: AtomicU64,
@@ -82,7 +82,7 @@ pub(crate) struct Generations {
     untold: Mutex<Untold>,
     tell: Notify,
     /// How far changes are known, where answers of other nodes are judged.
-    course: Option<Course>,
+    course: Option<InvalidationHorizon>,
 }
 
 #[derive(Debug, Default)]
@@ -116,7 +116,7 @@ pub(crate) struct Seen {
     counts: Box<[(Tag, u64)]>,
 }
 
-impl Default for Generations {
+impl Default for TagVersions {
     fn default() -> Self {
         Self {
             counts: std::iter::repeat_with(AtomicU64::default).take(PLACES).collect(),
@@ -134,13 +134,13 @@ impl Seen {
     }
 }
 
-impl Generations {
+impl TagVersions {
     /// The same, which know how far they know what has changed.
     pub(crate) fn on_course() -> Self {
-        Self { course: Some(Course::default()), ..Self::default() }
+        Self { course: Some(InvalidationHorizon::default()), ..Self::default() }
     }
 
-    pub(crate) const fn course(&self) -> Option<&Course> {
+    pub(crate) const fn course(&self) -> Option<&InvalidationHorizon> {
         self.course.as_ref()
     }
 
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn what_was_seen_before_a_change_is_current_no_more() {
-        let generations = Generations::default();
+        let generations = TagVersions::default();
         let [one, other] = [Tag::row("products", "1"), Tag::row("products", "2")];
         let (seen, both) = (generations.now(&[one]), generations.now(&[one, other]));
         generations.changed(&[other], &[]);
@@ -317,7 +317,7 @@ mod tests {
 
     #[tokio::test]
     async fn so_much_that_changed_at_once_is_told_as_everything() {
-        let generations = Generations::default();
+        let generations = TagVersions::default();
         generations.begin_telling();
         for number in 0..100_000 {
             generations.changed(&[Tag::row("products", &number.to_string())], &[]);

@@ -3,11 +3,11 @@
 use resourceful_contract::{Guard, Value, Version, Write};
 use serde_json::{Value as Json, json};
 
-use super::commit::{Made, Output, Prepared};
-use super::contention::Attempts;
+use super::commit::{Output, PendingChange, PreparedWrite};
+use super::contention::ConflictRetry;
 use super::item::{self, Fields};
-use super::sight::Admitted;
 use super::update::Next;
+use super::visibility::RowFilter;
 use super::{Call, Expected, Item};
 use crate::error::{Error, Fault};
 use crate::resource::{Acted, Change, DeclaredAction, Operation, Right, Target, input_faults};
@@ -72,7 +72,7 @@ impl Call<'_> {
             true => self.changeable_with_deleted().await?,
             false => self.changeable().await?,
         };
-        let mut attempts = Attempts::default();
+        let mut attempts = ConflictRetry::default();
         loop {
             let (current, version) = self.current_of(&changeable, id.clone(), right).await?;
             self.expect(expected, version)?;
@@ -103,11 +103,11 @@ impl Call<'_> {
     /// What an action changed of an item and enlisted beside it; nothing where it did neither.
     async fn left_behind(
         &self,
-        changeable: &Admitted,
+        changeable: &RowFilter,
         declared: &DeclaredAction,
         subject: Subject<'_>,
         change: Change,
-    ) -> Result<Option<Prepared>, Error> {
+    ) -> Result<Option<PreparedWrite>, Error> {
         let Subject { right, id, current, version } = subject;
         let Change { item, mut enlisted, .. } = change;
         let mut next = self.owned(&current, item.unwrap_or_default());
@@ -131,7 +131,7 @@ impl Call<'_> {
         let mut main = self.made(changeable, Operation::Update, write, Some(current), Some(told));
         main.record.event = declared.action.event.clone().unwrap_or_else(|| declared.name.clone()).into();
         main.record.done = right.name(self.definition()).to_owned().into();
-        Ok(Some(Prepared { main, beside }))
+        Ok(Some(PreparedWrite { main, beside }))
     }
 
     /// An item whose id and version are what they were, whatever was written there.
@@ -153,7 +153,7 @@ impl Call<'_> {
         input: Option<Json>,
     ) -> Result<Answer, Error> {
         let input = taken(declared, input.as_ref())?;
-        let mut attempts = Attempts::default();
+        let mut attempts = ConflictRetry::default();
         loop {
             let mut change = self.about(Operation::Create, None, None);
             change.action = Some(declared.name.as_str().into());
@@ -164,7 +164,7 @@ impl Call<'_> {
                 self.remember(None, &Output::Json(&output)).await?;
                 return Ok(Answer::Output(output));
             }
-            let alone = |main: Made| Prepared { main, beside: Vec::new() };
+            let alone = |main: PendingChange| PreparedWrite { main, beside: Vec::new() };
             match self.commit(made.into_iter().map(alone).collect(), &Output::Json(&output)).await {
                 Ok(_) => return Ok(Answer::Output(output)),
                 Err(failure) if failure.is_contended(false) => {

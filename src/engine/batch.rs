@@ -3,16 +3,16 @@
 use std::collections::HashSet;
 
 use futures::future::BoxFuture;
-use resourceful_contract::{Value, Write, Written};
+use resourceful_contract::{RowOutcome, Value, Write};
 use serde_json::{Map, Value as Json};
 
 use super::bulk::at;
-use super::commit::{Output, Prepared};
-use super::contention::Attempts;
+use super::commit::{Output, PreparedWrite};
+use super::contention::ConflictRetry;
 use super::item::Fields;
 use super::record::{Record, spelled};
 use super::update::Step;
-use super::{Call, Engine, Expected, Item, Terms, sight};
+use super::{Call, Engine, Expected, Item, WriteContext, visibility};
 use crate::access::{Actor, Verdict};
 use crate::error::{Error, ErrorKind, Fault, escape_pointer};
 use crate::query::Selection;
@@ -20,7 +20,7 @@ use crate::resource::{Id, Operation};
 
 /// What one operation of a batch asks for.
 #[derive(Clone, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct BatchOperation {
     pub(crate) resource: String,
     pub(crate) operation: Operation,
     /// The item's id, unless it is new.
@@ -50,9 +50,9 @@ impl Engine {
         let mut refused = None;
         for entry in self.catalog.entries() {
             for operation in [Operation::Update, Operation::Create, Operation::Delete] {
-                match sight::decide(&self.catalog, entry, actor, operation).await {
+                match visibility::decide(&self.catalog, entry, actor, operation).await {
                     Verdict::Deny(_) => {
-                        refused = refused.or_else(|| Some(sight::refused(entry, actor, operation)));
+                        refused = refused.or_else(|| Some(visibility::refused(entry, actor, operation)));
                     }
                     _ => return Ok(()),
                 }
@@ -71,8 +71,8 @@ impl Engine {
     pub(crate) async fn batch(
         &self,
         actor: &Actor,
-        terms: &Terms,
-        wanted: &[Wanted],
+        terms: &WriteContext,
+        wanted: &[BatchOperation],
     ) -> Result<Vec<Became>, Error> {
         let mut calls = Vec::with_capacity(wanted.len());
         let mut known = HashSet::new();
@@ -122,8 +122,12 @@ impl Engine {
     }
 }
 
-async fn committed(calls: &[Call<'_>], wanted: &[Wanted], terms: &Terms) -> Result<Vec<Became>, Error> {
-    let mut attempts = Attempts::default();
+async fn committed(
+    calls: &[Call<'_>],
+    wanted: &[BatchOperation],
+    terms: &WriteContext,
+) -> Result<Vec<Became>, Error> {
+    let mut attempts = ConflictRetry::default();
     loop {
         terms.begin_again();
         let mut prepared = Vec::with_capacity(calls.len());
@@ -183,7 +187,11 @@ async fn committed(calls: &[Call<'_>], wanted: &[Wanted], terms: &Terms) -> Resu
 
 impl Call<'_> {
     /// What an operation comes to: its change, if it is one, and the item as it is then.
-    async fn decided(&self, one: &Wanted, body: Json) -> Result<(Option<Prepared>, Option<Fields>), Error> {
+    async fn decided(
+        &self,
+        one: &BatchOperation,
+        body: Json,
+    ) -> Result<(Option<PreparedWrite>, Option<Fields>), Error> {
         let in_body = |error: Error| error.inside(BODY);
         if one.operation == Operation::Create {
             let item = self.new_item(body).map_err(in_body)?;
@@ -214,14 +222,19 @@ impl Call<'_> {
     }
 
     /// What an operation comes to that changes nothing.
-    async fn unchanged_by(&self, one: &Wanted) -> Result<Became, Error> {
+    async fn unchanged_by(&self, one: &BatchOperation) -> Result<Became, Error> {
         let id = self.id(&one.id)?;
         let item = self.item(id.clone(), &Selection::default()).await?;
         Ok(Became { resource: one.resource.clone(), operation: one.operation, item: Some(item), id })
     }
 
     /// What an operation came to, with the hooks after it.
-    async fn became(&self, one: &Wanted, record: &Record, written: Written) -> Result<Became, Error> {
+    async fn became(
+        &self,
+        one: &BatchOperation,
+        record: &Record,
+        written: RowOutcome,
+    ) -> Result<Became, Error> {
         self.after(record, &written).await;
         let (resource, operation) = (one.resource.clone(), one.operation);
         let id = written.id.clone();

@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use resourceful_contract::{Filter, Position, Query, Test, Value, Version};
 use serde_json::Value as Json;
 
-use super::commit::{Failure, Output, Prepared};
-use super::contention::Attempts;
+use super::commit::{Failure, Output, PreparedWrite};
+use super::contention::ConflictRetry;
 use super::item::Fields;
-use super::sight::Admitted;
 use super::update::Step;
-use super::{Call, Expected, Item, sight};
-use crate::error::{Error, ErrorKind, Fault, Place};
+use super::visibility::RowFilter;
+use super::{Call, Expected, Item, visibility};
+use crate::error::{Error, ErrorKind, Fault, FaultLocation};
 use crate::query::Selection;
 use crate::resource::Operation;
 
@@ -60,7 +60,7 @@ impl Call<'_> {
     }
 
     async fn created_all(&self, items: Vec<Fields>) -> Result<Vec<Item>, Error> {
-        let mut attempts = Attempts::default();
+        let mut attempts = ConflictRetry::default();
         loop {
             let mut prepared = Vec::with_capacity(items.len());
             for (index, item) in items.iter().enumerate() {
@@ -89,7 +89,7 @@ impl Call<'_> {
     async fn updated_all(&self, patches: &[Patch]) -> Result<Vec<Item>, Error> {
         let ids = self.ids(patches.iter().map(|patch| patch.id.as_str()), "items")?;
         let changeable = self.changeable().await?;
-        let mut attempts = Attempts::default();
+        let mut attempts = ConflictRetry::default();
         loop {
             let mut currents = self.currents(&changeable, &ids).await?.into_iter();
             let mut prepared = Vec::with_capacity(patches.len());
@@ -132,11 +132,11 @@ impl Call<'_> {
 
     async fn prepared_patch(
         &self,
-        changeable: &Admitted,
+        changeable: &RowFilter,
         id: &Value,
         (current, version): &(Fields, Version),
         patch: &Patch,
-    ) -> Result<Option<Prepared>, Error> {
+    ) -> Result<Option<PreparedWrite>, Error> {
         self.require_expected(patch.expected.as_ref())?;
         let changes = self.patch_of(patch.patch.clone())?;
         self.expect(patch.expected.as_ref(), *version)?;
@@ -160,7 +160,7 @@ impl Call<'_> {
         let ids = self.ids(ids.iter().map(String::as_str), "ids")?;
         let changeable = self.changeable().await?;
         let output = serde_json::json!({"affected": ids.len()});
-        let mut attempts = Attempts::default();
+        let mut attempts = ConflictRetry::default();
         loop {
             let mut prepared = Vec::with_capacity(ids.len());
             for (index, (id, current)) in ids.iter().zip(self.currents(&changeable, &ids).await?).enumerate()
@@ -190,7 +190,7 @@ impl Call<'_> {
     /// # Errors
     /// What is wrong with the filter, and where the caller may see no list.
     pub(crate) fn by_filter(&self, filter: &Json) -> Result<Call<'_>, Error> {
-        let refused = || sight::refused(self.entry, self.actor, Operation::List);
+        let refused = || visibility::refused(self.entry, self.actor, Operation::List);
         let listed = self.sight().listed.as_ref().ok_or_else(refused)?;
         let request = self.reader().list_body(&serde_json::json!({"filter": filter}))?;
         if !has_condition(&request.filter) {
@@ -205,7 +205,7 @@ impl Call<'_> {
     /// Where more match than there may.
     pub(crate) async fn update_matching(&self, patch: &Json, most: usize) -> Result<Vec<Item>, Error> {
         let work = async {
-            let mut attempts = Attempts::default();
+            let mut attempts = ConflictRetry::default();
             loop {
                 let one = |id| Patch { id, expected: None, patch: patch.clone() };
                 let patches: Vec<_> = self.matching(most).await?.into_iter().map(one).collect();
@@ -228,7 +228,7 @@ impl Call<'_> {
     /// Where more match than there may.
     pub(crate) async fn delete_matching(&self, most: usize) -> Result<usize, Error> {
         let work = async {
-            let mut attempts = Attempts::default();
+            let mut attempts = ConflictRetry::default();
             loop {
                 match self.deleted_all(&self.matching(most).await?).await {
                     Err(error) if error.code() == NO_LONGER_MATCHING => self.terms.begin_again(),
@@ -294,7 +294,7 @@ impl Call<'_> {
     /// The items of these ids as they are, where there are any, in this order.
     async fn currents(
         &self,
-        admitted: &Admitted,
+        admitted: &RowFilter,
         ids: &[Value],
     ) -> Result<Vec<Option<(Fields, Version)>>, Error> {
         let schema = &self.entry.schema;
@@ -319,7 +319,11 @@ impl Call<'_> {
     }
 
     /// Commits many, tells the hooks, and answers the items in order: those that were changed, between those that were not.
-    async fn commit_all(&self, prepared: Vec<Prepared>, output: Output<'_>) -> Result<Vec<Item>, Failure> {
+    async fn commit_all(
+        &self,
+        prepared: Vec<PreparedWrite>,
+        output: Output<'_>,
+    ) -> Result<Vec<Item>, Failure> {
         let failed = |error: Error| {
             let error = resourceful_contract::StorageError::new(resourceful_contract::ErrorKind::Internal)
                 .with_source(error);
@@ -394,8 +398,8 @@ pub(super) fn at(error: Error, list: &str, index: usize) -> Error {
     let mut faults = error.faults().to_vec();
     for fault in &mut faults {
         // What is said of a header or the query is said of the item.
-        if !matches!(fault.at, Place::Pointer(_)) {
-            fault.at = Place::Pointer(place.clone());
+        if !matches!(fault.at, FaultLocation::Pointer(_)) {
+            fault.at = FaultLocation::Pointer(place.clone());
         }
     }
     if faults.is_empty() {

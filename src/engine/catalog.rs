@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 use resourceful_contract::{Cardinality, Link, Reference, Schema};
 
 use super::rights::{self, Rights};
-use super::sight::Vault;
-use crate::cache::{Generations, Tag, Watch, Watched};
+use super::visibility::GuardedStorage;
+use crate::cache::{Tag, TagVersions, Watch, Watched};
 use crate::nearest::suggest;
 use crate::resource::{Definition, DefinitionErrors, DefinitionFault, Faults, Fill, Relation, Resource};
 
@@ -29,7 +29,7 @@ pub(crate) struct Entry {
     pub(crate) definition: Arc<Definition>,
     /// The definition's schema, with the references that follow from its relations.
     pub(crate) schema: Arc<Schema>,
-    pub(crate) storage: Vault,
+    pub(crate) storage: GuardedStorage,
     pub(crate) links: Vec<Arc<LinkedRelation>>,
     /// What tells this declaration from any other, on every node.
     pub(crate) digest: [u8; 32],
@@ -92,7 +92,7 @@ impl Catalog {
     /// Every relation that does not lead anywhere, and every name that stands twice.
     pub(crate) fn link(
         resources: &[Resource],
-        generations: Option<&Arc<Generations>>,
+        generations: Option<&Arc<TagVersions>>,
     ) -> Result<Self, DefinitionErrors> {
         let definitions: Vec<_> = resources.iter().map(|resource| resource.0.clone()).collect();
         let mut faults = Vec::new();
@@ -132,7 +132,7 @@ impl Catalog {
                 tags: tags(definition),
                 rights: OnceLock::new(),
                 schema: schemas[position].clone(),
-                storage: Vault::new(definition.table.storage().clone(), watch.clone()),
+                storage: GuardedStorage::new(definition.table.storage().clone(), watch.clone()),
                 definition: definition.clone(),
                 links,
                 row_bytes: AtomicUsize::new(256),
@@ -172,7 +172,7 @@ impl Catalog {
 
 /// What notes changes of the resources' tables.
 fn watch(
-    generations: &Arc<Generations>,
+    generations: &Arc<TagVersions>,
     definitions: &[Arc<Definition>],
     positions: &HashMap<&str, usize>,
     faults: &mut Vec<DefinitionFault>,

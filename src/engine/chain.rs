@@ -13,7 +13,7 @@ use resourceful_contract::{
 };
 use serde_json::json;
 
-use super::{Engine, Vault, item};
+use super::{Engine, GuardedStorage, item};
 use crate::error::Error;
 use crate::tables::audit::{ACTOR, ADDRESS, AT, AuditRow, CHANGES, LINK, POSITION, REQUEST, RESOURCE, SEAL};
 use crate::tables::leases::{LeaseRow, STATE};
@@ -76,7 +76,7 @@ impl Engine {
     }
 
     /// Seals entries that are not part of the chain yet, some at a time; answers how many.
-    pub(crate) async fn seal(&self, vault: &Vault) -> Result<usize, Error> {
+    pub(crate) async fn seal(&self, vault: &GuardedStorage) -> Result<usize, Error> {
         let schema = &self.tables.audit;
         let query = Query {
             filter: Filter::Compare(LINK, Test::IsNull(true)),
@@ -123,7 +123,7 @@ impl Engine {
         }
     }
 
-    async fn chain(&self, vault: &Vault) -> Result<Option<LeaseRow>, Error> {
+    async fn chain(&self, vault: &GuardedStorage) -> Result<Option<LeaseRow>, Error> {
         let mut query = Query::all(self.tables.leases.clone());
         query.filter = Filter::Compare(0, Test::Eq(Value::Text(CHAIN.to_owned())));
         Ok(vault.kept(query).await?.pop().map(LeaseRow::read))
@@ -152,7 +152,7 @@ impl Engine {
     }
 
     /// Walks the chain from its beginning.
-    async fn verified(&self, vault: &Vault) -> Result<AuditVerdict, Error> {
+    async fn verified(&self, vault: &GuardedStorage) -> Result<AuditVerdict, Error> {
         // Where the chain ends is read first: it may go on meanwhile.
         let lease = self.chain(vault).await?;
         let last = End::of(lease.as_ref().and_then(|lease| lease.state.as_deref()));
@@ -200,7 +200,7 @@ impl Engine {
     }
 
     /// What is wrong where an entry has a number that no chain gave it.
-    async fn outside(&self, vault: &Vault, last: i64) -> Result<Option<String>, Error> {
+    async fn outside(&self, vault: &GuardedStorage, last: i64) -> Result<Option<String>, Error> {
         let query = Query {
             filter: Filter::Any(vec![
                 Filter::Compare(LINK, Test::Lt(Value::Integer(1))),
@@ -236,7 +236,7 @@ impl Engine {
     }
 
     /// Empties entries that have been kept long enough, some at a time: their digests stay, so that the chain holds.
-    pub(crate) async fn forget_audit(&self, vault: &Vault) -> Result<usize, Error> {
+    pub(crate) async fn forget_audit(&self, vault: &GuardedStorage) -> Result<usize, Error> {
         let mut forgotten = 0;
         for entry in self.catalog.entries().iter().filter(|entry| entry.storage.is(vault)) {
             let Some(before) = self.forgets_before(&entry.name) else { continue };

@@ -3,31 +3,31 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use resourceful_contract::{
-    Change, ErrorKind as StorageKind, StorageError, Then, Value, Version, Write, Written,
+    Change, ErrorKind as StorageKind, RowOutcome, StorageError, Then, Value, Version, Write,
 };
 use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::item::Fields;
 use super::record::{Record, Records};
-use super::sight::{Admitted, GuardedChange};
+use super::visibility::{GuardedChange, RowFilter};
 use super::{Call, Item, redact};
-use crate::error::{Error, ErrorKind, Fault, Place, escape_pointer};
+use crate::error::{Error, ErrorKind, Fault, FaultLocation, escape_pointer};
 use crate::query::Selection;
 use crate::resource::Operation;
 
 /// A change that was permitted and checked, and what is told of it.
 #[derive(Debug)]
-pub(super) struct Made {
+pub(super) struct PendingChange {
     pub(super) change: GuardedChange,
     pub(super) record: Record,
 }
 
 /// What one request does to one item: its change, and those that hooks enlisted beside it.
 #[derive(Debug)]
-pub(super) struct Prepared {
-    pub(super) main: Made,
-    pub(super) beside: Vec<Made>,
+pub(super) struct PreparedWrite {
+    pub(super) main: PendingChange,
+    pub(super) beside: Vec<PendingChange>,
 }
 
 /// What a request is answered, for it to be kept under its key.
@@ -43,9 +43,9 @@ pub(super) enum Output<'a> {
 
 /// What became of a commit.
 #[derive(Debug)]
-pub(super) struct Done {
+pub(super) struct CommittedWrite {
     /// For each item, in order, what became of its row.
-    pub(super) written: Vec<Written>,
+    pub(super) written: Vec<RowOutcome>,
     pub(super) records: Arc<Vec<Record>>,
     /// Where the record of each item stands among the records.
     pub(super) mains: Vec<usize>,
@@ -79,12 +79,12 @@ impl Call<'_> {
     /// A change of admitted rows, of which this is told.
     pub(super) fn made(
         &self,
-        admitted: &Admitted,
+        admitted: &RowFilter,
         operation: Operation,
         write: Write,
         before: Option<Fields>,
         after: Option<Fields>,
-    ) -> Made {
+    ) -> PendingChange {
         let definition = self.definition();
         if self.engine.is_hooked {
             self.terms.plan().note(self.entry.position, self.entry.schema.id, &write);
@@ -111,12 +111,16 @@ impl Call<'_> {
             blind: Vec::new(),
         };
         let change = Change { schema: self.entry.schema.clone(), write, answer };
-        Made { change: admitted.change(change), record }
+        PendingChange { change: admitted.change(change), record }
     }
 
     /// Commits what this request does to items, all of it or nothing. Everything is of one storage.
     /// `output` is what will be answered, where that is no item.
-    pub(super) async fn commit(&self, prepared: Vec<Prepared>, output: &Output<'_>) -> Result<Done, Failure> {
+    pub(super) async fn commit(
+        &self,
+        prepared: Vec<PreparedWrite>,
+        output: &Output<'_>,
+    ) -> Result<CommittedWrite, Failure> {
         let (changes, records, mains, items) = flattened(prepared);
         // Locks come first, so that nothing else waits for whoever has one.
         let mut all: Vec<_> =
@@ -130,7 +134,7 @@ impl Call<'_> {
         let events = Arc::new(Mutex::new(Vec::new()));
         let then: Option<Then> = (!told.is_empty()).then(|| {
             let events = events.clone();
-            let then: Then = Arc::new(move |written: &[Written]| {
+            let then: Then = Arc::new(move |written: &[RowOutcome]| {
                 let rows = told.rows(&written[locks..]);
                 *events.lock().unwrap_or_else(PoisonError::into_inner) = rows.events;
                 rows.changes
@@ -152,20 +156,20 @@ impl Call<'_> {
         rows.truncate(count);
         let mut rows: Vec<_> = rows.into_iter().map(Some).collect();
         let written = mains.iter().filter_map(|main| rows.get_mut(*main)?.take()).collect();
-        Ok(Done { written, records, mains })
+        Ok(CommittedWrite { written, records, mains })
     }
 
     /// Commits what this request does to one item, and tells the hooks.
-    pub(super) async fn commit_one(&self, prepared: Prepared) -> Result<Written, Failure> {
+    pub(super) async fn commit_one(&self, prepared: PreparedWrite) -> Result<RowOutcome, Failure> {
         self.commit_with(prepared, &Output::Item).await
     }
 
     /// The same for what is answered by something else than the item.
     pub(super) async fn commit_with(
         &self,
-        prepared: Prepared,
+        prepared: PreparedWrite,
         output: &Output<'_>,
-    ) -> Result<Written, Failure> {
+    ) -> Result<RowOutcome, Failure> {
         let done = self.commit(vec![prepared], output).await?;
         let answered = || StorageError::new(StorageKind::Internal).with_context("commit", "answered no row");
         let written = done.written.into_iter().next();
@@ -177,7 +181,7 @@ impl Call<'_> {
     }
 
     /// An item as it is answered after a change of it.
-    pub(super) fn answered(&self, written: Written) -> Result<(Item, Value), Error> {
+    pub(super) fn answered(&self, written: RowOutcome) -> Result<(Item, Value), Error> {
         let mut version =
             written.version.ok_or_else(|| Error::internal("the storage answered no version for a row"))?;
         if self.terms.dry_run && matches!(version, Version::Digest(_)) && !self.reads_every_field() {
@@ -212,7 +216,7 @@ impl Call<'_> {
             // That a clash is within the tenant goes without saying.
             let pointer = format!("/{}", escape_pointer(&self.entry.schema.fields[within].name));
             let is_within =
-                |fault: &Fault| fault.code == "unique" && fault.at == Place::Pointer(pointer.clone());
+                |fault: &Fault| fault.code == "unique" && fault.at == FaultLocation::Pointer(pointer.clone());
             if !faults.iter().all(is_within) {
                 faults.retain(|fault| !is_within(fault));
             }
@@ -223,7 +227,7 @@ impl Call<'_> {
 
 /// The changes in the order in which they are to be made, what is told of each, where those of the items stand among
 /// them, and which item each belongs to.
-fn flattened(prepared: Vec<Prepared>) -> (Vec<GuardedChange>, Vec<Record>, Vec<usize>, Vec<usize>) {
+fn flattened(prepared: Vec<PreparedWrite>) -> (Vec<GuardedChange>, Vec<Record>, Vec<usize>, Vec<usize>) {
     let (mut changes, mut records) = (Vec::new(), Vec::new());
     let (mut mains, mut items) = (Vec::new(), Vec::new());
     for (item, one) in prepared.into_iter().enumerate() {

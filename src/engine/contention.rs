@@ -43,13 +43,13 @@ impl Default for Contention {
 
 /// The tries of one change.
 #[derive(Default)]
-pub(super) struct Attempts<'a> {
+pub(super) struct ConflictRetry<'a> {
     lost: u32,
     until: Option<Instant>,
     turns: Vec<MutexGuard<'a, ()>>,
 }
 
-impl<'a> Attempts<'a> {
+impl<'a> ConflictRetry<'a> {
     /// Waits for the next try of a change of these items.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ impl<'a> Attempts<'a> {
     pub(super) fn lost<'s>(
         &'s mut self,
         engine: &'a Engine,
-        items: Vec<Contended>,
+        items: Vec<QueueIndex>,
     ) -> BoxFuture<'s, Result<(), Error>>
     where
         'a: 's,
@@ -80,7 +80,7 @@ impl<'a> Attempts<'a> {
         })
     }
 
-    async fn queue(&mut self, engine: &'a Engine, items: Vec<Contended>) {
+    async fn queue(&mut self, engine: &'a Engine, items: Vec<QueueIndex>) {
         // In one order, so that two changes of many items do not wait for each other.
         let queues: BTreeSet<usize> = items.into_iter().map(|item| item.0).collect();
         let turns = async {
@@ -94,21 +94,21 @@ impl<'a> Attempts<'a> {
 
 /// The queue of an item.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Contended(usize);
+pub(super) struct QueueIndex(usize);
 
 impl Call<'_> {
     /// The queue of an item of this resource.
-    pub(super) fn contended(&self, id: &Value) -> Contended {
+    pub(super) fn contended(&self, id: &Value) -> QueueIndex {
         self.queue_of(&spelled(id))
     }
 
     /// The queue of a change whose items are not known: it waits for others of its resource.
-    pub(super) fn contended_resource(&self) -> Contended {
+    pub(super) fn contended_resource(&self) -> QueueIndex {
         self.queue_of("")
     }
 
-    fn queue_of(&self, id: &str) -> Contended {
+    fn queue_of(&self, id: &str) -> QueueIndex {
         let hash = FixedState::default().hash_one((self.entry.position, id));
-        Contended(usize::try_from(hash % QUEUES as u64).unwrap_or_default())
+        QueueIndex(usize::try_from(hash % QUEUES as u64).unwrap_or_default())
     }
 }

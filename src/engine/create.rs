@@ -4,10 +4,10 @@ use resourceful_contract::{Value, Write};
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-use super::commit::Prepared;
-use super::contention::Attempts;
+use super::commit::PreparedWrite;
+use super::contention::ConflictRetry;
 use super::item::{self, Fields};
-use super::{Call, Item, sight};
+use super::{Call, Item, visibility};
 use crate::error::{Error, Fault, escape_pointer};
 use crate::resource::{Fill, Id, Operation};
 
@@ -40,7 +40,7 @@ impl Call<'_> {
     async fn inserted(&self, assembled: Fields) -> Result<(Item, Value), Error> {
         let is_hooked = self.is_hooked(Operation::Create);
         let mut assembled = assembled;
-        let mut attempts = Attempts::default();
+        let mut attempts = ConflictRetry::default();
         loop {
             // Only what hooks enlist can make it begin again.
             let item = if is_hooked { assembled.clone() } else { std::mem::take(&mut assembled) };
@@ -56,7 +56,7 @@ impl Call<'_> {
     }
 
     /// A new item, as hooks left it and the caller may create it.
-    pub(super) async fn prepared_new(&self, item: Fields) -> Result<Prepared, Error> {
+    pub(super) async fn prepared_new(&self, item: Fields) -> Result<PreparedWrite, Error> {
         if self.is_hooked(Operation::Create) {
             // What hooks answer must not depend on a row that the caller does not see.
             let values = self.new_row(&item, false)?;
@@ -70,7 +70,7 @@ impl Call<'_> {
         let beside = self.enlisted(enlisted).await?;
         let told = self.is_told(Operation::Create).then_some(item);
         let main = self.made(&self.allowed, Operation::Create, Write::Insert { values }, None, told);
-        Ok(Prepared { main, beside })
+        Ok(PreparedWrite { main, beside })
     }
 
     /// The values of a new row, of which the database mints the id where that is its to mint and none is kept.
@@ -135,7 +135,7 @@ impl Call<'_> {
         let mut fields = self.assemble_again(fields);
         for (position, fill) in &self.definition().fills {
             let Some(value) = self.filled(*position, *fill)? else {
-                return Err(sight::refused(self.entry, self.actor, Operation::Create));
+                return Err(visibility::refused(self.entry, self.actor, Operation::Create));
             };
             fields.insert(self.entry.schema.fields[*position].name.clone(), value);
         }

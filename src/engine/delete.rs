@@ -1,12 +1,12 @@
 //! No such item any more.
 
-use resourceful_contract::{ErrorKind, Guard, Value, Version, Write, Written};
+use resourceful_contract::{ErrorKind, Guard, RowOutcome, Value, Version, Write};
 
-use super::commit::{Made, Prepared};
-use super::contention::Attempts;
+use super::commit::{PendingChange, PreparedWrite};
+use super::contention::ConflictRetry;
 use super::item::{self, Fields};
-use super::sight::Admitted;
 use super::update::Next;
+use super::visibility::RowFilter;
 use super::{Call, Expected, Item};
 use crate::error::Error;
 use crate::resource::Operation;
@@ -28,9 +28,9 @@ impl Call<'_> {
             // Nobody has to see it: the statement alone decides.
             let write = Write::Delete { id: id.clone(), guard: Guard::none() };
             let main = self.made(&changeable, Operation::Delete, write, None, None);
-            return self.removed(Prepared { main, beside: Vec::new() }, id, true).await.map(|_| None);
+            return self.removed(PreparedWrite { main, beside: Vec::new() }, id, true).await.map(|_| None);
         }
-        let mut attempts = Attempts::default();
+        let mut attempts = ConflictRetry::default();
         loop {
             let prepared = self.prepared_delete(&changeable, &id, expected).await?;
             let is_expected = Expected::is_of_version(expected);
@@ -47,10 +47,10 @@ impl Call<'_> {
     /// A delete of an item as it is now, as hooks let it be.
     pub(super) async fn prepared_delete(
         &self,
-        changeable: &Admitted,
+        changeable: &RowFilter,
         id: &Value,
         expected: Option<&Expected>,
-    ) -> Result<Prepared, Error> {
+    ) -> Result<PreparedWrite, Error> {
         let (current, version) = self.current_of(changeable, id.clone(), Operation::Delete).await?;
         self.expect(expected, version)?;
         self.prepared_gone(changeable, id, current, version).await
@@ -59,26 +59,26 @@ impl Call<'_> {
     /// A delete of an item that is like this, as hooks let it be.
     pub(super) async fn prepared_gone(
         &self,
-        changeable: &Admitted,
+        changeable: &RowFilter,
         id: &Value,
         current: Fields,
         version: Version,
-    ) -> Result<Prepared, Error> {
+    ) -> Result<PreparedWrite, Error> {
         let is_hooked = self.is_hooked(Operation::Delete);
         let enlisted = if is_hooked { self.before_delete(&current).await? } else { Vec::new() };
         let beside = self.enlisted(enlisted).await?;
         let main = self.going(changeable, id, current, version)?;
-        Ok(Prepared { main, beside })
+        Ok(PreparedWrite { main, beside })
     }
 
     /// An item that goes, for good or as one that is deleted and still there.
     pub(super) fn going(
         &self,
-        changeable: &Admitted,
+        changeable: &RowFilter,
         id: &Value,
         current: Fields,
         version: Version,
-    ) -> Result<Made, Error> {
+    ) -> Result<PendingChange, Error> {
         let (id, guard) = (id.clone(), Guard::version(version));
         let Some(field) = self.definition().deleted_at else {
             let write = Write::Delete { id, guard };
@@ -98,10 +98,10 @@ impl Call<'_> {
     /// Commits a delete; nothing where the item has changed since and it is to be made again.
     async fn removed(
         &self,
-        prepared: Prepared,
+        prepared: PreparedWrite,
         id: Value,
         is_expected: bool,
-    ) -> Result<Option<Written>, Error> {
+    ) -> Result<Option<RowOutcome>, Error> {
         match self.commit_one(prepared).await {
             Ok(written) => Ok(Some(written)),
             Err(failure) if failure.is_contended(is_expected) => Ok(None),

@@ -4,10 +4,10 @@ use resourceful_contract::{Guard, Write};
 use serde_json::Value as Json;
 
 use super::Call;
-use super::commit::{Made, refused};
+use super::commit::{PendingChange, refused};
 use super::item::{self, Fields};
-use super::sight::{Admitted, Sights};
 use super::update::{Next, merge};
+use super::visibility::{RowFilter, Visibilities};
 use crate::error::{Error, ErrorKind};
 use crate::resource::{Enlisted, EnlistedWrite, Operation};
 
@@ -16,14 +16,14 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     /// Where something of it cannot be done, which is the application's fault.
-    pub(super) async fn enlisted(&self, enlisted: Vec<Enlisted>) -> Result<Vec<Made>, Error> {
+    pub(super) async fn enlisted(&self, enlisted: Vec<Enlisted>) -> Result<Vec<PendingChange>, Error> {
         if enlisted.is_empty() {
             return Ok(Vec::new());
         }
         Box::pin(self.as_changes(enlisted)).await
     }
 
-    async fn as_changes(&self, enlisted: Vec<Enlisted>) -> Result<Vec<Made>, Error> {
+    async fn as_changes(&self, enlisted: Vec<Enlisted>) -> Result<Vec<PendingChange>, Error> {
         let mut changes = Vec::with_capacity(enlisted.len());
         for one in enlisted {
             let entry = self.engine.find(&one.resource).map_err(|error| unable(&one.resource, error))?;
@@ -32,8 +32,9 @@ impl<'a> Call<'a> {
                     format!("`{}` is kept in another database than `{}`", one.resource, self.entry.name);
                 return Err(Error::internal(message));
             }
-            let (allowed, sights) = (Admitted::by_the_application(), Sights::by_the_application(entry));
-            let meant = Admitted::by_the_application();
+            let (allowed, sights) =
+                (RowFilter::by_the_application(), Visibilities::by_the_application(entry));
+            let meant = RowFilter::by_the_application();
             let (engine, actor, terms) = (self.engine, self.actor, self.terms);
             let call = Call { engine, entry, actor, allowed, meant, sights, terms };
             let made = call.own_change(one.write).await;
@@ -47,7 +48,7 @@ impl<'a> Call<'a> {
     }
 
     /// One of them; `None` where it changes nothing.
-    async fn own_change(&self, write: EnlistedWrite) -> Result<Option<Made>, Error> {
+    async fn own_change(&self, write: EnlistedWrite) -> Result<Option<PendingChange>, Error> {
         let everything = &self.allowed;
         match write {
             EnlistedWrite::Create(json) => {

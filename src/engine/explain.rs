@@ -5,8 +5,8 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Call, Engine, Entry, sight};
-use crate::access::{Actor, Asking, Step, Verdict};
+use super::{Call, Engine, Entry, visibility};
+use crate::access::{Actor, CheckRequest, Step, Verdict};
 use crate::error::{Error, ErrorKind};
 use crate::query;
 use crate::resource::{Operation, Right};
@@ -47,7 +47,7 @@ pub struct ExplainedStep {
     /// The rule as it was declared.
     pub rule: String,
     /// What it said.
-    pub said: Said,
+    pub said: RuleOutcome,
     /// Why, where it said no.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -60,7 +60,7 @@ pub struct ExplainedStep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Said {
+pub enum RuleOutcome {
     /// Yes.
     Allow,
     /// Yes, for some rows.
@@ -122,7 +122,7 @@ impl Engine {
         operation: Operation,
         row: Option<&super::item::Fields>,
     ) -> Result<(Verdict, Vec<ExplainedStep>), Error> {
-        let asking = Asking { actor: actor.clone(), resource: entry.name.clone(), operation };
+        let asking = CheckRequest { actor: actor.clone(), resource: entry.name.clone(), operation };
         let read = |filter: &serde_json::Value| query::trusted_filter(&self.catalog, entry, filter);
         let mut trail = Vec::new();
         let verdict = entry.rights().of(operation.into()).decide(&asking, &read, Some(&mut trail)).await;
@@ -130,7 +130,7 @@ impl Engine {
         let verdict = match right.is_covered(&entry.definition, actor) {
             true => verdict,
             false => {
-                let verdict = Verdict::Deny(sight::UNCOVERED.into());
+                let verdict = Verdict::Deny(visibility::UNCOVERED.into());
                 trail.push(Step { rule: "the scopes of the credential".into(), verdict: verdict.clone() });
                 verdict
             }
@@ -142,9 +142,9 @@ impl Engine {
                 _ => None,
             };
             let (said, reason) = match verdict {
-                Verdict::Allow => (Said::Allow, None),
-                Verdict::Where(_) => (Said::AllowWhere, None),
-                Verdict::Deny(reason) => (Said::Deny, Some(reason.into_owned())),
+                Verdict::Allow => (RuleOutcome::Allow, None),
+                Verdict::Where(_) => (RuleOutcome::AllowWhere, None),
+                Verdict::Deny(reason) => (RuleOutcome::Deny, Some(reason.into_owned())),
             };
             steps.push(ExplainedStep { rule: rule.to_string(), said, reason, row_matches });
         }
@@ -157,7 +157,7 @@ impl Engine {
         verdict: &Verdict,
         row: &super::item::Fields,
     ) -> Result<bool, Error> {
-        let Some(admitted) = sight::Admitted::of(verdict) else {
+        let Some(admitted) = visibility::RowFilter::of(verdict) else {
             return Ok(false);
         };
         let call = Call::by_the_application(self, entry);

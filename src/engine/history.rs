@@ -6,20 +6,20 @@ use serde_json::{Map, Value as Json, json};
 
 use super::action::taken;
 use super::commit::Output;
-use super::contention::Attempts;
+use super::contention::ConflictRetry;
 use super::item::Fields;
 use super::list::Page;
-use super::past::{STEP, StatePolicy, Step, undone};
+use super::past_states::{STEP, StatePolicy, Step, undone};
 use super::record::spelled;
-use super::sight::Admitted;
 use super::update;
-use super::{Call, Expected, Item, sight};
-use crate::error::{Error, ErrorKind, Fault, Place};
+use super::visibility::RowFilter;
+use super::{Call, Expected, Item, visibility};
+use crate::error::{Error, ErrorKind, Fault, FaultLocation};
 use crate::query::{Binding, Selection, read_parameters, whole_number};
 use crate::resource::{Acted, Operation, RevertTo, Right};
 
 /// A page of entries, as it is asked for.
-struct Asked {
+struct HistoryQuery {
     limit: u32,
     after: Option<String>,
 }
@@ -96,9 +96,9 @@ impl Call<'_> {
         }
     }
 
-    fn asked_history(&self, query: Option<&str>) -> Result<Asked, Error> {
+    fn asked_history(&self, query: Option<&str>) -> Result<HistoryQuery, Error> {
         let definition = self.definition();
-        let mut asked = Asked { limit: definition.default_limit, after: None };
+        let mut asked = HistoryQuery { limit: definition.default_limit, after: None };
         let mut faults = Vec::new();
         for parameter in read_parameters(query, &mut faults) {
             let outcome =
@@ -183,12 +183,12 @@ impl Call<'_> {
         selection: &Selection,
         at: DateTime<Utc>,
     ) -> Result<Item, Error> {
-        let may = sight::decide(&self.engine.catalog, self.entry, self.actor, Right::History).await;
-        let may = Admitted::by(may, self.entry, self.actor, Right::History)?;
+        let may = visibility::decide(&self.engine.catalog, self.entry, self.actor, Right::History).await;
+        let may = RowFilter::by(may, self.entry, self.actor, Right::History)?;
         let rows = self.seen()?.and(&may).resolved(self.entry, &self.engine.catalog).await?;
         let policy = self.state_policy(rows).await?;
         self.may_know(&policy, &id).await?;
-        let unknown = |earliest| not_kept(at, earliest, Place::Parameter("as_of".to_owned()));
+        let unknown = |earliest| not_kept(at, earliest, FaultLocation::Parameter("as_of".to_owned()));
         let past = self.past(&id, at, unknown).await?.ok_or_else(Error::not_found)?;
         if !self.admits_state(&policy, &past).await? {
             return Err(Error::not_found());
@@ -222,18 +222,19 @@ impl Call<'_> {
     ) -> Result<Item, Error> {
         self.require_expected(expected)?;
         let id = self.id(id)?;
-        let update = sight::decide(&self.engine.catalog, self.entry, self.actor, Operation::Update).await;
-        let update = Admitted::by(update, self.entry, self.actor, Operation::Update.into())?;
+        let update =
+            visibility::decide(&self.engine.catalog, self.entry, self.actor, Operation::Update).await;
+        let update = RowFilter::by(update, self.entry, self.actor, Operation::Update.into())?;
         let seen = self.seen()?.resolved(self.entry, &self.engine.catalog).await?;
         let changeable = self.changeable().await?.and(&update);
         let changeable = changeable.resolved(self.entry, &self.engine.catalog).await?;
-        let mut attempts = Attempts::default();
+        let mut attempts = ConflictRetry::default();
         loop {
             let (current, version) = self.current_of(&changeable, id.clone(), Right::Action(acted)).await?;
             self.expect(expected, version)?;
             let input = taken(&self.definition().actions[acted.position], input)?;
             let RevertTo { as_of: at } = serde_json::from_value(input).map_err(Error::internal)?;
-            let unknown = |earliest| not_kept(at, earliest, Place::Pointer("/as_of".to_owned()));
+            let unknown = |earliest| not_kept(at, earliest, FaultLocation::Pointer("/as_of".to_owned()));
             let past = self.past(&id, at, unknown).await?.ok_or_else(|| never(at))?;
             // A state that the caller may not see is no state to go back to.
             if !self.surely_admits(&seen, &past).await? {
@@ -285,7 +286,7 @@ fn never(at: DateTime<Utc>) -> Error {
 }
 
 /// What an item was at a time is not kept any more.
-fn not_kept(at: DateTime<Utc>, earliest: DateTime<Utc>, place: Place) -> Error {
+fn not_kept(at: DateTime<Utc>, earliest: DateTime<Utc>, place: FaultLocation) -> Error {
     let spelled = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
     let detail = format!(
         "What the item was at {} is not kept any more: the earliest time that can be read is {}.",
@@ -293,7 +294,7 @@ fn not_kept(at: DateTime<Utc>, earliest: DateTime<Utc>, place: Place) -> Error {
         spelled(earliest)
     );
     let error = match place {
-        Place::Pointer(_) => Error::validation(Vec::new()),
+        FaultLocation::Pointer(_) => Error::validation(Vec::new()),
         _ => Error::new(ErrorKind::BadRequest, "invalid-query", detail.clone()),
     };
     error.with_faults(vec![Fault { at: place, code: "range".into(), detail }])

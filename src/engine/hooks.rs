@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use resourceful_contract::{Version, Written};
+use resourceful_contract::{RowOutcome, Version};
 use tokio::sync::Notify;
 
 use super::Call;
@@ -140,7 +140,7 @@ impl Call<'_> {
 
     /// Runs the hooks after a change that was committed. They run to their end also where the request is gone, or its
     /// answer is due.
-    pub(super) async fn after(&self, record: &Record, written: &Written) {
+    pub(super) async fn after(&self, record: &Record, written: &RowOutcome) {
         if !self.is_hooked(record.operation) || self.terms.dry_run {
             return;
         }
@@ -169,7 +169,7 @@ impl Call<'_> {
     }
 
     /// An item as it is after a commit: with the id and the version that it has then.
-    fn as_written(&self, mut item: Fields, written: &Written) -> Fields {
+    fn as_written(&self, mut item: Fields, written: &RowOutcome) -> Fields {
         let schema = &self.entry.schema;
         if let Ok(id) = item::spelled(&written.id) {
             item.insert(schema.id_field().name.clone(), id);

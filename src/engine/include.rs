@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use resourceful_contract::{Cardinality, Filter, Include, Position, Query, Rows, Sort, Test, Value};
 
-use super::sight::Admitted;
+use super::visibility::RowFilter;
 use super::{Call, Entry, LinkedRelation};
 use crate::error::Error;
 use crate::query::Selection;
@@ -25,7 +25,7 @@ pub(super) async fn shared(call: &Call<'_>, selection: &Selection) -> Result<Vec
 }
 
 /// What the caller may see of a relation's other side: its rows, and their fields.
-fn sight<'a>(call: &'a Call<'_>, relation: &LinkedRelation) -> Result<(&'a Admitted, Vec<usize>), Error> {
+fn sight<'a>(call: &'a Call<'_>, relation: &LinkedRelation) -> Result<(&'a RowFilter, Vec<usize>), Error> {
     let sight = call.sights.of(relation.target);
     let seen = sight.and_then(|sight| Some((sight.rows.as_ref()?, &sight.mask)));
     let (rows, mask) = seen.ok_or_else(|| Error::internal("an include without a sight of its target"))?;
@@ -103,7 +103,7 @@ fn write(relation: &LinkedRelation, found: Option<&Vec<Vec<u8>>>, out: &mut Vec<
 /// The other side of a relation, as its caller may see it.
 struct Target<'a> {
     entry: &'a Entry,
-    seen: Admitted,
+    seen: RowFilter,
     fields: Vec<usize>,
 }
 

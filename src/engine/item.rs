@@ -5,7 +5,7 @@ use resourceful_contract::Value;
 use serde_json::{Map, Value as Json};
 
 use super::Call;
-use crate::error::{Error, ErrorKind, Fault, Place, escape_pointer};
+use crate::error::{Error, ErrorKind, Fault, FaultLocation, escape_pointer};
 use crate::resource::validate;
 
 /// An item's fields by name, as JSON.
@@ -44,7 +44,7 @@ impl Call<'_> {
         let mut faults = validate::faults(validator, body, &names);
         for fault in &mut faults {
             if fault.code == "unknown"
-                && let Place::Pointer(pointer) = &fault.at
+                && let FaultLocation::Pointer(pointer) = &fault.at
                 && self.is_visible(pointer)
             {
                 *fault = read_only(pointer.clone());
@@ -312,7 +312,7 @@ impl Call<'_> {
 
 /// Whether a fault is at a place in a body, or inside it.
 fn is_at(fault: &Fault, pointer: &str) -> bool {
-    let Place::Pointer(at) = &fault.at else {
+    let FaultLocation::Pointer(at) = &fault.at else {
         return false;
     };
     at.strip_prefix(pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

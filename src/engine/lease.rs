@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use resourceful_contract::{Change, Filter, Guard, Query, Test, Value, Version, Write};
 
 use super::outbox::is_lost;
-use super::{Engine, Vault, item};
+use super::{Engine, GuardedStorage, item};
 use crate::error::Error;
 use crate::tables::leases::{EXPIRES_AT, HOLDER, LeaseRow};
 
@@ -38,7 +38,7 @@ impl Lease {
 /// writes such a one, and it would outlive its holder by the error. So it is not believed: the lease has ended where this
 /// node has seen it unchanged for as long as a lease lasts, by its own monotonic clock, since a holder that is alive renews.
 #[derive(Debug, Default)]
-pub(crate) struct FarLeases {
+pub(crate) struct SkewedLeases {
     seen: Mutex<Vec<Seen>>,
     /// How many were taken from a holder that was gone.
     outlived: AtomicU64,
@@ -46,12 +46,12 @@ pub(crate) struct FarLeases {
 
 #[derive(Debug)]
 struct Seen {
-    vault: Vault,
+    vault: GuardedStorage,
     version: i64,
     since: Instant,
 }
 
-impl FarLeases {
+impl SkewedLeases {
     /// How many leases were taken although their expiry had not come.
     pub(crate) fn outlived(&self) -> u64 {
         self.outlived.load(Ordering::Relaxed)
@@ -59,7 +59,13 @@ impl FarLeases {
 
     /// Whether the holder of a lease is gone although its expiry has not come: `now` by the clock that leases are written
     /// by, `at` by this node's own.
-    fn are_outlived_by(&self, vault: &Vault, lease: &LeaseRow, now: DateTime<Utc>, at: Instant) -> bool {
+    fn are_outlived_by(
+        &self,
+        vault: &GuardedStorage,
+        lease: &LeaseRow,
+        now: DateTime<Utc>,
+        at: Instant,
+    ) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.retain(|one| !one.vault.is(vault) || one.version == lease.version);
         if lease.expires_at <= now + Lease::LENGTH {
@@ -82,11 +88,16 @@ impl FarLeases {
 
 impl Engine {
     /// Takes the lease of a database's relay, or renews it; nothing where another node holds it.
-    pub(crate) async fn lease(&self, vault: &Vault, holder: &str) -> Result<Option<Lease>, Error> {
+    pub(crate) async fn lease(&self, vault: &GuardedStorage, holder: &str) -> Result<Option<Lease>, Error> {
         self.lease_at(vault, holder, Instant::now()).await
     }
 
-    async fn lease_at(&self, vault: &Vault, holder: &str, at: Instant) -> Result<Option<Lease>, Error> {
+    async fn lease_at(
+        &self,
+        vault: &GuardedStorage,
+        holder: &str,
+        at: Instant,
+    ) -> Result<Option<Lease>, Error> {
         let mut query = Query::all(self.tables.leases.clone());
         query.filter = Filter::Compare(0, Test::Eq(Value::Text(RELAY.to_owned())));
         let held = vault.kept(query).await?.pop().map(LeaseRow::read);
@@ -120,7 +131,7 @@ impl Engine {
     }
 
     /// Gives the lease up, for another node to take it at once.
-    pub(crate) async fn give_up(&self, vault: &Vault, holder: &str) -> Result<(), Error> {
+    pub(crate) async fn give_up(&self, vault: &GuardedStorage, holder: &str) -> Result<(), Error> {
         let Some(lease) = self.lease(vault, holder).await? else { return Ok(()) };
         let set = vec![(EXPIRES_AT, Value::DateTime(item::now()))];
         let guard = Guard::version(Version::Counter(lease.version));
@@ -148,7 +159,7 @@ mod tests {
     }
 
     /// Has the lease end two hours from now, as the clock of its holder has it.
-    async fn put_ahead(engine: &Engine, vault: &Vault) {
+    async fn put_ahead(engine: &Engine, vault: &GuardedStorage) {
         let ahead = Value::DateTime(item::now() + chrono::TimeDelta::hours(2));
         let write = Write::UpdateAll { filter: Filter::everything(), set: vec![(EXPIRES_AT, ahead)] };
         vault.keep(vec![engine.lease_change(write)]).await.unwrap();

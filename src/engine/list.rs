@@ -2,15 +2,15 @@
 
 use resourceful_contract::{Count, Filter, Position, Query, Test, Total, Value};
 
-use super::sight::Admitted;
-use super::{Call, include, redact, sight};
+use super::visibility::RowFilter;
+use super::{Call, include, redact, visibility};
 use crate::error::Error;
 use crate::query::{Binding, KeysDigest, ListRequest, Opened, Place, outdated_cursor};
 use crate::resource::Operation;
 
 /// How a list is asked for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Asked<'a> {
+pub(crate) enum ListQuery<'a> {
     /// By a query string.
     Url(Option<&'a str>),
     /// By a body.
@@ -34,19 +34,25 @@ impl Call<'_> {
     ///
     /// # Errors
     /// Every fault of it, and where the caller may see no list.
-    pub(crate) fn asked_list(&self, asked: Asked<'_>, count: Option<Count>) -> Result<ListRequest, Error> {
+    pub(crate) fn asked_list(
+        &self,
+        asked: ListQuery<'_>,
+        count: Option<Count>,
+    ) -> Result<ListRequest, Error> {
         if self.sight().listed.is_none() {
-            return Err(sight::refused(self.entry, self.actor, Operation::List));
+            return Err(visibility::refused(self.entry, self.actor, Operation::List));
         }
         match asked {
-            Asked::Url(query) => Ok(ListRequest { count, ..self.reader().list(query)? }),
-            Asked::Body(body) => Ok(ListRequest { count, in_body: true, ..self.reader().list_body(body)? }),
+            ListQuery::Url(query) => Ok(ListRequest { count, ..self.reader().list(query)? }),
+            ListQuery::Body(body) => {
+                Ok(ListRequest { count, in_body: true, ..self.reader().list_body(body)? })
+            }
         }
     }
 
     /// Answers a page of items.
     pub(crate) async fn list(&self, request: &ListRequest) -> Result<Page, Error> {
-        let refused = || sight::refused(self.entry, self.actor, Operation::List);
+        let refused = || visibility::refused(self.entry, self.actor, Operation::List);
         let further = match request.deleted {
             Some(deleted) => Some(self.seeing(deleted).await?),
             None => None,
@@ -83,7 +89,7 @@ impl Call<'_> {
 
     async fn query(
         &self,
-        listed: &Admitted,
+        listed: &RowFilter,
         binding: &Binding,
         request: &ListRequest,
     ) -> Result<Query, Error> {
@@ -110,7 +116,7 @@ impl Call<'_> {
     /// The sort keys of the row that a cursor names.
     async fn open(
         &self,
-        listed: &Admitted,
+        listed: &RowFilter,
         binding: &Binding,
         request: &ListRequest,
         cursor: &str,
@@ -131,7 +137,7 @@ impl Call<'_> {
     /// What a row is sorted by, where this caller sees it in the list.
     async fn sort_keys(
         &self,
-        listed: &Admitted,
+        listed: &RowFilter,
         request: &ListRequest,
         id: Value,
     ) -> Result<Option<Vec<Value>>, Error> {

@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::create::first_version;
-use super::sight::Admitted;
-use super::{Call, Engine, Entry, Sights};
+use super::visibility::RowFilter;
+use super::{Call, Engine, Entry, Visibilities};
 use crate::access::Actor;
 use crate::error::{Error, ErrorKind, Fault};
 use crate::nearest::suggest;
@@ -89,9 +89,9 @@ impl<'a> Call<'a> {
     /// A call that nobody asked for: for what the application itself does.
     pub(super) fn by_the_application(engine: &'a Engine, entry: &'a Arc<Entry>) -> Self {
         static NOBODY: Actor = Actor::anonymous();
-        let sights = Sights::by_the_application(entry);
-        let allowed = Admitted::by_the_application();
-        let (meant, terms) = (allowed.clone(), &super::terms::NONE);
+        let sights = Visibilities::by_the_application(entry);
+        let allowed = RowFilter::by_the_application();
+        let (meant, terms) = (allowed.clone(), &super::write_context::NONE);
         Self { engine, entry, actor: &NOBODY, allowed, meant, sights, terms }
     }
 
@@ -135,7 +135,7 @@ impl Engine {
         fields.extend(entry.schema.version.filter(|version| !fields.contains(version)));
         let query = Query { fields, limit: 10_000, ..Query::all(entry.schema.clone()) };
         let mut json = vec![b'['];
-        entry.storage.fetch(&Admitted::by_the_application().query(query), &mut json).await?;
+        entry.storage.fetch(&RowFilter::by_the_application().query(query), &mut json).await?;
         json.push(b']');
         serde_json::from_slice(&json).map_err(Error::internal)
     }
@@ -155,7 +155,7 @@ impl Engine {
             limit: 1,
             count: Some(Count::Exact),
         };
-        let query = Admitted::by_the_application().query(query);
+        let query = RowFilter::by_the_application().query(query);
         let rows = entry.storage.fetch(&query, &mut Vec::new()).await?;
         Ok(rows.total.map_or(rows.len as u64, |total| total.rows))
     }

@@ -1,49 +1,49 @@
 //! The one path to the data: every door calls these operations, and each begins with the permission.
 
 mod action;
-mod admit;
 mod batch;
 mod bulk;
+mod cache_key;
 mod catalog;
 mod chain;
 mod commit;
+mod commit_plan;
 mod contention;
 mod create;
+mod deduplication;
 mod delete;
 mod enlist;
+#[cfg(any(feature = "testing", feature = "webhooks"))]
+mod event_visibility;
 mod explain;
 mod history;
+mod hook_reads;
 mod hooks;
+mod idempotency;
 mod include;
 mod item;
-mod keyed;
 mod lease;
 mod list;
 mod load;
-mod offer;
-mod once;
 mod outbox;
-#[cfg(feature = "webhooks")]
-mod own;
-mod past;
-mod plan;
-mod published;
+mod past_states;
+mod permitted;
+mod published_events;
 mod purge;
 mod read;
 mod record;
 mod redact;
 mod related;
-mod remembered;
 mod replace;
 mod rights;
-#[cfg(any(feature = "testing", feature = "webhooks"))]
-mod shown;
-mod sight;
-mod surroundings;
-mod terms;
+mod subscriber_view;
+#[cfg(feature = "webhooks")]
+mod system_rows;
 mod tree;
 mod update;
-mod window;
+mod visibility;
+mod write_check;
+mod write_context;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
@@ -58,29 +58,29 @@ use crate::resource::{Definition, Operation, PlacedHook, Right};
 use crate::tables::Tables;
 
 pub(crate) use action::Answer;
-pub(crate) use batch::{Became, Wanted};
+pub(crate) use batch::{BatchOperation, Became};
 pub(crate) use bulk::{Patch, empty_filter};
 pub(crate) use catalog::{Catalog, Entry, LinkedRelation};
 pub use chain::AuditVerdict;
 pub(crate) use contention::Contention;
-pub use explain::{ExplainedStep, Explanation, Outcome, Said};
+pub use explain::{ExplainedStep, Explanation, Outcome, RuleOutcome};
+pub(crate) use idempotency::{IdempotencyClaim, InFlightKeys, Replayed};
 #[cfg(feature = "webhooks")]
 pub(crate) use item::now;
-pub(crate) use keyed::{Claim, InFlight, Replayed};
-pub(crate) use lease::{FarLeases, Lease};
-pub(crate) use list::{Asked, Page};
+pub(crate) use lease::{Lease, SkewedLeases};
+pub(crate) use list::{ListQuery, Page};
 pub use load::Loader;
-pub(crate) use offer::Offer;
 pub(crate) use outbox::{LONGEST_RETRY_DELAY, Marked, Marks};
-#[cfg(feature = "webhooks")]
-pub(crate) use own::Own;
-pub(crate) use published::{CommittedEvents, Position};
-pub(crate) use read::AskedItem;
+pub(crate) use permitted::PermittedOperations;
+pub(crate) use published_events::{CommittedEvents, Position};
+pub(crate) use read::ItemQuery;
 pub(crate) use record::spelled;
 pub(crate) use rights::Mask;
-pub(crate) use sight::{Admitted, Sight, Sights, Vault};
-pub(crate) use terms::Terms;
-pub(crate) use window::{Happened, State, Told, Window};
+pub(crate) use subscriber_view::{RowChange, RowState, SubscriberView, ViewChange};
+#[cfg(feature = "webhooks")]
+pub(crate) use system_rows::SystemRow;
+pub(crate) use visibility::{GuardedStorage, RowFilter, Visibilities, Visibility};
+pub(crate) use write_context::WriteContext;
 
 /// Every resource of an application, and what their operations share.
 #[derive(Debug)]
@@ -104,9 +104,9 @@ pub(crate) struct Engine {
     /// How often a hook failed after a change that stays.
     pub(crate) hook_failures: Arc<AtomicU64>,
     /// Leases of other nodes that a wrong clock wrote.
-    pub(crate) far_leases: FarLeases,
+    pub(crate) far_leases: SkewedLeases,
     /// The idempotency keys under which something is being done on this node.
-    pub(crate) in_flight: InFlight,
+    pub(crate) in_flight: InFlightKeys,
     /// The queues of changes that met concurrent ones.
     pub(crate) contention: Contention,
     /// What every resource's path begins with.
@@ -147,12 +147,12 @@ pub(crate) struct Call<'a> {
     entry: &'a Arc<Entry>,
     actor: &'a Actor,
     /// The rows that the operation is allowed on.
-    allowed: Admitted,
+    allowed: RowFilter,
     /// Of those, the rows that the request means: each must still be one of them when it is changed.
-    meant: Admitted,
-    sights: Sights,
+    meant: RowFilter,
+    sights: Visibilities,
     /// On what terms its changes are made.
-    terms: &'a Terms,
+    terms: &'a WriteContext,
 }
 
 /// An item as an operation answers it.
@@ -227,15 +227,16 @@ impl Engine {
         let right = right.into();
         // A write may refer to rows of other resources, which its caller has to see.
         let refers = matches!(right.base(), Operation::Create | Operation::Update | Operation::Replace);
-        let (allowed, sights) = sight::enter(&self.catalog, entry, actor, right, related || refers).await?;
-        let meant = Admitted::by_the_application();
-        Ok(Call { engine: self, entry, actor, allowed, meant, sights, terms: &terms::NONE })
+        let (allowed, sights) =
+            visibility::enter(&self.catalog, entry, actor, right, related || refers).await?;
+        let meant = RowFilter::by_the_application();
+        Ok(Call { engine: self, entry, actor, allowed, meant, sights, terms: &write_context::NONE })
     }
 }
 
 impl<'a> Call<'a> {
     /// The same call once more, whose changes are made on other terms.
-    pub(crate) fn with<'b>(&'b self, terms: &'b Terms) -> Call<'b> {
+    pub(crate) fn with<'b>(&'b self, terms: &'b WriteContext) -> Call<'b> {
         Call {
             engine: self.engine,
             entry: self.entry,
@@ -249,21 +250,21 @@ impl<'a> Call<'a> {
 
     /// The same call, which changes no other rows than those that match a filter when they are changed.
     fn of_matching(&self, filter: Filter) -> Call<'_> {
-        Call { meant: Admitted::by_the_application().and_filter(filter), ..self.with(self.terms) }
+        Call { meant: RowFilter::by_the_application().and_filter(filter), ..self.with(self.terms) }
     }
 
     /// The terms of one of many items that are changed one by one.
-    pub(crate) fn terms_of(&self, item: &str) -> Terms {
+    pub(crate) fn terms_of(&self, item: &str) -> WriteContext {
         self.terms.of_item(item)
     }
 
     /// Takes over what one of many would have sent.
-    pub(crate) fn take_tried(&self, terms: &Terms) {
+    pub(crate) fn take_tried(&self, terms: &WriteContext) {
         self.terms.note(terms.tried());
     }
 
     /// The same call, whose changes are made on these terms.
-    pub(crate) const fn on(mut self, terms: &'a Terms) -> Self {
+    pub(crate) const fn on(mut self, terms: &'a WriteContext) -> Self {
         self.terms = terms;
         self
     }
@@ -277,7 +278,7 @@ impl<'a> Call<'a> {
     }
 
     /// What the caller may see of this resource.
-    const fn sight(&self) -> &Sight {
+    const fn sight(&self) -> &Visibility {
         self.sights.own()
     }
 
@@ -285,8 +286,8 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     /// Where there are none for this caller, ever.
-    fn seen(&self) -> Result<&Admitted, Error> {
-        let refused = || sight::refused(self.entry, self.actor, Operation::Read);
+    fn seen(&self) -> Result<&RowFilter, Error> {
+        let refused = || visibility::refused(self.entry, self.actor, Operation::Read);
         self.sight().rows.as_ref().ok_or_else(refused)
     }
 

@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::lease::{Lease, RELAY};
-use super::{Call, Engine, Entry, Vault, item, redact};
+use super::{Call, Engine, Entry, GuardedStorage, item, redact};
 use crate::error::Error;
 use crate::events::Event;
 use crate::query::Selection;
@@ -102,8 +102,8 @@ impl Call<'_> {
 
 impl Engine {
     /// The storages that keep records of their resources' changes, each once.
-    pub(crate) fn recorded(&self) -> Vec<&Vault> {
-        let mut vaults: Vec<&Vault> = Vec::new();
+    pub(crate) fn recorded(&self) -> Vec<&GuardedStorage> {
+        let mut vaults: Vec<&GuardedStorage> = Vec::new();
         for entry in self.catalog.entries().iter().filter(|entry| entry.definition.keeps_records()) {
             if !vaults.iter().any(|known| known.is(&entry.storage)) {
                 vaults.push(&entry.storage);
@@ -140,7 +140,11 @@ impl Engine {
     }
 
     /// The first events that have no position yet: their numbers and types.
-    pub(crate) async fn unpublished(&self, vault: &Vault, limit: u32) -> Result<Vec<(i64, String)>, Error> {
+    pub(crate) async fn unpublished(
+        &self,
+        vault: &GuardedStorage,
+        limit: u32,
+    ) -> Result<Vec<(i64, String)>, Error> {
         let query = self.outbox(Filter::Compare(BATCH, Test::IsNull(true)), limit);
         let rows = vault.kept_of(query, vec![SEQUENCE, EVENT_TYPE]).await?;
         let read = |row: Vec<Value>| {
@@ -153,7 +157,7 @@ impl Engine {
     /// The next events that are to be told of, from those after a number.
     pub(crate) async fn pending(
         &self,
-        vault: &Vault,
+        vault: &GuardedStorage,
         after: i64,
         limit: u32,
     ) -> Result<Vec<EventRow>, Error> {
@@ -169,7 +173,7 @@ impl Engine {
     }
 
     /// The items of which an event waits to be tried again.
-    pub(crate) async fn postponed(&self, vault: &Vault) -> Result<HashSet<(String, String)>, Error> {
+    pub(crate) async fn postponed(&self, vault: &GuardedStorage) -> Result<HashSet<(String, String)>, Error> {
         let now = item::now();
         let later = Filter::All(vec![
             Filter::Compare(DUE_AT, Test::Gt(Value::DateTime(now))),
@@ -185,7 +189,7 @@ impl Engine {
     /// lost meanwhile.
     pub(crate) async fn mark(
         &self,
-        vault: &Vault,
+        vault: &GuardedStorage,
         lease: Lease,
         marks: Marks,
     ) -> Result<Option<Lease>, Error> {

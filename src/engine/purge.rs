@@ -2,9 +2,9 @@
 
 use resourceful_contract::{Change, Filter, Guard, Position, Query, Sort, Test, Value, Write};
 
-use super::commit::{Output, Prepared};
-use super::plan::LOCKS;
-use super::{Call, Engine, Vault, item};
+use super::commit::{Output, PreparedWrite};
+use super::commit_plan::LOCKS;
+use super::{Call, Engine, GuardedStorage, item};
 use crate::error::Error;
 use crate::resource::Operation;
 use crate::tables::keys::EXPIRES_AT;
@@ -17,7 +17,7 @@ const LOCKS_KEPT: chrono::TimeDelta = chrono::TimeDelta::days(1);
 
 impl Engine {
     /// Removes items that were deleted long enough ago. Those that others refer to stay.
-    pub(crate) async fn purge(&self, vault: &Vault) -> Result<(), Error> {
+    pub(crate) async fn purge(&self, vault: &GuardedStorage) -> Result<(), Error> {
         for entry in self.catalog.entries().iter().filter(|entry| entry.storage.is(vault)) {
             let soft = entry.definition.soft_delete.as_ref();
             let (Some(field), Some(kept)) =
@@ -55,7 +55,7 @@ impl Engine {
     }
 
     /// Removes locks that nobody has taken for long.
-    pub(crate) async fn forget_locks(&self, vault: &Vault) -> Result<(), Error> {
+    pub(crate) async fn forget_locks(&self, vault: &GuardedStorage) -> Result<(), Error> {
         let before = item::now() - LOCKS_KEPT;
         let filter = Filter::Compare(LEASE, Test::Starts(LOCKS.to_owned()))
             .and(Filter::Compare(LEASE_EXPIRES_AT, Test::Lt(Value::DateTime(before))));
@@ -65,7 +65,7 @@ impl Engine {
     }
 
     /// Removes idempotency keys that have expired.
-    pub(crate) async fn forget_keys(&self, vault: &Vault) -> Result<(), Error> {
+    pub(crate) async fn forget_keys(&self, vault: &GuardedStorage) -> Result<(), Error> {
         let filter = Filter::Compare(EXPIRES_AT, Test::Lt(Value::DateTime(item::now())));
         let write = Write::DeleteAll { filter };
         vault.keep(vec![Change { schema: self.tables.keys.clone(), write, answer: None }]).await?;
@@ -82,7 +82,7 @@ impl Call<'_> {
         let mut main = self.made(&self.allowed, Operation::Delete, write, Some(current), None);
         main.record.event = "purged".into();
         main.record.done = "purge".into();
-        let prepared = vec![Prepared { main, beside: Vec::new() }];
+        let prepared = vec![PreparedWrite { main, beside: Vec::new() }];
         match self.commit(prepared, &Output::Item).await {
             Ok(_) => Ok(()),
             Err(failure) => match Error::from(failure.error) {

@@ -3,20 +3,20 @@
 use resourceful_contract::{Filter, Position, Query, Rows, Test, Value, Version};
 
 use super::item::Fields;
-use super::sight::{Admitted, Sight};
-use super::{Call, Item, Mask, Part, bulk, include, redact, sight, spelled};
+use super::visibility::{RowFilter, Visibility};
+use super::{Call, Item, Mask, Part, bulk, include, redact, spelled, visibility};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::query::{Deleted, ItemRequest, Selection};
 use crate::resource::{Operation, Right};
 
 /// An item as it was asked for.
 #[derive(Debug)]
-pub(crate) struct AskedItem {
+pub(crate) struct ItemQuery {
     pub(super) id: Value,
     pub(super) request: ItemRequest,
 }
 
-impl AskedItem {
+impl ItemQuery {
     /// The item's id, spelled as in every answer.
     pub(crate) fn name(&self) -> String {
         spelled(&self.id)
@@ -28,14 +28,14 @@ impl Call<'_> {
     ///
     /// # Errors
     /// Every fault of the query string, and where no item could have this id.
-    pub(crate) fn asked_item(&self, id: &str, query: Option<&str>) -> Result<AskedItem, Error> {
+    pub(crate) fn asked_item(&self, id: &str, query: Option<&str>) -> Result<ItemQuery, Error> {
         let request = self.reader().item(query)?;
-        Ok(AskedItem { id: self.id(id)?, request })
+        Ok(ItemQuery { id: self.id(id)?, request })
     }
 
     /// Answers an item, or the part of it that was selected.
-    pub(crate) async fn read(&self, asked: &AskedItem) -> Result<Item, Error> {
-        let AskedItem { id, request } = asked;
+    pub(crate) async fn read(&self, asked: &ItemQuery) -> Result<Item, Error> {
+        let ItemQuery { id, request } = asked;
         let id = id.clone();
         if let Some(at) = request.as_of {
             if request.deleted.is_some() || !request.selection.includes.is_empty() {
@@ -55,9 +55,9 @@ impl Call<'_> {
     }
 
     /// What the caller may see where they ask for deleted items.
-    pub(super) async fn seeing(&self, deleted: Deleted) -> Result<Sight, Error> {
+    pub(super) async fn seeing(&self, deleted: Deleted) -> Result<Visibility, Error> {
         let mask = self.mask().clone();
-        let seen = sight::with_deleted(&self.engine.catalog, self.entry, self.actor, mask, deleted);
+        let seen = visibility::with_deleted(&self.engine.catalog, self.entry, self.actor, mask, deleted);
         Box::pin(seen).await
     }
 
@@ -66,7 +66,7 @@ impl Call<'_> {
         self.item_of(self.seen()?, id, selection).await
     }
 
-    async fn item_of(&self, seen: &Admitted, id: Value, selection: &Selection) -> Result<Item, Error> {
+    async fn item_of(&self, seen: &RowFilter, id: Value, selection: &Selection) -> Result<Item, Error> {
         let fields = self.fields(selection);
         let query = Query {
             includes: include::shared(self, selection).await?,
@@ -101,7 +101,7 @@ impl Call<'_> {
     /// The same for an operation on admitted rows: what may be seen and not changed is refused, not absent.
     pub(super) async fn current_of(
         &self,
-        changeable: &Admitted,
+        changeable: &RowFilter,
         id: Value,
         right: impl Into<Right>,
     ) -> Result<(Fields, Version), Error> {
@@ -121,30 +121,30 @@ impl Call<'_> {
             return bulk::no_longer_matching();
         }
         match self.current(id).await {
-            Ok(_) => sight::refused(self.entry, self.actor, right),
+            Ok(_) => visibility::refused(self.entry, self.actor, right),
             Err(error) => error,
         }
     }
 
     /// The rows that the caller may see and do this to, whichever of them the request means.
-    async fn reached(&self) -> Result<Admitted, Error> {
+    async fn reached(&self) -> Result<RowFilter, Error> {
         self.seen()?.and(&self.allowed).resolved(self.entry, &self.engine.catalog).await
     }
 
     /// The rows that this call may change: those that its caller may see, and may do this to, and that the request means.
-    pub(super) async fn changeable(&self) -> Result<Admitted, Error> {
+    pub(super) async fn changeable(&self) -> Result<RowFilter, Error> {
         let rows = self.seen()?.and(&self.allowed).and(&self.meant);
         rows.resolved(self.entry, &self.engine.catalog).await
     }
 
     /// The same for a right that reaches deleted items too.
-    pub(super) async fn changeable_with_deleted(&self) -> Result<Admitted, Error> {
-        let read = sight::decide(&self.engine.catalog, self.entry, self.actor, Operation::Read).await;
-        let seen = Admitted::by(read, self.entry, self.actor, Operation::Read.into())?;
+    pub(super) async fn changeable_with_deleted(&self) -> Result<RowFilter, Error> {
+        let read = visibility::decide(&self.engine.catalog, self.entry, self.actor, Operation::Read).await;
+        let seen = RowFilter::by(read, self.entry, self.actor, Operation::Read.into())?;
         seen.and(&self.allowed).resolved(self.entry, &self.engine.catalog).await
     }
 
-    pub(super) async fn stored(&self, admitted: &Admitted, id: Value) -> Result<(Fields, Version), Error> {
+    pub(super) async fn stored(&self, admitted: &RowFilter, id: Value) -> Result<(Fields, Version), Error> {
         let query = admitted.query(self.one(id, self.entry.definition.stored.clone()));
         let mut json = self.entry.buffer(1);
         let rows = self.entry.storage.fetch(&query, &mut json).await?;

@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use resourceful_contract::{Change, Value, Version, Write, Written};
+use resourceful_contract::{Change, RowOutcome, Value, Version, Write};
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
 use super::commit::Output;
+use super::idempotency::{IdempotencyClaim, StoredResponse};
 use super::item::{self, Fields};
-use super::keyed::{Answered, Claim};
 use super::{Call, Entry};
 use crate::resource::Fill;
 use crate::tables::Tables;
@@ -40,8 +40,8 @@ pub(super) struct Records {
     tables: Arc<Tables>,
     records: Arc<Vec<Record>>,
     mains: Vec<usize>,
-    claim: Option<Claim>,
-    answered: Answered,
+    claim: Option<IdempotencyClaim>,
+    answered: StoredResponse,
     at: DateTime<Utc>,
     actor: Option<String>,
     tenant: Option<String>,
@@ -70,7 +70,7 @@ impl Records {
             records,
             mains,
             claim: terms.claim.clone(),
-            answered: Answered::of(output),
+            answered: StoredResponse::of(output),
             at: item::now(),
             actor: call.actor.id().map(str::to_owned),
             tenant: call.actor.tenant().map(str::to_owned),
@@ -90,7 +90,7 @@ impl Records {
     }
 
     /// The rows that tell of what was written.
-    pub(super) fn rows(&self, written: &[Written]) -> Rows {
+    pub(super) fn rows(&self, written: &[RowOutcome]) -> Rows {
         let mut rows = Rows::default();
         let insert = |schema: &Arc<_>, values| Change {
             schema: Arc::clone(schema),
@@ -124,7 +124,7 @@ impl Records {
         rows
     }
 
-    fn event(&self, record: &Record, row: &Written) -> EventRow {
+    fn event(&self, record: &Record, row: &RowOutcome) -> EventRow {
         let data = match (&record.after, row.json.is_empty()) {
             (Some(_), false) => String::from_utf8_lossy(&row.json).into_owned(),
             (after, _) => Json::Object(record.visible(after.as_ref().or(record.before.as_ref()))).to_string(),
@@ -157,7 +157,7 @@ impl Records {
         }
     }
 
-    fn entry(&self, record: &Record, row: &Written) -> AuditRow {
+    fn entry(&self, record: &Record, row: &RowOutcome) -> AuditRow {
         AuditRow {
             position: 0,
             resource: record.entry.name.to_string(),
@@ -206,7 +206,7 @@ impl Record {
     }
 
     /// Each field that is another than before, from what to what. Of what nobody is ever shown only the name is told.
-    fn changes(&self, row: &Written) -> Map<String, Json> {
+    fn changes(&self, row: &RowOutcome) -> Map<String, Json> {
         let schema = &self.entry.schema;
         let mut changes = Map::new();
         for position in &self.entry.definition.stored {

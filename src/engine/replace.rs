@@ -3,7 +3,7 @@
 use resourceful_contract::Value;
 use serde_json::Value as Json;
 
-use super::contention::Attempts;
+use super::contention::ConflictRetry;
 use super::item::{self, Fields};
 use super::update::{Step, immutable};
 use super::{Call, Expected, Put};
@@ -51,7 +51,7 @@ impl Call<'_> {
         let id = self.id(id)?;
         let request = self.replacement(&id, body)?;
         let changeable = self.changeable().await?;
-        let mut attempts = Attempts::default();
+        let mut attempts = ConflictRetry::default();
         loop {
             match self.current_of(&changeable, id.clone(), Operation::Replace).await {
                 Ok(_) if create_only => return Err(Error::precondition_failed("if-none-match")),
@@ -127,7 +127,8 @@ impl Call<'_> {
                 next.insert(field.name.clone(), kept.clone());
                 // What the server keeps need not be repeated.
                 let pointer = format!("/{}", escape_pointer(&field.name));
-                let is_about = |fault: &Fault| fault.at == crate::error::Place::Pointer(pointer.clone());
+                let is_about =
+                    |fault: &Fault| fault.at == crate::error::FaultLocation::Pointer(pointer.clone());
                 faults.retain(|fault| match &*fault.code {
                     "required" => !is_about(fault),
                     "read-only" => !is_same || !is_about(fault),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Catalog, Entry};
-use crate::access::{Actor, Asking, Permission, Rule, Verdict};
+use crate::access::{Actor, CheckRequest, Permission, Rule, Verdict};
 use crate::query;
 use crate::resource::{Acted, Faults, Operation, Right};
 
@@ -48,7 +48,7 @@ impl Rights {
             return Mask(None);
         }
         let asking =
-            Asking { actor: actor.clone(), resource: entry.name.clone(), operation: Operation::Read };
+            CheckRequest { actor: actor.clone(), resource: entry.name.clone(), operation: Operation::Read };
         let read = |filter: &serde_json::Value| query::trusted_filter(catalog, entry, filter);
         let mut mask = FieldMask { unreadable: Vec::new(), unwritable: Vec::new(), redacted: Vec::new() };
         for rights in &self.fields {

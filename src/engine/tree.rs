@@ -3,12 +3,12 @@
 use resourceful_contract::{Count, Filter, Query, Test, Value};
 use serde_json::value::RawValue;
 
-use super::list::{Asked, Page};
-use super::sight::Admitted;
-use super::{Call, redact, sight};
+use super::list::{ListQuery, Page};
+use super::visibility::RowFilter;
+use super::{Call, redact, visibility};
 use crate::error::{Error, Fault};
 use crate::query::{Selection, read_parameters};
-use crate::resource::{Operation, Planted};
+use crate::resource::{Operation, TreeParent};
 
 impl Call<'_> {
     /// Answers a page of the items right below one.
@@ -20,7 +20,7 @@ impl Call<'_> {
     ) -> Result<Page, Error> {
         self.listed_rows()?;
         let (tree, id) = self.top(id).await?;
-        let mut request = self.asked_list(Asked::Url(query), count)?;
+        let mut request = self.asked_list(ListQuery::Url(query), count)?;
         request.filter = Filter::Compare(tree.parent, Test::Eq(id)).and(request.filter);
         self.list(&request).await
     }
@@ -65,7 +65,7 @@ impl Call<'_> {
     }
 
     /// The item that others lie below, where the caller may see it and what lies below what.
-    async fn top(&self, id: &str) -> Result<(Planted, Value), Error> {
+    async fn top(&self, id: &str) -> Result<(TreeParent, Value), Error> {
         let tree = self.definition().tree.filter(|tree| self.mask().tells(tree.parent));
         let tree = tree.ok_or_else(Error::not_found)?;
         let id = self.id(id)?;
@@ -73,16 +73,16 @@ impl Call<'_> {
         Ok((tree, id))
     }
 
-    fn listed_rows(&self) -> Result<&Admitted, Error> {
-        let refused = || sight::refused(self.entry, self.actor, Operation::List);
+    fn listed_rows(&self) -> Result<&RowFilter, Error> {
+        let refused = || visibility::refused(self.entry, self.actor, Operation::List);
         self.sight().listed.as_ref().ok_or_else(refused)
     }
 
     /// The items right below these, at most one more than are left: their ids, and as a JSON array.
     async fn level(
         &self,
-        listed: &Admitted,
-        tree: Planted,
+        listed: &RowFilter,
+        tree: TreeParent,
         above: Vec<Value>,
         left: u32,
     ) -> Result<(Vec<Value>, Vec<u8>), Error> {

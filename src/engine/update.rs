@@ -3,10 +3,10 @@
 use resourceful_contract::{Field, Guard, Value, Version, Write};
 use serde_json::Value as Json;
 
-use super::commit::Prepared;
-use super::contention::Attempts;
+use super::commit::PreparedWrite;
+use super::contention::ConflictRetry;
 use super::item::{self, Fields};
-use super::sight::Admitted;
+use super::visibility::RowFilter;
 use super::{Call, Expected, Item};
 use crate::error::{Error, Fault, escape_pointer};
 use crate::resource::{Operation, validate};
@@ -48,7 +48,7 @@ impl Call<'_> {
         let patch = self.patch_of(patch)?;
         let blind = self.set_blindly(&patch);
         let changeable = self.changeable().await?;
-        let mut attempts = Attempts::default();
+        let mut attempts = ConflictRetry::default();
         loop {
             let (current, version) = self.current_of(&changeable, id.clone(), Operation::Update).await?;
             self.expect(expected, version)?;
@@ -65,11 +65,11 @@ impl Call<'_> {
     /// its new state.
     pub(super) async fn change<'s>(
         &'s self,
-        changeable: &Admitted,
+        changeable: &RowFilter,
         step: Step<'_>,
         next: Fields,
         expected: Option<&Expected>,
-        attempts: &mut Attempts<'s>,
+        attempts: &mut ConflictRetry<'s>,
     ) -> Result<Option<Item>, Error> {
         let id = step.id;
         let Some(prepared) = self.prepared_change(changeable, step, next).await? else {
@@ -87,10 +87,10 @@ impl Call<'_> {
     /// An item as it is to be, as hooks left it and the caller may change it; nothing where that is as it is.
     pub(super) async fn prepared_change(
         &self,
-        changeable: &Admitted,
+        changeable: &RowFilter,
         step: Step<'_>,
         next: Fields,
-    ) -> Result<Option<Prepared>, Error> {
+    ) -> Result<Option<PreparedWrite>, Error> {
         let Step { operation, id, current, version, blind } = step;
         if self.is_hooked(operation)
             && let Next::Changed(set) = self.difference_with(current, next.clone(), blind)?
@@ -116,7 +116,7 @@ impl Call<'_> {
         }
         let mut main = self.made(changeable, operation, write, before, told);
         main.record.blind = blind.to_vec();
-        Ok(Some(Prepared { main, beside }))
+        Ok(Some(PreparedWrite { main, beside }))
     }
 
     /// Writes into an item when it was changed.

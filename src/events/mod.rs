@@ -1,7 +1,7 @@
 //! What tells others of changes: events, and how they get to whom they are for.
 
 mod event;
-mod news;
+mod notifier;
 mod relay;
 mod subscriber;
 mod tail;
@@ -15,7 +15,7 @@ pub use subscriber::{Delivery, Subscriber};
 #[cfg(feature = "webhooks")]
 pub use webhook::Webhooks;
 
-pub(crate) use news::News;
+pub(crate) use notifier::PublishNotifier;
 pub(crate) use relay::{Relay, Step};
 pub(crate) use subscriber::{On, Subscription};
 pub(crate) use tail::{Follower, LOOK, Tail};

@@ -24,7 +24,7 @@ use uuid::Uuid;
 use super::Event;
 use super::Workers;
 use super::subscriber::{Subscription, handle};
-use crate::engine::{Engine, LONGEST_RETRY_DELAY, Lease, Marked, Marks, Vault};
+use crate::engine::{Engine, GuardedStorage, LONGEST_RETRY_DELAY, Lease, Marked, Marks};
 use crate::error::Error;
 use crate::tables::events::EventRow;
 
@@ -66,11 +66,11 @@ type Item = (String, String);
 struct Held {
     /// Where this node holds it.
     lease: Option<Lease>,
-    telling: JoinSet<Vec<Told>>,
+    telling: JoinSet<Vec<RelayOutcome>>,
     /// The items that are told of, and by how many events.
     items: HashMap<task::Id, (Item, usize)>,
     /// What is to be written down.
-    done: Vec<Told>,
+    done: Vec<RelayOutcome>,
 }
 
 impl Held {
@@ -78,7 +78,7 @@ impl Held {
         self.telling.is_empty() && self.done.is_empty()
     }
 
-    fn note(&mut self, done: Result<(task::Id, Vec<Told>), task::JoinError>) {
+    fn note(&mut self, done: Result<(task::Id, Vec<RelayOutcome>), task::JoinError>) {
         let task = match done {
             Ok((task, told)) => {
                 self.done.extend(told);
@@ -114,7 +114,7 @@ pub(crate) enum Step {
 
 /// What became of one event.
 #[derive(Debug)]
-struct Told {
+struct RelayOutcome {
     sequence: i64,
     attempts: i64,
     /// The subscribers that handled it, now or before.
@@ -224,13 +224,13 @@ impl Relay {
     }
 
     /// Whether there is nothing to publish and nothing to tell.
-    async fn is_quiet(&self, vault: &Vault) -> Result<bool, Error> {
+    async fn is_quiet(&self, vault: &GuardedStorage) -> Result<bool, Error> {
         Ok(self.engine.unpublished(vault, 1).await?.is_empty()
             && self.engine.pending(vault, 0, 1).await?.is_empty())
     }
 
     /// What is to be written down: what became of those that were told of, and what is new.
-    async fn marks(&self, vault: &Vault, done: Vec<Told>) -> Result<Marks, Error> {
+    async fn marks(&self, vault: &GuardedStorage, done: Vec<RelayOutcome>) -> Result<Marks, Error> {
         let new = self.engine.unpublished(vault, PUBLISHED).await?;
         let (delivered, failed): (Vec<_>, Vec<_>) = done.into_iter().partition(|one| one.failures.is_empty());
         let mut marks = Marks {
@@ -247,7 +247,7 @@ impl Relay {
     }
 
     /// Begins to tell of what is due, as far as there is room; answers of how many events.
-    async fn begin(self: &Arc<Self>, vault: &Vault, held: &mut Held) -> Result<usize, Error> {
+    async fn begin(self: &Arc<Self>, vault: &GuardedStorage, held: &mut Held) -> Result<usize, Error> {
         let under_way: usize = held.items.values().map(|(_, events)| events).sum();
         let room = STEP.saturating_sub(u32::try_from(under_way).unwrap_or(STEP));
         if room == 0 {
@@ -269,7 +269,7 @@ impl Relay {
     }
 
     /// The next events that wait for nothing. However many of an item wait, they are passed by.
-    async fn due(&self, vault: &Vault, held: &Held) -> Result<Vec<EventRow>, Error> {
+    async fn due(&self, vault: &GuardedStorage, held: &Held) -> Result<Vec<EventRow>, Error> {
         let mut waiting = self.engine.postponed(vault).await?;
         waiting.extend(held.items.values().map(|(item, _)| item.clone()));
         let mut after = 0;
@@ -285,7 +285,7 @@ impl Relay {
     }
 
     /// Tells of one item's events in order, as far as it goes well.
-    async fn tell_of_item(&self, rows: Vec<EventRow>) -> Vec<Told> {
+    async fn tell_of_item(&self, rows: Vec<EventRow>) -> Vec<RelayOutcome> {
         let mut told = Vec::with_capacity(rows.len());
         for row in rows {
             let room = self.room.acquire().await;
@@ -302,8 +302,8 @@ impl Relay {
     }
 
     /// Tells everyone who wants to know and was not told yet.
-    async fn tell(&self, row: &EventRow) -> Told {
-        let mut told = Told {
+    async fn tell(&self, row: &EventRow) -> RelayOutcome {
+        let mut told = RelayOutcome {
             sequence: row.sequence,
             attempts: row.attempts + 1,
             handled: row.handled.clone(),
@@ -358,8 +358,8 @@ fn waits(row: &EventRow, waiting: &HashSet<(String, String)>) -> bool {
 }
 
 /// When a failed event is tried again, if ever.
-fn marked(told: Told) -> Marked {
-    let Told { sequence, attempts, handled, failures } = told;
+fn marked(told: RelayOutcome) -> Marked {
+    let RelayOutcome { sequence, attempts, handled, failures } = told;
     let (now, reason) = (Utc::now(), failures.join("; "));
     if attempts >= i64::from(ATTEMPTS) {
         return Marked { sequence, attempts, reason, due_at: None, dead_at: Some(now), handled };

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use resourceful_contract::{Bus, Consumer, Heard, StorageError, Taken};
+use resourceful_contract::{Bus, BusEvent, Consumer, QueueDelivery, StorageError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -184,7 +184,7 @@ impl Workers {
         self.links.send_modify(|links| links.hears = Link::Joined);
         loop {
             match listener.heard().await? {
-                Heard::Message(message) => {
+                BusEvent::Message(message) => {
                     if let Ok(done) = serde_json::from_slice::<Done>(&message)
                         && let Some(waiting) = self.waiting().remove(&done.id)
                     {
@@ -193,8 +193,8 @@ impl Workers {
                     }
                 }
                 // Nobody knows whose answer it was.
-                Heard::Missed => self.waiting().clear(),
-                Heard::Back => {}
+                BusEvent::Missed => self.waiting().clear(),
+                BusEvent::Back => {}
             }
         }
     }
@@ -245,7 +245,7 @@ impl Workers {
     }
 
     /// Handles one task and says how it went.
-    async fn handle(self: Arc<Self>, consumer: Arc<dyn Consumer>, taken: Taken) {
+    async fn handle(self: Arc<Self>, consumer: Arc<dyn Consumer>, taken: QueueDelivery) {
         if let Ok(task) = serde_json::from_slice::<Task>(&taken.message)
             && task.begun_by > Utc::now()
         {

@@ -8,10 +8,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::dispatch::{accepting, original};
+use super::handler::{accepting, original};
 use super::prefer::Prefer;
-use super::{Body, Boundary, Context, answer, body, conditional, dry_run, groups};
-use crate::engine::{Became, Wanted, spelled};
+use super::{AppState, Body, Context, body, cache_groups, conditional, dry_run, response};
+use crate::engine::{BatchOperation, Became, spelled};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::query::no_parameters;
 use crate::resource::{Operation, pointer_of};
@@ -56,7 +56,7 @@ enum Verb {
 }
 
 /// Answers a batch.
-pub(crate) async fn batch(boundary: &Boundary, request: Request) -> Response {
+pub(crate) async fn batch(boundary: &AppState, request: Request) -> Response {
     let context = Context::carried_by(&request);
     let (mut parts, mut body) = request.into_parts();
     let _held = boundary.count(&mut parts.headers, &mut body);
@@ -69,7 +69,7 @@ pub(crate) async fn batch(boundary: &Boundary, request: Request) -> Response {
     }
 }
 
-impl Boundary {
+impl AppState {
     async fn batched(
         &self,
         parts: &http::request::Parts,
@@ -111,13 +111,13 @@ impl Boundary {
         let terms = context.terms(prefer.dry_run);
         let became = Box::pin(self.engine.batch(&actor, &terms, &wanted)).await?;
         let results: Vec<Json> = became.iter().map(|one| self.described(one)).collect::<Result<_, _>>()?;
-        let mut response = answer::written(json!({"results": results}).to_string(), StatusCode::OK);
+        let mut response = response::written(json!({"results": results}).to_string(), StatusCode::OK);
         if !terms.dry_run {
             let entries = became.iter().filter_map(|one| self.engine.find(&one.resource).ok().zip(Some(one)));
             let fallen = entries.flat_map(|(entry, one)| {
-                groups::fallen(&self.engine.catalog, entry, Some(&spelled(&one.id)))
+                cache_groups::fallen(&self.engine.catalog, entry, Some(&spelled(&one.id)))
             });
-            groups::say(fallen.collect(), response.headers_mut());
+            cache_groups::say(fallen.collect(), response.headers_mut());
             return Ok(response);
         }
         let entry = self.engine.find(&wanted[0].resource)?;
@@ -139,7 +139,7 @@ impl Boundary {
                 self.engine.prefix,
                 became.resource
             );
-            result["location"] = answer::location(&collection, &became.id).into();
+            result["location"] = response::location(&collection, &became.id).into();
         }
         if let Some(item) = &became.item {
             let tag = conditional::strong(item);
@@ -151,7 +151,7 @@ impl Boundary {
 }
 
 /// One operation, or what is wrong with it.
-fn read(one: OneOf) -> Result<Wanted, Fault> {
+fn read(one: OneOf) -> Result<BatchOperation, Fault> {
     let required = |member, detail| Err(Fault::pointer(member, "required", detail));
     let operation = match one.operation {
         Verb::Create => Operation::Create,
@@ -181,5 +181,5 @@ fn read(one: OneOf) -> Result<Wanted, Fault> {
         None => None,
         Some(tag) => conditional::expected_by(&tag)?,
     };
-    Ok(Wanted { resource: one.resource, operation, id, expected, body })
+    Ok(BatchOperation { resource: one.resource, operation, id, expected, body })
 }

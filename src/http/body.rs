@@ -9,8 +9,8 @@ use http_body_util::BodyExt as _;
 use serde_json::Value as Json;
 
 use super::coding::Coding;
-use super::strict::Unread;
-use super::{Body, strict};
+use super::strict_json::ParseFailure;
+use super::{Body, strict_json};
 use crate::error::{Error, ErrorKind};
 
 pub(super) const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
@@ -87,12 +87,12 @@ pub(super) fn parsed(kind: Body, bytes: &[u8], limit: usize) -> Result<Json, Err
         let detail = format!("A body may have at most {most} values, of any kind.");
         return Err(Error::new(ErrorKind::PayloadTooLarge, "payload-too-large", detail));
     }
-    strict::read(bytes).map_err(|unread| match unread {
-        Unread::Json(error) => {
+    strict_json::read(bytes).map_err(|unread| match unread {
+        ParseFailure::Json(error) => {
             Error::new(ErrorKind::BadRequest, "invalid-json", format!("The body is not JSON: {error}."))
         }
-        Unread::Numbers(faults) if kind == Body::Query => Error::invalid_query(faults),
-        Unread::Numbers(faults) => Error::validation(faults),
+        ParseFailure::Numbers(faults) if kind == Body::Query => Error::invalid_query(faults),
+        ParseFailure::Numbers(faults) => Error::validation(faults),
     })
 }
 

@@ -7,10 +7,10 @@ use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value as Json, json};
 
-use super::dispatch::{Door, original};
+use super::handler::{ResourceHandler, original};
 use super::idempotency::REPLAYED;
 use super::prefer::{APPLIED, Prefer};
-use super::{Context, Endpoint, answer, conditional, problem};
+use super::{Context, Endpoint, conditional, problem, response};
 use crate::engine::{Call, Item, Patch, empty_filter};
 use crate::error::{Error, Fault};
 use crate::query::read_parameters;
@@ -35,7 +35,7 @@ struct Matching {
     most: usize,
 }
 
-impl Door {
+impl ResourceHandler {
     pub(super) async fn bulk(
         &self,
         call: &Call<'_>,
@@ -112,7 +112,7 @@ impl Door {
         call.claim_whole().await?;
         let (mut results, mut replays) = (Vec::new(), 0);
         let path = self.boundary.public_path(parts);
-        let collection = answer::parent(&path);
+        let collection = response::parent(&path);
         let prefer = Prefer::of(&parts.headers);
         let count = many.count();
         for index in 0..count {
@@ -147,7 +147,8 @@ impl Door {
             results.push(result);
         }
         let is_replay = replays == count && count > 0;
-        let mut response = answer::written(json!({"results": results}).to_string(), StatusCode::MULTI_STATUS);
+        let mut response =
+            response::written(json!({"results": results}).to_string(), StatusCode::MULTI_STATUS);
         if is_replay {
             response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
         }
@@ -183,7 +184,7 @@ impl Matching {
     async fn all(&self, call: &Call<'_>) -> Result<Response, Error> {
         Ok(match &self.patch {
             Some(patch) => {
-                answer::written(listed(&call.update_matching(patch, self.most).await?), StatusCode::OK)
+                response::written(listed(&call.update_matching(patch, self.most).await?), StatusCode::OK)
             }
             None => affected(call.delete_matching(self.most).await?),
         })
@@ -206,13 +207,13 @@ impl Matching {
 async fn all(call: &Call<'_>, many: Many, prefer: &Prefer) -> Result<Response, Error> {
     Ok(match many {
         Many::Create(items) => created(listed(&call.create_all(items).await?), prefer),
-        Many::Update(patches) => answer::written(listed(&call.update_all(&patches).await?), StatusCode::OK),
+        Many::Update(patches) => response::written(listed(&call.update_all(&patches).await?), StatusCode::OK),
         Many::Delete(ids) => affected(call.delete_all(&ids).await?),
     })
 }
 
 fn affected(count: usize) -> Response {
-    answer::written(json!({"affected": count}).to_string(), StatusCode::OK)
+    response::written(json!({"affected": count}).to_string(), StatusCode::OK)
 }
 
 /// The filter of a change, and how many items it may reach.
@@ -244,16 +245,16 @@ async fn one(
     Ok(match many {
         Many::Create(items) => {
             let (item, id) = call.create(items[index].clone()).await?;
-            answer::created(item, &answer::location(collection, &id), prefer)
+            response::created(item, &response::location(collection, &id), prefer)
         }
         Many::Update(patches) => {
             let Patch { id, expected, patch } = &patches[index];
             let item = call.update(id, patch.clone(), expected.as_ref()).await?;
-            answer::changed(item, StatusCode::OK)
+            response::changed(item, StatusCode::OK)
         }
         Many::Delete(ids) => match call.delete(&ids[index], None).await? {
-            Some(item) => answer::changed(item, StatusCode::OK),
-            None => answer::empty(StatusCode::NO_CONTENT),
+            Some(item) => response::changed(item, StatusCode::OK),
+            None => response::empty(StatusCode::NO_CONTENT),
         },
     })
 }
@@ -277,8 +278,8 @@ async fn described(response: Response, result: &mut Json) -> Result<(), Error> {
 
 /// New items, as the client prefers them.
 pub(super) fn created(items: impl Into<HttpBody>, prefer: &Prefer) -> Response {
-    let response = answer::written(items, StatusCode::CREATED);
-    if prefer.minimal { answer::minimal(response) } else { response }
+    let response = response::written(items, StatusCode::CREATED);
+    if prefer.minimal { response::minimal(response) } else { response }
 }
 
 fn listed(items: &[Item]) -> Vec<u8> {

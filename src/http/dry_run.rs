@@ -7,8 +7,8 @@ use http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value as Json, json};
 
-use super::answer::JSON;
 use super::prefer::APPLIED;
+use super::response::JSON;
 use crate::engine::Call;
 use crate::error::Error;
 

@@ -12,7 +12,7 @@ pub(crate) enum Endpoint {
     /// `QUERY /products` (RFC 10008)
     Query,
     /// `POST /products/query`, for clients that cannot say QUERY
-    QueryTwin,
+    QueryPost,
     /// `POST /products`
     Create,
     /// `GET /products/{id}`
@@ -83,7 +83,7 @@ impl Endpoint {
         let all = [
             Self::List,
             Self::Query,
-            Self::QueryTwin,
+            Self::QueryPost,
             Self::Create,
             Self::Read,
             Self::Update,
@@ -105,7 +105,7 @@ impl Endpoint {
                 Method::GET
             }
             Self::Query => Method::from_bytes(b"QUERY").expect("QUERY is made of token characters"),
-            Self::QueryTwin | Self::Create | Self::BulkCreate | Self::Action(_) => Method::POST,
+            Self::QueryPost | Self::Create | Self::BulkCreate | Self::Action(_) => Method::POST,
             Self::Update | Self::BulkUpdate => Method::PATCH,
             Self::Replace => Method::PUT,
             Self::Delete | Self::BulkDelete => Method::DELETE,
@@ -115,7 +115,7 @@ impl Endpoint {
     pub(crate) const fn path(self) -> Path {
         match self {
             Self::List | Self::Query | Self::Create => Path::Collection,
-            Self::QueryTwin => Path::Query,
+            Self::QueryPost => Path::Query,
             Self::Stream => Path::Stream,
             Self::Read | Self::Update | Self::Replace | Self::Delete => Path::Item,
             Self::BulkCreate | Self::BulkUpdate | Self::BulkDelete => Path::Bulk,
@@ -129,7 +129,7 @@ impl Endpoint {
     /// What its caller needs the right to.
     pub(crate) const fn right(self) -> Right {
         Right::Of(match self {
-            Self::List | Self::Query | Self::QueryTwin | Self::Stream | Self::Children | Self::Subtree => {
+            Self::List | Self::Query | Self::QueryPost | Self::Stream | Self::Children | Self::Subtree => {
                 Operation::List
             }
             Self::Create | Self::BulkCreate => Operation::Create,
@@ -151,7 +151,7 @@ impl Endpoint {
             | Self::History
             | Self::Children
             | Self::Subtree => Body::None,
-            Self::Query | Self::QueryTwin => Body::Query,
+            Self::Query | Self::QueryPost => Body::Query,
             Self::Create => Body::Create,
             Self::Update => Body::Update,
             Self::Replace => Body::Replace,
@@ -166,7 +166,7 @@ impl Endpoint {
     pub(super) fn accept(self) -> Option<(HeaderName, HeaderValue)> {
         match self {
             // A POST, whatever it means.
-            Self::QueryTwin => Body::Create.accept(),
+            Self::QueryPost => Body::Create.accept(),
             _ => self.body().accept(),
         }
     }
@@ -185,7 +185,7 @@ impl Endpoint {
         match self {
             Self::List
             | Self::Query
-            | Self::QueryTwin
+            | Self::QueryPost
             | Self::Stream
             | Self::Read
             | Self::History

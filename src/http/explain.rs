@@ -7,9 +7,9 @@ use http::request::Parts;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::dispatch::{accepting, original};
-use super::{Body, Boundary, Context, body};
-use crate::access::{Actor, Asking, Verdict};
+use super::handler::{accepting, original};
+use super::{AppState, Body, Context, body};
+use crate::access::{Actor, CheckRequest, Verdict};
 use crate::engine::Explanation;
 use crate::error::{Error, ErrorKind, Fault};
 use crate::query::no_parameters;
@@ -75,7 +75,7 @@ impl Asker {
 }
 
 /// Answers a question.
-pub(crate) async fn explain(boundary: &Boundary, request: Request) -> Response {
+pub(crate) async fn explain(boundary: &AppState, request: Request) -> Response {
     let context = Context::carried_by(&request);
     let (mut parts, mut body) = request.into_parts();
     let _held = boundary.count(&mut parts.headers, &mut body);
@@ -88,7 +88,7 @@ pub(crate) async fn explain(boundary: &Boundary, request: Request) -> Response {
     }
 }
 
-impl Boundary {
+impl AppState {
     async fn explained(&self, parts: &Parts, body: axum::body::Body) -> Result<Explanation, Error> {
         let asker = self.actor(parts).await?;
         self.may_ask(&asker).await?;
@@ -112,7 +112,8 @@ impl Boundary {
     /// Where somebody may not ask why.
     pub(crate) async fn may_ask(&self, asker: &Actor) -> Result<(), Error> {
         let rule = self.explain.as_ref().ok_or_else(Error::not_found)?;
-        let asking = Asking { actor: asker.clone(), resource: EXPLAIN.into(), operation: Operation::Read };
+        let asking =
+            CheckRequest { actor: asker.clone(), resource: EXPLAIN.into(), operation: Operation::Read };
         // No scope covers what shows the rules of every resource.
         if asker.is_limited() {
             return Err(Error::new(ErrorKind::Forbidden, "forbidden", "You may not ask why."));

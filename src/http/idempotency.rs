@@ -6,12 +6,12 @@ use http::header::{IF_MATCH, IF_NONE_MATCH};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::answer;
-use super::dispatch::{Door, original};
+use super::handler::{ResourceHandler, original};
 use super::prefer::{PREFER, Prefer};
+use super::response;
 use super::{Context, Endpoint, body, bulk, dry_run};
 use crate::access::Actor;
-use crate::engine::{Call, Claim, Replayed, Terms};
+use crate::engine::{Call, IdempotencyClaim, Replayed, WriteContext};
 use crate::error::{Error, ErrorKind, Fault};
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -20,7 +20,7 @@ const NAME: &str = "Idempotency-Key";
 /// The longest key.
 const LONGEST: usize = 255;
 
-impl Door {
+impl ResourceHandler {
     /// A change, on the terms that the request names: once, where it has a key.
     pub(super) async fn change(
         &self,
@@ -54,7 +54,7 @@ impl Door {
         key: &str,
         (parts, body): (&Parts, &Bytes),
         context: &Context,
-    ) -> Claim {
+    ) -> IdempotencyClaim {
         let route = endpoint.path().template("", &self.entry.definition);
         let scope = [
             actor.tenant(),
@@ -83,7 +83,7 @@ impl Door {
             let parts = [Some(id.as_str()), Some(fingerprint.as_str()), address.as_deref()];
             id = digest(parts.map(|part| part.map(str::as_bytes)));
         }
-        Claim::new(id, fingerprint, kept)
+        IdempotencyClaim::new(id, fingerprint, kept)
     }
 
     /// What a body says: of JSON its value, however it is written (as by RFC 8785, but with every number exact).
@@ -98,7 +98,7 @@ impl Door {
     async fn once(
         &self,
         call: Call<'_>,
-        terms: &mut Terms,
+        terms: &mut WriteContext,
         (endpoint, id): (Endpoint, &str),
         parts: &Parts,
         body: Bytes,
@@ -107,7 +107,7 @@ impl Door {
         let path = self.boundary.public_path(parts);
         let (collection, prefer) = match parts.method == http::Method::PUT {
             // A PUT answers the item whatever is preferred.
-            true => (answer::parent(&path), Prefer::default()),
+            true => (response::parent(&path), Prefer::default()),
             false => (&*path, Prefer::of(&parts.headers)),
         };
         let _in_flight = self.boundary.engine.begin(terms)?;
@@ -135,13 +135,13 @@ impl Door {
         let status = StatusCode::from_u16(replayed.status).unwrap_or(StatusCode::OK);
         let mut response = match (replayed.item, replayed.id) {
             (Some(item), Some(id)) if status == StatusCode::CREATED => {
-                answer::created(item, &answer::location(collection, &id), prefer)
+                response::created(item, &response::location(collection, &id), prefer)
             }
-            (Some(item), _) => answer::changed(item, status),
+            (Some(item), _) => response::changed(item, status),
             (None, _) => match replayed.output {
                 Some(output) if status == StatusCode::CREATED => bulk::created(output, prefer),
-                Some(output) => answer::written(output, status),
-                None => answer::empty(status),
+                Some(output) => response::written(output, status),
+                None => response::empty(status),
             },
         };
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));

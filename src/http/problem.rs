@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use super::Context;
-use crate::error::{Error, ErrorKind, Fault, Place, causes};
+use crate::error::{Error, ErrorKind, Fault, FaultLocation, causes};
 
 /// Where the kinds of problems are described, unless the application says otherwise.
 pub(crate) const DEFAULT_BASE: &str = "https://docs.rs/resourceful/latest/resourceful/problems/";
@@ -110,9 +110,9 @@ pub(super) fn json(error: &Error, base: &str, instance: &str, context: &Context)
 impl<'a> From<&'a Fault> for Entry<'a> {
     fn from(fault: &'a Fault) -> Self {
         let (pointer, parameter, header) = match &fault.at {
-            Place::Pointer(pointer) => (Some(pointer.as_str()), None, None),
-            Place::Parameter(name) => (None, Some(name.as_str()), None),
-            Place::Header(name) => (None, None, Some(*name)),
+            FaultLocation::Pointer(pointer) => (Some(pointer.as_str()), None, None),
+            FaultLocation::Parameter(name) => (None, Some(name.as_str()), None),
+            FaultLocation::Header(name) => (None, None, Some(*name)),
         };
         Self { pointer, parameter, header, code: &fault.code, detail: &fault.detail }
     }

@@ -15,9 +15,9 @@ use http_body::Body as _;
 use percent_encoding::percent_decode_str;
 use tower::{Service, ServiceExt as _};
 
-use super::dispatch::{Door, Entrance};
 use super::endpoint::Path;
-use super::{Boundary, Context, Incoming, answer};
+use super::handler::{ResourceHandler, Route};
+use super::{AppState, Context, RequestParts, response};
 
 /// The mark of a large answer whose body is in memory from its first byte to its last, and as how many bytes.
 #[derive(Clone, Copy, Debug)]
@@ -42,19 +42,19 @@ pub(crate) struct HeadOf(pub(crate) u64);
 pub(crate) struct Routes(Arc<Table>);
 
 struct Table {
-    boundary: Arc<Boundary>,
-    paths: matchit::Router<Entrance>,
+    boundary: Arc<AppState>,
+    paths: matchit::Router<Route>,
     others: Router,
 }
 
 impl Routes {
-    pub(crate) fn new(boundary: &Arc<Boundary>, prefix: &str, others: Router) -> Self {
+    pub(crate) fn new(boundary: &Arc<AppState>, prefix: &str, others: Router) -> Self {
         let mut paths = matchit::Router::new();
         for entry in boundary.engine.catalog.entries() {
             for path in Path::of(&entry.definition) {
-                let door = Door { boundary: boundary.clone(), entry: entry.clone() };
+                let door = ResourceHandler { boundary: boundary.clone(), entry: entry.clone() };
                 let template = path.template(prefix, &entry.definition);
-                let inserted = paths.insert(template, Entrance::new(door, path));
+                let inserted = paths.insert(template, Route::new(door, path));
                 // Names are unique and all paths are of one form: no two of them can meet.
                 debug_assert!(inserted.is_ok(), "{inserted:?}");
             }
@@ -62,7 +62,7 @@ impl Routes {
         Self(Arc::new(Table { boundary: boundary.clone(), paths, others }))
     }
 
-    pub(crate) async fn answer(&self, incoming: &mut Incoming, context: &Context) -> Response {
+    pub(crate) async fn answer(&self, incoming: &mut RequestParts, context: &Context) -> Response {
         let mut response = match self.0.paths.at(incoming.parts.uri.path()) {
             Ok(found) => {
                 // An id that is no UTF-8 names nothing.
@@ -99,7 +99,7 @@ fn with_options(method: &Method, response: &mut Response) {
     methods.dedup();
     if let Ok(allow) = HeaderValue::from_str(&methods.join(", ")) {
         if method == Method::OPTIONS && response.status() == StatusCode::METHOD_NOT_ALLOWED {
-            *response = answer::empty(StatusCode::NO_CONTENT);
+            *response = response::empty(StatusCode::NO_CONTENT);
         }
         response.headers_mut().insert(ALLOW, allow);
     }
@@ -131,7 +131,7 @@ impl Service<Request> for Routes {
         let routes = self.clone();
         Box::pin(async move {
             let context = Context::carried_by(&request);
-            Ok(routes.answer(&mut Incoming::new(request), &context).await)
+            Ok(routes.answer(&mut RequestParts::new(request), &context).await)
         })
     }
 }

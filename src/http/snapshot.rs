@@ -11,20 +11,20 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Endpoint;
-use super::dispatch::Door;
+use super::cached_read::sent;
+use super::handler::ResourceHandler;
 use super::prefer::{APPLIED, Prefer};
-use super::remembered::sent;
 use crate::cache::Content;
 use crate::engine::{Call, CommittedEvents};
 use crate::error::Error;
-use crate::live::{Place, Scope};
+use crate::live::{Scope, StreamPosition};
 use crate::query::ListRequest;
 
 pub(super) const STREAM_POSITION: HeaderName = HeaderName::from_static("stream-position");
 /// How often a list is read at most.
 const TRIES: usize = 4;
 
-impl Door {
+impl ResourceHandler {
     /// Whether an answer is to say where a stream goes on.
     pub(super) fn tells_position(&self, endpoint: Endpoint, request: &ListRequest, prefer: &Prefer) -> bool {
         prefer.stream_position
@@ -57,7 +57,7 @@ impl Door {
         let scope = Arc::new(Scope { binding, policy: window.policy, databases: vec![database] });
         let CommittedEvents { up_to, new } = before;
         let known = new.into_iter().map(|sequence| (database, sequence)).collect();
-        let place = Place { at: vec![up_to], known }.seal(engine, &scope);
+        let place = StreamPosition { at: vec![up_to], known }.seal(engine, &scope);
         let mut response = sent(content, headers)?;
         let headers = response.headers_mut();
         if let Ok(place) = HeaderValue::from_str(&place) {

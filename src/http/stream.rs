@@ -7,12 +7,12 @@ use axum::response::Response;
 use http::HeaderMap;
 use http::request::Parts;
 
-use super::claims::{Caller, OfAll, OfResource, types};
-use super::dispatch::{Door, original};
-use super::{Boundary, Context};
+use super::handler::{ResourceHandler, original};
+use super::subscription::{EventsSubscription, ResourceSubscription, SubscribingCaller, types};
+use super::{AppState, Context};
 use crate::engine::Engine;
 use crate::error::{Error, Fault};
-use crate::live::{Claim, Feed, Live, events_of};
+use crate::live::{Feed, Live, SubscriptionRequest, events_of};
 use crate::query::{LAST_EVENT_ID, Pairs, invalid_cursor, read_parameters};
 
 /// Where the changes of every resource are told.
@@ -20,18 +20,18 @@ pub(crate) const EVENTS: &str = "/events";
 /// Where a client goes on (WHATWG HTML, 9.2.4).
 const LAST_EVENT: &str = "last-event-id";
 
-impl Door {
+impl ResourceHandler {
     /// Answers with a stream.
     pub(super) async fn stream(&self, parts: &Parts) -> Result<Response, Error> {
         let live = live(&self.boundary)?;
-        let caller = Arc::new(Caller::of(&self.boundary, parts));
-        let claim = OfResource { caller, entry: self.entry.clone(), body: None };
+        let caller = Arc::new(SubscribingCaller::of(&self.boundary, parts));
+        let claim = ResourceSubscription { caller, entry: self.entry.clone(), body: None };
         opened(live, Arc::new(claim), parts).await
     }
 }
 
 /// Answers `GET /events`.
-pub(crate) async fn events(boundary: &Arc<Boundary>, request: Request) -> Response {
+pub(crate) async fn events(boundary: &Arc<AppState>, request: Request) -> Response {
     let context = Context::carried_by(&request);
     let (parts, _) = request.into_parts();
     let instance = original(&parts).path().to_owned();
@@ -41,18 +41,18 @@ pub(crate) async fn events(boundary: &Arc<Boundary>, request: Request) -> Respon
     }
 }
 
-async fn stream_of_all(boundary: &Arc<Boundary>, parts: Parts) -> Result<Response, Error> {
+async fn stream_of_all(boundary: &Arc<AppState>, parts: Parts) -> Result<Response, Error> {
     let live = live(boundary)?;
-    let caller = Arc::new(Caller::of(boundary, &parts));
+    let caller = Arc::new(SubscribingCaller::of(boundary, &parts));
     let types = match asked(&boundary.engine, parts.uri.query()) {
         Ok(types) => types,
         Err(invalid) => {
             // A caller who may see no stream learns nothing of what there is.
-            OfAll { caller, types: Vec::new() }.wanted().await?;
+            EventsSubscription { caller, types: Vec::new() }.wanted().await?;
             return Err(invalid);
         }
     };
-    opened(live, Arc::new(OfAll { caller, types }), &parts).await
+    opened(live, Arc::new(EventsSubscription { caller, types }), &parts).await
 }
 
 /// Which types of events are asked for.
@@ -72,7 +72,7 @@ fn asked(engine: &Engine, query: Option<&str>) -> Result<Vec<String>, Error> {
     if faults.is_empty() { Ok(types) } else { Err(Error::invalid_query(faults)) }
 }
 
-pub(super) fn live(boundary: &Boundary) -> Result<Arc<Live>, Error> {
+pub(super) fn live(boundary: &AppState) -> Result<Arc<Live>, Error> {
     boundary.live.clone().ok_or_else(Error::not_found)
 }
 
@@ -87,7 +87,11 @@ fn after(headers: &HeaderMap, query: Option<&str>) -> Option<(String, bool)> {
     header.filter(|(value, _)| !value.is_empty()).or_else(parameter)
 }
 
-async fn opened(live: Arc<Live>, claim: Arc<dyn Claim>, parts: &Parts) -> Result<Response, Error> {
+async fn opened(
+    live: Arc<Live>,
+    claim: Arc<dyn SubscriptionRequest>,
+    parts: &Parts,
+) -> Result<Response, Error> {
     let after = after(&parts.headers, parts.uri.query());
     let (after, in_header) = after.map_or((None, false), |(after, in_header)| (Some(after), in_header));
     let invalid = move || {

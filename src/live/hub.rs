@@ -14,13 +14,13 @@ use futures::stream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::concurrency::ConcurrencyLimiter;
 use super::index::{Index, Spot};
 use super::limits::Streams;
-use super::notice::{Kind, Notice};
-use super::outlet::{End, Next, Outlet};
-use super::place::Scope;
-use super::turns::Turns;
-use crate::engine::{Engine, Happened, Position, Told, Window};
+use super::notification::{Kind, Notice};
+use super::position::Scope;
+use super::subscriber_queue::{End, Next, SubscriberQueue};
+use crate::engine::{Engine, Position, RowChange, SubscriberView, ViewChange};
 use crate::error::{Error, ErrorKind};
 use crate::events::Follower;
 use crate::query::{Binding, digest};
@@ -37,7 +37,7 @@ const LATE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Wanted {
     pub(crate) scope: Arc<Scope>,
-    pub(crate) windows: Vec<Window>,
+    pub(crate) windows: Vec<SubscriberView>,
     /// Which types of events; all where there is none.
     pub(crate) types: Vec<String>,
     pub(crate) who: Who,
@@ -62,11 +62,11 @@ pub(crate) struct Who {
 pub(crate) struct Class {
     key: [u8; 32],
     scope: Arc<Scope>,
-    window: Window,
+    window: SubscriberView,
     types: Vec<String>,
     database: usize,
     spot: Spot,
-    members: Mutex<HashMap<u64, Arc<Outlet>>>,
+    members: Mutex<HashMap<u64, Arc<SubscriberQueue>>>,
 }
 
 impl fmt::Debug for Class {
@@ -92,9 +92,9 @@ pub(crate) struct Hub {
     limits: Streams,
     state: Mutex<State>,
     /// For those who are decided.
-    pub(crate) deciding: Turns,
+    pub(crate) deciding: ConcurrencyLimiter,
     /// For those who read what they missed. Nobody who is to be decided waits for them.
-    pub(super) reading: Turns,
+    pub(super) reading: ConcurrencyLimiter,
     /// Told when the last of those has gone that are counted for themselves.
     left: Notify,
 }
@@ -106,7 +106,7 @@ struct State {
     indexes: HashMap<usize, Index<Shared>>,
     databases: Vec<Database>,
     /// Everyone, to be ended.
-    outlets: HashMap<u64, Arc<Outlet>>,
+    outlets: HashMap<u64, Arc<SubscriberQueue>>,
     tenants: HashMap<Arc<str>, usize>,
     actors: HashMap<Arc<str>, usize>,
     /// How many have no actor.
@@ -135,8 +135,8 @@ impl Hub {
             engine: Arc::downgrade(engine),
             limits,
             state,
-            deciding: Turns::new(AT_ONCE),
-            reading: Turns::new(READING),
+            deciding: ConcurrencyLimiter::new(AT_ONCE),
+            reading: ConcurrencyLimiter::new(READING),
             left: Notify::new(),
         }
     }
@@ -154,7 +154,7 @@ impl Hub {
         self.admit(&state, &wanted.who)?;
         state.last += 1;
         let id = state.last;
-        let outlet = Arc::new(Outlet::new(self.limits.queue));
+        let outlet = Arc::new(SubscriberQueue::new(self.limits.queue));
         let mut classes = Vec::with_capacity(wanted.windows.len());
         for window in wanted.windows {
             let class = state.class(window, &wanted.scope, &wanted.types, self);
@@ -180,15 +180,15 @@ impl Hub {
     }
 
     fn admit_of(&self, state: &State, who: &Who) -> Result<(), Error> {
-        if who.actor.is_none() && state.unknown >= self.limits.most_unknown {
+        if who.actor.is_none() && state.unknown >= self.limits.max_anonymous {
             let detail = "As many streams are open as there may be for those whom nobody knows. Try again.";
             return Err(Error::new(ErrorKind::TooManyRequests, "too-many-streams", detail));
         }
         let is_full = |counts: &HashMap<Arc<str>, usize>, name: &Option<Arc<str>>, most| {
             name.as_ref().and_then(|name| counts.get(name)).is_some_and(|count| *count >= most)
         };
-        if is_full(&state.tenants, &who.tenant, self.limits.most_per_tenant)
-            || is_full(&state.actors, &who.actor_key(), self.limits.most_per_actor)
+        if is_full(&state.tenants, &who.tenant, self.limits.max_per_tenant)
+            || is_full(&state.actors, &who.actor_key(), self.limits.max_per_actor)
         {
             let detail = "You have as many streams as you may have. End one, and try again.";
             return Err(Error::new(ErrorKind::TooManyRequests, "too-many-streams", detail));
@@ -259,7 +259,7 @@ impl Hub {
     }
 
     /// What a change is to a class.
-    async fn notice(&self, class: &Class, happened: &Happened) -> Option<Arc<Notice>> {
+    async fn notice(&self, class: &Class, happened: &RowChange) -> Option<Arc<Notice>> {
         let engine = self.engine.upgrade()?;
         let wants = |pattern: &String| happened.event.matches(pattern);
         if !class.types.is_empty() && !class.types.iter().any(wants) {
@@ -270,14 +270,14 @@ impl Hub {
                 error = format!("{error:#}"),
                 "what a change is to subscribers could not be found out"
             );
-            Told::Reset
+            ViewChange::Reset
         });
         let (kind, event) = match told {
-            Told::Nothing => return None,
-            Told::Reset => return Some(Arc::new(Notice::reset(class.database, happened.position))),
-            Told::Event(event) => (Kind::Event, event),
-            Told::Added(event) => (Kind::Added, event),
-            Told::Removed(event) => (Kind::Removed, event),
+            ViewChange::Nothing => return None,
+            ViewChange::Reset => return Some(Arc::new(Notice::reset(class.database, happened.position))),
+            ViewChange::Event(event) => (Kind::Event, event),
+            ViewChange::Added(event) => (Kind::Added, event),
+            ViewChange::Removed(event) => (Kind::Removed, event),
         };
         let json = serde_json::to_vec(&event).unwrap_or_default();
         Some(Arc::new(Notice::new(kind, class.database, happened.position, event.event_type, json)))
@@ -296,7 +296,7 @@ impl Hub {
             }
             is_wanted
         };
-        let happened = if is_wanted { Happened::of(&engine, row) } else { None };
+        let happened = if is_wanted { RowChange::of(&engine, row) } else { None };
         let Some(happened) = happened else {
             self.state().databases[database].seen = Some(position);
             return;
@@ -363,8 +363,14 @@ impl Follower for Hub {
 
 impl State {
     /// The class of those who are told alike.
-    fn class(&mut self, window: Window, scope: &Arc<Scope>, types: &[String], hub: &Hub) -> Arc<Class> {
-        let mut fed = digest::Fed::default();
+    fn class(
+        &mut self,
+        window: SubscriberView,
+        scope: &Arc<Scope>,
+        types: &[String],
+        hub: &Hub,
+    ) -> Arc<Class> {
+        let mut fed = digest::DigestInput::default();
         fed.update(scope.binding.bytes()).update(&scope.policy);
         window.digest(&mut fed);
         for pattern in types {
@@ -412,7 +418,7 @@ impl State {
 }
 
 impl Class {
-    fn members(&self) -> MutexGuard<'_, HashMap<u64, Arc<Outlet>>> {
+    fn members(&self) -> MutexGuard<'_, HashMap<u64, Arc<SubscriberQueue>>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -464,7 +470,7 @@ impl Who {
 pub(crate) struct Subscription {
     hub: Arc<Hub>,
     id: u64,
-    outlet: Arc<Outlet>,
+    outlet: Arc<SubscriberQueue>,
     classes: Vec<Arc<Class>>,
     pub(crate) scope: Arc<Scope>,
     who: Who,
@@ -527,7 +533,7 @@ impl Subscription {
         if classes.peek().is_none() {
             return notices;
         }
-        let Some(happened) = Happened::of(engine, row) else { return notices };
+        let Some(happened) = RowChange::of(engine, row) else { return notices };
         for class in classes {
             notices.extend(self.hub.notice(class, &happened).await);
         }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use resourceful_contract::{Filter, Schema, Test, Value};
 
-use crate::engine::State;
+use crate::engine::RowState;
 
 /// How many fields a form has at most.
 const WIDEST: usize = 4;
@@ -70,7 +70,7 @@ impl<T: Clone + PartialEq> Index<T> {
     }
 
     /// Who may want to know of a change between these states, each once.
-    pub(crate) fn find(&self, states: &[&State]) -> Vec<T> {
+    pub(crate) fn find(&self, states: &[&RowState]) -> Vec<T> {
         let mut found: Vec<T> = Vec::new();
         for (fields, keys) in &self.forms {
             let mut asked: Vec<Vec<u8>> = Vec::new();
@@ -91,7 +91,7 @@ impl<T: Clone + PartialEq> Index<T> {
     }
 }
 
-fn key_of(fields: &[usize], state: &State) -> Option<Vec<u8>> {
+fn key_of(fields: &[usize], state: &RowState) -> Option<Vec<u8>> {
     let mut key = Vec::with_capacity(fields.len() * 24);
     for field in fields {
         spell(state.value(*field)?, &mut key);

@@ -11,16 +11,16 @@ use std::time::Duration;
 ///
 /// # let _ =
 /// create_app(AppPreset::Production)
-///     .streams(Streams::new().most(20_000).most_per_actor(10).heartbeat(Duration::from_secs(10)))
+///     .streams(Streams::new().max_streams(20_000).max_per_actor(10).heartbeat(Duration::from_secs(10)))
 /// # ;
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Streams {
     pub(crate) most: usize,
-    pub(crate) most_per_tenant: usize,
-    pub(crate) most_per_actor: usize,
-    pub(crate) most_unknown: usize,
+    pub(crate) max_per_tenant: usize,
+    pub(crate) max_per_actor: usize,
+    pub(crate) max_anonymous: usize,
     pub(crate) queue: usize,
     pub(crate) heartbeat: Duration,
     pub(crate) idle: Duration,
@@ -38,9 +38,9 @@ impl Streams {
     pub const fn new() -> Self {
         Self {
             most: 20_000,
-            most_per_tenant: 5_000,
-            most_per_actor: 100,
-            most_unknown: 10_000,
+            max_per_tenant: 5_000,
+            max_per_actor: 100,
+            max_anonymous: 10_000,
             queue: 256,
             heartbeat: Duration::from_secs(15),
             idle: Duration::from_secs(60),
@@ -49,26 +49,26 @@ impl Streams {
     }
 
     /// The most streams of a node, sockets, their subscriptions and rooms included; 20,000 by default. One more is 503.
-    pub const fn most(mut self, streams: usize) -> Self {
+    pub const fn max_streams(mut self, streams: usize) -> Self {
         self.most = streams;
         self
     }
 
     /// The most streams of a node for one tenant; 5,000 by default. One more is 429.
-    pub const fn most_per_tenant(mut self, streams: usize) -> Self {
-        self.most_per_tenant = streams;
+    pub const fn max_per_tenant(mut self, streams: usize) -> Self {
+        self.max_per_tenant = streams;
         self
     }
 
     /// The most streams of a node for one actor; 100 by default. One more is 429.
-    pub const fn most_per_actor(mut self, streams: usize) -> Self {
-        self.most_per_actor = streams;
+    pub const fn max_per_actor(mut self, streams: usize) -> Self {
+        self.max_per_actor = streams;
         self
     }
 
     /// The most streams of a node for all whom nobody knows together; 10,000 by default. One more is 429.
-    pub const fn most_unknown(mut self, streams: usize) -> Self {
-        self.most_unknown = streams;
+    pub const fn max_anonymous(mut self, streams: usize) -> Self {
+        self.max_anonymous = streams;
         self
     }
 

@@ -1,26 +1,26 @@
 //! Changes as they happen: who waits for which, what each is told, and how that is sent.
 
-mod body;
+mod concurrency;
+mod feed;
 mod hub;
 mod index;
 mod limits;
-mod notice;
-mod outlet;
-mod peers;
-mod place;
+mod notification;
+mod position;
 mod presence;
+mod presence_sync;
 mod sse;
 mod streams;
-mod turns;
+mod subscriber_queue;
 mod ws;
 
 pub use limits::Streams;
 
-pub(crate) use body::{Claim, Feed};
+pub(crate) use feed::{Feed, SubscriptionRequest};
 pub(crate) use hub::{Subscription, Wanted, Who};
-pub(crate) use peers::follow as follow_presence;
-pub(crate) use place::{Place, Scope};
-pub(crate) use presence::{Place as Present, Presence, Room, Stir};
+pub(crate) use position::{Scope, StreamPosition};
+pub(crate) use presence::{Place as Present, Presence, PresenceEvent, Room};
+pub(crate) use presence_sync::follow as follow_presence;
 pub(crate) use sse::response as events_of;
 pub(crate) use streams::Live;
-pub(crate) use ws::{Ending, Told};
+pub(crate) use ws::{Ending, SocketMessage};

@@ -31,7 +31,7 @@ pub(crate) struct Room([u8; 16]);
 
 impl Room {
     pub(crate) fn of(tenant: Option<&str>, resource: &str, item: Option<&str>) -> Self {
-        let mut fed = digest::Fed::default();
+        let mut fed = digest::DigestInput::default();
         digest::maybe_text(&mut fed, tenant);
         digest::text(&mut fed, resource);
         digest::maybe_text(&mut fed, item);
@@ -56,7 +56,7 @@ pub(crate) struct Member {
 
 /// What happens in a room.
 #[derive(Clone, Debug)]
-pub(crate) enum Stir {
+pub(crate) enum PresenceEvent {
     Joined(Arc<Member>),
     Left(Uuid),
 }
@@ -73,22 +73,22 @@ pub(crate) struct Presence {
 pub(super) struct State {
     rooms: HashMap<Room, Inside>,
     /// What this node did that others were not told of yet; `None` where nobody listens.
-    pub(super) untold: Option<Untold>,
+    pub(super) untold: Option<PendingBroadcast>,
     /// How often somebody joined or left on this node.
     pub(super) count: u64,
 }
 
 /// What other nodes are to be told.
 #[derive(Debug, Default)]
-pub(super) struct Untold {
-    pub(super) happened: Vec<Told>,
+pub(super) struct PendingBroadcast {
+    pub(super) happened: Vec<PresenceMessage>,
     /// Whether so much happened that they are told who is here instead.
     pub(super) everyone: bool,
 }
 
 /// Something that happened on this node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) enum Told {
+pub(super) enum PresenceMessage {
     Joined(Room, Arc<Member>),
     Left(Room, Uuid),
 }
@@ -96,7 +96,7 @@ pub(super) enum Told {
 #[derive(Debug)]
 struct Inside {
     members: BTreeMap<Uuid, (Arc<Member>, Where)>,
-    stirs: broadcast::Sender<Stir>,
+    stirs: broadcast::Sender<PresenceEvent>,
 }
 
 /// On which node a member is.
@@ -118,7 +118,7 @@ pub(crate) struct Place {
     presence: Arc<Presence>,
     pub(crate) room: Room,
     pub(crate) member: Uuid,
-    stirs: broadcast::Receiver<Stir>,
+    stirs: broadcast::Receiver<PresenceEvent>,
 }
 
 impl Presence {
@@ -145,7 +145,7 @@ impl Presence {
         }
         known.enter(room, someone.clone(), Where::Here);
         let stirs = known.rooms.entry(room).or_default().stirs.subscribe();
-        known.note(Told::Joined(room, someone));
+        known.note(PresenceMessage::Joined(room, someone));
         drop(known);
         self.news.notify_one();
         Ok(Place { presence: self.clone(), room, member, stirs })
@@ -171,14 +171,14 @@ impl State {
         let inside = self.rooms.entry(room).or_default();
         if inside.members.insert(member.member, (member.clone(), place)).is_none() {
             // Where nobody listens nobody is told.
-            let _ = inside.stirs.send(Stir::Joined(member));
+            let _ = inside.stirs.send(PresenceEvent::Joined(member));
         }
     }
 
     pub(super) fn leave(&mut self, room: Room, member: Uuid) {
         let Some(inside) = self.rooms.get_mut(&room) else { return };
         if inside.members.remove(&member).is_some() {
-            let _ = inside.stirs.send(Stir::Left(member));
+            let _ = inside.stirs.send(PresenceEvent::Left(member));
         }
         if inside.members.is_empty() {
             self.rooms.remove(&room);
@@ -191,7 +191,7 @@ impl State {
             inside.members.retain(|member, (_, place)| {
                 let stays = *place != Where::On(node) || is_there(*member);
                 if !stays {
-                    let _ = inside.stirs.send(Stir::Left(*member));
+                    let _ = inside.stirs.send(PresenceEvent::Left(*member));
                 }
                 stays
             });
@@ -208,7 +208,7 @@ impl State {
         self.rooms.iter().flat_map(of).collect()
     }
 
-    fn note(&mut self, told: Told) {
+    fn note(&mut self, told: PresenceMessage) {
         self.count += 1;
         let Some(untold) = &mut self.untold else { return };
         if untold.happened.len() >= MOST_UNTOLD {
@@ -232,7 +232,7 @@ impl Place {
     }
 
     /// What happens next; nothing where there was more than could wait.
-    pub(crate) async fn stir(&mut self) -> Option<Stir> {
+    pub(crate) async fn stir(&mut self) -> Option<PresenceEvent> {
         self.stirs.recv().await.ok()
     }
 }
@@ -241,7 +241,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.presence.state();
         state.leave(self.room, self.member);
-        state.note(Told::Left(self.room, self.member));
+        state.note(PresenceMessage::Left(self.room, self.member));
         drop(state);
         self.presence.news.notify_one();
     }

@@ -8,8 +8,8 @@ use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use uuid::Uuid;
 
-use super::body::{Feed, Said};
-use super::notice::Notice;
+use super::feed::{Feed, FeedItem};
+use super::notification::Notice;
 
 /// After how many milliseconds a client that was cut comes back: so many, and up to as many more, so that not all of them
 /// come at once.
@@ -31,21 +31,21 @@ pub(crate) fn response(feed: Feed) -> Response {
     response
 }
 
-fn frame(feed: &Feed, said: Said) -> Bytes {
+fn frame(feed: &Feed, said: FeedItem) -> Bytes {
     match said {
-        Said::Ready(place) => {
+        FeedItem::Ready(place) => {
             let more = u64::from(Uuid::new_v4().as_fields().0) * u64::from(RETRY) / (u64::from(u32::MAX) + 1);
             let retry = u64::from(RETRY) + more;
             format!("retry: {retry}\nid: {place}\nevent: ready\ndata: {{}}\n\n").into()
         }
-        Said::Notice(notice, Some(place)) => event(&notice, &place),
-        Said::Notice(notice, None) => {
+        FeedItem::Notice(notice, Some(place)) => event(&notice, &place),
+        FeedItem::Notice(notice, None) => {
             notice.sent.get_or_init(|| event(&notice, feed.place_of(&notice))).clone()
         }
-        Said::Reset(place) => format!("id: {place}\nevent: reset\ndata: {{}}\n\n").into(),
-        Said::Beat(place) => format!(":\nid: {place}\n\n").into(),
-        Said::Lagged => Bytes::from_static(b"event: lagged\ndata: {}\n\n"),
-        Said::End(why) => format!("event: end\ndata: {{\"code\":\"{why}\"}}\n\n").into(),
+        FeedItem::Reset(place) => format!("id: {place}\nevent: reset\ndata: {{}}\n\n").into(),
+        FeedItem::Beat(place) => format!(":\nid: {place}\n\n").into(),
+        FeedItem::Lagged => Bytes::from_static(b"event: lagged\ndata: {}\n\n"),
+        FeedItem::End(why) => format!("event: end\ndata: {{\"code\":\"{why}\"}}\n\n").into(),
     }
 }
 

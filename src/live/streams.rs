@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::hub::{Hub, Subscription, Wanted};
 use super::limits::Streams;
-use super::place::Scope;
+use super::position::Scope;
 use super::presence::Presence;
 use crate::access::Watching;
 use crate::engine::{Engine, Position};

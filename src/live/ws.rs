@@ -2,11 +2,11 @@
 
 use serde_json::{Value as Json, json};
 
-use super::body::{Feed, Said};
+use super::feed::{Feed, FeedItem};
 
 /// A message to a client.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct SocketMessage {
     /// Nothing where there is nothing to say.
     pub(crate) text: Option<String>,
     /// Where nothing more comes under its id.
@@ -22,13 +22,13 @@ pub(crate) enum Ending {
     Unauthenticated,
 }
 
-impl Told {
+impl SocketMessage {
     /// What a feed says.
-    pub(crate) fn of(feed: &Feed, id: &str, said: Said) -> Self {
+    pub(crate) fn of(feed: &Feed, id: &str, said: FeedItem) -> Self {
         let at = |kind: &str, place: String| json!({"type": kind, "id": id, "position": place});
         match said {
-            Said::Ready(place) => Self::message(&at("ready", place)),
-            Said::Notice(notice, own) => {
+            FeedItem::Ready(place) => Self::message(&at("ready", place)),
+            FeedItem::Notice(notice, own) => {
                 let place = own.unwrap_or_else(|| feed.place_of(&notice).to_owned());
                 let mut message = at("next", place);
                 message["event"] = notice.name().into();
@@ -40,10 +40,10 @@ impl Told {
                 text.push('}');
                 Self { text: Some(text), end: None }
             }
-            Said::Reset(place) => Self::message(&at("reset", place)),
-            Said::Beat(place) => Self::message(&at("position", place)),
-            Said::Lagged => Self::ended(id, "lagged"),
-            Said::End(why) => Self::ended(id, why),
+            FeedItem::Reset(place) => Self::message(&at("reset", place)),
+            FeedItem::Beat(place) => Self::message(&at("position", place)),
+            FeedItem::Lagged => Self::ended(id, "lagged"),
+            FeedItem::End(why) => Self::ended(id, why),
         }
     }
 

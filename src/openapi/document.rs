@@ -19,7 +19,7 @@ use super::lens::Lens;
 use super::operations::{self, Site};
 use super::schemas::{self, Writer};
 use super::{Info, batch, explain, names, streams, version30, walk};
-use crate::access::{SecurityScheme, Shown};
+use crate::access::{CredentialLocation, SecurityScheme};
 use crate::engine::Entry;
 use crate::http::{BATCH, EVENTS, EXPLAIN, Endpoint, SOCKET};
 use crate::resource::Operation;
@@ -230,7 +230,7 @@ fn method(endpoint: Endpoint) -> Option<HttpMethod> {
         | Endpoint::History
         | Endpoint::Children
         | Endpoint::Subtree => HttpMethod::Get,
-        Endpoint::QueryTwin | Endpoint::Create | Endpoint::BulkCreate | Endpoint::Action(_) => {
+        Endpoint::QueryPost | Endpoint::Create | Endpoint::BulkCreate | Endpoint::Action(_) => {
             HttpMethod::Post
         }
         Endpoint::Update | Endpoint::BulkUpdate => HttpMethod::Patch,
@@ -244,18 +244,18 @@ fn schemes(schemes: &[SecurityScheme]) -> ComponentsBuilder {
     let header = |name: &http::HeaderName| ApiKey::Header(ApiKeyValue::new(name.as_str()));
     schemes.iter().fold(ComponentsBuilder::new(), |components, scheme| {
         let described = match &scheme.shown {
-            Shown::Bearer(format) => {
+            CredentialLocation::Bearer(format) => {
                 let mut bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
                 if !format.is_empty() {
                     bearer = bearer.bearer_format(format.clone());
                 }
                 security::SecurityScheme::Http(bearer.build())
             }
-            Shown::Basic => {
+            CredentialLocation::Basic => {
                 security::SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Basic).build())
             }
-            Shown::Header(name) => security::SecurityScheme::ApiKey(header(name)),
-            Shown::Cookie(name) => {
+            CredentialLocation::Header(name) => security::SecurityScheme::ApiKey(header(name)),
+            CredentialLocation::Cookie(name) => {
                 security::SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new(name.clone())))
             }
         };

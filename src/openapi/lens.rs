@@ -1,7 +1,7 @@
 //! Which part of the catalog a document tells of: all that is declared, or what one caller is offered.
 
 use super::operations::Requirements;
-use crate::engine::{Catalog, Entry, LinkedRelation, Offer};
+use crate::engine::{Catalog, Entry, LinkedRelation, PermittedOperations};
 use crate::http::Endpoint;
 use crate::resource::{Operation, Right};
 
@@ -10,7 +10,7 @@ use crate::resource::{Operation, Right};
 pub(super) struct Lens<'a> {
     pub(super) catalog: &'a Catalog,
     /// By the catalog's positions; `None` shows everything that is declared.
-    offers: Option<Vec<Offer>>,
+    offers: Option<Vec<PermittedOperations>>,
     /// Whether the caller may ask why.
     pub(super) explains: bool,
 }
@@ -20,11 +20,11 @@ impl<'a> Lens<'a> {
         Self { catalog, offers: None, explains: true }
     }
 
-    pub(super) const fn of(catalog: &'a Catalog, offers: Vec<Offer>, explains: bool) -> Self {
+    pub(super) const fn of(catalog: &'a Catalog, offers: Vec<PermittedOperations>, explains: bool) -> Self {
         Self { catalog, offers: Some(offers), explains }
     }
 
-    fn of_offer(&self, entry: &Entry, says: impl FnOnce(&Offer) -> bool) -> bool {
+    fn of_offer(&self, entry: &Entry, says: impl FnOnce(&PermittedOperations) -> bool) -> bool {
         self.offers.as_ref().is_none_or(|offers| says(&offers[entry.position]))
     }
 

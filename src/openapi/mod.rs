@@ -37,7 +37,7 @@ use lens::Lens;
 
 use crate::access::{Permission, SecurityScheme};
 use crate::error::{Error, Fault};
-use crate::http::{Boundary, Context, DEFAULT_BASE, is_known};
+use crate::http::{AppState, Context, DEFAULT_BASE, is_known};
 use crate::query::read_parameters;
 
 /// Where the document is.
@@ -78,7 +78,7 @@ pub(crate) struct Info {
 /// The document: prepared once in each version, or made for each caller.
 #[derive(Debug)]
 pub(crate) struct Document {
-    boundary: Arc<Boundary>,
+    boundary: Arc<AppState>,
     info: Info,
     /// What everyone gets, where all get the same.
     prepared: Option<[Prepared; 3]>,
@@ -100,7 +100,7 @@ impl Prepared {
 }
 
 impl Document {
-    pub(crate) fn of(boundary: Arc<Boundary>, info: Info) -> Arc<Self> {
+    pub(crate) fn of(boundary: Arc<AppState>, info: Info) -> Arc<Self> {
         let everything = Lens::everything(&boundary.engine.catalog);
         let prepared = |version| Prepared::of(&document::of(&everything, &info, version));
         let prepared = (!info.by_caller).then(|| [Version::V30, Version::V31, Version::V32].map(prepared));

@@ -11,7 +11,7 @@ pub(super) fn operation_id(entry: &Entry, endpoint: Endpoint) -> String {
     match endpoint {
         Endpoint::List => format!("list_{many}"),
         Endpoint::Query => format!("query_{many}"),
-        Endpoint::QueryTwin => format!("post_query_{many}"),
+        Endpoint::QueryPost => format!("post_query_{many}"),
         Endpoint::Create => format!("create_{one}"),
         Endpoint::Read => format!("read_{one}"),
         Endpoint::Update => format!("update_{one}"),
@@ -43,7 +43,7 @@ pub(super) fn summary(entry: &Entry, endpoint: Endpoint) -> String {
     match endpoint {
         Endpoint::List => format!("List {many}"),
         Endpoint::Query => format!("List {many} by a body (QUERY)"),
-        Endpoint::QueryTwin => format!("List {many} by a body"),
+        Endpoint::QueryPost => format!("List {many} by a body"),
         Endpoint::Create => format!("Create {an}"),
         Endpoint::Read => format!("Read {an}"),
         Endpoint::Update => format!("Change fields of {an}"),

@@ -76,7 +76,7 @@ impl Site<'_> {
             Endpoint::Update => Some("A JSON merge patch (RFC 7396): absent keeps, `null` clears."),
             Endpoint::Stream => Some(STREAM),
             Endpoint::Query => Some("RFC 10008."),
-            Endpoint::QueryTwin => {
+            Endpoint::QueryPost => {
                 Some("The same as QUERY on the collection, for clients that cannot say it.")
             }
             Endpoint::List => Some("The items that match every filter, page by page."),

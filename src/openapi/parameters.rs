@@ -231,8 +231,8 @@ impl Collector<'_, '_> {
             self.shared(name, header("Idempotency-Key", about, key).required(idempotency.required));
         }
         match endpoint {
-            Endpoint::List | Endpoint::Query | Endpoint::QueryTwin | Endpoint::Children => {
-                if endpoint != Endpoint::QueryTwin {
+            Endpoint::List | Endpoint::Query | Endpoint::QueryPost | Endpoint::Children => {
+                if endpoint != Endpoint::QueryPost {
                     self.if_none_match();
                 }
                 self.shared("PreferList", header("Prefer", PREFERS, text()));

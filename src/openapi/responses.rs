@@ -34,11 +34,11 @@ fn successes(site: &Site<'_>, components: &mut Components) -> Vec<(String, RefOr
     let (entry, endpoint, title) = (site.entry, site.endpoint, site.title());
     let ok = endpoint.success().as_u16().to_string();
     match endpoint {
-        Endpoint::List | Endpoint::Query | Endpoint::QueryTwin | Endpoint::Children => {
+        Endpoint::List | Endpoint::Query | Endpoint::QueryPost | Endpoint::Children => {
             let page = page(site, components);
             let mut answers = vec![(ok, page.into())];
             // A condition on a POST is about a change (RFC 9110, 13.1.2), and the twin makes none.
-            if endpoint != Endpoint::QueryTwin {
+            if endpoint != Endpoint::QueryPost {
                 answers.push(not_modified(components));
             }
             answers

@@ -58,7 +58,7 @@ fn read(reader: &Reader<'_>, body: &Json, keys: &[&'static str]) -> Result<ListR
         };
         if let Err(fault) = outcome {
             tree.faults.push(Fault {
-                at: crate::error::Place::Pointer(format!("/{}", escape_pointer(key))),
+                at: crate::error::FaultLocation::Pointer(format!("/{}", escape_pointer(key))),
                 ..fault
             });
         }

@@ -20,7 +20,7 @@ use resourceful_contract::{FieldType, Value, json};
 
 use super::{ListRequest, Reader, digest};
 use crate::access::Actor;
-use crate::engine::Admitted;
+use crate::engine::RowFilter;
 use crate::error::{Error, ErrorKind, Fault};
 
 /// The key that an application's cursors are encrypted with.
@@ -69,8 +69,8 @@ fn as_json(keys: &[Value]) -> Vec<u8> {
 pub(crate) struct Binding(blake3::Hash);
 
 impl Binding {
-    pub(crate) fn of(reader: &Reader<'_>, actor: &Actor, listed: &Admitted, request: &ListRequest) -> Self {
-        let mut fed = digest::Fed::default();
+    pub(crate) fn of(reader: &Reader<'_>, actor: &Actor, listed: &RowFilter, request: &ListRequest) -> Self {
+        let mut fed = digest::DigestInput::default();
         let schema = &reader.entry.schema;
         digest::text(&mut fed, &schema.name);
         fed.update(&[u8::from(actor.is_anonymous()), u8::from(actor.is_elevated())]);
@@ -89,8 +89,8 @@ impl Binding {
 impl Binding {
     /// For the positions of streams: of everything that a caller of this kind in this tenant asks for alike, whatever it
     /// was digested from.
-    pub(crate) fn of_stream(actor: &Actor, asked: &digest::Fed) -> Self {
-        let mut fed = digest::Fed::default();
+    pub(crate) fn of_stream(actor: &Actor, asked: &digest::DigestInput) -> Self {
+        let mut fed = digest::DigestInput::default();
         digest::text(&mut fed, "stream");
         let asked = asked.digest();
         fed.update(asked.as_bytes());
@@ -101,7 +101,7 @@ impl Binding {
 
     /// For what has no positions.
     pub(crate) fn of_nothing() -> Self {
-        Self(digest::Fed::default().digest())
+        Self(digest::DigestInput::default().digest())
     }
 
     pub(crate) const fn bytes(&self) -> &[u8; 32] {
@@ -110,7 +110,7 @@ impl Binding {
 
     /// For a list that belongs to one item.
     pub(crate) fn of_item(resource: &str, actor: &Actor, item: &str) -> Self {
-        let mut fed = digest::Fed::default();
+        let mut fed = digest::DigestInput::default();
         for text in
             ["history", resource, item, actor.id().unwrap_or_default(), actor.tenant().unwrap_or_default()]
         {

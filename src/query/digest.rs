@@ -6,15 +6,15 @@ use super::{ListRequest, Place, Selection};
 
 /// What a digest is made of, gathered first: one long piece costs less than many short ones.
 #[derive(Debug)]
-pub(crate) struct Fed(Vec<u8>);
+pub(crate) struct DigestInput(Vec<u8>);
 
-impl Default for Fed {
+impl Default for DigestInput {
     fn default() -> Self {
         Self(Vec::with_capacity(256))
     }
 }
 
-impl Fed {
+impl DigestInput {
     pub(crate) fn update(&mut self, bytes: &[u8]) -> &mut Self {
         self.0.extend_from_slice(bytes);
         self
@@ -32,7 +32,7 @@ impl Fed {
 /// Feeds a whole value into a digest: lengths and tags stand before contents, so two different trees never feed
 /// the same bytes. Trees that differ only in how a query string and a body write the same filter feed the same: the
 /// order of what is joined by `and` or `or`, and the depth at which it is joined.
-pub(crate) fn filter(fed: &mut Fed, schema: &Schema, tree: &Filter) {
+pub(crate) fn filter(fed: &mut DigestInput, schema: &Schema, tree: &Filter) {
     match tree {
         Filter::All(filters) | Filter::Any(filters) if filters.len() == 1 => filter(fed, schema, &filters[0]),
         Filter::All(_) => joined(fed, schema, b'&', tree),
@@ -62,7 +62,7 @@ pub(crate) fn filter(fed: &mut Fed, schema: &Schema, tree: &Filter) {
     }
 }
 
-pub(crate) fn sort(fed: &mut Fed, schema: &Schema, keys: &[Sort]) {
+pub(crate) fn sort(fed: &mut DigestInput, schema: &Schema, keys: &[Sort]) {
     number(fed, keys.len());
     for key in keys {
         fed.update(&[u8::from(key.descending)]);
@@ -70,18 +70,18 @@ pub(crate) fn sort(fed: &mut Fed, schema: &Schema, keys: &[Sort]) {
     }
 }
 
-pub(crate) fn text(fed: &mut Fed, text: &str) {
+pub(crate) fn text(fed: &mut DigestInput, text: &str) {
     number(fed, text.len());
     fed.update(text.as_bytes());
 }
 
-pub(crate) fn maybe_text(fed: &mut Fed, maybe: Option<&str>) {
+pub(crate) fn maybe_text(fed: &mut DigestInput, maybe: Option<&str>) {
     fed.update(&[u8::from(maybe.is_some())]);
     text(fed, maybe.unwrap_or_default());
 }
 
 /// Everything that a list was asked for with, but which deleted items are meant.
-pub(crate) fn list(fed: &mut Fed, schema: &Schema, request: &ListRequest) {
+pub(crate) fn list(fed: &mut DigestInput, schema: &Schema, request: &ListRequest) {
     filter(fed, schema, &request.filter);
     sort(fed, schema, &request.sort);
     selection(fed, schema, &request.selection);
@@ -100,7 +100,7 @@ pub(crate) fn list(fed: &mut Fed, schema: &Schema, request: &ListRequest) {
     }
 }
 
-pub(crate) fn selection(fed: &mut Fed, schema: &Schema, selection: &Selection) {
+pub(crate) fn selection(fed: &mut DigestInput, schema: &Schema, selection: &Selection) {
     match &selection.fields {
         None => _ = fed.update(b"all"),
         Some(fields) => {
@@ -117,12 +117,12 @@ pub(crate) fn selection(fed: &mut Fed, schema: &Schema, selection: &Selection) {
     }
 }
 
-fn joined(fed: &mut Fed, schema: &Schema, tag: u8, tree: &Filter) {
+fn joined(fed: &mut DigestInput, schema: &Schema, tag: u8, tree: &Filter) {
     let mut flat = Vec::new();
     flatten(tree, tag, &mut flat);
     let mut parts: Vec<Vec<u8>> = Vec::with_capacity(flat.len());
     for part in flat {
-        let mut own = Fed::default();
+        let mut own = DigestInput::default();
         filter(&mut own, schema, part);
         parts.push(own.into_bytes());
     }
@@ -148,7 +148,7 @@ fn flatten<'f>(tree: &'f Filter, tag: u8, flat: &mut Vec<&'f Filter>) {
     }
 }
 
-fn test(fed: &mut Fed, test: &Test) {
+fn test(fed: &mut DigestInput, test: &Test) {
     let (tag, values): (u8, &[&Value]) = match test {
         Test::Eq(value) => (0, &[value]),
         Test::Ne(value) => (1, &[value]),
@@ -172,7 +172,7 @@ fn test(fed: &mut Fed, test: &Test) {
     }
 }
 
-fn several_values(fed: &mut Fed, tag: u8, values: &[Value]) {
+fn several_values(fed: &mut DigestInput, tag: u8, values: &[Value]) {
     fed.update(&[tag]);
     number(fed, values.len());
     for item in values {
@@ -180,14 +180,14 @@ fn several_values(fed: &mut Fed, tag: u8, values: &[Value]) {
     }
 }
 
-fn literal(fed: &mut Fed, tag: u8, content: &str) {
+fn literal(fed: &mut DigestInput, tag: u8, content: &str) {
     fed.update(&[tag]);
     text(fed, content);
 }
 
 /// JSON text tells every value of one field from every other of the same field, which is all that is compared. Ids are
 /// most often whole numbers or text, which are told apart as they are.
-pub(crate) fn value(fed: &mut Fed, value: &Value) {
+pub(crate) fn value(fed: &mut DigestInput, value: &Value) {
     match value {
         Value::Integer(integer) => _ = fed.update(b"i").update(&integer.to_le_bytes()),
         Value::Text(content) => text(fed.update(b"t"), content),
@@ -195,13 +195,13 @@ pub(crate) fn value(fed: &mut Fed, value: &Value) {
     }
 }
 
-fn as_json(fed: &mut Fed, value: &Value) {
+fn as_json(fed: &mut DigestInput, value: &Value) {
     let mut json = Vec::with_capacity(40);
     resourceful_contract::json::value(&mut json, value);
     number(fed, json.len());
     fed.update(&json);
 }
 
-fn number(fed: &mut Fed, number: usize) {
+fn number(fed: &mut DigestInput, number: usize) {
     fed.update(&(number as u64).to_le_bytes());
 }

@@ -7,7 +7,7 @@ use resourceful_contract::{Field, FieldType, Filter, RelatedBy, Test, Value};
 use serde_json::Value as Json;
 
 use super::Reader;
-use crate::engine::{Admitted, Catalog, Entry, LinkedRelation};
+use crate::engine::{Catalog, Entry, LinkedRelation, RowFilter};
 use crate::nearest::suggest;
 
 /// The most values that a list operand may hold in a body.
@@ -67,7 +67,7 @@ pub(super) fn comparison(
 /// The rows behind a relation, as far as the caller may list them.
 pub(super) struct Related<'a> {
     relation: &'a LinkedRelation,
-    listed: &'a Admitted,
+    listed: &'a RowFilter,
     /// Reads what is asked of them.
     pub(super) reader: Reader<'a>,
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use resourceful_contract::{Count, Filter, Sort};
 
-use crate::engine::{Catalog, Entry, LinkedRelation, Sights};
+use crate::engine::{Catalog, Entry, LinkedRelation, Visibilities};
 use crate::error::{Error, Fault};
 
 pub(crate) use cursor::{Binding, CursorKey, KeysDigest, Opened};
@@ -91,7 +91,7 @@ pub(crate) enum Place {
 pub(crate) struct Reader<'a> {
     pub(crate) catalog: &'a Catalog,
     pub(crate) entry: &'a Entry,
-    pub(crate) sights: &'a Sights,
+    pub(crate) sights: &'a Visibilities,
 }
 
 impl Reader<'_> {

@@ -29,21 +29,21 @@ use super::Operation;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {
-    pub(crate) life: Life,
+    pub(crate) life: Freshness,
     /// Of single operations; `None` where it is not remembered at all.
-    pub(crate) operations: Vec<(Operation, Option<Life>)>,
+    pub(crate) operations: Vec<(Operation, Option<Freshness>)>,
     pub(crate) tags: Vec<String>,
     pub(crate) invalidated_by: Vec<String>,
 }
 
 /// For how long an answer is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Life {
+pub(crate) struct Freshness {
     pub(crate) fresh: Duration,
     pub(crate) stale: Duration,
 }
 
-impl Life {
+impl Freshness {
     /// For how long an answer may be given at all.
     pub(crate) const fn total(&self) -> Duration {
         self.fresh.saturating_add(self.stale)
@@ -55,7 +55,7 @@ impl Cache {
     #[must_use]
     pub const fn fresh(fresh: Duration) -> Self {
         Self {
-            life: Life { fresh, stale: Duration::ZERO },
+            life: Freshness { fresh, stale: Duration::ZERO },
             operations: Vec::new(),
             tags: Vec::new(),
             invalidated_by: Vec::new(),
@@ -74,7 +74,7 @@ impl Cache {
     /// The same for one operation alone: [`Operation::List`] or [`Operation::Read`].
     #[must_use]
     pub fn operation(mut self, operation: Operation, fresh: Duration, stale: Duration) -> Self {
-        self.operations.push((operation, Some(Life { fresh, stale })));
+        self.operations.push((operation, Some(Freshness { fresh, stale })));
         self
     }
 
@@ -102,13 +102,13 @@ impl Cache {
     }
 
     /// How long answers of an operation are good, where they are remembered.
-    pub(crate) fn life(&self, operation: Operation) -> Option<Life> {
+    pub(crate) fn life(&self, operation: Operation) -> Option<Freshness> {
         let own = self.operations.iter().rev().find(|(of, _)| *of == operation);
         own.map_or(Some(self.life), |(_, life)| *life)
     }
 
     /// How long any of them is.
-    pub(crate) fn lives(&self) -> impl Iterator<Item = Life> {
+    pub(crate) fn lives(&self) -> impl Iterator<Item = Freshness> {
         self.operations.iter().filter_map(|(_, life)| *life).chain([self.life])
     }
 }

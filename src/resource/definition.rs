@@ -7,8 +7,8 @@ use resourceful_contract::{Schema, Table};
 
 use super::codec::Codec;
 use super::{
-    Action, AuditTrail, Bodies, Bulk, Cache, Idempotency, Operation, PlacedHook, Planted, Relation, Right,
-    SoftDelete, Target,
+    Action, AuditTrail, Bodies, Bulk, Cache, Idempotency, Operation, PlacedHook, Relation, Right, SoftDelete,
+    Target, TreeParent,
 };
 use crate::access::{Permission, Permissions, all_of, nobody};
 
@@ -121,7 +121,7 @@ pub(crate) struct Definition {
     pub(crate) deleted_at: Option<usize>,
     pub(crate) soft_delete: Option<SoftDelete>,
     pub(crate) bulk: Option<Bulk>,
-    pub(crate) tree: Option<Planted>,
+    pub(crate) tree: Option<TreeParent>,
     pub(crate) codec: Codec,
     pub(crate) bodies: Bodies,
     pub(crate) id: Id,

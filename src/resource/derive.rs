@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use super::bodies::{Bodies, is_internal};
 use super::definition::FieldRule;
 use super::verify::{self, DefinitionErrors, Faults};
-use super::{DeclaredAction, Definition, Id, Operation, Planted, Resource, ResourceBuilder};
+use super::{DeclaredAction, Definition, Id, Operation, Resource, ResourceBuilder, TreeParent};
 use crate::access::{Permission, Permissions, all_of};
 
 /// A declaration whose fields are known and that nobody has verified yet.
@@ -265,10 +265,10 @@ fn field_rules(draft: &Draft) -> Vec<FieldRule> {
     rules
 }
 
-fn planted(draft: &Draft) -> Option<Planted> {
+fn planted(draft: &Draft) -> Option<TreeParent> {
     let tree = draft.builder.tree.as_ref()?;
     let parent = draft.position(&tree.parent)?;
-    Some(Planted { parent, max_depth: tree.max_depth, max_items: tree.max_items })
+    Some(TreeParent { parent, max_depth: tree.max_depth, max_items: tree.max_items })
 }
 
 fn cache_control(declared: Option<String>) -> HeaderValue {

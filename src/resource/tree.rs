@@ -39,7 +39,7 @@ impl Tree {
 
 /// A tree whose field is known.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Planted {
+pub(crate) struct TreeParent {
     pub(crate) parent: usize,
     pub(crate) max_depth: u32,
     pub(crate) max_items: u32,

@@ -1,4 +1,4 @@
-//! The house as the code has it: who may import what.
+//! The order of the layers: which folder may import what.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -87,15 +87,15 @@ fn presets_use_public_names_only() {
     }
 }
 
-/// A storage answers whoever asks it. So the engine has one place that asks, and nothing reaches that place without a
-/// decision in hand: `Vault` takes queries that an `Admitted` made, and only `sight.rs` makes one.
+/// A storage answers every query that it gets. The engine therefore has one type that queries storages, and it takes only
+/// queries with a row filter: `GuardedStorage` takes a `GuardedQuery`, and only `visibility.rs` makes one.
 #[test]
-fn rows_are_reached_with_a_decision_alone() {
+fn rows_are_read_and_written_through_the_guarded_storage() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let vault = root.join("src/engine/sight.rs");
-    let doors = ["dyn Storage", ".storage()", "Admitted(", "GuardedQuery("];
-    // Where a declaration's storage is named, compared, migrated and handed to the vault, before there is any request.
-    let before = [
+    let guard = root.join("src/engine/visibility.rs");
+    let accesses = ["dyn Storage", ".storage()", "RowFilter(", "GuardedQuery("];
+    // Where a declaration's storage is named, compared, migrated and given to the guarded storage, before any request.
+    let setup = [
         "src/app/builder.rs",
         "src/app/migrate.rs",
         "src/engine/catalog.rs",
@@ -104,25 +104,25 @@ fn rows_are_reached_with_a_decision_alone() {
         "src/lib.rs",
     ]
     .map(|path| root.join(path));
-    let found = |path: &Path, door: &str| {
+    let found = |path: &Path, access: &str| {
         let source = fs::read_to_string(path).unwrap();
-        code(&source).any(|line| line.contains(door))
+        code(&source).any(|line| line.contains(access))
     };
     for folder in ["src", "presets"] {
-        for (path, _) in sources(folder).into_iter().filter(|(path, _)| *path != vault) {
-            for door in doors {
-                let is_before = before.iter().any(|before| path.starts_with(before))
-                    && ["dyn Storage", ".storage()"].contains(&door);
+        for (path, _) in sources(folder).into_iter().filter(|(path, _)| *path != guard) {
+            for access in accesses {
+                let is_setup = setup.iter().any(|setup| path.starts_with(setup))
+                    && ["dyn Storage", ".storage()"].contains(&access);
                 assert!(
-                    is_before || !found(&path, door),
-                    "{} opens `{door}` beside the vault",
+                    is_setup || !found(&path, access),
+                    "{} has `{access}` beside the guarded storage",
                     path.display()
                 );
             }
         }
     }
     assert!(
-        doors.iter().all(|door| *door == ".storage()" || found(&vault, door)),
-        "the vault stands elsewhere now"
+        accesses.iter().all(|access| *access == ".storage()" || found(&guard, access)),
+        "the guarded storage is in another file now"
     );
 }

@@ -308,7 +308,7 @@ async fn a_client_may_ask_for_an_answer_of_its_own() {
 
 #[tokio::test]
 async fn what_is_too_large_is_answered_and_not_remembered() {
-    let builder = remembering_builder(&Place::memory()).query_cache(QueryCache::new().largest(2_000));
+    let builder = remembering_builder(&Place::memory()).query_cache(QueryCache::new().max_entry_size(2_000));
     let app = TestApp::build(builder).await.unwrap();
     let long = "word ".repeat(500);
     let item = path(&create(&app, "tea", json!({"note": long})).await);

@@ -460,7 +460,7 @@ fn rules_that_do_not_fit_are_faults_of_the_declaration() {
 
 #[tokio::test]
 async fn an_explanation_names_the_rule_that_decided() {
-    use resourceful::{Outcome, Said};
+    use resourceful::{Outcome, RuleOutcome};
     let app = workspace(&Place::memory()).await;
     let bob = Actor::user("bob").in_tenant("bolt", ["admin"]);
     let why = async |actor: &Actor, operation, id| {
@@ -470,7 +470,7 @@ async fn an_explanation_names_the_rule_that_decided() {
     let hidden = why(&bob, Operation::Update, Some("a1")).await;
     assert_eq!(hidden.outcome, Outcome::Hidden);
     let wall = hidden.visibility.iter().find(|step| step.rule == "same_tenant(\"org_id\")").unwrap();
-    assert_eq!((wall.said, wall.row_matches), (Said::AllowWhere, Some(false)));
+    assert_eq!((wall.said, wall.row_matches), (RuleOutcome::AllowWhere, Some(false)));
     assert_eq!(why(&bob, Operation::Read, Some("b1")).await.outcome, Outcome::Allowed);
     assert_eq!(why(&bob, Operation::Read, Some("zz")).await.outcome, Outcome::Absent);
     assert_eq!(why(&bob, Operation::List, None).await.outcome, Outcome::Allowed);
@@ -478,7 +478,7 @@ async fn an_explanation_names_the_rule_that_decided() {
     let stranger = why(&Actor::user("eve"), Operation::Create, None).await;
     assert_eq!(stranger.outcome, Outcome::Forbidden);
     let last = stranger.operation.last().unwrap();
-    assert_eq!((last.said, last.reason.as_deref()), (Said::Deny, Some("not in any tenant")));
+    assert_eq!((last.said, last.reason.as_deref()), (RuleOutcome::Deny, Some("not in any tenant")));
     assert!(app.app().explain(&bob, "nothing", Operation::List, None).await.is_err());
 }
 

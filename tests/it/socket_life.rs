@@ -381,7 +381,7 @@ async fn bytes_and_what_is_too_large_close_a_socket() {
 #[tokio::test]
 async fn sockets_and_what_they_follow_are_counted() {
     let place = Place::memory();
-    let app = built(notes(&place).streams(Streams::new().most(4).most_per_actor(3))).await;
+    let app = built(notes(&place).streams(Streams::new().max_streams(4).max_per_actor(3))).await;
     let refused = async |token: &str| {
         let answer = app.get("/ws").bearer(token).socket().await.map(drop);
         answer.map_err(|answer| (answer.status(), answer.header("retry-after").map(str::to_owned)))
@@ -398,7 +398,7 @@ async fn sockets_and_what_they_follow_are_counted() {
     assert_eq!(one.next().await.unwrap()["type"], "complete");
     assert_eq!(refused("boss").await, Ok(()));
     // Whose it is counts from when that is known.
-    let app = built(notes(&place).streams(Streams::new().most_per_actor(1))).await;
+    let app = built(notes(&place).streams(Streams::new().max_per_actor(1))).await;
     let _ada = app.get("/ws").bearer("ada").socket().await.unwrap();
     // Whoever shows another token for themselves takes no place more.
     let mut own = app.get("/ws").bearer("boss").socket().await.unwrap();

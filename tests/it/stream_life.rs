@@ -63,7 +63,7 @@ async fn there_are_so_many_streams_and_no_more() {
                 .token("bob", Actor::user("bob").in_tenant("bolt", ["x"])),
         )
     };
-    let limits = Streams::new().most(3).most_per_tenant(2).most_per_actor(1);
+    let limits = Streams::new().max_streams(3).max_per_tenant(2).max_per_actor(1);
     let app = built(notes().streams(limits)).await;
     let open = async |token: &str| {
         let stream = app.get("/things/stream").bearer(token).stream().await;
@@ -92,7 +92,7 @@ async fn there_are_so_many_streams_and_no_more() {
 async fn those_whom_nobody_knows_share_their_places() {
     let place = Place::memory();
     let tokens = BearerTokens::new().token("ada", Actor::user("ada"));
-    let app = built(builder(&place).authenticator(tokens).streams(Streams::new().most_unknown(1))).await;
+    let app = built(builder(&place).authenticator(tokens).streams(Streams::new().max_anonymous(1))).await;
     let first = app.get("/things/stream").stream().await.unwrap();
     let second = app.get("/things/stream").stream().await.map(drop).map_err(|answer| answer.status());
     assert_eq!(second, Err(429));

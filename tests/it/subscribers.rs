@@ -469,9 +469,9 @@ async fn a_node_that_relays_hears_of_what_another_one_wrote() {
 async fn a_bell_is_heard_by_who_listens_where_the_database_has_one() {
     let Some(place) = Place::postgres().await else { return };
     let other = Sql::connect(place.url().unwrap()).await.unwrap().storage();
-    let mut bell = other.hear("a bell").await.unwrap().expect("PostgreSQL has bells");
-    place.storage().ring("another").await.unwrap();
-    place.storage().ring("a bell").await.unwrap();
+    let mut bell = other.listen("a bell").await.unwrap().expect("PostgreSQL has bells");
+    place.storage().notify("another").await.unwrap();
+    place.storage().notify("a bell").await.unwrap();
     bell.rung().await.unwrap();
-    assert!(Memory::new().storage().hear("a bell").await.unwrap().is_none());
+    assert!(Memory::new().storage().listen("a bell").await.unwrap().is_none());
 }

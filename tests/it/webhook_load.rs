@@ -141,14 +141,14 @@ async fn a_lookup_of_owners_that_panics_is_tried_again() {
         let receiver = Receiver::start().await;
         let panics = Arc::new(AtomicBool::new(true));
         let asked = panics.clone();
-        let webhooks = Webhooks::kept_in(place.storage(), tenant_role("admin"), move |owner| {
+        let webhooks = Webhooks::stored_in(place.storage(), tenant_role("admin"), move |owner| {
             let panics = asked.clone();
             async move {
                 assert!(!panics.load(Ordering::SeqCst), "the directory fell over");
                 Ok(Some(owner))
             }
         });
-        let webhooks = webhooks.private_targets(true).pauses([Duration::from_secs(3600); 3]);
+        let webhooks = webhooks.private_targets(true).backoff([Duration::from_secs(3600); 3]);
         let app = TestApp::build(builder(&place).webhooks(webhooks)).await.unwrap();
         endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
         job(&app, "ann", "j", json!({})).await;
@@ -197,7 +197,8 @@ async fn what_cannot_be_read_holds_up_nothing_else() {
 #[tokio::test]
 async fn a_tenant_has_no_more_endpoints_than_said() {
     for place in Place::all().await {
-        let webhooks = webhooks(&place).endpoints_each(2).endpoints(|endpoints| endpoints.preset(bulk()));
+        let webhooks =
+            webhooks(&place).max_endpoints_per_tenant(2).endpoints(|endpoints| endpoints.preset(bulk()));
         let app = TestApp::build(builder(&place).webhooks(webhooks)).await.unwrap();
         let one = json!({"url": "https://example.com/", "events": ["*"]});
         let first = endpoint(&app, "ann", "https://example.com/", &["*"]).await;

@@ -101,7 +101,7 @@ async fn an_endpoint_of_what_is_no_more_can_still_be_changed() {
 #[tokio::test]
 async fn times_that_never_end_are_no_trouble() {
     let (place, receiver) = (Place::memory(), Receiver::start().await);
-    let webhooks = webhooks(&place).deadline(Duration::MAX).pauses([Duration::MAX]).kept_for(Duration::MAX);
+    let webhooks = webhooks(&place).deadline(Duration::MAX).backoff([Duration::MAX]).retention(Duration::MAX);
     let webhooks = webhooks.secret_overlap(Duration::MAX);
     let app = TestApp::build(builder(&place).webhooks(webhooks)).await.unwrap();
     let endpoint = endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
@@ -169,13 +169,13 @@ async fn what_is_tried_again_is_judged_by_all_of_the_event() {
 #[tokio::test]
 async fn in_production_tables_that_are_missing_are_named() {
     let database = Sql::connect("sqlite::memory:").await.unwrap();
-    let webhooks = Webhooks::kept_in(&database.storage(), role("admin"), async |owner| Ok(Some(owner)));
+    let webhooks = Webhooks::stored_in(&database.storage(), role("admin"), async |owner| Ok(Some(owner)));
     let production = || create_app(AppPreset::Production).secret("0".repeat(32));
     let refused = production().webhooks(webhooks).build().await.unwrap_err().to_string();
     for said in ["0002_webhooks` is not applied", "RESOURCEFUL_MIGRATE=1"] {
         assert!(refused.contains(said), "{said}: {refused}");
     }
-    let webhooks = || Webhooks::kept_in(&database.storage(), role("admin"), async |owner| Ok(Some(owner)));
+    let webhooks = || Webhooks::stored_in(&database.storage(), role("admin"), async |owner| Ok(Some(owner)));
     production().webhooks(webhooks()).migrate().await.unwrap();
     production().webhooks(webhooks()).build().await.unwrap();
 }

@@ -12,9 +12,9 @@ use crate::support::Place;
 use crate::support::receiver::Receiver;
 
 pub(crate) fn webhooks(place: &Place) -> Webhooks {
-    Webhooks::kept_in(place.storage(), tenant_role("admin"), async |owner| Ok(Some(owner)))
+    Webhooks::stored_in(place.storage(), tenant_role("admin"), async |owner| Ok(Some(owner)))
         .private_targets(true)
-        .pauses([Duration::from_secs(3600), Duration::from_secs(3600)])
+        .backoff([Duration::from_secs(3600), Duration::from_secs(3600)])
 }
 
 pub(crate) fn builder(place: &Place) -> AppBuilder {
@@ -204,7 +204,7 @@ async fn rights_are_those_of_the_moment_of_sending() {
         let receiver = Receiver::start().await;
         let today = Arc::new(Mutex::new(Some(Actor::user("boss").in_tenant("acme", ["admin", "boss"]))));
         let asked = today.clone();
-        let webhooks = Webhooks::kept_in(place.storage(), tenant_role("admin"), move |owner: Actor| {
+        let webhooks = Webhooks::stored_in(place.storage(), tenant_role("admin"), move |owner: Actor| {
             assert_eq!((owner.id(), owner.tenant()), (Some("boss"), Some("acme")));
             assert!(owner.has_tenant_role("boss") && !owner.has_role("boss"));
             std::future::ready(match asked.lock().unwrap().clone() {
@@ -212,7 +212,7 @@ async fn rights_are_those_of_the_moment_of_sending() {
                 actor => Ok(actor),
             })
         });
-        let webhooks = webhooks.private_targets(true).pauses([Duration::from_secs(3600); 3]);
+        let webhooks = webhooks.private_targets(true).backoff([Duration::from_secs(3600); 3]);
         let app = TestApp::build(builder(&place).webhooks(webhooks)).await.unwrap();
         let endpoint = endpoint(&app, "boss", &receiver.url("/hook"), &["jobs.*"]).await;
         receiver.answers("/hook", 500);
@@ -305,7 +305,7 @@ async fn a_dead_endpoint_holds_up_nobody() {
 async fn what_fails_is_tried_as_often_as_said_and_can_be_replayed() {
     for place in Place::all().await {
         let receiver = Receiver::start().await;
-        let webhooks = webhooks(&place).pauses([Duration::ZERO; 9]);
+        let webhooks = webhooks(&place).backoff([Duration::ZERO; 9]);
         let app = TestApp::build(builder(&place).webhooks(webhooks)).await.unwrap();
         let endpoint = endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
         receiver.answers("/hook", 503);
@@ -372,7 +372,7 @@ async fn only_public_addresses_are_sent_to() {
     let place = Place::memory();
     let receiver = Receiver::start().await;
     let port = receiver.url("").rsplit_once(':').unwrap().1.to_owned();
-    let open = Webhooks::kept_in(place.storage(), tenant_role("admin"), async |owner| Ok(Some(owner)));
+    let open = Webhooks::stored_in(place.storage(), tenant_role("admin"), async |owner| Ok(Some(owner)));
     let app = TestApp::build(builder(&place).webhooks(open)).await.unwrap();
     for (url, said) in [
         ("nonsense", "Must be"),

@@ -18,7 +18,7 @@ start_example() { # NAME DATABASE_URL
     example_base=http://127.0.0.1:$port
     # One file a start: examples of several steps run at once.
     example_out=$temporary/$1-$port.out
-    PORT=$port DATABASE_URL=$2 ATLAS_TOKEN=$atlas_token "$target/debug/examples/$1" >"$example_out" 2>&1 </dev/null &
+    PORT=$port DATABASE_URL=$2 ATLAS_TOKEN=$atlas_token "$target/debug/$1" >"$example_out" 2>&1 </dev/null &
     example_pid=$!
     # A step runs in a subshell: whatever ends it ends the server as well.
     trap 'kill "$example_pid" 2>/dev/null || true' EXIT
@@ -108,7 +108,7 @@ browser_reads_docs() { # DATABASE_URL
 browser_follows_orders() {
     local database
     for database in "sqlite://$temporary/live.db" "$live_postgres"; do
-        tests/browser --binary "$target/debug/examples/shop" --database "$database" || return 1
+        tests/browser --binary "$target/debug/shop" --database "$database" || return 1
     done
 }
 

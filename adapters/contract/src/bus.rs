@@ -10,7 +10,7 @@ use crate::storage::Answer;
 /// to its channel, in the order of publishing, by the node that published it as well.
 ///
 /// A bus is for what nodes have to know soon, such as that something kept in memory is no longer so. What must not be
-/// lost stands in the storage; a listener that may have missed something is told so ([`Heard::Missed`]).
+/// lost stands in the storage; a listener that may have missed something is told so ([`BusEvent::Missed`]).
 ///
 /// It also has queues, by which nodes share work: each message is handled by one consumer of each group, at least once as
 /// long as the bus keeps it.
@@ -44,7 +44,7 @@ pub trait Bus: fmt::Debug + Send + Sync + 'static {
 
 /// How often a message is given to a consumer before it is a dead letter: whatever it does to those who take it, it is not
 /// done for ever.
-pub const MOST_TAKEN: u32 = 5;
+pub const MAX_DELIVERIES: u32 = 5;
 
 /// One of those who consume a queue as a group; see [`Bus::consume`].
 pub trait Consumer: fmt::Debug + Send + Sync + 'static {
@@ -52,7 +52,7 @@ pub trait Consumer: fmt::Debug + Send + Sync + 'static {
     /// have taken a message, which is abandoned then.
     ///
     /// An error means that the bus is away; asking again goes on as soon as it is back.
-    fn next(&self) -> Answer<'_, Taken>;
+    fn next(&self) -> Answer<'_, QueueDelivery>;
 
     /// Says that these messages are still being handled.
     fn keep<'a>(&'a self, ids: &'a [String]) -> Answer<'a, ()>;
@@ -63,7 +63,7 @@ pub trait Consumer: fmt::Debug + Send + Sync + 'static {
 
 /// A message that a [`Consumer`] took.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Taken {
+pub struct QueueDelivery {
     /// What to acknowledge it by.
     pub id: String,
     /// The message.
@@ -77,13 +77,13 @@ pub trait Listener: fmt::Debug + Send + 'static {
     /// What is heard next. The future may be dropped at any point and loses nothing.
     ///
     /// An error means that the bus is away. Asking again goes on where it stopped, as soon as the bus is back, and is
-    /// answered then even where nothing was published meanwhile ([`Heard::Back`]).
-    fn heard(&mut self) -> Answer<'_, Heard>;
+    /// answered then even where nothing was published meanwhile ([`BusEvent::Back`]).
+    fn heard(&mut self) -> Answer<'_, BusEvent>;
 }
 
 /// What a [`Listener`] hears.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum BusEvent {
     /// A message.
     Message(Vec<u8>),
     /// Messages were published that are gone before they were heard: whoever acts on messages now knows too little.

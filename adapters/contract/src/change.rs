@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::{Filter, Schema, Value, Version};
 
 /// What follows from the changes of a set, told what became of their rows.
-pub type Then = Arc<dyn Fn(&[Written]) -> Vec<Change> + Send + Sync>;
+pub type Then = Arc<dyn Fn(&[RowOutcome]) -> Vec<Change> + Send + Sync>;
 
 /// Changes that become so together or not at all.
 #[derive(Default)]
@@ -126,20 +126,20 @@ impl Guard {
 #[non_exhaustive]
 pub struct Committed {
     /// For each change, in order, what became of its row; those that followed come last.
-    pub rows: Vec<Written>,
+    pub rows: Vec<RowOutcome>,
 }
 
 impl Committed {
     /// What a commit made so, one entry for each change.
     #[must_use]
-    pub const fn new(rows: Vec<Written>) -> Self {
+    pub const fn new(rows: Vec<RowOutcome>) -> Self {
         Self { rows }
     }
 }
 
 /// A row after a change.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Written {
+pub struct RowOutcome {
     /// The row's id; null after a change of however many rows.
     pub id: Value,
     /// The row's version after the change; `None` after a delete, and for rows without a counter where no
@@ -151,7 +151,7 @@ pub struct Written {
     pub rows: u64,
 }
 
-impl Written {
+impl RowOutcome {
     /// What became of a change of however many rows.
     #[must_use]
     pub const fn all(rows: u64) -> Self {

@@ -28,15 +28,15 @@ pub mod schema;
 mod storage;
 mod value;
 
-pub use bus::{Bus, Consumer, Heard, Listener, MOST_TAKEN, Taken};
+pub use bus::{Bus, BusEvent, Consumer, Listener, MAX_DELIVERIES, QueueDelivery};
 pub use cache_store::CacheStore;
 pub use capabilities::Capabilities;
-pub use change::{Change, ChangeSet, Committed, Guard, Then, Write, Written};
+pub use change::{Change, ChangeSet, Committed, Guard, RowOutcome, Then, Write};
 pub use error::{ErrorKind, StorageError};
 pub use migration::{Migrated, Migration};
 pub use query::{Count, Filter, Include, Position, Query, RelatedBy, Sort, Test};
 pub use report::Report;
 pub use rows::{Rows, Total, Version};
 pub use schema::{Cardinality, Field, FieldType, IdSource, Index, Link, Reference, ScalarType, Schema};
-pub use storage::{Answer, Bell, Mismatch, Storage, Table};
+pub use storage::{Answer, Mismatch, NotificationStream, Storage, Table};
 pub use value::{Malformed, Value, fold, json};

@@ -54,13 +54,13 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     fn commit(&self, changes: ChangeSet) -> Answer<'_, Committed>;
 
     /// Rings a bell that other nodes of the application may hear. Nothing depends on it but how soon they look.
-    fn ring<'a>(&'a self, bell: &'a str) -> Answer<'a, ()> {
+    fn notify<'a>(&'a self, bell: &'a str) -> Answer<'a, ()> {
         let _ = bell;
         Box::pin(std::future::ready(Ok(())))
     }
 
     /// Listens to a bell; `None` where nodes cannot hear each other through this storage.
-    fn hear<'a>(&'a self, bell: &'a str) -> Answer<'a, Option<Box<dyn Bell>>> {
+    fn listen<'a>(&'a self, bell: &'a str) -> Answer<'a, Option<Box<dyn NotificationStream>>> {
         let _ = bell;
         Box::pin(std::future::ready(Ok(None)))
     }
@@ -73,7 +73,7 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
 }
 
 /// Someone who listens to a bell.
-pub trait Bell: fmt::Debug + Send + 'static {
+pub trait NotificationStream: fmt::Debug + Send + 'static {
     /// Done when the bell was rung, or may have been while nobody could hear it. The future may be dropped at any point.
     fn rung(&mut self) -> Answer<'_, ()>;
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use resourceful_contract::{Answer, Bus, Consumer, Heard, Listener};
+use resourceful_contract::{Answer, Bus, BusEvent, Consumer, Listener};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -16,14 +16,14 @@ const KEPT: usize = 1_024;
 /// A bus for the nodes of one process, such as those of a test. Clones share it.
 ///
 /// ```
-/// # use resourceful_contract::{Bus as _, Heard, StorageError};
+/// # use resourceful_contract::{Bus as _, BusEvent, StorageError};
 /// use resourceful_memory::MemoryBus;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), StorageError> {
 /// let bus = MemoryBus::new();
 /// let mut listener = bus.listen("news").await?;
 /// bus.publish("news", b"hello".to_vec()).await?;
-/// assert_eq!(listener.heard().await?, Heard::Message(b"hello".to_vec()));
+/// assert_eq!(listener.heard().await?, BusEvent::Message(b"hello".to_vec()));
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -92,11 +92,11 @@ impl Bus for MemoryBus {
 struct MemoryListener(broadcast::Receiver<Vec<u8>>, #[expect(dead_code, reason = "it is held")] MemoryBus);
 
 impl Listener for MemoryListener {
-    fn heard(&mut self) -> Answer<'_, Heard> {
+    fn heard(&mut self) -> Answer<'_, BusEvent> {
         Box::pin(async move {
             match self.0.recv().await {
-                Ok(message) => Ok(Heard::Message(message)),
-                Err(RecvError::Lagged(_)) => Ok(Heard::Missed),
+                Ok(message) => Ok(BusEvent::Message(message)),
+                Err(RecvError::Lagged(_)) => Ok(BusEvent::Missed),
                 // The bus is held, and with it the sender.
                 Err(RecvError::Closed) => std::future::pending().await,
             }

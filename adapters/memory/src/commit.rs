@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use resourceful_contract::{
-    Change, ChangeSet, Committed, ErrorKind, Filter, Guard, Query, Schema, StorageError, Value, Write,
-    Written,
+    Change, ChangeSet, Committed, ErrorKind, Filter, Guard, Query, RowOutcome, Schema, StorageError, Value,
+    Write,
 };
 
 use crate::state::State;
@@ -34,7 +34,7 @@ pub(crate) fn apply(state: &mut State, set: &ChangeSet) -> Result<Committed, Sto
 fn all(
     state: &mut State,
     changes: &[Change],
-    rows: &mut Vec<Written>,
+    rows: &mut Vec<RowOutcome>,
     progress: &dyn Fn(usize),
 ) -> Result<(), StorageError> {
     for change in changes {
@@ -45,28 +45,28 @@ fn all(
     Ok(())
 }
 
-fn one(state: &mut State, change: &Change) -> Result<Written, StorageError> {
+fn one(state: &mut State, change: &Change) -> Result<RowOutcome, StorageError> {
     let schema = &change.schema;
     let row = match &change.write {
         Write::Insert { values } => insert(state, schema, values)?,
         Write::Update { id, set, guard } => update(state, schema, id, set, guard)?,
         Write::Delete { id, guard } => {
             delete(state, schema, id, guard)?;
-            return Ok(Written { id: id.clone(), ..Written::all(1) });
+            return Ok(RowOutcome { id: id.clone(), ..RowOutcome::all(1) });
         }
         Write::UpdateAll { filter, set } => {
             let ids = matching(state, schema, filter)?;
             for id in &ids {
                 update(state, schema, id, set, &Guard::none())?;
             }
-            return Ok(Written::all(ids.len() as u64));
+            return Ok(RowOutcome::all(ids.len() as u64));
         }
         Write::DeleteAll { filter } => {
             let ids = matching(state, schema, filter)?;
             for id in &ids {
                 delete(state, schema, id, &Guard::none())?;
             }
-            return Ok(Written::all(ids.len() as u64));
+            return Ok(RowOutcome::all(ids.len() as u64));
         }
     };
     let columns = filter::columns(schema, state.table(&schema.table)?)?;
@@ -74,7 +74,7 @@ fn one(state: &mut State, change: &Change) -> Result<Written, StorageError> {
     if let Some(fields) = &change.answer {
         render::object(&mut json, schema, &columns, &row, fields);
     }
-    Ok(Written {
+    Ok(RowOutcome {
         id: row[columns[schema.id]].clone(),
         version: Some(render::version(schema, &columns, &row)),
         json,

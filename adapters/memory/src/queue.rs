@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use resourceful_contract::{Answer, Consumer, MOST_TAKEN, Taken};
+use resourceful_contract::{Answer, Consumer, MAX_DELIVERIES, QueueDelivery};
 use tokio::sync::Notify;
 
 /// How many messages wait in a group at most, and how many dead letters it keeps.
@@ -57,14 +57,14 @@ impl Queue {
 
 impl Group {
     /// The next message; without one, when something that was taken may be abandoned.
-    fn next(&mut self, abandoned: Duration) -> Result<Taken, Option<Duration>> {
+    fn next(&mut self, abandoned: Duration) -> Result<QueueDelivery, Option<Duration>> {
         let now = Instant::now();
         let is_old = |heard: Instant| now.saturating_duration_since(heard) >= abandoned;
         while let Some(number) =
             self.taken.iter().find(|(_, (_, heard))| is_old(*heard)).map(|(number, _)| *number)
         {
             let Some((entry, _)) = self.taken.remove(&number) else { break };
-            if entry.times < MOST_TAKEN {
+            if entry.times < MAX_DELIVERIES {
                 return Ok(self.take(entry));
             }
             self.dead.push_back(entry.message);
@@ -79,10 +79,13 @@ impl Group {
         Err(oldest.map(|heard| abandoned.saturating_sub(now.saturating_duration_since(heard))))
     }
 
-    fn take(&mut self, mut entry: Entry) -> Taken {
+    fn take(&mut self, mut entry: Entry) -> QueueDelivery {
         entry.times += 1;
-        let taken =
-            Taken { id: entry.number.to_string(), message: entry.message.clone(), times: entry.times };
+        let taken = QueueDelivery {
+            id: entry.number.to_string(),
+            message: entry.message.clone(),
+            times: entry.times,
+        };
         self.taken.insert(entry.number, (entry, Instant::now()));
         taken
     }
@@ -108,7 +111,7 @@ impl MemoryConsumer {
 }
 
 impl Consumer for MemoryConsumer {
-    fn next(&self) -> Answer<'_, Taken> {
+    fn next(&self) -> Answer<'_, QueueDelivery> {
         Box::pin(async move {
             loop {
                 // Heard from here on, so that nothing is missed between the look and the wait.

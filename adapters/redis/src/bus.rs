@@ -8,7 +8,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamId, StreamReadReply};
 use redis::{AsyncConnectionConfig, FromRedisValue as _, RedisError, Value, cmd, pipe};
-use resourceful_contract::{Answer, Bus, Consumer, Heard, Listener};
+use resourceful_contract::{Answer, Bus, BusEvent, Consumer, Listener};
 
 use crate::queue::{self, FIELD, RedisConsumer};
 use crate::{Redis, failed};
@@ -105,7 +105,7 @@ struct RedisListener {
     /// One of its own: a look waits, and everything behind it on a shared one would wait with it.
     connection: Option<MultiplexedConnection>,
     place: Place,
-    heard: VecDeque<Heard>,
+    heard: VecDeque<BusEvent>,
 }
 
 impl RedisListener {
@@ -145,7 +145,7 @@ impl RedisListener {
         let is_there: bool = cmd("EXISTS").arg(&key).query_async(self.connection().await?).await?;
         if !is_there {
             if self.place.added > 0 {
-                self.heard.push_back(Heard::Missed);
+                self.heard.push_back(BusEvent::Missed);
                 self.place = Place::default();
             }
             return Ok(());
@@ -158,7 +158,7 @@ impl RedisListener {
             both.query_async(self.connection().await?).await?;
         let state = State::read(&state)?;
         if self.place.has_lost(&state) {
-            self.heard.push_back(Heard::Missed);
+            self.heard.push_back(BusEvent::Missed);
             self.place = Place { last: (0, 0), added: state.added.saturating_sub(state.length) };
             if state.first.is_some() {
                 // What is left is read from its beginning by the next look.
@@ -167,7 +167,7 @@ impl RedisListener {
         }
         for entry in came.into_iter().flat_map(|came| came.keys).flat_map(|stream| stream.ids) {
             self.place = Place { last: id(&entry.id)?, added: self.place.added + 1 };
-            self.heard.push_back(Heard::Message(message(&entry)?));
+            self.heard.push_back(BusEvent::Message(message(&entry)?));
         }
         Ok(())
     }
@@ -225,7 +225,7 @@ pub(crate) fn message(entry: &StreamId) -> Result<Vec<u8>, RedisError> {
 }
 
 impl Listener for RedisListener {
-    fn heard(&mut self) -> Answer<'_, Heard> {
+    fn heard(&mut self) -> Answer<'_, BusEvent> {
         Box::pin(async move {
             loop {
                 if let Some(heard) = self.heard.pop_front() {
@@ -237,7 +237,7 @@ impl Listener for RedisListener {
                     Err(error) => Err(error),
                 };
                 match looked {
-                    Ok(()) if was_away && self.heard.is_empty() => return Ok(Heard::Back),
+                    Ok(()) if was_away && self.heard.is_empty() => return Ok(BusEvent::Back),
                     Ok(()) => {}
                     Err(error) => {
                         self.connection = None;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamAutoClaimReply, StreamId, StreamPendingCountReply, StreamReadReply};
 use redis::{AsyncConnectionConfig, RedisError, Value, cmd, pipe};
-use resourceful_contract::{Answer, Consumer, MOST_TAKEN, Taken};
+use resourceful_contract::{Answer, Consumer, MAX_DELIVERIES, QueueDelivery};
 use tokio::sync::Mutex;
 
 use crate::bus::message;
@@ -117,7 +117,7 @@ impl RedisConsumer {
     }
 
     /// Takes one message and no more: what waits in a node waits while others are free.
-    async fn look(&self, looking: &mut Looking) -> Result<Option<Taken>, RedisError> {
+    async fn look(&self, looking: &mut Looking) -> Result<Option<QueueDelivery>, RedisError> {
         let connection = match &mut looking.connection {
             Some(connection) => connection,
             none => {
@@ -145,11 +145,14 @@ impl RedisConsumer {
             came => came?,
         };
         let entry = came.into_iter().flat_map(|came| came.keys).flat_map(|stream| stream.ids).next();
-        entry.map(|entry| Ok(Taken { message: message(&entry)?, id: entry.id, times: 1 })).transpose()
+        entry.map(|entry| Ok(QueueDelivery { message: message(&entry)?, id: entry.id, times: 1 })).transpose()
     }
 
     /// Takes what others took and were not heard of since; what was taken too often is a dead letter.
-    async fn reclaim(&self, connection: &mut MultiplexedConnection) -> Result<Option<Taken>, RedisError> {
+    async fn reclaim(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<Option<QueueDelivery>, RedisError> {
         let mut claim = cmd("XAUTOCLAIM");
         claim.arg(key(&self.queue)).arg(&self.group).arg(&self.name);
         claim.arg(u64::try_from(self.abandoned.as_millis()).unwrap_or(u64::MAX)).arg("0-0");
@@ -164,8 +167,8 @@ impl RedisConsumer {
         for entry in claimed.claimed {
             let times = self.times(&entry, connection).await?;
             let message = message(&entry)?;
-            if times <= MOST_TAKEN {
-                return Ok(Some(Taken { id: entry.id, message, times }));
+            if times <= MAX_DELIVERIES {
+                return Ok(Some(QueueDelivery { id: entry.id, message, times }));
             }
             let mut bury = pipe();
             bury.atomic();
@@ -191,7 +194,7 @@ impl RedisConsumer {
 }
 
 impl Consumer for RedisConsumer {
-    fn next(&self) -> Answer<'_, Taken> {
+    fn next(&self) -> Answer<'_, QueueDelivery> {
         Box::pin(async move {
             let mut looking = self.looking.lock().await;
             loop {

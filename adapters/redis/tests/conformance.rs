@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use resourceful_contract::{ErrorKind, Heard, conformance};
+use resourceful_contract::{BusEvent, ErrorKind, conformance};
 use resourceful_redis::Redis;
 
 #[tokio::test]
@@ -71,14 +71,14 @@ async fn a_server_that_was_killed_is_heard_again_and_what_it_lost_is_said()
     bus.send("work", b"one".to_vec()).await?;
     assert_eq!(consumer.next().await?.message, b"one");
     bus.publish("news", b"one".to_vec()).await?;
-    assert_eq!(listener.heard().await?, Heard::Message(b"one".to_vec()));
+    assert_eq!(listener.heard().await?, BusEvent::Message(b"one".to_vec()));
     // One that hangs says no more than one that is gone.
     let signal = |name: &str| Command::new("kill").args([name, &server.child.id().to_string()]).status();
     assert!(signal("-STOP")?.success());
     let hung = listener.heard().await.expect_err("nobody answers");
     assert_eq!(hung.kind(), ErrorKind::Unavailable, "{hung}");
     assert!(signal("-CONT")?.success());
-    while listener.heard().await? != Heard::Back {}
+    while listener.heard().await? != BusEvent::Back {}
     drop(server);
     let away = listener.heard().await.expect_err("nobody answers");
     assert_eq!(away.kind(), ErrorKind::Unavailable, "{away}");
@@ -89,13 +89,13 @@ async fn a_server_that_was_killed_is_heard_again_and_what_it_lost_is_said()
     // Whoever publishes is served again as well, without being made anew.
     while bus.publish("news", b"two".to_vec()).await.is_err() {}
     let mut heard = Vec::new();
-    while heard.last() != Some(&Heard::Message(b"two".to_vec())) {
+    while heard.last() != Some(&BusEvent::Message(b"two".to_vec())) {
         match listener.heard().await {
             Ok(one) => heard.push(one),
             Err(_) => tokio::task::yield_now().await,
         }
     }
-    assert_eq!(heard, [Heard::Missed, Heard::Message(b"two".to_vec())]);
+    assert_eq!(heard, [BusEvent::Missed, BusEvent::Message(b"two".to_vec())]);
     // Nobody has to join again, though the server has forgotten that there was a group.
     bus.send("work", b"two".to_vec()).await?;
     let taken = loop {

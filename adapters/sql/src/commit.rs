@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use resourceful_contract::{
-    Change, ChangeSet, Committed, ErrorKind, FieldType, Guard, Schema, StorageError, Value, Version, Write,
-    Written,
+    Change, ChangeSet, Committed, ErrorKind, FieldType, Guard, RowOutcome, Schema, StorageError, Value,
+    Version, Write,
 };
 
 use crate::args::{self, Arg};
@@ -34,7 +34,10 @@ pub(crate) async fn commit<D: Dialect>(
 }
 
 /// Applies a set, again where what failed was of no row and has left nothing behind.
-async fn retried<D: Dialect>(database: &Database<D>, set: &ChangeSet) -> Result<Vec<Written>, StorageError> {
+async fn retried<D: Dialect>(
+    database: &Database<D>,
+    set: &ChangeSet,
+) -> Result<Vec<RowOutcome>, StorageError> {
     let mut connection = database.writer().await?;
     let mut retry = Retry::default();
     let mut has_locks = true;
@@ -94,7 +97,7 @@ async fn applied<D: Dialect>(
     connection: &mut Lease<'_, D::Db>,
     set: &ChangeSet,
     has_locks: bool,
-) -> Result<Vec<Written>, Failed> {
+) -> Result<Vec<RowOutcome>, Failed> {
     if let [one] = set.changes.as_slice()
         && set.then.is_none()
         && !set.dry_run
@@ -121,7 +124,7 @@ async fn scoped<D: Dialect>(
     database: &Database<D>,
     connection: &mut Lease<'_, D::Db>,
     change: &Change,
-) -> Result<Vec<Written>, Failed> {
+) -> Result<Vec<RowOutcome>, Failed> {
     let mut scope = connection.scope().await.map_err(Failed::unbegun::<D>)?;
     let row = single(database, &mut scope, change).await.map_err(|error| error.at_change(0));
     let row = scope.end(row, |error| D::failure(error, &change.schema)).await?;
@@ -167,14 +170,14 @@ async fn together<D: Dialect>(
     connection: &mut Lease<'_, D::Db>,
     set: &ChangeSet,
     way: Way,
-) -> Result<Vec<Written>, Failed> {
+) -> Result<Vec<RowOutcome>, Failed> {
     // Dropped before its commit, a transaction is rolled back.
     let mut transaction = connection.begin().await.map_err(Failed::unbegun::<D>)?;
     if way.has_locks {
         let locked = lock::rows(database, &mut transaction, &set.changes).await;
         locked.map_err(|error| Failed { error, has_begun: true, is_of_locks: true })?;
     }
-    let mut rows: Vec<Written> = Vec::with_capacity(set.changes.len());
+    let mut rows: Vec<RowOutcome> = Vec::with_capacity(set.changes.len());
     let progress = set.progress.as_deref();
     each(database, &mut transaction, &set.changes, way.is_grouped, progress, &mut rows).await?;
     if let Some(then) = &set.then {
@@ -200,7 +203,7 @@ async fn each<D: Dialect>(
     all: &[Change],
     grouped: bool,
     progress: Option<&(dyn Fn(usize) + Send + Sync)>,
-    rows: &mut Vec<Written>,
+    rows: &mut Vec<RowOutcome>,
 ) -> Result<(), StorageError> {
     let before = rows.len();
     let mut resume: Vec<&Arc<Schema>> = Vec::new();
@@ -260,7 +263,7 @@ async fn insert_many<D: Dialect>(
     database: &Database<D>,
     connection: &mut Connection<D>,
     changes: &[Change],
-) -> Result<Vec<Written>, StorageError> {
+) -> Result<Vec<RowOutcome>, StorageError> {
     let schema = &changes[0].schema;
     let shape = write::shape(changes);
     let statement =
@@ -281,7 +284,7 @@ async fn insert_many<D: Dialect>(
 }
 
 /// The rows of one INSERT as its changes come: a database may answer them in any order.
-fn in_order(changes: &[Change], mut rows: Vec<Written>) -> Result<Vec<Written>, StorageError> {
+fn in_order(changes: &[Change], mut rows: Vec<RowOutcome>) -> Result<Vec<RowOutcome>, StorageError> {
     let given = |change: &Change| match &change.write {
         Write::Insert { values } => values[change.schema.id].clone(),
         _ => Value::Null,
@@ -305,11 +308,11 @@ fn in_order(changes: &[Change], mut rows: Vec<Written>) -> Result<Vec<Written>, 
     placed.ok_or_else(|| StorageError::new(ErrorKind::Internal).with_context("insert", "answered other rows"))
 }
 
-pub(crate) fn inserted(change: &Change) -> Written {
-    let Write::Insert { values } = &change.write else { return Written::all(1) };
+pub(crate) fn inserted(change: &Change) -> RowOutcome {
+    let Write::Insert { values } = &change.write else { return RowOutcome::all(1) };
     let id = values[change.schema.id].clone();
     let version = change.schema.first_version(values).map(Version::Counter);
-    Written { id, version, ..Written::all(1) }
+    RowOutcome { id, version, ..RowOutcome::all(1) }
 }
 
 /// One change inside a transaction, its digest compared first where the row has no counter.
@@ -317,7 +320,7 @@ async fn guarded_single<D: Dialect>(
     database: &Database<D>,
     connection: &mut Connection<D>,
     change: &Change,
-) -> Result<Written, StorageError> {
+) -> Result<RowOutcome, StorageError> {
     if let Write::Update { id, guard, .. } | Write::Delete { id, guard } = &change.write
         && let Some(expected) = digest(&change.schema, guard)
     {
@@ -344,7 +347,7 @@ async fn single<D: Dialect>(
     database: &Database<D>,
     connection: &mut Connection<D>,
     change: &Change,
-) -> Result<Written, StorageError> {
+) -> Result<RowOutcome, StorageError> {
     let changes = std::slice::from_ref(change);
     let schema = &change.schema;
     let shape = write::shape(changes);
@@ -355,8 +358,8 @@ async fn single<D: Dialect>(
         let ran = D::run(connection, database.query(statement.text.clone(), args)).await;
         return match (ran.map_err(|error| D::failure(error, schema))?, &change.write) {
             (0, Write::Delete { id, guard }) => Err(why_not(database, connection, schema, id, guard).await?),
-            (_, Write::Delete { id, .. }) => Ok(Written { id: id.clone(), ..Written::all(1) }),
-            (rows, _) => Ok(Written::all(rows)),
+            (_, Write::Delete { id, .. }) => Ok(RowOutcome { id: id.clone(), ..RowOutcome::all(1) }),
+            (rows, _) => Ok(RowOutcome::all(rows)),
         };
     }
     let rows = match D::rows(connection, database.query(statement.text.clone(), args)).await {
@@ -380,13 +383,13 @@ fn written<D: Dialect>(
     schema: &Schema,
     row: &plan::Row<D>,
     statement: &write::Statement,
-) -> Result<Written, crate::dialect::Unreadable> {
+) -> Result<RowOutcome, crate::dialect::Unreadable> {
     let mut json = Vec::new();
     if !statement.fields.is_empty() {
         json.reserve(512);
         plan::object::<D>(&mut json, row, &statement.fields, Origin { schema, id: Some(0) });
     }
-    Ok(Written {
+    Ok(RowOutcome {
         id: D::read(row, 0, schema.id_field().field_type)?,
         version: Some(plan::version::<D>(schema, row, &statement.versions)),
         json,

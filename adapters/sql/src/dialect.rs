@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use resourceful_contract::{Bell, Capabilities, FieldType, Index, Schema, StorageError, Value};
+use resourceful_contract::{Capabilities, FieldType, Index, NotificationStream, Schema, StorageError, Value};
 use sea_query::{Expr, QueryBuilder, SchemaBuilder, SelectStatement};
 use sqlx::database::HasStatementCache;
 use sqlx::{Database, IntoArguments, SqlStr};
@@ -112,7 +112,7 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
         options: &'a ConnectOptions<Self>,
         timeout: Duration,
         bell: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Box<dyn Bell>>, sqlx::Error>> {
+    ) -> BoxFuture<'a, Result<Option<Box<dyn NotificationStream>>, sqlx::Error>> {
         let _ = (options, timeout, bell);
         Box::pin(std::future::ready(Ok(None)))
     }

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use resourceful_contract::{Change, ErrorKind, Schema, StorageError, Value, Write, Written};
+use resourceful_contract::{Change, ErrorKind, RowOutcome, Schema, StorageError, Value, Write};
 use sea_query::{Expr, IntoIden as _, Query};
 
 use crate::args::{self, Numbering};
@@ -44,7 +44,7 @@ pub(crate) async fn insert<D: Dialect>(
     database: &Database<D>,
     connection: &mut Connection<D>,
     changes: &[Change],
-) -> Result<Vec<Written>, StorageError> {
+) -> Result<Vec<RowOutcome>, StorageError> {
     let mut shape = Shape { bytes: vec![b'+'], args: Vec::with_capacity(32) };
     for change in changes {
         let one = write::shape(std::slice::from_ref(change));
@@ -66,7 +66,7 @@ pub(crate) async fn insert<D: Dialect>(
         if id.is_null() {
             return Err(refusal::left_out());
         }
-        Ok(Written { id, ..inserted(change) })
+        Ok(RowOutcome { id, ..inserted(change) })
     });
     written.collect()
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use resourceful_contract::{Answer, Bell};
+use resourceful_contract::{Answer, NotificationStream};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 /// How often changes of other nodes are looked for.
@@ -20,7 +20,7 @@ impl Polling {
     }
 }
 
-impl Bell for Polling {
+impl NotificationStream for Polling {
     fn rung(&mut self) -> Answer<'_, ()> {
         Box::pin(async {
             self.0.tick().await;

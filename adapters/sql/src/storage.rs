@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use resourceful_contract::{
-    Answer, Bell, Capabilities, ChangeSet, Committed, ErrorKind, Migrated, Migration, Mismatch, Query, Rows,
-    Schema, Storage, StorageError,
+    Answer, Capabilities, ChangeSet, Committed, ErrorKind, Migrated, Migration, Mismatch, NotificationStream,
+    Query, Rows, Schema, Storage, StorageError,
 };
 use sqlx::{AssertSqlSafe, Pool, SqlSafeStr};
 
@@ -193,7 +193,7 @@ impl<D: Dialect> Storage for Database<D> {
         Box::pin(commit::commit::<D>(self, changes))
     }
 
-    fn ring<'a>(&'a self, bell: &'a str) -> Answer<'a, ()> {
+    fn notify<'a>(&'a self, bell: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
             let Some(statement) = D::ring() else { return Ok(()) };
             let mut connection = self.reader().await?;
@@ -207,10 +207,11 @@ impl<D: Dialect> Storage for Database<D> {
         })
     }
 
-    fn hear<'a>(&'a self, bell: &'a str) -> Answer<'a, Option<Box<dyn Bell>>> {
+    fn listen<'a>(&'a self, bell: &'a str) -> Answer<'a, Option<Box<dyn NotificationStream>>> {
         Box::pin(async move {
             let Some(options) = &self.listener else {
-                let polling = self.sessions.are_pooled.then(|| Box::new(Polling::new()) as Box<dyn Bell>);
+                let polling =
+                    self.sessions.are_pooled.then(|| Box::new(Polling::new()) as Box<dyn NotificationStream>);
                 return Ok(polling);
             };
             let timeout = self.readers.pool().options().get_acquire_timeout();

@@ -24,11 +24,11 @@ const PIECE: usize = 64 << 10;
 
 /// A body that is handed on in pieces, and counts for as long as any of it is held.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ResponseBody {
     body: Body,
     /// What of a large frame is not handed on yet.
     rest: Bytes,
-    held: Option<Arc<Held>>,
+    held: Option<Arc<AnswerMemory>>,
     _turn: Option<Arc<OwnedSemaphorePermit>>,
     /// Whether the peer was handed a frame and has not asked for the next one; followed on HTTP/2 only, where a client
     /// can stop a body without stopping the connection.
@@ -38,13 +38,13 @@ pub(super) struct Answer {
 
 /// Bytes of a large answer, for as long as they are in memory.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct AnswerMemory {
     connection: Arc<Connection>,
     bytes: usize,
     _room: OwnedSemaphorePermit,
 }
 
-impl Held {
+impl AnswerMemory {
     fn new(connection: Arc<Connection>, bytes: usize, room: OwnedSemaphorePermit) -> Self {
         connection.holds(bytes);
         Self { connection, bytes, _room: room }
@@ -65,7 +65,7 @@ pub(in crate::app) async fn has_room(connection: &Arc<Connection>, response: &mu
         bytes = coded.min(bytes);
         drop(room.split(room.num_permits() - Registry::units(bytes)));
     }
-    response.extensions_mut().insert(Arc::new(Held::new(connection.clone(), bytes, room)));
+    response.extensions_mut().insert(Arc::new(AnswerMemory::new(connection.clone(), bytes, room)));
     true
 }
 
@@ -95,7 +95,7 @@ async fn encode(registry: &Registry, response: &mut Response) -> Option<usize> {
     }
 }
 
-impl Drop for Held {
+impl Drop for AnswerMemory {
     fn drop(&mut self) {
         self.connection.releases(self.bytes);
     }
@@ -104,7 +104,7 @@ impl Drop for Held {
 /// A frame that counts until the last piece of it is gone.
 struct Counted {
     bytes: Bytes,
-    _held: Arc<Held>,
+    _held: Arc<AnswerMemory>,
 }
 
 impl AsRef<[u8]> for Counted {
@@ -113,10 +113,10 @@ impl AsRef<[u8]> for Counted {
     }
 }
 
-impl Answer {
+impl ResponseBody {
     pub(super) fn new(
         body: Body,
-        held: Option<Arc<Held>>,
+        held: Option<Arc<AnswerMemory>>,
         turn: Option<Arc<OwnedSemaphorePermit>>,
         is_http2: bool,
         request: Request,
@@ -171,7 +171,7 @@ impl Answer {
     }
 }
 
-impl HttpBody for Answer {
+impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -203,7 +203,7 @@ impl HttpBody for Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for ResponseBody {
     fn drop(&mut self) {
         self.follow(false);
     }

@@ -9,7 +9,7 @@ use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::Connection;
-use crate::app::front::Front;
+use crate::app::service::AppService;
 
 /// A stream whose connection is kept informed of whether it moves. It lives for as long as the socket does, also where that
 /// has become a WebSocket.
@@ -18,13 +18,13 @@ pub(super) struct Io<S> {
     stream: S,
     connection: Arc<Connection>,
     is_blocked: bool,
-    front: Front,
+    front: AppService,
     /// What is written in place of a refusal of the HTTP library's own, and how much of it is.
     refusal: Option<(Vec<u8>, usize)>,
 }
 
 impl<S> Io<S> {
-    pub(super) const fn new(stream: S, connection: Arc<Connection>, front: Front) -> Self {
+    pub(super) const fn new(stream: S, connection: Arc<Connection>, front: AppService) -> Self {
         Self { stream, connection, is_blocked: false, front, refusal: None }
     }
 

@@ -21,10 +21,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
-use super::front::Front;
+use super::service::AppService;
 use io::Io;
 use registry::Registry;
-use service::Entry;
+use service::ConnectionService;
 
 pub(super) use answer::has_room;
 pub(super) use connection::Connection;
@@ -58,7 +58,7 @@ impl Listen for TcpListener {
 /// Serves connections until `stop` is done and the last of them has ended.
 pub(super) async fn serve(
     listener: impl Listen,
-    front: &Front,
+    front: &AppService,
     limits: &Arc<ConnectionLimits>,
     stop: impl Future<Output = ()>,
 ) {
@@ -72,7 +72,7 @@ pub(super) async fn serve(
             tracing::debug!(%error, "TCP_NODELAY is not set");
         }
         let Some(connection) = registry.admit(address.ip()).await else { return };
-        let entry = Entry::new(front, &connection);
+        let entry = ConnectionService::new(front, &connection);
         let (stopping, ends, limits) = (stopping.clone(), ends.clone(), limits.clone());
         tokio::spawn(async move {
             attend(stream, connection, entry, &limits, stopping).await;
@@ -127,7 +127,7 @@ fn is_of_one_connection(error: &Error) -> bool {
 async fn attend(
     stream: TcpStream,
     connection: Arc<Connection>,
-    entry: Entry,
+    entry: ConnectionService,
     limits: &ConnectionLimits,
     mut stopping: watch::Receiver<()>,
 ) {

@@ -18,11 +18,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::block_in_place;
 use tower::Service;
 
-use super::answer::{Answer, Held};
+use super::answer::{AnswerMemory, ResponseBody};
 use super::connection::{Connection, Request};
 use super::has_other_threads;
-use crate::app::front::Front;
 use crate::app::health;
+use crate::app::service::AppService;
 
 /// The least bytes of a request body that takes long to read and check.
 const LARGE: u64 = 64 << 10;
@@ -31,31 +31,31 @@ const SMALL: u64 = 8 << 10;
 
 /// What answers the requests of one connection.
 #[derive(Clone)]
-pub(super) struct Entry {
-    pub(super) front: Front,
+pub(super) struct ConnectionService {
+    pub(super) front: AppService,
     connection: Arc<Connection>,
 }
 
-impl Entry {
-    pub(super) fn new(front: &Front, connection: &Arc<Connection>) -> Self {
+impl ConnectionService {
+    pub(super) fn new(front: &AppService, connection: &Arc<Connection>) -> Self {
         Self { front: front.for_connection(connection.clone()), connection: connection.clone() }
     }
 }
 
-impl<B> Service<http::Request<B>> for Entry
+impl<B> Service<http::Request<B>> for ConnectionService
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    type Response = http::Response<Answer>;
+    type Response = http::Response<ResponseBody>;
     type Error = Infallible;
-    type Future = Answering;
+    type Future = ResponseFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<B>) -> Answering {
+    fn call(&mut self, request: http::Request<B>) -> ResponseFuture {
         let is_http2 = request.version() == Version::HTTP_2;
         let is_connect = request.method() == Method::CONNECT;
         let is_probe = health::PATHS.contains(&request.uri().path());
@@ -85,7 +85,7 @@ where
         if is_long && has_other_threads() {
             answer = Box::pin(in_turns(self.connection.registry.readers.clone(), answer));
         }
-        Answering { answer, is_http2, is_connect, unread, request: Some(guard) }
+        ResponseFuture { answer, is_http2, is_connect, unread, request: Some(guard) }
     }
 }
 
@@ -188,7 +188,7 @@ struct Turn(Option<Arc<OwnedSemaphorePermit>>);
 type AnswerFuture = BoxFuture<'static, Result<Response, Infallible>>;
 
 /// An answer that is being made.
-pub(super) struct Answering {
+pub(super) struct ResponseFuture {
     answer: AnswerFuture,
     is_http2: bool,
     is_connect: bool,
@@ -197,8 +197,8 @@ pub(super) struct Answering {
     request: Option<Request>,
 }
 
-impl Future for Answering {
-    type Output = Result<http::Response<Answer>, Infallible>;
+impl Future for ResponseFuture {
+    type Output = Result<http::Response<ResponseBody>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Ok(mut response) = ready!(self.answer.as_mut().poll(context));
@@ -212,11 +212,11 @@ impl Future for Answering {
         {
             request.connection.opens_tunnel();
         }
-        let held = response.extensions_mut().remove::<Arc<Held>>();
+        let held = response.extensions_mut().remove::<Arc<AnswerMemory>>();
         // What is small or goes on for long leaves its turn to the next one.
         let turn = response.extensions_mut().remove::<Turn>().filter(|_| held.is_some());
         let turn = turn.and_then(|Turn(turn)| turn);
         let is_http2 = self.is_http2;
-        Poll::Ready(Ok(response.map(|body| Answer::new(body, held, turn, is_http2, request))))
+        Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, held, turn, is_http2, request))))
     }
 }

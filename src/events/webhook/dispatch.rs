@@ -21,11 +21,11 @@ use uuid::Uuid;
 
 use super::delivery::{Attempt, State, WebhookDelivery};
 use super::endpoint::{WebhookEndpoint, target};
-use super::lines::{LONGEST_PUT_OFF, Lines, Turn, WIDTH};
 use super::sign::signatures;
+use super::throttle::{EndpointThrottles, LONGEST_PUT_OFF, Turn, WIDTH};
 use super::{DELIVERIES, ENDPOINTS, Webhooks, span};
 use crate::access::{Actor, RoleHierarchy};
-use crate::engine::{Engine, Own, now};
+use crate::engine::{Engine, SystemRow, now};
 use crate::error::Error;
 use crate::events::Event;
 use crate::outbound::{Client, Failure, Reach};
@@ -57,12 +57,12 @@ pub(crate) struct Dispatcher {
     roles: RoleHierarchy,
     client: Client,
     woken: Notify,
-    lines: Lines,
+    lines: EndpointThrottles,
 }
 
 /// A delivery that this node may send.
 struct Claimed {
-    own: Own<WebhookDelivery>,
+    own: SystemRow<WebhookDelivery>,
     turn: Turn,
 }
 
@@ -90,7 +90,14 @@ impl Dispatcher {
     ) -> Result<Self, Failure> {
         let reach = if webhooks.private_targets { Reach::Anywhere } else { Reach::Public };
         let client = Client::new(reach)?;
-        Ok(Self { engine, webhooks, roles, client, woken: Notify::new(), lines: Lines::default() })
+        Ok(Self {
+            engine,
+            webhooks,
+            roles,
+            client,
+            woken: Notify::new(),
+            lines: EndpointThrottles::default(),
+        })
     }
 
     /// For how long what is new for an endpoint is put off from the start.
@@ -248,11 +255,11 @@ impl Dispatcher {
     }
 
     /// Takes a delivery for this node; nothing where another one was quicker.
-    async fn claim(&self, own: Own<WebhookDelivery>, turn: Turn) -> Result<Option<Claimed>, Error> {
+    async fn claim(&self, own: SystemRow<WebhookDelivery>, turn: Turn) -> Result<Option<Claimed>, Error> {
         let set = fields(json!({DUE: now() + self.holds()}));
         let id = own.row.id.to_string();
         let is_ours = self.engine.set_own(DELIVERIES, &id, own.version, &set).await?;
-        Ok(is_ours.then(|| Claimed { own: Own { version: after(own.version), ..own }, turn }))
+        Ok(is_ours.then(|| Claimed { own: SystemRow { version: after(own.version), ..own }, turn }))
     }
 
     /// Tries a delivery and writes down what became of it.
@@ -406,13 +413,13 @@ impl Dispatcher {
 
     async fn note(
         &self,
-        own: Own<WebhookDelivery>,
+        own: SystemRow<WebhookDelivery>,
         outcome: Outcome,
         is_shown: bool,
         at: DateTime<Utc>,
         took: Duration,
     ) -> Result<(), Error> {
-        let Own { row: mut delivery, version } = own;
+        let SystemRow { row: mut delivery, version } = own;
         let id = delivery.id.to_string();
         let was_shown = delivery.state != State::Queued;
         delivery.attempts += 1;

@@ -3,9 +3,9 @@
 mod delivery;
 mod dispatch;
 mod endpoint;
-mod lines;
 mod queue;
 mod sign;
+mod throttle;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -62,7 +62,7 @@ type Extended = dyn Fn(ResourceBuilder) -> ResourceBuilder + Send + Sync;
 /// let app = create_app(AppPreset::Testing)
 ///     .resource(orders)
 ///     // Who may manage endpoints, and what rights an endpoint's owner has by now: `None` where they are gone.
-///     .webhooks(Webhooks::kept_in(&memory.storage(), tenant_role("admin"), async |owner| Ok(Some(owner))))
+///     .webhooks(Webhooks::stored_in(&memory.storage(), tenant_role("admin"), async |owner| Ok(Some(owner))))
 ///     .build()
 ///     .await?;
 /// # let _ = app; Ok(()) }
@@ -102,7 +102,7 @@ impl Webhooks {
     /// `owners` answers, for an endpoint's owner, who that is now: with the rights that they have today, or `None` where
     /// they are gone, which disables the endpoint. It is asked before each attempt, and is given the owner as they were when
     /// they became it, without raised rights; where rights cannot change, answer that. What fails is tried again later.
-    pub fn kept_in<F, T>(storage: &Arc<dyn Storage>, managed_by: Permission, owners: F) -> Self
+    pub fn stored_in<F, T>(storage: &Arc<dyn Storage>, managed_by: Permission, owners: F) -> Self
     where
         F: Fn(Actor) -> T + Send + Sync + 'static,
         T: Future<Output = Result<Option<Actor>, CheckError>> + Send + 'static,
@@ -134,7 +134,7 @@ impl Webhooks {
 
     /// How many endpoints a tenant has at most, or a person where there is no tenant; 100 by default. Each of them is looked
     /// at for every event of theirs.
-    pub const fn endpoints_each(mut self, most: u32) -> Self {
+    pub const fn max_endpoints_per_tenant(mut self, most: u32) -> Self {
         self.most = most;
         self
     }
@@ -161,13 +161,13 @@ impl Webhooks {
 
     /// The pauses between attempts, of which there is one more than pauses; each is up to a tenth longer. By default
     /// [`PAUSES`](Self::PAUSES).
-    pub fn pauses(mut self, pauses: impl IntoIterator<Item = Duration>) -> Self {
+    pub fn backoff(mut self, pauses: impl IntoIterator<Item = Duration>) -> Self {
         self.pauses = pauses.into_iter().collect();
         self
     }
 
     /// How long the log of deliveries that ended is kept; 30 days by default.
-    pub const fn kept_for(mut self, time: Duration) -> Self {
+    pub const fn retention(mut self, time: Duration) -> Self {
         self.kept = time;
         self
     }

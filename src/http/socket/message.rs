@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
 use crate::error::{Error, ErrorKind, Fault};
-use crate::http::strict::{self, Unread};
+use crate::http::strict_json::{self, ParseFailure};
 use crate::nearest::suggest;
 use crate::resource::pointer_of;
 
@@ -100,11 +100,13 @@ struct Nothing {}
 
 /// Reads a message; answers the id as well that it names, for an answer to name it too.
 pub(super) fn read(text: &str) -> (Option<String>, Result<Message, Error>) {
-    let mut members = match strict::read(text.as_bytes()) {
+    let mut members = match strict_json::read(text.as_bytes()) {
         Ok(Json::Object(members)) => members,
         Ok(_) => return (None, Err(invalid("", "type", "A message is an object: {\"type\": …}."))),
-        Err(Unread::Json(error)) => return (None, Err(invalid("", "json", format!("Not JSON: {error}.")))),
-        Err(Unread::Numbers(faults)) => return (None, Err(not_understood(faults))),
+        Err(ParseFailure::Json(error)) => {
+            return (None, Err(invalid("", "json", format!("Not JSON: {error}."))));
+        }
+        Err(ParseFailure::Numbers(faults)) => return (None, Err(not_understood(faults))),
     };
     let id = members.remove("id");
     let named = id.as_ref().and_then(Json::as_str).map(str::to_owned);

@@ -3,7 +3,7 @@
 mod message;
 mod origins;
 mod room;
-mod talk;
+mod session;
 
 use std::sync::Arc;
 
@@ -13,15 +13,15 @@ use axum::response::Response;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, StatusCode};
 
-use super::claims::{Caller, who};
-use super::dispatch::original;
+use super::handler::original;
 use super::stream::live;
-use super::{Boundary, Context};
+use super::subscription::{SubscribingCaller, who};
+use super::{AppState, Context};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::live::Wanted;
 
 pub(crate) use origins::Origins;
-use talk::{Refusals, Talk};
+use session::{Refusals, SocketSession};
 
 /// Where it is.
 pub(crate) const SOCKET: &str = "/ws";
@@ -33,7 +33,7 @@ pub(crate) const PROTOCOL: &str = "resourceful.v1.json";
 const BEYOND: usize = 1_024;
 
 /// Answers `GET /ws`.
-pub(crate) async fn socket(boundary: &Arc<Boundary>, request: Request) -> Response {
+pub(crate) async fn socket(boundary: &Arc<AppState>, request: Request) -> Response {
     let context = Context::carried_by(&request);
     let (parts, _) = request.into_parts();
     let instance = original(&parts).path().to_owned();
@@ -51,7 +51,7 @@ pub(crate) async fn socket(boundary: &Arc<Boundary>, request: Request) -> Respon
 }
 
 async fn opened(
-    boundary: &Arc<Boundary>,
+    boundary: &Arc<AppState>,
     mut parts: http::request::Parts,
     context: &Context,
 ) -> Result<Response, Error> {
@@ -75,14 +75,14 @@ async fn opened(
         let fault = Fault::header("Sec-WebSocket-Protocol", "unknown", detail.clone());
         return Err(Error::new(ErrorKind::BadRequest, "subprotocol", detail).with_faults(vec![fault]));
     }
-    let caller = Caller::of(boundary, &parts).changing();
+    let caller = SubscribingCaller::of(boundary, &parts).changing();
     let seat = live.hub.join(Wanted::nothing(who(&caller.actor().await?)))?;
     let refusals = Refusals {
         base: boundary.problem_base.clone(),
         instance: original(&parts).path().to_owned(),
         context: context.clone(),
     };
-    let talk = Talk::new(live, Arc::new(caller), seat, refusals);
+    let talk = SocketSession::new(live, Arc::new(caller), seat, refusals);
     Ok(upgrade
         // What is held for each, before and after: what is read is small, and what is sent is sent at once.
         .read_buffer_size(4 * 1024)

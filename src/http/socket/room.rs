@@ -8,10 +8,10 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::message::{Join, invalid};
-use crate::engine::{Asked, Entry};
+use crate::engine::{Entry, ListQuery};
 use crate::error::{Error, ErrorKind};
-use crate::http::claims::{Caller, who};
-use crate::live::{Live, Present, Room, Stir, Subscription, Told, Wanted, Who};
+use crate::http::subscription::{SubscribingCaller, who};
+use crate::live::{Live, PresenceEvent, Present, Room, SocketMessage, Subscription, Wanted, Who};
 use crate::nearest::suggest;
 use crate::resource::Operation;
 
@@ -21,7 +21,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// One who is in a room.
 pub(super) struct Inside {
     live: Arc<Live>,
-    caller: Arc<Caller>,
+    caller: Arc<SubscribingCaller>,
     id: Arc<str>,
     which: Arc<Which>,
     actor: Option<Arc<str>>,
@@ -45,7 +45,7 @@ struct Which {
 
 impl Which {
     /// The room of it for a caller, who may look at it.
-    async fn room(&self, caller: &Caller) -> Result<(Room, Who), Error> {
+    async fn room(&self, caller: &SubscribingCaller) -> Result<(Room, Who), Error> {
         let actor = caller.actor().await?;
         let engine = &caller.boundary.engine;
         let item = match &self.item {
@@ -57,7 +57,7 @@ impl Which {
             }
             None => {
                 let call = engine.call(&self.entry, &actor, Operation::List, false).await?;
-                call.asked_list(Asked::Url(None), None)?;
+                call.asked_list(ListQuery::Url(None), None)?;
                 None
             }
         };
@@ -67,7 +67,11 @@ impl Which {
 }
 
 /// The room of a caller who may be there, decided in turn.
-async fn decided(live: &Live, which: &Arc<Which>, caller: &Arc<Caller>) -> Result<(Room, Who), Error> {
+async fn decided(
+    live: &Live,
+    which: &Arc<Which>,
+    caller: &Arc<SubscribingCaller>,
+) -> Result<(Room, Who), Error> {
     let (which, caller) = (which.clone(), caller.clone());
     live.hub.deciding.take(async move { which.room(&caller).await }).await
 }
@@ -79,7 +83,7 @@ impl Inside {
     /// Where there is none that they may join, or it is full.
     pub(super) async fn enter(
         live: Arc<Live>,
-        caller: Arc<Caller>,
+        caller: Arc<SubscribingCaller>,
         id: Arc<str>,
         asked: Join,
         list: Arc<Notify>,
@@ -122,19 +126,19 @@ impl Inside {
     }
 
     /// What is told next.
-    pub(super) async fn next(&mut self) -> Told {
+    pub(super) async fn next(&mut self) -> SocketMessage {
         loop {
             let may_have_changed = tokio::select! {
                 biased;
                 changed = self.rights.changed() => {
                     if changed.is_err() {
-                        return Told::ended(&self.id, "closing");
+                        return SocketMessage::ended(&self.id, "closing");
                     }
                     true
                 }
                 Ok(()) = self.own.changed() => true,
                 () = tokio::time::sleep_until(self.beat) => true,
-                _ = self.seat.next() => return Told::ended(&self.id, "closing"),
+                _ = self.seat.next() => return SocketMessage::ended(&self.id, "closing"),
                 () = tokio::time::sleep_until(self.lists_at), if self.lists => return self.members(),
                 () = self.list.notified() => {
                     self.lists = true;
@@ -158,7 +162,7 @@ impl Inside {
     }
 
     /// Whether whoever joined is who they were, and may still be there.
-    async fn look_again(&self) -> Option<Told> {
+    async fn look_again(&self) -> Option<SocketMessage> {
         let why = match decided(&self.live, &self.which, &self.caller).await {
             Ok((room, who)) if room == self.present.room && who.actor == self.actor => return None,
             Ok(_) => "forbidden",
@@ -168,20 +172,22 @@ impl Inside {
                 _ => "unavailable",
             },
         };
-        Some(Told::ended(&self.id, why))
+        Some(SocketMessage::ended(&self.id, why))
     }
 
-    fn members(&mut self) -> Told {
+    fn members(&mut self) -> SocketMessage {
         (self.lists, self.lists_at) = (false, Instant::now() + AGAIN);
         let members = self.present.members();
         let own = self.present.member;
-        Told::message(&json!({"type": "members", "id": &*self.id, "member": own, "members": members}))
+        SocketMessage::message(
+            &json!({"type": "members", "id": &*self.id, "member": own, "members": members}),
+        )
     }
 
-    fn stirred(&self, stir: Stir) -> Told {
-        Told::message(&match stir {
-            Stir::Joined(member) => json!({"type": "joined", "id": &*self.id, "member": &*member}),
-            Stir::Left(member) => json!({"type": "left", "id": &*self.id, "member": member}),
+    fn stirred(&self, stir: PresenceEvent) -> SocketMessage {
+        SocketMessage::message(&match stir {
+            PresenceEvent::Joined(member) => json!({"type": "joined", "id": &*self.id, "member": &*member}),
+            PresenceEvent::Left(member) => json!({"type": "left", "id": &*self.id, "member": member}),
         })
     }
 }

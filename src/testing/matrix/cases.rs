@@ -31,7 +31,7 @@ impl Site<'_> {
                     self.lists(report).await;
                     self.deleted(report).await;
                 }
-                Endpoint::Query | Endpoint::QueryTwin => self.bodies(endpoint, report).await,
+                Endpoint::Query | Endpoint::QueryPost => self.bodies(endpoint, report).await,
                 Endpoint::Read => {
                     self.items(report).await;
                     self.told(report).await;

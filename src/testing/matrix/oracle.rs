@@ -9,7 +9,7 @@ use std::sync::Arc;
 use resourceful_contract::{FieldType, Filter, Value, fold};
 use serde_json::{Map, Value as Json};
 
-use crate::access::{Actor, Asking, Declared, Permission};
+use crate::access::{Actor, CheckRequest, Declared, Permission};
 use crate::engine::{Catalog, Entry};
 use crate::http::EXPLAIN;
 use crate::query;
@@ -54,7 +54,7 @@ impl<'a> Oracle<'a> {
         let mut checks = HashMap::new();
         for check in explained_to.into_iter().flat_map(Permission::checks) {
             let asking =
-                Asking { actor: actor.clone(), resource: EXPLAIN.into(), operation: Operation::Read };
+                CheckRequest { actor: actor.clone(), resource: EXPLAIN.into(), operation: Operation::Read };
             if let Some(Ok(decision)) = check.answer(asking).await {
                 checks.insert((check.name().to_owned(), NOWHERE, Operation::Read), decision);
             }
@@ -63,7 +63,8 @@ impl<'a> Oracle<'a> {
             for right in Right::all(&entry.definition) {
                 let operation = right.base();
                 for check in entry.definition.needed(right).checks() {
-                    let asking = Asking { actor: actor.clone(), resource: entry.name.clone(), operation };
+                    let asking =
+                        CheckRequest { actor: actor.clone(), resource: entry.name.clone(), operation };
                     let key = (check.name().to_owned(), entry.position, operation);
                     // No answer is no.
                     if let Some(Ok(decision)) = check.answer(asking).await {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use resourceful::{Bus, MemoryBus};
-use resourceful_contract::{Answer, Consumer, ErrorKind, Heard, Listener, StorageError};
+use resourceful_contract::{Answer, BusEvent, Consumer, ErrorKind, Listener, StorageError};
 use tokio::sync::watch;
 
 /// Over a bus in memory, as long as it is said to be there.
@@ -70,12 +70,12 @@ impl Bus for Frail {
 }
 
 impl Listener for FrailListener {
-    fn heard(&mut self) -> Answer<'_, Heard> {
+    fn heard(&mut self) -> Answer<'_, BusEvent> {
         Box::pin(async move {
             if !self.was_there {
                 self.is_there.wait_for(|there| *there).await.unwrap();
                 self.was_there = true;
-                return Ok(Heard::Back);
+                return Ok(BusEvent::Back);
             }
             tokio::select! {
                 heard = self.listener.heard() => heard,

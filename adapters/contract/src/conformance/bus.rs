@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Failure, same};
-use crate::{Bus, Consumer, Heard, MOST_TAKEN};
+use crate::{Bus, BusEvent, Consumer, MAX_DELIVERIES};
 
 /// Runs every case of a bus, on channels whose names begin with the prefix.
 ///
@@ -30,7 +30,7 @@ async fn everyone_hears_all_in_order(bus: &dyn Bus, channel: &str, other: &str) 
     }
     for listener in &mut listeners {
         for number in 0..100_u8 {
-            same("a message", &listener.heard().await?, &Heard::Message(vec![number]))?;
+            same("a message", &listener.heard().await?, &BusEvent::Message(vec![number]))?;
         }
     }
     Ok(())
@@ -40,7 +40,7 @@ async fn what_was_before_is_not_heard(bus: &dyn Bus, channel: &str) -> Result<()
     bus.publish(channel, b"before".to_vec()).await?;
     let mut listener = bus.listen(channel).await?;
     bus.publish(channel, b"after".to_vec()).await?;
-    same("the first message", &listener.heard().await?, &Heard::Message(b"after".to_vec()))
+    same("the first message", &listener.heard().await?, &BusEvent::Message(b"after".to_vec()))
 }
 
 async fn a_dropped_future_loses_nothing(bus: &dyn Bus, channel: &str) -> Result<(), Failure> {
@@ -57,7 +57,7 @@ async fn a_dropped_future_loses_nothing(bus: &dyn Bus, channel: &str) -> Result<
     bus.publish(channel, b"one".to_vec()).await?;
     bus.publish(channel, b"two".to_vec()).await?;
     for expected in [b"one", b"two"] {
-        same("a message", &listener.heard().await?, &Heard::Message(expected.to_vec()))?;
+        same("a message", &listener.heard().await?, &BusEvent::Message(expected.to_vec()))?;
     }
     Ok(())
 }
@@ -72,9 +72,9 @@ async fn whoever_is_too_slow_is_told(bus: &dyn Bus, channel: &str) -> Result<(),
     let (mut next, mut missed) = (0, false);
     while next < MANY {
         match listener.heard().await? {
-            Heard::Missed => missed = true,
-            Heard::Back => {}
-            Heard::Message(bytes) => {
+            BusEvent::Missed => missed = true,
+            BusEvent::Back => {}
+            BusEvent::Message(bytes) => {
                 let number = bytes.try_into().map(u32::from_be_bytes).unwrap_or(MANY);
                 if number != next && !missed {
                     return Err(Failure::new(format!(
@@ -178,7 +178,7 @@ async fn first_of<T>(
 async fn what_is_never_acknowledged_is_a_dead_letter(bus: &dyn Bus, queue: &str) -> Result<(), Failure> {
     let consumer: Arc<dyn Consumer> = bus.consume(queue, "crew", SOON).await?;
     bus.send(queue, b"poison".to_vec()).await?;
-    for times in 1..=MOST_TAKEN {
+    for times in 1..=MAX_DELIVERIES {
         let taken = consumer.next().await?;
         same("poison", &(taken.message, taken.times), &(b"poison".to_vec(), times))?;
     }

@@ -6,8 +6,8 @@ use serde_json::Value as Json;
 
 use super::{Failure, same};
 use crate::{
-    Change, ChangeSet, Committed, ErrorKind, Field, FieldType, Filter, Guard, IdSource, Query, Rows,
-    ScalarType, Schema, Storage, StorageError, Value, Write, Written,
+    Change, ChangeSet, Committed, ErrorKind, Field, FieldType, Filter, Guard, IdSource, Query, RowOutcome,
+    Rows, ScalarType, Schema, Storage, StorageError, Value, Write,
 };
 
 /// A storage, and tables that no other case has.
@@ -57,13 +57,13 @@ impl Fixture {
         &self,
         schema: &Arc<Schema>,
         values: &[Value],
-    ) -> Result<Written, StorageError> {
+    ) -> Result<RowOutcome, StorageError> {
         let write = Write::Insert { values: values.to_vec() };
         self.one(schema, write).await
     }
 
     /// Commits one change and answers the whole row.
-    pub(super) async fn one(&self, schema: &Arc<Schema>, write: Write) -> Result<Written, StorageError> {
+    pub(super) async fn one(&self, schema: &Arc<Schema>, write: Write) -> Result<RowOutcome, StorageError> {
         let answer = Some(schema.visible().collect());
         let change = Change { schema: schema.clone(), write, answer };
         let committed = self.storage.commit(ChangeSet::one(change)).await?;
@@ -76,7 +76,7 @@ impl Fixture {
         id: Value,
         set: &[(&str, Value)],
         guard: Guard,
-    ) -> Result<Written, StorageError> {
+    ) -> Result<RowOutcome, StorageError> {
         let set = set.iter().map(|(name, value)| (position(schema, name), value.clone())).collect();
         self.one(schema, Write::Update { id, set, guard }).await
     }
@@ -86,7 +86,7 @@ impl Fixture {
         schema: &Arc<Schema>,
         id: Value,
         guard: Guard,
-    ) -> Result<Written, StorageError> {
+    ) -> Result<RowOutcome, StorageError> {
         self.one(schema, Write::Delete { id, guard }).await
     }
 

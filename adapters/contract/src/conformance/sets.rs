@@ -7,8 +7,8 @@ use serde_json::{Value as Json, json};
 use super::fixture::{Fixture, fails, position, row, text};
 use super::{Case, Failure, named, same};
 use crate::{
-    Change, ChangeSet, ErrorKind, Field, FieldType, Filter, IdSource, Query, Schema, Test, Value, Write,
-    Written,
+    Change, ChangeSet, ErrorKind, Field, FieldType, Filter, IdSource, Query, RowOutcome, Schema, Test, Value,
+    Write,
 };
 
 pub(super) const CASES: &[Case] = named![
@@ -35,7 +35,7 @@ async fn what_follows_is_told_of_every_row(fixture: Fixture) -> Result<(), Failu
     let schema = fixture.rows(&[]).await?;
     let minted = minting(&fixture).await?;
     let to = schema.clone();
-    let then = move |rows: &[Written]| {
+    let then = move |rows: &[RowOutcome]| {
         rows.iter().map(|row| insert(&to, &format!("of {:?}", row.id), &row.json.len().to_string())).collect()
     };
     let values = vec![Value::Null, text("x")];
@@ -56,7 +56,7 @@ async fn what_follows_is_told_of_every_row(fixture: Fixture) -> Result<(), Failu
 async fn what_follows_fails_with_the_set(fixture: Fixture) -> Result<(), Failure> {
     let schema = fixture.rows(&[("a", vec![])]).await?;
     let to = schema.clone();
-    let then = move |_: &[Written]| vec![insert(&to, "c", "x"), insert(&to, "a", "clashes")];
+    let then = move |_: &[RowOutcome]| vec![insert(&to, "c", "x"), insert(&to, "a", "clashes")];
     let set = ChangeSet { then: Some(Arc::new(then)), ..ChangeSet::one(insert(&schema, "b", "x")) };
     let error = fails(fixture.storage.commit(set).await, ErrorKind::UniqueViolation)?;
     same("the failing change", &error.change(), &Some(2))?;
@@ -66,7 +66,7 @@ async fn what_follows_fails_with_the_set(fixture: Fixture) -> Result<(), Failure
 async fn a_dry_run_leaves_nothing(fixture: Fixture) -> Result<(), Failure> {
     let schema = fixture.rows(&[("a", vec![])]).await?;
     let to = schema.clone();
-    let then = move |_: &[Written]| vec![insert(&to, "c", "x")];
+    let then = move |_: &[RowOutcome]| vec![insert(&to, "c", "x")];
     let set = ChangeSet {
         then: Some(Arc::new(then)),
         dry_run: true,
@@ -97,7 +97,7 @@ async fn every_row_that_matches_is_updated(fixture: Fixture) -> Result<(), Failu
     let filter = Filter::Compare(position(&schema, "text"), Test::Eq(text("x")));
     let set = vec![(position(&schema, "integer"), Value::Integer(7))];
     let committed = fixture.all(vec![(&schema, Write::UpdateAll { filter, set })]).await?;
-    same("how many", &committed.rows[0], &Written::all(2))?;
+    same("how many", &committed.rows[0], &RowOutcome::all(2))?;
     let (_, rows) = fixture.fetch(&Query::all(schema)).await?;
     let found: Vec<_> = rows.iter().map(|row| json!([row["integer"], row["version"]])).collect();
     same("rows and their counters", &found, &vec![json!([7, 2]), json!([null, 1]), json!([7, 2])])
@@ -107,7 +107,7 @@ async fn every_row_that_matches_is_deleted(fixture: Fixture) -> Result<(), Failu
     let schema = three(&fixture).await?;
     let filter = Filter::Compare(0, Test::In(vec![text("a"), text("c"), text("e")]));
     let committed = fixture.all(vec![(&schema, Write::DeleteAll { filter })]).await?;
-    same("how many", &committed.rows[0], &Written::all(2))?;
+    same("how many", &committed.rows[0], &RowOutcome::all(2))?;
     fixture.selects(&schema, Filter::everything(), "b").await
 }
 

@@ -38,7 +38,7 @@ pub(super) const CASES: &[Case] = named![
     progress_reaches_the_end,
 ];
 
-fn answered(written: &crate::Written) -> Result<Json, Failure> {
+fn answered(written: &crate::RowOutcome) -> Result<Json, Failure> {
     serde_json::from_slice(&written.json).map_err(|error| Failure::new(error.to_string()))
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use resourceful_contract::{Answer, Bell};
+use resourceful_contract::{Answer, NotificationStream};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 
 use crate::failure;
@@ -14,7 +14,7 @@ pub(super) const RING: &str = "SELECT pg_notify($1, '')";
 #[derive(Debug)]
 struct Listening(PgListener);
 
-impl Bell for Listening {
+impl NotificationStream for Listening {
     fn rung(&mut self) -> Answer<'_, ()> {
         // Where the connection is lost it is made again, and what was rung meanwhile counts as heard.
         Box::pin(async { self.0.try_recv().await.map(drop).map_err(failure::connection) })
@@ -25,7 +25,7 @@ pub(super) async fn hear(
     options: &PgConnectOptions,
     timeout: Duration,
     bell: &str,
-) -> Result<Option<Box<dyn Bell>>, sqlx::Error> {
+) -> Result<Option<Box<dyn NotificationStream>>, sqlx::Error> {
     // Not one of the pool's, which are counted.
     let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(timeout);
     let own = pool.connect_with(options.clone()).await?;

@@ -76,7 +76,7 @@ impl Dialect for PostgresDialect {
         options: &'a PgConnectOptions,
         timeout: Duration,
         bell: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Box<dyn resourceful_contract::Bell>>, sqlx::Error>> {
+    ) -> BoxFuture<'a, Result<Option<Box<dyn resourceful_contract::NotificationStream>>, sqlx::Error>> {
         Box::pin(bell::hear(options, timeout, bell))
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use resourceful_contract::{
-    Bell, Change, ChangeSet, ErrorKind, Field, FieldType, Guard, IdSource, Query, ScalarType, Schema,
-    Storage, Value, Write, conformance,
+    Change, ChangeSet, ErrorKind, Field, FieldType, Guard, IdSource, NotificationStream, Query, ScalarType,
+    Schema, Storage, Value, Write, conformance,
 };
 use resourceful_sql::{PoolMode, Sql};
 use sqlx::postgres::PgConnectOptions;
@@ -350,7 +350,7 @@ async fn notifications_go_around_a_pooler_in_transaction_mode() {
     let Some((direct, _bouncer, pooled)) = pooled(what, &TRANSACTION).await else { return };
     let alone = pooled.connect().await.storage();
     // There is no session to listen in: it is time to look at intervals, whether or not anything was rung.
-    let mut polling = alone.hear("news").await.unwrap().unwrap();
+    let mut polling = alone.listen("news").await.unwrap().unwrap();
     for _ in 0..2 {
         polling.rung().await.unwrap();
     }
@@ -360,13 +360,13 @@ async fn notifications_go_around_a_pooler_in_transaction_mode() {
     let elsewhere = elsewhere.acquire_timeout(Duration::from_secs(1)).connect().await.unwrap_err();
     assert!(elsewhere.to_string().contains("another database"), "{elsewhere}");
     let bell = direct.table("bell");
-    let mut heard: Box<dyn Bell> = around.hear(&bell).await.unwrap().unwrap();
-    alone.ring(&bell).await.unwrap();
+    let mut heard: Box<dyn NotificationStream> = around.listen(&bell).await.unwrap().unwrap();
+    alone.notify(&bell).await.unwrap();
     heard.rung().await.unwrap();
     let Some((_direct, _bouncer, pooled)) = pooled_in_session(what).await else { return };
     let storage = pooled.connect().await.storage();
-    let mut heard = storage.hear(&bell).await.unwrap().unwrap();
-    storage.ring(&bell).await.unwrap();
+    let mut heard = storage.listen(&bell).await.unwrap().unwrap();
+    storage.notify(&bell).await.unwrap();
     heard.rung().await.unwrap();
 }
 

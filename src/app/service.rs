@@ -1,0 +1,370 @@
+//! The one way in: every request passes here on its way down, and every answer on its way back.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{self, Poll};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, Request};
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http::header::{
+    ACCEPT_ENCODING, ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_ENCODING, ETAG, HOST, ORIGIN, VARY,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::{BodyExt as _, Collected};
+use tokio::sync::watch;
+use tower::util::BoxCloneSyncService;
+use tower::{Layer as _, Service, ServiceExt};
+use tower_http::compression::CompressionLayer;
+use tower_http::cors::CorsLayer;
+
+use super::buffered::marked;
+use super::health;
+use super::lifecycle::{Lifecycle, overloaded};
+use super::server::{Connection, has_room};
+use crate::error::{Error, ErrorKind, Fault};
+use crate::http::{
+    AppState, CodedTags, Context, HeadOf, RequestParts, Routes, call, head, original, respond, tag_coded,
+};
+
+/// A service that answers every request of an application. Cloning is cheap.
+#[derive(Clone)]
+pub(super) struct AppService {
+    stages: Arc<Stages>,
+    /// The connection, where it is one of our own.
+    connection: Option<Arc<Connection>>,
+}
+
+/// What a request passes, in this order.
+struct Stages {
+    health: Router,
+    lifecycle: Arc<Lifecycle>,
+    /// For requests from a page of another origin; the others do not pay for it.
+    cors: Option<Stage>,
+    /// For requests that accept an encoding.
+    compression: Option<Stage>,
+    /// Routes of the user's own; what they do not have goes on to `routes`.
+    merged: Option<Stage>,
+    routes: Routes,
+    boundary: Arc<AppState>,
+}
+
+/// A stage with all that come after it.
+type Stage = BoxCloneSyncService<Request, Response, Infallible>;
+
+impl AppService {
+    pub(super) fn new(
+        health: Router,
+        lifecycle: Arc<Lifecycle>,
+        cors: Option<CorsLayer>,
+        compression: bool,
+        merged: Option<Router>,
+        routes: Routes,
+        boundary: Arc<AppState>,
+    ) -> Self {
+        let merged = merged.map(|merged| Stage::new(ServiceExt::<Request>::map_response(merged, marked)));
+        let last = merged.clone().unwrap_or_else(|| Stage::new(routes.clone()));
+        let compression = compression.then(|| Stage::new(compressed(last.clone())));
+        let cors = cors.map(|cors| Stage::new(cors.layer(compression.clone().unwrap_or(last))));
+        let stages = Arc::new(Stages { health, lifecycle, cors, compression, merged, routes, boundary });
+        Self { stages, connection: None }
+    }
+
+    /// The same for the requests of one connection.
+    pub(super) fn for_connection(&self, connection: Arc<Connection>) -> Self {
+        Self { stages: self.stages.clone(), connection: Some(connection) }
+    }
+}
+
+impl AppService {
+    /// Whether the application is to stop soon, so that clients should go elsewhere.
+    pub(super) fn draining(&self) -> watch::Receiver<bool> {
+        self.stages.lifecycle.draining()
+    }
+
+    /// The answer to a head that could not be read, as the bytes of HTTP/1.1. The connection ends with it.
+    pub(super) fn unreadable(&self, status: StatusCode) -> Vec<u8> {
+        let (kind, code, detail) = match status {
+            StatusCode::URI_TOO_LONG => (
+                ErrorKind::UriTooLong,
+                "uri-too-long",
+                "Ask by `POST …/query`, whose body takes more than a URI.",
+            ),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                (ErrorKind::HeadersTooLarge, "headers-too-large", "Send fewer or shorter header fields.")
+            }
+            _ => {
+                (ErrorKind::BadRequest, "invalid-request", "The head of the request is not that of HTTP/1.1.")
+            }
+        };
+        let context = Context::of(&HeaderMap::new());
+        let error = Error::new(kind, code, detail);
+        let response = respond(&error, &self.stages.boundary.problem_base, "", &context);
+        let (parts, body) = self.stages.lifecycle.finish(response, &context).into_parts();
+        // It is whole in memory.
+        let body =
+            body.collect().now_or_never().and_then(Result::ok).map(Collected::to_bytes).unwrap_or_default();
+        let mut bytes = format!("HTTP/1.1 {status}\r\n").into_bytes();
+        for (name, value) in &parts.headers {
+            bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        bytes.extend(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).into_bytes());
+        bytes.extend(&body);
+        bytes
+    }
+}
+
+/// A stage whose answers are compressed for clients that accept it.
+///
+/// Where a client refuses every coding and identity too (`identity;q=0`, `*;q=0`), the layer sets the status to 406 once
+/// the handler has run. What happened has its own status by then, so that status is put back, and the answer is sent
+/// as it is: RFC 9110, 12.1, lets a server disregard a preference that it cannot meet.
+///
+/// What is coded gets a strong tag of its own, and a client that sends that tag is answered with it.
+fn compressed(
+    stage: Stage,
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone {
+    let stage = stage.map_response(|mut response: Response| {
+        if let Some(HeadOf(bytes)) = response.extensions_mut().remove() {
+            // An axum router on the way has taken the body off, whose length decides whether it is coded.
+            *response.body_mut() = Body::new(Hinted(bytes));
+        }
+        let is_coded = response.headers().contains_key(CONTENT_ENCODING);
+        let answered = Answered { status: response.status(), is_coded };
+        response.extensions_mut().insert(answered);
+        response
+    });
+    let stage = CompressionLayer::new().layer(stage);
+    tower::service_fn(move |mut request: Request| {
+        let stage = stage.clone();
+        async move {
+            let known = CodedTags::take(request.headers_mut());
+            let mut response = stage.oneshot(request).await?.into_response();
+            if let Some(answered) = response.extensions_mut().remove::<Answered>() {
+                *response.status_mut() = answered.status;
+                tag(&mut response, known, answered.is_coded);
+            }
+            Ok(response)
+        }
+    })
+}
+
+/// The tag of an answer that may have been coded; `known` are the coded tags that the client has.
+fn tag(response: &mut Response, known: Option<CodedTags>, was_coded: bool) {
+    let headers = response.headers();
+    let Some(own) = headers.get(ETAG) else { return };
+    let tag = match headers.get(CONTENT_ENCODING) {
+        Some(coding) if !was_coded => tag_coded(own, coding.as_bytes()),
+        _ if response.status() == StatusCode::NOT_MODIFIED => {
+            known.and_then(|known| known.restore(own).cloned())
+        }
+        _ => None,
+    };
+    if let Some(tag) = tag {
+        response.headers_mut().insert(ETAG, tag);
+    }
+}
+
+/// A body of this length that is never sent.
+struct Hinted(u64);
+
+impl HttpBody for Hinted {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(None)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0)
+    }
+}
+
+/// An answer before anything else was done to it.
+#[derive(Clone, Copy)]
+struct Answered {
+    status: StatusCode,
+    /// Whether it was in a content coding by itself.
+    is_coded: bool,
+}
+
+impl Stages {
+    async fn answer(
+        &self,
+        incoming: &mut RequestParts,
+        address: Option<IpAddr>,
+        connection: Option<&Arc<Connection>>,
+    ) -> Response {
+        let is_http1 = incoming.parts.version < Version::HTTP_2;
+        let context = Context::of(&incoming.parts.headers).at_address(address).due(self.lifecycle.due());
+        if health::PATHS.contains(&incoming.parts.uri.path()) {
+            let response = Box::pin(call(self.health.clone(), incoming.take(), &context)).await;
+            return self.closing(is_http1, self.lifecycle.finish(response, &context));
+        }
+        let span = tracing::info_span!(
+            "request",
+            method = %incoming.parts.method,
+            path = incoming.parts.uri.path(),
+            request_id = context.request_id().to_str().unwrap_or_default(),
+        );
+        let is_beyond = connection.is_some_and(|connection| connection.is_beyond);
+        let is_head = incoming.parts.method == Method::HEAD;
+        let instance = original(&incoming.parts).clone();
+        let prepared = match is_beyond {
+            false => self.prepare(&mut incoming.parts, connection.is_some()),
+            true => Err(overloaded()),
+        };
+        let answered = match prepared {
+            Ok(()) => self.lifecycle.guard(&span, || self.pass(incoming, &context)).await,
+            Err(refused) => Err(refused),
+        };
+        // What is logged of a failure is of this request.
+        let refuse =
+            |error| span.in_scope(|| respond(&error, &self.boundary.problem_base, instance.path(), &context));
+        let mut response = answered.unwrap_or_else(refuse);
+        if is_head {
+            response = head(response);
+        }
+        if let Some(connection) = connection
+            && !has_room(connection, &mut response).await
+            && is_safe(&incoming.parts.method)
+        {
+            response = refuse(overloaded());
+        }
+        let mut response = self.lifecycle.finish(response, &context);
+        if is_beyond {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response = self.closing(is_http1, response);
+        if response.body().size_hint().exact().is_none() {
+            // The connection keeps them for as long as the answer goes on: a clone has no room to spare.
+            *response.headers_mut() = response.headers().clone();
+        }
+        response
+    }
+
+    /// Says on every connection of HTTP/1 that it will be closed while the application stops (RFC 9112, 9.6).
+    fn closing(&self, is_http1: bool, mut response: Response) -> Response {
+        if is_http1 && self.lifecycle.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// Has the request name its host in `Host`, and the origins that are the application's own beside its `Origin`.
+    ///
+    /// # Errors
+    /// Where a request of a connection of ours names no host, or several.
+    fn prepare(&self, parts: &mut Parts, is_served: bool) -> Result<(), Error> {
+        if is_served {
+            check_host(parts)?;
+        }
+        // HTTP/2 has it in `:authority`, and an absolute URI stands for `Host` (RFC 9112, 3.2.2; RFC 9113, 8.3.1).
+        if let Some(host) = parts.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()) {
+            parts.headers.insert(HOST, host);
+        }
+        let origins = &self.boundary.public_origins;
+        if !origins.is_empty() && parts.headers.contains_key(ORIGIN) {
+            parts.extensions.insert(origins.clone());
+        }
+        Ok(())
+    }
+
+    async fn pass(&self, incoming: &mut RequestParts, context: &Context) -> Response {
+        let Parts { headers, method, .. } = &incoming.parts;
+        // Any other OPTIONS is the resource's to answer.
+        let is_cross_origin = headers.contains_key(ORIGIN)
+            && (method != Method::OPTIONS || headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD));
+        // Boxed, here and below, so that a request which passes none of them does not carry the room that they take.
+        if let (Some(cors), true) = (&self.cors, is_cross_origin) {
+            return Box::pin(call(cors.clone(), incoming.take(), context)).await;
+        }
+        let mut response =
+            if let (Some(compression), true) = (&self.compression, headers.contains_key(ACCEPT_ENCODING)) {
+                Box::pin(call(compression.clone(), incoming.take(), context)).await
+            } else if let Some(merged) = &self.merged {
+                Box::pin(call(merged.clone(), incoming.take(), context)).await
+            } else {
+                self.routes.answer(incoming, context).await
+            };
+        if self.cors.is_some() && !self.says_origin(response.headers()) {
+            // Another origin would have been answered with more.
+            response.headers_mut().append(VARY, HeaderValue::from_static("origin"));
+        }
+        response
+    }
+
+    /// Whether an answer says that it depends on where the page came from.
+    fn says_origin(&self, headers: &HeaderMap) -> bool {
+        // What resources depend on has it among the others.
+        let says = |value: &HeaderValue| {
+            *value == self.boundary.depends_on || value.to_str().is_ok_and(|names| names.contains("origin"))
+        };
+        headers.get_all(VARY).iter().any(says)
+    }
+}
+
+/// # Errors
+/// Where a request does not name exactly one host, as HTTP/1.1 and HTTP/2 have it.
+fn check_host(parts: &Parts) -> Result<(), Error> {
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let (first, is_single) = (hosts.next(), hosts.next().is_none());
+    let is_plain = |host: &HeaderValue| !host.as_bytes().iter().any(|byte| b" ,/@?#\\".contains(byte));
+    let is_named = match (first, parts.uri.authority()) {
+        (None, None) => parts.version == Version::HTTP_10,
+        (None, Some(_)) => parts.version >= Version::HTTP_2,
+        (Some(host), Some(authority)) if parts.version >= Version::HTTP_2 => {
+            host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
+        }
+        (Some(host), _) => is_plain(host),
+    };
+    if is_named && is_single {
+        return Ok(());
+    }
+    let detail = "A request has exactly one Host (RFC 9112, 3.2).";
+    let fault = Fault::header("Host", "required", detail);
+    Err(Error::new(ErrorKind::BadRequest, "invalid-header", detail).with_faults(vec![fault]))
+}
+
+/// Whether nothing happens by a request (RFC 9110, 9.2.1; RFC 10008 of QUERY), so that it can be refused afterwards.
+fn is_safe(method: &Method) -> bool {
+    method.is_safe() || method.as_str() == "QUERY"
+}
+
+impl Service<Request> for AppService {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let stages = self.stages.clone();
+        // A server around us may know, where it says so as axum does.
+        let info = || request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+        let connection = self.connection.clone();
+        let address = connection.as_ref().map(|connection| connection.peer).or_else(info);
+        let mut incoming = RequestParts::new(request);
+        Box::pin(async move { Ok(stages.answer(&mut incoming, address, connection.as_ref()).await) })
+    }
+}
+
+impl fmt::Debug for AppService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Front").finish_non_exhaustive()
+    }
+}

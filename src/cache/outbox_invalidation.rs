@@ -1,0 +1,67 @@
+//! What the outbox tells of changes: those that no other word was heard of, such as those of a node without a bus, of one
+//! that was killed before it could tell, and of one that could not reach the bus.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::future::BoxFuture;
+use uuid::Uuid;
+
+use super::write_observer::Watch;
+use crate::engine::Position;
+use crate::events::Follower;
+use crate::tables::events::EventRow;
+
+/// The events of how many changes of its own a node knows: what it forgot already it need not forget again.
+const OWN: usize = 10_000;
+
+/// The events of a node's own changes.
+#[derive(Debug, Default)]
+pub(crate) struct Own(Mutex<(HashSet<Uuid>, VecDeque<Uuid>)>);
+
+impl Own {
+    pub(crate) fn note(&self, ids: impl Iterator<Item = Uuid>) {
+        let mut own = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, order) = &mut *own;
+        for id in ids {
+            known.insert(id);
+            order.push_back(id);
+            if order.len() > OWN
+                && let Some(oldest) = order.pop_front()
+            {
+                known.remove(&oldest);
+            }
+        }
+    }
+
+    fn takes(&self, id: Uuid) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.remove(&id)
+    }
+}
+
+impl Follower for Watch {
+    fn listens(&self, _: usize) -> bool {
+        true
+    }
+
+    fn begins(&self, _: usize, at: Position) {
+        if let Some(course) = self.generations.course() {
+            course.begins(at);
+        }
+        // Of what was before nothing is known.
+        self.generations.forget_all_here();
+    }
+
+    fn published<'a>(&'a self, _: usize, rows: &'a [Arc<EventRow>]) -> BoxFuture<'a, ()> {
+        for row in rows {
+            let (is_own, tags) = (self.own.takes(row.id), self.concerned_by(row));
+            if let Some(course) = self.generations.course() {
+                course.passed(row.id, Position::of(row), &tags);
+            }
+            if !is_own {
+                self.generations.forget(&tags);
+            }
+        }
+        Box::pin(std::future::ready(()))
+    }
+}

@@ -1,0 +1,114 @@
+//! A commit that is being put together: what its changes so far make of rows, and which locks it needs.
+
+use std::sync::{Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use resourceful_contract::{Change, Guard, Value, Version, Write};
+
+use super::Engine;
+use super::item;
+use super::visibility::{GuardedChange, RowFilter};
+use crate::tables::leases::{EXPIRES_AT, LeaseRow};
+
+/// What the names of locks begin with among the leases.
+pub(super) const LOCKS: &str = "lock:";
+
+/// What belongs to one commit. Whoever commits takes it, so that another attempt begins anew.
+#[derive(Debug, Default)]
+pub(crate) struct CommitPlan(Mutex<Parts>);
+
+#[derive(Debug, Default)]
+struct Parts {
+    rows: Vec<Planned>,
+    locks: Vec<Lock>,
+}
+
+/// What a change will make of a row.
+#[derive(Clone, Debug)]
+pub(super) struct Planned {
+    /// The place of its resource.
+    pub(super) resource: usize,
+    pub(super) id: Value,
+    pub(super) becomes: PlannedState,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum PlannedState {
+    /// A new row, with a value for each field.
+    Made(Vec<Value>),
+    /// The same with other values of some fields.
+    Set(Vec<(usize, Value)>),
+    Gone,
+}
+
+/// A lock, as it was when it was taken.
+#[derive(Clone, Debug)]
+pub(super) struct Lock {
+    pub(super) name: String,
+    /// `None` where nobody had it before.
+    pub(super) version: Option<i64>,
+}
+
+impl CommitPlan {
+    fn with<T>(&self, work: impl FnOnce(&mut Parts) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Notes what a change will make of a row, unless that has no id before the commit.
+    pub(super) fn note(&self, resource: usize, id: usize, write: &Write) {
+        let (id, becomes) = match write {
+            Write::Insert { values } => (values[id].clone(), PlannedState::Made(values.clone())),
+            Write::Update { id, set, .. } => (id.clone(), PlannedState::Set(set.clone())),
+            Write::Delete { id, .. } => (id.clone(), PlannedState::Gone),
+            Write::UpdateAll { .. } | Write::DeleteAll { .. } => return,
+        };
+        if !id.is_null() {
+            self.with(|parts| parts.rows.push(Planned { resource, id, becomes }));
+        }
+    }
+
+    /// What the changes so far make of the rows of a resource, in their order.
+    pub(super) fn rows_of(&self, resource: usize) -> Vec<Planned> {
+        self.with(|parts| parts.rows.iter().filter(|row| row.resource == resource).cloned().collect())
+    }
+
+    pub(super) fn has_lock(&self, name: &str) -> bool {
+        self.with(|parts| parts.locks.iter().any(|lock| lock.name == name))
+    }
+
+    pub(super) fn lock(&self, lock: Lock) {
+        self.with(|parts| parts.locks.push(lock));
+    }
+
+    /// Begins anew; answers the locks that were needed, in one order for all, so that none waits for another in a circle.
+    pub(super) fn take(&self) -> Vec<Lock> {
+        let mut locks = self.with(|parts| std::mem::take(parts).locks);
+        locks.sort_by(|one, other| one.name.cmp(&other.name));
+        locks
+    }
+}
+
+impl Lock {
+    /// The change by which whoever took it at the same time does not commit.
+    pub(super) fn change(self, engine: &Engine) -> GuardedChange {
+        let now = item::now();
+        let name = Value::Text(self.name.clone());
+        let write = match self.version {
+            Some(version) => Write::Update {
+                id: name,
+                set: vec![(EXPIRES_AT, Value::DateTime(now))],
+                guard: Guard::version(Version::Counter(version)),
+            },
+            None => Write::Insert { values: self.row(now).values() },
+        };
+        RowFilter::by_the_application().change(Change {
+            schema: engine.tables.leases.clone(),
+            write,
+            answer: None,
+        })
+    }
+
+    fn row(self, now: DateTime<Utc>) -> LeaseRow {
+        LeaseRow { name: self.name, version: 1, holder: String::new(), expires_at: now, state: None }
+    }
+}

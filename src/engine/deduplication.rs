@@ -1,0 +1,62 @@
+//! Changes that follow from an event, once however often it comes.
+
+use std::time::Duration;
+
+use super::commit::{Output, PendingChange, PreparedWrite};
+use super::contention::ConflictRetry;
+use super::idempotency::IdempotencyClaim;
+use super::{Call, Engine, WriteContext};
+use crate::error::{Error, ErrorKind};
+use crate::events::Delivery;
+use crate::resource::{Change, Operation};
+
+/// How long it is known that an event was handled: longer than anyone tries to deliver it.
+const KNOWN: Duration = Duration::from_secs(30 * 24 * 3600);
+
+impl Engine {
+    /// Makes the changes that a subscriber wants because of an event; `false` where they were made before.
+    pub(crate) async fn once(
+        &self,
+        delivery: &Delivery,
+        changes: impl FnOnce(&mut Change) + Send,
+    ) -> Result<bool, Error> {
+        let entry = self.find(delivery.event.resource())?;
+        let said = format!("{} {}", delivery.subscriber, delivery.event.id);
+        let id = blake3::derive_key("resourceful 2026-11 events that were handled", said.as_bytes());
+        let id = blake3::Hash::from(id).to_hex().to_string();
+        let mut terms = WriteContext::default();
+        terms.trace.clone_from(&delivery.event.traceparent);
+        terms.claim = Some(IdempotencyClaim::new(id.clone(), id, KNOWN));
+        let call = Call::by_the_application(self, entry);
+        if call.replay(&mut terms).await?.is_some() {
+            return Ok(false);
+        }
+        let call = call.on(&terms);
+        let mut change = call.about(Operation::Create, None, None);
+        changes(&mut change);
+        let mut attempts = ConflictRetry::default();
+        loop {
+            let made = call.enlisted(change.enlisted.clone()).await?;
+            let alone = |main: PendingChange| PreparedWrite { main, beside: Vec::new() };
+            let output = serde_json::Value::Null;
+            let done = call.commit(made.into_iter().map(alone).collect(), &Output::Json(&output)).await;
+            match done {
+                Ok(_) => return Ok(true),
+                Err(failure) if failure.is_contended(false) => {
+                    attempts.lost(self, vec![call.contended_resource()]).await?;
+                }
+                Err(mut failure) => {
+                    if call.replayed_elsewhere().await?.is_some() {
+                        return Ok(false);
+                    }
+                    failure.beside = true;
+                    let error = call.explained(failure);
+                    return Err(match error.kind() {
+                        ErrorKind::Unavailable => error,
+                        _ => Error::internal(error),
+                    });
+                }
+            }
+        }
+    }
+}

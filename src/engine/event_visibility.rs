@@ -1,0 +1,66 @@
+//! What somebody would be shown of an event.
+
+use serde_json::Value as Json;
+
+use super::item::Fields;
+use super::past_states::speaks_of;
+use super::visibility::RowFilter;
+use super::{Call, Engine, redact, visibility};
+use crate::access::Actor;
+use crate::error::{Error, ErrorKind};
+use crate::events::Event;
+use crate::resource::Operation;
+
+impl Engine {
+    /// An event as far as an actor may see its item: as it was then, and as it is now where it is still there. `None`
+    /// where they may not.
+    pub(crate) async fn shown_to(&self, actor: &Actor, event: &Event) -> Result<Option<Event>, Error> {
+        let Ok(entry) = self.find(event.resource()) else { return Ok(None) };
+        let call = match self.call(entry, actor, Operation::Read, true).await {
+            Ok(call) => call,
+            Err(error) if matches!(error.kind(), ErrorKind::Forbidden | ErrorKind::Unauthenticated) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        if !call.may_be_told(event).await? {
+            return Ok(None);
+        }
+        let Json::Object(data) = event.data.clone() else { return Ok(None) };
+        let data = redact::shown_of(&entry.schema, call.mask(), &call.shown(), data)?;
+        Ok(Some(Event { data: Json::Object(data), ..event.clone() }))
+    }
+}
+
+impl Call<'_> {
+    async fn may_be_told(&self, event: &Event) -> Result<bool, Error> {
+        // Of what is deleted and still there those are told who could see it before.
+        let read = visibility::decide(&self.engine.catalog, self.entry, self.actor, Operation::Read).await;
+        let Some(rows) = RowFilter::of(&read) else { return Ok(false) };
+        if rows.is_everything() {
+            return Ok(true);
+        }
+        let rows = rows.resolved(self.entry, &self.engine.catalog).await?;
+        let (Json::Object(data), Ok(id)) = (&event.data, self.id(&event.subject)) else { return Ok(false) };
+        let mut then: Fields = data.clone();
+        match Call::by_the_application(self.engine, self.entry).current(id).await {
+            Ok((now, _)) => {
+                if !self.admits(&rows, &self.values_of(&now)).await? {
+                    return Ok(false);
+                }
+                // Events do not hold what nobody is shown; rules may speak of it.
+                for (name, value) in now {
+                    then.entry(name).or_insert(value);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let holds = |field: usize| then.contains_key(&self.entry.schema.fields[field].name);
+                if !speaks_of(rows.filter(), &holds) {
+                    return Ok(false);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        self.admits(&rows, &self.values_of(&then)).await
+    }
+}

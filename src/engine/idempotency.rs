@@ -1,0 +1,383 @@
+//! What a change is known by, so that it happens once.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use resourceful_contract::{Change, Filter, Query, RowOutcome, Test, Value, Version, Write};
+
+use super::commit::Output;
+use super::record::{Record, spelled};
+use super::visibility::{self, RowFilter};
+use super::write_check::decided;
+use super::{Call, Engine, Item, WriteContext, item, redact};
+use crate::error::{Error, ErrorKind, Fault};
+use crate::query::Selection;
+use crate::resource::Operation;
+use crate::tables::keys::{ID, KeyRow};
+
+/// A client's claim that it asks for one thing, however often it asks.
+#[derive(Clone, Debug)]
+pub(crate) struct IdempotencyClaim {
+    /// A digest of everything that the key stands for.
+    id: String,
+    /// A digest of what is asked.
+    fingerprint: String,
+    /// How long the answer is kept.
+    kept: Duration,
+    /// Whether there is an answer under it that has expired.
+    pub(super) replaces: bool,
+}
+
+/// An answer that was given before.
+#[derive(Debug)]
+pub(crate) struct Replayed {
+    pub(crate) status: u16,
+    pub(crate) item: Option<Item>,
+    pub(crate) id: Option<Value>,
+    /// What was answered instead of an item, as JSON.
+    pub(crate) output: Option<String>,
+}
+
+/// The claims that are being met on this node.
+pub(crate) type InFlightKeys = Arc<Mutex<HashSet<String>>>;
+
+/// A claim that is being met, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct InFlightGuard {
+    all: InFlightKeys,
+    id: String,
+}
+
+impl Drop for InFlightGuard {
+    fn drop(&mut self) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+impl IdempotencyClaim {
+    pub(crate) const fn new(id: String, fingerprint: String, kept: Duration) -> Self {
+        Self { id, fingerprint, kept, replaces: false }
+    }
+
+    /// The claim of one of many items that are changed one by one, told apart by what is never another item's.
+    pub(super) fn of_item(&self, item: &str) -> Self {
+        let id = blake3::hash(format!("{} {item}", self.id).as_bytes()).to_hex().to_string();
+        Self { id, fingerprint: self.fingerprint.clone(), kept: self.kept, replaces: false }
+    }
+
+    /// The row that remembers the answer, and its id.
+    pub(super) fn row(
+        &self,
+        at: DateTime<Utc>,
+        first: Option<&Record>,
+        written: &[&RowOutcome],
+        answered: &StoredResponse,
+    ) -> KeyRow {
+        let status = match first.map(|record| record.operation) {
+            Some(Operation::Create) => 201,
+            Some(Operation::Delete) if first.is_some_and(|record| record.after.is_none()) => 204,
+            _ => 200,
+        };
+        let (one, body) = match answered {
+            StoredResponse::Item => {
+                let one = written.first();
+                (one, one.filter(|row| !row.json.is_empty()).map(|row| text(&row.json)))
+            }
+            StoredResponse::Items(unchanged) => (None, Some(listed(unchanged, written))),
+            StoredResponse::Json(json) => (None, Some(json.clone())),
+        };
+        let many = matches!(answered, StoredResponse::Items(_));
+        // Whoever asks again must still see the one item that an action was done to.
+        let acted = match (answered, written) {
+            (StoredResponse::Json(_), [one])
+                if first.is_some_and(|record| record.operation == Operation::Update) =>
+            {
+                Some(spelled(&one.id))
+            }
+            _ => None,
+        };
+        KeyRow {
+            id: self.id.clone(),
+            fingerprint: self.fingerprint.clone(),
+            status: if matches!(answered, StoredResponse::Json(_)) { 200 } else { status },
+            item: one.map(|row| spelled(&row.id)).or(acted),
+            version: one.and_then(|row| row.version).map(version).or_else(|| many.then(|| MANY.to_owned())),
+            body,
+            expires_at: at + self.kept,
+        }
+    }
+
+    /// # Errors
+    /// Where a row remembers what was asked by another request under the same key.
+    fn is_of(&self, row: &KeyRow) -> Result<(), Error> {
+        if row.fingerprint == self.fingerprint {
+            return Ok(());
+        }
+        let detail = "This Idempotency-Key was used for another request: take a new one.";
+        let fault = Fault::header("Idempotency-Key", "reused", detail);
+        Err(Error::new(ErrorKind::Validation, "key-reused", detail).with_faults(vec![fault]))
+    }
+
+    /// The row of this claim alone.
+    pub(super) fn filter(&self) -> Filter {
+        Filter::Compare(ID, Test::Eq(Value::Text(self.id.clone())))
+    }
+}
+
+/// What is answered, for the row that remembers it.
+#[derive(Debug)]
+pub(super) enum StoredResponse {
+    Item,
+    /// The JSON of those that are not changed.
+    Items(Vec<Option<String>>),
+    Json(String),
+}
+
+/// Stands for a version where the answer is a list of items.
+const MANY: &str = "items";
+/// Stands for a version where the items of the request have keys of their own, and the request no answer of its own.
+const ONE_BY_ONE: &str = "one-by-one";
+
+impl StoredResponse {
+    pub(super) fn of(output: &Output<'_>) -> Self {
+        match output {
+            Output::Item => Self::Item,
+            Output::Items(unchanged) => {
+                let kept = unchanged.iter().map(|item| item.as_ref().map(|item| text(&item.json)));
+                Self::Items(kept.collect())
+            }
+            Output::Json(json) => Self::Json(json.to_string()),
+        }
+    }
+}
+
+fn text(json: &[u8]) -> String {
+    String::from_utf8_lossy(json).into_owned()
+}
+
+/// All items as JSON with commas between them: those that are not changed, and where there are gaps those that are.
+fn listed(unchanged: &[Option<String>], written: &[&RowOutcome]) -> String {
+    let mut changed = written.iter().map(|row| text(&row.json));
+    let mut items: Vec<String> =
+        unchanged.iter().filter_map(|kept| kept.clone().or_else(|| changed.next())).collect();
+    items.extend(changed);
+    items.join(",")
+}
+
+fn version(version: Version) -> String {
+    match version {
+        Version::Counter(counter) => counter.to_string(),
+        Version::Digest(digest) => digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
+}
+
+fn read_version(text: &str, has_counter: bool) -> Option<Version> {
+    if has_counter {
+        return text.parse().ok().map(Version::Counter);
+    }
+    let byte = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+    let digest: Option<Vec<u8>> = (0..text.len()).step_by(2).map(byte).collect();
+    Some(Version::Digest(digest?.try_into().ok()?))
+}
+
+impl Engine {
+    /// Begins to meet a claim.
+    ///
+    /// # Errors
+    /// Where it is being met already.
+    pub(crate) fn begin(&self, terms: &WriteContext) -> Result<Option<InFlightGuard>, Error> {
+        let Some(claim) = &terms.claim else { return Ok(None) };
+        let mut all = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        if !all.insert(claim.id.clone()) {
+            let detail = "A request with this Idempotency-Key is under way. Ask again soon.";
+            return Err(Error::new(ErrorKind::Conflict, "key-in-flight", detail));
+        }
+        drop(all);
+        Ok(Some(InFlightGuard { all: self.in_flight.clone(), id: claim.id.clone() }))
+    }
+}
+
+impl Call<'_> {
+    /// The answer that was given to this claim, where there is one.
+    ///
+    /// # Errors
+    /// Where something else was asked under its key, or the caller may not have the answer any more.
+    pub(crate) async fn replay(&self, terms: &mut WriteContext) -> Result<Option<Replayed>, Error> {
+        let Some(claim) = &mut terms.claim else { return Ok(None) };
+        let Some(row) = self.kept(claim).await? else { return Ok(None) };
+        if row.expires_at <= item::now() {
+            claim.replaces = true;
+            return Ok(None);
+        }
+        self.answered_before(claim, row).await
+    }
+
+    /// The answer that another node has given to this claim meanwhile.
+    ///
+    /// # Errors
+    /// As [`replay`](Self::replay).
+    pub(crate) async fn replayed_elsewhere(&self) -> Result<Option<Replayed>, Error> {
+        let Some(claim) = &self.terms.claim else { return Ok(None) };
+        match self.kept(claim).await? {
+            Some(row) if row.expires_at > item::now() => self.answered_before(claim, row).await,
+            _ => Ok(None),
+        }
+    }
+
+    async fn answered_before(
+        &self,
+        claim: &IdempotencyClaim,
+        row: KeyRow,
+    ) -> Result<Option<Replayed>, Error> {
+        claim.is_of(&row)?;
+        if row.version.as_deref() == Some(ONE_BY_ONE) {
+            return Ok(None);
+        }
+        self.replayed(row).await.map(Some)
+    }
+
+    /// Takes the key of a request whose items are changed one by one, each under a key that follows from it.
+    ///
+    /// # Errors
+    /// Where another request has taken it.
+    pub(crate) async fn claim_whole(&self) -> Result<(), Error> {
+        let Some(claim) = self.terms.claim.as_ref().filter(|_| !self.terms.dry_run) else { return Ok(()) };
+        let taken = async || {
+            let row = self.kept(claim).await?.filter(|row| row.expires_at > item::now());
+            row.map(|row| claim.is_of(&row)).transpose()
+        };
+        if taken().await?.is_some() {
+            return Ok(());
+        }
+        let mut row = claim.row(item::now(), None, &[], &StoredResponse::Item);
+        (row.status, row.version) = (207, Some(ONE_BY_ONE.to_owned()));
+        match self.note(claim, row).await {
+            Ok(()) => Ok(()),
+            // Another node was quicker, with this request or another one.
+            Err(error) => taken().await?.ok_or(error),
+        }
+    }
+
+    /// An item that a change would leave as it is. Under a key that is an answer as any other: what changed nothing when
+    /// it was asked for changes nothing when it is asked for again, whatever the item is by then.
+    pub(super) async fn unchanged(&self, id: &Value, version: Version) -> Result<Item, Error> {
+        let item = self.item(id.clone(), &Selection::default()).await?;
+        if let Some(claim) = &self.terms.claim {
+            // All of it, as answers are kept: what may be seen of it is looked at when it is given again.
+            let anybody = Call::by_the_application(self.engine, self.entry);
+            let whole = anybody.item(id.clone(), &Selection::default()).await?;
+            let row = RowOutcome { id: id.clone(), version: Some(version), json: whole.json, rows: 1 };
+            self.note(claim, claim.row(item::now(), None, &[&row], &StoredResponse::Item)).await?;
+        }
+        Ok(item)
+    }
+
+    /// Keeps another answer to what changed nothing; `acted` is the item that it was done to.
+    pub(super) async fn remember(&self, acted: Option<&Value>, output: &Output<'_>) -> Result<(), Error> {
+        let Some(claim) = &self.terms.claim else { return Ok(()) };
+        let mut row = claim.row(item::now(), None, &[], &StoredResponse::of(output));
+        row.item = acted.map(spelled);
+        self.note(claim, row).await
+    }
+
+    async fn note(&self, claim: &IdempotencyClaim, row: KeyRow) -> Result<(), Error> {
+        let schema = &self.engine.tables.keys;
+        let change = |write| Change { schema: schema.clone(), write, answer: None };
+        let mut changes = vec![change(Write::Insert { values: row.values() })];
+        if claim.replaces {
+            changes.insert(0, change(Write::DeleteAll { filter: claim.filter() }));
+        }
+        self.entry.storage.keep(changes).await?;
+        Ok(())
+    }
+
+    async fn kept(&self, claim: &IdempotencyClaim) -> Result<Option<KeyRow>, Error> {
+        let mut query = Query::all(self.engine.tables.keys.clone());
+        (query.filter, query.sort, query.limit) = (claim.filter(), Vec::new(), 1);
+        Ok(self.entry.storage.kept(query).await?.pop().map(KeyRow::read))
+    }
+
+    async fn replayed(&self, row: KeyRow) -> Result<Replayed, Error> {
+        if let Some(watch) = &self.engine.catalog.watch {
+            // Whoever is told that it was done reads it from here on, whichever node has done it.
+            watch.made_elsewhere(&self.entry.schema.table, self.actor.tenant());
+        }
+        let status = u16::try_from(row.status).unwrap_or(200);
+        if row.version.as_deref() == Some(MANY) {
+            let output = self.list_again(row.body.unwrap_or_default(), status == 201).await?;
+            return Ok(Replayed { status, item: None, id: None, output: Some(output) });
+        }
+        let (Some(id), Some(json)) = (&row.item, row.body.clone()) else {
+            return Ok(Replayed { status, item: None, id: None, output: row.body });
+        };
+        let id = self.id(id)?;
+        if row.version.is_none() {
+            // What an action answered of an item.
+            self.still_sees(&id, None, status == 201).await?;
+            return Ok(Replayed { status, item: None, id: None, output: Some(json) });
+        }
+        let state: item::Fields = serde_json::from_str(&json).map_err(Error::internal)?;
+        self.still_sees(&id, Some(&state), status == 201).await?;
+        let has_counter = self.entry.schema.version.is_some();
+        let version = row.version.as_deref().and_then(|text| read_version(text, has_counter));
+        let version = version.ok_or_else(|| Error::internal("a kept answer has no version"))?;
+        let shown = self.shown();
+        let mut json = json.into_bytes();
+        redact::only(self, &shown, &mut json)?;
+        redact::rows(self, &Selection::default(), &mut json)?;
+        let part = self.part(&Selection::default(), &shown, &json);
+        let item = Item { json, version: self.engine.names.name(version), part };
+        Ok(Replayed { status, item: Some(item), id: Some(id), output: None })
+    }
+
+    /// Many items as they were answered, as this caller may see them now.
+    async fn list_again(&self, items: String, created: bool) -> Result<String, Error> {
+        let array = format!("[{items}]");
+        let items: Vec<&serde_json::value::RawValue> =
+            serde_json::from_str(&array).map_err(Error::internal)?;
+        let shown = self.shown();
+        let id_name = &self.entry.schema.id_field().name;
+        let mut all = Vec::with_capacity(items.len());
+        for item in items {
+            let mut json = item.get().as_bytes().to_vec();
+            let fields: item::Fields = serde_json::from_slice(&json).map_err(Error::internal)?;
+            let id = fields.get(id_name).map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned));
+            if let Some(id) = id {
+                self.still_sees(&self.id(&id)?, Some(&fields), created).await?;
+            }
+            redact::only(self, &shown, &mut json)?;
+            redact::rows(self, &Selection::default(), &mut json)?;
+            all.push(text(&json));
+        }
+        Ok(format!("{{\"items\":[{}]}}", all.join(",")))
+    }
+
+    /// Refuses an answer whose item is there and not for the caller to see any more, or that shows a state of it which is
+    /// not.
+    async fn still_sees(&self, id: &Value, state: Option<&item::Fields>, created: bool) -> Result<(), Error> {
+        let read = visibility::decide(&self.engine.catalog, self.entry, self.actor, Operation::Read).await;
+        let seen = match RowFilter::by(read, self.entry, self.actor, Operation::Read.into()) {
+            Ok(seen) => seen.resolved(self.entry, &self.engine.catalog).await?,
+            // A caller who may create and not read is shown what that caller made.
+            Err(_) if created => return Ok(()),
+            Err(refused) => return Err(refused),
+        };
+        if let Some(state) = state {
+            let holds = |field: usize| state.contains_key(&self.entry.schema.fields[field].name);
+            if decided(seen.filter(), &self.values_of(state), &holds) == Some(false) {
+                return Err(Error::not_found());
+            }
+        }
+        // What was deleted under the key is not seen any more for no other reason.
+        match self.stored(&seen, id.clone()).await {
+            Err(hidden) if hidden.kind() == ErrorKind::NotFound => match self.stored_now(id).await? {
+                Some(_) => Err(hidden),
+                // It has gone since, and the answer is of when it was there.
+                None => Ok(()),
+            },
+            found => found.map(drop),
+        }
+    }
+}

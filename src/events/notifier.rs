@@ -1,0 +1,47 @@
+//! Tells the nodes of an application through its bus that something was published. Nothing depends on it but how soon they
+//! look.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use resourceful_contract::Bus;
+
+use crate::engine::Engine;
+
+/// How long to wait after the bus failed.
+const RECOVER: Duration = Duration::from_secs(1);
+
+/// What carries the news.
+#[derive(Debug)]
+pub(crate) struct PublishNotifier {
+    bus: Arc<dyn Bus>,
+    channel: String,
+}
+
+impl PublishNotifier {
+    /// `application` is a name that all nodes of an application have and no other one.
+    pub(crate) fn new(bus: Arc<dyn Bus>, application: &str) -> Self {
+        Self { bus, channel: format!("published.{application}") }
+    }
+
+    /// Says that there is something new.
+    pub(crate) async fn tell(&self) {
+        if let Err(error) = self.bus.publish(&self.channel, Vec::new()).await {
+            tracing::debug!(%error, "the bus is away: other nodes look by themselves");
+        }
+    }
+
+    /// Hears of what is new on other nodes, for as long as the application runs.
+    pub(crate) async fn hear(&self, engine: &Engine) {
+        loop {
+            let Ok(mut listener) = self.bus.listen(&self.channel).await else {
+                tokio::time::sleep(RECOVER).await;
+                continue;
+            };
+            while listener.heard().await.is_ok() {
+                engine.published.send_modify(|count| *count += 1);
+            }
+            tokio::time::sleep(RECOVER).await;
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The numbers of a body that would not be kept as they are written.
+//!
+//! JSON sets no limit to a number's digits (RFC 8259, 6), and what reads it keeps an integer of 64 bits or a double. What
+//! neither keeps is refused where it comes in, before it is rounded: no path into the application needs a check of its own.
+//! Text keeps every digit, which is how decimals are written.
+
+use std::ops::Range;
+
+use resourceful_contract::json;
+
+use crate::error::{Fault, escape_pointer};
+
+/// The most that are named.
+const MAX_FAULTS: usize = 50;
+
+/// Where in an array or an object a value stands.
+enum Step {
+    Item(usize),
+    /// The name as it is written, quotes included.
+    Member(Range<usize>),
+}
+
+/// Every number of a JSON text that is kept as another one, at its place. In text that is no JSON, as far as it is.
+pub(super) fn changed(text: &[u8]) -> Vec<Fault> {
+    let mut path = Vec::new();
+    let mut faults = Vec::new();
+    let mut at = 0;
+    while at < text.len() && faults.len() < MAX_FAULTS {
+        let start = at;
+        at += 1;
+        match text[start] {
+            b'{' => path.push(Step::Member(0..0)),
+            b'[' => path.push(Step::Item(0)),
+            b'}' | b']' => _ = path.pop(),
+            b',' => {
+                if let Some(Step::Item(position)) = path.last_mut() {
+                    *position += 1;
+                }
+            }
+            b'"' => {
+                at = end_of_text(text, at);
+                if let Some(Step::Member(name)) = path.last_mut()
+                    && text[at.min(text.len())..].trim_ascii_start().first() == Some(&b':')
+                {
+                    *name = start..at;
+                }
+            }
+            b'-' | b'0'..=b'9' => {
+                let digits = text[start..].iter().take_while(|byte| is_of_number(**byte)).count();
+                at = start + digits;
+                let number = std::str::from_utf8(&text[start..at]).unwrap_or_default();
+                if let Some(kept) = json::respelled(number) {
+                    faults.push(Fault::pointer(pointer(text, &path), "precision", detail(&kept)));
+                }
+            }
+            _ => {}
+        }
+    }
+    faults
+}
+
+const fn is_of_number(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')
+}
+
+/// Behind the quote that ends a text whose first quote stands before this.
+fn end_of_text(text: &[u8], mut at: usize) -> usize {
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'\\' => at += 2,
+            b'"' => return at + 1,
+            _ => at += 1,
+        }
+    }
+    text.len()
+}
+
+fn pointer(text: &[u8], path: &[Step]) -> String {
+    let mut pointer = String::new();
+    for step in path {
+        pointer.push('/');
+        match step {
+            Step::Item(position) => pointer.push_str(&position.to_string()),
+            Step::Member(name) => {
+                let name: String = serde_json::from_slice(&text[name.clone()]).unwrap_or_default();
+                pointer.push_str(&escape_pointer(&name));
+            }
+        }
+    }
+    pointer
+}
+
+fn detail(kept: &str) -> String {
+    if kept.is_empty() {
+        return "Is beyond every number that is kept: a double reaches about 1.8e308.".to_owned();
+    }
+    format!(
+        "Has more digits than a JSON number keeps and would become {kept}: write that, or text where the field is a \
+         decimal."
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn places(text: &str) -> Vec<String> {
+        let at = |fault: Fault| match fault.at {
+            crate::error::FaultLocation::Pointer(pointer) => pointer,
+            other => format!("{other:?}"),
+        };
+        changed(text.as_bytes()).into_iter().map(at).collect()
+    }
+
+    #[test]
+    fn each_is_named_at_its_place() {
+        let text = r#" {"a": 0.1, "b": [1, {"c/d" : 1234567890123456.789 , "e": [[ ], "1e999", 1e-400]}], "\u00e9": 1e400}"#;
+        assert_eq!(places(text), ["/b/1/c~1d", "/b/1/e/2", "/é"]);
+        assert_eq!(places("0.1000000000000000055"), [""]);
+        assert_eq!(places(r#"{"text": "a\": 1e400, \\", "n": 12}"#), Vec::<String>::new());
+        assert_eq!(places(r#"{"a": "b", "c": ":", "d": 18446744073709551617}"#), ["/d"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_looked_through(text in prop::collection::vec(prop::sample::select(&b"{}[],:\"\\ 1e9.-a\xff"[..]), 0..40)) {
+            let _ = changed(&text);
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! From a request to the engine and back.
+
+use std::sync::Arc;
+
+use axum::body::Body as HttpBody;
+use axum::extract::OriginalUri;
+use axum::response::Response;
+use http::header::{ALLOW, CONTENT_RANGE};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use serde_json::Value as Json;
+
+use super::cached_read::sent;
+use super::endpoint::Path;
+use super::prefer::Prefer;
+use super::response::{self, CacheHeaders, Url};
+use super::{AppState, Body, Context, Endpoint, body, cache_groups, coding, conditional};
+use crate::engine::{Answer, Call, Entry, Put};
+use crate::error::{Error, ErrorKind, Fault};
+use crate::query::{may_relate, no_parameters};
+use crate::resource::Definition;
+
+/// Where the requests for one resource come in.
+#[derive(Clone, Debug)]
+pub(super) struct ResourceHandler {
+    pub(super) boundary: Arc<AppState>,
+    pub(super) entry: Arc<Entry>,
+}
+
+/// One path of a resource.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    door: ResourceHandler,
+    path: Path,
+    /// Its methods, and what each one does.
+    endpoints: Vec<(Method, Endpoint)>,
+}
+
+impl Route {
+    pub(super) fn new(door: ResourceHandler, path: Path) -> Self {
+        let all = Endpoint::of(&door.entry.definition).filter(|endpoint| endpoint.path() == path);
+        let endpoints = all.map(|endpoint| (endpoint.method(), endpoint)).collect();
+        Self { door, path, endpoints }
+    }
+
+    fn endpoint(&self, method: &Method) -> Option<Endpoint> {
+        // HEAD is GET without the body (RFC 9110, 9.3.2).
+        let method = if method == Method::HEAD { &Method::GET } else { method };
+        self.endpoints.iter().find(|(own, _)| own == method).map(|(_, endpoint)| *endpoint)
+    }
+
+    pub(super) async fn handle(
+        &self,
+        id: Option<&str>,
+        parts: &Parts,
+        body: HttpBody,
+        context: &Context,
+    ) -> Response {
+        let (door, path) = (&self.door, self.path);
+        let endpoint = self.endpoint(&parts.method);
+        let outcome = match endpoint {
+            Some(endpoint) => door.run(endpoint, id.unwrap_or_default(), parts, body, context).await,
+            None if parts.method == Method::OPTIONS => return options(&door.entry.definition, path),
+            None => Err(Error::new(
+                ErrorKind::MethodNotAllowed,
+                "method-not-allowed",
+                format!("This path has {}.", path.allow(&door.entry.definition)),
+            )),
+        };
+        match outcome {
+            Ok(response) => response,
+            Err(error) => {
+                let instance = original(parts).path();
+                let mut response = door.boundary.refuse(&error, instance, context);
+                if error.kind() == ErrorKind::MethodNotAllowed
+                    && let Ok(allow) = HeaderValue::from_str(&path.allow(&door.entry.definition))
+                {
+                    response.headers_mut().insert(ALLOW, allow);
+                }
+                accepting(response, &error, endpoint.and_then(Endpoint::accept))
+            }
+        }
+    }
+}
+
+impl ResourceHandler {
+    async fn run(
+        &self,
+        endpoint: Endpoint,
+        id: &str,
+        parts: &Parts,
+        body: HttpBody,
+        context: &Context,
+    ) -> Result<Response, Error> {
+        if endpoint == Endpoint::Stream {
+            // What is told is decided on more than once.
+            return Box::pin(self.stream(parts)).await;
+        }
+        let actor = self.boundary.actor(parts).await?;
+        let headers = &parts.headers;
+        let query = parts.uri.query();
+        let has_filter = matches!(endpoint.body(), Body::Query | Body::BulkUpdate | Body::BulkDelete);
+        let asks = || has_filter || may_relate(query);
+        let related = !self.entry.links.is_empty() && asks();
+        let call = self.boundary.engine.call(&self.entry, &actor, endpoint.right(), related).await?;
+        match endpoint {
+            Endpoint::Read | Endpoint::List => self.read(&call, &actor, (endpoint, id), parts, None).await,
+            Endpoint::History | Endpoint::Children => {
+                let page = if endpoint == Endpoint::History {
+                    Box::pin(call.history(id, query)).await?
+                } else {
+                    Box::pin(call.children(id, query, Prefer::of(headers).count)).await?
+                };
+                let path = self.boundary.public_path(parts);
+                let url = Url { path: &path, query };
+                sent(response::page(page, self.keeping(), Some(url)), headers)
+            }
+            Endpoint::Subtree => {
+                sent(response::listing(Box::pin(call.subtree(id, query)).await?, self.keeping()), headers)
+            }
+            Endpoint::Query | Endpoint::QueryPost => {
+                Box::pin(async {
+                    no_parameters(query)?;
+                    let asked = self.json(endpoint, parts, body).await?;
+                    self.read(&call, &actor, (endpoint, id), parts, Some(asked)).await
+                })
+                .await
+            }
+            _ => {
+                let response =
+                    Box::pin(self.change(call, &actor, (endpoint, id), parts, body, context)).await?;
+                Ok(self.fallen(response, endpoint, id, Prefer::of(headers).dry_run))
+            }
+        }
+    }
+
+    /// Tells caches what has changed.
+    fn fallen(&self, mut response: Response, endpoint: Endpoint, id: &str, is_dry_run: bool) -> Response {
+        if response.status().is_success() && !is_dry_run {
+            let id = (endpoint.is_of_item() && !id.is_empty()).then_some(id);
+            let fallen = cache_groups::fallen(&self.boundary.engine.catalog, &self.entry, id);
+            cache_groups::say(fallen, response.headers_mut());
+        }
+        response
+    }
+
+    pub(super) fn keeping(&self) -> CacheHeaders<'_> {
+        CacheHeaders {
+            cache_control: &self.entry.definition.cache_control,
+            depends_on: &self.boundary.depends_on,
+        }
+    }
+
+    pub(super) async fn write(
+        &self,
+        call: &Call<'_>,
+        endpoint: Endpoint,
+        id: &str,
+        parts: &Parts,
+        body: HttpBody,
+        context: &Context,
+    ) -> Result<Response, Error> {
+        let headers = &parts.headers;
+        if endpoint.path() == Path::Bulk {
+            conditional::no_expectation(
+                headers,
+                "A bulk change expects versions item by item: `if_match` in each.",
+            )?;
+            return Box::pin(self.bulk(call, endpoint, parts, body, context)).await;
+        }
+        no_parameters(parts.uri.query())?;
+        match endpoint {
+            Endpoint::Create => {
+                let json = self.json(endpoint, parts, body).await?;
+                let (item, id) = call.create(json).await?;
+                let location = response::location(&self.boundary.public_path(parts), &id);
+                Ok(response::created(item, &location, &Prefer::of(headers)))
+            }
+            Endpoint::Update => {
+                let expected = conditional::expected(headers)?;
+                let patch = self.json(endpoint, parts, body).await?;
+                let item = call.update(id, patch, expected.as_ref()).await?;
+                Ok(response::changed(item, endpoint.success()))
+            }
+            Endpoint::Replace => self.put(call, id, parts, body).await,
+            Endpoint::Action(acted) => {
+                if !endpoint.is_of_item() {
+                    conditional::no_expectation(
+                        headers,
+                        "This action is of no single item, so it has no version to expect.",
+                    )?;
+                }
+                let expected = conditional::expected(headers)?;
+                let limit = self.boundary.body_limit;
+                let input = body::maybe_json(endpoint.body(), headers, body, limit).await?;
+                match call.act(acted, id, input, expected.as_ref()).await? {
+                    Answer::Item(item) => Ok(response::changed(item, endpoint.success())),
+                    Answer::Output(output) => Ok(response::written(output.to_string(), endpoint.success())),
+                }
+            }
+            _ => Ok(match call.delete(id, conditional::expected(headers)?.as_ref()).await? {
+                Some(item) => response::changed(item, StatusCode::OK),
+                None => response::empty(endpoint.success()),
+            }),
+        }
+    }
+
+    async fn put(&self, call: &Call<'_>, id: &str, parts: &Parts, body: HttpBody) -> Result<Response, Error> {
+        if parts.headers.contains_key(CONTENT_RANGE) {
+            // RFC 9110, 14.5: a part must not be taken for the whole.
+            let detail = "PUT takes the whole item; PATCH changes parts of it.";
+            let fault = Fault::header("Content-Range", "unknown", detail);
+            return Err(Error::new(ErrorKind::BadRequest, "invalid-header", detail).with_faults(vec![fault]));
+        }
+        let expected = conditional::expected(&parts.headers)?;
+        let create_only = conditional::create_only(&parts.headers)?;
+        let json = self.json(Endpoint::Replace, parts, body).await?;
+        Ok(match call.replace(id, json, expected.as_ref(), create_only).await? {
+            Put::Changed(item) => response::changed(item, Endpoint::Replace.success()),
+            Put::Created(item, id) => {
+                let path = self.boundary.public_path(parts);
+                let collection = response::parent(&path);
+                response::created(item, &response::location(collection, &id), &Prefer::default())
+            }
+        })
+    }
+
+    pub(super) async fn json(
+        &self,
+        endpoint: Endpoint,
+        parts: &Parts,
+        body: HttpBody,
+    ) -> Result<Json, Error> {
+        body::json(endpoint.body(), &parts.headers, body, self.boundary.body_limit).await
+    }
+}
+
+/// The URI as the client wrote it, whatever this router is nested under.
+pub(crate) fn original(parts: &Parts) -> &http::Uri {
+    parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0)
+}
+
+/// The answer to a body of another media type or coding, with the header that names what is read.
+pub(super) fn accepting(
+    mut response: Response,
+    error: &Error,
+    media_types: Option<(HeaderName, HeaderValue)>,
+) -> Response {
+    if error.kind() == ErrorKind::UnsupportedMediaType {
+        let is_coded = error.code() == coding::UNSUPPORTED;
+        response.headers_mut().extend(if is_coded { Some(coding::ACCEPTED) } else { media_types });
+    }
+    response
+}
+
+fn options(definition: &Definition, path: Path) -> Response {
+    let mut response = response::empty(StatusCode::NO_CONTENT);
+    let headers = response.headers_mut();
+    if let Ok(allow) = HeaderValue::from_str(&path.allow(definition)) {
+        headers.insert(ALLOW, allow);
+    }
+    for endpoint in Endpoint::of(definition).filter(|endpoint| endpoint.path() == path) {
+        headers.extend(endpoint.accept());
+    }
+    response
+}

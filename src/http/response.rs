@@ -1,0 +1,236 @@
+//! Outcomes of the engine as answers.
+
+use axum::body::{Body, Bytes};
+use axum::response::Response;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LINK, LOCATION, VARY};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use resourceful_contract::Value;
+
+use super::conditional;
+use super::prefer::{APPLIED, Prefer};
+use crate::cache::Content;
+use crate::engine::{Item, Page};
+use crate::query::Pairs;
+
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The longest `Link` that is sent: proxies read the head of a response into a buffer of 4 KiB or little more.
+const MAX_LINK: usize = 2 << 10;
+/// The most bytes of an answer that may have capacity to spare.
+const LARGE: usize = 64 << 10;
+
+/// What the answers of a resource say of how long they may be kept, and for which requests.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CacheHeaders<'a> {
+    pub(super) cache_control: &'a HeaderValue,
+    pub(super) depends_on: &'a HeaderValue,
+}
+
+/// Everything of a path segment that is not a pchar (RFC 3986, 3.3), and `%` itself.
+const SEGMENT: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'/')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+/// The same for a value in a query string.
+const QUERY_VALUE: &AsciiSet = &SEGMENT.add(b'&').add(b'+').add(b'=').add(b'\'');
+
+/// An answer with room for the headers that it gets here and on its way out.
+fn answer(status: StatusCode, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = HeaderMap::with_capacity(12);
+    response
+}
+
+/// An item that was read.
+pub(super) fn item(item: Item, keeping: CacheHeaders<'_>) -> Content {
+    let tag = conditional::strong(&item);
+    content(item.json, tag, keeping)
+}
+
+/// A page of a list, with links to its neighbours.
+pub(super) fn page(page: Page, keeping: CacheHeaders<'_>, link: Option<Url<'_>>) -> Content {
+    let tag = conditional::weak(&page.json);
+    let links = link.map(|url| url.links(page.next.as_deref(), page.prev.as_deref()));
+    let mut content = content(page.json, tag, keeping);
+    let Content::Found { headers, .. } = &mut content else { return content };
+    if let Some(links) = links.filter(|links| links.len() <= MAX_LINK)
+        && let Ok(links) = HeaderValue::from_str(&links)
+    {
+        headers.insert(LINK, links);
+    }
+    if let Some(total) = page.total {
+        let applied = if total.exact { "count=exact" } else { "count=estimated" };
+        headers.insert(APPLIED, HeaderValue::from_static(applied));
+    }
+    content
+}
+
+/// A list without pages.
+pub(super) fn listing(json: impl Into<Vec<u8>>, keeping: CacheHeaders<'_>) -> Content {
+    let json = json.into();
+    let tag = conditional::weak(&json);
+    content(json, tag, keeping)
+}
+
+fn content(mut json: Vec<u8>, tag: HeaderValue, keeping: CacheHeaders<'_>) -> Content {
+    if json.len() > LARGE {
+        // It is held until its client has taken it, and so would be the capacity that it grew to.
+        json.shrink_to_fit();
+    }
+    // With room for the headers that it gets on its way out.
+    let mut headers = HeaderMap::with_capacity(16);
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(ETAG, tag.clone());
+    headers.insert(CACHE_CONTROL, keeping.cache_control.clone());
+    headers.insert(VARY, keeping.depends_on.clone());
+    Content::Found { headers, tag, body: json.into() }
+}
+
+/// What was read: 200, or 304 where the client has it.
+pub(super) fn read(known: bool, headers: HeaderMap, body: Bytes) -> Response {
+    let mut response = Response::new(if known { Body::empty() } else { Body::from(body) });
+    *response.headers_mut() = headers;
+    if known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response.headers_mut().remove(CONTENT_TYPE);
+    }
+    response
+}
+
+/// An item after a change.
+pub(super) fn changed(item: Item, status: StatusCode) -> Response {
+    let tag = conditional::strong(&item);
+    let mut response = answer(status, Body::from(item.json));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(ETAG, tag);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    response
+}
+
+/// What a change answers that is no item.
+pub(super) fn written(json: impl Into<Body>, status: StatusCode) -> Response {
+    let mut response = answer(status, json.into());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    response
+}
+
+/// The path above a path.
+pub(super) fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+/// A new item, at `location`.
+pub(super) fn created(item: Item, location: &str, prefer: &Prefer) -> Response {
+    let response = changed(item, StatusCode::CREATED);
+    let mut response = if prefer.minimal { minimal(response) } else { response };
+    if let Ok(location) = HeaderValue::from_str(location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+/// The same answer to a client that prefers it without its body (RFC 7240, 4.2).
+pub(super) fn minimal(mut response: Response) -> Response {
+    *response.body_mut() = Body::empty();
+    response.headers_mut().remove(CONTENT_TYPE);
+    response.headers_mut().insert(APPLIED, HeaderValue::from_static("return=minimal"));
+    response
+}
+
+pub(super) fn empty(status: StatusCode) -> Response {
+    answer(status, Body::empty())
+}
+
+/// What GET answers, without its body (RFC 9110, 9.3.2). The length of a body that is coded while it is sent is not known.
+pub(crate) fn head(response: Response) -> Response {
+    use http_body::Body as _;
+    let (mut parts, body) = response.into_parts();
+    // axum takes the body of a merged route by itself, and says its length.
+    if let Some(length) = body.size_hint().exact().filter(|length| *length > 0)
+        && parts.status != StatusCode::NOT_MODIFIED
+    {
+        parts.headers.entry(CONTENT_LENGTH).or_insert(length.into());
+    }
+    Response::from_parts(parts, Body::empty())
+}
+
+/// The path of an item below its collection.
+pub(super) fn location(collection: &str, id: &Value) -> String {
+    let mut spelled = Vec::new();
+    resourceful_contract::json::value(&mut spelled, id);
+    let text = match id {
+        Value::Text(text) => text.clone(),
+        _ => String::from_utf8_lossy(&spelled).trim_matches('"').to_owned(),
+    };
+    format!("{}/{}", collection.trim_end_matches('/'), utf8_percent_encode(&text, SEGMENT))
+}
+
+/// The URL of a list, from which those of its neighbours are made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Url<'a> {
+    pub(super) path: &'a str,
+    pub(super) query: Option<&'a str>,
+}
+
+impl Url<'_> {
+    fn links(self, next: Option<&str>, prev: Option<&str>) -> String {
+        let mut links = String::new();
+        let mut link = |relation: &str, place: Option<(&str, &str)>| {
+            if !links.is_empty() {
+                links.push_str(", ");
+            }
+            links.push('<');
+            links.push_str(self.path);
+            self.query_at(place, &mut links);
+            links.push_str(">; rel=\"");
+            links.push_str(relation);
+            links.push('"');
+        };
+        if let Some(next) = next {
+            link("next", Some(("after", next)));
+        }
+        if let Some(prev) = prev {
+            link("prev", Some(("before", prev)));
+        }
+        link("first", None);
+        links
+    }
+
+    /// The same query at another place.
+    fn query_at(self, place: Option<(&str, &str)>, out: &mut String) {
+        let mut separator = '?';
+        let mut push = |name: &str, value: &str, out: &mut String| {
+            out.push(separator);
+            separator = '&';
+            // Brackets are delimiters in a URI, so they are encoded as the rest is.
+            out.extend(utf8_percent_encode(name, QUERY_VALUE));
+            out.push('=');
+            out.extend(utf8_percent_encode(value, QUERY_VALUE));
+        };
+        for (name, value) in Pairs::of(self.query).flatten() {
+            if !matches!(name.as_ref(), "after" | "before" | "page") {
+                push(&name, &value, out);
+            }
+        }
+        if let Some((name, cursor)) = place {
+            push(name, cursor, out);
+        }
+    }
+}
