@@ -1,15 +1,15 @@
-//! Who changed what.
+//! The audit trail preset.
 
 use std::time::Duration;
 
 use crate::{AuditTrail, Permission, Preset, ResourceBuilder, role};
 
-/// Keeps an audit trail: for every change, on whatever path, who made it, when and from where, and each field from what
-/// to what; written in the transaction of the change. Entries are chained, so that a removed or altered one is found by
-/// [`App::verify_audit`](crate::App::verify_audit).
+/// Keeps an audit trail: every change, on whatever path, is recorded with its actor, time and address, and the old and
+/// new value of each changed field; entries are written in the transaction of the change. They are chained, so that a
+/// removed or altered one is detected by [`App::verify_audit`](crate::App::verify_audit).
 ///
-/// `GET /{id}/history` shows the trail of an item, and `GET /{id}?as_of=2026-01-31T00:00:00Z` the item as it was, to the
-/// role `auditor` unless said otherwise, as far as they may see the item and its fields.
+/// `GET /{id}/history` returns the trail of an item, and `GET /{id}?as_of=2026-01-31T00:00:00Z` the item as it was at a
+/// time. Both are for the role `auditor` by default, and limited to the items and fields that the caller may see.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -34,20 +34,20 @@ pub fn audit() -> Audited {
 pub struct Audited(AuditTrail);
 
 impl Audited {
-    /// Who may read the history of the items that they may see; the role `auditor` by default.
+    /// The permission to read the history of the items that a caller may see; the role `auditor` by default.
     #[must_use]
     pub fn readable_by(self, permission: Permission) -> Self {
         Self(self.0.read_by(permission))
     }
 
-    /// Adds `POST /{id}/revert`, by which these callers put an item back to what it was (`{"as_of": "…"}`), as far as
-    /// they may update it.
+    /// Adds `POST /{id}/revert`, by which these callers revert an item to an earlier state (`{"as_of": "…"}`), as far
+    /// as they may update it.
     #[must_use]
     pub fn revertible_by(self, permission: Permission) -> Self {
         Self(self.0.revertible_by(permission))
     }
 
-    /// How long entries are kept; for ever by default. At least a day: what is younger is kept in any case.
+    /// The retention of entries; unlimited by default. At least a day: younger entries are always kept.
     #[must_use]
     pub fn kept(self, time: Duration) -> Self {
         Self(self.0.kept(time))

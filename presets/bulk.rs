@@ -1,9 +1,9 @@
-//! Many items in one request.
+//! The bulk preset: many items in one request.
 
 use crate::{Bulk, Preset, ResourceBuilder};
 
-/// Adds `POST`, `PATCH` and `DELETE /products/bulk`: many items in one request, all of them or none
-/// (`?mode=atomic`, the default), or each by itself (`?mode=partial`). Every item passes what the single routes pass:
+/// Adds `POST`, `PATCH` and `DELETE /products/bulk`: many items in one request, all of them or none (`?mode=atomic`,
+/// the default), or each by itself (`?mode=partial`). Every item passes the same checks as on the single routes:
 /// permissions, field rules, validation, hooks, audit, events.
 ///
 /// ```
@@ -29,13 +29,13 @@ pub fn bulk() -> BulkRoutes {
 pub struct BulkRoutes(Bulk);
 
 impl BulkRoutes {
-    /// The most items that a request may name; 1,000 by default.
+    /// The maximum number of items that a request may name; 1,000 by default.
     #[must_use]
     pub const fn max_items(self, items: usize) -> Self {
         Self(self.0.max_items(items))
     }
 
-    /// The most items that a filter may reach, whatever the request says; 1,000 by default.
+    /// The maximum number of items that a filter may affect, whatever the request states; 1,000 by default.
     #[must_use]
     pub const fn max_affected(self, items: usize) -> Self {
         Self(self.0.max_affected(items))

@@ -1,16 +1,15 @@
-//! Changes that happen once, however often they are asked for.
+//! The idempotency preset: writes that take effect once, however often the request is sent.
 
 use std::time::Duration;
 
 use crate::{Idempotency, Preset, ResourceBuilder};
 
-/// Lets clients ask again without fear: a change under an `Idempotency-Key` happens once, and whoever asks again with
-/// the same key and the same request is given the same answer, with `Idempotent-Replayed: true` (IETF draft
-/// `idempotency-key-header`-07).
+/// Makes writes safe to repeat: a write with an `Idempotency-Key` takes effect once, and a repeated request with the
+/// same key gets the same response, with `Idempotent-Replayed: true` (IETF draft `idempotency-key-header`-07).
 ///
-/// A key belongs to its tenant, its actor, the method and the route. It commits with the change, so that a crash leaves
-/// both or neither; what fails leaves nothing, and runs again. Another request under the key is refused (422), one that
-/// is under way too (409 with `Retry-After`).
+/// A key belongs to its tenant, its actor, the method and the route. It is committed with the change, so that a crash
+/// leaves both or neither; a failed write leaves nothing, and its repetition runs again. A different request with the
+/// same key is refused (422), and so is a request while another with the key is in progress (409 with `Retry-After`).
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -35,7 +34,7 @@ pub fn idempotency() -> Idempotent {
 pub struct Idempotent(Idempotency);
 
 impl Idempotent {
-    /// How long an answer is kept; 24 h by default.
+    /// How long a response is stored for replay; 24 h by default.
     #[must_use]
     pub fn kept(self, time: Duration) -> Self {
         Self(self.0.kept(time))

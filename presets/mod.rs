@@ -1,4 +1,4 @@
-//! Presets: parts of a declaration that many resources share, one per file, made of public names only.
+//! Presets: parts of a declaration that many resources share, one per file, which use the public API only.
 
 mod audit;
 mod bulk;

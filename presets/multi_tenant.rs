@@ -1,14 +1,16 @@
-//! Rows that belong to a tenant, and walls between tenants.
+//! The multi-tenancy preset: rows belong to tenants, and tenants are isolated from each other.
 
 use crate::{Fill, Operation, Preset, ResourceBuilder, same_tenant};
 
-/// Puts every row into a tenant: this field of the model holds which, is set from the creator's tenant and never from
-/// a body, and on no path does anyone see or touch a row of another tenant. Who is in no tenant sees nothing.
+/// Assigns every row to a tenant: this field of the model holds the tenant's id, is set from the creator's tenant and
+/// never from a body, and no caller can see or change a row of another tenant, on any path. Callers without a tenant
+/// see no rows.
 ///
-/// What is [`unique`](ResourceBuilder::unique) is so within a tenant, unless it is
+/// [`unique`](ResourceBuilder::unique) fields are unique within a tenant, unless they are
 /// [`unique_globally`](ResourceBuilder::unique_globally).
 ///
-/// An actor with raised rights and no tenant of its own passes the walls, but cannot create: a row needs a tenant.
+/// An elevated actor without a tenant of its own is not limited to a tenant, but cannot create rows: a row needs a
+/// tenant.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -41,8 +43,8 @@ pub struct MultiTenant {
 }
 
 impl MultiTenant {
-    /// Operations that the walls do not stand in the way of: with [`Operation::Read`] and [`Operation::List`] the rows
-    /// of every tenant can be seen, and only one's own changed.
+    /// Operations that are not limited to the caller's tenant: with [`Operation::Read`] and [`Operation::List`] callers
+    /// see the rows of every tenant, and can change only those of their own.
     #[must_use]
     pub fn open(mut self, operations: impl IntoIterator<Item = Operation>) -> Self {
         self.open.extend(operations);

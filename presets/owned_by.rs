@@ -1,9 +1,9 @@
-//! Rows that belong to whoever created them.
+//! The ownership preset: rows belong to the actor that created them.
 
 use crate::{Fill, Operation, Permission, Preset, ResourceBuilder, any_of, owner};
 
-/// Gives every row an owner: this field of the model holds the id of whoever created it, is never set from a body,
-/// and nobody else sees or touches the row. A row without an owner belongs to nobody.
+/// Gives every row an owner: this field of the model holds the creator's id, is never set from a body, and only the
+/// owner can see or change the row. A row without an owner belongs to no caller.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -38,14 +38,15 @@ pub struct OwnedBy {
 }
 
 impl OwnedBy {
-    /// Operations that are open to those who do not own the row as well.
+    /// Operations that callers other than the owner can perform as well.
     #[must_use]
     pub fn open(mut self, operations: impl IntoIterator<Item = Operation>) -> Self {
         self.open.extend(operations);
         self
     }
 
-    /// Who passes beside the owner, such as `tenant_role("admin")`. The resource's permissions hold for them as well.
+    /// Admits further callers in addition to the owner, such as `tenant_role("admin")`. The resource's permissions
+    /// apply to them as well.
     #[must_use]
     pub fn or(mut self, permission: Permission) -> Self {
         self.others.push(permission);

@@ -1,4 +1,4 @@
-//! Names for paths, made of titles.
+//! The slug preset: names for paths, derived from titles.
 
 use futures::future::BoxFuture;
 use serde_json::{Map, Value as Json, json};
@@ -6,11 +6,12 @@ use uuid::Uuid;
 
 use crate::{Change, Error, ErrorKind, Fault, Hook, Operation, Preset, ResourceBuilder};
 
-/// Keeps a name for paths in a field, such as `wide-open-spaces`: made of another field where the body leaves it out or
-/// empty, and put into that form where a body gives it. No two items have the same: one that is made gets a number where
-/// it is taken (`wide-open-spaces-2`), or a random one where the other field has neither letter nor digit; one that a
-/// body gives is refused (409 `unique`, 422 `slug`). The field of the model needs a default
-/// (`#[serde(default)] slug: String`).
+/// Maintains a slug in a field, such as `wide-open-spaces`: derived from another field if the body omits it or leaves
+/// it empty, and normalized if a body provides it. Slugs are unique: a derived one gets a number if it is taken
+/// (`wide-open-spaces-2`), or is random if the other field has neither letter nor digit; one from a body is refused if
+/// it is taken (409 `unique`) or has neither (422 `slug`).
+///
+/// The field of the model needs a default (`#[serde(default)] slug: String`).
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -46,15 +47,15 @@ pub struct Slug {
 }
 
 impl Slug {
-    /// The field that holds it, where it is not `slug`.
+    /// The field that holds the slug; `slug` by default.
     #[must_use]
     pub fn field(mut self, field: impl Into<String>) -> Self {
         self.field = field.into();
         self
     }
 
-    /// Lets items that differ in this field have the same slug, such as those of one author. Items of different tenants
-    /// may in any case, with [`multi_tenant`](super::multi_tenant).
+    /// Scopes slugs to this field: items that differ in it, such as those of different authors, may have the same slug.
+    /// With [`multi_tenant`](super::multi_tenant) items of different tenants always may.
     #[must_use]
     pub fn within(mut self, field: impl Into<String>) -> Self {
         self.within.push(field.into());
@@ -77,7 +78,7 @@ impl Preset for Slug {
     }
 }
 
-/// The most numbers that are tried before a random one.
+/// The maximum number of numbered candidates before a random one.
 const NUMBERS: usize = 100;
 
 impl Hook for Slug {
@@ -104,7 +105,7 @@ impl Hook for Slug {
 }
 
 impl Slug {
-    /// A slug that a body gives, in the form of one.
+    /// Normalizes a slug from a body.
     fn formed(&self, given: &str) -> Result<String, Error> {
         let formed = slug::slugify(given);
         if !formed.is_empty() {
@@ -116,13 +117,13 @@ impl Slug {
         Err(Error::new(ErrorKind::Validation, "validation", detail).with_faults(vec![fault]))
     }
 
-    /// A slug made of another text, which no item has.
+    /// Derives a slug from another text, which no item has yet.
     async fn made(&self, change: &Change, from: &str) -> Result<String, Error> {
         let base = slug::slugify(from);
         if base.is_empty() {
             return Ok(random());
         }
-        // Of two items that are made of one text at a time, the second is to see the first.
+        // Of two items that are created from one text concurrently, the second must see the first.
         change.lock(&format!("slug {base} of {}", change.resource())).await?;
         for number in 1..=NUMBERS {
             let made = if number == 1 { base.clone() } else { format!("{base}-{number}") };
@@ -133,7 +134,7 @@ impl Slug {
         Ok(format!("{base}-{}", random()))
     }
 
-    /// The filter of the items that may not have this slug as well.
+    /// The filter of the items that conflict with this slug.
     fn others(&self, change: &Change, slug: &str) -> Json {
         let mut same = Map::new();
         same.insert(self.field.clone(), slug.into());
@@ -143,7 +144,7 @@ impl Slug {
             let test = if value.is_null() { json!({"is_null": true}) } else { value };
             same.insert(name.to_owned(), test);
         }
-        // An item that gets a new slug may have the one that it has.
+        // An item does not conflict with its own slug.
         if let Some(id) = change.current().and_then(|current| current.get(change.id_field())) {
             same.insert(change.id_field().to_owned(), json!({"ne": id}));
         }

@@ -1,14 +1,14 @@
-//! Items that are deleted and still there.
+//! The soft delete preset: deleted items are kept and can be restored.
 
 use std::time::Duration;
 
 use crate::{Permission, Preset, ResourceBuilder, SoftDelete};
 
-/// Keeps what is deleted: DELETE answers the item (200) and takes it out of every list, relation and answer, until
-/// `POST /{id}/restore` brings it back. The model has a field `deleted_at` for it, which no body sets.
+/// Keeps deleted items: DELETE returns the item (200) and removes it from every list, relation and response, until
+/// `POST /{id}/restore` restores it. The model needs a field `deleted_at` for the time of deletion, which no body sets.
 ///
-/// Whoever may delete sees deleted items by `?deleted=include` or `?deleted=only`, and may restore them, unless said
-/// otherwise. What deleted items hold stays taken where it must be unique.
+/// Callers who may delete see deleted items by `?deleted=include` or `?deleted=only`, and may restore them, unless
+/// declared otherwise. Unique values of deleted items stay taken.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -38,25 +38,25 @@ pub fn soft_delete() -> SoftDeleted {
 pub struct SoftDeleted(SoftDelete);
 
 impl SoftDeleted {
-    /// The field of the model that says since when an item is deleted, where it is not `deleted_at`.
+    /// The field of the model that holds the time of deletion; `deleted_at` by default.
     #[must_use]
     pub fn field(self, field: impl Into<String>) -> Self {
         Self(self.0.field(field))
     }
 
-    /// Who sees deleted items where they ask for them; by default whoever may delete.
+    /// The permission to see deleted items on request; by default the permission to delete.
     #[must_use]
     pub fn read_deleted(self, permission: Permission) -> Self {
         Self(self.0.read_deleted(permission))
     }
 
-    /// Who may restore items; by default whoever may delete.
+    /// The permission to restore items; by default the permission to delete.
     #[must_use]
     pub fn restore(self, permission: Permission) -> Self {
         Self(self.0.restore(permission))
     }
 
-    /// How long after its deletion an item goes for good; never by default.
+    /// The time between an item's deletion and its purge; items are never purged by default.
     #[must_use]
     pub fn purge_after(self, time: Duration) -> Self {
         Self(self.0.purge_after(time))

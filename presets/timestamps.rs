@@ -1,8 +1,8 @@
-//! When an item was created and last changed.
+//! The timestamps preset: when an item was created and last changed.
 
 use crate::{Preset, ResourceBuilder};
 
-/// Lets the server keep `created_at` and `updated_at`, two `DateTime<Utc>` fields of the model.
+/// Lets the server maintain `created_at` and `updated_at`, two `DateTime<Utc>` fields of the model.
 ///
 /// ```
 /// use resourceful::prelude::*;

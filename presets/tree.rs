@@ -1,17 +1,17 @@
-//! Items that lie below each other.
+//! The tree preset: items of one resource in a hierarchy.
 
 use futures::future::BoxFuture;
 use serde_json::{Map, Value as Json, json};
 
 use crate::{Change, Error, ErrorKind, Fault, Hook, Operation, Preset, ResourceBuilder, Tree};
 
-/// Makes a tree of a resource: a nullable field refers to the item of the same resource that an item lies below.
+/// Makes a tree of a resource: a nullable field refers to an item's parent, in the same resource.
 ///
-/// `GET /{id}/children` lists the items right below one, as any list; `GET /{id}/subtree` shows everything below it with
-/// its depth, as far as the caller may see it. No change puts an item below itself, on whatever path and however many are
-/// made at a time (409 `cycle`), or deeper than there may be levels (409 `too-deep`), and an item that others lie below is
-/// not deleted (409 `has-children`). What is changed by hooks ([`Change::update`] and its like) or loaded is the
-/// application's own to keep right.
+/// `GET /{id}/children` lists the direct children of an item, as any list; `GET /{id}/subtree` returns all its
+/// descendants with their depth, as far as the caller may see them. No change makes an item its own descendant, on any
+/// path and with any number of concurrent changes (409 `cycle`), or exceeds the maximum depth (409 `too-deep`), and an
+/// item with children is not deleted (409 `has-children`). These checks do not cover changes by hooks
+/// ([`Change::update`] and similar methods) or loaded rows: the application must keep these consistent.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -46,8 +46,8 @@ pub struct TreeOf {
 }
 
 impl TreeOf {
-    /// The most levels of the tree; 32 by default. An item that is moved takes what lies below it along, however deep that
-    /// comes to lie.
+    /// The maximum number of levels of the tree; 32 by default. An item moves with its descendants, whose resulting
+    /// depth is not checked.
     #[must_use]
     pub fn max_depth(mut self, levels: u32) -> Self {
         self.max_depth = levels.max(1);
@@ -55,7 +55,7 @@ impl TreeOf {
         self
     }
 
-    /// The most items that `subtree` shows; 1,000 by default, 10,000 at most.
+    /// The maximum number of items that `subtree` returns; 1,000 by default, 10,000 at most.
     #[must_use]
     pub fn max_items(mut self, items: u32) -> Self {
         self.tree = self.tree.max_items(items);
@@ -74,7 +74,7 @@ impl Preset for TreeOf {
     }
 }
 
-/// Every item has a way up that ends.
+/// The hook that keeps the tree consistent: the ancestors of every item end at a root.
 struct Rooted {
     parent: String,
     max_depth: u32,
@@ -92,7 +92,7 @@ impl Hook for Rooted {
 }
 
 impl Rooted {
-    /// Refuses an item that would lie below itself, or too deep.
+    /// Refuses an item that would be its own descendant, or too deep.
     async fn ends(&self, change: &Change) -> Result<(), Error> {
         let above = |item: &Map<String, Json>| change.id_in(item, &self.parent);
         let Some(mut next) = change.item().and_then(above) else { return Ok(()) };
@@ -101,14 +101,14 @@ impl Rooted {
             return Ok(());
         }
         if current.is_some() {
-            // Two moves at a time, each without a circle by itself, could close one together.
+            // Two concurrent moves, each without a cycle by itself, could form one together.
             change.lock(&format!("tree of {}", change.resource())).await?;
         }
         for _ in 1..self.max_depth {
             if own.as_ref() == Some(&next) {
                 return Err(self.refused("cycle", "This would put the item below itself."));
             }
-            // That there is no such item is said of the reference.
+            // A missing item is reported for the reference.
             let Some(item) = change.read(change.resource(), &next).await? else { return Ok(()) };
             match above(&item) {
                 Some(further) => next = further,
@@ -119,7 +119,7 @@ impl Rooted {
         Err(self.refused("too-deep", &detail))
     }
 
-    /// Refuses to delete an item that others lie below.
+    /// Refuses to delete an item with children.
     async fn leaves_nobody(&self, change: &Change) -> Result<(), Error> {
         let Some(id) = change.current().and_then(|item| item.get(change.id_field())) else { return Ok(()) };
         let below = json!({self.parent.as_str(): id});

@@ -1,4 +1,4 @@
-//! The one error of the crate: what went wrong, in words that a client may read.
+//! The error type of the crate: what went wrong, in words that a client may read.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -6,13 +6,13 @@ use std::fmt;
 
 use resourceful_contract::{ErrorKind as StorageKind, StorageError};
 
-/// The most faults of a request that are answered: a body may have more of them than an answer should.
+/// The maximum number of faults in a response: a body may have more of them than a response should list.
 pub(crate) const MOST_FAULTS: usize = 1_000;
 
 /// A failed operation.
 ///
-/// Only [`detail`](Self::detail) and the [`faults`](Self::faults) are ever answered to a client, as problem
-/// details (RFC 9457); the source goes to the log.
+/// Only [`detail`](Self::detail) and the [`faults`](Self::faults) are ever sent to a client, as problem details (RFC
+/// 9457); the source goes to the log.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -23,13 +23,13 @@ struct Inner {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// What kind of failure; each has one status on the wire.
+/// The kind of a failure; each has one HTTP status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The request does not say something that can be understood (400).
+    /// The request cannot be understood (400).
     BadRequest,
-    /// No credential, or a bad one (401).
+    /// Missing or invalid credentials (401).
     Unauthenticated,
     /// Visible, but not allowed (403).
     Forbidden,
@@ -37,25 +37,25 @@ pub enum ErrorKind {
     NotFound,
     /// The resource does not have this method (405).
     MethodNotAllowed,
-    /// The change clashes with other rows, or with the state of this one (409).
+    /// The change conflicts with other rows, or with the state of this one (409).
     Conflict,
     /// `If-Match` or `If-None-Match` does not hold (412).
     PreconditionFailed,
     /// The body is larger than the application accepts (413).
     PayloadTooLarge,
-    /// The body is of a media type that is not read here (415).
+    /// The body has a media type that is not supported here (415).
     UnsupportedMediaType,
-    /// What is here is spoken in another protocol (426).
+    /// The endpoint requires another protocol (426).
     UpgradeRequired,
-    /// The body is well-formed and says something that is not allowed (422).
+    /// The body is well-formed, but its content is not allowed (422).
     Validation,
     /// The resource requires `If-Match` (428).
     PreconditionRequired,
-    /// More than one caller, or one tenant, may have at once (429).
+    /// A caller or a tenant has reached its limit of concurrent use (429).
     TooManyRequests,
-    /// A declaration has faults, so there is no application; never answered to a client.
+    /// A declaration has faults, so there is no application; never sent to a client.
     Declaration,
-    /// The address cannot be listened on; never answered to a client.
+    /// The address cannot be listened on; never sent to a client.
     Listen,
     /// The URI is longer than the server reads (414).
     UriTooLong,
@@ -63,26 +63,26 @@ pub enum ErrorKind {
     HeadersTooLarge,
     /// The client stopped sending its request (408).
     RequestTimeout,
-    /// A fault of the server's own (500).
+    /// An internal failure of the server (500).
     Internal,
-    /// Overloaded, or the storage is away; another try may succeed (503).
+    /// Overloaded, or the storage is unavailable; a retry may succeed (503).
     Unavailable,
     /// The deadline of the request passed (504).
     DeadlineExceeded,
 }
 
-/// One fault of a request: where it is and what would be right.
+/// One fault of a request: its location and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fault {
-    /// Where it is.
+    /// The location of the fault.
     pub at: FaultLocation,
-    /// A word for programs: `required`, `type`, `range`, `unknown` …
+    /// A machine-readable code: `required`, `type`, `range`, `unknown` …
     pub code: Cow<'static, str>,
-    /// A sentence for people.
+    /// A human-readable sentence.
     pub detail: String,
 }
 
-/// Where in a request a fault is.
+/// The location of a fault in a request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FaultLocation {
     /// In the body, as a JSON Pointer (RFC 6901).
@@ -120,7 +120,7 @@ impl Fault {
         Self { at: FaultLocation::Header(name), code: code.into(), detail: detail.into() }
     }
 
-    /// The same fault, where the body that it is of stands inside of another at this pointer.
+    /// The same fault, where its body is nested inside of another at this pointer.
     pub(crate) fn inside(mut self, place: &str) -> Self {
         if let FaultLocation::Pointer(pointer) = &mut self.at {
             pointer.insert_str(0, place);
@@ -143,26 +143,26 @@ impl Error {
         self
     }
 
-    /// The same, with its cause, for the log alone.
+    /// The same, with its cause, which goes to the log only.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    /// What kind of failure this is.
+    /// The kind of this failure.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// A word for programs.
+    /// A machine-readable code.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         self.0.code
     }
 
-    /// A sentence for people.
+    /// A human-readable sentence.
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.0.detail
@@ -174,7 +174,7 @@ impl Error {
         &self.0.faults
     }
 
-    /// The same failure, where the body that it is of stands inside of another at this pointer.
+    /// The same failure, where its body is nested inside of another at this pointer.
     pub(crate) fn inside(mut self, place: &str) -> Self {
         self.0.faults = self.0.faults.into_iter().map(|fault| fault.inside(place)).collect();
         self
@@ -326,7 +326,7 @@ impl From<crate::resource::DefinitionErrors> for Error {
     }
 }
 
-/// The report that a person reads where `main` returns the error: the failure, what is wrong where, and every cause.
+/// A report for people, where `main` returns the error: the failure, its faults and their locations, and every cause.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut said = self.0.detail.to_string();
@@ -350,11 +350,11 @@ impl fmt::Debug for Error {
     }
 }
 
-/// The code and the detail; with `{:#}` the causes as well, as a log has them.
+/// The code and the detail; with `{:#}` the causes as well, for logs.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.source() {
-            // The detail is for clients, who are not told the cause.
+            // The detail is for clients, which must not see the cause.
             Some(source) if f.alternate() && self.kind() == ErrorKind::Internal => {
                 return write!(f, "{}: {}", self.0.code, causes(source));
             }
@@ -373,7 +373,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// A failure and its causes, in one line; a cause that repeats what is said already is left out.
+/// A failure and its causes, in one line; a cause that repeats the text before it is left out.
 pub(crate) fn causes(error: &dyn StdError) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();

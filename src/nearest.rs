@@ -1,6 +1,6 @@
-//! The legal name that someone probably meant.
+//! Suggestions of valid names for misspelled ones.
 
-/// The candidate nearest to a name, where one is near enough to be worth a suggestion.
+/// The candidate nearest to a name, where one is near enough for a suggestion.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
@@ -10,7 +10,7 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// `message`, and the nearest candidate as a question where there is one.
+/// `message`, followed by the nearest candidate as a question where there is one.
 pub(crate) fn suggest<'a>(
     message: String,
     name: &str,

@@ -1,4 +1,4 @@
-//! Requests that the application itself makes: bounded in time and size, and never redirected.
+//! Outbound HTTP requests of the application itself: bounded in time and size, and never redirected.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,20 +17,20 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tower::Service;
 
-/// Why there is no answer to use.
+/// Why there is no usable response.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Which addresses a client connects to.
 #[cfg_attr(not(feature = "webhooks"), expect(dead_code, reason = "only users of webhooks name addresses"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// All: for addresses that the application's owner gave.
+    /// All addresses: for URLs that the application's owner gave.
     Anywhere,
-    /// Those of the public Internet alone: for addresses that anybody gave.
+    /// Addresses of the public Internet alone: for URLs that untrusted parties gave.
     Public,
 }
 
-/// A client over HTTP/1.1, with TLS by the roots that Mozilla trusts. Cloning is cheap.
+/// An HTTP/1.1 client, with TLS by the root certificates that Mozilla trusts. Cloning is cheap.
 #[derive(Clone)]
 pub(crate) struct Client(hyper_util::client::legacy::Client<HttpsConnector<Dialer>, Full<Bytes>>);
 
@@ -38,23 +38,23 @@ impl Client {
     /// # Errors
     /// Where TLS cannot be set up.
     pub(crate) fn new(reach: Reach) -> Result<Self, Failure> {
-        // The provider is named here, so that nothing is set for the whole process.
+        // The crypto provider is named here, so that no default is set for the whole process.
         let connector = HttpsConnectorBuilder::new()
             .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())?
             .https_or_http()
             .enable_http1()
             .wrap_connector(Dialer { reach });
-        // Requests are rare: a connection that waits for the next one would be dead by then.
+        // Requests are rare: an idle connection would be dead before the next one.
         let builder = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)
             .build(connector);
         Ok(Self(builder))
     }
 
-    /// The body at an address.
+    /// Fetches the body at a URL.
     ///
     /// # Errors
-    /// Where the answer is late, large, or anything but 200.
+    /// Where the response is late, too large, or anything but 200.
     #[cfg(feature = "jwt")]
     pub(crate) async fn get(&self, address: Uri, limit: usize, deadline: Duration) -> Result<Bytes, Failure> {
         let request = Request::get(address).body(Full::default())?;
@@ -67,10 +67,10 @@ impl Client {
         self.answer(request, deadline, read).await
     }
 
-    /// Sends a request and answers with what status it was met. The answer's body is not read.
+    /// Sends a request and returns the status of the response, whose body is not read.
     ///
     /// # Errors
-    /// Where nobody answers in time.
+    /// Where no response arrives in time.
     #[cfg(feature = "webhooks")]
     pub(crate) async fn send(
         &self,
@@ -100,8 +100,8 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Resolves a name once and connects to what was found, so that the address which was looked at is the one that is
-/// used, whatever the name means a moment later.
+/// A connector that resolves a name once and connects to the addresses that it found, so that the address that was
+/// checked is the one that is used, whatever the name resolves to a moment later.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dialer {
     reach: Reach,
@@ -137,8 +137,8 @@ impl Service<Uri> for Dialer {
     }
 }
 
-/// What a name stands for. Whoever may only name public addresses is not told of the others, nor which names there are:
-/// a network of one's own has names that are nobody else's business.
+/// The addresses of a name. Callers that may only name public addresses learn neither of other addresses nor which names
+/// exist: the names of a private network stay private.
 async fn addresses(host: &str, port: u16, reach: Reach) -> Result<Vec<SocketAddr>, Failure> {
     let found = tokio::net::lookup_host((host, port)).await.map(Vec::from_iter);
     if reach == Reach::Anywhere {
@@ -158,8 +158,8 @@ pub(crate) fn host(uri: &Uri) -> Option<&str> {
     uri.host().map(|host| host.trim_start_matches('[').trim_end_matches(']')).filter(|host| !host.is_empty())
 }
 
-/// Whether an address is one of the public Internet (the IANA registries of special-purpose addresses, RFC 6890): not
-/// this machine, not the network that it stands in, and nothing that leads there.
+/// Whether an address belongs to the public Internet (the IANA registries of special-purpose addresses, RFC 6890): not
+/// this machine, not the network that it is in, and nothing that leads there.
 pub(crate) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -172,7 +172,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     let is_shared = a == 100 && (64..128).contains(&b);
     let is_protocol = (a, b, c) == (192, 0, 0);
     let is_benchmark = a == 198 && (b == 18 || b == 19);
-    // The relays of 6to4, which nobody runs any more.
+    // The 6to4 relays, which are no longer operated.
     let is_relay = (a, b, c) == (192, 88, 99);
     !(a == 0
         || a >= 224
@@ -193,12 +193,12 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         is_public_v4(Ipv4Addr::new(a, b, c, d))
     };
     match segments {
-        // Addresses that stand for one of IPv4: mapped, translated (RFC 6052), 6to4.
+        // Addresses that embed an IPv4 address: mapped, translated (RFC 6052), 6to4.
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
         [0x2002, high, low, ..] => embedded(high, low),
         // Protocol assignments (Teredo among them), documentation.
         [0x2001, 0..0x200 | 0xdb8, ..] | [0x3fff, 0..0x1000, ..] => false,
-        // All that is global unicast so far.
+        // The global unicast addresses that are assigned so far.
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }
@@ -257,7 +257,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let client = Client::new(Reach::Public).unwrap();
-        // A name that is nowhere is refused in the same words, so that nobody learns which names there are.
+        // A name that does not exist is refused in the same words, so that callers do not learn which names exist.
         for host in [
             "127.0.0.1",
             "localhost",

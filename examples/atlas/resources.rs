@@ -1,4 +1,4 @@
-//! The countries and cities of the world, and what can be asked of them.
+//! The countries and cities of the world, and the operations on them.
 
 use resourceful::prelude::*;
 use resourceful::{AppBuilder, Table};
@@ -67,11 +67,11 @@ pub(crate) struct City {
     pub(crate) timezone: String,
 }
 
-/// The atlas in these tables, without the ways to authenticate.
+/// The atlas application with these tables, without authenticators.
 pub(crate) fn atlas(table: impl Fn(&str) -> Table) -> Result<AppBuilder, DefinitionErrors> {
     let countries = define_resource::<Country>("countries")
         .adapter(table("countries"))
-        // Nobody is told of what changes here.
+        // No events: this resource has no subscribers.
         .events(false)
         .permissions(Permissions::read(anyone()).write(role("editor")))
         .id_field("code")
@@ -86,7 +86,7 @@ pub(crate) fn atlas(table: impl Fn(&str) -> Table) -> Result<AppBuilder, Definit
         .build()?;
     let cities = define_resource::<City>("cities")
         .adapter(table("cities"))
-        // Nobody is told of what changes here.
+        // No events: this resource has no subscribers.
         .events(false)
         .permissions(Permissions::read(anyone()).write(role("editor")))
         .version("version")
@@ -107,7 +107,7 @@ pub(crate) fn atlas(table: impl Fn(&str) -> Table) -> Result<AppBuilder, Definit
         .resource(cities))
 }
 
-/// A list: JSON has arrays, CSV has commas.
+/// Deserializes a list: an array in JSON, text with commas in CSV.
 fn list<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

@@ -1,4 +1,4 @@
-//! A page for people: the orders of a shop as they happen. It is the API's client, with a session instead of a token.
+//! A web page that shows a shop's orders as they happen. It is a client of the API, with a session instead of a token.
 
 use axum::Router;
 use axum::extract::{Form, State};
@@ -9,11 +9,12 @@ use axum::routing::{get, post};
 use resourceful::prelude::*;
 use resourceful::{MemorySessions, Redis, Sessions, SharedSessions};
 
-/// Whose pages these are, and what they may load.
+/// Content security policy of the pages.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// Sessions of browsers: they end with the process. A shop of your own would keep them in a table.
+/// Browser sessions, in Redis if there is one; otherwise they end with the process. A shop of your own would keep them
+/// in a table.
 pub(crate) fn sessions(secret: &str, redis: Option<&Redis>) -> Sessions {
     match redis {
         Some(redis) => Sessions::new(secret, SharedSessions::new(redis.cache())),
@@ -21,7 +22,7 @@ pub(crate) fn sessions(secret: &str, redis: Option<&Redis>) -> Sessions {
     }
 }
 
-/// The page, and how to come in.
+/// The routes of the page, and of signing in and out.
 pub(crate) fn routes(sessions: Sessions) -> Router {
     Router::new()
         .route("/live", get(async || page(include_str!("live/page.html"), "text/html; charset=utf-8")))
@@ -41,7 +42,7 @@ struct SignIn {
     who: String,
 }
 
-/// Whoever says who they are is believed: this is a demonstration.
+/// Signs a user in by name alone, without a password: this is a demonstration.
 async fn sign_in(State(sessions): State<Sessions>, Form(SignIn { who }): Form<SignIn>) -> Response {
     let (tenant, role) = match who.as_str() {
         "ada" => ("acme", "owner"),

@@ -1,17 +1,18 @@
-//! Shops of two tenants behind one API: who may do what, said once.
+//! Shops of two tenants behind one API, with access rules that are declared once.
 //!
 //! ```console
 //! $ cargo run -p shop
 //! ```
 //!
-//! It prints tokens of several people and `curl` lines that show a wall between tenants, an ownership rule, a hidden
-//! field, a service's scopes, raised rights, changes that happen once, together, in their order and on the record, a tree
-//! of categories, and webhooks. The page `/live` shows orders as they happen, and who else looks at them.
-//! `cargo run -p shop verify` looks whether the audit trail is as it was written.
-//! `PORT` moves it to another port, `DATABASE_URL` to another database (`postgres://…` with
-//! `--features postgres`), and `SECRET` (32 bytes or more)
-//! lets tokens outlive a restart. `REDIS_URL` (`redis://…`) connects several nodes of it by a bus, a shared cache and
-//! shared sessions; they need one `SECRET`. `APP_PRESET=production` runs it as a container would.
+//! It prints tokens of several users and `curl` commands that show tenant isolation, an ownership rule, a hidden field,
+//! a service's scopes, elevation, idempotent, bulk and batch writes, state transitions, the audit trail, a tree of
+//! categories, and webhooks. The page `/live` shows orders as they happen, and who else views them.
+//!
+//! `cargo run -p shop verify` verifies the audit trail.
+//!
+//! `PORT` sets another port, `DATABASE_URL` another database (`postgres://…` with `--features postgres`), and `SECRET`
+//! (32 bytes or more) keeps tokens valid across restarts. `REDIS_URL` (`redis://…`) connects several nodes by a bus, a
+//! shared cache and shared sessions; they need one `SECRET`. `APP_PRESET=production` runs it as a container would.
 
 mod live;
 mod people;
@@ -74,7 +75,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What `APP_PRESET` names; development where it is not set.
+/// The application preset that `APP_PRESET` names; development by default.
 fn preset() -> Result<AppPreset, String> {
     match env::var("APP_PRESET").as_deref() {
         Err(_) | Ok("development") => Ok(AppPreset::Development),
@@ -84,15 +85,15 @@ fn preset() -> Result<AppPreset, String> {
     }
 }
 
-/// Somebody who is sent events. One of your own compares the signature first: `webhook-signature` is made of the secret
-/// that `POST /webhook_endpoints/{id}/reveal-secret` shows, by any library for Standard Webhooks.
+/// A webhook receiver. One of your own verifies the signature first: `webhook-signature` is made with the secret that
+/// `POST /webhook_endpoints/{id}/reveal-secret` returns, and any library for Standard Webhooks can verify it.
 async fn received(headers: HeaderMap, event: String) -> StatusCode {
     let id = headers.get("webhook-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
     println!("received {id}: {event}");
     StatusCode::NO_CONTENT
 }
 
-/// Whether the audit trail is as it was written.
+/// Verifies the audit trail.
 async fn verify(app: &App) -> Result<(), Box<dyn Error>> {
     for verdict in app.verify_audit().await? {
         match verdict.broken {
@@ -103,7 +104,7 @@ async fn verify(app: &App) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What there is to see, each with the status that it is answered with.
+/// The example commands, each with the status of its response.
 fn tour() -> String {
     [
         ("ADAS_ORDER", seed::ADAS_ORDER),

@@ -1,17 +1,17 @@
-//! The people and programs that know the shop, and the tokens that say who they are.
+//! The users and services of the shop, and their tokens.
 
 use jsonwebtoken::{EncodingKey, Header, encode};
 use resourceful::prelude::*;
 use resourceful::{Jwt, JwtAlgorithm};
 use serde_json::{Value as Json, json};
 
-/// Someone: the environment variable that holds the token, and what the token says.
+/// A user or service: the environment variable that holds its token, and the token's claims.
 pub(crate) struct Person {
     pub(crate) variable: &'static str,
     pub(crate) claims: Json,
 }
 
-/// Everyone.
+/// All users and services.
 pub(crate) fn people() -> Vec<Person> {
     let of = |tenant: &str, name: &str, role: &str, variable| Person {
         variable,
@@ -33,12 +33,12 @@ pub(crate) fn people() -> Vec<Person> {
     ]
 }
 
-/// Accepts the tokens that [`token`] makes.
+/// The authenticator of the tokens that [`token`] makes.
 pub(crate) fn tokens(secret: &str) -> Jwt {
     Jwt::new().secret(JwtAlgorithm::HS256, secret).issuer("shop").audience("shop")
 }
 
-/// A token for a day. A shop of your own gets them from its identity provider.
+/// A token that is valid for a day. A shop of your own gets them from its identity provider.
 pub(crate) fn token(person: &Person, secret: &str) -> Result<String, jsonwebtoken::errors::Error> {
     let mut claims = person.claims.clone();
     claims["iss"] = json!("shop");

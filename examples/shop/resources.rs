@@ -1,4 +1,4 @@
-//! What the shop sells, to whom, and who may do what with it.
+//! The resources of the shop, and their access rules.
 
 use std::sync::Arc;
 
@@ -100,7 +100,7 @@ pub(crate) struct OrderLine {
     pub(crate) price_cents: i64,
 }
 
-/// The shop in these tables, without the ways to authenticate.
+/// The shop application with these tables, without authenticators.
 pub(crate) fn shop(preset: AppPreset, table: impl Fn(&str) -> Table) -> Result<AppBuilder, DefinitionErrors> {
     Ok(create_app(preset)
         .info("Shop", "1.0.0")
@@ -116,7 +116,7 @@ pub(crate) fn shop(preset: AppPreset, table: impl Fn(&str) -> Table) -> Result<A
         .explain(role("operator"))
         .batch(50)
         .on("*", async |event, _| {
-            // Here a shop of your own would send a mail, or feed a search index.
+            // A shop of your own would send a mail here, or feed a search index.
             println!("event {} {} {} {}", event.id, event.event_type, event.subject, event.sequence);
             Ok(())
         })
@@ -129,8 +129,8 @@ pub(crate) fn shop(preset: AppPreset, table: impl Fn(&str) -> Table) -> Result<A
         .resource(lines(table("order_lines"))?))
 }
 
-/// Admins say where their shop's events are sent to: by what they may see, and what they are by now. A shop of your own
-/// would ask its table of people, and let nobody name addresses of its own network.
+/// Webhook endpoints, which admins manage for their own shop. Events are limited to what an admin may see at the time
+/// of delivery. A shop of your own would ask its table of users, and would not allow addresses of its own network.
 fn webhooks(storage: &Arc<dyn Storage>) -> Webhooks {
     Webhooks::stored_in(storage, admin(), async |owner| Ok(Some(owner)))
         .private_targets(true)
@@ -141,7 +141,7 @@ fn admin() -> Permission {
     tenant_role("admin")
 }
 
-/// Everyone sees their own tenant, an operator with raised rights all of them.
+/// Callers see their own tenant, and an operator with elevation sees all of them.
 fn tenants(table: Table) -> Result<Resource, DefinitionErrors> {
     define_resource::<Tenant>("tenants")
         .adapter(table)
@@ -151,7 +151,7 @@ fn tenants(table: Table) -> Result<Resource, DefinitionErrors> {
         .build()
 }
 
-/// Members see the customers, and a service without their addresses.
+/// Members see the customers; services see them with redacted email addresses.
 fn customers(table: Table) -> Result<Resource, DefinitionErrors> {
     define_resource::<Customer>("customers")
         .adapter(table)
@@ -166,7 +166,7 @@ fn customers(table: Table) -> Result<Resource, DefinitionErrors> {
         .build()
 }
 
-/// Whoever sees the products sees what they are sorted into.
+/// Callers who see the products see their categories.
 fn categories(table: Table) -> Result<Resource, DefinitionErrors> {
     define_resource::<Category>("categories")
         .adapter(table)
@@ -178,7 +178,7 @@ fn categories(table: Table) -> Result<Resource, DefinitionErrors> {
         .build()
 }
 
-/// Members and services see the products; what they cost is for admins.
+/// Members and services see the products; only admins see their costs.
 fn products(table: Table) -> Result<Resource, DefinitionErrors> {
     define_resource::<Product>("products")
         .adapter(table)
@@ -214,7 +214,7 @@ fn products(table: Table) -> Result<Resource, DefinitionErrors> {
         .build()
 }
 
-/// An order is for the member who took it, and for admins.
+/// An order is accessible to the member who took it, and to admins.
 fn orders(table: Table) -> Result<Resource, DefinitionErrors> {
     define_resource::<Order>("orders")
         .adapter(table)
@@ -239,7 +239,7 @@ fn orders(table: Table) -> Result<Resource, DefinitionErrors> {
         .build()
 }
 
-/// A line is for whom the order is for.
+/// A line is accessible to the same callers as its order.
 fn lines(table: Table) -> Result<Resource, DefinitionErrors> {
     define_resource::<OrderLine>("order_lines")
         .adapter(table)
@@ -255,12 +255,13 @@ fn lines(table: Table) -> Result<Resource, DefinitionErrors> {
         .build()
 }
 
-/// What nobody changes is read once, and for five minutes more nobody waits for the next reading.
+/// Cache settings: responses are fresh for 30 seconds, and served stale for five minutes more while they are
+/// revalidated.
 fn remembered() -> Cache {
     Cache::fresh(Duration::from_secs(30)).stale(Duration::from_secs(300))
 }
 
-/// Who is in which tenant, for those whose token does not say. A shop of your own would ask a table.
+/// Tenant membership, for users whose token does not contain it. A shop of your own would ask a table.
 fn membership(user: Option<&str>, tenant: &str) -> Membership {
     match (user, tenant) {
         (Some("carol"), "acme") => Membership::Member(vec!["member".into()]),
@@ -269,7 +270,7 @@ fn membership(user: Option<&str>, tenant: &str) -> Membership {
     }
 }
 
-/// Raised rights are on the record: here in the log.
+/// Records each request with elevation, here in the log.
 fn record(request: &ElevatedRequest) {
     let who = request.actor.id().unwrap_or_default();
     tracing::warn!(

@@ -1,4 +1,4 @@
-//! What two shops have when they open.
+//! The seed rows of two shops.
 
 use resourceful::Error;
 use resourceful::prelude::*;
@@ -138,7 +138,7 @@ fn lines() -> impl Iterator<Item = OrderLine> {
     (1..).zip(named).map(of)
 }
 
-/// When both shops opened.
+/// The creation time of the seed rows.
 fn opened() -> DateTime<Utc> {
     DateTime::from_timestamp(1_767_225_600, 0).unwrap_or_default()
 }

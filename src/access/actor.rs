@@ -1,12 +1,12 @@
-//! Who asks.
+//! Actors: the callers of requests, authenticated or anonymous.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Who asks: nobody known, or someone whom an authenticator vouches for.
+/// The caller of a request: anonymous, or authenticated by an authenticator.
 ///
-/// There is no actor that may do everything: rights follow from permissions alone. Cloning is cheap.
+/// There is no superuser: rights follow from permissions alone. Cloning is cheap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Actor(Option<Arc<Known>>);
 
@@ -19,7 +19,7 @@ struct Known {
     roles: Vec<Arc<str>>,
     tenant_roles: Vec<Arc<str>>,
     scopes: Vec<Arc<str>>,
-    /// What a client that acts for a user may do of what the user may; everything where there is none.
+    /// Scopes that restrict a client acting on behalf of a user; `None` means no restriction.
     limits: Option<Vec<Arc<str>>>,
 }
 
@@ -39,26 +39,26 @@ impl Actor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ActorKind {
-    /// Someone who showed no credential.
+    /// A caller that sent no credential.
     Anonymous,
-    /// A person, in no tenant.
+    /// A user outside of any tenant.
     User,
-    /// A person as a member of one tenant.
+    /// A user as a member of one tenant.
     Member,
-    /// A program, with scopes.
+    /// A service (a machine client), with scopes.
     Service,
-    /// A person who acts with raised rights for now, in one tenant or across all.
+    /// A user with temporarily elevated rights, in one tenant or across all tenants.
     Elevated,
 }
 
 impl Actor {
-    /// Someone who showed no credential.
+    /// An anonymous caller: one that sent no credential.
     #[must_use]
     pub const fn anonymous() -> Self {
         Self(None)
     }
 
-    /// A person known by this id, without roles.
+    /// A user with this id, without roles.
     ///
     /// ```
     /// use resourceful::Actor;
@@ -80,7 +80,7 @@ impl Actor {
         })))
     }
 
-    /// A program known by this client id, without scopes.
+    /// A service with this client id, without scopes.
     ///
     /// ```
     /// use resourceful::Actor;
@@ -129,17 +129,17 @@ impl Actor {
         })
     }
 
-    /// The same actor with raised rights: tenant walls hold it inside its tenant where it has one, and nowhere
-    /// else. Permissions hold as ever; [`elevated`](crate::elevated) asks for this.
+    /// The same actor with elevated rights: tenant isolation restricts it to its tenant where it has one, and not at all
+    /// otherwise. Permissions still apply; [`elevated`](crate::elevated) requires elevation.
     #[must_use]
     pub fn elevated(self) -> Self {
         self.with(|known| known.elevated = true)
     }
 
-    /// The same actor as a client that acts for it: of what the actor may do only what one of these scopes covers is left.
-    /// On a resource `orders`, `orders:read` covers reads and lists, history and streams; `orders:write` every change and
-    /// action; `orders:create`, `orders:ship` and the like one operation or action. A change answers the item, so it needs
-    /// `orders:read` as well.
+    /// The same actor as a client acting on its behalf: only those of the actor's rights remain that one of these scopes
+    /// covers. On a resource `orders`, `orders:read` covers reads and lists, history and streams; `orders:write` every
+    /// change and action; `orders:create`, `orders:ship` and the like one operation or action. The response to a change
+    /// contains the item, so a change requires `orders:read` as well.
     ///
     /// ```
     /// use resourceful::Actor;
@@ -153,21 +153,21 @@ impl Actor {
         self.with(|known| known.limits = Some(scopes))
     }
 
-    /// Whether this is a client that acts for someone, within scopes.
+    /// Whether this is a client acting on behalf of an actor, restricted by scopes.
     #[must_use]
     pub fn is_limited(&self) -> bool {
         self.0.as_ref().is_some_and(|known| known.limits.is_some())
     }
 
-    /// The scopes of a client that acts for someone.
+    /// The scopes of a client acting on behalf of an actor.
     #[cfg(feature = "testing")]
     pub(crate) fn limits(&self) -> Option<Vec<&str>> {
         let limits = self.0.as_ref()?.limits.as_ref()?;
         Some(limits.iter().map(|scope| &**scope).collect())
     }
 
-    /// Whether one of the actor's scopes covers an operation or action of a resource, where it has any; `group` is `read`
-    /// or `write`.
+    /// Whether one of the actor's scopes covers an operation or action of a resource; always true where the actor is not
+    /// restricted by scopes. `group` is `read` or `write`.
     pub(crate) fn covers(&self, resource: &str, group: &str, name: &str) -> bool {
         let Some(limits) = self.0.as_ref().and_then(|known| known.limits.as_ref()) else { return true };
         let is_covering = |scope: &Arc<str>| {
@@ -177,7 +177,7 @@ impl Actor {
     }
 
     fn with(mut self, change: impl FnOnce(&mut Known)) -> Self {
-        // What nobody vouches for has nothing.
+        // An anonymous actor has no attributes.
         if let Some(known) = &mut self.0 {
             change(Arc::make_mut(known));
         }
@@ -208,25 +208,25 @@ impl Actor {
         self.0.as_ref().and_then(|known| known.tenant.as_deref())
     }
 
-    /// Whether nobody vouches for this actor.
+    /// Whether the actor is anonymous: no authenticator has authenticated it.
     #[must_use]
     pub const fn is_anonymous(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Whether the actor is a program.
+    /// Whether the actor is a service.
     #[must_use]
     pub fn is_service(&self) -> bool {
         self.0.as_ref().is_some_and(|known| known.is_service)
     }
 
-    /// Whether the actor acts with raised rights.
+    /// Whether the actor has elevated rights.
     #[must_use]
     pub fn is_elevated(&self) -> bool {
         self.0.as_ref().is_some_and(|known| known.elevated)
     }
 
-    /// Whether the actor has this role, in whatever tenant; an anonymous one has none.
+    /// Whether the actor has this role, regardless of tenant; anonymous actors have none.
     #[must_use]
     pub fn has_role(&self, role: &str) -> bool {
         self.0.as_ref().is_some_and(|known| holds(&known.roles, role))
@@ -244,7 +244,7 @@ impl Actor {
         self.is_service() && self.0.as_ref().is_some_and(|known| holds(&known.scopes, scope))
     }
 
-    /// Who this is, to be known again later: raised rights are for now, and not part of it.
+    /// The actor as JSON, to be restored later. Elevation is temporary, so it is left out.
     #[cfg(feature = "webhooks")]
     pub(crate) fn written(&self) -> serde_json::Value {
         let Some(known) = &self.0 else { return serde_json::Value::Null };
@@ -258,7 +258,7 @@ impl Actor {
         })
     }
 
-    /// Who was written down; someone anonymous where that cannot be read.
+    /// Restores an actor from JSON; anonymous where it cannot be read.
     #[cfg(feature = "webhooks")]
     pub(crate) fn read(written: &serde_json::Value) -> Self {
         let text = |name: &str| written.get(name).and_then(serde_json::Value::as_str).map(Arc::<str>::from);
@@ -295,7 +295,7 @@ fn holds(names: &[Arc<str>], name: &str) -> bool {
     names.iter().any(|held| &**held == name)
 }
 
-/// Which roles include which others.
+/// A role hierarchy: which roles include which others.
 ///
 /// ```
 /// use resourceful::RoleHierarchy;
@@ -316,7 +316,7 @@ impl RoleHierarchy {
         Self { includes: Vec::new() }
     }
 
-    /// Lets a role include others. Circles do no harm: their roles are then the same.
+    /// Lets a role include others. Cycles are harmless: the roles in a cycle are equivalent.
     #[must_use]
     pub fn includes<R: Into<Arc<str>>>(
         mut self,

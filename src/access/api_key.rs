@@ -1,4 +1,4 @@
-//! API keys: credentials for programs that are kept as digests.
+//! API keys: credentials for programs, stored as digests.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,28 +18,28 @@ use super::check::CheckError;
 use super::{Actor, Authenticator, SecurityScheme, Unauthenticated};
 
 const HEADER: HeaderName = HeaderName::from_static("x-api-key");
-/// How long a key has been in use before that is noted again.
+/// The minimum interval between two updates of a key's `last_used_at`.
 const NOTED: TimeDelta = TimeDelta::minutes(1);
 
-/// An API key as it is kept: everything but the key itself.
+/// A stored API key: everything but the key itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ApiKey {
-    /// What the key begins with; it finds the record and says nothing of the rest.
+    /// The first part of the key, by which the record is looked up; it reveals nothing about the rest.
     pub prefix: String,
     /// The digest of the whole key (BLAKE3). The key has 256 random bits, so no slow digest is needed.
     pub digest: [u8; 32],
-    /// Whom the key stands for.
+    /// The actor that the key authenticates.
     pub actor: Actor,
-    /// From when on it is refused; `None` never.
+    /// The time from which the key is refused; `None` never expires.
     pub expires_at: Option<DateTime<Utc>>,
     /// When it was last used, to the minute.
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
 impl ApiKey {
-    /// Mints a key for an actor, such as `Actor::service("exporter").with_scope("orders:read")`: the text to hand out,
-    /// once, and the record to keep.
+    /// Mints a key for an actor, such as `Actor::service("exporter").with_scope("orders:read")`: returns the text to hand
+    /// out, once, and the record to store.
     ///
     /// ```
     /// use resourceful::{Actor, ApiKey};
@@ -48,7 +48,8 @@ impl ApiKey {
     /// assert!(text.starts_with(&record.prefix));
     /// ```
     ///
-    /// `label` begins the key, for people and for scanners of leaked keys: letters, digits and nothing else of it.
+    /// `label` begins the key, so that people and scanners for leaked keys recognize it; only its letters and digits are
+    /// used.
     #[must_use]
     pub fn mint(label: &str, actor: Actor) -> (String, Self) {
         let label: String = label.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
@@ -65,7 +66,7 @@ impl ApiKey {
         (text, Self { prefix, digest, actor, expires_at: None, last_used_at: None })
     }
 
-    /// The same key, refused from this time on.
+    /// The same key, with an expiry: it is refused from this time on.
     #[must_use]
     pub const fn expires_at(mut self, time: DateTime<Utc>) -> Self {
         self.expires_at = Some(time);
@@ -73,40 +74,41 @@ impl ApiKey {
     }
 }
 
-/// Where API keys are kept.
+/// A store for API keys.
 pub trait ApiKeyStore: fmt::Debug + Send + Sync + 'static {
-    /// The record of the key that begins so.
+    /// The record of the key with this prefix.
     ///
     /// # Errors
-    /// Where it cannot be told; the credential is refused then.
+    /// Where the lookup fails; the credential is then refused.
     fn find<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Option<ApiKey>, CheckError>>;
 
-    /// Notes that a key was used; called at most once a minute for each. A failure is logged and harms no request.
+    /// Records that a key was used; called at most once a minute for each key. A failure is logged and does not fail the
+    /// request.
     ///
     /// # Errors
-    /// Where it cannot be noted.
+    /// Where the use cannot be recorded.
     fn used<'a>(&'a self, prefix: &'a str, at: DateTime<Utc>) -> BoxFuture<'a, Result<(), CheckError>>;
 }
 
-/// API keys in memory: for tests, and for keys from a configuration.
+/// In-memory API keys: for tests, and for keys from a configuration.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryApiKeys {
     keys: Arc<Mutex<HashMap<String, ApiKey>>>,
 }
 
 impl MemoryApiKeys {
-    /// No key yet.
+    /// An empty store.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Keeps a key, in the place of the one with its prefix.
+    /// Stores a key, replacing any key with the same prefix.
     pub fn insert(&self, key: ApiKey) {
         self.lock().insert(key.prefix.clone(), key);
     }
 
-    /// Forgets a key: it is refused from now on.
+    /// Removes a key: it is refused from now on.
     pub fn remove(&self, prefix: &str) {
         self.lock().remove(prefix);
     }
@@ -148,13 +150,13 @@ pub struct ApiKeys {
 }
 
 impl ApiKeys {
-    /// The keys of a store.
+    /// An authenticator for the keys of a store.
     #[must_use]
     pub fn new(store: impl ApiKeyStore) -> Self {
         Self { store: Arc::new(store) }
     }
 
-    /// Whom a key stands for; `None` where it is not spelled as one.
+    /// The actor of a key; `None` where the text does not have the form of an API key.
     async fn verify(&self, text: &[u8]) -> Result<Option<Actor>, Unauthenticated> {
         let Some((text, prefix)) = spelled(text) else {
             return Ok(None);
@@ -164,7 +166,7 @@ impl ApiKeys {
             Unauthenticated
         })?;
         let digest = blake3::hash(text.as_bytes());
-        // An absent key is compared as well, so that the time does not tell which prefixes there are.
+        // A digest is compared even where no key is found, so that timing does not reveal which prefixes exist.
         let absent = [0; 32];
         let known = found.as_ref().map_or(&absent, |key| &key.digest);
         let is_same = bool::from(known.ct_eq(digest.as_bytes()));
@@ -182,7 +184,7 @@ impl ApiKeys {
     }
 }
 
-/// `label_0123456789ab_…`: the whole, and the part that finds the record.
+/// Parses `label_0123456789ab_…`: the whole key, and the prefix that finds the record.
 fn spelled(text: &[u8]) -> Option<(&str, &str)> {
     let text = std::str::from_utf8(text).ok().filter(|text| text.len() <= 128)?;
     let mut parts = text.splitn(3, '_');
@@ -216,7 +218,7 @@ impl Authenticator for ApiKeys {
             match (own.next(), own.next(), bearer(headers)?) {
                 (None, _, None) => Ok(None),
                 (None, _, Some(token)) => self.verify(token).await,
-                // This header is nobody else's: what stands in it is a key or a bad credential.
+                // This header carries API keys only: its value is a valid key or an invalid credential.
                 (Some(key), None, None) => {
                     self.verify(key.as_bytes()).await?.map(Some).ok_or(Unauthenticated)
                 }

@@ -1,4 +1,4 @@
-//! From a request's credential to an actor.
+//! Authentication: from a request's credential to an actor.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,61 +12,61 @@ use subtle::ConstantTimeEq as _;
 
 use super::{Actor, SecurityScheme};
 
-/// Turns a request's credential into an actor.
+/// Authenticates requests: turns a request's credential into an actor.
 ///
-/// An authenticator that finds no credential of its kind answers `None` and the next one is asked; where all
-/// answer `None` the actor is anonymous. One that finds a credential it cannot vouch for fails, and the request
-/// with it (401), even where an anonymous caller would have been allowed.
+/// An authenticator that finds no credential of its kind returns `None`, and the next one is tried; where all return
+/// `None` the actor is anonymous. An authenticator that finds a credential it cannot accept returns an error, and the
+/// request fails (401), even where an anonymous caller would have been allowed.
 pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
     /// The scheme of the challenge in `WWW-Authenticate` (RFC 9110, 11.6.1), such as `Bearer`.
     fn scheme(&self) -> &'static str;
 
-    /// Who sent this request.
+    /// Authenticates the sender of this request.
     ///
     /// # Errors
-    /// [`Unauthenticated`] where there is a credential of this kind and it is not good.
+    /// [`Unauthenticated`] where there is a credential of this kind and it is invalid.
     fn authenticate<'a>(
         &'a self,
         request: &'a Parts,
     ) -> BoxFuture<'a, Result<Option<Actor>, Unauthenticated>>;
 
-    /// The headers that the credential may stand in, for `Vary`; `Authorization` unless said otherwise.
+    /// The headers that may carry the credential, for `Vary`; `Authorization` by default.
     fn headers(&self) -> Vec<HeaderName> {
         vec![AUTHORIZATION]
     }
 
-    /// How the credential is shown, for the specification; by its [`scheme`](Self::scheme) unless said otherwise.
+    /// How the credential is sent, for the OpenAPI document; derived from its [`scheme`](Self::scheme) by default.
     fn security_schemes(&self) -> Vec<SecurityScheme> {
         vec![SecurityScheme::of(self.scheme())]
     }
 
-    /// What is wrong with its configuration, such as a secret that is too short, each with what to write instead. An
-    /// application does not build with any.
+    /// Faults of its configuration, such as a secret that is too short, each with what to write instead. An application
+    /// with any such fault does not build.
     fn faults(&self) -> Vec<(String, String)> {
         Vec::new()
     }
 }
 
-/// Says, in the extensions of a request that is answered for long, whether its credential was good once: to look at it again
-/// is no use of it, which would keep a session from ever being idle.
+/// Marks, in the extensions of a long-lived request, whether its credential was accepted once: re-checking it must not
+/// extend a session's idle timeout.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Revalidation(Arc<AtomicBool>);
 
 impl Revalidation {
-    /// From here on it is looked at again.
+    /// Marks all later authentications of this request as re-checks.
     pub(crate) fn note(request: &Parts) {
         if let Some(looked_at) = request.extensions.get::<Self>() {
             looked_at.0.store(true, Ordering::Release);
         }
     }
 
-    /// Whether a request's credential is looked at again.
+    /// Whether a request's credential is being re-checked.
     pub(crate) fn again(request: &Parts) -> bool {
         request.extensions.get::<Self>().is_some_and(|looked_at| looked_at.0.load(Ordering::Acquire))
     }
 }
 
-/// A credential was shown and is not good. It carries no reason: a caller must not learn how close it came.
+/// A credential was sent and is invalid. It carries no reason: a caller must not learn how close the credential came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unauthenticated;
 
@@ -78,7 +78,7 @@ impl fmt::Display for Unauthenticated {
 
 impl std::error::Error for Unauthenticated {}
 
-/// Fixed bearer tokens (RFC 6750), each for one actor.
+/// Static bearer tokens (RFC 6750), each for one actor.
 ///
 /// Tokens are kept as digests and compared in constant time. Without any token every bearer credential is
 /// refused.
@@ -95,7 +95,7 @@ pub struct BearerTokens {
 }
 
 impl BearerTokens {
-    /// No token yet.
+    /// An authenticator without tokens.
     #[must_use]
     pub const fn new() -> Self {
         Self { tokens: Vec::new() }
@@ -113,7 +113,7 @@ impl BearerTokens {
     fn find(&self, token: &[u8]) -> Option<Actor> {
         let digest = blake3::hash(token);
         let mut found = None;
-        // Every token is compared, so that the time says nothing about which one came close.
+        // Every token is compared, so that timing does not reveal which one came close.
         for (known, actor) in &self.tokens {
             if bool::from(known.as_bytes().ct_eq(digest.as_bytes())) {
                 found = Some(actor.clone());
@@ -138,16 +138,17 @@ impl Authenticator for BearerTokens {
         &'a self,
         request: &'a Parts,
     ) -> BoxFuture<'a, Result<Option<Actor>, Unauthenticated>> {
-        // One that is not known here may be another authenticator's; where it is nobody's it is refused in the end.
+        // A token that is unknown here may belong to another authenticator; where none accepts it, the request is refused
+        // in the end.
         let answer = bearer(&request.headers).map(|token| token.and_then(|token| self.find(token)));
         Box::pin(std::future::ready(answer))
     }
 }
 
-/// The token of a `Bearer` credential (RFC 6750); the scheme's case does not matter (RFC 9110, 11.1).
+/// The token of a `Bearer` credential (RFC 6750); the scheme is case-insensitive (RFC 9110, 11.1).
 ///
 /// # Errors
-/// Where there is more than one credential: which of them was meant is not guessed.
+/// Where there is more than one credential: the server does not guess which of them was meant.
 pub(super) fn bearer(headers: &HeaderMap) -> Result<Option<&[u8]>, Unauthenticated> {
     let mut credentials = headers.get_all(AUTHORIZATION).iter();
     match (credentials.next(), credentials.next()) {

@@ -1,4 +1,4 @@
-//! Checks of one's own: any question, asked of anything, answered as data.
+//! Custom authorization checks: application code that decides whether an operation is allowed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,19 +10,19 @@ use serde_json::Value as Json;
 use super::Actor;
 use crate::resource::Operation;
 
-/// What a check is asked: who wants to do what.
+/// The input of a check: an actor, a resource and an operation.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CheckRequest {
-    /// Who asks.
+    /// The caller.
     pub actor: Actor,
     /// The resource's name.
     pub resource: Arc<str>,
-    /// What is to be done.
+    /// The requested operation.
     pub operation: Operation,
 }
 
-/// What a check answers.
+/// The result of a check.
 ///
 /// ```
 /// use resourceful::Decision;
@@ -43,32 +43,32 @@ pub(super) enum Answer {
 }
 
 impl Decision {
-    /// Yes.
+    /// Allows the operation.
     #[must_use]
     pub const fn allow() -> Self {
         Self(Answer::Allow)
     }
 
-    /// Yes, for the rows that match this filter: the tree that a query's body has, over any field of the stored row.
-    /// A filter that does not fit the resource denies.
+    /// Allows the operation for the rows that match this filter: the same tree as in a query's body, over any field of
+    /// the stored row. A filter that does not fit the resource denies.
     #[must_use]
     pub const fn allow_where(filter: Json) -> Self {
         Self(Answer::Where(filter))
     }
 
-    /// No, and why: for the log and [`App::explain`](crate::App::explain), never for the caller.
+    /// Denies the operation, with a reason for the log and [`App::explain`](crate::App::explain), never for the caller.
     #[must_use]
     pub fn deny(reason: impl Into<Cow<'static, str>>) -> Self {
         Self(Answer::Deny(reason.into()))
     }
 }
 
-/// Why a check has no answer; it denies then.
+/// The error of a check that failed; a failed check denies.
 pub type CheckError = Box<dyn std::error::Error + Send + Sync>;
 
 type Ask = dyn Fn(CheckRequest) -> BoxFuture<'static, Result<Decision, CheckError>> + Send + Sync;
 
-/// A check under its name.
+/// A named check.
 #[derive(Clone)]
 pub(crate) struct Check {
     pub(super) name: Arc<str>,
@@ -84,7 +84,7 @@ impl Check {
         Self { name, ask: Arc::new(move |asking| Box::pin(check(asking))) }
     }
 
-    /// Asks. An error and a panic are a denial.
+    /// Runs the check. An error and a panic deny.
     pub(crate) async fn ask(&self, asking: CheckRequest) -> Decision {
         use futures::FutureExt as _;
         let ask = self.ask.clone();
@@ -105,7 +105,7 @@ impl Check {
         &self.name
     }
 
-    /// The user's own answer, whatever is made of it; nothing where it panics.
+    /// The check's own result, before failures become denials; `None` where it panics.
     pub(crate) async fn answer(&self, asking: CheckRequest) -> Option<Result<Decision, CheckError>> {
         use futures::FutureExt as _;
         let ask = self.ask.clone();
@@ -115,7 +115,7 @@ impl Check {
 
 #[cfg(feature = "testing")]
 impl Decision {
-    /// What is allowed: everything, what a filter matches, or nothing.
+    /// What the decision allows: everything, the rows that a filter matches, or nothing.
     pub(crate) const fn filter(&self) -> Option<Option<&Json>> {
         match &self.0 {
             Answer::Allow => Some(None),

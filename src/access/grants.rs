@@ -1,4 +1,5 @@
-//! Rights that change while the application runs: read where they are kept, remembered, and forgotten on every node.
+//! Grants: permissions that change while the application runs. They are read from where they are stored, cached, and
+//! invalidated on every node.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,14 +17,14 @@ use super::{Actor, CheckRequest, Decision, Permission, check};
 use crate::error::Error;
 use crate::resource::Operation;
 
-/// The most actors whose rights are remembered at once.
+/// The maximum number of actors whose grants are cached.
 const MOST: u64 = 10_000;
-/// What nodes tell each other on.
+/// The bus channel for invalidations between nodes.
 const CHANNEL: &str = "grants";
 /// How long a node that lost the bus waits before it listens again.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// One right: operations on a resource, on all of its rows or on some.
+/// A grant: operations on a resource, on all of its rows or on some.
 ///
 /// ```
 /// use resourceful::{Grant, Operation};
@@ -46,7 +47,7 @@ impl Grant {
         Self { resource: resource.into(), operations: operations.into_iter().collect(), rows: None }
     }
 
-    /// The same on the rows that match this filter alone: the tree that a query's body has, over any field of the
+    /// The same on the rows that match this filter alone: the same tree as in a query's body, over any field of the
     /// stored row. A filter that does not fit the resource denies.
     #[must_use]
     pub fn rows(mut self, filter: Json) -> Self {
@@ -57,13 +58,13 @@ impl Grant {
 
 type Load = dyn Fn(Actor) -> BoxFuture<'static, Result<Vec<Grant>, CheckError>> + Send + Sync;
 
-/// Rights that are kept where they can be changed while the application runs, such as a table of roles. Cloning is
-/// cheap, and clones share what is remembered.
+/// Permissions that are stored where they can be changed while the application runs, such as a table of roles. Cloning is
+/// cheap, and clones share the cache.
 ///
-/// What an actor was granted is remembered for a minute, unless said otherwise. After a change call
-/// [`invalidate`](Self::invalidate): the next request of anybody asks anew, on this node at once and on the others as
-/// soon as the bus has told them ([`AppBuilder::bus`](crate::AppBuilder::bus)). A node that lost the bus remembers
-/// nothing until it is back. Where grants cannot be read they deny, and that is not remembered.
+/// An actor's grants are cached for a minute by default. After a change call [`invalidate`](Self::invalidate): the next
+/// request of any actor reads the grants again, on this node at once and on the others as soon as they receive the
+/// message on the bus ([`AppBuilder::bus`](crate::AppBuilder::bus)). A node that lost the bus caches nothing until it is
+/// back. Where grants cannot be read, access is denied, and the failure is not cached.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -90,24 +91,24 @@ pub struct Grants(Arc<Shared>);
 
 struct Shared {
     load: Arc<Load>,
-    /// By the generation in which they were read: what was read before an invalidation is not found after it, even
-    /// where the reading ends later.
+    /// Keyed by the generation in which they were read: grants that were read before an invalidation are not found after
+    /// it, even where the read ends later.
     remembered: Cache<(u64, Actor), Arc<[Grant]>>,
     generation: AtomicU64,
-    /// Whether there is a bus and it is away: others may have changed what this node remembers.
+    /// Whether there is a bus and it is unreachable: other nodes may have changed what this node has cached.
     is_deaf: AtomicBool,
     bus: OnceLock<Arc<dyn Bus>>,
-    /// Who wants to know that rights may have changed.
+    /// Watchers that are notified when permissions may have changed.
     watching: Mutex<Vec<Weak<dyn Watching>>>,
 }
 
-/// Who is told when everything that was remembered of rights is forgotten.
+/// A watcher that is notified when all cached grants are invalidated.
 pub(crate) trait Watching: std::fmt::Debug + Send + Sync {
     fn rights_changed(&self);
 }
 
 impl Grants {
-    /// Rights that this reads for an actor, an anonymous one as well.
+    /// Grants that this function reads for an actor, an anonymous one as well.
     #[must_use]
     pub fn new<F, T>(load: F) -> Self
     where
@@ -117,7 +118,7 @@ impl Grants {
         Self::remembering(Arc::new(move |actor| Box::pin(load(actor))), Duration::from_secs(60))
     }
 
-    /// How long what an actor was granted is remembered; a minute by default.
+    /// How long an actor's grants are cached; a minute by default.
     #[must_use]
     pub fn fresh(self, fresh: Duration) -> Self {
         Self::remembering(self.0.load.clone(), fresh)
@@ -134,7 +135,7 @@ impl Grants {
         }))
     }
 
-    /// What is granted for the resource and operation that are asked about: one permission for all of them.
+    /// The permission that the grants give for the requested resource and operation: one permission serves all of them.
     #[must_use]
     pub fn permission(&self) -> Permission {
         let grants = self.clone();
@@ -144,11 +145,10 @@ impl Grants {
         })
     }
 
-    /// Forgets everything, on this node at once and on the others through the bus.
+    /// Invalidates all cached grants, on this node at once and on the others through the bus.
     ///
     /// # Errors
-    /// Where the bus does not take the message: the other nodes then remember what they know until it is no longer
-    /// fresh.
+    /// Where the bus does not accept the message: the other nodes then use their cached grants until these expire.
     pub async fn invalidate(&self) -> Result<(), Error> {
         self.0.forget();
         match self.0.bus.get() {
@@ -166,18 +166,18 @@ impl Grants {
         self.0.remembered.try_get_with(key, loaded).await.map_err(|error| error.to_string().into())
     }
 
-    /// Has somebody told whenever everything is forgotten, for as long as they are there.
+    /// Registers a watcher that is notified of every invalidation, for as long as it exists.
     pub(crate) fn tell(&self, watching: Weak<dyn Watching>) {
         self.0.watching.lock().unwrap_or_else(PoisonError::into_inner).push(watching);
     }
 
-    /// Listens to what other nodes change, for as long as the answer is held.
+    /// Listens for invalidations by other nodes, for as long as the returned handle is held.
     ///
     /// # Errors
     /// Where the bus cannot be listened to.
     pub(crate) async fn follow(&self, bus: &Arc<dyn Bus>) -> Result<Following, StorageError> {
         let listener = bus.listen(CHANNEL).await?;
-        // Whoever is added to two applications tells through the bus of the first.
+        // Grants that are added to two applications publish on the bus of the first.
         let _ = self.0.bus.set(bus.clone());
         self.0.forget();
         Ok(Following::new(&tokio::spawn(listen(self.0.clone(), listener))))
@@ -193,7 +193,7 @@ impl Shared {
     }
 }
 
-/// A task that ends when nobody holds it any more.
+/// A task that is aborted when this handle is dropped.
 #[derive(Debug)]
 pub(crate) struct Following(AbortHandle);
 
@@ -229,7 +229,7 @@ async fn listen(shared: Arc<Shared>, mut listener: Box<dyn Listener>) {
     }
 }
 
-/// What grants come to for one question.
+/// The decision that grants give on one request.
 fn decision(grants: &[Grant], asking: &CheckRequest) -> Decision {
     let fits =
         |grant: &&Grant| grant.resource == *asking.resource && grant.operations.contains(&asking.operation);

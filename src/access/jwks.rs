@@ -1,4 +1,4 @@
-//! Public keys that an identity provider gives, by a set or by its address (RFC 7517).
+//! Public keys of an identity provider, from a JWK set or its URL (RFC 7517).
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,14 +13,14 @@ use tokio::time::Instant;
 use super::jwt::JwtAlgorithm;
 use crate::outbound::{Client, Failure, Reach};
 
-/// The longest set that is read.
+/// The maximum size of a key set, in bytes.
 const MAX_SET: usize = 256 * 1024;
-/// How long the provider has to answer.
+/// The deadline for the provider's response.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// How long keys are used while the provider cannot be reached.
 const LAST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// One key, for one algorithm.
+/// A verification key, for one algorithm.
 #[derive(Clone)]
 pub(super) struct Key {
     pub(super) id: Option<String>,
@@ -29,10 +29,10 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// A public key as a set has it. Its algorithm is the one that it names, or else the usual one of its kind.
+    /// A public key from a JWK set. Its algorithm is the one that it names, or else the default one for its key type.
     ///
     /// # Errors
-    /// Where it is no public key for signatures.
+    /// Where it is not a public key for signatures.
     pub(super) fn of(jwk: &Jwk) -> Result<Self, String> {
         let id = jwk.common.key_id.clone();
         let name = id.as_deref().unwrap_or("without a kid").to_owned();
@@ -50,14 +50,14 @@ impl Key {
         Ok(Self { id, algorithm, key })
     }
 
-    /// Whether a token's header may mean this key.
+    /// Whether a token's header may refer to this key.
     pub(super) fn fits(&self, algorithm: JwtAlgorithm, id: Option<&str>) -> bool {
         let same_id = |known: &String| id.is_none_or(|named| named == known);
         self.algorithm == algorithm && self.id.as_ref().is_none_or(same_id)
     }
 }
 
-/// The algorithm that a key of this kind is for, where it does not say.
+/// The default algorithm for this key type, where the key names none.
 fn usual(parameters: &AlgorithmParameters) -> Option<JwtAlgorithm> {
     match parameters {
         AlgorithmParameters::RSA(_) => Some(JwtAlgorithm::RS256),
@@ -72,8 +72,8 @@ fn usual(parameters: &AlgorithmParameters) -> Option<JwtAlgorithm> {
     }
 }
 
-/// The keys of an identity provider, by the address of its JWK set (RFC 7517): fetched when the first token comes,
-/// kept, and fetched again when they are no longer fresh or a token names a key that is not among them.
+/// The keys of an identity provider, by the URL of its JWK set (RFC 7517): fetched when the first token arrives, cached,
+/// and fetched again when they are stale or a token names a key that is not among them.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -84,10 +84,10 @@ fn usual(parameters: &AlgorithmParameters) -> Option<JwtAlgorithm> {
 /// # let _ = create_app(AppPreset::Testing).authenticator(tokens);
 /// ```
 ///
-/// A key that names no `alg` is for RS256, ES256, ES384 or `EdDSA`, by its kind; secrets and keys for encryption are
-/// passed over. While the provider cannot be reached the keys that are there are used, for a day at most; without any,
-/// every token is refused. An answer has to come within 5 s, in at most 256 KiB, and from the address itself: no
-/// redirect is followed.
+/// A key without `alg` is used for RS256, ES256, ES384 or `EdDSA`, by its key type; secrets and encryption keys are
+/// skipped. While the provider cannot be reached, the cached keys are used, for a day at most; without any, every token
+/// is refused. A response has to arrive within 5 s, in at most 256 KiB, and from the URL itself: redirects are not
+/// followed.
 #[derive(Clone, Debug)]
 pub struct Jwks {
     address: String,
@@ -96,7 +96,7 @@ pub struct Jwks {
 }
 
 impl Jwks {
-    /// The set at an address: `https`, or `http` on this machine alone.
+    /// The key set at a URL: `https`, or `http` on the local machine only.
     #[must_use]
     pub fn at(address: impl Into<String>) -> Self {
         Self {
@@ -106,15 +106,15 @@ impl Jwks {
         }
     }
 
-    /// How long keys are used without a look; 5 minutes by default. Up to twice that they are used once more while the
-    /// look is under way.
+    /// How long keys are used without being fetched again; 5 minutes by default. Up to twice that age, they are still
+    /// used while they are fetched in the background.
     #[must_use]
     pub const fn fresh(mut self, fresh: Duration) -> Self {
         self.fresh = fresh;
         self
     }
 
-    /// The least time between two looks, whatever keys tokens name; 30 s by default.
+    /// The minimum interval between two fetches, whatever keys tokens name; 30 s by default.
     #[must_use]
     pub const fn at_most_every(mut self, interval: Duration) -> Self {
         self.at_most_every = interval;
@@ -122,7 +122,7 @@ impl Jwks {
     }
 
     /// # Errors
-    /// Where the address cannot be used.
+    /// Where the URL cannot be used.
     pub(super) fn open(self) -> Result<Source, String> {
         let address: Uri =
             self.address.parse().map_err(|error| format!("`{}` is no address: {error}", self.address))?;
@@ -143,7 +143,7 @@ impl Jwks {
     }
 }
 
-/// A set of keys that follows its provider.
+/// A key set that is fetched from its provider.
 #[derive(Clone)]
 pub(super) struct Source(Arc<Shared>);
 
@@ -153,21 +153,21 @@ struct Shared {
     at_most_every: Duration,
     client: Client,
     known: Mutex<Known>,
-    /// Held by whoever looks.
+    /// Held during a fetch, so that only one runs at a time.
     gate: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone, Default)]
 struct Known {
     keys: Arc<Vec<Key>>,
-    /// When the keys came.
+    /// When the keys were fetched.
     since: Option<Instant>,
-    /// When somebody last began to look.
+    /// When the last fetch began.
     tried: Option<Instant>,
 }
 
 impl Source {
-    /// The keys that a token's header may mean, and until when they are fresh.
+    /// The keys that a token's header may refer to, and until when they are fresh.
     pub(super) async fn keys(&self, algorithm: JwtAlgorithm, id: Option<&str>) -> (Vec<Key>, Instant) {
         let fits = |known: &Known| -> Vec<Key> {
             let is_usable = known.since.is_some_and(|since| since.elapsed() <= LAST);
@@ -181,12 +181,12 @@ impl Source {
         if let Some(age) = age.filter(|age| *age <= self.0.fresh * 2 && !found.is_empty()) {
             let lately = known.tried.is_some_and(|tried| tried.elapsed() < self.0.at_most_every);
             if age > self.0.fresh && !lately {
-                // Used once more while somebody looks.
+                // Stale keys are used while they are fetched again.
                 drop(self.look(known.since));
             }
             return (found, until(&known));
         }
-        // Beside the request: one that is dropped does not end a look that others wait for.
+        // In a task of its own: a dropped request does not cancel a fetch that others wait for.
         if self.look(known.since).await.is_ok() {
             known = self.known();
         }
@@ -197,7 +197,7 @@ impl Source {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Looks for keys newer than those that somebody has seen.
+    /// Fetches the keys again, unless newer ones than the caller has seen are cached or the last fetch was too recent.
     fn look(&self, seen: Option<Instant>) -> tokio::task::JoinHandle<()> {
         let source = self.clone();
         tokio::spawn(async move {
@@ -225,7 +225,7 @@ impl Source {
 
     async fn fetch(&self) -> Result<Vec<Key>, Failure> {
         let body = self.0.client.get(self.0.address.clone(), MAX_SET, DEADLINE).await?;
-        // One by one: a key of a kind that nobody here knows is no reason to refuse the others.
+        // Keys are parsed one by one: a key of an unknown type is no reason to refuse the others.
         let set: Set = serde_json::from_slice(&body)?;
         let mut keys = Vec::new();
         for json in set.keys {
@@ -247,7 +247,7 @@ impl Source {
     }
 }
 
-/// A JWK set, its keys unread.
+/// A JWK set with keys that are not parsed yet.
 #[derive(Deserialize)]
 struct Set {
     keys: Vec<serde_json::Value>,

@@ -22,12 +22,12 @@ use super::{Actor, Authenticator, SecurityScheme, Unauthenticated};
 
 pub use jsonwebtoken::Algorithm as JwtAlgorithm;
 
-/// The longest token that is looked at.
+/// The maximum length of a token, in bytes.
 const MAX_TOKEN: usize = 8_192;
-/// The shortest secret that is one, in bytes (RFC 7518, 3.2).
+/// The minimum length of a secret, in bytes (RFC 7518, 3.2).
 const MIN_SECRET: usize = 32;
 
-/// The claims of a token whose signature and times have held.
+/// The claims of a token whose signature and times were verified.
 pub type Claims = Map<String, Json>;
 
 type ActorOf = dyn Fn(&Claims) -> Option<Actor> + Send + Sync;
@@ -35,10 +35,10 @@ type Revoked = dyn Fn(Claims) -> BoxFuture<'static, Result<bool, CheckError>> + 
 
 /// JSON Web Tokens as bearer credentials (RFC 7519, RFC 8725).
 ///
-/// Each key has one algorithm, and a token's own `alg` must be that of the key: `none` and a swapped algorithm are
-/// refused. `exp` must be there and `exp`, `nbf`, `iss` and `aud` must hold; a leeway of 30 s lets clocks differ. A token
-/// that was verified is not verified again while it lasts and its key is fresh; whether it has ended or was revoked is
-/// asked each time.
+/// Each key has one algorithm, and a token's own `alg` must be that of the key: `none` and a substituted algorithm are
+/// refused. `exp` is required, and `exp`, `nbf`, `iss` and `aud` must be valid; a leeway of 30 s allows for clock skew. A
+/// verified token is not verified again while it is valid and its key is fresh; expiry and revocation are checked each
+/// time.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -52,14 +52,14 @@ type Revoked = dyn Fn(Claims) -> BoxFuture<'static, Result<bool, CheckError>> + 
 /// # let _ = create_app(AppPreset::Testing).authenticator(tokens);
 /// ```
 ///
-/// By default `sub` is the actor's id, `roles` its roles, `tenant` and `tenant_roles` say where it acts, and a token
-/// whose `client_id` is its `sub` is a service's, whose `scope` lists its scopes (RFC 9068, 2.2). A token whose
-/// `client_id` is another is a client's that acts for a user: where it has a `scope`, that narrows what the client may do
-/// of what the user may ([`Actor::limited_to`]), unless the client is a [`trusted_client`](Self::trusted_client).
-/// [`actor`](Self::actor) reads other claims.
+/// By default `sub` is the actor's id, `roles` its roles, `tenant` and `tenant_roles` its tenant and the roles in it, and
+/// a token whose `client_id` is its `sub` is a service's, whose `scope` lists its scopes (RFC 9068, 2.2). A token with
+/// another `client_id` belongs to a client acting on behalf of a user: where it has a `scope`, that restricts which of
+/// the user's rights the client has ([`Actor::limited_to`]), unless the client is a
+/// [`trusted_client`](Self::trusted_client). [`actor`](Self::actor) reads other claims.
 ///
-/// A token that names extensions in `crit` is refused, since none is understood (RFC 7515, 4.1.11), and so is one whose
-/// `iss` or `sub` is no text (RFC 7519, 4.1).
+/// A token that names extensions in `crit` is refused, since none is supported (RFC 7515, 4.1.11), and so is a token
+/// whose `iss` or `sub` is not a string (RFC 7519, 4.1).
 #[derive(Clone)]
 pub struct Jwt {
     keys: Vec<Key>,
@@ -69,10 +69,10 @@ pub struct Jwt {
     /// Clients that have all rights of the users they act for.
     trusted: Vec<String>,
     leeway: Duration,
-    /// How the actor is read, where that is not from the usual claims.
+    /// How the actor is read, where not from the default claims.
     actor_of: Option<Arc<ActorOf>>,
     revoked: Option<Arc<Revoked>>,
-    /// By these settings: a change of them begins anew.
+    /// Tokens that were verified with these settings: a changed setting starts with an empty cache.
     remembered: Remembered,
     faults: Vec<(String, String)>,
 }
@@ -84,7 +84,7 @@ impl Default for Jwt {
 }
 
 impl Jwt {
-    /// No key yet: no token is good.
+    /// No keys: every token is refused.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -157,7 +157,7 @@ impl Jwt {
         })
     }
 
-    /// Accepts tokens signed with one of the keys that an identity provider gives at an address.
+    /// Accepts tokens signed with one of the keys that an identity provider publishes at a URL.
     #[must_use]
     pub fn keys(self, keys: Jwks) -> Self {
         self.with(|tokens| match keys.open() {
@@ -177,7 +177,7 @@ impl Jwt {
         })
     }
 
-    /// The same with another setting, under which nothing was verified yet: a copy may go on under the old ones.
+    /// The same with a changed setting and an empty cache of verified tokens: a clone may still use the old settings.
     fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);
         self.remembered = Remembered::new();
@@ -190,33 +190,33 @@ impl Jwt {
         self.with(|tokens| tokens.issuers.push(issuer.into()))
     }
 
-    /// Accepts tokens for this audience only (`aud`). Several may be named; without any a token that names an audience
-    /// is refused, since it is for someone else.
+    /// Accepts tokens for this audience only (`aud`). Several may be named; without any, a token that names an audience
+    /// is refused, since it is meant for another recipient.
     #[must_use]
     pub fn audience(self, audience: impl Into<String>) -> Self {
         self.with(|tokens| tokens.audiences.push(audience.into()))
     }
 
-    /// A client of one's own (`client_id`), such as the web application that users sign in to: tokens that it got for a
-    /// user have all of the user's rights, whatever their `scope`. Several may be named.
+    /// A trusted client (`client_id`) of the application's own, such as the web application that users sign in to: tokens
+    /// issued to it for a user have all of the user's rights, whatever their `scope`. Several may be named.
     #[must_use]
     pub fn trusted_client(self, client: impl Into<String>) -> Self {
         self.with(|tokens| tokens.trusted.push(client.into()))
     }
 
-    /// How far `exp` and `nbf` may be off, for clocks that differ; 30 s by default.
+    /// The allowed clock skew for `exp` and `nbf`; 30 s by default.
     #[must_use]
     pub fn leeway(self, leeway: Duration) -> Self {
         self.with(|tokens| tokens.leeway = leeway)
     }
 
-    /// Reads the actor from other claims than the usual ones; `None` refuses the token.
+    /// Reads the actor from other claims than the default ones; `None` refuses the token.
     #[must_use]
     pub fn actor(self, read: impl Fn(&Claims) -> Option<Actor> + Send + Sync + 'static) -> Self {
         self.with(|tokens| tokens.actor_of = Some(Arc::new(read)))
     }
 
-    /// Asks whether a token that is otherwise good was revoked. Where the question fails the token is refused.
+    /// Checks whether an otherwise valid token was revoked. Where the check fails, the token is refused.
     #[must_use]
     pub fn revoked<F, T>(self, ask: F) -> Self
     where
@@ -226,7 +226,7 @@ impl Jwt {
         self.with(|tokens| tokens.revoked = Some(Arc::new(move |claims| Box::pin(ask(claims)))))
     }
 
-    /// The actor of a token; `None` where it is no token of this kind.
+    /// The actor of a token; `None` where the token is not a JWT.
     async fn verify(&self, token: &[u8]) -> Result<Option<Actor>, Unauthenticated> {
         let Some(verified) = self.verified(token).await? else {
             return Ok(None);
@@ -246,7 +246,7 @@ impl Jwt {
         actor.map(Some).ok_or(Unauthenticated)
     }
 
-    /// A token that is good, verified now or before; `None` where it is no token of this kind.
+    /// A valid token, verified now or before; `None` where the token is not a JWT.
     async fn verified(&self, token: &[u8]) -> Result<Option<Arc<Verified>>, Unauthenticated> {
         if token.len() > MAX_TOKEN {
             return Err(Unauthenticated);
@@ -265,7 +265,7 @@ impl Jwt {
         Ok(Some(verified))
     }
 
-    /// The claims of a token whose signature holds, and how long its key is good without another look.
+    /// The claims of a token with a valid signature, and until when its key is fresh.
     async fn claims(&self, token: &[u8]) -> Option<(Claims, Option<Instant>)> {
         let header = decode_header(token).ok()?;
         if names_extensions(token)? {
@@ -306,15 +306,14 @@ impl Jwt {
     }
 }
 
-/// Whether a token's header says that it can only be read by what understands some extension (RFC 7515, 4.1.11); `None`
-/// where there is no header to be read.
+/// Whether a token's header names critical extensions (`crit`; RFC 7515, 4.1.11); `None` where the header cannot be read.
 fn names_extensions(token: &[u8]) -> Option<bool> {
     let header = token.split(|byte| *byte == b'.').next()?;
     let header: Map<String, Json> = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
     Some(header.contains_key("crit"))
 }
 
-/// Whether a token was revoked. What cannot be told is yes.
+/// Whether a token was revoked. A failed check counts as revoked.
 async fn is_revoked(ask: &Arc<Revoked>, claims: &Claims) -> bool {
     let (ask, claims) = (ask.clone(), claims.clone());
     match std::panic::AssertUnwindSafe(async move { ask(claims).await }).catch_unwind().await {
@@ -333,7 +332,7 @@ async fn is_revoked(ask: &Arc<Revoked>, claims: &Claims) -> bool {
     }
 }
 
-/// The actor that the usual claims describe.
+/// The actor that the default claims describe.
 fn actor_of(claims: &Claims, trusted: &[String]) -> Option<Actor> {
     let text = |name: &str| claims.get(name).and_then(Json::as_str).filter(|text| !text.is_empty());
     let list = |name: &str| -> Vec<String> {
@@ -345,7 +344,8 @@ fn actor_of(claims: &Claims, trusted: &[String]) -> Option<Actor> {
         None => actor,
     };
     let scopes = || text("scope").unwrap_or_default().split_whitespace().map(str::to_owned);
-    // A token that a client got for a user names both; one that it got for itself names it twice (RFC 9068, 2.2).
+    // A token issued for a user names user and client; one issued to a client itself names the client twice (RFC 9068,
+    // 2.2).
     if let Some(client) = text("client_id").filter(|client| text("sub").is_none_or(|sub| sub == *client)) {
         return Some(in_tenant(scopes().fold(Actor::service(client.to_owned()), Actor::with_scope)));
     }

@@ -1,4 +1,4 @@
-//! Who asks, and what they may.
+//! Authentication and authorization: actors, credentials and permissions.
 
 mod actor;
 mod api_key;

@@ -1,4 +1,4 @@
-//! Which pages are the application's own.
+//! Origins: which web pages belong to the application.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use http::request::Parts;
 pub(crate) struct PublicOrigins(Arc<[String]>);
 
 impl PublicOrigins {
-    /// The origins of these URLs (RFC 6454, 4); one that is relative has none.
+    /// The origins of these URLs (RFC 6454, 4); a relative URL has none.
     pub(crate) fn of(servers: &[String]) -> Self {
         Self(servers.iter().filter_map(|server| origin(server)).collect())
     }
@@ -30,7 +30,7 @@ fn origin(server: &str) -> Option<String> {
     Some(format!("{scheme}://{host}{port}"))
 }
 
-/// Whether a page of this origin is the application's own: it is declared, or comes from where the request goes to.
+/// Whether an origin is the application's own: it is declared, or names the host that the request was sent to.
 pub(crate) fn is_own_origin(parts: &Parts, origin: &str) -> bool {
     let declared = parts.extensions.get::<PublicOrigins>();
     if declared.is_some_and(|declared| declared.0.iter().any(|own| own.eq_ignore_ascii_case(origin))) {

@@ -1,4 +1,4 @@
-//! Rules that say who may do something, and to which rows.
+//! Permissions: rules that decide which callers may do an operation, and on which rows.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use serde_json::Value as Json;
 use super::check::{Check, CheckError, CheckRequest};
 use super::{Actor, Decision};
 
-/// A rule that says who may do an operation, and to which rows.
+/// A rule that decides which callers may do an operation, and on which rows.
 ///
-/// Its answer is one of three: yes, yes for the rows that match a filter, or no. [`any_of`] joins the filters with
-/// OR and [`all_of`] with AND; nothing else can widen or narrow them.
+/// It has one of three results: allow, allow for the rows that match a filter, or deny. [`any_of`] combines the filters
+/// with OR and [`all_of`] with AND; nothing else can widen or narrow them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Permission(pub(super) Rule);
 
@@ -35,13 +35,13 @@ pub(crate) enum Rule {
     Not(Box<Permission>),
 }
 
-/// A question about the actor alone.
+/// A predicate over the actor alone.
 #[derive(Clone)]
 pub(crate) struct Predicate(pub(super) Arc<dyn Fn(&Actor) -> bool + Send + Sync>);
 
 #[cfg(feature = "testing")]
 impl Predicate {
-    /// Whether an actor passes; a panic is a no.
+    /// Whether an actor satisfies the predicate; a panic counts as no.
     pub(crate) fn passes(&self, actor: &Actor) -> bool {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (self.0)(actor))).unwrap_or(false)
     }
@@ -49,12 +49,12 @@ impl Predicate {
 
 #[cfg(feature = "testing")]
 impl Permission {
-    /// The rule as it was written.
+    /// The rule as it was declared.
     pub(crate) const fn declared(&self) -> &Rule {
         &self.0
     }
 
-    /// Every check in it.
+    /// Every check in the permission.
     pub(crate) fn checks(&self) -> Vec<&Check> {
         match &self.0 {
             Rule::Check(check) => vec![check],
@@ -77,72 +77,72 @@ impl fmt::Debug for Predicate {
     }
 }
 
-/// Everyone may, signed in or not.
+/// Allows every caller, authenticated or anonymous.
 #[must_use]
 pub const fn anyone() -> Permission {
     Permission(Rule::Anyone)
 }
 
-/// Everyone whom an authenticator vouches for may.
+/// Allows every authenticated actor.
 #[must_use]
 pub const fn signed_in() -> Permission {
     Permission(Rule::SignedIn)
 }
 
-/// Everyone with this role may, in whatever tenant.
+/// Allows actors with this role, regardless of tenant.
 #[must_use]
 pub fn role(name: impl Into<Arc<str>>) -> Permission {
     Permission(Rule::Role(name.into()))
 }
 
-/// Everyone who is in a tenant may, but for services, whose rights are their scopes. To which tenant's rows is another
-/// question: see [`same_tenant`].
+/// Allows actors that are in a tenant, except for services, whose rights are their scopes. It does not restrict which
+/// tenant's rows they may access: see [`same_tenant`].
 #[must_use]
 pub const fn tenant_member() -> Permission {
     Permission(Rule::TenantMember)
 }
 
-/// Everyone with this role inside their tenant may.
+/// Allows actors with this role inside their tenant.
 #[must_use]
 pub fn tenant_role(name: impl Into<Arc<str>>) -> Permission {
     Permission(Rule::TenantRole(name.into()))
 }
 
-/// Every service with this scope may.
+/// Allows services with this scope.
 #[must_use]
 pub fn scope(name: impl Into<Arc<str>>) -> Permission {
     Permission(Rule::Scope(name.into()))
 }
 
-/// Everyone who acts with raised rights may.
+/// Allows actors with elevated rights.
 #[must_use]
 pub const fn elevated() -> Permission {
     Permission(Rule::Elevated)
 }
 
-/// No one may.
+/// Denies every caller.
 #[must_use]
 pub const fn nobody() -> Permission {
     Permission(Rule::Nobody)
 }
 
-/// Everyone who is signed in may, to the rows that hold their id in this field. A row without an owner belongs to
-/// nobody. The field may be one of a related row, so that what belongs to an order belongs to the order's owner:
+/// Allows authenticated actors, on the rows that hold their id in this field. A row without an owner belongs to no actor.
+/// The field may be one of a related row, so that the rows of an order belong to the order's owner:
 /// `owner("order.user_id")`.
 #[must_use]
 pub fn owner(field: impl Into<Arc<str>>) -> Permission {
     Permission(Rule::Owner(field.into()))
 }
 
-/// Everyone who is in a tenant may, to the rows that hold it in this field, or in one of a related row as for [`owner`];
-/// with raised rights and no tenant of one's own, to the rows of every tenant.
+/// Allows actors that are in a tenant, on the rows that hold it in this field, or in one of a related row as for
+/// [`owner`]; elevated actors without a tenant, on the rows of every tenant.
 #[must_use]
 pub fn same_tenant(field: impl Into<Arc<str>>) -> Permission {
     Permission(Rule::SameTenant(field.into()))
 }
 
-/// Everyone may, to the rows that match this filter: the tree that a query's body has, over any field of the stored
-/// row. A filter that does not fit the resource is a fault of the declaration.
+/// Allows every caller, on the rows that match this filter: the same tree as in a query's body, over any field of the
+/// stored row. A filter that does not fit the resource is a fault of the declaration.
 ///
 /// ```
 /// use resourceful::{any_of, role, rows};
@@ -155,8 +155,8 @@ pub const fn rows(filter: Json) -> Permission {
     Permission(Rule::Rows(filter))
 }
 
-/// A check of one's own, under a name for logs and explanations. An error, a panic and a filter that does not fit the
-/// resource deny.
+/// A custom check, with a name for logs and explanations. An error, a panic and a filter that does not fit the resource
+/// deny.
 ///
 /// ```
 /// use resourceful::{Decision, check};
@@ -176,25 +176,25 @@ where
     Permission(Rule::Check(Check::new(name.into(), check)))
 }
 
-/// What the permission says, for the actors that pass; nobody else may. A panic is a no.
+/// Applies the permission to actors that satisfy the predicate, and denies all others. A panic denies.
 #[must_use]
 pub fn when(passes: impl Fn(&Actor) -> bool + Send + Sync + 'static, permission: Permission) -> Permission {
     Permission(Rule::When(Predicate(Arc::new(passes)), Box::new(permission)))
 }
 
-/// What every one of these allows: to the rows that match all of their filters. Nothing is allowed by none.
+/// Allows what every one of these permissions allows: the rows that match all of their filters. An empty list denies.
 #[must_use]
 pub fn all_of(permissions: impl IntoIterator<Item = Permission>) -> Permission {
     Permission(Rule::AllOf(permissions.into_iter().collect()))
 }
 
-/// What at least one of these allows: to the rows that match at least one of their filters.
+/// Allows what at least one of these permissions allows: the rows that match at least one of their filters.
 #[must_use]
 pub fn any_of(permissions: impl IntoIterator<Item = Permission>) -> Permission {
     Permission(Rule::AnyOf(permissions.into_iter().collect()))
 }
 
-/// The opposite: to the rows that the permission does not allow.
+/// Inverts a permission: allows the rows that it does not allow.
 #[must_use]
 pub fn not(permission: Permission) -> Permission {
     Permission(Rule::Not(Box::new(permission)))

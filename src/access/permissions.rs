@@ -1,11 +1,11 @@
-//! The permission of each operation.
+//! The permissions of a resource, by operation.
 
 use std::fmt;
 
 use super::Permission;
 use crate::resource::Operation;
 
-/// Which permission each operation of a resource needs.
+/// The permission that each operation of a resource requires.
 ///
 /// There is no default: an operation without a permission is a fault of the declaration.
 ///
@@ -71,7 +71,7 @@ impl Permissions {
         self
     }
 
-    /// What an operation needs; `None` where the declaration does not say.
+    /// The permission that an operation requires; `None` where the declaration has none.
     pub(crate) const fn of(&self, operation: Operation) -> Option<&Permission> {
         match operation {
             Operation::List => self.list.as_ref(),

@@ -1,4 +1,4 @@
-//! What a permission asks of a caller, for the specification.
+//! What a permission requires of a caller, for the OpenAPI document.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,15 +6,15 @@ use std::sync::Arc;
 use super::Permission;
 use super::permission::Rule;
 
-/// The most alternatives that are told apart; more are one that names no rights.
+/// The maximum number of alternatives; more of them are replaced by one that requires a credential and names no rights.
 const MAX_ALTERNATIVES: usize = 32;
 
-/// One of the ways in that a permission has: everything here is asked for at once.
+/// One alternative to satisfy a permission: all of its requirements apply at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Alternative {
-    /// Whether somebody has to be known.
+    /// Whether the caller has to be authenticated.
     pub(crate) credential: bool,
-    /// Roles and scopes.
+    /// The required roles and scopes.
     pub(crate) rights: BTreeSet<Arc<str>>,
 }
 
@@ -33,14 +33,14 @@ impl Alternative {
     }
 }
 
-/// What a caller has to bring, as far as the declaration alone says.
+/// What a caller must present, as far as the declaration alone determines it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Requirement {
-    /// Whether someone without a credential may be let in.
+    /// Whether a caller without a credential may be allowed.
     pub(crate) anonymous: bool,
-    /// Whether someone with a credential may be refused, or gets to see fewer rows.
+    /// Whether a caller with a credential may be refused, or sees fewer rows.
     pub(crate) selective: bool,
-    /// Whether nobody is ever let in.
+    /// Whether every caller is denied.
     pub(crate) closed: bool,
 }
 
@@ -51,12 +51,12 @@ impl Requirement {
     const CONDITION: Self = Self { anonymous: true, selective: true, closed: false };
     const CLOSED: Self = Self { anonymous: false, selective: true, closed: true };
 
-    /// Whether nothing is asked for.
+    /// Whether nothing is required.
     pub(crate) fn is_open(&self) -> bool {
         *self == Self::OPEN
     }
 
-    /// Whether a caller may be answered 403.
+    /// Whether a caller may get a 403 response.
     pub(crate) const fn may_forbid(&self) -> bool {
         self.selective
     }
@@ -101,7 +101,8 @@ impl Permission {
 }
 
 impl Permission {
-    /// The ways in, as far as the declaration alone says: any one of them may do. None where nobody is ever let in.
+    /// The alternatives to satisfy the permission, as far as the declaration alone determines them: any one of them may
+    /// do. Empty where every caller is denied.
     pub(crate) fn alternatives(&self) -> Vec<Alternative> {
         let several = |ways: Vec<Alternative>| {
             let mut distinct: Vec<Alternative> = Vec::new();
@@ -129,10 +130,10 @@ impl Permission {
         }
     }
 
-    /// The permission in words for people; neither fields nor filters are named, which not every reader may know of.
+    /// The permission in words for people; fields and filters are not named, since not every reader may know of them.
     pub(crate) fn words(&self) -> String {
         let several = |parts: &[Self], between: &str| match parts {
-            [] => "what nobody has".to_owned(),
+            [] => "a permission that no caller has".to_owned(),
             [only] => only.words(),
             parts => {
                 let parts: Vec<_> = parts.iter().map(Self::words).collect();
@@ -155,7 +156,7 @@ impl Permission {
             Rule::AllOf(parts) => several(parts, " and "),
             Rule::AnyOf(parts) => several(parts, " or "),
             Rule::Not(inner) => format!("not {}", inner.words()),
-            Rule::Nobody => "what nobody has".to_owned(),
+            Rule::Nobody => "a permission that no caller has".to_owned(),
         }
     }
 }

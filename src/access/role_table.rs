@@ -1,11 +1,12 @@
-//! Rights as a table: which role may do what with which resource.
+//! Role-based permissions as a table: which role may do which operations on which resource.
 
 use std::sync::Arc;
 
 use super::{Decision, Permission, check};
 use crate::resource::Operation;
 
-/// Which role may do what with which resource, in one place for a whole application. What no line allows is denied.
+/// A table of which role may do which operations on which resource, in one place for a whole application. An operation
+/// that no line allows is denied.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -35,13 +36,13 @@ struct Line {
 }
 
 impl RoleTable {
-    /// No line yet: nothing is allowed.
+    /// An empty table: nothing is allowed.
     #[must_use]
     pub const fn new() -> Self {
         Self { lines: Vec::new() }
     }
 
-    /// Lets a role do these operations on a resource, in whatever tenant the role is held.
+    /// Allows a role these operations on a resource, in whatever tenant the role is held.
     #[must_use]
     pub fn allow(
         mut self,
@@ -54,7 +55,7 @@ impl RoleTable {
         self
     }
 
-    /// What the table says of the resource and operation that are asked about: one permission for all of them.
+    /// The permission that the table gives for the requested resource and operation: one permission serves all of them.
     #[must_use]
     pub fn permission(&self) -> Permission {
         let lines: Arc<[Line]> = self.lines.clone().into();

@@ -1,4 +1,4 @@
-//! Permissions, compiled against the resource that they stand on, and what they say of one caller.
+//! Permissions that are compiled against their resource, and their verdicts on callers.
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,13 +11,13 @@ use super::check::{Answer, Check, CheckRequest};
 use super::permission::{Permission, Predicate, Rule as Declared};
 use super::{Actor, Decision};
 
-/// What a rule says of one caller: the three answers that there are.
+/// The verdict of a rule on one caller: allow, allow for some rows, or deny.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Verdict {
     Allow,
-    /// For the rows that match.
+    /// Allowed for the rows that match.
     Where(Box<Filter>),
-    /// And why.
+    /// Denied, for this reason.
     Deny(Cow<'static, str>),
 }
 
@@ -51,7 +51,7 @@ impl Verdict {
     }
 }
 
-/// One rule that was asked on the way to a verdict, and what it said.
+/// One rule that was evaluated on the way to a verdict, with its own verdict.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Step {
     pub(crate) rule: Arc<str>,
@@ -67,7 +67,7 @@ pub(crate) struct Rule {
 
 #[derive(Clone, Debug)]
 struct Node {
-    /// The rule as it was declared, for those who ask why.
+    /// The rule as it was declared, for explanations.
     says: Arc<str>,
     kind: Kind,
 }
@@ -92,7 +92,7 @@ enum Kind {
     Not(Box<Node>),
 }
 
-/// The field that names whose a row is: one of its own, or one of the row that relations lead to.
+/// The field that holds a row's owner or tenant: one of the row's own, or one of a related row.
 #[derive(Clone, Debug)]
 struct Held {
     path: Vec<RelatedBy>,
@@ -100,7 +100,7 @@ struct Held {
     field_type: FieldType,
 }
 
-/// Reads filters against the resource, and says what does not fit.
+/// Parses filters against the resource; the error says what does not fit.
 pub(crate) type Read<'a> = dyn Fn(&Json) -> Result<Filter, String> + Send + Sync + 'a;
 
 impl Rule {
@@ -122,10 +122,10 @@ impl Rule {
         }
     }
 
-    /// Compiles a permission that is asked where there are no rows.
+    /// Compiles a permission that is evaluated where there are no rows.
     ///
     /// # Errors
-    /// Where it speaks of rows.
+    /// Where the permission depends on rows.
     pub(crate) fn of_callers(permission: &Permission) -> Result<Self, String> {
         let id = Field::new("id", FieldType::Text);
         let read = |_: &Json| Err(String::new());
@@ -134,12 +134,12 @@ impl Rule {
         rule.ok_or_else(|| format!("{permission} differs from row to row, and there are no rows here"))
     }
 
-    /// The rule that lets nobody in.
+    /// The rule that denies every caller.
     pub(crate) fn nobody() -> Self {
         Self { node: Node { says: "nobody()".into(), kind: Kind::Nobody }, checks: Vec::new() }
     }
 
-    /// This rule and another one together.
+    /// This rule and another one, combined with AND.
     pub(crate) fn and(mut self, other: Self) -> Self {
         let base = self.checks.len();
         self.checks.extend(other.checks);
@@ -149,17 +149,18 @@ impl Rule {
         self
     }
 
-    /// What it says of a caller where no check has to be asked.
+    /// The verdict on a caller; `None` where a check has to run first.
     pub(crate) fn at_once(&self, actor: &Actor) -> Option<Verdict> {
         self.node.verdict(actor, &[], &mut None).ok()
     }
 
-    /// Whether what it says may differ from row to row.
+    /// Whether the verdict may differ from row to row.
     pub(crate) fn is_about_rows(&self) -> bool {
         self.node.is_about_rows()
     }
 
-    /// What it says of a caller. Checks are asked where the answer depends on them; the steps go to the trail.
+    /// The verdict on a caller. Checks run where the verdict depends on them; the evaluated rules are recorded in the
+    /// trail.
     pub(crate) async fn decide(
         &self,
         asking: &CheckRequest,
@@ -264,7 +265,7 @@ impl Compiler<'_> {
 }
 
 impl Held {
-    /// The field that a filter of one comparison compares.
+    /// The field of a filter that is one comparison.
     fn leaf(filter: Filter, schema: &Schema) -> Option<Self> {
         match filter {
             Filter::All(mut filters) => Self::leaf(filters.pop()?, schema),
@@ -281,7 +282,7 @@ impl Held {
         }
     }
 
-    /// The rows that are held by this name. What the field cannot hold, no row does.
+    /// The verdict for the rows whose field holds this name. A name that the field cannot hold matches no row.
     fn by(&self, name: Option<&str>, otherwise: &'static str) -> Verdict {
         let Some(name) = name else {
             return Verdict::Deny(otherwise.into());
@@ -297,7 +298,7 @@ impl Held {
     }
 }
 
-/// A check whose answer is needed and not there yet.
+/// A check whose result is needed and not available yet.
 struct PendingChecks(usize);
 
 impl Node {
@@ -350,7 +351,7 @@ impl Kind {
         };
         Ok(match self {
             Self::Anyone => Verdict::Allow,
-            Self::SignedIn => so(!actor.is_anonymous(), "nobody is signed in"),
+            Self::SignedIn => so(!actor.is_anonymous(), "the caller is anonymous"),
             Self::Role(role) => so(actor.has_role(role), "the role is not held"),
             Self::TenantMember => {
                 so(actor.tenant().is_some() && !actor.is_service(), "no member of a tenant")
@@ -359,7 +360,7 @@ impl Kind {
             Self::Scope(scope) => so(actor.has_scope(scope), "the scope is not granted"),
             Self::Elevated => so(actor.is_elevated(), "rights are not raised"),
             Self::Nobody => Verdict::Deny("closed to everyone".into()),
-            Self::Owner(held) => held.by(actor.id(), "nobody is signed in"),
+            Self::Owner(held) => held.by(actor.id(), "the caller is anonymous"),
             Self::SameTenant(held) => match actor.tenant() {
                 None if actor.is_elevated() => Verdict::Allow,
                 tenant => held.by(tenant, "not in any tenant"),
@@ -389,7 +390,7 @@ impl Kind {
                 for part in parts {
                     let next = part.verdict(actor, answers, trail)?;
                     verdict = match (verdict, next) {
-                        // Of several reasons the last one is as good as any.
+                        // Of several reasons, any one will do: the last one is kept.
                         (Verdict::Deny(_), Verdict::Deny(reason)) => Verdict::Deny(reason),
                         (verdict, next) => verdict.or(next),
                     };

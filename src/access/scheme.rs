@@ -1,10 +1,10 @@
-//! How a credential is shown, for the specification.
+//! Security schemes: how a credential is sent, for the OpenAPI document.
 
 use std::borrow::Cow;
 
 use http::HeaderName;
 
-/// How a credential is shown: a security scheme of the specification (OpenAPI 3.1, 4.8.27).
+/// How a credential is sent: a security scheme of the OpenAPI document (OpenAPI 3.1, 4.8.27).
 ///
 /// ```
 /// use resourceful::SecurityScheme;
@@ -21,7 +21,7 @@ pub struct SecurityScheme {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CredentialLocation {
-    /// `Authorization: Bearer …`, with what is known of the token's form.
+    /// `Authorization: Bearer …`, with the token's format where it is known.
     Bearer(Cow<'static, str>),
     Basic,
     Header(HeaderName),
@@ -29,7 +29,7 @@ pub(crate) enum CredentialLocation {
 }
 
 impl SecurityScheme {
-    /// `Authorization: Bearer …` (RFC 6750); `format` says what the token is, such as `JWT`, and may be empty.
+    /// `Authorization: Bearer …` (RFC 6750); `format` names the token's format, such as `JWT`, and may be empty.
     #[must_use]
     pub fn bearer(format: impl Into<Cow<'static, str>>) -> Self {
         Self { name: "Bearer".into(), shown: CredentialLocation::Bearer(format.into()) }
@@ -41,19 +41,19 @@ impl SecurityScheme {
         Self { name: Cow::Borrowed("Basic"), shown: CredentialLocation::Basic }
     }
 
-    /// A header of one's own, under a name for the specification: letters, digits, `.`, `-` and `_`.
+    /// A custom header, with a name for the OpenAPI document: letters, digits, `.`, `-` and `_`.
     #[must_use]
     pub fn header(name: impl Into<Cow<'static, str>>, header: HeaderName) -> Self {
         Self { name: name.into(), shown: CredentialLocation::Header(header) }
     }
 
-    /// A cookie, under a name for the specification: letters, digits, `.`, `-` and `_`.
+    /// A cookie, with a name for the OpenAPI document: letters, digits, `.`, `-` and `_`.
     #[must_use]
     pub fn cookie(name: impl Into<Cow<'static, str>>, cookie: impl Into<Cow<'static, str>>) -> Self {
         Self { name: name.into(), shown: CredentialLocation::Cookie(cookie.into()) }
     }
 
-    /// What a scheme of `WWW-Authenticate` says of itself.
+    /// The security scheme of an authentication scheme in `WWW-Authenticate`.
     pub(super) fn of(scheme: &'static str) -> Self {
         match scheme {
             "Bearer" => Self::bearer(""),

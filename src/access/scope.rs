@@ -1,4 +1,4 @@
-//! In which scope a known actor acts: a tenant that the request names, and raised rights.
+//! The scope of an authenticated request: the tenant that it names, and elevation.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -14,11 +14,11 @@ use super::check::CheckError;
 use super::{Actor, Revalidation};
 use crate::error::{Error, ErrorKind};
 
-/// What an actor is to a tenant.
+/// An actor's membership in a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Membership {
-    /// No member, or there is no such tenant: a caller cannot tell the two apart.
+    /// Not a member, or there is no such tenant: a caller cannot distinguish the two.
     None,
     /// A member of a tenant that is suspended, or a suspended member.
     Suspended,
@@ -28,10 +28,10 @@ pub enum Membership {
 
 type Ask = dyn Fn(Actor, String) -> BoxFuture<'static, Result<Membership, CheckError>> + Send + Sync;
 
-/// Where a request names the tenant that it is about, and who says whether the actor is a member of it.
+/// Where a request names its tenant, and a function that looks up the actor's membership in it.
 ///
-/// A tenant that the credential itself names needs no asking; naming another one beside it is refused. So is one that
-/// the actor is not in, and one about which nobody can say: there is no default tenant.
+/// A tenant in the credential itself needs no lookup; naming another one beside it is refused. So is a tenant that the
+/// actor is not a member of, and one for which the lookup fails: there is no default tenant.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -59,10 +59,10 @@ enum Place {
 }
 
 impl Tenancy {
-    /// The tenant stands in a header, such as `x-tenant`.
+    /// The tenant is named in a header, such as `x-tenant`.
     ///
     /// # Panics
-    /// Where the name cannot be a header's.
+    /// Where the name is not a valid header name.
     #[must_use]
     pub fn header<F, T>(name: &'static str, membership: F) -> Self
     where
@@ -90,7 +90,7 @@ impl Tenancy {
         Self { place, ask: Arc::new(move |actor, tenant| Box::pin(membership(actor, tenant))) }
     }
 
-    /// The header that names the tenant; a host has answers of its own in any case.
+    /// The header that names the tenant; responses of different hosts are distinct in any case.
     pub(crate) const fn header_name(&self) -> Option<&HeaderName> {
         match &self.place {
             Place::Header(name) => Some(name),
@@ -125,12 +125,12 @@ impl Tenancy {
     /// The actor in the tenant that the request names.
     ///
     /// # Errors
-    /// Where the actor is not in it (403).
+    /// Where the actor is not a member of it (403).
     pub(crate) async fn place(&self, actor: Actor, headers: &HeaderMap) -> Result<Actor, Error> {
         let Some(tenant) = self.named(headers)? else {
             return Ok(actor);
         };
-        // Nobody is a member of anything: who is not known stays so, and is let in where everyone is.
+        // Anonymous actors are members of no tenant: they stay anonymous, and are admitted where every caller is.
         if actor.is_anonymous() || actor.tenant() == Some(tenant.as_str()) {
             return Ok(actor);
         }
@@ -171,13 +171,13 @@ impl fmt::Debug for Tenancy {
     }
 }
 
-/// A use of raised rights, for the record.
+/// A use of elevated rights, to be recorded.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ElevatedRequest {
-    /// Who raised them.
+    /// The actor that elevated its rights.
     pub actor: Actor,
-    /// Why, in the words of the request.
+    /// The reason, in the words of the request.
     pub reason: String,
     /// The method of the request.
     pub method: String,
@@ -187,8 +187,8 @@ pub struct ElevatedRequest {
 
 type Record = dyn Fn(ElevatedRequest) -> BoxFuture<'static, Result<(), CheckError>> + Send + Sync;
 
-/// Lets actors with a role raise their rights for one request, by a header that says why. Off unless an application
-/// has one. Every use is recorded first, and one that cannot be recorded does not happen.
+/// Lets actors with a role elevate their rights for one request, by a header that states the reason. Off unless an
+/// application configures it. Every use is recorded first, and a use that cannot be recorded is refused.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -209,10 +209,10 @@ pub struct Elevation {
 }
 
 impl Elevation {
-    /// By this header, for those with this role, each use told to `record`.
+    /// Elevation by this header, for actors with this role; each use is passed to `record`.
     ///
     /// # Panics
-    /// Where the name cannot be a header's.
+    /// Where the name is not a valid header name.
     #[must_use]
     pub fn by<F, T>(header: &'static str, role: impl Into<Arc<str>>, record: F) -> Self
     where
@@ -226,15 +226,15 @@ impl Elevation {
         }
     }
 
-    /// The header that asks for raised rights.
+    /// The header that requests elevation.
     pub(crate) const fn header_name(&self) -> &HeaderName {
         &self.header
     }
 
-    /// The actor with raised rights, where the request asks for them.
+    /// The actor with elevated rights, where the request asks for them.
     ///
     /// # Errors
-    /// Where the actor may not (403), or it cannot be recorded (503).
+    /// Where the actor may not elevate its rights (403), or the use cannot be recorded (503).
     pub(crate) async fn raise(&self, actor: Actor, request: &Parts) -> Result<Actor, Error> {
         let mut values = request.headers.get_all(&self.header).iter();
         let reason = match (values.next(), values.next()) {
@@ -242,14 +242,14 @@ impl Elevation {
             (Some(reason), None) => reason.to_str().ok().map(str::trim).filter(|reason| !reason.is_empty()),
             (Some(_), Some(_)) => None,
         };
-        // A client that acts for someone within scopes does not get more than they cover.
+        // A client acting on behalf of an actor does not get more than its scopes cover.
         let may = actor.has_role(&self.role) && !actor.is_limited();
         let Some(reason) = reason.filter(|_| may) else {
             let detail = "You may not raise your rights, or did not say why.";
             return Err(Error::new(ErrorKind::Forbidden, "forbidden", detail));
         };
         if Revalidation::again(request) {
-            // It is on the record already.
+            // The use is recorded already.
             return Ok(actor.elevated());
         }
         let record = self.record.clone();

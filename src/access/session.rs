@@ -1,4 +1,4 @@
-//! Sessions of browsers, held by an encrypted cookie.
+//! Browser sessions, identified by an encrypted cookie.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,62 +19,63 @@ use super::check::CheckError;
 use super::origin::is_own_origin;
 use super::{Actor, Authenticator, Revalidation, SecurityScheme, Unauthenticated};
 
-/// The cookie's name: with this prefix a browser takes it from this host alone, over TLS (RFC 6265bis, 4.1.3.2).
+/// The cookie's name: with this prefix a browser accepts it from this host alone, over TLS (RFC 6265bis, 4.1.3.2).
 const NAME: &str = "__Host-session";
-/// The shortest secret that is one, in bytes.
+/// The minimum length of a secret, in bytes.
 const MIN_SECRET: usize = 32;
 const NONCE: usize = 12;
 
-/// A session as it is kept: under a digest of its id, which the store does not know.
+/// A stored session: its key is a digest of its id, which the store does not know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Session {
-    /// Who is signed in.
+    /// The authenticated actor.
     pub actor: Actor,
-    /// When it began.
+    /// When the session began.
     pub created_at: DateTime<Utc>,
-    /// When it was last used.
+    /// When the session was last used.
     pub seen_at: DateTime<Utc>,
 }
 
-/// The digest that a session is kept under.
+/// The digest of a session's id, which is its key in the store.
 pub type SessionDigest = [u8; 32];
 
-/// Where sessions are kept.
+/// A store for sessions.
 pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
-    /// Keeps a session.
+    /// Stores a session.
     ///
     /// # Errors
-    /// Where it cannot be kept.
+    /// Where it cannot be stored.
     fn insert<'a>(&'a self, digest: SessionDigest, session: Session)
     -> BoxFuture<'a, Result<(), CheckError>>;
 
-    /// The session under a digest.
+    /// The session with this digest.
     ///
     /// # Errors
-    /// Where it cannot be told; the credential is refused then.
+    /// Where the lookup fails; the credential is then refused.
     fn find<'a>(&'a self, digest: &'a SessionDigest) -> BoxFuture<'a, Result<Option<Session>, CheckError>>;
 
-    /// Notes that a session was used; a failure refuses the credential, or an idle session would never end.
+    /// Records that a session was used; a failure refuses the credential, since an idle session would otherwise never
+    /// end.
     ///
     /// # Errors
-    /// Where it cannot be noted.
+    /// Where the use cannot be recorded.
     fn seen<'a>(
         &'a self,
         digest: &'a SessionDigest,
         at: DateTime<Utc>,
     ) -> BoxFuture<'a, Result<(), CheckError>>;
 
-    /// Forgets a session.
+    /// Removes a session.
     ///
     /// # Errors
-    /// Where it may still be there.
+    /// Where it may still be stored.
     fn remove<'a>(&'a self, digest: &'a SessionDigest) -> BoxFuture<'a, Result<(), CheckError>>;
 
-    /// Forgets every session that began before one time or was last used before another.
+    /// Removes every session that began before one time or was last used before another.
     ///
     /// # Errors
-    /// Where some may still be there.
+    /// Where some may still be stored.
     fn purge<'a>(
         &'a self,
         created_before: DateTime<Utc>,
@@ -82,14 +83,14 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<(), CheckError>>;
 }
 
-/// Sessions in memory: they end with the process, and other nodes do not know them.
+/// In-memory sessions: they end with the process, and other nodes do not know them.
 #[derive(Clone, Debug, Default)]
 pub struct MemorySessions {
     sessions: Arc<Mutex<HashMap<SessionDigest, Session>>>,
 }
 
 impl MemorySessions {
-    /// No session yet.
+    /// An empty store.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -144,11 +145,12 @@ impl SessionStore for MemorySessions {
     }
 }
 
-/// Sessions of browsers: a cookie that only this application can make or read names one that is kept here.
+/// Browser sessions: a cookie that only this application can create or read identifies a stored session.
 ///
-/// A login handler of your own calls [`start`](Self::start) and answers its `Set-Cookie`. A request that may change
-/// something is only heard from a page of the same origin (`Sec-Fetch-Site`, or an `Origin` that is
-/// that of [`server`](crate::AppBuilder::server) or names the request's `Host`); one that says neither is refused. A session ends when it was idle for long, and after its whole time in any case.
+/// A login handler of the application calls [`start`](Self::start) and sends its `Set-Cookie`. A request that may change
+/// something is only accepted from a page of the same origin (`Sec-Fetch-Site`, or an `Origin` that is that of
+/// [`server`](crate::AppBuilder::server) or names the request's `Host`); a request with neither header is refused. A
+/// session ends after its idle timeout, and after its absolute timeout in any case.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -172,7 +174,7 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Sessions in a store, under a secret of at least 32 bytes that is the same on every node.
+    /// Sessions in a store, with a secret of at least 32 bytes that is the same on every node.
     #[must_use]
     pub fn new(secret: impl AsRef<[u8]>, store: impl SessionStore) -> Self {
         let secret = secret.as_ref();
@@ -186,32 +188,32 @@ impl Sessions {
         }
     }
 
-    /// How long a session may be unused; 30 minutes by default.
+    /// The idle timeout: how long a session may be unused; 30 minutes by default.
     #[must_use]
     pub const fn idle(mut self, time: Duration) -> Self {
         self.idle = time;
         self
     }
 
-    /// How long a session may last however it is used; 12 hours by default.
+    /// The absolute timeout: how long a session may last, however it is used; 12 hours by default.
     #[must_use]
     pub const fn absolute(mut self, time: Duration) -> Self {
         self.absolute = time;
         self
     }
 
-    /// Begins a session; answers the `Set-Cookie` that holds it.
+    /// Starts a session; returns the `Set-Cookie` that identifies it.
     ///
     /// # Errors
     /// Where the store fails.
     pub async fn start(&self, actor: Actor) -> Result<HeaderValue, CheckError> {
         let now = Utc::now();
-        // Whoever begins one sweeps: what has ended does not pile up.
+        // Every new session purges expired ones, so that they do not accumulate.
         self.store.purge(now - self.absolute, now - self.idle).await?;
         self.keep(Session { actor, created_at: now, seen_at: now }).await
     }
 
-    /// Gives a session a new id and forgets the old one: for a change of rights. Its whole time goes on.
+    /// Gives a session a new id and removes the old one: for a change of rights. The absolute timeout is not extended.
     ///
     /// # Errors
     /// Where there is no session, or the store fails.
@@ -222,7 +224,7 @@ impl Sessions {
         Ok(cookie)
     }
 
-    /// Ends a session; answers the `Set-Cookie` that takes it from the browser.
+    /// Ends a session; returns the `Set-Cookie` that deletes the cookie.
     ///
     /// # Errors
     /// Where the store fails.
@@ -266,7 +268,7 @@ impl Sessions {
             let Ok(line) = line.to_str() else { continue };
             for pair in line.split(';') {
                 match pair.trim().split_once('=') {
-                    // Two of them: one was put there by someone else.
+                    // A second cookie of this name was set by another party.
                     Some((NAME, _)) if found.is_some() => return Err(Unauthenticated),
                     Some((NAME, value)) => found = Some(value),
                     _ => {}
@@ -276,7 +278,7 @@ impl Sessions {
         found.map(|cookie| self.open(cookie).ok_or(Unauthenticated)).transpose()
     }
 
-    /// The session that these headers hold, if it has not ended.
+    /// The session that these headers identify, if it has not ended.
     async fn current(
         &self,
         headers: &HeaderMap,
@@ -297,7 +299,7 @@ impl Sessions {
             self.store.remove(&digest).await.map_err(failed)?;
             return Err(Unauthenticated);
         }
-        // A twentieth of the time is precise enough, and a request that only reads seldom writes.
+        // A twentieth of the timeout is precise enough, so that requests that only read rarely cause a write.
         if is_used && lasted(session.seen_at) >= self.idle / 20 {
             self.store.seen(&digest, now).await.map_err(failed)?;
         }

@@ -12,11 +12,11 @@ use serde_json::json;
 use super::check::CheckError;
 use super::{Actor, Session, SessionDigest, SessionStore};
 
-/// Sessions in a store of cached values that all nodes share, such as [`Redis::cache`](crate::Redis::cache).
+/// Sessions in a cache store that all nodes share, such as [`Redis::cache`](crate::Redis::cache).
 ///
 /// A session is kept for 30 days at most, which [`keep`](Self::keep) changes; [`Sessions`](super::Sessions) ends it
-/// earlier by its own times. A store that evicts values for want of memory signs people out: give it room, or a
-/// server of its own.
+/// earlier by its own timeouts. A store that evicts values for want of memory signs users out: give it enough memory, or
+/// a server of its own.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -42,7 +42,7 @@ impl SharedSessions {
         Self { store, keep: Duration::from_secs(30 * 24 * 60 * 60) }
     }
 
-    /// How long the store keeps a session in all.
+    /// The maximum time for which the store keeps a session.
     #[must_use]
     pub const fn keep(mut self, time: Duration) -> Self {
         self.keep = time;
@@ -52,7 +52,7 @@ impl SharedSessions {
     async fn read(&self, digest: &SessionDigest) -> Result<Option<Session>, CheckError> {
         let Some(value) = self.store.get(&key("session", digest)).await? else { return Ok(None) };
         let mut value: serde_json::Value = serde_json::from_slice(&value)?;
-        // One that has ended is null until its key expires.
+        // An ended session is null until its key expires.
         if value.is_null() {
             return Ok(None);
         }
@@ -66,8 +66,8 @@ impl SharedSessions {
     }
 }
 
-/// When a session was used has a key of its own: written beside the session, it could bring back one that has ended
-/// meanwhile.
+/// The key of a session's value in the store. The time of last use has a key of its own: written together with the
+/// session, it could restore a session that has ended in the meantime.
 fn key(kind: &str, digest: &SessionDigest) -> String {
     digest.iter().fold(format!("{kind}:"), |mut key, byte| {
         // Writing to a String cannot fail.

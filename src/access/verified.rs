@@ -1,7 +1,7 @@
-//! Tokens that were verified, for as long as they would be verified again.
+//! A cache of verified tokens, for as long as they would be verified again.
 //!
-//! A signature that held once holds as long as its key is good, and costs more to verify than most requests. What may
-//! change is asked each time: whether the token has ended, whether its key is still fresh, whether it was revoked.
+//! A valid signature stays valid as long as its key does, and costs more to verify than most requests. What may change is
+//! checked each time: whether the token has expired, whether its key is still fresh, whether it was revoked.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use tokio::time::Instant;
 use super::Actor;
 use super::jwt::Claims;
 
-/// The most tokens that are remembered at once.
+/// The maximum number of cached tokens.
 const MOST: u64 = 10_000;
 
-/// A token whose signature and claims have held.
+/// A token whose signature and claims were verified.
 #[derive(Debug)]
 pub(super) struct Verified {
     pub(super) claims: Claims,
-    /// Whom the usual claims describe.
+    /// The actor that the default claims describe.
     pub(super) actor: Option<Actor>,
     /// Its `exp`, in seconds since 1970.
     ends: f64,
-    /// How long its key is good without another look.
+    /// Until when its key is fresh; `None` where the key does not expire.
     key_until: Option<Instant>,
 }
 
@@ -51,7 +51,7 @@ impl Remembered {
         Self(Cache::new(MOST))
     }
 
-    /// What is known of a token, where that still holds.
+    /// The cached token, where it is still valid.
     pub(super) fn find(&self, token: &blake3::Hash, leeway: Duration) -> Option<Arc<Verified>> {
         let found = self.0.get(token)?;
         if found.still_holds(leeway) {

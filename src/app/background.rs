@@ -1,4 +1,4 @@
-//! What an application does beside answering: it tells of changes, seals the audit trail, and clears what is old.
+//! Background work of an application: relays events, seals the audit trail, and purges old data.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -15,23 +15,23 @@ use crate::error::Error;
 use crate::events::{PublishNotifier, Relay, Step, Tail};
 use crate::live::Live;
 
-/// How often the outbox is looked at where nobody says that there is something new, as after a change on another node.
+/// The polling interval of the outbox where no notification arrives, as after a change on another node.
 const LOOK: Duration = Duration::from_millis(500);
-/// How often a node rings at most.
+/// The minimum interval between two notifications by a node.
 const RINGS: Duration = Duration::from_millis(20);
-/// What nodes listen to: there is something in the outbox, and something was published.
+/// The notification channels between nodes: new events in the outbox, and newly published events.
 const BELL: &str = "resourceful_events";
 const PUBLISHED: &str = "resourceful_published";
-/// How long to wait after a storage failed.
+/// The delay after a storage failed.
 const RECOVER: Duration = Duration::from_secs(1);
-/// How long sockets may take to close.
+/// The timeout for closing sockets.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// How often what is old is cleared.
+/// The interval between two purges of old data.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long delivered events are kept.
 const EVENTS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// An application's work in the background, until it is dropped; streams end with it.
+/// An application's background work, until it is dropped; streams end with it.
 #[derive(Debug)]
 #[must_use = "the work ends when this is dropped"]
 pub struct Background {
@@ -41,11 +41,11 @@ pub struct Background {
 }
 
 impl Background {
-    /// Ends the work, and every stream. What is being delivered comes once more, to whoever goes on.
+    /// Stops the work and closes every stream. Deliveries under way are repeated wherever the work continues.
     pub async fn stop(mut self) {
         if let Some(live) = &self.live {
             live.hub.close();
-            // They are closed as sockets are, with a word.
+            // Sockets are closed with a close frame.
             if tokio::time::timeout(FAREWELL, live.hub.left()).await.is_err() {
                 tracing::debug!("some sockets did not close in time");
             }
@@ -57,7 +57,7 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        // Nobody brings what happens any more: whoever waits for it is told so.
+        // No more changes arrive: streams that wait for them are closed.
         if let Some(live) = &self.live {
             live.hub.close();
         }
@@ -65,9 +65,9 @@ impl Drop for Background {
 }
 
 impl App {
-    /// Starts to tell subscribers of changes, and everything else that is done beside answering.
+    /// Starts to deliver events to subscribers, and all other background work.
     ///
-    /// [`serve`](Self::serve) does so by itself; call it where the [`router`](Self::router) is served by something else.
+    /// [`serve`](Self::serve) does so by itself; call it where the [`router`](Self::router) is served by another server.
     pub fn background(&self) -> Background {
         let stop = Arc::new(watch::Sender::new(false));
         let mut tasks = JoinSet::new();
@@ -124,7 +124,7 @@ impl App {
         Background { tasks, stop, live }
     }
 
-    /// Lets another node relay at once.
+    /// Releases the relay's leases, so that another node can relay at once.
     pub(super) async fn leave(&self) {
         for vault in self.boundary.engine.recorded() {
             let left = self.boundary.engine.give_up(vault, self.relay.holder());
@@ -138,15 +138,15 @@ impl App {
         self.relay.clone()
     }
 
-    /// Tells subscribers of every event that is due, sends the webhooks that are due, and comes back when there is none
-    /// left: for tests, and for programs that end.
+    /// Delivers every due event to its subscribers, sends the webhooks that are due, and returns when none is left: for
+    /// tests, and for programs that end.
     ///
     /// # Errors
     /// Where a storage fails.
     pub async fn deliver(&self) -> Result<(), Error> {
         #[cfg(feature = "webhooks")]
         if let Some(dispatcher) = &self.dispatcher {
-            // What is told now is queued to be sent now.
+            // Webhooks for the events that are delivered below are queued and sent now.
             dispatcher.rest();
         }
         for position in 0..self.boundary.engine.recorded().len() {
@@ -168,9 +168,9 @@ impl App {
         Ok(())
     }
 
-    /// Clears what is old, as is done every minute in the background: items that were deleted long enough ago, idempotency
-    /// keys that have expired, events that were delivered a week ago, audit entries and the log of webhooks that were kept
-    /// long enough, locks that nobody has taken for a day.
+    /// Purges old data, as the background work does every minute: items that were soft-deleted long enough ago, expired
+    /// idempotency keys, events that were delivered a week ago, audit entries and webhook log entries that were kept long
+    /// enough, locks that were not taken for a day.
     ///
     /// # Errors
     /// Where a storage fails.
@@ -196,7 +196,7 @@ async fn sweep(engine: &Arc<Engine>, vault: &GuardedStorage) -> Result<(), Error
     Ok(())
 }
 
-/// Runs work until it is to stop.
+/// Runs work until the stop signal.
 async fn until(stop: Arc<watch::Sender<bool>>, work: impl Future<Output = ()>) {
     let mut told = stop.subscribe();
     tokio::select! {
@@ -205,12 +205,12 @@ async fn until(stop: Arc<watch::Sender<bool>>, work: impl Future<Output = ()>) {
     }
 }
 
-/// A bell of a database that has one.
+/// The notifications of a channel, where the database supports them.
 async fn heard(vault: &GuardedStorage, bell: &str) -> Option<Box<dyn NotificationStream>> {
     vault.hear(bell).await.unwrap_or_default()
 }
 
-/// Done when a bell is rung; never where there is none.
+/// Completes at the next notification; never where there are none.
 async fn rung(bell: &mut Option<Box<dyn NotificationStream>>) -> Result<(), StorageError> {
     match bell {
         Some(bell) => bell.rung().await,
@@ -218,7 +218,7 @@ async fn rung(bell: &mut Option<Box<dyn NotificationStream>>) -> Result<(), Stor
     }
 }
 
-/// Gives up what is under way when it is dropped.
+/// Abandons the relay's work under way when it is dropped.
 struct Abandoned<'a> {
     relay: &'a Relay,
     position: usize,
@@ -230,7 +230,7 @@ impl Drop for Abandoned<'_> {
     }
 }
 
-/// The work for one database.
+/// The background work for one database.
 struct Work {
     engine: Arc<Engine>,
     position: usize,
@@ -268,7 +268,7 @@ impl Work {
         }
     }
 
-    /// Tells other nodes that there is something new, however much there is: writes do not wait for it.
+    /// Notifies other nodes that there are new events, at a limited rate: writes do not wait for it.
     async fn ring(&self) {
         let Some(vault) = self.vault() else { return };
         let mut told = self.engine.told.subscribe();
@@ -280,7 +280,7 @@ impl Work {
         }
     }
 
-    /// Tells other nodes that something was published here.
+    /// Notifies other nodes that events were published here.
     async fn ring_published(&self, relay: &Relay, news: Option<Arc<PublishNotifier>>) {
         let (Some(vault), Some(mut published)) = (self.vault(), relay.published(self.position)) else {
             return;
@@ -296,7 +296,7 @@ impl Work {
         }
     }
 
-    /// Hears of what other nodes published, where the database has bells.
+    /// Listens for publications by other nodes, where the database supports notifications.
     async fn hear_published(&self) {
         let Some(vault) = self.vault() else { return };
         loop {
@@ -317,7 +317,7 @@ impl Work {
     async fn follow(&self, tail: &Tail) {
         let mut published = self.engine.published.subscribe();
         loop {
-            // Whatever a storage or a rule does, the next events are told.
+            // A panic in a storage or a rule does not stop the delivery of the next events.
             let step = AssertUnwindSafe(tail.step(self.position)).catch_unwind().await;
             match step.unwrap_or_else(|_| Err(Error::internal("telling of changes panicked"))) {
                 Ok(true) => {}

@@ -1,4 +1,4 @@
-//! Answers of the user's own routes: whether a body is in memory as a whole, or made while it is sent.
+//! Responses of the application's own routes: whether a body is in memory as a whole, or generated while it is sent.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -10,8 +10,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::http::Whole;
 
-/// Marks an answer whose body is in memory from its first byte to its last, so that it counts there. The size alone does
-/// not tell: a file that is sent piece by piece has one as well.
+/// Marks a response whose body is in memory as a whole, so that its memory is counted. The size alone does not show this:
+/// a file that is sent piece by piece has one as well.
 pub(super) fn marked(mut response: Response) -> Response {
     let Some(bytes) = response.body().size_hint().exact().filter(|bytes| *bytes > Whole::SMALL) else {
         return response;
@@ -20,7 +20,7 @@ pub(super) fn marked(mut response: Response) -> Response {
         return response;
     }
     let mut body = std::mem::take(response.body_mut());
-    // A body that has nothing yet is polled again by whoever sends it.
+    // A body that has no data yet is polled again when it is sent.
     let polled = Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop()));
     let Poll::Ready(Some(first)) = polled else {
         *response.body_mut() = body;
@@ -33,7 +33,7 @@ pub(super) fn marked(mut response: Response) -> Response {
     response
 }
 
-/// A body of which the first frame has been taken.
+/// A body whose first frame has been taken.
 struct Begun {
     first: Option<Result<Frame<Bytes>, axum::Error>>,
     /// The size of the whole body.

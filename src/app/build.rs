@@ -1,4 +1,4 @@
-//! From declarations to an application: link, create, check.
+//! Builds an application from its declarations: link, create, check.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::query::CursorKey;
 use crate::resource::{DefinitionErrors, Faults};
 use crate::tables::Tables;
 
-/// The shortest secret that is one.
+/// The minimum length of a secret, in bytes.
 const MIN_SECRET: usize = 32;
 
 pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> {
@@ -85,7 +85,7 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
     Ok(app)
 }
 
-/// What sends webhooks, where there are some, and has itself told of every event.
+/// The webhook dispatcher, where webhooks are configured. It subscribes to every event.
 #[cfg(feature = "webhooks")]
 fn dispatcher(
     mut builder: AppBuilder,
@@ -110,7 +110,7 @@ fn dispatcher(
     Ok((builder, Some(dispatcher)))
 }
 
-/// What everything is derived from that clients hold and must not make themselves.
+/// The application secret, from which the keys are derived for values that clients hold and must not forge.
 fn secret(builder: &AppBuilder, faults: &mut Faults) -> Vec<u8> {
     match (&builder.secret, builder.preset) {
         (Some(secret), _) if secret.len() < MIN_SECRET => {
@@ -133,7 +133,7 @@ fn secret(builder: &AppBuilder, faults: &mut Faults) -> Vec<u8> {
     random.map(uuid::Uuid::into_bytes).concat()
 }
 
-/// What the URLs of schemas begin with, where a server's URL is absolute.
+/// The base of schema URLs, where a server's URL is absolute.
 fn schemas(servers: &[String]) -> Option<String> {
     let server = servers.first().filter(|server| server.contains("://"))?;
     Some(format!("{}/openapi.json#/components/schemas/", server.trim_end_matches('/')))
@@ -151,7 +151,8 @@ fn prefix(prefix: &str, faults: &mut Faults) {
     }
 }
 
-/// The user's own routes as one router. A path that they share with a resource would belong to nobody for sure.
+/// The application's own routes as one router. A path that they share with a resource would be ambiguous, so it is a
+/// fault.
 fn merged(builder: &AppBuilder, catalog: &Catalog, faults: &mut Faults) -> Option<Router> {
     let taken = || any(|| std::future::ready(())).on(every_method(), || std::future::ready(()));
     let mut paths = Router::new();
@@ -181,7 +182,7 @@ fn merged(builder: &AppBuilder, catalog: &Catalog, faults: &mut Faults) -> Optio
     }
     let mut merged: Option<Router> = None;
     for router in &builder.merged {
-        // An axum router says what it has by refusing to be merged, and refuses by a panic.
+        // An axum router reveals its routes only by a conflict when it is merged, and reports the conflict by a panic.
         let joined = std::panic::catch_unwind(AssertUnwindSafe(|| {
             paths = paths.clone().merge(router.clone());
             merged.take().unwrap_or_default().merge(router.clone())
@@ -213,14 +214,14 @@ fn every_method() -> MethodFilter {
     .fold(MethodFilter::GET, MethodFilter::or)
 }
 
-/// What nodes tell each other of.
+/// State that follows messages of other nodes on the bus.
 pub(super) struct Shared {
     pub(super) following: Vec<Following>,
     pub(super) answers: Option<Arc<ResponseCache>>,
     pub(super) presence: Arc<Presence>,
 }
 
-/// Listens to what other nodes tell.
+/// Listens for messages of other nodes.
 async fn follow(
     builder: &AppBuilder,
     answers: Option<&Arc<ResponseCache>>,
@@ -250,12 +251,12 @@ async fn follow(
     })
 }
 
-/// Whether any answers are remembered.
+/// Whether any responses are cached.
 fn remembers(builder: &AppBuilder) -> bool {
     builder.query_cache.is_on && builder.resources.iter().any(|resource| resource.0.cache.is_some())
 }
 
-/// Creates tables where that was asked for, and compares every declaration with its table.
+/// Creates tables where requested, and compares every declaration with its table.
 async fn prepare(catalog: &Catalog) -> Result<(), DefinitionErrors> {
     let mut found = Vec::new();
     for position in catalog.creation_order() {
@@ -287,7 +288,7 @@ async fn prepare(catalog: &Catalog) -> Result<(), DefinitionErrors> {
     if found.is_empty() { Ok(()) } else { Err(DefinitionErrors::new(found)) }
 }
 
-/// A difference between a declaration and its table: a fault, or a line of the log where everything works all the same.
+/// Reports a difference between a declaration and its table: a fault, or a log line where everything works nevertheless.
 fn report(entry: &Entry, mismatch: Mismatch, faults: &mut Faults) {
     let Mismatch { field, message, help, is_warning, .. } = mismatch;
     let table = &entry.schema.table;

@@ -1,4 +1,4 @@
-//! What a user writes to make an application.
+//! The builder of an application.
 
 use std::fmt;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ pub fn create_app(preset: AppPreset) -> AppBuilder {
     }
 }
 
-/// An application under way. [`build`](Self::build) verifies it; [`serve`](Self::serve) does that and runs it.
+/// An application under construction. [`build`](Self::build) verifies it; [`serve`](Self::serve) verifies and runs it.
 #[must_use]
 pub struct AppBuilder {
     pub(super) preset: AppPreset,
@@ -132,50 +132,49 @@ impl AppBuilder {
         self
     }
 
-    /// Adds axum routes of one's own beside the resources, or below one of them (`/products/export`). They pass the
-    /// same limits and have their own words for their failures. A path that a resource or the application itself
-    /// has already is a fault when the application is built.
+    /// Adds axum routes of the application's own beside the resources, or below one of them (`/products/export`). The
+    /// same limits apply to them, and they format their own error responses. A path that a resource or the application
+    /// itself has already is a fault when the application is built.
     pub fn merge(mut self, router: Router) -> Self {
         self.merged.push(router);
         self
     }
 
-    /// Puts every resource under a path, such as `/v1`. The specification, the docs page and the health checks
+    /// Puts every resource under a path prefix, such as `/v1`. The OpenAPI document, the docs page and the health checks
     /// stay at the root.
     pub fn prefix(mut self, path: impl Into<String>) -> Self {
         self.prefix = path.into();
         self
     }
 
-    /// Names a URL under which clients reach the API, for the specification (OpenAPI's `servers`). Several may be
-    /// named. Needed where the router is nested under a path or a proxy adds one, such as
-    /// `https://shop.example/api`; without any, clients take the root of the host that gave them the document. `Location` and
-    /// `Link` begin with the path of the first one, and pages of their origins are the application's own: they may use a
-    /// browser's session, and open sockets.
+    /// Names a URL under which clients reach the API, for the OpenAPI document (`servers`). Several may be named. Needed
+    /// where the router is nested under a path or a proxy adds one, such as `https://shop.example/api`; without any,
+    /// clients use the root of the host that served the document. `Location` and `Link` begin with the path of the first
+    /// one, and pages of these origins are the application's own: they may use a browser's session, and open sockets.
     pub fn server(mut self, url: impl Into<String>) -> Self {
         self.servers.push(url.into());
         self
     }
 
-    /// Adds a way to authenticate. Several are asked in order.
+    /// Adds an authenticator. Several are tried in order.
     pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
         self.authenticators.push(Arc::new(authenticator));
         self
     }
 
-    /// Which roles include which others, for every actor and on every path.
+    /// Sets which roles include which others, for every actor and on every path.
     pub fn roles(mut self, hierarchy: RoleHierarchy) -> Self {
         self.roles = hierarchy;
         self
     }
 
-    /// Lets requests name the tenant that they are about. Without, only a credential can.
+    /// Lets requests name their tenant. Without it, only a credential can.
     pub fn tenancy(mut self, tenancy: Tenancy) -> Self {
         self.tenancy = Some(tenancy);
         self
     }
 
-    /// Lets some actors raise their rights for a request. Without, nobody can but by their credential.
+    /// Lets some actors elevate their rights for a request. Without it, only a credential can grant elevated rights.
     pub fn elevation(mut self, elevation: Elevation) -> Self {
         self.elevation = Some(elevation);
         self
@@ -188,7 +187,7 @@ impl AppBuilder {
     }
 
     /// Adds `POST /batch`, by which callers change several resources of one database in one commit, at most this many
-    /// items at once: each change needs what it would need by itself, and may refer to those before it.
+    /// items at once: each change has the same requirements as by itself, and may refer to those before it.
     ///
     /// ```
     /// use resourceful::prelude::*;
@@ -205,9 +204,9 @@ impl AppBuilder {
         self
     }
 
-    /// Has a function told of changes: of every event whose type this pattern speaks of, such as `orders.created`,
-    /// `orders.*` or `*`. It runs outside of requests, after the commit, at least once for each event; where it fails it is
-    /// told again later. See [`Subscriber`].
+    /// Subscribes a function to change events: to every event whose type matches this pattern, such as `orders.created`,
+    /// `orders.*` or `*`. It runs outside of requests, after the commit, at least once for each event; where it fails,
+    /// the event is delivered again later. See [`Subscriber`].
     ///
     /// ```
     /// use resourceful::prelude::*;
@@ -230,7 +229,8 @@ impl AppBuilder {
         self.subscribe(name, pattern, On(handler))
     }
 
-    /// Has a subscriber told of changes, under a name that stays the same from one version of the application to the next.
+    /// Adds a subscriber to change events, under a name that stays the same from one version of the application to the
+    /// next.
     pub fn subscribe(
         mut self,
         name: impl Into<String>,
@@ -247,17 +247,18 @@ impl AppBuilder {
         self
     }
 
-    /// Lets users of the API have events sent to endpoints of theirs. See [`Webhooks`].
+    /// Lets users of the API register endpoints that events are sent to. See [`Webhooks`].
     #[cfg(feature = "webhooks")]
     pub fn webhooks(mut self, webhooks: Webhooks) -> Self {
         self.webhooks = Some(webhooks);
         self
     }
 
-    /// Steps by which a database comes to the shape that the application needs. They run in the order of their numbers,
-    /// once each, under a lock of the database, so that several nodes may start at once: in development and tests when
-    /// the application is built; in production nothing is applied unasked, and an application whose database lacks one
-    /// does not build. Start it once with `RESOURCEFUL_MIGRATE=1`, or call [`migrate`](Self::migrate).
+    /// Adds the migrations that bring a database to the schema that the application needs. They run in the order of their
+    /// numbers, once each, under a lock of the database, so that several nodes may start at once: in development and
+    /// tests when the application is built; in production nothing is applied automatically, and an application whose
+    /// database lacks a migration does not build. Start it once with `RESOURCEFUL_MIGRATE=1`, or call
+    /// [`migrate`](Self::migrate).
     ///
     /// ```
     /// use resourceful::prelude::*;
@@ -288,8 +289,8 @@ impl AppBuilder {
         self
     }
 
-    /// What tells the nodes of this application of each other's changes, and shares the work of subscribers among them.
-    /// Without, a node knows of its own changes alone, and subscribers run where the outbox is relayed.
+    /// The bus by which the nodes of this application notify each other of changes, and share the work of subscribers.
+    /// Without it, a node knows of its own changes alone, and subscribers run where the outbox is relayed.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -305,27 +306,27 @@ impl AppBuilder {
         self
     }
 
-    /// How the answers of resources that declare a [`Cache`](crate::Cache) are remembered; in memory unless said otherwise,
-    /// and [`QueryCache::off`] remembers none.
+    /// How the responses of resources that declare a [`Cache`](crate::Cache) are cached; in memory by default, and
+    /// [`QueryCache::off`] caches none.
     pub fn query_cache(mut self, settings: QueryCache) -> Self {
         self.query_cache = settings;
         self
     }
 
-    /// Lets a change of these rights on one node reach the others through the bus.
+    /// Connects these grants to the bus, so that an invalidation on one node reaches the others.
     pub fn grants(mut self, grants: &Grants) -> Self {
         self.grants.push(grants.clone());
         self
     }
 
-    /// How many may follow changes at once, and how they are kept. See [`Streams`].
+    /// How many streams may be open at once, and how they are kept open. See [`Streams`].
     pub fn streams(mut self, streams: Streams) -> Self {
         self.streams = streams;
         self
     }
 
-    /// Lets these callers ask `POST /_explain` which rule grants or denies, for anybody and any row. Without, nobody can.
-    /// The answer names rules, filters and rows that callers must not learn of: it is for operators.
+    /// Lets these callers ask `POST /_explain` which rule grants or denies, for any actor and any row. Without it, no
+    /// caller can. The response names rules, filters and rows that callers must not learn of: it is for operators.
     ///
     /// ```
     /// use resourceful::prelude::*;
@@ -340,29 +341,30 @@ impl AppBuilder {
         self
     }
 
-    /// Whether `/openapi.json` tells each caller what they themselves may see and do: no field that is not there for
-    /// them, and no operation that they may never call. Off by default: everyone gets the same document, which names
-    /// everything that is declared.
+    /// Whether `/openapi.json` describes what the caller may see and do: without fields that are hidden from the caller,
+    /// and without operations that the caller may never use. Off by default: every caller gets the same document, which
+    /// names everything that is declared.
     pub fn document_by_caller(mut self, by_caller: bool) -> Self {
         self.document_by_caller = by_caller;
         self
     }
 
-    /// The secret that cursors are encrypted and digests in ETags are named with: at least 32 bytes, the same on every
-    /// node, or what one node gave is refused by the others. Mandatory in production; minted at start in development.
+    /// The secret for the encryption of cursors and for the keyed digests in ETags: at least 32 bytes, the same on every
+    /// node, or values from one node are refused by the others. Required in production; generated at start in
+    /// development.
     pub fn secret(mut self, secret: impl AsRef<[u8]>) -> Self {
         self.secret = Some(secret.as_ref().to_vec());
         self
     }
 
-    /// The API's name and version, for the specification.
+    /// The API's name and version, for the OpenAPI document.
     pub fn info(mut self, title: impl Into<String>, version: impl Into<String>) -> Self {
         self.title = title.into();
         self.version = version.into();
         self
     }
 
-    /// What the API is, in Markdown (CommonMark), for the specification.
+    /// The API's description in Markdown (CommonMark), for the OpenAPI document.
     pub fn description(mut self, markdown: impl Into<String>) -> Self {
         self.description = Some(markdown.into());
         self
@@ -380,41 +382,41 @@ impl AppBuilder {
         self
     }
 
-    /// The most bytes that a request's body may have; 1 MiB by default. More is 413.
+    /// The maximum size of a request body, in bytes; 1 MiB by default. A larger body gets 413.
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.body_limit = bytes;
         self
     }
 
-    /// The longest that a request may take; 30 s by default. Longer is 504.
+    /// The deadline of a request; 30 s by default. A request that exceeds it gets 504.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// The most requests that are answered at once; 1,024 by default, at least 1. More is 503. Health checks
+    /// The maximum number of concurrent requests; 1,024 by default, at least 1. Requests beyond it get 503. Health checks
     /// are not counted.
     pub fn concurrency(mut self, requests: usize) -> Self {
         self.concurrency = requests.max(1);
         self
     }
 
-    /// How many connections there may be, how long they may be silent, and how much of memory they may hold. See
-    /// [`ConnectionLimits`].
+    /// Limits of connections: how many there may be, how long they may be inactive, and how much memory they may hold.
+    /// See [`ConnectionLimits`].
     pub fn connection_limits(mut self, limits: ConnectionLimits) -> Self {
         self.connections = limits;
         self
     }
 
-    /// Whether answers are compressed for clients that accept it (gzip, Brotli).
+    /// Whether responses are compressed for clients that accept it (gzip, Brotli).
     pub fn compression(mut self, compression: bool) -> Self {
         self.compression = compression;
         self
     }
 
-    /// Lets pages of these origins read answers (CORS, the Fetch standard), such as `https://shop.example`.
+    /// Lets pages of these origins read responses (CORS, the Fetch standard), such as `https://shop.example`.
     ///
-    /// An origin that no header can hold is left out, so it is not allowed.
+    /// An origin that is not a valid header value is left out, so it is not allowed.
     pub fn cors_origins<O: AsRef<str>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
         let origins = origins.into_iter().filter_map(|origin| origin.as_ref().parse().ok());
         self.cors = Some(
@@ -427,27 +429,27 @@ impl AppBuilder {
         self
     }
 
-    /// Replaces the CORS rules by one's own; `None` turns CORS off.
+    /// Replaces the CORS rules by a custom layer; `None` turns CORS off.
     pub fn cors(mut self, layer: Option<CorsLayer>) -> Self {
         self.cors = layer;
         self
     }
 
-    /// Whether there is a docs page at `/docs` (feature `docs`).
+    /// Whether a docs page is served at `/docs` (feature `docs`).
     pub fn docs(mut self, docs: bool) -> Self {
         self.docs = docs;
         self
     }
 
-    /// What the `type` of every problem begins with, where one's own pages describe them; an absolute URL
-    /// with a slash at its end.
+    /// The base of the `type` of every problem, for applications with pages of their own that describe them; an absolute
+    /// URL with a slash at its end.
     pub fn problem_base(mut self, url: impl Into<String>) -> Self {
         self.problem_base = url.into();
         self
     }
 
-    /// How long a shutdown waits, not ready and still serving, for balancers to notice; 5 s in production,
-    /// none in development.
+    /// How long a shutdown drains, not ready and still serving, for load balancers to notice; 5 s in production, none in
+    /// development.
     pub fn drain_delay(mut self, delay: Duration) -> Self {
         self.drain_delay = delay;
         self
@@ -459,25 +461,24 @@ impl AppBuilder {
         self
     }
 
-    /// Verifies the application: links its resources, creates tables where that was asked for, and compares
-    /// each declaration with its table.
+    /// Verifies the application: links its resources, creates tables where requested, and compares each declaration with
+    /// its table.
     ///
     /// # Errors
-    /// Every fault at once, each with the line that mends it.
+    /// Every fault at once, each with the line that fixes it.
     pub async fn build(self) -> Result<App, DefinitionErrors> {
         build::build(self.complete()?).await
     }
 
-    /// Applies every migration that is missing, whatever the preset, and answers what it applied: for a step of a
-    /// deployment.
+    /// Applies every missing migration, whatever the preset, and returns those that it applied: for a deployment step.
     ///
     /// # Errors
-    /// What a database refuses, and what was changed after it was applied.
+    /// Migrations that a database refuses, and migrations that were changed after they were applied.
     pub async fn migrate(self) -> Result<Vec<String>, DefinitionErrors> {
         migrate::migrate(&self.complete()?, true).await
     }
 
-    /// With the resources that come with what it uses.
+    /// Adds the resources of the features that it uses.
     #[cfg_attr(
         not(feature = "webhooks"),
         expect(clippy::unnecessary_wraps, unused_mut, reason = "nothing comes without webhooks")

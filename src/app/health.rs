@@ -1,4 +1,5 @@
-//! `/healthz`: the process is alive. `/readyz`: it can serve. Neither waits in line with requests.
+//! Health checks: `/healthz` (the process is alive) and `/readyz` (it can serve). Neither is subject to the request
+//! limit.
 
 use std::future::ready as ready_now;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::engine::GuardedStorage;
 use crate::error::Error;
 use crate::http::{AppState, Context, respond};
 
-/// How long a storage may take to say that it is ready.
+/// How long a storage may take to report that it is ready.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) const PATHS: [&str; 2] = ["/healthz", "/readyz"];
@@ -61,7 +62,7 @@ async fn ready(boundary: &AppState, lifecycle: &Lifecycle, context: &Context) ->
     fine()
 }
 
-/// Every storage once.
+/// Every distinct storage.
 fn storages(boundary: &AppState) -> Vec<GuardedStorage> {
     let mut storages: Vec<GuardedStorage> = Vec::new();
     for entry in boundary.engine.catalog.entries() {

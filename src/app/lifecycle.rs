@@ -1,4 +1,4 @@
-//! What surrounds every request: its ids and span, a place among the others, a deadline, and a net for panics.
+//! Middleware around every request: ids and span, concurrency limit, deadline, and panic handling.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use tracing::{Instrument as _, Span};
 use crate::error::{Error, ErrorKind};
 use crate::http::{Context, REQUEST_ID, set_security_headers};
 
-/// The longest that an answer is due before the deadline.
+/// The maximum time between the due time of a response and the deadline.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// What the requests of an application share while it lives.
+/// State that the requests of an application share during its lifetime.
 #[derive(Debug)]
 pub(super) struct Lifecycle {
     slots: Semaphore,
     deadline: Duration,
-    /// Whether answers ask browsers to come back over TLS only.
+    /// Whether responses ask browsers to connect over TLS only.
     strict_transport: bool,
     draining: watch::Sender<bool>,
     pub(super) drain_delay: Duration,
@@ -55,32 +55,32 @@ impl Lifecycle {
         *self.draining.borrow()
     }
 
-    /// Whether it is draining, for those who wait for it.
+    /// Whether the application is draining, as a channel to wait on.
     pub(super) fn draining(&self) -> watch::Receiver<bool> {
         self.draining.subscribe()
     }
 
-    /// When the answer to a request that begins now is due: a moment before the deadline, so that what is done by then is
-    /// still answered as it is.
+    /// When the response to a request that begins now is due: shortly before the deadline, so that work that is done by
+    /// then is still answered normally.
     pub(super) fn due(&self) -> Option<Instant> {
         Instant::now().checked_add(self.deadline - (self.deadline / 10).min(MOMENT))
     }
 
-    /// Waits for an answer, in time and whatever happens.
+    /// Runs a handler within the concurrency limit and the deadline, and catches panics.
     ///
     /// # Errors
-    /// Where there are too many requests, the answer is late, or making it panics.
+    /// Where there are too many requests, the response is late, or the handler panics.
     pub(super) async fn guard<F: Future<Output = Response> + Send>(
         &self,
         span: &Span,
-        // Not the future itself: each hand that it went through would keep a place as large as it.
+        // Not the future itself: each function that it is passed through would reserve space for a copy of it.
         answer: impl FnOnce() -> F + Send,
     ) -> Result<Response, Error> {
         let _slot = self.slots.try_acquire().map_err(|_| overloaded())?;
-        // Pinned here and lent on, so that there is no second place for it.
+        // Pinned here and passed by reference, so that the future is stored once only.
         let guarded = tokio::time::timeout(self.deadline, AssertUnwindSafe(answer()).catch_unwind());
         let guarded = std::pin::pin!(guarded);
-        // A span that nobody listens to need not be entered.
+        // A span without a subscriber need not be entered.
         let outcome = if span.is_disabled() { guarded.await } else { guarded.instrument(span.clone()).await };
         match outcome {
             Ok(Ok(response)) => Ok(response),
@@ -89,7 +89,7 @@ impl Lifecycle {
         }
     }
 
-    /// The headers that every answer carries, unless it says otherwise itself.
+    /// Adds the headers that every response carries, unless it sets them itself.
     pub(super) fn finish(&self, mut response: Response, context: &Context) -> Response {
         const STRICT: (HeaderName, HeaderValue) =
             (STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
@@ -104,11 +104,7 @@ impl Lifecycle {
 }
 
 pub(super) fn overloaded() -> Error {
-    Error::new(
-        ErrorKind::Unavailable,
-        "overloaded",
-        "The server has as many requests as it takes. Try again.",
-    )
+    Error::new(ErrorKind::Unavailable, "overloaded", "Server overloaded, retry later.")
 }
 
 fn late(deadline: Duration) -> Error {
@@ -126,7 +122,7 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
     Error::internal(panic_message(panic))
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(super) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     panic
         .downcast_ref::<&str>()

@@ -1,4 +1,4 @@
-//! Brings every database to the shape that the application needs, or says what is missing.
+//! Migrations: brings every database to the schema that the application needs, or reports what is missing.
 
 use std::sync::Arc;
 
@@ -8,18 +8,20 @@ use super::{AppBuilder, AppPreset};
 use crate::resource::{DefinitionErrors, Faults};
 use crate::tables::{self, Tables};
 
-/// What lets a start in production apply what is missing.
+/// The environment variable that lets a start in production apply missing migrations.
 const VARIABLE: &str = "RESOURCEFUL_MIGRATE";
 
-/// Whether what is missing is applied at the start.
+/// Whether missing migrations are applied at the start.
 pub(super) fn applies(preset: AppPreset) -> bool {
     preset != AppPreset::Production || std::env::var(VARIABLE).is_ok_and(|value| value == "1")
 }
 
-/// Applies the migrations of every storage, or finds them applied. Answers the labels of those that it applied.
+/// Applies the migrations of every storage, or verifies that they are applied. Returns the labels of those that it
+/// applied.
 ///
 /// # Errors
-/// What is missing and not to be applied, what was changed after it was applied, and what a database refuses.
+/// Missing migrations that are not to be applied, migrations that were changed after they were applied, and those that a
+/// database refuses.
 pub(super) async fn migrate(builder: &AppBuilder, apply: bool) -> Result<Vec<String>, DefinitionErrors> {
     let mut faults = Faults::of("migrations");
     let mut applied = Vec::new();
@@ -63,8 +65,8 @@ pub(super) async fn migrate(builder: &AppBuilder, apply: bool) -> Result<Vec<Str
     Ok(applied)
 }
 
-/// The library's own tables in every storage whose resources need them: as migrations where there are some for it, and
-/// made at once where it makes tables by itself.
+/// The library's own tables in every storage whose resources need them: as migrations for storages that have some, and
+/// created at once in storages that create tables by themselves.
 async fn own(builder: &AppBuilder, faults: &mut Faults) -> Vec<(Arc<dyn Storage>, Vec<Migration>)> {
     let mut storages: Vec<Arc<dyn Storage>> = Vec::new();
     for definition in builder.resources.iter().map(|resource| &resource.0) {
@@ -96,7 +98,7 @@ async fn own(builder: &AppBuilder, faults: &mut Faults) -> Vec<(Arc<dyn Storage>
     declared
 }
 
-/// Each storage once, its migrations by owner and number.
+/// Each storage once, with its migrations by owner and number.
 fn by_storage(
     declared: &[(Arc<dyn Storage>, Vec<Migration>)],
     faults: &mut Faults,
@@ -109,7 +111,7 @@ fn by_storage(
         }
     }
     for (_, migrations) in &mut storages {
-        // Owners in the order in which they were named, since one may build on what another made.
+        // Owners in the order in which they were named, since one may build on what another created.
         let owners: Vec<String> = migrations.iter().map(|migration| migration.owner.clone()).collect();
         let rank = |migration: &Migration| owners.iter().position(|owner| *owner == migration.owner);
         migrations.sort_by_key(|migration| (rank(migration), migration.number));

@@ -1,4 +1,4 @@
-//! An application: resources behind one router, and its life from start to shutdown.
+//! The application: resources behind one router, and its lifecycle from start to shutdown.
 
 mod background;
 mod buffered;
@@ -39,7 +39,7 @@ use service::AppService;
 
 /// A verified application: nest its [`router`](Self::router) anywhere, or [`serve`](Self::serve) it.
 ///
-/// Two applications in one process share nothing but what they are both given. Cloning is cheap.
+/// Two applications in one process share nothing but what is passed to both. Cloning is cheap.
 #[derive(Clone)]
 pub struct App {
     front: AppService,
@@ -47,31 +47,31 @@ pub struct App {
     lifecycle: Arc<Lifecycle>,
     limits: Arc<ConnectionLimits>,
     relay: Arc<Relay>,
-    /// Who follows what is published.
+    /// Followers of published events.
     tails: Vec<Arc<Tail>>,
     news: Option<Arc<PublishNotifier>>,
     #[cfg(feature = "webhooks")]
     dispatcher: Option<Arc<crate::events::Dispatcher>>,
 }
 
-/// An event that nobody could be told of, after ten tries.
+/// An event whose delivery failed for good, after ten attempts.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DeadLetter {
     /// The event.
     pub event: Event,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
     /// Which subscribers failed last, and why.
     pub reason: String,
-    /// When it was given up.
+    /// When delivery was given up.
     pub dead_at: DateTime<Utc>,
 }
 
 impl App {
     /// The application as an axum router.
     ///
-    /// Answers name their own address by the path that the client used, so nesting under a path works.
+    /// Responses contain URLs under the path that the client used, so nesting under a path works.
     pub fn router(&self) -> Router {
         Router::new().fallback_service(self.front.clone())
     }
@@ -81,14 +81,14 @@ impl App {
         &self.boundary
     }
 
-    /// Starts to load existing rows, beside permissions and in one transaction: for seeds, imports and tests.
+    /// Starts to load existing rows, bypassing permissions and in one transaction: for seeds, imports and tests.
     #[must_use]
     pub fn load(&self) -> Loader<'_> {
         Loader::new(&self.boundary.engine)
     }
 
-    /// Why an actor may do something with a resource, or may not: every rule that was asked, and for one row which of
-    /// them hid it. For operators and tests; it answers what callers must not learn.
+    /// Explains why an actor may or may not do an operation on a resource: every rule that was evaluated, and for one row
+    /// the rules that hid it. For operators and tests; the result contains what callers must not learn.
     ///
     /// # Errors
     /// Where there is no such resource, or its storage fails.
@@ -123,7 +123,7 @@ impl App {
         self.boundary.engine.explain(&actor, resource, operation, id).await
     }
 
-    /// Events that were given up, the oldest first, at most this many of each database.
+    /// Dead letters: events whose delivery was given up, the oldest first, at most this many of each database.
     ///
     /// # Errors
     /// Where a storage fails.
@@ -138,7 +138,7 @@ impl App {
         Ok(rows.into_iter().map(letter).collect())
     }
 
-    /// Has events that were given up be tried again, by their ids. Answers how many there were.
+    /// Schedules dead letters for another delivery, by their ids. Returns how many there were.
     ///
     /// # Errors
     /// Where a storage fails.
@@ -146,8 +146,8 @@ impl App {
         self.boundary.engine.revive(ids).await
     }
 
-    /// Whether the audit trail of each database is as it was written: that no entry was removed or altered since. Walks
-    /// all of it.
+    /// Verifies the audit trail of each database: that no entry was removed or altered since it was written. Reads all of
+    /// it.
     ///
     /// # Errors
     /// Where a storage fails.
@@ -155,35 +155,36 @@ impl App {
         self.boundary.engine.verify_audit().await
     }
 
-    /// Forgets every remembered answer of the resources that have this tag ([`Cache::tag`](crate::Cache::tag)), on this node
-    /// at once and on the others as soon as the bus has told them: for what changes outside of the application.
+    /// Invalidates every cached response of the resources that have this tag ([`Cache::tag`](crate::Cache::tag)), on this
+    /// node at once and on the others as soon as they receive the message on the bus: for changes made outside of the
+    /// application.
     pub fn invalidate(&self, tag: &str) {
         if let Some(answers) = &self.boundary.answers {
             answers.generations().changed(&[Tag::declared(tag)], &[]);
         }
     }
 
-    /// What became of requests whose answers may be remembered.
+    /// Counts of requests whose responses may be cached, by outcome.
     #[must_use]
     pub fn cache_counts(&self) -> CacheCounts {
         self.boundary.answers.as_ref().map(|answers| answers.counts()).unwrap_or_default()
     }
 
-    /// How many streams of changes are open on this node.
+    /// The number of streams of changes that are open on this node.
     #[must_use]
     pub fn open_streams(&self) -> usize {
         self.boundary.live.as_ref().map_or(0, |live| live.hub.count())
     }
 
-    /// How often a hook failed after a change that was committed, and so stays, on this node since it started. Each is in
-    /// the log with its reason.
+    /// How often a hook failed after a change that was committed, and so stays, on this node since it started. Each
+    /// failure is logged with its reason.
     #[must_use]
     pub fn hook_failures(&self) -> u64 {
         self.boundary.engine.hook_failures.load(Ordering::Relaxed)
     }
 
-    /// How many leases this node took from a holder that was gone although their expiry had not come, because that node's
-    /// clock is wrong. Each is in the log with its holder.
+    /// How many leases this node took over from a holder that was gone although the lease had not expired, because that
+    /// node's clock is wrong. Each is logged with its holder.
     #[must_use]
     pub fn outlived_leases(&self) -> u64 {
         self.boundary.engine.far_leases.outlived()

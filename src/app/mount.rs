@@ -1,4 +1,4 @@
-//! From what was built to a running router: what the handlers share, the routes, the front.
+//! Assembles a running application from what was built: the state that handlers share, the routes, the service.
 
 use std::future::{Ready, ready};
 use std::sync::{Arc, Weak};
@@ -24,7 +24,7 @@ use crate::http::{batch as batched, events, explain as explained, respond, socke
 use crate::live::{Live, Presence};
 use crate::openapi;
 
-/// Puts what was built behind one router.
+/// Assembles the application and its service.
 pub(super) fn mount(
     builder: AppBuilder,
     engine: Arc<Engine>,
@@ -78,7 +78,7 @@ pub(super) fn mount(
     }
 }
 
-/// What every handler shares, and what is left of the builder.
+/// The state that all handlers share, and what is left of the builder.
 fn boundary(
     mut builder: AppBuilder,
     engine: Arc<Engine>,
@@ -116,7 +116,7 @@ fn boundary(
     (Arc::new(boundary), builder)
 }
 
-/// The path of a server's URL; none of one at the root.
+/// The path of a server's URL; `None` for a URL at the root.
 fn base(server: &str) -> Option<String> {
     let path = match server.split_once("://") {
         Some((_, rest)) => rest.find('/').map_or("", |start| &rest[start..]),
@@ -126,20 +126,20 @@ fn base(server: &str) -> Option<String> {
     path.starts_with('/').then(|| path.to_owned())
 }
 
-/// What the nodes of an application call it among others: only they have its secret.
+/// The name that the nodes of an application have in common, derived from the secret that only they have.
 pub(super) fn name(secret: &[u8]) -> String {
     let name = blake3::derive_key("resourceful 2026-11 names of applications", secret);
     blake3::Hash::from_bytes(name).to_hex()[..32].to_owned()
 }
 
-/// Who follows what is published.
+/// The followers of published events.
 fn tails(boundary: &AppState) -> Vec<Arc<Tail>> {
     let live = boundary.live.iter().map(|live| live.tail.clone());
     let watch = boundary.engine.catalog.watch.clone();
     live.chain(watch.map(|watch| Arc::new(Tail::new(boundary.engine.clone(), watch, LOOK)))).collect()
 }
 
-/// Who waits for changes, or is there, where a resource tells of them.
+/// Streams and presence, where a resource has either.
 fn live(engine: &Arc<Engine>, builder: &AppBuilder, presence: Arc<Presence>) -> Option<Arc<Live>> {
     if !engine.catalog.entries().iter().any(|entry| entry.definition.lives()) {
         return None;
@@ -152,20 +152,20 @@ fn live(engine: &Arc<Engine>, builder: &AppBuilder, presence: Arc<Presence>) -> 
     Some(live)
 }
 
-/// Whether there is a stream of all changes: where no resource has its path.
+/// Whether there is a stream of all changes: where a resource has streams, and none has the stream's path.
 pub(super) fn tells_of_all(catalog: &Catalog) -> bool {
     catalog.entries().iter().any(|entry| entry.definition.streams())
         && catalog.entries().iter().all(|entry| *entry.name != EVENTS[1..])
 }
 
-/// Whether there is a socket: where something can be followed, and no resource has its path.
+/// Whether there is a socket endpoint: where something can be subscribed to, and no resource has its path.
 pub(super) fn has_sockets(builder: &AppBuilder, catalog: &Catalog) -> bool {
     builder.streams.sockets
         && catalog.entries().iter().any(|entry| entry.definition.lives())
         && catalog.entries().iter().all(|entry| *entry.name != SOCKET[1..])
 }
 
-/// What the document says of the application as a whole.
+/// What the OpenAPI document says about the application as a whole.
 fn info(builder: &AppBuilder, catalog: &Catalog) -> openapi::Info {
     openapi::Info {
         events: tells_of_all(catalog),
@@ -185,7 +185,7 @@ fn info(builder: &AppBuilder, catalog: &Catalog) -> openapi::Info {
     }
 }
 
-/// The paths that are no resource's, and what every other path is answered with.
+/// The routes that belong to no resource, and the fallback for every other path.
 fn beside(boundary: &Arc<AppState>, prefix: &str, has_sockets: bool, mut others: Router) -> Router {
     if boundary.explain.is_some() {
         let asked = boundary.clone();
@@ -203,7 +203,7 @@ fn beside(boundary: &Arc<AppState>, prefix: &str, has_sockets: bool, mut others:
     }
     if has_sockets {
         let asked = boundary.clone();
-        // HTTP/2 opens one by CONNECT (RFC 8441).
+        // HTTP/2 opens a WebSocket by CONNECT (RFC 8441).
         let methods = MethodFilter::GET.or(MethodFilter::CONNECT);
         let answer = move |request| async move { socket(&asked, request).await };
         others = others.route(&format!("{prefix}{SOCKET}"), on(methods, answer));
@@ -213,7 +213,7 @@ fn beside(boundary: &Arc<AppState>, prefix: &str, has_sockets: bool, mut others:
         .method_not_allowed_fallback(refusal(boundary, Error::method_not_allowed))
 }
 
-/// A handler that answers every request with the same problem.
+/// A handler that responds to every request with the same problem.
 fn refusal(
     boundary: &Arc<AppState>,
     error: fn() -> Error,
@@ -225,12 +225,12 @@ fn refusal(
     }
 }
 
-/// The path as the client wrote it, whatever this router is nested under.
+/// The path as the client sent it, whatever this router is nested under.
 fn instance(request: &Request) -> &str {
     request.extensions().get::<OriginalUri>().map_or(request.uri(), |original| &original.0).path()
 }
 
-/// The headers that an answer depends on, for `Vary` (RFC 9110, 12.5.5).
+/// The headers that a response depends on, for `Vary` (RFC 9110, 12.5.5).
 fn depends_on(builder: &AppBuilder) -> HeaderValue {
     let mut names = vec![http::header::AUTHORIZATION, http::HeaderName::from_static("prefer")];
     names.extend(builder.authenticators.iter().flat_map(|authenticator| authenticator.headers()));
@@ -244,12 +244,12 @@ fn depends_on(builder: &AppBuilder) -> HeaderValue {
     HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static("*"))
 }
 
-/// How credentials are shown, each way once.
+/// The security schemes of the authenticators, each once.
 fn schemes(builder: &AppBuilder) -> Vec<SecurityScheme> {
     let mut schemes: Vec<SecurityScheme> = Vec::new();
     for scheme in builder.authenticators.iter().flat_map(|authenticator| authenticator.security_schemes()) {
         match schemes.iter_mut().find(|known| known.name == scheme.name) {
-            // Tokens of more than one form have none in common.
+            // Bearer tokens of different formats have no format in common.
             Some(known) if *known != scheme && known.name == "Bearer" => *known = SecurityScheme::bearer(""),
             Some(_) => {}
             None => schemes.push(scheme),

@@ -1,14 +1,14 @@
-//! What an application is for.
+//! Application presets.
 
-/// What an application is for; every setting that follows can be changed on the builder.
+/// A preset of settings for an environment; every setting can be changed on the builder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AppPreset {
-    /// On a developer's machine: the docs page, any CORS origin, secrets minted at start.
+    /// Development on a local machine: the docs page, any CORS origin, secrets generated at start.
     Development,
-    /// For the world: secrets must be given, CORS is off until told, no docs page unless asked for,
-    /// `Strict-Transport-Security`, and time for a balancer to notice a shutdown.
+    /// Production: secrets must be given, CORS is off until configured, no docs page unless enabled,
+    /// `Strict-Transport-Security`, and time for a load balancer to notice a shutdown.
     Production,
-    /// In tests: like development, with fixed secrets so that answers repeat, and without compression.
+    /// Tests: like development, with fixed secrets so that responses are reproducible, and without compression.
     Testing,
 }

@@ -1,4 +1,4 @@
-//! Listening, and stopping in order: not ready, no new connections, the last answers, the end.
+//! Listening, and graceful shutdown: not ready, no new connections, the last responses, the end.
 
 use std::io;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use tokio::sync::Notify;
 use super::{App, server};
 use crate::error::{Error, ErrorKind};
 
-/// How many connections may wait to be accepted, where the system allows so many (`net.core.somaxconn`). Linux drops what
-/// is beyond, and a client tries again after a second.
+/// The listen backlog: how many connections may wait to be accepted, where the system allows so many
+/// (`net.core.somaxconn`). Linux drops connections beyond it, and a client tries again after a second.
 const BACKLOG: u32 = 4_096;
-/// How long a storage may take to close after the last request: statements under way are abandoned then.
+/// How long a storage may take to close after the last request: statements under way are then abandoned.
 const CLOSING: Duration = Duration::from_secs(2);
 
 impl App {
@@ -27,7 +27,7 @@ impl App {
         self.serve_on(listener).await
     }
 
-    /// Serves on a listener that is there already until SIGTERM or Ctrl-C.
+    /// Serves on an existing listener until SIGTERM or Ctrl-C.
     ///
     /// # Errors
     /// Where accepting fails.
@@ -35,8 +35,8 @@ impl App {
         self.serve_until(listener, signal()).await
     }
 
-    /// Serves until a future is done, then shuts down: readiness fails at once, connections are accepted for
-    /// the drain delay more, and requests under way have the grace to end.
+    /// Serves until a future completes, then shuts down gracefully: readiness fails at once, connections are still
+    /// accepted during the drain delay, and requests under way have the shutdown grace to end.
     ///
     /// # Errors
     /// Where accepting fails.
@@ -56,7 +56,7 @@ impl App {
                 lifecycle.drain();
                 tracing::info!("shutting down");
                 tokio::time::sleep(lifecycle.drain_delay).await;
-                // A stream ends when it is told to: whoever waits for it would wait for ever.
+                // Streams end only when they are closed; waiting for them would never end.
                 if let Some(live) = live {
                     live.hub.close();
                 }
@@ -65,7 +65,7 @@ impl App {
         };
         let server = async {
             server::serve(listener, &self.front, &self.limits, stopping).await;
-            // Sockets are connections no more: they are to be closed as sockets.
+            // WebSockets are no longer connections of the server after their upgrade: they are closed separately.
             if let Some(live) = &self.boundary.live {
                 live.hub.left().await;
             }
@@ -93,12 +93,12 @@ impl App {
     }
 }
 
-/// Listens on the first address of a name that can be listened on.
+/// Listens on the first address of a name that can be bound.
 async fn bind(address: &str) -> io::Result<TcpListener> {
     let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
     for address in lookup_host(address).await? {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // A port whose last connections are still closing can be listened on; on Windows this would mean something else.
+        // Allows a port whose last connections are still closing; on Windows the option means something else.
         #[cfg(not(windows))]
         socket.set_reuseaddr(true)?;
         match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
@@ -118,7 +118,7 @@ fn listen(address: &str, error: io::Error) -> Error {
     .with_source(error)
 }
 
-/// SIGTERM or Ctrl-C, whichever comes first.
+/// Completes on SIGTERM or Ctrl-C, whichever comes first.
 async fn signal() {
     let interrupt = async {
         if let Err(error) = tokio::signal::ctrl_c().await {

@@ -1,4 +1,4 @@
-//! The one way in: every request passes here on its way down, and every answer on its way back.
+//! Entry point: every request and its response pass through these middleware stages.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -35,29 +35,29 @@ use crate::http::{
     AppState, CodedTags, Context, HeadOf, RequestParts, Routes, call, head, original, respond, tag_coded,
 };
 
-/// A service that answers every request of an application. Cloning is cheap.
+/// The Tower service that handles every request of an application. Cloning is cheap.
 #[derive(Clone)]
 pub(super) struct AppService {
     stages: Arc<Stages>,
-    /// The connection, where it is one of our own.
+    /// The connection, where the application's own server accepted it.
     connection: Option<Arc<Connection>>,
 }
 
-/// What a request passes, in this order.
+/// The middleware stages of a request, in this order.
 struct Stages {
     health: Router,
     lifecycle: Arc<Lifecycle>,
-    /// For requests from a page of another origin; the others do not pay for it.
+    /// For requests from a page of another origin; other requests skip it.
     cors: Option<Stage>,
     /// For requests that accept an encoding.
     compression: Option<Stage>,
-    /// Routes of the user's own; what they do not have goes on to `routes`.
+    /// The application's own routes; other paths fall through to `routes`.
     merged: Option<Stage>,
     routes: Routes,
     boundary: Arc<AppState>,
 }
 
-/// A stage with all that come after it.
+/// A stage with all stages that follow it.
 type Stage = BoxCloneSyncService<Request, Response, Infallible>;
 
 impl AppService {
@@ -78,19 +78,20 @@ impl AppService {
         Self { stages, connection: None }
     }
 
-    /// The same for the requests of one connection.
+    /// The same service for the requests of one connection.
     pub(super) fn for_connection(&self, connection: Arc<Connection>) -> Self {
         Self { stages: self.stages.clone(), connection: Some(connection) }
     }
 }
 
 impl AppService {
-    /// Whether the application is to stop soon, so that clients should go elsewhere.
+    /// Whether the application is draining, so that clients should connect elsewhere, as a channel to wait on.
     pub(super) fn draining(&self) -> watch::Receiver<bool> {
         self.stages.lifecycle.draining()
     }
 
-    /// The answer to a head that could not be read, as the bytes of HTTP/1.1. The connection ends with it.
+    /// The response to a request head that could not be parsed, as the bytes of HTTP/1.1. The connection is closed after
+    /// it.
     pub(super) fn unreadable(&self, status: StatusCode) -> Vec<u8> {
         let (kind, code, detail) = match status {
             StatusCode::URI_TOO_LONG => (
@@ -109,7 +110,7 @@ impl AppService {
         let error = Error::new(kind, code, detail);
         let response = respond(&error, &self.stages.boundary.problem_base, "", &context);
         let (parts, body) = self.stages.lifecycle.finish(response, &context).into_parts();
-        // It is whole in memory.
+        // The body is in memory as a whole.
         let body =
             body.collect().now_or_never().and_then(Result::ok).map(Collected::to_bytes).unwrap_or_default();
         let mut bytes = format!("HTTP/1.1 {status}\r\n").into_bytes();
@@ -122,19 +123,19 @@ impl AppService {
     }
 }
 
-/// A stage whose answers are compressed for clients that accept it.
+/// A stage whose responses are compressed for clients that accept it.
 ///
-/// Where a client refuses every coding and identity too (`identity;q=0`, `*;q=0`), the layer sets the status to 406 once
-/// the handler has run. What happened has its own status by then, so that status is put back, and the answer is sent
+/// Where a client refuses every coding and identity too (`identity;q=0`, `*;q=0`), the layer sets the status to 406 after
+/// the handler has run. By then the outcome has a status of its own, so that status is restored, and the response is sent
 /// as it is: RFC 9110, 12.1, lets a server disregard a preference that it cannot meet.
 ///
-/// What is coded gets a strong tag of its own, and a client that sends that tag is answered with it.
+/// An encoded response gets a strong ETag of its own, and a client that sends this ETag gets it in the response.
 fn compressed(
     stage: Stage,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone {
     let stage = stage.map_response(|mut response: Response| {
         if let Some(HeadOf(bytes)) = response.extensions_mut().remove() {
-            // An axum router on the way has taken the body off, whose length decides whether it is coded.
+            // An axum router in between has removed the body, whose length decides whether it is encoded.
             *response.body_mut() = Body::new(Hinted(bytes));
         }
         let is_coded = response.headers().contains_key(CONTENT_ENCODING);
@@ -157,7 +158,8 @@ fn compressed(
     })
 }
 
-/// The tag of an answer that may have been coded; `known` are the coded tags that the client has.
+/// Sets the ETag of a response that may have been encoded; `known` are the ETags of encoded responses that the client
+/// has.
 fn tag(response: &mut Response, known: Option<CodedTags>, was_coded: bool) {
     let headers = response.headers();
     let Some(own) = headers.get(ETAG) else { return };
@@ -173,7 +175,7 @@ fn tag(response: &mut Response, known: Option<CodedTags>, was_coded: bool) {
     }
 }
 
-/// A body of this length that is never sent.
+/// A body with this length that is never sent.
 struct Hinted(u64);
 
 impl HttpBody for Hinted {
@@ -192,11 +194,11 @@ impl HttpBody for Hinted {
     }
 }
 
-/// An answer before anything else was done to it.
+/// A response's status and coding before any other stage changed it.
 #[derive(Clone, Copy)]
 struct Answered {
     status: StatusCode,
-    /// Whether it was in a content coding by itself.
+    /// Whether it had a content coding already.
     is_coded: bool,
 }
 
@@ -230,7 +232,7 @@ impl Stages {
             Ok(()) => self.lifecycle.guard(&span, || self.pass(incoming, &context)).await,
             Err(refused) => Err(refused),
         };
-        // What is logged of a failure is of this request.
+        // Failures are logged in the span of this request.
         let refuse =
             |error| span.in_scope(|| respond(&error, &self.boundary.problem_base, instance.path(), &context));
         let mut response = answered.unwrap_or_else(refuse);
@@ -249,13 +251,13 @@ impl Stages {
         }
         response = self.closing(is_http1, response);
         if response.body().size_hint().exact().is_none() {
-            // The connection keeps them for as long as the answer goes on: a clone has no room to spare.
+            // The connection keeps the headers for as long as the response goes on: a clone has no spare capacity.
             *response.headers_mut() = response.headers().clone();
         }
         response
     }
 
-    /// Says on every connection of HTTP/1 that it will be closed while the application stops (RFC 9112, 9.6).
+    /// Announces on every HTTP/1 connection that it will be closed, while the application shuts down (RFC 9112, 9.6).
     fn closing(&self, is_http1: bool, mut response: Response) -> Response {
         if is_http1 && self.lifecycle.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -263,15 +265,15 @@ impl Stages {
         response
     }
 
-    /// Has the request name its host in `Host`, and the origins that are the application's own beside its `Origin`.
+    /// Sets `Host` to the request's host, and adds the application's own origins to a request with an `Origin`.
     ///
     /// # Errors
-    /// Where a request of a connection of ours names no host, or several.
+    /// Where a request on a connection of the application's own server names no host, or several.
     fn prepare(&self, parts: &mut Parts, is_served: bool) -> Result<(), Error> {
         if is_served {
             check_host(parts)?;
         }
-        // HTTP/2 has it in `:authority`, and an absolute URI stands for `Host` (RFC 9112, 3.2.2; RFC 9113, 8.3.1).
+        // HTTP/2 has the host in `:authority`, and an absolute URI replaces `Host` (RFC 9112, 3.2.2; RFC 9113, 8.3.1).
         if let Some(host) = parts.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()) {
             parts.headers.insert(HOST, host);
         }
@@ -284,10 +286,10 @@ impl Stages {
 
     async fn pass(&self, incoming: &mut RequestParts, context: &Context) -> Response {
         let Parts { headers, method, .. } = &incoming.parts;
-        // Any other OPTIONS is the resource's to answer.
+        // Any other OPTIONS request is handled by the resource.
         let is_cross_origin = headers.contains_key(ORIGIN)
             && (method != Method::OPTIONS || headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD));
-        // Boxed, here and below, so that a request which passes none of them does not carry the room that they take.
+        // Boxed, here and below, so that a request that passes none of them does not reserve space for them.
         if let (Some(cors), true) = (&self.cors, is_cross_origin) {
             return Box::pin(call(cors.clone(), incoming.take(), context)).await;
         }
@@ -300,15 +302,15 @@ impl Stages {
                 self.routes.answer(incoming, context).await
             };
         if self.cors.is_some() && !self.says_origin(response.headers()) {
-            // Another origin would have been answered with more.
+            // A request from another origin would have got more headers.
             response.headers_mut().append(VARY, HeaderValue::from_static("origin"));
         }
         response
     }
 
-    /// Whether an answer says that it depends on where the page came from.
+    /// Whether a response's `Vary` names `Origin`.
     fn says_origin(&self, headers: &HeaderMap) -> bool {
-        // What resources depend on has it among the others.
+        // The `Vary` of resources names it among others.
         let says = |value: &HeaderValue| {
             *value == self.boundary.depends_on || value.to_str().is_ok_and(|names| names.contains("origin"))
         };
@@ -317,7 +319,7 @@ impl Stages {
 }
 
 /// # Errors
-/// Where a request does not name exactly one host, as HTTP/1.1 and HTTP/2 have it.
+/// Where a request does not name exactly one host, as HTTP/1.1 and HTTP/2 require.
 fn check_host(parts: &Parts) -> Result<(), Error> {
     let mut hosts = parts.headers.get_all(HOST).iter();
     let (first, is_single) = (hosts.next(), hosts.next().is_none());
@@ -338,7 +340,7 @@ fn check_host(parts: &Parts) -> Result<(), Error> {
     Err(Error::new(ErrorKind::BadRequest, "invalid-header", detail).with_faults(vec![fault]))
 }
 
-/// Whether nothing happens by a request (RFC 9110, 9.2.1; RFC 10008 of QUERY), so that it can be refused afterwards.
+/// Whether a request is safe (RFC 9110, 9.2.1; RFC 10008 of QUERY), so that it can be refused after it was handled.
 fn is_safe(method: &Method) -> bool {
     method.is_safe() || method.as_str() == "QUERY"
 }
@@ -354,7 +356,7 @@ impl Service<Request> for AppService {
 
     fn call(&mut self, request: Request) -> Self::Future {
         let stages = self.stages.clone();
-        // A server around us may know, where it says so as axum does.
+        // An outer server may know the client's address, and provides it as axum does.
         let info = || request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
         let connection = self.connection.clone();
         let address = connection.as_ref().map(|connection| connection.peer).or_else(info);

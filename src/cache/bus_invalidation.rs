@@ -1,4 +1,5 @@
-//! What nodes tell each other of changes, for none to give answers that another one's change has made wrong.
+//! Cache invalidation over the bus: nodes announce their changes, so that no node serves a response that a change on
+//! another one has outdated.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,16 +12,17 @@ use super::responses::ResponseCache;
 use super::tags::Forget;
 use crate::access::Following;
 
-/// What nodes tell each other on.
+/// The bus channel of invalidation messages.
 const CHANNEL: &str = "cache";
-/// How long a node that lost the bus waits before it tries again.
+/// How long a node that lost the bus waits before it retries.
 const PAUSE: Duration = Duration::from_millis(250);
 
 impl ResponseCache {
-    /// Tells other nodes what changes here, and listens to what changes there, for as long as the answers are held.
+    /// Publishes the invalidations of this node and applies those of other nodes, for as long as the returned handles
+    /// are held.
     ///
     /// # Errors
-    /// Where the bus cannot be listened to.
+    /// If the bus cannot be listened to.
     pub(crate) async fn follow(self: &Arc<Self>, bus: &Arc<dyn Bus>) -> Result<[Following; 2], StorageError> {
         let listener = bus.listen(CHANNEL).await?;
         self.generations().begin_telling();
@@ -37,7 +39,7 @@ async fn listen(answers: Arc<ResponseCache>, node: [u8; 16], mut listener: Box<d
             Ok(heard) => {
                 match (heard, answers.is_deaf()) {
                     (BusEvent::Message(message), false) => match message.strip_prefix(&node) {
-                        // What was told from here is forgotten here.
+                        // A message of this node: it was applied here before it was published.
                         Some(_) => {}
                         None => match Forget::of_bytes(message.get(node.len()..).unwrap_or_default()) {
                             Forget::Tags { tags, events, unsaid } => {
@@ -46,7 +48,7 @@ async fn listen(answers: Arc<ResponseCache>, node: [u8; 16], mut listener: Box<d
                             Forget::Everything => answers.generations().forget_all(),
                         },
                     },
-                    // Whatever comes first after it was away.
+                    // The first event after an interruption: messages may have been missed.
                     _ => answers.generations().forget_all(),
                 }
                 answers.is_deaf.store(false, Ordering::SeqCst);
@@ -69,7 +71,7 @@ async fn tell(answers: Arc<ResponseCache>, node: [u8; 16], bus: Arc<dyn Bus>) {
         let forget = answers.generations().to_tell().await;
         let message = [&node[..], &forget.to_bytes()].concat();
         while let Err(error) = bus.publish(CHANNEL, message.clone()).await {
-            tracing::debug!(%error, "other nodes could not be told what to forget");
+            tracing::debug!(%error, "cache invalidations could not be published to other nodes");
             tokio::time::sleep(PAUSE).await;
         }
     }

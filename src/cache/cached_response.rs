@@ -1,4 +1,4 @@
-//! A remembered answer: what it says, what it was made of, and how old it is.
+//! A cached response: its content, the tag versions that it depends on, and its age.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,29 +10,29 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::tags::Seen;
 use crate::resource::Freshness;
 
-/// What is kept beside what an answer says: its own place, and those of its headers.
+/// Bytes counted for an entry beside its content: the entry itself, and its header maps.
 const BESIDE: usize = 3_072;
-/// How an answer was come by (RFC 9211).
+/// The header that says how a cache handled the request (RFC 9211).
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// An answer as it is sent.
+/// The content of a response, as it is sent.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
-    /// With its `ETag`, which stands in the headers as well.
+    /// With its `ETag`, which is among the headers as well.
     Found { headers: HeaderMap, tag: HeaderValue, body: Bytes },
     /// There is no such item.
     Absent,
 }
 
 impl Content {
-    /// What it says, in bytes.
+    /// The size of headers and body, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let Self::Found { headers, body, .. } = self else { return 0 };
         let headers = headers.iter().map(|(name, value)| name.as_str().len() + value.len());
         body.len() + headers.sum::<usize>()
     }
 
-    /// The same without the room that its body was written with, to be kept.
+    /// The same without the spare capacity of the buffer that its body was written to, for keeping.
     pub(super) fn compact(self) -> Self {
         match self {
             Self::Found { headers, tag, body } => {
@@ -43,18 +43,18 @@ impl Content {
     }
 }
 
-/// A remembered answer.
+/// A cached response with its age and freshness lifetimes.
 #[derive(Debug)]
 pub(crate) struct CachedResponse {
     pub(crate) content: Content,
     pub(super) seen: Seen,
     pub(super) made: Instant,
     pub(super) life: Freshness,
-    /// Its headers as they were last sent.
+    /// The headers as they were last sent.
     sent: Mutex<Option<Arc<Sent>>>,
 }
 
-/// The headers of an answer that say how old it is and how long it is fresh: in whole seconds, so for one they are the same.
+/// The response headers with age and remaining freshness: in whole seconds, so they are the same for one second.
 #[derive(Debug)]
 struct Sent {
     age: u64,
@@ -71,11 +71,11 @@ impl CachedResponse {
         self.made.elapsed()
     }
 
-    /// Its headers as they are sent now, with its age.
+    /// The headers to send now, with the current age.
     pub(crate) fn headers(&self) -> HeaderMap {
         let (age, seconds) =
             (self.age(), |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX));
-        // For how long it is fresh; since when it is not, below zero.
+        // The remaining freshness lifetime; negative once the response is stale.
         let ttl = match self.life.fresh.checked_sub(age) {
             Some(left) => seconds(left),
             None => -seconds(age.saturating_sub(self.life.fresh)) - 1,
@@ -100,11 +100,11 @@ impl CachedResponse {
         if let Ok(status) = HeaderValue::try_from(format!("resourceful; hit; ttl={ttl}")) {
             headers.insert(CACHE_STATUS, status);
         }
-        // A clone has no room to spare.
+        // A clone has no spare capacity.
         Sent { age, ttl, headers: headers.clone() }
     }
 
-    /// What it takes, in bytes.
+    /// The memory that the entry takes, in bytes.
     pub(super) fn bytes(&self) -> usize {
         BESIDE + self.seen.bytes() + self.content.bytes()
     }

@@ -1,13 +1,15 @@
-//! How far this node knows what has changed, by which answers are judged that other nodes made.
+//! Invalidation horizon: the last published position that this node has observed; validates responses computed by other
+//! nodes.
 //!
-//! Counts of tags are a node's own, so they say nothing of another one's answers. What all nodes have in common are the
-//! positions of published events: an answer is stamped with the last one that its maker had seen before it read anything,
-//! and shows everything that was published up to there. So it is good as long as nothing that it is made of has changed
-//! after its stamp.
+//! Tag versions are local to a node, so they say nothing about the responses of other nodes. What all nodes have in
+//! common are the positions of published events: a response is stamped with the last position that its node had
+//! observed before it read anything, and reflects every change published up to there. It is valid as long as none of
+//! its tags has changed after its stamp.
 //!
-//! A change is known before it is published: where it was made, and where the bus told of it. Until it is seen published
-//! it stands after every stamp, so that nothing is good that it concerns. What is never published (what was forgotten on
-//! purpose, what may have been missed) is waited out: no answer is kept for longer than its life.
+//! A change is known before it is published: on the node that made it, and on nodes that the bus informed. Until its
+//! event is observed it counts as later than every stamp, so that no response with its tags is valid. A change that is
+//! never published (an explicit invalidation, changes that may have been missed) is waited out: no response is kept for
+//! longer than its lifetime.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,31 +20,31 @@ use uuid::Uuid;
 use super::tags::{PLACES, Tag};
 use crate::engine::Position;
 
-/// How many events that were seen published are remembered, for a word of the bus that comes after them.
+/// How many observed events are remembered, to recognise bus messages that arrive after the event itself.
 const PASSED: usize = 10_000;
-/// After what time it is not believed any more that a change will be published.
+/// How long a change may remain unpublished before its event is no longer expected.
 const LATE: Duration = Duration::from_secs(60);
 
-/// How far this node knows what has changed in the one database that it follows.
+/// How far this node knows the changes of the one database that it follows.
 #[derive(Debug)]
 pub(crate) struct InvalidationHorizon(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    /// From where on everything is known; nothing is before the first look.
+    /// The position from which on every change is known; `None` before the first one was received.
     since: Option<Position>,
     at: Position,
-    /// By tag: where it changed last.
+    /// By tag: the position of its last change.
     changed: Vec<Position>,
-    /// What has changed and was not seen published, by number, and by each event which one it tells of.
+    /// Changes whose events were not all observed yet, by number; and by event, the number of its change.
     pending: HashMap<u64, Pending>,
     events: HashMap<Uuid, u64>,
     last: u64,
-    /// By tag: how many of those concern it.
+    /// By tag: how many of these pending changes concern it.
     waited_for: HashMap<Tag, u32>,
     passed: HashSet<Uuid>,
     passed_in_order: VecDeque<Uuid>,
-    /// By tag: when it changed by something that is never published.
+    /// By tag: when it changed without an event that will be published.
     unsaid: HashMap<Tag, Instant>,
     all_unsaid: Option<Instant>,
 }
@@ -50,7 +52,7 @@ struct State {
 #[derive(Debug)]
 struct Pending {
     tags: Box<[Tag]>,
-    /// The events that were not seen yet.
+    /// The events that were not observed yet.
     left: HashSet<Uuid>,
     since: Instant,
 }
@@ -78,20 +80,20 @@ impl InvalidationHorizon {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From this position on everything is known.
+    /// Sets the position from which on every change is known.
     pub(super) fn begins(&self, at: Position) {
         let now = Instant::now();
         let mut state = self.state();
         if state.since.is_some() {
-            // What happened between is not.
+            // Changes in between are unknown.
             state.all_unsaid = Some(now);
         }
-        // They may have been published before.
+        // Their events may have been published before this position.
         state.give_up(now, Duration::ZERO);
         (state.since, state.at) = (Some(at), at);
     }
 
-    /// Notes a change that will be published as these events; where there are none, one that never will.
+    /// Records a change that will be published as these events; without events, one that is never published.
     pub(super) fn changed(&self, tags: &[Tag], events: &[Uuid]) {
         let now = Instant::now();
         let mut state = self.state();
@@ -105,7 +107,7 @@ impl InvalidationHorizon {
         if left.is_empty() {
             return;
         }
-        // Once for all of its events, however many there are.
+        // Counted once per change, however many events it has.
         for tag in tags {
             *state.waited_for.entry(*tag).or_default() += 1;
         }
@@ -115,12 +117,12 @@ impl InvalidationHorizon {
         state.pending.insert(number, Pending { tags: tags.into(), left, since: now });
     }
 
-    /// Something may have changed that nobody told of.
+    /// Records that any tag may have changed without an announcement.
     pub(super) fn everything_changed(&self) {
         self.state().all_unsaid = Some(Instant::now());
     }
 
-    /// An event was seen published, and what it concerns.
+    /// Records that an event was observed, and the tags that it concerns.
     pub(super) fn passed(&self, id: Uuid, position: Position, tags: &[Tag]) {
         let mut state = self.state();
         for tag in tags {
@@ -148,17 +150,18 @@ impl InvalidationHorizon {
         }
     }
 
-    /// What an answer is stamped with that is made of these from here on; nothing where it would not be good for others.
+    /// The stamp of a response that is computed from these tags from now on; `None` where it would not be valid on
+    /// other nodes.
     pub(super) fn stamp(&self, tags: &[Tag]) -> Option<Position> {
         let state = self.state();
         state.since?;
         (!tags.iter().any(|tag| state.waited_for.contains_key(tag))).then_some(state.at)
     }
 
-    /// Whether an answer with this stamp shows everything that is known to have changed, by one that is kept for `life`.
+    /// Whether a response with this stamp reflects every known change of its tags, where responses are kept for `life`.
     pub(super) fn is_good(&self, stamp: Position, tags: &[Tag], life: Duration) -> bool {
         let state = self.state();
-        // What is above all that was seen is of another database, or of this one before it was put back.
+        // A stamp above every observed position is from another database, or from this one before it was restored.
         if state.since.is_none_or(|since| stamp < since) || stamp > state.at {
             return false;
         }
@@ -188,7 +191,7 @@ impl State {
         }
     }
 
-    /// What was not seen published for long is waited out.
+    /// Treats changes whose events were not observed in time as never published.
     fn give_up(&mut self, now: Instant, late: Duration) {
         let is_late = |pending: &Pending| now.duration_since(pending.since) >= late;
         if !self.pending.values().any(is_late) {
@@ -246,7 +249,7 @@ mod tests {
         course.passed(id, at(7, 1), &[]);
         assert!(!course.is_good(at(5, 0), &[tag], LIFE));
         assert!(course.is_good(at(7, 1), &[tag], LIFE));
-        // A word that comes after the event is none.
+        // A bus message that arrives after the event has no effect.
         course.passed(late, at(7, 2), &[]);
         course.changed(&[tag], &[late]);
         assert_eq!(course.stamp(&[tag]), Some(at(7, 2)));

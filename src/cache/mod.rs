@@ -1,4 +1,4 @@
-//! The query cache: answers that are given again until something that they are made of changes.
+//! The response cache: responses of queries are reused until something that they are made of changes.
 
 mod bus_invalidation;
 mod cached_response;

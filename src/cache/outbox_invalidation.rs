@@ -1,5 +1,5 @@
-//! What the outbox tells of changes: those that no other word was heard of, such as those of a node without a bus, of one
-//! that was killed before it could tell, and of one that could not reach the bus.
+//! Invalidations read from the outbox, for changes that the bus did not announce: those of a node without a bus, of one
+//! that was killed before it could publish, and of one that could not reach the bus.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,10 +12,10 @@ use crate::engine::Position;
 use crate::events::Follower;
 use crate::tables::events::EventRow;
 
-/// The events of how many changes of its own a node knows: what it forgot already it need not forget again.
+/// How many events of its own changes a node remembers: their tags were invalidated already when the changes were made.
 const OWN: usize = 10_000;
 
-/// The events of a node's own changes.
+/// The ids of the events of a node's own changes.
 #[derive(Debug, Default)]
 pub(crate) struct Own(Mutex<(HashSet<Uuid>, VecDeque<Uuid>)>);
 
@@ -48,7 +48,7 @@ impl Follower for Watch {
         if let Some(course) = self.generations.course() {
             course.begins(at);
         }
-        // Of what was before nothing is known.
+        // Changes before this position are unknown.
         self.generations.forget_all_here();
     }
 

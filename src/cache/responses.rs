@@ -1,4 +1,4 @@
-//! Remembered answers: looked up, made where there is none, and made anew behind the back of whoever gets an old one.
+//! Response cache: looks up responses, computes missing ones, and has stale ones revalidated in the background.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,47 +20,48 @@ use crate::error::{Error, ErrorKind, Fault};
 use crate::query::digest::DigestInput;
 use crate::resource::Freshness;
 
-/// How many answers are made anew at once that nobody waits for: they are made beside the requests that are counted.
+/// Limit on concurrent background revalidations: they run beside the requests that are counted.
 const REFRESHING: usize = 32;
 
-/// How long to wait for an answer that another node is making, and how often to look.
+/// How long to wait for a response that another node is computing, and how often to poll for it.
 const WAITING: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(10);
 
-/// How long a key is at most, in bytes, before its digest stands for it.
+/// The longest key, in bytes, that is kept as it is; longer ones are replaced by their digest.
 const LONG: usize = 512;
 
-/// What an answer is found by: all that it depends on, or a digest of that where it is long.
+/// Cache key: everything that a response depends on, or a digest of that where it is long.
 ///
 /// Short keys are compared as they are, which costs a hit less than a digest would.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key(Vec<u8>);
 
 impl Key {
-    /// The key of an answer that depends on all of this.
+    /// The key of a response that depends on all of this input.
     pub(crate) fn of(fed: DigestInput) -> Self {
         let bytes = fed.into_bytes();
         if bytes.len() <= LONG {
             return Self(bytes);
         }
-        // As short as no other key: those have a word and a digest before all else.
+        // No other key is as short: those begin with a word and a digest.
         Self(blake3::hash(&bytes).as_bytes().to_vec())
     }
 
-    /// Its name where it leaves this node.
+    /// The name of the key outside this node.
     pub(super) fn digest(&self) -> blake3::Hash {
         blake3::hash(&self.0)
     }
 }
 
-/// An answer that may be remembered.
+/// A cacheable response: its key and its freshness lifetimes.
 #[derive(Clone, Debug)]
 pub(crate) struct Lookup {
     pub(crate) key: Key,
     pub(crate) life: Freshness,
 }
 
-/// Why an answer could not be made, for all who waited for it: they asked the same with the same rights.
+/// Why a response could not be computed, for all requests that waited for it: they have the same query and the same
+/// rights.
 #[derive(Debug)]
 pub(super) struct Failed {
     kind: ErrorKind,
@@ -80,29 +81,29 @@ impl Failed {
     }
 }
 
-/// Makes an answer.
+/// Computes a response.
 pub(crate) type Make<'a> = dyn Fn() -> BoxFuture<'a, Result<Content, Error>> + Send + Sync + 'a;
 
-/// Whether answers that other nodes made may be given, and which.
+/// Whether responses computed by other nodes may be served, and which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sharing {
     No,
     Any,
-    /// For one who makes it anew: what is not fresh any more is no help.
+    /// For revalidation, which a stale response does not help.
     Fresh,
 }
 
-/// How an answer was come by.
+/// How a response was obtained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CacheStatus {
     Hit,
     Stale,
-    /// And whether it is remembered from now on.
+    /// Computed; `true` if it is cached from now on.
     Miss(bool),
     Bypass,
 }
 
-/// What one application remembers.
+/// The response cache of one application.
 #[derive(Debug)]
 pub(crate) struct ResponseCache {
     local: Local<Key, Arc<CachedResponse>, RandomState>,
@@ -110,9 +111,9 @@ pub(crate) struct ResponseCache {
     generations: Arc<TagVersions>,
     flights: Flights,
     refreshing: Mutex<HashSet<Key>>,
-    /// What nodes remember together, where they do.
+    /// The store that nodes share, if there is one.
     shared: Option<Arc<Shared>>,
-    /// Whether other nodes cannot be heard: what they change is not known here.
+    /// Whether the bus is unreachable, so that changes on other nodes are not known here.
     pub(super) is_deaf: AtomicBool,
     counts: Counts,
 }
@@ -126,7 +127,7 @@ struct Counts {
     bypassed: AtomicU64,
 }
 
-/// The right to make a new answer, until it is dropped.
+/// A permit to revalidate one cached response, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Refreshing {
     answers: Arc<ResponseCache>,
@@ -139,7 +140,7 @@ impl Drop for Refreshing {
     }
 }
 
-/// An answer goes when it can be given no more.
+/// Expiry policy: an entry is removed when it may no longer be served, not even stale.
 struct Ends;
 
 impl Expiry<Key, Arc<CachedResponse>> for Ends {
@@ -159,7 +160,7 @@ impl Expiry<Key, Arc<CachedResponse>> for Ends {
 }
 
 impl ResponseCache {
-    /// What an application remembers; `application` is a name that all its nodes have and no other one.
+    /// The cache of an application; `application` is a name that all its nodes have and no other application has.
     pub(crate) fn new(settings: &QueryCache, generations: Arc<TagVersions>, application: String) -> Self {
         let shared = settings.shared.clone().map(|store| Arc::new(Shared::new(store, application)));
         let local = Local::builder()
@@ -198,7 +199,7 @@ impl ResponseCache {
         }
     }
 
-    /// An answer that is remembered and may be given, and whether a new one is to be made.
+    /// A cached response that may be served, and its status: a stale one is to be revalidated.
     pub(crate) fn find(&self, lookup: &Lookup) -> Option<(Arc<CachedResponse>, CacheStatus)> {
         if self.is_deaf.load(Ordering::SeqCst) {
             return None;
@@ -216,20 +217,20 @@ impl ResponseCache {
         Some((kept, came))
     }
 
-    /// Whether a fresh answer is remembered.
+    /// Whether a fresh response is cached.
     pub(crate) fn is_fresh(&self, lookup: &Lookup) -> bool {
         self.local
             .get(&lookup.key)
             .is_some_and(|kept| self.generations.is_current(&kept.seen) && kept.age() < kept.life.fresh)
     }
 
-    /// Whether nodes remember anything together.
+    /// Whether nodes share a store.
     pub(crate) const fn shares(&self) -> bool {
         self.shared.is_some()
     }
 
-    /// Makes an answer of what these tags stand for, once for all who wait for it, or finds that another node has made it,
-    /// and remembers it where nothing that it is made of has changed meanwhile.
+    /// Computes the response that these tags describe, once for all requests that wait for it, or finds one that
+    /// another node has computed, and caches it unless one of its tags has changed meanwhile.
     ///
     /// # Errors
     /// Those of `make`.
@@ -282,16 +283,16 @@ impl ResponseCache {
             return Ok((kept, CacheStatus::Miss(is_kept)));
         };
         let began = Instant::now();
-        // Whoever has claimed it is making it; where that takes long nobody waits for it.
+        // The holder of the claim computes the response; where that takes too long, it is computed here as well.
         let claimed = loop {
-            // Before anything is read.
+            // Read before anything else is.
             let stamp = course.stamp(tags);
             if let Some(found) = self.found(shared, course, lookup, tags, seen, sharing).await {
                 return Ok(found);
             }
             match (stamp, shared.claim(&lookup.key).await) {
                 (Some(stamp), Some(Ok(claimed))) => {
-                    // Whoever had it before may have made it since.
+                    // The previous holder of the claim may have stored the response since.
                     if let Some(found) = self.found(shared, course, lookup, tags, seen, sharing).await {
                         return Ok(found);
                     }
@@ -312,7 +313,7 @@ impl ResponseCache {
         Ok((kept, CacheStatus::Miss(is_kept)))
     }
 
-    /// An answer that another node has made, where it is good for this one.
+    /// A response that another node has computed, if it is valid on this node.
     async fn found(
         &self,
         shared: &Shared,
@@ -360,8 +361,8 @@ impl ResponseCache {
         Ok((kept, is_kept))
     }
 
-    /// The right to make a new answer in place of one that is not fresh any more; nobody else has it meanwhile,
-    /// and not many have it for others.
+    /// A permit to revalidate a stale response; `None` while another request revalidates it, or where too many
+    /// revalidations run.
     pub(crate) fn begin_refresh(self: &Arc<Self>, key: &Key) -> Option<Refreshing> {
         let mut refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         let may = refreshing.len() < REFRESHING && refreshing.insert(key.clone());
@@ -369,7 +370,7 @@ impl ResponseCache {
         may.then(|| Refreshing { answers: self.clone(), key: key.clone() })
     }
 
-    /// Makes an answer for one who wants no remembered one, and remembers it where that is wanted all the same.
+    /// Computes a response for a request that bypasses the cache, and caches it if `is_wanted`.
     ///
     /// # Errors
     /// Those of `make`.
@@ -385,7 +386,7 @@ impl ResponseCache {
         Ok((self.made(lookup, &seen, make, is_wanted).await?.0, CacheStatus::Bypass))
     }
 
-    /// Whether answers that are made now must not be remembered.
+    /// Whether responses that are computed now must not be cached.
     pub(crate) fn is_deaf(&self) -> bool {
         self.is_deaf.load(Ordering::SeqCst)
     }

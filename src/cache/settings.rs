@@ -1,10 +1,10 @@
-//! How an application remembers answers.
+//! Settings of the response cache.
 
 use std::sync::Arc;
 
 use resourceful_contract::CacheStore;
 
-/// How an application remembers the answers of resources that declare a [`Cache`](crate::Cache).
+/// Settings of the cache for responses of resources that declare a [`Cache`](crate::Cache).
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -30,30 +30,30 @@ impl Default for QueryCache {
 }
 
 impl QueryCache {
-    /// Answers are remembered in memory, 64 MiB of them at most.
+    /// Responses are cached in memory, in 64 MiB at most.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Nothing is remembered, whatever resources declare.
+    /// Nothing is cached, whatever resources declare.
     pub fn off() -> Self {
         Self { is_on: false, ..Self::default() }
     }
 
-    /// The most bytes that remembered answers take on this node, with what is kept beside them; 64 MiB by default. What is
-    /// asked for least makes room.
+    /// The most bytes that cached responses take on this node, including their overhead; 64 MiB by default. The least
+    /// requested responses are evicted.
     pub const fn capacity(mut self, bytes: u64) -> Self {
         self.capacity = bytes;
         self
     }
 
-    /// A store that all nodes share: what one has made the others need not make, and of all that need the same answer at
-    /// once one makes it. Without it each node remembers for itself.
+    /// A store that all nodes share: a response that one node has computed is reused by the others, and concurrent
+    /// requests for it on several nodes are answered by one computation. Without it each node has its own cache.
     ///
-    /// What a node finds there it judges by the outbox's order of changes, so it is no older than what the node has heard
-    /// of; therefore only answers are shared that are made of resources with events, in one database. A store that is away
-    /// is not waited for ([`CacheCounts::failures`]). It holds what callers are answered with: protect it as the database
-    /// is. With `.capacity(0)` nothing is kept in memory beside it.
+    /// A node validates stored responses by the outbox's order of changes, so they are no older than the changes that
+    /// the node knows of; therefore only responses made of resources with events, in one database, are shared. An
+    /// unreachable store is not waited for ([`CacheCounts::failures`]). The store holds the content of responses:
+    /// protect it as you protect the database. With `.capacity(0)` nothing is kept in memory beside it.
     pub fn shared(mut self, store: Arc<dyn CacheStore>) -> Self {
         self.shared = Some(store);
         self
@@ -63,27 +63,28 @@ impl QueryCache {
         self.shared.is_some()
     }
 
-    /// The most bytes that a remembered answer says, headers included; 1 MiB by default. Longer ones are answered as ever.
+    /// The most bytes of a cached response, headers included; 1 MiB by default. Longer responses are sent, but not
+    /// cached.
     pub const fn max_entry_size(mut self, bytes: usize) -> Self {
         self.largest = bytes;
         self
     }
 }
 
-/// What became of requests that a remembered answer could have been for, on this node since it started.
+/// Counts of requests for cacheable responses, by outcome, on this node since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheCounts {
-    /// Answered by a fresh answer.
+    /// Answered with a fresh cached response.
     pub hits: u64,
-    /// Answered by one that was not fresh any more, while a new one was made.
+    /// Answered with a stale cached response, while it was revalidated.
     pub stale: u64,
-    /// Answered by what another node has made ([`QueryCache::shared`]).
+    /// Answered with a response that another node has computed ([`QueryCache::shared`]).
     pub shared: u64,
-    /// Made anew, or answered by one that was being made for somebody else.
+    /// Computed, or answered with the result of a concurrent request for the same response.
     pub misses: u64,
-    /// Made anew since the client asked for that, or since this node could not hear what other nodes change.
+    /// Computed because the client asked for that, or because this node could not receive the changes of other nodes.
     pub bypassed: u64,
-    /// How often the store that nodes share failed, or took too long.
+    /// Calls of the shared store that failed or took too long.
     pub failures: u64,
 }

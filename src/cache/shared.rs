@@ -1,4 +1,4 @@
-//! Answers that all nodes remember together: what one node has made the others need not make.
+//! The shared cache: responses that one node has computed, in a store from which the other nodes reuse them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,26 +14,26 @@ use super::responses::Key;
 use crate::engine::Position;
 use crate::resource::Freshness;
 
-/// How long the store may take; a database answers sooner than one that is away.
+/// Timeout of calls to the store: querying the database is faster than waiting for an unreachable store.
 const LATE: Duration = Duration::from_millis(250);
-/// For how long a store that failed is not asked.
+/// For how long a store that failed is not called.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long a claim holds, of a node that is killed meanwhile.
+/// How long a claim holds if its node is killed meanwhile.
 const CLAIM: Duration = Duration::from_secs(5);
 
-/// The store that nodes share, and how it does.
+/// The store that nodes share, and its health.
 #[derive(Debug)]
 pub(super) struct Shared {
     store: Arc<dyn CacheStore>,
-    /// What all nodes of an application begin their keys with, and no other.
+    /// Key prefix that all nodes of an application have, and no other application.
     application: String,
     began: Instant,
-    /// Until when it is not asked, in milliseconds since it was begun.
+    /// Until when the store is not called, in milliseconds since `began`.
     rests_until: AtomicU64,
     pub(super) failures: AtomicU64,
 }
 
-/// An answer that another node has made.
+/// A response that another node has computed.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) content: Content,
@@ -41,18 +41,18 @@ pub(super) struct Found {
     pub(super) age: Duration,
 }
 
-/// What stands before the body.
+/// The metadata before the body.
 #[derive(Serialize, Deserialize)]
 struct Head {
     at: (i64, i64),
-    /// When it was begun, in milliseconds since 1970.
+    /// When its computation began, in milliseconds since 1970.
     made: u64,
-    /// Nothing where there is no such item.
+    /// `None` if there is no such item.
     headers: Option<Vec<(String, String)>>,
     tag: String,
 }
 
-/// The right to make an answer for all nodes, until it is dropped.
+/// A claim to compute a response for all nodes, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Claimed {
     shared: Arc<Shared>,
@@ -78,7 +78,7 @@ impl Shared {
         format!("{}:{}", self.application, key.digest().to_hex())
     }
 
-    /// What the store answers; nothing where it does not, or did not a moment ago.
+    /// Calls the store; `None` if it fails or times out, or did so a moment ago.
     async fn asked<T>(&self, question: Answer<'_, T>) -> Option<T> {
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         if now < self.rests_until.load(Ordering::Relaxed) {
@@ -104,7 +104,7 @@ impl Shared {
         read(&self.asked(self.store.get(&name)).await??)
     }
 
-    /// Keeps an answer for other nodes, as far as they can read it.
+    /// Stores a response for other nodes, if it can be encoded.
     pub(super) async fn keep(
         &self,
         key: &Key,
@@ -121,7 +121,8 @@ impl Shared {
         }
     }
 
-    /// The right to make an answer for all nodes; `None` where another one has it, or nobody can tell.
+    /// Claims the computation of a response for all nodes: `Err` if another node holds the claim, `None` if the store
+    /// does not answer.
     pub(super) async fn claim(self: &Arc<Self>, key: &Key) -> Option<Result<Claimed, ()>> {
         let name = self.name(key);
         let is_free = self.asked(self.store.claim(&name, CLAIM)).await?;
@@ -150,7 +151,7 @@ fn written(content: &Content, stamp: Position, age: Duration) -> Option<Vec<u8>>
     Some([&length.to_le_bytes()[..], &head, &body].concat())
 }
 
-/// What cannot be read is not there.
+/// Decodes an entry; an unreadable one counts as absent.
 fn read(bytes: &[u8]) -> Option<Found> {
     let (length, rest) = bytes.split_first_chunk()?;
     let (head, body) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;

@@ -1,4 +1,4 @@
-//! Answers that are being made: whoever asks for the same one meanwhile waits for it.
+//! Single flight: concurrent requests for the same response wait for one computation.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,21 +10,21 @@ use super::cached_response::CachedResponse;
 use super::responses::{CacheStatus, Failed, Key};
 use super::tags::{Seen, Tag, TagVersions};
 
-/// The answers that are being made on this node.
+/// The computations that are in progress on this node.
 #[derive(Debug, Default)]
 pub(super) struct Flights(Mutex<HashMap<Key, Arc<Flight>>>);
 
-/// An answer that is being made.
+/// A computation in progress.
 #[derive(Debug)]
 pub(super) struct Flight {
-    /// The counts of its tags before anything was read.
+    /// The versions of its tags before anything was read.
     pub(super) seen: Seen,
     pub(super) cell: OnceCell<Result<(Arc<CachedResponse>, CacheStatus), Failed>>,
-    /// How many wait for it; counted while the flights are locked.
+    /// How many requests wait for it; counted while the flights are locked.
     waiting: AtomicUsize,
 }
 
-/// Somebody who waits for an answer.
+/// A request that waits for a computation.
 #[derive(Debug)]
 pub(super) struct Waiting<'a> {
     flights: &'a Flights,
@@ -37,8 +37,8 @@ impl Flights {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits with those who wait for this answer already. Where something has changed since it was begun a new one is:
-    /// whoever made the change and asks now must not be answered by what was read before.
+    /// Joins the computation of this response that is in progress. If something has changed since it began, a new one
+    /// is started: a caller that made the change and reads now must not receive what was read before.
     pub(super) fn join(&self, key: &Key, generations: &TagVersions, tags: &[Tag]) -> Waiting<'_> {
         let mut flights = self.held();
         let under_way = flights.get(key).filter(|flight| generations.is_current(&flight.seen)).cloned();
@@ -62,7 +62,7 @@ impl Drop for Waiting<'_> {
         let mut flights = self.flights.held();
         let is_there = flights.get(&self.key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight));
         let is_last = self.flight.waiting.fetch_sub(1, Ordering::Relaxed) == 1;
-        // Where it has come to an end whoever comes now begins another.
+        // Once it has finished, the next request begins another.
         if is_there && (is_last || self.flight.cell.initialized()) {
             flights.remove(&self.key);
         }

@@ -1,8 +1,9 @@
-//! Tags: what an answer was made of, each with a count that goes up when that changes.
+//! Tags: what a response was made of, each with a version that a change increments.
 //!
-//! An answer is good as long as none of its tags' counts has gone up since before it was made. So nothing has to be looked
-//! for when something changes, and an answer that was under way meanwhile is never good. Counts are kept in a fixed number
-//! of places: two tags may share one, which has an answer made once more than needed, and never once too few.
+//! A response is valid as long as none of its tags' versions was incremented since before it was computed. So nothing
+//! has to be searched for when something changes, and a response that was being computed meanwhile is never valid.
+//! Versions are kept in a fixed number of slots: two tags may share one, which makes a response invalid once more than
+//! needed, and never once too few.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,12 +13,12 @@ use uuid::Uuid;
 
 use super::horizon::InvalidationHorizon;
 
-/// How many places there are.
+/// The number of slots.
 pub(super) const PLACES: usize = 1 << 16;
-/// How many changed places are told of one by one; beyond, other nodes are told to forget everything.
+/// How many changed tags are announced one by one; beyond, other nodes invalidate everything.
 const TOLD: usize = 16_384;
 
-/// The place of one tag; the same on every node.
+/// The slot of one tag; the same on every node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Tag(u16);
 
@@ -42,7 +43,7 @@ impl Tag {
         Self::of(b"tenant", &[table, tenant])
     }
 
-    /// A row of a table of which it is not known whose it is.
+    /// A row of a table whose tenant is unknown.
     pub(crate) fn anybodys(table: &str) -> Self {
         Self::of(b"anybody's", &[table])
     }
@@ -52,7 +53,7 @@ impl Tag {
         Self::of(b"row", &[table, id])
     }
 
-    /// However many rows of a table, of which it is not known which.
+    /// Any number of rows of a table that are not known one by one.
     pub(crate) fn rows(table: &str) -> Self {
         Self::of(b"rows", &[table])
     }
@@ -61,47 +62,47 @@ impl Tag {
         self.0
     }
 
-    /// Every answer of a resource.
+    /// Every response of a resource.
     pub(crate) fn resource(name: &str) -> Self {
         Self::of(b"resource", &[name])
     }
 
-    /// What a declaration calls so.
+    /// A tag that declarations name.
     pub(crate) fn declared(name: &str) -> Self {
         Self::of(b"declared", &[name])
     }
 }
 
-/// The counts of all tags.
+/// The versions of all tags.
 #[derive(Debug)]
 pub(crate) struct TagVersions {
     counts: Box<[AtomicU64]>,
-    /// Goes up when everything is to be forgotten.
+    /// Incremented when everything is invalidated.
     all: AtomicU64,
-    /// What other nodes are to be told.
+    /// Invalidations that other nodes have yet to receive.
     untold: Mutex<Untold>,
     tell: Notify,
-    /// How far changes are known, where answers of other nodes are judged.
+    /// The horizon, where responses of other nodes are validated.
     course: Option<InvalidationHorizon>,
 }
 
 #[derive(Debug, Default)]
 struct Untold {
-    /// Whether anybody tells.
+    /// Whether invalidations are published.
     is_told: bool,
     tags: Vec<Tag>,
-    /// The events that tell of these changes.
+    /// The events of these changes.
     events: Vec<Uuid>,
-    /// Whether there is one that no event tells of.
+    /// Whether one of the changes has no event.
     unsaid: bool,
     everything: bool,
 }
 
-/// What is to be forgotten, as it is told from node to node.
+/// An invalidation, as it is sent between nodes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Forget {
     Everything,
-    /// What has changed, the events that tell of it, and whether they tell of all of it.
+    /// The changed tags, the events of the changes, and whether there is a change without an event.
     Tags {
         tags: Vec<Tag>,
         events: Vec<Uuid>,
@@ -109,7 +110,7 @@ pub(super) enum Forget {
     },
 }
 
-/// The counts of some tags, as they were at one time.
+/// The versions of some tags at one time.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     all: u64,
@@ -135,7 +136,7 @@ impl Seen {
 }
 
 impl TagVersions {
-    /// The same, which know how far they know what has changed.
+    /// Tag versions with an invalidation horizon.
     pub(crate) fn on_course() -> Self {
         Self { course: Some(InvalidationHorizon::default()), ..Self::default() }
     }
@@ -150,14 +151,14 @@ impl TagVersions {
         Seen { all, counts }
     }
 
-    /// Whether nothing has changed since.
+    /// Whether none of these tags has changed since.
     pub(crate) fn is_current(&self, seen: &Seen) -> bool {
         self.all.load(Ordering::SeqCst) == seen.all
             && seen.counts.iter().all(|(tag, count)| self.count(*tag).load(Ordering::SeqCst) == *count)
     }
 
-    /// Notes that what these tags stand for has changed, here and, as soon as they are told, on other nodes. These events
-    /// tell of it; none where nothing ever will.
+    /// Invalidates these tags, here and, as soon as it is published, on other nodes. These are the events of the
+    /// change; none where it never has any.
     pub(crate) fn changed(&self, tags: &[Tag], events: &[Uuid]) {
         self.told(tags, events, events.is_empty());
         self.to_be_told(|untold| {
@@ -167,10 +168,11 @@ impl TagVersions {
         });
     }
 
-    /// Notes what has changed, as somebody told who knows.
+    /// Records a change that was made on this node or announced by another one.
     pub(super) fn told(&self, tags: &[Tag], events: &[Uuid], unsaid: bool) {
         if let Some(course) = &self.course {
-            // First: whoever finds nothing here looks at what others made.
+            // The horizon first: a request that finds nothing in this node's cache looks at the responses of other
+            // nodes.
             if !events.is_empty() {
                 course.changed(tags, events);
             }
@@ -181,7 +183,7 @@ impl TagVersions {
         self.forget(tags);
     }
 
-    /// Notes what was seen published.
+    /// Increments the versions of these tags on this node.
     pub(super) fn forget(&self, tags: &[Tag]) {
         for tag in tags {
             self.count(*tag).fetch_add(1, Ordering::SeqCst);
@@ -195,7 +197,7 @@ impl TagVersions {
         self.forget_all_here();
     }
 
-    /// Forgets everything that this node has made.
+    /// Invalidates everything that is cached on this node.
     pub(super) fn forget_all_here(&self) {
         self.all.fetch_add(1, Ordering::SeqCst);
     }
@@ -222,12 +224,12 @@ impl TagVersions {
         self.tell.notify_one();
     }
 
-    /// From here on what changes is gathered, for somebody to tell others.
+    /// Collects invalidations from here on, to be published to other nodes.
     pub(super) fn begin_telling(&self) {
         self.untold.lock().unwrap_or_else(PoisonError::into_inner).is_told = true;
     }
 
-    /// What is to be told next.
+    /// The next invalidation to publish.
     pub(super) async fn to_tell(&self) -> Forget {
         loop {
             if let Some(forget) = self.next_to_tell() {
@@ -265,7 +267,7 @@ impl Forget {
     }
 
     pub(super) fn of_bytes(bytes: &[u8]) -> Self {
-        // What cannot be read may mean anything.
+        // An unreadable message may mean anything.
         Self::read(bytes).unwrap_or(Self::Everything)
     }
 

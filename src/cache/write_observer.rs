@@ -1,4 +1,5 @@
-//! From changes of rows to the tags that they concern. Every change of a storage passes here, whoever makes it.
+//! Maps changes of rows to the cache tags that they concern. Every change of a storage passes here, whatever its
+//! origin.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,10 +13,10 @@ use crate::engine::spelled;
 use crate::tables::events::{self, EventRow};
 use uuid::Uuid;
 
-/// When what was given up while it was being committed is forgotten once more: it may have been committed a moment later.
+/// When tags are invalidated again after an abandoned commit: it may have been committed a moment later.
 const LATER: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(2), Duration::from_secs(15)];
 
-/// The tables whose rows are part of remembered answers.
+/// The tables whose rows are part of cached responses.
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub(crate) generations: Arc<TagVersions>,
@@ -25,25 +26,25 @@ pub(crate) struct Watch {
     pub(crate) own: Own,
 }
 
-/// What is known of a table.
+/// What a table's changes invalidate.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watched {
-    /// The field that says whose a row is, and its name.
+    /// The tenant field: its position and its name.
     pub(crate) tenant: Option<(usize, String)>,
-    /// What else falls with a new row, with one that is changed, and with one that goes.
+    /// Further tags that are invalidated when a row is created, updated and deleted.
     pub(crate) created: Vec<Tag>,
     pub(crate) updated: Vec<Tag>,
     pub(crate) deleted: Vec<Tag>,
 }
 
-/// What a change set concerns, until it is known what became of it.
+/// The tags of a change set, until its outcome is known.
 #[derive(Debug)]
 pub(crate) struct Changing {
     generations: Arc<TagVersions>,
     tags: Vec<Tag>,
-    /// The events that tell of them, where they were made.
+    /// The events of the changes, once they were created.
     events: Arc<Mutex<Vec<Uuid>>>,
-    /// Where the database names new rows, the table of each, by the place of its change.
+    /// Inserts whose ids the database assigns: the position of each change, and its table.
     unnamed: Vec<(usize, String)>,
     has_ended: bool,
 }
@@ -57,7 +58,7 @@ impl Watch {
         Self { generations, tables, resources, own: Own::default() }
     }
 
-    /// What these changes concern; `None` where that is nothing that is remembered.
+    /// The tags of these changes; `None` if none of them concerns a watched table.
     pub(crate) fn concerns(&self, changes: &[Change]) -> Option<Changing> {
         let mut changing = Changing {
             generations: self.generations.clone(),
@@ -74,11 +75,11 @@ impl Watch {
         (!changing.tags.is_empty()).then_some(changing)
     }
 
-    /// What a change concerns that an event tells of.
+    /// The tags of the change that an event describes.
     pub(super) fn concerned_by(&self, event: &EventRow) -> Vec<Tag> {
         let Some(table) = self.resources.get(&event.resource) else { return Vec::new() };
         let Some(watched) = self.tables.get(table) else { return Vec::new() };
-        // One that went from one tenant to another concerns both.
+        // A row that moved from one tenant to another concerns both.
         let is_said = |name: &str| event.previous.as_ref().is_some_and(|previous| previous.contains(name));
         let stays = |name: &str| !is_said(name) && !event.unsaid.iter().any(|unsaid| unsaid == name);
         let whose = match (&watched.tenant, &event.tenant) {
@@ -92,7 +93,8 @@ impl Watch {
 }
 
 impl Watch {
-    /// Forgets what shows rows of a table, on this node: another one may have changed them and told nobody.
+    /// Invalidates responses that show rows of a table, on this node: another node may have changed them without an
+    /// announcement.
     pub(crate) fn made_elsewhere(&self, table: &str, tenant: Option<&str>) {
         let Some(watched) = self.tables.get(table) else { return };
         let mut tags = vec![Tag::table(table), Tag::anybodys(table), Tag::rows(table)];
@@ -104,7 +106,7 @@ impl Watch {
     }
 }
 
-/// The tenant that a filter keeps to, where it does.
+/// The tenant that a filter restricts rows to, if it does.
 pub(crate) fn tenant_of(filter: &Filter, field: usize) -> Option<&Value> {
     match filter {
         Filter::Compare(compared, Test::Eq(value)) if *compared == field && !value.is_null() => Some(value),
@@ -157,7 +159,7 @@ impl Changing {
         });
     }
 
-    /// Forgets what these changes concern, where they were made.
+    /// Invalidates the tags of these changes, unless they certainly failed.
     pub(crate) fn end(mut self, committed: &Result<Committed, StorageError>) {
         self.has_ended = true;
         match committed {
@@ -182,7 +184,7 @@ impl Changing {
         self.generations.changed(&self.tags, events);
     }
 
-    /// Notes which events tell of the changes, as soon as that is known.
+    /// Records the events of the changes, as soon as they are created.
     pub(crate) fn telling(&self, then: Then) -> Then {
         let told = self.events.clone();
         Arc::new(move |written| {
@@ -210,13 +212,13 @@ impl Changing {
 impl Drop for Changing {
     fn drop(&mut self) {
         if !self.has_ended {
-            // Whoever asked for it went away while it was being committed.
+            // The caller's future was dropped during the commit.
             self.forget_now_and_later();
         }
     }
 }
 
-/// The id of an event that a change adds.
+/// The id of the event that a change inserts.
 fn event(change: &Change) -> Option<Uuid> {
     match &change.write {
         Write::Insert { values } => match values.get(events::ID)? {
@@ -227,7 +229,7 @@ fn event(change: &Change) -> Option<Uuid> {
     }
 }
 
-/// Whether nothing was changed for sure.
+/// Whether this error means that certainly nothing was changed.
 const fn is_certain(kind: ErrorKind) -> bool {
     matches!(
         kind,

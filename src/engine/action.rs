@@ -1,4 +1,4 @@
-//! An action of the application's own: what it changes, in one commit.
+//! Actions: named operations of the application's own, each in one commit.
 
 use resourceful_contract::{Guard, Value, Version, Write};
 use serde_json::{Value as Json, json};
@@ -12,16 +12,16 @@ use super::{Call, Expected, Item};
 use crate::error::{Error, Fault};
 use crate::resource::{Acted, Change, DeclaredAction, Operation, Right, Target, input_faults};
 
-/// What an action answers.
+/// The response of an action.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// The item as it is now.
+    /// The current item.
     Item(Item),
-    /// An output of its own.
+    /// The action's own output.
     Output(Json),
 }
 
-/// An item that an action is done to, as it is.
+/// The current state of the item that an action is applied to.
 struct Subject<'a> {
     right: Right,
     id: &'a Value,
@@ -30,7 +30,7 @@ struct Subject<'a> {
 }
 
 impl Call<'_> {
-    /// Does an action to an item, or to the collection where there is no id.
+    /// Applies an action to an item, or to the collection where it has no id.
     pub(crate) async fn act(
         &self,
         acted: Acted,
@@ -100,7 +100,7 @@ impl Call<'_> {
         }
     }
 
-    /// What an action changed of an item and enlisted beside it; nothing where it did neither.
+    /// The changes of an action to its item, and those that it enlisted; `None` where there are neither.
     async fn left_behind(
         &self,
         changeable: &RowFilter,
@@ -112,7 +112,7 @@ impl Call<'_> {
         let Change { item, mut enlisted, .. } = change;
         let mut next = self.owned(&current, item.unwrap_or_default());
         if next != current {
-            // What the application did is checked as what a client sends is.
+            // Changes by the application are validated like those that a client sends.
             next = self.recheck(next)?;
             let (hooked, more) = self.before(Operation::Update, Some(&current), next).await?;
             next = hooked;
@@ -134,7 +134,7 @@ impl Call<'_> {
         Ok(Some(PreparedWrite { main, beside }))
     }
 
-    /// An item whose id and version are what they were, whatever was written there.
+    /// The item with its previous id and version, whatever the action or hook wrote there.
     pub(super) fn owned(&self, current: &Fields, mut item: Fields) -> Fields {
         let schema = &self.entry.schema;
         for position in [Some(schema.id), schema.version].into_iter().flatten() {
@@ -171,7 +171,7 @@ impl Call<'_> {
                     attempts.lost(self.engine, vec![self.contended_resource()]).await?;
                 }
                 Err(mut failure) => {
-                    // What it enlisted is the application's, so a clash is none of a field of the caller's.
+                    // The application enlisted the changes, so a conflict is not about a field that the caller sent.
                     failure.beside = true;
                     return Err(self.explained(failure));
                 }
@@ -180,7 +180,7 @@ impl Call<'_> {
     }
 }
 
-/// The input of an action, checked.
+/// The validated input of an action.
 pub(super) fn taken(declared: &DeclaredAction, input: Option<&Json>) -> Result<Json, Error> {
     let shape = &declared.action.input;
     let input = match input {

@@ -1,4 +1,4 @@
-//! Changes of several resources in one commit, each as it would be made alone.
+//! Batches: writes to several resources in one commit, each validated as if it were sent alone.
 
 use std::collections::HashSet;
 
@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Fault, escape_pointer};
 use crate::query::Selection;
 use crate::resource::{Id, Operation};
 
-/// What one operation of a batch asks for.
+/// One operation of a batch request.
 #[derive(Clone, Debug)]
 pub(crate) struct BatchOperation {
     pub(crate) resource: String,
@@ -29,19 +29,19 @@ pub(crate) struct BatchOperation {
     pub(crate) body: Json,
 }
 
-/// What became of one operation.
+/// The result of one operation.
 #[derive(Debug)]
 pub(crate) struct Became {
     pub(crate) resource: String,
     pub(crate) operation: Operation,
-    /// The item, unless it is gone.
+    /// The item, unless it was deleted.
     pub(crate) item: Option<Item>,
     pub(crate) id: Value,
 }
 
-/// Where an operation stands in the request.
+/// Name of the operations' array in the request.
 const LIST: &str = "operations";
-/// Where its body stands in it.
+/// Pointer to an operation's body.
 const BODY: &str = "/body";
 
 impl Engine {
@@ -67,7 +67,7 @@ impl Engine {
         }
     }
 
-    /// Makes all of the changes so, or none.
+    /// Commits all of the operations, or none.
     pub(crate) async fn batch(
         &self,
         actor: &Actor,
@@ -77,7 +77,7 @@ impl Engine {
         let mut calls = Vec::with_capacity(wanted.len());
         let mut known = HashSet::new();
         let mut unknown = Vec::new();
-        // A caller who may not make one of them is refused before anything is read.
+        // A caller without permission for one of them is refused before anything is read.
         for (index, one) in wanted.iter().enumerate() {
             let Ok(entry) = self.find(&one.resource) else {
                 unknown.push(self.unknown_resource(&one.resource).inside(&format!("/{LIST}/{index}")));
@@ -90,7 +90,7 @@ impl Engine {
             }
             let call = self.call(entry, actor, one.operation, false).await;
             let call = call.map_err(|error| at(error, LIST, index))?.on(terms);
-            // An id may be spelled in more than one way; one that is malformed names nothing.
+            // An id may have several spellings; a malformed one identifies nothing.
             let id = call.id(&one.id).ok().filter(|_| one.operation != Operation::Create);
             let is_known = id.is_some_and(|id| !known.insert((entry.position, spelled(&id))));
             calls.push(call);
@@ -132,8 +132,8 @@ async fn committed(
         terms.begin_again();
         let mut prepared = Vec::with_capacity(calls.len());
         let mut planned: Vec<Option<Fields>> = Vec::with_capacity(calls.len());
-        // What each operation comes to that changes nothing, read before anything is changed: once it is, nothing more
-        // can fail. And which operations change something.
+        // Results of the operations that change nothing are read before the commit, since nothing may fail after it.
+        // `changed` holds the indexes of the operations that change something.
         let mut unchanged = Vec::with_capacity(calls.len());
         let mut changed = Vec::with_capacity(calls.len());
         for (index, (call, one)) in calls.iter().zip(wanted).enumerate() {
@@ -186,7 +186,7 @@ async fn committed(
 }
 
 impl Call<'_> {
-    /// What an operation comes to: its change, if it is one, and the item as it is then.
+    /// The change of an operation, if there is one, and the item's state after it.
     async fn decided(
         &self,
         one: &BatchOperation,
@@ -221,14 +221,14 @@ impl Call<'_> {
         Ok((prepared, Some(item.unwrap_or(current))))
     }
 
-    /// What an operation comes to that changes nothing.
+    /// The result of an operation that changes nothing.
     async fn unchanged_by(&self, one: &BatchOperation) -> Result<Became, Error> {
         let id = self.id(&one.id)?;
         let item = self.item(id.clone(), &Selection::default()).await?;
         Ok(Became { resource: one.resource.clone(), operation: one.operation, item: Some(item), id })
     }
 
-    /// What an operation came to, with the hooks after it.
+    /// The result of a committed operation; runs the hooks after it.
     async fn became(
         &self,
         one: &BatchOperation,
@@ -244,7 +244,7 @@ impl Call<'_> {
     }
 }
 
-/// A body in which every `{"$ref": "0/id"}` is what an earlier operation has there.
+/// The body with every `{"$ref": "0/id"}` replaced by that field's value in the earlier operation's item.
 fn resolved(
     body: &Json,
     planned: &[Option<Fields>],

@@ -1,4 +1,4 @@
-//! Many items in one commit: each decided on as it would be alone, and all of them or none.
+//! Bulk writes: many items in one commit, each validated as if it were sent alone, and all of them or none.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Fault, FaultLocation};
 use crate::query::Selection;
 use crate::resource::Operation;
 
-/// A change of one item among many.
+/// The patch of one item in a bulk request.
 #[derive(Clone, Debug)]
 pub(crate) struct Patch {
     /// The item's id, as in a path.
@@ -24,12 +24,12 @@ pub(crate) struct Patch {
     pub(crate) patch: Json,
 }
 
-/// How many faults are told of at once.
+/// Limit of faults that are reported at once.
 const TOLD: usize = 100;
-/// The code of what is answered of an item that a filter meant and that has changed since.
+/// Error code for an item that matched the filter of the request and has changed since.
 const NO_LONGER_MATCHING: &str = "no-longer-matching";
 
-/// An item has changed since it matched the filter of the request.
+/// The error for an item that has changed since it matched the filter of the request.
 pub(super) fn no_longer_matching() -> Error {
     let detail = "The item has changed since, and does not match the filter any more: it was left as it is.";
     Error::new(ErrorKind::Conflict, NO_LONGER_MATCHING, detail)
@@ -77,7 +77,7 @@ impl Call<'_> {
         }
     }
 
-    /// Changes items, each by its patch.
+    /// Updates items, each by its patch.
     pub(crate) async fn update_all(&self, patches: &[Patch]) -> Result<Vec<Item>, Error> {
         let work = self.updated_all(patches);
         if self.is_hooked(Operation::Update) {
@@ -94,7 +94,7 @@ impl Call<'_> {
             let mut currents = self.currents(&changeable, &ids).await?.into_iter();
             let mut prepared = Vec::with_capacity(patches.len());
             let mut unchanged = Vec::with_capacity(patches.len());
-            // Where each of those that change stands in the request.
+            // Index in the request of each item that changes.
             let mut changed = Vec::with_capacity(patches.len());
             for (index, (id, patch)) in ids.iter().zip(patches).enumerate() {
                 let told = |error| at(error, "items", index);
@@ -146,7 +146,7 @@ impl Call<'_> {
         self.prepared_change(changeable, step, next).await
     }
 
-    /// Deletes items; answers how many.
+    /// Deletes items; returns how many.
     pub(crate) async fn delete_all(&self, ids: &[String]) -> Result<usize, Error> {
         let work = self.deleted_all(ids);
         if self.is_hooked(Operation::Delete) {
@@ -184,11 +184,10 @@ impl Call<'_> {
         }
     }
 
-    /// The call by which those items are changed that the caller lists and that match a filter: each of them only as long as
-    /// it does.
+    /// The call that changes the items that the caller may list and that match a filter, each only as long as it matches.
     ///
     /// # Errors
-    /// What is wrong with the filter, and where the caller may see no list.
+    /// Every fault of the filter, and where the caller may not list the resource.
     pub(crate) fn by_filter(&self, filter: &Json) -> Result<Call<'_>, Error> {
         let refused = || visibility::refused(self.entry, self.actor, Operation::List);
         let listed = self.sight().listed.as_ref().ok_or_else(refused)?;
@@ -199,10 +198,10 @@ impl Call<'_> {
         Ok(self.of_matching(listed.within(request.filter)))
     }
 
-    /// Changes every item that matches, by one patch.
+    /// Updates every item that matches, by one patch.
     ///
     /// # Errors
-    /// Where more match than there may.
+    /// Where more match than are allowed.
     pub(crate) async fn update_matching(&self, patch: &Json, most: usize) -> Result<Vec<Item>, Error> {
         let work = async {
             let mut attempts = ConflictRetry::default();
@@ -222,10 +221,10 @@ impl Call<'_> {
         work.await
     }
 
-    /// Deletes every item that matches; answers how many.
+    /// Deletes every item that matches; returns how many.
     ///
     /// # Errors
-    /// Where more match than there may.
+    /// Where more match than are allowed.
     pub(crate) async fn delete_matching(&self, most: usize) -> Result<usize, Error> {
         let work = async {
             let mut attempts = ConflictRetry::default();
@@ -243,10 +242,10 @@ impl Call<'_> {
         work.await
     }
 
-    /// The ids of the items that the request means and that the caller may do this to.
+    /// The ids of the items that the request addresses and that the operation is allowed on.
     ///
     /// # Errors
-    /// Where there are more than there may be.
+    /// Where there are more than are allowed.
     pub(crate) async fn matching(&self, most: usize) -> Result<Vec<String>, Error> {
         let schema = &self.entry.schema;
         let query = Query {
@@ -265,10 +264,10 @@ impl Call<'_> {
         Ok(rows.keys.iter().flatten().map(super::record::spelled).collect())
     }
 
-    /// Refuses a list in which an item stands twice, whichever spelling of its id it has; what is no id names none.
+    /// Refuses a list that contains an item twice, in whichever spelling of its id; a malformed id identifies no item.
     ///
     /// # Errors
-    /// Every repetition, at its place in the list.
+    /// Every repetition, with its position in the list.
     pub(crate) fn each_once<'s>(&self, ids: impl Iterator<Item = &'s str>, list: &str) -> Result<(), Error> {
         let mut known = HashSet::new();
         let mut faults = Vec::new();
@@ -281,7 +280,7 @@ impl Call<'_> {
         if faults.is_empty() { Ok(()) } else { Err(Error::validation(faults)) }
     }
 
-    /// Reads ids as in a path, each of which may stand once.
+    /// Parses ids as in a path, each of which may occur once.
     fn ids<'s>(&self, ids: impl Iterator<Item = &'s str>, list: &str) -> Result<Vec<Value>, Error> {
         let ids: Vec<_> = ids.collect();
         let read = ids.iter().enumerate();
@@ -291,7 +290,7 @@ impl Call<'_> {
         Ok(read)
     }
 
-    /// The items of these ids as they are, where there are any, in this order.
+    /// The current items of these ids, where they exist, in this order.
     async fn currents(
         &self,
         admitted: &RowFilter,
@@ -318,7 +317,7 @@ impl Call<'_> {
         Ok(ids.iter().map(|id| found.remove(&super::record::spelled(id))).collect())
     }
 
-    /// Commits many, tells the hooks, and answers the items in order: those that were changed, between those that were not.
+    /// Commits many writes, runs the hooks after them, and returns the items in order, changed and unchanged ones.
     async fn commit_all(
         &self,
         prepared: Vec<PreparedWrite>,
@@ -358,13 +357,13 @@ impl Call<'_> {
         Ok(items)
     }
 
-    /// Whether an item could not be changed because the rows that the request means do not hold it any more.
+    /// Whether an item could not be changed because it is no longer among the rows that the request addresses.
     fn has_left(&self, failure: &Failure) -> bool {
         use resourceful_contract::ErrorKind::NotFound;
         !self.meant.is_everything() && !failure.beside && failure.error.kind() == NotFound
     }
 
-    /// Why many were not changed, with the item that it is of.
+    /// The error of a bulk write, with the index of the item that caused it.
     fn of_many(&self, failure: Failure, list: &str) -> Error {
         let item = failure.item;
         let error = self.explained(failure);
@@ -375,7 +374,7 @@ impl Call<'_> {
     }
 }
 
-/// Whether a filter says anything of a field: `{"and": [{}]}` does not.
+/// Whether a filter contains any condition: `{"and": [{}]}` does not.
 fn has_condition(filter: &Filter) -> bool {
     match filter {
         Filter::All(filters) | Filter::Any(filters) => filters.iter().any(has_condition),
@@ -384,20 +383,20 @@ fn has_condition(filter: &Filter) -> bool {
     }
 }
 
-/// The refusal of a change by a filter that holds no condition.
+/// The error for a change by a filter without conditions.
 pub(crate) fn empty_filter() -> Error {
     let detail = "Name a condition: an empty filter would mean every item.";
     let fault = Fault::pointer("/filter", "required", detail);
     Error::new(ErrorKind::BadRequest, "empty-filter", detail).with_faults(vec![fault])
 }
 
-/// The same error, of one item of a list: its places are inside of that.
+/// The same error for one item of a list: its locations become relative to the item.
 pub(super) fn at(error: Error, list: &str, index: usize) -> Error {
     let place = format!("/{list}/{index}");
     let error = error.inside(&place);
     let mut faults = error.faults().to_vec();
     for fault in &mut faults {
-        // What is said of a header or the query is said of the item.
+        // A fault of a header or the query is reported for the item.
         if !matches!(fault.at, FaultLocation::Pointer(_)) {
             fault.at = FaultLocation::Pointer(place.clone());
         }

@@ -1,4 +1,4 @@
-//! What an answer is found by where answers are remembered, and what it is made of.
+//! Cache keys and tags of cached responses.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::query::{ListRequest, Selection};
 use crate::resource::Operation;
 
 impl Call<'_> {
-    /// The answer for an item; `None` where it is not remembered.
+    /// The cache lookup for an item; `None` where its responses are not cached.
     pub(crate) fn item_lookup(&self, asked: &ItemQuery) -> Option<Lookup> {
         let life = self.definition().cache.as_ref()?.life(Operation::Read)?;
         let ItemQuery { id, request } = asked;
@@ -26,7 +26,7 @@ impl Call<'_> {
         Some(Lookup { key: Key::of(fed), life })
     }
 
-    /// What the answer for an item is made of.
+    /// The tags of an item's response.
     pub(crate) fn item_tags(&self, asked: &ItemQuery) -> Vec<Tag> {
         let table = &self.entry.schema.table;
         let mut tags = vec![Tag::row(table, &spelled(&asked.id)), Tag::rows(table)];
@@ -34,7 +34,7 @@ impl Call<'_> {
         tags
     }
 
-    /// The answer for a list; `None` where it is not remembered. `path` stands in its links.
+    /// The cache lookup for a list; `None` where its responses are not cached. `path` is part of the response's links.
     pub(crate) fn list_lookup(&self, request: &ListRequest, path: Option<&str>) -> Option<Lookup> {
         let life = self.definition().cache.as_ref()?.life(Operation::List)?;
         if request.deleted.is_some() {
@@ -46,7 +46,7 @@ impl Call<'_> {
         Some(Lookup { key: Key::of(fed), life })
     }
 
-    /// What the answer for a list is made of.
+    /// The tags of a list's response.
     pub(crate) fn list_tags(&self, request: &ListRequest) -> Vec<Tag> {
         let (table, listed) = (&self.entry.schema.table, self.sight().listed.as_ref());
         let tenant =
@@ -60,14 +60,14 @@ impl Call<'_> {
         tags
     }
 
-    /// The other resources that an item's answer shows, or that decide who may see it.
+    /// The other resources that an item's response includes, or that decide on its visibility.
     pub(crate) fn related_to_item(&self, asked: &ItemQuery) -> Vec<Arc<str>> {
         let mut tables = Vec::new();
         related_tables(self.sight().rows.as_ref().map_or(&EVERYTHING, RowFilter::filter), &mut tables);
         self.related_resources(&asked.request.selection, tables)
     }
 
-    /// The same of a list, or through which it was asked for.
+    /// The other resources that a list's response includes, that decide on its visibility, or that its filter refers to.
     pub(crate) fn related_to_list(&self, request: &ListRequest) -> Vec<Arc<str>> {
         let mut tables = Vec::new();
         related_tables(self.sight().listed.as_ref().map_or(&EVERYTHING, RowFilter::filter), &mut tables);
@@ -89,7 +89,8 @@ impl Call<'_> {
         entries.filter(|entry| tables.contains(&entry.schema.table)).map(|entry| entry.name.clone()).collect()
     }
 
-    /// Whether other nodes can judge an answer that shows this resource and these: by the events of every change.
+    /// Whether other nodes can validate a cached response that shows this resource and the related ones: by the events of
+    /// every change.
     pub(crate) fn may_share(&self, related: &[Arc<str>]) -> bool {
         let entries = self.engine.catalog.entries();
         let tells = |entry: &Entry| {
@@ -106,8 +107,8 @@ impl Call<'_> {
             && causes.all(|cause| named(cause.split('.').next().unwrap_or_default()))
     }
 
-    /// What was declared, who asks, and all that their rights come to: two callers with the same rights have one answer,
-    /// and two with different ones never do.
+    /// The declaration, the caller, and everything that the caller's rights come to: two callers with the same rights
+    /// share a response, two with different rights never do.
     fn scope(&self, kind: &[u8], rows: &RowFilter, selection: &Selection) -> DigestInput {
         let mut fed = DigestInput::default();
         fed.update(kind).update(&self.entry.digest);
@@ -128,7 +129,7 @@ impl Call<'_> {
         fed
     }
 
-    /// What an answer is made of beside its own rows.
+    /// Adds the tags of a response beside those of its own rows.
     fn tag(&self, rows: Option<&RowFilter>, selection: &Selection, tags: &mut Vec<Tag>) {
         tags.extend_from_slice(&self.entry.tags);
         if let Some(rows) = rows {
@@ -146,7 +147,7 @@ impl Call<'_> {
 
 static EVERYTHING: Filter = Filter::everything();
 
-/// Feeds what may be seen of a resource into a digest.
+/// Feeds the visibility of a resource into a digest.
 pub(super) fn sight(fed: &mut DigestInput, schema: &Schema, rows: &Filter, mask: &Mask) {
     digest::filter(fed, schema, rows);
     mask.feed(fed, schema);
@@ -169,14 +170,14 @@ impl Mask {
     }
 }
 
-/// The tags of the tables that a filter leads to.
+/// Adds the tags of the tables that a filter refers to.
 fn tag_related(filter: &Filter, tags: &mut Vec<Tag>) {
     let mut tables = Vec::new();
     related_tables(filter, &mut tables);
     tags.extend(tables.iter().map(|table| Tag::table(table)));
 }
 
-/// The tables that a filter leads to, each once.
+/// Collects the tables that a filter refers to, without duplicates.
 fn related_tables(filter: &Filter, tables: &mut Vec<String>) {
     match filter {
         Filter::All(filters) | Filter::Any(filters) => {

@@ -1,4 +1,4 @@
-//! The resources of one application, linked to each other.
+//! The catalog: the resources of one application, linked to each other.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,14 +16,14 @@ use crate::resource::{Definition, DefinitionErrors, DefinitionFault, Faults, Fil
 #[derive(Debug)]
 pub(crate) struct Catalog {
     entries: Vec<Arc<Entry>>,
-    /// What notes changes, where answers are remembered.
+    /// Tracks changes, where responses are cached.
     pub(crate) watch: Option<Arc<Watch>>,
 }
 
 /// A resource as part of an application.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// Where it stands in the catalog.
+    /// Its position in the catalog.
     pub(crate) position: usize,
     pub(crate) name: Arc<str>,
     pub(crate) definition: Arc<Definition>,
@@ -31,23 +31,23 @@ pub(crate) struct Entry {
     pub(crate) schema: Arc<Schema>,
     pub(crate) storage: GuardedStorage,
     pub(crate) links: Vec<Arc<LinkedRelation>>,
-    /// What tells this declaration from any other, on every node.
+    /// Digest that identifies this declaration on every node.
     pub(crate) digest: [u8; 32],
-    /// What each of its remembered answers has as tags.
+    /// The tags of each of its cached responses.
     pub(crate) tags: Vec<Tag>,
-    /// Compiled when every resource is linked, since a rule may lead through relations.
+    /// Compiled when every resource is linked, since a rule may refer to related resources.
     rights: OnceLock<Rights>,
-    /// About how long a row's JSON is, to size an answer's buffer before it is filled.
+    /// Approximate size of a row's JSON, to allocate response buffers in advance.
     row_bytes: AtomicUsize,
 }
 
-/// A relation whose other side is known.
+/// A relation with its target resolved.
 #[derive(Debug)]
 pub(crate) struct LinkedRelation {
     pub(crate) link: Arc<Link>,
     /// Position of the other resource in the catalog.
     pub(crate) target: usize,
-    /// Whether both sides share a storage that can follow the relation by itself.
+    /// Whether both sides share a storage that can evaluate the relation by itself.
     pub(crate) shared: bool,
     pub(crate) limit: u32,
 }
@@ -61,12 +61,12 @@ impl Entry {
         Vec::with_capacity(128 + rows * self.row_bytes.load(Ordering::Relaxed))
     }
 
-    /// The field that says whose a row is.
+    /// The field that holds a row's tenant.
     pub(crate) fn tenant(&self) -> Option<usize> {
         tenant(&self.definition)
     }
 
-    /// Remembers how long rows are; a little more than the last, so that most answers fit at once.
+    /// Records the size of rows with a margin, so that most responses fit into the buffer.
     pub(crate) fn note_size(&self, bytes: usize, rows: usize) {
         if let Some(average) = bytes.checked_div(rows) {
             let generous = (average + average / 8).min(8_192);
@@ -89,7 +89,7 @@ impl Catalog {
     /// Links resources to each other.
     ///
     /// # Errors
-    /// Every relation that does not lead anywhere, and every name that stands twice.
+    /// Every relation without a target, and every duplicate name.
     pub(crate) fn link(
         resources: &[Resource],
         generations: Option<&Arc<TagVersions>>,
@@ -149,7 +149,7 @@ impl Catalog {
         if faults.is_empty() { Ok(catalog) } else { Err(DefinitionErrors::new(faults)) }
     }
 
-    /// Positions in an order in which every table comes after those it refers to, as far as there is one.
+    /// Positions in topological order: each table after the tables that it references, as far as there is such an order.
     pub(crate) fn creation_order(&self) -> Vec<usize> {
         let mut order = Vec::with_capacity(self.entries.len());
         let mut left: Vec<usize> = (0..self.entries.len()).collect();
@@ -163,14 +163,14 @@ impl Catalog {
                         })
                 })
             });
-            // Tables that refer to each other in a circle come in the order of declaration.
+            // Tables that reference each other in a cycle come in the order of declaration.
             order.push(left.remove(ready.unwrap_or(0)));
         }
         order
     }
 }
 
-/// What notes changes of the resources' tables.
+/// The watch that tracks changes of the resources' tables.
 fn watch(
     generations: &Arc<TagVersions>,
     definitions: &[Arc<Definition>],
@@ -181,7 +181,7 @@ fn watch(
     for definition in definitions {
         let own = tenant(definition).map(|field| (field, definition.schema.fields[field].name.clone()));
         let watched = tables.entry(definition.schema.table.clone());
-        // Where two resources have one table and disagree, nobody is known to own a row.
+        // Where two resources share a table and disagree on the tenant field, the tenant of a row is unknown.
         watched
             .and_modify(|watched| {
                 watched.tenant.take_if(|known| Some(&*known) != own.as_ref());
@@ -214,7 +214,7 @@ fn watch(
             if matches!(happened, "*" | "created") {
                 watched.created.push(tag);
             }
-            // What is deleted may be kept, and marked.
+            // A deleted row may be kept and marked as deleted.
             if happened != "created" {
                 watched.updated.push(tag);
             }
@@ -238,7 +238,7 @@ fn tags(definition: &Definition) -> Vec<Tag> {
     declared.map(|name| Tag::declared(name)).chain([Tag::resource(definition.name())]).collect()
 }
 
-/// Nodes of another version, or with another declaration, must not be taken for the same.
+/// Digest of the library's version and the declaration, so that nodes which differ in either are distinguished.
 fn digest(definition: &Definition) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(env!("CARGO_PKG_VERSION").as_bytes());
@@ -282,7 +282,7 @@ fn shares_storage(one: &Definition, other: &Definition) -> bool {
     Arc::ptr_eq(one.table.storage(), other.table.storage())
 }
 
-/// Where a relation is declared, and all it may lead to.
+/// The declaration of a relation, with its possible targets.
 struct Site<'a> {
     definition: &'a Arc<Definition>,
     definitions: &'a [Arc<Definition>],

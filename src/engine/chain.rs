@@ -1,9 +1,9 @@
-//! The audit trail as a chain: each entry's seal covers the entry and the seal before, so that one which is removed or
-//! altered is found.
+//! The audit trail as a hash chain: each entry's seal covers the entry and the previous seal, so that a removed or
+//! altered entry is detected.
 //!
-//! Entries are written by many transactions at once, and a chain has one end. So they are sealed a moment later, in the
-//! order in which whoever holds the chain's lease finds them; its version keeps two from sealing at once. What was not
-//! sealed yet is sealed before a chain is verified.
+//! Entries are written by many concurrent transactions, but a chain has one end. So they are sealed shortly afterwards,
+//! in the order in which the holder of the chain's lease finds them; the lease's version prevents concurrent sealing.
+//! Entries that are not sealed yet are sealed before a chain is verified.
 
 use std::time::Duration;
 
@@ -18,23 +18,24 @@ use crate::error::Error;
 use crate::tables::audit::{ACTOR, ADDRESS, AT, AuditRow, CHANGES, LINK, POSITION, REQUEST, RESOURCE, SEAL};
 use crate::tables::leases::{LeaseRow, STATE};
 
-/// The lease that the chain's end is kept in.
+/// The lease that stores the chain's end.
 const CHAIN: &str = "audit";
-/// How many entries are sealed or read at once.
+/// Batch size for sealing and reading.
 const STEP: u32 = 500;
 
-/// What is younger is never emptied.
+/// Minimum retention: younger entries are never emptied.
 const YOUNGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// What became of a look at an audit trail.
+/// The result of verifying an audit trail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AuditVerdict {
-    /// How many entries were found to be as they were written.
+    /// The number of entries that were found to be as written.
     pub entries: u64,
-    /// The seal of the last entry, which stands for all of them: kept elsewhere, it tells of a trail that was made anew.
+    /// The seal of the last entry, which covers all entries. A copy that is kept elsewhere reveals a trail that was
+    /// rebuilt.
     pub head: Option<String>,
-    /// What is wrong with the first entry that is not as it was written.
+    /// The fault of the first entry that is not as it was written.
     pub broken: Option<String>,
 }
 
@@ -52,7 +53,7 @@ impl End {
         Self { link: state["link"].as_i64().unwrap_or(0), seal: state["seal"].as_str().map(str::to_owned) }
     }
 
-    /// The end with one more entry.
+    /// The end after one more entry.
     fn with(&self, digest: &str) -> Self {
         let link = self.link + 1;
         let covered = format!("{link} {} {digest}", self.seal.as_deref().unwrap_or_default());
@@ -65,7 +66,7 @@ impl End {
 }
 
 impl Engine {
-    /// Seals every entry that is not part of the chain yet, and looks whether all that are, are as they were written.
+    /// Seals every entry that is not part of the chain yet, and verifies the chains.
     pub(crate) async fn verify_audit(&self) -> Result<Vec<AuditVerdict>, Error> {
         let mut verdicts = Vec::new();
         for vault in self.recorded() {
@@ -75,7 +76,7 @@ impl Engine {
         Ok(verdicts)
     }
 
-    /// Seals entries that are not part of the chain yet, some at a time; answers how many.
+    /// Seals a batch of entries that are not part of the chain yet; returns how many.
     pub(crate) async fn seal(&self, vault: &GuardedStorage) -> Result<usize, Error> {
         let schema = &self.tables.audit;
         let query = Query {
@@ -107,13 +108,14 @@ impl Engine {
             return Ok(entries.len());
         };
         match error.kind() {
-            // Another node seals, or an entry has gone, so there may be more.
+            // Another node is sealing, or an entry was deleted, so there may be more.
             StorageKind::VersionMismatch | StorageKind::NotFound => Ok(1),
             StorageKind::UniqueViolation => {
                 if self.chain(vault).await?.map(|lease| lease.version) != found {
                     return Ok(1);
                 }
-                // Nobody sealed, so an entry that nobody sealed has the next number, and will have it next time too.
+                // No other node has sealed, so an entry that was never sealed has the next number, and will have it next
+                // time too.
                 tracing::error!(
                     "the audit trail was tampered with: an entry is numbered beyond the chain's end"
                 );
@@ -129,7 +131,7 @@ impl Engine {
         Ok(vault.kept(query).await?.pop().map(LeaseRow::read))
     }
 
-    /// The change of the chain's lease, by whoever saw it like this.
+    /// The write of the chain's end to its lease, guarded by the lease's version that was read.
     fn moved(&self, lease: Option<LeaseRow>, end: &End) -> Change {
         let write = match lease {
             Some(lease) => Write::Update {
@@ -151,9 +153,9 @@ impl Engine {
         Change { schema: self.tables.leases.clone(), write, answer: None }
     }
 
-    /// Walks the chain from its beginning.
+    /// Verifies the chain from its beginning.
     async fn verified(&self, vault: &GuardedStorage) -> Result<AuditVerdict, Error> {
-        // Where the chain ends is read first: it may go on meanwhile.
+        // The chain's end is read first, since the chain may grow meanwhile.
         let lease = self.chain(vault).await?;
         let last = End::of(lease.as_ref().and_then(|lease| lease.state.as_deref()));
         let mut end = End::default();
@@ -199,7 +201,7 @@ impl Engine {
         Ok(verdict(&end, broken))
     }
 
-    /// What is wrong where an entry has a number that no chain gave it.
+    /// The fault of an entry whose number was not assigned by the chain.
     async fn outside(&self, vault: &GuardedStorage, last: i64) -> Result<Option<String>, Error> {
         let query = Query {
             filter: Filter::Any(vec![
@@ -215,14 +217,14 @@ impl Engine {
         if links.is_empty() {
             return Ok(None);
         }
-        // The chain may have gone on meanwhile: numbers and its end are written in one commit.
+        // The chain may have grown meanwhile: numbers and the chain's end are written in one commit.
         let lease = self.chain(vault).await?;
         let last = End::of(lease.as_ref().and_then(|lease| lease.state.as_deref())).link;
         let outside = links.into_iter().find(|link| !(1..=last).contains(link));
         Ok(outside.map(|link| format!("entry {link} was never sealed: the chain ends at {last}")))
     }
 
-    /// When entries of a resource are old enough to be forgotten.
+    /// The time before which entries of a resource may be emptied.
     fn forgets_before(&self, resource: &str) -> Option<DateTime<Utc>> {
         let entry = self.find(resource).ok()?;
         let kept = entry.definition.audit.as_ref()?.kept?.max(YOUNGEST);
@@ -230,12 +232,12 @@ impl Engine {
     }
 
     fn may_forget(&self, entry: &AuditRow) -> bool {
-        // Of a resource that is no more nobody knows how long its entries were to be kept.
+        // The retention of a resource that no longer exists is unknown.
         self.find(&entry.resource).is_err()
             || self.forgets_before(&entry.resource).is_some_and(|before| entry.at < before)
     }
 
-    /// Empties entries that have been kept long enough, some at a time: their digests stay, so that the chain holds.
+    /// Empties a batch of entries after their retention: their digests stay, so that the chain can still be verified.
     pub(crate) async fn forget_audit(&self, vault: &GuardedStorage) -> Result<usize, Error> {
         let mut forgotten = 0;
         for entry in self.catalog.entries().iter().filter(|entry| entry.storage.is(vault)) {
@@ -272,7 +274,7 @@ impl Engine {
     }
 }
 
-/// A digest of all that an entry says.
+/// Digest of the content of an entry.
 fn digest(entry: &AuditRow) -> String {
     if let Some(digest) = entry.changes.strip_prefix(AuditRow::FORGOTTEN) {
         return digest.to_owned();

@@ -1,4 +1,4 @@
-//! From changes that were decided on to a commit, with everything that is told of them in the same transaction.
+//! Commit of prepared changes, with their events, audit entries and stored responses in the same transaction.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,67 +16,67 @@ use crate::error::{Error, ErrorKind, Fault, FaultLocation, escape_pointer};
 use crate::query::Selection;
 use crate::resource::Operation;
 
-/// A change that was permitted and checked, and what is told of it.
+/// An authorized and validated change, with its record.
 #[derive(Debug)]
 pub(super) struct PendingChange {
     pub(super) change: GuardedChange,
     pub(super) record: Record,
 }
 
-/// What one request does to one item: its change, and those that hooks enlisted beside it.
+/// The writes of one request to one item: its change, and the changes that hooks enlisted beside it.
 #[derive(Debug)]
 pub(super) struct PreparedWrite {
     pub(super) main: PendingChange,
     pub(super) beside: Vec<PendingChange>,
 }
 
-/// What a request is answered, for it to be kept under its key.
+/// The response of a request, in the form in which it is stored under its idempotency key.
 #[derive(Debug)]
 pub(super) enum Output<'a> {
-    /// The item, as it is then.
+    /// The resulting item.
     Item,
-    /// All items in order; those that are given stay as they are, and stand between those that are changed.
+    /// All items in order; those that are given stay unchanged, between those that are changed.
     Items(Vec<Option<Item>>),
-    /// Something else.
+    /// Another response.
     Json(&'a Json),
 }
 
-/// What became of a commit.
+/// The result of a commit.
 #[derive(Debug)]
 pub(super) struct CommittedWrite {
-    /// For each item, in order, what became of its row.
+    /// The outcome of each item's row, in order.
     pub(super) written: Vec<RowOutcome>,
     pub(super) records: Arc<Vec<Record>>,
-    /// Where the record of each item stands among the records.
+    /// Index of each item's record among the records.
     pub(super) mains: Vec<usize>,
 }
 
-/// Why a commit did not happen.
+/// The reason why a commit failed.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// Which item it is of, where it is of one.
+    /// Index of the item that it concerns, if any.
     pub(super) item: Option<usize>,
-    /// Whether it is of what was enlisted beside it.
+    /// Whether it concerns a change that was enlisted beside the item.
     pub(super) beside: bool,
     pub(super) error: StorageError,
 }
 
 impl Failure {
-    /// Whether another change came between, so that this one is to be made again. Where a version is expected of the
-    /// item itself, only a change of what hooks enlisted is such a one.
+    /// Whether a concurrent change caused the failure, so that this one is to be retried. Where the request expects a
+    /// version of the item itself, only conflicts of enlisted changes are retried.
     pub(super) fn is_contended(&self, is_expected: bool) -> bool {
         self.error.kind() == StorageKind::VersionMismatch && (self.beside || !is_expected)
     }
 }
 
 impl Call<'_> {
-    /// Whether anything is told of an operation: to hooks, in the outbox, or in the audit trail.
+    /// Whether an operation is reported: to hooks, in the outbox, or in the audit trail.
     pub(super) fn is_told(&self, operation: Operation) -> bool {
         let definition = self.definition();
         definition.events || definition.audit.is_some() || self.is_hooked(operation)
     }
 
-    /// A change of admitted rows, of which this is told.
+    /// A change of admitted rows, with its record.
     pub(super) fn made(
         &self,
         admitted: &RowFilter,
@@ -114,15 +114,15 @@ impl Call<'_> {
         PendingChange { change: admitted.change(change), record }
     }
 
-    /// Commits what this request does to items, all of it or nothing. Everything is of one storage.
-    /// `output` is what will be answered, where that is no item.
+    /// Commits the writes of this request to its items, all or nothing. All of them are of one storage. `output` is the
+    /// response, where it is not an item.
     pub(super) async fn commit(
         &self,
         prepared: Vec<PreparedWrite>,
         output: &Output<'_>,
     ) -> Result<CommittedWrite, Failure> {
         let (changes, records, mains, items) = flattened(prepared);
-        // Locks come first, so that nothing else waits for whoever has one.
+        // Locks come first, so that nothing else waits for the holder of one.
         let mut all: Vec<_> =
             self.terms.plan().take().into_iter().map(|lock| lock.change(self.engine)).collect();
         let locks = all.len();
@@ -159,12 +159,12 @@ impl Call<'_> {
         Ok(CommittedWrite { written, records, mains })
     }
 
-    /// Commits what this request does to one item, and tells the hooks.
+    /// Commits the writes of this request to one item, and runs the hooks after it.
     pub(super) async fn commit_one(&self, prepared: PreparedWrite) -> Result<RowOutcome, Failure> {
         self.commit_with(prepared, &Output::Item).await
     }
 
-    /// The same for what is answered by something else than the item.
+    /// The same for a response other than the item.
     pub(super) async fn commit_with(
         &self,
         prepared: PreparedWrite,
@@ -180,13 +180,13 @@ impl Call<'_> {
         Ok(written)
     }
 
-    /// An item as it is answered after a change of it.
+    /// The item in the response to a change of it.
     pub(super) fn answered(&self, written: RowOutcome) -> Result<(Item, Value), Error> {
         let mut version =
             written.version.ok_or_else(|| Error::internal("the storage answered no version for a row"))?;
         if self.terms.dry_run && matches!(version, Version::Digest(_)) && !self.reads_every_field() {
-            // A state that was only tried needs a tag of its own alone. A digest of the row would say whether a field
-            // that the caller sets without seeing it was set to what it holds.
+            // The state of a dry run needs an entity tag of its own. A digest of the row would reveal whether a field
+            // that the caller sets without seeing it already had the new value.
             version = Version::Digest(Uuid::new_v4().into_bytes());
         }
         let mut json = written.json;
@@ -197,7 +197,7 @@ impl Call<'_> {
         Ok((Item { json, version: self.engine.names.name(version), part }, written.id))
     }
 
-    /// Why a commit failed, as this caller may know it.
+    /// The error of a failed commit, as far as this caller may know it.
     pub(super) fn explained(&self, failure: Failure) -> Error {
         if failure.item.is_none() || failure.beside {
             return match failure.error.kind() {
@@ -209,11 +209,11 @@ impl Call<'_> {
                 _ => refused(failure.error),
             };
         }
-        // A clash may be one of a field that the caller must not learn of.
+        // A conflict may concern a field that the caller must not learn of.
         let error = Error::from(failure.error);
         let mut faults = error.faults().to_vec();
         if let Some(within) = self.definition().unique_within {
-            // That a clash is within the tenant goes without saying.
+            // That a conflict is within one tenant is implied, so the tenant field is not reported.
             let pointer = format!("/{}", escape_pointer(&self.entry.schema.fields[within].name));
             let is_within =
                 |fault: &Fault| fault.code == "unique" && fault.at == FaultLocation::Pointer(pointer.clone());
@@ -225,13 +225,13 @@ impl Call<'_> {
     }
 }
 
-/// The changes in the order in which they are to be made, what is told of each, where those of the items stand among
-/// them, and which item each belongs to.
+/// The changes in the order of execution, the record of each, the index of each item's own change among them, and the
+/// item that each belongs to.
 fn flattened(prepared: Vec<PreparedWrite>) -> (Vec<GuardedChange>, Vec<Record>, Vec<usize>, Vec<usize>) {
     let (mut changes, mut records) = (Vec::new(), Vec::new());
     let (mut mains, mut items) = (Vec::new(), Vec::new());
     for (item, one) in prepared.into_iter().enumerate() {
-        // What is enlisted may refer to the item, so it comes after it; and before it where it goes.
+        // Enlisted changes may reference the item, so they come after it, but before a delete.
         let goes = matches!(one.main.change.write(), Write::Delete { .. });
         let beside = one.beside.into_iter();
         let (before, after) = if goes { (Some(beside), None) } else { (None, Some(beside)) };
@@ -249,12 +249,12 @@ fn flattened(prepared: Vec<PreparedWrite>) -> (Vec<GuardedChange>, Vec<Record>, 
     (changes, records, mains, items)
 }
 
-/// What is added to an item's number for what is beside it.
+/// Offset of an item's index that marks changes beside it.
 const BESIDE: usize = usize::MAX / 2;
 
 fn failure(error: StorageError, locks: usize, count: usize, items: &[usize]) -> Failure {
     if error.change().is_some_and(|position| position < locks) && is_lost(error.kind()) {
-        // Somebody else had the lock, and everything is to be made again.
+        // A concurrent request took the lock, and everything is to be retried.
         let error = StorageError::new(StorageKind::VersionMismatch).with_source(error);
         return Failure { item: None, beside: true, error };
     }
@@ -264,12 +264,12 @@ fn failure(error: StorageError, locks: usize, count: usize, items: &[usize]) -> 
     Failure { item: item.map(|item| if item >= BESIDE { item - BESIDE } else { item }), beside, error }
 }
 
-/// Whether a lock was taken, or went, meanwhile.
+/// Whether a lock was taken or removed meanwhile.
 fn is_lost(kind: StorageKind) -> bool {
     matches!(kind, StorageKind::VersionMismatch | StorageKind::UniqueViolation | StorageKind::NotFound)
 }
 
-/// Why what belongs to a change could not be made so.
+/// The error for changes beside the item that could not be committed.
 pub(super) fn refused(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     let detail = "Something that belongs to this change clashes with what is there.";
     Error::new(ErrorKind::Conflict, "conflict", detail).with_source(error)

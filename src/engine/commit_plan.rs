@@ -1,4 +1,4 @@
-//! A commit that is being put together: what its changes so far make of rows, and which locks it needs.
+//! The plan of a commit that is being assembled: the effect of its changes so far on rows, and the locks it needs.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,10 +10,10 @@ use super::item;
 use super::visibility::{GuardedChange, RowFilter};
 use crate::tables::leases::{EXPIRES_AT, LeaseRow};
 
-/// What the names of locks begin with among the leases.
+/// Prefix of lock names among the leases.
 pub(super) const LOCKS: &str = "lock:";
 
-/// What belongs to one commit. Whoever commits takes it, so that another attempt begins anew.
+/// The parts of one commit. Committing takes them out, so that another attempt starts empty.
 #[derive(Debug, Default)]
 pub(crate) struct CommitPlan(Mutex<Parts>);
 
@@ -23,10 +23,10 @@ struct Parts {
     locks: Vec<Lock>,
 }
 
-/// What a change will make of a row.
+/// The effect of a planned change on a row.
 #[derive(Clone, Debug)]
 pub(super) struct Planned {
-    /// The place of its resource.
+    /// Catalog position of its resource.
     pub(super) resource: usize,
     pub(super) id: Value,
     pub(super) becomes: PlannedState,
@@ -36,16 +36,16 @@ pub(super) struct Planned {
 pub(super) enum PlannedState {
     /// A new row, with a value for each field.
     Made(Vec<Value>),
-    /// The same with other values of some fields.
+    /// The row with other values of some fields.
     Set(Vec<(usize, Value)>),
     Gone,
 }
 
-/// A lock, as it was when it was taken.
+/// A lock in its state when it was taken.
 #[derive(Clone, Debug)]
 pub(super) struct Lock {
     pub(super) name: String,
-    /// `None` where nobody had it before.
+    /// `None` where the lock did not exist before.
     pub(super) version: Option<i64>,
 }
 
@@ -54,7 +54,7 @@ impl CommitPlan {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Notes what a change will make of a row, unless that has no id before the commit.
+    /// Records the effect of a change on a row, unless the row has no id before the commit.
     pub(super) fn note(&self, resource: usize, id: usize, write: &Write) {
         let (id, becomes) = match write {
             Write::Insert { values } => (values[id].clone(), PlannedState::Made(values.clone())),
@@ -67,7 +67,7 @@ impl CommitPlan {
         }
     }
 
-    /// What the changes so far make of the rows of a resource, in their order.
+    /// The effects of the changes so far on the rows of a resource, in order.
     pub(super) fn rows_of(&self, resource: usize) -> Vec<Planned> {
         self.with(|parts| parts.rows.iter().filter(|row| row.resource == resource).cloned().collect())
     }
@@ -80,7 +80,8 @@ impl CommitPlan {
         self.with(|parts| parts.locks.push(lock));
     }
 
-    /// Begins anew; answers the locks that were needed, in one order for all, so that none waits for another in a circle.
+    /// Empties the plan and returns the locks that are needed, in one order for all commits, so that no cycle of waits
+    /// arises.
     pub(super) fn take(&self) -> Vec<Lock> {
         let mut locks = self.with(|parts| std::mem::take(parts).locks);
         locks.sort_by(|one, other| one.name.cmp(&other.name));
@@ -89,7 +90,7 @@ impl CommitPlan {
 }
 
 impl Lock {
-    /// The change by which whoever took it at the same time does not commit.
+    /// The change that makes a concurrent commit with the same lock fail.
     pub(super) fn change(self, engine: &Engine) -> GuardedChange {
         let now = item::now();
         let name = Value::Text(self.name.clone());

@@ -1,11 +1,11 @@
-//! Retries of changes that met concurrent ones.
+//! Retries of writes that met a conflict.
 //!
-//! A change is decided on the item as it was read, and its commit is guarded by that version. Where another change came
-//! between and the request asked for no version, it is decided again on the new state. Of many changes of one item at
-//! once, one commit succeeds in each round and all the others lose, so that the last of n would lose n − 1 times. A
-//! change that has lost therefore waits in a queue for its items: on one node the losers come one after the other, in
-//! the order in which they lost. Only the first tries of others, and the heads of the queues of other nodes, are
-//! still met; pauses of a random length keep them apart.
+//! A write is computed from the item that was read, and its commit is guarded by that version. Where a concurrent write
+//! came between and the request expected no version, the write is computed again from the new state. Of n concurrent
+//! writes of one item, one commit succeeds in each round and the others conflict, so the last would conflict n − 1 times.
+//! A write that conflicted therefore waits in a queue for its items: on one node, such writes run one after the other, in
+//! the order of their conflicts. Only first attempts of other requests, and the heads of other nodes' queues, can still
+//! conflict with it; random delays keep these apart.
 
 use std::collections::BTreeSet;
 use std::hash::BuildHasher as _;
@@ -21,14 +21,14 @@ use super::record::spelled;
 use super::{Call, Engine};
 use crate::error::Error;
 
-/// How many queues there are. Items that share one only wait for each other.
+/// Number of queues. Items that share one only wait for each other.
 const QUEUES: usize = 1_024;
-/// How long a change is tried again after it first lost.
+/// How long a write is retried after its first conflict.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The longest that a change waits in queues before it goes on without its turn. A hook may change other items while
-/// its own is queued for, so that two of them could wait for each other.
+/// The longest that a write waits in queues before it continues without its turn. A hook may change other items while its
+/// own item is queued for, so two of them could wait for each other.
 const TURN: Duration = Duration::from_secs(1);
-/// The longest pause between two tries, in milliseconds.
+/// Upper bound of the delay between two attempts, in milliseconds.
 const LONGEST: u64 = 64;
 
 /// The queues of an application's contended items.
@@ -41,7 +41,7 @@ impl Default for Contention {
     }
 }
 
-/// The tries of one change.
+/// The attempts of one write.
 #[derive(Default)]
 pub(super) struct ConflictRetry<'a> {
     lost: u32,
@@ -50,10 +50,10 @@ pub(super) struct ConflictRetry<'a> {
 }
 
 impl<'a> ConflictRetry<'a> {
-    /// Waits for the next try of a change of these items.
+    /// Waits for the next attempt of a write of these items.
     ///
     /// # Errors
-    /// Where it has been tried for long enough.
+    /// Where the time for retries is over.
     pub(super) fn lost<'s>(
         &'s mut self,
         engine: &'a Engine,
@@ -62,7 +62,7 @@ impl<'a> ConflictRetry<'a> {
     where
         'a: 's,
     {
-        // Boxed: a change that meets no other does not carry the room that this takes.
+        // Boxed: a write without conflicts does not pay for the size of this future.
         Box::pin(async move {
             self.lost += 1;
             let until = *self.until.get_or_insert_with(|| Instant::now() + PATIENCE);
@@ -81,7 +81,7 @@ impl<'a> ConflictRetry<'a> {
     }
 
     async fn queue(&mut self, engine: &'a Engine, items: Vec<QueueIndex>) {
-        // In one order, so that two changes of many items do not wait for each other.
+        // In one order, so that two writes of many items do not wait for each other.
         let queues: BTreeSet<usize> = items.into_iter().map(|item| item.0).collect();
         let turns = async {
             for queue in queues {
@@ -102,7 +102,7 @@ impl Call<'_> {
         self.queue_of(&spelled(id))
     }
 
-    /// The queue of a change whose items are not known: it waits for others of its resource.
+    /// The queue of a write whose items are not known: it waits for others of its resource.
     pub(super) fn contended_resource(&self) -> QueueIndex {
         self.queue_of("")
     }

@@ -1,4 +1,4 @@
-//! A new item.
+//! Create: a new item.
 
 use resourceful_contract::{Value, Write};
 use serde_json::{Value as Json, json};
@@ -12,12 +12,12 @@ use crate::error::{Error, Fault, escape_pointer};
 use crate::resource::{Fill, Id, Operation};
 
 impl Call<'_> {
-    /// Creates an item from a body; answers it with its id.
+    /// Creates an item from a body; returns it with its id.
     pub(crate) async fn create(&self, body: Json) -> Result<(Item, Value), Error> {
         self.insert(self.new_item(body)?).await
     }
 
-    /// A whole new item from a body, checked.
+    /// A complete new item from a body, validated.
     pub(super) fn new_item(&self, body: Json) -> Result<Fields, Error> {
         let faults = self.body_faults(&self.definition().bodies.creates, &body);
         let fields = self.members(body)?;
@@ -30,7 +30,7 @@ impl Call<'_> {
 
     /// Stores a checked, assembled item.
     pub(super) async fn insert(&self, assembled: Fields) -> Result<(Item, Value), Error> {
-        // Boxed, here and below, so that a resource without hooks does not carry the room that they take.
+        // Boxed, here and below, so that a resource without hooks does not pay for the size of their futures.
         if self.is_hooked(Operation::Create) {
             return Box::pin(self.around(Operation::Create, self.inserted(assembled))).await;
         }
@@ -42,7 +42,7 @@ impl Call<'_> {
         let mut assembled = assembled;
         let mut attempts = ConflictRetry::default();
         loop {
-            // Only what hooks enlist can make it begin again.
+            // Only changes that hooks enlist can cause a retry.
             let item = if is_hooked { assembled.clone() } else { std::mem::take(&mut assembled) };
             let prepared = self.prepared_new(item).await?;
             match self.commit_one(prepared).await {
@@ -55,10 +55,10 @@ impl Call<'_> {
         }
     }
 
-    /// A new item, as hooks left it and the caller may create it.
+    /// The prepared write of a new item, after hooks ran and the caller's permission was checked.
     pub(super) async fn prepared_new(&self, item: Fields) -> Result<PreparedWrite, Error> {
         if self.is_hooked(Operation::Create) {
-            // What hooks answer must not depend on a row that the caller does not see.
+            // What hooks return must not depend on a row that the caller does not see.
             let values = self.new_row(&item, false)?;
             self.may_refer(values.iter().enumerate()).await?;
         }
@@ -73,10 +73,10 @@ impl Call<'_> {
         Ok(PreparedWrite { main, beside })
     }
 
-    /// The values of a new row, of which the database mints the id where that is its to mint and none is kept.
+    /// The values of a new row. The id is null where the database generates it and no given id is kept.
     pub(super) fn new_row(&self, item: &Fields, keeps_id: bool) -> Result<Vec<Value>, Error> {
         let schema = &self.entry.schema;
-        // Hooks may have given another id.
+        // Hooks may have set another id.
         self.unreserved(item)?;
         let mut values = self.values(item, 0..schema.fields.len())?;
         self.fit(values.iter().enumerate())?;
@@ -89,18 +89,18 @@ impl Call<'_> {
         Ok(values)
     }
 
-    /// Whether ids are minted for new items.
+    /// Whether ids are generated for new items.
     fn mints(&self) -> bool {
         self.definition().id != Id::Client
     }
 
-    /// The version that an item shows.
+    /// The version field of an item.
     pub(super) fn version_of<'i>(&self, item: &'i Fields) -> Option<&'i Json> {
         let schema = &self.entry.schema;
         item.get(&schema.fields[schema.version?].name)
     }
 
-    /// Gives an item back the version that it showed, which is not a hook's to set.
+    /// Restores the item's version, which hooks may not set.
     pub(super) fn set_version(&self, item: &mut Fields, version: Option<Json>) {
         let schema = &self.entry.schema;
         if let (Some(field), Some(version)) = (schema.version, version) {
@@ -108,13 +108,13 @@ impl Call<'_> {
         }
     }
 
-    /// Refuses an id under which the item could not be reached: the collection has a path of its own there, or no path
-    /// leads there.
+    /// Refuses an id under which the item could not be reached: a path of the collection has the same name, or no path
+    /// leads to it.
     pub(super) fn unreserved(&self, assembled: &Fields) -> Result<(), Error> {
         let name = &self.entry.schema.id_field().name;
         let id = assembled.get(name).and_then(Json::as_str);
         let detail = match id {
-            // Without a segment, or with one of dots, a path is another one (RFC 3986, 5.2.4).
+            // With an empty segment or one of dots, a path is a different one (RFC 3986, 5.2.4).
             Some(id) if id.bytes().all(|byte| byte == b'.') => {
                 "An id is part of a path: it must not be empty, nor hold nothing but dots."
             }
@@ -127,10 +127,10 @@ impl Call<'_> {
         Err(Error::validation(vec![Fault::pointer(pointer, "reserved", detail)]))
     }
 
-    /// A whole item: the body, the declared defaults, and what the server sets.
+    /// A complete item: the body, the declared defaults, and the fields that the server sets.
     ///
     /// # Errors
-    /// Where a field is set from the caller, who does not have what it holds.
+    /// Where a field is set from the caller, and the caller has no value for it.
     pub(super) fn assemble_new(&self, fields: Fields) -> Result<Fields, Error> {
         let mut fields = self.assemble_again(fields);
         for (position, fill) in &self.definition().fills {
@@ -142,7 +142,7 @@ impl Call<'_> {
         Ok(fields)
     }
 
-    /// What a field holds of the caller, where the caller has it.
+    /// The value that a field takes from the caller, where the caller has one.
     pub(super) fn filled(&self, position: usize, fill: Fill) -> Result<Option<Json>, Error> {
         let with = match fill {
             Fill::Actor => self.actor.id(),
@@ -152,7 +152,7 @@ impl Call<'_> {
         with.and_then(|with| field_type.parse(with).ok()).map(|value| item::spelled(&value)).transpose()
     }
 
-    /// The same but for what is set from the caller.
+    /// A complete item without the fields that are set from the caller.
     pub(super) fn assemble_again(&self, mut fields: Fields) -> Fields {
         let definition = self.definition();
         let now = item::now();
@@ -180,9 +180,9 @@ impl Call<'_> {
     }
 }
 
-/// The first version of an item. Under an id that was not minted for it there may have been another item before, whose
-/// entity tags are not to be its own (RFC 9110, 8.8.1), so that it begins anywhere: within 30 bits, so that a column of
-/// 32 has room to count on.
+/// The first version of an item. An id that was not generated for the item may have had another item before, whose entity
+/// tags must not be reused (RFC 9110, 8.8.1), so the version starts at a random number, within 30 bits so that a 32-bit
+/// column has room to count on.
 pub(super) fn first_version(is_minted: bool) -> i64 {
     if is_minted {
         return 1;
@@ -191,7 +191,7 @@ pub(super) fn first_version(is_minted: bool) -> i64 {
     i64::from(u32::from_be_bytes([one, two, three, four]) >> 2) + 1
 }
 
-/// The id of a new item, or what stands for one until the database has minted it.
+/// The id of a new item, or a placeholder until the database has generated it.
 fn minted(id: Id) -> Option<Json> {
     match id {
         Id::UuidV7 => Some(Json::String(Uuid::now_v7().to_string())),

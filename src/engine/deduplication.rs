@@ -1,4 +1,4 @@
-//! Changes that follow from an event, once however often it comes.
+//! Changes that a subscriber makes because of an event, executed once however often the event is delivered.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::error::{Error, ErrorKind};
 use crate::events::Delivery;
 use crate::resource::{Change, Operation};
 
-/// How long it is known that an event was handled: longer than anyone tries to deliver it.
+/// Retention of the record that an event was handled: longer than any delivery is retried.
 const KNOWN: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl Engine {
-    /// Makes the changes that a subscriber wants because of an event; `false` where they were made before.
+    /// Commits the changes that a subscriber makes because of an event; `false` where they were committed before.
     pub(crate) async fn once(
         &self,
         delivery: &Delivery,

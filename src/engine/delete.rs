@@ -1,4 +1,4 @@
-//! No such item any more.
+//! Delete of an item.
 
 use resourceful_contract::{ErrorKind, Guard, RowOutcome, Value, Version, Write};
 
@@ -25,7 +25,7 @@ impl Call<'_> {
         let id = self.id(id)?;
         let changeable = self.changeable().await?;
         if expected.is_none() && !self.is_told(Operation::Delete) && self.definition().deleted_at.is_none() {
-            // Nobody has to see it: the statement alone decides.
+            // Nothing needs to read the item: the statement alone decides.
             let write = Write::Delete { id: id.clone(), guard: Guard::none() };
             let main = self.made(&changeable, Operation::Delete, write, None, None);
             return self.removed(PreparedWrite { main, beside: Vec::new() }, id, true).await.map(|_| None);
@@ -44,7 +44,7 @@ impl Call<'_> {
         }
     }
 
-    /// A delete of an item as it is now, as hooks let it be.
+    /// The prepared delete of the current item, after its hooks ran.
     pub(super) async fn prepared_delete(
         &self,
         changeable: &RowFilter,
@@ -56,7 +56,7 @@ impl Call<'_> {
         self.prepared_gone(changeable, id, current, version).await
     }
 
-    /// A delete of an item that is like this, as hooks let it be.
+    /// The prepared delete of an item in this state, after its hooks ran.
     pub(super) async fn prepared_gone(
         &self,
         changeable: &RowFilter,
@@ -71,7 +71,7 @@ impl Call<'_> {
         Ok(PreparedWrite { main, beside })
     }
 
-    /// An item that goes, for good or as one that is deleted and still there.
+    /// The change that deletes an item, permanently or as a soft delete.
     pub(super) fn going(
         &self,
         changeable: &RowFilter,
@@ -95,7 +95,7 @@ impl Call<'_> {
         Ok(self.made(changeable, Operation::Delete, write, Some(current), Some(told)))
     }
 
-    /// Commits a delete; nothing where the item has changed since and it is to be made again.
+    /// Commits a delete; `None` where the item has changed since and the delete is to be retried.
     async fn removed(
         &self,
         prepared: PreparedWrite,

@@ -1,4 +1,4 @@
-//! Changes of other items that a hook wants in the same commit.
+//! Enlisted changes: changes of other items that a hook adds to the same commit.
 
 use resourceful_contract::{Guard, Write};
 use serde_json::Value as Json;
@@ -12,10 +12,10 @@ use crate::error::{Error, ErrorKind};
 use crate::resource::{Enlisted, EnlistedWrite, Operation};
 
 impl<'a> Call<'a> {
-    /// What hooks enlisted, as it is to be committed.
+    /// The enlisted changes in the form in which they are committed.
     ///
     /// # Errors
-    /// Where something of it cannot be done, which is the application's fault.
+    /// Where one of them cannot be made, which is an internal error.
     pub(super) async fn enlisted(&self, enlisted: Vec<Enlisted>) -> Result<Vec<PendingChange>, Error> {
         if enlisted.is_empty() {
             return Ok(Vec::new());
@@ -39,7 +39,7 @@ impl<'a> Call<'a> {
             let call = Call { engine, entry, actor, allowed, meant, sights, terms };
             let made = call.own_change(one.write).await;
             changes.extend(made.map_err(|error| match error.kind() {
-                // It may have gone since the hook saw it.
+                // It may have been deleted since the hook read it.
                 ErrorKind::NotFound => refused(error),
                 _ => unable(&one.resource, error),
             })?);
@@ -47,7 +47,7 @@ impl<'a> Call<'a> {
         Ok(changes)
     }
 
-    /// One of them; `None` where it changes nothing.
+    /// One enlisted change; `None` where it changes nothing.
     async fn own_change(&self, write: EnlistedWrite) -> Result<Option<PendingChange>, Error> {
         let everything = &self.allowed;
         match write {
@@ -80,7 +80,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// A whole item of the application's own making: what it says, and for the rest what any new item has.
+    /// A complete item of the application's own: the given fields, and the rest as for any new item.
     fn assemble_own(&self, given: Fields) -> Result<Fields, Error> {
         let mut fields = self.assemble_again(given.clone());
         for (position, fill) in &self.definition().fills {
@@ -95,7 +95,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// What an application enlisted cannot be done: no fault of the caller, who is told no more than that.
+/// The error for an enlisted change that cannot be made: an internal error, which gives the caller no details.
 fn unable(resource: &str, error: Error) -> Error {
     if error.kind() == ErrorKind::Unavailable {
         return error;

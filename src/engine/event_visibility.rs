@@ -1,4 +1,4 @@
-//! What somebody would be shown of an event.
+//! Visibility of events: the form in which an actor sees an event, if at all.
 
 use serde_json::Value as Json;
 
@@ -12,8 +12,8 @@ use crate::events::Event;
 use crate::resource::Operation;
 
 impl Engine {
-    /// An event as far as an actor may see its item: as it was then, and as it is now where it is still there. `None`
-    /// where they may not.
+    /// The event with the fields that an actor may read. `None` where the actor may not see the item as it was at the
+    /// time of the event or, where it still exists, as it is now.
     pub(crate) async fn shown_to(&self, actor: &Actor, event: &Event) -> Result<Option<Event>, Error> {
         let Ok(entry) = self.find(event.resource()) else { return Ok(None) };
         let call = match self.call(entry, actor, Operation::Read, true).await {
@@ -34,7 +34,7 @@ impl Engine {
 
 impl Call<'_> {
     async fn may_be_told(&self, event: &Event) -> Result<bool, Error> {
-        // Of what is deleted and still there those are told who could see it before.
+        // Events of soft-deleted rows go to callers who could read the row before.
         let read = visibility::decide(&self.engine.catalog, self.entry, self.actor, Operation::Read).await;
         let Some(rows) = RowFilter::of(&read) else { return Ok(false) };
         if rows.is_everything() {
@@ -48,7 +48,7 @@ impl Call<'_> {
                 if !self.admits(&rows, &self.values_of(&now)).await? {
                     return Ok(false);
                 }
-                // Events do not hold what nobody is shown; rules may speak of it.
+                // Events do not contain hidden fields, but row filters may depend on them.
                 for (name, value) in now {
                     then.entry(name).or_insert(value);
                 }

@@ -1,4 +1,4 @@
-//! Why a caller may do something, or not.
+//! Explains why a caller may perform an operation, or may not.
 
 use std::sync::Arc;
 
@@ -11,66 +11,66 @@ use crate::error::{Error, ErrorKind};
 use crate::query;
 use crate::resource::{Operation, Right};
 
-/// What became of a question to [`App::explain`](crate::App::explain).
+/// The result of [`App::explain`](crate::App::explain).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Explanation {
-    /// What the caller would be answered.
+    /// The response that the caller would get.
     pub outcome: Outcome,
-    /// The rules that were asked about the operation, the outermost last.
+    /// The rules that were evaluated for the operation, the outermost last.
     pub operation: Vec<ExplainedStep>,
-    /// The rules that were asked about what the caller may see; empty for a create.
+    /// The rules that were evaluated for the caller's visibility; empty for a create.
     pub visibility: Vec<ExplainedStep>,
 }
 
-/// What a caller is answered, as far as permissions decide.
+/// The response to a caller, as far as permissions decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The operation runs; without an id perhaps on some rows only.
+    /// The operation runs; without an id, possibly on some rows only.
     Allowed,
-    /// 401: somebody known might be let in.
+    /// 401: an authenticated caller might be admitted.
     Unauthenticated,
     /// 403.
     Forbidden,
-    /// 404, although the row is there.
+    /// 404, although the row exists.
     Hidden,
-    /// 404: there is no such row.
+    /// 404: the row does not exist.
     Absent,
 }
 
-/// One rule, and what it said.
+/// One evaluated rule, and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ExplainedStep {
     /// The rule as it was declared.
     pub rule: String,
-    /// What it said.
+    /// The outcome of the rule.
     pub said: RuleOutcome,
-    /// Why, where it said no.
+    /// The reason, where it denied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Whether the row that was asked about is one of those that the rule allows.
+    /// Whether the row in question is one of those that the rule allows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub row_matches: Option<bool>,
 }
 
-/// What a rule said.
+/// The outcome of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RuleOutcome {
-    /// Yes.
+    /// Allowed.
     Allow,
-    /// Yes, for some rows.
+    /// Allowed for some rows.
     AllowWhere,
-    /// No.
+    /// Denied.
     Deny,
 }
 
 impl Engine {
-    /// Explains what a caller may do; `id` asks about one row.
+    /// Explains what a caller may do; `id` narrows the question to one row.
     pub(crate) async fn explain(
         &self,
         actor: &Actor,
@@ -102,7 +102,7 @@ impl Engine {
         Ok(Explanation { outcome, operation: operated, visibility })
     }
 
-    /// A row as it is stored, whoever may see it.
+    /// A row as it is stored, regardless of visibility.
     async fn row(&self, entry: &Arc<Entry>, id: &str) -> Result<Option<super::item::Fields>, Error> {
         let call = Call::by_the_application(self, entry);
         let Ok(id) = call.id(id) else {

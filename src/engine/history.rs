@@ -1,4 +1,4 @@
-//! What became of an item, what it was at a time, and back to that.
+//! History of an item: its audit entries, its state at a point in time, and reverting to that state.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use resourceful_contract::{Value, Version};
@@ -18,15 +18,15 @@ use crate::error::{Error, ErrorKind, Fault, FaultLocation};
 use crate::query::{Binding, Selection, read_parameters, whole_number};
 use crate::resource::{Acted, Operation, RevertTo, Right};
 
-/// A page of entries, as it is asked for.
+/// A parsed request for a page of entries.
 struct HistoryQuery {
     limit: u32,
     after: Option<String>,
 }
 
 impl Call<'_> {
-    /// The entries of an item, the newest first, as far as it is the item that the caller may see. An entry is shown where
-    /// the caller may see the state before or after it, and of each of its fields what those states held.
+    /// The entries of an item, newest first, as far as they belong to the item that the caller may see. An entry is shown
+    /// where the caller may see the state before or after it, with the values that its fields have in those states.
     pub(crate) async fn history(&self, id: &str, query: Option<&str>) -> Result<Page, Error> {
         let asked = self.asked_history(query)?;
         let id = self.id(id)?;
@@ -44,7 +44,7 @@ impl Call<'_> {
         Ok(Page { json, next, prev: None, total: None })
     }
 
-    /// At most so many entries that the caller may see, and the position of the last one where there are more.
+    /// At most `limit` entries that the caller may see, and the position of the last one where there are more.
     async fn shown_entries(
         &self,
         policy: &StatePolicy,
@@ -52,7 +52,7 @@ impl Call<'_> {
         mut below: Option<i64>,
         limit: usize,
     ) -> Result<(Vec<Json>, Option<i64>), Error> {
-        // Where every state is shown none of them has to be known.
+        // Where every state is shown, no state needs to be known.
         let mut state = match policy.is_everything() {
             true => Some(Fields::new()),
             false => self.state_below(id, below).await?,
@@ -65,7 +65,7 @@ impl Call<'_> {
             below = entries.last().map(|entry| entry.position);
             let is_end = entries.len() < step as usize;
             for entry in entries {
-                // What had this id before is another item, and what retention emptied says nothing.
+                // An earlier item with this id is another item, and an entry that retention emptied shows nothing.
                 let is_first = entry.operation == "create";
                 let is_forgotten = entry.is_forgotten();
                 let step = Step::of(entry, state)?;
@@ -120,12 +120,12 @@ impl Call<'_> {
         if faults.is_empty() { Ok(asked) } else { Err(Error::invalid_query(faults)) }
     }
 
-    /// An entry as far as this caller may see the states before and after it.
+    /// An entry, as far as this caller may see the states before and after it.
     fn shown_entry(&self, step: &Step, before: bool, after: bool) -> Result<Option<Json>, Error> {
         let entry = &step.entry;
         let changes: Map<String, Json> = match (before, after) {
             (false, false) => return Ok(None),
-            // The item came into what the caller may see: that is all of it, as with a new one.
+            // The item became visible to the caller: all of it is shown, as for a new item.
             (false, true) if step.before.is_some() => {
                 let fields =
                     self.definition().visible.iter().map(|field| &self.entry.schema.fields[*field].name);
@@ -133,7 +133,7 @@ impl Call<'_> {
                 let held = fields.filter_map(|name| Some((name.clone(), json!({"to": state?.get(name)?}))));
                 held.collect()
             }
-            // It went out of it, and what it has become is not shown.
+            // The item stopped being visible, and its new state is not shown.
             (true, false) if step.after.is_some() => Map::new(),
             _ => serde_json::from_str(&entry.changes).map_err(Error::internal)?,
         };
@@ -163,7 +163,7 @@ impl Call<'_> {
         Ok(shown)
     }
 
-    /// Refuses an item that the caller may not see, whether it is still there or was.
+    /// Refuses an item that the caller may not see, whether it exists or was deleted.
     async fn may_know(&self, policy: &StatePolicy, id: &Value) -> Result<(), Error> {
         let item = match self.stored_now(id).await? {
             Some(item) => item,
@@ -176,7 +176,7 @@ impl Call<'_> {
         if self.admits_state(policy, &item).await? { Ok(()) } else { Err(Error::not_found()) }
     }
 
-    /// The item as it was at a time, where the caller may see it as it was and as it is.
+    /// The item's state at a point in time, where the caller may see both that state and the current one.
     pub(super) async fn item_as_of(
         &self,
         id: Value,
@@ -212,7 +212,7 @@ impl Call<'_> {
         Ok(Item { json, version, part })
     }
 
-    /// Puts an item back to what it was at a time, as far as the caller may set its fields.
+    /// Reverts an item to its state at a point in time, as far as the caller may set its fields.
     pub(super) async fn reverted(
         &self,
         acted: Acted,
@@ -236,7 +236,7 @@ impl Call<'_> {
             let RevertTo { as_of: at } = serde_json::from_value(input).map_err(Error::internal)?;
             let unknown = |earliest| not_kept(at, earliest, FaultLocation::Pointer("/as_of".to_owned()));
             let past = self.past(&id, at, unknown).await?.ok_or_else(|| never(at))?;
-            // A state that the caller may not see is no state to go back to.
+            // A caller cannot revert to a state that the caller may not see.
             if !self.surely_admits(&seen, &past).await? {
                 return Err(never(at));
             }
@@ -263,14 +263,14 @@ impl Call<'_> {
         }
     }
 
-    /// What a client could set to make an item what it was.
+    /// The patch by which a client would restore an item's past state.
     fn difference_to(&self, current: &Fields, past: &Fields) -> Fields {
         let schema = &self.entry.schema;
         let settable = |name: &str| {
             schema.position(name).is_some_and(|position| {
                 let field = &schema.fields[position];
                 let is_settable = !field.read_only && !field.immutable && !field.hidden;
-                // What does not exist for the caller stays as it is.
+                // A field that does not exist for the caller stays as it is.
                 position != schema.id && is_settable && self.mask().shows(position)
             })
         };
@@ -285,7 +285,7 @@ fn never(at: DateTime<Utc>) -> Error {
     Error::validation(vec![fault])
 }
 
-/// What an item was at a time is not kept any more.
+/// The error for a point in time whose state is no longer retained.
 fn not_kept(at: DateTime<Utc>, earliest: DateTime<Utc>, place: FaultLocation) -> Error {
     let spelled = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
     let detail = format!(

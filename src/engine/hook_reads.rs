@@ -1,4 +1,4 @@
-//! What hooks and actions read beside the item that is changed.
+//! Reads by hooks and actions beside the item that is changed.
 
 use std::sync::{Arc, Weak};
 
@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind};
 use crate::resource::{Id, Operation, Surroundings};
 use crate::tables::leases::LeaseRow;
 
-/// The rows of an application, as a commit that is being put together will leave them.
+/// The rows of an application, in the state that the commit being assembled will leave.
 #[derive(Debug)]
 pub(super) struct HookReads {
     engine: Weak<Engine>,
@@ -132,13 +132,13 @@ impl Surroundings for HookReads {
     }
 }
 
-/// A call by the application; an unknown resource is its own fault, and none of the caller's.
+/// A call by the application; an unknown resource is an internal error, not the caller's fault.
 fn of<'a>(engine: &'a Engine, resource: &str) -> Result<Call<'a>, Error> {
     Ok(Call::by_the_application(engine, engine.find(resource).map_err(Error::internal)?))
 }
 
 impl Call<'_> {
-    /// A row as these changes of it leave it.
+    /// A row in the state that these planned changes leave.
     async fn as_planned(&self, id: &Value, planned: &[Planned]) -> Result<Option<Fields>, Error> {
         let schema = &self.entry.schema;
         let mut row = match self.current(id.clone()).await {
@@ -171,13 +171,13 @@ impl Call<'_> {
         Ok(row)
     }
 
-    /// Reads a filter that a hook names: what is wrong with it is the application's fault.
+    /// Parses the filter of a hook; a fault in it is an internal error.
     fn own_filter(&self, filter: &Json) -> Result<Filter, Error> {
         let wrong = |error: Error| Error::internal(format!("a hook's filter: {error}: {:?}", error.faults()));
         Ok(self.reader().list_body(&json!({"filter": filter})).map_err(wrong)?.filter)
     }
 
-    /// Rows that match, with those that will and without those that will not any more.
+    /// Rows that match in the state that the planned changes leave.
     async fn matching_planned(
         &self,
         filter: Filter,

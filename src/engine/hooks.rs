@@ -1,4 +1,4 @@
-//! What the application does around a change.
+//! Hooks: the application's code around a change.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
@@ -21,7 +21,7 @@ impl Call<'_> {
         all.filter(move |placed| placed.is_for(operation))
     }
 
-    /// Whether anything is done around this operation.
+    /// Whether any hook applies to this operation.
     pub(super) fn is_hooked(&self, operation: Operation) -> bool {
         self.hooks(operation).next().is_some()
     }
@@ -45,7 +45,7 @@ impl Call<'_> {
         }
     }
 
-    /// Runs an operation inside the hooks that stand around it, the first of them outermost.
+    /// Runs an operation inside its hooks, the first of them outermost.
     pub(super) async fn around<T: Send>(
         &self,
         operation: Operation,
@@ -84,7 +84,7 @@ impl Call<'_> {
         }
     }
 
-    /// Waits until an operation is done, and its answer is due all the same.
+    /// Waits until an operation is done and the deadline of its response has passed.
     async fn overdue(&self, is_done: &Notify) {
         is_done.notified().await;
         match self.terms.due {
@@ -93,10 +93,10 @@ impl Call<'_> {
         }
     }
 
-    /// Has the hooks see an item before it is stored; answers it as they left it, checked again.
+    /// Runs the hooks before an item is stored; returns the item as they left it, validated again.
     ///
     /// # Errors
-    /// What a hook refuses, and what the model's rules say of what it set.
+    /// The refusal of a hook, and every fault in the values that hooks set.
     pub(super) async fn before(
         &self,
         operation: Operation,
@@ -126,10 +126,10 @@ impl Call<'_> {
         Ok((set, change.enlisted))
     }
 
-    /// Has the hooks see an item before it is deleted.
+    /// Runs the hooks before an item is deleted.
     ///
     /// # Errors
-    /// What a hook refuses.
+    /// The refusal of a hook.
     pub(super) async fn before_delete(&self, current: &Fields) -> Result<Vec<Enlisted>, Error> {
         let mut change = self.about(Operation::Delete, Some(current), None);
         for placed in self.hooks(Operation::Delete) {
@@ -138,8 +138,8 @@ impl Call<'_> {
         Ok(change.enlisted)
     }
 
-    /// Runs the hooks after a change that was committed. They run to their end also where the request is gone, or its
-    /// answer is due.
+    /// Runs the hooks after a committed change. They run to completion even where the request was cancelled or its
+    /// deadline has passed.
     pub(super) async fn after(&self, record: &Record, written: &RowOutcome) {
         if !self.is_hooked(record.operation) || self.terms.dry_run {
             return;
@@ -161,14 +161,14 @@ impl Call<'_> {
                 tracing::error!(resource, operation, failure, "a hook failed after a change, which stays");
             }
         });
-        // Only a runtime that is shutting down ends it early. What happened is answered in time all the same.
+        // Only a runtime that is shutting down ends it early. The response is sent in time all the same.
         match self.terms.due {
             Some(due) => _ = tokio::time::timeout_at(due, told).await,
             None => _ = told.await,
         }
     }
 
-    /// An item as it is after a commit: with the id and the version that it has then.
+    /// The item after a commit, with its resulting id and version.
     fn as_written(&self, mut item: Fields, written: &RowOutcome) -> Fields {
         let schema = &self.entry.schema;
         if let Ok(id) = item::spelled(&written.id) {

@@ -1,4 +1,4 @@
-//! What a change is known by, so that it happens once.
+//! Idempotency keys: a repeated write request is answered with the stored response instead of being executed again.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,33 +17,33 @@ use crate::query::Selection;
 use crate::resource::Operation;
 use crate::tables::keys::{ID, KeyRow};
 
-/// A client's claim that it asks for one thing, however often it asks.
+/// An idempotency claim: all requests under one key ask for the same single write.
 #[derive(Clone, Debug)]
 pub(crate) struct IdempotencyClaim {
-    /// A digest of everything that the key stands for.
+    /// Digest of everything that identifies the key.
     id: String,
-    /// A digest of what is asked.
+    /// Digest of the request.
     fingerprint: String,
-    /// How long the answer is kept.
+    /// Retention of the stored response.
     kept: Duration,
-    /// Whether there is an answer under it that has expired.
+    /// Whether an expired response is stored under it.
     pub(super) replaces: bool,
 }
 
-/// An answer that was given before.
+/// A stored response that is replayed.
 #[derive(Debug)]
 pub(crate) struct Replayed {
     pub(crate) status: u16,
     pub(crate) item: Option<Item>,
     pub(crate) id: Option<Value>,
-    /// What was answered instead of an item, as JSON.
+    /// The response where it is not an item, as JSON.
     pub(crate) output: Option<String>,
 }
 
-/// The claims that are being met on this node.
+/// The claims of requests that this node is executing.
 pub(crate) type InFlightKeys = Arc<Mutex<HashSet<String>>>;
 
-/// A claim that is being met, until it is dropped.
+/// Marks a claim as in flight until it is dropped.
 #[derive(Debug)]
 pub(crate) struct InFlightGuard {
     all: InFlightKeys,
@@ -61,13 +61,13 @@ impl IdempotencyClaim {
         Self { id, fingerprint, kept, replaces: false }
     }
 
-    /// The claim of one of many items that are changed one by one, told apart by what is never another item's.
+    /// The claim of one of many items that are written one by one, derived from a value that is unique to the item.
     pub(super) fn of_item(&self, item: &str) -> Self {
         let id = blake3::hash(format!("{} {item}", self.id).as_bytes()).to_hex().to_string();
         Self { id, fingerprint: self.fingerprint.clone(), kept: self.kept, replaces: false }
     }
 
-    /// The row that remembers the answer, and its id.
+    /// The row that stores the response under this claim.
     pub(super) fn row(
         &self,
         at: DateTime<Utc>,
@@ -89,7 +89,7 @@ impl IdempotencyClaim {
             StoredResponse::Json(json) => (None, Some(json.clone())),
         };
         let many = matches!(answered, StoredResponse::Items(_));
-        // Whoever asks again must still see the one item that an action was done to.
+        // On a replay, the caller must still see the one item that an action was applied to.
         let acted = match (answered, written) {
             (StoredResponse::Json(_), [one])
                 if first.is_some_and(|record| record.operation == Operation::Update) =>
@@ -109,8 +109,10 @@ impl IdempotencyClaim {
         }
     }
 
+    /// Checks that a stored row belongs to this request.
+    ///
     /// # Errors
-    /// Where a row remembers what was asked by another request under the same key.
+    /// Where the row belongs to another request under the same key.
     fn is_of(&self, row: &KeyRow) -> Result<(), Error> {
         if row.fingerprint == self.fingerprint {
             return Ok(());
@@ -120,24 +122,25 @@ impl IdempotencyClaim {
         Err(Error::new(ErrorKind::Validation, "key-reused", detail).with_faults(vec![fault]))
     }
 
-    /// The row of this claim alone.
+    /// Matches the row of this claim only.
     pub(super) fn filter(&self) -> Filter {
         Filter::Compare(ID, Test::Eq(Value::Text(self.id.clone())))
     }
 }
 
-/// What is answered, for the row that remembers it.
+/// The response in the form in which it is stored.
 #[derive(Debug)]
 pub(super) enum StoredResponse {
     Item,
-    /// The JSON of those that are not changed.
+    /// The JSON of unchanged items, with `None` in the place of each changed one.
     Items(Vec<Option<String>>),
     Json(String),
 }
 
-/// Stands for a version where the answer is a list of items.
+/// Stored in place of a version where the response is a list of items.
 const MANY: &str = "items";
-/// Stands for a version where the items of the request have keys of their own, and the request no answer of its own.
+/// Stored in place of a version where the items of the request have their own keys, and the request has no response of
+/// its own.
 const ONE_BY_ONE: &str = "one-by-one";
 
 impl StoredResponse {
@@ -157,7 +160,7 @@ fn text(json: &[u8]) -> String {
     String::from_utf8_lossy(json).into_owned()
 }
 
-/// All items as JSON with commas between them: those that are not changed, and where there are gaps those that are.
+/// All items as comma-separated JSON: the unchanged ones, with the changed ones in the gaps.
 fn listed(unchanged: &[Option<String>], written: &[&RowOutcome]) -> String {
     let mut changed = written.iter().map(|row| text(&row.json));
     let mut items: Vec<String> =
@@ -183,10 +186,10 @@ fn read_version(text: &str, has_counter: bool) -> Option<Version> {
 }
 
 impl Engine {
-    /// Begins to meet a claim.
+    /// Marks the context's claim as in flight.
     ///
     /// # Errors
-    /// Where it is being met already.
+    /// Where it is in flight already.
     pub(crate) fn begin(&self, terms: &WriteContext) -> Result<Option<InFlightGuard>, Error> {
         let Some(claim) = &terms.claim else { return Ok(None) };
         let mut all = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
@@ -200,10 +203,10 @@ impl Engine {
 }
 
 impl Call<'_> {
-    /// The answer that was given to this claim, where there is one.
+    /// The stored response of this claim, where there is one.
     ///
     /// # Errors
-    /// Where something else was asked under its key, or the caller may not have the answer any more.
+    /// Where the key was used for another request, or the caller may no longer see the response.
     pub(crate) async fn replay(&self, terms: &mut WriteContext) -> Result<Option<Replayed>, Error> {
         let Some(claim) = &mut terms.claim else { return Ok(None) };
         let Some(row) = self.kept(claim).await? else { return Ok(None) };
@@ -214,7 +217,7 @@ impl Call<'_> {
         self.answered_before(claim, row).await
     }
 
-    /// The answer that another node has given to this claim meanwhile.
+    /// The response that another node has stored under this claim meanwhile.
     ///
     /// # Errors
     /// As [`replay`](Self::replay).
@@ -238,10 +241,10 @@ impl Call<'_> {
         self.replayed(row).await.map(Some)
     }
 
-    /// Takes the key of a request whose items are changed one by one, each under a key that follows from it.
+    /// Claims the key of a request whose items are written one by one, each under a key derived from it.
     ///
     /// # Errors
-    /// Where another request has taken it.
+    /// Where another request has claimed it.
     pub(crate) async fn claim_whole(&self) -> Result<(), Error> {
         let Some(claim) = self.terms.claim.as_ref().filter(|_| !self.terms.dry_run) else { return Ok(()) };
         let taken = async || {
@@ -255,17 +258,17 @@ impl Call<'_> {
         (row.status, row.version) = (207, Some(ONE_BY_ONE.to_owned()));
         match self.note(claim, row).await {
             Ok(()) => Ok(()),
-            // Another node was quicker, with this request or another one.
+            // Another node came first, with this request or another one.
             Err(error) => taken().await?.ok_or(error),
         }
     }
 
-    /// An item that a change would leave as it is. Under a key that is an answer as any other: what changed nothing when
-    /// it was asked for changes nothing when it is asked for again, whatever the item is by then.
+    /// An item that a write would leave unchanged. Under an idempotency key this response is stored like any other: a
+    /// write that changed nothing changes nothing when it is repeated, whatever the item has become by then.
     pub(super) async fn unchanged(&self, id: &Value, version: Version) -> Result<Item, Error> {
         let item = self.item(id.clone(), &Selection::default()).await?;
         if let Some(claim) = &self.terms.claim {
-            // All of it, as answers are kept: what may be seen of it is looked at when it is given again.
+            // Responses are stored with all fields; visibility is checked when they are replayed.
             let anybody = Call::by_the_application(self.engine, self.entry);
             let whole = anybody.item(id.clone(), &Selection::default()).await?;
             let row = RowOutcome { id: id.clone(), version: Some(version), json: whole.json, rows: 1 };
@@ -274,7 +277,7 @@ impl Call<'_> {
         Ok(item)
     }
 
-    /// Keeps another answer to what changed nothing; `acted` is the item that it was done to.
+    /// Stores another response to a write that changed nothing; `acted` is the item that an action was applied to.
     pub(super) async fn remember(&self, acted: Option<&Value>, output: &Output<'_>) -> Result<(), Error> {
         let Some(claim) = &self.terms.claim else { return Ok(()) };
         let mut row = claim.row(item::now(), None, &[], &StoredResponse::of(output));
@@ -301,7 +304,7 @@ impl Call<'_> {
 
     async fn replayed(&self, row: KeyRow) -> Result<Replayed, Error> {
         if let Some(watch) = &self.engine.catalog.watch {
-            // Whoever is told that it was done reads it from here on, whichever node has done it.
+            // From a replay on, the caller's reads include the write, whichever node executed it.
             watch.made_elsewhere(&self.entry.schema.table, self.actor.tenant());
         }
         let status = u16::try_from(row.status).unwrap_or(200);
@@ -314,7 +317,7 @@ impl Call<'_> {
         };
         let id = self.id(id)?;
         if row.version.is_none() {
-            // What an action answered of an item.
+            // The response of an action on an item.
             self.still_sees(&id, None, status == 201).await?;
             return Ok(Replayed { status, item: None, id: None, output: Some(json) });
         }
@@ -332,7 +335,7 @@ impl Call<'_> {
         Ok(Replayed { status, item: Some(item), id: Some(id), output: None })
     }
 
-    /// Many items as they were answered, as this caller may see them now.
+    /// A stored list of items, as this caller may see them now.
     async fn list_again(&self, items: String, created: bool) -> Result<String, Error> {
         let array = format!("[{items}]");
         let items: Vec<&serde_json::value::RawValue> =
@@ -354,13 +357,13 @@ impl Call<'_> {
         Ok(format!("{{\"items\":[{}]}}", all.join(",")))
     }
 
-    /// Refuses an answer whose item is there and not for the caller to see any more, or that shows a state of it which is
-    /// not.
+    /// Refuses a replay where the item exists but the caller may no longer see it, or where the stored state of it is not
+    /// visible to the caller.
     async fn still_sees(&self, id: &Value, state: Option<&item::Fields>, created: bool) -> Result<(), Error> {
         let read = visibility::decide(&self.engine.catalog, self.entry, self.actor, Operation::Read).await;
         let seen = match RowFilter::by(read, self.entry, self.actor, Operation::Read.into()) {
             Ok(seen) => seen.resolved(self.entry, &self.engine.catalog).await?,
-            // A caller who may create and not read is shown what that caller made.
+            // A caller who may create but not read is shown the item that the caller created.
             Err(_) if created => return Ok(()),
             Err(refused) => return Err(refused),
         };
@@ -370,11 +373,11 @@ impl Call<'_> {
                 return Err(Error::not_found());
             }
         }
-        // What was deleted under the key is not seen any more for no other reason.
+        // An item that was deleted under the key is not found for that reason alone.
         match self.stored(&seen, id.clone()).await {
             Err(hidden) if hidden.kind() == ErrorKind::NotFound => match self.stored_now(id).await? {
                 Some(_) => Err(hidden),
-                // It has gone since, and the answer is of when it was there.
+                // It was deleted since, and the response dates from when it existed.
                 None => Ok(()),
             },
             found => found.map(drop),

@@ -1,4 +1,4 @@
-//! Related items inside an answer: by the storage itself where it holds both sides, in batches where not.
+//! Related items inside a response: by the storage itself where it holds both sides, otherwise in batches.
 
 use std::collections::HashMap;
 
@@ -9,10 +9,10 @@ use super::{Call, Entry, LinkedRelation};
 use crate::error::Error;
 use crate::query::Selection;
 
-/// The most related rows that one batch asks for.
+/// Limit of related rows in one batch.
 const BATCH: u32 = 5_000;
 
-/// The includes that the storage answers in the same statement.
+/// The includes that the storage resolves in the same statement.
 pub(super) async fn shared(call: &Call<'_>, selection: &Selection) -> Result<Vec<Include>, Error> {
     let mut includes = Vec::new();
     for relation in selection.includes.iter().filter(|relation| relation.shared) {
@@ -24,7 +24,7 @@ pub(super) async fn shared(call: &Call<'_>, selection: &Selection) -> Result<Vec
     Ok(includes)
 }
 
-/// What the caller may see of a relation's other side: its rows, and their fields.
+/// The caller's visibility of a relation's other side: its rows and their fields.
 fn sight<'a>(call: &'a Call<'_>, relation: &LinkedRelation) -> Result<(&'a RowFilter, Vec<usize>), Error> {
     let sight = call.sights.of(relation.target);
     let seen = sight.and_then(|sight| Some((sight.rows.as_ref()?, &sight.mask)));
@@ -42,7 +42,7 @@ fn elsewhere(selection: &Selection) -> impl Iterator<Item = &LinkedRelation> {
     selection.includes.iter().map(AsRef::as_ref).filter(|relation| !relation.shared)
 }
 
-/// Writes the items of other storages into the rows that stand in `json` from `start` on.
+/// Writes the items of other storages into the rows in `json` from `start` on.
 pub(super) async fn splice(
     call: &Call<'_>,
     selection: &Selection,
@@ -68,7 +68,7 @@ pub(super) async fn splice(
     spliced.extend_from_slice(&json[..start]);
     let mut begin = start;
     for (row, end) in rows.ends.iter().enumerate() {
-        // All but the closing brace; a row shows one field at least.
+        // All but the closing brace; a row shows at least one field.
         spliced.extend_from_slice(&json[begin..end - 1]);
         for (key, (relation, found)) in found.iter().enumerate() {
             spliced.push(b',');
@@ -100,14 +100,14 @@ fn write(relation: &LinkedRelation, found: Option<&Vec<Vec<u8>>>, out: &mut Vec<
     }
 }
 
-/// The other side of a relation, as its caller may see it.
+/// The other side of a relation, with the caller's visibility of it.
 struct Target<'a> {
     entry: &'a Entry,
     seen: RowFilter,
     fields: Vec<usize>,
 }
 
-/// The related rows by the spelling of their key, each group within the relation's limit.
+/// The related rows by the text of their key, each group within the relation's limit.
 async fn related(
     target: &Target<'_>,
     relation: &LinkedRelation,
@@ -121,7 +121,7 @@ async fn related(
         return Ok(groups);
     }
     if fetch(target, relation, Test::In(wanted.clone()), BATCH, &mut groups).await? {
-        // One key has so many rows that a common batch would starve the others: each gets one of its own.
+        // One key has so many rows that a shared batch would starve the others: each key gets its own query.
         groups.clear();
         for key in wanted {
             fetch(target, relation, Test::Eq(key), relation.limit, &mut groups).await?;
@@ -133,7 +133,7 @@ async fn related(
     Ok(groups)
 }
 
-/// Adds the rows that pass the test to their groups; answers whether there were more than the limit.
+/// Adds the rows that pass the test to their groups; returns whether there were more than the limit.
 async fn fetch(
     target: &Target<'_>,
     relation: &LinkedRelation,

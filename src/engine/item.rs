@@ -1,4 +1,4 @@
-//! From a body to a row: checked, assembled, read by each field's type.
+//! From a request body to a row: validated, assembled, and converted to each field's type.
 
 use chrono::{DateTime, SecondsFormat, SubsecRound as _, Utc};
 use resourceful_contract::Value;
@@ -11,7 +11,7 @@ use crate::resource::validate;
 /// An item's fields by name, as JSON.
 pub(super) type Fields = Map<String, Json>;
 
-/// The present, as precise as rows keep it.
+/// The current time, in the precision that rows store.
 pub(crate) fn now() -> DateTime<Utc> {
     Utc::now().trunc_subsecs(6)
 }
@@ -36,8 +36,8 @@ pub(super) fn object(body: Json) -> Result<Fields, Error> {
 }
 
 impl Call<'_> {
-    /// What the schema says of a body. A field that exists and is the server's to set is told apart from one
-    /// that does not exist; one that the caller may not see does not.
+    /// Faults of a body by the schema. A read-only field is distinguished from one that does not exist; a field that the
+    /// caller may not see does not exist.
     pub(super) fn body_faults(&self, validator: &jsonschema::Validator, body: &Json) -> Vec<Fault> {
         let known = self.definition().bodies.update["properties"].as_object();
         let names = known.into_iter().flat_map(Map::keys).map(String::as_str).filter(|name| self.takes(name));
@@ -59,7 +59,7 @@ impl Call<'_> {
         faults
     }
 
-    /// What the schema says of an item as a whole, put together from what is stored and what a client sent.
+    /// Faults by the schema of a complete item, assembled from the stored item and the client's input.
     pub(super) fn schema_faults(&self, item: &Json) -> Vec<Fault> {
         validate::faults(&self.definition().bodies.assembled, item, &std::iter::empty())
     }
@@ -77,50 +77,50 @@ impl Call<'_> {
         self.mask().shows(position)
     }
 
-    /// Whether a field is there for a client: not the storage's own, and not hidden from everyone.
+    /// Whether a field exists for a client: it is not internal to the storage, and not hidden from all callers.
     pub(super) fn is_known(&self, field: &resourceful_contract::Field) -> bool {
         let is_closed = field.hidden && (field.read_only || crate::resource::is_internal(field));
         !is_closed && !self.is_masked(&field.name)
     }
 
-    /// The members of a body, without those that are not there for this caller.
+    /// The members of a body, without those that do not exist for this caller.
     ///
     /// # Errors
-    /// Where the body is no object.
+    /// Where the body is not an object.
     pub(super) fn members(&self, body: Json) -> Result<Fields, Error> {
         let mut fields = object(body)?;
         fields.retain(|name, _| !self.is_masked(name));
         Ok(fields)
     }
 
-    /// Whether a name is that of a field which does not exist for this caller.
+    /// Whether a name is that of a field that does not exist for this caller.
     pub(super) fn is_masked(&self, name: &str) -> bool {
         self.entry.schema.position(name).is_some_and(|position| !self.may_see(position))
     }
 
-    /// Whether the caller is shown the field's value, so that an answer may depend on what it is.
+    /// Whether the caller is shown the field's value, so that a response may depend on it.
     pub(super) fn is_readable(&self, position: usize) -> bool {
         !self.entry.schema.fields[position].hidden && self.mask().tells(position)
     }
 
-    /// Whether the caller is shown every field that is stored.
+    /// Whether the caller is shown the values of all stored fields.
     pub(super) fn reads_every_field(&self) -> bool {
         self.definition().stored.iter().all(|position| self.is_readable(*position))
     }
 
-    /// The fields of a body that are set without their values being shown to the caller. Setting one always counts as
-    /// a change: otherwise the version, the events and the history would say whether a guess of its value was right.
+    /// The fields of a body that are set without the caller being shown their values. Setting one always counts as a
+    /// change: otherwise the version, the events and the history would reveal whether a guess of its value was right.
     pub(super) fn set_blindly(&self, body: &Fields) -> Vec<usize> {
         let positions = body.keys().filter_map(|name| self.entry.schema.position(name));
         positions.filter(|position| self.may_set(*position) && !self.is_readable(*position)).collect()
     }
 
-    /// Whether the caller is shown something else than the value of some field.
+    /// Whether any field is redacted for the caller.
     pub(super) fn is_redacted(&self) -> bool {
         !self.mask().redacted().is_empty()
     }
 
-    /// Takes out of a body what the caller was shown instead of a value, which stands for the value as it is: a client
+    /// Removes the substitute values of redacted fields from a body, since each stands for the unchanged value: a client
     /// that reads an item and sends all of it back changes nothing that it was not shown.
     pub(super) fn without_placeholders(&self, body: &mut Json) -> Vec<String> {
         let schema = &self.entry.schema;
@@ -139,8 +139,10 @@ impl Call<'_> {
         taken
     }
 
+    /// Refuses a body with fields that the caller may not set.
+    ///
     /// # Errors
-    /// Every field of a body that the caller may see and not set, but for those that say what the item says already.
+    /// Every field of a body that the caller may see but not set, except for those that repeat the item's value.
     pub(super) fn refuse_forbidden(&self, current: Option<&Fields>, body: &Fields) -> Result<(), Error> {
         let forbidden = body.iter().filter(|(name, given)| {
             self.entry.schema.position(name).is_some_and(|position| {
@@ -163,7 +165,8 @@ impl Call<'_> {
         Err(Error::new(ErrorKind::Forbidden, "forbidden", detail).with_faults(faults))
     }
 
-    /// The same faults for a caller who must not learn of some fields: what is wrong with those has no name.
+    /// The faults as this caller may see them: those of fields that the caller must not learn of are reported without a
+    /// name.
     pub(super) fn told(&self, faults: Vec<Fault>) -> Vec<Fault> {
         let fields = &self.entry.schema.fields;
         let is_told = |fault: &Fault| {
@@ -186,14 +189,14 @@ impl Call<'_> {
         })
     }
 
-    /// Runs what the model's type says over an assembled item, after what its schema said.
+    /// Runs the validation of the model's type over an assembled item, in addition to the faults that its schema found.
     ///
     /// # Errors
     /// Every fault of either, at once.
     pub(super) fn check(&self, item: Fields, mut faults: Vec<Fault>) -> Result<Fields, Error> {
         let item = Json::Object(item);
         let checked = self.definition().codec.check(&item);
-        // Where the schema has said what is wrong, that the type cannot be read follows.
+        // Where the schema has reported faults, the failure to deserialize the type is a consequence.
         if checked.json.is_some() || faults.is_empty() {
             faults.extend(checked.faults);
         }
@@ -203,14 +206,14 @@ impl Call<'_> {
         let (Json::Object(mut item), Some(Json::Object(written))) = (item, checked.json) else {
             return Err(Error::internal("the model does not serialize as an object"));
         };
-        // What the type leaves out when it writes (a secret, say) is stored as it came.
+        // Fields that the type does not serialize (a secret, say) are stored as they came.
         for (name, value) in written {
             item.insert(name, value);
         }
         Ok(item)
     }
 
-    /// Checks an item as a whole that no client sent as it stands.
+    /// Validates a complete item that no client sent in this form.
     ///
     /// # Errors
     /// Every fault of its schema or its type, at once.
@@ -220,10 +223,10 @@ impl Call<'_> {
         self.check(object(json)?, faults)
     }
 
-    /// Reads the fields at these positions from an assembled item.
+    /// Reads the values at these positions from an assembled item.
     ///
     /// # Errors
-    /// Every field that its type cannot hold.
+    /// Every field with a value that its type cannot hold.
     pub(super) fn values(
         &self,
         item: &Fields,
@@ -232,10 +235,10 @@ impl Call<'_> {
         self.read_values(item, positions, true)
     }
 
-    /// The same from a stored item, where null may stand for what cannot be read.
+    /// The same from a stored item, where null may stand for an unreadable value.
     ///
     /// # Errors
-    /// Every field that its type cannot hold.
+    /// Every field with a value that its type cannot hold.
     pub(super) fn stored_values(
         &self,
         item: &Fields,
@@ -272,7 +275,7 @@ impl Call<'_> {
         if faults.is_empty() { Ok(values) } else { Err(Error::validation(self.told(faults))) }
     }
 
-    /// The fields of a stored item that cannot be read and that a patch leaves as they are: a model without them is none.
+    /// The unreadable fields of a stored item that a patch leaves unchanged: the model is invalid without them.
     pub(super) fn unreadable(&self, current: &Fields, patch: &Fields) -> Vec<Fault> {
         let stored = self.definition().stored.iter().copied().filter(|position| self.is_models(*position));
         let fields = stored.map(|position| &self.entry.schema.fields[position]);
@@ -286,7 +289,7 @@ impl Call<'_> {
             .collect()
     }
 
-    /// Refuses what an index has no room for.
+    /// Refuses values that are too long for an index.
     ///
     /// # Errors
     /// Every field that is too long.
@@ -304,13 +307,13 @@ impl Call<'_> {
         if faults.is_empty() { Ok(()) } else { Err(Error::validation(self.told(faults))) }
     }
 
-    /// Whether a field is the model's to fill, rather than the storage's.
+    /// Whether a field is set by the model rather than by the storage.
     fn is_models(&self, position: usize) -> bool {
         position != self.entry.schema.id && Some(position) != self.entry.schema.version
     }
 }
 
-/// Whether a fault is at a place in a body, or inside it.
+/// Whether a fault is at a location in a body, or inside it.
 fn is_at(fault: &Fault, pointer: &str) -> bool {
     let FaultLocation::Pointer(at) = &fault.at else {
         return false;

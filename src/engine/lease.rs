@@ -1,4 +1,4 @@
-//! The lease of a database's relay: which node publishes and delivers its events.
+//! Lease of a database's relay: determines the node that publishes and delivers its events.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -23,24 +23,25 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// How long it holds without being renewed.
+    /// Validity of a lease without renewal.
     pub(super) const LENGTH: Duration = Duration::from_secs(30);
-    /// How often it is renewed.
+    /// Renewal interval.
     pub(crate) const RENEWED: Duration = Duration::from_secs(10);
 
-    /// Whether it holds for long enough to begin something.
+    /// Whether it remains valid for longer than one renewal interval.
     pub(crate) fn is_fresh(&self) -> bool {
         self.expires_at > Utc::now() + Self::RENEWED
     }
 }
 
-/// Leases that another node holds and whose expiry lies further ahead than a lease lasts. Only a clock that is wrong
-/// writes such a one, and it would outlive its holder by the error. So it is not believed: the lease has ended where this
-/// node has seen it unchanged for as long as a lease lasts, by its own monotonic clock, since a holder that is alive renews.
+/// Leases of other nodes with an expiry further ahead than a lease lasts. Only a node with a wrong clock writes such an
+/// expiry, and the lease would outlive its holder by the clock error. The expiry is therefore ignored: the lease has
+/// ended when this node has seen it unchanged for the length of a lease, by its own monotonic clock, since a live holder
+/// renews it.
 #[derive(Debug, Default)]
 pub(crate) struct SkewedLeases {
     seen: Mutex<Vec<Seen>>,
-    /// How many were taken from a holder that was gone.
+    /// Number of leases taken over from a holder that was gone.
     outlived: AtomicU64,
 }
 
@@ -52,13 +53,13 @@ struct Seen {
 }
 
 impl SkewedLeases {
-    /// How many leases were taken although their expiry had not come.
+    /// Number of leases taken over before their expiry.
     pub(crate) fn outlived(&self) -> u64 {
         self.outlived.load(Ordering::Relaxed)
     }
 
-    /// Whether the holder of a lease is gone although its expiry has not come: `now` by the clock that leases are written
-    /// by, `at` by this node's own.
+    /// Whether the holder of a lease is gone although the lease has not expired. `now` is the clock that leases are
+    /// written by, `at` this node's monotonic clock.
     fn are_outlived_by(
         &self,
         vault: &GuardedStorage,
@@ -87,7 +88,7 @@ impl SkewedLeases {
 }
 
 impl Engine {
-    /// Takes the lease of a database's relay, or renews it; nothing where another node holds it.
+    /// Acquires or renews the lease of a database's relay; `None` where another node holds it.
     pub(crate) async fn lease(&self, vault: &GuardedStorage, holder: &str) -> Result<Option<Lease>, Error> {
         self.lease_at(vault, holder, Instant::now()).await
     }
@@ -130,7 +131,7 @@ impl Engine {
         }
     }
 
-    /// Gives the lease up, for another node to take it at once.
+    /// Releases the lease, so that another node can acquire it at once.
     pub(crate) async fn give_up(&self, vault: &GuardedStorage, holder: &str) -> Result<(), Error> {
         let Some(lease) = self.lease(vault, holder).await? else { return Ok(()) };
         let set = vec![(EXPIRES_AT, Value::DateTime(item::now()))];
@@ -158,7 +159,7 @@ mod tests {
         id: i64,
     }
 
-    /// Has the lease end two hours from now, as the clock of its holder has it.
+    /// Sets the lease's expiry two hours ahead, as a holder with a wrong clock would.
     async fn put_ahead(engine: &Engine, vault: &GuardedStorage) {
         let ahead = Value::DateTime(item::now() + chrono::TimeDelta::hours(2));
         let write = Write::UpdateAll { filter: Filter::everything(), set: vec![(EXPIRES_AT, ahead)] };
@@ -183,19 +184,19 @@ mod tests {
 
         assert!(is_taken("ahead", 0).await);
         put_ahead(engine, vault).await;
-        // Its holder may be alive: for as long as a lease lasts it is left alone.
+        // The holder may be alive, so the lease is left alone for the length of a lease.
         assert!(!is_taken("other", 0).await);
         assert!(!is_taken("other", 29).await);
-        // It is: it has written to the lease, and the wait begins again.
+        // The holder is alive: it has written to the lease, which restarts the wait.
         assert!(is_taken("ahead", 29).await);
         put_ahead(engine, vault).await;
         assert!(!is_taken("other", 31).await);
         assert!(!is_taken("other", 60).await);
         assert_eq!(app.outlived_leases(), 0);
-        // It is gone: another node goes on after the length of a lease, and not after two hours.
+        // The holder is gone: another node takes over after the length of a lease, not after two hours.
         assert!(is_taken("other", 61).await);
         assert_eq!(app.outlived_leases(), 1);
-        // A lease that ends in time is believed.
+        // A lease with a plausible expiry is respected.
         assert!(!is_taken("ahead", 10_000).await);
     }
 }

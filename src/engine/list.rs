@@ -1,4 +1,4 @@
-//! Items by filter, sort and page.
+//! List: items by filter, sort and page.
 
 use resourceful_contract::{Count, Filter, Position, Query, Test, Total, Value};
 
@@ -8,32 +8,32 @@ use crate::error::Error;
 use crate::query::{Binding, KeysDigest, ListRequest, Opened, Place, outdated_cursor};
 use crate::resource::Operation;
 
-/// How a list is asked for.
+/// The form of a list request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ListQuery<'a> {
-    /// By a query string.
+    /// A query string.
     Url(Option<&'a str>),
-    /// By a body.
+    /// A request body.
     Body(&'a serde_json::Value),
 }
 
 /// A page of a list.
 #[derive(Debug)]
 pub(crate) struct Page {
-    /// The whole answer.
+    /// The complete response body.
     pub(crate) json: Vec<u8>,
     /// Cursors to the neighbouring pages.
     pub(crate) next: Option<String>,
     pub(crate) prev: Option<String>,
-    /// How the total was found, where it was asked for.
+    /// The total, where it was requested.
     pub(crate) total: Option<Total>,
 }
 
 impl Call<'_> {
-    /// Reads what is asked for of a list.
+    /// Parses a list request.
     ///
     /// # Errors
-    /// Every fault of it, and where the caller may see no list.
+    /// Every fault of the request, and where the caller may not list the resource.
     pub(crate) fn asked_list(
         &self,
         asked: ListQuery<'_>,
@@ -50,7 +50,7 @@ impl Call<'_> {
         }
     }
 
-    /// Answers a page of items.
+    /// Returns a page of items.
     pub(crate) async fn list(&self, request: &ListRequest) -> Result<Page, Error> {
         let refused = || visibility::refused(self.entry, self.actor, Operation::List);
         let further = match request.deleted {
@@ -113,7 +113,7 @@ impl Call<'_> {
         })
     }
 
-    /// The sort keys of the row that a cursor names.
+    /// The sort keys of the row that a cursor refers to.
     async fn open(
         &self,
         listed: &RowFilter,
@@ -134,7 +134,7 @@ impl Call<'_> {
         keys.map_err(|invalid| if request.in_body { invalid.in_body() } else { invalid })
     }
 
-    /// What a row is sorted by, where this caller sees it in the list.
+    /// The sort keys of a row, where this caller sees it in the list.
     async fn sort_keys(
         &self,
         listed: &RowFilter,

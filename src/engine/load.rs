@@ -1,4 +1,4 @@
-//! Existing rows, loaded in one transaction.
+//! Loading of existing rows in one transaction.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::error::{Error, ErrorKind, Fault};
 use crate::nearest::suggest;
 use crate::resource::{validate, written};
 
-/// Rows to load, of any number of resources of one storage. Every row is checked as a created one is;
-/// permissions are not asked, and ids and timestamps are taken as they come.
+/// Rows to load, of any number of resources of one storage. Every row is validated like a created one; permissions are
+/// bypassed, and ids and timestamps are stored as given.
 pub struct Loader<'a> {
     engine: &'a Engine,
     changes: Vec<Change>,
@@ -38,8 +38,8 @@ impl<'a> Loader<'a> {
     /// Adds rows of a resource, each a value that serializes as the resource's model does.
     ///
     /// # Errors
-    /// Where there is no such resource, it is kept in another storage than the rows before, or a row breaks
-    /// its rules: the first one that does, with its position.
+    /// Where there is no such resource, where it is in another storage than the previous rows, or where a row is invalid:
+    /// the first such row, with its position.
     pub fn rows<R: Serialize>(
         mut self,
         resource: &str,
@@ -59,7 +59,7 @@ impl<'a> Loader<'a> {
         Ok(self)
     }
 
-    /// Calls this with the number of rows stored so far, now and then.
+    /// Calls this from time to time with the number of rows stored so far.
     #[must_use]
     pub fn progress(mut self, progress: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(progress));
@@ -86,7 +86,7 @@ fn at(resource: &str, position: usize, error: &Error) -> Error {
 }
 
 impl<'a> Call<'a> {
-    /// A call that nobody asked for: for what the application itself does.
+    /// A call by the application itself, without a request.
     pub(super) fn by_the_application(engine: &'a Engine, entry: &'a Arc<Entry>) -> Self {
         static NOBODY: Actor = Actor::anonymous();
         let sights = Visibilities::by_the_application(entry);
@@ -121,14 +121,14 @@ impl Engine {
         })
     }
 
-    /// What is wrong with a member `resource` that names none.
+    /// The fault of a member `resource` that names no resource.
     pub(crate) fn unknown_resource(&self, name: &str) -> Fault {
         let names = self.catalog.entries().iter().map(|entry| &*entry.name);
         let detail = suggest(format!("There is no resource `{name}`."), name, names);
         Fault::pointer("/resource", "unknown", detail)
     }
 
-    /// Every row of a resource as it is stored, for those who test what is shown of them.
+    /// Every row of a resource as it is stored, for tests of what is shown of them.
     #[cfg(feature = "testing")]
     pub(crate) async fn rows(&self, entry: &Entry) -> Result<Vec<super::item::Fields>, Error> {
         let mut fields = entry.definition.stored.clone();

@@ -1,4 +1,4 @@
-//! The one path to the data: every door calls these operations, and each begins with the permission.
+//! Operations on resources: the only path to the data. Every interface calls them, and each begins with authorization.
 
 mod action;
 mod batch;
@@ -82,41 +82,42 @@ pub(crate) use system_rows::SystemRow;
 pub(crate) use visibility::{GuardedStorage, RowFilter, Visibilities, Visibility};
 pub(crate) use write_context::WriteContext;
 
-/// Every resource of an application, and what their operations share.
+/// The resources of an application, and the state that their operations share.
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) catalog: Catalog,
-    /// Itself, for what hooks keep longer than a call.
+    /// A weak reference to itself, for hooks that keep it longer than a call.
     pub(crate) me: Weak<Engine>,
     pub(crate) cursors: CursorKey,
-    /// What digests of rows are named with.
+    /// The key of the digests of rows that clients see.
     pub(crate) names: DigestKey,
-    /// Whether there are hooks or actions anywhere, which may read what a commit will leave.
+    /// Whether any resource has hooks or actions, which may read the state that a commit will leave.
     pub(crate) is_hooked: bool,
-    /// What runs around the changes of every resource.
+    /// Hooks around the changes of every resource.
     pub(crate) hooks: Vec<PlacedHook>,
     /// The library's own tables.
     pub(crate) tables: Arc<Tables>,
-    /// Goes up when there is something new in an outbox.
+    /// Incremented when an outbox has new events.
     pub(crate) told: watch::Sender<u64>,
-    /// Goes up when there may be something new among the published events.
+    /// Incremented when there may be newly published events.
     pub(crate) published: watch::Sender<u64>,
-    /// How often a hook failed after a change that stays.
+    /// Number of hook failures after a change that stays committed.
     pub(crate) hook_failures: Arc<AtomicU64>,
-    /// Leases of other nodes that a wrong clock wrote.
+    /// Leases of other nodes that were written with a wrong clock.
     pub(crate) far_leases: SkewedLeases,
-    /// The idempotency keys under which something is being done on this node.
+    /// The idempotency keys of requests that are in flight on this node.
     pub(crate) in_flight: InFlightKeys,
-    /// The queues of changes that met concurrent ones.
+    /// The queues of writes that met a conflict.
     pub(crate) contention: Contention,
-    /// What every resource's path begins with.
+    /// Path prefix of every resource.
     pub(crate) prefix: String,
-    /// What the URL of a schema begins with, where clients can reach it by one (`CloudEvents` 1.0.2, `dataschema`).
+    /// URL prefix of schemas, where clients can reach them (`CloudEvents` 1.0.2, `dataschema`).
     pub(crate) schemas: Option<String>,
 }
 
-/// The key that digests of rows are named with. A digest covers what its reader may not see, and whoever knows the
-/// rest of a row could try values until the digest fits; under a key that only the application has nobody can.
+/// The key of the digests of rows that clients see. A digest covers fields that its reader may not see, and a reader who
+/// knows the rest of a row could guess values until the digest matches; the key, which only the application has, prevents
+/// that.
 pub(crate) struct DigestKey([u8; 32]);
 
 impl DigestKey {
@@ -124,7 +125,7 @@ impl DigestKey {
         Self(blake3::derive_key("resourceful 2026-11 names of row digests", secret))
     }
 
-    /// A row's version as clients know it.
+    /// A row's version as it is sent to clients.
     fn name(&self, version: Version) -> Version {
         let Version::Digest(digest) = version else {
             return version;
@@ -141,49 +142,49 @@ impl std::fmt::Debug for DigestKey {
     }
 }
 
-/// One call of an operation that its caller may make. There is none without a decision.
+/// An authorized call of an operation. It is created only from an authorization decision.
 pub(crate) struct Call<'a> {
     engine: &'a Engine,
     entry: &'a Arc<Entry>,
     actor: &'a Actor,
     /// The rows that the operation is allowed on.
     allowed: RowFilter,
-    /// Of those, the rows that the request means: each must still be one of them when it is changed.
+    /// The subset of these rows that the request addresses: each must still match when it is changed.
     meant: RowFilter,
     sights: Visibilities,
-    /// On what terms its changes are made.
+    /// The write context of its changes.
     terms: &'a WriteContext,
 }
 
-/// An item as an operation answers it.
+/// An item in the response of an operation.
 #[derive(Debug)]
 pub(crate) struct Item {
     pub(crate) json: Vec<u8>,
     pub(crate) version: Version,
-    /// Which part of the item this is, where it is not the whole.
+    /// Identifies the part of the item, where it is not complete.
     pub(crate) part: Option<Part>,
 }
 
-/// Names a part of an item, for its ETag: the fields shown, and the content where it holds other items too.
+/// Identifies a part of an item, for its ETag: the fields shown, and the content where it includes other items.
 #[derive(Debug)]
 pub(crate) struct Part(pub(crate) [u8; 16]);
 
-/// What became of a request to put an item somewhere.
+/// The result of a request to put an item at an id.
 #[derive(Debug)]
 pub(crate) enum Put {
     Created(Item, Value),
     Changed(Item),
 }
 
-/// The versions that a caller expects an item to be in.
+/// The versions that a caller expects an item to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
-    /// Any, as long as there is an item.
+    /// Any version, as long as the item exists.
     Any,
-    /// One of these; none of them where the caller's tags were never ours.
+    /// One of these; empty where none of the caller's tags was issued by this application.
     OneOf {
         versions: Vec<Version>,
-        /// Whether the caller has sent weak tags beside them, which match nothing.
+        /// Whether the caller also sent weak tags, which match nothing.
         with_weak: bool,
     },
 }
@@ -201,7 +202,7 @@ impl Expected {
         }
     }
 
-    /// The refusal of a change to an item in another version.
+    /// The error for a change to an item in another version.
     fn mismatch(&self) -> Error {
         match self {
             Self::OneOf { versions, with_weak: true } if versions.is_empty() => Error::weak_tag(),
@@ -212,8 +213,8 @@ impl Expected {
 }
 
 impl Engine {
-    /// Begins a call of an operation, before anything is read: of what the request asks, only whether it may follow
-    /// relations.
+    /// Authorizes a call of an operation, before anything is read. Of the request it uses only whether relations may be
+    /// followed.
     ///
     /// # Errors
     /// Where the caller may not make it.
@@ -235,7 +236,7 @@ impl Engine {
 }
 
 impl<'a> Call<'a> {
-    /// The same call once more, whose changes are made on other terms.
+    /// The same call with another write context for its changes.
     pub(crate) fn with<'b>(&'b self, terms: &'b WriteContext) -> Call<'b> {
         Call {
             engine: self.engine,
@@ -248,22 +249,22 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The same call, which changes no other rows than those that match a filter when they are changed.
+    /// The same call, restricted to rows that match a filter at the time of their change.
     fn of_matching(&self, filter: Filter) -> Call<'_> {
         Call { meant: RowFilter::by_the_application().and_filter(filter), ..self.with(self.terms) }
     }
 
-    /// The terms of one of many items that are changed one by one.
+    /// The write context of one of many items that are written one by one.
     pub(crate) fn terms_of(&self, item: &str) -> WriteContext {
         self.terms.of_item(item)
     }
 
-    /// Takes over what one of many would have sent.
+    /// Takes over the dry-run events of one of many items.
     pub(crate) fn take_tried(&self, terms: &WriteContext) {
         self.terms.note(terms.tried());
     }
 
-    /// The same call, whose changes are made on these terms.
+    /// The same call, with this write context for its changes.
     pub(crate) const fn on(mut self, terms: &'a WriteContext) -> Self {
         self.terms = terms;
         self
@@ -277,7 +278,7 @@ impl<'a> Call<'a> {
         Reader { catalog: &self.engine.catalog, entry: self.entry, sights: &self.sights }
     }
 
-    /// What the caller may see of this resource.
+    /// The caller's visibility of this resource.
     const fn sight(&self) -> &Visibility {
         self.sights.own()
     }
@@ -285,7 +286,7 @@ impl<'a> Call<'a> {
     /// The rows that the caller may see.
     ///
     /// # Errors
-    /// Where there are none for this caller, ever.
+    /// Where the caller may see none.
     fn seen(&self) -> Result<&RowFilter, Error> {
         let refused = || visibility::refused(self.entry, self.actor, Operation::Read);
         self.sight().rows.as_ref().ok_or_else(refused)
@@ -305,12 +306,14 @@ impl<'a> Call<'a> {
         visible.iter().copied().filter(|field| mask.shows(*field)).collect()
     }
 
-    /// Reads an id from a path; a malformed one names nothing, as an absent one does.
+    /// Parses an id from a path; a malformed id is not found, like an absent one.
     fn id(&self, text: &str) -> Result<Value, Error> {
         let field_type = self.entry.schema.id_field().field_type;
         field_type.parse(text).map_err(|_| Error::not_found())
     }
 
+    /// Checks the item's version against the expected ones.
+    ///
     /// # Errors
     /// Where the item is in a version that the caller does not expect.
     fn expect(&self, expected: Option<&Expected>, version: Version) -> Result<(), Error> {
@@ -320,7 +323,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Refuses a change that names no version, where the resource requires one.
+    /// Refuses a change without an expected version, where the resource requires one.
     fn require_expected(&self, expected: Option<&Expected>) -> Result<(), Error> {
         if self.definition().require_if_match && expected.is_none() {
             let detail = "Changes of this resource need If-Match with the item's ETag.";

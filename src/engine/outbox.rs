@@ -1,4 +1,4 @@
-//! The outbox of every storage of an application: what is to be told, who tells it, and what became of it.
+//! Outbox of every storage of an application: pending events, their publication, delivery results and dead letters.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -21,21 +21,22 @@ use crate::tables::events::{
 };
 use crate::tables::leases::EXPIRES_AT;
 
-/// How many postponed events are looked at; where there are more, the rest of their items may be told of early.
+/// Limit of postponed events that are read at once; beyond it, later events of the remaining items may be delivered
+/// early.
 const POSTPONED: u32 = 10_000;
 
-/// The longest time until an event is tried again. A due time further ahead was written by a clock that is wrong, and the
-/// event is due.
+/// Upper bound of the delay before a retry. A later due time was written by a node with a wrong clock, and the event is
+/// due.
 pub(crate) const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(30 * 60);
 
-/// What is written down of events in one commit.
+/// State changes of events that are written in one commit.
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
-    /// Those that get their position, to be told of from now on.
+    /// Events that get their position, to be delivered from now on.
     pub(crate) published: Vec<i64>,
-    /// Those that get their position and that nobody is to be told of.
+    /// Events that get their position but are not to be delivered.
     pub(crate) passed: Vec<i64>,
-    /// Those that everyone was told of.
+    /// Events that were delivered to all subscribers.
     pub(crate) delivered: Vec<i64>,
     pub(crate) failed: Vec<Marked>,
 }
@@ -46,33 +47,33 @@ impl Marks {
         published.is_empty() && passed.is_empty() && delivered.is_empty() && failed.is_empty()
     }
 
-    /// Whether something gets its position.
+    /// Whether any event gets its position.
     pub(crate) const fn publishes(&self) -> bool {
         !self.published.is_empty() || !self.passed.is_empty()
     }
 
-    /// How many events these are of.
+    /// The number of events.
     pub(crate) fn len(&self) -> usize {
         self.published.len() + self.passed.len() + self.delivered.len() + self.failed.len()
     }
 }
 
-/// What became of an event that was not delivered.
+/// The result of a failed delivery.
 #[derive(Debug)]
 pub(crate) struct Marked {
     pub(crate) sequence: i64,
     pub(crate) attempts: i64,
     pub(crate) reason: String,
-    /// When it is tried again.
+    /// Time of the next retry.
     pub(crate) due_at: Option<DateTime<Utc>>,
-    /// When it was given up.
+    /// Time at which the event became a dead letter.
     pub(crate) dead_at: Option<DateTime<Utc>>,
     /// The subscribers that handled it.
     pub(crate) handled: Vec<String>,
 }
 
 impl Call<'_> {
-    /// The events that a dry run would have sent, as far as this caller could be told of them.
+    /// The events that a dry run would have sent, as far as this caller may see them.
     pub(crate) async fn tried(&self) -> Result<Json, Error> {
         let mut shown = Vec::new();
         for row in self.terms.tried() {
@@ -81,7 +82,8 @@ impl Call<'_> {
                 None
             } else {
                 match self.engine.call(entry, self.actor, Operation::Read, false).await {
-                    // Of what somebody else might see there is no telling before it is there.
+                    // A row filter cannot be evaluated before the row exists, so only unrestricted callers are shown the
+                    // event.
                     Ok(call) if call.allowed.is_everything() => Some(call),
                     _ => continue,
                 }
@@ -101,7 +103,7 @@ impl Call<'_> {
 }
 
 impl Engine {
-    /// The storages that keep records of their resources' changes, each once.
+    /// The storages that keep records of their resources' changes, without duplicates.
     pub(crate) fn recorded(&self) -> Vec<&GuardedStorage> {
         let mut vaults: Vec<&GuardedStorage> = Vec::new();
         for entry in self.catalog.entries().iter().filter(|entry| entry.definition.keeps_records()) {
@@ -112,12 +114,12 @@ impl Engine {
         vaults
     }
 
-    /// Which of those databases a resource is in.
+    /// Index of a resource's storage among these.
     pub(crate) fn database_of(&self, entry: &Entry) -> Option<usize> {
         self.recorded().iter().position(|vault| vault.is(&entry.storage))
     }
 
-    /// An event as those who are told see it.
+    /// An event in the form that subscribers receive.
     pub(crate) fn event(&self, row: &EventRow) -> Event {
         let title = self.find(&row.resource).map_or("", |entry| entry.definition.title.as_str());
         Event::of(row, &self.prefix, self.schemas.as_deref(), title)
@@ -139,7 +141,7 @@ impl Engine {
         Ok(events)
     }
 
-    /// The first events that have no position yet: their numbers and types.
+    /// The first unpublished events: their sequence numbers and types.
     pub(crate) async fn unpublished(
         &self,
         vault: &GuardedStorage,
@@ -154,7 +156,7 @@ impl Engine {
         Ok(rows.into_iter().map(read).collect())
     }
 
-    /// The next events that are to be told of, from those after a number.
+    /// The next events to deliver, after a sequence number.
     pub(crate) async fn pending(
         &self,
         vault: &GuardedStorage,
@@ -172,7 +174,7 @@ impl Engine {
         Ok(rows.into_iter().map(EventRow::read).collect())
     }
 
-    /// The items of which an event waits to be tried again.
+    /// The items with an event that waits for a retry.
     pub(crate) async fn postponed(&self, vault: &GuardedStorage) -> Result<HashSet<(String, String)>, Error> {
         let now = item::now();
         let later = Filter::All(vec![
@@ -185,8 +187,8 @@ impl Engine {
         Ok(rows.into_iter().map(EventRow::read).map(|row| (row.resource, row.subject)).collect())
     }
 
-    /// Publishes what is new, marks what was delivered and what was not, and renews the lease; nothing where that was
-    /// lost meanwhile.
+    /// Publishes new events, records successful and failed deliveries, and renews the lease; returns `None` where the
+    /// lease was lost meanwhile.
     pub(crate) async fn mark(
         &self,
         vault: &GuardedStorage,
@@ -201,7 +203,7 @@ impl Engine {
         let set = vec![(EXPIRES_AT, Value::DateTime(expires_at))];
         let fence = Write::Update { id: Value::Text(RELAY.to_owned()), set, guard };
         let mut changes = vec![self.lease_change(fence)];
-        // The fence goes up with each commit, so whoever reads by it misses nothing.
+        // The fencing token increases with each commit, so readers that order by it miss nothing.
         let position = || (BATCH, Value::Integer(lease.version + 1));
         let told = || (TOLD_AT, Value::DateTime(now));
         for (sequences, set) in [
@@ -236,7 +238,7 @@ impl Engine {
         }
     }
 
-    /// Events that were given up, the oldest first.
+    /// Dead letters, the oldest first.
     pub(crate) async fn dead(&self, limit: u32) -> Result<Vec<EventRow>, Error> {
         let mut dead = Vec::new();
         for vault in self.recorded() {
@@ -246,7 +248,7 @@ impl Engine {
         Ok(dead)
     }
 
-    /// Has events that were given up be tried again; answers how many.
+    /// Schedules dead letters for another delivery; returns how many.
     pub(crate) async fn revive(&self, ids: &[Uuid]) -> Result<u64, Error> {
         let mut revived = 0;
         for vault in self.recorded() {
@@ -264,12 +266,12 @@ impl Engine {
     }
 }
 
-/// Events that not everyone was told of and that were not given up.
+/// Events that are neither delivered to all subscribers nor dead letters.
 fn untold() -> Filter {
     Filter::Compare(TOLD_AT, Test::IsNull(true)).and(Filter::Compare(DEAD_AT, Test::IsNull(true)))
 }
 
-/// Whether another node was quicker.
+/// Whether a concurrent write of another node came first.
 pub(super) fn is_lost(error: &StorageError) -> bool {
     matches!(
         error.kind(),

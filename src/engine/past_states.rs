@@ -1,4 +1,4 @@
-//! The states that an item has had, read back from its audit entries, and which of them a caller may see.
+//! Past states of an item, reconstructed from its audit entries, and the caller's visibility of them.
 
 use chrono::{DateTime, Utc};
 use resourceful_contract::{Filter, Query, Sort, Test, Value};
@@ -12,25 +12,25 @@ use crate::error::{Error, ErrorKind};
 use crate::resource::Right;
 use crate::tables::audit::{AuditRow, ITEM, POSITION, RESOURCE};
 
-/// How many entries are read at once.
+/// Batch size for reading entries.
 pub(super) const STEP: u32 = 200;
 
-/// Which states of an item a caller may see: the policy, and for deleted states the right to see those.
+/// The states of an item that a caller may see: the policy and, for deleted states, the right to see deleted items.
 #[derive(Debug)]
 pub(super) struct StatePolicy {
     rows: RowFilter,
-    /// The field that says since when an item is deleted, and the deleted rows that the caller may see.
+    /// The field with the time of deletion, and the deleted rows that the caller may see.
     deleted: Option<(String, Option<RowFilter>)>,
 }
 
 impl StatePolicy {
-    /// Whether every state is admitted, whatever it holds.
+    /// Whether every state is admitted, whatever its values.
     pub(super) const fn is_everything(&self) -> bool {
         self.rows.is_everything() && self.deleted.is_none()
     }
 }
 
-/// An audit entry and the states that it leads from and to, where the item was there.
+/// An audit entry with the states before and after it, where the item existed.
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) entry: AuditRow,
@@ -39,7 +39,7 @@ pub(super) struct Step {
 }
 
 impl Engine {
-    /// Entries of an item, the newest first, those among them that retention emptied.
+    /// Entries of an item, newest first, including those that retention emptied.
     pub(super) async fn trail(
         &self,
         call: &Call<'_>,
@@ -65,7 +65,7 @@ impl Engine {
 
 #[cfg(feature = "testing")]
 impl Engine {
-    /// The operations and changes of an item's entries as they were written, the newest first, back to its creation.
+    /// The operations and changes of an item's entries as they were written, newest first, back to its creation.
     pub(crate) async fn audit_entries(
         &self,
         entry: &std::sync::Arc<super::Entry>,
@@ -84,7 +84,7 @@ impl Engine {
 }
 
 impl Call<'_> {
-    /// Which states of an item the caller may see, of these rows.
+    /// The states of an item that the caller may see, within these rows.
     pub(super) async fn state_policy(&self, rows: RowFilter) -> Result<StatePolicy, Error> {
         let Some(field) = self.definition().deleted_at else {
             return Ok(StatePolicy { rows, deleted: None });
@@ -112,13 +112,13 @@ impl Call<'_> {
         }
     }
 
-    /// Whether a filter admits a state, of which some fields may be unknown: never where it hangs on one of those.
+    /// Whether a row filter admits a state, of which some fields may be unknown: never where it depends on one of those.
     pub(super) async fn surely_admits(&self, rows: &RowFilter, state: &Fields) -> Result<bool, Error> {
         let holds = |field: usize| state.contains_key(&self.entry.schema.fields[field].name);
         Ok(speaks_of(rows.filter(), &holds) && self.admits(rows, &self.values_of(state)).await?)
     }
 
-    /// The values of an item that may lack some.
+    /// The values of an item that may lack some fields.
     pub(super) fn values_of(&self, item: &Fields) -> Vec<Value> {
         let fields = self.entry.schema.fields.iter();
         let value = |json: Option<&Json>, field: &resourceful_contract::Field| {
@@ -127,7 +127,7 @@ impl Call<'_> {
         fields.map(|field| value(item.get(&field.name), field)).collect()
     }
 
-    /// The item as it is stored now, whoever may see it.
+    /// The item as it is stored now, regardless of visibility.
     pub(super) async fn stored_now(&self, id: &Value) -> Result<Option<Fields>, Error> {
         match Call::by_the_application(self.engine, self.entry).current(id.clone()).await {
             Ok((item, _)) => Ok(Some(item)),
@@ -136,7 +136,7 @@ impl Call<'_> {
         }
     }
 
-    /// The item as it was right after the newest entry below a position; as it is now where there is no position.
+    /// The item's state right after the newest entry below a position; the current state where there is no position.
     pub(super) async fn state_below(
         &self,
         id: &Value,
@@ -160,10 +160,10 @@ impl Call<'_> {
         }
     }
 
-    /// What an item was at a time; nothing where it was not there then.
+    /// The item's state at a point in time; `None` where it did not exist then.
     ///
     /// # Errors
-    /// As `unknown` makes it of the earliest time that is known, where entries since then were emptied.
+    /// The error that `unknown` makes of the earliest known time, where entries since then were emptied.
     pub(super) async fn past(
         &self,
         id: &Value,
@@ -171,7 +171,7 @@ impl Call<'_> {
         unknown: impl FnOnce(DateTime<Utc>) -> Error,
     ) -> Result<Option<Fields>, Error> {
         let mut item = self.stored_now(id).await?;
-        // Since when the item is known, where that is not from its beginning.
+        // The time since which the item is known, where that is not its creation.
         let mut known_since = None;
         let mut below = None;
         'pages: loop {
@@ -181,7 +181,7 @@ impl Call<'_> {
                     break 'pages;
                 }
                 if entry.operation == "create" {
-                    // Before it there was nothing, whatever the entries after it said.
+                    // Before its creation there was no item, whatever the later entries said.
                     (item, known_since) = (None, None);
                 } else if entry.is_forgotten() {
                     known_since = known_since.or(Some(entry.at));
@@ -202,14 +202,14 @@ impl Call<'_> {
 }
 
 impl Step {
-    /// An entry with the state after it; the state before it follows.
+    /// An entry with the state after it; the state before it is derived.
     pub(super) fn of(entry: AuditRow, after: Option<Fields>) -> Result<Self, Error> {
         let before = undone(after.clone(), &entry)?;
         Ok(Self { entry, before, after })
     }
 }
 
-/// Whether a filter speaks of no other fields of a row than these.
+/// Whether a filter refers only to these fields of a row.
 pub(super) fn speaks_of(filter: &Filter, holds: &dyn Fn(usize) -> bool) -> bool {
     match filter {
         Filter::All(filters) | Filter::Any(filters) => filters.iter().all(|filter| speaks_of(filter, holds)),
@@ -220,8 +220,8 @@ pub(super) fn speaks_of(filter: &Filter, holds: &dyn Fn(usize) -> bool) -> bool 
     }
 }
 
-/// An item before an entry, given what it was after it. A field whose earlier value no entry keeps is left out: it is
-/// unknown. Where retention emptied the entry every field is.
+/// The state of an item before an entry, given the state after it. A field whose earlier value no entry holds is left
+/// out, since it is unknown; where retention emptied the entry, that is every field.
 pub(super) fn undone(item: Option<Fields>, entry: &AuditRow) -> Result<Option<Fields>, Error> {
     if entry.operation == "create" {
         return Ok(None);

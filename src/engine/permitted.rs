@@ -1,20 +1,20 @@
-//! What one caller is offered, for the document that is theirs.
+//! The operations that one caller is permitted, for the caller's own API document.
 
 use super::rights::Mask;
 use super::{Engine, visibility};
 use crate::access::{Actor, Verdict};
 use crate::resource::{Operation, Right};
 
-/// What one caller may see and do of a resource.
+/// The fields and operations of a resource that one caller is permitted.
 #[derive(Debug)]
 pub(crate) struct PermittedOperations {
     pub(crate) mask: Mask,
-    /// What is allowed on some rows at least.
+    /// The operations that are allowed on some rows at least.
     pub(crate) rights: Vec<Right>,
 }
 
 impl Engine {
-    /// What a caller is offered of each resource, in the catalog's order.
+    /// The permitted operations of a caller for each resource, in the catalog's order.
     pub(crate) async fn offers(&self, actor: &Actor) -> Vec<PermittedOperations> {
         let mut offers = Vec::with_capacity(self.catalog.entries().len());
         for entry in self.catalog.entries() {
@@ -25,7 +25,7 @@ impl Engine {
             };
             let reads = may(Operation::Read.into()).await;
             for right in Right::all(&entry.definition) {
-                // What one may not see one may not list or change either.
+                // A caller that may not read a resource may not list or change it either.
                 if (reads || right.base() == Operation::Create) && may(right).await {
                     rights.push(right);
                 }

@@ -1,7 +1,8 @@
-//! What was published, in the order in which every node sees it, and how far back it is kept.
+//! Published events, in the order in which every node sees them, and their retention.
 //!
-//! An event gets its position in a commit of whoever holds the relay's lease, and positions go up with each such commit.
-//! So nothing ever appears below what a reader has seen, however late a transaction commits and whichever node reads.
+//! An event gets its position in a commit of the node that holds the relay's lease, and positions increase with each such
+//! commit. So no event ever appears below a position that a reader has seen, however late a transaction commits and
+//! whichever node reads.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +19,14 @@ use crate::error::Error;
 use crate::tables::events::{BATCH, EventRow, RESOURCE, SEQUENCE, TIME, TOLD_AT};
 use crate::tables::leases::{EXPIRES_AT, LeaseRow, NAME, STATE};
 
-/// The row that says up to where events may be gone.
+/// Name of the row that stores the position up to which events may have been removed.
 const FORGOTTEN: &str = "forgotten";
-/// How many events are named that are not published yet.
+/// Limit of unpublished events that are listed.
 const MOST_NEW: u32 = 64;
-/// How many events go at once.
+/// Batch size for removing events.
 const STEP: u32 = 1_000;
 
-/// A place among the published events of a database.
+/// A position among the published events of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Position {
     pub(crate) batch: i64,
@@ -33,45 +34,45 @@ pub(crate) struct Position {
 }
 
 impl Position {
-    /// After everything that one commit published.
+    /// The position after all events that one commit published.
     pub(crate) const fn after_batch(batch: i64) -> Self {
         Self { batch, sequence: i64::MAX }
     }
 
-    /// Where an event stands; before all others where it is not published.
+    /// The position of an event; before all others where it is unpublished.
     pub(crate) fn of(row: &EventRow) -> Self {
         Self { batch: row.batch.unwrap_or_default(), sequence: row.sequence }
     }
 }
 
-/// Which events of a resource have been committed at one time.
+/// The events of a resource that were committed at one point in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CommittedEvents {
-    /// Everything up to here.
+    /// All events up to this position.
     pub(crate) up_to: Position,
-    /// These as well, which are not published yet; only so many of them.
+    /// Sequence numbers of further committed events that are not published yet, up to a limit.
     pub(crate) new: Vec<i64>,
 }
 
-/// Between which positions everything that was published is there.
+/// The range of positions in which no published event is missing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// Up to here some may be gone.
+    /// Events up to this position may have been removed.
     pub(crate) forgotten: Position,
-    /// What is published later stands after this.
+    /// Events that are published later have positions after this one.
     pub(crate) last: Position,
 }
 
 impl Bounds {
-    /// Whether everything after a position can be read.
+    /// Whether all events after a position can be read.
     pub(crate) fn reach_back_to(&self, position: Position) -> bool {
-        // A position above the last is one of another database, or of this one before it was put back.
+        // A position above the last one is from another database, or from this one before it was restored.
         position >= self.forgotten && position <= self.last
     }
 }
 
 impl Engine {
-    /// Up to where events were published, and from where on they are kept.
+    /// The last published position, and the position up to which events may have been removed.
     pub(crate) async fn bounds(&self, vault: &GuardedStorage) -> Result<Bounds, Error> {
         let names = [RELAY, FORGOTTEN].map(|name| Value::Text(name.to_owned())).to_vec();
         let mut query = Query::all(self.tables.leases.clone());
@@ -107,10 +108,11 @@ impl Engine {
         Ok(vault.kept(query).await?.into_iter().map(EventRow::read).collect())
     }
 
-    /// Which events of a resource have been committed: up to where they are published, and which are not yet.
+    /// The committed events of a resource: the last published position, and the unpublished events.
     pub(crate) async fn committed(&self, entry: &Entry) -> Result<CommittedEvents, Error> {
         let vault = &entry.storage;
-        // In this order: what is published meanwhile is then found twice, and not at all the other way round.
+        // Unpublished events are read first: an event that is published meanwhile is then found twice, and in the other
+        // order not at all.
         let new = self.unpublished(vault, MOST_NEW).await?;
         let sort = vec![Sort::descending(BATCH), Sort::descending(SEQUENCE)];
         let query = Query { sort, limit: 1, ..self.by_position(published()) };
@@ -133,7 +135,7 @@ impl Engine {
         Query { filter, sort, ..Query::all(self.tables.events.clone()) }
     }
 
-    /// Removes events that were published and delivered long enough ago, and writes down up to where; answers how many.
+    /// Removes delivered events after their retention and records up to which position; returns how many.
     pub(crate) async fn forget_events(&self, vault: &GuardedStorage, kept: Duration) -> Result<u64, Error> {
         let Some(before) =
             chrono::Duration::from_std(kept).ok().and_then(|kept| item::now().checked_sub_signed(kept))
@@ -152,7 +154,7 @@ impl Engine {
             let up_to = Filter::Compare(BATCH, Test::Lte(Value::Integer(last)));
             let write = Write::DeleteAll { filter: old.clone().and(up_to) };
             let delete = Change { schema: self.tables.events.clone(), write, answer: None };
-            // In one commit: whoever resumes from before it is to know that events may be missing.
+            // In one commit, so that a subscriber that resumes from before it learns that events may be missing.
             match vault.keep(vec![self.note_forgotten(vault, last).await?, delete]).await {
                 Ok(committed) => removed += committed.rows.last().map_or(0, |row| row.rows),
                 // Another node does the same.

@@ -1,4 +1,4 @@
-//! What has been kept long enough, and goes for good.
+//! Purge: permanent removal of items, locks and idempotency keys after their retention.
 
 use resourceful_contract::{Change, Filter, Guard, Position, Query, Sort, Test, Value, Write};
 
@@ -10,13 +10,13 @@ use crate::resource::Operation;
 use crate::tables::keys::EXPIRES_AT;
 use crate::tables::leases::{EXPIRES_AT as LEASE_EXPIRES_AT, NAME as LEASE};
 
-/// How many items go at once.
+/// Batch size of the removal.
 const STEP: u32 = 100;
-/// How long a lock is known after it was taken: longer than a change takes.
+/// Retention of a lock after it was taken: longer than a write takes.
 const LOCKS_KEPT: chrono::TimeDelta = chrono::TimeDelta::days(1);
 
 impl Engine {
-    /// Removes items that were deleted long enough ago. Those that others refer to stay.
+    /// Removes items that were deleted longer ago than their retention. Items that others reference stay.
     pub(crate) async fn purge(&self, vault: &GuardedStorage) -> Result<(), Error> {
         for entry in self.catalog.entries().iter().filter(|entry| entry.storage.is(vault)) {
             let soft = entry.definition.soft_delete.as_ref();
@@ -45,7 +45,7 @@ impl Engine {
                     call.purged(id, Filter::Compare(field, Test::IsNull(false))).await?;
                 }
                 match rows.last {
-                    // What cannot go must not stand in the way of the rest.
+                    // Items that cannot be removed must not block the rest.
                     Some(last) if rows.more => position = Position::After(last),
                     _ => break,
                 }
@@ -54,7 +54,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes locks that nobody has taken for long.
+    /// Removes locks that were not taken within their retention.
     pub(crate) async fn forget_locks(&self, vault: &GuardedStorage) -> Result<(), Error> {
         let before = item::now() - LOCKS_KEPT;
         let filter = Filter::Compare(LEASE, Test::Starts(LOCKS.to_owned()))
@@ -74,7 +74,7 @@ impl Engine {
 }
 
 impl Call<'_> {
-    /// Removes an item that is still deleted, where it can go.
+    /// Removes an item that is still deleted, where the storage permits it.
     async fn purged(&self, id: Value, deleted: Filter) -> Result<(), Error> {
         let Ok((current, version)) = self.current(id.clone()).await else { return Ok(()) };
         let guard = Guard { filter: deleted, version: Some(version) };

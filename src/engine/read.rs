@@ -1,4 +1,4 @@
-//! One item by its id.
+//! Read: one item by its id.
 
 use resourceful_contract::{Filter, Position, Query, Rows, Test, Value, Version};
 
@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Fault};
 use crate::query::{Deleted, ItemRequest, Selection};
 use crate::resource::{Operation, Right};
 
-/// An item as it was asked for.
+/// A parsed item request.
 #[derive(Debug)]
 pub(crate) struct ItemQuery {
     pub(super) id: Value,
@@ -17,14 +17,14 @@ pub(crate) struct ItemQuery {
 }
 
 impl ItemQuery {
-    /// The item's id, spelled as in every answer.
+    /// The item's id, in the spelling of every response.
     pub(crate) fn name(&self) -> String {
         spelled(&self.id)
     }
 }
 
 impl Call<'_> {
-    /// Reads what is asked for of an item.
+    /// Parses a request for an item.
     ///
     /// # Errors
     /// Every fault of the query string, and where no item could have this id.
@@ -33,7 +33,7 @@ impl Call<'_> {
         Ok(ItemQuery { id: self.id(id)?, request })
     }
 
-    /// Answers an item, or the part of it that was selected.
+    /// Returns an item, or the selected part of it.
     pub(crate) async fn read(&self, asked: &ItemQuery) -> Result<Item, Error> {
         let ItemQuery { id, request } = asked;
         let id = id.clone();
@@ -54,14 +54,14 @@ impl Call<'_> {
         }
     }
 
-    /// What the caller may see where they ask for deleted items.
+    /// The caller's visibility in a request for deleted items.
     pub(super) async fn seeing(&self, deleted: Deleted) -> Result<Visibility, Error> {
         let mask = self.mask().clone();
         let seen = visibility::with_deleted(&self.engine.catalog, self.entry, self.actor, mask, deleted);
         Box::pin(seen).await
     }
 
-    /// The item of this id as an answer shows it.
+    /// The item of this id in the form that a response shows.
     pub(super) async fn item(&self, id: Value, selection: &Selection) -> Result<Item, Error> {
         self.item_of(self.seen()?, id, selection).await
     }
@@ -85,20 +85,21 @@ impl Call<'_> {
         Ok(Item { json, version: self.engine.names.name(version), part })
     }
 
-    /// Which part of the item an answer shows; `None` for the whole.
+    /// Identifies the part of the item that a response shows; `None` for the complete item.
     pub(super) fn part(&self, selection: &Selection, fields: &[usize], json: &[u8]) -> Option<Part> {
         let mask = self.mask();
         let is_whole = selection.is_whole() && mask.is_clear();
         (!is_whole).then(|| part(fields, mask, !selection.includes.is_empty(), json))
     }
 
-    /// The item of this id with every stored field of the model, hidden ones too, for a change to start from.
+    /// The item of this id with every stored field of the model, including hidden ones, as the basis of a change.
     pub(super) async fn current(&self, id: Value) -> Result<(Fields, Version), Error> {
         let seen = self.seen()?.resolved(self.entry, &self.engine.catalog).await?;
         self.stored(&seen, id).await
     }
 
-    /// The same for an operation on admitted rows: what may be seen and not changed is refused, not absent.
+    /// The same within the rows that an operation admits: an item that the caller may see but not change is refused, not
+    /// absent.
     pub(super) async fn current_of(
         &self,
         changeable: &RowFilter,
@@ -111,7 +112,7 @@ impl Call<'_> {
         }
     }
 
-    /// Why a row was not there for an operation: 403 where the caller may see it, 404 otherwise.
+    /// Explains why a row was not found for an operation: 403 where the caller may see it, 404 otherwise.
     pub(super) async fn out_of_reach(&self, id: Value, right: impl Into<Right>) -> Error {
         let right = right.into();
         if !self.meant.is_everything()
@@ -126,18 +127,19 @@ impl Call<'_> {
         }
     }
 
-    /// The rows that the caller may see and do this to, whichever of them the request means.
+    /// The rows that the caller may see and apply the operation to, whether or not the request addresses them.
     async fn reached(&self) -> Result<RowFilter, Error> {
         self.seen()?.and(&self.allowed).resolved(self.entry, &self.engine.catalog).await
     }
 
-    /// The rows that this call may change: those that its caller may see, and may do this to, and that the request means.
+    /// The rows that this call may change: visible to the caller, admitted by the operation, and addressed by the
+    /// request.
     pub(super) async fn changeable(&self) -> Result<RowFilter, Error> {
         let rows = self.seen()?.and(&self.allowed).and(&self.meant);
         rows.resolved(self.entry, &self.engine.catalog).await
     }
 
-    /// The same for a right that reaches deleted items too.
+    /// The same for a right that also covers deleted items.
     pub(super) async fn changeable_with_deleted(&self) -> Result<RowFilter, Error> {
         let read = visibility::decide(&self.engine.catalog, self.entry, self.actor, Operation::Read).await;
         let seen = RowFilter::by(read, self.entry, self.actor, Operation::Read.into())?;
@@ -153,7 +155,7 @@ impl Call<'_> {
         Ok((row, version))
     }
 
-    /// The fields of an answer: those that were selected, or all that this caller is shown.
+    /// The fields of a response: the selected ones, or all that this caller is shown.
     pub(super) fn fields(&self, selection: &Selection) -> Vec<usize> {
         selection.fields.clone().unwrap_or_else(|| self.shown())
     }
@@ -179,8 +181,8 @@ fn sole_version(rows: &Rows) -> Result<Version, Error> {
     rows.versions.first().copied().ok_or_else(Error::not_found)
 }
 
-/// Which part of the item this caller was shown. Included items change without the item's version, so their content
-/// is part of the name.
+/// Identifies the part of the item that this caller was shown. Included items change without the item's version, so their
+/// content is part of the digest.
 fn part(fields: &[usize], mask: &Mask, with_content: bool, json: &[u8]) -> Part {
     let mut hasher = blake3::Hasher::new();
     for field in fields {

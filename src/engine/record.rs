@@ -1,4 +1,5 @@
-//! What a change leaves behind in its transaction: an event, an audit entry, the answer under its key.
+//! Records of a change, written in its transaction: the event, the audit entry and the stored response of an idempotency
+//! key.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,25 +18,25 @@ use crate::tables::Tables;
 use crate::tables::audit::AuditRow;
 use crate::tables::events::EventRow;
 
-/// What is told of one change.
+/// The record of one change, from which its event and its audit entry are made.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     pub(super) entry: Arc<Entry>,
-    /// What was done, for hooks.
+    /// The operation, for hooks.
     pub(super) operation: crate::resource::Operation,
-    /// What the event is called after the resource's name: `created`, `updated`, `deleted`, or an action's own.
+    /// Suffix of the event type after the resource's name: `created`, `updated`, `deleted`, or an action's own.
     pub(super) event: Cow<'static, str>,
-    /// What the audit trail says was done.
+    /// The operation's name in the audit trail.
     pub(super) done: Cow<'static, str>,
-    /// The item as it was.
+    /// The item before the change.
     pub(super) before: Option<Fields>,
-    /// The item as it is to be.
+    /// The item after the change.
     pub(super) after: Option<Fields>,
-    /// Fields that count as changed whatever they held: the request set them without seeing them.
+    /// Fields that count as changed whatever their previous value: the request set them without reading it.
     pub(super) blind: Vec<usize>,
 }
 
-/// Everything that is told of one commit.
+/// The records of one commit.
 pub(super) struct Records {
     tables: Arc<Tables>,
     records: Arc<Vec<Record>>,
@@ -50,7 +51,7 @@ pub(super) struct Records {
     address: Option<String>,
 }
 
-/// The rows that tell of a commit.
+/// The rows that record a commit.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     pub(super) changes: Vec<Change>,
@@ -80,7 +81,7 @@ impl Records {
         }
     }
 
-    /// Whether there is nothing to tell.
+    /// Whether there is nothing to record.
     pub(super) fn is_empty(&self) -> bool {
         let silent = |record: &Record| {
             let definition = &record.entry.definition;
@@ -89,7 +90,7 @@ impl Records {
         self.claim.is_none() && self.records.iter().all(silent)
     }
 
-    /// The rows that tell of what was written.
+    /// The event, audit and idempotency rows that record the written rows.
     pub(super) fn rows(&self, written: &[RowOutcome]) -> Rows {
         let mut rows = Rows::default();
         let insert = |schema: &Arc<_>, values| Change {
@@ -176,7 +177,7 @@ impl Records {
 }
 
 impl Record {
-    /// What anybody could be shown of an item.
+    /// The fields of an item that a caller could be shown.
     fn visible(&self, item: Option<&Fields>) -> Fields {
         let definition = &self.entry.definition;
         let fields = definition.visible.iter().map(|position| &self.entry.schema.fields[*position].name);
@@ -185,7 +186,7 @@ impl Record {
             .collect()
     }
 
-    /// The fields that are others than before and that nobody is shown, by name.
+    /// Names of the changed fields that no caller is shown.
     fn unsaid(&self) -> Vec<String> {
         let (Some(before), Some(after)) = (&self.before, &self.after) else { return Vec::new() };
         let definition = &self.entry.definition;
@@ -194,7 +195,7 @@ impl Record {
         names.filter(|name| before.get(*name) != after.get(*name)).cloned().collect()
     }
 
-    /// The tenant that the item belongs to, where it says so.
+    /// The tenant that the item belongs to, where it has a tenant field.
     fn tenant(&self) -> Option<String> {
         let fill = self.entry.definition.fills.iter().find(|(_, fill)| *fill == Fill::Tenant)?;
         let item = self.after.as_ref().or(self.before.as_ref())?;
@@ -205,7 +206,7 @@ impl Record {
         }
     }
 
-    /// Each field that is another than before, from what to what. Of what nobody is ever shown only the name is told.
+    /// Changed fields with old and new value; hidden fields by name only.
     fn changes(&self, row: &RowOutcome) -> Map<String, Json> {
         let schema = &self.entry.schema;
         let mut changes = Map::new();
@@ -222,7 +223,7 @@ impl Record {
             {
                 to = counter.into();
             }
-            // A value may be spelled in more than one way.
+            // One value may have several JSON representations.
             let (was, is) = (field.field_type.read_json(&from), field.field_type.read_json(&to));
             if was != is || self.blind.contains(position) {
                 to = is.ok().and_then(|value| item::spelled(&value).ok()).unwrap_or(to);
@@ -234,7 +235,7 @@ impl Record {
     }
 }
 
-/// An id as it stands in a path.
+/// An id as it is written in a path.
 pub(crate) fn spelled(id: &Value) -> String {
     match id {
         Value::Text(text) => text.clone(),

@@ -1,4 +1,4 @@
-//! Values that a caller is shown something else instead of.
+//! Redaction: substitute values for callers who may not see a field's own.
 
 use indexmap::IndexMap;
 use serde_json::value::RawValue;
@@ -8,7 +8,7 @@ use super::{Call, Mask};
 use crate::error::Error;
 use crate::query::Selection;
 
-/// An object whose members are kept as they are written.
+/// An object whose members keep their original JSON text.
 type Object = IndexMap<String, Box<RawValue>>;
 
 /// Redacts one row, and the related rows inside it.
@@ -20,7 +20,7 @@ pub(super) fn rows(call: &Call<'_>, selection: &Selection, json: &mut Vec<u8>) -
     Ok(())
 }
 
-/// Leaves out of one row what this caller is not shown.
+/// Removes the fields of one row that this caller is not shown.
 pub(super) fn only(call: &Call<'_>, shown: &[usize], json: &mut Vec<u8>) -> Result<(), Error> {
     if call.mask().is_clear() {
         return Ok(());
@@ -32,7 +32,7 @@ pub(super) fn only(call: &Call<'_>, shown: &[usize], json: &mut Vec<u8>) -> Resu
     Ok(())
 }
 
-/// What of an item one caller is shown: these fields, as they may see them.
+/// The fields of an item that one caller is shown, redacted.
 pub(super) fn shown_of(
     schema: &resourceful_contract::Schema,
     mask: &Mask,
@@ -48,7 +48,7 @@ pub(super) fn shown_of(
     Ok(item)
 }
 
-/// Redacts the rows of a list that stand in `json` from `start` on, with commas between them.
+/// Redacts the comma-separated rows of a list in `json` from `start` on.
 pub(super) fn list(
     call: &Call<'_>,
     selection: &Selection,

@@ -1,4 +1,4 @@
-//! Filters through relations whose other side is kept elsewhere: looked up first, then compared by key.
+//! Filters through relations to other storages: looked up first, then compared by key.
 
 use futures::future::BoxFuture;
 use resourceful_contract::{Filter, Position, Query, RelatedBy, Sort, Test};
@@ -7,10 +7,10 @@ use super::visibility::RowFilter;
 use super::{Catalog, Entry};
 use crate::error::{Error, ErrorKind, Fault};
 
-/// The most keys that a filter may lead to in another storage.
+/// Limit of keys that a filter may match in another storage.
 const MAX_KEYS: u32 = 10_000;
 
-/// The same filter in terms that the resource's own storage understands.
+/// The filter in terms that the resource's own storage understands.
 ///
 /// # Errors
 /// Where a filter through another storage matches too many rows, or that storage fails.
@@ -81,7 +81,7 @@ async fn keys(target: &Entry, by: &RelatedBy, inner: Filter) -> Result<Filter, E
         limit: MAX_KEYS,
         count: None,
     };
-    // Who may see which of these rows stands in the filter already.
+    // The filter already contains the visibility of these rows.
     let query = RowFilter::by_the_application().query(query);
     let rows = target.storage.fetch(&query, &mut Vec::new()).await?;
     if rows.more {

@@ -1,4 +1,4 @@
-//! All fields of an item, and the item itself where the client may give ids.
+//! Replace: all fields of an item, or a new item where the client may give ids.
 
 use resourceful_contract::Value;
 use serde_json::Value as Json;
@@ -10,21 +10,21 @@ use super::{Call, Expected, Put};
 use crate::error::{Error, ErrorKind, Fault, escape_pointer};
 use crate::resource::Operation;
 
-/// A whole item, as a client wants it to be.
+/// The parsed body of a PUT.
 struct Replacement {
-    /// The body as it was sent, where it says something else of an item that is not there yet.
+    /// The body as it was sent, where it means something else for an item that does not exist yet.
     whole: Option<Json>,
-    /// The members that say something of the item there is: without those that hold what the caller was shown instead.
+    /// The members that apply to an existing item: without those that hold the substitute value of a redacted field.
     fields: Fields,
-    /// The names of those.
+    /// The names of the omitted members.
     kept: Vec<String>,
-    /// The fields that are set without their values being shown to the caller.
+    /// The fields that are set without the caller being shown their values.
     blind: Vec<usize>,
     faults: Vec<Fault>,
 }
 
 impl Call<'_> {
-    /// Puts an item at an id: replaces what is there, or creates it where the client may give ids.
+    /// Writes an item at an id: replaces the existing one, or creates it where the client may give ids.
     ///
     /// `create_only` refuses to replace (`If-None-Match: *`).
     pub(crate) async fn replace(
@@ -84,10 +84,10 @@ impl Call<'_> {
             .then(|| Fault::pointer(pointer, "mismatch", "Must be the id in the path, or left out."))
     }
 
-    /// Reads the body of a PUT.
+    /// Parses the body of a PUT.
     ///
     /// # Errors
-    /// Where it is no object.
+    /// Where it is not an object.
     fn replacement(&self, id: &Value, mut body: Json) -> Result<Replacement, Error> {
         let mut whole = self.is_redacted().then(|| body.clone());
         let kept = self.without_placeholders(&mut body);
@@ -99,7 +99,7 @@ impl Call<'_> {
         Ok(Replacement { whole, fields, kept, blind, faults })
     }
 
-    /// Whether a replacement leaves a field as it is: one that the client may not set, or was not shown and left out.
+    /// Whether a replacement leaves a field unchanged: the client may not set it, or was not shown it and left it out.
     fn keeps(&self, request: &Replacement, position: usize) -> bool {
         let field = &self.entry.schema.fields[position];
         let is_unsaid = field.write_only && !request.fields.contains_key(&field.name);
@@ -125,7 +125,7 @@ impl Call<'_> {
             }
             if self.keeps(request, position) {
                 next.insert(field.name.clone(), kept.clone());
-                // What the server keeps need not be repeated.
+                // Fields that the server keeps need not be repeated.
                 let pointer = format!("/{}", escape_pointer(&field.name));
                 let is_about =
                     |fault: &Fault| fault.at == crate::error::FaultLocation::Pointer(pointer.clone());
@@ -139,7 +139,7 @@ impl Call<'_> {
         self.check(next, faults)
     }
 
-    /// Creates the item; `None` where another request did so first, so that there is something to replace.
+    /// Creates the item; `None` where a concurrent request created it first, so that there is an item to replace.
     async fn put_new(
         &self,
         id: &Value,
@@ -152,7 +152,7 @@ impl Call<'_> {
         if expected.is_some() {
             return Err(Error::precondition_failed("if-match"));
         }
-        // There is no value that a placeholder could stand for, so each is a value as any other.
+        // There is no stored value that a placeholder could stand for, so a placeholder is an ordinary value here.
         let (mut fields, faults) = match &request.whole {
             None => (request.fields.clone(), request.faults.clone()),
             Some(whole) => {

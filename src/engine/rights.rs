@@ -7,10 +7,10 @@ use crate::access::{Actor, CheckRequest, Permission, Rule, Verdict};
 use crate::query;
 use crate::resource::{Acted, Faults, Operation, Right};
 
-/// Who may do what with one resource.
+/// The compiled permissions of one resource.
 #[derive(Debug)]
 pub(crate) struct Rights {
-    /// In the order of [`Operation::ALL`]; every policy of the resource stands in each.
+    /// In the order of [`Operation::ALL`]; each rule includes every policy of the resource for its operation.
     pub(super) operations: Vec<Rule>,
     /// In the order of the definition's actions.
     pub(super) actions: Vec<Rule>,
@@ -19,13 +19,13 @@ pub(crate) struct Rights {
     pub(super) fields: Vec<FieldRights>,
 }
 
-/// Who may do what with one field. What is not said is allowed.
+/// The compiled rules of one field. What no rule restricts is allowed.
 #[derive(Clone, Debug)]
 pub(crate) struct FieldRights {
     pub(super) field: usize,
     pub(super) read: Option<Rule>,
     pub(super) write: Option<Rule>,
-    /// For whom the field shows this JSON instead of its value.
+    /// The callers for whom the field shows this JSON instead of its value.
     pub(super) redact: Option<(Rule, Arc<str>)>,
 }
 
@@ -42,7 +42,7 @@ impl Rights {
         }
     }
 
-    /// What one caller may see and set of each field.
+    /// The field mask of one caller.
     pub(super) async fn mask(&self, catalog: &Catalog, entry: &Entry, actor: &Actor) -> Mask {
         if self.fields.is_empty() {
             return Mask(None);
@@ -57,7 +57,7 @@ impl Rights {
                 Some(rule) => allows(rule).await,
                 None => true,
             };
-            // A field that does not exist for a caller cannot be set by that caller, whatever the other rule allows.
+            // A field that does not exist for a caller cannot be set by the caller, whatever the write rule allows.
             let writes = reads
                 && match &rights.write {
                     Some(rule) => allows(rule).await,
@@ -79,7 +79,7 @@ impl Rights {
     }
 }
 
-/// Compiles what a definition declares.
+/// Compiles the rules that a definition declares.
 pub(super) fn compile(catalog: &Catalog, entry: &Entry, faults: &mut Faults) -> Rights {
     let definition = &entry.definition;
     let read = |filter: &serde_json::Value| query::trusted_filter(catalog, entry, filter);
@@ -137,14 +137,14 @@ pub(super) fn compile(catalog: &Catalog, entry: &Entry, faults: &mut Faults) -> 
     Rights { operations, actions, history, deleted, fields }
 }
 
-/// What one caller may see and set of each field; everything where the resource has no field rules.
+/// Field mask: the fields that one caller may read and write; all of them where the resource has no field rules.
 #[derive(Clone, Debug)]
 pub(crate) struct Mask(Option<Arc<FieldMask>>);
 
 #[derive(Debug)]
 struct FieldMask {
     unreadable: Vec<usize>,
-    /// Every field of `unreadable`, and those that the caller may see and not set.
+    /// Every field of `unreadable`, and those that the caller may read but not write.
     unwritable: Vec<usize>,
     redacted: Vec<(usize, Arc<str>)>,
 }
@@ -159,23 +159,23 @@ impl Mask {
         self.0.as_ref().is_none_or(|mask| !mask.unreadable.contains(&field))
     }
 
-    /// Whether the field's value may be told: by an answer, or by which rows match and in which order.
+    /// Whether the field's value may be revealed, by a response or by which rows match and in which order.
     pub(crate) fn tells(&self, field: usize) -> bool {
         self.shows(field)
             && self.0.as_ref().is_none_or(|mask| mask.redacted.iter().all(|(redacted, _)| *redacted != field))
     }
 
-    /// Whether the caller may set the field: never one that the caller does not see.
+    /// Whether the caller may set the field; never true for a field that the caller does not see.
     pub(crate) fn takes(&self, field: usize) -> bool {
         self.0.as_ref().is_none_or(|mask| !mask.unwritable.contains(&field))
     }
 
-    /// The fields that show something else than their value, and what.
+    /// The redacted fields, with their substitute values.
     pub(crate) fn redacted(&self) -> &[(usize, Arc<str>)] {
         self.0.as_ref().map_or(&[], |mask| &mask.redacted)
     }
 
-    /// Whether this caller sees every field as it is.
+    /// Whether this caller sees the actual value of every field.
     pub(crate) fn is_clear(&self) -> bool {
         self.0.as_ref().is_none_or(|mask| mask.unreadable.is_empty() && mask.redacted.is_empty())
     }

@@ -1,9 +1,9 @@
-//! What one caller is told of the changes of one resource, in streams and on sockets.
+//! Subscriber view: what one subscription, over a stream or a socket, is shown of the changes of one resource.
 //!
-//! A change is looked at twice, as the item was before it and as it is after it: what matches only after it comes into the
-//! caller's view, what matches only before goes out of it. An event holds what can be shown of an item; what nobody is
-//! shown and rules may speak of is read from the row as it is now. Where a rule hangs on something that cannot be known any
-//! more the caller is told to begin anew, which tells them nothing else.
+//! A change is evaluated against the item before and after it: an item that matches only after the change enters the
+//! view, an item that matches only before leaves it. An event contains the fields that can be shown; hidden fields that
+//! row filters depend on are read from the current row. Where a filter depends on a value that is no longer known, the
+//! subscription is reset, which reveals nothing else.
 
 use std::sync::Arc;
 
@@ -23,21 +23,21 @@ use crate::query::{Binding, ListRequest, digest};
 use crate::resource::{Fill, Operation};
 use crate::tables::events::EventRow;
 
-/// What one caller is told of one resource, as was decided at one time.
+/// One caller's view of one resource, from one authorization decision.
 #[derive(Debug)]
 pub(crate) struct SubscriberView {
     pub(crate) entry: Arc<Entry>,
-    /// The rows that the caller's lists hold.
+    /// The rows that lists show to the caller.
     rows: RowFilter,
-    /// Those of them that were asked for.
+    /// The row filter combined with the subscription's filter.
     whole: Filter,
     mask: Mask,
     shown: Vec<usize>,
-    /// Names what the decision came to.
+    /// Identifies the decision: a digest of the row filter and the field mask.
     pub(crate) policy: [u8; 16],
 }
 
-/// A change, as far as it is the same for everyone.
+/// A change of one row, in the form that all subscribers share.
 #[derive(Debug)]
 pub(crate) struct RowChange {
     pub(crate) entry: Arc<Entry>,
@@ -50,24 +50,24 @@ pub(crate) struct RowChange {
     now: OnceCell<Option<Vec<Value>>>,
 }
 
-/// An item at one time.
+/// The state of an item at one point in time.
 #[derive(Clone, Debug)]
 pub(crate) struct RowState {
     pub(crate) values: Vec<Value>,
     known: Vec<bool>,
 }
 
-/// What a change is to one caller.
+/// The effect of a change on one subscriber view.
 #[derive(Debug)]
 pub(crate) enum ViewChange {
     Nothing,
-    /// What happened, as the caller may see it.
+    /// The event, as the caller may see it.
     Event(Event),
-    /// The same, by which the item came into the caller's view.
+    /// The event that brought the item into the caller's view.
     Added(Event),
-    /// The item went out of the caller's view.
+    /// The item left the caller's view.
     Removed(Event),
-    /// Nobody knows any more whether the item was in the caller's view.
+    /// It is no longer known whether the item was in the caller's view.
     Reset,
 }
 
@@ -79,7 +79,7 @@ impl RowState {
 }
 
 impl RowChange {
-    /// What a row of the outbox tells of; `None` where its resource is no more.
+    /// Reads the change from an outbox row; `None` where its resource no longer exists.
     pub(crate) fn of(engine: &Engine, row: &EventRow) -> Option<Self> {
         let entry = engine.find(&row.resource).ok()?.clone();
         let event = engine.event(row);
@@ -87,7 +87,7 @@ impl RowChange {
         let previous = row.previous.as_deref().and_then(|json| serde_json::from_str::<Fields>(json).ok());
         let unsaid: Vec<_> = row.unsaid.iter().filter_map(|name| entry.schema.position(name)).collect();
         let at = |fields: &Fields, unknown: &[usize]| state(&entry, row, fields, unknown);
-        // A deleted item may still be there, out of every stream's sight.
+        // A soft-deleted row may still exist, but no stream shows it.
         let (was_there, is_there) = match event.action() {
             "purged" => (false, false),
             "deleted" => (true, false),
@@ -107,12 +107,12 @@ impl RowChange {
         Some(Self { position, before, after, unsaid, now: OnceCell::new(), event, entry })
     }
 
-    /// The item before and after, where it was there.
+    /// The states before and after the change, as far as the item existed.
     pub(crate) fn states(&self) -> impl Iterator<Item = &RowState> {
         self.before.iter().chain(&self.after)
     }
 
-    /// The row as it is now.
+    /// The current row; `None` where it no longer exists.
     async fn now(&self, engine: &Engine) -> Result<Option<&Vec<Value>>, Error> {
         let read = || async {
             let call = Call::by_the_application(engine, &self.entry);
@@ -127,7 +127,7 @@ impl RowChange {
     }
 }
 
-/// An item as an event tells of it; these fields held nobody knows what.
+/// The item's state from an event; the previous values of the `unknown` fields are unknown.
 fn state(entry: &Entry, row: &EventRow, fields: &Fields, unknown: &[usize]) -> RowState {
     let definition = &entry.definition;
     let mut state = RowState {
@@ -141,7 +141,7 @@ fn state(entry: &Entry, row: &EventRow, fields: &Fields, unknown: &[usize]) -> R
         }
         state.known[*position] = true;
     }
-    // Whose it is an event says also where no field is shown that does.
+    // The event row names the tenant even where the tenant field is hidden.
     let of_tenant = definition.fills.iter().find(|(_, fill)| *fill == Fill::Tenant);
     if let (Some((position, _)), Some(tenant)) = (of_tenant, &row.tenant) {
         let field_type = entry.schema.fields[*position].field_type;
@@ -161,7 +161,7 @@ impl RowState {
         self.known[field] = true;
     }
 
-    /// The same with what is known of the row by now, but for what has changed since.
+    /// The state with its unknown fields filled in from the current row, except for the hidden fields that changed.
     fn completed(&self, entry: &Entry, now: Option<&Vec<Value>>, unsaid: &[usize]) -> Self {
         let mut state = self.clone();
         if let Some(now) = now {
@@ -177,10 +177,10 @@ impl RowState {
 }
 
 impl Call<'_> {
-    /// What this caller is told of the resource, of the items that match a filter.
+    /// The subscriber view of the items that match a filter.
     ///
     /// # Errors
-    /// Where the caller may see no list.
+    /// Where the caller may not list the resource.
     pub(crate) fn window(
         &self,
         filter: &Filter,
@@ -203,10 +203,10 @@ impl Call<'_> {
         })
     }
 
-    /// Reads what is asked for of a stream: what is told, and what its positions belong to.
+    /// Parses a stream request into its subscriber view and the binding of its positions.
     ///
     /// # Errors
-    /// Every fault of it, and where the caller may see no list.
+    /// Every fault of the request, and where the caller may not list the resource.
     pub(crate) fn asked_stream(&self, asked: ListQuery<'_>) -> Result<(SubscriberView, Binding), Error> {
         self.window(&Filter::everything(), None)?;
         let request = match asked {
@@ -220,7 +220,7 @@ impl Call<'_> {
     fn stream_binding(&self, filter: &Filter) -> Binding {
         let mut fed = digest::DigestInput::default();
         digest::text(&mut fed, &self.entry.schema.name);
-        // In whatever order its parts were written.
+        // Independent of the order in which the parts were written.
         let mut parts: Vec<[u8; 32]> = match filter {
             Filter::All(filters) => filters.iter().map(|one| self.digest_of(one)).collect(),
             other => vec![self.digest_of(other)],
@@ -238,19 +238,20 @@ impl Call<'_> {
         *fed.digest().as_bytes()
     }
 
-    /// The same for the stream of what a list holds.
+    /// The subscriber view and the binding of positions for the stream of a list request.
     pub(crate) fn window_of_list(&self, request: &ListRequest) -> Result<(SubscriberView, Binding), Error> {
         Ok((self.window(&request.filter, None)?, self.stream_binding(&request.filter)))
     }
 }
 
 impl SubscriberView {
-    /// What a caller is told of, whole: everything that the caller may list.
+    /// The unfiltered view: everything that the caller may list.
     pub(crate) async fn of(engine: &Engine, entry: &Arc<Entry>, actor: &Actor) -> Result<Self, Error> {
         engine.call(entry, actor, Operation::List, false).await?.window(&Filter::everything(), None)
     }
 
-    /// Whether it hangs on fields that events do not say, so that of the past nobody knows any more what was in view.
+    /// Whether the row filter depends on fields that events do not contain, so that past membership in the view is
+    /// unknown.
     pub(crate) fn hangs_on_unsaid(&self) -> bool {
         let definition = &self.entry.definition;
         let of_tenant =
@@ -259,12 +260,12 @@ impl SubscriberView {
         !speaks_of(self.rows.filter(), &is_said)
     }
 
-    /// Which items are told of.
+    /// The filter that items must match to be shown.
     pub(crate) const fn filter(&self) -> &Filter {
         &self.whole
     }
 
-    /// Feeds everything by which two callers are told alike into a digest.
+    /// Feeds everything that determines what the view shows into a digest.
     pub(crate) fn digest(&self, fed: &mut digest::DigestInput) {
         digest::text(fed, &self.entry.schema.name);
         fed.update(&self.policy);
@@ -274,7 +275,7 @@ impl SubscriberView {
         }
     }
 
-    /// What a change is to the caller.
+    /// The effect of a change on this view.
     ///
     /// # Errors
     /// Where the storage fails.
@@ -290,7 +291,7 @@ impl SubscriberView {
         let mut now = None;
         if !self.rows.is_everything() {
             now = happened.now(engine).await?;
-            // What a hidden field held before a change of it nobody knows.
+            // The value of a hidden field before its change is unknown.
             before = before.map(|before| before.completed(&self.entry, now, &happened.unsaid));
             after = after.map(|after| after.completed(&self.entry, now, &[]));
         }
@@ -298,9 +299,9 @@ impl SubscriberView {
         let mut is = self.holds(engine, after.as_ref()).await?;
         if !self.rows.is_everything() && is != Some(false) {
             is = match now {
-                // What GET would not show now is not shown.
+                // Rows that GET would not show now are not shown.
                 Some(now) if !self.admits(engine, now).await? => Some(false),
-                // It is gone by now, and what tells of that comes.
+                // The row was deleted since; the event of that change follows.
                 None if happened.after.is_some() => Some(false),
                 _ => is,
             };
@@ -333,7 +334,7 @@ impl SubscriberView {
         Call::by_the_application(engine, &self.entry).admits(&self.rows, values).await
     }
 
-    /// An event as GET would show its item.
+    /// The event with the fields that GET would show.
     fn shown(&self, event: &Event) -> Result<Event, Error> {
         let data = event.data.as_object().cloned().unwrap_or_default();
         let data = redact::shown_of(&self.entry.schema, &self.mask, &self.shown, data)?;
@@ -341,7 +342,7 @@ impl SubscriberView {
     }
 }
 
-/// What is told of an item that is not shown any more: that it is not.
+/// The `removed` event of an item that is no longer in the view; it carries no data.
 fn removed(event: &Event) -> Event {
     let event_type = format!("{}.removed", event.resource());
     let rest = event.clone();

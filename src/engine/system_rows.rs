@@ -1,4 +1,4 @@
-//! Rows of resources that the library itself keeps, as values: beside permissions, for its own work.
+//! Rows of resources that the library itself keeps, as typed values, bypassing permissions.
 
 use resourceful_contract::{
     Change, ErrorKind as StorageKind, Filter, Guard, Query, Sort, Value, Version, Write,
@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::query::trusted_filter;
 use crate::resource::{Enlisted, EnlistedWrite};
 
-/// A row, and the version that it is in.
+/// A row and its version.
 #[derive(Debug)]
 pub(crate) struct SystemRow<M> {
     pub(crate) row: M,
@@ -23,7 +23,7 @@ pub(crate) struct SystemRow<M> {
 }
 
 impl Engine {
-    /// Rows of a resource, ordered by a field; without those that cannot be read.
+    /// Rows of a resource, ordered by a field; rows that cannot be deserialized are skipped.
     pub(crate) async fn own_rows<M: DeserializeOwned>(
         &self,
         resource: &str,
@@ -48,7 +48,7 @@ impl Engine {
         let found: Vec<&RawValue> = serde_json::from_slice(&json).map_err(Error::internal)?;
         let mut own = Vec::with_capacity(found.len());
         for (row, version) in found.into_iter().zip(rows.versions) {
-            // Another version of the application may have written it. It is to hold up no other.
+            // Another version of the application may have written it. It must not block other rows.
             match serde_json::from_str(row.get()) {
                 Ok(row) => own.push(SystemRow { row, version }),
                 Err(error) => tracing::warn!(resource, error = format!("{error:#}"), "a row cannot be read"),
@@ -61,7 +61,7 @@ impl Engine {
         trusted_filter(&self.catalog, entry, filter).map_err(Error::internal)
     }
 
-    /// Adds rows, all or none; `false` where one was there already.
+    /// Inserts rows, all or none; `false` where one of them already existed.
     pub(crate) async fn add_own<M: Serialize>(&self, resource: &str, rows: &[M]) -> Result<bool, Error> {
         let entry = self.find(resource)?;
         let call = Call::by_the_application(self, entry);
@@ -74,7 +74,7 @@ impl Engine {
         }
     }
 
-    /// Sets fields of a row that is still in this version; `false` where it is not.
+    /// Sets fields of a row that still has this version; `false` where it does not.
     pub(crate) async fn set_own(
         &self,
         resource: &str,
@@ -89,7 +89,7 @@ impl Engine {
         self.keep_own(&call, write).await
     }
 
-    /// Sets fields of all rows that a filter speaks of. Their versions stay.
+    /// Sets fields of all rows that match a filter. Their versions stay.
     pub(crate) async fn set_all_own(
         &self,
         resource: &str,
@@ -102,14 +102,14 @@ impl Engine {
         self.keep_own(&call, write).await.map(drop)
     }
 
-    /// Removes a row that is still in this version; `false` where it is not.
+    /// Removes a row that still has this version; `false` where it does not.
     pub(crate) async fn drop_own(&self, resource: &str, id: &str, version: Version) -> Result<bool, Error> {
         let call = Call::by_the_application(self, self.find(resource)?);
         let write = Write::Delete { id: call.id(id)?, guard: Guard::version(version) };
         self.keep_own(&call, write).await
     }
 
-    /// Removes all rows that a filter speaks of.
+    /// Removes all rows that match a filter.
     pub(crate) async fn drop_all_own(&self, resource: &str, filter: &Json) -> Result<(), Error> {
         let entry = self.find(resource)?;
         let call = Call::by_the_application(self, entry);
@@ -128,7 +128,7 @@ impl Engine {
         }
     }
 
-    /// Changes an item as the application, with everything that is told of such a change.
+    /// Changes an item as the application, with the event and audit entry of such a change.
     pub(crate) async fn change_as_application(
         &self,
         resource: &str,
@@ -152,7 +152,7 @@ impl Engine {
     }
 }
 
-/// What fields are set to, by their positions.
+/// The new values of fields, by position.
 fn values(entry: &Entry, fields: &Map<String, Json>) -> Result<Vec<(usize, Value)>, Error> {
     let value = |(name, json): (&String, &Json)| {
         let position = entry.schema.position(name).ok_or_else(|| Error::internal("no such field"))?;

@@ -1,4 +1,4 @@
-//! What lies below an item: its children as a list, and everything as levels.
+//! Descendants of an item: its children as a list, and its subtree by level.
 
 use resourceful_contract::{Count, Filter, Query, Test, Value};
 use serde_json::value::RawValue;
@@ -11,7 +11,7 @@ use crate::query::{Selection, read_parameters};
 use crate::resource::{Operation, TreeParent};
 
 impl Call<'_> {
-    /// Answers a page of the items right below one.
+    /// Returns a page of an item's children.
     pub(crate) async fn children(
         &self,
         id: &str,
@@ -25,10 +25,11 @@ impl Call<'_> {
         self.list(&request).await
     }
 
-    /// Answers everything below an item, level by level. What the caller does not see hides what lies below it.
+    /// Returns all descendants of an item, level by level. An item that the caller does not see hides its own
+    /// descendants.
     ///
     /// # Errors
-    /// Where there is more than is shown at once.
+    /// Where the subtree exceeds the limit of levels or of items.
     pub(crate) async fn subtree(&self, id: &str, query: Option<&str>) -> Result<Vec<u8>, Error> {
         let listed = self.listed_rows()?;
         let (tree, id) = self.top(id).await?;
@@ -64,7 +65,7 @@ impl Call<'_> {
         Ok(answer)
     }
 
-    /// The item that others lie below, where the caller may see it and what lies below what.
+    /// The item at the top, where the caller may see it and the tree's parent field.
     async fn top(&self, id: &str) -> Result<(TreeParent, Value), Error> {
         let tree = self.definition().tree.filter(|tree| self.mask().tells(tree.parent));
         let tree = tree.ok_or_else(Error::not_found)?;
@@ -78,7 +79,7 @@ impl Call<'_> {
         self.sight().listed.as_ref().ok_or_else(refused)
     }
 
-    /// The items right below these, at most one more than are left: their ids, and as a JSON array.
+    /// The children of these items, at most `left` and one more: their ids, and as a JSON array.
     async fn level(
         &self,
         listed: &RowFilter,

@@ -1,4 +1,4 @@
-//! Some fields of an item (JSON merge patch, RFC 7396).
+//! Update: some fields of an item (JSON merge patch, RFC 7396).
 
 use resourceful_contract::{Field, Guard, Value, Version, Write};
 use serde_json::Value as Json;
@@ -11,25 +11,25 @@ use super::{Call, Expected, Item};
 use crate::error::{Error, Fault, escape_pointer};
 use crate::resource::{Operation, validate};
 
-/// What a change comes to, next to the item as it is.
+/// The difference between an item's new state and the current one.
 pub(super) enum Next {
     Unchanged,
     Changed(Vec<(usize, Value)>),
 }
 
-/// The item that is changed, as it is.
+/// The current item that an operation changes.
 #[derive(Clone, Copy)]
 pub(super) struct Step<'a> {
     pub(super) operation: Operation,
     pub(super) id: &'a Value,
     pub(super) current: &'a Fields,
     pub(super) version: Version,
-    /// The fields that the request sets without their values being shown to the caller.
+    /// The fields that the request sets without the caller being shown their values.
     pub(super) blind: &'a [usize],
 }
 
 impl Call<'_> {
-    /// Changes the fields that a merge patch names.
+    /// Updates the fields that a merge patch names.
     pub(crate) async fn update(
         &self,
         id: &str,
@@ -61,8 +61,8 @@ impl Call<'_> {
         }
     }
 
-    /// Commits an item as it is to be; `None` where it has changed since and the whole change is to be made again on
-    /// its new state.
+    /// Commits an item's new state; `None` where the item has changed since and the whole change is to be retried on its
+    /// new state.
     pub(super) async fn change<'s>(
         &'s self,
         changeable: &RowFilter,
@@ -84,7 +84,8 @@ impl Call<'_> {
         }
     }
 
-    /// An item as it is to be, as hooks left it and the caller may change it; nothing where that is as it is.
+    /// The prepared write of an item's new state, after hooks ran and the caller's permission was checked; `None` where
+    /// nothing changes.
     pub(super) async fn prepared_change(
         &self,
         changeable: &RowFilter,
@@ -95,7 +96,7 @@ impl Call<'_> {
         if self.is_hooked(operation)
             && let Next::Changed(set) = self.difference_with(current, next.clone(), blind)?
         {
-            // What hooks answer must not depend on a row that the caller does not see.
+            // What hooks return must not depend on a row that the caller does not see.
             self.may_refer(set.iter().map(|(field, value)| (*field, value))).await?;
         }
         let (next, enlisted) = match next == *current && blind.is_empty() {
@@ -119,7 +120,7 @@ impl Call<'_> {
         Ok(Some(PreparedWrite { main, beside }))
     }
 
-    /// Writes into an item when it was changed.
+    /// Sets the item's time of change.
     pub(super) fn stamp(&self, item: &mut Fields, set: &[(usize, Value)]) -> Result<(), Error> {
         let at = set.iter().find(|(position, _)| Some(*position) == self.definition().updated_at);
         if let Some((position, at)) = at {
@@ -131,22 +132,22 @@ impl Call<'_> {
     /// The members of a merge patch that change something.
     ///
     /// # Errors
-    /// Where it is no object.
+    /// Where it is not an object.
     pub(super) fn patch_of(&self, mut body: Json) -> Result<Fields, Error> {
         self.without_placeholders(&mut body);
         item::object(body)
     }
 
-    /// An item as a merge patch leaves it.
+    /// The item after a merge patch.
     ///
     /// # Errors
-    /// Every field that the patch changes and the caller sees and may not set; every other fault of the item.
+    /// Every field that the patch changes and that the caller sees but may not set; every other fault of the item.
     pub(super) fn patched(&self, current: &Fields, patch: &Fields) -> Result<Fields, Error> {
         self.refuse_forbidden(Some(current), patch)?;
         let mut faults = self.patch_faults(current, patch);
         let mut next = current.clone();
         for (name, value) in patch {
-            // What is not there for this caller stays as it is, or its rules would tell of it.
+            // A field that does not exist for this caller stays as it is, otherwise its validation would reveal it.
             let is_settable = self.entry.schema.position(name).is_some_and(|position| {
                 let field = &self.entry.schema.fields[position];
                 self.is_known(field) && self.may_set(position) && !field.read_only && !field.immutable
@@ -166,7 +167,7 @@ impl Call<'_> {
         self.check(item::object(item)?, faults)
     }
 
-    /// Names in a patch that are not there, not the client's to set, or set once for all.
+    /// Members of a patch that are unknown, read-only or immutable.
     fn patch_faults(&self, current: &Fields, patch: &Fields) -> Vec<Fault> {
         let definition = self.definition();
         let mut faults = Vec::new();
@@ -188,8 +189,8 @@ impl Call<'_> {
         faults
     }
 
-    /// Whether a member of a body says what the item says already, of a field that is not the client's to change. A
-    /// client that sends back what it read changes nothing by that. What the caller is not shown, nobody may guess at.
+    /// Whether a member of a body repeats the item's value of a field that the client may not change. A client that sends
+    /// back what it read changes nothing by that. Values that the caller is not shown cannot be guessed this way.
     pub(super) fn is_unchanged(&self, field: &Field, current: &Fields, given: &Json) -> bool {
         let Some(position) = self.entry.schema.position(&field.name) else { return false };
         (field.read_only || field.immutable || !self.may_set(position))
@@ -200,12 +201,12 @@ impl Call<'_> {
             })
     }
 
-    /// The fields in which an assembled item differs from the current one, and when it changed.
+    /// The fields in which an assembled item differs from the current one, and the time of the change.
     pub(super) fn difference(&self, current: &Fields, next: Fields) -> Result<Next, Error> {
         self.difference_with(current, next, &[])
     }
 
-    /// The same, in which some fields count as changed whatever they held.
+    /// The same, where some fields count as changed whatever their values.
     fn difference_with(&self, current: &Fields, mut next: Fields, changed: &[usize]) -> Result<Next, Error> {
         let definition = self.definition();
         if let Some(updated) = definition.updated_at {

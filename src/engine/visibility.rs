@@ -1,4 +1,5 @@
-//! What one caller may do with a resource, and see of it. Rows are reached through here alone.
+//! Authorization of rows and fields for one caller: row filters, visibility, and guarded storage as the only access to
+//! rows.
 
 use std::sync::Arc;
 
@@ -17,16 +18,17 @@ use crate::query::{self, Deleted};
 use crate::resource::{Operation, Right};
 use crate::tables;
 
-/// Which rows a decision admits. Made of a verdict, or by the name of what it is made for; nothing else has one.
+/// Row filter: the rows that an authorization decision admits. It is made from a verdict, or by a constructor that names
+/// its purpose; there is no other way to get one.
 ///
-/// `None` are all of them, which is what most decisions come to.
+/// `None` admits all rows, which is the most common decision.
 #[derive(Clone, Debug)]
 pub(crate) struct RowFilter(Option<Box<Filter>>);
 
 static EVERYTHING: Filter = Filter::everything();
 
 impl RowFilter {
-    /// Every row: for what the application itself does with its rows, such as loading and counting them.
+    /// All rows: for the application's own operations, such as loading and counting.
     pub(super) const fn by_the_application() -> Self {
         Self(None)
     }
@@ -40,7 +42,7 @@ impl RowFilter {
         }
     }
 
-    /// The rows that are deleted, or those that are not, by the field that says since when.
+    /// The soft-deleted rows, or the rows that are not deleted, by the field with the time of deletion.
     fn with_deleted(field: usize, deleted: bool) -> Self {
         Self(Some(Box::new(Filter::Compare(field, Test::IsNull(!deleted)))))
     }
@@ -61,12 +63,12 @@ impl RowFilter {
         }
     }
 
-    /// Of these rows those that match a filter, which stands in terms of the resource's own storage.
+    /// The rows that also match a filter, which must be in terms of the resource's own storage.
     pub(super) fn and_filter(&self, filter: Filter) -> Self {
         self.and(&Self(Some(Box::new(filter))))
     }
 
-    /// A change of no other rows than these.
+    /// Restricts a change to these rows.
     pub(super) fn change(&self, mut change: Change) -> GuardedChange {
         match &mut change.write {
             Write::Insert { .. } => {}
@@ -80,13 +82,13 @@ impl RowFilter {
         GuardedChange(change)
     }
 
-    /// A query for no other rows than these.
+    /// Restricts a query to these rows.
     pub(super) fn query(&self, mut query: Query) -> GuardedQuery {
         query.filter = self.within(std::mem::replace(&mut query.filter, Filter::everything()));
         GuardedQuery(query)
     }
 
-    /// The filter, to be part of another one.
+    /// The row filter combined with another filter.
     pub(crate) fn within(&self, filter: Filter) -> Filter {
         match &self.0 {
             None => filter,
@@ -109,18 +111,18 @@ impl RowFilter {
         self.0.as_deref().unwrap_or(&EVERYTHING)
     }
 
-    /// Whether these are all rows.
+    /// Whether all rows are admitted.
     pub(super) const fn is_everything(&self) -> bool {
         self.0.is_none()
     }
 }
 
-/// A query that asks for admitted rows only.
+/// A query that is restricted to admitted rows.
 #[derive(Debug)]
 pub(super) struct GuardedQuery(Query);
 
 impl GuardedQuery {
-    /// Puts the query in terms that the resource's own storage understands.
+    /// Rewrites the filter into terms that the resource's own storage understands.
     pub(super) async fn resolve(&mut self, entry: &Entry, catalog: &Catalog) -> Result<(), Error> {
         if related::leads_elsewhere(entry, &self.0.filter, catalog) {
             let filter = std::mem::replace(&mut self.0.filter, Filter::nothing());
@@ -138,7 +140,7 @@ impl std::ops::Deref for GuardedQuery {
     }
 }
 
-/// A change that touches no other rows than those that a decision admits.
+/// A change that is restricted to admitted rows.
 #[derive(Debug)]
 pub(super) struct GuardedChange(Change);
 
@@ -148,12 +150,12 @@ impl GuardedChange {
     }
 }
 
-/// A storage whose rows are reached with a decision in hand.
+/// Guarded storage: rows of resources are accessible only with an authorization decision.
 #[derive(Clone, Debug)]
 pub(crate) struct GuardedStorage(Arc<dyn Storage>, Option<Arc<Watch>>);
 
 impl GuardedStorage {
-    /// A storage, and what notes its changes where answers are remembered.
+    /// Wraps a storage, with the watch that tracks its changes where responses are cached.
     pub(super) fn new(storage: Arc<dyn Storage>, watch: Option<Arc<Watch>>) -> Self {
         Self(storage, watch)
     }
@@ -162,7 +164,7 @@ impl GuardedStorage {
         self.0.fetch(&query.0, out).await
     }
 
-    /// Commits changes of admitted rows and what follows from them, or tries whether they could be.
+    /// Commits changes of admitted rows and their follow-up changes, or rolls them back in a dry run.
     pub(super) async fn commit(
         &self,
         changes: Vec<GuardedChange>,
@@ -173,12 +175,12 @@ impl GuardedStorage {
         self.watched(ChangeSet { then, dry_run, ..ChangeSet::of(changes) }).await
     }
 
-    /// Commits what the application itself loads.
+    /// Commits rows that the application itself loads.
     pub(super) async fn load(&self, changes: ChangeSet) -> Result<Committed, StorageError> {
         self.watched(changes).await
     }
 
-    /// Commits, and has answers forgotten that show what was changed before anybody is told that it was.
+    /// Commits, and invalidates the affected cached responses before the commit is reported.
     async fn watched(&self, mut changes: ChangeSet) -> Result<Committed, StorageError> {
         let watch = self.1.as_ref().filter(|_| !changes.dry_run);
         let changing = watch.and_then(|watch| watch.concerns(&changes.changes));
@@ -192,13 +194,13 @@ impl GuardedStorage {
         committed
     }
 
-    /// Rows of one of the library's own tables: the values of all their fields.
+    /// Reads rows of one of the library's own tables, with the values of all fields.
     pub(crate) async fn kept(&self, query: Query) -> Result<Vec<Vec<Value>>, StorageError> {
         let all = (0..query.schema.fields.len()).collect();
         self.kept_of(query, all).await
     }
 
-    /// The same with the values of some fields alone.
+    /// Reads rows of one of the library's own tables, with the values of some fields only.
     pub(crate) async fn kept_of(
         &self,
         mut query: Query,
@@ -210,7 +212,7 @@ impl GuardedStorage {
         Ok(self.0.fetch(&query, &mut Vec::new()).await?.keys)
     }
 
-    /// Changes rows of the library's own tables.
+    /// Commits changes to the library's own tables.
     pub(crate) async fn keep(&self, changes: Vec<Change>) -> Result<Committed, StorageError> {
         for change in &changes {
             own(&change.schema)?;
@@ -218,12 +220,12 @@ impl GuardedStorage {
         self.0.commit(ChangeSet::of(changes)).await
     }
 
-    /// Tells other nodes to look.
+    /// Notifies other nodes.
     pub(crate) async fn ring(&self, bell: &str) -> Result<(), StorageError> {
         self.0.notify(bell).await
     }
 
-    /// Hears other nodes, where that can be.
+    /// Listens for notifications from other nodes; `None` where the storage does not support them.
     pub(crate) async fn hear(&self, bell: &str) -> Result<Option<Box<dyn NotificationStream>>, StorageError> {
         self.0.listen(bell).await
     }
@@ -252,8 +254,10 @@ impl GuardedStorage {
     }
 }
 
+/// Checks that a schema is one of the library's own tables.
+///
 /// # Errors
-/// Where a table is a resource's, whose rows are reached with a decision alone.
+/// Where a table belongs to a resource, whose rows are accessible only with an authorization decision.
 fn own(schema: &Schema) -> Result<(), StorageError> {
     if tables::is_own(schema) {
         return Ok(());
@@ -262,17 +266,17 @@ fn own(schema: &Schema) -> Result<(), StorageError> {
         .with_context("not the library's", schema.table.clone()))
 }
 
-/// What one caller may see of one resource.
+/// One caller's visibility of one resource.
 #[derive(Clone, Debug)]
 pub(crate) struct Visibility {
-    /// The rows that can be read; `None` where there are none for this caller.
+    /// The readable rows; `None` where the caller may read none.
     pub(crate) rows: Option<RowFilter>,
-    /// Of those, the ones that lists hold.
+    /// The subset of these rows that lists show.
     pub(crate) listed: Option<RowFilter>,
     pub(crate) mask: Mask,
 }
 
-/// What one caller may see of the resource that is asked for, and of those that it is related to.
+/// One caller's visibility of the requested resource and of its related resources.
 #[derive(Clone, Debug)]
 pub(crate) struct Visibilities {
     resource: usize,
@@ -281,19 +285,19 @@ pub(crate) struct Visibilities {
 }
 
 impl Visibilities {
-    /// All of one resource.
+    /// Full visibility of one resource.
     pub(super) fn by_the_application(entry: &Entry) -> Self {
         let all = Some(RowFilter::by_the_application());
         let own = Visibility { rows: all.clone(), listed: all, mask: Mask::clear() };
         Self { resource: entry.position, own, others: Vec::new() }
     }
 
-    /// What may be seen of the resource that is asked for.
+    /// Visibility of the requested resource.
     pub(crate) const fn own(&self) -> &Visibility {
         &self.own
     }
 
-    /// `None` where nothing may be seen, or nobody asked in time.
+    /// Visibility of one resource; `None` where nothing may be seen, or where it was not determined in advance.
     pub(crate) fn of(&self, resource: usize) -> Option<&Visibility> {
         if resource == self.resource {
             return Some(&self.own);
@@ -302,10 +306,10 @@ impl Visibilities {
     }
 }
 
-/// Why a client that acts for someone is refused what that one may do.
+/// Denial reason for a client whose credential has no scope for an operation that the actor itself may perform.
 pub(super) const UNCOVERED: &str = "no scope of the credential covers it";
 
-/// What the rules of an operation say of a caller.
+/// Evaluates the rules of an operation for a caller.
 pub(super) async fn decide(
     catalog: &Catalog,
     entry: &Entry,
@@ -320,7 +324,7 @@ pub(super) async fn decide(
     if let Some(verdict) = rule.at_once(actor) {
         return verdict;
     }
-    // A box for the rules that ask somebody: the others should not carry the room that it takes.
+    // Boxed, so that rules which decide at once do not pay for the size of this future.
     let asked: BoxFuture<'_, Verdict> = Box::pin(async move {
         let asking = CheckRequest { actor: actor.clone(), resource: entry.name.clone(), operation };
         let read = |filter: &serde_json::Value| query::trusted_filter(catalog, entry, filter);
@@ -343,7 +347,7 @@ async fn sight(catalog: &Catalog, entry: &Entry, actor: &Actor, list: Option<&Ve
     }
 }
 
-/// Of these rows those that are not deleted.
+/// Restricts the rows to those that are not deleted.
 fn live(entry: &Entry, rows: Option<RowFilter>) -> Option<RowFilter> {
     match entry.definition.deleted_at {
         Some(field) => rows.map(|rows| rows.and(&RowFilter::with_deleted(field, false))),
@@ -351,10 +355,10 @@ fn live(entry: &Entry, rows: Option<RowFilter>) -> Option<RowFilter> {
     }
 }
 
-/// What a caller may see of one resource, deleted items too: all of them, or they alone.
+/// A caller's visibility of one resource including deleted items, or of deleted items only.
 ///
 /// # Errors
-/// Where the caller may see none.
+/// Where the caller may see no deleted items.
 pub(super) async fn with_deleted(
     catalog: &Catalog,
     entry: &Entry,
@@ -375,11 +379,11 @@ pub(super) async fn with_deleted(
     Ok(Visibility { rows: of(RowFilter::of(&read)), listed: of(RowFilter::of(&listed)), mask })
 }
 
-/// On which rows an operation is allowed, and what may be seen of its resource and of all that it leads to, as far as
-/// a query can follow.
+/// Authorizes an operation: the rows that it is allowed on, and the caller's visibility of its resource and of all
+/// related resources that a query can reach.
 ///
 /// # Errors
-/// Where it is allowed on none.
+/// Where it is allowed on no row.
 pub(super) async fn enter(
     catalog: &Catalog,
     entry: &Entry,
@@ -388,7 +392,7 @@ pub(super) async fn enter(
     related: bool,
 ) -> Result<(RowFilter, Visibilities), Error> {
     let verdict = decide(catalog, entry, actor, right).await;
-    // No question is asked twice.
+    // Each rule is evaluated only once.
     let own = match right {
         Right::Of(Operation::Read) => Visibility {
             rows: live(entry, RowFilter::of(&verdict)),
@@ -401,7 +405,7 @@ pub(super) async fn enter(
     let allowed = RowFilter::by(verdict, entry, actor, right)?;
     let mut sights = Visibilities { resource: entry.position, own, others: Vec::new() };
     if related && !entry.links.is_empty() {
-        // Boxed, so that a request which follows none does not carry the room for it.
+        // Boxed, so that a request without relations does not pay for the size of this future.
         Box::pin(follow(catalog, entry, actor, &mut sights)).await;
     }
     Ok((allowed, sights))
@@ -435,7 +439,7 @@ impl RowFilter {
     /// The rows that a verdict allows.
     ///
     /// # Errors
-    /// Where it allows none: 401 for those whom nobody knows, 403 for the others.
+    /// Where it allows none: 401 for anonymous callers, 403 for the others.
     pub(super) fn by(verdict: Verdict, entry: &Entry, actor: &Actor, right: Right) -> Result<Self, Error> {
         match verdict {
             Verdict::Allow => Ok(Self(None)),

@@ -1,4 +1,4 @@
-//! Whether a row, as it will be, is one that its writer may write.
+//! Checks that a row, in its state after a write, is one that the caller may write.
 
 use futures::future::BoxFuture;
 use resourceful_contract::{
@@ -12,10 +12,10 @@ use super::{Call, Entry, visibility};
 use crate::error::Error;
 use crate::resource::Operation;
 
-/// Whether a filter admits a row of these values, of which only some are known; `None` where that hangs on one that is not,
-/// or on a relation.
+/// Whether a filter admits a row of which only some values are known; `None` where that depends on an unknown value or on
+/// a relation.
 pub(super) fn decided(filter: &Filter, values: &[Value], knows: &dyn Fn(usize) -> bool) -> Option<bool> {
-    // One that settles the matter does so whatever the others say.
+    // One filter that settles the result does so whatever the others say.
     let settled = |filters: &[Filter], by: bool| {
         let mut all = Some(!by);
         for filter in filters {
@@ -42,7 +42,7 @@ pub(super) fn decided(filter: &Filter, values: &[Value], knows: &dyn Fn(usize) -
 }
 
 impl Call<'_> {
-    /// Refuses a new row that would stand where the caller may not create one.
+    /// Refuses a new row that the caller may not create.
     pub(super) async fn may_hold(&self, values: &[Value]) -> Result<(), Error> {
         self.may_refer(values.iter().enumerate()).await?;
         if self.admits(&self.allowed, values).await? {
@@ -52,7 +52,7 @@ impl Call<'_> {
         }
     }
 
-    /// Refuses a change that would move a row to where the caller may not change it, or not see it.
+    /// Refuses a change that would move a row to where the caller may not change or see it.
     pub(super) async fn may_become(&self, current: &Fields, next: &Next) -> Result<(), Error> {
         let Next::Changed(set) = next else {
             return Ok(());
@@ -73,7 +73,7 @@ impl Call<'_> {
         }
     }
 
-    /// Refuses a reference to a row that the caller may not see, as one to a row that is not there.
+    /// Refuses a reference to a row that the caller may not see, as if the row did not exist.
     pub(super) async fn may_refer(&self, set: impl Iterator<Item = (usize, &Value)>) -> Result<(), Error> {
         let set: Vec<_> = set.filter(|(_, value)| !value.is_null()).collect();
         let mut absent = Vec::new();
@@ -87,7 +87,7 @@ impl Call<'_> {
             let is_there = match self.sights.of(relation.target).and_then(|sight| sight.rows.as_ref()) {
                 None => false,
                 _ if self.terms.deletes(relation.target, value) => false,
-                // The storage itself sees to references that anyone may make.
+                // The storage itself enforces references that visibility does not restrict.
                 Some(seen) if seen.is_everything() => true,
                 Some(seen) => {
                     let key = Filter::Compare(relation.link.remote, Test::Eq((*value).clone()));
@@ -104,7 +104,7 @@ impl Call<'_> {
         Err(StorageError::new(ErrorKind::ForeignKeyViolation).with_fields(absent).into())
     }
 
-    /// A row's values by the schema's positions; null where the model has no field.
+    /// A row's values by schema position; null where the model has no field.
     pub(super) fn row_values(&self, row: &Fields) -> Result<Vec<Value>, Error> {
         let stored = self.definition().stored.iter().copied();
         let mut values = vec![Value::Null; self.entry.schema.fields.len()];
@@ -178,7 +178,7 @@ impl Call<'_> {
             limit: 1,
             ..Query::all(target.schema.clone())
         };
-        // The rule's own question, whoever asks.
+        // The rule's own query, independent of the caller's visibility.
         let mut query = RowFilter::by_the_application().query(query);
         query.resolve(target, &self.engine.catalog).await?;
         Ok(target.storage.fetch(&query, &mut Vec::new()).await?.len > 0)

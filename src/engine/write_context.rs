@@ -1,4 +1,4 @@
-//! On what terms a change is made: where its request comes from, whether it is tried only, under which key.
+//! Write context: what a write carries beside its data, such as request id, trace, dry run and idempotency key.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -10,32 +10,32 @@ use super::commit_plan::CommitPlan;
 use super::idempotency::IdempotencyClaim;
 use crate::tables::events::EventRow;
 
-/// The terms of one request's changes.
+/// The context of one request's writes.
 #[derive(Debug, Default)]
 pub(crate) struct WriteContext {
     /// The id of the request.
     pub(crate) request: Option<String>,
     /// The request's `traceparent`.
     pub(crate) trace: Option<String>,
-    /// Who is at the other end of the connection.
+    /// Address of the connection's peer.
     pub(crate) address: Option<IpAddr>,
-    /// When the answer is due: what is still done after a change by then does not keep it from being sent.
+    /// Deadline of the response: work after a change that is unfinished by then does not delay the response.
     pub(crate) due: Option<Instant>,
-    /// Whether everything is tried and then taken back.
+    /// Whether the write is a dry run, which is rolled back.
     pub(crate) dry_run: bool,
     /// The events that a dry run would have sent.
     pub(super) tried: Mutex<Vec<EventRow>>,
-    /// The rows that earlier changes of the same commit make, by the place of their resource.
+    /// Rows that earlier changes of the same commit create, with the catalog position of their resource.
     made: Mutex<Vec<(usize, Vec<Value>)>>,
-    /// The ids that earlier changes of the same commit delete, by the place of their resource.
+    /// Ids that earlier changes of the same commit delete, with the catalog position of their resource.
     deleted: Mutex<Vec<(usize, Value)>>,
-    /// What the change is known by, so that it happens once.
+    /// The idempotency claim, by which the write is executed only once.
     pub(crate) claim: Option<IdempotencyClaim>,
-    /// The commit that is being put together.
+    /// The commit that is being assembled.
     plan: OnceLock<Arc<CommitPlan>>,
 }
 
-/// The terms of what nobody asked for.
+/// Default context, of calls without a request's own: no trace, no dry run, no idempotency key.
 pub(super) static NONE: WriteContext = WriteContext {
     request: None,
     trace: None,
@@ -58,18 +58,18 @@ impl WriteContext {
         self.plan.get_or_init(Arc::default)
     }
 
-    /// Notes a row that will be there when the rest of the commit is made.
+    /// Records a row that will exist when the rest of the commit is applied.
     pub(super) fn made(&self, resource: usize, values: Vec<Value>) {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).push((resource, values));
     }
 
-    /// The rows of a resource that the same commit makes.
+    /// The rows of a resource that the same commit creates.
     pub(super) fn rows_made(&self, resource: usize) -> Vec<Vec<Value>> {
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         made.iter().filter(|(of, _)| *of == resource).map(|(_, values)| values.clone()).collect()
     }
 
-    /// Notes an item that will be deleted when the rest of the commit is made.
+    /// Records an item that will be deleted when the rest of the commit is applied.
     pub(super) fn deleted(&self, resource: usize, id: Value) {
         self.deleted.lock().unwrap_or_else(PoisonError::into_inner).push((resource, id));
     }
@@ -80,13 +80,13 @@ impl WriteContext {
         deleted.iter().any(|(of, gone)| *of == resource && gone.compare(id).is_eq())
     }
 
-    /// Begins the commit again: nothing is made or deleted yet.
+    /// Restarts the commit: no rows are created or deleted yet.
     pub(super) fn begin_again(&self) {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.deleted.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// The terms of one of many items that are changed one by one.
+    /// The context of one of many items that are written one by one.
     pub(super) fn of_item(&self, item: &str) -> Self {
         Self {
             request: self.request.clone(),

@@ -1,4 +1,4 @@
-//! An event, as those who are told of changes see it.
+//! An event about a committed change, as subscribers and clients receive it.
 
 use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use crate::tables::events::EventRow;
 
-/// A change that was committed: a `CloudEvents` 1.0 event, whose JSON is that of the specification's structured mode.
+/// A committed change as a `CloudEvents` 1.0 event; its JSON is the specification's structured mode.
 ///
-/// Delivery is at least once and, for one item, in the order of its changes: what comes twice has one
+/// Delivery is at least once and, for one item, in the order of its changes: repeated deliveries have the same
 /// [`id`](Self::id).
 ///
 /// ```
@@ -29,20 +29,20 @@ use crate::tables::events::EventRow;
 pub struct Event {
     /// The version of `CloudEvents`: `1.0`.
     pub specversion: String,
-    /// A UUID of version 7, the same however often the event is delivered.
+    /// A UUID of version 7, the same for every delivery of the event.
     pub id: Uuid,
-    /// The collection that the item is in, as a path.
+    /// The collection of the item, as a path.
     pub source: String,
-    /// The resource and what happened: `orders.created`, `orders.updated`, `orders.deleted`, or an action's own word.
+    /// The resource and its change: `orders.created`, `orders.updated`, `orders.deleted`, or the event name of an action.
     #[serde(rename = "type")]
     pub event_type: String,
     /// The item's id.
     pub subject: String,
     /// When the change was made.
     pub time: DateTime<Utc>,
-    /// What the data is made of: `application/json`.
+    /// The media type of the data: `application/json`.
     pub datacontenttype: String,
-    /// Where the schema of the data stands: in the OpenAPI document of the application's first
+    /// The URL of the data's schema in the OpenAPI document of the application's first
     /// [`server`](crate::AppBuilder::server), where that is an absolute URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataschema: Option<String>,
@@ -59,7 +59,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// The event of a row of the outbox.
+    /// The event of an outbox row.
     pub(crate) fn of(row: &EventRow, prefix: &str, schemas: Option<&str>, schema: &str) -> Self {
         Self {
             specversion: "1.0".to_owned(),
@@ -77,7 +77,7 @@ impl Event {
         }
     }
 
-    /// The event of a change that nobody made, to see who would be told of it.
+    /// An `updated` event without a change behind it, to test which callers would receive it.
     #[cfg(feature = "testing")]
     pub(crate) fn updated(resource: &str, subject: &str, data: Json) -> Self {
         Self {
@@ -102,28 +102,28 @@ impl Event {
         self.event_type.split('.').next().unwrap_or_default()
     }
 
-    /// What happened, without the resource's name.
+    /// The change or action, without the resource's name.
     #[must_use]
     pub fn action(&self) -> &str {
         self.event_type.split_once('.').map_or("", |(_, action)| action)
     }
 
-    /// The item as a value.
+    /// The item, deserialized.
     ///
     /// # Errors
-    /// Where it is not one of this type.
+    /// Where the data is not of this type.
     pub fn item<M: DeserializeOwned>(&self) -> Result<M, serde_json::Error> {
         M::deserialize(&self.data)
     }
 
-    /// Whether a pattern speaks of this event: the exact type, `orders.*` for all of a resource, or `*`.
+    /// Whether a pattern matches this event: the exact type, `orders.*` for all of a resource, or `*`.
     #[must_use]
     pub fn matches(&self, pattern: &str) -> bool {
         matches(pattern, &self.event_type)
     }
 }
 
-/// Whether a pattern speaks of events of a type.
+/// Whether a pattern matches an event type.
 pub(crate) fn matches(pattern: &str, event_type: &str) -> bool {
     match pattern.strip_suffix(".*") {
         _ if pattern == "*" => true,

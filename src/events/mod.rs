@@ -1,4 +1,4 @@
-//! What tells others of changes: events, and how they get to whom they are for.
+//! Change events and their delivery: the relay, subscribers, the tail and webhooks.
 
 mod event;
 mod notifier;

@@ -1,5 +1,4 @@
-//! Tells the nodes of an application through its bus that something was published. Nothing depends on it but how soon they
-//! look.
+//! Notifies the nodes of an application through its bus that events were published. Only how soon they read depends on it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use crate::engine::Engine;
 /// How long to wait after the bus failed.
 const RECOVER: Duration = Duration::from_secs(1);
 
-/// What carries the news.
+/// Sends and receives notifications of published events over the bus.
 #[derive(Debug)]
 pub(crate) struct PublishNotifier {
     bus: Arc<dyn Bus>,
@@ -19,19 +18,19 @@ pub(crate) struct PublishNotifier {
 }
 
 impl PublishNotifier {
-    /// `application` is a name that all nodes of an application have and no other one.
+    /// `application` is a name that all nodes of an application share and no other application has.
     pub(crate) fn new(bus: Arc<dyn Bus>, application: &str) -> Self {
         Self { bus, channel: format!("published.{application}") }
     }
 
-    /// Says that there is something new.
+    /// Notifies all nodes that events were published.
     pub(crate) async fn tell(&self) {
         if let Err(error) = self.bus.publish(&self.channel, Vec::new()).await {
             tracing::debug!(%error, "the bus is away: other nodes look by themselves");
         }
     }
 
-    /// Hears of what is new on other nodes, for as long as the application runs.
+    /// Receives notifications from other nodes, for as long as the application runs.
     pub(crate) async fn hear(&self, engine: &Engine) {
         loop {
             let Ok(mut listener) = self.bus.listen(&self.channel).await else {

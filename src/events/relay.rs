@@ -1,14 +1,13 @@
-//! The relay: takes events out of the outbox and tells everyone who wants to know, at least once and for each item in
-//! order.
+//! The relay: takes events out of the outbox and delivers them to subscribers, at least once and for each item in order.
 //!
-//! Of all nodes one at a time relays a database, whoever holds its lease. Its version is the fence: what was delivered is
-//! marked in one commit with it, so that a node which lost the lease, or was stopped for a while, marks nothing. Events
-//! are marked one by one and not by a position that moves on, so that a transaction which commits late is never skipped,
-//! and one which is long open holds up nobody. An item's own events cannot overtake each other: their numbers are taken
-//! while their transaction holds the item's row.
+//! One node at a time relays a database: the holder of its lease. The lease's version is the fencing token: deliveries are
+//! marked in one commit with it, so that a node which lost the lease, or was stopped for a while, marks nothing. Events are
+//! marked one by one and not by an advancing position, so that a transaction which commits late is never skipped, and a
+//! long-running one delays no other events. An item's own events cannot overtake each other: their numbers are taken while
+//! their transaction holds the item's row.
 //!
-//! First of all an event is published: it gets its position, which is the fence of that commit, whether or not somebody
-//! subscribes and however those are. Who follows by position (streams, caches) waits for no subscriber.
+//! Every event is published first: it gets its position, which is the fencing token of that commit, whether or not it has
+//! subscribers and however those perform. Consumers that follow by position (streams, caches) wait for no subscriber.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -30,46 +29,46 @@ use crate::tables::events::EventRow;
 
 /// How many events are published at once.
 const PUBLISHED: u32 = 500;
-/// How many events are under way at most.
+/// The most events under way at once.
 const STEP: u32 = 500;
-/// How many events are told of at once.
+/// How many events are delivered concurrently.
 const WIDTH: usize = 64;
-/// How often an event is tried before it is a dead letter.
+/// How often delivery of an event is attempted before it is a dead letter.
 const ATTEMPTS: u32 = 10;
-/// The first pause before an event is tried again; each one after is twice as long, up to the longest. Jitter adds up to
-/// a half.
+/// The pause before the first retry of an event; each further one is twice as long, up to the longest. Jitter adds up to a
+/// half.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 
-/// What relays the outboxes of an application from one node.
+/// Relays the outboxes of an application from one node.
 #[derive(Debug)]
 pub(crate) struct Relay {
     engine: Arc<Engine>,
     subscriptions: Arc<[Subscription]>,
-    /// Where there are other nodes to do the work, too.
+    /// Distributes the work, where there are other nodes.
     workers: Option<Arc<Workers>>,
-    /// This node, among those who may hold a lease.
+    /// The id of this node as a lease holder.
     holder: String,
-    /// Of each database, locked while it relays.
+    /// One for each database, locked while that is relayed.
     held: Vec<Mutex<Held>>,
-    /// Of each database, goes up when this node published something.
+    /// One for each database, incremented when this node published events.
     published: Vec<watch::Sender<u64>>,
-    /// How many are told at once.
+    /// Limits concurrent deliveries.
     room: Semaphore,
 }
 
 /// A resource and the id of an item.
 type Item = (String, String);
 
-/// What this node has in hand of one database.
+/// The relay state of one database on this node.
 #[derive(Debug, Default)]
 struct Held {
-    /// Where this node holds it.
+    /// The lease, where this node holds it.
     lease: Option<Lease>,
     telling: JoinSet<Vec<RelayOutcome>>,
-    /// The items that are told of, and by how many events.
+    /// Items whose events are being delivered, with the number of events.
     items: HashMap<task::Id, (Item, usize)>,
-    /// What is to be written down.
+    /// Outcomes that are not written to the outbox yet.
     done: Vec<RelayOutcome>,
 }
 
@@ -89,22 +88,24 @@ impl Held {
         self.items.remove(&task);
     }
 
-    /// Another node goes on from here, or this one later.
+    /// Discards the state after the lease was lost: another node continues, or this one later.
     fn lost(&mut self) -> Step {
         if !self.is_empty() {
-            tracing::warn!("another node relays now: what was told of meanwhile comes once more");
+            tracing::warn!(
+                "another node is the relay now: events that were delivered meanwhile are delivered again"
+            );
         }
         *self = Self::default();
         Step::Elsewhere
     }
 }
 
-/// What one step came to.
+/// The result of one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Some were written down or begun, so there may be more.
+    /// So many events were marked or begun, so there may be more.
     Took(usize),
-    /// There was nothing to do until something that is under way ends.
+    /// There was nothing to do until a delivery under way ends.
     Busy,
     /// There was nothing to do.
     Idle,
@@ -112,14 +113,14 @@ pub(crate) enum Step {
     Elsewhere,
 }
 
-/// What became of one event.
+/// The outcome of one event.
 #[derive(Debug)]
 struct RelayOutcome {
     sequence: i64,
     attempts: i64,
-    /// The subscribers that handled it, now or before.
+    /// Subscribers that handled it, now or before.
     handled: Vec<String>,
-    /// Who did not, and why.
+    /// Subscribers that failed, with their reasons.
     failures: Vec<String>,
 }
 
@@ -142,24 +143,24 @@ impl Relay {
         }
     }
 
-    /// What spreads the work, where that is done.
+    /// Distributes the work over nodes, where that is enabled.
     pub(crate) const fn workers(&self) -> Option<&Arc<Workers>> {
         self.workers.as_ref()
     }
 
-    /// Goes up when this node published something of a database.
+    /// Incremented when this node published events of a database.
     pub(crate) fn published(&self, position: usize) -> Option<watch::Receiver<u64>> {
         self.published.get(position).map(watch::Sender::subscribe)
     }
 
-    /// How this node is called where it holds a lease.
+    /// The name of this node as a lease holder.
     pub(crate) fn holder(&self) -> &str {
         &self.holder
     }
 
-    /// Publishes the new events of a database, by its place among those that keep records, writes down what became of
-    /// others, and begins to tell of those that are due. What is under way is not waited for, so that whoever takes long
-    /// holds up nobody.
+    /// Publishes the new events of a database, writes the outcomes of earlier deliveries, and begins deliveries that are
+    /// due. `position` is the database's index among those that keep records. Deliveries under way are not awaited, so that
+    /// a slow subscriber holds up no others.
     ///
     /// # Errors
     /// Where the storage fails.
@@ -174,7 +175,7 @@ impl Relay {
         }
         let lease = match held.lease.take().filter(Lease::is_fresh) {
             Some(lease) => lease,
-            // A lease is written down, so it is taken where there is something to do.
+            // Taking a lease is a write, so it is taken only where there is work.
             None if held.is_empty() && self.is_quiet(vault).await? => return Ok(Step::Idle),
             None => match self.engine.lease(vault, &self.holder).await? {
                 Some(lease) => lease,
@@ -203,7 +204,7 @@ impl Relay {
         })
     }
 
-    /// Done when something that is under way has come to an end; never where nothing is.
+    /// Completes when a delivery under way has ended; never where there is none.
     pub(crate) async fn one_is_done(&self, position: usize) {
         let Some(held) = self.held.get(position) else { return std::future::pending().await };
         let mut held = held.lock().await;
@@ -216,20 +217,20 @@ impl Relay {
         }
     }
 
-    /// Gives up what is under way: it comes once more, to whoever goes on.
+    /// Abandons deliveries under way: the next holder of the lease repeats them.
     pub(crate) fn abandon(&self, position: usize) {
         if let Some(mut held) = self.held.get(position).and_then(|held| held.try_lock().ok()) {
             *held = Held::default();
         }
     }
 
-    /// Whether there is nothing to publish and nothing to tell.
+    /// Whether there is nothing to publish and nothing to deliver.
     async fn is_quiet(&self, vault: &GuardedStorage) -> Result<bool, Error> {
         Ok(self.engine.unpublished(vault, 1).await?.is_empty()
             && self.engine.pending(vault, 0, 1).await?.is_empty())
     }
 
-    /// What is to be written down: what became of those that were told of, and what is new.
+    /// The marks of the next commit: outcomes of deliveries, and new events.
     async fn marks(&self, vault: &GuardedStorage, done: Vec<RelayOutcome>) -> Result<Marks, Error> {
         let new = self.engine.unpublished(vault, PUBLISHED).await?;
         let (delivered, failed): (Vec<_>, Vec<_>) = done.into_iter().partition(|one| one.failures.is_empty());
@@ -240,13 +241,13 @@ impl Relay {
         };
         for (sequence, event_type) in new {
             let is_wanted = self.subscriptions.iter().any(|one| one.wants(&event_type));
-            // What nobody subscribes to is done with in the same commit.
+            // Events without subscribers are finished in the same commit.
             if is_wanted { &mut marks.published } else { &mut marks.passed }.push(sequence);
         }
         Ok(marks)
     }
 
-    /// Begins to tell of what is due, as far as there is room; answers of how many events.
+    /// Begins deliveries that are due, as far as the limit allows; returns of how many events.
     async fn begin(self: &Arc<Self>, vault: &GuardedStorage, held: &mut Held) -> Result<usize, Error> {
         let under_way: usize = held.items.values().map(|(_, events)| events).sum();
         let room = STEP.saturating_sub(u32::try_from(under_way).unwrap_or(STEP));
@@ -268,7 +269,7 @@ impl Relay {
         Ok(count)
     }
 
-    /// The next events that wait for nothing. However many of an item wait, they are passed by.
+    /// The next events that wait for no other event. Waiting events are skipped, however many an item has.
     async fn due(&self, vault: &GuardedStorage, held: &Held) -> Result<Vec<EventRow>, Error> {
         let mut waiting = self.engine.postponed(vault).await?;
         waiting.extend(held.items.values().map(|(item, _)| item.clone()));
@@ -284,7 +285,7 @@ impl Relay {
         }
     }
 
-    /// Tells of one item's events in order, as far as it goes well.
+    /// Delivers one item's events in order, until one fails.
     async fn tell_of_item(&self, rows: Vec<EventRow>) -> Vec<RelayOutcome> {
         let mut told = Vec::with_capacity(rows.len());
         for row in rows {
@@ -294,14 +295,14 @@ impl Relay {
             let failed = !one.failures.is_empty();
             told.push(one);
             if failed {
-                // Those after it wait for it.
+                // Later events wait for it.
                 break;
             }
         }
         told
     }
 
-    /// Tells everyone who wants to know and was not told yet.
+    /// Delivers an event to all its subscribers that have not handled it yet.
     async fn tell(&self, row: &EventRow) -> RelayOutcome {
         let mut told = RelayOutcome {
             sequence: row.sequence,
@@ -318,7 +319,7 @@ impl Relay {
             return told;
         }
         let event = self.engine.event(row);
-        // Side by side: none waits for another one.
+        // Concurrently: no subscriber waits for another one.
         let telling = wanting.into_iter().map(async |subscription| {
             (&*subscription.name, self.tell_one(subscription, &event, row.attempts).await)
         });
@@ -335,7 +336,7 @@ impl Relay {
         told
     }
 
-    /// Has a subscriber told, on whichever node is free.
+    /// Delivers an event to one subscriber, on any free node.
     async fn tell_one(
         &self,
         subscription: &Subscription,
@@ -352,12 +353,12 @@ impl Relay {
     }
 }
 
-/// Whether an event waits: for its own time, or for an earlier one of its item.
+/// Whether an event waits: for its own retry time, or for an earlier event of its item.
 fn waits(row: &EventRow, waiting: &HashSet<(String, String)>) -> bool {
     waiting.contains(&(row.resource.clone(), row.subject.clone()))
 }
 
-/// When a failed event is tried again, if ever.
+/// The mark of a failed event: its next retry, or its end as a dead letter.
 fn marked(told: RelayOutcome) -> Marked {
     let RelayOutcome { sequence, attempts, handled, failures } = told;
     let (now, reason) = (Utc::now(), failures.join("; "));
@@ -366,7 +367,7 @@ fn marked(told: RelayOutcome) -> Marked {
     }
     let doubled = PAUSE.saturating_mul(1 << u32::try_from(attempts - 1).unwrap_or(0).min(20));
     let pause = doubled.min(LONGEST_PAUSE);
-    // Up to a half longer, so that what failed together is not tried together for ever.
+    // Up to a half longer, so that events that failed together are not retried together for ever.
     let jitter = pause.mul_f64(f64::from(Uuid::new_v4().as_fields().0) / f64::from(u32::MAX) / 2.0);
     let due_at = now + (pause + jitter).min(LONGEST_RETRY_DELAY);
     Marked { sequence, attempts, reason, due_at: Some(due_at), dead_at: None, handled }

@@ -1,4 +1,4 @@
-//! Who is told of changes, in code.
+//! Event subscribers in code.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -15,22 +15,22 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::resource::Change;
 
-/// The longest that a subscriber may take for one event.
+/// Time limit for a subscriber to handle one event.
 pub(crate) const LONGEST: Duration = Duration::from_secs(30);
 
-/// Someone who is told of changes, after they were committed and outside of the request that made them.
+/// A subscriber of events: called after a change was committed, outside of the request that made it.
 ///
-/// Each event comes at least once, and for one item in the order of its changes: where a subscriber fails, or the process
-/// ends before it was done, it is told again later, and so it must not mind to be told twice. [`Delivery::once`] helps
-/// with that.
+/// Delivery is at least once and, for one item, in the order of its changes. Where a subscriber fails, or the process ends
+/// before it was done, the event is delivered again later, so handling must be idempotent. [`Delivery::once`] helps with
+/// that.
 ///
-/// Most write [`AppBuilder::on`](crate::AppBuilder::on) with a function instead.
+/// Most applications call [`AppBuilder::on`](crate::AppBuilder::on) with a function instead.
 pub trait Subscriber: Send + Sync + 'static {
     /// Handles an event.
     ///
     /// # Errors
-    /// Where it could not, for now: it is told again, later and later, ten times in all; then the event is a dead letter
-    /// ([`App::dead_letters`](crate::App::dead_letters)) with this reason.
+    /// Where the event could not be handled for now: it is delivered again with growing delays, ten attempts in all; then
+    /// it is a dead letter ([`App::dead_letters`](crate::App::dead_letters)) with this reason.
     fn handle<'a>(
         &'a self,
         event: &'a Event,
@@ -38,15 +38,15 @@ pub trait Subscriber: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<(), CheckError>>;
 }
 
-/// A subscriber, and what it is told of.
+/// A registered subscriber, with the events that it receives.
 #[derive(Clone)]
 pub(crate) struct Subscription {
-    /// The exact type of events, `orders.*`, or `*`.
+    /// Pattern of event types: an exact type, `orders.*`, or `*`.
     pub(crate) pattern: String,
-    /// Told apart by this from the others, on every node and after a restart.
+    /// Unique name, the same on every node and after a restart.
     pub(crate) name: Arc<str>,
     pub(crate) subscriber: Arc<dyn Subscriber>,
-    /// Whether the node that relays does it by itself: it is nothing that others could help with.
+    /// Whether the relaying node always calls it itself: its work cannot be shared with other nodes.
     pub(crate) stays: bool,
 }
 
@@ -62,10 +62,10 @@ impl fmt::Debug for Subscription {
     }
 }
 
-/// Has a subscriber handle an event, whatever it does.
+/// Calls a subscriber with an event; a panic or a timeout is a failure as well.
 ///
 /// # Errors
-/// Why it did not.
+/// Why the event was not handled.
 pub(crate) async fn handle(
     engine: &Arc<Engine>,
     subscription: &Subscription,
@@ -78,7 +78,7 @@ pub(crate) async fn handle(
         event: event.clone(),
         attempt,
     };
-    // A subscriber may panic before it has a future.
+    // A subscriber may panic before it returns its future.
     let handled = async { subscription.subscriber.handle(event, &delivery).await };
     let handled = AssertUnwindSafe(handled).catch_unwind();
     match tokio::time::timeout(LONGEST, handled).await {
@@ -89,7 +89,7 @@ pub(crate) async fn handle(
     }
 }
 
-/// One try to tell a subscriber of an event.
+/// One attempt to deliver an event to a subscriber.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     pub(crate) engine: Arc<Engine>,
@@ -99,7 +99,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Which try this is, from 1.
+    /// The number of this attempt, from 1.
     #[must_use]
     pub const fn attempt(&self) -> u32 {
         self.attempt
@@ -111,10 +111,10 @@ impl Delivery {
         &self.subscriber
     }
 
-    /// Makes changes because of the event, once however often it comes: they commit together with the event's id, and
-    /// where that is there already nothing happens. All of them are of resources in the event's own database.
+    /// Makes changes because of the event, once however often it is delivered: they are committed together with the event's
+    /// id, and where that id exists already nothing happens. All of them are of resources in the event's own database.
     ///
-    /// Answers whether they were made now.
+    /// Returns whether they were made now.
     ///
     /// # Errors
     /// Where the changes cannot be made.
@@ -137,7 +137,7 @@ impl Delivery {
     }
 }
 
-/// A function that is told of changes.
+/// A function as a subscriber.
 pub(crate) struct On<F>(pub(crate) F);
 
 impl<F, T> Subscriber for On<F>

@@ -1,7 +1,8 @@
-//! The tail: what reads published events as they come, on every node, and gives them to whoever follows.
+//! The tail: reads published events as they appear, on every node, and passes them to a follower.
 //!
-//! It reads by position, so it misses nothing and needs no word from the node that publishes: whoever wakes it only makes
-//! it look sooner. It remembers nothing either: where a node starts, or nobody was listening, it begins at the present.
+//! It reads by position, so it misses no event and needs no notification from the publishing node: a wake-up only makes it
+//! read sooner. It stores no position either: when a node starts, or after a time without listeners, it begins at the
+//! present.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,21 +18,21 @@ use crate::tables::events::EventRow;
 
 /// How many events are read at once.
 const STEP: u32 = 500;
-/// How often to look, where nothing else is said, whether the place from which it goes on is still one of this database: where
-/// nobody looked for long events may have been cleared, and a database that was put back begins before it.
+/// How often, by default, to check that the position from which it continues is still valid in this database: after a time
+/// without reads events may have been cleared, and a restored database may end before that position.
 pub(crate) const LOOK: Duration = Duration::from_secs(60);
 
-/// Who is told of every event that is published, on this node.
+/// A consumer of every event that is published, on this node.
 pub(crate) trait Follower: fmt::Debug + Send + Sync + 'static {
-    /// Whether it wants to be told at present of the events of a database, which is named by its place among those that
-    /// keep records. Where it says no it is told where it begins anew before it is told of anything else.
+    /// Whether it wants the events of a database at present; `database` is an index among those that keep records. After
+    /// returning `false`, [`begins`](Self::begins) is called before the next [`published`](Self::published).
     fn listens(&self, database: usize) -> bool;
 
-    /// From this position on it is told of everything, and of what was before it knows nothing: at the beginning, or
-    /// because events went before they were read.
+    /// Sets the position after which the follower receives every event; it knows of none before. Called at the beginning,
+    /// and where events were cleared before they were read.
     fn begins(&self, database: usize, at: Position);
 
-    /// The next events, in the order of their positions. The tail goes on when this is done.
+    /// Receives the next events, in the order of their positions. The tail continues when this is done.
     fn published<'a>(&'a self, database: usize, rows: &'a [Arc<EventRow>]) -> BoxFuture<'a, ()>;
 }
 
@@ -41,15 +42,15 @@ pub(crate) struct Tail {
     engine: Arc<Engine>,
     follower: Arc<dyn Follower>,
     look: Duration,
-    /// For each database that keeps records; locked while it is read.
+    /// One for each database that keeps records; locked while that is read.
     places: Vec<Mutex<Place>>,
 }
 
 #[derive(Debug, Default)]
 struct Place {
-    /// Where there is none it is not followed.
+    /// The last position that was read; `None` where the database is not followed.
     after: Option<Position>,
-    /// When its place was last found to be one of the database.
+    /// When the position was last found to be valid in the database.
     looked: Option<Instant>,
 }
 
@@ -59,7 +60,7 @@ impl Tail {
         Self { engine, follower, look, places: (0..databases).map(|_| Mutex::default()).collect() }
     }
 
-    /// Tells the follower of the next events; answers whether there may be more.
+    /// Passes the next events to the follower; returns whether there may be more.
     ///
     /// # Errors
     /// Where the storage fails.
@@ -95,7 +96,7 @@ impl Tail {
                 last
             }
         };
-        // Where it fails from here on, it goes on where it was.
+        // After a failure from here on, the next step continues from this position.
         place.after = Some(after);
         let rows = self.engine.published_after(vault, after, STEP, None).await?;
         let rows: Vec<_> = rows.into_iter().map(Arc::new).collect();
@@ -104,7 +105,7 @@ impl Tail {
         if !rows.is_empty() {
             self.follower.published(database, &rows).await;
         }
-        // Everything up to there was read: on a quiet database the place moves on with what is cleared.
+        // Everything up to here was read: on a quiet database the position keeps up with the clearing of events.
         place.after = Some(last.filter(|_| !more).map_or(reached, |last| last.max(reached)));
         Ok(more)
     }

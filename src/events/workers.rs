@@ -1,8 +1,8 @@
-//! Spreads the work of subscribers over the nodes of an application, through its bus.
+//! Distributes the work of subscribers over the nodes of an application, through its bus.
 //!
-//! The relay stays the one who knows what is to be told, in which order, and what became of it: it puts each event for
-//! each subscriber into a queue, whoever is free takes it, and says how it went. So nothing hangs on what the bus keeps:
-//! what it loses is told again, and while it is away the relay tells subscribers by itself.
+//! The relay alone knows which events are to be delivered, in which order, and their outcomes: it puts each event for each
+//! subscriber into a queue, a free node takes it, and reports the outcome. So nothing depends on what the bus keeps: an
+//! event that it loses is delivered again, and while the bus is away the relay calls subscribers itself.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,19 +19,19 @@ use super::Event;
 use super::subscriber::{LONGEST, Subscription, handle};
 use crate::engine::Engine;
 
-/// How many events a node handles at once for others.
+/// How many events a node handles at once for other nodes.
 const WIDTH: usize = 16;
-/// When somebody has to have begun; nobody begins later, since the relay may have gone on by then.
+/// Time limit for starting a task; later it is not started any more, since the relay may have moved on by then.
 const BEGUN: Duration = Duration::from_secs(20);
-/// After what time what a node took and is not heard of goes to another.
+/// After what time a task goes to another node, where the node that took it is silent.
 const ABANDONED: Duration = Duration::from_secs(5);
-/// How long the first events wait for the bus.
+/// How long the first events wait for the connection to the bus.
 const JOINED: Duration = Duration::from_secs(2);
 /// How long to wait after the bus failed.
 const RECOVER: Duration = Duration::from_secs(1);
 const GROUP: &str = "subscribers";
 
-/// An event for one subscriber.
+/// A queued event for one subscriber.
 #[derive(Debug, Serialize, Deserialize)]
 struct Task {
     id: Uuid,
@@ -39,11 +39,11 @@ struct Task {
     event: Event,
     attempt: u32,
     begun_by: DateTime<Utc>,
-    /// Where to say how it went.
+    /// The channel that the outcome is reported on.
     relay: String,
 }
 
-/// How it went.
+/// The reported outcome of a task.
 #[derive(Debug, Serialize, Deserialize)]
 struct Done {
     id: Uuid,
@@ -54,11 +54,11 @@ struct Done {
 enum Outcome {
     Handled,
     Failed(String),
-    /// That node has no such subscriber, as one of another version has not.
+    /// The node has no such subscriber, for example because it runs another version.
     Unknown,
 }
 
-/// How a node stands to what it hears or works for.
+/// The state of a node's connection to its channel or to the queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Link {
     #[default]
@@ -73,7 +73,7 @@ struct Links {
     works: Link,
 }
 
-/// Says that somebody left, however that came.
+/// Drop guard that calls a function when a task ends, however it ends.
 struct Left<F: Fn()>(F);
 
 impl<F: Fn()> Drop for Left<F> {
@@ -82,21 +82,21 @@ impl<F: Fn()> Drop for Left<F> {
     }
 }
 
-/// What spreads the work of one node's relay, and works for the others'.
+/// Distributes the work of one node's relay, and works for the relays of other nodes.
 #[derive(Debug)]
 pub(crate) struct Workers {
     engine: Arc<Engine>,
     subscriptions: Arc<[Subscription]>,
     bus: Arc<dyn Bus>,
     queue: String,
-    /// Where this node hears how it went.
+    /// The channel on which this node receives outcomes.
     channel: String,
     links: watch::Sender<Links>,
     waiting: Mutex<HashMap<Uuid, oneshot::Sender<Outcome>>>,
 }
 
 impl Workers {
-    /// `application` is a name that all nodes of an application have and no other one.
+    /// `application` is a name that all nodes of an application share and no other application has.
     pub(crate) fn new(
         engine: Arc<Engine>,
         subscriptions: Arc<[Subscription]>,
@@ -114,7 +114,7 @@ impl Workers {
         }
     }
 
-    /// Has some node tell a subscriber; `None` where there is nobody, so that it is to be told here.
+    /// Has a node call a subscriber; `None` where no node could, so that it is to be called here.
     pub(crate) async fn tell(
         &self,
         subscription: &Subscription,
@@ -135,7 +135,7 @@ impl Workers {
         let message = serde_json::to_vec(&task).ok()?;
         let answer = Waiting::of(self, task.id);
         if let Err(error) = self.bus.send(&self.queue, message).await {
-            tracing::debug!(%error, "the bus is away: subscribers are told here");
+            tracing::debug!(%error, "the bus is unavailable: subscribers are called on this node");
             return None;
         }
         match tokio::time::timeout(BEGUN + LONGEST + ABANDONED, answer).await {
@@ -150,12 +150,12 @@ impl Workers {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that this node is about to hear and to work, so that nothing goes by it before.
+    /// Marks both connections as being made, so that events wait for them instead of bypassing the queue.
     pub(crate) fn join(&self) {
         self.links.send_replace(Links { hears: Link::Joining, works: Link::Joining });
     }
 
-    /// Whether others can be given something to do: before they can, or answer, nobody would.
+    /// Whether tasks can be queued: that takes a connection to the queue and one to the channel of outcomes.
     async fn is_joined(&self) -> bool {
         let mut links = self.links.subscribe();
         let decided = links.wait_for(|links| links.hears != Link::Joining && links.works != Link::Joining);
@@ -165,13 +165,13 @@ impl Workers {
         }
     }
 
-    /// Hears how it went, for as long as the application runs.
+    /// Receives outcomes, for as long as the application runs.
     pub(crate) async fn hear(&self) {
         let hears = |link| self.links.send_modify(|links| links.hears = link);
         let _left = Left(|| hears(Link::Away));
         loop {
             if let Err(error) = self.hear_on().await {
-                tracing::debug!(%error, "the bus is away: subscribers are told by the node that relays");
+                tracing::debug!(%error, "the bus is unavailable: subscribers are called on the relay's node");
             }
             hears(Link::Away);
             self.waiting().clear();
@@ -188,18 +188,18 @@ impl Workers {
                     if let Ok(done) = serde_json::from_slice::<Done>(&message)
                         && let Some(waiting) = self.waiting().remove(&done.id)
                     {
-                        // Whoever waited may have given up.
+                        // The receiver may have given up.
                         let _ = waiting.send(done.outcome);
                     }
                 }
-                // Nobody knows whose answer it was.
+                // Outcomes were missed, and it is unknown of which tasks.
                 BusEvent::Missed => self.waiting().clear(),
                 BusEvent::Back => {}
             }
         }
     }
 
-    /// Handles what relays hand out, for as long as the application runs.
+    /// Handles tasks that relays queue, for as long as the application runs.
     pub(crate) async fn work(self: Arc<Self>) {
         let works = |link| self.links.send_modify(|links| links.works = link);
         let _left = Left(|| works(Link::Away));
@@ -218,7 +218,7 @@ impl Workers {
         let mut under_way: JoinSet<()> = JoinSet::new();
         let mut ids: HashMap<tokio::task::Id, String> = HashMap::new();
         let mut keeping = tokio::time::interval(ABANDONED / 4);
-        // Kept from turn to turn: one that is dropped may have taken something.
+        // Kept across iterations: a future that is dropped may have taken a task.
         let mut next = consumer.next();
         loop {
             tokio::select! {
@@ -244,7 +244,7 @@ impl Workers {
         }
     }
 
-    /// Handles one task and says how it went.
+    /// Handles one task and reports its outcome.
     async fn handle(self: Arc<Self>, consumer: Arc<dyn Consumer>, taken: QueueDelivery) {
         if let Ok(task) = serde_json::from_slice::<Task>(&taken.message)
             && task.begun_by > Utc::now()
@@ -261,7 +261,7 @@ impl Workers {
             };
             let done = serde_json::to_vec(&Done { id: task.id, outcome }).unwrap_or_default();
             if let Err(error) = self.bus.publish(&task.relay, done).await {
-                tracing::debug!(%error, "what became of an event could not be said: it is told again");
+                tracing::debug!(%error, "the outcome of an event could not be reported: it is delivered again");
             }
         }
         if let Err(error) = consumer.acknowledge(&taken.id).await {
@@ -270,7 +270,7 @@ impl Workers {
     }
 }
 
-/// Waits for an answer, and is not waited for any more when it is dropped.
+/// Waits for an outcome; dropping it removes its entry.
 struct Waiting<'a> {
     workers: &'a Workers,
     id: Uuid,

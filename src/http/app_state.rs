@@ -1,4 +1,4 @@
-//! What every door of an application shares: who asks, and how a failure is answered.
+//! Application state that all handlers share: authentication of callers, and the responses to failures.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind};
 use crate::live::Live;
 
-/// What every handler of an application shares.
+/// State that all handlers of an application share.
 #[derive(Debug)]
 pub(crate) struct AppState {
     pub(crate) engine: Arc<Engine>,
@@ -30,36 +30,36 @@ pub(crate) struct AppState {
     pub(crate) roles: RoleHierarchy,
     pub(crate) tenancy: Option<Tenancy>,
     pub(crate) elevation: Option<Elevation>,
-    /// What is remembered of answers, where anything is.
+    /// The response cache, if there is one.
     pub(crate) answers: Option<Arc<ResponseCache>>,
     pub(crate) body_limit: BodyLimit,
     /// The path under which clients reach this router, where a proxy or another router adds it.
     pub(crate) base: Option<String>,
-    /// What large bodies take together.
+    /// The memory budget of large request bodies.
     pub(crate) bodies: BodyMemory,
-    /// What every resource's path begins with.
+    /// The prefix of every resource's path.
     #[cfg(feature = "testing")]
     pub(crate) prefix: String,
-    /// What a problem's `type` begins with.
+    /// The prefix of a problem's `type`.
     pub(crate) problem_base: String,
-    /// What stands in `Vary`.
+    /// The value of `Vary`.
     pub(crate) depends_on: HeaderValue,
-    /// What stands in `WWW-Authenticate`.
+    /// The value of `WWW-Authenticate`.
     pub(crate) challenge: Challenge,
-    /// Who waits for changes; nobody where no resource has streams.
+    /// The subscribers that wait for changes; `None` if no resource has streams.
     pub(crate) live: Option<Arc<Live>>,
-    /// Whose pages may open a socket.
+    /// The origins whose pages may open a socket.
     pub(crate) origins: Origins,
     /// The application's own origins, as far as they are declared.
     pub(crate) public_origins: PublicOrigins,
-    /// What listens to other nodes, for as long as the application is there.
+    /// Tasks that listen to other nodes, for as long as the application exists.
     #[expect(dead_code, reason = "it is held, and ends with the application")]
     pub(crate) following: Vec<Following>,
-    /// The most operations of a batch; none where there are no batches.
+    /// The most operations of a batch; `None` if there are no batches.
     pub(crate) batch: Option<usize>,
-    /// Who may ask why; nobody where there is none.
+    /// The rule for callers that may ask for explanations; `None` if there are no explanations.
     pub(crate) explain: Option<Rule>,
-    /// What it was declared as.
+    /// The permission that it was declared as.
     #[cfg(feature = "testing")]
     pub(crate) explained_to: Option<Permission>,
     #[cfg(feature = "testing")]
@@ -67,7 +67,7 @@ pub(crate) struct AppState {
 }
 
 impl AppState {
-    /// Who asks, in the scope that the request names.
+    /// Authenticates the caller, in the scope that the request names.
     pub(crate) async fn actor(&self, parts: &Parts) -> Result<Actor, Error> {
         let mut actor = self.authenticate(parts).await?;
         if let Some(elevation) = &self.elevation {
@@ -79,7 +79,7 @@ impl AppState {
         }
     }
 
-    /// Whether anybody can say who they are.
+    /// Whether callers can authenticate at all.
     pub(crate) const fn knows_anybody(&self) -> bool {
         !self.authenticators.is_empty() || self.elevation.is_some()
     }
@@ -93,19 +93,19 @@ impl AppState {
                 Err(error) => return Err(bad_credential().with_source(error)),
             }
         }
-        // A credential that nobody here understands is a bad one, not none.
+        // A credential that no authenticator understands is an invalid one, not an absent one.
         if !authenticators.is_empty() && parts.headers.contains_key(http::header::AUTHORIZATION) {
             return Err(bad_credential());
         }
         Ok(Actor::anonymous())
     }
 
-    /// Takes the coding off a body, and counts it among all.
+    /// Removes the content coding of a body, and counts the body towards the memory budget.
     pub(super) fn count(&self, headers: &mut HeaderMap, body: &mut Body) -> Option<Holding> {
         self.bodies.count(headers, body, self.body_limit.bytes)
     }
 
-    /// The path of a request as its clients reach it, for references to it and to what is below it.
+    /// The path of a request as clients see it, for references to it and to paths below it.
     pub(super) fn public_path<'a>(&self, parts: &'a Parts) -> Cow<'a, str> {
         match &self.base {
             Some(base) => Cow::Owned(format!("{base}{}", parts.uri.path())),
@@ -113,7 +113,7 @@ impl AppState {
         }
     }
 
-    /// A failure as it is answered, with the schemes that a 401 asks for.
+    /// The response to a failure, with the challenge of a 401.
     pub(crate) fn refuse(&self, error: &Error, instance: &str, context: &Context) -> Response {
         let mut response = problem::respond(error, &self.problem_base, instance, context);
         if error.kind() == ErrorKind::Unauthenticated {
@@ -125,14 +125,14 @@ impl AppState {
     }
 }
 
-/// What a 401 says of a credential that is there.
+/// The detail of a 401 where a credential is present.
 const BAD_CREDENTIAL: &str = "Invalid credentials.";
 
 pub(super) fn bad_credential() -> Error {
     Error::new(ErrorKind::Unauthenticated, "unauthenticated", BAD_CREDENTIAL)
 }
 
-/// What stands in `WWW-Authenticate` (RFC 9110, 11.6.1; RFC 6750, 3 for `Bearer`).
+/// The values of `WWW-Authenticate` (RFC 9110, 11.6.1; RFC 6750, 3 for `Bearer`).
 #[derive(Clone, Debug)]
 pub(crate) struct Challenge {
     missing: HeaderValue,

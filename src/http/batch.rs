@@ -1,4 +1,4 @@
-//! `POST /batch`: changes of several resources, all of them or none.
+//! `POST /batch`: changes of several resources in one request, applied atomically.
 
 use axum::extract::Request;
 use axum::response::Response;
@@ -16,14 +16,14 @@ use crate::error::{Error, ErrorKind, Fault};
 use crate::query::no_parameters;
 use crate::resource::{Operation, pointer_of};
 
-/// The path.
+/// The path of the route.
 pub(crate) const BATCH: &str = "/batch";
 
 /// Changes of several resources of one database.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Batch {
-    /// In this order; each may refer to what those before it come to.
+    /// The operations, in this order; each may refer to the items of those before it.
     operations: Vec<OneOf>,
 }
 
@@ -32,17 +32,17 @@ pub(crate) struct Batch {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Operation")]
 struct OneOf {
-    /// What is done.
+    /// The kind of change.
     operation: Verb,
     /// The resource's name.
     resource: String,
-    /// Which item, unless it is a new one.
+    /// The id of the item, unless it is a new one.
     #[serde(default)]
     id: Option<Json>,
     /// The ETag that the item must have.
     #[serde(default)]
     if_match: Option<String>,
-    /// A new item, or a merge patch. `{"$ref": "0/id"}` stands for what the first operation's item has there.
+    /// A new item, or a merge patch. `{"$ref": "0/id"}` stands for the member `id` of the first operation's item.
     #[serde(default)]
     body: Option<Json>,
 }
@@ -55,7 +55,7 @@ enum Verb {
     Delete,
 }
 
-/// Answers a batch.
+/// Handles a batch request.
 pub(crate) async fn batch(boundary: &AppState, request: Request) -> Response {
     let context = Context::carried_by(&request);
     let (mut parts, mut body) = request.into_parts();
@@ -77,7 +77,7 @@ impl AppState {
         context: &Context,
     ) -> Result<Response, Error> {
         let actor = self.actor(parts).await?;
-        // A caller who may change nothing learns nothing of what a batch may hold.
+        // A caller without the right to any change learns nothing about what a batch may contain.
         self.engine.may_change_something(&actor).await?;
         let prefer = Prefer::of_change(&parts.headers)?;
         no_parameters(parts.uri.query())?;
@@ -150,7 +150,7 @@ impl AppState {
     }
 }
 
-/// One operation, or what is wrong with it.
+/// Reads one operation, or returns what is wrong with it.
 fn read(one: OneOf) -> Result<BatchOperation, Fault> {
     let required = |member, detail| Err(Fault::pointer(member, "required", detail));
     let operation = match one.operation {

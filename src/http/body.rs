@@ -1,4 +1,4 @@
-//! Request bodies: the media type, the size, and JSON that says each thing once.
+//! Request bodies: the media type, the size, and JSON without duplicate members.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ pub(super) const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post"
 pub(super) const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 pub(super) const ACCEPT_QUERY: HeaderName = HeaderName::from_static("accept-query");
 
-/// The fewest bytes of the largest body for each of its values, on average.
+/// The fewest bytes per JSON value, on average, in a body of the maximum size.
 const BYTES_PER_VALUE: usize = 8;
 
 impl Body {
-    /// The media types that are read.
+    /// The media types that are accepted.
     pub(crate) const fn media_types(self) -> &'static [&'static str] {
         match self {
             Self::None => &[],
@@ -30,8 +30,8 @@ impl Body {
         }
     }
 
-    /// The header that names the media types: the method's own, where it has one (RFC 5789, RFC 10008, LDP), or `Accept`
-    /// (RFC 9110, 12.5.1).
+    /// The header that names the accepted media types: the method's own, where it has one (RFC 5789, RFC 10008, LDP),
+    /// or `Accept` (RFC 9110, 12.5.1).
     pub(crate) const fn accept(self) -> Option<(HeaderName, HeaderValue)> {
         const JSON: HeaderValue = HeaderValue::from_static("application/json");
         const PATCH: HeaderValue = HeaderValue::from_static("application/merge-patch+json, application/json");
@@ -45,16 +45,16 @@ impl Body {
     }
 }
 
-/// What bounds a request's body.
+/// The limits of a request's body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BodyLimit {
     /// The most bytes, decoded.
     pub(crate) bytes: usize,
-    /// How long a client may send nothing of it.
+    /// How long a client may pause while sending it.
     pub(crate) pause: Duration,
 }
 
-/// Reads a JSON body within its limit, where there is any.
+/// Reads a JSON body within its limit, if there is a body.
 pub(super) async fn maybe_json(
     kind: Body,
     headers: &HeaderMap,
@@ -75,12 +75,12 @@ pub(super) async fn json(
     limit: BodyLimit,
 ) -> Result<Json, Error> {
     check_media_type(kind, headers)?;
-    // Those that are read have been taken off by now.
+    // The supported codings have been removed by now.
     Coding::of(headers)?;
     parsed(kind, &bytes(headers, body, limit).await?, limit.bytes)
 }
 
-/// Reads JSON of a bounded number of values.
+/// Parses JSON with a bounded number of values.
 pub(super) fn parsed(kind: Body, bytes: &[u8], limit: usize) -> Result<Json, Error> {
     let most = (limit / BYTES_PER_VALUE).max(1_024);
     if bytes.len() > most && values(bytes) > most {
@@ -108,17 +108,17 @@ pub(super) async fn bytes(
     }
     let (mut first, mut rest) = (Bytes::new(), Vec::new());
     while let Some(frame) = tokio::time::timeout(pause, body.frame()).await.map_err(|_| stopped(pause))? {
-        // Trailers say nothing here.
+        // Trailers are ignored.
         let Ok(bytes) = frame.map_err(broken)?.into_data() else { continue };
         if first.len() + rest.len() + bytes.len() > limit {
             return Err(too_large(limit));
         }
-        // Most bodies are one piece; of many the pieces would take more than their bytes.
+        // Most bodies are one chunk; many chunks would take more memory than their bytes.
         if first.is_empty() && rest.is_empty() {
             first = bytes;
         } else {
             if rest.is_empty() {
-                // At once as much as was declared, which is within the limit.
+                // Reserves at once what was declared, which is within the limit.
                 let declared = declared.and_then(|length| usize::try_from(length).ok());
                 rest.reserve_exact(declared.unwrap_or(first.len() + bytes.len()));
             }
@@ -129,12 +129,12 @@ pub(super) async fn bytes(
     Ok(if rest.is_empty() { first } else { rest.into() })
 }
 
-/// There is no room for a body beside those that are there.
+/// The memory budget has no room for another body.
 #[derive(Debug, thiserror::Error)]
 #[error("the bodies of all requests together are as large as they may be")]
 pub(super) struct NoRoom;
 
-/// Why a body could not be read to its end.
+/// The error for a body that could not be read to its end.
 fn broken(error: axum::Error) -> Error {
     let mut inner = error.into_inner();
     // Each layer of the body may have wrapped it.
@@ -163,7 +163,7 @@ fn stopped(pause: Duration) -> Error {
     Error::new(ErrorKind::RequestTimeout, "request-timeout", detail)
 }
 
-/// How many values JSON holds: each one takes much more of memory than of its text.
+/// Counts the values of a JSON text: each takes much more memory than text.
 fn values(json: &[u8]) -> usize {
     let (mut count, mut in_text, mut is_escaped, mut is_open) = (1, false, false, false);
     for byte in json {
@@ -178,7 +178,7 @@ fn values(json: &[u8]) -> usize {
         }
         match byte {
             b' ' | b'\t' | b'\n' | b'\r' => continue,
-            // What is empty holds none; anything else holds one more than it has commas.
+            // An empty container has no values; any other has one more than it has commas.
             b']' | b'}' if is_open => count -= 1,
             b',' | b'[' | b'{' => count += 1,
             b'"' => in_text = true,

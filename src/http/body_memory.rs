@@ -1,7 +1,7 @@
-//! The bodies of requests, and how much of memory they take together.
+//! The memory budget of request bodies.
 //!
-//! A body in memory is as long as the client has made it, and its JSON takes many times that. So large bodies are counted
-//! while they arrive, and when they are whole they are read a few at a time.
+//! A body in memory is as long as the client has made it, and its parsed JSON takes many times that. So large bodies
+//! are counted while they arrive, and once they are complete only a few are processed at a time.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,30 +19,30 @@ use super::body::{NoRoom, too_large};
 use super::coding::Coding;
 use crate::error::Error;
 
-/// The most bytes of a body that does not count.
+/// The most bytes of a body that is not counted.
 const SMALL: u64 = 16 << 10;
-/// The least bytes of one that waits for its turn.
+/// The fewest bytes of a body that waits for a processing permit.
 const LARGE: u64 = 64 << 10;
-/// In which units bytes are counted.
+/// The unit in which bytes are counted.
 const UNIT: u64 = 1 << 10;
-/// The least number of large bodies that are read at once.
+/// The least number of large bodies that are processed at once.
 const TURNS: usize = 2;
 
-/// What the bodies of an application's requests share.
+/// The budget that the bodies of an application's requests share.
 #[derive(Debug)]
 pub(crate) struct BodyMemory {
     room: Arc<Semaphore>,
     turns: Arc<Semaphore>,
 }
 
-/// What one request holds, until it is answered.
+/// The permits that one request holds, until it is answered.
 #[derive(Debug, Default)]
 struct Held {
     room: Option<OwnedSemaphorePermit>,
     turn: Option<OwnedSemaphorePermit>,
 }
 
-/// What a request holds for its body; dropped when it is answered.
+/// The guard of the permits for a request's body; dropped when the request is answered.
 #[derive(Debug)]
 pub(super) struct Holding(#[expect(dead_code, reason = "it is held, and ends with the request")] Shared);
 
@@ -57,8 +57,8 @@ impl BodyMemory {
         }
     }
 
-    /// Takes the coding off a body, and counts it while it is read, unless it is known to be small. A coding that is not
-    /// read here stays in the headers, where the body is refused for it.
+    /// Removes the content coding of a body, and counts the body while it is read, unless it is known to be small. An
+    /// unsupported coding stays in the headers, for which the body is refused later.
     pub(super) fn count(&self, headers: &mut HeaderMap, body: &mut Body, limit: usize) -> Option<Holding> {
         let coding = match headers.contains_key(CONTENT_ENCODING) && !body.is_end_stream() {
             true => Coding::of(headers).unwrap_or(Coding::Identity),
@@ -90,21 +90,21 @@ impl BodyMemory {
     }
 }
 
-/// A body that is counted.
+/// A body that is counted while it is read.
 struct Counted {
     body: Body,
     held: Shared,
     room: Arc<Semaphore>,
     turns: Arc<Semaphore>,
     seen: u64,
-    /// The turn that is waited for.
+    /// The processing permit that is waited for.
     turn: Option<BoxFuture<'static, Option<OwnedSemaphorePermit>>>,
     is_whole: bool,
 }
 
 impl Counted {
-    /// Counts bytes that came. What there is no room for is refused rather than waited for: those who wait would keep what
-    /// they have, and none could go on.
+    /// Counts received bytes. Beyond the budget the body is refused rather than delayed: waiting requests would keep
+    /// the memory that they hold, and none could proceed.
     fn holds(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let before = self.units();
         self.seen += bytes as u64;
@@ -125,7 +125,7 @@ impl Counted {
         if self.seen > SMALL { self.seen.div_ceil(UNIT) } else { 0 }
     }
 
-    /// Waits for the turn of a large body that is whole.
+    /// Waits for the processing permit of a large body that is complete.
     fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.is_whole = true;
         if self.seen < LARGE {
@@ -138,7 +138,7 @@ impl Counted {
         let turns = &self.turns;
         let turn = self.turn.get_or_insert_with(|| {
             let turns = turns.clone();
-            // They are never closed.
+            // The semaphore is never closed.
             Box::pin(async move { turns.acquire_owned().await.ok() })
         });
         let turn = ready!(turn.as_mut().poll(context));
@@ -172,7 +172,7 @@ impl HttpBody for Counted {
     }
 
     fn is_end_stream(&self) -> bool {
-        // A large one ends when its turn has come.
+        // A large body ends when its processing permit is acquired.
         self.seen < LARGE && (self.is_whole || self.body.is_end_stream())
     }
 
@@ -181,8 +181,8 @@ impl HttpBody for Counted {
     }
 }
 
-/// A coded body. It is gathered, decoded when its turn has come, and counts as its decoded bytes as well: a few bytes may
-/// stand for very many.
+/// A body with a content coding. It is collected, decoded once its processing permit is acquired, and counted by its
+/// decoded bytes as well: a few coded bytes may decode to very many.
 struct Coded {
     counted: Counted,
     coding: Coding,

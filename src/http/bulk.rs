@@ -1,4 +1,4 @@
-//! Many items in one request.
+//! Bulk requests: many items in one request.
 
 use axum::body::Body as HttpBody;
 use axum::response::Response;
@@ -15,7 +15,7 @@ use crate::engine::{Call, Item, Patch, empty_filter};
 use crate::error::{Error, Fault};
 use crate::query::read_parameters;
 
-/// What one request asks of a collection.
+/// A parsed bulk request.
 enum Wanted {
     Listed(Many),
     Matching(Matching),
@@ -28,7 +28,7 @@ enum Many {
     Delete(Vec<String>),
 }
 
-/// All items that match a filter, of which there may be so many: one patch for all of them, or they are deleted.
+/// All items that match a filter, up to a maximum number: one patch for all of them, or their deletion.
 struct Matching {
     filter: Json,
     patch: Option<Json>,
@@ -58,7 +58,7 @@ impl ResourceHandler {
         }
     }
 
-    /// Reads what is asked for.
+    /// Parses a bulk request.
     fn wanted(&self, endpoint: Endpoint, body: &Json) -> Result<Wanted, Error> {
         let by_filter = body.get("filter").is_some() && endpoint != Endpoint::BulkCreate;
         let members = match (endpoint, by_filter) {
@@ -93,7 +93,7 @@ impl ResourceHandler {
         Ok(Wanted::Listed(many))
     }
 
-    /// Does each by itself, and answers what became of it (207).
+    /// Processes each item on its own, and responds with the outcome of each (207).
     async fn each(
         &self,
         call: &Call<'_>,
@@ -101,7 +101,7 @@ impl ResourceHandler {
         parts: &Parts,
         context: &Context,
     ) -> Result<Response, Error> {
-        // One key stands for one request, and each of its items for one change.
+        // One idempotency key stands for one request, and each of its items for one change.
         match &many {
             Many::Update(patches) => {
                 call.each_once(patches.iter().map(|patch| patch.id.as_str()), "items")?;
@@ -168,8 +168,8 @@ impl Many {
         }
     }
 
-    /// What stands for one of them under an idempotency key. What a filter selects may be other items when it is asked
-    /// again, so that a place in the list says nothing.
+    /// The name of one item under an idempotency key. A filter may select other items when the request is repeated, so
+    /// that a position in the list would identify nothing.
     fn name(&self, index: usize) -> String {
         match self {
             Self::Create(_) => format!("#{index}"),
@@ -180,7 +180,7 @@ impl Many {
 }
 
 impl Matching {
-    /// Changes all of them, or none.
+    /// Changes all matching items, or none.
     async fn all(&self, call: &Call<'_>) -> Result<Response, Error> {
         Ok(match &self.patch {
             Some(patch) => {
@@ -203,7 +203,7 @@ impl Matching {
     }
 }
 
-/// Changes all that are listed, or none.
+/// Changes all listed items, or none.
 async fn all(call: &Call<'_>, many: Many, prefer: &Prefer) -> Result<Response, Error> {
     Ok(match many {
         Many::Create(items) => created(listed(&call.create_all(items).await?), prefer),
@@ -216,7 +216,7 @@ fn affected(count: usize) -> Response {
     response::written(json!({"affected": count}).to_string(), StatusCode::OK)
 }
 
-/// The filter of a change, and how many items it may reach.
+/// The filter of a change, and how many items it may affect.
 fn condition(body: &Map<String, Json>, cap: usize) -> Result<(Json, usize), Error> {
     let filter = &body["filter"];
     if filter.as_object().is_none_or(Map::is_empty) {
@@ -234,7 +234,7 @@ fn condition(body: &Map<String, Json>, cap: usize) -> Result<(Json, usize), Erro
     Ok((filter.clone(), most))
 }
 
-/// What the single route would do with one of them.
+/// Processes one item as the route for single items does.
 async fn one(
     call: &Call<'_>,
     many: &Many,
@@ -259,7 +259,7 @@ async fn one(
     })
 }
 
-/// An answer as a member of a list.
+/// Writes a response as an entry of a list of results.
 async fn described(response: Response, result: &mut Json) -> Result<(), Error> {
     use http_body_util::BodyExt as _;
     let (parts, body) = response.into_parts();
@@ -276,7 +276,7 @@ async fn described(response: Response, result: &mut Json) -> Result<(), Error> {
     Ok(())
 }
 
-/// New items, as the client prefers them.
+/// The response with new items, in the form that the client prefers.
 pub(super) fn created(items: impl Into<HttpBody>, prefer: &Prefer) -> Response {
     let response = response::written(items, StatusCode::CREATED);
     if prefer.minimal { response::minimal(response) } else { response }
@@ -311,7 +311,7 @@ fn is_partial(query: Option<&str>) -> Result<bool, Error> {
     if faults.is_empty() { Ok(partial) } else { Err(Error::invalid_query(faults)) }
 }
 
-/// The members of a body, of which there are no others.
+/// The members of a body, which may have no others.
 fn members_of<'b>(body: &'b Json, known: &[&str]) -> Result<&'b Map<String, Json>, Error> {
     let Json::Object(members) = body else {
         return Err(Error::validation(vec![Fault::pointer("", "type", "Must be an object.")]));
@@ -359,7 +359,7 @@ fn patch(item: &Json, id: &str) -> Result<Patch, Fault> {
     Ok(Patch { id: spelled(&id, &pointer)?, expected, patch: Json::Object(patch) })
 }
 
-/// An id as in a path.
+/// An id, spelled as in a path.
 fn spelled(id: &Json, pointer: &str) -> Result<String, Fault> {
     match id {
         Json::String(text) => Ok(text.clone()),

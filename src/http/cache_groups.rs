@@ -1,7 +1,8 @@
-//! Cache groups (RFC 9875): which answers fall together, said to caches between this server and its clients.
+//! Cache groups (RFC 9875): which responses become invalid together, for caches between this server and its clients.
 //!
-//! A list is in the group of its resource (`"products"`), an item in one of its own, both in that of all answers of the
-//! resource (`"products/*"`), in those that its declaration names as tags, and in those of the lists of all that it shows.
+//! A list is in the group of its resource (`"products"`), an item in a group of its own; both are in the group of all
+//! responses of the resource (`"products/*"`), in those that its declaration names as tags, and in the list groups of
+//! all other resources that they show.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -16,8 +17,8 @@ use crate::engine::{Catalog, Entry, spelled};
 pub(super) const GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 pub(super) const INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
 
-/// The groups of a list; none where answers of the resource are not remembered. `related` are the other resources that it
-/// shows or was asked for through.
+/// The groups of a list; `None` if responses of the resource are not cached. `related` are the other resources that it
+/// shows or was queried through.
 pub(super) fn of_list(entry: &Entry, related: &[Arc<str>]) -> Option<HeaderValue> {
     with(entry, &entry.name, related)
 }
@@ -34,8 +35,8 @@ fn with(entry: &Entry, own: &str, related: &[Arc<str>]) -> Option<HeaderValue> {
     header(names.chain(related.iter().map(AsRef::as_ref)))
 }
 
-/// What falls with a change of a resource: its lists and what is related to it, the item or all that there are, and every
-/// answer of those that say so. Nothing where no answers are remembered at all.
+/// The groups that a change of a resource invalidates: its lists and what is related to it, the item or all items, and
+/// every response of resources that declare so. Empty if no responses are cached at all.
 pub(super) fn fallen(catalog: &Catalog, entry: &Entry, id: Option<&str>) -> Vec<String> {
     if catalog.watch.is_none() {
         return Vec::new();
@@ -54,7 +55,7 @@ pub(super) fn fallen(catalog: &Catalog, entry: &Entry, id: Option<&str>) -> Vec<
     names
 }
 
-/// Says what falls, each once.
+/// Sets the header that names the invalidated groups, each once.
 pub(super) fn say(mut names: Vec<String>, headers: &mut HeaderMap) {
     let mut known = HashSet::new();
     names.retain(|name| known.insert(name.clone()));
@@ -63,7 +64,7 @@ pub(super) fn say(mut names: Vec<String>, headers: &mut HeaderMap) {
     }
 }
 
-/// An id may hold anything and be of any length; a group's name may not.
+/// The group of an item, named by a digest: an id may contain anything and have any length; a group's name may not.
 fn item(entry: &Entry, id: &str) -> String {
     let digest = blake3::hash(format!("{}/{id}", entry.name).as_bytes());
     URL_SAFE_NO_PAD.encode(&digest.as_bytes()[..12])
@@ -75,7 +76,7 @@ fn header<'a>(names: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
     (!names.is_empty()).then(|| HeaderValue::from_str(&names.join(", ")).ok()).flatten()
 }
 
-/// A name of a length that every cache takes (RFC 9875, 2).
+/// A name of a length that every cache accepts (RFC 9875, 2).
 fn short(name: &str) -> Cow<'_, str> {
     if name.len() <= 32 {
         return name.into();

@@ -1,4 +1,4 @@
-//! Reads whose answers may be remembered: looked for after the permission was decided, and sent as they are.
+//! Reads through the response cache: looked up after authorization, and sent as they were cached.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,16 +24,16 @@ use crate::query::{ListRequest, may_relate};
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 static PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
-/// How long an answer may take that nobody waits for.
+/// The timeout of a background revalidation.
 const REFRESH: Duration = Duration::from_secs(30);
 
-/// What is read.
+/// The item or list that is read.
 enum Wanted {
     Item(ItemQuery),
     List(ListRequest, Prefer),
 }
 
-/// A read of one caller, who may make it.
+/// A read of one caller, who is authorized for it.
 struct Reading<'a> {
     door: &'a ResourceHandler,
     call: &'a Call<'a>,
@@ -61,12 +61,12 @@ impl<'a> Reading<'a> {
         Ok(Self { door, call, endpoint, parts, wanted })
     }
 
-    /// Where the answer is remembered, and what it is found by; nothing where it is not.
+    /// The cache, and the key of the response; `None` if the response is not cached.
     fn lookup(&self) -> Option<(&'a Arc<ResponseCache>, Lookup)> {
         let lookup = match &self.wanted {
             Wanted::Item(asked) => self.call.item_lookup(asked),
             Wanted::List(request, _) => {
-                // Its links begin with the path by which it was asked for.
+                // The response's links begin with the path of the request.
                 let path = self.door.boundary.public_path(self.parts);
                 self.call.list_lookup(request, (self.endpoint == Endpoint::List).then_some(&*path))
             }
@@ -74,7 +74,7 @@ impl<'a> Reading<'a> {
         self.door.boundary.answers.as_ref().zip(lookup)
     }
 
-    /// What the answer is made of.
+    /// The tags of the response.
     fn tags(&self) -> Vec<Tag> {
         match &self.wanted {
             Wanted::Item(asked) => self.call.item_tags(asked),
@@ -82,7 +82,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The other resources that the answer shows, or was asked for through.
+    /// The other resources that the response shows, or was queried through.
     fn related(&self) -> Vec<Arc<str>> {
         match &self.wanted {
             Wanted::Item(asked) => self.call.related_to_item(asked),
@@ -90,7 +90,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Makes an answer for one who waits for it.
+    /// Obtains the response by way of the cache; with `is_own` without reading from it.
     async fn made(
         &self,
         answers: &ResponseCache,
@@ -110,7 +110,8 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The answer with every header in its place that it will have each time it is sent, but for those that say its age.
+    /// The response for the cache, every header in the place that it has each time it is sent, except those for its
+    /// age.
     async fn kept(&self) -> Result<Content, Error> {
         let mut content = self.content().await?;
         if let Content::Found { headers, .. } = &mut content {
@@ -121,12 +122,12 @@ impl<'a> Reading<'a> {
         Ok(content)
     }
 
-    /// The answer as it is sent.
+    /// The response as it is sent.
     async fn content(&self) -> Result<Content, Error> {
         let (call, entry, related) = (self.call, &self.door.entry, self.related());
         let mut keeping = self.door.keeping();
         if !related.is_empty() && is_shared(keeping.cache_control) {
-            // What it shows of others may differ from caller to caller.
+            // What the response shows of other resources may differ from caller to caller.
             keeping.cache_control = &PRIVATE;
         }
         let (mut content, groups) = match &self.wanted {
@@ -150,7 +151,7 @@ impl<'a> Reading<'a> {
 }
 
 impl ResourceHandler {
-    /// Answers a read.
+    /// Handles a read.
     pub(super) async fn read(
         &self,
         call: &Call<'_>,
@@ -167,9 +168,9 @@ impl ResourceHandler {
             return Box::pin(self.with_position(call, request, &parts.headers, &read)).await;
         }
         let unconditional = HeaderMap::new();
-        // The twin is a POST, which is not conditional.
+        // This endpoint is a POST, which is not conditional.
         let conditions = if endpoint == Endpoint::QueryPost { &unconditional } else { &parts.headers };
-        // Boxed, here and below, so that a hit does not carry the room that the others take.
+        // Boxed, here and below, so that the future of a cache hit does not contain the futures of the other cases.
         let Some((answers, lookup)) = reading.lookup() else {
             return sent(Box::pin(reading.content()).await?, conditions);
         };
@@ -195,7 +196,8 @@ impl ResourceHandler {
         Ok(response)
     }
 
-    /// Makes a new answer that nobody waits for, for the same caller, who may have lost the right to it meanwhile.
+    /// Revalidates a cached response in the background, for the same caller, whose right to it may have been withdrawn
+    /// meanwhile.
     fn refresh(
         &self,
         refreshing: Refreshing,
@@ -211,8 +213,8 @@ impl ResourceHandler {
                 tokio::time::timeout(REFRESH, door.refreshed(&actor, endpoint, &id, &parts, body));
             match refreshed.await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "a remembered answer could not be made anew"),
-                Err(_) => tracing::debug!("a remembered answer could not be made anew in time"),
+                Ok(Err(error)) => tracing::debug!(%error, "a stale response could not be revalidated"),
+                Err(_) => tracing::debug!("a stale response was not revalidated in time"),
             }
         });
     }
@@ -229,7 +231,7 @@ impl ResourceHandler {
         let call = self.boundary.engine.call(&self.entry, actor, endpoint.right(), related).await?;
         let reading = Reading::new(self, &call, (endpoint, id), parts, body.as_ref())?;
         let Some((answers, lookup)) = reading.lookup() else { return Ok(()) };
-        // Somebody who came between may have made it.
+        // A concurrent request may have refreshed it.
         if answers.is_fresh(&lookup) {
             return Ok(());
         }
@@ -237,13 +239,13 @@ impl ResourceHandler {
     }
 }
 
-/// Whether caches between may give one caller's answer to another one (RFC 9111, 3.5).
+/// Whether shared caches may give one caller's response to another caller (RFC 9111, 3.5).
 fn is_shared(cache_control: &HeaderValue) -> bool {
     let directives = cache_control.to_str().unwrap_or_default();
     ["public", "s-maxage", "must-revalidate"].iter().any(|word| directives.contains(word))
 }
 
-/// Whether a client asks for an answer that is made for it (RFC 9111, 5.2.1).
+/// Whether the client requires a response that is computed for it (RFC 9111, 5.2.1).
 fn wants_new(headers: &HeaderMap) -> bool {
     headers.contains_key(CACHE_CONTROL) && (says(headers, "no-cache") || says(headers, "no-store"))
 }
@@ -255,7 +257,7 @@ fn says(headers: &HeaderMap, wanted: &str) -> bool {
     })
 }
 
-/// An answer; 304 where the client has it.
+/// The response; 304 if the client has it.
 pub(super) fn sent(content: Content, conditions: &HeaderMap) -> Result<Response, Error> {
     match content {
         Content::Absent => Err(Error::not_found()),
@@ -266,7 +268,7 @@ pub(super) fn sent(content: Content, conditions: &HeaderMap) -> Result<Response,
     }
 }
 
-/// How an answer was come by, where its headers do not say so yet.
+/// Sets the headers for how the response was obtained, unless they are there already.
 fn tell(came: CacheStatus, headers: &mut HeaderMap) {
     let (word, status) = match came {
         CacheStatus::Hit => return,

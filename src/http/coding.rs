@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::body::too_large;
 use crate::error::{Error, ErrorKind, Fault};
 
-/// How a request's body is coded.
+/// The content coding of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
     Identity,
@@ -17,7 +17,7 @@ pub(super) enum Coding {
     Brotli,
 }
 
-/// The header of a 415 that says which codings are read (RFC 9110, 12.5.3).
+/// The header of a 415 that names the supported codings (RFC 9110, 12.5.3).
 pub(super) const ACCEPTED: (HeaderName, HeaderValue) =
     (ACCEPT_ENCODING, HeaderValue::from_static("gzip, br"));
 
@@ -25,7 +25,7 @@ impl Coding {
     /// The coding that `Content-Encoding` names.
     ///
     /// # Errors
-    /// Where it is none of these, or several were applied.
+    /// If it is none of these, or several were applied.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Error> {
         let mut values = headers.get_all(CONTENT_ENCODING).iter();
         let (Some(value), None) = (values.next(), values.next()) else {
@@ -48,15 +48,16 @@ impl Coding {
         }
     }
 
-    /// The bytes without the coding, of at most `limit`.
+    /// The decoded bytes, at most `limit` of them.
     ///
     /// # Errors
-    /// Where they are more, or are not coded so.
+    /// If there are more, or the bytes are not in this coding.
     pub(super) fn decoded(self, bytes: Bytes, limit: usize) -> Result<Bytes, Error> {
         match self {
             Self::Identity => Ok(bytes),
             Self::Gzip => read("gzip", flate2::read::MultiGzDecoder::new(&bytes[..]), limit),
-            // The decoder allocates the window that the body asks for. Those of more than 16 MiB are no part of RFC 7932.
+            // The decoder allocates the window that the body declares. Windows of more than 16 MiB are not part of RFC
+            // 7932.
             Self::Brotli if bytes.first().is_some_and(|first| first & 0x7f == LARGE_WINDOW) => {
                 Err(malformed("br", &io::Error::other("its window is larger than 16 MiB")))
             }
@@ -68,18 +69,18 @@ impl Coding {
     }
 }
 
-/// How a body of brotli begins whose window is larger than RFC 7932 has them: the value that it reserves.
+/// The start of a brotli body whose window is larger than RFC 7932 allows: the value that it reserves.
 const LARGE_WINDOW: u8 = 0x11;
 
-/// The code of a body in another coding.
+/// The error code for a body in an unsupported coding.
 pub(super) const UNSUPPORTED: &str = "unsupported-content-encoding";
 
-/// How much of coded bytes is read at once.
+/// How many coded bytes are read at once.
 const BUFFER: usize = 4 << 10;
 
 fn read(name: &str, decoder: impl Read, limit: usize) -> Result<Bytes, Error> {
     let mut decoded = Vec::new();
-    // One byte more tells what is too large from what just fits.
+    // One byte more distinguishes a body that is too large from one that just fits.
     let read = decoder.take(limit as u64 + 1).read_to_end(&mut decoded);
     read.map_err(|error| malformed(name, &error))?;
     if decoded.len() > limit { Err(too_large(limit)) } else { Ok(decoded.into()) }

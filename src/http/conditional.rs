@@ -1,10 +1,10 @@
-//! Conditional requests (RFC 9110, 13): entity tags out, preconditions in.
+//! Conditional requests (RFC 9110, 13): entity tags of responses, and preconditions of requests.
 //!
-//! An item's tag is its version, and for a part of an item also the part's name: `"7"`, `"7.9mF…"`. Changes
-//! compare the version alone, so a tag from any answer about the item will do.
+//! An item's tag is its version, and for a part of an item also the part's name: `"7"`, `"7.9mF…"`. Changes compare the
+//! version alone, so a tag from any response about the item is valid.
 //!
 //! A content coding is another representation, so its strong tag is another one (RFC 9110, 8.8.3.3): `"7-gzip"`. No tag
-//! of ours ends so by itself: the last character of 16 bytes in base64url is one of `A`, `Q`, `g`, `w`.
+//! of this library ends so by itself: the last character of 16 bytes in base64url is one of `A`, `Q`, `g`, `w`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,7 +15,7 @@ use resourceful_contract::Version;
 use crate::engine::{Expected, Item};
 use crate::error::{Error, ErrorKind, Fault};
 
-/// The strong tag of an item as it is answered.
+/// The strong entity tag of an item as it is sent.
 pub(super) fn strong(item: &Item) -> HeaderValue {
     let mut tag = Vec::with_capacity(48);
     tag.push(b'"');
@@ -34,14 +34,14 @@ pub(super) fn strong(item: &Item) -> HeaderValue {
     HeaderValue::from_bytes(&tag).expect("digits and base64url are visible ASCII")
 }
 
-/// The weak tag of a list: a digest of what it says.
+/// The weak entity tag of a list: a digest of its JSON.
 pub(super) fn weak(json: &[u8]) -> HeaderValue {
     let digest = blake3::hash(json);
     let tag = format!("W/\"{}\"", URL_SAFE_NO_PAD.encode(&digest.as_bytes()[..16]));
     HeaderValue::from_str(&tag).expect("base64url is visible ASCII")
 }
 
-/// Whether `If-None-Match` names this tag, by weak comparison, so that the client has the answer already.
+/// Whether `If-None-Match` names this tag, by weak comparison, so that the client has the response already.
 pub(crate) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> Result<bool, Error> {
     Ok(match tags(headers, IF_NONE_MATCH, "If-None-Match")? {
         None => false,
@@ -50,7 +50,7 @@ pub(crate) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> Result<bool, E
     })
 }
 
-/// What `If-Match` expects of the item that is to be changed.
+/// The expectation of `If-Match` on the item that is to be changed.
 pub(super) fn expected(headers: &HeaderMap) -> Result<Option<Expected>, Error> {
     Ok(tags(headers, IF_MATCH, "If-Match")?.map(|tags| match tags {
         Tags::Any => Expected::Any,
@@ -63,10 +63,10 @@ pub(super) fn expected(headers: &HeaderMap) -> Result<Option<Expected>, Error> {
     }))
 }
 
-/// Refuses `If-Match` where a request has no single item that it could be of.
+/// Refuses `If-Match` on a request without a single item that it could apply to.
 ///
 /// # Errors
-/// Where it is there.
+/// If the header is present.
 pub(super) fn no_expectation(headers: &HeaderMap, detail: &'static str) -> Result<(), Error> {
     if headers.contains_key(IF_MATCH) {
         let fault = Fault::header("If-Match", "unknown", detail);
@@ -75,12 +75,12 @@ pub(super) fn no_expectation(headers: &HeaderMap, detail: &'static str) -> Resul
     Ok(())
 }
 
-/// The tags of content codings in `If-None-Match`, as a cache got them from [`tag_coded`].
+/// The tags with content codings in `If-None-Match`, which caches received from [`tag_coded`].
 #[derive(Debug)]
 pub(crate) struct CodedTags(Vec<HeaderValue>);
 
 impl CodedTags {
-    /// Takes the codings out of the request's tags, so that what is behind the coding compares its own.
+    /// Removes the codings from the request's tags, so that handlers behind the compression compare their own tags.
     pub(crate) fn take(headers: &mut HeaderMap) -> Option<Self> {
         let is_like_one =
             |value: &HeaderValue| value.as_bytes().windows(2).any(|bytes| matches!(bytes, b"p\"" | b"r\""));
@@ -94,21 +94,21 @@ impl CodedTags {
         }
         let strong = |tag: &&[u8]| HeaderValue::from_bytes(&quoted(opaque(tag))).ok();
         let coded = coded.into_iter().filter_map(strong).collect();
-        // Those of routes of one's own may be as they are.
+        // Kept unchanged as well, for the application's own routes.
         let own = tags.iter().map(|tag| tag.to_vec());
         let bare = own.chain(tags.iter().map(|tag| quoted(without_coding(opaque(tag))))).collect::<Vec<_>>();
         headers.insert(IF_NONE_MATCH, HeaderValue::from_bytes(&bare.join(&b", "[..])).ok()?);
         Some(Self(coded))
     }
 
-    /// The tag of what the client has, where the tag of a 304 is the same without the coding.
+    /// The tag of the representation that the client has, if the tag of a 304 is the same without the coding.
     pub(crate) fn restore(&self, tag: &HeaderValue) -> Option<&HeaderValue> {
         let bare = opaque(tag.as_bytes());
         self.0.iter().find(|coded| without_coding(opaque(coded.as_bytes())) == bare)
     }
 }
 
-/// The tag of a representation in a content coding. A weak tag stands for every coding already.
+/// The tag of a representation in a content coding. A weak tag applies to every coding already.
 pub(crate) fn tag_coded(tag: &HeaderValue, coding: &[u8]) -> Option<HeaderValue> {
     let opaque = tag.as_bytes().strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     HeaderValue::from_bytes(&quoted(&[opaque, b"-", coding].concat())).ok()
@@ -118,13 +118,13 @@ fn quoted(opaque: &[u8]) -> Vec<u8> {
     [b"\"", opaque, b"\""].concat()
 }
 
-/// What stands inside a tag's quotes, without the coding that we or a proxy appended.
+/// The opaque part of a tag, without the coding that this server or a proxy appended.
 fn without_coding(opaque: &[u8]) -> &[u8] {
     let codings: [&[u8]; 4] = [b"-gzip", b"-br", b"-zstd", b"-deflate"];
     codings.iter().find_map(|coding| opaque.strip_suffix(*coding)).unwrap_or(opaque)
 }
 
-/// What a member `if_match` of a body expects of its item.
+/// The expectation of a body's member `if_match` on its item.
 pub(super) fn expected_by(tag: &str) -> Result<Option<Expected>, Fault> {
     let headers = HeaderValue::from_str(tag).map(|tag| HeaderMap::from_iter([(IF_MATCH, tag)]));
     headers.ok().and_then(|headers| expected(&headers).ok()).ok_or_else(|| {
@@ -136,7 +136,7 @@ pub(super) fn expected_by(tag: &str) -> Result<Option<Expected>, Fault> {
     })
 }
 
-/// Whether `If-None-Match: *` forbids to change what is there.
+/// Whether `If-None-Match: *` forbids changing an existing item.
 pub(super) fn create_only(headers: &HeaderMap) -> Result<bool, Error> {
     match tags(headers, IF_NONE_MATCH, "If-None-Match")? {
         None => Ok(false),
@@ -195,13 +195,13 @@ fn split<'a>(mut rest: &'a [u8], list: &mut Vec<&'a [u8]>) -> Option<()> {
     }
 }
 
-/// What stands inside a tag's quotes.
+/// The opaque part of a tag: what its quotes contain.
 fn opaque(tag: &[u8]) -> &[u8] {
     let tag = tag.strip_prefix(b"W/").unwrap_or(tag);
     tag.strip_prefix(b"\"").and_then(|tag| tag.strip_suffix(b"\"")).unwrap_or(tag)
 }
 
-/// The version that one of our strong tags names.
+/// The version in a strong tag of this library.
 fn version(tag: &[u8]) -> Option<Version> {
     let text = std::str::from_utf8(without_coding(opaque(tag))).ok()?;
     let version = text.split_once('.').map_or(text, |(version, _)| version);

@@ -1,4 +1,4 @@
-//! The answer to a change that was only tried.
+//! The response to a dry run.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -12,7 +12,7 @@ use super::response::JSON;
 use crate::engine::Call;
 use crate::error::Error;
 
-/// What would have been answered, and the events that would have gone out.
+/// The response that the change would have had, and the events that would have been published.
 pub(super) async fn answer(response: Response, call: &Call<'_>) -> Result<Response, Error> {
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.map_err(Error::internal)?.to_bytes();

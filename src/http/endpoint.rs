@@ -1,4 +1,4 @@
-//! What a resource answers: one list that the routes and the specification are both made of.
+//! The endpoints of a resource: one list from which both the routes and the specification are made.
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
@@ -11,7 +11,7 @@ pub(crate) enum Endpoint {
     List,
     /// `QUERY /products` (RFC 10008)
     Query,
-    /// `POST /products/query`, for clients that cannot say QUERY
+    /// `POST /products/query`, for clients that cannot send QUERY
     QueryPost,
     /// `POST /products`
     Create,
@@ -41,7 +41,7 @@ pub(crate) enum Endpoint {
     Action(Acted),
 }
 
-/// Which path of a resource.
+/// A path of a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Path {
     Collection,
@@ -55,7 +55,7 @@ pub(crate) enum Path {
     Action(Acted),
 }
 
-/// What a request carries.
+/// The kind of body that a request carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Body {
     None,
@@ -126,7 +126,7 @@ impl Endpoint {
         }
     }
 
-    /// What its caller needs the right to.
+    /// The right that a caller needs.
     pub(crate) const fn right(self) -> Right {
         Right::Of(match self {
             Self::List | Self::Query | Self::QueryPost | Self::Stream | Self::Children | Self::Subtree => {
@@ -162,16 +162,16 @@ impl Endpoint {
         }
     }
 
-    /// The header that names the media types of its body.
+    /// The header that names the accepted media types of its body.
     pub(super) fn accept(self) -> Option<(HeaderName, HeaderValue)> {
         match self {
-            // A POST, whatever it means.
+            // Its method is POST, whatever it means.
             Self::QueryPost => Body::Create.accept(),
             _ => self.body().accept(),
         }
     }
 
-    /// The status of success; a PUT that creates says 201 instead.
+    /// The status of success; a PUT that creates has 201 instead.
     pub(crate) const fn success(self) -> StatusCode {
         match self {
             Self::Create | Self::BulkCreate => StatusCode::CREATED,
@@ -202,7 +202,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether it is about one item, which may not be there.
+    /// Whether it is about one item, which may not exist.
     pub(crate) const fn is_of_item(self) -> bool {
         match self {
             Self::Read
@@ -234,7 +234,7 @@ impl Path {
         all.chain(history).chain(tree).chain(acted(definition).map(Self::Action))
     }
 
-    /// What stands in `Allow` for this path.
+    /// The value of `Allow` for this path.
     pub(crate) fn allow(self, definition: &Definition) -> String {
         let mut methods: Vec<_> = Endpoint::of(definition)
             .filter(|endpoint| endpoint.path() == self)

@@ -1,7 +1,7 @@
-//! The numbers of a body that would not be kept as they are written.
+//! Detection of numbers in a body that would not be kept as they are written.
 //!
-//! JSON sets no limit to a number's digits (RFC 8259, 6), and what reads it keeps an integer of 64 bits or a double. What
-//! neither keeps is refused where it comes in, before it is rounded: no path into the application needs a check of its own.
+//! JSON does not limit a number's digits (RFC 8259, 6), and parsers keep an integer of 64 bits or a double. A number
+//! that neither keeps is refused on input, before it is rounded: no path into the application needs a check of its own.
 //! Text keeps every digit, which is how decimals are written.
 
 use std::ops::Range;
@@ -10,17 +10,18 @@ use resourceful_contract::json;
 
 use crate::error::{Fault, escape_pointer};
 
-/// The most that are named.
+/// The most faults that are reported.
 const MAX_FAULTS: usize = 50;
 
-/// Where in an array or an object a value stands.
+/// The position of a value in an array or an object.
 enum Step {
     Item(usize),
     /// The name as it is written, quotes included.
     Member(Range<usize>),
 }
 
-/// Every number of a JSON text that is kept as another one, at its place. In text that is no JSON, as far as it is.
+/// A fault for every number of a JSON text that would be kept as another number. Text that is not JSON is searched as
+/// far as it is.
 pub(super) fn changed(text: &[u8]) -> Vec<Fault> {
     let mut path = Vec::new();
     let mut faults = Vec::new();
@@ -63,7 +64,7 @@ const fn is_of_number(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')
 }
 
-/// Behind the quote that ends a text whose first quote stands before this.
+/// The position behind the closing quote of a string whose opening quote is before `at`.
 fn end_of_text(text: &[u8], mut at: usize) -> usize {
     while let Some(byte) = text.get(at) {
         match byte {

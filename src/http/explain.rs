@@ -1,4 +1,4 @@
-//! `POST /_explain`: which rule granted or denied, for those who may ask.
+//! `POST /_explain`: which rule granted or denied access, for callers that may ask.
 
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
@@ -15,31 +15,31 @@ use crate::error::{Error, ErrorKind, Fault};
 use crate::query::no_parameters;
 use crate::resource::{Operation, pointer_of};
 
-/// Where it is.
+/// The path of the route.
 pub(crate) const EXPLAIN: &str = "/_explain";
 
-/// A question why somebody may do something, or may not.
+/// A request to explain why an actor may perform an operation, or may not.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Question {
     /// The resource's name.
     resource: String,
     operation: Operation,
-    /// One item of it.
+    /// The id of one of its items.
     id: Option<String>,
-    /// Who would do it; whoever asks where it is absent, nobody known where it is null.
+    /// The actor; the caller where it is absent, an anonymous caller where it is null.
     #[serde(default, deserialize_with = "present")]
     #[schemars(with = "Option<Asker>")]
     actor: Option<Option<Asker>>,
 }
 
-/// Someone, as an authenticator would vouch for them.
+/// An actor, as an authenticator would return it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Actor")]
 struct Asker {
     id: String,
-    /// Whether this is a program.
+    /// Whether the actor is a program.
     #[serde(default)]
     service: bool,
     #[serde(default)]
@@ -51,12 +51,12 @@ struct Asker {
     /// The roles inside the tenant.
     #[serde(default)]
     tenant_roles: Vec<String>,
-    /// Whether the actor acts with raised rights.
+    /// Whether the actor has elevated rights.
     #[serde(default)]
     elevated: bool,
 }
 
-/// Tells null from absence.
+/// Distinguishes null from an absent member.
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Asker>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
@@ -74,7 +74,7 @@ impl Asker {
     }
 }
 
-/// Answers a question.
+/// Handles a request for an explanation.
 pub(crate) async fn explain(boundary: &AppState, request: Request) -> Response {
     let context = Context::carried_by(&request);
     let (mut parts, mut body) = request.into_parts();
@@ -109,12 +109,12 @@ impl AppState {
     }
 
     /// # Errors
-    /// Where somebody may not ask why.
+    /// If the caller may not ask for explanations.
     pub(crate) async fn may_ask(&self, asker: &Actor) -> Result<(), Error> {
         let rule = self.explain.as_ref().ok_or_else(Error::not_found)?;
         let asking =
             CheckRequest { actor: asker.clone(), resource: EXPLAIN.into(), operation: Operation::Read };
-        // No scope covers what shows the rules of every resource.
+        // No scope covers this route, which shows the rules of every resource.
         if asker.is_limited() {
             return Err(Error::new(ErrorKind::Forbidden, "forbidden", "You may not ask why."));
         }

@@ -1,4 +1,4 @@
-//! From a request to the engine and back.
+//! Handlers of a resource: from a request to the engine and back.
 
 use std::sync::Arc;
 
@@ -20,19 +20,19 @@ use crate::error::{Error, ErrorKind, Fault};
 use crate::query::{may_relate, no_parameters};
 use crate::resource::Definition;
 
-/// Where the requests for one resource come in.
+/// The handler of the requests for one resource.
 #[derive(Clone, Debug)]
 pub(super) struct ResourceHandler {
     pub(super) boundary: Arc<AppState>,
     pub(super) entry: Arc<Entry>,
 }
 
-/// One path of a resource.
+/// A route: one path of a resource.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
     door: ResourceHandler,
     path: Path,
-    /// Its methods, and what each one does.
+    /// Its methods, and the endpoint of each.
     endpoints: Vec<(Method, Endpoint)>,
 }
 
@@ -93,7 +93,7 @@ impl ResourceHandler {
         context: &Context,
     ) -> Result<Response, Error> {
         if endpoint == Endpoint::Stream {
-            // What is told is decided on more than once.
+            // Streams are authorized more than once.
             return Box::pin(self.stream(parts)).await;
         }
         let actor = self.boundary.actor(parts).await?;
@@ -134,7 +134,7 @@ impl ResourceHandler {
         }
     }
 
-    /// Tells caches what has changed.
+    /// Adds the header that tells caches what the change invalidates.
     fn fallen(&self, mut response: Response, endpoint: Endpoint, id: &str, is_dry_run: bool) -> Response {
         if response.status().is_success() && !is_dry_run {
             let id = (endpoint.is_of_item() && !id.is_empty()).then_some(id);
@@ -240,7 +240,7 @@ pub(crate) fn original(parts: &Parts) -> &http::Uri {
     parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0)
 }
 
-/// The answer to a body of another media type or coding, with the header that names what is read.
+/// The response to a body of an unsupported media type or coding, with the header that names the supported ones.
 pub(super) fn accepting(
     mut response: Response,
     error: &Error,

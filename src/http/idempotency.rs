@@ -1,4 +1,4 @@
-//! `Idempotency-Key` (IETF draft `idempotency-key-header`-07): a change that is asked for again is answered again.
+//! `Idempotency-Key` (IETF draft `idempotency-key-header`-07): a repeated change is answered with the first response.
 
 use axum::body::{Body as HttpBody, Bytes};
 use axum::response::Response;
@@ -17,11 +17,11 @@ use crate::error::{Error, ErrorKind, Fault};
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const NAME: &str = "Idempotency-Key";
-/// The longest key.
+/// The maximum length of a key.
 const LONGEST: usize = 255;
 
 impl ResourceHandler {
-    /// A change, on the terms that the request names: once, where it has a key.
+    /// Handles a change, as the request's preferences say: once, if it has an idempotency key.
     pub(super) async fn change(
         &self,
         call: Call<'_>,
@@ -46,7 +46,7 @@ impl ResourceHandler {
         Box::pin(self.once(call, &mut terms, (endpoint, id), parts, bytes, context)).await
     }
 
-    /// What the key stands for, and what is asked under it.
+    /// The claim of a key: its scope, and a fingerprint of the request.
     fn claim(
         &self,
         actor: &Actor,
@@ -77,8 +77,8 @@ impl ResourceHandler {
         let fingerprint = digest(asked);
         let mut id = digest(scope.map(|part| part.map(str::as_bytes)));
         if actor.is_anonymous() {
-            // Anonymous callers cannot be told apart, so a key is theirs together with what they ask and from where: the
-            // same key from another one is another key.
+            // Anonymous callers cannot be distinguished, so a key is theirs together with their request and address:
+            // the same key from another caller is another key.
             let address = context.address().map(|address| address.to_string());
             let parts = [Some(id.as_str()), Some(fingerprint.as_str()), address.as_deref()];
             id = digest(parts.map(|part| part.map(str::as_bytes)));
@@ -86,10 +86,10 @@ impl ResourceHandler {
         IdempotencyClaim::new(id, fingerprint, kept)
     }
 
-    /// What a body says: of JSON its value, however it is written (as by RFC 8785, but with every number exact).
+    /// The meaning of a body: of JSON its value, however it is written (as by RFC 8785, but with every number exact).
     fn meant(&self, body: &Bytes) -> Bytes {
         let limit = self.boundary.body_limit.bytes;
-        // What is refused for its form is compared by its bytes.
+        // A body that is refused for its form is compared by its bytes.
         let Ok(mut json) = body::parsed(super::Body::Create, body, limit) else { return body.clone() };
         json.sort_all_objects();
         json.to_string().into()
@@ -106,7 +106,7 @@ impl ResourceHandler {
     ) -> Result<Response, Error> {
         let path = self.boundary.public_path(parts);
         let (collection, prefer) = match parts.method == http::Method::PUT {
-            // A PUT answers the item whatever is preferred.
+            // A PUT responds with the item, whatever the client prefers.
             true => (response::parent(&path), Prefer::default()),
             false => (&*path, Prefer::of(&parts.headers)),
         };
@@ -117,7 +117,7 @@ impl ResourceHandler {
         let call = call.on(terms);
         match self.write(&call, endpoint, id, parts, HttpBody::from(body), context).await {
             Ok(response) => Ok(response),
-            // Another node may have done it meanwhile, and that is why it fails here.
+            // Another node may have handled the same request meanwhile, which made it fail here.
             Err(error) => match call.replayed_elsewhere().await? {
                 Some(replayed) => self.replayed(replayed, &prefer, collection),
                 None => Err(error),
@@ -125,7 +125,7 @@ impl ResourceHandler {
         }
     }
 
-    /// An answer that was given before, to a request with the same preferences.
+    /// A replay of the response that an earlier request with the same preferences received.
     pub(super) fn replayed(
         &self,
         replayed: Replayed,
@@ -169,7 +169,7 @@ fn key(parts: &Parts, required: bool) -> Result<Option<String>, Error> {
     Ok(Some(bare.to_owned()))
 }
 
-/// A digest of parts, each told apart from the next and from its absence.
+/// A digest of parts, each distinguished from the next and from its absence.
 fn digest<const N: usize>(parts: [Option<&[u8]>; N]) -> String {
     let mut hasher = blake3::Hasher::new();
     for part in parts {

@@ -1,4 +1,4 @@
-//! The axum boundary: a request becomes a call of the engine, and its outcome an answer.
+//! The HTTP layer on axum: a request becomes a call of the engine, and its outcome a response.
 
 mod app_state;
 mod batch;

@@ -8,13 +8,13 @@ use crate::error::{Error, ErrorKind, Fault};
 pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
 pub(super) const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// What a request prefers, as far as it is understood here; the rest is ignored, as RFC 7240 asks.
+/// The supported preferences of a request; others are ignored, as RFC 7240 asks.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Prefer {
     pub(super) count: Option<Count>,
-    /// `return=minimal`: an answer without the item.
+    /// `return=minimal`: a response without the item.
     pub(super) minimal: bool,
-    /// `stream-position`: where a stream of the same items goes on.
+    /// `stream-position`: the position from which a stream of the same items continues.
     pub(super) stream_position: bool,
     /// `dry-run`: everything is tried, and nothing is changed.
     pub(super) dry_run: bool,
@@ -49,8 +49,8 @@ impl Prefer {
     /// Reads the preferences of a request that changes something.
     ///
     /// # Errors
-    /// Where one reads like a dry run and is none: ignored, as RFC 7240 asks of unknown preferences, it would change what
-    /// the client means to try.
+    /// If one resembles a dry run but is none: ignored, as RFC 7240 asks of unknown preferences, it would make the
+    /// change that the client means to try.
     pub(super) fn of_change(headers: &HeaderMap) -> Result<Self, Error> {
         let prefer = Self::of(headers);
         let is_meant = |preference: &str| {

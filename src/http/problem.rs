@@ -1,4 +1,4 @@
-//! Failures on the wire: problem details (RFC 9457). The one place that knows which kind has which status.
+//! Problem details (RFC 9457): the responses to failures. The one place that maps kinds of errors to statuses.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Context;
 use crate::error::{Error, ErrorKind, Fault, FaultLocation, causes};
 
-/// Where the kinds of problems are described, unless the application says otherwise.
+/// Where the types of problems are described, unless the application sets another base.
 pub(crate) const DEFAULT_BASE: &str = "https://docs.rs/resourceful/latest/resourceful/problems/";
 
 /// The status of a kind of failure.
@@ -102,7 +102,7 @@ impl<'a> Problem<'a> {
     }
 }
 
-/// A failure as a member of an answer.
+/// A failure as a member of a response.
 pub(super) fn json(error: &Error, base: &str, instance: &str, context: &Context) -> serde_json::Value {
     serde_json::to_value(Problem::of(error, base, instance, context.trace_id())).unwrap_or_default()
 }
@@ -118,7 +118,7 @@ impl<'a> From<&'a Fault> for Entry<'a> {
     }
 }
 
-/// The answer to a failed request. The cause of a 5xx goes to the log, under the `trace_id` of the answer.
+/// The response to a failed request. The cause of a 5xx is logged, under the `trace_id` of the response.
 pub(crate) fn respond(error: &Error, base: &str, instance: &str, context: &Context) -> Response {
     let status = status(error.kind());
     let trace_id = context.trace_id();

@@ -1,4 +1,4 @@
-//! What every answer says of its request: ids for logs and traces.
+//! The ids of a request for logs and traces, which every response repeats.
 
 use std::net::IpAddr;
 
@@ -12,13 +12,13 @@ use crate::engine::WriteContext;
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// A request's ids: the client's own where they are safe to repeat, minted ones otherwise.
+/// A request's ids: the client's own where they are safe to repeat, generated ones otherwise.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     request_id: HeaderValue,
     minted: Uuid,
     trace: Option<[u8; 32]>,
-    /// The request's whole `traceparent`, where it is one.
+    /// The request's whole `traceparent`, if it is valid.
     parent: Option<HeaderValue>,
     address: Option<IpAddr>,
     due: Option<Instant>,
@@ -26,7 +26,7 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
-        // None of a process need come before the next one.
+        // The ids of one process need no order among themselves.
         let minted = Uuid::new_v7(Timestamp::now(NoContext));
         let request_id = match headers.get(REQUEST_ID) {
             Some(id) if is_safe(id.as_bytes()) => id.clone(),
@@ -36,7 +36,7 @@ impl Context {
                 HeaderValue::from_str(text).expect("a UUID is made of visible ASCII")
             }
         };
-        // Two of them are none (W3C Trace Context, 3.2).
+        // Two of them count as none (W3C Trace Context, 3.2).
         let mut parents = headers.get_all(TRACEPARENT).iter();
         let parent = parents.next().filter(|_| parents.next().is_none());
         let trace = parent.and_then(trace);
@@ -50,24 +50,24 @@ impl Context {
         }
     }
 
-    /// The same, of a request whose answer is due then.
+    /// The same, for a request with this deadline for its response.
     pub(crate) const fn due(mut self, due: Option<Instant>) -> Self {
         self.due = due;
         self
     }
 
-    /// The same, of a request that came over a connection from this address.
+    /// The same, for a request over a connection from this address.
     pub(crate) const fn at_address(mut self, address: Option<IpAddr>) -> Self {
         self.address = address;
         self
     }
 
-    /// The address at the other end of the connection.
+    /// The address of the connection's peer.
     pub(super) const fn address(&self) -> Option<IpAddr> {
         self.address
     }
 
-    /// The context that a request was given when it came in.
+    /// The context that a request was given on arrival.
     pub(crate) fn carried_by(request: &Request) -> Self {
         request.extensions().get().cloned().unwrap_or_else(|| Self::of(request.headers()))
     }
@@ -76,13 +76,13 @@ impl Context {
         &self.request_id
     }
 
-    /// On what terms this request makes changes.
+    /// The write context of the changes that this request makes.
     pub(super) fn terms(&self, dry_run: bool) -> WriteContext {
         let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
         let minted = self.minted.simple().to_string();
         let mut terms = WriteContext::default();
         terms.request = text(&self.request_id);
-        // The caller's, or the beginning of a trace of its own (version, trace, parent, not sampled).
+        // The caller's, or the beginning of a new trace (version, trace, parent, not sampled).
         let begun = || format!("00-{minted}-{}-00", &minted[16..]);
         terms.trace = Some(self.parent.as_ref().and_then(text).unwrap_or_else(begun));
         terms.address = self.address;
@@ -91,7 +91,7 @@ impl Context {
         terms
     }
 
-    /// The trace that this request belongs to (W3C Trace Context): the caller's, or one of its own.
+    /// The trace that this request belongs to (W3C Trace Context): the caller's, or a new one.
     pub(crate) fn trace_id(&self) -> String {
         match &self.trace {
             Some(trace) => String::from_utf8_lossy(trace).into_owned(),
@@ -100,14 +100,14 @@ impl Context {
     }
 }
 
-/// At most 128 characters that mean nothing in a log, a header or a page.
+/// At most 128 characters that have no special meaning in a log, a header or a page.
 fn is_safe(id: &[u8]) -> bool {
     (1..=128).contains(&id.len())
         && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte))
 }
 
-/// The trace id of a `traceparent` of version 00: `00-<trace>-<parent>-<flags>`, 55 characters (W3C Trace Context, 3.2.2).
-/// Whatever else the header holds begins a new trace: it is kept in events, which others read.
+/// The trace id of a `traceparent` of version 00: `00-<trace>-<parent>-<flags>`, 55 characters (W3C Trace Context,
+/// 3.2.2). Any other value begins a new trace: the id is kept in events, which others read.
 fn trace(header: &HeaderValue) -> Option<[u8; 32]> {
     const LENGTHS: [usize; 4] = [2, 32, 16, 2];
     let text = header.to_str().ok()?;
@@ -118,7 +118,7 @@ fn trace(header: &HeaderValue) -> Option<[u8; 32]> {
     if !is_well_formed || parts[0] != "00" {
         return None;
     }
-    // All zeros are no id.
+    // An id of zeros is invalid.
     let is_id = |part: &str| part.bytes().any(|byte| byte != b'0');
     if !is_id(parts[1]) || !is_id(parts[2]) {
         return None;

@@ -1,15 +1,15 @@
-//! The head of a request that is answered for long, in few bytes.
+//! A compact copy of the head of a long-lived request.
 
 use axum::body::Body;
 use axum::extract::Request;
 use http::request::Parts;
 use http::{Extensions, HeaderName, HeaderValue, Method, Version};
 
-/// A request's method, URI, headers and extensions, written out: parts as they are read take many times the room, and hold
-/// the whole of what was read from the connection.
+/// A request's method, URI, headers and extensions, written out: parsed parts take many times the memory, and keep
+/// everything that was read from the connection.
 pub(super) struct Head {
     version: Version,
-    /// The method, the URI and each name and value, a line for each: neither has a line break in it.
+    /// The method, the URI and each header name and value, one per line: none of them contains a line break.
     lines: Box<[u8]>,
     extensions: Extensions,
 }
@@ -24,13 +24,13 @@ impl Head {
             lines.extend_from_slice(line);
             lines.push(b'\n');
         }
-        // None have no room at all.
+        // An empty map takes no memory.
         let extensions =
             if parts.extensions.is_empty() { Extensions::new() } else { parts.extensions.clone() };
         Self { version: parts.version, lines: lines.into(), extensions }
     }
 
-    /// The parts that it was made of; their values are sensitive, which keeps them out of logs.
+    /// The parts that it was made of; header values are marked sensitive, which keeps them out of logs.
     pub(super) fn parts(&self) -> Parts {
         let mut parts = Request::new(Body::empty()).into_parts().0;
         let mut lines = self.lines.split(|byte| *byte == b'\n');

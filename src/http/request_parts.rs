@@ -1,4 +1,4 @@
-//! A request on its way down.
+//! A request on its way through the middleware.
 
 use std::mem;
 
@@ -6,8 +6,8 @@ use axum::body::Body;
 use axum::extract::Request;
 use http::request::Parts;
 
-/// A request that is lent from hand to hand, until somebody takes it: an async function that is given one would keep
-/// two places for it, and so would each one above.
+/// A request, passed by `&mut` until a service takes it: an async function that received it by value would store two
+/// copies of it, and so would each of its callers.
 #[derive(Debug)]
 pub(crate) struct RequestParts {
     pub(crate) parts: Parts,
@@ -20,7 +20,7 @@ impl RequestParts {
         Self { parts, body }
     }
 
-    /// The request, for a service that wants it whole. Its method and path stay, for who tells what became of it.
+    /// The whole request, for a service that needs it. Its method and path stay behind, for reports about the outcome.
     pub(crate) fn take(&mut self) -> Request {
         let (mut left, ()) = Request::new(()).into_parts();
         left.method.clone_from(&self.parts.method);

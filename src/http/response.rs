@@ -1,4 +1,4 @@
-//! Outcomes of the engine as answers.
+//! Responses for the outcomes of the engine.
 
 use axum::body::{Body, Bytes};
 use axum::response::Response;
@@ -16,10 +16,10 @@ use crate::query::Pairs;
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The longest `Link` that is sent: proxies read the head of a response into a buffer of 4 KiB or little more.
 const MAX_LINK: usize = 2 << 10;
-/// The most bytes of an answer that may have capacity to spare.
+/// The most bytes of a response that may have spare capacity.
 const LARGE: usize = 64 << 10;
 
-/// What the answers of a resource say of how long they may be kept, and for which requests.
+/// The caching headers of a resource's responses: how long they may be kept, and for which requests.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CacheHeaders<'a> {
     pub(super) cache_control: &'a HeaderValue,
@@ -47,7 +47,7 @@ const SEGMENT: &AsciiSet = &CONTROLS
 /// The same for a value in a query string.
 const QUERY_VALUE: &AsciiSet = &SEGMENT.add(b'&').add(b'+').add(b'=').add(b'\'');
 
-/// An answer with room for the headers that it gets here and on its way out.
+/// A response with capacity for the headers that are added here and on its way out.
 fn answer(status: StatusCode, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -55,13 +55,13 @@ fn answer(status: StatusCode, body: Body) -> Response {
     response
 }
 
-/// An item that was read.
+/// The response with an item that was read.
 pub(super) fn item(item: Item, keeping: CacheHeaders<'_>) -> Content {
     let tag = conditional::strong(&item);
     content(item.json, tag, keeping)
 }
 
-/// A page of a list, with links to its neighbours.
+/// The response with a page of a list, and links to its neighbours.
 pub(super) fn page(page: Page, keeping: CacheHeaders<'_>, link: Option<Url<'_>>) -> Content {
     let tag = conditional::weak(&page.json);
     let links = link.map(|url| url.links(page.next.as_deref(), page.prev.as_deref()));
@@ -79,7 +79,7 @@ pub(super) fn page(page: Page, keeping: CacheHeaders<'_>, link: Option<Url<'_>>)
     content
 }
 
-/// A list without pages.
+/// The response with a list without pages.
 pub(super) fn listing(json: impl Into<Vec<u8>>, keeping: CacheHeaders<'_>) -> Content {
     let json = json.into();
     let tag = conditional::weak(&json);
@@ -88,10 +88,10 @@ pub(super) fn listing(json: impl Into<Vec<u8>>, keeping: CacheHeaders<'_>) -> Co
 
 fn content(mut json: Vec<u8>, tag: HeaderValue, keeping: CacheHeaders<'_>) -> Content {
     if json.len() > LARGE {
-        // It is held until its client has taken it, and so would be the capacity that it grew to.
+        // The body is held until its client has received it, and its spare capacity would be as well.
         json.shrink_to_fit();
     }
-    // With room for the headers that it gets on its way out.
+    // With capacity for the headers that are added on its way out.
     let mut headers = HeaderMap::with_capacity(16);
     headers.insert(CONTENT_TYPE, JSON);
     headers.insert(ETAG, tag.clone());
@@ -100,7 +100,7 @@ fn content(mut json: Vec<u8>, tag: HeaderValue, keeping: CacheHeaders<'_>) -> Co
     Content::Found { headers, tag, body: json.into() }
 }
 
-/// What was read: 200, or 304 where the client has it.
+/// The response to a read: 200, or 304 if the client has it.
 pub(super) fn read(known: bool, headers: HeaderMap, body: Bytes) -> Response {
     let mut response = Response::new(if known { Body::empty() } else { Body::from(body) });
     *response.headers_mut() = headers;
@@ -111,7 +111,7 @@ pub(super) fn read(known: bool, headers: HeaderMap, body: Bytes) -> Response {
     response
 }
 
-/// An item after a change.
+/// The response with an item after a change.
 pub(super) fn changed(item: Item, status: StatusCode) -> Response {
     let tag = conditional::strong(&item);
     let mut response = answer(status, Body::from(item.json));
@@ -122,7 +122,7 @@ pub(super) fn changed(item: Item, status: StatusCode) -> Response {
     response
 }
 
-/// What a change answers that is no item.
+/// The response to a change whose result is not an item.
 pub(super) fn written(json: impl Into<Body>, status: StatusCode) -> Response {
     let mut response = answer(status, json.into());
     let headers = response.headers_mut();
@@ -136,7 +136,7 @@ pub(super) fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
 
-/// A new item, at `location`.
+/// The response with a new item, at `location`.
 pub(super) fn created(item: Item, location: &str, prefer: &Prefer) -> Response {
     let response = changed(item, StatusCode::CREATED);
     let mut response = if prefer.minimal { minimal(response) } else { response };
@@ -146,7 +146,7 @@ pub(super) fn created(item: Item, location: &str, prefer: &Prefer) -> Response {
     response
 }
 
-/// The same answer to a client that prefers it without its body (RFC 7240, 4.2).
+/// The same response without its body, for a client that prefers that (RFC 7240, 4.2).
 pub(super) fn minimal(mut response: Response) -> Response {
     *response.body_mut() = Body::empty();
     response.headers_mut().remove(CONTENT_TYPE);
@@ -158,11 +158,12 @@ pub(super) fn empty(status: StatusCode) -> Response {
     answer(status, Body::empty())
 }
 
-/// What GET answers, without its body (RFC 9110, 9.3.2). The length of a body that is coded while it is sent is not known.
+/// The response of GET without its body (RFC 9110, 9.3.2). The length of a body that is encoded while it is sent is
+/// unknown.
 pub(crate) fn head(response: Response) -> Response {
     use http_body::Body as _;
     let (mut parts, body) = response.into_parts();
-    // axum takes the body of a merged route by itself, and says its length.
+    // axum removes the body of a merged route itself, and sets its length.
     if let Some(length) = body.size_hint().exact().filter(|length| *length > 0)
         && parts.status != StatusCode::NOT_MODIFIED
     {
@@ -182,7 +183,7 @@ pub(super) fn location(collection: &str, id: &Value) -> String {
     format!("{}/{}", collection.trim_end_matches('/'), utf8_percent_encode(&text, SEGMENT))
 }
 
-/// The URL of a list, from which those of its neighbours are made.
+/// The URL of a list, from which the URLs of its neighbours are made.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Url<'a> {
     pub(super) path: &'a str,
@@ -213,7 +214,7 @@ impl Url<'_> {
         links
     }
 
-    /// The same query at another place.
+    /// The same query at another position.
     fn query_at(self, place: Option<(&str, &str)>, out: &mut String) {
         let mut separator = '?';
         let mut push = |name: &str, value: &str, out: &mut String| {

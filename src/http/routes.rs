@@ -1,4 +1,4 @@
-//! Which resource a path belongs to.
+//! Routing: which resource a path belongs to.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -19,25 +19,25 @@ use super::endpoint::Path;
 use super::handler::{ResourceHandler, Route};
 use super::{AppState, Context, RequestParts, response};
 
-/// The mark of a large answer whose body is in memory from its first byte to its last, and as how many bytes.
+/// The mark of a large response whose body is completely in memory, with its size in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Whole {
     pub(crate) bytes: u64,
 }
 
 impl Whole {
-    /// The most bytes of an answer that is not marked.
+    /// The most bytes of a response that is not marked.
     pub(crate) const SMALL: u64 = 16 << 10;
 }
 
-/// The length of the body that GET would be answered with, beside the answer to HEAD.
+/// The length of the body that GET would have, kept beside the response to HEAD.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeadOf(pub(crate) u64);
 
 /// The routes of every resource, and a router for all other paths.
 ///
-/// A resource is found in one table and called directly; an axum router would box and copy a service for each
-/// layer of each route.
+/// A resource is found in one table and called directly; an axum router would box and clone a service for each layer of
+/// each route.
 #[derive(Clone)]
 pub(crate) struct Routes(Arc<Table>);
 
@@ -55,7 +55,7 @@ impl Routes {
                 let door = ResourceHandler { boundary: boundary.clone(), entry: entry.clone() };
                 let template = path.template(prefix, &entry.definition);
                 let inserted = paths.insert(template, Route::new(door, path));
-                // Names are unique and all paths are of one form: no two of them can meet.
+                // Names are unique and all paths are of one form, so no two of them conflict.
                 debug_assert!(inserted.is_ok(), "{inserted:?}");
             }
         }
@@ -65,7 +65,7 @@ impl Routes {
     pub(crate) async fn answer(&self, incoming: &mut RequestParts, context: &Context) -> Response {
         let mut response = match self.0.paths.at(incoming.parts.uri.path()) {
             Ok(found) => {
-                // An id that is no UTF-8 names nothing.
+                // An id that is not UTF-8 names nothing.
                 let decoded = |id| percent_decode_str(id).decode_utf8().unwrap_or("\0".into());
                 let id = found.params.get("id").map(decoded);
                 let mut body = std::mem::take(&mut incoming.body);
@@ -91,7 +91,7 @@ impl Routes {
     }
 }
 
-/// Has a path that is no resource's say all of its methods, and answer OPTIONS by them.
+/// Completes `Allow` for paths that belong to no resource, and answers OPTIONS with it.
 fn with_options(method: &Method, response: &mut Response) {
     let Some(allow) = response.headers().get(ALLOW).and_then(|allow| allow.to_str().ok()) else { return };
     let mut methods: Vec<_> = allow.split(',').map(str::trim).chain(["OPTIONS"]).collect();
@@ -105,7 +105,7 @@ fn with_options(method: &Method, response: &mut Response) {
     }
 }
 
-/// Has a service answer a request, which carries its context from here on.
+/// Has a service handle a request, which carries its context from here on.
 pub(crate) async fn call(
     service: impl Service<Request, Response = Response, Error = Infallible>,
     mut request: Request,

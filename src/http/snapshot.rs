@@ -1,8 +1,8 @@
-//! A list and the place from which a stream of the same items goes on (`Prefer: stream-position`).
+//! A list with the position from which a stream of the same items continues (`Prefer: stream-position`).
 //!
-//! Which events have been committed is read before the list and after it. Where that is the same the list holds all of them
-//! and no others, so that the stream goes on exactly. Where so much is changed that it never is, the stream goes on from what
-//! was committed before: it may tell of something once more that the list holds already, and never leaves anything out.
+//! The set of committed events is read before the list and after it. If it is the same, the list reflects all of them
+//! and no others, so that the stream continues exactly. Under so many changes that it never is, the stream continues
+//! from the set before the list: it may repeat a change that the list reflects already, and never omits one.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub(super) const STREAM_POSITION: HeaderName = HeaderName::from_static("stream-p
 const TRIES: usize = 4;
 
 impl ResourceHandler {
-    /// Whether an answer is to say where a stream goes on.
+    /// Whether the response is to contain a stream position.
     pub(super) fn tells_position(&self, endpoint: Endpoint, request: &ListRequest, prefer: &Prefer) -> bool {
         prefer.stream_position
             && endpoint == Endpoint::List
@@ -33,7 +33,7 @@ impl ResourceHandler {
             && request.deleted.is_none()
     }
 
-    /// Reads a list, and says where a stream of the same items goes on.
+    /// Reads a list, and adds the position from which a stream of the same items continues.
     pub(super) async fn with_position<'a>(
         &'a self,
         call: &Call<'_>,

@@ -15,13 +15,13 @@ use crate::error::{Error, Fault};
 use crate::live::{Feed, Live, SubscriptionRequest, events_of};
 use crate::query::{LAST_EVENT_ID, Pairs, invalid_cursor, read_parameters};
 
-/// Where the changes of every resource are told.
+/// The path of the stream of all resources' changes.
 pub(crate) const EVENTS: &str = "/events";
-/// Where a client goes on (WHATWG HTML, 9.2.4).
+/// The header with the position at which a client continues (WHATWG HTML, 9.2.4).
 const LAST_EVENT: &str = "last-event-id";
 
 impl ResourceHandler {
-    /// Answers with a stream.
+    /// Responds with a stream.
     pub(super) async fn stream(&self, parts: &Parts) -> Result<Response, Error> {
         let live = live(&self.boundary)?;
         let caller = Arc::new(SubscribingCaller::of(&self.boundary, parts));
@@ -30,7 +30,7 @@ impl ResourceHandler {
     }
 }
 
-/// Answers `GET /events`.
+/// Handles `GET /events`.
 pub(crate) async fn events(boundary: &Arc<AppState>, request: Request) -> Response {
     let context = Context::carried_by(&request);
     let (parts, _) = request.into_parts();
@@ -47,7 +47,7 @@ async fn stream_of_all(boundary: &Arc<AppState>, parts: Parts) -> Result<Respons
     let types = match asked(&boundary.engine, parts.uri.query()) {
         Ok(types) => types,
         Err(invalid) => {
-            // A caller who may see no stream learns nothing of what there is.
+            // A caller who may see no stream learns nothing about which types exist.
             EventsSubscription { caller, types: Vec::new() }.wanted().await?;
             return Err(invalid);
         }
@@ -55,7 +55,7 @@ async fn stream_of_all(boundary: &Arc<AppState>, parts: Parts) -> Result<Respons
     opened(live, Arc::new(EventsSubscription { caller, types }), &parts).await
 }
 
-/// Which types of events are asked for.
+/// The requested types of events.
 fn asked(engine: &Engine, query: Option<&str>) -> Result<Vec<String>, Error> {
     let (mut patterns, mut faults) = (Vec::new(), Vec::new());
     for parameter in read_parameters(query, &mut faults) {
@@ -76,8 +76,8 @@ pub(super) fn live(boundary: &AppState) -> Result<Arc<Live>, Error> {
     boundary.live.clone().ok_or_else(Error::not_found)
 }
 
-/// The place where a client goes on, and whether a header names it. A browser that comes back says it in the header, and
-/// still has the URL that it began with.
+/// The position at which a client continues, and whether a header names it. A browser that reconnects sends it in the
+/// header, and still has the URL that it began with.
 fn after(headers: &HeaderMap, query: Option<&str>) -> Option<(String, bool)> {
     let header = headers.get(LAST_EVENT).map(|value| (value.to_str().unwrap_or("?").to_owned(), true));
     let parameter = || {

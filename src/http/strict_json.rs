@@ -1,4 +1,4 @@
-//! JSON that says each thing once.
+//! Strict parsing of JSON: no duplicate members, and every number as it is written.
 
 use std::cell::Cell;
 use std::fmt;
@@ -9,14 +9,14 @@ use serde_json::{Map, Value as Json};
 use super::exact_numbers;
 use crate::error::Fault;
 
-/// What names begin with that mean something to the reader itself: the text below them would be read as JSON again, however
-/// deep, on the stack.
+/// The prefix of names with a special meaning to the parser itself: text below them would be parsed as JSON again,
+/// however deep, on the stack.
 const PRIVATE: &str = "$serde_json::private::";
 
-/// Why a text is not read.
+/// Why a text is not accepted.
 #[derive(Debug)]
 pub(super) enum ParseFailure {
-    /// It is no JSON, or names a member twice.
+    /// It is not JSON, or names a member twice.
     Json(serde_json::Error),
     /// It has numbers that would not be kept as they are written.
     Numbers(Vec<Fault>),
@@ -25,7 +25,7 @@ pub(super) enum ParseFailure {
 /// Reads JSON in which no object names a member twice and every number is kept as it is written.
 ///
 /// # Errors
-/// Where it is none, or does, or one is not.
+/// If it is not JSON, names a member twice, or has a number that would not be kept.
 pub(super) fn read(bytes: &[u8]) -> Result<Json, ParseFailure> {
     let has_floats = Cell::new(false);
     let mut reader = serde_json::Deserializer::from_slice(bytes);
@@ -38,7 +38,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Json, ParseFailure> {
     if changed.is_empty() { read.map_err(ParseFailure::Json) } else { Err(ParseFailure::Numbers(changed)) }
 }
 
-/// Of two values one would be ignored, and readers disagree which. Says whether there is a number that is read as a double.
+/// Refuses duplicate members: one of two values would be ignored, and parsers disagree which. Records whether there is
+/// a number that is read as a double.
 #[derive(Clone, Copy)]
 struct Strict<'a>(&'a Cell<bool>);
 
@@ -73,7 +74,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
         Ok(Json::from(value))
     }
 
-    /// JSON knows one kind of number, so `3.0` is 3 (JSON Schema 2020-12, 6.1.1).
+    /// JSON has one kind of number, so `3.0` is 3 (JSON Schema 2020-12, 6.1.1).
     fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
         self.0.set(true);
         Ok(resourceful_contract::json::from_float(value))

@@ -1,4 +1,4 @@
-//! What a caller asks to be told of changes, as often as it is to be decided anew.
+//! Subscription requests: what a caller subscribes to, authorized more than once while the subscription lasts.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,16 +23,16 @@ use crate::resource::Operation;
 
 use super::stream::EVENTS;
 
-/// Somebody who is told of changes for long, and asked who they are more than once.
+/// A long-lived subscriber, authenticated more than once.
 pub(super) struct SubscribingCaller {
     pub(super) boundary: Arc<AppState>,
     head: Mutex<Head>,
-    /// Goes up when they show another credential, where they can.
+    /// Incremented when the subscriber presents another credential, if it can.
     changed: Option<watch::Sender<u64>>,
 }
 
 impl SubscribingCaller {
-    /// Whoever sent this request.
+    /// The sender of this request.
     pub(super) fn of(boundary: &Arc<AppState>, parts: &Parts) -> Self {
         let mut parts = parts.clone();
         parts.extensions.remove::<Context>();
@@ -44,8 +44,8 @@ impl SubscribingCaller {
         Self { boundary: boundary.clone(), head: Mutex::new(Head::of(&parts)), changed: None }
     }
 
-    /// The same, who may show another credential later. Over HTTP/2 a socket is opened by CONNECT (RFC 8441), which says
-    /// what GET does.
+    /// The same, able to present another credential later. Over HTTP/2 a socket is opened by CONNECT (RFC 8441), which
+    /// means what GET does.
     pub(super) fn changing(mut self) -> Self {
         let mut parts = self.parts();
         parts.method = Method::GET;
@@ -62,12 +62,12 @@ impl SubscribingCaller {
         self.head().parts()
     }
 
-    /// What goes up when they show another credential; never where they cannot.
+    /// A counter of presented credentials; it never changes if the subscriber cannot present another one.
     pub(super) fn changed(&self) -> watch::Receiver<u64> {
         self.changed.as_ref().map_or_else(|| watch::channel(0).1, watch::Sender::subscribe)
     }
 
-    /// Who it is, by a credential that is good now.
+    /// The actor, by a credential that is valid now.
     pub(super) async fn actor(&self) -> Result<Actor, Error> {
         let parts = self.parts();
         let actor = self.boundary.actor(&parts).await?;
@@ -75,12 +75,12 @@ impl SubscribingCaller {
         Ok(actor)
     }
 
-    /// Has them show another credential from here on, where it is a good one.
+    /// Replaces the credential from here on, if the new one is valid.
     pub(super) async fn show(&self, authorization: &str) -> Result<Actor, Error> {
         let mut parts = self.parts();
         let mut value = HeaderValue::from_str(authorization).map_err(|_| bad_credential())?;
         value.set_sensitive(true);
-        // By nothing else that they showed before.
+        // Earlier credentials no longer count.
         for shown in self.boundary.authenticators.iter().flat_map(|authenticator| authenticator.headers()) {
             parts.headers.remove(shown);
         }
@@ -99,11 +99,11 @@ impl SubscribingCaller {
     }
 }
 
-/// The changes of one resource.
+/// A subscription to the changes of one resource.
 pub(super) struct ResourceSubscription {
     pub(super) caller: Arc<SubscribingCaller>,
     pub(super) entry: Arc<Entry>,
-    /// What is asked for where the query string of the request does not say it.
+    /// The query, if it is not in the query string of the request.
     pub(super) body: Option<Box<Json>>,
 }
 
@@ -132,7 +132,7 @@ impl SubscriptionRequest for ResourceSubscription {
     }
 }
 
-/// The changes of all resources.
+/// A subscription to the changes of all resources.
 pub(super) struct EventsSubscription {
     pub(super) caller: Arc<SubscribingCaller>,
     pub(super) types: Vec<String>,
@@ -165,7 +165,7 @@ impl EventsSubscription {
         Ok(Wanted { scope, windows, types: self.types.clone(), who: who(&actor) })
     }
 
-    /// Whether events of a resource are asked for; and if so, whether by its name.
+    /// Whether events of a resource are requested; and if so, whether by its name.
     fn asks_for(&self, entry: &Entry) -> Option<bool> {
         let is_of = |pattern: &String| pattern.split('.').next() == Some(&*entry.name);
         if self.types.iter().any(is_of) {
@@ -204,7 +204,7 @@ pub(super) fn who(actor: &Actor) -> Who {
     Who { tenant: actor.tenant().map(Arc::from), actor: actor.id().map(Arc::from) }
 }
 
-/// Types of events as they are asked for, each once and in order; or of each that is none here why.
+/// The requested types of events, each once and in order; or for each unknown one its index and the reason.
 pub(super) fn types<'a>(
     engine: &Engine,
     patterns: impl Iterator<Item = &'a str>,

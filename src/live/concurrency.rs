@@ -1,4 +1,5 @@
-//! Turns: where rights change, or a node has gone, everyone asks at once, and the storage has others to answer as well.
+//! Limits concurrent work of subscribers, so that a mass re-check after a change of rights, or after the loss of a node,
+//! cannot starve the storage.
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -11,10 +12,10 @@ use tokio::time::timeout;
 
 use crate::error::Error;
 
-/// How long to wait for a turn, and how long to have it.
+/// Time limit for acquiring a permit, and for the work itself.
 const LATE: Duration = Duration::from_secs(10);
 
-/// So many are at work at once.
+/// Bounds how many pieces of work run at once.
 #[derive(Debug)]
 pub(crate) struct ConcurrencyLimiter(Arc<Semaphore>);
 
@@ -23,11 +24,11 @@ impl ConcurrencyLimiter {
         Self(Arc::new(Semaphore::new(at_once)))
     }
 
-    /// Does something in turn: at once where it can be, and otherwise in a task of its own. Whoever waits for it may not look for
-    /// long, as a socket does whose client takes nothing, and must hold up nobody meanwhile.
+    /// Runs work under a permit: at once where that is possible, and otherwise in a task of its own. The caller may not
+    /// poll for long, as a socket does whose client reads nothing, and must not hold up others meanwhile.
     ///
     /// # Errors
-    /// Those of the work; and where it takes too long, or its turn does not come.
+    /// Errors of the work; and where it takes too long, or no permit becomes free in time.
     pub(crate) async fn take<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
@@ -51,7 +52,7 @@ impl ConcurrencyLimiter {
             };
             timeout(LATE, work).await.unwrap_or_else(|_| Err(Error::unavailable()))
         });
-        // Dropped with its set where nobody waits any more.
+        // The task is dropped with its set when the caller stops waiting.
         match task.join_next().await {
             Some(Ok(done)) => done,
             Some(Err(failed)) => Err(Error::internal(failed)),

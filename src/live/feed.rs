@@ -1,7 +1,7 @@
-//! What one client is told, in order: what it missed, then what happens, and now and then that the stream is alive.
+//! The feed of one client, in order: missed events, then changes as they happen, and heartbeats.
 //!
-//! A client joins first and is then told what it missed, up to where it joined: so there is neither a gap nor a repeat
-//! between the two. What is said here is the same however it is sent.
+//! A client joins first and then receives what it missed, up to where it joined: so there is neither a gap nor a repeat
+//! between the two. A feed is the same for every transport.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,62 +20,62 @@ use crate::engine::{Engine, Position};
 use crate::error::{Error, ErrorKind};
 use crate::tables::events::EventRow;
 
-/// How many events of the past are read at once: few first, and more where they are small.
+/// How many past events are read at once: few first, and more where they are small.
 const FIRST: u32 = 16;
 const STEP: u32 = 200;
-/// How many bytes of the past wait to be fetched before more of it is read.
+/// How many bytes of past events wait to be sent before more are read.
 const ENOUGH: usize = 256 << 10;
 
-/// What a client asks to be told, as often as it is to be decided anew.
+/// The request of a subscription, whose authorization is repeated while it lasts.
 pub(crate) trait SubscriptionRequest: Send + Sync + 'static {
-    /// What its caller may be told of now.
+    /// What its caller may subscribe to now.
     fn wanted(&self) -> BoxFuture<'_, Result<Wanted, Error>>;
 
-    /// What goes up when the caller is to be asked for at once, where there is something.
+    /// A counter that is incremented when the caller is to be authorized again at once, where there is one.
     fn changed(&self) -> Option<watch::Receiver<u64>> {
         None
     }
 }
 
-/// What a client is told next. Places are sealed.
+/// The next item for a client. Positions are encrypted.
 #[derive(Debug)]
 pub(crate) enum FeedItem {
-    /// From here on everything is told.
+    /// Every change from here on is sent.
     Ready(String),
     Notice(Arc<Notice>, Option<String>),
-    /// What the client knows is not to be relied on: it reads anew, and goes on from here.
+    /// The state of the client is not to be relied on: it reads the data again, and continues from here.
     Reset(String),
-    /// Nothing happened that this client is told of. The place is written anew each time, so that it does not show whether
-    /// anything happened at all.
+    /// A heartbeat: no change for this client. The position is encrypted differently each time, so that it does not show
+    /// whether anything happened at all.
     Beat(String),
     /// The client did not keep up.
     Lagged,
-    /// Nothing more comes, and why.
+    /// The end of the feed, and its reason.
     End(&'static str),
 }
 
-/// What is otherwise for a client that goes on from a place.
+/// Additional state of a client that resumes from a position.
 #[derive(Debug)]
 struct Resumed {
-    /// What it knows already although that comes later.
+    /// Events that the client knows already although they come later.
     known: Vec<(usize, i64)>,
-    /// Up to where the past is still to be told.
+    /// Up to where past events are still to be sent.
     past: Option<Vec<Position>>,
-    /// How many events of it are read next.
+    /// How many of them are read next.
     step: u32,
 }
 
-/// What one client is told.
+/// The feed of one client.
 pub(crate) struct Feed {
     live: Arc<Live>,
     claim: Arc<dyn SubscriptionRequest>,
-    /// There is one until the end.
+    /// Set until the end.
     subscription: Option<Subscription>,
-    /// What its positions belong to.
+    /// What its positions are bound to.
     scope: Arc<Scope>,
-    /// Up to where everything was told, in each database of the scope.
+    /// Up to where everything was sent, in each database of the scope.
     at: Vec<Position>,
-    /// Where it goes on from a place; most begin now, and hold no room for it.
+    /// Set where the client resumes from a position; most begin now, and do not carry its size.
     resumed: Option<Box<Resumed>>,
     waiting: VecDeque<FeedItem>,
     rights: watch::Receiver<u64>,
@@ -91,11 +91,11 @@ impl fmt::Debug for Feed {
 }
 
 impl Feed {
-    /// Begins to tell a client: from now on, or from a place that the client holds. `invalid` is the answer to one that it
+    /// Opens a feed: from now on, or from a position that the client holds. `invalid` is the error for a position that it
     /// cannot hold.
     ///
     /// # Errors
-    /// Where the client may be told nothing, or there are too many.
+    /// Where the client may not subscribe, or there are too many streams.
     pub(crate) async fn open(
         live: Arc<Live>,
         claim: Arc<dyn SubscriptionRequest>,
@@ -144,7 +144,7 @@ impl Feed {
         Ok(feed)
     }
 
-    /// What is told next; nothing at the end.
+    /// The next item; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<FeedItem> {
         loop {
             if self.past().is_some() || !self.waiting.is_empty() {
@@ -152,7 +152,7 @@ impl Feed {
             }
             if let Some(said) = self.waiting.pop_front() {
                 if self.waiting.is_empty() {
-                    // Most streams are told of little: they hold no room for more.
+                    // Most feeds send few items: their empty queues keep no capacity.
                     self.waiting = VecDeque::new();
                 }
                 return Some(said);
@@ -177,7 +177,7 @@ impl Feed {
         }
     }
 
-    /// Looks whether the client may still be told what waits: it may take its time to fetch that.
+    /// Checks whether the client may still receive what waits, since it may take its time to fetch that.
     async fn look_up(&mut self) {
         let Some(subscription) = &self.subscription else { return };
         if subscription.is_closing() {
@@ -185,7 +185,7 @@ impl Feed {
             return self.end("closing");
         }
         let is_due = Instant::now() >= self.beat;
-        // Whoever is gone says nothing any more; that is found out where it is waited for.
+        // A sender that is gone reports no change; that is handled where a change is awaited.
         let mut has_changed = false;
         for rights in self.own.iter_mut().chain([&mut self.rights]) {
             if rights.has_changed().unwrap_or(false) {
@@ -204,7 +204,7 @@ impl Feed {
         }
     }
 
-    /// The place of everyone who follows one database and was told of everything up to here.
+    /// The position of all subscribers that follow one database and have received everything up to here.
     pub(super) fn place_of<'a>(&self, notice: &'a Notice) -> &'a str {
         let place = || StreamPosition { at: vec![notice.position], known: Vec::new() };
         notice.place.get_or_init(|| place().seal_alike(&self.live.engine, &self.scope).into())
@@ -214,7 +214,7 @@ impl Feed {
         Instant::now() + self.live.hub.limits().heartbeat
     }
 
-    /// Up to where the past is still to be told.
+    /// Up to where past events are still to be sent.
     fn past(&self) -> Option<&[Position]> {
         self.resumed.as_ref()?.past.as_deref()
     }
@@ -223,14 +223,14 @@ impl Feed {
         self.resumed.as_ref().map_or(&[], |resumed| &resumed.known)
     }
 
-    /// Something came that the client may have known: it does not come again.
+    /// Forgets a known event that has come: it does not come again.
     fn meet(&mut self, known: (usize, i64)) {
         if let Some(resumed) = &mut self.resumed {
             resumed.known.retain(|one| *one != known);
         }
     }
 
-    /// What comes from here on, the client does not know.
+    /// Forgets all known events: the client knows none of those that come from here on.
     fn forget_known(&mut self) {
         if let Some(resumed) = &mut self.resumed {
             resumed.known.clear();
@@ -250,13 +250,13 @@ impl Feed {
 
     fn end(&mut self, why: &'static str) {
         self.waiting.push_back(FeedItem::End(why));
-        // What it held is free at once, however slow its reader is.
+        // Its subscription is freed at once, however slow the client is.
         self.subscription = None;
     }
 
     fn take(&mut self, next: Next) {
         match next {
-            // It has just been looked at; and is once more.
+            // Rights have just been checked; they are checked once more.
             Next::Look => self.beat = Instant::now(),
             Next::Notice(notice) => self.tell(notice),
             Next::End(End::Lagged) => {
@@ -267,7 +267,7 @@ impl Feed {
         }
     }
 
-    /// Tells of a change, unless the client knows it.
+    /// Adds a change to the feed, unless the client knows it.
     fn tell(&mut self, notice: Arc<Notice>) {
         let Some(subscription) = &self.subscription else { return };
         let databases = &subscription.scope.databases;
@@ -275,7 +275,8 @@ impl Feed {
         let is_shared = databases.len() == 1;
         let is_new = notice.position > self.at[index];
         let is_reset = notice.kind == Kind::Reset;
-        // Several classes of one stream may be told of one change; and a database that was put back begins anew before.
+        // Several classes of one stream may have notices of one change; and a restored database continues at an earlier
+        // position.
         if !is_new && !(is_reset && (is_shared || notice.position < self.at[index])) {
             return;
         }
@@ -292,7 +293,7 @@ impl Feed {
         }
     }
 
-    /// Tells of a part of what the client missed.
+    /// Adds a part of the missed events to the feed.
     async fn catch_up(&mut self) -> Result<(), Error> {
         let (Some(past), Some(subscription)) = (self.past(), &self.subscription) else { return Ok(()) };
         let behind = self.at.iter().zip(past).position(|(at, past)| at < past);
@@ -307,7 +308,7 @@ impl Feed {
         let reading = read(engine.clone(), database, from, step, of);
         let (rows, is_whole) = self.live.hub.reading.take(reading).await?;
         if !is_whole {
-            // They went while the client was on its way to them.
+            // Events were cleared while the client was still reading earlier ones.
             self.at = past.to_vec();
             self.resumed = None;
             self.waiting.push_back(FeedItem::Reset(self.sealed()));
@@ -318,7 +319,7 @@ impl Feed {
         let (mut notices, mut met, mut bytes, mut used, mut reached) = (Vec::new(), Vec::new(), 0, 0, from);
         for row in rows.iter().filter(|row| Position::of(row) <= to) {
             if bytes > ENOUGH {
-                // The rest is read again when these are fetched, no more than so many at a time.
+                // The rest is read again when these have been fetched, no more than this many at a time.
                 is_last = false;
                 break;
             }
@@ -344,7 +345,7 @@ impl Feed {
         Ok(())
     }
 
-    /// Says that the stream is alive, where the client may still be told.
+    /// Sends a heartbeat, where the client is still authorized.
     async fn look_after(&mut self) {
         self.beat = self.next_beat();
         self.renew().await;
@@ -359,7 +360,7 @@ impl Feed {
         self.waiting.push_back(FeedItem::Beat(self.sealed()));
     }
 
-    /// Decides anew what the client may be told.
+    /// Authorizes the subscription again.
     async fn renew(&mut self) {
         let live = self.live.clone();
         self.rights.mark_unchanged();
@@ -371,11 +372,11 @@ impl Feed {
             Err(error) => {
                 let why = match error.kind() {
                     ErrorKind::Unauthenticated => "unauthenticated",
-                    // What could be asked when it began cannot be asked with the rights that are left.
+                    // A request that was valid at the beginning may be invalid with the rights that are left.
                     ErrorKind::Forbidden | ErrorKind::NotFound | ErrorKind::BadRequest => "forbidden",
                     _ => "unavailable",
                 };
-                // What waits was for the rights that were.
+                // Waiting items were authorized by the former rights.
                 self.waiting.retain(|said| matches!(said, FeedItem::Ready(_)));
                 return self.end(why);
             }
@@ -403,7 +404,7 @@ impl Feed {
     }
 }
 
-/// The next events of the past, and whether all of them are there.
+/// The next past events, and whether none of them was cleared.
 async fn read(
     engine: Arc<Engine>,
     database: usize,
@@ -414,18 +415,18 @@ async fn read(
     let recorded = engine.recorded();
     let vault = recorded.get(database).ok_or_else(|| Error::internal("a database is not there"))?;
     let rows = engine.published_after(vault, from, step, Some(&of)).await?;
-    // After they were read: what was cleared meanwhile may have been among them.
+    // Checked after reading: events that were cleared meanwhile may have been among them.
     Ok((rows, engine.bounds(vault).await?.reach_back_to(from)))
 }
 
-/// What a caller may be told, decided in turn.
+/// What a caller may subscribe to, decided under the concurrency limit.
 async fn decided(live: &Live, claim: &Arc<dyn SubscriptionRequest>) -> Result<Wanted, Error> {
     let claim = claim.clone();
     live.hub.deciding.take(async move { claim.wanted().await }).await
 }
 
-/// Whether it went up; nothing where it never will.
+/// Waits for the counter to change; `None` where it never will.
 async fn changed(own: &mut Option<watch::Receiver<u64>>) -> Option<()> {
-    // Boxed, so that those who can show no other credential do not carry the room for it.
+    // Boxed, so that feeds whose caller cannot present another credential do not carry its size.
     Box::pin(own.as_mut()?.changed()).await.ok()
 }

@@ -1,7 +1,7 @@
-//! The hub: who waits for which changes. It knows nothing of how they are sent.
+//! The hub: the subscriptions of a node, and the distribution of changes to them. It is independent of the transport.
 //!
-//! Subscribers who are told alike are a class: what a change is to them is decided once, written once, and its bytes are
-//! shared by all of them.
+//! Subscribers that receive the same notices form a class: the effect of a change is decided once for all of them,
+//! serialized once, and its bytes are shared.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,39 +26,39 @@ use crate::events::Follower;
 use crate::query::{Binding, digest};
 use crate::tables::events::EventRow;
 
-/// How many decisions are made at once.
+/// How many decisions are made concurrently.
 const AT_ONCE: usize = 32;
-/// How many read at once what they missed, each a part of it.
+/// How many subscribers read missed events concurrently, each a part of them.
 const READING: usize = 8;
-/// How long it may take to decide what a change is to somebody, before they are told to begin anew.
+/// Time limit for deciding the effect of a change on a class; past it the class receives a reset.
 const LATE: Duration = Duration::from_secs(5);
 
-/// Everything that a subscriber wants to be told of.
+/// Everything that a subscriber follows.
 #[derive(Debug)]
 pub(crate) struct Wanted {
     pub(crate) scope: Arc<Scope>,
     pub(crate) windows: Vec<SubscriberView>,
-    /// Which types of events; all where there is none.
+    /// Patterns of event types; all types where there is none.
     pub(crate) types: Vec<String>,
     pub(crate) who: Who,
 }
 
 impl Wanted {
-    /// Nothing: a connection that follows nothing itself is counted, and ended, like those that do.
+    /// Follows nothing: such a connection is counted, and ended, like subscriptions are.
     pub(crate) fn nothing(who: Who) -> Self {
         let scope = Scope { binding: Binding::of_nothing(), policy: [0; 16], databases: Vec::new() };
         Self { scope: Arc::new(scope), windows: Vec::new(), types: Vec::new(), who }
     }
 }
 
-/// By what subscribers are counted.
+/// The identity that a subscriber is counted by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Who {
     pub(crate) tenant: Option<Arc<str>>,
     pub(crate) actor: Option<Arc<str>>,
 }
 
-/// Those who are told alike of one resource.
+/// Subscribers of one resource that receive the same notices.
 pub(crate) struct Class {
     key: [u8; 32],
     scope: Arc<Scope>,
@@ -75,7 +75,7 @@ impl fmt::Debug for Class {
     }
 }
 
-/// A class, compared by which one it is.
+/// A class, compared by identity.
 #[derive(Clone, Debug)]
 struct Shared(Arc<Class>);
 
@@ -85,34 +85,34 @@ impl PartialEq for Shared {
     }
 }
 
-/// Who waits for changes on this node.
+/// The subscribers of this node.
 #[derive(Debug)]
 pub(crate) struct Hub {
     engine: Weak<Engine>,
     limits: Streams,
     state: Mutex<State>,
-    /// For those who are decided.
+    /// Limits concurrent authorization of subscriptions.
     pub(crate) deciding: ConcurrencyLimiter,
-    /// For those who read what they missed. Nobody who is to be decided waits for them.
+    /// Limits concurrent reads of missed events. Authorization does not wait for them.
     pub(super) reading: ConcurrencyLimiter,
-    /// Told when the last of those has gone that are counted for themselves.
+    /// Notified when the last connection that follows nothing itself has gone.
     left: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     classes: HashMap<[u8; 32], Arc<Class>>,
-    /// By the resource's place in the catalog.
+    /// By the resource's index in the catalog.
     indexes: HashMap<usize, Index<Shared>>,
     databases: Vec<Database>,
-    /// Everyone, to be ended.
+    /// The queues of all subscribers, to end them.
     outlets: HashMap<u64, Arc<SubscriberQueue>>,
     tenants: HashMap<Arc<str>, usize>,
     actors: HashMap<Arc<str>, usize>,
-    /// How many have no actor.
+    /// The number of subscribers without an actor.
     unknown: usize,
     last: u64,
-    /// How many connections are counted that follow nothing themselves.
+    /// The number of counted connections that follow nothing themselves.
     seats: usize,
     is_closed: bool,
 }
@@ -121,9 +121,9 @@ struct State {
 #[derive(Clone, Copy, Debug, Default)]
 struct Database {
     listeners: usize,
-    /// Whoever begins now is told of what comes after this.
+    /// A subscriber that joins now receives what comes after this position.
     seen: Option<Position>,
-    /// Everyone was told of everything up to here.
+    /// Everything up to this position was distributed to all subscribers.
     done: Option<Position>,
 }
 
@@ -145,10 +145,10 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a subscriber. What they are told begins after [`seen`](Self::seen), where that is known.
+    /// Adds a subscriber. It receives changes after [`seen`](Self::seen), where that is known.
     ///
     /// # Errors
-    /// Where there are too many.
+    /// Where there are too many streams.
     pub(crate) fn join(self: &Arc<Self>, wanted: Wanted) -> Result<Subscription, Error> {
         let mut state = self.state();
         self.admit(&state, &wanted.who)?;
@@ -166,14 +166,14 @@ impl Hub {
         state.seats += usize::from(classes.is_empty());
         wanted.who.count(&mut state);
         drop(state);
-        // That of the others of its class, so that all of them hold one.
+        // The scope of the other members of its class, so that all of them share one.
         let scope = classes.first().map_or(wanted.scope, |class| class.scope.clone());
         Ok(Subscription { hub: self.clone(), id, outlet, classes, scope, who: wanted.who })
     }
 
     fn admit(&self, state: &State, who: &Who) -> Result<(), Error> {
         if state.is_closed || state.outlets.len() >= self.limits.most {
-            let detail = "The server has as many streams as it takes. Try again.";
+            let detail = "Too many streams on this server. Try again later.";
             return Err(Error::new(ErrorKind::Unavailable, "overloaded", detail));
         }
         self.admit_of(state, who)
@@ -181,7 +181,7 @@ impl Hub {
 
     fn admit_of(&self, state: &State, who: &Who) -> Result<(), Error> {
         if who.actor.is_none() && state.unknown >= self.limits.max_anonymous {
-            let detail = "As many streams are open as there may be for those whom nobody knows. Try again.";
+            let detail = "Too many anonymous streams. Try again later.";
             return Err(Error::new(ErrorKind::TooManyRequests, "too-many-streams", detail));
         }
         let is_full = |counts: &HashMap<Arc<str>, usize>, name: &Option<Arc<str>>, most| {
@@ -190,13 +190,13 @@ impl Hub {
         if is_full(&state.tenants, &who.tenant, self.limits.max_per_tenant)
             || is_full(&state.actors, &who.actor_key(), self.limits.max_per_actor)
         {
-            let detail = "You have as many streams as you may have. End one, and try again.";
+            let detail = "Stream limit reached for this actor. Close a stream, and try again.";
             return Err(Error::new(ErrorKind::TooManyRequests, "too-many-streams", detail));
         }
         Ok(())
     }
 
-    /// Ends everyone; nobody can join until it is opened again.
+    /// Ends all subscriptions; none can be added until the hub is opened again.
     pub(crate) fn close(&self) {
         let mut state = self.state();
         state.is_closed = true;
@@ -205,7 +205,7 @@ impl Hub {
         }
     }
 
-    /// Has everyone look whether they may still be told.
+    /// Requests that all subscribers check their rights again.
     pub(super) fn look(&self) {
         for class in self.state().classes.values() {
             class.members().values().for_each(|outlet| outlet.look());
@@ -216,7 +216,7 @@ impl Hub {
         self.state().is_closed = false;
     }
 
-    /// Done when no connection is there any more that is counted for itself.
+    /// Completes when no connection is left that follows nothing itself.
     pub(crate) async fn left(&self) {
         loop {
             let left = self.left.notified();
@@ -227,10 +227,10 @@ impl Hub {
         }
     }
 
-    /// Counts a subscriber as somebody else's from here on.
+    /// Counts a subscription under another identity from here on.
     ///
     /// # Errors
-    /// Where that one has as many as they may have.
+    /// Where that identity has reached its limit.
     pub(crate) fn hand_over(&self, subscription: &mut Subscription, who: Who) -> Result<(), Error> {
         if subscription.who == who {
             return Ok(());
@@ -252,13 +252,13 @@ impl Hub {
         &self.limits
     }
 
-    /// After which positions whoever has joined is told of everything; `None` for a database that is not followed yet.
+    /// The positions after which present subscribers receive every change; `None` for a database that is not followed yet.
     pub(super) fn seen(&self, databases: &[usize]) -> Vec<Option<Position>> {
         let state = self.state();
         databases.iter().map(|database| state.databases[*database].seen).collect()
     }
 
-    /// What a change is to a class.
+    /// The notice of a change for a class, where the change concerns it.
     async fn notice(&self, class: &Class, happened: &RowChange) -> Option<Arc<Notice>> {
         let engine = self.engine.upgrade()?;
         let wants = |pattern: &String| happened.event.matches(pattern);
@@ -303,12 +303,12 @@ impl Hub {
         };
         let classes = {
             let mut state = self.state();
-            // Together: whoever joins from here on begins after this change.
+            // In one critical section: subscribers that join from here on begin after this change.
             state.databases[database].seen = Some(position);
             let index = state.indexes.get(&happened.entry.position);
             index.map(|index| index.find(&happened.states().collect::<Vec<_>>())).unwrap_or_default()
         };
-        // Most are decided at once; one that asks a storage, or takes its time, does not hold up the others.
+        // Most are decided at once; a decision that queries a storage, or is slow, does not hold up the others.
         let telling = stream::iter(classes).map(|Shared(class)| {
             let happened = &happened;
             async move {
@@ -330,7 +330,7 @@ impl Follower for Hub {
         let mut state = self.state();
         let database = &mut state.databases[database];
         if database.listeners == 0 {
-            // Together with the answer: whoever joins from here on waits for the beginning.
+            // In one critical section with the result: subscribers that join from here on wait for `begins`.
             *database = Database::default();
         }
         database.listeners > 0
@@ -362,7 +362,7 @@ impl Follower for Hub {
 }
 
 impl State {
-    /// The class of those who are told alike.
+    /// The class of subscribers with the same view, scope and types.
     fn class(
         &mut self,
         window: SubscriberView,
@@ -430,7 +430,7 @@ impl Class {
 }
 
 impl Who {
-    /// An actor in one tenant is not the one of the same name in another.
+    /// Actors with the same id in different tenants are counted separately.
     fn actor_key(&self) -> Option<Arc<str>> {
         let tenant = self.tenant.as_deref().unwrap_or_default();
         self.actor.as_ref().map(|actor| format!("{}:{tenant}{actor}", tenant.len()).into())
@@ -465,7 +465,7 @@ impl Who {
     }
 }
 
-/// A subscriber, until it is dropped.
+/// A subscription of the hub, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     hub: Arc<Hub>,
@@ -481,12 +481,12 @@ impl Subscription {
         self.outlet.next().await
     }
 
-    /// Whether it can be told what it missed.
+    /// Whether missed events can be replayed to it.
     pub(super) fn can_catch_up(&self) -> bool {
         self.classes.iter().all(|class| !class.window.hangs_on_unsaid())
     }
 
-    /// Whether they may still be told is being looked at: nobody need be told to look.
+    /// Rights are being checked: pending requests to check them are obsolete.
     pub(super) fn looked(&self) {
         self.outlet.looked();
     }
@@ -496,16 +496,16 @@ impl Subscription {
         self.outlet.is_closing()
     }
 
-    /// Whether the classes are those of somebody who is told this.
+    /// Whether the classes are the ones for this scope.
     pub(super) fn is_told_as(&self, scope: &Scope) -> bool {
         self.scope.policy == scope.policy
             && self.scope.binding.bytes() == scope.binding.bytes()
             && self.scope.databases == scope.databases
     }
 
-    /// What waits, and where nothing does, up to where everything was told.
+    /// The next waiting item; where there is none, the positions up to which everything was distributed.
     pub(super) fn idle(&self) -> Result<Next, Vec<Option<Position>>> {
-        // In this order: what was told of before was offered before.
+        // In this order: everything up to these positions was queued before.
         let done = {
             let state = self.hub.state();
             self.scope.databases.iter().map(|database| state.databases[*database].done).collect()
@@ -513,13 +513,13 @@ impl Subscription {
         self.outlet.take().ok_or(done)
     }
 
-    /// Whose changes in a database this subscriber is told of.
+    /// The resources of a database whose changes this subscriber receives.
     pub(super) fn resources(&self, database: usize) -> Vec<Arc<str>> {
         let classes = self.classes.iter().filter(|class| class.database == database);
         classes.map(|class| class.window.entry.name.clone()).collect()
     }
 
-    /// What an event of the past is to this subscriber.
+    /// The notices of a past event for this subscriber.
     pub(super) async fn replayed(
         &self,
         engine: &Engine,

@@ -1,8 +1,9 @@
-//! Finds who may want to know of a change without asking everyone: by the values that their filters ask for.
+//! Index of subscriptions by the values that their filters require, to find those that a change may concern without
+//! checking all of them.
 //!
-//! Of each filter the fields that must be equal to something are its form, and what they must be equal to is its key. There
-//! are few forms however many filters there are, so that a change costs one look-up for each form, and only those whose
-//! values are all there are asked at all.
+//! The fields of a filter that must be equal to a value are its form, and these values are its key. There are few forms
+//! however many filters there are, so that a change costs one look-up for each form, and only entries whose values all
+//! match are checked at all.
 
 use std::collections::HashMap;
 
@@ -10,16 +11,16 @@ use resourceful_contract::{Filter, Schema, Test, Value};
 
 use crate::engine::RowState;
 
-/// How many fields a form has at most.
+/// The most fields of a form.
 const WIDEST: usize = 4;
 
-/// What waits for changes of one resource, by what it must be equal to.
+/// Entries that wait for changes of one resource, by the values that their filters require.
 #[derive(Debug)]
 pub(crate) struct Index<T> {
     forms: HashMap<Vec<usize>, HashMap<Vec<u8>, Vec<T>>>,
 }
 
-/// Where something stands in an index.
+/// The place of an entry in an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Spot {
     fields: Vec<usize>,
@@ -27,7 +28,7 @@ pub(crate) struct Spot {
 }
 
 impl Spot {
-    /// Where a filter stands, by the fields whose values every event says.
+    /// The place of a filter, by the fields whose values every event contains.
     pub(crate) fn of(filter: &Filter, schema: &Schema) -> Self {
         let mut equal = Vec::new();
         gather(filter, schema, &mut equal);
@@ -69,14 +70,14 @@ impl<T: Clone + PartialEq> Index<T> {
         }
     }
 
-    /// Who may want to know of a change between these states, each once.
+    /// Entries that a change between these states may concern, each once.
     pub(crate) fn find(&self, states: &[&RowState]) -> Vec<T> {
         let mut found: Vec<T> = Vec::new();
         for (fields, keys) in &self.forms {
             let mut asked: Vec<Vec<u8>> = Vec::new();
             for state in states {
                 let Some(key) = key_of(fields, state) else {
-                    // Something is not known: all of this form are asked.
+                    // A value is unknown: all entries of this form may be concerned.
                     found.extend(keys.values().flatten().cloned());
                     asked.clear();
                     break;
@@ -114,7 +115,7 @@ fn gather<'a>(filter: &'a Filter, schema: &Schema, equal: &mut Vec<(usize, &'a V
     }
 }
 
-/// Whether equal values of this kind have one spelling.
+/// Whether equal values of this kind have one encoding.
 const fn is_exact(value: &Value) -> bool {
     matches!(
         value,
@@ -131,7 +132,7 @@ fn spell(value: &Value, key: &mut Vec<u8>) {
     let start = key.len();
     key.extend_from_slice(&[0; 4]);
     resourceful_contract::json::value(key, value);
-    // Its length before it, so that two values never run into each other.
+    // Length prefix, so that two values never run into each other.
     let length = u32::try_from(key.len() - start).unwrap_or(u32::MAX);
     key[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }

@@ -1,8 +1,8 @@
-//! How many may follow changes at once, and how they are kept.
+//! Limits and settings of live streams.
 
 use std::time::Duration;
 
-/// Bounds of live streams: how many there may be, how far behind a reader may be, how often each is looked after.
+/// Limits of live streams: their number, how far a client may fall behind, how often each is checked.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,7 +34,7 @@ impl Default for Streams {
 }
 
 impl Streams {
-    /// The defaults that stand at each setting.
+    /// The defaults that are documented at each setting.
     pub const fn new() -> Self {
         Self {
             most: 20_000,
@@ -48,39 +48,40 @@ impl Streams {
         }
     }
 
-    /// The most streams of a node, sockets, their subscriptions and rooms included; 20,000 by default. One more is 503.
+    /// The most streams of a node, sockets, their subscriptions and rooms included; 20,000 by default. A further one gets
+    /// 503.
     pub const fn max_streams(mut self, streams: usize) -> Self {
         self.most = streams;
         self
     }
 
-    /// The most streams of a node for one tenant; 5,000 by default. One more is 429.
+    /// The most streams of a node for one tenant; 5,000 by default. A further one gets 429.
     pub const fn max_per_tenant(mut self, streams: usize) -> Self {
         self.max_per_tenant = streams;
         self
     }
 
-    /// The most streams of a node for one actor; 100 by default. One more is 429.
+    /// The most streams of a node for one actor; 100 by default. A further one gets 429.
     pub const fn max_per_actor(mut self, streams: usize) -> Self {
         self.max_per_actor = streams;
         self
     }
 
-    /// The most streams of a node for all whom nobody knows together; 10,000 by default. One more is 429.
+    /// The most streams of a node for all anonymous callers together; 10,000 by default. A further one gets 429.
     pub const fn max_anonymous(mut self, streams: usize) -> Self {
         self.max_anonymous = streams;
         self
     }
 
-    /// How many events may wait for one reader; 256 by default, at least 1. A reader for whom more wait, or more than 4 MiB of
-    /// them, is told so and cut.
+    /// How many events may wait for one client; 256 by default, at least 1. Where more wait, or more than 4 MiB of them,
+    /// the client is notified and its stream ends.
     pub const fn queue(mut self, events: usize) -> Self {
         self.queue = if events == 0 { 1 } else { events };
         self
     }
 
-    /// How often a stream without events says that it is alive, and looks whether its credential and rights still hold;
-    /// 15 s by default.
+    /// How often a stream without events sends a heartbeat, and checks whether its credential and rights still hold; 15 s
+    /// by default.
     pub const fn heartbeat(mut self, pause: Duration) -> Self {
         self.heartbeat = if pause.is_zero() { Duration::from_millis(1) } else { pause };
         self
@@ -92,7 +93,7 @@ impl Streams {
         self
     }
 
-    /// Whether there is `GET /ws`; there is by default, where a resource has streams or tells who looks at it.
+    /// Whether `GET /ws` is served; by default it is, where a resource has streams or presence.
     pub const fn sockets(mut self, sockets: bool) -> Self {
         self.sockets = sockets;
         self

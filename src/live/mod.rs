@@ -1,4 +1,4 @@
-//! Changes as they happen: who waits for which, what each is told, and how that is sent.
+//! Live changes: subscriptions, the notices that each receives, presence, and their transport.
 
 mod concurrency;
 mod feed;

@@ -1,4 +1,4 @@
-//! What subscribers who are told alike are told of one change: written once, and shared by all of them.
+//! The notice of one change for all subscribers of a class: serialized once, and shared by all of them.
 
 use std::sync::OnceLock;
 
@@ -6,20 +6,20 @@ use bytes::Bytes;
 
 use crate::engine::Position;
 
-/// What a change is to subscribers.
+/// The effect of a change on subscribers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// It happened to an item in view.
+    /// The change concerns an item in view.
     Event,
-    /// By it an item came into view.
+    /// The change brought an item into view.
     Added,
-    /// By it an item went out of view.
+    /// The change took an item out of view.
     Removed,
-    /// What was told before is not to be relied on any more.
+    /// Earlier notices are not to be relied on any more.
     Reset,
 }
 
-/// What subscribers of one class are told of one change.
+/// What subscribers of one class receive about one change.
 #[derive(Debug)]
 pub(crate) struct Notice {
     pub(crate) kind: Kind,
@@ -28,9 +28,10 @@ pub(crate) struct Notice {
     pub(crate) event_type: String,
     /// The event as JSON; empty for a reset.
     pub(crate) json: Bytes,
-    /// Where it leaves those who follow one database and were told of everything up to here, sealed by whoever says it first.
+    /// The encrypted position of subscribers that follow one database and have received everything up to here; set on first
+    /// use.
     pub(super) place: OnceLock<Box<str>>,
-    /// The whole as it is sent as a server-sent event, for the same, made by whoever sends it first.
+    /// The complete server-sent event for the same subscribers; set on first use.
     pub(super) sent: OnceLock<Bytes>,
 }
 
@@ -50,7 +51,7 @@ impl Notice {
         Self::new(Kind::Reset, database, position, String::new(), Vec::new())
     }
 
-    /// What it is called where it is told.
+    /// The event name that clients see.
     pub(super) fn name(&self) -> &str {
         match self.kind {
             Kind::Added => "added",

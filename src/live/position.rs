@@ -1,4 +1,4 @@
-//! Where a stream stands, as its client holds it: sealed, so that it cannot be read, altered or brought elsewhere.
+//! Stream positions as clients hold them: encrypted, so that they cannot be read, altered or used elsewhere.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -6,13 +6,13 @@ use uuid::Uuid;
 use crate::engine::{Engine, Position};
 use crate::query::Binding;
 
-/// What the positions of a stream belong to, and what they are of.
+/// What the positions of a stream are bound to, and the databases that they cover.
 #[derive(Debug)]
 pub(crate) struct Scope {
     pub(crate) binding: Binding,
-    /// Names what the decisions about the caller came to.
+    /// Digest of the access decisions about the caller.
     pub(crate) policy: [u8; 16],
-    /// The databases that are followed, by their places among those that keep records, in ascending order.
+    /// The databases that are followed, as indexes among those that keep records, in ascending order.
     pub(crate) databases: Vec<usize>,
 }
 
@@ -21,29 +21,29 @@ pub(crate) struct Scope {
 pub(crate) struct StreamPosition {
     /// In the order of the scope's databases.
     pub(crate) at: Vec<Position>,
-    /// Events that are known already and come only after it, by number, and in which database.
+    /// Events that the client knows already although they come after this position, as database and sequence number.
     pub(crate) known: Vec<(usize, i64)>,
 }
 
-/// A place as it is written.
+/// The serialized form of a position.
 #[derive(Serialize, Deserialize)]
 struct Written {
     p: Vec<(i64, i64)>,
     d: [u8; 16],
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     k: Vec<(usize, i64)>,
-    /// What it is written with to be unlike others.
+    /// Makes encrypted positions differ where it is random; 0 where they are to be equal.
     #[serde(default)]
     u: u32,
 }
 
 impl StreamPosition {
-    /// Written unlike any other time, so that it does not show whether anything happened since.
+    /// Encrypts the position differently each time, so that it does not show whether anything happened since.
     pub(crate) fn seal(&self, engine: &Engine, scope: &Scope) -> String {
         self.sealed(engine, scope, Uuid::new_v4().as_fields().0)
     }
 
-    /// Written alike by everyone, on every node: of an event that its reader is told of.
+    /// Encrypts the position identically on every node: for an event that the client receives.
     pub(super) fn seal_alike(&self, engine: &Engine, scope: &Scope) -> String {
         self.sealed(engine, scope, 0)
     }
@@ -59,14 +59,14 @@ impl StreamPosition {
         engine.cursors.seal_text(&scope.binding, &text)
     }
 
-    /// The place that a client holds, and whether the caller's rights are what they were; `None` where it was altered, or is
-    /// of another stream.
+    /// The position that a client holds, and whether the caller's rights are unchanged; `None` where it was altered, or
+    /// belongs to another stream.
     pub(crate) fn open(engine: &Engine, scope: &Scope, sealed: &str) -> Option<(Self, bool)> {
         let text = engine.cursors.open_text(&scope.binding, sealed)?;
         let written: Written = serde_json::from_str(&text).ok()?;
         let at = written.p.iter().map(|(batch, sequence)| Position { batch: *batch, sequence: *sequence });
         let place = Self { at: at.collect(), known: written.k };
-        // Where there is another number of databases by now, it is of another application than it was.
+        // Another number of databases means that the application has changed since.
         Some((place, written.d == scope.policy && written.p.len() == scope.databases.len()))
     }
 }

@@ -1,8 +1,8 @@
-//! Who is where: those who are in a room, on every node.
+//! Presence: the members of rooms, on all nodes.
 //!
-//! A room is of one tenant and one item, or of one tenant and one resource as a whole. It is named by a digest, so that
-//! nodes tell each other nothing that they would have to keep from anybody. Each node knows its own members for sure and
-//! those of the others as far as they told it ([`peers`](super::peers)).
+//! A room belongs to one tenant and one item, or to one tenant and one resource as a whole. It is named by a digest, so
+//! that its name in messages between nodes reveals nothing confidential. Each node knows its own members for certain and
+//! those of the other nodes as far as these have announced them ([`presence_sync`](super::presence_sync)).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,14 +15,14 @@ use uuid::Uuid;
 use crate::error::{Error, ErrorKind};
 use crate::query::digest;
 
-/// The most who are in one room.
+/// The most members of one room.
 const MOST: usize = 1_000;
-/// How many comings and goings are told one by one.
+/// How many joins and leaves are announced to other nodes one by one; where there are more, a full snapshot is sent.
 const MOST_UNTOLD: usize = 1_000;
-/// How often one actor may be in one room, and how many whom nobody knows.
+/// How often one actor may be in one room, and how many anonymous members there may be.
 const MOST_OF_ONE: usize = 10;
 const MOST_UNKNOWN: usize = 100;
-/// How many comings and goings wait for one member, who is told who is there anew where there were more.
+/// Event buffer of one member; on overflow the member gets a full snapshot.
 const QUEUE: usize = 64;
 
 /// The name of a room.
@@ -41,52 +41,52 @@ impl Room {
     }
 }
 
-/// Someone who is in a room, once for each time that they joined.
+/// A member of a room, one for each time that a caller joined.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Member {
-    /// Names this member among all.
+    /// Unique id of this member.
     #[serde(rename = "id")]
     pub(crate) member: Uuid,
-    /// Who it is; nobody known where there is none.
+    /// The actor; `None` for an anonymous caller.
     pub(crate) actor: Option<Arc<str>>,
-    /// What they say of themselves.
+    /// State that the client has set.
     #[serde(default, skip_serializing_if = "Json::is_null")]
     pub(crate) state: Json,
 }
 
-/// What happens in a room.
+/// A change of a room's members.
 #[derive(Clone, Debug)]
 pub(crate) enum PresenceEvent {
     Joined(Arc<Member>),
     Left(Uuid),
 }
 
-/// Who is where, as far as this node knows.
+/// The members of all rooms, as far as this node knows.
 #[derive(Debug, Default)]
 pub(crate) struct Presence {
     state: Mutex<State>,
-    /// Told when there is something to tell other nodes.
+    /// Notified when there is something to announce to other nodes.
     pub(super) news: Notify,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct State {
     rooms: HashMap<Room, Inside>,
-    /// What this node did that others were not told of yet; `None` where nobody listens.
+    /// Changes on this node that are not announced yet; `None` where no other nodes listen.
     pub(super) untold: Option<PendingBroadcast>,
-    /// How often somebody joined or left on this node.
+    /// The number of joins and leaves on this node.
     pub(super) count: u64,
 }
 
-/// What other nodes are to be told.
+/// Changes to be announced to other nodes.
 #[derive(Debug, Default)]
 pub(super) struct PendingBroadcast {
     pub(super) happened: Vec<PresenceMessage>,
-    /// Whether so much happened that they are told who is here instead.
+    /// Whether there were so many changes that a full snapshot is announced instead.
     pub(super) everyone: bool,
 }
 
-/// Something that happened on this node.
+/// A join or leave on this node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum PresenceMessage {
     Joined(Room, Arc<Member>),
@@ -99,7 +99,7 @@ struct Inside {
     stirs: broadcast::Sender<PresenceEvent>,
 }
 
-/// On which node a member is.
+/// The node of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Where {
     Here,
@@ -112,7 +112,7 @@ impl Default for Inside {
     }
 }
 
-/// A member of this node, until it is dropped.
+/// A member on this node, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     presence: Arc<Presence>,
@@ -126,7 +126,7 @@ impl Presence {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has someone join a room.
+    /// Adds a member to a room.
     ///
     /// # Errors
     /// Where the room is full.
@@ -153,13 +153,13 @@ impl Presence {
 }
 
 impl State {
-    /// Who is in a room, in the order in which they joined.
+    /// The members of a room, in the order in which they joined.
     fn members(&self, room: Room) -> Vec<Arc<Member>> {
         let members = self.rooms.get(&room).map(|inside| inside.members.values());
         members.into_iter().flatten().map(|(member, _)| member.clone()).collect()
     }
 
-    /// Whether somebody more may join a room.
+    /// Whether another member may join a room.
     fn has_place(&self, room: Room, actor: Option<&str>) -> bool {
         let Some(inside) = self.rooms.get(&room) else { return true };
         let own = inside.members.values().filter(|(member, _)| member.actor.as_deref() == actor).count();
@@ -170,7 +170,7 @@ impl State {
     pub(super) fn enter(&mut self, room: Room, member: Arc<Member>, place: Where) {
         let inside = self.rooms.entry(room).or_default();
         if inside.members.insert(member.member, (member.clone(), place)).is_none() {
-            // Where nobody listens nobody is told.
+            // It fails only where no receiver listens.
             let _ = inside.stirs.send(PresenceEvent::Joined(member));
         }
     }
@@ -185,7 +185,7 @@ impl State {
         }
     }
 
-    /// Has everyone leave who is on another node, but for some.
+    /// Removes the members on another node, except for some.
     pub(super) fn keep_of(&mut self, node: Uuid, is_there: impl Fn(Uuid) -> bool) {
         self.rooms.retain(|_, inside| {
             inside.members.retain(|member, (_, place)| {
@@ -199,7 +199,7 @@ impl State {
         });
     }
 
-    /// Everyone who is on this node.
+    /// All members on this node.
     pub(super) fn here(&self) -> Vec<(Room, Arc<Member>)> {
         let of = |(room, inside): (&Room, &Inside)| {
             let here = inside.members.values().filter(|(_, place)| *place == Where::Here);
@@ -223,15 +223,15 @@ impl State {
 }
 
 impl Place {
-    /// Everyone who is there, this member as well. What happened until now is told by it.
+    /// All members of the room, this one included. Earlier events are covered by the result and discarded.
     pub(crate) fn members(&mut self) -> Vec<Arc<Member>> {
         let state = self.presence.state();
-        // Together: whoever comes from here on is told of.
+        // Under one lock: members that join from here on come as events.
         self.stirs = self.stirs.resubscribe();
         state.members(self.room)
     }
 
-    /// What happens next; nothing where there was more than could wait.
+    /// The next event; `None` where more occurred than the buffer holds.
     pub(crate) async fn stir(&mut self) -> Option<PresenceEvent> {
         self.stirs.recv().await.ok()
     }

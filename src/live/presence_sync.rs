@@ -1,8 +1,8 @@
-//! What nodes tell each other of who is where.
+//! Synchronizes presence between nodes, over the bus.
 //!
-//! Each node counts who joins and leaves on it and tells that number with everything, so that another one sees by itself
-//! whether it missed something, and asks. A node that says nothing for a while is gone, with all who were on it: whoever is
-//! killed cannot say so.
+//! Each node counts the joins and leaves on it and sends that number with every message, so that other nodes detect missed
+//! messages, and ask for a snapshot. A node that is silent for a while is gone, with all its members: a killed node cannot
+//! announce its end.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,27 +18,27 @@ use crate::access::Following;
 
 /// How long to wait after the bus failed.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How many members a message holds.
+/// How many members a message holds at most.
 const PART: usize = 500;
 
 /// A message between nodes.
 #[derive(Debug, Serialize, Deserialize)]
 struct Message {
     node: Uuid,
-    /// How often somebody had joined or left there, this included.
+    /// The number of joins and leaves on that node, including those of this message.
     count: u64,
     says: Says,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Says {
-    /// Who joined or left, one after the other.
+    /// Joins and leaves, in order.
     Happened(Vec<PresenceMessage>),
-    /// Everyone who is there, in parts, which are numbered.
+    /// A snapshot of all members on the node, in numbered parts.
     Everyone { members: Vec<(Room, Arc<Member>)>, part: usize, is_last: bool },
-    /// It is still there.
+    /// A heartbeat.
     Beat,
-    /// Who is there? Asked of one node, or of all.
+    /// A request for a snapshot, to one node or to all.
     Ask(Option<Uuid>),
 }
 
@@ -46,18 +46,18 @@ enum Says {
 #[derive(Debug)]
 struct Peer {
     heard: Instant,
-    /// Up to where everything is known.
+    /// The number up to which all joins and leaves are known.
     count: Option<u64>,
-    /// When it was asked who is there, unless it has answered.
+    /// When a snapshot was requested, unless it has arrived.
     asked: Option<Instant>,
-    /// What of a whole has come so far; nothing where a part is missing.
+    /// The parts of a snapshot received so far; `None` where a part is missing.
     coming: Option<Coming>,
 }
 
-/// Those of another node, as far as they have come.
+/// A snapshot of another node, as far as it has been received.
 #[derive(Debug, Default)]
 struct Coming {
-    /// The number of the part that comes next.
+    /// The number of the next part.
     next: usize,
     members: Vec<(Room, Arc<Member>)>,
 }
@@ -72,8 +72,8 @@ struct Node {
     beat: Duration,
 }
 
-/// Tells other nodes who is here, and hears who is there, for as long as the answer is held. A node says that it is alive
-/// each `beat`, and is gone after three of them in silence.
+/// Announces this node's members and receives those of other nodes, for as long as the returned value is held. A node sends
+/// a heartbeat each `beat`, and is gone after three of them in silence.
 ///
 /// # Errors
 /// Where the bus cannot be listened to.
@@ -93,7 +93,7 @@ pub(crate) async fn follow(
 impl Node {
     async fn live(self, mut listener: Box<dyn Listener>) {
         let mut peers: HashMap<Uuid, Peer> = HashMap::new();
-        // What is to be said besides what happens here.
+        // Messages to send besides the changes on this node.
         let mut to_say = vec![Says::Ask(None)];
         let mut says_all = false;
         let mut beat = Instant::now() + self.beat;
@@ -101,13 +101,13 @@ impl Node {
             if !self.say(&mut to_say, &mut says_all).await {
                 tokio::time::sleep(PAUSE).await;
             }
-            // What is heard first: a node that was held up knows who is alive before it counts the silence.
+            // Received messages first: a node that was held up learns which nodes are alive before it counts their silence.
             tokio::select! {
                 biased;
                 heard = listener.heard() => match heard {
                     Ok(BusEvent::Message(bytes)) => match serde_json::from_slice(&bytes) {
                         Ok(message) => self.hear(&mut peers, message, &mut to_say, &mut says_all),
-                        Err(error) => tracing::warn!(error = format!("{error:#}"), "what a node told of who is there cannot be read"),
+                        Err(error) => tracing::warn!(error = format!("{error:#}"), "a presence message of another node cannot be read"),
                     },
                     Ok(BusEvent::Missed | BusEvent::Back) => {
                         for peer in peers.values_mut() {
@@ -117,7 +117,7 @@ impl Node {
                         says_all = true;
                     }
                     Err(error) => {
-                        tracing::debug!(%error, "the bus is away: who is on other nodes is not known");
+                        tracing::debug!(%error, "the bus is unavailable: presence on other nodes is unknown");
                         self.forget_silent(&mut peers);
                         tokio::time::sleep(PAUSE).await;
                     }
@@ -132,7 +132,7 @@ impl Node {
         }
     }
 
-    /// Says what there is to say; answers whether the bus took it. Where it did not, everyone is told of later.
+    /// Publishes pending messages; returns whether the bus accepted them. Where it did not, a full snapshot follows later.
     async fn say(&self, to_say: &mut Vec<Says>, says_all: &mut bool) -> bool {
         let (happened, count, everyone) = {
             let mut state = self.presence.state();
@@ -155,15 +155,15 @@ impl Node {
             None if happened.is_empty() => {}
             None => messages.push(Says::Happened(happened)),
         }
-        // In this order: what is said of the number has been told of before.
+        // In this order: the changes that the number counts were announced before.
         messages.append(to_say);
         for says in messages {
             let message = Message { node: self.id, count, says };
             let bytes = serde_json::to_vec(&message).unwrap_or_default();
             if let Err(error) = self.bus.publish(&self.channel, bytes).await {
-                tracing::debug!(%error, "other nodes could not be told who is here");
+                tracing::debug!(%error, "presence could not be published to other nodes");
                 *says_all = true;
-                // Whatever was to be asked.
+                // In place of the requests that were pending.
                 to_say.push(Says::Ask(None));
                 return false;
             }
@@ -227,7 +227,7 @@ impl Node {
         }
     }
 
-    /// Asks a node who is there: something that it told did not come.
+    /// Requests a snapshot from a node: one of its messages was missed.
     fn missed(&self, peer: &mut Peer, node: Uuid, to_say: &mut Vec<Says>) {
         peer.count = None;
         if peer.asked.is_none_or(|asked| asked.elapsed() > self.beat) {
@@ -236,7 +236,7 @@ impl Node {
         }
     }
 
-    /// Has everyone leave whose node says nothing any more.
+    /// Removes the members of silent nodes.
     fn forget_silent(&self, peers: &mut HashMap<Uuid, Peer>) {
         peers.retain(|node, peer| {
             let is_alive = peer.heard.elapsed() <= 3 * self.beat;

@@ -11,11 +11,11 @@ use uuid::Uuid;
 use super::feed::{Feed, FeedItem};
 use super::notification::Notice;
 
-/// After how many milliseconds a client that was cut comes back: so many, and up to as many more, so that not all of them
-/// come at once.
+/// After how many milliseconds a disconnected client reconnects: so many, and up to as many more, so that not all clients
+/// reconnect at once.
 const RETRY: u32 = 2_000;
 
-/// A stream as an answer.
+/// A feed as a response.
 pub(crate) fn response(feed: Feed) -> Response {
     let frames = stream::unfold(feed, |mut feed| async move {
         let said = feed.next().await?;
@@ -26,7 +26,7 @@ pub(crate) fn response(feed: Feed) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // For proxies that would collect it.
+    // For proxies that would buffer the stream.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }

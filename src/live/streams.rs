@@ -13,13 +13,13 @@ use crate::engine::{Engine, Position};
 use crate::error::Error;
 use crate::events::Tail;
 
-/// Who waits for changes, and what brings them.
+/// The live subscriptions of an application, and the tail that supplies them with changes.
 #[derive(Debug)]
 pub(crate) struct Live {
     pub(super) engine: Arc<Engine>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) tail: Arc<Tail>,
-    /// Goes up when rights may have changed.
+    /// Incremented when rights may have changed.
     pub(crate) rights: Arc<watch::Sender<u64>>,
     pub(crate) presence: Arc<Presence>,
 }
@@ -39,18 +39,18 @@ impl Live {
         Self { engine: engine.clone(), hub, tail, rights: Arc::default(), presence }
     }
 
-    /// Adds a subscriber; answers after which positions they are told of everything.
+    /// Adds a subscriber; returns the positions after which it receives every change.
     ///
     /// # Errors
-    /// Where there are too many, or a storage fails.
+    /// Where there are too many streams, or a storage fails.
     pub(super) async fn join(&self, wanted: Wanted) -> Result<(Subscription, Vec<Position>), Error> {
         let databases = wanted.scope.databases.clone();
         let subscription = self.hub.join(wanted)?;
         let mut seen = Vec::with_capacity(databases.len());
-        // It has joined, so it is told of everything after what was seen by now.
+        // It has joined, so it receives everything after the positions seen by now.
         for database in databases {
             if self.hub.seen(&[database])[0].is_none() {
-                // Boxed: it is made once, and whoever joins later does not carry the room for it.
+                // Boxed: it is made once, and the futures of later subscribers do not carry its size.
                 Box::pin(self.tail.step(database)).await?;
             }
             let position = self.hub.seen(&[database])[0];

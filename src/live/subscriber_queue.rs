@@ -1,4 +1,4 @@
-//! What waits to be sent to one subscriber: bounded, and given up where it is not fetched.
+//! Bounded buffer of notices for one subscriber; discarded when the subscriber does not keep up.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,10 +7,10 @@ use tokio::sync::Notify;
 
 use super::notification::Notice;
 
-/// How many bytes of events may wait for one subscriber; the events themselves are shared by all who are told alike.
+/// How many bytes of events may wait for one subscriber; the events themselves are shared by all subscribers of a class.
 const MOST_BYTES: usize = 4 << 20;
 
-/// Why nothing more comes.
+/// Why a subscription ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// The subscriber did not keep up.
@@ -19,10 +19,10 @@ pub(crate) enum End {
     Closing,
 }
 
-/// What a subscriber fetches next.
+/// The next item of a subscriber.
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// Rights may have changed: nothing more is told by those that were.
+    /// Rights may have changed: they are checked again before anything more is sent.
     Look,
     Notice(Arc<Notice>),
     End(End),
@@ -39,10 +39,10 @@ pub(super) struct SubscriberQueue {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Arc<Notice>>,
-    /// How many bytes these are.
+    /// The size of these in bytes.
     bytes: usize,
     end: Option<End>,
-    /// Whether the subscriber is to look.
+    /// Whether the subscriber is to check its rights again.
     looks: bool,
 }
 
@@ -55,15 +55,15 @@ impl SubscriberQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a notice; where there are too many the subscriber gets none any more: what was missed is read again from
-    /// where they stopped.
+    /// Adds a notice. On overflow the queue is discarded and the subscription ends: missed events are read again from the
+    /// subscriber's last position.
     pub(super) fn offer(&self, notice: &Arc<Notice>) {
         let mut state = self.state();
         if state.end.is_some() {
             return;
         }
         let bytes = state.bytes + notice.json.len();
-        // However large one is, it is told.
+        // A single notice is accepted whatever its size.
         let is_full = state.waiting.len() >= self.most || (bytes > MOST_BYTES && !state.waiting.is_empty());
         if is_full {
             *state = State { end: Some(End::Lagged), looks: state.looks, ..State::default() };
@@ -75,13 +75,13 @@ impl SubscriberQueue {
         self.wake.notify_one();
     }
 
-    /// Has the subscriber look whether they may still be told.
+    /// Requests that the subscriber checks its rights again.
     pub(super) fn look(&self) {
         self.state().looks = true;
         self.wake.notify_one();
     }
 
-    /// The subscriber looks by itself.
+    /// Clears that request: the subscriber checks its rights by itself.
     pub(super) fn looked(&self) {
         self.state().looks = false;
     }
@@ -95,7 +95,7 @@ impl SubscriberQueue {
         self.state().end == Some(End::Closing)
     }
 
-    /// What is there already.
+    /// The next item, where there is one already.
     pub(super) fn take(&self) -> Option<Next> {
         let mut state = self.state();
         if std::mem::take(&mut state.looks) {
@@ -104,7 +104,7 @@ impl SubscriberQueue {
         let next = state.waiting.pop_front();
         state.bytes -= next.as_ref().map_or(0, |notice| notice.json.len());
         if state.waiting.is_empty() {
-            // Most are told of little: they hold no room for more.
+            // Most subscribers receive few events: their empty queues keep no capacity.
             state.waiting = VecDeque::new();
         }
         next.map(Next::Notice).or_else(|| state.end.map(Next::End))

@@ -1,4 +1,4 @@
-//! What is said on a socket: messages of JSON, each with the id of the subscription that it belongs to.
+//! Messages on a WebSocket: JSON, each with the id of the subscription that it belongs to.
 
 use serde_json::{Value as Json, json};
 
@@ -7,23 +7,23 @@ use super::feed::{Feed, FeedItem};
 /// A message to a client.
 #[derive(Debug)]
 pub(crate) struct SocketMessage {
-    /// Nothing where there is nothing to say.
+    /// `None` where there is nothing to send.
     pub(crate) text: Option<String>,
-    /// Where nothing more comes under its id.
+    /// Set where the subscription with this id ends.
     pub(crate) end: Option<Ending>,
 }
 
 /// What the end of a subscription means for its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// It goes on.
+    /// The socket stays open.
     Alone,
-    /// The credential that all of them have is not good any more.
+    /// The credential of the whole socket is not valid any more.
     Unauthenticated,
 }
 
 impl SocketMessage {
-    /// What a feed says.
+    /// The message of a feed item.
     pub(crate) fn of(feed: &Feed, id: &str, said: FeedItem) -> Self {
         let at = |kind: &str, place: String| json!({"type": kind, "id": id, "position": place});
         match said {
@@ -32,7 +32,7 @@ impl SocketMessage {
                 let place = own.unwrap_or_else(|| feed.place_of(&notice).to_owned());
                 let mut message = at("next", place);
                 message["event"] = notice.name().into();
-                // What it says of the change is written already, and the same for everyone.
+                // The change is serialized already, and the same for all subscribers.
                 let mut text = message.to_string();
                 text.pop();
                 text.push_str(",\"data\":");
@@ -47,12 +47,12 @@ impl SocketMessage {
         }
     }
 
-    /// Something else that is said.
+    /// Any other message.
     pub(crate) fn message(message: &Json) -> Self {
         Self { text: Some(message.to_string()), end: None }
     }
 
-    /// The last that is said.
+    /// The last message of a subscription.
     pub(crate) fn ended(id: &str, why: &'static str) -> Self {
         let message = json!({"type": "complete", "id": id, "code": why});
         let end = if why == "unauthenticated" { Ending::Unauthenticated } else { Ending::Alone };

@@ -15,7 +15,7 @@ use crate::http::Batch;
 /// The tag of the operation.
 pub(super) const TAG: (&str, &str) = ("batch", "Changes of several resources in one transaction.");
 
-/// Adds what is sent and answered to the components: at most so many operations, on these resources.
+/// Adds the request and response schemas to the components: at most `most` operations, on these resources.
 pub(super) fn add(components: &mut Components, most: usize, resources: &[&str]) {
     schemas::add(components, "Batch", super::explain::schema::<Batch>());
     let batch = &mut components.schemas["Batch"];

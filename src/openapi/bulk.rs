@@ -1,4 +1,4 @@
-//! The bodies and answers of many items in one request.
+//! The request and response schemas of bulk requests.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -29,7 +29,7 @@ pub(super) fn add(schemas: &mut Map<String, Json>, title: &str, entry: &Entry, b
         properties["max_affected"] = most.clone();
         object(properties, required)
     };
-    // Each alternative has a name, because generators name their types by it.
+    // Each alternative is a component, because generators name their types by it.
     let mut add = |suffix: &str, schema: Json| {
         let name = format!("{title}_Bulk{suffix}");
         schemas.insert(name.clone(), schema);

@@ -1,8 +1,8 @@
-//! The Components Object: what a document names once and refers to (OpenAPI 3.1, 4.8.7).
+//! The Components Object: schemas, parameters, headers and responses that a document refers to by name (OpenAPI 3.1,
+//! 4.8.7).
 //!
-//! utoipa's schema type drops keywords of JSON Schema that it does not know. Schemas therefore stay JSON: inside
-//! utoipa's types a reference to a numbered place stands for each of them, and they are put there after the document is
-//! serialized.
+//! utoipa's schema type drops JSON Schema keywords that it does not know. Schemas therefore stay JSON: inside utoipa's
+//! types a numbered reference stands for each of them, and they are inserted after the document is serialized.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -15,7 +15,7 @@ use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{ComponentsBuilder, Ref, RefOr};
 
 const PLACE: &str = "#/x-schemas/";
-/// Where a component's reference begins.
+/// The prefix of references to components.
 const COMPONENTS: &str = "#/components/";
 
 /// The components of a document, by name.
@@ -25,18 +25,19 @@ pub(super) struct Components {
     parameters: BTreeMap<String, Parameter>,
     headers: BTreeMap<String, Header>,
     responses: BTreeMap<String, Response>,
-    /// Schemas that stand inside parameters, headers and media types.
+    /// Schemas inside parameters, headers and media types, by the numbers of their references.
     placed: Vec<Json>,
 }
 
 impl Components {
-    /// A schema that stands where it is used.
+    /// Adds a schema that is inserted where it is used.
     pub(super) fn inline(&mut self, schema: Json) -> RefOr<Schema> {
         self.placed.push(schema);
         RefOr::Ref(Ref::new(format!("{PLACE}{}", self.placed.len() - 1)))
     }
 
-    /// A reference to a schema that several others share. Where its name is another schema's, it gets a number.
+    /// Adds a schema that several others share, and returns a reference to it. If its name is another schema's, it gets
+    /// a number.
     pub(super) fn shared(&mut self, name: &str, schema: Json) -> Json {
         let numbered = (2..).map(|number| format!("{name}{number}"));
         let mut names = std::iter::once(name.to_owned()).chain(numbered);
@@ -47,7 +48,7 @@ impl Components {
         reference
     }
 
-    /// A reference to a parameter, which is added under this name where there is none of it.
+    /// A reference to a parameter, which is added under this name unless there is one already.
     pub(super) fn parameter(
         &mut self,
         name: &str,
@@ -71,7 +72,7 @@ impl Components {
         Ref::new(format!("{COMPONENTS}headers/{name}"))
     }
 
-    /// A reference to a response, which is added under this name where there is none of it.
+    /// A reference to a response, which is added under this name unless there is one already.
     pub(super) fn response(
         &mut self,
         name: &str,
@@ -84,7 +85,7 @@ impl Components {
         RefOr::Ref(Ref::new(format!("{COMPONENTS}responses/{name}")))
     }
 
-    /// Adds everything that utoipa's own types hold.
+    /// Adds the components that are of utoipa's own types.
     pub(super) fn describe(&mut self, builder: ComponentsBuilder) -> ComponentsBuilder {
         let mut builder = builder;
         for (name, parameter) in std::mem::take(&mut self.parameters) {
@@ -99,15 +100,15 @@ impl Components {
         builder
     }
 
-    /// Puts every schema where it belongs in the serialized document.
+    /// Inserts every schema at its place in the serialized document.
     pub(super) fn place(self, document: &mut Json) {
         place(&self.placed, document);
         document["components"]["schemas"] = Json::Object(self.schemas);
     }
 }
 
-/// A name as components may have it: of letters, digits, `.`, `-` and `_` (OpenAPI 3.1, 4.8.7.1). A digest distinguishes
-/// names that differ in other characters only.
+/// A valid component name: letters, digits, `.`, `-` and `_` (OpenAPI 3.1, 4.8.7.1). A digest distinguishes names that
+/// differ in other characters only.
 fn key(name: &str) -> Cow<'_, str> {
     let is_kept = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
     if name.chars().all(is_kept) {

@@ -1,23 +1,23 @@
-//! Decimals as a specification invites them: as text, of as many digits as are kept.
+//! Schemas of decimals in the document: as text, with as many digits as are stored.
 //!
-//! A body may spell a decimal as a JSON number too, where no digit is lost by that; what a client's generator makes of such
-//! a schema is a double, which loses some.
+//! A body may contain a decimal as a JSON number too, if that loses no digit; but client generators make a double of
+//! such a schema, which loses digits.
 
 use resourceful_contract::Schema;
 use serde_json::{Map, Value as Json, json};
 
-/// What answers hold.
+/// Pattern of decimals in responses.
 const ANSWERED: &str = "^-?[0-9]{1,29}(\\.[0-9]{1,28})?$";
-/// What is asked for: with the length, the 28 digits that are always kept, or fewer.
+/// Pattern of decimals in requests: with the length, at most the 28 digits that are always stored.
 const ASKED: &str = "^-?[0-9]{1,28}(\\.[0-9]{1,28})?$";
 const MAX_LENGTH: usize = 29;
 
-/// Describes the decimals inside a schema; where they are `asked` for, within what is always kept.
+/// Describes the decimals inside a schema; in request schemas (`asked`) with the limits of what is always stored.
 pub(super) fn spell(schema: &mut Json, asked: bool) {
     match schema {
         Json::Object(map) => {
             for (name, inner) in map.iter_mut() {
-                // The first hold values and no schemas; definitions are shared with answers.
+                // The first hold values, not schemas; definitions are shared with responses.
                 if !matches!(name.as_str(), "const" | "enum" | "default" | "examples") {
                     spell(inner, asked && name != "$defs");
                 }

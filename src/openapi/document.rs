@@ -1,4 +1,4 @@
-//! The document as a whole.
+//! Builds an OpenAPI document.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,18 +24,18 @@ use crate::engine::Entry;
 use crate::http::{BATCH, EVENTS, EXPLAIN, Endpoint, SOCKET};
 use crate::resource::Operation;
 
-/// The version of OpenAPI that a document is in.
+/// The OpenAPI version of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Version {
-    /// For older tools.
+    /// OpenAPI 3.0, for older tools.
     V30,
-    /// What most tools read.
+    /// OpenAPI 3.1, which most tools read.
     V31,
-    /// With QUERY as an operation of its own, and the schema of each event of a stream.
+    /// OpenAPI 3.2, with QUERY as an operation of its own and the schema of each event of a stream.
     V32,
 }
 
-/// Makes the document of what a lens shows.
+/// Builds the document of the part of the catalog that a lens shows.
 pub(super) fn of(lens: &Lens<'_>, info: &Info, version: Version) -> Json {
     let titles = schemas::titles(lens.catalog);
     let mut maker = Maker {
@@ -62,7 +62,7 @@ pub(super) fn of(lens: &Lens<'_>, info: &Info, version: Version) -> Json {
     document
 }
 
-/// A document in the making.
+/// Builder of a document.
 struct Maker<'a> {
     lens: &'a Lens<'a>,
     info: &'a Info,
@@ -71,7 +71,7 @@ struct Maker<'a> {
     components: Components,
     paths: Vec<(String, PathItem)>,
     tags: Vec<Tag>,
-    /// The operation ids that are taken.
+    /// The operation ids in use.
     ids: HashSet<String>,
 }
 
@@ -116,7 +116,7 @@ impl Maker<'_> {
         id
     }
 
-    /// The paths that belong to no resource.
+    /// Adds the paths that belong to no resource.
     fn others(&mut self) {
         let (lens, info) = (self.lens, self.info);
         if let Some(permission) = info.explain.as_ref().filter(|_| lens.explains) {
@@ -148,7 +148,8 @@ impl Maker<'_> {
         }
     }
 
-    /// What any of these operations needs on any of these resources; `None` where nobody may do any of them.
+    /// The security requirements of any of these operations on any of these resources; `None` if all of them are
+    /// closed.
     fn security(
         &self,
         operations: &[Operation],
@@ -209,12 +210,12 @@ impl Maker<'_> {
     }
 }
 
-/// Whether somebody may do this, as far as the lens shows.
+/// Whether the operation is permitted to any caller that the lens covers.
 fn may(lens: &Lens<'_>, entry: &Arc<Entry>, operation: Operation) -> bool {
     lens.offers(entry, operation) && !entry.definition.passed(operation).requirement().closed
 }
 
-/// The servers that are declared; without any, the host that the document came from.
+/// The declared servers; by default the host that the document was requested from.
 fn servers(declared: &[String]) -> Vec<Server> {
     let root = ["/".to_owned()];
     let urls = if declared.is_empty() { &root[..] } else { declared };

@@ -18,7 +18,7 @@ use crate::http::Question;
 /// The tag of the operation.
 pub(super) const TAG: (&str, &str) = ("access", "Why access is granted or denied.");
 
-/// Adds what is asked and answered to the components.
+/// Adds the request and response schemas to the components.
 pub(super) fn add(components: &mut Components) {
     schemas::add(components, "Question", schema::<Question>());
     schemas::add(components, "Explanation", schema::<Explanation>());

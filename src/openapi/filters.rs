@@ -1,8 +1,8 @@
-//! Filters: which fields there are, and what each can be compared with, in a query string and in a body.
+//! Filters: the filterable fields, and the conditions of each in a query string and in a body.
 //!
-//! Fields of one type share one schema of each form. In a query string a field is one parameter of the style
-//! `deepObject`: `population[gte]=10` is the member `gte`, and a plain value means equality. A list stands inside it as
-//! text with commas, because OpenAPI leaves arrays inside `deepObject` undefined, and the TypeScript clients refuse to write
+//! Fields of one type share one schema for each form. In a query string a field is one parameter of the style
+//! `deepObject`: `population[gte]=10` is the member `gte`, and a plain value means equality. A list inside it is text
+//! with commas, because OpenAPI leaves arrays inside `deepObject` undefined, and TypeScript clients refuse to serialize
 //! them.
 
 use resourceful_contract::{Field, FieldType};
@@ -15,19 +15,19 @@ use super::schemas::definition_name;
 use crate::engine::Entry;
 use crate::query::MAX_URL_VALUES;
 
-/// The most values that a list in a body holds.
+/// The maximum number of values in a list in a body.
 const MAX_BODY_VALUES: usize = 1_000;
 
 /// A field that a list can be filtered by.
 pub(super) struct Filterable<'a> {
-    /// What requests call it: a field's own name, or `relation.field`.
+    /// Its name in requests: a field's own name, or `relation.field`.
     pub(super) path: String,
     /// The resource that has the field.
     owner: &'a Entry,
     field: &'a Field,
 }
 
-/// The fields that a list can be filtered by: a resource's own, and those of its relations after a dot.
+/// The fields that a list can be filtered by: a resource's own, and those of its relations with a dotted name.
 pub(super) fn of<'a>(lens: &'a Lens<'a>, entry: &'a Entry) -> impl Iterator<Item = Filterable<'a>> {
     let own = |entry: &'a Entry| {
         let fields = entry.schema.fields.iter().enumerate();
@@ -59,8 +59,8 @@ impl Filterable<'_> {
         components.shared(&format!("{}Condition", self.kind(titles)), self.in_body(&value))
     }
 
-    /// What the field's schemas are named after: its type, or the field itself where its values are listed. No title
-    /// holds an underscore.
+    /// The prefix of the names of the field's schemas: its type, or the field itself if its values are listed. No title
+    /// contains an underscore.
     fn kind(&self, titles: &[String]) -> String {
         if self.field.enum_values().is_some() {
             return format!("{}_{}", titles[self.owner.position], pascal(&self.field.name));
@@ -71,8 +71,8 @@ impl Filterable<'_> {
         }
     }
 
-    /// The schema of one value. Listed values are a component, so that generators make one type of them: the model's own
-    /// where it has a name there.
+    /// The schema of one value. Listed values are a component, so that generators make one type of them: the model's
+    /// own, if it has a name there.
     fn value(&self, components: &mut Components, titles: &[String]) -> Json {
         let Some(values) = self.field.enum_values() else { return value(self.field) };
         let property = &self.owner.definition.bodies.answer["properties"][&self.field.name];
@@ -212,10 +212,10 @@ fn one_of(values: &[Json]) -> String {
     format!("({})", texts.join("|"))
 }
 
-/// A calendar date, but for the leap years.
+/// Pattern of a calendar date, without the rule for leap years.
 const DATE: &str = "[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|[12][0-9]))";
 
-/// What one value looks like in a list with commas.
+/// The pattern of one value in a list with commas.
 fn pattern(field_type: FieldType) -> String {
     let pattern = match field_type {
         FieldType::Boolean => "(true|false)",

@@ -1,17 +1,17 @@
-//! Which part of the catalog a document tells of: all that is declared, or what one caller is offered.
+//! The part of the catalog that a document describes: everything declared, or what one caller is permitted.
 
 use super::operations::Requirements;
 use crate::engine::{Catalog, Entry, LinkedRelation, PermittedOperations};
 use crate::http::Endpoint;
 use crate::resource::{Operation, Right};
 
-/// The catalog as a document shows it.
+/// The catalog, limited to what a document describes.
 #[derive(Debug)]
 pub(super) struct Lens<'a> {
     pub(super) catalog: &'a Catalog,
-    /// By the catalog's positions; `None` shows everything that is declared.
+    /// One caller's permitted operations by catalog position; `None` shows everything declared.
     offers: Option<Vec<PermittedOperations>>,
-    /// Whether the caller may ask why.
+    /// Whether the caller may use `POST /_explain`.
     pub(super) explains: bool,
 }
 
@@ -28,7 +28,7 @@ impl<'a> Lens<'a> {
         self.offers.as_ref().is_none_or(|offers| says(&offers[entry.position]))
     }
 
-    /// Whether something that may be done is there.
+    /// Whether a right is offered.
     pub(super) fn offers(&self, entry: &Entry, right: impl Into<Right>) -> bool {
         let right = right.into();
         self.of_offer(entry, |offer| offer.rights.contains(&right))
@@ -44,17 +44,17 @@ impl<'a> Lens<'a> {
         })
     }
 
-    /// Whether anything of a resource is there.
+    /// Whether any right on a resource is offered.
     pub(super) fn shows_resource(&self, entry: &Entry) -> bool {
         self.of_offer(entry, |offer| !offer.rights.is_empty())
     }
 
-    /// Whether a field is there.
+    /// Whether a field is visible.
     pub(super) fn shows(&self, entry: &Entry, field: usize) -> bool {
         self.of_offer(entry, |offer| offer.mask.shows(field))
     }
 
-    /// Whether every answer with whole items has a field, whoever asks.
+    /// Whether every response with whole items has a field, for all callers of the document.
     pub(super) fn always_shows(&self, entry: &Entry, field: usize) -> bool {
         let mut rules = entry.definition.field_rules.iter();
         match &self.offers {
@@ -63,24 +63,24 @@ impl<'a> Lens<'a> {
         }
     }
 
-    /// Whether a field may be filtered and sorted by, as far as its value may be told.
+    /// Whether a field's value may be revealed, as filters and sorts require.
     pub(super) fn tells(&self, entry: &Entry, field: usize) -> bool {
         self.of_offer(entry, |offer| offer.mask.tells(field))
     }
 
-    /// Whether a field may be set.
+    /// Whether a field is visible and may be set.
     pub(super) fn takes(&self, entry: &Entry, field: usize) -> bool {
         self.of_offer(entry, |offer| offer.mask.shows(field) && offer.mask.takes(field))
     }
 
-    /// Whether a relation is there: both of its keys are told.
+    /// Whether a relation is visible: the values of both of its keys may be revealed.
     fn follows(&self, entry: &Entry, relation: &LinkedRelation) -> bool {
         let target = self.catalog.entry(relation.target);
         self.tells(entry, relation.link.local) && self.tells(target, relation.link.remote)
     }
 
-    /// Whether the fields of a relation's target may be filtered by. A document for everyone names what any caller of
-    /// the list may use.
+    /// Whether lists can be filtered by the fields of a relation's target. A document for all callers names what every
+    /// caller of the list may use.
     pub(super) fn leads(&self, from: &Entry, relation: &LinkedRelation) -> bool {
         let to = self.catalog.entry(relation.target);
         match &self.offers {
@@ -97,7 +97,7 @@ impl<'a> Lens<'a> {
         })
     }
 
-    /// Whether there is anything to search.
+    /// Whether any field can be searched.
     pub(super) fn searches(&self, entry: &Entry) -> bool {
         entry.definition.searchable.iter().any(|field| self.tells(entry, *field))
     }

@@ -1,4 +1,4 @@
-//! The OpenAPI document, made of the definitions that run, and the page that shows it.
+//! The OpenAPI document, derived from the definitions that the application runs, and its documentation page.
 
 mod batch;
 mod bulk;
@@ -40,12 +40,12 @@ use crate::error::{Error, Fault};
 use crate::http::{AppState, Context, DEFAULT_BASE, is_known};
 use crate::query::read_parameters;
 
-/// Where the document is.
+/// The path of the document.
 pub(crate) const DOCUMENT: &str = "/openapi.json";
-/// Where the page that shows it is, and its files.
+/// The paths of the documentation page and its files.
 pub(crate) const PAGE: [&str; 2] = ["/docs", "/docs/{file}"];
 
-/// What the document says of the API as a whole.
+/// What the document states about the API as a whole.
 #[derive(Debug)]
 pub(crate) struct Info {
     pub(crate) title: String,
@@ -55,36 +55,36 @@ pub(crate) struct Info {
     pub(crate) contact: Option<(String, String)>,
     /// The license: a name and a URL.
     pub(crate) license: Option<(String, String)>,
-    /// Where clients find the API, where that is not where the document is.
+    /// The URLs of the API, if they differ from the document's host.
     pub(crate) servers: Vec<String>,
-    /// What every resource's path begins with.
+    /// The prefix of every resource's path.
     pub(crate) prefix: String,
-    /// How credentials are shown.
+    /// The security schemes: how clients send credentials.
     pub(crate) schemes: Vec<SecurityScheme>,
-    /// Whether credentials are looked at, so that a bad one is refused even where none is needed.
+    /// Whether credentials are verified, so that an invalid one is refused even where none is required.
     pub(crate) authenticates: bool,
     /// Whether there is a stream of all changes.
     pub(crate) events: bool,
     /// Whether there is a socket.
     pub(crate) sockets: bool,
-    /// The most operations of a batch, where there are batches.
+    /// The maximum number of operations in a batch, if there are batches.
     pub(crate) batches: Option<usize>,
-    /// Who may ask why access is granted or denied.
+    /// The permission to use `POST /_explain`.
     pub(crate) explain: Option<Permission>,
-    /// Whether each caller gets a document of their own.
+    /// Whether the document is made for each caller.
     pub(crate) by_caller: bool,
 }
 
-/// The document: prepared once in each version, or made for each caller.
+/// The OpenAPI document: prepared once in each version, or made for each caller.
 #[derive(Debug)]
 pub(crate) struct Document {
     boundary: Arc<AppState>,
     info: Info,
-    /// What everyone gets, where all get the same.
+    /// The documents for all callers, if they do not differ by caller.
     prepared: Option<[Prepared; 3]>,
 }
 
-/// A document's bytes and the tag that names them.
+/// A document's bytes and its entity tag.
 #[derive(Debug)]
 struct Prepared {
     bytes: Bytes,
@@ -107,7 +107,7 @@ impl Document {
         Arc::new(Self { boundary, info, prepared })
     }
 
-    /// The version that a query string asks for.
+    /// The version that a query string selects.
     fn version(query: Option<&str>) -> Result<Version, Error> {
         let mut asked = None;
         let mut faults = Vec::new();
@@ -175,7 +175,7 @@ impl Document {
     }
 }
 
-/// `/openapi.json`, and the page at `/docs` where it is wanted.
+/// The routes of `/openapi.json`, and of the page at `/docs` if `docs` is set.
 pub(crate) fn routes(document: Arc<Document>, docs: bool) -> Router {
     debug_assert!(DEFAULT_BASE.ends_with('/'), "a code is appended to the base");
     #[cfg(feature = "docs")]

@@ -1,4 +1,4 @@
-//! Names: of components, and of operations with their summaries.
+//! Names of components, and of operations with their summaries.
 
 use crate::engine::Entry;
 use crate::http::Endpoint;
@@ -68,7 +68,7 @@ pub(super) fn summary(entry: &Entry, endpoint: Endpoint) -> String {
 
 /// The indefinite article of a word, by its first letter.
 fn article(word: &str) -> &'static str {
-    // "A user", "a unit": the letter sounds like a consonant there.
+    // "A user", "a unit": the first letter is pronounced as a consonant.
     let is_vowel = word.starts_with(['a', 'e', 'i', 'o', 'u']);
     let is_you = ["uni", "use", "usa", "uti", "eu"].iter().any(|start| word.starts_with(start));
     if is_vowel && !is_you { "an" } else { "a" }
@@ -79,7 +79,8 @@ fn capitalized(words: &str) -> String {
     characters.next().map(char::to_uppercase).into_iter().flatten().chain(characters).collect()
 }
 
-/// `order_line` and `order line` as `OrderLine`; letters beyond ASCII are no part of a component's name.
+/// `order_line` and `order line` as `OrderLine`; letters beyond ASCII are removed, since component names cannot contain
+/// them.
 pub(super) fn pascal(name: &str) -> String {
     let words = name.split(|character: char| !character.is_alphanumeric()).map(capitalized);
     let name: String =
@@ -87,7 +88,7 @@ pub(super) fn pascal(name: &str) -> String {
     if name.is_empty() { "Item".to_owned() } else { name }
 }
 
-/// What the input or the output of an action is called. No title holds an underscore.
+/// The component name of an action's input or output. No title contains an underscore.
 pub(super) fn of_action(title: &str, action: &str, suffix: &str) -> String {
     format!("{title}_{}{suffix}", pascal(action))
 }

@@ -16,25 +16,25 @@ use crate::engine::Entry;
 use crate::http::{Body, Endpoint};
 use crate::resource::{Operation, Right};
 
-/// What a stream is.
+/// The description of streams.
 const STREAM: &str = "Server-sent events: `ready` first, then each change of an item that matches as a CloudEvents 1.0 event \
     under its type, `added` or `removed` where a change brings an item into view or takes it out, `reset` where what was \
     told before is not to be relied on, `lagged` and `end` before the stream ends. The `id` of the last event, sent back in \
     `Last-Event-ID`, goes on from there.";
 
-/// Where an operation stands, and what it is made of.
+/// The context in which an operation is described.
 pub(super) struct Site<'a> {
     pub(super) lens: &'a Lens<'a>,
     pub(super) entry: &'a Entry,
     pub(super) endpoint: Endpoint,
-    /// For each resource, the name that its components begin with.
+    /// For each resource, the prefix of its components' names.
     pub(super) titles: &'a [String],
     pub(super) info: &'a Info,
     pub(super) version: Version,
 }
 
 impl Site<'_> {
-    /// The name that the resource's components begin with.
+    /// The prefix of the names of the resource's components.
     pub(super) fn title(&self) -> &str {
         &self.titles[self.entry.position]
     }
@@ -119,7 +119,7 @@ impl Site<'_> {
         Some(builder.build())
     }
 
-    /// What is really asked for: nothing, or one of the alternatives by any one of the schemes.
+    /// The effective security requirements: none, or one of the alternatives by any one of the schemes.
     fn security(&self) -> Vec<SecurityRequirement> {
         let definition = &self.entry.definition;
         let mut permissions = vec![definition.passed(self.endpoint.right())];
@@ -130,18 +130,18 @@ impl Site<'_> {
     }
 }
 
-/// What permissions ask for, of which one has to be passed: nothing, or an alternative by any one of the schemes. The
-/// roles and scopes that an alternative needs stand beside the scheme (OpenAPI 3.1, 4.8.30).
+/// The security requirements of permissions, any one of which suffices: none, or an alternative by any one of the
+/// schemes. The roles and scopes that an alternative needs are listed with the scheme (OpenAPI 3.1, 4.8.30).
 pub(super) fn security(permissions: &[Permission], info: &Info) -> Vec<SecurityRequirement> {
     if permissions.iter().all(|permission| permission.requirement().is_open()) {
         return Vec::new();
     }
     let mut alternatives: Vec<_> = permissions.iter().flat_map(Permission::alternatives).collect();
     if alternatives.iter().all(|way| !way.credential) {
-        // Who shows a credential may be let in further than who does not.
+        // Callers with a credential may have access to more than callers without one.
         alternatives.push(Alternative { credential: true, ..Alternative::default() });
     }
-    // Without a credential first: it is what most clients try.
+    // The alternative without a credential is first: most clients try it first.
     alternatives.sort_by_key(|way| way.credential);
     let mut distinct: Vec<Alternative> = Vec::new();
     for way in alternatives {
@@ -160,10 +160,10 @@ pub(super) fn security(permissions: &[Permission], info: &Info) -> Vec<SecurityR
     distinct.iter().flat_map(by_schemes).collect()
 }
 
-/// What callers of an endpoint must be.
+/// The requirements on callers of an endpoint.
 pub(super) struct Requirements {
     pub(super) always: Requirement,
-    /// A PUT that finds nothing creates, where clients give the ids.
+    /// A PUT to an id that does not exist creates the item, if clients assign ids.
     pub(super) to_create: Option<Requirement>,
 }
 
@@ -182,7 +182,7 @@ impl Requirements {
 fn who(permission: &Permission, when: &str) -> Option<String> {
     let requirement = permission.requirement();
     if requirement.closed {
-        Some(format!("{when}Closed: nobody may do this."))
+        Some(format!("{when}Closed: no caller may do this."))
     } else if requirement.is_open() {
         None
     } else {

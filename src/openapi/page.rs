@@ -1,4 +1,4 @@
-//! The page at `/docs`: Swagger UI, from files inside the binary.
+//! The documentation page at `/docs`: Swagger UI, from files embedded in the binary.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use utoipa_swagger_ui::Config;
 
 use super::PAGE;
 
-/// The page loads its own files and asks its own server, and nothing else. Swagger UI sets styles inline and
-/// shows images from `data:` URLs.
+/// Content security policy: the page loads only its own files and connects only to its own server. Swagger UI sets
+/// styles inline and shows images from `data:` URLs.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
      font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -22,7 +22,8 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 
 const STYLE: &str = include_str!("page.css");
 
-/// What starts Swagger UI: the document lies beside the page, wherever the application is nested.
+/// The script that starts Swagger UI: the URL of the document is relative to the page, wherever the application is
+/// nested.
 const START: &str = r##"window.addEventListener("load", () => {
   window.ui = SwaggerUIBundle({
     url: new URL("openapi.json", window.location.href.replace(/\/docs\/?([?#].*)?$/, "/")).href,
@@ -63,7 +64,7 @@ pub(super) fn routes(title: &str) -> Router {
 
 fn page(title: &str) -> String {
     let title = title.replace('&', "&amp;").replace('<', "&lt;");
-    // Relative addresses, below a base of its own: the page works wherever the application is nested.
+    // Relative URLs: the page works wherever the application is nested.
     format!(
         r#"<!doctype html>
 <html lang="en">

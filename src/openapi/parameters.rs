@@ -1,4 +1,4 @@
-//! Parameters: filters, pages and selections in the query string, and the headers that are read.
+//! Parameters: filters, pages and selections in the query string, and request headers.
 
 use resourceful_contract::FieldType;
 use serde_json::{Value as Json, json};
@@ -25,7 +25,7 @@ const DRY_RUN: &str =
     "`dry-run`: everything is tried and nothing is changed; the answer says what it would have been.";
 const TAGS: &str = "^(\\*|(W/)?\"[!#-~]*\"([ \\t]*,[ \\t]*(W/)?\"[!#-~]*\")*)$";
 
-/// What a collected list of parameters is made with.
+/// Collects the parameters of an operation.
 struct Collector<'a, 'b> {
     site: &'a Site<'a>,
     components: &'b mut Components,
@@ -58,7 +58,7 @@ pub(super) fn of(site: &Site<'_>, components: &mut Components) -> Vec<RefOr<Para
     collector.parameters
 }
 
-/// A parameter before its schema has a place.
+/// A parameter whose schema is not added to the components yet.
 struct Described<'a> {
     name: &'a str,
     place: ParameterIn,
@@ -99,7 +99,7 @@ const fn query<'a>(name: &'a str, description: &'a str, schema: Json) -> Describ
     Described { name, place: ParameterIn::Query, description, schema, required: false, style: None }
 }
 
-/// A list, whose parameter is repeated for each item: without any there is no parameter.
+/// A list parameter, which is repeated for each item: an empty list has no parameter.
 fn repeated<'a>(name: &'a str, description: &'a str, mut schema: Json) -> Described<'a> {
     if let Some(list) = schema.as_object_mut() {
         list.shift_remove("minItems");
@@ -127,7 +127,7 @@ impl Collector<'_, '_> {
         let entry = self.site.entry;
         let field = entry.schema.id_field();
         let mut schema = match entry.definition.bodies.replace["properties"].get(&field.name) {
-            // Given by the client: what holds in a body holds in a path.
+            // Clients assign the id: the constraints of a body apply to the path.
             Some(schema) => schema.clone(),
             None => filters::value(field),
         };
@@ -317,7 +317,7 @@ pub(super) fn of_batch(components: &mut Components) -> Vec<RefOr<Parameter>> {
         .collect()
 }
 
-/// Whether deleted items can be asked for.
+/// Whether soft-deleted items can be requested.
 pub(super) fn sees_deleted(lens: &Lens<'_>, entry: &Entry) -> bool {
     entry.definition.deleted_at.is_some() && lens.offers(entry, Right::Deleted)
 }
@@ -326,12 +326,12 @@ pub(super) fn deleted() -> Json {
     json!({"type": "string", "enum": ["include", "only"]})
 }
 
-/// Entity tags as headers hold them, weak ones and lists included (RFC 9110, 8.8.3 and 13.1).
+/// Entity tags in headers, weak ones and lists included (RFC 9110, 8.8.3 and 13.1).
 fn tags() -> Json {
     json!({"type": "string", "pattern": TAGS})
 }
 
-/// An entity tag as a body holds it.
+/// An entity tag in a body.
 pub(super) fn tag() -> Json {
     json!({"type": "string", "pattern": TAGS, "description": "The ETag that the item must have."})
 }

@@ -1,4 +1,4 @@
-//! What an endpoint answers: every status that the boundary really sends.
+//! The responses of an endpoint: every status that it can have.
 
 use serde_json::json;
 use utoipa::openapi::content::ContentBuilder;
@@ -17,7 +17,7 @@ use crate::error::ErrorKind;
 use crate::http::{Body, Endpoint, status, title};
 use crate::resource::{Operation, Target};
 
-/// The answers of an endpoint by status.
+/// The responses of an endpoint by status.
 pub(super) fn of(site: &Site<'_>, components: &mut Components) -> Vec<(String, RefOr<Response>)> {
     let mut answers = successes(site, components);
     for kind in failures(site.entry, site.endpoint, site.info.authenticates) {
@@ -37,7 +37,7 @@ fn successes(site: &Site<'_>, components: &mut Components) -> Vec<(String, RefOr
         Endpoint::List | Endpoint::Query | Endpoint::QueryPost | Endpoint::Children => {
             let page = page(site, components);
             let mut answers = vec![(ok, page.into())];
-            // A condition on a POST is about a change (RFC 9110, 13.1.2), and the twin makes none.
+            // A precondition on a POST is about a change (RFC 9110, 13.1.2), and `QueryPost` makes none.
             if endpoint != Endpoint::QueryPost {
                 answers.push(not_modified(components));
             }
@@ -101,7 +101,7 @@ fn links(components: &mut Components) -> Ref {
     components.header("Link", "The neighbouring pages (RFC 8288).")
 }
 
-/// A page of a list.
+/// The response with a page of a list.
 fn page(site: &Site<'_>, components: &mut Components) -> ResponseBuilder {
     let (entry, endpoint) = (site.entry, site.endpoint);
     let mut page = read(&format!("{}List", site.title()), "A page of items.", components);
@@ -120,7 +120,7 @@ fn page(site: &Site<'_>, components: &mut Components) -> ResponseBuilder {
     page
 }
 
-/// The failures that an endpoint can have, by the checks that it passes.
+/// The error kinds of an endpoint, by the checks that it performs.
 fn failures(entry: &Entry, endpoint: Endpoint, authenticates: bool) -> Vec<ErrorKind> {
     let requirements = Requirements::of(entry, endpoint);
     let mut kinds = vec![ErrorKind::BadRequest];
@@ -157,7 +157,7 @@ fn failures(entry: &Entry, endpoint: Endpoint, authenticates: bool) -> Vec<Error
         _ => {}
     }
     if entry.definition.idempotency.is_some() && endpoint.changes() {
-        // A key that is in use or was used for another request.
+        // An idempotency key that is in use or was used for another request.
         kinds.extend([ErrorKind::Conflict, ErrorKind::Validation]);
     }
     if entry.definition.require_if_match && endpoint.is_of_item() && endpoint.changes() {
@@ -170,7 +170,7 @@ fn failures(entry: &Entry, endpoint: Endpoint, authenticates: bool) -> Vec<Error
     kinds
 }
 
-/// Adds the problems that a path which belongs to no resource may answer.
+/// Adds the problem responses of a path that belongs to no resource.
 pub(super) fn problems(
     operation: OperationBuilder,
     kinds: &[ErrorKind],
@@ -181,7 +181,7 @@ pub(super) fn problems(
     })
 }
 
-/// A problem: one response for each status, and for each header that names the media types.
+/// A problem response: one component for each status, and for each header that names the media types.
 fn problem(kind: ErrorKind, body: Body, components: &mut Components) -> RefOr<Response> {
     let accepted = body.accept().filter(|_| kind == ErrorKind::UnsupportedMediaType).map(|(name, _)| name);
     let code = status(kind);
@@ -208,7 +208,7 @@ fn problem(kind: ErrorKind, body: Body, components: &mut Components) -> RefOr<Re
     })
 }
 
-/// Adds response headers, each with what it says.
+/// Adds response headers, each with its description.
 fn with_headers(
     response: ResponseBuilder,
     headers: &[(&str, &str)],
@@ -235,7 +235,7 @@ fn caches(entry: &Entry, operation: Operation) -> bool {
     entry.definition.cache.as_ref().is_some_and(|cache| cache.life(operation).is_some())
 }
 
-/// The headers of an answer that may come from the query cache.
+/// Adds the headers of a response that may come from the query cache.
 fn cached(answer: ResponseBuilder, components: &mut Components) -> ResponseBuilder {
     let headers = [
         ("x-cache", "HIT, STALE, MISS or BYPASS; absent where nothing is cached."),
@@ -269,7 +269,7 @@ pub(super) fn json_of(name: &str, about: &str, components: &mut Components) -> R
     plain(about, components).content("application/json", content)
 }
 
-/// Server-sent events: as text, and from OpenAPI 3.2 on by the schema of one event.
+/// The response with server-sent events: as text, and from OpenAPI 3.2 on with the schema of one event.
 pub(super) fn stream(version: Version, components: &mut Components) -> ResponseBuilder {
     let content = ContentBuilder::new();
     let content = if version == Version::V32 {

@@ -1,4 +1,4 @@
-//! The schemas of a resource: its items, the bodies that change it, its lists and filters.
+//! The schemas of a resource: its items, the request bodies, its lists and filters.
 
 use resourceful_contract::Cardinality;
 use serde_json::{Map, Value as Json, json};
@@ -10,10 +10,10 @@ use super::{bulk, decimals, filters, parameters};
 use crate::engine::{Catalog, Entry};
 use crate::resource::DeclaredAction;
 
-/// What the components of a resource are named after its title; the title alone is a whole item.
+/// The suffixes of a resource's components after its title; the title alone is a whole item.
 const SUFFIXES: [&str; 8] = ["", "Partial", "Create", "Replace", "Patch", "List", "Filter", "Query"];
 
-/// For each resource of the catalog, the name that its components begin with.
+/// For each resource of the catalog, the title: the prefix of its components' names.
 pub(super) fn titles(catalog: &Catalog) -> Vec<String> {
     let mut titles: Vec<String> = Vec::new();
     for entry in catalog.entries() {
@@ -23,7 +23,7 @@ pub(super) fn titles(catalog: &Catalog) -> Vec<String> {
     titles
 }
 
-/// A title whose components have names of their own.
+/// A title whose components collide with no other names; numbered if necessary.
 fn free_title(titles: &[String], wanted: &str) -> String {
     let derived = |title: &str| SUFFIXES.map(|suffix| format!("{title}{suffix}"));
     let taken = |name: &str| {
@@ -63,7 +63,7 @@ pub(super) fn add_common(components: &mut Components) {
     components.schemas.insert("History".to_owned(), history());
 }
 
-/// Adds a schema that is none of a resource's bodies, and what it refers to.
+/// Adds a schema other than a resource's bodies, with the definitions that it refers to.
 pub(super) fn add(components: &mut Components, name: &str, mut schema: Json) {
     decimals::spell(&mut schema, false);
     let schema = hoist(components, name, schema);
@@ -91,7 +91,7 @@ impl Writer<'_> {
         self.titles[entry.position].clone()
     }
 
-    /// A whole item, which answers to changes hold, and a partial one, which answers to reads may hold: `fields` leaves
+    /// Adds a whole item, as in responses to writes, and a partial one, as in responses to reads: `fields` leaves
     /// members out and `include` adds related items.
     fn add_items(&mut self, entry: &Entry) {
         let lens = self.lens;
@@ -131,7 +131,7 @@ impl Writer<'_> {
         let closed = |field: usize| !lens.takes(entry, field);
         for (suffix, schema) in [
             ("Create", without(entry, bodies.create.clone(), closed)),
-            // The path of a PUT says the id; a body may repeat it and never needs to.
+            // The path of a PUT contains the id; a body may repeat it but need not.
             ("Replace", without(entry, bodies.replace.clone(), |at| at == entry.schema.id || closed(at))),
             ("Patch", without(entry, bodies.update.clone(), closed)),
         ] {
@@ -142,7 +142,7 @@ impl Writer<'_> {
                     property.extend(keywords.as_object().cloned().unwrap_or_default());
                 }
             }
-            // A patch may leave out at every depth what the other bodies require.
+            // At every depth a patch may leave out members that the other bodies require.
             let prefix = if suffix == "Patch" { format!("{title}Patch") } else { title.clone() };
             let schema = hoist(self.components, &prefix, schema);
             self.components.schemas.insert(format!("{title}{suffix}"), schema);
@@ -186,7 +186,7 @@ impl Writer<'_> {
             let condition = field.condition(self.components, self.titles);
             properties.insert(field.path, condition);
         }
-        // One of many rows can be asked for with several conditions.
+        // A to-many relation accepts several conditions on one row.
         let many = entry.links.iter().filter(|relation| relation.link.cardinality == Cardinality::Many);
         for relation in many.filter(|relation| lens.leads(entry, relation)) {
             let any = reference(&format!("{}Filter", self.titles[relation.target]));
@@ -206,7 +206,7 @@ impl Writer<'_> {
     }
 }
 
-/// The name of the schema that an action takes; actions without an input share one.
+/// The name of an action's input schema; actions without an input share one.
 pub(super) fn input_of(title: &str, declared: &DeclaredAction) -> String {
     let is_empty = declared.action.input.schema["properties"].as_object().is_none_or(Map::is_empty)
         && declared.action.input.schema.get("title").is_some_and(|title| title == NO_INPUT);
@@ -215,14 +215,14 @@ pub(super) fn input_of(title: &str, declared: &DeclaredAction) -> String {
 
 const NO_INPUT: &str = "NoInput";
 
-/// The component that a definition of a resource's model becomes. It may be called as one of the resource's own schemas is.
+/// The component name of a `$defs` entry of a resource's model, made distinct from the resource's own schemas.
 pub(super) fn definition_name(title: &str, definition: &str) -> String {
     let name = format!("{title}{}", pascal(definition));
     let is_taken = SUFFIXES.iter().any(|suffix| name == format!("{title}{suffix}"));
     if is_taken { format!("{name}_") } else { name }
 }
 
-/// Moves a schema's `$defs` into the components, and its references to where they stand then.
+/// Moves a schema's `$defs` into the components, and updates its references to them.
 fn hoist(components: &mut Components, title: &str, mut schema: Json) -> Json {
     let Some(definitions) = schema.as_object_mut().and_then(|map| map.shift_remove("$defs")) else {
         return schema;
@@ -240,7 +240,7 @@ fn hoist(components: &mut Components, title: &str, mut schema: Json) -> Json {
     schema
 }
 
-/// What lies below an item.
+/// The response of a subtree.
 fn subtree(title: &str) -> Json {
     let item = json!({
         "type": "object",
@@ -287,7 +287,7 @@ fn history() -> Json {
     })
 }
 
-/// A shape without some of its fields.
+/// A schema without some of its fields.
 fn without(entry: &Entry, mut shape: Json, is_out: impl Fn(usize) -> bool) -> Json {
     let fields = entry.schema.fields.iter().enumerate();
     for (_, field) in fields.filter(|(position, _)| is_out(*position)) {
@@ -301,7 +301,7 @@ fn without(entry: &Entry, mut shape: Json, is_out: impl Fn(usize) -> bool) -> Js
     shape
 }
 
-/// Points every `#/$defs/name` at the component that it has become.
+/// Redirects every `#/$defs/name` to the component that it has become.
 fn redirect(schema: &mut Json, names: &[(String, String)]) {
     match schema {
         Json::Object(map) => {
@@ -318,7 +318,7 @@ fn redirect(schema: &mut Json, names: &[(String, String)]) {
     }
 }
 
-/// RFC 9457, as every failure is answered.
+/// The schema of problem details (RFC 9457), the response of every failure.
 fn problem() -> Json {
     json!({
         "type": "object",
@@ -369,7 +369,7 @@ fn query(title: &str, lens: &Lens<'_>, entry: &Entry) -> Json {
     let mut properties = Map::new();
     let mut add = |name: &str, schema: Json| properties.insert(name.to_owned(), schema);
     add("filter", reference(&format!("{title}Filter")));
-    // In a body an empty list says that there is none; a query string cannot say one.
+    // In a body a list may be empty; a query string cannot express an empty list.
     let may_be_empty = |mut list: Json| {
         if let Some(list) = list.as_object_mut() {
             list.shift_remove("minItems");
@@ -397,7 +397,7 @@ fn query(title: &str, lens: &Lens<'_>, entry: &Entry) -> Json {
         "type": "object",
         "properties": properties,
         "additionalProperties": false,
-        // A page begins at one place.
+        // A page has one start: `after` or `before`.
         "not": {"required": ["after", "before"], "properties": {"after": {}, "before": {}}},
     })
 }

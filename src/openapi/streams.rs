@@ -39,7 +39,7 @@ pub(super) fn operation(
     operation
 }
 
-/// What clients send and receive over the socket.
+/// The description of the messages of a socket.
 const PROTOCOL: &str = "Say `{\"type\": \"subscribe\", \"id\": …, \"resource\": …, \"filter\"?, \"q\"?, \"fields\"?, \
     \"after\"?}` to follow a resource, or `types` instead of it to follow all; answers are `ready`, `next`, `reset`, `position`, \
     `complete` and `error`, each with that `id`. `complete` with the `id` ends it. `join` with a \

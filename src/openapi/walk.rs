@@ -1,4 +1,4 @@
-//! Visits every schema of a document, and the spelling that all of them have in common.
+//! Visits every schema of a document, and normalizes them for client generators.
 
 use serde_json::{Map, Value as Json};
 
@@ -69,8 +69,8 @@ fn inside(json: &mut Json, visit: &mut impl FnMut(&mut Map<String, Json>)) {
     }
 }
 
-/// Spells a schema so that client generators read it. Titles are left out, because several generators name their types by
-/// them and those of Rust types repeat. The bounds of 64 bits are the format `int64`, because JavaScript cannot hold
+/// Normalizes a schema for client generators. Titles are left out, because several generators name their types by them
+/// and those of Rust types repeat. The bounds of 64 bits are the format `int64`, because JavaScript cannot represent
 /// the numbers. U+0000 in a pattern is `\x00`, which every regular expression dialect has.
 pub(super) fn spell(map: &mut Map<String, Json>) {
     if map.get("title").is_some_and(Json::is_string) {

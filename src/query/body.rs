@@ -1,4 +1,4 @@
-//! The body form: the same tree, in JSON.
+//! The body form of a query: the same tree as in a query string, as JSON.
 
 use resourceful_contract::{Filter, RelatedBy};
 use serde_json::{Map, Value as Json};
@@ -9,15 +9,15 @@ use super::{ListRequest, Reader, StreamRequest};
 use crate::engine::{Catalog, Entry};
 use crate::error::{Fault, MOST_FAULTS, escape_pointer};
 
-/// The deepest that a filter may be nested.
+/// The maximum nesting depth of a filter.
 const MAX_DEPTH: usize = 16;
 
 const KEYS: [&str; 10] =
     ["filter", "sort", "fields", "include", "limit", "after", "before", "page", "q", "deleted"];
-/// What a stream takes of them.
+/// The members that a stream accepts.
 const OF_STREAM: [&str; 3] = ["filter", "fields", "q"];
 
-/// What a list takes but for its order and its pages.
+/// Reads the body of a stream request: a list's without order and pages.
 pub(super) fn stream(reader: &Reader<'_>, body: &Json) -> Result<StreamRequest, Vec<Fault>> {
     let request = read(reader, body, &OF_STREAM)?;
     Ok(StreamRequest { filter: request.filter, fields: request.selection.fields })
@@ -77,7 +77,7 @@ fn text(value: &Json) -> Result<&str, Fault> {
     value.as_str().ok_or_else(|| Fault::pointer("", "type", "Must be a string."))
 }
 
-/// A filter that the application itself wrote.
+/// Reads a filter that the application itself wrote.
 pub(super) fn trusted(catalog: &Catalog, entry: &Entry, json: &Json) -> Result<Filter, String> {
     let mut tree = Tree {
         scope: Scope::Application(catalog, entry),
@@ -93,10 +93,10 @@ pub(super) fn trusted(catalog: &Catalog, entry: &Entry, json: &Json) -> Result<F
     Err(details.collect::<Vec<_>>().join(" "))
 }
 
-/// Makes a filter of rows behind a relation one of the rows before it.
+/// Turns a filter on the rows behind a relation into one on the rows before it.
 type Wrap<'a> = Box<dyn FnOnce(Filter) -> Filter + 'a>;
 
-/// Whose filter it is, and of which rows.
+/// Whose filter it is (a caller's or the application's), and on which rows.
 #[derive(Clone, Copy)]
 enum Scope<'a> {
     Caller(Reader<'a>),
@@ -119,7 +119,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// The rows behind a relation, and how a filter of them becomes one of these.
+    /// The scope of the rows behind a relation, and how a filter on them becomes one on these rows.
     fn related(&self, name: &str) -> Option<(Self, Wrap<'a>)> {
         match self {
             Self::Caller(reader) => {
@@ -135,7 +135,7 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// The filter tree while it is read; what is wrong is gathered beside it.
+/// The state of reading a filter tree; faults are collected beside it.
 struct Tree<'a> {
     scope: Scope<'a>,
     /// How many relations may still be followed.
@@ -243,7 +243,7 @@ impl Tree<'_> {
         }
     }
 
-    /// Counts a node. Beyond the most of them the filter is refused, once, and the rest of it is not read.
+    /// Counts a node. Beyond the maximum the filter is refused, once, and the rest of it is not read.
     fn counts(&mut self, pointer: &str) -> bool {
         self.nodes += 1;
         if self.nodes == MAX_NODES + 1 {
@@ -252,7 +252,7 @@ impl Tree<'_> {
         self.nodes <= MAX_NODES
     }
 
-    /// Notes a fault; the filter that stands in for it selects nothing, should anyone ever run it.
+    /// Records a fault; the filter that stands in for the faulty one selects nothing, should it ever be run.
     fn refuse(&mut self, pointer: &str, code: &'static str, detail: impl Into<String>) -> Filter {
         self.faults.push(Fault::pointer(pointer, code, detail));
         Filter::nothing()

@@ -1,14 +1,14 @@
-//! Cursors: a place in a list that its holder can neither read, change nor use elsewhere.
+//! Cursors: encrypted positions in a list, which clients can neither read, change nor use elsewhere.
 //!
-//! A cursor holds the sort keys of a row, encrypted with AES-256-GCM-SIV (RFC 8452). What it belongs to — the
-//! resource, the filter, the order and the caller — is not inside it but authenticated with it, so a cursor that
-//! is altered, or brought to another query or by another caller, does not open. The nonce is fixed: this cipher
-//! is made to stay safe when a nonce repeats (it then only tells that two texts are equal), and equal pages must
-//! have equal bytes for their ETag to mean something.
+//! A cursor holds the sort keys of a row, encrypted with AES-256-GCM-SIV (RFC 8452). Its binding — the resource, the
+//! filter, the order and the caller — is not inside it but authenticated with it, so a cursor that is altered, or used
+//! with another query or by another caller, is not accepted. The nonce is fixed: this cipher is designed to stay safe
+//! when a nonce repeats (it then only reveals that two plaintexts are equal), and equal pages must have equal bytes for
+//! their ETag to mean something.
 //!
-//! A cursor stands in URLs and headers, which proxies limit. Where the sort keys are long it holds the row's id and a
-//! digest of its keys instead, and the keys are read from the row when the cursor comes back. A row that has changed
-//! its keys or is gone by then cannot say where the page ended: that cursor is invalid.
+//! Cursors are part of URLs and headers, whose length proxies limit. Where the sort keys are long, the cursor holds the
+//! row's id and a digest of its keys instead, and the keys are read from the row when the cursor comes back. If the
+//! row's keys have changed or the row is gone by then, the end of the page is unknown: that cursor is invalid.
 
 use std::fmt;
 
@@ -32,10 +32,10 @@ impl fmt::Debug for CursorKey {
     }
 }
 
-/// The most bytes that the sort keys may have inside a cursor: with the cipher's tag they are 512 characters of base64.
+/// The most bytes of sort keys inside a cursor: with the cipher's tag they are 512 characters of base64.
 const MAX_KEYS: usize = 512 / 4 * 3 - 16;
 
-/// What a list's cursor holds.
+/// The content of a list's cursor.
 #[derive(Debug)]
 pub(crate) enum Opened {
     /// The sort keys of the row at which the page ended.
@@ -64,7 +64,7 @@ fn as_json(keys: &[Value]) -> Vec<u8> {
     text
 }
 
-/// What a cursor belongs to.
+/// A digest of everything that a cursor is bound to.
 #[derive(Clone, Debug)]
 pub(crate) struct Binding(blake3::Hash);
 
@@ -74,7 +74,7 @@ impl Binding {
         let schema = &reader.entry.schema;
         digest::text(&mut fed, &schema.name);
         fed.update(&[u8::from(actor.is_anonymous()), u8::from(actor.is_elevated())]);
-        // An answer that several callers with the same rights are given has cursors that open for all of them.
+        // A response that several callers with the same rights share has cursors that are valid for all of them.
         let is_shared = reader.entry.definition.cache.is_some();
         digest::maybe_text(&mut fed, actor.id().filter(|_| !is_shared));
         reader.sights.own().mask.feed(&mut fed, schema);
@@ -87,8 +87,8 @@ impl Binding {
 }
 
 impl Binding {
-    /// For the positions of streams: of everything that a caller of this kind in this tenant asks for alike, whatever it
-    /// was digested from.
+    /// The binding of stream positions: the same for callers of the same kind in the same tenant that make the same
+    /// request, whatever that was digested from.
     pub(crate) fn of_stream(actor: &Actor, asked: &digest::DigestInput) -> Self {
         let mut fed = digest::DigestInput::default();
         digest::text(&mut fed, "stream");
@@ -99,7 +99,7 @@ impl Binding {
         Self(fed.digest())
     }
 
-    /// For what has no positions.
+    /// The binding where there are no positions.
     pub(crate) fn of_nothing() -> Self {
         Self(digest::DigestInput::default().digest())
     }
@@ -108,7 +108,7 @@ impl Binding {
         self.0.as_bytes()
     }
 
-    /// For a list that belongs to one item.
+    /// The binding of a list that belongs to one item.
     pub(crate) fn of_item(resource: &str, actor: &Actor, item: &str) -> Self {
         let mut fed = digest::DigestInput::default();
         for text in
@@ -122,20 +122,20 @@ impl Binding {
 }
 
 impl CursorKey {
-    /// A key derived from a secret of any length; whether it is long enough is the application's question.
+    /// Derives a key from a secret of any length; whether it is long enough is for the application to check.
     pub(crate) fn derive(secret: &[u8]) -> Self {
         let key = blake3::derive_key("resourceful 2026-11 cursor encryption", secret);
         Self(Aes256GcmSiv::new(&Key::<Aes256GcmSiv>::from(key)))
     }
 
-    /// A cursor of a list, for the row that these sort keys are of, of which the one at `id` is its id.
+    /// The list cursor for the row with these sort keys; `id` is the position of the row's id among them.
     pub(crate) fn seal_row(&self, binding: &Binding, keys: &[Value], id: usize) -> String {
         let plain = as_json(keys);
         if plain.len() <= MAX_KEYS {
             return self.seal_bytes(binding, &plain);
         }
         let digest = Value::Text(KeysDigest::of_text(&plain).0);
-        // One value more than the keys are.
+        // One value more than there are sort keys.
         let mut held = vec![Value::Null; keys.len() - 1];
         held.extend([keys[id].clone(), digest]);
         self.seal_bytes(binding, &as_json(&held))
@@ -170,10 +170,10 @@ impl CursorKey {
         }
     }
 
-    /// What a list's cursor holds.
+    /// The content of a list's cursor.
     ///
     /// # Errors
-    /// Where it was altered, or belongs to something else; which of the two is not said.
+    /// If it was altered, or belongs to another query or caller; the error does not say which of the two.
     pub(crate) fn open(
         &self,
         binding: &Binding,
@@ -185,12 +185,12 @@ impl CursorKey {
         self.keys(binding, reader, request, cursor).ok_or_else(|| invalid(parameter))
     }
 
-    /// Any text, sealed as a cursor is.
+    /// Encrypts a text as a cursor is encrypted.
     pub(crate) fn seal_text(&self, binding: &Binding, text: &str) -> String {
         self.seal(binding, &[Value::Text(text.to_owned())])
     }
 
-    /// The text inside; `None` where it was altered or belongs to something else.
+    /// The decrypted text; `None` if it was altered or has another binding.
     pub(crate) fn open_text(&self, binding: &Binding, sealed: &str) -> Option<String> {
         match self.values(binding, sealed)?.as_slice() {
             [serde_json::Value::String(text)] => Some(text.clone()),
@@ -231,7 +231,7 @@ impl CursorKey {
     }
 }
 
-/// The answer to a cursor that does not open.
+/// The error for an invalid cursor.
 pub(crate) fn invalid(parameter: &str) -> Error {
     refused(
         parameter,
@@ -239,7 +239,7 @@ pub(crate) fn invalid(parameter: &str) -> Error {
     )
 }
 
-/// The answer to a cursor that names a row which does not say any more where the page ended.
+/// The error for a cursor whose row no longer has the sort keys at which the page ended.
 pub(crate) fn outdated(parameter: &str) -> Error {
     refused(
         parameter,
@@ -252,7 +252,7 @@ fn refused(parameter: &str, detail: &'static str) -> Error {
     Error::new(ErrorKind::BadRequest, "invalid-cursor", detail).with_faults(vec![fault])
 }
 
-/// Fixed on purpose; see the essay above.
+/// Fixed on purpose; see the module documentation.
 fn nonce() -> Nonce {
     Nonce::from([0; 12])
 }

@@ -1,10 +1,10 @@
-//! A digest of what a query selects and how it orders, for keys that must not serve another query.
+//! Digests of a query's filter, order and selection, for keys that must not match another query.
 
 use resourceful_contract::{Count, Filter, Schema, Sort, Test, Value};
 
 use super::{ListRequest, Place, Selection};
 
-/// What a digest is made of, gathered first: one long piece costs less than many short ones.
+/// The input of a digest, collected first: hashing one long piece is cheaper than many short ones.
 #[derive(Debug)]
 pub(crate) struct DigestInput(Vec<u8>);
 
@@ -29,9 +29,9 @@ impl DigestInput {
     }
 }
 
-/// Feeds a whole value into a digest: lengths and tags stand before contents, so two different trees never feed
-/// the same bytes. Trees that differ only in how a query string and a body write the same filter feed the same: the
-/// order of what is joined by `and` or `or`, and the depth at which it is joined.
+/// Adds a filter to the input of a digest: lengths and tags precede contents, so two different trees never produce the
+/// same bytes. Trees that differ only in how a query string and a body write the same filter produce the same bytes:
+/// neither the order of the branches of `and` and `or` matters, nor the depth at which they are joined.
 pub(crate) fn filter(fed: &mut DigestInput, schema: &Schema, tree: &Filter) {
     match tree {
         Filter::All(filters) | Filter::Any(filters) if filters.len() == 1 => filter(fed, schema, &filters[0]),
@@ -80,7 +80,7 @@ pub(crate) fn maybe_text(fed: &mut DigestInput, maybe: Option<&str>) {
     text(fed, maybe.unwrap_or_default());
 }
 
-/// Everything that a list was asked for with, but which deleted items are meant.
+/// Adds every part of a list request, except which deleted items are selected.
 pub(crate) fn list(fed: &mut DigestInput, schema: &Schema, request: &ListRequest) {
     filter(fed, schema, &request.filter);
     sort(fed, schema, &request.sort);
@@ -135,7 +135,7 @@ fn joined(fed: &mut DigestInput, schema: &Schema, tag: u8, tree: &Filter) {
     }
 }
 
-/// The branches of a tree that are joined in one way, wherever they stand.
+/// The branches of a tree that are joined by one operator, at whatever depth.
 fn flatten<'f>(tree: &'f Filter, tag: u8, flat: &mut Vec<&'f Filter>) {
     match tree {
         Filter::All(filters) if tag == b'&' || filters.len() == 1 => {
@@ -185,8 +185,8 @@ fn literal(fed: &mut DigestInput, tag: u8, content: &str) {
     text(fed, content);
 }
 
-/// JSON text tells every value of one field from every other of the same field, which is all that is compared. Ids are
-/// most often whole numbers or text, which are told apart as they are.
+/// Adds a value. JSON text distinguishes every value of one field from every other of the same field, which is all that
+/// is compared. Ids are mostly integers or text, which are distinguished without it.
 pub(crate) fn value(fed: &mut DigestInput, value: &Value) {
     match value {
         Value::Integer(integer) => _ = fed.update(b"i").update(&integer.to_le_bytes()),

@@ -1,4 +1,4 @@
-//! One comparison, from either form, resolved against the declaration.
+//! Comparisons from query strings and bodies, resolved against the declaration.
 
 use std::borrow::Cow;
 
@@ -10,21 +10,21 @@ use super::Reader;
 use crate::engine::{Catalog, Entry, LinkedRelation, RowFilter};
 use crate::nearest::suggest;
 
-/// The most values that a list operand may hold in a body.
+/// The most values of a list operand in a body.
 pub(crate) const MAX_VALUES: usize = 1_000;
 /// The same in a query string, which is short by nature.
 pub(crate) const MAX_URL_VALUES: usize = 100;
 /// The most relations that a dotted name may follow.
 pub(super) const MAX_DEPTH: usize = 3;
 
-/// The most nodes that a filter may have: comparisons, `and`, `or`, `not`, and empty branches. Each of them is text of
-/// the statement that it becomes, and work for the database.
+/// The most nodes of a filter: comparisons, `and`, `or`, `not`, and empty branches. Each of them adds text to the
+/// statement, and work for the database.
 pub(super) const MAX_NODES: usize = 256;
 
 /// What a field is compared with, as the client wrote it.
 pub(super) enum Operand<'a> {
     Text(&'a str),
-    /// The values of a repeated parameter, each as it is.
+    /// The values of a repeated parameter, each of them literal.
     Texts(&'a [Cow<'a, str>]),
     Json(&'a Json),
 }
@@ -35,7 +35,7 @@ pub(super) struct Refusal {
     pub(super) detail: String,
 }
 
-/// How a filter of more nodes is refused.
+/// The error message for a filter with too many nodes.
 pub(super) fn too_many_nodes() -> String {
     format!(
         "A filter has at most {MAX_NODES} nodes: comparisons, `and`, `or`, `not`, and empty branches count."
@@ -68,27 +68,27 @@ pub(super) fn comparison(
 pub(super) struct Related<'a> {
     relation: &'a LinkedRelation,
     listed: &'a RowFilter,
-    /// Reads what is asked of them.
+    /// Reads filters on these rows.
     pub(super) reader: Reader<'a>,
 }
 
 impl<'a> Related<'a> {
-    /// The rows behind a relation of this name; none where it does not exist for this caller.
+    /// The rows behind the relation of this name; `None` if it does not exist for this caller.
     pub(super) fn of(reader: &Reader<'a>, name: &str) -> Option<Self> {
         let relation = reader.entry.links.iter().find(|relation| relation.link.name == name)?;
-        // What one may not list does not exist, nor does a row of it that one may not see.
+        // For a caller, a resource that it may not list does not exist, nor does a row that it may not see.
         let listed = reader.sights.of(relation.target)?.listed.as_ref()?;
         let target = Reader { entry: reader.catalog.entry(relation.target), ..*reader };
         reader.follows(relation).then_some(Self { relation, listed, reader: target })
     }
 
-    /// Whether there is a row for which a filter holds.
+    /// The condition that a related row matches this filter.
     pub(super) fn with(&self, inner: Filter) -> Filter {
         Filter::Related(RelatedBy(self.relation.link.clone()), Box::new(self.listed.within(inner)))
     }
 }
 
-/// Resolves the same for the application itself: every field of the stored row, and every relation.
+/// Resolves a comparison of the application itself: every field of the stored row, and every relation.
 pub(super) fn trusted(
     catalog: &Catalog,
     entry: &Entry,
@@ -113,7 +113,7 @@ pub(super) fn trusted(
 }
 
 impl Reader<'_> {
-    /// Whether this caller may be told of a field by which rows match, and in which order.
+    /// Whether this caller may learn a field's value from which rows match, and from their order.
     pub(super) fn tells(&self, position: usize) -> bool {
         self.sights.of(self.entry.position).is_some_and(|sight| sight.mask.tells(position))
     }
@@ -127,7 +127,8 @@ impl Reader<'_> {
         self.entry.schema.position(name).filter(|position| self.can_filter(*position))
     }
 
-    /// Whether a relation exists for this caller. Whose key on either side they are not told, that tells it.
+    /// Whether a relation exists for this caller. It does not if its key on either side is hidden: following it would
+    /// reveal the key.
     pub(super) fn follows(&self, relation: &LinkedRelation) -> bool {
         let there = self.sights.of(relation.target);
         let tells_there = there.is_some_and(|sight| sight.mask.tells(relation.link.remote));
@@ -146,7 +147,7 @@ pub(super) fn filterable_names<'a>(reader: &'a Reader<'_>) -> impl Iterator<Item
     fields.filter(|(position, _)| reader.can_filter(*position)).map(|(_, field)| field.name.as_str())
 }
 
-/// The same words for a field that is not there, not filterable and not visible.
+/// The same message for a field that does not exist, is not filterable, or is not visible.
 pub(super) fn unknown_field(reader: &Reader<'_>, path: &str) -> Refusal {
     let detail = format!("`{path}` is neither a parameter nor a field to filter by.");
     refusal("unknown", suggest(detail, path, filterable_names(reader)))
@@ -170,7 +171,7 @@ fn tested(entry: &Entry, position: usize, operator: &str, operand: &Operand<'_>)
         return Err(refusal("operator", suggest(detail, operator, legal.iter().copied())));
     }
     let mut test = test(field, operator, operand)?;
-    // A type writes each time in one spelling; a schema alone lets every spelling in, which are texts then.
+    // A Rust type writes each time in one spelling; a schema alone admits every spelling, as text.
     if field.format() == Some("partial-time") && entry.definition.codec.model().is_some() {
         spell_times(field, &mut test)?;
     }
@@ -201,7 +202,7 @@ fn test(field: &Field, operator: &str, operand: &Operand<'_>) -> Result<Test, Re
         "ends" => Test::Ends(text(operand)?),
         "is_null" => Test::IsNull(flag(operand)?),
         "has" => Test::Has(one()?),
-        // The last of those that a field's type can have.
+        // The last of the operators that a field's type can have.
         _ => Test::Overlaps(several(field, operand)?),
     })
 }
@@ -214,7 +215,7 @@ fn repeated(field: &Field) -> Refusal {
     refusal("repeated", format!("{detail} One of several values is `{0}[in]=a,b`.", field.name))
 }
 
-/// One value of the field's type; of its elements' where it is an array.
+/// Reads one value of the field's type, or of its element type where it is an array.
 fn value(field: &Field, operand: &Operand<'_>) -> Result<Value, Refusal> {
     let element = match field.field_type {
         FieldType::Array(element) => FieldType::from(element),
@@ -236,7 +237,7 @@ fn value(field: &Field, operand: &Operand<'_>) -> Result<Value, Refusal> {
     }
 }
 
-/// Has a comparison of times of day spell them as they are kept.
+/// Normalises the times of day in a comparison to the spelling in which they are stored.
 fn spell_times(field: &Field, test: &mut Test) -> Result<(), Refusal> {
     let values = match test {
         Test::Eq(value)
@@ -261,7 +262,7 @@ fn spell_time(field: &Field, value: &mut Value) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A time of day as chrono writes it, however it is spelled: it is kept as text, and compared so.
+/// Normalises a time of day to chrono's spelling: it is stored and compared as text.
 fn time_of_day(field: &Field, text: &str) -> Result<String, Refusal> {
     let time = ["%H:%M:%S%.f", "%H:%M"].iter().find_map(|form| NaiveTime::parse_from_str(text, form).ok());
     let time = time.ok_or_else(|| {
@@ -300,7 +301,7 @@ fn several(field: &Field, operand: &Operand<'_>) -> Result<Vec<Value>, Refusal> 
         Operand::Text(text) => {
             text.split(',').map(|item| value(field, &Operand::Text(&unescape(item)))).collect()
         }
-        // Nothing separates the values but the parameter's name: a comma is part of a value.
+        // Repeated parameters are not split: a comma is part of a value.
         Operand::Texts(texts) => texts.iter().map(|item| value(field, &Operand::Text(item))).collect(),
         Operand::Json(items) => {
             let items = items.as_array().into_iter().flatten();

@@ -1,4 +1,4 @@
-//! What a client asks: a query string or a body becomes one tree, or a list of faults.
+//! Parsing of queries: a query string or a body becomes one tree, or a list of faults.
 
 mod body;
 mod cursor;
@@ -22,31 +22,31 @@ pub(crate) use filter::MAX_URL_VALUES;
 pub(crate) use parameters::{Pairs, read as read_parameters, whole_number};
 pub(crate) use url::LAST_EVENT_ID;
 
-/// A list as asked for, every name resolved against the declaration.
+/// A list request, every name resolved against the declaration.
 #[derive(Debug)]
 pub(crate) struct ListRequest {
     pub(crate) filter: Filter,
-    /// Ends with the id.
+    /// Includes the id, so that the order is total.
     pub(crate) sort: Vec<Sort>,
     pub(crate) selection: Selection,
     pub(crate) limit: u32,
     pub(crate) place: Place,
     pub(crate) count: Option<Count>,
     pub(crate) deleted: Option<Deleted>,
-    /// Whether it was asked for by a body, so that faults found later are pointers into it.
+    /// Whether the request came in a body, so that faults found later are pointers into it.
     pub(crate) in_body: bool,
 }
 
-/// An item as asked for.
+/// An item request.
 #[derive(Debug, Default)]
 pub(crate) struct ItemRequest {
     pub(crate) selection: Selection,
     pub(crate) deleted: Option<Deleted>,
-    /// At which time.
+    /// The time of the requested state.
     pub(crate) as_of: Option<DateTime<Utc>>,
 }
 
-/// A stream as asked for.
+/// A stream request.
 #[derive(Debug)]
 pub(crate) struct StreamRequest {
     pub(crate) filter: Filter,
@@ -54,14 +54,14 @@ pub(crate) struct StreamRequest {
     pub(crate) fields: Option<Vec<usize>>,
 }
 
-/// Which items are meant where deleted ones are kept; without a word those that are not deleted.
+/// Which items are selected where soft-deleted ones are kept; by default those that are not deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deleted {
     Include,
     Only,
 }
 
-/// Which part of each item an answer shows.
+/// Which part of each item a response shows.
 #[derive(Debug, Default)]
 pub(crate) struct Selection {
     /// The fields, in the schema's order; `None` shows all that are visible.
@@ -70,13 +70,13 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
-    /// Whether this is the answer without a wish.
+    /// Whether this is the default: all visible fields, no includes.
     pub(crate) fn is_whole(&self) -> bool {
         self.fields.is_none() && self.includes.is_empty()
     }
 }
 
-/// Where a page begins or ends, as asked for.
+/// Where the requested page begins or ends.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Start,
@@ -86,7 +86,7 @@ pub(crate) enum Place {
     Page(u64),
 }
 
-/// What a request is read against: the declarations, and who asks.
+/// The context in which a request is read: the declarations, and what the caller may see.
 #[derive(Clone, Copy)]
 pub(crate) struct Reader<'a> {
     pub(crate) catalog: &'a Catalog,
@@ -139,7 +139,7 @@ impl Reader<'_> {
 /// Reads a filter that the application itself wrote, over every field of the stored row.
 ///
 /// # Errors
-/// What does not fit the resource.
+/// A description of what does not fit the resource.
 pub(crate) fn trusted_filter(
     catalog: &Catalog,
     entry: &Entry,
@@ -148,9 +148,9 @@ pub(crate) fn trusted_filter(
     body::trusted(catalog, entry, filter)
 }
 
-/// Whether a query string may follow relations, so that what may be seen of them is to be known before it is read.
+/// Whether a query string may follow relations, so that the caller's visibility of them is needed before it is read.
 pub(crate) fn may_relate(query: Option<&str>) -> bool {
-    // `include` and a dotted name, in whatever spelling.
+    // `include` and a dotted name, in any encoding.
     let query = query.unwrap_or_default().as_bytes();
     query.iter().any(|byte| matches!(byte, b'.' | b'%')) || query.windows(7).any(|word| word == b"include")
 }
@@ -158,7 +158,7 @@ pub(crate) fn may_relate(query: Option<&str>) -> bool {
 /// Refuses every parameter: for methods that take none.
 ///
 /// # Errors
-/// Every parameter that is there.
+/// Every parameter that is present.
 pub(crate) fn no_parameters(query: Option<&str>) -> Result<(), Error> {
     let mut faults = Vec::new();
     for parameter in read_parameters(query, &mut faults) {

@@ -40,7 +40,7 @@ pub(crate) fn read<'a>(query: Option<&'a str>, faults: &mut Vec<Fault>) -> Vec<P
     parameters
 }
 
-/// A whole number that is not negative; one that is too large for its type is the largest of it.
+/// A non-negative integer; a value that is too large for its type becomes the type's maximum.
 pub(crate) fn whole_number(value: &str) -> Option<u64> {
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| value.parse().unwrap_or(u64::MAX))
@@ -80,7 +80,7 @@ impl<'a> Parameter<'a> {
         }
     }
 
-    /// The fault of a parameter that does not exist here, with the nearest one that does.
+    /// The fault of an unknown parameter, with the nearest known one.
     pub(crate) fn unknown<'k>(&self, known: impl IntoIterator<Item = &'k str>) -> Fault {
         let Some(name) = self.name.strip_suffix("[]") else {
             return select::unknown(&self.name, known);
@@ -99,8 +99,8 @@ impl<'a> Parameter<'a> {
     }
 }
 
-/// The pairs of a query string, decoded: `%` sequences and `+` (WHATWG URL, application/x-www-form-urlencoded).
-/// What does not decode to UTF-8 is a fault, not a guess.
+/// The pairs of a query string, decoded: `%` sequences and `+` (WHATWG URL, application/x-www-form-urlencoded). Text
+/// that does not decode to UTF-8 is a fault.
 pub(crate) struct Pairs<'a> {
     rest: Option<&'a str>,
     left: usize,
@@ -145,7 +145,7 @@ impl<'a> Iterator for Pairs<'a> {
     }
 }
 
-/// What stands before an ASCII character and after it: the same as `split_once`, which costs more where texts are short.
+/// The text before and after an ASCII character: the same as `split_once`, which costs more for short text.
 fn cut(text: &str, at: u8) -> Option<(&str, &str)> {
     let position = text.bytes().position(|byte| byte == at)?;
     Some((&text[..position], &text[position + 1..]))

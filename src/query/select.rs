@@ -1,4 +1,4 @@
-//! Everything of a list but its filter: order, fields, includes, page.
+//! The parts of a list request other than its filter: order, fields, includes, page.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::nearest::suggest;
 
 /// The most keys a sort may have.
 const MAX_SORT_KEYS: usize = 8;
-/// The longest text that `q` may be, in characters.
+/// The maximum length of `q`, in characters.
 const MAX_SEARCH: usize = 200;
 
-/// The parameters of a list that this caller can use, beside filters.
+/// The parameters of a list that this caller can use, apart from filters.
 pub(super) fn of_list(reader: &Reader<'_>) -> Vec<&'static str> {
     let definition = &reader.entry.definition;
     let mut known = vec!["sort", "fields", "include", "limit", "after", "before"];
@@ -41,13 +41,13 @@ pub(super) fn of_item(reader: &Reader<'_>) -> Vec<&'static str> {
     known
 }
 
-/// A parameter that is not known here, and the nearest that is.
+/// The fault of an unknown parameter, with the nearest known one.
 pub(super) fn unknown<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Fault {
     let detail = suggest("There is no such parameter here.".to_owned(), name, known);
     Fault::parameter(name, "unknown", detail)
 }
 
-/// A list request while its parameters are read, each at most once.
+/// A list request under construction; each parameter is given at most once.
 #[derive(Default)]
 pub(super) struct Draft {
     sort: Option<Vec<Sort>>,
@@ -79,7 +79,7 @@ impl Draft {
             };
             let position =
                 reader.sortable(field).map_err(|detail| Fault::parameter(name, "unknown", detail))?;
-            // A key on a field that is sorted by already never decides anything.
+            // A second key on the same field has no effect.
             if !sort.iter().any(|sort| sort.field == position) {
                 sort.push(Sort { field: position, descending });
             }
@@ -101,7 +101,7 @@ impl Draft {
         if fields.is_empty() {
             return Err(Fault::parameter(name, "value", "Name one field at least."));
         }
-        // In the schema's order, so that one selection has one spelling.
+        // In the schema's order, so that equal selections have one representation.
         fields.sort_unstable();
         fields.dedup();
         self.fields = Some(fields);
@@ -151,7 +151,7 @@ impl Draft {
             return Err(unknown(name, of_list(reader)));
         }
         match page {
-            // Beyond this a database's own integer could not hold the offset.
+            // Above this, a database's integer could not hold the offset.
             Some(page @ 1..=0xffff_ffff) => self.place(Place::Page(page), name),
             _ => Err(Fault::parameter(name, "range", "Must be a whole number from 1.")),
         }
@@ -169,7 +169,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Every word must stand in one of the searchable fields.
+    /// Every word must occur in one of the searchable fields.
     pub(super) fn search(&mut self, reader: &Reader<'_>, text: &str, name: &str) -> Result<(), Fault> {
         let searchable = reader.entry.definition.searchable.iter().copied();
         let fields: Vec<_> = searchable.filter(|field| reader.tells(*field)).collect();
@@ -215,7 +215,7 @@ impl Draft {
         Selection { fields: self.fields, includes: self.includes.unwrap_or_default() }
     }
 
-    /// The request, its sort made total.
+    /// The finished request, its order made total.
     pub(super) fn finish(
         mut self,
         reader: &Reader<'_>,

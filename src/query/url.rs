@@ -1,4 +1,4 @@
-//! The query string form.
+//! The query string form of a request.
 
 use resourceful_contract::Filter;
 
@@ -39,7 +39,7 @@ pub(super) fn list(reader: &Reader<'_>, query: Option<&str>) -> Result<ListReque
     draft.finish(reader, filters.joined(reader), faults)
 }
 
-/// A stream takes what a list takes but for its order and its pages.
+/// Reads the query string of a stream: it takes the filters, `fields` and `q` of a list.
 pub(super) fn stream(reader: &Reader<'_>, query: Option<&str>) -> Result<StreamRequest, Vec<Fault>> {
     const OF_LISTS: [&str; 7] = ["sort", "include", "limit", "after", "before", "page", "deleted"];
     let mut draft = Draft::default();
@@ -86,14 +86,14 @@ pub(super) fn item(reader: &Reader<'_>, query: Option<&str>) -> Result<ItemReque
     if faults.is_empty() { Ok(draft.item()) } else { Err(faults) }
 }
 
-/// What stands between a relation and a field where every such parameter is about one row behind it.
+/// Separates a relation from a field where all such parameters apply to one row behind the relation.
 const ANY: &str = "[any].";
 
-/// The comparisons of a query string: all of them hold.
+/// The comparisons of a query string: all of them must hold.
 #[derive(Default)]
 struct Filters {
     own: Vec<Filter>,
-    /// By relation: those that one row behind it fulfils together.
+    /// By relation: the comparisons that one related row fulfils together.
     of_one_row: Vec<(String, Vec<Filter>)>,
     count: usize,
 }

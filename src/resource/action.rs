@@ -1,4 +1,4 @@
-//! What can be done with items beside creating, changing and deleting them.
+//! Actions: an application's own operations on an item or a collection.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -23,9 +23,9 @@ use crate::error::{Error, Fault};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Validate)]
 pub struct NoInput {}
 
-/// Something that can be done with an item (`POST /orders/{id}/ship`) or with a collection (`POST /orders/import`): with
-/// a permission of its own, an input that is checked as bodies are, and everything that it changes in one transaction
-/// with its event and its audit entry.
+/// A named operation on an item (`POST /orders/{id}/ship`) or on a collection (`POST /orders/import`). It has its own
+/// permission, its input is validated like any body, and all its changes are in one transaction with its event and its
+/// audit entry.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -58,10 +58,10 @@ pub struct NoInput {}
 /// # let _ = orders; Ok::<(), DefinitionErrors>(())
 /// ```
 ///
-/// An action on an item changes it through its hands: what it leaves in the item is checked and stored, the hooks of
-/// updates run, `If-Match` holds, and where another change comes between it runs again. It is answered with its output
-/// (200), or with the item where the output is `()`. It may enlist changes of other items ([`Change::create`] and its
-/// like).
+/// An action on an item modifies the item that it receives: the result is validated and stored, the hooks of updates
+/// run, `If-Match` applies, and the action runs again after a conflict with a concurrent change. The response is its
+/// output (200), or the item if the output is `()`. It may enlist changes of other items ([`Change::create`] and
+/// similar methods).
 #[derive(Clone)]
 #[must_use]
 pub struct Action {
@@ -70,31 +70,32 @@ pub struct Action {
     pub(crate) event: Option<String>,
     pub(crate) description: Option<String>,
     pub(crate) input: Shape,
-    /// What it answers; `None` where that is the item.
+    /// JSON Schema of the output; `None` if the response is the item.
     pub(crate) output: Option<Json>,
     pub(crate) handler: Arc<dyn Act>,
-    /// Whether it can be done to items that are deleted and still there.
+    /// Whether it applies to soft-deleted items.
     pub(crate) reaches_deleted: bool,
-    /// Whether it puts an item back to what it was.
+    /// Whether it reverts an item to an earlier state.
     pub(crate) reverts: bool,
 }
 
-/// What an action is done to.
+/// The target of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Item,
     Collection,
 }
 
-/// What an action takes.
+/// The input of an action.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
     pub(crate) schema: Json,
-    /// Whether a request may come without a body.
+    /// Whether the request body is optional.
     pub(crate) optional: bool,
 }
 
-/// An action that waits for something, such as another service: as [`Action::on_item`] and its like, with a future.
+/// Asynchronous handler of an action, for example one that calls another service: as [`Action::on_item`] and similar
+/// functions, with a future.
 ///
 /// ```
 /// use resourceful::{ActionHandler, Change, Error, NoInput};
@@ -115,15 +116,15 @@ pub(crate) struct Shape {
 /// }
 /// ```
 pub trait ActionHandler: Send + Sync + 'static {
-    /// What it takes: an object.
+    /// The input: an object.
     type Input: DeserializeOwned + JsonSchema + Validate + Send;
-    /// What it answers; `()` for the item.
+    /// The output; with `()` the response is the item.
     type Output: Serialize + JsonSchema + Send;
 
-    /// Does it: sets fields of [`Change::item_mut`], enlists changes.
+    /// Runs the action: sets fields of [`Change::item_mut`], enlists changes.
     ///
     /// # Errors
-    /// Whatever the caller is to be answered; nothing is changed then.
+    /// The error to respond with; nothing is changed then.
     fn act<'a>(
         &'a self,
         change: &'a mut Change,
@@ -131,13 +132,13 @@ pub trait ActionHandler: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Self::Output, Error>>;
 }
 
-/// An action, whatever its types are.
+/// A type-erased action handler.
 pub(crate) trait Act: Send + Sync {
     fn act<'a>(&'a self, change: &'a mut Change, input: Json) -> BoxFuture<'a, Result<Json, Error>>;
 }
 
 impl Action {
-    /// An action on an item, which the function is given to change. Whoever calls it must also see the item.
+    /// An action on an item, as a function that modifies it. Callers must also be able to see the item.
     pub fn on_item<M, I, O, F>(permission: Permission, act: F) -> Self
     where
         M: Serialize + DeserializeOwned + 'static,
@@ -148,7 +149,7 @@ impl Action {
         Self::handled(permission, OnItem(act, PhantomData))
     }
 
-    /// An action on a collection, which changes whatever the function enlists.
+    /// An action on a collection; its changes are those that the function enlists.
     pub fn on_collection<I, O, F>(permission: Permission, act: F) -> Self
     where
         I: DeserializeOwned + JsonSchema + Validate + Send + 'static,
@@ -158,7 +159,7 @@ impl Action {
         Self { target: Target::Collection, ..Self::handled(permission, OnCollection(act, PhantomData)) }
     }
 
-    /// An action on an item whose handler waits for something.
+    /// An action on an item, with an asynchronous handler.
     pub fn handled<H: ActionHandler>(permission: Permission, handler: H) -> Self {
         let output = schema::<H::Output>();
         Self {
@@ -174,19 +175,19 @@ impl Action {
         }
     }
 
-    /// The same on the collection.
+    /// Declares the action on the collection instead of an item.
     pub const fn of_collection(mut self) -> Self {
         self.target = Target::Collection;
         self
     }
 
-    /// What its event is called after the resource's name; the action's own name by default.
+    /// The suffix of its event type, after the resource's name; the action's own name by default.
     pub fn event(mut self, event: impl Into<String>) -> Self {
         self.event = Some(event.into());
         self
     }
 
-    /// What it does, for the specification.
+    /// The action's description in the OpenAPI document.
     pub fn description(mut self, text: impl Into<String>) -> Self {
         self.description = Some(text.into());
         self
@@ -204,7 +205,7 @@ impl Shape {
         let mut schema = schema::<I>();
         close(&mut schema);
         if schema.get("properties").is_none() && schema.get("type").is_some_and(|kind| kind == "object") {
-            // A struct without fields takes none.
+            // A struct without fields accepts no members.
             schema["properties"] = serde_json::json!({});
             schema["additionalProperties"] =
                 schema.get("additionalProperties").cloned().unwrap_or(false.into());
@@ -217,7 +218,7 @@ impl Shape {
     }
 
     /// # Errors
-    /// What is wrong with the schema, in its validator's words.
+    /// The error of the schema, as the validator reports it.
     pub(crate) fn validator(&self) -> Result<Validator, String> {
         compile(&self.schema)
     }
@@ -231,7 +232,7 @@ fn schema<T: JsonSchema>() -> Json {
     schema
 }
 
-/// What is wrong with the input of an action.
+/// Validation faults of an action's input.
 pub(crate) fn faults(validator: &Validator, schema: &Json, input: &Json) -> Vec<Fault> {
     let names = schema.get("properties").and_then(Json::as_object);
     let names = names.into_iter().flat_map(|map| map.keys()).map(String::as_str);

@@ -1,4 +1,4 @@
-//! What is kept of the changes of a resource.
+//! The audit trail of a resource's changes.
 
 use std::time::Duration;
 
@@ -13,8 +13,9 @@ use super::action::{Action, ActionHandler};
 use crate::access::Permission;
 use crate::error::Error;
 
-/// An audit trail: who changed which fields of which item, from what to what, when and from where; written in the
-/// transaction of the change, and chained so that a removed or altered entry is found.
+/// Settings of an audit trail. Its entries record the actor, the item, the changed fields with old and new values, the
+/// time and the address; they are written in the transaction of the change, and chained so that a removed or altered
+/// entry is detected.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct AuditTrail {
@@ -24,30 +25,30 @@ pub struct AuditTrail {
 }
 
 impl AuditTrail {
-    /// A trail that these callers may read, of the items that they may see.
+    /// An audit trail that these callers may read, for the items that they may see.
     pub const fn readable_by(permission: Permission) -> Self {
         Self { readable_by: permission, kept: None, revert: None }
     }
 
-    /// The same trail, readable by others.
+    /// Replaces the permission to read the trail.
     pub fn read_by(mut self, permission: Permission) -> Self {
         self.readable_by = permission;
         self
     }
 
-    /// How long entries are kept; for ever by default. At least a day: what is younger is kept in any case.
+    /// The retention of entries; unlimited by default. At least a day: younger entries are always kept.
     pub const fn kept(mut self, time: Duration) -> Self {
         self.kept = Some(time);
         self
     }
 
-    /// Lets these callers, where they may also update an item, put it back to what it was.
+    /// Lets these callers revert an item to an earlier state, if they may also update it.
     pub fn revertible_by(mut self, permission: Permission) -> Self {
         self.revert = Some(permission);
         self
     }
 
-    /// The action that puts an item back.
+    /// The action that reverts an item.
     pub(super) fn action(&self) -> Option<Action> {
         let mut action = Action::handled(self.revert.clone()?, Revert)
             .description("Puts the item back to what it was at a time.");
@@ -63,7 +64,7 @@ pub(crate) struct RevertTo {
     pub(crate) as_of: DateTime<Utc>,
 }
 
-/// What the action is declared as; the engine does it, since it needs the trail.
+/// The declared handler of the action; the engine runs the action itself, since it needs the trail.
 struct Revert;
 
 impl ActionHandler for Revert {

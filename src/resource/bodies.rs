@@ -1,4 +1,5 @@
-//! The shapes of an item on the wire, derived from the stored one: as answered, created, changed, replaced.
+//! The JSON Schemas of an item in responses and in the bodies of creates, updates and replacements, derived from its
+//! storage schema.
 
 use jsonschema::Validator;
 use resourceful_contract::{Field, FieldType, Schema};
@@ -7,30 +8,30 @@ use serde_json::{Map, Value as Json, json};
 use super::exact::MAX_FLOAT32;
 use super::validate::compile;
 
-/// The JSON Schemas of an item's shapes, and the validators made of them.
+/// The JSON Schemas of an item's bodies, and the validators compiled from them.
 #[derive(Debug)]
 pub(crate) struct Bodies {
-    /// What answers hold.
+    /// An item in responses.
     pub(crate) answer: Json,
-    /// What POST takes.
+    /// The body of a POST.
     pub(crate) create: Json,
-    /// What PUT takes.
+    /// The body of a PUT.
     pub(crate) replace: Json,
-    /// What PATCH takes.
+    /// The body of a PATCH.
     pub(crate) update: Json,
-    /// Of a body of POST.
+    /// Validator of a POST body.
     pub(crate) creates: Validator,
-    /// Of a body of PUT.
+    /// Validator of a PUT body.
     pub(crate) replaces: Validator,
-    /// Of an item as a whole, as it will be stored.
+    /// Validator of a whole item, as it will be stored.
     pub(crate) assembled: Validator,
 }
 
 impl Bodies {
-    /// Derives every shape.
+    /// Derives every schema and validator.
     ///
     /// # Errors
-    /// What is wrong with the model's JSON Schema, in its validator's words.
+    /// The error of the model's JSON Schema, as the validator reports it.
     pub(super) fn derive(schema: &Schema, root: &Json, client_ids: bool) -> Result<Self, String> {
         let required: Vec<&str> = root
             .get("required")
@@ -43,7 +44,7 @@ impl Bodies {
             if position == id { client_ids } else { !field.read_only && !is_internal(field) }
         };
         let create = shapes.body(writable, &Required::AsDeclared);
-        // The path of a PUT says the id, so its body need not.
+        // The path of a PUT contains the id, so its body need not.
         let replace = shapes.body(writable, &Required::AsDeclaredBut(&schema.fields[id].name));
         let mut update =
             shapes.body(|position, field| position != id && writable(position, field), &Required::Nothing);
@@ -62,7 +63,7 @@ impl Bodies {
     }
 }
 
-/// Stored beside the model: neither shown nor accepted.
+/// Whether a field is internal: neither shown nor accepted.
 pub(crate) fn is_internal(field: &Field) -> bool {
     field.hidden && !field.write_only
 }
@@ -126,7 +127,7 @@ impl Shapes<'_> {
         let mut property = field.json_schema.clone();
         if let Json::Object(map) = &mut property {
             map.remove("$defs");
-            // Whether a field may be written follows from the shape it stands in.
+            // Whether a field is writable follows from the schema that contains it.
             map.remove("readOnly");
             map.remove("writeOnly");
         }
@@ -135,8 +136,8 @@ impl Shapes<'_> {
     }
 }
 
-/// Says how many bytes of text an index has room for, where the model bounds it no closer. JSON Schema counts
-/// characters, so that there is no keyword for it.
+/// Describes the maximum size in bytes of text that an index accepts, unless the model has a tighter bound. JSON Schema
+/// counts characters, so there is no keyword for it.
 fn bounded(property: &mut Json, field: &Field, most: Option<usize>) {
     let (Some(most), Json::Object(map)) = (most, property) else { return };
     let characters = map.get("maxLength").and_then(Json::as_u64).and_then(|most| usize::try_from(most).ok());
@@ -152,15 +153,16 @@ fn bounded(property: &mut Json, field: &Field, most: Option<usize>) {
     map.insert("description".to_owned(), Json::String(described));
 }
 
-/// States what holds for every resource and a model leaves unsaid: objects have no members but those they name,
-/// integers have 64 bits, single precision its range, and U+0000 is no part of text. What is stated is enforced, and is in the specification.
+/// Adds the constraints that hold for every resource where a model does not state them: objects have only the declared
+/// members, integers have 64 bits, single precision its range, and text has no U+0000. They are enforced, and part of
+/// the OpenAPI document.
 pub(super) fn close(schema: &mut Json) {
     let Json::Object(map) = schema else {
         return;
     };
     for keyword in ["properties", "items", "anyOf", "oneOf", "allOf", "additionalProperties", "prefixItems"] {
         match map.get_mut(keyword) {
-            // The parts of a whole must not refuse each other's properties.
+            // The parts of an `allOf` must not refuse each other's properties.
             Some(Json::Array(parts)) if keyword != "allOf" => parts.iter_mut().for_each(close),
             Some(Json::Object(inner)) if keyword == "properties" => inner.values_mut().for_each(close),
             Some(inner @ Json::Object(_)) => close(inner),
@@ -171,7 +173,7 @@ pub(super) fn close(schema: &mut Json) {
     close_scalar(map);
 }
 
-/// serde would drop unknown members in silence.
+/// Closes an object, since serde would ignore unknown members without an error.
 fn close_object(map: &mut Map<String, Json>) {
     let open = map.contains_key("properties")
         && !["additionalProperties", "unevaluatedProperties", "patternProperties"]
@@ -195,7 +197,7 @@ fn close_scalar(map: &mut Map<String, Json>) {
     if map.contains_key("enum") || map.contains_key("const") {
         return;
     }
-    // Every format that is enforced keeps U+0000 out by itself.
+    // Every enforced format excludes U+0000 itself.
     if text && !map.contains_key("pattern") && !map.contains_key("format") {
         map.insert("pattern".to_owned(), Json::from("^[^\\u0000]*$"));
     }
@@ -213,11 +215,11 @@ fn close_scalar(map: &mut Map<String, Json>) {
     }
 }
 
-/// A merge patch names what it changes and leaves the rest out, at every depth (RFC 7396).
+/// Makes members optional at every depth: a merge patch names only the members that it changes (RFC 7396).
 fn loosen(schema: &mut Json) {
     match schema {
         Json::Object(map) => {
-            // A property may have this name too; its value is then an object.
+            // A property may be named `required` too; its value is then an object.
             if map.get("required").is_some_and(Json::is_array) {
                 map.shift_remove("required");
             }

@@ -1,4 +1,4 @@
-//! What a user writes to declare a resource.
+//! The builder of resource declarations.
 
 use std::marker::PhantomData;
 
@@ -21,9 +21,8 @@ use crate::error::Error;
 
 /// Declares a resource whose items are values of `M`, under this name and path.
 ///
-/// The model says what a stored item looks like; its serde, schemars and validator attributes hold on every
-/// path. Everything else has a default, except two things that must be said: the adapter that keeps the items
-/// and the permissions.
+/// The model defines the shape of a stored item; its serde, schemars and validator attributes apply on every path.
+/// Everything else has a default, except two mandatory settings: the adapter that stores the items and the permissions.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -50,7 +49,8 @@ where
     ResourceBuilder::new(name.into(), schema.to_value(), Codec::of::<M>())
 }
 
-/// Declares a resource whose items exist only as a JSON Schema (2020-12) object: same engine, same routes.
+/// Declares a resource whose items are described by a JSON Schema (2020-12) object instead of a Rust type: same engine,
+/// same routes.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -73,7 +73,7 @@ pub fn define_dynamic_resource(name: impl Into<String>, json_schema: Json) -> Re
     ResourceBuilder::new(name.into(), json_schema, Codec::dynamic())
 }
 
-/// A declaration under way. [`build`](Self::build) verifies it and answers every fault at once.
+/// Builder of a resource declaration. [`build`](Self::build) verifies it and reports every fault at once.
 #[derive(Debug)]
 #[must_use]
 pub struct ResourceBuilder {
@@ -86,7 +86,7 @@ pub struct ResourceBuilder {
     pub(super) hooks: Vec<PlacedHook>,
     pub(super) actions: Vec<(String, Action)>,
     pub(super) machines: Vec<StateMachine>,
-    /// What was claimed, and by what: two must not claim the same.
+    /// Claimed paths and fields, each with its claimant: two claims of the same one are a fault.
     pub(super) claims: Vec<(String, String)>,
     /// The preset that is being applied.
     applying: Option<&'static str>,
@@ -114,7 +114,7 @@ pub struct ResourceBuilder {
     pub(super) sortable: Vec<String>,
     pub(super) searchable: Vec<String>,
     pub(super) indexes: Vec<(Vec<String>, bool)>,
-    /// Positions among the indexes of those that are unique across tenants.
+    /// Positions in `indexes` of those that are unique across tenants.
     pub(super) globally_unique: Vec<usize>,
     pub(super) unique_within: Option<String>,
     pub(super) relations: Vec<Relation>,
@@ -183,20 +183,19 @@ impl ResourceBuilder {
         }
     }
 
-    /// Where the items are kept. Mandatory.
+    /// The table that stores the items. Mandatory.
     pub fn adapter(mut self, table: Table) -> Self {
         self.table = Some(table);
         self
     }
 
-    /// Who may do what. Mandatory, for every operation: there is no default.
+    /// The permission of each operation. Mandatory, for every operation: there is no default.
     pub fn permissions(mut self, permissions: Permissions) -> Self {
         self.permissions = Some(permissions);
         self
     }
 
-    /// A permission that every operation needs beside its own: where it speaks of rows, on no path can anyone see or
-    /// touch another one.
+    /// A permission that every operation requires beside its own. Rows that it filters out are out of reach on any path.
     ///
     /// ```
     /// use resourceful::prelude::*;
@@ -215,7 +214,7 @@ impl ResourceBuilder {
         self.policy_on(Operation::ALL, permission)
     }
 
-    /// The same for some operations.
+    /// A policy on some operations only; otherwise as [`policy`](Self::policy).
     pub fn policy_on(
         mut self,
         operations: impl IntoIterator<Item = Operation>,
@@ -225,8 +224,8 @@ impl ResourceBuilder {
         self
     }
 
-    /// Fields that exist for these callers alone. For the others they are in no answer, and to filter, sort, search or
-    /// set them is to name what is not there. The rule speaks of the caller, not of rows.
+    /// Fields that exist for these callers only. For all other callers they are absent from responses, and filtering,
+    /// sorting, searching or setting them is an unknown name. The permission is about the caller, not about rows.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a rule is written in place, as every other setting is"
@@ -240,7 +239,7 @@ impl ResourceBuilder {
         self
     }
 
-    /// Fields that these callers alone may set. From the others they are refused (403).
+    /// Fields that only these callers may set; other callers are refused (403).
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a rule is written in place, as every other setting is"
@@ -254,7 +253,7 @@ impl ResourceBuilder {
         self
     }
 
-    /// Fields that show this value to these callers, instead of their own. They can neither filter nor sort by them.
+    /// Fields that show these callers this value instead of the stored one. They can neither filter nor sort by them.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a rule is written in place, as every other setting is"
@@ -271,8 +270,9 @@ impl ResourceBuilder {
         self
     }
 
-    /// Runs a function before items are created or changed, or before they are deleted: it may set fields, refuse with a
-    /// problem of its own, and enlist changes of other items into the same commit. What is said of [`Operation::Update`] holds for PUT as well. See [`Hook::before`].
+    /// Runs a function before items are created, changed or deleted: it may set fields, refuse the change with a
+    /// problem of its own, and enlist changes of other items into the same commit. Hooks of [`Operation::Update`] apply
+    /// to PUT as well. See [`Hook::before`].
     ///
     /// ```
     /// use resourceful::prelude::*;
@@ -295,7 +295,7 @@ impl ResourceBuilder {
     /// # let _ = products; Ok::<(), DefinitionErrors>(())
     /// ```
     ///
-    /// The function names the resource's own model, or `serde_json::Map<String, Value>` for any.
+    /// The function takes the resource's own model, or `serde_json::Map<String, Value>` for any.
     pub fn before<M, F>(mut self, operations: impl IntoIterator<Item = Operation>, hook: F) -> Self
     where
         M: Serialize + DeserializeOwned + 'static,
@@ -305,8 +305,8 @@ impl ResourceBuilder {
         self
     }
 
-    /// Runs a function after items were created, changed or deleted, with the item as it is then, or was. Its failure is
-    /// logged and changes nothing. See [`Hook::after`].
+    /// Runs a function after items were created, changed or deleted, with the item after the change, or before it for a
+    /// delete. Its errors are logged and change nothing. See [`Hook::after`].
     pub fn after<M, F, T>(mut self, operations: impl IntoIterator<Item = Operation>, hook: F) -> Self
     where
         M: DeserializeOwned + 'static,
@@ -323,7 +323,7 @@ impl ResourceBuilder {
         self
     }
 
-    /// The same after all others, wherever they are declared: for what is to see the item as it will be stored.
+    /// Adds a hook that runs after all others, wherever they are declared: it sees the item as it will be stored.
     pub fn hook_last(mut self, hook: impl Hook) -> Self {
         self.hooks.push(PlacedHook { last: true, ..PlacedHook::everywhere(hook) });
         self
@@ -341,42 +341,41 @@ impl ResourceBuilder {
         self
     }
 
-    /// Lets a field go from state to state by transitions alone, each an action.
+    /// Adds a state machine: its field changes only by transitions, each of which is an action.
     pub fn states(mut self, machine: StateMachine) -> Self {
         self.claim(format!("the field `{}`", machine.field), ".states(…)");
         self.machines.push(machine.clone());
         machine.declare(self)
     }
 
-    /// Takes a field for a preset: another one that takes it too is a fault of the declaration that names both.
+    /// Claims a field for a preset: a second claim of the same field is a fault of the declaration that names both.
     pub fn claim_field(mut self, field: impl AsRef<str>) -> Self {
         self.claim(format!("the field `{}`", field.as_ref()), ".claim_field(…)");
         self
     }
 
-    /// Notes who takes a path or a field for itself.
+    /// Records the claim of a path or a field, with its claimant.
     fn claim(&mut self, what: impl Into<String>, by: &str) {
         let by = self.applying.map_or_else(|| by.to_owned(), |preset| format!("the preset `{preset}`"));
         self.claims.push((what.into(), by));
     }
 
-    /// Whether each change leaves an event in the outbox, in the same transaction; it does by default. Without, nobody
-    /// is told of changes: no subscriber, no stream, no webhook.
+    /// Whether each change writes an event to the outbox, in the same transaction; on by default. Without events, no
+    /// subscriber, stream or webhook receives changes.
     pub fn events(mut self, events: bool) -> Self {
         self.events = events;
         self
     }
 
-    /// Whether clients can follow changes as they happen, at `GET /{resource}/stream` and `GET /events`; they can unless
-    /// said otherwise, where there are events.
+    /// Whether clients can subscribe to changes, at `GET /{resource}/stream` and `GET /events`; on by default.
     pub fn streams(mut self, streams: bool) -> Self {
         self.streams = streams;
         self
     }
 
-    /// Whether those who look at an item, or at the list, can see who else does, over a socket (`join` at `GET /ws`); they
-    /// cannot unless said otherwise. Whoever may read an item may join its room, and is shown there by their id to the
-    /// others of their tenant.
+    /// Whether callers who view an item, or the list, can see each other, over a socket (`join` at `GET /ws`); off by
+    /// default. Callers who may read an item may join its room, and are shown there by their id to the other members of
+    /// their tenant.
     pub fn presence(mut self, presence: bool) -> Self {
         self.presence = presence;
         self
@@ -392,21 +391,22 @@ impl ResourceBuilder {
         self
     }
 
-    /// Lets each change happen once under an `Idempotency-Key`. See also the preset
+    /// Makes each write with an `Idempotency-Key` take effect once. See also the preset
     /// [`idempotency`](crate::presets::idempotency).
     pub fn idempotent(mut self, idempotency: Idempotency) -> Self {
         self.idempotency = Some(idempotency);
         self
     }
 
-    /// Adds routes for many items at once. See also the preset [`bulk`](crate::presets::bulk).
+    /// Adds bulk routes, for many items in one request. See also the preset [`bulk`](crate::presets::bulk).
     pub fn bulk(mut self, bulk: Bulk) -> Self {
         self.claim("the path /bulk", ".bulk(…)");
         self.bulk = Some(bulk);
         self
     }
 
-    /// Keeps what is deleted. See also the preset [`soft_delete`](crate::presets::soft_delete).
+    /// Keeps deleted items, so that they can be restored. See also the preset
+    /// [`soft_delete`](crate::presets::soft_delete).
     pub fn soft_delete(mut self, soft_delete: SoftDelete) -> Self {
         self.claim(format!("the field `{}`", soft_delete.field), ".soft_delete(…)");
         self.claim("the path /{id}/restore", ".soft_delete(…)");
@@ -414,9 +414,9 @@ impl ResourceBuilder {
         self
     }
 
-    /// Adds the routes of a tree, `GET /{resource}/{id}/children` and `GET /{resource}/{id}/subtree`, and the relations
-    /// `children` and, by the field's name without `_id`, that to the item above. Which moves there may be is not looked at:
-    /// see the preset [`tree`](crate::presets::tree).
+    /// Adds the routes of a tree, `GET /{resource}/{id}/children` and `GET /{resource}/{id}/subtree`, and two
+    /// relations: `children`, and the parent item by the field's name without `_id`. Moves are not checked: see the
+    /// preset [`tree`](crate::presets::tree).
     pub fn tree(mut self, tree: Tree) -> Self {
         self.claim(format!("the field `{}`", tree.parent), ".tree(…)");
         self.claim("the path /{id}/children", ".tree(…)");
@@ -429,13 +429,13 @@ impl ResourceBuilder {
         self
     }
 
-    /// Fields that no client sees or sets: they hold their default, or what the application puts there.
+    /// Fields that clients neither see nor set: they hold their default, or a value that the application sets.
     pub fn hidden<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
         self.hidden.extend(fields.into_iter().map(Into::into));
         self
     }
 
-    /// Sets a field from who creates the item, and never from a body.
+    /// Sets a field from the creating actor, and never from a body.
     pub fn fill(mut self, field: impl Into<String>, with: Fill) -> Self {
         let field = field.into();
         self.claim(format!("the field `{field}`"), ".fill(…)");
@@ -443,31 +443,31 @@ impl ResourceBuilder {
         self
     }
 
-    /// The field that identifies an item, where it is not `id`.
+    /// The field that identifies an item; `id` by default.
     pub fn id_field(mut self, field: impl Into<String>) -> Self {
         self.id_field = field.into();
         self
     }
 
-    /// Who mints ids. By default: a UUID field is minted by the server ([`Id::UuidV7`]), an integer by the
-    /// database ([`Id::Integer`]), and text is given by the client ([`Id::Client`]).
+    /// Which side generates ids. By default the server generates UUIDs ([`Id::UuidV7`]), the database generates
+    /// integers ([`Id::Integer`]), and clients assign text ids ([`Id::Client`]).
     pub fn id(mut self, id: Id) -> Self {
         self.id = Some(id);
         self
     }
 
-    /// Keeps a version counter in this field, from which ETags are made: one more with each change. It begins at 1, and
-    /// at random (up to 2^30) where the client gives the id, so that the tags of an item that was deleted are not those
-    /// of one that is created under its id later.
+    /// Keeps a version counter in this field, from which ETags are made: each change increments it. It begins at 1, or
+    /// at a random number (up to 2^30) if clients assign ids, so that the ETags of a deleted item differ from those of
+    /// an item that is later created under its id.
     ///
-    /// A field of the model becomes read-only and shows the counter; where the model has no such field only the
-    /// table has the column. Without a counter an item's ETag is a digest of its content.
+    /// A field of the model becomes read-only and shows the counter; if the model has no such field, only the table has
+    /// the column. Without a counter an item's ETag is a digest of its content.
     pub fn version(mut self, field: impl Into<String>) -> Self {
         self.version = Some(field.into());
         self
     }
 
-    /// Lets the server keep two `date-time` fields of the model: when an item was created and last changed.
+    /// Lets the server maintain two `date-time` fields of the model: when an item was created and last changed.
     pub fn timestamps(mut self, created: impl Into<String>, updated: impl Into<String>) -> Self {
         let (created, updated) = (created.into(), updated.into());
         for field in [&created, &updated] {
@@ -477,31 +477,31 @@ impl ResourceBuilder {
         self
     }
 
-    /// Fields that stand in answers and never in bodies (also `readOnly` in the schema).
+    /// Fields that responses contain and bodies cannot set (also `readOnly` in the schema).
     pub fn read_only<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
         self.read_only.extend(fields.into_iter().map(Into::into));
         self
     }
 
-    /// Fields that are accepted and never shown (also `writeOnly` in the schema).
+    /// Fields that bodies may set and responses never contain (also `writeOnly` in the schema).
     pub fn write_only<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
         self.write_only.extend(fields.into_iter().map(Into::into));
         self
     }
 
-    /// Fields that are set when an item is created and never changed after.
+    /// Fields that are set when an item is created and cannot be changed afterwards.
     pub fn immutable<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
         self.immutable.extend(fields.into_iter().map(Into::into));
         self
     }
 
-    /// Fields that may be filtered by, beside the id and the indexed ones.
+    /// Fields that lists can be filtered by, in addition to the id and the indexed fields.
     pub fn filterable<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
         self.filterable.extend(fields.into_iter().map(Into::into));
         self
     }
 
-    /// Fields that may be sorted by, beside the id and the indexed ones.
+    /// Fields that lists can be sorted by, in addition to the id and the indexed fields.
     pub fn sortable<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
         self.sortable.extend(fields.into_iter().map(Into::into));
         self
@@ -513,34 +513,34 @@ impl ResourceBuilder {
         self
     }
 
-    /// An index over these fields, the leading one first. Indexed fields may be filtered and sorted by.
+    /// An index over these fields, the leading one first. Lists can be filtered and sorted by indexed fields.
     pub fn index<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
         self.indexes.push((fields.into_iter().map(Into::into).collect(), false));
         self
     }
 
-    /// An index over these fields that lets no two items hold the same values: no two of one tenant, with the preset
-    /// [`multi_tenant`](crate::presets::multi_tenant), since a clash would tell of another tenant's items.
+    /// A unique index over these fields. With the preset [`multi_tenant`](crate::presets::multi_tenant) values are
+    /// unique within a tenant, since a conflict would reveal another tenant's items.
     pub fn unique<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
         self.indexes.push((fields.into_iter().map(Into::into).collect(), true));
         self
     }
 
-    /// The same across all tenants, for what is one namespace for everyone, such as a domain name. A clash then tells that
-    /// some tenant holds the value.
+    /// A unique index across all tenants, for namespaces that all tenants share, such as domain names. A conflict then
+    /// reveals that some tenant holds the value.
     pub fn unique_globally<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
         self.globally_unique.push(self.indexes.len());
         self.unique(fields)
     }
 
-    /// Lets items that differ in this field hold the same unique values, but for those that are
-    /// [`unique_globally`](Self::unique_globally). For presets that put each item into a tenant.
+    /// Scopes unique indexes to this field: items that differ in it may hold the same unique values, except those that
+    /// are [`unique_globally`](Self::unique_globally). For presets that assign each item to a tenant.
     pub fn unique_within(mut self, field: impl Into<String>) -> Self {
         self.unique_within = Some(field.into());
         self
     }
 
-    /// Adds a preset: a part of a declaration that has a name.
+    /// Adds a preset: a named, reusable part of a declaration.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a preset is written in place, as every other setting is"
@@ -553,20 +553,20 @@ impl ResourceBuilder {
         resource
     }
 
-    /// A relation to another resource of the application.
+    /// Adds a relation to another resource of the application.
     pub fn relation(mut self, relation: Relation) -> Self {
         self.relations.push(relation);
         self
     }
 
-    /// How many items a page holds: without `limit=`, and at most. 50 and 200 by default.
+    /// The page size: the default without `limit=`, and the maximum. 50 and 200 by default.
     pub fn limits(mut self, default: u32, max: u32) -> Self {
         self.default_limit = default;
         self.max_limit = max;
         self
     }
 
-    /// Accepts `page=` beside cursors: pages by number, which cost more the further they are.
+    /// Accepts `page=` in addition to cursors: pages by number, whose cost grows with the number.
     pub fn offset_paging(mut self) -> Self {
         self.offset_paging = true;
         self
@@ -578,22 +578,22 @@ impl ResourceBuilder {
         self
     }
 
-    /// Remembers answers, until what they show changes. See [`Cache`].
+    /// Caches responses, until the data that they show changes. See [`Cache`].
     pub fn cache(mut self, cache: Cache) -> Self {
         self.cache = Some(cache);
         self
     }
 
-    /// What reads say in `Cache-Control` (RFC 9111); `private, no-cache` by default.
+    /// The `Cache-Control` header of reads (RFC 9111); `private, no-cache` by default.
     pub fn cache_control(mut self, directives: impl Into<String>) -> Self {
         self.cache_control = Some(directives.into());
         self
     }
 
-    /// Verifies the declaration and freezes it.
+    /// Verifies the declaration and turns it into an immutable [`Resource`].
     ///
     /// # Errors
-    /// Every fault of the declaration at once, each with the line that mends it.
+    /// Every fault of the declaration at once, each with a suggested fix.
     pub fn build(self) -> Result<Resource, DefinitionErrors> {
         derive::build(self)
     }

@@ -1,6 +1,6 @@
-//! Many items in one request.
+//! Bulk requests: many items in one request.
 
-/// How much one request may do to a collection.
+/// Limits of one bulk request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Bulk {
@@ -15,14 +15,14 @@ impl Default for Bulk {
 }
 
 impl Bulk {
-    /// The most items that a request may name; 1,000 by default. The application's
-    /// [`body_limit`](crate::AppBuilder::body_limit) holds as well.
+    /// The maximum number of items that a request may name; 1,000 by default. The application's
+    /// [`body_limit`](crate::AppBuilder::body_limit) applies as well.
     pub const fn max_items(mut self, items: usize) -> Self {
         self.max_items = items;
         self
     }
 
-    /// The most items that a filter may reach, whatever the request says; 1,000 by default.
+    /// The maximum number of items that a filter may affect, whatever the request states; 1,000 by default.
     pub const fn max_affected(mut self, items: usize) -> Self {
         self.max_affected = items;
         self

@@ -1,19 +1,19 @@
-//! How long answers of a resource are remembered, and what has them forgotten.
+//! Cache settings of a resource: which responses are cached, for how long, and what invalidates them.
 
 use std::time::Duration;
 
 use super::Operation;
 
-/// How answers of a resource are remembered, to be answered again without a look at its storage.
+/// Cache settings of a resource's responses, which are then served without a query to its storage.
 ///
-/// Whether a caller may ask is decided each time, before it is looked for an answer; callers who have the same rights to the
-/// same rows and fields share answers, and others never do. What is remembered is forgotten with each change that it could
-/// show: the item, a new item that belongs into a list, an item of another resource that was included. The node that
-/// changed something has forgotten before it answers; the others have as soon as they hear of it, through the bus or the
-/// outbox.
+/// Permissions are checked on every request, before the cache is consulted; callers who have the same rights to the
+/// same rows and fields share responses, and others never do. A cached response is invalidated by each change that it
+/// could show: the item, a new item that belongs in a list, an item of another resource that was included. The node
+/// that made a change has invalidated before it responds; the others do when the change reaches them, through the bus
+/// or the outbox.
 ///
-/// Lists (`GET`, `QUERY`) with their totals and includes are remembered, items, and that there is no such item. What was
-/// asked for with `as_of` or `deleted` is not.
+/// Lists (`GET`, `QUERY`) with their totals and includes are cached, and so are items and the absence of an item.
+/// Requests with `as_of` or `deleted` are not cached.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -30,13 +30,13 @@ use super::Operation;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {
     pub(crate) life: Freshness,
-    /// Of single operations; `None` where it is not remembered at all.
+    /// Settings of single operations; `None` if the operation is not cached.
     pub(crate) operations: Vec<(Operation, Option<Freshness>)>,
     pub(crate) tags: Vec<String>,
     pub(crate) invalidated_by: Vec<String>,
 }
 
-/// For how long an answer is good.
+/// Freshness lifetime of a response, and how long it may be served stale after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Freshness {
     pub(crate) fresh: Duration,
@@ -44,14 +44,14 @@ pub(crate) struct Freshness {
 }
 
 impl Freshness {
-    /// For how long an answer may be given at all.
+    /// How long a response may be served, fresh or stale.
     pub(crate) const fn total(&self) -> Duration {
         self.fresh.saturating_add(self.stale)
     }
 }
 
 impl Cache {
-    /// Remembers answers for this long, at most a day.
+    /// Caches responses for this long, at most a day.
     #[must_use]
     pub const fn fresh(fresh: Duration) -> Self {
         Self {
@@ -62,52 +62,52 @@ impl Cache {
         }
     }
 
-    /// For how long after that an answer may still be given while a new one is made (`stale-while-revalidate`, RFC 5861);
-    /// not at all by default, and at most a day. What was
-    /// changed through the application since is never given.
+    /// How long a stale response may be served after that while it is revalidated (`stale-while-revalidate`, RFC 5861);
+    /// not at all by default, and at most a day. A response is never served once a change made through the application
+    /// has invalidated it.
     #[must_use]
     pub const fn stale(mut self, stale: Duration) -> Self {
         self.life.stale = stale;
         self
     }
 
-    /// The same for one operation alone: [`Operation::List`] or [`Operation::Read`].
+    /// Overrides both times for one operation: [`Operation::List`] or [`Operation::Read`].
     #[must_use]
     pub fn operation(mut self, operation: Operation, fresh: Duration, stale: Duration) -> Self {
         self.operations.push((operation, Some(Freshness { fresh, stale })));
         self
     }
 
-    /// Remembers no answers of an operation.
+    /// Excludes an operation from the cache.
     #[must_use]
     pub fn except(mut self, operation: Operation) -> Self {
         self.operations.push((operation, None));
         self
     }
 
-    /// A name by which answers can be forgotten ([`App::invalidate`](crate::App::invalidate)), and which several resources
-    /// may share: visible ASCII without quotes, at most 32 characters.
+    /// A tag by which responses can be invalidated ([`App::invalidate`](crate::App::invalidate)), and which several
+    /// resources may share: visible ASCII without quotes, at most 32 characters.
     #[must_use]
     pub fn tag(mut self, name: impl Into<String>) -> Self {
         self.tags.push(name.into());
         self
     }
 
-    /// Forgets every answer when something happens to another resource of the application: `categories.*`,
-    /// `categories.created`, or `categories.deleted`. What is asked for through relations needs none of this.
+    /// Invalidates all responses on events of another resource of the application: `categories.*`,
+    /// `categories.created`, or `categories.deleted`. Items that are requested through relations do not need this.
     #[must_use]
     pub fn invalidate_on(mut self, pattern: impl Into<String>) -> Self {
         self.invalidated_by.push(pattern.into());
         self
     }
 
-    /// How long answers of an operation are good, where they are remembered.
+    /// Freshness of an operation's responses; `None` if they are not cached.
     pub(crate) fn life(&self, operation: Operation) -> Option<Freshness> {
         let own = self.operations.iter().rev().find(|(of, _)| *of == operation);
         own.map_or(Some(self.life), |(_, life)| *life)
     }
 
-    /// How long any of them is.
+    /// Every freshness setting, with those of single operations.
     pub(crate) fn lives(&self) -> impl Iterator<Item = Freshness> {
         self.operations.iter().filter_map(|(_, life)| *life).chain([self.life])
     }

@@ -1,4 +1,4 @@
-//! A change of one item, as hooks and actions see it, and what they may do beside it.
+//! The change that hooks and actions receive: its item, reads of other items, and enlisted changes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::codec::written;
 use crate::access::Actor;
 use crate::error::Error;
 
-/// A change of one item, as [hooks](crate::Hook) see it.
+/// A change of one item, as passed to [hooks](crate::Hook) and [actions](crate::Action).
 #[derive(Clone, Debug)]
 pub struct Change {
     pub(crate) actor: Actor,
@@ -21,18 +21,18 @@ pub struct Change {
     pub(crate) operation: Operation,
     pub(crate) current: Option<Map<String, Json>>,
     pub(crate) item: Option<Map<String, Json>>,
-    /// What becomes so together with it.
+    /// Further changes in the same commit.
     pub(crate) enlisted: Vec<Enlisted>,
     pub(crate) dry_run: bool,
     pub(crate) action: Option<Arc<str>>,
     pub(crate) surroundings: Arc<dyn Surroundings>,
 }
 
-/// What is around a change: the rows of the application, as they are and as its commit will leave them.
+/// Access to the application's rows from inside a change, as stored and as its commit will leave them.
 pub(crate) trait Surroundings: fmt::Debug + Send + Sync {
-    /// The name of the field that holds the ids of the resource that is changed.
+    /// The name of the changed resource's id field.
     fn id_field(&self) -> &str;
-    /// An id of that resource that stands in a field of an item, as in a path; nothing where there is none yet.
+    /// An id of that resource held in a field of an item, in the form of a path segment; `None` if there is none yet.
     fn id_in(&self, item: &Map<String, Json>, field: &str) -> Option<String>;
     fn row<'a>(
         &'a self,
@@ -52,12 +52,12 @@ pub(crate) trait Surroundings: fmt::Debug + Send + Sync {
         resource: &'a str,
         filter: Json,
     ) -> BoxFuture<'a, Result<bool, Error>>;
-    /// The field within whose values alone unique fields are unique.
+    /// The field that scopes unique fields: values are unique only among items that have the same value here.
     fn unique_within(&self) -> Option<&str>;
     fn lock<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Error>>;
 }
 
-/// A change of another item, in the same commit.
+/// An enlisted change: a write to another item in the same commit.
 #[derive(Clone, Debug)]
 pub(crate) struct Enlisted {
     pub(crate) resource: String,
@@ -73,7 +73,7 @@ pub(crate) enum EnlistedWrite {
 }
 
 impl Change {
-    /// Who makes it.
+    /// The actor that makes the change.
     #[must_use]
     pub const fn actor(&self) -> &Actor {
         &self.actor
@@ -85,58 +85,59 @@ impl Change {
         &self.resource
     }
 
-    /// What is done: [`Operation::Create`], [`Operation::Update`], [`Operation::Replace`] or [`Operation::Delete`]. A
-    /// PUT that creates is a create.
+    /// The operation: [`Operation::Create`], [`Operation::Update`], [`Operation::Replace`] or [`Operation::Delete`]. A
+    /// PUT that creates an item is a create.
     #[must_use]
     pub const fn operation(&self) -> Operation {
         self.operation
     }
 
-    /// Whether it is only tried (`Prefer: dry-run`): it will be taken back, so nothing may be done for it that cannot.
+    /// Whether the change is a dry run (`Prefer: dry-run`): it will be rolled back, so hooks must not cause effects
+    /// that cannot be.
     #[must_use]
     pub const fn is_dry_run(&self) -> bool {
         self.dry_run
     }
 
-    /// The item's id, as in a path; `None` where it is new and the database will mint it.
+    /// The item's id, in the form of a path segment; `None` for a new item whose id the database will generate.
     #[must_use]
     pub fn id(&self) -> Option<String> {
         self.id_in(self.item.as_ref().or(self.current.as_ref())?, self.id_field())
     }
 
-    /// The name of the field that holds the ids of the resource.
+    /// The name of the resource's id field.
     #[must_use]
     pub fn id_field(&self) -> &str {
         self.surroundings.id_field()
     }
 
-    /// An id of this resource that stands in a field of an item, as in a path; `None` where there is none. Ids that are
-    /// the same are spelled the same, whatever a body wrote.
+    /// An id of this resource held in a field of an item, in the form of a path segment; `None` if there is none. Equal
+    /// ids have equal text, however a body spelled them.
     #[must_use]
     pub fn id_in(&self, item: &Map<String, Json>, field: &str) -> Option<String> {
         self.surroundings.id_in(item, field)
     }
 
-    /// The item as it was before, by field names; `None` where it is new.
+    /// The item before the change, by field names; `None` for a new item.
     #[must_use]
     pub const fn current(&self) -> Option<&Map<String, Json>> {
         self.current.as_ref()
     }
 
-    /// The item as it will be, or is after the commit; `None` where it is deleted.
+    /// The item as it will be, or is after the commit, by field names; `None` for a delete.
     #[must_use]
     pub const fn item(&self) -> Option<&Map<String, Json>> {
         self.item.as_ref()
     }
 
-    /// The item as it will be, to be set before the commit. Its id and version are not a hook's to set.
+    /// The item as it will be, for modification before the commit. Hooks must not set its id or version.
     pub const fn item_mut(&mut self) -> Option<&mut Map<String, Json>> {
         self.item.as_mut()
     }
 
-    /// Creates an item of a resource in the same commit: both become so, or neither. The application itself does it, so
-    /// that no permission is asked and no hook runs; fields that are left out are set as for any new item. The resource
-    /// must be kept in the same database.
+    /// Enlists the creation of an item of a resource: both changes are committed atomically. The application itself is
+    /// the writer, so no permission is checked and no hook runs; omitted fields are set as for any new item. The
+    /// resource must be stored in the same database.
     ///
     /// ```
     /// use resourceful::prelude::*;
@@ -155,22 +156,22 @@ impl Change {
         self.enlist(resource, EnlistedWrite::Create(item.into()));
     }
 
-    /// Changes fields of an item of a resource in the same commit, by a merge patch (RFC 7396); otherwise as
-    /// [`create`](Self::create). Where another change of that item comes between, everything is made again.
+    /// Enlists an update of an item of a resource, as a merge patch (RFC 7396); otherwise as [`create`](Self::create).
+    /// On a conflict with a concurrent change of that item the whole write is retried.
     pub fn update(&mut self, resource: impl Into<String>, id: impl Into<String>, patch: impl Into<Json>) {
         self.enlist(resource, EnlistedWrite::Update(id.into(), patch.into()));
     }
 
-    /// Deletes an item of a resource in the same commit; otherwise as [`create`](Self::create).
+    /// Enlists the deletion of an item of a resource; otherwise as [`create`](Self::create).
     pub fn delete(&mut self, resource: impl Into<String>, id: impl Into<String>) {
         self.enlist(resource, EnlistedWrite::Delete(id.into()));
     }
 
-    /// An item of a resource by its id, as in a path; `None` where there is none.
+    /// Reads an item of a resource by its id, in the form of a path segment; `None` if there is none.
     ///
-    /// It is read as the application itself: under no policy, with hidden fields, and where deleted items are kept those
-    /// too. It is as the database has it now, or as the earlier changes of the same commit leave it (in bulk, say). What is
-    /// read may have changed until the commit, unless both changes take a [`lock`](Self::lock).
+    /// The read bypasses permissions: no policy applies, and hidden fields and soft-deleted items are included. The
+    /// item is as currently stored, or as the earlier changes of the same commit leave it (in a bulk request, for
+    /// example). It may change before the commit, unless both changes take a [`lock`](Self::lock).
     ///
     /// ```
     /// use resourceful::{Change, Error, ErrorKind, Hook};
@@ -195,16 +196,16 @@ impl Change {
     /// ```
     ///
     /// # Errors
-    /// Where there is no such resource, or its storage fails.
+    /// If there is no such resource, or its storage fails.
     pub async fn read(&self, resource: &str, id: &str) -> Result<Option<Map<String, Json>>, Error> {
         self.surroundings.row(resource, id).await
     }
 
-    /// Items of a resource that match a filter, as in the body of a query (`{"article_id": 7}`), by ascending id and
-    /// at most so many; otherwise as [`read`](Self::read), but for deleted items, which are left out.
+    /// Reads items of a resource that match a filter, in the form of a query's body (`{"article_id": 7}`), by ascending
+    /// id and at most `most` of them; otherwise as [`read`](Self::read), except that soft-deleted items are left out.
     ///
     /// # Errors
-    /// As [`read`](Self::read), and where the filter is none of this resource's.
+    /// As [`read`](Self::read), and if the filter is not valid for this resource.
     pub async fn list(
         &self,
         resource: &str,
@@ -214,8 +215,8 @@ impl Change {
         self.surroundings.rows(resource, filter.into(), most, false).await
     }
 
-    /// Whether an item of a resource matches a filter, one that is deleted and still there among them, since that holds its
-    /// unique values too; otherwise as [`list`](Self::list).
+    /// Whether an item of a resource matches a filter. Soft-deleted items count, since they still hold their unique
+    /// values; otherwise as [`list`](Self::list).
     ///
     /// # Errors
     /// As [`list`](Self::list).
@@ -223,8 +224,8 @@ impl Change {
         Ok(!self.surroundings.rows(resource, filter.into(), 1, true).await?.is_empty())
     }
 
-    /// Whether the actor's own list of a resource holds an item that matches a filter, as far as the database has it now: for
-    /// an answer that must not tell of items which the actor does not see.
+    /// Whether the actor's own list of a resource, as currently stored, contains an item that matches a filter: for
+    /// responses that must not reveal items that the actor cannot see.
     ///
     /// # Errors
     /// As [`list`](Self::list).
@@ -232,20 +233,20 @@ impl Change {
         self.surroundings.lists(&self.actor, resource, filter.into()).await
     }
 
-    /// The field within whose values alone the unique fields of this resource are unique: the tenant's, with the preset
+    /// The field that scopes the unique fields of this resource: the tenant's, with the preset
     /// [`multi_tenant`](crate::presets::multi_tenant).
     #[must_use]
     pub fn unique_within(&self) -> Option<&str> {
         self.surroundings.unique_within()
     }
 
-    /// Takes a lock of this name in the resource's database: what is read from here on holds until the commit, as far as
-    /// whoever changes it takes the same lock. Nobody waits for it: of two changes that take it at a time one is committed,
-    /// and the hooks of the other run again on what that left. So it is for what is rare, such as moves in a tree, and
-    /// its name for what they share.
+    /// Takes a named lock in the resource's database: what is read from here on stays valid until the commit, if every
+    /// change to it takes the same lock. The lock never blocks: of two concurrent changes that take it one is
+    /// committed, and the hooks of the other run again on the result. It is meant for rare changes, such as moves in a
+    /// tree; its name identifies what they share.
     ///
     /// # Errors
-    /// Where the storage fails.
+    /// If the storage fails.
     pub async fn lock(&self, name: &str) -> Result<(), Error> {
         self.surroundings.lock(name).await
     }
@@ -254,13 +255,13 @@ impl Change {
         self.enlisted.push(Enlisted { resource: resource.into(), write });
     }
 
-    /// What is done, where it is an action: its name.
+    /// The action's name; `None` for other operations.
     #[must_use]
     pub fn action(&self) -> Option<&str> {
         self.action.as_deref()
     }
 
-    /// Has a function change the item as a value.
+    /// Applies a function to the item as a value of the model type.
     pub(crate) fn with_model<M: Serialize + DeserializeOwned>(
         &mut self,
         work: impl FnOnce(&mut M, &mut Self) -> Result<(), Error>,
@@ -269,14 +270,14 @@ impl Change {
         work(&mut model, self)?;
         let Some(item) = &mut self.item else { return Ok(()) };
         match written(&model).map_err(Error::internal)? {
-            // What the type does not write stays as it is.
+            // Members that the type does not serialize stay unchanged.
             Json::Object(written) => item.extend(written),
             _ => return Err(Error::internal("the model does not serialize as an object")),
         }
         Ok(())
     }
 
-    /// The item as a value: as it will be, or as it was where it is deleted.
+    /// The item as a value of the model type: as it will be, or as it was for a delete.
     pub(crate) fn model<M: DeserializeOwned>(&self) -> Result<M, Error> {
         let item = self.item.as_ref().or(self.current.as_ref()).cloned().unwrap_or_default();
         serde_json::from_value(Json::Object(item)).map_err(Error::internal)

@@ -1,4 +1,4 @@
-//! The doorway between a user's type and the type-erased engine.
+//! The codec between a user's model type and the type-erased engine.
 
 use std::any::{TypeId, type_name};
 use std::borrow::Cow;
@@ -11,7 +11,7 @@ use validator::{Validate, ValidationError, ValidationErrors, ValidationErrorsKin
 
 use crate::error::{Fault, escape_pointer};
 
-/// What the user's type contributes to an assembled item: functions, stored once, that know it.
+/// Type-erased functions of a model type, stored once per resource.
 #[derive(Clone, Copy)]
 pub(crate) struct Codec {
     check: fn(&Json) -> Checked,
@@ -19,10 +19,10 @@ pub(crate) struct Codec {
     model: fn() -> Option<(TypeId, &'static str)>,
 }
 
-/// An item as the user's type sees it.
+/// The result of checking an item against its model type.
 #[derive(Debug, Default)]
 pub(crate) struct Checked {
-    /// The item written back by the type, or nothing where it is not one of the type.
+    /// The item as the type serializes it; `None` if the type cannot read or write it.
     pub(crate) json: Option<Json>,
     pub(crate) faults: Vec<Fault>,
 }
@@ -33,7 +33,7 @@ impl Codec {
         Self { check: check::<M>, title: title::<M>, model }
     }
 
-    /// A resource without a type: the JSON Schema is all there is.
+    /// The codec of a resource without a model type: the JSON Schema alone describes its items.
     pub(crate) fn dynamic() -> Self {
         Self {
             check: |json| Checked { json: Some(json.clone()), faults: Vec::new() },
@@ -42,7 +42,7 @@ impl Codec {
         }
     }
 
-    /// Reads an assembled item as the user's type, runs its validator and writes it back.
+    /// Deserializes an assembled item, runs its validator and serializes it again.
     pub(crate) fn check(&self, item: &Json) -> Checked {
         (self.check)(item)
     }
@@ -68,20 +68,20 @@ fn title<M>() -> Option<&'static str> {
     type_name::<M>().rsplit("::").next()
 }
 
-/// A value as JSON, each number in its shortest spelling.
+/// Serializes a value as JSON, each number in its shortest form.
 ///
 /// # Errors
-/// Where the type does not serialize.
+/// If the type does not serialize.
 pub(crate) fn written<T: Serialize>(value: &T) -> serde_json::Result<Json> {
     let json = serde_json::to_value(value)?;
     if !holds_widened(&json) {
         return Ok(json);
     }
-    // As a value a number of single precision has been widened to a double; as text it is what it was.
+    // As a `Value` a single-precision number is widened to a double; as text it keeps its own digits.
     serde_json::from_slice(&serde_json::to_vec(value)?)
 }
 
-/// Whether a number may be of single precision, and is spelled longer as a double than as what it was.
+/// Whether the JSON may hold a single-precision number whose form as a double is longer.
 fn holds_widened(json: &Json) -> bool {
     match json {
         Json::Number(number) if number.is_f64() => number.as_f64().is_some_and(is_widened),
@@ -94,30 +94,31 @@ fn holds_widened(json: &Json) -> bool {
 #[expect(clippy::cast_possible_truncation, reason = "whether anything is lost is what is asked")]
 fn is_widened(double: f64) -> bool {
     let single = double as f32;
-    // Nearly every double ends here, so that its text is looked at for few.
+    // Nearly every double returns here, so that few are formatted as text.
     if f64::from(single).to_bits() != double.to_bits() {
         return false;
     }
-    // Single precision keeps any six digits: a number of so few has one spelling. The product is exact: 24 bits by 14.
+    // Single precision preserves any six digits: a number with so few has one form. The product is exact: 24 bits by
+    // 14.
     let ten_thousandths = double * 1e4;
     let is_short = ten_thousandths.fract() == 0.0 && ten_thousandths.abs() < 1e6;
     !is_short && single.to_string().parse() != Ok(double)
 }
 
-/// Reads a value of a type and runs its validator.
+/// Deserializes a value of a type and runs its validator.
 ///
 /// # Errors
-/// Every fault that either finds.
+/// The faults of deserialization, or all those of the validator.
 pub(super) fn read<T: DeserializeOwned + Validate>(json: &Json) -> Result<T, Vec<Fault>> {
     let (value, faults) = parse::<T>(json)?;
     if faults.is_empty() { Ok(value) } else { Err(faults) }
 }
 
-/// Reads a value, and what its validator finds.
+/// Deserializes a value, and returns it with the faults of its validator.
 fn parse<T: DeserializeOwned + Validate>(json: &Json) -> Result<(T, Vec<Fault>), Vec<Fault>> {
     let value: T = serde_path_to_error::deserialize(json).map_err(|error| {
         let pointer = pointer_of(error.path());
-        // serde's own words name Rust types; ours say where, and the schema's fault says what.
+        // serde's messages name Rust types; this fault gives the location, and the schema's fault the reason.
         vec![Fault::pointer(pointer, "type", format!("Not readable: {}.", error.inner()))]
     })?;
     let mut faults = Vec::new();
@@ -141,7 +142,7 @@ fn check<M: Serialize + DeserializeOwned + Validate>(item: &Json) -> Checked {
     }
 }
 
-/// Where in a body a value stands that cannot be read.
+/// The JSON Pointer of a value that cannot be deserialized.
 pub(crate) fn pointer_of(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
     let mut pointer = String::new();
@@ -158,11 +159,11 @@ pub(crate) fn pointer_of(path: &serde_path_to_error::Path) -> String {
     pointer
 }
 
-/// Walks a validator's findings, nested ones included, next to the JSON they are about.
+/// Collects a validator's errors, nested ones included, next to the JSON that they refer to.
 fn collect(errors: &ValidationErrors, json: &Json, pointer: &mut String, faults: &mut Vec<Fault>) {
     for (field, kind) in errors.errors() {
         let length = pointer.len();
-        // `__all__` is what validator calls a check of the struct as a whole.
+        // `__all__` is validator's name for a check of the struct as a whole.
         let inner = if field == "__all__" {
             json
         } else {
@@ -189,8 +190,8 @@ fn collect(errors: &ValidationErrors, json: &Json, pointer: &mut String, faults:
     }
 }
 
-/// validator names fields as Rust does; the body names them as serde does. Where they differ, the property that
-/// is the same but for case and underscores is meant.
+/// The JSON name of a field: validator uses Rust's names, the body those of serde. If they differ, it is the property
+/// that is equal except for case and underscores.
 fn wire_name<'a>(field: &'a str, object: Option<&'a Map<String, Json>>) -> Cow<'a, str> {
     let field = field.strip_prefix("r#").unwrap_or(field);
     let plain = |name: &str| name.replace(['_', '-'], "").to_lowercase();

@@ -1,4 +1,4 @@
-//! A declaration, verified and frozen: plain values that everything else reads.
+//! Definitions: verified, immutable resource declarations.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::access::{Permission, Permissions, all_of, nobody};
 
-/// A resource, ready to be part of an application. Cloning it is cheap.
+/// A verified resource, to be added to an application. Cloning it is cheap.
 #[derive(Clone)]
 pub struct Resource(pub(crate) Arc<Definition>);
 
@@ -23,7 +23,7 @@ impl Resource {
         &self.0.schema.name
     }
 
-    /// The stored shape of its items.
+    /// The storage schema of its items.
     #[must_use]
     pub fn schema(&self) -> &Arc<Schema> {
         &self.0.schema
@@ -36,7 +36,7 @@ impl fmt::Debug for Resource {
     }
 }
 
-/// Who mints the id of a new item.
+/// Which side generates the id of a new item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Id {
@@ -50,14 +50,14 @@ pub enum Id {
     Client,
 }
 
-/// A permission that some operations need beside their own.
+/// A permission that some operations require in addition to their own.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
     pub(crate) operations: Vec<Operation>,
     pub(crate) permission: Permission,
 }
 
-/// What is declared of one field.
+/// The access rules of one field.
 #[derive(Clone, Debug)]
 pub(crate) struct FieldRule {
     pub(crate) field: usize,
@@ -66,33 +66,33 @@ pub(crate) struct FieldRule {
     pub(crate) redacted_for: Option<(Permission, serde_json::Value)>,
 }
 
-/// What of the creator a field holds.
+/// The attribute of the creating actor that a field is set to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fill {
     /// The creator's id.
     Actor,
-    /// The tenant that the creator is in.
+    /// The creator's tenant.
     Tenant,
 }
 
-/// An action under its name.
+/// An action with its name.
 #[derive(Debug)]
 pub(crate) struct DeclaredAction {
     pub(crate) name: String,
     pub(crate) action: Action,
-    /// Of its input.
+    /// The validator of its input.
     pub(crate) takes: jsonschema::Validator,
 }
 
 impl DeclaredAction {
-    /// What its event is called after the resource's name.
+    /// The suffix of its event type, after the resource's name.
     pub(crate) fn event(&self) -> &str {
         self.action.event.as_deref().unwrap_or(&self.name)
     }
 }
 
-/// The frozen declaration.
+/// A verified, immutable resource declaration.
 #[derive(Debug)]
 pub(crate) struct Definition {
     pub(crate) schema: Arc<Schema>,
@@ -100,24 +100,24 @@ pub(crate) struct Definition {
     pub(crate) permissions: Permissions,
     pub(crate) policies: Vec<Policy>,
     pub(crate) field_rules: Vec<FieldRule>,
-    /// Fields that are set from who creates the item.
+    /// Fields that are set from the creating actor.
     pub(crate) fills: Vec<(usize, Fill)>,
-    /// The field within whose values alone unique fields are unique.
+    /// The field that scopes unique fields: values are unique only among items that have the same value here.
     pub(crate) unique_within: Option<usize>,
-    /// What runs around changes, in this order.
+    /// Hooks, in the order in which they run.
     pub(crate) hooks: Vec<PlacedHook>,
-    /// What can be done beside the operations.
+    /// The actions of the resource.
     pub(crate) actions: Vec<DeclaredAction>,
-    /// Whether each change leaves an event in the outbox.
+    /// Whether each change writes an event to the outbox.
     pub(crate) events: bool,
-    /// Whether clients may follow them.
+    /// Whether clients may subscribe to the events.
     pub(crate) streams: bool,
     pub(crate) presence: bool,
-    /// What the audit trail keeps of the changes.
+    /// The settings of the audit trail.
     pub(crate) audit: Option<AuditTrail>,
-    /// Whether changes are remembered by the key that they are asked for under.
+    /// The settings of idempotency keys.
     pub(crate) idempotency: Option<Idempotency>,
-    /// The field that says since when an item is deleted, where deleted items are kept.
+    /// The field that holds the time of deletion, with soft delete.
     pub(crate) deleted_at: Option<usize>,
     pub(crate) soft_delete: Option<SoftDelete>,
     pub(crate) bulk: Option<Bulk>,
@@ -125,16 +125,16 @@ pub(crate) struct Definition {
     pub(crate) codec: Codec,
     pub(crate) bodies: Bodies,
     pub(crate) id: Id,
-    /// For each field, the most bytes that an index has room for.
+    /// For each field, the maximum size in bytes that an index accepts.
     pub(crate) max_bytes: Vec<Option<usize>>,
-    /// For each field, whether it may be filtered by.
+    /// For each field, whether lists can be filtered by it.
     pub(crate) filterable: Vec<bool>,
-    /// For each field, whether it may be sorted by.
+    /// For each field, whether lists can be sorted by it.
     pub(crate) sortable: Vec<bool>,
     pub(crate) searchable: Vec<usize>,
-    /// The fields that answers show unless asked for fewer.
+    /// The fields that responses contain unless a request selects fewer.
     pub(crate) visible: Vec<usize>,
-    /// The fields of the model, whether shown or not.
+    /// The fields of the model, visible or not.
     pub(crate) stored: Vec<usize>,
     pub(crate) created_at: Option<usize>,
     pub(crate) updated_at: Option<usize>,
@@ -143,13 +143,13 @@ pub(crate) struct Definition {
     pub(crate) max_limit: u32,
     pub(crate) offset_paging: bool,
     pub(crate) require_if_match: bool,
-    /// How long its answers are remembered.
+    /// The cache settings of its responses.
     pub(crate) cache: Option<Cache>,
     pub(crate) cache_control: http::HeaderValue,
     pub(crate) description: Option<String>,
     /// The model's name, for the OpenAPI document.
     pub(crate) title: String,
-    /// What one item is called, for the OpenAPI document.
+    /// The singular noun for an item, for the OpenAPI document.
     pub(crate) singular: String,
     /// Keywords that the OpenAPI document adds to the schema of a field in bodies.
     pub(crate) documented: Vec<(&'static str, serde_json::Value)>,
@@ -167,7 +167,7 @@ impl Definition {
             .expect("a definition is only frozen when every operation has a permission")
     }
 
-    /// The permission of anything that may be done.
+    /// The permission of a right.
     pub(crate) fn right(&self, right: Right) -> Permission {
         match right {
             Right::Of(operation) => self.permission(operation).clone(),
@@ -181,7 +181,7 @@ impl Definition {
         }
     }
 
-    /// The permission of anything that may be done and every policy on it, as one.
+    /// The permission of a right, combined with every policy that applies to it.
     pub(crate) fn needed(&self, right: impl Into<Right>) -> Permission {
         let right = right.into();
         let policies = self.policies.iter().filter(|policy| policy.operations.contains(&right.base()));
@@ -193,14 +193,15 @@ impl Definition {
         }
     }
 
-    /// What callers of an operation must pass: what they may not see they may neither list nor change.
+    /// The permission that callers of an operation must pass: that of the operation and, except for creates, that to
+    /// read, because items that a caller cannot see can be neither listed nor changed.
     pub(crate) fn passed(&self, right: impl Into<Right>) -> Permission {
         let right = right.into();
         let (own, read) = (self.needed(right), self.needed(Operation::Read));
         if right.base() == Operation::Create || own == read { own } else { all_of([own, read]) }
     }
 
-    /// Whether an item of this id could not be reached, because the collection has a path of its own there.
+    /// Whether an item with this id would be unreachable, because the collection has a path of its own there.
     pub(crate) fn reserves(&self, id: &str) -> bool {
         let on_collection = |declared: &&DeclaredAction| declared.action.target == Target::Collection;
         id == "query"
@@ -209,39 +210,39 @@ impl Definition {
             || self.actions.iter().filter(on_collection).any(|declared| declared.name == id)
     }
 
-    /// Whether clients can follow its changes, or see who looks at it.
+    /// Whether clients can subscribe to its changes, or join its presence rooms.
     pub(crate) const fn lives(&self) -> bool {
         self.streams() || self.presence
     }
 
-    /// Whether clients can follow its changes as they happen.
+    /// Whether clients can subscribe to its changes as they happen.
     pub(crate) const fn streams(&self) -> bool {
         self.events && self.streams
     }
 
-    /// What the types of its events end with.
+    /// The suffixes of its event types.
     pub(crate) fn happenings(&self) -> impl Iterator<Item = &str> {
         let kept = ["restored", "purged"].into_iter().filter(|_| self.deleted_at.is_some());
         let actions = self.actions.iter().map(DeclaredAction::event);
         ["created", "updated", "deleted"].into_iter().chain(kept).chain(actions)
     }
 
-    /// Whether there are events of its own whose type ends so.
+    /// Whether one of its own event types has this suffix.
     pub(crate) fn happens(&self, what: &str) -> bool {
         self.happenings().any(|happened| happened == what)
     }
 
-    /// Whether its changes leave rows in the library's own tables: those of locks, where nothing else.
+    /// Whether its changes write rows to the library's own tables, if only to that of locks.
     pub(crate) const fn keeps_records(&self) -> bool {
         self.events || self.audit.is_some() || self.idempotency.is_some() || self.runs_code()
     }
 
-    /// Whether the application's own code runs in its changes.
+    /// Whether application code, hooks or actions, runs in its changes.
     pub(crate) const fn runs_code(&self) -> bool {
         !self.hooks.is_empty() || !self.actions.is_empty()
     }
 
-    /// Whether clients give ids to new items, and PUT may create.
+    /// Whether clients assign the ids of new items, and PUT may create.
     pub(crate) fn client_ids(&self) -> bool {
         self.id == Id::Client
     }

@@ -1,4 +1,4 @@
-//! Derive, verify, freeze: from what a user wrote to a definition.
+//! Builds a definition from a declaration: derive, verify, freeze.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::verify::{self, DefinitionErrors, Faults};
 use super::{DeclaredAction, Definition, Id, Operation, Resource, ResourceBuilder, TreeParent};
 use crate::access::{Permission, Permissions, all_of};
 
-/// A declaration whose fields are known and that nobody has verified yet.
+/// A declaration with derived fields, before verification.
 pub(super) struct Draft {
     pub(super) builder: ResourceBuilder,
     pub(super) fields: Vec<Field>,
@@ -29,7 +29,8 @@ impl Draft {
         names.iter().filter_map(|name| self.position(name)).collect()
     }
 
-    /// Positions of the id, of every indexed field and of these.
+    /// For each field, whether clients may select by it: the id, indexed fields, keys of `belongs_to` and `names`, if
+    /// visible and accepted by `suits`.
     fn selectable(&self, names: &[String], suits: impl Fn(&Field) -> bool) -> Vec<bool> {
         let indexed = self.builder.indexes.iter().flat_map(|(names, _)| names);
         let mut selectable = vec![false; self.fields.len()];
@@ -42,7 +43,7 @@ impl Draft {
             let key = self.position(&relation.key_name())?;
             Some((relation, key))
         }) {
-            // A referring field is indexed as a foreign key is.
+            // A referring field has an index, as a foreign key.
             if relation.cardinality == resourceful_contract::Cardinality::One {
                 selectable[position] = true;
             }
@@ -118,7 +119,7 @@ fn derive(mut builder: ResourceBuilder, faults: &mut Faults) -> Draft {
     Draft { builder, fields, id, version }
 }
 
-/// The actions, each with what checks its input.
+/// The actions, with `restore` and `revert` where they apply, each with the validator of its input.
 fn actions(draft: &Draft, faults: &mut Faults) -> Vec<DeclaredAction> {
     let builder = &draft.builder;
     let delete = builder.permissions.as_ref().and_then(|permissions| permissions.of(Operation::Delete));
@@ -139,7 +140,7 @@ fn actions(draft: &Draft, faults: &mut Faults) -> Vec<DeclaredAction> {
     actions
 }
 
-/// Marks the fields with what the declaration says of them by name.
+/// Sets the flags of the fields that the declaration names.
 fn mark(builder: &ResourceBuilder, fields: &mut Vec<Field>) {
     let flag = |names: &[String], set: fn(&mut Field), fields: &mut Vec<Field>| {
         for field in fields.iter_mut().filter(|field| names.contains(&field.name)) {
@@ -183,7 +184,7 @@ fn mark(builder: &ResourceBuilder, fields: &mut Vec<Field>) {
     }
 }
 
-/// The position of the version counter, which the model may have or not.
+/// The position of the version counter; adds a hidden field if the model has none.
 fn version_field(name: &str, fields: &mut Vec<Field>) -> usize {
     if let Some(position) = fields.iter().position(|field| field.name == name) {
         fields[position].read_only = true;
@@ -234,7 +235,7 @@ fn schema(draft: &Draft, id: usize, kind: Id, table: &Table) -> Schema {
     schema
 }
 
-/// What is declared of each field that anything is declared of.
+/// The rules of each field for which any are declared.
 fn field_rules(draft: &Draft) -> Vec<FieldRule> {
     let builder = &draft.builder;
     let all = |permissions: Vec<&Permission>| match permissions.as_slice() {
@@ -277,7 +278,7 @@ fn cache_control(declared: Option<String>) -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("private, no-cache"))
 }
 
-/// What the model is called: by its type, by its JSON Schema, or as the resource.
+/// The model's title: the name of its type, the `title` of its JSON Schema, or the resource's name.
 fn title(builder: &ResourceBuilder) -> String {
     let said = || builder.json_schema.get("title").and_then(Json::as_str).map(str::to_owned);
     builder.codec.title().map(str::to_owned).or_else(said).unwrap_or_else(|| builder.name.clone())

@@ -1,17 +1,17 @@
-//! The words for a resource in the OpenAPI document.
+//! A resource's texts in the OpenAPI document.
 
 use super::ResourceBuilder;
 
 impl ResourceBuilder {
-    /// What the resource is, for the OpenAPI document; by default the model's doc comment.
+    /// The resource's description in the OpenAPI document; by default the model's doc comment.
     pub fn description(mut self, text: impl Into<String>) -> Self {
         self.description = Some(text.into());
         self
     }
 
-    /// What one item is called in the OpenAPI document, in `snake_case`: with `"country"`, `POST /countries` is the operation
-    /// `create_country` with the summary "Create a country". By default it is the name of the model's type; of a dynamic
-    /// resource the `title` of its JSON Schema, or else its own name without the plural's ending.
+    /// The singular noun for an item in the OpenAPI document, in `snake_case`: with `"country"`, `POST /countries` is
+    /// the operation `create_country` with the summary "Create a country". By default it is the name of the model's
+    /// type; for a dynamic resource the `title` of its JSON Schema, or else its own name without the plural ending.
     ///
     /// ```
     /// # use resourceful::prelude::*;
@@ -29,15 +29,15 @@ impl ResourceBuilder {
         self
     }
 
-    /// Adds keywords to the schema that the OpenAPI document gives a field in bodies, where a hook checks what the model does
-    /// not say.
+    /// Adds keywords to the schema of a field in the bodies of the OpenAPI document, for constraints that a hook checks
+    /// and the model does not state.
     #[cfg(feature = "webhooks")]
     pub(crate) fn documented(mut self, field: &'static str, keywords: serde_json::Value) -> Self {
         self.documented.push((field, keywords));
         self
     }
 
-    /// What one item is called.
+    /// The singular noun for an item, declared or derived.
     pub(super) fn singular_name(&self) -> String {
         if let Some(name) = &self.singular {
             return name.clone();
@@ -71,7 +71,7 @@ fn snake(title: &str) -> String {
     name.trim_end_matches('_').to_owned()
 }
 
-/// An English plural without its ending, as far as that follows from the letters.
+/// The singular of an English plural, as far as it follows from the spelling.
 fn singular(name: &str) -> String {
     let ends = |ending: &str| name.strip_suffix(ending);
     if let Some(stem) = ends("ies") {

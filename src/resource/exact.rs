@@ -1,17 +1,17 @@
-//! The numbers of a model that its type would round: single precision, doubles and decimals, at any depth.
+//! Numbers that a model's type would round: single precision, doubles and decimals, at any depth.
 //!
-//! JSON Schema has no word for digits, and what a type reads it rounds without one: `f32` and `f64` by IEEE 754,
-//! `rust_decimal` beyond 28 digits. So the schema that validates says it by a keyword of its own, which stands in no
-//! specification.
+//! JSON Schema has no keyword for precision, and types round without an error: `f32` and `f64` by IEEE 754,
+//! `rust_decimal` beyond 28 digits. The schemas for validation therefore have a keyword of their own, which no
+//! published document contains.
 
 use jsonschema::{Keyword, ValidationError};
 use resourceful_contract::{ScalarType, Schema};
 use serde_json::{Map, Value as Json, json};
 
-/// The greatest number of single precision, as it is spelled.
+/// The largest single-precision number, in its shortest form.
 pub(super) const MAX_FLOAT32: f64 = 3.402_823_5e38;
 
-/// What the validator's own schemas say of numbers that must be kept.
+/// The keyword of the validator's schemas for numbers that must not be rounded.
 pub(super) const KEYWORD: &str = "x-exact";
 
 /// Adds the keyword wherever a schema describes such numbers.
@@ -20,7 +20,7 @@ pub(super) fn state(schema: &mut Json) {
         Json::Object(map) => {
             let kept = kept(map);
             for (name, inner) in map.iter_mut() {
-                // These hold values and no schemas.
+                // These keywords hold values, not schemas.
                 if !matches!(name.as_str(), "const" | "enum" | "default" | "examples") {
                     state(inner);
                 }
@@ -62,10 +62,10 @@ pub(super) fn keyword(kept: &Json) -> Box<dyn for<'i> Keyword<'i>> {
 struct Kept(ScalarType);
 
 impl Kept {
-    /// What would be right; a value of another kind is for other keywords.
+    /// The message for a value that would be rounded; values of other types are left to other keywords.
     fn fault(&self, json: &Json) -> Option<String> {
         let concerns = match json {
-            // What is beyond single precision breaks the schema's own bounds.
+            // A number beyond single precision violates the schema's own bounds.
             Json::Number(number) if self.0 == ScalarType::Float32 => {
                 number.as_f64().is_some_and(|number| number.abs() <= MAX_FLOAT32)
             }

@@ -1,4 +1,4 @@
-//! What an application does around its changes.
+//! Hooks: application code that runs before, after or around changes.
 
 use std::any::TypeId;
 use std::fmt;
@@ -13,9 +13,10 @@ use super::{Change, Operation};
 use crate::access::CheckError;
 use crate::error::Error;
 
-/// What an application does around changes, on one resource ([`ResourceBuilder::hook`](crate::ResourceBuilder::hook))
-/// or on all of them ([`AppBuilder::hook`](crate::AppBuilder::hook)). Those of the application come first, and all of
-/// them in the order in which they were given.
+/// Application code that runs before, after or around changes, on one resource
+/// ([`ResourceBuilder::hook`](crate::ResourceBuilder::hook)) or on all of them
+/// ([`AppBuilder::hook`](crate::AppBuilder::hook)). The application's hooks run first, and all hooks in the order of
+/// their declaration.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -39,20 +40,22 @@ use crate::error::Error;
 /// # let _ = app;
 /// ```
 pub trait Hook: Send + Sync + 'static {
-    /// Before a change is made, and after it was permitted: it may refuse it, with a problem of its own, set fields of
-    /// the item, read other items ([`Change::read`]), and enlist changes of them into the same commit ([`Change::create`]
-    /// and its like). What comes out is checked as the body was: permissions on the row as it will be, the model's rules,
-    /// the database's. It runs again where another change came between.
+    /// Runs before a change is made, after its permission was checked: the hook may refuse the change with a problem of
+    /// its own, set fields of the item, read other items ([`Change::read`]), and enlist changes of them into the same
+    /// commit ([`Change::create`] and similar methods). The result is checked as the body was: permissions on the row
+    /// as it will be, the model's rules, the database's constraints. The hook runs again after a conflict with a
+    /// concurrent change.
     ///
     /// # Errors
-    /// Whatever the caller is to be answered; nothing is changed then.
+    /// The error to respond with; nothing is changed then.
     fn before<'a>(&'a self, change: &'a mut Change) -> BoxFuture<'a, Result<(), Error>> {
         let _ = change;
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Around a whole operation, its other hooks included: it lets it happen by running `next`, or refuses it by an error
-    /// instead. The items are not read yet. A PUT is surrounded as a replacement, and where it creates as a create too.
+    /// Runs around a whole operation, its other hooks included: the hook continues the operation by running `next`, or
+    /// refuses it with an error. The items are not read yet. A PUT is passed as a replacement, and if it creates an
+    /// item, as a create too.
     ///
     /// ```
     /// use resourceful::{Change, Error, Hook, Next};
@@ -76,34 +79,33 @@ pub trait Hook: Send + Sync + 'static {
     /// ```
     ///
     /// # Errors
-    /// Whatever the caller is to be answered, where nothing happened. What was committed stays so, and an error after it
-    /// is for the log.
+    /// The error to respond with, if nothing was committed. A commit is not undone: an error after it is only logged.
     fn around<'a>(&'a self, change: &'a Change, next: Next<'a>) -> BoxFuture<'a, Result<(), Error>> {
         let _ = change;
         next.0
     }
 
-    /// After a change was committed. The answer waits for it until shortly before the request's deadline; the hook itself
-    /// runs to its end, whether or not the client still waits. It runs at most once: not where the process ends in
-    /// between.
+    /// Runs after a change was committed. The response waits for it until shortly before the request's deadline; the
+    /// hook itself runs to completion, whether or not the client is still connected. It runs at most once: not at all
+    /// if the process ends in between.
     ///
     /// # Errors
-    /// For the log: what was committed stays so, and the caller is answered as if nothing had failed.
+    /// Errors are only logged: the commit stands, and the response is that of a success.
     fn after<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<(), CheckError>> {
         let _ = change;
         Box::pin(std::future::ready(Ok(())))
     }
 }
 
-/// The rest of an operation, for a hook [around](Hook::around) it.
-#[must_use = "an operation that nobody runs does not happen"]
+/// The continuation of an operation, for a hook [around](Hook::around) it.
+#[must_use = "an operation does nothing until it is run"]
 pub struct Next<'a>(pub(crate) BoxFuture<'a, Result<(), Error>>);
 
 impl Next<'_> {
-    /// Lets the operation happen.
+    /// Continues the operation.
     ///
     /// # Errors
-    /// What the caller is to be answered; pass it on.
+    /// The error to respond with; pass it on.
     pub async fn run(self) -> Result<(), Error> {
         self.0.await
     }
@@ -115,14 +117,14 @@ impl fmt::Debug for Next<'_> {
     }
 }
 
-/// A hook, and the operations that it is for.
+/// A declared hook with the operations that it applies to.
 #[derive(Clone)]
 pub(crate) struct Placed {
     pub(crate) hook: Arc<dyn Hook>,
     pub(crate) operations: Vec<Operation>,
-    /// The type that it reads the item as, where it has one.
+    /// The model type that it reads the item as, if any.
     pub(crate) model: Option<(TypeId, &'static str)>,
-    /// Whether it comes after all those that are not.
+    /// Whether it runs after all hooks without this flag.
     pub(crate) last: bool,
 }
 
@@ -139,7 +141,8 @@ impl Placed {
         Self { hook: Arc::new(hook), operations: operations.into_iter().collect(), model, last: false }
     }
 
-    /// Whether it is for an operation. What is said of updates holds for replacements, or a PUT would pass by it.
+    /// Whether it applies to an operation. Hooks of updates apply to replacements too; otherwise a PUT would bypass
+    /// them.
     pub(crate) fn is_for(&self, operation: Operation) -> bool {
         self.operations.contains(&operation)
             || operation == Operation::Replace && self.operations.contains(&Operation::Update)

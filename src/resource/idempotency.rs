@@ -1,8 +1,8 @@
-//! Changes that happen once, however often they are asked for.
+//! Idempotency keys: writes that take effect once, however often the request is sent.
 
 use std::time::Duration;
 
-/// How changes under an `Idempotency-Key` are remembered (IETF draft `idempotency-key-header`-07).
+/// Settings of writes with an `Idempotency-Key` (IETF draft `idempotency-key-header`-07).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Idempotency {
@@ -17,7 +17,7 @@ impl Default for Idempotency {
 }
 
 impl Idempotency {
-    /// How long an answer is kept to be given again; 24 h by default, and at least a minute.
+    /// How long a response is stored for replay; 24 h by default, and at least a minute.
     pub fn kept(mut self, time: Duration) -> Self {
         self.kept = time.max(Duration::from_secs(60));
         self

@@ -1,4 +1,4 @@
-//! The declaration of a resource: derived, verified, frozen.
+//! Declarations of resources: derived, verified, and frozen as definitions.
 
 mod action;
 mod audit_trail;

@@ -1,4 +1,4 @@
-//! What can be done with a resource.
+//! The operations of a resource.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ impl Operation {
     pub const ALL: [Self; 6] =
         [Self::List, Self::Read, Self::Create, Self::Update, Self::Replace, Self::Delete];
 
-    /// The word for this operation, in lower case.
+    /// The operation's name, in lower case.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,10 +1,10 @@
-//! What a preset is: a declaration to add to another one.
+//! The trait of presets: reusable parts of a declaration.
 
 use std::fmt;
 
 use super::ResourceBuilder;
 
-/// A part of a declaration with a name of its own: everything that it does, a user could write out.
+/// A named, reusable part of a declaration. Everything that a preset does, a declaration could state itself.
 ///
 /// ```
 /// use resourceful::{Preset, ResourceBuilder};

@@ -1,4 +1,4 @@
-//! How a resource's items belong to those of another.
+//! Relations between resources.
 
 use resourceful_contract::Cardinality;
 
@@ -14,9 +14,8 @@ pub struct Relation {
 
 /// Each item of this resource refers to at most one item of `resource`.
 ///
-/// The referring field is the relation's name with `_id`, unless [`Relation::key`] names another. It refers to
-/// the other resource's id. In one database this becomes a foreign key where the table is created from the
-/// declaration.
+/// The referring field is the relation's name with `_id`, unless [`Relation::key`] names another. It refers to the
+/// other resource's id. Within one database it becomes a foreign key if the table is created from the declaration.
 ///
 /// ```
 /// use resourceful::belongs_to;
@@ -37,8 +36,8 @@ pub fn belongs_to(name: impl Into<String>, resource: impl Into<String>) -> Relat
 
 /// Any number of items of `resource` refer to each item of this one.
 ///
-/// The referring field stands in the other resource and must be named with [`Relation::key`]. An include shows
-/// at most [`Relation::limit`] of them for each item, 50 by default, by ascending id.
+/// The referring field is part of the other resource and must be named with [`Relation::key`]. An include shows at most
+/// [`Relation::limit`] of them for each item, 50 by default, by ascending id.
 #[must_use]
 pub fn has_many(name: impl Into<String>, resource: impl Into<String>) -> Relation {
     Relation {
@@ -58,7 +57,7 @@ impl Relation {
         self
     }
 
-    /// The most items that an include shows for each item of a `has_many`; 50 by default, at least 1.
+    /// The maximum number of items that an include shows for each item of a `has_many`; 50 by default, at least 1.
     #[must_use]
     pub fn limit(mut self, items: u32) -> Self {
         self.limit = items.max(1);

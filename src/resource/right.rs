@@ -1,22 +1,22 @@
-//! What a caller may do, each by a permission of its own.
+//! Rights: what callers may do with a resource, each with its own permission.
 
 use super::{Definition, Operation, Target};
 use crate::access::Actor;
 
-/// What a caller may do.
+/// A right of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Right {
     /// One of the operations.
     Of(Operation),
     /// An action that the resource declares.
     Action(Acted),
-    /// To read what became of an item, and what it was.
+    /// Reading an item's history and its earlier states.
     History,
-    /// To see what was deleted.
+    /// Reading soft-deleted items.
     Deleted,
 }
 
-/// An action, by its place in the declaration.
+/// An action, by its position in the definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Acted {
     pub(crate) position: usize,
@@ -30,7 +30,7 @@ impl From<Operation> for Right {
 }
 
 impl Right {
-    /// Everything that may be done with a resource.
+    /// Every right on a resource.
     pub(crate) fn all(definition: &Definition) -> impl Iterator<Item = Self> {
         let actions = definition.actions.iter().enumerate();
         let actions = actions
@@ -43,7 +43,7 @@ impl Right {
         operations.chain(actions).chain(rest.into_iter().flatten())
     }
 
-    /// The operation whose policies hold for it too.
+    /// The operation whose policies apply to this right as well.
     pub(crate) const fn base(self) -> Operation {
         match self {
             Self::Of(operation) => operation,
@@ -54,7 +54,8 @@ impl Right {
         }
     }
 
-    /// Whether a scope of an actor covers it, where the actor is a client that acts for someone within scopes.
+    /// Whether the actor's scopes cover this right, if the actor is a client that acts on behalf of a user within
+    /// scopes.
     pub(crate) fn is_covered(self, definition: &Definition, actor: &Actor) -> bool {
         let group = match self.base() {
             Operation::Read | Operation::List => "read",
@@ -63,7 +64,7 @@ impl Right {
         actor.covers(definition.name(), group, self.name(definition))
     }
 
-    /// The word for it.
+    /// The right's name.
     pub(crate) fn name(self, definition: &Definition) -> &str {
         match self {
             Self::Of(operation) => operation.name(),

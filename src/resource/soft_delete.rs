@@ -1,4 +1,4 @@
-//! Items that are deleted and still there.
+//! Soft delete: deleted items are kept and can be restored.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::action::{Action, ActionHandler, NoInput};
 use crate::access::Permission;
 use crate::error::{Error, ErrorKind};
 
-/// How deleted items are kept: a nullable `date-time` field of the model says since when an item is deleted.
+/// Settings of soft delete: a nullable `date-time` field of the model holds the time of an item's deletion.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SoftDelete {
@@ -21,30 +21,30 @@ pub struct SoftDelete {
 }
 
 impl SoftDelete {
-    /// Deleted items hold in this field when they were deleted, and all others null.
+    /// Soft delete with this field: it holds the time of deletion, and null in items that are not deleted.
     pub fn of(field: impl Into<String>) -> Self {
         Self { field: field.into(), read_deleted: None, restore: None, purge_after: None }
     }
 
-    /// The same over another field.
+    /// Uses another field.
     pub fn field(mut self, field: impl Into<String>) -> Self {
         self.field = field.into();
         self
     }
 
-    /// Who sees deleted items where they ask for them (`?deleted=include`); by default whoever may delete.
+    /// The permission to see deleted items on request (`?deleted=include`); by default the permission to delete.
     pub fn read_deleted(mut self, permission: Permission) -> Self {
         self.read_deleted = Some(permission);
         self
     }
 
-    /// Who may restore items; by default whoever may delete.
+    /// The permission to restore items; by default the permission to delete.
     pub fn restore(mut self, permission: Permission) -> Self {
         self.restore = Some(permission);
         self
     }
 
-    /// How long after its deletion an item goes for good; never by default.
+    /// The time between an item's deletion and its purge; items are never purged by default.
     pub const fn purge_after(mut self, time: Duration) -> Self {
         self.purge_after = Some(time);
         self

@@ -1,4 +1,4 @@
-//! Fields that go from state to state, by transitions and in no other way.
+//! State machines: fields that change only by declared transitions.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -12,8 +12,9 @@ use super::{Change, ResourceBuilder};
 use crate::access::Permission;
 use crate::error::{Error, ErrorKind};
 
-/// A text field that goes from state to state: no body sets it, and each transition is an action with a permission and,
-/// where there is one, a guard. What is no transition from where an item is, is refused (409) with those that are.
+/// A state machine over a text field: bodies cannot set the field, and each transition is an action with a permission
+/// and an optional guard. A transition that is not possible from an item's state is refused (409), and the error lists
+/// those that are.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -50,7 +51,7 @@ pub struct StateMachine {
     pub(crate) transitions: Vec<Transition>,
 }
 
-/// A way from some states to another.
+/// A transition from any of some states to another.
 #[derive(Clone)]
 pub(crate) struct Transition {
     pub(crate) name: String,
@@ -79,12 +80,12 @@ impl<M: DeserializeOwned, F: Fn(&M) -> Result<(), Error> + Send + Sync> Guards f
 }
 
 impl StateMachine {
-    /// A machine over a field, and the state of a new item.
+    /// A state machine over a field, with the state of a new item.
     pub fn of(field: impl Into<String>, first: impl Into<String>) -> Self {
         Self { field: field.into(), first: first.into(), transitions: Vec::new() }
     }
 
-    /// An action of this name that takes an item from one of these states to another.
+    /// Adds a transition: an action of this name that moves an item from any of these states to another.
     pub fn transition<S: Into<String>>(
         mut self,
         name: impl Into<String>,
@@ -98,7 +99,7 @@ impl StateMachine {
         self
     }
 
-    /// What must hold of an item for the last transition.
+    /// Adds a condition on the item to the last transition.
     pub fn guard<M, F>(mut self, guard: F) -> Self
     where
         M: DeserializeOwned + 'static,
@@ -110,7 +111,7 @@ impl StateMachine {
         self
     }
 
-    /// The transitions as actions of a resource.
+    /// Declares the transitions as actions of a resource.
     pub(super) fn declare(self, mut resource: ResourceBuilder) -> ResourceBuilder {
         for transition in &self.transitions {
             let from = transition.from.join("`, `");
@@ -123,7 +124,7 @@ impl StateMachine {
     }
 }
 
-/// One transition as an action.
+/// The action handler of one transition.
 struct Transit {
     machine: StateMachine,
     transition: Transition,

@@ -1,6 +1,6 @@
-//! Items that lie below each other.
+//! Trees: items of one resource in a hierarchy.
 
-/// A tree: a nullable field refers to the item of the same resource that an item lies below.
+/// Settings of a tree: a nullable field refers to an item's parent, in the same resource.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Tree {
@@ -10,18 +10,18 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Each item lies below the one that this field names, or below none where it is null.
+    /// A tree whose items refer to their parent by this field, which is null for root items.
     pub fn under(parent: impl Into<String>) -> Self {
         Self { parent: parent.into(), max_depth: 32, max_items: 1_000 }
     }
 
-    /// The most levels that are shown below an item; 32 by default.
+    /// The maximum number of levels shown below an item; 32 by default.
     pub const fn max_depth(mut self, levels: u32) -> Self {
         self.max_depth = if levels == 0 { 1 } else { levels };
         self
     }
 
-    /// The most items that are shown below an item at once; 1,000 by default, 10,000 at most.
+    /// The maximum number of items shown below an item at once; 1,000 by default, 10,000 at most.
     pub const fn max_items(mut self, items: u32) -> Self {
         self.max_items = match items {
             0 => 1,
@@ -31,13 +31,13 @@ impl Tree {
         self
     }
 
-    /// What the relation to the item above is called.
+    /// The name of the relation to the parent item.
     pub(super) fn above(&self) -> &str {
         self.parent.strip_suffix("_id").filter(|name| !name.is_empty()).unwrap_or("above")
     }
 }
 
-/// A tree whose field is known.
+/// A tree whose parent field is resolved to its position.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TreeParent {
     pub(crate) parent: usize,

@@ -1,4 +1,4 @@
-//! What the JSON Schema says of a body, as faults with pointers.
+//! JSON Schema validation of bodies: errors become faults with JSON Pointers.
 
 use jsonschema::error::ValidationErrorKind as Kind;
 use jsonschema::{ValidationError, Validator};
@@ -22,8 +22,7 @@ pub(super) fn compile(schema: &Json) -> Result<Validator, String> {
         .map_err(|error| error.to_string())
 }
 
-/// Every fault of a value, with pointers below `base`. `known` are the names to suggest for an unknown one at
-/// the top.
+/// Every fault of a value. `known` are the names to suggest for an unknown member at the top level.
 pub(crate) fn faults<'a>(
     validator: &Validator,
     json: &Json,
@@ -37,7 +36,7 @@ pub(crate) fn faults<'a>(
     faults
 }
 
-/// A name that no field has, at its place in a body.
+/// The fault for an unknown field, at its location in a body.
 pub(crate) fn unknown<'a>(
     pointer: &str,
     name: &str,
@@ -71,7 +70,7 @@ fn push<'a>(
             let place = format!("{pointer}/{}", escape_pointer(name));
             faults.push(Fault::pointer(place, "required", "This field is required."));
         }
-        // `T | null` as a union: the branch that is not null says what is wrong.
+        // `T | null` as a union: the faults are those of the branch that is not null.
         Kind::AnyOf { context } | Kind::OneOfNotValid { context } => {
             let telling: Vec<_> = context
                 .iter()
@@ -129,7 +128,7 @@ fn type_names(kind: &jsonschema::error::TypeKind) -> String {
     }
 }
 
-/// U+0000 is legal JSON and not every database can keep it, so no resource takes it.
+/// Refuses U+0000, which is legal JSON but cannot be stored by every database.
 fn control_characters(json: &Json, pointer: &mut String, faults: &mut Vec<Fault>) {
     match json {
         Json::String(text) if text.contains('\0') => {

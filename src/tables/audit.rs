@@ -1,11 +1,11 @@
-//! The audit trail: who changed what, in the transaction of the change.
+//! Table of the audit trail: actor and changes of each write, inserted in the transaction of the change.
 
 use chrono::{DateTime, Utc};
 use resourceful_contract::{FieldType, IdSource, Index, Schema, Value};
 
 use super::{Reader, field, maybe, maybe_text, table, text};
 
-/// Where each field stands.
+/// Field positions.
 pub(crate) const POSITION: usize = 0;
 pub(crate) const RESOURCE: usize = 1;
 pub(crate) const ITEM: usize = 2;
@@ -45,7 +45,7 @@ pub(crate) struct AuditRow {
     pub(crate) resource: String,
     /// The item's id.
     pub(crate) item: String,
-    /// What was done: the name of an operation or an action.
+    /// The name of the operation or action.
     pub(crate) operation: String,
     pub(crate) at: DateTime<Utc>,
     pub(crate) actor: Option<String>,
@@ -54,22 +54,22 @@ pub(crate) struct AuditRow {
     pub(crate) address: Option<String>,
     /// `{"field": {"from": …, "to": …}}`, as JSON.
     pub(crate) changes: String,
-    /// Its place in the chain, from 1; none while it is not part of it yet.
+    /// Position in the chain, from 1; `None` while the entry is not part of it yet.
     pub(crate) link: Option<i64>,
-    /// The digest of it and of the seal before.
+    /// Digest of the entry and the previous seal.
     pub(crate) seal: Option<String>,
 }
 
 impl AuditRow {
-    /// What stands instead of the changes of an entry that was emptied, before its digest.
+    /// Replaces the changes of an emptied entry, followed by the entry's digest.
     pub(crate) const FORGOTTEN: &str = "digest:";
 
-    /// Whether the entry was kept long enough, and emptied.
+    /// Whether the entry was emptied after its retention.
     pub(crate) fn is_forgotten(&self) -> bool {
         self.changes.starts_with(Self::FORGOTTEN)
     }
 
-    /// The values of a new row; the storage mints its position.
+    /// The values of a new row; the storage assigns its position.
     pub(crate) fn values(self) -> Vec<Value> {
         vec![
             Value::Null,

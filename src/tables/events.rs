@@ -1,4 +1,4 @@
-//! The outbox: an event for each change, in the transaction of the change.
+//! Table of the outbox: an event for each change, inserted in the transaction of the change.
 
 use chrono::{DateTime, Utc};
 use resourceful_contract::{FieldType, IdSource, Index, Schema, Value};
@@ -6,8 +6,7 @@ use uuid::Uuid;
 
 use super::{Reader, field, maybe, maybe_text, table, text};
 
-/// Where each field stands.
-/// Whether these are the columns of events.
+/// Whether a schema is the table of events.
 pub(crate) fn are_of(schema: &Schema) -> bool {
     super::is_own(schema) && schema.name == NAME
 }
@@ -52,7 +51,7 @@ pub(super) fn schema() -> Schema {
     schema
 }
 
-/// An event as it stands in the outbox.
+/// An event row of the outbox.
 #[derive(Clone, Debug)]
 pub(crate) struct EventRow {
     pub(crate) sequence: i64,
@@ -65,23 +64,24 @@ pub(crate) struct EventRow {
     pub(crate) tenant: Option<String>,
     /// The W3C `traceparent` of the request that made the change.
     pub(crate) trace: Option<String>,
-    /// The item as it is after the change, or was before a delete: all that anybody could be shown of it, as JSON.
+    /// The item after the change, or before a delete, with all fields that a caller could be shown, as JSON.
     pub(crate) data: String,
-    /// What the fields that changed held before, as JSON.
+    /// Previous values of the changed fields, as JSON.
     pub(crate) previous: Option<String>,
-    /// The fields that changed and that nobody is shown, by name.
+    /// Names of the changed fields that no caller is shown.
     pub(crate) unsaid: Vec<String>,
-    /// Its place among all that was published: whoever has seen all below it misses nothing. `None` before it is.
+    /// Batch of its position among the published events: a reader that has seen all lower ones misses nothing. `None`
+    /// before it is published.
     pub(crate) batch: Option<i64>,
     pub(crate) attempts: i64,
     pub(crate) reason: Option<String>,
     pub(crate) dead_at: Option<DateTime<Utc>>,
-    /// The subscribers that handled it already, where another one failed.
+    /// The subscribers that have already handled it, where another one failed.
     pub(crate) handled: Vec<String>,
 }
 
 impl EventRow {
-    /// The values of a new row; the storage mints its sequence.
+    /// The values of a new row; the storage assigns its sequence number.
     pub(crate) fn values(self) -> Vec<Value> {
         vec![
             Value::Null,
@@ -122,12 +122,12 @@ impl EventRow {
             unsaid: names(row.maybe_text()),
             batch: row.maybe_number(),
             attempts: {
-                // When everyone was told.
+                // The time of delivery to all subscribers.
                 row.skip();
                 row.number()
             },
             reason: {
-                // When it is due.
+                // The time of the next retry.
                 row.skip();
                 row.maybe_text()
             },

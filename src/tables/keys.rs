@@ -1,11 +1,11 @@
-//! What was answered under an idempotency key, in the transaction of what was done.
+//! Table of idempotency keys: the stored responses, inserted in the transaction of their write.
 
 use chrono::{DateTime, Utc};
 use resourceful_contract::{FieldType, IdSource, Index, Schema, Value};
 
 use super::{Reader, field, maybe, maybe_text, table, text};
 
-/// Where each field stands.
+/// Field positions.
 pub(crate) const ID: usize = 0;
 pub(crate) const EXPIRES_AT: usize = 6;
 
@@ -24,18 +24,18 @@ pub(super) fn schema() -> Schema {
     schema
 }
 
-/// An answer that may be asked for again.
+/// A stored response that can be replayed.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyRow {
-    /// A digest of everything that the key stands for: tenant, actor, method, path, key.
+    /// Digest of everything that identifies the key: tenant, actor, method, path, key.
     pub(crate) id: String,
-    /// A digest of what was asked under it.
+    /// Digest of the request that used it.
     pub(crate) fingerprint: String,
     pub(crate) status: i64,
     /// The item's id.
     pub(crate) item: Option<String>,
     pub(crate) version: Option<String>,
-    /// The answer's JSON, before values were redacted.
+    /// The JSON of the response, before redaction.
     pub(crate) body: Option<String>,
     pub(crate) expires_at: DateTime<Utc>,
 }

@@ -1,11 +1,12 @@
-//! Who does what only one node may do at a time. A lease's version is its fence: whoever lost it commits nothing more.
+//! Table of leases, each for a task that only one node may perform at a time. A lease's version is its fencing token: a
+//! node that has lost the lease commits nothing more.
 
 use chrono::{DateTime, Utc};
 use resourceful_contract::{FieldType, IdSource, Schema, Value};
 
 use super::{Reader, field, maybe, maybe_text, table, text};
 
-/// Where each field stands.
+/// Field positions.
 pub(crate) const NAME: usize = 0;
 pub(crate) const VERSION: usize = 1;
 pub(crate) const HOLDER: usize = 2;
@@ -29,11 +30,11 @@ pub(super) fn schema() -> Schema {
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseRow {
     pub(crate) name: String,
-    /// Goes up with every change of the lease.
+    /// Incremented with every change of the lease.
     pub(crate) version: i64,
     pub(crate) holder: String,
     pub(crate) expires_at: DateTime<Utc>,
-    /// What the next holder has to know, as JSON.
+    /// State that the next holder needs, as JSON.
     pub(crate) state: Option<String>,
 }
 

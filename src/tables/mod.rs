@@ -1,8 +1,8 @@
-//! The tables that the library itself keeps, in each database whose resources need them.
+//! The library's own tables, in each database whose resources need them.
 //!
-//! They are schemas like any other, so that every storage keeps them by what it can do already, and in the transaction of
-//! the change that they tell of. Where there are migrations for a storage they make the tables; elsewhere the storage
-//! makes them from the schemas.
+//! They are schemas like any other, so that every storage keeps them with its existing capabilities, and in the
+//! transaction of the change that they record. Where a storage has migrations, these create the tables; otherwise the
+//! storage creates them from the schemas.
 
 pub(crate) mod audit;
 pub(crate) mod events;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use resourceful_contract::{Field, FieldType, IdSource, Migration, Schema, Value};
 
-/// Whose migrations these are.
+/// Owner of these migrations.
 const OWNER: &str = "resourceful";
 
 /// The library's tables.
@@ -41,7 +41,7 @@ impl Tables {
     }
 }
 
-/// The steps that make the tables in a storage of this name; `None` where it makes them by itself.
+/// The migrations that create the tables in a storage of this name; `None` where the storage creates them by itself.
 pub(crate) fn migrations(storage: &str) -> Option<Vec<Migration>> {
     let records = match storage {
         "sqlite" => include_str!("../../migrations/sqlite/0001_records.sql"),
@@ -62,7 +62,7 @@ pub(crate) fn webhook_migrations(storage: &str) -> Option<Vec<Migration>> {
     Some(vec![Migration::new(OWNER, 2, "webhooks", webhooks)])
 }
 
-/// Whether a schema is of one of these tables.
+/// Whether a schema is one of these tables.
 pub(crate) fn is_own(schema: &Schema) -> bool {
     schema.table.strip_prefix("resourceful_") == Some(schema.name.as_str())
 }
@@ -89,7 +89,7 @@ fn maybe_text(content: Option<impl Into<String>>) -> Value {
     content.map_or(Value::Null, text)
 }
 
-/// What a row says, read by position.
+/// Reads the values of a row by position.
 pub(crate) struct Reader(std::vec::IntoIter<Value>);
 
 impl Reader {
@@ -101,7 +101,7 @@ impl Reader {
         self.0.next().unwrap_or(Value::Null)
     }
 
-    /// Passes over a value that nobody asks for.
+    /// Skips a value that is not needed.
     pub(crate) fn skip(&mut self) {
         let _ = self.next();
     }

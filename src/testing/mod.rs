@@ -1,4 +1,4 @@
-//! For tests of an application: the application in memory, without a port, and a small client.
+//! Test support: runs an application in memory, without a port, and provides a small client.
 //!
 //! ```
 //! use resourceful::prelude::*;
@@ -39,7 +39,7 @@ use crate::app::{App, AppBuilder};
 use crate::events::Event;
 use crate::resource::DefinitionErrors;
 
-/// What the requests of a test take on their way.
+/// The way that the requests of a test take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Through {
     Nothing,
@@ -47,7 +47,7 @@ pub(crate) enum Through {
     Cache,
 }
 
-/// An application to send requests to, without a connection.
+/// An application under test, which receives requests without a connection.
 #[derive(Clone, Debug)]
 pub struct TestApp {
     app: App,
@@ -63,22 +63,22 @@ impl TestApp {
         builder.build().await.map(Self::of)
     }
 
-    /// An application that is built already.
+    /// Wraps an application that is built already.
     #[must_use]
     pub const fn of(app: App) -> Self {
         Self { app, through: Through::Nothing }
     }
 
-    /// The same application, to which changes of single items are sent through the bulk routes, where a resource has
-    /// them, and answered as the single routes would: for tests that hold for both.
+    /// The same application, with writes of single items sent through the bulk routes, where a resource has them, and
+    /// responses converted to those of the single routes: for tests that hold for both.
     #[must_use]
     pub const fn through_bulk(mut self) -> Self {
         self.through = Through::Bulk;
         self
     }
 
-    /// The same application, which is asked for everything twice that is read, so that tests see the second answer: the one
-    /// that is remembered, where answers are.
+    /// The same application, with every read sent twice, so that tests see the second response: the cached one, where
+    /// responses are cached.
     #[must_use]
     pub const fn through_cache(mut self) -> Self {
         self.through = Through::Cache;
@@ -91,10 +91,10 @@ impl TestApp {
         &self.app
     }
 
-    /// Every event in the outbox, in the order in which the storage took them.
+    /// Every event in the outbox, in the order in which the storage recorded them.
     ///
     /// # Panics
-    /// Where a storage fails.
+    /// If a storage fails.
     pub async fn events(&self) -> Vec<Event> {
         self.app.boundary().engine.events().await.expect("the outbox can be read")
     }
@@ -102,7 +102,7 @@ impl TestApp {
     /// A request by any method, `QUERY` included.
     ///
     /// # Panics
-    /// Where the method is no token.
+    /// If the method is no token.
     pub fn request(&self, method: &str, path: &str) -> TestRequest {
         let method = Method::from_bytes(method.as_bytes()).expect("a method is a token");
         TestRequest::new(self.app.clone(), self.through, method, path)

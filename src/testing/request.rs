@@ -1,4 +1,4 @@
-//! A request of a test.
+//! Requests in tests.
 
 use std::future::IntoFuture;
 
@@ -14,7 +14,7 @@ use super::{TestResponse, TestSocket, TestStream, Through, through_bulk};
 use crate::app::App;
 use crate::http::PROTOCOL;
 
-/// A request under way; await it to send it.
+/// A request builder; awaiting it sends the request.
 #[derive(Debug)]
 #[must_use = "a request is sent when it is awaited"]
 pub struct TestRequest {
@@ -33,7 +33,7 @@ impl TestRequest {
     /// Adds a header.
     ///
     /// # Panics
-    /// Where name or value cannot stand in a header.
+    /// If the name or the value is not valid in a header.
     pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Self {
         let name = HeaderName::from_bytes(name.as_bytes()).expect("a header's name is a token");
         let value = HeaderValue::from_str(value.as_ref()).expect("a header's value is visible ASCII");
@@ -41,18 +41,18 @@ impl TestRequest {
         self
     }
 
-    /// Shows a bearer token (RFC 6750).
+    /// Adds a bearer token (RFC 6750).
     pub fn bearer(self, token: &str) -> Self {
         self.header(AUTHORIZATION.as_str(), format!("Bearer {token}"))
     }
 
-    /// Carries JSON, under the media type that fits the method unless one is set.
+    /// Sets a JSON body, with the media type that fits the method unless one is set.
     #[expect(clippy::needless_pass_by_value, reason = "tests write json!(…) in place")]
     pub fn json(self, body: serde_json::Value) -> Self {
         self.body(body.to_string())
     }
 
-    /// Carries these bytes, as JSON unless another media type is set.
+    /// Sets the body's bytes, as JSON unless another media type is set.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         let media_type = if self.request.method() == Method::PATCH {
             "application/merge-patch+json"
@@ -65,13 +65,13 @@ impl TestRequest {
         self
     }
 
-    /// Sends a request that is answered with a stream, and reads on as its events come.
+    /// Sends a request whose response is a stream, and reads events as they arrive.
     ///
     /// # Errors
-    /// The answer, where it is another one.
+    /// The response, if it is a different one.
     ///
     /// # Panics
-    /// Where the answer is a success and no stream.
+    /// If the response is a success and no stream.
     pub async fn stream(self) -> Result<TestStream, TestResponse> {
         let response = response(&self.app, self.request).await;
         if response.status() != http::StatusCode::OK {
@@ -81,10 +81,10 @@ impl TestRequest {
         Ok(TestStream::of(response))
     }
 
-    /// Opens a socket, over a connection in memory: `app.get("/ws").socket()`.
+    /// Opens a WebSocket, over a connection in memory: `app.get("/ws").socket()`.
     ///
     /// # Errors
-    /// The answer, where it is another one.
+    /// The response, if it is a different one.
     pub async fn socket(mut self) -> Result<TestSocket, TestResponse> {
         self.request
             .headers_mut()

@@ -1,4 +1,4 @@
-//! An answer in a test.
+//! A response in a test.
 
 use std::fmt::{self, Write as _};
 
@@ -6,10 +6,10 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value as Json;
 
-/// An answer.
+/// A response.
 ///
-/// `Display` writes what a snapshot should pin: the status, the headers that are part of the contract in
-/// alphabetical order, and the body, indented. What differs from run to run (request and trace ids) is masked.
+/// `Display` writes the parts that a snapshot should pin: the status, the headers that are part of the contract in
+/// alphabetical order, and the body, indented. Values that differ between runs (request and trace ids) are masked.
 #[derive(Clone, Debug)]
 pub struct TestResponse {
     status: StatusCode,
@@ -28,7 +28,7 @@ impl TestResponse {
         self.status.as_u16()
     }
 
-    /// The first header of this name, where there is one and it is text.
+    /// The value of the first header with this name, if there is one and it is text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
@@ -49,7 +49,7 @@ impl TestResponse {
     /// The body as text.
     ///
     /// # Panics
-    /// Where it is no UTF-8.
+    /// If it is not UTF-8.
     #[must_use]
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("the body is text")
@@ -58,7 +58,7 @@ impl TestResponse {
     /// The body as JSON.
     ///
     /// # Panics
-    /// Where it is no JSON.
+    /// If it is not JSON.
     #[must_use]
     pub fn json(&self) -> Json {
         serde_json::from_slice(&self.body)
@@ -68,7 +68,7 @@ impl TestResponse {
     /// The `items` of a list.
     ///
     /// # Panics
-    /// Where the body is no list.
+    /// If the body is no list.
     #[must_use]
     pub fn items(&self) -> Vec<Json> {
         self.json()["items"].as_array().cloned().unwrap_or_else(|| panic_with(&format!("a list: {self}")))

@@ -1,4 +1,4 @@
-//! A socket in a test.
+//! A WebSocket client for tests.
 
 use std::time::Duration;
 
@@ -21,9 +21,9 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::app::App;
 
-/// How long a test waits for what is to come.
+/// How long a test waits for a message.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// What waits between the two ends, in bytes.
+/// The buffer between the two ends of the connection, in bytes.
 const BUFFER: usize = 64 * 1024;
 
 /// A WebSocket to an application, over a connection in memory. Dropping it closes the connection.
@@ -41,7 +41,7 @@ impl TestSocket {
         tokio::spawn(async move {
             let builder = auto::Builder::new(TokioExecutor::new());
             let served = builder.serve_connection_with_upgrades(TokioIo::new(server), service);
-            // A client that goes away is no failure.
+            // A client that disconnects is no failure.
             let _ = served.await;
         });
         let headers = request.headers_mut();
@@ -62,10 +62,10 @@ impl TestSocket {
         }
     }
 
-    /// Says something.
+    /// Sends a JSON message as text.
     ///
     /// # Panics
-    /// Where nobody is there any more.
+    /// If the connection is closed.
     pub async fn send(&mut self, message: Json) {
         self.send_frame(Message::text(message.to_string())).await;
     }
@@ -73,15 +73,15 @@ impl TestSocket {
     /// Sends text as it is.
     ///
     /// # Panics
-    /// Where nobody is there any more.
+    /// If the connection is closed.
     pub async fn send_text(&mut self, text: &str) {
         self.send_frame(Message::text(text)).await;
     }
 
-    /// Sends bytes, which are no text.
+    /// Sends a binary frame.
     ///
     /// # Panics
-    /// Where nobody is there any more.
+    /// If the connection is closed.
     pub async fn send_bytes(&mut self, bytes: Vec<u8>) {
         self.send_frame(Message::binary(bytes)).await;
     }
@@ -90,10 +90,10 @@ impl TestSocket {
         self.stream.send(frame).await.expect("the socket is open");
     }
 
-    /// The next message; `None` at the end. Pings are answered beside.
+    /// The next message; `None` at the end. Pings are answered automatically.
     ///
     /// # Panics
-    /// Where none comes for long, or what comes is no message.
+    /// If none arrives in time, or the message is not JSON.
     pub async fn next(&mut self) -> Option<Json> {
         tokio::time::timeout(PATIENCE, self.read_next()).await.expect("a message comes in time")
     }
@@ -110,21 +110,21 @@ impl TestSocket {
         }
     }
 
-    /// Closes the socket; answers by which code the server did so in turn.
+    /// Closes the socket; returns the close code of the server.
     ///
     /// # Panics
-    /// Where it does not for long.
+    /// If the server does not close in time.
     pub async fn close(mut self) -> Option<u16> {
         let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-        // Whoever has closed it already says why below.
+        // If the server has closed it already, its close code is read below.
         let _ = self.stream.close(Some(frame)).await;
         self.closed().await
     }
 
-    /// By which code the server closed the socket, after whatever it said before; `None` where it said none.
+    /// The close code of the server, after any messages that it sent before; `None` if it sent none.
     ///
     /// # Panics
-    /// Where it does not close for long.
+    /// If the server does not close in time.
     pub async fn closed(&mut self) -> Option<u16> {
         while self.next().await.is_some() {}
         self.closed

@@ -1,4 +1,4 @@
-//! A stream in a test.
+//! A client of server-sent events for tests.
 
 use std::time::Duration;
 
@@ -7,11 +7,10 @@ use axum::response::Response;
 use http_body_util::BodyExt as _;
 use serde_json::Value as Json;
 
-/// How long a test waits for what is to come.
+/// How long a test waits for an event.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Server-sent events that an application sends, as a browser reads them (WHATWG HTML, 9.2). Dropping it closes the
-/// connection.
+/// A stream of server-sent events, read as a browser does (WHATWG HTML, 9.2). Dropping it closes the connection.
 #[derive(Debug)]
 pub struct TestStream {
     body: Body,
@@ -23,9 +22,9 @@ pub struct TestStream {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TestEvent {
-    /// Where a client that has this event goes on.
+    /// The position from which a client with this event resumes.
     pub id: String,
-    /// `ready`, a type of events, `added`, `removed`, `reset`, `lagged` or `end`.
+    /// `ready`, an event type, `added`, `removed`, `reset`, `lagged` or `end`.
     pub name: String,
     /// Its data.
     pub data: Json,
@@ -39,7 +38,7 @@ impl TestStream {
     /// The next event; `None` at the end of the stream.
     ///
     /// # Panics
-    /// Where none comes for long, or what comes is no event.
+    /// If none arrives in time, or what arrives is no event.
     pub async fn next(&mut self) -> Option<TestEvent> {
         tokio::time::timeout(PATIENCE, self.read_next()).await.expect("an event comes in time")
     }
@@ -55,16 +54,16 @@ impl TestStream {
         }
     }
 
-    /// The id that a client would send to go on from here, as heartbeats move it.
+    /// The id that a client would send to resume from here; heartbeats advance it.
     #[must_use]
     pub fn last_id(&self) -> &str {
         &self.last_id
     }
 
-    /// Reads until the id that a client would send is another one.
+    /// Reads until the id that a client would send has changed.
     ///
     /// # Panics
-    /// Where the stream ends before, an event comes, or nothing does for long.
+    /// If the stream ends before, an event arrives, or nothing arrives in time.
     pub async fn moved(&mut self) {
         tokio::time::timeout(PATIENCE, self.read_on_until_moved())
             .await
@@ -82,7 +81,7 @@ impl TestStream {
         }
     }
 
-    /// What is read up to the next empty line; an empty block where there is none yet.
+    /// The text up to the next empty line; an empty block if there is none yet.
     fn block(&mut self) -> Block {
         match self.read.find("\n\n") {
             Some(end) => {
@@ -102,7 +101,7 @@ impl TestStream {
     }
 }
 
-/// The lines between two empty ones.
+/// The lines between two empty lines.
 struct Block(String);
 
 impl Block {

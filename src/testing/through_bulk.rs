@@ -1,4 +1,4 @@
-//! Changes of single items, sent through the bulk routes instead.
+//! Converts writes of single items to bulk requests, and the responses back.
 
 use http::header::{CONTENT_TYPE, ETAG, IF_MATCH, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::TestResponse;
 use crate::app::App;
 
-/// The request of many that asks for what a request of one does; `None` where there is none.
+/// The bulk request with the effect of a single request; `None` if there is none.
 pub(super) fn instead(
     app: &App,
     method: &Method,
@@ -18,7 +18,7 @@ pub(super) fn instead(
 ) -> Option<(Uri, Json)> {
     let (resource, id, id_field) = item(app, uri)?;
     let json: Option<Json> = serde_json::from_slice(body).ok();
-    // What a parser would lose is for the single route to see.
+    // A body that does not survive parsing unchanged is left to the single route.
     let json = json.filter(|json| json.to_string().as_bytes() == body);
     if json.is_none() && !body.is_empty() {
         return None;
@@ -43,7 +43,7 @@ pub(super) fn instead(
     Some((format!("{resource}/bulk?mode=partial").parse().ok()?, many))
 }
 
-/// The collection that a path is of, and the item where it is of one.
+/// The collection of a path, the item's id if it has one, and the name of the id field.
 fn item(app: &App, uri: &Uri) -> Option<(String, Option<String>, String)> {
     let boundary = app.boundary();
     for entry in boundary.engine.catalog.entries() {
@@ -66,7 +66,7 @@ fn item(app: &App, uri: &Uri) -> Option<(String, Option<String>, String)> {
     None
 }
 
-/// What became of the one item, as if it had been asked for alone.
+/// The result of the one item, as a response of the single route.
 pub(super) fn alone(answer: TestResponse) -> TestResponse {
     if answer.status() != 207 {
         return answer;

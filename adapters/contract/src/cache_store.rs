@@ -1,26 +1,27 @@
-//! What nodes remember together.
+//! The contract of a cache that all nodes share.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::storage::Answer;
 
-/// Keeps bytes under keys, for all nodes of an application, and forgets them: when their time is over, when there is no
-/// room, or altogether. Nothing depends on it but speed: whoever finds nothing makes it anew, and whoever finds something
-/// judges by itself whether it is still good.
+/// A key-value cache shared by all nodes of an application. Entries are dropped when they expire, when space is needed, or
+/// all at once. Only speed depends on it: on a miss callers compute the value again, and on a hit they check themselves
+/// whether the value is still valid.
 pub trait CacheStore: fmt::Debug + Send + Sync + 'static {
-    /// A word for logs: `memory`, `redis`.
+    /// The adapter's name for logs: `memory`, `redis`.
     fn name(&self) -> &'static str;
 
-    /// What is kept under a key.
+    /// The value under a key.
     fn get<'a>(&'a self, key: &'a str) -> Answer<'a, Option<Vec<u8>>>;
 
-    /// Keeps something for so long, instead of what was there.
+    /// Stores a value under a key for this long, replacing the previous one.
     fn put<'a>(&'a self, key: &'a str, value: Vec<u8>, keep: Duration) -> Answer<'a, ()>;
 
-    /// Claims a key for so long: of those who do at once one is told yes, and the others no until it is released.
+    /// Claims a key for this long: of concurrent callers one gets `true`, and the others `false` until the key is released
+    /// or the claim expires.
     fn claim<'a>(&'a self, key: &'a str, keep: Duration) -> Answer<'a, bool>;
 
-    /// Releases a key that was claimed.
+    /// Releases a claimed key.
     fn release<'a>(&'a self, key: &'a str) -> Answer<'a, ()>;
 }

@@ -1,13 +1,13 @@
-//! What a storage can do, declared once and read when an application is built.
+//! Optional capabilities of a storage, declared once and read when an application is built.
 
-/// What a storage can do beyond the contract's core.
+/// The optional features of a storage, beyond the contract's core.
 ///
-/// Everything not named here is mandatory. The engine reads this when an application is built: a
-/// declaration that needs what its storage lacks is refused there and never found out by a request.
+/// Everything not named here is mandatory. The engine reads this when an application is built: a declaration that needs a
+/// missing capability is refused there, and never found out by a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// Whether rows survive the end of the process.
+    /// Whether rows survive a restart of the process.
     pub durable: bool,
     /// Whether [`Filter::Related`](crate::Filter::Related) and includes work between tables of this storage.
     pub relations: bool,
@@ -18,7 +18,7 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// The least that a storage offers: none of the optional capabilities.
+    /// The minimum: none of the optional capabilities.
     #[must_use]
     pub const fn core() -> Self {
         Self { durable: false, relations: false, foreign_keys: false, estimates: false }

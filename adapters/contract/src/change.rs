@@ -1,25 +1,26 @@
-//! A write, as a value.
+//! Writes as plain values.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::{Filter, Schema, Value, Version};
 
-/// What follows from the changes of a set, told what became of their rows.
+/// Computes follow-up changes from the outcomes of a set's changes.
 pub type Then = Arc<dyn Fn(&[RowOutcome]) -> Vec<Change> + Send + Sync>;
 
-/// Changes that become so together or not at all.
+/// Changes that are committed atomically: all or none.
 #[derive(Default)]
 pub struct ChangeSet {
     /// The changes, applied in this order; each sees the ones before it.
     pub changes: Vec<Change>,
-    /// The changes that follow from those, such as the events that tell of them: applied after them, in the same
-    /// transaction. It is called inside of that, perhaps again where a storage starts over, so it only computes.
+    /// Computes follow-up changes, such as the events of these changes, which are applied after them in the same
+    /// transaction. It is called inside that transaction, and again if the storage retries, so it must be free of side
+    /// effects.
     pub then: Option<Then>,
-    /// Whether the whole set is tried and then taken back: it fails as it would, answers what it would, and leaves
-    /// nothing but gaps in ids that the storage mints.
+    /// Whether the set is applied and then rolled back: it fails or succeeds as it would, returns what it would, and leaves
+    /// nothing but gaps in ids that the storage generates.
     pub dry_run: bool,
-    /// Called with the number of changes applied so far, now and then, for a progress bar.
+    /// Called at intervals with the number of changes applied so far, for a progress bar.
     pub progress: Option<Arc<dyn Fn(usize) + Send + Sync>>,
 }
 
@@ -46,113 +47,111 @@ impl fmt::Debug for ChangeSet {
 /// One change to one row.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// The resource.
+    /// The schema of the row's resource.
     pub schema: Arc<Schema>,
-    /// What to do.
+    /// The kind of change and its data.
     pub write: Write,
-    /// The fields of the row, as it is after the change, to answer as JSON; `None` answers no JSON.
+    /// The fields of the row, as it is after the change, to return as JSON; `None` returns no JSON.
     pub answer: Option<Vec<usize>>,
 }
 
-/// What to do to a row.
+/// The kind of change and its data.
 #[derive(Clone, Debug)]
 pub enum Write {
-    /// A new row.
+    /// Inserts a row.
     Insert {
-        /// One value for each field of the schema. The version counter begins at what stands there, or at
-        /// 1 where that is null ([`Schema::first_version`]). The storage mints the id where the schema says so and the value is null.
+        /// One value for each field of the schema. The version counter starts at its value here, or at 1 if that is null
+        /// ([`Schema::first_version`]). The storage generates the id if the schema says so and the value is null.
         values: Vec<Value>,
     },
-    /// New values for some fields of a row.
+    /// Updates some fields of a row.
     Update {
-        /// The row.
+        /// The id of the row.
         id: Value,
-        /// The fields and their new values; never the id or the version counter, which the storage
-        /// increments.
+        /// The fields and their new values; never the id, nor the version counter, which the storage increments.
         set: Vec<(usize, Value)>,
-        /// What must hold of the row as it is before.
+        /// The precondition on the row before the change.
         guard: Guard,
     },
-    /// No such row any more.
+    /// Deletes a row.
     Delete {
-        /// The row.
+        /// The id of the row.
         id: Value,
-        /// What must hold of the row as it is before.
+        /// The precondition on the row before the change.
         guard: Guard,
     },
-    /// New values for some fields of every row that matches, however many.
+    /// Updates some fields of all matching rows.
     UpdateAll {
-        /// Which rows.
+        /// The filter that rows must match.
         filter: Filter,
         /// As in [`Update`](Self::Update).
         set: Vec<(usize, Value)>,
     },
-    /// None of the rows that match any more, however many there were.
+    /// Deletes all matching rows.
     DeleteAll {
-        /// Which rows.
+        /// The filter that rows must match.
         filter: Filter,
     },
 }
 
-/// What must hold of a row for a change to happen, checked atomically with the change.
+/// The precondition of a change, checked atomically with it.
 ///
-/// A row that is absent or that the filter hides fails as
-/// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound); one that is there in another version as
+/// If the row does not exist or the filter does not match it, the change fails as
+/// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound); if it exists in another version, as
 /// [`ErrorKind::VersionMismatch`](crate::ErrorKind::VersionMismatch).
 #[derive(Clone, Debug)]
 pub struct Guard {
-    /// The rows that may be touched at all.
+    /// The filter of the rows that may be changed at all.
     pub filter: Filter,
-    /// The version the row must have, where that matters.
+    /// The version that the row must have; `None` for any.
     pub version: Option<Version>,
 }
 
 impl Guard {
-    /// No condition but that the row exists.
+    /// A guard whose only condition is that the row exists.
     #[must_use]
     pub const fn none() -> Self {
         Self { filter: Filter::everything(), version: None }
     }
 
-    /// The row must have this version.
+    /// A guard that requires this version.
     #[must_use]
     pub const fn version(version: Version) -> Self {
         Self { filter: Filter::everything(), version: Some(version) }
     }
 }
 
-/// What a commit made so.
+/// The result of a commit.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Committed {
-    /// For each change, in order, what became of its row; those that followed come last.
+    /// The outcome of each change, in order; follow-up changes come last.
     pub rows: Vec<RowOutcome>,
 }
 
 impl Committed {
-    /// What a commit made so, one entry for each change.
+    /// A result with one outcome for each change.
     #[must_use]
     pub const fn new(rows: Vec<RowOutcome>) -> Self {
         Self { rows }
     }
 }
 
-/// A row after a change.
+/// The outcome of a change: the row after it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowOutcome {
-    /// The row's id; null after a change of however many rows.
+    /// The row's id; null after a change to all matching rows.
     pub id: Value,
-    /// The row's version after the change; `None` after a delete, and for rows without a counter where no
-    /// JSON was asked for.
+    /// The row's version after the change; `None` after a delete, and for rows without a counter if no JSON was requested.
     pub version: Option<Version>,
-    /// The JSON object that was asked for; empty where none was, or after a delete.
+    /// The requested JSON object; empty if none was requested, or after a delete.
     pub json: Vec<u8>,
-    /// How many rows were changed: 1, unless the change is of however many match.
+    /// The number of changed rows: 1, unless the change applies to all matching rows.
     pub rows: u64,
 }
 
 impl RowOutcome {
-    /// What became of a change of however many rows.
+    /// The outcome of a change to all matching rows.
     #[must_use]
     pub const fn all(rows: u64) -> Self {
         Self { id: Value::Null, version: None, json: Vec::new(), rows }

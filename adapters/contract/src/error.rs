@@ -1,58 +1,57 @@
-//! What can go wrong below the engine.
+//! Errors of storages.
 
 use std::error::Error as StdError;
 use std::fmt;
 
 use crate::report::Report;
 
-/// A storage's failure: a kind to act on, context for the log, and the cause.
+/// The error of a storage: a kind that callers act on, context for the log, and the cause.
 ///
-/// `Display` is one line with every cause, for logs. `Debug` is a [`Report`](crate::Report), which is what Rust prints where `main`
-/// returns the error. Neither of them nor the cause ever reaches a client: the engine answers by kind, field names and
-/// its own words.
+/// `Display` is one line with all causes, for logs. `Debug` is a [`Report`](crate::Report), which is what Rust prints where
+/// `main` returns the error. Neither of them nor the cause ever reaches a client: the engine's response is made from the
+/// kind, field names and messages of its own.
 pub struct StorageError {
     kind: ErrorKind,
-    /// Which change of the change set failed.
+    /// Position of the failed change in the change set.
     change: Option<usize>,
-    /// The fields concerned, by their wire names.
+    /// The affected fields, by their wire names.
     fields: Vec<String>,
     context: Vec<(&'static str, String)>,
     help: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// What kind of failure, as far as the engine acts differently on it.
+/// Error kinds that the engine treats differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The row of an update or a delete is absent, or its guard's filter hides it.
+    /// The row of an update or delete does not exist, or its guard's filter excludes it.
     NotFound,
-    /// The row is there and its version is another than the guard's.
+    /// The row exists in another version than the guard's.
     VersionMismatch,
-    /// Another row holds the same unique values; `fields` names them where known.
+    /// Another row has the same unique values; `fields` names them if known.
     UniqueViolation,
-    /// Another row excludes this one by a rule other than equality (an exclusion constraint); `fields` names the fields
-    /// of the rule where known.
+    /// Another row excludes this one by a rule other than equality (an exclusion constraint); `fields` names the fields of
+    /// the constraint if known.
     ExclusionViolation,
-    /// A row referred to is absent, or a row to be deleted is still referred to; `fields` names the
-    /// referring ones where known.
+    /// A referenced row does not exist, or a row to be deleted is still referenced; `fields` names the referencing fields if
+    /// known.
     ForeignKeyViolation,
-    /// The database refused a change for a rule of its own (check, not null, length, a trigger); `fields` names those
-    /// whose values it refused where known.
+    /// The database refused a change because of a constraint of its own (check, not null, length, a trigger); `fields` names
+    /// the fields with refused values if known.
     Rejected,
-    /// Other changes at the same time were in the way again and again (locks, deadlocks, serialization failures), and
-    /// nothing was changed; the storage has retried within its bounds.
+    /// Concurrent changes conflicted repeatedly (locks, deadlocks, serialization failures), and nothing was changed; the
+    /// storage has retried within its limits.
     Contended,
-    /// The statement took longer than it may, and was ended.
+    /// The statement exceeded its time limit and was ended.
     TimedOut,
-    /// Not available now and worth another try: no connection, shutting down, or a change while the database is
-    /// read-only.
+    /// Temporarily unavailable, worth a retry: no connection, shutting down, or a change while the database is read-only.
     Unavailable,
-    /// Something stored does not read as its declared type.
+    /// A stored value cannot be decoded as its declared type.
     Corrupt,
-    /// The storage cannot do what was asked; its capabilities say so.
+    /// The storage does not support the request, as its capabilities state.
     Unsupported,
-    /// Anything else.
+    /// Any other error.
     Internal,
 }
 
@@ -63,60 +62,60 @@ impl StorageError {
         Self { kind, change: None, fields: Vec::new(), context: Vec::new(), help: None, source: None }
     }
 
-    /// The same, of this position in the change set.
+    /// Sets the position of the failed change in the change set.
     #[must_use]
     pub fn at_change(mut self, position: usize) -> Self {
         self.change = Some(position);
         self
     }
 
-    /// The same, concerning these fields (wire names).
+    /// Sets the affected fields (wire names).
     #[must_use]
     pub fn with_fields(mut self, fields: Vec<String>) -> Self {
         self.fields = fields;
         self
     }
 
-    /// The same, with a pair of context for the log.
+    /// Adds a key-value pair of context for the log.
     #[must_use]
     pub fn with_context(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.context.push((key, value.into()));
         self
     }
 
-    /// The same, with the fix that fits: what a person who reads this is to do.
+    /// Sets the fix: what a person who reads the error should do.
     #[must_use]
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// The same, with its cause.
+    /// Sets the cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// What kind of failure this is.
+    /// The kind of this error.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// The fix that fits, where one is known.
+    /// The fix, if one is known.
     #[must_use]
     pub fn help(&self) -> Option<&str> {
         self.help.as_deref()
     }
 
-    /// Which change of the change set failed, where one did.
+    /// The position of the failed change in the change set, if one failed.
     #[must_use]
     pub const fn change(&self) -> Option<usize> {
         self.change
     }
 
-    /// The fields concerned, by their wire names.
+    /// The affected fields, by their wire names.
     #[must_use]
     pub fn fields(&self) -> &[String] {
         &self.fields
@@ -124,7 +123,7 @@ impl StorageError {
 }
 
 impl ErrorKind {
-    /// What failed, in a few words.
+    /// A short description.
     const fn summary(self) -> &'static str {
         match self {
             Self::NotFound => "no such row",

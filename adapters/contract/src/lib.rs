@@ -1,17 +1,17 @@
-//! What a storage implements to stand under `resourceful`.
+//! The contract between the `resourceful` engine and its storage, cache and bus adapters.
 //!
-//! The engine above speaks to every storage in the same few words, all of them plain values:
+//! The engine talks to every storage with the same few plain values:
 //!
-//! - a [`Schema`] says what a resource's rows look like and where they are kept,
-//! - a [`Query`] asks for rows; they come back as JSON text plus the keys that were asked for ([`Rows`]),
-//! - a [`ChangeSet`] says what shall be so after a commit, each change with its [`Guard`];
-//!   a [`Storage`] makes all of it so or changes nothing,
-//! - [`Capabilities`] say what a storage can do, before any request is made,
-//! - a [`Bus`] tells the nodes of an application what they have to know soon,
-//! - a [`StorageError`] says what went wrong, in kinds that the engine can act on.
+//! - a [`Schema`] describes a resource's rows and the table that holds them,
+//! - a [`Query`] selects rows; they are returned as JSON text plus the requested keys ([`Rows`]),
+//! - a [`ChangeSet`] holds the changes of one commit, each with its [`Guard`];
+//!   a [`Storage`] applies all of them or none,
+//! - [`Capabilities`] state what a storage supports, before any request is made,
+//! - a [`Bus`] carries messages between the nodes of an application,
+//! - a [`StorageError`] reports what went wrong, as kinds that the engine can act on.
 //!
-//! Nothing here knows HTTP or a database driver. The conformance suite (feature `conformance`) holds an
-//! implementation against the semantics written in these pages.
+//! Nothing here depends on HTTP or a database driver. The conformance suite (feature `conformance`) tests an implementation
+//! against the semantics documented here.
 
 mod bus;
 mod cache_store;

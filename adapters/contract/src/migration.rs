@@ -1,6 +1,6 @@
-//! Steps by which a database comes to the shape that a program needs.
+//! Database migrations: numbered steps of a database schema.
 
-/// One step of a database's shape, numbered within its owner: SQL that runs once, in a transaction.
+/// One schema migration, numbered within its owner: SQL that runs once, in a transaction.
 ///
 /// ```
 /// use resourceful_contract::Migration;
@@ -9,22 +9,22 @@
 /// assert_eq!(first.label(), "shop 0001_products");
 /// ```
 ///
-/// A migration that was applied is never applied again and must never be changed: its checksum is kept beside its
-/// number. The SQL may hold several statements, and none that begins or ends a transaction.
+/// An applied migration is never applied again and must never be changed: its checksum is stored with its number. The SQL
+/// may hold several statements, but none that begins or ends a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Migration {
-    /// Whose it is; numbers of different owners do not meet.
+    /// The owner, within which numbers are unique.
     pub owner: String,
-    /// Where it stands among those of its owner, from 1.
+    /// Its number among the owner's migrations, from 1.
     pub number: u32,
-    /// What it does, in a word or two.
+    /// A short description in a word or two.
     pub name: String,
-    /// What it runs.
+    /// The SQL statements.
     pub sql: String,
 }
 
 impl Migration {
-    /// A migration.
+    /// A migration with these parts.
     #[must_use]
     pub fn new(
         owner: impl Into<String>,
@@ -35,25 +35,25 @@ impl Migration {
         Self { owner: owner.into(), number, name: name.into(), sql: sql.into() }
     }
 
-    /// How it is called: `shop 0001_products`.
+    /// The display name: `shop 0001_products`.
     #[must_use]
     pub fn label(&self) -> String {
         format!("{} {:04}_{}", self.owner, self.number, self.name)
     }
 
-    /// A digest of its SQL (BLAKE3), by which a change of it is found.
+    /// A digest of the SQL (BLAKE3), by which changes to it are detected.
     #[must_use]
     pub fn checksum(&self) -> String {
-        // A file that was checked out with other line ends is the same migration.
+        // Line endings are normalized: a file that was checked out with others is the same migration.
         blake3::hash(self.sql.replace("\r\n", "\n").as_bytes()).to_hex().to_string()
     }
 }
 
-/// What a database says of the migrations that a program knows; positions in the list that was asked about.
+/// The state of known migrations in a database, as positions in the list that was passed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Migrated {
-    /// Those that were not applied before; now they are, where that was asked for.
+    /// Migrations that were not applied before; with `apply`, they are now.
     pub missing: Vec<usize>,
-    /// Those whose SQL is another than the one that was applied. While there are any, none is applied.
+    /// Migrations whose SQL differs from what was applied. While there are any, none is applied.
     pub changed: Vec<usize>,
 }

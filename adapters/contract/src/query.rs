@@ -1,36 +1,36 @@
-//! What is asked of a storage: one tree, whether it came from a URL, a body or a policy.
+//! Queries: one tree, whether it came from a URL, a body or a policy.
 
 use std::sync::Arc;
 
 use crate::{Link, Schema, Value};
 
-/// A question about the rows of one resource.
+/// A query for the rows of one resource.
 #[derive(Clone, Debug)]
 pub struct Query {
     /// The resource; every position below is one of its fields unless said otherwise.
     pub schema: Arc<Schema>,
-    /// Which rows.
+    /// The filter that rows must match.
     pub filter: Filter,
-    /// In which order. It ends with a unique field (the id), so the order is total.
+    /// The sort keys. They end with a unique field (the id), so the order is total.
     pub sort: Vec<Sort>,
     /// The fields to write into each row's JSON, in this order.
     pub fields: Vec<usize>,
     /// The related rows to write into each row's JSON, after the fields, in this order.
     pub includes: Vec<Include>,
-    /// Fields whose values are to be answered beside the JSON of each row ([`Rows::keys`](crate::Rows::keys)).
+    /// Fields whose values are returned beside the JSON of each row ([`Rows::keys`](crate::Rows::keys)).
     pub keys: Vec<usize>,
-    /// Whether each row's version is to be answered ([`Rows::versions`](crate::Rows::versions)).
+    /// Whether each row's version is returned ([`Rows::versions`](crate::Rows::versions)).
     pub versions: bool,
     /// Where the page begins or ends.
     pub position: Position,
-    /// At most this many rows; at least 1.
+    /// The maximum number of rows; at least 1.
     pub limit: u32,
-    /// Whether the number of all rows that match the filter is to be answered, whatever the page.
+    /// Whether, and how, the number of all rows that match the filter is returned, whatever the page.
     pub count: Option<Count>,
 }
 
 impl Query {
-    /// A query for every row of a resource by ascending id, showing what may be shown.
+    /// A query for all rows of a resource by ascending id, with all visible fields.
     #[must_use]
     pub fn all(schema: Arc<Schema>) -> Self {
         Self {
@@ -47,7 +47,7 @@ impl Query {
         }
     }
 
-    /// A query for the one row of this id, with its version.
+    /// A query for the row with this id, with its version.
     #[must_use]
     pub fn one(schema: Arc<Schema>, id: Value) -> Self {
         Self {
@@ -60,28 +60,28 @@ impl Query {
     }
 }
 
-/// Which rows: a two-valued tree.
+/// A filter on rows: a tree of conditions with two-valued logic.
 ///
-/// A test of a null value is false, except for `Ne` and `NotIn`, which are the negations of `Eq` and `In`, and
-/// `IsNull`. `Not` therefore selects exactly the rows that its inner filter does not: there is no third truth
-/// value that makes a row vanish from both a filter and its negation.
+/// A test of a null value is false, except for `Ne` and `NotIn`, which are the negations of `Eq` and `In`, and for `IsNull`.
+/// `Not` therefore selects exactly the rows that its inner filter does not: there is no third truth value, by which a row
+/// would match neither a filter nor its negation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Filter {
-    /// Rows that match every one of these; all rows where there is none.
+    /// Rows that match all of these filters; all rows if there are none.
     All(Vec<Filter>),
-    /// Rows that match at least one of these; no row where there is none.
+    /// Rows that match at least one of these filters; no row if there are none.
     Any(Vec<Filter>),
-    /// Rows that do not match this.
+    /// Rows that do not match this filter.
     Not(Box<Filter>),
     /// Rows whose field at this position passes the test.
     Compare(usize, Test),
-    /// Rows with at least one related row that matches; the inner filter speaks of the target's fields.
+    /// Rows with at least one related row that matches; the inner filter is on the target's fields.
     Related(RelatedBy, Box<Filter>),
-    /// Rows that hold this text in at least one of these text fields, ignoring case as [`fold`](crate::fold) does.
+    /// Rows that contain this text in at least one of these text fields, ignoring case as [`fold`](crate::fold) does.
     Search(Vec<usize>, String),
 }
 
-/// The relation that a [`Filter::Related`] follows. Two are equal when they are the same relation.
+/// The relation that a [`Filter::Related`] follows. Two are equal if they are the same relation.
 #[derive(Clone, Debug)]
 pub struct RelatedBy(pub Arc<Link>);
 
@@ -104,13 +104,13 @@ impl Filter {
         Self::Any(Vec::new())
     }
 
-    /// Whether this is the filter that every row matches.
+    /// Whether this filter matches every row.
     #[must_use]
     pub fn is_everything(&self) -> bool {
         matches!(self, Self::All(filters) if filters.iter().all(Self::is_everything))
     }
 
-    /// Rows that match both.
+    /// A filter for rows that match both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         match (self, other) {
@@ -125,7 +125,7 @@ impl Filter {
     }
 }
 
-/// A test of one field's value. Values are of the field's type and never null.
+/// A test of one field's value. Operands are of the field's type and never null.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Test {
     /// Equal.
@@ -140,13 +140,13 @@ pub enum Test {
     Lt(Value),
     /// Less or equal.
     Lte(Value),
-    /// Equal to one of these; nothing is in an empty list.
+    /// Equal to one of these; false for an empty list.
     In(Vec<Value>),
-    /// Equal to none of these; everything, null too, is in no empty list.
+    /// Equal to none of these; true for an empty list, and for null.
     NotIn(Vec<Value>),
     /// At least the first and at most the second.
     Between(Value, Value),
-    /// Text that holds this, case-sensitive, every character literal.
+    /// Text that contains this, case-sensitive, every character literal.
     Contains(String),
     /// Text that starts with this, case-sensitive, every character literal.
     Starts(String),
@@ -154,14 +154,14 @@ pub enum Test {
     Ends(String),
     /// Null (`true`) or not (`false`).
     IsNull(bool),
-    /// An array that holds this element.
+    /// An array that contains this element.
     Has(Value),
-    /// An array that holds at least one of these elements.
+    /// An array that contains at least one of these elements.
     Overlaps(Vec<Value>),
 }
 
 impl Test {
-    /// Whether a value passes. Null passes `IsNull(true)`, `Ne` and `NotIn` alone.
+    /// Whether a value passes. Null passes only `IsNull(true)`, `Ne` and `NotIn`.
     ///
     /// ```
     /// use resourceful_contract::{Test, Value};
@@ -202,18 +202,18 @@ impl Test {
 pub struct Sort {
     /// The field to sort by.
     pub field: usize,
-    /// Whether the greatest comes first.
+    /// Whether the order is descending.
     pub descending: bool,
 }
 
 impl Sort {
-    /// The smallest first.
+    /// Ascending order.
     #[must_use]
     pub const fn ascending(field: usize) -> Self {
         Self { field, descending: false }
     }
 
-    /// The greatest first.
+    /// Descending order.
     #[must_use]
     pub const fn descending(field: usize) -> Self {
         Self { field, descending: true }
@@ -225,20 +225,20 @@ impl Sort {
 pub enum Position {
     /// The first page.
     Start,
-    /// The rows right after this place, which need not exist any more.
+    /// The rows right after this position; its row need not exist any more.
     After(Vec<Value>),
-    /// The rows right before this place, answered in the query's order all the same.
+    /// The rows right before this position, returned in the query's order all the same.
     Before(Vec<Value>),
     /// The rows after skipping this many.
     Offset(u64),
 }
 
-/// How the number of matching rows is to be found.
+/// How the number of matching rows is determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Count {
     /// By counting.
     Exact,
-    /// By the storage's statistics where it has some that fit; by counting otherwise.
+    /// By the storage's statistics if suitable ones exist; by counting otherwise.
     Estimated,
 }
 
@@ -251,8 +251,8 @@ pub struct Include {
     pub link: Arc<Link>,
     /// The target's fields to show, by their positions in the target's schema.
     pub fields: Vec<usize>,
-    /// Which of the related rows; what does not match is left out as if it were not there.
+    /// The filter on related rows; rows that do not match are left out as if they did not exist.
     pub filter: Filter,
-    /// At most this many related rows per row.
+    /// The maximum number of related rows for each row.
     pub limit: u32,
 }

@@ -1,10 +1,10 @@
-//! A failure as a person reads it in a terminal.
+//! Error reports for terminals.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 
-/// A failure as a person reads it: what failed, its details, its causes from the nearest to the first, and the fix.
+/// A human-readable error report: what failed, its details, its causes from the nearest to the root cause, and the fix.
 ///
 /// Rust prints the `Debug` of an error that `main` returns. An error type whose `Debug` writes a report prints sentences
 /// instead of nested structs.
@@ -40,13 +40,13 @@ impl<'a> Report<'a> {
         Self { summary: summary.into(), details: Vec::new(), causes: Vec::new(), help: Vec::new() }
     }
 
-    /// The same, with a detail of this name.
+    /// Adds a named detail.
     pub fn detail(mut self, name: &'a str, value: impl Into<Cow<'a, str>>) -> Self {
         self.details.push((name, value.into()));
         self
     }
 
-    /// The same, with a cause and the causes of that. One that repeats what the one before it says is left out.
+    /// Adds a cause and its own causes. A cause that repeats the text of the one before it is left out.
     pub fn cause(mut self, cause: &(dyn StdError + 'static)) -> Self {
         let mut next = Some(cause);
         while let Some(cause) = next {
@@ -59,7 +59,7 @@ impl<'a> Report<'a> {
         self
     }
 
-    /// The same, with a fix. A report may have several.
+    /// Adds a fix. A report may have several.
     pub fn help(mut self, help: impl Into<Cow<'a, str>>) -> Self {
         self.help.push(help.into());
         self
@@ -82,7 +82,7 @@ impl fmt::Display for Report<'_> {
     }
 }
 
-/// A named line, the lines of its text below each other.
+/// A named line; further lines of its text are indented below it.
 fn line(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {
     write!(f, "\n  {name}: {}", text.trim_end().replace('\n', "\n    "))
 }

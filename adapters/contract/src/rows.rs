@@ -1,31 +1,30 @@
-//! What a storage answers.
+//! The result of a query.
 
 use crate::Value;
 
-/// The answer to a [`Query`](crate::Query).
+/// The result of a [`Query`](crate::Query).
 ///
-/// The rows themselves were appended to the caller's buffer as JSON objects separated by commas, without
-/// brackets around them, so that an answer is written once.
+/// The rows themselves were appended to the caller's buffer as JSON objects separated by commas, without brackets around
+/// them, so that a response is written only once.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Rows {
-    /// How many rows were written.
+    /// The number of rows written.
     pub len: usize,
-    /// Where each row's JSON ends in the buffer; only filled where the query asks for keys, versions or both.
-    /// A row begins at the end of the one before it plus one comma, the first where the buffer ended before.
+    /// The end of each row's JSON in the buffer; filled only if the query requests keys, versions or both. A row begins at
+    /// the end of the previous row plus one comma, the first one where the buffer ended before.
     pub ends: Vec<usize>,
-    /// Each row's version, where the query asks for them.
+    /// The version of each row, if the query requests versions.
     pub versions: Vec<Version>,
-    /// Each row's values of the query's `keys`.
+    /// The values of the query's `keys`, for each row.
     pub keys: Vec<Vec<Value>>,
-    /// The sort keys of the first row; where one of them does not read as its field's type it is
-    /// [`Value::Opaque`].
+    /// The sort keys of the first row; a value that cannot be decoded as its field's type is [`Value::Opaque`].
     pub first: Option<Vec<Value>>,
     /// The sort keys of the last row.
     pub last: Option<Vec<Value>>,
     /// Whether there are more rows beyond this page, in the direction of the query's position.
     pub more: bool,
-    /// The number of all rows that match, where the query asks for it.
+    /// The number of all matching rows, if the query requests it.
     pub total: Option<Total>,
 }
 
@@ -34,11 +33,11 @@ pub struct Rows {
 pub struct Total {
     /// The number.
     pub rows: u64,
-    /// Whether it was counted, rather than estimated.
+    /// Whether the number was counted rather than estimated.
     pub exact: bool,
 }
 
-/// Which state of a row this is.
+/// The version of a row, by which changes to it are detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Version {
     /// The row's version counter.
@@ -48,7 +47,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// The digest of a row, given the JSON object of all its fields in the schema's order, hidden ones too.
+    /// The digest of a row, from the JSON object of all its fields in the schema's order, including hidden ones.
     #[must_use]
     pub fn of_content(json: &[u8]) -> Self {
         let mut digest = [0; 16];

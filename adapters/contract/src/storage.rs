@@ -1,4 +1,4 @@
-//! The contract itself.
+//! The storage contract.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,106 +8,108 @@ use std::sync::Arc;
 
 use crate::{Capabilities, ChangeSet, Committed, Migrated, Migration, Query, Rows, Schema, StorageError};
 
-/// A future of a storage's answer.
+/// The boxed future that adapter methods return.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
 
-/// One database: it keeps the rows of any number of resources and changes them together.
+/// A storage: it holds the rows of any number of resources and changes them in transactions.
 ///
 /// Every future may be dropped at any point: a dropped [`fetch`](Self::fetch) leaves nothing behind, and a
 /// dropped [`commit`](Self::commit) either happened or did not.
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
-    /// A word for logs: `memory`, `sqlite`, `postgres`.
+    /// The adapter's name for logs: `memory`, `sqlite`, `postgres`.
     fn name(&self) -> &'static str;
 
-    /// What this storage can do.
+    /// The optional features that this storage supports.
     fn capabilities(&self) -> Capabilities;
 
-    /// Creates the schema's table and indexes where they are absent, and leaves a table that is there as it
-    /// is. Tables that the schema refers to must be there before.
+    /// Creates the schema's table and indexes if they do not exist, and leaves an existing table unchanged. Tables that the
+    /// schema references must exist before.
     fn create_table_if_missing<'a>(&'a self, schema: &'a Arc<Schema>) -> Answer<'a, ()>;
 
-    /// Compares these migrations, in this order, with those that were applied; with `apply` the missing ones are applied,
-    /// all or none, under a lock of the database, so that nodes may start at once. A storage whose tables need no
-    /// making has none missing.
+    /// Compares these migrations, in this order, with the applied ones; with `apply` the missing ones are applied, all or
+    /// none, under a lock of the database, so that several nodes may start at the same time. A storage whose tables need no
+    /// migrations has none missing.
     fn migrate<'a>(&'a self, migrations: &'a [Migration], apply: bool) -> Answer<'a, Migrated> {
         let _ = (migrations, apply);
         Box::pin(std::future::ready(Ok(Migrated::default())))
     }
 
-    /// Compares the schema with what is really there: the table, its columns with their types, what may be null,
-    /// what the database generates, and what is unique. Every mismatch is named; where none is left but warnings,
-    /// queries and changes for this schema do what they should.
+    /// Compares the schema with the existing table: its columns with their types, nullability, generated columns, and
+    /// uniqueness. Every mismatch is reported; if there are only warnings, queries and changes for this schema work as
+    /// documented.
     ///
-    /// Uniqueness and indexes are compared by their columns, whatever their names. A storage may keep what it finds
-    /// here, so this is called before a schema is used.
+    /// Uniqueness and indexes are compared by their columns, whatever their names. A storage may keep what it finds here, so
+    /// this is called before a schema is used.
     fn check<'a>(&'a self, schema: &'a Arc<Schema>) -> Answer<'a, Vec<Mismatch>>;
 
-    /// Appends the rows that a query asks for to `out`, as [`Rows`] describes, and answers the rest.
+    /// Appends the rows of a query to `out`, as [`Rows`] describes, and returns the rest of the result.
     ///
-    /// On an error `out` may hold part of the answer; the caller drops it.
+    /// On an error `out` may hold part of the rows; the caller discards it.
     fn fetch<'a>(&'a self, query: &'a Query, out: &'a mut Vec<u8>) -> Answer<'a, Rows>;
 
-    /// Makes every change of the set so, or none.
+    /// Applies all changes of a set in one transaction, or none.
     ///
-    /// Changes are durable, as far as the storage is, when the future is done. Guards are checked in the same
-    /// transaction as the change: of several concurrent changes guarded by one version, one happens.
+    /// When the future is done, changes are durable as far as the storage is. Guards are checked in the same transaction as
+    /// the change: of several concurrent changes guarded by one version, one succeeds.
     fn commit(&self, changes: ChangeSet) -> Answer<'_, Committed>;
 
-    /// Rings a bell that other nodes of the application may hear. Nothing depends on it but how soon they look.
+    /// Sends a notification on a channel to other nodes of the application. Only the latency of their reaction depends on
+    /// it.
     fn notify<'a>(&'a self, bell: &'a str) -> Answer<'a, ()> {
         let _ = bell;
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Listens to a bell; `None` where nodes cannot hear each other through this storage.
+    /// Listens to a channel; `None` if nodes cannot notify each other through this storage.
     fn listen<'a>(&'a self, bell: &'a str) -> Answer<'a, Option<Box<dyn NotificationStream>>> {
         let _ = bell;
         Box::pin(std::future::ready(Ok(None)))
     }
 
-    /// Whether the storage can serve reads and changes now, for readiness checks. One that takes no writes is not ready.
+    /// Whether the storage can serve reads and changes now, for readiness checks. A storage that accepts no writes is not
+    /// ready.
     fn ready(&self) -> Answer<'_, ()>;
 
-    /// Ends connections after the work that is under way; later calls fail as unavailable.
+    /// Closes connections after the work in progress; later calls fail as unavailable.
     fn close(&self) -> Answer<'_, ()>;
 }
 
-/// Someone who listens to a bell.
+/// A subscription to the notifications of one channel.
 pub trait NotificationStream: fmt::Debug + Send + 'static {
-    /// Done when the bell was rung, or may have been while nobody could hear it. The future may be dropped at any point.
+    /// Done when a notification was sent, or may have been missed while the connection was lost. The future may be dropped
+    /// at any point.
     fn rung(&mut self) -> Answer<'_, ()>;
 }
 
-/// A difference between a schema and the table it is bound to.
+/// A difference between a schema and its table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Mismatch {
-    /// The field concerned; `None` for the table as a whole.
+    /// The affected field; `None` for the table as a whole.
     pub field: Option<String>,
     /// What is wrong and what would be right, in one sentence.
     pub message: String,
-    /// The line that mends it, as exact as it can be: a statement of the database's language, or what to declare.
+    /// The fix, as exact as possible: a statement in the database's language, or what to declare.
     pub help: Option<String>,
-    /// Whether everything works all the same, only slower or less exactly: it is logged, and no application is
-    /// refused for it.
+    /// Whether everything works all the same, only slower or less exactly: it is logged, and the application is not refused.
     pub is_warning: bool,
 }
 
 impl Mismatch {
-    /// A difference with which the schema cannot be served.
+    /// A mismatch that makes the schema unusable.
     #[must_use]
     pub fn new(field: Option<&str>, message: impl Into<String>) -> Self {
         Self { field: field.map(str::to_owned), message: message.into(), help: None, is_warning: false }
     }
 
-    /// The same, with the line that mends it.
+    /// Sets the fix.
     #[must_use]
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// The same, as a warning.
+    /// Makes it a warning.
     #[must_use]
     pub const fn as_warning(mut self) -> Self {
         self.is_warning = true;
@@ -124,10 +126,10 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// A table of a storage, for a resource to be bound to.
+/// A table of a storage, to bind a resource to.
 ///
-/// A storage hands it out, and a declaration refines it: `.column("price_cents", "price")` binds a field to a column
-/// of another name, `.create_table_if_missing()` makes the table.
+/// The storage creates the handle, and a declaration refines it: `.column("price_cents", "price")` binds a field to a column
+/// of another name, `.create_table_if_missing()` creates the table.
 #[derive(Clone, Debug)]
 pub struct Table {
     storage: Arc<dyn Storage>,
@@ -137,7 +139,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// The table of this name, its columns named as the fields are.
+    /// The table with this name, with columns named like the fields.
     #[must_use]
     pub fn new(storage: Arc<dyn Storage>, name: impl Into<String>) -> Self {
         Self { storage, name: name.into(), columns: BTreeMap::new(), create: false }
@@ -150,9 +152,9 @@ impl Table {
         self
     }
 
-    /// Creates table and indexes from the declaration when the application is built and they are absent.
+    /// Creates table and indexes from the declaration when the application is built, if they do not exist.
     ///
-    /// For development and tests: a table that is there is never altered.
+    /// For development and tests: an existing table is never altered.
     #[must_use]
     pub fn create_table_if_missing(mut self) -> Self {
         self.create = true;
@@ -171,13 +173,13 @@ impl Table {
         &self.name
     }
 
-    /// The columns bound under other names, by field.
+    /// The column names that differ from their field's, by field.
     #[must_use]
     pub fn columns(&self) -> &BTreeMap<String, String> {
         &self.columns
     }
 
-    /// Whether the table is to be created where it is absent.
+    /// Whether the table is created if it does not exist.
     #[must_use]
     pub fn creates(&self) -> bool {
         self.create

@@ -1,4 +1,4 @@
-//! A bus inside one process.
+//! An in-process message bus.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,10 +10,10 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::queue::{MemoryConsumer, Queue};
 
-/// How many messages a channel holds for those who are behind.
+/// The number of messages that a channel buffers for slow listeners.
 const KEPT: usize = 1_024;
 
-/// A bus for the nodes of one process, such as those of a test. Clones share it.
+/// An in-process bus for the nodes of one process, such as those of a test. Clones share it.
 ///
 /// ```
 /// # use resourceful_contract::{Bus as _, BusEvent, StorageError};
@@ -33,7 +33,7 @@ pub struct MemoryBus {
 }
 
 impl MemoryBus {
-    /// A bus that nobody listens to yet.
+    /// A bus without listeners.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -52,7 +52,7 @@ impl Bus for MemoryBus {
 
     fn publish<'a>(&'a self, channel: &'a str, message: Vec<u8>) -> Answer<'a, ()> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        // Where nobody listens any more there is nobody to keep a channel for.
+        // A channel without listeners is removed.
         if channels.get(channel).is_some_and(|sender| sender.send(message).is_err()) {
             channels.remove(channel);
         }
@@ -87,7 +87,7 @@ impl Bus for MemoryBus {
     }
 }
 
-/// It holds the bus, so that a channel does not end while somebody listens.
+/// A listener holds the bus, so that its channel stays open while the listener exists.
 #[derive(Debug)]
 struct MemoryListener(broadcast::Receiver<Vec<u8>>, #[expect(dead_code, reason = "it is held")] MemoryBus);
 
@@ -97,7 +97,7 @@ impl Listener for MemoryListener {
             match self.0.recv().await {
                 Ok(message) => Ok(BusEvent::Message(message)),
                 Err(RecvError::Lagged(_)) => Ok(BusEvent::Missed),
-                // The bus is held, and with it the sender.
+                // The listener holds the bus, and with it the channel's sender.
                 Err(RecvError::Closed) => std::future::pending().await,
             }
         })

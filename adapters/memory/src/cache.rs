@@ -1,4 +1,4 @@
-//! A store of remembered answers inside one process.
+//! An in-process cache store.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use resourceful_contract::{Answer, CacheStore};
 
-/// How many entries there are before those whose time is over are looked for.
+/// The number of entries from which expired ones are searched for and removed.
 const MANY: usize = 1_024;
 
-/// A store for the nodes of one process, such as those of a test. Clones share it. It has no bound: it is no cache of its
-/// own, which every node has.
+/// A cache store for the nodes of one process, such as those of a test. Clones share it. Its size is unlimited: it does not
+/// replace the local cache that every node has.
 #[derive(Clone, Default)]
 pub struct MemoryCache(Arc<Mutex<Entries>>);
 

@@ -1,4 +1,4 @@
-//! A change set, applied to a state of its own.
+//! Applies a change set to a snapshot of the state.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::state::State;
 use crate::table::Row;
 use crate::{fetch, filter, render};
 
-/// How many changes pass between two words of progress.
+/// The number of changes between two calls of the progress callback.
 const STEP: usize = 500;
 
 pub(crate) fn apply(state: &mut State, set: &ChangeSet) -> Result<Committed, StorageError> {
@@ -82,7 +82,7 @@ fn one(state: &mut State, change: &Change) -> Result<RowOutcome, StorageError> {
     })
 }
 
-/// The ids of the rows that match.
+/// The ids of the matching rows.
 fn matching(state: &State, schema: &Arc<Schema>, filter: &Filter) -> Result<Vec<Value>, StorageError> {
     let query = Query {
         filter: filter.clone(),
@@ -146,7 +146,7 @@ fn update(
 
 fn delete(state: &mut State, schema: &Schema, id: &Value, guard: &Guard) -> Result<(), StorageError> {
     let (_, row) = guarded(state, schema, id, guard)?;
-    // Gone first, so that a row that refers to itself can go.
+    // The row is removed first, so that a row that references itself can be deleted.
     state.table_mut(&schema.table)?.remove(id);
     for (referring, column, target) in state.referring(&schema.table) {
         let target = state.table(&schema.table)?.layout().column(target);
@@ -157,7 +157,7 @@ fn delete(state: &mut State, schema: &Schema, id: &Value, guard: &Guard) -> Resu
     Ok(())
 }
 
-/// The row that may be changed, as it is before.
+/// The row before the change, if the guard admits the change.
 fn guarded(
     state: &State,
     schema: &Schema,
@@ -177,7 +177,7 @@ fn guarded(
     Ok((columns, row))
 }
 
-/// Stores a row, if it clashes with no other and refers to rows that are there.
+/// Stores a row, if it violates no unique index and the rows that it references exist.
 fn place(state: &mut State, schema: &Schema, columns: &[usize], row: Row) -> Result<Row, StorageError> {
     for (field, column) in schema.fields.iter().zip(columns) {
         if !field.nullable && row[*column].is_null() {

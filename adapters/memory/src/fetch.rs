@@ -1,4 +1,4 @@
-//! A query's answer from one snapshot.
+//! Runs a query on one snapshot.
 
 use std::cmp::Ordering;
 
@@ -49,7 +49,7 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// The rows of the page in the query's order, and whether there are more beyond it.
+    /// The rows of the page in the query's order, and whether there are more rows beyond it.
     fn page(&self) -> Result<(Vec<&'a Row>, bool), StorageError> {
         let limit = self.query.limit as usize;
         let (backwards, skip) = match &self.query.position {
@@ -86,7 +86,7 @@ impl<'a> Search<'a> {
         filter::matches(self.state, self.columns, row, &self.query.filter)
     }
 
-    /// The first rows that match and lie on the right side of the page's place.
+    /// The first matching rows on the right side of the page's cursor.
     fn take(
         &self,
         rows: impl Iterator<Item = &'a Row>,
@@ -112,7 +112,7 @@ impl<'a> Search<'a> {
         Ok(taken)
     }
 
-    /// The rows from the page's place on in the query's order, or its reverse, where a B-tree has it.
+    /// The rows from the page's cursor on, in the query's order or its reverse, if a B-tree provides that order.
     fn walk(&self, backwards: bool) -> Option<Box<dyn Iterator<Item = &'a Row> + 'a>> {
         if self.narrowed().is_some() {
             return None;
@@ -140,7 +140,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The rows that may match: by an index where the filter names values of it, all of them otherwise.
+    /// The rows that may match: found by an index if the filter restricts it to values, otherwise all rows.
     fn candidates(&self) -> Box<dyn Iterator<Item = &'a Row> + 'a> {
         match self.narrowed() {
             Some((column, values)) => {
@@ -151,7 +151,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// A column with an index, and the only values of it that can match, each once.
+    /// An indexed column, and the only values of it that can match, without duplicates.
     fn narrowed(&self) -> Option<(usize, Vec<&'a Value>)> {
         let equality = |filter: &'a Filter| {
             let (field, values) = match filter {

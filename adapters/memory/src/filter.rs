@@ -1,11 +1,11 @@
-//! Whether a row matches a filter.
+//! Evaluates filters on rows.
 
 use resourceful_contract::{Filter, Schema, StorageError, Value, fold};
 
 use crate::state::State;
 use crate::table::{Row, Table};
 
-/// A schema's fields as columns of its table.
+/// The column positions of a schema's fields.
 pub(crate) fn columns(schema: &Schema, table: &Table) -> Result<Vec<usize>, StorageError> {
     schema
         .fields
@@ -19,7 +19,7 @@ pub(crate) fn columns(schema: &Schema, table: &Table) -> Result<Vec<usize>, Stor
         .collect()
 }
 
-/// Whether a row matches; `columns` are those of the schema's fields.
+/// Whether a row matches; `columns` are the column positions of the schema's fields.
 pub(crate) fn matches(
     state: &State,
     columns: &[usize],

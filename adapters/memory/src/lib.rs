@@ -1,8 +1,8 @@
-//! The reference storage of `resourceful`: everything in memory.
+//! The reference storage of `resourceful`, in memory.
 //!
-//! Rows stand in persistent B-trees, one by id and one for each index. A reader takes a snapshot, which costs a
-//! reference count and blocks nobody; a commit works on a snapshot of its own and puts it in the place of the
-//! current state when every change has held.
+//! Rows are stored in persistent B-trees, one by id and one for each index. A reader takes a snapshot, which costs a
+//! reference count and blocks no writer; a commit works on a snapshot of its own, which replaces the current state if every
+//! change has succeeded.
 
 mod bus;
 mod cache;
@@ -24,7 +24,7 @@ pub use cache::MemoryCache;
 
 use state::State;
 
-/// A database in memory. Clones share it; it is gone with the last of them.
+/// An in-memory database. Clones share it; its data is dropped with the last of them.
 ///
 /// ```
 /// use resourceful_memory::Memory;
@@ -45,7 +45,7 @@ impl Memory {
         Self::default()
     }
 
-    /// A table of this database, made from the declaration that is bound to it.
+    /// A table of this database, created from the declaration that is bound to it.
     #[must_use]
     pub fn table(&self, name: impl Into<String>) -> Table {
         Table::new(self.storage(), name).create_table_if_missing()
@@ -66,19 +66,19 @@ impl fmt::Debug for Memory {
 
 #[derive(Default)]
 struct Database {
-    /// Held for the time of a pointer's copy, never while rows are read or changed.
+    /// Locked only to copy a pointer, never while rows are read or changed.
     current: RwLock<Arc<State>>,
-    /// Held by the one commit under way.
+    /// Held by the one commit in progress.
     writer: Mutex<()>,
 }
 
 impl Database {
     fn snapshot(&self) -> Arc<State> {
-        // A panic cannot leave a pointer half written, so a poisoned lock holds a whole state.
+        // A panic cannot leave a half-written pointer, so the value in a poisoned lock is valid.
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Makes the next state from the current one; on an error the current one stays.
+    /// Builds the next state from the current one; on an error the current state stays.
     fn change<T, E>(&self, change: impl FnOnce(&mut State) -> Result<T, E>) -> Result<T, E> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = State::clone(&self.snapshot());

@@ -1,4 +1,4 @@
-//! Queues inside one process.
+//! In-process queues.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use resourceful_contract::{Answer, Consumer, MAX_DELIVERIES, QueueDelivery};
 use tokio::sync::Notify;
 
-/// How many messages wait in a group at most, and how many dead letters it keeps.
+/// The maximum number of waiting messages and of dead letters of a group.
 const KEPT: usize = 10_000;
 const DEAD: usize = 1_000;
 
@@ -22,7 +22,7 @@ pub(crate) struct Queue {
 struct Group {
     last: u64,
     waiting: VecDeque<Entry>,
-    /// What was taken, and when it was last heard of.
+    /// Delivered messages, each with the time of its delivery or last keep-alive.
     taken: BTreeMap<u64, (Entry, Instant)>,
     dead: VecDeque<Vec<u8>>,
 }
@@ -56,7 +56,7 @@ impl Queue {
 }
 
 impl Group {
-    /// The next message; without one, when something that was taken may be abandoned.
+    /// The next message; if there is none, the time until the oldest delivered one counts as abandoned.
     fn next(&mut self, abandoned: Duration) -> Result<QueueDelivery, Option<Duration>> {
         let now = Instant::now();
         let is_old = |heard: Instant| now.saturating_duration_since(heard) >= abandoned;
@@ -91,7 +91,7 @@ impl Group {
     }
 }
 
-/// One of a group.
+/// A member of a consumer group.
 #[derive(Debug)]
 pub(crate) struct MemoryConsumer {
     queue: Arc<Queue>,
@@ -114,7 +114,7 @@ impl Consumer for MemoryConsumer {
     fn next(&self) -> Answer<'_, QueueDelivery> {
         Box::pin(async move {
             loop {
-                // Heard from here on, so that nothing is missed between the look and the wait.
+                // Registered before the check, so that no notification is missed between the check and the wait.
                 let rung = self.queue.rung.notified();
                 let pause = match self.group(|group| group.next(self.abandoned)) {
                     Ok(taken) => return Ok(taken),

@@ -1,4 +1,4 @@
-//! Rows as JSON.
+//! Writes rows as JSON.
 
 use resourceful_contract::{Cardinality, Filter, Include, Schema, StorageError, Value, Version, json};
 
@@ -25,7 +25,7 @@ pub(crate) fn object(out: &mut Vec<u8>, schema: &Schema, columns: &[usize], row:
     out.push(b'}');
 }
 
-/// Writes related rows as further members of an object that is still open.
+/// Writes related rows as further members of an object that is not closed yet.
 pub(crate) fn includes(
     out: &mut Vec<u8>,
     state: &State,
@@ -82,7 +82,7 @@ fn matches(state: &State, columns: &[usize], row: &Row, filter: &Filter) -> Resu
     filter::matches(state, columns, row, filter)
 }
 
-/// The row's counter, or the digest of all its fields.
+/// The row's version counter, or the digest of all its fields.
 pub(crate) fn version(schema: &Schema, columns: &[usize], row: &Row) -> Version {
     if let Some(position) = schema.version
         && let Value::Integer(counter) = row[columns[position]]

@@ -1,4 +1,4 @@
-//! All tables at one moment.
+//! A snapshot of all tables.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use resourceful_contract::{ErrorKind, Index, Mismatch, Schema, StorageError};
 
 use crate::table::{Layout, Table};
 
-/// All tables at one moment. A clone shares everything until one of the two changes it.
+/// A snapshot of all tables. A clone shares the data until either copy is changed.
 #[derive(Clone, Default)]
 pub(crate) struct State {
     tables: HashMap<String, Arc<Table>>,
@@ -32,7 +32,7 @@ impl State {
         self.tables.get_mut(name).map(Arc::make_mut).ok_or_else(|| absent(name))
     }
 
-    /// Every table that refers to this one, with the referring column and the one referred to.
+    /// All tables that reference this one, with the referencing and the referenced column.
     pub(crate) fn referring<'a>(
         &'a self,
         table: &'a str,
@@ -70,7 +70,7 @@ impl State {
     }
 }
 
-/// A declared unique index that the table, made from another declaration, does not have.
+/// A mismatch for a declared unique index that the table, created from another declaration, does not have.
 fn lacking(layout: &Layout, schema: &Schema, index: &Index) -> Option<Mismatch> {
     let columns: Vec<_> = index.fields.iter().map(|field| schema.fields[*field].column.as_str()).collect();
     let covers = |unique: &[usize]| {

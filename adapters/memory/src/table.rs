@@ -1,4 +1,4 @@
-//! One table: its rows by id, and its indexes.
+//! A table: its rows by id, and its indexes.
 
 use std::cmp::Ordering;
 use std::ops::Bound;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use resourceful_contract::{FieldType, Schema, Value};
 
-/// A value that can stand in a B-tree.
+/// A value as a B-tree key.
 #[derive(Clone, Debug)]
 pub(crate) struct Key(pub(crate) Value);
 
@@ -34,12 +34,12 @@ impl Ord for Key {
 /// One value for each column of the layout.
 pub(crate) type Row = Arc<[Value]>;
 
-/// The columns of a table, and what must hold between rows.
+/// The columns of a table, and its constraints between rows.
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) columns: Vec<Column>,
     pub(crate) id: usize,
-    /// Column positions of each index, and whether it is unique. The id's own is not among them.
+    /// Column positions of each index, and whether it is unique, without the index on the id.
     pub(crate) indexes: Vec<(Vec<usize>, bool)>,
     pub(crate) references: Vec<Reference>,
 }
@@ -102,12 +102,12 @@ impl Layout {
     }
 }
 
-/// A table's rows. A clone shares them until one of the two changes.
+/// The rows of a table. A clone shares them until either copy is changed.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     layout: Arc<Layout>,
     rows: OrdMap<Key, Row>,
-    /// For each index of the layout, the indexed values of every row with its id at the end.
+    /// For each index of the layout, the indexed values of all rows, each followed by the row's id.
     indexes: Vec<OrdSet<Vec<Key>>>,
     last_id: i64,
 }
@@ -126,7 +126,7 @@ impl Table {
         &self.layout
     }
 
-    /// The next id of this table's own.
+    /// Generates the next id of this table.
     pub(crate) fn mint(&mut self) -> Value {
         self.last_id += 1;
         Value::Integer(self.last_id)
@@ -157,7 +157,7 @@ impl Table {
         Some(row)
     }
 
-    /// The columns of a unique index in which this row would clash with another one.
+    /// The columns of a unique index that this row would violate.
     pub(crate) fn clash(&self, row: &Row) -> Option<&[usize]> {
         let id = &row[self.layout.id];
         for ((columns, unique), index) in self.layout.indexes.iter().zip(&self.indexes) {
@@ -172,7 +172,7 @@ impl Table {
         None
     }
 
-    /// Whether a row holds this value in a column.
+    /// Whether any row has this value in a column.
     pub(crate) fn holds(&self, column: usize, value: &Value) -> bool {
         if column == self.layout.id {
             return self.get(value).is_some();
@@ -180,7 +180,7 @@ impl Table {
         self.equal(column, value).next().is_some()
     }
 
-    /// The rows that hold this value in a column, by an index where there is one.
+    /// The rows with this value in a column, found by an index if there is one.
     pub(crate) fn equal<'a>(
         &'a self,
         column: usize,
@@ -210,20 +210,20 @@ impl Table {
         Some(&self.indexes[position])
     }
 
-    /// Every row by ascending id, from this id on.
+    /// All rows by ascending id, from this id on.
     pub(crate) fn from(&self, id: Option<&Value>) -> impl DoubleEndedIterator<Item = &Row> {
         let start = id.map_or(Bound::Unbounded, |id| Bound::Included(Key(id.clone())));
         self.rows.range((start, Bound::Unbounded)).map(|(_, row)| row)
     }
 
-    /// Every row by descending id, from this id on.
+    /// All rows by descending id, from this id on.
     pub(crate) fn down_from(&self, id: Option<&Value>) -> impl Iterator<Item = &Row> {
         let end = id.map_or(Bound::Unbounded, |id| Bound::Included(Key(id.clone())));
         self.rows.range((Bound::Unbounded, end)).rev().map(|(_, row)| row)
     }
 
-    /// Every row by ascending values of an index on this one column and id, from this place on; `None` where
-    /// there is no such index.
+    /// All rows in ascending order of this one column and the id, from this position on, by an index on the column; `None`
+    /// if there is no such index.
     pub(crate) fn ordered<'a>(
         &'a self,
         column: usize,
@@ -252,7 +252,7 @@ fn prefixed<'a, 'b>(
     index: &'a OrdSet<Vec<Key>>,
     values: &'b [Key],
 ) -> impl Iterator<Item = &'a Vec<Key>> + use<'a, 'b> {
-    // A prefix sorts before everything that it begins.
+    // A prefix sorts before all entries that begin with it.
     index
         .range((Bound::Included(values.to_vec()), Bound::Unbounded))
         .take_while(move |entry| entry.starts_with(values))

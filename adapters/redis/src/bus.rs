@@ -1,4 +1,4 @@
-//! A bus over Redis streams: one for each channel, of bounded length.
+//! A message bus over Redis streams: one stream of bounded length for each channel.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -13,13 +13,13 @@ use resourceful_contract::{Answer, Bus, BusEvent, Consumer, Listener};
 use crate::queue::{self, FIELD, RedisConsumer};
 use crate::{Redis, failed};
 
-/// How many messages a stream keeps for those who are behind, about.
+/// The approximate number of messages that a stream keeps for slow listeners.
 const KEPT: usize = 10_000;
-/// How many are read at once.
+/// The maximum number of messages in one read.
 const BATCH: usize = 256;
-/// How long one look waits for the next message, in milliseconds.
+/// How long one read blocks for the next message, in milliseconds.
 const WAIT: usize = 2_000;
-/// When a server that does not answer is given up.
+/// The response timeout, after which the server counts as unavailable.
 const LATE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
@@ -78,19 +78,19 @@ impl Bus for RedisBus {
     }
 }
 
-/// The id of an entry: milliseconds, and a number within them.
+/// The id of a stream entry: milliseconds, and a sequence number within them.
 type Id = (u64, u64);
 
-/// How far a stream was heard.
+/// A listener's position in a stream.
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
-    /// The last entry that was heard.
+    /// The last entry that was read.
     last: Id,
-    /// How many entries were ever added up to it.
+    /// How many entries were ever added up to that one.
     added: u64,
 }
 
-/// What a stream says of itself.
+/// The state of a stream, from XINFO.
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
     last: Id,
@@ -102,7 +102,7 @@ struct State {
 struct RedisListener {
     redis: Redis,
     key: String,
-    /// One of its own: a look waits, and everything behind it on a shared one would wait with it.
+    /// A dedicated connection: a read blocks, and on a shared connection all later commands would wait with it.
     connection: Option<MultiplexedConnection>,
     place: Place,
     heard: VecDeque<BusEvent>,
@@ -111,7 +111,7 @@ struct RedisListener {
 impl RedisListener {
     async fn connection(&mut self) -> Result<&mut MultiplexedConnection, RedisError> {
         if self.connection.is_none() {
-            // A look waits by itself; a server that answers later than that is away.
+            // A read blocks for a limited time; a server that answers later than this timeout counts as unavailable.
             let config = AsyncConnectionConfig::new().set_response_timeout(Some(LATE));
             let opened = self.redis.client.get_multiplexed_async_connection_with_config(&config).await?;
             self.connection = Some(opened);
@@ -119,7 +119,7 @@ impl RedisListener {
         self.connection.as_mut().ok_or_else(|| RedisError::from((redis::ErrorKind::Io, "no connection")))
     }
 
-    /// The end of the stream as it is now.
+    /// The current end of the stream.
     async fn end(&mut self) -> Result<Place, RedisError> {
         let key = self.key.clone();
         let is_there: bool = cmd("EXISTS").arg(&key).query_async(self.connection().await?).await?;
@@ -131,7 +131,7 @@ impl RedisListener {
         Ok(Place { last: state.last, added: state.added })
     }
 
-    /// Waits until there is something to read, or for a while.
+    /// Blocks until there is an entry to read, or for a limited time.
     async fn wait(&mut self) -> Result<(), RedisError> {
         let mut read = cmd("XREAD");
         read.arg("COUNT").arg(1).arg("BLOCK").arg(WAIT).arg("STREAMS");
@@ -139,7 +139,7 @@ impl RedisListener {
         read.query_async::<Value>(self.connection().await?).await.map(drop)
     }
 
-    /// Reads what came, and what the stream says of itself at that very moment.
+    /// Reads new entries, and the state of the stream at the same moment.
     async fn look(&mut self) -> Result<(), RedisError> {
         let (key, from) = (self.key.clone(), spelled(self.place.last));
         let is_there: bool = cmd("EXISTS").arg(&key).query_async(self.connection().await?).await?;
@@ -161,7 +161,7 @@ impl RedisListener {
             self.heard.push_back(BusEvent::Missed);
             self.place = Place { last: (0, 0), added: state.added.saturating_sub(state.length) };
             if state.first.is_some() {
-                // What is left is read from its beginning by the next look.
+                // The remaining entries are read from the beginning by the next read.
                 return Ok(());
             }
         }
@@ -174,12 +174,12 @@ impl RedisListener {
 }
 
 impl Place {
-    /// Whether entries behind this place are gone.
+    /// Whether entries after this position were lost.
     fn has_lost(&self, state: &State) -> bool {
         if state.last < self.last {
             return true;
         }
-        // While an entry up to this place is there, all behind it are as well: streams are cut from their beginning.
+        // While an entry up to this position exists, so do all after it: streams are trimmed from their beginning.
         match state.first {
             Some(first) if first <= self.last => false,
             _ => state.added.checked_sub(self.added) != Some(state.length),

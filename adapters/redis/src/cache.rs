@@ -1,4 +1,4 @@
-//! A store of remembered answers: strings that expire. Redis makes room by its own rule (`maxmemory-policy`).
+//! A cache store over Redis strings with expiry. Redis evicts entries by its own policy (`maxmemory-policy`).
 
 use std::time::Duration;
 

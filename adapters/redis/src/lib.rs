@@ -1,4 +1,4 @@
-//! Redis (7 or newer) below `resourceful`.
+//! Redis (7 or newer) adapters of `resourceful`: bus, queues and cache store.
 
 mod bus;
 mod cache;
@@ -11,11 +11,11 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, RedisError};
 use resourceful_contract::{Bus, CacheStore, ErrorKind, StorageError};
 
-/// A Redis server. Clones share its connection.
+/// A connection to a Redis server. Clones share it.
 #[derive(Clone)]
 pub struct Redis {
     client: Client,
-    /// For commands that are answered at once; it comes back by itself after a restart.
+    /// For commands that do not block; it reconnects by itself after a restart of the server.
     commands: ConnectionManager,
 }
 
@@ -23,7 +23,7 @@ impl Redis {
     /// Connects to a server: `redis://host:port/database`, or `rediss://` with TLS.
     ///
     /// # Errors
-    /// Where the URL cannot be read or the server does not answer.
+    /// If the URL cannot be parsed or the server does not respond.
     pub async fn connect(url: &str) -> Result<Self, StorageError> {
         let client = Client::open(url).map_err(failed)?;
         let config = ConnectionManagerConfig::new();
@@ -37,8 +37,7 @@ impl Redis {
         Arc::new(bus::RedisBus(self.clone()))
     }
 
-    /// A store of remembered answers, which all nodes share. It holds what callers are answered with: protect this server as
-    /// the database is.
+    /// A cache store that all nodes share. It contains responses to callers: protect this server like the database.
     #[must_use]
     pub fn cache(&self) -> Arc<dyn CacheStore> {
         Arc::new(cache::RedisCache(self.clone()))

@@ -1,4 +1,4 @@
-//! Queues over Redis streams: a stream of bounded length for each, and consumer groups.
+//! Queues over Redis streams: one stream of bounded length for each queue, with consumer groups.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -12,14 +12,14 @@ use tokio::sync::Mutex;
 use crate::bus::message;
 use crate::{Redis, failed};
 
-/// How many messages a stream keeps, and how many dead letters, about.
+/// The approximate maximum numbers of messages in a stream and of dead letters.
 const KEPT: usize = 10_000;
 const DEAD: usize = 1_000;
-/// How long one look waits for the next message at most, in milliseconds.
+/// How long one read blocks for the next message at most, in milliseconds.
 const WAIT: usize = 1_000;
-/// When a server that does not answer is given up.
+/// The response timeout, after which the server counts as unavailable.
 const LATE: Duration = Duration::from_secs(5);
-/// After what time a consumer that took nothing is forgotten, in milliseconds.
+/// The idle time after which a consumer without pending messages is removed, in milliseconds.
 const FORGOTTEN: u64 = 3_600_000;
 pub(crate) const FIELD: &str = "message";
 
@@ -48,22 +48,22 @@ pub(crate) async fn dead_letters(
     dead.ids.iter().map(message).collect()
 }
 
-/// One of a group.
+/// A member of a consumer group.
 pub(crate) struct RedisConsumer {
     redis: Redis,
     queue: String,
     group: String,
     name: String,
     abandoned: Duration,
-    /// Held by whoever looks for the next message.
+    /// Held by the task that reads the next message.
     looking: Mutex<Looking>,
 }
 
 #[derive(Default)]
 struct Looking {
-    /// One of its own: a look waits, and everything behind it on a shared one would wait with it.
+    /// A dedicated connection: a read blocks, and on a shared connection all later commands would wait with it.
     connection: Option<MultiplexedConnection>,
-    /// When it was last looked for what others abandoned.
+    /// When abandoned messages were last claimed from other consumers.
     looked: Option<Instant>,
 }
 
@@ -75,7 +75,7 @@ impl RedisConsumer {
         abandoned: Duration,
     ) -> Result<Self, RedisError> {
         let mut commands = redis.commands.clone();
-        // The server counts on, so that no two consumers have one name.
+        // The counter is on the server, so that no two consumers have the same name.
         let number: u64 = cmd("INCR").arg("resourceful:consumers").query_async(&mut commands).await?;
         let consumer = Self {
             redis: redis.clone(),
@@ -90,7 +90,7 @@ impl RedisConsumer {
         Ok(consumer)
     }
 
-    /// Makes the group where it is not there, for what comes after a place.
+    /// Creates the group if it does not exist, starting after an entry of the stream.
     async fn make_group(&self, after: &str) -> Result<(), RedisError> {
         let mut create = cmd("XGROUP");
         create.arg("CREATE").arg(key(&self.queue)).arg(&self.group).arg(after).arg("MKSTREAM");
@@ -100,7 +100,7 @@ impl RedisConsumer {
         }
     }
 
-    /// Forgets consumers of nodes that ended long ago and hold nothing.
+    /// Removes consumers of nodes that ended long ago and have no pending messages.
     async fn forget_others(&self) -> Result<(), RedisError> {
         let mut commands = self.redis.commands.clone();
         let mut ask = cmd("XINFO");
@@ -116,7 +116,7 @@ impl RedisConsumer {
         Ok(())
     }
 
-    /// Takes one message and no more: what waits in a node waits while others are free.
+    /// Reads one message at a time: a message that waits in one node would wait while others are idle.
     async fn look(&self, looking: &mut Looking) -> Result<Option<QueueDelivery>, RedisError> {
         let connection = match &mut looking.connection {
             Some(connection) => connection,
@@ -138,7 +138,7 @@ impl RedisConsumer {
         read.arg("GROUP").arg(&self.group).arg(&self.name).arg("COUNT").arg(1).arg("BLOCK").arg(wait);
         read.arg("STREAMS").arg(key(&self.queue)).arg(">");
         let came: Option<StreamReadReply> = match read.query_async(connection).await {
-            // The server lost everything, and whatever it has by now is new.
+            // The server lost its data, so whatever is in the stream by now is new.
             Err(error) if error.code() == Some("NOGROUP") => {
                 return self.make_group("0").await.map(|()| None);
             }
@@ -148,7 +148,7 @@ impl RedisConsumer {
         entry.map(|entry| Ok(QueueDelivery { message: message(&entry)?, id: entry.id, times: 1 })).transpose()
     }
 
-    /// Takes what others took and were not heard of since; what was taken too often is a dead letter.
+    /// Claims one message that another consumer abandoned; a message that was delivered too often becomes a dead letter.
     async fn reclaim(
         &self,
         connection: &mut MultiplexedConnection,
@@ -180,7 +180,7 @@ impl RedisConsumer {
         Ok(None)
     }
 
-    /// How often a message was given to somebody.
+    /// How often a message was delivered.
     async fn times(
         &self,
         entry: &StreamId,

@@ -1,33 +1,33 @@
-//! The arguments of a statement, in the order in which they are numbered.
+//! Arguments of SQL statements, in the order in which they are numbered.
 
 use resourceful_contract::{FieldType, ScalarType, Value};
 use sea_query::{Expr, Values};
 
-/// One argument, borrowed from the query or change it is of.
+/// One argument of a statement, borrowed from its query or change.
 #[derive(Clone, Debug)]
 #[cfg_attr(
     not(feature = "postgres"),
     expect(dead_code, reason = "SQLite's values say their types themselves")
 )]
 pub(crate) enum Arg<'a> {
-    /// A value, bound as this type even where it is null.
+    /// A value, bound as this type even when it is null.
     One(FieldType, &'a Value),
-    /// Several values of one type, as a list.
+    /// Several values of one type, bound as a list.
     Many(FieldType, &'a [Value]),
-    /// Several elements of arrays of this type, as a list.
+    /// Several elements of arrays of this type, bound as a list.
     Elements(ScalarType, &'a [Value]),
     Text(&'a str),
-    /// What text is searched for, bound as the pattern of the dialect.
+    /// A search term, bound as the pattern of the dialect.
     Word(&'a str),
-    /// The same as text in ASCII holds it.
+    /// The same search term, in the form that ASCII text holds it.
     AsciiWord(&'a str),
     Number(i64),
 }
 
-/// Numbers the arguments of a statement while its text is built.
+/// Numbers the arguments of a statement while its SQL text is built.
 ///
-/// sea-query gathers the values of a statement in the order in which the text names them. Values that are only
-/// numbers, one for each argument, therefore come back as the order in which the arguments are to be bound.
+/// sea-query collects the values of a statement in the order in which the text names them. The values put in are only
+/// argument numbers, so what comes back is the order in which the arguments are bound.
 #[derive(Debug, Default)]
 pub(crate) struct Numbering(u64);
 
@@ -36,7 +36,7 @@ impl Numbering {
         Expr::val(self.next_number())
     }
 
-    /// For LIMIT and OFFSET, which take numbers only.
+    /// The next argument number, for LIMIT and OFFSET, which take numbers only.
     pub(crate) fn next_number(&mut self) -> u64 {
         let number = self.0;
         self.0 += 1;
@@ -50,7 +50,7 @@ pub(crate) fn order(values: &Values) -> Vec<usize> {
         .iter()
         .map(|value| match value {
             sea_query::Value::BigUnsigned(Some(number)) => usize::try_from(*number).unwrap_or(usize::MAX),
-            // Nothing else is ever put into a statement; an argument that does not exist fails the binding.
+            // No other values are put into a statement; an index that does not exist fails the binding.
             _ => usize::MAX,
         })
         .collect()

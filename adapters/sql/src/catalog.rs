@@ -1,4 +1,4 @@
-//! What the database's catalog says of a table: its columns and its indexes.
+//! A table's columns and indexes, read from the database's catalog.
 
 use resourceful_contract::{Schema, StorageError};
 
@@ -8,31 +8,31 @@ use crate::failure;
 use crate::plan::Row;
 use crate::storage::{Connection, bind, once};
 
-/// A column as the database's catalog has it.
+/// A column as the database's catalog describes it.
 #[derive(Debug)]
 pub(crate) struct Column {
     pub(crate) name: String,
-    /// The type below every domain, in lower case.
+    /// The base type below all domains, in lower case.
     pub(crate) type_name: String,
-    /// The type as it is declared.
+    /// The type as declared.
     pub(crate) declared: String,
     pub(crate) not_null: bool,
     pub(crate) has_default: bool,
-    /// Whether the database computes it, and refuses any value for it.
+    /// Whether the column is generated: the database computes it and refuses any given value.
     pub(crate) generated: bool,
-    /// Whether the database gives each new row a value of its own in it.
+    /// Whether the database generates a value for each new row.
     pub(crate) mints: bool,
-    /// Its position in the primary key from 1 on, where the catalog lists that key here rather than as an index.
+    /// Its one-based position in the primary key, where the catalog lists that key here rather than as an index.
     pub(crate) key: usize,
-    /// Whether its collation takes texts of different bytes for the same.
+    /// Whether its collation treats texts with different bytes as equal.
     pub(crate) folds: bool,
-    /// Its collation, as a statement names it; empty where it has none.
+    /// Its collation, as written in a statement; empty if it has none.
     #[cfg_attr(
         not(feature = "postgres"),
         expect(dead_code, reason = "SQLite's statements name collations of their own")
     )]
     pub(crate) collation: String,
-    /// The expression of its own default; empty where it has none.
+    /// The expression of its default; empty if it has none.
     pub(crate) default: String,
 }
 
@@ -57,18 +57,18 @@ impl Column {
     }
 }
 
-/// An index as the database's catalog has it.
+/// An index as the database's catalog describes it.
 #[derive(Debug)]
 pub(crate) struct TableIndex {
     pub(crate) name: String,
-    /// The names of its key columns, the leading one first.
+    /// The names of its key columns, in order.
     pub(crate) columns: Vec<String>,
     pub(crate) unique: bool,
-    /// Why it does not serve every row at every time; empty where it does.
+    /// Why the index does not cover every row at all times (a partial index, for example); empty if it does.
     pub(crate) flaw: String,
 }
 
-/// The columns of a schema's table; none where there is no such table.
+/// The columns of a schema's table; empty if the table does not exist.
 pub(crate) async fn columns<D: Dialect>(
     connection: &mut Connection<D>,
     schema: &Schema,

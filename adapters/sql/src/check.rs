@@ -1,4 +1,4 @@
-//! A declaration next to the table that is really there.
+//! Compares a declared schema with the existing table.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub(crate) async fn check<D: Dialect>(
     Ok(mismatches)
 }
 
-/// The columns and indexes of a schema's table; none where there is no such table.
+/// The columns and indexes of a schema's table; empty if the table does not exist.
 async fn cataloged<D: Dialect>(
     connection: &mut Connection<D>,
     schema: &Schema,
@@ -70,7 +70,7 @@ async fn cataloged<D: Dialect>(
     Ok((columns, indexes))
 }
 
-/// Names that the database would cut, and so take for another's.
+/// Names that exceed the database's length limit: it would truncate them, so that two names may collide.
 pub(crate) fn overlong<D: Dialect>(schema: &Schema) -> Vec<Mismatch> {
     let Some(most) = D::NAME_BYTES else { return Vec::new() };
     let say = |field: Option<&Field>, name: &str| {
@@ -91,7 +91,7 @@ fn primary_key(columns: &[Column]) -> Option<TableIndex> {
     (!columns.is_empty()).then(|| TableIndex { name, columns, unique: true, flaw: String::new() })
 }
 
-/// A field next to its column.
+/// A field compared with its column.
 struct Compared<'a, D> {
     schema: &'a Schema,
     position: usize,
@@ -118,7 +118,8 @@ impl<'a, D: Dialect> Compared<'a, D> {
         Mismatch::new(Some(&self.field().name), message)
     }
 
-    /// `ALTER TABLE … ALTER COLUMN …` of this column, where the database can do that; what else can be done, where not.
+    /// The `ALTER TABLE … ALTER COLUMN …` statement for this column, or the alternative where the database cannot alter
+    /// columns.
     fn alter(&self, what: &str, or: &str) -> String {
         if !D::ALTERS {
             return or.to_owned();
@@ -178,7 +179,7 @@ impl<'a, D: Dialect> Compared<'a, D> {
         faults
     }
 
-    /// A field whose values the database would refuse.
+    /// A mismatch for a field whose values the database would refuse because it generates the column.
     fn generated_fault(&self, column: &Column) -> Option<Mismatch> {
         let field = self.field();
         let is_id = self.position == self.schema.id;
@@ -195,7 +196,7 @@ impl<'a, D: Dialect> Compared<'a, D> {
         Some(self.say(message).with_help(format!(".read_only([\"{}\"])", field.name)))
     }
 
-    /// A default of the column that no item gets which is created here, since a create writes every column.
+    /// A warning for a column default that rows created here never get, since a create writes every column.
     fn default_warning(&self, column: &Column) -> Option<Mismatch> {
         let (field, default) = (self.field(), column.default.as_str());
         let is_null = default.is_empty() || default.to_ascii_lowercase().starts_with("null");
@@ -204,7 +205,7 @@ impl<'a, D: Dialect> Compared<'a, D> {
             return None;
         }
         let stored = match field.default() {
-            // A client has to send it, or the engine sets it.
+            // Clients must send it, or the engine sets it.
             None if !field.nullable => return None,
             None | Some(serde_json::Value::Null) => "null".to_owned(),
             Some(value) => {
@@ -242,7 +243,7 @@ impl<'a, D: Dialect> Compared<'a, D> {
     }
 }
 
-/// The value of a default that is a literal, such as `'draft'::text`, `-1` or `true`, as text.
+/// The value, as text, of a default that is a literal, such as `'draft'::text`, `-1` or `true`.
 fn literal(expression: &str) -> Option<String> {
     if let Some(quoted) = expression.strip_prefix('\'') {
         let (text, cast) = quoted.rsplit_once('\'')?;
@@ -256,7 +257,7 @@ fn literal(expression: &str) -> Option<String> {
     (is_number || is_truth).then(|| number.to_ascii_lowercase())
 }
 
-/// A column that no field fills, and no default either.
+/// A mismatch for a NOT NULL column that has neither a field nor a default.
 fn unfilled(schema: &Schema, column: &Column) -> Option<Mismatch> {
     let known = schema.fields.iter().any(|field| field.column == column.name);
     if known || !column.not_null || column.has_default || column.mints {
@@ -269,10 +270,11 @@ fn unfilled(schema: &Schema, column: &Column) -> Option<Mismatch> {
     Some(Mismatch::new(None, message).with_help(help))
 }
 
-/// A declared index that the table does not have. Uniqueness is refused for; an index for speed is not.
+/// A mismatch for a declared index that the table lacks. A missing unique index is an error; a missing index for speed is
+/// not.
 fn lacking<D: Dialect>(schema: &Schema, index: &Index, found: &[TableIndex]) -> Option<Mismatch> {
     let columns: Vec<_> = index.fields.iter().map(|field| schema.fields[*field].column.as_str()).collect();
-    // What is unique in some of the columns is unique in all of them.
+    // A unique constraint on a subset of the columns implies uniqueness of all of them.
     let covers = |other: &&TableIndex| {
         other.unique && other.columns.iter().all(|column| columns.contains(&column.as_str()))
     };
@@ -300,12 +302,12 @@ fn lacking<D: Dialect>(schema: &Schema, index: &Index, found: &[TableIndex]) -> 
     Some(if index.unique { mismatch } else { mismatch.as_warning() })
 }
 
-/// A name in quotes.
+/// A name as a quoted identifier.
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A table's name in quotes, after that of its schema where it has one.
+/// A table's name as a quoted identifier, qualified by its database schema if it has one.
 pub(crate) fn quoted_table(name: &str) -> String {
     name.splitn(2, '.').map(quoted).collect::<Vec<_>>().join(".")
 }

@@ -1,4 +1,4 @@
-//! From a URL to a database.
+//! Opens a database from a URL.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use resourceful_contract::{ErrorKind, Storage, StorageError, Table};
 
 use crate::storage::Limits;
 
-/// A database that speaks SQL. Clones share its connections.
+/// A handle to an SQL database. Clones share its connection pool.
 ///
 /// ```
 /// # #[cfg(feature = "sqlite")]
@@ -23,21 +23,21 @@ pub struct Sql {
 }
 
 impl Sql {
-    /// Connects to `sqlite://path` (made where it is absent, unless `?mode=ro` says to read only), `sqlite::memory:` or,
-    /// with the feature `postgres`, `postgres://user:password@host/database`, directly or through a pooler.
+    /// Connects to `sqlite://path` (created if it does not exist, unless `?mode=ro` opens it read-only), `sqlite::memory:`
+    /// or, with the feature `postgres`, `postgres://user:password@host/database`, directly or through a connection pooler.
     ///
-    /// A URL of PostgreSQL takes the driver's parameters (`sslmode`, `application_name`, `options`,
-    /// `statement-cache-capacity` …) and `pool_mode=session` or `pool_mode=transaction` (`pgbouncer=true`), which says
-    /// what a pooler gives a connection ([`PoolMode`]).
+    /// A PostgreSQL URL accepts the driver's parameters (`sslmode`, `application_name`, `options`,
+    /// `statement-cache-capacity` …) and `pool_mode=session` or `pool_mode=transaction` (`pgbouncer=true`), which states the
+    /// mode of the pooler ([`PoolMode`]).
     ///
     /// # Errors
-    /// Where the URL is of another kind, or the database cannot be reached. The error's `Debug` is a report with the
-    /// fix that fits.
+    /// If the URL's scheme is not supported or the database cannot be reached. The error's `Debug` output is a report with
+    /// the matching fix.
     pub async fn connect(url: &str) -> Result<Self, StorageError> {
         Self::options(url).connect().await
     }
 
-    /// The same, with settings.
+    /// Options for a connection to this URL, with the defaults of [`connect`](Self::connect).
     pub fn options(url: &str) -> SqlOptions {
         SqlOptions {
             url: url.to_owned(),
@@ -70,18 +70,18 @@ impl fmt::Debug for Sql {
     }
 }
 
-/// What a pooler gives a connection for its own: PgBouncer's `pool_mode`.
+/// The mode of a connection pooler: PgBouncer's `pool_mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PoolMode {
-    /// A session of the database, for as long as the connection is open.
+    /// A connection has one database session for as long as it is open.
     Session,
-    /// A session for the length of each transaction. Every statement then runs in a transaction that makes its settings
-    /// itself, and none is kept prepared.
+    /// A connection has a database session only for the length of each transaction. Every statement then runs in a
+    /// transaction that applies its settings itself, and no statement is kept prepared.
     Transaction,
 }
 
-/// Settings of a database's connections.
+/// Connection options of a database.
 #[must_use]
 pub struct SqlOptions {
     pub(crate) url: String,
@@ -95,49 +95,49 @@ pub struct SqlOptions {
 }
 
 impl SqlOptions {
-    /// The most connections: 10 on PostgreSQL, and 4 readers beside the writer on SQLite, by default.
+    /// The maximum number of connections: by default 10 on PostgreSQL, and 4 readers beside the writer on SQLite.
     pub const fn max_connections(mut self, connections: u32) -> Self {
         self.max_connections = Some(connections);
         self
     }
 
-    /// The longest to wait for a connection; 10 s by default. Longer is unavailable.
+    /// How long to wait for a connection; 10 s by default. After that the request fails as unavailable.
     pub const fn acquire_timeout(mut self, timeout: Duration) -> Self {
         self.acquire_timeout = timeout;
         self
     }
 
-    /// The longest that a statement on SQLite waits for another process's lock; 5 s by default. A change that met one is
-    /// tried again for up to 5 s more.
+    /// How long a statement on SQLite waits for another process's lock; 5 s by default. A change that met a lock is retried
+    /// for up to 5 s more.
     pub const fn busy_timeout(mut self, timeout: Duration) -> Self {
         self.busy_timeout = timeout;
         self
     }
 
-    /// The longest that one statement may take; 30 s by default. Longer ends it as timed out.
+    /// The time limit of one statement; 30 s by default. A statement that exceeds it fails as timed out.
     pub const fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout;
         self
     }
 
-    /// The longest that a query may take that looks at rows no index leads to, such as a search within texts, a filter
+    /// The time limit of queries that read rows without the help of an index, such as a search within texts, a filter
     /// through relations or an exact count; 10 s by default, and never longer than the
-    /// [statement timeout](Self::statement_timeout). Longer ends it as timed out. Such queries share three quarters of
-    /// the connections, so that others find one.
+    /// [statement timeout](Self::statement_timeout). A query that exceeds it fails as timed out. Such queries share three
+    /// quarters of the connections, so that other statements find one.
     pub const fn heavy_query_timeout(mut self, timeout: Duration) -> Self {
         self.heavy_query_timeout = timeout;
         self
     }
 
-    /// What a pooler before PostgreSQL gives a connection. By default it is found out when the application connects;
-    /// `pool_mode=transaction` (or `pgbouncer=true`) in the URL says the same.
+    /// The mode of a pooler in front of PostgreSQL. By default it is detected when the application connects;
+    /// `pool_mode=transaction` (or `pgbouncer=true`) in the URL sets the same.
     pub const fn pool_mode(mut self, mode: PoolMode) -> Self {
         self.pool_mode = Some(mode);
         self
     }
 
-    /// The URL of the same database around its pooler, for LISTEN, which needs a session of its own. Without one, an
-    /// application behind a pooler in transaction mode looks for the changes of other nodes twice a second.
+    /// The URL of the same database that bypasses its pooler, for LISTEN, which needs a session of its own. Without one, an
+    /// application behind a pooler in transaction mode polls for the changes of other nodes twice a second.
     pub fn direct_url(mut self, url: impl Into<String>) -> Self {
         self.direct_url = Some(url.into());
         self
@@ -151,7 +151,7 @@ impl SqlOptions {
     /// Connects.
     ///
     /// # Errors
-    /// Where the URL is of another kind, or the database cannot be reached.
+    /// If the URL's scheme is not supported or the database cannot be reached.
     pub async fn connect(self) -> Result<Sql, StorageError> {
         let scheme = self.url.split_once(':').map_or("", |(scheme, _)| scheme).to_owned();
         let storage: Arc<dyn Storage> = match scheme.as_str() {
@@ -173,7 +173,8 @@ impl SqlOptions {
     }
 }
 
-/// What a URL begins with that names no database. Without a scheme it may be anything, a password as well.
+/// Describes a URL that names no supported database. Without a scheme the URL may be anything, even a password, so it is not
+/// repeated.
 fn unknown(scheme: &str) -> String {
     if scheme.is_empty() { "has no scheme".to_owned() } else { format!("begins with `{scheme}:`") }
 }

@@ -1,8 +1,8 @@
-//! Connections at hand: those that did their work whole go to the next caller without a detour.
+//! Idle connections that skip the pool's liveness test between uses.
 //!
-//! The driver's pool tests a connection each time that it comes back: another round trip for every statement. So
-//! the pool makes, tests and ends connections, and between two tests they stay here. One that failed, or whose
-//! caller went away, goes back through the pool at once; one that rested or served for long does so too.
+//! The driver's pool tests a connection each time that it is returned, which costs every statement another round trip. So
+//! the pool opens, tests and closes connections, and between two tests they stay here. A connection that failed, or whose
+//! future was dropped, is returned through the pool at once; so is one that was idle or in service for too long.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
@@ -16,15 +16,15 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::failure;
 use crate::sessions::{Scope, Sessions};
 
-/// The longest that a connection may rest and be used again untested.
+/// How long a connection may be idle and still be reused without a test.
 const REST: Duration = Duration::from_secs(15);
-/// The longest that a connection may go from hand to hand untested.
+/// How long a connection may be reused without a test.
 const SERVICE: Duration = Duration::from_secs(300);
 
-/// How long a database may take to say why it does not let a connection in.
+/// How long a database may take to report why it refuses a connection.
 const REASON: Duration = Duration::from_secs(1);
 
-/// The least time between two times that all connections that rest are closed.
+/// The minimum interval between two times that all idle connections are closed.
 const CLEARING: Duration = Duration::from_secs(1);
 
 /// The connections of one pool.
@@ -32,19 +32,20 @@ const CLEARING: Duration = Duration::from_secs(1);
 pub(crate) struct Connections<Db: Database> {
     pool: Pool<Db>,
     sessions: Sessions,
-    /// As many as the pool may have connections, so that a caller who is let in finds one here or in the pool.
+    /// One permit for each connection that the pool may have, so that a caller with a permit finds a connection here or in
+    /// the pool.
     places: Semaphore,
-    /// How many of them may be kept for long at once: fewer, so that short work always finds one.
+    /// Permits for long work: fewer than connections, so that short work always finds one.
     long: Semaphore,
     resting: Mutex<Vec<Resting<Db>>>,
-    /// When those that rested were last closed all together.
+    /// When all idle connections were last closed.
     cleared: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
 struct Resting<Db: Database> {
     connection: PoolConnection<Db>,
-    /// When it was last taken.
+    /// When it was last acquired.
     taken: Instant,
     /// When it came out of the pool.
     since: Instant,
@@ -58,23 +59,23 @@ impl<Db: Database> Connections<Db> {
         Self { pool, sessions, places, long, resting: Mutex::default(), cleared: Mutex::default() }
     }
 
-    /// The pool that makes them.
+    /// The underlying pool.
     pub(crate) const fn pool(&self) -> &Pool<Db> {
         &self.pool
     }
 
-    /// A connection, as soon as there is one.
+    /// Acquires a connection; waits until one is available.
     pub(crate) async fn take(&self) -> Result<Lease<'_, Db>, StorageError> {
         self.at(self.permit(&self.places).await?, None).await
     }
 
-    /// A connection for work that may take long, as soon as there is one for that.
+    /// Acquires a connection for work that may take long; waits until one is available for that.
     pub(crate) async fn take_for_long(&self) -> Result<Lease<'_, Db>, StorageError> {
         let long = self.permit(&self.long).await?;
         self.at(self.permit(&self.places).await?, Some(long)).await
     }
 
-    /// A connection, unless all of them are in use.
+    /// Acquires a connection, unless all of them are in use.
     pub(crate) async fn take_free(&self) -> Result<Option<Lease<'_, Db>>, StorageError> {
         match self.places.try_acquire() {
             Ok(place) => self.at(place, None).await.map(Some),
@@ -96,7 +97,7 @@ impl<Db: Database> Connections<Db> {
         Ok(Lease { connections: self, connection, taken, since, _place: place, _long: long })
     }
 
-    /// A connection that the pool has tested or just made.
+    /// A connection that the pool has just tested or opened.
     async fn made(&self) -> Result<PoolConnection<Db>, StorageError> {
         match self.pool.acquire().await {
             Err(sqlx::Error::PoolTimedOut) => Err(self.refused().await),
@@ -104,8 +105,8 @@ impl<Db: Database> Connections<Db> {
         }
     }
 
-    /// Why the pool could not make a connection within its time, which it does not say itself: it has a place for each
-    /// caller, and what the database answered is gone. So the database is asked once more.
+    /// The reason why the pool could not open a connection in time. The pool does not report it: it has a permit for each
+    /// caller, and the database's answer is lost. So one more connection is attempted here.
     async fn refused(&self) -> StorageError {
         let error = match tokio::time::timeout(REASON, self.pool.connect_options().connect()).await {
             Ok(Err(error)) => error,
@@ -133,7 +134,7 @@ impl<Db: Database> Connections<Db> {
         }
     }
 
-    /// The connection that rested last. Where that was too long ago it was so for all of them.
+    /// The connection that was used last. If it has been idle for too long, so have all the others.
     fn rested(&self, now: Instant) -> Option<(PoolConnection<Db>, Instant)> {
         let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
         let last = resting.pop()?;
@@ -144,7 +145,7 @@ impl<Db: Database> Connections<Db> {
         None
     }
 
-    /// Ends every connection, those under way when they come back.
+    /// Closes every connection; those in use are closed when they are returned.
     pub(crate) async fn close(&self) {
         let closed = self.pool.close();
         self.resting.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -154,7 +155,7 @@ impl<Db: Database> Connections<Db> {
 
 impl<Db: Database> Drop for Connections<Db> {
     fn drop(&mut self) {
-        // Left to itself a pooled connection starts a task to go back, and here there may be no runtime any more.
+        // A dropped pooled connection spawns a task to return itself, and here there may be no runtime any more.
         let resting = self.resting.get_mut().unwrap_or_else(PoisonError::into_inner);
         for rested in resting.drain(..) {
             drop(rested.connection.leak());
@@ -162,26 +163,26 @@ impl<Db: Database> Drop for Connections<Db> {
     }
 }
 
-/// Why a lease has a connection.
+/// Why a lease always has a connection.
 const HELD: &str = "a connection is taken out of a lease by what consumes the lease";
 
-/// A connection in use. Dropped, it goes back through the pool's test.
+/// A connection in use. When dropped, it is returned through the pool's test.
 #[derive(Debug)]
 pub(crate) struct Lease<'a, Db: Database> {
     connections: &'a Connections<Db>,
     connection: Held<Db>,
     taken: Instant,
     since: Instant,
-    // The last fields: a place is free once the connection is.
+    // Declared last: the permit is released after the connection.
     _place: SemaphorePermit<'a>,
     _long: Option<SemaphorePermit<'a>>,
 }
 
-/// A connection that goes back to the pool's test when it is dropped, or is closed where that could not end a statement
-/// that it still runs.
+/// A connection that is returned through the pool's test when it is dropped, or is closed if that could not end a statement
+/// that still runs on it.
 #[derive(Debug)]
 struct Held<Db: Database> {
-    /// There until it is taken out.
+    /// Present until it is taken out.
     connection: Option<PoolConnection<Db>>,
     is_closed_with: bool,
 }
@@ -195,8 +196,8 @@ impl<Db: Database> Drop for Held<Db> {
 }
 
 impl<Db: Database> Lease<'_, Db> {
-    /// Another connection in place of one that was lost, which the pool has tested or just made. Those that rest
-    /// were probably lost with it, and go back to the pool's test.
+    /// Replaces a lost connection by one that the pool has just tested or opened. Idle connections were probably lost with
+    /// it, and are returned through the pool's test.
     pub(crate) async fn renewed(self) -> Result<Self, StorageError> {
         let Self { connections, connection, _place, _long, .. } = self;
         connections.resting.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -207,25 +208,25 @@ impl<Db: Database> Lease<'_, Db> {
         Ok(Self { connections, connection, taken, since: taken, _place, _long })
     }
 
-    /// Begins a transaction that may write. Where the future is dropped before the answer, the connection is closed with
-    /// the lease: the driver does not roll back what it does not know to have begun, and whatever came next on the
+    /// Begins a transaction that may write. If the future is dropped before the answer, the connection is closed with the
+    /// lease: the driver does not roll back a transaction that it does not know to have begun, and later statements on the
     /// connection would be part of it.
     pub(crate) async fn begin(&mut self) -> Result<Transaction<'_, Db>, sqlx::Error> {
         let sessions = &self.connections.sessions;
         let Held { connection, is_closed_with } = &mut self.connection;
         let is_closed_anyway = std::mem::replace(is_closed_with, *is_closed_with || sessions.outlive_futures);
         let begun = connection.as_mut().expect(HELD).begin_with(sessions.begin.clone()).await;
-        // Of several statements the first may have begun one before another failed.
+        // Of several statements, the first may have begun a transaction before another one failed.
         *is_closed_with = is_closed_anyway || (begun.is_err() && sessions.are_pooled);
         begun
     }
 
-    /// Whether its statements need a [scope](Self::scope), since a pooler may give each transaction another session.
+    /// Whether its statements need a [scope](Self::scope), since a pooler may give each transaction a different session.
     pub(crate) const fn is_pooled(&self) -> bool {
         self.connections.sessions.are_pooled
     }
 
-    /// The connection for statements that need one session and no transaction of their own.
+    /// A scope for statements that need one session but no transaction of their own.
     pub(crate) async fn scope(&mut self) -> Result<Scope<'_, Db>, sqlx::Error> {
         if self.is_pooled() {
             return self.begin().await.map(Scope::Transaction);
@@ -233,9 +234,9 @@ impl<Db: Database> Lease<'_, Db> {
         Ok(Scope::Session(&mut **self))
     }
 
-    /// Closes the connection, and now and then those that rest: they lead to a server that is not the one to write to
-    /// any more, and new ones may lead to another. While there is no other, readers keep their connections
-    /// when a write is tried.
+    /// Closes the connection and, at limited intervals, all idle ones: they lead to a server that does not accept writes any
+    /// more, and new ones may lead to another server. While there is no other server, readers keep their connections when a
+    /// write is attempted.
     pub(crate) fn discard(mut self) {
         if !self.connections.sessions.are_replaceable {
             return;
@@ -252,19 +253,19 @@ impl<Db: Database> Lease<'_, Db> {
         }
     }
 
-    /// Whether dropping it closes the connection, and with that ends the statement that it runs.
+    /// Sets whether dropping the lease closes the connection, which also ends the statement that runs on it.
     pub(crate) fn close_with(&mut self, is_closed_with: bool) {
         self.connection.is_closed_with = is_closed_with;
     }
 
-    /// Hands the connection on. Its statements must have ended, and its transaction too.
+    /// Returns the connection without a test. Its statements and its transaction must have ended.
     pub(crate) fn hand_on(self) {
         let Self { connections, mut connection, taken, since, _place, _long } = self;
         if taken.duration_since(since) > SERVICE {
             return;
         }
         let mut resting = connections.resting.lock().unwrap_or_else(PoisonError::into_inner);
-        // A pool that is being closed waits for every connection.
+        // A pool that is being closed waits for all its connections.
         if !connections.pool.is_closed()
             && let Some(connection) = connection.connection.take()
         {

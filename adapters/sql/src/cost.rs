@@ -1,11 +1,11 @@
-//! How much work a query may be, by its shape alone.
+//! Estimates the cost of a query from its shape alone.
 
 use resourceful_contract::{Cardinality, Filter, Include, Query, Schema, Test};
 
 use crate::plan::Cost;
 
-/// The cost of a query. Related rows are looked for beside each row, so a filter that goes through relations twice may
-/// compare every row with every other one; a text is searched from end to end.
+/// The cost class of a query. Related rows are searched for each row, so a filter through two relations may compare every
+/// row with every other one; a text is searched from end to end.
 pub(crate) fn of(query: &Query) -> Cost {
     if query.includes.iter().any(is_heavy_include) {
         return Cost::Heavy;
@@ -20,7 +20,7 @@ pub(crate) fn of(query: &Query) -> Cost {
     Cost::Light
 }
 
-/// Whether the filter names its rows by the id or another unique value, so that the rest is asked of them alone.
+/// Whether the filter restricts rows by the id or another unique value, so that the rest is evaluated for those rows only.
 fn is_led(schema: &Schema, filter: &Filter) -> bool {
     match filter {
         Filter::All(filters) => filters.iter().any(|filter| is_led(schema, filter)),
@@ -33,7 +33,7 @@ fn is_unique(schema: &Schema, field: usize) -> bool {
     field == schema.id || schema.indexes.iter().any(|index| index.unique && index.fields == [field])
 }
 
-/// Whether a filter goes through relations, or through texts from end to end.
+/// Whether a filter follows relations, or searches texts from end to end.
 fn is_heavy(filter: &Filter) -> bool {
     match filter {
         Filter::All(filters) | Filter::Any(filters) => filters.iter().any(is_heavy),
@@ -44,7 +44,7 @@ fn is_heavy(filter: &Filter) -> bool {
     }
 }
 
-/// Whether related rows are searched for among all rows of their table, beside each row.
+/// Whether related rows are searched among all rows of their table, once for each row.
 fn is_heavy_include(include: &Include) -> bool {
     let (link, target) = (&include.link, &include.link.target);
     let is_indexed = link.remote == target.id
@@ -93,7 +93,7 @@ mod tests {
             (filtered(contains.clone()), Cost::Heavy),
             (filtered(related(related(contains.clone()))), Cost::Heavy),
             (filtered(Filter::Any(vec![eq(0, "a"), contains.clone()])), Cost::Heavy),
-            // Asked of one row alone, as the rows that a caller may see are.
+            // Evaluated for one row alone, as row filters are.
             (filtered(eq(0, "a").and(related(eq(NAME, "b")))), Cost::Joined),
             (counted(Filter::everything()), Cost::Heavy),
             (counted(eq(0, "a")), Cost::Joined),

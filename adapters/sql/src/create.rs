@@ -1,4 +1,4 @@
-//! A table made from a declaration.
+//! Creates a table from a declaration.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(crate) async fn create<D: Dialect>(
     schema: &Arc<Schema>,
 ) -> Result<(), StorageError> {
     if !overlong::<D>(schema).is_empty() {
-        // Its comparison says so.
+        // The comparison with the table reports it.
         return Ok(());
     }
     let mut connection = database.writer().await?;
@@ -80,7 +80,7 @@ pub(crate) fn create_table<D: Dialect>(schema: &Schema) -> String {
     statement.to_string(D::Builder::default())
 }
 
-/// The statement of an index for a schema's index.
+/// The CREATE INDEX statement for a schema's index.
 pub(crate) fn create_index<D: Dialect>(schema: &Schema, index: &Index, name: &str) -> String {
     let columns = D::index_columns(schema, index);
     let columns: Vec<_> = columns.into_iter().map(|field| quoted(&schema.fields[field].column)).collect();
@@ -89,14 +89,13 @@ pub(crate) fn create_index<D: Dialect>(schema: &Schema, index: &Index, name: &st
     format!("CREATE {unique}INDEX {name} ON {table} ({})", columns.join(", "))
 }
 
-/// A name within the 63 bytes that PostgreSQL keeps of one: it says what it indexes, as far as there is room, and ends
-/// with a digest of the table and the columns. Without that `order` with `line_code` and `order_line` with `code` are
-/// one name.
+/// An index name within the 63 bytes that PostgreSQL keeps: it names the table and columns as far as there is room, and ends
+/// with a digest of both. Without the digest, `order` with `line_code` and `order_line` with `code` would get the same name.
 pub(crate) fn index_name(schema: &Schema, index: &Index) -> String {
     let fields: Vec<_> = index.fields.iter().map(|field| schema.fields[*field].column.as_str()).collect();
     let kind = if index.unique { "key" } else { "idx" };
     let mut readable = format!("{}_{}", schema.table.replace('.', "_"), fields.join("_"));
-    // FNV-1a, for it to be the same on every node; each name is fed with an end that no name holds.
+    // FNV-1a, for a digest that is the same on every node; each name is followed by a zero byte, which no name contains.
     let parts = std::iter::once(schema.table.as_str()).chain(fields).chain([kind]);
     let fed = parts.flat_map(|part| part.bytes().chain([0]));
     let digest = fed.fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
@@ -110,8 +109,8 @@ pub(crate) fn index_name(schema: &Schema, index: &Index) -> String {
     format!("{readable}_{digest:016x}_{kind}")
 }
 
-/// The index's name, or the next one that nothing in the table's schema has: a table that was renamed keeps the names of
-/// its indexes.
+/// The index's name, or the first numbered variant that is free in the table's database schema: a renamed table keeps the
+/// names of its indexes.
 async fn free_name<D: Dialect>(
     connection: &mut Connection<D>,
     schema: &Schema,

@@ -1,4 +1,4 @@
-//! What differs between databases.
+//! The differences between databases.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -15,22 +15,22 @@ use crate::failure::Transient;
 use crate::overrides::ColumnOverride;
 use crate::storage::{ConnectOptions, SqlQuery};
 
-/// What a value that cannot be read or bound says for itself.
+/// The error of a value that cannot be decoded or bound.
 pub(crate) type Unreadable = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a column does not keep every value of a field's type.
+/// Why a column cannot hold every value of a field's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Misfit {
-    /// It keeps none, or statements fail.
+    /// It holds none, or statements fail.
     Cannot,
-    /// It changes some when they are stored, in this way.
+    /// It changes some values when they are stored, as described.
     Changes(&'static str),
     /// It keeps fewer digits than the type has.
     #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "PostgreSQL's columns say their digits"))]
     Rounds(&'static str),
 }
 
-/// A stored number in single precision, of which the column may hold more digits.
+/// A stored number in single precision; the column may hold more digits.
 pub(crate) fn single(number: f64) -> Result<f32, Unreadable> {
     #[expect(
         clippy::cast_possible_truncation,
@@ -40,74 +40,74 @@ pub(crate) fn single(number: f64) -> Result<f32, Unreadable> {
     if single.is_finite() { Ok(single) } else { Err("a number beyond single precision".into()) }
 }
 
-/// A kind of database.
+/// A database system: its driver and its SQL.
 pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
-    /// Its driver.
+    /// Its sqlx driver.
     type Db: Database<Row: Send, Arguments: Send + Default + IntoArguments<Self::Db>> + HasStatementCache;
-    /// Its spelling of statements.
+    /// Its sea-query builder.
     type Builder: QueryBuilder + SchemaBuilder + Default;
 
     const NAME: &'static str;
-    /// How a writing transaction begins.
+    /// The statement that begins a writing transaction.
     const BEGIN: &'static str;
-    /// What locks a row that is read in order to be changed.
+    /// Whether rows that are read in order to be changed are locked (`FOR UPDATE`).
     const FOR_UPDATE: bool;
-    /// Whether an index or a sort has to be told where nulls come, for them to come after every value.
+    /// Whether an index or a sort must state the position of nulls explicitly, for nulls to come after every value.
     const SAY_NULLS: bool;
-    /// How many rows one INSERT may carry at most, for a number of columns.
+    /// The maximum number of rows in one INSERT, for a number of columns.
     fn most_rows(columns: usize) -> usize;
 
     fn capabilities() -> Capabilities;
 
-    /// Runs a statement and answers its rows, all of them.
+    /// Runs a statement and returns all its rows.
     fn rows<'c>(
         connection: &'c mut <Self::Db as Database>::Connection,
         query: SqlQuery<'c, Self>,
     ) -> BoxFuture<'c, Result<Vec<<Self::Db as Database>::Row>, sqlx::Error>>;
 
-    /// The same for a statement that answers one row at most.
+    /// Runs a statement that returns at most one row.
     fn row<'c>(
         connection: &'c mut <Self::Db as Database>::Connection,
         query: SqlQuery<'c, Self>,
     ) -> BoxFuture<'c, Result<Option<<Self::Db as Database>::Row>, sqlx::Error>>;
 
-    /// Whether a statement whose future was dropped goes on until its connection is closed.
+    /// Whether a statement whose future was dropped runs on until its connection is closed.
     const OUTLIVES_FUTURE: bool;
 
-    /// The same as `rows` for a statement that may take long: it ends after this time, and when the future is dropped
-    /// (with its connection, where it [outlives](Self::OUTLIVES_FUTURE) that).
+    /// Runs a statement that may take long, as `rows` does: it ends after this time, and when the future is dropped (with
+    /// its connection, where it [outlives](Self::OUTLIVES_FUTURE) that).
     fn rows_within<'c>(
         connection: &'c mut <Self::Db as Database>::Connection,
         query: SqlQuery<'c, Self>,
         limit: Duration,
     ) -> BoxFuture<'c, Result<Vec<<Self::Db as Database>::Row>, sqlx::Error>>;
 
-    /// Runs a statement and answers how many rows it affected.
+    /// Runs a statement and returns the number of affected rows.
     fn run<'c>(
         connection: &'c mut <Self::Db as Database>::Connection,
         query: SqlQuery<'c, Self>,
     ) -> BoxFuture<'c, Result<u64, sqlx::Error>>;
 
-    /// Runs any number of statements, without arguments.
+    /// Runs any number of statements without arguments.
     fn script<'c>(
         connection: &'c mut <Self::Db as Database>::Connection,
         text: SqlStr,
     ) -> BoxFuture<'c, Result<(), sqlx::Error>>;
 
-    /// What lets a transaction take its time, as a migration may.
+    /// The statement that lifts time limits for a transaction, such as one of a migration.
     fn patience() -> Option<&'static str> {
         None
     }
 
-    /// Whether rows can be inserted inside of WITH.
+    /// Whether INSERT is allowed inside WITH.
     const JOINS: bool = false;
 
-    /// What rings a bell, for the bell's name as its only argument; `None` where the database has none.
+    /// The statement that sends a notification, with the channel as its only argument; `None` where the database has none.
     fn ring() -> Option<&'static str> {
         None
     }
 
-    /// Listens to a bell on a connection of its own, which is to be made within this time.
+    /// Listens to a channel on a connection of its own, which must be opened within this time.
     fn hear<'a>(
         options: &'a ConnectOptions<Self>,
         timeout: Duration,
@@ -117,7 +117,7 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
         Box::pin(std::future::ready(Ok(None)))
     }
 
-    /// Binds an argument as the type of the column it meets.
+    /// Binds an argument as the type of the column that it is compared with or stored in.
     fn bind(args: &mut <Self::Db as Database>::Arguments, arg: &Arg<'_>) -> Result<(), Unreadable>;
 
     /// Appends a column of a row as JSON.
@@ -128,14 +128,14 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
         field_type: FieldType,
     ) -> Result<(), Unreadable>;
 
-    /// A column of a row as a value.
+    /// A column of a row, decoded as a value.
     fn read(
         row: &<Self::Db as Database>::Row,
         column: usize,
         field_type: FieldType,
     ) -> Result<Value, Unreadable>;
 
-    /// A column of a row as a value from which a page goes on: equal, to the database, to what is stored.
+    /// A column of a row as the value of a cursor: equal, to the database, to the stored one.
     fn place(
         row: &<Self::Db as Database>::Row,
         column: usize,
@@ -144,92 +144,92 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
         Self::read(row, column, field_type)
     }
 
-    /// A column of a row as it is stored, whatever it is.
+    /// A column of a row as stored, whatever its type.
     fn opaque(row: &<Self::Db as Database>::Row, column: usize) -> Result<Value, Unreadable>;
 
     /// Whether a column of a row is null.
     fn is_null(row: &<Self::Db as Database>::Row, column: usize) -> Result<bool, Unreadable>;
 
-    /// A column of a row as text: for names in catalogs and for aggregated JSON.
+    /// A column of a row as text: for names from catalogs and for aggregated JSON.
     fn text(row: &<Self::Db as Database>::Row, column: usize) -> Result<Option<&str>, Unreadable>;
 
-    /// A built statement as it is prepared.
+    /// The final text of a built statement, as it is prepared.
     fn finished(text: String) -> String {
         text
     }
 
-    /// An expression of this template: `$1`, `$2` … stand for the parts, each once and in order.
+    /// An expression from a template: `$1`, `$2` … are replaced by the parts, each once and in order.
     fn template(template: &str, parts: impl IntoIterator<Item = Expr>) -> Expr;
 
-    /// A column as it is compared and sorted by.
+    /// A column in the form in which it is compared and sorted.
     fn comparable(column: Expr, field_type: FieldType) -> Expr;
 
-    /// The column is one of a list.
+    /// The condition that a column's value is in a list.
     fn is_in(column: Expr, list: Expr, field_type: FieldType) -> Expr;
 
-    /// Text tests; an empty part matches every text.
+    /// Substring, prefix and suffix tests; an empty part matches every text.
     fn contains(column: Expr, part: Expr) -> Expr;
     fn starts(column: Expr, part: Expr) -> Expr;
     fn ends(column: Expr, part: Expr) -> Expr;
 
-    /// The text matches the pattern of [`Arg::Word`]; where it is ASCII, that is to hold [`Arg::AsciiWord`].
+    /// The condition that a text matches the pattern of [`Arg::Word`], or, if it is ASCII, contains [`Arg::AsciiWord`].
     fn matches(column: Expr, pattern: Expr, in_ascii: Expr) -> Expr;
 
-    /// The array holds one of these elements at least.
+    /// The condition that an array contains at least one of these elements.
     fn overlaps(column: Expr, elements: Expr) -> Expr;
 
-    /// The subquery has a row.
+    /// The condition that a subquery has a row.
     fn exists(related: SelectStatement) -> Expr {
         Expr::exists(related)
     }
 
-    /// Equal, or both null.
+    /// The condition that two values are equal, or both null.
     fn is_same(column: Expr, other: Expr) -> Expr;
 
     /// A JSON array of these columns' values, inside [`aggregate`](Self::aggregate).
     fn tuple(columns: Vec<(Expr, FieldType)>) -> Expr;
 
-    /// A JSON array of tuples as text.
+    /// A JSON array of tuples, as text.
     fn aggregate(tuple: Expr) -> Expr;
 
-    /// An estimate of a whole table's rows, where the database keeps one.
+    /// An estimate of a table's row count, where the database keeps one.
     fn estimate(schema: &Schema) -> Option<String>;
 
-    /// The type of a column made for a field.
+    /// The column type for a field.
     fn column_type(field_type: FieldType) -> String;
 
-    /// What makes the id column of a table whose ids the database mints.
+    /// The type and constraint of an id column whose values the database generates.
     fn minted_id() -> (&'static str, &'static str);
 
-    /// What to run first so that two nodes do not create one table at once.
+    /// The statement that keeps two nodes from creating one table at the same time.
     fn creation_lock(schema: &Schema) -> Option<String>;
 
-    /// What to run after rows came with ids of their own into a table whose ids the database mints.
+    /// The statement to run after rows with explicit ids were inserted into a table whose ids the database generates.
     fn resume_ids(schema: &Schema) -> Option<String>;
 
-    /// The columns of an index that is made for a schema's index.
+    /// The columns of the database index for a schema's index.
     fn index_columns(schema: &Schema, index: &Index) -> Vec<usize>;
 
-    /// The statement that lists a table's columns, each as [`Column`] reads it, for one text argument: the table.
+    /// The statement that lists a table's columns, each as [`Column`] reads it; its one text argument is the table.
     const COLUMNS: &'static str;
 
-    /// The statement that lists the key columns of a table's indexes in order, for the table: the index, the column,
-    /// whether it is unique, and why it does not serve every row at every time.
+    /// The statement that lists the key columns of a table's indexes in order; its argument is the table. Columns: the
+    /// index, the column, whether it is unique, and why it does not cover every row at all times.
     const INDEXES: &'static str;
 
-    /// The statement that answers a row where the schema of a table has something of a name already.
+    /// The statement that returns a row if a name is already taken in the table's database schema.
     const NAME_TAKEN: &'static str;
 
-    /// What an insert says before its values for an id to be taken that the database would mint.
+    /// The clause before the values of an INSERT that makes the database accept a given id instead of generating one.
     const OVERRIDING: &'static str = "";
 
-    /// How many bytes of a name are kept, where that is bounded.
+    /// The maximum length of a name in bytes, where it is limited.
     const NAME_BYTES: Option<usize> = None;
 
     /// Whether a column can be altered in place.
     const ALTERS: bool;
 
-    /// Finds out which columns have collations that fold, where the catalog does not say so.
+    /// Finds out which columns have collations that fold texts, where the catalog does not tell.
     fn collations<'a>(
         connection: &'a mut <Self::Db as Database>::Connection,
         schema: &'a Schema,
@@ -239,25 +239,25 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Why a column does not keep the values of a field's type as they are.
+    /// Why a column cannot hold the values of a field's type unchanged.
     fn misfit(column: &Column, field_type: FieldType) -> Option<Misfit>;
 
-    /// How statements treat a column otherwise than one that is made for a field of this type.
+    /// How statements treat a column differently from one that is created for a field of this type.
     fn column_override(column: &Column, field_type: FieldType) -> ColumnOverride;
 
-    /// Whether a transaction that has begun may write.
+    /// Whether the current transaction may write.
     fn is_writable(
         connection: &mut <Self::Db as Database>::Connection,
     ) -> BoxFuture<'_, Result<bool, sqlx::Error>>;
 
-    /// Whether a statement failed since the database is read-only.
+    /// Whether a statement failed because the database is read-only.
     fn is_read_only(error: &sqlx::Error) -> bool;
 
-    /// Whether a statement that failed like this may succeed when it, or its transaction, runs again.
+    /// Whether a statement with this error may succeed when it, or its transaction, is retried.
     fn transient(error: &sqlx::Error) -> Option<Transient>;
 
-    /// The fields that a refused change is about, where the error does not name them: those of a violated constraint,
-    /// or those whose values do not fit their columns.
+    /// The fields that caused a refused change, where the error does not name them: those of a violated constraint, or those
+    /// whose values do not fit their columns.
     fn refused_fields<'c>(
         connection: &'c mut <Self::Db as Database>::Connection,
         schema: &'c Schema,
@@ -265,6 +265,6 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
         written: &'c [(usize, &'c Value)],
     ) -> BoxFuture<'c, Result<Vec<usize>, sqlx::Error>>;
 
-    /// What an error of the database means.
+    /// Maps a database error to the contract's error.
     fn failure(error: sqlx::Error, schema: &Schema) -> StorageError;
 }

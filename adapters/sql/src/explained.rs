@@ -1,4 +1,4 @@
-//! Tests of what the databases make of the statements: a page costs the same wherever it is.
+//! Tests of the databases' query plans: a page costs the same wherever it is in the list.
 #![cfg(test)]
 
 use std::sync::Arc;
@@ -44,7 +44,7 @@ async fn fill<D: Dialect>(database: &Database<D>, schema: &Arc<Schema>) {
     database.commit(ChangeSet::of((0..5_000).map(change).collect())).await.unwrap();
 }
 
-/// Pages before and after a place, up and down, through one index or two columns of one.
+/// Pages before and after a cursor, ascending and descending, through one index or two columns of one.
 fn pages(schema: &Arc<Schema>) -> Vec<Query> {
     let mut pages = Vec::new();
     for (filter, sort) in [
@@ -94,7 +94,7 @@ async fn sqlite_finds_every_page_by_an_index() {
         let found = explain(&database, &query, "EXPLAIN QUERY PLAN", 3).await;
         let (sort, position) = (&query.sort, &query.position);
         assert!(!found.contains("TEMP B-TREE"), "{sort:?} {position:?} is sorted by hand:\n{found}");
-        // Nulls have no place in a range, so such a page begins at the start of its index.
+        // Nulls are outside of index ranges, so such a page begins at the start of its index.
         if sort[0].field != 3 {
             assert!(found.contains("SEARCH"), "{sort:?} {position:?} is not searched:\n{found}");
         }

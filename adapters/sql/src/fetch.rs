@@ -1,4 +1,4 @@
-//! A query's answer: one statement, its rows written straight into the answer.
+//! Runs a query as one statement and writes its rows straight into the response.
 
 use resourceful_contract::{Count, ErrorKind, Filter, Position, Query, Rows, StorageError, Total, Value};
 
@@ -46,7 +46,7 @@ pub(crate) async fn fetch<D: Dialect>(
         out.truncate(start);
         connection = match retry.after::<D>(&error, connection, true).await? {
             Some(connection) => connection,
-            // A read changes nothing that another could have been in the way of.
+            // A read has no changes that could conflict with those of other transactions.
             None if error.kind() == ErrorKind::Contended => {
                 return Err(StorageError::new(ErrorKind::Unavailable).with_source(error));
             }
@@ -55,7 +55,7 @@ pub(crate) async fn fetch<D: Dialect>(
     }
 }
 
-/// An answer in a scope of its own. A connection without a pooler needs none, and pays nothing for it.
+/// Runs a query in a scope of its own. A connection without a pooler needs no scope and pays nothing for it.
 async fn scoped<D: Dialect>(
     database: &Database<D>,
     connection: &mut Lease<'_, D::Db>,
@@ -76,7 +76,7 @@ async fn answer<D: Dialect>(
     out: &mut Vec<u8>,
 ) -> Result<Rows, StorageError> {
     let mut rows = planned(database, connection, query, (plan, shape), out).await?;
-    // A statement whose count is a column says nothing where there is no row.
+    // A statement that returns its count as a column returns no count where there is no row.
     if let (None, Some(_)) = (rows.total, query.count) {
         let counted = Query {
             position: Position::Start,
@@ -94,7 +94,7 @@ async fn answer<D: Dialect>(
     Ok(rows)
 }
 
-/// The same on a connection that is there, without the care for the count of an empty page.
+/// Runs a query on a given connection, without the separate count for an empty page.
 pub(crate) async fn fetch_on<D: Dialect>(
     database: &Database<D>,
     connection: &mut Connection<D>,
@@ -149,7 +149,7 @@ fn write<D: Dialect>(
     let (mut first, mut last) = (ends.next(), ends.next_back());
     last = last.or(first);
     if matches!(query.position, Position::Before(_)) {
-        // They came in reverse, nearest to the place first.
+        // The rows came in reverse order, nearest to the cursor first.
         std::mem::swap(&mut first, &mut last);
         each::<D>(query, plan, page.iter().rev(), &mut rows, out)?;
     } else {
@@ -187,7 +187,7 @@ fn each<'r, D: Dialect>(
             rows.versions.push(plan::version::<D>(&plan.schema, row, &plan.versions));
         }
         if !query.keys.is_empty() {
-            // What does not read is related to nothing.
+            // A value that cannot be decoded is related to no row.
             let key = |(column, field_type): &(usize, _)| D::read(row, *column, *field_type).ok();
             rows.keys.push(plan.keys.iter().map(|one| key(one).unwrap_or(Value::Null)).collect());
         }
@@ -228,7 +228,7 @@ fn place<D: Dialect>(row: &Row<D>, plan: &Plan) -> Vec<Value> {
     plan.sort.iter().map(|(column, field_type)| unreadable::place::<D>(row, *column, *field_type)).collect()
 }
 
-/// The row of an id that a guard's filter admits, as a query for its version.
+/// A query for the version of the row with this id, if a guard's filter admits it.
 pub(crate) fn guarded(
     schema: &std::sync::Arc<resourceful_contract::Schema>,
     id: &Value,

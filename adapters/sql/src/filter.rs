@@ -1,4 +1,4 @@
-//! A filter as an SQL condition.
+//! Translates filters to SQL conditions.
 //!
 //! Conditions are three-valued in SQL and two-valued here. A comparison with null is null, which a WHERE, an AND
 //! and an OR all treat as false; a NOT would turn it into null again, so a negation is written `IS NOT TRUE`.
@@ -11,10 +11,11 @@ use crate::dialect::Dialect;
 use crate::overrides::Overrides;
 use crate::select::{column, table};
 
-/// Builds conditions on the rows of one alias, numbering arguments as [`Shape`](crate::shape::Shape) lists them.
+/// Builds conditions on the rows of one alias, and numbers arguments in the order in which [`Shape`](crate::shape::Shape)
+/// lists them.
 pub(crate) struct Conditions<'a, D> {
     numbering: &'a mut Numbering,
-    /// Aliases given so far, so that no two are the same.
+    /// Number of aliases used so far, so that no two are the same.
     aliases: &'a mut usize,
     overrides: &'a Overrides,
     dialect: std::marker::PhantomData<D>,
@@ -70,7 +71,7 @@ impl<'a, D: Dialect> Conditions<'a, D> {
         joined::<D>(parts, all)
     }
 
-    /// A value of the statement, as a field is compared with it.
+    /// The next argument of the statement, in the form in which a field is compared with it.
     fn value(&mut self, schema: &Schema, field: usize) -> Expr {
         let value = self.numbering.next();
         self.overrides.value::<D>(schema, field, value)
@@ -118,9 +119,9 @@ impl<'a, D: Dialect> Conditions<'a, D> {
     }
 }
 
-/// All of these, or any of them; every row where all of nothing must hold, and none where any of nothing.
+/// The conjunction or disjunction of conditions; an empty conjunction holds for every row, an empty disjunction for none.
 ///
-/// Joined in halves: a chain of a thousand would be a tree a thousand deep, which SQLite refuses.
+/// Joined in halves: a chain of a thousand conditions would be a tree a thousand levels deep, which SQLite refuses.
 pub(crate) fn joined<D: Dialect>(mut parts: Vec<Expr>, all: bool) -> Expr {
     match parts.len() {
         0 => Expr::cust(if all { "1 = 1" } else { "1 = 0" }),

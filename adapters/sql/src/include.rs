@@ -1,4 +1,4 @@
-//! Related rows of `has_many`, aggregated by the database and spelled as every other row.
+//! Related rows of `has_many`, aggregated by the database and formatted like all other rows.
 
 use resourceful_contract::{FieldType, Include, ScalarType, Schema, Value, json};
 use sea_query::{Expr, IntoIden as _, Order, Query};
@@ -9,7 +9,7 @@ use crate::plan::Output;
 use crate::select::{column, table};
 use crate::unreadable::report;
 
-/// The subquery whose one value is a JSON array with a tuple for each related row.
+/// The subquery that returns a JSON array with a tuple for each related row.
 pub(crate) fn many<D: Dialect>(asked: &Include, alias: &str, joined: Expr, limit: u64) -> Expr {
     let target = &asked.link.target;
     let name = |position: usize| format!("c{position}");
@@ -33,7 +33,7 @@ pub(crate) fn many<D: Dialect>(asked: &Include, alias: &str, joined: Expr, limit
     Expr::SubQuery(None, Box::new(aggregated.into()))
 }
 
-/// Appends the array of objects that an array of tuples stands for.
+/// Converts an array of tuples to an array of objects, and appends it.
 pub(crate) fn write(
     out: &mut Vec<u8>,
     tuples: Option<&str>,
@@ -64,7 +64,7 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// A value as the database's own JSON functions spell it.
+/// Decodes a value from the output of the database's own JSON functions.
 fn read(json: &Json, field_type: FieldType) -> Result<Value, Unreadable> {
     Ok(match (field_type, json) {
         (FieldType::Boolean, Json::Number(number)) => Value::Boolean(number.as_i64() != Some(0)),
@@ -78,7 +78,7 @@ fn read(json: &Json, field_type: FieldType) -> Result<Value, Unreadable> {
         }
         (FieldType::Array(element), Json::Array(items)) => elements(items, element)?,
         (FieldType::DateTime, Json::String(text)) => {
-            // PostgreSQL says the era as well, and a year before Christ is none that JSON's times can say.
+            // PostgreSQL adds the era; a year BC cannot be expressed in JSON's date-time format.
             let text = text.strip_suffix("AD").unwrap_or(text);
             let instant = chrono::DateTime::parse_from_rfc3339(text)?;
             Value::DateTime(instant.with_timezone(&chrono::Utc))

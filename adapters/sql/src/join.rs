@@ -1,5 +1,5 @@
-//! Single rows of several tables in one statement, for databases that insert inside of WITH: one way there and back
-//! instead of one for each.
+//! Inserts single rows into several tables with one statement, for databases that allow INSERT inside WITH: one round trip
+//! instead of one for each row.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::shape::Shape;
 use crate::storage::{Connection, Database, bind};
 use crate::write::{self, Statement, is_generated, mints};
 
-/// The next changes that one statement can carry: a row each, into different tables, with nothing to answer.
+/// The longest prefix of changes that one statement can carry: one row each, into different tables, with no row to return.
 pub(crate) fn run(changes: &[Change]) -> &[Change] {
     let fits = |change: &Change| match &change.write {
         Write::Insert { values } => {
@@ -39,7 +39,7 @@ pub(crate) fn run(changes: &[Change]) -> &[Change] {
     &changes[..length]
 }
 
-/// Inserts them.
+/// Inserts these changes with one statement.
 pub(crate) async fn insert<D: Dialect>(
     database: &Database<D>,
     connection: &mut Connection<D>,
@@ -92,7 +92,7 @@ fn build<D: Dialect>(changes: &[Change], overrides: &Overrides) -> Statement {
     Statement::of_many(joined, order, schemas)
 }
 
-/// One insert that answers the row's id, the order of its arguments, and how many its change has.
+/// One INSERT that returns the row's id, the order of its arguments, and the number of arguments of its change.
 fn alone<D: Dialect>(change: &Change, overrides: &Overrides) -> (String, Vec<usize>, usize) {
     let schema = &change.schema;
     let is_minted = matches!(&change.write, Write::Insert { values } if mints(schema, values));
@@ -100,7 +100,7 @@ fn alone<D: Dialect>(change: &Change, overrides: &Overrides) -> (String, Vec<usi
     let fields = (0..schema.fields.len()).filter(|position| !(is_minted && *position == schema.id));
     let fields: Vec<_> = fields.collect();
     let given = fields.len();
-    // See `Builder::insert` of the writes: what the database generates is numbered and left out.
+    // See `Builder::insert` in `write`: generated columns take a number but are left out.
     let fields = fields.into_iter().map(|field| (field, numbering.next()));
     let fields: Vec<_> = fields.filter(|(field, _)| !is_generated(schema, *field, overrides)).collect();
     let mut statement = Query::insert();
@@ -118,7 +118,7 @@ fn alone<D: Dialect>(change: &Change, overrides: &Overrides) -> (String, Vec<usi
     (text, args::order(&values), given)
 }
 
-/// A statement whose placeholders (`$1` …) begin later. What stands in quotes is a name.
+/// Shifts a statement's placeholders (`$1` …) by an offset. Quoted parts are identifiers, and stay.
 fn renumbered(statement: &str, offset: usize) -> String {
     let mut text = String::with_capacity(statement.len() + 8);
     let mut characters = statement.chars().peekable();

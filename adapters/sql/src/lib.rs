@@ -1,7 +1,7 @@
 //! SQLite and PostgreSQL as storages of `resourceful`, through sqlx and sea-query.
 //!
-//! One generic storage over a dialect, erased behind `dyn Storage`. The text of a statement is built once for each
-//! shape of a query and reused as a prepared statement; a row goes from its columns straight to the answer's JSON.
+//! One generic storage over a dialect, type-erased behind `dyn Storage`. The text of a statement is built once for each
+//! query shape and reused as a prepared statement; rows are written from their columns straight to the response's JSON.
 
 mod args;
 mod catalog;

@@ -1,5 +1,5 @@
-//! Row locks, taken in one order: two transactions that change the same rows wait for each other once and never in a
-//! circle, whatever the order of their changes.
+//! Row locks, acquired in one global order: two transactions that change the same rows wait for each other but never
+//! deadlock, whatever the order of their changes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ struct Targets<'a> {
     is_deleting: bool,
 }
 
-/// Locks the rows that these changes name, by table and then by id. A single row needs no order, and its own statement
+/// Locks the rows that these changes name, ordered by table and then by id. A single row needs no order; its own statement
 /// locks it.
 pub(crate) async fn rows<D: Dialect>(
     database: &Database<D>,
@@ -70,13 +70,13 @@ async fn all<D: Dialect>(
         .from_as(table(&schema.table), ROW.into_iden())
         .and_where(D::is_in(id.clone(), list, schema.id_field().field_type))
         .order_by_expr(id, Order::Asc);
-    // Rows that refer to these may still be written where the rows themselves stay.
+    // While the rows themselves stay, rows that reference them may still be written.
     let strength = if targets.is_deleting { "FOR UPDATE" } else { "FOR NO KEY UPDATE" };
     let arg = Arg::Many(schema.id_field().field_type, &targets.ids);
     locking(database, connection, schema, statement.build(D::Builder::default()), strength, arg).await
 }
 
-/// Keeps others from changing a row until the transaction ends.
+/// Locks a row against changes by other transactions until this transaction ends.
 pub(crate) async fn row<D: Dialect>(
     database: &Database<D>,
     connection: &mut Connection<D>,

@@ -1,4 +1,4 @@
-//! Migrations: run once each, in one transaction, by one node at a time.
+//! Runs migrations: each once, in one transaction, on one node at a time.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -16,13 +16,13 @@ use crate::dialect::Dialect;
 use crate::failure;
 use crate::storage::{Connection, Database, bind, once};
 
-/// Where what was applied is written down.
+/// The table that records applied migrations.
 const JOURNAL: &str = "resourceful_migrations";
 
-/// How long a node waits for another one that migrates.
+/// How long a node waits for another node's migration.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The journal's table: a row for each migration that was applied.
+/// The schema of the journal table: one row for each applied migration.
 fn journal() -> Schema {
     let fields = vec![
         Field::new("id", FieldType::Text),
@@ -33,7 +33,7 @@ fn journal() -> Schema {
     Schema::new("migrations", JOURNAL, fields, 0, IdSource::Client)
 }
 
-/// What a migration is known by in the journal.
+/// The key of a migration in the journal.
 fn key(migration: &Migration) -> String {
     format!("{} {:04}", migration.owner, migration.number)
 }
@@ -47,14 +47,14 @@ pub(crate) async fn migrate<D: Dialect>(
     let end = Instant::now() + PATIENCE;
     loop {
         match attempt(database, &journal, migrations, apply).await {
-            // SQLite lets in one writer at a time, and tells the others sooner than a long migration ends.
+            // SQLite admits one writer at a time, and its busy timeout ends sooner than a long migration does.
             Err(error) if apply && is_passing::<D>(&error) && Instant::now() < end => {}
             outcome => return outcome,
         }
     }
 }
 
-/// Whether another try may succeed.
+/// Whether a retry may succeed.
 fn is_passing<D: Dialect>(error: &StorageError) -> bool {
     let is_passing = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Contended);
     is_passing && !failure::is_read_only::<D>(error)
@@ -78,7 +78,7 @@ async fn attempt<D: Dialect>(
     for statement in D::patience().into_iter().map(str::to_owned).chain(D::creation_lock(journal)) {
         script::<D>(&mut transaction, journal, statement).await?;
     }
-    // Another node may have been first.
+    // Another node may have applied them first.
     let found = compare::<D>(&mut transaction, journal, migrations).await?;
     if found.changed.is_empty() && !found.missing.is_empty() {
         if columns::<D>(&mut transaction, journal).await?.is_empty() {
@@ -96,7 +96,7 @@ async fn attempt<D: Dialect>(
     Ok(found)
 }
 
-/// Compares what is known with what was applied.
+/// Compares the known migrations with the applied ones.
 async fn compare<D: Dialect>(
     connection: &mut Connection<D>,
     journal: &Schema,
@@ -154,7 +154,7 @@ async fn script<D: Dialect>(
     done.map_err(|error| match failure::kind(&error) {
         ErrorKind::Unavailable => D::failure(error, journal),
         _ if D::is_read_only(&error) => D::failure(error, journal),
-        // No row is at fault: what the database refuses here is a statement.
+        // No row is at fault: the database refused a statement.
         _ => StorageError::new(ErrorKind::Internal).with_source(error),
     })
 }

@@ -1,8 +1,9 @@
-//! Columns of bound tables that statements treat otherwise than those of tables made from declarations.
+//! Per-column overrides for existing tables, whose columns statements treat differently from those created from
+//! declarations.
 //!
-//! Filters, cursors and ORDER BY follow one rule for each column, or a keyset page would skip rows: the rule by which
-//! the parameter is compared is the one by which the column is sorted. Text is compared by its own bytes whatever the
-//! column's collation, so that a filter and a policy select the same rows on every storage.
+//! Filters, cursors and ORDER BY follow one rule for each column, or a keyset page would skip rows: a parameter is compared
+//! by the same rule by which the column is sorted. Text is compared by its bytes whatever the column's collation, so that a
+//! filter and a policy select the same rows on every storage.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,40 +17,40 @@ use crate::select::column;
 /// How statements treat one column.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ColumnOverride {
-    /// Whether the database computes it, so that no statement gives it a value.
+    /// Whether the column is generated, so that no statement assigns it.
     pub(crate) generated: bool,
-    /// The column as it is compared and sorted by.
+    /// Template of the column, as it is compared and sorted.
     pub(crate) column: Option<&'static str>,
-    /// A value as the column is compared with.
+    /// Template of a value that the column is compared with.
     pub(crate) value: Option<&'static str>,
-    /// A list of values as the column is compared with.
+    /// Template of a list of values that the column is compared with.
     pub(crate) list: Option<&'static str>,
-    /// The column's collation, as a statement names it.
+    /// The column's collation, as written in a statement.
     pub(crate) collation: Option<Arc<str>>,
 }
 
-/// The overrides of every table that was compared with its schema, by table and column.
+/// The overrides of all tables that were compared with their schemas, by table and column.
 #[derive(Debug, Default)]
 pub(crate) struct Overrides(HashMap<String, HashMap<String, ColumnOverride>>);
 
 impl Overrides {
-    /// A field's column in the rows of an alias, as it is compared and sorted by.
+    /// A field's column in the rows of an alias, in the form in which it is compared and sorted.
     pub(crate) fn comparable<D: Dialect>(&self, schema: &Schema, alias: &str, field: usize) -> Expr {
         let column = self.plain::<D>(schema, alias, field);
         D::comparable(column, schema.fields[field].field_type)
     }
 
-    /// The same as a text or an array is searched.
+    /// A field's column in the form in which a text or an array is searched.
     pub(crate) fn plain<D: Dialect>(&self, schema: &Schema, alias: &str, field: usize) -> Expr {
         spelled::<D>(column(schema, alias, field), self.of(schema, field).column)
     }
 
-    /// A value as a field is compared with.
+    /// A value in the form in which a field is compared with it.
     pub(crate) fn value<D: Dialect>(&self, schema: &Schema, field: usize, value: Expr) -> Expr {
         spelled::<D>(value, self.of(schema, field).value)
     }
 
-    /// A list of values as a field is compared with.
+    /// A list of values in the form in which a field is compared with it.
     pub(crate) fn list<D: Dialect>(&self, schema: &Schema, field: usize, list: Expr) -> Expr {
         spelled::<D>(list, self.of(schema, field).list)
     }
@@ -58,7 +59,7 @@ impl Overrides {
         self.named(&schema.table, &schema.fields[field].column)
     }
 
-    /// A column and a value that are compared with each other.
+    /// A column and a value, in the forms in which they are compared with each other.
     pub(crate) fn pair<D: Dialect>(
         &self,
         table: &str,
@@ -70,8 +71,8 @@ impl Overrides {
         (spelled::<D>(column, found.column), spelled::<D>(value, found.value))
     }
 
-    /// That the rows of two aliases are related. Where the columns have two collations one of them must be named; by
-    /// that of the other side its rows are found by their index.
+    /// The condition that the rows of two aliases are related. If the columns have different collations, one must be named;
+    /// with the collation of the other side, its rows are found by their index.
     pub(crate) fn related<D: Dialect>(
         &self,
         link: &Link,
@@ -102,18 +103,18 @@ fn spelled<D: Dialect>(expr: Expr, template: Option<&str>) -> Expr {
     }
 }
 
-/// The overrides of a database, as they are known now.
+/// The current overrides of a database.
 #[derive(Debug, Default)]
 pub(crate) struct KnownOverrides(RwLock<Arc<Overrides>>);
 
 impl KnownOverrides {
-    /// For the building of one statement.
+    /// A snapshot for building one statement.
     pub(crate) fn now(&self) -> Arc<Overrides> {
-        // A panic cannot leave a pointer half written.
+        // A panic cannot leave a half-written pointer.
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Keeps what is known of a table's columns; answers whether that is another thing than before.
+    /// Stores the overrides of a table's columns; returns whether they differ from before.
     pub(crate) fn keep(&self, table: &str, columns: HashMap<String, ColumnOverride>) -> bool {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let before = known.0.get(table).cloned().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Keyset pages: the rows beyond a place in a total order.
+//! Keyset pagination: the rows beyond a cursor in a total order.
 
 use resourceful_contract::{Position, Query, Value};
 use sea_query::{Expr, ExprTrait as _};
@@ -8,18 +8,18 @@ use crate::dialect::Dialect;
 use crate::filter::joined;
 use crate::overrides::Overrides;
 
-/// One sort key of a place.
+/// One sort key of a cursor.
 struct Key {
     column: Expr,
     argument: Expr,
-    /// Whether the rows beyond have greater values.
+    /// Whether rows beyond the cursor have greater values.
     upwards: bool,
     nullable: bool,
-    /// Whether the place itself is at null.
+    /// Whether the cursor's own value is null.
     null: bool,
 }
 
-/// The condition that a row lies beyond the query's place; `None` for a page that begins at the start.
+/// The condition that a row lies beyond the query's cursor; `None` for a page that begins at the start.
 pub(crate) fn beyond<D: Dialect>(
     query: &Query,
     alias: &str,
@@ -46,7 +46,7 @@ pub(crate) fn beyond<D: Dialect>(
         beyond.push(joined::<D>(all, true));
     }
     let beyond = D::template("($1)", [joined::<D>(beyond, false)]);
-    // The same condition on the first key alone lets an index begin at the place.
+    // A condition on the first key alone lets an index scan begin at the cursor.
     Some(match keys.first().and_then(|key| not_before::<D>(key)) {
         Some(bound) => bound.and(beyond),
         None => beyond,
@@ -77,7 +77,7 @@ fn keys<D: Dialect>(
         .collect()
 }
 
-/// `(a, b) > (x, y)`, which one index scan answers.
+/// `(a, b) > (x, y)`, a row comparison that one index scan answers.
 fn row_value<D: Dialect>(keys: &[Key]) -> Expr {
     let count = keys.len();
     let numbers =
@@ -88,7 +88,7 @@ fn row_value<D: Dialect>(keys: &[Key]) -> Expr {
     D::template(&template, columns.chain(keys.iter().map(|key| key.argument.clone())))
 }
 
-/// Equal in this key.
+/// The condition that a row equals the cursor in this key.
 fn at<D: Dialect>(key: &Key) -> Expr {
     if key.nullable {
         D::is_same(key.column.clone(), key.argument.clone())
@@ -97,7 +97,8 @@ fn at<D: Dialect>(key: &Key) -> Expr {
     }
 }
 
-/// Strictly beyond in this key, where nulls are greater than every value; `None` where nothing can be.
+/// The condition that a row is strictly beyond the cursor in this key; nulls sort after every value. `None` if no row can
+/// be.
 fn past<D: Dialect>(key: &Key) -> Option<Expr> {
     let (column, argument) = (key.column.clone(), key.argument.clone());
     Some(match (key.upwards, key.null) {
@@ -111,7 +112,7 @@ fn past<D: Dialect>(key: &Key) -> Option<Expr> {
     })
 }
 
-/// At the place or beyond in this key, where an index can use that.
+/// The condition that a row is at or beyond the cursor in this key, where an index can use it.
 fn not_before<D: Dialect>(key: &Key) -> Option<Expr> {
     let (column, argument) = (key.column.clone(), key.argument.clone());
     match (key.upwards, key.null, key.nullable) {

@@ -1,4 +1,4 @@
-//! Statements that are built once, and what to do with their rows.
+//! Cache of built statements, and how their rows are decoded.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -8,55 +8,55 @@ use resourceful_contract::{FieldType, Link, Schema, Value, Version};
 use crate::dialect::Dialect;
 use crate::unreadable::{self, Origin};
 
-/// The most plans that are kept; the shapes of a well-behaved application are far fewer.
+/// The maximum number of cached plans; the query shapes of a well-behaved application are far fewer.
 const MOST: usize = 1_024;
-/// The most bytes that they take together: clients choose the shapes of filters, so plans are counted by their size.
+/// The maximum total size in bytes: clients choose the shapes of filters, so plans are limited by size as well.
 const MOST_BYTES: usize = 16 << 20;
-/// The most bytes of one that is kept; a larger one is built again each time.
+/// The maximum size in bytes of a cached plan; a larger one is built again each time.
 const LARGEST: usize = 64 << 10;
-/// About what a plan takes beside what it is made of.
+/// The approximate overhead of a plan in bytes.
 const OVERHEAD: usize = 1_024;
 
-/// A query's statement, and where in its rows everything stands.
+/// A query's statement, and the columns of its result.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) text: Arc<str>,
-    /// For each placeholder of the text, the argument that belongs there.
+    /// For each placeholder of the text, the index of its argument.
     pub(crate) order: Vec<usize>,
     pub(crate) fields: Vec<Output>,
     pub(crate) includes: Vec<Included>,
     pub(crate) sort: Vec<(usize, FieldType)>,
     pub(crate) keys: Vec<(usize, FieldType)>,
     pub(crate) versions: Vec<Output>,
-    /// The column of the id, where the answer has it.
+    /// The result column of the id, if there is one.
     pub(crate) id: Option<usize>,
-    /// The column of the total, and whether it is counted.
+    /// The result column of the total, and whether it is an exact count.
     pub(crate) total: Option<(usize, bool)>,
-    /// How much work it may be.
+    /// The query's cost class.
     pub(crate) cost: Cost,
-    /// Whether it names its row by the id.
+    /// Whether the query selects its row by the id.
     pub(crate) single: bool,
-    /// Held so that their addresses, which name them in a shape, stay theirs.
+    /// Held so that their addresses, which identify them in a shape, are not reused.
     pub(crate) schema: Arc<Schema>,
     #[expect(dead_code, reason = "held for its address")]
     pub(crate) links: Vec<Arc<Link>>,
 }
 
-/// How much work a query may be.
+/// The cost class of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cost {
-    /// A page that an index leads to, or a scan that ends once the page is full.
+    /// A page found by an index, or a scan that ends once the page is full.
     Light,
-    /// The rows of a page and others beside each of them.
+    /// The rows of a page, with a lookup of other rows for each.
     Joined,
-    /// It looks at rows that no index leads to, or at all of them, whatever the page.
+    /// A query that reads rows without an index, or all rows, whatever the page.
     Heavy,
 }
 
-/// A field of an object.
+/// A field of a JSON object.
 #[derive(Debug)]
 pub(crate) struct Output {
-    /// The brace or comma before it, its name and the colon.
+    /// The bytes before its value: a brace or comma, the name and a colon.
     pub(crate) prefix: Vec<u8>,
     pub(crate) column: usize,
     pub(crate) field_type: FieldType,
@@ -64,10 +64,10 @@ pub(crate) struct Output {
     pub(crate) field: usize,
 }
 
-/// Related rows of an object.
+/// Related rows within an object.
 #[derive(Debug)]
 pub(crate) enum Included {
-    /// In columns of the same row; none where the marker is null.
+    /// In columns of the same row; no related row where the marker is null.
     One { name: Vec<u8>, marker: usize, fields: Vec<Output>, target: Arc<Schema> },
     /// As a JSON array of tuples in one column.
     Many { name: Vec<u8>, column: usize, fields: Vec<Output>, target: Arc<Schema> },
@@ -76,7 +76,7 @@ pub(crate) enum Included {
 /// The row of a dialect's driver.
 pub(crate) type Row<D> = <<D as Dialect>::Db as sqlx::Database>::Row;
 
-/// Appends an object of these fields.
+/// Appends a JSON object of these fields.
 pub(crate) fn object<D: Dialect>(out: &mut Vec<u8>, row: &Row<D>, fields: &[Output], origin: Origin<'_>) {
     for field in fields {
         out.extend_from_slice(&field.prefix);
@@ -85,12 +85,12 @@ pub(crate) fn object<D: Dialect>(out: &mut Vec<u8>, row: &Row<D>, fields: &[Outp
     out.push(b'}');
 }
 
-/// A row's version, from the column of its counter or from all its columns.
+/// A row's version, from its counter column or from all its columns.
 pub(crate) fn version<D: Dialect>(schema: &Schema, row: &Row<D>, columns: &[Output]) -> Version {
     if let (Some(_), [counter]) = (schema.version, columns) {
         return match D::read(row, counter.column, FieldType::Integer) {
             Ok(Value::Integer(counter)) => Version::Counter(counter),
-            // No change is guarded by this one, so that each of them fails until the counter is mended.
+            // No guard matches this version, so guarded changes fail until the counter is repaired.
             _ => Version::Counter(0),
         };
     }
@@ -103,9 +103,9 @@ pub(crate) fn version<D: Dialect>(schema: &Schema, row: &Row<D>, columns: &[Outp
     Version::of_content(&content)
 }
 
-/// What is built once, and how much of memory it takes.
+/// A cached value with a known size.
 pub(crate) trait Planned {
-    /// About how many bytes it takes.
+    /// Its approximate size in bytes.
     fn bytes(&self) -> usize;
 }
 
@@ -120,7 +120,7 @@ impl Planned for Plan {
     }
 }
 
-/// Plans by their shapes.
+/// Plans by query shape.
 #[derive(Debug)]
 pub(crate) struct Plans<P>(RwLock<Known<P>>);
 
@@ -144,7 +144,7 @@ impl<P: Planned> Plans<P> {
     }
 
     pub(crate) fn find(&self, shape: &[u8], build: impl FnOnce() -> P) -> Arc<P> {
-        // A panic cannot leave a map of whole plans half written.
+        // A panic cannot leave the map half written, as whole plans are inserted.
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(plan) = known.plans.get(shape) {
             return plan.clone();
@@ -157,7 +157,7 @@ impl<P: Planned> Plans<P> {
         }
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if known.plans.len() >= MOST || known.bytes + bytes > MOST_BYTES {
-            // With its room: an attack's size does not stay.
+            // Frees the capacity too, so that an attack does not leave a large allocation behind.
             *known = Known { plans: HashMap::new(), bytes: 0 };
         }
         if known.plans.insert(shape.into(), plan.clone()).is_none() {
@@ -166,7 +166,7 @@ impl<P: Planned> Plans<P> {
         plan
     }
 
-    /// How many there are, and about how many bytes they take.
+    /// The number of plans and their approximate size in bytes.
     #[cfg(test)]
     fn size(&self) -> (usize, usize) {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);

@@ -1,14 +1,14 @@
-//! What stands in for notifications where there is no session to listen in.
+//! Polling in place of notifications, for connections that have no session to LISTEN in.
 
 use std::time::Duration;
 
 use resourceful_contract::{Answer, NotificationStream};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-/// How often changes of other nodes are looked for.
+/// The polling interval for changes of other nodes.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// A bell that rings at intervals, since what other nodes ring cannot be heard.
+/// A notification stream that fires at intervals, since notifications of other nodes cannot be received.
 #[derive(Debug)]
 pub(crate) struct Polling(Interval);
 

@@ -1,4 +1,4 @@
-//! Which fields a refused change is about, where the database's error does not name them.
+//! Finds the fields that caused a refused change, where the database's error does not name them.
 
 use std::error::Error as _;
 
@@ -8,7 +8,7 @@ use crate::connections::Lease;
 use crate::dialect::Dialect;
 use crate::failure;
 
-/// The same error with the fields that it is about, as far as the catalog tells. The failed transaction must be over.
+/// Adds the fields that caused an error, as far as the catalog shows them. The failed transaction must have ended.
 pub(crate) async fn located<D: Dialect>(
     connection: &mut Lease<'_, D::Db>,
     set: &ChangeSet,
@@ -43,7 +43,8 @@ fn written(change: &Change) -> Vec<(usize, &Value)> {
     }
 }
 
-/// The fields of a rule that a change writes, or all of them where it writes none: the rule is then about others.
+/// The fields of a constraint that a change writes, or all its fields if the change writes none: other fields then violate
+/// it.
 pub(crate) fn of_rule(rule: Vec<usize>, written: &[(usize, &Value)]) -> Vec<usize> {
     let is_written = |field: &usize| written.iter().any(|(written, _)| written == field);
     match rule.iter().any(is_written) {
@@ -52,12 +53,12 @@ pub(crate) fn of_rule(rule: Vec<usize>, written: &[(usize, &Value)]) -> Vec<usiz
     }
 }
 
-/// Why a statement changed fewer rows than it should: a trigger left some out, without an error.
+/// The error of a statement that changed fewer rows than it should: a trigger skipped some without an error.
 pub(crate) fn left_out() -> StorageError {
     StorageError::new(ErrorKind::Rejected).with_context("change", "the database left it out")
 }
 
-/// The words of an expression that may be names: all but those within single quotes.
+/// The words of an expression that may be column names: all except those in single quotes.
 pub(crate) fn words(expression: &str) -> Vec<String> {
     let outside = expression.split('\'').step_by(2);
     let mut words = Vec::new();

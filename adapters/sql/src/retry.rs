@@ -1,4 +1,4 @@
-//! Retries of statements that failed for a reason that passes, within bounds.
+//! Bounded retries of statements after transient failures.
 
 use std::time::{Duration, Instant};
 
@@ -9,31 +9,31 @@ use crate::connections::Lease;
 use crate::dialect::Dialect;
 use crate::failure::{self, Transient};
 
-/// How often a transaction runs again because of others.
+/// The maximum number of retries of a transaction after conflicts.
 const RETRIES: u32 = 12;
-/// How long after its first failure a transaction may still run again. A deadlock costs the victim a second
-/// (`deadlock_timeout`), and SQLite's lock its busy timeout.
+/// How long after its first failure a transaction may be retried. A deadlock costs the victim a second (`deadlock_timeout`),
+/// and SQLite's lock its busy timeout.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The longest pause between two runs, in milliseconds.
+/// The longest backoff between two attempts, in milliseconds.
 const LONGEST: u64 = 100;
 
-/// How often statements are prepared again. Once is enough for those that a connection keeps. One that is prepared for one
-/// use is lost each time that the driver meets a type for the first time, such as `citext`, and asks what it is.
+/// How often statements may be prepared again. Once is enough for statements that a connection caches. A statement that is
+/// prepared for one use is lost each time that the driver meets a type for the first time, such as `citext`, and queries its
+/// definition.
 const CLEARED: u32 = 8;
 
-/// The retries of one read, or of one transaction.
+/// The retry state of one read or one transaction.
 #[derive(Debug, Default)]
 pub(crate) struct Retry {
-    /// How often the connection's statements were prepared again.
+    /// How often the connection's prepared statements were cleared.
     cleared: u32,
     is_renewed: bool,
     backoff: Backoff,
 }
 
 impl Retry {
-    /// The connection on which to run everything again after a failure; `None` where that is no use or was enough.
-    /// On another connection nothing runs again unless it `may_move`: no statement has reached the database that must
-    /// not run twice.
+    /// The connection on which to retry everything after a failure; `None` if a retry is of no use or the limit is reached.
+    /// A retry on another connection requires `may_move`: no statement that must not run twice has reached the database.
     pub(crate) async fn after<'a, D: Dialect>(
         &mut self,
         error: &StorageError,
@@ -56,7 +56,7 @@ impl Retry {
     }
 }
 
-/// Random pauses, so that those that met once do not meet again.
+/// Random backoff, so that transactions that conflicted once do not conflict again.
 #[derive(Debug, Default)]
 struct Backoff {
     retries: u32,
@@ -64,7 +64,7 @@ struct Backoff {
 }
 
 impl Backoff {
-    /// Waits before the next retry; `false` where there have been enough.
+    /// Waits before the next retry; returns `false` if the limit is reached.
     async fn pause(&mut self) -> bool {
         let since = *self.since.get_or_insert_with(Instant::now);
         if self.retries == RETRIES || since.elapsed() >= PATIENCE {

@@ -1,4 +1,4 @@
-//! A query's statement.
+//! Builds the SELECT statement of a query.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -22,7 +22,7 @@ use crate::plan::{Included, Output, Plan};
 /// The alias of the queried table.
 const ROW: &str = "t";
 
-/// A table by its name, which may name a schema before a dot.
+/// A table reference from a name, which may be qualified by a database schema and a dot.
 pub(crate) fn table(name: &str) -> TableRef {
     use sea_query::IntoTableRef as _;
     match name.split_once('.') {
@@ -36,7 +36,7 @@ pub(crate) fn column(schema: &Schema, alias: &str, field: usize) -> Expr {
     Expr::col((alias.to_owned().into_iden(), schema.fields[field].column.clone().into_iden()))
 }
 
-/// Builds the statement of a query's shape.
+/// Builds the statement of a query shape.
 pub(crate) fn plan<D: Dialect>(query: &Asked, overrides: &Overrides) -> Plan {
     let mut builder = Select::<D>::new(query, overrides);
     let condition = builder.condition();
@@ -77,7 +77,7 @@ struct Select<'a, D> {
     statement: SelectStatement,
     numbering: Numbering,
     aliases: usize,
-    /// The field behind each column of the answer that shows one.
+    /// The result column of each field that has one.
     columns: HashMap<usize, usize>,
     width: usize,
     dialect: PhantomData<D>,
@@ -117,14 +117,14 @@ impl<'a, D: Dialect> Select<'a, D> {
         }
     }
 
-    /// Adds a column to the answer and tells where it stands.
+    /// Adds a column to the result and returns its position.
     fn add(&mut self, expr: Expr) -> usize {
         self.statement.expr(expr);
         self.width += 1;
         self.width - 1
     }
 
-    /// A field's column in the answer, and its type.
+    /// The result column of a field, and its type.
     fn shown(&mut self, field: usize) -> (usize, FieldType) {
         let field_type = self.query.schema.fields[field].field_type;
         if let Some(column) = self.columns.get(&field) {
@@ -186,7 +186,7 @@ impl<'a, D: Dialect> Select<'a, D> {
         included
     }
 
-    /// The columns that a row's version is read from: the counter's, or everything.
+    /// The columns that a row's version is made of: the counter's, or all.
     fn versions(&mut self) -> Vec<Output> {
         match self.query.schema.version {
             Some(version) => self.outputs(&[version]),
@@ -206,7 +206,7 @@ impl<'a, D: Dialect> Select<'a, D> {
         let mut counted = Query::select();
         counted.expr(Expr::cust("count(*)")).from_as(table(&self.query.schema.table), ROW.into_iden());
         if let Some(condition) = condition {
-            // The same alias inside a subquery of its own names the subquery's rows.
+            // The same alias inside a subquery refers to the subquery's rows.
             counted.and_where(condition.clone());
         }
         let expr = Expr::SubQuery(None, Box::new(counted.into()));
@@ -239,7 +239,7 @@ impl<'a, D: Dialect> Select<'a, D> {
     }
 }
 
-/// Whether a query names its row by the id, so that there is nothing to sort and to cut.
+/// Whether a query selects its row by the id, so that neither ORDER BY nor LIMIT is needed.
 fn is_of_one_row(query: &Asked) -> bool {
     let names = |filter: &Filter| matches!(filter, Filter::Compare(field, Test::Eq(id)) if *field == query.schema.id && !id.is_null());
     let named = match &query.filter {
@@ -249,7 +249,7 @@ fn is_of_one_row(query: &Asked) -> bool {
     named && matches!(query.position, Position::Start)
 }
 
-/// What stands before a field's value in its object.
+/// The bytes before a field's value in its JSON object.
 fn prefix(schema: &Schema, field: usize, first: bool) -> Vec<u8> {
     let mut prefix = vec![if first { b'{' } else { b',' }];
     json::text(&mut prefix, &schema.fields[field].name);
@@ -257,7 +257,7 @@ fn prefix(schema: &Schema, field: usize, first: bool) -> Vec<u8> {
     prefix
 }
 
-/// The outputs of these fields, for a statement that answers them in this order from a column on.
+/// The outputs of these fields, for a statement that returns them in this order from a column on.
 pub(crate) fn returned(schema: &Schema, fields: &[usize], from: usize) -> Vec<Output> {
     fields
         .iter()

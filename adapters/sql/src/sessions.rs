@@ -1,17 +1,16 @@
-//! Which session of the database a connection's statements reach.
+//! How connections map to database sessions.
 //!
-//! A connection to the database itself is one session for as long as it is open: what one statement sets or prepares,
-//! the next one finds. Behind a pooler in transaction mode (PgBouncer's `pool_mode = transaction`, and others of its
-//! kind) a session belongs to a connection for the length of a transaction only, and its next statement may reach
-//! another one. Then
+//! A direct connection to the database is one session for as long as it is open: settings and prepared statements stay for
+//! later statements. Behind a pooler in transaction mode (PgBouncer's `pool_mode = transaction`, and others of its kind) a
+//! connection has a session for the length of a transaction only, and its next statement may reach another one. Then
 //!
 //! - every statement with arguments runs inside of a transaction, as the driver prepares, binds and executes it in
 //!   messages that the pooler would otherwise send to several sessions,
 //! - no statement is kept prepared,
 //! - settings are those of a transaction (`SET LOCAL`), made as it begins, and
-//! - nothing is listened to on such a connection.
+//! - LISTEN is not used on such a connection.
 //!
-//! That costs a read three more messages. A connection to the database itself pays nothing for it.
+//! That costs a read three more messages. A direct connection to the database pays nothing for it.
 
 use std::ops::{Deref, DerefMut};
 
@@ -20,18 +19,18 @@ use sqlx::{Database, SqlStr, Transaction};
 
 use crate::dialect::Dialect;
 
-/// How the connections of a pool reach sessions.
+/// How the connections of a pool map to sessions.
 #[derive(Clone, Debug)]
 pub(crate) struct Sessions {
-    /// The statements with which a transaction begins that may write.
+    /// The statements that begin a transaction that may write.
     pub(crate) begin: SqlStr,
-    /// Whether a pooler gives each transaction a session.
+    /// Whether a pooler assigns a session to each transaction.
     pub(crate) are_pooled: bool,
-    /// Whether a connection keeps statements prepared.
+    /// Whether a connection keeps prepared statements.
     pub(crate) keep_statements: bool,
     /// Whether a `BEGIN` whose future was dropped may have begun a transaction that the driver does not end.
     pub(crate) outlive_futures: bool,
-    /// Whether another connection leads to the same rows, which it does not where a database is its connection.
+    /// Whether another connection leads to the same rows; not so for an in-memory database, which is its connection.
     pub(crate) are_replaceable: bool,
 }
 
@@ -48,15 +47,15 @@ impl Sessions {
     }
 }
 
-/// Statements that reach one session: the connection itself, or a transaction where a pooler would part them.
+/// Statements of one session: the connection itself, or a transaction where a pooler could send them to different sessions.
 pub(crate) enum Scope<'c, Db: Database> {
     Session(&'c mut Db::Connection),
     Transaction(Transaction<'c, Db>),
 }
 
 impl<Db: Database> Scope<'_, Db> {
-    /// Ends the scope of an outcome: a transaction is committed after a success and rolled back after a failure, unless
-    /// its statement may still run. `failed` is what a failure of the commit means.
+    /// Ends the scope: a transaction is committed after a success and rolled back after a failure, unless its statement may
+    /// still run. `failed` maps a failure of the commit.
     pub(crate) async fn end<T>(
         self,
         outcome: Result<T, StorageError>,
@@ -65,9 +64,9 @@ impl<Db: Database> Scope<'_, Db> {
         let Self::Transaction(transaction) = self else { return outcome };
         match &outcome {
             Ok(_) => transaction.commit().await.map_err(failed)?,
-            // The lease closes the connection, and the statement ends with that.
+            // The lease closes the connection, which ends the statement.
             Err(error) if error.kind() == ErrorKind::TimedOut => {}
-            // Where this fails as well, the connection is lost, which its next statement finds.
+            // If this fails as well, the connection is lost, which its next statement detects.
             Err(_) => drop(transaction.rollback().await),
         }
         outcome

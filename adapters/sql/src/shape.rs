@@ -1,4 +1,4 @@
-//! The shape of a query: all of it but the values. Two queries of one shape share one statement.
+//! The shape of a query: everything except its values. Queries of one shape share one statement.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::args::Arg;
 
 /// A query's shape as bytes, and its arguments in the order in which [`select`](crate::select) numbers them.
 ///
-/// A schema or relation stands in the shape by its address. The plan that is kept under a shape holds both, so
-/// an address cannot come to mean another one while the shape is known.
+/// A schema or relation is identified in the shape by its address. The plan that is cached under a shape holds both, so an
+/// address cannot be reused while the shape is cached.
 #[derive(Debug)]
 pub(crate) struct Shape<'a> {
     pub(crate) bytes: Vec<u8>,
@@ -143,7 +143,7 @@ impl<'a> Shape<'a> {
     fn list(&mut self, tag: u8, element: FieldType, values: &'a [Value]) {
         self.bytes.push(tag);
         if matches!(element, FieldType::Float | FieldType::Float32) {
-            // A list is text to some databases, and not every double comes out of text as it went in.
+            // Some databases take a list as text, and not every double survives the round trip through text.
             self.number(values.len());
             self.args.extend(values.iter().map(|value| Arg::One(element, value)));
         } else {
@@ -178,7 +178,7 @@ impl<'a> Shape<'a> {
         self.bytes.extend_from_slice(&address.to_le_bytes());
     }
 
-    /// One byte where it fits; an escape and eight where not.
+    /// Appends a number: one byte if it fits, otherwise an escape and eight bytes.
     pub(crate) fn number(&mut self, number: usize) {
         match u8::try_from(number) {
             Ok(small) if small < u8::MAX => self.bytes.push(small),
@@ -190,7 +190,7 @@ impl<'a> Shape<'a> {
     }
 }
 
-/// Every relation that a query follows, for its plan to hold.
+/// All relations that a query follows, for its plan to hold.
 pub(crate) fn links(query: &Query) -> Vec<Arc<Link>> {
     let mut links = Vec::new();
     gather(&query.filter, &mut links);

@@ -1,4 +1,4 @@
-//! The storage: a dialect's connections behind the contract.
+//! The storage of the contract, over a dialect's connections.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::sessions::Sessions;
 use crate::write::Statement;
 use crate::{check, commit, create, fetch, migrate};
 
-/// A database of one dialect.
+/// A database of one dialect, with its connections and cached statements.
 #[derive(Debug)]
 pub(crate) struct Database<D: Dialect> {
     readers: Arc<Connections<D::Db>>,
@@ -29,19 +29,19 @@ pub(crate) struct Database<D: Dialect> {
     sessions: Sessions,
     pub(crate) plans: Plans<Plan>,
     pub(crate) statements: Plans<Statement>,
-    /// What comparing schemas with their tables found.
+    /// Overrides found by comparing schemas with their tables.
     pub(crate) overrides: KnownOverrides,
     pub(crate) limits: Limits,
-    /// What notifications are listened to with; `None` where the database has none, or no session of its own to listen
+    /// The connection options for LISTEN; `None` where the database has no notifications, or no session of its own to listen
     /// in.
     listener: Option<ConnectOptions<D>>,
 }
 
-/// The longest that queries may take.
+/// Time limits of queries.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) statement: Duration,
-    /// For those that look at rows no index leads to.
+    /// For queries that read rows without an index.
     pub(crate) heavy: Duration,
 }
 
@@ -49,13 +49,13 @@ pub(crate) struct Limits {
 pub(crate) type SqlQuery<'q, D> = sqlx::query::Query<'q, <D as Dialect>::Db, Arguments<D>>;
 /// The arguments of a dialect's driver.
 pub(crate) type Arguments<D> = <<D as Dialect>::Db as sqlx::Database>::Arguments;
-/// How a dialect's driver connects.
+/// The connection options of a dialect's driver.
 pub(crate) type ConnectOptions<D> = <Connection<D> as sqlx::Connection>::Options;
 /// A connection of a dialect's driver.
 pub(crate) type Connection<D> = <<D as Dialect>::Db as sqlx::Database>::Connection;
 
 impl<D: Dialect> Database<D> {
-    /// A database that reads on one pool and writes on another.
+    /// A database with separate pools for reads and writes.
     #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only SQLite has one writer"))]
     pub(crate) fn new(readers: Pool<D::Db>, writer: Pool<D::Db>, limits: Limits) -> Self {
         let sessions = Sessions::of_connections::<D>();
@@ -63,7 +63,7 @@ impl<D: Dialect> Database<D> {
         Self { writer, ..Self::of_one_pool(readers, sessions, limits) }
     }
 
-    /// A database that does both on the same.
+    /// A database with one pool for reads and writes.
     pub(crate) fn of_one_pool(pool: Pool<D::Db>, sessions: Sessions, limits: Limits) -> Self {
         let connections = Arc::new(Connections::new(pool, sessions.clone()));
         Self {
@@ -78,14 +78,14 @@ impl<D: Dialect> Database<D> {
         }
     }
 
-    /// The same, with what notifications are listened to with.
+    /// Sets the connection options for LISTEN.
     #[cfg(feature = "postgres")]
     pub(crate) fn listening(mut self, listener: Option<ConnectOptions<D>>) -> Self {
         self.listener = listener;
         self
     }
 
-    /// Keeps how statements treat a table's columns; those that were built without knowing are built again.
+    /// Stores the overrides of a table's columns; if they changed, the statements built so far are discarded.
     pub(crate) fn keep_overrides(&self, table: &str, columns: HashMap<String, ColumnOverride>) {
         if self.overrides.keep(table, columns) {
             self.plans.clear();
@@ -97,7 +97,7 @@ impl<D: Dialect> Database<D> {
         self.readers.take().await
     }
 
-    /// A reader for a query that may keep it for long.
+    /// Acquires a reader for a query that may hold it for long.
     pub(crate) async fn heavy_reader(&self) -> Result<Lease<'_, D::Db>, StorageError> {
         self.readers.take_for_long().await
     }
@@ -106,9 +106,9 @@ impl<D: Dialect> Database<D> {
         self.writer.take().await
     }
 
-    /// A statement with its arguments, kept prepared unless it is a long one that a client has shaped (the texts of
-    /// INSERTs follow from declarations alone) or connections keep none. Texts are built from declarations; values are
-    /// only ever bound.
+    /// A statement with its arguments. It is kept as a prepared statement, unless it is a long one that clients have shaped
+    /// (the texts of INSERTs follow from declarations alone) or connections keep none. Texts are built from declarations;
+    /// values are only ever bound.
     pub(crate) fn query<'q, T>(&self, text: T, args: Arguments<D>) -> SqlQuery<'q, D>
     where
         AssertSqlSafe<T>: SqlSafeStr,
@@ -119,7 +119,7 @@ impl<D: Dialect> Database<D> {
     }
 }
 
-/// The least that a connection can be asked for.
+/// Runs the cheapest statement, to test a connection.
 async fn select<D: Dialect>(connection: &mut Connection<D>) -> Result<(), sqlx::Error> {
     D::script(connection, "SELECT 1".into_sql_str()).await
 }
@@ -132,18 +132,18 @@ async fn is_writable<D: Dialect>(writer: &mut Lease<'_, D::Db>) -> Result<bool, 
             transaction.rollback().await.map_err(failure::connection)?;
             is_writable
         }
-        // Another process writes, so writing works.
+        // Another process is writing, so the database accepts writes.
         Err(error) if D::transient(&error) == Some(Transient::Contended) => Ok(true),
         Err(error) => Err(failure::connection(error)),
     }
 }
 
-/// The longest text that a connection keeps prepared. Clients choose the shapes of filters, and a connection counts its
-/// statements, not the memory that each of them takes.
+/// The longest text in bytes that is kept as a prepared statement. Clients choose the shapes of filters, and a connection
+/// limits the number of its statements, not their memory.
 const LONGEST_PREPARED: usize = 4 << 10;
 
-/// A statement with its arguments that no connection keeps prepared: one of the catalog, of a migration, of a lookup
-/// after a failure.
+/// A statement with its arguments that no connection keeps prepared, such as one on the catalog, of a migration, or of a
+/// lookup after a failure.
 pub(crate) fn once<'q, DB, A>(text: impl SqlSafeStr, args: A) -> sqlx::query::Query<'q, DB, A>
 where
     DB: sqlx::Database + sqlx::database::HasStatementCache,
@@ -223,7 +223,7 @@ impl<D: Dialect> Storage for Database<D> {
         Box::pin(async {
             let mut connection = self.reader().await?;
             match select::<D>(&mut connection).await {
-                // One that the server has ended says nothing about the server.
+                // An idle connection that the server has closed says nothing about the server.
                 Err(error) if D::transient(&error) == Some(Transient::Disconnected) => {
                     connection = connection.renewed().await?;
                     select::<D>(&mut connection).await.map_err(failure::connection)?;
@@ -231,7 +231,7 @@ impl<D: Dialect> Storage for Database<D> {
                 answer => answer.map_err(failure::connection)?,
             }
             connection.hand_on();
-            // One that is in use proves itself to its user, and readiness does not wait for it.
+            // If the writer is in use, its statements show its state, and readiness does not wait for it.
             let Some(mut writer) = self.writer.take_free().await? else { return Ok(()) };
             if !is_writable::<D>(&mut writer).await? {
                 writer.discard();

@@ -1,9 +1,9 @@
-//! Stored values that do not read as their field's type: other programs write them, and a database keeps more than JSON
-//! can say (a time without end, a number that is none).
+//! Stored values that cannot be decoded as their field's type: other programs write them, and a database stores more than
+//! JSON can express (an infinite timestamp, NaN).
 //!
-//! One such value does not take the whole answer down. It is answered as null, and a line of the log names the table, the
-//! column and the row, at most once a minute for each column. Where a version is made of the row's content, the value
-//! itself is part of it; where a page ends with it, it is the place from which the next one goes on.
+//! One such value does not fail the whole response. It is returned as null, and a log line names the table, the column and
+//! the row, at most once a minute for each column. Where a version is a digest of the row's content, the stored value is
+//! part of it; where a page ends with it, it is the cursor from which the next page continues.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -14,17 +14,17 @@ use resourceful_contract::{FieldType, Schema, Value, json};
 use crate::dialect::{Dialect, Unreadable};
 use crate::plan::{Output, Row};
 
-/// How long a column's next bad value is not logged.
+/// How long further bad values of a column are not logged.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// Where a row came from: its schema, and the column of its id where the answer has one.
+/// Where a row came from: its schema, and the result column of its id, if there is one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin<'a> {
     pub(crate) schema: &'a Schema,
     pub(crate) id: Option<usize>,
 }
 
-/// Appends a field's value as JSON; null where it does not read as its type.
+/// Appends a field's value as JSON; null if it cannot be decoded as its type.
 #[inline]
 pub(crate) fn write<D: Dialect>(out: &mut Vec<u8>, row: &Row<D>, output: &Output, origin: Origin<'_>) {
     let before = out.len();
@@ -41,7 +41,7 @@ pub(crate) fn write<D: Dialect>(out: &mut Vec<u8>, row: &Row<D>, output: &Output
     }
 }
 
-/// A value for a digest of its row.
+/// Appends a value to the content that a row's digest is made of.
 pub(crate) fn digested<D: Dialect>(out: &mut Vec<u8>, row: &Row<D>, output: &Output) {
     let before = out.len();
     if D::write(out, row, output.column, output.field_type).is_err() {
@@ -50,14 +50,14 @@ pub(crate) fn digested<D: Dialect>(out: &mut Vec<u8>, row: &Row<D>, output: &Out
     }
 }
 
-/// A value to go on from.
+/// A value as part of a cursor.
 pub(crate) fn place<D: Dialect>(row: &Row<D>, column: usize, field_type: FieldType) -> Value {
     D::place(row, column, field_type).or_else(|_| D::opaque(row, column)).unwrap_or(Value::Null)
 }
 
-/// Logs a value that does not read, now and then.
+/// Logs a value that cannot be decoded, at limited intervals.
 pub(crate) fn report(schema: &Schema, field: usize, id: impl FnOnce() -> Option<String>, error: &Unreadable) {
-    /// When a column was named last. There are as many as are declared.
+    /// When a column was last logged. Its size is bounded by the number of declared columns.
     static LAST: LazyLock<Mutex<HashMap<(String, String), Instant>>> = LazyLock::new(Mutex::default);
     let (table, column) = (&schema.table, &schema.fields[field].column);
     let now = Instant::now();

@@ -1,4 +1,4 @@
-//! The body of an answer on its way to the client.
+//! Response bodies on their way to the client.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -19,24 +19,24 @@ use super::has_other_threads;
 use super::registry::Registry;
 use crate::http::Whole;
 
-/// The largest piece that is handed on at once: what waits for a client is then held here, where it is counted.
+/// The maximum size of a piece that is passed on at once: the rest waits for the client here, where it is counted.
 const PIECE: usize = 64 << 10;
 
-/// A body that is handed on in pieces, and counts for as long as any of it is held.
+/// A response body that is sent in pieces, and is counted for as long as any of it is held.
 #[derive(Debug)]
 pub(super) struct ResponseBody {
     body: Body,
-    /// What of a large frame is not handed on yet.
+    /// The part of a large frame that is not passed on yet.
     rest: Bytes,
     held: Option<Arc<AnswerMemory>>,
     _turn: Option<Arc<OwnedSemaphorePermit>>,
-    /// Whether the peer was handed a frame and has not asked for the next one; followed on HTTP/2 only, where a client
-    /// can stop a body without stopping the connection.
+    /// Whether the peer was given a frame and has not asked for the next one; tracked on HTTP/2 only, where a client can
+    /// stop a body without stopping the connection.
     waits: Option<bool>,
     request: Request,
 }
 
-/// Bytes of a large answer, for as long as they are in memory.
+/// The memory of a large response, counted until this is dropped.
 #[derive(Debug)]
 pub(super) struct AnswerMemory {
     connection: Arc<Connection>,
@@ -51,8 +51,8 @@ impl AnswerMemory {
     }
 }
 
-/// Whether there is room for an answer. A large one that is in memory counts from here on, until its last byte is taken. What
-/// is made while it is sent, as a stream, has limits of its own.
+/// Whether there is memory for a response. A large response that is in memory is counted from here on, until its last
+/// byte is taken. Bodies that are generated while they are sent, such as streams, have limits of their own.
 pub(in crate::app) async fn has_room(connection: &Arc<Connection>, response: &mut Response) -> bool {
     let Some(Whole { bytes }) = response.extensions_mut().remove() else { return true };
     let mut bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -61,7 +61,7 @@ pub(in crate::app) async fn has_room(connection: &Arc<Connection>, response: &mu
     if response.body().size_hint().exact().is_none()
         && let Some(coded) = Box::pin(encode(registry, response)).await
     {
-        // Nearly always fewer; what is not is so by the few bytes of a header.
+        // Nearly always smaller; where it is larger, then only by the few bytes of a header.
         bytes = coded.min(bytes);
         drop(room.split(room.num_permits() - Registry::units(bytes)));
     }
@@ -69,10 +69,10 @@ pub(in crate::app) async fn has_room(connection: &Arc<Connection>, response: &mu
     true
 }
 
-/// Encodes an answer that is whole, before its client takes any of it, and says how many bytes that makes. So neither its
-/// plain bytes nor the state of an encoder, which may be some MiB, is held for as long as a client takes.
+/// Encodes a response that is in memory as a whole, before its client takes any of it, and returns the encoded size. So
+/// neither its plain bytes nor the state of an encoder, which may be some MiB, is held for as long as a client takes.
 async fn encode(registry: &Registry, response: &mut Response) -> Option<usize> {
-    // They are never closed.
+    // The semaphore is never closed.
     let _turn = registry.encoders.acquire().await.ok()?;
     let mut encoded = std::mem::take(response.body_mut()).collect();
     let is_apart = has_other_threads();
@@ -88,7 +88,7 @@ async fn encode(registry: &Registry, response: &mut Response) -> Option<usize> {
             Some(count)
         }
         Err(error) => {
-            // The client sees that the answer ends early.
+            // The client sees that the response ends early.
             *response.body_mut() = Body::from_stream(stream::iter([Err::<Bytes, _>(error)]));
             None
         }
@@ -101,7 +101,7 @@ impl Drop for AnswerMemory {
     }
 }
 
-/// A frame that counts until the last piece of it is gone.
+/// A frame that is counted until its last piece is dropped.
 struct Counted {
     bytes: Bytes,
     _held: Arc<AnswerMemory>,
@@ -128,7 +128,7 @@ impl ResponseBody {
         Self { body, rest: Bytes::new(), held, _turn: turn, waits, request }
     }
 
-    /// Follows whether the peer takes what it is handed.
+    /// Tracks whether the peer takes what it is given.
     fn follow(&mut self, waits: bool) {
         match &mut self.waits {
             Some(was) if *was != waits => *was = waits,
@@ -156,7 +156,8 @@ impl ResponseBody {
         let Some(Ok(frame)) = frame else { return Poll::Ready(frame) };
         let frame = match frame.into_data() {
             Ok(bytes) if bytes.len() > PIECE || self.held.is_some() => {
-                // A whole body goes on counting by itself; the pieces of another one count with it.
+                // A frame that is the whole body is counted by itself; the pieces of any other body are counted with the
+                // body.
                 let is_whole = self.body.is_end_stream();
                 let bytes = match self.held.take_if(|_| is_whole) {
                     Some(held) => Bytes::from_owner(Counted { bytes, _held: held }),

@@ -1,8 +1,7 @@
-//! One connection, as its limits see it: whether it waits for a request, rests, is busy, or holds what its peer does not
-//! take.
+//! One connection, as its limits see it: it waits for a request, is idle, is busy, or holds what its peer does not take.
 //!
-//! Nothing is timed by a timer of its own. Events write down when something began; one timer a connection looks at that
-//! when the first of its limits could have passed.
+//! No limit has a timer of its own. Events record when something began; one timer per connection checks that when the
+//! first of its limits could have passed.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,26 +14,26 @@ use tokio::time::Instant;
 use super::limits::ConnectionLimits;
 use super::registry::Registry;
 
-/// How many large answers one HTTP/2 connection may wait for or hold at once; further requests on it wait for their turn,
+/// How many large responses one HTTP/2 connection may wait for or hold at once; further requests on it wait for a permit,
 /// which costs nothing.
 const ANSWERS_AT_ONCE: usize = 16;
 
 /// How long a connection without a request is kept when the server stops: a request that is under way to it is answered,
-/// and told that the connection closes.
+/// and the response announces that the connection closes.
 pub(super) const LINGER: Duration = Duration::from_millis(500);
 
-/// A connection.
+/// A connection of the server.
 #[derive(Debug)]
 pub(in crate::app) struct Connection {
     pub(super) registry: Arc<Registry>,
     pub(in crate::app) peer: IpAddr,
     number: u64,
-    /// Whether it is one too many, and for health checks only.
+    /// Whether it exceeds the limit of connections, and is for health checks only.
     pub(in crate::app) is_beyond: bool,
-    /// Turns for the requests of an HTTP/2 connection.
+    /// Permits for the requests of an HTTP/2 connection.
     pub(super) turns: Arc<Semaphore>,
     state: Mutex<State>,
-    /// Whether the next byte that is read begins a head.
+    /// Whether the next byte that is read begins a request head.
     rests: AtomicBool,
     closed: Notify,
 }
@@ -44,10 +43,10 @@ struct State {
     phase: Phase,
     /// Since when it is in that phase.
     since: Instant,
-    /// How many requests are under way.
+    /// The number of requests under way.
     requests: usize,
     is_http2: bool,
-    /// Whether sockets may be open inside of it, which no request shows.
+    /// Whether WebSockets may be open inside of it, which no request shows.
     has_tunnels: bool,
     is_closing: bool,
     /// Since when its peer takes nothing that was written.
@@ -55,10 +54,10 @@ struct State {
     /// How many bodies wait for their HTTP/2 peer to take more, and since when it has taken nothing.
     waiting: usize,
     taken: Instant,
-    /// The bytes of large answers that are not taken yet, and since when there are any.
+    /// The bytes of large responses that are not taken yet, and since when there are any.
     held: usize,
     held_since: Instant,
-    /// Since when the server stops.
+    /// Since when the server is stopping.
     stopping: Option<Instant>,
 }
 
@@ -66,19 +65,19 @@ struct State {
 enum Phase {
     /// No request has come yet, or one has begun to.
     Head,
-    /// Between two requests.
+    /// Idle between two requests.
     Rest,
     Busy,
-    /// A socket, which has limits of its own.
+    /// A WebSocket, which has limits of its own.
     Socket,
 }
 
-/// What the limits say of a connection.
+/// The verdict of the limits on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It is to be closed, for this reason.
     Close(&'static str),
-    /// It is to be looked at again then.
+    /// It is to be checked again at this time.
     Until(Instant),
 }
 
@@ -115,39 +114,39 @@ impl Connection {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until it is to be closed.
+    /// Waits until the connection is to be closed.
     pub(super) async fn closed(&self) {
         self.closed.notified().await;
     }
 
-    /// When to look at it for the first time.
+    /// When to check the limits for the first time.
     pub(super) fn first_look(&self, limits: &ConnectionLimits) -> Instant {
         self.state().since + limits.shortest()
     }
 
-    /// The server stops: what waits for a request is closed soon.
+    /// Notes that the server is stopping: a connection that waits for a request is closed soon.
     pub(super) fn stop(&self) {
         self.state().stopping = Some(Instant::now());
     }
 
-    /// Whether it is of HTTP/2, as far as its requests have shown.
+    /// Whether it uses HTTP/2, as far as its requests have shown.
     pub(super) fn is_http2(&self) -> bool {
         self.state().is_http2
     }
 
-    /// Whether it is to be closed, and when to look again.
+    /// Whether it is to be closed, or when to check again.
     pub(super) fn verdict(&self, limits: &ConnectionLimits) -> Verdict {
         let now = Instant::now();
         let state = self.state();
         if let (Some(stopping), Phase::Head | Phase::Rest, false) =
             (state.stopping, state.phase, state.has_tunnels)
         {
-            // A head that has begun does not hold up the others; a client may just be sending one.
+            // A request head that has begun does not delay the shutdown; a client may just be sending one.
             let since = if state.phase == Phase::Rest { stopping.max(state.since) } else { stopping };
             let end = since + LINGER;
             return if end <= now { Verdict::Close("the server stops") } else { Verdict::Until(end) };
         }
-        // What begins after this look is looked at in time by the next one.
+        // What begins after this check is seen in time by the next one.
         let shortest =
             if state.stopping.is_some() { limits.shortest().min(LINGER) } else { limits.shortest() };
         let mut next = now + shortest;
@@ -171,7 +170,7 @@ impl Connection {
         Verdict::Until(next)
     }
 
-    /// A request came.
+    /// Notes that a request has arrived.
     pub(super) fn request(self: &Arc<Self>, is_http2: bool) -> Request {
         let mut state = self.state();
         state.requests += 1;
@@ -181,23 +180,23 @@ impl Connection {
         Request { connection: self.clone() }
     }
 
-    /// A socket was opened inside of it.
+    /// Notes that a WebSocket was opened inside of it.
     pub(super) fn opens_tunnel(&self) {
         self.state().has_tunnels = true;
     }
 
-    /// It has become a socket.
+    /// Notes that it has become a WebSocket.
     pub(super) fn became_socket(&self) {
         self.state().phase = Phase::Socket;
     }
 
-    /// Whether no request is under way, and none of its bytes are a socket's.
+    /// Whether no request is under way, and none of its bytes are a WebSocket's.
     pub(super) fn waits_for_request(&self) -> bool {
         let state = self.state();
         state.requests == 0 && matches!(state.phase, Phase::Head | Phase::Rest) && !state.has_tunnels
     }
 
-    /// Bytes were read.
+    /// Notes that bytes were read.
     pub(super) fn read(&self) {
         if self.rests.load(Ordering::Relaxed) && self.rests.swap(false, Ordering::Relaxed) {
             let mut state = self.state();
@@ -207,19 +206,19 @@ impl Connection {
         }
     }
 
-    /// Writing came to a stop, or goes on.
+    /// Notes that writing is blocked, or continues.
     pub(super) fn writes(&self, is_blocked: bool) {
         self.state().blocked = is_blocked.then(Instant::now);
     }
 
-    /// A body has handed on what it had, and waits for the peer to take it.
+    /// Notes that a body has passed on what it had, and waits for the peer to take it.
     pub(super) fn waits_for_peer(&self) {
         let mut state = self.state();
         state.waiting += 1;
         state.taken = Instant::now();
     }
 
-    /// The peer takes more.
+    /// Notes that the peer takes more.
     pub(super) fn peer_takes(&self) {
         let mut state = self.state();
         state.waiting = state.waiting.saturating_sub(1);
@@ -239,14 +238,14 @@ impl Connection {
         state.held = state.held.saturating_sub(bytes);
     }
 
-    /// Since when it has held answers that are not taken.
+    /// Since when it has held responses that are not taken.
     pub(super) fn holds_since(&self) -> Option<Instant> {
         let state = self.state();
         (state.held > 0 && !state.is_closing).then_some(state.held_since)
     }
 
-    /// In which order it makes room for others: those that have sent no request before those that rest, and among them
-    /// the oldest first. None where it is busy.
+    /// The order in which connections are closed to make room for others: those that have sent no request before idle
+    /// ones, and among them the oldest first. `None` where it is busy.
     pub(super) fn leaves_before(&self) -> Option<(bool, Instant)> {
         let state = self.state();
         let may_leave = match state.phase {
@@ -257,7 +256,7 @@ impl Connection {
         (may_leave && !state.is_closing).then_some((state.phase == Phase::Rest, state.since))
     }
 
-    /// Has it closed, soon.
+    /// Asks for the connection to be closed soon.
     pub(super) fn close(&self) {
         self.state().is_closing = true;
         self.closed.notify_one();
@@ -282,7 +281,7 @@ impl Drop for Request {
         state.requests = state.requests.saturating_sub(1);
         if state.requests == 0 && state.phase == Phase::Busy {
             (state.phase, state.since) = (Phase::Rest, Instant::now());
-            // A ping on a connection of HTTP/2 begins no request.
+            // A ping on an HTTP/2 connection begins no request.
             self.connection.rests.store(!state.is_http2, Ordering::Relaxed);
         }
     }

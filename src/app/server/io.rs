@@ -1,4 +1,4 @@
-//! The bytes of a connection, and whether they move.
+//! The I/O of a connection, and whether it makes progress.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,15 +11,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::connection::Connection;
 use crate::app::service::AppService;
 
-/// A stream whose connection is kept informed of whether it moves. It lives for as long as the socket does, also where that
-/// has become a WebSocket.
+/// A stream that reports to its connection whether bytes move. It lives for as long as the TCP connection does, also
+/// where that has become a WebSocket.
 #[derive(Debug)]
 pub(super) struct Io<S> {
     stream: S,
     connection: Arc<Connection>,
     is_blocked: bool,
     front: AppService,
-    /// What is written in place of a refusal of the HTTP library's own, and how much of it is.
+    /// The problem that replaces an error response of the HTTP library, and how much of it is written.
     refusal: Option<(Vec<u8>, usize)>,
 }
 
@@ -28,7 +28,7 @@ impl<S> Io<S> {
         Self { stream, connection, is_blocked: false, front, refusal: None }
     }
 
-    /// Notes where the bytes are an answer that the HTTP library gives by itself, to a head that it cannot read.
+    /// Detects an error response that the HTTP library sends by itself, to a request head that it cannot parse.
     fn notices(&mut self, bytes: &[u8]) {
         if self.refusal.is_none()
             && bytes.starts_with(b"HTTP/1.1 4")
@@ -49,7 +49,7 @@ impl<S> Io<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Io<S> {
-    /// Writes the problem in place of a refusal of so many bytes.
+    /// Writes the problem in place of an error response of this length.
     fn poll_refusal(&mut self, context: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
         while let Some((problem, written)) = &mut self.refusal {
             if *written == problem.len() {
@@ -66,7 +66,8 @@ impl<S: AsyncWrite + Unpin> Io<S> {
     }
 }
 
-/// The status of a refusal that the HTTP library makes by itself: an answer of ours has an `x-request-id` or a body.
+/// The status of an error response that the HTTP library sends by itself: the application's own responses have an
+/// `x-request-id` or a body.
 fn refused(bytes: &[u8]) -> Option<StatusCode> {
     let head = std::str::from_utf8(bytes).ok()?.strip_suffix("\r\n\r\n")?.to_ascii_lowercase();
     let is_empty = head.contains("\r\ncontent-length: 0") && head.contains("\r\nconnection: close");

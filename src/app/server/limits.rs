@@ -1,14 +1,14 @@
-//! Bounds of the connections that an application serves by itself.
+//! Limits of the connections that an application's own server accepts.
 
 use std::time::Duration;
 
-/// The most connections by default, where the system allows for as many.
+/// The default maximum number of connections, where the system allows for as many.
 const MOST: usize = 25_000;
 
-/// Bounds of connections: how many there may be, how long they may be silent, how much memory they may hold.
+/// Limits of connections: how many there may be, how long they may be inactive, how much memory they may hold.
 ///
-/// They hold for [`App::serve`](crate::App::serve) and its kin. Where the [router](crate::App::router) is served by
-/// another server, that server's own limits hold.
+/// They apply to [`App::serve`](crate::App::serve) and its variants. Where the [router](crate::App::router) is served by
+/// another server, that server's own limits apply.
 ///
 /// ```
 /// use std::time::Duration;
@@ -40,7 +40,7 @@ impl Default for ConnectionLimits {
 }
 
 impl ConnectionLimits {
-    /// The defaults that stand at each setting.
+    /// The defaults, as documented at each setting.
     pub const fn new() -> Self {
         Self {
             max_connections: None,
@@ -54,72 +54,73 @@ impl ConnectionLimits {
         }
     }
 
-    /// The most connections at once, sockets and streams included. By default 25,000, or as many as the open-file limit
-    /// of the process (`ulimit -n`, read on Linux) leaves beside a reserve for databases and files.
+    /// The maximum number of connections at once, sockets and streams included. By default 25,000, or as many as the
+    /// open-file limit of the process (`ulimit -n`, read on Linux) leaves beside a reserve for databases and files.
     ///
-    /// One more takes the place of a connection that has sent no request for the longest, then of one that rests between
+    /// A further connection replaces the one that has sent no request for the longest, then one that is idle between
     /// requests. Where all of them are busy, a few more are accepted to answer health checks: any other request on them
-    /// is 503.
+    /// gets 503.
     pub const fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = Some(if connections == 0 { 1 } else { connections });
         self
     }
 
-    /// How long the head of a request may take: from the beginning of a connection, or from the first byte of a later
-    /// request; 10 s by default. The connection is closed then. The preface of HTTP/2 counts as a head.
+    /// The timeout of a request head: from the beginning of a connection, or from the first byte of a later request; 10 s
+    /// by default. The connection is then closed. The preface of HTTP/2 counts as a head.
     pub const fn header_timeout(mut self, timeout: Duration) -> Self {
         self.header_timeout = timeout;
         self
     }
 
-    /// How long a connection may rest between two requests; 75 s by default, which is longer than most proxies keep one.
+    /// The idle timeout between two requests; 75 s by default, which is longer than most proxies keep a connection.
     pub const fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout;
         self
     }
 
-    /// How long a client may take none of the bytes that wait for it; 30 s by default. The connection is closed then.
+    /// The write timeout: how long a client may take none of the bytes that wait for it; 30 s by default. The connection
+    /// is then closed.
     pub const fn write_timeout(mut self, timeout: Duration) -> Self {
         self.write_timeout = timeout;
         self
     }
 
-    /// How long a client may send nothing of a request body that it has begun; 10 s by default. The request is 408 then.
-    /// It holds for resources and batches, under another server too.
+    /// The read timeout of a body: how long a client may send nothing of a request body that it has begun; 10 s by
+    /// default. The request then gets 408. It applies to resources and batches, under another server too.
     pub const fn body_timeout(mut self, timeout: Duration) -> Self {
         self.body_timeout = timeout;
         self
     }
 
-    /// The most requests under way on one HTTP/2 connection; 100 by default.
+    /// The maximum number of concurrent requests on one HTTP/2 connection; 100 by default.
     pub const fn max_concurrent_streams(mut self, streams: u32) -> Self {
         self.max_concurrent_streams = if streams == 0 { 1 } else { streams };
         self
     }
 
-    /// The most bytes of large answers (of more than 16 KiB) that clients have not taken yet, of all connections
-    /// together; 64 MiB by default. Where one more does not fit, the connection that has held its answers for the longest
-    /// is closed, and the request is 503 with `Retry-After` if it was safe to ask (RFC 9110, 9.2.1). The answer to a
-    /// change is always sent. What a merged route makes while it is sent, such as a file, does not count.
+    /// The maximum bytes of large responses (of more than 16 KiB) that clients have not taken yet, of all connections
+    /// together; 64 MiB by default. Where a further response does not fit, the connection that has held its responses for
+    /// the longest is closed, and the request gets 503 with `Retry-After` if it was safe (RFC 9110, 9.2.1). The response
+    /// to a change is always sent. What a merged route generates while it is sent, such as a file, is not counted.
     pub const fn max_answer_bytes(mut self, bytes: usize) -> Self {
         self.max_answer_bytes = bytes;
         self
     }
 
-    /// The most bytes of large request bodies (of more than 16 KiB) that are held at once, of all requests together;
-    /// 16 MiB by default. A body that does not fit is 503 with `Retry-After`. It holds for resources and batches, under
-    /// another server too; merged routes read their bodies themselves.
+    /// The maximum bytes of large request bodies (of more than 16 KiB) that are held at once, of all requests together;
+    /// 16 MiB by default. A body that does not fit gets 503 with `Retry-After`. It applies to resources and batches,
+    /// under another server too; merged routes read their bodies themselves.
     pub const fn max_body_bytes(mut self, bytes: usize) -> Self {
         self.max_body_bytes = bytes;
         self
     }
 
-    /// The shortest of its times.
+    /// The shortest of the timeouts.
     pub(super) fn shortest(&self) -> Duration {
         self.header_timeout.min(self.idle_timeout).min(self.write_timeout)
     }
 
-    /// How many connections there may be, and how many more for health checks.
+    /// The maximum number of connections, and of additional ones for health checks.
     pub(super) fn capacity(&self) -> (usize, usize) {
         let files = open_files();
         let most =
@@ -128,13 +129,13 @@ impl ConnectionLimits {
     }
 }
 
-/// How many connections so many open files leave room for: beside databases, files, and connections for health checks.
+/// How many connections an open-file limit leaves room for: beside databases, files, and connections for health checks.
 fn within(files: usize) -> usize {
     let reserve = (files / 4).clamp(32, 512);
     files.saturating_sub(reserve).max(1)
 }
 
-/// How many files the process may have open, where the system says so.
+/// The open-file limit of the process, where the system reports it.
 fn open_files() -> Option<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     soft_limit(&limits)

@@ -1,4 +1,4 @@
-//! The server of an application's own: it accepts connections, keeps them within their limits, and ends them in order.
+//! The application's own HTTP server: accepts connections, enforces their limits, and shuts them down gracefully.
 
 mod answer;
 mod connection;
@@ -30,20 +30,20 @@ pub(super) use answer::has_room;
 pub(super) use connection::Connection;
 pub use limits::ConnectionLimits;
 
-/// The most bytes of a request's head, and of an answer that wait in a connection's own buffer.
+/// The maximum bytes of a request's head, and of a response in a connection's own buffer.
 const BUFFER: usize = 128 << 10;
-/// How often an HTTP/2 peer is asked whether it is still there, and how long it may take to answer.
+/// The interval of HTTP/2 keep-alive pings, and the timeout for the reply.
 const PING: Duration = Duration::from_secs(20);
-/// How much of request bodies a connection of HTTP/2 takes before they are read; and of one of them.
+/// The HTTP/2 flow-control window of a connection, for request bodies that are not read yet; and of one stream.
 const WINDOW: u32 = 512 << 10;
 const STREAM_WINDOW: u32 = 256 << 10;
-/// How long accepting rests where the system has no room for another connection.
+/// How long accepting pauses where the system has no room for another connection.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a connection may wait for its request before it makes room for others then.
+/// How long a connection may then wait for its request before it is closed to make room for others.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Where connections come from.
+/// A source of connections.
 pub(super) trait Listen {
     /// The next connection.
     fn accept(&self) -> impl Future<Output = Result<(TcpStream, SocketAddr)>> + Send;
@@ -55,7 +55,7 @@ impl Listen for TcpListener {
     }
 }
 
-/// Serves connections until `stop` is done and the last of them has ended.
+/// Serves connections until `stop` completes and the last of them has ended.
 pub(super) async fn serve(
     listener: impl Listen,
     front: &AppService,
@@ -63,7 +63,8 @@ pub(super) async fn serve(
     stop: impl Future<Output = ()>,
 ) {
     let registry = Arc::new(Registry::new(limits));
-    // Ends where the other is dropped: the connections when the server stops, the server when the last connection has ended.
+    // Each channel is closed when its other side is dropped: the connections learn that the server stops, the server that
+    // the last connection has ended.
     let (stops, stopping) = watch::channel(());
     let (ended, ends) = watch::channel(());
     let mut stop = pin!(stop);
@@ -88,7 +89,7 @@ pub(super) async fn serve(
             Ok(accepted) => accepted,
             Err(error) if is_of_one_connection(&error) => continue,
             Err(error) => {
-                // Most often there are too many open files: those who wait for a request make room.
+                // Most often there are too many open files: connections that wait for a request are closed to make room.
                 registry.make_room(PATIENCE);
                 registry.say(&format!("no connection is accepted for now: {error}"));
                 tokio::time::sleep(PAUSE).await;
@@ -97,7 +98,7 @@ pub(super) async fn serve(
         };
         begin(stream, address).await;
     }
-    // Connections that the system has made already would be reset with the listener.
+    // Connections that the system has established already would be reset with the listener.
     while let Some(Ok((stream, address))) = listener.accept().now_or_never() {
         begin(stream, address).await;
     }
@@ -106,12 +107,12 @@ pub(super) async fn serve(
     ended.closed().await;
 }
 
-/// Whether this runtime has threads to hand other tasks to, while one of them is busy for long.
+/// Whether this runtime has threads for other tasks while one of them is busy for long.
 fn has_other_threads() -> bool {
     Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread
 }
 
-/// Whether accepting failed for one connection alone, which has gone meanwhile.
+/// Whether accepting failed for one connection alone, which has gone in the meantime.
 fn is_of_one_connection(error: &Error) -> bool {
     let kind = error.kind();
     matches!(
@@ -141,7 +142,7 @@ async fn attend(
         tokio::select! {
             outcome = served.as_mut() => {
                 match outcome {
-                    // A WebSocket goes on without this task.
+                    // A WebSocket continues without this task.
                     Ok(()) => connection.became_socket(),
                     Err(error) => tracing::trace!(%error, "a connection failed"),
                 }
@@ -157,7 +158,7 @@ async fn attend(
                     return;
                 }
                 connection::Verdict::Until(next) => {
-                    // Which protocol it is, its first request shows.
+                    // The protocol is only known from the first request.
                     let leaves = (is_draining || is_stopping) && !is_sent_away;
                     if leaves && connection.is_http2() {
                         is_sent_away = true;
@@ -167,12 +168,12 @@ async fn attend(
                     look.as_mut().reset(if leaves && !is_sent_away { next.min(soon) } else { next });
                 }
             },
-            // HTTP/1 says with each answer that the connection closes; HTTP/2 has GOAWAY (RFC 9113, 6.8).
+            // HTTP/1 announces with each response that the connection closes; HTTP/2 has GOAWAY (RFC 9113, 6.8).
             _ = draining.wait_for(|is_draining| *is_draining), if !is_draining => {
                 is_draining = true;
                 look.as_mut().reset(tokio::time::Instant::now());
             }
-            // It never changes; it ends.
+            // The value never changes; the channel is closed.
             _ = stopping.changed(), if !is_stopping => {
                 is_stopping = true;
                 connection.stop();
@@ -213,7 +214,7 @@ mod tests {
     use super::{ConnectionLimits, Listen, PAUSE, serve};
     use crate::{AppPreset, create_app};
 
-    /// Fails for want of files, so many times before each connection.
+    /// Fails with too many open files, this many times before each connection.
     struct Failing {
         listener: TcpListener,
         failures: usize,

@@ -1,4 +1,4 @@
-//! The connections of a server, and what they hold together.
+//! The connections of a server, and the memory that they hold together.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,26 +12,26 @@ use tokio::time::Instant;
 use super::connection::Connection;
 use super::limits::ConnectionLimits;
 
-/// In which units the bytes of answers are counted.
+/// The unit in which the bytes of responses are counted.
 const UNIT: usize = 1 << 10;
-/// How long a client may take for large answers, however many others need the room.
+/// How long a client may take for large responses, however many others need the memory.
 const FAIR: Duration = Duration::from_secs(1);
-/// How often the log says that a limit is reached.
+/// The minimum interval between two log lines about a reached limit.
 const OFTEN: Duration = Duration::from_secs(60);
 
-/// The connections of a server.
+/// The registry of a server's connections.
 #[derive(Debug)]
 pub(super) struct Registry {
     most: usize,
     beyond: usize,
     answers: Arc<Semaphore>,
-    /// Turns to encode a large answer, which takes a processor.
+    /// Permits to encode a large response, which occupies a processor.
     pub(super) encoders: Semaphore,
-    /// Turns to read and check a large body, which takes a processor and many times its bytes of memory.
+    /// Permits to read and check a large body, which occupies a processor and many times its bytes of memory.
     pub(super) readers: Arc<Semaphore>,
     all: Mutex<HashMap<u64, Weak<Connection>>>,
     next: AtomicU64,
-    /// A connection has gone.
+    /// Notified when a connection has ended.
     left: Notify,
     said: Mutex<Option<Instant>>,
 }
@@ -58,13 +58,13 @@ impl Registry {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a connection from this address. Where there is none, it takes that of one that waits for a request;
-    /// where all are busy, it is for health checks; and none where there are enough of those.
+    /// Admits a connection from this address. At the limit, it replaces a connection that waits for a request; where all
+    /// are busy, it is admitted for health checks; `None` where there are enough of those.
     pub(super) async fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Arc<Connection>> {
         let count = self.all().len();
         let is_beyond = if count < self.most { false } else { !self.make_room(Duration::ZERO) };
         if count >= self.most + self.beyond {
-            // Those that make room are about to go.
+            // The connections that make room are about to end.
             let _ = tokio::time::timeout(Duration::from_millis(100), self.left.notified()).await;
             if self.all().len() >= self.most + self.beyond {
                 self.say(
@@ -79,8 +79,8 @@ impl Registry {
         Some(connection)
     }
 
-    /// Closes the connections that wait for a request for the longest, and for so long at least; some at once, so that the
-    /// search is worth it. Answers whether there was one.
+    /// Closes the connections that have waited for a request for the longest, and for this long at least; several at
+    /// once, so that the search is worth it. Returns whether there was one.
     pub(super) fn make_room(&self, least: Duration) -> bool {
         let waiting = self.living().filter_map(|one| Some((one.leaves_before()?, one)));
         let mut waiting: Vec<_> = waiting.filter(|((_, since), _)| since.elapsed() >= least).collect();
@@ -96,13 +96,13 @@ impl Registry {
         !waiting.is_empty()
     }
 
-    /// As how many units bytes count.
+    /// The number of units that bytes are counted as.
     pub(super) const fn units(bytes: usize) -> usize {
         bytes.div_ceil(UNIT)
     }
 
-    /// Room for a large answer, until it is dropped; none where there is none. Then the connection that holds answers for
-    /// the longest is closed, unless all of them are as new.
+    /// Reserves memory for a large response, until the permit is dropped; `None` where there is not enough. Then the
+    /// connection that has held responses for the longest is closed, unless all of them are too recent.
     pub(super) fn room_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let units = u32::try_from(Self::units(bytes)).unwrap_or(u32::MAX);
         if let Ok(room) = self.answers.clone().try_acquire_many_owned(units) {
@@ -130,7 +130,7 @@ impl Registry {
         self.left.notify_one();
     }
 
-    /// Says in the log that a limit is reached, now and then.
+    /// Logs that a limit is reached, at a limited rate.
     pub(super) fn say(&self, what: &str) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.is_none_or(|said| said.elapsed() >= OFTEN) {

@@ -1,4 +1,4 @@
-//! The requests of one connection.
+//! The service for the requests of one connection.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -24,12 +24,12 @@ use super::has_other_threads;
 use crate::app::health;
 use crate::app::service::AppService;
 
-/// The least bytes of a request body that takes long to read and check.
+/// The minimum bytes of a request body that takes long to read and check.
 const LARGE: u64 = 64 << 10;
-/// The most bytes of a request body that are read after the answer, so that its connection stays.
+/// The maximum bytes of a request body that are read after the response, so that its connection can be kept.
 const SMALL: u64 = 8 << 10;
 
-/// What answers the requests of one connection.
+/// The service that handles the requests of one connection.
 #[derive(Clone)]
 pub(super) struct ConnectionService {
     pub(super) front: AppService,
@@ -59,7 +59,7 @@ where
         let is_http2 = request.version() == Version::HTTP_2;
         let is_connect = request.method() == Method::CONNECT;
         let is_probe = health::PATHS.contains(&request.uri().path());
-        // What is coded may be a hundred times larger than it is here.
+        // An encoded body may be a hundred times larger when it is decoded.
         let is_coded = request.headers().contains_key(CONTENT_ENCODING);
         let is_large = request.body().size_hint().upper().is_none_or(|bytes| bytes >= LARGE);
         let is_long = (is_large || is_coded) && !is_probe;
@@ -75,7 +75,7 @@ where
         if is_http2 && !is_probe {
             let turns = self.connection.turns.clone();
             answer = Box::pin(async move {
-                // They are never closed.
+                // The semaphore is never closed.
                 let turn = turns.acquire_owned().await.ok();
                 let mut response = answer.await?;
                 response.extensions_mut().insert(Turn(turn.map(Arc::new)));
@@ -89,28 +89,29 @@ where
     }
 }
 
-/// Polls an answer that keeps its thread for long beside the workers, and no more of them at once than there are turns.
+/// Polls a response that occupies its thread for long outside of the worker threads, no more of them at once than there
+/// are permits.
 ///
-/// A busy worker looks for new connections only between many polls, so others would wait for all of them. A turn lasts
-/// one poll: what waits for its client or for a database holds none.
+/// A busy worker checks for new connections only between many polls, so others would wait for all of them. A permit is
+/// held for one poll: a response that waits for its client or for a database holds none.
 async fn in_turns(turns: Arc<Semaphore>, mut answer: AnswerFuture) -> Result<Response, Infallible> {
     loop {
-        // They are never closed.
+        // The semaphore is never closed.
         let turn = turns.acquire().await.ok();
         let polled = poll_fn(|context| Poll::Ready(block_in_place(|| answer.as_mut().poll(context)))).await;
         drop(turn);
         match polled {
             Poll::Ready(response) => return response,
-            // The answer wakes this task.
+            // The response's future wakes this task.
             Poll::Pending => pending!(),
         }
     }
 }
 
-/// Whether something of a request's body remains, after what has come of a small one is read.
+/// Whether a part of a request's body remains, after what has arrived of a small one is read.
 type Unread = Box<dyn FnMut(&mut Context<'_>) -> bool + Send>;
 
-/// A request body, and what says whether something of it remains.
+/// A request body, and a function that reports whether a part of it remains.
 fn watch<B>(body: B) -> (Body, Unread)
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
@@ -131,10 +132,10 @@ where
     (Body::new(Watched(shared)), Box::new(remains))
 }
 
-/// What comes of a body.
+/// A frame of a body, or its error.
 type Came<B> = Result<Frame<<B as HttpBody>::Data>, <B as HttpBody>::Error>;
 
-/// A body, and whether its end has been seen: one without a length does not say so by itself.
+/// A body, and whether its end has been seen: a body without a length does not report it by itself.
 struct Ending<B> {
     body: B,
     is_over: bool,
@@ -152,7 +153,7 @@ impl<B: HttpBody + Unpin> Ending<B> {
     }
 }
 
-/// A request body that is looked at again once its request is answered.
+/// A request body that is checked again once its request is answered.
 struct Watched<B>(Arc<Mutex<Ending<B>>>);
 
 impl<B> Watched<B> {
@@ -181,18 +182,18 @@ impl<B: HttpBody + Unpin> HttpBody for Watched<B> {
     }
 }
 
-/// The right of an HTTP/2 request to have a large answer.
+/// The permit of an HTTP/2 request for a large response.
 #[derive(Clone)]
 struct Turn(Option<Arc<OwnedSemaphorePermit>>);
 
 type AnswerFuture = BoxFuture<'static, Result<Response, Infallible>>;
 
-/// An answer that is being made.
+/// A response in progress.
 pub(super) struct ResponseFuture {
     answer: AnswerFuture,
     is_http2: bool,
     is_connect: bool,
-    /// Says whether the body of a request of HTTP/1 is read to its end.
+    /// Reports whether a part of an HTTP/1 request's body remains.
     unread: Option<Unread>,
     request: Option<Request>,
 }
@@ -204,7 +205,8 @@ impl Future for ResponseFuture {
         let Ok(mut response) = ready!(self.answer.as_mut().poll(context));
         let request = self.request.take().expect("an answer is given once");
         if self.unread.as_mut().is_some_and(|remains| remains(context)) {
-            // The rest of the body cannot be told from another request, so the connection ends with this answer.
+            // The rest of the body cannot be distinguished from another request, so the connection ends with this
+            // response.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if self.is_connect && response.status().is_success()
@@ -213,7 +215,7 @@ impl Future for ResponseFuture {
             request.connection.opens_tunnel();
         }
         let held = response.extensions_mut().remove::<Arc<AnswerMemory>>();
-        // What is small or goes on for long leaves its turn to the next one.
+        // A small response, or one that is generated while it is sent, releases its permit at once.
         let turn = response.extensions_mut().remove::<Turn>().filter(|_| held.is_some());
         let turn = turn.and_then(|Turn(turn)| turn);
         let is_http2 = self.is_http2;

@@ -1,4 +1,4 @@
-//! Deliveries: what is sent to an endpoint, what became of it, and once more.
+//! Webhook deliveries: messages to endpoints, the outcomes of their attempts, and their replay.
 
 use chrono::{DateTime, Utc};
 use resourceful_contract::Table;
@@ -15,27 +15,27 @@ use crate::error::{Error, ErrorKind};
 use crate::events::Event;
 use crate::resource::{Action, Change, NoInput, ResourceBuilder, define_resource};
 
-/// One event, on its way to one endpoint.
+/// The delivery of one event to one endpoint.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
 pub(super) struct WebhookDelivery {
     pub(super) id: Uuid,
     pub(super) endpoint_id: Uuid,
-    /// The event's id, which is the message's id (`webhook-id`) however often it is sent.
+    /// The event's id, which is the message's id (`webhook-id`) in every attempt.
     pub(super) event_id: Uuid,
     /// The event's type, such as `orders.created`.
     pub(super) event_type: String,
-    /// The id of the item that it tells of.
+    /// The id of the item that the event is about.
     pub(super) subject: String,
     pub(super) state: State,
-    /// How often it was tried since it was queued or replayed.
+    /// The number of attempts since it was queued or replayed.
     pub(super) attempts: i64,
-    /// When it is tried next; `null` where it is not.
+    /// The time of the next attempt; `null` where there is none.
     pub(super) next_attempt_at: Option<DateTime<Utc>>,
     /// The last attempts, the oldest first.
     pub(super) log: Vec<Attempt>,
     pub(super) tenant_id: Option<String>,
     pub(super) owner_id: Option<String>,
-    /// The event as JSON, all of it: whoever is sent it is judged by what they are not shown as well.
+    /// The complete event as JSON: access rules also read fields that the receiver is not shown.
     #[serde(default)]
     pub(super) event: String,
     pub(super) created_at: DateTime<Utc>,
@@ -45,7 +45,7 @@ pub(super) struct WebhookDelivery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum State {
-    // Nobody has looked yet whether its owner may see it, so it is shown to nobody.
+    // Not yet checked whether its owner may see the event, so it is hidden from all callers.
     Queued,
     Pending,
     Delivered,
@@ -57,19 +57,19 @@ impl State {
     pub(super) const ENDED: [Self; 3] = [Self::Delivered, Self::Failed, Self::Cancelled];
 }
 
-/// What became of one attempt.
+/// The outcome of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Attempt {
     pub(super) at: DateTime<Utc>,
-    /// What the endpoint answered (HTTP), where it did.
+    /// The status code of the endpoint's response, where there was one.
     pub(super) status: Option<u16>,
-    /// Why it was none of use.
+    /// Why the attempt was not successful.
     pub(super) reason: Option<String>,
     pub(super) milliseconds: u64,
 }
 
 impl WebhookDelivery {
-    /// An event that is to be sent to an endpoint. Its id follows from both, so that it is there once.
+    /// A new delivery of an event to an endpoint. Its id is derived from both, so that it exists once.
     pub(super) fn new(endpoint: &WebhookEndpoint, event: &Event) -> Result<Self, Error> {
         let now = crate::engine::now();
         Ok(Self {

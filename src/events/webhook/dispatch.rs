@@ -1,7 +1,7 @@
-//! Sends what is due to its endpoint, and writes down what became of it.
+//! Sends due deliveries to their endpoints, and records the outcomes.
 //!
-//! Any number of nodes may send. Each claims a delivery before it sends it, by a time after which others may; the row's
-//! version is the fence, so that a node which was stopped for longer than that writes down nothing.
+//! Any number of nodes may send. Each claims a delivery before it sends it, until a time after which other nodes may; the
+//! row's version is the fencing token, so that a node which was stopped for longer than that records nothing.
 
 use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
@@ -31,26 +31,26 @@ use crate::events::Event;
 use crate::outbound::{Client, Failure, Reach};
 use crate::resource::EnlistedWrite;
 
-/// How many pages of what is due are looked through for what may be sent now.
+/// How many pages of due deliveries are searched for those that may be sent now.
 const PAGES: usize = 32;
-/// How long it may take to find out who an endpoint's owner is and what they may see.
+/// Time limit for looking up an endpoint's owner and what the owner may see.
 const ASKED: Duration = Duration::from_secs(15);
-/// How long an endpoint may answer nothing with success while there is more for it than it is tried with.
+/// How long an endpoint may go without a successful response while its backlog is larger than what is attempted.
 const PATIENCE: Duration = Duration::from_secs(5 * 24 * 3600);
-/// The field that says when a delivery is due.
+/// The field with the time at which a delivery is due.
 const DUE: &str = "next_attempt_at";
-/// How often it is looked for what is due.
+/// How often due deliveries are polled.
 const LOOK: Duration = Duration::from_secs(1);
-/// How much longer than the time that everything may take a claim holds.
+/// How much longer a claim holds than all of its work may take.
 const SPARE: Duration = Duration::from_secs(5);
-/// How many deliveries are put off in one commit, so that writers beside it do not wait for long.
+/// How many deliveries are postponed in one commit, so that concurrent writers do not wait for long.
 const PUT_OFF_AT_ONCE: u32 = 500;
-/// How many of those that were put off follow one that was answered with success.
+/// How many postponed deliveries become due after a successful one.
 const FOLLOW: u32 = 64;
 /// How many attempts the log keeps.
 const LOGGED: usize = 20;
 
-/// What sends the messages of one application.
+/// Sends the messages of one application.
 pub(crate) struct Dispatcher {
     engine: Arc<Engine>,
     webhooks: Webhooks,
@@ -60,23 +60,23 @@ pub(crate) struct Dispatcher {
     lines: EndpointThrottles,
 }
 
-/// A delivery that this node may send.
+/// A delivery that this node has claimed.
 struct Claimed {
     own: SystemRow<WebhookDelivery>,
     turn: Turn,
 }
 
-/// What became of an attempt.
+/// The outcome of an attempt.
 enum Outcome {
-    /// It was answered with success.
+    /// The response was a success.
     Delivered(StatusCode),
-    /// It is to be tried again.
+    /// The attempt failed, and is to be repeated.
     Failed(Option<StatusCode>, String),
-    /// The endpoint wants no more: it is disabled, for this reason.
+    /// The endpoint is to be disabled, for this reason.
     Refused(Option<StatusCode>, Cow<'static, str>),
-    /// There is nobody to send it to.
+    /// The endpoint does not exist any more or is disabled.
     Cancelled(&'static str),
-    /// Its owner may not see it.
+    /// The endpoint's owner may not see the event.
     Withheld,
 }
 
@@ -100,24 +100,24 @@ impl Dispatcher {
         })
     }
 
-    /// For how long what is new for an endpoint is put off from the start.
+    /// For how long new deliveries of an endpoint are postponed from the start.
     pub(super) fn puts_off(&self, endpoint: Uuid) -> Option<Duration> {
         self.lines.puts_off(endpoint)
     }
 
-    /// Lets every endpoint be tried at once, however it went before.
+    /// Lets every endpoint be tried at once, whatever its earlier results.
     pub(crate) fn rest(&self) {
         self.lines.rested();
     }
 
-    /// Says that there is something new.
+    /// Wakes the dispatcher for new deliveries.
     pub(crate) fn wake(&self) {
         self.woken.notify_one();
     }
 
-    /// Sends what is due, for as long as the application runs.
+    /// Sends due deliveries, for as long as the application runs.
     pub(crate) async fn run(self: Arc<Self>) {
-        // Tasks of their own: what is under way holds connections, and must go on while the next are claimed.
+        // Separate tasks: deliveries under way hold connections, and must progress while the next are claimed.
         let mut under_way = JoinSet::new();
         loop {
             match self.next(WIDTH - under_way.len()).await {
@@ -143,7 +143,7 @@ impl Dispatcher {
         }
     }
 
-    /// Sends everything that is due now, and comes back when nothing is: for tests, and for programs that end.
+    /// Sends all deliveries that are due now, and returns when none is: for tests, and for programs that end.
     pub(crate) async fn drain(&self) -> Result<(), Error> {
         loop {
             self.lines.rested();
@@ -156,7 +156,7 @@ impl Dispatcher {
         }
     }
 
-    /// Forgets deliveries that ended long enough ago.
+    /// Deletes deliveries that ended longer ago than the retention time.
     pub(crate) async fn sweep(&self) -> Result<(), Error> {
         let kept = chrono::Duration::from_std(self.webhooks.kept).ok();
         let Some(before) = kept.and_then(|kept| now().checked_sub_signed(kept)) else { return Ok(()) };
@@ -164,7 +164,7 @@ impl Dispatcher {
         self.engine.drop_all_own(DELIVERIES, &filter).await
     }
 
-    /// Claims deliveries that are due, of endpoints that have room, at most so many.
+    /// Claims due deliveries of endpoints with free capacity, at most so many.
     async fn next(&self, most: usize) -> Result<Vec<Claimed>, Error> {
         for (endpoint, off) in self.lines.stuck() {
             self.put_off(endpoint, off).await?;
@@ -187,7 +187,7 @@ impl Dispatcher {
                     }
                 }
             }
-            // What is due first may be of those who have no room: the others do not wait for it.
+            // The first due deliveries may be of endpoints without capacity: the others do not wait for them.
             filter = json!({"and": [
                 self.due(),
                 {"or": [{DUE: {"gt": last.0}}, {DUE: last.0, "id": {"gt": last.1}}]},
@@ -197,7 +197,7 @@ impl Dispatcher {
         Ok(claimed)
     }
 
-    /// Has what is due to an endpoint be due later: however much there is, it is not looked through each time.
+    /// Postpones an endpoint's due deliveries, so that a large backlog is not scanned each time.
     async fn put_off(&self, endpoint: Uuid, off: Duration) -> Result<(), Error> {
         let mut due = waiting();
         due["endpoint_id"] = json!(endpoint);
@@ -206,12 +206,12 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Has some of what was put off be due now, as its endpoint answers again. Each of them that goes well has more follow.
+    /// Makes some postponed deliveries due now, as their endpoint responds again. Each success makes more of them due.
     async fn follow(&self, endpoint: Uuid, turn: &Turn) -> Result<(), Error> {
         let mut put_off = waiting();
         put_off["endpoint_id"] = json!(endpoint);
         put_off["attempts"] = json!(0);
-        // Whatever is due sooner may be under way.
+        // Deliveries that are due sooner may be under way.
         put_off[DUE] = json!({"gt": now() + self.holds() + span(SPARE)});
         if !self.reschedule(&put_off, FOLLOW, now()).await? {
             turn.nothing_put_off();
@@ -220,7 +220,7 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Has the first of what a filter speaks of be due at another time; whether there may be more.
+    /// Reschedules the first deliveries that match a filter; returns whether there may be more.
     async fn reschedule(&self, filter: &Json, most: u32, at: DateTime<Utc>) -> Result<bool, Error> {
         let found = self.engine.own_rows::<WebhookDelivery>(DELIVERIES, filter, DUE, most).await?;
         let ids: Vec<Uuid> = found.iter().map(|own| own.row.id).collect();
@@ -230,8 +230,8 @@ impl Dispatcher {
         Ok(u32::try_from(ids.len()).is_ok_and(|count| count == most))
     }
 
-    /// What is due, but of endpoints that have no room. A time further ahead than the longest delay was written by a clock
-    /// that is wrong: such a delivery is due.
+    /// Filter for due deliveries, without those of endpoints that have no capacity. A time further ahead than the longest
+    /// delay was written by a wrong clock: such a delivery is due.
     fn due(&self) -> Json {
         let (mut filter, now) = (waiting(), now());
         filter["or"] = json!([{DUE: {"lte": now}}, {DUE: {"gt": now + self.longest_delay()}}]);
@@ -247,14 +247,14 @@ impl Dispatcher {
         span(self.webhooks.deadline.saturating_add(ASKED + SPARE))
     }
 
-    /// The longest time between now and when a delivery is due.
+    /// The longest time between now and the due time of a delivery.
     fn longest_delay(&self) -> chrono::Duration {
         let pause = self.webhooks.pauses.iter().max().copied().unwrap_or_default();
         let pause = span(pause.saturating_add(pause / 10).max(LONGEST_PUT_OFF));
         pause.max(self.holds()) + span(SPARE)
     }
 
-    /// Takes a delivery for this node; nothing where another one was quicker.
+    /// Claims a delivery for this node; `None` where another node was faster.
     async fn claim(&self, own: SystemRow<WebhookDelivery>, turn: Turn) -> Result<Option<Claimed>, Error> {
         let set = fields(json!({DUE: now() + self.holds()}));
         let id = own.row.id.to_string();
@@ -262,7 +262,7 @@ impl Dispatcher {
         Ok(is_ours.then(|| Claimed { own: SystemRow { version: after(own.version), ..own }, turn }))
     }
 
-    /// Tries a delivery and writes down what became of it.
+    /// Attempts a delivery and records the outcome.
     async fn deliver(&self, Claimed { own, turn }: Claimed) {
         let (at, began) = (now(), Instant::now());
         let (mut is_shown, mut took) = (false, Duration::ZERO);
@@ -297,7 +297,7 @@ impl Dispatcher {
             outcome = Outcome::Refused(*status, reason.into());
         }
         if let Err(error) = self.note(own, outcome, is_shown, at, began.elapsed()).await {
-            // It is sent once more when the claim ends.
+            // It is sent again when the claim ends.
             tracing::warn!(
                 error = format!("{error:#}"),
                 "what became of a webhook could not be written down"
@@ -305,8 +305,8 @@ impl Dispatcher {
         }
     }
 
-    /// Why an endpoint is not waited for any more. What fails is given up by itself; where there is more than an endpoint
-    /// is tried with, that would never come to an end.
+    /// The reason to disable an endpoint without a successful response for too long; otherwise `None`. A failing delivery
+    /// ends after its last attempt; where the backlog is larger than what is attempted, the failures would never end.
     async fn loses_patience(&self, delivery: &WebhookDelivery) -> Option<String> {
         let pauses = self.webhooks.pauses.iter().fold(Duration::ZERO, |sum, one| sum.saturating_add(*one));
         let patience = span(PATIENCE.max(pauses.saturating_mul(2)));
@@ -323,8 +323,8 @@ impl Dispatcher {
         answered.is_empty().then(|| format!("it answered nothing with success for {days} days"))
     }
 
-    /// Where a message goes, and what is shown there; what became of it where it goes nowhere. Others are asked for both,
-    /// who may take their time or panic.
+    /// The endpoint of a delivery and what its owner may see of the event; an outcome where nothing is to be sent. Both
+    /// depend on the application's own code, which may be slow or panic.
     async fn addressed(
         &self,
         delivery: &WebhookDelivery,
@@ -398,7 +398,7 @@ impl Dispatcher {
         })
     }
 
-    /// The event as JSON; without its data where that is too long.
+    /// The event as JSON; without its data where it exceeds the size limit.
     fn body(&self, event: &Event) -> Result<Bytes, Error> {
         let body = serde_json::to_vec(event).map_err(Error::internal)?;
         if body.len() <= self.webhooks.payload_limit {
@@ -438,7 +438,7 @@ impl Dispatcher {
             Outcome::Refused(status, reason) => {
                 (State::Failed, None, status, Some(format!("{reason}: the endpoint is disabled")))
             }
-            // What nobody was to know of is not in the log.
+            // Events that the owner was never to see are not in the log.
             Outcome::Cancelled(_) | Outcome::Withheld if !was_shown => {
                 self.engine.drop_own(DELIVERIES, &id, version).await?;
                 return Ok(());
@@ -451,7 +451,7 @@ impl Dispatcher {
                 Some("the endpoint's owner may not see it any more".to_owned()),
             ),
         };
-        // Before it is known what may be seen of it, it stays unseen.
+        // Until it is known what the owner may see of the event, the delivery stays hidden.
         let state = if !was_shown && !is_shown && state == State::Pending { State::Queued } else { state };
         if !was_shown && !is_shown && state != State::Queued {
             tracing::warn!(delivery = id, reason, "a webhook is given up before it was sent");
@@ -473,16 +473,16 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// How long to wait after so many attempts; `None` where those were all.
+    /// The pause after so many attempts; `None` after the last one.
     fn pause(&self, attempts: i64) -> Option<chrono::Duration> {
         let position = usize::try_from(attempts - 1).ok()?;
         let pause = *self.webhooks.pauses.get(position)?;
-        // Up to a tenth longer, so that what failed together is not tried together for ever.
+        // Up to a tenth longer, so that deliveries that failed together are not retried together for ever.
         let jitter = pause.mul_f64(f64::from(Uuid::new_v4().as_fields().0) / f64::from(u32::MAX) / 10.0);
         Some(span(pause.saturating_add(jitter)))
     }
 
-    /// Disables an endpoint; `false` where somebody changed it since then, so that the reason may be none any more.
+    /// Disables an endpoint; `false` where it was changed since then, so that the reason may no longer hold.
     async fn disable(&self, endpoint: Uuid, since: DateTime<Utc>, reason: &str) -> Result<bool, Error> {
         let filter = json!({"id": endpoint, "updated_at": {"lte": since}});
         if self.engine.own_rows::<WebhookEndpoint>(ENDPOINTS, &filter, "id", 1).await?.is_empty() {
@@ -502,12 +502,12 @@ impl std::fmt::Debug for Dispatcher {
     }
 }
 
-/// What is to be sent, now or later.
+/// Filter for deliveries that are to be sent, now or later.
 fn waiting() -> Json {
     json!({"state": {"in": [State::Queued, State::Pending]}})
 }
 
-/// What became of a message that could not be made: it is tried again.
+/// The outcome of a message that could not be prepared: it is tried again.
 fn unprepared(error: &Error) -> Outcome {
     tracing::warn!(error = format!("{error:#}"), "a webhook could not be prepared");
     Outcome::Failed(None, format!("it could not be prepared: {}", error.detail()))
@@ -528,7 +528,7 @@ fn after(version: Version) -> Version {
     }
 }
 
-/// Why nobody answered, as deep as it is known.
+/// The reason for a failed request, with all its known causes.
 fn reason(failure: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(failure), |failure| failure.source());
     let said: Vec<String> = causes.map(ToString::to_string).collect();

@@ -1,4 +1,4 @@
-//! Endpoints: where events are sent to, as a resource that an application's users manage.
+//! Webhook endpoints: URLs that events are sent to, as a resource that an application's users manage.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
@@ -21,30 +21,30 @@ use crate::nearest::suggest;
 use crate::outbound::{host, is_public};
 use crate::resource::{Action, Change, Hook, NoInput, Operation, ResourceBuilder, define_resource};
 
-/// Where events are sent to. Whoever named its URL is its owner: it is sent what they may see.
+/// A URL that events are sent to. The caller who set the URL is its owner: it receives what the owner may see.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
 pub(super) struct WebhookEndpoint {
     pub(super) id: Uuid,
     /// An `https` URL on the public Internet.
     #[validate(length(min = 1, max = 2000))]
     pub(super) url: String,
-    /// Which events it is sent: `orders.created`, `orders.*` for all of a resource, or `*` for all.
+    /// The events that it receives: `orders.created`, `orders.*` for all of a resource, or `*` for all.
     #[validate(length(min = 1, max = 100))]
     pub(super) events: Vec<String>,
-    /// A note for those who manage it.
+    /// A note for the callers who manage it.
     #[serde(default)]
     #[validate(length(max = 500))]
     pub(super) description: Option<String>,
-    /// Whether it is sent anything. An endpoint that answers 410 is disabled.
+    /// Whether it receives deliveries. An endpoint that responds with 410 is disabled.
     #[serde(default = "yes")]
     pub(super) enabled: bool,
     /// Why the application disabled it.
     #[serde(default)]
     pub(super) disabled_reason: Option<String>,
-    /// The tenant of whoever created it: it is sent no other tenant's events.
+    /// The tenant of the caller who created it: it receives no other tenant's events.
     #[serde(default)]
     pub(super) tenant_id: Option<String>,
-    /// Who named the URL, or took the endpoint over.
+    /// The caller who set the URL, or took the endpoint over.
     #[serde(default)]
     pub(super) owner_id: Option<String>,
     #[serde(default)]
@@ -55,13 +55,13 @@ pub(super) struct WebhookEndpoint {
     pub(super) updated_at: DateTime<Utc>,
 }
 
-/// URLs that [`target`] takes, as the OpenAPI document shows them: of public hosts by their names.
+/// Pattern of the URLs that [`target`] accepts, for the OpenAPI document: public hosts by their names.
 const PUBLIC_URL: &str = r"^https://([a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\.){1,4}[a-z]{2,20}(:[1-9][0-9]{0,3})?(/[A-Za-z0-9._~/-]*)?$";
-/// Those of any host, where private targets are allowed.
+/// Pattern of URLs of any host, where private targets are allowed.
 const ANY_URL: &str =
     r"^https?://[a-z0-9]([a-z0-9.-]{0,60}[a-z0-9])?(:[1-9][0-9]{0,3})?(/[A-Za-z0-9._~/-]*)?$";
 
-/// Every pattern of events that [`told_of`] takes.
+/// Every event pattern that [`known_pattern`] accepts.
 fn patterns(known: Option<&Events>) -> Vec<String> {
     let of = |(name, words): (&String, &BTreeSet<String>)| {
         let types = words.iter().map(|word| format!("{name}.{word}"));
@@ -74,7 +74,7 @@ fn patterns(known: Option<&Events>) -> Vec<String> {
 /// The secret that an endpoint's messages are signed with.
 #[derive(Debug, Serialize, JsonSchema)]
 struct WebhookSecret {
-    /// As Standard Webhooks writes it: `whsec_` and the key in base64.
+    /// In the format of Standard Webhooks: `whsec_` and the key in base64.
     secret: String,
 }
 
@@ -82,14 +82,14 @@ const fn yes() -> bool {
     true
 }
 
-/// The resources that leave events, and what theirs are called; known when the application is built.
+/// The resources that publish events, with the names of these; set when the application is built.
 pub(super) type Events = BTreeMap<String, BTreeSet<String>>;
 pub(super) type Known = Arc<OnceLock<Events>>;
 
 /// How many secrets an endpoint has at most: each message is signed with all of them.
 const SECRETS: usize = 5;
 
-/// Rows of one's own tenant; without one, rows of one's own.
+/// Permission for rows of the caller's tenant; for callers without a tenant, for their own rows.
 pub(super) fn walls() -> Permission {
     let alone = all_of([rows(json!({"tenant_id": {"is_null": true}})), owner("owner_id")]);
     any_of([same_tenant("tenant_id"), alone])
@@ -121,7 +121,7 @@ pub(super) fn resource(webhooks: &Webhooks, table: Table) -> ResourceBuilder {
         .action(
             "take-over",
             Action::on_item(managed_by.clone(), taken_over).description(
-                "Makes whoever calls it the owner, so that the endpoint is sent what they may see.",
+                "Makes the caller the owner, so that the endpoint gets the events that the caller may see.",
             ),
         )
         .action(
@@ -167,8 +167,8 @@ fn belongs_to(endpoint: &mut WebhookEndpoint, owner: &Actor) {
     endpoint.owner = owner.written().as_object().cloned();
 }
 
-/// Whoever names a URL owns the endpoint. Whoever changes anything else of it does not: what they may see would go to
-/// where somebody else said.
+/// Makes the caller who sets the URL the owner. A caller who changes another field does not become the owner: what they may
+/// see would be sent to a URL that another caller chose.
 fn owned(endpoint: &mut WebhookEndpoint, change: &Change) {
     let actor = change.actor();
     let named = change.current().and_then(|current| current.get("url")?.as_str());
@@ -184,7 +184,7 @@ fn owned(endpoint: &mut WebhookEndpoint, change: &Change) {
     }
 }
 
-/// Refuses an endpoint where there are as many as there may be. Some more are let in where many are made at a time.
+/// Limits the number of endpoints. Concurrent creates may exceed the limit by a few.
 struct Room {
     most: u32,
 }
@@ -211,7 +211,7 @@ impl Hook for Room {
     }
 }
 
-/// What it says newly is looked at. What it said before may be true no more, and other changes do not fail by that.
+/// Validates new values only: an unchanged value may have become invalid, and must not make other changes fail.
 fn checked(
     endpoint: &WebhookEndpoint,
     current: Option<&Map<String, Json>>,
@@ -228,7 +228,7 @@ fn checked(
     let known_before = before("events").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
     for (position, pattern) in endpoint.events.iter().enumerate() {
         let is_new = known_before.iter().all(|known| known.as_str() != Some(pattern));
-        if let (true, Some(Err(detail))) = (is_new, known.map(|known| told_of(pattern, known))) {
+        if let (true, Some(Err(detail))) = (is_new, known.map(|known| known_pattern(pattern, known))) {
             faults.push(Fault::pointer(format!("/events/{position}"), "value", detail));
         }
     }
@@ -236,8 +236,8 @@ fn checked(
 }
 
 /// # Errors
-/// Where no event is meant by a pattern.
-fn told_of(pattern: &str, known: &Events) -> Result<(), String> {
+/// Where a pattern matches no event.
+fn known_pattern(pattern: &str, known: &Events) -> Result<(), String> {
     if pattern == "*" {
         return Ok(());
     }
@@ -257,10 +257,10 @@ fn told_of(pattern: &str, known: &Events) -> Result<(), String> {
     Err(suggest(detail, word, all))
 }
 
-/// The address of an endpoint, where it is one that may be sent to. What its name means is looked at when it is.
+/// The URI of an endpoint, where it is a permitted target. Its host name is resolved and checked when a message is sent.
 ///
 /// # Errors
-/// What is wrong with it and what would be right.
+/// What is wrong with it and what would be valid.
 pub(super) fn target(url: &str, private_targets: bool) -> Result<Uri, String> {
     let uri: Uri =
         url.parse().map_err(|_| "Must be a URL, such as `https://example.com/hooks`.".to_owned())?;

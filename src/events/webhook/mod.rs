@@ -22,30 +22,30 @@ use crate::tables;
 pub(crate) use dispatch::Dispatcher;
 pub(crate) use queue::Queue;
 
-/// What the resource of endpoints is called.
+/// The name of the resource of endpoints.
 const ENDPOINTS: &str = "webhook_endpoints";
-/// What the resource of deliveries is called.
+/// The name of the resource of deliveries.
 const DELIVERIES: &str = "webhook_deliveries";
 
 type Owners = dyn Fn(Actor) -> BoxFuture<'static, Result<Option<Actor>, CheckError>> + Send + Sync;
 type Extended = dyn Fn(ResourceBuilder) -> ResourceBuilder + Send + Sync;
 
-/// Webhooks of an application ([Standard Webhooks](https://www.standardwebhooks.com)): its users say where they want to be
-/// told of which events, and are sent what they may see.
+/// Webhooks of an application ([Standard Webhooks](https://www.standardwebhooks.com)): its users register URLs for types of
+/// events, and receive what they may see.
 ///
-/// Two resources come with them. `webhook_endpoints` holds where to send: a URL and types of events; with the actions
-/// `reveal-secret`, `rotate-secret` and `take-over`. `webhook_deliveries` is the log: what was sent, what became of each
-/// attempt, and the action `replay`. Who has a tenant sees the endpoints and deliveries of their tenant; who has none, their
-/// own.
+/// Webhooks add two resources. `webhook_endpoints` holds the targets: a URL and types of events; with the actions
+/// `reveal-secret`, `rotate-secret` and `take-over`. `webhook_deliveries` is the log: messages, the outcome of each
+/// attempt, and the action `replay`. Callers with a tenant see the endpoints and deliveries of their tenant; callers
+/// without one, their own.
 ///
-/// - A message is the event as `CloudEvents` has it in JSON (`application/cloudevents+json`), with `webhook-id` (the
-///   event's id), `webhook-timestamp` and `webhook-signature`, one signature for each secret that holds.
-/// - It shows what the endpoint's owner may see at that moment, as GET would: row policy, field rules, tenant. The owner
-///   is whoever named the URL, or took the endpoint over (`take-over`).
-/// - Whatever is answered but 2xx is tried again, ten times in all over three days; 410 disables the endpoint. Redirects
-///   are not followed. Messages of one endpoint may overtake each other: `sequence` tells the order of an item's.
-/// - Only addresses of the public Internet are sent to, over TLS, and what a name means is looked at once, when it is
-///   connected to.
+/// - A message is the event as `CloudEvents` JSON (`application/cloudevents+json`), with `webhook-id` (the event's id),
+///   `webhook-timestamp` and `webhook-signature`, one signature for each valid secret.
+/// - It shows what the endpoint's owner may see at that moment, as GET would: row policy, field rules, tenant. The owner is
+///   the caller who set the URL, or took the endpoint over (`take-over`).
+/// - Any result but a 2xx response is retried, ten attempts in all over three days; 410 disables the endpoint. Redirects
+///   are not followed. Messages of one endpoint may overtake each other: `sequence` gives the order of an item's events.
+/// - Messages are sent only to addresses of the public Internet, over TLS, and a host name is resolved once, when the
+///   connection is made.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -84,7 +84,7 @@ pub struct Webhooks {
 }
 
 impl Webhooks {
-    /// The pauses between attempts where nothing else is said: ten attempts in a little more than three days.
+    /// The default pauses between attempts: ten attempts in a little more than three days.
     pub const PAUSES: [Duration; 9] = [
         Duration::from_secs(5),
         Duration::from_secs(5 * 60),
@@ -97,11 +97,12 @@ impl Webhooks {
         Duration::from_secs(24 * 3600),
     ];
 
-    /// Webhooks whose endpoints and deliveries are kept in a storage, managed by whom a permission lets.
+    /// Webhooks whose endpoints and deliveries are kept in a storage, managed by the callers that a permission admits.
     ///
-    /// `owners` answers, for an endpoint's owner, who that is now: with the rights that they have today, or `None` where
-    /// they are gone, which disables the endpoint. It is asked before each attempt, and is given the owner as they were when
-    /// they became it, without raised rights; where rights cannot change, answer that. What fails is tried again later.
+    /// `owners` returns, for an endpoint's owner, the actor with current rights, or `None` where the owner no longer
+    /// exists, which disables the endpoint. It is called before each attempt with the actor as recorded when they became
+    /// the owner, without raised rights; where rights cannot change, return that. Where it fails, the delivery is tried
+    /// again later.
     pub fn stored_in<F, T>(storage: &Arc<dyn Storage>, managed_by: Permission, owners: F) -> Self
     where
         F: Fn(Actor) -> T + Send + Sync + 'static,
@@ -123,7 +124,7 @@ impl Webhooks {
         }
     }
 
-    /// Adds to the declaration of endpoints, such as a preset.
+    /// Extends the declaration of endpoints, for example with a preset.
     pub fn endpoints(
         mut self,
         extended: impl Fn(ResourceBuilder) -> ResourceBuilder + Send + Sync + 'static,
@@ -132,47 +133,48 @@ impl Webhooks {
         self
     }
 
-    /// How many endpoints a tenant has at most, or a person where there is no tenant; 100 by default. Each of them is looked
-    /// at for every event of theirs.
+    /// The most endpoints of a tenant, or of an actor without a tenant; 100 by default. Each of them is checked for every
+    /// event of theirs.
     pub const fn max_endpoints_per_tenant(mut self, most: u32) -> Self {
         self.most = most;
         self
     }
 
-    /// Lets endpoints be on this machine and in its own network, and without TLS: for development and tests. Elsewhere it
-    /// would let anybody who may name an endpoint reach what only the application can.
+    /// Allows endpoints on this machine and in its own network, and without TLS: for development and tests. Elsewhere it
+    /// would let any caller who may set an endpoint's URL reach what only the application can (server-side request
+    /// forgery).
     pub const fn private_targets(mut self, allowed: bool) -> Self {
         self.private_targets = allowed;
         self
     }
 
-    /// The longest that an endpoint may take to answer; 15 s by default.
+    /// Time limit for an endpoint's response; 15 s by default.
     pub const fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// The most bytes of a message; 256 KiB by default. An event with more is sent without its `data`, for the receiver to
-    /// read the item itself.
+    /// The largest size of a message in bytes; 256 KiB by default. A larger event is sent without its `data`, for the
+    /// receiver to read the item itself.
     pub const fn payload_limit(mut self, bytes: usize) -> Self {
         self.payload_limit = bytes;
         self
     }
 
-    /// The pauses between attempts, of which there is one more than pauses; each is up to a tenth longer. By default
+    /// The pauses between attempts; there is one attempt more than pauses. Each pause is up to a tenth longer. By default
     /// [`PAUSES`](Self::PAUSES).
     pub fn backoff(mut self, pauses: impl IntoIterator<Item = Duration>) -> Self {
         self.pauses = pauses.into_iter().collect();
         self
     }
 
-    /// How long the log of deliveries that ended is kept; 30 days by default.
+    /// How long deliveries that ended are kept in the log; 30 days by default.
     pub const fn retention(mut self, time: Duration) -> Self {
         self.kept = time;
         self
     }
 
-    /// How long messages are signed with a secret that was rotated out; 24 h by default.
+    /// How long messages are also signed with a secret that was rotated out; 24 h by default.
     pub const fn secret_overlap(mut self, time: Duration) -> Self {
         self.overlap = time;
         self
@@ -182,14 +184,14 @@ impl Webhooks {
         &self.storage
     }
 
-    /// The resources that come with them.
+    /// The two resources of webhooks.
     ///
     /// # Errors
-    /// What is wrong with what was added to their declarations.
+    /// Faults in the extensions of their declarations.
     pub(crate) fn resources(&self) -> Result<[Resource; 2], DefinitionErrors> {
         let table = |name: &str| {
             let table = Table::new(self.storage.clone(), format!("resourceful_{name}"));
-            // Where there are migrations they make it.
+            // Where the storage has migrations, they create the table.
             if tables::migrations(self.storage.name()).is_some() {
                 table
             } else {
@@ -203,26 +205,27 @@ impl Webhooks {
         Ok([endpoints.build()?, delivery::resource(self, table(DELIVERIES)).build()?])
     }
 
-    /// Says which events there are, for endpoints to be checked by.
+    /// Sets the known events that endpoints are validated against.
     pub(crate) fn know(&self, resources: &[Resource]) {
         let leaving = resources.iter().filter(|resource| resource.0.events);
-        // It is said once, when the application is built.
+        // It is set once, when the application is built.
         let _ = self.known.set(leaving.map(|one| (one.name().to_owned(), words(&one.0))).collect());
     }
 }
 
-/// What the events of a resource are called after its name.
+/// The names of a resource's events, without the resource's name.
 fn words(definition: &Definition) -> BTreeSet<String> {
     let purged = definition.deleted_at.map(|_| "purged");
     let own = ["created", "updated", "deleted"].into_iter().chain(purged).map(str::to_owned);
-    // What puts an item back is an update, and what is done to a collection leaves the events of what it enlists.
+    // An action that restores an item is an update, and an action on a collection causes the events of its enlisted
+    // changes.
     let done =
         definition.actions.iter().filter(|one| one.action.target == Target::Item && !one.action.reverts);
     let of_actions = done.map(|one| one.action.event.clone().unwrap_or_else(|| one.name.clone()));
     own.chain(of_actions).collect()
 }
 
-/// A time as it is added to others. What is longer than any application lives is that long.
+/// A duration for arithmetic with times, capped at 100 years.
 fn span(time: Duration) -> chrono::Duration {
     const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     chrono::Duration::from_std(time.min(LONGEST)).unwrap_or_default()

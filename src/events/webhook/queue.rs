@@ -1,4 +1,4 @@
-//! From an event to a delivery for each endpoint that wants it.
+//! Queues a delivery of an event for each endpoint that subscribes to it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::error::Error;
 use crate::events::event::matches;
 use crate::events::{Delivery, Event, Subscriber};
 
-/// How many endpoints are looked at at once.
+/// How many endpoints are read at once.
 const STEP: u32 = 200;
 
-/// Notes events for those who are to be told of them. Sending is another's work, so that no endpoint holds up anybody.
+/// Subscriber that queues deliveries. The dispatcher sends them, so that no endpoint holds up the others.
 pub(crate) struct Queue {
     pub(crate) engine: Arc<Engine>,
     pub(crate) dispatcher: Arc<Dispatcher>,
@@ -49,7 +49,7 @@ impl Queue {
         }
     }
 
-    /// Adds those that are not there yet: an event may come more than once.
+    /// Adds deliveries that do not exist yet: an event may be received more than once.
     async fn add(&self, mut deliveries: Vec<WebhookDelivery>) -> Result<(), Error> {
         if deliveries.is_empty() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Signatures of webhooks: the scheme `v1` of Standard Webhooks, an HMAC-SHA256 under a secret that both sides know.
+//! Webhook signatures: the scheme `v1` of Standard Webhooks, an HMAC-SHA256 with a shared secret.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,17 +11,17 @@ use uuid::Uuid;
 
 const PREFIX: &str = "whsec_";
 
-/// A secret of an endpoint.
+/// A signing secret of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Secret {
     /// `whsec_` and 32 random bytes in base64.
     pub(super) secret: String,
-    /// When it ends, where another one has taken its place.
+    /// When it expires, where another one has replaced it.
     pub(super) until: Option<DateTime<Utc>>,
 }
 
 impl Secret {
-    /// A new one.
+    /// A new random secret.
     pub(super) fn mint() -> Self {
         // Two UUIDs of version 4 hold 244 random bits; the digest spreads them over the whole key.
         let random = [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat();
@@ -34,8 +34,8 @@ impl Secret {
     }
 }
 
-/// The header `webhook-signature` of a message: a signature by each secret that holds, so that a receiver which knows
-/// one of them is content.
+/// The header `webhook-signature` of a message: one signature for each valid secret, so that a receiver which knows one of
+/// them can verify it.
 pub(super) fn signatures(secrets: &[Secret], id: &str, at: DateTime<Utc>, body: &[u8]) -> String {
     let timestamp = at.timestamp();
     let holding = secrets.iter().filter(|secret| secret.holds(at));

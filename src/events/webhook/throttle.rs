@@ -1,7 +1,7 @@
-//! Who is sent how much at once, so that nobody who answers late or not at all keeps the others waiting.
+//! Throttles deliveries per endpoint and tenant, so that slow or failing endpoints do not delay the others.
 //!
-//! Of the room that a node has, no tenant takes more than half, and neither do all those together who failed last or took
-//! long: whatever they do, there is room left for the others.
+//! Of a node's capacity, no tenant takes more than half, and neither do all endpoints together that failed last or were
+//! slow: whatever they do, capacity is left for the others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,28 +14,28 @@ use super::delivery::WebhookDelivery;
 /// How many messages are sent at once, and how many of them to one endpoint.
 pub(super) const WIDTH: usize = 64;
 const EACH: usize = 4;
-/// How many to the endpoints of one tenant, and to all those together that are in doubt.
+/// How many to the endpoints of one tenant, and to all degraded endpoints together.
 const SHARE: usize = WIDTH / 2;
-/// How long an endpoint may take and be in no doubt.
+/// The longest response time of an endpoint that is not degraded.
 const SLOW: Duration = Duration::from_secs(2);
-/// How long no other message is begun to an endpoint after one failed; each failure after doubles it.
+/// How long no further message is sent to an endpoint after one failed; each further failure doubles it.
 const REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(60);
-/// How long an endpoint whose room is taken may be without an answer until nothing is expected of it soon.
+/// How long an endpoint without free capacity may go without a response before it counts as stuck.
 const PATIENT: Duration = Duration::from_secs(1);
-/// For how long what is due is put off then; each failure after the first doubles it.
+/// How long its due deliveries are postponed then; each failure after the first doubles it.
 const PUT_OFF: Duration = Duration::from_secs(15);
 pub(super) const LONGEST_PUT_OFF: Duration = Duration::from_secs(3600);
-/// How long it is remembered how an endpoint did.
+/// How long the state of an idle endpoint is kept.
 const REMEMBERED: Duration = Duration::from_secs(3600);
-/// How many endpoints a filter can leave out; the deliveries of the others are passed by one by one.
+/// How many endpoints a filter can exclude; the deliveries of further ones are skipped one by one.
 const LEFT_OUT: usize = 1_000;
 
-/// How it goes with every endpoint, as this node sees it.
+/// The state of every endpoint, as this node sees it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct EndpointThrottles(Arc<Mutex<HashMap<Uuid, EndpointThrottle>>>);
 
-/// How it goes with one endpoint.
+/// The state of one endpoint.
 #[derive(Debug)]
 struct EndpointThrottle {
     /// Its tenant; its owner where there is none.
@@ -45,9 +45,9 @@ struct EndpointThrottle {
     is_slow: bool,
     rests_until: Option<Instant>,
     last: Instant,
-    /// Since when, and for how long, what was due is put off.
+    /// Since when, and for how long, due deliveries are postponed.
     put_off: Option<(Instant, Duration)>,
-    /// Whether there may be deliveries that were put off for longer than a claim holds.
+    /// Whether there may be deliveries that were postponed for longer than a claim holds.
     has_put_off: bool,
 }
 
@@ -56,7 +56,7 @@ impl EndpointThrottle {
         self.failures > 0 || self.is_slow
     }
 
-    /// Whether nothing more comes of it soon.
+    /// Whether no further response is expected soon.
     fn is_stuck(&self, now: Instant) -> bool {
         let rests = self.rests_until.is_some_and(|until| until > now);
         rests || self.is_busy(now) && now - self.last > PATIENT
@@ -72,7 +72,7 @@ impl EndpointThrottle {
     }
 }
 
-/// Room for one message to an endpoint, until it is dropped.
+/// Capacity for one message to an endpoint, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Turn {
     lines: EndpointThrottles,
@@ -86,17 +86,17 @@ impl Turn {
         }
     }
 
-    /// Whether what was put off is to be looked for, now that somebody answers again.
+    /// Whether postponed deliveries are to be looked up, now that the endpoint responds again.
     pub(super) fn has_put_off(&self) -> bool {
         self.lines.held().get(&self.endpoint).is_some_and(|line| line.has_put_off)
     }
 
-    /// Notes that nothing is put off any more.
+    /// Records that no deliveries are postponed any more.
     pub(super) fn nothing_put_off(&self) {
         self.line(|line| line.has_put_off = false);
     }
 
-    /// Notes whether somebody answered as hoped, and how soon.
+    /// Records whether an attempt succeeded, and its response time.
     pub(super) fn went(&self, well: bool, took: Duration) {
         self.line(|line| {
             line.is_slow = took > SLOW;
@@ -125,7 +125,7 @@ impl EndpointThrottles {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins something with the endpoint of a delivery, where there is room for it.
+    /// Takes capacity for the endpoint of a delivery, where there is some.
     pub(super) fn enter(&self, delivery: &WebhookDelivery, room: usize) -> Option<Turn> {
         let mut lines = self.held();
         let of = delivery.tenant_id.as_ref().or(delivery.owner_id.as_ref());
@@ -150,18 +150,18 @@ impl EndpointThrottles {
             rests_until: None,
             last: Instant::now(),
             put_off: None,
-            // Whoever ran before may have put off some.
+            // An earlier process may have postponed some.
             has_put_off: true,
         });
         if line.under_way == 0 {
-            // It is waited for from now on.
+            // The wait for a response begins now.
             line.last = Instant::now();
         }
         line.under_way += 1;
         Some(Turn { lines: self.clone(), endpoint: delivery.endpoint_id })
     }
 
-    /// Endpoints that have no room, as many as a filter can leave out.
+    /// Endpoints without free capacity, as many as a filter can exclude.
     pub(super) fn busy(&self) -> Vec<Uuid> {
         let now = Instant::now();
         let mut lines = self.held();
@@ -170,8 +170,8 @@ impl EndpointThrottles {
         busy.map(|(endpoint, _)| *endpoint).take(LEFT_OUT).collect()
     }
 
-    /// Endpoints whose deliveries are to be put off, and for how long: nothing comes of them soon, and until then they would
-    /// be looked at again and again.
+    /// Endpoints whose deliveries are to be postponed, and for how long: no response is expected soon, and until then the
+    /// deliveries would be scanned again and again.
     pub(super) fn stuck(&self) -> Vec<(Uuid, Duration)> {
         let now = Instant::now();
         let mut stuck = Vec::new();
@@ -185,7 +185,7 @@ impl EndpointThrottles {
         stuck
     }
 
-    /// For how long what is new for an endpoint is put off from the start; `None` where it may be sent now.
+    /// For how long new deliveries of an endpoint are postponed from the start; `None` where they may be sent now.
     pub(super) fn puts_off(&self, endpoint: Uuid) -> Option<Duration> {
         let mut lines = self.held();
         let line = lines.get_mut(&endpoint).filter(|line| line.is_stuck(Instant::now()))?;
@@ -193,7 +193,7 @@ impl EndpointThrottles {
         Some(line.off())
     }
 
-    /// Lets every endpoint be tried at once, however it went before.
+    /// Lets every endpoint be tried at once, whatever its earlier results.
     pub(super) fn rested(&self) {
         for line in self.held().values_mut() {
             (line.failures, line.is_slow, line.rests_until) = (0, false, None);
@@ -224,7 +224,7 @@ mod tests {
         WebhookDelivery::new(&endpoint, &serde_json::from_value::<Event>(event).unwrap()).unwrap()
     }
 
-    /// As many turns as there are, at most ten for one delivery.
+    /// Takes as many turns as there are, at most ten for one delivery.
     fn turns(lines: &EndpointThrottles, delivery: &WebhookDelivery) -> Vec<Turn> {
         (0..10).map_while(|_| lines.enter(delivery, 1)).collect()
     }

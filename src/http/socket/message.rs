@@ -1,4 +1,4 @@
-//! What a client says on a socket: JSON objects, told apart by their `type`.
+//! Client messages on a socket: JSON objects, distinguished by their `type`.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -13,12 +13,12 @@ use crate::resource::pointer_of;
 pub(super) const MOST_BYTES: usize = 64 * 1024;
 /// The longest id that a client may give, in bytes.
 const MOST_ID: usize = 128;
-/// What there is to say.
+/// The types of messages.
 const TYPES: [&str; 7] = ["subscribe", "join", "members", "complete", "authenticate", "ping", "pong"];
-/// The longest that a member may say of themselves, in bytes as JSON.
+/// The maximum size of a member's state, in bytes as JSON.
 const MOST_STATE: usize = 1_024;
 
-/// How deep it may nest.
+/// The maximum nesting depth of a member's state.
 const DEEPEST: usize = 8;
 
 fn depth(json: &Json) -> usize {
@@ -29,30 +29,30 @@ fn depth(json: &Json) -> usize {
     }
 }
 
-/// A message that was understood.
+/// A parsed message.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// From here on the client is told of changes, under this id.
+    /// Begins a subscription to changes, under this id.
     Subscribe(String, Box<Subscribe>),
-    /// From here on the client is in a room, and told who else is, under this id.
+    /// Enters a room, whose members are reported under this id.
     Join(String, Join),
-    /// Who is there?
+    /// Requests the members of a room.
     Members(String),
-    /// Nothing more under this id.
+    /// Ends what runs under this id.
     Complete(String),
-    /// From here on the client is whom this vouches for.
+    /// Authenticates the client by another credential from here on.
     Authenticate(String),
     Ping,
     Pong,
 }
 
-/// Which changes: of one resource, or of all.
+/// The changes to subscribe to: of one resource, or of all.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Subscribe {
     #[serde(default)]
     pub(super) resource: Option<String>,
-    /// Types of events, where it is of all.
+    /// Types of events, for a subscription to all resources.
     #[serde(default)]
     pub(super) types: Option<Vec<String>>,
     #[serde(default)]
@@ -61,13 +61,13 @@ pub(super) struct Subscribe {
     pub(super) q: Option<Json>,
     #[serde(default)]
     pub(super) fields: Option<Json>,
-    /// Where to go on.
+    /// The position after which to continue.
     #[serde(default)]
     pub(super) after: Option<String>,
 }
 
 impl Subscribe {
-    /// What is asked of a resource, as the body of a query.
+    /// The query on a resource, in its body form.
     pub(super) fn body(&mut self) -> Json {
         let members = [("filter", self.filter.take()), ("q", self.q.take()), ("fields", self.fields.take())];
         Json::Object(
@@ -76,14 +76,14 @@ impl Subscribe {
     }
 }
 
-/// Which room: that of an item, or of a resource as a whole.
+/// The room to join: that of an item, or of a resource as a whole.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Join {
     pub(super) resource: String,
     #[serde(default)]
     pub(super) item: Option<String>,
-    /// What the client says of themselves to the others.
+    /// The state that the client shows to the other members.
     #[serde(default)]
     pub(super) state: Json,
 }
@@ -98,7 +98,7 @@ struct Authenticate {
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-/// Reads a message; answers the id as well that it names, for an answer to name it too.
+/// Reads a message; also returns the id that it names, so that a reply can name it too.
 pub(super) fn read(text: &str) -> (Option<String>, Result<Message, Error>) {
     let mut members = match strict_json::read(text.as_bytes()) {
         Ok(Json::Object(members)) => members,
@@ -143,7 +143,7 @@ fn understood(mut members: Map<String, Json>, id: Option<Json>) -> Result<Messag
             let Authenticate { authorization } = rest(members)?;
             Ok(Message::Authenticate(authorization))
         }
-        // Whatever else a client says with these is its own.
+        // Other members of these messages are the client's own, and ignored.
         "ping" => Ok(Message::Ping),
         "pong" => Ok(Message::Pong),
         _ => Err(invalid("/type", "unknown", suggest(format!("`{kind}` is no message."), &kind, TYPES))),

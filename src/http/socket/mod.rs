@@ -23,16 +23,16 @@ use crate::live::Wanted;
 pub(crate) use origins::Origins;
 use session::{Refusals, SocketSession};
 
-/// Where it is.
+/// The path of the route.
 pub(crate) const SOCKET: &str = "/ws";
-/// What is spoken there (RFC 6455, 1.9).
+/// The subprotocol (RFC 6455, 1.9).
 pub(crate) const PROTOCOL: &str = "resourceful.v1.json";
 
-/// By how many bytes a message may be too large to be read, and be answered. What is larger is not read: a client that sends
-/// on meanwhile may not see why it is closed.
+/// By how many bytes a message may exceed the limit and still be answered. A larger one is not read: a client that
+/// continues to send meanwhile may not see why it is closed.
 const BEYOND: usize = 1_024;
 
-/// Answers `GET /ws`.
+/// Handles `GET /ws`.
 pub(crate) async fn socket(boundary: &Arc<AppState>, request: Request) -> Response {
     let context = Context::carried_by(&request);
     let (parts, _) = request.into_parts();
@@ -84,7 +84,7 @@ async fn opened(
     };
     let talk = SocketSession::new(live, Arc::new(caller), seat, refusals);
     Ok(upgrade
-        // What is held for each, before and after: what is read is small, and what is sent is sent at once.
+        // Memory of each socket, in and out: what is read is small, and what is written is sent at once.
         .read_buffer_size(4 * 1024)
         .max_message_size(message::MOST_BYTES + BEYOND)
         .max_frame_size(message::MOST_BYTES + BEYOND)

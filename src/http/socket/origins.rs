@@ -1,4 +1,4 @@
-//! Which pages may open a socket: a browser lets every page do so, and sends its cookies along.
+//! The origin check of sockets: a browser lets every page open one, and sends its cookies along.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -15,8 +15,8 @@ use tower_http::cors::CorsLayer;
 
 use crate::access::is_own_origin;
 
-/// The origins whose pages may open a socket: the application's own, and those that CORS lets read answers, with their
-/// credentials where the request has any.
+/// The origins whose pages may open a socket: the application's own, and those that CORS allows to read responses, with
+/// credentials if the request has any.
 #[derive(Clone, Debug)]
 pub(crate) struct Origins(Option<CorsLayer>);
 
@@ -25,14 +25,14 @@ impl Origins {
         Self(cors)
     }
 
-    /// Whether the page that sent this request may. What sends no origin is no browser.
+    /// Whether the page that sent this request may open a socket. A client that sends no origin is not a browser.
     pub(super) async fn allow(&self, parts: &Parts) -> bool {
         let Some(origin) = parts.headers.get(ORIGIN) else { return true };
         origin.to_str().is_ok_and(|origin| is_own_origin(parts, origin))
             || self.is_let_in(parts, origin).await
     }
 
-    /// Asks the rules themselves, as a request for an answer would.
+    /// Applies the CORS rules themselves, as to an ordinary request.
     async fn is_let_in(&self, parts: &Parts, origin: &HeaderValue) -> bool {
         let Some(cors) = &self.0 else { return false };
         let mut request = Request::new(Body::empty());
@@ -42,7 +42,7 @@ impl Origins {
         let says = |name| response.headers().get(name).map(HeaderValue::as_bytes);
         let allowed = says(ACCESS_CONTROL_ALLOW_ORIGIN);
         if parts.headers.contains_key(COOKIE) || parts.headers.contains_key(AUTHORIZATION) {
-            // Of everyone's pages none may act with what the browser holds (Fetch standard, 3.3.5).
+            // With a wildcard, no page may use the credentials that the browser holds (Fetch standard, 3.3.5).
             allowed == Some(origin.as_bytes()) && says(ACCESS_CONTROL_ALLOW_CREDENTIALS) == Some(b"true")
         } else {
             allowed == Some(origin.as_bytes()) || allowed == Some(b"*")
@@ -50,7 +50,7 @@ impl Origins {
     }
 }
 
-/// Any answer: what is asked for is what is added to it.
+/// Any response: only the headers that CORS adds to it matter.
 fn answer(_: Request<Body>) -> Ready<Result<Response, Infallible>> {
     ready(Ok(Response::new(Body::empty())))
 }

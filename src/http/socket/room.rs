@@ -1,4 +1,4 @@
-//! A room, as one who is in it sees it: who is there, who comes and who goes.
+//! A presence room as one of its members sees it: the members, arrivals and departures.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::live::{Live, PresenceEvent, Present, Room, SocketMessage, Subscriptio
 use crate::nearest::suggest;
 use crate::resource::Operation;
 
-/// How long after everyone was told of they are told of again.
+/// The shortest time between two full lists of members.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// One who is in a room.
+/// A member of a room.
 pub(super) struct Inside {
     live: Arc<Live>,
     caller: Arc<SubscribingCaller>,
@@ -26,9 +26,9 @@ pub(super) struct Inside {
     which: Arc<Which>,
     actor: Option<Arc<str>>,
     present: Present,
-    /// What it is counted as, and ended by.
+    /// Its subscription in the hub, by which it is counted and ended.
     seat: Subscription,
-    /// Whether everyone is to be told of, and when that may be.
+    /// Whether a full list of members is due, and from when on it may be sent.
     lists: bool,
     lists_at: Instant,
     list: Arc<Notify>,
@@ -37,14 +37,14 @@ pub(super) struct Inside {
     beat: Instant,
 }
 
-/// What is looked at.
+/// The item or resource that a room belongs to.
 struct Which {
     entry: Arc<Entry>,
     item: Option<String>,
 }
 
 impl Which {
-    /// The room of it for a caller, who may look at it.
+    /// The room for a caller, who must be allowed to read what it belongs to.
     async fn room(&self, caller: &SubscribingCaller) -> Result<(Room, Who), Error> {
         let actor = caller.actor().await?;
         let engine = &caller.boundary.engine;
@@ -66,7 +66,7 @@ impl Which {
     }
 }
 
-/// The room of a caller who may be there, decided in turn.
+/// The room for a caller who may be in it, decided within the limit on concurrent decisions.
 async fn decided(
     live: &Live,
     which: &Arc<Which>,
@@ -77,10 +77,10 @@ async fn decided(
 }
 
 impl Inside {
-    /// Has a caller join the room that they ask for.
+    /// Has a caller join the requested room.
     ///
     /// # Errors
-    /// Where there is none that they may join, or it is full.
+    /// If there is none that the caller may join, or it is full.
     pub(super) async fn enter(
         live: Arc<Live>,
         caller: Arc<SubscribingCaller>,
@@ -91,11 +91,11 @@ impl Inside {
         let engine = &caller.boundary.engine;
         let entries = || engine.catalog.entries().iter().filter(|entry| entry.definition.presence);
         let Some(entry) = entries().find(|entry| *entry.name == *asked.resource).cloned() else {
-            let detail = format!("`{}` is no resource that tells who is there.", asked.resource);
+            let detail = format!("`{}` does not offer presence.", asked.resource);
             let detail = suggest(detail, &asked.resource, entries().map(|entry| &*entry.name));
             return Err(invalid("/resource", "unknown", detail));
         };
-        // First, so that nothing that changes meanwhile is missed.
+        // Subscribed first, so that no change meanwhile is missed.
         let (rights, own) = (live.rights.subscribe(), caller.changed());
         let which = Arc::new(Which { entry, item: asked.item });
         let (room, who) = decided(&live, &which, &caller).await?;
@@ -125,7 +125,7 @@ impl Inside {
         &self.id
     }
 
-    /// What is told next.
+    /// The next message to the client.
     pub(super) async fn next(&mut self) -> SocketMessage {
         loop {
             let may_have_changed = tokio::select! {
@@ -161,7 +161,8 @@ impl Inside {
         }
     }
 
-    /// Whether whoever joined is who they were, and may still be there.
+    /// Checks again whether the caller is the same actor and may still be in the room; returns the closing message if
+    /// not.
     async fn look_again(&self) -> Option<SocketMessage> {
         let why = match decided(&self.live, &self.which, &self.caller).await {
             Ok((room, who)) if room == self.present.room && who.actor == self.actor => return None,

@@ -1,4 +1,5 @@
-//! The conversation on one socket: what the client says is answered in turn, and what it follows is told as it comes.
+//! The session of one socket: client messages are answered in turn, and messages of subscriptions are sent as they
+//! come.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -21,14 +22,14 @@ use crate::live::{Ending, Feed, Live, SocketMessage, Subscription, SubscriptionR
 use crate::nearest::suggest;
 use crate::query::invalid_cursor;
 
-/// The most that is followed over one socket.
+/// The most subscriptions and rooms over one socket.
 const MOST: usize = 100;
-/// How long it may take to begin what is asked for, and to have the client take what it is sent.
+/// The timeout for beginning a subscription, and for the client to receive what is sent.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long the client may take to close its side.
+/// The timeout for the client to close its side.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Why a socket closes (RFC 6455, 7.4): a code, and a word for people.
+/// Why a socket closes (RFC 6455, 7.4): a code, and a text for people.
 type Close = (u16, &'static str);
 const IDLE: Close = (1000, "nothing is followed");
 const CLOSING: Close = (1001, "the server stops: connect again");
@@ -40,26 +41,26 @@ const UNAUTHENTICATED: Close = (4401, "unauthenticated");
 const FORBIDDEN: Close = (4403, "forbidden");
 const TOO_MANY: Close = (4429, "too many streams");
 
-/// What one client follows over one socket.
+/// The subscriptions and rooms of one client over one socket.
 pub(super) struct SocketSession {
     live: Arc<Live>,
     caller: Arc<SubscribingCaller>,
-    /// What the socket itself is counted as, and ended by.
+    /// The socket's own subscription in the hub, by which it is counted and ended.
     seat: Subscription,
     refusals: Arc<Refusals>,
     following: SelectAll<BoxStream<'static, (Arc<str>, SocketMessage)>>,
     open: HashMap<Arc<str>, Open>,
 }
 
-/// What is told under one id.
+/// A subscription or room under one id.
 struct Open {
     /// Ends it.
     end: AbortHandle,
-    /// Where it is a room: has it tell who is there.
+    /// For a room: requests the list of its members.
     list: Option<Arc<Notify>>,
 }
 
-/// How what a client said is refused.
+/// What error messages to the client are made of.
 pub(super) struct Refusals {
     pub(super) base: String,
     pub(super) instance: String,
@@ -73,7 +74,7 @@ impl Refusals {
     }
 }
 
-/// What comes next.
+/// The next event of a session.
 enum Next {
     Heard(Option<Result<Frame, axum::Error>>),
     Told(Arc<str>, SocketMessage),
@@ -81,7 +82,7 @@ enum Next {
     Closing,
 }
 
-/// How a conversation goes on: there is something to say, or nothing, or it ends.
+/// How a session continues: with a message to send, without one, or not at all.
 type Turn = Result<Option<String>, Option<Close>>;
 
 impl SocketSession {
@@ -95,10 +96,10 @@ impl SocketSession {
         Self { live, caller, seat, refusals, following: SelectAll::new(), open: HashMap::new() }
     }
 
-    /// Talks until either side ends it.
+    /// Runs the session until either side ends it.
     pub(super) async fn over(mut self, mut socket: WebSocket) {
         let close = self.talk(&mut socket).await;
-        // What it held is free before the client is waited for.
+        // Subscriptions are released before the client is waited for.
         let Self { seat, following, .. } = self;
         drop(following);
         if let Some((code, reason)) = close {
@@ -108,7 +109,7 @@ impl SocketSession {
                     while let Some(Ok(_)) = socket.recv().await {}
                 }
             };
-            // Whoever does not answer is gone.
+            // A client that does not answer is gone.
             _ = timeout(FAREWELL, farewell).await;
         }
         drop(seat);
@@ -145,7 +146,7 @@ impl SocketSession {
                         followed_at = now;
                     }
                     if now - heard_at > 3 * limits.heartbeat {
-                        // It answers no ping: nobody is there.
+                        // The client answers no pings: it is gone.
                         return None;
                     } else if now - followed_at > limits.idle {
                         return Some(IDLE);
@@ -171,7 +172,7 @@ impl SocketSession {
         }
     }
 
-    /// Whether the credential is still good.
+    /// Checks again whether the credential is valid.
     async fn look_again(&mut self) -> Result<(), Close> {
         let actor = tokio::select! {
             actor = timeout(PATIENCE, self.caller.actor()) => actor,
@@ -180,7 +181,7 @@ impl SocketSession {
         actor.map_err(|_| UNAVAILABLE)?.map(drop).map_err(|error| because(&error))
     }
 
-    /// Sends a frame. Whoever takes none for long is gone, and not waited for at the end.
+    /// Sends a frame. A client that receives nothing for long is gone, and not waited for at the end.
     async fn send(&mut self, socket: &mut WebSocket, frame: Frame) -> Result<(), Option<Close>> {
         tokio::select! {
             sent = timeout(PATIENCE, socket.send(frame)) => match sent {
@@ -191,7 +192,7 @@ impl SocketSession {
         }
     }
 
-    /// Sends what the protocol itself answers, which waits until somebody does; answers whether the client took it.
+    /// Sends the replies of the protocol itself, which wait for a flush; returns whether the client received them.
     async fn flushed(&mut self, socket: &mut WebSocket) -> bool {
         tokio::select! {
             flushed = timeout(PATIENCE, socket.flush()) => matches!(flushed, Ok(Ok(()))),
@@ -199,7 +200,7 @@ impl SocketSession {
         }
     }
 
-    /// Passes on what is told under an id.
+    /// Passes on a message under an id.
     fn pass_on(&mut self, id: &Arc<str>, told: SocketMessage) -> Turn {
         match told.end {
             Some(Ending::Unauthenticated) => return Err(Some(UNAUTHENTICATED)),
@@ -209,7 +210,7 @@ impl SocketSession {
         Ok(told.text)
     }
 
-    /// Answers what the client said.
+    /// Handles a frame from the client.
     async fn answer(&mut self, frame: Frame) -> Turn {
         let text = match frame {
             Frame::Text(text) if text.len() > message::MOST_BYTES => return Err(Some(TOO_LARGE)),
@@ -235,7 +236,7 @@ impl SocketSession {
         outcome.or_else(|error| Ok(Some(self.refusals.text(id.as_deref(), &error))))
     }
 
-    /// Ends what is told under an id. Where there is nothing any more, that is what was asked for.
+    /// Ends what runs under an id. If nothing does any more, that is what was requested.
     fn complete(&mut self, id: &str) -> String {
         if let Some(open) = self.open.remove(id) {
             open.end.abort();
@@ -253,7 +254,7 @@ impl SocketSession {
             Ok(Err(error)) => return Err(Some(because(&error))),
             Err(_) => return Err(Some(UNAVAILABLE)),
         };
-        // From here on it is counted as theirs.
+        // From here on the socket is counted as theirs.
         self.live.hub.hand_over(&mut self.seat, who(&actor)).map_err(|_| Some(TOO_MANY))
     }
 
@@ -275,7 +276,7 @@ impl SocketSession {
         Ok(None)
     }
 
-    /// Has a room tell who is there.
+    /// Has a room send the list of its members.
     fn list(&mut self, id: &str) -> Result<Option<String>, Error> {
         match self.open.get(id).and_then(|open| open.list.as_ref()) {
             Some(list) => list.notify_one(),
@@ -284,7 +285,7 @@ impl SocketSession {
         Ok(None)
     }
 
-    /// An id under which nothing is told yet, where there is room for more.
+    /// An id that is not in use yet, if the limit allows another one.
     fn free(&self, id: String) -> Result<Arc<str>, Error> {
         let id: Arc<str> = id.into();
         if self.open.contains_key(&id) {
@@ -298,7 +299,7 @@ impl SocketSession {
         Ok(id)
     }
 
-    /// Passes on what is told under an id, once that has begun.
+    /// Passes on the messages under an id, once what was requested has begun.
     fn follow<T, S: Stream<Item = SocketMessage> + Send + 'static>(
         &mut self,
         id: Arc<str>,
@@ -324,7 +325,7 @@ impl SocketSession {
         self.open.insert(id, Open { end, list });
     }
 
-    /// What a subscription is to be told of.
+    /// The subscription that a message requests.
     fn claim(&self, asked: &mut Subscribe) -> Result<Arc<dyn SubscriptionRequest>, Error> {
         let (engine, caller) = (&self.caller.boundary.engine, self.caller.clone());
         let body = asked.body();
@@ -354,7 +355,7 @@ impl SocketSession {
     }
 }
 
-/// Begins what is asked for, in time and whatever happens.
+/// Begins what is requested, with a timeout and with panics caught.
 async fn in_time<T>(opening: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     match timeout(PATIENCE, AssertUnwindSafe(opening).catch_unwind()).await {
         Ok(Ok(opened)) => opened,
@@ -369,7 +370,7 @@ fn invalid_place() -> Error {
     error.with_faults(vec![Fault::pointer("/after", "invalid-cursor", detail)])
 }
 
-/// What a feed says. After its end nothing of it is held.
+/// The messages of a feed, which is dropped after its end.
 fn told(feed: Feed, id: Arc<str>) -> impl Stream<Item = SocketMessage> + Send {
     stream::unfold(Some((feed, id)), |going_on| async move {
         let (mut feed, id) = going_on?;
@@ -383,7 +384,7 @@ fn told(feed: Feed, id: Arc<str>) -> impl Stream<Item = SocketMessage> + Send {
     })
 }
 
-/// What happens in a room, up to where the client leaves it.
+/// The messages of a room, until the client leaves it.
 fn happening(inside: Inside) -> impl Stream<Item = SocketMessage> + Send {
     stream::unfold(Some(inside), |going_on| async move {
         let mut inside = going_on?;
@@ -394,13 +395,14 @@ fn happening(inside: Inside) -> impl Stream<Item = SocketMessage> + Send {
     })
 }
 
-/// Whether a message was not read for its size. The protocol's own error has no type here, and says it with these words.
+/// Whether a message was not read for its size. The protocol's own error type is not available here; its text
+/// identifies it.
 fn is_too_large(error: &axum::Error) -> bool {
     let words = |error: &dyn std::error::Error| error.to_string().starts_with("Space limit exceeded");
     std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source()).any(words)
 }
 
-/// Why a socket closes whose caller is not let in any more.
+/// Why a socket closes whose caller is not admitted any more.
 fn because(error: &Error) -> Close {
     match error.kind() {
         ErrorKind::Unauthenticated => UNAUTHENTICATED,

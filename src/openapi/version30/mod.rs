@@ -1,7 +1,7 @@
-//! The same document in OpenAPI 3.0, for tools that read nothing newer.
+//! The document in OpenAPI 3.0, for tools that do not support newer versions.
 //!
-//! Its Schema Object is a dialect of its own (OpenAPI 3.0.4, 4.7.24): `nullable` instead of the type `null`, bounds whose
-//! exclusiveness is a flag, and references that nothing may stand beside. Keywords that it does not have are left out.
+//! The Schema Object of 3.0 is a dialect of its own (OpenAPI 3.0.4, 4.7.24): `nullable` instead of the type `null`,
+//! flags for exclusive bounds, and no siblings beside references. Unsupported keywords are left out.
 
 mod operations;
 
@@ -43,7 +43,7 @@ pub(super) fn convert(document: &mut Json) {
         filters.for_each(|(_, filter)| keep_identifiers(filter));
     }
     walk::document(document, &mut convert_schema);
-    // A nullable reference says the type that it refers to: `nullable` means nothing without one.
+    // A nullable reference repeats the type that it refers to: `nullable` has no effect without one.
     let types = types(document);
     walk::document(document, &mut |map| state_type(map, &types));
     if let Some(license) = document["info"].get_mut("license").and_then(Json::as_object_mut) {
@@ -59,7 +59,8 @@ pub(super) fn convert(document: &mut Json) {
     }
 }
 
-/// Leaves out members of a filter tree whose names are the identifier of another, as [`operations`] does for parameters.
+/// Removes members of a filter tree whose names become the identifier of another, as [`operations`] does for
+/// parameters.
 fn keep_identifiers(filter: &mut Json) {
     let mut identifiers = HashSet::new();
     let properties = filter.get_mut("properties").and_then(Json::as_object_mut);
@@ -91,7 +92,8 @@ fn state_type(map: &mut Map<String, Json>, types: &BTreeMap<String, Json>) {
     }
 }
 
-/// Only OAuth 2 and OpenID Connect have scopes in 3.0 (4.7.30); no scheme here is one of them.
+/// Removes the scopes of requirements: in 3.0 only OAuth 2 and OpenID Connect have them (4.7.30), and no scheme here is
+/// one of these.
 fn convert_security(security: &mut Vec<Json>) {
     let mut distinct: Vec<Json> = Vec::new();
     for mut requirement in security.drain(..) {
@@ -130,7 +132,7 @@ fn convert_schema(map: &mut Map<String, Json>) {
     }
 }
 
-/// Tuples and patterns of names are described as arrays and objects of anything; boolean schemas as objects.
+/// Describes tuples as arrays of anything, patterns of names as objects of anything, and boolean schemas as objects.
 fn convert_members(map: &mut Map<String, Json>) {
     if map.shift_remove("prefixItems").is_some() {
         map.insert("items".to_owned(), json!({}));
@@ -160,7 +162,7 @@ fn convert_members(map: &mut Map<String, Json>) {
     }
 }
 
-/// `nullable` instead of the type `null`.
+/// Replaces the type `null` by `nullable`.
 fn convert_null(map: &mut Map<String, Json>) {
     if let Some(Json::Array(types)) = map.get("type") {
         let others: Vec<_> = types.iter().filter(|name| *name != "null").cloned().collect();
@@ -200,7 +202,7 @@ fn convert_null(map: &mut Map<String, Json>) {
     }
 }
 
-/// An exclusive bound is a bound beside a flag.
+/// Replaces exclusive bounds by bounds with a flag.
 fn convert_bounds(map: &mut Map<String, Json>) {
     for (bound, exclusive) in [("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")] {
         if let Some(value) = map.shift_remove(exclusive) {

@@ -1,5 +1,5 @@
-//! Operations as older generators read them: none of them knows `deepObject`, several media types of one body, or answers
-//! of success that differ. What a socket answers is no HTTP for them, so it is left out.
+//! Converts operations for older generators, which support neither `deepObject`, nor several media types of one body,
+//! nor success responses that differ. The socket's path is left out, since they do not accept its 101 response.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -33,7 +33,8 @@ pub(super) fn convert(document: &mut Json) {
     }
 }
 
-/// Replaces each parameter of the style `deepObject` by one for each operator; returns the names of these for its name.
+/// Replaces each parameter of the style `deepObject` by one for each operator; returns the new names by the original
+/// name.
 fn flatten(document: &mut Json) -> BTreeMap<String, Vec<String>> {
     let Json::Object(parameters) = document["components"]["parameters"].take() else {
         return BTreeMap::new();
@@ -70,7 +71,7 @@ fn flatten(document: &mut Json) -> BTreeMap<String, Vec<String>> {
     flat
 }
 
-/// The operators of a filter, each with what follows its component's name, what follows its own name, and its schema.
+/// The operators of a filter, each with the suffix of its component's name, the suffix of its own name, and its schema.
 fn operators(schema: &Json) -> Vec<(String, String, Json)> {
     let either = schema.get("anyOf").and_then(Json::as_array).map(Vec::as_slice);
     let (equality, object) = match either {
@@ -85,8 +86,8 @@ fn operators(schema: &Json) -> Vec<(String, String, Json)> {
     plain.into_iter().chain(others).collect()
 }
 
-/// The parameters of an operation. Of several whose names are one identifier the first stays: `country_code` of a city, and
-/// not `country.code`, which generators cannot tell from it.
+/// The parameters of an operation. Of several whose names become one identifier the first is kept: `country_code` of a
+/// city, and not `country.code`, which generators cannot distinguish from it.
 fn distinct(list: &[Json], flat: &BTreeMap<String, Vec<String>>, parameters: &Json) -> Vec<Json> {
     let mut identifiers = HashSet::new();
     let mut kept = Vec::new();
@@ -103,13 +104,13 @@ fn distinct(list: &[Json], flat: &BTreeMap<String, Vec<String>>, parameters: &Js
     kept
 }
 
-/// What remains of a name in most programming languages.
+/// A name reduced to an identifier, as in most programming languages.
 pub(super) fn identifier(name: &str) -> String {
     let words = name.split(|character: char| !character.is_alphanumeric()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join("_").to_lowercase()
 }
 
-/// Answers of success that hold different JSON become one of several.
+/// Unites success responses with different JSON schemas under one `oneOf`.
 fn unite_successes(operation: &mut Json, unions: &mut BTreeMap<String, Json>) {
     let Some(responses) = operation.get_mut("responses").and_then(Json::as_object_mut) else { return };
     let mut schemas: Vec<Json> = Vec::new();

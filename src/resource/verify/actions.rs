@@ -1,11 +1,11 @@
-//! Actions and state machines: each path and each field is one's alone, and every state is one of the field's.
+//! Actions and state machines: each path and each field has one claimant, and every state is a value of the field.
 
 use super::Faults;
 use crate::resource::derive::Draft;
 
-/// Paths of a collection that are no action's to take.
+/// Paths of a collection that actions cannot have.
 const TAKEN: [&str; 3] = ["query", "bulk", "stream"];
-/// Paths of an item that are none either.
+/// Paths of an item that actions cannot have.
 const TAKEN_OF_ITEMS: [&str; 3] = ["history", "children", "subtree"];
 
 pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
@@ -50,7 +50,7 @@ fn deletion(draft: &Draft, name: &str, faults: &mut Faults) {
     }
 }
 
-/// What two declarations take for themselves.
+/// Reports paths and fields that are claimed twice.
 fn claims(draft: &Draft, faults: &mut Faults) {
     let claims = &draft.builder.claims;
     for (position, (what, by)) in claims.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What is remembered, and for whom answers are marked as public.
+//! Cache settings, and responses that are marked as public.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use crate::resource::derive::Draft;
 use crate::resource::{Cache, Operation};
 
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
-/// What has caches between give one caller's answer to another one (RFC 9111, 3.5).
+/// Directives that let a shared cache reuse a response for other callers (RFC 9111, 3.5).
 const SHARED: [&str; 3] = ["public", "s-maxage", "must-revalidate"];
-/// The longest name that every cache takes in `Cache-Groups` (RFC 9875, 2).
+/// The maximum length of a name that every cache accepts in `Cache-Groups` (RFC 9875, 2).
 const LONGEST_TAG: usize = 32;
 
 pub(super) fn verify(draft: &Draft, faults: &mut Faults) {

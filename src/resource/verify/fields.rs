@@ -1,4 +1,4 @@
-//! Names and roles of fields.
+//! The names and roles of fields.
 
 use resourceful_contract::FieldType;
 
@@ -73,7 +73,7 @@ fn timestamps(draft: &Draft, faults: &mut Faults) {
     }
 }
 
-/// A field that only the server sets, and that nothing sets, would make every create fail.
+/// Reports required fields that only the server sets and that nothing sets: every create would fail.
 fn server_set(draft: &Draft, faults: &mut Faults) {
     let required = draft.builder.json_schema.get("required").and_then(|names| names.as_array());
     for (position, field) in draft.fields.iter().enumerate() {

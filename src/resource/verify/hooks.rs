@@ -1,4 +1,4 @@
-//! Hooks that read items as what they are.
+//! Hooks, which must read items as the resource's model type.
 
 use std::any::TypeId;
 
@@ -10,7 +10,7 @@ use crate::resource::derive::Draft;
 pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
     let any = [TypeId::of::<Map<String, Json>>(), TypeId::of::<Json>()];
     let Some((own, own_name)) = draft.builder.codec.model() else {
-        // Without a type the schema is all there is, and whatever reads it may.
+        // A dynamic resource has no model type, so hooks may read its items as any type.
         return;
     };
     for (model, name) in draft.builder.hooks.iter().filter_map(|hook| hook.model) {

@@ -1,4 +1,4 @@
-//! The id and the version.
+//! The id and the version counter.
 
 use resourceful_contract::FieldType;
 

@@ -1,4 +1,4 @@
-//! What has no default and must be said.
+//! Mandatory settings, which have no default.
 
 use super::Faults;
 use crate::resource::Operation;
@@ -21,12 +21,12 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
         return;
     };
     for operation in Operation::ALL {
-        // Replacing needs the permission to update, which has its own line.
+        // A replacement needs the permission to update, which is reported itself.
         if operation != Operation::Replace && permissions.of(operation).is_none() {
             let name = operation.name();
             faults.push(
                 None,
-                format!("nothing says who may {name}"),
+                format!("no permission is declared for {name}"),
                 format!("Permissions::….{name}(…), or .write(…) for all writes; nobody() closes it"),
             );
         }

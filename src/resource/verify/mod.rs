@@ -1,4 +1,4 @@
-//! The rules that a declaration must keep, one subject per file. Each rule reports every fault it finds.
+//! The verification of declarations, one subject per file. Each rule reports every fault it finds.
 
 mod actions;
 mod cache;
@@ -20,7 +20,7 @@ pub(super) fn declaration(draft: &Draft, faults: &mut Faults) {
     hooks::verify(draft, faults);
     actions::verify(draft, faults);
     cache::verify(draft, faults);
-    // A model without fields has said enough.
+    // The faults of a model without fields are reported already.
     if !draft.fields.is_empty() {
         identity::verify(draft, faults);
         fields::verify(draft, faults);
@@ -29,7 +29,7 @@ pub(super) fn declaration(draft: &Draft, faults: &mut Faults) {
     }
 }
 
-/// Everything that is wrong with a declaration.
+/// The faults of a declaration.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -48,16 +48,16 @@ pub struct DefinitionErrors {
     faults: Vec<DefinitionFault>,
 }
 
-/// One fault of a declaration, and the line that mends it.
+/// One fault of a declaration, with a suggested fix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DefinitionFault {
     /// The resource.
     pub resource: String,
-    /// The field, where the fault is about one.
+    /// The field, if the fault concerns one.
     pub field: Option<String>,
-    /// What is wrong.
+    /// A description of the fault.
     pub message: String,
-    /// What to write instead.
+    /// The suggested fix.
     pub mend: String,
 }
 
@@ -66,13 +66,13 @@ impl DefinitionErrors {
         Self { faults }
     }
 
-    /// These faults and more.
+    /// Adds further faults.
     pub(crate) fn with(mut self, faults: Faults) -> Self {
         self.faults.extend(faults.found);
         self
     }
 
-    /// Each fault.
+    /// The faults, in the order in which they were found.
     #[must_use]
     pub fn faults(&self) -> &[DefinitionFault] {
         &self.faults
@@ -102,7 +102,7 @@ impl fmt::Debug for DefinitionErrors {
 
 impl std::error::Error for DefinitionErrors {}
 
-/// The faults of one resource, while they are found.
+/// Collects the faults of one resource.
 pub(crate) struct Faults {
     resource: String,
     found: Vec<DefinitionFault>,
@@ -113,7 +113,7 @@ impl Faults {
         Self { resource: resource.to_owned(), found: Vec::new() }
     }
 
-    /// Adds a fault, once however often it is found: operations share rules.
+    /// Adds a fault, unless it was added already: operations share rules.
     pub(crate) fn push(&mut self, field: Option<&str>, message: impl Into<String>, mend: impl Into<String>) {
         let fault = DefinitionFault {
             resource: self.resource.clone(),

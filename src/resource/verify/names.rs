@@ -1,4 +1,4 @@
-//! Names that can stand in a path.
+//! Names that can be part of a path.
 
 use super::Faults;
 use crate::resource::derive::Draft;

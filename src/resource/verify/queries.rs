@@ -1,11 +1,11 @@
-//! What clients may ask for.
+//! Filters, sorts, searches, page sizes and `Cache-Control`.
 
 use resourceful_contract::FieldType;
 
 use super::Faults;
 use crate::resource::derive::Draft;
 
-/// Parameters and body keys that mean something else, so that a filter of that name could not be told apart.
+/// Parameters and body keys with another meaning, with which a filter of that name would be ambiguous.
 const RESERVED: [&str; 12] = [
     "sort",
     "fields",
@@ -20,7 +20,7 @@ const RESERVED: [&str; 12] = [
     "filter",
     "last_event_id",
 ];
-/// Keys of the body form's tree.
+/// Keys of the filter tree in a body.
 const CONNECTIVES: [&str; 3] = ["and", "or", "not"];
 
 pub(super) fn verify(draft: &Draft, faults: &mut Faults) {

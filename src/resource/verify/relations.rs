@@ -1,4 +1,4 @@
-//! Relations, as far as one resource knows of them; the rest is checked when the application is built.
+//! Relations, as far as one resource can be checked alone; the rest is checked when the application is built.
 
 use resourceful_contract::Cardinality;
 
@@ -56,10 +56,10 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
     }
 }
 
-/// A tree's field refers to items of the same resource, and to none at the top.
+/// Checks a tree's parent field: it refers to items of the same resource, and is null for root items.
 fn planted(draft: &Draft, name: &str, faults: &mut Faults) {
     let Some(field) = draft.position(name).map(|position| &draft.fields[position]) else {
-        // That it is missing is said of the relation.
+        // A missing field is reported for the relation.
         return;
     };
     let id = draft.id.map(|(id, _)| &draft.fields[id]);

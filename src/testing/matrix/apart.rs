@@ -1,4 +1,4 @@
-//! The paths that belong to no resource, for one caller.
+//! The cases of paths that belong to no resource, for one caller.
 
 use serde_json::{Value as Json, json};
 
@@ -9,7 +9,7 @@ use crate::http::{EVENTS, EXPLAIN, Path};
 use crate::resource::Operation;
 use crate::testing::TestApp;
 
-/// What an application has beside its resources, before one caller.
+/// The paths outside of resources, tested for one caller.
 pub(super) struct Apart<'a> {
     pub(super) app: &'a TestApp,
     pub(super) caller: &'a Caller,
@@ -25,11 +25,11 @@ impl Apart<'_> {
         }
     }
 
-    /// Whoever may not ask why learns nothing of the question.
+    /// Callers without the permission to use `POST /_explain` get the same refusal for any question.
     async fn explains(&self, report: &mut MatrixReport) {
         let expected = match &self.app.app().boundary().explained_to {
             None => 404,
-            // No scope covers it.
+            // No scope covers this path.
             Some(_) if self.oracle.is_limited() => 403,
             Some(permission) if self.oracle.reach_of_caller(permission) == Reach::All => 422,
             Some(_) if self.oracle.is_anonymous() => 401,
@@ -40,7 +40,7 @@ impl Apart<'_> {
         report.compare(about, &json!(answer.status()), &json!(expected));
     }
 
-    /// Of a resource that there is not a caller learns nothing who may do nothing with any.
+    /// Callers without rights on any resource do not learn whether a resource exists.
     async fn names(&self, report: &mut MatrixReport) {
         let boundary = self.app.app().boundary();
         let entries = boundary.engine.catalog.entries();
@@ -65,13 +65,13 @@ impl Apart<'_> {
         }
     }
 
-    /// The status of a stream that is not opened.
+    /// The status of the response to a stream request.
     async fn ask(&self, path: &str) -> u16 {
         let opened = self.caller.send(self.app.get(path)).stream().await;
         opened.map_or_else(|refused| refused.status(), |_| 200)
     }
 
-    /// The document names what may be asked for, and nothing else.
+    /// The document names exactly the parameters that the caller may use.
     async fn documents(&self, report: &mut MatrixReport) {
         let document = self.caller.send(self.app.get("/openapi.json")).await.json();
         let boundary = self.app.app().boundary();

@@ -1,4 +1,4 @@
-//! The paths of one resource for one caller.
+//! The cases of one resource's paths, for one caller.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use resourceful_contract::{Cardinality, FieldType, Filter, Test, Value};
@@ -11,7 +11,7 @@ use crate::http::{Endpoint, Path};
 use crate::resource::Operation;
 use crate::testing::{TestApp, TestResponse};
 
-/// One resource before one caller.
+/// One resource, tested for one caller.
 pub(super) struct Site<'a> {
     pub(super) app: &'a TestApp,
     pub(super) caller: &'a Caller,
@@ -25,7 +25,7 @@ pub(super) struct Site<'a> {
 impl Site<'_> {
     pub(super) async fn run(&self, report: &mut MatrixReport) {
         for endpoint in Endpoint::of(&self.entry.definition) {
-            // A path that is not tried is a path that nothing proves: a new endpoint does not compile without an arm.
+            // A path without a case is unproven: a new endpoint does not compile without an arm.
             match endpoint {
                 Endpoint::List => {
                     self.lists(report).await;
@@ -78,12 +78,12 @@ impl Site<'_> {
         format!("{} as {}", what, self.caller.name)
     }
 
-    /// The status of those who are not let in at all.
+    /// The status for callers without access.
     pub(super) fn refused(&self) -> u16 {
         if self.oracle.is_anonymous() { 401 } else { 403 }
     }
 
-    /// Whether lists are closed to the caller, so that nothing of a query is even looked at.
+    /// Whether lists are closed to the caller, so that the query is not even parsed.
     pub(super) fn is_closed(&self) -> bool {
         let closed = |operation| self.oracle.reach(self.entry, operation) == Reach::None;
         closed(Operation::List) || closed(Operation::Read)
@@ -93,7 +93,7 @@ impl Site<'_> {
         self.rows.iter().filter(|row| self.oracle.lists(self.entry, row))
     }
 
-    /// Compares a list's ids, as a set, and each item with what the caller is shown of it.
+    /// Compares a list's ids, as a set, and each item with what the caller may see of it.
     pub(super) fn compare_list(
         &self,
         what: &str,
@@ -153,7 +153,7 @@ impl Site<'_> {
         self.cursors(report).await;
     }
 
-    /// Every operator of a field, with operands from rows that are there, whoever may see them.
+    /// Every operator of a field, with operands from all rows, whether or not the caller may see them.
     fn tests(&self, entry: &Entry, field: usize) -> Vec<(&'static str, String, Test)> {
         let is_array = matches!(entry.schema.fields[field].field_type, FieldType::Array(_));
         let mut operands: Vec<Value> = Vec::new();
@@ -168,7 +168,7 @@ impl Site<'_> {
             );
         }
         let mut tests = vec![("is_null", "true".to_owned(), Test::IsNull(true))];
-        // One from the first rows, one from the last: what belongs to somebody else most likely.
+        // One operand from the first rows, one from the last, which most likely belongs to another caller.
         let (first, last) = (operands.first(), operands.last().filter(|_| operands.len() > 1));
         for operand in first.into_iter().chain(last) {
             tests.extend(self::tests(entry.schema.fields[field].field_type, operand));
@@ -260,7 +260,7 @@ impl Site<'_> {
         }
     }
 
-    /// A cursor opens for those who were given it, and for nobody else. Where answers are remembered, those are all who have
+    /// A cursor is accepted only from the caller that received it. With cached responses, these are all callers with
     /// the same rights.
     async fn cursors(&self, report: &mut MatrixReport) {
         let path = format!("{}?limit=1", self.collection());
@@ -285,7 +285,7 @@ impl Site<'_> {
         }
     }
 
-    /// The body form of every filter that a query string can say of the id, and its negation.
+    /// For each field, the body form of an equality filter, and its negation.
     async fn bodies(&self, endpoint: Endpoint, report: &mut MatrixReport) {
         let path = endpoint.path().template(&self.app.app().boundary().prefix, &self.entry.definition);
         let limit = self.entry.definition.max_limit;
@@ -342,7 +342,7 @@ impl Site<'_> {
     async fn creates(&self, report: &mut MatrixReport) {
         let may =
             self.oracle.reach(self.entry, Operation::Create) != Reach::None && self.oracle.fills(self.entry);
-        // Never a good body: what is tried is who gets as far as its rules.
+        // The body is never valid: the case tests which callers reach validation.
         let answer =
             self.caller.send(self.app.post(&self.collection())).json(json!({"no such field": 1})).await;
         let expected = if may { 422 } else { self.refused() };
@@ -371,7 +371,7 @@ impl Site<'_> {
         let reach = self.oracle.reach(self.entry, operation);
         let readable = self.oracle.reach(self.entry, Operation::Read) != Reach::None;
         let absent_path = format!("{}/{}", self.collection(), text(&absent_id(self.entry)));
-        // A tag that no item has: whoever gets as far as comparing it changes nothing.
+        // An ETag that no item has: a request that gets as far as comparing it changes nothing.
         let try_at = async |path: &str| {
             let path = match endpoint {
                 Endpoint::Action(acted) => {
@@ -399,7 +399,7 @@ impl Site<'_> {
             let allowed = sees && self.oracle.admits(self.entry, operation, row);
             let about = || self.about(&format!("{} {}", endpoint.method(), self.item(row)));
             if endpoint == Endpoint::Delete && (reach == Reach::None || !readable || !allowed) {
-                // Without a version to compare the statement alone decides; where all is well it deletes nothing.
+                // Without a version to compare, the statement alone decides; if it is permitted, it deletes nothing.
                 let plain = self.ask("DELETE", &self.item(row)).await;
                 report.compare(about, &json!(plain.status()), &json!(answer.status()));
             }
@@ -411,14 +411,14 @@ impl Site<'_> {
                 report.compare(about, &json!(answer.status()), &json!(self.refused()));
             } else {
                 let found = words(&answer);
-                // A PUT that creates looks for the id among rows that it does not see.
+                // A PUT that creates checks the id against rows that the caller does not see, too.
                 let same = found == absent || (creates && answer.status() == 412);
                 report.compare(about, &json!(same), &json!(true));
             }
         }
     }
 
-    /// A row that one may not see cannot be referred to, as one that is not there.
+    /// A reference to a row that the caller may not see fails like one to a row that does not exist.
     async fn references(&self, report: &mut MatrixReport) {
         let changeable = |row: &&Row| {
             self.oracle.sees(self.entry, row) && self.oracle.admits(self.entry, Operation::Update, row)
@@ -440,7 +440,7 @@ impl Site<'_> {
             let absent = words(&refer(&absent_id(target)).await);
             let unseen = self.oracle.rows_of(target).iter().filter(|row| !self.oracle.sees(target, row));
             let ids = unseen.map(|other| &other[&target.schema.id_field().name]);
-            // What the row refers to already is no news to whoever sees it.
+            // The current target is excluded: it is already known to callers who see the row.
             for id in ids.filter(|id| row.get(&field.name) != Some(*id)).take(3) {
                 let about = || self.about(&format!("{} of {} to {id}", field.name, self.item(row)));
                 report.compare(about, &words(&refer(id).await), &absent);
@@ -458,12 +458,12 @@ fn absent_id(entry: &Entry) -> Json {
     }
 }
 
-/// Every test of a value of this type that takes a value, with this one.
+/// Every test with a value operand that this type supports, with this operand.
 fn tests(of: FieldType, operand: &Value) -> impl Iterator<Item = (&'static str, String, Test)> {
     let mut spelled = Vec::new();
     resourceful_contract::json::value(&mut spelled, operand);
     let spelled = serde_json::from_slice::<Json>(&spelled).map(|json| text(&json)).unwrap_or_default();
-    // In a list a comma would stand between values.
+    // In a list a comma separates values.
     let in_list = spelled.replace('%', "%25").replace(',', "%2C");
     of.operators().iter().filter_map(move |operator| {
         let one = operand.clone();
@@ -488,7 +488,7 @@ fn tests(of: FieldType, operand: &Value) -> impl Iterator<Item = (&'static str, 
     })
 }
 
-/// A problem's status and words, but for what may differ between two that mean the same.
+/// A problem's status and members, without those that differ between equivalent problems.
 fn words(answer: &TestResponse) -> Json {
     let mut problem = answer.json();
     for member in ["instance", "trace_id"] {
@@ -497,7 +497,7 @@ fn words(answer: &TestResponse) -> Json {
     json!([answer.status(), problem])
 }
 
-/// A JSON scalar as a path or a query string says it.
+/// A JSON scalar, as in a path or a query string.
 pub(super) fn text(json: &Json) -> String {
     json.as_str().map_or_else(|| json.to_string(), str::to_owned)
 }

@@ -1,4 +1,4 @@
-//! Which fields a body may set, for one caller, on every path that changes an item.
+//! The cases of fields that a body may set, for one caller, on every path that changes an item.
 
 use serde_json::{Value as Json, json};
 
@@ -10,7 +10,7 @@ use crate::resource::Operation;
 use crate::testing::TestResponse;
 
 impl Site<'_> {
-    /// Each field of a row that the caller may change, set to what it holds, as a dry run.
+    /// Each field of a row that the caller may change, set to its current value, as a dry run.
     pub(super) async fn sets_fields(&self, report: &mut MatrixReport) {
         let changeable = |row: &&Row| {
             self.oracle.sees(self.entry, row) && self.oracle.admits(self.entry, Operation::Update, row)
@@ -24,7 +24,7 @@ impl Site<'_> {
         }
     }
 
-    /// A unique value that a row of another tenant holds is no clash, where it is unique within tenants.
+    /// A unique value of another tenant's row is no conflict, if it is unique within tenants.
     pub(super) async fn uniques(&self, report: &mut MatrixReport) {
         let Some(within) = self.entry.definition.unique_within else { return };
         let changeable = |row: &&Row| {
@@ -58,7 +58,7 @@ impl Site<'_> {
         let name = &self.entry.schema.fields[field].name;
         let value = row.get(name).cloned().unwrap_or(Json::Null);
         let Some(expected) = self.outcome_of_field(field) else { return };
-        // Who sees a field and may not set it may send it back as it was read, and nothing else.
+        // Callers who see a field and may not set it may send it back unchanged, and nothing else.
         let is_forbidden = expected[0] == 403;
         let is_kept = is_forbidden && self.oracle.tells(self.entry, field);
         let same = if is_kept { json!([200, null]) } else { expected.clone() };
@@ -79,22 +79,23 @@ impl Site<'_> {
         }
     }
 
-    /// What `docs/access.md` says of a field in a body: one that does not exist for the caller is unknown, one that the
-    /// caller sees and may not set is forbidden unless it says what the item says, and one that the server sets is read-only. `None` where it says nothing.
+    /// The outcome for a field in a body according to `docs/access.md`: a field that does not exist for the caller is
+    /// unknown, one that the caller sees and may not set is forbidden unless its value is unchanged, and one that the
+    /// server sets is read-only. `None` if it does not specify the outcome.
     fn outcome_of_field(&self, field: usize) -> Option<Json> {
         let declared = &self.entry.schema.fields[field];
         let exists = self.oracle.exists(self.entry, field);
         Some(match (exists, self.oracle.takes(self.entry, field), declared.read_only) {
             (false, ..) => json!([422, "unknown"]),
             (true, false, _) => json!([403, "forbidden"]),
-            // Whether the server's own fields may be repeated is no question of access.
+            // Whether bodies may repeat the server's own fields is not a question of access.
             (true, true, true) => return None,
             (true, true, false) => json!([200, null]),
         })
     }
 
-    /// The same merge patch by each path that takes one, as a dry run: its name, its answer, and where in the body the
-    /// patch stands.
+    /// Sends the same merge patch on each path that accepts one, as a dry run: its name, its response, and the location
+    /// of the patch in the body.
     async fn patched(&self, row: &Row, patch: Json) -> Vec<(&'static str, TestResponse, &'static str)> {
         let id = &self.entry.schema.id_field().name;
         let tried = |method: &str, path: &str| {
@@ -122,7 +123,8 @@ impl Site<'_> {
         found
     }
 
-    /// A value that the caller sets without seeing it: nothing in the answer says whether it is what the field holds.
+    /// A value that the caller sets without seeing the field: the response does not reveal whether the field holds it
+    /// already.
     async fn guesses(&self, row: &Row, field: usize, value: &Json, report: &mut MatrixReport) {
         let name = &self.entry.schema.fields[field].name;
         let Some(other) = another(value) else { return };
@@ -131,7 +133,7 @@ impl Site<'_> {
         let wrong = self.patched(row, json!({name: other})).await;
         for ((path, right, _), (_, wrong, _)) in right.iter().zip(&wrong) {
             if wrong.status() != 200 {
-                // The other value breaks a rule of the model.
+                // The other value violates a rule of the model.
                 continue;
             }
             let about = || self.about(&format!("a guess of `{name}` of {} by {path}", self.item(row)));
@@ -140,14 +142,14 @@ impl Site<'_> {
     }
 }
 
-/// What an answer says beside the item: how many events there are, and the version where it is a counter.
+/// What a response reveals in addition to the item: the number of events, and the version if it is a counter.
 fn telltale(answer: &TestResponse, has_counter: bool) -> Json {
     let answer = answer.json();
     let events = answer["events"].as_array().map(Vec::len);
     json!([events, has_counter.then(|| answer["headers"]["etag"].clone())])
 }
 
-/// A status, and what is said of one place of the body.
+/// A status, and the code of the fault at one location of the body.
 fn outcome(answer: &TestResponse, pointer: &str) -> Json {
     let problem = answer.json();
     let faults = problem["errors"].as_array().into_iter().flatten();
@@ -156,7 +158,7 @@ fn outcome(answer: &TestResponse, pointer: &str) -> Json {
     json!([answer.status(), code])
 }
 
-/// A value of the same type.
+/// A different value of the same type.
 fn another(value: &Json) -> Option<Json> {
     Some(match value {
         Json::Bool(yes) => json!(!yes),

@@ -1,4 +1,4 @@
-//! Every path of an application next to what its declaration says, for every caller, row and field.
+//! The policy matrix: compares every path of an application with its declaration, for every caller, row and field.
 
 mod apart;
 mod cases;
@@ -17,10 +17,10 @@ use super::{TestApp, TestRequest};
 use crate::access::Actor;
 use crate::error::Error;
 
-/// Derives and tries what each caller may do with each row and field of an application, on every path, and compares it
-/// with what the declaration says of the rows that are there.
+/// Derives test cases for each caller, row and field of an application, sends them on every path, and compares the
+/// responses with what the declaration states for the existing rows.
 ///
-/// Load the rows first, a few of each kind that the rules tell apart. Nothing is changed by it.
+/// Load the rows first, a few of each kind that the rules distinguish. The matrix changes nothing.
 ///
 /// ```
 /// use resourceful::prelude::*;
@@ -51,7 +51,7 @@ pub fn policy_matrix(app: &TestApp) -> PolicyMatrix<'_> {
     PolicyMatrix { app, callers: Vec::new() }
 }
 
-/// A matrix under way; see [`policy_matrix`].
+/// A matrix before its run; see [`policy_matrix`].
 #[derive(Debug)]
 #[must_use]
 pub struct PolicyMatrix<'a> {
@@ -59,7 +59,7 @@ pub struct PolicyMatrix<'a> {
     callers: Vec<Caller>,
 }
 
-/// Someone who asks, and how the application knows.
+/// A caller: an actor, and the headers by which the application recognizes it.
 #[derive(Clone, Debug)]
 struct Caller {
     name: String,
@@ -74,7 +74,7 @@ impl Caller {
 }
 
 impl PolicyMatrix<'_> {
-    /// Adds a caller: the actor that the application takes it for, and the headers that say so.
+    /// Adds a caller: the expected actor, and the headers that authenticate it.
     pub fn caller<'h>(
         mut self,
         name: &str,
@@ -86,10 +86,10 @@ impl PolicyMatrix<'_> {
         self
     }
 
-    /// Tries everything.
+    /// Runs every case.
     ///
     /// # Errors
-    /// Where the rows cannot be read.
+    /// If the rows cannot be read.
     pub async fn run(self) -> Result<MatrixReport, Error> {
         let engine = &self.app.app().boundary().engine;
         let mut rows = Vec::new();
@@ -119,19 +119,19 @@ impl PolicyMatrix<'_> {
     }
 }
 
-/// What a matrix found.
+/// The results of a matrix.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct MatrixReport {
-    /// How many answers were compared.
+    /// The number of compared responses.
     pub cases: usize,
-    /// Every answer that was not what the declaration says.
+    /// Every response that differs from the declaration.
     pub failures: Vec<String>,
 }
 
 impl MatrixReport {
     /// # Panics
-    /// Where anything was not as declared, with the first of it.
+    /// If any response differs from the declaration, with the failures.
     pub fn assert_passed(&self) {
         assert!(self.failures.is_empty(), "{self}");
         assert!(self.cases > 0, "the matrix tried nothing: name callers and load rows");

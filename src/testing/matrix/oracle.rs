@@ -1,7 +1,7 @@
-//! What a declaration says of a caller and a row, worked out row by row from the rules as they were written.
+//! The expected access of a caller to a row, computed row by row from the declared rules.
 //!
-//! It shares nothing with what runs but the reading of filters and the tests of single values: no filter is ever
-//! joined, and no query made.
+//! It shares only the parsing of filters and the tests of single values with the engine: it combines no filters, and
+//! runs no queries.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::resource::{Fill, Operation, Right};
 /// A row as it is stored, by field names.
 pub(super) type Row = Map<String, Json>;
 
-/// How far a rule lets an actor go, before any row is looked at.
+/// The access that a rule grants an actor, before any row is considered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
     All,
@@ -26,21 +26,21 @@ pub(super) enum Reach {
     None,
 }
 
-/// The position of what is no resource.
+/// The position for permissions that belong to no resource.
 const NOWHERE: usize = usize::MAX;
 
-/// Whether an item is deleted and still there.
+/// Whether an item is soft-deleted.
 pub(super) fn is_deleted(entry: &Entry, row: &Row) -> bool {
     let field = entry.definition.deleted_at.map(|position| &entry.schema.fields[position].name);
     field.is_some_and(|field| row.get(field).is_some_and(|at| !at.is_null()))
 }
 
-/// One actor before the rules, with every row there is.
+/// The rules for one actor, with all existing rows.
 pub(super) struct Oracle<'a> {
     catalog: &'a Catalog,
     rows: &'a [Vec<Row>],
     actor: &'a Actor,
-    /// What the checks answered, by their names and what they were asked.
+    /// The decisions of checks, by their names and what they were asked.
     checks: HashMap<(String, usize, Operation), crate::Decision>,
 }
 
@@ -66,7 +66,7 @@ impl<'a> Oracle<'a> {
                     let asking =
                         CheckRequest { actor: actor.clone(), resource: entry.name.clone(), operation };
                     let key = (check.name().to_owned(), entry.position, operation);
-                    // No answer is no.
+                    // A check without a decision denies.
                     if let Some(Ok(decision)) = check.answer(asking).await {
                         checks.insert(key, decision);
                     }
@@ -80,7 +80,7 @@ impl<'a> Oracle<'a> {
         self.actor.is_anonymous()
     }
 
-    /// Whether the actor is a client that acts for someone within scopes.
+    /// Whether the actor is a client that acts on behalf of a user within scopes.
     pub(super) fn is_limited(&self) -> bool {
         self.actor.is_limited()
     }
@@ -98,8 +98,8 @@ impl<'a> Oracle<'a> {
         self.reach_of(Some(entry), right.base(), &entry.definition.needed(right))
     }
 
-    /// Whether the scopes of a client that acts for someone leave it this right: `orders:read` covers what only reads,
-    /// `orders:write` every change, `orders:create` and the like one operation or action (docs/access.md).
+    /// Whether the scopes of a client that acts on behalf of a user cover this right: `orders:read` covers reads,
+    /// `orders:write` every change, `orders:create` and similar scopes one operation or action (docs/access.md).
     fn covers(&self, entry: &Entry, right: Right) -> bool {
         let Some(scopes) = self.actor.limits() else { return true };
         let reads = matches!(right.base(), Operation::Read | Operation::List);
@@ -108,7 +108,7 @@ impl<'a> Oracle<'a> {
         [group, one].iter().any(|word| scopes.contains(&format!("{}:{word}", entry.name).as_str()))
     }
 
-    /// How far a rule lets the actor go where there are no rows.
+    /// The access that a rule grants the actor where there are no rows.
     pub(super) fn reach_of_caller(&self, permission: &Permission) -> Reach {
         self.reach_of(None, Operation::Read, permission)
     }
@@ -171,7 +171,7 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// What a check answered: no filter, a filter, or nothing where it denied.
+    /// The decision of a check: no filter, a filter, or `None` if it denied.
     fn answer(&self, entry: Option<&Entry>, operation: Operation, name: &str) -> Option<Option<Filter>> {
         let position = entry.map_or(NOWHERE, |entry| entry.position);
         let decision = self.checks.get(&(name.to_owned(), position, operation))?;
@@ -181,7 +181,7 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// Whether what a new item holds of its creator is there to be held.
+    /// Whether the actor has the attributes that fields of a new item are set to.
     pub(super) fn fills(&self, entry: &Entry) -> bool {
         entry.definition.fills.iter().all(|(field, fill)| {
             let with = match fill {
@@ -192,7 +192,7 @@ impl<'a> Oracle<'a> {
         })
     }
 
-    /// Whether the rules of what may be done let the actor at this row.
+    /// Whether the rules of a right admit the actor to this row.
     pub(super) fn admits(&self, entry: &Entry, right: impl Into<Right>, row: &Row) -> bool {
         let right = right.into();
         self.covers(entry, right) && self.admits_by(entry, right.base(), &entry.definition.needed(right), row)
@@ -237,7 +237,7 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// What stands at the end of a path, in each row that it leads to.
+    /// The values at the end of a path, in each row that it leads to.
     fn values(&self, entry: &Entry, path: &str, row: &Row) -> Vec<Value> {
         let Some((name, rest)) = path.split_once('.') else {
             return entry.schema.position(path).map(|field| value(entry, field, row)).into_iter().collect();
@@ -250,17 +250,17 @@ impl<'a> Oracle<'a> {
         led.collect()
     }
 
-    /// Whether a row can be read.
+    /// Whether the actor can read a row.
     pub(super) fn sees(&self, entry: &Entry, row: &Row) -> bool {
         self.admits(entry, Operation::Read, row) && !is_deleted(entry, row)
     }
 
-    /// Whether a list holds a row.
+    /// Whether a list contains a row.
     pub(super) fn lists(&self, entry: &Entry, row: &Row) -> bool {
         self.sees(entry, row) && self.admits(entry, Operation::List, row)
     }
 
-    /// Whether a filter selects a row, related rows included, whoever may see them.
+    /// Whether a filter selects a row, related rows included, regardless of access to them.
     pub(super) fn matches(&self, entry: &Entry, filter: &Filter, row: &Row) -> bool {
         match filter {
             Filter::All(filters) => filters.iter().all(|filter| self.matches(entry, filter, row)),
@@ -303,32 +303,32 @@ impl<'a> Oracle<'a> {
             .all(|permission| self.reach_of(Some(entry), Operation::Read, permission) == Reach::All)
     }
 
-    /// Whether a field is there for the actor in a body: none that is hidden from everyone is.
+    /// Whether a field exists for the actor in a body: hidden fields exist for no caller.
     pub(super) fn exists(&self, entry: &Entry, field: usize) -> bool {
         let declared = &entry.schema.fields[field];
         let is_set_only = declared.write_only && !declared.read_only;
         self.shows(entry, field) && (!declared.hidden || is_set_only)
     }
 
-    /// What a field shows instead of its value.
+    /// The redacted value of a field, if it is redacted for the actor.
     pub(super) fn instead(&self, entry: &Entry, field: usize) -> Option<&'a Json> {
         let rules = &self.catalog.entry(entry.position).definition.field_rules;
         let redacted = rules.iter().find(|rule| rule.field == field)?.redacted_for.as_ref()?;
         (self.reach_of(Some(entry), Operation::Read, &redacted.0) == Reach::All).then_some(&redacted.1)
     }
 
-    /// Whether a field's value may be told to the actor.
+    /// Whether a field's value may be revealed to the actor.
     pub(super) fn tells(&self, entry: &Entry, field: usize) -> bool {
         self.shows(entry, field) && self.instead(entry, field).is_none()
     }
 
-    /// Whether a relation exists for the actor: they are told the keys on both of its sides.
+    /// Whether a relation exists for the actor: the keys on both of its sides may be revealed to it.
     pub(super) fn follows(&self, entry: &Entry, relation: &crate::engine::LinkedRelation) -> bool {
         let target = self.catalog.entry(relation.target);
         self.tells(entry, relation.link.local) && self.tells(target, relation.link.remote)
     }
 
-    /// Whether a field may be set by the actor. One that does not exist for an actor is unknown in a body too.
+    /// Whether the actor may set a field. A field that does not exist for an actor is unknown in a body too.
     pub(super) fn takes(&self, entry: &Entry, field: usize) -> bool {
         if !self.shows(entry, field) {
             return false;
@@ -340,7 +340,7 @@ impl<'a> Oracle<'a> {
             .all(|permission| self.reach_of(Some(entry), Operation::Read, permission) == Reach::All)
     }
 
-    /// A row as the actor is shown it.
+    /// A row, as the actor sees it.
     pub(super) fn shown(&self, entry: &Entry, row: &Row) -> Json {
         let visible = entry.definition.visible.iter().filter(|field| self.shows(entry, **field));
         visible

@@ -1,4 +1,4 @@
-//! The paths of many items, of actions, and of what is kept of changes, for one caller.
+//! The cases of bulk routes, batches, actions, history, events and deleted items, for one caller.
 
 use serde_json::{Value as Json, json};
 
@@ -11,7 +11,7 @@ use crate::resource::{Acted, Operation, Right, Target};
 use crate::testing::TestResponse;
 
 impl Site<'_> {
-    /// What became of each item, and what it was just now.
+    /// The history of each item, and its state at the current time.
     pub(super) async fn histories(&self, report: &mut MatrixReport) {
         let readable = self.oracle.reach(self.entry, Operation::Read) != Reach::None;
         let may = self.oracle.reach(self.entry, Right::History) != Reach::None && readable;
@@ -49,7 +49,7 @@ impl Site<'_> {
         }
     }
 
-    /// An entry is shown where the caller may see the state before or after it, and of each field what those held.
+    /// An entry is shown if the caller may see the state before or after it, and the field values of those states only.
     async fn entries(&self, row: &Row, answer: &TestResponse, report: &mut MatrixReport) {
         let id = text(&row[&self.entry.schema.id_field().name]);
         let engine = &self.app.app().boundary().engine;
@@ -76,7 +76,7 @@ impl Site<'_> {
             }
             let (was, is) = (admits(&before), admits(&after));
             if was || is {
-                // The values of a state stand there only where it may be seen.
+                // The values of a state are shown only if the caller may see it.
                 let from = before.is_none() || was && (is || after.is_none());
                 expected.push(json!([operation, from, is]));
             }
@@ -103,7 +103,7 @@ impl Site<'_> {
         format!("{}/bulk", self.collection())
     }
 
-    /// Each row through a batch: what it would be by itself.
+    /// Each row through a batch: the result is that of the single route.
     pub(super) async fn batches(&self, report: &mut MatrixReport) {
         let boundary = self.app.app().boundary();
         if boundary.batch.is_none() {
@@ -114,7 +114,7 @@ impl Site<'_> {
         let readable = self.oracle.reach(self.entry, Operation::Read) != Reach::None;
         for row in self.rows {
             let id = &row[&self.entry.schema.id_field().name];
-            // A tag that no item has: whoever gets as far as comparing it changes nothing.
+            // An ETag that no item has: a request that gets as far as comparing it changes nothing.
             let operation = json!({
                 "operation": "update", "resource": &*self.entry.name, "id": id,
                 "if_match": "\"no-such-version\"", "body": {},
@@ -134,7 +134,7 @@ impl Site<'_> {
         }
     }
 
-    /// Many at once are let in as one is.
+    /// Bulk creates are admitted like single creates.
     pub(super) async fn bulk_creates(&self, report: &mut MatrixReport) {
         let body = json!({"items": [{"no such field": 1}]});
         let answer = self.caller.send(self.app.post(&self.bulk())).json(body).await;
@@ -154,7 +154,7 @@ impl Site<'_> {
         for row in self.rows {
             let sees = self.oracle.sees(self.entry, row);
             let allowed = sees && self.oracle.admits(self.entry, right, row);
-            // Nothing is changed: a tag that no item has, or a dry run.
+            // Nothing is changed: the ETag is one that no item has, or the request is a dry run.
             let (body, ok) = if patches {
                 (json!({"items": [{name: row[name], "if_match": "\"no-such-version\""}]}), 412)
             } else {
@@ -169,20 +169,20 @@ impl Site<'_> {
                 _ => ok,
             };
             let about = || self.about(&format!("{} of {} in bulk", endpoint.method(), self.item(row)));
-            // What others refer to cannot go.
+            // A row that others refer to cannot be deleted.
             if answer.status() != 409 || allowed && patches {
                 report.compare(about, &json!(answer.status()), &json!(expected));
             }
         }
     }
 
-    /// A row as events hold it.
+    /// A row, as events contain it.
     pub(super) fn shape(&self, row: &Row) -> Json {
         let names = self.entry.definition.visible.iter().map(|field| &self.entry.schema.fields[*field].name);
         names.filter_map(|name| Some((name.clone(), row.get(name)?.clone()))).collect::<Row>().into()
     }
 
-    /// What a caller is told of an event of each row is what they are shown of it.
+    /// Of an event of each row the caller receives what a read of the row shows.
     pub(super) async fn told(&self, report: &mut MatrixReport) {
         let boundary = self.app.app().boundary();
         let actor = self.caller.actor.clone().with_included(&boundary.roles);
@@ -195,14 +195,14 @@ impl Site<'_> {
                 told.map_or_else(|error| json!(error.detail()), |told| json!(told.map(|told| told.data)))
             };
             let about = || self.about(&format!("an event of {}", self.item(row)));
-            // What the item was does not open what it is.
+            // Access to an earlier state of the item does not give access to its current state.
             let seen = self.rows.iter().find(|row| self.oracle.sees(self.entry, row));
             if let Some(seen) = seen.filter(|_| !self.oracle.admits(self.entry, Operation::Read, row)) {
                 report.compare(about, &told(seen).await, &Json::Null);
             }
             let told = told(row).await;
             if is_deleted(self.entry, row) {
-                // It is told to those who could see it before.
+                // Callers who could see it before receive the event.
                 let admitted = self.oracle.admits(self.entry, Operation::Read, row)
                     && self.oracle.reach(self.entry, Operation::Read) != Reach::None;
                 report.compare(about, &json!(!told.is_null()), &json!(admitted));
@@ -221,7 +221,7 @@ impl Site<'_> {
         }
     }
 
-    /// Deleted items, for those who may see them, where they are asked for.
+    /// Deleted items, on request, for callers who may see them.
     pub(super) async fn deleted(&self, report: &mut MatrixReport) {
         if self.entry.definition.deleted_at.is_none() {
             return;
@@ -255,7 +255,7 @@ impl Site<'_> {
         }
         let prefix = &self.app.app().boundary().prefix;
         let path = endpoint.path().template(prefix, &self.entry.definition);
-        // Whoever is let in is told that this is no input; the others are not let in.
+        // The input is invalid: admitted callers get a validation error, others are refused.
         let answer = self.caller.send(self.app.post(&path)).json(json!([])).await;
         let expected =
             if self.oracle.reach(self.entry, endpoint.right()) == Reach::None { self.refused() } else { 422 };

@@ -1,4 +1,4 @@
-//! What a caller is told of changes as they happen.
+//! The cases of streams and sockets: the changes that one caller receives.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::http::{EVENTS, SOCKET};
 use crate::tables::events::EventRow;
 use crate::testing::{TestResponse, TestSocket, TestStream};
 
-/// What a caller is told by.
+/// The connection on which a caller receives changes.
 enum Ear {
     Stream(TestStream),
     Socket(Box<TestSocket>),
@@ -28,7 +28,7 @@ impl Ear {
         }
     }
 
-    /// What the next event shows of its item; nothing at the end.
+    /// The item in the next event; `None` at the end.
     async fn data(&mut self) -> Option<Json> {
         match self {
             Self::Stream(stream) => {
@@ -44,7 +44,7 @@ impl Ear {
 }
 
 impl Site<'_> {
-    /// Of an event of each row a stream tells what a list would show of the row, and of no other.
+    /// Of an event of each row a stream shows what a list would show of the row, and it sends no other events.
     pub(super) async fn streams(&self, report: &mut MatrixReport) {
         let path = format!("{}/stream", self.collection());
         let opened = self.caller.send(self.app.get(&path)).stream().await;
@@ -55,12 +55,12 @@ impl Site<'_> {
         if let Ok(stream) = opened {
             self.told_by(Ear::Stream(stream), report).await;
         }
-        // That of all resources, where it is there and the caller may see any.
+        // The stream of all resources, if there is one and the caller may see any.
         let path = format!("{}{EVENTS}", self.app.app().boundary().prefix);
         if let Ok(stream) = self.caller.send(self.app.get(&path)).stream().await {
             self.told_by(Ear::Stream(stream), report).await;
         }
-        // A socket begins for everyone, and what is asked for over it is what is refused.
+        // A socket opens for every caller; its subscriptions are what is refused.
         let path = format!("{}{SOCKET}", self.app.app().boundary().prefix);
         for asked in [json!({"resource": &*self.entry.name}), json!({"types": ["*"]})] {
             let Ok(mut socket) = self.caller.send(self.app.get(&path)).socket().await else { continue };
@@ -105,14 +105,14 @@ impl Site<'_> {
             let found = stream.data().await;
             report.compare(about, &json!(found), &self.oracle.shown(self.entry, row));
         }
-        // What comes after all of them is the end, so nothing else was told.
+        // The next message after all of them is the end, so nothing else was sent.
         live.hub.close();
         let about = || self.about(&format!("{word}'s end"));
         report.compare(about, &json!(stream.data().await.is_none()), &json!(true));
         drop(stream);
         live.hub.left().await;
         live.hub.open();
-        // Those events never were.
+        // The events of this case are not in the outbox.
         let _ = live.tail.step(database).await;
     }
 

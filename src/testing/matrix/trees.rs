@@ -1,4 +1,4 @@
-//! What lies below each item, for one caller.
+//! The children and subtrees of each item, for one caller.
 
 use serde_json::{Value as Json, json};
 
@@ -7,14 +7,14 @@ use super::cases::Site;
 use super::oracle::Row;
 
 impl Site<'_> {
-    /// The listed rows right below one.
+    /// The listed rows that are direct children of a row.
     fn below<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = &'a Row> {
         let parent = self.entry.definition.tree.map(|tree| &self.entry.schema.fields[tree.parent].name);
         let id = &row[&self.entry.schema.id_field().name];
         self.listed().filter(move |other| parent.is_some_and(|parent| other[parent] == *id))
     }
 
-    /// The status of what lies below a row, where that is not shown.
+    /// The status of a row's children, if they are not shown.
     fn hides_below(&self, row: &Row) -> Option<u16> {
         let tells = self.entry.definition.tree.is_some_and(|tree| self.oracle.tells(self.entry, tree.parent));
         match (self.is_closed(), tells && self.oracle.sees(self.entry, row)) {

@@ -1,4 +1,4 @@
-//! Changes that are only tried, and answers that are given again, for one caller.
+//! Dry runs and replays, for one caller.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::resource::Operation;
 use crate::testing::{TestRequest, TestResponse};
 
 impl Site<'_> {
-    /// Each row, changed by nothing or deleted as a trial: who gets as far, and what is shown of it.
+    /// Dry runs of an empty change or a delete of each row: which are admitted, and what the response shows.
     pub(super) async fn dry_runs(&self, endpoint: Endpoint, report: &mut MatrixReport) {
         let names = |json: &Json| -> BTreeSet<String> {
             json.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect()
@@ -22,7 +22,7 @@ impl Site<'_> {
             let answer = self.changed(endpoint, request.header("prefer", "dry-run")).await;
             let about = || self.about(&format!("{} {} as a trial", endpoint.method(), self.item(row)));
             let expected = self.outcome(endpoint, row);
-            // What others refer to cannot go.
+            // A row that others refer to cannot be deleted.
             if expected == 200 && answer.status() == 409 {
                 continue;
             }
@@ -43,7 +43,7 @@ impl Site<'_> {
         }
     }
 
-    /// Each row, changed under a key and asked for again: the answer is what the caller sees of it, both times.
+    /// Each row, changed with an idempotency key twice: both responses are what the caller sees of the row.
     pub(super) async fn replays(&self, report: &mut MatrixReport) {
         if self.entry.definition.idempotency.is_none() {
             return;

@@ -1,4 +1,4 @@
-//! What every bus must show.
+//! Conformance cases of a [`Bus`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::{Failure, same};
 use crate::{Bus, BusEvent, Consumer, MAX_DELIVERIES};
 
-/// Runs every case of a bus, on channels whose names begin with the prefix.
+/// Runs all bus cases, on channels whose names begin with the prefix.
 ///
 /// # Errors
-/// The first case that does not hold.
+/// The first failed case.
 pub async fn bus(bus: Arc<dyn Bus>, prefix: &str) -> Result<(), Failure> {
     let channel = |name: &str| format!("{prefix}.{name}");
     everyone_hears_all_in_order(&*bus, &channel("order"), &channel("other")).await?;
@@ -46,7 +46,7 @@ async fn what_was_before_is_not_heard(bus: &dyn Bus, channel: &str) -> Result<()
 async fn a_dropped_future_loses_nothing(bus: &dyn Bus, channel: &str) -> Result<(), Failure> {
     let mut listener = bus.listen(channel).await?;
     {
-        // Asked once, and given up.
+        // Polled once, then dropped.
         let mut waiting = listener.heard();
         std::future::poll_fn(|context| {
             let _ = waiting.as_mut().poll(context);
@@ -62,7 +62,7 @@ async fn a_dropped_future_loses_nothing(bus: &dyn Bus, channel: &str) -> Result<
     Ok(())
 }
 
-/// A bus is bounded, so somebody who does not listen in time misses something, and is told.
+/// A bus is bounded, so a listener that reads too slowly misses messages, and receives an event that says so.
 async fn whoever_is_too_slow_is_told(bus: &dyn Bus, channel: &str) -> Result<(), Failure> {
     const MANY: u32 = 25_000;
     let mut listener = bus.listen(channel).await?;
@@ -91,7 +91,7 @@ async fn whoever_is_too_slow_is_told(bus: &dyn Bus, channel: &str) -> Result<(),
 /// Longer than any case takes.
 const NEVER: Duration = Duration::from_secs(600);
 const SOON: Duration = Duration::from_millis(50);
-/// Longer than a machine that is busy forgets somebody who keeps a message.
+/// Longer than a busy machine delays a consumer that extends its claim on a message.
 const LATER: Duration = Duration::from_secs(1);
 
 async fn each_group_handles_each_message_once(bus: &dyn Bus, queue: &str) -> Result<(), Failure> {
@@ -102,7 +102,7 @@ async fn each_group_handles_each_message_once(bus: &dyn Bus, queue: &str) -> Res
         bus.send(queue, vec![number]).await?;
     }
     for number in 0..100_u8 {
-        // In the order of sending, whoever takes it.
+        // In the order of sending, whichever consumer takes it.
         let consumer = if number % 3 == 0 { &one } else { &other };
         let taken = consumer.next().await?;
         same("a message of a group", &(taken.message, taken.times), &(vec![number], 1))?;
@@ -128,7 +128,7 @@ async fn what_is_abandoned_goes_to_another(bus: &dyn Bus, queue: &str) -> Result
     drop(first);
     let second = bus.consume(queue, "crew", NEVER).await?;
     let third = bus.consume(queue, "crew", LATER).await?;
-    // Whoever is still at it says so, whatever that takes.
+    // A consumer that is still working on a message extends its claim.
     let keeping = async {
         loop {
             second.keep(std::slice::from_ref(&kept.id)).await?;
@@ -142,7 +142,7 @@ async fn what_is_abandoned_goes_to_another(bus: &dyn Bus, queue: &str) -> Result
     let again = first_of(keeping, taking).await?;
     same("what was abandoned", &(&again.message, again.times), &(&left.message, 2))?;
     third.acknowledge(&again.id).await?;
-    // The first message was kept until now, and is abandoned from now on.
+    // The claim on the first message was extended until now; from here on it is abandoned.
     let again = third.next().await?;
     same("what is kept no more", &again.message, &kept.message)?;
     third.acknowledge(&again.id).await?;
@@ -150,7 +150,7 @@ async fn what_is_abandoned_goes_to_another(bus: &dyn Bus, queue: &str) -> Result
     same("what comes after all others", &third.next().await?.message, &b"last".to_vec())
 }
 
-/// Lets everything else go on once.
+/// Yields once, so that everything else can make progress.
 async fn others_first() {
     let mut went = false;
     std::future::poll_fn(|context| {
@@ -160,7 +160,7 @@ async fn others_first() {
     .await;
 }
 
-/// What the second of two comes to, while the first goes on beside it.
+/// The outcome of the second future, while the first one runs concurrently.
 async fn first_of<T>(
     beside: impl Future<Output = Result<(), Failure>>,
     awaited: impl Future<Output = Result<T, Failure>>,
@@ -182,7 +182,7 @@ async fn what_is_never_acknowledged_is_a_dead_letter(bus: &dyn Bus, queue: &str)
         let taken = consumer.next().await?;
         same("poison", &(taken.message, taken.times), &(b"poison".to_vec(), times))?;
     }
-    // It is seen that it was abandoned once more, and nobody is given it.
+    // The message is found abandoned once more, and is delivered to no consumer.
     let mut next = consumer.next();
     let mut dead = Vec::new();
     while dead.is_empty() {
@@ -201,7 +201,7 @@ async fn what_is_never_acknowledged_is_a_dead_letter(bus: &dyn Bus, queue: &str)
     same("what comes after it", &next.await?.message, &b"wholesome".to_vec())
 }
 
-/// A queue is bounded: what came first goes first.
+/// A queue is bounded: the oldest messages are dropped first.
 async fn what_nobody_takes_is_not_kept_for_ever(bus: &dyn Bus, queue: &str) -> Result<(), Failure> {
     const MANY: u32 = 25_000;
     let consumer = bus.consume(queue, "crew", NEVER).await?;

@@ -1,4 +1,4 @@
-//! What every store of a cache must show.
+//! Conformance cases of a [`CacheStore`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::CacheStore;
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(1);
 
-/// Runs every case of a store, under keys that begin with the prefix.
+/// Runs all cases of a cache store, under keys that begin with the prefix.
 ///
 /// # Errors
-/// The first case that does not hold.
+/// The first failed case.
 pub async fn cache_store(store: Arc<dyn CacheStore>, prefix: &str) -> Result<(), Failure> {
     let key = |name: &str| format!("{prefix}.{name}");
     let kept = key("kept");
@@ -33,14 +33,14 @@ pub async fn cache_store(store: Arc<dyn CacheStore>, prefix: &str) -> Result<(),
     store.release(&claimed).await?;
     same("a claim after the release", &store.claim(&claimed, SHORT).await?, &true)?;
     store.release(&key("never")).await?;
-    // Whoever claimed it is gone.
+    // The claim expires without a release.
     while !store.claim(&claimed, LONG).await? {}
     store.release(&claimed).await?;
     store.release(&key("other")).await?;
     Ok(())
 }
 
-/// Comes back when nothing is kept any more; never where it is for ever.
+/// Returns when the key has expired; never, if it does not expire.
 async fn gone(store: &dyn CacheStore, key: &str) -> Result<(), Failure> {
     while store.get(key).await?.is_some() {}
     Ok(())

@@ -1,4 +1,4 @@
-//! Many at once.
+//! Conformance cases of concurrent changes.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ pub(super) const CASES: &[Case] = named![
     concurrent_changes_of_the_same_rows_in_any_order_all_happen,
 ];
 
-/// Runs futures together on one task, as far as each can go by itself.
+/// Polls futures in turn on one task until all are done.
 async fn together<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
     let mut left: Vec<(Option<T>, Pin<Box<_>>)> = Vec::new();
     for future in futures {
@@ -38,7 +38,7 @@ async fn together<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> 
     left.into_iter().filter_map(|(outcome, _)| outcome).collect()
 }
 
-/// Counts winners, and fails on any loser that lost for another reason.
+/// Counts the successes, and fails if any failure is of another kind than the expected one.
 fn count<T>(outcomes: Vec<Result<T, crate::StorageError>>, lost: ErrorKind) -> Result<usize, Failure> {
     let mut won = 0;
     for outcome in outcomes {
@@ -105,7 +105,7 @@ async fn concurrent_changes_of_the_same_rows_in_any_order_all_happen(
     let rows: Vec<_> = names.iter().map(|name| (name.as_str(), Vec::new())).collect();
     let schema = fixture.rows(&rows).await?;
     let (fixture, table, names) = (&fixture, &schema, &names);
-    // Each writer goes through half of the rows by a step of its own, so that no two have the same order.
+    // Each writer visits half of the rows with a step of its own, so that no two have the same order.
     let writers = (0..16).map(|writer: usize| async move {
         let step = [1, 3, 7, 9, 11, 13, 17, 19][writer % 8];
         let changes = (0..ROWS / 2).map(|row| {

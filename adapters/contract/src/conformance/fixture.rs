@@ -1,4 +1,4 @@
-//! What a case works with: a storage, tables of its own, and rows in them.
+//! Test fixture: a storage, with tables and rows for one case.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
     Rows, ScalarType, Schema, Storage, StorageError, Value, Write,
 };
 
-/// A storage, and tables that no other case has.
+/// A storage, with tables that no other case uses.
 #[derive(Clone, Debug)]
 pub struct Fixture {
     pub(super) storage: Arc<dyn Storage>,
@@ -26,7 +26,7 @@ impl Fixture {
         Self { storage, prefix }
     }
 
-    /// A schema bound to a table of this case, which is made.
+    /// A schema bound to a table of this case, which is created.
     pub(super) async fn table(
         &self,
         name: &str,
@@ -43,7 +43,7 @@ impl Fixture {
         Ok(schema)
     }
 
-    /// A table with a nullable field of every type, and these rows: an id, and values by field.
+    /// Creates a table with a nullable field of every type, and inserts these rows: an id, and values by field.
     pub(super) async fn rows(&self, rows: &[(&str, Vec<(&str, Value)>)]) -> Result<Arc<Schema>, Failure> {
         let schema =
             self.table("rows", every_type(), IdSource::Client, |schema| schema.version = Some(11)).await?;
@@ -62,7 +62,7 @@ impl Fixture {
         self.one(schema, write).await
     }
 
-    /// Commits one change and answers the whole row.
+    /// Commits one change and returns the whole row.
     pub(super) async fn one(&self, schema: &Arc<Schema>, write: Write) -> Result<RowOutcome, StorageError> {
         let answer = Some(schema.visible().collect());
         let change = Change { schema: schema.clone(), write, answer };
@@ -90,7 +90,7 @@ impl Fixture {
         self.one(schema, Write::Delete { id, guard }).await
     }
 
-    /// Commits several changes that answer nothing.
+    /// Commits several changes that return no JSON.
     pub(super) async fn all(&self, changes: Vec<(&Arc<Schema>, Write)>) -> Result<Committed, StorageError> {
         let changes = changes
             .into_iter()
@@ -99,7 +99,7 @@ impl Fixture {
         self.storage.commit(ChangeSet::of(changes)).await
     }
 
-    /// A query's answer, and its rows as JSON.
+    /// Runs a query; returns its result, and its rows as JSON.
     pub(super) async fn fetch(&self, query: &Query) -> Result<(Rows, Vec<Json>), Failure> {
         let mut out = b"before".to_vec();
         let rows = self.storage.fetch(query, &mut out).await?;
@@ -136,12 +136,12 @@ impl Fixture {
     }
 }
 
-/// A JSON value without quotes around it.
+/// A JSON string without its quotes, or any other value as JSON.
 fn plain(json: &Json) -> String {
     json.as_str().map_or_else(|| json.to_string(), str::to_owned)
 }
 
-/// An id that the client gives, a nullable field of every type, and a version counter.
+/// An id assigned by the client, a nullable field of every type, and a version counter.
 pub(super) fn every_type() -> Vec<Field> {
     let field = |name: &str, field_type| Field::new(name, field_type).nullable();
     let mut version = Field::new("version", FieldType::Integer);
@@ -167,7 +167,7 @@ pub(super) fn position(schema: &Schema, name: &str) -> usize {
     schema.position(name).unwrap_or(usize::MAX)
 }
 
-/// A row of [`every_type`]: null wherever nothing is said.
+/// A row of [`every_type`]: fields without a given value are null.
 pub(super) fn row(schema: &Schema, id: &str, values: &[(&str, Value)]) -> Vec<Value> {
     let mut row = vec![Value::Null; schema.fields.len()];
     row[0] = text(id);
@@ -181,12 +181,12 @@ pub(super) fn text(content: &str) -> Value {
     Value::Text(content.to_owned())
 }
 
-/// A value read from text by its type; null where it is malformed, which no case asks for.
+/// Parses a value by its type; null if it is malformed, which no case relies on.
 pub(super) fn parse(field_type: FieldType, content: &str) -> Value {
     field_type.parse(content).unwrap_or(Value::Null)
 }
 
-/// Fails unless an error of this kind came.
+/// Fails unless the outcome is an error of this kind.
 pub(super) fn fails<T: std::fmt::Debug>(
     outcome: Result<T, StorageError>,
     kind: ErrorKind,

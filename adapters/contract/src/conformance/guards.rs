@@ -1,4 +1,4 @@
-//! Guards: a change happens where they hold, and says why where they do not.
+//! Conformance cases of guards: a change is applied if its guard holds, and fails with the reason otherwise.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ fn mine(schema: &Schema, version: Option<Version>) -> Guard {
     Guard { filter: Filter::Compare(position(schema, "text"), Test::Eq(text("mine"))), version }
 }
 
-/// Both an update and a delete fail, and the row stays.
+/// Checks that both an update and a delete fail, and that the row stays.
 async fn refuses(
     fixture: &Fixture,
     schema: &Arc<Schema>,
@@ -138,7 +138,7 @@ async fn filter_and_version_hold_together(fixture: Fixture) -> Result<(), Failur
 
 async fn a_guard_may_ask_through_nothing_but_the_row_before(fixture: Fixture) -> Result<(), Failure> {
     let schema = rows(&fixture).await?;
-    // The change itself would hide the row; what counts is the row as it was.
+    // The change itself makes the row invisible; the guard applies to the row before the change.
     let guard = mine(&schema, None);
     fixture.update(&schema, text("a"), &[("text", text("theirs"))], guard.clone()).await?;
     fails(fixture.update(&schema, text("a"), &[("text", text("mine"))], guard).await, ErrorKind::NotFound)?;

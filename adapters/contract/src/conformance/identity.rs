@@ -1,4 +1,4 @@
-//! Ids of every kind.
+//! Conformance cases of ids of every type.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ async fn table(fixture: &Fixture, field_type: FieldType, source: IdSource) -> Re
     fixture.table("items", fields, source, |_| ()).await
 }
 
-/// Inserts, reads, changes and deletes a row of this id.
+/// Inserts, reads, updates and deletes a row with this id.
 async fn lives(fixture: &Fixture, schema: &Arc<Schema>, id: Value) -> Result<(), Failure> {
     let written = fixture.insert(schema, &[id.clone(), text("before")]).await?;
     same("the id", &written.id, &id)?;

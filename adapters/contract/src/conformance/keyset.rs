@@ -1,4 +1,4 @@
-//! Pages by place: forwards and backwards, through ties and nulls, while rows come and go.
+//! Conformance cases of keyset pagination: forwards and backwards, through ties and nulls, during inserts and deletes.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(super) const CASES: &[Case] = named![
     nothing_lies_beyond_the_ends,
 ];
 
-/// Thirteen rows in which every value of a field stands for several, and some for none.
+/// Thirteen rows in which several share each value of a field, and some hold null.
 async fn rows(fixture: &Fixture) -> Result<Arc<Schema>, Failure> {
     let ids: Vec<_> = (0..13).map(|number| format!("r{number:02}")).collect();
     let rows: Vec<_> = ids
@@ -64,7 +64,7 @@ fn sorted(schema: &Arc<Schema>, keys: &[(&str, bool)], limit: u32) -> Query {
     query
 }
 
-/// Walks all pages in one direction, by several sizes, and compares them with the whole.
+/// Reads all pages in one direction, with several page sizes, and compares them with the whole list.
 async fn walk(fixture: &Fixture, keys: &[(&str, bool)], backwards: bool) -> Result<(), Failure> {
     let schema = rows(fixture).await?;
     let whole = fixture.ids(&sorted(&schema, keys, 100)).await?;
@@ -72,7 +72,7 @@ async fn walk(fixture: &Fixture, keys: &[(&str, bool)], backwards: bool) -> Resu
     for limit in [1, 2, 3, 5, 12, 13, 14] {
         let mut query = sorted(&schema, keys, limit);
         if backwards {
-            // From beyond the last row: after a page that ends with it comes nothing, and before that nothing all.
+            // From beyond the last row: after a page that ends with it comes no row, and before that come all rows.
             let (all, _) = fixture.fetch(&sorted(&schema, keys, 100)).await?;
             query.position = Position::Before(all.last.unwrap_or_default());
         }

@@ -1,4 +1,4 @@
-//! Filters have two truth values: a row is selected by a filter or by its negation, never by neither.
+//! Conformance cases of two-valued logic: a row matches either a filter or its negation, never neither.
 
 use std::sync::Arc;
 

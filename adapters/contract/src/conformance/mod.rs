@@ -1,4 +1,4 @@
-//! The suite of named cases that every adapter runs.
+//! Conformance test suite for adapters, as named cases.
 //!
 //! ```
 //! # fn run(storage: std::sync::Arc<dyn resourceful_contract::Storage>) { let _ = async {
@@ -10,8 +10,8 @@
 //! # }; }
 //! ```
 //!
-//! Each case makes tables of its own, whose names begin with the prefix, so that cases do not meet and a database
-//! can be used again with another prefix.
+//! Each case creates tables of its own, whose names begin with the prefix, so that cases do not interfere and a database can
+//! be used again with another prefix.
 
 mod bus;
 mod cache_store;
@@ -40,17 +40,17 @@ pub use bus::bus;
 pub use cache_store::cache_store;
 pub use fixture::Fixture;
 
-/// A behaviour that every storage must show.
+/// A behaviour that storages must have.
 #[derive(Clone, Copy)]
 pub struct Case {
-    /// What is so, as a sentence in snake case.
+    /// The behaviour, as a sentence in snake case.
     pub name: &'static str,
-    /// Whether a storage with these capabilities must show it.
+    /// Whether the case applies to a storage with these capabilities.
     pub needs: fn(&Capabilities) -> bool,
     run: fn(Fixture) -> Outcome,
 }
 
-/// What became of a case: nothing to say, or what was expected and what came.
+/// The future of a case: success, or a failure with the expected and the actual value.
 type Outcome = std::pin::Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
 
 /// Why a case failed.
@@ -81,7 +81,7 @@ impl fmt::Debug for Case {
     }
 }
 
-/// Every case.
+/// All storage cases.
 #[must_use]
 pub fn cases() -> Vec<Case> {
     [
@@ -103,7 +103,7 @@ pub fn cases() -> Vec<Case> {
     .concat()
 }
 
-/// Runs every case that the storage's capabilities ask for.
+/// Runs all cases that apply to the storage's capabilities.
 pub async fn run(storage: Arc<dyn Storage>, prefix: &str) -> Report {
     let capabilities = storage.capabilities();
     let mut report = Report { storage: storage.name(), lines: Vec::new() };
@@ -119,7 +119,7 @@ pub async fn run(storage: Arc<dyn Storage>, prefix: &str) -> Report {
     report
 }
 
-/// What became of each case.
+/// The outcomes of all cases.
 #[derive(Debug)]
 pub struct Report {
     storage: &'static str,
@@ -127,13 +127,13 @@ pub struct Report {
 }
 
 impl Report {
-    /// How many cases held.
+    /// The number of passed cases.
     #[must_use]
     pub fn passed(&self) -> usize {
         self.lines.iter().filter(|(_, outcome)| matches!(outcome, Some(Ok(())))).count()
     }
 
-    /// The names of the cases that did not hold.
+    /// The names of the failed cases.
     #[must_use]
     pub fn failed(&self) -> Vec<&'static str> {
         let failed = |outcome: &Option<Result<(), Failure>>| matches!(outcome, Some(Err(_)));
@@ -141,7 +141,7 @@ impl Report {
     }
 
     /// # Panics
-    /// Where a case did not hold.
+    /// If a case failed.
     pub fn assert_passed(&self) {
         assert!(self.failed().is_empty(), "{self}");
     }
@@ -160,12 +160,12 @@ impl fmt::Display for Report {
     }
 }
 
-/// For cases that every storage must show.
+/// For cases that apply to every storage.
 const fn always(_: &Capabilities) -> bool {
     true
 }
 
-/// Makes a list of cases out of async functions over a fixture; a capability stands before its cases.
+/// Builds a list of cases from async functions over a fixture; a needed capability is an attribute before its cases.
 macro_rules! named {
     ($($(#[needs($capability:ident)])? $name:ident),* $(,)?) => {
         &[$($crate::conformance::Case {
@@ -179,7 +179,7 @@ macro_rules! named {
 }
 use named;
 
-/// Fails a case unless both are equal.
+/// Fails a case unless both values are equal.
 fn same<T: PartialEq + fmt::Debug>(what: &str, found: &T, expected: &T) -> Result<(), Failure> {
     if found == expected {
         return Ok(());

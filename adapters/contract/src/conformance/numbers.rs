@@ -1,4 +1,4 @@
-//! Numbers come back as the same numbers, in their shortest spelling, and are found again.
+//! Conformance cases of numbers: they round-trip exactly, in their shortest form, and filters find them.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ async fn table(fixture: &Fixture, field_type: FieldType, values: &[Value]) -> Re
     Ok(schema)
 }
 
-/// Reads each spelling, stores it and expects it back as it is, in the answer and as a key, and by a filter alone.
+/// Parses each number, stores it, and expects the same number in the response, as a key, and by a filter.
 async fn found_again(
     fixture: &Fixture,
     field_type: FieldType,

@@ -1,4 +1,4 @@
-//! Each operator on each type, over rows of which one holds nothing.
+//! Conformance cases of each operator on each type, with one row that holds null.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ pub(super) const CASES: &[Case] = named![
     arrays_of_integers_are_tested,
 ];
 
-/// Rows `a`, `b`, `c` with ascending values of a field, and `n` with none.
+/// Rows `a`, `b`, `c` with ascending values of a field, and `n` with null.
 async fn ascending(fixture: &Fixture, field: &str, values: [Value; 3]) -> Result<Arc<Schema>, Failure> {
     let [a, b, c] = values;
     fixture
@@ -64,7 +64,7 @@ async fn selects(
     fixture.selects(schema, Filter::Compare(position(schema, field), test), ids).await
 }
 
-/// Equality and its negation.
+/// Checks equality and its negation.
 async fn equality(fixture: Fixture, field: &str, values: [Value; 3]) -> Result<(), Failure> {
     let schema = ascending(&fixture, field, values.clone()).await?;
     let [a, b, _] = values;
@@ -73,7 +73,7 @@ async fn equality(fixture: Fixture, field: &str, values: [Value; 3]) -> Result<(
     selects(&fixture, &schema, field, Test::Eq(a), "a").await
 }
 
-/// Every comparison.
+/// Checks all comparisons.
 async fn order(fixture: Fixture, field: &str, values: [Value; 3]) -> Result<(), Failure> {
     let schema = ascending(&fixture, field, values.clone()).await?;
     let [a, b, c] = values;
@@ -224,7 +224,7 @@ async fn in_works_on_every_type(fixture: Fixture) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Texts in which every character that some language gives a meaning stands once.
+/// Texts that contain each character with a special meaning in some pattern language.
 async fn texts(fixture: &Fixture) -> Result<Arc<Schema>, Failure> {
     let texts = [
         ("a", "plain"),

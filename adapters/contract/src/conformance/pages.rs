@@ -1,4 +1,4 @@
-//! Order, fields, keys, versions, offsets and totals.
+//! Conformance cases of order, fields, keys, versions, offsets and totals.
 
 use std::sync::Arc;
 
@@ -202,14 +202,14 @@ async fn an_estimate_is_a_total(fixture: Fixture) -> Result<(), Failure> {
     let mut query = Query::all(schema.clone());
     query.count = Some(Count::Estimated);
     let (rows, _) = fixture.fetch(&query).await?;
-    // A table that nobody has analysed is counted.
+    // A table without statistics is counted.
     same("an estimate of a new table", &rows.total.map(|total| total.rows), &Some(5))
 }
 
 async fn plans_are_told_apart_by_their_shape(fixture: Fixture) -> Result<(), Failure> {
     let schema = rows(&fixture).await?;
     let field = |name| position(&schema, name);
-    // Shapes that differ in one place each, asked for twice in turn.
+    // Query shapes that differ in one place each, run twice in turn.
     let tests = [
         (field("integer"), Test::Eq(Value::Integer(2)), "a d"),
         (field("integer"), Test::Ne(Value::Integer(2)), "b c e"),

@@ -1,4 +1,4 @@
-//! Relations inside one storage: filters through them, and rows included by them.
+//! Conformance cases of relations within one storage: filters through them, and included rows.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A declaration next to its table.
+//! Conformance cases that compare a declaration with its table.
 
 use super::fixture::{Fixture, fails, parse, text};
 use super::{Case, Failure, named, same};
@@ -68,14 +68,14 @@ async fn a_missing_unique_index_is_named(fixture: Fixture) -> Result<(), Failure
 async fn what_is_unique_in_fewer_fields_is_unique_in_all(fixture: Fixture) -> Result<(), Failure> {
     let made = fixture.table("items", code("code"), IdSource::Client, unique(&[1])).await?;
     let mut declared = Schema::clone(&made);
-    // In another order, and with the id, which is unique by itself.
+    // With the columns in another order, and with the id, which is unique by itself.
     declared.indexes =
         [[2, 1], [2, 0]].map(|fields| Index { fields: fields.to_vec(), unique: true }).to_vec();
     let mismatches = fixture.storage.check(&std::sync::Arc::new(declared)).await?;
     same("mismatches", &mismatches, &Vec::new())
 }
 
-/// Text of this many bytes that does not compress.
+/// Incompressible text of this many bytes.
 fn noise(bytes: usize, seed: u64) -> String {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let letter = |_| {

@@ -1,4 +1,4 @@
-//! Search: text is found by its own spelling and by that of another case, in every script.
+//! Conformance cases of search: text is found in its own and in other letter case, in every script.
 
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ async fn search_of_nothing_finds_every_text_and_no_null(fixture: Fixture) -> Res
     finds(&fixture, &schema, "", "a b c").await
 }
 
-/// A text of each script, the same in another case, and the same as an upper case that takes more characters.
+/// A text of each script, the same in another letter case, and the same with an upper case of more characters.
 const SCRIPTS: &[(&str, &str)] = &[
     ("Straße", "STRAẞE"),
     ("ÉCLAIR à la carte", "éclair À LA CARTE"),
@@ -83,7 +83,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("თბილისი", "ᲗᲑᲘᲚᲘᲡᲘ"),
 ];
 
-/// Scripts with a case that few databases know, and scripts without one.
+/// Scripts with letter case that few databases support, and scripts without letter case.
 const MORE_SCRIPTS: &[(&str, &str)] = &[
     ("ᏣᎳᎩ", "ꮳꮃꭹ"),
     ("Ᏸ", "ᏸ"),

@@ -1,4 +1,4 @@
-//! Sets of changes: what follows from them, dry runs, and changes of however many rows.
+//! Conformance cases of change sets: follow-up changes, dry runs, and changes to all matching rows.
 
 use std::sync::Arc;
 

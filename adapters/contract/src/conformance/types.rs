@@ -1,4 +1,4 @@
-//! Values of every type come back as they went in, spelled the same by every storage.
+//! Conformance cases of types: values of every type round-trip, with the same JSON on every storage.
 
 use serde_json::{Value as Json, json};
 
@@ -23,7 +23,7 @@ pub(super) const CASES: &[Case] = named![
     a_row_is_spelled_byte_for_byte,
 ];
 
-/// Stores one value after another and compares what is answered, by the write and by a read.
+/// Stores one value after another and checks what the write and a read return.
 async fn comes_back(fixture: Fixture, field: &str, values: Vec<(Value, Json)>) -> Result<(), Failure> {
     let schema = fixture.rows(&[]).await?;
     for (number, (value, expected)) in values.into_iter().enumerate() {

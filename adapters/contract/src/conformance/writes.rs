@@ -1,4 +1,4 @@
-//! Changes: what they answer, and that a set of them is whole.
+//! Conformance cases of writes: what changes return, and the atomicity of change sets.
 
 use std::sync::Arc;
 
@@ -246,7 +246,7 @@ async fn a_null_where_none_may_be_is_rejected(fixture: Fixture) -> Result<(), Fa
     same("fields", &rejected.fields().to_vec(), &vec!["name".to_owned()])
 }
 
-/// Countries, and cities that refer to them.
+/// A table of countries, and one of cities that reference them.
 async fn family(fixture: &Fixture) -> Result<(Arc<Schema>, Arc<Schema>), Failure> {
     let countries = plain(fixture).await?;
     let fields = vec![Field::new("id", FieldType::Text), Field::new("country", FieldType::Text).nullable()];

@@ -1,4 +1,4 @@
-//! One field of a schema and its type.
+//! The fields of a schema, and their types.
 
 /// One stored field.
 #[derive(Clone, Debug, PartialEq)]
@@ -6,20 +6,20 @@
 pub struct Field {
     /// The name on the wire.
     pub name: String,
-    /// The name in the table; the same as `name` unless the declaration binds another one.
+    /// The column name in the table; the same as `name` unless the declaration binds another one.
     pub column: String,
-    /// What it holds.
+    /// The type of its values.
     pub field_type: FieldType,
-    /// Whether it may hold null.
+    /// Whether null is allowed.
     pub nullable: bool,
-    /// Whether only the server sets it: it stands in answers and never in request bodies.
+    /// Whether only the server sets it: it is in responses and never in request bodies.
     pub read_only: bool,
-    /// Whether it is accepted and never shown.
+    /// Whether it is accepted in requests and never returned.
     pub write_only: bool,
-    /// Whether it is set when a row is created and never changed after.
+    /// Whether it is set when a row is created and never changed afterwards.
     pub immutable: bool,
-    /// Whether it is stored and never part of an answer or a body, such as a version counter that the model
-    /// does not have. `write_only` fields are hidden as well.
+    /// Whether it is stored but never part of a response or a request body, such as a version counter that the model does
+    /// not have. `write_only` fields are hidden as well.
     pub hidden: bool,
     /// The JSON Schema of its values, with every `$ref` resolvable inside it: formats, constraints, enum
     /// values, nested objects, description and default.
@@ -43,7 +43,7 @@ impl Field {
         }
     }
 
-    /// The same field, allowed to hold null.
+    /// Makes the field nullable.
     #[must_use]
     pub fn nullable(mut self) -> Self {
         self.nullable = true;
@@ -56,19 +56,19 @@ impl Field {
         self.json_schema.get("description")?.as_str()
     }
 
-    /// The value that a body without this field stands for.
+    /// The value that a body without this field implies.
     #[must_use]
     pub fn default(&self) -> Option<&serde_json::Value> {
         self.json_schema.get("default")
     }
 
-    /// The only values that a text field may hold, where its schema lists them.
+    /// The allowed values of a text field, if its schema lists them.
     #[must_use]
     pub fn enum_values(&self) -> Option<&Vec<serde_json::Value>> {
         self.own_schema()?.get("enum")?.as_array()
     }
 
-    /// The `format` of its values, where its schema names one.
+    /// The `format` of its values, if its schema names one.
     #[must_use]
     pub fn format(&self) -> Option<&str> {
         self.own_schema()?.get("format")?.as_str()
@@ -78,7 +78,7 @@ impl Field {
     fn own_schema(&self) -> Option<&serde_json::Value> {
         let root = &self.json_schema;
         let mut schema = root;
-        // A named enum stands behind a reference, a nullable one beside null.
+        // A named enum is behind a `$ref`; a nullable one is in an `anyOf` with null.
         for _ in 0..8 {
             let reference = schema.get("$ref").and_then(serde_json::Value::as_str);
             let union = schema.get("anyOf").and_then(serde_json::Value::as_array);
@@ -92,7 +92,7 @@ impl Field {
     }
 }
 
-/// What a field holds.
+/// The type of a field's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FieldType {
@@ -114,13 +114,13 @@ pub enum FieldType {
     DateTime,
     /// A calendar date (`format: date`).
     Date,
-    /// An object, or whatever else its JSON Schema admits; it can be tested for null and nothing else.
+    /// An object, or whatever else its JSON Schema allows; filters can test it for null only.
     Json,
     /// A list of scalars.
     Array(ScalarType),
 }
 
-/// What one element of an array holds; see [`FieldType`] for each.
+/// The type of an array's elements; see [`FieldType`] for each.
 #[expect(missing_docs, reason = "each means what the FieldType of the same name means")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ScalarType {
@@ -177,7 +177,7 @@ impl FieldType {
 
     /// The operators that a filter may use on a field of this type, by their names in a query string.
     ///
-    /// Those that take no value of the field's type are last: `is_null` takes `true` or `false`.
+    /// The operator that takes no value of the field's type is last: `is_null` takes `true` or `false`.
     #[must_use]
     pub const fn operators(self) -> &'static [&'static str] {
         match self {
@@ -198,7 +198,7 @@ impl FieldType {
         }
     }
 
-    /// The JSON Schema that says no more than this type.
+    /// A JSON Schema for this type, without further constraints.
     #[must_use]
     pub fn json_schema(self) -> serde_json::Value {
         use serde_json::json;

@@ -1,28 +1,27 @@
-//! How long indexed text may be.
+//! Size limits of indexed values.
 //!
-//! An entry of an index has bounded room: PostgreSQL's B-tree takes 2,704 bytes (an error of code 54000 beyond), and
-//! what fits depends on how well it compresses. So the limit follows from the declaration alone, by the worst case, and
-//! is the same on every storage.
+//! An index entry has limited space: PostgreSQL's B-tree takes 2,704 bytes (an error of code 54000 beyond), and what fits
+//! depends on how well it compresses. So the limit follows from the declaration alone, by the worst case, and is the same on
+//! every storage.
 
 use super::{FieldType, Schema};
 use crate::Value;
 
-/// The most bytes of an id that is text. It is part of a path, and of the entries of other indexes.
+/// The maximum size of a text id in bytes. The id is part of paths, and of the entries of other indexes.
 const ID_BYTES: usize = 512;
 
-/// What the values of an entry share: 2,704 bytes without the entry's header, its bitmap of nulls, and the padding to
+/// The space that the values of an entry share: 2,704 bytes without the entry's header, its null bitmap, and the padding to
 /// the next multiple of eight.
 const ENTRY_BYTES: usize = 2_680;
 
-/// What stands before a value of variable length, with the padding before that.
+/// The header of a value of variable length, with the padding before it.
 const HEADER_BYTES: usize = 8;
 
 impl Schema {
-    /// The most bytes that a value of a field may have, as [`Value::indexed_bytes`] counts them; `None` where nothing
-    /// bounds it.
+    /// The maximum size of a field's value in bytes, as counted by [`Value::indexed_bytes`]; `None` if it is unlimited.
     ///
-    /// An id that is text has at most 512. The other fields of variable length that stand in one index share what its
-    /// entries have room for; of several indexes the smallest share counts.
+    /// A text id has at most 512 bytes. The other fields of variable length in one index share the space of its entries; for
+    /// a field in several indexes, the smallest share applies.
     ///
     /// ```
     /// use resourceful_contract::{Field, FieldType, IdSource, Index, Schema};
@@ -44,11 +43,11 @@ impl Schema {
         self.indexes.iter().filter(|index| index.fields.contains(&field)).map(|index| self.share(index)).min()
     }
 
-    /// What each field of variable length may take of an entry.
+    /// The space of an entry that each field of variable length may use.
     fn share(&self, index: &super::Index) -> usize {
         let mut left = ENTRY_BYTES;
         let mut sharing = 0;
-        // An index that is not unique ends with the id, by which ties are sorted.
+        // A non-unique index ends with the id, as a tiebreaker of the sort order.
         let id = (!index.unique && !index.fields.contains(&self.id)).then_some(self.id);
         for field in index.fields.iter().copied().chain(id) {
             match self.fields[field].field_type {
@@ -62,7 +61,7 @@ impl Schema {
     }
 }
 
-/// The most bytes of a decimal of 28 digits, and of any other value of fixed length, with the padding before it.
+/// The maximum size of a decimal of 28 digits, and of any other value of fixed length, with the padding before it.
 const DECIMAL_BYTES: usize = 40;
 const FIXED_BYTES: usize = 24;
 
@@ -71,9 +70,9 @@ const fn is_variable(field_type: FieldType) -> bool {
 }
 
 impl Value {
-    /// How many bytes count against [`Schema::max_bytes`]: those of a text in UTF-8; of an array the bytes of its
-    /// elements with what stands before each; of an object eight times its length as JSON, since numbers that are short
-    /// there take more in an index.
+    /// The size that counts against [`Schema::max_bytes`]: of a text its bytes in UTF-8; of an array the bytes of its
+    /// elements with their headers; of an object eight times its length as JSON, since numbers that are short there take
+    /// more space in an index.
     #[must_use]
     pub fn indexed_bytes(&self) -> usize {
         match self {

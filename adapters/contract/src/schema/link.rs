@@ -1,15 +1,15 @@
-//! How the rows of one resource belong to those of another.
+//! Relations between the rows of two resources.
 
 use std::sync::Arc;
 
 use super::Schema;
 
-/// A relation, resolved: the rows of `target` whose `remote` field equals this row's `local` field.
+/// A resolved relation: the rows of `target` whose `remote` field equals this row's `local` field.
 #[derive(Debug)]
 pub struct Link {
     /// The relation's name, as in `include=` and in dotted filters; unique within the declaring resource.
     pub name: String,
-    /// Whether there is at most one such row.
+    /// Whether there is at most one related row.
     pub cardinality: Cardinality,
     /// Position of the local field in the declaring resource's schema.
     pub local: usize,
@@ -19,11 +19,11 @@ pub struct Link {
     pub remote: usize,
 }
 
-/// How many rows a relation leads to.
+/// The cardinality of a relation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cardinality {
-    /// One or none: the local field refers to the target (`belongs_to`).
+    /// One or none: the local field references the target (`belongs_to`).
     One,
-    /// Any number: the target's field refers to this row (`has_many`).
+    /// Any number: the target's field references this row (`has_many`).
     Many,
 }

@@ -1,4 +1,4 @@
-//! What a resource's rows look like, and where they are kept.
+//! The schema of a resource's rows, and their table.
 
 mod derive;
 mod field;
@@ -11,28 +11,27 @@ pub use link::{Cardinality, Link};
 
 use crate::Value;
 
-/// The stored shape of one resource, bound to one table.
+/// The stored schema of one resource, bound to one table.
 ///
-/// Built when a declaration is frozen and shared behind an `Arc` from then on. Fields are addressed by their
-/// position in [`fields`](Self::fields): a query or a change that was built for a schema is only meaningful
-/// together with that schema.
+/// Built when a declaration is frozen and shared behind an `Arc` from then on. Fields are addressed by their position in
+/// [`fields`](Self::fields): a query or a change that was built for a schema is only valid together with that schema.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Schema {
     /// The resource's name, as in its path.
     pub name: String,
-    /// The table (SQL) or collection that keeps the rows.
+    /// The table (SQL) or collection that holds the rows.
     pub table: String,
-    /// Every stored field, in the order in which they appear in a row's JSON.
+    /// All stored fields, in the order in which they appear in a row's JSON.
     pub fields: Vec<Field>,
     /// The position of the field that identifies a row: unique, not null, of type integer, text or UUID.
     pub id: usize,
-    /// Who mints the id of a new row.
+    /// What generates the id of a new row.
     pub id_source: IdSource,
     /// The position of the version counter: an integer that the storage increments with each update. Without one, a row's
     /// version is a digest of its content ([`Version`](crate::Version)).
     pub version: Option<usize>,
-    /// Indexes to create, beside the one on the id.
+    /// Indexes to create, in addition to the one on the id.
     pub indexes: Vec<Index>,
     /// Foreign keys to tables of the same storage.
     pub references: Vec<Reference>,
@@ -43,7 +42,7 @@ impl Schema {
     /// references.
     ///
     /// # Panics
-    /// Where `id` is not a position in `fields`.
+    /// If `id` is not a position in `fields`.
     #[must_use]
     pub fn new(name: &str, table: &str, fields: Vec<Field>, id: usize, id_source: IdSource) -> Self {
         assert!(id < fields.len(), "the id is one of the fields");
@@ -59,7 +58,7 @@ impl Schema {
         }
     }
 
-    /// The version of a new row of these values, where it has a counter: what stands there, or 1.
+    /// The version counter of a new row with these values, if the schema has one: the given value, or 1.
     #[must_use]
     pub fn first_version(&self, values: &[Value]) -> Option<i64> {
         let counter = self.version?;
@@ -69,7 +68,7 @@ impl Schema {
         })
     }
 
-    /// The position of the field of this name.
+    /// The position of the field with this name.
     #[must_use]
     pub fn position(&self, name: &str) -> Option<usize> {
         self.fields.iter().position(|field| field.name == name)
@@ -81,21 +80,21 @@ impl Schema {
         &self.fields[self.id]
     }
 
-    /// The positions of the fields that an answer may show, in order: all but the hidden ones.
+    /// The positions of the fields that a response may contain, in order: all except hidden ones.
     pub fn visible(&self) -> impl Iterator<Item = usize> + '_ {
         self.fields.iter().enumerate().filter(|(_, field)| !field.hidden).map(|(position, _)| position)
     }
 }
 
-/// Who mints the id of a new row.
+/// What generates the id of a new row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IdSource {
     /// The engine: an insert carries the id.
     Engine,
-    /// The storage: an insert carries [`Value::Null`](crate::Value::Null) and the storage answers the id.
+    /// The storage: an insert carries [`Value::Null`] and the storage returns the id.
     ///
-    /// An insert may still carry an id (loading existing rows does); ids minted later never clash with it.
+    /// An insert may still carry an id (as when existing rows are loaded); ids generated later never collide with it.
     Storage,
     /// The client: an insert carries the id.
     Client,
@@ -106,19 +105,19 @@ pub enum IdSource {
 pub struct Index {
     /// Positions of the fields, the leading one first.
     pub fields: Vec<usize>,
-    /// Whether no two rows may hold the same values; rows with a null in any of the fields never clash.
+    /// Whether no two rows may have the same values; rows with a null in any of the fields never conflict.
     pub unique: bool,
 }
 
-/// A foreign key: every non-null value of a field is the id (or another unique field) of a row elsewhere.
+/// A foreign key: every non-null value of a field is the id (or another unique field) of a row in another table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
-    /// Position of the referring field.
+    /// Position of the referencing field.
     pub field: usize,
-    /// The table that is referred to.
+    /// The referenced table.
     pub table: String,
-    /// The column that is referred to.
+    /// The referenced column.
     pub column: String,
-    /// The field name behind that column.
+    /// The field name of that column.
     pub target_field: String,
 }

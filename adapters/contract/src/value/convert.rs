@@ -1,13 +1,13 @@
-//! JSON to value, by the field's declared type.
+//! Converts JSON to values, by the field's declared type.
 
 use super::number;
 use crate::{FieldType, Malformed, ScalarType, Value};
 
 impl FieldType {
-    /// Reads a JSON value as one of this type; JSON `null` is [`Value::Null`].
+    /// Converts a JSON value to this type; JSON `null` is [`Value::Null`].
     ///
     /// # Errors
-    /// [`Malformed`] where the JSON is of another type, or is text that does not read as this type.
+    /// [`Malformed`] if the JSON is of another type, or is text that cannot be parsed as this type.
     ///
     /// ```
     /// use resourceful_contract::{FieldType, Value};
@@ -35,10 +35,10 @@ impl FieldType {
 }
 
 impl ScalarType {
-    /// Reads a JSON value as one of this type; see [`FieldType::read_json`].
+    /// Converts a JSON value to this type; see [`FieldType::read_json`].
     ///
     /// # Errors
-    /// [`Malformed`] where the JSON is of another type, or is text that does not read as this type.
+    /// [`Malformed`] if the JSON is of another type, or is text that cannot be parsed as this type.
     pub fn read_json(self, json: &serde_json::Value) -> Result<Value, Malformed> {
         use serde_json::Value as Json;
         match (self, json) {
@@ -47,7 +47,7 @@ impl ScalarType {
             (Self::Integer, Json::Number(number)) => {
                 whole(number).map(Value::Integer).ok_or(Malformed::expected("a 64-bit integer"))
             }
-            // The spelling says more than the double where it is an integer of more than 53 bits, or single precision is asked.
+            // The text is more exact than the double for an integer of more than 53 bits, and for single precision.
             (Self::Float, Json::Number(number)) => match number.as_f64() {
                 Some(double) if number.is_f64() => Ok(Value::Float(double + 0.0)),
                 _ => self.parse(&number.to_string()),
@@ -66,7 +66,7 @@ impl ScalarType {
 fn whole(number: &serde_json::Number) -> Option<i64> {
     number.as_i64().or_else(|| {
         let float = number.as_f64()?;
-        // 2^53: beyond it a double no longer says which integer was meant.
+        // 2^53: beyond it several integers have the same double.
         (float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_992.0).then_some(float as i64)
     })
 }

@@ -1,20 +1,20 @@
-//! How search compares letters: by Unicode simple case folding, on every storage alike.
+//! Case folding for search: Unicode simple case folding, the same on every storage.
 //!
-//! Each database folds case by a rule of its own: PostgreSQL by the locale of the database, SQLite in ASCII alone.
-//! Search therefore asks none of them to fold. A storage that can run Rust compares folded text ([`contains`]); one
-//! that cannot turns the word into a pattern, in which each letter stands with its [`variants`].
+//! Each database folds case by a rule of its own: PostgreSQL by the locale of the database, SQLite in ASCII only. Search
+//! therefore does not rely on any of them. A storage that can run Rust compares folded text ([`contains`]); any other turns
+//! the word into a pattern in which each letter is listed with its [`variants`].
 //!
-//! The folding maps one character to one character (Unicode's `CaseFolding.txt`, statuses C and S), so that a pattern
-//! can say it. What needs more than that is left as it is written: `ß` and `ss`, `İ` and `i`, `ﬁ` and `fi` differ, and
-//! so do the composed and the decomposed form of `é`.
+//! The folding maps one character to one character (Unicode's `CaseFolding.txt`, statuses C and S), so that a pattern can
+//! express it. Mappings to several characters are not applied: `ß` and `ss`, `İ` and `i`, `ﬁ` and `fi` differ, and so do the
+//! composed and the decomposed form of `é`.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
-/// Behind the last character that has a case.
+/// Upper bound (exclusive) of the characters that have a case.
 const CASED: char = '\u{20000}';
 
-/// A character as search compares it.
+/// The folded form of a character.
 ///
 /// ```
 /// use resourceful_contract::fold::character;
@@ -27,13 +27,13 @@ const CASED: char = '\u{20000}';
 pub fn character(character: char) -> char {
     match character {
         _ if character.is_ascii() => character.to_ascii_lowercase(),
-        // Its capital is I, whose small letter is i; Unicode folds it in Turkic languages alone.
+        // Its upper case is I, whose lower case is i; Unicode folds it in Turkic languages only.
         'ı' => 'ı',
-        // Alike by Unicode, though their capitals are several characters.
+        // Equal by Unicode, though their upper cases are several characters.
         '\u{1fd3}' => '\u{390}',
         '\u{1fe3}' => '\u{3b0}',
         '\u{fb05}' => '\u{fb06}',
-        // SQLite reads these two, which are no characters, as the third.
+        // SQLite reads these two noncharacters as the third.
         '\u{fffe}' | '\u{ffff}' => '\u{fffd}',
         _ => {
             let upper = only(character.to_uppercase()).unwrap_or(character);
@@ -42,12 +42,12 @@ pub fn character(character: char) -> char {
     }
 }
 
-/// The one character of a mapping to one.
+/// The character of a one-to-one mapping.
 fn only(mut mapped: impl Iterator<Item = char>) -> Option<char> {
     mapped.next().filter(|_| mapped.next().is_none())
 }
 
-/// A text as search compares it.
+/// The folded form of a text.
 #[must_use]
 pub fn text(text: &str) -> Cow<'_, str> {
     if !text.is_ascii() {
@@ -59,7 +59,7 @@ pub fn text(text: &str) -> Cow<'_, str> {
     Cow::Borrowed(text)
 }
 
-/// Whether a text holds a word, ignoring case.
+/// Whether a text contains a word, ignoring case.
 ///
 /// ```
 /// use resourceful_contract::fold::contains;
@@ -72,7 +72,7 @@ pub fn contains(text: &str, word: &str) -> bool {
     self::text(text).contains(self::text(word).as_ref())
 }
 
-/// The other characters that are compared as this one is.
+/// The other characters with the same folded form.
 pub fn variants(character: char) -> impl Iterator<Item = char> {
     let folded = self::character(character);
     let pairs = pairs();
@@ -81,7 +81,7 @@ pub fn variants(character: char) -> impl Iterator<Item = char> {
     same.map(|(_, variant)| *variant).filter(move |variant| *variant != character)
 }
 
-/// Every character that is compared as another one is, under what both fold to.
+/// All characters that share a folded form with another one, as pairs of folded form and character.
 fn pairs() -> &'static [(char, char)] {
     static PAIRS: OnceLock<Vec<(char, char)>> = OnceLock::new();
     PAIRS.get_or_init(|| {

@@ -1,7 +1,7 @@
-//! Values as JSON text, in the one spelling that every storage answers with.
+//! Writes values as JSON text, in one canonical form for all storages.
 //!
-//! A storage that writes rows straight from its columns uses these functions (or writes the same bytes), so
-//! that a row reads the same from memory, SQLite and PostgreSQL, and so does its content digest.
+//! A storage that writes rows straight from its columns uses these functions (or writes the same bytes), so that a row and
+//! its content digest are the same from memory, SQLite and PostgreSQL.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -27,7 +27,7 @@ pub fn value(out: &mut Vec<u8>, value: &Value) {
         Value::DateTime(instant) => datetime(out, *instant),
         Value::Date(day) => date(out, *day),
         Value::Json(json) => {
-            // Writing to a Vec cannot fail, and a Value holds nothing that JSON cannot say.
+            // Writing to a Vec cannot fail, and a Value holds nothing that JSON cannot express.
             let _ = serde_json::to_writer(out, json);
         }
         Value::Array(items) => array(out, items),
@@ -47,7 +47,7 @@ pub fn array(out: &mut Vec<u8>, items: &[Value]) {
     out.push(b']');
 }
 
-/// The opaque value that a text stands for, as [`value`] writes one: text of any other kind holds no U+0000.
+/// Decodes an opaque value from its text, as [`value`] writes it; other texts do not contain U+0000.
 #[must_use]
 pub fn opaque(text: &str) -> Option<Value> {
     STANDARD_NO_PAD.decode(text.strip_prefix('\0')?).ok().map(Value::Opaque)
@@ -63,7 +63,7 @@ pub fn integer(out: &mut Vec<u8>, number: i64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// Appends the shortest number that reads back as the same double; `null` for what JSON cannot say.
+/// Appends the shortest number that parses to the same double; `null` for what JSON cannot express.
 pub fn float(out: &mut Vec<u8>, number: f64) {
     if number.is_finite() {
         out.extend_from_slice(ryu::Buffer::new().format_finite(number).as_bytes());
@@ -72,7 +72,7 @@ pub fn float(out: &mut Vec<u8>, number: f64) {
     }
 }
 
-/// Appends the shortest number that reads back as the same one of single precision; `null` for what JSON cannot say.
+/// Appends the shortest number that parses to the same single-precision number; `null` for what JSON cannot express.
 pub fn float32(out: &mut Vec<u8>, number: f32) {
     if number.is_finite() {
         out.extend_from_slice(ryu::Buffer::new().format_finite(number).as_bytes());
@@ -81,7 +81,7 @@ pub fn float32(out: &mut Vec<u8>, number: f32) {
     }
 }
 
-/// Appends a decimal as a JSON string without trailing zeros: a JSON number would lose digits in most readers.
+/// Appends a decimal as a JSON string without trailing zeros: a JSON number would lose digits in most parsers.
 pub fn decimal(out: &mut Vec<u8>, number: Decimal) {
     use std::io::Write as _;
     let _ = write!(out, "\"{}\"", number.normalize());

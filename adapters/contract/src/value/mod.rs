@@ -1,4 +1,4 @@
-//! One value of one field, and the total order that sorting and cursors rely on.
+//! Values of fields, and the total order that sorting and cursors rely on.
 
 mod convert;
 pub mod fold;
@@ -14,11 +14,11 @@ use uuid::Uuid;
 
 pub use parse::Malformed;
 
-/// One value of one field.
+/// The value of one field.
 ///
-/// Which variant a field holds follows from its [`FieldType`](crate::FieldType) alone; `Null` stands for
-/// absence in any of them. Times are UTC and carry at most microseconds. Text never holds U+0000, which not
-/// every database can keep: the engine refuses it before it gets here.
+/// Which variant a field holds follows from its [`FieldType`](crate::FieldType) alone; `Null` means absence in any of them.
+/// Times are UTC with at most microseconds. Text never contains U+0000, which not every database can store: the engine
+/// refuses it beforehand.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// No value.
@@ -41,12 +41,12 @@ pub enum Value {
     DateTime(DateTime<Utc>),
     /// A calendar date without a zone.
     Date(NaiveDate),
-    /// An object, or anything else that JSON can say; compared only for equality.
+    /// An object, or any other JSON value; compared only for equality.
     Json(serde_json::Value),
     /// A list of scalars.
     Array(Vec<Value>),
-    /// What a storage holds in a field and the field's type cannot say, such as a time without end: only ever a sort
-    /// key of a row ([`Rows::first`](crate::Rows::first)), for the storage itself to go on from there.
+    /// A stored value that the field's type cannot express, such as an infinite timestamp: used only as a sort key of a row
+    /// ([`Rows::first`](crate::Rows::first)), for the storage itself to continue from there.
     Opaque(Vec<u8>),
 }
 
@@ -57,10 +57,10 @@ impl Value {
         matches!(self, Self::Null)
     }
 
-    /// The order that sorting uses: by value within a type, text by its bytes, and null after every value.
+    /// The sort order: by value within a type, text by its bytes, and null after every value.
     ///
-    /// Descending order is the exact reverse, so nulls come first there. Values of different types, which a
-    /// schema never mixes in one field, are ordered by the type's position in this enum.
+    /// Descending order is the exact reverse, so nulls come first there. Values of different types, which a schema never
+    /// mixes in one field, are ordered by the type's position in this enum.
     ///
     /// ```
     /// use resourceful_contract::Value;
@@ -78,7 +78,7 @@ impl Value {
             (Self::Boolean(a), Self::Boolean(b)) => a.cmp(b),
             (Self::Integer(a), Self::Integer(b)) => a.cmp(b),
             (Self::Float(a), Self::Float(b)) => {
-                // Zero has two signs and one meaning.
+                // Positive and negative zero are equal.
                 if a == b { Ordering::Equal } else { a.total_cmp(b) }
             }
             (Self::Float32(a), Self::Float32(b)) => {
@@ -100,7 +100,7 @@ impl Value {
                 .map(|(a, b)| a.compare(b))
                 .find(|order| order.is_ne())
                 .unwrap_or_else(|| a.len().cmp(&b.len())),
-            // The members of an object have no order.
+            // The members of an object are unordered.
             (Self::Json(a), Self::Json(b)) if a == b => Ordering::Equal,
             (Self::Json(a), Self::Json(b)) => a.to_string().cmp(&b.to_string()),
             _ => self.rank().cmp(&other.rank()),

@@ -1,24 +1,24 @@
-//! What a number's spelling says, exactly: the measure of whether a type keeps it as it is written.
+//! Exact comparison of number literals, to decide whether a type can hold a number as written.
 
 use rust_decimal::Decimal;
 use serde_json::{Number, Value as Json};
 
-/// The most digits after the point that a decimal keeps.
+/// The maximum number of decimal places.
 const MAX_SCALE: i64 = 28;
 
-/// The value of a spelling: these digits times ten to this power. No zero stands at either end, so that two spellings of one
-/// number are equal.
+/// The value of a number literal: these digits times a power of ten. Leading and trailing zeros are removed, so that two
+/// literals of one number are equal.
 #[derive(Debug)]
 struct Literal<'a> {
     negative: bool,
-    /// Those before the point and those after it.
+    /// The digits before and after the decimal point.
     digits: (&'a str, &'a str),
     exponent: i64,
 }
 
 impl<'a> Literal<'a> {
-    /// Reads a number as JSON spells it (RFC 8259, 6): not `1_000`, `.5`, `1.`, `0x1`, `inf` or `NaN`, all of which some
-    /// readers take. Zeros in front are let pass, as people write them.
+    /// Parses a number as JSON defines it (RFC 8259, 6): not `1_000`, `.5`, `1.`, `0x1`, `inf` or `NaN`, all of which some
+    /// parsers accept. Leading zeros are accepted, as people write them.
     fn read(text: &'a str) -> Option<Self> {
         let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let unsigned = text.strip_prefix('-').unwrap_or(text);
@@ -30,7 +30,7 @@ impl<'a> Literal<'a> {
         {
             return None;
         }
-        // Beyond this no type keeps it, however far it is.
+        // Beyond this exponent no type can hold the number, so larger ones are clamped.
         let far = if exponent.starts_with('-') { -1_000_000_000_000 } else { 1_000_000_000_000 };
         let exponent = exponent.parse().unwrap_or(far).clamp(-1_000_000_000_000, 1_000_000_000_000);
         Some(Self::plain(text.starts_with('-'), whole, fraction, exponent))
@@ -49,7 +49,7 @@ impl<'a> Literal<'a> {
             whole = kept;
         }
         if whole.is_empty() && fraction.is_empty() {
-            // Zero has two signs and one meaning.
+            // Positive and negative zero are equal.
             return Self { negative: false, digits: ("", ""), exponent: 0 };
         }
         Self { negative, digits: (whole, fraction), exponent }
@@ -65,7 +65,7 @@ impl<'a> Literal<'a> {
             && each(self) == each(other)
     }
 
-    /// The whole number that the digits are, where it has so many of them at most.
+    /// The digits as a whole number, if there are at most this many.
     fn mantissa(&self, most: usize) -> Option<u128> {
         let (whole, fraction) = self.digits;
         if whole.len() + fraction.len() > most {
@@ -75,7 +75,7 @@ impl<'a> Literal<'a> {
         Some(digits.fold(0, |number, digit| number * 10 + u128::from(digit - b'0')))
     }
 
-    /// The whole number that it is.
+    /// The number as an integer, if it is one.
     fn whole(&self) -> Option<i128> {
         let power = u32::try_from(self.exponent).ok().filter(|power| *power <= 20)?;
         let number = i128::try_from(self.mantissa(20)? * 10_u128.pow(power)).ok()?;
@@ -94,39 +94,39 @@ impl<'a> Literal<'a> {
     }
 }
 
-/// Whether two spellings are of one number.
+/// Whether two literals denote the same number.
 fn same(one: &str, other: &str) -> bool {
     matches!((Literal::read(one), Literal::read(other)), (Some(one), Some(other)) if one.is_same(&other))
 }
 
-/// Whether a text is a number as JSON spells it, zeros in front let pass.
+/// Whether a text is a number as JSON defines it; leading zeros are accepted.
 #[must_use]
 pub fn is_number(text: &str) -> bool {
     Literal::read(text).is_some()
 }
 
-/// The double that a text spells, where the shortest spelling of the double is of the same number.
+/// The double of a literal, if the shortest form of the double denotes the same number.
 pub(super) fn float(text: &str) -> Option<f64> {
     let number = is_number(text).then(|| text.parse::<f64>().ok())?.filter(|number| number.is_finite())?;
     same(text, ryu::Buffer::new().format_finite(number)).then_some(number + 0.0)
 }
 
-/// The same in single precision; the double that is exactly the number is taken as well.
+/// The same in single precision; a double that is exactly the number is accepted as well.
 pub(super) fn float32(text: &str) -> Option<f32> {
     let number = is_number(text).then(|| text.parse::<f32>().ok())?.filter(|number| number.is_finite())?;
     let kept = same(text, ryu::Buffer::new().format_finite(number)) || float(text) == Some(f64::from(number));
     kept.then_some(number + 0.0)
 }
 
-/// The decimal that a text spells, where all of its digits are kept.
+/// The decimal of a literal, if all its digits are kept.
 pub(super) fn decimal(text: &str) -> Option<Decimal> {
     Literal::read(text)?.decimal()
 }
 
-/// How a number that a JSON text spells is kept, where that is another number: the spelling that would be right.
+/// The stored form of a JSON number, if that is a different number from the literal: the literal that would be right.
 ///
-/// A number of JSON is an integer of 64 bits or a double (RFC 8259, 6, names both as what most readers keep); `None`
-/// where it is kept as it is written. One beyond every double is kept as nothing.
+/// A JSON number is a 64-bit integer or a double (RFC 8259, 6, names both as what most implementations support); `None` if
+/// the number is stored exactly as written. The text is empty for a number beyond the range of doubles.
 #[must_use]
 pub fn respelled(text: &str) -> Option<String> {
     if is_short(text) || text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok() || !is_number(text) {
@@ -140,17 +140,17 @@ pub fn respelled(text: &str) -> Option<String> {
     (!same(text, &kept)).then_some(kept)
 }
 
-/// Whether a number without an exponent has so few digits that a double keeps all of them: it keeps any 15 (IEEE 754), and
-/// of 16 characters one is a sign or a point, or they are an integer of 64 bits.
+/// Whether a number without an exponent has so few digits that a double holds all of them: it holds any 15 (IEEE 754), and
+/// of 16 characters one is a sign or a point, or they are a 64-bit integer.
 fn is_short(text: &str) -> bool {
     text.len() <= 16 && !text.bytes().any(|byte| matches!(byte, b'e' | b'E'))
 }
 
-/// A double as a number of JSON: an integer where it is a whole one of 64 bits, since JSON knows one kind of number
-/// and databases write `2.0` and `1e3` as they see fit; null where JSON cannot say it.
+/// A double as a JSON number: an integer if it is a whole number of 64 bits, since JSON has one kind of number and databases
+/// write `2.0` and `1e3` in different forms; null if JSON cannot express it.
 #[must_use]
 pub fn from_float(number: f64) -> Json {
-    /// From here on a double that is whole may have been spelled with fewer digits than it has.
+    /// From here on, a whole double may have been written with fewer digits than it has.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if number.fract() != 0.0 || number.abs() >= 18_446_744_073_709_551_616.0 {
         return Json::from(number);
@@ -164,7 +164,7 @@ pub fn from_float(number: f64) -> Json {
     whole.and_then(Number::from_i128).map_or_else(|| Json::from(number), Json::Number)
 }
 
-/// A document in which each number has its one spelling.
+/// A document in which each number has its canonical form.
 pub(super) fn canonical(json: &Json) -> Json {
     match json {
         Json::Number(number) if number.is_f64() => number.as_f64().map_or(Json::Null, from_float),
@@ -259,7 +259,7 @@ mod tests {
             prop_assert_eq!(respelled(&integer.to_string()), None);
         }
 
-        /// A decimal that is read is written as the same number, and all of a decimal's numbers are read.
+        /// A parsed decimal is written as the same number, and every number that a decimal can hold is parsed.
         #[test]
         fn decimals_are_read_exactly(digits in "-?[0-9]{1,32}(\\.[0-9]{1,32})?(e-?[0-9]{1,2})?", number in any::<i128>(), scale in 0..=28_u32) {
             if let Some(decimal) = decimal(&digits) {

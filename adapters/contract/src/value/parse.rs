@@ -1,4 +1,4 @@
-//! Text to value, by the field's declared type and never by how the text looks.
+//! Parses text to values, by the field's declared type and never by how the text looks.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub(super) const SINGLE: Malformed =
 pub(super) const DECIMAL: Malformed =
     Malformed::expected("a decimal of at most 28 digits, as many of them behind the point");
 
-/// Why a text or a JSON value is not one of a field's type: what would be right.
+/// Why a text or a JSON value cannot be parsed as a field's type: the expected form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Malformed {
     expected: &'static str,
@@ -36,13 +36,13 @@ impl fmt::Display for Malformed {
 impl std::error::Error for Malformed {}
 
 impl FieldType {
-    /// Reads text as a value of this type, as a query string or a path segment gives it.
+    /// Parses text as a value of this type, as given in a query string or a path segment.
     ///
-    /// For an array the text is one element. A time without a zone is malformed, a zone other than UTC is
-    /// converted (RFC 3339).
+    /// For an array the text is one element. A time without a zone is malformed; a zone other than UTC is converted (RFC
+    /// 3339).
     ///
     /// # Errors
-    /// [`Malformed`] where the text is not a value of this type.
+    /// [`Malformed`] if the text is not a value of this type.
     ///
     /// ```
     /// use resourceful_contract::{FieldType, Value};
@@ -70,10 +70,10 @@ impl FieldType {
 }
 
 impl ScalarType {
-    /// Reads text as a value of this type; see [`FieldType::parse`].
+    /// Parses text as a value of this type; see [`FieldType::parse`].
     ///
     /// # Errors
-    /// [`Malformed`] where the text is not a value of this type.
+    /// [`Malformed`] if the text is not a value of this type.
     pub fn parse(self, text: &str) -> Result<Value, Malformed> {
         match self {
             Self::Boolean => match text {
@@ -104,7 +104,7 @@ impl ScalarType {
 }
 
 fn integer(text: &str) -> Option<i64> {
-    // `+5` is a number to Rust and a space with a five to a URL: one spelling only.
+    // `+5` is a number to Rust, and a space with a five in a URL, so only one form is accepted.
     number::is_number(text).then(|| text.parse().ok())?
 }
 
@@ -114,15 +114,15 @@ fn uuid(text: &str) -> Option<Uuid> {
 
 fn datetime(text: &str) -> Option<DateTime<Utc>> {
     let instant = DateTime::parse_from_rfc3339(text).ok()?;
-    // A leap second is the second after it: no clock that answers here counts it.
+    // A leap second is read as the second after it: no clock of the storages counts it.
     let instant = DateTime::<Utc>::from_timestamp_micros(instant.timestamp_micros())?;
-    // Four-digit years are what every database and RFC 3339 itself agree on.
+    // Four-digit years are what all databases and RFC 3339 agree on.
     let year = chrono::Datelike::year(&instant);
     (1..=9999).contains(&year).then_some(instant)
 }
 
 fn date(text: &str) -> Option<NaiveDate> {
-    // Ten bytes keep out signs and padding that chrono would let pass.
+    // The length of ten bytes excludes signs and padding that chrono would accept.
     (text.len() == 10 && text.starts_with(|first: char| first.is_ascii_digit()))
         .then(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok())?
         .filter(|date| chrono::Datelike::year(date) >= 1)
@@ -202,7 +202,7 @@ mod tests {
     }
 
     proptest! {
-        /// What a value is written as, it is read from, in a URL and in JSON alike.
+        /// Written values parse back to the same values, in URLs and in JSON alike.
         #[test]
         fn values_come_back_from_their_json(
             integer in any::<i64>(),
@@ -231,7 +231,7 @@ mod tests {
             }
         }
 
-        /// No text makes a reader panic.
+        /// No text makes a parser panic.
         #[test]
         fn any_text_is_a_value_or_malformed(text in any::<String>()) {
             for field_type in [

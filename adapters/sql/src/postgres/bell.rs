@@ -1,4 +1,4 @@
-//! Bells between nodes: LISTEN and NOTIFY.
+//! Notifications between nodes: LISTEN and NOTIFY.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 
 use crate::failure;
 
-/// Rings a bell.
+/// The statement that sends a notification.
 pub(super) const RING: &str = "SELECT pg_notify($1, '')";
 
-/// A connection that listens and does nothing else.
+/// A connection that is used for LISTEN only.
 #[derive(Debug)]
 struct Listening(PgListener);
 
 impl NotificationStream for Listening {
     fn rung(&mut self) -> Answer<'_, ()> {
-        // Where the connection is lost it is made again, and what was rung meanwhile counts as heard.
+        // A lost connection is opened again, and a gap counts as a notification, since some may have been missed meanwhile.
         Box::pin(async { self.0.try_recv().await.map(drop).map_err(failure::connection) })
     }
 }
@@ -26,7 +26,7 @@ pub(super) async fn hear(
     timeout: Duration,
     bell: &str,
 ) -> Result<Option<Box<dyn NotificationStream>>, sqlx::Error> {
-    // Not one of the pool's, which are counted.
+    // Not one of the pool's connections, which are limited in number.
     let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(timeout);
     let own = pool.connect_with(options.clone()).await?;
     let mut listener = PgListener::connect_with(&own).await?;

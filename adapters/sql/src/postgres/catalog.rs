@@ -1,4 +1,4 @@
-//! PostgreSQL's catalog.
+//! Reads PostgreSQL's catalog.
 
 use resourceful_contract::{FieldType, ScalarType};
 
@@ -6,7 +6,7 @@ use crate::catalog::Column;
 use crate::dialect::Misfit;
 use crate::overrides::ColumnOverride;
 
-/// The table of the first argument, whose name may follow that of its schema and a dot.
+/// The table that the first argument names, optionally qualified by a schema and a dot.
 macro_rules! table {
     () => {
         "to_regclass(CASE WHEN strpos($1, '.') > 0 \
@@ -15,7 +15,7 @@ macro_rules! table {
     };
 }
 
-/// A domain has the type below it, and what it demands holds for the column as well.
+/// A domain resolves to its base type, and its constraints apply to the column as well.
 pub(super) const COLUMNS: &str = concat!(
     "SELECT a.attname::text, b.typname::text, format_type(a.atttypid, a.atttypmod), \
      CASE WHEN a.attnotnull OR b.not_null THEN 'yes' ELSE 'no' END, \
@@ -93,7 +93,7 @@ fn keeps(name: &str, field_type: FieldType) -> bool {
 pub(super) fn column_override(column: &Column, field_type: FieldType) -> ColumnOverride {
     let mut found = ColumnOverride { generated: column.generated, ..ColumnOverride::default() };
     match (field_type, column.type_name.as_str()) {
-        // citext is sorted without regard to case, and next to a parameter of type text compared with it.
+        // citext is sorted case-insensitively, but compared case-sensitively with a parameter of type text.
         (FieldType::Text, "citext") => {
             found.column = Some("$1::text COLLATE \"default\"");
             found.collation = Some(column.collation.as_str().into());
@@ -103,19 +103,19 @@ pub(super) fn column_override(column: &Column, field_type: FieldType) -> ColumnO
             if column.folds {
                 found.column = Some("$1 COLLATE \"default\"");
             }
-            // char(n) is sorted without its padding; next to a parameter of type text the parameter keeps its own.
+            // char(n) is sorted without its padding; a parameter of type text that it is compared with keeps its own blanks.
             if name == "bpchar" {
                 (found.value, found.list) = (Some("$1::bpchar"), Some("$1::bpchar[]"));
             }
         }
-        // Arrays meet arrays of the very same type only.
+        // Arrays can be compared only with arrays of the very same type.
         (FieldType::Array(element), name) => found.column = cast(element, name.trim_start_matches('_')),
         _ => {}
     }
     found
 }
 
-/// What makes an array of this element type one that a parameter's can meet.
+/// The cast that makes an array of this element type comparable with a parameter's array.
 fn cast(element: ScalarType, name: &str) -> Option<&'static str> {
     match (element, name) {
         (ScalarType::Text, "text")

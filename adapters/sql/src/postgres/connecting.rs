@@ -1,11 +1,11 @@
-//! Why a connection could not be made, and what to do about it.
+//! Errors of failed connections, with their fixes.
 
 use std::io;
 
 use resourceful_contract::{ErrorKind, StorageError};
 use sqlx::postgres::PgConnectOptions;
 
-/// A failure to connect, with the fix that fits.
+/// The error of a failed connection, with the matching fix.
 pub(super) fn failed(error: sqlx::Error, options: &PgConnectOptions) -> StorageError {
     let help = help(&error, options);
     let failed =
@@ -16,7 +16,7 @@ pub(super) fn failed(error: sqlx::Error, options: &PgConnectOptions) -> StorageE
     }
 }
 
-/// Where a connection leads to, without the password.
+/// The server and database of a connection, without the password.
 fn server(options: &PgConnectOptions) -> String {
     let database = options.get_database().unwrap_or(options.get_username());
     let host = match options.get_socket() {

@@ -1,4 +1,4 @@
-//! The way to a session for LISTEN, around a pooler that has none.
+//! Connection options for LISTEN, which bypass a pooler that gives no session.
 
 use resourceful_contract::{ErrorKind, StorageError};
 use sqlx::postgres::PgConnectOptions;
@@ -9,7 +9,7 @@ use super::open::Target;
 use super::pooler::Route;
 use crate::connect::SqlOptions;
 
-/// The options of a `direct_url`.
+/// The connection options of a `direct_url`.
 pub(super) async fn options(url: &str, options: &SqlOptions) -> Result<PgConnectOptions, StorageError> {
     let link = Target::of(url, options, None)?.link(options.acquire_timeout).await?;
     if link.route == Route::Transaction {
@@ -18,7 +18,7 @@ pub(super) async fn options(url: &str, options: &SqlOptions) -> Result<PgConnect
     Ok(link.options)
 }
 
-/// Whether what is rung through the pool is heard by these options: that both lead to one database.
+/// Checks that notifications sent through the pool are received with these options: that both lead to one database.
 pub(super) async fn hears(
     listener: &PgConnectOptions,
     pool: &Pool<Postgres>,
@@ -36,7 +36,7 @@ pub(super) async fn hears(
             Err(_) => Err(unusable("leads to another database than the URL")),
         },
         Ok(None) => Ok(()),
-        // A standby neither listens nor notifies. It may become the primary.
+        // A standby supports neither LISTEN nor NOTIFY. It may become the primary.
         Err(error) => {
             tracing::warn!(%error, "whether `direct_url` leads to the same database could not be found out");
             Ok(())

@@ -1,4 +1,4 @@
-//! PostgreSQL.
+//! The PostgreSQL dialect.
 
 mod bell;
 mod catalog;
@@ -36,7 +36,7 @@ pub(crate) struct PostgresDialect;
 
 pub(crate) use open::open;
 
-/// A table's name as a literal that `to_regclass` reads.
+/// A table's name as a string literal for `to_regclass`.
 fn literal(schema: &Schema) -> String {
     let quoted: Vec<_> =
         schema.table.splitn(2, '.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
@@ -91,7 +91,8 @@ impl Dialect for PostgresDialect {
         connection: &'c mut PgConnection,
         query: SqlQuery<'c, Self>,
     ) -> BoxFuture<'c, Result<Option<PgRow>, sqlx::Error>> {
-        // All of them, since asking for one leaves the end of the answer for the connection's next user to read.
+        // Fetches all rows: after fetching one, the end of the response would be left for the connection's next user to
+        // read.
         let rows = connection.fetch_all(query);
         rows.map(|rows| rows.map(|rows| rows.into_iter().next())).boxed()
     }
@@ -170,8 +171,8 @@ impl Dialect for PostgresDialect {
     }
 
     fn matches(column: Expr, pattern: Expr, in_ascii: Expr) -> Expr {
-        // As text and by bytes: `citext` would fold by the database's locale, and a collation that holds different
-        // texts equal is not taken. In ASCII, which most text is, the plain search takes a third of the time.
+        // As text and by bytes: `citext` would fold by the database's locale, and a collation that treats different texts as
+        // equal is not supported. In ASCII, which most text is, the plain search takes a third of the time.
         Self::template(
             "CASE WHEN octet_length($1::text) = length($2::text) \
              THEN strpos(lower($3::text COLLATE \"C\"), $4) > 0 ELSE $5::text COLLATE \"C\" ~ $6 END",
@@ -209,7 +210,7 @@ impl Dialect for PostgresDialect {
     fn estimate(schema: &Schema) -> Option<String> {
         let name = literal(schema);
         let table = name.trim_matches('\'').replace("''", "'");
-        // A table that was never analysed has no estimate yet, so it is counted.
+        // A table that was never analyzed has no estimate yet, so its rows are counted.
         Some(format!(
             "(SELECT CASE WHEN reltuples < 0 THEN (SELECT count(*) FROM {table}) ELSE reltuples::bigint END \
              FROM pg_class WHERE oid = to_regclass({name}))"
@@ -222,7 +223,7 @@ impl Dialect for PostgresDialect {
             FieldType::Integer => "bigint".to_owned(),
             FieldType::Float => "double precision".to_owned(),
             FieldType::Float32 => "real".to_owned(),
-            // Arrays are compared with arrays of one type alone.
+            // Arrays can be compared only with arrays of the same type.
             FieldType::Array(ScalarType::Float32) => "double precision[]".to_owned(),
             FieldType::Decimal => "numeric".to_owned(),
             // By bytes, as on every other storage, whatever the database's own collation.
@@ -281,7 +282,7 @@ impl Dialect for PostgresDialect {
     }
 
     fn is_writable(connection: &mut PgConnection) -> BoxFuture<'_, Result<bool, sqlx::Error>> {
-        // Also `on` where the server is a standby, or `default_transaction_read_only` is set.
+        // Also `on` if the server is a standby, or if `default_transaction_read_only` is set.
         let shown = connection.fetch_one(sqlx::raw_sql("SHOW transaction_read_only"));
         shown.map(|row| row?.try_get::<&str, _>(0).map(|read_only| read_only == "off")).boxed()
     }
@@ -298,9 +299,9 @@ impl Dialect for PostgresDialect {
             return matches!(error, sqlx::Error::Io(_)).then_some(Transient::Disconnected);
         };
         match &*state {
-            // A cached plan whose result type has changed; a prepared statement that is not there.
+            // The result type of a cached plan has changed; a prepared statement does not exist.
             "0A000" | "26000" => Some(Transient::StaleStatement),
-            // The backend was ended by an administrator, or with a crashed one.
+            // The backend was terminated by an administrator, or because another one crashed.
             "57P01" | "57P02" => Some(Transient::Disconnected),
             // Serialization failure, deadlock, lock not available.
             "40001" | "40P01" | "55P03" => Some(Transient::Contended),
@@ -332,7 +333,7 @@ impl Dialect for PostgresDialect {
                 let names = columns.split(", ").map(|column| column.trim_matches('"'));
                 fields = failure::fields(schema, names);
                 if fields.is_empty() {
-                    // An index of an expression, such as `lower(email)`.
+                    // An index on an expression, such as `lower(email)`.
                     fields = failure::fields(schema, words(columns).iter().map(String::as_str));
                 }
             }
@@ -343,15 +344,15 @@ impl Dialect for PostgresDialect {
     }
 }
 
-/// The state of a write in a read-only transaction, which every transaction is where the server is a standby.
+/// The SQLSTATE of a write in a read-only transaction, as every transaction on a standby is.
 const READ_ONLY: &str = "25006";
 
-/// The kinds that follow from a state's class (PostgreSQL's Appendix A).
+/// The error kind that follows from the class of an SQLSTATE (PostgreSQL's Appendix A).
 fn by_state(state: &str, kind: ErrorKind) -> Option<ErrorKind> {
     match state {
         // Serialization failure, deadlock, lock not available.
         "40001" | "40P01" | "55P03" => Some(ErrorKind::Contended),
-        // Query canceled, as its time was over.
+        // Query canceled by its statement timeout.
         "57014" => Some(ErrorKind::TimedOut),
         // Out of memory, connections or disk; shutting down; connection lost.
         _ if ["53", "57", "08"].iter().any(|class| state.starts_with(class)) => Some(ErrorKind::Unavailable),
@@ -361,8 +362,8 @@ fn by_state(state: &str, kind: ErrorKind) -> Option<ErrorKind> {
         "23001" => Some(ErrorKind::ForeignKeyViolation),
         // A value that an index of its column cannot hold.
         "54000" => Some(ErrorKind::Rejected),
-        // A value that its column cannot hold; any other constraint; a row that its view would not show; an exception
-        // that a trigger raises, with a state of its own too.
+        // A value that its column cannot hold; any other constraint; a row that its view would not show (WITH CHECK OPTION);
+        // an exception raised by a trigger, also with a custom SQLSTATE.
         _ if ["22", "23", "44", "P0"].iter().any(|class| state.starts_with(class)) || is_custom(state) => {
             Some(kind).filter(|kind| *kind != ErrorKind::Internal).or(Some(ErrorKind::Rejected))
         }
@@ -370,13 +371,14 @@ fn by_state(state: &str, kind: ErrorKind) -> Option<ErrorKind> {
     }
 }
 
-/// Whether a state is of a class that the SQL standard leaves free, and that PostgreSQL does not use itself.
+/// Whether an SQLSTATE is of a class that the SQL standard leaves to implementations and that PostgreSQL does not use
+/// itself.
 fn is_custom(state: &str) -> bool {
     let is_free = state.starts_with(|first: char| matches!(first, '6'..='9' | 'I'..='Z'));
     is_free && !["72", "XX"].iter().any(|class| state.starts_with(class))
 }
 
-/// The columns in `Key (a, b)=(…) already exists.`, whatever the language around them.
+/// The columns in `Key (a, b)=(…) already exists.`, whatever the language of the message.
 fn key_columns(detail: &str) -> Option<&str> {
     let (_, rest) = detail.split_once('(')?;
     rest.split_once(")=(").map(|(columns, _)| columns)

@@ -1,4 +1,4 @@
-//! From a URL to connections: directly, or through a pooler.
+//! Opens a connection pool from a URL: directly, or through a pooler.
 
 use std::str::FromStr as _;
 use std::time::{Duration, Instant};
@@ -17,14 +17,14 @@ use crate::connect::{PoolMode, SqlOptions};
 use crate::sessions::Sessions;
 use crate::storage::Database;
 
-/// How many prepared statements a connection keeps, unless the URL says so.
+/// The default number of prepared statements that a connection keeps.
 const STATEMENTS: usize = 512;
 
-/// How the server notices while a statement runs that its client has gone. Only servers from 14 on, on some systems,
-/// know it; elsewhere such a statement goes on until its `statement_timeout`.
+/// The setting by which the server notices, while a statement runs, that its client has disconnected. Only servers from
+/// version 14 on, on some systems, support it; elsewhere such a statement runs until its `statement_timeout`.
 const WATCH: (&str, &str) = ("client_connection_check_interval", "500ms");
 
-/// The longest pause between two tries of a server that is starting or full.
+/// The longest pause between two connection attempts to a server that is starting or full.
 const PAUSE: Duration = Duration::from_millis(500);
 
 pub(crate) async fn open(options: &SqlOptions) -> Result<Database<PostgresDialect>, StorageError> {
@@ -61,7 +61,7 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<PostgresDialec
     Ok(Database::of_one_pool(pool, sessions, options.limits()).listening(listener))
 }
 
-/// Makes the settings of a new connection, and looks whether they hold.
+/// Applies the settings to a new connection, and checks that they are in force.
 async fn begin_session(
     connection: &mut PgConnection,
     route: Route,
@@ -71,7 +71,7 @@ async fn begin_session(
         return Ok(());
     }
     if route == Route::Session {
-        // A session may be one that another client has left as it was.
+        // The session may be one that another client has left with its state.
         connection.execute("DEALLOCATE ALL").await?;
         connection.execute(AssertSqlSafe(settings.statement(false))).await?;
         let missing = settings.missing(connection).await?;
@@ -86,7 +86,7 @@ async fn begin_session(
     Ok(())
 }
 
-/// What a URL names, before it is known what stands there.
+/// A parsed URL and its settings, before the route to the server is known.
 pub(super) struct Target {
     url: ConnectionUrl,
     options: PgConnectOptions,
@@ -94,11 +94,11 @@ pub(super) struct Target {
     pool_mode: Option<PoolMode>,
 }
 
-/// A way to the server that was tried.
+/// A tested route to the server.
 pub(super) struct Link {
     pub(super) options: PgConnectOptions,
     pub(super) route: Route,
-    /// Whether the server knows how to [watch](WATCH) its client.
+    /// Whether the server supports [checking its client's connection](WATCH).
     watches: bool,
 }
 
@@ -115,11 +115,11 @@ impl Target {
         Ok(Self { url, options: connect, settings, pool_mode })
     }
 
-    /// Connects, finds out what a connection is given, and looks whether the settings that statements rely on hold.
+    /// Connects, detects the pooler's mode, and checks that the settings that statements rely on are in force.
     pub(super) async fn link(&self, timeout: Duration) -> Result<Link, StorageError> {
         let failed = |error| failed(error, &self.options);
         let is_pooled = self.pool_mode == Some(PoolMode::Transaction);
-        // A pooler may refuse startup options; one that is named gets none.
+        // A pooler may refuse startup options; when the URL declares a pooler, none are sent.
         let marked =
             self.options.clone().options(self.settings.startup().iter().map(|(name, value)| (name, value)));
         let marked = marked.options([(pooler::MARK, "yes")]);
@@ -147,7 +147,7 @@ impl Target {
         Ok(link)
     }
 
-    /// The same link where it is what the URL says, and the settings hold on it.
+    /// Checks that a link is what the URL declares, and that the settings are in force on it.
     async fn checked(&self, mut link: Link, connection: &mut PgConnection) -> Result<Link, StorageError> {
         if link.route == Route::Transaction && self.pool_mode == Some(PoolMode::Session) {
             return Err(StorageError::new(ErrorKind::Unsupported)
@@ -160,7 +160,7 @@ impl Target {
         let failed = |error| failed(error, &self.options);
         let missing = match link.route {
             Route::Direct => self.settings.missing(connection).await,
-            // Each connection of the pool looks itself as well.
+            // Each connection of the pool checks them itself as well.
             Route::Session => {
                 return begin_session(connection, link.route, &self.settings)
                     .await
@@ -205,14 +205,14 @@ impl Link {
     }
 }
 
-/// A pooler that is too busy to show what it does.
+/// The error of a pooler that is too busy for its mode to be detected.
 fn undecided() -> StorageError {
     StorageError::new(ErrorKind::Unavailable)
         .with_context("pooler", "gave no server connection in time")
         .with_help("the pooler's server connections are all in use: a larger `default_pool_size` there, or fewer clients")
 }
 
-/// The options of a URL as the driver reads them.
+/// The driver's connection options of a URL.
 fn parsed(plain: &str, url: &ConnectionUrl) -> Result<PgConnectOptions, StorageError> {
     let options = PgConnectOptions::from_str(plain).map_err(|error| {
         let help = "a URL is postgres://user:password@host:port/database?option=value, and what is none of these \
@@ -225,7 +225,7 @@ fn parsed(plain: &str, url: &ConnectionUrl) -> Result<PgConnectOptions, StorageE
     })
 }
 
-/// Connects as soon as the server takes a connection, within this time. What it says last is why it did not.
+/// Connects, with retries until the server accepts a connection or this time is over. The last error is returned.
 async fn patiently(options: &PgConnectOptions, timeout: Duration) -> Result<PgConnection, sqlx::Error> {
     let end = Instant::now() + timeout;
     let mut pause = Duration::from_millis(10);
@@ -247,7 +247,7 @@ async fn patiently(options: &PgConnectOptions, timeout: Duration) -> Result<PgCo
     }
 }
 
-/// Whether a server that cannot be connected to now may soon take a connection.
+/// Whether a server that refuses connections now may soon accept one.
 fn is_passing(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
@@ -256,8 +256,8 @@ fn is_passing(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Whether a connection may have been refused for its startup options: by a pooler in words of its own, as a protocol
-/// violation or as something that it does not support.
+/// Whether a connection may have been refused because of its startup options: by a pooler, with a message of its own, as a
+/// protocol violation or as an unsupported feature.
 fn is_of_options(error: &sqlx::Error) -> bool {
     let state = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     state.is_some_and(|state| ["08", "0A"].iter().any(|class| state.starts_with(class)))

@@ -1,13 +1,13 @@
-//! What text is searched for, as a regular expression in which each letter stands in every case.
+//! Search terms as regular expressions in which each letter matches in every case.
 
 use std::fmt::Write as _;
 
 use resourceful_contract::fold;
 
-/// The regular expression (PostgreSQL's "advanced" flavor) of the texts that hold a word, ignoring case.
+/// The regular expression (PostgreSQL's "advanced" flavor) that matches texts that contain a word, ignoring case.
 ///
-/// A letter stands as it is written and its variants as escapes, since a database whose encoding lacks one refuses
-/// the character and lets the escape pass.
+/// A letter is written literally and its variants as escapes: a database whose encoding lacks a character refuses the
+/// character itself but accepts the escape.
 pub(super) fn of(word: &str) -> String {
     let mut pattern = String::with_capacity(word.len() * 8);
     for character in word.chars() {
@@ -30,7 +30,7 @@ pub(super) fn of(word: &str) -> String {
     pattern
 }
 
-/// The word with each letter as `lower` writes it in a text of ASCII; one that has no place there stays.
+/// The word with each letter as `lower` writes it in ASCII text; a character without an ASCII form stays.
 pub(super) fn in_ascii(word: &str) -> String {
     let plain = |character| Some(fold::character(character)).filter(char::is_ascii).unwrap_or(character);
     word.chars().map(plain).collect()

@@ -1,48 +1,48 @@
-//! Whether a pooler stands between this application and PostgreSQL, and what it gives a connection.
+//! Detects a pooler between this application and PostgreSQL, and its mode.
 //!
-//! Startup options (`-c name=value`) are for the server, and a pooler has no session to make them in when a client
-//! connects: PgBouncer refuses them or, if configured so, ignores them. So a server that knows the setting of such an option is
-//! reached without a pooler.
+//! Startup options (`-c name=value`) are for the server, and a pooler has no session to apply them to when a client
+//! connects: PgBouncer refuses them or, if configured so, ignores them. So if the server has the setting of such an option,
+//! there is no pooler.
 //!
-//! Behind a pooler two connections are compared. In session mode each has a server process of its own for as long as
-//! it is open. In transaction mode they take turns: PgBouncer gives a transaction the process that was free last, or
-//! the one that was free for the longest (`server_round_robin`). Either shows in a few statements: one connection sees
-//! two processes, or both see the same one.
+//! Behind a pooler, two connections are compared. In session mode each has a server process of its own for as long as it is
+//! open. In transaction mode they share processes: PgBouncer gives a transaction the process that was free last, or the one
+//! that was free for the longest (`server_round_robin`). Either shows in a few statements: one connection sees two
+//! processes, or both see the same one.
 
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 
-/// What a connection is given of the server.
+/// What a connection gets from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
-    /// There is no pooler.
+    /// A server process without a pooler.
     Direct,
-    /// A process for as long as it is open.
+    /// A server process for as long as the connection is open.
     Session,
-    /// A process for the length of a transaction.
+    /// A server process for the length of a transaction.
     Transaction,
 }
 
-/// The setting that a startup option makes where there is no pooler.
+/// The setting that a startup option sets where there is no pooler.
 pub(super) const MARK: &str = "resourceful.direct";
 
-/// How often the two connections are compared. Transactions of other clients may come between, for which one process
-/// is taken for another's.
+/// How often the two connections are compared. Transactions of other clients may come between, and make different processes
+/// look like separate sessions.
 const ROUNDS: usize = 4;
 
 /// How long the second connection waits for a process before the first one is asked again. Where the pooler has one process
 /// in all, and in session mode the first connection has it, the second never gets one.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Whether this connection's startup options have reached the server, among them the [mark](MARK).
+/// Whether this connection's startup options have reached the server, including the [mark](MARK).
 pub(super) async fn is_direct(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let row = connection.fetch_one("SELECT current_setting('resourceful.direct', true)").await?;
     Ok(row.try_get::<Option<&str>, _>(0)? == Some("yes"))
 }
 
-/// What a pooler gives a connection, as far as a few statements tell.
+/// The pooler's mode, as far as a few statements show it.
 pub(super) async fn route(
     first: &mut PgConnection,
     options: &PgConnectOptions,
@@ -52,8 +52,8 @@ pub(super) async fn route(
     let mut asked = Box::pin(process(&mut second));
     let of_second = match tokio::time::timeout(PATIENCE, &mut asked).await {
         Ok(of_second) => of_second?,
-        // Clients that wait for a process get one in the order in which they came. The first connection does not wait
-        // behind the second: it has a process of its own.
+        // Clients that wait for a process get one in the order in which they came. The first connection does not wait behind
+        // the second: it has a process of its own.
         Err(_) => tokio::select! {
             biased;
             of_second = &mut asked => of_second?,
@@ -63,7 +63,7 @@ pub(super) async fn route(
     drop(asked);
     let mut is_shared = of_first == of_second;
     for _ in 0..ROUNDS {
-        // Twice in a row, as processes may be given out in turn.
+        // Twice in a row, as processes may be assigned in turn.
         for _ in 0..2 {
             is_shared = is_shared || process(first).await? != of_first;
         }
@@ -73,7 +73,7 @@ pub(super) async fn route(
     Ok(if is_shared { Route::Transaction } else { Route::Session })
 }
 
-/// The server process that a statement runs in.
+/// The id of the server process that runs a statement.
 async fn process(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
     // As text, in one message: prepared, it would run in two processes.
     let row = connection.fetch_one("SELECT pg_backend_pid()::text").await?;

@@ -1,4 +1,4 @@
-//! The fields that a refused change is about, from PostgreSQL's catalog.
+//! Finds the fields that caused a refused change in PostgreSQL's catalog.
 
 use resourceful_contract::{Schema, Value};
 use rust_decimal::prelude::ToPrimitive as _;
@@ -23,7 +23,7 @@ pub(super) async fn fields(
                 constrained(connection, schema, constraint.unwrap_or_default(), domain.unwrap_or_default());
             Ok(of_rule(rule.await?, written))
         }
-        // Text that is too long, a number that is too large.
+        // String data right truncation (text too long); numeric value out of range.
         "22001" | "22003" => oversized(connection, schema, written).await,
         _ => Ok(Vec::new()),
     }
@@ -53,7 +53,7 @@ async fn constrained(
     Ok(columns.iter().filter_map(|column| position(schema, column)).collect())
 }
 
-/// The written fields whose values are larger than their columns take.
+/// The written fields whose values are too large for their columns.
 async fn oversized(
     connection: &mut PgConnection,
     schema: &Schema,
@@ -82,7 +82,7 @@ async fn oversized(
     Ok(fields)
 }
 
-/// Whether a column of this type takes a value. `modifier` holds a length or a precision with a scale, and 4 more; it is
+/// Whether a column of this type accepts a value. `modifier` holds a length or a precision with a scale, and 4 more; it is
 /// negative where there is none.
 fn fits(type_name: &str, modifier: i32, value: &Value) -> bool {
     if let (Some(element), Value::Array(items)) = (type_name.strip_prefix('_'), value) {
@@ -91,7 +91,7 @@ fn fits(type_name: &str, modifier: i32, value: &Value) -> bool {
     let modifier = modifier.checked_sub(4).filter(|modifier| *modifier >= 0);
     match (type_name, value) {
         ("varchar" | "bpchar", Value::Text(text)) => {
-            // Blanks beyond the length are cut off.
+            // Trailing blanks beyond the length are truncated.
             modifier.is_none_or(|length| text.trim_end_matches(' ').chars().count() <= length as usize)
         }
         ("int2", Value::Integer(number)) => i16::try_from(*number).is_ok(),
@@ -99,7 +99,7 @@ fn fits(type_name: &str, modifier: i32, value: &Value) -> bool {
         ("float4", Value::Float(number)) => (*number as f32).is_finite(),
         ("numeric", Value::Decimal(number)) => modifier.is_none_or(|modifier| {
             let precision = (modifier >> 16) & 0xffff;
-            // Eleven bits with a sign.
+            // An 11-bit signed number.
             let scale = ((modifier & 0x7ff) ^ 0x400) - 0x400;
             // Rounded to its scale, a value must have no more digits before the point than are left.
             let scaled = number.to_f64().unwrap_or(f64::INFINITY).abs() * 10_f64.powi(scale);

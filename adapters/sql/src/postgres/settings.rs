@@ -1,17 +1,17 @@
-//! The settings of a session that statements rely on.
+//! The session settings that statements rely on.
 
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 
-/// The settings of a transaction of which a session has defaults.
+/// Transaction settings that have a session default (`default_…`).
 const TRANSACTION: [&str; 3] = ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
 
-/// Settings by name, in the order in which they are made.
+/// Settings by name, in the order in which they are applied.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     /// Those that a URL asks for, followed by those that statements rely on.
     all: Vec<(String, String)>,
-    /// How many of the first are the URL's.
+    /// The number of leading settings that come from the URL.
     own: usize,
 }
 
@@ -22,30 +22,30 @@ impl Settings {
         let mut all = parse(options.unwrap_or_default());
         let own = all.len();
         let relied_on = [
-            // A column without a zone is read and written as UTC.
+            // A column without a time zone is read and written as UTC.
             ("TimeZone", "UTC"),
             ("statement_timeout", &timeout.to_string()),
-            // Doubles as text keep every digit.
+            // Doubles as text keep all digits.
             ("extra_float_digits", "2"),
-            // A backslash in quotes is a backslash.
+            // A backslash in a string literal is a backslash.
             ("standard_conforming_strings", "on"),
         ];
         all.extend(relied_on.map(|(name, value)| (name.to_owned(), value.to_owned())));
         Self { all, own }
     }
 
-    /// One more setting.
+    /// Adds a setting.
     pub(super) fn and(mut self, name: &str, value: &str) -> Self {
         self.all.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Those that statements rely on, for the startup of a session.
+    /// The settings that statements rely on, as startup options of a session.
     pub(super) fn startup(&self) -> &[(String, String)] {
         &self.all[self.own..]
     }
 
-    /// The statement that makes them, for the session or for the transaction.
+    /// The statement that applies them, for the session or for the transaction.
     pub(super) fn statement(&self, is_local: bool) -> String {
         let calls = self
             .all
@@ -54,8 +54,8 @@ impl Settings {
         format!("SELECT {}", calls.collect::<Vec<_>>().join(", "))
     }
 
-    /// What a transaction begins with that makes its settings itself. A default for transactions comes too late for the
-    /// one that has begun, so it is set for that one, before its first query.
+    /// The statement that begins a transaction with its settings. A default for transactions comes too late for the
+    /// transaction that has begun, so it is set for that transaction, before its first query.
     pub(super) fn begin(&self) -> String {
         let own = self.all.iter().filter_map(|(name, value)| {
             let name = name.strip_prefix("default_")?;
@@ -65,7 +65,7 @@ impl Settings {
         format!("BEGIN; {}{}", own.collect::<String>(), self.statement(true))
     }
 
-    /// The settings that statements rely on and that are not in force, each with its value, in words.
+    /// The settings that statements rely on and that are not in force, each described with its value.
     pub(super) async fn missing(&self, connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
         let relied_on = self.startup();
         let names: Vec<_> = relied_on.iter().map(|(name, _)| literal(name)).collect();
@@ -83,7 +83,7 @@ impl Settings {
     }
 }
 
-/// The settings in startup options: `-c name=value`, `-cname=value` or `--name=value`, a blank within a value behind a
+/// Parses startup options: `-c name=value`, `-cname=value` or `--name=value`; a blank within a value is escaped by a
 /// backslash.
 fn parse(options: &str) -> Vec<(String, String)> {
     let mut words = Vec::new();
@@ -113,7 +113,7 @@ fn parse(options: &str) -> Vec<(String, String)> {
     settings
 }
 
-/// A text as a literal that means the same whatever `standard_conforming_strings` says.
+/// A string literal that means the same whatever the value of `standard_conforming_strings`.
 fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }

@@ -1,17 +1,17 @@
-//! What a connection URL says to this adapter rather than to the driver.
+//! The parts of a connection URL that are for this adapter rather than for the driver.
 
 use resourceful_contract::{ErrorKind, StorageError};
 
 use crate::connect::PoolMode;
 
-/// A URL of PostgreSQL.
+/// A parsed PostgreSQL URL.
 #[derive(Debug)]
 pub(super) struct ConnectionUrl {
-    /// The URL as the driver reads it.
+    /// The URL as passed to the driver.
     pub(super) plain: String,
-    /// The same without startup options (`options=`), which not every pooler lets through.
+    /// The URL without startup options (`options=`), which not every pooler accepts.
     pub(super) without_options: String,
-    /// `pool_mode`, or `pgbouncer=true` as other libraries spell it.
+    /// `pool_mode`, or `pgbouncer=true` as in other libraries.
     pub(super) pool_mode: Option<PoolMode>,
     /// `statement-cache-capacity`, which the driver reads as well.
     pub(super) statement_cache_capacity: Option<usize>,

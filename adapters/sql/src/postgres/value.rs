@@ -1,4 +1,4 @@
-//! Values in PostgreSQL's binary format.
+//! Encodes and decodes values in PostgreSQL's binary format.
 
 use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
 use resourceful_contract::{FieldType, ScalarType, Value, json};
@@ -17,8 +17,8 @@ use crate::dialect::{Unreadable, single};
 /// From the Unix epoch to PostgreSQL's, 2000-01-01, in microseconds.
 const EPOCH: i64 = 946_684_800_000_000;
 
-/// Binds an argument as its column's type, null too: a statement is cached by its text, and a parameter of
-/// another type under the same text would be read as what it is not.
+/// Binds an argument as its column's type, null too: prepared statements are cached by their text, and a parameter of
+/// another type under the same text would be decoded wrongly.
 pub(super) fn bind(args: &mut PgArguments, arg: &Arg<'_>) -> Result<(), Unreadable> {
     match arg {
         Arg::Number(number) => args.add(*number),
@@ -39,7 +39,7 @@ pub(super) fn bind(args: &mut PgArguments, arg: &Arg<'_>) -> Result<(), Unreadab
     }
 }
 
-/// A value as it came from a column.
+/// The undecoded bytes of a column's value.
 struct Raw<'a>(&'a [u8], PgTypeInfo);
 
 impl<'a> Raw<'a> {
@@ -57,7 +57,7 @@ impl<'a> Raw<'a> {
 
 impl Type<Postgres> for Raw<'_> {
     fn type_info() -> PgTypeInfo {
-        // Each says its own.
+        // Each value carries its own type.
         <Vec<u8> as Type<Postgres>>::type_info()
     }
 }
@@ -73,7 +73,7 @@ impl Encode<'_, Postgres> for Raw<'_> {
     }
 }
 
-/// A column as it came, a short float as a long one: a statement has one type for each of its parameters.
+/// A column's undecoded value, with `float4` widened to `float8`: a statement has one type for each of its parameters.
 pub(super) fn opaque(row: &PgRow, column: usize) -> Result<Value, Unreadable> {
     let value = row.try_get_raw(column)?;
     if value.is_null() {
@@ -91,7 +91,7 @@ fn one(args: &mut PgArguments, field_type: FieldType, value: &Value) -> Result<(
     match (field_type, value) {
         (FieldType::Boolean, value) => args.add(boolean(value)),
         (FieldType::Integer, value) => args.add(integer(value)),
-        // A column of either precision holds it and is compared with it.
+        // A column of either precision can store it and be compared with it.
         (FieldType::Float | FieldType::Float32, value) => args.add(float(value)),
         (FieldType::Decimal, value) => args.add(decimal(value)),
         (FieldType::Text, value) => args.add(text_of(value)),
@@ -185,7 +185,7 @@ pub(super) fn write(
         FieldType::DateTime => json::datetime(out, instant(value.as_bytes()?)?),
         FieldType::Json => {
             let text = document(value.as_bytes()?)?;
-            // jsonb is JSON by its making and json by its type; the check is for what neither promises.
+            // PostgreSQL validates jsonb and json; the check is for what neither type guarantees.
             serde_json::from_str::<IgnoredAny>(text)?;
             if holds_long_number(text) {
                 json::value(out, &Value::Json(serde_json::from_str(text)?));
@@ -224,7 +224,7 @@ fn decode(value: PgValueRef<'_>, field_type: FieldType) -> Result<Value, Unreada
     })
 }
 
-/// One-dimensional arrays in their binary format: the number of dimensions, whether there are nulls, the type of the
+/// Decodes a one-dimensional array in binary format: the number of dimensions, whether there are nulls, the type of the
 /// elements; the length and the lower bound; and each element after its length, which is negative for null.
 fn array(value: PgValueRef<'_>, element: ScalarType) -> Result<Vec<Value>, Unreadable> {
     if element == ScalarType::Decimal {
@@ -243,7 +243,7 @@ fn array(value: PgValueRef<'_>, element: ScalarType) -> Result<Vec<Value>, Unrea
     }
     let length = usize::try_from(number(&mut bytes)?)?;
     bytes = bytes.get(4..).ok_or("an array without an end")?;
-    // Each element takes four bytes at least, whatever its array says of its length.
+    // Each element takes at least four bytes, whatever length the array states.
     let mut items = Vec::with_capacity(length.min(bytes.len() / 4));
     for _ in 0..length {
         items.push(match usize::try_from(number(&mut bytes)?) {
@@ -279,7 +279,7 @@ fn scalar(bytes: &[u8], element: ScalarType) -> Result<Value, Unreadable> {
     })
 }
 
-/// `int2`, `int4` or `int8`.
+/// Decodes `int2`, `int4` or `int8`.
 fn whole(bytes: &[u8]) -> Result<i64, Unreadable> {
     Ok(match bytes.len() {
         8 => i64::from_be_bytes(bytes.try_into()?),
@@ -289,7 +289,7 @@ fn whole(bytes: &[u8]) -> Result<i64, Unreadable> {
     })
 }
 
-/// `float4` or `float8`.
+/// Decodes `float4` or `float8`.
 fn double(bytes: &[u8]) -> Result<f64, Unreadable> {
     let number = match bytes.len() {
         8 => f64::from_be_bytes(bytes.try_into()?),
@@ -299,7 +299,7 @@ fn double(bytes: &[u8]) -> Result<f64, Unreadable> {
     if number.is_finite() { Ok(number) } else { Err("a number that JSON cannot say".into()) }
 }
 
-/// `timestamptz` or `timestamp`: microseconds since 2000-01-01.
+/// Decodes `timestamptz` or `timestamp`: microseconds since 2000-01-01.
 fn instant(bytes: &[u8]) -> Result<DateTime<Utc>, Unreadable> {
     let micros = i64::from_be_bytes(bytes.try_into()?);
     micros
@@ -309,7 +309,7 @@ fn instant(bytes: &[u8]) -> Result<DateTime<Utc>, Unreadable> {
         .ok_or_else(|| "a time beyond what JSON's times can say".into())
 }
 
-/// `date`: days since 2000-01-01; the two infinities are no day of any calendar.
+/// Decodes `date`: days since 2000-01-01; the two infinities are no calendar date.
 fn day(bytes: &[u8]) -> Result<NaiveDate, Unreadable> {
     let days = i64::from(i32::from_be_bytes(bytes.try_into()?));
     chrono::TimeDelta::try_days(days)
@@ -324,10 +324,10 @@ fn document(bytes: &[u8]) -> Result<&str, Unreadable> {
     Ok(std::str::from_utf8(text)?)
 }
 
-/// Whether a document may hold a number that is spelled at length: `jsonb` writes all digits of 1e300 and of 1e-300. What
-/// merely looks like one, in a text, is only read for nothing.
+/// Whether a document may contain a number that is written out in full: `jsonb` writes all digits of 1e300 and of 1e-300. A
+/// text that merely looks like such a number only causes a needless parse.
 fn holds_long_number(text: &str) -> bool {
-    // The shortest spelling of a double has 17 digits and changes to an exponent at 1e-5 and 1e16.
+    // The shortest form of a double has up to 17 digits, and changes to an exponent at 1e-5 and 1e16.
     text.contains("0.00000")
         || text.as_bytes().split(|byte| !byte.is_ascii_digit()).any(|digits| digits.len() > 16)
 }

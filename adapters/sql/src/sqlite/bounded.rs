@@ -1,8 +1,8 @@
-//! Statements that end when their time is up, or when nobody waits for them any more.
+//! Statements that end when their time limit is reached, or when their future is dropped.
 //!
-//! A statement runs on its connection's own thread, which does not notice that the future of its rows was dropped
-//! until it has a row to send. A count over a large join may take minutes to its first row, so SQLite is asked,
-//! every few thousand of its steps, whether to go on.
+//! A statement runs on its connection's own thread, which does not notice that the future of its rows was dropped until it
+//! has a row to send. A count over a large join may take minutes to its first row, so a progress handler tells SQLite, every
+//! few thousand of its steps, whether to go on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -14,7 +14,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use super::SqliteDialect;
 use crate::storage::SqlQuery;
 
-/// How many of SQLite's steps lie between two questions: well below a millisecond of work.
+/// The number of SQLite's virtual machine steps between two calls of the handler: well below a millisecond of work.
 const STEPS: i32 = 20_000;
 
 const RUNNING: u8 = 0;
@@ -33,7 +33,7 @@ pub(super) async fn rows(
     let mut handle = connection.lock_handle().await?;
     handle.set_progress_handler(STEPS, move || match asked.load(Ordering::Acquire) {
         RUNNING => Instant::now() < deadline,
-        // Once: the connection's next statement is another's.
+        // Interrupts once: the connection's next statement belongs to another caller.
         ABANDONED => asked.swap(DONE, Ordering::AcqRel) != ABANDONED,
         _ => true,
     });
@@ -44,7 +44,7 @@ pub(super) async fn rows(
     rows
 }
 
-/// Someone waits for the rows; dropped before they came, nobody does.
+/// Guard of a running statement; when it is dropped before the rows came, the statement is interrupted.
 struct Waiting(Arc<AtomicU8>);
 
 impl Drop for Waiting {

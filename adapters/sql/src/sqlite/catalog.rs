@@ -1,4 +1,4 @@
-//! SQLite's catalog.
+//! Reads SQLite's catalog.
 
 use resourceful_contract::{FieldType, Schema, StorageError};
 use sqlx::sqlite::SqliteConnection;
@@ -9,8 +9,8 @@ use crate::check::{quoted, quoted_table};
 use crate::dialect::{Dialect as _, Misfit};
 use crate::overrides::ColumnOverride;
 
-/// `table_xinfo` lists generated columns too (hidden 2 and 3). An `INTEGER PRIMARY KEY` is the rowid, unless the key has
-/// an index of its own (as `INTEGER PRIMARY KEY DESC` has).
+/// `table_xinfo` lists generated columns too (hidden 2 and 3). An `INTEGER PRIMARY KEY` is the rowid, unless the key has an
+/// index of its own (as `INTEGER PRIMARY KEY DESC` has).
 pub(super) const COLUMNS: &str = "SELECT c.name, c.type, c.type, \
      CASE WHEN c.\"notnull\" <> 0 THEN 'yes' ELSE 'no' END, \
      CASE WHEN c.dflt_value IS NOT NULL OR c.hidden <> 0 THEN 'yes' ELSE 'no' END, \
@@ -35,8 +35,8 @@ pub(super) const INDEXES: &str = "SELECT l.name, coalesce(i.name, ''), \
 pub(super) const NAME_TAKEN: &str =
     "SELECT 1 FROM sqlite_schema WHERE lower(name) = lower(?2) AND ?1 IS NOT NULL";
 
-/// Asks for each column of text whether UNION, which compares by the collation of its first part's column, takes texts
-/// that differ in case or in spaces at their end for the same.
+/// Checks for each text column whether UNION, which compares by the collation of its first part's column, treats texts that
+/// differ in case or in trailing spaces as equal.
 pub(super) async fn collations(
     connection: &mut SqliteConnection,
     schema: &Schema,
@@ -47,7 +47,7 @@ pub(super) async fn collations(
         field.is_some_and(|field| field.field_type == FieldType::Text)
     };
     let table = quoted_table(&schema.table);
-    // Few at a time: SQLite bounds the width of a compound and the depth of an expression.
+    // One column per statement: SQLite limits the width of a compound SELECT and the depth of an expression.
     for column in columns.iter_mut().filter(is_text) {
         let name = quoted(&column.name);
         let statement = format!(
@@ -61,8 +61,8 @@ pub(super) async fn collations(
     Ok(())
 }
 
-/// By the column's affinity (<https://www.sqlite.org/datatype3.html>, 3.1): what is no text by its declared type turns
-/// text that looks like a number into one.
+/// Why a column cannot hold a field's values, by its affinity (<https://www.sqlite.org/datatype3.html>, 3.1): a column whose
+/// declared type is not a text type converts text that looks like a number into a number.
 pub(super) fn misfit(column: &Column, field_type: FieldType) -> Option<Misfit> {
     let name = column.type_name.as_str();
     let holds = |parts: &[&str]| parts.iter().any(|part| name.contains(part));

@@ -1,10 +1,10 @@
-//! Why a database could not be opened, and what to do about it.
+//! Errors of databases that could not be opened, with their fixes.
 
 use resourceful_contract::{ErrorKind, StorageError};
 
 use super::primary_code;
 
-/// A URL that cannot be read.
+/// The error of a malformed URL.
 pub(super) fn unread(error: sqlx::Error) -> StorageError {
     StorageError::new(ErrorKind::Unsupported)
         .with_context("url", "cannot be read")
@@ -12,7 +12,7 @@ pub(super) fn unread(error: sqlx::Error) -> StorageError {
         .with_help("sqlite://path/to/file.db, sqlite::memory:, with ?mode=ro to read only")
 }
 
-/// A failure to open a file, with the fix that fits.
+/// The error of a file that could not be opened, with the matching fix.
 pub(super) fn failed(error: sqlx::Error, path: &str) -> StorageError {
     let help = error.as_database_error().and_then(|database| help(primary_code(database)));
     let failed = StorageError::new(ErrorKind::Unavailable).with_context("file", path).with_source(error);

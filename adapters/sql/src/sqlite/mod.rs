@@ -1,4 +1,4 @@
-//! SQLite.
+//! The SQLite dialect.
 
 mod bounded;
 mod catalog;
@@ -31,9 +31,9 @@ use crate::overrides::ColumnOverride;
 use crate::sessions::Sessions;
 use crate::storage::{Database, SqlQuery};
 
-/// The collation by which decimals, kept as text, are compared.
+/// The collation that compares decimals, which are stored as text.
 const DECIMAL: &str = "resourceful_decimal";
-/// How many prepared statements a connection keeps.
+/// The number of prepared statements that a connection keeps.
 const STATEMENTS: usize = 512;
 
 pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>, StorageError> {
@@ -48,7 +48,7 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>
         .statement_cache_capacity(STATEMENTS)
         .collation(DECIMAL, value::compare_decimals);
     if options.url.contains(":memory:") || options.url.contains("mode=memory") {
-        // A database in memory is its connection, so there is one, and it stays.
+        // An in-memory database exists only on its connection, so there is exactly one, and it is never closed.
         let only = SqlitePoolOptions::new()
             .max_connections(1)
             .idle_timeout(None)
@@ -62,7 +62,7 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>
         let sessions = Sessions { are_replaceable: false, ..Sessions::of_connections::<SqliteDialect>() };
         return Ok(Database::of_one_pool(only, sessions, options.limits()));
     }
-    // In WAL a commit is whole through a kill with NORMAL; FULL keeps it through a loss of power too.
+    // In WAL mode, NORMAL keeps a commit through a crash of the process; FULL keeps it through a loss of power too.
     let connect = connect.synchronous(SqliteSynchronous::Full);
     let connect = if is_read_only { connect } else { connect.journal_mode(SqliteJournalMode::Wal) };
     let pool = |connections: u32| {
@@ -77,7 +77,7 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>
     let end = Instant::now() + options.busy_timeout;
     let writer = loop {
         match pool(1).connect_with(connect.clone()).await {
-            // To turn to WAL needs the database alone, and SQLite does not wait for that by itself.
+            // Changing to WAL mode needs exclusive access, and SQLite's busy timeout does not apply to it.
             Err(error) if is_busy(&error) && Instant::now() < end => tokio::time::sleep(PAUSE).await,
             outcome => break outcome.map_err(unusable)?,
         }
@@ -86,21 +86,21 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>
     Ok(Database::new(readers.await.map_err(unusable)?, writer, options.limits()))
 }
 
-/// Whether a URL asks for a database that is only read, which is neither made nor turned to WAL.
+/// Whether a URL opens a database read-only, which is then neither created nor changed to WAL mode.
 fn is_opened_to_read(url: &str) -> bool {
     let (_, query) = url.split_once('?').unwrap_or_default();
     query.split('&').any(|pair| matches!(pair, "mode=ro" | "immutable=true" | "immutable=1"))
 }
 
-/// How long to wait before asking again for a database that another process has to itself.
+/// How long to wait before retrying to open a database that another process has locked.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Whether another connection has the database, or this table, to itself (SQLITE_BUSY, SQLITE_LOCKED).
+/// Whether another connection has locked the database or the table (SQLITE_BUSY, SQLITE_LOCKED).
 fn is_busy(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|database| matches!(primary_code(database), 5 | 6))
 }
 
-/// The primary code is in the low byte.
+/// The primary result code, which is in the low byte.
 fn primary_code(error: &dyn sqlx::error::DatabaseError) -> u32 {
     error.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or(0) & 0xff
 }
@@ -119,7 +119,7 @@ impl Dialect for SqliteDialect {
     const OUTLIVES_FUTURE: bool = false;
 
     fn most_rows(columns: usize) -> usize {
-        // SQLite takes 32,766 parameters (SQLITE_MAX_VARIABLE_NUMBER).
+        // SQLite allows 32,766 parameters (SQLITE_MAX_VARIABLE_NUMBER).
         (32_766 / columns.max(1)).clamp(1, 100)
     }
 
@@ -202,8 +202,8 @@ impl Dialect for SqliteDialect {
     }
 
     fn finished(text: String) -> String {
-        // SQLite plans by the value of a LIMIT that is a parameter alone, and so prepares the statement anew each
-        // time that one is bound. An expression around the parameter leaves the plan as it is.
+        // When a LIMIT is a bare parameter, SQLite plans by its value, and so prepares the statement again each time that
+        // one is bound. An expression around the parameter keeps the plan.
         text.replace("LIMIT ?", "LIMIT ? + 0").replace("OFFSET ?", "OFFSET ? + 0")
     }
 
@@ -236,7 +236,8 @@ impl Dialect for SqliteDialect {
     }
 
     fn ends(column: Expr, part: Expr) -> Expr {
-        // From the end by its length; of an empty part the whole text is taken, which its own end is not.
+        // The start of the suffix is computed from both lengths: counted from the end, an empty part would take the whole
+        // text.
         Self::template(
             "(length($1) >= length($2) AND substr($3, length($4) - length($5) + 1) = $6)",
             [column.clone(), part.clone(), column.clone(), column, part.clone(), part],
@@ -248,7 +249,7 @@ impl Dialect for SqliteDialect {
     }
 
     fn overlaps(column: Expr, elements: Expr) -> Expr {
-        // See `exists`: joined, a row would come once for each element that is there twice.
+        // See `exists`: in a join, a row would be returned once for each duplicate element.
         Self::template(
             "(EXISTS (SELECT 1 FROM json_each($1) AS one WHERE one.value IN (SELECT value FROM json_each($2)))) \
              IS TRUE",
@@ -257,8 +258,8 @@ impl Dialect for SqliteDialect {
     }
 
     fn exists(related: SelectStatement) -> Expr {
-        // As a term of its own SQLite would make a join of it, and of several ones a product of tables; inside
-        // another expression it stays a question for each row.
+        // SQLite would turn a bare EXISTS term into a join, and several of them into a product of tables; inside another
+        // expression it stays a subquery for each row.
         Self::template("($1) IS TRUE", [Expr::exists(related)])
     }
 
@@ -268,9 +269,9 @@ impl Dialect for SqliteDialect {
 
     fn tuple(columns: Vec<(Expr, FieldType)>) -> Expr {
         let spelled = columns.into_iter().map(|(column, field_type)| match field_type {
-            // JSON functions write doubles with 15 digits; quote() with as many as tell any two apart.
+            // JSON functions write doubles with 15 digits; quote() writes enough digits to tell any two apart.
             FieldType::Float | FieldType::Float32 => Self::template("quote($1)", [column]),
-            // JSON functions refuse what is no text.
+            // JSON functions refuse blobs.
             _ => Self::template("iif(typeof($1) = 'blob', NULL, $2)", [column.clone(), column]),
         });
         let spelled: Vec<_> = spelled.collect();
@@ -296,7 +297,7 @@ impl Dialect for SqliteDialect {
     }
 
     fn minted_id() -> (&'static str, &'static str) {
-        // With AUTOINCREMENT an id is never given twice, not even after a delete.
+        // With AUTOINCREMENT an id is never reused, not even after a delete.
         ("INTEGER", "PRIMARY KEY AUTOINCREMENT")
     }
 
@@ -369,8 +370,8 @@ impl Dialect for SqliteDialect {
                 // SQLITE_INTERRUPT, then SQLITE_READONLY and SQLITE_FULL.
                 9 => ErrorKind::TimedOut,
                 8 | 13 => ErrorKind::Unavailable,
-                // SQLITE_TOOBIG, SQLITE_MISMATCH, and SQLITE_CONSTRAINT of any other kind: what a trigger raises, or a
-                // type that a strict table does not take.
+                // SQLITE_TOOBIG, SQLITE_MISMATCH, and SQLITE_CONSTRAINT of any other kind: an error raised by a trigger, or
+                // a type that a strict table refuses.
                 18 | 20 => ErrorKind::Rejected,
                 19 if kind == ErrorKind::Internal => ErrorKind::Rejected,
                 _ => kind,

@@ -1,8 +1,8 @@
-//! What text is searched for, as a pattern of GLOB in which each letter stands in every case.
+//! Search terms as GLOB patterns in which each letter matches in every case.
 
 use resourceful_contract::fold;
 
-/// The pattern of the texts that hold a word, ignoring case.
+/// The pattern that matches texts that contain a word, ignoring case.
 pub(super) fn of(word: &str) -> String {
     let mut pattern = String::with_capacity(word.len() * 8 + 2);
     pattern.push('*');

@@ -1,4 +1,4 @@
-//! Whether a database takes writes.
+//! Checks whether a database accepts writes.
 
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
@@ -6,8 +6,8 @@ use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use super::SqliteDialect;
 use crate::dialect::Dialect as _;
 
-/// Whether a transaction that has begun may write. `BEGIN IMMEDIATE` succeeds on a read-only database as well, so the
-/// number that an application may keep in the file's header is written as it is.
+/// Whether the current transaction may write. `BEGIN IMMEDIATE` succeeds on a read-only database as well, so the user
+/// version in the file's header is written back unchanged.
 pub(super) async fn is_writable(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     let version: i64 = connection.fetch_one(sqlx::raw_sql("PRAGMA user_version")).await?.try_get(0)?;
     let written = AssertSqlSafe(format!("PRAGMA user_version = {version}"));

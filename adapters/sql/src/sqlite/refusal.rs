@@ -1,11 +1,11 @@
-//! The fields that a refused change is about, from the text of SQLite's constraints.
+//! Finds the fields that caused a refused change in the text of SQLite's constraints.
 
 use resourceful_contract::{Schema, Value};
 use sqlx::sqlite::SqliteConnection;
 
 use crate::refusal::{of_rule, words};
 
-/// What a check's error begins with; the constraint's name follows, or its expression where it has none.
+/// The prefix of a check constraint's error; the constraint's name follows, or its expression if it has none.
 const CHECK: &str = "CHECK constraint failed: ";
 
 pub(super) async fn fields(
@@ -30,7 +30,7 @@ pub(super) async fn fields(
     Ok(of_rule(rule.map(|(position, _)| position).collect(), written))
 }
 
-/// The expression of a named check in the statement that made the table.
+/// The expression of a named check constraint in a CREATE TABLE statement.
 fn expression<'a>(table: &'a str, name: &str) -> Option<&'a str> {
     let folded = table.to_ascii_lowercase();
     let name = name.to_ascii_lowercase();

@@ -1,24 +1,24 @@
 //! Tests a connection before the pool takes it back.
 //!
-//! SQLite rolls a transaction back by itself where the disk is full, memory is short, input or output fails, a
-//! statement is interrupted or a trigger raises a rollback (<https://www.sqlite.org/lang_transaction.html>, 3.3). The
-//! driver's own rollback then fails, its count of open transactions stays above zero, and it refuses every later
-//! `BEGIN` of that connection.
+//! SQLite rolls a transaction back by itself when the disk is full, memory is exhausted, an I/O error occurs, a statement is
+//! interrupted or a trigger raises a rollback (<https://www.sqlite.org/lang_transaction.html>, 3.3). The driver's own
+//! rollback then fails, its count of open transactions stays above zero, and it refuses every later `BEGIN` of that
+//! connection.
 
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Executor as _};
 
-/// Whether the connection may serve again; one that may not is closed, and the pool opens another.
+/// Whether the connection can be reused; otherwise it is closed, and the pool opens another.
 pub(super) async fn is_usable(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     settle(connection).await?;
     Ok(!connection.is_in_transaction())
 }
 
-/// Repairs the only connection of a database in memory, whose rows would go with it.
+/// Repairs the only connection of an in-memory database, whose rows would be lost with it.
 pub(super) async fn repaired(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     settle(connection).await?;
     if connection.is_in_transaction() {
-        // The driver counts a transaction that is over: it is given one, and a `BEGIN` that fails rolls that back.
+        // The driver counts a transaction that has ended: one is opened for it, and a `BEGIN` that fails rolls that back.
         connection.execute("BEGIN").await?;
         let _ = connection.begin_with("BEGIN").await;
         connection.ping().await?;
@@ -26,14 +26,14 @@ pub(super) async fn repaired(connection: &mut SqliteConnection) -> Result<bool, 
     Ok(true)
 }
 
-/// Waits for what the connection still does, and ends what its last user left behind.
+/// Waits for commands that are still running, and cleans up after the last user of the connection.
 async fn settle(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    // Commands are done in order: once this one is answered, a rollback that was asked for has ended.
+    // Commands run in order: once this one is answered, a rollback that was requested before has ended.
     connection.ping().await?;
-    // An interrupted statement's handler must not interrupt another one.
+    // The progress handler of an interrupted statement must not interrupt another one.
     connection.lock_handle().await?.remove_progress_handler();
     if !connection.is_in_transaction() {
-        // Fails where no transaction is open, which is as it should be.
+        // Fails where no transaction is open, which is the normal case.
         let _ = connection.execute("ROLLBACK").await;
     }
     Ok(())

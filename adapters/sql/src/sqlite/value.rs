@@ -23,7 +23,7 @@ pub(super) fn bind(args: &mut SqliteArguments, arg: &Arg<'_>) -> Result<(), Unre
         Arg::Text(text) => args.add(*text),
         Arg::Word(word) | Arg::AsciiWord(word) => args.add(pattern::of(word)),
         Arg::Elements(_, values) => {
-            // Spelled as in the column, where an array is JSON.
+            // Written as in the column, where an array is JSON.
             let mut list = Vec::with_capacity(64);
             json::value(&mut list, &Value::Array(values.to_vec()));
             args.add(String::from_utf8(list)?)
@@ -66,7 +66,7 @@ pub(super) fn bind(args: &mut SqliteArguments, arg: &Arg<'_>) -> Result<(), Unre
     }
 }
 
-/// An instant as it is stored: sqlx's own form, in which `+` sorts before any fraction's `.`.
+/// An instant in its stored form: that of sqlx, in which `+` sorts before the `.` of a fraction.
 fn stored(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::AutoSi, false)
 }
@@ -92,7 +92,7 @@ pub(super) fn write(
         FieldType::DateTime => datetime(out, text(value)?)?,
         FieldType::Json => {
             let text = text(value)?;
-            // Other programs may have written here; what is no JSON must not become part of an answer.
+            // Other programs may have written here; invalid JSON must not become part of a response.
             serde_json::from_str::<IgnoredAny>(text)?;
             out.extend_from_slice(text.as_bytes());
         }
@@ -117,13 +117,13 @@ pub(super) fn read(row: &SqliteRow, column: usize, field_type: FieldType) -> Res
     })
 }
 
-/// What a value of each storage class begins with.
+/// The first byte of an opaque value: its storage class.
 const INTEGER: u8 = b'i';
 const REAL: u8 = b'r';
 const TEXT: u8 = b't';
 const BLOB: u8 = b'b';
 
-/// A column as it is stored: its storage class and its content.
+/// A column's value as stored: its storage class and its content.
 pub(super) fn opaque(row: &SqliteRow, column: usize) -> Result<Value, Unreadable> {
     let value = row.try_get_raw(column)?;
     if value.is_null() {
@@ -148,7 +148,7 @@ fn raw(args: &mut SqliteArguments, bytes: &[u8]) -> Result<(), Unreadable> {
     }
 }
 
-/// A value to go on from: as it is stored, where the same value may be stored in another form, which is sorted elsewhere.
+/// A value for a cursor: in its stored form, where the same value may be stored in another form that is sorted elsewhere.
 pub(super) fn place(row: &SqliteRow, column: usize, field_type: FieldType) -> Result<Value, Unreadable> {
     let value = read(row, column, field_type)?;
     let stored = row.try_get_raw(column)?;
@@ -175,7 +175,7 @@ fn parsed(text: &str, field_type: FieldType) -> Result<Value, Unreadable> {
     })
 }
 
-/// SQLite turns whatever is stored into the type that is asked for, `abc` into 0; so the type is asked first.
+/// SQLite converts any stored value to the requested type, `abc` to 0; so the stored type is checked first.
 fn integer(value: SqliteValueRef<'_>) -> Result<i64, Unreadable> {
     expect::<i64>(&value, &["INTEGER", "BOOLEAN"])?;
     <i64 as Decode<Sqlite>>::decode(value)
@@ -199,7 +199,7 @@ fn text(value: SqliteValueRef<'_>) -> Result<&str, Unreadable> {
     <&str as Decode<Sqlite>>::decode(value)
 }
 
-/// Stored as `…+00:00` it only needs its zone respelled; anything else is read and written anew.
+/// A value stored as `…+00:00` only needs another zone suffix; any other form is parsed and formatted again.
 fn datetime(out: &mut Vec<u8>, text: &str) -> Result<(), Unreadable> {
     match text.strip_suffix("+00:00") {
         Some(local) if is_plain(local.as_bytes()) => {
@@ -212,8 +212,8 @@ fn datetime(out: &mut Vec<u8>, text: &str) -> Result<(), Unreadable> {
     Ok(())
 }
 
-/// `YYYY-MM-DDTHH:MM:SS`, with a fraction of 3 or 6 digits or none, and no number beyond its place. A day that its
-/// month does not have is left to the general reading.
+/// Whether a text is `YYYY-MM-DDTHH:MM:SS`, with a fraction of 3 or 6 digits or none, and every number within its range. A
+/// day that its month does not have is left to the general parser.
 fn is_plain(local: &[u8]) -> bool {
     let well_formed = matches!(local.len(), 19 | 23 | 26)
         && local.iter().enumerate().all(|(position, byte)| match position {
@@ -232,7 +232,7 @@ fn is_plain(local: &[u8]) -> bool {
         && within(17, b"00", b"59")
 }
 
-/// Decimals by their value; what is none sorts before them, by its bytes.
+/// Compares decimals by value; a text that is not a decimal sorts before them, by its bytes.
 pub(super) fn compare_decimals(one: &str, other: &str) -> Ordering {
     let number = |text: &str| text.parse::<Decimal>().ok();
     match (number(one), number(other)) {
