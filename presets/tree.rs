@@ -9,8 +9,8 @@ use crate::{Change, Error, ErrorKind, Fault, Hook, Operation, Preset, ResourceBu
 ///
 /// `GET /{id}/children` lists the direct children of an item, as any list; `GET /{id}/subtree` returns all its
 /// descendants with their depth, as far as the caller may see them. No change makes an item its own descendant, on any
-/// path and with any number of concurrent changes (409 `cycle`), or exceeds the maximum depth (409 `too-deep`), and an
-/// item with children is not deleted (409 `has-children`). These checks do not cover changes by hooks
+/// path and with any number of concurrent changes (409 `cycle`), or places it below the maximum depth (409 `too-deep`), and
+/// an item with children is not deleted (409 `has-children`). These checks do not cover changes by hooks
 /// ([`Change::update`] and similar methods) or loaded rows: the application must keep these consistent.
 ///
 /// ```

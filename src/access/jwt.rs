@@ -326,7 +326,7 @@ async fn is_revoked(ask: &Arc<Revoked>, claims: &Claims) -> bool {
             true
         }
         Err(_) => {
-            tracing::error!("the question whether a token is revoked panicked, which refuses it");
+            tracing::error!("the revocation check of a token panicked: the token is refused");
             true
         }
     }

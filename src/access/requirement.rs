@@ -102,7 +102,7 @@ impl Permission {
 
 impl Permission {
     /// The alternatives to satisfy the permission, as far as the declaration alone determines them: any one of them may
-    /// do. Empty where every caller is denied.
+    /// suffice. Empty where every caller is denied.
     pub(crate) fn alternatives(&self) -> Vec<Alternative> {
         let several = |ways: Vec<Alternative>| {
             let mut distinct: Vec<Alternative> = Vec::new();

@@ -358,7 +358,7 @@ impl Kind {
             }
             Self::TenantRole(role) => so(actor.has_tenant_role(role), "the role is not held in the tenant"),
             Self::Scope(scope) => so(actor.has_scope(scope), "the scope is not granted"),
-            Self::Elevated => so(actor.is_elevated(), "rights are not raised"),
+            Self::Elevated => so(actor.is_elevated(), "rights are not elevated"),
             Self::Nobody => Verdict::Deny("closed to everyone".into()),
             Self::Owner(held) => held.by(actor.id(), "the caller is anonymous"),
             Self::SameTenant(held) => match actor.tenant() {

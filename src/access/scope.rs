@@ -245,7 +245,7 @@ impl Elevation {
         // A client acting on behalf of an actor does not get more than its scopes cover.
         let may = actor.has_role(&self.role) && !actor.is_limited();
         let Some(reason) = reason.filter(|_| may) else {
-            let detail = "You may not raise your rights, or did not say why.";
+            let detail = "You may not elevate your rights, or gave no reason.";
             return Err(Error::new(ErrorKind::Forbidden, "forbidden", detail));
         };
         if Revalidation::again(request) {
@@ -263,7 +263,7 @@ impl Elevation {
         match recorded {
             Ok(Ok(())) => Ok(actor.elevated()),
             Ok(Err(error)) => Err(Error::unavailable().with_source(error)),
-            Err(_) => Err(Error::unavailable().with_source("recording raised rights panicked")),
+            Err(_) => Err(Error::unavailable().with_source("recording the elevation panicked")),
         }
     }
 }

@@ -268,7 +268,7 @@ impl Sessions {
             let Ok(line) = line.to_str() else { continue };
             for pair in line.split(';') {
                 match pair.trim().split_once('=') {
-                    // A second cookie of this name was set by another party.
+                    // Two cookies of this name: another party set one of them, and it is unknown which.
                     Some((NAME, _)) if found.is_some() => return Err(Unauthenticated),
                     Some((NAME, value)) => found = Some(value),
                     _ => {}

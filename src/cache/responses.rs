@@ -89,7 +89,7 @@ pub(crate) type Make<'a> = dyn Fn() -> BoxFuture<'a, Result<Content, Error>> + S
 pub(crate) enum Sharing {
     No,
     Any,
-    /// For revalidation, which a stale response does not help.
+    /// Fresh ones only: for a revalidation, for which a stale response is of no use.
     Fresh,
 }
 

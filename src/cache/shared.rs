@@ -94,7 +94,7 @@ impl Shared {
         let rested_until = self.rests_until.swap(until, Ordering::Relaxed);
         if rested_until == 0 || rested_until + 10_000 < now {
             let store = self.store.name();
-            tracing::warn!(why, store, "remembered answers are not shared until the store is back");
+            tracing::warn!(why, store, "responses are not shared between nodes until the store is back");
         }
         None
     }

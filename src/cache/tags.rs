@@ -43,7 +43,7 @@ impl Tag {
         Self::of(b"tenant", &[table, tenant])
     }
 
-    /// A row of a table whose tenant is unknown.
+    /// A row of unknown tenant, in a table.
     pub(crate) fn anybodys(table: &str) -> Self {
         Self::of(b"anybody's", &[table])
     }
@@ -157,8 +157,8 @@ impl TagVersions {
             && seen.counts.iter().all(|(tag, count)| self.count(*tag).load(Ordering::SeqCst) == *count)
     }
 
-    /// Invalidates these tags, here and, as soon as it is published, on other nodes. These are the events of the
-    /// change; none where it never has any.
+    /// Invalidates these tags, here and, as soon as it is published, on other nodes. `events` are the events of the
+    /// change; empty if none will be published for it.
     pub(crate) fn changed(&self, tags: &[Tag], events: &[Uuid]) {
         self.told(tags, events, events.is_empty());
         self.to_be_told(|untold| {

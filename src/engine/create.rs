@@ -94,7 +94,7 @@ impl Call<'_> {
         self.definition().id != Id::Client
     }
 
-    /// The version field of an item.
+    /// The value of an item's version field; `None` if it has none.
     pub(super) fn version_of<'i>(&self, item: &'i Fields) -> Option<&'i Json> {
         let schema = &self.entry.schema;
         item.get(&schema.fields[schema.version?].name)

@@ -26,7 +26,7 @@ struct HistoryQuery {
 
 impl Call<'_> {
     /// The entries of an item, newest first, as far as they belong to the item that the caller may see. An entry is shown
-    /// where the caller may see the state before or after it, with the values that its fields have in those states.
+    /// where the caller may see the state before or after it, with the field values of the visible states only.
     pub(crate) async fn history(&self, id: &str, query: Option<&str>) -> Result<Page, Error> {
         let asked = self.asked_history(query)?;
         let id = self.id(id)?;

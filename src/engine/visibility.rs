@@ -306,7 +306,7 @@ impl Visibilities {
     }
 }
 
-/// Denial reason for a client whose credential has no scope for an operation that the actor itself may perform.
+/// Denial reason for a client whose credential has no scope for the operation, whatever the actor itself may do.
 pub(super) const UNCOVERED: &str = "no scope of the credential covers it";
 
 /// Evaluates the rules of an operation for a caller.

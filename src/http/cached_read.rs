@@ -90,7 +90,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Obtains the response by way of the cache; with `is_own` without reading from it.
+    /// Obtains the response through the cache; `is_own` bypasses the look-up and always computes it.
     async fn made(
         &self,
         answers: &ResponseCache,

@@ -190,7 +190,7 @@ impl Hub {
         if is_full(&state.tenants, &who.tenant, self.limits.max_per_tenant)
             || is_full(&state.actors, &who.actor_key(), self.limits.max_per_actor)
         {
-            let detail = "Stream limit reached for this actor. Close a stream, and try again.";
+            let detail = "Stream limit reached for this actor or its tenant. Close a stream, and try again.";
             return Err(Error::new(ErrorKind::TooManyRequests, "too-many-streams", detail));
         }
         Ok(())

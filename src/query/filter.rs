@@ -127,8 +127,8 @@ impl Reader<'_> {
         self.entry.schema.position(name).filter(|position| self.can_filter(*position))
     }
 
-    /// Whether a relation exists for this caller. It does not if its key on either side is hidden: following it would
-    /// reveal the key.
+    /// Whether a relation exists for this caller. It does not if its key on either side is hidden or redacted:
+    /// following it would reveal the key.
     pub(super) fn follows(&self, relation: &LinkedRelation) -> bool {
         let there = self.sights.of(relation.target);
         let tells_there = there.is_some_and(|sight| sight.mask.tells(relation.link.remote));

@@ -225,7 +225,7 @@ impl ResourceBuilder {
     }
 
     /// Fields that exist for these callers only. For all other callers they are absent from responses, and filtering,
-    /// sorting, searching or setting them is an unknown name. The permission is about the caller, not about rows.
+    /// sorting, searching or setting them is refused. The permission is about the caller, not about rows.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a rule is written in place, as every other setting is"
@@ -253,7 +253,7 @@ impl ResourceBuilder {
         self
     }
 
-    /// Fields that show these callers this value instead of the stored one. They can neither filter nor sort by them.
+    /// Fields that show these callers this value instead of the stored one. The callers cannot filter or sort by it.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a rule is written in place, as every other setting is"
@@ -367,7 +367,7 @@ impl ResourceBuilder {
         self
     }
 
-    /// Whether clients can subscribe to changes, at `GET /{resource}/stream` and `GET /events`; on by default.
+    /// Whether clients can subscribe to changes, at `GET /{resource}/stream` and `GET /events`; on by default with events.
     pub fn streams(mut self, streams: bool) -> Self {
         self.streams = streams;
         self

@@ -13,7 +13,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -47,11 +46,34 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(super) trait Listen {
     /// The next connection.
     fn accept(&self) -> impl Future<Output = Result<(TcpStream, SocketAddr)>> + Send;
+
+    /// Closes the listener, and returns the connections that the system has established and nothing has accepted.
+    fn close(self) -> Vec<(TcpStream, SocketAddr)>;
 }
 
 impl Listen for TcpListener {
     async fn accept(&self) -> Result<(TcpStream, SocketAddr)> {
         Self::accept(self).await
+    }
+
+    /// Asks the system and not the runtime, which learns of a connection only when it next polls for events. A connection
+    /// that is missed here is reset with the listener, and its request with it.
+    fn close(self) -> Vec<(TcpStream, SocketAddr)> {
+        let Ok(listener) = self.into_std() else { return Vec::new() };
+        let mut established = Vec::new();
+        loop {
+            match listener.accept() {
+                Ok(accepted) => established.push(accepted),
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(_) => break,
+            }
+        }
+        drop(listener);
+        let to_runtime = |(stream, address): (std::net::TcpStream, SocketAddr)| {
+            stream.set_nonblocking(true)?;
+            Ok((TcpStream::from_std(stream)?, address))
+        };
+        established.into_iter().filter_map(|accepted| Result::ok(to_runtime(accepted))).collect()
     }
 }
 
@@ -98,11 +120,10 @@ pub(super) async fn serve(
         };
         begin(stream, address).await;
     }
-    // Connections that the system has established already would be reset with the listener.
-    while let Some(Ok((stream, address))) = listener.accept().now_or_never() {
+    for (stream, address) in listener.close() {
         begin(stream, address).await;
     }
-    drop((listener, stops));
+    drop(stops);
     drop((stopping, ends));
     ended.closed().await;
 }
@@ -202,7 +223,7 @@ fn builder(limits: &ConnectionLimits) -> Builder<TokioExecutor> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Error, Result};
+    use std::io::{Error, Read as _, Result, Write as _};
     use std::net::SocketAddr;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -229,6 +250,29 @@ mod tests {
             }
             self.listener.accept().await
         }
+
+        fn close(self) -> Vec<(TcpStream, SocketAddr)> {
+            Vec::new()
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_that_wait_to_be_accepted_are_answered_when_the_server_stops() {
+        let app = create_app(AppPreset::Testing).build().await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        // Established by the system while the runtime, on this one thread, has polled for no events.
+        let mut streams: Vec<_> = (0..20).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        for stream in &mut streams {
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        }
+        serve(listener, &app.front, &Arc::new(ConnectionLimits::new()), std::future::ready(())).await;
+        for mut stream in streams {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
+        assert!(TcpStream::connect(address).await.is_err(), "the listener is closed");
     }
 
     #[tokio::test]

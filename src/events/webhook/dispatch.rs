@@ -438,7 +438,7 @@ impl Dispatcher {
             Outcome::Refused(status, reason) => {
                 (State::Failed, None, status, Some(format!("{reason}: the endpoint is disabled")))
             }
-            // Events that the owner was never to see are not in the log.
+            // A delivery that was never visible to its owner leaves no entry in the log.
             Outcome::Cancelled(_) | Outcome::Withheld if !was_shown => {
                 self.engine.drop_own(DELIVERIES, &id, version).await?;
                 return Ok(());

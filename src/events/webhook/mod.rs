@@ -101,7 +101,7 @@ impl Webhooks {
     ///
     /// `owners` returns, for an endpoint's owner, the actor with current rights, or `None` where the owner no longer
     /// exists, which disables the endpoint. It is called before each attempt with the actor as recorded when they became
-    /// the owner, without raised rights; where rights cannot change, return that. Where it fails, the delivery is tried
+    /// the owner, without elevated rights; where rights cannot change, return that. Where it fails, the delivery is tried
     /// again later.
     pub fn stored_in<F, T>(storage: &Arc<dyn Storage>, managed_by: Permission, owners: F) -> Self
     where

@@ -44,7 +44,7 @@ struct Which {
 }
 
 impl Which {
-    /// The room for a caller, who must be allowed to read what it belongs to.
+    /// The room for a caller, who must be allowed to read the item, or to list the resource where there is no item.
     async fn room(&self, caller: &SubscribingCaller) -> Result<(Room, Who), Error> {
         let actor = caller.actor().await?;
         let engine = &caller.boundary.engine;
