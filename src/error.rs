@@ -320,12 +320,6 @@ impl From<StorageError> for Error {
     }
 }
 
-impl From<crate::resource::DefinitionErrors> for Error {
-    fn from(errors: crate::resource::DefinitionErrors) -> Self {
-        Self::new(ErrorKind::Declaration, "declaration", errors.to_string()).with_source(errors)
-    }
-}
-
 /// A report for people, where `main` returns the error: the failure, its faults and their locations, and every cause.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

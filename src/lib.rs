@@ -3,6 +3,8 @@
 mod access;
 mod app;
 mod cache;
+mod clock;
+mod digest;
 pub mod docs;
 mod engine;
 mod error;

@@ -84,9 +84,9 @@ impl App {
         let engine = &self.boundary.engine;
         if let (Some(news), false) = (self.news.clone(), self.tails.is_empty()) {
             let engine = engine.clone();
-            tasks.spawn(until(stop.clone(), async move { news.hear(&engine).await }));
+            tasks.spawn(until(stop.clone(), async move { news.hear(&engine.outbox).await }));
         }
-        for position in 0..engine.recorded().len() {
+        for position in 0..engine.outbox.storages().len() {
             let work = || Work { engine: engine.clone(), position };
             let (one, relay) = (work(), self.relay());
             tasks.spawn(until(stop.clone(), async move { one.relay(&relay).await }));
@@ -126,8 +126,8 @@ impl App {
 
     /// Releases the relay's leases, so that another node can relay at once.
     pub(super) async fn leave(&self) {
-        for vault in self.boundary.engine.recorded() {
-            let left = self.boundary.engine.give_up(vault, self.relay.holder());
+        for vault in self.boundary.engine.outbox.storages() {
+            let left = self.boundary.engine.outbox.give_up(vault, self.relay.holder());
             if let Ok(Err(error)) = tokio::time::timeout(RECOVER, left).await {
                 tracing::debug!(%error, "the relay's lease was not given up");
             }
@@ -149,7 +149,7 @@ impl App {
             // Webhooks for the events that are delivered below are queued and sent now.
             dispatcher.rest();
         }
-        for position in 0..self.boundary.engine.recorded().len() {
+        for position in 0..self.boundary.engine.outbox.storages().len() {
             loop {
                 match self.relay.step(position).await? {
                     Step::Took(_) => {}
@@ -175,7 +175,7 @@ impl App {
     /// # Errors
     /// Where a storage fails.
     pub async fn sweep(&self) -> Result<(), Error> {
-        for vault in self.boundary.engine.recorded() {
+        for vault in self.boundary.engine.outbox.storages() {
             sweep(&self.boundary.engine, vault).await?;
         }
         #[cfg(feature = "webhooks")]
@@ -187,12 +187,12 @@ impl App {
 }
 
 async fn sweep(engine: &Arc<Engine>, vault: &GuardedStorage) -> Result<(), Error> {
-    while engine.seal(vault).await? > 0 {}
+    while engine.audit.seal(vault).await? > 0 {}
     engine.purge(vault).await?;
     engine.forget_keys(vault).await?;
     engine.forget_locks(vault).await?;
-    engine.forget_events(vault, EVENTS_KEPT).await?;
-    while engine.forget_audit(vault).await? > 0 {}
+    engine.outbox.forget_events(vault, EVENTS_KEPT).await?;
+    while engine.audit.forget(vault).await? > 0 {}
     Ok(())
 }
 
@@ -238,13 +238,13 @@ struct Work {
 
 impl Work {
     fn vault(&self) -> Option<&GuardedStorage> {
-        self.engine.recorded().get(self.position).copied()
+        self.engine.outbox.storages().get(self.position)
     }
 
     async fn relay(&self, relay: &Arc<Relay>) {
         let Some(vault) = self.vault() else { return };
         let _abandoned = Abandoned { relay, position: self.position };
-        let mut told = self.engine.told.subscribe();
+        let mut told = self.engine.outbox.appended.subscribe();
         let mut bell = heard(vault, BELL).await;
         loop {
             match relay.step(self.position).await {
@@ -271,7 +271,7 @@ impl Work {
     /// Notifies other nodes that there are new events, at a limited rate: writes do not wait for it.
     async fn ring(&self) {
         let Some(vault) = self.vault() else { return };
-        let mut told = self.engine.told.subscribe();
+        let mut told = self.engine.outbox.appended.subscribe();
         while told.changed().await.is_ok() {
             if let Err(error) = vault.ring(BELL).await {
                 tracing::debug!(%error, "the bell could not be rung");
@@ -303,7 +303,7 @@ impl Work {
             let mut bell = heard(vault, PUBLISHED).await;
             while let Some(one) = &mut bell {
                 match one.rung().await {
-                    Ok(()) => self.engine.published.send_modify(|count| *count += 1),
+                    Ok(()) => self.engine.outbox.published.send_modify(|count| *count += 1),
                     Err(error) => {
                         tracing::debug!(%error, "the bell is not heard");
                         bell = None;
@@ -315,7 +315,7 @@ impl Work {
     }
 
     async fn follow(&self, tail: &Tail) {
-        let mut published = self.engine.published.subscribe();
+        let mut published = self.engine.outbox.published.subscribe();
         loop {
             // A panic in a storage or a rule does not stop the delivery of the next events.
             let step = AssertUnwindSafe(tail.step(self.position)).catch_unwind().await;

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{MethodFilter, any};
 use resourceful_contract::{Mismatch, StorageError};
-use tokio::sync::watch;
 
 use super::lifecycle::panic_message;
 use super::mount::{has_sockets, mount, name, tells_of_all};
 use super::{App, AppBuilder, AppPreset, health, migrate};
 use crate::access::{Following, Rule};
 use crate::cache::{ResponseCache, TagVersions};
-use crate::engine::{Catalog, Contention, DigestKey, Engine, Entry, InFlightKeys, SkewedLeases};
+use crate::engine::{
+    AuditTrails, Catalog, Contention, DigestKey, Engine, Entry, InFlightKeys, Outbox, compile_all,
+};
 #[cfg(feature = "webhooks")]
 use crate::events::{Dispatcher, Queue, Subscription};
 use crate::http::{BATCH, EVENTS, EXPLAIN, Path, SOCKET};
@@ -36,10 +37,11 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
     let shares = builder.query_cache.is_shared();
     let new = || if shares { TagVersions::on_course() } else { TagVersions::default() };
     let generations = remembers(&builder).then(|| Arc::new(new()));
-    let catalog = match Catalog::link(&builder.resources, generations.as_ref()) {
-        Ok(catalog) => catalog,
-        Err(errors) => return Err(errors.with(faults)),
-    };
+    let (catalog, mut found) = Catalog::link(&builder.resources, generations.as_ref());
+    found.extend(compile_all(&catalog));
+    if !found.is_empty() {
+        return Err(DefinitionErrors::new(found).with(faults));
+    }
     let merged = merged(&builder, &catalog, &mut faults);
     let explain = builder.explain.as_ref().map(|permission| {
         Rule::of_callers(permission).unwrap_or_else(|fault| {
@@ -57,6 +59,9 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
     let shared = Shared { following, answers, presence };
     let is_hooked =
         !builder.hooks.is_empty() || catalog.entries().iter().any(|entry| entry.definition.runs_code());
+    let (catalog, tables) = (Arc::new(catalog), Arc::new(Tables::new()));
+    let outbox = Outbox::new(catalog.clone(), tables.clone(), &builder.prefix, schemas(&builder.servers));
+    let audit = AuditTrails::new(catalog.clone(), tables.clone());
     let engine = Arc::new_cyclic(|me| Engine {
         contention: Contention::default(),
         catalog,
@@ -65,14 +70,11 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
         cursors: CursorKey::derive(&secret),
         names: DigestKey::derive(&secret),
         hooks: builder.hooks.clone(),
-        tables: Arc::new(Tables::new()),
-        told: watch::Sender::new(0),
-        published: watch::Sender::new(0),
+        tables,
+        outbox: Arc::new(outbox),
+        audit,
         hook_failures: Arc::default(),
-        far_leases: SkewedLeases::default(),
         in_flight: InFlightKeys::default(),
-        prefix: builder.prefix.clone(),
-        schemas: schemas(&builder.servers),
     });
     #[cfg(feature = "webhooks")]
     let (builder, dispatcher) = dispatcher(builder, &engine)?;

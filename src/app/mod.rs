@@ -128,9 +128,9 @@ impl App {
     /// # Errors
     /// Where a storage fails.
     pub async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, Error> {
-        let rows = self.boundary.engine.dead(limit).await?;
+        let rows = self.boundary.engine.outbox.dead(limit).await?;
         let letter = |row: crate::tables::events::EventRow| DeadLetter {
-            event: self.boundary.engine.event(&row),
+            event: self.boundary.engine.outbox.event(&row),
             attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
             reason: row.reason.unwrap_or_default(),
             dead_at: row.dead_at.unwrap_or_default(),
@@ -143,7 +143,7 @@ impl App {
     /// # Errors
     /// Where a storage fails.
     pub async fn replay_dead_letters(&self, ids: &[Uuid]) -> Result<u64, Error> {
-        self.boundary.engine.revive(ids).await
+        self.boundary.engine.outbox.revive(ids).await
     }
 
     /// Verifies the audit trail of each database: that no entry was removed or altered since it was written. Reads all of
@@ -152,7 +152,7 @@ impl App {
     /// # Errors
     /// Where a storage fails.
     pub async fn verify_audit(&self) -> Result<Vec<AuditVerdict>, Error> {
-        self.boundary.engine.verify_audit().await
+        self.boundary.engine.audit.verify().await
     }
 
     /// Invalidates every cached response of the resources that have this tag ([`Cache::tag`](crate::Cache::tag)), on this
@@ -187,7 +187,7 @@ impl App {
     /// node's clock is wrong. Each is logged with its holder.
     #[must_use]
     pub fn outlived_leases(&self) -> u64 {
-        self.boundary.engine.far_leases.outlived()
+        self.boundary.engine.outbox.skewed_leases.outlived()
     }
 
     /// The number of rows that a resource has.

@@ -136,7 +136,7 @@ pub(super) fn name(secret: &[u8]) -> String {
 fn tails(boundary: &AppState) -> Vec<Arc<Tail>> {
     let live = boundary.live.iter().map(|live| live.tail.clone());
     let watch = boundary.engine.catalog.watch.clone();
-    live.chain(watch.map(|watch| Arc::new(Tail::new(boundary.engine.clone(), watch, LOOK)))).collect()
+    live.chain(watch.map(|watch| Arc::new(Tail::new(boundary.engine.outbox.clone(), watch, LOOK)))).collect()
 }
 
 /// Streams and presence, where a resource has either.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::tags::{PLACES, Tag};
-use crate::engine::Position;
+use crate::tables::events::Position;
 
 /// How many observed events are remembered, to recognise bus messages that arrive after the event itself.
 const PASSED: usize = 10_000;

@@ -4,13 +4,10 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::future::BoxFuture;
 use uuid::Uuid;
 
 use super::write_observer::Watch;
-use crate::engine::Position;
-use crate::events::Follower;
-use crate::tables::events::EventRow;
+use crate::tables::events::{EventRow, Position};
 
 /// How many events of its own changes a node remembers: their tags were invalidated already when the changes were made.
 const OWN: usize = 10_000;
@@ -39,29 +36,26 @@ impl Own {
     }
 }
 
-impl Follower for Watch {
-    fn listens(&self, _: usize) -> bool {
-        true
-    }
-
-    fn begins(&self, _: usize, at: Position) {
-        if let Some(course) = self.generations.course() {
-            course.begins(at);
+impl Watch {
+    /// Sets the position from which on this node reads every published event.
+    pub(crate) fn begin(&self, at: Position) {
+        if let Some(horizon) = self.generations.course() {
+            horizon.begins(at);
         }
         // Changes before this position are unknown.
         self.generations.forget_all_here();
     }
 
-    fn published<'a>(&'a self, _: usize, rows: &'a [Arc<EventRow>]) -> BoxFuture<'a, ()> {
+    /// Invalidates what published events concern, except for those of this node's own changes.
+    pub(crate) fn apply(&self, rows: &[Arc<EventRow>]) {
         for row in rows {
             let (is_own, tags) = (self.own.takes(row.id), self.concerned_by(row));
-            if let Some(course) = self.generations.course() {
-                course.passed(row.id, Position::of(row), &tags);
+            if let Some(horizon) = self.generations.course() {
+                horizon.passed(row.id, Position::of(row), &tags);
             }
             if !is_own {
                 self.generations.forget(&tags);
             }
         }
-        Box::pin(std::future::ready(()))
     }
 }

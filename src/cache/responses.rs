@@ -16,8 +16,8 @@ use super::settings::{CacheCounts, QueryCache};
 use super::shared::Shared;
 use super::single_flight::Flights;
 use super::tags::{Seen, Tag, TagVersions};
+use crate::digest::DigestInput;
 use crate::error::{Error, ErrorKind, Fault};
-use crate::query::digest::DigestInput;
 use crate::resource::Freshness;
 
 /// Limit on concurrent background revalidations: they run beside the requests that are counted.

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::cached_response::Content;
 use super::responses::Key;
-use crate::engine::Position;
 use crate::resource::Freshness;
+use crate::tables::events::Position;
 
 /// Timeout of calls to the store: querying the database is faster than waiting for an unreachable store.
 const LATE: Duration = Duration::from_millis(250);

@@ -9,7 +9,7 @@ use resourceful_contract::{Change, Committed, ErrorKind, Filter, StorageError, T
 
 use super::outbox_invalidation::Own;
 use super::tags::{Tag, TagVersions};
-use crate::engine::spelled;
+use crate::resource::id_text;
 use crate::tables::events::{self, EventRow};
 use uuid::Uuid;
 
@@ -124,7 +124,7 @@ impl Changing {
         let whose = match &change.write {
             Write::Insert { values } => {
                 match values.get(change.schema.id).filter(|id| !id.is_null()) {
-                    Some(id) => self.tags.push(Tag::row(table, &spelled(id))),
+                    Some(id) => self.tags.push(Tag::row(table, &id_text(id))),
                     None => self.unnamed.push((position, table.to_owned())),
                 }
                 self.tags.extend_from_slice(&watched.created);
@@ -132,12 +132,12 @@ impl Changing {
                 tenant.filter(|tenant| !tenant.is_null()).cloned()
             }
             Write::Update { id, set, guard } => {
-                self.tags.push(Tag::row(table, &spelled(id)));
+                self.tags.push(Tag::row(table, &id_text(id)));
                 self.tags.extend_from_slice(&watched.updated);
                 tenant(&guard.filter).filter(|_| !moves(set)).cloned()
             }
             Write::Delete { id, guard } => {
-                self.tags.push(Tag::row(table, &spelled(id)));
+                self.tags.push(Tag::row(table, &id_text(id)));
                 self.tags.extend_from_slice(&watched.deleted);
                 tenant(&guard.filter).cloned()
             }
@@ -154,7 +154,7 @@ impl Changing {
         };
         self.tags.push(Tag::table(table));
         self.tags.push(match whose {
-            Some(tenant) => Tag::tenant(table, &spelled(&tenant)),
+            Some(tenant) => Tag::tenant(table, &id_text(&tenant)),
             None => Tag::anybodys(table),
         });
     }
@@ -165,7 +165,7 @@ impl Changing {
         match committed {
             Ok(committed) => {
                 let ids = self.unnamed.iter().map(|(position, table)| match committed.rows.get(*position) {
-                    Some(row) => Tag::row(table, &spelled(&row.id)),
+                    Some(row) => Tag::row(table, &id_text(&row.id)),
                     None => Tag::rows(table),
                 });
                 self.tags.extend(ids);

@@ -10,12 +10,13 @@ use super::bulk::at;
 use super::commit::{Output, PreparedWrite};
 use super::contention::ConflictRetry;
 use super::item::Fields;
-use super::record::{Record, spelled};
+use super::record::Record;
 use super::update::Step;
-use super::{Call, Engine, Expected, Item, WriteContext, visibility};
+use super::{Call, Engine, Expected, Item, WriteContext, decision};
 use crate::access::{Actor, Verdict};
 use crate::error::{Error, ErrorKind, Fault, escape_pointer};
 use crate::query::Selection;
+use crate::resource::id_text;
 use crate::resource::{Id, Operation};
 
 /// One operation of a batch request.
@@ -50,9 +51,9 @@ impl Engine {
         let mut refused = None;
         for entry in self.catalog.entries() {
             for operation in [Operation::Update, Operation::Create, Operation::Delete] {
-                match visibility::decide(&self.catalog, entry, actor, operation).await {
+                match decision::decide(&self.catalog, entry, actor, operation).await {
                     Verdict::Deny(_) => {
-                        refused = refused.or_else(|| Some(visibility::refused(entry, actor, operation)));
+                        refused = refused.or_else(|| Some(decision::refused(entry, actor, operation)));
                     }
                     _ => return Ok(()),
                 }
@@ -79,8 +80,9 @@ impl Engine {
         let mut unknown = Vec::new();
         // A caller without permission for one of them is refused before anything is read.
         for (index, one) in wanted.iter().enumerate() {
-            let Ok(entry) = self.find(&one.resource) else {
-                unknown.push(self.unknown_resource(&one.resource).inside(&format!("/{LIST}/{index}")));
+            let Ok(entry) = self.catalog.find(&one.resource) else {
+                unknown
+                    .push(self.catalog.unknown_resource(&one.resource).inside(&format!("/{LIST}/{index}")));
                 continue;
             };
             if entry.definition.idempotency.is_some_and(|idempotency| idempotency.required) {
@@ -92,7 +94,7 @@ impl Engine {
             let call = call.map_err(|error| at(error, LIST, index))?.on(terms);
             // An id may have several spellings; a malformed one identifies nothing.
             let id = call.id(&one.id).ok().filter(|_| one.operation != Operation::Create);
-            let is_known = id.is_some_and(|id| !known.insert((entry.position, spelled(&id))));
+            let is_known = id.is_some_and(|id| !known.insert((entry.position, id_text(&id))));
             calls.push(call);
             if is_known {
                 let detail = "This item stands here twice: say all of its change in one operation.";

@@ -8,9 +8,9 @@ use serde_json::Value as Json;
 use super::commit::{Failure, Output, PreparedWrite};
 use super::contention::ConflictRetry;
 use super::item::Fields;
+use super::row_filter::RowFilter;
 use super::update::Step;
-use super::visibility::RowFilter;
-use super::{Call, Expected, Item, visibility};
+use super::{Call, Expected, Item, decision};
 use crate::error::{Error, ErrorKind, Fault, FaultLocation};
 use crate::query::Selection;
 use crate::resource::Operation;
@@ -189,7 +189,7 @@ impl Call<'_> {
     /// # Errors
     /// Every fault of the filter, and where the caller may not list the resource.
     pub(crate) fn by_filter(&self, filter: &Json) -> Result<Call<'_>, Error> {
-        let refused = || visibility::refused(self.entry, self.actor, Operation::List);
+        let refused = || decision::refused(self.entry, self.actor, Operation::List);
         let listed = self.sight().listed.as_ref().ok_or_else(refused)?;
         let request = self.reader().list_body(&serde_json::json!({"filter": filter}))?;
         if !has_condition(&request.filter) {
@@ -261,7 +261,7 @@ impl Call<'_> {
             let detail = format!("More than {most} items match, so nothing was changed. Narrow the filter.");
             return Err(Error::new(ErrorKind::Conflict, "too-many-affected", detail));
         }
-        Ok(rows.keys.iter().flatten().map(super::record::spelled).collect())
+        Ok(rows.keys.iter().flatten().map(crate::resource::id_text).collect())
     }
 
     /// Refuses a list that contains an item twice, in whichever spelling of its id; a malformed id identifies no item.
@@ -272,7 +272,7 @@ impl Call<'_> {
         let mut known = HashSet::new();
         let mut faults = Vec::new();
         for (index, id) in ids.enumerate() {
-            if self.id(id).is_ok_and(|id| !known.insert(super::record::spelled(&id))) {
+            if self.id(id).is_ok_and(|id| !known.insert(crate::resource::id_text(&id))) {
                 let detail = "This item stands here twice.";
                 faults.push(Fault::pointer(format!("/{list}/{index}"), "repeated", detail));
             }
@@ -311,10 +311,10 @@ impl Call<'_> {
         let rows = self.entry.storage.fetch(&query, &mut json).await?;
         json.push(b']');
         let items: Vec<Fields> = serde_json::from_slice(&json).map_err(Error::internal)?;
-        let keys = rows.keys.iter().flatten().map(super::record::spelled);
+        let keys = rows.keys.iter().flatten().map(crate::resource::id_text);
         let mut found: std::collections::HashMap<String, (Fields, Version)> =
             keys.zip(items.into_iter().zip(rows.versions)).collect();
-        Ok(ids.iter().map(|id| found.remove(&super::record::spelled(id))).collect())
+        Ok(ids.iter().map(|id| found.remove(&crate::resource::id_text(id))).collect())
     }
 
     /// Commits many writes, runs the hooks after them, and returns the items in order, changed and unchanged ones.

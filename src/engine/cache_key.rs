@@ -1,14 +1,16 @@
 //! Cache keys and tags of cached responses.
 
+use crate::resource::id_text;
 use std::sync::Arc;
 
 use resourceful_contract::{Filter, Schema};
 
 use super::read::ItemQuery;
-use super::visibility::{RowFilter, Visibility};
-use super::{Call, Entry, Mask, spelled};
+use super::row_filter::RowFilter;
+use super::visibility::Visibility;
+use super::{Call, Entry, Mask};
 use crate::cache::{Key, Lookup, Tag, tenant_of};
-use crate::query::digest::{self, DigestInput};
+use crate::digest::{self, DigestInput};
 use crate::query::{ListRequest, Selection};
 use crate::resource::Operation;
 
@@ -22,14 +24,14 @@ impl Call<'_> {
         }
         let mut fed = self.scope(b"item", self.sight().rows.as_ref()?, &request.selection);
         digest::value(&mut fed, id);
-        digest::selection(&mut fed, &self.entry.schema, &request.selection);
+        request.selection.digest(&mut fed, &self.entry.schema);
         Some(Lookup { key: Key::of(fed), life })
     }
 
     /// The tags of an item's response.
     pub(crate) fn item_tags(&self, asked: &ItemQuery) -> Vec<Tag> {
         let table = &self.entry.schema.table;
-        let mut tags = vec![Tag::row(table, &spelled(&asked.id)), Tag::rows(table)];
+        let mut tags = vec![Tag::row(table, &id_text(&asked.id)), Tag::rows(table)];
         self.tag(self.sight().rows.as_ref(), &asked.request.selection, &mut tags);
         tags
     }
@@ -42,7 +44,7 @@ impl Call<'_> {
         }
         let mut fed = self.scope(b"list", self.sight().listed.as_ref()?, &request.selection);
         digest::maybe_text(&mut fed, path);
-        digest::list(&mut fed, &self.entry.schema, request);
+        request.digest(&mut fed, &self.entry.schema);
         Some(Lookup { key: Key::of(fed), life })
     }
 
@@ -52,7 +54,7 @@ impl Call<'_> {
         let tenant =
             self.entry.tenant().zip(listed).and_then(|(field, listed)| tenant_of(listed.filter(), field));
         let mut tags = match tenant {
-            Some(tenant) => vec![Tag::tenant(table, &spelled(tenant)), Tag::anybodys(table)],
+            Some(tenant) => vec![Tag::tenant(table, &id_text(tenant)), Tag::anybodys(table)],
             None => vec![Tag::table(table)],
         };
         self.tag(listed, &request.selection, &mut tags);
@@ -98,10 +100,10 @@ impl Call<'_> {
             let of_table = entries.iter().filter(|other| other.schema.table == *table);
             of_table.into_iter().all(|other| other.definition.events)
         };
-        let named = |name: &str| self.engine.find(name).is_ok_and(|entry| tells(entry));
+        let named = |name: &str| self.engine.catalog.find(name).is_ok_and(|entry| tells(entry));
         let cache = self.definition().cache.as_ref();
         let mut causes = cache.iter().flat_map(|cache| &cache.invalidated_by);
-        self.engine.recorded().len() == 1
+        self.engine.outbox.storages().len() == 1
             && tells(self.entry)
             && related.iter().all(|name| named(name))
             && causes.all(|cause| named(cause.split('.').next().unwrap_or_default()))

@@ -13,10 +13,12 @@ use resourceful_contract::{
 };
 use serde_json::json;
 
-use super::{Engine, GuardedStorage, item};
+use super::{Catalog, GuardedStorage};
 use crate::error::Error;
+use crate::tables::Tables;
 use crate::tables::audit::{ACTOR, ADDRESS, AT, AuditRow, CHANGES, LINK, POSITION, REQUEST, RESOURCE, SEAL};
 use crate::tables::leases::{LeaseRow, STATE};
+use std::sync::Arc;
 
 /// The lease that stores the chain's end.
 const CHAIN: &str = "audit";
@@ -65,11 +67,23 @@ impl End {
     }
 }
 
-impl Engine {
+/// The audit trails of an application: one in each storage whose resources keep records.
+#[derive(Debug)]
+pub(crate) struct AuditTrails {
+    catalog: Arc<Catalog>,
+    storages: Vec<GuardedStorage>,
+    tables: Arc<Tables>,
+}
+
+impl AuditTrails {
+    pub(crate) fn new(catalog: Arc<Catalog>, tables: Arc<Tables>) -> Self {
+        Self { storages: catalog.recording_storages(), catalog, tables }
+    }
+
     /// Seals every entry that is not part of the chain yet, and verifies the chains.
-    pub(crate) async fn verify_audit(&self) -> Result<Vec<AuditVerdict>, Error> {
+    pub(crate) async fn verify(&self) -> Result<Vec<AuditVerdict>, Error> {
         let mut verdicts = Vec::new();
-        for vault in self.recorded() {
+        for vault in &self.storages {
             while self.seal(vault).await? > 0 {}
             verdicts.push(self.verified(vault).await?);
         }
@@ -226,19 +240,19 @@ impl Engine {
 
     /// The time before which entries of a resource may be emptied.
     fn forgets_before(&self, resource: &str) -> Option<DateTime<Utc>> {
-        let entry = self.find(resource).ok()?;
+        let entry = self.catalog.find(resource).ok()?;
         let kept = entry.definition.audit.as_ref()?.kept?.max(YOUNGEST);
-        item::now().checked_sub_signed(chrono::Duration::from_std(kept).ok()?)
+        crate::clock::now().checked_sub_signed(chrono::Duration::from_std(kept).ok()?)
     }
 
     fn may_forget(&self, entry: &AuditRow) -> bool {
         // The retention of a resource that no longer exists is unknown.
-        self.find(&entry.resource).is_err()
+        self.catalog.find(&entry.resource).is_err()
             || self.forgets_before(&entry.resource).is_some_and(|before| entry.at < before)
     }
 
     /// Empties a batch of entries after their retention: their digests stay, so that the chain can still be verified.
-    pub(crate) async fn forget_audit(&self, vault: &GuardedStorage) -> Result<usize, Error> {
+    pub(crate) async fn forget(&self, vault: &GuardedStorage) -> Result<usize, Error> {
         let mut forgotten = 0;
         for entry in self.catalog.entries().iter().filter(|entry| entry.storage.is(vault)) {
             let Some(before) = self.forgets_before(&entry.name) else { continue };

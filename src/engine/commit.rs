@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::item::Fields;
 use super::record::{Record, Records};
-use super::visibility::{GuardedChange, RowFilter};
+use super::row_filter::{GuardedChange, RowFilter};
 use super::{Call, Item, redact};
 use crate::error::{Error, ErrorKind, Fault, FaultLocation, escape_pointer};
 use crate::query::Selection;
@@ -151,7 +151,7 @@ impl Call<'_> {
             if let Some(watch) = &self.engine.catalog.watch {
                 watch.own.note(events.iter().map(|event| event.id));
             }
-            self.engine.told.send_modify(|count| *count += 1);
+            self.engine.outbox.appended.send_modify(|count| *count += 1);
         }
         rows.truncate(count);
         let mut rows: Vec<_> = rows.into_iter().map(Some).collect();
@@ -191,8 +191,8 @@ impl Call<'_> {
         }
         let mut json = written.json;
         let shown = self.shown();
-        redact::only(self, &shown, &mut json)?;
-        redact::rows(self, &Selection::default(), &mut json)?;
+        redact::only(&self.reader(), &shown, &mut json)?;
+        redact::rows(&self.reader(), &Selection::default(), &mut json)?;
         let part = self.part(&Selection::default(), &shown, &json);
         Ok((Item { json, version: self.engine.names.name(version), part }, written.id))
     }

@@ -7,7 +7,7 @@ use resourceful_contract::{Change, Guard, Value, Version, Write};
 
 use super::Engine;
 use super::item;
-use super::visibility::{GuardedChange, RowFilter};
+use super::row_filter::{GuardedChange, RowFilter};
 use crate::tables::leases::{EXPIRES_AT, LeaseRow};
 
 /// Prefix of lock names among the leases.
@@ -92,7 +92,7 @@ impl CommitPlan {
 impl Lock {
     /// The change that makes a concurrent commit with the same lock fail.
     pub(super) fn change(self, engine: &Engine) -> GuardedChange {
-        let now = item::now();
+        let now = crate::clock::now();
         let name = Value::Text(self.name.clone());
         let write = match self.version {
             Some(version) => Write::Update {
@@ -102,11 +102,7 @@ impl Lock {
             },
             None => Write::Insert { values: self.row(now).values() },
         };
-        RowFilter::by_the_application().change(Change {
-            schema: engine.tables.leases.clone(),
-            write,
-            answer: None,
-        })
+        RowFilter::unrestricted().change(Change { schema: engine.tables.leases.clone(), write, answer: None })
     }
 
     fn row(self, now: DateTime<Utc>) -> LeaseRow {

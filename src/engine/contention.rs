@@ -17,9 +17,9 @@ use resourceful_contract::Value;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::record::spelled;
 use super::{Call, Engine};
 use crate::error::Error;
+use crate::resource::id_text;
 
 /// Number of queues. Items that share one only wait for each other.
 const QUEUES: usize = 1_024;
@@ -99,7 +99,7 @@ pub(super) struct QueueIndex(usize);
 impl Call<'_> {
     /// The queue of an item of this resource.
     pub(super) fn contended(&self, id: &Value) -> QueueIndex {
-        self.queue_of(&spelled(id))
+        self.queue_of(&id_text(id))
     }
 
     /// The queue of a write whose items are not known: it waits for others of its resource.

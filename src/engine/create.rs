@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::commit::PreparedWrite;
 use super::contention::ConflictRetry;
 use super::item::{self, Fields};
-use super::{Call, Item, visibility};
+use super::{Call, Item, decision};
 use crate::error::{Error, Fault, escape_pointer};
 use crate::resource::{Fill, Id, Operation};
 
@@ -135,7 +135,7 @@ impl Call<'_> {
         let mut fields = self.assemble_again(fields);
         for (position, fill) in &self.definition().fills {
             let Some(value) = self.filled(*position, *fill)? else {
-                return Err(visibility::refused(self.entry, self.actor, Operation::Create));
+                return Err(decision::refused(self.entry, self.actor, Operation::Create));
             };
             fields.insert(self.entry.schema.fields[*position].name.clone(), value);
         }
@@ -149,13 +149,13 @@ impl Call<'_> {
             Fill::Tenant => self.actor.tenant(),
         };
         let field_type = self.entry.schema.fields[position].field_type;
-        with.and_then(|with| field_type.parse(with).ok()).map(|value| item::spelled(&value)).transpose()
+        with.and_then(|with| field_type.parse(with).ok()).map(|value| item::value_json(&value)).transpose()
     }
 
     /// A complete item without the fields that are set from the caller.
     pub(super) fn assemble_again(&self, mut fields: Fields) -> Fields {
         let definition = self.definition();
-        let now = item::now();
+        let now = crate::clock::now();
         let is_minted = self.mints() && !fields.contains_key(&self.entry.schema.id_field().name);
         for (position, field) in self.entry.schema.fields.iter().enumerate() {
             if crate::resource::is_internal(field) {

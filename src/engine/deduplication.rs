@@ -7,7 +7,7 @@ use super::contention::ConflictRetry;
 use super::idempotency::IdempotencyClaim;
 use super::{Call, Engine, WriteContext};
 use crate::error::{Error, ErrorKind};
-use crate::events::Delivery;
+use crate::events::Event;
 use crate::resource::{Change, Operation};
 
 /// Retention of the record that an event was handled: longer than any delivery is retried.
@@ -17,15 +17,16 @@ impl Engine {
     /// Commits the changes that a subscriber makes because of an event; `false` where they were committed before.
     pub(crate) async fn once(
         &self,
-        delivery: &Delivery,
+        subscriber: &str,
+        event: &Event,
         changes: impl FnOnce(&mut Change) + Send,
     ) -> Result<bool, Error> {
-        let entry = self.find(delivery.event.resource())?;
-        let said = format!("{} {}", delivery.subscriber, delivery.event.id);
+        let entry = self.catalog.find(event.resource())?;
+        let said = format!("{subscriber} {}", event.id);
         let id = blake3::derive_key("resourceful 2026-11 events that were handled", said.as_bytes());
         let id = blake3::Hash::from(id).to_hex().to_string();
         let mut terms = WriteContext::default();
-        terms.trace.clone_from(&delivery.event.traceparent);
+        terms.trace.clone_from(&event.traceparent);
         terms.claim = Some(IdempotencyClaim::new(id.clone(), id, KNOWN));
         let call = Call::by_the_application(self, entry);
         if call.replay(&mut terms).await?.is_some() {

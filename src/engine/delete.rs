@@ -5,8 +5,8 @@ use resourceful_contract::{ErrorKind, Guard, RowOutcome, Value, Version, Write};
 use super::commit::{PendingChange, PreparedWrite};
 use super::contention::ConflictRetry;
 use super::item::{self, Fields};
+use super::row_filter::RowFilter;
 use super::update::Next;
-use super::visibility::RowFilter;
 use super::{Call, Expected, Item};
 use crate::error::Error;
 use crate::resource::Operation;
@@ -85,7 +85,7 @@ impl Call<'_> {
             return Ok(self.made(changeable, Operation::Delete, write, Some(current), None));
         };
         let mut next = current.clone();
-        next.insert(self.entry.schema.fields[field].name.clone(), item::instant(item::now()));
+        next.insert(self.entry.schema.fields[field].name.clone(), item::instant(crate::clock::now()));
         let mut told = next.clone();
         let Next::Changed(set) = self.difference(&current, next)? else {
             return Err(Error::not_found());

@@ -4,8 +4,8 @@ use serde_json::Value as Json;
 
 use super::item::Fields;
 use super::past_states::speaks_of;
-use super::visibility::RowFilter;
-use super::{Call, Engine, redact, visibility};
+use super::row_filter::RowFilter;
+use super::{Call, Engine, decision, redact};
 use crate::access::Actor;
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
@@ -15,7 +15,7 @@ impl Engine {
     /// The event with the fields that an actor may read. `None` where the actor may not see the item as it was at the
     /// time of the event or, where it still exists, as it is now.
     pub(crate) async fn shown_to(&self, actor: &Actor, event: &Event) -> Result<Option<Event>, Error> {
-        let Ok(entry) = self.find(event.resource()) else { return Ok(None) };
+        let Ok(entry) = self.catalog.find(event.resource()) else { return Ok(None) };
         let call = match self.call(entry, actor, Operation::Read, true).await {
             Ok(call) => call,
             Err(error) if matches!(error.kind(), ErrorKind::Forbidden | ErrorKind::Unauthenticated) => {
@@ -35,7 +35,7 @@ impl Engine {
 impl Call<'_> {
     async fn may_be_told(&self, event: &Event) -> Result<bool, Error> {
         // Events of soft-deleted rows go to callers who could read the row before.
-        let read = visibility::decide(&self.engine.catalog, self.entry, self.actor, Operation::Read).await;
+        let read = decision::decide(&self.engine.catalog, self.entry, self.actor, Operation::Read).await;
         let Some(rows) = RowFilter::of(&read) else { return Ok(false) };
         if rows.is_everything() {
             return Ok(true);

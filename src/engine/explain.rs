@@ -5,7 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Call, Engine, Entry, visibility};
+use super::{Call, Engine, Entry, decision};
 use crate::access::{Actor, CheckRequest, Step, Verdict};
 use crate::error::{Error, ErrorKind};
 use crate::query;
@@ -78,7 +78,7 @@ impl Engine {
         operation: Operation,
         id: Option<&str>,
     ) -> Result<Explanation, Error> {
-        let entry = self.find(resource)?;
+        let entry = self.catalog.find(resource)?;
         let row = match id {
             Some(id) => self.row(entry, id).await?,
             None => None,
@@ -130,7 +130,7 @@ impl Engine {
         let verdict = match right.is_covered(&entry.definition, actor) {
             true => verdict,
             false => {
-                let verdict = Verdict::Deny(visibility::UNCOVERED.into());
+                let verdict = Verdict::Deny(decision::UNCOVERED.into());
                 trail.push(Step { rule: "the scopes of the credential".into(), verdict: verdict.clone() });
                 verdict
             }
@@ -157,7 +157,7 @@ impl Engine {
         verdict: &Verdict,
         row: &super::item::Fields,
     ) -> Result<bool, Error> {
-        let Some(admitted) = visibility::RowFilter::of(verdict) else {
+        let Some(admitted) = super::row_filter::RowFilter::of(verdict) else {
             return Ok(false);
         };
         let call = Call::by_the_application(self, entry);

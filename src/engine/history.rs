@@ -10,12 +10,12 @@ use super::contention::ConflictRetry;
 use super::item::Fields;
 use super::list::Page;
 use super::past_states::{STEP, StatePolicy, Step, undone};
-use super::record::spelled;
+use super::row_filter::RowFilter;
 use super::update;
-use super::visibility::RowFilter;
-use super::{Call, Expected, Item, visibility};
+use super::{Call, Expected, Item, decision};
 use crate::error::{Error, ErrorKind, Fault, FaultLocation};
 use crate::query::{Binding, Selection, read_parameters, whole_number};
+use crate::resource::id_text;
 use crate::resource::{Acted, Operation, RevertTo, Right};
 
 /// A parsed request for a page of entries.
@@ -32,7 +32,7 @@ impl Call<'_> {
         let id = self.id(id)?;
         let policy = self.state_policy(self.changeable_with_deleted().await?).await?;
         self.may_know(&policy, &id).await?;
-        let binding = Binding::of_item(&self.entry.schema.name, self.actor, &spelled(&id));
+        let binding = Binding::of_item(&self.entry.schema.name, self.actor, &id_text(&id));
         let mut below = None;
         if let Some(cursor) = &asked.after {
             below = Some(self.engine.cursors.open_number(&binding, cursor)?);
@@ -183,8 +183,8 @@ impl Call<'_> {
         selection: &Selection,
         at: DateTime<Utc>,
     ) -> Result<Item, Error> {
-        let may = visibility::decide(&self.engine.catalog, self.entry, self.actor, Right::History).await;
-        let may = RowFilter::by(may, self.entry, self.actor, Right::History)?;
+        let may = decision::decide(&self.engine.catalog, self.entry, self.actor, Right::History).await;
+        let may = decision::admitted(may, self.entry, self.actor, Right::History)?;
         let rows = self.seen()?.and(&may).resolved(self.entry, &self.engine.catalog).await?;
         let policy = self.state_policy(rows).await?;
         self.may_know(&policy, &id).await?;
@@ -207,7 +207,7 @@ impl Call<'_> {
         }
         json.push(b'}');
         let version = self.engine.names.name(Version::of_content(&json));
-        super::redact::rows(self, selection, &mut json)?;
+        super::redact::rows(&self.reader(), selection, &mut json)?;
         let part = self.part(selection, &fields, &json);
         Ok(Item { json, version, part })
     }
@@ -222,9 +222,8 @@ impl Call<'_> {
     ) -> Result<Item, Error> {
         self.require_expected(expected)?;
         let id = self.id(id)?;
-        let update =
-            visibility::decide(&self.engine.catalog, self.entry, self.actor, Operation::Update).await;
-        let update = RowFilter::by(update, self.entry, self.actor, Operation::Update.into())?;
+        let update = decision::decide(&self.engine.catalog, self.entry, self.actor, Operation::Update).await;
+        let update = decision::admitted(update, self.entry, self.actor, Operation::Update.into())?;
         let seen = self.seen()?.resolved(self.entry, &self.engine.catalog).await?;
         let changeable = self.changeable().await?.and(&update);
         let changeable = changeable.resolved(self.entry, &self.engine.catalog).await?;
@@ -287,11 +286,10 @@ fn never(at: DateTime<Utc>) -> Error {
 
 /// The error for a point in time whose state is no longer retained.
 fn not_kept(at: DateTime<Utc>, earliest: DateTime<Utc>, place: FaultLocation) -> Error {
-    let spelled = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
     let detail = format!(
         "What the item was at {} is not kept any more: the earliest time that can be read is {}.",
-        spelled(at),
-        spelled(earliest)
+        crate::clock::rfc3339(at),
+        crate::clock::rfc3339(earliest)
     );
     let error = match place {
         FaultLocation::Pointer(_) => Error::validation(Vec::new()),

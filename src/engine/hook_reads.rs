@@ -8,11 +8,11 @@ use serde_json::{Value as Json, json};
 
 use super::commit_plan::{CommitPlan, LOCKS, Lock, Planned, PlannedState};
 use super::item::{self, Fields};
-use super::record::spelled;
-use super::visibility::RowFilter;
+use super::row_filter::RowFilter;
 use super::{Call, Engine, Entry};
 use crate::access::Actor;
 use crate::error::{Error, ErrorKind};
+use crate::resource::id_text;
 use crate::resource::{Id, Operation, Surroundings};
 use crate::tables::leases::LeaseRow;
 
@@ -45,7 +45,7 @@ impl Surroundings for HookReads {
     fn id_in(&self, item: &Fields, field: &str) -> Option<String> {
         let id = self.entry.schema.id_field().field_type.read_json(item.get(field)?).ok()?;
         let is_minted = self.entry.definition.id == Id::Integer && id == Value::Integer(0);
-        (!is_minted && !id.is_null()).then(|| spelled(&id))
+        (!is_minted && !id.is_null()).then(|| id_text(&id))
     }
 
     fn row<'a>(&'a self, resource: &'a str, id: &'a str) -> BoxFuture<'a, Result<Option<Fields>, Error>> {
@@ -116,7 +116,7 @@ impl Surroundings for HookReads {
                 return Ok(());
             }
             let engine = self.engine()?;
-            if !engine.recorded().iter().any(|vault| vault.is(&self.entry.storage)) {
+            if !engine.outbox.storages().iter().any(|vault| vault.is(&self.entry.storage)) {
                 let message = format!(
                     "`{}` is kept where the library has no tables, so there are no locks: the resource leaves no events, and has no hook or action of its own",
                     self.entry.name
@@ -134,7 +134,7 @@ impl Surroundings for HookReads {
 
 /// A call by the application; an unknown resource is an internal error, not the caller's fault.
 fn of<'a>(engine: &'a Engine, resource: &str) -> Result<Call<'a>, Error> {
-    Ok(Call::by_the_application(engine, engine.find(resource).map_err(Error::internal)?))
+    Ok(Call::by_the_application(engine, engine.catalog.find(resource).map_err(Error::internal)?))
 }
 
 impl Call<'_> {
@@ -147,7 +147,7 @@ impl Call<'_> {
             Err(error) => return Err(error),
         };
         let put = |row: &mut Fields, field: usize, value: &Value| -> Result<(), Error> {
-            row.insert(schema.fields[field].name.clone(), item::spelled(value)?);
+            row.insert(schema.fields[field].name.clone(), item::value_json(value)?);
             Ok(())
         };
         for one in planned {
@@ -193,7 +193,7 @@ impl Call<'_> {
             limit: most.saturating_add(more).max(1),
             ..Query::all(schema.clone())
         };
-        let mut query = RowFilter::by_the_application().query(query);
+        let mut query = RowFilter::unrestricted().query(query);
         query.resolve(self.entry, &self.engine.catalog).await?;
         let mut json = vec![b'['];
         let rows = self.entry.storage.fetch(&query, &mut json).await?;

@@ -171,7 +171,7 @@ impl Call<'_> {
     /// The item after a commit, with its resulting id and version.
     fn as_written(&self, mut item: Fields, written: &RowOutcome) -> Fields {
         let schema = &self.entry.schema;
-        if let Ok(id) = item::spelled(&written.id) {
+        if let Ok(id) = item::value_json(&written.id) {
             item.insert(schema.id_field().name.clone(), id);
         }
         if let (Some(position), Some(Version::Counter(counter))) = (schema.version, written.version) {

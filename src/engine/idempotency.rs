@@ -8,13 +8,15 @@ use chrono::{DateTime, Utc};
 use resourceful_contract::{Change, Filter, Query, RowOutcome, Test, Value, Version, Write};
 
 use super::commit::Output;
-use super::record::{Record, spelled};
-use super::visibility::{self, RowFilter};
+use super::decision;
+use super::record::Record;
+use super::row_filter::RowFilter;
 use super::write_check::decided;
 use super::{Call, Engine, Item, WriteContext, item, redact};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::query::Selection;
 use crate::resource::Operation;
+use crate::resource::id_text;
 use crate::tables::keys::{ID, KeyRow};
 
 /// An idempotency claim: all requests under one key ask for the same single write.
@@ -94,7 +96,7 @@ impl IdempotencyClaim {
             (StoredResponse::Json(_), [one])
                 if first.is_some_and(|record| record.operation == Operation::Update) =>
             {
-                Some(spelled(&one.id))
+                Some(id_text(&one.id))
             }
             _ => None,
         };
@@ -102,7 +104,7 @@ impl IdempotencyClaim {
             id: self.id.clone(),
             fingerprint: self.fingerprint.clone(),
             status: if matches!(answered, StoredResponse::Json(_)) { 200 } else { status },
-            item: one.map(|row| spelled(&row.id)).or(acted),
+            item: one.map(|row| id_text(&row.id)).or(acted),
             version: one.and_then(|row| row.version).map(version).or_else(|| many.then(|| MANY.to_owned())),
             body,
             expires_at: at + self.kept,
@@ -210,7 +212,7 @@ impl Call<'_> {
     pub(crate) async fn replay(&self, terms: &mut WriteContext) -> Result<Option<Replayed>, Error> {
         let Some(claim) = &mut terms.claim else { return Ok(None) };
         let Some(row) = self.kept(claim).await? else { return Ok(None) };
-        if row.expires_at <= item::now() {
+        if row.expires_at <= crate::clock::now() {
             claim.replaces = true;
             return Ok(None);
         }
@@ -224,7 +226,7 @@ impl Call<'_> {
     pub(crate) async fn replayed_elsewhere(&self) -> Result<Option<Replayed>, Error> {
         let Some(claim) = &self.terms.claim else { return Ok(None) };
         match self.kept(claim).await? {
-            Some(row) if row.expires_at > item::now() => self.answered_before(claim, row).await,
+            Some(row) if row.expires_at > crate::clock::now() => self.answered_before(claim, row).await,
             _ => Ok(None),
         }
     }
@@ -248,13 +250,13 @@ impl Call<'_> {
     pub(crate) async fn claim_whole(&self) -> Result<(), Error> {
         let Some(claim) = self.terms.claim.as_ref().filter(|_| !self.terms.dry_run) else { return Ok(()) };
         let taken = async || {
-            let row = self.kept(claim).await?.filter(|row| row.expires_at > item::now());
+            let row = self.kept(claim).await?.filter(|row| row.expires_at > crate::clock::now());
             row.map(|row| claim.is_of(&row)).transpose()
         };
         if taken().await?.is_some() {
             return Ok(());
         }
-        let mut row = claim.row(item::now(), None, &[], &StoredResponse::Item);
+        let mut row = claim.row(crate::clock::now(), None, &[], &StoredResponse::Item);
         (row.status, row.version) = (207, Some(ONE_BY_ONE.to_owned()));
         match self.note(claim, row).await {
             Ok(()) => Ok(()),
@@ -272,7 +274,7 @@ impl Call<'_> {
             let anybody = Call::by_the_application(self.engine, self.entry);
             let whole = anybody.item(id.clone(), &Selection::default()).await?;
             let row = RowOutcome { id: id.clone(), version: Some(version), json: whole.json, rows: 1 };
-            self.note(claim, claim.row(item::now(), None, &[&row], &StoredResponse::Item)).await?;
+            self.note(claim, claim.row(crate::clock::now(), None, &[&row], &StoredResponse::Item)).await?;
         }
         Ok(item)
     }
@@ -280,8 +282,8 @@ impl Call<'_> {
     /// Stores another response to a write that changed nothing; `acted` is the item that an action was applied to.
     pub(super) async fn remember(&self, acted: Option<&Value>, output: &Output<'_>) -> Result<(), Error> {
         let Some(claim) = &self.terms.claim else { return Ok(()) };
-        let mut row = claim.row(item::now(), None, &[], &StoredResponse::of(output));
-        row.item = acted.map(spelled);
+        let mut row = claim.row(crate::clock::now(), None, &[], &StoredResponse::of(output));
+        row.item = acted.map(id_text);
         self.note(claim, row).await
     }
 
@@ -328,8 +330,8 @@ impl Call<'_> {
         let version = version.ok_or_else(|| Error::internal("a kept answer has no version"))?;
         let shown = self.shown();
         let mut json = json.into_bytes();
-        redact::only(self, &shown, &mut json)?;
-        redact::rows(self, &Selection::default(), &mut json)?;
+        redact::only(&self.reader(), &shown, &mut json)?;
+        redact::rows(&self.reader(), &Selection::default(), &mut json)?;
         let part = self.part(&Selection::default(), &shown, &json);
         let item = Item { json, version: self.engine.names.name(version), part };
         Ok(Replayed { status, item: Some(item), id: Some(id), output: None })
@@ -350,8 +352,8 @@ impl Call<'_> {
             if let Some(id) = id {
                 self.still_sees(&self.id(&id)?, Some(&fields), created).await?;
             }
-            redact::only(self, &shown, &mut json)?;
-            redact::rows(self, &Selection::default(), &mut json)?;
+            redact::only(&self.reader(), &shown, &mut json)?;
+            redact::rows(&self.reader(), &Selection::default(), &mut json)?;
             all.push(text(&json));
         }
         Ok(format!("{{\"items\":[{}]}}", all.join(",")))
@@ -360,8 +362,8 @@ impl Call<'_> {
     /// Refuses a replay where the item exists but the caller may no longer see it, or where the stored state of it is not
     /// visible to the caller.
     async fn still_sees(&self, id: &Value, state: Option<&item::Fields>, created: bool) -> Result<(), Error> {
-        let read = visibility::decide(&self.engine.catalog, self.entry, self.actor, Operation::Read).await;
-        let seen = match RowFilter::by(read, self.entry, self.actor, Operation::Read.into()) {
+        let read = decision::decide(&self.engine.catalog, self.entry, self.actor, Operation::Read).await;
+        let seen = match decision::admitted(read, self.entry, self.actor, Operation::Read.into()) {
             Ok(seen) => seen.resolved(self.entry, &self.engine.catalog).await?,
             // A caller who may create but not read is shown the item that the caller created.
             Err(_) if created => return Ok(()),

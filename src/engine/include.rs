@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use resourceful_contract::{Cardinality, Filter, Include, Position, Query, Rows, Sort, Test, Value};
 
-use super::visibility::RowFilter;
+use super::row_filter::RowFilter;
 use super::{Call, Entry, LinkedRelation};
 use crate::error::Error;
 use crate::query::Selection;

@@ -1,6 +1,5 @@
 //! From a request body to a row: validated, assembled, and converted to each field's type.
 
-use chrono::{DateTime, SecondsFormat, SubsecRound as _, Utc};
 use resourceful_contract::Value;
 use serde_json::{Map, Value as Json};
 
@@ -11,17 +10,13 @@ use crate::resource::validate;
 /// An item's fields by name, as JSON.
 pub(super) type Fields = Map<String, Json>;
 
-/// The current time, in the precision that rows store.
-pub(crate) fn now() -> DateTime<Utc> {
-    Utc::now().trunc_subsecs(6)
-}
-
-pub(super) fn instant(at: DateTime<Utc>) -> Json {
-    Json::String(at.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+/// A time as JSON.
+pub(super) fn instant(at: chrono::DateTime<chrono::Utc>) -> Json {
+    Json::String(crate::clock::rfc3339(at))
 }
 
 /// A value as JSON.
-pub(super) fn spelled(value: &Value) -> Result<Json, Error> {
+pub(super) fn value_json(value: &Value) -> Result<Json, Error> {
     let mut json = Vec::new();
     resourceful_contract::json::value(&mut json, value);
     serde_json::from_slice(&json).map_err(Error::internal)

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use resourceful_contract::{Change, Filter, Guard, Query, Test, Value, Version, Write};
 
 use super::outbox::is_lost;
-use super::{Engine, GuardedStorage, item};
+use super::{GuardedStorage, Outbox};
 use crate::error::Error;
 use crate::tables::leases::{EXPIRES_AT, HOLDER, LeaseRow};
 
@@ -87,7 +87,7 @@ impl SkewedLeases {
     }
 }
 
-impl Engine {
+impl Outbox {
     /// Acquires or renews the lease of a database's relay; `None` where another node holds it.
     pub(crate) async fn lease(&self, vault: &GuardedStorage, holder: &str) -> Result<Option<Lease>, Error> {
         self.lease_at(vault, holder, Instant::now()).await
@@ -102,13 +102,13 @@ impl Engine {
         let mut query = Query::all(self.tables.leases.clone());
         query.filter = Filter::Compare(0, Test::Eq(Value::Text(RELAY.to_owned())));
         let held = vault.kept(query).await?.pop().map(LeaseRow::read);
-        let now = item::now();
+        let now = crate::clock::now();
         let expires_at = now + Lease::LENGTH;
         let (write, version) = match held {
             Some(lease)
                 if lease.holder != holder
                     && lease.expires_at > now
-                    && !self.far_leases.are_outlived_by(vault, &lease, now, at) =>
+                    && !self.skewed_leases.are_outlived_by(vault, &lease, now, at) =>
             {
                 return Ok(None);
             }
@@ -134,7 +134,7 @@ impl Engine {
     /// Releases the lease, so that another node can acquire it at once.
     pub(crate) async fn give_up(&self, vault: &GuardedStorage, holder: &str) -> Result<(), Error> {
         let Some(lease) = self.lease(vault, holder).await? else { return Ok(()) };
-        let set = vec![(EXPIRES_AT, Value::DateTime(item::now()))];
+        let set = vec![(EXPIRES_AT, Value::DateTime(crate::clock::now()))];
         let guard = Guard::version(Version::Counter(lease.version));
         let write = Write::Update { id: Value::Text(RELAY.to_owned()), set, guard };
         vault
@@ -160,10 +160,10 @@ mod tests {
     }
 
     /// Sets the lease's expiry two hours ahead, as a holder with a wrong clock would.
-    async fn put_ahead(engine: &Engine, vault: &GuardedStorage) {
-        let ahead = Value::DateTime(item::now() + chrono::TimeDelta::hours(2));
+    async fn put_ahead(outbox: &Outbox, vault: &GuardedStorage) {
+        let ahead = Value::DateTime(crate::clock::now() + chrono::TimeDelta::hours(2));
         let write = Write::UpdateAll { filter: Filter::everything(), set: vec![(EXPIRES_AT, ahead)] };
-        vault.keep(vec![engine.lease_change(write)]).await.unwrap();
+        vault.keep(vec![outbox.lease_change(write)]).await.unwrap();
     }
 
     #[tokio::test]
@@ -174,22 +174,22 @@ mod tests {
             .build()
             .unwrap();
         let app = create_app(AppPreset::Testing).resource(things).build().await.unwrap();
-        let engine = &app.boundary().engine;
-        let vault = engine.recorded()[0];
+        let outbox = &app.boundary().engine.outbox;
+        let vault = &outbox.storages()[0];
         let began = Instant::now();
         let is_taken = async |holder: &str, seconds: u64| {
             let at = began + Duration::from_secs(seconds);
-            engine.lease_at(vault, holder, at).await.unwrap().is_some()
+            outbox.lease_at(vault, holder, at).await.unwrap().is_some()
         };
 
         assert!(is_taken("ahead", 0).await);
-        put_ahead(engine, vault).await;
+        put_ahead(outbox, vault).await;
         // The holder may be alive, so the lease is left alone for the length of a lease.
         assert!(!is_taken("other", 0).await);
         assert!(!is_taken("other", 29).await);
         // The holder is alive: it has written to the lease, which restarts the wait.
         assert!(is_taken("ahead", 29).await);
-        put_ahead(engine, vault).await;
+        put_ahead(outbox, vault).await;
         assert!(!is_taken("other", 31).await);
         assert!(!is_taken("other", 60).await);
         assert_eq!(app.outlived_leases(), 0);

@@ -2,8 +2,8 @@
 
 use resourceful_contract::{Count, Filter, Position, Query, Test, Total, Value};
 
-use super::visibility::RowFilter;
-use super::{Call, include, redact, visibility};
+use super::row_filter::RowFilter;
+use super::{Call, decision, include, redact};
 use crate::error::Error;
 use crate::query::{Binding, KeysDigest, ListRequest, Opened, Place, outdated_cursor};
 use crate::resource::Operation;
@@ -40,7 +40,7 @@ impl Call<'_> {
         count: Option<Count>,
     ) -> Result<ListRequest, Error> {
         if self.sight().listed.is_none() {
-            return Err(visibility::refused(self.entry, self.actor, Operation::List));
+            return Err(decision::refused(self.entry, self.actor, Operation::List));
         }
         match asked {
             ListQuery::Url(query) => Ok(ListRequest { count, ..self.reader().list(query)? }),
@@ -52,7 +52,7 @@ impl Call<'_> {
 
     /// Returns a page of items.
     pub(crate) async fn list(&self, request: &ListRequest) -> Result<Page, Error> {
-        let refused = || visibility::refused(self.entry, self.actor, Operation::List);
+        let refused = || decision::refused(self.entry, self.actor, Operation::List);
         let further = match request.deleted {
             Some(deleted) => Some(self.seeing(deleted).await?),
             None => None,
@@ -68,7 +68,7 @@ impl Call<'_> {
         let rows = self.entry.storage.fetch(&query, &mut json).await?;
         include::splice(self, &request.selection, &rows, start, &mut json).await?;
         self.entry.note_size(json.len() - start, rows.len);
-        redact::list(self, &request.selection, start, &mut json)?;
+        redact::list(&self.reader(), &request.selection, start, &mut json)?;
 
         let id = request.sort.iter().position(|key| key.field == self.entry.schema.id);
         let id = id.expect("a list is sorted by the id last, where by nothing else");

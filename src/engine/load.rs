@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::create::first_version;
-use super::visibility::RowFilter;
+use super::row_filter::RowFilter;
 use super::{Call, Engine, Entry, Visibilities};
 use crate::access::Actor;
 use crate::error::{Error, ErrorKind, Fault};
@@ -45,7 +45,7 @@ impl<'a> Loader<'a> {
         resource: &str,
         rows: impl IntoIterator<Item = R>,
     ) -> Result<Self, Error> {
-        let entry = self.engine.find(resource)?;
+        let entry = self.engine.catalog.find(resource)?;
         let first = self.storage.get_or_insert(entry);
         if !first.storage.is(&entry.storage) {
             let message = format!("`{resource}` is kept elsewhere than the rows before: load it by itself");
@@ -89,8 +89,8 @@ impl<'a> Call<'a> {
     /// A call by the application itself, without a request.
     pub(super) fn by_the_application(engine: &'a Engine, entry: &'a Arc<Entry>) -> Self {
         static NOBODY: Actor = Actor::anonymous();
-        let sights = Visibilities::by_the_application(entry);
-        let allowed = RowFilter::by_the_application();
+        let sights = Visibilities::unrestricted(entry);
+        let allowed = RowFilter::unrestricted();
         let (meant, terms) = (allowed.clone(), &super::write_context::NONE);
         Self { engine, entry, actor: &NOBODY, allowed, meant, sights, terms }
     }
@@ -115,19 +115,6 @@ impl<'a> Call<'a> {
 }
 
 impl Engine {
-    pub(crate) fn find(&self, resource: &str) -> Result<&Arc<Entry>, Error> {
-        self.catalog.entries().iter().find(|entry| entry.definition.name() == resource).ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, "not-found", format!("There is no resource `{resource}`."))
-        })
-    }
-
-    /// The fault of a member `resource` that names no resource.
-    pub(crate) fn unknown_resource(&self, name: &str) -> Fault {
-        let names = self.catalog.entries().iter().map(|entry| &*entry.name);
-        let detail = suggest(format!("There is no resource `{name}`."), name, names);
-        Fault::pointer("/resource", "unknown", detail)
-    }
-
     /// Every row of a resource as it is stored, for tests of what is shown of them.
     #[cfg(feature = "testing")]
     pub(crate) async fn rows(&self, entry: &Entry) -> Result<Vec<super::item::Fields>, Error> {
@@ -135,14 +122,14 @@ impl Engine {
         fields.extend(entry.schema.version.filter(|version| !fields.contains(version)));
         let query = Query { fields, limit: 10_000, ..Query::all(entry.schema.clone()) };
         let mut json = vec![b'['];
-        entry.storage.fetch(&RowFilter::by_the_application().query(query), &mut json).await?;
+        entry.storage.fetch(&RowFilter::unrestricted().query(query), &mut json).await?;
         json.push(b']');
         serde_json::from_slice(&json).map_err(Error::internal)
     }
 
     /// The number of rows of a resource.
     pub(crate) async fn count(&self, resource: &str) -> Result<u64, Error> {
-        let entry = self.find(resource)?;
+        let entry = self.catalog.find(resource)?;
         let query = Query {
             schema: entry.schema.clone(),
             filter: Filter::everything(),
@@ -155,7 +142,7 @@ impl Engine {
             limit: 1,
             count: Some(Count::Exact),
         };
-        let query = RowFilter::by_the_application().query(query);
+        let query = RowFilter::unrestricted().query(query);
         let rows = entry.storage.fetch(&query, &mut Vec::new()).await?;
         Ok(rows.total.map_or(rows.len as u64, |total| total.rows))
     }

@@ -10,12 +10,15 @@ mod commit;
 mod commit_plan;
 mod contention;
 mod create;
+mod decision;
 mod deduplication;
 mod delete;
+mod dry_run;
 mod enlist;
 #[cfg(any(feature = "testing", feature = "webhooks"))]
 mod event_visibility;
 mod explain;
+mod guarded_storage;
 mod history;
 mod hook_reads;
 mod hooks;
@@ -23,8 +26,10 @@ mod idempotency;
 mod include;
 mod item;
 mod lease;
+mod link;
 mod list;
 mod load;
+mod mask;
 mod outbox;
 mod past_states;
 mod permitted;
@@ -36,6 +41,8 @@ mod redact;
 mod related;
 mod replace;
 mod rights;
+mod row_filter;
+mod rules;
 mod subscriber_view;
 #[cfg(feature = "webhooks")]
 mod system_rows;
@@ -49,7 +56,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
 use resourceful_contract::{Filter, Value, Version};
-use tokio::sync::watch;
 
 use crate::access::Actor;
 use crate::error::{Error, ErrorKind};
@@ -61,31 +67,32 @@ pub(crate) use action::Answer;
 pub(crate) use batch::{BatchOperation, Became};
 pub(crate) use bulk::{Patch, empty_filter};
 pub(crate) use catalog::{Catalog, Entry, LinkedRelation};
+pub(crate) use chain::AuditTrails;
 pub use chain::AuditVerdict;
 pub(crate) use contention::Contention;
 pub use explain::{ExplainedStep, Explanation, Outcome, RuleOutcome};
+pub(crate) use guarded_storage::GuardedStorage;
 pub(crate) use idempotency::{IdempotencyClaim, InFlightKeys, Replayed};
-#[cfg(feature = "webhooks")]
-pub(crate) use item::now;
-pub(crate) use lease::{Lease, SkewedLeases};
+pub(crate) use lease::Lease;
 pub(crate) use list::{ListQuery, Page};
 pub use load::Loader;
-pub(crate) use outbox::{LONGEST_RETRY_DELAY, Marked, Marks};
+pub(crate) use mask::Mask;
+pub(crate) use outbox::{LONGEST_RETRY_DELAY, Marked, Marks, Outbox};
 pub(crate) use permitted::PermittedOperations;
-pub(crate) use published_events::{CommittedEvents, Position};
+pub(crate) use published_events::CommittedEvents;
 pub(crate) use read::ItemQuery;
-pub(crate) use record::spelled;
-pub(crate) use rights::Mask;
+pub(crate) use row_filter::RowFilter;
+pub(crate) use rules::compile_all;
 pub(crate) use subscriber_view::{RowChange, RowState, SubscriberView, ViewChange};
 #[cfg(feature = "webhooks")]
 pub(crate) use system_rows::SystemRow;
-pub(crate) use visibility::{GuardedStorage, RowFilter, Visibilities, Visibility};
+pub(crate) use visibility::{Visibilities, Visibility};
 pub(crate) use write_context::WriteContext;
 
 /// The resources of an application, and the state that their operations share.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    pub(crate) catalog: Catalog,
+    pub(crate) catalog: Arc<Catalog>,
     /// A weak reference to itself, for hooks that keep it longer than a call.
     pub(crate) me: Weak<Engine>,
     pub(crate) cursors: CursorKey,
@@ -97,22 +104,14 @@ pub(crate) struct Engine {
     pub(crate) hooks: Vec<PlacedHook>,
     /// The library's own tables.
     pub(crate) tables: Arc<Tables>,
-    /// Incremented when an outbox has new events.
-    pub(crate) told: watch::Sender<u64>,
-    /// Incremented when there may be newly published events.
-    pub(crate) published: watch::Sender<u64>,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) audit: AuditTrails,
     /// Number of hook failures after a change that stays committed.
     pub(crate) hook_failures: Arc<AtomicU64>,
-    /// Leases of other nodes that were written with a wrong clock.
-    pub(crate) far_leases: SkewedLeases,
     /// The idempotency keys of requests that are in flight on this node.
     pub(crate) in_flight: InFlightKeys,
     /// The queues of writes that met a conflict.
     pub(crate) contention: Contention,
-    /// Path prefix of every resource.
-    pub(crate) prefix: String,
-    /// URL prefix of schemas, where clients can reach them (`CloudEvents` 1.0.2, `dataschema`).
-    pub(crate) schemas: Option<String>,
 }
 
 /// The key of the digests of rows that clients see. A digest covers fields that its reader may not see, and a reader who
@@ -229,8 +228,8 @@ impl Engine {
         // A write may refer to rows of other resources, which its caller has to see.
         let refers = matches!(right.base(), Operation::Create | Operation::Update | Operation::Replace);
         let (allowed, sights) =
-            visibility::enter(&self.catalog, entry, actor, right, related || refers).await?;
-        let meant = RowFilter::by_the_application();
+            decision::enter(&self.catalog, entry, actor, right, related || refers).await?;
+        let meant = RowFilter::unrestricted();
         Ok(Call { engine: self, entry, actor, allowed, meant, sights, terms: &write_context::NONE })
     }
 }
@@ -251,7 +250,7 @@ impl<'a> Call<'a> {
 
     /// The same call, restricted to rows that match a filter at the time of their change.
     fn of_matching(&self, filter: Filter) -> Call<'_> {
-        Call { meant: RowFilter::by_the_application().and_filter(filter), ..self.with(self.terms) }
+        Call { meant: RowFilter::unrestricted().and_filter(filter), ..self.with(self.terms) }
     }
 
     /// The write context of one of many items that are written one by one.
@@ -288,7 +287,7 @@ impl<'a> Call<'a> {
     /// # Errors
     /// Where the caller may see none.
     fn seen(&self) -> Result<&RowFilter, Error> {
-        let refused = || visibility::refused(self.entry, self.actor, Operation::Read);
+        let refused = || decision::refused(self.entry, self.actor, Operation::Read);
         self.sight().rows.as_ref().ok_or_else(refused)
     }
 

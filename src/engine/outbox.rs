@@ -1,6 +1,7 @@
-//! Outbox of every storage of an application: pending events, their publication, delivery results and dead letters.
+//! The outbox: pending events, their publication, delivery results and dead letters.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -10,16 +11,16 @@ use resourceful_contract::{
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-use super::lease::{Lease, RELAY};
-use super::{Call, Engine, Entry, GuardedStorage, item, redact};
+use super::lease::{Lease, RELAY, SkewedLeases};
+use super::{Catalog, Entry, GuardedStorage};
 use crate::error::Error;
 use crate::events::Event;
-use crate::query::Selection;
-use crate::resource::Operation;
+use crate::tables::Tables;
 use crate::tables::events::{
     ATTEMPTS, BATCH, DEAD_AT, DUE_AT, EVENT_TYPE, EventRow, HANDLED, ID, REASON, SEQUENCE, TOLD_AT,
 };
 use crate::tables::leases::EXPIRES_AT;
+use tokio::sync::watch;
 
 /// Limit of postponed events that are read at once; beyond it, later events of the remaining items may be delivered
 /// early.
@@ -72,60 +73,61 @@ pub(crate) struct Marked {
     pub(crate) handled: Vec<String>,
 }
 
-impl Call<'_> {
-    /// The events that a dry run would have sent, as far as this caller may see them.
-    pub(crate) async fn tried(&self) -> Result<Json, Error> {
-        let mut shown = Vec::new();
-        for row in self.terms.tried() {
-            let entry = self.engine.find(&row.resource)?;
-            let call = if entry.position == self.entry.position {
-                None
-            } else {
-                match self.engine.call(entry, self.actor, Operation::Read, false).await {
-                    // A row filter cannot be evaluated before the row exists, so only unrestricted callers are shown the
-                    // event.
-                    Ok(call) if call.allowed.is_everything() => Some(call),
-                    _ => continue,
-                }
-            };
-            let call = call.as_ref().unwrap_or(self);
-            let mut data = row.data.clone().into_bytes();
-            redact::only(call, &call.shown(), &mut data)?;
-            redact::rows(call, &Selection::default(), &mut data)?;
-            let event = self.engine.event(&row);
-            let mut event =
-                json!({"type": event.event_type, "source": event.source, "subject": event.subject});
-            event["data"] = serde_json::from_slice(&data).map_err(Error::internal)?;
-            shown.push(event);
-        }
-        Ok(Json::Array(shown))
-    }
+/// The outboxes of an application: one in each storage whose resources keep records.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    catalog: Arc<Catalog>,
+    storages: Vec<GuardedStorage>,
+    pub(super) tables: Arc<Tables>,
+    /// Path prefix of every resource.
+    pub(crate) prefix: String,
+    /// URL prefix of schemas, where clients can reach them (`CloudEvents` 1.0.2, `dataschema`).
+    schemas: Option<String>,
+    /// Incremented when an outbox has new events.
+    pub(crate) appended: watch::Sender<u64>,
+    /// Incremented when there may be newly published events.
+    pub(crate) published: watch::Sender<u64>,
+    /// Leases of other nodes that were written with a wrong clock.
+    pub(crate) skewed_leases: SkewedLeases,
 }
 
-impl Engine {
-    /// The storages that keep records of their resources' changes, without duplicates.
-    pub(crate) fn recorded(&self) -> Vec<&GuardedStorage> {
-        let mut vaults: Vec<&GuardedStorage> = Vec::new();
-        for entry in self.catalog.entries().iter().filter(|entry| entry.definition.keeps_records()) {
-            if !vaults.iter().any(|known| known.is(&entry.storage)) {
-                vaults.push(&entry.storage);
-            }
+impl Outbox {
+    /// Over the storages whose resources keep records of their changes.
+    pub(crate) fn new(
+        catalog: Arc<Catalog>,
+        tables: Arc<Tables>,
+        prefix: &str,
+        schemas: Option<String>,
+    ) -> Self {
+        Self {
+            storages: catalog.recording_storages(),
+            catalog,
+            tables,
+            prefix: prefix.to_owned(),
+            schemas,
+            appended: watch::Sender::new(0),
+            published: watch::Sender::new(0),
+            skewed_leases: SkewedLeases::default(),
         }
-        vaults
+    }
+
+    /// The storages with an outbox, without duplicates.
+    pub(crate) fn storages(&self) -> &[GuardedStorage] {
+        &self.storages
     }
 
     /// Index of a resource's storage among these.
     pub(crate) fn database_of(&self, entry: &Entry) -> Option<usize> {
-        self.recorded().iter().position(|vault| vault.is(&entry.storage))
+        self.storages.iter().position(|storage| storage.is(&entry.storage))
     }
 
     /// An event in the form that subscribers receive.
     pub(crate) fn event(&self, row: &EventRow) -> Event {
-        let title = self.find(&row.resource).map_or("", |entry| entry.definition.title.as_str());
+        let title = self.catalog.find(&row.resource).map_or("", |entry| entry.definition.title.as_str());
         Event::of(row, &self.prefix, self.schemas.as_deref(), title)
     }
 
-    fn outbox(&self, filter: Filter, limit: u32) -> Query {
+    fn query(&self, filter: Filter, limit: u32) -> Query {
         let sort = vec![Sort::ascending(SEQUENCE)];
         Query { filter, sort, limit, ..Query::all(self.tables.events.clone()) }
     }
@@ -134,8 +136,8 @@ impl Engine {
     #[cfg(feature = "testing")]
     pub(crate) async fn events(&self) -> Result<Vec<Event>, Error> {
         let mut events = Vec::new();
-        for vault in self.recorded() {
-            let rows = vault.kept(self.outbox(Filter::everything(), 100_000)).await?;
+        for vault in &self.storages {
+            let rows = vault.kept(self.query(Filter::everything(), 100_000)).await?;
             events.extend(rows.into_iter().map(|row| self.event(&EventRow::read(row))));
         }
         Ok(events)
@@ -147,7 +149,7 @@ impl Engine {
         vault: &GuardedStorage,
         limit: u32,
     ) -> Result<Vec<(i64, String)>, Error> {
-        let query = self.outbox(Filter::Compare(BATCH, Test::IsNull(true)), limit);
+        let query = self.query(Filter::Compare(BATCH, Test::IsNull(true)), limit);
         let rows = vault.kept_of(query, vec![SEQUENCE, EVENT_TYPE]).await?;
         let read = |row: Vec<Value>| {
             let mut row = crate::tables::Reader::new(row);
@@ -164,25 +166,25 @@ impl Engine {
         limit: u32,
     ) -> Result<Vec<EventRow>, Error> {
         let later = Filter::Compare(SEQUENCE, Test::Gt(Value::Integer(after)));
-        let now = item::now();
+        let now = crate::clock::now();
         let due = Filter::Any(vec![
             Filter::Compare(DUE_AT, Test::IsNull(true)),
             Filter::Compare(DUE_AT, Test::Lte(Value::DateTime(now))),
             Filter::Compare(DUE_AT, Test::Gt(Value::DateTime(now + LONGEST_RETRY_DELAY))),
         ]);
-        let rows = vault.kept(self.outbox(untold().and(later).and(due), limit)).await?;
+        let rows = vault.kept(self.query(undelivered().and(later).and(due), limit)).await?;
         Ok(rows.into_iter().map(EventRow::read).collect())
     }
 
     /// The items with an event that waits for a retry.
     pub(crate) async fn postponed(&self, vault: &GuardedStorage) -> Result<HashSet<(String, String)>, Error> {
-        let now = item::now();
+        let now = crate::clock::now();
         let later = Filter::All(vec![
             Filter::Compare(DUE_AT, Test::Gt(Value::DateTime(now))),
             Filter::Compare(DUE_AT, Test::Lte(Value::DateTime(now + LONGEST_RETRY_DELAY))),
         ]);
         let sort = vec![Sort::ascending(DUE_AT), Sort::ascending(SEQUENCE)];
-        let query = Query { sort, ..self.outbox(untold().and(later), POSTPONED) };
+        let query = Query { sort, ..self.query(undelivered().and(later), POSTPONED) };
         let rows = vault.kept(query).await?;
         Ok(rows.into_iter().map(EventRow::read).map(|row| (row.resource, row.subject)).collect())
     }
@@ -197,7 +199,7 @@ impl Engine {
     ) -> Result<Option<Lease>, Error> {
         let schema = &self.tables.events;
         let of = |write| Change { schema: schema.clone(), write, answer: None };
-        let now = item::now();
+        let now = crate::clock::now();
         let expires_at = now + Lease::LENGTH;
         let guard = Guard::version(Version::Counter(lease.version));
         let set = vec![(EXPIRES_AT, Value::DateTime(expires_at))];
@@ -241,9 +243,9 @@ impl Engine {
     /// Dead letters, the oldest first.
     pub(crate) async fn dead(&self, limit: u32) -> Result<Vec<EventRow>, Error> {
         let mut dead = Vec::new();
-        for vault in self.recorded() {
+        for vault in &self.storages {
             let filter = Filter::Compare(DEAD_AT, Test::IsNull(false));
-            dead.extend(vault.kept(self.outbox(filter, limit)).await?.into_iter().map(EventRow::read));
+            dead.extend(vault.kept(self.query(filter, limit)).await?.into_iter().map(EventRow::read));
         }
         Ok(dead)
     }
@@ -251,7 +253,7 @@ impl Engine {
     /// Schedules dead letters for another delivery; returns how many.
     pub(crate) async fn revive(&self, ids: &[Uuid]) -> Result<u64, Error> {
         let mut revived = 0;
-        for vault in self.recorded() {
+        for vault in &self.storages {
             let ids = ids.iter().copied().map(Value::Uuid).collect();
             let filter =
                 Filter::Compare(ID, Test::In(ids)).and(Filter::Compare(DEAD_AT, Test::IsNull(false)));
@@ -261,13 +263,13 @@ impl Engine {
             let committed = vault.keep(vec![change]).await?;
             revived += committed.rows.first().map_or(0, |row| row.rows);
         }
-        self.told.send_modify(|count| *count += 1);
+        self.appended.send_modify(|count| *count += 1);
         Ok(revived)
     }
 }
 
 /// Events that are neither delivered to all subscribers nor dead letters.
-fn untold() -> Filter {
+fn undelivered() -> Filter {
     Filter::Compare(TOLD_AT, Test::IsNull(true)).and(Filter::Compare(DEAD_AT, Test::IsNull(true)))
 }
 

@@ -4,12 +4,13 @@ use chrono::{DateTime, Utc};
 use resourceful_contract::{Filter, Query, Sort, Test, Value};
 use serde_json::{Map, Value as Json};
 
+use super::decision;
 use super::item::Fields;
-use super::record::spelled;
-use super::visibility::{self, RowFilter};
+use super::row_filter::RowFilter;
 use super::{Call, Engine};
 use crate::error::{Error, ErrorKind};
 use crate::resource::Right;
+use crate::resource::id_text;
 use crate::tables::audit::{AuditRow, ITEM, POSITION, RESOURCE};
 
 /// Batch size for reading entries.
@@ -48,7 +49,7 @@ impl Engine {
         limit: u32,
     ) -> Result<Vec<AuditRow>, Error> {
         let is = |field, text: String| Filter::Compare(field, Test::Eq(Value::Text(text)));
-        let mut filter = is(RESOURCE, call.entry.name.to_string()).and(is(ITEM, spelled(id)));
+        let mut filter = is(RESOURCE, call.entry.name.to_string()).and(is(ITEM, id_text(id)));
         if let Some(below) = below {
             filter = filter.and(Filter::Compare(POSITION, Test::Lt(Value::Integer(below))));
         }
@@ -89,7 +90,7 @@ impl Call<'_> {
         let Some(field) = self.definition().deleted_at else {
             return Ok(StatePolicy { rows, deleted: None });
         };
-        let may = visibility::decide(&self.engine.catalog, self.entry, self.actor, Right::Deleted).await;
+        let may = decision::decide(&self.engine.catalog, self.entry, self.actor, Right::Deleted).await;
         let may = match RowFilter::of(&may) {
             Some(may) => Some(may.resolved(self.entry, &self.engine.catalog).await?),
             None => None,

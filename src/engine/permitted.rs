@@ -1,7 +1,7 @@
 //! The operations that one caller is permitted, for the caller's own API document.
 
-use super::rights::Mask;
-use super::{Engine, visibility};
+use super::mask::Mask;
+use super::{Engine, decision, rules};
 use crate::access::{Actor, Verdict};
 use crate::resource::{Operation, Right};
 
@@ -18,10 +18,10 @@ impl Engine {
     pub(crate) async fn offers(&self, actor: &Actor) -> Vec<PermittedOperations> {
         let mut offers = Vec::with_capacity(self.catalog.entries().len());
         for entry in self.catalog.entries() {
-            let mask = entry.rights().mask(&self.catalog, entry, actor).await;
+            let mask = rules::field_mask(&self.catalog, entry, actor).await;
             let mut rights = Vec::new();
             let may = async |right: Right| {
-                !matches!(visibility::decide(&self.catalog, entry, actor, right).await, Verdict::Deny(_))
+                !matches!(decision::decide(&self.catalog, entry, actor, right).await, Verdict::Deny(_))
             };
             let reads = may(Operation::Read.into()).await;
             for right in Right::all(&entry.definition) {

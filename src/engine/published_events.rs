@@ -14,9 +14,9 @@ use serde_json::json;
 
 use super::lease::RELAY;
 use super::outbox::is_lost;
-use super::{Engine, Entry, GuardedStorage, item};
+use super::{Entry, GuardedStorage, Outbox};
 use crate::error::Error;
-use crate::tables::events::{BATCH, EventRow, RESOURCE, SEQUENCE, TIME, TOLD_AT};
+use crate::tables::events::{BATCH, EventRow, Position, RESOURCE, SEQUENCE, TIME, TOLD_AT};
 use crate::tables::leases::{EXPIRES_AT, LeaseRow, NAME, STATE};
 
 /// Name of the row that stores the position up to which events may have been removed.
@@ -25,25 +25,6 @@ const FORGOTTEN: &str = "forgotten";
 const MOST_NEW: u32 = 64;
 /// Batch size for removing events.
 const STEP: u32 = 1_000;
-
-/// A position among the published events of a database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Position {
-    pub(crate) batch: i64,
-    pub(crate) sequence: i64,
-}
-
-impl Position {
-    /// The position after all events that one commit published.
-    pub(crate) const fn after_batch(batch: i64) -> Self {
-        Self { batch, sequence: i64::MAX }
-    }
-
-    /// The position of an event; before all others where it is unpublished.
-    pub(crate) fn of(row: &EventRow) -> Self {
-        Self { batch: row.batch.unwrap_or_default(), sequence: row.sequence }
-    }
-}
 
 /// The events of a resource that were committed at one point in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +52,7 @@ impl Bounds {
     }
 }
 
-impl Engine {
+impl Outbox {
     /// The last published position, and the position up to which events may have been removed.
     pub(crate) async fn bounds(&self, vault: &GuardedStorage) -> Result<Bounds, Error> {
         let names = [RELAY, FORGOTTEN].map(|name| Value::Text(name.to_owned())).to_vec();
@@ -137,8 +118,9 @@ impl Engine {
 
     /// Removes delivered events after their retention and records up to which position; returns how many.
     pub(crate) async fn forget_events(&self, vault: &GuardedStorage, kept: Duration) -> Result<u64, Error> {
-        let Some(before) =
-            chrono::Duration::from_std(kept).ok().and_then(|kept| item::now().checked_sub_signed(kept))
+        let Some(before) = chrono::Duration::from_std(kept)
+            .ok()
+            .and_then(|kept| crate::clock::now().checked_sub_signed(kept))
         else {
             return Ok(0);
         };
@@ -171,7 +153,7 @@ impl Engine {
         let mut query = Query::all(self.tables.leases.clone());
         query.filter = Filter::Compare(NAME, Test::Eq(Value::Text(FORGOTTEN.to_owned())));
         let known = vault.kept(query).await?.pop().map(LeaseRow::read);
-        let now = item::now();
+        let now = crate::clock::now();
         let state = |batch: i64| json!({ "batch": batch }).to_string();
         let write = match known {
             Some(known) => {

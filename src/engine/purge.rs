@@ -26,7 +26,9 @@ impl Engine {
                 continue;
             };
             let kept = chrono::Duration::from_std(kept).ok();
-            let Some(before) = kept.and_then(|kept| item::now().checked_sub_signed(kept)) else { continue };
+            let Some(before) = kept.and_then(|kept| crate::clock::now().checked_sub_signed(kept)) else {
+                continue;
+            };
             let call = Call::by_the_application(self, entry);
             let mut position = Position::Start;
             loop {
@@ -56,7 +58,7 @@ impl Engine {
 
     /// Removes locks that were not taken within their retention.
     pub(crate) async fn forget_locks(&self, vault: &GuardedStorage) -> Result<(), Error> {
-        let before = item::now() - LOCKS_KEPT;
+        let before = crate::clock::now() - LOCKS_KEPT;
         let filter = Filter::Compare(LEASE, Test::Starts(LOCKS.to_owned()))
             .and(Filter::Compare(LEASE_EXPIRES_AT, Test::Lt(Value::DateTime(before))));
         let write = Write::DeleteAll { filter };
@@ -66,7 +68,7 @@ impl Engine {
 
     /// Removes idempotency keys that have expired.
     pub(crate) async fn forget_keys(&self, vault: &GuardedStorage) -> Result<(), Error> {
-        let filter = Filter::Compare(EXPIRES_AT, Test::Lt(Value::DateTime(item::now())));
+        let filter = Filter::Compare(EXPIRES_AT, Test::Lt(Value::DateTime(crate::clock::now())));
         let write = Write::DeleteAll { filter };
         vault.keep(vec![Change { schema: self.tables.keys.clone(), write, answer: None }]).await?;
         Ok(())

@@ -1,10 +1,12 @@
 //! Read: one item by its id.
 
+use crate::resource::id_text;
 use resourceful_contract::{Filter, Position, Query, Rows, Test, Value, Version};
 
 use super::item::Fields;
-use super::visibility::{RowFilter, Visibility};
-use super::{Call, Item, Mask, Part, bulk, include, redact, spelled, visibility};
+use super::row_filter::RowFilter;
+use super::visibility::Visibility;
+use super::{Call, Item, Mask, Part, bulk, decision, include, redact};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::query::{Deleted, ItemRequest, Selection};
 use crate::resource::{Operation, Right};
@@ -19,7 +21,7 @@ pub(crate) struct ItemQuery {
 impl ItemQuery {
     /// The item's id, in the spelling of every response.
     pub(crate) fn name(&self) -> String {
-        spelled(&self.id)
+        id_text(&self.id)
     }
 }
 
@@ -57,7 +59,7 @@ impl Call<'_> {
     /// The caller's visibility in a request for deleted items.
     pub(super) async fn seeing(&self, deleted: Deleted) -> Result<Visibility, Error> {
         let mask = self.mask().clone();
-        let seen = visibility::with_deleted(&self.engine.catalog, self.entry, self.actor, mask, deleted);
+        let seen = decision::with_deleted(&self.engine.catalog, self.entry, self.actor, mask, deleted);
         Box::pin(seen).await
     }
 
@@ -80,7 +82,7 @@ impl Call<'_> {
         let version = sole_version(&rows)?;
         include::splice(self, selection, &rows, 0, &mut json).await?;
         self.entry.note_size(json.len(), 1);
-        redact::rows(self, selection, &mut json)?;
+        redact::rows(&self.reader(), selection, &mut json)?;
         let part = self.part(selection, &fields, &json);
         Ok(Item { json, version: self.engine.names.name(version), part })
     }
@@ -122,7 +124,7 @@ impl Call<'_> {
             return bulk::no_longer_matching();
         }
         match self.current(id).await {
-            Ok(_) => visibility::refused(self.entry, self.actor, right),
+            Ok(_) => decision::refused(self.entry, self.actor, right),
             Err(error) => error,
         }
     }
@@ -141,8 +143,8 @@ impl Call<'_> {
 
     /// The same for a right that also covers deleted items.
     pub(super) async fn changeable_with_deleted(&self) -> Result<RowFilter, Error> {
-        let read = visibility::decide(&self.engine.catalog, self.entry, self.actor, Operation::Read).await;
-        let seen = RowFilter::by(read, self.entry, self.actor, Operation::Read.into())?;
+        let read = decision::decide(&self.engine.catalog, self.entry, self.actor, Operation::Read).await;
+        let seen = decision::admitted(read, self.entry, self.actor, Operation::Read.into())?;
         seen.and(&self.allowed).resolved(self.entry, &self.engine.catalog).await
     }
 

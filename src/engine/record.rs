@@ -1,6 +1,7 @@
 //! Records of a change, written in its transaction: the event, the audit entry and the stored response of an idempotency
 //! key.
 
+use crate::resource::id_text;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -72,7 +73,7 @@ impl Records {
             mains,
             claim: terms.claim.clone(),
             answered: StoredResponse::of(output),
-            at: item::now(),
+            at: crate::clock::now(),
             actor: call.actor.id().map(str::to_owned),
             tenant: call.actor.tenant().map(str::to_owned),
             request: terms.request.clone(),
@@ -143,7 +144,7 @@ impl Records {
             id: Uuid::now_v7(),
             event_type: format!("{}.{}", record.entry.name, record.event),
             resource: record.entry.name.to_string(),
-            subject: spelled(&row.id),
+            subject: id_text(&row.id),
             time: self.at,
             tenant: record.tenant(),
             trace: self.trace.clone(),
@@ -162,7 +163,7 @@ impl Records {
         AuditRow {
             position: 0,
             resource: record.entry.name.to_string(),
-            item: spelled(&row.id),
+            item: id_text(&row.id),
             operation: record.done.clone().into_owned(),
             at: self.at,
             actor: self.actor.clone(),
@@ -217,7 +218,7 @@ impl Record {
             };
             let (from, mut to) = (of(&self.before), of(&self.after));
             if *position == schema.id && self.after.is_some() && self.before.is_none() {
-                to = item::spelled(&row.id).unwrap_or(Json::Null);
+                to = item::value_json(&row.id).unwrap_or(Json::Null);
             }
             if let (true, Some(Version::Counter(counter))) = (Some(*position) == schema.version, row.version)
             {
@@ -226,23 +227,11 @@ impl Record {
             // One value may have several JSON representations.
             let (was, is) = (field.field_type.read_json(&from), field.field_type.read_json(&to));
             if was != is || self.blind.contains(position) {
-                to = is.ok().and_then(|value| item::spelled(&value).ok()).unwrap_or(to);
+                to = is.ok().and_then(|value| item::value_json(&value).ok()).unwrap_or(to);
                 let change = if field.hidden { json!({}) } else { json!({"from": from, "to": to}) };
                 changes.insert(field.name.clone(), change);
             }
         }
         changes
-    }
-}
-
-/// An id as it is written in a path.
-pub(crate) fn spelled(id: &Value) -> String {
-    match id {
-        Value::Text(text) => text.clone(),
-        other => {
-            let mut json = Vec::new();
-            resourceful_contract::json::value(&mut json, other);
-            String::from_utf8_lossy(&json).trim_matches('"').to_owned()
-        }
     }
 }

@@ -3,30 +3,30 @@
 use indexmap::IndexMap;
 use serde_json::value::RawValue;
 
+use super::Mask;
 use super::item::Fields;
-use super::{Call, Mask};
 use crate::error::Error;
-use crate::query::Selection;
+use crate::query::{Reader, Selection};
 
 /// An object whose members keep their original JSON text.
 type Object = IndexMap<String, Box<RawValue>>;
 
 /// Redacts one row, and the related rows inside it.
-pub(super) fn rows(call: &Call<'_>, selection: &Selection, json: &mut Vec<u8>) -> Result<(), Error> {
-    if !is_needed(call, selection) {
+pub(super) fn rows(reader: &Reader<'_>, selection: &Selection, json: &mut Vec<u8>) -> Result<(), Error> {
+    if !is_needed(reader, selection) {
         return Ok(());
     }
-    *json = row(call, selection, json)?;
+    *json = row(reader, selection, json)?;
     Ok(())
 }
 
 /// Removes the fields of one row that this caller is not shown.
-pub(super) fn only(call: &Call<'_>, shown: &[usize], json: &mut Vec<u8>) -> Result<(), Error> {
-    if call.mask().is_clear() {
+pub(super) fn only(reader: &Reader<'_>, shown: &[usize], json: &mut Vec<u8>) -> Result<(), Error> {
+    if reader.sights.own().mask.is_clear() {
         return Ok(());
     }
     let mut object: Object = serde_json::from_slice(json).map_err(Error::internal)?;
-    let schema = &call.entry.schema;
+    let schema = &reader.entry.schema;
     object.retain(|name, _| schema.position(name).is_some_and(|position| shown.contains(&position)));
     *json = serde_json::to_vec(&object).map_err(Error::internal)?;
     Ok(())
@@ -50,35 +50,36 @@ pub(super) fn shown_of(
 
 /// Redacts the comma-separated rows of a list in `json` from `start` on.
 pub(super) fn list(
-    call: &Call<'_>,
+    reader: &Reader<'_>,
     selection: &Selection,
     start: usize,
     json: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    if !is_needed(call, selection) {
+    if !is_needed(reader, selection) {
         return Ok(());
     }
     let array = [b"[", &json[start..], b"]"].concat();
     let rows: Vec<&RawValue> = serde_json::from_slice(&array).map_err(Error::internal)?;
     let rows: Vec<_> =
-        rows.iter().map(|one| row(call, selection, one.get().as_bytes())).collect::<Result<_, _>>()?;
+        rows.iter().map(|one| row(reader, selection, one.get().as_bytes())).collect::<Result<_, _>>()?;
     json.truncate(start);
     json.extend_from_slice(&rows.join(&b','));
     Ok(())
 }
 
-fn is_needed(call: &Call<'_>, selection: &Selection) -> bool {
-    let redacts = |resource| call.sights.of(resource).is_some_and(|sight| !sight.mask.redacted().is_empty());
-    redacts(call.entry.position) || selection.includes.iter().any(|relation| redacts(relation.target))
+fn is_needed(reader: &Reader<'_>, selection: &Selection) -> bool {
+    let redacts =
+        |resource| reader.sights.of(resource).is_some_and(|sight| !sight.mask.redacted().is_empty());
+    redacts(reader.entry.position) || selection.includes.iter().any(|relation| redacts(relation.target))
 }
 
-fn row(call: &Call<'_>, selection: &Selection, json: &[u8]) -> Result<Vec<u8>, Error> {
+fn row(reader: &Reader<'_>, selection: &Selection, json: &[u8]) -> Result<Vec<u8>, Error> {
     let mut object: Object = serde_json::from_slice(json).map_err(Error::internal)?;
-    replace(&mut object, &call.entry.schema, call.mask())?;
+    replace(&mut object, &reader.entry.schema, &reader.sights.own().mask)?;
     for relation in &selection.includes {
-        let target = call.engine.catalog.entry(relation.target);
+        let target = reader.catalog.entry(relation.target);
         let (Some(sight), Some(inside)) =
-            (call.sights.of(relation.target), object.get_mut(relation.link.name.as_str()))
+            (reader.sights.of(relation.target), object.get_mut(relation.link.name.as_str()))
         else {
             continue;
         };

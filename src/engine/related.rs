@@ -3,7 +3,7 @@
 use futures::future::BoxFuture;
 use resourceful_contract::{Filter, Position, Query, RelatedBy, Sort, Test};
 
-use super::visibility::RowFilter;
+use super::row_filter::RowFilter;
 use super::{Catalog, Entry};
 use crate::error::{Error, ErrorKind, Fault};
 
@@ -82,7 +82,7 @@ async fn keys(target: &Entry, by: &RelatedBy, inner: Filter) -> Result<Filter, E
         count: None,
     };
     // The filter already contains the visibility of these rows.
-    let query = RowFilter::by_the_application().query(query);
+    let query = RowFilter::unrestricted().query(query);
     let rows = target.storage.fetch(&query, &mut Vec::new()).await?;
     if rows.more {
         let detail = format!("More than {MAX_KEYS} `{}` match: narrow this filter.", link.target.name);

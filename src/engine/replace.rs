@@ -163,7 +163,7 @@ impl Call<'_> {
             }
         };
         creating.refuse_forbidden(None, &fields)?;
-        fields.insert(self.entry.schema.id_field().name.clone(), item::spelled(id)?);
+        fields.insert(self.entry.schema.id_field().name.clone(), item::value_json(id)?);
         let assembled = creating.assemble_new(fields)?;
         let assembled = creating.check(assembled, faults)?;
         creating.unreserved(&assembled)?;

@@ -11,17 +11,19 @@ use resourceful_contract::{Filter, Value};
 use serde_json::Value as Json;
 use tokio::sync::OnceCell;
 
+use super::decision;
 use super::item::Fields;
 use super::past_states::speaks_of;
-use super::visibility::{self, RowFilter};
+use super::row_filter::RowFilter;
 use super::write_check::decided;
-use super::{Call, Engine, Entry, ListQuery, Mask, Position, cache_key, redact};
+use super::{Call, Engine, Entry, ListQuery, Mask, cache_key, redact};
 use crate::access::Actor;
+use crate::digest;
 use crate::error::{Error, ErrorKind};
 use crate::events::Event;
-use crate::query::{Binding, ListRequest, digest};
+use crate::query::{Binding, ListRequest};
 use crate::resource::{Fill, Operation};
-use crate::tables::events::EventRow;
+use crate::tables::events::{EventRow, Position};
 
 /// One caller's view of one resource, from one authorization decision.
 #[derive(Debug)]
@@ -81,8 +83,8 @@ impl RowState {
 impl RowChange {
     /// Reads the change from an outbox row; `None` where its resource no longer exists.
     pub(crate) fn of(engine: &Engine, row: &EventRow) -> Option<Self> {
-        let entry = engine.find(&row.resource).ok()?.clone();
-        let event = engine.event(row);
+        let entry = engine.catalog.find(&row.resource).ok()?.clone();
+        let event = engine.outbox.event(row);
         let Json::Object(data) = &event.data else { return None };
         let previous = row.previous.as_deref().and_then(|json| serde_json::from_str::<Fields>(json).ok());
         let unsaid: Vec<_> = row.unsaid.iter().filter_map(|name| entry.schema.position(name)).collect();
@@ -186,7 +188,7 @@ impl Call<'_> {
         filter: &Filter,
         fields: Option<Vec<usize>>,
     ) -> Result<SubscriberView, Error> {
-        let refused = || visibility::refused(self.entry, self.actor, Operation::List);
+        let refused = || decision::refused(self.entry, self.actor, Operation::List);
         let rows = self.sight().listed.clone().ok_or_else(refused)?;
         let mask = self.mask().clone();
         let mut fed = digest::DigestInput::default();

@@ -31,7 +31,7 @@ impl Engine {
         by: &str,
         limit: u32,
     ) -> Result<Vec<SystemRow<M>>, Error> {
-        let entry = self.find(resource)?;
+        let entry = self.catalog.find(resource)?;
         let by = entry.schema.position(by).ok_or_else(|| Error::internal("there is no such field"))?;
         let query = Query {
             filter: self.own_filter(entry, filter)?,
@@ -63,7 +63,7 @@ impl Engine {
 
     /// Inserts rows, all or none; `false` where one of them already existed.
     pub(crate) async fn add_own<M: Serialize>(&self, resource: &str, rows: &[M]) -> Result<bool, Error> {
-        let entry = self.find(resource)?;
+        let entry = self.catalog.find(resource)?;
         let call = Call::by_the_application(self, entry);
         let changes = rows.iter().map(|row| Ok(call.allowed.change(call.row(row)?)));
         let changes = changes.collect::<Result<Vec<_>, Error>>()?;
@@ -82,7 +82,7 @@ impl Engine {
         version: Version,
         fields: &Map<String, Json>,
     ) -> Result<bool, Error> {
-        let entry = self.find(resource)?;
+        let entry = self.catalog.find(resource)?;
         let call = Call::by_the_application(self, entry);
         let set = values(entry, fields)?;
         let write = Write::Update { id: call.id(id)?, set, guard: Guard::version(version) };
@@ -96,7 +96,7 @@ impl Engine {
         filter: &Json,
         fields: &Map<String, Json>,
     ) -> Result<(), Error> {
-        let entry = self.find(resource)?;
+        let entry = self.catalog.find(resource)?;
         let call = Call::by_the_application(self, entry);
         let write = Write::UpdateAll { filter: self.own_filter(entry, filter)?, set: values(entry, fields)? };
         self.keep_own(&call, write).await.map(drop)
@@ -104,14 +104,14 @@ impl Engine {
 
     /// Removes a row that still has this version; `false` where it does not.
     pub(crate) async fn drop_own(&self, resource: &str, id: &str, version: Version) -> Result<bool, Error> {
-        let call = Call::by_the_application(self, self.find(resource)?);
+        let call = Call::by_the_application(self, self.catalog.find(resource)?);
         let write = Write::Delete { id: call.id(id)?, guard: Guard::version(version) };
         self.keep_own(&call, write).await
     }
 
     /// Removes all rows that match a filter.
     pub(crate) async fn drop_all_own(&self, resource: &str, filter: &Json) -> Result<(), Error> {
-        let entry = self.find(resource)?;
+        let entry = self.catalog.find(resource)?;
         let call = Call::by_the_application(self, entry);
         let filter = self.own_filter(entry, filter)?;
         self.keep_own(&call, Write::DeleteAll { filter }).await.map(drop)
@@ -135,7 +135,7 @@ impl Engine {
         write: EnlistedWrite,
     ) -> Result<(), Error> {
         let terms = WriteContext::default();
-        let call = Call::by_the_application(self, self.find(resource)?).on(&terms);
+        let call = Call::by_the_application(self, self.catalog.find(resource)?).on(&terms);
         let enlisted = Enlisted { resource: resource.to_owned(), write };
         let mut attempts = ConflictRetry::default();
         loop {

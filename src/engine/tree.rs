@@ -4,8 +4,8 @@ use resourceful_contract::{Count, Filter, Query, Test, Value};
 use serde_json::value::RawValue;
 
 use super::list::{ListQuery, Page};
-use super::visibility::RowFilter;
-use super::{Call, redact, visibility};
+use super::row_filter::RowFilter;
+use super::{Call, decision, redact};
 use crate::error::{Error, Fault};
 use crate::query::{Selection, read_parameters};
 use crate::resource::{Operation, TreeParent};
@@ -75,7 +75,7 @@ impl Call<'_> {
     }
 
     fn listed_rows(&self) -> Result<&RowFilter, Error> {
-        let refused = || visibility::refused(self.entry, self.actor, Operation::List);
+        let refused = || decision::refused(self.entry, self.actor, Operation::List);
         self.sight().listed.as_ref().ok_or_else(refused)
     }
 
@@ -99,7 +99,7 @@ impl Call<'_> {
         query.resolve(self.entry, &self.engine.catalog).await?;
         let mut json = vec![b'['];
         let rows = self.entry.storage.fetch(&query, &mut json).await?;
-        redact::list(self, &Selection::default(), 1, &mut json)?;
+        redact::list(&self.reader(), &Selection::default(), 1, &mut json)?;
         json.push(b']');
         Ok((rows.keys.into_iter().flatten().collect(), json))
     }

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use super::commit::PreparedWrite;
 use super::contention::ConflictRetry;
 use super::item::{self, Fields};
-use super::visibility::RowFilter;
+use super::row_filter::RowFilter;
 use super::{Call, Expected, Item};
 use crate::error::{Error, Fault, escape_pointer};
 use crate::resource::{Operation, validate};
@@ -124,7 +124,7 @@ impl Call<'_> {
     pub(super) fn stamp(&self, item: &mut Fields, set: &[(usize, Value)]) -> Result<(), Error> {
         let at = set.iter().find(|(position, _)| Some(*position) == self.definition().updated_at);
         if let Some((position, at)) = at {
-            item.insert(self.entry.schema.fields[*position].name.clone(), item::spelled(at)?);
+            item.insert(self.entry.schema.fields[*position].name.clone(), item::value_json(at)?);
         }
         Ok(())
     }
@@ -210,7 +210,7 @@ impl Call<'_> {
     fn difference_with(&self, current: &Fields, mut next: Fields, changed: &[usize]) -> Result<Next, Error> {
         let definition = self.definition();
         if let Some(updated) = definition.updated_at {
-            next.insert(self.entry.schema.fields[updated].name.clone(), item::instant(item::now()));
+            next.insert(self.entry.schema.fields[updated].name.clone(), item::instant(crate::clock::now()));
         }
         let stored = || definition.stored.iter().copied();
         let before = self.stored_values(current, stored())?;

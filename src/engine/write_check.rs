@@ -6,9 +6,9 @@ use resourceful_contract::{
 };
 
 use super::item::Fields;
+use super::row_filter::RowFilter;
 use super::update::Next;
-use super::visibility::RowFilter;
-use super::{Call, Entry, visibility};
+use super::{Call, Entry, decision};
 use crate::error::Error;
 use crate::resource::Operation;
 
@@ -48,7 +48,7 @@ impl Call<'_> {
         if self.admits(&self.allowed, values).await? {
             Ok(())
         } else {
-            Err(visibility::refused(self.entry, self.actor, Operation::Create))
+            Err(decision::refused(self.entry, self.actor, Operation::Create))
         }
     }
 
@@ -69,7 +69,7 @@ impl Call<'_> {
         if self.admits(&admitted, &values).await? {
             Ok(())
         } else {
-            Err(visibility::refused(self.entry, self.actor, Operation::Update))
+            Err(decision::refused(self.entry, self.actor, Operation::Update))
         }
     }
 
@@ -179,7 +179,7 @@ impl Call<'_> {
             ..Query::all(target.schema.clone())
         };
         // The rule's own query, independent of the caller's visibility.
-        let mut query = RowFilter::by_the_application().query(query);
+        let mut query = RowFilter::unrestricted().query(query);
         query.resolve(target, &self.engine.catalog).await?;
         Ok(target.storage.fetch(&query, &mut Vec::new()).await?.len > 0)
     }

@@ -1,5 +1,6 @@
 //! Change events and their delivery: the relay, subscribers, the tail and webhooks.
 
+mod cache_follower;
 mod event;
 mod notifier;
 mod relay;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use resourceful_contract::Bus;
 
-use crate::engine::Engine;
+use crate::engine::Outbox;
 
 /// How long to wait after the bus failed.
 const RECOVER: Duration = Duration::from_secs(1);
@@ -31,14 +31,14 @@ impl PublishNotifier {
     }
 
     /// Receives notifications from other nodes, for as long as the application runs.
-    pub(crate) async fn hear(&self, engine: &Engine) {
+    pub(crate) async fn hear(&self, outbox: &Outbox) {
         loop {
             let Ok(mut listener) = self.bus.listen(&self.channel).await else {
                 tokio::time::sleep(RECOVER).await;
                 continue;
             };
             while listener.heard().await.is_ok() {
-                engine.published.send_modify(|count| *count += 1);
+                outbox.published.send_modify(|count| *count += 1);
             }
             tokio::time::sleep(RECOVER).await;
         }

@@ -130,8 +130,8 @@ impl Relay {
         subscriptions: Arc<[Subscription]>,
         workers: Option<Arc<Workers>>,
     ) -> Self {
-        let held = engine.recorded().iter().map(|_| Mutex::default()).collect();
-        let published = engine.recorded().iter().map(|_| watch::Sender::default()).collect();
+        let held = engine.outbox.storages().iter().map(|_| Mutex::default()).collect();
+        let published = engine.outbox.storages().iter().map(|_| watch::Sender::default()).collect();
         Self {
             engine,
             subscriptions,
@@ -165,7 +165,7 @@ impl Relay {
     /// # Errors
     /// Where the storage fails.
     pub(crate) async fn step(self: &Arc<Self>, position: usize) -> Result<Step, Error> {
-        let recorded = self.engine.recorded();
+        let recorded = self.engine.outbox.storages();
         let (Some(vault), Some(held)) = (recorded.get(position), self.held.get(position)) else {
             return Ok(Step::Idle);
         };
@@ -177,7 +177,7 @@ impl Relay {
             Some(lease) => lease,
             // Taking a lease is a write, so it is taken only where there is work.
             None if held.is_empty() && self.is_quiet(vault).await? => return Ok(Step::Idle),
-            None => match self.engine.lease(vault, &self.holder).await? {
+            None => match self.engine.outbox.lease(vault, &self.holder).await? {
                 Some(lease) => lease,
                 None => return Ok(held.lost()),
             },
@@ -187,14 +187,14 @@ impl Relay {
         held.lease = Some(if marks.is_empty() {
             lease
         } else {
-            match self.engine.mark(vault, lease, marks).await? {
+            match self.engine.outbox.mark(vault, lease, marks).await? {
                 Some(lease) => lease,
                 None => return Ok(held.lost()),
             }
         });
         if publishes {
             self.published[position].send_modify(|count| *count += 1);
-            self.engine.published.send_modify(|count| *count += 1);
+            self.engine.outbox.published.send_modify(|count| *count += 1);
         }
         let began = self.begin(vault, &mut held).await?;
         Ok(match marked + began {
@@ -226,13 +226,13 @@ impl Relay {
 
     /// Whether there is nothing to publish and nothing to deliver.
     async fn is_quiet(&self, vault: &GuardedStorage) -> Result<bool, Error> {
-        Ok(self.engine.unpublished(vault, 1).await?.is_empty()
-            && self.engine.pending(vault, 0, 1).await?.is_empty())
+        Ok(self.engine.outbox.unpublished(vault, 1).await?.is_empty()
+            && self.engine.outbox.pending(vault, 0, 1).await?.is_empty())
     }
 
     /// The marks of the next commit: outcomes of deliveries, and new events.
     async fn marks(&self, vault: &GuardedStorage, done: Vec<RelayOutcome>) -> Result<Marks, Error> {
-        let new = self.engine.unpublished(vault, PUBLISHED).await?;
+        let new = self.engine.outbox.unpublished(vault, PUBLISHED).await?;
         let (delivered, failed): (Vec<_>, Vec<_>) = done.into_iter().partition(|one| one.failures.is_empty());
         let mut marks = Marks {
             delivered: delivered.into_iter().map(|one| one.sequence).collect(),
@@ -271,11 +271,11 @@ impl Relay {
 
     /// The next events that wait for no other event. Waiting events are skipped, however many an item has.
     async fn due(&self, vault: &GuardedStorage, held: &Held) -> Result<Vec<EventRow>, Error> {
-        let mut waiting = self.engine.postponed(vault).await?;
+        let mut waiting = self.engine.outbox.postponed(vault).await?;
         waiting.extend(held.items.values().map(|(item, _)| item.clone()));
         let mut after = 0;
         loop {
-            let pending = self.engine.pending(vault, after, STEP).await?;
+            let pending = self.engine.outbox.pending(vault, after, STEP).await?;
             let Some(last) = pending.last() else { return Ok(Vec::new()) };
             after = last.sequence;
             let due: Vec<_> = pending.into_iter().filter(|row| !waits(row, &waiting)).collect();
@@ -318,7 +318,7 @@ impl Relay {
         if wanting.is_empty() {
             return told;
         }
-        let event = self.engine.event(row);
+        let event = self.engine.outbox.event(row);
         // Concurrently: no subscriber waits for another one.
         let telling = wanting.into_iter().map(async |subscription| {
             (&*subscription.name, self.tell_one(subscription, &event, row.attempts).await)

@@ -133,7 +133,7 @@ impl Delivery {
     /// # ;
     /// ```
     pub async fn once(&self, changes: impl FnOnce(&mut Change) + Send) -> Result<bool, Error> {
-        self.engine.once(self, changes).await
+        self.engine.once(&self.subscriber, &self.event, changes).await
     }
 }
 

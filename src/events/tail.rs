@@ -12,9 +12,10 @@ use futures::future::BoxFuture;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::engine::{Engine, Position};
+use crate::engine::Outbox;
 use crate::error::Error;
 use crate::tables::events::EventRow;
+use crate::tables::events::Position;
 
 /// How many events are read at once.
 const STEP: u32 = 500;
@@ -39,7 +40,7 @@ pub(crate) trait Follower: fmt::Debug + Send + Sync + 'static {
 /// Reads published events for one follower.
 #[derive(Debug)]
 pub(crate) struct Tail {
-    engine: Arc<Engine>,
+    outbox: Arc<Outbox>,
     follower: Arc<dyn Follower>,
     look: Duration,
     /// One for each database that keeps records; locked while that is read.
@@ -55,9 +56,9 @@ struct Place {
 }
 
 impl Tail {
-    pub(crate) fn new(engine: Arc<Engine>, follower: Arc<dyn Follower>, look: Duration) -> Self {
-        let databases = engine.recorded().len();
-        Self { engine, follower, look, places: (0..databases).map(|_| Mutex::default()).collect() }
+    pub(crate) fn new(outbox: Arc<Outbox>, follower: Arc<dyn Follower>, look: Duration) -> Self {
+        let databases = outbox.storages().len();
+        Self { outbox, follower, look, places: (0..databases).map(|_| Mutex::default()).collect() }
     }
 
     /// Passes the next events to the follower; returns whether there may be more.
@@ -65,7 +66,7 @@ impl Tail {
     /// # Errors
     /// Where the storage fails.
     pub(crate) async fn step(&self, database: usize) -> Result<bool, Error> {
-        let recorded = self.engine.recorded();
+        let recorded = self.outbox.storages();
         let (Some(vault), Some(place)) = (recorded.get(database), self.places.get(database)) else {
             return Ok(false);
         };
@@ -79,7 +80,7 @@ impl Tail {
         if let Some(after) = place.after
             && place.looked.is_none_or(|looked| now - looked > self.look)
         {
-            let bounds = self.engine.bounds(vault).await?;
+            let bounds = self.outbox.bounds(vault).await?;
             if bounds.reach_back_to(after) {
                 last = Some(bounds.last);
             } else {
@@ -90,7 +91,7 @@ impl Tail {
         let after = match place.after {
             Some(after) => after,
             None => {
-                let last = self.engine.bounds(vault).await?.last;
+                let last = self.outbox.bounds(vault).await?.last;
                 self.follower.begins(database, last);
                 place.looked = Some(now);
                 last
@@ -98,7 +99,7 @@ impl Tail {
         };
         // After a failure from here on, the next step continues from this position.
         place.after = Some(after);
-        let rows = self.engine.published_after(vault, after, STEP, None).await?;
+        let rows = self.outbox.published_after(vault, after, STEP, None).await?;
         let rows: Vec<_> = rows.into_iter().map(Arc::new).collect();
         let more = rows.len() == STEP as usize;
         let reached = rows.last().map_or(after, |row| Position::of(row));

@@ -1,5 +1,6 @@
 //! `POST /batch`: changes of several resources in one request, applied atomically.
 
+use crate::resource::id_text;
 use axum::extract::Request;
 use axum::response::Response;
 use http::StatusCode;
@@ -11,7 +12,7 @@ use serde_json::{Value as Json, json};
 use super::handler::{accepting, original};
 use super::prefer::Prefer;
 use super::{AppState, Body, Context, body, cache_groups, conditional, dry_run, response};
-use crate::engine::{BatchOperation, Became, spelled};
+use crate::engine::{BatchOperation, Became};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::query::no_parameters;
 use crate::resource::{Operation, pointer_of};
@@ -113,14 +114,15 @@ impl AppState {
         let results: Vec<Json> = became.iter().map(|one| self.described(one)).collect::<Result<_, _>>()?;
         let mut response = response::written(json!({"results": results}).to_string(), StatusCode::OK);
         if !terms.dry_run {
-            let entries = became.iter().filter_map(|one| self.engine.find(&one.resource).ok().zip(Some(one)));
+            let entries =
+                became.iter().filter_map(|one| self.engine.catalog.find(&one.resource).ok().zip(Some(one)));
             let fallen = entries.flat_map(|(entry, one)| {
-                cache_groups::fallen(&self.engine.catalog, entry, Some(&spelled(&one.id)))
+                cache_groups::fallen(&self.engine.catalog, entry, Some(&id_text(&one.id)))
             });
             cache_groups::say(fallen.collect(), response.headers_mut());
             return Ok(response);
         }
-        let entry = self.engine.find(&wanted[0].resource)?;
+        let entry = self.engine.catalog.find(&wanted[0].resource)?;
         let call = self.engine.call(entry, &actor, wanted[0].operation, false).await?.on(&terms);
         dry_run::answer(response, &call).await
     }
@@ -136,7 +138,7 @@ impl AppState {
             let collection = format!(
                 "{}{}/{}",
                 self.base.as_deref().unwrap_or_default(),
-                self.engine.prefix,
+                self.engine.outbox.prefix,
                 became.resource
             );
             result["location"] = response::location(&collection, &became.id).into();

@@ -4,6 +4,7 @@
 //! responses of the resource (`"products/*"`), in those that its declaration names as tags, and in the list groups of
 //! all other resources that they show.
 
+use crate::resource::id_text;
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::engine::{Catalog, Entry, spelled};
+use crate::engine::{Catalog, Entry};
 
 pub(super) const GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 pub(super) const INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
@@ -42,7 +43,7 @@ pub(super) fn fallen(catalog: &Catalog, entry: &Entry, id: Option<&str>) -> Vec<
         return Vec::new();
     }
     let id_type = entry.schema.id_field().field_type;
-    let id = id.and_then(|id| id_type.parse(id).ok()).map(|id| spelled(&id));
+    let id = id.and_then(|id| id_type.parse(id).ok()).map(|id| id_text(&id));
     let own = id.map_or_else(|| format!("{}/*", entry.name), |id| item(entry, &id));
     let mut names = vec![entry.name.to_string(), own];
     for other in catalog.entries() {

@@ -98,8 +98,8 @@ impl AppState {
             let detail = error.inner().to_string();
             Error::validation(vec![Fault::pointer(pointer_of(error.path()), "type", detail)])
         })?;
-        if self.engine.find(&question.resource).is_err() {
-            return Err(Error::validation(vec![self.engine.unknown_resource(&question.resource)]));
+        if self.engine.catalog.find(&question.resource).is_err() {
+            return Err(Error::validation(vec![self.engine.catalog.unknown_resource(&question.resource)]));
         }
         let actor = match question.actor {
             None => asker,

@@ -42,12 +42,12 @@ impl ResourceHandler {
         read: &(dyn Fn() -> BoxFuture<'a, Result<Content, Error>> + Send + Sync),
     ) -> Result<Response, Error> {
         let engine = &self.boundary.engine;
-        let database = engine.database_of(&self.entry).ok_or_else(Error::not_found)?;
-        let mut before = engine.committed(&self.entry).await?;
+        let database = engine.outbox.database_of(&self.entry).ok_or_else(Error::not_found)?;
+        let mut before = engine.outbox.committed(&self.entry).await?;
         let mut tries = 1;
         let content = loop {
             let content = read().await?;
-            let after = engine.committed(&self.entry).await?;
+            let after = engine.outbox.committed(&self.entry).await?;
             if before == after || tries == TRIES {
                 break content;
             }

@@ -14,11 +14,12 @@ use super::app_state::bad_credential;
 use super::request_head::Head;
 use super::{AppState, Context};
 use crate::access::{Actor, PublicOrigins, Revalidation};
+use crate::digest;
 use crate::engine::{Engine, Entry, ListQuery, SubscriberView};
 use crate::error::{Error, ErrorKind};
 use crate::live::{Scope, SubscriptionRequest, Wanted, Who};
 use crate::nearest::suggest;
-use crate::query::{Binding, digest, may_relate};
+use crate::query::{Binding, may_relate};
 use crate::resource::Operation;
 
 use super::stream::EVENTS;
@@ -116,7 +117,7 @@ impl ResourceSubscription {
         let call = engine.call(&self.entry, &actor, Operation::List, related).await?;
         let (window, binding) =
             call.asked_stream(self.body.as_deref().map_or(ListQuery::Url(query), ListQuery::Body))?;
-        let databases = engine.database_of(&self.entry).into_iter().collect();
+        let databases = engine.outbox.database_of(&self.entry).into_iter().collect();
         let scope = Arc::new(Scope { binding, policy: window.policy, databases });
         Ok(Wanted { scope, windows: vec![window], types: Vec::new(), who: who(&actor) })
     }
@@ -147,7 +148,7 @@ impl EventsSubscription {
             match SubscriberView::of(engine, entry, &actor).await {
                 Ok(window) => {
                     windows.push(window);
-                    databases.extend(engine.database_of(entry));
+                    databases.extend(engine.outbox.database_of(entry));
                 }
                 Err(error) if by_name => return Err(error),
                 Err(error) if matches!(error.kind(), ErrorKind::Forbidden | ErrorKind::Unauthenticated) => {

@@ -16,9 +16,10 @@ use super::hub::{Subscription, Wanted};
 use super::notification::{Kind, Notice};
 use super::position::{Scope, StreamPosition};
 use super::subscriber_queue::{End, Next};
-use crate::engine::{Engine, Position};
+use crate::engine::Engine;
 use crate::error::{Error, ErrorKind};
 use crate::tables::events::EventRow;
+use crate::tables::events::Position;
 
 /// How many past events are read at once: few first, and more where they are small.
 const FIRST: u32 = 16;
@@ -412,11 +413,11 @@ async fn read(
     step: u32,
     of: Vec<Arc<str>>,
 ) -> Result<(Vec<EventRow>, bool), Error> {
-    let recorded = engine.recorded();
+    let recorded = engine.outbox.storages();
     let vault = recorded.get(database).ok_or_else(|| Error::internal("a database is not there"))?;
-    let rows = engine.published_after(vault, from, step, Some(&of)).await?;
+    let rows = engine.outbox.published_after(vault, from, step, Some(&of)).await?;
     // Checked after reading: events that were cleared meanwhile may have been among them.
-    Ok((rows, engine.bounds(vault).await?.reach_back_to(from)))
+    Ok((rows, engine.outbox.bounds(vault).await?.reach_back_to(from)))
 }
 
 /// What a caller may subscribe to, decided under the concurrency limit.

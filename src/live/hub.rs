@@ -20,11 +20,13 @@ use super::limits::Streams;
 use super::notification::{Kind, Notice};
 use super::position::Scope;
 use super::subscriber_queue::{End, Next, SubscriberQueue};
-use crate::engine::{Engine, Position, RowChange, SubscriberView, ViewChange};
+use crate::digest;
+use crate::engine::{Engine, RowChange, SubscriberView, ViewChange};
 use crate::error::{Error, ErrorKind};
 use crate::events::Follower;
-use crate::query::{Binding, digest};
+use crate::query::Binding;
 use crate::tables::events::EventRow;
+use crate::tables::events::Position;
 
 /// How many decisions are made concurrently.
 const AT_ONCE: usize = 32;
@@ -129,7 +131,7 @@ struct Database {
 
 impl Hub {
     pub(crate) fn new(engine: &Arc<Engine>, limits: Streams) -> Self {
-        let databases = vec![Database::default(); engine.recorded().len()];
+        let databases = vec![Database::default(); engine.outbox.storages().len()];
         let state = Mutex::new(State { databases, ..State::default() });
         Self {
             engine: Arc::downgrade(engine),
@@ -288,7 +290,7 @@ impl Hub {
         let position = Position::of(row);
         let is_wanted = {
             let mut state = self.state();
-            let entry = engine.find(&row.resource).ok();
+            let entry = engine.catalog.find(&row.resource).ok();
             let index = entry.and_then(|entry| state.indexes.get(&entry.position));
             let is_wanted = index.is_some_and(|index| !index.is_empty());
             if !is_wanted {
@@ -381,7 +383,7 @@ impl State {
             return class.clone();
         }
         let engine = hub.engine.upgrade();
-        let database = engine.and_then(|engine| engine.database_of(&window.entry)).unwrap_or_default();
+        let database = engine.and_then(|engine| engine.outbox.database_of(&window.entry)).unwrap_or_default();
         let class = Arc::new(Class {
             key,
             scope: scope.clone(),

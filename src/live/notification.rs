@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
-use crate::engine::Position;
+use crate::tables::events::Position;
 
 /// The effect of a change on subscribers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::engine::{Engine, Position};
+use crate::engine::Engine;
 use crate::query::Binding;
+use crate::tables::events::Position;
 
 /// What the positions of a stream are bound to, and the databases that they cover.
 #[derive(Debug)]

@@ -12,8 +12,8 @@ use serde_json::Value as Json;
 use tokio::sync::{Notify, broadcast};
 use uuid::Uuid;
 
+use crate::digest;
 use crate::error::{Error, ErrorKind};
-use crate::query::digest;
 
 /// The most members of one room.
 const MOST: usize = 1_000;

@@ -9,9 +9,10 @@ use super::limits::Streams;
 use super::position::Scope;
 use super::presence::Presence;
 use crate::access::Watching;
-use crate::engine::{Engine, Position};
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::events::Tail;
+use crate::tables::events::Position;
 
 /// The live subscriptions of an application, and the tail that supplies them with changes.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ impl Live {
     pub(crate) fn new(engine: &Arc<Engine>, limits: Streams, presence: Arc<Presence>) -> Self {
         let look = limits.heartbeat;
         let hub = Arc::new(Hub::new(engine, limits));
-        let tail = Arc::new(Tail::new(engine.clone(), hub.clone(), look));
+        let tail = Arc::new(Tail::new(engine.outbox.clone(), hub.clone(), look));
         Self { engine: engine.clone(), hub, tail, rights: Arc::default(), presence }
     }
 
@@ -61,10 +62,10 @@ impl Live {
 
     /// Whether everything after these positions can still be read.
     pub(super) async fn reaches_back_to(&self, scope: &Scope, at: &[Position]) -> Result<bool, Error> {
-        let recorded = self.engine.recorded();
+        let recorded = self.engine.outbox.storages();
         for (database, at) in scope.databases.iter().zip(at) {
             let Some(vault) = recorded.get(*database) else { return Ok(false) };
-            if !self.engine.bounds(vault).await?.reach_back_to(*at) {
+            if !self.engine.outbox.bounds(vault).await?.reach_back_to(*at) {
                 return Ok(false);
             }
         }

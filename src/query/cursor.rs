@@ -18,8 +18,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use resourceful_contract::{FieldType, Value, json};
 
-use super::{ListRequest, Reader, digest};
+use super::{ListRequest, Reader};
 use crate::access::Actor;
+use crate::digest;
 use crate::engine::RowFilter;
 use crate::error::{Error, ErrorKind, Fault};
 

@@ -2,7 +2,7 @@
 
 mod body;
 mod cursor;
-pub(crate) mod digest;
+mod digest;
 mod filter;
 mod parameters;
 mod select;

@@ -140,3 +140,22 @@ impl EventRow {
 fn names(written: Option<String>) -> Vec<String> {
     written.and_then(|names| serde_json::from_str(&names).ok()).unwrap_or_default()
 }
+
+/// A position among the published events of a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Position {
+    pub(crate) batch: i64,
+    pub(crate) sequence: i64,
+}
+
+impl Position {
+    /// The position after all events that one commit published.
+    pub(crate) const fn after_batch(batch: i64) -> Self {
+        Self { batch, sequence: i64::MAX }
+    }
+
+    /// The position of an event; before all others where it is unpublished.
+    pub(crate) fn of(row: &EventRow) -> Self {
+        Self { batch: row.batch.unwrap_or_default(), sequence: row.sequence }
+    }
+}

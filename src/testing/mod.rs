@@ -96,7 +96,7 @@ impl TestApp {
     /// # Panics
     /// If a storage fails.
     pub async fn events(&self) -> Vec<Event> {
-        self.app.boundary().engine.events().await.expect("the outbox can be read")
+        self.app.boundary().engine.outbox.events().await.expect("the outbox can be read")
     }
 
     /// A request by any method, `QUERY` included.

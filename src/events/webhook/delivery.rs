@@ -71,7 +71,7 @@ pub(super) struct Attempt {
 impl WebhookDelivery {
     /// A new delivery of an event to an endpoint. Its id is derived from both, so that it exists once.
     pub(super) fn new(endpoint: &WebhookEndpoint, event: &Event) -> Result<Self, Error> {
-        let now = crate::engine::now();
+        let now = crate::clock::now();
         Ok(Self {
             id: Self::id(endpoint.id, event.id),
             endpoint_id: endpoint.id,
@@ -129,6 +129,6 @@ fn replayed(delivery: &mut WebhookDelivery, _: NoInput, _: &mut Change) -> Resul
     }
     delivery.state = State::Pending;
     delivery.attempts = 0;
-    delivery.next_attempt_at = Some(crate::engine::now());
+    delivery.next_attempt_at = Some(crate::clock::now());
     Ok(())
 }

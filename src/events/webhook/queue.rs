@@ -62,7 +62,7 @@ impl Queue {
         let mut may_be_sent = false;
         for delivery in &mut deliveries {
             match self.dispatcher.puts_off(delivery.endpoint_id) {
-                Some(off) => delivery.next_attempt_at = Some(crate::engine::now() + span(off)),
+                Some(off) => delivery.next_attempt_at = Some(crate::clock::now() + span(off)),
                 None => may_be_sent = true,
             }
         }

@@ -212,7 +212,7 @@ mod tests {
     use crate::events::webhook::endpoint::WebhookEndpoint;
 
     fn delivery(tenant: &str) -> WebhookDelivery {
-        let now = crate::engine::now();
+        let now = crate::clock::now();
         let endpoint = serde_json::json!({
             "id": Uuid::new_v4(), "url": "", "events": [], "tenant_id": tenant, "created_at": now, "updated_at": now,
         });

@@ -13,6 +13,7 @@ mod relations;
 use std::fmt;
 
 use super::derive::Draft;
+use crate::error::{Error, ErrorKind};
 
 pub(super) fn declaration(draft: &Draft, faults: &mut Faults) {
     mandatory::verify(draft, faults);
@@ -101,6 +102,12 @@ impl fmt::Debug for DefinitionErrors {
 }
 
 impl std::error::Error for DefinitionErrors {}
+
+impl From<DefinitionErrors> for Error {
+    fn from(errors: DefinitionErrors) -> Self {
+        Self::new(ErrorKind::Declaration, "declaration", errors.to_string()).with_source(errors)
+    }
+}
 
 /// Collects the faults of one resource.
 pub(crate) struct Faults {

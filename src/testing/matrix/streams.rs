@@ -8,10 +8,10 @@ use uuid::Uuid;
 use super::MatrixReport;
 use super::cases::{Site, text};
 use super::oracle::Row;
-use crate::engine::Position;
 use crate::events::Follower as _;
 use crate::http::{EVENTS, SOCKET};
 use crate::tables::events::EventRow;
+use crate::tables::events::Position;
 use crate::testing::{TestResponse, TestSocket, TestStream};
 
 /// The connection on which a caller receives changes.
@@ -81,15 +81,16 @@ impl Site<'_> {
 
     async fn told_by(&self, mut stream: Ear, report: &mut MatrixReport) {
         let boundary = self.app.app().boundary();
-        let (Some(live), Some(database)) = (&boundary.live, boundary.engine.database_of(self.entry)) else {
+        let (Some(live), Some(database)) = (&boundary.live, boundary.engine.outbox.database_of(self.entry))
+        else {
             return;
         };
         if let Ear::Stream(stream) = &mut stream {
             let ready = stream.next().await.map(|event| event.name);
             report.compare(|| self.about("a stream"), &json!(ready), &json!("ready"));
         }
-        let recorded = boundary.engine.recorded();
-        let Ok(bounds) = boundary.engine.bounds(recorded[database]).await else { return };
+        let recorded = boundary.engine.outbox.storages();
+        let Ok(bounds) = boundary.engine.outbox.bounds(&recorded[database]).await else { return };
         let word = stream.word();
         let mut told = Vec::new();
         for (sequence, row) in (0..).zip(self.rows) {
