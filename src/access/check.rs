@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use serde_json::Value as Json;
 
 use super::Actor;
-use crate::resource::Operation;
+use super::operation::Operation;
 
 /// The input of a check: an actor, a resource and an operation.
 #[derive(Clone, Debug)]

@@ -13,9 +13,9 @@ use serde_json::{Value as Json, json};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::check::CheckError;
+use super::operation::Operation;
 use super::{Actor, CheckRequest, Decision, Permission, check};
 use crate::error::Error;
-use crate::resource::Operation;
 
 /// The maximum number of actors whose grants are cached.
 const MOST: u64 = 10_000;

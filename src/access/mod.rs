@@ -9,6 +9,7 @@ mod grants;
 mod jwks;
 #[cfg(feature = "jwt")]
 mod jwt;
+mod operation;
 mod origin;
 mod permission;
 mod permissions;
@@ -31,6 +32,7 @@ pub use grants::{Grant, Grants};
 pub use jwks::Jwks;
 #[cfg(feature = "jwt")]
 pub use jwt::{Claims, Jwt, JwtAlgorithm};
+pub use operation::Operation;
 pub use permission::{
     Permission, all_of, any_of, anyone, check, elevated, nobody, not, owner, role, rows, same_tenant, scope,
     signed_in, tenant_member, tenant_role, when,

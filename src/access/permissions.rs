@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Permission;
-use crate::resource::Operation;
+use super::operation::Operation;
 
 /// The permission that each operation of a resource requires.
 ///

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::operation::Operation;
 use super::{Decision, Permission, check};
-use crate::resource::Operation;
 
 /// A table of which role may do which operations on which resource, in one place for a whole application. An operation
 /// that no line allows is denied.

@@ -10,10 +10,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::App;
-use crate::engine::{Engine, GuardedStorage};
+use crate::catalog::GuardedStorage;
+use crate::engine::Engine;
 use crate::error::Error;
-use crate::events::{PublishNotifier, Relay, Step, Tail};
+use crate::events::{Relay, Step};
 use crate::live::Live;
+use crate::outbox::{PublishNotifier, Tail};
 
 /// The polling interval of the outbox where no notification arrives, as after a change on another node.
 const LOOK: Duration = Duration::from_millis(500);

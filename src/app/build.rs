@@ -11,15 +11,17 @@ use super::lifecycle::panic_message;
 use super::mount::{has_sockets, mount, name, tells_of_all};
 use super::{App, AppBuilder, AppPreset, health, migrate};
 use crate::access::{Following, Rule};
+use crate::audit::AuditTrails;
+use crate::authz::compile_all;
 use crate::cache::{ResponseCache, TagVersions};
-use crate::engine::{
-    AuditTrails, Catalog, Contention, DigestKey, Engine, Entry, InFlightKeys, Outbox, compile_all,
-};
+use crate::catalog::{Catalog, Entry};
+use crate::engine::{Contention, DigestKey, Engine, InFlightKeys};
 #[cfg(feature = "webhooks")]
 use crate::events::{Dispatcher, Queue, Subscription};
 use crate::http::{BATCH, EVENTS, EXPLAIN, Path, SOCKET};
 use crate::live::{Presence, follow_presence};
 use crate::openapi;
+use crate::outbox::Outbox;
 use crate::query::CursorKey;
 use crate::resource::{DefinitionErrors, Faults};
 use crate::tables::Tables;

@@ -14,8 +14,9 @@ use crate::cache::QueryCache;
 use crate::error::Error;
 #[cfg(feature = "webhooks")]
 use crate::events::Webhooks;
-use crate::events::{Delivery, Event, On, Subscriber, Subscription};
+use crate::events::{Delivery, On, Subscriber, Subscription};
 use crate::live::Streams;
+use crate::outbox::Event;
 use crate::resource::{DefinitionErrors, Hook, PlacedHook, Resource};
 
 /// Starts an application with the settings of a preset.

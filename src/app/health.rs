@@ -13,7 +13,7 @@ use futures::future::join_all;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 
 use super::lifecycle::Lifecycle;
-use crate::engine::GuardedStorage;
+use crate::catalog::GuardedStorage;
 use crate::error::Error;
 use crate::http::{AppState, Context, respond};
 

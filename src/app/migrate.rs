@@ -6,7 +6,8 @@ use resourceful_contract::{Migration, Storage};
 
 use super::{AppBuilder, AppPreset};
 use crate::resource::{DefinitionErrors, Faults};
-use crate::tables::{self, Tables};
+use crate::tables;
+use crate::tables::Tables;
 
 /// The environment variable that lets a start in production apply missing migrations.
 const VARIABLE: &str = "RESOURCEFUL_MIGRATE";

@@ -22,12 +22,14 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::access::Actor;
+use crate::access::Operation;
+use crate::audit::AuditVerdict;
 use crate::cache::{CacheCounts, Tag};
-use crate::engine::{AuditVerdict, Explanation, Loader};
+use crate::engine::{Explanation, Loader};
 use crate::error::Error;
-use crate::events::{Event, PublishNotifier, Relay, Tail};
+use crate::events::Relay;
 use crate::http::AppState;
-use crate::resource::Operation;
+use crate::outbox::{Event, PublishNotifier, Tail};
 
 pub use background::Background;
 pub use builder::{AppBuilder, create_app};

@@ -14,15 +14,17 @@ use super::lifecycle::Lifecycle;
 use super::service::AppService;
 use super::{App, AppBuilder, AppPreset, health};
 use crate::access::{PublicOrigins, Rule, SecurityScheme, Watching};
-use crate::engine::{Catalog, Engine};
+use crate::catalog::Catalog;
+use crate::engine::Engine;
 use crate::error::Error;
-use crate::events::{LOOK, PublishNotifier, Relay, Tail, Workers};
+use crate::events::{Relay, Workers};
 use crate::http::{
     AppState, BATCH, BodyLimit, BodyMemory, Challenge, Context, EVENTS, EXPLAIN, Origins, Routes, SOCKET,
 };
 use crate::http::{batch as batched, events, explain as explained, respond, socket};
 use crate::live::{Live, Presence};
 use crate::openapi;
+use crate::outbox::{LOOK, PublishNotifier, Tail};
 
 /// Assembles the application and its service.
 pub(super) fn mount(

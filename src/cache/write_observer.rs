@@ -10,7 +10,8 @@ use resourceful_contract::{Change, Committed, ErrorKind, Filter, StorageError, T
 use super::outbox_invalidation::Own;
 use super::tags::{Tag, TagVersions};
 use crate::resource::id_text;
-use crate::tables::events::{self, EventRow};
+use crate::tables::events;
+use crate::tables::events::EventRow;
 use uuid::Uuid;
 
 /// When tags are invalidated again after an abandoned commit: it may have been committed a moment later.

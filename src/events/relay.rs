@@ -20,11 +20,13 @@ use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::{self, JoinSet};
 use uuid::Uuid;
 
-use super::Event;
 use super::Workers;
 use super::subscriber::{Subscription, handle};
-use crate::engine::{Engine, GuardedStorage, LONGEST_RETRY_DELAY, Lease, Marked, Marks};
+use crate::catalog::GuardedStorage;
+use crate::engine::Engine;
 use crate::error::Error;
+use crate::outbox::Event;
+use crate::outbox::{LONGEST_RETRY_DELAY, Lease, Marked, Marks};
 use crate::tables::events::EventRow;
 
 /// How many events are published at once.

@@ -8,11 +8,11 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
-use super::Event;
-use super::event::matches;
 use crate::access::CheckError;
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::outbox::Event;
+use crate::outbox::matches;
 use crate::resource::Change;
 
 /// Time limit for a subscriber to handle one event.

@@ -15,9 +15,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::Event;
 use super::subscriber::{LONGEST, Subscription, handle};
 use crate::engine::Engine;
+use crate::outbox::Event;
 
 /// How many events a node handles at once for other nodes.
 const WIDTH: usize = 16;

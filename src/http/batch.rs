@@ -12,10 +12,11 @@ use serde_json::{Value as Json, json};
 use super::handler::{accepting, original};
 use super::prefer::Prefer;
 use super::{AppState, Body, Context, body, cache_groups, conditional, dry_run, response};
+use crate::access::Operation;
 use crate::engine::{BatchOperation, Became};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::query::no_parameters;
-use crate::resource::{Operation, pointer_of};
+use crate::resource::pointer_of;
 
 /// The path of the route.
 pub(crate) const BATCH: &str = "/batch";

@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::engine::{Catalog, Entry};
+use crate::catalog::{Catalog, Entry};
 
 pub(super) const GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 pub(super) const INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");

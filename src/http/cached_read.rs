@@ -12,7 +12,8 @@ use serde_json::Value as Json;
 
 use super::handler::ResourceHandler;
 use super::prefer::Prefer;
-use super::response::{self, Url};
+use super::response;
+use super::response::Url;
 use super::{Endpoint, REQUEST_ID, cache_groups, conditional, set_security_headers};
 use crate::access::Actor;
 use crate::cache::{

@@ -2,7 +2,8 @@
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use crate::resource::{Acted, Definition, Operation, Right, Target};
+use crate::access::Operation;
+use crate::resource::{Acted, Definition, Right, Target};
 
 /// One method of one path of a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

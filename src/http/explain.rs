@@ -9,11 +9,12 @@ use serde::Deserialize;
 
 use super::handler::{accepting, original};
 use super::{AppState, Body, Context, body};
+use crate::access::Operation;
 use crate::access::{Actor, CheckRequest, Verdict};
 use crate::engine::Explanation;
 use crate::error::{Error, ErrorKind, Fault};
 use crate::query::no_parameters;
-use crate::resource::{Operation, pointer_of};
+use crate::resource::pointer_of;
 
 /// The path of the route.
 pub(crate) const EXPLAIN: &str = "/_explain";

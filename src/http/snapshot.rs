@@ -15,9 +15,10 @@ use super::cached_read::sent;
 use super::handler::ResourceHandler;
 use super::prefer::{APPLIED, Prefer};
 use crate::cache::Content;
-use crate::engine::{Call, CommittedEvents};
+use crate::engine::Call;
 use crate::error::Error;
 use crate::live::{Scope, StreamPosition};
+use crate::outbox::CommittedEvents;
 use crate::query::ListRequest;
 
 pub(super) const STREAM_POSITION: HeaderName = HeaderName::from_static("stream-position");

@@ -13,14 +13,16 @@ use tokio::sync::watch;
 use super::app_state::bad_credential;
 use super::request_head::Head;
 use super::{AppState, Context};
+use crate::access::Operation;
 use crate::access::{Actor, PublicOrigins, Revalidation};
+use crate::catalog::Entry;
 use crate::digest;
-use crate::engine::{Engine, Entry, ListQuery, SubscriberView};
+use crate::engine::{Engine, ListQuery};
 use crate::error::{Error, ErrorKind};
+use crate::live::SubscriberView;
 use crate::live::{Scope, SubscriptionRequest, Wanted, Who};
 use crate::nearest::suggest;
 use crate::query::{Binding, may_relate};
-use crate::resource::Operation;
 
 use super::stream::EVENTS;
 

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use resourceful_contract::{Filter, Schema, Test, Value};
 
-use crate::engine::RowState;
+use super::subscriber_view::RowState;
 
 /// The most fields of a form.
 const WIDEST: usize = 4;

@@ -12,6 +12,7 @@ mod presence_sync;
 mod sse;
 mod streams;
 mod subscriber_queue;
+mod subscriber_view;
 mod ws;
 
 pub use limits::Streams;
@@ -23,4 +24,5 @@ pub(crate) use presence::{Place as Present, Presence, PresenceEvent, Room};
 pub(crate) use presence_sync::follow as follow_presence;
 pub(crate) use sse::response as events_of;
 pub(crate) use streams::Live;
+pub(crate) use subscriber_view::SubscriberView;
 pub(crate) use ws::{Ending, SocketMessage};

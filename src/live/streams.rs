@@ -11,7 +11,7 @@ use super::presence::Presence;
 use crate::access::Watching;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::events::Tail;
+use crate::outbox::Tail;
 use crate::tables::events::Position;
 
 /// The live subscriptions of an application, and the tail that supplies them with changes.

@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::components::reference;
 use super::parameters;
-use crate::engine::Entry;
+use crate::catalog::Entry;
 use crate::resource::Bulk;
 
 /// Adds the components of a resource's bulk routes.

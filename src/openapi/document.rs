@@ -14,15 +14,18 @@ use utoipa::openapi::{
     ComponentsBuilder, ContactBuilder, InfoBuilder, LicenseBuilder, OpenApiBuilder, OpenApiVersion,
 };
 
-use super::components::{self, Components};
+use super::components;
+use super::components::Components;
 use super::lens::Lens;
-use super::operations::{self, Site};
-use super::schemas::{self, Writer};
+use super::operations;
+use super::operations::Site;
+use super::schemas;
+use super::schemas::Writer;
 use super::{Info, batch, explain, names, streams, version30, walk};
+use crate::access::Operation;
 use crate::access::{CredentialLocation, SecurityScheme};
-use crate::engine::Entry;
+use crate::catalog::Entry;
 use crate::http::{BATCH, EVENTS, EXPLAIN, Endpoint, SOCKET};
-use crate::resource::Operation;
 
 /// The OpenAPI version of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use super::components::{Components, reference};
 use super::lens::Lens;
 use super::names::pascal;
 use super::schemas::definition_name;
-use crate::engine::Entry;
+use crate::catalog::Entry;
 use crate::query::MAX_URL_VALUES;
 
 /// The maximum number of values in a list in a body.

@@ -1,9 +1,11 @@
 //! The part of the catalog that a document describes: everything declared, or what one caller is permitted.
 
 use super::operations::Requirements;
-use crate::engine::{Catalog, Entry, LinkedRelation, PermittedOperations};
+use crate::access::Operation;
+use crate::authz::PermittedOperations;
+use crate::catalog::{Catalog, Entry, LinkedRelation};
 use crate::http::Endpoint;
-use crate::resource::{Operation, Right};
+use crate::resource::Right;
 
 /// The catalog, limited to what a document describes.
 #[derive(Debug)]

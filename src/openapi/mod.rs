@@ -36,6 +36,7 @@ use document::Version;
 use lens::Lens;
 
 use crate::access::{Permission, SecurityScheme};
+use crate::authz::permitted_operations;
 use crate::error::{Error, Fault};
 use crate::http::{AppState, Context, DEFAULT_BASE, is_known};
 use crate::query::read_parameters;
@@ -147,7 +148,7 @@ impl Document {
             },
             None => {
                 let caller = self.boundary.actor(parts).await?;
-                let offers = self.boundary.engine.offers(&caller).await;
+                let offers = permitted_operations(&self.boundary.engine.catalog, &caller).await;
                 let explains = self.boundary.may_ask(&caller).await.is_ok();
                 let lens = Lens::of(&self.boundary.engine.catalog, offers, explains);
                 own = Prepared::of(&document::of(&lens, &self.info, version));

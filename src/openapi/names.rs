@@ -1,6 +1,6 @@
 //! Names of components, and of operations with their summaries.
 
-use crate::engine::Entry;
+use crate::catalog::Entry;
 use crate::http::Endpoint;
 use crate::resource::Target;
 

@@ -11,10 +11,11 @@ use super::document::Version;
 use super::lens::Lens;
 use super::schemas::input_of;
 use super::{Info, names, parameters, responses};
+use crate::access::Operation;
 use crate::access::{Alternative, Permission, Requirement};
-use crate::engine::Entry;
+use crate::catalog::Entry;
 use crate::http::{Body, Endpoint};
-use crate::resource::{Operation, Right};
+use crate::resource::Right;
 
 /// The description of streams.
 const STREAM: &str = "Server-sent events: `ready` first, then each change of an item that matches as a CloudEvents 1.0 event \

@@ -6,10 +6,11 @@ use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterS
 use utoipa::openapi::{RefOr, Required};
 
 use super::components::Components;
-use super::filters::{self, any_text};
+use super::filters;
+use super::filters::any_text;
 use super::lens::Lens;
 use super::operations::Site;
-use crate::engine::Entry;
+use crate::catalog::Entry;
 use crate::http::{Endpoint, PROTOCOL};
 use crate::resource::{Right, Target};
 

@@ -11,11 +11,12 @@ use super::document::Version;
 use super::names::{of_action, pascal};
 use super::operations::{Requirements, Site};
 use super::streams;
+use crate::access::Operation;
 use crate::access::Requirement;
-use crate::engine::Entry;
+use crate::catalog::Entry;
 use crate::error::ErrorKind;
 use crate::http::{Body, Endpoint, status, title};
-use crate::resource::{Operation, Target};
+use crate::resource::Target;
 
 /// The responses of an endpoint by status.
 pub(super) fn of(site: &Site<'_>, components: &mut Components) -> Vec<(String, RefOr<Response>)> {

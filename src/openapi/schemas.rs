@@ -7,7 +7,7 @@ use super::components::{Components, reference};
 use super::lens::Lens;
 use super::names::{of_action, pascal};
 use super::{bulk, decimals, filters, parameters};
-use crate::engine::{Catalog, Entry};
+use crate::catalog::{Catalog, Entry};
 use crate::resource::DeclaredAction;
 
 /// The suffixes of a resource's components after its title; the title alone is a whole item.

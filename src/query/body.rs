@@ -3,10 +3,12 @@
 use resourceful_contract::{Filter, RelatedBy};
 use serde_json::{Map, Value as Json};
 
-use super::filter::{self, MAX_NODES, Operand};
-use super::select::{self, Draft};
+use super::filter;
+use super::filter::{MAX_NODES, Operand};
+use super::select;
+use super::select::Draft;
 use super::{ListRequest, Reader, StreamRequest};
-use crate::engine::{Catalog, Entry};
+use crate::catalog::{Catalog, Entry};
 use crate::error::{Fault, MOST_FAULTS, escape_pointer};
 
 /// The maximum nesting depth of a filter.

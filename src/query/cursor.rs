@@ -20,8 +20,8 @@ use resourceful_contract::{FieldType, Value, json};
 
 use super::{ListRequest, Reader};
 use crate::access::Actor;
+use crate::catalog::RowFilter;
 use crate::digest;
-use crate::engine::RowFilter;
 use crate::error::{Error, ErrorKind, Fault};
 
 /// The key that an application's cursors are encrypted with.

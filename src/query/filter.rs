@@ -7,7 +7,7 @@ use resourceful_contract::{Field, FieldType, Filter, RelatedBy, Test, Value};
 use serde_json::Value as Json;
 
 use super::Reader;
-use crate::engine::{Catalog, Entry, LinkedRelation, RowFilter};
+use crate::catalog::{Catalog, Entry, LinkedRelation, RowFilter};
 use crate::nearest::suggest;
 
 /// The most values of a list operand in a body.

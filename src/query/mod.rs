@@ -13,7 +13,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use resourceful_contract::{Count, Filter, Sort};
 
-use crate::engine::{Catalog, Entry, LinkedRelation, Visibilities};
+use crate::catalog::{Catalog, Entry, LinkedRelation, Visibilities};
 use crate::error::{Error, Fault};
 
 pub(crate) use cursor::{Binding, CursorKey, KeysDigest, Opened};

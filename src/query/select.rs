@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use resourceful_contract::{Filter, Sort};
 
 use super::{Deleted, ItemRequest, LAST_EVENT_ID, ListRequest, Place, Reader, Selection};
-use crate::engine::LinkedRelation;
+use crate::catalog::LinkedRelation;
 use crate::error::Fault;
 use crate::nearest::suggest;
 

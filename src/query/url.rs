@@ -2,9 +2,12 @@
 
 use resourceful_contract::Filter;
 
-use super::filter::{self, MAX_DEPTH, MAX_NODES, Refusal, Related};
-use super::parameters::{self, Parameter};
-use super::select::{self, Draft};
+use super::filter;
+use super::filter::{MAX_DEPTH, MAX_NODES, Refusal, Related};
+use super::parameters;
+use super::parameters::Parameter;
+use super::select;
+use super::select::Draft;
 use super::{ItemRequest, ListRequest, Reader, StreamRequest};
 use crate::error::Fault;
 use crate::nearest::suggest;

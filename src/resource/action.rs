@@ -15,7 +15,8 @@ use validator::Validate;
 use super::Change;
 use super::bodies::close;
 use super::codec::{read, written};
-use super::validate::{self, compile};
+use super::validate;
+use super::validate::compile;
 use crate::access::Permission;
 use crate::error::{Error, Fault};
 

@@ -13,9 +13,10 @@ use super::codec::Codec;
 use super::definition::{Fill, Policy};
 use super::hook::{After, Before};
 use super::{
-    Action, AuditTrail, Bulk, Cache, Change, DefinitionErrors, Hook, Id, Idempotency, Operation, PlacedHook,
-    Preset, Relation, Resource, SoftDelete, StateMachine, Target, Tree, belongs_to, derive, has_many,
+    Action, AuditTrail, Bulk, Cache, Change, DefinitionErrors, Hook, Id, Idempotency, PlacedHook, Preset,
+    Relation, Resource, SoftDelete, StateMachine, Target, Tree, belongs_to, derive, has_many,
 };
+use crate::access::Operation;
 use crate::access::{CheckError, Permission, Permissions};
 use crate::error::Error;
 

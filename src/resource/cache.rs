@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Operation;
+use crate::access::Operation;
 
 /// Cache settings of a resource's responses, which are then served without a query to its storage.
 ///

@@ -8,9 +8,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
-use super::Operation;
 use super::codec::written;
 use crate::access::Actor;
+use crate::access::Operation;
 use crate::error::Error;
 
 /// A change of one item, as passed to [hooks](crate::Hook) and [actions](crate::Action).

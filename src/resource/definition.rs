@@ -7,9 +7,10 @@ use resourceful_contract::{Schema, Table};
 
 use super::codec::Codec;
 use super::{
-    Action, AuditTrail, Bodies, Bulk, Cache, Idempotency, Operation, PlacedHook, Relation, Right, SoftDelete,
-    Target, TreeParent,
+    Action, AuditTrail, Bodies, Bulk, Cache, Idempotency, PlacedHook, Relation, Right, SoftDelete, Target,
+    TreeParent,
 };
+use crate::access::Operation;
 use crate::access::{Permission, Permissions, all_of, nobody};
 
 /// A verified resource, to be added to an application. Cloning it is cheap.

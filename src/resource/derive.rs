@@ -8,8 +8,10 @@ use serde_json::Value as Json;
 
 use super::bodies::{Bodies, is_internal};
 use super::definition::FieldRule;
-use super::verify::{self, DefinitionErrors, Faults};
-use super::{DeclaredAction, Definition, Id, Operation, Resource, ResourceBuilder, TreeParent};
+use super::verify;
+use super::verify::{DefinitionErrors, Faults};
+use super::{DeclaredAction, Definition, Id, Resource, ResourceBuilder, TreeParent};
+use crate::access::Operation;
 use crate::access::{Permission, Permissions, all_of};
 
 /// A declaration with derived fields, before verification.

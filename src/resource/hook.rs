@@ -9,8 +9,9 @@ use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Change, Operation};
+use super::Change;
 use crate::access::CheckError;
+use crate::access::Operation;
 use crate::error::Error;
 
 /// Application code that runs before, after or around changes, on one resource

@@ -1,7 +1,8 @@
 //! Rights: what callers may do with a resource, each with its own permission.
 
-use super::{Definition, Operation, Target};
+use super::{Definition, Target};
 use crate::access::Actor;
+use crate::access::Operation;
 
 /// A right of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,7 +36,7 @@ pub use socket::TestSocket;
 pub use stream::{TestEvent, TestStream};
 
 use crate::app::{App, AppBuilder};
-use crate::events::Event;
+use crate::outbox::Event;
 use crate::resource::DefinitionErrors;
 
 /// The way that the requests of a test take.

@@ -26,13 +26,54 @@ fn code(source: &str) -> impl Iterator<Item = &str> {
     source.lines().filter(|line| !line.trim_start().starts_with("//"))
 }
 
+/// The folders and files of `src/`, from the bottom up: each may use those before it.
+const ORDER: [&str; 23] = [
+    "nearest", "clock", "digest", "error", "outbound", "access", "resource", "tables", "cache", "catalog",
+    "query", "authz", "outbox", "audit", "engine", "events", "live", "http", "openapi", "app", "testing",
+    "presets", "prelude",
+];
+
+/// The folder or file of `src/` that a source belongs to.
+fn part_of(path: &Path) -> String {
+    let relative = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    let first = relative.components().next().unwrap().as_os_str().to_str().unwrap();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+#[test]
+fn folders_use_only_those_below_them() {
+    let place = |name: &str| ORDER.iter().position(|known| *known == name);
+    let mut arrows = 0;
+    for (path, source) in sources("src") {
+        let part = part_of(&path);
+        // The root names every module, and the documentation has none.
+        if ["lib", "docs"].contains(&part.as_str()) {
+            continue;
+        }
+        let from = place(&part).unwrap_or_else(|| panic!("ORDER does not have `{part}`"));
+        for line in code(&source) {
+            for used in line.split("crate::").skip(1) {
+                let name: String =
+                    used.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
+                // The prelude consists of names of the root.
+                if part == "prelude" && place(&name).is_none() {
+                    continue;
+                }
+                let to = place(&name)
+                    .unwrap_or_else(|| panic!("{}: `{line}` uses a name of the root", path.display()));
+                assert!(to <= from, "{}: `{part}` is below `{name}`", path.display());
+                arrows += usize::from(to < from);
+            }
+        }
+    }
+    assert!(arrows > 500, "only {arrows} uses were found");
+}
+
 #[test]
 fn axum_is_known_at_the_boundary_only() {
     let allowed = ["http", "live", "app", "openapi", "testing"];
     for (path, source) in sources("src") {
-        let relative = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
-        let room = relative.components().next().unwrap().as_os_str().to_str().unwrap();
-        if !allowed.contains(&room) {
+        if !allowed.contains(&part_of(&path).as_str()) {
             assert!(!code(&source).any(|line| line.contains("axum::")), "{} imports axum", path.display());
         }
     }
@@ -87,18 +128,18 @@ fn presets_use_public_names_only() {
     }
 }
 
-/// A storage answers every query that it gets. The engine therefore has one type that queries storages, and it takes only
-/// queries with a row filter: `GuardedStorage` takes a `GuardedQuery`, and only `visibility.rs` makes one.
+/// A storage runs every query that it gets. The library therefore has one type that queries storages, and it takes only
+/// queries with a row filter: `GuardedStorage` takes a `GuardedQuery`, and only a `RowFilter` makes one.
 #[test]
 fn rows_are_read_and_written_through_the_guarded_storage() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let guard = root.join("src/engine/visibility.rs");
+    let guards = ["src/catalog/guarded_storage.rs", "src/catalog/row_filter.rs"].map(|path| root.join(path));
     let accesses = ["dyn Storage", ".storage()", "RowFilter(", "GuardedQuery("];
     // Where a declaration's storage is named, compared, migrated and given to the guarded storage, before any request.
     let setup = [
         "src/app/builder.rs",
         "src/app/migrate.rs",
-        "src/engine/catalog.rs",
+        "src/catalog/link.rs",
         "src/events/webhook/mod.rs",
         "src/resource",
         "src/lib.rs",
@@ -109,7 +150,7 @@ fn rows_are_read_and_written_through_the_guarded_storage() {
         code(&source).any(|line| line.contains(access))
     };
     for folder in ["src", "presets"] {
-        for (path, _) in sources(folder).into_iter().filter(|(path, _)| *path != guard) {
+        for (path, _) in sources(folder).into_iter().filter(|(path, _)| !guards.contains(path)) {
             for access in accesses {
                 let is_setup = setup.iter().any(|setup| path.starts_with(setup))
                     && ["dyn Storage", ".storage()"].contains(&access);
@@ -121,8 +162,19 @@ fn rows_are_read_and_written_through_the_guarded_storage() {
             }
         }
     }
-    assert!(
-        accesses.iter().all(|access| *access == ".storage()" || found(&guard, access)),
-        "the guarded storage is in another file now"
-    );
+    for access in ["dyn Storage", "RowFilter(", "GuardedQuery("] {
+        assert!(guards.iter().any(|guard| found(guard, access)), "`{access}` is in another file now");
+    }
+}
+
+/// A row filter without a restriction is for operations of the application itself, which the engine names as such.
+#[test]
+fn unrestricted_row_filters_are_made_below_the_protocols() {
+    for (path, source) in sources("src").into_iter().chain(sources("presets")) {
+        let is_allowed = ["catalog", "authz", "engine"]
+            .iter()
+            .any(|part| path.starts_with(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(part)));
+        let makes = code(&source).any(|line| line.contains("::unrestricted("));
+        assert!(is_allowed || !makes, "{} makes an unrestricted row filter", path.display());
+    }
 }

@@ -232,8 +232,9 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
 
-    use super::{ConnectionLimits, Listen, PAUSE, serve};
-    use crate::{AppPreset, create_app};
+    use super::{Listen, PAUSE, serve};
+    use crate::app::server::limits::ConnectionLimits;
+    use crate::app::{AppPreset, create_app};
 
     /// Fails with too many open files, this many times before each connection.
     struct Failing {

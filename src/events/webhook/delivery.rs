@@ -12,7 +12,7 @@ use super::endpoint::{WebhookEndpoint, walls};
 use super::{DELIVERIES, Webhooks};
 use crate::access::{Permissions, nobody, rows};
 use crate::error::{Error, ErrorKind};
-use crate::events::Event;
+use crate::outbox::Event;
 use crate::resource::{Action, Change, NoInput, ResourceBuilder, define_resource};
 
 /// The delivery of one event to one endpoint.

@@ -28,8 +28,8 @@ use crate::access::{Actor, RoleHierarchy};
 use crate::clock::now;
 use crate::engine::{Engine, SystemRow};
 use crate::error::Error;
-use crate::events::Event;
 use crate::outbound::{Client, Failure, Reach};
+use crate::outbox::Event;
 use crate::resource::EnlistedWrite;
 
 /// How many pages of due deliveries are searched for those that may be sent now.

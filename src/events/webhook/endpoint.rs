@@ -15,11 +15,12 @@ use validator::Validate;
 
 use super::sign::Secret;
 use super::{ENDPOINTS, Webhooks, span};
+use crate::access::Operation;
 use crate::access::{Actor, Permission, Permissions, all_of, any_of, owner, rows, same_tenant};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::nearest::suggest;
 use crate::outbound::{host, is_public};
-use crate::resource::{Action, Change, Hook, NoInput, Operation, ResourceBuilder, define_resource};
+use crate::resource::{Action, Change, Hook, NoInput, ResourceBuilder, define_resource};
 
 /// A URL that events are sent to. The caller who set the URL is its owner: it receives what the owner may see.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]

@@ -13,8 +13,9 @@ use super::{DELIVERIES, Dispatcher, ENDPOINTS, span};
 use crate::access::CheckError;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::events::event::matches;
-use crate::events::{Delivery, Event, Subscriber};
+use crate::events::{Delivery, Subscriber};
+use crate::outbox::Event;
+use crate::outbox::matches;
 
 /// How many endpoints are read at once.
 const STEP: u32 = 200;

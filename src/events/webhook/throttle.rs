@@ -208,8 +208,8 @@ fn doubled(pause: Duration, times: u32, longest: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::Event;
     use crate::events::webhook::endpoint::WebhookEndpoint;
+    use crate::outbox::Event;
 
     fn delivery(tenant: &str) -> WebhookDelivery {
         let now = crate::clock::now();

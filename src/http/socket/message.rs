@@ -5,7 +5,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
 use crate::error::{Error, ErrorKind, Fault};
-use crate::http::strict_json::{self, ParseFailure};
+use crate::http::strict_json;
+use crate::http::strict_json::ParseFailure;
 use crate::nearest::suggest;
 use crate::resource::pointer_of;
 

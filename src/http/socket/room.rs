@@ -8,12 +8,13 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::message::{Join, invalid};
-use crate::engine::{Entry, ListQuery};
+use crate::access::Operation;
+use crate::catalog::Entry;
+use crate::engine::ListQuery;
 use crate::error::{Error, ErrorKind};
 use crate::http::subscription::{SubscribingCaller, who};
 use crate::live::{Live, PresenceEvent, Present, Room, SocketMessage, Subscription, Wanted, Who};
 use crate::nearest::suggest;
-use crate::resource::Operation;
 
 /// The shortest time between two full lists of members.
 const AGAIN: Duration = Duration::from_secs(1);

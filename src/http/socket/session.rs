@@ -13,7 +13,8 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::message::{self, Join, Message, Subscribe, invalid};
+use super::message;
+use super::message::{Join, Message, Subscribe, invalid};
 use super::room::Inside;
 use crate::error::{Error, ErrorKind, Fault};
 use crate::http::subscription::{EventsSubscription, ResourceSubscription, SubscribingCaller, types, who};

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::Faults;
+use crate::access::Operation;
 use crate::access::anyone;
+use crate::resource::Cache;
 use crate::resource::derive::Draft;
-use crate::resource::{Cache, Operation};
 
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Directives that let a shared cache reuse a response for other callers (RFC 9111, 3.5).

@@ -1,7 +1,7 @@
 //! Mandatory settings, which have no default.
 
 use super::Faults;
-use crate::resource::Operation;
+use crate::access::Operation;
 use crate::resource::derive::Draft;
 
 pub(super) fn verify(draft: &Draft, faults: &mut Faults) {

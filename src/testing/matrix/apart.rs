@@ -4,9 +4,9 @@ use serde_json::{Value as Json, json};
 
 use super::oracle::{Oracle, Reach};
 use super::{Caller, MatrixReport};
-use crate::engine::Entry;
+use crate::access::Operation;
+use crate::catalog::Entry;
 use crate::http::{EVENTS, EXPLAIN, Path};
-use crate::resource::Operation;
 use crate::testing::TestApp;
 
 /// The paths outside of resources, tested for one caller.

@@ -6,9 +6,9 @@ use serde_json::{Value as Json, json};
 
 use super::oracle::{Oracle, Reach, Row, value};
 use super::{Caller, MatrixReport};
-use crate::engine::{Catalog, Entry, LinkedRelation};
+use crate::access::Operation;
+use crate::catalog::{Catalog, Entry, LinkedRelation};
 use crate::http::{Endpoint, Path};
-use crate::resource::Operation;
 use crate::testing::{TestApp, TestResponse};
 
 /// One resource, tested for one caller.

@@ -5,8 +5,8 @@ use serde_json::{Value as Json, json};
 use super::MatrixReport;
 use super::cases::Site;
 use super::oracle::Row;
+use crate::access::Operation;
 use crate::error::escape_pointer;
-use crate::resource::Operation;
 use crate::testing::TestResponse;
 
 impl Site<'_> {

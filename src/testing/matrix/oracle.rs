@@ -9,11 +9,12 @@ use std::sync::Arc;
 use resourceful_contract::{FieldType, Filter, Value, fold};
 use serde_json::{Map, Value as Json};
 
+use crate::access::Operation;
 use crate::access::{Actor, CheckRequest, Declared, Permission};
-use crate::engine::{Catalog, Entry};
+use crate::catalog::{Catalog, Entry};
 use crate::http::EXPLAIN;
 use crate::query;
-use crate::resource::{Fill, Operation, Right};
+use crate::resource::{Fill, Right};
 
 /// A row as it is stored, by field names.
 pub(super) type Row = Map<String, Json>;
@@ -41,7 +42,7 @@ pub(super) struct Oracle<'a> {
     rows: &'a [Vec<Row>],
     actor: &'a Actor,
     /// The decisions of checks, by their names and what they were asked.
-    checks: HashMap<(String, usize, Operation), crate::Decision>,
+    checks: HashMap<(String, usize, Operation), crate::access::Decision>,
 }
 
 impl<'a> Oracle<'a> {
@@ -284,7 +285,7 @@ impl<'a> Oracle<'a> {
     pub(super) fn related<'b>(
         &'b self,
         entry: &'b Entry,
-        relation: &'b crate::engine::LinkedRelation,
+        relation: &'b crate::catalog::LinkedRelation,
         row: &'b Row,
     ) -> impl Iterator<Item = &'b Row> + 'b {
         let target = self.catalog.entry(relation.target);
@@ -323,7 +324,7 @@ impl<'a> Oracle<'a> {
     }
 
     /// Whether a relation exists for the actor: the keys on both of its sides may be revealed to it.
-    pub(super) fn follows(&self, entry: &Entry, relation: &crate::engine::LinkedRelation) -> bool {
+    pub(super) fn follows(&self, entry: &Entry, relation: &crate::catalog::LinkedRelation) -> bool {
         let target = self.catalog.entry(relation.target);
         self.tells(entry, relation.link.local) && self.tells(target, relation.link.remote)
     }

@@ -5,9 +5,10 @@ use serde_json::{Value as Json, json};
 use super::MatrixReport;
 use super::cases::{Site, text};
 use super::oracle::{Reach, Row, is_deleted};
-use crate::events::Event;
+use crate::access::Operation;
 use crate::http::Endpoint;
-use crate::resource::{Acted, Operation, Right, Target};
+use crate::outbox::Event;
+use crate::resource::{Acted, Right, Target};
 use crate::testing::TestResponse;
 
 impl Site<'_> {

@@ -7,8 +7,8 @@ use serde_json::{Value as Json, json};
 use super::MatrixReport;
 use super::cases::Site;
 use super::oracle::{Reach, Row};
+use crate::access::Operation;
 use crate::http::Endpoint;
-use crate::resource::Operation;
 use crate::testing::{TestRequest, TestResponse};
 
 impl Site<'_> {

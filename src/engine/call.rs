@@ -1,0 +1,150 @@
+//! An authorized call: the permitted rows, the caller's visibility and the write context that an operation works with.
+
+use std::sync::Arc;
+
+use resourceful_contract::{Filter, Value, Version};
+
+use super::write::context;
+use super::{Engine, Expected, WriteContext};
+use crate::access::{Actor, Operation};
+use crate::authz::decision;
+use crate::catalog::{Entry, Mask, RowFilter, Visibilities, Visibility};
+use crate::error::{Error, ErrorKind};
+use crate::query::Reader;
+use crate::resource::{Definition, Right};
+
+/// An authorized call of an operation. It is created only from an authorization decision.
+pub(crate) struct Call<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) entry: &'a Arc<Entry>,
+    pub(crate) actor: &'a Actor,
+    /// The rows that the operation is allowed on.
+    pub(super) allowed: RowFilter,
+    /// The subset of these rows that the request addresses: each must still match when it is changed.
+    pub(super) meant: RowFilter,
+    pub(super) sights: Visibilities,
+    /// The write context of its changes.
+    pub(super) terms: &'a WriteContext,
+}
+
+impl Engine {
+    /// Authorizes a call of an operation, before anything is read. Of the request it uses only whether relations may be
+    /// followed.
+    ///
+    /// # Errors
+    /// Where the caller may not make it.
+    pub(crate) async fn call<'a>(
+        &'a self,
+        entry: &'a Arc<Entry>,
+        actor: &'a Actor,
+        right: impl Into<Right>,
+        related: bool,
+    ) -> Result<Call<'a>, Error> {
+        let right = right.into();
+        // A write may refer to rows of other resources, which its caller has to see.
+        let refers = matches!(right.base(), Operation::Create | Operation::Update | Operation::Replace);
+        let (allowed, sights) =
+            decision::enter(&self.catalog, entry, actor, right, related || refers).await?;
+        let meant = RowFilter::unrestricted();
+        Ok(Call { engine: self, entry, actor, allowed, meant, sights, terms: &context::NONE })
+    }
+}
+
+impl<'a> Call<'a> {
+    /// The same call with another write context for its changes.
+    pub(crate) fn with<'b>(&'b self, terms: &'b WriteContext) -> Call<'b> {
+        Call {
+            engine: self.engine,
+            entry: self.entry,
+            actor: self.actor,
+            allowed: self.allowed.clone(),
+            meant: self.meant.clone(),
+            sights: self.sights.clone(),
+            terms,
+        }
+    }
+
+    /// The same call, restricted to rows that match a filter at the time of their change.
+    pub(crate) fn of_matching(&self, filter: Filter) -> Call<'_> {
+        Call { meant: RowFilter::unrestricted().and_filter(filter), ..self.with(self.terms) }
+    }
+
+    /// The write context of one of many items that are written one by one.
+    pub(crate) fn terms_of(&self, item: &str) -> WriteContext {
+        self.terms.of_item(item)
+    }
+
+    /// Takes over the dry-run events of one of many items.
+    pub(crate) fn take_tried(&self, terms: &WriteContext) {
+        self.terms.note(terms.tried());
+    }
+
+    /// The same call, with this write context for its changes.
+    pub(crate) const fn on(mut self, terms: &'a WriteContext) -> Self {
+        self.terms = terms;
+        self
+    }
+
+    pub(crate) fn definition(&self) -> &'a Definition {
+        &self.entry.definition
+    }
+
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        Reader { catalog: &self.engine.catalog, entry: self.entry, sights: &self.sights }
+    }
+
+    /// The caller's visibility of this resource.
+    pub(crate) const fn sight(&self) -> &Visibility {
+        self.sights.own()
+    }
+
+    /// The rows that the caller may see.
+    ///
+    /// # Errors
+    /// Where the caller may see none.
+    pub(crate) fn seen(&self) -> Result<&RowFilter, Error> {
+        let refused = || decision::refused(self.entry, self.actor, Operation::Read);
+        self.sight().rows.as_ref().ok_or_else(refused)
+    }
+
+    pub(crate) const fn mask(&self) -> &Mask {
+        &self.sight().mask
+    }
+
+    /// The visible fields that this caller is shown.
+    pub(crate) fn shown(&self) -> Vec<usize> {
+        let mask = self.mask();
+        let visible = &self.definition().visible;
+        if mask.is_clear() {
+            return visible.clone();
+        }
+        visible.iter().copied().filter(|field| mask.shows(*field)).collect()
+    }
+
+    /// Parses an id from a path; a malformed id is not found, like an absent one.
+    pub(crate) fn id(&self, text: &str) -> Result<Value, Error> {
+        let field_type = self.entry.schema.id_field().field_type;
+        field_type.parse(text).map_err(|_| Error::not_found())
+    }
+
+    /// Checks the item's version against the expected ones.
+    ///
+    /// # Errors
+    /// Where the item is in a version that the caller does not expect.
+    pub(crate) fn expect(&self, expected: Option<&Expected>, version: Version) -> Result<(), Error> {
+        match expected {
+            Some(expected) if !expected.admits(self.engine.names.name(version)) => Err(expected.mismatch()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a change without an expected version, where the resource requires one.
+    pub(crate) fn require_expected(&self, expected: Option<&Expected>) -> Result<(), Error> {
+        if self.definition().require_if_match && expected.is_none() {
+            let detail = "Changes of this resource need If-Match with the item's ETag.";
+            return Err(Error::new(ErrorKind::PreconditionRequired, "precondition-required", detail)
+                .with_faults(vec![crate::error::Fault::header("If-Match", "required", detail)]));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,216 @@
+//! Read: one item by its id.
+
+use crate::resource::id_text;
+use resourceful_contract::{Filter, Position, Query, Rows, Test, Value, Version};
+
+use super::include;
+use crate::access::Operation;
+use crate::authz::{decision, redact};
+use crate::catalog::Mask;
+use crate::catalog::RowFilter;
+use crate::catalog::Visibility;
+use crate::engine::write::assemble::Fields;
+use crate::engine::write::bulk;
+use crate::engine::{Call, Item, Part};
+use crate::error::{Error, ErrorKind, Fault};
+use crate::query::{Deleted, ItemRequest, Selection};
+use crate::resource::Right;
+
+/// A parsed item request.
+#[derive(Debug)]
+pub(crate) struct ItemQuery {
+    pub(in crate::engine) id: Value,
+    pub(in crate::engine) request: ItemRequest,
+}
+
+impl ItemQuery {
+    /// The item's id, in the spelling of every response.
+    pub(crate) fn name(&self) -> String {
+        id_text(&self.id)
+    }
+}
+
+impl Call<'_> {
+    /// Parses a request for an item.
+    ///
+    /// # Errors
+    /// Every fault of the query string, and where no item could have this id.
+    pub(crate) fn asked_item(&self, id: &str, query: Option<&str>) -> Result<ItemQuery, Error> {
+        let request = self.reader().item(query)?;
+        Ok(ItemQuery { id: self.id(id)?, request })
+    }
+
+    /// Returns an item, or the selected part of it.
+    pub(crate) async fn read(&self, asked: &ItemQuery) -> Result<Item, Error> {
+        let ItemQuery { id, request } = asked;
+        let id = id.clone();
+        if let Some(at) = request.as_of {
+            if request.deleted.is_some() || !request.selection.includes.is_empty() {
+                let detail = "What an item was is shown by itself: leave out `include` and `deleted`.";
+                return Err(Error::invalid_query(vec![Fault::parameter("as_of", "value", detail)]));
+            }
+            return Box::pin(self.item_as_of(id, &request.selection, at)).await;
+        }
+        match request.deleted {
+            None => self.item(id, &request.selection).await,
+            Some(deleted) => {
+                let sight = self.seeing(deleted).await?;
+                let rows = sight.rows.as_ref().ok_or_else(Error::not_found)?;
+                self.item_of(rows, id, &request.selection).await
+            }
+        }
+    }
+
+    /// The caller's visibility in a request for deleted items.
+    pub(in crate::engine) async fn seeing(&self, deleted: Deleted) -> Result<Visibility, Error> {
+        let mask = self.mask().clone();
+        let seen = decision::with_deleted(&self.engine.catalog, self.entry, self.actor, mask, deleted);
+        Box::pin(seen).await
+    }
+
+    /// The item of this id in the form that a response shows.
+    pub(in crate::engine) async fn item(&self, id: Value, selection: &Selection) -> Result<Item, Error> {
+        self.item_of(self.seen()?, id, selection).await
+    }
+
+    async fn item_of(&self, seen: &RowFilter, id: Value, selection: &Selection) -> Result<Item, Error> {
+        let fields = self.fields(selection);
+        let query = Query {
+            includes: include::shared(self, selection).await?,
+            keys: include::keys(selection),
+            ..self.one(id, fields.clone())
+        };
+        let mut query = seen.query(query);
+        query.resolve(self.entry, &self.engine.catalog).await?;
+        let mut json = self.entry.buffer(1);
+        let rows = self.entry.storage.fetch(&query, &mut json).await?;
+        let version = sole_version(&rows)?;
+        include::splice(self, selection, &rows, 0, &mut json).await?;
+        self.entry.note_size(json.len(), 1);
+        redact::rows(&self.reader(), selection, &mut json)?;
+        let part = self.part(selection, &fields, &json);
+        Ok(Item { json, version: self.engine.names.name(version), part })
+    }
+
+    /// Identifies the part of the item that a response shows; `None` for the complete item.
+    pub(in crate::engine) fn part(
+        &self,
+        selection: &Selection,
+        fields: &[usize],
+        json: &[u8],
+    ) -> Option<Part> {
+        let mask = self.mask();
+        let is_whole = selection.is_whole() && mask.is_clear();
+        (!is_whole).then(|| part(fields, mask, !selection.includes.is_empty(), json))
+    }
+
+    /// The item of this id with every stored field of the model, including hidden ones, as the basis of a change.
+    pub(crate) async fn current(&self, id: Value) -> Result<(Fields, Version), Error> {
+        let seen = self.seen()?.resolved(self.entry, &self.engine.catalog).await?;
+        self.stored(&seen, id).await
+    }
+
+    /// The same within the rows that an operation admits: an item that the caller may see but not change is refused, not
+    /// absent.
+    pub(in crate::engine) async fn current_of(
+        &self,
+        changeable: &RowFilter,
+        id: Value,
+        right: impl Into<Right>,
+    ) -> Result<(Fields, Version), Error> {
+        match self.stored(changeable, id.clone()).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(self.out_of_reach(id, right).await),
+            found => found,
+        }
+    }
+
+    /// Explains why a row was not found for an operation: 403 where the caller may see it, 404 otherwise.
+    pub(in crate::engine) async fn out_of_reach(&self, id: Value, right: impl Into<Right>) -> Error {
+        let right = right.into();
+        if !self.meant.is_everything()
+            && let Ok(reached) = self.reached().await
+            && self.stored(&reached, id.clone()).await.is_ok()
+        {
+            return bulk::no_longer_matching();
+        }
+        match self.current(id).await {
+            Ok(_) => decision::refused(self.entry, self.actor, right),
+            Err(error) => error,
+        }
+    }
+
+    /// The rows that the caller may see and apply the operation to, whether or not the request addresses them.
+    async fn reached(&self) -> Result<RowFilter, Error> {
+        self.seen()?.and(&self.allowed).resolved(self.entry, &self.engine.catalog).await
+    }
+
+    /// The rows that this call may change: visible to the caller, admitted by the operation, and addressed by the
+    /// request.
+    pub(in crate::engine) async fn changeable(&self) -> Result<RowFilter, Error> {
+        let rows = self.seen()?.and(&self.allowed).and(&self.meant);
+        rows.resolved(self.entry, &self.engine.catalog).await
+    }
+
+    /// The same for a right that also covers deleted items.
+    pub(in crate::engine) async fn changeable_with_deleted(&self) -> Result<RowFilter, Error> {
+        let read = decision::decide(&self.engine.catalog, self.entry, self.actor, Operation::Read).await;
+        let seen = decision::admitted(read, self.entry, self.actor, Operation::Read.into())?;
+        seen.and(&self.allowed).resolved(self.entry, &self.engine.catalog).await
+    }
+
+    pub(in crate::engine) async fn stored(
+        &self,
+        admitted: &RowFilter,
+        id: Value,
+    ) -> Result<(Fields, Version), Error> {
+        let query = admitted.query(self.one(id, self.entry.definition.stored.clone()));
+        let mut json = self.entry.buffer(1);
+        let rows = self.entry.storage.fetch(&query, &mut json).await?;
+        let version = sole_version(&rows)?;
+        let row = serde_json::from_slice(&json).map_err(Error::internal)?;
+        Ok((row, version))
+    }
+
+    /// The fields of a response: the selected ones, or all that this caller is shown.
+    pub(crate) fn fields(&self, selection: &Selection) -> Vec<usize> {
+        selection.fields.clone().unwrap_or_else(|| self.shown())
+    }
+
+    fn one(&self, id: Value, fields: Vec<usize>) -> Query {
+        let schema = &self.entry.schema;
+        Query {
+            filter: Filter::Compare(schema.id, Test::Eq(id)),
+            sort: Vec::new(),
+            fields,
+            includes: Vec::new(),
+            keys: Vec::new(),
+            versions: true,
+            position: Position::Start,
+            limit: 1,
+            count: None,
+            schema: schema.clone(),
+        }
+    }
+}
+
+fn sole_version(rows: &Rows) -> Result<Version, Error> {
+    rows.versions.first().copied().ok_or_else(Error::not_found)
+}
+
+/// Identifies the part of the item that this caller was shown. Included items change without the item's version, so their
+/// content is part of the digest.
+fn part(fields: &[usize], mask: &Mask, with_content: bool, json: &[u8]) -> Part {
+    let mut hasher = blake3::Hasher::new();
+    for field in fields {
+        hasher.update(&(*field as u64).to_le_bytes());
+    }
+    for (field, instead) in mask.redacted() {
+        hasher.update(b"*").update(&(*field as u64).to_le_bytes()).update(instead.as_bytes());
+    }
+    if with_content {
+        hasher.update(b"+").update(json);
+    }
+    let mut name = [0; 16];
+    name.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    Part(name)
+}

@@ -1,0 +1,306 @@
+//! Batches: writes to several resources in one commit, each validated as if it were sent alone.
+
+use std::collections::HashSet;
+
+use futures::future::BoxFuture;
+use resourceful_contract::{RowOutcome, Value, Write};
+use serde_json::{Map, Value as Json};
+
+use super::assemble::Fields;
+use super::bulk::at;
+use super::commit::{Output, PreparedWrite};
+use super::contention::ConflictRetry;
+use super::context::WriteContext;
+use super::records::Record;
+use super::update::Step;
+use crate::access::Operation;
+use crate::access::{Actor, Verdict};
+use crate::authz::decision;
+use crate::engine::{Call, Engine, Expected, Item};
+use crate::error::{Error, ErrorKind, Fault, escape_pointer};
+use crate::query::Selection;
+use crate::resource::Id;
+use crate::resource::id_text;
+
+/// One operation of a batch request.
+#[derive(Clone, Debug)]
+pub(crate) struct BatchOperation {
+    pub(crate) resource: String,
+    pub(crate) operation: Operation,
+    /// The item's id, unless it is new.
+    pub(crate) id: String,
+    pub(crate) expected: Option<Expected>,
+    pub(crate) body: Json,
+}
+
+/// The result of one operation.
+#[derive(Debug)]
+pub(crate) struct Became {
+    pub(crate) resource: String,
+    pub(crate) operation: Operation,
+    /// The item, unless it was deleted.
+    pub(crate) item: Option<Item>,
+    pub(crate) id: Value,
+}
+
+/// Name of the operations' array in the request.
+const LIST: &str = "operations";
+/// Pointer to an operation's body.
+const BODY: &str = "/body";
+
+impl Engine {
+    /// Refuses a caller without permission to create, update or delete in any resource.
+    pub(crate) async fn may_change_something(&self, actor: &Actor) -> Result<(), Error> {
+        let mut refused = None;
+        for entry in self.catalog.entries() {
+            for operation in [Operation::Update, Operation::Create, Operation::Delete] {
+                match decision::decide(&self.catalog, entry, actor, operation).await {
+                    Verdict::Deny(_) => {
+                        refused = refused.or_else(|| Some(decision::refused(entry, actor, operation)));
+                    }
+                    _ => return Ok(()),
+                }
+            }
+        }
+        match refused {
+            Some(_) if !actor.is_anonymous() => {
+                Err(Error::new(ErrorKind::Forbidden, "forbidden", "You may change nothing here."))
+            }
+            Some(refused) => Err(refused),
+            None => Ok(()),
+        }
+    }
+
+    /// Commits all of the operations, or none.
+    pub(crate) async fn batch(
+        &self,
+        actor: &Actor,
+        terms: &WriteContext,
+        wanted: &[BatchOperation],
+    ) -> Result<Vec<Became>, Error> {
+        let mut calls = Vec::with_capacity(wanted.len());
+        let mut known = HashSet::new();
+        let mut unknown = Vec::new();
+        // A caller without permission for one of them is refused before anything is read.
+        for (index, one) in wanted.iter().enumerate() {
+            let Ok(entry) = self.catalog.find(&one.resource) else {
+                unknown
+                    .push(self.catalog.unknown_resource(&one.resource).inside(&format!("/{LIST}/{index}")));
+                continue;
+            };
+            if entry.definition.idempotency.is_some_and(|idempotency| idempotency.required) {
+                let detail = "Changes of this resource need an Idempotency-Key, which a batch does not take.";
+                let fault = Fault::pointer(format!("/{LIST}/{index}/resource"), "keyed", detail);
+                return Err(Error::validation(vec![fault]));
+            }
+            let call = self.call(entry, actor, one.operation, false).await;
+            let call = call.map_err(|error| at(error, LIST, index))?.on(terms);
+            // An id may have several spellings; a malformed one identifies nothing.
+            let id = call.id(&one.id).ok().filter(|_| one.operation != Operation::Create);
+            let is_known = id.is_some_and(|id| !known.insert((entry.position, id_text(&id))));
+            calls.push(call);
+            if is_known {
+                let detail = "This item stands here twice: say all of its change in one operation.";
+                let fault = Fault::pointer(format!("/{LIST}/{index}/id"), "repeated", detail);
+                return Err(Error::validation(vec![fault]));
+            }
+        }
+        if !unknown.is_empty() {
+            return Err(Error::validation(unknown));
+        }
+        let apart = calls.iter().position(|call| !call.entry.storage.is(&calls[0].entry.storage));
+        if let Some(index) = apart {
+            let detail = "This resource is kept in another database than the first: send it by itself.";
+            let fault = Fault::pointer(format!("/{LIST}/{index}/resource"), "elsewhere", detail);
+            return Err(Error::validation(vec![fault]));
+        }
+        let mut work: BoxFuture<'_, Result<Vec<Became>, Error>> = Box::pin(committed(&calls, wanted, terms));
+        let mut surrounded: Vec<(usize, Operation)> = Vec::new();
+        for (call, one) in calls.iter().zip(wanted).rev() {
+            let place = (call.entry.position, one.operation);
+            if call.is_hooked(one.operation) && !surrounded.contains(&place) {
+                surrounded.push(place);
+                work = Box::pin(call.around(one.operation, work));
+            }
+        }
+        work.await
+    }
+}
+
+async fn committed(
+    calls: &[Call<'_>],
+    wanted: &[BatchOperation],
+    terms: &WriteContext,
+) -> Result<Vec<Became>, Error> {
+    let mut attempts = ConflictRetry::default();
+    loop {
+        terms.begin_again();
+        let mut prepared = Vec::with_capacity(calls.len());
+        let mut planned: Vec<Option<Fields>> = Vec::with_capacity(calls.len());
+        // Results of the operations that change nothing are read before the commit, since nothing may fail after it.
+        // `changed` holds the indexes of the operations that change something.
+        let mut unchanged = Vec::with_capacity(calls.len());
+        let mut changed = Vec::with_capacity(calls.len());
+        for (index, (call, one)) in calls.iter().zip(wanted).enumerate() {
+            let told = |error: Error| at(error, LIST, index);
+            let body = resolved(&one.body, &planned, calls, BODY).map_err(told)?;
+            let (change, item) = call.decided(one, body).await.map_err(told)?;
+            unchanged.push(match &change {
+                Some(_) => None,
+                None => Some(call.unchanged_by(one).await.map_err(told)?),
+            });
+            changed.extend(change.is_some().then_some(index));
+            planned.push(item);
+            prepared.extend(change);
+        }
+        if prepared.is_empty() {
+            return Ok(unchanged.into_iter().flatten().collect());
+        }
+        match calls[0].commit(prepared, &Output::Item).await {
+            Ok(done) => {
+                let mut written = done.mains.iter().zip(done.written);
+                let mut became = Vec::with_capacity(calls.len());
+                for ((call, one), unchanged) in calls.iter().zip(wanted).zip(unchanged) {
+                    if let Some(unchanged) = unchanged {
+                        became.push(unchanged);
+                    } else if let Some((main, written)) = written.next() {
+                        became.push(call.became(one, &done.records[*main], written).await?);
+                    }
+                }
+                return Ok(became);
+            }
+            Err(failure) => {
+                let index = failure.item.and_then(|item| changed.get(item).copied());
+                let expected = index.and_then(|index| wanted[index].expected.as_ref());
+                if failure.is_contended(Expected::is_of_version(expected)) {
+                    let items = calls.iter().zip(wanted).map(|(call, one)| match call.id(&one.id) {
+                        Ok(id) if one.operation != Operation::Create => call.contended(&id),
+                        _ => call.contended_resource(),
+                    });
+                    let items = items.collect();
+                    attempts.lost(calls[0].engine, items).await?;
+                    continue;
+                }
+                return Err(match index {
+                    Some(index) => at(calls[index].explained(failure).inside(BODY), LIST, index),
+                    None => calls[0].explained(failure),
+                });
+            }
+        }
+    }
+}
+
+impl Call<'_> {
+    /// The change of an operation, if there is one, and the item's state after it.
+    async fn decided(
+        &self,
+        one: &BatchOperation,
+        body: Json,
+    ) -> Result<(Option<PreparedWrite>, Option<Fields>), Error> {
+        let in_body = |error: Error| error.inside(BODY);
+        if one.operation == Operation::Create {
+            let item = self.new_item(body).map_err(in_body)?;
+            let prepared = self.prepared_new(item.clone()).await.map_err(in_body)?;
+            if let Write::Insert { values } = prepared.main.change.write() {
+                self.terms.made(self.entry.position, values.clone());
+            }
+            let item = prepared.main.record.after.clone().unwrap_or(item);
+            return Ok((Some(prepared), Some(item)));
+        }
+        let id = self.id(&one.id)?;
+        let changeable = self.changeable().await?;
+        let (current, version) = self.current_of(&changeable, id.clone(), one.operation).await?;
+        self.require_expected(one.expected.as_ref())?;
+        self.expect(one.expected.as_ref(), version)?;
+        if one.operation == Operation::Delete {
+            let prepared = self.prepared_gone(&changeable, &id, current.clone(), version).await?;
+            self.terms.deleted(self.entry.position, id);
+            return Ok((Some(prepared), Some(current)));
+        }
+        let patch = self.patch_of(body).map_err(in_body)?;
+        let next = self.patched(&current, &patch).map_err(in_body)?;
+        let blind = self.set_blindly(&patch);
+        let step = Step { operation: Operation::Update, id: &id, current: &current, version, blind: &blind };
+        let prepared = self.prepared_change(&changeable, step, next).await.map_err(in_body)?;
+        let item = prepared.as_ref().and_then(|prepared| prepared.main.record.after.clone());
+        Ok((prepared, Some(item.unwrap_or(current))))
+    }
+
+    /// The result of an operation that changes nothing.
+    async fn unchanged_by(&self, one: &BatchOperation) -> Result<Became, Error> {
+        let id = self.id(&one.id)?;
+        let item = self.item(id.clone(), &Selection::default()).await?;
+        Ok(Became { resource: one.resource.clone(), operation: one.operation, item: Some(item), id })
+    }
+
+    /// The result of a committed operation; runs the hooks after it.
+    async fn became(
+        &self,
+        one: &BatchOperation,
+        record: &Record,
+        written: RowOutcome,
+    ) -> Result<Became, Error> {
+        self.after(record, &written).await;
+        let (resource, operation) = (one.resource.clone(), one.operation);
+        let id = written.id.clone();
+        let gone = operation == Operation::Delete && self.definition().deleted_at.is_none();
+        let item = if gone { None } else { Some(self.answered(written)?.0) };
+        Ok(Became { resource, operation, item, id })
+    }
+}
+
+/// The body with every `{"$ref": "0/id"}` replaced by that field's value in the earlier operation's item.
+fn resolved(
+    body: &Json,
+    planned: &[Option<Fields>],
+    calls: &[Call<'_>],
+    pointer: &str,
+) -> Result<Json, Error> {
+    match body {
+        Json::Object(members) => match members.get("$ref") {
+            Some(reference) if members.len() == 1 => referred(reference, planned, calls, pointer),
+            _ => {
+                let mut all = Map::new();
+                for (name, value) in members {
+                    let pointer = format!("{pointer}/{}", escape_pointer(name));
+                    all.insert(name.clone(), resolved(value, planned, calls, &pointer)?);
+                }
+                Ok(Json::Object(all))
+            }
+        },
+        Json::Array(items) => {
+            let each = items.iter().enumerate();
+            let each = each.map(|(at, item)| resolved(item, planned, calls, &format!("{pointer}/{at}")));
+            each.collect::<Result<_, _>>().map(Json::Array)
+        }
+        other => Ok(other.clone()),
+    }
+}
+
+fn referred(
+    reference: &Json,
+    planned: &[Option<Fields>],
+    calls: &[Call<'_>],
+    pointer: &str,
+) -> Result<Json, Error> {
+    let refuse = |detail: String| Err(Error::validation(vec![Fault::pointer(pointer, "reference", detail)]));
+    let text = reference.as_str().unwrap_or_default();
+    let Some((number, field)) = text.split_once('/') else {
+        return refuse("Must name an operation and a field, such as \"0/id\".".to_owned());
+    };
+    let Some(Some(item)) = number.parse::<usize>().ok().and_then(|number| planned.get(number)) else {
+        return refuse(format!("`{number}` is none of the operations before this one."));
+    };
+    let call = &calls[number.parse::<usize>().unwrap_or_default()];
+    let schema = &call.entry.schema;
+    let position = schema.position(field).filter(|field| !schema.fields[*field].hidden);
+    let Some(position) = position.filter(|position| call.mask().tells(*position)) else {
+        return refuse(format!("`{}` has no field `{field}`.", call.entry.name));
+    };
+    if position == schema.id && call.definition().id == Id::Integer && item.get(field) == Some(&0.into()) {
+        return refuse(
+            "The database mints this id when all is committed: it cannot be referred to.".to_owned(),
+        );
+    }
+    Ok(item.get(field).cloned().unwrap_or(Json::Null))
+}

@@ -1,0 +1,409 @@
+//! Bulk writes: many items in one commit, each validated as if it were sent alone, and all of them or none.
+
+use std::collections::HashSet;
+
+use resourceful_contract::{Filter, Position, Query, Test, Value, Version};
+use serde_json::Value as Json;
+
+use super::assemble::Fields;
+use super::commit::{Failure, Output, PreparedWrite};
+use super::contention::ConflictRetry;
+use super::update::Step;
+use crate::access::Operation;
+use crate::authz::decision;
+use crate::catalog::RowFilter;
+use crate::engine::{Call, Expected, Item};
+use crate::error::{Error, ErrorKind, Fault, FaultLocation};
+use crate::query::Selection;
+
+/// The patch of one item in a bulk request.
+#[derive(Clone, Debug)]
+pub(crate) struct Patch {
+    /// The item's id, as in a path.
+    pub(crate) id: String,
+    pub(crate) expected: Option<Expected>,
+    pub(crate) patch: Json,
+}
+
+/// Limit of faults that are reported at once.
+const TOLD: usize = 100;
+/// Error code for an item that matched the filter of the request and has changed since.
+const NO_LONGER_MATCHING: &str = "no-longer-matching";
+
+/// The error for an item that has changed since it matched the filter of the request.
+pub(in crate::engine) fn no_longer_matching() -> Error {
+    let detail = "The item has changed since, and does not match the filter any more: it was left as it is.";
+    Error::new(ErrorKind::Conflict, NO_LONGER_MATCHING, detail)
+}
+
+impl Call<'_> {
+    /// Creates items from bodies.
+    pub(crate) async fn create_all(&self, bodies: Vec<Json>) -> Result<Vec<Item>, Error> {
+        let mut items = Vec::with_capacity(bodies.len());
+        let mut faults = Vec::new();
+        for (index, body) in bodies.into_iter().enumerate() {
+            match self.new_item(body).map_err(|error| at(error, "items", index)) {
+                Ok(item) => items.push(item),
+                Err(error) if error.kind() == ErrorKind::Validation && faults.len() < TOLD => {
+                    faults.extend_from_slice(error.faults());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(Error::validation(faults));
+        }
+        let work = self.created_all(items);
+        if self.is_hooked(Operation::Create) {
+            return Box::pin(self.around(Operation::Create, work)).await;
+        }
+        work.await
+    }
+
+    async fn created_all(&self, items: Vec<Fields>) -> Result<Vec<Item>, Error> {
+        let mut attempts = ConflictRetry::default();
+        loop {
+            let mut prepared = Vec::with_capacity(items.len());
+            for (index, item) in items.iter().enumerate() {
+                let one = self.prepared_new(item.clone()).await;
+                prepared.push(one.map_err(|error| at(error, "items", index))?);
+            }
+            match self.commit_all(prepared, Output::Items(Vec::new())).await {
+                Ok(items) => return Ok(items),
+                Err(failure) if failure.is_contended(true) => {
+                    attempts.lost(self.engine, vec![self.contended_resource()]).await?;
+                }
+                Err(failure) => return Err(self.of_many(failure, "items")),
+            }
+        }
+    }
+
+    /// Updates items, each by its patch.
+    pub(crate) async fn update_all(&self, patches: &[Patch]) -> Result<Vec<Item>, Error> {
+        let work = self.updated_all(patches);
+        if self.is_hooked(Operation::Update) {
+            return Box::pin(self.around(Operation::Update, work)).await;
+        }
+        work.await
+    }
+
+    async fn updated_all(&self, patches: &[Patch]) -> Result<Vec<Item>, Error> {
+        let ids = self.ids(patches.iter().map(|patch| patch.id.as_str()), "items")?;
+        let changeable = self.changeable().await?;
+        let mut attempts = ConflictRetry::default();
+        loop {
+            let mut currents = self.currents(&changeable, &ids).await?.into_iter();
+            let mut prepared = Vec::with_capacity(patches.len());
+            let mut unchanged = Vec::with_capacity(patches.len());
+            // Index in the request of each item that changes.
+            let mut changed = Vec::with_capacity(patches.len());
+            for (index, (id, patch)) in ids.iter().zip(patches).enumerate() {
+                let told = |error| at(error, "items", index);
+                let Some(current) = currents.next().flatten() else {
+                    return Err(told(self.out_of_reach(id.clone(), Operation::Update).await));
+                };
+                match self.prepared_patch(&changeable, id, &current, patch).await.map_err(told)? {
+                    Some(one) => {
+                        changed.push(index);
+                        prepared.push(one);
+                        unchanged.push(None);
+                    }
+                    None => {
+                        let item = self.item(id.clone(), &Selection::default()).await.map_err(told)?;
+                        unchanged.push(Some(item));
+                    }
+                }
+            }
+            match self.commit_all(prepared, Output::Items(unchanged)).await {
+                Ok(items) => return Ok(items),
+                Err(failure) if self.has_left(&failure) => return Err(no_longer_matching()),
+                Err(mut failure) => {
+                    failure.item = failure.item.and_then(|item| changed.get(item).copied());
+                    let patch = failure.item.and_then(|item| patches.get(item));
+                    let expected = patch.and_then(|patch| patch.expected.as_ref());
+                    if !failure.is_contended(Expected::is_of_version(expected)) {
+                        return Err(self.of_many(failure, "items"));
+                    }
+                    let items = ids.iter().map(|id| self.contended(id)).collect();
+                    attempts.lost(self.engine, items).await?;
+                }
+            }
+        }
+    }
+
+    async fn prepared_patch(
+        &self,
+        changeable: &RowFilter,
+        id: &Value,
+        (current, version): &(Fields, Version),
+        patch: &Patch,
+    ) -> Result<Option<PreparedWrite>, Error> {
+        self.require_expected(patch.expected.as_ref())?;
+        let changes = self.patch_of(patch.patch.clone())?;
+        self.expect(patch.expected.as_ref(), *version)?;
+        let next = self.patched(current, &changes)?;
+        let blind = self.set_blindly(&changes);
+        let step = Step { operation: Operation::Update, id, current, version: *version, blind: &blind };
+        self.prepared_change(changeable, step, next).await
+    }
+
+    /// Deletes items; returns how many.
+    pub(crate) async fn delete_all(&self, ids: &[String]) -> Result<usize, Error> {
+        let work = self.deleted_all(ids);
+        if self.is_hooked(Operation::Delete) {
+            return Box::pin(self.around(Operation::Delete, work)).await;
+        }
+        work.await
+    }
+
+    async fn deleted_all(&self, ids: &[String]) -> Result<usize, Error> {
+        self.require_expected(None)?;
+        let ids = self.ids(ids.iter().map(String::as_str), "ids")?;
+        let changeable = self.changeable().await?;
+        let output = serde_json::json!({"affected": ids.len()});
+        let mut attempts = ConflictRetry::default();
+        loop {
+            let mut prepared = Vec::with_capacity(ids.len());
+            for (index, (id, current)) in ids.iter().zip(self.currents(&changeable, &ids).await?).enumerate()
+            {
+                let told = |error| at(error, "ids", index);
+                let Some((current, version)) = current else {
+                    return Err(told(self.out_of_reach(id.clone(), Operation::Delete).await));
+                };
+                let one = self.prepared_gone(&changeable, id, current, version).await;
+                prepared.push(one.map_err(told)?);
+            }
+            match self.commit_all(prepared, Output::Json(&output)).await {
+                Ok(_) => return Ok(ids.len()),
+                Err(failure) if failure.is_contended(false) => {
+                    let items = ids.iter().map(|id| self.contended(id)).collect();
+                    attempts.lost(self.engine, items).await?;
+                }
+                Err(failure) if self.has_left(&failure) => return Err(no_longer_matching()),
+                Err(failure) => return Err(self.of_many(failure, "ids")),
+            }
+        }
+    }
+
+    /// The call that changes the items that the caller may list and that match a filter, each only as long as it matches.
+    ///
+    /// # Errors
+    /// Every fault of the filter, and where the caller may not list the resource.
+    pub(crate) fn by_filter(&self, filter: &Json) -> Result<Call<'_>, Error> {
+        let refused = || decision::refused(self.entry, self.actor, Operation::List);
+        let listed = self.sight().listed.as_ref().ok_or_else(refused)?;
+        let request = self.reader().list_body(&serde_json::json!({"filter": filter}))?;
+        if !has_condition(&request.filter) {
+            return Err(empty_filter());
+        }
+        Ok(self.of_matching(listed.within(request.filter)))
+    }
+
+    /// Updates every item that matches, by one patch.
+    ///
+    /// # Errors
+    /// Where more match than are allowed.
+    pub(crate) async fn update_matching(&self, patch: &Json, most: usize) -> Result<Vec<Item>, Error> {
+        let work = async {
+            let mut attempts = ConflictRetry::default();
+            loop {
+                let one = |id| Patch { id, expected: None, patch: patch.clone() };
+                let patches: Vec<_> = self.matching(most).await?.into_iter().map(one).collect();
+                match self.updated_all(&patches).await {
+                    Err(error) if error.code() == NO_LONGER_MATCHING => self.terms.begin_again(),
+                    done => return done,
+                }
+                attempts.lost(self.engine, vec![self.contended_resource()]).await?;
+            }
+        };
+        if self.is_hooked(Operation::Update) {
+            return Box::pin(self.around(Operation::Update, work)).await;
+        }
+        work.await
+    }
+
+    /// Deletes every item that matches; returns how many.
+    ///
+    /// # Errors
+    /// Where more match than are allowed.
+    pub(crate) async fn delete_matching(&self, most: usize) -> Result<usize, Error> {
+        let work = async {
+            let mut attempts = ConflictRetry::default();
+            loop {
+                match self.deleted_all(&self.matching(most).await?).await {
+                    Err(error) if error.code() == NO_LONGER_MATCHING => self.terms.begin_again(),
+                    done => return done,
+                }
+                attempts.lost(self.engine, vec![self.contended_resource()]).await?;
+            }
+        };
+        if self.is_hooked(Operation::Delete) {
+            return Box::pin(self.around(Operation::Delete, work)).await;
+        }
+        work.await
+    }
+
+    /// The ids of the items that the request addresses and that the operation is allowed on.
+    ///
+    /// # Errors
+    /// Where there are more than are allowed.
+    pub(crate) async fn matching(&self, most: usize) -> Result<Vec<String>, Error> {
+        let schema = &self.entry.schema;
+        let query = Query {
+            fields: vec![schema.id],
+            keys: vec![schema.id],
+            limit: u32::try_from(most).unwrap_or(u32::MAX).saturating_add(1),
+            position: Position::Start,
+            ..Query::all(schema.clone())
+        };
+        let query = self.changeable().await?.query(query);
+        let rows = self.entry.storage.fetch(&query, &mut Vec::new()).await?;
+        if rows.len > most {
+            let detail = format!("More than {most} items match, so nothing was changed. Narrow the filter.");
+            return Err(Error::new(ErrorKind::Conflict, "too-many-affected", detail));
+        }
+        Ok(rows.keys.iter().flatten().map(crate::resource::id_text).collect())
+    }
+
+    /// Refuses a list that contains an item twice, in whichever spelling of its id; a malformed id identifies no item.
+    ///
+    /// # Errors
+    /// Every repetition, with its position in the list.
+    pub(crate) fn each_once<'s>(&self, ids: impl Iterator<Item = &'s str>, list: &str) -> Result<(), Error> {
+        let mut known = HashSet::new();
+        let mut faults = Vec::new();
+        for (index, id) in ids.enumerate() {
+            if self.id(id).is_ok_and(|id| !known.insert(crate::resource::id_text(&id))) {
+                let detail = "This item stands here twice.";
+                faults.push(Fault::pointer(format!("/{list}/{index}"), "repeated", detail));
+            }
+        }
+        if faults.is_empty() { Ok(()) } else { Err(Error::validation(faults)) }
+    }
+
+    /// Parses ids as in a path, each of which may occur once.
+    fn ids<'s>(&self, ids: impl Iterator<Item = &'s str>, list: &str) -> Result<Vec<Value>, Error> {
+        let ids: Vec<_> = ids.collect();
+        let read = ids.iter().enumerate();
+        let read = read.map(|(index, id)| self.id(id).map_err(|error| at(error, list, index)));
+        let read = read.collect::<Result<_, _>>()?;
+        self.each_once(ids.into_iter(), list)?;
+        Ok(read)
+    }
+
+    /// The current items of these ids, where they exist, in this order.
+    async fn currents(
+        &self,
+        admitted: &RowFilter,
+        ids: &[Value],
+    ) -> Result<Vec<Option<(Fields, Version)>>, Error> {
+        let schema = &self.entry.schema;
+        let query = Query {
+            filter: Filter::Compare(schema.id, Test::In(ids.to_vec())),
+            fields: self.entry.definition.stored.clone(),
+            keys: vec![schema.id],
+            versions: true,
+            limit: u32::try_from(ids.len().max(1)).unwrap_or(u32::MAX),
+            ..Query::all(schema.clone())
+        };
+        let mut json = self.entry.buffer(ids.len());
+        json.push(b'[');
+        let query = admitted.query(query);
+        let rows = self.entry.storage.fetch(&query, &mut json).await?;
+        json.push(b']');
+        let items: Vec<Fields> = serde_json::from_slice(&json).map_err(Error::internal)?;
+        let keys = rows.keys.iter().flatten().map(crate::resource::id_text);
+        let mut found: std::collections::HashMap<String, (Fields, Version)> =
+            keys.zip(items.into_iter().zip(rows.versions)).collect();
+        Ok(ids.iter().map(|id| found.remove(&crate::resource::id_text(id))).collect())
+    }
+
+    /// Commits many writes, runs the hooks after them, and returns the items in order, changed and unchanged ones.
+    async fn commit_all(
+        &self,
+        prepared: Vec<PreparedWrite>,
+        output: Output<'_>,
+    ) -> Result<Vec<Item>, Failure> {
+        let failed = |error: Error| {
+            let error = resourceful_contract::StorageError::new(resourceful_contract::ErrorKind::Internal)
+                .with_source(error);
+            Failure { item: None, beside: false, error }
+        };
+        if prepared.is_empty() {
+            self.remember(None, &output).await.map_err(failed)?;
+            return Ok(match output {
+                Output::Items(unchanged) => unchanged.into_iter().flatten().collect(),
+                _ => Vec::new(),
+            });
+        }
+        let done = self.commit(prepared, &output).await?;
+        for (main, written) in done.mains.iter().zip(&done.written) {
+            self.after(&done.records[*main], written).await;
+        }
+        let Output::Items(unchanged) = output else { return Ok(Vec::new()) };
+        let mut changed = done.written.into_iter();
+        let mut items = Vec::with_capacity(unchanged.len().max(changed.len()));
+        for one in unchanged {
+            match one {
+                Some(item) => items.push(item),
+                None => {
+                    let Some(written) = changed.next() else { break };
+                    items.push(self.answered(written).map_err(failed)?.0);
+                }
+            }
+        }
+        for written in changed {
+            items.push(self.answered(written).map_err(failed)?.0);
+        }
+        Ok(items)
+    }
+
+    /// Whether an item could not be changed because it is no longer among the rows that the request addresses.
+    fn has_left(&self, failure: &Failure) -> bool {
+        use resourceful_contract::ErrorKind::NotFound;
+        !self.meant.is_everything() && !failure.beside && failure.error.kind() == NotFound
+    }
+
+    /// The error of a bulk write, with the index of the item that caused it.
+    fn of_many(&self, failure: Failure, list: &str) -> Error {
+        let item = failure.item;
+        let error = self.explained(failure);
+        match item {
+            Some(index) => at(error, list, index),
+            None => error,
+        }
+    }
+}
+
+/// Whether a filter contains any condition: `{"and": [{}]}` does not.
+fn has_condition(filter: &Filter) -> bool {
+    match filter {
+        Filter::All(filters) | Filter::Any(filters) => filters.iter().any(has_condition),
+        Filter::Not(inner) => has_condition(inner),
+        Filter::Compare(..) | Filter::Related(..) | Filter::Search(..) => true,
+    }
+}
+
+/// The error for a change by a filter without conditions.
+pub(crate) fn empty_filter() -> Error {
+    let detail = "Name a condition: an empty filter would mean every item.";
+    let fault = Fault::pointer("/filter", "required", detail);
+    Error::new(ErrorKind::BadRequest, "empty-filter", detail).with_faults(vec![fault])
+}
+
+/// The same error for one item of a list: its locations become relative to the item.
+pub(in crate::engine) fn at(error: Error, list: &str, index: usize) -> Error {
+    let place = format!("/{list}/{index}");
+    let error = error.inside(&place);
+    let mut faults = error.faults().to_vec();
+    for fault in &mut faults {
+        // A fault of a header or the query is reported for the item.
+        if !matches!(fault.at, FaultLocation::Pointer(_)) {
+            fault.at = FaultLocation::Pointer(place.clone());
+        }
+    }
+    if faults.is_empty() {
+        faults.push(Fault::pointer(place, error.code(), error.detail()));
+    }
+    error.with_faults(faults)
+}

@@ -1,0 +1,110 @@
+//! The plan of a commit that is being assembled: the effect of its changes so far on rows, and the locks it needs.
+
+use std::sync::{Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use resourceful_contract::{Change, Guard, Value, Version, Write};
+
+use crate::catalog::{GuardedChange, RowFilter};
+use crate::engine::Engine;
+use crate::tables::leases::{EXPIRES_AT, LeaseRow};
+
+/// Prefix of lock names among the leases.
+pub(in crate::engine) const LOCKS: &str = "lock:";
+
+/// The parts of one commit. Committing takes them out, so that another attempt starts empty.
+#[derive(Debug, Default)]
+pub(crate) struct CommitPlan(Mutex<Parts>);
+
+#[derive(Debug, Default)]
+struct Parts {
+    rows: Vec<Planned>,
+    locks: Vec<Lock>,
+}
+
+/// The effect of a planned change on a row.
+#[derive(Clone, Debug)]
+pub(in crate::engine) struct Planned {
+    /// Catalog position of its resource.
+    pub(in crate::engine) resource: usize,
+    pub(in crate::engine) id: Value,
+    pub(in crate::engine) becomes: PlannedState,
+}
+
+#[derive(Clone, Debug)]
+pub(in crate::engine) enum PlannedState {
+    /// A new row, with a value for each field.
+    Made(Vec<Value>),
+    /// The row with other values of some fields.
+    Set(Vec<(usize, Value)>),
+    Gone,
+}
+
+/// A lock in its state when it was taken.
+#[derive(Clone, Debug)]
+pub(in crate::engine) struct Lock {
+    pub(in crate::engine) name: String,
+    /// `None` where the lock did not exist before.
+    pub(in crate::engine) version: Option<i64>,
+}
+
+impl CommitPlan {
+    fn with<T>(&self, work: impl FnOnce(&mut Parts) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Records the effect of a change on a row, unless the row has no id before the commit.
+    pub(in crate::engine) fn note(&self, resource: usize, id: usize, write: &Write) {
+        let (id, becomes) = match write {
+            Write::Insert { values } => (values[id].clone(), PlannedState::Made(values.clone())),
+            Write::Update { id, set, .. } => (id.clone(), PlannedState::Set(set.clone())),
+            Write::Delete { id, .. } => (id.clone(), PlannedState::Gone),
+            Write::UpdateAll { .. } | Write::DeleteAll { .. } => return,
+        };
+        if !id.is_null() {
+            self.with(|parts| parts.rows.push(Planned { resource, id, becomes }));
+        }
+    }
+
+    /// The effects of the changes so far on the rows of a resource, in order.
+    pub(in crate::engine) fn rows_of(&self, resource: usize) -> Vec<Planned> {
+        self.with(|parts| parts.rows.iter().filter(|row| row.resource == resource).cloned().collect())
+    }
+
+    pub(in crate::engine) fn has_lock(&self, name: &str) -> bool {
+        self.with(|parts| parts.locks.iter().any(|lock| lock.name == name))
+    }
+
+    pub(in crate::engine) fn lock(&self, lock: Lock) {
+        self.with(|parts| parts.locks.push(lock));
+    }
+
+    /// Empties the plan and returns the locks that are needed, in one order for all commits, so that no cycle of waits
+    /// arises.
+    pub(in crate::engine) fn take(&self) -> Vec<Lock> {
+        let mut locks = self.with(|parts| std::mem::take(parts).locks);
+        locks.sort_by(|one, other| one.name.cmp(&other.name));
+        locks
+    }
+}
+
+impl Lock {
+    /// The change that makes a concurrent commit with the same lock fail.
+    pub(in crate::engine) fn change(self, engine: &Engine) -> GuardedChange {
+        let now = crate::clock::now();
+        let name = Value::Text(self.name.clone());
+        let write = match self.version {
+            Some(version) => Write::Update {
+                id: name,
+                set: vec![(EXPIRES_AT, Value::DateTime(now))],
+                guard: Guard::version(Version::Counter(version)),
+            },
+            None => Write::Insert { values: self.row(now).values() },
+        };
+        RowFilter::unrestricted().change(Change { schema: engine.tables.leases.clone(), write, answer: None })
+    }
+
+    fn row(self, now: DateTime<Utc>) -> LeaseRow {
+        LeaseRow { name: self.name, version: 1, holder: String::new(), expires_at: now, state: None }
+    }
+}

@@ -1,0 +1,114 @@
+//! Retries of writes that met a conflict.
+//!
+//! A write is computed from the item that was read, and its commit is guarded by that version. Where a concurrent write
+//! came between and the request expected no version, the write is computed again from the new state. Of n concurrent
+//! writes of one item, one commit succeeds in each round and the others conflict, so the last would conflict n − 1 times.
+//! A write that conflicted therefore waits in a queue for its items: on one node, such writes run one after the other, in
+//! the order of their conflicts. Only first attempts of other requests, and the heads of other nodes' queues, can still
+//! conflict with it; random delays keep these apart.
+
+use std::collections::BTreeSet;
+use std::hash::BuildHasher as _;
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+use futures::future::BoxFuture;
+use resourceful_contract::Value;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::engine::{Call, Engine};
+use crate::error::Error;
+use crate::resource::id_text;
+
+/// Number of queues. Items that share one only wait for each other.
+const QUEUES: usize = 1_024;
+/// How long a write is retried after its first conflict.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest that a write waits in queues before it continues without its turn. A hook may change other items while its
+/// own item is queued for, so two of them could wait for each other.
+const TURN: Duration = Duration::from_secs(1);
+/// Upper bound of the delay between two attempts, in milliseconds.
+const LONGEST: u64 = 64;
+
+/// The queues of an application's contended items.
+#[derive(Debug)]
+pub(crate) struct Contention(Box<[Mutex<()>]>);
+
+impl Default for Contention {
+    fn default() -> Self {
+        Self((0..QUEUES).map(|_| Mutex::new(())).collect())
+    }
+}
+
+/// The attempts of one write.
+#[derive(Default)]
+pub(in crate::engine) struct ConflictRetry<'a> {
+    lost: u32,
+    until: Option<Instant>,
+    turns: Vec<MutexGuard<'a, ()>>,
+}
+
+impl<'a> ConflictRetry<'a> {
+    /// Waits for the next attempt of a write of these items.
+    ///
+    /// # Errors
+    /// Where the time for retries is over.
+    pub(in crate::engine) fn lost<'s>(
+        &'s mut self,
+        engine: &'a Engine,
+        items: Vec<QueueIndex>,
+    ) -> BoxFuture<'s, Result<(), Error>>
+    where
+        'a: 's,
+    {
+        // Boxed: a write without conflicts does not pay for the size of this future.
+        Box::pin(async move {
+            self.lost += 1;
+            let until = *self.until.get_or_insert_with(|| Instant::now() + PATIENCE);
+            if Instant::now() > until {
+                return Err(Error::concurrent_change());
+            }
+            if self.lost == 1 {
+                self.queue(engine, items).await;
+                return Ok(());
+            }
+            let most = LONGEST.min(1 << self.lost.min(16));
+            let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
+            sleep(Duration::from_millis(random % (most + 1))).await;
+            Ok(())
+        })
+    }
+
+    async fn queue(&mut self, engine: &'a Engine, items: Vec<QueueIndex>) {
+        // In one order, so that two writes of many items do not wait for each other.
+        let queues: BTreeSet<usize> = items.into_iter().map(|item| item.0).collect();
+        let turns = async {
+            for queue in queues {
+                self.turns.push(engine.contention.0[queue].lock().await);
+            }
+        };
+        let _ = timeout(TURN, turns).await;
+    }
+}
+
+/// The queue of an item.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct QueueIndex(usize);
+
+impl Call<'_> {
+    /// The queue of an item of this resource.
+    pub(in crate::engine) fn contended(&self, id: &Value) -> QueueIndex {
+        self.queue_of(&id_text(id))
+    }
+
+    /// The queue of a write whose items are not known: it waits for others of its resource.
+    pub(in crate::engine) fn contended_resource(&self) -> QueueIndex {
+        self.queue_of("")
+    }
+
+    fn queue_of(&self, id: &str) -> QueueIndex {
+        let hash = FixedState::default().hash_one((self.entry.position, id));
+        QueueIndex(usize::try_from(hash % QUEUES as u64).unwrap_or_default())
+    }
+}

@@ -1,0 +1,263 @@
+//! Update: some fields of an item (JSON merge patch, RFC 7396).
+
+use resourceful_contract::{Field, Guard, Value, Version, Write};
+use serde_json::Value as Json;
+
+use super::assemble::{self, Fields};
+use super::commit::PreparedWrite;
+use super::contention::ConflictRetry;
+use crate::access::Operation;
+use crate::catalog::RowFilter;
+use crate::engine::{Call, Expected, Item};
+use crate::error::{Error, Fault, escape_pointer};
+use crate::resource::validate;
+
+/// The difference between an item's new state and the current one.
+pub(in crate::engine) enum Next {
+    Unchanged,
+    Changed(Vec<(usize, Value)>),
+}
+
+/// The current item that an operation changes.
+#[derive(Clone, Copy)]
+pub(in crate::engine) struct Step<'a> {
+    pub(in crate::engine) operation: Operation,
+    pub(in crate::engine) id: &'a Value,
+    pub(in crate::engine) current: &'a Fields,
+    pub(in crate::engine) version: Version,
+    /// The fields that the request sets without the caller being shown their values.
+    pub(in crate::engine) blind: &'a [usize],
+}
+
+impl Call<'_> {
+    /// Updates the fields that a merge patch names.
+    pub(crate) async fn update(
+        &self,
+        id: &str,
+        patch: Json,
+        expected: Option<&Expected>,
+    ) -> Result<Item, Error> {
+        if self.is_hooked(Operation::Update) {
+            return Box::pin(self.around(Operation::Update, self.updated(id, patch, expected))).await;
+        }
+        self.updated(id, patch, expected).await
+    }
+
+    async fn updated(&self, id: &str, patch: Json, expected: Option<&Expected>) -> Result<Item, Error> {
+        self.require_expected(expected)?;
+        let id = self.id(id)?;
+        let patch = self.patch_of(patch)?;
+        let blind = self.set_blindly(&patch);
+        let changeable = self.changeable().await?;
+        let mut attempts = ConflictRetry::default();
+        loop {
+            let (current, version) = self.current_of(&changeable, id.clone(), Operation::Update).await?;
+            self.expect(expected, version)?;
+            let next = self.patched(&current, &patch)?;
+            let step =
+                Step { operation: Operation::Update, id: &id, current: &current, version, blind: &blind };
+            if let Some(item) = self.change(&changeable, step, next, expected, &mut attempts).await? {
+                return Ok(item);
+            }
+        }
+    }
+
+    /// Commits an item's new state; `None` where the item has changed since and the whole change is to be retried on its
+    /// new state.
+    pub(in crate::engine) async fn change<'s>(
+        &'s self,
+        changeable: &RowFilter,
+        step: Step<'_>,
+        next: Fields,
+        expected: Option<&Expected>,
+        attempts: &mut ConflictRetry<'s>,
+    ) -> Result<Option<Item>, Error> {
+        let id = step.id;
+        let Some(prepared) = self.prepared_change(changeable, step, next).await? else {
+            return self.unchanged(id, step.version).await.map(Some);
+        };
+        match self.commit_one(prepared).await {
+            Ok(written) => self.answered(written).map(|(item, _)| Some(item)),
+            Err(failure) if failure.is_contended(Expected::is_of_version(expected)) => {
+                attempts.lost(self.engine, vec![self.contended(id)]).await.map(|()| None)
+            }
+            Err(failure) => Err(self.explained(failure)),
+        }
+    }
+
+    /// The prepared write of an item's new state, after hooks ran and the caller's permission was checked; `None` where
+    /// nothing changes.
+    pub(in crate::engine) async fn prepared_change(
+        &self,
+        changeable: &RowFilter,
+        step: Step<'_>,
+        next: Fields,
+    ) -> Result<Option<PreparedWrite>, Error> {
+        let Step { operation, id, current, version, blind } = step;
+        if self.is_hooked(operation)
+            && let Next::Changed(set) = self.difference_with(current, next.clone(), blind)?
+        {
+            // What hooks return must not depend on a row that the caller does not see.
+            self.may_refer(set.iter().map(|(field, value)| (*field, value))).await?;
+        }
+        let (next, enlisted) = match next == *current && blind.is_empty() {
+            true => (next, Vec::new()),
+            false => self.before(operation, Some(current), next).await?,
+        };
+        let mut told = self.is_told(operation).then(|| next.clone());
+        let next = self.difference_with(current, next, blind)?;
+        self.may_become(current, &next).await?;
+        let Next::Changed(set) = next else {
+            return Ok(None);
+        };
+        let write = Write::Update { id: id.clone(), set, guard: Guard::version(version) };
+        let beside = self.enlisted(enlisted).await?;
+        let before = told.is_some().then(|| current.clone());
+        if let (Some(told), Write::Update { set, .. }) = (&mut told, &write) {
+            self.stamp(told, set)?;
+        }
+        let mut main = self.made(changeable, operation, write, before, told);
+        main.record.blind = blind.to_vec();
+        Ok(Some(PreparedWrite { main, beside }))
+    }
+
+    /// Sets the item's time of change.
+    pub(in crate::engine) fn stamp(&self, item: &mut Fields, set: &[(usize, Value)]) -> Result<(), Error> {
+        let at = set.iter().find(|(position, _)| Some(*position) == self.definition().updated_at);
+        if let Some((position, at)) = at {
+            item.insert(self.entry.schema.fields[*position].name.clone(), assemble::value_json(at)?);
+        }
+        Ok(())
+    }
+
+    /// The members of a merge patch that change something.
+    ///
+    /// # Errors
+    /// Where it is not an object.
+    pub(in crate::engine) fn patch_of(&self, mut body: Json) -> Result<Fields, Error> {
+        self.without_placeholders(&mut body);
+        assemble::object(body)
+    }
+
+    /// The item after a merge patch.
+    ///
+    /// # Errors
+    /// Every field that the patch changes and that the caller sees but may not set; every other fault of the item.
+    pub(in crate::engine) fn patched(&self, current: &Fields, patch: &Fields) -> Result<Fields, Error> {
+        self.refuse_forbidden(Some(current), patch)?;
+        let mut faults = self.patch_faults(current, patch);
+        let mut next = current.clone();
+        for (name, value) in patch {
+            // A field that does not exist for this caller stays as it is, otherwise its validation would reveal it.
+            let is_settable = self.entry.schema.position(name).is_some_and(|position| {
+                let field = &self.entry.schema.fields[position];
+                self.is_known(field) && self.may_set(position) && !field.read_only && !field.immutable
+            });
+            if let Some(place) = next.get_mut(name).filter(|_| is_settable) {
+                merge(place, value);
+            }
+        }
+        if faults.is_empty() && next == *current {
+            return Ok(next);
+        }
+        let item = Json::Object(next);
+        let lost = self.unreadable(current, patch);
+        let of_lost = |fault: &Fault| lost.iter().any(|lost| lost.at == fault.at);
+        faults.extend(self.schema_faults(&item).into_iter().filter(|fault| !of_lost(fault)));
+        faults.extend(lost.iter().cloned());
+        self.check(assemble::object(item)?, faults)
+    }
+
+    /// Members of a patch that are unknown, read-only or immutable.
+    fn patch_faults(&self, current: &Fields, patch: &Fields) -> Vec<Fault> {
+        let definition = self.definition();
+        let mut faults = Vec::new();
+        for (name, value) in patch {
+            let pointer = format!("/{}", escape_pointer(name));
+            let field = self.entry.schema.position(name).map(|position| &self.entry.schema.fields[position]);
+            match field.filter(|field| self.is_known(field)) {
+                None => {
+                    let known = definition.bodies.update["properties"].as_object();
+                    let names = known.into_iter().flat_map(|map| map.keys()).map(String::as_str);
+                    faults.push(validate::unknown(&pointer, name, &names.filter(|name| self.takes(name))));
+                }
+                Some(field) if self.is_unchanged(field, current, value) => {}
+                Some(field) if field.read_only => faults.push(assemble::read_only(pointer)),
+                Some(field) if field.immutable => faults.push(immutable(pointer)),
+                Some(_) => {}
+            }
+        }
+        faults
+    }
+
+    /// Whether a member of a body repeats the item's value of a field that the client may not change. A client that sends
+    /// back what it read changes nothing by that. Values that the caller is not shown cannot be guessed this way.
+    pub(in crate::engine) fn is_unchanged(&self, field: &Field, current: &Fields, given: &Json) -> bool {
+        let Some(position) = self.entry.schema.position(&field.name) else { return false };
+        (field.read_only || field.immutable || !self.may_set(position))
+            && self.is_readable(position)
+            && current.get(&field.name).is_some_and(|current| {
+                let read = |json: &Json| field.field_type.read_json(json).ok();
+                current == given || read(current).is_some_and(|current| read(given) == Some(current))
+            })
+    }
+
+    /// The fields in which an assembled item differs from the current one, and the time of the change.
+    pub(in crate::engine) fn difference(&self, current: &Fields, next: Fields) -> Result<Next, Error> {
+        self.difference_with(current, next, &[])
+    }
+
+    /// The same, where some fields count as changed whatever their values.
+    fn difference_with(&self, current: &Fields, mut next: Fields, changed: &[usize]) -> Result<Next, Error> {
+        let definition = self.definition();
+        if let Some(updated) = definition.updated_at {
+            next.insert(
+                self.entry.schema.fields[updated].name.clone(),
+                assemble::instant(crate::clock::now()),
+            );
+        }
+        let stored = || definition.stored.iter().copied();
+        let before = self.stored_values(current, stored())?;
+        let after = self.values(&next, stored())?;
+        let own = |position: usize| {
+            position != self.entry.schema.id
+                && Some(position) != self.entry.schema.version
+                && Some(position) != definition.created_at
+        };
+        let set: Vec<_> = stored()
+            .zip(before.into_iter().zip(after))
+            .filter(|(position, (before, after))| {
+                own(*position) && (before != after || changed.contains(position))
+            })
+            .map(|(position, (_, after))| (position, after))
+            .collect();
+        self.fit(set.iter().map(|(position, value)| (*position, value)))?;
+        let changed = set.iter().any(|(position, _)| Some(*position) != definition.updated_at);
+        Ok(if changed { Next::Changed(set) } else { Next::Unchanged })
+    }
+}
+
+pub(in crate::engine) fn immutable(pointer: String) -> Fault {
+    Fault::pointer(pointer, "immutable", "This is set once, when the item is created: leave it out.")
+}
+
+/// RFC 7396, 2: an object merges, null removes, anything else replaces.
+pub(in crate::engine) fn merge(target: &mut Json, patch: &Json) {
+    let Json::Object(members) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Json::Object(Fields::new());
+    }
+    let Json::Object(fields) = target else {
+        return;
+    };
+    for (name, value) in members {
+        if value.is_null() {
+            fields.shift_remove(name);
+        } else {
+            merge(fields.entry(name.clone()).or_insert(Json::Null), value);
+        }
+    }
+}
