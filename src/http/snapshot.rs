@@ -10,10 +10,9 @@ use axum::response::Response;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::Endpoint;
-use super::cached_read::sent;
 use super::handler::ResourceHandler;
-use super::prefer::{APPLIED, Prefer};
+use super::prefer::APPLIED;
+use super::read::sent;
 use crate::cache::Content;
 use crate::engine::Call;
 use crate::error::Error;
@@ -26,12 +25,9 @@ pub(super) const STREAM_POSITION: HeaderName = HeaderName::from_static("stream-p
 const TRIES: usize = 4;
 
 impl ResourceHandler {
-    /// Whether the response is to contain a stream position.
-    pub(super) fn tells_position(&self, endpoint: Endpoint, request: &ListRequest, prefer: &Prefer) -> bool {
-        prefer.stream_position
-            && endpoint == Endpoint::List
-            && self.entry.definition.streams()
-            && request.deleted.is_none()
+    /// Whether a stream can continue from this list.
+    pub(super) fn has_position(&self, request: &ListRequest) -> bool {
+        self.entry.definition.streams() && request.deleted.is_none()
     }
 
     /// Reads a list, and adds the position from which a stream of the same items continues.

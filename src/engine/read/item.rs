@@ -31,15 +31,6 @@ impl ItemQuery {
 }
 
 impl Call<'_> {
-    /// Parses a request for an item.
-    ///
-    /// # Errors
-    /// Every fault of the query string, and where no item could have this id.
-    pub(crate) fn asked_item(&self, id: &str, query: Option<&str>) -> Result<ItemQuery, Error> {
-        let request = self.reader().item(query)?;
-        Ok(ItemQuery { id: self.id(id)?, request })
-    }
-
     /// Returns an item, or the selected part of it.
     pub(crate) async fn read(&self, asked: &ItemQuery) -> Result<Item, Error> {
         let ItemQuery { id, request } = asked;

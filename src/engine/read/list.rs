@@ -36,7 +36,7 @@ impl Call<'_> {
     ///
     /// # Errors
     /// Every fault of the request, and where the caller may not list the resource.
-    pub(crate) fn asked_list(
+    pub(in crate::engine) fn asked_list(
         &self,
         asked: ListQuery<'_>,
         count: Option<Count>,

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::message::{Join, invalid};
 use crate::access::Operation;
 use crate::catalog::Entry;
-use crate::engine::ListQuery;
+use crate::engine::{ListQuery, ReadResult};
 use crate::error::{Error, ErrorKind};
 use crate::http::subscription::{SubscribingCaller, who};
 use crate::live::{Live, PresenceEvent, Present, Room, SocketMessage, Subscription, Wanted, Who};
@@ -52,13 +52,14 @@ impl Which {
         let item = match &self.item {
             Some(id) => {
                 let call = engine.call(&self.entry, &actor, Operation::Read, false).await?;
-                let asked = call.asked_item(id, None)?;
-                call.read(&asked).await?;
-                Some(asked.name())
+                match call.prepare_item(id, None)?.run().await? {
+                    ReadResult::Item(_, id) => Some(id),
+                    ReadResult::Page(_) => None,
+                }
             }
             None => {
                 let call = engine.call(&self.entry, &actor, Operation::List, false).await?;
-                call.asked_list(ListQuery::Url(None), None)?;
+                call.prepare_list(ListQuery::Url(None), None)?;
                 None
             }
         };

@@ -1,0 +1,118 @@
+//! Writes: from the body of a request to the operation, and from its outcome to the response.
+
+use axum::body::Body as HttpBody;
+use axum::response::Response;
+use http::StatusCode;
+use http::header::CONTENT_RANGE;
+use http::request::Parts;
+use serde_json::Value as Json;
+
+use super::endpoint::Path;
+use super::handler::ResourceHandler;
+use super::prefer::Prefer;
+use super::{Context, Endpoint, body, cache_groups, conditional, response};
+use crate::engine::{Answer, Call, Put};
+use crate::error::{Error, ErrorKind, Fault};
+use crate::query::no_parameters;
+
+impl ResourceHandler {
+    /// Executes one write.
+    pub(super) async fn write(
+        &self,
+        call: &Call<'_>,
+        endpoint: Endpoint,
+        id: &str,
+        parts: &Parts,
+        body: HttpBody,
+        context: &Context,
+    ) -> Result<Response, Error> {
+        let headers = &parts.headers;
+        if endpoint.path() == Path::Bulk {
+            conditional::no_expectation(
+                headers,
+                "A bulk change expects versions item by item: `if_match` in each.",
+            )?;
+            return Box::pin(self.bulk(call, endpoint, parts, body, context)).await;
+        }
+        no_parameters(parts.uri.query())?;
+        match endpoint {
+            Endpoint::Create => {
+                let json = self.json(endpoint, parts, body).await?;
+                let (item, id) = call.create(json).await?;
+                let location = response::location(&self.boundary.public_path(parts), &id);
+                Ok(response::created(item, &location, &Prefer::of(headers)))
+            }
+            Endpoint::Update => {
+                let expected = conditional::expected(headers)?;
+                let patch = self.json(endpoint, parts, body).await?;
+                let item = call.update(id, patch, expected.as_ref()).await?;
+                Ok(response::changed(item, endpoint.success()))
+            }
+            Endpoint::Replace => self.put(call, id, parts, body).await,
+            Endpoint::Action(acted) => {
+                if !endpoint.is_of_item() {
+                    conditional::no_expectation(
+                        headers,
+                        "This action is of no single item, so it has no version to expect.",
+                    )?;
+                }
+                let expected = conditional::expected(headers)?;
+                let limit = self.boundary.body_limit;
+                let input = body::maybe_json(endpoint.body(), headers, body, limit).await?;
+                match call.act(acted, id, input, expected.as_ref()).await? {
+                    Answer::Item(item) => Ok(response::changed(item, endpoint.success())),
+                    Answer::Output(output) => Ok(response::written(output.to_string(), endpoint.success())),
+                }
+            }
+            _ => Ok(match call.delete(id, conditional::expected(headers)?.as_ref()).await? {
+                Some(item) => response::changed(item, StatusCode::OK),
+                None => response::empty(endpoint.success()),
+            }),
+        }
+    }
+
+    async fn put(&self, call: &Call<'_>, id: &str, parts: &Parts, body: HttpBody) -> Result<Response, Error> {
+        if parts.headers.contains_key(CONTENT_RANGE) {
+            // RFC 9110, 14.5: a part must not be taken for the whole.
+            let detail = "PUT takes the whole item; PATCH changes parts of it.";
+            let fault = Fault::header("Content-Range", "unknown", detail);
+            return Err(Error::new(ErrorKind::BadRequest, "invalid-header", detail).with_faults(vec![fault]));
+        }
+        let expected = conditional::expected(&parts.headers)?;
+        let create_only = conditional::create_only(&parts.headers)?;
+        let json = self.json(Endpoint::Replace, parts, body).await?;
+        Ok(match call.replace(id, json, expected.as_ref(), create_only).await? {
+            Put::Changed(item) => response::changed(item, Endpoint::Replace.success()),
+            Put::Created(item, id) => {
+                let path = self.boundary.public_path(parts);
+                let collection = response::parent(&path);
+                response::created(item, &response::location(collection, &id), &Prefer::default())
+            }
+        })
+    }
+
+    pub(super) async fn json(
+        &self,
+        endpoint: Endpoint,
+        parts: &Parts,
+        body: HttpBody,
+    ) -> Result<Json, Error> {
+        body::json(endpoint.body(), &parts.headers, body, self.boundary.body_limit).await
+    }
+
+    /// Adds the header that tells caches what the change invalidates.
+    pub(super) fn fallen(
+        &self,
+        mut response: Response,
+        endpoint: Endpoint,
+        id: &str,
+        is_dry_run: bool,
+    ) -> Response {
+        if response.status().is_success() && !is_dry_run {
+            let id = (endpoint.is_of_item() && !id.is_empty()).then_some(id);
+            let fallen = cache_groups::fallen(&self.boundary.engine.catalog, &self.entry, id);
+            cache_groups::say(fallen, response.headers_mut());
+        }
+        response
+    }
+}
