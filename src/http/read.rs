@@ -8,7 +8,8 @@ use serde_json::Value as Json;
 
 use super::handler::ResourceHandler;
 use super::prefer::Prefer;
-use super::response::{self, Url};
+use super::response;
+use super::response::Url;
 use super::{Endpoint, cache_groups, conditional};
 use crate::access::Actor;
 use crate::cache::Content;

@@ -3,7 +3,8 @@
 use resourceful_contract::{Guard, Value, Version, Write};
 use serde_json::{Value as Json, json};
 
-use super::assemble::{self, Fields};
+use super::assemble;
+use super::assemble::Fields;
 use super::commit::{Output, PendingChange, PreparedWrite};
 use super::contention::ConflictRetry;
 use super::update::Next;

@@ -4,7 +4,8 @@ use resourceful_contract::{Value, Write};
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-use super::assemble::{self, Fields};
+use super::assemble;
+use super::assemble::Fields;
 use super::commit::PreparedWrite;
 use super::contention::ConflictRetry;
 use crate::access::Operation;

@@ -2,7 +2,8 @@
 
 use resourceful_contract::{ErrorKind, Guard, RowOutcome, Value, Version, Write};
 
-use super::assemble::{self, Fields};
+use super::assemble;
+use super::assemble::Fields;
 use super::commit::{PendingChange, PreparedWrite};
 use super::contention::ConflictRetry;
 use super::update::Next;

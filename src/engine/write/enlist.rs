@@ -3,7 +3,8 @@
 use resourceful_contract::{Guard, Write};
 use serde_json::Value as Json;
 
-use super::assemble::{self, Fields};
+use super::assemble;
+use super::assemble::Fields;
 use super::commit::{PendingChange, refused};
 use super::update::{Next, merge};
 use crate::access::Operation;

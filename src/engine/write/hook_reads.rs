@@ -6,7 +6,8 @@ use futures::future::BoxFuture;
 use resourceful_contract::{Filter, Query, Test, Value};
 use serde_json::{Value as Json, json};
 
-use super::assemble::{self, Fields};
+use super::assemble;
+use super::assemble::Fields;
 use super::commit_plan::{CommitPlan, LOCKS, Lock, Planned, PlannedState};
 use crate::access::Actor;
 use crate::access::Operation;

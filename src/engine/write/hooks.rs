@@ -9,7 +9,8 @@ use futures::future::BoxFuture;
 use resourceful_contract::{RowOutcome, Version};
 use tokio::sync::Notify;
 
-use super::assemble::{self, Fields};
+use super::assemble;
+use super::assemble::Fields;
 use super::records::Record;
 use crate::access::Operation;
 use crate::engine::Call;

@@ -10,7 +10,8 @@ use resourceful_contract::{Change, RowOutcome, Version, Write};
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
-use super::assemble::{self, Fields};
+use super::assemble;
+use super::assemble::Fields;
 use super::commit::Output;
 use super::idempotency::{IdempotencyClaim, StoredResponse};
 use crate::catalog::Entry;

@@ -3,7 +3,8 @@
 use resourceful_contract::Value;
 use serde_json::Value as Json;
 
-use super::assemble::{self, Fields};
+use super::assemble;
+use super::assemble::Fields;
 use super::contention::ConflictRetry;
 use super::update::{Step, immutable};
 use crate::access::Operation;

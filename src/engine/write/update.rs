@@ -3,7 +3,8 @@
 use resourceful_contract::{Field, Guard, Value, Version, Write};
 use serde_json::Value as Json;
 
-use super::assemble::{self, Fields};
+use super::assemble;
+use super::assemble::Fields;
 use super::commit::PreparedWrite;
 use super::contention::ConflictRetry;
 use crate::access::Operation;

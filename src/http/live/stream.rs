@@ -7,11 +7,12 @@ use axum::response::Response;
 use http::HeaderMap;
 use http::request::Parts;
 
-use super::handler::{ResourceHandler, original};
 use super::subscription::{EventsSubscription, ResourceSubscription, SubscribingCaller, types};
-use super::{AppState, Context};
 use crate::engine::Engine;
 use crate::error::{Error, Fault};
+use crate::http::app_state::AppState;
+use crate::http::handler::{ResourceHandler, original};
+use crate::http::request_context::Context;
 use crate::live::{Feed, Live, SubscriptionRequest, events_of};
 use crate::query::{LAST_EVENT_ID, Pairs, invalid_cursor, read_parameters};
 
@@ -22,7 +23,7 @@ const LAST_EVENT: &str = "last-event-id";
 
 impl ResourceHandler {
     /// Responds with a stream.
-    pub(super) async fn stream(&self, parts: &Parts) -> Result<Response, Error> {
+    pub(in crate::http) async fn stream(&self, parts: &Parts) -> Result<Response, Error> {
         let live = live(&self.boundary)?;
         let caller = Arc::new(SubscribingCaller::of(&self.boundary, parts));
         let claim = ResourceSubscription { caller, entry: self.entry.clone(), body: None };

@@ -13,11 +13,12 @@ use axum::response::Response;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, StatusCode};
 
-use super::handler::original;
 use super::stream::live;
 use super::subscription::{SubscribingCaller, who};
-use super::{AppState, Context};
 use crate::error::{Error, ErrorKind, Fault};
+use crate::http::app_state::AppState;
+use crate::http::handler::original;
+use crate::http::request_context::Context;
 use crate::live::Wanted;
 
 pub(crate) use origins::Origins;

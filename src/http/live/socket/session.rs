@@ -17,7 +17,9 @@ use super::message;
 use super::message::{Join, Message, Subscribe, invalid};
 use super::room::Inside;
 use crate::error::{Error, ErrorKind, Fault};
-use crate::http::subscription::{EventsSubscription, ResourceSubscription, SubscribingCaller, types, who};
+use crate::http::live::subscription::{
+    EventsSubscription, ResourceSubscription, SubscribingCaller, types, who,
+};
 use crate::http::{Context, problem};
 use crate::live::{Ending, Feed, Live, SocketMessage, Subscription, SubscriptionRequest};
 use crate::nearest::suggest;

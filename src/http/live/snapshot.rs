@@ -10,28 +10,28 @@ use axum::response::Response;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::handler::ResourceHandler;
-use super::prefer::APPLIED;
-use super::read::sent;
 use crate::cache::Content;
 use crate::engine::Call;
 use crate::error::Error;
+use crate::http::handler::ResourceHandler;
+use crate::http::prefer::APPLIED;
+use crate::http::read::sent;
 use crate::live::{Scope, StreamPosition};
 use crate::outbox::CommittedEvents;
 use crate::query::ListRequest;
 
-pub(super) const STREAM_POSITION: HeaderName = HeaderName::from_static("stream-position");
+pub(in crate::http) const STREAM_POSITION: HeaderName = HeaderName::from_static("stream-position");
 /// How often a list is read at most.
 const TRIES: usize = 4;
 
 impl ResourceHandler {
     /// Whether a stream can continue from this list.
-    pub(super) fn has_position(&self, request: &ListRequest) -> bool {
+    pub(in crate::http) fn has_position(&self, request: &ListRequest) -> bool {
         self.entry.definition.streams() && request.deleted.is_none()
     }
 
     /// Reads a list, and adds the position from which a stream of the same items continues.
-    pub(super) async fn with_position<'a>(
+    pub(in crate::http) async fn with_position<'a>(
         &'a self,
         call: &Call<'_>,
         request: &ListRequest,

@@ -12,7 +12,7 @@ use crate::access::Operation;
 use crate::catalog::Entry;
 use crate::engine::{ListQuery, ReadResult};
 use crate::error::{Error, ErrorKind};
-use crate::http::subscription::{SubscribingCaller, who};
+use crate::http::live::subscription::{SubscribingCaller, who};
 use crate::live::{Live, PresenceEvent, Present, Room, SocketMessage, Subscription, Wanted, Who};
 use crate::nearest::suggest;
 
