@@ -1,8 +1,7 @@
 //! The audit trail preset.
 
-use std::time::Duration;
-
-use crate::{AuditTrail, Permission, Preset, ResourceBuilder, role};
+use crate::resource::AuditTrail;
+use crate::{Preset, ResourceBuilder};
 
 /// Keeps an audit trail: every change, on whatever path, is recorded with its actor, time and address, and the old and
 /// new value of each changed field; entries are written in the transaction of the change. They are chained, so that a
@@ -24,42 +23,16 @@ use crate::{AuditTrail, Permission, Preset, ResourceBuilder, role};
 /// # let _ = notes;
 /// # Ok::<(), DefinitionErrors>(())
 /// ```
-#[must_use]
-pub fn audit() -> Audited {
-    Audited(AuditTrail::readable_by(role("auditor")))
+pub const fn audit() -> AuditTrail {
+    AuditTrail::new()
 }
 
-/// The preset of [`audit`].
-#[derive(Clone, Debug)]
-pub struct Audited(AuditTrail);
-
-impl Audited {
-    /// The permission to read the history of the items that a caller may see; the role `auditor` by default.
-    #[must_use]
-    pub fn readable_by(self, permission: Permission) -> Self {
-        Self(self.0.read_by(permission))
-    }
-
-    /// Adds `POST /{id}/revert`, by which these callers revert an item to an earlier state (`{"as_of": "…"}`), as far
-    /// as they may update it.
-    #[must_use]
-    pub fn revertible_by(self, permission: Permission) -> Self {
-        Self(self.0.revertible_by(permission))
-    }
-
-    /// The retention of entries; unlimited by default. At least a day: younger entries are always kept.
-    #[must_use]
-    pub fn kept(self, time: Duration) -> Self {
-        Self(self.0.kept(time))
-    }
-}
-
-impl Preset for Audited {
+impl Preset for AuditTrail {
     fn name(&self) -> &'static str {
         "audit"
     }
 
     fn apply(&self, resource: ResourceBuilder) -> ResourceBuilder {
-        resource.audit_trail(self.0.clone())
+        resource.audit_trail(self.clone())
     }
 }

@@ -1,6 +1,7 @@
 //! The bulk preset: many items in one request.
 
-use crate::{Bulk, Preset, ResourceBuilder};
+use crate::resource::Bulk;
+use crate::{Preset, ResourceBuilder};
 
 /// Adds `POST`, `PATCH` and `DELETE /products/bulk`: many items in one request, all of them or none (`?mode=atomic`,
 /// the default), or each by itself (`?mode=partial`). Every item passes the same checks as on the single routes:
@@ -19,35 +20,16 @@ use crate::{Bulk, Preset, ResourceBuilder};
 /// # let _ = notes;
 /// # Ok::<(), DefinitionErrors>(())
 /// ```
-#[must_use]
-pub fn bulk() -> BulkRoutes {
-    BulkRoutes(Bulk::default())
+pub fn bulk() -> Bulk {
+    Bulk::default()
 }
 
-/// The preset of [`bulk`].
-#[derive(Clone, Copy, Debug)]
-pub struct BulkRoutes(Bulk);
-
-impl BulkRoutes {
-    /// The maximum number of items that a request may name; 1,000 by default.
-    #[must_use]
-    pub const fn max_items(self, items: usize) -> Self {
-        Self(self.0.max_items(items))
-    }
-
-    /// The maximum number of items that a filter may affect, whatever the request states; 1,000 by default.
-    #[must_use]
-    pub const fn max_affected(self, items: usize) -> Self {
-        Self(self.0.max_affected(items))
-    }
-}
-
-impl Preset for BulkRoutes {
+impl Preset for Bulk {
     fn name(&self) -> &'static str {
         "bulk"
     }
 
     fn apply(&self, resource: ResourceBuilder) -> ResourceBuilder {
-        resource.bulk(self.0)
+        resource.bulk(*self)
     }
 }

@@ -1,8 +1,7 @@
 //! The idempotency preset: writes that take effect once, however often the request is sent.
 
-use std::time::Duration;
-
-use crate::{Idempotency, Preset, ResourceBuilder};
+use crate::resource::Idempotency;
+use crate::{Preset, ResourceBuilder};
 
 /// Makes writes safe to repeat: a write with an `Idempotency-Key` takes effect once, and a repeated request with the
 /// same key gets the same response, with `Idempotent-Replayed: true` (IETF draft `idempotency-key-header`-07).
@@ -24,35 +23,16 @@ use crate::{Idempotency, Preset, ResourceBuilder};
 /// # let _ = payments;
 /// # Ok::<(), DefinitionErrors>(())
 /// ```
-#[must_use]
-pub fn idempotency() -> Idempotent {
-    Idempotent(Idempotency::default())
+pub fn idempotency() -> Idempotency {
+    Idempotency::default()
 }
 
-/// The preset of [`idempotency`].
-#[derive(Clone, Copy, Debug)]
-pub struct Idempotent(Idempotency);
-
-impl Idempotent {
-    /// How long a response is stored for replay; 24 h by default.
-    #[must_use]
-    pub fn kept(self, time: Duration) -> Self {
-        Self(self.0.kept(time))
-    }
-
-    /// Refuses changes without a key (400).
-    #[must_use]
-    pub fn required(self) -> Self {
-        Self(self.0.required())
-    }
-}
-
-impl Preset for Idempotent {
+impl Preset for Idempotency {
     fn name(&self) -> &'static str {
         "idempotency"
     }
 
     fn apply(&self, resource: ResourceBuilder) -> ResourceBuilder {
-        resource.idempotent(self.0)
+        resource.idempotent(*self)
     }
 }

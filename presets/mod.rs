@@ -10,12 +10,12 @@ mod soft_delete;
 mod timestamps;
 mod tree;
 
-pub use audit::{Audited, audit};
-pub use bulk::{BulkRoutes, bulk};
-pub use idempotency::{Idempotent, idempotency};
+pub use audit::audit;
+pub use bulk::bulk;
+pub use idempotency::idempotency;
 pub use multi_tenant::{MultiTenant, multi_tenant};
 pub use owned_by::{OwnedBy, owned_by};
 pub use slug::{Slug, slug};
-pub use soft_delete::{SoftDeleted, soft_delete};
+pub use soft_delete::soft_delete;
 pub use timestamps::{Timestamps, timestamps};
-pub use tree::{TreeOf, tree};
+pub use tree::tree;

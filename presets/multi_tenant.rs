@@ -1,6 +1,8 @@
 //! The multi-tenancy preset: rows belong to tenants, and tenants are isolated from each other.
 
-use crate::{Fill, Operation, Preset, ResourceBuilder, same_tenant};
+use crate::access::same_tenant;
+use crate::resource::Fill;
+use crate::{Operation, Preset, ResourceBuilder};
 
 /// Assigns every row to a tenant: this field of the model holds the tenant's id, is set from the creator's tenant and
 /// never from a body, and no caller can see or change a row of another tenant, on any path. Callers without a tenant

@@ -1,6 +1,8 @@
 //! The ownership preset: rows belong to the actor that created them.
 
-use crate::{Fill, Operation, Permission, Preset, ResourceBuilder, any_of, owner};
+use crate::access::{any_of, owner};
+use crate::resource::Fill;
+use crate::{Operation, Permission, Preset, ResourceBuilder};
 
 /// Gives every row an owner: this field of the model holds the creator's id, is never set from a body, and only the
 /// owner can see or change the row. A row without an owner belongs to no caller.

@@ -1,8 +1,9 @@
 //! The soft delete preset: deleted items are kept and can be restored.
 
-use std::time::Duration;
-
-use crate::{Permission, Preset, ResourceBuilder, SoftDelete};
+use crate::adapter::FieldType;
+use crate::resource::SoftDelete;
+use crate::resource::{Model, ModelField, PresetFaults};
+use crate::{Preset, ResourceBuilder};
 
 /// Keeps deleted items: DELETE returns the item (200) and removes it from every list, relation and response, until
 /// `POST /{id}/restore` restores it. The model needs a field `deleted_at` for the time of deletion, which no body sets.
@@ -28,47 +29,28 @@ use crate::{Permission, Preset, ResourceBuilder, SoftDelete};
 /// # let _ = notes;
 /// # Ok::<(), DefinitionErrors>(())
 /// ```
-#[must_use]
-pub fn soft_delete() -> SoftDeleted {
-    SoftDeleted(SoftDelete::of("deleted_at"))
+pub fn soft_delete() -> SoftDelete {
+    SoftDelete::new()
 }
 
-/// The preset of [`soft_delete`].
-#[derive(Clone, Debug)]
-pub struct SoftDeleted(SoftDelete);
-
-impl SoftDeleted {
-    /// The field of the model that holds the time of deletion; `deleted_at` by default.
-    #[must_use]
-    pub fn field(self, field: impl Into<String>) -> Self {
-        Self(self.0.field(field))
-    }
-
-    /// The permission to see deleted items on request; by default the permission to delete.
-    #[must_use]
-    pub fn read_deleted(self, permission: Permission) -> Self {
-        Self(self.0.read_deleted(permission))
-    }
-
-    /// The permission to restore items; by default the permission to delete.
-    #[must_use]
-    pub fn restore(self, permission: Permission) -> Self {
-        Self(self.0.restore(permission))
-    }
-
-    /// The time between an item's deletion and its purge; items are never purged by default.
-    #[must_use]
-    pub fn purge_after(self, time: Duration) -> Self {
-        Self(self.0.purge_after(time))
-    }
-}
-
-impl Preset for SoftDeleted {
+impl Preset for SoftDelete {
     fn name(&self) -> &'static str {
         "soft_delete"
     }
 
     fn apply(&self, resource: ResourceBuilder) -> ResourceBuilder {
-        resource.soft_delete(self.0.clone())
+        resource.soft_delete(self.clone())
+    }
+
+    fn verify(&self, model: &Model<'_>, faults: &mut PresetFaults<'_>) {
+        let name = self.deleted_at_field();
+        let fits = |field: ModelField<'_>| field.is_nullable() && field.field_type() == FieldType::DateTime;
+        if !model.field(name).is_some_and(fits) {
+            faults.push(
+                name,
+                "deleted items are kept, and the model has no nullable time of deletion",
+                format!("{name}: Option<DateTime<Utc>>"),
+            );
+        }
     }
 }

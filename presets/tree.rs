@@ -3,7 +3,8 @@
 use futures::future::BoxFuture;
 use serde_json::{Map, Value as Json, json};
 
-use crate::{Change, Error, ErrorKind, Fault, Hook, Operation, Preset, ResourceBuilder, Tree};
+use crate::resource::Tree;
+use crate::{Change, Error, ErrorKind, Fault, Hook, Operation, Preset, ResourceBuilder};
 
 /// Makes a tree of a resource: a nullable field refers to an item's parent, in the same resource.
 ///
@@ -31,46 +32,18 @@ use crate::{Change, Error, ErrorKind, Fault, Hook, Operation, Preset, ResourceBu
 /// # let _ = categories;
 /// # Ok::<(), DefinitionErrors>(())
 /// ```
-#[must_use]
-pub fn tree(parent: impl Into<String>) -> TreeOf {
-    let parent = parent.into();
-    TreeOf { tree: Tree::under(parent.as_str()), parent, max_depth: 32 }
+pub fn tree(parent: impl Into<String>) -> Tree {
+    Tree::new(parent)
 }
 
-/// The preset of [`tree`].
-#[derive(Clone, Debug)]
-pub struct TreeOf {
-    tree: Tree,
-    parent: String,
-    max_depth: u32,
-}
-
-impl TreeOf {
-    /// The maximum number of levels of the tree; 32 by default. An item moves with its descendants, whose resulting
-    /// depth is not checked.
-    #[must_use]
-    pub fn max_depth(mut self, levels: u32) -> Self {
-        self.max_depth = levels.max(1);
-        self.tree = self.tree.max_depth(levels);
-        self
-    }
-
-    /// The maximum number of items that `subtree` returns; 1,000 by default, 10,000 at most.
-    #[must_use]
-    pub fn max_items(mut self, items: u32) -> Self {
-        self.tree = self.tree.max_items(items);
-        self
-    }
-}
-
-impl Preset for TreeOf {
+impl Preset for Tree {
     fn name(&self) -> &'static str {
         "tree"
     }
 
     fn apply(&self, resource: ResourceBuilder) -> ResourceBuilder {
-        let rooted = Rooted { parent: self.parent.clone(), max_depth: self.max_depth };
-        resource.tree(self.tree.clone()).hook_last(rooted)
+        let rooted = Rooted { parent: self.parent_field().to_owned(), max_depth: self.levels() };
+        resource.tree(self.clone()).hook_last(rooted)
     }
 }
 
@@ -84,7 +57,7 @@ impl Hook for Rooted {
     fn before<'a>(&'a self, change: &'a mut Change) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
             match change.operation() {
-                Operation::Delete => self.leaves_nobody(change).await,
+                Operation::Delete => self.has_no_children(change).await,
                 _ => self.ends(change).await,
             }
         })
@@ -120,7 +93,7 @@ impl Rooted {
     }
 
     /// Refuses to delete an item with children.
-    async fn leaves_nobody(&self, change: &Change) -> Result<(), Error> {
+    async fn has_no_children(&self, change: &Change) -> Result<(), Error> {
         let Some(id) = change.current().and_then(|item| item.get(change.id_field())) else { return Ok(()) };
         let below = json!({self.parent.as_str(): id});
         if change.list(change.resource(), below.clone(), 1).await?.is_empty() {

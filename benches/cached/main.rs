@@ -21,8 +21,9 @@ use axum::Router;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE};
 use axum::http::{HeaderMap, HeaderName};
 use axum::routing::get;
+use resourceful::adapter::Migration;
+use resourceful::cache::QueryCache;
 use resourceful::prelude::*;
-use resourceful::{Migration, QueryCache};
 use serde_json::json;
 
 use resourceful_benches::client::{Connection, drive};

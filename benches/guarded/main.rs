@@ -8,8 +8,8 @@ use std::error::Error;
 use std::hint::black_box;
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+use resourceful::access::{Jwt, JwtAlgorithm};
 use resourceful::prelude::*;
-use resourceful::{Jwt, JwtAlgorithm};
 
 const SECRET: &str = "the secret of benches, as long as it must be";
 const ROWS: i64 = 1_000;

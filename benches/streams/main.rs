@@ -19,8 +19,9 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, BodyDataStream};
 use axum::http::Request;
+use resourceful::App;
+use resourceful::live::Streams;
 use resourceful::prelude::*;
-use resourceful::{App, Streams};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::StatusCode;
+use resourceful::adapter::Storage;
+use resourceful::app::Background;
+use resourceful::events::Webhooks;
 use resourceful::prelude::*;
-use resourceful::{Background, Storage, Webhooks};
 use serde_json::json;
 use tokio::net::TcpListener;
 

@@ -22,8 +22,8 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
+use resourceful::adapter::{Bus, MemoryBus, Migration, Redis, Storage};
 use resourceful::prelude::*;
-use resourceful::{Bus, MemoryBus, Migration, Redis, Storage};
 use serde_json::{Value as Json, json};
 use tower::ServiceExt as _;
 
@@ -47,7 +47,7 @@ struct Part {
 
 fn parts(storage: &Arc<dyn Storage>) -> Result<Resource, DefinitionErrors> {
     define_resource::<Part>("parts")
-        .adapter(resourceful::Table::new(storage.clone(), "parts").create_table_if_missing())
+        .adapter(resourceful::adapter::Table::new(storage.clone(), "parts").create_table_if_missing())
         .permissions(Permissions::all(signed_in()))
         .preset(timestamps())
         .preset(bulk())

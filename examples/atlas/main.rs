@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let port = env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
     let base = format!("http://127.0.0.1:{port}");
-    println!("Atlas is at {base}, its documentation at {base}/docs. Try:");
+    println!("Requests to try:");
     println!("  curl '{base}/countries/IS?include=cities'");
     println!("  curl '{base}/cities?country.continent=AF&population%5Bgte%5D=5000000&sort=-population'");
     println!("  curl '{base}/cities?q=san+juan&fields=name,country_code' -H 'Prefer: count=exact'");

@@ -1,7 +1,8 @@
 //! The countries and cities of the world, and the operations on them.
 
+use resourceful::AppBuilder;
+use resourceful::adapter::Table;
 use resourceful::prelude::*;
-use resourceful::{AppBuilder, Table};
 
 /// A country, or a territory with a code of its own.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]

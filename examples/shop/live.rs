@@ -6,8 +6,9 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, SET_COOKIE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
+use resourceful::access::{MemorySessions, Sessions, SharedSessions};
+use resourceful::adapter::Redis;
 use resourceful::prelude::*;
-use resourceful::{MemorySessions, Redis, Sessions, SharedSessions};
 
 /// Content security policy of the pages.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \

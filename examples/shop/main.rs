@@ -25,8 +25,9 @@ use std::error::Error;
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use resourceful::adapter::Redis;
+use resourceful::cache::QueryCache;
 use resourceful::prelude::*;
-use resourceful::{QueryCache, Redis};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -63,9 +64,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let port = env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
     let base = format!("http://127.0.0.1:{port}");
-    println!(
-        "The shop is at {base}, its documentation at {base}/docs, its orders as they happen at {base}/live. The tokens last for a day.\n"
-    );
+    println!("Orders as they happen: {base}/live. Tokens of several users, which last for a day:\n");
     println!("  export SHOP={base}");
     for person in people::people() {
         println!("  export {}={}", person.variable, people::token(&person, &secret)?);

@@ -1,8 +1,8 @@
 //! The users and services of the shop, and their tokens.
 
 use jsonwebtoken::{EncodingKey, Header, encode};
+use resourceful::access::{Jwt, JwtAlgorithm};
 use resourceful::prelude::*;
-use resourceful::{Jwt, JwtAlgorithm};
 use serde_json::{Value as Json, json};
 
 /// A user or service: the environment variable that holds its token, and the token's claims.

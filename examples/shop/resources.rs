@@ -2,9 +2,15 @@
 
 use std::sync::Arc;
 
+use resourceful::AppBuilder;
+use resourceful::access::{ElevatedRequest, Elevation, Membership, RoleHierarchy, Tenancy};
+use resourceful::access::{elevated, same_tenant};
+use resourceful::adapter::Storage;
+use resourceful::adapter::Table;
+use resourceful::events::Webhooks;
 use resourceful::prelude::*;
-use resourceful::{Action, Change, Permission, StateMachine, Storage, Webhooks, elevated, same_tenant};
-use resourceful::{AppBuilder, ElevatedRequest, Elevation, Membership, RoleHierarchy, Table, Tenancy};
+use resourceful::resource::StateMachine;
+use resourceful::{Action, Change, Permission};
 
 /// A company that runs its shop here.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]

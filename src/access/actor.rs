@@ -110,7 +110,8 @@ impl Actor {
     /// The same actor as a member of a tenant, with these roles inside it. An actor is in one tenant at a time.
     ///
     /// ```
-    /// use resourceful::{Actor, ActorKind};
+    /// use resourceful::Actor;
+    /// use resourceful::access::ActorKind;
     ///
     /// let member = Actor::user("ada").in_tenant("acme", ["admin"]);
     /// assert_eq!((member.kind(), member.tenant()), (ActorKind::Member, Some("acme")));
@@ -130,7 +131,7 @@ impl Actor {
     }
 
     /// The same actor with elevated rights: tenant isolation restricts it to its tenant where it has one, and not at all
-    /// otherwise. Permissions still apply; [`elevated`](crate::elevated) requires elevation.
+    /// otherwise. Permissions still apply; [`elevated`](crate::access::elevated) requires elevation.
     #[must_use]
     pub fn elevated(self) -> Self {
         self.with(|known| known.elevated = true)
@@ -298,7 +299,7 @@ fn holds(names: &[Arc<str>], name: &str) -> bool {
 /// A role hierarchy: which roles include which others.
 ///
 /// ```
-/// use resourceful::RoleHierarchy;
+/// use resourceful::access::RoleHierarchy;
 ///
 /// // An admin may what an editor may, and an editor what a reader may.
 /// let roles = RoleHierarchy::new().includes("admin", ["editor"]).includes("editor", ["reader"]);

@@ -42,7 +42,8 @@ impl ApiKey {
     /// out, once, and the record to store.
     ///
     /// ```
-    /// use resourceful::{Actor, ApiKey};
+    /// use resourceful::Actor;
+    /// use resourceful::access::ApiKey;
     ///
     /// let (text, record) = ApiKey::mint("shop", Actor::service("exporter").with_scope("orders:read"));
     /// assert!(text.starts_with(&record.prefix));
@@ -136,7 +137,7 @@ impl ApiKeyStore for MemoryApiKeys {
 ///
 /// ```
 /// use resourceful::prelude::*;
-/// use resourceful::{ApiKey, ApiKeys, MemoryApiKeys};
+/// use resourceful::access::{ApiKey, ApiKeys, MemoryApiKeys};
 ///
 /// let (text, record) = ApiKey::mint("shop", Actor::service("exporter"));
 /// let store = MemoryApiKeys::new();

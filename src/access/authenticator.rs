@@ -84,7 +84,8 @@ impl std::error::Error for Unauthenticated {}
 /// refused.
 ///
 /// ```
-/// use resourceful::{Actor, BearerTokens};
+/// use resourceful::Actor;
+/// use resourceful::access::BearerTokens;
 ///
 /// let tokens = BearerTokens::new().token("correct horse battery staple", Actor::user("ops").with_role("editor"));
 /// # let _ = tokens;

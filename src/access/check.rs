@@ -25,7 +25,7 @@ pub struct CheckRequest {
 /// The result of a check.
 ///
 /// ```
-/// use resourceful::Decision;
+/// use resourceful::access::Decision;
 ///
 /// let all = Decision::allow();
 /// let some = Decision::allow_where(serde_json::json!({"status": "published"}));

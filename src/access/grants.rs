@@ -27,7 +27,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// A grant: operations on a resource, on all of its rows or on some.
 ///
 /// ```
-/// use resourceful::{Grant, Operation};
+/// use resourceful::Operation;
+/// use resourceful::access::Grant;
 ///
 /// let all = Grant::to("orders", [Operation::List, Operation::Read]);
 /// let some = Grant::to("orders", [Operation::Update]).rows(serde_json::json!({"status": "open"}));
@@ -68,7 +69,7 @@ type Load = dyn Fn(Actor) -> BoxFuture<'static, Result<Vec<Grant>, CheckError>> 
 ///
 /// ```
 /// use resourceful::prelude::*;
-/// use resourceful::{Grant, Grants};
+/// use resourceful::access::{Grant, Grants};
 ///
 /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
 /// # struct Order { id: Uuid, status: String }

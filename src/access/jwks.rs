@@ -77,7 +77,7 @@ fn usual(parameters: &AlgorithmParameters) -> Option<JwtAlgorithm> {
 ///
 /// ```
 /// use resourceful::prelude::*;
-/// use resourceful::{Jwks, Jwt};
+/// use resourceful::access::{Jwks, Jwt};
 ///
 /// let keys = Jwks::at("https://login.example/.well-known/jwks.json").fresh(Duration::from_secs(600));
 /// let tokens = Jwt::new().keys(keys).issuer("https://login.example").audience("shop");

@@ -42,7 +42,7 @@ type Revoked = dyn Fn(Claims) -> BoxFuture<'static, Result<bool, CheckError>> + 
 ///
 /// ```
 /// use resourceful::prelude::*;
-/// use resourceful::{Jwt, JwtAlgorithm};
+/// use resourceful::access::{Jwt, JwtAlgorithm};
 ///
 /// # let secret = "0123456789abcdef0123456789abcdef";
 /// let tokens = Jwt::new()
@@ -143,17 +143,17 @@ impl Jwt {
     /// Accepts tokens signed with one of these keys, a JWK set (RFC 7517). Secrets in it are refused.
     #[must_use]
     pub fn jwks(self, json: &str) -> Self {
-        let mend = || "a JWK set whose keys each have `kid` and `alg`".to_owned();
+        let help = || "a JWK set whose keys each have `kid` and `alg`".to_owned();
         self.with(|tokens| match serde_json::from_str::<JwkSet>(json) {
             Ok(set) => {
                 for jwk in &set.keys {
                     match Key::of(jwk) {
                         Ok(key) => tokens.keys.push(key),
-                        Err(fault) => tokens.faults.push((fault, mend())),
+                        Err(fault) => tokens.faults.push((fault, help())),
                     }
                 }
             }
-            Err(error) => tokens.faults.push((format!("the JWK set cannot be read: {error}"), mend())),
+            Err(error) => tokens.faults.push((format!("the JWK set cannot be read: {error}"), help())),
         })
     }
 

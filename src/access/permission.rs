@@ -145,7 +145,7 @@ pub fn same_tenant(field: impl Into<Arc<str>>) -> Permission {
 /// stored row. A filter that does not fit the resource is a fault of the declaration.
 ///
 /// ```
-/// use resourceful::{any_of, role, rows};
+/// use resourceful::access::{any_of, role, rows};
 ///
 /// let readers = any_of([role("editor"), rows(serde_json::json!({"status": "published"}))]);
 /// # let _ = readers;
@@ -159,7 +159,7 @@ pub const fn rows(filter: Json) -> Permission {
 /// deny.
 ///
 /// ```
-/// use resourceful::{Decision, check};
+/// use resourceful::access::{Decision, check};
 ///
 /// let open = check("open hours", async |asking| {
 ///     let hours_are_open = true; // ask a clock, a table, another service …

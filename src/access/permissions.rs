@@ -10,7 +10,8 @@ use super::operation::Operation;
 /// There is no default: an operation without a permission is a fault of the declaration.
 ///
 /// ```
-/// use resourceful::{Permissions, anyone, nobody, role};
+/// use resourceful::Permissions;
+/// use resourceful::access::{anyone, nobody, role};
 ///
 /// let permissions = Permissions::read(anyone()).write(role("editor")).delete(nobody());
 /// # let _ = permissions;

@@ -10,7 +10,7 @@ use super::{Decision, Permission, check};
 ///
 /// ```
 /// use resourceful::prelude::*;
-/// use resourceful::RoleTable;
+/// use resourceful::access::RoleTable;
 ///
 /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
 /// # struct Note { id: Uuid, text: String }

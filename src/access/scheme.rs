@@ -7,7 +7,7 @@ use http::HeaderName;
 /// How a credential is sent: a security scheme of the OpenAPI document (OpenAPI 3.1, 4.8.27).
 ///
 /// ```
-/// use resourceful::SecurityScheme;
+/// use resourceful::access::SecurityScheme;
 ///
 /// let header = SecurityScheme::header("ApiKey", http::HeaderName::from_static("x-api-key"));
 /// let token = SecurityScheme::bearer("JWT");

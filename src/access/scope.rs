@@ -35,7 +35,7 @@ type Ask = dyn Fn(Actor, String) -> BoxFuture<'static, Result<Membership, CheckE
 ///
 /// ```
 /// use resourceful::prelude::*;
-/// use resourceful::{Membership, Tenancy};
+/// use resourceful::access::{Membership, Tenancy};
 ///
 /// let tenancy = Tenancy::header("x-tenant", async |actor, tenant| {
 ///     // … ask the table of members.
@@ -192,7 +192,7 @@ type Record = dyn Fn(ElevatedRequest) -> BoxFuture<'static, Result<(), CheckErro
 ///
 /// ```
 /// use resourceful::prelude::*;
-/// use resourceful::Elevation;
+/// use resourceful::access::Elevation;
 ///
 /// // curl … -H 'x-elevate: ticket 4711'
 /// let elevation = Elevation::by("x-elevate", "operator", async |request| {

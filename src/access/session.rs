@@ -154,7 +154,7 @@ impl SessionStore for MemorySessions {
 ///
 /// ```
 /// use resourceful::prelude::*;
-/// use resourceful::{MemorySessions, Sessions};
+/// use resourceful::access::{MemorySessions, Sessions};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// # let secret = "0123456789abcdef0123456789abcdef";

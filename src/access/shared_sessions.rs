@@ -12,7 +12,7 @@ use serde_json::json;
 use super::check::CheckError;
 use super::{Actor, Session, SessionDigest, SessionStore};
 
-/// Sessions in a cache store that all nodes share, such as [`Redis::cache`](crate::Redis::cache).
+/// Sessions in a cache store that all nodes share, such as [`Redis::cache`](crate::adapter::Redis::cache).
 ///
 /// A session is kept for 30 days at most, which [`keep`](Self::keep) changes; [`Sessions`](super::Sessions) ends it
 /// earlier by its own timeouts. A store that evicts values for want of memory signs users out: give it enough memory, or
@@ -20,7 +20,8 @@ use super::{Actor, Session, SessionDigest, SessionStore};
 ///
 /// ```
 /// use resourceful::prelude::*;
-/// use resourceful::{MemoryCache, Sessions, SharedSessions};
+/// use resourceful::access::{Sessions, SharedSessions};
+/// use resourceful::adapter::MemoryCache;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// # let store = std::sync::Arc::new(MemoryCache::new());

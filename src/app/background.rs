@@ -191,6 +191,7 @@ impl App {
 async fn sweep(engine: &Arc<Engine>, vault: &GuardedStorage) -> Result<(), Error> {
     while engine.audit.seal(vault).await? > 0 {}
     engine.purge(vault).await?;
+    engine.run_scheduled(vault).await?;
     engine.forget_keys(vault).await?;
     engine.forget_locks(vault).await?;
     engine.outbox.forget_events(vault, EVENTS_KEPT).await?;

@@ -22,7 +22,7 @@ use crate::http::{BATCH, EVENTS, EXPLAIN, Path, SOCKET};
 use crate::live::{Presence, follow_presence};
 use crate::openapi;
 use crate::outbox::Outbox;
-use crate::query::CursorKey;
+use crate::query::{CursorKey, compile_list_parameters};
 use crate::resource::{DefinitionErrors, Faults};
 use crate::tables::Tables;
 
@@ -33,14 +33,15 @@ pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> 
     let mut faults = Faults::of("app");
     let secret = secret(&builder, &mut faults);
     prefix(&builder.prefix, &mut faults);
-    for (message, mend) in builder.authenticators.iter().flat_map(|authenticator| authenticator.faults()) {
-        faults.push(None, message, mend);
+    for (message, help) in builder.authenticators.iter().flat_map(|authenticator| authenticator.faults()) {
+        faults.push(None, message, help);
     }
     let shares = builder.query_cache.is_shared();
     let new = || if shares { TagVersions::on_course() } else { TagVersions::default() };
     let generations = remembers(&builder).then(|| Arc::new(new()));
     let (catalog, mut found) = Catalog::link(&builder.resources, generations.as_ref());
     found.extend(compile_all(&catalog));
+    found.extend(compile_list_parameters(&catalog));
     if !found.is_empty() {
         return Err(DefinitionErrors::new(found).with(faults));
     }
@@ -249,8 +250,8 @@ async fn follow(
     };
     followed.await.map_err(|error| {
         let mut faults = Faults::of("app");
-        let mend = "see that the bus is there and can be reached";
-        faults.push(None, format!("its bus ({}) failed: {error}", bus.name()), mend);
+        let help = "see that the bus is there and can be reached";
+        faults.push_failure(&error, format!("its bus ({}) failed: {error}", bus.name()), help);
         faults.into_errors()
     })
 }
@@ -281,8 +282,8 @@ async fn prepare(catalog: &Catalog) -> Result<(), DefinitionErrors> {
                     report(entry, mismatch, &mut faults);
                 }
             }
-            Err(error) => faults.push(
-                None,
+            Err(error) => faults.push_failure(
+                &error,
                 format!("its storage failed: {error}"),
                 "see that the database is there and can be reached",
             ),

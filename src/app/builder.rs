@@ -8,7 +8,7 @@ use axum::Router;
 use resourceful_contract::{Bus, Migration, Storage};
 use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
 
-use super::{App, AppPreset, ConnectionLimits, build, migrate};
+use super::{App, AppPreset, BuildError, ConnectionLimits, build, migrate};
 use crate::access::{Authenticator, CheckError, Elevation, Grants, Permission, RoleHierarchy, Tenancy};
 use crate::cache::QueryCache;
 use crate::error::Error;
@@ -24,7 +24,7 @@ use crate::resource::{DefinitionErrors, Hook, PlacedHook, Resource};
 /// ```
 /// use resourceful::prelude::*;
 ///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), DefinitionErrors> {
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
 /// # struct Note { id: Uuid, text: String }
 /// let notes = define_resource::<Note>("notes")
@@ -263,7 +263,7 @@ impl AppBuilder {
     ///
     /// ```
     /// use resourceful::prelude::*;
-    /// use resourceful::Migration;
+    /// use resourceful::adapter::Migration;
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
@@ -296,7 +296,7 @@ impl AppBuilder {
     /// ```
     /// use std::sync::Arc;
     /// use resourceful::prelude::*;
-    /// use resourceful::MemoryBus;
+    /// use resourceful::adapter::MemoryBus;
     ///
     /// # let _ =
     /// create_app(AppPreset::Testing).bus(Arc::new(MemoryBus::new())) // Redis::connect(url).await?.bus()
@@ -307,7 +307,7 @@ impl AppBuilder {
         self
     }
 
-    /// How the responses of resources that declare a [`Cache`](crate::Cache) are cached; in memory by default, and
+    /// How the responses of resources that declare a [`Cache`](crate::cache::Cache) are cached; in memory by default, and
     /// [`QueryCache::off`] caches none.
     pub fn query_cache(mut self, settings: QueryCache) -> Self {
         self.query_cache = settings;
@@ -466,17 +466,17 @@ impl AppBuilder {
     /// its table.
     ///
     /// # Errors
-    /// Every fault at once, each with the line that fixes it.
-    pub async fn build(self) -> Result<App, DefinitionErrors> {
-        build::build(self.complete()?).await
+    /// Every fault at once, each with the line that fixes it; [`BuildError::is_retryable`] where a database or a bus is away.
+    pub async fn build(self) -> Result<App, BuildError> {
+        Ok(build::build(self.complete()?).await?)
     }
 
     /// Applies every missing migration, whatever the preset, and returns those that it applied: for a deployment step.
     ///
     /// # Errors
     /// Migrations that a database refuses, and migrations that were changed after they were applied.
-    pub async fn migrate(self) -> Result<Vec<String>, DefinitionErrors> {
-        migrate::migrate(&self.complete()?, true).await
+    pub async fn migrate(self) -> Result<Vec<String>, BuildError> {
+        Ok(migrate::migrate(&self.complete()?, true).await?)
     }
 
     /// Adds the resources of the features that it uses.

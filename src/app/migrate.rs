@@ -52,8 +52,8 @@ pub(super) async fn migrate(builder: &AppBuilder, apply: bool) -> Result<Vec<Str
                 }
             }
             Ok(found) => applied.extend(labels(&found.missing)),
-            Err(error) => faults.push(
-                None,
+            Err(error) => faults.push_failure(
+                &error,
                 format!("the database ({}) refused: {error}", storage.name()),
                 "correct the migration, or see that the database can be reached; nothing of it was applied",
             ),
@@ -78,13 +78,17 @@ async fn own(builder: &AppBuilder, faults: &mut Faults) -> Vec<(Arc<dyn Storage>
     }
     let mut declared = Vec::new();
     for storage in storages {
-        match tables::migrations(storage.name()) {
+        match tables::migrations(storage.dialect()) {
             Some(migrations) => declared.push((storage, migrations)),
             None => {
                 for schema in Tables::new().all() {
                     if let Err(error) = storage.create_table_if_missing(schema).await {
                         let message = format!("`{}` could not be made: {error}", schema.table);
-                        faults.push(None, message, "see that the storage is there and can be written");
+                        faults.push_failure(
+                            &error,
+                            message,
+                            "see that the storage is there and can be written",
+                        );
                     }
                 }
             }
@@ -92,7 +96,7 @@ async fn own(builder: &AppBuilder, faults: &mut Faults) -> Vec<(Arc<dyn Storage>
     }
     #[cfg(feature = "webhooks")]
     if let Some(webhooks) = &builder.webhooks
-        && let Some(migrations) = tables::webhook_migrations(webhooks.storage().name())
+        && let Some(migrations) = tables::webhook_migrations(webhooks.storage().dialect())
     {
         declared.push((webhooks.storage().clone(), migrations));
     }

@@ -3,7 +3,9 @@
 mod background;
 mod buffered;
 mod build;
+mod build_error;
 mod builder;
+mod greeting;
 mod health;
 mod lifecycle;
 mod migrate;
@@ -23,15 +25,16 @@ use uuid::Uuid;
 
 use crate::access::Actor;
 use crate::access::Operation;
-use crate::audit::AuditVerdict;
 use crate::cache::{CacheCounts, Tag};
-use crate::engine::{Explanation, Loader};
 use crate::error::Error;
 use crate::events::Relay;
 use crate::http::AppState;
 use crate::outbox::{Event, PublishNotifier, Tail};
 
+pub use crate::audit::AuditVerdict;
+pub use crate::engine::{ExplainedStep, Explanation, Loader, Outcome, RuleOutcome};
 pub use background::Background;
+pub use build_error::BuildError;
 pub use builder::{AppBuilder, create_app};
 pub use preset::AppPreset;
 pub use server::ConnectionLimits;
@@ -52,8 +55,17 @@ pub struct App {
     /// Followers of published events.
     tails: Vec<Arc<Tail>>,
     news: Option<Arc<PublishNotifier>>,
+    development: Development,
     #[cfg(feature = "webhooks")]
     dispatcher: Option<Arc<crate::events::Dispatcher>>,
+}
+
+/// What is shown to developers.
+#[derive(Clone, Copy, Debug)]
+struct Development {
+    /// Whether `serve` prints the address and a request to try.
+    greets: bool,
+    has_docs: bool,
 }
 
 /// An event whose delivery failed for good, after ten attempts.
@@ -97,7 +109,7 @@ impl App {
     ///
     /// ```
     /// use resourceful::prelude::*;
-    /// use resourceful::Outcome;
+    /// use resourceful::app::Outcome;
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
@@ -157,7 +169,7 @@ impl App {
         self.boundary.engine.audit.verify().await
     }
 
-    /// Invalidates every cached response of the resources that have this tag ([`Cache::tag`](crate::Cache::tag)), on this
+    /// Invalidates every cached response of the resources that have this tag ([`Cache::tag`](crate::cache::Cache::tag)), on this
     /// node at once and on the others as soon as they receive the message on the bus: for changes made outside of the
     /// application.
     pub fn invalidate(&self, tag: &str) {

@@ -7,12 +7,13 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, OriginalUri, Request};
 use axum::response::Response;
 use axum::routing::{MethodFilter, get, on, post};
-use http::HeaderValue;
+use http::header::LOCATION;
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::build::Shared;
 use super::lifecycle::Lifecycle;
 use super::service::AppService;
-use super::{App, AppBuilder, AppPreset, health};
+use super::{App, AppBuilder, AppPreset, Development, health};
 use crate::access::{PublicOrigins, Rule, SecurityScheme, Watching};
 use crate::catalog::Catalog;
 use crate::engine::Engine;
@@ -46,7 +47,15 @@ pub(super) fn mount(
         builder.drain_delay,
         builder.shutdown_grace,
     ));
+    let development = Development {
+        greets: builder.preset == AppPreset::Development,
+        has_docs: builder.docs && cfg!(feature = "docs"),
+    };
     let others = openapi::routes(document, builder.docs);
+    let others = match development {
+        Development { greets: true, has_docs: true } => others.route("/", get(to_docs)),
+        _ => others,
+    };
     let others = beside(&boundary, &builder.prefix, has_sockets, others);
     let routes = Routes::new(&boundary, &builder.prefix, others);
     let merged = merged.map(|merged| {
@@ -75,6 +84,7 @@ pub(super) fn mount(
         relay,
         tails,
         news,
+        development,
         #[cfg(feature = "webhooks")]
         dispatcher: None,
     }
@@ -102,7 +112,6 @@ fn boundary(
         answers,
         body_limit: BodyLimit { bytes: builder.body_limit, pause: builder.connections.body_timeout },
         bodies: BodyMemory::new(builder.connections.max_body_bytes),
-        #[cfg(feature = "testing")]
         prefix: builder.prefix.clone(),
         public_origins: PublicOrigins::of(&builder.servers),
         base: builder.servers.first().and_then(|server| base(server)),
@@ -185,6 +194,12 @@ fn info(builder: &AppBuilder, catalog: &Catalog) -> openapi::Info {
         batches: builder.batch,
         by_caller: builder.document_by_caller,
     }
+}
+
+/// Leads a browser at the root to the documentation page. The location is relative, for an application that is nested under
+/// a path.
+async fn to_docs() -> (StatusCode, [(HeaderName, &'static str); 1]) {
+    (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, "docs")])
 }
 
 /// The routes that belong to no resource, and the fallback for every other path.

@@ -45,6 +45,11 @@ impl App {
         listener: TcpListener,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), Error> {
+        if self.development.greets
+            && let Ok(address) = listener.local_addr()
+        {
+            eprint!("{}", self.greeting(address).await);
+        }
         let background = self.background();
         let lifecycle = self.lifecycle.clone();
         let closing = Arc::new(Notify::new());

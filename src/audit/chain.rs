@@ -241,7 +241,7 @@ impl AuditTrails {
     /// The time before which entries of a resource may be emptied.
     fn forgets_before(&self, resource: &str) -> Option<DateTime<Utc>> {
         let entry = self.catalog.find(resource).ok()?;
-        let kept = entry.definition.audit.as_ref()?.kept?.max(YOUNGEST);
+        let kept = entry.definition.audit.as_ref()?.retention?.max(YOUNGEST);
         crate::clock::now().checked_sub_signed(chrono::Duration::from_std(kept).ok()?)
     }
 

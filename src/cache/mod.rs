@@ -11,6 +11,7 @@ mod single_flight;
 mod tags;
 mod write_observer;
 
+pub use crate::resource::Cache;
 pub(crate) use cached_response::{CACHE_STATUS, CachedResponse, Content};
 pub(crate) use responses::{CacheStatus, Key, Lookup, Refreshing, ResponseCache, Sharing};
 pub use settings::{CacheCounts, QueryCache};

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use resourceful_contract::CacheStore;
 
-/// Settings of the cache for responses of resources that declare a [`Cache`](crate::Cache).
+/// Settings of the cache for responses of resources that declare a [`Cache`](crate::cache::Cache).
 ///
 /// ```
 /// use resourceful::prelude::*;
-/// use resourceful::QueryCache;
+/// use resourceful::cache::QueryCache;
 ///
 /// # let _ =
 /// create_app(AppPreset::Testing).query_cache(QueryCache::new().capacity(256 << 20))

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use resourceful_contract::{Link, Schema};
+use resourceful_contract::{Filter, Link, Schema};
 
 use super::guarded_storage::GuardedStorage;
 use super::rights::Rights;
@@ -37,6 +37,8 @@ pub(crate) struct Entry {
     pub(crate) tags: Vec<Tag>,
     /// Compiled when every resource is linked, since a rule may refer to related resources.
     pub(super) rights: OnceLock<Rights>,
+    /// The filters of its list parameters, in the definition's order. Compiled when every resource is linked.
+    pub(super) list_filters: OnceLock<Vec<ListFilters>>,
     /// Approximate size of a row's JSON, to allocate response buffers in advance.
     pub(super) row_bytes: AtomicUsize,
 }
@@ -52,7 +54,26 @@ pub(crate) struct LinkedRelation {
     pub(crate) limit: u32,
 }
 
+/// The filters that the values of a list parameter stand for.
+#[derive(Debug)]
+pub(crate) struct ListFilters {
+    /// The filter of a request without the parameter, where it has one.
+    pub(crate) default: Option<Filter>,
+    /// In the order of the parameter's values.
+    pub(crate) values: Vec<Filter>,
+}
+
 impl Entry {
+    /// Sets the filters of its list parameters, once, when every resource is linked.
+    pub(crate) fn set_list_filters(&self, filters: Vec<ListFilters>) {
+        let set = self.list_filters.set(filters);
+        debug_assert!(set.is_ok(), "the list parameters of an entry are compiled once");
+    }
+
+    pub(crate) fn list_filters(&self) -> &[ListFilters] {
+        self.list_filters.get().map_or(&[], Vec::as_slice)
+    }
+
     /// Sets the compiled rights, once, when every resource is linked.
     pub(crate) fn set_rights(&self, rights: Rights) {
         let set = self.rights.set(rights);

@@ -55,6 +55,7 @@ impl Catalog {
                 digest: digest(definition),
                 tags: tags(definition),
                 rights: OnceLock::new(),
+                list_filters: OnceLock::new(),
                 schema: schemas[position].clone(),
                 storage: GuardedStorage::new(definition.table.storage().clone(), watch.clone()),
                 definition: definition.clone(),

@@ -9,7 +9,7 @@ mod rights;
 mod row_filter;
 mod visibility;
 
-pub(crate) use entry::{Catalog, Entry, LinkedRelation};
+pub(crate) use entry::{Catalog, Entry, LinkedRelation, ListFilters};
 pub(crate) use guarded_storage::GuardedStorage;
 pub(crate) use mask::{FieldMask, Mask};
 pub(crate) use rights::{FieldRights, Rights};

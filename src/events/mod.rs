@@ -8,6 +8,7 @@ mod subscriber;
 mod webhook;
 mod workers;
 
+pub use crate::outbox::Event;
 pub use subscriber::{Delivery, Subscriber};
 
 #[cfg(feature = "webhooks")]

@@ -38,7 +38,6 @@ pub(crate) struct AppState {
     /// The memory budget of large request bodies.
     pub(crate) bodies: BodyMemory,
     /// The prefix of every resource's path.
-    #[cfg(feature = "testing")]
     pub(crate) prefix: String,
     /// The prefix of a problem's `type`.
     pub(crate) problem_base: String,

@@ -73,7 +73,7 @@ impl ResourceHandler {
         let path_and_query = original(parts).path_and_query().map(|path| path.as_str().as_bytes());
         let body = self.meant(body);
         let asked = [path_and_query, prefer, if_match, if_none_match, Some(&body)];
-        let kept = self.entry.definition.idempotency.unwrap_or_default().kept;
+        let retention = self.entry.definition.idempotency.unwrap_or_default().retention;
         let fingerprint = digest(asked);
         let mut id = digest(scope.map(|part| part.map(str::as_bytes)));
         if actor.is_anonymous() {
@@ -83,7 +83,7 @@ impl ResourceHandler {
             let parts = [Some(id.as_str()), Some(fingerprint.as_str()), address.as_deref()];
             id = digest(parts.map(|part| part.map(str::as_bytes)));
         }
-        IdempotencyClaim::new(id, fingerprint, kept)
+        IdempotencyClaim::new(id, fingerprint, retention)
     }
 
     /// The meaning of a body: of JSON its value, however it is written (as by RFC 8785, but with every number exact).

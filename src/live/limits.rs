@@ -7,7 +7,7 @@ use std::time::Duration;
 /// ```
 /// use std::time::Duration;
 /// use resourceful::prelude::*;
-/// use resourceful::Streams;
+/// use resourceful::live::Streams;
 ///
 /// # let _ =
 /// create_app(AppPreset::Production)

@@ -12,7 +12,7 @@ use super::lens::Lens;
 use super::operations::Site;
 use crate::catalog::Entry;
 use crate::http::{Endpoint, PROTOCOL};
-use crate::resource::{Right, Target};
+use crate::resource::{ListParameter, Right, Target};
 
 const AFTER: &str = "A cursor: `page.next` of the previous page.";
 const BEFORE: &str = "A cursor: `page.prev` of the following page.";
@@ -154,6 +154,7 @@ impl Collector<'_, '_> {
         }
         self.search();
         self.deleted();
+        self.declared();
     }
 
     fn stream(&mut self) {
@@ -161,6 +162,7 @@ impl Collector<'_, '_> {
         let (lens, entry) = (self.site.lens, self.site.entry);
         self.own("fields", repeated("fields", "The fields to show.", fields(lens, entry)));
         self.search();
+        self.declared();
         self.shared("LastEventIdInQuery", last_event_in_query());
         self.shared("LastEventId", last_event());
     }
@@ -210,6 +212,14 @@ impl Collector<'_, '_> {
     fn deleted(&mut self) {
         if sees_deleted(self.site.lens, self.site.entry) {
             self.shared("Deleted", query("deleted", "Deleted items too, or they alone.", deleted()));
+        }
+    }
+
+    /// The list parameters that the resource declares.
+    fn declared(&mut self) {
+        for parameter in &self.site.entry.definition.list_parameters {
+            let about = parameter.description.as_deref().unwrap_or("Selects the rows that are listed.");
+            self.own(&parameter.name, query(&parameter.name, about, values_of(parameter)));
         }
     }
 
@@ -321,6 +331,12 @@ pub(super) fn of_batch(components: &mut Components) -> Vec<RefOr<Parameter>> {
 /// Whether soft-deleted items can be requested.
 pub(super) fn sees_deleted(lens: &Lens<'_>, entry: &Entry) -> bool {
     entry.definition.deleted_at.is_some() && lens.offers(entry, Right::Deleted)
+}
+
+/// The values of a list parameter.
+pub(super) fn values_of(parameter: &ListParameter) -> Json {
+    let values: Vec<_> = parameter.values.iter().map(|(value, _)| value.as_str()).collect();
+    json!({"type": "string", "enum": values})
 }
 
 pub(super) fn deleted() -> Json {

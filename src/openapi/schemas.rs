@@ -393,6 +393,9 @@ fn query(title: &str, lens: &Lens<'_>, entry: &Entry) -> Json {
     if parameters::sees_deleted(lens, entry) {
         add("deleted", parameters::deleted());
     }
+    for parameter in &entry.definition.list_parameters {
+        add(&parameter.name, parameters::values_of(parameter));
+    }
     json!({
         "type": "object",
         "properties": properties,

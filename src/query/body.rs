@@ -5,6 +5,7 @@ use serde_json::{Map, Value as Json};
 
 use super::filter;
 use super::filter::{MAX_NODES, Operand};
+use super::list_parameters::Choices;
 use super::select;
 use super::select::Draft;
 use super::{ListRequest, Reader, StreamRequest};
@@ -29,6 +30,14 @@ pub(super) fn list(reader: &Reader<'_>, body: &Json) -> Result<ListRequest, Vec<
     read(reader, body, &KEYS)
 }
 
+/// Reads a filter by itself.
+pub(super) fn filter(reader: &Reader<'_>, json: &Json) -> Result<Filter, Vec<Fault>> {
+    let scope = Scope::Caller(*reader);
+    let mut tree = Tree { scope, relations: filter::MAX_DEPTH, nodes: 0, faults: Vec::new() };
+    let root = tree.object(json, "/filter", 0);
+    if tree.faults.is_empty() { Ok(root) } else { Err(tree.faults) }
+}
+
 fn read(reader: &Reader<'_>, body: &Json, keys: &[&'static str]) -> Result<ListRequest, Vec<Fault>> {
     let Json::Object(body) = body else {
         return Err(vec![Fault::pointer("", "type", "Must be an object.")]);
@@ -42,7 +51,14 @@ fn read(reader: &Reader<'_>, body: &Json, keys: &[&'static str]) -> Result<ListR
             break;
         }
         let outcome = match key.as_str() {
-            _ if !keys.contains(&key.as_str()) => Err(select::unknown(key, keys.iter().copied())),
+            _ if Choices::has(reader, key) => {
+                text(value).and_then(|value| draft.choices.choose(reader, key, value))
+            }
+            _ if !keys.contains(&key.as_str()) => {
+                let declared = reader.entry.definition.list_parameters.iter();
+                let declared = declared.map(|parameter| parameter.name.as_str());
+                Err(select::unknown(key, keys.iter().copied().chain(declared)))
+            }
             "filter" => {
                 root = tree.object(value, "/filter", 0);
                 Ok(())
@@ -65,7 +81,7 @@ fn read(reader: &Reader<'_>, body: &Json, keys: &[&'static str]) -> Result<ListR
             });
         }
     }
-    draft.finish(reader, root, tree.faults)
+    draft.finish_list(reader, root, tree.faults)
 }
 
 fn names(value: &Json) -> Result<Vec<&str>, Fault> {

@@ -4,6 +4,7 @@ mod body;
 mod cursor;
 mod digest;
 mod filter;
+mod list_parameters;
 mod parameters;
 mod select;
 mod url;
@@ -19,6 +20,7 @@ use crate::error::{Error, Fault};
 pub(crate) use cursor::{Binding, CursorKey, KeysDigest, Opened};
 pub(crate) use cursor::{invalid as invalid_cursor, outdated as outdated_cursor};
 pub(crate) use filter::MAX_URL_VALUES;
+pub(crate) use list_parameters::compile_list_parameters;
 pub(crate) use parameters::{Pairs, read as read_parameters, whole_number};
 pub(crate) use url::LAST_EVENT_ID;
 
@@ -125,6 +127,14 @@ impl Reader<'_> {
     /// Every fault of the body, at once.
     pub(crate) fn list_body(&self, body: &serde_json::Value) -> Result<ListRequest, Error> {
         body::list(self, body).map_err(Error::invalid_query)
+    }
+
+    /// Reads a filter in the body form, by itself.
+    ///
+    /// # Errors
+    /// Every fault of the filter, at once.
+    pub(crate) fn filter(&self, filter: &serde_json::Value) -> Result<Filter, Error> {
+        body::filter(self, filter).map_err(Error::invalid_query)
     }
 
     /// Reads the query string of one item.

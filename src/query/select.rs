@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use resourceful_contract::{Filter, Sort};
 
+use super::list_parameters::Choices;
 use super::{Deleted, ItemRequest, LAST_EVENT_ID, ListRequest, Place, Reader, Selection};
 use crate::catalog::LinkedRelation;
 use crate::error::Fault;
@@ -16,19 +17,21 @@ const MAX_SORT_KEYS: usize = 8;
 const MAX_SEARCH: usize = 200;
 
 /// The parameters of a list that this caller can use, apart from filters.
-pub(super) fn of_list(reader: &Reader<'_>) -> Vec<&'static str> {
+pub(super) fn of_list<'r>(reader: &Reader<'r>) -> Vec<&'r str> {
     let definition = &reader.entry.definition;
     let mut known = vec!["sort", "fields", "include", "limit", "after", "before"];
     known.extend(definition.offset_paging.then_some("page"));
     known.extend(reader.can_search().then_some("q"));
     known.extend(definition.deleted_at.is_some().then_some("deleted"));
+    known.extend(definition.list_parameters.iter().map(|parameter| parameter.name.as_str()));
     known
 }
 
 /// The same for a stream.
-pub(super) fn of_stream(reader: &Reader<'_>) -> Vec<&'static str> {
+pub(super) fn of_stream<'r>(reader: &Reader<'r>) -> Vec<&'r str> {
     let mut known = vec!["fields", LAST_EVENT_ID];
     known.extend(reader.can_search().then_some("q"));
+    known.extend(reader.entry.definition.list_parameters.iter().map(|parameter| parameter.name.as_str()));
     known
 }
 
@@ -58,6 +61,7 @@ pub(super) struct Draft {
     search: Option<Filter>,
     deleted: Option<Deleted>,
     as_of: Option<DateTime<Utc>>,
+    pub(super) choices: Choices,
 }
 
 impl Draft {
@@ -213,6 +217,17 @@ impl Draft {
 
     pub(super) fn selection(self) -> Selection {
         Selection { fields: self.fields, includes: self.includes.unwrap_or_default() }
+    }
+
+    /// The finished request, restricted by the declared list parameters.
+    pub(super) fn finish_list(
+        self,
+        reader: &Reader<'_>,
+        filter: Filter,
+        faults: Vec<Fault>,
+    ) -> Result<ListRequest, Vec<Fault>> {
+        let filter = self.choices.restrict(reader, filter);
+        self.finish(reader, filter, faults)
     }
 
     /// The finished request, its order made total.

@@ -4,6 +4,7 @@ use resourceful_contract::Filter;
 
 use super::filter;
 use super::filter::{MAX_DEPTH, MAX_NODES, Refusal, Related};
+use super::list_parameters::Choices;
 use super::parameters;
 use super::parameters::Parameter;
 use super::select;
@@ -33,13 +34,16 @@ pub(super) fn list(reader: &Reader<'_>, query: Option<&str>) -> Result<ListReque
             "page" => parameter.single().and_then(|value| draft.page(reader, value.parse().ok(), name)),
             "q" => parameter.single().and_then(|value| draft.search(reader, value, name)),
             "deleted" => parameter.single().and_then(|value| draft.deleted(reader, value, name)),
+            _ if Choices::has(reader, name) => {
+                parameter.single().and_then(|value| draft.choices.choose(reader, name, value))
+            }
             _ => comparison(reader, &parameter, select::of_list, &mut filters),
         };
         if let Err(fault) = outcome {
             faults.push(fault);
         }
     }
-    draft.finish(reader, filters.joined(reader), faults)
+    draft.finish_list(reader, filters.joined(reader), faults)
 }
 
 /// Reads the query string of a stream: it takes the filters, `fields` and `q` of a list.
@@ -55,13 +59,16 @@ pub(super) fn stream(reader: &Reader<'_>, query: Option<&str>) -> Result<StreamR
             "q" => parameter.single().and_then(|value| draft.search(reader, value, name)),
             LAST_EVENT_ID => parameter.single().map(drop),
             _ if OF_LISTS.contains(&name) => Err(select::unknown(name, select::of_stream(reader))),
+            _ if Choices::has(reader, name) => {
+                parameter.single().and_then(|value| draft.choices.choose(reader, name, value))
+            }
             _ => comparison(reader, &parameter, select::of_stream, &mut filters),
         };
         if let Err(fault) = outcome {
             faults.push(fault);
         }
     }
-    let request = draft.finish(reader, filters.joined(reader), faults)?;
+    let request = draft.finish_list(reader, filters.joined(reader), faults)?;
     Ok(StreamRequest { filter: request.filter, fields: request.selection.fields })
 }
 
@@ -124,7 +131,7 @@ impl Filters {
 fn comparison(
     reader: &Reader<'_>,
     parameter: &Parameter<'_>,
-    known: fn(&Reader<'_>) -> Vec<&'static str>,
+    known: for<'r> fn(&Reader<'r>) -> Vec<&'r str>,
     filters: &mut Filters,
 ) -> Result<(), Fault> {
     let name = parameter.name();

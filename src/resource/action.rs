@@ -99,7 +99,8 @@ pub(crate) struct Shape {
 /// functions, with a future.
 ///
 /// ```
-/// use resourceful::{ActionHandler, Change, Error, NoInput};
+/// use resourceful::{Change, Error};
+/// use resourceful::resource::{ActionHandler, NoInput};
 ///
 /// struct Quote;
 ///

@@ -10,42 +10,55 @@ use validator::Validate;
 
 use super::Change;
 use super::action::{Action, ActionHandler};
-use crate::access::Permission;
+use crate::access::{Permission, role};
 use crate::error::Error;
 
-/// Settings of an audit trail. Its entries record the actor, the item, the changed fields with old and new values, the
+/// An audit trail, the preset of [`audit`](crate::presets::audit). Its entries record the actor, the item, the changed fields with old and new values, the
 /// time and the address; they are written in the transaction of the change, and chained so that a removed or altered
 /// entry is detected.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct AuditTrail {
-    pub(crate) readable_by: Permission,
-    pub(crate) kept: Option<Duration>,
+    /// The role `auditor`, where `None`.
+    pub(crate) readable_by: Option<Permission>,
+    pub(crate) retention: Option<Duration>,
     pub(crate) revert: Option<Permission>,
 }
 
+impl Default for AuditTrail {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl AuditTrail {
-    /// An audit trail that these callers may read, for the items that they may see.
-    pub const fn readable_by(permission: Permission) -> Self {
-        Self { readable_by: permission, kept: None, revert: None }
+    /// An audit trail that the role `auditor` may read.
+    pub const fn new() -> Self {
+        Self { readable_by: None, retention: None, revert: None }
     }
 
-    /// Replaces the permission to read the trail.
-    pub fn read_by(mut self, permission: Permission) -> Self {
-        self.readable_by = permission;
+    /// The permission to read the history of the items that a caller may see; the role `auditor` by default.
+    pub fn readable_by(mut self, permission: Permission) -> Self {
+        self.readable_by = Some(permission);
         self
     }
 
     /// The retention of entries; unlimited by default. At least a day: younger entries are always kept.
-    pub const fn kept(mut self, time: Duration) -> Self {
-        self.kept = Some(time);
+    pub const fn retention(mut self, time: Duration) -> Self {
+        self.retention = Some(time);
         self
     }
 
-    /// Lets these callers revert an item to an earlier state, if they may also update it.
+    /// Adds `POST /{id}/revert`, by which these callers revert an item to an earlier state (`{"as_of": "…"}`), as far
+    /// as they may update it.
     pub fn revertible_by(mut self, permission: Permission) -> Self {
         self.revert = Some(permission);
         self
+    }
+
+    /// The permission to read the history.
+    pub(crate) fn reader(&self) -> Permission {
+        self.readable_by.clone().unwrap_or_else(|| role("auditor"))
     }
 
     /// The action that reverts an item.

@@ -1,6 +1,7 @@
 //! The builder of resource declarations.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use resourceful_contract::Table;
 use schemars::JsonSchema;
@@ -13,8 +14,9 @@ use super::codec::Codec;
 use super::definition::{Fill, Policy};
 use super::hook::{After, Before};
 use super::{
-    Action, AuditTrail, Bulk, Cache, Change, DefinitionErrors, Hook, Id, Idempotency, PlacedHook, Preset,
-    Relation, Resource, SoftDelete, StateMachine, Target, Tree, belongs_to, derive, has_many,
+    Action, AuditTrail, Bulk, Cache, Change, DefinitionErrors, Hook, Id, Idempotency, ListParameter,
+    PlacedHook, Preset, Relation, Resource, ScheduledWork, SoftDelete, StateMachine, Target, Tree,
+    belongs_to, derive, has_many,
 };
 use crate::access::Operation;
 use crate::access::{CheckError, Permission, Permissions};
@@ -89,6 +91,9 @@ pub struct ResourceBuilder {
     pub(super) machines: Vec<StateMachine>,
     /// Claimed paths and fields, each with its claimant: two claims of the same one are a fault.
     pub(super) claims: Vec<(String, String)>,
+    pub(super) presets: Vec<Arc<dyn Preset>>,
+    pub(super) list_parameters: Vec<ListParameter>,
+    pub(super) scheduled: Vec<ScheduledWork>,
     /// The preset that is being applied.
     applying: Option<&'static str>,
     pub(super) events: bool,
@@ -144,6 +149,9 @@ impl ResourceBuilder {
             actions: Vec::new(),
             machines: Vec::new(),
             claims: Vec::new(),
+            presets: Vec::new(),
+            list_parameters: Vec::new(),
+            scheduled: Vec::new(),
             applying: None,
             events: true,
             streams: true,
@@ -200,7 +208,7 @@ impl ResourceBuilder {
     ///
     /// ```
     /// use resourceful::prelude::*;
-    /// use resourceful::rows;
+    /// use resourceful::access::rows;
     ///
     /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
     /// # struct Note { id: Uuid, archived: bool }
@@ -411,6 +419,7 @@ impl ResourceBuilder {
     pub fn soft_delete(mut self, soft_delete: SoftDelete) -> Self {
         self.claim(format!("the field `{}`", soft_delete.field), ".soft_delete(…)");
         self.claim("the path /{id}/restore", ".soft_delete(…)");
+        self.presets.push(Arc::new(soft_delete.clone()));
         self.soft_delete = Some(soft_delete);
         self
     }
@@ -542,16 +551,26 @@ impl ResourceBuilder {
     }
 
     /// Adds a preset: a named, reusable part of a declaration.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a preset is written in place, as every other setting is"
-    )]
-    pub fn preset(self, preset: impl Preset) -> Self {
-        let mut resource = self;
-        let outer = resource.applying.replace(preset.name());
-        resource = preset.apply(resource);
-        resource.applying = outer;
-        resource
+    pub fn preset(mut self, preset: impl Preset) -> Self {
+        let outer = self.applying.replace(preset.name());
+        self = preset.apply(self);
+        self.applying = outer;
+        self.presets.push(Arc::new(preset));
+        self
+    }
+
+    /// Adds a query parameter of lists: a filter that clients choose by name. See [`ListParameter`].
+    pub fn list_parameter(mut self, parameter: ListParameter) -> Self {
+        self.claim(format!("the parameter `{}`", parameter.name), ".list_parameter(…)");
+        self.list_parameters.push(parameter);
+        self
+    }
+
+    /// Runs work of the application at an interval, such as removing or closing old items. See [`ScheduledWork`].
+    pub fn scheduled(mut self, work: ScheduledWork) -> Self {
+        self.claim(format!("the scheduled work `{}`", work.name), ".scheduled(…)");
+        self.scheduled.push(work);
+        self
     }
 
     /// Adds a relation to another resource of the application.

@@ -1,6 +1,6 @@
 //! Bulk requests: many items in one request.
 
-/// Limits of one bulk request.
+/// Bulk routes and their limits, the preset of [`bulk`](crate::presets::bulk).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Bulk {

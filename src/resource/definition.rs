@@ -7,8 +7,8 @@ use resourceful_contract::{Schema, Table};
 
 use super::codec::Codec;
 use super::{
-    Action, AuditTrail, Bodies, Bulk, Cache, Idempotency, PlacedHook, Relation, Right, SoftDelete, Target,
-    TreeParent,
+    Action, AuditTrail, Bodies, Bulk, Cache, Idempotency, ListParameter, PlacedHook, Relation, Right,
+    ScheduledWork, SoftDelete, Target, TreeParent,
 };
 use crate::access::Operation;
 use crate::access::{Permission, Permissions, all_of, nobody};
@@ -120,6 +120,8 @@ pub(crate) struct Definition {
     pub(crate) idempotency: Option<Idempotency>,
     /// The field that holds the time of deletion, with soft delete.
     pub(crate) deleted_at: Option<usize>,
+    pub(crate) list_parameters: Vec<ListParameter>,
+    pub(crate) scheduled: Vec<ScheduledWork>,
     pub(crate) soft_delete: Option<SoftDelete>,
     pub(crate) bulk: Option<Bulk>,
     pub(crate) tree: Option<TreeParent>,
@@ -173,7 +175,7 @@ impl Definition {
         match right {
             Right::Of(operation) => self.permission(operation).clone(),
             Right::Action(acted) => self.actions[acted.position].action.permission.clone(),
-            Right::History => self.audit.as_ref().map_or_else(nobody, |trail| trail.readable_by.clone()),
+            Right::History => self.audit.as_ref().map_or_else(nobody, |trail| trail.reader()),
             Right::Deleted => match &self.soft_delete {
                 Some(SoftDelete { read_deleted: Some(permission), .. }) => permission.clone(),
                 Some(_) => self.permission(Operation::Delete).clone(),
@@ -238,9 +240,9 @@ impl Definition {
         self.events || self.audit.is_some() || self.idempotency.is_some() || self.runs_code()
     }
 
-    /// Whether application code, hooks or actions, runs in its changes.
+    /// Whether application code runs in its changes: hooks, actions or scheduled work.
     pub(crate) const fn runs_code(&self) -> bool {
-        !self.hooks.is_empty() || !self.actions.is_empty()
+        !self.hooks.is_empty() || !self.actions.is_empty() || !self.scheduled.is_empty()
     }
 
     /// Whether clients assign the ids of new items, and PUT may create.

@@ -10,7 +10,7 @@ use super::bodies::{Bodies, is_internal};
 use super::definition::FieldRule;
 use super::verify;
 use super::verify::{DefinitionErrors, Faults};
-use super::{DeclaredAction, Definition, Id, Resource, ResourceBuilder, TreeParent};
+use super::{DeclaredAction, Definition, Id, Model, PresetFaults, Resource, ResourceBuilder, TreeParent};
 use crate::access::Operation;
 use crate::access::{Permission, Permissions, all_of};
 
@@ -64,6 +64,10 @@ pub(super) fn build(builder: ResourceBuilder) -> Result<Resource, DefinitionErro
     let mut faults = Faults::of(&builder.name);
     let draft = derive(builder, &mut faults);
     verify::declaration(&draft, &mut faults);
+    for preset in &draft.builder.presets {
+        let model = Model { fields: &draft.fields };
+        preset.verify(&model, &mut PresetFaults { faults: &mut faults });
+    }
     let (Some((id, kind)), Some(permissions), Some(table)) =
         (draft.id, draft.builder.permissions.clone(), draft.builder.table.clone())
     else {
@@ -326,6 +330,8 @@ fn freeze(
         table,
         permissions,
         policies: builder.policies,
+        list_parameters: builder.list_parameters,
+        scheduled: builder.scheduled,
         field_rules,
         fills,
         unique_within,

@@ -59,7 +59,8 @@ pub trait Hook: Send + Sync + 'static {
     /// item, as a create too.
     ///
     /// ```
-    /// use resourceful::{Change, Error, Hook, Next};
+    /// use resourceful::{Change, Error, Hook};
+    /// use resourceful::resource::Next;
     ///
     /// struct Timed;
     ///

@@ -2,24 +2,25 @@
 
 use std::time::Duration;
 
-/// Settings of writes with an `Idempotency-Key` (IETF draft `idempotency-key-header`-07).
+/// Writes with an `Idempotency-Key` (IETF draft `idempotency-key-header`-07), the preset of
+/// [`idempotency`](crate::presets::idempotency).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Idempotency {
-    pub(crate) kept: Duration,
+    pub(crate) retention: Duration,
     pub(crate) required: bool,
 }
 
 impl Default for Idempotency {
     fn default() -> Self {
-        Self { kept: Duration::from_secs(24 * 60 * 60), required: false }
+        Self { retention: Duration::from_secs(24 * 60 * 60), required: false }
     }
 }
 
 impl Idempotency {
     /// How long a response is stored for replay; 24 h by default, and at least a minute.
-    pub fn kept(mut self, time: Duration) -> Self {
-        self.kept = time.max(Duration::from_secs(60));
+    pub fn retention(mut self, time: Duration) -> Self {
+        self.retention = time.max(Duration::from_secs(60));
         self
     }
 

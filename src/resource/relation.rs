@@ -18,7 +18,7 @@ pub struct Relation {
 /// other resource's id. Within one database it becomes a foreign key if the table is created from the declaration.
 ///
 /// ```
-/// use resourceful::belongs_to;
+/// use resourceful::resource::belongs_to;
 ///
 /// let country = belongs_to("country", "countries").key("country_code");
 /// # let _ = country;

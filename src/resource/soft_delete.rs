@@ -10,7 +10,8 @@ use super::action::{Action, ActionHandler, NoInput};
 use crate::access::Permission;
 use crate::error::{Error, ErrorKind};
 
-/// Settings of soft delete: a nullable `date-time` field of the model holds the time of an item's deletion.
+/// Soft delete, the preset of [`soft_delete`](crate::presets::soft_delete): a nullable `date-time` field of the model holds
+/// the time of an item's deletion.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SoftDelete {
@@ -20,13 +21,20 @@ pub struct SoftDelete {
     pub(crate) purge_after: Option<Duration>,
 }
 
+impl Default for SoftDelete {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl SoftDelete {
-    /// Soft delete with this field: it holds the time of deletion, and null in items that are not deleted.
-    pub fn of(field: impl Into<String>) -> Self {
-        Self { field: field.into(), read_deleted: None, restore: None, purge_after: None }
+    /// Soft delete with the field `deleted_at`.
+    pub fn new() -> Self {
+        Self { field: "deleted_at".to_owned(), read_deleted: None, restore: None, purge_after: None }
     }
 
-    /// Uses another field.
+    /// The field of the model that holds the time of deletion, and null in items that are not deleted; `deleted_at` by
+    /// default.
     pub fn field(mut self, field: impl Into<String>) -> Self {
         self.field = field.into();
         self
@@ -48,6 +56,12 @@ impl SoftDelete {
     pub const fn purge_after(mut self, time: Duration) -> Self {
         self.purge_after = Some(time);
         self
+    }
+
+    /// The name of the field that holds the time of deletion.
+    #[must_use]
+    pub fn deleted_at_field(&self) -> &str {
+        &self.field
     }
 
     /// The action that restores an item.

@@ -18,7 +18,8 @@ use crate::error::{Error, ErrorKind};
 ///
 /// ```
 /// use resourceful::prelude::*;
-/// use resourceful::{Error, ErrorKind, StateMachine};
+/// use resourceful::{Error, ErrorKind};
+/// use resourceful::resource::StateMachine;
 ///
 /// #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
 /// struct Order { id: Uuid, status: Status, total_cents: i64 }

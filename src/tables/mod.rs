@@ -12,7 +12,7 @@ pub(crate) mod leases;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use resourceful_contract::{Field, FieldType, IdSource, Migration, Schema, Value};
+use resourceful_contract::{Field, FieldType, IdSource, Migration, Schema, SqlDialect, Value};
 
 /// Owner of these migrations.
 const OWNER: &str = "resourceful";
@@ -41,11 +41,12 @@ impl Tables {
     }
 }
 
-/// The migrations that create the tables in a storage of this name; `None` where the storage creates them by itself.
-pub(crate) fn migrations(storage: &str) -> Option<Vec<Migration>> {
-    let records = match storage {
-        "sqlite" => include_str!("../../migrations/sqlite/0001_records.sql"),
-        "postgres" => include_str!("../../migrations/postgres/0001_records.sql"),
+/// The migrations that create the tables, in a dialect; `None` where there are none, and the tables are created from their
+/// schemas.
+pub(crate) fn migrations(dialect: Option<SqlDialect>) -> Option<Vec<Migration>> {
+    let records = match dialect? {
+        SqlDialect::Sqlite => include_str!("../../migrations/sqlite/0001_records.sql"),
+        SqlDialect::Postgres => include_str!("../../migrations/postgres/0001_records.sql"),
         _ => return None,
     };
     Some(vec![Migration::new(OWNER, 1, "records", records)])
@@ -53,10 +54,10 @@ pub(crate) fn migrations(storage: &str) -> Option<Vec<Migration>> {
 
 /// The same for the tables of webhooks.
 #[cfg(feature = "webhooks")]
-pub(crate) fn webhook_migrations(storage: &str) -> Option<Vec<Migration>> {
-    let webhooks = match storage {
-        "sqlite" => include_str!("../../migrations/sqlite/0002_webhooks.sql"),
-        "postgres" => include_str!("../../migrations/postgres/0002_webhooks.sql"),
+pub(crate) fn webhook_migrations(dialect: Option<SqlDialect>) -> Option<Vec<Migration>> {
+    let webhooks = match dialect? {
+        SqlDialect::Sqlite => include_str!("../../migrations/sqlite/0002_webhooks.sql"),
+        SqlDialect::Postgres => include_str!("../../migrations/postgres/0002_webhooks.sql"),
         _ => return None,
     };
     Some(vec![Migration::new(OWNER, 2, "webhooks", webhooks)])

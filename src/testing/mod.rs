@@ -35,9 +35,9 @@ pub use response::TestResponse;
 pub use socket::TestSocket;
 pub use stream::{TestEvent, TestStream};
 
+use crate::app::BuildError;
 use crate::app::{App, AppBuilder};
 use crate::outbox::Event;
-use crate::resource::DefinitionErrors;
 
 /// The way that the requests of a test take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl TestApp {
     ///
     /// # Errors
     /// The faults of the application's declaration.
-    pub async fn build(builder: AppBuilder) -> Result<Self, DefinitionErrors> {
+    pub async fn build(builder: AppBuilder) -> Result<Self, BuildError> {
         builder.build().await.map(Self::of)
     }
 

@@ -1,8 +1,9 @@
 //! What can be done with items beside creating, changing and deleting them.
 
 use resourceful::prelude::*;
+use resourceful::resource::{NoInput, StateMachine};
 use resourceful::testing::{TestApp, policy_matrix};
-use resourceful::{Action, Change, Error, ErrorKind, NoInput, StateMachine};
+use resourceful::{Action, Change, Error, ErrorKind};
 use serde_json::json;
 
 use crate::support::{Place, faults};

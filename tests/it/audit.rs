@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use resourceful::adapter::Migration;
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestResponse, policy_matrix};
-use resourceful::{AppBuilder, Change, Migration, ResourceBuilder, presets};
+use resourceful::{AppBuilder, Change, ResourceBuilder};
 use serde_json::{Value as Json, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,11 +29,11 @@ fn deals(place: &Place) -> ResourceBuilder {
     audited(place, trail())
 }
 
-fn trail() -> presets::Audited {
+fn trail() -> resourceful::resource::AuditTrail {
     audit().readable_by(tenant_role("auditor")).revertible_by(tenant_role("auditor"))
 }
 
-fn audited(place: &Place, trail: presets::Audited) -> ResourceBuilder {
+fn audited(place: &Place, trail: resourceful::resource::AuditTrail) -> ResourceBuilder {
     define_resource::<Deal>("deals")
         .adapter(place.table("deals"))
         .permissions(Permissions::all(tenant_member()))
@@ -202,7 +203,7 @@ async fn what_an_item_was_before_entries_that_were_emptied_is_not_told() {
     let day = Duration::from_secs(24 * 3600);
     let micros = |at: DateTime<Utc>| at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
     for place in Place::all().await {
-        let app = app_of(audited(&place, trail().kept(day))).await;
+        let app = app_of(audited(&place, trail().retention(day))).await;
         let begun = Utc::now();
         let path = create(&app, "a").await;
         let created = Utc::now();
@@ -351,7 +352,7 @@ async fn entries_are_emptied_in_their_time_and_the_chain_holds() {
     // Less than a day is a day.
     for (kept, least) in [(Duration::from_secs(1), day), (10 * day, 10 * day)] {
         for place in Place::all().await {
-            let app = app_of(audited(&place, trail().kept(kept))).await;
+            let app = app_of(audited(&place, trail().retention(kept))).await;
             let begun = Utc::now();
             let path = create(&app, "a").await;
             let created = Utc::now();
@@ -377,7 +378,7 @@ async fn entries_are_emptied_in_their_time_and_the_chain_holds() {
 
             // Somebody for whom a day is enough empties what was to be kept for ten.
             if least > day {
-                let hasty = app_of(audited(&place, trail().kept(day))).await;
+                let hasty = app_of(audited(&place, trail().retention(day))).await;
                 hasty.app().sweep().await.unwrap();
                 let verdict = app.app().verify_audit().await.unwrap().remove(0);
                 assert_eq!(verdict.broken.as_deref(), Some("entry 2 was emptied before its time"));
@@ -439,12 +440,11 @@ async fn an_entry_goes_with_its_change_or_not_at_all() {
 #[tokio::test]
 async fn the_matrix_holds_for_history_and_as_of() {
     for place in Place::all().await {
-        let app =
-            app_of(deals(&place).visible_to(["note"], tenant_role("nobody")).policy_on(
-                [Operation::Read, Operation::List],
-                resourceful::rows(json!({"cents": {"lt": 100}})),
-            ))
-            .await;
+        let app = app_of(deals(&place).visible_to(["note"], tenant_role("nobody")).policy_on(
+            [Operation::Read, Operation::List],
+            resourceful::access::rows(json!({"cents": {"lt": 100}})),
+        ))
+        .await;
         for name in ["a", "b"] {
             create(&app, name).await;
         }

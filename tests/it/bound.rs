@@ -1,6 +1,6 @@
 //! Resources bound to tables that others made and write to.
 
-use resourceful::Migration;
+use resourceful::adapter::Migration;
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
 use serde_json::json;
@@ -23,7 +23,7 @@ async fn run(place: &Place, number: u32, sql: &str) {
 
 fn meetings(place: &Place) -> resourceful::ResourceBuilder {
     define_resource::<Meeting>("meetings")
-        .adapter(resourceful::Table::new(place.storage().clone(), "meetings"))
+        .adapter(resourceful::adapter::Table::new(place.storage().clone(), "meetings"))
         .permissions(Permissions::all(anyone()))
         .sortable(["starts", "ends"])
         .read_only(["loud"])
@@ -132,7 +132,7 @@ async fn a_patch_leaves_what_cannot_be_read_or_says_that_it_is_needed() {
 async fn a_declaration_that_its_table_does_not_fit_is_refused_with_the_lines_that_mend_it() {
     for place in places().await {
         let resource = define_resource::<Meeting>("meetings")
-            .adapter(resourceful::Table::new(place.storage().clone(), "meetings"))
+            .adapter(resourceful::adapter::Table::new(place.storage().clone(), "meetings"))
             .permissions(Permissions::all(anyone()))
             .unique(["title", "starts"])
             .index(["ends"])
@@ -140,14 +140,14 @@ async fn a_declaration_that_its_table_does_not_fit_is_refused_with_the_lines_tha
             .unwrap();
         let errors = TestApp::build(create_app(AppPreset::Testing).resource(resource)).await.err().unwrap();
         let found: Vec<_> =
-            errors.faults().iter().map(|fault| (fault.field.as_deref(), fault.mend.as_str())).collect();
+            errors.faults().iter().map(|fault| (fault.field.as_deref(), fault.help.as_str())).collect();
         // What is unique is compared when everything else fits.
         assert_eq!(found, [(Some("loud"), ".read_only([\"loud\"])")], "on {}", place.name);
         let resource = meetings(&place).unique(["title", "starts"]).index(["ends"]).build().unwrap();
         let errors = TestApp::build(create_app(AppPreset::Testing).resource(resource)).await.err().unwrap();
         let [fault] = errors.faults() else { panic!("{errors}") };
         assert_eq!(fault.field.as_deref(), Some("title"));
-        run(&place, 2, &fault.mend).await;
+        run(&place, 2, &fault.help).await;
         // The index for speed is only asked for in the log.
         let resource = meetings(&place).unique(["title", "starts"]).index(["ends"]).build().unwrap();
         assert!(TestApp::build(create_app(AppPreset::Testing).resource(resource)).await.is_ok());

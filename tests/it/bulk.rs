@@ -256,7 +256,9 @@ async fn what_is_asked_is_well_formed_and_bounded() {
     );
     let both = parts(&Place::memory()).action(
         "bulk",
-        resourceful::Action::on_collection(anyone(), |_: resourceful::NoInput, _: &mut Change| Ok(())),
+        resourceful::Action::on_collection(anyone(), |_: resourceful::resource::NoInput, _: &mut Change| {
+            Ok(())
+        }),
     );
     assert!(both.build().unwrap_err().to_string().contains("both claim the path /bulk"));
 }

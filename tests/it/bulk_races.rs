@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use resourceful::ResourceBuilder;
+use resourceful::adapter::{Storage, Table};
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestResponse};
-use resourceful::{ResourceBuilder, Storage, Table};
 use serde_json::{Value as Json, json};
 
 use crate::support::Place;

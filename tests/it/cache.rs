@@ -1,8 +1,9 @@
 //! Answers that are remembered: for whom, for how long, and until what changes.
 
+use resourceful::access::rows;
+use resourceful::cache::QueryCache;
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestResponse, policy_matrix};
-use resourceful::{QueryCache, rows};
 use serde_json::{Value as Json, json};
 
 use crate::policies::{actors, model, who};

@@ -7,9 +7,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
+use resourceful::access::rows;
+use resourceful::adapter::{Bus, CacheStore, MemoryBus, MemoryCache, Redis, Storage};
+use resourceful::app::Background;
+use resourceful::cache::QueryCache;
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestResponse};
-use resourceful::{Background, Bus, CacheStore, MemoryBus, MemoryCache, QueryCache, Redis, Storage, rows};
 use serde_json::{Value as Json, json};
 use tokio::sync::Mutex;
 
@@ -67,7 +70,8 @@ async fn node(
     bus: Option<Arc<dyn Bus>>,
     secret: Uuid,
 ) -> TestApp {
-    let table = |name: &str| resourceful::Table::new(storage.clone(), name).create_table_if_missing();
+    let table =
+        |name: &str| resourceful::adapter::Table::new(storage.clone(), name).create_table_if_missing();
     let text = json!({"type": "string"});
     let fields = |names: &[&str]| {
         let properties: serde_json::Map<_, _> =

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
+use resourceful::adapter::{Bus, MemoryBus, Storage};
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestResponse};
-use resourceful::{Bus, MemoryBus, Storage};
 use serde_json::json;
 
 use crate::policies::model;
@@ -20,7 +20,7 @@ fn came(answer: &TestResponse) -> &str {
 /// A node with pages.
 async fn node(storage: &Arc<dyn Storage>, cache: Cache, bus: Option<Arc<dyn Bus>>) -> TestApp {
     let pages = define_dynamic_resource("pages", model(&["code", "name"]))
-        .adapter(resourceful::Table::new(storage.clone(), "pages").create_table_if_missing())
+        .adapter(resourceful::adapter::Table::new(storage.clone(), "pages").create_table_if_missing())
         .id_field("code")
         .permissions(Permissions::all(anyone()))
         .cache(cache)

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::future::join_all;
+use resourceful::adapter::{Redis, Storage};
+use resourceful::cache::QueryCache;
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestStream};
-use resourceful::{QueryCache, Redis, Storage};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -42,7 +43,7 @@ impl Drop for Server {
 
 async fn node(storage: &Arc<dyn Storage>, url: &str, secret: &str) -> TestApp {
     let pages = define_dynamic_resource("pages", model(&["code", "name"]))
-        .adapter(resourceful::Table::new(storage.clone(), "pages").create_table_if_missing())
+        .adapter(resourceful::adapter::Table::new(storage.clone(), "pages").create_table_if_missing())
         .id_field("code")
         .permissions(Permissions::all(anyone()))
         .cache(Cache::fresh(Duration::from_secs(3600)))

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::join_all;
+use resourceful::adapter::{Bus, CacheStore, MemoryBus, MemoryCache, Storage, Table};
+use resourceful::app::Background;
+use resourceful::cache::QueryCache;
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use resourceful::{Background, Bus, CacheStore, MemoryBus, MemoryCache, QueryCache, Storage, Table};
 use resourceful_contract::{Answer, ErrorKind, StorageError};
 use serde_json::json;
 

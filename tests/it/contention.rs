@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
+use resourceful::Sql;
+use resourceful::adapter::{Storage, Table};
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestResponse};
-use resourceful::{Sql, Storage, Table};
 use resourceful_contract::ErrorKind;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;

@@ -1,8 +1,9 @@
 //! Cursors and links.
 
+use resourceful::ResourceBuilder;
+use resourceful::access::{not, rows};
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use resourceful::{ResourceBuilder, not, rows};
 use serde_json::{Value, json};
 
 use crate::policies::model;

@@ -1,4 +1,4 @@
-//! Declarations that do not hold: every fault at once, each with its mend.
+//! Declarations that do not hold: every fault at once, each with its help.
 
 use resourceful::Sql;
 use resourceful::prelude::*;
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::models::{Note, Product};
 
-fn text(errors: &DefinitionErrors) -> String {
+fn text(errors: &impl std::fmt::Display) -> String {
     errors.to_string()
 }
 

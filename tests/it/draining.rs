@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use resourceful::{AppBuilder, ConnectionLimits, Error};
+use resourceful::app::ConnectionLimits;
+use resourceful::{AppBuilder, Error};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;

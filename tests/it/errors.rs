@@ -1,8 +1,9 @@
 //! Problem details.
 
+use resourceful::adapter::Migration;
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use resourceful::{Error, ErrorKind, Migration};
+use resourceful::{Error, ErrorKind};
 use serde_json::json;
 
 use crate::support::{EDITOR, Place, create, everywhere, faults, path, product};
@@ -209,7 +210,7 @@ async fn what_the_database_refuses_by_its_own_rules_is_named_and_not_quoted() {
         let made = Migration::new("parts", 1, "rules", (*rules).to_owned());
         place.storage().migrate(&[made], true).await.unwrap();
         let parts = define_resource::<Part>("parts")
-            .adapter(resourceful::Table::new(place.storage().clone(), "parts"))
+            .adapter(resourceful::adapter::Table::new(place.storage().clone(), "parts"))
             .permissions(Permissions::all(anyone()))
             .preset(bulk())
             .build()
@@ -281,5 +282,5 @@ async fn a_failure_is_reported_with_every_cause_to_people_and_logs_and_with_none
     assert!(report.contains("Is the port taken?") && !report.contains('{'), "{report}");
     let undeclared = define_resource::<crate::support::models::Label>("labels").build().unwrap_err();
     let report = format!("{undeclared:?}");
-    assert!(report.contains("mend:") && !report.contains("DefinitionFault"), "{report}");
+    assert!(report.contains("help:") && !report.contains("DefinitionFault"), "{report}");
 }

@@ -87,11 +87,11 @@ async fn a_question_that_cannot_be_asked_is_told_what_is_wrong() {
 
 #[tokio::test]
 async fn a_rule_about_rows_cannot_say_who_may_ask() {
-    for permission in [owner("user_id"), owner("id"), resourceful::rows(json!({"id": "x"}))] {
+    for permission in [owner("user_id"), owner("id"), resourceful::access::rows(json!({"id": "x"}))] {
         let builder = create_app(AppPreset::Testing).explain(permission.clone());
         let faults = builder.build().await.unwrap_err().to_string();
         assert!(faults.contains(&permission.to_string()), "{faults}");
-        assert!(faults.contains("mend: .explain("), "{faults}");
+        assert!(faults.contains("help: .explain("), "{faults}");
     }
 }
 

@@ -1,8 +1,9 @@
 //! Which fields a caller may see and set, on every path.
 
+use resourceful::Change;
+use resourceful::access::not;
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestResponse};
-use resourceful::{Change, not};
 use serde_json::{Value as Json, json};
 
 use crate::policies::{actors, everywhere, model, words};

@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use resourceful::access::{Grant, Grants};
+use resourceful::adapter::{Bus, MemoryBus};
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, policy_matrix};
-use resourceful::{Bus, Grant, Grants, MemoryBus};
 use serde_json::json;
 
 use crate::policies::model;
@@ -134,7 +135,7 @@ async fn a_change_on_one_node_reaches_the_other() {
     let mut buses: Vec<Arc<dyn Bus>> = vec![Arc::new(MemoryBus::new())];
     let required = std::env::var("RESOURCEFUL_TEST_REQUIRE").is_ok_and(|names| names.contains("redis"));
     match std::env::var("TEST_REDIS_URL") {
-        Ok(url) => buses.push(resourceful::Redis::connect(&url).await.unwrap().bus()),
+        Ok(url) => buses.push(resourceful::adapter::Redis::connect(&url).await.unwrap().bus()),
         Err(_) => {
             assert!(!required, "TEST_REDIS_URL must be set: this run requires Redis");
             println!("not run: on Redis, for want of TEST_REDIS_URL (tests/run sets it)");

@@ -1,8 +1,10 @@
 //! Relations whose key is not told to a caller: for them there is no such relation, on every path.
 
+use resourceful::ResourceBuilder;
+use resourceful::access::{not, rows};
 use resourceful::prelude::*;
+use resourceful::resource::Relation;
 use resourceful::testing::TestApp;
-use resourceful::{Relation, ResourceBuilder, not, rows};
 use serde_json::{Value as Json, json};
 
 use crate::field_rules::plain;

@@ -1,8 +1,9 @@
 //! What a history shows of states that the row policy hides.
 
+use resourceful::ResourceBuilder;
+use resourceful::access::rows;
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, policy_matrix};
-use resourceful::{ResourceBuilder, rows};
 use serde_json::{Value as Json, json};
 
 use crate::support::Place;

@@ -480,7 +480,7 @@ impl Hook for Around {
     fn around<'a>(
         &'a self,
         change: &'a Change,
-        next: resourceful::Next<'a>,
+        next: resourceful::resource::Next<'a>,
     ) -> futures::future::BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
             let note = |what: &str| {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use resourceful::prelude::*;
+use resourceful::resource::NoInput;
 use resourceful::testing::{TestApp, TestRequest, TestResponse};
-use resourceful::{Action, Change, Error, NoInput};
+use resourceful::{Action, Change, Error};
 use serde_json::json;
 use tokio::sync::Barrier;
 
@@ -320,8 +321,10 @@ async fn a_replay_shows_what_its_caller_may_see_now() {
 #[tokio::test]
 async fn what_an_action_answered_is_replayed_to_those_who_still_see_the_item() {
     for place in Place::all().await {
-        let resource = payments(&place)
-            .policy_on([Operation::Read, Operation::List], resourceful::rows(json!({"cents": {"lt": 3}})));
+        let resource = payments(&place).policy_on(
+            [Operation::Read, Operation::List],
+            resourceful::access::rows(json!({"cents": {"lt": 3}})),
+        );
         let app = app_of(resource).await;
         assert_eq!(post(&app, "clerk", "k", "a").await.status(), 201);
         let pay = || app.post("/payments/1/pay").bearer("clerk").header("idempotency-key", "p");

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{EncodingKey, Header, encode};
+use resourceful::access::{Jwks, Jwt, JwtAlgorithm};
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use resourceful::{Jwks, Jwt, JwtAlgorithm};
 use serde_json::{Value as Json, json};
 
 use crate::tokens::{claims, door};

@@ -3,9 +3,10 @@
 use std::io;
 use std::sync::Arc;
 
+use resourceful::AppBuilder;
+use resourceful::adapter::Table;
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use resourceful::{AppBuilder, Table};
 use serde_json::{Value as Json, json};
 use tokio::sync::mpsc;
 use tracing::subscriber::DefaultGuard;

@@ -1,8 +1,8 @@
 //! Every path of several applications next to what their declarations say.
 
+use resourceful::access::{Decision, check, not, rows, when};
 use resourceful::prelude::*;
 use resourceful::testing::{MatrixReport, PolicyMatrix, TestApp, policy_matrix};
-use resourceful::{Decision, check, not, rows, when};
 use serde_json::json;
 
 use crate::support::Place;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use resourceful::AppBuilder;
+use resourceful::adapter::{Migration, Storage};
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use resourceful::{AppBuilder, Migration, Storage};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -56,7 +57,7 @@ impl Database {
 
     fn app(&self, storage: &Arc<dyn Storage>, preset: AppPreset, migrations: Vec<Migration>) -> AppBuilder {
         let notes = define_dynamic_resource("notes", model(&["code", "body"]))
-            .adapter(resourceful::Table::new(storage.clone(), self.name.as_str()))
+            .adapter(resourceful::adapter::Table::new(storage.clone(), self.name.as_str()))
             .id_field("code")
             .permissions(Permissions::all(anyone()))
             .events(false)

@@ -413,7 +413,7 @@ async fn alternatives_and_scopes_are_stated() {
 
 #[tokio::test]
 async fn every_way_to_show_a_credential_is_a_scheme() {
-    use resourceful::{ApiKeys, MemoryApiKeys, MemorySessions, Sessions};
+    use resourceful::access::{ApiKeys, MemoryApiKeys, MemorySessions, Sessions};
     let app = crate::support::builder(&Place::memory())
         .authenticator(ApiKeys::new(MemoryApiKeys::new()))
         .authenticator(Sessions::new("0123456789abcdef0123456789abcdef", MemorySessions::new()));

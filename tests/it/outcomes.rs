@@ -6,9 +6,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use futures::future::BoxFuture;
+use resourceful::adapter::Table;
 use resourceful::prelude::*;
+use resourceful::resource::Next;
 use resourceful::testing::TestApp;
-use resourceful::{Change, Error, Hook, Next, ResourceBuilder, Table};
+use resourceful::{Change, Error, Hook, ResourceBuilder};
 use serde_json::{Value as Json, json};
 
 use crate::support::gated::Gated;
@@ -211,8 +213,8 @@ async fn a_change_whose_hooks_outlast_the_deadline_is_answered_as_it_was_made() 
 async fn a_batch_that_was_committed_is_answered_though_reading_fails_after_it() {
     let gated = Gated::over(Place::memory().storage().clone(), "accounts");
     let failing = gated.clone();
-    let table =
-        Table::new(gated.clone() as Arc<dyn resourceful::Storage>, "accounts").create_table_if_missing();
+    let table = Table::new(gated.clone() as Arc<dyn resourceful::adapter::Storage>, "accounts")
+        .create_table_if_missing();
     let accounts = accounts(table)
         .after([Operation::Create], move |account: Account, _| {
             failing.fail(account.code == "b");

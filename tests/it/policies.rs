@@ -1,8 +1,8 @@
 //! Which rows and fields a caller may see and touch, on every path.
 
+use resourceful::access::{Decision, RoleHierarchy, check, elevated, not, rows, same_tenant, when};
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestResponse};
-use resourceful::{Decision, RoleHierarchy, check, elevated, not, rows, same_tenant, when};
 use serde_json::{Value as Json, json};
 
 use crate::support::Place;
@@ -449,7 +449,7 @@ fn rules_that_do_not_fit_are_faults_of_the_declaration() {
         .permissions(Permissions::all(anyone()))
         .visible_to(["stauts"], anyone())
         .writable_by(["nope"], anyone())
-        .fill("nobody", resourceful::Fill::Actor)
+        .fill("nobody", resourceful::resource::Fill::Actor)
         .build()
         .unwrap_err()
         .to_string();
@@ -460,7 +460,7 @@ fn rules_that_do_not_fit_are_faults_of_the_declaration() {
 
 #[tokio::test]
 async fn an_explanation_names_the_rule_that_decided() {
-    use resourceful::{Outcome, RuleOutcome};
+    use resourceful::app::{Outcome, RuleOutcome};
     let app = workspace(&Place::memory()).await;
     let bob = Actor::user("bob").in_tenant("bolt", ["admin"]);
     let why = async |actor: &Actor, operation, id| {
@@ -484,7 +484,7 @@ async fn an_explanation_names_the_rule_that_decided() {
 
 #[tokio::test]
 async fn a_table_says_which_role_may_do_what() {
-    let rights = resourceful::RoleTable::new()
+    let rights = resourceful::access::RoleTable::new()
         .allow("chief", "articles", Operation::ALL)
         .allow("member", "articles", [Operation::List, Operation::Read])
         .allow("admin", "others", Operation::ALL);

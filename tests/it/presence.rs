@@ -2,9 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
+use resourceful::access::{Grant, Grants};
+use resourceful::adapter::{Bus, MemoryBus};
+use resourceful::live::Streams;
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestSocket};
-use resourceful::{AppBuilder, Bus, Grant, Grants, MemoryBus, Streams, define_dynamic_resource};
+use resourceful::{AppBuilder, define_dynamic_resource};
 use serde_json::{Value as Json, json};
 use tokio::sync::watch;
 

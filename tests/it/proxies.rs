@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use resourceful::access::{MemorySessions, Sessions};
+use resourceful::app::ConnectionLimits;
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestResponse};
-use resourceful::{ConnectionLimits, MemorySessions, Sessions};
 use serde_json::{Value, json};
 
 use crate::policies::model;

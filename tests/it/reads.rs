@@ -61,8 +61,10 @@ async fn app_of(resource: ResourceBuilder) -> TestApp {
 #[tokio::test]
 async fn a_hook_sees_the_rows_of_the_database_as_the_same_commit_will_leave_them() {
     for place in Place::all().await {
-        let app =
-            app_of(bookings(&place).id(resourceful::Id::Client).hook(Seats { seats: 2, locks: true })).await;
+        let app = app_of(
+            bookings(&place).id(resourceful::resource::Id::Client).hook(Seats { seats: 2, locks: true }),
+        )
+        .await;
         let post =
             async |id: i64, room: &str| app.post("/bookings").json(json!({"id": id, "room": room})).await;
         for id in 1..3 {

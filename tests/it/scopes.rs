@@ -2,15 +2,15 @@
 
 use std::sync::{Arc, Mutex};
 
+use resourceful::access::{Elevation, Membership, Tenancy};
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use resourceful::{Elevation, Membership, Tenancy};
 use serde_json::json;
 
 use crate::policies::model;
 use crate::support::Place;
 
-async fn membership(actor: Actor, tenant: String) -> Result<Membership, resourceful::CheckError> {
+async fn membership(actor: Actor, tenant: String) -> Result<Membership, resourceful::access::CheckError> {
     match (actor.id().unwrap(), tenant.as_str()) {
         ("ada", "acme") => Ok(Membership::Member(vec!["admin".into()])),
         ("ada", "bolt") => Ok(Membership::Member(Vec::new())),

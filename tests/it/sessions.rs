@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use resourceful::AppBuilder;
+use resourceful::access::{
+    ApiKeys, Authenticator, MemoryApiKeys, MemorySessions, SessionStore, Sessions, SharedSessions,
+};
+use resourceful::adapter::{MemoryCache, Redis};
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestRequest};
-use resourceful::{
-    ApiKeys, AppBuilder, Authenticator, MemoryApiKeys, MemoryCache, MemorySessions, Redis, SessionStore,
-    Sessions, SharedSessions,
-};
 use serde_json::json;
 
 use crate::policies::model;

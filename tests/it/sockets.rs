@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use resourceful::access::check;
+use resourceful::define_dynamic_resource;
+use resourceful::live::Streams;
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestSocket};
-use resourceful::{Streams, check, define_dynamic_resource};
 use serde_json::{Value as Json, json};
 
 use crate::streams::{app, change, create, model, opened, things};

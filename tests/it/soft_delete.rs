@@ -29,7 +29,7 @@ fn papers(place: &Place) -> ResourceBuilder {
     papers_by(place, soft_delete())
 }
 
-fn papers_by(place: &Place, preset: resourceful::presets::SoftDeleted) -> ResourceBuilder {
+fn papers_by(place: &Place, preset: resourceful::resource::SoftDelete) -> ResourceBuilder {
     define_resource::<Paper>("papers")
         .adapter(place.table("papers"))
         .permissions(Permissions::read(anyone()).write(signed_in()).delete(role("clerk")))
@@ -221,7 +221,7 @@ async fn the_model_has_a_field_for_it_and_nobody_else_claims_it() {
     let said = |builder: ResourceBuilder| builder.build().unwrap_err().to_string();
     let absent = said(papers(&place).preset(soft_delete().field("gone_at")));
     assert!(absent.contains("gone_at: Option<DateTime<Utc>>"), "{absent}");
-    let twice = said(papers(&place).fill("deleted_at", resourceful::Fill::Actor));
+    let twice = said(papers(&place).fill("deleted_at", resourceful::resource::Fill::Actor));
     assert!(
         twice.contains("the preset `soft_delete` and .fill(…) both claim the field `deleted_at`"),
         "{twice}"
@@ -263,7 +263,7 @@ async fn a_delete_under_a_key_is_answered_again() {
 async fn what_was_deleted_long_enough_ago_goes_for_good_with_its_event() {
     for place in Place::all().await {
         let purged = papers(&place).preset(audit().readable_by(signed_in()));
-        let purged = purged.soft_delete(resourceful::SoftDelete::of("gone_at"));
+        let purged = purged.soft_delete(soft_delete().field("gone_at"));
         assert!(purged.build().is_err(), "only one way to delete");
         let resource = define_resource::<Paper>("papers")
             .adapter(place.table("papers"))

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use resourceful::AppBuilder;
+use resourceful::adapter::Migration;
+use resourceful::live::Streams;
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use resourceful::{AppBuilder, Migration, Streams};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use resourceful::Sql;
+use resourceful::adapter::{Bus, MemoryBus};
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use resourceful::{Bus, MemoryBus, Sql};
 
 use crate::streams::{change, create, of, opened, things, told};
 use crate::support::Place;

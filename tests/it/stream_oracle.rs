@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use resourceful::access::{Grant, Grants};
+use resourceful::live::Streams;
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestStream};
-use resourceful::{Grant, Grants, Streams};
 use serde_json::{Value as Json, json};
 
 use crate::support::Place;
@@ -138,12 +139,12 @@ impl World {
             ["text"],
             any_of([
                 role("writer"),
-                resourceful::check("reads text", |asking| {
+                resourceful::access::check("reads text", |asking| {
                     let reads = asking.actor.id() != Some("bob");
                     std::future::ready(Ok(if reads {
-                        resourceful::Decision::allow()
+                        resourceful::access::Decision::allow()
                     } else {
-                        resourceful::Decision::deny("not for bob")
+                        resourceful::access::Decision::deny("not for bob")
                     }))
                 }),
             ]),

@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
 use http::request::Parts;
+use resourceful::Change;
+use resourceful::access::{Authenticator, Grant, Grants, MemorySessions, Sessions, Unauthenticated};
+use resourceful::live::Streams;
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestStream};
-use resourceful::{Authenticator, Change, Grant, Grants, MemorySessions, Sessions, Streams, Unauthenticated};
 use serde_json::{Value as Json, json};
 
 use crate::support::Place;

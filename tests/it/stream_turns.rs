@@ -6,9 +6,10 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
+use resourceful::access::{Authenticator, Unauthenticated};
+use resourceful::live::Streams;
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use resourceful::{Authenticator, Streams, Unauthenticated};
 use serde_json::json;
 use tokio::sync::{Notify, watch};
 

@@ -1,8 +1,9 @@
 //! Changes as they happen: `GET /{resource}/stream`.
 
+use resourceful::live::Streams;
 use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestEvent, TestStream};
-use resourceful::{ResourceBuilder, Streams, define_dynamic_resource};
+use resourceful::{ResourceBuilder, define_dynamic_resource};
 use serde_json::{Value as Json, json};
 
 use crate::support::Place;

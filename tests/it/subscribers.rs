@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use resourceful::AppBuilder;
+use resourceful::adapter::Migration;
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use resourceful::{AppBuilder, Migration};
 use serde_json::json;
 use sqlx::Connection as _;
 

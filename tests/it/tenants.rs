@@ -1,8 +1,9 @@
 //! What an answer must not tell of the rows of another tenant, or of others that a caller does not see.
 
+use resourceful::ResourceBuilder;
+use resourceful::access::rows;
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use resourceful::{ResourceBuilder, rows};
 use serde_json::{Value as Json, json};
 
 use crate::policies::{actors, model, words};

@@ -1,9 +1,11 @@
 //! JSON Web Tokens and API keys: what is good, and everything that is not.
 
 use jsonwebtoken::{EncodingKey, Header, encode};
+use resourceful::access::{Jwt, JwtAlgorithm};
 use resourceful::prelude::*;
+use resourceful::resource::NoInput;
 use resourceful::testing::TestApp;
-use resourceful::{Action, Change, Error, Jwt, JwtAlgorithm, NoInput};
+use resourceful::{Action, Change, Error};
 use serde_json::{Value as Json, json};
 
 use crate::policies::model;
@@ -260,7 +262,7 @@ async fn a_weak_or_missing_key_does_not_build() {
 
 #[tokio::test]
 async fn an_api_key_is_its_actor_until_it_ends() {
-    use resourceful::{ApiKey, ApiKeyStore as _, ApiKeys, MemoryApiKeys};
+    use resourceful::access::{ApiKey, ApiKeyStore as _, ApiKeys, MemoryApiKeys};
     let store = MemoryApiKeys::new();
     let (good, record) = ApiKey::mint("shop", Actor::service("robot").with_scope("mine:read"));
     let (ended, past) = ApiKey::mint("shop", Actor::service("old").with_scope("mine:read"));

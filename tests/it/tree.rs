@@ -297,7 +297,7 @@ async fn deleted_items_that_are_still_there_are_part_of_no_tree() {
 
 /// Folders of which some are hidden from all but readers, and, if so, which lies below which.
 async fn half_hidden(place: &Place, hides_parent: bool) -> TestApp {
-    let shown = resourceful::rows(json!({"of": {"ne": "nobody"}}));
+    let shown = resourceful::access::rows(json!({"of": {"ne": "nobody"}}));
     let mut resource = folders(place)
         .permissions(Permissions::read(signed_in()).write(role("editor")))
         .policy_on([Operation::Read, Operation::List], any_of([shown, role("reader")]))

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use resourceful::adapter::Migration;
+use resourceful::events::Webhooks;
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use resourceful::{Migration, Webhooks};
 use serde_json::{Value as Json, json};
 
 use crate::support::Place;

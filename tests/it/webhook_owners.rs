@@ -1,8 +1,9 @@
 //! Whose sight an endpoint is sent by, and who may change that.
 
+use resourceful::adapter::Migration;
+use resourceful::events::Webhooks;
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use resourceful::{Migration, Webhooks};
 use serde_json::{Value as Json, json};
 
 use crate::policies::model;

@@ -2,9 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
+use resourceful::AppBuilder;
+use resourceful::adapter::Migration;
+use resourceful::events::Webhooks;
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use resourceful::{AppBuilder, Migration, Webhooks};
 use serde_json::{Value as Json, json};
 
 use crate::policies::{actors, model};
@@ -30,7 +32,7 @@ pub(crate) fn builder(place: &Place) -> AppBuilder {
         .visible_to(["salary"], tenant_role("boss"))
         .policy_on(
             [Operation::Read, Operation::List],
-            any_of([tenant_role("boss"), resourceful::rows(json!({"secret": false}))]),
+            any_of([tenant_role("boss"), resourceful::access::rows(json!({"secret": false}))]),
         )
         .build()
         .unwrap();

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
+use resourceful::Event;
+use resourceful::adapter::{Bus, MemoryBus, Redis};
+use resourceful::events::{Delivery, Subscriber};
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use resourceful::{Bus, Delivery, Event, MemoryBus, Redis, Subscriber};
 use serde_json::json;
 use tokio::sync::Notify;
 
@@ -56,7 +58,7 @@ impl Subscriber for Noting {
         &'a self,
         event: &'a Event,
         delivery: &'a Delivery,
-    ) -> BoxFuture<'a, Result<(), resourceful::CheckError>> {
+    ) -> BoxFuture<'a, Result<(), resourceful::access::CheckError>> {
         Box::pin(async move {
             assert_eq!(delivery.subscriber(), "noting");
             self.notes.begun.lock().unwrap().insert(self.node);

@@ -38,5 +38,5 @@ pub use query::{Count, Filter, Include, Position, Query, RelatedBy, Sort, Test};
 pub use report::Report;
 pub use rows::{Rows, Total, Version};
 pub use schema::{Cardinality, Field, FieldType, IdSource, Index, Link, Reference, ScalarType, Schema};
-pub use storage::{Answer, Mismatch, NotificationStream, Storage, Table};
+pub use storage::{Answer, Mismatch, NotificationStream, SqlDialect, Storage, Table};
 pub use value::{Malformed, Value, fold, json};

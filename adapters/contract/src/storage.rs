@@ -16,8 +16,15 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + 
 /// Every future may be dropped at any point: a dropped [`fetch`](Self::fetch) leaves nothing behind, and a
 /// dropped [`commit`](Self::commit) either happened or did not.
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
-    /// The adapter's name for logs: `memory`, `sqlite`, `postgres`.
+    /// The adapter's name for logs: `memory`, `sqlite`, `postgres`. Nothing else depends on it.
     fn name(&self) -> &'static str;
+
+    /// The dialect of SQL migrations that [`migrate`](Self::migrate) applies; `None`, the default, for a storage without
+    /// migrations. The library's own tables are created by its migrations in that dialect, and otherwise by
+    /// [`create_table_if_missing`](Self::create_table_if_missing) from their schemas.
+    fn dialect(&self) -> Option<SqlDialect> {
+        None
+    }
 
     /// The optional features that this storage supports.
     fn capabilities(&self) -> Capabilities;
@@ -72,6 +79,16 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
 
     /// Closes connections after the work in progress; later calls fail as unavailable.
     fn close(&self) -> Answer<'_, ()>;
+}
+
+/// A dialect of SQL that the library has migrations of its own tables for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SqlDialect {
+    /// SQLite 3.35 or later.
+    Sqlite,
+    /// PostgreSQL 14 or later.
+    Postgres,
 }
 
 /// A subscription to the notifications of one channel.

@@ -48,6 +48,8 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
     type Builder: QueryBuilder + SchemaBuilder + Default;
 
     const NAME: &'static str;
+    /// The dialect of its migrations.
+    const DIALECT: resourceful_contract::SqlDialect;
     /// The statement that begins a writing transaction.
     const BEGIN: &'static str;
     /// Whether rows that are read in order to be changed are locked (`FOR UPDATE`).

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use resourceful_contract::{
     Answer, Capabilities, ChangeSet, Committed, ErrorKind, Migrated, Migration, Mismatch, NotificationStream,
-    Query, Rows, Schema, Storage, StorageError,
+    Query, Rows, Schema, SqlDialect, Storage, StorageError,
 };
 use sqlx::{AssertSqlSafe, Pool, SqlSafeStr};
 
@@ -167,6 +167,10 @@ pub(crate) fn bind<D: Dialect>(order: &[usize], args: &[Arg<'_>]) -> Result<Argu
 impl<D: Dialect> Storage for Database<D> {
     fn name(&self) -> &'static str {
         D::NAME
+    }
+
+    fn dialect(&self) -> Option<SqlDialect> {
+        Some(D::DIALECT)
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -13,7 +13,7 @@ const MOST: usize = 25_000;
 /// ```
 /// use std::time::Duration;
 /// use resourceful::prelude::*;
-/// use resourceful::ConnectionLimits;
+/// use resourceful::app::ConnectionLimits;
 ///
 /// # let _ =
 /// create_app(AppPreset::Production)

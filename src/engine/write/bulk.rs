@@ -192,11 +192,11 @@ impl Call<'_> {
     pub(crate) fn by_filter(&self, filter: &Json) -> Result<Call<'_>, Error> {
         let refused = || decision::refused(self.entry, self.actor, Operation::List);
         let listed = self.sight().listed.as_ref().ok_or_else(refused)?;
-        let request = self.reader().list_body(&serde_json::json!({"filter": filter}))?;
-        if !has_condition(&request.filter) {
+        let filter = self.reader().filter(filter)?;
+        if !has_condition(&filter) {
             return Err(empty_filter());
         }
-        Ok(self.of_matching(listed.within(request.filter)))
+        Ok(self.of_matching(listed.within(filter)))
     }
 
     /// Updates every item that matches, by one patch.

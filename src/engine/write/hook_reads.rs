@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use futures::future::BoxFuture;
 use resourceful_contract::{Filter, Query, Test, Value};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use super::assemble;
 use super::assemble::Fields;
@@ -177,7 +177,7 @@ impl Call<'_> {
     /// Parses the filter of a hook; a fault in it is an internal error.
     fn own_filter(&self, filter: &Json) -> Result<Filter, Error> {
         let wrong = |error: Error| Error::internal(format!("a hook's filter: {error}: {:?}", error.faults()));
-        Ok(self.reader().list_body(&json!({"filter": filter})).map_err(wrong)?.filter)
+        self.reader().filter(filter).map_err(wrong)
     }
 
     /// Rows that match in the state that the planned changes leave.

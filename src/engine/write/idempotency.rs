@@ -29,7 +29,7 @@ pub(crate) struct IdempotencyClaim {
     /// Digest of the request.
     fingerprint: String,
     /// Retention of the stored response.
-    kept: Duration,
+    retention: Duration,
     /// Whether an expired response is stored under it.
     pub(in crate::engine) replaces: bool,
 }
@@ -61,14 +61,14 @@ impl Drop for InFlightGuard {
 }
 
 impl IdempotencyClaim {
-    pub(crate) const fn new(id: String, fingerprint: String, kept: Duration) -> Self {
-        Self { id, fingerprint, kept, replaces: false }
+    pub(crate) const fn new(id: String, fingerprint: String, retention: Duration) -> Self {
+        Self { id, fingerprint, retention, replaces: false }
     }
 
     /// The claim of one of many items that are written one by one, derived from a value that is unique to the item.
     pub(in crate::engine) fn of_item(&self, item: &str) -> Self {
         let id = blake3::hash(format!("{} {item}", self.id).as_bytes()).to_hex().to_string();
-        Self { id, fingerprint: self.fingerprint.clone(), kept: self.kept, replaces: false }
+        Self { id, fingerprint: self.fingerprint.clone(), retention: self.retention, replaces: false }
     }
 
     /// The row that stores the response under this claim.
@@ -109,7 +109,7 @@ impl IdempotencyClaim {
             item: one.map(|row| id_text(&row.id)).or(acted),
             version: one.and_then(|row| row.version).map(version).or_else(|| many.then(|| MANY.to_owned())),
             body,
-            expires_at: at + self.kept,
+            expires_at: at + self.retention,
         }
     }
 
@@ -213,7 +213,7 @@ impl Call<'_> {
     /// Where the key was used for another request, or the caller may no longer see the response.
     pub(crate) async fn replay(&self, terms: &mut WriteContext) -> Result<Option<Replayed>, Error> {
         let Some(claim) = &mut terms.claim else { return Ok(None) };
-        let Some(row) = self.kept(claim).await? else { return Ok(None) };
+        let Some(row) = self.stored_response(claim).await? else { return Ok(None) };
         if row.expires_at <= crate::clock::now() {
             claim.replaces = true;
             return Ok(None);
@@ -227,7 +227,7 @@ impl Call<'_> {
     /// As [`replay`](Self::replay).
     pub(crate) async fn replayed_elsewhere(&self) -> Result<Option<Replayed>, Error> {
         let Some(claim) = &self.terms.claim else { return Ok(None) };
-        match self.kept(claim).await? {
+        match self.stored_response(claim).await? {
             Some(row) if row.expires_at > crate::clock::now() => self.answered_before(claim, row).await,
             _ => Ok(None),
         }
@@ -252,7 +252,7 @@ impl Call<'_> {
     pub(crate) async fn claim_whole(&self) -> Result<(), Error> {
         let Some(claim) = self.terms.claim.as_ref().filter(|_| !self.terms.dry_run) else { return Ok(()) };
         let taken = async || {
-            let row = self.kept(claim).await?.filter(|row| row.expires_at > crate::clock::now());
+            let row = self.stored_response(claim).await?.filter(|row| row.expires_at > crate::clock::now());
             row.map(|row| claim.is_of(&row)).transpose()
         };
         if taken().await?.is_some() {
@@ -304,7 +304,7 @@ impl Call<'_> {
         Ok(())
     }
 
-    async fn kept(&self, claim: &IdempotencyClaim) -> Result<Option<KeyRow>, Error> {
+    async fn stored_response(&self, claim: &IdempotencyClaim) -> Result<Option<KeyRow>, Error> {
         let mut query = Query::all(self.engine.tables.keys.clone());
         (query.filter, query.sort, query.limit) = (claim.filter(), Vec::new(), 1);
         Ok(self.entry.storage.kept(query).await?.pop().map(KeyRow::read))

@@ -21,6 +21,7 @@ mod purge;
 pub(super) mod records;
 mod replace;
 pub(super) mod row_check;
+mod scheduled;
 #[cfg(feature = "webhooks")]
 pub(super) mod system_rows;
 pub(super) mod update;

@@ -49,7 +49,7 @@ type Extended = dyn Fn(ResourceBuilder) -> ResourceBuilder + Send + Sync;
 ///
 /// ```
 /// use resourceful::prelude::*;
-/// use resourceful::Webhooks;
+/// use resourceful::events::Webhooks;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), DefinitionErrors> {
 /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
@@ -192,7 +192,7 @@ impl Webhooks {
         let table = |name: &str| {
             let table = Table::new(self.storage.clone(), format!("resourceful_{name}"));
             // Where the storage has migrations, they create the table.
-            if tables::migrations(self.storage.name()).is_some() {
+            if tables::migrations(self.storage.dialect()).is_some() {
                 table
             } else {
                 table.create_table_if_missing()

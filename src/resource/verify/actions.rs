@@ -29,24 +29,8 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
             );
         }
     }
-    if let Some(soft) = &draft.builder.soft_delete {
-        deletion(draft, &soft.field, faults);
-    }
     for machine in &draft.builder.machines {
         states(draft, machine, faults);
-    }
-}
-
-fn deletion(draft: &Draft, name: &str, faults: &mut Faults) {
-    let field = draft.position(name).map(|position| &draft.fields[position]);
-    let fits = field
-        .is_some_and(|field| field.nullable && field.field_type == resourceful_contract::FieldType::DateTime);
-    if !fits {
-        faults.push(
-            Some(name),
-            "deleted items are kept, and the model has no nullable time for when they were deleted",
-            format!("{name}: Option<DateTime<Utc>>"),
-        );
     }
 }
 

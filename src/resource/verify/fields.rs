@@ -62,13 +62,13 @@ fn timestamps(draft: &Draft, faults: &mut Faults) {
         return;
     };
     for name in [created, updated] {
-        let mend = format!("{name}: DateTime<Utc>");
+        let help = format!("{name}: DateTime<Utc>");
         match draft.position(name).map(|position| draft.fields[position].field_type) {
             None => {
-                faults.push(Some(name), ".timestamps(…) names a field that the model does not have", mend);
+                faults.push(Some(name), ".timestamps(…) names a field that the model does not have", help);
             }
             Some(FieldType::DateTime) => {}
-            Some(_) => faults.push(Some(name), "a timestamp must be a date-time", mend),
+            Some(_) => faults.push(Some(name), "a timestamp must be a date-time", help),
         }
     }
 }

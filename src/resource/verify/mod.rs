@@ -12,6 +12,8 @@ mod relations;
 
 use std::fmt;
 
+use resourceful_contract::{ErrorKind as StorageKind, StorageError};
+
 use super::derive::Draft;
 use crate::error::{Error, ErrorKind};
 
@@ -51,6 +53,7 @@ pub struct DefinitionErrors {
 
 /// One fault of a declaration, with a suggested fix.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DefinitionFault {
     /// The resource.
     pub resource: String,
@@ -59,7 +62,9 @@ pub struct DefinitionFault {
     /// A description of the fault.
     pub message: String,
     /// The suggested fix.
-    pub mend: String,
+    pub help: String,
+    /// Whether a database or a bus is to blame that may be back later, and not the declaration.
+    pub is_transient: bool,
 }
 
 impl DefinitionErrors {
@@ -88,7 +93,7 @@ impl fmt::Display for DefinitionErrors {
             if let Some(field) = &fault.field {
                 write!(f, ".{field}")?;
             }
-            write!(f, ": {}\n    mend: {}", fault.message, fault.mend)?;
+            write!(f, ": {}\n    help: {}", fault.message, fault.help)?;
         }
         Ok(())
     }
@@ -121,13 +126,20 @@ impl Faults {
     }
 
     /// Adds a fault, unless it was added already: operations share rules.
-    pub(crate) fn push(&mut self, field: Option<&str>, message: impl Into<String>, mend: impl Into<String>) {
-        let fault = DefinitionFault {
-            resource: self.resource.clone(),
-            field: field.map(str::to_owned),
-            message: message.into(),
-            mend: mend.into(),
-        };
+    pub(crate) fn push(&mut self, field: Option<&str>, message: impl Into<String>, help: impl Into<String>) {
+        self.add(field, message.into(), help.into(), false);
+    }
+
+    /// Adds the failure of a database or a bus.
+    pub(crate) fn push_failure(&mut self, error: &StorageError, message: impl Into<String>, help: &str) {
+        let is_transient =
+            matches!(error.kind(), StorageKind::Unavailable | StorageKind::TimedOut | StorageKind::Contended);
+        self.add(None, message.into(), help.to_owned(), is_transient);
+    }
+
+    fn add(&mut self, field: Option<&str>, message: String, help: String, is_transient: bool) {
+        let (resource, field) = (self.resource.clone(), field.map(str::to_owned));
+        let fault = DefinitionFault { resource, field, message, help, is_transient };
         if !self.found.contains(&fault) {
             self.found.push(fault);
         }

@@ -35,6 +35,7 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
             );
         }
     }
+    list_parameters(draft, faults);
     let of = |name: &String| draft.position(name).map(|position| &draft.fields[position]);
     for name in builder.filterable.iter().chain(&builder.sortable).chain(&builder.searchable) {
         if of(name).is_some_and(|field| field.hidden) {
@@ -66,5 +67,35 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
         && http::HeaderValue::from_str(directives).is_err()
     {
         faults.push(None, "Cache-Control cannot hold this text", ".cache_control(\"public, max-age=60\")");
+    }
+}
+
+/// Reports list parameters whose names have another meaning in a query, and those without values.
+fn list_parameters(draft: &Draft, faults: &mut Faults) {
+    for parameter in &draft.builder.list_parameters {
+        let name = parameter.name.as_str();
+        let legal = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
+        if name.is_empty() || !name.chars().all(legal) {
+            faults.push(
+                None,
+                format!("`{name}` cannot be the name of a list parameter"),
+                "lower case letters, digits and underscores, such as ListParameter::new(\"draft\")",
+            );
+        } else if RESERVED.contains(&name) || draft.position(name).is_some() {
+            faults.push(
+                None,
+                format!("the list parameter `{name}` has the name of a field, or of a parameter that lists have anyway"),
+                "give it another name",
+            );
+        }
+        let mut values: Vec<_> = parameter.values.iter().map(|(value, _)| value.as_str()).collect();
+        values.sort_unstable();
+        if values.is_empty() || values.windows(2).any(|two| two[0] == two[1]) {
+            faults.push(
+                None,
+                format!("the list parameter `{name}` has no values, or one of them twice"),
+                ".value(\"include\", json!({}))",
+            );
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use resourceful::{Bus, MemoryBus};
+use resourceful::adapter::{Bus, MemoryBus};
 use resourceful_contract::{Answer, BusEvent, Consumer, ErrorKind, Listener, StorageError};
 use tokio::sync::watch;
 

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use resourceful::Storage;
+use resourceful::adapter::Storage;
 use resourceful_contract::{
     Answer, Capabilities, ChangeSet, Committed, ErrorKind, Migrated, Migration, Mismatch, Query, Rows,
-    Schema, StorageError,
+    Schema, SqlDialect, StorageError,
 };
 use tokio::sync::watch;
 
@@ -96,6 +96,10 @@ impl Storage for Gated {
         self.storage.name()
     }
 
+    fn dialect(&self) -> Option<SqlDialect> {
+        self.storage.dialect()
+    }
+
     fn capabilities(&self) -> Capabilities {
         self.storage.capabilities()
     }
@@ -179,6 +183,10 @@ impl Hesitant {
 impl Storage for Hesitant {
     fn name(&self) -> &'static str {
         self.0.name()
+    }
+
+    fn dialect(&self) -> Option<SqlDialect> {
+        self.0.dialect()
     }
 
     fn capabilities(&self) -> Capabilities {

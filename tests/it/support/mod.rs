@@ -8,9 +8,10 @@ pub(crate) mod receiver;
 
 use std::future::Future;
 
+use resourceful::adapter::{Migration, Storage};
 use resourceful::prelude::*;
 use resourceful::testing::TestApp;
-use resourceful::{AppBuilder, Migration, ResourceBuilder, Sql, Storage};
+use resourceful::{AppBuilder, ResourceBuilder, Sql};
 
 use models::{Category, Note, Product};
 
@@ -74,8 +75,8 @@ impl Place {
         places
     }
 
-    pub(crate) fn table(&self, name: &str) -> resourceful::Table {
-        resourceful::Table::new(self.storage.clone(), name).create_table_if_missing()
+    pub(crate) fn table(&self, name: &str) -> resourceful::adapter::Table {
+        resourceful::adapter::Table::new(self.storage.clone(), name).create_table_if_missing()
     }
 }
 

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Each case creates tables of its own, whose names begin with the prefix, so that cases do not interfere and a database can
-//! be used again with another prefix.
+//! be used again with another prefix. [`conformance_tests!`](crate::conformance_tests) makes a `#[test]` of each case.
 
 mod bus;
 mod cache_store;
@@ -29,10 +29,16 @@ mod schema;
 mod search;
 mod sets;
 mod types;
+#[macro_use]
+mod tests_macro;
 mod writes;
 
+use std::any::Any;
 use std::fmt;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::Poll;
 
 use crate::{Capabilities, Storage, StorageError};
 
@@ -103,20 +109,61 @@ pub fn cases() -> Vec<Case> {
     .concat()
 }
 
+impl Case {
+    /// Runs the case in tables whose names begin with the prefix; `None` if it does not apply to the storage's capabilities.
+    /// A panic of the storage is a failure of the case.
+    pub async fn run(&self, storage: Arc<dyn Storage>, prefix: &str) -> Option<Result<(), Failure>> {
+        if !(self.needs)(&storage.capabilities()) {
+            return None;
+        }
+        let mut running = (self.run)(Fixture::new(storage, prefix.to_owned()));
+        let outcome =
+            poll_fn(move |context| match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context))) {
+                Ok(polled) => polled,
+                Err(panic) => {
+                    Poll::Ready(Err(Failure::new(format!("it panicked: {}", message(panic.as_ref())))))
+                }
+            });
+        Some(outcome.await)
+    }
+}
+
+/// The message of a panic.
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+}
+
 /// Runs all cases that apply to the storage's capabilities.
 pub async fn run(storage: Arc<dyn Storage>, prefix: &str) -> Report {
-    let capabilities = storage.capabilities();
     let mut report = Report { storage: storage.name(), lines: Vec::new() };
     for (number, case) in cases().into_iter().enumerate() {
-        let outcome = if (case.needs)(&capabilities) {
-            let fixture = Fixture::new(storage.clone(), format!("{prefix}_{number}"));
-            Some((case.run)(fixture).await)
-        } else {
-            None
-        };
+        let outcome = case.run(storage.clone(), &format!("{prefix}_{number}")).await;
         report.lines.push((case.name, outcome));
     }
     report
+}
+
+/// Runs one case by its name, in tables of its own.
+///
+/// # Panics
+/// If the case fails, or there is none of this name. This is what a test of
+/// [`conformance_tests!`](crate::conformance_tests) runs.
+pub async fn check(name: &str, storage: Arc<dyn Storage>) {
+    let case = cases().into_iter().find(|case| case.name == name);
+    let case = case.unwrap_or_else(|| panic!("there is no case `{name}`"));
+    match case.run(storage.clone(), &unique_prefix()).await {
+        Some(Ok(())) => {}
+        Some(Err(failure)) => panic!("{}: {name}: {failure}", storage.name()),
+        None => println!("{}: {name}: left out, not among its capabilities", storage.name()),
+    }
+}
+
+/// A prefix that no other case of this or another run has.
+fn unique_prefix() -> String {
+    let id = uuid::Uuid::now_v7().simple().to_string();
+    // The end of a time-ordered id is random, and names of tables are short.
+    format!("c{}", &id[20..])
 }
 
 /// The outcomes of all cases.
@@ -185,4 +232,15 @@ fn same<T: PartialEq + fmt::Debug>(what: &str, found: &T, expected: &T) -> Resul
         return Ok(());
     }
     Err(Failure::new(format!("{what}: expected {expected:?}, found {found:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_macro_has_every_case() {
+        let names: Vec<_> = cases().iter().map(|case| case.name).collect();
+        assert_eq!(tests_macro::NAMES, names);
+    }
 }

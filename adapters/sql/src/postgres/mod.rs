@@ -48,6 +48,7 @@ impl Dialect for PostgresDialect {
     type Builder = PostgresQueryBuilder;
 
     const NAME: &'static str = "postgres";
+    const DIALECT: resourceful_contract::SqlDialect = resourceful_contract::SqlDialect::Postgres;
     const BEGIN: &'static str = "BEGIN";
     const FOR_UPDATE: bool = true;
     const SAY_NULLS: bool = false;

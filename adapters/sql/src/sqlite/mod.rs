@@ -113,6 +113,7 @@ impl Dialect for SqliteDialect {
     type Builder = SqliteQueryBuilder;
 
     const NAME: &'static str = "sqlite";
+    const DIALECT: resourceful_contract::SqlDialect = resourceful_contract::SqlDialect::Sqlite;
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
     const FOR_UPDATE: bool = false;
     const SAY_NULLS: bool = true;
