@@ -60,11 +60,11 @@ impl Preset for MultiTenant {
     }
 
     fn apply(&self, resource: ResourceBuilder) -> ResourceBuilder {
-        let walled = Operation::ALL.into_iter().filter(|operation| !self.open.contains(operation));
+        let isolated = Operation::ALL.into_iter().filter(|operation| !self.open.contains(operation));
         resource
             .index([self.field.clone()])
             .fill(self.field.clone(), Fill::Tenant)
             .unique_within(self.field.clone())
-            .policy_on(walled, same_tenant(self.field.as_str()))
+            .policy_on(isolated, same_tenant(self.field.as_str()))
     }
 }

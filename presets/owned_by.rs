@@ -28,7 +28,7 @@ use crate::{Operation, Permission, Preset, ResourceBuilder};
 /// ```
 #[must_use]
 pub fn owned_by(field: impl Into<String>) -> OwnedBy {
-    OwnedBy { field: field.into(), open: Vec::new(), others: Vec::new() }
+    OwnedBy { field: field.into(), open: Vec::new(), alternatives: Vec::new() }
 }
 
 /// The preset of [`owned_by`].
@@ -36,7 +36,7 @@ pub fn owned_by(field: impl Into<String>) -> OwnedBy {
 pub struct OwnedBy {
     field: String,
     open: Vec<Operation>,
-    others: Vec<Permission>,
+    alternatives: Vec<Permission>,
 }
 
 impl OwnedBy {
@@ -51,7 +51,7 @@ impl OwnedBy {
     /// apply to them as well.
     #[must_use]
     pub fn or(mut self, permission: Permission) -> Self {
-        self.others.push(permission);
+        self.alternatives.push(permission);
         self
     }
 }
@@ -62,10 +62,10 @@ impl Preset for OwnedBy {
     }
 
     fn apply(&self, resource: ResourceBuilder) -> ResourceBuilder {
-        let owned = Operation::ALL.into_iter().filter(|operation| !self.open.contains(operation));
+        let restricted = Operation::ALL.into_iter().filter(|operation| !self.open.contains(operation));
         resource.index([self.field.clone()]).fill(self.field.clone(), Fill::Actor).policy_on(
-            owned,
-            any_of([owner(self.field.as_str())].into_iter().chain(self.others.iter().cloned())),
+            restricted,
+            any_of([owner(self.field.as_str())].into_iter().chain(self.alternatives.iter().cloned())),
         )
     }
 }

@@ -79,7 +79,7 @@ impl Preset for Slug {
 }
 
 /// The maximum number of numbered candidates before a random one.
-const NUMBERS: usize = 100;
+const MAX_NUMBERED: usize = 100;
 
 impl Hook for Slug {
     fn before<'a>(&'a self, change: &'a mut Change) -> BoxFuture<'a, Result<(), Error>> {
@@ -91,13 +91,13 @@ impl Hook for Slug {
                 item.get(name).and_then(Json::as_str).unwrap_or_default().to_owned()
             };
             let Some(item) = change.item() else { return Ok(()) };
-            let given = text(item, &self.field);
-            let made = match given.trim() {
-                "" => self.made(change, &text(item, &self.from)).await?,
-                _ => self.formed(&given)?,
+            let requested = text(item, &self.field);
+            let candidate = match requested.trim() {
+                "" => self.derive(change, &text(item, &self.from)).await?,
+                _ => self.normalize(&requested)?,
             };
             if let Some(item) = change.item_mut() {
-                item.insert(self.field.clone(), made.into());
+                item.insert(self.field.clone(), candidate.into());
             }
             Ok(())
         })
@@ -106,10 +106,10 @@ impl Hook for Slug {
 
 impl Slug {
     /// Normalizes a slug from a body.
-    fn formed(&self, given: &str) -> Result<String, Error> {
-        let formed = slug::slugify(given);
-        if !formed.is_empty() {
-            return Ok(formed);
+    fn normalize(&self, requested: &str) -> Result<String, Error> {
+        let normalized = slug::slugify(requested);
+        if !normalized.is_empty() {
+            return Ok(normalized);
         }
         let detail = "Holds neither a letter nor a digit: give another one, or leave it out.";
         let pointer = format!("/{}", self.field.replace('~', "~0").replace('/', "~1"));
@@ -118,37 +118,37 @@ impl Slug {
     }
 
     /// Derives a slug from another text, which no item has yet.
-    async fn made(&self, change: &Change, from: &str) -> Result<String, Error> {
+    async fn derive(&self, change: &Change, from: &str) -> Result<String, Error> {
         let base = slug::slugify(from);
         if base.is_empty() {
             return Ok(random());
         }
         // Of two items that are created from one text concurrently, the second must see the first.
         change.lock(&format!("slug {base} of {}", change.resource())).await?;
-        for number in 1..=NUMBERS {
-            let made = if number == 1 { base.clone() } else { format!("{base}-{number}") };
-            if !change.exists(change.resource(), self.others(change, &made)).await? {
-                return Ok(made);
+        for number in 1..=MAX_NUMBERED {
+            let candidate = if number == 1 { base.clone() } else { format!("{base}-{number}") };
+            if !change.exists(change.resource(), self.conflict_filter(change, &candidate)).await? {
+                return Ok(candidate);
             }
         }
         Ok(format!("{base}-{}", random()))
     }
 
     /// The filter of the items that conflict with this slug.
-    fn others(&self, change: &Change, slug: &str) -> Json {
-        let mut same = Map::new();
-        same.insert(self.field.clone(), slug.into());
+    fn conflict_filter(&self, change: &Change, slug: &str) -> Json {
+        let mut filter = Map::new();
+        filter.insert(self.field.clone(), slug.into());
         let within = self.within.iter().map(String::as_str).chain(change.unique_within());
         for name in within {
             let value = change.item().and_then(|item| item.get(name)).cloned().unwrap_or(Json::Null);
             let test = if value.is_null() { json!({"is_null": true}) } else { value };
-            same.insert(name.to_owned(), test);
+            filter.insert(name.to_owned(), test);
         }
         // An item does not conflict with its own slug.
         if let Some(id) = change.current().and_then(|current| current.get(change.id_field())) {
-            same.insert(change.id_field().to_owned(), json!({"ne": id}));
+            filter.insert(change.id_field().to_owned(), json!({"ne": id}));
         }
-        Json::Object(same)
+        Json::Object(filter)
     }
 }
 

@@ -42,35 +42,35 @@ impl Preset for Tree {
     }
 
     fn apply(&self, resource: ResourceBuilder) -> ResourceBuilder {
-        let rooted = Rooted { parent: self.parent_field().to_owned(), max_depth: self.levels() };
-        resource.tree(self.clone()).hook_last(rooted)
+        let validator = TreeValidator { parent: self.parent_field().to_owned(), max_depth: self.levels() };
+        resource.tree(self.clone()).hook_last(validator)
     }
 }
 
 /// The hook that keeps the tree consistent: the ancestors of every item end at a root.
-struct Rooted {
+struct TreeValidator {
     parent: String,
     max_depth: u32,
 }
 
-impl Hook for Rooted {
+impl Hook for TreeValidator {
     fn before<'a>(&'a self, change: &'a mut Change) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
             match change.operation() {
-                Operation::Delete => self.has_no_children(change).await,
-                _ => self.ends(change).await,
+                Operation::Delete => self.check_no_children(change).await,
+                _ => self.check_ancestors(change).await,
             }
         })
     }
 }
 
-impl Rooted {
+impl TreeValidator {
     /// Refuses an item that would be its own descendant, or too deep.
-    async fn ends(&self, change: &Change) -> Result<(), Error> {
+    async fn check_ancestors(&self, change: &Change) -> Result<(), Error> {
         let above = |item: &Map<String, Json>| change.id_in(item, &self.parent);
-        let Some(mut next) = change.item().and_then(above) else { return Ok(()) };
-        let (own, current) = (change.id(), change.current());
-        if current.and_then(above).as_ref() == Some(&next) {
+        let Some(mut ancestor) = change.item().and_then(above) else { return Ok(()) };
+        let (id, current) = (change.id(), change.current());
+        if current.and_then(above).as_ref() == Some(&ancestor) {
             return Ok(());
         }
         if current.is_some() {
@@ -78,28 +78,28 @@ impl Rooted {
             change.lock(&format!("tree of {}", change.resource())).await?;
         }
         for _ in 1..self.max_depth {
-            if own.as_ref() == Some(&next) {
-                return Err(self.refused("cycle", "This would put the item below itself."));
+            if id.as_ref() == Some(&ancestor) {
+                return Err(self.conflict("cycle", "This would put the item below itself."));
             }
             // A missing item is reported for the reference.
-            let Some(item) = change.read(change.resource(), &next).await? else { return Ok(()) };
+            let Some(item) = change.read(change.resource(), &ancestor).await? else { return Ok(()) };
             match above(&item) {
-                Some(further) => next = further,
+                Some(parent) => ancestor = parent,
                 None => return Ok(()),
             }
         }
         let detail = format!("The tree has {} levels, and this would be below them.", self.max_depth);
-        Err(self.refused("too-deep", &detail))
+        Err(self.conflict("too-deep", &detail))
     }
 
     /// Refuses to delete an item with children.
-    async fn has_no_children(&self, change: &Change) -> Result<(), Error> {
+    async fn check_no_children(&self, change: &Change) -> Result<(), Error> {
         let Some(id) = change.current().and_then(|item| item.get(change.id_field())) else { return Ok(()) };
-        let below = json!({self.parent.as_str(): id});
-        if change.list(change.resource(), below.clone(), 1).await?.is_empty() {
+        let filter = json!({self.parent.as_str(): id});
+        if change.list(change.resource(), filter.clone(), 1).await?.is_empty() {
             return Ok(());
         }
-        if !change.lists(change.resource(), below).await? {
+        if !change.lists(change.resource(), filter).await? {
             // The same error as for any foreign key: it does not reveal a child that the caller cannot read.
             let detail = "The item refers to one that is not there, or others still refer to it.";
             return Err(Error::new(ErrorKind::Conflict, "foreign-key", detail));
@@ -108,7 +108,7 @@ impl Rooted {
         Err(Error::new(ErrorKind::Conflict, "has-children", detail))
     }
 
-    fn refused(&self, code: &'static str, detail: &str) -> Error {
+    fn conflict(&self, code: &'static str, detail: &str) -> Error {
         let pointer = format!("/{}", self.parent.replace('~', "~0").replace('/', "~1"));
         let fault = Fault::pointer(pointer, code, detail);
         Error::new(ErrorKind::Conflict, code, detail.to_owned()).with_faults(vec![fault])

@@ -30,69 +30,71 @@ impl DigestInput {
 /// Adds a filter to the input of a digest: lengths and tags precede contents, so two different trees never produce the
 /// same bytes. Trees that differ only in how a query string and a body write the same filter produce the same bytes:
 /// neither the order of the branches of `and` and `or` matters, nor the depth at which they are joined.
-pub(crate) fn filter(fed: &mut DigestInput, schema: &Schema, tree: &Filter) {
+pub(crate) fn add_filter(input: &mut DigestInput, schema: &Schema, tree: &Filter) {
     match tree {
-        Filter::All(filters) | Filter::Any(filters) if filters.len() == 1 => filter(fed, schema, &filters[0]),
-        Filter::All(_) => joined(fed, schema, b'&', tree),
-        Filter::Any(_) => joined(fed, schema, b'|', tree),
+        Filter::All(filters) | Filter::Any(filters) if filters.len() == 1 => {
+            add_filter(input, schema, &filters[0])
+        }
+        Filter::All(_) => add_branches(input, schema, b'&', tree),
+        Filter::Any(_) => add_branches(input, schema, b'|', tree),
         Filter::Not(inner) => {
-            fed.update(b"!");
-            filter(fed, schema, inner);
+            input.update(b"!");
+            add_filter(input, schema, inner);
         }
         Filter::Compare(field, test) => {
-            fed.update(b"=");
-            text(fed, &schema.fields[*field].name);
-            self::test(fed, test);
+            input.update(b"=");
+            add_text(input, &schema.fields[*field].name);
+            self::add_test(input, test);
         }
         Filter::Related(link, inner) => {
-            fed.update(b".");
-            text(fed, &link.0.name);
-            filter(fed, &link.0.target, inner);
+            input.update(b".");
+            add_text(input, &link.0.name);
+            add_filter(input, &link.0.target, inner);
         }
         Filter::Search(fields, word) => {
-            fed.update(b"?");
-            number(fed, fields.len());
+            input.update(b"?");
+            add_number(input, fields.len());
             for field in fields {
-                text(fed, &schema.fields[*field].name);
+                add_text(input, &schema.fields[*field].name);
             }
-            text(fed, word);
+            add_text(input, word);
         }
     }
 }
 
-pub(crate) fn sort(fed: &mut DigestInput, schema: &Schema, keys: &[Sort]) {
-    number(fed, keys.len());
+pub(crate) fn add_sort(input: &mut DigestInput, schema: &Schema, keys: &[Sort]) {
+    add_number(input, keys.len());
     for key in keys {
-        fed.update(&[u8::from(key.descending)]);
-        text(fed, &schema.fields[key.field].name);
+        input.update(&[u8::from(key.descending)]);
+        add_text(input, &schema.fields[key.field].name);
     }
 }
 
-pub(crate) fn text(fed: &mut DigestInput, text: &str) {
-    number(fed, text.len());
-    fed.update(text.as_bytes());
+pub(crate) fn add_text(input: &mut DigestInput, text: &str) {
+    add_number(input, text.len());
+    input.update(text.as_bytes());
 }
 
-pub(crate) fn maybe_text(fed: &mut DigestInput, maybe: Option<&str>) {
-    fed.update(&[u8::from(maybe.is_some())]);
-    text(fed, maybe.unwrap_or_default());
+pub(crate) fn add_optional_text(input: &mut DigestInput, optional: Option<&str>) {
+    input.update(&[u8::from(optional.is_some())]);
+    add_text(input, optional.unwrap_or_default());
 }
 
-fn joined(fed: &mut DigestInput, schema: &Schema, tag: u8, tree: &Filter) {
+fn add_branches(input: &mut DigestInput, schema: &Schema, tag: u8, tree: &Filter) {
     let mut flat = Vec::new();
     flatten(tree, tag, &mut flat);
     let mut parts: Vec<Vec<u8>> = Vec::with_capacity(flat.len());
     for part in flat {
-        let mut own = DigestInput::default();
-        filter(&mut own, schema, part);
-        parts.push(own.into_bytes());
+        let mut branch = DigestInput::default();
+        add_filter(&mut branch, schema, part);
+        parts.push(branch.into_bytes());
     }
     parts.sort_unstable();
-    fed.update(&[tag]);
-    number(fed, parts.len());
+    input.update(&[tag]);
+    add_number(input, parts.len());
     for part in parts {
-        number(fed, part.len());
-        fed.update(&part);
+        add_number(input, part.len());
+        input.update(&part);
     }
 }
 
@@ -109,7 +111,7 @@ fn flatten<'f>(tree: &'f Filter, tag: u8, flat: &mut Vec<&'f Filter>) {
     }
 }
 
-fn test(fed: &mut DigestInput, test: &Test) {
+fn add_test(input: &mut DigestInput, test: &Test) {
     let (tag, values): (u8, &[&Value]) = match test {
         Test::Eq(value) => (0, &[value]),
         Test::Ne(value) => (1, &[value]),
@@ -120,49 +122,49 @@ fn test(fed: &mut DigestInput, test: &Test) {
         Test::Between(from, to) => (6, &[from, to]),
         Test::Has(value) => (7, &[value]),
         Test::IsNull(flag) => (if *flag { 8 } else { 9 }, &[]),
-        Test::In(values) => return several_values(fed, 10, values),
-        Test::NotIn(values) => return several_values(fed, 11, values),
-        Test::Overlaps(values) => return several_values(fed, 12, values),
-        Test::Contains(content) => return literal(fed, 13, content),
-        Test::Starts(content) => return literal(fed, 14, content),
-        Test::Ends(content) => return literal(fed, 15, content),
+        Test::In(values) => return add_values(input, 10, values),
+        Test::NotIn(values) => return add_values(input, 11, values),
+        Test::Overlaps(values) => return add_values(input, 12, values),
+        Test::Contains(content) => return add_tagged_text(input, 13, content),
+        Test::Starts(content) => return add_tagged_text(input, 14, content),
+        Test::Ends(content) => return add_tagged_text(input, 15, content),
     };
-    fed.update(&[tag]);
+    input.update(&[tag]);
     for item in values {
-        value(fed, item);
+        add_value(input, item);
     }
 }
 
-fn several_values(fed: &mut DigestInput, tag: u8, values: &[Value]) {
-    fed.update(&[tag]);
-    number(fed, values.len());
+fn add_values(input: &mut DigestInput, tag: u8, values: &[Value]) {
+    input.update(&[tag]);
+    add_number(input, values.len());
     for item in values {
-        value(fed, item);
+        add_value(input, item);
     }
 }
 
-fn literal(fed: &mut DigestInput, tag: u8, content: &str) {
-    fed.update(&[tag]);
-    text(fed, content);
+fn add_tagged_text(input: &mut DigestInput, tag: u8, content: &str) {
+    input.update(&[tag]);
+    add_text(input, content);
 }
 
 /// Adds a value. JSON text distinguishes every value of one field from every other of the same field, which is all that
 /// is compared. Ids are mostly integers or text, which are distinguished without it.
-pub(crate) fn value(fed: &mut DigestInput, value: &Value) {
+pub(crate) fn add_value(input: &mut DigestInput, value: &Value) {
     match value {
-        Value::Integer(integer) => _ = fed.update(b"i").update(&integer.to_le_bytes()),
-        Value::Text(content) => text(fed.update(b"t"), content),
-        other => as_json(fed.update(b"j"), other),
+        Value::Integer(integer) => _ = input.update(b"i").update(&integer.to_le_bytes()),
+        Value::Text(content) => add_text(input.update(b"t"), content),
+        other => add_json(input.update(b"j"), other),
     }
 }
 
-fn as_json(fed: &mut DigestInput, value: &Value) {
+fn add_json(input: &mut DigestInput, value: &Value) {
     let mut json = Vec::with_capacity(40);
     resourceful_contract::json::value(&mut json, value);
-    number(fed, json.len());
-    fed.update(&json);
+    add_number(input, json.len());
+    input.update(&json);
 }
 
-pub(crate) fn number(fed: &mut DigestInput, number: usize) {
-    fed.update(&(number as u64).to_le_bytes());
+pub(crate) fn add_number(input: &mut DigestInput, number: usize) {
+    input.update(&(number as u64).to_le_bytes());
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use resourceful_contract::{ErrorKind as StorageKind, StorageError};
 
 /// The maximum number of faults in a response: a body may have more of them than a response should list.
-pub(crate) const MOST_FAULTS: usize = 1_000;
+pub(crate) const MAX_FAULTS: usize = 1_000;
 
 /// A failed operation.
 ///
@@ -121,9 +121,9 @@ impl Fault {
     }
 
     /// The same fault, where its body is nested inside of another at this pointer.
-    pub(crate) fn inside(mut self, place: &str) -> Self {
+    pub(crate) fn nested_at(mut self, location: &str) -> Self {
         if let FaultLocation::Pointer(pointer) = &mut self.at {
-            pointer.insert_str(0, place);
+            pointer.insert_str(0, location);
         }
         self
     }
@@ -175,13 +175,13 @@ impl Error {
     }
 
     /// The same failure, where its body is nested inside of another at this pointer.
-    pub(crate) fn inside(mut self, place: &str) -> Self {
-        self.0.faults = self.0.faults.into_iter().map(|fault| fault.inside(place)).collect();
+    pub(crate) fn nested_at(mut self, location: &str) -> Self {
+        self.0.faults = self.0.faults.into_iter().map(|fault| fault.nested_at(location)).collect();
         self
     }
 
     /// The same failure of a request whose parameters are members of its body.
-    pub(crate) fn in_body(mut self) -> Self {
+    pub(crate) fn with_body_pointers(mut self) -> Self {
         for fault in &mut self.0.faults {
             if let FaultLocation::Parameter(name) = &fault.at {
                 fault.at = FaultLocation::Pointer(format!("/{}", escape_pointer(name)));
@@ -225,13 +225,13 @@ impl Error {
     pub(crate) fn validation(mut faults: Vec<Fault>) -> Self {
         faults.sort();
         faults.dedup_by(|a, b| a.at == b.at && a.code == b.code);
-        faults.truncate(MOST_FAULTS);
+        faults.truncate(MAX_FAULTS);
         Self::new(ErrorKind::Validation, "validation", "The body breaks the rules listed in `errors`.")
             .with_faults(faults)
     }
 
     pub(crate) fn invalid_query(mut faults: Vec<Fault>) -> Self {
-        faults.truncate(MOST_FAULTS);
+        faults.truncate(MAX_FAULTS);
         Self::new(
             ErrorKind::BadRequest,
             "invalid-query",
@@ -250,14 +250,14 @@ impl Error {
         }
     }
 
-    pub(crate) fn weak_tag() -> Self {
+    pub(crate) fn weak_etag() -> Self {
         Self::mismatch(
             "If-Match",
             "A weak tag (W/\"…\") matches nothing here (RFC 9110, 13.1.1): a proxy that changes responses may have made it weak. Send the tag without `W/`; whether the item has changed was not compared.",
         )
     }
 
-    pub(crate) fn foreign_tag() -> Self {
+    pub(crate) fn unknown_etag() -> Self {
         Self::mismatch(
             "If-Match",
             "This tag is of no version of this item: send the ETag as the item was answered with it.",
@@ -323,20 +323,20 @@ impl From<StorageError> for Error {
 /// A report for people, where `main` returns the error: the failure, its faults and their locations, and every cause.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut said = self.0.detail.to_string();
-        f.write_str(&said)?;
+        let mut report = self.0.detail.to_string();
+        f.write_str(&report)?;
         for fault in &self.0.faults {
-            let (FaultLocation::Pointer(place) | FaultLocation::Parameter(place)) = &fault.at else {
+            let (FaultLocation::Pointer(location) | FaultLocation::Parameter(location)) = &fault.at else {
                 continue;
             };
-            write!(f, "\n  {place}: {}", fault.detail)?;
+            write!(f, "\n  {location}: {}", fault.detail)?;
         }
         let mut cause = self.source();
         while let Some(one) = cause {
             let text = one.to_string();
-            if !said.contains(&text) {
+            if !report.contains(&text) {
                 write!(f, "\n  because: {text}")?;
-                said.push_str(&text);
+                report.push_str(&text);
             }
             cause = one.source();
         }
@@ -355,10 +355,10 @@ impl fmt::Display for Error {
             _ => write!(f, "{}: {}", self.0.code, self.0.detail)?,
         }
         for fault in &self.0.faults {
-            let (FaultLocation::Pointer(place) | FaultLocation::Parameter(place)) = &fault.at else {
+            let (FaultLocation::Pointer(location) | FaultLocation::Parameter(location)) = &fault.at else {
                 continue;
             };
-            write!(f, "; {place}: {}", fault.detail)?;
+            write!(f, "; {location}: {}", fault.detail)?;
         }
         match self.source() {
             Some(source) if f.alternate() => write!(f, ": {}", causes(source)),

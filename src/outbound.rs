@@ -23,9 +23,9 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Which addresses a client connects to.
 #[cfg_attr(not(feature = "webhooks"), expect(dead_code, reason = "only users of webhooks name addresses"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub(crate) enum AddressPolicy {
     /// All addresses: for URLs that the application's owner gave.
-    Anywhere,
+    Any,
     /// Addresses of the public Internet alone: for URLs that untrusted parties gave.
     Public,
 }
@@ -37,13 +37,13 @@ pub(crate) struct Client(hyper_util::client::legacy::Client<HttpsConnector<Diale
 impl Client {
     /// # Errors
     /// Where TLS cannot be set up.
-    pub(crate) fn new(reach: Reach) -> Result<Self, Failure> {
+    pub(crate) fn new(policy: AddressPolicy) -> Result<Self, Failure> {
         // The crypto provider is named here, so that no default is set for the whole process.
         let connector = HttpsConnectorBuilder::new()
             .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())?
             .https_or_http()
             .enable_http1()
-            .wrap_connector(Dialer { reach });
+            .wrap_connector(Dialer { policy });
         // Requests are rare: an idle connection would be dead before the next one.
         let builder = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)
@@ -58,13 +58,13 @@ impl Client {
     #[cfg(feature = "jwt")]
     pub(crate) async fn get(&self, address: Uri, limit: usize, deadline: Duration) -> Result<Bytes, Failure> {
         let request = Request::get(address).body(Full::default())?;
-        let read = async |answer: http::Response<Incoming>| {
-            if answer.status() != StatusCode::OK {
-                return Err(format!("it answered {}", answer.status()).into());
+        let read = async |response: http::Response<Incoming>| {
+            if response.status() != StatusCode::OK {
+                return Err(format!("it answered {}", response.status()).into());
             }
-            Ok(Limited::new(answer.into_body(), limit).collect().await?.to_bytes())
+            Ok(Limited::new(response.into_body(), limit).collect().await?.to_bytes())
         };
-        self.answer(request, deadline, read).await
+        self.exchange(request, deadline, read).await
     }
 
     /// Sends a request and returns the status of the response, whose body is not read.
@@ -77,18 +77,18 @@ impl Client {
         request: Request<Full<Bytes>>,
         deadline: Duration,
     ) -> Result<StatusCode, Failure> {
-        self.answer(request, deadline, async |answer| Ok(answer.status())).await
+        self.exchange(request, deadline, async |response| Ok(response.status())).await
     }
 
-    async fn answer<T>(
+    async fn exchange<T>(
         &self,
         request: Request<Full<Bytes>>,
         deadline: Duration,
         read: impl AsyncFnOnce(http::Response<Incoming>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let answered = async { read(self.0.request(request).await?).await };
-        match tokio::time::timeout(deadline, answered).await {
-            Ok(answered) => answered,
+        let result = async { read(self.0.request(request).await?).await };
+        match tokio::time::timeout(deadline, result).await {
+            Ok(result) => result,
             Err(_) => Err(format!("it did not answer within {deadline:?}").into()),
         }
     }
@@ -104,7 +104,7 @@ impl fmt::Debug for Client {
 /// checked is the one that is used, whatever the name resolves to a moment later.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dialer {
-    reach: Reach,
+    policy: AddressPolicy,
 }
 
 impl Service<Uri> for Dialer {
@@ -117,11 +117,11 @@ impl Service<Uri> for Dialer {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let reach = self.reach;
+        let policy = self.policy;
         Box::pin(async move {
             let host = host(&uri).ok_or("the address names no host")?;
             let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
-            let addresses = addresses(host, port, reach).await?;
+            let addresses = resolve(host, port, policy).await?;
             let mut last: Failure = format!("`{host}` has no address").into();
             for address in addresses {
                 match TcpStream::connect(address).await {
@@ -139,15 +139,20 @@ impl Service<Uri> for Dialer {
 
 /// The addresses of a name. Callers that may only name public addresses learn neither of other addresses nor which names
 /// exist: the names of a private network stay private.
-async fn addresses(host: &str, port: u16, reach: Reach) -> Result<Vec<SocketAddr>, Failure> {
-    let found = tokio::net::lookup_host((host, port)).await.map(Vec::from_iter);
-    if reach == Reach::Anywhere {
-        return Ok(found?);
+async fn resolve(host: &str, port: u16, policy: AddressPolicy) -> Result<Vec<SocketAddr>, Failure> {
+    let addresses_found = tokio::net::lookup_host((host, port)).await.map(Vec::from_iter);
+    if policy == AddressPolicy::Any {
+        return Ok(addresses_found?);
     }
-    match found {
-        Ok(found) if !found.is_empty() && found.iter().all(|address| is_public(address.ip())) => Ok(found),
-        found => {
-            tracing::debug!(host, ?found, "a name was refused");
+    match addresses_found {
+        Ok(addresses_found)
+            if !addresses_found.is_empty()
+                && addresses_found.iter().all(|address| is_public(address.ip())) =>
+        {
+            Ok(addresses_found)
+        }
+        addresses_found => {
+            tracing::debug!(host, ?addresses_found, "a name was refused");
             Err(format!("`{host}` has no address of the public Internet that could be found").into())
         }
     }
@@ -208,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_of_the_public_internet_is_told_apart() {
+    fn special_purpose_addresses_are_not_public() {
         let public = ["1.1.1.1", "93.184.215.14", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"];
         for address in public {
             assert!(is_public(address.parse().unwrap()), "{address}");
@@ -253,10 +258,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_said_to_an_address_that_is_not_public_however_it_is_spelled() {
+    async fn client_refuses_private_addresses_in_every_spelling() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let client = Client::new(Reach::Public).unwrap();
+        let client = Client::new(AddressPolicy::Public).unwrap();
         // A name that does not exist is refused in the same words, so that callers do not learn which names exist.
         for host in [
             "127.0.0.1",
@@ -271,11 +276,11 @@ mod tests {
             let address: Uri = format!("http://{host}:{port}/").parse().unwrap();
             let request = Request::get(address).body(Full::default()).unwrap();
             let failure = client.0.request(request).await.unwrap_err();
-            let said = format!("{failure:?}");
+            let message = format!("{failure:?}");
             let bare = host.trim_matches(['[', ']']);
             let expected = format!("`{bare}` has no address of the public Internet that could be found");
-            assert!(said.contains(&expected), "{host}: {said}");
-            assert!(!said.replace(&expected, "").contains("127.0.0.1"), "{host}: {said}");
+            assert!(message.contains(&expected), "{host}: {message}");
+            assert!(!message.replace(&expected, "").contains("127.0.0.1"), "{host}: {message}");
         }
         let accepted = futures::FutureExt::now_or_never(listener.accept());
         assert!(accepted.is_none(), "nobody may have connected");

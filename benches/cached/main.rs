@@ -26,12 +26,12 @@ use resourceful::cache::QueryCache;
 use resourceful::prelude::*;
 use serde_json::json;
 
-use resourceful_benches::client::{Connection, drive};
+use resourceful_benches::client::{Connection, run_load};
 use resourceful_benches::figures::{median, spread};
 
 const ROWS: usize = 10_000;
 const CONNECTIONS: usize = 8;
-const QUESTIONS: [(&str, &str); 2] = [("an item", "/parts/7"), ("a list of 20", "/parts?limit=20&sort=name")];
+const QUERIES: [(&str, &str); 2] = [("an item", "/parts/7"), ("a list of 20", "/parts?limit=20&sort=name")];
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
 struct Part {
@@ -46,20 +46,20 @@ struct Part {
 #[derive(Clone, Copy, Debug)]
 enum Program {
     /// Handlers that return a body which they have.
-    Bare,
+    BodyOnly,
     /// Handlers that return the whole of an answer which they have.
-    Whole,
+    FullResponse,
     Cached,
     Uncached,
 }
 
 impl Program {
-    const ALL: [Self; 4] = [Self::Bare, Self::Whole, Self::Cached, Self::Uncached];
+    const ALL: [Self; 4] = [Self::BodyOnly, Self::FullResponse, Self::Cached, Self::Uncached];
 
-    const fn word(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
-            Self::Bare => "bare",
-            Self::Whole => "whole",
+            Self::BodyOnly => "bare",
+            Self::FullResponse => "whole",
             Self::Cached => "cached",
             Self::Uncached => "uncached",
         }
@@ -80,16 +80,16 @@ async fn application(url: &str, cached: bool) -> Result<resourceful::App, Box<dy
 }
 
 /// Serves until it is killed.
-async fn serve(word: &str, url: &str, port: u16) -> Result<(), Box<dyn Error>> {
+async fn serve(program_name: &str, url: &str, port: u16) -> Result<(), Box<dyn Error>> {
     let address = format!("127.0.0.1:{port}");
-    if ![Program::Bare.word(), Program::Whole.word()].contains(&word) {
-        return Ok(application(url, word == Program::Cached.word()).await?.serve(&address).await?);
+    if ![Program::BodyOnly.name(), Program::FullResponse.name()].contains(&program_name) {
+        return Ok(application(url, program_name == Program::Cached.name()).await?.serve(&address).await?);
     }
     let mut router = Router::new();
-    for (number, (_, path)) in QUESTIONS.iter().enumerate() {
+    for (number, (_, path)) in QUERIES.iter().enumerate() {
         let body = axum::body::Bytes::from(fs::read(format!("{}.{number}", env::var("BODIES")?))?);
         let head = fs::read_to_string(format!("{}.{number}.head", env::var("BODIES")?))?;
-        let headers = headers(&head, word == Program::Whole.word())?;
+        let headers = headers(&head, program_name == Program::FullResponse.name())?;
         let path = path.split('?').next().unwrap_or_default();
         router = router.route(
             path,
@@ -123,17 +123,17 @@ struct Server {
 impl Server {
     async fn start(program: Program, url: &str, bodies: &str) -> Result<Self, Box<dyn Error>> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let program_itself = env::current_exe()?;
+        let current_exe = env::current_exe()?;
         let mut command = match env::var("BENCH_SERVER_CPU") {
             Ok(cpu) => {
                 let mut pinned = Command::new("taskset");
-                pinned.args(["-c", &cpu]).arg(program_itself);
+                pinned.args(["-c", &cpu]).arg(current_exe);
                 pinned
             }
-            Err(_) => Command::new(program_itself),
+            Err(_) => Command::new(current_exe),
         };
         let child = command
-            .args(["--serve", program.word(), url, &port.to_string()])
+            .args(["--serve", program.name(), url, &port.to_string()])
             .env("BODIES", bodies)
             .env("RUST_LOG", "warn")
             .spawn()?;
@@ -141,7 +141,7 @@ impl Server {
         let began = Instant::now();
         while Connection::open(port).await.is_err() {
             if began.elapsed() > Duration::from_secs(20) {
-                return Err(format!("{} does not answer", program.word()).into());
+                return Err(format!("{} does not answer", program.name()).into());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -149,7 +149,7 @@ impl Server {
     }
 
     /// The processor time that its threads have taken so far, in microseconds.
-    fn spent(&self) -> Result<f64, Box<dyn Error>> {
+    fn cpu_time(&self) -> Result<f64, Box<dyn Error>> {
         let mut nanoseconds = 0.0;
         for thread in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
             // A thread may end meanwhile.
@@ -174,10 +174,10 @@ fn request(path: &str) -> Vec<u8> {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    if let [first, word, url, port] = arguments.as_slice()
+    if let [first, program_name, url, port] = arguments.as_slice()
         && first == "--serve"
     {
-        return serve(word, url, port.parse()?).await;
+        return serve(program_name, url, port.parse()?).await;
     }
     let number = |name: &str, default: f64| {
         let value =
@@ -186,12 +186,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let (rounds, seconds) = (number("--rounds", 41.0) as usize, number("--seconds", 0.25));
     let folder = tempfile::tempdir()?;
-    let mut worlds = vec![("SQLite", format!("sqlite://{}/parts.db", folder.path().display()))];
+    let mut databases = vec![("SQLite", format!("sqlite://{}/parts.db", folder.path().display()))];
     match env::var("BENCH_POSTGRES_URL") {
-        Ok(url) => worlds.push(("PostgreSQL", schema(&url).await?)),
+        Ok(url) => databases.push(("PostgreSQL", create_schema(&url).await?)),
         Err(_) => println!("(SQLite alone: BENCH_POSTGRES_URL names no PostgreSQL)"),
     }
-    for (name, url) in worlds {
+    for (name, url) in databases {
         println!("{name}");
         compare(
             &url,
@@ -209,7 +209,7 @@ async fn compare(url: &str, bodies: &str, rounds: usize, seconds: Duration) -> R
     let rows = (0..ROWS).map(|id| json!({"id": id, "name": format!("part {id:05}"), "price_cents": id * 7, "in_stock": id % 3 > 0, "note": null}));
     app.load().rows("parts", rows)?.commit().await?;
     let cached = Server::start(Program::Cached, url, bodies).await?;
-    for (number, (_, path)) in QUESTIONS.iter().enumerate() {
+    for (number, (_, path)) in QUERIES.iter().enumerate() {
         let mut connection = Connection::open(cached.port).await?;
         connection.send(&request(path)).await?;
         let hit = connection.send(&request(path)).await?;
@@ -221,7 +221,7 @@ async fn compare(url: &str, bodies: &str, rounds: usize, seconds: Duration) -> R
         servers.push(Server::start(program, url, bodies).await?);
     }
     drop(cached);
-    for (number, (name, path)) in QUESTIONS.iter().enumerate() {
+    for (number, (name, path)) in QUERIES.iter().enumerate() {
         let expected = fs::read(format!("{bodies}.{number}"))?;
         for server in &servers {
             let answer = Connection::open(server.port).await?.send(&request(path)).await?;
@@ -234,22 +234,23 @@ async fn compare(url: &str, bodies: &str, rounds: usize, seconds: Duration) -> R
         for round in 0..=rounds {
             for which in (0..4).map(|which| (which + round) % 4) {
                 let (server, bytes) = (&servers[which], request(path));
-                let before = server.spent()?;
-                let load = drive(server.port, CONNECTIONS, seconds, 200, move |_| bytes.clone(), 1).await?;
-                let spent = (server.spent()? - before) / load.latencies.len() as f64;
+                let before = server.cpu_time()?;
+                let load =
+                    run_load(server.port, CONNECTIONS, seconds, 200, move |_| bytes.clone(), 1).await?;
+                let spent = (server.cpu_time()? - before) / load.latencies.len() as f64;
                 // The first round warms all up.
                 if round > 0 {
                     runs[which].push((load.per_second(), spent));
                 }
             }
         }
-        tell(name, &runs);
+        print_ratios(name, &runs);
     }
     Ok(())
 }
 
 /// Says what the runs of a question show; of each program and round, requests a second and microseconds for each.
-fn tell(name: &str, runs: &[Vec<(f64, f64)>; 4]) {
+fn print_ratios(name: &str, runs: &[Vec<(f64, f64)>; 4]) {
     let ratios = |one: usize, other: usize, figure: fn(&(f64, f64)) -> f64| -> Vec<f64> {
         runs[one].iter().zip(&runs[other]).map(|(one, other)| figure(one) / figure(other)).collect()
     };
@@ -276,7 +277,7 @@ fn tell(name: &str, runs: &[Vec<(f64, f64)>; 4]) {
 }
 
 /// A new schema in a PostgreSQL database.
-async fn schema(url: &str) -> Result<String, Box<dyn Error>> {
+async fn create_schema(url: &str) -> Result<String, Box<dyn Error>> {
     let schema = format!("bench{}", Uuid::now_v7().simple());
     let made = Migration::new(schema.as_str(), 1, "schema", format!("CREATE SCHEMA {schema}"));
     Sql::connect(url).await?.storage().migrate(&[made], true).await?;

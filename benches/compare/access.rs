@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::Settings;
 use crate::instructions::total;
 use crate::server::{Program, Server};
-use resourceful_benches::client::{Connection, Random, drive};
+use resourceful_benches::client::{Connection, Random, run_load};
 use resourceful_benches::figures::median;
 
 const SECRET: &str = "the secret of benches, as long as it must be";
@@ -24,7 +24,7 @@ pub(crate) async fn compare(settings: &Settings) -> Result<(), Box<dyn Error>> {
     // The first start makes the rows.
     Server::start(Program::Open, &url(&folder), None).await?.stop()?;
     let token = token()?;
-    let verifying = verifying(&folder, &token, settings.requests)?;
+    let verifying = verification_cost(&folder, &token, settings.requests)?;
     println!("\nverifying one token: {verifying:.0} instructions\n");
     println!("| call | without | with | beyond the verification | requests/s, with against without |");
     println!("|---|---|---|---|---|");
@@ -91,7 +91,7 @@ async fn instructions(
 }
 
 /// Instructions of verifying one token.
-fn verifying(folder: &TempDir, token: &str, times: usize) -> Result<f64, Box<dyn Error>> {
+fn verification_cost(folder: &TempDir, token: &str, times: usize) -> Result<f64, Box<dyn Error>> {
     let output = folder.path().join("callgrind.out");
     let mut totals = Vec::new();
     for times in [times, 2 * times] {
@@ -122,7 +122,7 @@ async fn throughput(
             let server = Server::start(program, &url(folder), None).await?;
             let duration = Duration::from_secs_f64(settings.seconds);
             let load =
-                drive(server.port, settings.connections, duration, 200, request.clone(), round as u64 + 1);
+                run_load(server.port, settings.connections, duration, 200, request.clone(), round as u64 + 1);
             rates.push(load.await?.per_second());
             server.stop()?;
         }

@@ -10,23 +10,23 @@ use tempfile::TempDir;
 
 use crate::Settings;
 use crate::server::{Program, Server};
-use crate::world::{Call, Questions, World};
+use crate::workload::{Call, RequestGenerator, TestDatabase};
 use resourceful_benches::client::{Connection, Random};
 
-pub(crate) async fn compare(world: &World, settings: &Settings) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn compare(database: &TestDatabase, settings: &Settings) -> Result<(), Box<dyn Error>> {
     println!("{} against {} requests on one connection\n", settings.requests, 2 * settings.requests);
     println!("| call | resourceful | hand-written | ratio |\n|---|---|---|---|");
-    let questions = Questions::read()?;
+    let generator = RequestGenerator::read()?;
     for call in Call::ALL {
         let mut per_request = Vec::new();
         for program in Program::BOTH {
-            let url = world.url(program);
+            let url = database.url(program);
             let mut totals = Vec::new();
             for requests in [settings.requests, 2 * settings.requests] {
                 let folder = TempDir::new()?;
                 let output = folder.path().join("callgrind.out");
                 let server = Server::start(program, &url, Some(&output)).await?;
-                ask(&server, &questions, call, requests).await?;
+                send_requests(&server, &generator, call, requests).await?;
                 server.stop()?;
                 totals.push(total(&output)?);
             }
@@ -38,16 +38,16 @@ pub(crate) async fn compare(world: &World, settings: &Settings) -> Result<(), Bo
     Ok(())
 }
 
-async fn ask(
+async fn send_requests(
     server: &Server,
-    questions: &Questions,
+    generator: &RequestGenerator,
     call: Call,
     requests: usize,
 ) -> Result<(), Box<dyn Error>> {
     let mut connection = Connection::open(server.port).await?;
     let mut random = Random::new(11);
     for _ in 0..requests {
-        let request = questions.request(call, random.draw());
+        let request = generator.request(call, random.draw());
         let status = connection.status_of(&request).await?;
         if status != call.status() {
             return Err(format!("{}: answered {status}", call.name()).into());

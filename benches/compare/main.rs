@@ -6,12 +6,12 @@ mod pages;
 mod server;
 mod start;
 mod throughput;
-mod world;
+mod workload;
 
 use std::env;
 use std::error::Error;
 
-use crate::world::World;
+use crate::workload::TestDatabase;
 
 const USAGE: &str = "\
 compare [MODE] [--sqlite | --postgres] [--seconds N] [--rounds N] [--connections N] [--requests N]
@@ -78,7 +78,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if settings.mode == "--access" {
         return access::compare(&settings).await;
     }
-    for mut world in World::all(settings.only.as_deref()).await? {
+    for mut world in TestDatabase::all(settings.only.as_deref()).await? {
         println!("\n## {}", world.name());
         if settings.mode == "--load" {
             start::load(&mut world).await?;

@@ -8,18 +8,18 @@ use tempfile::TempDir;
 use crate::Settings;
 use crate::instructions::total;
 use crate::server::{Program, Server};
-use crate::world::{World, get};
+use crate::workload::{TestDatabase, get};
 use resourceful_benches::client::Connection;
 use resourceful_benches::figures::median;
 
 const LIST: &str = "/cities?sort=-population&limit=30";
 const DEEP: usize = 1000;
 
-pub(crate) async fn compare(world: &World, settings: &Settings) -> Result<(), Box<dyn Error>> {
-    let url = world.url(Program::Resourceful);
+pub(crate) async fn compare(database: &TestDatabase, settings: &Settings) -> Result<(), Box<dyn Error>> {
+    let url = database.url(Program::Resourceful);
     let server = Server::start(Program::Resourceful, &url, None).await?;
     let mut connection = Connection::open(server.port).await?;
-    let pages = cursors(&mut connection).await?;
+    let pages = page_requests(&mut connection).await?;
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..5 * settings.requests {
         for turn in 0..2 {
@@ -45,7 +45,7 @@ pub(crate) async fn compare(world: &World, settings: &Settings) -> Result<(), Bo
             let server = Server::start(Program::Resourceful, &url, Some(&output)).await?;
             let mut connection = Connection::open(server.port).await?;
             // Cursors are sealed with a key of the process: each finds its own.
-            let pages = cursors(&mut connection).await?;
+            let pages = page_requests(&mut connection).await?;
             for _ in 0..requests {
                 connection.status_of(&pages[which]).await?;
             }
@@ -60,7 +60,7 @@ pub(crate) async fn compare(world: &World, settings: &Settings) -> Result<(), Bo
 }
 
 /// The requests for page 2 and for page 1,000, found by walking there.
-async fn cursors(connection: &mut Connection) -> Result<[Vec<u8>; 2], Box<dyn Error>> {
+async fn page_requests(connection: &mut Connection) -> Result<[Vec<u8>; 2], Box<dyn Error>> {
     let mut request = get(LIST);
     let mut second = None;
     for _ in 1..DEEP {

@@ -87,12 +87,12 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()?;
         let mut server = Self { child, port };
-        let bound = Instant::now() + Duration::from_secs(300);
+        let deadline = Instant::now() + Duration::from_secs(300);
         while Connection::open(port).await.is_err() {
             if let Some(status) = server.child.try_wait()? {
                 return Err(format!("{} ended with {status}", program.name()).into());
             }
-            if Instant::now() > bound {
+            if Instant::now() > deadline {
                 return Err(format!("{} did not open its port", program.name()).into());
             }
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::Settings;
 use crate::server::{Program, Server};
-use crate::world::{Call, Questions, World, alike};
-use resourceful_benches::client::drive;
+use crate::workload::{Call, RequestGenerator, TestDatabase, verify_same_responses};
+use resourceful_benches::client::run_load;
 use resourceful_benches::figures::{median, quantile, spread};
 
 /// What the runs of one program showed.
@@ -17,13 +17,13 @@ struct Runs {
     latencies: Vec<f64>,
 }
 
-pub(crate) async fn compare(world: &World, settings: &Settings) -> Result<(), Box<dyn Error>> {
-    let questions = Questions::read()?;
+pub(crate) async fn compare(database: &TestDatabase, settings: &Settings) -> Result<(), Box<dyn Error>> {
+    let generator = RequestGenerator::read()?;
     let mut servers = Vec::new();
     for program in Program::BOTH {
-        servers.push(Server::start(program, &world.url(program), None).await?);
+        servers.push(Server::start(program, &database.url(program), None).await?);
     }
-    alike(&questions, [servers[0].port, servers[1].port]).await?;
+    verify_same_responses(&generator, [servers[0].port, servers[1].port]).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let idle = [servers[0].memory()?, servers[1].memory()?];
 
@@ -31,7 +31,7 @@ pub(crate) async fn compare(world: &World, settings: &Settings) -> Result<(), Bo
     println!("| call | ratio of requests/s | requests/s | p50 ms | p99 ms | CPU µs per request |");
     println!("|---|---|---|---|---|---|");
     for call in Call::ALL {
-        let runs = pairs(call, &servers, &questions, settings).await?;
+        let runs = run_pairs(call, &servers, &generator, settings).await?;
         let ratios: Vec<f64> =
             runs[0].per_second.iter().zip(&runs[1].per_second).map(|(ours, theirs)| ours / theirs).collect();
         let both = |figure: &dyn Fn(&Runs) -> String| format!("{} : {}", figure(&runs[0]), figure(&runs[1]));
@@ -59,10 +59,10 @@ pub(crate) async fn compare(world: &World, settings: &Settings) -> Result<(), Bo
     Ok(())
 }
 
-async fn pairs(
+async fn run_pairs(
     call: Call,
     servers: &[Server],
-    questions: &Questions,
+    generator: &RequestGenerator,
     settings: &Settings,
 ) -> Result<[Runs; 2], Box<dyn Error>> {
     let mut runs = [Runs::default(), Runs::default()];
@@ -71,14 +71,14 @@ async fn pairs(
         for turn in 0..2 {
             let which = (round + turn) % 2;
             let server = &servers[which];
-            let questions = questions.clone();
+            let generator = generator.clone();
             let before = server.processor_time()?;
-            let load = drive(
+            let load = run_load(
                 server.port,
                 settings.connections,
                 Duration::from_secs_f64(settings.seconds),
                 call.status(),
-                move |draw| questions.request(call, draw),
+                move |draw| generator.request(call, draw),
                 round as u64 * 2 + 1,
             )
             .await?;

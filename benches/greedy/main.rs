@@ -28,11 +28,11 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 const PORT: u16 = 39_471;
 const TOKEN: &str = "greedy";
 /// The largest body that the example takes.
-const BODY: usize = 1 << 20;
+const MAX_BODY: usize = 1 << 20;
 /// How often memory and health are looked at.
-const LOOK: Duration = Duration::from_millis(25);
+const POLL_INTERVAL: Duration = Duration::from_millis(25);
 /// A large answer.
-const LARGE: &str = "/countries?limit=200&include=cities";
+const LARGE_LIST: &str = "/countries?limit=200&include=cities";
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
@@ -50,68 +50,68 @@ async fn main() -> Outcome<()> {
         .stdout(Stdio::null())
         .kill_on_drop(true)
         .spawn()?;
-    started(&mut server).await?;
-    let idle = resident(&server)?;
+    wait_until_warm(&mut server).await?;
+    let idle = server_memory(&server)?;
     println!("idle                      {:>6.1} MiB", mib(idle));
 
-    let watch = Arc::new(Watch::default());
+    let monitor = Arc::new(Monitor::default());
     // In a thread of its own: it does not wait for the other clients.
-    let (process, watching) = (server.id().ok_or("no process")?, watch.clone());
-    let watching = std::thread::spawn(move || watching.run(process));
+    let (process, monitoring) = (server.id().ok_or("no process")?, monitor.clone());
+    let monitoring = std::thread::spawn(move || monitoring.run(process));
     let mut clients = JoinSet::new();
     for _ in 0..number("--silent", 1_000) {
         clients.spawn(async { hold(b"").await });
     }
     for client in 0..number("--unread", 200) {
         let accept = if client % 4 == 0 { "accept-encoding: br\r\n" } else { "" };
-        let request = get(LARGE, accept).repeat(20);
+        let request = get(LARGE_LIST, accept).repeat(20);
         clients.spawn(async move { hold(request.as_bytes()).await });
     }
     let answered = Arc::new(AtomicUsize::new(0));
     for client in 0..number("--bodies", 100) {
-        let (request, answered) = (largest(client), answered.clone());
+        let (request, answered) = (largest_request(client), answered.clone());
         clients.spawn(async move {
-            let status = ask(&request).await?;
+            let status = request_status(&request).await?;
             answered.fetch_add(1, Ordering::Relaxed);
-            tracing(client, status);
+            print_status(client, status);
             Ok(())
         });
     }
     let seconds = number("--seconds", 40);
     tokio::time::sleep(Duration::from_secs(seconds as u64)).await;
-    let (most, held) = (watch.most.load(Ordering::Relaxed), resident(&server)?);
+    let (most, held) = (monitor.peak.load(Ordering::Relaxed), server_memory(&server)?);
     println!("most                      {:>6.1} MiB ({:+.1})", mib(most), mib(most) - mib(idle));
     println!("after {seconds:>3} s               {:>6.1} MiB ({:+.1})", mib(held), mib(held) - mib(idle));
     println!("bodies answered           {:>6}", answered.load(Ordering::Relaxed));
     clients.shutdown().await;
     let rest = number("--after", 60);
     tokio::time::sleep(Duration::from_secs(rest as u64)).await;
-    let after = resident(&server)?;
+    let after = server_memory(&server)?;
     println!(
         "{rest:>3} s later               {:>6.1} MiB ({:.2} of idle)",
         mib(after),
         mib(after) / mib(idle)
     );
-    watch.ends.store(true, Ordering::Relaxed);
-    watching.join().map_err(|_| "the health checks panicked")?;
-    watch.report();
+    monitor.is_stopped.store(true, Ordering::Relaxed);
+    monitoring.join().map_err(|_| "the health checks panicked")?;
+    monitor.report();
     server.kill().await?;
     Ok(())
 }
 
 /// Waits until a program serves, and has answered large lists to several clients at once, so that its caches are full.
-async fn started(server: &mut Child) -> Outcome<()> {
-    while health().is_err() {
+async fn wait_until_warm(server: &mut Child) -> Outcome<()> {
+    while check_health().is_err() {
         if let Some(status) = server.try_wait()? {
             return Err(format!("the program ended: {status}").into());
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     let mut clients = JoinSet::new();
     for _ in 0..16 {
         clients.spawn(async {
             for _ in 0..20 {
-                ask(&get(LARGE, "connection: close\r\n")).await?;
+                request_status(&get(LARGE_LIST, "connection: close\r\n")).await?;
             }
             io::Result::Ok(())
         });
@@ -124,7 +124,7 @@ async fn started(server: &mut Child) -> Outcome<()> {
 }
 
 /// Says what became of the first bodies.
-fn tracing(client: usize, status: u16) {
+fn print_status(client: usize, status: u16) {
     if client < 4 {
         println!("body {client} was answered      {status:>6}");
     }
@@ -132,14 +132,14 @@ fn tracing(client: usize, status: u16) {
 
 /// What is seen of a server from outside.
 #[derive(Default)]
-struct Watch {
-    most: AtomicUsize,
+struct Monitor {
+    peak: AtomicUsize,
     times: Mutex<Vec<Duration>>,
     failed: AtomicUsize,
-    ends: AtomicBool,
+    is_stopped: AtomicBool,
 }
 
-impl Watch {
+impl Monitor {
     fn report(&self) {
         let mut times = self.times.lock().map(|times| times.clone()).unwrap_or_default();
         times.sort_unstable();
@@ -151,19 +151,19 @@ impl Watch {
     }
 
     fn run(&self, process: u32) {
-        while !self.ends.load(Ordering::Relaxed) {
+        while !self.is_stopped.load(Ordering::Relaxed) {
             let began = Instant::now();
-            match health() {
+            match check_health() {
                 Ok(200) => {}
                 _ => _ = self.failed.fetch_add(1, Ordering::Relaxed),
             }
             if let Ok(mut times) = self.times.lock() {
                 times.push(began.elapsed());
             }
-            if let Ok(now) = resident_of(process) {
-                self.most.fetch_max(now, Ordering::Relaxed);
+            if let Ok(now) = resident_memory(process) {
+                self.peak.fetch_max(now, Ordering::Relaxed);
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 }
@@ -173,11 +173,11 @@ fn get(path: &str, header: &str) -> String {
 }
 
 /// A request with the largest body: countless empty branches, countless unknown fields, or one long list.
-fn largest(client: usize) -> String {
+fn largest_request(client: usize) -> String {
     let fill = |begin: &str, each: &dyn Fn(usize) -> String, end: &str| {
         let mut body = begin.to_owned();
         let mut number = 0;
-        while body.len() + 64 < BODY {
+        while body.len() + 64 < MAX_BODY {
             body.push_str(&each(number));
             number += 1;
         }
@@ -209,7 +209,7 @@ async fn hold(request: &[u8]) -> io::Result<()> {
 }
 
 /// Sends a request, and answers the status.
-async fn ask(request: &str) -> io::Result<u16> {
+async fn request_status(request: &str) -> io::Result<u16> {
     let mut stream = TcpStream::connect(("127.0.0.1", PORT)).await?;
     let (mut reader, mut writer) = stream.split();
     let read = async {
@@ -228,7 +228,7 @@ async fn ask(request: &str) -> io::Result<u16> {
     }
 }
 
-fn health() -> io::Result<u16> {
+fn check_health() -> io::Result<u16> {
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", PORT))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")?;
@@ -237,12 +237,12 @@ fn health() -> io::Result<u16> {
     Ok(String::from_utf8_lossy(&head[9..]).parse().unwrap_or(0))
 }
 
-fn resident(server: &Child) -> Outcome<usize> {
-    Ok(resident_of(server.id().ok_or("the program ended")?)?)
+fn server_memory(server: &Child) -> Outcome<usize> {
+    Ok(resident_memory(server.id().ok_or("the program ended")?)?)
 }
 
 /// The bytes of memory that a process has (proc(5), `VmRSS`).
-fn resident_of(process: u32) -> io::Result<usize> {
+fn resident_memory(process: u32) -> io::Result<usize> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());

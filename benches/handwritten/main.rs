@@ -102,11 +102,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .route("/cities/{id}", get(read))
         .with_state(app);
     let listener = TcpListener::bind(format!("127.0.0.1:{port}")).await?;
-    axum::serve(listener, router).with_graceful_shutdown(terminated()).await?;
+    axum::serve(listener, router).with_graceful_shutdown(shutdown_signal()).await?;
     Ok(())
 }
 
-async fn terminated() {
+async fn shutdown_signal() {
     let kind = tokio::signal::unix::SignalKind::terminate();
     if let Ok(mut signal) = tokio::signal::unix::signal(kind) {
         signal.recv().await;

@@ -15,7 +15,7 @@ pub struct Connection {
 
 /// An answer: its status and its body.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpResponse {
     /// The status code.
     pub status: u16,
     /// The status line and the header lines.
@@ -37,11 +37,11 @@ impl Connection {
     }
 
     /// Sends a request as it stands and reads the whole answer.
-    pub async fn send(&mut self, request: &[u8]) -> io::Result<Answer> {
+    pub async fn send(&mut self, request: &[u8]) -> io::Result<HttpResponse> {
         let (status, head) = self.exchange(request).await?;
         let body = self.buffer.split_off(head);
         let head = std::mem::take(&mut self.buffer);
-        Ok(Answer { status, head, body })
+        Ok(HttpResponse { status, head, body })
     }
 
     /// The same, without keeping the body.
@@ -53,15 +53,15 @@ impl Connection {
 
     async fn exchange(&mut self, request: &[u8]) -> io::Result<(u16, usize)> {
         self.stream.write_all(request).await?;
-        let mut whole = None;
+        let mut parsed_head = None;
         loop {
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            if whole.is_none() {
-                whole = head(&self.buffer)?;
+            if parsed_head.is_none() {
+                parsed_head = parse_head(&self.buffer)?;
             }
-            if let Some((status, head, length)) = whole
+            if let Some((status, head, length)) = parsed_head
                 && self.buffer.len() >= head + length
             {
                 return Ok((status, head));
@@ -71,7 +71,7 @@ impl Connection {
 }
 
 /// The status, the length of the head and that of the body, once the head has come.
-fn head(buffer: &[u8]) -> io::Result<Option<(u16, usize, usize)>> {
+fn parse_head(buffer: &[u8]) -> io::Result<Option<(u16, usize, usize)>> {
     let Some(end) = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
         return Ok(None);
     };
@@ -91,14 +91,14 @@ fn head(buffer: &[u8]) -> io::Result<Option<(u16, usize, usize)>> {
 
 /// What some connections saw in one run.
 #[derive(Debug, Default)]
-pub struct Load {
+pub struct LoadResult {
     /// How long it took.
     pub seconds: f64,
     /// Of each request, in microseconds.
     pub latencies: Vec<u32>,
 }
 
-impl Load {
+impl LoadResult {
     /// Requests a second.
     #[must_use]
     pub fn per_second(&self) -> f64 {
@@ -107,14 +107,14 @@ impl Load {
 }
 
 /// Drives a server with so many connections for so long; any status but the expected one ends it.
-pub async fn drive(
+pub async fn run_load(
     port: u16,
     connections: usize,
     duration: Duration,
     expected: u16,
     request: impl Fn(u64) -> Vec<u8> + Clone + Send + 'static,
     seed: u64,
-) -> io::Result<Load> {
+) -> io::Result<LoadResult> {
     let mut opened = Vec::new();
     for _ in 0..connections {
         opened.push(Connection::open(port).await?);
@@ -138,7 +138,7 @@ pub async fn drive(
             Ok(latencies)
         }));
     }
-    let mut load = Load::default();
+    let mut load = LoadResult::default();
     for task in tasks {
         load.latencies.extend(task.await.map_err(io::Error::other)??);
     }

@@ -52,8 +52,8 @@ async fn main() -> Outcome<()> {
         let address = arguments.get(address + 1).ok_or("an address")?.parse()?;
         return read(address, number("--subscribers", 10_000)).await;
     }
-    reach_all(number("--subscribers", 10_000)).await?;
-    find_one(number("--filters", 100_000)).await
+    measure_fan_out(number("--subscribers", 10_000)).await?;
+    measure_filter_lookup(number("--filters", 100_000)).await
 }
 
 async fn application() -> Outcome<App> {
@@ -75,20 +75,20 @@ async fn create(app: &App, customer: &str) -> Outcome<()> {
 }
 
 /// How long one event takes to every subscriber, and what each takes of memory.
-async fn reach_all(subscribers: usize) -> Outcome<()> {
+async fn measure_fan_out(subscribers: usize) -> Outcome<()> {
     let app = application().await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let server = tokio::spawn(app.clone().serve_until(listener, std::future::pending()));
-    let before = resident()?;
+    let before = resident_memory()?;
     let mut readers = tokio::process::Command::new(env::current_exe()?)
         .args(["--read", &address.to_string(), "--subscribers", &subscribers.to_string()])
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    let mut said = BufReader::new(readers.stdout.take().ok_or("readers say nothing")?).lines();
-    said.next_line().await?.ok_or("the readers ended")?;
-    let idle = resident()?;
+    let mut reader_output = BufReader::new(readers.stdout.take().ok_or("readers say nothing")?).lines();
+    reader_output.next_line().await?.ok_or("the readers ended")?;
+    let idle = resident_memory()?;
     println!(
         "{} subscribers: {:.1} KiB of resident memory each",
         app.open_streams(),
@@ -98,7 +98,7 @@ async fn reach_all(subscribers: usize) -> Outcome<()> {
     for _ in 0..EVENTS {
         let begun = Instant::now();
         create(&app, "ada").await?;
-        said.next_line().await?.ok_or("the readers ended")?;
+        reader_output.next_line().await?.ok_or("the readers ended")?;
         times.push(begun.elapsed());
     }
     times.sort_unstable();
@@ -107,7 +107,7 @@ async fn reach_all(subscribers: usize) -> Outcome<()> {
         times[EVENTS / 2].as_secs_f64() * 1e3,
         times[EVENTS - 1].as_secs_f64() * 1e3
     );
-    let busy = resident()?;
+    let busy = resident_memory()?;
     println!(
         "after {EVENTS} events: {:.1} KiB each",
         (busy.saturating_sub(before)) as f64 / 1024.0 / subscribers as f64
@@ -155,10 +155,10 @@ async fn read(address: SocketAddr, subscribers: usize) -> Outcome<()> {
 
 /// What a change takes where many subscribers each ask for the items of another customer, less what it takes with one of
 /// them.
-async fn find_one(filters: usize) -> Outcome<()> {
-    let few = told_among(1).await?;
+async fn measure_filter_lookup(filters: usize) -> Outcome<()> {
+    let few = time_per_change(1).await?;
     let begun = Instant::now();
-    let many = told_among(filters).await?;
+    let many = time_per_change(filters).await?;
     println!(
         "{filters} subscribers of different filters: {:.1} µs for a change, next to {:.1} µs with one ({:.1} s in all)",
         many.as_secs_f64() * 1e6,
@@ -169,7 +169,7 @@ async fn find_one(filters: usize) -> Outcome<()> {
 }
 
 /// How long each of many changes takes from its commit until the one who asked for it can read its event.
-async fn told_among(filters: usize) -> Outcome<Duration> {
+async fn time_per_change(filters: usize) -> Outcome<Duration> {
     const CHANGES: usize = 500;
     let app = application().await?;
     let mut router = app.router();
@@ -192,7 +192,7 @@ async fn told_among(filters: usize) -> Outcome<Duration> {
     Ok(taken / u32::try_from(CHANGES)?)
 }
 
-fn resident() -> Outcome<usize> {
+fn resident_memory() -> Outcome<usize> {
     let status = std::fs::read_to_string("/proc/self/statm")?;
     let pages: usize = status.split_whitespace().nth(1).ok_or("a number of pages")?.parse()?;
     Ok(pages * 4_096)

@@ -23,7 +23,7 @@ pub(super) enum Handwritten {
 }
 
 #[derive(Deserialize, Validate)]
-struct New {
+struct NewPart {
     #[validate(length(min = 1, max = 120))]
     name: String,
     #[validate(range(min = 0))]
@@ -103,13 +103,17 @@ impl Handwritten {
     }
 }
 
-async fn create(State(database): State<Handwritten>, headers: HeaderMap, Json(new): Json<New>) -> Response {
+async fn create(
+    State(database): State<Handwritten>,
+    headers: HeaderMap,
+    Json(new): Json<NewPart>,
+) -> Response {
     let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or_default();
     let known = headers.get("authorization").is_some_and(|token| token == "Bearer bench");
     if !known || key.is_empty() || new.validate().is_err() {
         return StatusCode::UNPROCESSABLE_ENTITY.into_response();
     }
-    let New { name, price_cents, in_stock, note } = new;
+    let NewPart { name, price_cents, in_stock, note } = new;
     let now = Utc::now();
     let part =
         Part { id: Uuid::now_v7(), name, price_cents, in_stock, note, created_at: now, updated_at: now };

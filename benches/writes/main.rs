@@ -10,8 +10,8 @@
 //! Everything runs in this process, through the routers of both programs, so that only what they do is compared. On
 //! PostgreSQL each has a schema of its own in the database that `BENCH_POSTGRES_URL` names.
 
-mod beside;
 mod handwritten;
+mod undeliverable;
 
 use std::env;
 use std::error::Error;
@@ -59,14 +59,14 @@ fn parts(storage: &Arc<dyn Storage>) -> Result<Resource, DefinitionErrors> {
 
 async fn application(
     storage: &Arc<dyn Storage>,
-    told: Arc<AtomicUsize>,
+    delivered: Arc<AtomicUsize>,
 ) -> Result<resourceful::App, Box<dyn Error>> {
     let app = create_app(AppPreset::Development)
         .authenticator(BearerTokens::new().token("bench", Actor::user("bench")))
         .body_limit(16 << 20)
         .bus(bus().await?)
         .on("*", move |_, _| {
-            told.fetch_add(1, Ordering::Relaxed);
+            delivered.fetch_add(1, Ordering::Relaxed);
             std::future::ready(Ok(()))
         });
     Ok(app.resource(parts(storage)?).build().await?)
@@ -84,48 +84,48 @@ async fn bus() -> Result<Arc<dyn Bus>, Box<dyn Error>> {
 async fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let sqlite = |name: &str| format!("sqlite://{}/{name}.db", folder.path().display());
-    let mut worlds = vec![("SQLite", sqlite("ours"), sqlite("theirs"))];
+    let mut databases = vec![("SQLite", sqlite("ours"), sqlite("theirs"))];
     match env::var("BENCH_POSTGRES_URL") {
-        Ok(url) => worlds.push(("PostgreSQL", schema(&url).await?, schema(&url).await?)),
+        Ok(url) => databases.push(("PostgreSQL", create_schema(&url).await?, create_schema(&url).await?)),
         Err(_) => println!("(SQLite alone: BENCH_POSTGRES_URL names no PostgreSQL)"),
     }
-    for (name, ours, theirs) in worlds {
+    for (name, ours, theirs) in databases {
         println!("{name}");
         if env::args().any(|argument| argument == "--beside") {
-            beside(name, &sqlite).await?;
+            compare_undeliverable(name, &sqlite).await?;
             continue;
         }
         let storage = Sql::connect(&ours).await?.storage();
-        let told = Arc::new(AtomicUsize::new(0));
-        let app = application(&storage, told.clone()).await?;
+        let delivered = Arc::new(AtomicUsize::new(0));
+        let app = application(&storage, delivered.clone()).await?;
         // The same tables, made by the same migrations.
         let other = Sql::connect(&theirs).await?.storage();
         application(&other, Arc::default()).await?;
         other.close().await?;
         let hand = Handwritten::connect(&theirs).await?.router();
-        creates(&app.router(), &hand).await?;
-        in_bulk(&app.router()).await?;
-        relay(&app, &told).await?;
-        beside(name, &sqlite).await?;
+        compare_creates(&app.router(), &hand).await?;
+        compare_bulk(&app.router()).await?;
+        measure_relay(&app, &delivered).await?;
+        compare_undeliverable(name, &sqlite).await?;
     }
     Ok(())
 }
 
-async fn beside(name: &str, sqlite: &impl Fn(&str) -> String) -> Result<(), Box<dyn Error>> {
+async fn compare_undeliverable(name: &str, sqlite: &impl Fn(&str) -> String) -> Result<(), Box<dyn Error>> {
     let mut storages = Vec::new();
     for world in ["well", "twin", "troubled"] {
         let url = match name {
             "SQLite" => sqlite(world),
-            _ => schema(&env::var("BENCH_POSTGRES_URL")?).await?,
+            _ => create_schema(&env::var("BENCH_POSTGRES_URL")?).await?,
         };
         storages.push(Sql::connect(&url).await?.storage());
     }
     let storages: [_; 3] = storages.try_into().map_err(|_| "three storages")?;
-    beside::run(storages).await
+    undeliverable::run(storages).await
 }
 
 /// A new schema in a PostgreSQL database.
-async fn schema(url: &str) -> Result<String, Box<dyn Error>> {
+async fn create_schema(url: &str) -> Result<String, Box<dyn Error>> {
     let schema = format!("bench{}", Uuid::now_v7().simple());
     let made = Migration::new(schema.as_str(), 1, "schema", format!("CREATE SCHEMA {schema}"));
     Sql::connect(url).await?.storage().migrate(&[made], true).await?;
@@ -133,7 +133,7 @@ async fn schema(url: &str) -> Result<String, Box<dyn Error>> {
 }
 
 /// Creates with everything that belongs to them, next to the hand-written transaction.
-async fn creates(ours: &Router, theirs: &Router) -> Result<(), Box<dyn Error>> {
+async fn compare_creates(ours: &Router, theirs: &Router) -> Result<(), Box<dyn Error>> {
     const ROUNDS: usize = 15;
     const REQUESTS: usize = 400;
     let mut ratios = Vec::new();
@@ -155,8 +155,8 @@ async fn creates(ours: &Router, theirs: &Router) -> Result<(), Box<dyn Error>> {
     println!(
         "  create with event, audit entry and key: {:.3} ({:.3} to {:.3}) of hand-written; {:.0} against {:.0} a second",
         median(&ratios),
-        least(&ratios),
-        most(&ratios),
+        minimum(&ratios),
+        maximum(&ratios),
         median(&rates.0),
         median(&rates.1),
     );
@@ -202,7 +202,7 @@ async fn send(router: &Router, path: &str, body: &Json) -> Result<(u16, Vec<u8>)
 }
 
 /// A thousand creates one after another, next to the same in one request.
-async fn in_bulk(router: &Router) -> Result<(), Box<dyn Error>> {
+async fn compare_bulk(router: &Router) -> Result<(), Box<dyn Error>> {
     const ITEMS: usize = 1_000;
     let mut ratios = Vec::new();
     for _ in 0..5 {
@@ -222,14 +222,14 @@ async fn in_bulk(router: &Router) -> Result<(), Box<dyn Error>> {
     println!(
         "  {ITEMS} creates in bulk: {:.1} ({:.1} to {:.1}) times as fast as one by one",
         median(&ratios),
-        least(&ratios),
-        most(&ratios)
+        minimum(&ratios),
+        maximum(&ratios)
     );
     Ok(())
 }
 
 /// Tells a subscriber of everything that was done.
-async fn relay(app: &resourceful::App, told: &AtomicUsize) -> Result<(), Box<dyn Error>> {
+async fn measure_relay(app: &resourceful::App, delivered: &AtomicUsize) -> Result<(), Box<dyn Error>> {
     const EVENTS: usize = 20_000;
     app.deliver().await?;
     let router = app.router();
@@ -237,11 +237,11 @@ async fn relay(app: &resourceful::App, told: &AtomicUsize) -> Result<(), Box<dyn
         for _ in 0..EVENTS / 1_000 {
             send(&router, "/parts/bulk", &json!({"items": vec![part(); 1_000]})).await?;
         }
-        let before = told.load(Ordering::Relaxed);
+        let before = delivered.load(Ordering::Relaxed);
         let began = Instant::now();
         if with_bus {
             let background = app.background();
-            while told.load(Ordering::Relaxed) < before + EVENTS {
+            while delivered.load(Ordering::Relaxed) < before + EVENTS {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             background.stop().await;
@@ -261,10 +261,10 @@ fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
-fn least(values: &[f64]) -> f64 {
+fn minimum(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
-fn most(values: &[f64]) -> f64 {
+fn maximum(values: &[f64]) -> f64 {
     values.iter().copied().fold(0.0, f64::max)
 }

@@ -116,7 +116,7 @@ pub(crate) fn shop(preset: AppPreset, table: impl Fn(&str) -> Table) -> Result<A
         .roles(RoleHierarchy::new().includes("owner", ["admin"]).includes("admin", ["member"]))
         .tenancy(Tenancy::header("x-tenant", async |actor, tenant| Ok(membership(actor.id(), &tenant))))
         .elevation(Elevation::by("x-elevate", "operator", async |request| {
-            record(&request);
+            record_elevation(&request);
             Ok(())
         }))
         .explain(role("operator"))
@@ -168,7 +168,7 @@ fn customers(table: Table) -> Result<Resource, DefinitionErrors> {
         .index(["name"])
         .searchable(["name", "email"])
         .relation(has_many("orders", "orders").key("customer_id"))
-        .cache(remembered())
+        .cache(cache_settings())
         .build()
 }
 
@@ -180,7 +180,7 @@ fn categories(table: Table) -> Result<Resource, DefinitionErrors> {
         .preset(multi_tenant("tenant_id"))
         .preset(tree("parent_id"))
         .relation(has_many("products", "products").key("category_id"))
-        .cache(remembered())
+        .cache(cache_settings())
         .build()
 }
 
@@ -216,7 +216,7 @@ fn products(table: Table) -> Result<Resource, DefinitionErrors> {
         .sortable(["cost_cents"])
         .relation(belongs_to("category", "categories"))
         .relation(has_many("lines", "order_lines").key("product_id"))
-        .cache(remembered().tag("catalog"))
+        .cache(cache_settings().tag("catalog"))
         .build()
 }
 
@@ -241,7 +241,7 @@ fn orders(table: Table) -> Result<Resource, DefinitionErrors> {
         .relation(belongs_to("customer", "customers"))
         .relation(has_many("lines", "order_lines").key("order_id"))
         .presence(true)
-        .cache(remembered())
+        .cache(cache_settings())
         .build()
 }
 
@@ -257,13 +257,13 @@ fn lines(table: Table) -> Result<Resource, DefinitionErrors> {
         .filterable(["quantity", "price_cents"])
         .relation(belongs_to("order", "orders"))
         .relation(belongs_to("product", "products"))
-        .cache(remembered())
+        .cache(cache_settings())
         .build()
 }
 
 /// Cache settings: responses are fresh for 30 seconds, and served stale for five minutes more while they are
 /// revalidated.
-fn remembered() -> Cache {
+fn cache_settings() -> Cache {
     Cache::fresh(Duration::from_secs(30)).stale(Duration::from_secs(300))
 }
 
@@ -277,7 +277,7 @@ fn membership(user: Option<&str>, tenant: &str) -> Membership {
 }
 
 /// Records each request with elevation, here in the log.
-fn record(request: &ElevatedRequest) {
+fn record_elevation(request: &ElevatedRequest) {
     let who = request.actor.id().unwrap_or_default();
     tracing::warn!(
         who,

@@ -88,8 +88,8 @@ fn products() -> impl Iterator<Item = Product> {
         category_id: (category > 0).then(|| id(5, category)),
         stock: if number % 3 == 0 { 0 } else { 10 },
         deleted_at: None,
-        created_at: opened(),
-        updated_at: opened(),
+        created_at: seed_time(),
+        updated_at: seed_time(),
     };
     let named = [
         ("acme", "Anvil", 4_900, 3),
@@ -110,8 +110,8 @@ fn orders() -> impl Iterator<Item = Order> {
         customer_id: id(1, customer),
         status,
         note: (number % 2 == 0).then(|| "leave it at the cliff".to_owned()),
-        created_at: opened(),
-        updated_at: opened(),
+        created_at: seed_time(),
+        updated_at: seed_time(),
     };
     let named = [
         ("acme", "ada", 1, Status::Paid),
@@ -139,6 +139,6 @@ fn lines() -> impl Iterator<Item = OrderLine> {
 }
 
 /// The creation time of the seed rows.
-fn opened() -> DateTime<Utc> {
+fn seed_time() -> DateTime<Utc> {
     DateTime::from_timestamp(1_767_225_600, 0).unwrap_or_default()
 }

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 ///
 /// There is no superuser: rights follow from permissions alone. Cloning is cheap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Actor(Option<Arc<Known>>);
+pub struct Actor(Option<Arc<Attributes>>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-struct Known {
+struct Attributes {
     id: Arc<str>,
     is_service: bool,
     elevated: bool,
@@ -25,13 +25,13 @@ struct Known {
 
 impl Actor {
     /// The actor as JSON, for a store that only the application writes to.
-    pub(super) fn stored(&self) -> serde_json::Value {
+    pub(super) fn to_json(&self) -> serde_json::Value {
         serde_json::to_value(self.0.as_deref()).unwrap_or_default()
     }
 
     /// The actor that [`stored`](Self::stored) wrote.
-    pub(super) fn from_stored(json: serde_json::Value) -> serde_json::Result<Self> {
-        Ok(Self(serde_json::from_value::<Option<Known>>(json)?.map(Arc::new)))
+    pub(super) fn from_json(json: serde_json::Value) -> serde_json::Result<Self> {
+        Ok(Self(serde_json::from_value::<Option<Attributes>>(json)?.map(Arc::new)))
     }
 }
 
@@ -68,7 +68,7 @@ impl Actor {
     /// ```
     #[must_use]
     pub fn user(id: impl Into<Arc<str>>) -> Self {
-        Self(Some(Arc::new(Known {
+        Self(Some(Arc::new(Attributes {
             id: id.into(),
             is_service: false,
             elevated: false,
@@ -90,21 +90,21 @@ impl Actor {
     /// ```
     #[must_use]
     pub fn service(client: impl Into<Arc<str>>) -> Self {
-        Self::user(client).with(|known| known.is_service = true)
+        Self::user(client).with(|attributes| attributes.is_service = true)
     }
 
     /// The same actor, with one more role.
     #[must_use]
     pub fn with_role(self, role: impl Into<Arc<str>>) -> Self {
         let role = role.into();
-        self.with(|known| known.roles.push(role))
+        self.with(|attributes| attributes.roles.push(role))
     }
 
     /// The same actor, with one more scope.
     #[must_use]
     pub fn with_scope(self, scope: impl Into<Arc<str>>) -> Self {
         let scope = scope.into();
-        self.with(|known| known.scopes.push(scope))
+        self.with(|attributes| attributes.scopes.push(scope))
     }
 
     /// The same actor as a member of a tenant, with these roles inside it. An actor is in one tenant at a time.
@@ -124,9 +124,9 @@ impl Actor {
         roles: impl IntoIterator<Item = R>,
     ) -> Self {
         let (tenant, roles) = (tenant.into(), roles.into_iter().map(Into::into).collect());
-        self.with(|known| {
-            known.tenant = Some(tenant);
-            known.tenant_roles = roles;
+        self.with(|attributes| {
+            attributes.tenant = Some(tenant);
+            attributes.tenant_roles = roles;
         })
     }
 
@@ -134,7 +134,7 @@ impl Actor {
     /// otherwise. Permissions still apply; [`elevated`](crate::access::elevated) requires elevation.
     #[must_use]
     pub fn elevated(self) -> Self {
-        self.with(|known| known.elevated = true)
+        self.with(|attributes| attributes.elevated = true)
     }
 
     /// The same actor as a client acting on its behalf: only those of the actor's rights remain that one of these scopes
@@ -151,13 +151,13 @@ impl Actor {
     #[must_use]
     pub fn limited_to<S: Into<Arc<str>>>(self, scopes: impl IntoIterator<Item = S>) -> Self {
         let scopes = scopes.into_iter().map(Into::into).collect();
-        self.with(|known| known.limits = Some(scopes))
+        self.with(|attributes| attributes.limits = Some(scopes))
     }
 
     /// Whether this is a client acting on behalf of an actor, restricted by scopes.
     #[must_use]
     pub fn is_limited(&self) -> bool {
-        self.0.as_ref().is_some_and(|known| known.limits.is_some())
+        self.0.as_ref().is_some_and(|attributes| attributes.limits.is_some())
     }
 
     /// The scopes of a client acting on behalf of an actor.
@@ -170,17 +170,19 @@ impl Actor {
     /// Whether one of the actor's scopes covers an operation or action of a resource; always true where the actor is not
     /// restricted by scopes. `group` is `read` or `write`.
     pub(crate) fn covers(&self, resource: &str, group: &str, name: &str) -> bool {
-        let Some(limits) = self.0.as_ref().and_then(|known| known.limits.as_ref()) else { return true };
+        let Some(limits) = self.0.as_ref().and_then(|attributes| attributes.limits.as_ref()) else {
+            return true;
+        };
         let is_covering = |scope: &Arc<str>| {
             scope.rsplit_once(':').is_some_and(|(of, what)| of == resource && (what == group || what == name))
         };
         limits.iter().any(is_covering)
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Known)) -> Self {
+    fn with(mut self, change: impl FnOnce(&mut Attributes)) -> Self {
         // An anonymous actor has no attributes.
-        if let Some(known) = &mut self.0 {
-            change(Arc::make_mut(known));
+        if let Some(attributes) = &mut self.0 {
+            change(Arc::make_mut(attributes));
         }
         self
     }
@@ -190,9 +192,9 @@ impl Actor {
     pub fn kind(&self) -> ActorKind {
         match &self.0 {
             None => ActorKind::Anonymous,
-            Some(known) if known.elevated => ActorKind::Elevated,
-            Some(known) if known.is_service => ActorKind::Service,
-            Some(known) if known.tenant.is_some() => ActorKind::Member,
+            Some(attributes) if attributes.elevated => ActorKind::Elevated,
+            Some(attributes) if attributes.is_service => ActorKind::Service,
+            Some(attributes) if attributes.tenant.is_some() => ActorKind::Member,
             Some(_) => ActorKind::User,
         }
     }
@@ -200,13 +202,13 @@ impl Actor {
     /// The actor's id; `None` for an anonymous one.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
-        self.0.as_ref().map(|known| &*known.id)
+        self.0.as_ref().map(|attributes| &*attributes.id)
     }
 
     /// The tenant that the actor is in.
     #[must_use]
     pub fn tenant(&self) -> Option<&str> {
-        self.0.as_ref().and_then(|known| known.tenant.as_deref())
+        self.0.as_ref().and_then(|attributes| attributes.tenant.as_deref())
     }
 
     /// Whether the actor is anonymous: no authenticator has authenticated it.
@@ -218,65 +220,67 @@ impl Actor {
     /// Whether the actor is a service.
     #[must_use]
     pub fn is_service(&self) -> bool {
-        self.0.as_ref().is_some_and(|known| known.is_service)
+        self.0.as_ref().is_some_and(|attributes| attributes.is_service)
     }
 
     /// Whether the actor has elevated rights.
     #[must_use]
     pub fn is_elevated(&self) -> bool {
-        self.0.as_ref().is_some_and(|known| known.elevated)
+        self.0.as_ref().is_some_and(|attributes| attributes.elevated)
     }
 
     /// Whether the actor has this role, regardless of tenant; anonymous actors have none.
     #[must_use]
     pub fn has_role(&self, role: &str) -> bool {
-        self.0.as_ref().is_some_and(|known| holds(&known.roles, role))
+        self.0.as_ref().is_some_and(|attributes| contains(&attributes.roles, role))
     }
 
     /// Whether the actor has this role inside its tenant.
     #[must_use]
     pub fn has_tenant_role(&self, role: &str) -> bool {
-        self.0.as_ref().is_some_and(|known| known.tenant.is_some() && holds(&known.tenant_roles, role))
+        self.0
+            .as_ref()
+            .is_some_and(|attributes| attributes.tenant.is_some() && contains(&attributes.tenant_roles, role))
     }
 
     /// Whether the actor is a service that has this scope.
     #[must_use]
     pub fn has_scope(&self, scope: &str) -> bool {
-        self.is_service() && self.0.as_ref().is_some_and(|known| holds(&known.scopes, scope))
+        self.is_service() && self.0.as_ref().is_some_and(|attributes| contains(&attributes.scopes, scope))
     }
 
     /// The actor as JSON, to be restored later. Elevation is temporary, so it is left out.
     #[cfg(feature = "webhooks")]
-    pub(crate) fn written(&self) -> serde_json::Value {
-        let Some(known) = &self.0 else { return serde_json::Value::Null };
+    pub(crate) fn to_unelevated_json(&self) -> serde_json::Value {
+        let Some(attributes) = &self.0 else { return serde_json::Value::Null };
         let names = |names: &[Arc<str>]| -> serde_json::Value {
             names.iter().map(|name| serde_json::Value::from(&**name)).collect()
         };
         serde_json::json!({
-            "id": &*known.id, "service": known.is_service, "tenant": known.tenant.as_deref(),
-            "roles": names(&known.roles), "tenant_roles": names(&known.tenant_roles), "scopes": names(&known.scopes),
-            "limits": known.limits.as_deref().map(names),
+            "id": &*attributes.id, "service": attributes.is_service, "tenant": attributes.tenant.as_deref(),
+            "roles": names(&attributes.roles), "tenant_roles": names(&attributes.tenant_roles), "scopes": names(&attributes.scopes),
+            "limits": attributes.limits.as_deref().map(names),
         })
     }
 
     /// Restores an actor from JSON; anonymous where it cannot be read.
     #[cfg(feature = "webhooks")]
-    pub(crate) fn read(written: &serde_json::Value) -> Self {
-        let text = |name: &str| written.get(name).and_then(serde_json::Value::as_str).map(Arc::<str>::from);
+    pub(crate) fn read(json: &serde_json::Value) -> Self {
+        let text = |name: &str| json.get(name).and_then(serde_json::Value::as_str).map(Arc::<str>::from);
         let Some(id) = text("id") else { return Self::anonymous() };
         let names = |name: &str| {
-            let names = written.get(name).and_then(serde_json::Value::as_array).into_iter().flatten();
+            let names = json.get(name).and_then(serde_json::Value::as_array).into_iter().flatten();
             names.filter_map(serde_json::Value::as_str).map(Arc::from).collect::<Vec<_>>()
         };
-        Self(Some(Arc::new(Known {
+        Self(Some(Arc::new(Attributes {
             id,
-            is_service: written.get("service").and_then(serde_json::Value::as_bool).unwrap_or(false),
+            is_service: json.get("service").and_then(serde_json::Value::as_bool).unwrap_or(false),
             elevated: false,
             tenant: text("tenant"),
             roles: names("roles"),
             tenant_roles: names("tenant_roles"),
             scopes: names("scopes"),
-            limits: written.get("limits").filter(|limits| limits.is_array()).map(|_| names("limits")),
+            limits: json.get("limits").filter(|limits| limits.is_array()).map(|_| names("limits")),
         })))
     }
 
@@ -285,15 +289,15 @@ impl Actor {
         if hierarchy.includes.is_empty() {
             return self;
         }
-        self.with(|known| {
-            hierarchy.close(&mut known.roles);
-            hierarchy.close(&mut known.tenant_roles);
+        self.with(|attributes| {
+            hierarchy.expand(&mut attributes.roles);
+            hierarchy.expand(&mut attributes.tenant_roles);
         })
     }
 }
 
-fn holds(names: &[Arc<str>], name: &str) -> bool {
-    names.iter().any(|held| &**held == name)
+fn contains(names: &[Arc<str>], name: &str) -> bool {
+    names.iter().any(|other| &**other == name)
 }
 
 /// A role hierarchy: which roles include which others.
@@ -328,7 +332,7 @@ impl RoleHierarchy {
         self
     }
 
-    fn close(&self, roles: &mut Vec<Arc<str>>) {
+    fn expand(&self, roles: &mut Vec<Arc<str>>) {
         let mut next = 0;
         while next < roles.len() {
             let role = roles[next].clone();

@@ -19,7 +19,7 @@ use super::{Actor, Authenticator, SecurityScheme, Unauthenticated};
 
 const HEADER: HeaderName = HeaderName::from_static("x-api-key");
 /// The minimum interval between two updates of a key's `last_used_at`.
-const NOTED: TimeDelta = TimeDelta::minutes(1);
+const LAST_USED_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 
 /// A stored API key: everything but the key itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,7 +159,7 @@ impl ApiKeys {
 
     /// The actor of a key; `None` where the text does not have the form of an API key.
     async fn verify(&self, text: &[u8]) -> Result<Option<Actor>, Unauthenticated> {
-        let Some((text, prefix)) = spelled(text) else {
+        let Some((text, prefix)) = parse(text) else {
             return Ok(None);
         };
         let found = self.store.find(prefix).await.map_err(|error| {
@@ -169,14 +169,14 @@ impl ApiKeys {
         let digest = blake3::hash(text.as_bytes());
         // A digest is compared even where no key is found, so that timing does not reveal which prefixes exist.
         let absent = [0; 32];
-        let known = found.as_ref().map_or(&absent, |key| &key.digest);
-        let is_same = bool::from(known.ct_eq(digest.as_bytes()));
+        let expected = found.as_ref().map_or(&absent, |key| &key.digest);
+        let is_match = bool::from(expected.ct_eq(digest.as_bytes()));
         let now = Utc::now();
-        let key = found.filter(|_| is_same).ok_or(Unauthenticated)?;
+        let key = found.filter(|_| is_match).ok_or(Unauthenticated)?;
         if key.expires_at.is_some_and(|end| end <= now) {
             return Err(Unauthenticated);
         }
-        if key.last_used_at.is_none_or(|last| now - last >= NOTED)
+        if key.last_used_at.is_none_or(|last| now - last >= LAST_USED_INTERVAL)
             && let Err(error) = self.store.used(prefix, now).await
         {
             tracing::warn!(error = format!("{error:#}"), "the use of an API key is not noted");
@@ -186,7 +186,7 @@ impl ApiKeys {
 }
 
 /// Parses `label_0123456789ab_…`: the whole key, and the prefix that finds the record.
-fn spelled(text: &[u8]) -> Option<(&str, &str)> {
+fn parse(text: &[u8]) -> Option<(&str, &str)> {
     let text = std::str::from_utf8(text).ok().filter(|text| text.len() <= 128)?;
     let mut parts = text.splitn(3, '_');
     let (label, name, secret) = (parts.next()?, parts.next()?, parts.next()?);
@@ -215,8 +215,8 @@ impl Authenticator for ApiKeys {
     ) -> BoxFuture<'a, Result<Option<Actor>, Unauthenticated>> {
         Box::pin(async move {
             let headers = &request.headers;
-            let mut own = headers.get_all(HEADER).iter();
-            match (own.next(), own.next(), bearer(headers)?) {
+            let mut api_keys = headers.get_all(HEADER).iter();
+            match (api_keys.next(), api_keys.next(), bearer(headers)?) {
                 (None, _, None) => Ok(None),
                 (None, _, Some(token)) => self.verify(token).await,
                 // This header carries API keys only: its value is a valid key or an invalid credential.

@@ -54,15 +54,15 @@ pub(crate) struct Revalidation(Arc<AtomicBool>);
 
 impl Revalidation {
     /// Marks all later authentications of this request as re-checks.
-    pub(crate) fn note(request: &Parts) {
-        if let Some(looked_at) = request.extensions.get::<Self>() {
-            looked_at.0.store(true, Ordering::Release);
+    pub(crate) fn mark(request: &Parts) {
+        if let Some(revalidation) = request.extensions.get::<Self>() {
+            revalidation.0.store(true, Ordering::Release);
         }
     }
 
     /// Whether a request's credential is being re-checked.
-    pub(crate) fn again(request: &Parts) -> bool {
-        request.extensions.get::<Self>().is_some_and(|looked_at| looked_at.0.load(Ordering::Acquire))
+    pub(crate) fn is_revalidation(request: &Parts) -> bool {
+        request.extensions.get::<Self>().is_some_and(|revalidation| revalidation.0.load(Ordering::Acquire))
     }
 }
 
@@ -115,8 +115,8 @@ impl BearerTokens {
         let digest = blake3::hash(token);
         let mut found = None;
         // Every token is compared, so that timing does not reveal which one came close.
-        for (known, actor) in &self.tokens {
-            if bool::from(known.as_bytes().ct_eq(digest.as_bytes())) {
+        for (expected, actor) in &self.tokens {
+            if bool::from(expected.as_bytes().ct_eq(digest.as_bytes())) {
                 found = Some(actor.clone());
             }
         }
@@ -141,8 +141,8 @@ impl Authenticator for BearerTokens {
     ) -> BoxFuture<'a, Result<Option<Actor>, Unauthenticated>> {
         // A token that is unknown here may belong to another authenticator; where none accepts it, the request is refused
         // in the end.
-        let answer = bearer(&request.headers).map(|token| token.and_then(|token| self.find(token)));
-        Box::pin(std::future::ready(answer))
+        let outcome = bearer(&request.headers).map(|token| token.and_then(|token| self.find(token)));
+        Box::pin(std::future::ready(outcome))
     }
 }
 

@@ -33,10 +33,10 @@ pub struct CheckRequest {
 /// # let _ = (all, some, none);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-pub struct Decision(pub(super) Answer);
+pub struct Decision(pub(super) DecisionKind);
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Answer {
+pub(super) enum DecisionKind {
     Allow,
     Where(Json),
     Deny(Cow<'static, str>),
@@ -46,33 +46,33 @@ impl Decision {
     /// Allows the operation.
     #[must_use]
     pub const fn allow() -> Self {
-        Self(Answer::Allow)
+        Self(DecisionKind::Allow)
     }
 
     /// Allows the operation for the rows that match this filter: the same tree as in a query's body, over any field of
     /// the stored row. A filter that does not fit the resource denies.
     #[must_use]
     pub const fn allow_where(filter: Json) -> Self {
-        Self(Answer::Where(filter))
+        Self(DecisionKind::Where(filter))
     }
 
     /// Denies the operation, with a reason for the log and [`App::explain`](crate::App::explain), never for the caller.
     #[must_use]
     pub fn deny(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self(Answer::Deny(reason.into()))
+        Self(DecisionKind::Deny(reason.into()))
     }
 }
 
 /// The error of a check that failed; a failed check denies.
 pub type CheckError = Box<dyn std::error::Error + Send + Sync>;
 
-type Ask = dyn Fn(CheckRequest) -> BoxFuture<'static, Result<Decision, CheckError>> + Send + Sync;
+type CheckFn = dyn Fn(CheckRequest) -> BoxFuture<'static, Result<Decision, CheckError>> + Send + Sync;
 
 /// A named check.
 #[derive(Clone)]
 pub(crate) struct Check {
     pub(super) name: Arc<str>,
-    ask: Arc<Ask>,
+    function: Arc<CheckFn>,
 }
 
 impl Check {
@@ -81,21 +81,21 @@ impl Check {
         F: Fn(CheckRequest) -> T + Send + Sync + 'static,
         T: Future<Output = Result<Decision, CheckError>> + Send + 'static,
     {
-        Self { name, ask: Arc::new(move |asking| Box::pin(check(asking))) }
+        Self { name, function: Arc::new(move |request| Box::pin(check(request))) }
     }
 
     /// Runs the check. An error and a panic deny.
-    pub(crate) async fn ask(&self, asking: CheckRequest) -> Decision {
+    pub(crate) async fn run(&self, request: CheckRequest) -> Decision {
         use futures::FutureExt as _;
-        let ask = self.ask.clone();
-        let asked = std::panic::AssertUnwindSafe(async move { ask(asking).await }).catch_unwind().await;
-        let failed = match asked {
+        let ask = self.function.clone();
+        let outcome = std::panic::AssertUnwindSafe(async move { ask(request).await }).catch_unwind().await;
+        let reason = match outcome {
             Ok(Ok(decision)) => return decision,
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it panicked".to_owned(),
         };
-        tracing::error!(check = &*self.name, error = failed, "a check failed, which denies");
-        Decision::deny(format!("the check failed: {failed}"))
+        tracing::error!(check = &*self.name, error = reason, "a check failed, which denies");
+        Decision::deny(format!("the check failed: {reason}"))
     }
 }
 
@@ -106,10 +106,10 @@ impl Check {
     }
 
     /// The check's own result, before failures become denials; `None` where it panics.
-    pub(crate) async fn answer(&self, asking: CheckRequest) -> Option<Result<Decision, CheckError>> {
+    pub(crate) async fn try_run(&self, request: CheckRequest) -> Option<Result<Decision, CheckError>> {
         use futures::FutureExt as _;
-        let ask = self.ask.clone();
-        std::panic::AssertUnwindSafe(async move { ask(asking).await }).catch_unwind().await.ok()
+        let ask = self.function.clone();
+        std::panic::AssertUnwindSafe(async move { ask(request).await }).catch_unwind().await.ok()
     }
 }
 
@@ -118,16 +118,16 @@ impl Decision {
     /// What the decision allows: everything, the rows that a filter matches, or nothing.
     pub(crate) const fn filter(&self) -> Option<Option<&Json>> {
         match &self.0 {
-            Answer::Allow => Some(None),
-            Answer::Where(filter) => Some(Some(filter)),
-            Answer::Deny(_) => None,
+            DecisionKind::Allow => Some(None),
+            DecisionKind::Where(filter) => Some(Some(filter)),
+            DecisionKind::Deny(_) => None,
         }
     }
 }
 
 impl PartialEq for Check {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.ask, &other.ask)
+        Arc::ptr_eq(&self.function, &other.function)
     }
 }
 

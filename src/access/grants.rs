@@ -18,11 +18,11 @@ use super::{Actor, CheckRequest, Decision, Permission, check};
 use crate::error::Error;
 
 /// The maximum number of actors whose grants are cached.
-const MOST: u64 = 10_000;
+const MAX_CACHED_ACTORS: u64 = 10_000;
 /// The bus channel for invalidations between nodes.
 const CHANNEL: &str = "grants";
 /// How long a node that lost the bus waits before it listens again.
-const PAUSE: Duration = Duration::from_millis(250);
+const RECONNECT_DELAY: Duration = Duration::from_millis(250);
 
 /// A grant: operations on a resource, on all of its rows or on some.
 ///
@@ -57,7 +57,7 @@ impl Grant {
     }
 }
 
-type Load = dyn Fn(Actor) -> BoxFuture<'static, Result<Vec<Grant>, CheckError>> + Send + Sync;
+type LoadFn = dyn Fn(Actor) -> BoxFuture<'static, Result<Vec<Grant>, CheckError>> + Send + Sync;
 
 /// Permissions that are stored where they can be changed while the application runs, such as a table of roles. Cloning is
 /// cheap, and clones share the cache.
@@ -88,23 +88,23 @@ type Load = dyn Fn(Actor) -> BoxFuture<'static, Result<Vec<Grant>, CheckError>> 
 /// # let _ = app; Ok::<(), DefinitionErrors>(())
 /// ```
 #[derive(Clone)]
-pub struct Grants(Arc<Shared>);
+pub struct Grants(Arc<GrantsState>);
 
-struct Shared {
-    load: Arc<Load>,
+struct GrantsState {
+    load: Arc<LoadFn>,
     /// Keyed by the generation in which they were read: grants that were read before an invalidation are not found after
     /// it, even where the read ends later.
-    remembered: Cache<(u64, Actor), Arc<[Grant]>>,
+    cache: Cache<(u64, Actor), Arc<[Grant]>>,
     generation: AtomicU64,
     /// Whether there is a bus and it is unreachable: other nodes may have changed what this node has cached.
-    is_deaf: AtomicBool,
+    is_disconnected: AtomicBool,
     bus: OnceLock<Arc<dyn Bus>>,
     /// Watchers that are notified when permissions may have changed.
-    watching: Mutex<Vec<Weak<dyn Watching>>>,
+    watchers: Mutex<Vec<Weak<dyn GrantsWatcher>>>,
 }
 
 /// A watcher that is notified when all cached grants are invalidated.
-pub(crate) trait Watching: std::fmt::Debug + Send + Sync {
+pub(crate) trait GrantsWatcher: std::fmt::Debug + Send + Sync {
     fn rights_changed(&self);
 }
 
@@ -116,23 +116,23 @@ impl Grants {
         F: Fn(Actor) -> T + Send + Sync + 'static,
         T: Future<Output = Result<Vec<Grant>, CheckError>> + Send + 'static,
     {
-        Self::remembering(Arc::new(move |actor| Box::pin(load(actor))), Duration::from_secs(60))
+        Self::with_ttl(Arc::new(move |actor| Box::pin(load(actor))), Duration::from_secs(60))
     }
 
     /// How long an actor's grants are cached; a minute by default.
     #[must_use]
     pub fn fresh(self, fresh: Duration) -> Self {
-        Self::remembering(self.0.load.clone(), fresh)
+        Self::with_ttl(self.0.load.clone(), fresh)
     }
 
-    fn remembering(load: Arc<Load>, fresh: Duration) -> Self {
-        Self(Arc::new(Shared {
+    fn with_ttl(load: Arc<LoadFn>, fresh: Duration) -> Self {
+        Self(Arc::new(GrantsState {
             load,
-            remembered: Cache::builder().max_capacity(MOST).time_to_live(fresh).build(),
+            cache: Cache::builder().max_capacity(MAX_CACHED_ACTORS).time_to_live(fresh).build(),
             generation: AtomicU64::new(0),
-            is_deaf: AtomicBool::new(false),
+            is_disconnected: AtomicBool::new(false),
             bus: OnceLock::new(),
-            watching: Mutex::default(),
+            watchers: Mutex::default(),
         }))
     }
 
@@ -140,9 +140,9 @@ impl Grants {
     #[must_use]
     pub fn permission(&self) -> Permission {
         let grants = self.clone();
-        check("grants", move |asking| {
+        check("grants", move |request| {
             let grants = grants.clone();
-            async move { Ok(decision(&grants.of(&asking.actor).await?, &asking)) }
+            async move { Ok(decision(&grants.of(&request.actor).await?, &request)) }
         })
     }
 
@@ -151,7 +151,7 @@ impl Grants {
     /// # Errors
     /// Where the bus does not accept the message: the other nodes then use their cached grants until these expire.
     pub async fn invalidate(&self) -> Result<(), Error> {
-        self.0.forget();
+        self.0.invalidate_cached();
         match self.0.bus.get() {
             Some(bus) => Ok(bus.publish(CHANNEL, Vec::new()).await?),
             None => Ok(()),
@@ -160,80 +160,80 @@ impl Grants {
 
     async fn of(&self, actor: &Actor) -> Result<Arc<[Grant]>, CheckError> {
         let loaded = async { (self.0.load)(actor.clone()).await.map(Arc::from) };
-        if self.0.is_deaf.load(Ordering::Acquire) {
+        if self.0.is_disconnected.load(Ordering::Acquire) {
             return loaded.await;
         }
         let key = (self.0.generation.load(Ordering::Acquire), actor.clone());
-        self.0.remembered.try_get_with(key, loaded).await.map_err(|error| error.to_string().into())
+        self.0.cache.try_get_with(key, loaded).await.map_err(|error| error.to_string().into())
     }
 
     /// Registers a watcher that is notified of every invalidation, for as long as it exists.
-    pub(crate) fn tell(&self, watching: Weak<dyn Watching>) {
-        self.0.watching.lock().unwrap_or_else(PoisonError::into_inner).push(watching);
+    pub(crate) fn add_watcher(&self, watchers: Weak<dyn GrantsWatcher>) {
+        self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner).push(watchers);
     }
 
     /// Listens for invalidations by other nodes, for as long as the returned handle is held.
     ///
     /// # Errors
     /// Where the bus cannot be listened to.
-    pub(crate) async fn follow(&self, bus: &Arc<dyn Bus>) -> Result<Following, StorageError> {
+    pub(crate) async fn subscribe(&self, bus: &Arc<dyn Bus>) -> Result<AbortOnDrop, StorageError> {
         let listener = bus.listen(CHANNEL).await?;
         // Grants that are added to two applications publish on the bus of the first.
         let _ = self.0.bus.set(bus.clone());
-        self.0.forget();
-        Ok(Following::new(&tokio::spawn(listen(self.0.clone(), listener))))
+        self.0.invalidate_cached();
+        Ok(AbortOnDrop::new(&tokio::spawn(listen(self.0.clone(), listener))))
     }
 }
 
-impl Shared {
-    fn forget(&self) {
+impl GrantsState {
+    fn invalidate_cached(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
-        self.remembered.invalidate_all();
-        let mut watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
-        watching.retain(|one| one.upgrade().map(|one| one.rights_changed()).is_some());
+        self.cache.invalidate_all();
+        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        watchers.retain(|one| one.upgrade().map(|one| one.rights_changed()).is_some());
     }
 }
 
 /// A task that is aborted when this handle is dropped.
 #[derive(Debug)]
-pub(crate) struct Following(AbortHandle);
+pub(crate) struct AbortOnDrop(AbortHandle);
 
-impl Following {
+impl AbortOnDrop {
     pub(crate) fn new<T>(task: &JoinHandle<T>) -> Self {
         Self(task.abort_handle())
     }
 }
 
-impl Drop for Following {
+impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-async fn listen(shared: Arc<Shared>, mut listener: Box<dyn Listener>) {
+async fn listen(state: Arc<GrantsState>, mut listener: Box<dyn Listener>) {
     loop {
         match listener.heard().await {
             Ok(BusEvent::Message(_) | BusEvent::Missed | BusEvent::Back) => {
-                shared.forget();
-                shared.is_deaf.store(false, Ordering::Release);
+                state.invalidate_cached();
+                state.is_disconnected.store(false, Ordering::Release);
             }
             Err(error) => {
-                if !shared.is_deaf.swap(true, Ordering::AcqRel) {
+                if !state.is_disconnected.swap(true, Ordering::AcqRel) {
                     tracing::warn!(
                         error = format!("{error:#}"),
                         "the bus is away: no grants are remembered until it is back"
                     );
                 }
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RECONNECT_DELAY).await;
             }
         }
     }
 }
 
 /// The decision that grants give on one request.
-fn decision(grants: &[Grant], asking: &CheckRequest) -> Decision {
+fn decision(grants: &[Grant], request: &CheckRequest) -> Decision {
     let fits =
-        |grant: &&Grant| grant.resource == *asking.resource && grant.operations.contains(&asking.operation);
+        |grant: &&Grant| grant.resource == *request.resource && grant.operations.contains(&request.operation);
     let mut filters = Vec::new();
     for grant in grants.iter().filter(fits) {
         match &grant.rows {
@@ -250,6 +250,6 @@ fn decision(grants: &[Grant], asking: &CheckRequest) -> Decision {
 
 impl fmt::Debug for Grants {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Grants").field("remembered", &self.0.remembered.entry_count()).finish_non_exhaustive()
+        f.debug_struct("Grants").field("remembered", &self.0.cache.entry_count()).finish_non_exhaustive()
     }
 }

@@ -11,14 +11,14 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::jwt::JwtAlgorithm;
-use crate::outbound::{Client, Failure, Reach};
+use crate::outbound::{AddressPolicy, Client, Failure};
 
 /// The maximum size of a key set, in bytes.
-const MAX_SET: usize = 256 * 1024;
+const MAX_KEY_SET_BYTES: usize = 256 * 1024;
 /// The deadline for the provider's response.
-const DEADLINE: Duration = Duration::from_secs(5);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long keys are used while the provider cannot be reached.
-const LAST: Duration = Duration::from_secs(24 * 60 * 60);
+const STALE_IF_ERROR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A verification key, for one algorithm.
 #[derive(Clone)]
@@ -33,12 +33,12 @@ impl Key {
     ///
     /// # Errors
     /// Where it is not a public key for signatures.
-    pub(super) fn of(jwk: &Jwk) -> Result<Self, String> {
+    pub(super) fn from_jwk(jwk: &Jwk) -> Result<Self, String> {
         let id = jwk.common.key_id.clone();
         let name = id.as_deref().unwrap_or("without a kid").to_owned();
         let algorithm = match jwk.common.key_algorithm {
             Some(named) => named.to_string().parse().ok(),
-            None => usual(&jwk.algorithm),
+            None => default_algorithm(&jwk.algorithm),
         };
         let algorithm: JwtAlgorithm =
             algorithm.ok_or(format!("the key {name} has no `alg` for signatures"))?;
@@ -51,14 +51,14 @@ impl Key {
     }
 
     /// Whether a token's header may refer to this key.
-    pub(super) fn fits(&self, algorithm: JwtAlgorithm, id: Option<&str>) -> bool {
-        let same_id = |known: &String| id.is_none_or(|named| named == known);
+    pub(super) fn matches(&self, algorithm: JwtAlgorithm, id: Option<&str>) -> bool {
+        let same_id = |cached: &String| id.is_none_or(|named| named == cached);
         self.algorithm == algorithm && self.id.as_ref().is_none_or(same_id)
     }
 }
 
 /// The default algorithm for this key type, where the key names none.
-fn usual(parameters: &AlgorithmParameters) -> Option<JwtAlgorithm> {
+fn default_algorithm(parameters: &AlgorithmParameters) -> Option<JwtAlgorithm> {
     match parameters {
         AlgorithmParameters::RSA(_) => Some(JwtAlgorithm::RS256),
         AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
@@ -92,7 +92,7 @@ fn usual(parameters: &AlgorithmParameters) -> Option<JwtAlgorithm> {
 pub struct Jwks {
     address: String,
     fresh: Duration,
-    at_most_every: Duration,
+    min_interval: Duration,
 }
 
 impl Jwks {
@@ -102,7 +102,7 @@ impl Jwks {
         Self {
             address: address.into(),
             fresh: Duration::from_secs(300),
-            at_most_every: Duration::from_secs(30),
+            min_interval: Duration::from_secs(30),
         }
     }
 
@@ -117,13 +117,13 @@ impl Jwks {
     /// The minimum interval between two fetches, whatever keys tokens name; 30 s by default.
     #[must_use]
     pub const fn at_most_every(mut self, interval: Duration) -> Self {
-        self.at_most_every = interval;
+        self.min_interval = interval;
         self
     }
 
     /// # Errors
     /// Where the URL cannot be used.
-    pub(super) fn open(self) -> Result<Source, String> {
+    pub(super) fn into_source(self) -> Result<KeySource, String> {
         let address: Uri =
             self.address.parse().map_err(|error| format!("`{}` is no address: {error}", self.address))?;
         let is_local = matches!(address.host(), Some("localhost" | "127.0.0.1" | "[::1]"));
@@ -131,90 +131,92 @@ impl Jwks {
             return Err(format!("keys from `{address}` could be anybody's"));
         }
         let client =
-            Client::new(Reach::Anywhere).map_err(|error| format!("TLS cannot be set up: {error}"))?;
-        Ok(Source(Arc::new(Shared {
+            Client::new(AddressPolicy::Any).map_err(|error| format!("TLS cannot be set up: {error}"))?;
+        Ok(KeySource(Arc::new(KeySourceState {
             address,
             fresh: self.fresh,
-            at_most_every: self.at_most_every,
+            min_interval: self.min_interval,
             client,
-            known: Mutex::default(),
-            gate: tokio::sync::Mutex::new(()),
+            cached: Mutex::default(),
+            fetch_lock: tokio::sync::Mutex::new(()),
         })))
     }
 }
 
 /// A key set that is fetched from its provider.
 #[derive(Clone)]
-pub(super) struct Source(Arc<Shared>);
+pub(super) struct KeySource(Arc<KeySourceState>);
 
-struct Shared {
+struct KeySourceState {
     address: Uri,
     fresh: Duration,
-    at_most_every: Duration,
+    min_interval: Duration,
     client: Client,
-    known: Mutex<Known>,
+    cached: Mutex<CachedKeys>,
     /// Held during a fetch, so that only one runs at a time.
-    gate: tokio::sync::Mutex<()>,
+    fetch_lock: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone, Default)]
-struct Known {
+struct CachedKeys {
     keys: Arc<Vec<Key>>,
     /// When the keys were fetched.
-    since: Option<Instant>,
+    fetched_at: Option<Instant>,
     /// When the last fetch began.
-    tried: Option<Instant>,
+    attempted_at: Option<Instant>,
 }
 
-impl Source {
+impl KeySource {
     /// The keys that a token's header may refer to, and until when they are fresh.
     pub(super) async fn keys(&self, algorithm: JwtAlgorithm, id: Option<&str>) -> (Vec<Key>, Instant) {
-        let fits = |known: &Known| -> Vec<Key> {
-            let is_usable = known.since.is_some_and(|since| since.elapsed() <= LAST);
-            let fitting = known.keys.iter().filter(|key| is_usable && key.fits(algorithm, id));
-            fitting.cloned().collect()
+        let fits = |cached: &CachedKeys| -> Vec<Key> {
+            let is_usable = cached.fetched_at.is_some_and(|since| since.elapsed() <= STALE_IF_ERROR);
+            let matching = cached.keys.iter().filter(|key| is_usable && key.matches(algorithm, id));
+            matching.cloned().collect()
         };
-        let until = |known: &Known| known.since.map_or_else(Instant::now, |since| since + self.0.fresh);
-        let mut known = self.known();
-        let found = fits(&known);
-        let age = known.since.map(|since| since.elapsed());
+        let until =
+            |cached: &CachedKeys| cached.fetched_at.map_or_else(Instant::now, |since| since + self.0.fresh);
+        let mut cached = self.cached();
+        let found = fits(&cached);
+        let age = cached.fetched_at.map(|since| since.elapsed());
         if let Some(age) = age.filter(|age| *age <= self.0.fresh * 2 && !found.is_empty()) {
-            let lately = known.tried.is_some_and(|tried| tried.elapsed() < self.0.at_most_every);
-            if age > self.0.fresh && !lately {
+            let is_recent = cached.attempted_at.is_some_and(|tried| tried.elapsed() < self.0.min_interval);
+            if age > self.0.fresh && !is_recent {
                 // Stale keys are used while they are fetched again.
-                drop(self.look(known.since));
+                drop(self.refresh(cached.fetched_at));
             }
-            return (found, until(&known));
+            return (found, until(&cached));
         }
         // In a task of its own: a dropped request does not cancel a fetch that others wait for.
-        if self.look(known.since).await.is_ok() {
-            known = self.known();
+        if self.refresh(cached.fetched_at).await.is_ok() {
+            cached = self.cached();
         }
-        (fits(&known), until(&known))
+        (fits(&cached), until(&cached))
     }
 
-    fn known(&self) -> Known {
-        self.0.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn cached(&self) -> CachedKeys {
+        self.0.cached.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Fetches the keys again, unless newer ones than the caller has seen are cached or the last fetch was too recent.
-    fn look(&self, seen: Option<Instant>) -> tokio::task::JoinHandle<()> {
+    fn refresh(&self, observed: Option<Instant>) -> tokio::task::JoinHandle<()> {
         let source = self.clone();
         tokio::spawn(async move {
-            let _looking = source.0.gate.lock().await;
+            let _guard = source.0.fetch_lock.lock().await;
             {
-                let mut known = source.0.known.lock().unwrap_or_else(PoisonError::into_inner);
-                let too_soon = known.tried.is_some_and(|tried| tried.elapsed() < source.0.at_most_every);
-                if known.since != seen || too_soon {
+                let mut cached = source.0.cached.lock().unwrap_or_else(PoisonError::into_inner);
+                let is_too_soon =
+                    cached.attempted_at.is_some_and(|tried| tried.elapsed() < source.0.min_interval);
+                if cached.fetched_at != observed || is_too_soon {
                     return;
                 }
-                known.tried = Some(Instant::now());
+                cached.attempted_at = Some(Instant::now());
             }
             match source.fetch().await {
                 Ok(keys) => {
-                    let mut known = source.0.known.lock().unwrap_or_else(PoisonError::into_inner);
-                    known.keys = Arc::new(keys);
-                    known.since = Some(Instant::now());
+                    let mut cached = source.0.cached.lock().unwrap_or_else(PoisonError::into_inner);
+                    cached.keys = Arc::new(keys);
+                    cached.fetched_at = Some(Instant::now());
                 }
                 Err(error) => {
                     tracing::error!(address = %source.0.address, error = format!("{error:#}"), "the keys of tokens cannot be fetched");
@@ -224,9 +226,9 @@ impl Source {
     }
 
     async fn fetch(&self) -> Result<Vec<Key>, Failure> {
-        let body = self.0.client.get(self.0.address.clone(), MAX_SET, DEADLINE).await?;
+        let body = self.0.client.get(self.0.address.clone(), MAX_KEY_SET_BYTES, FETCH_TIMEOUT).await?;
         // Keys are parsed one by one: a key of an unknown type is no reason to refuse the others.
-        let set: Set = serde_json::from_slice(&body)?;
+        let set: RawKeySet = serde_json::from_slice(&body)?;
         let mut keys = Vec::new();
         for json in set.keys {
             match serde_json::from_value::<Jwk>(json).map_err(|error| error.to_string()) {
@@ -236,7 +238,7 @@ impl Source {
                         .public_key_use
                         .as_ref()
                         .is_some_and(|of| *of != PublicKeyUse::Signature) => {}
-                Ok(jwk) => match Key::of(&jwk) {
+                Ok(jwk) => match Key::from_jwk(&jwk) {
                     Ok(key) => keys.push(key),
                     Err(fault) => tracing::warn!(address = %self.0.address, fault, "a key is passed over"),
                 },
@@ -249,11 +251,11 @@ impl Source {
 
 /// A JWK set with keys that are not parsed yet.
 #[derive(Deserialize)]
-struct Set {
+struct RawKeySet {
     keys: Vec<serde_json::Value>,
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Source").field(&self.0.address).finish()
     }

@@ -16,22 +16,22 @@ use tokio::time::Instant;
 
 use super::authenticator::bearer;
 use super::check::CheckError;
-use super::jwks::{Jwks, Key, Source};
-use super::verified::{Remembered, Verified};
+use super::jwks::{Jwks, Key, KeySource};
+use super::token_cache::{TokenCache, VerifiedToken};
 use super::{Actor, Authenticator, SecurityScheme, Unauthenticated};
 
 pub use jsonwebtoken::Algorithm as JwtAlgorithm;
 
 /// The maximum length of a token, in bytes.
-const MAX_TOKEN: usize = 8_192;
+const MAX_TOKEN_BYTES: usize = 8_192;
 /// The minimum length of a secret, in bytes (RFC 7518, 3.2).
-const MIN_SECRET: usize = 32;
+const MIN_SECRET_BYTES: usize = 32;
 
 /// The claims of a token whose signature and times were verified.
 pub type Claims = Map<String, Json>;
 
-type ActorOf = dyn Fn(&Claims) -> Option<Actor> + Send + Sync;
-type Revoked = dyn Fn(Claims) -> BoxFuture<'static, Result<bool, CheckError>> + Send + Sync;
+type ActorFn = dyn Fn(&Claims) -> Option<Actor> + Send + Sync;
+type RevocationFn = dyn Fn(Claims) -> BoxFuture<'static, Result<bool, CheckError>> + Send + Sync;
 
 /// JSON Web Tokens as bearer credentials (RFC 7519, RFC 8725).
 ///
@@ -63,17 +63,17 @@ type Revoked = dyn Fn(Claims) -> BoxFuture<'static, Result<bool, CheckError>> + 
 #[derive(Clone)]
 pub struct Jwt {
     keys: Vec<Key>,
-    sources: Vec<Source>,
+    sources: Vec<KeySource>,
     issuers: Vec<String>,
     audiences: Vec<String>,
     /// Clients that have all rights of the users they act for.
-    trusted: Vec<String>,
+    trusted_clients: Vec<String>,
     leeway: Duration,
     /// How the actor is read, where not from the default claims.
-    actor_of: Option<Arc<ActorOf>>,
-    revoked: Option<Arc<Revoked>>,
+    actor_fn: Option<Arc<ActorFn>>,
+    revocation_check: Option<Arc<RevocationFn>>,
     /// Tokens that were verified with these settings: a changed setting starts with an empty cache.
-    remembered: Remembered,
+    cache: TokenCache,
     faults: Vec<(String, String)>,
 }
 
@@ -92,11 +92,11 @@ impl Jwt {
             sources: Vec::new(),
             issuers: Vec::new(),
             audiences: Vec::new(),
-            trusted: Vec::new(),
+            trusted_clients: Vec::new(),
             leeway: Duration::from_secs(30),
-            actor_of: None,
-            revoked: None,
-            remembered: Remembered::new(),
+            actor_fn: None,
+            revocation_check: None,
+            cache: TokenCache::new(),
             faults: Vec::new(),
         }
     }
@@ -106,10 +106,12 @@ impl Jwt {
     pub fn secret(mut self, algorithm: JwtAlgorithm, secret: impl AsRef<[u8]>) -> Self {
         let secret = secret.as_ref();
         let is_default = secret.windows(2).all(|pair| pair[0] == pair[1]);
-        if secret.len() < MIN_SECRET || is_default {
+        if secret.len() < MIN_SECRET_BYTES || is_default {
             let bytes = secret.len();
             self.faults.push((
-                format!("a secret for tokens has {bytes} bytes; {MIN_SECRET} random ones are the least"),
+                format!(
+                    "a secret for tokens has {bytes} bytes; {MIN_SECRET_BYTES} random ones are the least"
+                ),
                 "the output of `openssl rand -base64 32`".to_owned(),
             ));
         }
@@ -147,7 +149,7 @@ impl Jwt {
         self.with(|tokens| match serde_json::from_str::<JwkSet>(json) {
             Ok(set) => {
                 for jwk in &set.keys {
-                    match Key::of(jwk) {
+                    match Key::from_jwk(jwk) {
                         Ok(key) => tokens.keys.push(key),
                         Err(fault) => tokens.faults.push((fault, help())),
                     }
@@ -160,7 +162,7 @@ impl Jwt {
     /// Accepts tokens signed with one of the keys that an identity provider publishes at a URL.
     #[must_use]
     pub fn keys(self, keys: Jwks) -> Self {
-        self.with(|tokens| match keys.open() {
+        self.with(|tokens| match keys.into_source() {
             Ok(source) => tokens.sources.push(source),
             Err(fault) => tokens.faults.push((fault, "Jwks::at(\"https://…\")".to_owned())),
         })
@@ -180,7 +182,7 @@ impl Jwt {
     /// The same with a changed setting and an empty cache of verified tokens: a clone may still use the old settings.
     fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);
-        self.remembered = Remembered::new();
+        self.cache = TokenCache::new();
         self
     }
 
@@ -201,7 +203,7 @@ impl Jwt {
     /// issued to it for a user have all of the user's rights, whatever their `scope`. Several may be named.
     #[must_use]
     pub fn trusted_client(self, client: impl Into<String>) -> Self {
-        self.with(|tokens| tokens.trusted.push(client.into()))
+        self.with(|tokens| tokens.trusted_clients.push(client.into()))
     }
 
     /// The allowed clock skew for `exp` and `nbf`; 30 s by default.
@@ -213,7 +215,7 @@ impl Jwt {
     /// Reads the actor from other claims than the default ones; `None` refuses the token.
     #[must_use]
     pub fn actor(self, read: impl Fn(&Claims) -> Option<Actor> + Send + Sync + 'static) -> Self {
-        self.with(|tokens| tokens.actor_of = Some(Arc::new(read)))
+        self.with(|tokens| tokens.actor_fn = Some(Arc::new(read)))
     }
 
     /// Checks whether an otherwise valid token was revoked. Where the check fails, the token is refused.
@@ -223,20 +225,20 @@ impl Jwt {
         F: Fn(Claims) -> T + Send + Sync + 'static,
         T: Future<Output = Result<bool, CheckError>> + Send + 'static,
     {
-        self.with(|tokens| tokens.revoked = Some(Arc::new(move |claims| Box::pin(ask(claims)))))
+        self.with(|tokens| tokens.revocation_check = Some(Arc::new(move |claims| Box::pin(ask(claims)))))
     }
 
     /// The actor of a token; `None` where the token is not a JWT.
     async fn verify(&self, token: &[u8]) -> Result<Option<Actor>, Unauthenticated> {
-        let Some(verified) = self.verified(token).await? else {
+        let Some(verified) = self.verify_cached(token).await? else {
             return Ok(None);
         };
-        if let Some(revoked) = &self.revoked
+        if let Some(revoked) = &self.revocation_check
             && is_revoked(revoked, &verified.claims).await
         {
             return Err(Unauthenticated);
         }
-        let actor = match &self.actor_of {
+        let actor = match &self.actor_fn {
             None => verified.actor.clone(),
             Some(read) => {
                 let read = std::panic::AssertUnwindSafe(|| read(&verified.claims));
@@ -247,28 +249,28 @@ impl Jwt {
     }
 
     /// A valid token, verified now or before; `None` where the token is not a JWT.
-    async fn verified(&self, token: &[u8]) -> Result<Option<Arc<Verified>>, Unauthenticated> {
-        if token.len() > MAX_TOKEN {
+    async fn verify_cached(&self, token: &[u8]) -> Result<Option<Arc<VerifiedToken>>, Unauthenticated> {
+        if token.len() > MAX_TOKEN_BYTES {
             return Err(Unauthenticated);
         }
         let digest = blake3::hash(token);
-        if let Some(known) = self.remembered.find(&digest, self.leeway) {
+        if let Some(known) = self.cache.find(&digest, self.leeway) {
             return Ok(Some(known));
         }
         if token.iter().filter(|byte| **byte == b'.').count() != 2 {
             return Ok(None);
         }
         let (claims, key_until) = self.claims(token).await.ok_or(Unauthenticated)?;
-        let actor = if self.actor_of.is_none() { actor_of(&claims, &self.trusted) } else { None };
-        let verified = Arc::new(Verified::new(claims, actor, key_until));
-        self.remembered.insert(digest, verified.clone());
+        let actor = if self.actor_fn.is_none() { actor_of(&claims, &self.trusted_clients) } else { None };
+        let verified = Arc::new(VerifiedToken::new(claims, actor, key_until));
+        self.cache.insert(digest, verified.clone());
         Ok(Some(verified))
     }
 
     /// The claims of a token with a valid signature, and until when its key is fresh.
     async fn claims(&self, token: &[u8]) -> Option<(Claims, Option<Instant>)> {
         let header = decode_header(token).ok()?;
-        if names_extensions(token)? {
+        if has_critical_extensions(token)? {
             return None;
         }
         let (algorithm, id) = (header.alg, header.kid.as_deref());
@@ -276,7 +278,7 @@ impl Jwt {
         let by = |key: &Key| decode::<Claims>(token, &key.key, &validation).ok().map(|token| token.claims);
         let is_text = |claims: &Claims, name: &str| claims.get(name).is_none_or(Json::is_string);
         let well_formed = |claims: &Claims| is_text(claims, "iss") && is_text(claims, "sub");
-        if let Some(claims) = self.keys.iter().filter(|key| key.fits(algorithm, id)).find_map(by) {
+        if let Some(claims) = self.keys.iter().filter(|key| key.matches(algorithm, id)).find_map(by) {
             return Some((claims, None)).filter(|(claims, _)| well_formed(claims));
         }
         for source in &self.sources {
@@ -307,14 +309,14 @@ impl Jwt {
 }
 
 /// Whether a token's header names critical extensions (`crit`; RFC 7515, 4.1.11); `None` where the header cannot be read.
-fn names_extensions(token: &[u8]) -> Option<bool> {
+fn has_critical_extensions(token: &[u8]) -> Option<bool> {
     let header = token.split(|byte| *byte == b'.').next()?;
     let header: Map<String, Json> = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
     Some(header.contains_key("crit"))
 }
 
 /// Whether a token was revoked. A failed check counts as revoked.
-async fn is_revoked(ask: &Arc<Revoked>, claims: &Claims) -> bool {
+async fn is_revoked(ask: &Arc<RevocationFn>, claims: &Claims) -> bool {
     let (ask, claims) = (ask.clone(), claims.clone());
     match std::panic::AssertUnwindSafe(async move { ask(claims).await }).catch_unwind().await {
         Ok(Ok(revoked)) => revoked,
@@ -350,9 +352,9 @@ fn actor_of(claims: &Claims, trusted: &[String]) -> Option<Actor> {
         return Some(in_tenant(scopes().fold(Actor::service(client.to_owned()), Actor::with_scope)));
     }
     let user = list("roles").into_iter().fold(Actor::user(text("sub")?.to_owned()), Actor::with_role);
-    let narrows = text("client_id").is_some_and(|client| trusted.iter().all(|known| known != client))
+    let is_limited = text("client_id").is_some_and(|client| trusted.iter().all(|known| known != client))
         && claims.contains_key("scope");
-    Some(in_tenant(if narrows { user.limited_to(scopes()) } else { user }))
+    Some(in_tenant(if is_limited { user.limited_to(scopes()) } else { user }))
 }
 
 impl fmt::Debug for Jwt {

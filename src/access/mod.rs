@@ -17,11 +17,11 @@ mod requirement;
 mod role_table;
 mod rule;
 mod scheme;
-mod scope;
 mod session;
 mod shared_sessions;
+mod tenancy;
 #[cfg(feature = "jwt")]
-mod verified;
+mod token_cache;
 
 pub use actor::{Actor, ActorKind, RoleHierarchy};
 pub use api_key::{ApiKey, ApiKeyStore, ApiKeys, MemoryApiKeys};
@@ -40,12 +40,12 @@ pub use permission::{
 pub use permissions::Permissions;
 pub use role_table::RoleTable;
 pub use scheme::SecurityScheme;
-pub use scope::{ElevatedRequest, Elevation, Membership, Tenancy};
 pub use session::{MemorySessions, Session, SessionDigest, SessionStore, Sessions};
 pub use shared_sessions::SharedSessions;
+pub use tenancy::{ElevatedRequest, Elevation, Membership, Tenancy};
 
 pub(crate) use authenticator::Revalidation;
-pub(crate) use grants::{Following, Watching};
+pub(crate) use grants::{AbortOnDrop, GrantsWatcher};
 pub(crate) use origin::{PublicOrigins, is_own_origin};
 #[cfg(feature = "testing")]
 pub(crate) use permission::Rule as Declared;

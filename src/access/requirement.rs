@@ -13,23 +13,23 @@ const MAX_ALTERNATIVES: usize = 32;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Alternative {
     /// Whether the caller has to be authenticated.
-    pub(crate) credential: bool,
+    pub(crate) is_authenticated: bool,
     /// The required roles and scopes.
     pub(crate) rights: BTreeSet<Arc<str>>,
 }
 
 impl Alternative {
-    fn credential() -> Self {
-        Self { credential: true, rights: BTreeSet::new() }
+    fn authenticated() -> Self {
+        Self { is_authenticated: true, rights: BTreeSet::new() }
     }
 
-    fn right(name: &Arc<str>) -> Self {
-        Self { credential: true, rights: BTreeSet::from([name.clone()]) }
+    fn with_right(name: &Arc<str>) -> Self {
+        Self { is_authenticated: true, rights: BTreeSet::from([name.clone()]) }
     }
 
     fn and(&self, other: &Self) -> Self {
         let rights = self.rights.union(&other.rights).cloned().collect();
-        Self { credential: self.credential || other.credential, rights }
+        Self { is_authenticated: self.is_authenticated || other.is_authenticated, rights }
     }
 }
 
@@ -37,19 +37,19 @@ impl Alternative {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Requirement {
     /// Whether a caller without a credential may be allowed.
-    pub(crate) anonymous: bool,
+    pub(crate) can_be_anonymous: bool,
     /// Whether a caller with a credential may be refused, or sees fewer rows.
-    pub(crate) selective: bool,
+    pub(crate) can_forbid: bool,
     /// Whether every caller is denied.
-    pub(crate) closed: bool,
+    pub(crate) is_closed: bool,
 }
 
 impl Requirement {
-    const OPEN: Self = Self { anonymous: true, selective: false, closed: false };
-    const CREDENTIAL: Self = Self { anonymous: false, selective: false, closed: false };
-    const RIGHT: Self = Self { anonymous: false, selective: true, closed: false };
-    const CONDITION: Self = Self { anonymous: true, selective: true, closed: false };
-    const CLOSED: Self = Self { anonymous: false, selective: true, closed: true };
+    const OPEN: Self = Self { can_be_anonymous: true, can_forbid: false, is_closed: false };
+    const CREDENTIAL: Self = Self { can_be_anonymous: false, can_forbid: false, is_closed: false };
+    const RIGHT: Self = Self { can_be_anonymous: false, can_forbid: true, is_closed: false };
+    const CONDITION: Self = Self { can_be_anonymous: true, can_forbid: true, is_closed: false };
+    const CLOSED: Self = Self { can_be_anonymous: false, can_forbid: true, is_closed: true };
 
     /// Whether nothing is required.
     pub(crate) fn is_open(&self) -> bool {
@@ -57,8 +57,8 @@ impl Requirement {
     }
 
     /// Whether a caller may get a 403 response.
-    pub(crate) const fn may_forbid(&self) -> bool {
-        self.selective
+    pub(crate) const fn can_forbid(&self) -> bool {
+        self.can_forbid
     }
 }
 
@@ -76,13 +76,13 @@ impl Permission {
             | Rule::SameTenant(_) => Requirement::RIGHT,
             Rule::Rows(_) | Rule::Check(_) | Rule::Not(_) => Requirement::CONDITION,
             Rule::Nobody => Requirement::CLOSED,
-            Rule::When(_, inner) => Requirement { selective: true, ..inner.requirement() },
+            Rule::When(_, inner) => Requirement { can_forbid: true, ..inner.requirement() },
             Rule::AllOf(parts) => {
                 let parts: Vec<_> = parts.iter().map(Self::requirement).collect();
                 Requirement {
-                    anonymous: parts.iter().all(|part| part.anonymous) && !parts.is_empty(),
-                    selective: parts.iter().any(|part| part.selective) || parts.is_empty(),
-                    closed: parts.iter().any(|part| part.closed) || parts.is_empty(),
+                    can_be_anonymous: parts.iter().all(|part| part.can_be_anonymous) && !parts.is_empty(),
+                    can_forbid: parts.iter().any(|part| part.can_forbid) || parts.is_empty(),
+                    is_closed: parts.iter().any(|part| part.is_closed) || parts.is_empty(),
                 }
             }
             Rule::AnyOf(parts) => {
@@ -91,9 +91,9 @@ impl Permission {
                     return Requirement::OPEN;
                 }
                 Requirement {
-                    anonymous: parts.iter().any(|part| part.anonymous),
-                    selective: parts.iter().all(|part| part.selective),
-                    closed: parts.iter().all(|part| part.closed),
+                    can_be_anonymous: parts.iter().any(|part| part.can_be_anonymous),
+                    can_forbid: parts.iter().all(|part| part.can_forbid),
+                    is_closed: parts.iter().all(|part| part.is_closed),
                 }
             }
         }
@@ -104,40 +104,47 @@ impl Permission {
     /// The alternatives to satisfy the permission, as far as the declaration alone determines them: any one of them may
     /// suffice. Empty where every caller is denied.
     pub(crate) fn alternatives(&self) -> Vec<Alternative> {
-        let several = |ways: Vec<Alternative>| {
+        let several = |alternatives: Vec<Alternative>| {
             let mut distinct: Vec<Alternative> = Vec::new();
-            for way in ways {
-                if !distinct.contains(&way) {
-                    distinct.push(way);
+            for alternative in alternatives {
+                if !distinct.contains(&alternative) {
+                    distinct.push(alternative);
                 }
             }
-            if distinct.len() > MAX_ALTERNATIVES { vec![Alternative::credential()] } else { distinct }
+            if distinct.len() > MAX_ALTERNATIVES { vec![Alternative::authenticated()] } else { distinct }
         };
         match &self.0 {
             Rule::Anyone | Rule::Rows(_) | Rule::Check(_) | Rule::Not(_) => vec![Alternative::default()],
             Rule::SignedIn | Rule::TenantMember | Rule::Elevated | Rule::Owner(_) | Rule::SameTenant(_) => {
-                vec![Alternative::credential()]
+                vec![Alternative::authenticated()]
             }
-            Rule::Role(name) | Rule::TenantRole(name) | Rule::Scope(name) => vec![Alternative::right(name)],
+            Rule::Role(name) | Rule::TenantRole(name) | Rule::Scope(name) => {
+                vec![Alternative::with_right(name)]
+            }
             Rule::Nobody => Vec::new(),
             Rule::When(_, inner) => inner.alternatives(),
             Rule::AnyOf(parts) => several(parts.iter().flat_map(Self::alternatives).collect()),
             Rule::AllOf(parts) if parts.is_empty() => Vec::new(),
-            Rule::AllOf(parts) => parts.iter().fold(vec![Alternative::default()], |ways, part| {
+            Rule::AllOf(parts) => parts.iter().fold(vec![Alternative::default()], |alternatives, part| {
                 let others = part.alternatives();
-                several(ways.iter().flat_map(|way| others.iter().map(|other| way.and(other))).collect())
+                several(
+                    alternatives
+                        .iter()
+                        .flat_map(|alternative| others.iter().map(|other| alternative.and(other)))
+                        .collect(),
+                )
             }),
         }
     }
 
     /// The permission in words for people; fields and filters are not named, since not every reader may know of them.
-    pub(crate) fn words(&self) -> String {
-        let several = |parts: &[Self], between: &str| match parts {
+    pub(crate) fn describe(&self) -> String {
+        let several = |parts: &[Self], separator: &str| match parts {
             [] => "a permission that no caller has".to_owned(),
-            [only] => only.words(),
+            [only] => only.describe(),
             parts => {
-                let parts: Vec<_> = parts.iter().map(Self::words).collect();
-                format!("({})", parts.join(between))
+                let parts: Vec<_> = parts.iter().map(Self::describe).collect();
+                format!("({})", parts.join(separator))
             }
         };
         match &self.0 {
@@ -152,10 +159,10 @@ impl Permission {
             Rule::SameTenant(_) => "to be in the item's tenant".to_owned(),
             Rule::Rows(_) => "an item that is open to this".to_owned(),
             Rule::Check(check) => format!("the check `{}`", check.name),
-            Rule::When(_, inner) => format!("under a condition {}", inner.words()),
+            Rule::When(_, inner) => format!("under a condition {}", inner.describe()),
             Rule::AllOf(parts) => several(parts, " and "),
             Rule::AnyOf(parts) => several(parts, " or "),
-            Rule::Not(inner) => format!("not {}", inner.words()),
+            Rule::Not(inner) => format!("not {}", inner.describe()),
             Rule::Nobody => "a permission that no caller has".to_owned(),
         }
     }

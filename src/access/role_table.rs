@@ -25,11 +25,11 @@ use super::{Decision, Permission, check};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct RoleTable {
-    lines: Vec<Line>,
+    grants: Vec<RoleGrant>,
 }
 
 #[derive(Clone, Debug)]
-struct Line {
+struct RoleGrant {
     role: Arc<str>,
     resource: Arc<str>,
     operations: Vec<Operation>,
@@ -39,7 +39,7 @@ impl RoleTable {
     /// An empty table: nothing is allowed.
     #[must_use]
     pub const fn new() -> Self {
-        Self { lines: Vec::new() }
+        Self { grants: Vec::new() }
     }
 
     /// Allows a role these operations on a resource, in whatever tenant the role is held.
@@ -51,21 +51,21 @@ impl RoleTable {
         operations: impl IntoIterator<Item = Operation>,
     ) -> Self {
         let operations = operations.into_iter().collect();
-        self.lines.push(Line { role: role.into(), resource: resource.into(), operations });
+        self.grants.push(RoleGrant { role: role.into(), resource: resource.into(), operations });
         self
     }
 
     /// The permission that the table gives for the requested resource and operation: one permission serves all of them.
     #[must_use]
     pub fn permission(&self) -> Permission {
-        let lines: Arc<[Line]> = self.lines.clone().into();
-        check("role table", move |asking| {
-            let allowed = lines.iter().any(|line| {
-                line.resource == asking.resource
-                    && line.operations.contains(&asking.operation)
-                    && (asking.actor.has_role(&line.role) || asking.actor.has_tenant_role(&line.role))
+        let grants: Arc<[RoleGrant]> = self.grants.clone().into();
+        check("role table", move |request| {
+            let is_allowed = grants.iter().any(|grant| {
+                grant.resource == request.resource
+                    && grant.operations.contains(&request.operation)
+                    && (request.actor.has_role(&grant.role) || request.actor.has_tenant_role(&grant.role))
             });
-            let decision = if allowed {
+            let decision = if is_allowed {
                 Decision::allow()
             } else {
                 Decision::deny("no line of the role table allows it")

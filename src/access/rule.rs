@@ -7,7 +7,7 @@ use std::sync::Arc;
 use resourceful_contract::{Field, FieldType, Filter, IdSource, RelatedBy, Schema, Test, Value};
 use serde_json::{Value as Json, json};
 
-use super::check::{Answer, Check, CheckRequest};
+use super::check::{Check, CheckRequest, DecisionKind};
 use super::permission::{Permission, Predicate, Rule as Declared};
 use super::{Actor, Decision};
 
@@ -68,12 +68,12 @@ pub(crate) struct Rule {
 #[derive(Clone, Debug)]
 struct Node {
     /// The rule as it was declared, for explanations.
-    says: Arc<str>,
-    kind: Kind,
+    description: Arc<str>,
+    kind: NodeKind,
 }
 
 #[derive(Clone, Debug)]
-enum Kind {
+enum NodeKind {
     Anyone,
     SignedIn,
     Role(Arc<str>),
@@ -82,8 +82,8 @@ enum Kind {
     Scope(Arc<str>),
     Elevated,
     Nobody,
-    Owner(Held),
-    SameTenant(Held),
+    Owner(FieldPath),
+    SameTenant(FieldPath),
     Rows(Filter),
     Check(usize),
     When(Predicate, Box<Node>),
@@ -94,7 +94,7 @@ enum Kind {
 
 /// The field that holds a row's owner or tenant: one of the row's own, or one of a related row.
 #[derive(Clone, Debug)]
-struct Held {
+struct FieldPath {
     path: Vec<RelatedBy>,
     field: usize,
     field_type: FieldType,
@@ -126,57 +126,57 @@ impl Rule {
     ///
     /// # Errors
     /// Where the permission depends on rows.
-    pub(crate) fn of_callers(permission: &Permission) -> Result<Self, String> {
+    pub(crate) fn compile_for_callers(permission: &Permission) -> Result<Self, String> {
         let id = Field::new("id", FieldType::Text);
         let read = |_: &Json| Err(String::new());
         let rule = Self::compile(permission, &Schema::new("", "", vec![id], 0, IdSource::Client), &read);
-        let rule = rule.ok().filter(|rule| !rule.is_about_rows());
+        let rule = rule.ok().filter(|rule| !rule.is_row_dependent());
         rule.ok_or_else(|| format!("{permission} differs from row to row, and there are no rows here"))
     }
 
     /// The rule that denies every caller.
-    pub(crate) fn nobody() -> Self {
-        Self { node: Node { says: "nobody()".into(), kind: Kind::Nobody }, checks: Vec::new() }
+    pub(crate) fn deny_all() -> Self {
+        Self { node: Node { description: "nobody()".into(), kind: NodeKind::Nobody }, checks: Vec::new() }
     }
 
     /// This rule and another one, combined with AND.
     pub(crate) fn and(mut self, other: Self) -> Self {
-        let base = self.checks.len();
+        let offset = self.checks.len();
         self.checks.extend(other.checks);
-        let other = other.node.shifted(base);
-        let says = format!("all_of({}, {})", self.node.says, other.says).into();
-        self.node = Node { says, kind: Kind::All(vec![self.node, other]) };
+        let other = other.node.offset_checks(offset);
+        let description = format!("all_of({}, {})", self.node.description, other.description).into();
+        self.node = Node { description, kind: NodeKind::All(vec![self.node, other]) };
         self
     }
 
     /// The verdict on a caller; `None` where a check has to run first.
-    pub(crate) fn at_once(&self, actor: &Actor) -> Option<Verdict> {
+    pub(crate) fn try_decide(&self, actor: &Actor) -> Option<Verdict> {
         self.node.verdict(actor, &[], &mut None).ok()
     }
 
     /// Whether the verdict may differ from row to row.
-    pub(crate) fn is_about_rows(&self) -> bool {
-        self.node.is_about_rows()
+    pub(crate) fn is_row_dependent(&self) -> bool {
+        self.node.is_row_dependent()
     }
 
     /// The verdict on a caller. Checks run where the verdict depends on them; the evaluated rules are recorded in the
     /// trail.
     pub(crate) async fn decide(
         &self,
-        asking: &CheckRequest,
+        request: &CheckRequest,
         read: &Read<'_>,
-        mut trail: Option<&mut Vec<Step>>,
+        mut steps: Option<&mut Vec<Step>>,
     ) -> Verdict {
-        let mut answers: Vec<Option<Verdict>> = vec![None; self.checks.len()];
+        let mut verdicts: Vec<Option<Verdict>> = vec![None; self.checks.len()];
         loop {
-            if let Some(trail) = &mut trail {
-                trail.clear();
+            if let Some(steps) = &mut steps {
+                steps.clear();
             }
-            match self.node.verdict(&asking.actor, &answers, &mut trail) {
+            match self.node.verdict(&request.actor, &verdicts, &mut steps) {
                 Ok(verdict) => return verdict,
-                Err(PendingChecks(check)) => {
-                    let decision = self.checks[check].ask(asking.clone()).await;
-                    answers[check] = Some(resolve(decision, read));
+                Err(PendingCheck(check)) => {
+                    let decision = self.checks[check].run(request.clone()).await;
+                    verdicts[check] = Some(resolve(decision, read));
                 }
             }
         }
@@ -185,9 +185,9 @@ impl Rule {
 
 fn resolve(decision: Decision, read: &Read<'_>) -> Verdict {
     match decision.0 {
-        Answer::Allow => Verdict::Allow,
-        Answer::Deny(reason) => Verdict::Deny(reason),
-        Answer::Where(filter) => match read(&filter) {
+        DecisionKind::Allow => Verdict::Allow,
+        DecisionKind::Deny(reason) => Verdict::Deny(reason),
+        DecisionKind::Where(filter) => match read(&filter) {
             Ok(filter) => Verdict::rows(filter),
             Err(fault) => {
                 tracing::error!(fault, "a check answered a filter that does not fit, which denies");
@@ -207,41 +207,43 @@ struct Compiler<'a> {
 impl Compiler<'_> {
     fn node(&mut self, permission: &Permission) -> Node {
         let kind = match &permission.0 {
-            Declared::Anyone => Kind::Anyone,
-            Declared::SignedIn => Kind::SignedIn,
-            Declared::Role(name) => Kind::Role(name.clone()),
-            Declared::TenantMember => Kind::TenantMember,
-            Declared::TenantRole(name) => Kind::TenantRole(name.clone()),
-            Declared::Scope(name) => Kind::Scope(name.clone()),
-            Declared::Elevated => Kind::Elevated,
-            Declared::Nobody => Kind::Nobody,
-            Declared::Owner(field) => self.held(permission, field).map_or(Kind::Nobody, Kind::Owner),
+            Declared::Anyone => NodeKind::Anyone,
+            Declared::SignedIn => NodeKind::SignedIn,
+            Declared::Role(name) => NodeKind::Role(name.clone()),
+            Declared::TenantMember => NodeKind::TenantMember,
+            Declared::TenantRole(name) => NodeKind::TenantRole(name.clone()),
+            Declared::Scope(name) => NodeKind::Scope(name.clone()),
+            Declared::Elevated => NodeKind::Elevated,
+            Declared::Nobody => NodeKind::Nobody,
+            Declared::Owner(field) => {
+                self.resolve_field(permission, field).map_or(NodeKind::Nobody, NodeKind::Owner)
+            }
             Declared::SameTenant(field) => {
-                self.held(permission, field).map_or(Kind::Nobody, Kind::SameTenant)
+                self.resolve_field(permission, field).map_or(NodeKind::Nobody, NodeKind::SameTenant)
             }
             Declared::Rows(filter) => match (self.read)(filter) {
-                Ok(filter) => Kind::Rows(filter),
+                Ok(filter) => NodeKind::Rows(filter),
                 Err(fault) => {
                     self.faults.push(format!("{permission}: {fault}"));
-                    Kind::Nobody
+                    NodeKind::Nobody
                 }
             },
             Declared::Check(check) => {
                 self.checks.push(check.clone());
-                Kind::Check(self.checks.len() - 1)
+                NodeKind::Check(self.checks.len() - 1)
             }
-            Declared::When(passes, inner) => Kind::When(passes.clone(), Box::new(self.node(inner))),
-            Declared::AllOf(parts) => Kind::All(parts.iter().map(|part| self.node(part)).collect()),
-            Declared::AnyOf(parts) => Kind::Any(parts.iter().map(|part| self.node(part)).collect()),
-            Declared::Not(inner) => Kind::Not(Box::new(self.node(inner))),
+            Declared::When(passes, inner) => NodeKind::When(passes.clone(), Box::new(self.node(inner))),
+            Declared::AllOf(parts) => NodeKind::All(parts.iter().map(|part| self.node(part)).collect()),
+            Declared::AnyOf(parts) => NodeKind::Any(parts.iter().map(|part| self.node(part)).collect()),
+            Declared::Not(inner) => NodeKind::Not(Box::new(self.node(inner))),
         };
-        Node { says: permission.to_string().into(), kind }
+        Node { description: permission.to_string().into(), kind }
     }
 
-    fn held(&mut self, permission: &Permission, name: &str) -> Option<Held> {
-        let held = if name.contains('.') {
+    fn resolve_field(&mut self, permission: &Permission, name: &str) -> Option<FieldPath> {
+        let field_path = if name.contains('.') {
             match (self.read)(&json!({ name: {"is_null": true} })) {
-                Ok(filter) => Held::leaf(filter, self.schema)?,
+                Ok(filter) => FieldPath::from_filter(filter, self.schema)?,
                 Err(fault) => {
                     self.faults.push(format!("{permission}: {fault}"));
                     return None;
@@ -254,25 +256,25 @@ impl Compiler<'_> {
                 self.faults.push(crate::nearest::suggest(detail, name, known));
                 return None;
             };
-            Held { path: Vec::new(), field, field_type: self.schema.fields[field].field_type }
+            FieldPath { path: Vec::new(), field, field_type: self.schema.fields[field].field_type }
         };
-        if !matches!(held.field_type, FieldType::Text | FieldType::Uuid | FieldType::Integer) {
+        if !matches!(field_path.field_type, FieldType::Text | FieldType::Uuid | FieldType::Integer) {
             self.faults.push(format!("{permission} needs a field of text, a UUID or an integer"));
             return None;
         }
-        Some(held)
+        Some(field_path)
     }
 }
 
-impl Held {
+impl FieldPath {
     /// The field of a filter that is one comparison.
-    fn leaf(filter: Filter, schema: &Schema) -> Option<Self> {
+    fn from_filter(filter: Filter, schema: &Schema) -> Option<Self> {
         match filter {
-            Filter::All(mut filters) => Self::leaf(filters.pop()?, schema),
+            Filter::All(mut filters) => Self::from_filter(filters.pop()?, schema),
             Filter::Related(by, inner) => {
-                let mut held = Self::leaf(*inner, &by.0.target)?;
-                held.path.insert(0, by);
-                Some(held)
+                let mut field_path = Self::from_filter(*inner, &by.0.target)?;
+                field_path.path.insert(0, by);
+                Some(field_path)
             }
             Filter::Compare(field, _) => {
                 let field_type = schema.fields[field].field_type;
@@ -283,41 +285,41 @@ impl Held {
     }
 
     /// The verdict for the rows whose field holds this name. A name that the field cannot hold matches no row.
-    fn by(&self, name: Option<&str>, otherwise: &'static str) -> Verdict {
+    fn verdict_for(&self, name: Option<&str>, reason: &'static str) -> Verdict {
         let Some(name) = name else {
-            return Verdict::Deny(otherwise.into());
+            return Verdict::Deny(reason.into());
         };
         match self.field_type.parse(name) {
             Ok(Value::Null) | Err(_) => Verdict::Deny("the field cannot hold this id".into()),
             Ok(value) => {
-                let own = Filter::Compare(self.field, Test::Eq(value));
+                let comparison = Filter::Compare(self.field, Test::Eq(value));
                 let related = |inner, by: &RelatedBy| Filter::Related(by.clone(), Box::new(inner));
-                Verdict::rows(self.path.iter().rev().fold(own, related))
+                Verdict::rows(self.path.iter().rev().fold(comparison, related))
             }
         }
     }
 }
 
 /// A check whose result is needed and not available yet.
-struct PendingChecks(usize);
+struct PendingCheck(usize);
 
 impl Node {
-    fn is_about_rows(&self) -> bool {
+    fn is_row_dependent(&self) -> bool {
         match &self.kind {
-            Kind::Owner(_) | Kind::SameTenant(_) | Kind::Rows(_) => true,
-            Kind::When(_, inner) | Kind::Not(inner) => inner.is_about_rows(),
-            Kind::All(parts) | Kind::Any(parts) => parts.iter().any(Self::is_about_rows),
+            NodeKind::Owner(_) | NodeKind::SameTenant(_) | NodeKind::Rows(_) => true,
+            NodeKind::When(_, inner) | NodeKind::Not(inner) => inner.is_row_dependent(),
+            NodeKind::All(parts) | NodeKind::Any(parts) => parts.iter().any(Self::is_row_dependent),
             _ => false,
         }
     }
 
-    fn shifted(mut self, base: usize) -> Self {
+    fn offset_checks(mut self, offset: usize) -> Self {
         match &mut self.kind {
-            Kind::Check(check) => *check += base,
-            Kind::When(_, inner) | Kind::Not(inner) => **inner = inner.clone().shifted(base),
-            Kind::All(parts) | Kind::Any(parts) => {
+            NodeKind::Check(check) => *check += offset,
+            NodeKind::When(_, inner) | NodeKind::Not(inner) => **inner = inner.clone().offset_checks(offset),
+            NodeKind::All(parts) | NodeKind::Any(parts) => {
                 for part in parts {
-                    *part = part.clone().shifted(base);
+                    *part = part.clone().offset_checks(offset);
                 }
             }
             _ => {}
@@ -328,26 +330,26 @@ impl Node {
     fn verdict(
         &self,
         actor: &Actor,
-        answers: &[Option<Verdict>],
-        trail: &mut Option<&mut Vec<Step>>,
-    ) -> Result<Verdict, PendingChecks> {
-        let verdict = self.kind.verdict(actor, answers, trail)?;
-        if let Some(trail) = trail {
-            trail.push(Step { rule: self.says.clone(), verdict: verdict.clone() });
+        verdicts: &[Option<Verdict>],
+        steps: &mut Option<&mut Vec<Step>>,
+    ) -> Result<Verdict, PendingCheck> {
+        let verdict = self.kind.verdict(actor, verdicts, steps)?;
+        if let Some(steps) = steps {
+            steps.push(Step { rule: self.description.clone(), verdict: verdict.clone() });
         }
         Ok(verdict)
     }
 }
 
-impl Kind {
+impl NodeKind {
     fn verdict(
         &self,
         actor: &Actor,
-        answers: &[Option<Verdict>],
-        trail: &mut Option<&mut Vec<Step>>,
-    ) -> Result<Verdict, PendingChecks> {
-        let so = |yes: bool, otherwise: &'static str| {
-            if yes { Verdict::Allow } else { Verdict::Deny(otherwise.into()) }
+        verdicts: &[Option<Verdict>],
+        steps: &mut Option<&mut Vec<Step>>,
+    ) -> Result<Verdict, PendingCheck> {
+        let so = |is_allowed: bool, reason: &'static str| {
+            if is_allowed { Verdict::Allow } else { Verdict::Deny(reason.into()) }
         };
         Ok(match self {
             Self::Anyone => Verdict::Allow,
@@ -360,25 +362,25 @@ impl Kind {
             Self::Scope(scope) => so(actor.has_scope(scope), "the scope is not granted"),
             Self::Elevated => so(actor.is_elevated(), "rights are not elevated"),
             Self::Nobody => Verdict::Deny("closed to everyone".into()),
-            Self::Owner(held) => held.by(actor.id(), "the caller is anonymous"),
-            Self::SameTenant(held) => match actor.tenant() {
+            Self::Owner(field_path) => field_path.verdict_for(actor.id(), "the caller is anonymous"),
+            Self::SameTenant(field_path) => match actor.tenant() {
                 None if actor.is_elevated() => Verdict::Allow,
-                tenant => held.by(tenant, "not in any tenant"),
+                tenant => field_path.verdict_for(tenant, "not in any tenant"),
             },
             Self::Rows(filter) => Verdict::rows(filter.clone()),
-            Self::Check(check) => match answers.get(*check) {
+            Self::Check(check) => match verdicts.get(*check) {
                 Some(Some(verdict)) => verdict.clone(),
-                _ => return Err(PendingChecks(*check)),
+                _ => return Err(PendingCheck(*check)),
             },
             Self::When(passes, inner) => match catch_unwind(AssertUnwindSafe(|| (passes.0)(actor))) {
-                Ok(true) => inner.verdict(actor, answers, trail)?,
+                Ok(true) => inner.verdict(actor, verdicts, steps)?,
                 Ok(false) => Verdict::Deny("its condition does not hold".into()),
                 Err(_) => Verdict::Deny("its condition panicked".into()),
             },
             Self::All(parts) => {
                 let mut verdict = so(!parts.is_empty(), "nothing is allowed by no rule");
                 for part in parts {
-                    verdict = verdict.and(part.verdict(actor, answers, trail)?);
+                    verdict = verdict.and(part.verdict(actor, verdicts, steps)?);
                     if matches!(verdict, Verdict::Deny(_)) {
                         break;
                     }
@@ -388,7 +390,7 @@ impl Kind {
             Self::Any(parts) => {
                 let mut verdict = Verdict::Deny("nothing is allowed by no rule".into());
                 for part in parts {
-                    let next = part.verdict(actor, answers, trail)?;
+                    let next = part.verdict(actor, verdicts, steps)?;
                     verdict = match (verdict, next) {
                         // Of several reasons, any one will do: the last one is kept.
                         (Verdict::Deny(_), Verdict::Deny(reason)) => Verdict::Deny(reason),
@@ -400,7 +402,7 @@ impl Kind {
                 }
                 verdict
             }
-            Self::Not(inner) => inner.verdict(actor, answers, trail)?.not(),
+            Self::Not(inner) => inner.verdict(actor, verdicts, steps)?.not(),
         })
     }
 }

@@ -16,7 +16,7 @@ use http::HeaderName;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecurityScheme {
     pub(crate) name: Cow<'static, str>,
-    pub(crate) shown: CredentialLocation,
+    pub(crate) location: CredentialLocation,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,25 +32,25 @@ impl SecurityScheme {
     /// `Authorization: Bearer …` (RFC 6750); `format` names the token's format, such as `JWT`, and may be empty.
     #[must_use]
     pub fn bearer(format: impl Into<Cow<'static, str>>) -> Self {
-        Self { name: "Bearer".into(), shown: CredentialLocation::Bearer(format.into()) }
+        Self { name: "Bearer".into(), location: CredentialLocation::Bearer(format.into()) }
     }
 
     /// `Authorization: Basic …` (RFC 7617).
     #[must_use]
     pub const fn basic() -> Self {
-        Self { name: Cow::Borrowed("Basic"), shown: CredentialLocation::Basic }
+        Self { name: Cow::Borrowed("Basic"), location: CredentialLocation::Basic }
     }
 
     /// A custom header, with a name for the OpenAPI document: letters, digits, `.`, `-` and `_`.
     #[must_use]
     pub fn header(name: impl Into<Cow<'static, str>>, header: HeaderName) -> Self {
-        Self { name: name.into(), shown: CredentialLocation::Header(header) }
+        Self { name: name.into(), location: CredentialLocation::Header(header) }
     }
 
     /// A cookie, with a name for the OpenAPI document: letters, digits, `.`, `-` and `_`.
     #[must_use]
     pub fn cookie(name: impl Into<Cow<'static, str>>, cookie: impl Into<Cow<'static, str>>) -> Self {
-        Self { name: name.into(), shown: CredentialLocation::Cookie(cookie.into()) }
+        Self { name: name.into(), location: CredentialLocation::Cookie(cookie.into()) }
     }
 
     /// The security scheme of an authentication scheme in `WWW-Authenticate`.

@@ -20,10 +20,10 @@ use super::origin::is_own_origin;
 use super::{Actor, Authenticator, Revalidation, SecurityScheme, Unauthenticated};
 
 /// The cookie's name: with this prefix a browser accepts it from this host alone, over TLS (RFC 6265bis, 4.1.3.2).
-const NAME: &str = "__Host-session";
+const COOKIE_NAME: &str = "__Host-session";
 /// The minimum length of a secret, in bytes.
-const MIN_SECRET: usize = 32;
-const NONCE: usize = 12;
+const MIN_SECRET_BYTES: usize = 32;
+const NONCE_BYTES: usize = 12;
 
 /// A stored session: its key is a digest of its id, which the store does not know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,7 +210,7 @@ impl Sessions {
         let now = Utc::now();
         // Every new session purges expired ones, so that they do not accumulate.
         self.store.purge(now - self.absolute, now - self.idle).await?;
-        self.keep(Session { actor, created_at: now, seen_at: now }).await
+        self.issue(Session { actor, created_at: now, seen_at: now }).await
     }
 
     /// Gives a session a new id and removes the old one: for a change of rights. The absolute timeout is not extended.
@@ -219,7 +219,7 @@ impl Sessions {
     /// Where there is no session, or the store fails.
     pub async fn rotate(&self, headers: &HeaderMap) -> Result<HeaderValue, CheckError> {
         let (digest, session) = self.current(headers, true).await?.ok_or("there is no session to rotate")?;
-        let cookie = self.keep(session).await?;
+        let cookie = self.issue(session).await?;
         self.store.remove(&digest).await?;
         Ok(cookie)
     }
@@ -235,20 +235,21 @@ impl Sessions {
         Ok(HeaderValue::from_static("__Host-session=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0"))
     }
 
-    async fn keep(&self, session: Session) -> Result<HeaderValue, CheckError> {
+    async fn issue(&self, session: Session) -> Result<HeaderValue, CheckError> {
         let (one, other) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
         let id = [one.into_bytes(), other.into_bytes()].concat();
         self.store.insert(digest(&id), session).await?;
         let seconds = self.absolute.as_secs();
         let cookie = self.seal(&id)?;
-        let text = format!("{NAME}={cookie}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={seconds}");
+        let text =
+            format!("{COOKIE_NAME}={cookie}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={seconds}");
         Ok(HeaderValue::from_str(&text)?)
     }
 
     fn seal(&self, id: &[u8]) -> Result<String, CheckError> {
         let random = uuid::Uuid::new_v4().into_bytes();
-        let mut nonce = [0; NONCE];
-        nonce.copy_from_slice(&random[..NONCE]);
+        let mut nonce = [0; NONCE_BYTES];
+        nonce.copy_from_slice(&random[..NONCE_BYTES]);
         let sealed =
             self.cipher.encrypt(&Nonce::from(nonce), id).map_err(|_| "a session id cannot be sealed")?;
         Ok(URL_SAFE_NO_PAD.encode([nonce.as_slice(), &sealed].concat()))
@@ -256,8 +257,8 @@ impl Sessions {
 
     fn open(&self, cookie: &str) -> Option<Vec<u8>> {
         let bytes = URL_SAFE_NO_PAD.decode(cookie).ok()?;
-        let (nonce, sealed) = bytes.split_at_checked(NONCE)?;
-        let nonce: [u8; NONCE] = nonce.try_into().ok()?;
+        let (nonce, sealed) = bytes.split_at_checked(NONCE_BYTES)?;
+        let nonce: [u8; NONCE_BYTES] = nonce.try_into().ok()?;
         self.cipher.decrypt(&Nonce::from(nonce), sealed).ok()
     }
 
@@ -269,8 +270,8 @@ impl Sessions {
             for pair in line.split(';') {
                 match pair.trim().split_once('=') {
                     // Two cookies of this name: another party set one of them, and it is unknown which.
-                    Some((NAME, _)) if found.is_some() => return Err(Unauthenticated),
-                    Some((NAME, value)) => found = Some(value),
+                    Some((COOKIE_NAME, _)) if found.is_some() => return Err(Unauthenticated),
+                    Some((COOKIE_NAME, value)) => found = Some(value),
                     _ => {}
                 }
             }
@@ -312,7 +313,7 @@ fn digest(id: &[u8]) -> SessionDigest {
 }
 
 /// Whether a request that may change something comes from a page of this origin (OWASP CSRF Prevention Cheat Sheet).
-fn is_of_this_origin(request: &Parts) -> bool {
+fn is_same_origin(request: &Parts) -> bool {
     if request.method.is_safe() || request.method.as_str() == "QUERY" {
         return true;
     }
@@ -334,7 +335,7 @@ impl Authenticator for Sessions {
     }
 
     fn security_schemes(&self) -> Vec<SecurityScheme> {
-        vec![SecurityScheme::cookie("Session", NAME)]
+        vec![SecurityScheme::cookie("Session", COOKIE_NAME)]
     }
 
     fn authenticate<'a>(
@@ -342,20 +343,22 @@ impl Authenticator for Sessions {
         request: &'a Parts,
     ) -> BoxFuture<'a, Result<Option<Actor>, Unauthenticated>> {
         Box::pin(async move {
-            match self.current(&request.headers, !Revalidation::again(request)).await? {
+            match self.current(&request.headers, !Revalidation::is_revalidation(request)).await? {
                 None => Ok(None),
-                Some(_) if !is_of_this_origin(request) => Err(Unauthenticated),
+                Some(_) if !is_same_origin(request) => Err(Unauthenticated),
                 Some((_, session)) => Ok(Some(session.actor)),
             }
         })
     }
 
     fn faults(&self) -> Vec<(String, String)> {
-        if self.secret_bytes >= MIN_SECRET {
+        if self.secret_bytes >= MIN_SECRET_BYTES {
             return Vec::new();
         }
-        let message =
-            format!("the secret of its sessions has {} bytes; {MIN_SECRET} are the least", self.secret_bytes);
+        let message = format!(
+            "the secret of its sessions has {} bytes; {MIN_SECRET_BYTES} are the least",
+            self.secret_bytes
+        );
         vec![(message, "the output of `openssl rand -base64 32`".to_owned())]
     }
 }

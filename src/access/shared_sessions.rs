@@ -33,20 +33,20 @@ use super::{Actor, Session, SessionDigest, SessionStore};
 #[derive(Clone, Debug)]
 pub struct SharedSessions {
     store: Arc<dyn CacheStore>,
-    keep: Duration,
+    retention: Duration,
 }
 
 impl SharedSessions {
     /// Sessions in this store.
     #[must_use]
     pub fn new(store: Arc<dyn CacheStore>) -> Self {
-        Self { store, keep: Duration::from_secs(30 * 24 * 60 * 60) }
+        Self { store, retention: Duration::from_secs(30 * 24 * 60 * 60) }
     }
 
     /// The maximum time for which the store keeps a session.
     #[must_use]
     pub const fn keep(mut self, time: Duration) -> Self {
-        self.keep = time;
+        self.retention = time;
         self
     }
 
@@ -57,7 +57,7 @@ impl SharedSessions {
         if value.is_null() {
             return Ok(None);
         }
-        let actor = Actor::from_stored(value["actor"].take())?;
+        let actor = Actor::from_json(value["actor"].take())?;
         let created_at = serde_json::from_value(value["created_at"].take())?;
         let seen_at = match self.store.get(&key("session-seen", digest)).await? {
             Some(seen_at) => serde_json::from_slice(&seen_at)?,
@@ -86,8 +86,8 @@ impl SessionStore for SharedSessions {
         Box::pin(async move {
             let Session { actor, created_at, seen_at } = session;
             self.seen(&digest, seen_at).await?;
-            let value = json!({"actor": actor.stored(), "created_at": created_at}).to_string();
-            Ok(self.store.put(&key("session", &digest), value.into_bytes(), self.keep).await?)
+            let value = json!({"actor": actor.to_json(), "created_at": created_at}).to_string();
+            Ok(self.store.put(&key("session", &digest), value.into_bytes(), self.retention).await?)
         })
     }
 
@@ -102,14 +102,14 @@ impl SessionStore for SharedSessions {
     ) -> BoxFuture<'a, Result<(), CheckError>> {
         Box::pin(async move {
             let at = serde_json::to_vec(&at)?;
-            Ok(self.store.put(&key("session-seen", digest), at, self.keep).await?)
+            Ok(self.store.put(&key("session-seen", digest), at, self.retention).await?)
         })
     }
 
     fn remove<'a>(&'a self, digest: &'a SessionDigest) -> BoxFuture<'a, Result<(), CheckError>> {
-        Box::pin(
-            async move { Ok(self.store.put(&key("session", digest), b"null".to_vec(), self.keep).await?) },
-        )
+        Box::pin(async move {
+            Ok(self.store.put(&key("session", digest), b"null".to_vec(), self.retention).await?)
+        })
     }
 
     fn purge<'a>(&'a self, _: DateTime<Utc>, _: DateTime<Utc>) -> BoxFuture<'a, Result<(), CheckError>> {

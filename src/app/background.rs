@@ -13,25 +13,25 @@ use super::App;
 use crate::catalog::GuardedStorage;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::events::{Relay, Step};
+use crate::events::{Relay, RelayStep};
 use crate::live::Live;
 use crate::outbox::{PublishNotifier, Tail};
 
 /// The polling interval of the outbox where no notification arrives, as after a change on another node.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// The minimum interval between two notifications by a node.
-const RINGS: Duration = Duration::from_millis(20);
+const MIN_NOTIFY_INTERVAL: Duration = Duration::from_millis(20);
 /// The notification channels between nodes: new events in the outbox, and newly published events.
-const BELL: &str = "resourceful_events";
-const PUBLISHED: &str = "resourceful_published";
+const EVENTS_CHANNEL: &str = "resourceful_events";
+const PUBLISHED_CHANNEL: &str = "resourceful_published";
 /// The delay after a storage failed.
-const RECOVER: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// The timeout for closing sockets.
-const FAREWELL: Duration = Duration::from_secs(3);
+const SOCKET_CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The interval between two purges of old data.
-const SWEEP: Duration = Duration::from_secs(60);
+const PURGE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long delivered events are kept.
-const EVENTS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+const EVENT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// An application's background work, until it is dropped; streams end with it.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Background {
         if let Some(live) = &self.live {
             live.hub.close();
             // Sockets are closed with a close frame.
-            if tokio::time::timeout(FAREWELL, live.hub.left()).await.is_err() {
+            if tokio::time::timeout(SOCKET_CLOSE_TIMEOUT, live.hub.wait_until_drained()).await.is_err() {
                 tracing::debug!("some sockets did not close in time");
             }
         }
@@ -73,53 +73,56 @@ impl App {
     pub fn background(&self) -> Background {
         let stop = Arc::new(watch::Sender::new(false));
         let mut tasks = JoinSet::new();
-        let live = self.boundary.live.clone();
+        let live = self.state.live.clone();
         if let Some(live) = &live {
             live.hub.open();
         }
         if let Some(workers) = self.relay.workers() {
-            workers.join();
+            workers.mark_connecting();
             let (hearing, working) = (workers.clone(), workers.clone());
-            tasks.spawn(until(stop.clone(), async move { hearing.hear().await }));
-            tasks.spawn(until(stop.clone(), working.work()));
+            tasks.spawn(run_until_stopped(stop.clone(), async move { hearing.receive_outcomes().await }));
+            tasks.spawn(run_until_stopped(stop.clone(), working.process_tasks()));
         }
-        let engine = &self.boundary.engine;
-        if let (Some(news), false) = (self.news.clone(), self.tails.is_empty()) {
+        let engine = &self.state.engine;
+        if let (Some(notifier), false) = (self.notifier.clone(), self.tails.is_empty()) {
             let engine = engine.clone();
-            tasks.spawn(until(stop.clone(), async move { news.hear(&engine.outbox).await }));
+            tasks
+                .spawn(run_until_stopped(stop.clone(), async move { notifier.listen(&engine.outbox).await }));
         }
         for position in 0..engine.outbox.storages().len() {
-            let work = || Work { engine: engine.clone(), position };
+            let work = || StorageWorker { engine: engine.clone(), position };
             let (one, relay) = (work(), self.relay());
-            tasks.spawn(until(stop.clone(), async move { one.relay(&relay).await }));
+            tasks.spawn(run_until_stopped(stop.clone(), async move { one.relay(&relay).await }));
             let one = work();
-            tasks.spawn(until(stop.clone(), async move { one.ring().await }));
+            tasks.spawn(run_until_stopped(stop.clone(), async move { one.notify_appended().await }));
             let one = work();
-            tasks.spawn(until(stop.clone(), async move { one.sweep().await }));
-            let (one, relay, news) = (work(), self.relay(), self.news.clone());
-            tasks.spawn(until(stop.clone(), async move { one.ring_published(&relay, news).await }));
+            tasks.spawn(run_until_stopped(stop.clone(), async move { one.sweep().await }));
+            let (one, relay, notifier) = (work(), self.relay(), self.notifier.clone());
+            tasks.spawn(run_until_stopped(stop.clone(), async move {
+                one.notify_published(&relay, notifier).await
+            }));
             if !self.tails.is_empty() {
                 let one = work();
-                tasks.spawn(until(stop.clone(), async move { one.hear_published().await }));
+                tasks.spawn(run_until_stopped(stop.clone(), async move { one.listen_published().await }));
             }
             for tail in &self.tails {
                 let (one, tail) = (work(), tail.clone());
-                tasks.spawn(until(stop.clone(), async move { one.follow(&tail).await }));
+                tasks.spawn(run_until_stopped(stop.clone(), async move { one.run_tail(&tail).await }));
             }
         }
         #[cfg(feature = "webhooks")]
         if let Some(dispatcher) = self.dispatcher.clone() {
             let sweeping = dispatcher.clone();
-            tasks.spawn(until(stop.clone(), async move { dispatcher.run().await }));
-            tasks.spawn(until(stop.clone(), async move {
+            tasks.spawn(run_until_stopped(stop.clone(), async move { dispatcher.run().await }));
+            tasks.spawn(run_until_stopped(stop.clone(), async move {
                 loop {
-                    if let Err(error) = sweeping.sweep().await {
+                    if let Err(error) = sweeping.delete_expired().await {
                         tracing::warn!(
                             error = format!("{error:#}"),
                             "the log of webhooks could not be cleared"
                         );
                     }
-                    tokio::time::sleep(SWEEP).await;
+                    tokio::time::sleep(PURGE_INTERVAL).await;
                 }
             }));
         }
@@ -127,10 +130,10 @@ impl App {
     }
 
     /// Releases the relay's leases, so that another node can relay at once.
-    pub(super) async fn leave(&self) {
-        for vault in self.boundary.engine.outbox.storages() {
-            let left = self.boundary.engine.outbox.give_up(vault, self.relay.holder());
-            if let Ok(Err(error)) = tokio::time::timeout(RECOVER, left).await {
+    pub(super) async fn release_leases(&self) {
+        for storage in self.state.engine.outbox.storages() {
+            let release = self.state.engine.outbox.release_lease(storage, self.relay.holder());
+            if let Ok(Err(error)) = tokio::time::timeout(RETRY_DELAY, release).await {
                 tracing::debug!(%error, "the relay's lease was not given up");
             }
         }
@@ -149,14 +152,14 @@ impl App {
         #[cfg(feature = "webhooks")]
         if let Some(dispatcher) = &self.dispatcher {
             // Webhooks for the events that are delivered below are queued and sent now.
-            dispatcher.rest();
+            dispatcher.reset_throttles();
         }
-        for position in 0..self.boundary.engine.outbox.storages().len() {
+        for position in 0..self.state.engine.outbox.storages().len() {
             loop {
                 match self.relay.step(position).await? {
-                    Step::Took(_) => {}
-                    Step::Busy => self.relay.one_is_done(position).await,
-                    Step::Idle | Step::Elsewhere => break,
+                    RelayStep::Progressed(_) => {}
+                    RelayStep::Busy => self.relay.wait_for_delivery(position).await,
+                    RelayStep::Idle | RelayStep::NotHolder => break,
                 }
             }
             for tail in &self.tails {
@@ -177,147 +180,149 @@ impl App {
     /// # Errors
     /// Where a storage fails.
     pub async fn sweep(&self) -> Result<(), Error> {
-        for vault in self.boundary.engine.outbox.storages() {
-            sweep(&self.boundary.engine, vault).await?;
+        for storage in self.state.engine.outbox.storages() {
+            sweep(&self.state.engine, storage).await?;
         }
         #[cfg(feature = "webhooks")]
         if let Some(dispatcher) = &self.dispatcher {
-            dispatcher.sweep().await?;
+            dispatcher.delete_expired().await?;
         }
         Ok(())
     }
 }
 
-async fn sweep(engine: &Arc<Engine>, vault: &GuardedStorage) -> Result<(), Error> {
-    while engine.audit.seal(vault).await? > 0 {}
-    engine.purge(vault).await?;
-    engine.run_scheduled(vault).await?;
-    engine.forget_keys(vault).await?;
-    engine.forget_locks(vault).await?;
-    engine.outbox.forget_events(vault, EVENTS_KEPT).await?;
-    while engine.audit.forget(vault).await? > 0 {}
+async fn sweep(engine: &Arc<Engine>, storage: &GuardedStorage) -> Result<(), Error> {
+    while engine.audit.seal(storage).await? > 0 {}
+    engine.purge(storage).await?;
+    engine.run_scheduled(storage).await?;
+    engine.purge_keys(storage).await?;
+    engine.purge_locks(storage).await?;
+    engine.outbox.remove_expired_events(storage, EVENT_RETENTION).await?;
+    while engine.audit.empty_expired(storage).await? > 0 {}
     Ok(())
 }
 
 /// Runs work until the stop signal.
-async fn until(stop: Arc<watch::Sender<bool>>, work: impl Future<Output = ()>) {
-    let mut told = stop.subscribe();
+async fn run_until_stopped(stop: Arc<watch::Sender<bool>>, work: impl Future<Output = ()>) {
+    let mut receiver = stop.subscribe();
     tokio::select! {
         () = work => {}
-        _ = told.wait_for(|stop| *stop) => {}
+        _ = receiver.wait_for(|stop| *stop) => {}
     }
 }
 
 /// The notifications of a channel, where the database supports them.
-async fn heard(vault: &GuardedStorage, bell: &str) -> Option<Box<dyn NotificationStream>> {
-    vault.hear(bell).await.unwrap_or_default()
+async fn listen(storage: &GuardedStorage, notifications: &str) -> Option<Box<dyn NotificationStream>> {
+    storage.listen(notifications).await.unwrap_or_default()
 }
 
 /// Completes at the next notification; never where there are none.
-async fn rung(bell: &mut Option<Box<dyn NotificationStream>>) -> Result<(), StorageError> {
-    match bell {
-        Some(bell) => bell.rung().await,
+async fn next_notification(
+    notifications: &mut Option<Box<dyn NotificationStream>>,
+) -> Result<(), StorageError> {
+    match notifications {
+        Some(notifications) => notifications.rung().await,
         None => std::future::pending().await,
     }
 }
 
 /// Abandons the relay's work under way when it is dropped.
-struct Abandoned<'a> {
+struct AbandonGuard<'a> {
     relay: &'a Relay,
     position: usize,
 }
 
-impl Drop for Abandoned<'_> {
+impl Drop for AbandonGuard<'_> {
     fn drop(&mut self) {
         self.relay.abandon(self.position);
     }
 }
 
 /// The background work for one database.
-struct Work {
+struct StorageWorker {
     engine: Arc<Engine>,
     position: usize,
 }
 
-impl Work {
-    fn vault(&self) -> Option<&GuardedStorage> {
+impl StorageWorker {
+    fn storage(&self) -> Option<&GuardedStorage> {
         self.engine.outbox.storages().get(self.position)
     }
 
     async fn relay(&self, relay: &Arc<Relay>) {
-        let Some(vault) = self.vault() else { return };
-        let _abandoned = Abandoned { relay, position: self.position };
-        let mut told = self.engine.outbox.appended.subscribe();
-        let mut bell = heard(vault, BELL).await;
+        let Some(storage) = self.storage() else { return };
+        let _guard = AbandonGuard { relay, position: self.position };
+        let mut receiver = self.engine.outbox.appended.subscribe();
+        let mut notifications = listen(storage, EVENTS_CHANNEL).await;
         loop {
             match relay.step(self.position).await {
-                Ok(Step::Took(_)) => {}
-                Ok(Step::Idle | Step::Busy | Step::Elsewhere) => tokio::select! {
-                    () = relay.one_is_done(self.position) => {}
-                    changed = told.changed() => if changed.is_err() { return },
-                    rung = rung(&mut bell) => if let Err(error) = rung {
+                Ok(RelayStep::Progressed(_)) => {}
+                Ok(RelayStep::Idle | RelayStep::Busy | RelayStep::NotHolder) => tokio::select! {
+                    () = relay.wait_for_delivery(self.position) => {}
+                    changed = receiver.changed() => if changed.is_err() { return },
+                    notified = next_notification(&mut notifications) => if let Err(error) = notified {
                         tracing::debug!(%error, "the bell is not heard");
-                        bell = None;
+                        notifications = None;
                     },
-                    () = tokio::time::sleep(LOOK) => if bell.is_none() {
-                        bell = heard(vault, BELL).await;
+                    () = tokio::time::sleep(POLL_INTERVAL) => if notifications.is_none() {
+                        notifications = listen(storage, EVENTS_CHANNEL).await;
                     },
                 },
                 Err(error) => {
                     tracing::warn!(error = format!("{error:#}"), "the outbox could not be relayed");
-                    tokio::time::sleep(RECOVER).await;
+                    tokio::time::sleep(RETRY_DELAY).await;
                 }
             }
         }
     }
 
     /// Notifies other nodes that there are new events, at a limited rate: writes do not wait for it.
-    async fn ring(&self) {
-        let Some(vault) = self.vault() else { return };
-        let mut told = self.engine.outbox.appended.subscribe();
-        while told.changed().await.is_ok() {
-            if let Err(error) = vault.ring(BELL).await {
+    async fn notify_appended(&self) {
+        let Some(storage) = self.storage() else { return };
+        let mut receiver = self.engine.outbox.appended.subscribe();
+        while receiver.changed().await.is_ok() {
+            if let Err(error) = storage.notify(EVENTS_CHANNEL).await {
                 tracing::debug!(%error, "the bell could not be rung");
             }
-            tokio::time::sleep(RINGS).await;
+            tokio::time::sleep(MIN_NOTIFY_INTERVAL).await;
         }
     }
 
     /// Notifies other nodes that events were published here.
-    async fn ring_published(&self, relay: &Relay, news: Option<Arc<PublishNotifier>>) {
-        let (Some(vault), Some(mut published)) = (self.vault(), relay.published(self.position)) else {
+    async fn notify_published(&self, relay: &Relay, notifier: Option<Arc<PublishNotifier>>) {
+        let (Some(storage), Some(mut published)) = (self.storage(), relay.published(self.position)) else {
             return;
         };
         while published.changed().await.is_ok() {
-            if let Some(news) = &news {
-                news.tell().await;
+            if let Some(notifier) = &notifier {
+                notifier.notify().await;
             }
-            if let Err(error) = vault.ring(PUBLISHED).await {
+            if let Err(error) = storage.notify(PUBLISHED_CHANNEL).await {
                 tracing::debug!(%error, "the bell could not be rung");
             }
-            tokio::time::sleep(RINGS).await;
+            tokio::time::sleep(MIN_NOTIFY_INTERVAL).await;
         }
     }
 
     /// Listens for publications by other nodes, where the database supports notifications.
-    async fn hear_published(&self) {
-        let Some(vault) = self.vault() else { return };
+    async fn listen_published(&self) {
+        let Some(storage) = self.storage() else { return };
         loop {
-            let mut bell = heard(vault, PUBLISHED).await;
-            while let Some(one) = &mut bell {
+            let mut notifications = listen(storage, PUBLISHED_CHANNEL).await;
+            while let Some(one) = &mut notifications {
                 match one.rung().await {
                     Ok(()) => self.engine.outbox.published.send_modify(|count| *count += 1),
                     Err(error) => {
                         tracing::debug!(%error, "the bell is not heard");
-                        bell = None;
+                        notifications = None;
                     }
                 }
             }
-            tokio::time::sleep(RECOVER).await;
+            tokio::time::sleep(RETRY_DELAY).await;
         }
     }
 
-    async fn follow(&self, tail: &Tail) {
+    async fn run_tail(&self, tail: &Tail) {
         let mut published = self.engine.outbox.published.subscribe();
         loop {
             // A panic in a storage or a rule does not stop the delivery of the next events.
@@ -326,23 +331,23 @@ impl Work {
                 Ok(true) => {}
                 Ok(false) => tokio::select! {
                     changed = published.changed() => if changed.is_err() { return },
-                    () = tokio::time::sleep(LOOK) => {}
+                    () = tokio::time::sleep(POLL_INTERVAL) => {}
                 },
                 Err(error) => {
                     tracing::warn!(error = format!("{error:#}"), "published events could not be read");
-                    tokio::time::sleep(RECOVER).await;
+                    tokio::time::sleep(RETRY_DELAY).await;
                 }
             }
         }
     }
 
     async fn sweep(&self) {
-        let Some(vault) = self.vault() else { return };
+        let Some(storage) = self.storage() else { return };
         loop {
-            if let Err(error) = sweep(&self.engine, vault).await {
+            if let Err(error) = sweep(&self.engine, storage).await {
                 tracing::warn!(error = format!("{error:#}"), "what is old could not be cleared");
             }
-            tokio::time::sleep(SWEEP).await;
+            tokio::time::sleep(PURGE_INTERVAL).await;
         }
     }
 }

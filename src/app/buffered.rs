@@ -8,15 +8,16 @@ use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::http::Whole;
+use crate::http::BufferedBody;
 
 /// Marks a response whose body is in memory as a whole, so that its memory is counted. The size alone does not show this:
 /// a file that is sent piece by piece has one as well.
-pub(super) fn marked(mut response: Response) -> Response {
-    let Some(bytes) = response.body().size_hint().exact().filter(|bytes| *bytes > Whole::SMALL) else {
+pub(super) fn mark_buffered(mut response: Response) -> Response {
+    let Some(bytes) = response.body().size_hint().exact().filter(|bytes| *bytes > BufferedBody::MAX_UNMARKED)
+    else {
         return response;
     };
-    if response.extensions().get::<Whole>().is_some() {
+    if response.extensions().get::<BufferedBody>().is_some() {
         return response;
     }
     let mut body = std::mem::take(response.body_mut());
@@ -27,21 +28,21 @@ pub(super) fn marked(mut response: Response) -> Response {
         return response;
     };
     if first.as_ref().is_ok_and(|frame| frame.data_ref().is_some_and(|data| data.len() as u64 == bytes)) {
-        response.extensions_mut().insert(Whole { bytes });
+        response.extensions_mut().insert(BufferedBody { bytes });
     }
-    *response.body_mut() = Body::new(Begun { first: Some(first), bytes, rest: body });
+    *response.body_mut() = Body::new(PeekedBody { first: Some(first), bytes, rest: body });
     response
 }
 
 /// A body whose first frame has been taken.
-struct Begun {
+struct PeekedBody {
     first: Option<Result<Frame<Bytes>, axum::Error>>,
     /// The size of the whole body.
     bytes: u64,
     rest: Body,
 }
 
-impl HttpBody for Begun {
+impl HttpBody for PeekedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

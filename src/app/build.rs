@@ -8,17 +8,17 @@ use axum::routing::{MethodFilter, any};
 use resourceful_contract::{Mismatch, StorageError};
 
 use super::lifecycle::panic_message;
-use super::mount::{has_sockets, mount, name, tells_of_all};
+use super::mount::{has_event_stream, has_sockets, mount, name};
 use super::{App, AppBuilder, AppPreset, health, migrate};
-use crate::access::{Following, Rule};
+use crate::access::{AbortOnDrop, Rule};
 use crate::audit::AuditTrails;
 use crate::authz::compile_all;
 use crate::cache::{ResponseCache, TagVersions};
 use crate::catalog::{Catalog, Entry};
 use crate::engine::{Contention, DigestKey, Engine, InFlightKeys};
 #[cfg(feature = "webhooks")]
-use crate::events::{Dispatcher, Queue, Subscription};
-use crate::http::{BATCH, EVENTS, EXPLAIN, Path, SOCKET};
+use crate::events::{Dispatcher, RegisteredSubscriber, WebhookSubscriber};
+use crate::http::{BATCH_PATH, EVENTS_PATH, EXPLAIN_PATH, Path, SOCKET_PATH};
 use crate::live::{Presence, follow_presence};
 use crate::openapi;
 use crate::outbox::Outbox;
@@ -27,51 +27,51 @@ use crate::resource::{DefinitionErrors, Faults};
 use crate::tables::Tables;
 
 /// The minimum length of a secret, in bytes.
-const MIN_SECRET: usize = 32;
+const MIN_SECRET_BYTES: usize = 32;
 
 pub(super) async fn build(builder: AppBuilder) -> Result<App, DefinitionErrors> {
     let mut faults = Faults::of("app");
     let secret = secret(&builder, &mut faults);
-    prefix(&builder.prefix, &mut faults);
+    check_prefix(&builder.prefix, &mut faults);
     for (message, help) in builder.authenticators.iter().flat_map(|authenticator| authenticator.faults()) {
         faults.push(None, message, help);
     }
-    let shares = builder.query_cache.is_shared();
-    let new = || if shares { TagVersions::on_course() } else { TagVersions::default() };
-    let generations = remembers(&builder).then(|| Arc::new(new()));
-    let (catalog, mut found) = Catalog::link(&builder.resources, generations.as_ref());
+    let is_shared = builder.query_cache.is_shared();
+    let new = || if is_shared { TagVersions::with_horizon() } else { TagVersions::default() };
+    let tag_versions = is_cache_enabled(&builder).then(|| Arc::new(new()));
+    let (catalog, mut found) = Catalog::link(&builder.resources, tag_versions.as_ref());
     found.extend(compile_all(&catalog));
     found.extend(compile_list_parameters(&catalog));
     if !found.is_empty() {
         return Err(DefinitionErrors::new(found).with(faults));
     }
-    let merged = merged(&builder, &catalog, &mut faults);
+    let merged = merge_routers(&builder, &catalog, &mut faults);
     let explain = builder.explain.as_ref().map(|permission| {
-        Rule::of_callers(permission).unwrap_or_else(|fault| {
+        Rule::compile_for_callers(permission).unwrap_or_else(|fault| {
             faults.push(None, fault, ".explain(…) with a rule about the caller: role(…), scope(…), check(…)");
-            Rule::nobody()
+            Rule::deny_all()
         })
     });
     faults.into_result()?;
-    migrate::migrate(&builder, migrate::applies(builder.preset)).await?;
-    prepare(&catalog).await?;
-    let answers = generations
-        .map(|generations| Arc::new(ResponseCache::new(&builder.query_cache, generations, name(&secret))));
+    migrate::migrate(&builder, migrate::should_apply(builder.preset)).await?;
+    prepare_tables(&catalog).await?;
+    let cache = tag_versions
+        .map(|tag_versions| Arc::new(ResponseCache::new(&builder.query_cache, tag_versions, name(&secret))));
     let presence = Arc::<Presence>::default();
-    let following = follow(&builder, answers.as_ref(), &presence, &secret).await?;
-    let shared = Shared { following, answers, presence };
+    let following = subscribe_bus(&builder, cache.as_ref(), &presence, &secret).await?;
+    let shared = BusState { following, cache, presence };
     let is_hooked =
-        !builder.hooks.is_empty() || catalog.entries().iter().any(|entry| entry.definition.runs_code());
+        !builder.hooks.is_empty() || catalog.entries().iter().any(|entry| entry.definition.has_app_code());
     let (catalog, tables) = (Arc::new(catalog), Arc::new(Tables::new()));
-    let outbox = Outbox::new(catalog.clone(), tables.clone(), &builder.prefix, schemas(&builder.servers));
+    let outbox = Outbox::new(catalog.clone(), tables.clone(), &builder.prefix, schema_base(&builder.servers));
     let audit = AuditTrails::new(catalog.clone(), tables.clone());
     let engine = Arc::new_cyclic(|me| Engine {
         contention: Contention::default(),
         catalog,
-        is_hooked,
-        me: me.clone(),
-        cursors: CursorKey::derive(&secret),
-        names: DigestKey::derive(&secret),
+        has_hooks: is_hooked,
+        weak_self: me.clone(),
+        cursor_key: CursorKey::derive(&secret),
+        digest_key: DigestKey::derive(&secret),
         hooks: builder.hooks.clone(),
         tables,
         outbox: Arc::new(outbox),
@@ -105,12 +105,12 @@ fn dispatcher(
             return Err(faults.into_errors());
         }
     };
-    let queue = Queue { engine: engine.clone(), dispatcher: dispatcher.clone() };
-    builder.subscriptions.push(Subscription {
+    let queue = WebhookSubscriber { engine: engine.clone(), dispatcher: dispatcher.clone() };
+    builder.subscriptions.push(RegisteredSubscriber {
         pattern: "*".to_owned(),
         name: "resourceful.webhooks".into(),
         subscriber: Arc::new(queue),
-        stays: true,
+        is_relay_local: true,
     });
     Ok((builder, Some(dispatcher)))
 }
@@ -118,10 +118,10 @@ fn dispatcher(
 /// The application secret, from which the keys are derived for values that clients hold and must not forge.
 fn secret(builder: &AppBuilder, faults: &mut Faults) -> Vec<u8> {
     match (&builder.secret, builder.preset) {
-        (Some(secret), _) if secret.len() < MIN_SECRET => {
+        (Some(secret), _) if secret.len() < MIN_SECRET_BYTES => {
             faults.push(
                 None,
-                format!("its secret has {} bytes; {MIN_SECRET} are the least", secret.len()),
+                format!("its secret has {} bytes; {MIN_SECRET_BYTES} are the least", secret.len()),
                 ".secret(…) with the output of `openssl rand -base64 32`",
             );
         }
@@ -139,12 +139,12 @@ fn secret(builder: &AppBuilder, faults: &mut Faults) -> Vec<u8> {
 }
 
 /// The base of schema URLs, where a server's URL is absolute.
-fn schemas(servers: &[String]) -> Option<String> {
+fn schema_base(servers: &[String]) -> Option<String> {
     let server = servers.first().filter(|server| server.contains("://"))?;
     Some(format!("{}/openapi.json#/components/schemas/", server.trim_end_matches('/')))
 }
 
-fn prefix(prefix: &str, faults: &mut Faults) {
+fn check_prefix(prefix: &str, faults: &mut Faults) {
     let legal = |character: char| character.is_ascii_alphanumeric() || "/-_.~".contains(character);
     let well_formed = prefix.is_empty()
         || (prefix.starts_with('/')
@@ -158,28 +158,28 @@ fn prefix(prefix: &str, faults: &mut Faults) {
 
 /// The application's own routes as one router. A path that they share with a resource would be ambiguous, so it is a
 /// fault.
-fn merged(builder: &AppBuilder, catalog: &Catalog, faults: &mut Faults) -> Option<Router> {
-    let taken = || any(|| std::future::ready(())).on(every_method(), || std::future::ready(()));
+fn merge_routers(builder: &AppBuilder, catalog: &Catalog, faults: &mut Faults) -> Option<Router> {
+    let taken = || any(|| std::future::ready(())).on(all_methods(), || std::future::ready(()));
     let mut paths = Router::new();
-    let page = if builder.docs { openapi::PAGE.as_slice() } else { &[] };
-    for path in page.iter().chain(&health::PATHS).chain([&openapi::DOCUMENT, &EXPLAIN]) {
+    let page = if builder.docs { openapi::DOCS_PATHS.as_slice() } else { &[] };
+    for path in page.iter().chain(&health::PATHS).chain([&openapi::DOCUMENT_PATH, &EXPLAIN_PATH]) {
         paths = paths.route(path, taken());
     }
-    if tells_of_all(catalog) {
-        paths = paths.route(&format!("{}{EVENTS}", builder.prefix), taken());
+    if has_event_stream(catalog) {
+        paths = paths.route(&format!("{}{EVENTS_PATH}", builder.prefix), taken());
     }
     if has_sockets(builder, catalog) {
-        paths = paths.route(&format!("{}{SOCKET}", builder.prefix), taken());
+        paths = paths.route(&format!("{}{SOCKET_PATH}", builder.prefix), taken());
     }
-    let batch = format!("{}{BATCH}", builder.prefix);
+    let batch = format!("{}{BATCH_PATH}", builder.prefix);
     if builder.batch.is_some() {
         paths = paths.route(&batch, taken());
-        if catalog.entries().iter().any(|entry| *entry.name == BATCH[1..]) {
+        if catalog.entries().iter().any(|entry| *entry.name == BATCH_PATH[1..]) {
             faults.push(None, "a resource has the path of batches", "another name, or no .batch(…)");
         }
     }
     let resources =
-        catalog.entries().iter().filter(|entry| *entry.name != BATCH[1..] || builder.batch.is_none());
+        catalog.entries().iter().filter(|entry| *entry.name != BATCH_PATH[1..] || builder.batch.is_none());
     for entry in resources {
         for path in Path::of(&entry.definition) {
             paths = paths.route(&path.template(&builder.prefix, &entry.definition), taken());
@@ -204,7 +204,7 @@ fn merged(builder: &AppBuilder, catalog: &Catalog, faults: &mut Faults) -> Optio
     merged
 }
 
-fn every_method() -> MethodFilter {
+fn all_methods() -> MethodFilter {
     [
         MethodFilter::DELETE,
         MethodFilter::HEAD,
@@ -220,35 +220,35 @@ fn every_method() -> MethodFilter {
 }
 
 /// State that follows messages of other nodes on the bus.
-pub(super) struct Shared {
-    pub(super) following: Vec<Following>,
-    pub(super) answers: Option<Arc<ResponseCache>>,
+pub(super) struct BusState {
+    pub(super) following: Vec<AbortOnDrop>,
+    pub(super) cache: Option<Arc<ResponseCache>>,
     pub(super) presence: Arc<Presence>,
 }
 
 /// Listens for messages of other nodes.
-async fn follow(
+async fn subscribe_bus(
     builder: &AppBuilder,
-    answers: Option<&Arc<ResponseCache>>,
+    cache: Option<&Arc<ResponseCache>>,
     presence: &Arc<Presence>,
     secret: &[u8],
-) -> Result<Vec<Following>, DefinitionErrors> {
+) -> Result<Vec<AbortOnDrop>, DefinitionErrors> {
     let Some(bus) = &builder.bus else { return Ok(Vec::new()) };
-    let followed = async {
+    let subscribed = async {
         let mut following = Vec::new();
         for grants in &builder.grants {
-            following.push(grants.follow(bus).await?);
+            following.push(grants.subscribe(bus).await?);
         }
-        if let Some(answers) = answers {
-            following.extend(answers.follow(bus).await?);
+        if let Some(cache) = cache {
+            following.extend(cache.start_invalidation(bus).await?);
         }
         if builder.resources.iter().any(|resource| resource.0.presence) {
-            let beat = builder.streams.heartbeat / 3;
-            following.push(follow_presence(presence, bus, &name(secret), beat).await?);
+            let interval = builder.streams.heartbeat / 3;
+            following.push(follow_presence(presence, bus, &name(secret), interval).await?);
         }
         Ok::<_, StorageError>(following)
     };
-    followed.await.map_err(|error| {
+    subscribed.await.map_err(|error| {
         let mut faults = Faults::of("app");
         let help = "see that the bus is there and can be reached";
         faults.push_failure(&error, format!("its bus ({}) failed: {error}", bus.name()), help);
@@ -257,12 +257,12 @@ async fn follow(
 }
 
 /// Whether any responses are cached.
-fn remembers(builder: &AppBuilder) -> bool {
+fn is_cache_enabled(builder: &AppBuilder) -> bool {
     builder.query_cache.is_on && builder.resources.iter().any(|resource| resource.0.cache.is_some())
 }
 
 /// Creates tables where requested, and compares every declaration with its table.
-async fn prepare(catalog: &Catalog) -> Result<(), DefinitionErrors> {
+async fn prepare_tables(catalog: &Catalog) -> Result<(), DefinitionErrors> {
     let mut found = Vec::new();
     for position in catalog.creation_order() {
         let entry = catalog.entry(position);
@@ -279,7 +279,7 @@ async fn prepare(catalog: &Catalog) -> Result<(), DefinitionErrors> {
         match checked {
             Ok(mismatches) => {
                 for mismatch in mismatches {
-                    report(entry, mismatch, &mut faults);
+                    report_mismatch(entry, mismatch, &mut faults);
                 }
             }
             Err(error) => faults.push_failure(
@@ -288,13 +288,13 @@ async fn prepare(catalog: &Catalog) -> Result<(), DefinitionErrors> {
                 "see that the database is there and can be reached",
             ),
         }
-        found.extend(faults.into_found());
+        found.extend(faults.into_faults());
     }
     if found.is_empty() { Ok(()) } else { Err(DefinitionErrors::new(found)) }
 }
 
 /// Reports a difference between a declaration and its table: a fault, or a log line where everything works nevertheless.
-fn report(entry: &Entry, mismatch: Mismatch, faults: &mut Faults) {
+fn report_mismatch(entry: &Entry, mismatch: Mismatch, faults: &mut Faults) {
     let Mismatch { field, message, help, is_warning, .. } = mismatch;
     let table = &entry.schema.table;
     if is_warning {

@@ -14,7 +14,7 @@ use crate::cache::QueryCache;
 use crate::error::Error;
 #[cfg(feature = "webhooks")]
 use crate::events::Webhooks;
-use crate::events::{Delivery, On, Subscriber, Subscription};
+use crate::events::{Delivery, FnSubscriber, RegisteredSubscriber, Subscriber};
 use crate::live::Streams;
 use crate::outbox::Event;
 use crate::resource::{DefinitionErrors, Hook, PlacedHook, Resource};
@@ -95,7 +95,7 @@ pub struct AppBuilder {
     pub(super) license: Option<(String, String)>,
     pub(super) servers: Vec<String>,
     pub(super) resources: Vec<Resource>,
-    pub(super) subscriptions: Vec<Subscription>,
+    pub(super) subscriptions: Vec<RegisteredSubscriber>,
     #[cfg(feature = "webhooks")]
     pub(super) webhooks: Option<Webhooks>,
     pub(super) batch: Option<usize>,
@@ -183,7 +183,7 @@ impl AppBuilder {
 
     /// Runs a hook around every change of every resource, before the resource's own.
     pub fn hook(mut self, hook: impl Hook) -> Self {
-        self.hooks.push(PlacedHook::everywhere(hook));
+        self.hooks.push(PlacedHook::for_all(hook));
         self
     }
 
@@ -227,7 +227,7 @@ impl AppBuilder {
         let pattern = pattern.into();
         let same = self.subscriptions.iter().filter(|one| one.pattern == pattern).count();
         let name = if same == 0 { pattern.clone() } else { format!("{pattern} {}", same + 1) };
-        self.subscribe(name, pattern, On(handler))
+        self.subscribe(name, pattern, FnSubscriber(handler))
     }
 
     /// Adds a subscriber to change events, under a name that stays the same from one version of the application to the
@@ -239,11 +239,11 @@ impl AppBuilder {
         subscriber: impl Subscriber,
     ) -> Self {
         let (name, pattern) = (name.into().into(), pattern.into());
-        self.subscriptions.push(Subscription {
+        self.subscriptions.push(RegisteredSubscriber {
             pattern,
             name,
             subscriber: Arc::new(subscriber),
-            stays: false,
+            is_relay_local: false,
         });
         self
     }
@@ -468,7 +468,7 @@ impl AppBuilder {
     /// # Errors
     /// Every fault at once, each with the line that fixes it; [`BuildError::is_retryable`] where a database or a bus is away.
     pub async fn build(self) -> Result<App, BuildError> {
-        Ok(build::build(self.complete()?).await?)
+        Ok(build::build(self.add_feature_resources()?).await?)
     }
 
     /// Applies every missing migration, whatever the preset, and returns those that it applied: for a deployment step.
@@ -476,7 +476,7 @@ impl AppBuilder {
     /// # Errors
     /// Migrations that a database refuses, and migrations that were changed after they were applied.
     pub async fn migrate(self) -> Result<Vec<String>, BuildError> {
-        Ok(migrate::migrate(&self.complete()?, true).await?)
+        Ok(migrate::migrate(&self.add_feature_resources()?, true).await?)
     }
 
     /// Adds the resources of the features that it uses.
@@ -484,10 +484,10 @@ impl AppBuilder {
         not(feature = "webhooks"),
         expect(clippy::unnecessary_wraps, unused_mut, reason = "nothing comes without webhooks")
     )]
-    fn complete(mut self) -> Result<Self, DefinitionErrors> {
+    fn add_feature_resources(mut self) -> Result<Self, DefinitionErrors> {
         #[cfg(feature = "webhooks")]
         if let Some(webhooks) = &self.webhooks {
-            webhooks.know(&self.resources);
+            webhooks.set_known_events(&self.resources);
             self.resources.extend(webhooks.resources()?);
         }
         Ok(self)

@@ -18,55 +18,55 @@ use crate::error::Error;
 use crate::http::{AppState, Context, respond};
 
 /// How long a storage may take to report that it is ready.
-const PATIENCE: Duration = Duration::from_secs(2);
+const READY_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) const PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
-pub(super) fn routes(boundary: &Arc<AppState>, lifecycle: &Arc<Lifecycle>) -> Router {
-    let (boundary, lifecycle) = (boundary.clone(), lifecycle.clone());
-    let refused = boundary.clone();
+pub(super) fn routes(state: &Arc<AppState>, lifecycle: &Arc<Lifecycle>) -> Router {
+    let (state, lifecycle) = (state.clone(), lifecycle.clone());
+    let fallback_state = state.clone();
     Router::new()
-        .route(PATHS[0], get(|| async { fine() }))
+        .route(PATHS[0], get(|| async { ok_response() }))
         .route(
             PATHS[1],
             get(move |request: Request| {
-                let (boundary, lifecycle) = (boundary.clone(), lifecycle.clone());
-                async move { ready(&boundary, &lifecycle, &Context::carried_by(&request)).await }
+                let (state, lifecycle) = (state.clone(), lifecycle.clone());
+                async move { ready(&state, &lifecycle, &Context::of_request(&request)).await }
             }),
         )
         .method_not_allowed_fallback(move |request: Request| {
-            let context = Context::carried_by(&request);
+            let context = Context::of_request(&request);
             let path = request.uri().path();
-            ready_now(respond(&Error::method_not_allowed(), &refused.problem_base, path, &context))
+            ready_now(respond(&Error::method_not_allowed(), &fallback_state.problem_base, path, &context))
         })
 }
 
-fn fine() -> Response {
+fn ok_response() -> Response {
     ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], r#"{"status":"ok"}"#).into_response()
 }
 
-async fn ready(boundary: &AppState, lifecycle: &Lifecycle, context: &Context) -> Response {
-    let refuse = |error: Error| respond(&error, &boundary.problem_base, PATHS[1], context);
+async fn ready(state: &AppState, lifecycle: &Lifecycle, context: &Context) -> Response {
+    let refuse = |error: Error| respond(&error, &state.problem_base, PATHS[1], context);
     if lifecycle.is_draining() {
         return refuse(Error::unavailable());
     }
-    let storages = storages(boundary);
-    let checks = storages.iter().map(|storage| tokio::time::timeout(PATIENCE, storage.ready()));
+    let storages = storages(state);
+    let checks = storages.iter().map(|storage| tokio::time::timeout(READY_TIMEOUT, storage.ready()));
     for outcome in join_all(checks).await {
         match outcome {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return refuse(Error::unavailable().with_source(error)),
-            Err(late) => return refuse(Error::unavailable().with_source(late)),
+            Err(elapsed) => return refuse(Error::unavailable().with_source(elapsed)),
         }
     }
-    fine()
+    ok_response()
 }
 
 /// Every distinct storage.
-fn storages(boundary: &AppState) -> Vec<GuardedStorage> {
+fn storages(state: &AppState) -> Vec<GuardedStorage> {
     let mut storages: Vec<GuardedStorage> = Vec::new();
-    for entry in boundary.engine.catalog.entries() {
-        if !storages.iter().any(|known| known.is(&entry.storage)) {
+    for entry in state.engine.catalog.entries() {
+        if !storages.iter().any(|known| known.is_same(&entry.storage)) {
             storages.push(entry.storage.clone());
         }
     }

@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind};
 use crate::http::{Context, REQUEST_ID, set_security_headers};
 
 /// The maximum time between the due time of a response and the deadline.
-const MOMENT: Duration = Duration::from_secs(1);
+const DEADLINE_MARGIN: Duration = Duration::from_secs(1);
 
 /// State that the requests of an application share during its lifetime.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) struct Lifecycle {
     slots: Semaphore,
     deadline: Duration,
     /// Whether responses ask browsers to connect over TLS only.
-    strict_transport: bool,
+    has_hsts: bool,
     draining: watch::Sender<bool>,
     pub(super) drain_delay: Duration,
     pub(super) shutdown_grace: Duration,
@@ -33,14 +33,14 @@ impl Lifecycle {
     pub(super) fn new(
         deadline: Duration,
         concurrency: usize,
-        strict_transport: bool,
+        has_hsts: bool,
         drain_delay: Duration,
         shutdown_grace: Duration,
     ) -> Self {
         Self {
             slots: Semaphore::new(concurrency.min(Semaphore::MAX_PERMITS)),
             deadline,
-            strict_transport,
+            has_hsts,
             draining: watch::Sender::new(false),
             drain_delay,
             shutdown_grace,
@@ -62,21 +62,21 @@ impl Lifecycle {
 
     /// When the response to a request that begins now is due: shortly before the deadline, so that work that is done by
     /// then is still answered normally.
-    pub(super) fn due(&self) -> Option<Instant> {
-        Instant::now().checked_add(self.deadline - (self.deadline / 10).min(MOMENT))
+    pub(super) fn response_due(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.deadline - (self.deadline / 10).min(DEADLINE_MARGIN))
     }
 
     /// Runs a handler within the concurrency limit and the deadline, and catches panics.
     ///
     /// # Errors
     /// Where there are too many requests, the response is late, or the handler panics.
-    pub(super) async fn guard<F: Future<Output = Response> + Send>(
+    pub(super) async fn run_guarded<F: Future<Output = Response> + Send>(
         &self,
         span: &Span,
         // Not the future itself: each function that it is passed through would reserve space for a copy of it.
         answer: impl FnOnce() -> F + Send,
     ) -> Result<Response, Error> {
-        let _slot = self.slots.try_acquire().map_err(|_| overloaded())?;
+        let _permit = self.slots.try_acquire().map_err(|_| overloaded())?;
         // Pinned here and passed by reference, so that the future is stored once only.
         let guarded = tokio::time::timeout(self.deadline, AssertUnwindSafe(answer()).catch_unwind());
         let guarded = std::pin::pin!(guarded);
@@ -85,19 +85,19 @@ impl Lifecycle {
         match outcome {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(panic)) => Err(panicked(panic.as_ref())),
-            Err(_) => Err(late(self.deadline)),
+            Err(_) => Err(deadline_exceeded(self.deadline)),
         }
     }
 
     /// Adds the headers that every response carries, unless it sets them itself.
-    pub(super) fn finish(&self, mut response: Response, context: &Context) -> Response {
-        const STRICT: (HeaderName, HeaderValue) =
+    pub(super) fn set_common_headers(&self, mut response: Response, context: &Context) -> Response {
+        const HSTS: (HeaderName, HeaderValue) =
             (STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, context.request_id().clone());
         set_security_headers(headers);
-        if self.strict_transport {
-            headers.entry(STRICT.0).or_insert(STRICT.1);
+        if self.has_hsts {
+            headers.entry(HSTS.0).or_insert(HSTS.1);
         }
         response
     }
@@ -107,7 +107,7 @@ pub(super) fn overloaded() -> Error {
     Error::new(ErrorKind::Unavailable, "overloaded", "Server overloaded, retry later.")
 }
 
-fn late(deadline: Duration) -> Error {
+fn deadline_exceeded(deadline: Duration) -> Error {
     Error::new(
         ErrorKind::DeadlineExceeded,
         "deadline-exceeded",

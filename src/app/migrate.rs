@@ -10,11 +10,11 @@ use crate::tables;
 use crate::tables::Tables;
 
 /// The environment variable that lets a start in production apply missing migrations.
-const VARIABLE: &str = "RESOURCEFUL_MIGRATE";
+const MIGRATE_VARIABLE: &str = "RESOURCEFUL_MIGRATE";
 
 /// Whether missing migrations are applied at the start.
-pub(super) fn applies(preset: AppPreset) -> bool {
-    preset != AppPreset::Production || std::env::var(VARIABLE).is_ok_and(|value| value == "1")
+pub(super) fn should_apply(preset: AppPreset) -> bool {
+    preset != AppPreset::Production || std::env::var(MIGRATE_VARIABLE).is_ok_and(|value| value == "1")
 }
 
 /// Applies the migrations of every storage, or verifies that they are applied. Returns the labels of those that it
@@ -26,7 +26,7 @@ pub(super) fn applies(preset: AppPreset) -> bool {
 pub(super) async fn migrate(builder: &AppBuilder, apply: bool) -> Result<Vec<String>, DefinitionErrors> {
     let mut faults = Faults::of("migrations");
     let mut applied = Vec::new();
-    let mut declared = own(builder, &mut faults).await;
+    let mut declared = library_migrations(builder, &mut faults).await;
     declared.extend(builder.migrations.iter().cloned());
     for (storage, migrations) in by_storage(&declared, &mut faults) {
         let labels = |positions: &[usize]| -> Vec<String> {
@@ -47,7 +47,7 @@ pub(super) async fn migrate(builder: &AppBuilder, apply: bool) -> Result<Vec<Str
                     faults.push(
                         None,
                         format!("`{label}` is not applied, and in production nothing is applied unasked"),
-                        format!("start once with {VARIABLE}=1, or call create_app(…).migrate() in a step of its own"),
+                        format!("start once with {MIGRATE_VARIABLE}=1, or call create_app(…).migrate() in a step of its own"),
                     );
                 }
             }
@@ -68,11 +68,15 @@ pub(super) async fn migrate(builder: &AppBuilder, apply: bool) -> Result<Vec<Str
 
 /// The library's own tables in every storage whose resources need them: as migrations for storages that have some, and
 /// created at once in storages that create tables by themselves.
-async fn own(builder: &AppBuilder, faults: &mut Faults) -> Vec<(Arc<dyn Storage>, Vec<Migration>)> {
+async fn library_migrations(
+    builder: &AppBuilder,
+    faults: &mut Faults,
+) -> Vec<(Arc<dyn Storage>, Vec<Migration>)> {
     let mut storages: Vec<Arc<dyn Storage>> = Vec::new();
     for definition in builder.resources.iter().map(|resource| &resource.0) {
         let storage = definition.table.storage();
-        if definition.keeps_records() && !storages.iter().any(|known| Arc::ptr_eq(known, storage)) {
+        if definition.needs_library_tables() && !storages.iter().any(|grouped| Arc::ptr_eq(grouped, storage))
+        {
             storages.push(storage.clone());
         }
     }
@@ -110,8 +114,8 @@ fn by_storage(
 ) -> Vec<(Arc<dyn Storage>, Vec<Migration>)> {
     let mut storages: Vec<(Arc<dyn Storage>, Vec<Migration>)> = Vec::new();
     for (storage, migrations) in declared {
-        match storages.iter_mut().find(|(known, _)| Arc::ptr_eq(known, storage)) {
-            Some((_, known)) => known.extend(migrations.iter().cloned()),
+        match storages.iter_mut().find(|(grouped, _)| Arc::ptr_eq(grouped, storage)) {
+            Some((_, grouped)) => grouped.extend(migrations.iter().cloned()),
             None => storages.push((storage.clone(), migrations.clone())),
         }
     }

@@ -1,11 +1,11 @@
 //! The application: resources behind one router, and its lifecycle from start to shutdown.
 
 mod background;
+mod banner;
 mod buffered;
 mod build;
 mod build_error;
 mod builder;
-mod greeting;
 mod health;
 mod lifecycle;
 mod migrate;
@@ -47,14 +47,14 @@ use service::AppService;
 /// Two applications in one process share nothing but what is passed to both. Cloning is cheap.
 #[derive(Clone)]
 pub struct App {
-    front: AppService,
-    boundary: Arc<AppState>,
+    service: AppService,
+    state: Arc<AppState>,
     lifecycle: Arc<Lifecycle>,
     limits: Arc<ConnectionLimits>,
     relay: Arc<Relay>,
     /// Followers of published events.
     tails: Vec<Arc<Tail>>,
-    news: Option<Arc<PublishNotifier>>,
+    notifier: Option<Arc<PublishNotifier>>,
     development: Development,
     #[cfg(feature = "webhooks")]
     dispatcher: Option<Arc<crate::events::Dispatcher>>,
@@ -64,7 +64,7 @@ pub struct App {
 #[derive(Clone, Copy, Debug)]
 struct Development {
     /// Whether `serve` prints the address and a request to try.
-    greets: bool,
+    has_banner: bool,
     has_docs: bool,
 }
 
@@ -87,18 +87,18 @@ impl App {
     ///
     /// Responses contain URLs under the path that the client used, so nesting under a path works.
     pub fn router(&self) -> Router {
-        Router::new().fallback_service(self.front.clone())
+        Router::new().fallback_service(self.service.clone())
     }
 
     #[cfg(feature = "testing")]
-    pub(crate) fn boundary(&self) -> &AppState {
-        &self.boundary
+    pub(crate) fn state(&self) -> &AppState {
+        &self.state
     }
 
     /// Starts to load existing rows, bypassing permissions and in one transaction: for seeds, imports and tests.
     #[must_use]
     pub fn load(&self) -> Loader<'_> {
-        Loader::new(&self.boundary.engine)
+        Loader::new(&self.state.engine)
     }
 
     /// Explains why an actor may or may not do an operation on a resource: every rule that was evaluated, and for one row
@@ -133,8 +133,8 @@ impl App {
         operation: Operation,
         id: Option<&str>,
     ) -> Result<Explanation, Error> {
-        let actor = actor.clone().with_included(&self.boundary.roles);
-        self.boundary.engine.explain(&actor, resource, operation, id).await
+        let actor = actor.clone().with_included(&self.state.roles);
+        self.state.engine.explain(&actor, resource, operation, id).await
     }
 
     /// Dead letters: events whose delivery was given up, the oldest first, at most this many of each database.
@@ -142,9 +142,9 @@ impl App {
     /// # Errors
     /// Where a storage fails.
     pub async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, Error> {
-        let rows = self.boundary.engine.outbox.dead(limit).await?;
+        let rows = self.state.engine.outbox.dead_letters(limit).await?;
         let letter = |row: crate::tables::events::EventRow| DeadLetter {
-            event: self.boundary.engine.outbox.event(&row),
+            event: self.state.engine.outbox.to_event(&row),
             attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
             reason: row.reason.unwrap_or_default(),
             dead_at: row.dead_at.unwrap_or_default(),
@@ -157,7 +157,7 @@ impl App {
     /// # Errors
     /// Where a storage fails.
     pub async fn replay_dead_letters(&self, ids: &[Uuid]) -> Result<u64, Error> {
-        self.boundary.engine.outbox.revive(ids).await
+        self.state.engine.outbox.revive(ids).await
     }
 
     /// Verifies the audit trail of each database: that no entry was removed or altered since it was written. Reads all of
@@ -166,42 +166,42 @@ impl App {
     /// # Errors
     /// Where a storage fails.
     pub async fn verify_audit(&self) -> Result<Vec<AuditVerdict>, Error> {
-        self.boundary.engine.audit.verify().await
+        self.state.engine.audit.verify().await
     }
 
     /// Invalidates every cached response of the resources that have this tag ([`Cache::tag`](crate::cache::Cache::tag)), on this
     /// node at once and on the others as soon as they receive the message on the bus: for changes made outside of the
     /// application.
     pub fn invalidate(&self, tag: &str) {
-        if let Some(answers) = &self.boundary.answers {
-            answers.generations().changed(&[Tag::declared(tag)], &[]);
+        if let Some(cache) = &self.state.cache {
+            cache.tag_versions().invalidate(&[Tag::declared(tag)], &[]);
         }
     }
 
     /// Counts of requests whose responses may be cached, by outcome.
     #[must_use]
     pub fn cache_counts(&self) -> CacheCounts {
-        self.boundary.answers.as_ref().map(|answers| answers.counts()).unwrap_or_default()
+        self.state.cache.as_ref().map(|cache| cache.counts()).unwrap_or_default()
     }
 
     /// The number of streams of changes that are open on this node.
     #[must_use]
     pub fn open_streams(&self) -> usize {
-        self.boundary.live.as_ref().map_or(0, |live| live.hub.count())
+        self.state.live.as_ref().map_or(0, |live| live.hub.count())
     }
 
     /// How often a hook failed after a change that was committed, and so stays, on this node since it started. Each
     /// failure is logged with its reason.
     #[must_use]
     pub fn hook_failures(&self) -> u64 {
-        self.boundary.engine.hook_failures.load(Ordering::Relaxed)
+        self.state.engine.hook_failures.load(Ordering::Relaxed)
     }
 
     /// How many leases this node took over from a holder that was gone although the lease had not expired, because that
     /// node's clock is wrong. Each is logged with its holder.
     #[must_use]
     pub fn outlived_leases(&self) -> u64 {
-        self.boundary.engine.outbox.skewed_leases.outlived()
+        self.state.engine.outbox.skewed_leases.taken_over()
     }
 
     /// The number of rows that a resource has.
@@ -209,13 +209,13 @@ impl App {
     /// # Errors
     /// Where there is no such resource, or its storage fails.
     pub async fn count(&self, resource: &str) -> Result<u64, Error> {
-        self.boundary.engine.count(resource).await
+        self.state.engine.count(resource).await
     }
 }
 
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.boundary.engine.catalog.entries().iter().map(|entry| entry.definition.name());
+        let names = self.state.engine.catalog.entries().iter().map(|entry| entry.definition.name());
         f.debug_struct("App").field("resources", &names.collect::<Vec<_>>()).finish_non_exhaustive()
     }
 }

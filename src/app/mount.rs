@@ -10,22 +10,23 @@ use axum::routing::{MethodFilter, get, on, post};
 use http::header::LOCATION;
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::build::Shared;
+use super::build::BusState;
 use super::lifecycle::Lifecycle;
 use super::service::AppService;
 use super::{App, AppBuilder, AppPreset, Development, health};
-use crate::access::{PublicOrigins, Rule, SecurityScheme, Watching};
+use crate::access::{GrantsWatcher, PublicOrigins, Rule, SecurityScheme};
 use crate::catalog::Catalog;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::events::{Relay, Workers};
 use crate::http::{
-    AppState, BATCH, BodyLimit, BodyMemory, Challenge, Context, EVENTS, EXPLAIN, Origins, Routes, SOCKET,
+    AppState, BATCH_PATH, BodyLimit, BodyMemory, Challenge, Context, EVENTS_PATH, EXPLAIN_PATH, Origins,
+    Routes, SOCKET_PATH,
 };
 use crate::http::{batch as batched, events, explain as explained, respond, socket};
 use crate::live::{Live, Presence};
 use crate::openapi;
-use crate::outbox::{LOOK, PublishNotifier, Tail};
+use crate::outbox::{CHECK_INTERVAL, PublishNotifier, Tail};
 
 /// Assembles the application and its service.
 pub(super) fn mount(
@@ -33,13 +34,13 @@ pub(super) fn mount(
     engine: Arc<Engine>,
     merged: Option<Router>,
     explain: Option<Rule>,
-    shared: Shared,
+    shared: BusState,
     secret: &[u8],
 ) -> App {
     let info = info(&builder, &engine.catalog);
-    let has_sockets = info.sockets;
-    let (boundary, builder) = boundary(builder, engine, explain, shared);
-    let document = openapi::Document::of(boundary.clone(), info);
+    let has_sockets = info.has_sockets;
+    let (state, builder) = build_state(builder, engine, explain, shared);
+    let document = openapi::Document::of(state.clone(), info);
     let lifecycle = Arc::new(Lifecycle::new(
         builder.deadline,
         builder.concurrency,
@@ -48,42 +49,42 @@ pub(super) fn mount(
         builder.shutdown_grace,
     ));
     let development = Development {
-        greets: builder.preset == AppPreset::Development,
+        has_banner: builder.preset == AppPreset::Development,
         has_docs: builder.docs && cfg!(feature = "docs"),
     };
-    let others = openapi::routes(document, builder.docs);
-    let others = match development {
-        Development { greets: true, has_docs: true } => others.route("/", get(to_docs)),
-        _ => others,
+    let router = openapi::routes(document, builder.docs);
+    let router = match development {
+        Development { has_banner: true, has_docs: true } => router.route("/", get(redirect_to_docs)),
+        _ => router,
     };
-    let others = beside(&boundary, &builder.prefix, has_sockets, others);
-    let routes = Routes::new(&boundary, &builder.prefix, others);
+    let router = add_app_routes(&state, &builder.prefix, has_sockets, router);
+    let routes = Routes::new(&state, &builder.prefix, router);
     let merged = merged.map(|merged| {
         merged
-            .layer(DefaultBodyLimit::max(boundary.body_limit.bytes))
+            .layer(DefaultBodyLimit::max(state.body_limit.bytes))
             .fallback_service(routes.clone())
-            .method_not_allowed_fallback(refusal(&boundary, Error::method_not_allowed))
+            .method_not_allowed_fallback(problem_handler(&state, Error::method_not_allowed))
     });
-    let health = health::routes(&boundary, &lifecycle);
+    let health = health::routes(&state, &lifecycle);
     let limits = Arc::new(builder.connections);
     let (cors, compression) = (builder.cors, builder.compression);
-    let front =
-        AppService::new(health, lifecycle.clone(), cors, compression, merged, routes, boundary.clone());
-    let (engine, subscriptions) = (&boundary.engine, Arc::<[_]>::from(builder.subscriptions));
+    let service =
+        AppService::new(health, lifecycle.clone(), cors, compression, merged, routes, state.clone());
+    let (engine, subscriptions) = (&state.engine, Arc::<[_]>::from(builder.subscriptions));
     let name = name(secret);
-    let news = builder.bus.clone().map(|bus| Arc::new(PublishNotifier::new(bus, &name)));
+    let notifier = builder.bus.clone().map(|bus| Arc::new(PublishNotifier::new(bus, &name)));
     let workers =
         builder.bus.map(|bus| Arc::new(Workers::new(engine.clone(), subscriptions.clone(), bus, &name)));
     let relay = Arc::new(Relay::new(engine.clone(), subscriptions, workers));
-    let tails = tails(&boundary);
+    let tails = tails(&state);
     App {
-        front,
-        boundary,
+        service,
+        state,
         lifecycle,
         limits,
         relay,
         tails,
-        news,
+        notifier,
         development,
         #[cfg(feature = "webhooks")]
         dispatcher: None,
@@ -91,44 +92,44 @@ pub(super) fn mount(
 }
 
 /// The state that all handlers share, and what is left of the builder.
-fn boundary(
+fn build_state(
     mut builder: AppBuilder,
     engine: Arc<Engine>,
     explain: Option<Rule>,
-    shared: Shared,
+    shared: BusState,
 ) -> (Arc<AppState>, AppBuilder) {
-    let Shared { following, answers, presence } = shared;
-    let live = live(&engine, &builder, presence);
-    let boundary = AppState {
+    let BusState { following, cache, presence } = shared;
+    let live = build_live(&engine, &builder, presence);
+    let state = AppState {
         engine,
         live,
-        depends_on: depends_on(&builder),
+        vary: vary_header(&builder),
         challenge: Challenge::of(builder.authenticators.iter().map(|authenticator| authenticator.scheme())),
         origins: Origins::new(builder.cors.clone()),
         authenticators: std::mem::take(&mut builder.authenticators),
         roles: std::mem::take(&mut builder.roles),
         tenancy: builder.tenancy.take(),
         elevation: builder.elevation.take(),
-        answers,
-        body_limit: BodyLimit { bytes: builder.body_limit, pause: builder.connections.body_timeout },
-        bodies: BodyMemory::new(builder.connections.max_body_bytes),
+        cache,
+        body_limit: BodyLimit { bytes: builder.body_limit, idle_timeout: builder.connections.body_timeout },
+        body_memory: BodyMemory::new(builder.connections.max_body_bytes),
         prefix: builder.prefix.clone(),
         public_origins: PublicOrigins::of(&builder.servers),
-        base: builder.servers.first().and_then(|server| base(server)),
+        base_path: builder.servers.first().and_then(|server| base_path(server)),
         problem_base: std::mem::take(&mut builder.problem_base),
-        explain,
-        batch: builder.batch,
+        explain_rule: explain,
+        max_batch_operations: builder.batch,
         following,
         #[cfg(feature = "testing")]
-        explained_to: builder.explain.take(),
+        explain_permission: builder.explain.take(),
         #[cfg(feature = "testing")]
         document_by_caller: builder.document_by_caller,
     };
-    (Arc::new(boundary), builder)
+    (Arc::new(state), builder)
 }
 
 /// The path of a server's URL; `None` for a URL at the root.
-fn base(server: &str) -> Option<String> {
+fn base_path(server: &str) -> Option<String> {
     let path = match server.split_once("://") {
         Some((_, rest)) => rest.find('/').map_or("", |start| &rest[start..]),
         None => server,
@@ -144,43 +145,44 @@ pub(super) fn name(secret: &[u8]) -> String {
 }
 
 /// The followers of published events.
-fn tails(boundary: &AppState) -> Vec<Arc<Tail>> {
-    let live = boundary.live.iter().map(|live| live.tail.clone());
-    let watch = boundary.engine.catalog.watch.clone();
-    live.chain(watch.map(|watch| Arc::new(Tail::new(boundary.engine.outbox.clone(), watch, LOOK)))).collect()
+fn tails(state: &AppState) -> Vec<Arc<Tail>> {
+    let live = state.live.iter().map(|live| live.tail.clone());
+    let watch = state.engine.catalog.write_observer.clone();
+    live.chain(watch.map(|watch| Arc::new(Tail::new(state.engine.outbox.clone(), watch, CHECK_INTERVAL))))
+        .collect()
 }
 
 /// Streams and presence, where a resource has either.
-fn live(engine: &Arc<Engine>, builder: &AppBuilder, presence: Arc<Presence>) -> Option<Arc<Live>> {
-    if !engine.catalog.entries().iter().any(|entry| entry.definition.lives()) {
+fn build_live(engine: &Arc<Engine>, builder: &AppBuilder, presence: Arc<Presence>) -> Option<Arc<Live>> {
+    if !engine.catalog.entries().iter().any(|entry| entry.definition.is_live()) {
         return None;
     }
     let live = Arc::new(Live::new(engine, builder.streams.clone(), presence));
     for grants in &builder.grants {
-        let watching: Weak<dyn Watching> = Arc::<Live>::downgrade(&live);
-        grants.tell(watching);
+        let watcher: Weak<dyn GrantsWatcher> = Arc::<Live>::downgrade(&live);
+        grants.add_watcher(watcher);
     }
     Some(live)
 }
 
 /// Whether there is a stream of all changes: where a resource has streams, and none has the stream's path.
-pub(super) fn tells_of_all(catalog: &Catalog) -> bool {
-    catalog.entries().iter().any(|entry| entry.definition.streams())
-        && catalog.entries().iter().all(|entry| *entry.name != EVENTS[1..])
+pub(super) fn has_event_stream(catalog: &Catalog) -> bool {
+    catalog.entries().iter().any(|entry| entry.definition.has_streams())
+        && catalog.entries().iter().all(|entry| *entry.name != EVENTS_PATH[1..])
 }
 
 /// Whether there is a socket endpoint: where something can be subscribed to, and no resource has its path.
 pub(super) fn has_sockets(builder: &AppBuilder, catalog: &Catalog) -> bool {
     builder.streams.sockets
-        && catalog.entries().iter().any(|entry| entry.definition.lives())
-        && catalog.entries().iter().all(|entry| *entry.name != SOCKET[1..])
+        && catalog.entries().iter().any(|entry| entry.definition.is_live())
+        && catalog.entries().iter().all(|entry| *entry.name != SOCKET_PATH[1..])
 }
 
 /// What the OpenAPI document says about the application as a whole.
 fn info(builder: &AppBuilder, catalog: &Catalog) -> openapi::Info {
     openapi::Info {
-        events: tells_of_all(catalog),
-        sockets: has_sockets(builder, catalog),
+        has_events: has_event_stream(catalog),
+        has_sockets: has_sockets(builder, catalog),
         title: builder.title.clone(),
         version: builder.version.clone(),
         description: builder.description.clone(),
@@ -189,66 +191,67 @@ fn info(builder: &AppBuilder, catalog: &Catalog) -> openapi::Info {
         servers: builder.servers.clone(),
         prefix: builder.prefix.clone(),
         schemes: schemes(builder),
-        authenticates: !builder.authenticators.is_empty(),
+        has_authenticators: !builder.authenticators.is_empty(),
         explain: builder.explain.clone(),
-        batches: builder.batch,
-        by_caller: builder.document_by_caller,
+        max_batch: builder.batch,
+        is_per_caller: builder.document_by_caller,
     }
 }
 
 /// Leads a browser at the root to the documentation page. The location is relative, for an application that is nested under
 /// a path.
-async fn to_docs() -> (StatusCode, [(HeaderName, &'static str); 1]) {
+async fn redirect_to_docs() -> (StatusCode, [(HeaderName, &'static str); 1]) {
     (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, "docs")])
 }
 
 /// The routes that belong to no resource, and the fallback for every other path.
-fn beside(boundary: &Arc<AppState>, prefix: &str, has_sockets: bool, mut others: Router) -> Router {
-    if boundary.explain.is_some() {
-        let asked = boundary.clone();
-        others = others.route(EXPLAIN, post(move |request| async move { explained(&asked, request).await }));
+fn add_app_routes(state: &Arc<AppState>, prefix: &str, has_sockets: bool, mut router: Router) -> Router {
+    if state.explain_rule.is_some() {
+        let state = state.clone();
+        router =
+            router.route(EXPLAIN_PATH, post(move |request| async move { explained(&state, request).await }));
     }
-    if boundary.batch.is_some() {
-        let asked = boundary.clone();
-        let path = format!("{prefix}{BATCH}");
-        others = others.route(&path, post(move |request| async move { batched(&asked, request).await }));
+    if state.max_batch_operations.is_some() {
+        let state = state.clone();
+        let path = format!("{prefix}{BATCH_PATH}");
+        router = router.route(&path, post(move |request| async move { batched(&state, request).await }));
     }
-    if tells_of_all(&boundary.engine.catalog) {
-        let asked = boundary.clone();
-        let path = format!("{prefix}{EVENTS}");
-        others = others.route(&path, get(move |request| async move { events(&asked, request).await }));
+    if has_event_stream(&state.engine.catalog) {
+        let state = state.clone();
+        let path = format!("{prefix}{EVENTS_PATH}");
+        router = router.route(&path, get(move |request| async move { events(&state, request).await }));
     }
     if has_sockets {
-        let asked = boundary.clone();
+        let state = state.clone();
         // HTTP/2 opens a WebSocket by CONNECT (RFC 8441).
         let methods = MethodFilter::GET.or(MethodFilter::CONNECT);
-        let answer = move |request| async move { socket(&asked, request).await };
-        others = others.route(&format!("{prefix}{SOCKET}"), on(methods, answer));
+        let handler = move |request| async move { socket(&state, request).await };
+        router = router.route(&format!("{prefix}{SOCKET_PATH}"), on(methods, handler));
     }
-    others
-        .fallback(refusal(boundary, Error::not_found))
-        .method_not_allowed_fallback(refusal(boundary, Error::method_not_allowed))
+    router
+        .fallback(problem_handler(state, Error::not_found))
+        .method_not_allowed_fallback(problem_handler(state, Error::method_not_allowed))
 }
 
 /// A handler that responds to every request with the same problem.
-fn refusal(
-    boundary: &Arc<AppState>,
+fn problem_handler(
+    state: &Arc<AppState>,
     error: fn() -> Error,
 ) -> impl Fn(Request) -> Ready<Response> + Clone + Send + Sync + 'static {
-    let boundary = boundary.clone();
+    let state = state.clone();
     move |request| {
-        let context = Context::carried_by(&request);
-        ready(respond(&error(), &boundary.problem_base, instance(&request), &context))
+        let context = Context::of_request(&request);
+        ready(respond(&error(), &state.problem_base, request_path(&request), &context))
     }
 }
 
 /// The path as the client sent it, whatever this router is nested under.
-fn instance(request: &Request) -> &str {
+fn request_path(request: &Request) -> &str {
     request.extensions().get::<OriginalUri>().map_or(request.uri(), |original| &original.0).path()
 }
 
 /// The headers that a response depends on, for `Vary` (RFC 9110, 12.5.5).
-fn depends_on(builder: &AppBuilder) -> HeaderValue {
+fn vary_header(builder: &AppBuilder) -> HeaderValue {
     let mut names = vec![http::header::AUTHORIZATION, http::HeaderName::from_static("prefer")];
     names.extend(builder.authenticators.iter().flat_map(|authenticator| authenticator.headers()));
     names.extend(builder.tenancy.iter().filter_map(|tenancy| tenancy.header_name().cloned()));

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind};
 /// (`net.core.somaxconn`). Linux drops connections beyond it, and a client tries again after a second.
 const BACKLOG: u32 = 4_096;
 /// How long a storage may take to close after the last request: statements under way are then abandoned.
-const CLOSING: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl App {
     /// Listens on an address, such as `127.0.0.1:3000`, and serves until SIGTERM or Ctrl-C.
@@ -23,7 +23,7 @@ impl App {
     /// Where the address cannot be listened on, or accepting fails.
     pub async fn serve(self, address: impl AsRef<str>) -> Result<(), Error> {
         let address = address.as_ref();
-        let listener = bind(address).await.map_err(|error| listen(address, error))?;
+        let listener = bind(address).await.map_err(|error| listen_error(address, error))?;
         self.serve_on(listener).await
     }
 
@@ -32,7 +32,7 @@ impl App {
     /// # Errors
     /// Where accepting fails.
     pub async fn serve_on(self, listener: TcpListener) -> Result<(), Error> {
-        self.serve_until(listener, signal()).await
+        self.serve_until(listener, shutdown_signal()).await
     }
 
     /// Serves until a future completes, then shuts down gracefully: readiness fails at once, connections are still
@@ -45,17 +45,17 @@ impl App {
         listener: TcpListener,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), Error> {
-        if self.development.greets
+        if self.development.has_banner
             && let Ok(address) = listener.local_addr()
         {
-            eprint!("{}", self.greeting(address).await);
+            eprint!("{}", self.banner(address).await);
         }
         let background = self.background();
         let lifecycle = self.lifecycle.clone();
         let closing = Arc::new(Notify::new());
         let closed = closing.clone();
         let stopping = {
-            let (lifecycle, live) = (lifecycle.clone(), self.boundary.live.clone());
+            let (lifecycle, live) = (lifecycle.clone(), self.state.live.clone());
             async move {
                 stop.await;
                 lifecycle.drain();
@@ -69,29 +69,29 @@ impl App {
             }
         };
         let server = async {
-            server::serve(listener, &self.front, &self.limits, stopping).await;
+            server::serve(listener, &self.service, &self.limits, stopping).await;
             // WebSockets are no longer connections of the server after their upgrade: they are closed separately.
-            if let Some(live) = &self.boundary.live {
-                live.hub.left().await;
+            if let Some(live) = &self.state.live {
+                live.hub.wait_until_drained().await;
             }
         };
-        let overdue = async move {
+        let grace_elapsed = async move {
             closed.notified().await;
             tokio::time::sleep(lifecycle.shutdown_grace).await;
         };
         tokio::select! {
             () = server => {}
-            () = overdue => tracing::warn!("requests were cut: they outlasted the shutdown grace"),
+            () = grace_elapsed => tracing::warn!("requests were cut: they outlasted the shutdown grace"),
         }
-        if tokio::time::timeout(CLOSING, background.stop()).await.is_err() {
+        if tokio::time::timeout(CLOSE_TIMEOUT, background.stop()).await.is_err() {
             tracing::warn!("the work in the background did not stop in time");
         }
-        self.leave().await;
-        for entry in self.boundary.engine.catalog.entries() {
-            match tokio::time::timeout(CLOSING, entry.storage.close()).await {
+        self.release_leases().await;
+        for entry in self.state.engine.catalog.entries() {
+            match tokio::time::timeout(CLOSE_TIMEOUT, entry.storage.close()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(error = format!("{error:#}"), "a storage did not close"),
-                Err(late) => tracing::warn!(%late, "a storage did not close in time"),
+                Err(elapsed) => tracing::warn!(%elapsed, "a storage did not close in time"),
             }
         }
         Ok(())
@@ -114,7 +114,7 @@ async fn bind(address: &str) -> io::Result<TcpListener> {
     Err(failure)
 }
 
-fn listen(address: &str, error: io::Error) -> Error {
+fn listen_error(address: &str, error: io::Error) -> Error {
     Error::new(
         ErrorKind::Listen,
         "listen",
@@ -124,7 +124,7 @@ fn listen(address: &str, error: io::Error) -> Error {
 }
 
 /// Completes on SIGTERM or Ctrl-C, whichever comes first.
-async fn signal() {
+async fn shutdown_signal() {
     let interrupt = async {
         if let Err(error) = tokio::signal::ctrl_c().await {
             tracing::warn!(error = format!("{error:#}"), "Ctrl-C is not heard");

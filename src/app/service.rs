@@ -26,13 +26,14 @@ use tower::{Layer as _, Service, ServiceExt};
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
 
-use super::buffered::marked;
+use super::buffered::mark_buffered;
 use super::health;
 use super::lifecycle::{Lifecycle, overloaded};
-use super::server::{Connection, has_room};
+use super::server::{Connection, try_reserve};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::http::{
-    AppState, CodedTags, Context, HeadOf, RequestParts, Routes, call, head, original, respond, tag_coded,
+    AppState, CodedTags, Context, GetBodyLength, RequestParts, Routes, call, coded_tag, head, original_uri,
+    respond,
 };
 
 /// The Tower service that handles every request of an application. Cloning is cheap.
@@ -54,7 +55,7 @@ struct Stages {
     /// The application's own routes; other paths fall through to `routes`.
     merged: Option<Stage>,
     routes: Routes,
-    boundary: Arc<AppState>,
+    state: Arc<AppState>,
 }
 
 /// A stage with all stages that follow it.
@@ -68,13 +69,14 @@ impl AppService {
         compression: bool,
         merged: Option<Router>,
         routes: Routes,
-        boundary: Arc<AppState>,
+        state: Arc<AppState>,
     ) -> Self {
-        let merged = merged.map(|merged| Stage::new(ServiceExt::<Request>::map_response(merged, marked)));
+        let merged =
+            merged.map(|merged| Stage::new(ServiceExt::<Request>::map_response(merged, mark_buffered)));
         let last = merged.clone().unwrap_or_else(|| Stage::new(routes.clone()));
-        let compression = compression.then(|| Stage::new(compressed(last.clone())));
+        let compression = compression.then(|| Stage::new(with_compression(last.clone())));
         let cors = cors.map(|cors| Stage::new(cors.layer(compression.clone().unwrap_or(last))));
-        let stages = Arc::new(Stages { health, lifecycle, cors, compression, merged, routes, boundary });
+        let stages = Arc::new(Stages { health, lifecycle, cors, compression, merged, routes, state });
         Self { stages, connection: None }
     }
 
@@ -92,7 +94,7 @@ impl AppService {
 
     /// The response to a request head that could not be parsed, as the bytes of HTTP/1.1. The connection is closed after
     /// it.
-    pub(super) fn unreadable(&self, status: StatusCode) -> Vec<u8> {
+    pub(super) fn malformed_response(&self, status: StatusCode) -> Vec<u8> {
         let (kind, code, detail) = match status {
             StatusCode::URI_TOO_LONG => (
                 ErrorKind::UriTooLong,
@@ -108,8 +110,8 @@ impl AppService {
         };
         let context = Context::of(&HeaderMap::new());
         let error = Error::new(kind, code, detail);
-        let response = respond(&error, &self.stages.boundary.problem_base, "", &context);
-        let (parts, body) = self.stages.lifecycle.finish(response, &context).into_parts();
+        let response = respond(&error, &self.stages.state.problem_base, "", &context);
+        let (parts, body) = self.stages.lifecycle.set_common_headers(response, &context).into_parts();
         // The body is in memory as a whole.
         let body =
             body.collect().now_or_never().and_then(Result::ok).map(Collected::to_bytes).unwrap_or_default();
@@ -130,28 +132,28 @@ impl AppService {
 /// as it is: RFC 9110, 12.1, lets a server disregard a preference that it cannot meet.
 ///
 /// An encoded response gets a strong ETag of its own, and a client that sends this ETag gets it in the response.
-fn compressed(
+fn with_compression(
     stage: Stage,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone {
     let stage = stage.map_response(|mut response: Response| {
-        if let Some(HeadOf(bytes)) = response.extensions_mut().remove() {
+        if let Some(GetBodyLength(bytes)) = response.extensions_mut().remove() {
             // An axum router in between has removed the body, whose length decides whether it is encoded.
-            *response.body_mut() = Body::new(Hinted(bytes));
+            *response.body_mut() = Body::new(LengthOnlyBody(bytes));
         }
-        let is_coded = response.headers().contains_key(CONTENT_ENCODING);
-        let answered = Answered { status: response.status(), is_coded };
-        response.extensions_mut().insert(answered);
+        let is_encoded = response.headers().contains_key(CONTENT_ENCODING);
+        let outcome = OriginalStatus { status: response.status(), is_encoded };
+        response.extensions_mut().insert(outcome);
         response
     });
     let stage = CompressionLayer::new().layer(stage);
     tower::service_fn(move |mut request: Request| {
         let stage = stage.clone();
         async move {
-            let known = CodedTags::take(request.headers_mut());
+            let client_tags = CodedTags::strip_codings(request.headers_mut());
             let mut response = stage.oneshot(request).await?.into_response();
-            if let Some(answered) = response.extensions_mut().remove::<Answered>() {
-                *response.status_mut() = answered.status;
-                tag(&mut response, known, answered.is_coded);
+            if let Some(outcome) = response.extensions_mut().remove::<OriginalStatus>() {
+                *response.status_mut() = outcome.status;
+                set_etag(&mut response, client_tags, outcome.is_encoded);
             }
             Ok(response)
         }
@@ -160,13 +162,13 @@ fn compressed(
 
 /// Sets the ETag of a response that may have been encoded; `known` are the ETags of encoded responses that the client
 /// has.
-fn tag(response: &mut Response, known: Option<CodedTags>, was_coded: bool) {
+fn set_etag(response: &mut Response, client_tags: Option<CodedTags>, was_encoded: bool) {
     let headers = response.headers();
-    let Some(own) = headers.get(ETAG) else { return };
+    let Some(etag) = headers.get(ETAG) else { return };
     let tag = match headers.get(CONTENT_ENCODING) {
-        Some(coding) if !was_coded => tag_coded(own, coding.as_bytes()),
+        Some(coding) if !was_encoded => coded_tag(etag, coding.as_bytes()),
         _ if response.status() == StatusCode::NOT_MODIFIED => {
-            known.and_then(|known| known.restore(own).cloned())
+            client_tags.and_then(|client_tags| client_tags.restore(etag).cloned())
         }
         _ => None,
     };
@@ -176,9 +178,9 @@ fn tag(response: &mut Response, known: Option<CodedTags>, was_coded: bool) {
 }
 
 /// A body with this length that is never sent.
-struct Hinted(u64);
+struct LengthOnlyBody(u64);
 
-impl HttpBody for Hinted {
+impl HttpBody for LengthOnlyBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -196,60 +198,62 @@ impl HttpBody for Hinted {
 
 /// A response's status and coding before any other stage changed it.
 #[derive(Clone, Copy)]
-struct Answered {
+struct OriginalStatus {
     status: StatusCode,
     /// Whether it had a content coding already.
-    is_coded: bool,
+    is_encoded: bool,
 }
 
 impl Stages {
-    async fn answer(
+    async fn handle(
         &self,
-        incoming: &mut RequestParts,
+        request: &mut RequestParts,
         address: Option<IpAddr>,
         connection: Option<&Arc<Connection>>,
     ) -> Response {
-        let is_http1 = incoming.parts.version < Version::HTTP_2;
-        let context = Context::of(&incoming.parts.headers).at_address(address).due(self.lifecycle.due());
-        if health::PATHS.contains(&incoming.parts.uri.path()) {
-            let response = Box::pin(call(self.health.clone(), incoming.take(), &context)).await;
-            return self.closing(is_http1, self.lifecycle.finish(response, &context));
+        let is_http1 = request.parts.version < Version::HTTP_2;
+        let context = Context::of(&request.parts.headers)
+            .with_address(address)
+            .with_deadline(self.lifecycle.response_due());
+        if health::PATHS.contains(&request.parts.uri.path()) {
+            let response = Box::pin(call(self.health.clone(), request.take(), &context)).await;
+            return self.announce_close(is_http1, self.lifecycle.set_common_headers(response, &context));
         }
         let span = tracing::info_span!(
             "request",
-            method = %incoming.parts.method,
-            path = incoming.parts.uri.path(),
+            method = %request.parts.method,
+            path = request.parts.uri.path(),
             request_id = context.request_id().to_str().unwrap_or_default(),
         );
-        let is_beyond = connection.is_some_and(|connection| connection.is_beyond);
-        let is_head = incoming.parts.method == Method::HEAD;
-        let instance = original(&incoming.parts).clone();
-        let prepared = match is_beyond {
-            false => self.prepare(&mut incoming.parts, connection.is_some()),
+        let is_over_limit = connection.is_some_and(|connection| connection.is_over_limit);
+        let is_head = request.parts.method == Method::HEAD;
+        let instance = original_uri(&request.parts).clone();
+        let prepared = match is_over_limit {
+            false => self.prepare(&mut request.parts, connection.is_some()),
             true => Err(overloaded()),
         };
-        let answered = match prepared {
-            Ok(()) => self.lifecycle.guard(&span, || self.pass(incoming, &context)).await,
-            Err(refused) => Err(refused),
+        let outcome = match prepared {
+            Ok(()) => self.lifecycle.run_guarded(&span, || self.dispatch(request, &context)).await,
+            Err(error) => Err(error),
         };
         // Failures are logged in the span of this request.
         let refuse =
-            |error| span.in_scope(|| respond(&error, &self.boundary.problem_base, instance.path(), &context));
-        let mut response = answered.unwrap_or_else(refuse);
+            |error| span.in_scope(|| respond(&error, &self.state.problem_base, instance.path(), &context));
+        let mut response = outcome.unwrap_or_else(refuse);
         if is_head {
             response = head(response);
         }
         if let Some(connection) = connection
-            && !has_room(connection, &mut response).await
-            && is_safe(&incoming.parts.method)
+            && !try_reserve(connection, &mut response).await
+            && is_safe(&request.parts.method)
         {
             response = refuse(overloaded());
         }
-        let mut response = self.lifecycle.finish(response, &context);
-        if is_beyond {
+        let mut response = self.lifecycle.set_common_headers(response, &context);
+        if is_over_limit {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        response = self.closing(is_http1, response);
+        response = self.announce_close(is_http1, response);
         if response.body().size_hint().exact().is_none() {
             // The connection keeps the headers for as long as the response goes on: a clone has no spare capacity.
             *response.headers_mut() = response.headers().clone();
@@ -258,7 +262,7 @@ impl Stages {
     }
 
     /// Announces on every HTTP/1 connection that it will be closed, while the application shuts down (RFC 9112, 9.6).
-    fn closing(&self, is_http1: bool, mut response: Response) -> Response {
+    fn announce_close(&self, is_http1: bool, mut response: Response) -> Response {
         if is_http1 && self.lifecycle.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -277,31 +281,31 @@ impl Stages {
         if let Some(host) = parts.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()) {
             parts.headers.insert(HOST, host);
         }
-        let origins = &self.boundary.public_origins;
+        let origins = &self.state.public_origins;
         if !origins.is_empty() && parts.headers.contains_key(ORIGIN) {
             parts.extensions.insert(origins.clone());
         }
         Ok(())
     }
 
-    async fn pass(&self, incoming: &mut RequestParts, context: &Context) -> Response {
-        let Parts { headers, method, .. } = &incoming.parts;
+    async fn dispatch(&self, request: &mut RequestParts, context: &Context) -> Response {
+        let Parts { headers, method, .. } = &request.parts;
         // Any other OPTIONS request is handled by the resource.
         let is_cross_origin = headers.contains_key(ORIGIN)
             && (method != Method::OPTIONS || headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD));
         // Boxed, here and below, so that a request that passes none of them does not reserve space for them.
         if let (Some(cors), true) = (&self.cors, is_cross_origin) {
-            return Box::pin(call(cors.clone(), incoming.take(), context)).await;
+            return Box::pin(call(cors.clone(), request.take(), context)).await;
         }
         let mut response =
             if let (Some(compression), true) = (&self.compression, headers.contains_key(ACCEPT_ENCODING)) {
-                Box::pin(call(compression.clone(), incoming.take(), context)).await
+                Box::pin(call(compression.clone(), request.take(), context)).await
             } else if let Some(merged) = &self.merged {
-                Box::pin(call(merged.clone(), incoming.take(), context)).await
+                Box::pin(call(merged.clone(), request.take(), context)).await
             } else {
-                self.routes.answer(incoming, context).await
+                self.routes.handle(request, context).await
             };
-        if self.cors.is_some() && !self.says_origin(response.headers()) {
+        if self.cors.is_some() && !self.varies_by_origin(response.headers()) {
             // A request from another origin would have got more headers.
             response.headers_mut().append(VARY, HeaderValue::from_static("origin"));
         }
@@ -309,12 +313,12 @@ impl Stages {
     }
 
     /// Whether a response's `Vary` names `Origin`.
-    fn says_origin(&self, headers: &HeaderMap) -> bool {
+    fn varies_by_origin(&self, headers: &HeaderMap) -> bool {
         // The `Vary` of resources names it among others.
-        let says = |value: &HeaderValue| {
-            *value == self.boundary.depends_on || value.to_str().is_ok_and(|names| names.contains("origin"))
+        let names_origin = |value: &HeaderValue| {
+            *value == self.state.vary || value.to_str().is_ok_and(|names| names.contains("origin"))
         };
-        headers.get_all(VARY).iter().any(says)
+        headers.get_all(VARY).iter().any(names_origin)
     }
 }
 
@@ -360,8 +364,8 @@ impl Service<Request> for AppService {
         let info = || request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
         let connection = self.connection.clone();
         let address = connection.as_ref().map(|connection| connection.peer).or_else(info);
-        let mut incoming = RequestParts::new(request);
-        Box::pin(async move { Ok(stages.answer(&mut incoming, address, connection.as_ref()).await) })
+        let mut request = RequestParts::new(request);
+        Box::pin(async move { Ok(stages.handle(&mut request, address, connection.as_ref()).await) })
     }
 }
 

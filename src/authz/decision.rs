@@ -15,7 +15,7 @@ use crate::query::Deleted;
 use crate::resource::Right;
 
 /// Denial reason for a client whose credential has no scope for the operation, whatever the actor itself may do.
-pub(crate) const UNCOVERED: &str = "no scope of the credential covers it";
+pub(crate) const MISSING_SCOPE: &str = "no scope of the credential covers it";
 
 /// Evaluates the rules of an operation for a caller.
 pub(crate) async fn decide(
@@ -25,23 +25,23 @@ pub(crate) async fn decide(
     right: impl Into<Right>,
 ) -> Verdict {
     let right = right.into();
-    let (rule, operation) = (entry.rights().of(right), right.base());
+    let (rule, operation) = (entry.rights().of(right), right.base_operation());
     if !right.is_covered(entry.definition.as_ref(), actor) {
-        return Verdict::Deny(UNCOVERED.into());
+        return Verdict::Deny(MISSING_SCOPE.into());
     }
-    if let Some(verdict) = rule.at_once(actor) {
+    if let Some(verdict) = rule.try_decide(actor) {
         return verdict;
     }
     // Boxed, so that rules which decide at once do not pay for the size of this future.
-    let asked: BoxFuture<'_, Verdict> = Box::pin(async move {
-        let asking = CheckRequest { actor: actor.clone(), resource: entry.name.clone(), operation };
+    let evaluation: BoxFuture<'_, Verdict> = Box::pin(async move {
+        let request = CheckRequest { actor: actor.clone(), resource: entry.name.clone(), operation };
         let read = |filter: &serde_json::Value| query::trusted_filter(catalog, entry, filter);
-        rule.decide(&asking, &read, None).await
+        rule.decide(&request, &read, None).await
     });
-    asked.await
+    evaluation.await
 }
 
-async fn sight(catalog: &Catalog, entry: &Entry, actor: &Actor, list: Option<&Verdict>) -> Visibility {
+async fn visibility(catalog: &Catalog, entry: &Entry, actor: &Actor, list: Option<&Verdict>) -> Visibility {
     let read = decide(catalog, entry, actor, Operation::Read).await;
     let list = match list {
         Some(list) => list.clone(),
@@ -49,16 +49,16 @@ async fn sight(catalog: &Catalog, entry: &Entry, actor: &Actor, list: Option<&Ve
     };
     let listed = read.clone().and(list);
     Visibility {
-        rows: live(entry, RowFilter::of(&read)),
-        listed: live(entry, RowFilter::of(&listed)),
+        rows: without_deleted(entry, RowFilter::of(&read)),
+        listed: without_deleted(entry, RowFilter::of(&listed)),
         mask: rules::field_mask(catalog, entry, actor).await,
     }
 }
 
 /// Restricts the rows to those that are not deleted.
-fn live(entry: &Entry, rows: Option<RowFilter>) -> Option<RowFilter> {
+fn without_deleted(entry: &Entry, rows: Option<RowFilter>) -> Option<RowFilter> {
     match entry.definition.deleted_at {
-        Some(field) => rows.map(|rows| rows.and(&RowFilter::with_deleted(field, false))),
+        Some(field) => rows.map(|rows| rows.and(&RowFilter::where_deleted(field, false))),
         None => rows,
     }
 }
@@ -67,21 +67,24 @@ fn live(entry: &Entry, rows: Option<RowFilter>) -> Option<RowFilter> {
 ///
 /// # Errors
 /// Where the caller may see no deleted items.
-pub(crate) async fn with_deleted(
+pub(crate) async fn visibility_with_deleted(
     catalog: &Catalog,
     entry: &Entry,
     actor: &Actor,
     mask: Mask,
     deleted: Deleted,
 ) -> Result<Visibility, Error> {
-    let may = admitted(decide(catalog, entry, actor, Right::Deleted).await, entry, actor, Right::Deleted)?;
+    let allowed =
+        allowed_rows(decide(catalog, entry, actor, Right::Deleted).await, entry, actor, Right::Deleted)?;
     let read = decide(catalog, entry, actor, Operation::Read).await;
     let listed = read.clone().and(decide(catalog, entry, actor, Operation::List).await);
     let Some(field) = entry.definition.deleted_at else { return Err(Error::not_found()) };
-    let gone = RowFilter::with_deleted(field, true).and(&may);
+    let deleted_rows = RowFilter::where_deleted(field, true).and(&allowed);
     let of = |rows: Option<RowFilter>| match deleted {
-        Deleted::Only => rows.map(|rows| rows.and(&gone)),
-        Deleted::Include => rows.map(|rows| rows.and(&RowFilter::with_deleted(field, false).or(&gone))),
+        Deleted::Only => rows.map(|rows| rows.and(&deleted_rows)),
+        Deleted::Include => {
+            rows.map(|rows| rows.and(&RowFilter::where_deleted(field, false).or(&deleted_rows)))
+        }
     };
     Ok(Visibility { rows: of(RowFilter::of(&read)), listed: of(RowFilter::of(&listed)), mask })
 }
@@ -91,48 +94,48 @@ pub(crate) async fn with_deleted(
 ///
 /// # Errors
 /// Where it is allowed on no row.
-pub(crate) async fn enter(
+pub(crate) async fn authorize(
     catalog: &Catalog,
     entry: &Entry,
     actor: &Actor,
     right: Right,
-    related: bool,
+    with_related: bool,
 ) -> Result<(RowFilter, Visibilities), Error> {
     let verdict = decide(catalog, entry, actor, right).await;
     // Each rule is evaluated only once.
-    let own = match right {
-        Right::Of(Operation::Read) => Visibility {
-            rows: live(entry, RowFilter::of(&verdict)),
+    let requested = match right {
+        Right::Operation(Operation::Read) => Visibility {
+            rows: without_deleted(entry, RowFilter::of(&verdict)),
             listed: None,
             mask: rules::field_mask(catalog, entry, actor).await,
         },
-        Right::Of(Operation::List) => sight(catalog, entry, actor, Some(&verdict)).await,
-        _ => sight(catalog, entry, actor, None).await,
+        Right::Operation(Operation::List) => visibility(catalog, entry, actor, Some(&verdict)).await,
+        _ => visibility(catalog, entry, actor, None).await,
     };
-    let allowed = admitted(verdict, entry, actor, right)?;
-    let mut sights = Visibilities { resource: entry.position, own, others: Vec::new() };
-    if related && !entry.links.is_empty() {
+    let allowed = allowed_rows(verdict, entry, actor, right)?;
+    let mut visibilities = Visibilities { resource: entry.position, requested, related: Vec::new() };
+    if with_related && !entry.links.is_empty() {
         // Boxed, so that a request without relations does not pay for the size of this future.
-        Box::pin(follow(catalog, entry, actor, &mut sights)).await;
+        Box::pin(add_related(catalog, entry, actor, &mut visibilities)).await;
     }
-    Ok((allowed, sights))
+    Ok((allowed, visibilities))
 }
 
-async fn follow(catalog: &Catalog, entry: &Entry, actor: &Actor, sights: &mut Visibilities) {
-    const DEPTH: usize = 3;
+async fn add_related(catalog: &Catalog, entry: &Entry, actor: &Actor, visibilities: &mut Visibilities) {
+    const MAX_DEPTH: usize = 3;
     let mut last = vec![entry.position];
-    for _ in 0..DEPTH {
+    for _ in 0..MAX_DEPTH {
         let mut next = Vec::new();
         for position in last {
             for relation in &catalog.entry(position).links {
                 let target = relation.target;
-                let is_own = target == sights.resource;
-                if !next.contains(&target) && (is_own || sights.of(target).is_none()) {
-                    let seen = sight(catalog, catalog.entry(target), actor, None).await;
-                    if is_own {
-                        sights.own = seen;
+                let is_requested = target == visibilities.resource;
+                if !next.contains(&target) && (is_requested || visibilities.of(target).is_none()) {
+                    let visibility = visibility(catalog, catalog.entry(target), actor, None).await;
+                    if is_requested {
+                        visibilities.requested = visibility;
                     } else {
-                        sights.others.push((target, seen));
+                        visibilities.related.push((target, visibility));
                     }
                     next.push(target);
                 }
@@ -146,18 +149,18 @@ async fn follow(catalog: &Catalog, entry: &Entry, actor: &Actor, sights: &mut Vi
 ///
 /// # Errors
 /// Where it allows none: 401 for anonymous callers, 403 for the others.
-pub(crate) fn admitted(
+pub(crate) fn allowed_rows(
     verdict: Verdict,
     entry: &Entry,
     actor: &Actor,
     right: Right,
 ) -> Result<RowFilter, Error> {
-    RowFilter::admitted(verdict)
-        .map_err(|reason| refused(entry, actor, right).with_source(reason.into_owned()))
+    RowFilter::try_from_verdict(verdict)
+        .map_err(|reason| denied(entry, actor, right).with_source(reason.into_owned()))
 }
 
 /// The error for a caller to whom an operation is not permitted on any row.
-pub(crate) fn refused(entry: &Entry, actor: &Actor, right: impl Into<Right>) -> Error {
+pub(crate) fn denied(entry: &Entry, actor: &Actor, right: impl Into<Right>) -> Error {
     if actor.is_anonymous() {
         return Error::new(ErrorKind::Unauthenticated, "unauthenticated", "This needs a credential.");
     }

@@ -16,21 +16,21 @@ pub(crate) struct PermittedOperations {
 
 /// The permitted operations of a caller for each resource, in the catalog's order.
 pub(crate) async fn permitted_operations(catalog: &Catalog, actor: &Actor) -> Vec<PermittedOperations> {
-    let mut offers = Vec::with_capacity(catalog.entries().len());
+    let mut permitted = Vec::with_capacity(catalog.entries().len());
     for entry in catalog.entries() {
         let mask = rules::field_mask(catalog, entry, actor).await;
         let mut rights = Vec::new();
         let may = async |right: Right| {
             !matches!(decision::decide(catalog, entry, actor, right).await, Verdict::Deny(_))
         };
-        let reads = may(Operation::Read.into()).await;
+        let can_read = may(Operation::Read.into()).await;
         for right in Right::all(&entry.definition) {
             // A caller that may not read a resource may not list or change it either.
-            if (reads || right.base() == Operation::Create) && may(right).await {
+            if (can_read || right.base_operation() == Operation::Create) && may(right).await {
                 rights.push(right);
             }
         }
-        offers.push(PermittedOperations { mask, rights });
+        permitted.push(PermittedOperations { mask, rights });
     }
-    offers
+    permitted
 }

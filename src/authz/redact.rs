@@ -12,44 +12,48 @@ use crate::query::{Reader, Selection};
 type Object = IndexMap<String, Box<RawValue>>;
 
 /// Redacts one row, and the related rows inside it.
-pub(crate) fn rows(reader: &Reader<'_>, selection: &Selection, json: &mut Vec<u8>) -> Result<(), Error> {
+pub(crate) fn redact_row(
+    reader: &Reader<'_>,
+    selection: &Selection,
+    json: &mut Vec<u8>,
+) -> Result<(), Error> {
     if !is_needed(reader, selection) {
         return Ok(());
     }
-    *json = row(reader, selection, json)?;
+    *json = redact_json(reader, selection, json)?;
     Ok(())
 }
 
 /// Removes the fields of one row that this caller is not shown.
-pub(crate) fn only(reader: &Reader<'_>, shown: &[usize], json: &mut Vec<u8>) -> Result<(), Error> {
-    if reader.sights.own().mask.is_clear() {
+pub(crate) fn retain_fields(reader: &Reader<'_>, visible: &[usize], json: &mut Vec<u8>) -> Result<(), Error> {
+    if reader.visibilities.requested().mask.is_fully_readable() {
         return Ok(());
     }
     let mut object: Object = serde_json::from_slice(json).map_err(Error::internal)?;
     let schema = &reader.entry.schema;
-    object.retain(|name, _| schema.position(name).is_some_and(|position| shown.contains(&position)));
+    object.retain(|name, _| schema.position(name).is_some_and(|position| visible.contains(&position)));
     *json = serde_json::to_vec(&object).map_err(Error::internal)?;
     Ok(())
 }
 
 /// The fields of an item that one caller is shown, redacted.
-pub(crate) fn shown_of(
+pub(crate) fn visible_fields(
     schema: &resourceful_contract::Schema,
     mask: &Mask,
-    shown: &[usize],
+    visible: &[usize],
     mut item: Map<String, Json>,
 ) -> Result<Map<String, Json>, Error> {
-    item.retain(|name, _| schema.position(name).is_some_and(|position| shown.contains(&position)));
-    for (field, instead) in mask.redacted() {
+    item.retain(|name, _| schema.position(name).is_some_and(|position| visible.contains(&position)));
+    for (field, substitute) in mask.redacted() {
         if let Some(value) = item.get_mut(schema.fields[*field].name.as_str()) {
-            *value = serde_json::from_str(instead).map_err(Error::internal)?;
+            *value = serde_json::from_str(substitute).map_err(Error::internal)?;
         }
     }
     Ok(item)
 }
 
 /// Redacts the comma-separated rows of a list in `json` from `start` on.
-pub(crate) fn list(
+pub(crate) fn redact_list(
     reader: &Reader<'_>,
     selection: &Selection,
     start: usize,
@@ -60,43 +64,46 @@ pub(crate) fn list(
     }
     let array = [b"[", &json[start..], b"]"].concat();
     let rows: Vec<&RawValue> = serde_json::from_slice(&array).map_err(Error::internal)?;
-    let rows: Vec<_> =
-        rows.iter().map(|one| row(reader, selection, one.get().as_bytes())).collect::<Result<_, _>>()?;
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|one| redact_json(reader, selection, one.get().as_bytes()))
+        .collect::<Result<_, _>>()?;
     json.truncate(start);
     json.extend_from_slice(&rows.join(&b','));
     Ok(())
 }
 
 fn is_needed(reader: &Reader<'_>, selection: &Selection) -> bool {
-    let redacts =
-        |resource| reader.sights.of(resource).is_some_and(|sight| !sight.mask.redacted().is_empty());
+    let redacts = |resource| {
+        reader.visibilities.of(resource).is_some_and(|visibility| !visibility.mask.redacted().is_empty())
+    };
     redacts(reader.entry.position) || selection.includes.iter().any(|relation| redacts(relation.target))
 }
 
-fn row(reader: &Reader<'_>, selection: &Selection, json: &[u8]) -> Result<Vec<u8>, Error> {
+fn redact_json(reader: &Reader<'_>, selection: &Selection, json: &[u8]) -> Result<Vec<u8>, Error> {
     let mut object: Object = serde_json::from_slice(json).map_err(Error::internal)?;
-    replace(&mut object, &reader.entry.schema, &reader.sights.own().mask)?;
+    replace_redacted(&mut object, &reader.entry.schema, &reader.visibilities.requested().mask)?;
     for relation in &selection.includes {
         let target = reader.catalog.entry(relation.target);
-        let (Some(sight), Some(inside)) =
-            (reader.sights.of(relation.target), object.get_mut(relation.link.name.as_str()))
+        let (Some(visibility), Some(related)) =
+            (reader.visibilities.of(relation.target), object.get_mut(relation.link.name.as_str()))
         else {
             continue;
         };
-        *inside = nested(inside, &target.schema, &sight.mask)?;
+        *related = redact_related(related, &target.schema, &visibility.mask)?;
     }
     serde_json::to_vec(&object).map_err(Error::internal)
 }
 
 /// A related row, `null`, or several rows.
-fn nested(
+fn redact_related(
     json: &RawValue,
     schema: &resourceful_contract::Schema,
     mask: &Mask,
 ) -> Result<Box<RawValue>, Error> {
     let one = |json: &str| -> Result<Box<RawValue>, Error> {
         let mut object: Object = serde_json::from_str(json).map_err(Error::internal)?;
-        replace(&mut object, schema, mask)?;
+        replace_redacted(&mut object, schema, mask)?;
         serde_json::value::to_raw_value(&object).map_err(Error::internal)
     };
     match json.get().as_bytes().first() {
@@ -110,10 +117,14 @@ fn nested(
     }
 }
 
-fn replace(object: &mut Object, schema: &resourceful_contract::Schema, mask: &Mask) -> Result<(), Error> {
-    for (field, instead) in mask.redacted() {
+fn replace_redacted(
+    object: &mut Object,
+    schema: &resourceful_contract::Schema,
+    mask: &Mask,
+) -> Result<(), Error> {
+    for (field, substitute) in mask.redacted() {
         if let Some(value) = object.get_mut(schema.fields[*field].name.as_str()) {
-            *value = RawValue::from_string(instead.to_string()).map_err(Error::internal)?;
+            *value = RawValue::from_string(substitute.to_string()).map_err(Error::internal)?;
         }
     }
     Ok(())

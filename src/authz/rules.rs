@@ -3,10 +3,10 @@
 use crate::access::Operation;
 use crate::access::{Actor, CheckRequest, Permission, Rule, Verdict};
 use crate::catalog::{Catalog, Entry};
-use crate::catalog::{FieldMask, Mask};
+use crate::catalog::{FieldRestrictions, Mask};
 use crate::catalog::{FieldRights, Rights};
 use crate::query;
-use crate::resource::{Acted, DefinitionFault, Faults, Right};
+use crate::resource::{ActionRef, DefinitionFault, Faults, Right};
 
 /// Compiles the rules of every resource of a catalog, and returns the faults of those that do not fit their resource. A
 /// rule may refer to related resources, so all of them are linked before.
@@ -15,7 +15,7 @@ pub(crate) fn compile_all(catalog: &Catalog) -> Vec<DefinitionFault> {
     for entry in catalog.entries() {
         let mut found = Faults::of(entry.definition.name());
         entry.set_rights(compile(catalog, entry, &mut found));
-        faults.extend(found.into_found());
+        faults.extend(found.into_faults());
     }
     faults
 }
@@ -23,28 +23,28 @@ pub(crate) fn compile_all(catalog: &Catalog) -> Vec<DefinitionFault> {
 /// The field mask of one caller.
 pub(crate) async fn field_mask(catalog: &Catalog, entry: &Entry, actor: &Actor) -> Mask {
     if entry.rights().fields.is_empty() {
-        return Mask::clear();
+        return Mask::unrestricted();
     }
-    let asking =
+    let request =
         CheckRequest { actor: actor.clone(), resource: entry.name.clone(), operation: Operation::Read };
     let read = |filter: &serde_json::Value| query::trusted_filter(catalog, entry, filter);
-    let mut mask = FieldMask::default();
+    let mut mask = FieldRestrictions::default();
     for rights in &entry.rights().fields {
-        let allows = async |rule: &Rule| rule.decide(&asking, &read, None).await == Verdict::Allow;
-        let reads = match &rights.read {
+        let allows = async |rule: &Rule| rule.decide(&request, &read, None).await == Verdict::Allow;
+        let can_read = match &rights.read {
             Some(rule) => allows(rule).await,
             None => true,
         };
         // A field that does not exist for a caller cannot be set by the caller, whatever the write rule allows.
-        let writes = reads
+        let can_write = can_read
             && match &rights.write {
                 Some(rule) => allows(rule).await,
                 None => true,
             };
-        if !reads {
+        if !can_read {
             mask.unreadable.push(rights.field);
         }
-        if !writes {
+        if !can_write {
             mask.unwritable.push(rights.field);
         }
         if let Some((rule, json)) = &rights.redact
@@ -65,12 +65,14 @@ fn compile(catalog: &Catalog, entry: &Entry, faults: &mut Faults) -> Rights {
             for fault in found {
                 faults.push(field, fault, "correct the rule: it speaks of the stored row's own fields");
             }
-            Rule::nobody()
+            Rule::deny_all()
         })
     };
     let mut rule = |right: Right| {
-        let mut rule = compiled(&definition.right(right), None);
-        for policy in definition.policies.iter().filter(|policy| policy.operations.contains(&right.base())) {
+        let mut rule = compiled(&definition.right_permission(right), None);
+        for policy in
+            definition.policies.iter().filter(|policy| policy.operations.contains(&right.base_operation()))
+        {
             rule = rule.and(compiled(&policy.permission, None));
         }
         rule
@@ -80,17 +82,17 @@ fn compile(catalog: &Catalog, entry: &Entry, faults: &mut Faults) -> Rights {
         .actions
         .iter()
         .enumerate()
-        .map(|(position, declared)| Acted { position, target: declared.action.target });
+        .map(|(position, declared)| ActionRef { position, target: declared.action.target });
     let actions = acted.map(|acted| rule(Right::Action(acted))).collect();
     let (history, deleted) = (rule(Right::History), rule(Right::Deleted));
     let mut fields = Vec::new();
-    let mut about_rows = Vec::new();
+    let mut row_dependent = Vec::new();
     for declared in &definition.field_rules {
         let name = entry.schema.fields[declared.field].name.as_str();
         let mut one = |permission: &Permission| {
             let rule = compiled(permission, Some(name));
-            if rule.is_about_rows() {
-                about_rows.push((name, permission.to_string()));
+            if rule.is_row_dependent() {
+                row_dependent.push((name, permission.to_string()));
             }
             rule
         };
@@ -104,7 +106,7 @@ fn compile(catalog: &Catalog, entry: &Entry, faults: &mut Faults) -> Rights {
                 .map(|(permission, json)| (one(permission), json.to_string().into())),
         });
     }
-    for (name, permission) in about_rows {
+    for (name, permission) in row_dependent {
         faults.push(
             Some(name),
             format!("{permission} differs from row to row, and a field rule speaks of the caller alone"),

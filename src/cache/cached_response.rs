@@ -7,11 +7,11 @@ use bytes::Bytes;
 use http::header::AGE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::tags::Seen;
+use super::tags::TagSnapshot;
 use crate::resource::Freshness;
 
 /// Bytes counted for an entry beside its content: the entry itself, and its header maps.
-const BESIDE: usize = 3_072;
+const ENTRY_OVERHEAD: usize = 3_072;
 /// The header that says how a cache handled the request (RFC 9211).
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -26,7 +26,7 @@ pub(crate) enum Content {
 
 impl Content {
     /// The size of headers and body, in bytes.
-    pub(super) fn bytes(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         let Self::Found { headers, body, .. } = self else { return 0 };
         let headers = headers.iter().map(|(name, value)| name.as_str().len() + value.len());
         body.len() + headers.sum::<usize>()
@@ -35,8 +35,8 @@ impl Content {
     /// The same without the spare capacity of the buffer that its body was written to, for keeping.
     pub(super) fn compact(self) -> Self {
         match self {
-            Self::Found { headers, tag, body } => {
-                Self::Found { headers: headers.clone(), tag, body: Bytes::copy_from_slice(&body) }
+            Self::Found { headers, tag: etag, body } => {
+                Self::Found { headers: headers.clone(), tag: etag, body: Bytes::copy_from_slice(&body) }
             }
             Self::Absent => Self::Absent,
         }
@@ -47,28 +47,33 @@ impl Content {
 #[derive(Debug)]
 pub(crate) struct CachedResponse {
     pub(crate) content: Content,
-    pub(super) seen: Seen,
-    pub(super) made: Instant,
-    pub(super) life: Freshness,
+    pub(super) snapshot: TagSnapshot,
+    pub(super) computed_at: Instant,
+    pub(super) freshness: Freshness,
     /// The headers as they were last sent.
-    sent: Mutex<Option<Arc<Sent>>>,
+    sent_headers: Mutex<Option<Arc<SentHeaders>>>,
 }
 
 /// The response headers with age and remaining freshness: in whole seconds, so they are the same for one second.
 #[derive(Debug)]
-struct Sent {
+struct SentHeaders {
     age: u64,
     ttl: i64,
     headers: HeaderMap,
 }
 
 impl CachedResponse {
-    pub(super) fn new(content: Content, seen: Seen, made: Instant, life: Freshness) -> Arc<Self> {
-        Arc::new(Self { content, seen, made, life, sent: Mutex::default() })
+    pub(super) fn new(
+        content: Content,
+        snapshot: TagSnapshot,
+        computed_at: Instant,
+        freshness: Freshness,
+    ) -> Arc<Self> {
+        Arc::new(Self { content, snapshot, computed_at, freshness, sent_headers: Mutex::default() })
     }
 
     pub(super) fn age(&self) -> Duration {
-        self.made.elapsed()
+        self.computed_at.elapsed()
     }
 
     /// The headers to send now, with the current age.
@@ -76,22 +81,24 @@ impl CachedResponse {
         let (age, seconds) =
             (self.age(), |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX));
         // The remaining freshness lifetime; negative once the response is stale.
-        let ttl = match self.life.fresh.checked_sub(age) {
-            Some(left) => seconds(left),
-            None => -seconds(age.saturating_sub(self.life.fresh)) - 1,
+        let ttl = match self.freshness.fresh.checked_sub(age) {
+            Some(remaining) => seconds(remaining),
+            None => -seconds(age.saturating_sub(self.freshness.fresh)) - 1,
         };
         let age = age.as_secs();
-        let sent = {
-            let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-            match &*sent {
-                Some(sent) if sent.age == age && sent.ttl == ttl => sent.clone(),
-                _ => sent.insert(Arc::new(self.sent(age, ttl))).clone(),
+        let sent_headers = {
+            let mut sent_headers = self.sent_headers.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*sent_headers {
+                Some(sent_headers) if sent_headers.age == age && sent_headers.ttl == ttl => {
+                    sent_headers.clone()
+                }
+                _ => sent_headers.insert(Arc::new(self.headers_with_age(age, ttl))).clone(),
             }
         };
-        sent.headers.clone()
+        sent_headers.headers.clone()
     }
 
-    fn sent(&self, age: u64, ttl: i64) -> Sent {
+    fn headers_with_age(&self, age: u64, ttl: i64) -> SentHeaders {
         let mut headers = match &self.content {
             Content::Found { headers, .. } => headers.clone(),
             Content::Absent => HeaderMap::new(),
@@ -101,11 +108,11 @@ impl CachedResponse {
             headers.insert(CACHE_STATUS, status);
         }
         // A clone has no spare capacity.
-        Sent { age, ttl, headers: headers.clone() }
+        SentHeaders { age, ttl, headers: headers.clone() }
     }
 
     /// The memory that the entry takes, in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        BESIDE + self.seen.bytes() + self.content.bytes()
+    pub(super) fn size(&self) -> usize {
+        ENTRY_OVERHEAD + self.snapshot.size() + self.content.size()
     }
 }

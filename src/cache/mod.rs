@@ -13,7 +13,7 @@ mod write_observer;
 
 pub use crate::resource::Cache;
 pub(crate) use cached_response::{CACHE_STATUS, CachedResponse, Content};
-pub(crate) use responses::{CacheStatus, Key, Lookup, Refreshing, ResponseCache, Sharing};
+pub(crate) use responses::{CacheStatus, Key, Lookup, ResponseCache, RevalidationPermit, Sharing};
 pub use settings::{CacheCounts, QueryCache};
 pub(crate) use tags::{Tag, TagVersions};
-pub(crate) use write_observer::{Watch, Watched, tenant_of};
+pub(crate) use write_observer::{ObservedTable, WriteObserver, tenant_of};

@@ -13,22 +13,22 @@ use moka::sync::Cache as Local;
 use super::cached_response::{CachedResponse, Content};
 use super::horizon::InvalidationHorizon;
 use super::settings::{CacheCounts, QueryCache};
-use super::shared::Shared;
+use super::shared::SharedStore;
 use super::single_flight::Flights;
-use super::tags::{Seen, Tag, TagVersions};
+use super::tags::{Tag, TagSnapshot, TagVersions};
 use crate::digest::DigestInput;
 use crate::error::{Error, ErrorKind, Fault};
 use crate::resource::Freshness;
 
 /// Limit on concurrent background revalidations: they run beside the requests that are counted.
-const REFRESHING: usize = 32;
+const MAX_REVALIDATIONS: usize = 32;
 
 /// How long to wait for a response that another node is computing, and how often to poll for it.
-const WAITING: Duration = Duration::from_secs(2);
-const LOOK: Duration = Duration::from_millis(10);
+const CLAIM_WAIT: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The longest key, in bytes, that is kept as it is; longer ones are replaced by their digest.
-const LONG: usize = 512;
+const MAX_KEY_LENGTH: usize = 512;
 
 /// Cache key: everything that a response depends on, or a digest of that where it is long.
 ///
@@ -38,9 +38,9 @@ pub(crate) struct Key(Vec<u8>);
 
 impl Key {
     /// The key of a response that depends on all of this input.
-    pub(crate) fn of(fed: DigestInput) -> Self {
-        let bytes = fed.into_bytes();
-        if bytes.len() <= LONG {
+    pub(crate) fn of(input: DigestInput) -> Self {
+        let bytes = input.into_bytes();
+        if bytes.len() <= MAX_KEY_LENGTH {
             return Self(bytes);
         }
         // No other key is as short: those begin with a word and a digest.
@@ -57,32 +57,32 @@ impl Key {
 #[derive(Clone, Debug)]
 pub(crate) struct Lookup {
     pub(crate) key: Key,
-    pub(crate) life: Freshness,
+    pub(crate) freshness: Freshness,
 }
 
 /// Why a response could not be computed, for all requests that waited for it: they have the same query and the same
 /// rights.
 #[derive(Debug)]
-pub(super) struct Failed {
+pub(super) struct ComputeFailure {
     kind: ErrorKind,
     code: &'static str,
     detail: String,
     faults: Vec<Fault>,
 }
 
-impl Failed {
+impl ComputeFailure {
     fn of(error: &Error) -> Self {
         let (kind, code, detail) = (error.kind(), error.code(), error.detail().to_owned());
         Self { kind, code, detail, faults: error.faults().to_vec() }
     }
 
-    fn again(&self) -> Error {
+    fn to_error(&self) -> Error {
         Error::new(self.kind, self.code, self.detail.clone()).with_faults(self.faults.clone())
     }
 }
 
 /// Computes a response.
-pub(crate) type Make<'a> = dyn Fn() -> BoxFuture<'a, Result<Content, Error>> + Send + Sync + 'a;
+pub(crate) type ComputeFn<'a> = dyn Fn() -> BoxFuture<'a, Result<Content, Error>> + Send + Sync + 'a;
 
 /// Whether responses computed by other nodes may be served, and which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,14 +107,14 @@ pub(crate) enum CacheStatus {
 #[derive(Debug)]
 pub(crate) struct ResponseCache {
     local: Local<Key, Arc<CachedResponse>, RandomState>,
-    largest: usize,
-    generations: Arc<TagVersions>,
+    max_entry_size: usize,
+    tag_versions: Arc<TagVersions>,
     flights: Flights,
-    refreshing: Mutex<HashSet<Key>>,
+    revalidating: Mutex<HashSet<Key>>,
     /// The store that nodes share, if there is one.
-    shared: Option<Arc<Shared>>,
+    shared: Option<Arc<SharedStore>>,
     /// Whether the bus is unreachable, so that changes on other nodes are not known here.
-    pub(super) is_deaf: AtomicBool,
+    pub(super) is_disconnected: AtomicBool,
     counts: Counts,
 }
 
@@ -129,61 +129,61 @@ struct Counts {
 
 /// A permit to revalidate one cached response, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Refreshing {
-    answers: Arc<ResponseCache>,
+pub(crate) struct RevalidationPermit {
+    cache: Arc<ResponseCache>,
     key: Key,
 }
 
-impl Drop for Refreshing {
+impl Drop for RevalidationPermit {
     fn drop(&mut self) {
-        self.answers.refreshing.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.cache.revalidating.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }
 }
 
 /// Expiry policy: an entry is removed when it may no longer be served, not even stale.
-struct Ends;
+struct ResponseExpiry;
 
-impl Expiry<Key, Arc<CachedResponse>> for Ends {
-    fn expire_after_create(&self, _: &Key, kept: &Arc<CachedResponse>, _: Instant) -> Option<Duration> {
-        Some(kept.life.total().saturating_sub(kept.age()))
+impl Expiry<Key, Arc<CachedResponse>> for ResponseExpiry {
+    fn expire_after_create(&self, _: &Key, response: &Arc<CachedResponse>, _: Instant) -> Option<Duration> {
+        Some(response.freshness.total().saturating_sub(response.age()))
     }
 
     fn expire_after_update(
         &self,
         _: &Key,
-        kept: &Arc<CachedResponse>,
+        response: &Arc<CachedResponse>,
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        Some(kept.life.total().saturating_sub(kept.age()))
+        Some(response.freshness.total().saturating_sub(response.age()))
     }
 }
 
 impl ResponseCache {
     /// The cache of an application; `application` is a name that all its nodes have and no other application has.
-    pub(crate) fn new(settings: &QueryCache, generations: Arc<TagVersions>, application: String) -> Self {
-        let shared = settings.shared.clone().map(|store| Arc::new(Shared::new(store, application)));
+    pub(crate) fn new(settings: &QueryCache, tag_versions: Arc<TagVersions>, application: String) -> Self {
+        let shared = settings.shared.clone().map(|store| Arc::new(SharedStore::new(store, application)));
         let local = Local::builder()
             .max_capacity(settings.capacity)
-            .weigher(|key: &Key, kept: &Arc<CachedResponse>| {
-                u32::try_from(key.0.len() + kept.bytes()).unwrap_or(u32::MAX)
+            .weigher(|key: &Key, response: &Arc<CachedResponse>| {
+                u32::try_from(key.0.len() + response.size()).unwrap_or(u32::MAX)
             })
-            .expire_after(Ends)
+            .expire_after(ResponseExpiry)
             .build_with_hasher(RandomState::default());
         Self {
             local,
-            largest: settings.largest,
-            generations,
+            max_entry_size: settings.max_entry_size,
+            tag_versions,
             flights: Flights::default(),
-            refreshing: Mutex::default(),
+            revalidating: Mutex::default(),
             shared,
-            is_deaf: AtomicBool::new(false),
+            is_disconnected: AtomicBool::new(false),
             counts: Counts::default(),
         }
     }
 
-    pub(crate) fn generations(&self) -> &Arc<TagVersions> {
-        &self.generations
+    pub(crate) fn tag_versions(&self) -> &Arc<TagVersions> {
+        &self.tag_versions
     }
 
     pub(crate) fn counts(&self) -> CacheCounts {
@@ -201,31 +201,31 @@ impl ResponseCache {
 
     /// A cached response that may be served, and its status: a stale one is to be revalidated.
     pub(crate) fn find(&self, lookup: &Lookup) -> Option<(Arc<CachedResponse>, CacheStatus)> {
-        if self.is_deaf.load(Ordering::SeqCst) {
+        if self.is_disconnected.load(Ordering::SeqCst) {
             return None;
         }
-        let kept = self.local.get(&lookup.key)?;
-        if !self.generations.is_current(&kept.seen) {
+        let response = self.local.get(&lookup.key)?;
+        if !self.tag_versions.is_current(&response.snapshot) {
             return None;
         }
-        let (came, count) = match kept.age() {
-            age if age < kept.life.fresh => (CacheStatus::Hit, &self.counts.hits),
-            age if age < kept.life.total() => (CacheStatus::Stale, &self.counts.stale),
+        let (status, count) = match response.age() {
+            age if age < response.freshness.fresh => (CacheStatus::Hit, &self.counts.hits),
+            age if age < response.freshness.total() => (CacheStatus::Stale, &self.counts.stale),
             _ => return None,
         };
         count.fetch_add(1, Ordering::Relaxed);
-        Some((kept, came))
+        Some((response, status))
     }
 
     /// Whether a fresh response is cached.
     pub(crate) fn is_fresh(&self, lookup: &Lookup) -> bool {
-        self.local
-            .get(&lookup.key)
-            .is_some_and(|kept| self.generations.is_current(&kept.seen) && kept.age() < kept.life.fresh)
+        self.local.get(&lookup.key).is_some_and(|response| {
+            self.tag_versions.is_current(&response.snapshot) && response.age() < response.freshness.fresh
+        })
     }
 
     /// Whether nodes share a store.
-    pub(crate) const fn shares(&self) -> bool {
+    pub(crate) const fn has_shared_store(&self) -> bool {
         self.shared.is_some()
     }
 
@@ -234,115 +234,124 @@ impl ResponseCache {
     ///
     /// # Errors
     /// Those of `make`.
-    pub(crate) async fn make(
+    pub(crate) async fn get_or_compute(
         &self,
         lookup: &Lookup,
         tags: &[Tag],
-        make: &Make<'_>,
+        make: &ComputeFn<'_>,
         sharing: Sharing,
     ) -> Result<(Arc<CachedResponse>, CacheStatus), Error> {
-        let waiting = self.flights.join(&lookup.key, &self.generations, tags);
-        let flight = &waiting.flight;
+        let waiter = self.flights.join(&lookup.key, &self.tag_versions, tags);
+        let flight = &waiter.flight;
         let mut failure = None;
         let failed = &mut failure;
-        let made = flight
+        let computed = flight
             .cell
             .get_or_init(|| async {
-                self.found_or_made(lookup, tags, &flight.seen, make, sharing).await.map_err(|error| {
-                    let shared = Failed::of(&error);
-                    *failed = Some(error);
-                    shared
-                })
+                self.find_shared_or_compute(lookup, tags, &flight.snapshot, make, sharing).await.map_err(
+                    |error| {
+                        let shared = ComputeFailure::of(&error);
+                        *failed = Some(error);
+                        shared
+                    },
+                )
             })
             .await;
-        match (made, failure) {
-            (Ok((kept, came)), _) => {
-                let count = match came {
+        match (computed, failure) {
+            (Ok((response, status)), _) => {
+                let count = match status {
                     CacheStatus::Hit | CacheStatus::Stale => &self.counts.shared,
                     CacheStatus::Miss(_) | CacheStatus::Bypass => &self.counts.misses,
                 };
                 count.fetch_add(1, Ordering::Relaxed);
-                Ok((kept.clone(), *came))
+                Ok((response.clone(), *status))
             }
             (Err(_), Some(error)) => Err(error),
-            (Err(failed), None) => Err(failed.again()),
+            (Err(failed), None) => Err(failed.to_error()),
         }
     }
 
-    async fn found_or_made(
+    async fn find_shared_or_compute(
         &self,
         lookup: &Lookup,
         tags: &[Tag],
-        seen: &Seen,
-        make: &Make<'_>,
+        snapshot: &TagSnapshot,
+        make: &ComputeFn<'_>,
         sharing: Sharing,
     ) -> Result<(Arc<CachedResponse>, CacheStatus), Error> {
-        let together = self.shared.as_ref().zip(self.generations.course());
-        let Some((shared, course)) = together.filter(|_| sharing != Sharing::No && !self.is_deaf()) else {
-            let (kept, is_kept) = self.made(lookup, seen, make, true).await?;
-            return Ok((kept, CacheStatus::Miss(is_kept)));
+        let store_and_horizon = self.shared.as_ref().zip(self.tag_versions.horizon());
+        let Some((shared, horizon)) =
+            store_and_horizon.filter(|_| sharing != Sharing::No && !self.is_disconnected())
+        else {
+            let (response, is_stored) = self.compute(lookup, snapshot, make, true).await?;
+            return Ok((response, CacheStatus::Miss(is_stored)));
         };
         let began = Instant::now();
         // The holder of the claim computes the response; where that takes too long, it is computed here as well.
         let claimed = loop {
             // Read before anything else is.
-            let stamp = course.stamp(tags);
-            if let Some(found) = self.found(shared, course, lookup, tags, seen, sharing).await {
+            let stamp = horizon.stamp(tags);
+            if let Some(found) = self.find_shared(shared, horizon, lookup, tags, snapshot, sharing).await {
                 return Ok(found);
             }
             match (stamp, shared.claim(&lookup.key).await) {
                 (Some(stamp), Some(Ok(claimed))) => {
                     // The previous holder of the claim may have stored the response since.
-                    if let Some(found) = self.found(shared, course, lookup, tags, seen, sharing).await {
+                    if let Some(found) =
+                        self.find_shared(shared, horizon, lookup, tags, snapshot, sharing).await
+                    {
                         return Ok(found);
                     }
                     break Some((stamp, claimed));
                 }
-                (Some(_), Some(Err(()))) if began.elapsed() < WAITING => tokio::time::sleep(LOOK).await,
+                (Some(_), Some(Err(()))) if began.elapsed() < CLAIM_WAIT => {
+                    tokio::time::sleep(POLL_INTERVAL).await
+                }
                 _ => break None,
             }
         };
-        let made = Instant::now();
-        let (kept, is_kept) = self.made(lookup, seen, make, true).await?;
-        if let (Some((stamp, claimed)), true) = (claimed, kept.content.bytes() <= self.largest)
-            && self.generations.is_current(seen)
+        let computed = Instant::now();
+        let (response, is_stored) = self.compute(lookup, snapshot, make, true).await?;
+        if let (Some((stamp, claimed)), true) = (claimed, response.content.size() <= self.max_entry_size)
+            && self.tag_versions.is_current(snapshot)
         {
-            shared.keep(&lookup.key, &kept.content, stamp, made, lookup.life).await;
+            shared.put(&lookup.key, &response.content, stamp, computed, lookup.freshness).await;
             drop(claimed);
         }
-        Ok((kept, CacheStatus::Miss(is_kept)))
+        Ok((response, CacheStatus::Miss(is_stored)))
     }
 
     /// A response that another node has computed, if it is valid on this node.
-    async fn found(
+    async fn find_shared(
         &self,
-        shared: &Shared,
-        course: &InvalidationHorizon,
+        shared: &SharedStore,
+        horizon: &InvalidationHorizon,
         lookup: &Lookup,
         tags: &[Tag],
-        seen: &Seen,
+        snapshot: &TagSnapshot,
         sharing: Sharing,
     ) -> Option<(Arc<CachedResponse>, CacheStatus)> {
-        let life = lookup.life;
+        let freshness = lookup.freshness;
         let found = shared.find(&lookup.key).await?;
-        let came = if found.age < life.fresh { CacheStatus::Hit } else { CacheStatus::Stale };
-        let is_wanted = found.age < life.total() && (came == CacheStatus::Hit || sharing == Sharing::Any);
-        if !is_wanted || !course.is_good(found.stamp, tags, life.total()) {
+        let status = if found.age < freshness.fresh { CacheStatus::Hit } else { CacheStatus::Stale };
+        let is_wanted =
+            found.age < freshness.total() && (status == CacheStatus::Hit || sharing == Sharing::Any);
+        if !is_wanted || !horizon.is_valid(found.stamp, tags, freshness.total()) {
             return None;
         }
-        let made = Instant::now().checked_sub(found.age)?;
-        let kept = CachedResponse::new(found.content, seen.clone(), made, life);
-        if self.generations.is_current(seen) && !self.is_deaf() {
-            self.local.insert(lookup.key.clone(), kept.clone());
+        let computed = Instant::now().checked_sub(found.age)?;
+        let response = CachedResponse::new(found.content, snapshot.clone(), computed, freshness);
+        if self.tag_versions.is_current(snapshot) && !self.is_disconnected() {
+            self.local.insert(lookup.key.clone(), response.clone());
         }
-        Some((kept, came))
+        Some((response, status))
     }
 
-    async fn made(
+    async fn compute(
         &self,
         lookup: &Lookup,
-        seen: &Seen,
-        make: &Make<'_>,
+        snapshot: &TagSnapshot,
+        make: &ComputeFn<'_>,
         is_wanted: bool,
     ) -> Result<(Arc<CachedResponse>, bool), Error> {
         let began = Instant::now();
@@ -351,23 +360,23 @@ impl ResponseCache {
             Err(error) if error.kind() == ErrorKind::NotFound => Content::Absent,
             Err(error) => return Err(error),
         };
-        let may_be = is_wanted && content.bytes() <= self.largest && !self.is_deaf();
-        let is_kept = may_be && self.generations.is_current(seen);
-        let content = if is_kept { content.compact() } else { content };
-        let kept = CachedResponse::new(content, seen.clone(), began, lookup.life);
-        if is_kept {
-            self.local.insert(lookup.key.clone(), kept.clone());
+        let can_store = is_wanted && content.size() <= self.max_entry_size && !self.is_disconnected();
+        let is_stored = can_store && self.tag_versions.is_current(snapshot);
+        let content = if is_stored { content.compact() } else { content };
+        let response = CachedResponse::new(content, snapshot.clone(), began, lookup.freshness);
+        if is_stored {
+            self.local.insert(lookup.key.clone(), response.clone());
         }
-        Ok((kept, is_kept))
+        Ok((response, is_stored))
     }
 
     /// A permit to revalidate a stale response; `None` while another request revalidates it, or where too many
     /// revalidations run.
-    pub(crate) fn begin_refresh(self: &Arc<Self>, key: &Key) -> Option<Refreshing> {
-        let mut refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
-        let may = refreshing.len() < REFRESHING && refreshing.insert(key.clone());
-        drop(refreshing);
-        may.then(|| Refreshing { answers: self.clone(), key: key.clone() })
+    pub(crate) fn begin_revalidation(self: &Arc<Self>, key: &Key) -> Option<RevalidationPermit> {
+        let mut revalidating = self.revalidating.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_permitted = revalidating.len() < MAX_REVALIDATIONS && revalidating.insert(key.clone());
+        drop(revalidating);
+        is_permitted.then(|| RevalidationPermit { cache: self.clone(), key: key.clone() })
     }
 
     /// Computes a response for a request that bypasses the cache, and caches it if `is_wanted`.
@@ -378,16 +387,16 @@ impl ResponseCache {
         &self,
         lookup: &Lookup,
         tags: &[Tag],
-        make: &Make<'_>,
+        make: &ComputeFn<'_>,
         is_wanted: bool,
     ) -> Result<(Arc<CachedResponse>, CacheStatus), Error> {
         self.counts.bypassed.fetch_add(1, Ordering::Relaxed);
-        let seen = self.generations.now(tags);
-        Ok((self.made(lookup, &seen, make, is_wanted).await?.0, CacheStatus::Bypass))
+        let snapshot = self.tag_versions.snapshot(tags);
+        Ok((self.compute(lookup, &snapshot, make, is_wanted).await?.0, CacheStatus::Bypass))
     }
 
     /// Whether responses that are computed now must not be cached.
-    pub(crate) fn is_deaf(&self) -> bool {
-        self.is_deaf.load(Ordering::SeqCst)
+    pub(crate) fn is_disconnected(&self) -> bool {
+        self.is_disconnected.load(Ordering::SeqCst)
     }
 }

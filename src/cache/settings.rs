@@ -19,13 +19,13 @@ use resourceful_contract::CacheStore;
 pub struct QueryCache {
     pub(crate) is_on: bool,
     pub(super) capacity: u64,
-    pub(super) largest: usize,
+    pub(super) max_entry_size: usize,
     pub(super) shared: Option<Arc<dyn CacheStore>>,
 }
 
 impl Default for QueryCache {
     fn default() -> Self {
-        Self { is_on: true, capacity: 64 << 20, largest: 1 << 20, shared: None }
+        Self { is_on: true, capacity: 64 << 20, max_entry_size: 1 << 20, shared: None }
     }
 }
 
@@ -66,7 +66,7 @@ impl QueryCache {
     /// The most bytes of a cached response, headers included; 1 MiB by default. Longer responses are sent, but not
     /// cached.
     pub const fn max_entry_size(mut self, bytes: usize) -> Self {
-        self.largest = bytes;
+        self.max_entry_size = bytes;
         self
     }
 }

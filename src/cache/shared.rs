@@ -15,27 +15,27 @@ use crate::resource::Freshness;
 use crate::tables::events::Position;
 
 /// Timeout of calls to the store: querying the database is faster than waiting for an unreachable store.
-const LATE: Duration = Duration::from_millis(250);
+const STORE_TIMEOUT: Duration = Duration::from_millis(250);
 /// For how long a store that failed is not called.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// How long a claim holds if its node is killed meanwhile.
-const CLAIM: Duration = Duration::from_secs(5);
+const CLAIM_TTL: Duration = Duration::from_secs(5);
 
 /// The store that nodes share, and its health.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct SharedStore {
     store: Arc<dyn CacheStore>,
     /// Key prefix that all nodes of an application have, and no other application.
     application: String,
-    began: Instant,
+    started: Instant,
     /// Until when the store is not called, in milliseconds since `began`.
-    rests_until: AtomicU64,
+    paused_until: AtomicU64,
     pub(super) failures: AtomicU64,
 }
 
 /// A response that another node has computed.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct SharedResponse {
     pub(super) content: Content,
     pub(super) stamp: Position,
     pub(super) age: Duration,
@@ -43,7 +43,7 @@ pub(super) struct Found {
 
 /// The metadata before the body.
 #[derive(Serialize, Deserialize)]
-struct Head {
+struct EntryHeader {
     at: (i64, i64),
     /// When its computation began, in milliseconds since 1970.
     made: u64,
@@ -54,79 +54,79 @@ struct Head {
 
 /// A claim to compute a response for all nodes, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Claimed {
-    shared: Arc<Shared>,
+pub(super) struct ClaimGuard {
+    shared: Arc<SharedStore>,
     key: String,
 }
 
-impl Drop for Claimed {
+impl Drop for ClaimGuard {
     fn drop(&mut self) {
         let (shared, key) = (self.shared.clone(), std::mem::take(&mut self.key));
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { shared.asked(shared.store.release(&key)).await });
+            runtime.spawn(async move { shared.call(shared.store.release(&key)).await });
         }
     }
 }
 
-impl Shared {
+impl SharedStore {
     pub(super) fn new(store: Arc<dyn CacheStore>, application: String) -> Self {
-        let (rests_until, failures) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { store, application, began: Instant::now(), rests_until, failures }
+        let (paused_until, failures) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { store, application, started: Instant::now(), paused_until, failures }
     }
 
-    fn name(&self, key: &Key) -> String {
+    fn store_key(&self, key: &Key) -> String {
         format!("{}:{}", self.application, key.digest().to_hex())
     }
 
     /// Calls the store; `None` if it fails or times out, or did so a moment ago.
-    async fn asked<T>(&self, question: Answer<'_, T>) -> Option<T> {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if now < self.rests_until.load(Ordering::Relaxed) {
+    async fn call<T>(&self, future: Answer<'_, T>) -> Option<T> {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if now < self.paused_until.load(Ordering::Relaxed) {
             return None;
         }
-        let why = match tokio::time::timeout(LATE, question).await {
+        let reason = match tokio::time::timeout(STORE_TIMEOUT, future).await {
             Ok(Ok(answer)) => return Some(answer),
             Ok(Err(error)) => error.to_string(),
-            Err(late) => late.to_string(),
+            Err(elapsed) => elapsed.to_string(),
         };
         self.failures.fetch_add(1, Ordering::Relaxed);
-        let until = now.saturating_add(u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX));
-        let rested_until = self.rests_until.swap(until, Ordering::Relaxed);
-        if rested_until == 0 || rested_until + 10_000 < now {
+        let until = now.saturating_add(u64::try_from(RETRY_DELAY.as_millis()).unwrap_or(u64::MAX));
+        let previous_pause = self.paused_until.swap(until, Ordering::Relaxed);
+        if previous_pause == 0 || previous_pause + 10_000 < now {
             let store = self.store.name();
-            tracing::warn!(why, store, "responses are not shared between nodes until the store is back");
+            tracing::warn!(reason, store, "responses are not shared between nodes until the store is back");
         }
         None
     }
 
-    pub(super) async fn find(&self, key: &Key) -> Option<Found> {
-        let name = self.name(key);
-        read(&self.asked(self.store.get(&name)).await??)
+    pub(super) async fn find(&self, key: &Key) -> Option<SharedResponse> {
+        let name = self.store_key(key);
+        decode(&self.call(self.store.get(&name)).await??)
     }
 
     /// Stores a response for other nodes, if it can be encoded.
-    pub(super) async fn keep(
+    pub(super) async fn put(
         &self,
         key: &Key,
         content: &Content,
         stamp: Position,
         made: Instant,
-        life: Freshness,
+        freshness: Freshness,
     ) {
         let age = made.elapsed();
-        let left = life.total().saturating_sub(age);
-        if let (Some(bytes), false) = (written(content, stamp, age), left.is_zero()) {
-            let name = self.name(key);
-            self.asked(self.store.put(&name, bytes, left)).await;
+        let ttl = freshness.total().saturating_sub(age);
+        if let (Some(bytes), false) = (encode(content, stamp, age), ttl.is_zero()) {
+            let name = self.store_key(key);
+            self.call(self.store.put(&name, bytes, ttl)).await;
         }
     }
 
     /// Claims the computation of a response for all nodes: `Err` if another node holds the claim, `None` if the store
     /// does not answer.
-    pub(super) async fn claim(self: &Arc<Self>, key: &Key) -> Option<Result<Claimed, ()>> {
-        let name = self.name(key);
-        let is_free = self.asked(self.store.claim(&name, CLAIM)).await?;
-        Some(if is_free { Ok(Claimed { shared: self.clone(), key: name }) } else { Err(()) })
+    pub(super) async fn claim(self: &Arc<Self>, key: &Key) -> Option<Result<ClaimGuard, ()>> {
+        let name = self.store_key(key);
+        let is_acquired = self.call(self.store.claim(&name, CLAIM_TTL)).await?;
+        Some(if is_acquired { Ok(ClaimGuard { shared: self.clone(), key: name }) } else { Err(()) })
     }
 }
 
@@ -135,7 +135,7 @@ fn now() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn written(content: &Content, stamp: Position, age: Duration) -> Option<Vec<u8>> {
+fn encode(content: &Content, stamp: Position, age: Duration) -> Option<Vec<u8>> {
     let made = now().saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
     let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
     let (headers, tag, body) = match content {
@@ -145,17 +145,17 @@ fn written(content: &Content, stamp: Position, age: Duration) -> Option<Vec<u8>>
         }
         Content::Absent => (None, String::new(), Bytes::new()),
     };
-    let head = Head { at: (stamp.batch, stamp.sequence), made, headers, tag };
+    let head = EntryHeader { at: (stamp.batch, stamp.sequence), made, headers, tag };
     let head = serde_json::to_vec(&head).ok()?;
     let length = u32::try_from(head.len()).ok()?;
     Some([&length.to_le_bytes()[..], &head, &body].concat())
 }
 
 /// Decodes an entry; an unreadable one counts as absent.
-fn read(bytes: &[u8]) -> Option<Found> {
+fn decode(bytes: &[u8]) -> Option<SharedResponse> {
     let (length, rest) = bytes.split_first_chunk()?;
     let (head, body) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
-    let head: Head = serde_json::from_slice(head).ok()?;
+    let head: EntryHeader = serde_json::from_slice(head).ok()?;
     let content = match head.headers {
         None => Content::Absent,
         Some(named) => {
@@ -169,5 +169,5 @@ fn read(bytes: &[u8]) -> Option<Found> {
     };
     let (batch, sequence) = head.at;
     let age = Duration::from_millis(now().saturating_sub(head.made));
-    Some(Found { content, stamp: Position { batch, sequence }, age })
+    Some(SharedResponse { content, stamp: Position { batch, sequence }, age })
 }

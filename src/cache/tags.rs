@@ -14,9 +14,9 @@ use uuid::Uuid;
 use super::horizon::InvalidationHorizon;
 
 /// The number of slots.
-pub(super) const PLACES: usize = 1 << 16;
+pub(super) const SLOTS: usize = 1 << 16;
 /// How many changed tags are announced one by one; beyond, other nodes invalidate everything.
-const TOLD: usize = 16_384;
+const MAX_QUEUED_TAGS: usize = 16_384;
 
 /// The slot of one tag; the same on every node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +44,7 @@ impl Tag {
     }
 
     /// A row of unknown tenant, in a table.
-    pub(crate) fn anybodys(table: &str) -> Self {
+    pub(crate) fn unknown_tenant(table: &str) -> Self {
         Self::of(b"anybody's", &[table])
     }
 
@@ -58,7 +58,7 @@ impl Tag {
         Self::of(b"rows", &[table])
     }
 
-    pub(super) const fn place(&self) -> u16 {
+    pub(super) const fn slot(&self) -> u16 {
         self.0
     }
 
@@ -80,39 +80,39 @@ pub(crate) struct TagVersions {
     /// Incremented when everything is invalidated.
     all: AtomicU64,
     /// Invalidations that other nodes have yet to receive.
-    untold: Mutex<Untold>,
-    tell: Notify,
+    queue: Mutex<InvalidationQueue>,
+    queue_notify: Notify,
     /// The horizon, where responses of other nodes are validated.
-    course: Option<InvalidationHorizon>,
+    horizon: Option<InvalidationHorizon>,
 }
 
 #[derive(Debug, Default)]
-struct Untold {
+struct InvalidationQueue {
     /// Whether invalidations are published.
-    is_told: bool,
+    is_publishing: bool,
     tags: Vec<Tag>,
     /// The events of these changes.
     events: Vec<Uuid>,
     /// Whether one of the changes has no event.
-    unsaid: bool,
+    has_unpublished: bool,
     everything: bool,
 }
 
 /// An invalidation, as it is sent between nodes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Forget {
+pub(super) enum Invalidation {
     Everything,
     /// The changed tags, the events of the changes, and whether there is a change without an event.
     Tags {
         tags: Vec<Tag>,
         events: Vec<Uuid>,
-        unsaid: bool,
+        has_unpublished: bool,
     },
 }
 
 /// The versions of some tags at one time.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct TagSnapshot {
     all: u64,
     counts: Box<[(Tag, u64)]>,
 }
@@ -120,85 +120,85 @@ pub(crate) struct Seen {
 impl Default for TagVersions {
     fn default() -> Self {
         Self {
-            counts: std::iter::repeat_with(AtomicU64::default).take(PLACES).collect(),
+            counts: std::iter::repeat_with(AtomicU64::default).take(SLOTS).collect(),
             all: AtomicU64::new(0),
-            untold: Mutex::default(),
-            tell: Notify::new(),
-            course: None,
+            queue: Mutex::default(),
+            queue_notify: Notify::new(),
+            horizon: None,
         }
     }
 }
 
-impl Seen {
-    pub(super) fn bytes(&self) -> usize {
+impl TagSnapshot {
+    pub(super) fn size(&self) -> usize {
         self.counts.len() * size_of::<(Tag, u64)>()
     }
 }
 
 impl TagVersions {
     /// Tag versions with an invalidation horizon.
-    pub(crate) fn on_course() -> Self {
-        Self { course: Some(InvalidationHorizon::default()), ..Self::default() }
+    pub(crate) fn with_horizon() -> Self {
+        Self { horizon: Some(InvalidationHorizon::default()), ..Self::default() }
     }
 
-    pub(crate) const fn course(&self) -> Option<&InvalidationHorizon> {
-        self.course.as_ref()
+    pub(crate) const fn horizon(&self) -> Option<&InvalidationHorizon> {
+        self.horizon.as_ref()
     }
 
-    pub(crate) fn now(&self, tags: &[Tag]) -> Seen {
+    pub(crate) fn snapshot(&self, tags: &[Tag]) -> TagSnapshot {
         let all = self.all.load(Ordering::SeqCst);
         let counts = tags.iter().map(|tag| (*tag, self.count(*tag).load(Ordering::SeqCst))).collect();
-        Seen { all, counts }
+        TagSnapshot { all, counts }
     }
 
     /// Whether none of these tags has changed since.
-    pub(crate) fn is_current(&self, seen: &Seen) -> bool {
-        self.all.load(Ordering::SeqCst) == seen.all
-            && seen.counts.iter().all(|(tag, count)| self.count(*tag).load(Ordering::SeqCst) == *count)
+    pub(crate) fn is_current(&self, snapshot: &TagSnapshot) -> bool {
+        self.all.load(Ordering::SeqCst) == snapshot.all
+            && snapshot.counts.iter().all(|(tag, count)| self.count(*tag).load(Ordering::SeqCst) == *count)
     }
 
     /// Invalidates these tags, here and, as soon as it is published, on other nodes. `events` are the events of the
     /// change; empty if none will be published for it.
-    pub(crate) fn changed(&self, tags: &[Tag], events: &[Uuid]) {
-        self.told(tags, events, events.is_empty());
-        self.to_be_told(|untold| {
-            untold.tags.extend_from_slice(tags);
-            untold.events.extend_from_slice(events);
-            untold.unsaid |= events.is_empty();
+    pub(crate) fn invalidate(&self, tags: &[Tag], events: &[Uuid]) {
+        self.apply_invalidation(tags, events, events.is_empty());
+        self.enqueue(|queue| {
+            queue.tags.extend_from_slice(tags);
+            queue.events.extend_from_slice(events);
+            queue.has_unpublished |= events.is_empty();
         });
     }
 
     /// Records a change that was made on this node or announced by another one.
-    pub(super) fn told(&self, tags: &[Tag], events: &[Uuid], unsaid: bool) {
-        if let Some(course) = &self.course {
+    pub(super) fn apply_invalidation(&self, tags: &[Tag], events: &[Uuid], has_unpublished: bool) {
+        if let Some(horizon) = &self.horizon {
             // The horizon first: a request that finds nothing in this node's cache looks at the responses of other
             // nodes.
             if !events.is_empty() {
-                course.changed(tags, events);
+                horizon.record_change(tags, events);
             }
-            if unsaid {
-                course.changed(tags, &[]);
+            if has_unpublished {
+                horizon.record_change(tags, &[]);
             }
         }
-        self.forget(tags);
+        self.increment(tags);
     }
 
     /// Increments the versions of these tags on this node.
-    pub(super) fn forget(&self, tags: &[Tag]) {
+    pub(super) fn increment(&self, tags: &[Tag]) {
         for tag in tags {
             self.count(*tag).fetch_add(1, Ordering::SeqCst);
         }
     }
 
-    pub(super) fn forget_all(&self) {
-        if let Some(course) = &self.course {
-            course.everything_changed();
+    pub(super) fn invalidate_all(&self) {
+        if let Some(horizon) = &self.horizon {
+            horizon.record_all_changed();
         }
-        self.forget_all_here();
+        self.increment_all();
     }
 
     /// Invalidates everything that is cached on this node.
-    pub(super) fn forget_all_here(&self) {
+    pub(super) fn increment_all(&self) {
         self.all.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -206,58 +206,58 @@ impl TagVersions {
         &self.counts[usize::from(tag.0)]
     }
 
-    fn to_be_told(&self, note: impl FnOnce(&mut Untold)) {
-        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
-        if !untold.is_told {
+    fn enqueue(&self, note: impl FnOnce(&mut InvalidationQueue)) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if !queue.is_publishing {
             return;
         }
-        note(&mut untold);
-        if untold.tags.len() > TOLD {
-            untold.tags.sort_unstable_by_key(|tag| tag.0);
-            untold.tags.dedup();
+        note(&mut queue);
+        if queue.tags.len() > MAX_QUEUED_TAGS {
+            queue.tags.sort_unstable_by_key(|tag| tag.0);
+            queue.tags.dedup();
         }
-        untold.everything |= untold.tags.len() > TOLD || untold.events.len() > TOLD;
-        if untold.everything {
-            (untold.tags, untold.events, untold.unsaid) = (Vec::new(), Vec::new(), false);
+        queue.everything |= queue.tags.len() > MAX_QUEUED_TAGS || queue.events.len() > MAX_QUEUED_TAGS;
+        if queue.everything {
+            (queue.tags, queue.events, queue.has_unpublished) = (Vec::new(), Vec::new(), false);
         }
-        drop(untold);
-        self.tell.notify_one();
+        drop(queue);
+        self.queue_notify.notify_one();
     }
 
     /// Collects invalidations from here on, to be published to other nodes.
-    pub(super) fn begin_telling(&self) {
-        self.untold.lock().unwrap_or_else(PoisonError::into_inner).is_told = true;
+    pub(super) fn start_publishing(&self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_publishing = true;
     }
 
     /// The next invalidation to publish.
-    pub(super) async fn to_tell(&self) -> Forget {
+    pub(super) async fn next_invalidation(&self) -> Invalidation {
         loop {
-            if let Some(forget) = self.next_to_tell() {
-                return forget;
+            if let Some(invalidation) = self.take_queued() {
+                return invalidation;
             }
-            self.tell.notified().await;
+            self.queue_notify.notified().await;
         }
     }
 
-    fn next_to_tell(&self) -> Option<Forget> {
-        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::take(&mut untold.everything) {
-            return Some(Forget::Everything);
+    fn take_queued(&self) -> Option<Invalidation> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut queue.everything) {
+            return Some(Invalidation::Everything);
         }
-        (!untold.tags.is_empty()).then(|| Forget::Tags {
-            tags: std::mem::take(&mut untold.tags),
-            events: std::mem::take(&mut untold.events),
-            unsaid: std::mem::take(&mut untold.unsaid),
+        (!queue.tags.is_empty()).then(|| Invalidation::Tags {
+            tags: std::mem::take(&mut queue.tags),
+            events: std::mem::take(&mut queue.events),
+            has_unpublished: std::mem::take(&mut queue.has_unpublished),
         })
     }
 }
 
-impl Forget {
+impl Invalidation {
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::Everything => Vec::new(),
-            Self::Tags { tags, events, unsaid } => {
-                let mut bytes = vec![u8::from(*unsaid)];
+            Self::Tags { tags, events, has_unpublished } => {
+                let mut bytes = vec![u8::from(*has_unpublished)];
                 bytes.extend(u32::try_from(events.len()).unwrap_or(u32::MAX).to_le_bytes());
                 bytes.extend(events.iter().flat_map(|id| id.into_bytes()));
                 bytes.extend(tags.iter().flat_map(|tag| tag.0.to_le_bytes()));
@@ -266,20 +266,20 @@ impl Forget {
         }
     }
 
-    pub(super) fn of_bytes(bytes: &[u8]) -> Self {
+    pub(super) fn from_bytes(bytes: &[u8]) -> Self {
         // An unreadable message may mean anything.
-        Self::read(bytes).unwrap_or(Self::Everything)
+        Self::parse(bytes).unwrap_or(Self::Everything)
     }
 
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let (unsaid, rest) = bytes.split_first()?;
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let (has_unpublished, rest) = bytes.split_first()?;
         let (count, rest) = rest.split_first_chunk()?;
         let length = usize::try_from(u32::from_le_bytes(*count)).ok()?.checked_mul(16)?;
         let (events, tags) = rest.split_at_checked(length)?;
         let events = events.chunks_exact(16).map(Uuid::from_slice).collect::<Result<_, _>>().ok()?;
         let is_whole = tags.len().is_multiple_of(2) && !tags.is_empty();
         let tags = tags.chunks_exact(2).map(|tag| Tag(u16::from_le_bytes([tag[0], tag[1]]))).collect();
-        is_whole.then_some(Self::Tags { tags, events, unsaid: *unsaid != 0 })
+        is_whole.then_some(Self::Tags { tags, events, has_unpublished: *has_unpublished != 0 })
     }
 }
 
@@ -288,42 +288,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_seen_before_a_change_is_current_no_more() {
-        let generations = TagVersions::default();
+    fn change_outdates_earlier_snapshot() {
+        let tag_versions = TagVersions::default();
         let [one, other] = [Tag::row("products", "1"), Tag::row("products", "2")];
-        let (seen, both) = (generations.now(&[one]), generations.now(&[one, other]));
-        generations.changed(&[other], &[]);
-        assert!(generations.is_current(&seen) && !generations.is_current(&both));
-        generations.forget_all();
-        assert!(!generations.is_current(&seen));
+        let (snapshot, both) = (tag_versions.snapshot(&[one]), tag_versions.snapshot(&[one, other]));
+        tag_versions.invalidate(&[other], &[]);
+        assert!(tag_versions.is_current(&snapshot) && !tag_versions.is_current(&both));
+        tag_versions.invalidate_all();
+        assert!(!tag_versions.is_current(&snapshot));
     }
 
     #[test]
-    fn names_do_not_run_into_each_other() {
+    fn tag_names_are_not_concatenated() {
         assert_ne!(Tag::tenant("a", "bc"), Tag::tenant("ab", "c"));
         assert_ne!(Tag::row("a", ""), Tag::rows("a"));
     }
 
     #[test]
-    fn what_is_to_be_told_survives_the_way() {
-        for (events, unsaid) in [(Vec::new(), true), (vec![Uuid::from_u128(1), Uuid::from_u128(2)], false)] {
+    fn invalidation_round_trips_as_bytes() {
+        for (events, has_unpublished) in
+            [(Vec::new(), true), (vec![Uuid::from_u128(1), Uuid::from_u128(2)], false)]
+        {
             let tags = vec![Tag::row("products", "1"), Tag::table("products")];
-            let told = Forget::Tags { tags, events, unsaid };
-            assert_eq!(Forget::of_bytes(&told.to_bytes()), told);
+            let told = Invalidation::Tags { tags, events, has_unpublished };
+            assert_eq!(Invalidation::from_bytes(&told.to_bytes()), told);
         }
-        assert_eq!(Forget::of_bytes(&Forget::Everything.to_bytes()), Forget::Everything);
+        assert_eq!(Invalidation::from_bytes(&Invalidation::Everything.to_bytes()), Invalidation::Everything);
         for broken in [&[1][..], &[0, 1, 0, 0, 0], &[0, 0, 0, 0, 0, 1]] {
-            assert_eq!(Forget::of_bytes(broken), Forget::Everything);
+            assert_eq!(Invalidation::from_bytes(broken), Invalidation::Everything);
         }
     }
 
     #[tokio::test]
-    async fn so_much_that_changed_at_once_is_told_as_everything() {
-        let generations = TagVersions::default();
-        generations.begin_telling();
+    async fn too_many_tags_invalidate_everything() {
+        let tag_versions = TagVersions::default();
+        tag_versions.start_publishing();
         for number in 0..100_000 {
-            generations.changed(&[Tag::row("products", &number.to_string())], &[]);
+            tag_versions.invalidate(&[Tag::row("products", &number.to_string())], &[]);
         }
-        assert_eq!(generations.to_tell().await, Forget::Everything);
+        assert_eq!(tag_versions.next_invalidation().await, Invalidation::Everything);
     }
 }

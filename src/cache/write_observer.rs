@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use resourceful_contract::{Change, Committed, ErrorKind, Filter, StorageError, Test, Then, Value, Write};
 
-use super::outbox_invalidation::Own;
+use super::outbox_invalidation::OwnEvents;
 use super::tags::{Tag, TagVersions};
 use crate::resource::id_text;
 use crate::tables::events;
@@ -15,21 +15,22 @@ use crate::tables::events::EventRow;
 use uuid::Uuid;
 
 /// When tags are invalidated again after an abandoned commit: it may have been committed a moment later.
-const LATER: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(2), Duration::from_secs(15)];
+const RETRY_DELAYS: [Duration; 3] =
+    [Duration::from_millis(200), Duration::from_secs(2), Duration::from_secs(15)];
 
 /// The tables whose rows are part of cached responses.
 #[derive(Debug)]
-pub(crate) struct Watch {
-    pub(crate) generations: Arc<TagVersions>,
-    tables: HashMap<String, Watched>,
+pub(crate) struct WriteObserver {
+    pub(crate) tag_versions: Arc<TagVersions>,
+    tables: HashMap<String, ObservedTable>,
     /// The table of each resource.
     resources: HashMap<String, String>,
-    pub(crate) own: Own,
+    pub(crate) own_events: OwnEvents,
 }
 
 /// What a table's changes invalidate.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Watched {
+pub(crate) struct ObservedTable {
     /// The tenant field: its position and its name.
     pub(crate) tenant: Option<(usize, String)>,
     /// Further tags that are invalidated when a row is created, updated and deleted.
@@ -40,70 +41,71 @@ pub(crate) struct Watched {
 
 /// The tags of a change set, until its outcome is known.
 #[derive(Debug)]
-pub(crate) struct Changing {
-    generations: Arc<TagVersions>,
+pub(crate) struct PendingInvalidation {
+    tag_versions: Arc<TagVersions>,
     tags: Vec<Tag>,
     /// The events of the changes, once they were created.
     events: Arc<Mutex<Vec<Uuid>>>,
     /// Inserts whose ids the database assigns: the position of each change, and its table.
-    unnamed: Vec<(usize, String)>,
-    has_ended: bool,
+    unassigned_ids: Vec<(usize, String)>,
+    is_completed: bool,
 }
 
-impl Watch {
+impl WriteObserver {
     pub(crate) fn new(
-        generations: Arc<TagVersions>,
-        tables: HashMap<String, Watched>,
+        tag_versions: Arc<TagVersions>,
+        tables: HashMap<String, ObservedTable>,
         resources: HashMap<String, String>,
     ) -> Self {
-        Self { generations, tables, resources, own: Own::default() }
+        Self { tag_versions, tables, resources, own_events: OwnEvents::default() }
     }
 
     /// The tags of these changes; `None` if none of them concerns a watched table.
-    pub(crate) fn concerns(&self, changes: &[Change]) -> Option<Changing> {
-        let mut changing = Changing {
-            generations: self.generations.clone(),
+    pub(crate) fn observe(&self, changes: &[Change]) -> Option<PendingInvalidation> {
+        let mut pending = PendingInvalidation {
+            tag_versions: self.tag_versions.clone(),
             tags: Vec::new(),
             events: Arc::default(),
-            unnamed: Vec::new(),
-            has_ended: false,
+            unassigned_ids: Vec::new(),
+            is_completed: false,
         };
         for (position, change) in changes.iter().enumerate() {
-            if let Some(watched) = self.tables.get(&change.schema.table) {
-                changing.note(position, change, watched);
+            if let Some(observed_table) = self.tables.get(&change.schema.table) {
+                pending.add_change(position, change, observed_table);
             }
         }
-        (!changing.tags.is_empty()).then_some(changing)
+        (!pending.tags.is_empty()).then_some(pending)
     }
 
     /// The tags of the change that an event describes.
-    pub(super) fn concerned_by(&self, event: &EventRow) -> Vec<Tag> {
+    pub(super) fn event_tags(&self, event: &EventRow) -> Vec<Tag> {
         let Some(table) = self.resources.get(&event.resource) else { return Vec::new() };
-        let Some(watched) = self.tables.get(table) else { return Vec::new() };
+        let Some(observed_table) = self.tables.get(table) else { return Vec::new() };
         // A row that moved from one tenant to another concerns both.
         let is_said = |name: &str| event.previous.as_ref().is_some_and(|previous| previous.contains(name));
-        let stays = |name: &str| !is_said(name) && !event.unsaid.iter().any(|unsaid| unsaid == name);
-        let whose = match (&watched.tenant, &event.tenant) {
+        let stays = |name: &str| !is_said(name) && !event.hidden_changes.iter().any(|unsaid| unsaid == name);
+        let tenant_scope = match (&observed_table.tenant, &event.tenant) {
             (Some((_, name)), Some(tenant)) if stays(name) => Tag::tenant(table, tenant),
-            _ => Tag::anybodys(table),
+            _ => Tag::unknown_tenant(table),
         };
-        let own = [Tag::table(table), whose, Tag::row(table, &event.subject)];
-        let others = watched.created.iter().chain(&watched.updated).chain(&watched.deleted);
+        let own = [Tag::table(table), tenant_scope, Tag::row(table, &event.subject)];
+        let others =
+            observed_table.created.iter().chain(&observed_table.updated).chain(&observed_table.deleted);
         own.into_iter().chain(others.copied()).collect()
     }
 }
 
-impl Watch {
+impl WriteObserver {
     /// Invalidates responses that show rows of a table, on this node: another node may have changed them without an
     /// announcement.
-    pub(crate) fn made_elsewhere(&self, table: &str, tenant: Option<&str>) {
-        let Some(watched) = self.tables.get(table) else { return };
-        let mut tags = vec![Tag::table(table), Tag::anybodys(table), Tag::rows(table)];
+    pub(crate) fn invalidate_table(&self, table: &str, tenant: Option<&str>) {
+        let Some(observed_table) = self.tables.get(table) else { return };
+        let mut tags = vec![Tag::table(table), Tag::unknown_tenant(table), Tag::rows(table)];
         tags.extend(tenant.map(|tenant| Tag::tenant(table, tenant)));
-        for others in [&watched.created, &watched.updated, &watched.deleted] {
+        for others in [&observed_table.created, &observed_table.updated, &observed_table.deleted] {
             tags.extend_from_slice(others);
         }
-        self.generations.told(&tags, &[], true);
+        self.tag_versions.apply_invalidation(&tags, &[], true);
     }
 }
 
@@ -116,111 +118,113 @@ pub(crate) fn tenant_of(filter: &Filter, field: usize) -> Option<&Value> {
     }
 }
 
-impl Changing {
-    fn note(&mut self, position: usize, change: &Change, watched: &Watched) {
+impl PendingInvalidation {
+    fn add_change(&mut self, position: usize, change: &Change, observed_table: &ObservedTable) {
         let table = change.schema.table.as_str();
-        let field = watched.tenant.as_ref().map(|(field, _)| *field);
+        let field = observed_table.tenant.as_ref().map(|(field, _)| *field);
         let tenant = |filter| field.and_then(|field| tenant_of(filter, field));
         let moves = |set: &[(usize, Value)]| set.iter().any(|(set, _)| Some(*set) == field);
-        let whose = match &change.write {
+        let tenant_scope = match &change.write {
             Write::Insert { values } => {
                 match values.get(change.schema.id).filter(|id| !id.is_null()) {
                     Some(id) => self.tags.push(Tag::row(table, &id_text(id))),
-                    None => self.unnamed.push((position, table.to_owned())),
+                    None => self.unassigned_ids.push((position, table.to_owned())),
                 }
-                self.tags.extend_from_slice(&watched.created);
+                self.tags.extend_from_slice(&observed_table.created);
                 let tenant = field.and_then(|field| values.get(field));
                 tenant.filter(|tenant| !tenant.is_null()).cloned()
             }
             Write::Update { id, set, guard } => {
                 self.tags.push(Tag::row(table, &id_text(id)));
-                self.tags.extend_from_slice(&watched.updated);
+                self.tags.extend_from_slice(&observed_table.updated);
                 tenant(&guard.filter).filter(|_| !moves(set)).cloned()
             }
             Write::Delete { id, guard } => {
                 self.tags.push(Tag::row(table, &id_text(id)));
-                self.tags.extend_from_slice(&watched.deleted);
+                self.tags.extend_from_slice(&observed_table.deleted);
                 tenant(&guard.filter).cloned()
             }
             Write::UpdateAll { filter, set } => {
                 self.tags.push(Tag::rows(table));
-                self.tags.extend_from_slice(&watched.updated);
+                self.tags.extend_from_slice(&observed_table.updated);
                 tenant(filter).filter(|_| !moves(set)).cloned()
             }
             Write::DeleteAll { filter } => {
                 self.tags.push(Tag::rows(table));
-                self.tags.extend_from_slice(&watched.deleted);
+                self.tags.extend_from_slice(&observed_table.deleted);
                 tenant(filter).cloned()
             }
         };
         self.tags.push(Tag::table(table));
-        self.tags.push(match whose {
+        self.tags.push(match tenant_scope {
             Some(tenant) => Tag::tenant(table, &id_text(&tenant)),
-            None => Tag::anybodys(table),
+            None => Tag::unknown_tenant(table),
         });
     }
 
     /// Invalidates the tags of these changes, unless they certainly failed.
-    pub(crate) fn end(mut self, committed: &Result<Committed, StorageError>) {
-        self.has_ended = true;
+    pub(crate) fn complete(mut self, committed: &Result<Committed, StorageError>) {
+        self.is_completed = true;
         match committed {
             Ok(committed) => {
-                let ids = self.unnamed.iter().map(|(position, table)| match committed.rows.get(*position) {
-                    Some(row) => Tag::row(table, &id_text(&row.id)),
-                    None => Tag::rows(table),
-                });
+                let ids =
+                    self.unassigned_ids.iter().map(|(position, table)| match committed.rows.get(*position) {
+                        Some(row) => Tag::row(table, &id_text(&row.id)),
+                        None => Tag::rows(table),
+                    });
                 self.tags.extend(ids);
                 let events = std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner));
-                self.forget(&events);
+                self.invalidate(&events);
             }
-            Err(error) if is_certain(error.kind()) => {}
+            Err(error) if is_definite_failure(error.kind()) => {}
             // It may have been committed all the same, now or in a moment.
-            Err(_) => self.forget_now_and_later(),
+            Err(_) => self.invalidate_repeatedly(),
         }
     }
 
-    fn forget(&mut self, events: &[Uuid]) {
-        self.tags.sort_unstable_by_key(Tag::place);
+    fn invalidate(&mut self, events: &[Uuid]) {
+        self.tags.sort_unstable_by_key(Tag::slot);
         self.tags.dedup();
-        self.generations.changed(&self.tags, events);
+        self.tag_versions.invalidate(&self.tags, events);
     }
 
     /// Records the events of the changes, as soon as they are created.
-    pub(crate) fn telling(&self, then: Then) -> Then {
-        let told = self.events.clone();
+    pub(crate) fn record_events(&self, then: Then) -> Then {
+        let event_ids = self.events.clone();
         Arc::new(move |written| {
             let more = then(written);
-            let of_events = more.iter().filter(|change| events::are_of(&change.schema));
-            *told.lock().unwrap_or_else(PoisonError::into_inner) = of_events.filter_map(event).collect();
+            let of_events = more.iter().filter(|change| events::is_events_table(&change.schema));
+            *event_ids.lock().unwrap_or_else(PoisonError::into_inner) =
+                of_events.filter_map(event_id).collect();
             more
         })
     }
 
-    fn forget_now_and_later(&mut self) {
-        self.tags.extend(self.unnamed.iter().map(|(_, table)| Tag::rows(table)));
-        self.forget(&[]);
-        let (generations, tags) = (self.generations.clone(), std::mem::take(&mut self.tags));
+    fn invalidate_repeatedly(&mut self) {
+        self.tags.extend(self.unassigned_ids.iter().map(|(_, table)| Tag::rows(table)));
+        self.invalidate(&[]);
+        let (tag_versions, tags) = (self.tag_versions.clone(), std::mem::take(&mut self.tags));
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
-            for pause in LATER {
-                tokio::time::sleep(pause).await;
-                generations.changed(&tags, &[]);
+            for delay in RETRY_DELAYS {
+                tokio::time::sleep(delay).await;
+                tag_versions.invalidate(&tags, &[]);
             }
         });
     }
 }
 
-impl Drop for Changing {
+impl Drop for PendingInvalidation {
     fn drop(&mut self) {
-        if !self.has_ended {
+        if !self.is_completed {
             // The caller's future was dropped during the commit.
-            self.forget_now_and_later();
+            self.invalidate_repeatedly();
         }
     }
 }
 
 /// The id of the event that a change inserts.
-fn event(change: &Change) -> Option<Uuid> {
+fn event_id(change: &Change) -> Option<Uuid> {
     match &change.write {
         Write::Insert { values } => match values.get(events::ID)? {
             Value::Uuid(id) => Some(*id),
@@ -231,7 +235,7 @@ fn event(change: &Change) -> Option<Uuid> {
 }
 
 /// Whether this error means that certainly nothing was changed.
-const fn is_certain(kind: ErrorKind) -> bool {
+const fn is_definite_failure(kind: ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::NotFound

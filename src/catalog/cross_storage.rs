@@ -15,17 +15,21 @@ const MAX_KEYS: u32 = 10_000;
 /// # Errors
 /// Where a filter through another storage matches too many rows, or that storage fails.
 pub(crate) async fn resolve(entry: &Entry, filter: Filter, catalog: &Catalog) -> Result<Filter, Error> {
-    if leads_elsewhere(entry, &filter, catalog) { walk(entry, filter, catalog).await } else { Ok(filter) }
+    if is_cross_storage(entry, &filter, catalog) {
+        resolve_node(entry, filter, catalog).await
+    } else {
+        Ok(filter)
+    }
 }
 
-pub(crate) fn leads_elsewhere(entry: &Entry, filter: &Filter, catalog: &Catalog) -> bool {
+pub(crate) fn is_cross_storage(entry: &Entry, filter: &Filter, catalog: &Catalog) -> bool {
     match filter {
         Filter::All(filters) | Filter::Any(filters) => {
-            filters.iter().any(|filter| leads_elsewhere(entry, filter, catalog))
+            filters.iter().any(|filter| is_cross_storage(entry, filter, catalog))
         }
-        Filter::Not(inner) => leads_elsewhere(entry, inner, catalog),
+        Filter::Not(inner) => is_cross_storage(entry, inner, catalog),
         Filter::Related(by, inner) => match target(entry, by, catalog) {
-            Some((target, shared)) => !shared || leads_elsewhere(target, inner, catalog),
+            Some((target, is_joinable)) => !is_joinable || is_cross_storage(target, inner, catalog),
             None => false,
         },
         Filter::Compare(..) | Filter::Search(..) => false,
@@ -34,22 +38,26 @@ pub(crate) fn leads_elsewhere(entry: &Entry, filter: &Filter, catalog: &Catalog)
 
 fn target<'a>(entry: &Entry, by: &RelatedBy, catalog: &'a Catalog) -> Option<(&'a Entry, bool)> {
     let relation = entry.links.iter().find(|relation| std::sync::Arc::ptr_eq(&relation.link, &by.0))?;
-    Some((catalog.entry(relation.target), relation.shared))
+    Some((catalog.entry(relation.target), relation.is_joinable))
 }
 
-fn walk<'a>(entry: &'a Entry, filter: Filter, catalog: &'a Catalog) -> BoxFuture<'a, Result<Filter, Error>> {
+fn resolve_node<'a>(
+    entry: &'a Entry,
+    filter: Filter,
+    catalog: &'a Catalog,
+) -> BoxFuture<'a, Result<Filter, Error>> {
     Box::pin(async move {
         Ok(match filter {
-            Filter::All(filters) => Filter::All(each(entry, filters, catalog).await?),
-            Filter::Any(filters) => Filter::Any(each(entry, filters, catalog).await?),
-            Filter::Not(inner) => Filter::Not(Box::new(walk(entry, *inner, catalog).await?)),
+            Filter::All(filters) => Filter::All(resolve_nodes(entry, filters, catalog).await?),
+            Filter::Any(filters) => Filter::Any(resolve_nodes(entry, filters, catalog).await?),
+            Filter::Not(inner) => Filter::Not(Box::new(resolve_node(entry, *inner, catalog).await?)),
             Filter::Related(by, inner) => match target(entry, &by, catalog) {
-                Some((target, shared)) => {
-                    let inner = walk(target, *inner, catalog).await?;
-                    if shared {
+                Some((target, is_joinable)) => {
+                    let inner = resolve_node(target, *inner, catalog).await?;
+                    if is_joinable {
                         Filter::Related(by, Box::new(inner))
                     } else {
-                        keys(target, &by, inner).await?
+                        key_filter(target, &by, inner).await?
                     }
                 }
                 None => Filter::nothing(),
@@ -59,15 +67,15 @@ fn walk<'a>(entry: &'a Entry, filter: Filter, catalog: &'a Catalog) -> BoxFuture
     })
 }
 
-async fn each(entry: &Entry, filters: Vec<Filter>, catalog: &Catalog) -> Result<Vec<Filter>, Error> {
+async fn resolve_nodes(entry: &Entry, filters: Vec<Filter>, catalog: &Catalog) -> Result<Vec<Filter>, Error> {
     let mut resolved = Vec::with_capacity(filters.len());
     for filter in filters {
-        resolved.push(walk(entry, filter, catalog).await?);
+        resolved.push(resolve_node(entry, filter, catalog).await?);
     }
     Ok(resolved)
 }
 
-async fn keys(target: &Entry, by: &RelatedBy, inner: Filter) -> Result<Filter, Error> {
+async fn key_filter(target: &Entry, by: &RelatedBy, inner: Filter) -> Result<Filter, Error> {
     let link = &by.0;
     let query = Query {
         schema: target.schema.clone(),
@@ -82,7 +90,7 @@ async fn keys(target: &Entry, by: &RelatedBy, inner: Filter) -> Result<Filter, E
         count: None,
     };
     // The filter already contains the visibility of these rows.
-    let query = RowFilter::unrestricted().query(query);
+    let query = RowFilter::unrestricted().guard_query(query);
     let rows = target.storage.fetch(&query, &mut Vec::new()).await?;
     if rows.more {
         let detail = format!("More than {MAX_KEYS} `{}` match: narrow this filter.", link.target.name);

@@ -7,7 +7,7 @@ use resourceful_contract::{Filter, Link, Schema};
 
 use super::guarded_storage::GuardedStorage;
 use super::rights::Rights;
-use crate::cache::{Tag, Watch};
+use crate::cache::{Tag, WriteObserver};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::nearest::suggest;
 use crate::resource::{Definition, Fill};
@@ -17,7 +17,7 @@ use crate::resource::{Definition, Fill};
 pub(crate) struct Catalog {
     pub(super) entries: Vec<Arc<Entry>>,
     /// Tracks changes, where responses are cached.
-    pub(crate) watch: Option<Arc<Watch>>,
+    pub(crate) write_observer: Option<Arc<WriteObserver>>,
 }
 
 /// A resource as part of an application.
@@ -50,7 +50,7 @@ pub(crate) struct LinkedRelation {
     /// Position of the other resource in the catalog.
     pub(crate) target: usize,
     /// Whether both sides share a storage that can evaluate the relation by itself.
-    pub(crate) shared: bool,
+    pub(crate) is_joinable: bool,
     pub(crate) limit: u32,
 }
 
@@ -84,17 +84,17 @@ impl Entry {
         self.rights.get().expect("the rights of every entry are compiled before requests are accepted")
     }
 
-    pub(crate) fn buffer(&self, rows: usize) -> Vec<u8> {
+    pub(crate) fn response_buffer(&self, rows: usize) -> Vec<u8> {
         Vec::with_capacity(128 + rows * self.row_bytes.load(Ordering::Relaxed))
     }
 
     /// The field that holds a row's tenant.
-    pub(crate) fn tenant(&self) -> Option<usize> {
-        tenant(&self.definition)
+    pub(crate) fn tenant_field(&self) -> Option<usize> {
+        tenant_field(&self.definition)
     }
 
     /// Records the size of rows with a margin, so that most responses fit into the buffer.
-    pub(crate) fn note_size(&self, bytes: usize, rows: usize) {
+    pub(crate) fn record_size(&self, bytes: usize, rows: usize) {
         if let Some(average) = bytes.checked_div(rows) {
             let generous = (average + average / 8).min(8_192);
             if self.row_bytes.load(Ordering::Relaxed) < generous {
@@ -133,8 +133,8 @@ impl Catalog {
     /// The storages that keep records of their resources' changes, without duplicates.
     pub(crate) fn recording_storages(&self) -> Vec<GuardedStorage> {
         let mut storages: Vec<GuardedStorage> = Vec::new();
-        for entry in self.entries().iter().filter(|entry| entry.definition.keeps_records()) {
-            if !storages.iter().any(|known| known.is(&entry.storage)) {
+        for entry in self.entries().iter().filter(|entry| entry.definition.needs_library_tables()) {
+            if !storages.iter().any(|known| known.is_same(&entry.storage)) {
                 storages.push(entry.storage.clone());
             }
         }
@@ -144,24 +144,24 @@ impl Catalog {
     /// Positions in topological order: each table after the tables that it references, as far as there is such an order.
     pub(crate) fn creation_order(&self) -> Vec<usize> {
         let mut order = Vec::with_capacity(self.entries.len());
-        let mut left: Vec<usize> = (0..self.entries.len()).collect();
-        while !left.is_empty() {
-            let ready = left.iter().position(|&candidate| {
+        let mut remaining: Vec<usize> = (0..self.entries.len()).collect();
+        while !remaining.is_empty() {
+            let ready = remaining.iter().position(|&candidate| {
                 let schema = &self.entries[candidate].schema;
                 schema.references.iter().all(|reference| {
                     reference.table == schema.table
-                        || left.iter().all(|&other| {
+                        || remaining.iter().all(|&other| {
                             other == candidate || self.entries[other].schema.table != reference.table
                         })
                 })
             });
             // Tables that reference each other in a cycle come in the order of declaration.
-            order.push(left.remove(ready.unwrap_or(0)));
+            order.push(remaining.remove(ready.unwrap_or(0)));
         }
         order
     }
 }
 
-pub(crate) fn tenant(definition: &Definition) -> Option<usize> {
+pub(crate) fn tenant_field(definition: &Definition) -> Option<usize> {
     definition.fills.iter().find(|(_, fill)| *fill == Fill::Tenant).map(|(field, _)| *field)
 }

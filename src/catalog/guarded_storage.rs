@@ -7,17 +7,17 @@ use resourceful_contract::{
 };
 
 use super::row_filter::{GuardedChange, GuardedQuery};
-use crate::cache::Watch;
+use crate::cache::WriteObserver;
 use crate::tables;
 
 /// Guarded storage: rows of resources are accessible only with an authorization decision.
 #[derive(Clone, Debug)]
-pub(crate) struct GuardedStorage(Arc<dyn Storage>, Option<Arc<Watch>>);
+pub(crate) struct GuardedStorage(Arc<dyn Storage>, Option<Arc<WriteObserver>>);
 
 impl GuardedStorage {
     /// Wraps a storage, with the watch that tracks its changes where responses are cached.
-    pub(crate) fn new(storage: Arc<dyn Storage>, watch: Option<Arc<Watch>>) -> Self {
-        Self(storage, watch)
+    pub(crate) fn new(storage: Arc<dyn Storage>, observer: Option<Arc<WriteObserver>>) -> Self {
+        Self(storage, observer)
     }
 
     pub(crate) async fn fetch(&self, query: &GuardedQuery, out: &mut Vec<u8>) -> Result<Rows, StorageError> {
@@ -32,65 +32,68 @@ impl GuardedStorage {
         dry_run: bool,
     ) -> Result<Committed, StorageError> {
         let changes = changes.into_iter().map(|change| change.0).collect();
-        self.watched(ChangeSet { then, dry_run, ..ChangeSet::of(changes) }).await
+        self.commit_observed(ChangeSet { then, dry_run, ..ChangeSet::of(changes) }).await
     }
 
     /// Commits rows that the application itself loads.
     pub(crate) async fn load(&self, changes: ChangeSet) -> Result<Committed, StorageError> {
-        self.watched(changes).await
+        self.commit_observed(changes).await
     }
 
     /// Commits, and invalidates the affected cached responses before the commit is reported.
-    async fn watched(&self, mut changes: ChangeSet) -> Result<Committed, StorageError> {
-        let watch = self.1.as_ref().filter(|_| !changes.dry_run);
-        let changing = watch.and_then(|watch| watch.concerns(&changes.changes));
-        if let Some(changing) = &changing {
-            changes.then = changes.then.map(|then| changing.telling(then));
+    async fn commit_observed(&self, mut changes: ChangeSet) -> Result<Committed, StorageError> {
+        let observer = self.1.as_ref().filter(|_| !changes.dry_run);
+        let pending = observer.and_then(|observer| observer.observe(&changes.changes));
+        if let Some(pending) = &pending {
+            changes.then = changes.then.map(|then| pending.record_events(then));
         }
         let committed = self.0.commit(changes).await;
-        if let Some(changing) = changing {
-            changing.end(&committed);
+        if let Some(pending) = pending {
+            pending.complete(&committed);
         }
         committed
     }
 
     /// Reads rows of one of the library's own tables, with the values of all fields.
-    pub(crate) async fn kept(&self, query: Query) -> Result<Vec<Vec<Value>>, StorageError> {
+    pub(crate) async fn read_internal(&self, query: Query) -> Result<Vec<Vec<Value>>, StorageError> {
         let all = (0..query.schema.fields.len()).collect();
-        self.kept_of(query, all).await
+        self.read_internal_fields(query, all).await
     }
 
     /// Reads rows of one of the library's own tables, with the values of some fields only.
-    pub(crate) async fn kept_of(
+    pub(crate) async fn read_internal_fields(
         &self,
         mut query: Query,
         fields: Vec<usize>,
     ) -> Result<Vec<Vec<Value>>, StorageError> {
-        own(&query.schema)?;
+        check_internal(&query.schema)?;
         query.keys = fields;
         query.fields = vec![query.schema.id];
         Ok(self.0.fetch(&query, &mut Vec::new()).await?.keys)
     }
 
     /// Commits changes to the library's own tables.
-    pub(crate) async fn keep(&self, changes: Vec<Change>) -> Result<Committed, StorageError> {
+    pub(crate) async fn commit_internal(&self, changes: Vec<Change>) -> Result<Committed, StorageError> {
         for change in &changes {
-            own(&change.schema)?;
+            check_internal(&change.schema)?;
         }
         self.0.commit(ChangeSet::of(changes)).await
     }
 
     /// Notifies other nodes.
-    pub(crate) async fn ring(&self, bell: &str) -> Result<(), StorageError> {
-        self.0.notify(bell).await
+    pub(crate) async fn notify(&self, channel: &str) -> Result<(), StorageError> {
+        self.0.notify(channel).await
     }
 
     /// Listens for notifications from other nodes; `None` where the storage does not support them.
-    pub(crate) async fn hear(&self, bell: &str) -> Result<Option<Box<dyn NotificationStream>>, StorageError> {
-        self.0.listen(bell).await
+    pub(crate) async fn listen(
+        &self,
+        channel: &str,
+    ) -> Result<Option<Box<dyn NotificationStream>>, StorageError> {
+        self.0.listen(channel).await
     }
 
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
@@ -118,8 +121,8 @@ impl GuardedStorage {
 ///
 /// # Errors
 /// Where a table belongs to a resource, whose rows are accessible only with an authorization decision.
-fn own(schema: &Schema) -> Result<(), StorageError> {
-    if tables::is_own(schema) {
+fn check_internal(schema: &Schema) -> Result<(), StorageError> {
+    if tables::is_library_table(schema) {
         return Ok(());
     }
     Err(StorageError::new(resourceful_contract::ErrorKind::Internal)

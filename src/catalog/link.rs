@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock};
 
 use resourceful_contract::{Cardinality, Link, Reference, Schema};
 
-use super::entry::{Catalog, Entry, LinkedRelation, tenant};
+use super::entry::{Catalog, Entry, LinkedRelation, tenant_field};
 use super::guarded_storage::GuardedStorage;
-use crate::cache::{Tag, TagVersions, Watch, Watched};
+use crate::cache::{ObservedTable, Tag, TagVersions, WriteObserver};
 use crate::nearest::suggest;
 use crate::resource::{Definition, DefinitionFault, Faults, Relation, Resource};
 
@@ -16,21 +16,28 @@ impl Catalog {
     /// Links resources to each other. The faults are every relation without a target, and every duplicate name.
     pub(crate) fn link(
         resources: &[Resource],
-        generations: Option<&Arc<TagVersions>>,
+        tag_versions: Option<&Arc<TagVersions>>,
     ) -> (Self, Vec<DefinitionFault>) {
         let definitions: Vec<_> = resources.iter().map(|resource| resource.0.clone()).collect();
         let mut faults = Vec::new();
         let mut positions = HashMap::new();
         for (position, definition) in definitions.iter().enumerate() {
             if positions.insert(definition.name(), position).is_some() {
-                let mut twice = Faults::of(definition.name());
-                twice.push(None, "two resources of the application have this name", "rename one of them");
-                faults.extend(twice.into_found());
+                let mut duplicates = Faults::of(definition.name());
+                duplicates.push(
+                    None,
+                    "two resources of the application have this name",
+                    "rename one of them",
+                );
+                faults.extend(duplicates.into_faults());
             }
         }
-        let watch = generations.map(|generations| watch(generations, &definitions, &positions, &mut faults));
-        let schemas: Vec<_> =
-            definitions.iter().map(|definition| schema(definition, &definitions, &positions)).collect();
+        let watch = tag_versions
+            .map(|tag_versions| build_observer(tag_versions, &definitions, &positions, &mut faults));
+        let schemas: Vec<_> = definitions
+            .iter()
+            .map(|definition| linked_schema(definition, &definitions, &positions))
+            .collect();
         let mut entries = Vec::with_capacity(definitions.len());
         for (position, definition) in definitions.iter().enumerate() {
             let mut found = Faults::of(definition.name());
@@ -38,22 +45,22 @@ impl Catalog {
                 .relations
                 .iter()
                 .filter_map(|relation| {
-                    let site = Site {
+                    let context = RelationContext {
                         definition,
                         definitions: &definitions,
                         schemas: &schemas,
                         positions: &positions,
                     };
-                    site.link(relation, &mut found)
+                    context.link(relation, &mut found)
                 })
                 .map(Arc::new)
                 .collect();
-            faults.extend(found.into_found());
+            faults.extend(found.into_faults());
             entries.push(Arc::new(Entry {
                 position,
                 name: definition.name().into(),
-                digest: digest(definition),
-                tags: tags(definition),
+                digest: declaration_digest(definition),
+                tags: response_tags(definition),
                 rights: OnceLock::new(),
                 list_filters: OnceLock::new(),
                 schema: schemas[position].clone(),
@@ -63,32 +70,33 @@ impl Catalog {
                 row_bytes: AtomicUsize::new(256),
             }));
         }
-        (Self { entries, watch }, faults)
+        (Self { entries, write_observer: watch }, faults)
     }
 }
 
 /// The watch that tracks changes of the resources' tables.
-fn watch(
-    generations: &Arc<TagVersions>,
+fn build_observer(
+    tag_versions: &Arc<TagVersions>,
     definitions: &[Arc<Definition>],
     positions: &HashMap<&str, usize>,
     faults: &mut Vec<DefinitionFault>,
-) -> Arc<Watch> {
-    let mut tables: HashMap<String, Watched> = HashMap::new();
+) -> Arc<WriteObserver> {
+    let mut tables: HashMap<String, ObservedTable> = HashMap::new();
     for definition in definitions {
-        let own = tenant(definition).map(|field| (field, definition.schema.fields[field].name.clone()));
-        let watched = tables.entry(definition.schema.table.clone());
+        let tenant_field =
+            tenant_field(definition).map(|field| (field, definition.schema.fields[field].name.clone()));
+        let observed_table = tables.entry(definition.schema.table.clone());
         // Where two resources share a table and disagree on the tenant field, the tenant of a row is unknown.
-        watched
-            .and_modify(|watched| {
-                watched.tenant.take_if(|known| Some(&*known) != own.as_ref());
+        observed_table
+            .and_modify(|observed_table| {
+                observed_table.tenant.take_if(|known| Some(&*known) != tenant_field.as_ref());
             })
-            .or_insert_with(|| Watched { tenant: own.clone(), ..Watched::default() });
+            .or_insert_with(|| ObservedTable { tenant: tenant_field.clone(), ..ObservedTable::default() });
     }
     for definition in definitions {
         let mut found = Faults::of(definition.name());
         for pattern in definition.cache.iter().flat_map(|cache| &cache.invalidated_by) {
-            let (name, happened) = pattern.split_once('.').unwrap_or((pattern, "*"));
+            let (name, event_name) = pattern.split_once('.').unwrap_or((pattern, "*"));
             let Some(position) = positions.get(name) else {
                 let message =
                     format!("`{pattern}` speaks of `{name}`, which is no resource of the application.");
@@ -97,42 +105,42 @@ fn watch(
                 continue;
             };
             let of = &definitions[*position];
-            if happened != "*" && !of.happens(happened) {
-                let message = format!("nothing called `{happened}` happens to `{name}`.");
+            if event_name != "*" && !of.has_event(event_name) {
+                let message = format!("nothing called `{event_name}` happens to `{name}`.");
                 found.push(
                     None,
-                    suggest(message, happened, of.happenings()),
+                    suggest(message, event_name, of.event_suffixes()),
                     ".invalidate_on(\"categories.*\")",
                 );
                 continue;
             }
-            let Some(watched) = tables.get_mut(&definitions[*position].schema.table) else { continue };
+            let Some(observed_table) = tables.get_mut(&definitions[*position].schema.table) else { continue };
             let tag = Tag::resource(definition.name());
-            if matches!(happened, "*" | "created") {
-                watched.created.push(tag);
+            if matches!(event_name, "*" | "created") {
+                observed_table.created.push(tag);
             }
             // A deleted row may be kept and marked as deleted.
-            if happened != "created" {
-                watched.updated.push(tag);
+            if event_name != "created" {
+                observed_table.updated.push(tag);
             }
-            if matches!(happened, "*" | "deleted" | "purged") {
-                watched.deleted.push(tag);
+            if matches!(event_name, "*" | "deleted" | "purged") {
+                observed_table.deleted.push(tag);
             }
         }
-        faults.extend(found.into_found());
+        faults.extend(found.into_faults());
     }
     let table =
         |definition: &Arc<Definition>| (definition.name().to_owned(), definition.schema.table.clone());
-    Arc::new(Watch::new(generations.clone(), tables, definitions.iter().map(table).collect()))
+    Arc::new(WriteObserver::new(tag_versions.clone(), tables, definitions.iter().map(table).collect()))
 }
 
-fn tags(definition: &Definition) -> Vec<Tag> {
+fn response_tags(definition: &Definition) -> Vec<Tag> {
     let declared = definition.cache.iter().flat_map(|cache| &cache.tags);
     declared.map(|name| Tag::declared(name)).chain([Tag::resource(definition.name())]).collect()
 }
 
 /// Digest of the library's version and the declaration, so that nodes which differ in either are distinguished.
-fn digest(definition: &Definition) -> [u8; 32] {
+fn declaration_digest(definition: &Definition) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(env!("CARGO_PKG_VERSION").as_bytes());
     let shape = format!(
@@ -148,7 +156,7 @@ fn digest(definition: &Definition) -> [u8; 32] {
 }
 
 /// The definition's schema, with a reference for each `belongs_to` inside one storage.
-fn schema(
+fn linked_schema(
     definition: &Arc<Definition>,
     definitions: &[Arc<Definition>],
     positions: &HashMap<&str, usize>,
@@ -176,14 +184,14 @@ fn shares_storage(one: &Definition, other: &Definition) -> bool {
 }
 
 /// The declaration of a relation, with its possible targets.
-struct Site<'a> {
+struct RelationContext<'a> {
     definition: &'a Arc<Definition>,
     definitions: &'a [Arc<Definition>],
     schemas: &'a [Arc<Schema>],
     positions: &'a HashMap<&'a str, usize>,
 }
 
-impl Site<'_> {
+impl RelationContext<'_> {
     fn link(&self, relation: &Relation, faults: &mut Faults) -> Option<LinkedRelation> {
         let name = Some(relation.name.as_str());
         let Some(&target) = self.positions.get(relation.resource.as_str()) else {
@@ -197,27 +205,27 @@ impl Site<'_> {
             );
             return None;
         };
-        let there = &self.schemas[target];
-        let here = &self.definition.schema;
+        let target_schema = &self.schemas[target];
+        let source_schema = &self.definition.schema;
         let key = relation.key_name();
         let (local, remote) = match relation.cardinality {
-            Cardinality::One => (here.position(&key)?, there.id),
-            Cardinality::Many => match there.position(&key) {
-                Some(remote) => (here.id, remote),
+            Cardinality::One => (source_schema.position(&key)?, target_schema.id),
+            Cardinality::Many => match target_schema.position(&key) {
+                Some(remote) => (source_schema.id, remote),
                 None => {
-                    let known = there.fields.iter().map(|field| field.name.as_str());
+                    let known = target_schema.fields.iter().map(|field| field.name.as_str());
                     let message = format!("`{}` has no field `{key}`.", relation.resource);
                     faults.push(name, suggest(message, &key, known), "name the referring field with .key(…)");
                     return None;
                 }
             },
         };
-        if here.fields[local].field_type != there.fields[remote].field_type {
+        if source_schema.fields[local].field_type != target_schema.fields[remote].field_type {
             faults.push(
                 name,
                 format!(
                     "`{}` and `{}.{}` are of different types",
-                    here.fields[local].name, relation.resource, there.fields[remote].name
+                    source_schema.fields[local].name, relation.resource, target_schema.fields[remote].name
                 ),
                 "give both fields one type",
             );
@@ -228,11 +236,11 @@ impl Site<'_> {
                 name: relation.name.clone(),
                 cardinality: relation.cardinality,
                 local,
-                target: there.clone(),
+                target: target_schema.clone(),
                 remote,
             }),
             target,
-            shared: shares_storage(self.definition, &self.definitions[target])
+            is_joinable: shares_storage(self.definition, &self.definitions[target])
                 && self.definition.table.storage().capabilities().relations,
             limit: relation.limit,
         })

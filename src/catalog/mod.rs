@@ -11,7 +11,7 @@ mod visibility;
 
 pub(crate) use entry::{Catalog, Entry, LinkedRelation, ListFilters};
 pub(crate) use guarded_storage::GuardedStorage;
-pub(crate) use mask::{FieldMask, Mask};
+pub(crate) use mask::{FieldRestrictions, Mask};
 pub(crate) use rights::{FieldRights, Rights};
 pub(crate) use row_filter::{GuardedChange, RowFilter};
 pub(crate) use visibility::{Visibilities, Visibility};

@@ -31,7 +31,7 @@ pub(crate) struct FieldRights {
 impl Rights {
     pub(crate) fn of(&self, right: Right) -> &Rule {
         match right {
-            Right::Of(operation) => {
+            Right::Operation(operation) => {
                 let position = Operation::ALL.iter().position(|known| *known == operation);
                 &self.operations[position.expect("ALL holds every operation")]
             }

@@ -26,14 +26,14 @@ impl RowFilter {
 
     /// The rows that a verdict allows; `None` where it allows none.
     pub(crate) fn of(verdict: &Verdict) -> Option<Self> {
-        Self::admitted(verdict.clone()).ok()
+        Self::try_from_verdict(verdict.clone()).ok()
     }
 
     /// The rows that a verdict allows.
     ///
     /// # Errors
     /// The reason, where it allows none.
-    pub(crate) fn admitted(verdict: Verdict) -> Result<Self, Cow<'static, str>> {
+    pub(crate) fn try_from_verdict(verdict: Verdict) -> Result<Self, Cow<'static, str>> {
         match verdict {
             Verdict::Allow => Ok(Self(None)),
             Verdict::Where(filter) => Ok(Self(Some(filter))),
@@ -42,7 +42,7 @@ impl RowFilter {
     }
 
     /// The soft-deleted rows, or the rows that are not deleted, by the field with the time of deletion.
-    pub(crate) fn with_deleted(field: usize, deleted: bool) -> Self {
+    pub(crate) fn where_deleted(field: usize, deleted: bool) -> Self {
         Self(Some(Box::new(Filter::Compare(field, Test::IsNull(!deleted)))))
     }
 
@@ -68,27 +68,27 @@ impl RowFilter {
     }
 
     /// Restricts a change to these rows.
-    pub(crate) fn change(&self, mut change: Change) -> GuardedChange {
+    pub(crate) fn guard_change(&self, mut change: Change) -> GuardedChange {
         match &mut change.write {
             Write::Insert { .. } => {}
             Write::Update { guard, .. } | Write::Delete { guard, .. } => {
-                guard.filter = self.within(std::mem::replace(&mut guard.filter, Filter::everything()));
+                guard.filter = self.restrict(std::mem::replace(&mut guard.filter, Filter::everything()));
             }
             Write::UpdateAll { filter, .. } | Write::DeleteAll { filter } => {
-                *filter = self.within(std::mem::replace(filter, Filter::everything()));
+                *filter = self.restrict(std::mem::replace(filter, Filter::everything()));
             }
         }
         GuardedChange(change)
     }
 
     /// Restricts a query to these rows.
-    pub(crate) fn query(&self, mut query: Query) -> GuardedQuery {
-        query.filter = self.within(std::mem::replace(&mut query.filter, Filter::everything()));
+    pub(crate) fn guard_query(&self, mut query: Query) -> GuardedQuery {
+        query.filter = self.restrict(std::mem::replace(&mut query.filter, Filter::everything()));
         GuardedQuery(query)
     }
 
     /// The row filter combined with another filter.
-    pub(crate) fn within(&self, filter: Filter) -> Filter {
+    pub(crate) fn restrict(&self, filter: Filter) -> Filter {
         match &self.0 {
             None => filter,
             Some(admitted) => Filter::clone(admitted).and(filter),
@@ -111,7 +111,7 @@ impl RowFilter {
     }
 
     /// Whether all rows are admitted.
-    pub(crate) const fn is_everything(&self) -> bool {
+    pub(crate) const fn is_unrestricted(&self) -> bool {
         self.0.is_none()
     }
 }
@@ -123,7 +123,7 @@ pub(crate) struct GuardedQuery(pub(super) Query);
 impl GuardedQuery {
     /// Rewrites the filter into terms that the resource's own storage understands.
     pub(crate) async fn resolve(&mut self, entry: &Entry, catalog: &Catalog) -> Result<(), Error> {
-        if cross_storage::leads_elsewhere(entry, &self.0.filter, catalog) {
+        if cross_storage::is_cross_storage(entry, &self.0.filter, catalog) {
             let filter = std::mem::replace(&mut self.0.filter, Filter::nothing());
             self.0.filter = cross_storage::resolve(entry, filter, catalog).await?;
         }

@@ -18,28 +18,28 @@ pub(crate) struct Visibility {
 #[derive(Clone, Debug)]
 pub(crate) struct Visibilities {
     pub(crate) resource: usize,
-    pub(crate) own: Visibility,
-    pub(crate) others: Vec<(usize, Visibility)>,
+    pub(crate) requested: Visibility,
+    pub(crate) related: Vec<(usize, Visibility)>,
 }
 
 impl Visibilities {
     /// Full visibility of one resource.
     pub(crate) fn unrestricted(entry: &Entry) -> Self {
         let all = Some(RowFilter::unrestricted());
-        let own = Visibility { rows: all.clone(), listed: all, mask: Mask::clear() };
-        Self { resource: entry.position, own, others: Vec::new() }
+        let requested = Visibility { rows: all.clone(), listed: all, mask: Mask::unrestricted() };
+        Self { resource: entry.position, requested, related: Vec::new() }
     }
 
     /// Visibility of the requested resource.
-    pub(crate) const fn own(&self) -> &Visibility {
-        &self.own
+    pub(crate) const fn requested(&self) -> &Visibility {
+        &self.requested
     }
 
     /// Visibility of one resource; `None` where nothing may be seen, or where it was not determined in advance.
     pub(crate) fn of(&self, resource: usize) -> Option<&Visibility> {
         if resource == self.resource {
-            return Some(&self.own);
+            return Some(&self.requested);
         }
-        self.others.iter().find(|(position, _)| *position == resource).map(|(_, sight)| sight)
+        self.related.iter().find(|(position, _)| *position == resource).map(|(_, visibility)| visibility)
     }
 }

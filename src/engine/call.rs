@@ -21,10 +21,10 @@ pub(crate) struct Call<'a> {
     /// The rows that the operation is allowed on.
     pub(super) allowed: RowFilter,
     /// The subset of these rows that the request addresses: each must still match when it is changed.
-    pub(super) meant: RowFilter,
-    pub(super) sights: Visibilities,
+    pub(super) addressed: RowFilter,
+    pub(super) visibilities: Visibilities,
     /// The write context of its changes.
-    pub(super) terms: &'a WriteContext,
+    pub(super) context: &'a WriteContext,
 }
 
 impl Engine {
@@ -38,50 +38,51 @@ impl Engine {
         entry: &'a Arc<Entry>,
         actor: &'a Actor,
         right: impl Into<Right>,
-        related: bool,
+        with_relations: bool,
     ) -> Result<Call<'a>, Error> {
         let right = right.into();
         // A write may refer to rows of other resources, which its caller has to see.
-        let refers = matches!(right.base(), Operation::Create | Operation::Update | Operation::Replace);
-        let (allowed, sights) =
-            decision::enter(&self.catalog, entry, actor, right, related || refers).await?;
-        let meant = RowFilter::unrestricted();
-        Ok(Call { engine: self, entry, actor, allowed, meant, sights, terms: &context::NONE })
+        let has_references =
+            matches!(right.base_operation(), Operation::Create | Operation::Update | Operation::Replace);
+        let (allowed, visibilities) =
+            decision::authorize(&self.catalog, entry, actor, right, with_relations || has_references).await?;
+        let addressed = RowFilter::unrestricted();
+        Ok(Call { engine: self, entry, actor, allowed, addressed, visibilities, context: &context::DEFAULT })
     }
 }
 
 impl<'a> Call<'a> {
     /// The same call with another write context for its changes.
-    pub(crate) fn with<'b>(&'b self, terms: &'b WriteContext) -> Call<'b> {
+    pub(crate) fn clone_with<'b>(&'b self, context: &'b WriteContext) -> Call<'b> {
         Call {
             engine: self.engine,
             entry: self.entry,
             actor: self.actor,
             allowed: self.allowed.clone(),
-            meant: self.meant.clone(),
-            sights: self.sights.clone(),
-            terms,
+            addressed: self.addressed.clone(),
+            visibilities: self.visibilities.clone(),
+            context,
         }
     }
 
     /// The same call, restricted to rows that match a filter at the time of their change.
-    pub(crate) fn of_matching(&self, filter: Filter) -> Call<'_> {
-        Call { meant: RowFilter::unrestricted().and_filter(filter), ..self.with(self.terms) }
+    pub(crate) fn restricted_to(&self, filter: Filter) -> Call<'_> {
+        Call { addressed: RowFilter::unrestricted().and_filter(filter), ..self.clone_with(self.context) }
     }
 
     /// The write context of one of many items that are written one by one.
-    pub(crate) fn terms_of(&self, item: &str) -> WriteContext {
-        self.terms.of_item(item)
+    pub(crate) fn item_context(&self, item: &str) -> WriteContext {
+        self.context.for_item(item)
     }
 
     /// Takes over the dry-run events of one of many items.
-    pub(crate) fn take_tried(&self, terms: &WriteContext) {
-        self.terms.note(terms.tried());
+    pub(crate) fn merge_events(&self, context: &WriteContext) {
+        self.context.add_events(context.take_events());
     }
 
     /// The same call, with this write context for its changes.
-    pub(crate) const fn on(mut self, terms: &'a WriteContext) -> Self {
-        self.terms = terms;
+    pub(crate) const fn with_context(mut self, context: &'a WriteContext) -> Self {
+        self.context = context;
         self
     }
 
@@ -90,39 +91,39 @@ impl<'a> Call<'a> {
     }
 
     pub(crate) fn reader(&self) -> Reader<'_> {
-        Reader { catalog: &self.engine.catalog, entry: self.entry, sights: &self.sights }
+        Reader { catalog: &self.engine.catalog, entry: self.entry, visibilities: &self.visibilities }
     }
 
     /// The caller's visibility of this resource.
-    pub(crate) const fn sight(&self) -> &Visibility {
-        self.sights.own()
+    pub(crate) const fn visibility(&self) -> &Visibility {
+        self.visibilities.requested()
     }
 
     /// The rows that the caller may see.
     ///
     /// # Errors
     /// Where the caller may see none.
-    pub(crate) fn seen(&self) -> Result<&RowFilter, Error> {
-        let refused = || decision::refused(self.entry, self.actor, Operation::Read);
-        self.sight().rows.as_ref().ok_or_else(refused)
+    pub(crate) fn visible_rows(&self) -> Result<&RowFilter, Error> {
+        let refused = || decision::denied(self.entry, self.actor, Operation::Read);
+        self.visibility().rows.as_ref().ok_or_else(refused)
     }
 
     pub(crate) const fn mask(&self) -> &Mask {
-        &self.sight().mask
+        &self.visibility().mask
     }
 
     /// The visible fields that this caller is shown.
-    pub(crate) fn shown(&self) -> Vec<usize> {
+    pub(crate) fn visible_fields(&self) -> Vec<usize> {
         let mask = self.mask();
         let visible = &self.definition().visible;
-        if mask.is_clear() {
+        if mask.is_fully_readable() {
             return visible.clone();
         }
-        visible.iter().copied().filter(|field| mask.shows(*field)).collect()
+        visible.iter().copied().filter(|field| mask.is_visible(*field)).collect()
     }
 
     /// Parses an id from a path; a malformed id is not found, like an absent one.
-    pub(crate) fn id(&self, text: &str) -> Result<Value, Error> {
+    pub(crate) fn parse_id(&self, text: &str) -> Result<Value, Error> {
         let field_type = self.entry.schema.id_field().field_type;
         field_type.parse(text).map_err(|_| Error::not_found())
     }
@@ -131,15 +132,17 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     /// Where the item is in a version that the caller does not expect.
-    pub(crate) fn expect(&self, expected: Option<&Expected>, version: Version) -> Result<(), Error> {
+    pub(crate) fn check_version(&self, expected: Option<&Expected>, version: Version) -> Result<(), Error> {
         match expected {
-            Some(expected) if !expected.admits(self.engine.names.name(version)) => Err(expected.mismatch()),
+            Some(expected) if !expected.admits(self.engine.digest_key.public_version(version)) => {
+                Err(expected.mismatch())
+            }
             _ => Ok(()),
         }
     }
 
     /// Refuses a change without an expected version, where the resource requires one.
-    pub(crate) fn require_expected(&self, expected: Option<&Expected>) -> Result<(), Error> {
+    pub(crate) fn require_if_match(&self, expected: Option<&Expected>) -> Result<(), Error> {
         if self.definition().require_if_match && expected.is_none() {
             let detail = "Changes of this resource need If-Match with the item's ETag.";
             return Err(Error::new(ErrorKind::PreconditionRequired, "precondition-required", detail)

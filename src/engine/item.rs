@@ -10,16 +10,16 @@ pub(crate) struct Item {
     pub(crate) json: Vec<u8>,
     pub(crate) version: Version,
     /// Identifies the part of the item, where it is not complete.
-    pub(crate) part: Option<Part>,
+    pub(crate) part: Option<PartDigest>,
 }
 
 /// Identifies a part of an item, for its ETag: the fields shown, and the content where it includes other items.
 #[derive(Debug)]
-pub(crate) struct Part(pub(crate) [u8; 16]);
+pub(crate) struct PartDigest(pub(crate) [u8; 16]);
 
 /// The result of a request to put an item at an id.
 #[derive(Debug)]
-pub(crate) enum Put {
+pub(crate) enum PutResult {
     Created(Item, Value),
     Changed(Item),
 }
@@ -33,13 +33,13 @@ pub(crate) enum Expected {
     OneOf {
         versions: Vec<Version>,
         /// Whether the caller also sent weak tags, which match nothing.
-        with_weak: bool,
+        has_weak: bool,
     },
 }
 
 impl Expected {
     /// Whether a request depends on the item's version: `If-Match: *` asks for any.
-    pub(super) fn is_of_version(expected: Option<&Self>) -> bool {
+    pub(super) fn has_versions(expected: Option<&Self>) -> bool {
         matches!(expected, Some(Self::OneOf { .. }))
     }
 
@@ -53,8 +53,8 @@ impl Expected {
     /// The error for a change to an item in another version.
     pub(super) fn mismatch(&self) -> Error {
         match self {
-            Self::OneOf { versions, with_weak: true } if versions.is_empty() => Error::weak_tag(),
-            Self::OneOf { versions, .. } if versions.is_empty() => Error::foreign_tag(),
+            Self::OneOf { versions, has_weak: true } if versions.is_empty() => Error::weak_etag(),
+            Self::OneOf { versions, .. } if versions.is_empty() => Error::unknown_etag(),
             _ => Error::precondition_failed("if-match"),
         }
     }

@@ -18,21 +18,21 @@ use crate::resource::PlacedHook;
 use crate::tables::Tables;
 
 pub(crate) use call::Call;
-pub(crate) use item::{Expected, Item, Part, Put};
+pub(crate) use item::{Expected, Item, PartDigest, PutResult};
 pub(crate) use read::cache_key;
 pub use read::explain::{ExplainedStep, Explanation, Outcome, RuleOutcome};
 pub(crate) use read::list::{ListQuery, Page};
-pub(crate) use read::past_states::speaks_of;
+pub(crate) use read::past_states::can_evaluate;
 pub(crate) use read::prepared::{PreparedRead, ReadResult};
-pub(crate) use write::action::Answer;
+pub(crate) use write::action::ActionResult;
 pub(crate) use write::assemble::Fields;
-pub(crate) use write::batch::{BatchOperation, Became};
+pub(crate) use write::batch::{BatchOperation, BatchResult};
 pub(crate) use write::bulk::{Patch, empty_filter};
 pub(crate) use write::contention::Contention;
 pub(crate) use write::context::WriteContext;
-pub(crate) use write::idempotency::{IdempotencyClaim, InFlightKeys, Replayed};
+pub(crate) use write::idempotency::{IdempotencyClaim, InFlightKeys, ReplayedResponse};
 pub use write::load::Loader;
-pub(crate) use write::row_check::decided;
+pub(crate) use write::row_check::evaluate_partial;
 #[cfg(feature = "webhooks")]
 pub(crate) use write::system_rows::SystemRow;
 
@@ -41,12 +41,12 @@ pub(crate) use write::system_rows::SystemRow;
 pub(crate) struct Engine {
     pub(crate) catalog: Arc<Catalog>,
     /// A weak reference to itself, for hooks that keep it longer than a call.
-    pub(crate) me: Weak<Engine>,
-    pub(crate) cursors: CursorKey,
+    pub(crate) weak_self: Weak<Engine>,
+    pub(crate) cursor_key: CursorKey,
     /// The key of the digests of rows that clients see.
-    pub(crate) names: DigestKey,
+    pub(crate) digest_key: DigestKey,
     /// Whether any resource has hooks or actions, which may read the state that a commit will leave.
-    pub(crate) is_hooked: bool,
+    pub(crate) has_hooks: bool,
     /// Hooks around the changes of every resource.
     pub(crate) hooks: Vec<PlacedHook>,
     /// The library's own tables.
@@ -72,13 +72,13 @@ impl DigestKey {
     }
 
     /// A row's version as it is sent to clients.
-    fn name(&self, version: Version) -> Version {
+    fn public_version(&self, version: Version) -> Version {
         let Version::Digest(digest) = version else {
             return version;
         };
-        let mut named = [0; 16];
-        named.copy_from_slice(&blake3::keyed_hash(&self.0, &digest).as_bytes()[..16]);
-        Version::Digest(named)
+        let mut keyed = [0; 16];
+        keyed.copy_from_slice(&blake3::keyed_hash(&self.0, &digest).as_bytes()[..16]);
+        Version::Digest(keyed)
     }
 }
 

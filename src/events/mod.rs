@@ -14,8 +14,8 @@ pub use subscriber::{Delivery, Subscriber};
 #[cfg(feature = "webhooks")]
 pub use webhook::Webhooks;
 
-pub(crate) use relay::{Relay, Step};
-pub(crate) use subscriber::{On, Subscription};
+pub(crate) use relay::{Relay, RelayStep};
+pub(crate) use subscriber::{FnSubscriber, RegisteredSubscriber};
 #[cfg(feature = "webhooks")]
-pub(crate) use webhook::{Dispatcher, Queue};
+pub(crate) use webhook::{Dispatcher, WebhookSubscriber};
 pub(crate) use workers::Workers;

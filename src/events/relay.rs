@@ -21,42 +21,42 @@ use tokio::task::{self, JoinSet};
 use uuid::Uuid;
 
 use super::Workers;
-use super::subscriber::{Subscription, handle};
+use super::subscriber::{RegisteredSubscriber, handle};
 use crate::catalog::GuardedStorage;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::outbox::Event;
-use crate::outbox::{LONGEST_RETRY_DELAY, Lease, Marked, Marks};
+use crate::outbox::{EventUpdates, FailedDelivery, Lease, MAX_RETRY_DELAY};
 use crate::tables::events::EventRow;
 
 /// How many events are published at once.
-const PUBLISHED: u32 = 500;
+const PUBLISH_BATCH: u32 = 500;
 /// The most events under way at once.
-const STEP: u32 = 500;
+const MAX_IN_FLIGHT: u32 = 500;
 /// How many events are delivered concurrently.
-const WIDTH: usize = 64;
+const MAX_CONCURRENT: usize = 64;
 /// How often delivery of an event is attempted before it is a dead letter.
-const ATTEMPTS: u32 = 10;
+const MAX_ATTEMPTS: u32 = 10;
 /// The pause before the first retry of an event; each further one is twice as long, up to the longest. Jitter adds up to a
 /// half.
-const PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
+const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(15 * 60);
 
 /// Relays the outboxes of an application from one node.
 #[derive(Debug)]
 pub(crate) struct Relay {
     engine: Arc<Engine>,
-    subscriptions: Arc<[Subscription]>,
+    subscribers: Arc<[RegisteredSubscriber]>,
     /// Distributes the work, where there are other nodes.
     workers: Option<Arc<Workers>>,
     /// The id of this node as a lease holder.
     holder: String,
     /// One for each database, locked while that is relayed.
-    held: Vec<Mutex<Held>>,
+    state: Vec<Mutex<RelayState>>,
     /// One for each database, incremented when this node published events.
     published: Vec<watch::Sender<u64>>,
     /// Limits concurrent deliveries.
-    room: Semaphore,
+    capacity: Semaphore,
 }
 
 /// A resource and the id of an item.
@@ -64,25 +64,25 @@ type Item = (String, String);
 
 /// The relay state of one database on this node.
 #[derive(Debug, Default)]
-struct Held {
+struct RelayState {
     /// The lease, where this node holds it.
     lease: Option<Lease>,
-    telling: JoinSet<Vec<RelayOutcome>>,
+    deliveries: JoinSet<Vec<RelayOutcome>>,
     /// Items whose events are being delivered, with the number of events.
     items: HashMap<task::Id, (Item, usize)>,
     /// Outcomes that are not written to the outbox yet.
-    done: Vec<RelayOutcome>,
+    outcomes: Vec<RelayOutcome>,
 }
 
-impl Held {
+impl RelayState {
     fn is_empty(&self) -> bool {
-        self.telling.is_empty() && self.done.is_empty()
+        self.deliveries.is_empty() && self.outcomes.is_empty()
     }
 
-    fn note(&mut self, done: Result<(task::Id, Vec<RelayOutcome>), task::JoinError>) {
-        let task = match done {
-            Ok((task, told)) => {
-                self.done.extend(told);
+    fn record(&mut self, outcomes: Result<(task::Id, Vec<RelayOutcome>), task::JoinError>) {
+        let task = match outcomes {
+            Ok((task, result)) => {
+                self.outcomes.extend(result);
                 task
             }
             Err(error) => error.id(),
@@ -91,28 +91,28 @@ impl Held {
     }
 
     /// Discards the state after the lease was lost: another node continues, or this one later.
-    fn lost(&mut self) -> Step {
+    fn discard(&mut self) -> RelayStep {
         if !self.is_empty() {
             tracing::warn!(
                 "another node is the relay now: events that were delivered meanwhile are delivered again"
             );
         }
         *self = Self::default();
-        Step::Elsewhere
+        RelayStep::NotHolder
     }
 }
 
 /// The result of one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum RelayStep {
     /// So many events were marked or begun, so there may be more.
-    Took(usize),
+    Progressed(usize),
     /// There was nothing to do until a delivery under way ends.
     Busy,
     /// There was nothing to do.
     Idle,
     /// Another node relays.
-    Elsewhere,
+    NotHolder,
 }
 
 /// The outcome of one event.
@@ -129,19 +129,19 @@ struct RelayOutcome {
 impl Relay {
     pub(crate) fn new(
         engine: Arc<Engine>,
-        subscriptions: Arc<[Subscription]>,
+        subscribers: Arc<[RegisteredSubscriber]>,
         workers: Option<Arc<Workers>>,
     ) -> Self {
-        let held = engine.outbox.storages().iter().map(|_| Mutex::default()).collect();
+        let state = engine.outbox.storages().iter().map(|_| Mutex::default()).collect();
         let published = engine.outbox.storages().iter().map(|_| watch::Sender::default()).collect();
         Self {
             engine,
-            subscriptions,
+            subscribers,
             workers,
             holder: Uuid::new_v4().to_string(),
-            held,
+            state,
             published,
-            room: Semaphore::new(WIDTH),
+            capacity: Semaphore::new(MAX_CONCURRENT),
         }
     }
 
@@ -166,54 +166,54 @@ impl Relay {
     ///
     /// # Errors
     /// Where the storage fails.
-    pub(crate) async fn step(self: &Arc<Self>, position: usize) -> Result<Step, Error> {
-        let recorded = self.engine.outbox.storages();
-        let (Some(vault), Some(held)) = (recorded.get(position), self.held.get(position)) else {
-            return Ok(Step::Idle);
+    pub(crate) async fn step(self: &Arc<Self>, position: usize) -> Result<RelayStep, Error> {
+        let storages = self.engine.outbox.storages();
+        let (Some(storage), Some(state)) = (storages.get(position), self.state.get(position)) else {
+            return Ok(RelayStep::Idle);
         };
-        let mut held = held.lock().await;
-        while let Some(done) = held.telling.try_join_next_with_id() {
-            held.note(done);
+        let mut state = state.lock().await;
+        while let Some(outcomes) = state.deliveries.try_join_next_with_id() {
+            state.record(outcomes);
         }
-        let lease = match held.lease.take().filter(Lease::is_fresh) {
+        let lease = match state.lease.take().filter(Lease::is_fresh) {
             Some(lease) => lease,
             // Taking a lease is a write, so it is taken only where there is work.
-            None if held.is_empty() && self.is_quiet(vault).await? => return Ok(Step::Idle),
-            None => match self.engine.outbox.lease(vault, &self.holder).await? {
+            None if state.is_empty() && self.is_idle(storage).await? => return Ok(RelayStep::Idle),
+            None => match self.engine.outbox.acquire_lease(storage, &self.holder).await? {
                 Some(lease) => lease,
-                None => return Ok(held.lost()),
+                None => return Ok(state.discard()),
             },
         };
-        let marks = self.marks(vault, std::mem::take(&mut held.done)).await?;
-        let (marked, publishes) = (marks.len(), marks.publishes());
-        held.lease = Some(if marks.is_empty() {
+        let updates = self.next_updates(storage, std::mem::take(&mut state.outcomes)).await?;
+        let (update_count, has_publications) = (updates.len(), updates.has_publications());
+        state.lease = Some(if updates.is_empty() {
             lease
         } else {
-            match self.engine.outbox.mark(vault, lease, marks).await? {
+            match self.engine.outbox.commit_updates(storage, lease, updates).await? {
                 Some(lease) => lease,
-                None => return Ok(held.lost()),
+                None => return Ok(state.discard()),
             }
         });
-        if publishes {
+        if has_publications {
             self.published[position].send_modify(|count| *count += 1);
             self.engine.outbox.published.send_modify(|count| *count += 1);
         }
-        let began = self.begin(vault, &mut held).await?;
-        Ok(match marked + began {
-            0 if held.telling.is_empty() => Step::Idle,
-            0 => Step::Busy,
-            some => Step::Took(some),
+        let began = self.start_deliveries(storage, &mut state).await?;
+        Ok(match update_count + began {
+            0 if state.deliveries.is_empty() => RelayStep::Idle,
+            0 => RelayStep::Busy,
+            some => RelayStep::Progressed(some),
         })
     }
 
     /// Completes when a delivery under way has ended; never where there is none.
-    pub(crate) async fn one_is_done(&self, position: usize) {
-        let Some(held) = self.held.get(position) else { return std::future::pending().await };
-        let mut held = held.lock().await;
-        match held.telling.join_next_with_id().await {
-            Some(done) => held.note(done),
+    pub(crate) async fn wait_for_delivery(&self, position: usize) {
+        let Some(state) = self.state.get(position) else { return std::future::pending().await };
+        let mut state = state.lock().await;
+        match state.deliveries.join_next_with_id().await {
+            Some(outcomes) => state.record(outcomes),
             None => {
-                drop(held);
+                drop(state);
                 std::future::pending::<()>().await;
             }
         }
@@ -221,43 +221,52 @@ impl Relay {
 
     /// Abandons deliveries under way: the next holder of the lease repeats them.
     pub(crate) fn abandon(&self, position: usize) {
-        if let Some(mut held) = self.held.get(position).and_then(|held| held.try_lock().ok()) {
-            *held = Held::default();
+        if let Some(mut state) = self.state.get(position).and_then(|state| state.try_lock().ok()) {
+            *state = RelayState::default();
         }
     }
 
     /// Whether there is nothing to publish and nothing to deliver.
-    async fn is_quiet(&self, vault: &GuardedStorage) -> Result<bool, Error> {
-        Ok(self.engine.outbox.unpublished(vault, 1).await?.is_empty()
-            && self.engine.outbox.pending(vault, 0, 1).await?.is_empty())
+    async fn is_idle(&self, storage: &GuardedStorage) -> Result<bool, Error> {
+        Ok(self.engine.outbox.unpublished(storage, 1).await?.is_empty()
+            && self.engine.outbox.pending(storage, 0, 1).await?.is_empty())
     }
 
     /// The marks of the next commit: outcomes of deliveries, and new events.
-    async fn marks(&self, vault: &GuardedStorage, done: Vec<RelayOutcome>) -> Result<Marks, Error> {
-        let new = self.engine.outbox.unpublished(vault, PUBLISHED).await?;
-        let (delivered, failed): (Vec<_>, Vec<_>) = done.into_iter().partition(|one| one.failures.is_empty());
-        let mut marks = Marks {
+    async fn next_updates(
+        &self,
+        storage: &GuardedStorage,
+        outcomes: Vec<RelayOutcome>,
+    ) -> Result<EventUpdates, Error> {
+        let new = self.engine.outbox.unpublished(storage, PUBLISH_BATCH).await?;
+        let (delivered, failed): (Vec<_>, Vec<_>) =
+            outcomes.into_iter().partition(|one| one.failures.is_empty());
+        let mut updates = EventUpdates {
             delivered: delivered.into_iter().map(|one| one.sequence).collect(),
-            failed: failed.into_iter().map(marked).collect(),
-            ..Marks::default()
+            failed: failed.into_iter().map(failed_delivery).collect(),
+            ..EventUpdates::default()
         };
         for (sequence, event_type) in new {
-            let is_wanted = self.subscriptions.iter().any(|one| one.wants(&event_type));
+            let is_wanted = self.subscribers.iter().any(|one| one.matches(&event_type));
             // Events without subscribers are finished in the same commit.
-            if is_wanted { &mut marks.published } else { &mut marks.passed }.push(sequence);
+            if is_wanted { &mut updates.published } else { &mut updates.published_only }.push(sequence);
         }
-        Ok(marks)
+        Ok(updates)
     }
 
     /// Begins deliveries that are due, as far as the limit allows; returns of how many events.
-    async fn begin(self: &Arc<Self>, vault: &GuardedStorage, held: &mut Held) -> Result<usize, Error> {
-        let under_way: usize = held.items.values().map(|(_, events)| events).sum();
-        let room = STEP.saturating_sub(u32::try_from(under_way).unwrap_or(STEP));
-        if room == 0 {
+    async fn start_deliveries(
+        self: &Arc<Self>,
+        storage: &GuardedStorage,
+        state: &mut RelayState,
+    ) -> Result<usize, Error> {
+        let in_flight: usize = state.items.values().map(|(_, events)| events).sum();
+        let capacity = MAX_IN_FLIGHT.saturating_sub(u32::try_from(in_flight).unwrap_or(MAX_IN_FLIGHT));
+        if capacity == 0 {
             return Ok(0);
         }
-        let mut due = self.due(vault, held).await?;
-        due.truncate(room as usize);
+        let mut due = self.due_events(storage, state).await?;
+        due.truncate(capacity as usize);
         let count = due.len();
         let mut items: IndexMap<Item, Vec<EventRow>> = IndexMap::new();
         for row in due {
@@ -265,22 +274,22 @@ impl Relay {
         }
         for (item, rows) in items {
             let (relay, events) = (self.clone(), rows.len());
-            let task = held.telling.spawn(async move { relay.tell_of_item(rows).await });
-            held.items.insert(task.id(), (item, events));
+            let task = state.deliveries.spawn(async move { relay.deliver_item(rows).await });
+            state.items.insert(task.id(), (item, events));
         }
         Ok(count)
     }
 
     /// The next events that wait for no other event. Waiting events are skipped, however many an item has.
-    async fn due(&self, vault: &GuardedStorage, held: &Held) -> Result<Vec<EventRow>, Error> {
-        let mut waiting = self.engine.outbox.postponed(vault).await?;
-        waiting.extend(held.items.values().map(|(item, _)| item.clone()));
+    async fn due_events(&self, storage: &GuardedStorage, state: &RelayState) -> Result<Vec<EventRow>, Error> {
+        let mut waiting = self.engine.outbox.postponed(storage).await?;
+        waiting.extend(state.items.values().map(|(item, _)| item.clone()));
         let mut after = 0;
         loop {
-            let pending = self.engine.outbox.pending(vault, after, STEP).await?;
+            let pending = self.engine.outbox.pending(storage, after, MAX_IN_FLIGHT).await?;
             let Some(last) = pending.last() else { return Ok(Vec::new()) };
             after = last.sequence;
-            let due: Vec<_> = pending.into_iter().filter(|row| !waits(row, &waiting)).collect();
+            let due: Vec<_> = pending.into_iter().filter(|row| !is_blocked(row, &waiting)).collect();
             if !due.is_empty() {
                 return Ok(due);
             }
@@ -288,89 +297,88 @@ impl Relay {
     }
 
     /// Delivers one item's events in order, until one fails.
-    async fn tell_of_item(&self, rows: Vec<EventRow>) -> Vec<RelayOutcome> {
-        let mut told = Vec::with_capacity(rows.len());
+    async fn deliver_item(&self, rows: Vec<EventRow>) -> Vec<RelayOutcome> {
+        let mut result = Vec::with_capacity(rows.len());
         for row in rows {
-            let room = self.room.acquire().await;
-            let one = self.tell(&row).await;
-            drop(room);
+            let capacity = self.capacity.acquire().await;
+            let one = self.deliver(&row).await;
+            drop(capacity);
             let failed = !one.failures.is_empty();
-            told.push(one);
+            result.push(one);
             if failed {
                 // Later events wait for it.
                 break;
             }
         }
-        told
+        result
     }
 
     /// Delivers an event to all its subscribers that have not handled it yet.
-    async fn tell(&self, row: &EventRow) -> RelayOutcome {
-        let mut told = RelayOutcome {
+    async fn deliver(&self, row: &EventRow) -> RelayOutcome {
+        let mut result = RelayOutcome {
             sequence: row.sequence,
             attempts: row.attempts + 1,
             handled: row.handled.clone(),
             failures: Vec::new(),
         };
-        let is_to_be_told = |subscription: &&Subscription| {
-            subscription.wants(&row.event_type)
-                && !row.handled.iter().any(|name| **name == *subscription.name)
+        let is_unhandled = |registered: &&RegisteredSubscriber| {
+            registered.matches(&row.event_type) && !row.handled.iter().any(|name| **name == *registered.name)
         };
-        let wanting: Vec<_> = self.subscriptions.iter().filter(is_to_be_told).collect();
-        if wanting.is_empty() {
-            return told;
+        let unhandled: Vec<_> = self.subscribers.iter().filter(is_unhandled).collect();
+        if unhandled.is_empty() {
+            return result;
         }
-        let event = self.engine.outbox.event(row);
+        let event = self.engine.outbox.to_event(row);
         // Concurrently: no subscriber waits for another one.
-        let telling = wanting.into_iter().map(async |subscription| {
-            (&*subscription.name, self.tell_one(subscription, &event, row.attempts).await)
+        let deliveries = unhandled.into_iter().map(async |registered| {
+            (&*registered.name, self.deliver_to(registered, &event, row.attempts).await)
         });
-        for (subscriber, outcome) in join_all(telling).await {
+        for (subscriber, outcome) in join_all(deliveries).await {
             match outcome {
-                Ok(()) => told.handled.push(subscriber.to_owned()),
+                Ok(()) => result.handled.push(subscriber.to_owned()),
                 Err(reason) => {
                     let event = event.id.to_string();
                     tracing::warn!(subscriber, event, reason, "an event was not handled");
-                    told.failures.push(format!("{subscriber}: {reason}"));
+                    result.failures.push(format!("{subscriber}: {reason}"));
                 }
             }
         }
-        told
+        result
     }
 
     /// Delivers an event to one subscriber, on any free node.
-    async fn tell_one(
+    async fn deliver_to(
         &self,
-        subscription: &Subscription,
+        registered: &RegisteredSubscriber,
         event: &Event,
         attempts: i64,
     ) -> Result<(), String> {
         let attempt = u32::try_from(attempts + 1).unwrap_or(u32::MAX);
-        if let Some(workers) = self.workers.as_ref().filter(|_| !subscription.stays)
-            && let Some(outcome) = workers.tell(subscription, event, attempt).await
+        if let Some(workers) = self.workers.as_ref().filter(|_| !registered.is_relay_local)
+            && let Some(outcome) = workers.dispatch(registered, event, attempt).await
         {
             return outcome;
         }
-        handle(&self.engine, subscription, event, attempt).await
+        handle(&self.engine, registered, event, attempt).await
     }
 }
 
 /// Whether an event waits: for its own retry time, or for an earlier event of its item.
-fn waits(row: &EventRow, waiting: &HashSet<(String, String)>) -> bool {
+fn is_blocked(row: &EventRow, waiting: &HashSet<(String, String)>) -> bool {
     waiting.contains(&(row.resource.clone(), row.subject.clone()))
 }
 
 /// The mark of a failed event: its next retry, or its end as a dead letter.
-fn marked(told: RelayOutcome) -> Marked {
-    let RelayOutcome { sequence, attempts, handled, failures } = told;
+fn failed_delivery(result: RelayOutcome) -> FailedDelivery {
+    let RelayOutcome { sequence, attempts, handled, failures } = result;
     let (now, reason) = (Utc::now(), failures.join("; "));
-    if attempts >= i64::from(ATTEMPTS) {
-        return Marked { sequence, attempts, reason, due_at: None, dead_at: Some(now), handled };
+    if attempts >= i64::from(MAX_ATTEMPTS) {
+        return FailedDelivery { sequence, attempts, reason, due_at: None, dead_at: Some(now), handled };
     }
-    let doubled = PAUSE.saturating_mul(1 << u32::try_from(attempts - 1).unwrap_or(0).min(20));
-    let pause = doubled.min(LONGEST_PAUSE);
+    let doubled = INITIAL_BACKOFF.saturating_mul(1 << u32::try_from(attempts - 1).unwrap_or(0).min(20));
+    let pause = doubled.min(MAX_BACKOFF);
     // Up to a half longer, so that events that failed together are not retried together for ever.
     let jitter = pause.mul_f64(f64::from(Uuid::new_v4().as_fields().0) / f64::from(u32::MAX) / 2.0);
-    let due_at = now + (pause + jitter).min(LONGEST_RETRY_DELAY);
-    Marked { sequence, attempts, reason, due_at: Some(due_at), dead_at: None, handled }
+    let due_at = now + (pause + jitter).min(MAX_RETRY_DELAY);
+    FailedDelivery { sequence, attempts, reason, due_at: Some(due_at), dead_at: None, handled }
 }

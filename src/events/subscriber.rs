@@ -16,7 +16,7 @@ use crate::outbox::matches;
 use crate::resource::Change;
 
 /// Time limit for a subscriber to handle one event.
-pub(crate) const LONGEST: Duration = Duration::from_secs(30);
+pub(crate) const HANDLER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A subscriber of events: called after a change was committed, outside of the request that made it.
 ///
@@ -40,23 +40,23 @@ pub trait Subscriber: Send + Sync + 'static {
 
 /// A registered subscriber, with the events that it receives.
 #[derive(Clone)]
-pub(crate) struct Subscription {
+pub(crate) struct RegisteredSubscriber {
     /// Pattern of event types: an exact type, `orders.*`, or `*`.
     pub(crate) pattern: String,
     /// Unique name, the same on every node and after a restart.
     pub(crate) name: Arc<str>,
     pub(crate) subscriber: Arc<dyn Subscriber>,
     /// Whether the relaying node always calls it itself: its work cannot be shared with other nodes.
-    pub(crate) stays: bool,
+    pub(crate) is_relay_local: bool,
 }
 
-impl Subscription {
-    pub(crate) fn wants(&self, event_type: &str) -> bool {
+impl RegisteredSubscriber {
+    pub(crate) fn matches(&self, event_type: &str) -> bool {
         matches(&self.pattern, event_type)
     }
 }
 
-impl fmt::Debug for Subscription {
+impl fmt::Debug for RegisteredSubscriber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription").field("name", &self.name).finish_non_exhaustive()
     }
@@ -68,24 +68,24 @@ impl fmt::Debug for Subscription {
 /// Why the event was not handled.
 pub(crate) async fn handle(
     engine: &Arc<Engine>,
-    subscription: &Subscription,
+    registered: &RegisteredSubscriber,
     event: &Event,
     attempt: u32,
 ) -> Result<(), String> {
     let delivery = Delivery {
         engine: engine.clone(),
-        subscriber: subscription.name.clone(),
+        subscriber: registered.name.clone(),
         event: event.clone(),
         attempt,
     };
     // A subscriber may panic before it returns its future.
-    let handled = async { subscription.subscriber.handle(event, &delivery).await };
+    let handled = async { registered.subscriber.handle(event, &delivery).await };
     let handled = AssertUnwindSafe(handled).catch_unwind();
-    match tokio::time::timeout(LONGEST, handled).await {
+    match tokio::time::timeout(HANDLER_TIMEOUT, handled).await {
         Ok(Ok(Ok(()))) => Ok(()),
         Ok(Ok(Err(error))) => Err(error.to_string()),
         Ok(Err(_)) => Err("it panicked".to_owned()),
-        Err(_) => Err(format!("it took longer than {} s", LONGEST.as_secs())),
+        Err(_) => Err(format!("it took longer than {} s", HANDLER_TIMEOUT.as_secs())),
     }
 }
 
@@ -133,14 +133,14 @@ impl Delivery {
     /// # ;
     /// ```
     pub async fn once(&self, changes: impl FnOnce(&mut Change) + Send) -> Result<bool, Error> {
-        self.engine.once(&self.subscriber, &self.event, changes).await
+        self.engine.commit_once(&self.subscriber, &self.event, changes).await
     }
 }
 
 /// A function as a subscriber.
-pub(crate) struct On<F>(pub(crate) F);
+pub(crate) struct FnSubscriber<F>(pub(crate) F);
 
-impl<F, T> Subscriber for On<F>
+impl<F, T> Subscriber for FnSubscriber<F>
 where
     F: Fn(Event, Delivery) -> T + Send + Sync + 'static,
     T: Future<Output = Result<(), CheckError>> + Send + 'static,

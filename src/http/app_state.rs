@@ -9,13 +9,13 @@ use http::header::WWW_AUTHENTICATE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 
-use super::body_memory::Holding;
-use super::handler::original;
+use super::body_memory::BodyPermitGuard;
+use super::handler::original_uri;
 use super::{BodyLimit, BodyMemory, Context, Origins, problem};
 #[cfg(feature = "testing")]
 use crate::access::Permission;
 use crate::access::{
-    Actor, Authenticator, Elevation, Following, PublicOrigins, RoleHierarchy, Rule, Tenancy,
+    AbortOnDrop, Actor, Authenticator, Elevation, PublicOrigins, RoleHierarchy, Rule, Tenancy,
 };
 use crate::cache::ResponseCache;
 use crate::engine::Engine;
@@ -31,18 +31,18 @@ pub(crate) struct AppState {
     pub(crate) tenancy: Option<Tenancy>,
     pub(crate) elevation: Option<Elevation>,
     /// The response cache, if there is one.
-    pub(crate) answers: Option<Arc<ResponseCache>>,
+    pub(crate) cache: Option<Arc<ResponseCache>>,
     pub(crate) body_limit: BodyLimit,
     /// The path under which clients reach this router, where a proxy or another router adds it.
-    pub(crate) base: Option<String>,
+    pub(crate) base_path: Option<String>,
     /// The memory budget of large request bodies.
-    pub(crate) bodies: BodyMemory,
+    pub(crate) body_memory: BodyMemory,
     /// The prefix of every resource's path.
     pub(crate) prefix: String,
     /// The prefix of a problem's `type`.
     pub(crate) problem_base: String,
     /// The value of `Vary`.
-    pub(crate) depends_on: HeaderValue,
+    pub(crate) vary: HeaderValue,
     /// The value of `WWW-Authenticate`.
     pub(crate) challenge: Challenge,
     /// The subscribers that wait for changes; `None` if no resource has streams.
@@ -53,14 +53,14 @@ pub(crate) struct AppState {
     pub(crate) public_origins: PublicOrigins,
     /// Tasks that listen to other nodes, for as long as the application exists.
     #[expect(dead_code, reason = "it is held, and ends with the application")]
-    pub(crate) following: Vec<Following>,
+    pub(crate) following: Vec<AbortOnDrop>,
     /// The most operations of a batch; `None` if there are no batches.
-    pub(crate) batch: Option<usize>,
+    pub(crate) max_batch_operations: Option<usize>,
     /// The rule for callers that may ask for explanations; `None` if there are no explanations.
-    pub(crate) explain: Option<Rule>,
+    pub(crate) explain_rule: Option<Rule>,
     /// The permission that it was declared as.
     #[cfg(feature = "testing")]
-    pub(crate) explained_to: Option<Permission>,
+    pub(crate) explain_permission: Option<Permission>,
     #[cfg(feature = "testing")]
     pub(crate) document_by_caller: bool,
 }
@@ -70,16 +70,18 @@ impl AppState {
     pub(crate) async fn actor(&self, parts: &Parts) -> Result<Actor, Error> {
         let mut actor = self.authenticate(parts).await?;
         if let Some(elevation) = &self.elevation {
-            actor = elevation.raise(actor, parts).await?;
+            actor = elevation.elevate(actor, parts).await?;
         }
         match &self.tenancy {
-            Some(tenancy) => Ok(tenancy.place(actor, &parts.headers).await?.with_included(&self.roles)),
+            Some(tenancy) => {
+                Ok(tenancy.resolve_tenant(actor, &parts.headers).await?.with_included(&self.roles))
+            }
             None => Ok(actor),
         }
     }
 
     /// Whether callers can authenticate at all.
-    pub(crate) const fn knows_anybody(&self) -> bool {
+    pub(crate) const fn can_authenticate(&self) -> bool {
         !self.authenticators.is_empty() || self.elevation.is_some()
     }
 
@@ -89,34 +91,34 @@ impl AppState {
             match authenticator.authenticate(parts).await {
                 Ok(Some(actor)) => return Ok(actor.with_included(&self.roles)),
                 Ok(None) => {}
-                Err(error) => return Err(bad_credential().with_source(error)),
+                Err(error) => return Err(invalid_credentials().with_source(error)),
             }
         }
         // A credential that no authenticator understands is an invalid one, not an absent one.
         if !authenticators.is_empty() && parts.headers.contains_key(http::header::AUTHORIZATION) {
-            return Err(bad_credential());
+            return Err(invalid_credentials());
         }
         Ok(Actor::anonymous())
     }
 
     /// Removes the content coding of a body, and counts the body towards the memory budget.
-    pub(super) fn count(&self, headers: &mut HeaderMap, body: &mut Body) -> Option<Holding> {
-        self.bodies.count(headers, body, self.body_limit.bytes)
+    pub(super) fn count_body(&self, headers: &mut HeaderMap, body: &mut Body) -> Option<BodyPermitGuard> {
+        self.body_memory.count_body(headers, body, self.body_limit.bytes)
     }
 
     /// The path of a request as clients see it, for references to it and to paths below it.
     pub(super) fn public_path<'a>(&self, parts: &'a Parts) -> Cow<'a, str> {
-        match &self.base {
+        match &self.base_path {
             Some(base) => Cow::Owned(format!("{base}{}", parts.uri.path())),
-            None => Cow::Borrowed(original(parts).path()),
+            None => Cow::Borrowed(original_uri(parts).path()),
         }
     }
 
     /// The response to a failure, with the challenge of a 401.
-    pub(crate) fn refuse(&self, error: &Error, instance: &str, context: &Context) -> Response {
+    pub(crate) fn error_response(&self, error: &Error, instance: &str, context: &Context) -> Response {
         let mut response = problem::respond(error, &self.problem_base, instance, context);
         if error.kind() == ErrorKind::Unauthenticated {
-            let is_invalid = error.detail() == BAD_CREDENTIAL;
+            let is_invalid = error.detail() == INVALID_CREDENTIALS;
             let challenge = if is_invalid { &self.challenge.invalid } else { &self.challenge.missing };
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge.clone());
         }
@@ -125,10 +127,10 @@ impl AppState {
 }
 
 /// The detail of a 401 where a credential is present.
-const BAD_CREDENTIAL: &str = "Invalid credentials.";
+const INVALID_CREDENTIALS: &str = "Invalid credentials.";
 
-pub(super) fn bad_credential() -> Error {
-    Error::new(ErrorKind::Unauthenticated, "unauthenticated", BAD_CREDENTIAL)
+pub(super) fn invalid_credentials() -> Error {
+    Error::new(ErrorKind::Unauthenticated, "unauthenticated", INVALID_CREDENTIALS)
 }
 
 /// The values of `WWW-Authenticate` (RFC 9110, 11.6.1; RFC 6750, 3 for `Bearer`).

@@ -9,31 +9,31 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::handler::{accepting, original};
+use super::handler::{original_uri, with_accept};
 use super::prefer::Prefer;
 use super::{AppState, Body, Context, body, cache_groups, conditional, dry_run, response};
 use crate::access::Operation;
-use crate::engine::{BatchOperation, Became};
+use crate::engine::{BatchOperation, BatchResult};
 use crate::error::{Error, ErrorKind, Fault};
-use crate::query::no_parameters;
+use crate::query::reject_parameters;
 use crate::resource::pointer_of;
 
 /// The path of the route.
-pub(crate) const BATCH: &str = "/batch";
+pub(crate) const BATCH_PATH: &str = "/batch";
 
 /// Changes of several resources of one database.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Batch {
     /// The operations, in this order; each may refer to the items of those before it.
-    operations: Vec<OneOf>,
+    operations: Vec<BatchEntry>,
 }
 
 /// One change.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Operation")]
-struct OneOf {
+struct BatchEntry {
     /// The kind of change.
     operation: Verb,
     /// The resource's name.
@@ -58,21 +58,21 @@ enum Verb {
 }
 
 /// Handles a batch request.
-pub(crate) async fn batch(boundary: &AppState, request: Request) -> Response {
-    let context = Context::carried_by(&request);
+pub(crate) async fn batch(state: &AppState, request: Request) -> Response {
+    let context = Context::of_request(&request);
     let (mut parts, mut body) = request.into_parts();
-    let _held = boundary.count(&mut parts.headers, &mut body);
-    match boundary.batched(&parts, body, &context).await {
+    let _permits = state.count_body(&mut parts.headers, &mut body);
+    match state.run_batch(&parts, body, &context).await {
         Ok(response) => response,
         Err(error) => {
-            let response = boundary.refuse(&error, original(&parts).path(), &context);
-            accepting(response, &error, Body::Create.accept())
+            let response = state.error_response(&error, original_uri(&parts).path(), &context);
+            with_accept(response, &error, Body::Create.accept())
         }
     }
 }
 
 impl AppState {
-    async fn batched(
+    async fn run_batch(
         &self,
         parts: &http::request::Parts,
         body: axum::body::Body,
@@ -80,72 +80,77 @@ impl AppState {
     ) -> Result<Response, Error> {
         let actor = self.actor(parts).await?;
         // A caller without the right to any change learns nothing about what a batch may contain.
-        self.engine.may_change_something(&actor).await?;
-        let prefer = Prefer::of_change(&parts.headers)?;
-        no_parameters(parts.uri.query())?;
+        self.engine.require_write_permission(&actor).await?;
+        let prefer = Prefer::of_write(&parts.headers)?;
+        reject_parameters(parts.uri.query())?;
         if parts.headers.contains_key("idempotency-key") {
             let detail =
                 "A batch is not remembered by a key: send each change to its own resource, or leave it out.";
             let fault = Fault::header("Idempotency-Key", "unknown", detail);
             return Err(Error::new(ErrorKind::BadRequest, "idempotency-key", detail).with_faults(vec![fault]));
         }
-        let json = body::json(Body::Create, &parts.headers, body, self.body_limit).await?;
+        let json = body::read_json(Body::Create, &parts.headers, body, self.body_limit).await?;
         let batch: Batch = serde_path_to_error::deserialize(json).map_err(|error| {
             let detail = format!("Not readable: {}.", error.inner());
             Error::validation(vec![Fault::pointer(pointer_of(error.path()), "type", detail)])
         })?;
-        let most = self.batch.unwrap_or_default();
-        if batch.operations.is_empty() || batch.operations.len() > most {
-            let detail = format!("Must hold 1 to {most} operations.");
+        let max_operations = self.max_batch_operations.unwrap_or_default();
+        if batch.operations.is_empty() || batch.operations.len() > max_operations {
+            let detail = format!("Must hold 1 to {max_operations} operations.");
             return Err(Error::validation(vec![Fault::pointer("/operations", "length", detail)]));
         }
-        let mut wanted = Vec::with_capacity(batch.operations.len());
+        let mut operations = Vec::with_capacity(batch.operations.len());
         let mut faults = Vec::new();
         for (index, one) in batch.operations.into_iter().enumerate() {
-            match read(one) {
-                Ok(one) => wanted.push(one),
-                Err(fault) => faults.push(fault.inside(&format!("/operations/{index}"))),
+            match parse_operation(one) {
+                Ok(one) => operations.push(one),
+                Err(fault) => faults.push(fault.nested_at(&format!("/operations/{index}"))),
             }
         }
         if !faults.is_empty() {
             return Err(Error::validation(faults));
         }
-        let terms = context.terms(prefer.dry_run);
-        let became = Box::pin(self.engine.batch(&actor, &terms, &wanted)).await?;
-        let results: Vec<Json> = became.iter().map(|one| self.described(one)).collect::<Result<_, _>>()?;
-        let mut response = response::written(json!({"results": results}).to_string(), StatusCode::OK);
-        if !terms.dry_run {
+        let write_context = context.write_context(prefer.dry_run);
+        let written = Box::pin(self.engine.batch(&actor, &write_context, &operations)).await?;
+        let results: Vec<Json> =
+            written.iter().map(|one| self.result_entry(one)).collect::<Result<_, _>>()?;
+        let mut response = response::json_response(json!({"results": results}).to_string(), StatusCode::OK);
+        if !write_context.dry_run {
             let entries =
-                became.iter().filter_map(|one| self.engine.catalog.find(&one.resource).ok().zip(Some(one)));
-            let fallen = entries.flat_map(|(entry, one)| {
-                cache_groups::fallen(&self.engine.catalog, entry, Some(&id_text(&one.id)))
+                written.iter().filter_map(|one| self.engine.catalog.find(&one.resource).ok().zip(Some(one)));
+            let groups = entries.flat_map(|(entry, one)| {
+                cache_groups::invalidated_groups(&self.engine.catalog, entry, Some(&id_text(&one.id)))
             });
-            cache_groups::say(fallen.collect(), response.headers_mut());
+            cache_groups::set_invalidation(groups.collect(), response.headers_mut());
             return Ok(response);
         }
-        let entry = self.engine.catalog.find(&wanted[0].resource)?;
-        let call = self.engine.call(entry, &actor, wanted[0].operation, false).await?.on(&terms);
-        dry_run::answer(response, &call).await
+        let entry = self.engine.catalog.find(&operations[0].resource)?;
+        let call = self
+            .engine
+            .call(entry, &actor, operations[0].operation, false)
+            .await?
+            .with_context(&write_context);
+        dry_run::dry_run_response(response, &call).await
     }
 
-    fn described(&self, became: &Became) -> Result<Json, Error> {
-        let status = match (became.operation, &became.item) {
+    fn result_entry(&self, written: &BatchResult) -> Result<Json, Error> {
+        let status = match (written.operation, &written.item) {
             (Operation::Create, _) => 201,
             (_, None) => 204,
             _ => 200,
         };
         let mut result = json!({"status": status});
-        if became.operation == Operation::Create {
+        if written.operation == Operation::Create {
             let collection = format!(
                 "{}{}/{}",
-                self.base.as_deref().unwrap_or_default(),
+                self.base_path.as_deref().unwrap_or_default(),
                 self.engine.outbox.prefix,
-                became.resource
+                written.resource
             );
-            result["location"] = response::location(&collection, &became.id).into();
+            result["location"] = response::location(&collection, &written.id).into();
         }
-        if let Some(item) = &became.item {
-            let tag = conditional::strong(item);
+        if let Some(item) = &written.item {
+            let tag = conditional::strong_tag(item);
             result[ETAG.as_str()] = tag.to_str().unwrap_or_default().into();
             result["body"] = serde_json::from_slice(&item.json).map_err(Error::internal)?;
         }
@@ -154,7 +159,7 @@ impl AppState {
 }
 
 /// Reads one operation, or returns what is wrong with it.
-fn read(one: OneOf) -> Result<BatchOperation, Fault> {
+fn parse_operation(one: BatchEntry) -> Result<BatchOperation, Fault> {
     let required = |member, detail| Err(Fault::pointer(member, "required", detail));
     let operation = match one.operation {
         Verb::Create => Operation::Create,
@@ -182,7 +187,7 @@ fn read(one: OneOf) -> Result<BatchOperation, Fault> {
     };
     let expected = match one.if_match {
         None => None,
-        Some(tag) => conditional::expected_by(&tag)?,
+        Some(tag) => conditional::parse_if_match_member(&tag)?,
     };
     Ok(BatchOperation { resource: one.resource, operation, id, expected, body })
 }

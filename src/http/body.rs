@@ -51,11 +51,11 @@ pub(crate) struct BodyLimit {
     /// The most bytes, decoded.
     pub(crate) bytes: usize,
     /// How long a client may pause while sending it.
-    pub(crate) pause: Duration,
+    pub(crate) idle_timeout: Duration,
 }
 
 /// Reads a JSON body within its limit, if there is a body.
-pub(super) async fn maybe_json(
+pub(super) async fn read_optional_json(
     kind: Body,
     headers: &HeaderMap,
     body: RequestBody,
@@ -64,11 +64,11 @@ pub(super) async fn maybe_json(
     if http_body::Body::is_end_stream(&body) {
         return Ok(None);
     }
-    json(kind, headers, body, limit).await.map(Some)
+    read_json(kind, headers, body, limit).await.map(Some)
 }
 
 /// Reads a JSON body within its limit.
-pub(super) async fn json(
+pub(super) async fn read_json(
     kind: Body,
     headers: &HeaderMap,
     body: RequestBody,
@@ -77,17 +77,17 @@ pub(super) async fn json(
     check_media_type(kind, headers)?;
     // The supported codings have been removed by now.
     Coding::of(headers)?;
-    parsed(kind, &bytes(headers, body, limit).await?, limit.bytes)
+    parse_json(kind, &read_bytes(headers, body, limit).await?, limit.bytes)
 }
 
 /// Parses JSON with a bounded number of values.
-pub(super) fn parsed(kind: Body, bytes: &[u8], limit: usize) -> Result<Json, Error> {
+pub(super) fn parse_json(kind: Body, bytes: &[u8], limit: usize) -> Result<Json, Error> {
     let most = (limit / BYTES_PER_VALUE).max(1_024);
-    if bytes.len() > most && values(bytes) > most {
+    if bytes.len() > most && count_values(bytes) > most {
         let detail = format!("A body may have at most {most} values, of any kind.");
         return Err(Error::new(ErrorKind::PayloadTooLarge, "payload-too-large", detail));
     }
-    strict_json::read(bytes).map_err(|unread| match unread {
+    strict_json::parse(bytes).map_err(|failure| match failure {
         ParseFailure::Json(error) => {
             Error::new(ErrorKind::BadRequest, "invalid-json", format!("The body is not JSON: {error}."))
         }
@@ -97,19 +97,21 @@ pub(super) fn parsed(kind: Body, bytes: &[u8], limit: usize) -> Result<Json, Err
 }
 
 /// Reads a body within its limit, as it was sent.
-pub(super) async fn bytes(
+pub(super) async fn read_bytes(
     headers: &HeaderMap,
     mut body: RequestBody,
-    BodyLimit { bytes: limit, pause }: BodyLimit,
+    BodyLimit { bytes: limit, idle_timeout }: BodyLimit,
 ) -> Result<Bytes, Error> {
     let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
     }
     let (mut first, mut rest) = (Bytes::new(), Vec::new());
-    while let Some(frame) = tokio::time::timeout(pause, body.frame()).await.map_err(|_| stopped(pause))? {
+    while let Some(frame) =
+        tokio::time::timeout(idle_timeout, body.frame()).await.map_err(|_| body_timeout(idle_timeout))?
+    {
         // Trailers are ignored.
-        let Ok(bytes) = frame.map_err(broken)?.into_data() else { continue };
+        let Ok(bytes) = frame.map_err(body_error)?.into_data() else { continue };
         if first.len() + rest.len() + bytes.len() > limit {
             return Err(too_large(limit));
         }
@@ -132,10 +134,10 @@ pub(super) async fn bytes(
 /// The memory budget has no room for another body.
 #[derive(Debug, thiserror::Error)]
 #[error("the bodies of all requests together are as large as they may be")]
-pub(super) struct NoRoom;
+pub(super) struct BudgetExceeded;
 
 /// The error for a body that could not be read to its end.
-fn broken(error: axum::Error) -> Error {
+fn body_error(error: axum::Error) -> Error {
     let mut inner = error.into_inner();
     // Each layer of the body may have wrapped it.
     let error = loop {
@@ -149,7 +151,7 @@ fn broken(error: axum::Error) -> Error {
     };
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(one) = cause {
-        if one.is::<NoRoom>() {
+        if one.is::<BudgetExceeded>() {
             let detail = "The server has as many large bodies as it takes. Try again.";
             return Error::new(ErrorKind::Unavailable, "overloaded", detail).with_source(error);
         }
@@ -158,13 +160,14 @@ fn broken(error: axum::Error) -> Error {
     Error::new(ErrorKind::BadRequest, "incomplete-body", "The body ended early.").with_source(error)
 }
 
-fn stopped(pause: Duration) -> Error {
-    let detail = format!("Nothing of the body came for {} ms, and nothing was changed.", pause.as_millis());
+fn body_timeout(idle_timeout: Duration) -> Error {
+    let detail =
+        format!("Nothing of the body came for {} ms, and nothing was changed.", idle_timeout.as_millis());
     Error::new(ErrorKind::RequestTimeout, "request-timeout", detail)
 }
 
 /// Counts the values of a JSON text: each takes much more memory than text.
-fn values(json: &[u8]) -> usize {
+fn count_values(json: &[u8]) -> usize {
     let (mut count, mut in_text, mut is_escaped, mut is_open) = (1, false, false, false);
     for byte in json {
         if in_text {
@@ -190,8 +193,8 @@ fn values(json: &[u8]) -> usize {
 }
 
 fn check_media_type(kind: Body, headers: &HeaderMap) -> Result<(), Error> {
-    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let mut parts = given.split(';');
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut parts = content_type.split(';');
     let essence = parts.next().unwrap_or_default().trim();
     let charset = parts.find_map(|part| {
         let (name, value) = part.split_once('=')?;
@@ -221,10 +224,10 @@ pub(super) fn too_large(limit: usize) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::values;
+    use super::count_values;
 
     #[test]
-    fn values_are_counted_as_json_has_them() {
+    fn counts_json_values() {
         for (json, count) in [
             ("1", 1),
             ("[]", 1),
@@ -235,7 +238,7 @@ mod tests {
             (r#"{"a": [1, 2, {"b": null}], "c": "x,[{\"]"}"#, 7),
             (r#"["\\", 1]"#, 3),
         ] {
-            assert_eq!(values(json.as_bytes()), count, "{json}");
+            assert_eq!(count_values(json.as_bytes()), count, "{json}");
         }
     }
 }

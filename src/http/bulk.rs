@@ -7,32 +7,32 @@ use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value as Json, json};
 
-use super::handler::{ResourceHandler, original};
+use super::handler::{ResourceHandler, original_uri};
 use super::idempotency::REPLAYED;
-use super::prefer::{APPLIED, Prefer};
+use super::prefer::{PREFERENCE_APPLIED, Prefer};
 use super::{Context, Endpoint, conditional, problem, response};
 use crate::engine::{Call, Item, Patch, empty_filter};
 use crate::error::{Error, Fault};
 use crate::query::read_parameters;
 
 /// A parsed bulk request.
-enum Wanted {
-    Listed(Many),
-    Matching(Matching),
+enum BulkRequest {
+    Listed(ListedItems),
+    Matching(FilteredItems),
 }
 
 /// Items that the request lists.
-enum Many {
+enum ListedItems {
     Create(Vec<Json>),
     Update(Vec<Patch>),
     Delete(Vec<String>),
 }
 
 /// All items that match a filter, up to a maximum number: one patch for all of them, or their deletion.
-struct Matching {
+struct FilteredItems {
     filter: Json,
     patch: Option<Json>,
-    most: usize,
+    max_affected: usize,
 }
 
 impl ResourceHandler {
@@ -45,21 +45,23 @@ impl ResourceHandler {
         context: &Context,
     ) -> Result<Response, Error> {
         let partial = is_partial(parts.uri.query())?;
-        let body = self.json(endpoint, parts, body).await?;
-        match (self.wanted(endpoint, &body)?, partial) {
-            (Wanted::Listed(many), false) => all(call, many, &Prefer::of(&parts.headers)).await,
-            (Wanted::Listed(many), true) => self.each(call, many, parts, context).await,
-            (Wanted::Matching(matching), false) => matching.all(&call.by_filter(&matching.filter)?).await,
-            (Wanted::Matching(matching), true) => {
+        let body = self.read_json(endpoint, parts, body).await?;
+        match (self.parse_bulk(endpoint, &body)?, partial) {
+            (BulkRequest::Listed(many), false) => write_all(call, many, &Prefer::of(&parts.headers)).await,
+            (BulkRequest::Listed(many), true) => self.write_each(call, many, parts, context).await,
+            (BulkRequest::Matching(matching), false) => {
+                matching.write_all(&call.by_filter(&matching.filter)?).await
+            }
+            (BulkRequest::Matching(matching), true) => {
                 let call = call.by_filter(&matching.filter)?;
-                let many = matching.found(&call).await?;
-                self.each(&call, many, parts, context).await
+                let many = matching.matching_items(&call).await?;
+                self.write_each(&call, many, parts, context).await
             }
         }
     }
 
     /// Parses a bulk request.
-    fn wanted(&self, endpoint: Endpoint, body: &Json) -> Result<Wanted, Error> {
+    fn parse_bulk(&self, endpoint: Endpoint, body: &Json) -> Result<BulkRequest, Error> {
         let by_filter = body.get("filter").is_some() && endpoint != Endpoint::BulkCreate;
         let members = match (endpoint, by_filter) {
             (Endpoint::BulkCreate, _) | (Endpoint::BulkUpdate, false) => ["items"].as_slice(),
@@ -67,11 +69,15 @@ impl ResourceHandler {
             (_, false) => &["ids"],
             (_, true) => &["filter", "max_affected"],
         };
-        let body = members_of(body, members)?;
+        let body = check_members(body, members)?;
         let bulk = self.entry.definition.bulk.unwrap_or_default();
         if by_filter {
-            let (filter, most) = condition(body, bulk.max_affected)?;
-            return Ok(Wanted::Matching(Matching { filter, patch: body.get("patch").cloned(), most }));
+            let (filter, max_affected) = parse_filter(body, bulk.max_affected)?;
+            return Ok(BulkRequest::Matching(FilteredItems {
+                filter,
+                patch: body.get("patch").cloned(),
+                max_affected,
+            }));
         }
         let list = body[members[0]].as_array().ok_or_else(|| {
             let fault = Fault::pointer(format!("/{}", members[0]), "type", "Must be an array.");
@@ -83,47 +89,47 @@ impl ResourceHandler {
             return Err(Error::validation(vec![fault]));
         }
         let many = match endpoint {
-            Endpoint::BulkCreate => Many::Create(list.clone()),
+            Endpoint::BulkCreate => ListedItems::Create(list.clone()),
             Endpoint::BulkUpdate => {
                 let id = &self.entry.schema.id_field().name;
-                Many::Update(each_of(list, "items", |item| patch(item, id))?)
+                ListedItems::Update(parse_each(list, "items", |item| parse_patch(item, id))?)
             }
-            _ => Many::Delete(each_of(list, "ids", |id| spelled(id, ""))?),
+            _ => ListedItems::Delete(parse_each(list, "ids", |id| parse_id(id, ""))?),
         };
-        Ok(Wanted::Listed(many))
+        Ok(BulkRequest::Listed(many))
     }
 
     /// Processes each item on its own, and responds with the outcome of each (207).
-    async fn each(
+    async fn write_each(
         &self,
         call: &Call<'_>,
-        many: Many,
+        many: ListedItems,
         parts: &Parts,
         context: &Context,
     ) -> Result<Response, Error> {
         // One idempotency key stands for one request, and each of its items for one change.
         match &many {
-            Many::Update(patches) => {
-                call.each_once(patches.iter().map(|patch| patch.id.as_str()), "items")?;
+            ListedItems::Update(patches) => {
+                call.reject_duplicates(patches.iter().map(|patch| patch.id.as_str()), "items")?;
             }
-            Many::Delete(ids) => call.each_once(ids.iter().map(String::as_str), "ids")?,
-            Many::Create(_) => {}
+            ListedItems::Delete(ids) => call.reject_duplicates(ids.iter().map(String::as_str), "ids")?,
+            ListedItems::Create(_) => {}
         }
-        call.claim_whole().await?;
+        call.claim_request().await?;
         let (mut results, mut replays) = (Vec::new(), 0);
-        let path = self.boundary.public_path(parts);
+        let path = self.state.public_path(parts);
         let collection = response::parent(&path);
         let prefer = Prefer::of(&parts.headers);
         let count = many.count();
         for index in 0..count {
-            let mut terms = call.terms_of(&many.name(index));
-            let outcome = match call.replay(&mut terms).await {
-                Ok(Some(replayed)) => self.replayed(replayed, &prefer, collection),
+            let mut write_context = call.item_context(&many.item_name(index));
+            let outcome = match call.replay(&mut write_context).await {
+                Ok(Some(replayed)) => self.replay_response(replayed, &prefer, collection),
                 Ok(None) => {
-                    let call = call.with(&terms);
-                    match one(&call, &many, index, collection, &prefer).await {
-                        Err(error) => match call.replayed_elsewhere().await {
-                            Ok(Some(replayed)) => self.replayed(replayed, &prefer, collection),
+                    let call = call.clone_with(&write_context);
+                    match write_one(&call, &many, index, collection, &prefer).await {
+                        Err(error) => match call.replay_concurrent().await {
+                            Ok(Some(replayed)) => self.replay_response(replayed, &prefer, collection),
                             _ => Err(error),
                         },
                         done => done,
@@ -131,35 +137,35 @@ impl ResourceHandler {
                 }
                 Err(error) => Err(error),
             };
-            call.take_tried(&terms);
+            call.merge_events(&write_context);
             let mut result = json!({"index": index});
             match outcome {
                 Ok(response) => {
                     replays += usize::from(response.headers().contains_key(REPLAYED));
-                    described(response, &mut result).await?;
+                    write_result(response, &mut result).await?;
                 }
                 Err(error) => {
-                    let base = &self.boundary.problem_base;
+                    let base = &self.state.problem_base;
                     result["status"] = problem::status(error.kind()).as_u16().into();
-                    result["problem"] = problem::json(&error, base, original(parts).path(), context);
+                    result["problem"] = problem::json(&error, base, original_uri(parts).path(), context);
                 }
             }
             results.push(result);
         }
         let is_replay = replays == count && count > 0;
         let mut response =
-            response::written(json!({"results": results}).to_string(), StatusCode::MULTI_STATUS);
+            response::json_response(json!({"results": results}).to_string(), StatusCode::MULTI_STATUS);
         if is_replay {
             response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
         }
-        if prefer.minimal && matches!(many, Many::Create(_)) {
-            response.headers_mut().insert(APPLIED, HeaderValue::from_static("return=minimal"));
+        if prefer.minimal && matches!(many, ListedItems::Create(_)) {
+            response.headers_mut().insert(PREFERENCE_APPLIED, HeaderValue::from_static("return=minimal"));
         }
         Ok(response)
     }
 }
 
-impl Many {
+impl ListedItems {
     const fn count(&self) -> usize {
         match self {
             Self::Create(items) => items.len(),
@@ -170,7 +176,7 @@ impl Many {
 
     /// The name of one item under an idempotency key. A filter may select other items when the request is repeated, so
     /// that a position in the list would identify nothing.
-    fn name(&self, index: usize) -> String {
+    fn item_name(&self, index: usize) -> String {
         match self {
             Self::Create(_) => format!("#{index}"),
             Self::Update(patches) => format!("/{}", patches[index].id),
@@ -179,80 +185,84 @@ impl Many {
     }
 }
 
-impl Matching {
+impl FilteredItems {
     /// Changes all matching items, or none.
-    async fn all(&self, call: &Call<'_>) -> Result<Response, Error> {
+    async fn write_all(&self, call: &Call<'_>) -> Result<Response, Error> {
         Ok(match &self.patch {
-            Some(patch) => {
-                response::written(listed(&call.update_matching(patch, self.most).await?), StatusCode::OK)
-            }
-            None => affected(call.delete_matching(self.most).await?),
+            Some(patch) => response::json_response(
+                items_json(&call.update_matching(patch, self.max_affected).await?),
+                StatusCode::OK,
+            ),
+            None => affected_response(call.delete_matching(self.max_affected).await?),
         })
     }
 
     /// The items that match now, to be changed one by one.
-    async fn found(&self, call: &Call<'_>) -> Result<Many, Error> {
-        let ids = call.matching(self.most).await?;
+    async fn matching_items(&self, call: &Call<'_>) -> Result<ListedItems, Error> {
+        let ids = call.matching(self.max_affected).await?;
         Ok(match &self.patch {
             Some(patch) => {
                 let one = |id| Patch { id, expected: None, patch: patch.clone() };
-                Many::Update(ids.into_iter().map(one).collect())
+                ListedItems::Update(ids.into_iter().map(one).collect())
             }
-            None => Many::Delete(ids),
+            None => ListedItems::Delete(ids),
         })
     }
 }
 
 /// Changes all listed items, or none.
-async fn all(call: &Call<'_>, many: Many, prefer: &Prefer) -> Result<Response, Error> {
+async fn write_all(call: &Call<'_>, many: ListedItems, prefer: &Prefer) -> Result<Response, Error> {
     Ok(match many {
-        Many::Create(items) => created(listed(&call.create_all(items).await?), prefer),
-        Many::Update(patches) => response::written(listed(&call.update_all(&patches).await?), StatusCode::OK),
-        Many::Delete(ids) => affected(call.delete_all(&ids).await?),
+        ListedItems::Create(items) => created(items_json(&call.create_all(items).await?), prefer),
+        ListedItems::Update(patches) => {
+            response::json_response(items_json(&call.update_all(&patches).await?), StatusCode::OK)
+        }
+        ListedItems::Delete(ids) => affected_response(call.delete_all(&ids).await?),
     })
 }
 
-fn affected(count: usize) -> Response {
-    response::written(json!({"affected": count}).to_string(), StatusCode::OK)
+fn affected_response(count: usize) -> Response {
+    response::json_response(json!({"affected": count}).to_string(), StatusCode::OK)
 }
 
 /// The filter of a change, and how many items it may affect.
-fn condition(body: &Map<String, Json>, cap: usize) -> Result<(Json, usize), Error> {
+fn parse_filter(body: &Map<String, Json>, limit: usize) -> Result<(Json, usize), Error> {
     let filter = &body["filter"];
     if filter.as_object().is_none_or(Map::is_empty) {
         return Err(empty_filter());
     }
-    let most = body.get("max_affected").and_then(Json::as_u64).filter(|most| *most > 0);
-    let Some(most) = most.and_then(|most| usize::try_from(most).ok()) else {
-        let detail = format!("Say how many items may be reached at most: 1 to {cap}.");
+    let max_affected =
+        body.get("max_affected").and_then(Json::as_u64).filter(|max_affected| *max_affected > 0);
+    let Some(max_affected) = max_affected.and_then(|max_affected| usize::try_from(max_affected).ok()) else {
+        let detail = format!("Say how many items may be reached at most: 1 to {limit}.");
         return Err(Error::validation(vec![Fault::pointer("/max_affected", "required", detail)]));
     };
-    if most > cap {
-        let fault = Fault::pointer("/max_affected", "range", format!("Must be at most {cap}."));
+    if max_affected > limit {
+        let fault = Fault::pointer("/max_affected", "range", format!("Must be at most {limit}."));
         return Err(Error::validation(vec![fault]));
     }
-    Ok((filter.clone(), most))
+    Ok((filter.clone(), max_affected))
 }
 
 /// Processes one item as the route for single items does.
-async fn one(
+async fn write_one(
     call: &Call<'_>,
-    many: &Many,
+    many: &ListedItems,
     index: usize,
     collection: &str,
     prefer: &Prefer,
 ) -> Result<Response, Error> {
     Ok(match many {
-        Many::Create(items) => {
+        ListedItems::Create(items) => {
             let (item, id) = call.create(items[index].clone()).await?;
             response::created(item, &response::location(collection, &id), prefer)
         }
-        Many::Update(patches) => {
+        ListedItems::Update(patches) => {
             let Patch { id, expected, patch } = &patches[index];
             let item = call.update(id, patch.clone(), expected.as_ref()).await?;
             response::changed(item, StatusCode::OK)
         }
-        Many::Delete(ids) => match call.delete(&ids[index], None).await? {
+        ListedItems::Delete(ids) => match call.delete(&ids[index], None).await? {
             Some(item) => response::changed(item, StatusCode::OK),
             None => response::empty(StatusCode::NO_CONTENT),
         },
@@ -260,7 +270,7 @@ async fn one(
 }
 
 /// Writes a response as an entry of a list of results.
-async fn described(response: Response, result: &mut Json) -> Result<(), Error> {
+async fn write_result(response: Response, result: &mut Json) -> Result<(), Error> {
     use http_body_util::BodyExt as _;
     let (parts, body) = response.into_parts();
     result["status"] = parts.status.as_u16().into();
@@ -278,11 +288,11 @@ async fn described(response: Response, result: &mut Json) -> Result<(), Error> {
 
 /// The response with new items, in the form that the client prefers.
 pub(super) fn created(items: impl Into<HttpBody>, prefer: &Prefer) -> Response {
-    let response = response::written(items, StatusCode::CREATED);
+    let response = response::json_response(items, StatusCode::CREATED);
     if prefer.minimal { response::minimal(response) } else { response }
 }
 
-fn listed(items: &[Item]) -> Vec<u8> {
+fn items_json(items: &[Item]) -> Vec<u8> {
     let mut json = b"{\"items\":[".to_vec();
     for (position, item) in items.iter().enumerate() {
         if position > 0 {
@@ -304,7 +314,7 @@ fn is_partial(query: Option<&str>) -> Result<bool, Error> {
                 Ok(())
             }
             ("mode", _) => Err(Fault::parameter("mode", "value", "Must be `atomic` or `partial`.")),
-            _ => Err(parameter.unknown(["mode"])),
+            _ => Err(parameter.unknown_parameter(["mode"])),
         });
         faults.extend(outcome.err());
     }
@@ -312,7 +322,7 @@ fn is_partial(query: Option<&str>) -> Result<bool, Error> {
 }
 
 /// The members of a body, which may have no others.
-fn members_of<'b>(body: &'b Json, known: &[&str]) -> Result<&'b Map<String, Json>, Error> {
+fn check_members<'b>(body: &'b Json, known: &[&str]) -> Result<&'b Map<String, Json>, Error> {
     let Json::Object(members) = body else {
         return Err(Error::validation(vec![Fault::pointer("", "type", "Must be an object.")]));
     };
@@ -330,20 +340,24 @@ fn members_of<'b>(body: &'b Json, known: &[&str]) -> Result<&'b Map<String, Json
     if faults.is_empty() { Ok(members) } else { Err(Error::validation(faults)) }
 }
 
-fn each_of<T>(list: &[Json], name: &str, read: impl Fn(&Json) -> Result<T, Fault>) -> Result<Vec<T>, Error> {
+fn parse_each<T>(
+    list: &[Json],
+    name: &str,
+    read: impl Fn(&Json) -> Result<T, Fault>,
+) -> Result<Vec<T>, Error> {
     let mut all = Vec::with_capacity(list.len());
     let mut faults = Vec::new();
     for (index, json) in list.iter().enumerate() {
         match read(json) {
             Ok(one) => all.push(one),
-            Err(fault) => faults.push(fault.inside(&format!("/{name}/{index}"))),
+            Err(fault) => faults.push(fault.nested_at(&format!("/{name}/{index}"))),
         }
     }
     if faults.is_empty() { Ok(all) } else { Err(Error::validation(faults)) }
 }
 
 /// `{"id": …, "if_match": …, …patch}`.
-fn patch(item: &Json, id: &str) -> Result<Patch, Fault> {
+fn parse_patch(item: &Json, id: &str) -> Result<Patch, Fault> {
     let Json::Object(members) = item else {
         return Err(Fault::pointer("", "type", "Must be an object."));
     };
@@ -354,13 +368,13 @@ fn patch(item: &Json, id: &str) -> Result<Patch, Fault> {
     };
     let expected = match patch.shift_remove("if_match") {
         None => None,
-        Some(tag) => conditional::expected_by(tag.as_str().unwrap_or_default())?,
+        Some(tag) => conditional::parse_if_match_member(tag.as_str().unwrap_or_default())?,
     };
-    Ok(Patch { id: spelled(&id, &pointer)?, expected, patch: Json::Object(patch) })
+    Ok(Patch { id: parse_id(&id, &pointer)?, expected, patch: Json::Object(patch) })
 }
 
 /// An id, spelled as in a path.
-fn spelled(id: &Json, pointer: &str) -> Result<String, Fault> {
+fn parse_id(id: &Json, pointer: &str) -> Result<String, Fault> {
     match id {
         Json::String(text) => Ok(text.clone()),
         Json::Number(number) => Ok(number.to_string()),

@@ -20,36 +20,36 @@ pub(super) const INVALIDATION: HeaderName = HeaderName::from_static("cache-group
 
 /// The groups of a list; `None` if responses of the resource are not cached. `related` are the other resources that it
 /// shows or was queried through.
-pub(super) fn of_list(entry: &Entry, related: &[Arc<str>]) -> Option<HeaderValue> {
-    with(entry, &entry.name, related)
+pub(super) fn list_groups(entry: &Entry, related: &[Arc<str>]) -> Option<HeaderValue> {
+    groups(entry, &entry.name, related)
 }
 
 /// The groups of an item.
-pub(super) fn of_item(entry: &Entry, id: &str, related: &[Arc<str>]) -> Option<HeaderValue> {
-    with(entry, &item(entry, id), related)
+pub(super) fn item_groups(entry: &Entry, id: &str, related: &[Arc<str>]) -> Option<HeaderValue> {
+    groups(entry, &item_group(entry, id), related)
 }
 
-fn with(entry: &Entry, own: &str, related: &[Arc<str>]) -> Option<HeaderValue> {
+fn groups(entry: &Entry, own: &str, related: &[Arc<str>]) -> Option<HeaderValue> {
     let cache = entry.definition.cache.as_ref()?;
     let all = format!("{}/*", entry.name);
     let names = [own, &all].into_iter().chain(cache.tags.iter().map(String::as_str));
-    header(names.chain(related.iter().map(AsRef::as_ref)))
+    header_value(names.chain(related.iter().map(AsRef::as_ref)))
 }
 
 /// The groups that a change of a resource invalidates: its lists and what is related to it, the item or all items, and
 /// every response of resources that declare so. Empty if no responses are cached at all.
-pub(super) fn fallen(catalog: &Catalog, entry: &Entry, id: Option<&str>) -> Vec<String> {
-    if catalog.watch.is_none() {
+pub(super) fn invalidated_groups(catalog: &Catalog, entry: &Entry, id: Option<&str>) -> Vec<String> {
+    if catalog.write_observer.is_none() {
         return Vec::new();
     }
     let id_type = entry.schema.id_field().field_type;
     let id = id.and_then(|id| id_type.parse(id).ok()).map(|id| id_text(&id));
-    let own = id.map_or_else(|| format!("{}/*", entry.name), |id| item(entry, &id));
+    let own = id.map_or_else(|| format!("{}/*", entry.name), |id| item_group(entry, &id));
     let mut names = vec![entry.name.to_string(), own];
     for other in catalog.entries() {
         let patterns = other.definition.cache.iter().flat_map(|cache| &cache.invalidated_by);
-        let speaks = |pattern: &String| pattern.split('.').next() == Some(&*entry.name);
-        if patterns.into_iter().any(speaks) {
+        let is_declared = |pattern: &String| pattern.split('.').next() == Some(&*entry.name);
+        if patterns.into_iter().any(is_declared) {
             names.push(format!("{}/*", other.name));
         }
     }
@@ -57,28 +57,28 @@ pub(super) fn fallen(catalog: &Catalog, entry: &Entry, id: Option<&str>) -> Vec<
 }
 
 /// Sets the header that names the invalidated groups, each once.
-pub(super) fn say(mut names: Vec<String>, headers: &mut HeaderMap) {
+pub(super) fn set_invalidation(mut names: Vec<String>, headers: &mut HeaderMap) {
     let mut known = HashSet::new();
     names.retain(|name| known.insert(name.clone()));
-    if let Some(groups) = header(names.iter().map(String::as_str)) {
+    if let Some(groups) = header_value(names.iter().map(String::as_str)) {
         headers.insert(INVALIDATION, groups);
     }
 }
 
 /// The group of an item, named by a digest: an id may contain anything and have any length; a group's name may not.
-fn item(entry: &Entry, id: &str) -> String {
+fn item_group(entry: &Entry, id: &str) -> String {
     let digest = blake3::hash(format!("{}/{id}", entry.name).as_bytes());
     URL_SAFE_NO_PAD.encode(&digest.as_bytes()[..12])
 }
 
 /// A list of strings (RFC 9651).
-fn header<'a>(names: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
-    let names: Vec<_> = names.map(|name| format!("\"{}\"", short(name))).collect();
+fn header_value<'a>(names: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
+    let names: Vec<_> = names.map(|name| format!("\"{}\"", short_name(name))).collect();
     (!names.is_empty()).then(|| HeaderValue::from_str(&names.join(", ")).ok()).flatten()
 }
 
 /// A name of a length that every cache accepts (RFC 9875, 2).
-fn short(name: &str) -> Cow<'_, str> {
+fn short_name(name: &str) -> Cow<'_, str> {
     if name.len() <= 32 {
         return name.into();
     }

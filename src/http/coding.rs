@@ -18,7 +18,7 @@ pub(super) enum Coding {
 }
 
 /// The header of a 415 that names the supported codings (RFC 9110, 12.5.3).
-pub(super) const ACCEPTED: (HeaderName, HeaderValue) =
+pub(super) const ACCEPTED_CODINGS: (HeaderName, HeaderValue) =
     (ACCEPT_ENCODING, HeaderValue::from_static("gzip, br"));
 
 impl Coding {
@@ -52,18 +52,18 @@ impl Coding {
     ///
     /// # Errors
     /// If there are more, or the bytes are not in this coding.
-    pub(super) fn decoded(self, bytes: Bytes, limit: usize) -> Result<Bytes, Error> {
+    pub(super) fn decode(self, bytes: Bytes, limit: usize) -> Result<Bytes, Error> {
         match self {
             Self::Identity => Ok(bytes),
-            Self::Gzip => read("gzip", flate2::read::MultiGzDecoder::new(&bytes[..]), limit),
+            Self::Gzip => decode_limited("gzip", flate2::read::MultiGzDecoder::new(&bytes[..]), limit),
             // The decoder allocates the window that the body declares. Windows of more than 16 MiB are not part of RFC
             // 7932.
             Self::Brotli if bytes.first().is_some_and(|first| first & 0x7f == LARGE_WINDOW) => {
                 Err(malformed("br", &io::Error::other("its window is larger than 16 MiB")))
             }
             Self::Brotli => {
-                let buffer = BUFFER.min(bytes.len()).max(1);
-                read("br", brotli_decompressor::Decompressor::new(&bytes[..], buffer), limit)
+                let buffer = BUFFER_SIZE.min(bytes.len()).max(1);
+                decode_limited("br", brotli_decompressor::Decompressor::new(&bytes[..], buffer), limit)
             }
         }
     }
@@ -73,12 +73,12 @@ impl Coding {
 const LARGE_WINDOW: u8 = 0x11;
 
 /// The error code for a body in an unsupported coding.
-pub(super) const UNSUPPORTED: &str = "unsupported-content-encoding";
+pub(super) const UNSUPPORTED_CODING: &str = "unsupported-content-encoding";
 
 /// How many coded bytes are read at once.
-const BUFFER: usize = 4 << 10;
+const BUFFER_SIZE: usize = 4 << 10;
 
-fn read(name: &str, decoder: impl Read, limit: usize) -> Result<Bytes, Error> {
+fn decode_limited(name: &str, decoder: impl Read, limit: usize) -> Result<Bytes, Error> {
     let mut decoded = Vec::new();
     // One byte more distinguishes a body that is too large from one that just fits.
     let read = decoder.take(limit as u64 + 1).read_to_end(&mut decoded);
@@ -88,7 +88,7 @@ fn read(name: &str, decoder: impl Read, limit: usize) -> Result<Bytes, Error> {
 
 fn unsupported() -> Error {
     let detail = "A body may be coded by gzip or br, once, or not at all.";
-    Error::new(ErrorKind::UnsupportedMediaType, UNSUPPORTED, detail).with_faults(vec![Fault::header(
+    Error::new(ErrorKind::UnsupportedMediaType, UNSUPPORTED_CODING, detail).with_faults(vec![Fault::header(
         "Content-Encoding",
         "value",
         detail,

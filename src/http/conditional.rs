@@ -16,7 +16,7 @@ use crate::engine::{Expected, Item};
 use crate::error::{Error, ErrorKind, Fault};
 
 /// The strong entity tag of an item as it is sent.
-pub(super) fn strong(item: &Item) -> HeaderValue {
+pub(super) fn strong_tag(item: &Item) -> HeaderValue {
     let mut tag = Vec::with_capacity(48);
     tag.push(b'"');
     match item.version {
@@ -35,15 +35,15 @@ pub(super) fn strong(item: &Item) -> HeaderValue {
 }
 
 /// The weak entity tag of a list: a digest of its JSON.
-pub(super) fn weak(json: &[u8]) -> HeaderValue {
+pub(super) fn weak_tag(json: &[u8]) -> HeaderValue {
     let digest = blake3::hash(json);
     let tag = format!("W/\"{}\"", URL_SAFE_NO_PAD.encode(&digest.as_bytes()[..16]));
     HeaderValue::from_str(&tag).expect("base64url is visible ASCII")
 }
 
 /// Whether `If-None-Match` names this tag, by weak comparison, so that the client has the response already.
-pub(crate) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> Result<bool, Error> {
-    Ok(match tags(headers, IF_NONE_MATCH, "If-None-Match")? {
+pub(crate) fn is_not_modified(headers: &HeaderMap, tag: &HeaderValue) -> Result<bool, Error> {
+    Ok(match parse_tags(headers, IF_NONE_MATCH, "If-None-Match")? {
         None => false,
         Some(Tags::Any) => true,
         Some(Tags::List(tags)) => tags.iter().any(|known| opaque(known) == opaque(tag.as_bytes())),
@@ -51,14 +51,15 @@ pub(crate) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> Result<bool, E
 }
 
 /// The expectation of `If-Match` on the item that is to be changed.
-pub(super) fn expected(headers: &HeaderMap) -> Result<Option<Expected>, Error> {
-    Ok(tags(headers, IF_MATCH, "If-Match")?.map(|tags| match tags {
+pub(super) fn parse_if_match(headers: &HeaderMap) -> Result<Option<Expected>, Error> {
+    Ok(parse_tags(headers, IF_MATCH, "If-Match")?.map(|tags| match tags {
         Tags::Any => Expected::Any,
         Tags::List(tags) => {
             // Strong comparison: a weak tag equals nothing (RFC 9110, 13.1.1).
             let is_weak = |tag: &[u8]| tag.starts_with(b"W/");
-            let versions = tags.iter().filter(|tag| !is_weak(tag)).filter_map(|tag| version(tag)).collect();
-            Expected::OneOf { versions, with_weak: tags.iter().any(|tag| is_weak(tag)) }
+            let versions =
+                tags.iter().filter(|tag| !is_weak(tag)).filter_map(|tag| parse_version(tag)).collect();
+            Expected::OneOf { versions, has_weak: tags.iter().any(|tag| is_weak(tag)) }
         }
     }))
 }
@@ -67,7 +68,7 @@ pub(super) fn expected(headers: &HeaderMap) -> Result<Option<Expected>, Error> {
 ///
 /// # Errors
 /// If the header is present.
-pub(super) fn no_expectation(headers: &HeaderMap, detail: &'static str) -> Result<(), Error> {
+pub(super) fn reject_if_match(headers: &HeaderMap, detail: &'static str) -> Result<(), Error> {
     if headers.contains_key(IF_MATCH) {
         let fault = Fault::header("If-Match", "unknown", detail);
         return Err(Error::new(ErrorKind::BadRequest, "invalid-header", detail).with_faults(vec![fault]));
@@ -81,13 +82,15 @@ pub(crate) struct CodedTags(Vec<HeaderValue>);
 
 impl CodedTags {
     /// Removes the codings from the request's tags, so that handlers behind the compression compare their own tags.
-    pub(crate) fn take(headers: &mut HeaderMap) -> Option<Self> {
-        let is_like_one =
+    pub(crate) fn strip_codings(headers: &mut HeaderMap) -> Option<Self> {
+        let may_be_coded =
             |value: &HeaderValue| value.as_bytes().windows(2).any(|bytes| matches!(bytes, b"p\"" | b"r\""));
-        if !headers.get_all(IF_NONE_MATCH).iter().any(is_like_one) {
+        if !headers.get_all(IF_NONE_MATCH).iter().any(may_be_coded) {
             return None;
         }
-        let Ok(Some(Tags::List(tags))) = tags(headers, IF_NONE_MATCH, "If-None-Match") else { return None };
+        let Ok(Some(Tags::List(tags))) = parse_tags(headers, IF_NONE_MATCH, "If-None-Match") else {
+            return None;
+        };
         let coded: Vec<_> = tags.iter().filter(|tag| without_coding(opaque(tag)) != opaque(tag)).collect();
         if coded.is_empty() {
             return None;
@@ -109,7 +112,7 @@ impl CodedTags {
 }
 
 /// The tag of a representation in a content coding. A weak tag applies to every coding already.
-pub(crate) fn tag_coded(tag: &HeaderValue, coding: &[u8]) -> Option<HeaderValue> {
+pub(crate) fn coded_tag(tag: &HeaderValue, coding: &[u8]) -> Option<HeaderValue> {
     let opaque = tag.as_bytes().strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     HeaderValue::from_bytes(&quoted(&[opaque, b"-", coding].concat())).ok()
 }
@@ -125,9 +128,9 @@ fn without_coding(opaque: &[u8]) -> &[u8] {
 }
 
 /// The expectation of a body's member `if_match` on its item.
-pub(super) fn expected_by(tag: &str) -> Result<Option<Expected>, Fault> {
+pub(super) fn parse_if_match_member(tag: &str) -> Result<Option<Expected>, Fault> {
     let headers = HeaderValue::from_str(tag).map(|tag| HeaderMap::from_iter([(IF_MATCH, tag)]));
-    headers.ok().and_then(|headers| expected(&headers).ok()).ok_or_else(|| {
+    headers.ok().and_then(|headers| parse_if_match(&headers).ok()).ok_or_else(|| {
         Fault::pointer(
             "/if_match",
             "syntax",
@@ -137,11 +140,13 @@ pub(super) fn expected_by(tag: &str) -> Result<Option<Expected>, Fault> {
 }
 
 /// Whether `If-None-Match: *` forbids changing an existing item.
-pub(super) fn create_only(headers: &HeaderMap) -> Result<bool, Error> {
-    match tags(headers, IF_NONE_MATCH, "If-None-Match")? {
+pub(super) fn is_create_only(headers: &HeaderMap) -> Result<bool, Error> {
+    match parse_tags(headers, IF_NONE_MATCH, "If-None-Match")? {
         None => Ok(false),
         Some(Tags::Any) => Ok(true),
-        Some(Tags::List(_)) => Err(malformed("If-None-Match", "Only `*` is understood with this method.")),
+        Some(Tags::List(_)) => {
+            Err(invalid_header("If-None-Match", "Only `*` is understood with this method."))
+        }
     }
 }
 
@@ -150,7 +155,7 @@ enum Tags<'a> {
     List(Vec<&'a [u8]>),
 }
 
-fn tags<'a>(
+fn parse_tags<'a>(
     headers: &'a HeaderMap,
     header: HeaderName,
     name: &'static str,
@@ -164,14 +169,14 @@ fn tags<'a>(
         if value == b"*" {
             return Ok(Some(Tags::Any));
         }
-        split(value, &mut list)
-            .ok_or_else(|| malformed(name, "Must be `*` or entity tags in quotes, such as \"7\"."))?;
+        split_tags(value, &mut list)
+            .ok_or_else(|| invalid_header(name, "Must be `*` or entity tags in quotes, such as \"7\"."))?;
     }
     Ok(Some(Tags::List(list)))
 }
 
 /// `"a", W/"b"`: one tag at least, and a comma may stand inside the quotes (RFC 9110, 5.6.1 and 8.8.3).
-fn split<'a>(mut rest: &'a [u8], list: &mut Vec<&'a [u8]>) -> Option<()> {
+fn split_tags<'a>(mut rest: &'a [u8], list: &mut Vec<&'a [u8]>) -> Option<()> {
     loop {
         // Empty elements are ignored (RFC 9110, 5.6.1.2).
         while let [b',', tail @ ..] = rest {
@@ -202,7 +207,7 @@ fn opaque(tag: &[u8]) -> &[u8] {
 }
 
 /// The version in a strong tag of this library.
-fn version(tag: &[u8]) -> Option<Version> {
+fn parse_version(tag: &[u8]) -> Option<Version> {
     let text = std::str::from_utf8(without_coding(opaque(tag))).ok()?;
     let version = text.split_once('.').map_or(text, |(version, _)| version);
     if let Some(digest) = version.strip_prefix('d') {
@@ -212,7 +217,7 @@ fn version(tag: &[u8]) -> Option<Version> {
     version.bytes().all(|byte| byte.is_ascii_digit()).then(|| version.parse().ok())?.map(Version::Counter)
 }
 
-fn malformed(header: &'static str, detail: &'static str) -> Error {
+fn invalid_header(header: &'static str, detail: &'static str) -> Error {
     Error::new(ErrorKind::BadRequest, "invalid-header", detail)
         .with_faults(vec![Fault::header(header, "syntax", detail)])
 }

@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::access::Operation;
-use crate::resource::{Acted, Definition, Right, Target};
+use crate::resource::{ActionRef, Definition, Right, Target};
 
 /// One method of one path of a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub(crate) enum Endpoint {
     /// `DELETE /products/bulk`
     BulkDelete,
     /// `POST /products/{id}/{action}` or `POST /products/{action}`
-    Action(Acted),
+    Action(ActionRef),
 }
 
 /// A path of a resource.
@@ -53,7 +53,7 @@ pub(crate) enum Path {
     History,
     Children,
     Subtree,
-    Action(Acted),
+    Action(ActionRef),
 }
 
 /// The kind of body that a request carries.
@@ -75,7 +75,7 @@ pub(crate) enum Body {
     /// Ids of items, or a filter.
     BulkDelete,
     /// The input of an action.
-    Action(Acted),
+    Action(ActionRef),
 }
 
 impl Endpoint {
@@ -95,9 +95,9 @@ impl Endpoint {
         let bulk = bulk.filter(|_| definition.bulk.is_some());
         let history = definition.audit.as_ref().map(|_| Self::History);
         let tree = definition.tree.map(|_| [Self::Children, Self::Subtree]).into_iter().flatten();
-        let stream = definition.streams().then_some(Self::Stream);
+        let stream = definition.has_streams().then_some(Self::Stream);
         let all = all.into_iter().chain(stream).chain(bulk).chain(history).chain(tree);
-        all.chain(acted(definition).map(Self::Action))
+        all.chain(actions(definition).map(Self::Action))
     }
 
     pub(crate) fn method(self) -> Method {
@@ -123,13 +123,13 @@ impl Endpoint {
             Self::History => Path::History,
             Self::Children => Path::Children,
             Self::Subtree => Path::Subtree,
-            Self::Action(acted) => Path::Action(acted),
+            Self::Action(action) => Path::Action(action),
         }
     }
 
     /// The right that a caller needs.
     pub(crate) const fn right(self) -> Right {
-        Right::Of(match self {
+        Right::Operation(match self {
             Self::List | Self::Query | Self::QueryPost | Self::Stream | Self::Children | Self::Subtree => {
                 Operation::List
             }
@@ -139,7 +139,7 @@ impl Endpoint {
             Self::Replace => Operation::Replace,
             Self::Delete | Self::BulkDelete => Operation::Delete,
             Self::History => return Right::History,
-            Self::Action(acted) => return Right::Action(acted),
+            Self::Action(action) => return Right::Action(action),
         })
     }
 
@@ -159,7 +159,7 @@ impl Endpoint {
             Self::BulkCreate => Body::BulkCreate,
             Self::BulkUpdate => Body::BulkUpdate,
             Self::BulkDelete => Body::BulkDelete,
-            Self::Action(acted) => Body::Action(acted),
+            Self::Action(action) => Body::Action(action),
         }
     }
 
@@ -182,7 +182,7 @@ impl Endpoint {
     }
 
     /// Whether it changes anything.
-    pub(crate) const fn changes(self) -> bool {
+    pub(crate) const fn is_write(self) -> bool {
         match self {
             Self::List
             | Self::Query
@@ -204,7 +204,7 @@ impl Endpoint {
     }
 
     /// Whether it is about one item, which may not exist.
-    pub(crate) const fn is_of_item(self) -> bool {
+    pub(crate) const fn has_item(self) -> bool {
         match self {
             Self::Read
             | Self::Update
@@ -213,26 +213,26 @@ impl Endpoint {
             | Self::History
             | Self::Children
             | Self::Subtree => true,
-            Self::Action(acted) => matches!(acted.target, Target::Item),
+            Self::Action(action) => matches!(action.target, Target::Item),
             _ => false,
         }
     }
 }
 
-fn acted(definition: &Definition) -> impl Iterator<Item = Acted> {
+fn actions(definition: &Definition) -> impl Iterator<Item = ActionRef> {
     let actions = definition.actions.iter().enumerate();
-    actions.map(|(position, declared)| Acted { position, target: declared.action.target })
+    actions.map(|(position, declared)| ActionRef { position, target: declared.action.target })
 }
 
 impl Path {
     /// Every path of a resource.
     pub(crate) fn of(definition: &Definition) -> impl Iterator<Item = Self> {
         let bulk = definition.bulk.map(|_| Self::Bulk);
-        let stream = definition.streams().then_some(Self::Stream);
+        let stream = definition.has_streams().then_some(Self::Stream);
         let all = [Self::Collection, Self::Query, Self::Item].into_iter().chain(stream).chain(bulk);
         let history = definition.audit.as_ref().map(|_| Self::History);
         let tree = definition.tree.map(|_| [Self::Children, Self::Subtree]).into_iter().flatten();
-        all.chain(history).chain(tree).chain(acted(definition).map(Self::Action))
+        all.chain(history).chain(tree).chain(actions(definition).map(Self::Action))
     }
 
     /// The value of `Allow` for this path.
@@ -261,7 +261,7 @@ impl Path {
             Self::History => format!("{prefix}/{name}/{{id}}/history"),
             Self::Children => format!("{prefix}/{name}/{{id}}/children"),
             Self::Subtree => format!("{prefix}/{name}/{{id}}/subtree"),
-            Self::Action(Acted { position, target }) => {
+            Self::Action(ActionRef { position, target }) => {
                 let action = &definition.actions[position].name;
                 match target {
                     Target::Item => format!("{prefix}/{name}/{{id}}/{action}"),

@@ -14,7 +14,7 @@ use crate::error::{Fault, escape_pointer};
 const MAX_FAULTS: usize = 50;
 
 /// The position of a value in an array or an object.
-enum Step {
+enum PathSegment {
     Item(usize),
     /// The name as it is written, quotes included.
     Member(Range<usize>),
@@ -22,7 +22,7 @@ enum Step {
 
 /// A fault for every number of a JSON text that would be kept as another number. Text that is not JSON is searched as
 /// far as it is.
-pub(super) fn changed(text: &[u8]) -> Vec<Fault> {
+pub(super) fn inexact_numbers(text: &[u8]) -> Vec<Fault> {
     let mut path = Vec::new();
     let mut faults = Vec::new();
     let mut at = 0;
@@ -30,28 +30,28 @@ pub(super) fn changed(text: &[u8]) -> Vec<Fault> {
         let start = at;
         at += 1;
         match text[start] {
-            b'{' => path.push(Step::Member(0..0)),
-            b'[' => path.push(Step::Item(0)),
+            b'{' => path.push(PathSegment::Member(0..0)),
+            b'[' => path.push(PathSegment::Item(0)),
             b'}' | b']' => _ = path.pop(),
             b',' => {
-                if let Some(Step::Item(position)) = path.last_mut() {
+                if let Some(PathSegment::Item(position)) = path.last_mut() {
                     *position += 1;
                 }
             }
             b'"' => {
-                at = end_of_text(text, at);
-                if let Some(Step::Member(name)) = path.last_mut()
+                at = string_end(text, at);
+                if let Some(PathSegment::Member(name)) = path.last_mut()
                     && text[at.min(text.len())..].trim_ascii_start().first() == Some(&b':')
                 {
                     *name = start..at;
                 }
             }
             b'-' | b'0'..=b'9' => {
-                let digits = text[start..].iter().take_while(|byte| is_of_number(**byte)).count();
+                let digits = text[start..].iter().take_while(|byte| is_number_byte(**byte)).count();
                 at = start + digits;
                 let number = std::str::from_utf8(&text[start..at]).unwrap_or_default();
-                if let Some(kept) = json::respelled(number) {
-                    faults.push(Fault::pointer(pointer(text, &path), "precision", detail(&kept)));
+                if let Some(rounded) = json::respelled(number) {
+                    faults.push(Fault::pointer(pointer(text, &path), "precision", detail(&rounded)));
                 }
             }
             _ => {}
@@ -60,12 +60,12 @@ pub(super) fn changed(text: &[u8]) -> Vec<Fault> {
     faults
 }
 
-const fn is_of_number(byte: u8) -> bool {
+const fn is_number_byte(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')
 }
 
 /// The position behind the closing quote of a string whose opening quote is before `at`.
-fn end_of_text(text: &[u8], mut at: usize) -> usize {
+fn string_end(text: &[u8], mut at: usize) -> usize {
     while let Some(byte) = text.get(at) {
         match byte {
             b'\\' => at += 2,
@@ -76,13 +76,13 @@ fn end_of_text(text: &[u8], mut at: usize) -> usize {
     text.len()
 }
 
-fn pointer(text: &[u8], path: &[Step]) -> String {
+fn pointer(text: &[u8], path: &[PathSegment]) -> String {
     let mut pointer = String::new();
-    for step in path {
+    for segment in path {
         pointer.push('/');
-        match step {
-            Step::Item(position) => pointer.push_str(&position.to_string()),
-            Step::Member(name) => {
+        match segment {
+            PathSegment::Item(position) => pointer.push_str(&position.to_string()),
+            PathSegment::Member(name) => {
                 let name: String = serde_json::from_slice(&text[name.clone()]).unwrap_or_default();
                 pointer.push_str(&escape_pointer(&name));
             }
@@ -91,12 +91,12 @@ fn pointer(text: &[u8], path: &[Step]) -> String {
     pointer
 }
 
-fn detail(kept: &str) -> String {
-    if kept.is_empty() {
+fn detail(rounded: &str) -> String {
+    if rounded.is_empty() {
         return "Is beyond every number that is kept: a double reaches about 1.8e308.".to_owned();
     }
     format!(
-        "Has more digits than a JSON number keeps and would become {kept}: write that, or text where the field is a \
+        "Has more digits than a JSON number keeps and would become {rounded}: write that, or text where the field is a \
          decimal."
     )
 }
@@ -107,27 +107,27 @@ mod tests {
 
     use super::*;
 
-    fn places(text: &str) -> Vec<String> {
+    fn pointers(text: &str) -> Vec<String> {
         let at = |fault: Fault| match fault.at {
             crate::error::FaultLocation::Pointer(pointer) => pointer,
             other => format!("{other:?}"),
         };
-        changed(text.as_bytes()).into_iter().map(at).collect()
+        inexact_numbers(text.as_bytes()).into_iter().map(at).collect()
     }
 
     #[test]
-    fn each_is_named_at_its_place() {
+    fn faults_have_pointers() {
         let text = r#" {"a": 0.1, "b": [1, {"c/d" : 1234567890123456.789 , "e": [[ ], "1e999", 1e-400]}], "\u00e9": 1e400}"#;
-        assert_eq!(places(text), ["/b/1/c~1d", "/b/1/e/2", "/é"]);
-        assert_eq!(places("0.1000000000000000055"), [""]);
-        assert_eq!(places(r#"{"text": "a\": 1e400, \\", "n": 12}"#), Vec::<String>::new());
-        assert_eq!(places(r#"{"a": "b", "c": ":", "d": 18446744073709551617}"#), ["/d"]);
+        assert_eq!(pointers(text), ["/b/1/c~1d", "/b/1/e/2", "/é"]);
+        assert_eq!(pointers("0.1000000000000000055"), [""]);
+        assert_eq!(pointers(r#"{"text": "a\": 1e400, \\", "n": 12}"#), Vec::<String>::new());
+        assert_eq!(pointers(r#"{"a": "b", "c": ":", "d": 18446744073709551617}"#), ["/d"]);
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_looked_through(text in prop::collection::vec(prop::sample::select(&b"{}[],:\"\\ 1e9.-a\xff"[..]), 0..40)) {
-            let _ = changed(&text);
+        fn accepts_any_bytes(text in prop::collection::vec(prop::sample::select(&b"{}[],:\"\\ 1e9.-a\xff"[..]), 0..40)) {
+            let _ = inexact_numbers(&text);
         }
     }
 }

@@ -6,23 +6,23 @@ use http::header::{IF_MATCH, IF_NONE_MATCH};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::handler::{ResourceHandler, original};
+use super::handler::{ResourceHandler, original_uri};
 use super::prefer::{PREFER, Prefer};
 use super::response;
 use super::{Context, Endpoint, body, bulk, dry_run};
 use crate::access::Actor;
-use crate::engine::{Call, IdempotencyClaim, Replayed, WriteContext};
+use crate::engine::{Call, IdempotencyClaim, ReplayedResponse, WriteContext};
 use crate::error::{Error, ErrorKind, Fault};
 
-const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-const NAME: &str = "Idempotency-Key";
+const HEADER_NAME: &str = "Idempotency-Key";
 /// The maximum length of a key.
-const LONGEST: usize = 255;
+const MAX_KEY_LENGTH: usize = 255;
 
 impl ResourceHandler {
     /// Handles a change, as the request's preferences say: once, if it has an idempotency key.
-    pub(super) async fn change(
+    pub(super) async fn write_idempotent(
         &self,
         call: Call<'_>,
         actor: &Actor,
@@ -31,19 +31,23 @@ impl ResourceHandler {
         body: HttpBody,
         context: &Context,
     ) -> Result<Response, Error> {
-        let mut terms = context.terms(Prefer::of_change(&parts.headers)?.dry_run);
+        let mut write_context = context.write_context(Prefer::of_write(&parts.headers)?.dry_run);
         let key = match &self.entry.definition.idempotency {
             Some(declared) => key(parts, declared.required)?,
             None => None,
         };
-        let (Some(key), false) = (key, terms.dry_run) else {
-            let call = call.on(&terms);
+        let (Some(key), false) = (key, write_context.dry_run) else {
+            let call = call.with_context(&write_context);
             let response = self.write(&call, endpoint, id, parts, body, context).await?;
-            return if terms.dry_run { dry_run::answer(response, &call).await } else { Ok(response) };
+            return if write_context.dry_run {
+                dry_run::dry_run_response(response, &call).await
+            } else {
+                Ok(response)
+            };
         };
-        let bytes = body::bytes(&parts.headers, body, self.boundary.body_limit).await?;
-        terms.claim = Some(self.claim(actor, endpoint, &key, (parts, &bytes), context));
-        Box::pin(self.once(call, &mut terms, (endpoint, id), parts, bytes, context)).await
+        let bytes = body::read_bytes(&parts.headers, body, self.state.body_limit).await?;
+        write_context.claim = Some(self.claim(actor, endpoint, &key, (parts, &bytes), context));
+        Box::pin(self.write_once(call, &mut write_context, (endpoint, id), parts, bytes, context)).await
     }
 
     /// The claim of a key: its scope, and a fingerprint of the request.
@@ -70,11 +74,11 @@ impl ResourceHandler {
         };
         let headers = [PREFER, IF_MATCH, IF_NONE_MATCH].map(header);
         let [prefer, if_match, if_none_match] = headers.each_ref().map(Option::as_deref);
-        let path_and_query = original(parts).path_and_query().map(|path| path.as_str().as_bytes());
-        let body = self.meant(body);
-        let asked = [path_and_query, prefer, if_match, if_none_match, Some(&body)];
+        let path_and_query = original_uri(parts).path_and_query().map(|path| path.as_str().as_bytes());
+        let body = self.canonical_body(body);
+        let fingerprint_parts = [path_and_query, prefer, if_match, if_none_match, Some(&body)];
         let retention = self.entry.definition.idempotency.unwrap_or_default().retention;
-        let fingerprint = digest(asked);
+        let fingerprint = digest(fingerprint_parts);
         let mut id = digest(scope.map(|part| part.map(str::as_bytes)));
         if actor.is_anonymous() {
             // Anonymous callers cannot be distinguished, so a key is theirs together with their request and address:
@@ -87,48 +91,48 @@ impl ResourceHandler {
     }
 
     /// The meaning of a body: of JSON its value, however it is written (as by RFC 8785, but with every number exact).
-    fn meant(&self, body: &Bytes) -> Bytes {
-        let limit = self.boundary.body_limit.bytes;
+    fn canonical_body(&self, body: &Bytes) -> Bytes {
+        let limit = self.state.body_limit.bytes;
         // A body that is refused for its form is compared by its bytes.
-        let Ok(mut json) = body::parsed(super::Body::Create, body, limit) else { return body.clone() };
+        let Ok(mut json) = body::parse_json(super::Body::Create, body, limit) else { return body.clone() };
         json.sort_all_objects();
         json.to_string().into()
     }
 
-    async fn once(
+    async fn write_once(
         &self,
         call: Call<'_>,
-        terms: &mut WriteContext,
+        write_context: &mut WriteContext,
         (endpoint, id): (Endpoint, &str),
         parts: &Parts,
         body: Bytes,
         context: &Context,
     ) -> Result<Response, Error> {
-        let path = self.boundary.public_path(parts);
+        let path = self.state.public_path(parts);
         let (collection, prefer) = match parts.method == http::Method::PUT {
             // A PUT responds with the item, whatever the client prefers.
             true => (response::parent(&path), Prefer::default()),
             false => (&*path, Prefer::of(&parts.headers)),
         };
-        let _in_flight = self.boundary.engine.begin(terms)?;
-        if let Some(replayed) = call.replay(terms).await? {
-            return self.replayed(replayed, &prefer, collection);
+        let _in_flight = self.state.engine.mark_in_flight(write_context)?;
+        if let Some(replayed) = call.replay(write_context).await? {
+            return self.replay_response(replayed, &prefer, collection);
         }
-        let call = call.on(terms);
+        let call = call.with_context(write_context);
         match self.write(&call, endpoint, id, parts, HttpBody::from(body), context).await {
             Ok(response) => Ok(response),
             // Another node may have handled the same request meanwhile, which made it fail here.
-            Err(error) => match call.replayed_elsewhere().await? {
-                Some(replayed) => self.replayed(replayed, &prefer, collection),
+            Err(error) => match call.replay_concurrent().await? {
+                Some(replayed) => self.replay_response(replayed, &prefer, collection),
                 None => Err(error),
             },
         }
     }
 
     /// A replay of the response that an earlier request with the same preferences received.
-    pub(super) fn replayed(
+    pub(super) fn replay_response(
         &self,
-        replayed: Replayed,
+        replayed: ReplayedResponse,
         prefer: &Prefer,
         collection: &str,
     ) -> Result<Response, Error> {
@@ -140,7 +144,7 @@ impl ResourceHandler {
             (Some(item), _) => response::changed(item, status),
             (None, _) => match replayed.output {
                 Some(output) if status == StatusCode::CREATED => bulk::created(output, prefer),
-                Some(output) => response::written(output, status),
+                Some(output) => response::json_response(output, status),
                 None => response::empty(status),
             },
         };
@@ -151,19 +155,23 @@ impl ResourceHandler {
 
 /// The request's key, quoted (RFC 8941, 3.3.3) or bare.
 fn key(parts: &Parts, required: bool) -> Result<Option<String>, Error> {
-    let mut given = parts.headers.get_all(KEY).iter();
+    let mut values = parts.headers.get_all(IDEMPOTENCY_KEY).iter();
     let refuse = |code: &'static str, detail: &'static str| {
-        let fault = Fault::header(NAME, code, detail);
+        let fault = Fault::header(HEADER_NAME, code, detail);
         Err(Error::new(ErrorKind::BadRequest, "idempotency-key", detail).with_faults(vec![fault]))
     };
-    let Some(value) = given.next() else {
+    let Some(value) = values.next() else {
         let detail = "Changes of this resource need an Idempotency-Key, such as a new UUID.";
         return if required { refuse("required", detail) } else { Ok(None) };
     };
     let text = value.to_str().unwrap_or_default().trim();
     let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
     let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
-    if given.next().is_some() || bare.is_empty() || bare.len() > LONGEST || !bare.bytes().all(is_plain) {
+    if values.next().is_some()
+        || bare.is_empty()
+        || bare.len() > MAX_KEY_LENGTH
+        || !bare.bytes().all(is_plain)
+    {
         return refuse("syntax", "Must be one key of 1 to 255 visible characters, quoted or not.");
     }
     Ok(Some(bare.to_owned()))

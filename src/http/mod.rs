@@ -29,18 +29,18 @@ mod strict_json;
 mod write;
 
 pub(crate) use app_state::{AppState, Challenge};
-pub(crate) use conditional::{CodedTags, is_known, tag_coded};
+pub(crate) use conditional::{CodedTags, coded_tag, is_not_modified};
 pub(crate) use request_context::{Context, REQUEST_ID};
 pub(crate) use response::head;
 
-pub(crate) use batch::{BATCH, Batch, batch};
+pub(crate) use batch::{BATCH_PATH, Batch, batch};
 pub(crate) use body::BodyLimit;
 pub(crate) use body_memory::BodyMemory;
 pub(crate) use endpoint::{Body, Endpoint, Path};
-pub(crate) use explain::{EXPLAIN, Question, explain};
-pub(crate) use handler::original;
-pub(crate) use live::{EVENTS, Origins, PROTOCOL, SOCKET, events, socket};
+pub(crate) use explain::{EXPLAIN_PATH, Question, explain};
+pub(crate) use handler::original_uri;
+pub(crate) use live::{EVENTS_PATH, Origins, SOCKET_PATH, SUBPROTOCOL, events, socket};
 pub(crate) use problem::{DEFAULT_BASE, respond, status, title};
 pub(crate) use request_parts::RequestParts;
-pub(crate) use routes::{HeadOf, Routes, Whole, call};
+pub(crate) use routes::{BufferedBody, GetBodyLength, Routes, call};
 pub(crate) use security_headers::set_security_headers;

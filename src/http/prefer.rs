@@ -6,7 +6,7 @@ use resourceful_contract::Count;
 use crate::error::{Error, ErrorKind, Fault};
 
 pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
-pub(super) const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+pub(super) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// The supported preferences of a request; others are ignored, as RFC 7240 asks.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(super) struct Prefer {
 impl Prefer {
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let mut prefer = Self::default();
-        let mut returned = false;
+        let mut has_return = false;
         for value in headers.get_all(PREFER) {
             for preference in value.to_str().unwrap_or_default().split(',') {
                 let preference = preference.split(';').next().unwrap_or_default();
@@ -35,8 +35,8 @@ impl Prefer {
                     ("count", "estimated") => _ = prefer.count.get_or_insert(Count::Estimated),
                     ("dry-run", "") => prefer.dry_run = true,
                     ("stream-position", "") => prefer.stream_position = true,
-                    ("return", value) if !returned => {
-                        returned = true;
+                    ("return", value) if !has_return => {
+                        has_return = true;
                         prefer.minimal = value == "minimal";
                     }
                     _ => {}
@@ -51,15 +51,15 @@ impl Prefer {
     /// # Errors
     /// If one resembles a dry run but is none: ignored, as RFC 7240 asks of unknown preferences, it would make the
     /// change that the client means to try.
-    pub(super) fn of_change(headers: &HeaderMap) -> Result<Self, Error> {
+    pub(super) fn of_write(headers: &HeaderMap) -> Result<Self, Error> {
         let prefer = Self::of(headers);
-        let is_meant = |preference: &str| {
+        let is_like_dry_run = |preference: &str| {
             let name = preference.split(['=', ';']).next().unwrap_or_default();
             let letters = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
             letters.eq_ignore_ascii_case("dryrun")
         };
         let values = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
-        if !prefer.dry_run && values.flat_map(|value| value.split(',')).any(is_meant) {
+        if !prefer.dry_run && values.flat_map(|value| value.split(',')).any(is_like_dry_run) {
             let detail = "A dry run is asked for by `Prefer: dry-run`, without a value.";
             let fault = Fault::header("Prefer", "value", detail);
             return Err(

@@ -72,11 +72,11 @@ struct Problem<'a> {
     code: &'a str,
     trace_id: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<Entry<'a>>,
+    errors: Vec<FaultEntry<'a>>,
 }
 
 #[derive(Debug, Serialize)]
-struct Entry<'a> {
+struct FaultEntry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pointer: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,7 +97,7 @@ impl<'a> Problem<'a> {
             instance,
             code: error.code(),
             trace_id,
-            errors: error.faults().iter().map(Entry::from).collect(),
+            errors: error.faults().iter().map(FaultEntry::from).collect(),
         }
     }
 }
@@ -107,7 +107,7 @@ pub(super) fn json(error: &Error, base: &str, instance: &str, context: &Context)
     serde_json::to_value(Problem::of(error, base, instance, context.trace_id())).unwrap_or_default()
 }
 
-impl<'a> From<&'a Fault> for Entry<'a> {
+impl<'a> From<&'a Fault> for FaultEntry<'a> {
     fn from(fault: &'a Fault) -> Self {
         let (pointer, parameter, header) = match &fault.at {
             FaultLocation::Pointer(pointer) => (Some(pointer.as_str()), None, None),

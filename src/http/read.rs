@@ -16,16 +16,16 @@ use crate::cache::Content;
 use crate::engine::{Call, ListQuery, PreparedRead, ReadResult};
 use crate::error::Error;
 
-static PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
+static PRIVATE_NO_CACHE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// A read of one caller, who is authorized for it.
-pub(super) struct Reading<'a> {
+pub(super) struct ResourceRead<'a> {
     pub(super) handler: &'a ResourceHandler,
     pub(super) parts: &'a Parts,
     pub(super) prepared: PreparedRead<'a>,
     endpoint: Endpoint,
     /// Whether the response is to contain a stream position.
-    with_position: bool,
+    has_position: bool,
 }
 
 impl ResourceHandler {
@@ -38,20 +38,23 @@ impl ResourceHandler {
         parts: &Parts,
         body: Option<Json>,
     ) -> Result<Response, Error> {
-        let reading = self.prepare(call, (endpoint, id), parts, body.as_ref())?;
-        if let Some(request) = reading.prepared.list()
-            && reading.with_position
+        let resource_read = self.prepare(call, (endpoint, id), parts, body.as_ref())?;
+        if let Some(request) = resource_read.prepared.list()
+            && resource_read.has_position
         {
-            let read = || -> BoxFuture<'_, _> { Box::pin(reading.content()) };
-            return Box::pin(self.with_position(call, request, &parts.headers, &read)).await;
+            let read = || -> BoxFuture<'_, _> { Box::pin(resource_read.content()) };
+            return Box::pin(self.list_with_position(call, request, &parts.headers, &read)).await;
         }
         // Boxed, so that the future of a cache hit does not contain that of the read.
-        let Some((cache, lookup)) = reading.lookup() else {
-            return sent(Box::pin(reading.content()).await?, reading.conditions());
+        let Some((cache, lookup)) = resource_read.lookup() else {
+            return conditional_response(
+                Box::pin(resource_read.content()).await?,
+                resource_read.conditional_headers(),
+            );
         };
-        let (response, stale) = reading.cached(cache, &lookup).await?;
+        let (response, stale) = resource_read.cached(cache, &lookup).await?;
         if let Some(refreshing) = stale {
-            self.refresh(refreshing, actor, (endpoint, id), parts, body);
+            self.spawn_revalidation(refreshing, actor, (endpoint, id), parts, body);
         }
         Ok(response)
     }
@@ -63,25 +66,25 @@ impl ResourceHandler {
         (endpoint, id): (Endpoint, &str),
         parts: &'a Parts,
         body: Option<&Json>,
-    ) -> Result<Reading<'a>, Error> {
+    ) -> Result<ResourceRead<'a>, Error> {
         let query = parts.uri.query();
         if endpoint == Endpoint::Read {
             let prepared = call.prepare_item(id, query)?;
-            return Ok(Reading { handler: self, parts, prepared, endpoint, with_position: false });
+            return Ok(ResourceRead { handler: self, parts, prepared, endpoint, has_position: false });
         }
         let prefer = Prefer::of(&parts.headers);
-        let asked = body.map_or(ListQuery::Url(query), ListQuery::Body);
-        let prepared = call.prepare_list(asked, prefer.count)?;
-        let with_position = prefer.stream_position
+        let list_query = body.map_or(ListQuery::Url(query), ListQuery::Body);
+        let prepared = call.prepare_list(list_query, prefer.count)?;
+        let has_position = prefer.stream_position
             && endpoint == Endpoint::List
-            && prepared.list().is_some_and(|request| self.has_position(request));
-        Ok(Reading { handler: self, parts, prepared, endpoint, with_position })
+            && prepared.list().is_some_and(|request| self.can_resume_from(request));
+        Ok(ResourceRead { handler: self, parts, prepared, endpoint, has_position })
     }
 }
 
-impl Reading<'_> {
+impl ResourceRead<'_> {
     /// The headers with the conditions of the request.
-    pub(super) fn conditions(&self) -> &HeaderMap {
+    pub(super) fn conditional_headers(&self) -> &HeaderMap {
         static NONE: std::sync::LazyLock<HeaderMap> = std::sync::LazyLock::new(HeaderMap::new);
         // This endpoint is a POST, which is not conditional.
         if self.endpoint == Endpoint::QueryPost { &NONE } else { &self.parts.headers }
@@ -95,20 +98,20 @@ impl Reading<'_> {
     /// The response.
     pub(super) async fn content(&self) -> Result<Content, Error> {
         let (entry, related) = (&self.handler.entry, self.prepared.related());
-        let mut keeping = self.handler.keeping();
-        if !related.is_empty() && is_shared(keeping.cache_control) {
+        let mut cache_headers = self.handler.cache_headers();
+        if !related.is_empty() && is_shared(cache_headers.cache_control) {
             // What the response shows of other resources may differ from caller to caller.
-            keeping.cache_control = &PRIVATE;
+            cache_headers.cache_control = &PRIVATE_NO_CACHE;
         }
         let (mut content, groups) = match self.prepared.run().await? {
             ReadResult::Item(item, id) => {
-                (response::item(item, keeping), cache_groups::of_item(entry, &id, &related))
+                (response::item(item, cache_headers), cache_groups::item_groups(entry, &id, &related))
             }
             ReadResult::Page(page) => {
-                let path = self.handler.boundary.public_path(self.parts);
+                let path = self.handler.state.public_path(self.parts);
                 let url = Url { path: &path, query: self.parts.uri.query() };
                 let url = self.has_links().then_some(url);
-                (response::page(page, keeping, url), cache_groups::of_list(entry, &related))
+                (response::page(page, cache_headers, url), cache_groups::list_groups(entry, &related))
             }
         };
         if let (Content::Found { headers, .. }, Some(groups)) = (&mut content, groups) {
@@ -125,12 +128,15 @@ fn is_shared(cache_control: &HeaderValue) -> bool {
 }
 
 /// The response; 304 if the client has it.
-pub(super) fn sent(content: Content, conditions: &HeaderMap) -> Result<Response, Error> {
+pub(super) fn conditional_response(
+    content: Content,
+    conditional_headers: &HeaderMap,
+) -> Result<Response, Error> {
     match content {
         Content::Absent => Err(Error::not_found()),
         Content::Found { headers, tag, body } => {
-            let known = conditional::is_known(conditions, &tag)?;
-            Ok(response::read(known, headers, body))
+            let is_not_modified = conditional::is_not_modified(conditional_headers, &tag)?;
+            Ok(response::read(is_not_modified, headers, body))
         }
     }
 }

@@ -16,48 +16,48 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     request_id: HeaderValue,
-    minted: Uuid,
+    generated_id: Uuid,
     trace: Option<[u8; 32]>,
     /// The request's whole `traceparent`, if it is valid.
-    parent: Option<HeaderValue>,
+    traceparent: Option<HeaderValue>,
     address: Option<IpAddr>,
-    due: Option<Instant>,
+    deadline: Option<Instant>,
 }
 
 impl Context {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         // The ids of one process need no order among themselves.
-        let minted = Uuid::new_v7(Timestamp::now(NoContext));
+        let generated_id = Uuid::new_v7(Timestamp::now(NoContext));
         let request_id = match headers.get(REQUEST_ID) {
             Some(id) if is_safe(id.as_bytes()) => id.clone(),
             _ => {
                 let mut buffer = Uuid::encode_buffer();
-                let text = minted.hyphenated().encode_lower(&mut buffer);
+                let text = generated_id.hyphenated().encode_lower(&mut buffer);
                 HeaderValue::from_str(text).expect("a UUID is made of visible ASCII")
             }
         };
         // Two of them count as none (W3C Trace Context, 3.2).
         let mut parents = headers.get_all(TRACEPARENT).iter();
         let parent = parents.next().filter(|_| parents.next().is_none());
-        let trace = parent.and_then(trace);
+        let trace = parent.and_then(parse_trace_id);
         Self {
             request_id,
-            minted,
+            generated_id,
             trace,
-            parent: parent.filter(|_| trace.is_some()).cloned(),
+            traceparent: parent.filter(|_| trace.is_some()).cloned(),
             address: None,
-            due: None,
+            deadline: None,
         }
     }
 
     /// The same, for a request with this deadline for its response.
-    pub(crate) const fn due(mut self, due: Option<Instant>) -> Self {
-        self.due = due;
+    pub(crate) const fn with_deadline(mut self, deadline: Option<Instant>) -> Self {
+        self.deadline = deadline;
         self
     }
 
     /// The same, for a request over a connection from this address.
-    pub(crate) const fn at_address(mut self, address: Option<IpAddr>) -> Self {
+    pub(crate) const fn with_address(mut self, address: Option<IpAddr>) -> Self {
         self.address = address;
         self
     }
@@ -68,7 +68,7 @@ impl Context {
     }
 
     /// The context that a request was given on arrival.
-    pub(crate) fn carried_by(request: &Request) -> Self {
+    pub(crate) fn of_request(request: &Request) -> Self {
         request.extensions().get().cloned().unwrap_or_else(|| Self::of(request.headers()))
     }
 
@@ -77,25 +77,25 @@ impl Context {
     }
 
     /// The write context of the changes that this request makes.
-    pub(super) fn terms(&self, dry_run: bool) -> WriteContext {
+    pub(super) fn write_context(&self, dry_run: bool) -> WriteContext {
         let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
-        let minted = self.minted.simple().to_string();
-        let mut terms = WriteContext::default();
-        terms.request = text(&self.request_id);
+        let generated_id = self.generated_id.simple().to_string();
+        let mut write_context = WriteContext::default();
+        write_context.request = text(&self.request_id);
         // The caller's, or the beginning of a new trace (version, trace, parent, not sampled).
-        let begun = || format!("00-{minted}-{}-00", &minted[16..]);
-        terms.trace = Some(self.parent.as_ref().and_then(text).unwrap_or_else(begun));
-        terms.address = self.address;
-        terms.due = self.due;
-        terms.dry_run = dry_run;
-        terms
+        let new_trace = || format!("00-{generated_id}-{}-00", &generated_id[16..]);
+        write_context.trace = Some(self.traceparent.as_ref().and_then(text).unwrap_or_else(new_trace));
+        write_context.address = self.address;
+        write_context.deadline = self.deadline;
+        write_context.dry_run = dry_run;
+        write_context
     }
 
     /// The trace that this request belongs to (W3C Trace Context): the caller's, or a new one.
     pub(crate) fn trace_id(&self) -> String {
         match &self.trace {
             Some(trace) => String::from_utf8_lossy(trace).into_owned(),
-            None => self.minted.simple().to_string(),
+            None => self.generated_id.simple().to_string(),
         }
     }
 }
@@ -108,7 +108,7 @@ fn is_safe(id: &[u8]) -> bool {
 
 /// The trace id of a `traceparent` of version 00: `00-<trace>-<parent>-<flags>`, 55 characters (W3C Trace Context,
 /// 3.2.2). Any other value begins a new trace: the id is kept in events, which others read.
-fn trace(header: &HeaderValue) -> Option<[u8; 32]> {
+fn parse_trace_id(header: &HeaderValue) -> Option<[u8; 32]> {
     const LENGTHS: [usize; 4] = [2, 32, 16, 2];
     let text = header.to_str().ok()?;
     let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);

@@ -7,14 +7,14 @@ use http::{Extensions, HeaderName, HeaderValue, Method, Version};
 
 /// A request's method, URI, headers and extensions, written out: parsed parts take many times the memory, and keep
 /// everything that was read from the connection.
-pub(super) struct Head {
+pub(super) struct CompactHead {
     version: Version,
     /// The method, the URI and each header name and value, one per line: none of them contains a line break.
     lines: Box<[u8]>,
     extensions: Extensions,
 }
 
-impl Head {
+impl CompactHead {
     pub(super) fn of(parts: &Parts) -> Self {
         let mut lines = Vec::new();
         let uri = parts.uri.to_string();
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_what_they_were() {
+    fn restores_request_parts() {
         let request = Request::builder()
             .method("QUERY")
             .uri("http://shop.example/orders?q=a%20b")
@@ -69,10 +69,13 @@ mod tests {
             .header("accept", "")
             .header("x-odd", &b"\xe9"[..]);
         let (parts, _) = request.extension(7_u8).body(Body::empty()).unwrap().into_parts();
-        let again = Head::of(&parts).parts();
-        assert_eq!((&again.method, &again.uri, again.version), (&parts.method, &parts.uri, parts.version));
-        assert_eq!(again.headers, parts.headers);
-        assert!(again.headers.values().all(HeaderValue::is_sensitive));
-        assert_eq!(again.extensions.get::<u8>(), Some(&7));
+        let restored = CompactHead::of(&parts).parts();
+        assert_eq!(
+            (&restored.method, &restored.uri, restored.version),
+            (&parts.method, &parts.uri, parts.version)
+        );
+        assert_eq!(restored.headers, parts.headers);
+        assert!(restored.headers.values().all(HeaderValue::is_sensitive));
+        assert_eq!(restored.extensions.get::<u8>(), Some(&7));
     }
 }

@@ -22,9 +22,9 @@ impl RequestParts {
 
     /// The whole request, for a service that needs it. Its method and path stay behind, for reports about the outcome.
     pub(crate) fn take(&mut self) -> Request {
-        let (mut left, ()) = Request::new(()).into_parts();
-        left.method.clone_from(&self.parts.method);
-        left.uri.clone_from(&self.parts.uri);
-        Request::from_parts(mem::replace(&mut self.parts, left), mem::take(&mut self.body))
+        let (mut remaining, ()) = Request::new(()).into_parts();
+        remaining.method.clone_from(&self.parts.method);
+        remaining.uri.clone_from(&self.parts.uri);
+        Request::from_parts(mem::replace(&mut self.parts, remaining), mem::take(&mut self.body))
     }
 }

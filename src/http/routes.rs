@@ -21,78 +21,78 @@ use super::{AppState, Context, RequestParts, response};
 
 /// The mark of a large response whose body is completely in memory, with its size in bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Whole {
+pub(crate) struct BufferedBody {
     pub(crate) bytes: u64,
 }
 
-impl Whole {
+impl BufferedBody {
     /// The most bytes of a response that is not marked.
-    pub(crate) const SMALL: u64 = 16 << 10;
+    pub(crate) const MAX_UNMARKED: u64 = 16 << 10;
 }
 
 /// The length of the body that GET would have, kept beside the response to HEAD.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct HeadOf(pub(crate) u64);
+pub(crate) struct GetBodyLength(pub(crate) u64);
 
 /// The routes of every resource, and a router for all other paths.
 ///
 /// A resource is found in one table and called directly; an axum router would box and clone a service for each layer of
 /// each route.
 #[derive(Clone)]
-pub(crate) struct Routes(Arc<Table>);
+pub(crate) struct Routes(Arc<RouteTable>);
 
-struct Table {
-    boundary: Arc<AppState>,
+struct RouteTable {
+    state: Arc<AppState>,
     paths: matchit::Router<Route>,
-    others: Router,
+    fallback: Router,
 }
 
 impl Routes {
-    pub(crate) fn new(boundary: &Arc<AppState>, prefix: &str, others: Router) -> Self {
+    pub(crate) fn new(state: &Arc<AppState>, prefix: &str, fallback: Router) -> Self {
         let mut paths = matchit::Router::new();
-        for entry in boundary.engine.catalog.entries() {
+        for entry in state.engine.catalog.entries() {
             for path in Path::of(&entry.definition) {
-                let door = ResourceHandler { boundary: boundary.clone(), entry: entry.clone() };
+                let handler = ResourceHandler { state: state.clone(), entry: entry.clone() };
                 let template = path.template(prefix, &entry.definition);
-                let inserted = paths.insert(template, Route::new(door, path));
+                let inserted = paths.insert(template, Route::new(handler, path));
                 // Names are unique and all paths are of one form, so no two of them conflict.
                 debug_assert!(inserted.is_ok(), "{inserted:?}");
             }
         }
-        Self(Arc::new(Table { boundary: boundary.clone(), paths, others }))
+        Self(Arc::new(RouteTable { state: state.clone(), paths, fallback }))
     }
 
-    pub(crate) async fn answer(&self, incoming: &mut RequestParts, context: &Context) -> Response {
-        let mut response = match self.0.paths.at(incoming.parts.uri.path()) {
+    pub(crate) async fn handle(&self, request: &mut RequestParts, context: &Context) -> Response {
+        let mut response = match self.0.paths.at(request.parts.uri.path()) {
             Ok(found) => {
                 // An id that is not UTF-8 names nothing.
                 let decoded = |id| percent_decode_str(id).decode_utf8().unwrap_or("\0".into());
                 let id = found.params.get("id").map(decoded);
-                let mut body = std::mem::take(&mut incoming.body);
-                let _held = self.0.boundary.count(&mut incoming.parts.headers, &mut body);
-                found.value.handle(id.as_deref(), &incoming.parts, body, context).await
+                let mut body = std::mem::take(&mut request.body);
+                let _permits = self.0.state.count_body(&mut request.parts.headers, &mut body);
+                found.value.handle(id.as_deref(), &request.parts, body, context).await
             }
             Err(_) => {
-                let mut response = Box::pin(call(self.0.others.clone(), incoming.take(), context)).await;
-                with_options(&incoming.parts.method, &mut response);
+                let mut response = Box::pin(call(self.0.fallback.clone(), request.take(), context)).await;
+                complete_allow(&request.parts.method, &mut response);
                 response
             }
         };
         let length = response.body().size_hint().exact();
-        if incoming.parts.method == Method::HEAD
+        if request.parts.method == Method::HEAD
             && let Some(bytes) = length
         {
-            response.extensions_mut().insert(HeadOf(bytes));
+            response.extensions_mut().insert(GetBodyLength(bytes));
         }
-        if let Some(bytes) = length.filter(|bytes| *bytes > Whole::SMALL) {
-            response.extensions_mut().insert(Whole { bytes });
+        if let Some(bytes) = length.filter(|bytes| *bytes > BufferedBody::MAX_UNMARKED) {
+            response.extensions_mut().insert(BufferedBody { bytes });
         }
         response
     }
 }
 
 /// Completes `Allow` for paths that belong to no resource, and answers OPTIONS with it.
-fn with_options(method: &Method, response: &mut Response) {
+fn complete_allow(method: &Method, response: &mut Response) {
     let Some(allow) = response.headers().get(ALLOW).and_then(|allow| allow.to_str().ok()) else { return };
     let mut methods: Vec<_> = allow.split(',').map(str::trim).chain(["OPTIONS"]).collect();
     methods.sort_unstable();
@@ -130,8 +130,8 @@ impl Service<Request> for Routes {
     fn call(&mut self, request: Request) -> Self::Future {
         let routes = self.clone();
         Box::pin(async move {
-            let context = Context::carried_by(&request);
-            Ok(routes.answer(&mut RequestParts::new(request), &context).await)
+            let context = Context::of_request(&request);
+            Ok(routes.handle(&mut RequestParts::new(request), &context).await)
         })
     }
 }

@@ -11,7 +11,7 @@ use crate::error::Fault;
 
 /// The prefix of names with a special meaning to the parser itself: text below them would be parsed as JSON again,
 /// however deep, on the stack.
-const PRIVATE: &str = "$serde_json::private::";
+const PRIVATE_PREFIX: &str = "$serde_json::private::";
 
 /// Why a text is not accepted.
 #[derive(Debug)]
@@ -26,16 +26,16 @@ pub(super) enum ParseFailure {
 ///
 /// # Errors
 /// If it is not JSON, names a member twice, or has a number that would not be kept.
-pub(super) fn read(bytes: &[u8]) -> Result<Json, ParseFailure> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Json, ParseFailure> {
     let has_floats = Cell::new(false);
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let read = Strict(&has_floats).deserialize(&mut reader).and_then(|json| reader.end().map(|()| json));
-    let suspects = match &read {
+    let may_be_inexact = match &read {
         Ok(_) => has_floats.get(),
         Err(error) => error.to_string().starts_with("number out of range"),
     };
-    let changed = if suspects { exact_numbers::changed(bytes) } else { Vec::new() };
-    if changed.is_empty() { read.map_err(ParseFailure::Json) } else { Err(ParseFailure::Numbers(changed)) }
+    let faults = if may_be_inexact { exact_numbers::inexact_numbers(bytes) } else { Vec::new() };
+    if faults.is_empty() { read.map_err(ParseFailure::Json) } else { Err(ParseFailure::Numbers(faults)) }
 }
 
 /// Refuses duplicate members: one of two values would be ignored, and parsers disagree which. Records whether there is
@@ -100,7 +100,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let mut object = Map::new();
         while let Some(name) = members.next_key::<String>()? {
             let value = members.next_value_seed(self)?;
-            if name.starts_with(PRIVATE) {
+            if name.starts_with(PRIVATE_PREFIX) {
                 return Err(serde::de::Error::custom(format_args!("`{name}` cannot be a name")));
             }
             if object.contains_key(&name) {

@@ -11,9 +11,9 @@ use super::endpoint::Path;
 use super::handler::ResourceHandler;
 use super::prefer::Prefer;
 use super::{Context, Endpoint, body, cache_groups, conditional, response};
-use crate::engine::{Answer, Call, Put};
+use crate::engine::{ActionResult, Call, PutResult};
 use crate::error::{Error, ErrorKind, Fault};
-use crate::query::no_parameters;
+use crate::query::reject_parameters;
 
 impl ResourceHandler {
     /// Executes one write.
@@ -28,43 +28,45 @@ impl ResourceHandler {
     ) -> Result<Response, Error> {
         let headers = &parts.headers;
         if endpoint.path() == Path::Bulk {
-            conditional::no_expectation(
+            conditional::reject_if_match(
                 headers,
                 "A bulk change expects versions item by item: `if_match` in each.",
             )?;
             return Box::pin(self.bulk(call, endpoint, parts, body, context)).await;
         }
-        no_parameters(parts.uri.query())?;
+        reject_parameters(parts.uri.query())?;
         match endpoint {
             Endpoint::Create => {
-                let json = self.json(endpoint, parts, body).await?;
+                let json = self.read_json(endpoint, parts, body).await?;
                 let (item, id) = call.create(json).await?;
-                let location = response::location(&self.boundary.public_path(parts), &id);
+                let location = response::location(&self.state.public_path(parts), &id);
                 Ok(response::created(item, &location, &Prefer::of(headers)))
             }
             Endpoint::Update => {
-                let expected = conditional::expected(headers)?;
-                let patch = self.json(endpoint, parts, body).await?;
+                let expected = conditional::parse_if_match(headers)?;
+                let patch = self.read_json(endpoint, parts, body).await?;
                 let item = call.update(id, patch, expected.as_ref()).await?;
                 Ok(response::changed(item, endpoint.success()))
             }
             Endpoint::Replace => self.put(call, id, parts, body).await,
-            Endpoint::Action(acted) => {
-                if !endpoint.is_of_item() {
-                    conditional::no_expectation(
+            Endpoint::Action(action) => {
+                if !endpoint.has_item() {
+                    conditional::reject_if_match(
                         headers,
                         "This action is of no single item, so it has no version to expect.",
                     )?;
                 }
-                let expected = conditional::expected(headers)?;
-                let limit = self.boundary.body_limit;
-                let input = body::maybe_json(endpoint.body(), headers, body, limit).await?;
-                match call.act(acted, id, input, expected.as_ref()).await? {
-                    Answer::Item(item) => Ok(response::changed(item, endpoint.success())),
-                    Answer::Output(output) => Ok(response::written(output.to_string(), endpoint.success())),
+                let expected = conditional::parse_if_match(headers)?;
+                let limit = self.state.body_limit;
+                let input = body::read_optional_json(endpoint.body(), headers, body, limit).await?;
+                match call.act(action, id, input, expected.as_ref()).await? {
+                    ActionResult::Item(item) => Ok(response::changed(item, endpoint.success())),
+                    ActionResult::Output(output) => {
+                        Ok(response::json_response(output.to_string(), endpoint.success()))
+                    }
                 }
             }
-            _ => Ok(match call.delete(id, conditional::expected(headers)?.as_ref()).await? {
+            _ => Ok(match call.delete(id, conditional::parse_if_match(headers)?.as_ref()).await? {
                 Some(item) => response::changed(item, StatusCode::OK),
                 None => response::empty(endpoint.success()),
             }),
@@ -78,30 +80,30 @@ impl ResourceHandler {
             let fault = Fault::header("Content-Range", "unknown", detail);
             return Err(Error::new(ErrorKind::BadRequest, "invalid-header", detail).with_faults(vec![fault]));
         }
-        let expected = conditional::expected(&parts.headers)?;
-        let create_only = conditional::create_only(&parts.headers)?;
-        let json = self.json(Endpoint::Replace, parts, body).await?;
+        let expected = conditional::parse_if_match(&parts.headers)?;
+        let create_only = conditional::is_create_only(&parts.headers)?;
+        let json = self.read_json(Endpoint::Replace, parts, body).await?;
         Ok(match call.replace(id, json, expected.as_ref(), create_only).await? {
-            Put::Changed(item) => response::changed(item, Endpoint::Replace.success()),
-            Put::Created(item, id) => {
-                let path = self.boundary.public_path(parts);
+            PutResult::Changed(item) => response::changed(item, Endpoint::Replace.success()),
+            PutResult::Created(item, id) => {
+                let path = self.state.public_path(parts);
                 let collection = response::parent(&path);
                 response::created(item, &response::location(collection, &id), &Prefer::default())
             }
         })
     }
 
-    pub(super) async fn json(
+    pub(super) async fn read_json(
         &self,
         endpoint: Endpoint,
         parts: &Parts,
         body: HttpBody,
     ) -> Result<Json, Error> {
-        body::json(endpoint.body(), &parts.headers, body, self.boundary.body_limit).await
+        body::read_json(endpoint.body(), &parts.headers, body, self.state.body_limit).await
     }
 
     /// Adds the header that tells caches what the change invalidates.
-    pub(super) fn fallen(
+    pub(super) fn with_invalidation(
         &self,
         mut response: Response,
         endpoint: Endpoint,
@@ -109,9 +111,9 @@ impl ResourceHandler {
         is_dry_run: bool,
     ) -> Response {
         if response.status().is_success() && !is_dry_run {
-            let id = (endpoint.is_of_item() && !id.is_empty()).then_some(id);
-            let fallen = cache_groups::fallen(&self.boundary.engine.catalog, &self.entry, id);
-            cache_groups::say(fallen, response.headers_mut());
+            let id = (endpoint.has_item() && !id.is_empty()).then_some(id);
+            let groups = cache_groups::invalidated_groups(&self.state.engine.catalog, &self.entry, id);
+            cache_groups::set_invalidation(groups, response.headers_mut());
         }
         response
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Streams {
-    pub(crate) most: usize,
+    pub(crate) max_streams: usize,
     pub(crate) max_per_tenant: usize,
     pub(crate) max_per_actor: usize,
     pub(crate) max_anonymous: usize,
@@ -37,7 +37,7 @@ impl Streams {
     /// The defaults that are documented at each setting.
     pub const fn new() -> Self {
         Self {
-            most: 20_000,
+            max_streams: 20_000,
             max_per_tenant: 5_000,
             max_per_actor: 100,
             max_anonymous: 10_000,
@@ -51,7 +51,7 @@ impl Streams {
     /// The most streams of a node, sockets, their subscriptions and rooms included; 20,000 by default. A further one gets
     /// 503.
     pub const fn max_streams(mut self, streams: usize) -> Self {
-        self.most = streams;
+        self.max_streams = streams;
         self
     }
 
@@ -82,14 +82,14 @@ impl Streams {
 
     /// How often a stream without events sends a heartbeat, and checks whether its credential and rights still hold; 15 s
     /// by default.
-    pub const fn heartbeat(mut self, pause: Duration) -> Self {
-        self.heartbeat = if pause.is_zero() { Duration::from_millis(1) } else { pause };
+    pub const fn heartbeat(mut self, duration: Duration) -> Self {
+        self.heartbeat = if duration.is_zero() { Duration::from_millis(1) } else { duration };
         self
     }
 
     /// How long a socket may follow nothing; 60 s by default. It is closed then (1000).
-    pub const fn idle(mut self, pause: Duration) -> Self {
-        self.idle = pause;
+    pub const fn idle(mut self, duration: Duration) -> Self {
+        self.idle = duration;
         self
     }
 

@@ -18,11 +18,11 @@ mod ws;
 pub use limits::Streams;
 
 pub(crate) use feed::{Feed, SubscriptionRequest};
-pub(crate) use hub::{Subscription, Wanted, Who};
-pub(crate) use position::{Scope, StreamPosition};
-pub(crate) use presence::{Place as Present, Presence, PresenceEvent, Room};
+pub(crate) use hub::{SubscriberIdentity, Subscription, SubscriptionSpec};
+pub(crate) use position::{StreamPosition, StreamScope};
+pub(crate) use presence::{LocalMember as Present, Presence, PresenceEvent, RoomId};
 pub(crate) use presence_sync::follow as follow_presence;
-pub(crate) use sse::response as events_of;
+pub(crate) use sse::sse_response as events_of;
 pub(crate) use streams::Live;
 pub(crate) use subscriber_view::SubscriberView;
-pub(crate) use ws::{Ending, SocketMessage};
+pub(crate) use ws::{SocketMessage, SubscriptionEnd};

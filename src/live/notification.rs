@@ -8,7 +8,7 @@ use crate::tables::events::Position;
 
 /// The effect of a change on subscribers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum NoticeKind {
     /// The change concerns an item in view.
     Event,
     /// The change brought an item into view.
@@ -22,7 +22,7 @@ pub(crate) enum Kind {
 /// What subscribers of one class receive about one change.
 #[derive(Debug)]
 pub(crate) struct Notice {
-    pub(crate) kind: Kind,
+    pub(crate) kind: NoticeKind,
     pub(crate) database: usize,
     pub(crate) position: Position,
     pub(crate) event_type: String,
@@ -30,33 +30,33 @@ pub(crate) struct Notice {
     pub(crate) json: Bytes,
     /// The encrypted position of subscribers that follow one database and have received everything up to here; set on first
     /// use.
-    pub(super) place: OnceLock<Box<str>>,
+    pub(super) shared_position: OnceLock<Box<str>>,
     /// The complete server-sent event for the same subscribers; set on first use.
-    pub(super) sent: OnceLock<Bytes>,
+    pub(super) sse_frame: OnceLock<Bytes>,
 }
 
 impl Notice {
     pub(super) fn new(
-        kind: Kind,
+        kind: NoticeKind,
         database: usize,
         position: Position,
         event_type: String,
         json: Vec<u8>,
     ) -> Self {
-        let (place, sent) = (OnceLock::new(), OnceLock::new());
-        Self { kind, database, position, event_type, json: json.into(), place, sent }
+        let (shared_position, sse_frame) = (OnceLock::new(), OnceLock::new());
+        Self { kind, database, position, event_type, json: json.into(), shared_position, sse_frame }
     }
 
     pub(super) fn reset(database: usize, position: Position) -> Self {
-        Self::new(Kind::Reset, database, position, String::new(), Vec::new())
+        Self::new(NoticeKind::Reset, database, position, String::new(), Vec::new())
     }
 
     /// The event name that clients see.
-    pub(super) fn name(&self) -> &str {
+    pub(super) fn event_name(&self) -> &str {
         match self.kind {
-            Kind::Added => "added",
-            Kind::Removed => "removed",
-            Kind::Event | Kind::Reset => &self.event_type,
+            NoticeKind::Added => "added",
+            NoticeKind::Removed => "removed",
+            NoticeKind::Event | NoticeKind::Reset => &self.event_type,
         }
     }
 }

@@ -16,27 +16,27 @@ use crate::digest;
 use crate::error::{Error, ErrorKind};
 
 /// The most members of one room.
-const MOST: usize = 1_000;
+const MAX_MEMBERS: usize = 1_000;
 /// How many joins and leaves are announced to other nodes one by one; where there are more, a full snapshot is sent.
-const MOST_UNTOLD: usize = 1_000;
+const MAX_PENDING: usize = 1_000;
 /// How often one actor may be in one room, and how many anonymous members there may be.
-const MOST_OF_ONE: usize = 10;
-const MOST_UNKNOWN: usize = 100;
+const MAX_PER_ACTOR: usize = 10;
+const MAX_ANONYMOUS: usize = 100;
 /// Event buffer of one member; on overflow the member gets a full snapshot.
-const QUEUE: usize = 64;
+const EVENT_BUFFER: usize = 64;
 
 /// The name of a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Room([u8; 16]);
+pub(crate) struct RoomId([u8; 16]);
 
-impl Room {
+impl RoomId {
     pub(crate) fn of(tenant: Option<&str>, resource: &str, item: Option<&str>) -> Self {
-        let mut fed = digest::DigestInput::default();
-        digest::maybe_text(&mut fed, tenant);
-        digest::text(&mut fed, resource);
-        digest::maybe_text(&mut fed, item);
+        let mut input = digest::DigestInput::default();
+        digest::add_optional_text(&mut input, tenant);
+        digest::add_text(&mut input, resource);
+        digest::add_optional_text(&mut input, item);
         let mut name = [0; 16];
-        name.copy_from_slice(&fed.digest().as_bytes()[..16]);
+        name.copy_from_slice(&input.digest().as_bytes()[..16]);
         Self(name)
     }
 }
@@ -64,16 +64,16 @@ pub(crate) enum PresenceEvent {
 /// The members of all rooms, as far as this node knows.
 #[derive(Debug, Default)]
 pub(crate) struct Presence {
-    state: Mutex<State>,
+    state: Mutex<PresenceState>,
     /// Notified when there is something to announce to other nodes.
-    pub(super) news: Notify,
+    pub(super) broadcast_due: Notify,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct State {
-    rooms: HashMap<Room, Inside>,
+pub(super) struct PresenceState {
+    rooms: HashMap<RoomId, RoomState>,
     /// Changes on this node that are not announced yet; `None` where no other nodes listen.
-    pub(super) untold: Option<PendingBroadcast>,
+    pub(super) pending_broadcast: Option<PendingBroadcast>,
     /// The number of joins and leaves on this node.
     pub(super) count: u64,
 }
@@ -81,48 +81,48 @@ pub(super) struct State {
 /// Changes to be announced to other nodes.
 #[derive(Debug, Default)]
 pub(super) struct PendingBroadcast {
-    pub(super) happened: Vec<PresenceMessage>,
+    pub(super) changes: Vec<PresenceMessage>,
     /// Whether there were so many changes that a full snapshot is announced instead.
-    pub(super) everyone: bool,
+    pub(super) is_snapshot: bool,
 }
 
 /// A join or leave on this node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum PresenceMessage {
-    Joined(Room, Arc<Member>),
-    Left(Room, Uuid),
+    Joined(RoomId, Arc<Member>),
+    Left(RoomId, Uuid),
 }
 
 #[derive(Debug)]
-struct Inside {
-    members: BTreeMap<Uuid, (Arc<Member>, Where)>,
-    stirs: broadcast::Sender<PresenceEvent>,
+struct RoomState {
+    members: BTreeMap<Uuid, (Arc<Member>, MemberLocation)>,
+    events: broadcast::Sender<PresenceEvent>,
 }
 
 /// The node of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Where {
-    Here,
-    On(Uuid),
+pub(super) enum MemberLocation {
+    Local,
+    Remote(Uuid),
 }
 
-impl Default for Inside {
+impl Default for RoomState {
     fn default() -> Self {
-        Self { members: BTreeMap::new(), stirs: broadcast::Sender::new(QUEUE) }
+        Self { members: BTreeMap::new(), events: broadcast::Sender::new(EVENT_BUFFER) }
     }
 }
 
 /// A member on this node, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct LocalMember {
     presence: Arc<Presence>,
-    pub(crate) room: Room,
+    pub(crate) room: RoomId,
     pub(crate) member: Uuid,
-    stirs: broadcast::Receiver<PresenceEvent>,
+    events: broadcast::Receiver<PresenceEvent>,
 }
 
 impl Presence {
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, PresenceState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -132,117 +132,117 @@ impl Presence {
     /// Where the room is full.
     pub(crate) fn join(
         self: &Arc<Self>,
-        room: Room,
+        room: RoomId,
         actor: Option<Arc<str>>,
         state: Json,
-    ) -> Result<Place, Error> {
+    ) -> Result<LocalMember, Error> {
         let member = Uuid::now_v7();
-        let someone = Arc::new(Member { member, actor, state });
-        let mut known = self.state();
-        if !known.has_place(room, someone.actor.as_deref()) {
+        let new_member = Arc::new(Member { member, actor, state });
+        let mut guard = self.state();
+        if !guard.has_capacity(room, new_member.actor.as_deref()) {
             let detail = "As many are there as there may be. Try again.";
             return Err(Error::new(ErrorKind::TooManyRequests, "room-full", detail));
         }
-        known.enter(room, someone.clone(), Where::Here);
-        let stirs = known.rooms.entry(room).or_default().stirs.subscribe();
-        known.note(PresenceMessage::Joined(room, someone));
-        drop(known);
-        self.news.notify_one();
-        Ok(Place { presence: self.clone(), room, member, stirs })
+        guard.add_member(room, new_member.clone(), MemberLocation::Local);
+        let events = guard.rooms.entry(room).or_default().events.subscribe();
+        guard.record(PresenceMessage::Joined(room, new_member));
+        drop(guard);
+        self.broadcast_due.notify_one();
+        Ok(LocalMember { presence: self.clone(), room, member, events })
     }
 }
 
-impl State {
+impl PresenceState {
     /// The members of a room, in the order in which they joined.
-    fn members(&self, room: Room) -> Vec<Arc<Member>> {
-        let members = self.rooms.get(&room).map(|inside| inside.members.values());
+    fn members(&self, room: RoomId) -> Vec<Arc<Member>> {
+        let members = self.rooms.get(&room).map(|room_state| room_state.members.values());
         members.into_iter().flatten().map(|(member, _)| member.clone()).collect()
     }
 
     /// Whether another member may join a room.
-    fn has_place(&self, room: Room, actor: Option<&str>) -> bool {
-        let Some(inside) = self.rooms.get(&room) else { return true };
-        let own = inside.members.values().filter(|(member, _)| member.actor.as_deref() == actor).count();
-        let most = if actor.is_some() { MOST_OF_ONE } else { MOST_UNKNOWN };
-        inside.members.len() < MOST && own < most
+    fn has_capacity(&self, room: RoomId, actor: Option<&str>) -> bool {
+        let Some(room_state) = self.rooms.get(&room) else { return true };
+        let own = room_state.members.values().filter(|(member, _)| member.actor.as_deref() == actor).count();
+        let limit = if actor.is_some() { MAX_PER_ACTOR } else { MAX_ANONYMOUS };
+        room_state.members.len() < MAX_MEMBERS && own < limit
     }
 
-    pub(super) fn enter(&mut self, room: Room, member: Arc<Member>, place: Where) {
-        let inside = self.rooms.entry(room).or_default();
-        if inside.members.insert(member.member, (member.clone(), place)).is_none() {
+    pub(super) fn add_member(&mut self, room: RoomId, member: Arc<Member>, location: MemberLocation) {
+        let room_state = self.rooms.entry(room).or_default();
+        if room_state.members.insert(member.member, (member.clone(), location)).is_none() {
             // It fails only where no receiver listens.
-            let _ = inside.stirs.send(PresenceEvent::Joined(member));
+            let _ = room_state.events.send(PresenceEvent::Joined(member));
         }
     }
 
-    pub(super) fn leave(&mut self, room: Room, member: Uuid) {
-        let Some(inside) = self.rooms.get_mut(&room) else { return };
-        if inside.members.remove(&member).is_some() {
-            let _ = inside.stirs.send(PresenceEvent::Left(member));
+    pub(super) fn remove_member(&mut self, room: RoomId, member: Uuid) {
+        let Some(room_state) = self.rooms.get_mut(&room) else { return };
+        if room_state.members.remove(&member).is_some() {
+            let _ = room_state.events.send(PresenceEvent::Left(member));
         }
-        if inside.members.is_empty() {
+        if room_state.members.is_empty() {
             self.rooms.remove(&room);
         }
     }
 
     /// Removes the members on another node, except for some.
-    pub(super) fn keep_of(&mut self, node: Uuid, is_there: impl Fn(Uuid) -> bool) {
-        self.rooms.retain(|_, inside| {
-            inside.members.retain(|member, (_, place)| {
-                let stays = *place != Where::On(node) || is_there(*member);
-                if !stays {
-                    let _ = inside.stirs.send(PresenceEvent::Left(*member));
+    pub(super) fn retain_remote(&mut self, node: Uuid, is_present: impl Fn(Uuid) -> bool) {
+        self.rooms.retain(|_, room_state| {
+            room_state.members.retain(|member, (_, location)| {
+                let is_kept = *location != MemberLocation::Remote(node) || is_present(*member);
+                if !is_kept {
+                    let _ = room_state.events.send(PresenceEvent::Left(*member));
                 }
-                stays
+                is_kept
             });
-            !inside.members.is_empty()
+            !room_state.members.is_empty()
         });
     }
 
     /// All members on this node.
-    pub(super) fn here(&self) -> Vec<(Room, Arc<Member>)> {
-        let of = |(room, inside): (&Room, &Inside)| {
-            let here = inside.members.values().filter(|(_, place)| *place == Where::Here);
+    pub(super) fn local_members(&self) -> Vec<(RoomId, Arc<Member>)> {
+        let of = |(room, room_state): (&RoomId, &RoomState)| {
+            let here = room_state.members.values().filter(|(_, location)| *location == MemberLocation::Local);
             here.map(|(member, _)| (*room, member.clone())).collect::<Vec<_>>()
         };
         self.rooms.iter().flat_map(of).collect()
     }
 
-    fn note(&mut self, told: PresenceMessage) {
+    fn record(&mut self, change: PresenceMessage) {
         self.count += 1;
-        let Some(untold) = &mut self.untold else { return };
-        if untold.happened.len() >= MOST_UNTOLD {
-            untold.everyone = true;
+        let Some(pending_broadcast) = &mut self.pending_broadcast else { return };
+        if pending_broadcast.changes.len() >= MAX_PENDING {
+            pending_broadcast.is_snapshot = true;
         }
-        if untold.everyone {
-            untold.happened = Vec::new();
+        if pending_broadcast.is_snapshot {
+            pending_broadcast.changes = Vec::new();
         } else {
-            untold.happened.push(told);
+            pending_broadcast.changes.push(change);
         }
     }
 }
 
-impl Place {
+impl LocalMember {
     /// All members of the room, this one included. Earlier events are covered by the result and discarded.
     pub(crate) fn members(&mut self) -> Vec<Arc<Member>> {
         let state = self.presence.state();
         // Under one lock: members that join from here on come as events.
-        self.stirs = self.stirs.resubscribe();
+        self.events = self.events.resubscribe();
         state.members(self.room)
     }
 
     /// The next event; `None` where more occurred than the buffer holds.
-    pub(crate) async fn stir(&mut self) -> Option<PresenceEvent> {
-        self.stirs.recv().await.ok()
+    pub(crate) async fn next_event(&mut self) -> Option<PresenceEvent> {
+        self.events.recv().await.ok()
     }
 }
 
-impl Drop for Place {
+impl Drop for LocalMember {
     fn drop(&mut self) {
         let mut state = self.presence.state();
-        state.leave(self.room, self.member);
-        state.note(PresenceMessage::Left(self.room, self.member));
+        state.remove_member(self.room, self.member);
+        state.record(PresenceMessage::Left(self.room, self.member));
         drop(state);
-        self.presence.news.notify_one();
+        self.presence.broadcast_due.notify_one();
     }
 }

@@ -13,29 +13,29 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::presence::{Member, PendingBroadcast, Presence, PresenceMessage, Room, Where};
-use crate::access::Following;
+use super::presence::{Member, MemberLocation, PendingBroadcast, Presence, PresenceMessage, RoomId};
+use crate::access::AbortOnDrop;
 
 /// How long to wait after the bus failed.
-const PAUSE: Duration = Duration::from_millis(250);
+const RETRY_DELAY: Duration = Duration::from_millis(250);
 /// How many members a message holds at most.
-const PART: usize = 500;
+const MAX_PART_MEMBERS: usize = 500;
 
 /// A message between nodes.
 #[derive(Debug, Serialize, Deserialize)]
-struct Message {
+struct NodeMessage {
     node: Uuid,
     /// The number of joins and leaves on that node, including those of this message.
     count: u64,
-    says: Says,
+    says: PresencePayload,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum Says {
+enum PresencePayload {
     /// Joins and leaves, in order.
     Happened(Vec<PresenceMessage>),
     /// A snapshot of all members on the node, in numbered parts.
-    Everyone { members: Vec<(Room, Arc<Member>)>, part: usize, is_last: bool },
+    Everyone { members: Vec<(RoomId, Arc<Member>)>, part: usize, is_last: bool },
     /// A heartbeat.
     Beat,
     /// A request for a snapshot, to one node or to all.
@@ -45,21 +45,21 @@ enum Says {
 /// What a node knows of another one.
 #[derive(Debug)]
 struct Peer {
-    heard: Instant,
+    last_seen: Instant,
     /// The number up to which all joins and leaves are known.
     count: Option<u64>,
     /// When a snapshot was requested, unless it has arrived.
-    asked: Option<Instant>,
+    requested_at: Option<Instant>,
     /// The parts of a snapshot received so far; `None` where a part is missing.
-    coming: Option<Coming>,
+    snapshot: Option<PartialSnapshot>,
 }
 
 /// A snapshot of another node, as far as it has been received.
 #[derive(Debug, Default)]
-struct Coming {
+struct PartialSnapshot {
     /// The number of the next part.
-    next: usize,
-    members: Vec<(Room, Arc<Member>)>,
+    next_part: usize,
+    members: Vec<(RoomId, Arc<Member>)>,
 }
 
 /// One node among the others.
@@ -69,7 +69,7 @@ struct Node {
     presence: Arc<Presence>,
     bus: Arc<dyn Bus>,
     channel: String,
-    beat: Duration,
+    heartbeat: Duration,
 }
 
 /// Announces this node's members and receives those of other nodes, for as long as the returned value is held. A node sends
@@ -81,167 +81,171 @@ pub(crate) async fn follow(
     presence: &Arc<Presence>,
     bus: &Arc<dyn Bus>,
     application: &str,
-    beat: Duration,
-) -> Result<Following, StorageError> {
+    heartbeat: Duration,
+) -> Result<AbortOnDrop, StorageError> {
     let channel = format!("presence.{application}");
     let listener = bus.listen(&channel).await?;
-    presence.state().untold = Some(PendingBroadcast::default());
-    let node = Node { id: Uuid::new_v4(), presence: presence.clone(), bus: bus.clone(), channel, beat };
-    Ok(Following::new(&tokio::spawn(node.live(listener))))
+    presence.state().pending_broadcast = Some(PendingBroadcast::default());
+    let node = Node { id: Uuid::new_v4(), presence: presence.clone(), bus: bus.clone(), channel, heartbeat };
+    Ok(AbortOnDrop::new(&tokio::spawn(node.run(listener))))
 }
 
 impl Node {
-    async fn live(self, mut listener: Box<dyn Listener>) {
+    async fn run(self, mut listener: Box<dyn Listener>) {
         let mut peers: HashMap<Uuid, Peer> = HashMap::new();
         // Messages to send besides the changes on this node.
-        let mut to_say = vec![Says::Ask(None)];
-        let mut says_all = false;
-        let mut beat = Instant::now() + self.beat;
+        let mut outgoing = vec![PresencePayload::Ask(None)];
+        let mut is_snapshot_due = false;
+        let mut heartbeat = Instant::now() + self.heartbeat;
         loop {
-            if !self.say(&mut to_say, &mut says_all).await {
-                tokio::time::sleep(PAUSE).await;
+            if !self.publish_pending(&mut outgoing, &mut is_snapshot_due).await {
+                tokio::time::sleep(RETRY_DELAY).await;
             }
             // Received messages first: a node that was held up learns which nodes are alive before it counts their silence.
             tokio::select! {
                 biased;
                 heard = listener.heard() => match heard {
                     Ok(BusEvent::Message(bytes)) => match serde_json::from_slice(&bytes) {
-                        Ok(message) => self.hear(&mut peers, message, &mut to_say, &mut says_all),
+                        Ok(message) => self.receive(&mut peers, message, &mut outgoing, &mut is_snapshot_due),
                         Err(error) => tracing::warn!(error = format!("{error:#}"), "a presence message of another node cannot be read"),
                     },
                     Ok(BusEvent::Missed | BusEvent::Back) => {
                         for peer in peers.values_mut() {
-                            (peer.count, peer.coming) = (None, None);
+                            (peer.count, peer.snapshot) = (None, None);
                         }
-                        to_say.push(Says::Ask(None));
-                        says_all = true;
+                        outgoing.push(PresencePayload::Ask(None));
+                        is_snapshot_due = true;
                     }
                     Err(error) => {
                         tracing::debug!(%error, "the bus is unavailable: presence on other nodes is unknown");
-                        self.forget_silent(&mut peers);
-                        tokio::time::sleep(PAUSE).await;
+                        self.remove_silent(&mut peers);
+                        tokio::time::sleep(RETRY_DELAY).await;
                     }
                 },
-                () = self.presence.news.notified() => {}
-                () = tokio::time::sleep_until(beat) => {
-                    beat = Instant::now() + self.beat;
-                    self.forget_silent(&mut peers);
-                    to_say.push(Says::Beat);
+                () = self.presence.broadcast_due.notified() => {}
+                () = tokio::time::sleep_until(heartbeat) => {
+                    heartbeat = Instant::now() + self.heartbeat;
+                    self.remove_silent(&mut peers);
+                    outgoing.push(PresencePayload::Beat);
                 }
             }
         }
     }
 
     /// Publishes pending messages; returns whether the bus accepted them. Where it did not, a full snapshot follows later.
-    async fn say(&self, to_say: &mut Vec<Says>, says_all: &mut bool) -> bool {
-        let (happened, count, everyone) = {
+    async fn publish_pending(&self, outgoing: &mut Vec<PresencePayload>, is_snapshot_due: &mut bool) -> bool {
+        let (changes, count, everyone) = {
             let mut state = self.presence.state();
-            let PendingBroadcast { happened, everyone } =
-                state.untold.as_mut().map(std::mem::take).unwrap_or_default();
-            *says_all |= everyone;
-            let everyone = says_all.then(|| state.here());
-            (happened, state.count, everyone)
+            let PendingBroadcast { changes, is_snapshot: everyone } =
+                state.pending_broadcast.as_mut().map(std::mem::take).unwrap_or_default();
+            *is_snapshot_due |= everyone;
+            let everyone = is_snapshot_due.then(|| state.local_members());
+            (changes, state.count, everyone)
         };
         let mut messages = Vec::new();
         match everyone {
             Some(everyone) => {
-                let last = everyone.len().div_ceil(PART).max(1) - 1;
+                let last = everyone.len().div_ceil(MAX_PART_MEMBERS).max(1) - 1;
                 let mut everyone = everyone.into_iter();
                 for part in 0..=last {
-                    let members = everyone.by_ref().take(PART).collect();
-                    messages.push(Says::Everyone { members, part, is_last: part == last });
+                    let members = everyone.by_ref().take(MAX_PART_MEMBERS).collect();
+                    messages.push(PresencePayload::Everyone { members, part, is_last: part == last });
                 }
             }
-            None if happened.is_empty() => {}
-            None => messages.push(Says::Happened(happened)),
+            None if changes.is_empty() => {}
+            None => messages.push(PresencePayload::Happened(changes)),
         }
         // In this order: the changes that the number counts were announced before.
-        messages.append(to_say);
+        messages.append(outgoing);
         for says in messages {
-            let message = Message { node: self.id, count, says };
+            let message = NodeMessage { node: self.id, count, says };
             let bytes = serde_json::to_vec(&message).unwrap_or_default();
             if let Err(error) = self.bus.publish(&self.channel, bytes).await {
                 tracing::debug!(%error, "presence could not be published to other nodes");
-                *says_all = true;
+                *is_snapshot_due = true;
                 // In place of the requests that were pending.
-                to_say.push(Says::Ask(None));
+                outgoing.push(PresencePayload::Ask(None));
                 return false;
             }
         }
-        *says_all = false;
+        *is_snapshot_due = false;
         true
     }
 
-    fn hear(
+    fn receive(
         &self,
         peers: &mut HashMap<Uuid, Peer>,
-        message: Message,
-        to_say: &mut Vec<Says>,
-        says_all: &mut bool,
+        message: NodeMessage,
+        outgoing: &mut Vec<PresencePayload>,
+        is_snapshot_due: &mut bool,
     ) {
-        let Message { node, count, says } = message;
+        let NodeMessage { node, count, says } = message;
         if node == self.id {
             return;
         }
         let now = Instant::now();
-        let peer =
-            peers.entry(node).or_insert_with(|| Peer { heard: now, count: None, asked: None, coming: None });
-        peer.heard = now;
-        let place = Where::On(node);
+        let peer = peers.entry(node).or_insert_with(|| Peer {
+            last_seen: now,
+            count: None,
+            requested_at: None,
+            snapshot: None,
+        });
+        peer.last_seen = now;
+        let location = MemberLocation::Remote(node);
         match says {
-            Says::Happened(happened) => {
-                if peer.count.map(|known| known + happened.len() as u64) != Some(count) {
-                    return self.missed(peer, node, to_say);
+            PresencePayload::Happened(changes) => {
+                if peer.count.map(|known| known + changes.len() as u64) != Some(count) {
+                    return self.request_snapshot(peer, node, outgoing);
                 }
                 peer.count = Some(count);
                 let mut state = self.presence.state();
-                for told in happened {
-                    match told {
-                        PresenceMessage::Joined(room, member) => state.enter(room, member, place),
-                        PresenceMessage::Left(room, member) => state.leave(room, member),
+                for change in changes {
+                    match change {
+                        PresenceMessage::Joined(room, member) => state.add_member(room, member, location),
+                        PresenceMessage::Left(room, member) => state.remove_member(room, member),
                     }
                 }
             }
-            Says::Everyone { members, part, is_last } => {
-                let before = if part == 0 { Some(Coming::default()) } else { peer.coming.take() };
-                let Some(mut coming) = before.filter(|coming| coming.next == part) else {
-                    return self.missed(peer, node, to_say);
+            PresencePayload::Everyone { members, part, is_last } => {
+                let before = if part == 0 { Some(PartialSnapshot::default()) } else { peer.snapshot.take() };
+                let Some(mut snapshot) = before.filter(|snapshot| snapshot.next_part == part) else {
+                    return self.request_snapshot(peer, node, outgoing);
                 };
-                coming.members.extend(members);
+                snapshot.members.extend(members);
                 if is_last {
-                    (peer.count, peer.asked) = (Some(count), None);
-                    let known: HashSet<_> = coming.members.iter().map(|(_, one)| one.member).collect();
+                    (peer.count, peer.requested_at) = (Some(count), None);
+                    let known: HashSet<_> = snapshot.members.iter().map(|(_, one)| one.member).collect();
                     let mut state = self.presence.state();
-                    state.keep_of(node, |member| known.contains(&member));
-                    for (room, member) in coming.members {
-                        state.enter(room, member, place);
+                    state.retain_remote(node, |member| known.contains(&member));
+                    for (room, member) in snapshot.members {
+                        state.add_member(room, member, location);
                     }
                 } else {
-                    coming.next += 1;
-                    peer.coming = Some(coming);
+                    snapshot.next_part += 1;
+                    peer.snapshot = Some(snapshot);
                 }
             }
-            Says::Beat if peer.count != Some(count) => self.missed(peer, node, to_say),
-            Says::Beat => {}
-            Says::Ask(whom) => *says_all |= whom.is_none_or(|whom| whom == self.id),
+            PresencePayload::Beat if peer.count != Some(count) => self.request_snapshot(peer, node, outgoing),
+            PresencePayload::Beat => {}
+            PresencePayload::Ask(target) => *is_snapshot_due |= target.is_none_or(|target| target == self.id),
         }
     }
 
     /// Requests a snapshot from a node: one of its messages was missed.
-    fn missed(&self, peer: &mut Peer, node: Uuid, to_say: &mut Vec<Says>) {
+    fn request_snapshot(&self, peer: &mut Peer, node: Uuid, outgoing: &mut Vec<PresencePayload>) {
         peer.count = None;
-        if peer.asked.is_none_or(|asked| asked.elapsed() > self.beat) {
-            peer.asked = Some(Instant::now());
-            to_say.push(Says::Ask(Some(node)));
+        if peer.requested_at.is_none_or(|requested_at| requested_at.elapsed() > self.heartbeat) {
+            peer.requested_at = Some(Instant::now());
+            outgoing.push(PresencePayload::Ask(Some(node)));
         }
     }
 
     /// Removes the members of silent nodes.
-    fn forget_silent(&self, peers: &mut HashMap<Uuid, Peer>) {
+    fn remove_silent(&self, peers: &mut HashMap<Uuid, Peer>) {
         peers.retain(|node, peer| {
-            let is_alive = peer.heard.elapsed() <= 3 * self.beat;
+            let is_alive = peer.last_seen.elapsed() <= 3 * self.heartbeat;
             if !is_alive {
-                self.presence.state().keep_of(*node, |_| false);
+                self.presence.state().retain_remote(*node, |_| false);
             }
             is_alive
         });

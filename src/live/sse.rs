@@ -13,13 +13,13 @@ use super::notification::Notice;
 
 /// After how many milliseconds a disconnected client reconnects: so many, and up to as many more, so that not all clients
 /// reconnect at once.
-const RETRY: u32 = 2_000;
+const RETRY_MS: u32 = 2_000;
 
 /// A feed as a response.
-pub(crate) fn response(feed: Feed) -> Response {
+pub(crate) fn sse_response(feed: Feed) -> Response {
     let frames = stream::unfold(feed, |mut feed| async move {
-        let said = feed.next().await?;
-        let frame = frame(&feed, said);
+        let item = feed.next().await?;
+        let frame = frame(&feed, item);
         Some((Ok::<_, std::convert::Infallible>(frame), feed))
     });
     let mut response = Response::new(Body::from_stream(frames));
@@ -31,28 +31,29 @@ pub(crate) fn response(feed: Feed) -> Response {
     response
 }
 
-fn frame(feed: &Feed, said: FeedItem) -> Bytes {
-    match said {
-        FeedItem::Ready(place) => {
-            let more = u64::from(Uuid::new_v4().as_fields().0) * u64::from(RETRY) / (u64::from(u32::MAX) + 1);
-            let retry = u64::from(RETRY) + more;
-            format!("retry: {retry}\nid: {place}\nevent: ready\ndata: {{}}\n\n").into()
+fn frame(feed: &Feed, item: FeedItem) -> Bytes {
+    match item {
+        FeedItem::Ready(position) => {
+            let jitter =
+                u64::from(Uuid::new_v4().as_fields().0) * u64::from(RETRY_MS) / (u64::from(u32::MAX) + 1);
+            let retry = u64::from(RETRY_MS) + jitter;
+            format!("retry: {retry}\nid: {position}\nevent: ready\ndata: {{}}\n\n").into()
         }
-        FeedItem::Notice(notice, Some(place)) => event(&notice, &place),
+        FeedItem::Notice(notice, Some(position)) => event(&notice, &position),
         FeedItem::Notice(notice, None) => {
-            notice.sent.get_or_init(|| event(&notice, feed.place_of(&notice))).clone()
+            notice.sse_frame.get_or_init(|| event(&notice, feed.shared_position(&notice))).clone()
         }
-        FeedItem::Reset(place) => format!("id: {place}\nevent: reset\ndata: {{}}\n\n").into(),
-        FeedItem::Beat(place) => format!(":\nid: {place}\n\n").into(),
+        FeedItem::Reset(position) => format!("id: {position}\nevent: reset\ndata: {{}}\n\n").into(),
+        FeedItem::Heartbeat(position) => format!(":\nid: {position}\n\n").into(),
         FeedItem::Lagged => Bytes::from_static(b"event: lagged\ndata: {}\n\n"),
-        FeedItem::End(why) => format!("event: end\ndata: {{\"code\":\"{why}\"}}\n\n").into(),
+        FeedItem::End(reason) => format!("event: end\ndata: {{\"code\":\"{reason}\"}}\n\n").into(),
     }
 }
 
-fn event(notice: &Notice, place: &str) -> Bytes {
-    let name = notice.name();
-    let mut frame = Vec::with_capacity(place.len() + name.len() + notice.json.len() + 32);
-    for part in ["id: ", place, "\nevent: ", name, "\ndata: "] {
+fn event(notice: &Notice, position: &str) -> Bytes {
+    let name = notice.event_name();
+    let mut frame = Vec::with_capacity(position.len() + name.len() + notice.json.len() + 32);
+    for part in ["id: ", position, "\nevent: ", name, "\ndata: "] {
         frame.extend_from_slice(part.as_bytes());
     }
     // JSON on one line: a line break would be another field.

@@ -20,8 +20,8 @@ use crate::catalog::{Entry, Mask};
 use crate::digest;
 use crate::engine::Fields;
 use crate::engine::cache_key;
-use crate::engine::decided;
-use crate::engine::speaks_of;
+use crate::engine::can_evaluate;
+use crate::engine::evaluate_partial;
 use crate::engine::{Call, Engine, ListQuery};
 use crate::error::{Error, ErrorKind};
 use crate::outbox::Event;
@@ -34,11 +34,11 @@ use crate::tables::events::{EventRow, Position};
 pub(crate) struct SubscriberView {
     pub(crate) entry: Arc<Entry>,
     /// The rows that lists show to the caller.
-    rows: RowFilter,
+    row_filter: RowFilter,
     /// The row filter combined with the subscription's filter.
-    whole: Filter,
+    combined_filter: Filter,
     mask: Mask,
-    shown: Vec<usize>,
+    fields: Vec<usize>,
     /// Identifies the decision: a digest of the row filter and the field mask.
     pub(crate) policy: [u8; 16],
 }
@@ -52,8 +52,8 @@ pub(crate) struct RowChange {
     before: Option<RowState>,
     after: Option<RowState>,
     /// The hidden fields that changed.
-    unsaid: Vec<usize>,
-    now: OnceCell<Option<Vec<Value>>>,
+    hidden_changes: Vec<usize>,
+    current_row: OnceCell<Option<Vec<Value>>>,
 }
 
 /// The state of an item at one point in time.
@@ -88,29 +88,30 @@ impl RowChange {
     /// Reads the change from an outbox row; `None` where its resource no longer exists.
     pub(crate) fn of(engine: &Engine, row: &EventRow) -> Option<Self> {
         let entry = engine.catalog.find(&row.resource).ok()?.clone();
-        let event = engine.outbox.event(row);
+        let event = engine.outbox.to_event(row);
         let Json::Object(data) = &event.data else { return None };
         let previous = row.previous.as_deref().and_then(|json| serde_json::from_str::<Fields>(json).ok());
-        let unsaid: Vec<_> = row.unsaid.iter().filter_map(|name| entry.schema.position(name)).collect();
-        let at = |fields: &Fields, unknown: &[usize]| state(&entry, row, fields, unknown);
+        let hidden_changes: Vec<_> =
+            row.hidden_changes.iter().filter_map(|name| entry.schema.position(name)).collect();
+        let at = |fields: &Fields, unknown: &[usize]| row_state(&entry, row, fields, unknown);
         // A soft-deleted row may still exist, but no stream shows it.
-        let (was_there, is_there) = match event.action() {
+        let (existed_before, exists_after) = match event.action() {
             "purged" => (false, false),
             "deleted" => (true, false),
             _ => (previous.is_some(), true),
         };
-        let before = was_there.then(|| {
+        let before = existed_before.then(|| {
             let mut fields = data.clone();
             fields.extend(previous.into_iter().flatten());
-            let mut before = at(&fields, &unsaid);
-            if let (Some(deleted_at), false) = (entry.definition.deleted_at, is_there) {
+            let mut before = at(&fields, &hidden_changes);
+            if let (Some(deleted_at), false) = (entry.definition.deleted_at, exists_after) {
                 before.set(deleted_at, Value::Null);
             }
             before
         });
-        let after = is_there.then(|| at(data, &[]));
+        let after = exists_after.then(|| at(data, &[]));
         let position = Position::of(row);
-        Some(Self { position, before, after, unsaid, now: OnceCell::new(), event, entry })
+        Some(Self { position, before, after, hidden_changes, current_row: OnceCell::new(), event, entry })
     }
 
     /// The states before and after the change, as far as the item existed.
@@ -119,22 +120,22 @@ impl RowChange {
     }
 
     /// The current row; `None` where it no longer exists.
-    async fn now(&self, engine: &Engine) -> Result<Option<&Vec<Value>>, Error> {
+    async fn current_row(&self, engine: &Engine) -> Result<Option<&Vec<Value>>, Error> {
         let read = || async {
-            let call = Call::by_the_application(engine, &self.entry);
-            let Ok(id) = call.id(&self.event.subject) else { return Ok(None) };
+            let call = Call::as_application(engine, &self.entry);
+            let Ok(id) = call.parse_id(&self.event.subject) else { return Ok(None) };
             match call.current(id).await {
-                Ok((now, _)) => Ok(Some(call.values_of(&now))),
+                Ok((current_row, _)) => Ok(Some(call.partial_values(&current_row))),
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(error),
             }
         };
-        Ok(self.now.get_or_try_init(read).await?.as_ref())
+        Ok(self.current_row.get_or_try_init(read).await?.as_ref())
     }
 }
 
 /// The item's state from an event; the previous values of the `unknown` fields are unknown.
-fn state(entry: &Entry, row: &EventRow, fields: &Fields, unknown: &[usize]) -> RowState {
+fn row_state(entry: &Entry, row: &EventRow, fields: &Fields, unknown: &[usize]) -> RowState {
     let definition = &entry.definition;
     let mut state = RowState {
         values: vec![Value::Null; entry.schema.fields.len()],
@@ -148,8 +149,8 @@ fn state(entry: &Entry, row: &EventRow, fields: &Fields, unknown: &[usize]) -> R
         state.known[*position] = true;
     }
     // The event row names the tenant even where the tenant field is hidden.
-    let of_tenant = definition.fills.iter().find(|(_, fill)| *fill == Fill::Tenant);
-    if let (Some((position, _)), Some(tenant)) = (of_tenant, &row.tenant) {
+    let tenant_field = definition.fills.iter().find(|(_, fill)| *fill == Fill::Tenant);
+    if let (Some((position, _)), Some(tenant)) = (tenant_field, &row.tenant) {
         let field_type = entry.schema.fields[*position].field_type;
         if !state.known[*position]
             && !unknown.contains(position)
@@ -168,13 +169,18 @@ impl RowState {
     }
 
     /// The state with its unknown fields filled in from the current row, except for the hidden fields that changed.
-    fn completed(&self, entry: &Entry, now: Option<&Vec<Value>>, unsaid: &[usize]) -> Self {
+    fn with_current(
+        &self,
+        entry: &Entry,
+        current_row: Option<&Vec<Value>>,
+        hidden_changes: &[usize],
+    ) -> Self {
         let mut state = self.clone();
-        if let Some(now) = now {
-            let stored = entry.definition.stored.iter().chain(&entry.schema.version);
-            for position in stored.copied().filter(|position| !unsaid.contains(position)) {
+        if let Some(current_row) = current_row {
+            let stored = entry.definition.model_fields.iter().chain(&entry.schema.version);
+            for position in stored.copied().filter(|position| !hidden_changes.contains(position)) {
                 if !state.known[position] {
-                    state.set(position, now[position].clone());
+                    state.set(position, current_row[position].clone());
                 }
             }
         }
@@ -187,23 +193,23 @@ impl Call<'_> {
     ///
     /// # Errors
     /// Where the caller may not list the resource.
-    pub(crate) fn window(
+    pub(crate) fn subscriber_view(
         &self,
         filter: &Filter,
         fields: Option<Vec<usize>>,
     ) -> Result<SubscriberView, Error> {
-        let refused = || decision::refused(self.entry, self.actor, Operation::List);
-        let rows = self.sight().listed.clone().ok_or_else(refused)?;
+        let refused = || decision::denied(self.entry, self.actor, Operation::List);
+        let row_filter = self.visibility().listed.clone().ok_or_else(refused)?;
         let mask = self.mask().clone();
-        let mut fed = digest::DigestInput::default();
-        cache_key::sight(&mut fed, &self.entry.schema, rows.filter(), &mask);
+        let mut input = digest::DigestInput::default();
+        cache_key::digest_visibility(&mut input, &self.entry.schema, row_filter.filter(), &mask);
         let mut policy = [0; 16];
-        policy.copy_from_slice(&fed.digest().as_bytes()[..16]);
+        policy.copy_from_slice(&input.digest().as_bytes()[..16]);
         Ok(SubscriberView {
             entry: self.entry.clone(),
-            whole: rows.within(filter.clone()),
-            shown: fields.unwrap_or_else(|| self.shown()),
-            rows,
+            combined_filter: row_filter.restrict(filter.clone()),
+            fields: fields.unwrap_or_else(|| self.visible_fields()),
+            row_filter,
             mask,
             policy,
         })
@@ -213,71 +219,71 @@ impl Call<'_> {
     ///
     /// # Errors
     /// Every fault of the request, and where the caller may not list the resource.
-    pub(crate) fn asked_stream(&self, asked: ListQuery<'_>) -> Result<(SubscriberView, Binding), Error> {
-        self.window(&Filter::everything(), None)?;
-        let request = match asked {
+    pub(crate) fn parse_stream(&self, list_query: ListQuery<'_>) -> Result<(SubscriberView, Binding), Error> {
+        self.subscriber_view(&Filter::everything(), None)?;
+        let request = match list_query {
             ListQuery::Url(query) => self.reader().stream(query)?,
             ListQuery::Body(body) => self.reader().stream_body(body)?,
         };
-        let window = self.window(&request.filter, request.fields)?;
-        Ok((window, self.stream_binding(&request.filter)))
+        let view = self.subscriber_view(&request.filter, request.fields)?;
+        Ok((view, self.stream_binding(&request.filter)))
     }
 
     fn stream_binding(&self, filter: &Filter) -> Binding {
-        let mut fed = digest::DigestInput::default();
-        digest::text(&mut fed, &self.entry.schema.name);
+        let mut input = digest::DigestInput::default();
+        digest::add_text(&mut input, &self.entry.schema.name);
         // Independent of the order in which the parts were written.
         let mut parts: Vec<[u8; 32]> = match filter {
-            Filter::All(filters) => filters.iter().map(|one| self.digest_of(one)).collect(),
-            other => vec![self.digest_of(other)],
+            Filter::All(filters) => filters.iter().map(|one| self.filter_digest(one)).collect(),
+            other => vec![self.filter_digest(other)],
         };
         parts.sort_unstable();
         for part in parts {
-            fed.update(&part);
+            input.update(&part);
         }
-        Binding::of_stream(self.actor, &fed)
+        Binding::for_stream(self.actor, &input)
     }
 
-    fn digest_of(&self, filter: &Filter) -> [u8; 32] {
-        let mut fed = digest::DigestInput::default();
-        digest::filter(&mut fed, &self.entry.schema, filter);
-        *fed.digest().as_bytes()
+    fn filter_digest(&self, filter: &Filter) -> [u8; 32] {
+        let mut input = digest::DigestInput::default();
+        digest::add_filter(&mut input, &self.entry.schema, filter);
+        *input.digest().as_bytes()
     }
 
     /// The subscriber view and the binding of positions for the stream of a list request.
-    pub(crate) fn window_of_list(&self, request: &ListRequest) -> Result<(SubscriberView, Binding), Error> {
-        Ok((self.window(&request.filter, None)?, self.stream_binding(&request.filter)))
+    pub(crate) fn list_view(&self, request: &ListRequest) -> Result<(SubscriberView, Binding), Error> {
+        Ok((self.subscriber_view(&request.filter, None)?, self.stream_binding(&request.filter)))
     }
 }
 
 impl SubscriberView {
     /// The unfiltered view: everything that the caller may list.
     pub(crate) async fn of(engine: &Engine, entry: &Arc<Entry>, actor: &Actor) -> Result<Self, Error> {
-        engine.call(entry, actor, Operation::List, false).await?.window(&Filter::everything(), None)
+        engine.call(entry, actor, Operation::List, false).await?.subscriber_view(&Filter::everything(), None)
     }
 
     /// Whether the row filter depends on fields that events do not contain, so that past membership in the view is
     /// unknown.
-    pub(crate) fn hangs_on_unsaid(&self) -> bool {
+    pub(crate) fn depends_on_hidden(&self) -> bool {
         let definition = &self.entry.definition;
-        let of_tenant =
+        let tenant_field =
             definition.fills.iter().find(|(_, fill)| *fill == Fill::Tenant).map(|(field, _)| *field);
-        let is_said = |field: usize| definition.visible.contains(&field) || Some(field) == of_tenant;
-        !speaks_of(self.rows.filter(), &is_said)
+        let is_in_event = |field: usize| definition.visible.contains(&field) || Some(field) == tenant_field;
+        !can_evaluate(self.row_filter.filter(), &is_in_event)
     }
 
     /// The filter that items must match to be shown.
     pub(crate) const fn filter(&self) -> &Filter {
-        &self.whole
+        &self.combined_filter
     }
 
     /// Feeds everything that determines what the view shows into a digest.
-    pub(crate) fn digest(&self, fed: &mut digest::DigestInput) {
-        digest::text(fed, &self.entry.schema.name);
-        fed.update(&self.policy);
-        digest::filter(fed, &self.entry.schema, &self.whole);
-        for field in &self.shown {
-            fed.update(&(*field as u64).to_le_bytes());
+    pub(crate) fn digest(&self, input: &mut digest::DigestInput) {
+        digest::add_text(input, &self.entry.schema.name);
+        input.update(&self.policy);
+        digest::add_filter(input, &self.entry.schema, &self.combined_filter);
+        for field in &self.fields {
+            input.update(&(*field as u64).to_le_bytes());
         }
     }
 
@@ -285,40 +291,44 @@ impl SubscriberView {
     ///
     /// # Errors
     /// Where the storage fails.
-    pub(crate) async fn told(&self, engine: &Engine, happened: &RowChange) -> Result<ViewChange, Error> {
-        let possible = |state: &Option<RowState>| match state {
-            Some(state) => decided(&self.whole, &state.values, &|field| state.known[field]) != Some(false),
+    pub(crate) async fn evaluate(&self, engine: &Engine, change: &RowChange) -> Result<ViewChange, Error> {
+        let may_match = |state: &Option<RowState>| match state {
+            Some(state) => {
+                evaluate_partial(&self.combined_filter, &state.values, &|field| state.known[field])
+                    != Some(false)
+            }
             None => false,
         };
-        if !possible(&happened.before) && !possible(&happened.after) {
+        if !may_match(&change.before) && !may_match(&change.after) {
             return Ok(ViewChange::Nothing);
         }
-        let (mut before, mut after) = (happened.before.clone(), happened.after.clone());
-        let mut now = None;
-        if !self.rows.is_everything() {
-            now = happened.now(engine).await?;
+        let (mut before, mut after) = (change.before.clone(), change.after.clone());
+        let mut current_row = None;
+        if !self.row_filter.is_unrestricted() {
+            current_row = change.current_row(engine).await?;
             // The value of a hidden field before its change is unknown.
-            before = before.map(|before| before.completed(&self.entry, now, &happened.unsaid));
-            after = after.map(|after| after.completed(&self.entry, now, &[]));
+            before =
+                before.map(|before| before.with_current(&self.entry, current_row, &change.hidden_changes));
+            after = after.map(|after| after.with_current(&self.entry, current_row, &[]));
         }
-        let was = self.holds(engine, before.as_ref()).await?;
+        let was_visible = self.holds(engine, before.as_ref()).await?;
         let mut is = self.holds(engine, after.as_ref()).await?;
-        if !self.rows.is_everything() && is != Some(false) {
-            is = match now {
+        if !self.row_filter.is_unrestricted() && is != Some(false) {
+            is = match current_row {
                 // Rows that GET would not show now are not shown.
-                Some(now) if !self.admits(engine, now).await? => Some(false),
+                Some(current_row) if !self.admits(engine, current_row).await? => Some(false),
                 // The row was deleted since; the event of that change follows.
-                None if happened.after.is_some() => Some(false),
+                None if change.after.is_some() => Some(false),
                 _ => is,
             };
         }
-        let event = || self.shown(&happened.event);
-        Ok(match (was, is) {
+        let event = || self.redact_event(&change.event);
+        Ok(match (was_visible, is) {
             (Some(true), Some(true)) => ViewChange::Event(event()?),
-            (_, Some(true)) if happened.before.is_none() => ViewChange::Event(event()?),
+            (_, Some(true)) if change.before.is_none() => ViewChange::Event(event()?),
             (_, Some(true)) => ViewChange::Added(event()?),
-            (Some(true), Some(false)) if happened.after.is_none() => ViewChange::Event(event()?),
-            (Some(true), Some(false)) => ViewChange::Removed(removed(&happened.event)),
+            (Some(true), Some(false)) if change.after.is_none() => ViewChange::Event(event()?),
+            (Some(true), Some(false)) => ViewChange::Removed(removed_event(&change.event)),
             (Some(false), Some(false)) => ViewChange::Nothing,
             (_, None) | (None, _) => ViewChange::Reset,
         })
@@ -326,30 +336,30 @@ impl SubscriberView {
 
     async fn holds(&self, engine: &Engine, state: Option<&RowState>) -> Result<Option<bool>, Error> {
         let Some(state) = state else { return Ok(Some(false)) };
-        let knows = |field: usize| state.known[field];
-        match decided(&self.whole, &state.values, &knows) {
-            None if speaks_of(&self.whole, &knows) => {
-                let call = Call::by_the_application(engine, &self.entry);
-                call.holds(&self.entry, &self.whole, &state.values).await.map(Some)
+        let is_known = |field: usize| state.known[field];
+        match evaluate_partial(&self.combined_filter, &state.values, &is_known) {
+            None if can_evaluate(&self.combined_filter, &is_known) => {
+                let call = Call::as_application(engine, &self.entry);
+                call.filter_matches(&self.entry, &self.combined_filter, &state.values).await.map(Some)
             }
             decided => Ok(decided),
         }
     }
 
     async fn admits(&self, engine: &Engine, values: &[Value]) -> Result<bool, Error> {
-        Call::by_the_application(engine, &self.entry).admits(&self.rows, values).await
+        Call::as_application(engine, &self.entry).admits(&self.row_filter, values).await
     }
 
     /// The event with the fields that GET would show.
-    fn shown(&self, event: &Event) -> Result<Event, Error> {
+    fn redact_event(&self, event: &Event) -> Result<Event, Error> {
         let data = event.data.as_object().cloned().unwrap_or_default();
-        let data = redact::shown_of(&self.entry.schema, &self.mask, &self.shown, data)?;
+        let data = redact::visible_fields(&self.entry.schema, &self.mask, &self.fields, data)?;
         Ok(Event { data: Json::Object(data), ..event.clone() })
     }
 }
 
 /// The `removed` event of an item that is no longer in the view; it carries no data.
-fn removed(event: &Event) -> Event {
+fn removed_event(event: &Event) -> Event {
     let event_type = format!("{}.removed", event.resource());
     let rest = event.clone();
     Event { event_type, data: Json::Null, dataschema: None, traceparent: None, tenantid: None, ..rest }

@@ -10,28 +10,28 @@ pub(crate) struct SocketMessage {
     /// `None` where there is nothing to send.
     pub(crate) text: Option<String>,
     /// Set where the subscription with this id ends.
-    pub(crate) end: Option<Ending>,
+    pub(crate) end: Option<SubscriptionEnd>,
 }
 
 /// What the end of a subscription means for its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum SubscriptionEnd {
     /// The socket stays open.
-    Alone,
+    KeepSocket,
     /// The credential of the whole socket is not valid any more.
     Unauthenticated,
 }
 
 impl SocketMessage {
     /// The message of a feed item.
-    pub(crate) fn of(feed: &Feed, id: &str, said: FeedItem) -> Self {
-        let at = |kind: &str, place: String| json!({"type": kind, "id": id, "position": place});
-        match said {
-            FeedItem::Ready(place) => Self::message(&at("ready", place)),
-            FeedItem::Notice(notice, own) => {
-                let place = own.unwrap_or_else(|| feed.place_of(&notice).to_owned());
-                let mut message = at("next", place);
-                message["event"] = notice.name().into();
+    pub(crate) fn of(feed: &Feed, id: &str, item: FeedItem) -> Self {
+        let at = |kind: &str, position: String| json!({"type": kind, "id": id, "position": position});
+        match item {
+            FeedItem::Ready(position) => Self::from_json(&at("ready", position)),
+            FeedItem::Notice(notice, own_position) => {
+                let position = own_position.unwrap_or_else(|| feed.shared_position(&notice).to_owned());
+                let mut message = at("next", position);
+                message["event"] = notice.event_name().into();
                 // The change is serialized already, and the same for all subscribers.
                 let mut text = message.to_string();
                 text.pop();
@@ -40,22 +40,26 @@ impl SocketMessage {
                 text.push('}');
                 Self { text: Some(text), end: None }
             }
-            FeedItem::Reset(place) => Self::message(&at("reset", place)),
-            FeedItem::Beat(place) => Self::message(&at("position", place)),
-            FeedItem::Lagged => Self::ended(id, "lagged"),
-            FeedItem::End(why) => Self::ended(id, why),
+            FeedItem::Reset(position) => Self::from_json(&at("reset", position)),
+            FeedItem::Heartbeat(position) => Self::from_json(&at("position", position)),
+            FeedItem::Lagged => Self::complete(id, "lagged"),
+            FeedItem::End(reason) => Self::complete(id, reason),
         }
     }
 
     /// Any other message.
-    pub(crate) fn message(message: &Json) -> Self {
+    pub(crate) fn from_json(message: &Json) -> Self {
         Self { text: Some(message.to_string()), end: None }
     }
 
     /// The last message of a subscription.
-    pub(crate) fn ended(id: &str, why: &'static str) -> Self {
-        let message = json!({"type": "complete", "id": id, "code": why});
-        let end = if why == "unauthenticated" { Ending::Unauthenticated } else { Ending::Alone };
+    pub(crate) fn complete(id: &str, reason: &'static str) -> Self {
+        let message = json!({"type": "complete", "id": id, "code": reason});
+        let end = if reason == "unauthenticated" {
+            SubscriptionEnd::Unauthenticated
+        } else {
+            SubscriptionEnd::KeepSocket
+        };
         Self { text: Some(message.to_string()), end: Some(end) }
     }
 }

@@ -16,11 +16,11 @@ use crate::http::Batch;
 pub(super) const TAG: (&str, &str) = ("batch", "Changes of several resources in one transaction.");
 
 /// Adds the request and response schemas to the components: at most `most` operations, on these resources.
-pub(super) fn add(components: &mut Components, most: usize, resources: &[&str]) {
+pub(super) fn add(components: &mut Components, max_operations: usize, resources: &[&str]) {
     schemas::add(components, "Batch", super::explain::schema::<Batch>());
     let batch = &mut components.schemas["Batch"];
     batch["properties"]["operations"]["minItems"] = json!(1);
-    batch["properties"]["operations"]["maxItems"] = json!(most);
+    batch["properties"]["operations"]["maxItems"] = json!(max_operations);
     let resource = json!({"type": "string", "enum": resources, "description": "The resource's name."});
     let alternatives = [
         ("Create", "create", &[][..], &["body"][..]),
@@ -68,7 +68,7 @@ pub(super) fn add(components: &mut Components, most: usize, resources: &[&str]) 
 /// A member of an operation.
 fn member(name: &str) -> Json {
     match name {
-        "if_match" => parameters::tag(),
+        "if_match" => parameters::entity_tag_schema(),
         "id" => json!({"anyOf": [{"type": "string"}, {"type": "integer"}], "description": "Which item."}),
         _ => json!({
             "type": "object",
@@ -108,6 +108,6 @@ pub(super) fn operation(security: Vec<SecurityRequirement>, components: &mut Com
         ErrorKind::DeadlineExceeded,
     ];
     let mut operation = responses::problems(operation, &kinds, components).build();
-    operation.parameters = Some(parameters::of_batch(components));
+    operation.parameters = Some(parameters::batch_parameters(components));
     operation
 }

@@ -16,17 +16,17 @@ pub(super) fn add(schemas: &mut Map<String, Json>, title: &str, entry: &Entry, b
     let id = field.field_type.json_schema();
     let mut filter = reference(&format!("{title}Filter"));
     filter["minProperties"] = json!(1);
-    let most = json!({"type": "integer", "minimum": 1, "maximum": bulk.max_affected});
+    let max_affected = json!({"type": "integer", "minimum": 1, "maximum": bulk.max_affected});
     let mut patch =
         schemas.get(&format!("{title}Patch")).cloned().unwrap_or_else(|| json!({"type": "object"}));
     patch["properties"][&field.name] = id.clone();
-    patch["properties"]["if_match"] = parameters::tag();
+    patch["properties"]["if_match"] = parameters::entity_tag_schema();
     patch["required"] = json!([field.name]);
     let new = reference(&format!("{title}Create"));
     schemas.insert(format!("{title}_BulkCreate"), object(json!({"items": several(new)}), &["items"]));
     let by_filter = |mut properties: Json, required: &[&str]| {
         properties["filter"] = filter.clone();
-        properties["max_affected"] = most.clone();
+        properties["max_affected"] = max_affected.clone();
         object(properties, required)
     };
     // Each alternative is a component, because generators name their types by it.

@@ -14,7 +14,7 @@ use utoipa::openapi::response::Response;
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{ComponentsBuilder, Ref, RefOr};
 
-const PLACE: &str = "#/x-schemas/";
+const INLINE_PREFIX: &str = "#/x-schemas/";
 /// The prefix of references to components.
 const COMPONENTS: &str = "#/components/";
 
@@ -26,19 +26,19 @@ pub(super) struct Components {
     headers: BTreeMap<String, Header>,
     responses: BTreeMap<String, Response>,
     /// Schemas inside parameters, headers and media types, by the numbers of their references.
-    placed: Vec<Json>,
+    inlined: Vec<Json>,
 }
 
 impl Components {
     /// Adds a schema that is inserted where it is used.
     pub(super) fn inline(&mut self, schema: Json) -> RefOr<Schema> {
-        self.placed.push(schema);
-        RefOr::Ref(Ref::new(format!("{PLACE}{}", self.placed.len() - 1)))
+        self.inlined.push(schema);
+        RefOr::Ref(Ref::new(format!("{INLINE_PREFIX}{}", self.inlined.len() - 1)))
     }
 
     /// Adds a schema that several others share, and returns a reference to it. If its name is another schema's, it gets
     /// a number.
-    pub(super) fn shared(&mut self, name: &str, schema: Json) -> Json {
+    pub(super) fn add_shared(&mut self, name: &str, schema: Json) -> Json {
         let numbered = (2..).map(|number| format!("{name}{number}"));
         let mut names = std::iter::once(name.to_owned()).chain(numbered);
         let is_free = |name: &String| self.schemas.get(name).is_none_or(|known| *known == schema);
@@ -54,7 +54,7 @@ impl Components {
         name: &str,
         make: impl FnOnce(&mut Self) -> Parameter,
     ) -> RefOr<Parameter> {
-        let name = &*key(name);
+        let name = &*component_name(name);
         if !self.parameters.contains_key(name) {
             let parameter = make(self);
             self.parameters.insert(name.to_owned(), parameter);
@@ -86,7 +86,7 @@ impl Components {
     }
 
     /// Adds the components that are of utoipa's own types.
-    pub(super) fn describe(&mut self, builder: ComponentsBuilder) -> ComponentsBuilder {
+    pub(super) fn add_to_builder(&mut self, builder: ComponentsBuilder) -> ComponentsBuilder {
         let mut builder = builder;
         for (name, parameter) in std::mem::take(&mut self.parameters) {
             builder = builder.parameter(name, parameter);
@@ -102,26 +102,26 @@ impl Components {
 
     /// Inserts every schema at its place in the serialized document.
     pub(super) fn place(self, document: &mut Json) {
-        place(&self.placed, document);
+        place(&self.inlined, document);
         document["components"]["schemas"] = Json::Object(self.schemas);
     }
 }
 
 /// A valid component name: letters, digits, `.`, `-` and `_` (OpenAPI 3.1, 4.8.7.1). A digest distinguishes names that
 /// differ in other characters only.
-fn key(name: &str) -> Cow<'_, str> {
+fn component_name(name: &str) -> Cow<'_, str> {
     let is_kept = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
     if name.chars().all(is_kept) {
         return Cow::Borrowed(name);
     }
-    let kept: String = name.chars().filter(|character| is_kept(*character)).collect();
-    Cow::Owned(format!("{kept}.{}", &blake3::hash(name.as_bytes()).to_hex()[..8]))
+    let sanitized: String = name.chars().filter(|character| is_kept(*character)).collect();
+    Cow::Owned(format!("{sanitized}.{}", &blake3::hash(name.as_bytes()).to_hex()[..8]))
 }
 
 fn place(schemas: &[Json], document: &mut Json) {
     match document {
         Json::Object(map) => {
-            let number = map.get("$ref").and_then(Json::as_str).and_then(|to| to.strip_prefix(PLACE));
+            let number = map.get("$ref").and_then(Json::as_str).and_then(|to| to.strip_prefix(INLINE_PREFIX));
             if let Some(schema) = number.and_then(|number| schemas.get(number.parse::<usize>().ok()?)) {
                 *document = schema.clone();
             } else {
@@ -147,19 +147,19 @@ pub(super) fn reference(name: &str) -> Json {
 /// names must not be visible either.
 pub(super) fn remove_unused(document: &mut Json) {
     let mut used = HashSet::new();
-    let mut ahead = vec![&document["paths"]];
-    while let Some(json) = ahead.pop() {
+    let mut pending = vec![&document["paths"]];
+    while let Some(json) = pending.pop() {
         match json {
-            Json::Array(items) => ahead.extend(items),
+            Json::Array(items) => pending.extend(items),
             Json::Object(members) => {
                 let target = members.get("$ref").and_then(Json::as_str);
                 let target = target.and_then(|to| to.strip_prefix(COMPONENTS)?.split_once('/'));
                 if let Some((section, name)) = target
                     && used.insert((section.to_owned(), name.to_owned()))
                 {
-                    ahead.push(&document["components"][section][name]);
+                    pending.push(&document["components"][section][name]);
                 }
-                ahead.extend(members.values());
+                pending.extend(members.values());
             }
             _ => {}
         }

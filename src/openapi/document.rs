@@ -14,18 +14,18 @@ use utoipa::openapi::{
     ComponentsBuilder, ContactBuilder, InfoBuilder, LicenseBuilder, OpenApiBuilder, OpenApiVersion,
 };
 
+use super::catalog_view::CatalogView;
 use super::components;
 use super::components::Components;
-use super::lens::Lens;
 use super::operations;
-use super::operations::Site;
+use super::operations::OperationContext;
 use super::schemas;
-use super::schemas::Writer;
+use super::schemas::SchemaBuilder;
 use super::{Info, batch, explain, names, streams, version30, walk};
 use crate::access::Operation;
 use crate::access::{CredentialLocation, SecurityScheme};
 use crate::catalog::Entry;
-use crate::http::{BATCH, EVENTS, EXPLAIN, Endpoint, SOCKET};
+use crate::http::{BATCH_PATH, EVENTS_PATH, EXPLAIN_PATH, Endpoint, SOCKET_PATH};
 
 /// The OpenAPI version of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +39,10 @@ pub(super) enum Version {
 }
 
 /// Builds the document of the part of the catalog that a lens shows.
-pub(super) fn of(lens: &Lens<'_>, info: &Info, version: Version) -> Json {
-    let titles = schemas::titles(lens.catalog);
-    let mut maker = Maker {
-        lens,
+pub(super) fn of(view: &CatalogView<'_>, info: &Info, version: Version) -> Json {
+    let titles = schemas::titles(view.catalog);
+    let mut builder = DocumentBuilder {
+        view,
         info,
         version,
         titles: &titles,
@@ -51,14 +51,14 @@ pub(super) fn of(lens: &Lens<'_>, info: &Info, version: Version) -> Json {
         tags: Vec::new(),
         ids: HashSet::new(),
     };
-    schemas::add_common(&mut maker.components);
-    for entry in lens.catalog.entries() {
-        maker.resource(entry);
+    schemas::add_common(&mut builder.components);
+    for entry in view.catalog.entries() {
+        builder.add_resource(entry);
     }
-    maker.others();
-    let mut document = maker.finish();
+    builder.add_app_paths();
+    let mut document = builder.build();
     components::remove_unused(&mut document);
-    walk::document(&mut document, &mut walk::spell);
+    walk::visit_document(&mut document, &mut walk::normalize);
     if version == Version::V30 {
         version30::convert(&mut document);
     }
@@ -66,8 +66,8 @@ pub(super) fn of(lens: &Lens<'_>, info: &Info, version: Version) -> Json {
 }
 
 /// Builder of a document.
-struct Maker<'a> {
-    lens: &'a Lens<'a>,
+struct DocumentBuilder<'a> {
+    view: &'a CatalogView<'a>,
     info: &'a Info,
     version: Version,
     titles: &'a [String],
@@ -78,23 +78,23 @@ struct Maker<'a> {
     ids: HashSet<String>,
 }
 
-impl Maker<'_> {
-    fn resource(&mut self, entry: &Entry) {
-        if !self.lens.shows_resource(entry) {
+impl DocumentBuilder<'_> {
+    fn add_resource(&mut self, entry: &Entry) {
+        if !self.view.is_resource_visible(entry) {
             return;
         }
-        Writer { lens: self.lens, titles: self.titles, components: &mut self.components }.add(entry);
+        SchemaBuilder { view: self.view, titles: self.titles, components: &mut self.components }.add(entry);
         let definition = &entry.definition;
         let mut is_described = false;
-        for endpoint in self.lens.endpoints(entry) {
+        for endpoint in self.view.endpoints(entry) {
             let method = method(endpoint);
             if method.is_none() && self.version != Version::V32 {
                 continue;
             }
-            let (lens, info, version, titles) = (self.lens, self.info, self.version, self.titles);
-            let site = Site { lens, entry, endpoint, titles, info, version };
-            let id = self.free_id(names::operation_id(entry, endpoint));
-            let operation = site.operation(id, &mut self.components);
+            let (view, info, version, titles) = (self.view, self.info, self.version, self.titles);
+            let context = OperationContext { view, entry, endpoint, titles, info, version };
+            let id = self.unique_id(names::operation_id(entry, endpoint));
+            let operation = context.operation(id, &mut self.components);
             let path = endpoint.path().template(&info.prefix, definition);
             let item = match method {
                 Some(method) => PathItem::new(method, operation),
@@ -111,7 +111,7 @@ impl Maker<'_> {
     }
 
     /// An operation id that no other operation has.
-    fn free_id(&mut self, wanted: String) -> String {
+    fn unique_id(&mut self, wanted: String) -> String {
         let numbered = (2..).map(|number| format!("{wanted}_{number}"));
         let mut names = std::iter::once(wanted.clone()).chain(numbered);
         let id = names.find(|name| !self.ids.contains(name)).unwrap_or(wanted);
@@ -120,34 +120,35 @@ impl Maker<'_> {
     }
 
     /// Adds the paths that belong to no resource.
-    fn others(&mut self) {
-        let (lens, info) = (self.lens, self.info);
-        if let Some(permission) = info.explain.as_ref().filter(|_| lens.explains) {
+    fn add_app_paths(&mut self) {
+        let (view, info) = (self.view, self.info);
+        if let Some(permission) = info.explain.as_ref().filter(|_| view.can_explain) {
             explain::add(&mut self.components);
             let operation = explain::operation(permission, info, &mut self.components);
-            self.other(EXPLAIN.to_owned(), HttpMethod::Post, operation, explain::TAG);
+            self.add_path(EXPLAIN_PATH.to_owned(), HttpMethod::Post, operation, explain::TAG);
         }
         let changes = [Operation::Create, Operation::Update, Operation::Delete];
-        if let (Some(most), Some(security)) = (info.batches, self.security(&changes, |_| true)) {
-            let entries = lens.catalog.entries().iter();
-            let changed = entries.filter(|entry| changes.iter().any(|change| may(lens, entry, *change)));
+        if let (Some(max_operations), Some(security)) = (info.max_batch, self.security(&changes, |_| true)) {
+            let entries = view.catalog.entries().iter();
+            let changed =
+                entries.filter(|entry| changes.iter().any(|change| is_available(view, entry, *change)));
             let names: Vec<&str> = changed.map(|entry| entry.definition.name()).collect();
-            batch::add(&mut self.components, most, &names);
+            batch::add(&mut self.components, max_operations, &names);
             let operation = batch::operation(security, &mut self.components);
-            self.other(format!("{}{BATCH}", info.prefix), HttpMethod::Post, operation, batch::TAG);
+            self.add_path(format!("{}{BATCH_PATH}", info.prefix), HttpMethod::Post, operation, batch::TAG);
         }
         let lists = [Operation::List];
         if let (true, Some(security)) =
-            (info.events, self.security(&lists, |entry| entry.definition.streams()))
+            (info.has_events, self.security(&lists, |entry| entry.definition.has_streams()))
         {
             let operation = streams::operation(security, self.version, &mut self.components);
-            self.other(format!("{}{EVENTS}", info.prefix), HttpMethod::Get, operation, streams::TAG);
+            self.add_path(format!("{}{EVENTS_PATH}", info.prefix), HttpMethod::Get, operation, streams::TAG);
         }
         if let (true, Some(security)) =
-            (info.sockets, self.security(&lists, |entry| entry.definition.lives()))
+            (info.has_sockets, self.security(&lists, |entry| entry.definition.is_live()))
         {
             let operation = streams::socket(security, &mut self.components);
-            self.other(format!("{}{SOCKET}", info.prefix), HttpMethod::Get, operation, streams::TAG);
+            self.add_path(format!("{}{SOCKET_PATH}", info.prefix), HttpMethod::Get, operation, streams::TAG);
         }
     }
 
@@ -158,23 +159,24 @@ impl Maker<'_> {
         operations: &[Operation],
         of: impl Fn(&Entry) -> bool,
     ) -> Option<Vec<SecurityRequirement>> {
-        let entries = self.lens.catalog.entries().iter().filter(|entry| of(entry));
+        let entries = self.view.catalog.entries().iter().filter(|entry| of(entry));
         let rights = entries.flat_map(|entry| operations.iter().map(move |operation| (entry, *operation)));
-        let rights = rights.filter(|(entry, operation)| may(self.lens, entry, *operation));
-        let needed: Vec<_> = rights.map(|(entry, operation)| entry.definition.passed(operation)).collect();
-        (!needed.is_empty()).then(|| operations::security(&needed, self.info))
+        let rights = rights.filter(|(entry, operation)| is_available(self.view, entry, *operation));
+        let permissions: Vec<_> =
+            rights.map(|(entry, operation)| entry.definition.required_permission(operation)).collect();
+        (!permissions.is_empty()).then(|| operations::security(&permissions, self.info))
     }
 
-    fn other(&mut self, path: String, method: HttpMethod, operation: Described, tag: (&str, &str)) {
+    fn add_path(&mut self, path: String, method: HttpMethod, operation: Described, tag: (&str, &str)) {
         let mut operation = operation;
-        operation.operation_id = operation.operation_id.map(|id| self.free_id(id));
+        operation.operation_id = operation.operation_id.map(|id| self.unique_id(id));
         self.paths.push((path, PathItem::new(method, operation)));
         if self.tags.iter().all(|known| known.name != tag.0) {
             self.tags.push(TagBuilder::new().name(tag.0).description(Some(tag.1)).build());
         }
     }
 
-    fn finish(mut self) -> Json {
+    fn build(mut self) -> Json {
         let info = self.info;
         let mut about = InfoBuilder::new().title(&info.title).version(&info.version);
         if let Some(description) = &info.description {
@@ -205,7 +207,7 @@ impl Maker<'_> {
             .info(about.build())
             .paths(paths)
             .tags(Some(self.tags))
-            .components(Some(self.components.describe(schemes(&info.schemes)).build()))
+            .components(Some(self.components.add_to_builder(schemes(&info.schemes)).build()))
             .build();
         let mut document = serde_json::to_value(document).expect("utoipa's types serialize");
         self.components.place(&mut document);
@@ -214,8 +216,9 @@ impl Maker<'_> {
 }
 
 /// Whether the operation is permitted to any caller that the lens covers.
-fn may(lens: &Lens<'_>, entry: &Arc<Entry>, operation: Operation) -> bool {
-    lens.offers(entry, operation) && !entry.definition.passed(operation).requirement().closed
+fn is_available(view: &CatalogView<'_>, entry: &Arc<Entry>, operation: Operation) -> bool {
+    view.is_permitted(entry, operation)
+        && !entry.definition.required_permission(operation).requirement().is_closed
 }
 
 /// The declared servers; by default the host that the document was requested from.
@@ -247,7 +250,7 @@ fn method(endpoint: Endpoint) -> Option<HttpMethod> {
 fn schemes(schemes: &[SecurityScheme]) -> ComponentsBuilder {
     let header = |name: &http::HeaderName| ApiKey::Header(ApiKeyValue::new(name.as_str()));
     schemes.iter().fold(ComponentsBuilder::new(), |components, scheme| {
-        let described = match &scheme.shown {
+        let described = match &scheme.location {
             CredentialLocation::Bearer(format) => {
                 let mut bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
                 if !format.is_empty() {

@@ -8,8 +8,8 @@
 use resourceful_contract::{Field, FieldType};
 use serde_json::{Map, Value as Json, json};
 
+use super::catalog_view::CatalogView;
 use super::components::{Components, reference};
-use super::lens::Lens;
 use super::names::pascal;
 use super::schemas::definition_name;
 use crate::catalog::Entry;
@@ -28,21 +28,22 @@ pub(super) struct Filterable<'a> {
 }
 
 /// The fields that a list can be filtered by: a resource's own, and those of its relations with a dotted name.
-pub(super) fn of<'a>(lens: &'a Lens<'a>, entry: &'a Entry) -> impl Iterator<Item = Filterable<'a>> {
+pub(super) fn of<'a>(view: &'a CatalogView<'a>, entry: &'a Entry) -> impl Iterator<Item = Filterable<'a>> {
     let own = |entry: &'a Entry| {
         let fields = entry.schema.fields.iter().enumerate();
-        let told = |position: usize| entry.definition.filterable[position] && lens.tells(entry, position);
+        let told =
+            |position: usize| entry.definition.filterable[position] && view.can_reveal(entry, position);
         fields.filter(move |(position, _)| told(*position)).map(|(_, field)| field)
     };
-    let relations = entry.links.iter().map(|relation| (relation, lens.catalog.entry(relation.target)));
-    let related = relations.filter(move |(relation, _)| lens.leads(entry, relation)).flat_map(
-        move |(relation, owner)| {
+    let relations = entry.links.iter().map(|relation| (relation, view.catalog.entry(relation.target)));
+    let related = relations
+        .filter(move |(relation, _)| view.is_filterable_relation(entry, relation))
+        .flat_map(move |(relation, owner)| {
             own(owner).map(move |field| {
                 let path = format!("{}.{}", relation.link.name, field.name);
                 Filterable { path, owner, field }
             })
-        },
-    );
+        });
     own(entry).map(move |field| Filterable { path: field.name.clone(), owner: entry, field }).chain(related)
 }
 
@@ -50,24 +51,24 @@ impl Filterable<'_> {
     /// The schema of the field's query parameter.
     pub(super) fn parameter(&self, components: &mut Components, titles: &[String]) -> Json {
         let value = self.value(components, titles);
-        components.shared(&format!("{}Parameter", self.kind(titles)), self.in_query(&value))
+        components.add_shared(&format!("{}Parameter", self.name_prefix(titles)), self.query_schema(&value))
     }
 
     /// The schema of the field's condition in a filter tree.
     pub(super) fn condition(&self, components: &mut Components, titles: &[String]) -> Json {
         let value = self.value(components, titles);
-        components.shared(&format!("{}Condition", self.kind(titles)), self.in_body(&value))
+        components.add_shared(&format!("{}Condition", self.name_prefix(titles)), self.body_schema(&value))
     }
 
     /// The prefix of the names of the field's schemas: its type, or the field itself if its values are listed. No title
     /// contains an underscore.
-    fn kind(&self, titles: &[String]) -> String {
+    fn name_prefix(&self, titles: &[String]) -> String {
         if self.field.enum_values().is_some() {
             return format!("{}_{}", titles[self.owner.position], pascal(&self.field.name));
         }
         match self.field.field_type {
-            FieldType::Array(element) => format!("{}Array_", word(element.into())),
-            other => format!("{}_", word(other)),
+            FieldType::Array(element) => format!("{}Array_", type_name(element.into())),
+            other => format!("{}_", type_name(other)),
         }
     }
 
@@ -75,16 +76,19 @@ impl Filterable<'_> {
     /// own, if it has a name there.
     fn value(&self, components: &mut Components, titles: &[String]) -> Json {
         let Some(values) = self.field.enum_values() else { return value(self.field) };
-        let property = &self.owner.definition.bodies.answer["properties"][&self.field.name];
+        let property = &self.owner.definition.bodies.response["properties"][&self.field.name];
         let named = property.get("$ref").or_else(|| property.get("anyOf")?.get(0)?.get("$ref"));
         if let Some(definition) = named.and_then(Json::as_str).and_then(|to| to.strip_prefix("#/$defs/")) {
             return reference(&definition_name(&titles[self.owner.position], definition));
         }
         let texts: Vec<_> = values.iter().filter(|value| value.is_string()).collect();
-        components.shared(&format!("{}Value", self.kind(titles)), json!({"type": "string", "enum": texts}))
+        components.add_shared(
+            &format!("{}Value", self.name_prefix(titles)),
+            json!({"type": "string", "enum": texts}),
+        )
     }
 
-    fn in_query(&self, value: &Json) -> Json {
+    fn query_schema(&self, value: &Json) -> Json {
         let schema = |operator: &str| match operator {
             "in" | "nin" | "overlaps" => list(self.field, 0, MAX_URL_VALUES - 1),
             "between" => list(self.field, 1, 1),
@@ -96,7 +100,7 @@ impl Filterable<'_> {
         if self.has_equality() { json!({"anyOf": [value, object]}) } else { object }
     }
 
-    fn in_body(&self, value: &Json) -> Json {
+    fn body_schema(&self, value: &Json) -> Json {
         let list = |min: usize, max: usize| json!({"type": "array", "items": value, "minItems": min, "maxItems": max});
         let schema = |operator: &str| match operator {
             "in" | "nin" | "overlaps" => list(0, MAX_BODY_VALUES),
@@ -113,7 +117,7 @@ impl Filterable<'_> {
     fn operators(&self, schema: &dyn Fn(&str) -> Json) -> Json {
         let members = self.field.field_type.operators().iter().map(|operator| {
             let mut schema = schema(operator);
-            schema["description"] = json!(about(operator));
+            schema["description"] = json!(operator_description(operator));
             ((*operator).to_owned(), schema)
         });
         json!({
@@ -128,7 +132,7 @@ impl Filterable<'_> {
     }
 }
 
-fn about(operator: &str) -> &'static str {
+fn operator_description(operator: &str) -> &'static str {
     match operator {
         "eq" => "Equal to this.",
         "ne" => "Not equal to this.",
@@ -148,7 +152,7 @@ fn about(operator: &str) -> &'static str {
     }
 }
 
-fn word(field_type: FieldType) -> &'static str {
+fn type_name(field_type: FieldType) -> &'static str {
     match field_type {
         FieldType::Boolean => "Boolean",
         FieldType::Integer => "Integer",
@@ -187,13 +191,13 @@ pub(super) fn any_text() -> Json {
 }
 
 /// Several values in a query string, with commas between them. A list of `least` 0 may be empty.
-fn list(field: &Field, least: usize, most: usize) -> Json {
+fn list(field: &Field, min: usize, max: usize) -> Json {
     let item = match field.enum_values() {
         Some(values) => one_of(values),
         None => pattern(element(field)),
     };
-    let list = format!("{item}(,{item}){{{least},{most}}}");
-    let pattern = if least == 0 { format!("^({list})?$") } else { format!("^{list}$") };
+    let list = format!("{item}(,{item}){{{min},{max}}}");
+    let pattern = if min == 0 { format!("^({list})?$") } else { format!("^{list}$") };
     json!({"type": "string", "pattern": pattern})
 }
 

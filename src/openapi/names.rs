@@ -24,9 +24,9 @@ pub(super) fn operation_id(entry: &Entry, endpoint: Endpoint) -> String {
         Endpoint::BulkCreate => format!("bulk_create_{many}"),
         Endpoint::BulkUpdate => format!("bulk_update_{many}"),
         Endpoint::BulkDelete => format!("bulk_delete_{many}"),
-        Endpoint::Action(acted) => {
-            let action = &definition.actions[acted.position].name;
-            match acted.target {
+        Endpoint::Action(action_ref) => {
+            let action = &definition.actions[action_ref.position].name;
+            match action_ref.target {
                 Target::Item => format!("{action}_{one}"),
                 Target::Collection => format!("{action}_{many}"),
             }
@@ -39,27 +39,27 @@ pub(super) fn summary(entry: &Entry, endpoint: Endpoint) -> String {
     let definition = &entry.definition;
     let many = definition.name().replace(['_', '-'], " ");
     let one = definition.singular.replace(['_', '-'], " ");
-    let an = format!("{} {one}", article(&one));
+    let with_article = format!("{} {one}", article(&one));
     match endpoint {
         Endpoint::List => format!("List {many}"),
         Endpoint::Query => format!("List {many} by a body (QUERY)"),
         Endpoint::QueryPost => format!("List {many} by a body"),
-        Endpoint::Create => format!("Create {an}"),
-        Endpoint::Read => format!("Read {an}"),
-        Endpoint::Update => format!("Change fields of {an}"),
-        Endpoint::Replace => format!("Replace {an}"),
-        Endpoint::Delete => format!("Delete {an}"),
+        Endpoint::Create => format!("Create {with_article}"),
+        Endpoint::Read => format!("Read {with_article}"),
+        Endpoint::Update => format!("Change fields of {with_article}"),
+        Endpoint::Replace => format!("Replace {with_article}"),
+        Endpoint::Delete => format!("Delete {with_article}"),
         Endpoint::Stream => format!("Follow the changes of {many}"),
-        Endpoint::History => format!("Read the history of {an}"),
-        Endpoint::Children => format!("List the {many} directly below {an}"),
-        Endpoint::Subtree => format!("Read everything below {an}"),
+        Endpoint::History => format!("Read the history of {with_article}"),
+        Endpoint::Children => format!("List the {many} directly below {with_article}"),
+        Endpoint::Subtree => format!("Read everything below {with_article}"),
         Endpoint::BulkCreate => format!("Create many {many}"),
         Endpoint::BulkUpdate => format!("Change many {many}"),
         Endpoint::BulkDelete => format!("Delete many {many}"),
-        Endpoint::Action(acted) => {
-            let words = definition.actions[acted.position].name.replace(['_', '-'], " ");
-            match acted.target {
-                Target::Item => format!("{} {an}", capitalized(&words)),
+        Endpoint::Action(action_ref) => {
+            let words = definition.actions[action_ref.position].name.replace(['_', '-'], " ");
+            match action_ref.target {
+                Target::Item => format!("{} {with_article}", capitalized(&words)),
                 Target::Collection => format!("{} {many}", capitalized(&words)),
             }
         }
@@ -70,8 +70,8 @@ pub(super) fn summary(entry: &Entry, endpoint: Endpoint) -> String {
 fn article(word: &str) -> &'static str {
     // "A user", "a unit": the first letter is pronounced as a consonant.
     let is_vowel = word.starts_with(['a', 'e', 'i', 'o', 'u']);
-    let is_you = ["uni", "use", "usa", "uti", "eu"].iter().any(|start| word.starts_with(start));
-    if is_vowel && !is_you { "an" } else { "a" }
+    let has_consonant_sound = ["uni", "use", "usa", "uti", "eu"].iter().any(|start| word.starts_with(start));
+    if is_vowel && !has_consonant_sound { "an" } else { "a" }
 }
 
 fn capitalized(words: &str) -> String {
@@ -89,6 +89,6 @@ pub(super) fn pascal(name: &str) -> String {
 }
 
 /// The component name of an action's input or output. No title contains an underscore.
-pub(super) fn of_action(title: &str, action: &str, suffix: &str) -> String {
+pub(super) fn action_schema_name(title: &str, action: &str, suffix: &str) -> String {
     format!("{title}_{}{suffix}", pascal(action))
 }

@@ -6,10 +6,10 @@ use utoipa::openapi::path::{self, OperationBuilder};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::security::SecurityRequirement;
 
+use super::catalog_view::CatalogView;
 use super::components::{Components, schema};
 use super::document::Version;
-use super::lens::Lens;
-use super::schemas::input_of;
+use super::schemas::input_schema_name;
 use super::{Info, names, parameters, responses};
 use crate::access::Operation;
 use crate::access::{Alternative, Permission, Requirement};
@@ -18,14 +18,14 @@ use crate::http::{Body, Endpoint};
 use crate::resource::Right;
 
 /// The description of streams.
-const STREAM: &str = "Server-sent events: `ready` first, then each change of an item that matches as a CloudEvents 1.0 event \
+const STREAM_DESCRIPTION: &str = "Server-sent events: `ready` first, then each change of an item that matches as a CloudEvents 1.0 event \
     under its type, `added` or `removed` where a change brings an item into view or takes it out, `reset` where what was \
     told before is not to be relied on, `lagged` and `end` before the stream ends. The `id` of the last event, sent back in \
     `Last-Event-ID`, goes on from there.";
 
 /// The context in which an operation is described.
-pub(super) struct Site<'a> {
-    pub(super) lens: &'a Lens<'a>,
+pub(super) struct OperationContext<'a> {
+    pub(super) view: &'a CatalogView<'a>,
     pub(super) entry: &'a Entry,
     pub(super) endpoint: Endpoint,
     /// For each resource, the prefix of its components' names.
@@ -34,7 +34,7 @@ pub(super) struct Site<'a> {
     pub(super) version: Version,
 }
 
-impl Site<'_> {
+impl OperationContext<'_> {
     /// The prefix of the names of the resource's components.
     pub(super) fn title(&self) -> &str {
         &self.titles[self.entry.position]
@@ -59,23 +59,24 @@ impl Site<'_> {
     }
 
     fn description(&self) -> Option<String> {
-        let needed = |operation| self.entry.definition.needed(operation);
-        let always = self.entry.definition.needed(self.endpoint.right());
-        let creator =
+        let needed = |operation| self.entry.definition.effective_permission(operation);
+        let always = self.entry.definition.effective_permission(self.endpoint.right());
+        let create_permission =
             Requirements::of(self.entry, self.endpoint).to_create.map(|_| needed(Operation::Create));
-        let creator = creator.filter(|create| *create != always);
-        let creator = creator.and_then(|create| who(&create, "To create one by it: "));
-        let who = who(&always, "");
+        let create_permission = create_permission.filter(|create| *create != always);
+        let create_permission =
+            create_permission.and_then(|create| requirement_sentence(&create, "To create one by it: "));
+        let who = requirement_sentence(&always, "");
         let what = match self.endpoint {
             Endpoint::BulkCreate | Endpoint::BulkUpdate | Endpoint::BulkDelete => {
                 Some("All of them or none, in one transaction; or each by itself (`mode=partial`).")
             }
-            Endpoint::Action(acted) => {
-                let declared = &self.entry.definition.actions[acted.position].action;
+            Endpoint::Action(action_ref) => {
+                let declared = &self.entry.definition.actions[action_ref.position].action;
                 declared.description.as_deref().or(Some("An action of the resource."))
             }
             Endpoint::Update => Some("A JSON merge patch (RFC 7396): absent keeps, `null` clears."),
-            Endpoint::Stream => Some(STREAM),
+            Endpoint::Stream => Some(STREAM_DESCRIPTION),
             Endpoint::Query => Some("RFC 10008."),
             Endpoint::QueryPost => {
                 Some("The same as QUERY on the collection, for clients that cannot say it.")
@@ -89,7 +90,8 @@ impl Site<'_> {
             Endpoint::Children => Some("Those whose parent is this item, as a list."),
             Endpoint::Subtree => Some("The items of every level below this one."),
         };
-        let sentences: Vec<_> = what.map(str::to_owned).into_iter().chain(who).chain(creator).collect();
+        let sentences: Vec<_> =
+            what.map(str::to_owned).into_iter().chain(who).chain(create_permission).collect();
         (!sentences.is_empty()).then(|| sentences.join(" "))
     }
 
@@ -104,12 +106,12 @@ impl Site<'_> {
             Body::BulkCreate => format!("{title}_BulkCreate"),
             Body::BulkUpdate => format!("{title}_BulkPatch"),
             Body::BulkDelete => format!("{title}_BulkDelete"),
-            Body::Action(acted) => {
-                let declared = &self.entry.definition.actions[acted.position];
-                if declared.action.input.optional {
+            Body::Action(action_ref) => {
+                let declared = &self.entry.definition.actions[action_ref.position];
+                if declared.action.input.is_optional {
                     required = Required::False;
                 }
-                input_of(title, declared)
+                input_schema_name(title, declared)
             }
         };
         let mut builder = RequestBodyBuilder::new().required(Some(required));
@@ -123,9 +125,9 @@ impl Site<'_> {
     /// The effective security requirements: none, or one of the alternatives by any one of the schemes.
     fn security(&self) -> Vec<SecurityRequirement> {
         let definition = &self.entry.definition;
-        let mut permissions = vec![definition.passed(self.endpoint.right())];
+        let mut permissions = vec![definition.required_permission(self.endpoint.right())];
         if Requirements::of(self.entry, self.endpoint).to_create.is_some() {
-            permissions.push(definition.passed(Operation::Create));
+            permissions.push(definition.required_permission(Operation::Create));
         }
         security(&permissions, self.info)
     }
@@ -138,23 +140,23 @@ pub(super) fn security(permissions: &[Permission], info: &Info) -> Vec<SecurityR
         return Vec::new();
     }
     let mut alternatives: Vec<_> = permissions.iter().flat_map(Permission::alternatives).collect();
-    if alternatives.iter().all(|way| !way.credential) {
+    if alternatives.iter().all(|alternative| !alternative.is_authenticated) {
         // Callers with a credential may have access to more than callers without one.
-        alternatives.push(Alternative { credential: true, ..Alternative::default() });
+        alternatives.push(Alternative { is_authenticated: true, ..Alternative::default() });
     }
     // The alternative without a credential is first: most clients try it first.
-    alternatives.sort_by_key(|way| way.credential);
+    alternatives.sort_by_key(|alternative| alternative.is_authenticated);
     let mut distinct: Vec<Alternative> = Vec::new();
-    for way in alternatives {
-        if !distinct.contains(&way) {
-            distinct.push(way);
+    for alternative in alternatives {
+        if !distinct.contains(&alternative) {
+            distinct.push(alternative);
         }
     }
-    let by_schemes = |way: &Alternative| -> Vec<SecurityRequirement> {
-        if !way.credential {
+    let by_schemes = |alternative: &Alternative| -> Vec<SecurityRequirement> {
+        if !alternative.is_authenticated {
             return vec![SecurityRequirement::default()];
         }
-        let rights: Vec<_> = way.rights.iter().map(ToString::to_string).collect();
+        let rights: Vec<_> = alternative.rights.iter().map(ToString::to_string).collect();
         let schemes = info.schemes.iter();
         schemes.map(|scheme| SecurityRequirement::new(scheme.name.clone(), rights.clone())).collect()
     };
@@ -170,8 +172,8 @@ pub(super) struct Requirements {
 
 impl Requirements {
     pub(super) fn of(entry: &Entry, endpoint: Endpoint) -> Self {
-        let of = |right: Right| entry.definition.passed(right).requirement();
-        let creates = endpoint == Endpoint::Replace && entry.definition.client_ids();
+        let of = |right: Right| entry.definition.required_permission(right).requirement();
+        let creates = endpoint == Endpoint::Replace && entry.definition.has_client_ids();
         Self { always: of(endpoint.right()), to_create: creates.then(|| of(Operation::Create.into())) }
     }
 
@@ -180,13 +182,13 @@ impl Requirements {
     }
 }
 
-fn who(permission: &Permission, when: &str) -> Option<String> {
+fn requirement_sentence(permission: &Permission, when: &str) -> Option<String> {
     let requirement = permission.requirement();
-    if requirement.closed {
+    if requirement.is_closed {
         Some(format!("{when}Closed: no caller may do this."))
     } else if requirement.is_open() {
         None
     } else {
-        Some(format!("{when}Needs {}.", permission.words()))
+        Some(format!("{when}Needs {}.", permission.describe()))
     }
 }

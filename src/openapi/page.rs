@@ -11,11 +11,11 @@ use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use utoipa_swagger_ui::Config;
 
-use super::PAGE;
+use super::DOCS_PATHS;
 
 /// Content security policy: the page loads only its own files and connects only to its own server. Swagger UI sets
 /// styles inline and shows images from `data:` URLs.
-const POLICY: HeaderValue = HeaderValue::from_static(
+const CONTENT_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
      font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
@@ -24,7 +24,7 @@ const STYLE: &str = include_str!("page.css");
 
 /// The script that starts Swagger UI: the URL of the document is relative to the page, wherever the application is
 /// nested.
-const START: &str = r##"window.addEventListener("load", () => {
+const START_SCRIPT: &str = r##"window.addEventListener("load", () => {
   window.ui = SwaggerUIBundle({
     url: new URL("openapi.json", window.location.href.replace(/\/docs\/?([?#].*)?$/, "/")).href,
     dom_id: "#swagger-ui",
@@ -47,14 +47,14 @@ pub(super) fn routes(title: &str) -> Router {
     let files = Arc::new(Config::from("openapi.json"));
     Router::new()
         .route(
-            PAGE[0],
+            DOCS_PATHS[0],
             get(move |_: Request| {
                 let page = page.clone();
-                async move { ([(CONTENT_SECURITY_POLICY, POLICY)], Html(page.to_string())) }
+                async move { ([(CONTENT_SECURITY_POLICY, CONTENT_POLICY)], Html(page.to_string())) }
             }),
         )
         .route(
-            PAGE[1],
+            DOCS_PATHS[1],
             get(move |Path(file): Path<String>| {
                 let files = files.clone();
                 async move { asset(&file, files) }
@@ -93,7 +93,7 @@ fn asset(file: &str, config: Arc<Config<'static>>) -> Response {
     };
     match file {
         "page.css" => return own(STYLE, "text/css"),
-        "start.js" => return own(START, "text/javascript"),
+        "start.js" => return own(START_SCRIPT, "text/javascript"),
         _ => {}
     }
     match utoipa_swagger_ui::serve(file, config) {

@@ -8,8 +8,8 @@ use utoipa::openapi::{Ref, RefOr};
 
 use super::components::{Components, schema};
 use super::document::Version;
-use super::names::{of_action, pascal};
-use super::operations::{Requirements, Site};
+use super::names::{action_schema_name, pascal};
+use super::operations::{OperationContext, Requirements};
 use super::streams;
 use crate::access::Operation;
 use crate::access::Requirement;
@@ -19,52 +19,55 @@ use crate::http::{Body, Endpoint, status, title};
 use crate::resource::Target;
 
 /// The responses of an endpoint by status.
-pub(super) fn of(site: &Site<'_>, components: &mut Components) -> Vec<(String, RefOr<Response>)> {
-    let mut answers = successes(site, components);
-    for kind in failures(site.entry, site.endpoint, site.info.authenticates) {
+pub(super) fn of(
+    context: &OperationContext<'_>,
+    components: &mut Components,
+) -> Vec<(String, RefOr<Response>)> {
+    let mut responses = successes(context, components);
+    for kind in failures(context.entry, context.endpoint, context.info.has_authenticators) {
         let status = status(kind).as_u16().to_string();
-        if !answers.iter().any(|(known, _)| *known == status) {
-            answers.push((status, problem(kind, site.endpoint.body(), components)));
+        if !responses.iter().any(|(known, _)| *known == status) {
+            responses.push((status, problem(kind, context.endpoint.body(), components)));
         }
     }
-    answers.sort_by(|a, b| a.0.cmp(&b.0));
-    answers
+    responses.sort_by(|a, b| a.0.cmp(&b.0));
+    responses
 }
 
-fn successes(site: &Site<'_>, components: &mut Components) -> Vec<(String, RefOr<Response>)> {
-    let (entry, endpoint, title) = (site.entry, site.endpoint, site.title());
+fn successes(context: &OperationContext<'_>, components: &mut Components) -> Vec<(String, RefOr<Response>)> {
+    let (entry, endpoint, title) = (context.entry, context.endpoint, context.title());
     let ok = endpoint.success().as_u16().to_string();
     match endpoint {
         Endpoint::List | Endpoint::Query | Endpoint::QueryPost | Endpoint::Children => {
-            let page = page(site, components);
-            let mut answers = vec![(ok, page.into())];
+            let page = page(context, components);
+            let mut responses = vec![(ok, page.into())];
             // A precondition on a POST is about a change (RFC 9110, 13.1.2), and `QueryPost` makes none.
             if endpoint != Endpoint::QueryPost {
-                answers.push(not_modified(components));
+                responses.push(not_modified(components));
             }
-            answers
+            responses
         }
-        Endpoint::Stream => vec![(ok, stream(site.version, components).into())],
+        Endpoint::Stream => vec![(ok, stream(context.version, components).into())],
         Endpoint::Read => {
             let mut item = read(&format!("{title}Partial"), "The item.", components);
-            if caches(entry, Operation::Read) {
-                item = cached(item, components);
+            if is_cached(entry, Operation::Read) {
+                item = with_cache_headers(item, components);
             }
             vec![(ok, item.into()), not_modified(components)]
         }
         Endpoint::Create => vec![(ok, created(title, components))],
-        Endpoint::Replace if entry.definition.client_ids() => {
+        Endpoint::Replace if entry.definition.has_client_ids() => {
             vec![(ok, changed(title, components)), ("201".to_owned(), created(title, components))]
         }
         Endpoint::Update | Endpoint::Replace => vec![(ok, changed(title, components))],
         Endpoint::Delete if entry.definition.deleted_at.is_some() => {
             vec![("200".to_owned(), changed(title, components))]
         }
-        Endpoint::Delete => vec![(ok, plain("The item is deleted.", components).into())],
+        Endpoint::Delete => vec![(ok, base_response("The item is deleted.", components).into())],
         Endpoint::BulkCreate | Endpoint::BulkUpdate => {
             let items = format!("{title}_BulkItems");
             let items = json_of(&items, "The items as they are now, in order.", components);
-            vec![(ok, items.into()), each_by_itself(components)]
+            vec![(ok, items.into()), multi_status(components)]
         }
         Endpoint::Subtree => {
             let about = "The items below, those of a level by ascending id.";
@@ -76,24 +79,24 @@ fn successes(site: &Site<'_>, components: &mut Components) -> Vec<(String, RefOr
         }
         Endpoint::BulkDelete => {
             let affected = json_of("BulkAffected", "How many items were deleted.", components);
-            vec![(ok, affected.into()), each_by_itself(components)]
+            vec![(ok, affected.into()), multi_status(components)]
         }
-        Endpoint::Action(acted) => {
-            let declared = &entry.definition.actions[acted.position];
-            let answer = match (&declared.action.output, acted.target) {
+        Endpoint::Action(action_ref) => {
+            let declared = &entry.definition.actions[action_ref.position];
+            let response = match (&declared.action.output, action_ref.target) {
                 (None, Target::Item) => changed(title, components),
-                (None, Target::Collection) => plain("The action was done.", components).into(),
+                (None, Target::Collection) => base_response("The action was done.", components).into(),
                 (Some(_), _) => {
-                    let output = of_action(title, &declared.name, "Output");
+                    let output = action_schema_name(title, &declared.name, "Output");
                     json_of(&output, "The action's result.", components).into()
                 }
             };
-            vec![(ok, answer)]
+            vec![(ok, response)]
         }
     }
 }
 
-fn each_by_itself(components: &mut Components) -> (String, RefOr<Response>) {
+fn multi_status(components: &mut Components) -> (String, RefOr<Response>) {
     let results = json_of("BulkResults", "The result of each item (`mode=partial`).", components);
     ("207".to_owned(), results.into())
 }
@@ -103,18 +106,18 @@ fn links(components: &mut Components) -> Ref {
 }
 
 /// The response with a page of a list.
-fn page(site: &Site<'_>, components: &mut Components) -> ResponseBuilder {
-    let (entry, endpoint) = (site.entry, site.endpoint);
-    let mut page = read(&format!("{}List", site.title()), "A page of items.", components);
-    if endpoint != Endpoint::Children && caches(entry, Operation::List) {
-        page = cached(page, components);
+fn page(context: &OperationContext<'_>, components: &mut Components) -> ResponseBuilder {
+    let (entry, endpoint) = (context.entry, context.endpoint);
+    let mut page = read(&format!("{}List", context.title()), "A page of items.", components);
+    if endpoint != Endpoint::Children && is_cached(entry, Operation::List) {
+        page = with_cache_headers(page, components);
     }
     if matches!(endpoint, Endpoint::List | Endpoint::Children) {
         page = page.header_ref("Link", links(components));
     }
     let applied = components.header("Preference-Applied", "The preferences that were applied (RFC 7240).");
     page = page.header_ref("Preference-Applied", applied);
-    if endpoint == Endpoint::List && entry.definition.streams() {
+    if endpoint == Endpoint::List && entry.definition.has_streams() {
         let about = "Where a stream of these items continues.";
         page = page.header_ref("Stream-Position", components.header("Stream-Position", about));
     }
@@ -129,10 +132,10 @@ fn failures(entry: &Entry, endpoint: Endpoint, authenticates: bool) -> Vec<Error
         kinds.push(ErrorKind::Unauthenticated);
     }
     let has_field_rules = endpoint.body() != Body::None && !entry.definition.field_rules.is_empty();
-    if has_field_rules || requirements.iter().any(Requirement::may_forbid) {
+    if has_field_rules || requirements.iter().any(Requirement::can_forbid) {
         kinds.push(ErrorKind::Forbidden);
     }
-    if endpoint.is_of_item() {
+    if endpoint.has_item() {
         kinds.push(ErrorKind::NotFound);
     }
     if endpoint.body() != Body::None {
@@ -148,7 +151,7 @@ fn failures(entry: &Entry, endpoint: Endpoint, authenticates: bool) -> Vec<Error
             ErrorKind::NotFound,
             ErrorKind::PreconditionFailed,
         ]),
-        Endpoint::Action(acted) if acted.target == Target::Collection => {
+        Endpoint::Action(action_ref) if action_ref.target == Target::Collection => {
             kinds.extend([ErrorKind::Conflict, ErrorKind::Validation]);
         }
         Endpoint::Update | Endpoint::Replace | Endpoint::Action(_) => {
@@ -157,11 +160,11 @@ fn failures(entry: &Entry, endpoint: Endpoint, authenticates: bool) -> Vec<Error
         Endpoint::Delete => kinds.extend([ErrorKind::Conflict, ErrorKind::PreconditionFailed]),
         _ => {}
     }
-    if entry.definition.idempotency.is_some() && endpoint.changes() {
+    if entry.definition.idempotency.is_some() && endpoint.is_write() {
         // An idempotency key that is in use or was used for another request.
         kinds.extend([ErrorKind::Conflict, ErrorKind::Validation]);
     }
-    if entry.definition.require_if_match && endpoint.is_of_item() && endpoint.changes() {
+    if entry.definition.require_if_match && endpoint.has_item() && endpoint.is_write() {
         kinds.push(ErrorKind::PreconditionRequired);
     }
     if endpoint == Endpoint::Stream {
@@ -192,7 +195,8 @@ fn problem(kind: ErrorKind, body: Body, components: &mut Components) -> RefOr<Re
     };
     components.response(&name, |components| {
         let content = ContentBuilder::new().schema(Some(schema("Problem"))).build();
-        let mut response = plain(title(kind), components).content("application/problem+json", content);
+        let mut response =
+            base_response(title(kind), components).content("application/problem+json", content);
         if kind == ErrorKind::Unauthenticated {
             let about = "The schemes that are understood (RFC 9110).";
             response = response.header_ref("WWW-Authenticate", components.header("WWW-Authenticate", about));
@@ -232,24 +236,24 @@ fn read(name: &str, about: &str, components: &mut Components) -> ResponseBuilder
     with_headers(json_of(name, about, components), &headers, components)
 }
 
-fn caches(entry: &Entry, operation: Operation) -> bool {
-    entry.definition.cache.as_ref().is_some_and(|cache| cache.life(operation).is_some())
+fn is_cached(entry: &Entry, operation: Operation) -> bool {
+    entry.definition.cache.as_ref().is_some_and(|cache| cache.freshness(operation).is_some())
 }
 
 /// Adds the headers of a response that may come from the query cache.
-fn cached(answer: ResponseBuilder, components: &mut Components) -> ResponseBuilder {
+fn with_cache_headers(response: ResponseBuilder, components: &mut Components) -> ResponseBuilder {
     let headers = [
         ("x-cache", "HIT, STALE, MISS or BYPASS; absent where nothing is cached."),
         ("Cache-Status", "How the cache handled the request (RFC 9211)."),
         ("Cache-Groups", "The answers that are invalidated together (RFC 9875)."),
         ("Age", "For how many seconds the answer has been cached (RFC 9111)."),
     ];
-    with_headers(answer, &headers, components)
+    with_headers(response, &headers, components)
 }
 
 fn not_modified(components: &mut Components) -> (String, RefOr<Response>) {
     let response = components.response("NotModified", |components| {
-        let response = plain("The client has this answer.", components);
+        let response = base_response("The client has this answer.", components);
         with_headers(response, &[ETAG], components).build()
     });
     ("304".to_owned(), response)
@@ -267,7 +271,7 @@ fn created(name: &str, components: &mut Components) -> RefOr<Response> {
 
 pub(super) fn json_of(name: &str, about: &str, components: &mut Components) -> ResponseBuilder {
     let content = ContentBuilder::new().schema(Some(schema(name))).build();
-    plain(about, components).content("application/json", content)
+    base_response(about, components).content("application/json", content)
 }
 
 /// The response with server-sent events: as text, and from OpenAPI 3.2 on with the schema of one event.
@@ -279,11 +283,11 @@ pub(super) fn stream(version: Version, components: &mut Components) -> ResponseB
     } else {
         content.schema(Some(components.inline(json!({"type": "string"}))))
     };
-    plain("Events, for as long as the client reads.", components)
+    base_response("Events, for as long as the client reads.", components)
         .content("text/event-stream", content.build())
 }
 
-pub(super) fn plain(about: &str, components: &mut Components) -> ResponseBuilder {
+pub(super) fn base_response(about: &str, components: &mut Components) -> ResponseBuilder {
     let response = ResponseBuilder::new().description(about);
     let header = ("x-request-id", "Identifies the request: the client's own id, or a new one.");
     with_headers(response, &[header], components)

@@ -3,9 +3,9 @@
 use resourceful_contract::Cardinality;
 use serde_json::{Map, Value as Json, json};
 
+use super::catalog_view::CatalogView;
 use super::components::{Components, reference};
-use super::lens::Lens;
-use super::names::{of_action, pascal};
+use super::names::{action_schema_name, pascal};
 use super::{bulk, decimals, filters, parameters};
 use crate::catalog::{Catalog, Entry};
 use crate::resource::DeclaredAction;
@@ -17,14 +17,14 @@ const SUFFIXES: [&str; 8] = ["", "Partial", "Create", "Replace", "Patch", "List"
 pub(super) fn titles(catalog: &Catalog) -> Vec<String> {
     let mut titles: Vec<String> = Vec::new();
     for entry in catalog.entries() {
-        let title = free_title(&titles, &pascal(&entry.definition.title));
+        let title = unique_title(&titles, &pascal(&entry.definition.title));
         titles.push(title);
     }
     titles
 }
 
 /// A title whose components collide with no other names; numbered if necessary.
-fn free_title(titles: &[String], wanted: &str) -> String {
+fn unique_title(titles: &[String], wanted: &str) -> String {
     let derived = |title: &str| SUFFIXES.map(|suffix| format!("{title}{suffix}"));
     let taken = |name: &str| {
         derived(name).iter().any(|name| {
@@ -65,19 +65,19 @@ pub(super) fn add_common(components: &mut Components) {
 
 /// Adds a schema other than a resource's bodies, with the definitions that it refers to.
 pub(super) fn add(components: &mut Components, name: &str, mut schema: Json) {
-    decimals::spell(&mut schema, false);
+    decimals::describe_decimals(&mut schema, false);
     let schema = hoist(components, name, schema);
     components.schemas.insert(name.to_owned(), schema);
 }
 
 /// Adds the schemas of one resource.
-pub(super) struct Writer<'a> {
-    pub(super) lens: &'a Lens<'a>,
+pub(super) struct SchemaBuilder<'a> {
+    pub(super) view: &'a CatalogView<'a>,
     pub(super) titles: &'a [String],
     pub(super) components: &'a mut Components,
 }
 
-impl Writer<'_> {
+impl SchemaBuilder<'_> {
     pub(super) fn add(&mut self, entry: &Entry) {
         self.add_items(entry);
         self.add_bodies(entry);
@@ -94,17 +94,17 @@ impl Writer<'_> {
     /// Adds a whole item, as in responses to writes, and a partial one, as in responses to reads: `fields` leaves
     /// members out and `include` adds related items.
     fn add_items(&mut self, entry: &Entry) {
-        let lens = self.lens;
+        let view = self.view;
         let mut item =
-            without(entry, entry.definition.bodies.answer.clone(), |field| !lens.shows(entry, field));
+            without(entry, entry.definition.bodies.response.clone(), |field| !view.is_visible(entry, field));
         if let Some(description) = &entry.definition.description {
             item["description"] = Json::from(description.as_str());
         }
-        decimals::spell(&mut item, false);
+        decimals::describe_decimals(&mut item, false);
         let mut item = hoist(self.components, &self.title(entry), item);
         let mut partial = item.clone();
         for (position, field) in entry.schema.fields.iter().enumerate() {
-            if !lens.always_shows(entry, position)
+            if !view.is_always_visible(entry, position)
                 && let Some(required) = item.get_mut("required").and_then(Json::as_array_mut)
             {
                 required.retain(|name| *name != field.name.as_str());
@@ -113,7 +113,7 @@ impl Writer<'_> {
         if let Json::Object(map) = &mut partial {
             map.shift_remove("required");
         }
-        for relation in lens.includes(entry) {
+        for relation in view.includable_relations(entry) {
             let target = reference(&self.titles[relation.target]);
             partial["properties"][&relation.link.name] = match relation.link.cardinality {
                 Cardinality::One => json!({"anyOf": [target, {"type": "null"}]}),
@@ -126,9 +126,9 @@ impl Writer<'_> {
     }
 
     fn add_bodies(&mut self, entry: &Entry) {
-        let lens = self.lens;
+        let view = self.view;
         let (title, bodies) = (self.title(entry), &entry.definition.bodies);
-        let closed = |field: usize| !lens.takes(entry, field);
+        let closed = |field: usize| !view.can_write(entry, field);
         for (suffix, schema) in [
             ("Create", without(entry, bodies.create.clone(), closed)),
             // The path of a PUT contains the id; a body may repeat it but need not.
@@ -136,8 +136,8 @@ impl Writer<'_> {
             ("Patch", without(entry, bodies.update.clone(), closed)),
         ] {
             let mut schema = schema;
-            decimals::spell(&mut schema, true);
-            for (field, keywords) in &entry.definition.documented {
+            decimals::describe_decimals(&mut schema, true);
+            for (field, keywords) in &entry.definition.extra_keywords {
                 if let Some(property) = schema["properties"].get_mut(*field).and_then(Json::as_object_mut) {
                     property.extend(keywords.as_object().cloned().unwrap_or_default());
                 }
@@ -167,7 +167,7 @@ impl Writer<'_> {
         let schemas = &mut self.components.schemas;
         schemas.insert(format!("{title}List"), list);
         schemas.insert(format!("{title}Filter"), filter);
-        schemas.insert(format!("{title}Query"), query(&title, self.lens, entry));
+        schemas.insert(format!("{title}Query"), query(&title, self.view, entry));
         if entry.definition.tree.is_some() {
             schemas.insert(format!("{title}_Subtree"), subtree(&title));
         }
@@ -175,20 +175,20 @@ impl Writer<'_> {
 
     /// The filter tree of the body form. A dotted name filters through a relation.
     fn filter(&mut self, entry: &Entry) -> Json {
-        let own = reference(&format!("{}Filter", self.title(entry)));
+        let filter_ref = reference(&format!("{}Filter", self.title(entry)));
         let mut properties = Map::new();
         for word in ["and", "or"] {
-            properties.insert(word.to_owned(), json!({"type": "array", "items": own}));
+            properties.insert(word.to_owned(), json!({"type": "array", "items": filter_ref}));
         }
-        properties.insert("not".to_owned(), own);
-        let lens = self.lens;
-        for field in filters::of(lens, entry) {
+        properties.insert("not".to_owned(), filter_ref);
+        let view = self.view;
+        for field in filters::of(view, entry) {
             let condition = field.condition(self.components, self.titles);
             properties.insert(field.path, condition);
         }
         // A to-many relation accepts several conditions on one row.
         let many = entry.links.iter().filter(|relation| relation.link.cardinality == Cardinality::Many);
-        for relation in many.filter(|relation| lens.leads(entry, relation)) {
+        for relation in many.filter(|relation| view.is_filterable_relation(entry, relation)) {
             let any = reference(&format!("{}Filter", self.titles[relation.target]));
             let one_row = json!({"type": "object", "properties": {"any": any}, "required": ["any"], "additionalProperties": false});
             properties.insert(relation.link.name.clone(), one_row);
@@ -198,19 +198,19 @@ impl Writer<'_> {
 
     fn add_action(&mut self, entry: &Entry, declared: &DeclaredAction) {
         let title = self.title(entry);
-        let input = input_of(&title, declared);
+        let input = input_schema_name(&title, declared);
         add(self.components, &input, declared.action.input.schema.clone());
         if let Some(output) = &declared.action.output {
-            add(self.components, &of_action(&title, &declared.name, "Output"), output.clone());
+            add(self.components, &action_schema_name(&title, &declared.name, "Output"), output.clone());
         }
     }
 }
 
 /// The name of an action's input schema; actions without an input share one.
-pub(super) fn input_of(title: &str, declared: &DeclaredAction) -> String {
+pub(super) fn input_schema_name(title: &str, declared: &DeclaredAction) -> String {
     let is_empty = declared.action.input.schema["properties"].as_object().is_none_or(Map::is_empty)
         && declared.action.input.schema.get("title").is_some_and(|title| title == NO_INPUT);
-    if is_empty { NO_INPUT.to_owned() } else { of_action(title, &declared.name, "Input") }
+    if is_empty { NO_INPUT.to_owned() } else { action_schema_name(title, &declared.name, "Input") }
 }
 
 const NO_INPUT: &str = "NoInput";
@@ -232,9 +232,9 @@ fn hoist(components: &mut Components, title: &str, mut schema: Json) -> Json {
     };
     let names: Vec<(String, String)> =
         definitions.keys().map(|name| (name.clone(), definition_name(title, name))).collect();
-    redirect(&mut schema, &names);
+    rewrite_refs(&mut schema, &names);
     for ((_, to), mut definition) in names.iter().zip(definitions.into_iter().map(|(_, schema)| schema)) {
-        redirect(&mut definition, &names);
+        rewrite_refs(&mut definition, &names);
         components.schemas.insert(to.clone(), definition);
     }
     schema
@@ -261,7 +261,7 @@ fn subtree(title: &str) -> Json {
 
 /// A page of an item's history.
 fn history() -> Json {
-    let maybe = json!({"type": ["string", "null"]});
+    let nullable_string = json!({"type": ["string", "null"]});
     let change = json!({
         "type": "object",
         "description": "From what to what; of a field that is never shown only that it was changed.",
@@ -273,7 +273,7 @@ fn history() -> Json {
         "properties": {
             "operation": {"type": "string"},
             "at": {"type": "string", "format": "date-time"},
-            "actor": maybe, "tenant": maybe, "request_id": maybe, "address": maybe,
+            "actor": nullable_string, "tenant": nullable_string, "request_id": nullable_string, "address": nullable_string,
             "changes": {"type": "object", "additionalProperties": change},
         },
         "required": ["operation", "at", "actor", "tenant", "request_id", "address", "changes"],
@@ -288,21 +288,21 @@ fn history() -> Json {
 }
 
 /// A schema without some of its fields.
-fn without(entry: &Entry, mut shape: Json, is_out: impl Fn(usize) -> bool) -> Json {
+fn without(entry: &Entry, mut schema: Json, is_out: impl Fn(usize) -> bool) -> Json {
     let fields = entry.schema.fields.iter().enumerate();
     for (_, field) in fields.filter(|(position, _)| is_out(*position)) {
-        if let Some(properties) = shape["properties"].as_object_mut() {
+        if let Some(properties) = schema["properties"].as_object_mut() {
             properties.shift_remove(&field.name);
         }
-        if let Some(required) = shape.get_mut("required").and_then(Json::as_array_mut) {
+        if let Some(required) = schema.get_mut("required").and_then(Json::as_array_mut) {
             required.retain(|name| *name != field.name.as_str());
         }
     }
-    shape
+    schema
 }
 
 /// Redirects every `#/$defs/name` to the component that it has become.
-fn redirect(schema: &mut Json, names: &[(String, String)]) {
+fn rewrite_refs(schema: &mut Json, names: &[(String, String)]) {
     match schema {
         Json::Object(map) => {
             if let Some(Json::String(to)) = map.get_mut("$ref")
@@ -311,9 +311,9 @@ fn redirect(schema: &mut Json, names: &[(String, String)]) {
             {
                 *to = format!("#/components/schemas/{component}");
             }
-            map.values_mut().for_each(|value| redirect(value, names));
+            map.values_mut().for_each(|value| rewrite_refs(value, names));
         }
-        Json::Array(items) => items.iter_mut().for_each(|item| redirect(item, names)),
+        Json::Array(items) => items.iter_mut().for_each(|item| rewrite_refs(item, names)),
         _ => {}
     }
 }
@@ -365,7 +365,7 @@ fn page() -> Json {
     })
 }
 
-fn query(title: &str, lens: &Lens<'_>, entry: &Entry) -> Json {
+fn query(title: &str, view: &CatalogView<'_>, entry: &Entry) -> Json {
     let mut properties = Map::new();
     let mut add = |name: &str, schema: Json| properties.insert(name.to_owned(), schema);
     add("filter", reference(&format!("{title}Filter")));
@@ -376,10 +376,10 @@ fn query(title: &str, lens: &Lens<'_>, entry: &Entry) -> Json {
         }
         list
     };
-    add("sort", may_be_empty(parameters::sort(lens, entry)));
-    add("fields", parameters::fields(lens, entry));
-    if lens.includes(entry).next().is_some() {
-        add("include", may_be_empty(parameters::include(lens, entry)));
+    add("sort", may_be_empty(parameters::sort(view, entry)));
+    add("fields", parameters::fields(view, entry));
+    if view.includable_relations(entry).next().is_some() {
+        add("include", may_be_empty(parameters::include(view, entry)));
     }
     add("limit", parameters::limit(entry));
     add("after", parameters::cursor());
@@ -387,14 +387,14 @@ fn query(title: &str, lens: &Lens<'_>, entry: &Entry) -> Json {
     if entry.definition.offset_paging {
         add("page", parameters::page());
     }
-    if lens.searches(entry) {
-        add("q", parameters::words());
+    if view.has_search(entry) {
+        add("q", parameters::search_schema());
     }
-    if parameters::sees_deleted(lens, entry) {
+    if parameters::can_see_deleted(view, entry) {
         add("deleted", parameters::deleted());
     }
     for parameter in &entry.definition.list_parameters {
-        add(&parameter.name, parameters::values_of(parameter));
+        add(&parameter.name, parameters::values_schema(parameter));
     }
     json!({
         "type": "object",

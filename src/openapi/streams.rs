@@ -35,12 +35,12 @@ pub(super) fn operation(
         ErrorKind::DeadlineExceeded,
     ];
     let mut operation = responses::problems(operation, &kinds, components).build();
-    operation.parameters = Some(parameters::of_events(components));
+    operation.parameters = Some(parameters::event_parameters(components));
     operation
 }
 
 /// The description of the messages of a socket.
-const PROTOCOL: &str = "Say `{\"type\": \"subscribe\", \"id\": …, \"resource\": …, \"filter\"?, \"q\"?, \"fields\"?, \
+const PROTOCOL_DESCRIPTION: &str = "Say `{\"type\": \"subscribe\", \"id\": …, \"resource\": …, \"filter\"?, \"q\"?, \"fields\"?, \
     \"after\"?}` to follow a resource, or `types` instead of it to follow all; answers are `ready`, `next`, `reset`, `position`, \
     `complete` and `error`, each with that `id`. `complete` with the `id` ends it. `join` with a \
     `resource`, an `item` or none, and a `state` tells who else looks at it (`members`, `joined`, `left`), where the resource \
@@ -52,10 +52,10 @@ pub(super) fn socket(security: Vec<SecurityRequirement>, components: &mut Compon
     let operation = OperationBuilder::new()
         .operation_id(Some("socket"))
         .summary(Some("Follow many changes over one WebSocket"))
-        .description(Some(PROTOCOL))
+        .description(Some(PROTOCOL_DESCRIPTION))
         .tag(TAG.0)
         .securities(Some(security))
-        .response("101", responses::plain("From here on messages are JSON.", components));
+        .response("101", responses::base_response("From here on messages are JSON.", components));
     let kinds = [
         ErrorKind::BadRequest,
         ErrorKind::Unauthenticated,
@@ -67,7 +67,7 @@ pub(super) fn socket(security: Vec<SecurityRequirement>, components: &mut Compon
         ErrorKind::DeadlineExceeded,
     ];
     let mut operation = responses::problems(operation, &kinds, components).build();
-    operation.parameters = Some(parameters::of_socket(components));
+    operation.parameters = Some(parameters::socket_parameters(components));
     operation
 }
 

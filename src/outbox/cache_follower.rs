@@ -5,19 +5,19 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use super::tail::Follower;
-use crate::cache::Watch;
+use crate::cache::WriteObserver;
 use crate::tables::events::{EventRow, Position};
 
-impl Follower for Watch {
-    fn listens(&self, _: usize) -> bool {
+impl Follower for WriteObserver {
+    fn is_active(&self, _: usize) -> bool {
         true
     }
 
-    fn begins(&self, _: usize, at: Position) {
-        self.begin(at);
+    fn start_from(&self, _: usize, at: Position) {
+        self.restart_from(at);
     }
 
-    fn published<'a>(&'a self, _: usize, rows: &'a [Arc<EventRow>]) -> BoxFuture<'a, ()> {
+    fn handle_events<'a>(&'a self, _: usize, rows: &'a [Arc<EventRow>]) -> BoxFuture<'a, ()> {
         self.apply(rows);
         Box::pin(std::future::ready(()))
     }

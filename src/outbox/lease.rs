@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use resourceful_contract::{Change, Filter, Guard, Query, Test, Value, Version, Write};
 
 use super::queue::Outbox;
-use super::queue::is_lost;
+use super::queue::is_concurrent_write;
 use crate::catalog::GuardedStorage;
 use crate::error::Error;
 use crate::tables::leases::{EXPIRES_AT, HOLDER, LeaseRow};
@@ -25,13 +25,13 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// Validity of a lease without renewal.
-    pub(crate) const LENGTH: Duration = Duration::from_secs(30);
+    pub(crate) const DURATION: Duration = Duration::from_secs(30);
     /// Renewal interval.
-    pub(crate) const RENEWED: Duration = Duration::from_secs(10);
+    pub(crate) const RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
 
     /// Whether it remains valid for longer than one renewal interval.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.expires_at > Utc::now() + Self::RENEWED
+        self.expires_at > Utc::now() + Self::RENEWAL_INTERVAL
     }
 }
 
@@ -41,75 +41,79 @@ impl Lease {
 /// renews it.
 #[derive(Debug, Default)]
 pub(crate) struct SkewedLeases {
-    seen: Mutex<Vec<Seen>>,
+    leases: Mutex<Vec<SkewedLease>>,
     /// Number of leases taken over from a holder that was gone.
-    outlived: AtomicU64,
+    taken_over: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Seen {
-    vault: GuardedStorage,
+struct SkewedLease {
+    storage: GuardedStorage,
     version: i64,
     since: Instant,
 }
 
 impl SkewedLeases {
     /// Number of leases taken over before their expiry.
-    pub(crate) fn outlived(&self) -> u64 {
-        self.outlived.load(Ordering::Relaxed)
+    pub(crate) fn taken_over(&self) -> u64 {
+        self.taken_over.load(Ordering::Relaxed)
     }
 
     /// Whether the holder of a lease is gone although the lease has not expired. `now` is the clock that leases are
     /// written by, `at` this node's monotonic clock.
-    fn are_outlived_by(
+    fn is_holder_gone(
         &self,
-        vault: &GuardedStorage,
+        storage: &GuardedStorage,
         lease: &LeaseRow,
         now: DateTime<Utc>,
         at: Instant,
     ) -> bool {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.retain(|one| !one.vault.is(vault) || one.version == lease.version);
-        if lease.expires_at <= now + Lease::LENGTH {
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        leases.retain(|one| !one.storage.is_same(storage) || one.version == lease.version);
+        if lease.expires_at <= now + Lease::DURATION {
             return false;
         }
-        let Some(known) = seen.iter().find(|one| one.vault.is(vault)) else {
+        let Some(known) = leases.iter().find(|one| one.storage.is_same(storage)) else {
             let (holder, expires_at) = (&lease.holder, &lease.expires_at);
             tracing::warn!(%holder, %expires_at, "a lease ends later than it can: is the clock of its holder right?");
-            seen.push(Seen { vault: vault.clone(), version: lease.version, since: at });
+            leases.push(SkewedLease { storage: storage.clone(), version: lease.version, since: at });
             return false;
         };
-        let is_outlived = at.duration_since(known.since) >= Lease::LENGTH;
-        if is_outlived {
-            self.outlived.fetch_add(1, Ordering::Relaxed);
+        let is_holder_gone = at.duration_since(known.since) >= Lease::DURATION;
+        if is_holder_gone {
+            self.taken_over.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(holder = %lease.holder, "the lease is taken: its holder has not renewed it");
         }
-        is_outlived
+        is_holder_gone
     }
 }
 
 impl Outbox {
     /// Acquires or renews the lease of a database's relay; `None` where another node holds it.
-    pub(crate) async fn lease(&self, vault: &GuardedStorage, holder: &str) -> Result<Option<Lease>, Error> {
-        self.lease_at(vault, holder, Instant::now()).await
+    pub(crate) async fn acquire_lease(
+        &self,
+        storage: &GuardedStorage,
+        holder: &str,
+    ) -> Result<Option<Lease>, Error> {
+        self.acquire_lease_at(storage, holder, Instant::now()).await
     }
 
-    async fn lease_at(
+    async fn acquire_lease_at(
         &self,
-        vault: &GuardedStorage,
+        storage: &GuardedStorage,
         holder: &str,
         at: Instant,
     ) -> Result<Option<Lease>, Error> {
         let mut query = Query::all(self.tables.leases.clone());
         query.filter = Filter::Compare(0, Test::Eq(Value::Text(RELAY.to_owned())));
-        let held = vault.kept(query).await?.pop().map(LeaseRow::read);
+        let existing = storage.read_internal(query).await?.pop().map(LeaseRow::from_values);
         let now = crate::clock::now();
-        let expires_at = now + Lease::LENGTH;
-        let (write, version) = match held {
+        let expires_at = now + Lease::DURATION;
+        let (write, version) = match existing {
             Some(lease)
                 if lease.holder != holder
                     && lease.expires_at > now
-                    && !self.skewed_leases.are_outlived_by(vault, &lease, now, at) =>
+                    && !self.skewed_leases.is_holder_gone(storage, &lease, now, at) =>
             {
                 return Ok(None);
             }
@@ -122,27 +126,27 @@ impl Outbox {
             None => {
                 let (name, holder) = (RELAY.to_owned(), holder.to_owned());
                 let lease = LeaseRow { name, version: 1, holder, expires_at, state: None };
-                (Write::Insert { values: lease.values() }, 1)
+                (Write::Insert { values: lease.into_values() }, 1)
             }
         };
-        match vault.keep(vec![self.lease_change(write)]).await {
+        match storage.commit_internal(vec![self.lease_change(write)]).await {
             Ok(_) => Ok(Some(Lease { version, expires_at })),
-            Err(error) if is_lost(&error) => Ok(None),
+            Err(error) if is_concurrent_write(&error) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
     /// Releases the lease, so that another node can acquire it at once.
-    pub(crate) async fn give_up(&self, vault: &GuardedStorage, holder: &str) -> Result<(), Error> {
-        let Some(lease) = self.lease(vault, holder).await? else { return Ok(()) };
+    pub(crate) async fn release_lease(&self, storage: &GuardedStorage, holder: &str) -> Result<(), Error> {
+        let Some(lease) = self.acquire_lease(storage, holder).await? else { return Ok(()) };
         let set = vec![(EXPIRES_AT, Value::DateTime(crate::clock::now()))];
         let guard = Guard::version(Version::Counter(lease.version));
         let write = Write::Update { id: Value::Text(RELAY.to_owned()), set, guard };
-        vault
-            .keep(vec![self.lease_change(write)])
+        storage
+            .commit_internal(vec![self.lease_change(write)])
             .await
             .map(drop)
-            .or_else(|error| if is_lost(&error) { Ok(()) } else { Err(error.into()) })
+            .or_else(|error| if is_concurrent_write(&error) { Ok(()) } else { Err(error.into()) })
     }
 
     pub(crate) fn lease_change(&self, write: Write) -> Change {
@@ -160,14 +164,14 @@ mod tests {
     use std::sync::Arc;
 
     /// Sets the lease's expiry two hours ahead, as a holder with a wrong clock would.
-    async fn put_ahead(outbox: &Outbox, vault: &GuardedStorage) {
+    async fn set_skewed_expiry(outbox: &Outbox, storage: &GuardedStorage) {
         let ahead = Value::DateTime(crate::clock::now() + chrono::TimeDelta::hours(2));
         let write = Write::UpdateAll { filter: Filter::everything(), set: vec![(EXPIRES_AT, ahead)] };
-        vault.keep(vec![outbox.lease_change(write)]).await.unwrap();
+        storage.commit_internal(vec![outbox.lease_change(write)]).await.unwrap();
     }
 
     #[tokio::test]
-    async fn a_lease_does_not_outlive_its_holder_by_the_error_of_its_clock() {
+    async fn lease_of_skewed_holder_is_taken_over() {
         let schema = serde_json::json!({"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id"]});
         let things = define_dynamic_resource("things", schema)
             .adapter(resourceful_memory::Memory::new().table("things"))
@@ -177,30 +181,30 @@ mod tests {
         let (catalog, _) = Catalog::link(&[things], None);
         let tables = Arc::new(Tables::new());
         let outbox = &Outbox::new(Arc::new(catalog), tables.clone(), "", None);
-        let vault = &outbox.storages()[0];
+        let storage = &outbox.storages()[0];
         for table in tables.all() {
-            vault.create_table_if_missing(table).await.unwrap();
+            storage.create_table_if_missing(table).await.unwrap();
         }
         let began = Instant::now();
         let is_taken = async |holder: &str, seconds: u64| {
             let at = began + Duration::from_secs(seconds);
-            outbox.lease_at(vault, holder, at).await.unwrap().is_some()
+            outbox.acquire_lease_at(storage, holder, at).await.unwrap().is_some()
         };
 
         assert!(is_taken("ahead", 0).await);
-        put_ahead(outbox, vault).await;
+        set_skewed_expiry(outbox, storage).await;
         // The holder may be alive, so the lease is left alone for the length of a lease.
         assert!(!is_taken("other", 0).await);
         assert!(!is_taken("other", 29).await);
         // The holder is alive: it has written to the lease, which restarts the wait.
         assert!(is_taken("ahead", 29).await);
-        put_ahead(outbox, vault).await;
+        set_skewed_expiry(outbox, storage).await;
         assert!(!is_taken("other", 31).await);
         assert!(!is_taken("other", 60).await);
-        assert_eq!(outbox.skewed_leases.outlived(), 0);
+        assert_eq!(outbox.skewed_leases.taken_over(), 0);
         // The holder is gone: another node takes over after the length of a lease, not after two hours.
         assert!(is_taken("other", 61).await);
-        assert_eq!(outbox.skewed_leases.outlived(), 1);
+        assert_eq!(outbox.skewed_leases.taken_over(), 1);
         // A lease with a plausible expiry is respected.
         assert!(!is_taken("ahead", 10_000).await);
     }

@@ -13,5 +13,5 @@ pub(crate) use event::matches;
 pub(crate) use lease::Lease;
 pub(crate) use notifier::PublishNotifier;
 pub(crate) use published::CommittedEvents;
-pub(crate) use queue::{LONGEST_RETRY_DELAY, Marked, Marks, Outbox};
-pub(crate) use tail::{Follower, LOOK, Tail};
+pub(crate) use queue::{EventUpdates, FailedDelivery, MAX_RETRY_DELAY, Outbox};
+pub(crate) use tail::{CHECK_INTERVAL, Follower, Tail};

@@ -8,7 +8,7 @@ use resourceful_contract::Bus;
 use super::queue::Outbox;
 
 /// How long to wait after the bus failed.
-const RECOVER: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Sends and receives notifications of published events over the bus.
 #[derive(Debug)]
@@ -24,23 +24,23 @@ impl PublishNotifier {
     }
 
     /// Notifies all nodes that events were published.
-    pub(crate) async fn tell(&self) {
+    pub(crate) async fn notify(&self) {
         if let Err(error) = self.bus.publish(&self.channel, Vec::new()).await {
             tracing::debug!(%error, "the bus is away: other nodes look by themselves");
         }
     }
 
     /// Receives notifications from other nodes, for as long as the application runs.
-    pub(crate) async fn hear(&self, outbox: &Outbox) {
+    pub(crate) async fn listen(&self, outbox: &Outbox) {
         loop {
             let Ok(mut listener) = self.bus.listen(&self.channel).await else {
-                tokio::time::sleep(RECOVER).await;
+                tokio::time::sleep(RETRY_DELAY).await;
                 continue;
             };
             while listener.heard().await.is_ok() {
                 outbox.published.send_modify(|count| *count += 1);
             }
-            tokio::time::sleep(RECOVER).await;
+            tokio::time::sleep(RETRY_DELAY).await;
         }
     }
 }

@@ -17,51 +17,51 @@ use crate::catalog::{Catalog, Entry, GuardedStorage};
 use crate::error::Error;
 use crate::tables::Tables;
 use crate::tables::events::{
-    ATTEMPTS, BATCH, DEAD_AT, DUE_AT, EVENT_TYPE, EventRow, HANDLED, ID, REASON, SEQUENCE, TOLD_AT,
+    ATTEMPTS, BATCH, DEAD_AT, DELIVERED_AT, DUE_AT, EVENT_TYPE, EventRow, HANDLED, ID, REASON, SEQUENCE,
 };
 use crate::tables::leases::EXPIRES_AT;
 use tokio::sync::watch;
 
 /// Limit of postponed events that are read at once; beyond it, later events of the remaining items may be delivered
 /// early.
-const POSTPONED: u32 = 10_000;
+const MAX_POSTPONED: u32 = 10_000;
 
 /// Upper bound of the delay before a retry. A later due time was written by a node with a wrong clock, and the event is
 /// due.
-pub(crate) const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(30 * 60);
+pub(crate) const MAX_RETRY_DELAY: Duration = Duration::from_secs(30 * 60);
 
 /// State changes of events that are written in one commit.
 #[derive(Debug, Default)]
-pub(crate) struct Marks {
+pub(crate) struct EventUpdates {
     /// Events that get their position, to be delivered from now on.
     pub(crate) published: Vec<i64>,
     /// Events that get their position but are not to be delivered.
-    pub(crate) passed: Vec<i64>,
+    pub(crate) published_only: Vec<i64>,
     /// Events that were delivered to all subscribers.
     pub(crate) delivered: Vec<i64>,
-    pub(crate) failed: Vec<Marked>,
+    pub(crate) failed: Vec<FailedDelivery>,
 }
 
-impl Marks {
+impl EventUpdates {
     pub(crate) fn is_empty(&self) -> bool {
-        let Self { published, passed, delivered, failed } = self;
-        published.is_empty() && passed.is_empty() && delivered.is_empty() && failed.is_empty()
+        let Self { published, published_only, delivered, failed } = self;
+        published.is_empty() && published_only.is_empty() && delivered.is_empty() && failed.is_empty()
     }
 
     /// Whether any event gets its position.
-    pub(crate) const fn publishes(&self) -> bool {
-        !self.published.is_empty() || !self.passed.is_empty()
+    pub(crate) const fn has_publications(&self) -> bool {
+        !self.published.is_empty() || !self.published_only.is_empty()
     }
 
     /// The number of events.
     pub(crate) fn len(&self) -> usize {
-        self.published.len() + self.passed.len() + self.delivered.len() + self.failed.len()
+        self.published.len() + self.published_only.len() + self.delivered.len() + self.failed.len()
     }
 }
 
 /// The result of a failed delivery.
 #[derive(Debug)]
-pub(crate) struct Marked {
+pub(crate) struct FailedDelivery {
     pub(crate) sequence: i64,
     pub(crate) attempts: i64,
     pub(crate) reason: String,
@@ -118,11 +118,11 @@ impl Outbox {
 
     /// Index of a resource's storage among these.
     pub(crate) fn database_of(&self, entry: &Entry) -> Option<usize> {
-        self.storages.iter().position(|storage| storage.is(&entry.storage))
+        self.storages.iter().position(|storage| storage.is_same(&entry.storage))
     }
 
     /// An event in the form that subscribers receive.
-    pub(crate) fn event(&self, row: &EventRow) -> Event {
+    pub(crate) fn to_event(&self, row: &EventRow) -> Event {
         let title = self.catalog.find(&row.resource).map_or("", |entry| entry.definition.title.as_str());
         Event::of(row, &self.prefix, self.schemas.as_deref(), title)
     }
@@ -136,9 +136,9 @@ impl Outbox {
     #[cfg(feature = "testing")]
     pub(crate) async fn events(&self) -> Result<Vec<Event>, Error> {
         let mut events = Vec::new();
-        for vault in &self.storages {
-            let rows = vault.kept(self.query(Filter::everything(), 100_000)).await?;
-            events.extend(rows.into_iter().map(|row| self.event(&EventRow::read(row))));
+        for storage in &self.storages {
+            let rows = storage.read_internal(self.query(Filter::everything(), 100_000)).await?;
+            events.extend(rows.into_iter().map(|row| self.to_event(&EventRow::from_values(row))));
         }
         Ok(events)
     }
@@ -146,13 +146,13 @@ impl Outbox {
     /// The first unpublished events: their sequence numbers and types.
     pub(crate) async fn unpublished(
         &self,
-        vault: &GuardedStorage,
+        storage: &GuardedStorage,
         limit: u32,
     ) -> Result<Vec<(i64, String)>, Error> {
         let query = self.query(Filter::Compare(BATCH, Test::IsNull(true)), limit);
-        let rows = vault.kept_of(query, vec![SEQUENCE, EVENT_TYPE]).await?;
+        let rows = storage.read_internal_fields(query, vec![SEQUENCE, EVENT_TYPE]).await?;
         let read = |row: Vec<Value>| {
-            let mut row = crate::tables::Reader::new(row);
+            let mut row = crate::tables::RowReader::new(row);
             (row.number(), row.text())
         };
         Ok(rows.into_iter().map(read).collect())
@@ -161,7 +161,7 @@ impl Outbox {
     /// The next events to deliver, after a sequence number.
     pub(crate) async fn pending(
         &self,
-        vault: &GuardedStorage,
+        storage: &GuardedStorage,
         after: i64,
         limit: u32,
     ) -> Result<Vec<EventRow>, Error> {
@@ -170,48 +170,51 @@ impl Outbox {
         let due = Filter::Any(vec![
             Filter::Compare(DUE_AT, Test::IsNull(true)),
             Filter::Compare(DUE_AT, Test::Lte(Value::DateTime(now))),
-            Filter::Compare(DUE_AT, Test::Gt(Value::DateTime(now + LONGEST_RETRY_DELAY))),
+            Filter::Compare(DUE_AT, Test::Gt(Value::DateTime(now + MAX_RETRY_DELAY))),
         ]);
-        let rows = vault.kept(self.query(undelivered().and(later).and(due), limit)).await?;
-        Ok(rows.into_iter().map(EventRow::read).collect())
+        let rows = storage.read_internal(self.query(undelivered_filter().and(later).and(due), limit)).await?;
+        Ok(rows.into_iter().map(EventRow::from_values).collect())
     }
 
     /// The items with an event that waits for a retry.
-    pub(crate) async fn postponed(&self, vault: &GuardedStorage) -> Result<HashSet<(String, String)>, Error> {
+    pub(crate) async fn postponed(
+        &self,
+        storage: &GuardedStorage,
+    ) -> Result<HashSet<(String, String)>, Error> {
         let now = crate::clock::now();
         let later = Filter::All(vec![
             Filter::Compare(DUE_AT, Test::Gt(Value::DateTime(now))),
-            Filter::Compare(DUE_AT, Test::Lte(Value::DateTime(now + LONGEST_RETRY_DELAY))),
+            Filter::Compare(DUE_AT, Test::Lte(Value::DateTime(now + MAX_RETRY_DELAY))),
         ]);
         let sort = vec![Sort::ascending(DUE_AT), Sort::ascending(SEQUENCE)];
-        let query = Query { sort, ..self.query(undelivered().and(later), POSTPONED) };
-        let rows = vault.kept(query).await?;
-        Ok(rows.into_iter().map(EventRow::read).map(|row| (row.resource, row.subject)).collect())
+        let query = Query { sort, ..self.query(undelivered_filter().and(later), MAX_POSTPONED) };
+        let rows = storage.read_internal(query).await?;
+        Ok(rows.into_iter().map(EventRow::from_values).map(|row| (row.resource, row.subject)).collect())
     }
 
     /// Publishes new events, records successful and failed deliveries, and renews the lease; returns `None` where the
     /// lease was lost meanwhile.
-    pub(crate) async fn mark(
+    pub(crate) async fn commit_updates(
         &self,
-        vault: &GuardedStorage,
+        storage: &GuardedStorage,
         lease: Lease,
-        marks: Marks,
+        updates: EventUpdates,
     ) -> Result<Option<Lease>, Error> {
         let schema = &self.tables.events;
         let of = |write| Change { schema: schema.clone(), write, answer: None };
         let now = crate::clock::now();
-        let expires_at = now + Lease::LENGTH;
+        let expires_at = now + Lease::DURATION;
         let guard = Guard::version(Version::Counter(lease.version));
         let set = vec![(EXPIRES_AT, Value::DateTime(expires_at))];
         let fence = Write::Update { id: Value::Text(RELAY.to_owned()), set, guard };
         let mut changes = vec![self.lease_change(fence)];
         // The fencing token increases with each commit, so readers that order by it miss nothing.
         let position = || (BATCH, Value::Integer(lease.version + 1));
-        let told = || (TOLD_AT, Value::DateTime(now));
+        let told = || (DELIVERED_AT, Value::DateTime(now));
         for (sequences, set) in [
-            (marks.published, vec![position()]),
-            (marks.passed, vec![position(), told()]),
-            (marks.delivered, vec![told(), (DUE_AT, Value::Null)]),
+            (updates.published, vec![position()]),
+            (updates.published_only, vec![position(), told()]),
+            (updates.delivered, vec![told(), (DUE_AT, Value::Null)]),
         ] {
             if !sequences.is_empty() {
                 let sequences = sequences.into_iter().map(Value::Integer).collect();
@@ -220,7 +223,7 @@ impl Outbox {
             }
         }
         let instant = |at: Option<DateTime<Utc>>| at.map_or(Value::Null, Value::DateTime);
-        for one in marks.failed {
+        for one in updates.failed {
             let mut reason = one.reason;
             reason.retain(|character| character != '\0');
             let set = vec![
@@ -233,19 +236,25 @@ impl Outbox {
             let id = Value::Integer(one.sequence);
             changes.push(of(Write::Update { id, set, guard: Guard::none() }));
         }
-        match vault.keep(changes).await {
+        match storage.commit_internal(changes).await {
             Ok(_) => Ok(Some(Lease { version: lease.version + 1, expires_at })),
-            Err(error) if is_lost(&error) => Ok(None),
+            Err(error) if is_concurrent_write(&error) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
     /// Dead letters, the oldest first.
-    pub(crate) async fn dead(&self, limit: u32) -> Result<Vec<EventRow>, Error> {
+    pub(crate) async fn dead_letters(&self, limit: u32) -> Result<Vec<EventRow>, Error> {
         let mut dead = Vec::new();
-        for vault in &self.storages {
+        for storage in &self.storages {
             let filter = Filter::Compare(DEAD_AT, Test::IsNull(false));
-            dead.extend(vault.kept(self.query(filter, limit)).await?.into_iter().map(EventRow::read));
+            dead.extend(
+                storage
+                    .read_internal(self.query(filter, limit))
+                    .await?
+                    .into_iter()
+                    .map(EventRow::from_values),
+            );
         }
         Ok(dead)
     }
@@ -253,14 +262,14 @@ impl Outbox {
     /// Schedules dead letters for another delivery; returns how many.
     pub(crate) async fn revive(&self, ids: &[Uuid]) -> Result<u64, Error> {
         let mut revived = 0;
-        for vault in &self.storages {
+        for storage in &self.storages {
             let ids = ids.iter().copied().map(Value::Uuid).collect();
             let filter =
                 Filter::Compare(ID, Test::In(ids)).and(Filter::Compare(DEAD_AT, Test::IsNull(false)));
             let set = vec![(ATTEMPTS, Value::Integer(0)), (DUE_AT, Value::Null), (DEAD_AT, Value::Null)];
             let write = Write::UpdateAll { filter, set };
             let change = Change { schema: self.tables.events.clone(), write, answer: None };
-            let committed = vault.keep(vec![change]).await?;
+            let committed = storage.commit_internal(vec![change]).await?;
             revived += committed.rows.first().map_or(0, |row| row.rows);
         }
         self.appended.send_modify(|count| *count += 1);
@@ -269,12 +278,12 @@ impl Outbox {
 }
 
 /// Events that are neither delivered to all subscribers nor dead letters.
-fn undelivered() -> Filter {
-    Filter::Compare(TOLD_AT, Test::IsNull(true)).and(Filter::Compare(DEAD_AT, Test::IsNull(true)))
+fn undelivered_filter() -> Filter {
+    Filter::Compare(DELIVERED_AT, Test::IsNull(true)).and(Filter::Compare(DEAD_AT, Test::IsNull(true)))
 }
 
 /// Whether a concurrent write of another node came first.
-pub(crate) fn is_lost(error: &StorageError) -> bool {
+pub(crate) fn is_concurrent_write(error: &StorageError) -> bool {
     matches!(
         error.kind(),
         StorageKind::VersionMismatch | StorageKind::UniqueViolation | StorageKind::NotFound

@@ -18,23 +18,23 @@ use crate::tables::events::EventRow;
 use crate::tables::events::Position;
 
 /// How many events are read at once.
-const STEP: u32 = 500;
+const BATCH_SIZE: u32 = 500;
 /// How often, by default, to check that the position from which it continues is still valid in this database: after a time
 /// without reads events may have been cleared, and a restored database may end before that position.
-pub(crate) const LOOK: Duration = Duration::from_secs(60);
+pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A consumer of every event that is published, on this node.
 pub(crate) trait Follower: fmt::Debug + Send + Sync + 'static {
     /// Whether it wants the events of a database at present; `database` is an index among those that keep records. After
     /// returning `false`, [`begins`](Self::begins) is called before the next [`published`](Self::published).
-    fn listens(&self, database: usize) -> bool;
+    fn is_active(&self, database: usize) -> bool;
 
     /// Sets the position after which the follower receives every event; it knows of none before. Called at the beginning,
     /// and where events were cleared before they were read.
-    fn begins(&self, database: usize, at: Position);
+    fn start_from(&self, database: usize, at: Position);
 
     /// Receives the next events, in the order of their positions. The tail continues when this is done.
-    fn published<'a>(&'a self, database: usize, rows: &'a [Arc<EventRow>]) -> BoxFuture<'a, ()>;
+    fn handle_events<'a>(&'a self, database: usize, rows: &'a [Arc<EventRow>]) -> BoxFuture<'a, ()>;
 }
 
 /// Reads published events for one follower.
@@ -42,23 +42,28 @@ pub(crate) trait Follower: fmt::Debug + Send + Sync + 'static {
 pub(crate) struct Tail {
     outbox: Arc<Outbox>,
     follower: Arc<dyn Follower>,
-    look: Duration,
+    check_interval: Duration,
     /// One for each database that keeps records; locked while that is read.
-    places: Vec<Mutex<Place>>,
+    positions: Vec<Mutex<ReadPosition>>,
 }
 
 #[derive(Debug, Default)]
-struct Place {
+struct ReadPosition {
     /// The last position that was read; `None` where the database is not followed.
     after: Option<Position>,
     /// When the position was last found to be valid in the database.
-    looked: Option<Instant>,
+    checked_at: Option<Instant>,
 }
 
 impl Tail {
-    pub(crate) fn new(outbox: Arc<Outbox>, follower: Arc<dyn Follower>, look: Duration) -> Self {
+    pub(crate) fn new(outbox: Arc<Outbox>, follower: Arc<dyn Follower>, check_interval: Duration) -> Self {
         let databases = outbox.storages().len();
-        Self { outbox, follower, look, places: (0..databases).map(|_| Mutex::default()).collect() }
+        Self {
+            outbox,
+            follower,
+            check_interval,
+            positions: (0..databases).map(|_| Mutex::default()).collect(),
+        }
     }
 
     /// Passes the next events to the follower; returns whether there may be more.
@@ -66,48 +71,49 @@ impl Tail {
     /// # Errors
     /// Where the storage fails.
     pub(crate) async fn step(&self, database: usize) -> Result<bool, Error> {
-        let recorded = self.outbox.storages();
-        let (Some(vault), Some(place)) = (recorded.get(database), self.places.get(database)) else {
+        let storages = self.outbox.storages();
+        let (Some(storage), Some(read_position)) = (storages.get(database), self.positions.get(database))
+        else {
             return Ok(false);
         };
-        let mut place = place.lock().await;
-        if !self.follower.listens(database) {
-            *place = Place::default();
+        let mut read_position = read_position.lock().await;
+        if !self.follower.is_active(database) {
+            *read_position = ReadPosition::default();
             return Ok(false);
         }
         let now = Instant::now();
         let mut last = None;
-        if let Some(after) = place.after
-            && place.looked.is_none_or(|looked| now - looked > self.look)
+        if let Some(after) = read_position.after
+            && read_position.checked_at.is_none_or(|checked_at| now - checked_at > self.check_interval)
         {
-            let bounds = self.outbox.bounds(vault).await?;
-            if bounds.reach_back_to(after) {
+            let bounds = self.outbox.bounds(storage).await?;
+            if bounds.covers(after) {
                 last = Some(bounds.last);
             } else {
-                place.after = None;
+                read_position.after = None;
             }
-            place.looked = Some(now);
+            read_position.checked_at = Some(now);
         }
-        let after = match place.after {
+        let after = match read_position.after {
             Some(after) => after,
             None => {
-                let last = self.outbox.bounds(vault).await?.last;
-                self.follower.begins(database, last);
-                place.looked = Some(now);
+                let last = self.outbox.bounds(storage).await?.last;
+                self.follower.start_from(database, last);
+                read_position.checked_at = Some(now);
                 last
             }
         };
         // After a failure from here on, the next step continues from this position.
-        place.after = Some(after);
-        let rows = self.outbox.published_after(vault, after, STEP, None).await?;
+        read_position.after = Some(after);
+        let rows = self.outbox.published_after(storage, after, BATCH_SIZE, None).await?;
         let rows: Vec<_> = rows.into_iter().map(Arc::new).collect();
-        let more = rows.len() == STEP as usize;
+        let more = rows.len() == BATCH_SIZE as usize;
         let reached = rows.last().map_or(after, |row| Position::of(row));
         if !rows.is_empty() {
-            self.follower.published(database, &rows).await;
+            self.follower.handle_events(database, &rows).await;
         }
         // Everything up to here was read: on a quiet database the position keeps up with the clearing of events.
-        place.after = Some(last.filter(|_| !more).map_or(reached, |last| last.max(reached)));
+        read_position.after = Some(last.filter(|_| !more).map_or(reached, |last| last.max(reached)));
         Ok(more)
     }
 }

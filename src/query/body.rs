@@ -7,107 +7,113 @@ use super::filter;
 use super::filter::{MAX_NODES, Operand};
 use super::list_parameters::Choices;
 use super::select;
-use super::select::Draft;
+use super::select::RequestBuilder;
 use super::{ListRequest, Reader, StreamRequest};
 use crate::catalog::{Catalog, Entry};
-use crate::error::{Fault, MOST_FAULTS, escape_pointer};
+use crate::error::{Fault, MAX_FAULTS, escape_pointer};
 
 /// The maximum nesting depth of a filter.
 const MAX_DEPTH: usize = 16;
 
-const KEYS: [&str; 10] =
+const LIST_MEMBERS: [&str; 10] =
     ["filter", "sort", "fields", "include", "limit", "after", "before", "page", "q", "deleted"];
 /// The members that a stream accepts.
-const OF_STREAM: [&str; 3] = ["filter", "fields", "q"];
+const STREAM_MEMBERS: [&str; 3] = ["filter", "fields", "q"];
 
 /// Reads the body of a stream request: a list's without order and pages.
 pub(super) fn stream(reader: &Reader<'_>, body: &Json) -> Result<StreamRequest, Vec<Fault>> {
-    let request = read(reader, body, &OF_STREAM)?;
+    let request = parse(reader, body, &STREAM_MEMBERS)?;
     Ok(StreamRequest { filter: request.filter, fields: request.selection.fields })
 }
 
 pub(super) fn list(reader: &Reader<'_>, body: &Json) -> Result<ListRequest, Vec<Fault>> {
-    read(reader, body, &KEYS)
+    parse(reader, body, &LIST_MEMBERS)
 }
 
 /// Reads a filter by itself.
 pub(super) fn filter(reader: &Reader<'_>, json: &Json) -> Result<Filter, Vec<Fault>> {
     let scope = Scope::Caller(*reader);
-    let mut tree = Tree { scope, relations: filter::MAX_DEPTH, nodes: 0, faults: Vec::new() };
-    let root = tree.object(json, "/filter", 0);
-    if tree.faults.is_empty() { Ok(root) } else { Err(tree.faults) }
+    let mut parser = FilterParser { scope, relations: filter::MAX_DEPTH, nodes: 0, faults: Vec::new() };
+    let root = parser.object(json, "/filter", 0);
+    if parser.faults.is_empty() { Ok(root) } else { Err(parser.faults) }
 }
 
-fn read(reader: &Reader<'_>, body: &Json, keys: &[&'static str]) -> Result<ListRequest, Vec<Fault>> {
+fn parse(reader: &Reader<'_>, body: &Json, members: &[&'static str]) -> Result<ListRequest, Vec<Fault>> {
     let Json::Object(body) = body else {
         return Err(vec![Fault::pointer("", "type", "Must be an object.")]);
     };
-    let mut draft = Draft::default();
-    let mut tree =
-        Tree { scope: Scope::Caller(*reader), relations: filter::MAX_DEPTH, nodes: 0, faults: Vec::new() };
+    let mut builder = RequestBuilder::default();
+    let mut parser = FilterParser {
+        scope: Scope::Caller(*reader),
+        relations: filter::MAX_DEPTH,
+        nodes: 0,
+        faults: Vec::new(),
+    };
     let mut root = Filter::everything();
     for (key, value) in body {
-        if tree.faults.len() > MOST_FAULTS {
+        if parser.faults.len() > MAX_FAULTS {
             break;
         }
         let outcome = match key.as_str() {
             _ if Choices::has(reader, key) => {
-                text(value).and_then(|value| draft.choices.choose(reader, key, value))
+                string(value).and_then(|value| builder.choices.choose(reader, key, value))
             }
-            _ if !keys.contains(&key.as_str()) => {
+            _ if !members.contains(&key.as_str()) => {
                 let declared = reader.entry.definition.list_parameters.iter();
                 let declared = declared.map(|parameter| parameter.name.as_str());
-                Err(select::unknown(key, keys.iter().copied().chain(declared)))
+                Err(select::unknown_parameter(key, members.iter().copied().chain(declared)))
             }
             "filter" => {
-                root = tree.object(value, "/filter", 0);
+                root = parser.object(value, "/filter", 0);
                 Ok(())
             }
-            "sort" => names(value).and_then(|keys| draft.sort(reader, keys.into_iter(), key)),
-            "fields" => names(value).and_then(|names| draft.fields(reader, names.into_iter(), key)),
-            "include" => names(value).and_then(|names| draft.include(reader, names.into_iter(), key)),
-            "limit" => draft.limit(reader, value.as_u64(), key),
-            "after" => text(value).and_then(|cursor| draft.after(cursor, key)),
-            "before" => text(value).and_then(|cursor| draft.before(cursor, key)),
-            "page" => draft.page(reader, value.as_u64(), key),
-            "q" => text(value).and_then(|words| draft.search(reader, words, key)),
-            "deleted" => text(value).and_then(|which| draft.deleted(reader, which, key)),
-            _ => Err(select::unknown(key, keys.iter().copied())),
+            "sort" => string_array(value).and_then(|members| builder.sort(reader, members.into_iter(), key)),
+            "fields" => string_array(value).and_then(|names| builder.fields(reader, names.into_iter(), key)),
+            "include" => {
+                string_array(value).and_then(|names| builder.include(reader, names.into_iter(), key))
+            }
+            "limit" => builder.limit(reader, value.as_u64(), key),
+            "after" => string(value).and_then(|cursor| builder.after(cursor, key)),
+            "before" => string(value).and_then(|cursor| builder.before(cursor, key)),
+            "page" => builder.page(reader, value.as_u64(), key),
+            "q" => string(value).and_then(|words| builder.search(reader, words, key)),
+            "deleted" => string(value).and_then(|which| builder.deleted(reader, which, key)),
+            _ => Err(select::unknown_parameter(key, members.iter().copied())),
         };
         if let Err(fault) = outcome {
-            tree.faults.push(Fault {
+            parser.faults.push(Fault {
                 at: crate::error::FaultLocation::Pointer(format!("/{}", escape_pointer(key))),
                 ..fault
             });
         }
     }
-    draft.finish_list(reader, root, tree.faults)
+    builder.finish_list(reader, root, parser.faults)
 }
 
-fn names(value: &Json) -> Result<Vec<&str>, Fault> {
+fn string_array(value: &Json) -> Result<Vec<&str>, Fault> {
     value
         .as_array()
         .and_then(|items| items.iter().map(Json::as_str).collect::<Option<Vec<_>>>())
         .ok_or_else(|| Fault::pointer("", "type", "Must be an array of strings."))
 }
 
-fn text(value: &Json) -> Result<&str, Fault> {
+fn string(value: &Json) -> Result<&str, Fault> {
     value.as_str().ok_or_else(|| Fault::pointer("", "type", "Must be a string."))
 }
 
 /// Reads a filter that the application itself wrote.
-pub(super) fn trusted(catalog: &Catalog, entry: &Entry, json: &Json) -> Result<Filter, String> {
-    let mut tree = Tree {
+pub(super) fn trusted_filter(catalog: &Catalog, entry: &Entry, json: &Json) -> Result<Filter, String> {
+    let mut parser = FilterParser {
         scope: Scope::Application(catalog, entry),
         relations: filter::MAX_DEPTH,
         nodes: 0,
         faults: Vec::new(),
     };
-    let filter = tree.object(json, "", 0);
-    if tree.faults.is_empty() {
+    let filter = parser.object(json, "", 0);
+    if parser.faults.is_empty() {
         return Ok(filter);
     }
-    let details = tree.faults.into_iter().map(|fault| fault.detail);
+    let details = parser.faults.into_iter().map(|fault| fault.detail);
     Err(details.collect::<Vec<_>>().join(" "))
 }
 
@@ -128,11 +134,11 @@ impl<'a> Scope<'a> {
         operator: &str,
         operand: &Operand<'_>,
         depth: usize,
-    ) -> Result<Filter, filter::Refusal> {
+    ) -> Result<Filter, filter::FilterFault> {
         match self {
             Self::Caller(reader) => filter::comparison(reader, path, operator, operand, depth),
             Self::Application(catalog, entry) => {
-                filter::trusted(catalog, entry, path, operator, operand, depth)
+                filter::trusted_comparison(catalog, entry, path, operator, operand, depth)
             }
         }
     }
@@ -142,7 +148,7 @@ impl<'a> Scope<'a> {
         match self {
             Self::Caller(reader) => {
                 let related = filter::Related::of(reader, name)?;
-                Some((Self::Caller(related.reader), Box::new(move |inner| related.with(inner))))
+                Some((Self::Caller(related.reader), Box::new(move |inner| related.matching(inner))))
             }
             Self::Application(catalog, entry) => {
                 let relation = entry.links.iter().find(|relation| relation.link.name == name)?;
@@ -154,7 +160,7 @@ impl<'a> Scope<'a> {
 }
 
 /// The state of reading a filter tree; faults are collected beside it.
-struct Tree<'a> {
+struct FilterParser<'a> {
     scope: Scope<'a>,
     /// How many relations may still be followed.
     relations: usize,
@@ -162,22 +168,22 @@ struct Tree<'a> {
     faults: Vec<Fault>,
 }
 
-impl Tree<'_> {
+impl FilterParser<'_> {
     /// Every member of an object must hold.
     fn object(&mut self, json: &Json, pointer: &str, depth: usize) -> Filter {
         let Json::Object(members) = json else {
-            return self.refuse(pointer, "type", "A filter is an object: {\"field\": {\"eq\": …}}.");
+            return self.add_fault(pointer, "type", "A filter is an object: {\"field\": {\"eq\": …}}.");
         };
         if depth > MAX_DEPTH {
-            return self.refuse(pointer, "limit", format!("Filters nest at most {MAX_DEPTH} deep."));
+            return self.add_fault(pointer, "limit", format!("Filters nest at most {MAX_DEPTH} deep."));
         }
         // An empty branch is a node as well: it selects everything.
-        if members.is_empty() && !self.counts(pointer) {
+        if members.is_empty() && !self.count_node(pointer) {
             return Filter::nothing();
         }
         let mut filters = Vec::new();
         for (key, value) in members {
-            if !self.counts(pointer) {
+            if !self.count_node(pointer) {
                 break;
             }
             let pointer = format!("{pointer}/{}", escape_pointer(key));
@@ -199,7 +205,7 @@ impl Tree<'_> {
 
     fn branches(&mut self, json: &Json, pointer: &str, depth: usize) -> Vec<Filter> {
         let Json::Array(branches) = json else {
-            return vec![self.refuse(pointer, "type", "Must be an array of filters.")];
+            return vec![self.add_fault(pointer, "type", "Must be an array of filters.")];
         };
         let mut filters = Vec::new();
         for (index, branch) in branches.iter().enumerate() {
@@ -216,11 +222,15 @@ impl Tree<'_> {
         let outer = self.scope;
         let Some((inner, wrap)) = outer.related(name) else { return Filter::nothing() };
         if value.as_object().is_some_and(|members| members.len() > 1) {
-            return self.refuse(pointer, "operator", "`any` stands alone: its filter takes every condition.");
+            return self.add_fault(
+                pointer,
+                "operator",
+                "`any` stands alone: its filter takes every condition.",
+            );
         }
         if self.relations == 0 {
             let detail = format!("A filter follows at most {} relations.", filter::MAX_DEPTH);
-            return self.refuse(pointer, "limit", detail);
+            return self.add_fault(pointer, "limit", detail);
         }
         self.relations -= 1;
         self.scope = inner;
@@ -234,7 +244,7 @@ impl Tree<'_> {
     fn field(&mut self, path: &str, value: &Json, pointer: &str) -> Filter {
         match value {
             Json::Object(operators) if !operators.is_empty() => self.operators(path, operators, pointer),
-            Json::Object(_) => self.refuse(pointer, "type", "Name an operator: {\"eq\": …}."),
+            Json::Object(_) => self.add_fault(pointer, "type", "Name an operator: {\"eq\": …}."),
             _ => self.comparison(path, "eq", value, pointer),
         }
     }
@@ -242,7 +252,7 @@ impl Tree<'_> {
     fn operators(&mut self, path: &str, operators: &Map<String, Json>, pointer: &str) -> Filter {
         let mut filters = Vec::new();
         for (operator, value) in operators {
-            if !self.counts(pointer) {
+            if !self.count_node(pointer) {
                 break;
             }
             let pointer = format!("{pointer}/{}", escape_pointer(operator));
@@ -257,21 +267,21 @@ impl Tree<'_> {
     fn comparison(&mut self, path: &str, operator: &str, value: &Json, pointer: &str) -> Filter {
         match self.scope.comparison(path, operator, &Operand::Json(value), self.relations) {
             Ok(filter) => filter,
-            Err(refusal) => self.refuse(pointer, refusal.code, refusal.detail),
+            Err(fault) => self.add_fault(pointer, fault.code, fault.detail),
         }
     }
 
     /// Counts a node. Beyond the maximum the filter is refused, once, and the rest of it is not read.
-    fn counts(&mut self, pointer: &str) -> bool {
+    fn count_node(&mut self, pointer: &str) -> bool {
         self.nodes += 1;
         if self.nodes == MAX_NODES + 1 {
-            self.refuse(pointer, "limit", filter::too_many_nodes());
+            self.add_fault(pointer, "limit", filter::too_many_nodes());
         }
         self.nodes <= MAX_NODES
     }
 
     /// Records a fault; the filter that stands in for the faulty one selects nothing, should it ever be run.
-    fn refuse(&mut self, pointer: &str, code: &'static str, detail: impl Into<String>) -> Filter {
+    fn add_fault(&mut self, pointer: &str, code: &'static str, detail: impl Into<String>) -> Filter {
         self.faults.push(Fault::pointer(pointer, code, detail));
         Filter::nothing()
     }

@@ -34,11 +34,11 @@ impl fmt::Debug for CursorKey {
 }
 
 /// The most bytes of sort keys inside a cursor: with the cipher's tag they are 512 characters of base64.
-const MAX_KEYS: usize = 512 / 4 * 3 - 16;
+const MAX_KEY_BYTES: usize = 512 / 4 * 3 - 16;
 
 /// The content of a list's cursor.
 #[derive(Debug)]
-pub(crate) enum Opened {
+pub(crate) enum CursorContent {
     /// The sort keys of the row at which the page ended.
     Keys(Vec<Value>),
     /// The id of that row, and a digest of its keys.
@@ -51,15 +51,15 @@ pub(crate) struct KeysDigest(String);
 
 impl KeysDigest {
     pub(crate) fn of(keys: &[Value]) -> Self {
-        Self::of_text(&as_json(keys))
+        Self::from_encoded(&encode_keys(keys))
     }
 
-    fn of_text(keys: &[u8]) -> Self {
+    fn from_encoded(keys: &[u8]) -> Self {
         Self(URL_SAFE_NO_PAD.encode(&blake3::hash(keys).as_bytes()[..16]))
     }
 }
 
-fn as_json(keys: &[Value]) -> Vec<u8> {
+fn encode_keys(keys: &[Value]) -> Vec<u8> {
     let mut text = Vec::with_capacity(64);
     json::array(&mut text, keys);
     text
@@ -71,37 +71,37 @@ pub(crate) struct Binding(blake3::Hash);
 
 impl Binding {
     pub(crate) fn of(reader: &Reader<'_>, actor: &Actor, listed: &RowFilter, request: &ListRequest) -> Self {
-        let mut fed = digest::DigestInput::default();
+        let mut input = digest::DigestInput::default();
         let schema = &reader.entry.schema;
-        digest::text(&mut fed, &schema.name);
-        fed.update(&[u8::from(actor.is_anonymous()), u8::from(actor.is_elevated())]);
+        digest::add_text(&mut input, &schema.name);
+        input.update(&[u8::from(actor.is_anonymous()), u8::from(actor.is_elevated())]);
         // A response that several callers with the same rights share has cursors that are valid for all of them.
         let is_shared = reader.entry.definition.cache.is_some();
-        digest::maybe_text(&mut fed, actor.id().filter(|_| !is_shared));
-        reader.sights.own().mask.feed(&mut fed, schema);
-        digest::maybe_text(&mut fed, actor.tenant());
-        digest::filter(&mut fed, schema, listed.filter());
-        digest::sort(&mut fed, schema, &request.sort);
-        digest::filter(&mut fed, schema, &request.filter);
-        Self(fed.digest())
+        digest::add_optional_text(&mut input, actor.id().filter(|_| !is_shared));
+        reader.visibilities.requested().mask.digest(&mut input, schema);
+        digest::add_optional_text(&mut input, actor.tenant());
+        digest::add_filter(&mut input, schema, listed.filter());
+        digest::add_sort(&mut input, schema, &request.sort);
+        digest::add_filter(&mut input, schema, &request.filter);
+        Self(input.digest())
     }
 }
 
 impl Binding {
     /// The binding of stream positions: the same for callers of the same kind in the same tenant that make the same
     /// request, whatever that was digested from.
-    pub(crate) fn of_stream(actor: &Actor, asked: &digest::DigestInput) -> Self {
-        let mut fed = digest::DigestInput::default();
-        digest::text(&mut fed, "stream");
-        let asked = asked.digest();
-        fed.update(asked.as_bytes());
-        fed.update(&[u8::from(actor.is_anonymous()), u8::from(actor.is_elevated())]);
-        digest::maybe_text(&mut fed, actor.tenant());
-        Self(fed.digest())
+    pub(crate) fn for_stream(actor: &Actor, request: &digest::DigestInput) -> Self {
+        let mut input = digest::DigestInput::default();
+        digest::add_text(&mut input, "stream");
+        let request = request.digest();
+        input.update(request.as_bytes());
+        input.update(&[u8::from(actor.is_anonymous()), u8::from(actor.is_elevated())]);
+        digest::add_optional_text(&mut input, actor.tenant());
+        Self(input.digest())
     }
 
     /// The binding where there are no positions.
-    pub(crate) fn of_nothing() -> Self {
+    pub(crate) fn empty() -> Self {
         Self(digest::DigestInput::default().digest())
     }
 
@@ -110,15 +110,15 @@ impl Binding {
     }
 
     /// The binding of a list that belongs to one item.
-    pub(crate) fn of_item(resource: &str, actor: &Actor, item: &str) -> Self {
-        let mut fed = digest::DigestInput::default();
+    pub(crate) fn for_item(resource: &str, actor: &Actor, item: &str) -> Self {
+        let mut input = digest::DigestInput::default();
         for text in
             ["history", resource, item, actor.id().unwrap_or_default(), actor.tenant().unwrap_or_default()]
         {
-            digest::text(&mut fed, text);
+            digest::add_text(&mut input, text);
         }
-        fed.update(&[u8::from(actor.is_anonymous()), u8::from(actor.is_elevated())]);
-        Self(fed.digest())
+        input.update(&[u8::from(actor.is_anonymous()), u8::from(actor.is_elevated())]);
+        Self(input.digest())
     }
 }
 
@@ -131,23 +131,23 @@ impl CursorKey {
 
     /// The list cursor for the row with these sort keys; `id` is the position of the row's id among them.
     pub(crate) fn seal_row(&self, binding: &Binding, keys: &[Value], id: usize) -> String {
-        let plain = as_json(keys);
-        if plain.len() <= MAX_KEYS {
-            return self.seal_bytes(binding, &plain);
+        let plaintext = encode_keys(keys);
+        if plaintext.len() <= MAX_KEY_BYTES {
+            return self.seal_bytes(binding, &plaintext);
         }
-        let digest = Value::Text(KeysDigest::of_text(&plain).0);
+        let digest = Value::Text(KeysDigest::from_encoded(&plaintext).0);
         // One value more than there are sort keys.
-        let mut held = vec![Value::Null; keys.len() - 1];
-        held.extend([keys[id].clone(), digest]);
-        self.seal_bytes(binding, &as_json(&held))
+        let mut values = vec![Value::Null; keys.len() - 1];
+        values.extend([keys[id].clone(), digest]);
+        self.seal_bytes(binding, &encode_keys(&values))
     }
 
     fn seal(&self, binding: &Binding, keys: &[Value]) -> String {
-        self.seal_bytes(binding, &as_json(keys))
+        self.seal_bytes(binding, &encode_keys(keys))
     }
 
-    fn seal_bytes(&self, binding: &Binding, plain: &[u8]) -> String {
-        let payload = Payload { msg: plain, aad: binding.0.as_bytes() };
+    fn seal_bytes(&self, binding: &Binding, plaintext: &[u8]) -> String {
+        let payload = Payload { msg: plaintext, aad: binding.0.as_bytes() };
         let sealed = self
             .0
             .encrypt(&nonce(), payload)
@@ -165,9 +165,9 @@ impl CursorKey {
     /// # Errors
     /// As [`open`](Self::open).
     pub(crate) fn open_number(&self, binding: &Binding, cursor: &str) -> Result<i64, Error> {
-        match self.values(binding, cursor).as_deref() {
-            Some([number]) => number.as_i64().ok_or_else(|| invalid("after")),
-            _ => Err(invalid("after")),
+        match self.decrypt_values(binding, cursor).as_deref() {
+            Some([number]) => number.as_i64().ok_or_else(|| invalid_cursor("after")),
+            _ => Err(invalid_cursor("after")),
         }
     }
 
@@ -182,8 +182,8 @@ impl CursorKey {
         request: &ListRequest,
         cursor: &str,
         parameter: &str,
-    ) -> Result<Opened, Error> {
-        self.keys(binding, reader, request, cursor).ok_or_else(|| invalid(parameter))
+    ) -> Result<CursorContent, Error> {
+        self.decode_keys(binding, reader, request, cursor).ok_or_else(|| invalid_cursor(parameter))
     }
 
     /// Encrypts a text as a cursor is encrypted.
@@ -193,39 +193,39 @@ impl CursorKey {
 
     /// The decrypted text; `None` if it was altered or has another binding.
     pub(crate) fn open_text(&self, binding: &Binding, sealed: &str) -> Option<String> {
-        match self.values(binding, sealed)?.as_slice() {
+        match self.decrypt_values(binding, sealed)?.as_slice() {
             [serde_json::Value::String(text)] => Some(text.clone()),
             _ => None,
         }
     }
 
-    fn values(&self, binding: &Binding, cursor: &str) -> Option<Vec<serde_json::Value>> {
+    fn decrypt_values(&self, binding: &Binding, cursor: &str) -> Option<Vec<serde_json::Value>> {
         let sealed = URL_SAFE_NO_PAD.decode(cursor).ok()?;
         let payload = Payload { msg: &sealed, aad: binding.0.as_bytes() };
-        let plain = self.0.decrypt(&nonce(), payload).ok()?;
-        serde_json::from_slice(&plain).ok()
+        let plaintext = self.0.decrypt(&nonce(), payload).ok()?;
+        serde_json::from_slice(&plaintext).ok()
     }
 
-    fn keys(
+    fn decode_keys(
         &self,
         binding: &Binding,
         reader: &Reader<'_>,
         request: &ListRequest,
         cursor: &str,
-    ) -> Option<Opened> {
+    ) -> Option<CursorContent> {
         let schema = &reader.entry.schema;
         let read = |value: &serde_json::Value, field: usize| {
             let field_type: FieldType = schema.fields[field].field_type;
             value.as_str().and_then(json::opaque).or_else(|| field_type.read_json(value).ok())
         };
-        let values = self.values(binding, cursor)?;
+        let values = self.decrypt_values(binding, cursor)?;
         if values.len() == request.sort.len() {
             let keys = values.iter().zip(&request.sort).map(|(value, key)| read(value, key.field));
-            return keys.collect::<Option<_>>().map(Opened::Keys);
+            return keys.collect::<Option<_>>().map(CursorContent::Keys);
         }
         match values.get(request.sort.len() - 1..)? {
             [id, serde_json::Value::String(digest)] => {
-                Some(Opened::Row(read(id, schema.id)?, KeysDigest(digest.clone())))
+                Some(CursorContent::Row(read(id, schema.id)?, KeysDigest(digest.clone())))
             }
             _ => None,
         }
@@ -233,22 +233,22 @@ impl CursorKey {
 }
 
 /// The error for an invalid cursor.
-pub(crate) fn invalid(parameter: &str) -> Error {
-    refused(
+pub(crate) fn invalid_cursor(parameter: &str) -> Error {
+    cursor_error(
         parameter,
         "The cursor was altered, or belongs to another query or caller. Start again without it.",
     )
 }
 
 /// The error for a cursor whose row no longer has the sort keys at which the page ended.
-pub(crate) fn outdated(parameter: &str) -> Error {
-    refused(
+pub(crate) fn outdated_cursor(parameter: &str) -> Error {
+    cursor_error(
         parameter,
         "The item at which the page ended has changed, or is gone. Start again without the cursor.",
     )
 }
 
-fn refused(parameter: &str, detail: &'static str) -> Error {
+fn cursor_error(parameter: &str, detail: &'static str) -> Error {
     let fault = Fault::parameter(parameter, "invalid-cursor", detail);
     Error::new(ErrorKind::BadRequest, "invalid-cursor", detail).with_faults(vec![fault])
 }

@@ -2,46 +2,46 @@
 
 use resourceful_contract::{Count, Schema};
 
-use super::{ListRequest, Place, Selection};
-use crate::digest::{DigestInput, filter, number, sort, text};
+use super::{ListRequest, PagePosition, Selection};
+use crate::digest::{DigestInput, add_filter, add_number, add_sort, add_text};
 
 impl ListRequest {
     /// Adds every part of the request, except which deleted items are selected.
-    pub(crate) fn digest(&self, fed: &mut DigestInput, schema: &Schema) {
-        filter(fed, schema, &self.filter);
-        sort(fed, schema, &self.sort);
-        self.selection.digest(fed, schema);
-        fed.update(&self.limit.to_le_bytes());
+    pub(crate) fn add_to_digest(&self, input: &mut DigestInput, schema: &Schema) {
+        add_filter(input, schema, &self.filter);
+        add_sort(input, schema, &self.sort);
+        self.selection.add_to_digest(input, schema);
+        input.update(&self.limit.to_le_bytes());
         let count = match self.count {
             None => 0,
             Some(Count::Exact) => 1,
             Some(Count::Estimated) => 2,
         };
-        fed.update(&[count]);
-        match &self.place {
-            Place::Start => _ = fed.update(b"start"),
-            Place::After(cursor) => text(fed.update(b"after"), cursor),
-            Place::Before(cursor) => text(fed.update(b"before"), cursor),
-            Place::Page(page) => _ = fed.update(b"page").update(&page.to_le_bytes()),
+        input.update(&[count]);
+        match &self.position {
+            PagePosition::Start => _ = input.update(b"start"),
+            PagePosition::After(cursor) => add_text(input.update(b"after"), cursor),
+            PagePosition::Before(cursor) => add_text(input.update(b"before"), cursor),
+            PagePosition::Page(page) => _ = input.update(b"page").update(&page.to_le_bytes()),
         }
     }
 }
 
 impl Selection {
-    pub(crate) fn digest(&self, fed: &mut DigestInput, schema: &Schema) {
+    pub(crate) fn add_to_digest(&self, input: &mut DigestInput, schema: &Schema) {
         match &self.fields {
-            None => _ = fed.update(b"all"),
+            None => _ = input.update(b"all"),
             Some(fields) => {
-                fed.update(b"some");
-                number(fed, fields.len());
+                input.update(b"some");
+                add_number(input, fields.len());
                 for field in fields {
-                    text(fed, &schema.fields[*field].name);
+                    add_text(input, &schema.fields[*field].name);
                 }
             }
         }
-        number(fed, self.includes.len());
+        add_number(input, self.includes.len());
         for relation in &self.includes {
-            text(fed, &relation.link.name);
+            add_text(input, &relation.link.name);
         }
     }
 }

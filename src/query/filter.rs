@@ -30,7 +30,7 @@ pub(super) enum Operand<'a> {
 }
 
 /// Why a comparison is refused.
-pub(super) struct Refusal {
+pub(super) struct FilterFault {
     pub(super) code: &'static str,
     pub(super) detail: String,
 }
@@ -42,8 +42,8 @@ pub(super) fn too_many_nodes() -> String {
     )
 }
 
-fn refusal(code: &'static str, detail: impl Into<String>) -> Refusal {
-    Refusal { code, detail: detail.into() }
+fn filter_fault(code: &'static str, detail: impl Into<String>) -> FilterFault {
+    FilterFault { code, detail: detail.into() }
 }
 
 /// Resolves `path` (a field, or a field behind at most `depth` relations) and reads the operand by the field's type.
@@ -53,15 +53,15 @@ pub(super) fn comparison(
     operator: &str,
     operand: &Operand<'_>,
     depth: usize,
-) -> Result<Filter, Refusal> {
+) -> Result<Filter, FilterFault> {
     let Some((name, rest)) = path.split_once('.') else {
-        return compare(reader, path, operator, operand);
+        return filterable_comparison(reader, path, operator, operand);
     };
     let Some(related) = Related::of(reader, name).filter(|_| depth > 0) else {
         return Err(unknown_field(reader, path));
     };
     let inner = comparison(&related.reader, rest, operator, operand, depth - 1)?;
-    Ok(related.with(inner))
+    Ok(related.matching(inner))
 }
 
 /// The rows behind a relation, as far as the caller may list them.
@@ -77,49 +77,53 @@ impl<'a> Related<'a> {
     pub(super) fn of(reader: &Reader<'a>, name: &str) -> Option<Self> {
         let relation = reader.entry.links.iter().find(|relation| relation.link.name == name)?;
         // For a caller, a resource that it may not list does not exist, nor does a row that it may not see.
-        let listed = reader.sights.of(relation.target)?.listed.as_ref()?;
+        let listed = reader.visibilities.of(relation.target)?.listed.as_ref()?;
         let target = Reader { entry: reader.catalog.entry(relation.target), ..*reader };
-        reader.follows(relation).then_some(Self { relation, listed, reader: target })
+        reader.can_follow(relation).then_some(Self { relation, listed, reader: target })
     }
 
     /// The condition that a related row matches this filter.
-    pub(super) fn with(&self, inner: Filter) -> Filter {
-        Filter::Related(RelatedBy(self.relation.link.clone()), Box::new(self.listed.within(inner)))
+    pub(super) fn matching(&self, inner: Filter) -> Filter {
+        Filter::Related(RelatedBy(self.relation.link.clone()), Box::new(self.listed.restrict(inner)))
     }
 }
 
 /// Resolves a comparison of the application itself: every field of the stored row, and every relation.
-pub(super) fn trusted(
+pub(super) fn trusted_comparison(
     catalog: &Catalog,
     entry: &Entry,
     path: &str,
     operator: &str,
     operand: &Operand<'_>,
     depth: usize,
-) -> Result<Filter, Refusal> {
+) -> Result<Filter, FilterFault> {
     let Some((name, rest)) = path.split_once('.') else {
         let fields = &entry.schema.fields;
         let position = entry.schema.position(path).ok_or_else(|| {
             let known = fields.iter().map(|field| field.name.as_str());
-            refusal("unknown", suggest(format!("there is no field `{path}`."), path, known))
+            filter_fault("unknown", suggest(format!("there is no field `{path}`."), path, known))
         })?;
-        return tested(entry, position, operator, operand);
+        return field_comparison(entry, position, operator, operand);
     };
     let relation = entry.links.iter().find(|relation| relation.link.name == name);
     let relation = relation.filter(|_| depth > 0);
-    let relation = relation.ok_or_else(|| refusal("unknown", format!("there is no relation `{name}`")))?;
-    let inner = trusted(catalog, catalog.entry(relation.target), rest, operator, operand, depth - 1)?;
+    let relation =
+        relation.ok_or_else(|| filter_fault("unknown", format!("there is no relation `{name}`")))?;
+    let inner =
+        trusted_comparison(catalog, catalog.entry(relation.target), rest, operator, operand, depth - 1)?;
     Ok(Filter::Related(RelatedBy(relation.link.clone()), Box::new(inner)))
 }
 
 impl Reader<'_> {
     /// Whether this caller may learn a field's value from which rows match, and from their order.
-    pub(super) fn tells(&self, position: usize) -> bool {
-        self.sights.of(self.entry.position).is_some_and(|sight| sight.mask.tells(position))
+    pub(super) fn can_reveal(&self, position: usize) -> bool {
+        self.visibilities
+            .of(self.entry.position)
+            .is_some_and(|visibility| visibility.mask.can_reveal(position))
     }
 
     fn can_filter(&self, position: usize) -> bool {
-        self.entry.definition.filterable[position] && self.tells(position)
+        self.entry.definition.filterable[position] && self.can_reveal(position)
     }
 
     /// The position of a field that this caller can filter by.
@@ -129,15 +133,18 @@ impl Reader<'_> {
 
     /// Whether a relation exists for this caller. It does not if its key on either side is hidden or redacted:
     /// following it would reveal the key.
-    pub(super) fn follows(&self, relation: &LinkedRelation) -> bool {
-        let there = self.sights.of(relation.target);
-        let tells_there = there.is_some_and(|sight| sight.mask.tells(relation.link.remote));
-        self.tells(relation.link.local) && tells_there
+    pub(super) fn can_follow(&self, relation: &LinkedRelation) -> bool {
+        let target = self.visibilities.of(relation.target);
+        let can_reveal_target =
+            target.is_some_and(|visibility| visibility.mask.can_reveal(relation.link.remote));
+        self.can_reveal(relation.link.local) && can_reveal_target
     }
 
     /// Whether a field exists for this caller.
-    pub(super) fn shows(&self, position: usize) -> bool {
-        self.sights.of(self.entry.position).is_some_and(|sight| sight.mask.shows(position))
+    pub(super) fn is_visible(&self, position: usize) -> bool {
+        self.visibilities
+            .of(self.entry.position)
+            .is_some_and(|visibility| visibility.mask.is_visible(position))
     }
 }
 
@@ -148,42 +155,47 @@ pub(super) fn filterable_names<'a>(reader: &'a Reader<'_>) -> impl Iterator<Item
 }
 
 /// The same message for a field that does not exist, is not filterable, or is not visible.
-pub(super) fn unknown_field(reader: &Reader<'_>, path: &str) -> Refusal {
+pub(super) fn unknown_field(reader: &Reader<'_>, path: &str) -> FilterFault {
     let detail = format!("`{path}` is neither a parameter nor a field to filter by.");
-    refusal("unknown", suggest(detail, path, filterable_names(reader)))
+    filter_fault("unknown", suggest(detail, path, filterable_names(reader)))
 }
 
-fn compare(
+fn filterable_comparison(
     reader: &Reader<'_>,
     name: &str,
     operator: &str,
     operand: &Operand<'_>,
-) -> Result<Filter, Refusal> {
+) -> Result<Filter, FilterFault> {
     let position = reader.filterable(name).ok_or_else(|| unknown_field(reader, name))?;
-    tested(reader.entry, position, operator, operand)
+    field_comparison(reader.entry, position, operator, operand)
 }
 
-fn tested(entry: &Entry, position: usize, operator: &str, operand: &Operand<'_>) -> Result<Filter, Refusal> {
+fn field_comparison(
+    entry: &Entry,
+    position: usize,
+    operator: &str,
+    operand: &Operand<'_>,
+) -> Result<Filter, FilterFault> {
     let field = &entry.schema.fields[position];
-    let (name, legal) = (&field.name, field.field_type.operators());
-    if !legal.contains(&operator) {
-        let detail = format!("`{name}` has no operator `{operator}`; it has {}.", legal.join(", "));
-        return Err(refusal("operator", suggest(detail, operator, legal.iter().copied())));
+    let (name, operators) = (&field.name, field.field_type.operators());
+    if !operators.contains(&operator) {
+        let detail = format!("`{name}` has no operator `{operator}`; it has {}.", operators.join(", "));
+        return Err(filter_fault("operator", suggest(detail, operator, operators.iter().copied())));
     }
-    let mut test = test(field, operator, operand)?;
+    let mut test = parse_test(field, operator, operand)?;
     // A Rust type writes each time in one spelling; a schema alone admits every spelling, as text.
     if field.format() == Some("partial-time") && entry.definition.codec.model().is_some() {
-        spell_times(field, &mut test)?;
+        normalize_times(field, &mut test)?;
     }
     Ok(Filter::Compare(position, test))
 }
 
-fn test(field: &Field, operator: &str, operand: &Operand<'_>) -> Result<Test, Refusal> {
-    const OF_LISTS: [&str; 4] = ["in", "nin", "between", "overlaps"];
-    if matches!(operand, Operand::Texts(_)) && !OF_LISTS.contains(&operator) {
-        return Err(repeated(field));
+fn parse_test(field: &Field, operator: &str, operand: &Operand<'_>) -> Result<Test, FilterFault> {
+    const LIST_OPERATORS: [&str; 4] = ["in", "nin", "between", "overlaps"];
+    if matches!(operand, Operand::Texts(_)) && !LIST_OPERATORS.contains(&operator) {
+        return Err(repeated_fault(field));
     }
-    let one = || value(field, operand);
+    let one = || parse_value(field, operand);
     Ok(match operator {
         "eq" => Test::Eq(one()?),
         "ne" => Test::Ne(one()?),
@@ -191,46 +203,46 @@ fn test(field: &Field, operator: &str, operand: &Operand<'_>) -> Result<Test, Re
         "gte" => Test::Gte(one()?),
         "lt" => Test::Lt(one()?),
         "lte" => Test::Lte(one()?),
-        "in" => Test::In(several(field, operand)?),
-        "nin" => Test::NotIn(several(field, operand)?),
-        "between" => match <[Value; 2]>::try_from(several(field, operand)?) {
+        "in" => Test::In(parse_values(field, operand)?),
+        "nin" => Test::NotIn(parse_values(field, operand)?),
+        "between" => match <[Value; 2]>::try_from(parse_values(field, operand)?) {
             Ok([from, to]) => Test::Between(from, to),
-            Err(_) => return Err(refusal("value", "`between` takes two values: `1,10`.")),
+            Err(_) => return Err(filter_fault("value", "`between` takes two values: `1,10`.")),
         },
-        "contains" => Test::Contains(text(operand)?),
-        "starts" => Test::Starts(text(operand)?),
-        "ends" => Test::Ends(text(operand)?),
-        "is_null" => Test::IsNull(flag(operand)?),
+        "contains" => Test::Contains(parse_text(operand)?),
+        "starts" => Test::Starts(parse_text(operand)?),
+        "ends" => Test::Ends(parse_text(operand)?),
+        "is_null" => Test::IsNull(parse_bool(operand)?),
         "has" => Test::Has(one()?),
         // The last of the operators that a field's type can have.
-        _ => Test::Overlaps(several(field, operand)?),
+        _ => Test::Overlaps(parse_values(field, operand)?),
     })
 }
 
-fn repeated(field: &Field) -> Refusal {
+fn repeated_fault(field: &Field) -> FilterFault {
     let detail = "This can be given once only.";
     if !field.field_type.operators().contains(&"in") {
-        return refusal("repeated", detail);
+        return filter_fault("repeated", detail);
     }
-    refusal("repeated", format!("{detail} One of several values is `{0}[in]=a,b`.", field.name))
+    filter_fault("repeated", format!("{detail} One of several values is `{0}[in]=a,b`.", field.name))
 }
 
 /// Reads one value of the field's type, or of its element type where it is an array.
-fn value(field: &Field, operand: &Operand<'_>) -> Result<Value, Refusal> {
+fn parse_value(field: &Field, operand: &Operand<'_>) -> Result<Value, FilterFault> {
     let element = match field.field_type {
         FieldType::Array(element) => FieldType::from(element),
         other => other,
     };
     let value = match operand {
         Operand::Text(text) => element.parse(text),
-        Operand::Texts(_) => return Err(repeated(field)),
+        Operand::Texts(_) => return Err(repeated_fault(field)),
         Operand::Json(json) => element.read_json(json),
     }
-    .map_err(|malformed| refusal("value", format!("Not a value of `{}`: {malformed}.", field.name)))?;
+    .map_err(|malformed| filter_fault("value", format!("Not a value of `{}`: {malformed}.", field.name)))?;
     match &value {
-        Value::Null => Err(refusal("value", "Null is tested with `is_null`.")),
+        Value::Null => Err(filter_fault("value", "Null is tested with `is_null`.")),
         Value::Text(text) => {
-            listed(field, text)?;
+            check_enum(field, text)?;
             Ok(value)
         }
         _ => Ok(value),
@@ -238,7 +250,7 @@ fn value(field: &Field, operand: &Operand<'_>) -> Result<Value, Refusal> {
 }
 
 /// Normalises the times of day in a comparison to the spelling in which they are stored.
-fn spell_times(field: &Field, test: &mut Test) -> Result<(), Refusal> {
+fn normalize_times(field: &Field, test: &mut Test) -> Result<(), FilterFault> {
     let values = match test {
         Test::Eq(value)
         | Test::Ne(value)
@@ -248,31 +260,31 @@ fn spell_times(field: &Field, test: &mut Test) -> Result<(), Refusal> {
         | Test::Lte(value) => std::slice::from_mut(value),
         Test::In(values) | Test::NotIn(values) => values,
         Test::Between(from, to) => {
-            return [from, to].into_iter().try_for_each(|value| spell_time(field, value));
+            return [from, to].into_iter().try_for_each(|value| normalize_time(field, value));
         }
         _ => return Ok(()),
     };
-    values.iter_mut().try_for_each(|value| spell_time(field, value))
+    values.iter_mut().try_for_each(|value| normalize_time(field, value))
 }
 
-fn spell_time(field: &Field, value: &mut Value) -> Result<(), Refusal> {
+fn normalize_time(field: &Field, value: &mut Value) -> Result<(), FilterFault> {
     if let Value::Text(text) = value {
-        *text = time_of_day(field, text)?;
+        *text = parse_time_of_day(field, text)?;
     }
     Ok(())
 }
 
 /// Normalises a time of day to chrono's spelling: it is stored and compared as text.
-fn time_of_day(field: &Field, text: &str) -> Result<String, Refusal> {
+fn parse_time_of_day(field: &Field, text: &str) -> Result<String, FilterFault> {
     let time = ["%H:%M:%S%.f", "%H:%M"].iter().find_map(|form| NaiveTime::parse_from_str(text, form).ok());
     let time = time.ok_or_else(|| {
-        refusal("value", format!("Not a value of `{}`: expected a time of day, HH:MM:SS.", field.name))
+        filter_fault("value", format!("Not a value of `{}`: expected a time of day, HH:MM:SS.", field.name))
     })?;
     Ok(format!("{time:?}"))
 }
 
 /// A text that the field's enum does not list is a misspelling, not a filter that matches nothing.
-fn listed(field: &Field, text: &str) -> Result<(), Refusal> {
+fn check_enum(field: &Field, text: &str) -> Result<(), FilterFault> {
     let Some(values) = field.enum_values() else {
         return Ok(());
     };
@@ -282,30 +294,30 @@ fn listed(field: &Field, text: &str) -> Result<(), Refusal> {
     }
     let all: Vec<_> = names.clone().collect();
     let detail = format!("`{}` is one of {}.", field.name, all.join(", "));
-    Err(refusal("value", suggest(detail, text, names)))
+    Err(filter_fault("value", suggest(detail, text, names)))
 }
 
-fn several(field: &Field, operand: &Operand<'_>) -> Result<Vec<Value>, Refusal> {
-    let (count, most) = match operand {
+fn parse_values(field: &Field, operand: &Operand<'_>) -> Result<Vec<Value>, FilterFault> {
+    let (count, max) = match operand {
         Operand::Text("") => return Ok(Vec::new()),
         Operand::Text(text) => (text.split(',').count(), MAX_URL_VALUES),
         Operand::Texts(texts) => (texts.len(), MAX_URL_VALUES),
         Operand::Json(Json::Array(items)) => (items.len(), MAX_VALUES),
-        Operand::Json(_) => return Err(refusal("value", "This operator takes an array.")),
+        Operand::Json(_) => return Err(filter_fault("value", "This operator takes an array.")),
     };
-    if count > most {
-        let detail = format!("At most {most} values are compared at once here; a body takes {MAX_VALUES}.");
-        return Err(refusal("limit", detail));
+    if count > max {
+        let detail = format!("At most {max} values are compared at once here; a body takes {MAX_VALUES}.");
+        return Err(filter_fault("limit", detail));
     }
     match operand {
         Operand::Text(text) => {
-            text.split(',').map(|item| value(field, &Operand::Text(&unescape(item)))).collect()
+            text.split(',').map(|item| parse_value(field, &Operand::Text(&unescape(item)))).collect()
         }
         // Repeated parameters are not split: a comma is part of a value.
-        Operand::Texts(texts) => texts.iter().map(|item| value(field, &Operand::Text(item))).collect(),
+        Operand::Texts(texts) => texts.iter().map(|item| parse_value(field, &Operand::Text(item))).collect(),
         Operand::Json(items) => {
             let items = items.as_array().into_iter().flatten();
-            items.map(|item| value(field, &Operand::Json(item))).collect()
+            items.map(|item| parse_value(field, &Operand::Json(item))).collect()
         }
     }
 }
@@ -320,7 +332,7 @@ fn unescape(item: &str) -> Cow<'_, str> {
     }
 }
 
-fn text(operand: &Operand<'_>) -> Result<String, Refusal> {
+fn parse_text(operand: &Operand<'_>) -> Result<String, FilterFault> {
     let text = match operand {
         Operand::Text(text) => Some(*text),
         Operand::Texts(_) => None,
@@ -328,13 +340,13 @@ fn text(operand: &Operand<'_>) -> Result<String, Refusal> {
     };
     text.filter(|text| !text.contains('\0'))
         .map(str::to_owned)
-        .ok_or_else(|| refusal("value", "This operator takes text without U+0000."))
+        .ok_or_else(|| filter_fault("value", "This operator takes text without U+0000."))
 }
 
-fn flag(operand: &Operand<'_>) -> Result<bool, Refusal> {
+fn parse_bool(operand: &Operand<'_>) -> Result<bool, FilterFault> {
     match operand {
         Operand::Text("true") | Operand::Json(Json::Bool(true)) => Ok(true),
         Operand::Text("false") | Operand::Json(Json::Bool(false)) => Ok(false),
-        _ => Err(refusal("value", "`is_null` takes true or false.")),
+        _ => Err(filter_fault("value", "`is_null` takes true or false.")),
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn compile_list_parameters(catalog: &Catalog) -> Vec<DefinitionFault>
             filters.push(ListFilters { default, values });
         }
         entry.set_list_filters(filters);
-        all.extend(faults.into_found());
+        all.extend(faults.into_faults());
     }
     all
 }

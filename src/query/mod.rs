@@ -17,11 +17,11 @@ use resourceful_contract::{Count, Filter, Sort};
 use crate::catalog::{Catalog, Entry, LinkedRelation, Visibilities};
 use crate::error::{Error, Fault};
 
-pub(crate) use cursor::{Binding, CursorKey, KeysDigest, Opened};
-pub(crate) use cursor::{invalid as invalid_cursor, outdated as outdated_cursor};
+pub(crate) use cursor::{Binding, CursorContent, CursorKey, KeysDigest};
+pub(crate) use cursor::{invalid_cursor, outdated_cursor};
 pub(crate) use filter::MAX_URL_VALUES;
 pub(crate) use list_parameters::compile_list_parameters;
-pub(crate) use parameters::{Pairs, read as read_parameters, whole_number};
+pub(crate) use parameters::{Pairs, parse_whole_number, read as read_parameters};
 pub(crate) use url::LAST_EVENT_ID;
 
 /// A list request, every name resolved against the declaration.
@@ -32,11 +32,11 @@ pub(crate) struct ListRequest {
     pub(crate) sort: Vec<Sort>,
     pub(crate) selection: Selection,
     pub(crate) limit: u32,
-    pub(crate) place: Place,
+    pub(crate) position: PagePosition,
     pub(crate) count: Option<Count>,
     pub(crate) deleted: Option<Deleted>,
     /// Whether the request came in a body, so that faults found later are pointers into it.
-    pub(crate) in_body: bool,
+    pub(crate) is_in_body: bool,
 }
 
 /// An item request.
@@ -73,14 +73,14 @@ pub(crate) struct Selection {
 
 impl Selection {
     /// Whether this is the default: all visible fields, no includes.
-    pub(crate) fn is_whole(&self) -> bool {
+    pub(crate) fn is_default(&self) -> bool {
         self.fields.is_none() && self.includes.is_empty()
     }
 }
 
 /// Where the requested page begins or ends.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum PagePosition {
     Start,
     After(String),
     Before(String),
@@ -93,7 +93,7 @@ pub(crate) enum Place {
 pub(crate) struct Reader<'a> {
     pub(crate) catalog: &'a Catalog,
     pub(crate) entry: &'a Entry,
-    pub(crate) sights: &'a Visibilities,
+    pub(crate) visibilities: &'a Visibilities,
 }
 
 impl Reader<'_> {
@@ -155,11 +155,11 @@ pub(crate) fn trusted_filter(
     entry: &Entry,
     filter: &serde_json::Value,
 ) -> Result<Filter, String> {
-    body::trusted(catalog, entry, filter)
+    body::trusted_filter(catalog, entry, filter)
 }
 
 /// Whether a query string may follow relations, so that the caller's visibility of them is needed before it is read.
-pub(crate) fn may_relate(query: Option<&str>) -> bool {
+pub(crate) fn may_follow_relations(query: Option<&str>) -> bool {
     // `include` and a dotted name, in any encoding.
     let query = query.unwrap_or_default().as_bytes();
     query.iter().any(|byte| matches!(byte, b'.' | b'%')) || query.windows(7).any(|word| word == b"include")
@@ -169,7 +169,7 @@ pub(crate) fn may_relate(query: Option<&str>) -> bool {
 ///
 /// # Errors
 /// Every parameter that is present.
-pub(crate) fn no_parameters(query: Option<&str>) -> Result<(), Error> {
+pub(crate) fn reject_parameters(query: Option<&str>) -> Result<(), Error> {
     let mut faults = Vec::new();
     for parameter in read_parameters(query, &mut faults) {
         faults.push(Fault::parameter(parameter.name(), "unknown", "This method takes no parameters."));

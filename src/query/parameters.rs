@@ -41,7 +41,7 @@ pub(crate) fn read<'a>(query: Option<&'a str>, faults: &mut Vec<Fault>) -> Vec<P
 }
 
 /// A non-negative integer; a value that is too large for its type becomes the type's maximum.
-pub(crate) fn whole_number(value: &str) -> Option<u64> {
+pub(crate) fn parse_whole_number(value: &str) -> Option<u64> {
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| value.parse().unwrap_or(u64::MAX))
 }
@@ -81,9 +81,9 @@ impl<'a> Parameter<'a> {
     }
 
     /// The fault of an unknown parameter, with the nearest known one.
-    pub(crate) fn unknown<'k>(&self, known: impl IntoIterator<Item = &'k str>) -> Fault {
+    pub(crate) fn unknown_parameter<'k>(&self, known: impl IntoIterator<Item = &'k str>) -> Fault {
         let Some(name) = self.name.strip_suffix("[]") else {
-            return select::unknown(&self.name, known);
+            return select::unknown_parameter(&self.name, known);
         };
         let detail = format!(
             "A name takes no `[]`: several values are `{name}=a,b`, or the parameter repeated, `{name}=a&{name}=b`."
@@ -103,12 +103,12 @@ impl<'a> Parameter<'a> {
 /// that does not decode to UTF-8 is a fault.
 pub(crate) struct Pairs<'a> {
     rest: Option<&'a str>,
-    left: usize,
+    remaining: usize,
 }
 
 impl<'a> Pairs<'a> {
     pub(crate) fn of(query: Option<&'a str>) -> Self {
-        Self { rest: query.filter(|query| !query.is_empty()), left: MAX_PARAMETERS }
+        Self { rest: query.filter(|query| !query.is_empty()), remaining: MAX_PARAMETERS }
     }
 }
 
@@ -118,7 +118,7 @@ impl<'a> Iterator for Pairs<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let rest = self.rest?;
-            let (pair, rest) = match cut(rest, b'&') {
+            let (pair, rest) = match split_at_byte(rest, b'&') {
                 Some((pair, rest)) => (pair, Some(rest)),
                 None => (rest, None),
             };
@@ -126,13 +126,13 @@ impl<'a> Iterator for Pairs<'a> {
             if pair.is_empty() {
                 continue;
             }
-            let (name, value) = cut(pair, b'=').unwrap_or((pair, ""));
-            if self.left == 0 {
+            let (name, value) = split_at_byte(pair, b'=').unwrap_or((pair, ""));
+            if self.remaining == 0 {
                 self.rest = None;
                 let detail = format!("At most {MAX_PARAMETERS} parameters are read.");
                 return Some(Err(Fault::parameter(name, "limit", detail)));
             }
-            self.left -= 1;
+            self.remaining -= 1;
             return Some(match (decode(name), decode(value)) {
                 (Some(name), Some(value)) => Ok((name, value)),
                 _ => Err(Fault::parameter(
@@ -146,7 +146,7 @@ impl<'a> Iterator for Pairs<'a> {
 }
 
 /// The text before and after an ASCII character: the same as `split_once`, which costs more for short text.
-fn cut(text: &str, at: u8) -> Option<(&str, &str)> {
+fn split_at_byte(text: &str, at: u8) -> Option<(&str, &str)> {
     let position = text.bytes().position(|byte| byte == at)?;
     Some((&text[..position], &text[position + 1..]))
 }

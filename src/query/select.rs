@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use resourceful_contract::{Filter, Sort};
 
 use super::list_parameters::Choices;
-use super::{Deleted, ItemRequest, LAST_EVENT_ID, ListRequest, Place, Reader, Selection};
+use super::{Deleted, ItemRequest, LAST_EVENT_ID, ListRequest, PagePosition, Reader, Selection};
 use crate::catalog::LinkedRelation;
 use crate::error::Fault;
 use crate::nearest::suggest;
@@ -14,10 +14,10 @@ use crate::nearest::suggest;
 /// The most keys a sort may have.
 const MAX_SORT_KEYS: usize = 8;
 /// The maximum length of `q`, in characters.
-const MAX_SEARCH: usize = 200;
+const MAX_SEARCH_LENGTH: usize = 200;
 
 /// The parameters of a list that this caller can use, apart from filters.
-pub(super) fn of_list<'r>(reader: &Reader<'r>) -> Vec<&'r str> {
+pub(super) fn list_parameters<'r>(reader: &Reader<'r>) -> Vec<&'r str> {
     let definition = &reader.entry.definition;
     let mut known = vec!["sort", "fields", "include", "limit", "after", "before"];
     known.extend(definition.offset_paging.then_some("page"));
@@ -28,7 +28,7 @@ pub(super) fn of_list<'r>(reader: &Reader<'r>) -> Vec<&'r str> {
 }
 
 /// The same for a stream.
-pub(super) fn of_stream<'r>(reader: &Reader<'r>) -> Vec<&'r str> {
+pub(super) fn stream_parameters<'r>(reader: &Reader<'r>) -> Vec<&'r str> {
     let mut known = vec!["fields", LAST_EVENT_ID];
     known.extend(reader.can_search().then_some("q"));
     known.extend(reader.entry.definition.list_parameters.iter().map(|parameter| parameter.name.as_str()));
@@ -36,7 +36,7 @@ pub(super) fn of_stream<'r>(reader: &Reader<'r>) -> Vec<&'r str> {
 }
 
 /// The same for one item.
-pub(super) fn of_item(reader: &Reader<'_>) -> Vec<&'static str> {
+pub(super) fn item_parameters(reader: &Reader<'_>) -> Vec<&'static str> {
     let definition = &reader.entry.definition;
     let mut known = vec!["fields", "include"];
     known.extend(definition.audit.is_some().then_some("as_of"));
@@ -45,26 +45,26 @@ pub(super) fn of_item(reader: &Reader<'_>) -> Vec<&'static str> {
 }
 
 /// The fault of an unknown parameter, with the nearest known one.
-pub(super) fn unknown<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Fault {
+pub(super) fn unknown_parameter<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Fault {
     let detail = suggest("There is no such parameter here.".to_owned(), name, known);
     Fault::parameter(name, "unknown", detail)
 }
 
 /// A list request under construction; each parameter is given at most once.
 #[derive(Default)]
-pub(super) struct Draft {
+pub(super) struct RequestBuilder {
     sort: Option<Vec<Sort>>,
     fields: Option<Vec<usize>>,
     includes: Option<Vec<Arc<LinkedRelation>>>,
     limit: Option<u32>,
-    place: Option<Place>,
+    position: Option<PagePosition>,
     search: Option<Filter>,
     deleted: Option<Deleted>,
     as_of: Option<DateTime<Utc>>,
     pub(super) choices: Choices,
 }
 
-impl Draft {
+impl RequestBuilder {
     pub(super) fn sort<'a>(
         &mut self,
         reader: &Reader<'_>,
@@ -143,46 +143,46 @@ impl Draft {
     }
 
     pub(super) fn after(&mut self, cursor: &str, name: &str) -> Result<(), Fault> {
-        self.place(Place::After(cursor.to_owned()), name)
+        self.set_position(PagePosition::After(cursor.to_owned()), name)
     }
 
     pub(super) fn before(&mut self, cursor: &str, name: &str) -> Result<(), Fault> {
-        self.place(Place::Before(cursor.to_owned()), name)
+        self.set_position(PagePosition::Before(cursor.to_owned()), name)
     }
 
     pub(super) fn page(&mut self, reader: &Reader<'_>, page: Option<u64>, name: &str) -> Result<(), Fault> {
         if !reader.entry.definition.offset_paging {
-            return Err(unknown(name, of_list(reader)));
+            return Err(unknown_parameter(name, list_parameters(reader)));
         }
         match page {
             // Above this, a database's integer could not hold the offset.
-            Some(page @ 1..=0xffff_ffff) => self.place(Place::Page(page), name),
+            Some(page @ 1..=0xffff_ffff) => self.set_position(PagePosition::Page(page), name),
             _ => Err(Fault::parameter(name, "range", "Must be a whole number from 1.")),
         }
     }
 
-    fn place(&mut self, place: Place, name: &str) -> Result<(), Fault> {
-        if self.place.is_some() {
+    fn set_position(&mut self, position: PagePosition, name: &str) -> Result<(), Fault> {
+        if self.position.is_some() {
             return Err(Fault::parameter(
                 name,
                 "repeated",
                 "Only one of `after`, `before` and `page` can be given, once.",
             ));
         }
-        self.place = Some(place);
+        self.position = Some(position);
         Ok(())
     }
 
     /// Every word must occur in one of the searchable fields.
     pub(super) fn search(&mut self, reader: &Reader<'_>, text: &str, name: &str) -> Result<(), Fault> {
         let searchable = reader.entry.definition.searchable.iter().copied();
-        let fields: Vec<_> = searchable.filter(|field| reader.tells(*field)).collect();
+        let fields: Vec<_> = searchable.filter(|field| reader.can_reveal(*field)).collect();
         if fields.is_empty() {
-            return Err(unknown(name, of_list(reader)));
+            return Err(unknown_parameter(name, list_parameters(reader)));
         }
         let words: Vec<_> = text.split_whitespace().collect();
-        if text.contains('\0') || words.is_empty() || text.chars().count() > MAX_SEARCH {
-            let detail = format!("Must be one word or more, in at most {MAX_SEARCH} characters.");
+        if text.contains('\0') || words.is_empty() || text.chars().count() > MAX_SEARCH_LENGTH {
+            let detail = format!("Must be one word or more, in at most {MAX_SEARCH_LENGTH} characters.");
             return Err(Fault::parameter(name, "value", detail));
         }
         let words = words.into_iter().map(|word| Filter::Search(fields.clone(), word.to_owned()));
@@ -192,7 +192,7 @@ impl Draft {
 
     pub(super) fn deleted(&mut self, reader: &Reader<'_>, value: &str, name: &str) -> Result<(), Fault> {
         if reader.entry.definition.deleted_at.is_none() {
-            return Err(unknown(name, of_list(reader)));
+            return Err(unknown_parameter(name, list_parameters(reader)));
         }
         let deleted = match value {
             "include" => Deleted::Include,
@@ -211,7 +211,7 @@ impl Draft {
         Ok(())
     }
 
-    pub(super) fn item(self) -> ItemRequest {
+    pub(super) fn build_item(self) -> ItemRequest {
         ItemRequest { deleted: self.deleted, as_of: self.as_of, selection: self.selection() }
     }
 
@@ -227,11 +227,11 @@ impl Draft {
         faults: Vec<Fault>,
     ) -> Result<ListRequest, Vec<Fault>> {
         let filter = self.choices.restrict(reader, filter);
-        self.finish(reader, filter, faults)
+        self.build(reader, filter, faults)
     }
 
     /// The finished request, its order made total.
-    pub(super) fn finish(
+    pub(super) fn build(
         mut self,
         reader: &Reader<'_>,
         filter: Filter,
@@ -254,9 +254,9 @@ impl Draft {
             },
             sort,
             limit: self.limit.unwrap_or(reader.entry.definition.default_limit),
-            place: self.place.take().unwrap_or(Place::Start),
+            position: self.position.take().unwrap_or(PagePosition::Start),
             count: None,
-            in_body: false,
+            is_in_body: false,
             deleted: self.deleted,
             selection: self.selection(),
         })
@@ -265,11 +265,12 @@ impl Draft {
 
 impl Reader<'_> {
     fn can_search(&self) -> bool {
-        self.entry.definition.searchable.iter().any(|field| self.tells(*field))
+        self.entry.definition.searchable.iter().any(|field| self.can_reveal(*field))
     }
 
     fn sortable(&self, name: &str) -> Result<usize, String> {
-        let is_legal = |position: usize| self.entry.definition.sortable[position] && self.tells(position);
+        let is_legal =
+            |position: usize| self.entry.definition.sortable[position] && self.can_reveal(position);
         let fields = &self.entry.schema.fields;
         self.entry.schema.position(name).filter(|position| is_legal(*position)).ok_or_else(|| {
             let known = fields.iter().enumerate().filter(|(position, _)| is_legal(*position));
@@ -283,9 +284,9 @@ impl Reader<'_> {
 
     fn visible(&self, name: &str) -> Result<usize, String> {
         let schema = &self.entry.schema;
-        let is_legal = |position: usize| !schema.fields[position].hidden && self.shows(position);
+        let is_legal = |position: usize| !schema.fields[position].hidden && self.is_visible(position);
         schema.position(name).filter(|position| is_legal(*position)).ok_or_else(|| {
-            let known = schema.visible().filter(|position| self.shows(*position));
+            let known = schema.visible().filter(|position| self.is_visible(*position));
             suggest(
                 format!("`{name}` is not a field."),
                 name,
@@ -296,8 +297,8 @@ impl Reader<'_> {
 
     fn relation(&self, name: &str) -> Result<&Arc<LinkedRelation>, String> {
         let visible = |relation: &&Arc<LinkedRelation>| {
-            self.follows(relation)
-                && self.sights.of(relation.target).is_some_and(|sight| sight.rows.is_some())
+            self.can_follow(relation)
+                && self.visibilities.of(relation.target).is_some_and(|visibility| visibility.rows.is_some())
         };
         let links = &self.entry.links;
         links.iter().filter(visible).find(|relation| relation.link.name == name).ok_or_else(|| {

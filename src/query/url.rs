@@ -3,12 +3,12 @@
 use resourceful_contract::Filter;
 
 use super::filter;
-use super::filter::{MAX_DEPTH, MAX_NODES, Refusal, Related};
+use super::filter::{FilterFault, MAX_DEPTH, MAX_NODES, Related};
 use super::list_parameters::Choices;
 use super::parameters;
 use super::parameters::Parameter;
 use super::select;
-use super::select::Draft;
+use super::select::RequestBuilder;
 use super::{ItemRequest, ListRequest, Reader, StreamRequest};
 use crate::error::Fault;
 use crate::nearest::suggest;
@@ -17,83 +17,85 @@ use crate::nearest::suggest;
 pub(crate) const LAST_EVENT_ID: &str = "last_event_id";
 
 pub(super) fn list(reader: &Reader<'_>, query: Option<&str>) -> Result<ListRequest, Vec<Fault>> {
-    let mut draft = Draft::default();
+    let mut builder = RequestBuilder::default();
     let mut filters = Filters::default();
     let mut faults = Vec::new();
     for parameter in parameters::read(query, &mut faults) {
         let name = parameter.name();
         let outcome = match name {
-            "sort" => draft.sort(reader, parameter.items(), name),
-            "fields" => draft.fields(reader, parameter.items(), name),
-            "include" => draft.include(reader, parameter.items(), name),
+            "sort" => builder.sort(reader, parameter.items(), name),
+            "fields" => builder.fields(reader, parameter.items(), name),
+            "include" => builder.include(reader, parameter.items(), name),
             "limit" => parameter
                 .single()
-                .and_then(|value| draft.limit(reader, parameters::whole_number(value), name)),
-            "after" => parameter.single().and_then(|value| draft.after(value, name)),
-            "before" => parameter.single().and_then(|value| draft.before(value, name)),
-            "page" => parameter.single().and_then(|value| draft.page(reader, value.parse().ok(), name)),
-            "q" => parameter.single().and_then(|value| draft.search(reader, value, name)),
-            "deleted" => parameter.single().and_then(|value| draft.deleted(reader, value, name)),
+                .and_then(|value| builder.limit(reader, parameters::parse_whole_number(value), name)),
+            "after" => parameter.single().and_then(|value| builder.after(value, name)),
+            "before" => parameter.single().and_then(|value| builder.before(value, name)),
+            "page" => parameter.single().and_then(|value| builder.page(reader, value.parse().ok(), name)),
+            "q" => parameter.single().and_then(|value| builder.search(reader, value, name)),
+            "deleted" => parameter.single().and_then(|value| builder.deleted(reader, value, name)),
             _ if Choices::has(reader, name) => {
-                parameter.single().and_then(|value| draft.choices.choose(reader, name, value))
+                parameter.single().and_then(|value| builder.choices.choose(reader, name, value))
             }
-            _ => comparison(reader, &parameter, select::of_list, &mut filters),
+            _ => add_comparison(reader, &parameter, select::list_parameters, &mut filters),
         };
         if let Err(fault) = outcome {
             faults.push(fault);
         }
     }
-    draft.finish_list(reader, filters.joined(reader), faults)
+    builder.finish_list(reader, filters.into_filter(reader), faults)
 }
 
 /// Reads the query string of a stream: it takes the filters, `fields` and `q` of a list.
 pub(super) fn stream(reader: &Reader<'_>, query: Option<&str>) -> Result<StreamRequest, Vec<Fault>> {
-    const OF_LISTS: [&str; 7] = ["sort", "include", "limit", "after", "before", "page", "deleted"];
-    let mut draft = Draft::default();
+    const LIST_ONLY: [&str; 7] = ["sort", "include", "limit", "after", "before", "page", "deleted"];
+    let mut builder = RequestBuilder::default();
     let mut filters = Filters::default();
     let mut faults = Vec::new();
     for parameter in parameters::read(query, &mut faults) {
         let name = parameter.name();
         let outcome = match name {
-            "fields" => draft.fields(reader, parameter.items(), name),
-            "q" => parameter.single().and_then(|value| draft.search(reader, value, name)),
+            "fields" => builder.fields(reader, parameter.items(), name),
+            "q" => parameter.single().and_then(|value| builder.search(reader, value, name)),
             LAST_EVENT_ID => parameter.single().map(drop),
-            _ if OF_LISTS.contains(&name) => Err(select::unknown(name, select::of_stream(reader))),
-            _ if Choices::has(reader, name) => {
-                parameter.single().and_then(|value| draft.choices.choose(reader, name, value))
+            _ if LIST_ONLY.contains(&name) => {
+                Err(select::unknown_parameter(name, select::stream_parameters(reader)))
             }
-            _ => comparison(reader, &parameter, select::of_stream, &mut filters),
+            _ if Choices::has(reader, name) => {
+                parameter.single().and_then(|value| builder.choices.choose(reader, name, value))
+            }
+            _ => add_comparison(reader, &parameter, select::stream_parameters, &mut filters),
         };
         if let Err(fault) = outcome {
             faults.push(fault);
         }
     }
-    let request = draft.finish_list(reader, filters.joined(reader), faults)?;
+    let request = builder.finish_list(reader, filters.into_filter(reader), faults)?;
     Ok(StreamRequest { filter: request.filter, fields: request.selection.fields })
 }
 
 pub(super) fn item(reader: &Reader<'_>, query: Option<&str>) -> Result<ItemRequest, Vec<Fault>> {
     let definition = &reader.entry.definition;
-    let mut draft = Draft::default();
+    let mut builder = RequestBuilder::default();
     let mut faults = Vec::new();
     for parameter in parameters::read(query, &mut faults) {
         let name = parameter.name();
         let outcome = match name {
-            "fields" => draft.fields(reader, parameter.items(), name),
-            "include" => draft.include(reader, parameter.items(), name),
+            "fields" => builder.fields(reader, parameter.items(), name),
+            "include" => builder.include(reader, parameter.items(), name),
             "as_of" if definition.audit.is_some() => {
-                parameter.single().and_then(|value| draft.as_of(value, name))
+                parameter.single().and_then(|value| builder.as_of(value, name))
             }
             "deleted" if definition.deleted_at.is_some() => {
-                parameter.single().and_then(|value| draft.deleted(reader, value, name))
+                parameter.single().and_then(|value| builder.deleted(reader, value, name))
             }
-            _ => Err(parameter.unknown(select::of_item(reader))),
+            _ => Err(parameter.unknown_parameter(select::item_parameters(reader))),
         };
         if let Err(fault) = outcome {
             faults.push(fault);
         }
     }
-    if faults.is_empty() { Ok(draft.item()) } else { Err(faults) }
+    if faults.is_empty() { Ok(builder.build_item()) } else { Err(faults) }
 }
 
 /// Separates a relation from a field where all such parameters apply to one row behind the relation.
@@ -102,33 +104,33 @@ const ANY: &str = "[any].";
 /// The comparisons of a query string: all of them must hold.
 #[derive(Default)]
 struct Filters {
-    own: Vec<Filter>,
+    direct: Vec<Filter>,
     /// By relation: the comparisons that one related row fulfils together.
-    of_one_row: Vec<(String, Vec<Filter>)>,
+    related: Vec<(String, Vec<Filter>)>,
     count: usize,
 }
 
 impl Filters {
-    fn joined(self, reader: &Reader<'_>) -> Filter {
-        let mut all = self.own;
-        for (relation, filters) in self.of_one_row {
-            all.extend(Related::of(reader, &relation).map(|related| related.with(Filter::All(filters))));
+    fn into_filter(self, reader: &Reader<'_>) -> Filter {
+        let mut all = self.direct;
+        for (relation, filters) in self.related {
+            all.extend(Related::of(reader, &relation).map(|related| related.matching(Filter::All(filters))));
         }
         Filter::All(all)
     }
 
     fn of(&mut self, relation: &str) -> &mut Vec<Filter> {
-        let position = self.of_one_row.iter().position(|(name, _)| name == relation);
+        let position = self.related.iter().position(|(name, _)| name == relation);
         let position = position.unwrap_or_else(|| {
-            self.of_one_row.push((relation.to_owned(), Vec::new()));
-            self.of_one_row.len() - 1
+            self.related.push((relation.to_owned(), Vec::new()));
+            self.related.len() - 1
         });
-        &mut self.of_one_row[position].1
+        &mut self.related[position].1
     }
 }
 
 /// `price[gte]` = `10`, or `status` = `open`; `known` names the parameters beside the fields.
-fn comparison(
+fn add_comparison(
     reader: &Reader<'_>,
     parameter: &Parameter<'_>,
     known: for<'r> fn(&Reader<'r>) -> Vec<&'r str>,
@@ -139,18 +141,18 @@ fn comparison(
         return Err(Fault::parameter(name, "limit", filter::too_many_nodes()));
     }
     filters.count += 1;
-    let refused = |refusal: Refusal| Fault::parameter(name, refusal.code, refusal.detail);
+    let refused = |refusal: FilterFault| Fault::parameter(name, refusal.code, refusal.detail);
     if let Some((relation, rest)) = name.split_once(ANY) {
         let related = Related::of(reader, relation);
         let related = related.ok_or_else(|| refused(filter::unknown_field(reader, relation)))?;
-        let (path, operator) = operator_of(rest).ok_or_else(|| malformed(name))?;
+        let (path, operator) = split_operator(rest).ok_or_else(|| malformed_fault(name))?;
         let filter = filter::comparison(&related.reader, path, operator, &parameter.operand(), MAX_DEPTH - 1);
         filters.of(relation).push(filter.map_err(refused)?);
         return Ok(());
     }
-    let (path, operator) = operator_of(name).ok_or_else(|| malformed(name))?;
+    let (path, operator) = split_operator(name).ok_or_else(|| malformed_fault(name))?;
     if name.ends_with("[]") {
-        return Err(parameter.unknown(known(reader)));
+        return Err(parameter.unknown_parameter(known(reader)));
     }
     if !name.contains(['.', '[']) && reader.filterable(name).is_none() {
         let detail = format!("`{name}` is neither a parameter nor a field to filter by.");
@@ -159,18 +161,18 @@ fn comparison(
     }
     let filter =
         filter::comparison(reader, path, operator, &parameter.operand(), MAX_DEPTH).map_err(refused)?;
-    filters.own.push(filter);
+    filters.direct.push(filter);
     Ok(())
 }
 
 /// The field and the operator that a parameter names; equality where it names none.
-fn operator_of(name: &str) -> Option<(&str, &str)> {
+fn split_operator(name: &str) -> Option<(&str, &str)> {
     match name.split_once('[') {
         None => Some((name, "eq")),
         Some((path, rest)) => rest.strip_suffix(']').map(|operator| (path, operator)),
     }
 }
 
-fn malformed(name: &str) -> Fault {
+fn malformed_fault(name: &str) -> Fault {
     Fault::parameter(name, "syntax", "A filter with an operator is written `field[operator]=value`.")
 }

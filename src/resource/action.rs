@@ -13,8 +13,8 @@ use serde_json::Value as Json;
 use validator::Validate;
 
 use super::Change;
-use super::bodies::close;
-use super::codec::{read, written};
+use super::bodies::add_constraints;
+use super::codec::{read, to_json};
 use super::validate;
 use super::validate::compile;
 use crate::access::Permission;
@@ -70,14 +70,14 @@ pub struct Action {
     pub(crate) permission: Permission,
     pub(crate) event: Option<String>,
     pub(crate) description: Option<String>,
-    pub(crate) input: Shape,
+    pub(crate) input: InputSchema,
     /// JSON Schema of the output; `None` if the response is the item.
     pub(crate) output: Option<Json>,
-    pub(crate) handler: Arc<dyn Act>,
+    pub(crate) handler: Arc<dyn ErasedHandler>,
     /// Whether it applies to soft-deleted items.
-    pub(crate) reaches_deleted: bool,
+    pub(crate) can_target_deleted: bool,
     /// Whether it reverts an item to an earlier state.
-    pub(crate) reverts: bool,
+    pub(crate) is_revert: bool,
 }
 
 /// The target of an action.
@@ -89,10 +89,10 @@ pub(crate) enum Target {
 
 /// The input of an action.
 #[derive(Clone, Debug)]
-pub(crate) struct Shape {
+pub(crate) struct InputSchema {
     pub(crate) schema: Json,
     /// Whether the request body is optional.
-    pub(crate) optional: bool,
+    pub(crate) is_optional: bool,
 }
 
 /// Asynchronous handler of an action, for example one that calls another service: as [`Action::on_item`] and similar
@@ -135,7 +135,7 @@ pub trait ActionHandler: Send + Sync + 'static {
 }
 
 /// A type-erased action handler.
-pub(crate) trait Act: Send + Sync {
+pub(crate) trait ErasedHandler: Send + Sync {
     fn act<'a>(&'a self, change: &'a mut Change, input: Json) -> BoxFuture<'a, Result<Json, Error>>;
 }
 
@@ -169,11 +169,11 @@ impl Action {
             permission,
             event: None,
             description: None,
-            input: Shape::of::<H::Input>(),
+            input: InputSchema::of::<H::Input>(),
             output: (output.get("type").and_then(Json::as_str) != Some("null")).then_some(output),
-            handler: Arc::new(Handled(handler)),
-            reaches_deleted: false,
-            reverts: false,
+            handler: Arc::new(HandlerAdapter(handler)),
+            can_target_deleted: false,
+            is_revert: false,
         }
     }
 
@@ -202,10 +202,10 @@ impl fmt::Debug for Action {
     }
 }
 
-impl Shape {
+impl InputSchema {
     fn of<I: JsonSchema>() -> Self {
         let mut schema = schema::<I>();
-        close(&mut schema);
+        add_constraints(&mut schema);
         if schema.get("properties").is_none() && schema.get("type").is_some_and(|kind| kind == "object") {
             // A struct without fields accepts no members.
             schema["properties"] = serde_json::json!({});
@@ -213,10 +213,10 @@ impl Shape {
                 schema.get("additionalProperties").cloned().unwrap_or(false.into());
         }
         if let Some(Json::Object(definitions)) = schema.get_mut("$defs") {
-            definitions.values_mut().for_each(close);
+            definitions.values_mut().for_each(add_constraints);
         }
-        let optional = schema.get("required").and_then(Json::as_array).is_none_or(Vec::is_empty);
-        Self { schema, optional }
+        let is_optional = schema.get("required").and_then(Json::as_array).is_none_or(Vec::is_empty);
+        Self { schema, is_optional }
     }
 
     /// # Errors
@@ -241,14 +241,14 @@ pub(crate) fn faults(validator: &Validator, schema: &Json, input: &Json) -> Vec<
     validate::faults(validator, input, &names)
 }
 
-struct Handled<H>(H);
+struct HandlerAdapter<H>(H);
 
-impl<H: ActionHandler> Act for Handled<H> {
+impl<H: ActionHandler> ErasedHandler for HandlerAdapter<H> {
     fn act<'a>(&'a self, change: &'a mut Change, input: Json) -> BoxFuture<'a, Result<Json, Error>> {
         Box::pin(async move {
             let input = read::<H::Input>(&input).map_err(Error::validation)?;
             let output = self.0.act(change, input).await?;
-            written(&output).map_err(Error::internal)
+            to_json(&output).map_err(Error::internal)
         })
     }
 }

@@ -65,7 +65,7 @@ impl AuditTrail {
     pub(super) fn action(&self) -> Option<Action> {
         let mut action = Action::handled(self.revert.clone()?, Revert)
             .description("Puts the item back to what it was at a time.");
-        action.reverts = true;
+        action.is_revert = true;
         Some(action)
     }
 }

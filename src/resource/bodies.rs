@@ -5,14 +5,14 @@ use jsonschema::Validator;
 use resourceful_contract::{Field, FieldType, Schema};
 use serde_json::{Map, Value as Json, json};
 
-use super::exact::MAX_FLOAT32;
+use super::exact_numbers::MAX_FLOAT32;
 use super::validate::compile;
 
 /// The JSON Schemas of an item's bodies, and the validators compiled from them.
 #[derive(Debug)]
-pub(crate) struct Bodies {
+pub(crate) struct BodySchemas {
     /// An item in responses.
-    pub(crate) answer: Json,
+    pub(crate) response: Json,
     /// The body of a POST.
     pub(crate) create: Json,
     /// The body of a PUT.
@@ -20,14 +20,14 @@ pub(crate) struct Bodies {
     /// The body of a PATCH.
     pub(crate) update: Json,
     /// Validator of a POST body.
-    pub(crate) creates: Validator,
+    pub(crate) create_validator: Validator,
     /// Validator of a PUT body.
-    pub(crate) replaces: Validator,
+    pub(crate) replace_validator: Validator,
     /// Validator of a whole item, as it will be stored.
-    pub(crate) assembled: Validator,
+    pub(crate) item_validator: Validator,
 }
 
-impl Bodies {
+impl BodySchemas {
     /// Derives every schema and validator.
     ///
     /// # Errors
@@ -38,24 +38,24 @@ impl Bodies {
             .and_then(Json::as_array)
             .map(|names| names.iter().filter_map(Json::as_str).collect())
             .unwrap_or_default();
-        let shapes = Shapes { schema, root, required };
+        let builder = BodySchemaBuilder { schema, root, required };
         let id = schema.id;
         let writable = |position: usize, field: &Field| {
             if position == id { client_ids } else { !field.read_only && !is_internal(field) }
         };
-        let create = shapes.body(writable, &Required::AsDeclared);
+        let create = builder.body(writable, &Required::AsDeclared);
         // The path of a PUT contains the id, so its body need not.
-        let replace = shapes.body(writable, &Required::AsDeclaredBut(&schema.fields[id].name));
+        let replace = builder.body(writable, &Required::AsDeclaredBut(&schema.fields[id].name));
         let mut update =
-            shapes.body(|position, field| position != id && writable(position, field), &Required::Nothing);
-        loosen(&mut update);
-        let answer = shapes.body(|_, field| !field.hidden, &Required::Everything);
-        let assembled = shapes.body(|_, field| !is_internal(field), &Required::AsDeclared);
+            builder.body(|position, field| position != id && writable(position, field), &Required::Nothing);
+        make_optional(&mut update);
+        let response = builder.body(|_, field| !field.hidden, &Required::Everything);
+        let assembled = builder.body(|_, field| !is_internal(field), &Required::AsDeclared);
         Ok(Self {
-            creates: compile(&create)?,
-            replaces: compile(&replace)?,
-            assembled: compile(&assembled)?,
-            answer,
+            create_validator: compile(&create)?,
+            replace_validator: compile(&replace)?,
+            item_validator: compile(&assembled)?,
+            response,
             create,
             replace,
             update,
@@ -75,13 +75,13 @@ enum Required<'a> {
     Everything,
 }
 
-struct Shapes<'a> {
+struct BodySchemaBuilder<'a> {
     schema: &'a Schema,
     root: &'a Json,
     required: Vec<&'a str>,
 }
 
-impl Shapes<'_> {
+impl BodySchemaBuilder<'_> {
     fn body(&self, keep: impl Fn(usize, &Field) -> bool, required: &Required<'_>) -> Json {
         let mut properties = Map::new();
         let mut names = Vec::new();
@@ -91,7 +91,7 @@ impl Shapes<'_> {
             }
             let mut property = self.property(field);
             if !matches!(required, Required::Everything) {
-                bounded(&mut property, field, self.schema.max_bytes(position));
+                describe_max_bytes(&mut property, field, self.schema.max_bytes(position));
             }
             properties.insert(field.name.clone(), property);
             let name = field.name.as_str();
@@ -116,7 +116,7 @@ impl Shapes<'_> {
         if let Some(definitions) = self.root.get("$defs") {
             let mut definitions = definitions.clone();
             if let Json::Object(map) = &mut definitions {
-                map.values_mut().for_each(close);
+                map.values_mut().for_each(add_constraints);
             }
             body["$defs"] = definitions;
         }
@@ -131,21 +131,22 @@ impl Shapes<'_> {
             map.remove("readOnly");
             map.remove("writeOnly");
         }
-        close(&mut property);
+        add_constraints(&mut property);
         property
     }
 }
 
 /// Describes the maximum size in bytes of text that an index accepts, unless the model has a tighter bound. JSON Schema
 /// counts characters, so there is no keyword for it.
-fn bounded(property: &mut Json, field: &Field, most: Option<usize>) {
-    let (Some(most), Json::Object(map)) = (most, property) else { return };
-    let characters = map.get("maxLength").and_then(Json::as_u64).and_then(|most| usize::try_from(most).ok());
-    let is_closer = characters.is_some_and(|characters| characters.saturating_mul(4) <= most);
-    if field.field_type != FieldType::Text || is_closer || field.enum_values().is_some() {
+fn describe_max_bytes(property: &mut Json, field: &Field, max_bytes: Option<usize>) {
+    let (Some(max_bytes), Json::Object(map)) = (max_bytes, property) else { return };
+    let characters =
+        map.get("maxLength").and_then(Json::as_u64).and_then(|max_bytes| usize::try_from(max_bytes).ok());
+    let is_tighter = characters.is_some_and(|characters| characters.saturating_mul(4) <= max_bytes);
+    if field.field_type != FieldType::Text || is_tighter || field.enum_values().is_some() {
         return;
     }
-    let limit = format!("At most {most} bytes of UTF-8.");
+    let limit = format!("At most {max_bytes} bytes of UTF-8.");
     let described = match field.description() {
         Some(description) => format!("{description}\n\n{limit}"),
         None => limit,
@@ -156,44 +157,46 @@ fn bounded(property: &mut Json, field: &Field, most: Option<usize>) {
 /// Adds the constraints that hold for every resource where a model does not state them: objects have only the declared
 /// members, integers have 64 bits, single precision its range, and text has no U+0000. They are enforced, and part of
 /// the OpenAPI document.
-pub(super) fn close(schema: &mut Json) {
+pub(super) fn add_constraints(schema: &mut Json) {
     let Json::Object(map) = schema else {
         return;
     };
     for keyword in ["properties", "items", "anyOf", "oneOf", "allOf", "additionalProperties", "prefixItems"] {
         match map.get_mut(keyword) {
             // The parts of an `allOf` must not refuse each other's properties.
-            Some(Json::Array(parts)) if keyword != "allOf" => parts.iter_mut().for_each(close),
-            Some(Json::Object(inner)) if keyword == "properties" => inner.values_mut().for_each(close),
-            Some(inner @ Json::Object(_)) => close(inner),
+            Some(Json::Array(parts)) if keyword != "allOf" => parts.iter_mut().for_each(add_constraints),
+            Some(Json::Object(inner)) if keyword == "properties" => {
+                inner.values_mut().for_each(add_constraints)
+            }
+            Some(inner @ Json::Object(_)) => add_constraints(inner),
             _ => {}
         }
     }
-    close_object(map);
-    close_scalar(map);
+    forbid_unknown_members(map);
+    bound_scalar(map);
 }
 
 /// Closes an object, since serde would ignore unknown members without an error.
-fn close_object(map: &mut Map<String, Json>) {
-    let open = map.contains_key("properties")
+fn forbid_unknown_members(map: &mut Map<String, Json>) {
+    let is_open = map.contains_key("properties")
         && !["additionalProperties", "unevaluatedProperties", "patternProperties"]
             .iter()
             .any(|keyword| map.contains_key(*keyword));
-    if open {
-        let composed = ["allOf", "anyOf", "oneOf", "$ref"].iter().any(|key| map.contains_key(*key));
-        let keyword = if composed { "unevaluatedProperties" } else { "additionalProperties" };
+    if is_open {
+        let is_composed = ["allOf", "anyOf", "oneOf", "$ref"].iter().any(|key| map.contains_key(*key));
+        let keyword = if is_composed { "unevaluatedProperties" } else { "additionalProperties" };
         map.insert(keyword.to_owned(), Json::Bool(false));
     }
 }
 
-fn close_scalar(map: &mut Map<String, Json>) {
+fn bound_scalar(map: &mut Map<String, Json>) {
     let is = |name: &str| match map.get("type") {
         Some(Json::String(only)) => only == name,
         Some(Json::Array(several)) => several.iter().any(|one| one == name),
         _ => false,
     };
     let (text, integer) = (is("string"), is("integer"));
-    let single = is("number") && map.get("format").is_some_and(|format| format == "float");
+    let is_single_precision = is("number") && map.get("format").is_some_and(|format| format == "float");
     if map.contains_key("enum") || map.contains_key("const") {
         return;
     }
@@ -201,13 +204,13 @@ fn close_scalar(map: &mut Map<String, Json>) {
     if text && !map.contains_key("pattern") && !map.contains_key("format") {
         map.insert("pattern".to_owned(), Json::from("^[^\\u0000]*$"));
     }
-    let (least, greatest) = match (integer, single) {
+    let (min, max) = match (integer, is_single_precision) {
         (true, _) => (Json::from(i64::MIN), Json::from(i64::MAX)),
         (_, true) => (Json::from(-MAX_FLOAT32), Json::from(MAX_FLOAT32)),
         _ => return,
     };
     for (bound, exclusive, value) in
-        [("minimum", "exclusiveMinimum", least), ("maximum", "exclusiveMaximum", greatest)]
+        [("minimum", "exclusiveMinimum", min), ("maximum", "exclusiveMaximum", max)]
     {
         if !map.contains_key(bound) && !map.contains_key(exclusive) {
             map.insert(bound.to_owned(), value);
@@ -216,16 +219,16 @@ fn close_scalar(map: &mut Map<String, Json>) {
 }
 
 /// Makes members optional at every depth: a merge patch names only the members that it changes (RFC 7396).
-fn loosen(schema: &mut Json) {
+fn make_optional(schema: &mut Json) {
     match schema {
         Json::Object(map) => {
             // A property may be named `required` too; its value is then an object.
             if map.get("required").is_some_and(Json::is_array) {
                 map.shift_remove("required");
             }
-            map.values_mut().for_each(loosen);
+            map.values_mut().for_each(make_optional);
         }
-        Json::Array(items) => items.iter_mut().for_each(loosen),
+        Json::Array(items) => items.iter_mut().for_each(make_optional),
         _ => {}
     }
 }

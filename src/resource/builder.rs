@@ -88,14 +88,14 @@ pub struct ResourceBuilder {
     pub(super) policies: Vec<Policy>,
     pub(super) hooks: Vec<PlacedHook>,
     pub(super) actions: Vec<(String, Action)>,
-    pub(super) machines: Vec<StateMachine>,
+    pub(super) state_machines: Vec<StateMachine>,
     /// Claimed paths and fields, each with its claimant: two claims of the same one are a fault.
     pub(super) claims: Vec<(String, String)>,
     pub(super) presets: Vec<Arc<dyn Preset>>,
     pub(super) list_parameters: Vec<ListParameter>,
     pub(super) scheduled: Vec<ScheduledWork>,
     /// The preset that is being applied.
-    applying: Option<&'static str>,
+    current_preset: Option<&'static str>,
     pub(super) events: bool,
     pub(super) streams: bool,
     pub(super) presence: bool,
@@ -133,7 +133,7 @@ pub struct ResourceBuilder {
     pub(super) description: Option<String>,
     pub(super) singular: Option<String>,
     /// Keywords that the OpenAPI document adds to the schema of a field in bodies.
-    pub(super) documented: Vec<(&'static str, Json)>,
+    pub(super) extra_keywords: Vec<(&'static str, Json)>,
 }
 
 impl ResourceBuilder {
@@ -147,12 +147,12 @@ impl ResourceBuilder {
             policies: Vec::new(),
             hooks: Vec::new(),
             actions: Vec::new(),
-            machines: Vec::new(),
+            state_machines: Vec::new(),
             claims: Vec::new(),
             presets: Vec::new(),
             list_parameters: Vec::new(),
             scheduled: Vec::new(),
-            applying: None,
+            current_preset: None,
             events: true,
             streams: true,
             presence: false,
@@ -188,7 +188,7 @@ impl ResourceBuilder {
             cache_control: None,
             description: None,
             singular: None,
-            documented: Vec::new(),
+            extra_keywords: Vec::new(),
         }
     }
 
@@ -328,13 +328,13 @@ impl ResourceBuilder {
 
     /// Runs a hook around every change of this resource.
     pub fn hook(mut self, hook: impl Hook) -> Self {
-        self.hooks.push(PlacedHook::everywhere(hook));
+        self.hooks.push(PlacedHook::for_all(hook));
         self
     }
 
     /// Adds a hook that runs after all others, wherever they are declared: it sees the item as it will be stored.
     pub fn hook_last(mut self, hook: impl Hook) -> Self {
-        self.hooks.push(PlacedHook { last: true, ..PlacedHook::everywhere(hook) });
+        self.hooks.push(PlacedHook { is_last: true, ..PlacedHook::for_all(hook) });
         self
     }
 
@@ -353,7 +353,7 @@ impl ResourceBuilder {
     /// Adds a state machine: its field changes only by transitions, each of which is an action.
     pub fn states(mut self, machine: StateMachine) -> Self {
         self.claim(format!("the field `{}`", machine.field), ".states(…)");
-        self.machines.push(machine.clone());
+        self.state_machines.push(machine.clone());
         machine.declare(self)
     }
 
@@ -365,7 +365,7 @@ impl ResourceBuilder {
 
     /// Records the claim of a path or a field, with its claimant.
     fn claim(&mut self, what: impl Into<String>, by: &str) {
-        let by = self.applying.map_or_else(|| by.to_owned(), |preset| format!("the preset `{preset}`"));
+        let by = self.current_preset.map_or_else(|| by.to_owned(), |preset| format!("the preset `{preset}`"));
         self.claims.push((what.into(), by));
     }
 
@@ -431,8 +431,9 @@ impl ResourceBuilder {
         self.claim(format!("the field `{}`", tree.parent), ".tree(…)");
         self.claim("the path /{id}/children", ".tree(…)");
         self.claim("the path /{id}/subtree", ".tree(…)");
-        let above = belongs_to(tree.above(), self.name.as_str()).key(tree.parent.as_str());
-        self.relations.push(above);
+        let parent_relation =
+            belongs_to(tree.parent_relation(), self.name.as_str()).key(tree.parent.as_str());
+        self.relations.push(parent_relation);
         self.relations.push(has_many("children", self.name.as_str()).key(tree.parent.as_str()));
         self.indexes.push((vec![tree.parent.clone()], false));
         self.tree = Some(tree);
@@ -552,9 +553,9 @@ impl ResourceBuilder {
 
     /// Adds a preset: a named, reusable part of a declaration.
     pub fn preset(mut self, preset: impl Preset) -> Self {
-        let outer = self.applying.replace(preset.name());
+        let outer = self.current_preset.replace(preset.name());
         self = preset.apply(self);
-        self.applying = outer;
+        self.current_preset = outer;
         self.presets.push(Arc::new(preset));
         self
     }

@@ -29,7 +29,7 @@ use crate::access::Operation;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {
-    pub(crate) life: Freshness,
+    pub(crate) freshness: Freshness,
     /// Settings of single operations; `None` if the operation is not cached.
     pub(crate) operations: Vec<(Operation, Option<Freshness>)>,
     pub(crate) tags: Vec<String>,
@@ -55,7 +55,7 @@ impl Cache {
     #[must_use]
     pub const fn fresh(fresh: Duration) -> Self {
         Self {
-            life: Freshness { fresh, stale: Duration::ZERO },
+            freshness: Freshness { fresh, stale: Duration::ZERO },
             operations: Vec::new(),
             tags: Vec::new(),
             invalidated_by: Vec::new(),
@@ -67,7 +67,7 @@ impl Cache {
     /// has invalidated it.
     #[must_use]
     pub const fn stale(mut self, stale: Duration) -> Self {
-        self.life.stale = stale;
+        self.freshness.stale = stale;
         self
     }
 
@@ -102,13 +102,13 @@ impl Cache {
     }
 
     /// Freshness of an operation's responses; `None` if they are not cached.
-    pub(crate) fn life(&self, operation: Operation) -> Option<Freshness> {
-        let own = self.operations.iter().rev().find(|(of, _)| *of == operation);
-        own.map_or(Some(self.life), |(_, life)| *life)
+    pub(crate) fn freshness(&self, operation: Operation) -> Option<Freshness> {
+        let setting = self.operations.iter().rev().find(|(of, _)| *of == operation);
+        setting.map_or(Some(self.freshness), |(_, freshness)| *freshness)
     }
 
     /// Every freshness setting, with those of single operations.
-    pub(crate) fn lives(&self) -> impl Iterator<Item = Freshness> {
-        self.operations.iter().filter_map(|(_, life)| *life).chain([self.life])
+    pub(crate) fn freshness_settings(&self) -> impl Iterator<Item = Freshness> {
+        self.operations.iter().filter_map(|(_, freshness)| *freshness).chain([self.freshness])
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
-use super::codec::written;
+use super::codec::to_json;
 use crate::access::Actor;
 use crate::access::Operation;
 use crate::error::Error;
@@ -25,11 +25,11 @@ pub struct Change {
     pub(crate) enlisted: Vec<Enlisted>,
     pub(crate) dry_run: bool,
     pub(crate) action: Option<Arc<str>>,
-    pub(crate) surroundings: Arc<dyn Surroundings>,
+    pub(crate) reader: Arc<dyn HookReader>,
 }
 
 /// Access to the application's rows from inside a change, as stored and as its commit will leave them.
-pub(crate) trait Surroundings: fmt::Debug + Send + Sync {
+pub(crate) trait HookReader: fmt::Debug + Send + Sync {
     /// The name of the changed resource's id field.
     fn id_field(&self) -> &str;
     /// An id of that resource held in a field of an item, in the form of a path segment; `None` if there is none yet.
@@ -43,8 +43,8 @@ pub(crate) trait Surroundings: fmt::Debug + Send + Sync {
         &'a self,
         resource: &'a str,
         filter: Json,
-        most: u32,
-        with_deleted: bool,
+        limit: u32,
+        include_deleted: bool,
     ) -> BoxFuture<'a, Result<Vec<Map<String, Json>>, Error>>;
     fn lists<'a>(
         &'a self,
@@ -108,14 +108,14 @@ impl Change {
     /// The name of the resource's id field.
     #[must_use]
     pub fn id_field(&self) -> &str {
-        self.surroundings.id_field()
+        self.reader.id_field()
     }
 
     /// An id of this resource held in a field of an item, in the form of a path segment; `None` if there is none. Equal
     /// ids have equal text, however a body spelled them.
     #[must_use]
     pub fn id_in(&self, item: &Map<String, Json>, field: &str) -> Option<String> {
-        self.surroundings.id_in(item, field)
+        self.reader.id_in(item, field)
     }
 
     /// The item before the change, by field names; `None` for a new item.
@@ -198,7 +198,7 @@ impl Change {
     /// # Errors
     /// If there is no such resource, or its storage fails.
     pub async fn read(&self, resource: &str, id: &str) -> Result<Option<Map<String, Json>>, Error> {
-        self.surroundings.row(resource, id).await
+        self.reader.row(resource, id).await
     }
 
     /// Reads items of a resource that match a filter, in the form of a query's body (`{"article_id": 7}`), by ascending
@@ -210,9 +210,9 @@ impl Change {
         &self,
         resource: &str,
         filter: impl Into<Json>,
-        most: u32,
+        limit: u32,
     ) -> Result<Vec<Map<String, Json>>, Error> {
-        self.surroundings.rows(resource, filter.into(), most, false).await
+        self.reader.rows(resource, filter.into(), limit, false).await
     }
 
     /// Whether an item of a resource matches a filter. Soft-deleted items count, since they still hold their unique
@@ -221,7 +221,7 @@ impl Change {
     /// # Errors
     /// As [`list`](Self::list).
     pub async fn exists(&self, resource: &str, filter: impl Into<Json>) -> Result<bool, Error> {
-        Ok(!self.surroundings.rows(resource, filter.into(), 1, true).await?.is_empty())
+        Ok(!self.reader.rows(resource, filter.into(), 1, true).await?.is_empty())
     }
 
     /// Whether the actor's own list of a resource, as currently stored, contains an item that matches a filter: for
@@ -230,14 +230,14 @@ impl Change {
     /// # Errors
     /// As [`list`](Self::list).
     pub async fn lists(&self, resource: &str, filter: impl Into<Json>) -> Result<bool, Error> {
-        self.surroundings.lists(&self.actor, resource, filter.into()).await
+        self.reader.lists(&self.actor, resource, filter.into()).await
     }
 
     /// The field that scopes the unique fields of this resource: the tenant's, with the preset
     /// [`multi_tenant`](crate::presets::multi_tenant).
     #[must_use]
     pub fn unique_within(&self) -> Option<&str> {
-        self.surroundings.unique_within()
+        self.reader.unique_within()
     }
 
     /// Takes a named lock in the resource's database: what is read from here on stays valid until the commit, if every
@@ -248,7 +248,7 @@ impl Change {
     /// # Errors
     /// If the storage fails.
     pub async fn lock(&self, name: &str) -> Result<(), Error> {
-        self.surroundings.lock(name).await
+        self.reader.lock(name).await
     }
 
     fn enlist(&mut self, resource: impl Into<String>, write: EnlistedWrite) {
@@ -269,7 +269,7 @@ impl Change {
         let mut model: M = self.model()?;
         work(&mut model, self)?;
         let Some(item) = &mut self.item else { return Ok(()) };
-        match written(&model).map_err(Error::internal)? {
+        match to_json(&model).map_err(Error::internal)? {
             // Members that the type does not serialize stay unchanged.
             Json::Object(written) => item.extend(written),
             _ => return Err(Error::internal("the model does not serialize as an object")),

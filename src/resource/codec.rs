@@ -14,14 +14,14 @@ use crate::error::{Fault, escape_pointer};
 /// Type-erased functions of a model type, stored once per resource.
 #[derive(Clone, Copy)]
 pub(crate) struct Codec {
-    check: fn(&Json) -> Checked,
+    check: fn(&Json) -> CheckedItem,
     title: fn() -> Option<&'static str>,
     model: fn() -> Option<(TypeId, &'static str)>,
 }
 
 /// The result of checking an item against its model type.
 #[derive(Debug, Default)]
-pub(crate) struct Checked {
+pub(crate) struct CheckedItem {
     /// The item as the type serializes it; `None` if the type cannot read or write it.
     pub(crate) json: Option<Json>,
     pub(crate) faults: Vec<Fault>,
@@ -36,14 +36,14 @@ impl Codec {
     /// The codec of a resource without a model type: the JSON Schema alone describes its items.
     pub(crate) fn dynamic() -> Self {
         Self {
-            check: |json| Checked { json: Some(json.clone()), faults: Vec::new() },
+            check: |json| CheckedItem { json: Some(json.clone()), faults: Vec::new() },
             title: || None,
             model: || None,
         }
     }
 
     /// Deserializes an assembled item, runs its validator and serializes it again.
-    pub(crate) fn check(&self, item: &Json) -> Checked {
+    pub(crate) fn check(&self, item: &Json) -> CheckedItem {
         (self.check)(item)
     }
 
@@ -72,9 +72,9 @@ fn title<M>() -> Option<&'static str> {
 ///
 /// # Errors
 /// If the type does not serialize.
-pub(crate) fn written<T: Serialize>(value: &T) -> serde_json::Result<Json> {
+pub(crate) fn to_json<T: Serialize>(value: &T) -> serde_json::Result<Json> {
     let json = serde_json::to_value(value)?;
-    if !holds_widened(&json) {
+    if !has_widened_number(&json) {
         return Ok(json);
     }
     // As a `Value` a single-precision number is widened to a double; as text it keeps its own digits.
@@ -82,11 +82,11 @@ pub(crate) fn written<T: Serialize>(value: &T) -> serde_json::Result<Json> {
 }
 
 /// Whether the JSON may hold a single-precision number whose form as a double is longer.
-fn holds_widened(json: &Json) -> bool {
+fn has_widened_number(json: &Json) -> bool {
     match json {
         Json::Number(number) if number.is_f64() => number.as_f64().is_some_and(is_widened),
-        Json::Array(items) => items.iter().any(holds_widened),
-        Json::Object(members) => members.values().any(holds_widened),
+        Json::Array(items) => items.iter().any(has_widened_number),
+        Json::Object(members) => members.values().any(has_widened_number),
         _ => false,
     }
 }
@@ -123,21 +123,21 @@ fn parse<T: DeserializeOwned + Validate>(json: &Json) -> Result<(T, Vec<Fault>),
     })?;
     let mut faults = Vec::new();
     if let Err(errors) = value.validate() {
-        collect(&errors, json, &mut String::new(), &mut faults);
+        collect_faults(&errors, json, &mut String::new(), &mut faults);
     }
     Ok((value, faults))
 }
 
-fn check<M: Serialize + DeserializeOwned + Validate>(item: &Json) -> Checked {
+fn check<M: Serialize + DeserializeOwned + Validate>(item: &Json) -> CheckedItem {
     let (model, mut faults) = match parse::<M>(item) {
         Ok(parsed) => parsed,
-        Err(faults) => return Checked { json: None, faults },
+        Err(faults) => return CheckedItem { json: None, faults },
     };
-    match written(&model) {
-        Ok(json) => Checked { json: Some(json), faults },
+    match to_json(&model) {
+        Ok(json) => CheckedItem { json: Some(json), faults },
         Err(error) => {
             faults.push(Fault::pointer("", "type", format!("Not writable: {error}.")));
-            Checked { json: None, faults }
+            CheckedItem { json: None, faults }
         }
     }
 }
@@ -160,7 +160,7 @@ pub(crate) fn pointer_of(path: &serde_path_to_error::Path) -> String {
 }
 
 /// Collects a validator's errors, nested ones included, next to the JSON that they refer to.
-fn collect(errors: &ValidationErrors, json: &Json, pointer: &mut String, faults: &mut Vec<Fault>) {
+fn collect_faults(errors: &ValidationErrors, json: &Json, pointer: &mut String, faults: &mut Vec<Fault>) {
     for (field, kind) in errors.errors() {
         let length = pointer.len();
         // `__all__` is validator's name for a check of the struct as a whole.
@@ -173,12 +173,12 @@ fn collect(errors: &ValidationErrors, json: &Json, pointer: &mut String, faults:
             json.get(name.as_ref()).unwrap_or(&Json::Null)
         };
         match kind {
-            ValidationErrorsKind::Struct(errors) => collect(errors, inner, pointer, faults),
+            ValidationErrorsKind::Struct(errors) => collect_faults(errors, inner, pointer, faults),
             ValidationErrorsKind::List(items) => {
                 for (index, errors) in items {
                     let length = pointer.len();
                     pointer.push_str(&format!("/{index}"));
-                    collect(errors, inner.get(index).unwrap_or(&Json::Null), pointer, faults);
+                    collect_faults(errors, inner.get(index).unwrap_or(&Json::Null), pointer, faults);
                     pointer.truncate(length);
                 }
             }
@@ -236,19 +236,19 @@ fn describe(error: &ValidationError) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_widened, written};
+    use super::{is_widened, to_json};
 
     #[test]
-    fn a_number_of_single_precision_is_spelled_as_itself() {
-        for (single, spelled, widened) in [
+    fn f32_is_serialized_with_its_shortest_representation() {
+        for (single, expected, widened) in [
             (0.1, "0.1", true),
             (99.9999, "99.9999", true),
             (3.4e38, "3.4e+38", true),
             (1.5, "1.5", false),
             (16_777_216.0, "16777216.0", false),
         ] {
-            assert_eq!(written::<f32>(&single).unwrap().to_string(), spelled);
-            assert_eq!(is_widened(f64::from(single)), widened, "{spelled}");
+            assert_eq!(to_json::<f32>(&single).unwrap().to_string(), expected);
+            assert_eq!(is_widened(f64::from(single)), widened, "{expected}");
         }
         for double in [0.1, 48.853_41, 1e300, 5e-324, 0.0, -0.0] {
             assert!(!is_widened(double), "{double}");

@@ -7,7 +7,7 @@ use resourceful_contract::{Schema, Table};
 
 use super::codec::Codec;
 use super::{
-    Action, AuditTrail, Bodies, Bulk, Cache, Idempotency, ListParameter, PlacedHook, Relation, Right,
+    Action, AuditTrail, BodySchemas, Bulk, Cache, Idempotency, ListParameter, PlacedHook, Relation, Right,
     ScheduledWork, SoftDelete, Target, TreeParent,
 };
 use crate::access::Operation;
@@ -83,7 +83,7 @@ pub(crate) struct DeclaredAction {
     pub(crate) name: String,
     pub(crate) action: Action,
     /// The validator of its input.
-    pub(crate) takes: jsonschema::Validator,
+    pub(crate) input_validator: jsonschema::Validator,
 }
 
 impl DeclaredAction {
@@ -126,7 +126,7 @@ pub(crate) struct Definition {
     pub(crate) bulk: Option<Bulk>,
     pub(crate) tree: Option<TreeParent>,
     pub(crate) codec: Codec,
-    pub(crate) bodies: Bodies,
+    pub(crate) bodies: BodySchemas,
     pub(crate) id: Id,
     /// For each field, the maximum size in bytes that an index accepts.
     pub(crate) max_bytes: Vec<Option<usize>>,
@@ -138,7 +138,7 @@ pub(crate) struct Definition {
     /// The fields that responses contain unless a request selects fewer.
     pub(crate) visible: Vec<usize>,
     /// The fields of the model, visible or not.
-    pub(crate) stored: Vec<usize>,
+    pub(crate) model_fields: Vec<usize>,
     pub(crate) created_at: Option<usize>,
     pub(crate) updated_at: Option<usize>,
     pub(crate) relations: Vec<Relation>,
@@ -155,7 +155,7 @@ pub(crate) struct Definition {
     /// The singular noun for an item, for the OpenAPI document.
     pub(crate) singular: String,
     /// Keywords that the OpenAPI document adds to the schema of a field in bodies.
-    pub(crate) documented: Vec<(&'static str, serde_json::Value)>,
+    pub(crate) extra_keywords: Vec<(&'static str, serde_json::Value)>,
 }
 
 impl Definition {
@@ -171,10 +171,10 @@ impl Definition {
     }
 
     /// The permission of a right.
-    pub(crate) fn right(&self, right: Right) -> Permission {
+    pub(crate) fn right_permission(&self, right: Right) -> Permission {
         match right {
-            Right::Of(operation) => self.permission(operation).clone(),
-            Right::Action(acted) => self.actions[acted.position].action.permission.clone(),
+            Right::Operation(operation) => self.permission(operation).clone(),
+            Right::Action(action_ref) => self.actions[action_ref.position].action.permission.clone(),
             Right::History => self.audit.as_ref().map_or_else(nobody, |trail| trail.reader()),
             Right::Deleted => match &self.soft_delete {
                 Some(SoftDelete { read_deleted: Some(permission), .. }) => permission.clone(),
@@ -185,10 +185,11 @@ impl Definition {
     }
 
     /// The permission of a right, combined with every policy that applies to it.
-    pub(crate) fn needed(&self, right: impl Into<Right>) -> Permission {
+    pub(crate) fn effective_permission(&self, right: impl Into<Right>) -> Permission {
         let right = right.into();
-        let policies = self.policies.iter().filter(|policy| policy.operations.contains(&right.base()));
-        let mut all = vec![self.right(right)];
+        let policies =
+            self.policies.iter().filter(|policy| policy.operations.contains(&right.base_operation()));
+        let mut all = vec![self.right_permission(right)];
         all.extend(policies.map(|policy| policy.permission.clone()));
         match <[Permission; 1]>::try_from(all) {
             Ok([only]) => only,
@@ -198,55 +199,60 @@ impl Definition {
 
     /// The permission that callers of an operation must pass: that of the operation and, except for creates, that to
     /// read, because items that a caller cannot see can be neither listed nor changed.
-    pub(crate) fn passed(&self, right: impl Into<Right>) -> Permission {
+    pub(crate) fn required_permission(&self, right: impl Into<Right>) -> Permission {
         let right = right.into();
-        let (own, read) = (self.needed(right), self.needed(Operation::Read));
-        if right.base() == Operation::Create || own == read { own } else { all_of([own, read]) }
+        let (permission, read) =
+            (self.effective_permission(right), self.effective_permission(Operation::Read));
+        if right.base_operation() == Operation::Create || permission == read {
+            permission
+        } else {
+            all_of([permission, read])
+        }
     }
 
     /// Whether an item with this id would be unreachable, because the collection has a path of its own there.
-    pub(crate) fn reserves(&self, id: &str) -> bool {
+    pub(crate) fn is_reserved(&self, id: &str) -> bool {
         let on_collection = |declared: &&DeclaredAction| declared.action.target == Target::Collection;
         id == "query"
             || id == "bulk" && self.bulk.is_some()
-            || id == "stream" && self.streams()
+            || id == "stream" && self.has_streams()
             || self.actions.iter().filter(on_collection).any(|declared| declared.name == id)
     }
 
     /// Whether clients can subscribe to its changes, or join its presence rooms.
-    pub(crate) const fn lives(&self) -> bool {
-        self.streams() || self.presence
+    pub(crate) const fn is_live(&self) -> bool {
+        self.has_streams() || self.presence
     }
 
     /// Whether clients can subscribe to its changes as they happen.
-    pub(crate) const fn streams(&self) -> bool {
+    pub(crate) const fn has_streams(&self) -> bool {
         self.events && self.streams
     }
 
     /// The suffixes of its event types.
-    pub(crate) fn happenings(&self) -> impl Iterator<Item = &str> {
-        let kept = ["restored", "purged"].into_iter().filter(|_| self.deleted_at.is_some());
+    pub(crate) fn event_suffixes(&self) -> impl Iterator<Item = &str> {
+        let deletion_events = ["restored", "purged"].into_iter().filter(|_| self.deleted_at.is_some());
         let actions = self.actions.iter().map(DeclaredAction::event);
-        ["created", "updated", "deleted"].into_iter().chain(kept).chain(actions)
+        ["created", "updated", "deleted"].into_iter().chain(deletion_events).chain(actions)
     }
 
     /// Whether one of its own event types has this suffix.
-    pub(crate) fn happens(&self, what: &str) -> bool {
-        self.happenings().any(|happened| happened == what)
+    pub(crate) fn has_event(&self, event: &str) -> bool {
+        self.event_suffixes().any(|suffix| suffix == event)
     }
 
     /// Whether its changes write rows to the library's own tables, if only to that of locks.
-    pub(crate) const fn keeps_records(&self) -> bool {
-        self.events || self.audit.is_some() || self.idempotency.is_some() || self.runs_code()
+    pub(crate) const fn needs_library_tables(&self) -> bool {
+        self.events || self.audit.is_some() || self.idempotency.is_some() || self.has_app_code()
     }
 
     /// Whether application code runs in its changes: hooks, actions or scheduled work.
-    pub(crate) const fn runs_code(&self) -> bool {
+    pub(crate) const fn has_app_code(&self) -> bool {
         !self.hooks.is_empty() || !self.actions.is_empty() || !self.scheduled.is_empty()
     }
 
     /// Whether clients assign the ids of new items, and PUT may create.
-    pub(crate) fn client_ids(&self) -> bool {
+    pub(crate) fn has_client_ids(&self) -> bool {
         self.id == Id::Client
     }
 }

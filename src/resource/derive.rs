@@ -6,7 +6,7 @@ use http::HeaderValue;
 use resourceful_contract::{Field, FieldType, IdSource, Index, Schema, Table};
 use serde_json::Value as Json;
 
-use super::bodies::{Bodies, is_internal};
+use super::bodies::{BodySchemas, is_internal};
 use super::definition::FieldRule;
 use super::verify;
 use super::verify::{DefinitionErrors, Faults};
@@ -63,7 +63,7 @@ impl Draft {
 pub(super) fn build(builder: ResourceBuilder) -> Result<Resource, DefinitionErrors> {
     let mut faults = Faults::of(&builder.name);
     let draft = derive(builder, &mut faults);
-    verify::declaration(&draft, &mut faults);
+    verify::verify_declaration(&draft, &mut faults);
     for preset in &draft.builder.presets {
         let model = Model { fields: &draft.fields };
         preset.verify(&model, &mut PresetFaults { faults: &mut faults });
@@ -74,7 +74,7 @@ pub(super) fn build(builder: ResourceBuilder) -> Result<Resource, DefinitionErro
         return Err(faults.into_errors());
     };
     let schema = schema(&draft, id, kind, &table);
-    let bodies = match Bodies::derive(&schema, &draft.builder.json_schema, kind == Id::Client) {
+    let bodies = match BodySchemas::derive(&schema, &draft.builder.json_schema, kind == Id::Client) {
         Ok(bodies) => bodies,
         Err(error) => {
             faults.push(None, format!("the model's JSON Schema is not valid: {error}"), "correct the schema");
@@ -83,7 +83,7 @@ pub(super) fn build(builder: ResourceBuilder) -> Result<Resource, DefinitionErro
     };
     let actions = actions(&draft, &mut faults);
     faults.into_result()?;
-    Ok(Resource(Arc::new(freeze(draft, schema, bodies, actions, kind, table, permissions))))
+    Ok(Resource(Arc::new(build_definition(draft, schema, bodies, actions, kind, table, permissions))))
 }
 
 fn derive(mut builder: ResourceBuilder, faults: &mut Faults) -> Draft {
@@ -97,7 +97,7 @@ fn derive(mut builder: ResourceBuilder, faults: &mut Faults) -> Draft {
             Vec::new()
         }
     };
-    mark(&builder, &mut fields);
+    apply_flags(&builder, &mut fields);
     let version = builder.version.as_ref().map(|name| version_field(name, &mut fields));
     if let Some(table) = &builder.table {
         for field in &mut fields {
@@ -135,7 +135,9 @@ fn actions(draft: &Draft, faults: &mut Faults) -> Vec<DeclaredAction> {
     let revert = builder.audit.as_ref().and_then(|trail| Some(("revert".to_owned(), trail.action()?)));
     for (name, action) in builder.actions.iter().chain(&restore).chain(&revert) {
         match action.input.validator() {
-            Ok(takes) => actions.push(DeclaredAction { name: name.clone(), action: action.clone(), takes }),
+            Ok(input_validator) => {
+                actions.push(DeclaredAction { name: name.clone(), action: action.clone(), input_validator })
+            }
             Err(error) => faults.push(
                 None,
                 format!("the JSON Schema of the input of `{name}` is not valid: {error}"),
@@ -147,7 +149,7 @@ fn actions(draft: &Draft, faults: &mut Faults) -> Vec<DeclaredAction> {
 }
 
 /// Sets the flags of the fields that the declaration names.
-fn mark(builder: &ResourceBuilder, fields: &mut Vec<Field>) {
+fn apply_flags(builder: &ResourceBuilder, fields: &mut Vec<Field>) {
     let flag = |names: &[String], set: fn(&mut Field), fields: &mut Vec<Field>| {
         for field in fields.iter_mut().filter(|field| names.contains(&field.name)) {
             set(field);
@@ -177,11 +179,11 @@ fn mark(builder: &ResourceBuilder, fields: &mut Vec<Field>) {
     if let Some(soft) = &builder.soft_delete {
         flag(std::slice::from_ref(&soft.field), |field| field.read_only = true, fields);
     }
-    for machine in &builder.machines {
+    for machine in &builder.state_machines {
         for field in fields.iter_mut().filter(|field| field.name == machine.field) {
             field.read_only = true;
             if let Json::Object(schema) = &mut field.json_schema {
-                schema.insert("default".to_owned(), machine.first.as_str().into());
+                schema.insert("default".to_owned(), machine.initial.as_str().into());
             }
         }
     }
@@ -272,7 +274,7 @@ fn field_rules(draft: &Draft) -> Vec<FieldRule> {
     rules
 }
 
-fn planted(draft: &Draft) -> Option<TreeParent> {
+fn tree_parent(draft: &Draft) -> Option<TreeParent> {
     let tree = draft.builder.tree.as_ref()?;
     let parent = draft.position(&tree.parent)?;
     Some(TreeParent { parent, max_depth: tree.max_depth, max_items: tree.max_items })
@@ -286,14 +288,14 @@ fn cache_control(declared: Option<String>) -> HeaderValue {
 
 /// The model's title: the name of its type, the `title` of its JSON Schema, or the resource's name.
 fn title(builder: &ResourceBuilder) -> String {
-    let said = || builder.json_schema.get("title").and_then(Json::as_str).map(str::to_owned);
-    builder.codec.title().map(str::to_owned).or_else(said).unwrap_or_else(|| builder.name.clone())
+    let schema_title = || builder.json_schema.get("title").and_then(Json::as_str).map(str::to_owned);
+    builder.codec.title().map(str::to_owned).or_else(schema_title).unwrap_or_else(|| builder.name.clone())
 }
 
-fn freeze(
+fn build_definition(
     draft: Draft,
     schema: Schema,
-    bodies: Bodies,
+    bodies: BodySchemas,
     actions: Vec<DeclaredAction>,
     id: Id,
     table: Table,
@@ -305,9 +307,9 @@ fn freeze(
     let timestamp = |pick: fn(&(String, String)) -> &String| {
         draft.builder.timestamps.as_ref().and_then(|names| draft.position(pick(names)))
     };
-    let planted = planted(&draft);
+    let tree_parent = tree_parent(&draft);
     let mut hooks = draft.builder.hooks.clone();
-    hooks.sort_by_key(|placed| placed.last);
+    hooks.sort_by_key(|registration| registration.is_last);
     let unique_within = draft.builder.unique_within.as_deref().and_then(|name| draft.position(name));
     let fills = &draft.builder.fills;
     let fills =
@@ -319,7 +321,9 @@ fn freeze(
     let (title, singular) = (title(&builder), builder.singular_name());
     Definition {
         visible: schema.visible().collect(),
-        stored: (0..schema.fields.len()).filter(|position| !is_internal(&schema.fields[*position])).collect(),
+        model_fields: (0..schema.fields.len())
+            .filter(|position| !is_internal(&schema.fields[*position]))
+            .collect(),
         max_bytes: (0..schema.fields.len()).map(|position| schema.max_bytes(position)).collect(),
         filterable,
         sortable,
@@ -345,7 +349,7 @@ fn freeze(
         deleted_at,
         soft_delete: builder.soft_delete,
         bulk: builder.bulk,
-        tree: planted,
+        tree: tree_parent,
         codec: builder.codec,
         bodies,
         id,
@@ -359,6 +363,6 @@ fn freeze(
         description: builder.description,
         title,
         singular,
-        documented: builder.documented,
+        extra_keywords: builder.extra_keywords,
     }
 }

@@ -121,18 +121,18 @@ impl fmt::Debug for Next<'_> {
 
 /// A declared hook with the operations that it applies to.
 #[derive(Clone)]
-pub(crate) struct Placed {
+pub(crate) struct RegisteredHook {
     pub(crate) hook: Arc<dyn Hook>,
     pub(crate) operations: Vec<Operation>,
     /// The model type that it reads the item as, if any.
     pub(crate) model: Option<(TypeId, &'static str)>,
     /// Whether it runs after all hooks without this flag.
-    pub(crate) last: bool,
+    pub(crate) is_last: bool,
 }
 
-impl Placed {
-    pub(crate) fn everywhere(hook: impl Hook) -> Self {
-        Self { hook: Arc::new(hook), operations: Operation::ALL.to_vec(), model: None, last: false }
+impl RegisteredHook {
+    pub(crate) fn for_all(hook: impl Hook) -> Self {
+        Self { hook: Arc::new(hook), operations: Operation::ALL.to_vec(), model: None, is_last: false }
     }
 
     pub(crate) fn typed<M: 'static>(
@@ -140,18 +140,18 @@ impl Placed {
         hook: impl Hook,
     ) -> Self {
         let model = Some((TypeId::of::<M>(), std::any::type_name::<M>()));
-        Self { hook: Arc::new(hook), operations: operations.into_iter().collect(), model, last: false }
+        Self { hook: Arc::new(hook), operations: operations.into_iter().collect(), model, is_last: false }
     }
 
     /// Whether it applies to an operation. Hooks of updates apply to replacements too; otherwise a PUT would bypass
     /// them.
-    pub(crate) fn is_for(&self, operation: Operation) -> bool {
+    pub(crate) fn applies_to(&self, operation: Operation) -> bool {
         self.operations.contains(&operation)
             || operation == Operation::Replace && self.operations.contains(&Operation::Update)
     }
 }
 
-impl fmt::Debug for Placed {
+impl fmt::Debug for RegisteredHook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hook").field("operations", &self.operations).finish_non_exhaustive()
     }
@@ -166,8 +166,8 @@ where
     F: Fn(&mut M, &mut Change) -> Result<(), Error> + Send + Sync + 'static,
 {
     fn before<'a>(&'a self, change: &'a mut Change) -> BoxFuture<'a, Result<(), Error>> {
-        let ran = change.with_model(|model, change| (self.0)(model, change));
-        Box::pin(std::future::ready(ran))
+        let outcome = change.with_model(|model, change| (self.0)(model, change));
+        Box::pin(std::future::ready(outcome))
     }
 }
 
@@ -181,7 +181,7 @@ where
     T: Future<Output = Result<(), CheckError>> + Send + 'static,
 {
     fn after<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<(), CheckError>> {
-        let called = change.model::<M>().map(|model| (self.0)(model, change.clone()));
-        Box::pin(async move { called?.await })
+        let future = change.model::<M>().map(|model| (self.0)(model, change.clone()));
+        Box::pin(async move { future?.await })
     }
 }

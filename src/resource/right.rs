@@ -8,9 +8,9 @@ use crate::access::Operation;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Right {
     /// One of the operations.
-    Of(Operation),
+    Operation(Operation),
     /// An action that the resource declares.
-    Action(Acted),
+    Action(ActionRef),
     /// Reading an item's history and its earlier states.
     History,
     /// Reading soft-deleted items.
@@ -19,14 +19,14 @@ pub(crate) enum Right {
 
 /// An action, by its position in the definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Acted {
+pub(crate) struct ActionRef {
     pub(crate) position: usize,
     pub(crate) target: Target,
 }
 
 impl From<Operation> for Right {
     fn from(operation: Operation) -> Self {
-        Self::Of(operation)
+        Self::Operation(operation)
     }
 }
 
@@ -35,8 +35,8 @@ impl Right {
     pub(crate) fn all(definition: &Definition) -> impl Iterator<Item = Self> {
         let actions = definition.actions.iter().enumerate();
         let actions = actions
-            .map(|(position, declared)| Self::Action(Acted { position, target: declared.action.target }));
-        let operations = Operation::ALL.into_iter().map(Self::Of);
+            .map(|(position, declared)| Self::Action(ActionRef { position, target: declared.action.target }));
+        let operations = Operation::ALL.into_iter().map(Self::Operation);
         let rest = [
             definition.audit.as_ref().map(|_| Self::History),
             definition.soft_delete.as_ref().map(|_| Self::Deleted),
@@ -45,11 +45,11 @@ impl Right {
     }
 
     /// The operation whose policies apply to this right as well.
-    pub(crate) const fn base(self) -> Operation {
+    pub(crate) const fn base_operation(self) -> Operation {
         match self {
-            Self::Of(operation) => operation,
-            Self::Action(Acted { target: Target::Item, .. }) => Operation::Update,
-            Self::Action(Acted { target: Target::Collection, .. }) => Operation::Create,
+            Self::Operation(operation) => operation,
+            Self::Action(ActionRef { target: Target::Item, .. }) => Operation::Update,
+            Self::Action(ActionRef { target: Target::Collection, .. }) => Operation::Create,
             Self::History => Operation::Read,
             Self::Deleted => Operation::List,
         }
@@ -58,7 +58,7 @@ impl Right {
     /// Whether the actor's scopes cover this right, if the actor is a client that acts on behalf of a user within
     /// scopes.
     pub(crate) fn is_covered(self, definition: &Definition, actor: &Actor) -> bool {
-        let group = match self.base() {
+        let group = match self.base_operation() {
             Operation::Read | Operation::List => "read",
             _ => "write",
         };
@@ -68,8 +68,8 @@ impl Right {
     /// The right's name.
     pub(crate) fn name(self, definition: &Definition) -> &str {
         match self {
-            Self::Of(operation) => operation.name(),
-            Self::Action(acted) => definition.actions[acted.position].name.as_str(),
+            Self::Operation(operation) => operation.name(),
+            Self::Action(action_ref) => definition.actions[action_ref.position].name.as_str(),
             Self::History => "read the history of",
             Self::Deleted => "see deleted",
         }

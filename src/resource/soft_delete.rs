@@ -70,7 +70,7 @@ impl SoftDelete {
         let mut action = Action::handled(permission, Restore { field: self.field.clone() })
             .event("restored")
             .description("Brings a deleted item back.");
-        action.reaches_deleted = true;
+        action.can_target_deleted = true;
         action
     }
 }

@@ -43,7 +43,7 @@ impl Tree {
     }
 
     /// The name of the relation to the parent item.
-    pub(super) fn above(&self) -> &str {
+    pub(super) fn parent_relation(&self) -> &str {
         self.parent.strip_suffix("_id").filter(|name| !name.is_empty()).unwrap_or("above")
     }
 }

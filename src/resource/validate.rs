@@ -4,17 +4,17 @@ use jsonschema::error::ValidationErrorKind as Kind;
 use jsonschema::{ValidationError, Validator};
 use serde_json::Value as Json;
 
-use super::exact;
+use super::exact_numbers;
 
-use crate::error::{Fault, MOST_FAULTS, escape_pointer};
+use crate::error::{Fault, MAX_FAULTS, escape_pointer};
 use crate::nearest::suggest;
 
 /// Compiles a schema; formats are enforced, not only annotated, and no number is rounded.
 pub(super) fn compile(schema: &Json) -> Result<Validator, String> {
     let mut schema = schema.clone();
-    exact::state(&mut schema);
+    exact_numbers::add_keyword(&mut schema);
     jsonschema::options()
-        .with_keyword(exact::KEYWORD, |_, kept, _| Ok(exact::keyword(kept)))
+        .with_keyword(exact_numbers::KEYWORD, |_, precision, _| Ok(exact_numbers::keyword(precision)))
         .with_draft(jsonschema::Draft::Draft202012)
         .should_validate_formats(true)
         .should_ignore_unknown_formats(true)
@@ -29,15 +29,15 @@ pub(crate) fn faults<'a>(
     known: &(impl Iterator<Item = &'a str> + Clone),
 ) -> Vec<Fault> {
     let mut faults = Vec::new();
-    for error in validator.iter_errors(json).take(MOST_FAULTS) {
-        push(&error, known, &mut faults);
+    for error in validator.iter_errors(json).take(MAX_FAULTS) {
+        push_fault(&error, known, &mut faults);
     }
-    control_characters(json, &mut String::new(), &mut faults);
+    check_nul(json, &mut String::new(), &mut faults);
     faults
 }
 
 /// The fault for an unknown field, at its location in a body.
-pub(crate) fn unknown<'a>(
+pub(crate) fn unknown_field<'a>(
     pointer: &str,
     name: &str,
     known: &(impl Iterator<Item = &'a str> + Clone),
@@ -46,7 +46,7 @@ pub(crate) fn unknown<'a>(
     Fault::pointer(pointer, "unknown", detail)
 }
 
-fn push<'a>(
+fn push_fault<'a>(
     error: &ValidationError<'_>,
     known: &(impl Iterator<Item = &'a str> + Clone),
     faults: &mut Vec<Fault>,
@@ -55,24 +55,24 @@ fn push<'a>(
     let one = |code: &'static str, detail: String| Fault::pointer(pointer.clone(), code, detail);
     match error.kind() {
         Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
-            for name in unexpected.iter().take(MOST_FAULTS) {
-                let place = format!("{pointer}/{}", escape_pointer(name));
+            for name in unexpected.iter().take(MAX_FAULTS) {
+                let member_pointer = format!("{pointer}/{}", escape_pointer(name));
                 if pointer.is_empty() {
-                    faults.push(unknown(&place, name, known));
+                    faults.push(unknown_field(&member_pointer, name, known));
                 } else {
                     let detail = format!("There is no field `{name}` here.");
-                    faults.push(Fault::pointer(place, "unknown", detail));
+                    faults.push(Fault::pointer(member_pointer, "unknown", detail));
                 }
             }
         }
         Kind::Required { property } => {
             let name = property.as_str().unwrap_or_default();
-            let place = format!("{pointer}/{}", escape_pointer(name));
-            faults.push(Fault::pointer(place, "required", "This field is required."));
+            let member_pointer = format!("{pointer}/{}", escape_pointer(name));
+            faults.push(Fault::pointer(member_pointer, "required", "This field is required."));
         }
         // `T | null` as a union: the faults are those of the branch that is not null.
         Kind::AnyOf { context } | Kind::OneOfNotValid { context } => {
-            let telling: Vec<_> = context
+            let candidates: Vec<_> = context
                 .iter()
                 .filter(|branch| {
                     !branch.iter().any(|error| {
@@ -80,8 +80,8 @@ fn push<'a>(
                     })
                 })
                 .collect();
-            match telling.as_slice() {
-                [branch] => branch.iter().for_each(|error| push(error, known, faults)),
+            match candidates.as_slice() {
+                [branch] => branch.iter().for_each(|error| push_fault(error, known, faults)),
                 _ => faults.push(one("type", "Matches none of the shapes that are allowed here.".to_owned())),
             }
         }
@@ -129,7 +129,7 @@ fn type_names(kind: &jsonschema::error::TypeKind) -> String {
 }
 
 /// Refuses U+0000, which is legal JSON but cannot be stored by every database.
-fn control_characters(json: &Json, pointer: &mut String, faults: &mut Vec<Fault>) {
+fn check_nul(json: &Json, pointer: &mut String, faults: &mut Vec<Fault>) {
     match json {
         Json::String(text) if text.contains('\0') => {
             faults.push(Fault::pointer(pointer.clone(), "pattern", "Must not hold the character U+0000."));
@@ -138,7 +138,7 @@ fn control_characters(json: &Json, pointer: &mut String, faults: &mut Vec<Fault>
             for (index, item) in items.iter().enumerate() {
                 let length = pointer.len();
                 pointer.push_str(&format!("/{index}"));
-                control_characters(item, pointer, faults);
+                check_nul(item, pointer, faults);
                 pointer.truncate(length);
             }
         }
@@ -154,7 +154,7 @@ fn control_characters(json: &Json, pointer: &mut String, faults: &mut Vec<Fault>
                         "A name must not hold the character U+0000.",
                     ));
                 }
-                control_characters(value, pointer, faults);
+                check_nul(value, pointer, faults);
                 pointer.truncate(length);
             }
         }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use resourceful_contract::{FieldType, IdSource, Index, Schema, Value};
 
-use super::{Reader, field, maybe, maybe_text, table, text};
+use super::{RowReader, field, nullable_field, optional_text, table, text};
 
 /// Field positions.
 pub(crate) const POSITION: usize = 0;
@@ -24,13 +24,13 @@ pub(super) fn schema() -> Schema {
         field("item", FieldType::Text),
         field("operation", FieldType::Text),
         field("at", FieldType::DateTime),
-        maybe("actor", FieldType::Text),
-        maybe("tenant", FieldType::Text),
-        maybe("request", FieldType::Text),
-        maybe("address", FieldType::Text),
+        nullable_field("actor", FieldType::Text),
+        nullable_field("tenant", FieldType::Text),
+        nullable_field("request", FieldType::Text),
+        nullable_field("address", FieldType::Text),
         field("changes", FieldType::Text),
-        maybe("link", FieldType::Integer),
-        maybe("seal", FieldType::Text),
+        nullable_field("link", FieldType::Integer),
+        nullable_field("seal", FieldType::Text),
     ];
     let mut schema = table("audit", fields, IdSource::Storage);
     schema.indexes =
@@ -62,25 +62,25 @@ pub(crate) struct AuditRow {
 
 impl AuditRow {
     /// Replaces the changes of an emptied entry, followed by the entry's digest.
-    pub(crate) const FORGOTTEN: &str = "digest:";
+    pub(crate) const EMPTIED_PREFIX: &str = "digest:";
 
     /// Whether the entry was emptied after its retention.
-    pub(crate) fn is_forgotten(&self) -> bool {
-        self.changes.starts_with(Self::FORGOTTEN)
+    pub(crate) fn is_emptied(&self) -> bool {
+        self.changes.starts_with(Self::EMPTIED_PREFIX)
     }
 
     /// The values of a new row; the storage assigns its position.
-    pub(crate) fn values(self) -> Vec<Value> {
+    pub(crate) fn into_values(self) -> Vec<Value> {
         vec![
             Value::Null,
             text(self.resource),
             text(self.item),
             text(self.operation),
             Value::DateTime(self.at),
-            maybe_text(self.actor),
-            maybe_text(self.tenant),
-            maybe_text(self.request),
-            maybe_text(self.address),
+            optional_text(self.actor),
+            optional_text(self.tenant),
+            optional_text(self.request),
+            optional_text(self.address),
             text(self.changes),
             Value::Null,
             Value::Null,
@@ -88,21 +88,21 @@ impl AuditRow {
     }
 
     /// Reads a row from the values of all its fields.
-    pub(crate) fn read(values: Vec<Value>) -> Self {
-        let mut row = Reader::new(values);
+    pub(crate) fn from_values(values: Vec<Value>) -> Self {
+        let mut row = RowReader::new(values);
         Self {
             position: row.number(),
             resource: row.text(),
             item: row.text(),
             operation: row.text(),
-            at: row.instant(),
-            actor: row.maybe_text(),
-            tenant: row.maybe_text(),
-            request: row.maybe_text(),
-            address: row.maybe_text(),
+            at: row.datetime(),
+            actor: row.optional_text(),
+            tenant: row.optional_text(),
+            request: row.optional_text(),
+            address: row.optional_text(),
             changes: row.text(),
-            link: row.maybe_number(),
-            seal: row.maybe_text(),
+            link: row.optional_number(),
+            seal: row.optional_text(),
         }
     }
 }

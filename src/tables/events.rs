@@ -4,11 +4,11 @@ use chrono::{DateTime, Utc};
 use resourceful_contract::{FieldType, IdSource, Index, Schema, Value};
 use uuid::Uuid;
 
-use super::{Reader, field, maybe, maybe_text, table, text};
+use super::{RowReader, field, nullable_field, optional_text, table, text};
 
 /// Whether a schema is the table of events.
-pub(crate) fn are_of(schema: &Schema) -> bool {
-    super::is_own(schema) && schema.name == NAME
+pub(crate) fn is_events_table(schema: &Schema) -> bool {
+    super::is_library_table(schema) && schema.name == NAME
 }
 
 const NAME: &str = "events";
@@ -18,7 +18,7 @@ pub(crate) const EVENT_TYPE: usize = 2;
 pub(crate) const RESOURCE: usize = 3;
 pub(crate) const TIME: usize = 5;
 pub(crate) const BATCH: usize = 11;
-pub(crate) const TOLD_AT: usize = 12;
+pub(crate) const DELIVERED_AT: usize = 12;
 pub(crate) const ATTEMPTS: usize = 13;
 pub(crate) const DUE_AT: usize = 14;
 pub(crate) const REASON: usize = 15;
@@ -33,18 +33,18 @@ pub(super) fn schema() -> Schema {
         field("resource", FieldType::Text),
         field("subject", FieldType::Text),
         field("time", FieldType::DateTime),
-        maybe("tenant", FieldType::Text),
-        maybe("trace", FieldType::Text),
+        nullable_field("tenant", FieldType::Text),
+        nullable_field("trace", FieldType::Text),
         field("data", FieldType::Text),
-        maybe("previous", FieldType::Text),
-        maybe("unsaid", FieldType::Text),
-        maybe("batch", FieldType::Integer),
-        maybe("told_at", FieldType::DateTime),
+        nullable_field("previous", FieldType::Text),
+        nullable_field("unsaid", FieldType::Text),
+        nullable_field("batch", FieldType::Integer),
+        nullable_field("told_at", FieldType::DateTime),
         field("attempts", FieldType::Integer),
-        maybe("due_at", FieldType::DateTime),
-        maybe("reason", FieldType::Text),
-        maybe("dead_at", FieldType::DateTime),
-        maybe("handled", FieldType::Text),
+        nullable_field("due_at", FieldType::DateTime),
+        nullable_field("reason", FieldType::Text),
+        nullable_field("dead_at", FieldType::DateTime),
+        nullable_field("handled", FieldType::Text),
     ];
     let mut schema = table(NAME, fields, IdSource::Storage);
     schema.indexes = vec![Index { fields: vec![BATCH], unique: false }];
@@ -69,7 +69,7 @@ pub(crate) struct EventRow {
     /// Previous values of the changed fields, as JSON.
     pub(crate) previous: Option<String>,
     /// Names of the changed fields that no caller is shown.
-    pub(crate) unsaid: Vec<String>,
+    pub(crate) hidden_changes: Vec<String>,
     /// Batch of its position among the published events: a reader that has seen all lower ones misses nothing. `None`
     /// before it is published.
     pub(crate) batch: Option<i64>,
@@ -82,7 +82,7 @@ pub(crate) struct EventRow {
 
 impl EventRow {
     /// The values of a new row; the storage assigns its sequence number.
-    pub(crate) fn values(self) -> Vec<Value> {
+    pub(crate) fn into_values(self) -> Vec<Value> {
         vec![
             Value::Null,
             Value::Uuid(self.id),
@@ -90,11 +90,13 @@ impl EventRow {
             text(self.resource),
             text(self.subject),
             Value::DateTime(self.time),
-            maybe_text(self.tenant),
-            maybe_text(self.trace),
+            optional_text(self.tenant),
+            optional_text(self.trace),
             text(self.data),
-            maybe_text(self.previous),
-            maybe_text((!self.unsaid.is_empty()).then(|| serde_json::json!(self.unsaid).to_string())),
+            optional_text(self.previous),
+            optional_text(
+                (!self.hidden_changes.is_empty()).then(|| serde_json::json!(self.hidden_changes).to_string()),
+            ),
             Value::Null,
             Value::Null,
             Value::Integer(0),
@@ -106,21 +108,21 @@ impl EventRow {
     }
 
     /// Reads a row from the values of all its fields.
-    pub(crate) fn read(values: Vec<Value>) -> Self {
-        let mut row = Reader::new(values);
+    pub(crate) fn from_values(values: Vec<Value>) -> Self {
+        let mut row = RowReader::new(values);
         Self {
             sequence: row.number(),
             id: row.uuid(),
             event_type: row.text(),
             resource: row.text(),
             subject: row.text(),
-            time: row.instant(),
-            tenant: row.maybe_text(),
-            trace: row.maybe_text(),
+            time: row.datetime(),
+            tenant: row.optional_text(),
+            trace: row.optional_text(),
             data: row.text(),
-            previous: row.maybe_text(),
-            unsaid: names(row.maybe_text()),
-            batch: row.maybe_number(),
+            previous: row.optional_text(),
+            hidden_changes: parse_names(row.optional_text()),
+            batch: row.optional_number(),
             attempts: {
                 // The time of delivery to all subscribers.
                 row.skip();
@@ -129,16 +131,16 @@ impl EventRow {
             reason: {
                 // The time of the next retry.
                 row.skip();
-                row.maybe_text()
+                row.optional_text()
             },
-            dead_at: row.maybe_instant(),
-            handled: names(row.maybe_text()),
+            dead_at: row.optional_datetime(),
+            handled: parse_names(row.optional_text()),
         }
     }
 }
 
-fn names(written: Option<String>) -> Vec<String> {
-    written.and_then(|names| serde_json::from_str(&names).ok()).unwrap_or_default()
+fn parse_names(json: Option<String>) -> Vec<String> {
+    json.and_then(|names| serde_json::from_str(&names).ok()).unwrap_or_default()
 }
 
 /// A position among the published events of a database.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use resourceful_contract::{FieldType, IdSource, Index, Schema, Value};
 
-use super::{Reader, field, maybe, maybe_text, table, text};
+use super::{RowReader, field, nullable_field, optional_text, table, text};
 
 /// Field positions.
 pub(crate) const ID: usize = 0;
@@ -14,9 +14,9 @@ pub(super) fn schema() -> Schema {
         field("id", FieldType::Text),
         field("fingerprint", FieldType::Text),
         field("status", FieldType::Integer),
-        maybe("item", FieldType::Text),
-        maybe("version", FieldType::Text),
-        maybe("body", FieldType::Text),
+        nullable_field("item", FieldType::Text),
+        nullable_field("version", FieldType::Text),
+        nullable_field("body", FieldType::Text),
         field("expires_at", FieldType::DateTime),
     ];
     let mut schema = table("keys", fields, IdSource::Engine);
@@ -41,29 +41,29 @@ pub(crate) struct KeyRow {
 }
 
 impl KeyRow {
-    pub(crate) fn values(self) -> Vec<Value> {
+    pub(crate) fn into_values(self) -> Vec<Value> {
         vec![
             text(self.id),
             text(self.fingerprint),
             Value::Integer(self.status),
-            maybe_text(self.item),
-            maybe_text(self.version),
-            maybe_text(self.body),
+            optional_text(self.item),
+            optional_text(self.version),
+            optional_text(self.body),
             Value::DateTime(self.expires_at),
         ]
     }
 
     /// Reads a row from the values of all its fields.
-    pub(crate) fn read(values: Vec<Value>) -> Self {
-        let mut row = Reader::new(values);
+    pub(crate) fn from_values(values: Vec<Value>) -> Self {
+        let mut row = RowReader::new(values);
         Self {
             id: row.text(),
             fingerprint: row.text(),
             status: row.number(),
-            item: row.maybe_text(),
-            version: row.maybe_text(),
-            body: row.maybe_text(),
-            expires_at: row.instant(),
+            item: row.optional_text(),
+            version: row.optional_text(),
+            body: row.optional_text(),
+            expires_at: row.datetime(),
         }
     }
 }

@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use resourceful_contract::{FieldType, IdSource, Schema, Value};
 
-use super::{Reader, field, maybe, maybe_text, table, text};
+use super::{RowReader, field, nullable_field, optional_text, table, text};
 
 /// Field positions.
 pub(crate) const NAME: usize = 0;
@@ -19,7 +19,7 @@ pub(super) fn schema() -> Schema {
         field("version", FieldType::Integer),
         field("holder", FieldType::Text),
         field("expires_at", FieldType::DateTime),
-        maybe("state", FieldType::Text),
+        nullable_field("state", FieldType::Text),
     ];
     let mut schema = table("leases", fields, IdSource::Engine);
     schema.version = Some(VERSION);
@@ -39,25 +39,25 @@ pub(crate) struct LeaseRow {
 }
 
 impl LeaseRow {
-    pub(crate) fn values(self) -> Vec<Value> {
+    pub(crate) fn into_values(self) -> Vec<Value> {
         vec![
             text(self.name),
             Value::Integer(self.version),
             text(self.holder),
             Value::DateTime(self.expires_at),
-            maybe_text(self.state),
+            optional_text(self.state),
         ]
     }
 
     /// Reads a row from the values of all its fields.
-    pub(crate) fn read(values: Vec<Value>) -> Self {
-        let mut row = Reader::new(values);
+    pub(crate) fn from_values(values: Vec<Value>) -> Self {
+        let mut row = RowReader::new(values);
         Self {
             name: row.text(),
             version: row.number(),
             holder: row.text(),
-            expires_at: row.instant(),
-            state: row.maybe_text(),
+            expires_at: row.datetime(),
+            state: row.optional_text(),
         }
     }
 }

@@ -64,7 +64,7 @@ pub(crate) fn webhook_migrations(dialect: Option<SqlDialect>) -> Option<Vec<Migr
 }
 
 /// Whether a schema is one of these tables.
-pub(crate) fn is_own(schema: &Schema) -> bool {
+pub(crate) fn is_library_table(schema: &Schema) -> bool {
     schema.table.strip_prefix("resourceful_") == Some(schema.name.as_str())
 }
 
@@ -78,7 +78,7 @@ fn field(name: &str, field_type: FieldType) -> Field {
 }
 
 /// A field that may be null.
-fn maybe(name: &str, field_type: FieldType) -> Field {
+fn nullable_field(name: &str, field_type: FieldType) -> Field {
     Field::new(name, field_type).nullable()
 }
 
@@ -86,14 +86,14 @@ fn text(content: impl Into<String>) -> Value {
     Value::Text(content.into())
 }
 
-fn maybe_text(content: Option<impl Into<String>>) -> Value {
+fn optional_text(content: Option<impl Into<String>>) -> Value {
     content.map_or(Value::Null, text)
 }
 
 /// Reads the values of a row by position.
-pub(crate) struct Reader(std::vec::IntoIter<Value>);
+pub(crate) struct RowReader(std::vec::IntoIter<Value>);
 
-impl Reader {
+impl RowReader {
     pub(crate) fn new(values: Vec<Value>) -> Self {
         Self(values.into_iter())
     }
@@ -108,10 +108,10 @@ impl Reader {
     }
 
     pub(crate) fn text(&mut self) -> String {
-        self.maybe_text().unwrap_or_default()
+        self.optional_text().unwrap_or_default()
     }
 
-    pub(crate) fn maybe_text(&mut self) -> Option<String> {
+    pub(crate) fn optional_text(&mut self) -> Option<String> {
         match self.next() {
             Value::Text(text) => Some(text),
             _ => None,
@@ -119,25 +119,25 @@ impl Reader {
     }
 
     pub(crate) fn number(&mut self) -> i64 {
-        self.maybe_number().unwrap_or_default()
+        self.optional_number().unwrap_or_default()
     }
 
-    pub(crate) fn maybe_number(&mut self) -> Option<i64> {
+    pub(crate) fn optional_number(&mut self) -> Option<i64> {
         match self.next() {
             Value::Integer(number) => Some(number),
             _ => None,
         }
     }
 
-    pub(crate) fn maybe_instant(&mut self) -> Option<DateTime<Utc>> {
+    pub(crate) fn optional_datetime(&mut self) -> Option<DateTime<Utc>> {
         match self.next() {
             Value::DateTime(at) => Some(at),
             _ => None,
         }
     }
 
-    pub(crate) fn instant(&mut self) -> DateTime<Utc> {
-        self.maybe_instant().unwrap_or_default()
+    pub(crate) fn datetime(&mut self) -> DateTime<Utc> {
+        self.optional_datetime().unwrap_or_default()
     }
 
     pub(crate) fn uuid(&mut self) -> uuid::Uuid {

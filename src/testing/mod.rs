@@ -20,12 +20,12 @@
 //! # Ok(()) }
 //! ```
 
+mod bulk_rewrite;
 mod matrix;
 mod request;
 mod response;
 mod socket;
 mod stream;
-mod through_bulk;
 
 use http::Method;
 
@@ -41,8 +41,8 @@ use crate::outbox::Event;
 
 /// The way that the requests of a test take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Through {
-    Nothing,
+pub(crate) enum TestMode {
+    Direct,
     Bulk,
     Cache,
 }
@@ -51,7 +51,7 @@ pub(crate) enum Through {
 #[derive(Clone, Debug)]
 pub struct TestApp {
     app: App,
-    through: Through,
+    mode: TestMode,
 }
 
 impl TestApp {
@@ -66,14 +66,14 @@ impl TestApp {
     /// Wraps an application that is built already.
     #[must_use]
     pub const fn of(app: App) -> Self {
-        Self { app, through: Through::Nothing }
+        Self { app, mode: TestMode::Direct }
     }
 
     /// The same application, with writes of single items sent through the bulk routes, where a resource has them, and
     /// responses converted to those of the single routes: for tests that hold for both.
     #[must_use]
     pub const fn through_bulk(mut self) -> Self {
-        self.through = Through::Bulk;
+        self.mode = TestMode::Bulk;
         self
     }
 
@@ -81,7 +81,7 @@ impl TestApp {
     /// responses are cached.
     #[must_use]
     pub const fn through_cache(mut self) -> Self {
-        self.through = Through::Cache;
+        self.mode = TestMode::Cache;
         self
     }
 
@@ -96,7 +96,7 @@ impl TestApp {
     /// # Panics
     /// If a storage fails.
     pub async fn events(&self) -> Vec<Event> {
-        self.app.boundary().engine.outbox.events().await.expect("the outbox can be read")
+        self.app.state().engine.outbox.events().await.expect("the outbox can be read")
     }
 
     /// A request by any method, `QUERY` included.
@@ -105,7 +105,7 @@ impl TestApp {
     /// If the method is no token.
     pub fn request(&self, method: &str, path: &str) -> TestRequest {
         let method = Method::from_bytes(method.as_bytes()).expect("a method is a token");
-        TestRequest::new(self.app.clone(), self.through, method, path)
+        TestRequest::new(self.app.clone(), self.mode, method, path)
     }
 
     /// A GET request.

@@ -10,24 +10,24 @@ use http::{HeaderName, HeaderValue, Method, Request};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 
-use super::{TestResponse, TestSocket, TestStream, Through, through_bulk};
+use super::{TestMode, TestResponse, TestSocket, TestStream, bulk_rewrite};
 use crate::app::App;
-use crate::http::PROTOCOL;
+use crate::http::SUBPROTOCOL;
 
 /// A request builder; awaiting it sends the request.
 #[derive(Debug)]
 #[must_use = "a request is sent when it is awaited"]
 pub struct TestRequest {
     app: App,
-    through: Through,
+    mode: TestMode,
     request: Request<Body>,
 }
 
 impl TestRequest {
-    pub(super) fn new(app: App, through: Through, method: Method, path: &str) -> Self {
+    pub(super) fn new(app: App, mode: TestMode, method: Method, path: &str) -> Self {
         let request =
             Request::builder().method(method).uri(path).body(Body::empty()).expect("a test's path is a URI");
-        Self { app, through, request }
+        Self { app, mode, request }
     }
 
     /// Adds a header.
@@ -75,7 +75,7 @@ impl TestRequest {
     pub async fn stream(self) -> Result<TestStream, TestResponse> {
         let response = response(&self.app, self.request).await;
         if response.status() != http::StatusCode::OK {
-            return Err(collected(response).await);
+            return Err(collect_response(response).await);
         }
         assert_eq!(response.headers()[CONTENT_TYPE], "text/event-stream");
         Ok(TestStream::of(response))
@@ -89,37 +89,37 @@ impl TestRequest {
         self.request
             .headers_mut()
             .entry("sec-websocket-protocol")
-            .or_insert(HeaderValue::from_static(PROTOCOL));
+            .or_insert(HeaderValue::from_static(SUBPROTOCOL));
         match TestSocket::open(self.app, self.request).await {
             Ok(socket) => Ok(socket),
-            Err(response) => Err(collected(response).await),
+            Err(response) => Err(collect_response(response).await),
         }
     }
 
     async fn send(self) -> TestResponse {
-        let Self { app, through, request } = self;
-        if through == Through::Nothing {
-            return answered(&app, request).await;
+        let Self { app, mode, request } = self;
+        if mode == TestMode::Direct {
+            return exchange(&app, request).await;
         }
         let (mut parts, body) = request.into_parts();
         let bytes = body.collect().await.expect("a body in memory is whole").to_bytes();
-        if through == Through::Cache {
+        if mode == TestMode::Cache {
             let again = Request::from_parts(parts.clone(), Body::from(bytes.clone()));
             if parts.method == Method::GET || parts.method.as_str() == "QUERY" {
-                answered(&app, again).await;
+                exchange(&app, again).await;
             }
-            return answered(&app, Request::from_parts(parts, Body::from(bytes))).await;
+            return exchange(&app, Request::from_parts(parts, Body::from(bytes))).await;
         }
-        let Some((uri, many)) =
-            through_bulk::instead(&app, &parts.method, &parts.uri, &parts.headers, &bytes)
+        let Some((uri, bulk_body)) =
+            bulk_rewrite::to_bulk_request(&app, &parts.method, &parts.uri, &parts.headers, &bytes)
         else {
-            return answered(&app, Request::from_parts(parts, Body::from(bytes))).await;
+            return exchange(&app, Request::from_parts(parts, Body::from(bytes))).await;
         };
         parts.uri = uri;
         parts.headers.remove(IF_MATCH);
         parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let request = Request::from_parts(parts, Body::from(many.to_string()));
-        through_bulk::alone(answered(&app, request).await)
+        let request = Request::from_parts(parts, Body::from(bulk_body.to_string()));
+        bulk_rewrite::from_bulk_response(exchange(&app, request).await)
     }
 }
 
@@ -130,11 +130,11 @@ async fn response(app: &App, request: Request<Body>) -> Response {
     }
 }
 
-async fn answered(app: &App, request: Request<Body>) -> TestResponse {
-    collected(response(app, request).await).await
+async fn exchange(app: &App, request: Request<Body>) -> TestResponse {
+    collect_response(response(app, request).await).await
 }
 
-async fn collected(response: Response) -> TestResponse {
+async fn collect_response(response: Response) -> TestResponse {
     let (parts, body) = response.into_parts();
     let body = body.collect().await.expect("an answer in memory arrives whole").to_bytes();
     TestResponse::new(parts.status, parts.headers, body)

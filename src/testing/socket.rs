@@ -22,21 +22,21 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use crate::app::App;
 
 /// How long a test waits for a message.
-const PATIENCE: Duration = Duration::from_secs(20);
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The buffer between the two ends of the connection, in bytes.
-const BUFFER: usize = 64 * 1024;
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// A WebSocket to an application, over a connection in memory. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct TestSocket {
     stream: WebSocketStream<DuplexStream>,
-    closed: Option<u16>,
+    close_code: Option<u16>,
 }
 
 impl TestSocket {
     #[expect(clippy::panic, reason = "a test ends where there is nothing to test")]
     pub(super) async fn open(app: App, mut request: Request) -> Result<Self, Response> {
-        let (client, server) = tokio::io::duplex(BUFFER);
+        let (client, server) = tokio::io::duplex(BUFFER_BYTES);
         let service = TowerToHyperService::new(app.router());
         tokio::spawn(async move {
             let builder = auto::Builder::new(TokioExecutor::new());
@@ -56,7 +56,7 @@ impl TestSocket {
         let uri = format!("ws://localhost{}", request.uri());
         *request.uri_mut() = uri.parse().expect("a path makes a URI");
         match client_async(request.map(|_| ()), client).await {
-            Ok((stream, _)) => Ok(Self { stream, closed: None }),
+            Ok((stream, _)) => Ok(Self { stream, close_code: None }),
             Err(Error::Http(response)) => Err(response.map(|body| Body::from(body.unwrap_or_default()))),
             Err(error) => panic!("the connection is neither a socket nor answered: {error}"),
         }
@@ -95,7 +95,7 @@ impl TestSocket {
     /// # Panics
     /// If none arrives in time, or the message is not JSON.
     pub async fn next(&mut self) -> Option<Json> {
-        tokio::time::timeout(PATIENCE, self.read_next()).await.expect("a message comes in time")
+        tokio::time::timeout(RECEIVE_TIMEOUT, self.read_next()).await.expect("a message comes in time")
     }
 
     async fn read_next(&mut self) -> Option<Json> {
@@ -104,7 +104,7 @@ impl TestSocket {
                 Message::Text(text) => {
                     return Some(serde_json::from_str(&text).expect("a message is JSON"));
                 }
-                Message::Close(frame) => self.closed = frame.map(|frame| frame.code.into()),
+                Message::Close(frame) => self.close_code = frame.map(|frame| frame.code.into()),
                 _ => {}
             }
         }
@@ -127,6 +127,6 @@ impl TestSocket {
     /// If the server does not close in time.
     pub async fn closed(&mut self) -> Option<u16> {
         while self.next().await.is_some() {}
-        self.closed
+        self.close_code
     }
 }

@@ -8,13 +8,13 @@ use http_body_util::BodyExt as _;
 use serde_json::Value as Json;
 
 /// How long a test waits for an event.
-const PATIENCE: Duration = Duration::from_secs(20);
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A stream of server-sent events, read as a browser does (WHATWG HTML, 9.2). Dropping it closes the connection.
 #[derive(Debug)]
 pub struct TestStream {
     body: Body,
-    read: String,
+    buffer: String,
     last_id: String,
 }
 
@@ -32,7 +32,7 @@ pub struct TestEvent {
 
 impl TestStream {
     pub(super) fn of(response: Response) -> Self {
-        Self { body: response.into_body(), read: String::new(), last_id: String::new() }
+        Self { body: response.into_body(), buffer: String::new(), last_id: String::new() }
     }
 
     /// The next event; `None` at the end of the stream.
@@ -40,16 +40,16 @@ impl TestStream {
     /// # Panics
     /// If none arrives in time, or what arrives is no event.
     pub async fn next(&mut self) -> Option<TestEvent> {
-        tokio::time::timeout(PATIENCE, self.read_next()).await.expect("an event comes in time")
+        tokio::time::timeout(RECEIVE_TIMEOUT, self.read_next()).await.expect("an event comes in time")
     }
 
     async fn read_next(&mut self) -> Option<TestEvent> {
         loop {
-            if let Some(event) = self.block().event(&mut self.last_id) {
+            if let Some(event) = self.next_block().event(&mut self.last_id) {
                 return Some(event);
             }
-            if !self.read.contains("\n\n") {
-                self.read_on().await?;
+            if !self.buffer.contains("\n\n") {
+                self.read_frame().await?;
             }
         }
     }
@@ -65,37 +65,37 @@ impl TestStream {
     /// # Panics
     /// If the stream ends before, an event arrives, or nothing arrives in time.
     pub async fn moved(&mut self) {
-        tokio::time::timeout(PATIENCE, self.read_on_until_moved())
+        tokio::time::timeout(RECEIVE_TIMEOUT, self.read_until_advanced())
             .await
             .expect("the stream moves on in time");
     }
 
-    async fn read_on_until_moved(&mut self) {
+    async fn read_until_advanced(&mut self) {
         let before = self.last_id.clone();
         while self.last_id == before {
-            let event = self.block().event(&mut self.last_id);
+            let event = self.next_block().event(&mut self.last_id);
             assert!(event.is_none(), "an event came: {event:?}");
-            if self.last_id == before && !self.read.contains("\n\n") {
-                self.read_on().await.expect("a stream that goes on");
+            if self.last_id == before && !self.buffer.contains("\n\n") {
+                self.read_frame().await.expect("a stream that goes on");
             }
         }
     }
 
     /// The text up to the next empty line; an empty block if there is none yet.
-    fn block(&mut self) -> Block {
-        match self.read.find("\n\n") {
+    fn next_block(&mut self) -> Block {
+        match self.buffer.find("\n\n") {
             Some(end) => {
-                let rest = self.read.split_off(end + 2);
-                Block(std::mem::replace(&mut self.read, rest))
+                let rest = self.buffer.split_off(end + 2);
+                Block(std::mem::replace(&mut self.buffer, rest))
             }
             None => Block(String::new()),
         }
     }
 
-    async fn read_on(&mut self) -> Option<()> {
+    async fn read_frame(&mut self) -> Option<()> {
         let frame = self.body.frame().await?.expect("a stream does not break");
         if let Ok(data) = frame.into_data() {
-            self.read.push_str(std::str::from_utf8(&data).expect("a stream is UTF-8"));
+            self.buffer.push_str(std::str::from_utf8(&data).expect("a stream is UTF-8"));
         }
         Some(())
     }

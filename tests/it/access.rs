@@ -4,11 +4,11 @@ use resourceful::prelude::*;
 use resourceful::testing::TestApp;
 use serde_json::json;
 
-use crate::support::{EDITOR, Place, READER, everywhere};
+use crate::support::{EDITOR, READER, TestStorage, on_every_storage};
 
 #[tokio::test]
-async fn nobody_known_is_401_and_not_allowed_is_403() {
-    everywhere(|app| async move {
+async fn anonymous_caller_gets_401_and_unauthorized_caller_gets_403() {
+    on_every_storage(|app| async move {
         for (method, path) in [
             ("GET", "/notes"),
             ("GET", "/notes/1"),
@@ -41,8 +41,8 @@ async fn nobody_known_is_401_and_not_allowed_is_403() {
 }
 
 #[tokio::test]
-async fn a_bad_credential_is_401_even_where_anyone_may() {
-    everywhere(|app| async move {
+async fn invalid_credential_is_401_even_where_anonymous_access_is_allowed() {
+    on_every_storage(|app| async move {
         for credential in ["Bearer nope", "Bearer ", "Basic YTpi", "nonsense", "bearer"] {
             let refused = app.get("/products").header("authorization", credential).await;
             assert_eq!(
@@ -68,8 +68,8 @@ async fn a_bad_credential_is_401_even_where_anyone_may() {
 }
 
 #[tokio::test]
-async fn without_a_token_every_write_is_refused() {
-    let place = Place::memory();
+async fn empty_bearer_token_never_authenticates() {
+    let place = TestStorage::memory();
     let app = create_app(AppPreset::Testing)
         .authenticator(BearerTokens::new().token("", Actor::user("nobody").with_role("editor")))
         .resource(crate::support::notes(&place));
@@ -82,8 +82,8 @@ async fn without_a_token_every_write_is_refused() {
 }
 
 #[tokio::test]
-async fn a_refused_caller_learns_nothing_of_its_body_or_query() {
-    everywhere(|app| async move {
+async fn refused_request_reveals_no_faults_of_its_body_or_query() {
+    on_every_storage(|app| async move {
         for request in [
             app.post("/notes").bearer(READER).body("{"),
             app.post("/notes?x=1").bearer(READER).json(json!({"colour": 1})),

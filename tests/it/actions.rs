@@ -6,7 +6,7 @@ use resourceful::testing::{TestApp, policy_matrix};
 use resourceful::{Action, Change, Error, ErrorKind};
 use serde_json::json;
 
-use crate::support::{Place, faults};
+use crate::support::{TestStorage, faults};
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
 struct Order {
@@ -68,17 +68,17 @@ fn import(import: Import, change: &mut Change) -> Result<(), Error> {
     Ok(())
 }
 
-fn guarded(order: &Order) -> Result<(), Error> {
+fn reject_empty_order(order: &Order) -> Result<(), Error> {
     match order.total_cents {
         0 => Err(Error::new(ErrorKind::Conflict, "empty", "There is nothing in it.")),
         _ => Ok(()),
     }
 }
 
-async fn app(place: &Place) -> TestApp {
+async fn app(place: &TestStorage) -> TestApp {
     let machine = StateMachine::of("status", "draft")
         .transition("submit", ["draft"], "submitted", signed_in())
-        .guard(guarded)
+        .guard(reject_empty_order)
         .transition("cancel", ["draft", "submitted"], "cancelled", signed_in());
     let orders = define_resource::<Order>("orders")
         .adapter(place.table("orders"))
@@ -111,20 +111,20 @@ async fn order(app: &TestApp, total: i64) -> String {
     created.header("location").unwrap().to_owned()
 }
 
-async fn act(app: &TestApp, path: &str, action: &str, who: &str) -> u16 {
+async fn invoke(app: &TestApp, path: &str, action: &str, who: &str) -> u16 {
     app.post(&format!("{path}/{action}")).bearer(who).await.status()
 }
 
-async fn types(app: &TestApp) -> Vec<String> {
+async fn event_types(app: &TestApp) -> Vec<String> {
     app.events().await.into_iter().map(|event| event.event_type).collect()
 }
 
 #[tokio::test]
-async fn an_action_changes_its_item_and_what_it_enlists_in_one_commit_with_an_event_of_its_own() {
-    for place in Place::all().await {
+async fn action_commits_item_and_enlisted_changes_with_its_own_event() {
+    for place in TestStorage::all().await {
         let app = app(&place).await;
         let path = order(&app, 5).await;
-        assert_eq!(act(&app, &path, "submit", "ada").await, 200);
+        assert_eq!(invoke(&app, &path, "submit", "ada").await, 200);
         let ship = async |address: &str| {
             app.post(&format!("{path}/ship")).bearer("clerk").json(json!({"address": address})).await
         };
@@ -137,11 +137,11 @@ async fn an_action_changes_its_item_and_what_it_enlists_in_one_commit_with_an_ev
         let item = app.get(&path).bearer("ada").await;
         assert_eq!((&item.json()["address"], item.header("etag")), (&json!("home"), Some("\"3\"")));
         let expected = ["orders.created", "orders.submit", "orders.shipped", "parcels.created"];
-        assert_eq!(types(&app).await, expected);
+        assert_eq!(event_types(&app).await, expected);
         // Its own refusal, and the clash of what another one enlists.
         assert_eq!(ship("home").await.json()["code"], "not-submitted");
         let other = order(&app, 5).await;
-        assert_eq!(act(&app, &other, "submit", "ada").await, 200);
+        assert_eq!(invoke(&app, &other, "submit", "ada").await, 200);
         let clash = app.post(&format!("{other}/ship")).bearer("clerk").json(json!({"address": "home"})).await;
         assert_eq!((clash.status(), clash.json()["code"].clone()), (409, json!("conflict")), "{clash}");
         assert_eq!(app.get(&other).bearer("ada").await.json()["status"], "submitted");
@@ -149,15 +149,15 @@ async fn an_action_changes_its_item_and_what_it_enlists_in_one_commit_with_an_ev
 }
 
 #[tokio::test]
-async fn an_action_needs_its_own_permission_and_an_item_that_its_caller_sees() {
-    for place in Place::all().await {
+async fn action_requires_its_permission_and_a_visible_item() {
+    for place in TestStorage::all().await {
         let app = app(&place).await;
         let path = order(&app, 5).await;
         assert_eq!(app.post(&format!("{path}/submit")).await.status(), 401);
-        assert_eq!(act(&app, &path, "ship", "ada").await, 403, "she owns it and is no clerk");
-        assert_eq!(act(&app, &path, "submit", "bob").await, 404, "he does not see it");
-        assert_eq!(act(&app, "/orders/77", "submit", "ada").await, 404);
-        assert_eq!(act(&app, "/orders/seven", "submit", "ada").await, 404);
+        assert_eq!(invoke(&app, &path, "ship", "ada").await, 403, "she owns it and is no clerk");
+        assert_eq!(invoke(&app, &path, "submit", "bob").await, 404, "he does not see it");
+        assert_eq!(invoke(&app, "/orders/77", "submit", "ada").await, 404);
+        assert_eq!(invoke(&app, "/orders/seven", "submit", "ada").await, 404);
         assert_eq!(
             app.get(&format!("{path}/submit")).bearer("ada").await.header("allow"),
             Some("OPTIONS, POST")
@@ -166,8 +166,8 @@ async fn an_action_needs_its_own_permission_and_an_item_that_its_caller_sees() {
 }
 
 #[tokio::test]
-async fn an_input_is_checked_as_bodies_are() {
-    for place in Place::all().await {
+async fn action_input_is_validated_like_a_request_body() {
+    for place in TestStorage::all().await {
         let app = app(&place).await;
         let path = order(&app, 5).await;
         let ship = async |body| app.post(&format!("{path}/ship")).bearer("clerk").json(body).await;
@@ -185,8 +185,8 @@ async fn an_input_is_checked_as_bodies_are() {
 }
 
 #[tokio::test]
-async fn if_match_holds_and_an_action_that_changes_nothing_leaves_nothing() {
-    for place in Place::all().await {
+async fn action_honors_if_match_and_a_no_op_emits_no_event() {
+    for place in TestStorage::all().await {
         let app = app(&place).await;
         let path = order(&app, 5).await;
         let touch = |tag: &str| app.post(&format!("{path}/touch")).bearer("ada").header("if-match", tag);
@@ -194,11 +194,11 @@ async fn if_match_holds_and_an_action_that_changes_nothing_leaves_nothing() {
         assert_eq!((touched.status(), touched.header("etag")), (200, Some("\"1\"")), "{touched}");
         assert_eq!(touched.json()["total_cents"], 5, "an action without an output answers the item");
         assert_eq!(touch("\"2\"").await.status(), 412);
-        assert_eq!(types(&app).await, ["orders.created"]);
-        let tried =
+        assert_eq!(event_types(&app).await, ["orders.created"]);
+        let dry_run =
             app.post(&format!("{path}/submit")).bearer("ada").header("prefer", "dry-run").await.json();
         assert_eq!(
-            (&tried["body"]["status"], &tried["events"][0]["type"]),
+            (&dry_run["body"]["status"], &dry_run["events"][0]["type"]),
             (&json!("submitted"), &json!("orders.submit"))
         );
         assert_eq!(app.get(&path).bearer("ada").await.json()["status"], "draft");
@@ -206,8 +206,8 @@ async fn if_match_holds_and_an_action_that_changes_nothing_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn an_action_on_a_collection_is_whole_or_nothing() {
-    for place in Place::all().await {
+async fn collection_action_is_atomic() {
+    for place in TestStorage::all().await {
         let app = app(&place).await;
         let import = async |who: &str, totals| {
             app.post("/orders/import").bearer(who).json(json!({"totals": totals})).await.status()
@@ -215,15 +215,15 @@ async fn an_action_on_a_collection_is_whole_or_nothing() {
         assert_eq!(import("clerk", json!([1, 2])).await, 200, "{}", place.name);
         assert_eq!(import("ada", json!([1])).await, 403);
         assert_eq!(import("clerk", json!(["x"])).await, 422);
-        assert_eq!(types(&app).await, ["orders.created", "orders.created"]);
+        assert_eq!(event_types(&app).await, ["orders.created", "orders.created"]);
         assert_eq!(app.get("/orders").bearer("clerk").await.items().len(), 2);
         assert_eq!(app.get("/orders").bearer("ada").await.items().len(), 0, "they are the importer's");
     }
 }
 
 #[tokio::test]
-async fn a_state_changes_by_its_transitions_alone() {
-    for place in Place::all().await {
+async fn state_changes_only_through_transitions() {
+    for place in TestStorage::all().await {
         let app = app(&place).await;
         let path = order(&app, 0).await;
         let patched = app.patch(&path).bearer("ada").json(json!({"status": "shipped"})).await;
@@ -243,26 +243,26 @@ async fn a_state_changes_by_its_transitions_alone() {
         let detail = again.json()["detail"].as_str().unwrap().to_owned();
         assert_eq!((again.status(), again.json()["code"].clone()), (409, json!("illegal-transition")));
         assert_eq!(detail, "`submit` is no transition from status `submitted`: from there lead `cancel`.");
-        assert_eq!(act(&app, &path, "cancel", "ada").await, 200);
+        assert_eq!(invoke(&app, &path, "cancel", "ada").await, 200);
         let ended = app.post(&format!("{path}/cancel")).bearer("ada").await.json();
         assert!(ended["detail"].as_str().unwrap().ends_with("nothing leads on from there."), "{ended}");
     }
 }
 
 #[tokio::test]
-async fn of_many_transitions_at_once_one_happens() {
-    for place in Place::all().await {
+async fn one_of_many_concurrent_transitions_succeeds() {
+    for place in TestStorage::all().await {
         let app = app(&place).await;
         let path = order(&app, 5).await;
-        let all = futures::future::join_all((0..8).map(|_| act(&app, &path, "submit", "ada"))).await;
+        let all = futures::future::join_all((0..8).map(|_| invoke(&app, &path, "submit", "ada"))).await;
         assert_eq!(all.iter().filter(|status| **status == 200).count(), 1, "{}: {all:?}", place.name);
         assert!(all.iter().all(|status| [200, 409].contains(status)), "{all:?}");
     }
 }
 
 #[tokio::test]
-async fn actions_stand_in_the_document_and_obey_the_matrix() {
-    let app = app(&Place::memory()).await;
+async fn actions_are_documented_and_pass_the_policy_matrix() {
+    let app = app(&TestStorage::memory()).await;
     for total in [1, 2] {
         order(&app, total).await;
     }
@@ -291,8 +291,8 @@ async fn actions_stand_in_the_document_and_obey_the_matrix() {
 }
 
 #[tokio::test]
-async fn what_two_claim_and_what_no_state_is_are_faults_with_names() {
-    let place = Place::memory();
+async fn conflicting_and_unknown_declarations_are_reported_as_faults() {
+    let place = TestStorage::memory();
     let declare = || {
         define_resource::<Order>("orders")
             .adapter(place.table("orders"))

@@ -12,19 +12,19 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 
-use crate::support::{Place, builder, create, shop};
+use crate::support::{TestStorage, builder, create, shop};
 
 #[tokio::test]
-async fn two_apps_in_one_process_do_not_meet() {
-    let (one, other) = (shop(&Place::memory()).await, shop(&Place::memory()).await);
+async fn two_apps_in_one_process_are_isolated() {
+    let (one, other) = (shop(&TestStorage::memory()).await, shop(&TestStorage::memory()).await);
     create(&one, "lamp", json!({})).await;
     assert_eq!(one.get("/products").await.items().len(), 1);
     assert_eq!(other.get("/products").await.items().len(), 0);
 }
 
 #[tokio::test]
-async fn a_prefix_and_a_nested_router_are_part_of_every_address() {
-    let place = Place::memory();
+async fn response_links_include_prefix_and_nesting_path() {
+    let place = TestStorage::memory();
     let app = builder(&place).prefix("/v1").build().await.unwrap();
     let test = TestApp::of(app.clone());
     let created = test.put("/v1/categories/a").json(json!({"title": "t"})).await;
@@ -50,11 +50,11 @@ async fn a_prefix_and_a_nested_router_are_part_of_every_address() {
 }
 
 #[tokio::test]
-async fn routes_of_ones_own_stand_beside_the_resources() {
-    let own = Router::new()
+async fn merged_routes_get_request_ids_and_panic_handling() {
+    let router = Router::new()
         .route("/hello", get(|| async { "hello" }))
         .route("/panic", get(|| async { panic!("on purpose") as &'static str }));
-    let app = TestApp::build(builder(&Place::memory()).merge(own)).await.unwrap();
+    let app = TestApp::build(builder(&TestStorage::memory()).merge(router)).await.unwrap();
     let hello = app.get("/hello").await;
     assert_eq!((hello.status(), hello.text()), (200, "hello"));
     assert!(hello.header("x-request-id").is_some());
@@ -65,9 +65,9 @@ async fn routes_of_ones_own_stand_beside_the_resources() {
 }
 
 #[tokio::test]
-async fn routes_of_ones_own_may_stand_below_a_resource_and_never_in_its_place() {
+async fn merged_route_may_extend_a_resource_path_but_not_replace_it() {
     let below = Router::new().route("/products/export", get(|| async { "name;price" }));
-    let app = TestApp::build(builder(&Place::memory()).merge(below)).await.unwrap();
+    let app = TestApp::build(builder(&TestStorage::memory()).merge(below)).await.unwrap();
     assert_eq!(app.get("/products/export").await.text(), "name;price");
     assert_eq!(app.get("/products/0").await.json()["code"], "not-found");
     let wrong = app.delete("/products/export").await;
@@ -80,25 +80,26 @@ async fn routes_of_ones_own_may_stand_below_a_resource_and_never_in_its_place() 
 
     for path in ["/products", "/products/{key}", "/healthz", "/openapi.json"] {
         let taken = Router::new().route(path, get(|| async { "mine" }));
-        let refused = builder(&Place::memory()).merge(taken).build().await.unwrap_err().to_string();
+        let refused = builder(&TestStorage::memory()).merge(taken).build().await.unwrap_err().to_string();
         assert!(refused.contains("merged router") && refused.contains("another path"), "{refused}");
     }
 }
 
 #[tokio::test]
 async fn a_request_past_its_deadline_is_504() {
-    let own = Router::new().route("/never", get(|| async { std::future::pending::<&'static str>().await }));
-    let app = builder(&Place::memory()).merge(own).deadline(Duration::from_millis(20));
+    let router =
+        Router::new().route("/never", get(|| async { std::future::pending::<&'static str>().await }));
+    let app = builder(&TestStorage::memory()).merge(router).deadline(Duration::from_millis(20));
     let late = TestApp::build(app).await.unwrap().get("/never").await;
     assert_eq!((late.status(), late.json()["code"].clone()), (504, json!("deadline-exceeded")));
     assert!(late.header("x-request-id").is_some());
 }
 
 #[tokio::test]
-async fn requests_beyond_the_cap_are_503_and_health_is_not_counted() {
+async fn requests_over_the_concurrency_limit_are_503_except_health_checks() {
     let (entered, leave) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (inside, go) = (entered.clone(), leave.clone());
-    let own = Router::new().route(
+    let router = Router::new().route(
         "/slow",
         get(move || {
             let (inside, go) = (inside.clone(), go.clone());
@@ -109,7 +110,7 @@ async fn requests_beyond_the_cap_are_503_and_health_is_not_counted() {
             }
         }),
     );
-    let app = TestApp::build(builder(&Place::memory()).merge(own).concurrency(1)).await.unwrap();
+    let app = TestApp::build(builder(&TestStorage::memory()).merge(router).concurrency(1)).await.unwrap();
     let slow = tokio::spawn({
         let request = app.get("/slow");
         async move { request.await }
@@ -135,8 +136,8 @@ async fn requests_beyond_the_cap_are_503_and_health_is_not_counted() {
 }
 
 #[tokio::test]
-async fn every_answer_is_safe_to_open_in_a_browser() {
-    let app = shop(&Place::memory()).await;
+async fn responses_carry_security_headers() {
+    let app = shop(&TestStorage::memory()).await;
     for path in ["/products", "/nope"] {
         let answer = app.get(path).await;
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
@@ -146,9 +147,9 @@ async fn every_answer_is_safe_to_open_in_a_browser() {
 }
 
 #[tokio::test]
-async fn cors_is_off_in_production_until_told() {
+async fn cors_is_disabled_in_production_by_default() {
     let secret = "0123456789abcdef0123456789abcdef";
-    let place = Place::memory();
+    let place = TestStorage::memory();
     let declare =
         || create_app(AppPreset::Production).secret(secret).resource(crate::support::categories(&place));
     let without = define_dynamic_resource("products", json!({"type": "object", "properties": {"id": {"type": "integer"}, "name": {"type": "string"}, "category_code": {"type": "string"}}}))
@@ -176,8 +177,8 @@ async fn cors_is_off_in_production_until_told() {
 }
 
 #[tokio::test]
-async fn answers_are_compressed_for_those_who_accept_it() {
-    let app = TestApp::build(builder(&Place::memory()).compression(true)).await.unwrap();
+async fn responses_are_compressed_when_accepted() {
+    let app = TestApp::build(builder(&TestStorage::memory()).compression(true)).await.unwrap();
     for name in ["a", "b", "c"] {
         create(&app, name, json!({"note": "long ".repeat(200)})).await;
     }
@@ -196,10 +197,10 @@ async fn answers_are_compressed_for_those_who_accept_it() {
 }
 
 #[tokio::test]
-async fn shutdown_fails_readiness_first_and_lets_answers_end() {
+async fn shutdown_fails_readiness_and_finishes_running_requests() {
     let (entered, leave) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (inside, go) = (entered.clone(), leave.clone());
-    let own = Router::new().route(
+    let router = Router::new().route(
         "/slow",
         get(move || {
             let (inside, go) = (inside.clone(), go.clone());
@@ -210,8 +211,8 @@ async fn shutdown_fails_readiness_first_and_lets_answers_end() {
             }
         }),
     );
-    let app = builder(&Place::memory())
-        .merge(own)
+    let app = builder(&TestStorage::memory())
+        .merge(router)
         .drain_delay(Duration::from_millis(200))
         .shutdown_grace(Duration::from_secs(30))
         .build()
@@ -244,10 +245,10 @@ async fn shutdown_fails_readiness_first_and_lets_answers_end() {
 }
 
 #[tokio::test]
-async fn a_shutdown_is_bounded_whatever_hangs() {
+async fn shutdown_ends_after_the_grace_period_despite_hanging_requests() {
     let entered = Arc::new(Notify::new());
     let inside = entered.clone();
-    let own = Router::new().route(
+    let router = Router::new().route(
         "/never",
         get(move || {
             let inside = inside.clone();
@@ -257,8 +258,12 @@ async fn a_shutdown_is_bounded_whatever_hangs() {
             }
         }),
     );
-    let app =
-        builder(&Place::memory()).merge(own).shutdown_grace(Duration::from_millis(50)).build().await.unwrap();
+    let app = builder(&TestStorage::memory())
+        .merge(router)
+        .shutdown_grace(Duration::from_millis(50))
+        .build()
+        .await
+        .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -271,8 +276,8 @@ async fn a_shutdown_is_bounded_whatever_hangs() {
 }
 
 #[tokio::test]
-async fn rows_are_loaded_all_or_none_and_checked_as_created_ones_are() {
-    let app = shop(&Place::memory()).await;
+async fn load_is_atomic_and_validates_rows() {
+    let app = shop(&TestStorage::memory()).await;
     let category = |code: &str| json!({"code": code, "title": "t", "region": null});
     let refused = app.app().load().rows("categories", [category("a"), category("")]).unwrap_err();
     assert!(refused.to_string().contains("row 1 of `categories`"), "{refused}");

@@ -22,66 +22,70 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
 }
 
 /// The lines of code, without comments.
-fn code(source: &str) -> impl Iterator<Item = &str> {
+fn code_lines(source: &str) -> impl Iterator<Item = &str> {
     source.lines().filter(|line| !line.trim_start().starts_with("//"))
 }
 
 /// The folders and files of `src/`, from the bottom up: each may use those before it.
-const ORDER: [&str; 24] = [
+const LAYERS: [&str; 24] = [
     "adapter", "nearest", "clock", "digest", "error", "outbound", "access", "resource", "tables", "cache",
     "catalog", "query", "authz", "outbox", "audit", "engine", "events", "live", "http", "openapi", "app",
     "testing", "presets", "prelude",
 ];
 
 /// The folder or file of `src/` that a source belongs to.
-fn part_of(path: &Path) -> String {
+fn module_of(path: &Path) -> String {
     let relative = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
     let first = relative.components().next().unwrap().as_os_str().to_str().unwrap();
     first.trim_end_matches(".rs").to_owned()
 }
 
 #[test]
-fn folders_use_only_those_below_them() {
-    let place = |name: &str| ORDER.iter().position(|known| *known == name);
-    let mut arrows = 0;
+fn modules_depend_only_on_lower_layers() {
+    let place = |name: &str| LAYERS.iter().position(|known| *known == name);
+    let mut dependencies = 0;
     for (path, source) in sources("src") {
-        let part = part_of(&path);
+        let part = module_of(&path);
         // The root names every module, and the documentation has none.
         if ["lib", "docs"].contains(&part.as_str()) {
             continue;
         }
         let from = place(&part).unwrap_or_else(|| panic!("ORDER does not have `{part}`"));
-        for line in code(&source) {
+        for line in code_lines(&source) {
             for used in line.split("crate::").skip(1) {
                 let name: String =
                     used.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
                 let to = place(&name)
                     .unwrap_or_else(|| panic!("{}: `{line}` uses a name of the root", path.display()));
                 assert!(to <= from, "{}: `{part}` is below `{name}`", path.display());
-                arrows += usize::from(to < from);
+                dependencies += usize::from(to < from);
             }
         }
     }
-    assert!(arrows > 500, "only {arrows} uses were found");
+    assert!(dependencies > 500, "only {dependencies} uses were found");
 }
 
 #[test]
-fn axum_is_known_at_the_boundary_only() {
+fn axum_is_used_only_by_the_http_layers() {
     let allowed = ["http", "live", "app", "openapi", "testing"];
     for (path, source) in sources("src") {
-        if !allowed.contains(&part_of(&path).as_str()) {
-            assert!(!code(&source).any(|line| line.contains("axum::")), "{} imports axum", path.display());
+        if !allowed.contains(&module_of(&path).as_str()) {
+            assert!(
+                !code_lines(&source).any(|line| line.contains("axum::")),
+                "{} imports axum",
+                path.display()
+            );
         }
     }
 }
 
 #[test]
-fn drivers_are_known_in_their_adapter_only() {
+fn drivers_are_used_only_by_their_adapter() {
     for folder in ["src", "presets", "adapters/contract/src", "adapters/memory/src"] {
         for (path, source) in sources(folder) {
             for driver in ["sqlx::", "sea_query::", "redis::"] {
                 assert!(
-                    !code(&source).any(|line| line.replace("resourceful_redis::", "").contains(driver)),
+                    !code_lines(&source).any(|line| line.replace("resourceful_redis::", "").contains(driver)),
                     "{} imports {driver}",
                     path.display()
                 );
@@ -91,22 +95,29 @@ fn drivers_are_known_in_their_adapter_only() {
 }
 
 #[test]
-fn the_contract_knows_no_http_and_adapters_do_not_know_the_engine() {
+fn contract_and_adapters_depend_neither_on_http_nor_on_the_engine() {
     for folder in ["adapters/contract/src", "adapters/memory/src", "adapters/redis/src", "adapters/sql/src"] {
         for (path, source) in sources(folder) {
             for word in ["http::", "axum::", "tower::", "use resourceful::"] {
-                assert!(!code(&source).any(|line| line.contains(word)), "{} knows {word}", path.display());
+                assert!(
+                    !code_lines(&source).any(|line| line.contains(word)),
+                    "{} knows {word}",
+                    path.display()
+                );
             }
         }
     }
 }
 
 #[test]
-fn one_module_has_a_path_of_its_own() {
+fn only_lib_rs_uses_a_path_attribute() {
     let paths: Vec<_> = sources("src")
         .into_iter()
         .flat_map(|(path, source)| {
-            code(&source).filter(|line| line.contains("#[path")).map(|_| path.clone()).collect::<Vec<_>>()
+            code_lines(&source)
+                .filter(|line| line.contains("#[path"))
+                .map(|_| path.clone())
+                .collect::<Vec<_>>()
         })
         .collect();
     assert_eq!(paths, [Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")]);
@@ -115,7 +126,7 @@ fn one_module_has_a_path_of_its_own() {
 #[test]
 fn presets_use_public_names_only() {
     for (path, source) in sources("presets") {
-        for line in code(&source).filter(|line| line.contains("crate::")) {
+        for line in code_lines(&source).filter(|line| line.contains("crate::")) {
             let name = line.split("crate::").nth(1).unwrap();
             let public = name.starts_with(|first: char| first.is_uppercase() || first == '{')
                 || ["access::", "adapter::", "resource::", "prelude::"]
@@ -145,7 +156,7 @@ fn rows_are_read_and_written_through_the_guarded_storage() {
     .map(|path| root.join(path));
     let found = |path: &Path, access: &str| {
         let source = fs::read_to_string(path).unwrap();
-        code(&source).any(|line| line.contains(access))
+        code_lines(&source).any(|line| line.contains(access))
     };
     for folder in ["src", "presets"] {
         for (path, _) in sources(folder).into_iter().filter(|(path, _)| !guards.contains(path)) {
@@ -167,12 +178,12 @@ fn rows_are_read_and_written_through_the_guarded_storage() {
 
 /// A row filter without a restriction is for operations of the application itself, which the engine names as such.
 #[test]
-fn unrestricted_row_filters_are_made_below_the_protocols() {
+fn unrestricted_row_filters_are_created_only_below_the_protocols() {
     for (path, source) in sources("src").into_iter().chain(sources("presets")) {
         let is_allowed = ["catalog", "authz", "engine"]
             .iter()
             .any(|part| path.starts_with(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(part)));
-        let makes = code(&source).any(|line| line.contains("::unrestricted("));
+        let makes = code_lines(&source).any(|line| line.contains("::unrestricted("));
         assert!(is_allowed || !makes, "{} makes an unrestricted row filter", path.display());
     }
 }

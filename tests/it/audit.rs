@@ -10,8 +10,8 @@ use serde_json::{Value as Json, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::kept::{AUDIT, audit_rows};
-use crate::support::{Place, faults};
+use crate::support::aged_rows::{AUDIT, audit_rows};
+use crate::support::{TestStorage, faults};
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
 struct Deal {
@@ -25,7 +25,7 @@ struct Deal {
     note: String,
 }
 
-fn deals(place: &Place) -> ResourceBuilder {
+fn deals(place: &TestStorage) -> ResourceBuilder {
     audited(place, trail())
 }
 
@@ -33,7 +33,7 @@ fn trail() -> resourceful::resource::AuditTrail {
     audit().readable_by(tenant_role("auditor")).revertible_by(tenant_role("auditor"))
 }
 
-fn audited(place: &Place, trail: resourceful::resource::AuditTrail) -> ResourceBuilder {
+fn audited(place: &TestStorage, trail: resourceful::resource::AuditTrail) -> ResourceBuilder {
     define_resource::<Deal>("deals")
         .adapter(place.table("deals"))
         .permissions(Permissions::all(tenant_member()))
@@ -46,10 +46,10 @@ fn audited(place: &Place, trail: resourceful::resource::AuditTrail) -> ResourceB
 }
 
 async fn app_of(resource: ResourceBuilder) -> TestApp {
-    TestApp::build(declared(resource)).await.unwrap()
+    TestApp::build(app_builder(resource)).await.unwrap()
 }
 
-fn declared(resource: ResourceBuilder) -> AppBuilder {
+fn app_builder(resource: ResourceBuilder) -> AppBuilder {
     let of = |name: &'static str, tenant: &'static str, role: &'static str| {
         Actor::user(name).in_tenant(tenant, [role])
     };
@@ -77,8 +77,8 @@ fn now() -> String {
 }
 
 #[tokio::test]
-async fn every_change_leaves_an_entry_that_says_who_and_what() {
-    for place in Place::all().await {
+async fn every_change_writes_an_audit_entry_with_actor_and_changes() {
+    for place in TestStorage::all().await {
         let app = app_of(deals(&place)).await;
         let path = create(&app, "a").await;
         app.patch(&path).bearer("ada").json(json!({"cents": 5, "secret": "another"})).await;
@@ -108,8 +108,8 @@ async fn every_change_leaves_an_entry_that_says_who_and_what() {
 }
 
 #[tokio::test]
-async fn a_history_is_shown_to_those_who_may_with_the_fields_that_are_theirs() {
-    for place in Place::all().await {
+async fn history_requires_permission_and_omits_hidden_fields() {
+    for place in TestStorage::all().await {
         let app = app_of(deals(&place).visible_to(["note"], tenant_role("nobody"))).await;
         let path = create(&app, "a").await;
         assert_eq!(app.get(&format!("{path}/history")).await.status(), 401);
@@ -150,8 +150,8 @@ async fn a_history_is_shown_to_those_who_may_with_the_fields_that_are_theirs() {
 }
 
 #[tokio::test]
-async fn an_item_is_shown_as_it_was_and_put_back() {
-    for place in Place::all().await {
+async fn item_is_read_as_of_a_time_and_reverted() {
+    for place in TestStorage::all().await {
         let app = app_of(deals(&place)).await;
         let before = now();
         let path = create(&app, "a").await;
@@ -176,9 +176,9 @@ async fn an_item_is_shown_as_it_was_and_put_back() {
         let never = revert(&before, "audrey").await;
         assert_eq!((never.status(), faults(&never.json())), (422, vec![("/as_of", "range")]));
         assert_eq!(revert(&first, "audrey").header("if-match", "\"1\"").await.status(), 412);
-        let tried = revert(&first, "audrey").header("prefer", "dry-run").await.json();
+        let dry_run = revert(&first, "audrey").header("prefer", "dry-run").await.json();
         assert_eq!(
-            (&tried["body"]["cents"], &tried["events"][0]["type"]),
+            (&dry_run["body"]["cents"], &dry_run["events"][0]["type"]),
             (&json!(1), &json!("deals.updated"))
         );
         let reverted = revert(&first, "audrey").await;
@@ -199,10 +199,10 @@ async fn an_item_is_shown_as_it_was_and_put_back() {
 }
 
 #[tokio::test]
-async fn what_an_item_was_before_entries_that_were_emptied_is_not_told() {
+async fn as_of_before_expired_audit_entries_is_refused() {
     let day = Duration::from_secs(24 * 3600);
     let micros = |at: DateTime<Utc>| at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
-    for place in Place::all().await {
+    for place in TestStorage::all().await {
         let app = app_of(audited(&place, trail().retention(day))).await;
         let begun = Utc::now();
         let path = create(&app, "a").await;
@@ -222,9 +222,13 @@ async fn what_an_item_was_before_entries_that_were_emptied_is_not_told() {
         assert_eq!(as_of(&micros(first)).await.json()["cents"], 1, "{}", place.name);
         app.app().sweep().await.unwrap();
 
-        let told = as_of(&micros(first)).await;
-        let problem = told.json();
-        assert_eq!((told.status(), &problem["errors"][0]["parameter"]), (400, &json!("as_of")), "{told}");
+        let reported = as_of(&micros(first)).await;
+        let problem = reported.json();
+        assert_eq!(
+            (reported.status(), &problem["errors"][0]["parameter"]),
+            (400, &json!("as_of")),
+            "{reported}"
+        );
         let detail = problem["errors"][0]["detail"].as_str().unwrap();
         let earliest = detail.split_once("the earliest time that can be read is ").unwrap().1;
         let earliest = earliest.trim_end_matches('.');
@@ -244,8 +248,8 @@ async fn what_an_item_was_before_entries_that_were_emptied_is_not_told() {
 }
 
 #[tokio::test]
-async fn what_an_item_was_is_found_however_often_it_was_changed() {
-    let app = app_of(deals(&Place::memory())).await;
+async fn as_of_is_exact_across_hundreds_of_changes() {
+    let app = app_of(deals(&TestStorage::memory())).await;
     let path = create(&app, "a").await;
     let first = now();
     for cents in 2..500 {
@@ -260,8 +264,8 @@ async fn what_an_item_was_is_found_however_often_it_was_changed() {
 }
 
 #[tokio::test]
-async fn what_had_the_id_before_is_another_item() {
-    for place in Place::all().await {
+async fn history_excludes_a_deleted_item_with_the_same_id() {
+    for place in TestStorage::all().await {
         let codes = define_dynamic_resource("codes", crate::policies::model(&["code", "body"]))
             .adapter(place.table("codes"))
             .id_field("code")
@@ -280,8 +284,8 @@ async fn what_had_the_id_before_is_another_item() {
 }
 
 #[tokio::test]
-async fn an_entry_that_is_removed_or_altered_is_found() {
-    for place in Place::all().await.into_iter().filter(|place| place.name != "memory") {
+async fn verification_detects_removed_and_altered_entries() {
+    for place in TestStorage::all().await.into_iter().filter(|place| place.name != "memory") {
         let app = app_of(deals(&place)).await;
         let path = create(&app, "a").await;
         for cents in 2..6 {
@@ -320,8 +324,8 @@ async fn an_entry_that_is_removed_or_altered_is_found() {
 }
 
 #[tokio::test]
-async fn an_entry_that_is_numbered_by_hand_is_found_and_holds_up_nothing() {
-    for place in Place::all().await.into_iter().filter(|place| place.name != "memory") {
+async fn forged_entry_is_detected_and_does_not_block_sealing() {
+    for place in TestStorage::all().await.into_iter().filter(|place| place.name != "memory") {
         let app = app_of(deals(&place)).await;
         let path = create(&app, "a").await;
         let verdict = async || app.app().verify_audit().await.unwrap().remove(0);
@@ -338,8 +342,8 @@ async fn an_entry_that_is_numbered_by_hand_is_found_and_holds_up_nothing() {
                 place.storage().migrate(&[step], true).await.unwrap();
                 app.app().sweep().await.unwrap();
                 let broken = verdict().await.broken.unwrap_or_default();
-                let told = format!("entry {link} was never sealed");
-                assert_eq!(broken.starts_with(&told), found, "{} {name}: {broken}", place.name);
+                let reported = format!("entry {link} was never sealed");
+                assert_eq!(broken.starts_with(&reported), found, "{} {name}: {broken}", place.name);
             }
         }
         assert_eq!(verdict().await.entries, 5);
@@ -347,11 +351,11 @@ async fn an_entry_that_is_numbered_by_hand_is_found_and_holds_up_nothing() {
 }
 
 #[tokio::test]
-async fn entries_are_emptied_in_their_time_and_the_chain_holds() {
+async fn expired_entries_are_cleared_and_the_chain_stays_valid() {
     let (day, minute) = (Duration::from_secs(24 * 3600), Duration::from_secs(60));
     // Less than a day is a day.
-    for (kept, least) in [(Duration::from_secs(1), day), (10 * day, 10 * day)] {
-        for place in Place::all().await {
+    for (kept, retention) in [(Duration::from_secs(1), day), (10 * day, 10 * day)] {
+        for place in TestStorage::all().await {
             let app = app_of(audited(&place, trail().retention(kept))).await;
             let begun = Utc::now();
             let path = create(&app, "a").await;
@@ -359,12 +363,13 @@ async fn entries_are_emptied_in_their_time_and_the_chain_holds() {
             app.patch(&path).bearer("ada").json(json!({"cents": 2})).await;
             let changed = Utc::now();
             app.patch(&path).bearer("ada").json(json!({"cents": 3})).await;
-            AUDIT.put(&place, created..changed, created - least + minute).await;
-            AUDIT.put(&place, begun..created, created - least - minute).await;
+            AUDIT.put(&place, created..changed, created - retention + minute).await;
+            AUDIT.put(&place, begun..created, created - retention - minute).await;
             app.app().sweep().await.unwrap();
 
-            let told = history(&app, &path, "audrey").await.items();
-            let cents: Vec<_> = told.iter().map(|entry| entry["changes"]["cents"]["to"].clone()).collect();
+            let reported = history(&app, &path, "audrey").await.items();
+            let cents: Vec<_> =
+                reported.iter().map(|entry| entry["changes"]["cents"]["to"].clone()).collect();
             assert_eq!(cents, [3, 2], "{}: those that are young", place.name);
             let emptied = &audit_rows(&place).await[0];
             let changes = emptied["changes"].as_str().unwrap();
@@ -377,7 +382,7 @@ async fn entries_are_emptied_in_their_time_and_the_chain_holds() {
             assert_eq!((verdict.entries, verdict.broken), (3, None), "{}: the chain holds", place.name);
 
             // Somebody for whom a day is enough empties what was to be kept for ten.
-            if least > day {
+            if retention > day {
                 let hasty = app_of(audited(&place, trail().retention(day))).await;
                 hasty.app().sweep().await.unwrap();
                 let verdict = app.app().verify_audit().await.unwrap().remove(0);
@@ -388,8 +393,8 @@ async fn entries_are_emptied_in_their_time_and_the_chain_holds() {
 }
 
 #[tokio::test]
-async fn an_entry_says_from_where_whatever_a_header_says() {
-    let app = declared(deals(&Place::memory())).build().await.unwrap();
+async fn entry_records_the_peer_address_and_ignores_forwarded_headers() {
+    let app = app_builder(deals(&TestStorage::memory())).build().await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -410,15 +415,15 @@ async fn an_entry_says_from_where_whatever_a_header_says() {
     let body = json!({"name": "a", "cents": 1, "margin": 7, "secret": "s3cret"}).to_string();
     let created = send("POST /deals", &body).await;
     assert!(created.starts_with("HTTP/1.1 201"), "{created}");
-    let told = send("GET /deals/1/history", "").await;
-    assert!(told.contains("\"address\":\"127.0.0.1\""), "{told}");
+    let reported = send("GET /deals/1/history", "").await;
+    assert!(reported.contains("\"address\":\"127.0.0.1\""), "{reported}");
     stop.send(()).unwrap();
     server.await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn an_entry_goes_with_its_change_or_not_at_all() {
-    for place in Place::all().await {
+async fn audit_entry_is_committed_atomically_with_its_change() {
+    for place in TestStorage::all().await {
         let resource = deals(&place).unique(["name"]).before(
             [Operation::Create],
             |deal: &mut Deal, change: &mut Change| {
@@ -438,8 +443,8 @@ async fn an_entry_goes_with_its_change_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn the_matrix_holds_for_history_and_as_of() {
-    for place in Place::all().await {
+async fn policy_matrix_passes_for_history_and_as_of() {
+    for place in TestStorage::all().await {
         let app = app_of(deals(&place).visible_to(["note"], tenant_role("nobody")).policy_on(
             [Operation::Read, Operation::List],
             resourceful::access::rows(json!({"cents": {"lt": 100}})),

@@ -4,7 +4,7 @@ use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestResponse};
 use serde_json::{Value as Json, json};
 
-use crate::support::{Place, faults};
+use crate::support::{TestStorage, faults};
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
 struct Order {
@@ -22,7 +22,7 @@ struct Line {
     quantity: i64,
 }
 
-async fn app(place: &Place) -> TestApp {
+async fn app(place: &TestStorage) -> TestApp {
     let orders = define_resource::<Order>("orders")
         .adapter(place.table("orders"))
         .permissions(Permissions::all(signed_in()).delete(role("clerk")))
@@ -71,13 +71,13 @@ async fn counts(app: &TestApp) -> (u64, u64, usize) {
 }
 
 #[tokio::test]
-async fn several_resources_change_together_and_refer_to_each_other() {
-    for place in Place::all().await {
+async fn batch_changes_several_resources_with_references() {
+    for place in TestStorage::all().await {
         let app = app(&place).await;
         let first = json!({"$ref": "0/id"});
-        let made = batch(&app, "ada", json!([order("a"), line(&first, 1), line(&first, 2)])).await;
-        assert_eq!(made.status(), 200, "{}: {made}", place.name);
-        let results = made.json()["results"].as_array().unwrap().clone();
+        let created = batch(&app, "ada", json!([order("a"), line(&first, 1), line(&first, 2)])).await;
+        assert_eq!(created.status(), 200, "{}: {created}", place.name);
+        let results = created.json()["results"].as_array().unwrap().clone();
         assert_eq!(results.iter().map(|one| &one["status"]).collect::<Vec<_>>(), [201, 201, 201]);
         let id = results[0]["body"]["id"].clone();
         assert_eq!((&results[1]["body"]["order_id"], &results[2]["body"]["quantity"]), (&id, &json!(2)));
@@ -111,8 +111,8 @@ async fn several_resources_change_together_and_refer_to_each_other() {
 }
 
 #[tokio::test]
-async fn one_that_fails_leaves_nothing_of_all() {
-    for place in Place::all().await {
+async fn failed_operation_rolls_back_the_batch() {
+    for place in TestStorage::all().await {
         let app = app(&place).await;
         assert_eq!(batch(&app, "ada", json!([order("taken")])).await.status(), 200);
         let first = json!({"$ref": "0/id"});
@@ -127,23 +127,23 @@ async fn one_that_fails_leaves_nothing_of_all() {
             (422, vec![("/operations/1/body/quantity", "range")])
         );
         assert_eq!(counts(&app).await, (1, 0, 1), "{}", place.name);
-        let tried = app.post("/v1/batch").bearer("ada").header("prefer", "dry-run");
-        let tried = tried.json(json!({"operations": [order("a"), line(&first, 1)]})).await.json();
+        let dry_run = app.post("/v1/batch").bearer("ada").header("prefer", "dry-run");
+        let dry_run = dry_run.json(json!({"operations": [order("a"), line(&first, 1)]})).await.json();
         assert_eq!(
-            (&tried["status"], &tried["body"]["results"][1]["status"]),
+            (&dry_run["status"], &dry_run["body"]["results"][1]["status"]),
             (&json!(200), &json!(201)),
-            "{tried}"
+            "{dry_run}"
         );
         assert_eq!(counts(&app).await, (1, 0, 1));
     }
 }
 
 #[tokio::test]
-async fn each_passes_what_it_would_pass_alone() {
-    for place in Place::all().await {
+async fn each_operation_is_authorized_like_a_single_request() {
+    for place in TestStorage::all().await {
         let app = app(&place).await;
-        let made = batch(&app, "ada", json!([order("a")])).await.json();
-        let id = &made["results"][0]["body"]["id"];
+        let created = batch(&app, "ada", json!([order("a")])).await.json();
+        let id = &created["results"][0]["body"]["id"];
         assert_eq!(app.post("/v1/batch").json(json!({"operations": [order("b")]})).await.status(), 401);
         let theirs = batch(&app, "bob", json!([order("b"), line(id, 1)])).await;
         assert_eq!(
@@ -158,16 +158,16 @@ async fn each_passes_what_it_would_pass_alone() {
         assert_eq!(batch(&app, "ada", delete).await.status(), 403);
         let mut secret = order("c");
         secret["body"]["secret"] = json!("s");
-        let made = batch(&app, "clerk", json!([secret, {"operation": "create", "resource": "orders", "body": {"note": {"$ref": "0/secret"}}}])).await;
-        assert_eq!(made.json()["results"][1]["body"]["note"], "s");
+        let created = batch(&app, "clerk", json!([secret, {"operation": "create", "resource": "orders", "body": {"note": {"$ref": "0/secret"}}}])).await;
+        assert_eq!(created.json()["results"][1]["body"]["note"], "s");
         let unseen = batch(&app, "ada", json!([order("d"), {"operation": "create", "resource": "orders", "body": {"note": {"$ref": "0/secret"}}}])).await;
         assert_eq!(faults(&unseen.json()), [("/operations/1/body/note", "reference")], "{unseen}");
     }
 }
 
 #[tokio::test]
-async fn what_is_asked_is_well_formed() {
-    let app = app(&Place::memory()).await;
+async fn malformed_batches_are_refused() {
+    let app = app(&TestStorage::memory()).await;
     let said = async |operations: Json| {
         let answer = batch(&app, "ada", operations).await;
         assert_eq!(answer.status(), 422, "{answer}");
@@ -196,8 +196,9 @@ async fn what_is_asked_is_well_formed() {
         said(json!([order("a"), line(&json!({"$ref": "1/id"}), 1)])).await,
         one("/operations/1/body/order_id", "reference")
     );
-    let apart = json!([order("a"), {"operation": "create", "resource": "elsewhere", "body": {"code": "x"}}]);
-    assert_eq!(said(apart).await, one("/operations/1/resource", "elsewhere"));
+    let other_storage =
+        json!([order("a"), {"operation": "create", "resource": "elsewhere", "body": {"code": "x"}}]);
+    assert_eq!(said(other_storage).await, one("/operations/1/resource", "elsewhere"));
     let update = json!({"operation": "update", "resource": "orders", "id": Uuid::nil(), "body": {}});
     assert_eq!(said(json!([update, update])).await, one("/operations/1/id", "repeated"));
     let id = Uuid::from_u128(0xabc).to_string();
@@ -212,13 +213,13 @@ async fn what_is_asked_is_well_formed() {
     );
     let document = app.get("/openapi.json").await.json();
     assert_eq!(document["paths"]["/v1/batch"]["post"]["operationId"], "batch");
-    let without = crate::support::shop(&Place::memory()).await;
+    let without = crate::support::shop(&TestStorage::memory()).await;
     assert_eq!(without.post("/batch").json(json!({})).await.status(), 404);
 }
 
 #[tokio::test]
-async fn a_caller_who_may_change_nothing_learns_nothing_of_a_batch() {
-    let app = app(&Place::memory()).await;
+async fn unauthorized_caller_gets_no_faults_of_a_batch() {
+    let app = app(&TestStorage::memory()).await;
     for body in [
         json!({"operations": []}),
         json!({"operations": [{"operation": "create", "resource": "nothing", "body": {}}]}),
@@ -226,8 +227,8 @@ async fn a_caller_who_may_change_nothing_learns_nothing_of_a_batch() {
     ] {
         let refused = app.post("/v1/batch").json(body.clone()).await;
         assert_eq!(refused.status(), 401, "{body}: {refused}");
-        let told = app.post("/v1/batch").bearer("ada").json(body).await;
-        assert_eq!(told.status(), 422, "{told}");
+        let invalid = app.post("/v1/batch").bearer("ada").json(body).await;
+        assert_eq!(invalid.status(), 422, "{invalid}");
     }
     // What is named beside an unknown resource is refused first.
     let both = json!({"operations": [
@@ -238,8 +239,8 @@ async fn a_caller_who_may_change_nothing_learns_nothing_of_a_batch() {
 }
 
 #[tokio::test]
-async fn a_batch_does_not_refer_to_what_it_deletes() {
-    for place in Place::all().await {
+async fn batch_cannot_reference_an_item_that_it_deletes() {
+    for place in TestStorage::all().await {
         let shape = |name: &str| {
             json!({
                 "type": "object",

@@ -8,7 +8,7 @@ use resourceful::testing::{TestApp, TestResponse, policy_matrix};
 use resourceful::{Change, Error, ErrorKind, ResourceBuilder};
 use serde_json::{Value as Json, json};
 
-use crate::support::{Place, faults};
+use crate::support::{TestStorage, faults};
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
 struct Part {
@@ -21,7 +21,7 @@ struct Part {
     note: Option<String>,
 }
 
-fn parts(place: &Place) -> ResourceBuilder {
+fn parts(place: &TestStorage) -> ResourceBuilder {
     define_resource::<Part>("parts")
         .adapter(place.table("parts"))
         .permissions(Permissions::all(signed_in()).delete(tenant_role("clerk")))
@@ -55,7 +55,7 @@ fn new(names: &[&str]) -> Json {
 }
 
 /// Creates parts, and answers their ids.
-async fn made(app: &TestApp, names: &[&str]) -> Vec<Json> {
+async fn create_parts(app: &TestApp, names: &[&str]) -> Vec<Json> {
     let created = send(app, "POST", "", "clerk", new(names)).await;
     assert_eq!(created.status(), 201, "{created}");
     created.items().iter().map(|item| item["id"].clone()).collect()
@@ -68,8 +68,8 @@ async fn stock(app: &TestApp) -> Vec<(String, i64)> {
 }
 
 #[tokio::test]
-async fn all_of_them_or_none() {
-    for place in Place::all().await {
+async fn bulk_create_is_atomic() {
+    for place in TestStorage::all().await {
         let app = app_of(parts(&place)).await;
         let created = send(&app, "POST", "", "clerk", new(&["a", "b", "c"])).await;
         assert_eq!(created.status(), 201, "{}: {created}", place.name);
@@ -103,10 +103,10 @@ async fn all_of_them_or_none() {
 }
 
 #[tokio::test]
-async fn all_are_changed_or_none() {
-    for place in Place::all().await {
+async fn bulk_update_and_delete_are_atomic() {
+    for place in TestStorage::all().await {
         let app = app_of(parts(&place)).await;
-        let ids = made(&app, &["a", "b", "c", "d"]).await;
+        let ids = create_parts(&app, &["a", "b", "c", "d"]).await;
         let id = |index: usize| ids[index].clone();
         let patched = send(
             &app,
@@ -150,10 +150,10 @@ async fn all_are_changed_or_none() {
 }
 
 #[tokio::test]
-async fn each_by_itself() {
-    for place in Place::all().await {
+async fn partial_mode_reports_a_status_per_item() {
+    for place in TestStorage::all().await {
         let app = app_of(parts(&place)).await;
-        let ids = made(&app, &["a", "b"]).await;
+        let ids = create_parts(&app, &["a", "b"]).await;
         let body = json!({"items": [{"name": "c", "stock": 1}, {"name": "", "stock": 1}, {"name": "a", "stock": 1}]});
         let created = send(&app, "POST", "?mode=partial", "clerk", body).await;
         assert_eq!(created.status(), 207, "{}: {created}", place.name);
@@ -181,13 +181,12 @@ async fn each_by_itself() {
 }
 
 #[tokio::test]
-async fn by_a_filter_as_many_as_were_meant_and_no_row_of_another() {
-    for place in Place::all().await {
+async fn bulk_by_filter_respects_max_affected_and_the_tenant() {
+    for place in TestStorage::all().await {
         let app = app_of(parts(&place)).await;
-        made(&app, &["a", "b", "c"]).await;
+        create_parts(&app, &["a", "b", "c"]).await;
         send(&app, "POST", "", "bob", new(&["x", "y"])).await;
-        let patch =
-            |filter: Json, most: Json| json!({"filter": filter, "patch": {"stock": 4}, "max_affected": most});
+        let patch = |filter: Json, max_affected: Json| json!({"filter": filter, "patch": {"stock": 4}, "max_affected": max_affected});
         let one = json!({"stock": 1});
         let too_many = send(&app, "PATCH", "", "ada", patch(one.clone(), json!(2))).await;
         assert_eq!((too_many.status(), too_many.json()["code"].clone()), (409, json!("too-many-affected")));
@@ -230,8 +229,8 @@ async fn by_a_filter_as_many_as_were_meant_and_no_row_of_another() {
 }
 
 #[tokio::test]
-async fn what_is_asked_is_well_formed_and_bounded() {
-    let app = app_of(parts(&Place::memory())).await;
+async fn malformed_and_oversized_bulk_requests_are_refused() {
+    let app = app_of(parts(&TestStorage::memory())).await;
     let post = async |body| send(&app, "POST", "", "clerk", body).await;
     assert_eq!(faults(&post(json!([])).await.json()), [("", "type")]);
     assert_eq!(faults(&post(json!({"items": []})).await.json()), [("/items", "length")]);
@@ -254,7 +253,7 @@ async fn what_is_asked_is_well_formed_and_bounded() {
         app.get("/parts/bulk").bearer("clerk").await.header("allow"),
         Some("DELETE, OPTIONS, PATCH, POST")
     );
-    let both = parts(&Place::memory()).action(
+    let both = parts(&TestStorage::memory()).action(
         "bulk",
         resourceful::Action::on_collection(anyone(), |_: resourceful::resource::NoInput, _: &mut Change| {
             Ok(())
@@ -268,8 +267,8 @@ fn faults_of(response: TestResponse) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn hooks_run_for_each_and_one_that_refuses_refuses_all() {
-    for place in Place::all().await {
+async fn hooks_run_per_item_and_one_refusal_fails_the_bulk_request() {
+    for place in TestStorage::all().await {
         let after = Arc::new(AtomicUsize::new(0));
         let counted = after.clone();
         let resource = parts(&place)
@@ -294,15 +293,15 @@ async fn hooks_run_for_each_and_one_that_refuses_refuses_all() {
             "{refused}"
         );
         assert_eq!((stock(&app).await.len(), after.load(Ordering::SeqCst)), (0, 0));
-        made(&app, &["a", "b"]).await;
+        create_parts(&app, &["a", "b"]).await;
         assert_eq!(after.load(Ordering::SeqCst), 2);
         assert_eq!(stock(&app).await, [("a".to_owned(), 101), ("b".to_owned(), 101)]);
     }
 }
 
 #[tokio::test]
-async fn a_key_makes_them_happen_once_together_and_one_by_one() {
-    for place in Place::all().await {
+async fn idempotency_key_applies_to_atomic_and_partial_bulk_requests() {
+    for place in TestStorage::all().await {
         let app = app_of(parts(&place)).await;
         let post = |query: &str, key: &str| {
             let request = app.post(&format!("/parts/bulk{query}")).bearer("clerk");
@@ -327,21 +326,21 @@ async fn a_key_makes_them_happen_once_together_and_one_by_one() {
             (delete().await.json(), delete().await.json()),
             (json!({"affected": 2}), json!({"affected": 2}))
         );
-        let tried = post("", "t").header("prefer", "dry-run").json(new(&["x", "y"])).await.json();
+        let dry_run = post("", "t").header("prefer", "dry-run").json(new(&["x", "y"])).await.json();
         assert_eq!(
-            (&tried["status"], tried["events"].as_array().unwrap().len()),
+            (&dry_run["status"], dry_run["events"].as_array().unwrap().len()),
             (&json!(201), 2),
-            "{tried}"
+            "{dry_run}"
         );
         assert_eq!(stock(&app).await.len(), 2);
     }
 }
 
 #[tokio::test]
-async fn of_two_that_change_the_same_items_both_do() {
-    for place in Place::all().await {
+async fn concurrent_bulk_updates_of_the_same_items_both_succeed() {
+    for place in TestStorage::all().await {
         let app = app_of(parts(&place)).await;
-        let ids = made(&app, &["a", "b", "c"]).await;
+        let ids = create_parts(&app, &["a", "b", "c"]).await;
         let change = async |field: &str, value: Json| {
             let items: Vec<_> = ids.iter().map(|id| json!({"id": id, field: value})).collect();
             send(&app, "PATCH", "", "clerk", json!({"items": items})).await.status()
@@ -354,10 +353,10 @@ async fn of_two_that_change_the_same_items_both_do() {
 }
 
 #[tokio::test]
-async fn the_matrix_holds_for_bulk_routes() {
-    for place in Place::all().await {
+async fn policy_matrix_passes_for_bulk_routes() {
+    for place in TestStorage::all().await {
         let app = app_of(parts(&place)).await;
-        made(&app, &["a", "b"]).await;
+        create_parts(&app, &["a", "b"]).await;
         send(&app, "POST", "", "bob", new(&["x"])).await;
         let mut matrix = policy_matrix(&app).caller("nobody", Actor::anonymous(), []);
         for (token, tenant, role) in
@@ -374,10 +373,10 @@ async fn the_matrix_holds_for_bulk_routes() {
 }
 
 #[tokio::test]
-async fn a_failure_names_its_own_item_whatever_stands_unchanged_before_it() {
-    for place in Place::all().await {
+async fn failure_pointer_names_its_item_after_unchanged_items() {
+    for place in TestStorage::all().await {
         let app = app_of(parts(&place)).await;
-        let ids = made(&app, &["a", "b", "c"]).await;
+        let ids = create_parts(&app, &["a", "b", "c"]).await;
         let body = json!({"items": [{"id": ids[0]}, {"id": ids[1], "name": "c"}]});
         let clash = send(&app, "PATCH", "", "clerk", body).await;
         assert_eq!(
@@ -389,10 +388,10 @@ async fn a_failure_names_its_own_item_whatever_stands_unchanged_before_it() {
 }
 
 #[tokio::test]
-async fn a_filter_that_means_other_items_when_it_is_asked_again_reaches_them_too() {
-    for place in Place::all().await {
+async fn repeated_partial_bulk_by_filter_reaches_newly_matching_items() {
+    for place in TestStorage::all().await {
         let app = app_of(parts(&place)).await;
-        made(&app, &["a"]).await;
+        create_parts(&app, &["a"]).await;
         let patch = async || {
             let request =
                 app.patch("/parts/bulk?mode=partial").bearer("clerk").header("idempotency-key", "f");
@@ -400,7 +399,7 @@ async fn a_filter_that_means_other_items_when_it_is_asked_again_reaches_them_too
             request.json(body).await.json()["results"].as_array().unwrap().len()
         };
         assert_eq!(patch().await, 1, "{}", place.name);
-        made(&app, &["b"]).await;
+        create_parts(&app, &["b"]).await;
         assert_eq!(patch().await, 1);
         assert_eq!(stock(&app).await, [("a".to_owned(), 2), ("b".to_owned(), 2)]);
     }

@@ -8,7 +8,7 @@ use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestResponse};
 use serde_json::{Value as Json, json};
 
-use crate::support::Place;
+use crate::support::TestStorage;
 use crate::support::gated::Gated;
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
@@ -18,14 +18,14 @@ struct Part {
     stock: i64,
 }
 
-fn parts(table: Table, counted: bool) -> ResourceBuilder {
+fn parts(table: Table, has_version: bool) -> ResourceBuilder {
     let parts = define_resource::<Part>("parts")
         .adapter(table.create_table_if_missing())
         .permissions(Permissions::all(anyone()))
         .preset(bulk().max_affected(20))
         .preset(idempotency())
         .index(["state"]);
-    if counted { parts.version("version") } else { parts }
+    if has_version { parts.version("version") } else { parts }
 }
 
 async fn app_of(resource: ResourceBuilder) -> TestApp {
@@ -35,30 +35,36 @@ async fn app_of(resource: ResourceBuilder) -> TestApp {
 }
 
 /// Two nodes of one application, of which the first can be held up where it has read rows.
-async fn nodes(place: &Place, counted: bool) -> (TestApp, Arc<Gated>, TestApp) {
+async fn nodes(place: &TestStorage, has_version: bool) -> (TestApp, Arc<Gated>, TestApp) {
     let gated = Gated::over(place.storage().clone(), "parts");
     let storage: Arc<dyn Storage> = gated.clone();
-    let held = app_of(parts(Table::new(storage, "parts"), counted)).await;
-    let other = app_of(parts(place.table("parts"), counted)).await;
+    let held = app_of(parts(Table::new(storage, "parts"), has_version)).await;
+    let other = app_of(parts(place.table("parts"), has_version)).await;
     let items: Vec<_> = (0..3).map(|stock| json!({"state": "old", "stock": stock})).collect();
-    let made = other.post("/parts/bulk").json(json!({"items": items})).await;
-    assert_eq!(made.status(), 201, "{made}");
+    let created = other.post("/parts/bulk").json(json!({"items": items})).await;
+    assert_eq!(created.status(), 201, "{created}");
     (held, gated, other)
 }
 
 /// Sends a change by filter, and takes part 2 out of what the filter means when the change has found its items.
-async fn raced(held: &TestApp, gated: &Gated, other: &TestApp, method: &str, query: &str) -> TestResponse {
+async fn race_change_by_filter(
+    held: &TestApp,
+    gated: &Gated,
+    other: &TestApp,
+    method: &str,
+    query: &str,
+) -> TestResponse {
     let mut body = json!({"filter": {"state": "old"}, "max_affected": 10});
     if method == "PATCH" {
         body["patch"] = json!({"stock": 100});
     }
-    gated.hold();
+    gated.hold_reads();
     let request = held.request(method, &format!("/parts/bulk{query}")).json(body);
     let change = tokio::spawn(async move { request.await });
-    gated.holds(1).await;
-    let kept = other.patch("/parts/2").json(json!({"state": "new", "stock": 7})).await;
-    assert_eq!(kept.status(), 200, "{kept}");
-    gated.open();
+    gated.wait_until_held(1).await;
+    let updated = other.patch("/parts/2").json(json!({"state": "new", "stock": 7})).await;
+    assert_eq!(updated.status(), 200, "{updated}");
+    gated.release_reads();
     change.await.unwrap()
 }
 
@@ -67,11 +73,11 @@ async fn rows(app: &TestApp) -> Vec<Json> {
 }
 
 #[tokio::test]
-async fn a_change_by_filter_leaves_what_no_longer_matches() {
-    for counted in [true, false] {
-        for place in Place::all().await {
-            let (held, gated, other) = nodes(&place, counted).await;
-            let answer = raced(&held, &gated, &other, "PATCH", "").await;
+async fn change_by_filter_skips_items_that_no_longer_match() {
+    for has_version in [true, false] {
+        for place in TestStorage::all().await {
+            let (held, gated, other) = nodes(&place, has_version).await;
+            let answer = race_change_by_filter(&held, &gated, &other, "PATCH", "").await;
             assert_eq!(
                 (answer.status(), answer.json()["items"].as_array().unwrap().len()),
                 (200, 2),
@@ -82,9 +88,9 @@ async fn a_change_by_filter_leaves_what_no_longer_matches() {
                 json!({"id": 2, "state": "new", "stock": 7}),
                 json!({"id": 3, "state": "old", "stock": 100}),
             ];
-            assert_eq!(rows(&other).await, expected, "{} {counted}", place.name);
+            assert_eq!(rows(&other).await, expected, "{} {has_version}", place.name);
             assert_eq!(other.patch("/parts/2").json(json!({"state": "old"})).await.status(), 200);
-            let answer = raced(&held, &gated, &other, "DELETE", "").await;
+            let answer = race_change_by_filter(&held, &gated, &other, "DELETE", "").await;
             assert_eq!((answer.status(), answer.json()), (200, json!({"affected": 2})), "{answer}");
             assert_eq!(rows(&other).await, [json!({"id": 2, "state": "new", "stock": 7})], "{}", place.name);
         }
@@ -92,11 +98,11 @@ async fn a_change_by_filter_leaves_what_no_longer_matches() {
 }
 
 #[tokio::test]
-async fn each_by_itself_says_of_what_no_longer_matches_that_it_was_left() {
+async fn partial_mode_reports_409_for_items_that_no_longer_match() {
     for (method, done) in [("PATCH", 200), ("DELETE", 204)] {
-        for place in Place::all().await {
+        for place in TestStorage::all().await {
             let (held, gated, other) = nodes(&place, true).await;
-            let answer = raced(&held, &gated, &other, method, "?mode=partial").await;
+            let answer = race_change_by_filter(&held, &gated, &other, method, "?mode=partial").await;
             assert_eq!(answer.status(), 207, "{answer}");
             let results = answer.json()["results"].as_array().unwrap().clone();
             let statuses: Vec<_> = results.iter().map(|result| result["status"].as_u64().unwrap()).collect();
@@ -109,8 +115,8 @@ async fn each_by_itself_says_of_what_no_longer_matches_that_it_was_left() {
 }
 
 #[tokio::test]
-async fn one_key_is_one_request_also_where_each_item_is_changed_by_itself() {
-    for place in Place::all().await {
+async fn idempotency_key_covers_the_whole_partial_bulk_request() {
+    for place in TestStorage::all().await {
         let app = app_of(parts(place.table("parts"), true)).await;
         let items: Vec<_> = (0..3).map(|stock| json!({"state": "old", "stock": stock})).collect();
         assert_eq!(app.post("/parts/bulk").json(json!({"items": items})).await.status(), 201);
@@ -151,8 +157,8 @@ async fn one_key_is_one_request_also_where_each_item_is_changed_by_itself() {
 }
 
 #[tokio::test]
-async fn a_key_of_one_anonymous_caller_is_none_of_anothers() {
-    for place in Place::all().await {
+async fn anonymous_callers_do_not_share_idempotency_keys() {
+    for place in TestStorage::all().await {
         let app = app_of(parts(place.table("parts"), true)).await;
         let create = async |stock: i64| {
             let request = app.post("/parts").header("idempotency-key", "1");

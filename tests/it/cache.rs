@@ -6,10 +6,10 @@ use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestResponse, policy_matrix};
 use serde_json::{Value as Json, json};
 
-use crate::policies::{actors, model, who};
-use crate::support::{EDITOR, Place, READER, create, path, product, remembering, remembering_builder};
+use crate::policies::{actors, actors_by_token, model};
+use crate::support::{EDITOR, READER, TestStorage, cached_shop, cached_shop_builder, create, path, product};
 
-fn came(answer: &TestResponse) -> &str {
+fn x_cache(answer: &TestResponse) -> &str {
     answer.header("x-cache").unwrap_or("nothing is said")
 }
 
@@ -17,18 +17,18 @@ fn came(answer: &TestResponse) -> &str {
 async fn get(app: &TestApp, path: &str) -> (String, TestResponse) {
     let answer = app.get(path).await;
     assert!(matches!(answer.status(), 200 | 404), "{path}: {answer}");
-    (came(&answer).to_owned(), answer)
+    (x_cache(&answer).to_owned(), answer)
 }
 
 async fn everywhere<F: Future<Output = ()>>(test: impl Fn(TestApp) -> F) {
-    for place in Place::all().await {
+    for place in TestStorage::all().await {
         println!("on {}", place.name);
-        test(remembering(&place).await).await;
+        test(cached_shop(&place).await).await;
     }
 }
 
 #[tokio::test]
-async fn the_second_answer_is_the_first_one_again() {
+async fn second_request_is_served_from_the_cache() {
     everywhere(|app| async move {
         let item = path(&create(&app, "tea", json!({})).await);
         for path in
@@ -47,15 +47,15 @@ async fn the_second_answer_is_the_first_one_again() {
         }
         let known = app.get(&item).await.header("etag").unwrap().to_owned();
         let unchanged = app.get(&item).header("if-none-match", known).await;
-        assert_eq!((unchanged.status(), came(&unchanged), unchanged.text().len()), (304, "HIT", 0));
+        assert_eq!((unchanged.status(), x_cache(&unchanged), unchanged.text().len()), (304, "HIT", 0));
         let head = app.request("HEAD", &item).await;
-        assert_eq!((head.status(), came(&head)), (200, "HIT"));
+        assert_eq!((head.status(), x_cache(&head)), (200, "HIT"));
     })
     .await;
 }
 
 #[tokio::test]
-async fn queries_that_say_the_same_have_one_answer() {
+async fn equivalent_queries_share_one_cached_response() {
     everywhere(|app| async move {
         create(&app, "tea", json!({})).await;
         get(&app, "/products?in_stock=true&price_cents=100").await;
@@ -67,7 +67,7 @@ async fn queries_that_say_the_same_have_one_answer() {
         let asked = [("QUERY", "/products"), ("POST", "/products/query"), ("QUERY", "/products")];
         let mut found = Vec::new();
         for (method, path) in asked {
-            found.push(came(&app.request(method, path).json(body.clone()).await).to_owned());
+            found.push(x_cache(&app.request(method, path).json(body.clone()).await).to_owned());
         }
         assert_eq!(found, ["MISS", "HIT", "HIT"]);
         for prefer in ["count=exact", "count=exact"] {
@@ -82,19 +82,19 @@ async fn queries_that_say_the_same_have_one_answer() {
 }
 
 #[tokio::test]
-async fn whoever_changes_something_reads_it_at_once() {
+async fn writer_reads_its_own_writes() {
     everywhere(|app| async move {
         let tea = path(&create(&app, "tea", json!({"price_cents": 5})).await);
         let other = path(&create(&app, "coffee", json!({})).await);
-        let dear = "/products?price_cents[gte]=50";
-        for path in [&tea, &other, dear, "/products?sort=name"] {
+        let expensive = "/products?price_cents[gte]=50";
+        for path in [&tea, &other, expensive, "/products?sort=name"] {
             get(&app, path).await;
         }
         assert_eq!(app.patch(&tea).json(json!({"price_cents": 70})).await.status(), 200);
         let (how, item) = get(&app, &tea).await;
         assert_eq!((how.as_str(), &item.json()["price_cents"]), ("MISS", &json!(70)));
         // It matches now, and no row that the list held has changed.
-        assert_eq!(get(&app, dear).await.1.items().len(), 2);
+        assert_eq!(get(&app, expensive).await.1.items().len(), 2);
         assert_eq!(get(&app, &other).await.0, "HIT", "nothing has happened to it");
         let created = app.post("/products/bulk").json(json!({"items": [product("water", json!({}))]})).await;
         assert_eq!(created.status(), 201, "{created}");
@@ -109,7 +109,7 @@ async fn whoever_changes_something_reads_it_at_once() {
 }
 
 #[tokio::test]
-async fn that_there_is_no_such_item_is_remembered_until_there_is() {
+async fn not_found_is_cached_until_the_item_is_created() {
     everywhere(|app| async move {
         let before = app.app().cache_counts().hits;
         for _ in 0..2 {
@@ -131,7 +131,7 @@ async fn that_there_is_no_such_item_is_remembered_until_there_is() {
 }
 
 #[tokio::test]
-async fn what_is_included_or_asked_for_through_a_relation_is_part_of_the_answer() {
+async fn change_of_a_related_item_invalidates_the_response() {
     everywhere(|app| async move {
         for (code, region) in [("tea", "north"), ("pots", "south")] {
             let body = json!({"code": code, "title": code, "region": region});
@@ -155,14 +155,14 @@ async fn what_is_included_or_asked_for_through_a_relation_is_part_of_the_answer(
 }
 
 #[tokio::test]
-async fn callers_with_the_same_rights_share_answers_and_their_cursors() {
+async fn callers_with_equal_rights_share_cached_responses_and_cursors() {
     everywhere(|app| async move {
         for text in ["a", "b"] {
             app.post("/notes").bearer(EDITOR).json(json!({"text": text})).await;
         }
         let page = app.get("/notes?limit=1").bearer(EDITOR).await;
         let shared = app.get("/notes?limit=1").bearer(READER).await;
-        assert_eq!((came(&page), came(&shared)), ("MISS", "HIT"));
+        assert_eq!((x_cache(&page), x_cache(&shared)), ("MISS", "HIT"));
         let cursor = shared.json()["page"]["next"].as_str().unwrap().to_owned();
         let next = format!("/notes?limit=1&after={cursor}");
         assert_eq!(app.get(&next).bearer(READER).await.items()[0]["text"], "b");
@@ -173,7 +173,7 @@ async fn callers_with_the_same_rights_share_answers_and_their_cursors() {
 }
 
 /// Plans of tenants, of which members see those that are not secret, and no prices.
-async fn plans(place: &Place) -> TestApp {
+async fn plans(place: &TestStorage) -> TestApp {
     let fields = ["code", "org_id", "name", "price", "kind"];
     let plans = define_dynamic_resource("plans", model(&fields))
         .adapter(place.table("plans"))
@@ -198,8 +198,8 @@ async fn plans(place: &Place) -> TestApp {
 }
 
 #[tokio::test]
-async fn no_answer_goes_to_another_tenant_or_to_other_rights() {
-    for place in Place::all().await {
+async fn cached_response_is_not_shared_across_tenants_or_rights() {
+    for place in TestStorage::all().await {
         let app = plans(&place).await;
         for _ in 0..2 {
             let mut seen = Vec::new();
@@ -223,8 +223,8 @@ async fn no_answer_goes_to_another_tenant_or_to_other_rights() {
 }
 
 #[tokio::test]
-async fn no_answer_goes_to_whoever_sees_other_rows() {
-    for place in Place::all().await {
+async fn cached_response_is_not_shared_across_row_filters() {
+    for place in TestStorage::all().await {
         let notes = define_dynamic_resource("notes", model(&["code", "user_id"]))
             .adapter(place.table("notes"))
             .id_field("code")
@@ -245,7 +245,7 @@ async fn no_answer_goes_to_whoever_sees_other_rows() {
         for who in ["ada", "bob"] {
             let list = app.get("/notes").bearer(who).await;
             let codes: Vec<_> = list.items().iter().map(|item| item["code"].clone()).collect();
-            assert_eq!((came(&list), codes), ("HIT", vec![json!(format!("of-{who}"))]));
+            assert_eq!((x_cache(&list), codes), ("HIT", vec![json!(format!("of-{who}"))]));
             for of in ["ada", "bob"] {
                 let status = if of == who { 200 } else { 404 };
                 assert_eq!(app.get(&format!("/notes/of-{of}")).bearer(who).await.status(), status, "{who}");
@@ -255,8 +255,8 @@ async fn no_answer_goes_to_whoever_sees_other_rows() {
 }
 
 #[tokio::test]
-async fn a_change_in_one_tenant_leaves_the_lists_of_another() {
-    for place in Place::all().await {
+async fn change_in_one_tenant_keeps_cached_lists_of_another() {
+    for place in TestStorage::all().await {
         let app = plans(&place).await;
         for who in ["ann", "bob", "op"] {
             app.get("/plans").bearer(who).await;
@@ -266,7 +266,7 @@ async fn a_change_in_one_tenant_leaves_the_lists_of_another() {
         let of_bob = app.get("/plans").bearer("bob").await;
         let of_ann = app.get("/plans").bearer("ann").await;
         let of_all = app.get("/plans").bearer("op").await;
-        assert_eq!([came(&of_bob), came(&of_ann), came(&of_all)], ["HIT", "MISS", "MISS"]);
+        assert_eq!([x_cache(&of_bob), x_cache(&of_ann), x_cache(&of_all)], ["HIT", "MISS", "MISS"]);
         // Who may change rows of any tenant has not said whose this one is.
         let renamed = app.patch("/plans/b1").bearer("op").json(json!({"name": "newer"})).await;
         assert_eq!(renamed.status(), 200, "{renamed}");
@@ -275,30 +275,32 @@ async fn a_change_in_one_tenant_leaves_the_lists_of_another() {
 }
 
 #[tokio::test]
-async fn every_path_obeys_the_policies_where_answers_are_remembered() {
-    for place in Place::all().await {
+async fn policy_matrix_passes_with_the_cache_enabled() {
+    for place in TestStorage::all().await {
         let app = plans(&place).await.through_cache();
-        let headers: Vec<_> = who().iter().map(|(token, _)| format!("Bearer {token}")).collect();
-        let matrix =
-            who().into_iter().zip(&headers).fold(policy_matrix(&app), |matrix, ((name, actor), header)| {
+        let headers: Vec<_> = actors_by_token().iter().map(|(token, _)| format!("Bearer {token}")).collect();
+        let matrix = actors_by_token().into_iter().zip(&headers).fold(
+            policy_matrix(&app),
+            |matrix, ((name, actor), header)| {
                 matrix.caller(name, actor, [("authorization", header.as_str())])
-            });
+            },
+        );
         matrix.run().await.unwrap().assert_passed();
         assert!(app.app().cache_counts().hits > 100, "{:?}", app.app().cache_counts());
     }
 }
 
 #[tokio::test]
-async fn a_client_may_ask_for_an_answer_of_its_own() {
-    let app = remembering(&Place::memory()).await;
+async fn cache_control_of_the_request_bypasses_the_cache() {
+    let app = cached_shop(&TestStorage::memory()).await;
     let item = path(&create(&app, "tea", json!({})).await);
     let own = app.get(&item).header("cache-control", "no-store").await;
-    assert_eq!(came(&own), "BYPASS");
+    assert_eq!(x_cache(&own), "BYPASS");
     assert_eq!(get(&app, &item).await.0, "MISS", "that one was not to be remembered");
     for directive in ["no-cache", "max-age=0, no-store"] {
         let answer = app.get(&item).header("cache-control", directive).await;
         assert_eq!(
-            (came(&answer), answer.header("cache-status")),
+            (x_cache(&answer), answer.header("cache-status")),
             ("BYPASS", Some("resourceful; fwd=bypass"))
         );
     }
@@ -308,8 +310,9 @@ async fn a_client_may_ask_for_an_answer_of_its_own() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_answered_and_not_remembered() {
-    let builder = remembering_builder(&Place::memory()).query_cache(QueryCache::new().max_entry_size(2_000));
+async fn oversized_response_is_not_cached() {
+    let builder =
+        cached_shop_builder(&TestStorage::memory()).query_cache(QueryCache::new().max_entry_size(2_000));
     let app = TestApp::build(builder).await.unwrap();
     let long = "word ".repeat(500);
     let item = path(&create(&app, "tea", json!({"note": long})).await);
@@ -321,14 +324,14 @@ async fn what_is_too_large_is_answered_and_not_remembered() {
 }
 
 #[tokio::test]
-async fn one_switch_turns_it_off_and_operations_have_their_own() {
-    let builder = remembering_builder(&Place::memory()).query_cache(QueryCache::off());
+async fn cache_can_be_disabled_globally_and_per_operation() {
+    let builder = cached_shop_builder(&TestStorage::memory()).query_cache(QueryCache::off());
     let app = TestApp::build(builder).await.unwrap();
     let item = path(&create(&app, "tea", json!({})).await);
     for _ in 0..2 {
         assert_eq!(get(&app, &item).await.0, "nothing is said");
     }
-    let place = Place::memory();
+    let place = TestStorage::memory();
     let notes = define_dynamic_resource("notes", model(&["code"]))
         .adapter(place.table("notes"))
         .id_field("code")
@@ -346,7 +349,7 @@ async fn one_switch_turns_it_off_and_operations_have_their_own() {
 
 /// Products that share a tag with pages, and fall with what happens to categories.
 async fn tagged() -> TestApp {
-    let place = Place::memory();
+    let place = TestStorage::memory();
     let of = |name: &str, cache: Cache| {
         define_dynamic_resource(name, model(&["code", "name"]))
             .adapter(place.table(name))
@@ -369,7 +372,7 @@ async fn tagged() -> TestApp {
     app
 }
 
-async fn how_all(app: &TestApp) -> Vec<String> {
+async fn cache_statuses(app: &TestApp) -> Vec<String> {
     let mut all = Vec::new();
     for path in ["/products", "/products/a", "/pages/a", "/news", "/categories/a"] {
         all.push(get(app, path).await.0);
@@ -378,22 +381,22 @@ async fn how_all(app: &TestApp) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn declared_tags_and_other_resources_have_answers_forgotten() {
+async fn declared_tags_and_other_resources_invalidate_responses() {
     let app = tagged().await;
-    how_all(&app).await;
-    assert_eq!(how_all(&app).await, ["HIT"; 5]);
+    cache_statuses(&app).await;
+    assert_eq!(cache_statuses(&app).await, ["HIT"; 5]);
     app.app().invalidate("catalog");
-    assert_eq!(how_all(&app).await, ["MISS", "MISS", "MISS", "HIT", "HIT"]);
+    assert_eq!(cache_statuses(&app).await, ["MISS", "MISS", "MISS", "HIT", "HIT"]);
     app.app().invalidate("no such tag");
-    assert_eq!(how_all(&app).await, ["HIT"; 5]);
+    assert_eq!(cache_statuses(&app).await, ["HIT"; 5]);
     app.patch("/categories/a").json(json!({"name": "b"})).await;
-    assert_eq!(how_all(&app).await, ["MISS", "MISS", "HIT", "HIT", "MISS"]);
+    assert_eq!(cache_statuses(&app).await, ["MISS", "MISS", "HIT", "HIT", "MISS"]);
     app.post("/categories").json(json!({"code": "c", "name": "c"})).await;
-    assert_eq!(how_all(&app).await, ["MISS", "MISS", "HIT", "MISS", "HIT"]);
+    assert_eq!(cache_statuses(&app).await, ["MISS", "MISS", "HIT", "MISS", "HIT"]);
 }
 
 #[tokio::test]
-async fn caches_on_the_way_are_told_what_falls() {
+async fn cache_group_invalidation_header_names_the_changed_groups() {
     let app = tagged().await;
     let list = app.get("/products").await;
     assert_eq!(list.header("cache-groups"), Some("\"products\", \"products/*\", \"catalog\""));
@@ -405,14 +408,14 @@ async fn caches_on_the_way_are_told_what_falls() {
     let dry = app.patch("/products/a").header("prefer", "dry-run").json(json!({"name": "c"})).await;
     assert_eq!((dry.status(), dry.header("cache-group-invalidation")), (200, None));
     let other = app.post("/categories").json(json!({"code": "c", "name": "c"})).await;
-    let fallen = "\"categories\", \"categories/*\", \"products/*\", \"news/*\"";
-    assert_eq!(other.header("cache-group-invalidation"), Some(fallen));
+    let invalidated = "\"categories\", \"categories/*\", \"products/*\", \"news/*\"";
+    assert_eq!(other.header("cache-group-invalidation"), Some(invalidated));
 }
 
 #[tokio::test]
-async fn an_answer_is_in_the_groups_of_all_that_it_shows() {
-    let place = Place::memory();
-    let app = TestApp::build(remembering_builder(&place).batch(5)).await.unwrap();
+async fn cache_groups_cover_included_and_filtered_resources() {
+    let place = TestStorage::memory();
+    let app = TestApp::build(cached_shop_builder(&place).batch(5)).await.unwrap();
     let category = json!({"code": "tea", "title": "Tea"});
     assert_eq!(app.post("/categories").json(category).await.status(), 201);
     let pot = path(&create(&app, "pot", json!({"category_code": "tea"})).await);
@@ -423,21 +426,21 @@ async fn an_answer_is_in_the_groups_of_all_that_it_shows() {
     let item = app.get("/categories/tea").await.header("cache-groups").unwrap().to_owned();
     let own = item.split(", ").next().unwrap();
     let changed = app.patch("/categories/tea").json(json!({"title": "Teas"})).await;
-    let fallen = format!("\"categories\", {own}");
-    assert_eq!(changed.header("cache-group-invalidation"), Some(fallen.as_str()));
+    let invalidated = format!("\"categories\", {own}");
+    assert_eq!(changed.header("cache-group-invalidation"), Some(invalidated.as_str()));
     let change =
         json!({"operation": "update", "resource": "categories", "id": "tea", "body": {"title": "T"}});
     let batch = app.post("/batch").json(json!({"operations": [change]})).await;
     assert_eq!(
         (batch.status(), batch.header("cache-group-invalidation")),
-        (200, Some(fallen.as_str())),
+        (200, Some(invalidated.as_str())),
         "{batch}"
     );
 }
 
 #[tokio::test]
-async fn what_is_public_is_not_where_it_shows_other_resources() {
-    let place = Place::memory();
+async fn public_cache_control_becomes_private_with_includes() {
+    let place = TestStorage::memory();
     let declared = |name: &str| {
         define_dynamic_resource(name, model(&["code", "page_code"]))
             .adapter(place.table(name))
@@ -458,8 +461,8 @@ async fn what_is_public_is_not_where_it_shows_other_resources() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_meant_is_a_fault_of_the_declaration() {
-    let place = Place::memory();
+async fn invalid_cache_declarations_are_faults() {
+    let place = TestStorage::memory();
     let declared = |name: &str| {
         define_dynamic_resource(name, model(&["code", "name"])).adapter(place.table(name)).id_field("code")
     };

@@ -17,8 +17,8 @@ use serde_json::{Value as Json, json};
 use tokio::sync::Mutex;
 
 use crate::policies::actors;
-use crate::support::Place;
-use crate::support::gated::Hesitant;
+use crate::support::TestStorage;
+use crate::support::gated::JitteryStorage;
 
 const ITEMS: usize = 24;
 const WORKERS: usize = 8;
@@ -27,9 +27,9 @@ const CALLERS: [(&str, &str, bool); 3] =
     [("ann", "acme", true), ("abe", "acme", false), ("bob", "bolt", true)];
 
 /// Numbers that look random and come again with the same seed.
-struct Dice(u64);
+struct Rng(u64);
 
-impl Dice {
+impl Rng {
     fn below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % end
@@ -48,7 +48,7 @@ struct Item {
 
 struct World {
     nodes: [TestApp; 2],
-    twin: TestApp,
+    uncached: TestApp,
     items: Vec<Item>,
     done: AtomicUsize,
     /// What tells of what was published.
@@ -60,7 +60,7 @@ fn tenant(item: usize) -> (&'static str, &'static str) {
 }
 
 /// The node that an item is written on.
-fn home(item: usize) -> usize {
+fn writer_node(item: usize) -> usize {
     item % 2
 }
 
@@ -111,26 +111,26 @@ async fn node(
 }
 
 impl World {
-    async fn start(place: &Place, buses: [Arc<dyn Bus>; 2], caches: [QueryCache; 2]) -> Arc<Self> {
+    async fn start(place: &TestStorage, buses: [Arc<dyn Bus>; 2], caches: [QueryCache; 2]) -> Arc<Self> {
         let ([one, other], [own, its], secret) = (buses, caches, Uuid::new_v4());
-        let hesitant: Arc<dyn Storage> = Hesitant::over(place.storage().clone());
+        let hesitant: Arc<dyn Storage> = JitteryStorage::over(place.storage().clone());
         let nodes =
             [node(&hesitant, own, Some(one), secret).await, node(&hesitant, its, Some(other), secret).await];
         let _backgrounds = [nodes[0].app().background(), nodes[1].app().background()];
-        let twin = node(place.storage(), QueryCache::off(), None, secret).await;
+        let uncached = node(place.storage(), QueryCache::off(), None, secret).await;
         for (who, shelf) in [("ann", "a"), ("bob", "b")] {
-            let created = twin.post("/shelves").bearer(who).json(json!({"code": shelf})).await;
+            let created = uncached.post("/shelves").bearer(who).json(json!({"code": shelf})).await;
             assert_eq!(created.status(), 201, "{created}");
         }
         let items = std::iter::repeat_with(Item::default).take(ITEMS).collect();
-        Arc::new(Self { nodes, twin, items, done: AtomicUsize::new(0), _backgrounds })
+        Arc::new(Self { nodes, uncached, items, done: AtomicUsize::new(0), _backgrounds })
     }
 
     /// Creates, changes or deletes an item, on its node.
-    async fn write(&self, item: usize, dice: &mut Dice) {
-        let (known, node, (who, _)) = (&self.items[item], &self.nodes[home(item)], tenant(item));
+    async fn write(&self, item: usize, rng: &mut Rng) {
+        let (known, node, (who, _)) = (&self.items[item], &self.nodes[writer_node(item)], tenant(item));
         let mut kind = known.kind.lock().await;
-        let next = if dice.below(2) == 0 { "open" } else { "closed" };
+        let next = if rng.below(2) == 0 { "open" } else { "closed" };
         let revision = known.revision.load(Ordering::SeqCst) + 1;
         let shelf = if who == "ann" { "a" } else { "b" };
         let path = format!("/things/i{item}");
@@ -143,7 +143,7 @@ impl World {
                 body["shelf_code"] = shelf.into();
                 (node.post("/things").bearer(who).json(body).await, Some(next))
             }
-            Some(_) if dice.below(4) == 0 => (node.delete(&path).bearer(who).await, None),
+            Some(_) if rng.below(4) == 0 => (node.delete(&path).bearer(who).await, None),
             Some(_) => (node.patch(&path).bearer(who).json(changed).await, Some(next)),
         };
         assert!(matches!(answer.status(), 200 | 201 | 204), "{path}: {answer}");
@@ -157,11 +157,11 @@ impl World {
     }
 
     /// Reads something by somebody, and compares it with what its node has acknowledged.
-    async fn read(&self, dice: &mut Dice) {
-        let (at, (who, org, sees_all)) = (dice.below(2), CALLERS[dice.below(CALLERS.len())]);
-        let item = dice.below(ITEMS);
+    async fn read(&self, rng: &mut Rng) {
+        let (at, (who, org, sees_all)) = (rng.below(2), CALLERS[rng.below(CALLERS.len())]);
+        let item = rng.below(ITEMS);
         let shelf = if org == "acme" { "a" } else { "b" };
-        let (path, wanted): (String, Option<&str>) = match dice.below(5) {
+        let (path, wanted): (String, Option<&str>) = match rng.below(5) {
             0 | 1 => (format!("/things/i{item}"), None),
             2 => ("/things?kind=open".to_owned(), Some("open")),
             3 => ("/things".to_owned(), None),
@@ -174,14 +174,14 @@ impl World {
             join_all(self.items.iter().map(|item| async { item.kind.try_lock().ok().map(|kind| *kind) }))
                 .await;
         let after = self.epochs();
-        let found = found(&answer);
+        let found = things_of(&answer);
         for (code, _, price) in &found {
             let index: usize = code[1..].parse().unwrap();
             assert_eq!(tenant(index).1, org, "{who} {path}: {answer}");
             assert_eq!(*price, sees_all, "{who} {path}: {answer}");
         }
         let is_one = path.starts_with("/things/");
-        for index in (0..ITEMS).filter(|index| home(*index) == at && (!is_one || *index == item)) {
+        for index in (0..ITEMS).filter(|index| writer_node(*index) == at && (!is_one || *index == item)) {
             let own = found.iter().find(|(code, ..)| *code == format!("i{index}"));
             if let Some((_, revision, _)) = own {
                 assert!(
@@ -189,8 +189,8 @@ impl World {
                     "{who} {path} is older than what was acknowledged: {answer}"
                 );
             }
-            let is_quiet = before[index] == after[index] && before[index].is_multiple_of(2);
-            let (true, Some(kind)) = (is_quiet, kinds[index]) else { continue };
+            let is_unchanged = before[index] == after[index] && before[index].is_multiple_of(2);
+            let (true, Some(kind)) = (is_unchanged, kinds[index]) else { continue };
             let may_see = tenant(index).1 == org && (sees_all || kind == Some("open"));
             let is_there = kind.is_some_and(|kind| wanted.is_none_or(|wanted| wanted == kind));
             assert_eq!(own.is_some(), may_see && is_there, "{who} {path}, i{index}: {answer}");
@@ -201,32 +201,32 @@ impl World {
     }
 
     async fn work(&self, seed: u64, operations: usize) {
-        let mut dice = Dice(seed);
+        let mut rng = Rng(seed);
         while self.done.fetch_add(1, Ordering::Relaxed) < operations {
-            if dice.below(8) == 0 {
-                self.write(dice.below(ITEMS), &mut dice).await;
+            if rng.below(8) == 0 {
+                self.write(rng.below(ITEMS), &mut rng).await;
             } else {
-                self.read(&mut dice).await;
+                self.read(&mut rng).await;
             }
         }
     }
 
     /// Every node comes to answer what one answers that remembers nothing.
-    async fn agree(&self) {
+    async fn assert_convergence(&self) {
         let mut paths = vec!["/things".to_owned(), "/things?kind=open".to_owned()];
         paths.extend(["a", "b"].map(|shelf| format!("/shelves/{shelf}?include=things")));
         paths.extend((0..ITEMS).map(|item| format!("/things/i{item}")));
         for (who, ..) in CALLERS {
             for path in &paths {
-                let truth = found(&self.twin.get(path).bearer(who).await);
+                let expected = things_of(&self.uncached.get(path).bearer(who).await);
                 for node in &self.nodes {
                     let asked = async {
-                        while found(&node.get(path).bearer(who).await) != truth {
+                        while things_of(&node.get(path).bearer(who).await) != expected {
                             tokio::task::yield_now().await;
                         }
                     };
                     let agreed = tokio::time::timeout(Duration::from_secs(30), asked).await;
-                    assert!(agreed.is_ok(), "{who} {path}: another answer than {truth:?}");
+                    assert!(agreed.is_ok(), "{who} {path}: another answer than {expected:?}");
                 }
             }
         }
@@ -234,7 +234,7 @@ impl World {
 }
 
 /// The things of an answer: code, revision, and whether there is a price.
-fn found(answer: &TestResponse) -> Vec<(String, u64, bool)> {
+fn things_of(answer: &TestResponse) -> Vec<(String, u64, bool)> {
     let of = |thing: &Json| {
         let text = |name: &str| thing[name].as_str().unwrap_or_default().to_owned();
         (text("code"), text("revision").parse().unwrap(), thing.get("price").is_some())
@@ -251,7 +251,7 @@ fn found(answer: &TestResponse) -> Vec<(String, u64, bool)> {
     }
 }
 
-async fn run(place: &Place, buses: [Arc<dyn Bus>; 2], caches: [QueryCache; 2]) -> u64 {
+async fn run(place: &TestStorage, buses: [Arc<dyn Bus>; 2], caches: [QueryCache; 2]) -> u64 {
     let operations =
         std::env::var("ORACLE_OPERATIONS").ok().and_then(|count| count.parse().ok()).unwrap_or(3_000);
     let world = World::start(place, buses, caches).await;
@@ -262,7 +262,7 @@ async fn run(place: &Place, buses: [Arc<dyn Bus>; 2], caches: [QueryCache; 2]) -
     for worker in join_all(workers).await {
         worker.unwrap();
     }
-    world.agree().await;
+    world.assert_convergence().await;
     let counts = world.nodes.iter().map(|node| node.app().cache_counts());
     let (hits, shared, misses) = counts.fold((0, 0, 0), |(hits, shared, misses), one| {
         (hits + one.hits, shared + one.shared, misses + one.misses)
@@ -273,16 +273,16 @@ async fn run(place: &Place, buses: [Arc<dyn Bus>; 2], caches: [QueryCache; 2]) -
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_answer_is_older_than_what_was_acknowledged_nor_shows_more_than_its_caller_may_see() {
-    for place in Place::all().await {
+async fn cached_responses_are_never_stale_or_overexposed() {
+    for place in TestStorage::all().await {
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new());
         run(&place, [bus.clone(), bus], [QueryCache::new(), QueryCache::new()]).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nor_where_nodes_remember_together() {
-    for place in Place::all().await {
+async fn shared_cached_responses_are_never_stale_or_overexposed() {
+    for place in TestStorage::all().await {
         let (bus, store): (Arc<dyn Bus>, Arc<dyn CacheStore>) =
             (Arc::new(MemoryBus::new()), Arc::new(MemoryCache::new()));
         // One of them keeps nothing in memory besides.
@@ -293,14 +293,14 @@ async fn nor_where_nodes_remember_together() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_same_through_redis() {
+async fn redis_cached_responses_are_never_stale_or_overexposed() {
     let required = std::env::var("RESOURCEFUL_TEST_REQUIRE").is_ok_and(|names| names.contains("redis"));
     let Ok(url) = std::env::var("TEST_REDIS_URL") else {
         assert!(!required, "TEST_REDIS_URL must be set: this run requires Redis");
         println!("not run: through Redis, for want of TEST_REDIS_URL (tests/run sets it)");
         return;
     };
-    let place = Place::postgres().await.unwrap_or_else(Place::memory);
+    let place = TestStorage::postgres().await.unwrap_or_else(TestStorage::memory);
     let servers = [Redis::connect(&url).await.unwrap(), Redis::connect(&url).await.unwrap()];
     let caches = [0, 1].map(|node: usize| QueryCache::new().shared(servers[node].cache()));
     let shared = run(&place, servers.map(|server| server.bus()), caches).await;

@@ -9,11 +9,11 @@ use resourceful::testing::{TestApp, TestResponse};
 use serde_json::json;
 
 use crate::policies::model;
-use crate::support::Place;
-use crate::support::frail::Frail;
+use crate::support::TestStorage;
 use crate::support::gated::Gated;
+use crate::support::unreliable_bus::UnreliableBus;
 
-fn came(answer: &TestResponse) -> &str {
+fn x_cache(answer: &TestResponse) -> &str {
     answer.header("x-cache").unwrap_or("nothing is said")
 }
 
@@ -34,13 +34,13 @@ async fn node(storage: &Arc<dyn Storage>, cache: Cache, bus: Option<Arc<dyn Bus>
     TestApp::build(builder).await.unwrap()
 }
 
-fn long() -> Cache {
+fn long_lived() -> Cache {
     Cache::fresh(Duration::from_secs(3600))
 }
 
 /// A node over a storage that can be held up, with one page.
 async fn gated(cache: Cache) -> (TestApp, Arc<Gated>) {
-    let gated = Gated::over(Place::memory().storage().clone(), "pages");
+    let gated = Gated::over(TestStorage::memory().storage().clone(), "pages");
     let storage: Arc<dyn Storage> = gated.clone();
     let app = node(&storage, cache, None).await;
     assert_eq!(app.post("/pages").json(json!({"code": "a", "name": "old"})).await.status(), 201);
@@ -56,21 +56,21 @@ async fn name(app: &TestApp) -> String {
 }
 
 #[tokio::test]
-async fn a_thousand_who_miss_the_same_answer_ask_once() {
-    let (app, gated) = gated(long()).await;
+async fn concurrent_misses_query_the_storage_once() {
+    let (app, gated) = gated(long_lived()).await;
     let before = gated.fetched();
-    gated.hold();
+    gated.hold_reads();
     let all = join_all((0..1_000).map(|_| {
         let app = app.clone();
         tokio::spawn(async move { app.get("/pages").await })
     }));
     let opened = async {
-        gated.holds(1).await;
+        gated.wait_until_held(1).await;
         // Everybody else has come by then.
         for _ in 0..2_000 {
             tokio::task::yield_now().await;
         }
-        gated.open();
+        gated.release_reads();
     };
     let (all, ()) = tokio::join!(all, opened);
     assert_eq!(gated.fetched() - before, 1);
@@ -78,105 +78,105 @@ async fn a_thousand_who_miss_the_same_answer_ask_once() {
 }
 
 #[tokio::test]
-async fn what_was_read_before_a_change_is_not_remembered_after_it() {
-    let (app, gated) = gated(long()).await;
-    gated.hold();
+async fn response_read_before_a_change_is_not_cached_after_it() {
+    let (app, gated) = gated(long_lived()).await;
+    gated.hold_reads();
     let slow = tokio::spawn({
         let app = app.clone();
         async move { name(&app).await }
     });
-    gated.holds(1).await;
+    gated.wait_until_held(1).await;
     // The change reads the page too, and is held after it.
     let other = tokio::spawn({
         let app = app.clone();
         async move { rename(&app, "new").await }
     });
-    gated.holds(2).await;
-    gated.open();
+    gated.wait_until_held(2).await;
+    gated.release_reads();
     assert_eq!(slow.await.unwrap(), "old");
     other.await.unwrap();
     assert_eq!(name(&app).await, "new");
-    assert_eq!(came(&app.get("/pages/a").await), "HIT");
+    assert_eq!(x_cache(&app.get("/pages/a").await), "HIT");
 }
 
 #[tokio::test]
-async fn whoever_made_a_change_does_not_wait_for_what_was_read_before_it() {
-    let (app, gated) = gated(long()).await;
-    gated.hold();
+async fn writer_does_not_join_a_single_flight_from_before_its_write() {
+    let (app, gated) = gated(long_lived()).await;
+    gated.hold_reads();
     let slow = tokio::spawn({
         let app = app.clone();
         async move { app.get("/pages").await }
     });
-    gated.holds(1).await;
+    gated.wait_until_held(1).await;
     // A new page needs no look at the others.
     assert_eq!(app.post("/pages").json(json!({"code": "b", "name": "b"})).await.status(), 201);
     let own = tokio::spawn({
         let app = app.clone();
         async move { app.get("/pages").await }
     });
-    gated.holds(2).await;
-    gated.open();
+    gated.wait_until_held(2).await;
+    gated.release_reads();
     assert_eq!((slow.await.unwrap().items().len(), own.await.unwrap().items().len()), (1, 2));
     assert_eq!(app.get("/pages").await.items().len(), 2);
 }
 
 #[tokio::test]
-async fn a_change_whose_caller_went_away_is_seen_all_the_same() {
-    let (app, gated) = gated(long()).await;
+async fn change_of_a_disconnected_client_invalidates_the_cache() {
+    let (app, gated) = gated(long_lived()).await;
     assert_eq!(name(&app).await, "old");
-    gated.mute();
+    gated.hold_commits();
     let request = tokio::spawn({
         let app = app.clone();
         async move { rename(&app, "new").await }
     });
-    gated.muted(1).await;
-    assert_eq!((name(&app).await.as_str(), came(&app.get("/pages/a").await)), ("old", "HIT"));
+    gated.wait_until_committed(1).await;
+    assert_eq!((name(&app).await.as_str(), x_cache(&app.get("/pages/a").await)), ("old", "HIT"));
     request.abort();
     assert!(request.await.unwrap_err().is_cancelled());
     assert_eq!(name(&app).await, "new");
 }
 
 #[tokio::test]
-async fn one_who_gives_up_waiting_leaves_the_answer_to_the_others() {
-    let (app, gated) = gated(long()).await;
-    gated.hold();
+async fn cancelled_request_does_not_fail_the_other_waiters() {
+    let (app, gated) = gated(long_lived()).await;
+    gated.hold_reads();
     let get = || {
         let app = app.clone();
         tokio::spawn(async move { name(&app).await })
     };
     let first = get();
-    gated.holds(1).await;
+    gated.wait_until_held(1).await;
     let second = get();
     tokio::task::yield_now().await;
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
-    gated.holds(2).await;
-    gated.open();
+    gated.wait_until_held(2).await;
+    gated.release_reads();
     assert_eq!(second.await.unwrap(), "old");
-    assert_eq!(came(&app.get("/pages/a").await), "HIT");
+    assert_eq!(x_cache(&app.get("/pages/a").await), "HIT");
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_fresh_any_more_is_given_while_a_new_one_is_made() {
+async fn stale_response_is_served_while_revalidating() {
     let short = Cache::fresh(Duration::from_millis(1)).stale(Duration::from_secs(3600));
     let (app, gated) = gated(short).await;
     app.get("/pages/a").await;
     // What changes beside the application is not known to it.
-    gated.hold();
+    gated.hold_reads();
     let stale = loop {
         let answer = app.get("/pages/a").await;
-        if came(&answer) == "STALE" {
+        if x_cache(&answer) == "STALE" {
             break answer;
         }
     };
     assert!(stale.header("cache-status").unwrap().starts_with("resourceful; hit; ttl=-"), "{stale}");
-    gated.holds(1).await;
+    gated.wait_until_held(1).await;
     let before = gated.fetched();
     for _ in 0..50 {
-        assert_eq!(came(&app.get("/pages/a").await), "STALE");
+        assert_eq!(x_cache(&app.get("/pages/a").await), "STALE");
     }
     assert_eq!(gated.fetched(), before, "one makes it anew");
-    gated.open();
+    gated.release_reads();
     while gated.fetched() == before {
         app.get("/pages/a").await;
         tokio::task::yield_now().await;
@@ -184,7 +184,7 @@ async fn an_answer_that_is_not_fresh_any_more_is_given_while_a_new_one_is_made()
 }
 
 #[tokio::test]
-async fn what_was_changed_is_never_given_as_stale() {
+async fn changed_item_is_never_served_stale() {
     let short = Cache::fresh(Duration::from_millis(1)).stale(Duration::from_secs(3600));
     let (app, _) = gated(short).await;
     for number in 0..50 {
@@ -194,32 +194,32 @@ async fn what_was_changed_is_never_given_as_stale() {
 }
 
 #[tokio::test]
-async fn a_failure_is_shared_by_all_who_waited_for_it() {
-    let (app, gated) = gated(long()).await;
+async fn single_flight_failure_is_shared_by_all_waiters() {
+    let (app, gated) = gated(long_lived()).await;
     let before = gated.fetched();
-    gated.hold();
+    gated.hold_reads();
     let all = join_all((0..200).map(|_| {
         let app = app.clone();
         tokio::spawn(async move { app.get("/pages").await.status() })
     }));
     let failed = async {
-        gated.holds(1).await;
+        gated.wait_until_held(1).await;
         for _ in 0..400 {
             tokio::task::yield_now().await;
         }
-        gated.fail(true);
-        gated.open();
+        gated.set_failing(true);
+        gated.release_reads();
     };
     let (all, ()) = tokio::join!(all, failed);
     assert!(all.into_iter().all(|status| status.unwrap() == 503));
     assert_eq!(gated.fetched() - before, 1);
-    gated.fail(false);
+    gated.set_failing(false);
     assert_eq!(app.get("/pages").await.items()[0]["name"], "old");
 }
 
 #[tokio::test]
-async fn whoever_is_told_again_that_it_was_done_reads_it_there() {
-    for place in Place::all().await {
+async fn replay_on_another_node_invalidates_its_cache() {
+    for place in TestStorage::all().await {
         // Nobody tells the one node what the other one does.
         let start = async || {
             let pages = define_dynamic_resource("pages", model(&["code", "name"]))
@@ -227,7 +227,7 @@ async fn whoever_is_told_again_that_it_was_done_reads_it_there() {
                 .id_field("code")
                 .permissions(Permissions::all(anyone()))
                 .preset(idempotency())
-                .cache(long())
+                .cache(long_lived())
                 .build()
                 .unwrap();
             TestApp::build(create_app(AppPreset::Testing).resource(pages)).await.unwrap()
@@ -236,15 +236,15 @@ async fn whoever_is_told_again_that_it_was_done_reads_it_there() {
         assert_eq!(other.get("/pages").await.items().len(), 0);
         for node in [&one, &other] {
             let body = json!({"code": "a", "name": "new"});
-            let made = node.post("/pages").header("idempotency-key", "k").json(body).await;
-            assert_eq!(made.status(), 201, "{made}");
+            let created = node.post("/pages").header("idempotency-key", "k").json(body).await;
+            assert_eq!(created.status(), 201, "{created}");
         }
         assert_eq!(other.get("/pages").await.items().len(), 1);
     }
 }
 
 /// Asks a node until it answers with this name. How soon is the bus's matter, and whether at all is the test's.
-async fn becomes(app: &TestApp, expected: &str) {
+async fn wait_for_name(app: &TestApp, expected: &str) {
     let asked = async {
         while name(app).await != expected {
             tokio::task::yield_now().await;
@@ -254,37 +254,39 @@ async fn becomes(app: &TestApp, expected: &str) {
 }
 
 #[tokio::test]
-async fn other_nodes_hear_of_changes_through_the_bus() {
-    for place in Place::all().await {
+async fn other_nodes_are_invalidated_through_the_bus() {
+    for place in TestStorage::all().await {
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new());
         let [one, other] = [
-            node(place.storage(), long(), Some(bus.clone())).await,
-            node(place.storage(), long(), Some(bus)).await,
+            node(place.storage(), long_lived(), Some(bus.clone())).await,
+            node(place.storage(), long_lived(), Some(bus)).await,
         ];
         one.post("/pages").json(json!({"code": "a", "name": "old"})).await;
-        becomes(&other, "old").await;
+        wait_for_name(&other, "old").await;
         for round in 0..20 {
             let next = format!("n{round}");
-            while came(&other.get("/pages/a").await) != "HIT" {
+            while x_cache(&other.get("/pages/a").await) != "HIT" {
                 tokio::task::yield_now().await;
             }
             rename(&one, &next).await;
             assert_eq!(name(&one).await, next);
-            becomes(&other, &next).await;
+            wait_for_name(&other, &next).await;
         }
     }
 }
 
 #[tokio::test]
-async fn other_nodes_hear_of_changes_from_the_outbox_where_there_is_no_bus() {
-    for place in Place::all().await {
-        let [one, other] =
-            [node(place.storage(), long(), None).await, node(place.storage(), long(), None).await];
+async fn other_nodes_are_invalidated_from_the_outbox_without_a_bus() {
+    for place in TestStorage::all().await {
+        let [one, other] = [
+            node(place.storage(), long_lived(), None).await,
+            node(place.storage(), long_lived(), None).await,
+        ];
         one.post("/pages").json(json!({"code": "a", "name": "old"})).await;
         let background = [one.app().background(), other.app().background()];
-        becomes(&other, "old").await;
+        wait_for_name(&other, "old").await;
         rename(&one, "new").await;
-        becomes(&other, "new").await;
+        wait_for_name(&other, "new").await;
         for background in background {
             background.stop().await;
         }
@@ -292,26 +294,26 @@ async fn other_nodes_hear_of_changes_from_the_outbox_where_there_is_no_bus() {
 }
 
 #[tokio::test]
-async fn a_node_that_lost_the_bus_gives_no_remembered_answers_until_it_is_back() {
-    let place = Place::memory();
-    let (bus, switch) = Frail::new();
+async fn node_bypasses_its_cache_while_the_bus_is_unavailable() {
+    let place = TestStorage::memory();
+    let (bus, switch) = UnreliableBus::new();
     let [one, other] = [
-        node(place.storage(), long(), Some(bus.clone())).await,
-        node(place.storage(), long(), Some(bus)).await,
+        node(place.storage(), long_lived(), Some(bus.clone())).await,
+        node(place.storage(), long_lived(), Some(bus)).await,
     ];
     one.post("/pages").json(json!({"code": "a", "name": "old"})).await;
-    becomes(&other, "old").await;
+    wait_for_name(&other, "old").await;
     switch.send_replace(false);
-    while came(&other.get("/pages/a").await) != "BYPASS" {
+    while x_cache(&other.get("/pages/a").await) != "BYPASS" {
         tokio::task::yield_now().await;
     }
     rename(&one, "new").await;
     assert_eq!(name(&other).await, "new", "nobody could tell it");
     switch.send_replace(true);
-    while came(&other.get("/pages/a").await) != "HIT" {
+    while x_cache(&other.get("/pages/a").await) != "HIT" {
         tokio::task::yield_now().await;
     }
     assert_eq!(name(&other).await, "new");
     rename(&one, "newer").await;
-    becomes(&other, "newer").await;
+    wait_for_name(&other, "newer").await;
 }

@@ -13,12 +13,12 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::policies::model;
-use crate::support::Place;
+use crate::support::TestStorage;
 
 /// A Redis server of the test's own, that keeps nothing when it is killed.
-struct Server(Child);
+struct RedisServer(Child);
 
-impl Server {
+impl RedisServer {
     /// Starts it, and comes back as soon as it answers; nothing where there is none to start.
     async fn start(port: u16) -> Option<Self> {
         let port_text = port.to_string();
@@ -34,7 +34,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for RedisServer {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -55,21 +55,21 @@ async fn node(storage: &Arc<dyn Storage>, url: &str, secret: &str) -> TestApp {
     TestApp::build(app.resource(pages)).await.unwrap()
 }
 
-async fn number(app: &TestApp) -> u64 {
+async fn read_number(app: &TestApp) -> u64 {
     let page = app.get("/pages/a").await;
     assert_eq!(page.status(), 200, "{page}");
     page.json()["name"].as_str().unwrap().parse().unwrap()
 }
 
 /// What all are busy with: one node counts up, everyone reads on both.
-struct Busy {
+struct Workload {
     nodes: [TestApp; 2],
     /// What the first node has acknowledged.
     count: AtomicU64,
     is_over: AtomicBool,
 }
 
-impl Busy {
+impl Workload {
     async fn write(self: Arc<Self>) {
         while !self.is_over.load(Ordering::SeqCst) {
             let next = self.count.load(Ordering::SeqCst) + 1;
@@ -84,10 +84,10 @@ impl Busy {
         let mut last = [0, 0];
         while !self.is_over.load(Ordering::SeqCst) {
             let acknowledged = self.count.load(Ordering::SeqCst);
-            let own = number(&self.nodes[0]).await;
+            let own = read_number(&self.nodes[0]).await;
             assert!(own >= acknowledged, "{own} is older than {acknowledged}, which this node acknowledged");
             for (node, last) in self.nodes.iter().zip(&mut last) {
-                let found = number(node).await;
+                let found = read_number(node).await;
                 assert!(found >= *last, "{found} after {last}");
                 *last = found;
             }
@@ -97,32 +97,32 @@ impl Busy {
     }
 
     /// Waits until so many more were counted and the other node has seen them.
-    async fn goes_on(&self) {
+    async fn wait_for_progress(&self) {
         let expected = self.count.load(Ordering::SeqCst) + 20;
-        while self.count.load(Ordering::SeqCst) < expected || number(&self.nodes[1]).await < expected {
+        while self.count.load(Ordering::SeqCst) < expected || read_number(&self.nodes[1]).await < expected {
             tokio::task::yield_now().await;
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_is_killed_and_comes_back_costs_no_error_and_no_old_answer() {
+async fn redis_restart_causes_no_errors_and_no_stale_responses() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    if Server::start(port).await.is_none() {
+    if RedisServer::start(port).await.is_none() {
         let required = std::env::var("RESOURCEFUL_TEST_REQUIRE").is_ok_and(|names| names.contains("redis"));
         assert!(!required, "redis-server must be there: this run requires Redis");
         println!("not run: a killed Redis, for want of redis-server (tests/run installs it)");
         return;
     }
     let url = format!("redis://127.0.0.1:{port}");
-    for place in Place::all().await {
+    for place in TestStorage::all().await {
         println!("on {}", place.name);
-        killed(&place, port, &url).await;
+        run_with_restart(&place, port, &url).await;
     }
 }
 
 /// Reads a stream to its end: every change in its order, none left out.
-async fn follow(mut stream: TestStream, reached: watch::Sender<u64>) {
+async fn assert_events_in_order(mut stream: TestStream, reached: watch::Sender<u64>) {
     let mut last = 0;
     loop {
         let event = stream.next().await.unwrap();
@@ -136,8 +136,8 @@ async fn follow(mut stream: TestStream, reached: watch::Sender<u64>) {
     }
 }
 
-async fn killed(place: &Place, port: u16, url: &str) {
-    let server = Server::start(port).await.unwrap();
+async fn run_with_restart(place: &TestStorage, port: u16, url: &str) {
+    let server = RedisServer::start(port).await.unwrap();
     let secret = Uuid::new_v4().to_string();
     let nodes = [node(place.storage(), url, &secret).await, node(place.storage(), url, &secret).await];
     let backgrounds = [nodes[0].app().background(), nodes[1].app().background()];
@@ -146,19 +146,19 @@ async fn killed(place: &Place, port: u16, url: &str) {
     for node in &nodes {
         node.app().deliver().await.unwrap();
     }
-    let busy = Arc::new(Busy { nodes, count: AtomicU64::new(0), is_over: AtomicBool::new(false) });
+    let busy = Arc::new(Workload { nodes, count: AtomicU64::new(0), is_over: AtomicBool::new(false) });
     let mut stream = busy.nodes[1].get("/pages/stream").stream().await.unwrap();
     assert_eq!(stream.next().await.unwrap().name, "ready");
-    let (told_up_to, mut told_of) = watch::channel(0);
-    let following = tokio::spawn(follow(stream, told_up_to));
+    let (progress_sender, mut progress_receiver) = watch::channel(0);
+    let following = tokio::spawn(assert_events_in_order(stream, progress_sender));
     let writing = tokio::spawn(busy.clone().write());
     let readers: Vec<_> = (0..3).map(|_| tokio::spawn(busy.clone().read())).collect();
     let all = async {
-        busy.goes_on().await;
+        busy.wait_for_progress().await;
         drop(server);
         // Nobody can be told, and everybody sees what is there.
-        busy.goes_on().await;
-        busy.goes_on().await;
+        busy.wait_for_progress().await;
+        busy.wait_for_progress().await;
         // A store that fails is counted. A node that hears nothing more remembers nothing and asks no store: that is
         // counted as well, and which of them comes first depends on what was under way.
         let has_noticed = |node: &TestApp| {
@@ -166,17 +166,17 @@ async fn killed(place: &Place, port: u16, url: &str) {
             counts.failures + counts.bypassed > 0
         };
         while !busy.nodes.iter().any(has_noticed) {
-            busy.goes_on().await;
+            busy.wait_for_progress().await;
         }
-        let server = Server::start(port).await.unwrap();
-        busy.goes_on().await;
+        let server = RedisServer::start(port).await.unwrap();
+        busy.wait_for_progress().await;
         // Answers are remembered again, and fall when they are to.
         let hits = || busy.nodes[1].app().cache_counts().hits;
         let before = hits();
         while hits() < before + 5 {
-            number(&busy.nodes[1]).await;
+            read_number(&busy.nodes[1]).await;
         }
-        busy.goes_on().await;
+        busy.wait_for_progress().await;
         server
     };
     let server = tokio::time::timeout(Duration::from_secs(120), all).await.expect("all goes on");
@@ -186,8 +186,12 @@ async fn killed(place: &Place, port: u16, url: &str) {
     }
     // Every change was told of, whatever became of Redis.
     let all = busy.count.load(Ordering::SeqCst);
-    let told = tokio::time::timeout(Duration::from_secs(20), told_of.wait_for(|told| *told == all)).await;
-    told.expect("all is told in time").unwrap();
+    let delivered = tokio::time::timeout(
+        Duration::from_secs(20),
+        progress_receiver.wait_for(|delivered| *delivered == all),
+    )
+    .await;
+    delivered.expect("all is told in time").unwrap();
     for background in backgrounds {
         background.stop().await;
     }

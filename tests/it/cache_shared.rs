@@ -13,7 +13,7 @@ use resourceful_contract::{Answer, ErrorKind, StorageError};
 use serde_json::json;
 
 use crate::policies::model;
-use crate::support::Place;
+use crate::support::TestStorage;
 use crate::support::gated::Gated;
 
 /// Nodes of one application, and what they share.
@@ -68,7 +68,7 @@ impl Nodes {
     }
 
     /// Comes back when every node follows what is published and has seen all of it.
-    async fn know(&self) {
+    async fn catch_up(&self) {
         let created = self.nodes[0].post("/others").json(json!({"code": Uuid::new_v4(), "name": "x"})).await;
         assert_eq!(created.status(), 201);
         for node in &self.nodes {
@@ -83,7 +83,7 @@ async fn name(app: &TestApp) -> (String, String) {
     (page.json()["name"].as_str().unwrap().to_owned(), page.header("x-cache").unwrap().to_owned())
 }
 
-fn was(name: &str, cache: &str) -> (String, String) {
+fn expected(name: &str, cache: &str) -> (String, String) {
     (name.to_owned(), cache.to_owned())
 }
 
@@ -97,18 +97,18 @@ fn shared() -> Arc<dyn CacheStore> {
 }
 
 #[tokio::test]
-async fn what_one_node_has_made_the_others_give() {
-    for place in Place::all().await {
+async fn response_cached_by_one_node_is_served_by_the_others() {
+    for place in TestStorage::all().await {
         let gated = Gated::over(place.storage().clone(), "pages");
         let (storage, store): (Arc<dyn Storage>, _) = (gated.clone(), shared());
         let all = Nodes::start(3, &storage, &store).await;
         let [one, two, three] = &all.nodes[..] else { panic!() };
         write(one, "first").await;
-        all.know().await;
-        assert_eq!(name(one).await, was("first", "MISS"), "{}", place.name);
+        all.catch_up().await;
+        assert_eq!(name(one).await, expected("first", "MISS"), "{}", place.name);
         let asked = gated.fetched();
-        assert_eq!(name(two).await, was("first", "HIT"));
-        assert_eq!(name(two).await, was("first", "HIT"));
+        assert_eq!(name(two).await, expected("first", "HIT"));
+        assert_eq!(name(two).await, expected("first", "HIT"));
         assert_eq!(two.app().cache_counts().shared, 1);
         assert_eq!(two.get("/pages/b").await.status(), 404);
         let absent = gated.fetched();
@@ -116,34 +116,34 @@ async fn what_one_node_has_made_the_others_give() {
         assert_eq!(gated.fetched(), absent, "that nothing is there is shared as well");
         // A change on any of them is seen on all, at once where it was made.
         write(two, "second").await;
-        assert_eq!(name(two).await, was("second", "MISS"));
-        all.know().await;
+        assert_eq!(name(two).await, expected("second", "MISS"));
+        all.catch_up().await;
         for node in [one, three] {
             assert_eq!(name(node).await.0, "second", "{}", place.name);
         }
         assert!(gated.fetched() > asked);
         write(three, "third").await;
-        all.know().await;
-        assert_eq!(name(three).await, was("third", "MISS"));
-        assert_eq!(name(two).await, was("third", "HIT"));
+        all.catch_up().await;
+        assert_eq!(name(three).await, expected("third", "MISS"));
+        assert_eq!(name(two).await, expected("third", "HIT"));
         assert_eq!(name(one).await.0, "third");
     }
 }
 
 #[tokio::test]
-async fn so_many_who_miss_one_answer_on_two_nodes_ask_once() {
-    let place = Place::memory();
+async fn concurrent_misses_on_two_nodes_query_the_storage_once() {
+    let place = TestStorage::memory();
     let gated = Gated::over(place.storage().clone(), "pages");
     let storage: Arc<dyn Storage> = gated.clone();
     let all = Nodes::start(2, &storage, &shared()).await;
     write(&all.nodes[0], "first").await;
-    all.know().await;
+    all.catch_up().await;
     let before = gated.fetched();
-    gated.hold();
+    gated.hold_reads();
     let asking = join_all((0..1_000).map(|number: usize| name(&all.nodes[number % 2])));
     let opening = async {
-        gated.holds(1).await;
-        gated.open();
+        gated.wait_until_held(1).await;
+        gated.release_reads();
     };
     let (answers, ()) = tokio::join!(asking, opening);
     assert!(answers.iter().all(|(name, _)| name == "first"));
@@ -151,8 +151,8 @@ async fn so_many_who_miss_one_answer_on_two_nodes_ask_once() {
 }
 
 #[tokio::test]
-async fn a_node_without_a_bus_judges_by_what_was_published() {
-    let place = Place::memory();
+async fn node_without_a_bus_validates_by_published_events() {
+    let place = TestStorage::memory();
     let store = shared();
     let one = node(place.storage(), store.clone(), None, true).await;
     let other = node(place.storage(), store.clone(), None, true).await;
@@ -163,13 +163,13 @@ async fn a_node_without_a_bus_judges_by_what_was_published() {
     for node in [&one, &other] {
         node.app().deliver().await.unwrap();
     }
-    assert_eq!(name(&one).await, was("first", "MISS"));
-    assert_eq!(name(&other).await, was("first", "HIT"));
+    assert_eq!(name(&one).await, expected("first", "MISS"));
+    assert_eq!(name(&other).await, expected("first", "HIT"));
     write(&one, "second").await;
     one.app().deliver().await.unwrap();
-    assert_eq!(name(&one).await, was("second", "MISS"));
+    assert_eq!(name(&one).await, expected("second", "MISS"));
     other.app().deliver().await.unwrap();
-    assert_eq!(name(&other).await, was("second", "HIT"));
+    assert_eq!(name(&other).await, expected("second", "HIT"));
     // A node that comes later knows from where on it does.
     write(&one, "third").await;
     let late = node(place.storage(), store, None, true).await;
@@ -178,8 +178,8 @@ async fn a_node_without_a_bus_judges_by_what_was_published() {
 }
 
 #[tokio::test]
-async fn what_no_event_tells_of_is_not_shared() {
-    let place = Place::memory();
+async fn response_of_a_resource_without_events_is_not_shared() {
+    let place = TestStorage::memory();
     let store = shared();
     let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new());
     let one = node(place.storage(), store.clone(), Some(&bus), false).await;
@@ -188,31 +188,31 @@ async fn what_no_event_tells_of_is_not_shared() {
     for node in [&one, &other] {
         node.app().deliver().await.unwrap();
     }
-    assert_eq!(name(&one).await, was("first", "MISS"));
-    assert_eq!(name(&other).await, was("first", "MISS"));
+    assert_eq!(name(&one).await, expected("first", "MISS"));
+    assert_eq!(name(&other).await, expected("first", "MISS"));
 }
 
 #[tokio::test]
-async fn what_was_invalidated_is_not_found_again() {
-    let place = Place::memory();
+async fn invalidated_response_is_not_served_from_the_store() {
+    let place = TestStorage::memory();
     let all = Nodes::start(2, place.storage(), &shared()).await;
     let [one, other] = &all.nodes[..] else { panic!() };
     write(one, "first").await;
-    all.know().await;
-    assert_eq!(name(one).await, was("first", "MISS"));
-    assert_eq!(name(other).await, was("first", "HIT"));
+    all.catch_up().await;
+    assert_eq!(name(one).await, expected("first", "MISS"));
+    assert_eq!(name(other).await, expected("first", "HIT"));
     other.app().invalidate("catalog");
-    assert_eq!(name(other).await, was("first", "MISS"));
+    assert_eq!(name(other).await, expected("first", "MISS"));
 }
 
 /// A store that fails, holds rubbish, or does not answer at all.
 #[derive(Debug, Default)]
-struct Broken {
+struct BrokenStore {
     is_silent: AtomicBool,
     is_away: AtomicBool,
 }
 
-impl Broken {
+impl BrokenStore {
     fn answer<'a, T: Send + 'a>(&self, value: T) -> Answer<'a, T> {
         if self.is_silent.load(Ordering::SeqCst) {
             return Box::pin(std::future::pending());
@@ -226,7 +226,7 @@ impl Broken {
     }
 }
 
-impl CacheStore for Broken {
+impl CacheStore for BrokenStore {
     fn name(&self) -> &'static str {
         "broken"
     }
@@ -249,16 +249,16 @@ impl CacheStore for Broken {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_costs_no_error() {
-    let place = Place::memory();
+async fn cache_store_failure_causes_no_error() {
+    let place = TestStorage::memory();
     for (is_silent, is_away) in [(false, false), (false, true), (true, false)] {
-        let broken = Arc::new(Broken { is_silent: is_silent.into(), is_away: is_away.into() });
+        let broken = Arc::new(BrokenStore { is_silent: is_silent.into(), is_away: is_away.into() });
         let store: Arc<dyn CacheStore> = broken.clone();
         let all = Nodes::start(1, place.storage(), &store).await;
         write(&all.nodes[0], "first").await;
-        all.know().await;
-        assert_eq!(name(&all.nodes[0]).await, was("first", "MISS"));
-        assert_eq!(name(&all.nodes[0]).await, was("first", "HIT"));
+        all.catch_up().await;
+        assert_eq!(name(&all.nodes[0]).await, expected("first", "MISS"));
+        assert_eq!(name(&all.nodes[0]).await, expected("first", "HIT"));
         let failures = all.nodes[0].app().cache_counts().failures;
         assert_eq!(failures > 0, is_silent || is_away, "{failures}");
     }

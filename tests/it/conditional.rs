@@ -6,11 +6,11 @@ use resourceful::testing::TestApp;
 use serde_json::json;
 
 use crate::policies::model;
-use crate::support::{Place, create, everywhere, path};
+use crate::support::{TestStorage, create, on_every_storage, path};
 
 #[tokio::test]
-async fn an_item_that_the_client_has_is_304() {
-    everywhere(|app| async move {
+async fn matching_if_none_match_is_304() {
+    on_every_storage(|app| async move {
         let product = create(&app, "lamp", json!({})).await;
         let item = app.get(&path(&product)).await;
         assert_eq!(item.header("etag"), Some("\"1\""));
@@ -37,8 +37,8 @@ async fn an_item_that_the_client_has_is_304() {
 }
 
 #[tokio::test]
-async fn a_part_of_an_item_has_a_tag_of_its_own_that_changes_accept() {
-    everywhere(|app| async move {
+async fn sparse_fieldset_has_its_own_etag_that_if_match_accepts() {
+    on_every_storage(|app| async move {
         let product = create(&app, "lamp", json!({})).await;
         let part = app.get(&format!("{}?fields=name", path(&product))).await;
         let tag = part.header("etag").unwrap().to_owned();
@@ -54,8 +54,8 @@ async fn a_part_of_an_item_has_a_tag_of_its_own_that_changes_accept() {
 }
 
 #[tokio::test]
-async fn an_included_item_that_changes_changes_the_tag() {
-    everywhere(|app| async move {
+async fn etag_changes_with_an_included_item() {
+    on_every_storage(|app| async move {
         app.post("/categories").json(json!({"code": "lights", "title": "Lights"})).await;
         let product = create(&app, "lamp", json!({"category_code": "lights"})).await;
         let target = format!("{}?include=category", path(&product));
@@ -68,8 +68,8 @@ async fn an_included_item_that_changes_changes_the_tag() {
 }
 
 #[tokio::test]
-async fn a_change_on_another_version_is_412_and_changes_nothing() {
-    everywhere(|app| async move {
+async fn if_match_mismatch_is_412_and_changes_nothing() {
+    on_every_storage(|app| async move {
         let product = create(&app, "lamp", json!({})).await;
         let body = crate::support::product("other", json!({"sku": "sku-lamp"}));
         for tag in ["\"2\"", "W/\"1\"", "\"x\"", "\"\"", "\"1x\"", "\"99999999999999999999\""] {
@@ -102,8 +102,8 @@ async fn a_change_on_another_version_is_412_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn an_item_without_a_version_field_has_a_digest_for_a_tag() {
-    everywhere(|app| async move {
+async fn etag_without_a_version_field_is_a_digest() {
+    on_every_storage(|app| async move {
         let created = app.post("/categories").json(json!({"code": "a", "title": "t"})).await;
         let tag = created.header("etag").unwrap().to_owned();
         assert_eq!(app.get("/categories/a").await.header("etag"), Some(tag.as_str()));
@@ -127,8 +127,8 @@ async fn an_item_without_a_version_field_has_a_digest_for_a_tag() {
 }
 
 #[tokio::test]
-async fn a_list_has_a_weak_tag() {
-    everywhere(|app| async move {
+async fn list_has_a_weak_etag() {
+    on_every_storage(|app| async move {
         for name in ["a", "b", "c", "d"] {
             create(&app, name, json!({})).await;
         }
@@ -146,8 +146,8 @@ async fn a_list_has_a_weak_tag() {
 }
 
 #[tokio::test]
-async fn of_concurrent_writers_with_one_tag_exactly_one_wins() {
-    everywhere(|app| async move {
+async fn one_of_concurrent_writers_with_the_same_etag_wins() {
+    on_every_storage(|app| async move {
         app.post("/categories").json(json!({"code": "c", "title": "t"})).await;
         let product = create(&app, "lamp", json!({})).await;
         let category = app.get("/categories/c").await;
@@ -171,8 +171,8 @@ async fn of_concurrent_writers_with_one_tag_exactly_one_wins() {
 }
 
 #[tokio::test]
-async fn concurrent_changes_without_a_tag_lose_nothing() {
-    everywhere(|app| async move {
+async fn concurrent_patches_without_if_match_lose_no_update() {
+    on_every_storage(|app| async move {
         let product = create(&app, "lamp", json!({})).await;
         let writers = (0..8).map(|index| {
             let patch =
@@ -190,8 +190,8 @@ async fn concurrent_changes_without_a_tag_lose_nothing() {
 }
 
 #[tokio::test]
-async fn an_item_under_the_id_of_a_deleted_one_has_other_tags() {
-    for place in Place::all().await {
+async fn item_recreated_with_the_same_id_has_a_new_etag() {
+    for place in TestStorage::all().await {
         let pages = define_dynamic_resource("pages", model(&["code", "text"]))
             .adapter(place.table("pages"))
             .id_field("code")
@@ -213,8 +213,8 @@ async fn an_item_under_the_id_of_a_deleted_one_has_other_tags() {
         let mut tags = vec![app.get("/pages/a").await.header("etag").unwrap().to_owned()];
         for request in again {
             assert_eq!(app.delete("/pages/a").await.status(), 204);
-            let made = request.await;
-            assert!(made.status() < 300, "{made}");
+            let created = request.await;
+            assert!(created.status() < 300, "{created}");
             for tag in &tags {
                 let fresh = app.get("/pages/a").header("if-none-match", tag).await;
                 assert_eq!(fresh.status(), 200, "{}: {fresh}", place.name);

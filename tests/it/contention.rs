@@ -11,7 +11,7 @@ use resourceful_contract::ErrorKind;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
-use crate::support::Place;
+use crate::support::TestStorage;
 use crate::support::gated::Gated;
 
 /// One resource has a version counter, the other none.
@@ -54,11 +54,11 @@ async fn node(storage: &Arc<dyn Storage>) -> TestApp {
 /// Every storage with one node, and with two where both find the same rows.
 async fn clusters() -> Vec<Cluster> {
     let mut clusters = Vec::new();
-    for place in Place::all().await {
+    for place in TestStorage::all().await {
         let nodes = vec![node(place.storage()).await];
         clusters.push(Cluster { name: place.name.to_owned(), nodes, _folder: None });
     }
-    if let Some(place) = Place::postgres().await {
+    if let Some(place) = TestStorage::postgres().await {
         let other = Sql::connect(place.url().unwrap()).await.unwrap().storage();
         let nodes = vec![node(place.storage()).await, node(&other).await];
         clusters.push(Cluster { name: "postgres with two nodes".to_owned(), nodes, _folder: None });
@@ -72,7 +72,7 @@ async fn clusters() -> Vec<Cluster> {
 }
 
 /// Creates the items, and answers their counters.
-async fn filled(cluster: &Cluster) -> Vec<Option<i64>> {
+async fn create_items(cluster: &Cluster) -> Vec<Option<i64>> {
     let items: Vec<_> = (0..ITEMS).map(|item| json!({"id": id(item), "value": 0})).collect();
     for resource in RESOURCES {
         let created = cluster.nodes[0].post(&format!("/{resource}/bulk")).json(json!({"items": items})).await;
@@ -123,9 +123,9 @@ async fn changes_since(before: &[Option<i64>], cluster: &Cluster) -> i64 {
 }
 
 #[tokio::test]
-async fn patches_of_one_item_at_once_are_applied_one_after_the_other() {
+async fn concurrent_patches_of_one_item_are_serialized() {
     for cluster in clusters().await {
-        let before = filled(&cluster).await;
+        let before = create_items(&cluster).await;
         for resource in RESOURCES {
             // `If-Match: *` asks for an item, and for none of its versions.
             for if_match in [None, Some("*")] {
@@ -152,7 +152,7 @@ async fn patches_of_one_item_at_once_are_applied_one_after_the_other() {
 #[tokio::test]
 async fn bulk_patches_of_the_same_items_in_any_order_succeed() {
     for cluster in clusters().await {
-        let before = filled(&cluster).await;
+        let before = create_items(&cluster).await;
         for resource in RESOURCES {
             all_succeed(&cluster, |client, round| {
                 let items = some_items(client, round);
@@ -171,7 +171,7 @@ async fn bulk_patches_of_the_same_items_in_any_order_succeed() {
 #[tokio::test]
 async fn batches_of_the_same_items_in_any_order_succeed() {
     for cluster in clusters().await {
-        let before = filled(&cluster).await;
+        let before = create_items(&cluster).await;
         all_succeed(&cluster, |client, round| {
             let value = client * 100 + round + 1;
             let operation = |(position, id): (usize, &String)| {
@@ -191,7 +191,7 @@ async fn batches_of_the_same_items_in_any_order_succeed() {
 #[tokio::test]
 async fn bulk_deletes_beside_bulk_patches_succeed() {
     for cluster in clusters().await {
-        let before = filled(&cluster).await;
+        let before = create_items(&cluster).await;
         // Four clients delete five items each while four others change all items that stay.
         let requests = (0..CLIENTS).map(|client| {
             let path = format!("/{}/bulk", RESOURCES[client % 2]);
@@ -214,9 +214,9 @@ async fn bulk_deletes_beside_bulk_patches_succeed() {
 
 /// A row that others change before each try, and a database that gives each transaction up.
 #[tokio::test]
-async fn what_meets_other_changes_for_too_long_is_409_and_changes_nothing() {
+async fn persistent_contention_is_409_and_changes_nothing() {
     let refused = async |kind: ErrorKind, resource: &'static str| {
-        let place = Place::memory();
+        let place = TestStorage::memory();
         let gated = Gated::over(place.storage().clone(), resource);
         let storage: Arc<dyn Storage> = gated.clone();
         let app = node(&storage).await;
@@ -225,7 +225,7 @@ async fn what_meets_other_changes_for_too_long_is_409_and_changes_nothing() {
         let created = app.post(&path("")).json(item.clone()).await;
         assert_eq!(created.status(), 201, "{created}");
         let tag = created.header("etag").unwrap().to_owned();
-        gated.refuse(kind);
+        gated.refuse_commits(kind);
         let change = json!({"value": 2});
         let operation = json!({"operation": "update", "resource": resource, "id": "a", "body": change});
         let by_filter = json!({"filter": {"id": "a"}, "patch": change, "max_affected": 1});

@@ -7,7 +7,7 @@ use resourceful::testing::TestApp;
 use serde_json::{Value, json};
 
 use crate::policies::model;
-use crate::support::{EDITOR, Place, READER, create, everywhere, shop};
+use crate::support::{EDITOR, READER, TestStorage, create, on_every_storage, shop};
 
 /// Products in which every rating stands for several, and some for none.
 async fn seed(app: &TestApp) {
@@ -39,8 +39,8 @@ async fn walk(app: &TestApp, query: &str, from: Option<String>, step: &str) -> V
 }
 
 #[tokio::test]
-async fn walking_forwards_and_backwards_meets_every_row_once() {
-    everywhere(|app| async move {
+async fn paging_forwards_and_backwards_returns_every_row_once() {
+    on_every_storage(|app| async move {
         seed(&app).await;
         for sort in ["id", "-id", "rating", "-rating", "rating,-name", "-rating,name", "name"] {
             let whole = names(&app.get(&format!("/products?limit=10&sort={sort}")).await.items());
@@ -73,8 +73,8 @@ async fn walking_forwards_and_backwards_meets_every_row_once() {
 }
 
 #[tokio::test]
-async fn rows_that_come_and_go_between_pages_repeat_and_skip_no_other() {
-    everywhere(|app| async move {
+async fn concurrent_inserts_and_deletes_repeat_and_skip_no_other_row() {
+    on_every_storage(|app| async move {
         seed(&app).await;
         let first = app.get("/products?sort=name&limit=3").await;
         let next = first.json()["page"]["next"].as_str().unwrap().to_owned();
@@ -88,8 +88,8 @@ async fn rows_that_come_and_go_between_pages_repeat_and_skip_no_other() {
 }
 
 #[tokio::test]
-async fn a_cursor_opens_for_its_own_query_alone() {
-    everywhere(|app| async move {
+async fn cursor_is_valid_only_for_its_own_query() {
+    on_every_storage(|app| async move {
         seed(&app).await;
         let page = app.get("/products?limit=2&sort=name&in_stock=true").await.json();
         let cursor = page["page"]["next"].as_str().unwrap().to_owned();
@@ -127,8 +127,8 @@ async fn a_cursor_opens_for_its_own_query_alone() {
 }
 
 #[tokio::test]
-async fn a_cursor_of_one_caller_does_not_open_for_another() {
-    for place in Place::all().await {
+async fn cursor_of_one_caller_is_invalid_for_another() {
+    for place in TestStorage::all().await {
         let app = shop(&place).await;
         for text in ["a", "b", "c"] {
             app.post("/notes").bearer(EDITOR).json(json!({"text": text})).await;
@@ -143,8 +143,8 @@ async fn a_cursor_of_one_caller_does_not_open_for_another() {
 }
 
 #[tokio::test]
-async fn links_lead_where_the_cursors_do() {
-    everywhere(|app| async move {
+async fn link_header_matches_the_cursors() {
+    on_every_storage(|app| async move {
         seed(&app).await;
         let first = app.get("/products?limit=4&sort=name&name%5Bgte%5D=p1").await;
         let links = first.header("link").unwrap().to_owned();
@@ -166,8 +166,8 @@ async fn links_lead_where_the_cursors_do() {
 }
 
 #[tokio::test]
-async fn a_cursor_tells_nothing_of_the_rows() {
-    everywhere(|app| async move {
+async fn cursor_reveals_no_row_values() {
+    on_every_storage(|app| async move {
         create(&app, "confidential", json!({})).await;
         create(&app, "zebra", json!({})).await;
         let page = app.get("/products?limit=1&sort=name").await.json();
@@ -181,8 +181,8 @@ async fn a_cursor_tells_nothing_of_the_rows() {
 
 /// An application that was declared anew meanwhile, over the same rows.
 #[tokio::test]
-async fn a_cursor_does_not_outlive_a_rule_of_its_field_or_its_rows() {
-    for place in Place::all().await {
+async fn cursor_is_invalidated_by_a_new_field_rule_or_policy() {
+    for place in TestStorage::all().await {
         let declared = || {
             define_dynamic_resource("papers", model(&["code", "rank"]))
                 .adapter(place.table("papers"))

@@ -23,7 +23,7 @@ fn a_resource_without_permissions_or_adapter_does_not_build() {
 }
 
 #[test]
-fn every_fault_is_named_with_the_line_that_mends_it() {
+fn every_fault_is_reported_with_a_fix() {
     let errors = define_resource::<Product>("Products!")
         .adapter(Memory::new().table("products").column("prise", "price"))
         .permissions(Permissions::all(anyone()))
@@ -47,7 +47,7 @@ fn every_fault_is_named_with_the_line_that_mends_it() {
 }
 
 #[test]
-fn words_of_the_query_language_cannot_be_filtered_by() {
+fn reserved_query_parameters_cannot_be_filterable_fields() {
     for name in ["sort", "fields", "include", "limit", "after", "before", "page", "q", "deleted", "as_of"] {
         let schema =
             json!({"type": "object", "properties": {"id": {"type": "integer"}, name: {"type": "string"}}});
@@ -64,7 +64,7 @@ fn words_of_the_query_language_cannot_be_filtered_by() {
 }
 
 #[tokio::test]
-async fn relations_must_lead_somewhere() {
+async fn invalid_relations_are_faults() {
     let memory = Memory::new();
     let notes = define_resource::<Note>("notes")
         .adapter(memory.table("notes"))
@@ -80,7 +80,7 @@ async fn relations_must_lead_somewhere() {
 }
 
 #[tokio::test]
-async fn a_table_that_does_not_fit_is_told_column_by_column() {
+async fn mismatched_table_is_reported_per_column() {
     let database = Sql::connect("sqlite::memory:").await.unwrap();
     let declare = |name: &str| {
         define_resource::<Note>("notes")
@@ -109,7 +109,7 @@ async fn a_table_that_does_not_fit_is_told_column_by_column() {
 }
 
 #[tokio::test]
-async fn production_asks_for_a_secret_and_a_prefix_must_be_a_path() {
+async fn production_requires_a_secret_and_a_valid_prefix() {
     let app = || create_app(AppPreset::Production);
     let errors = app().prefix("v1/").build().await.unwrap_err();
     insta::assert_snapshot!("production", text(&errors));

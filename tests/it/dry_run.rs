@@ -8,22 +8,22 @@ use resourceful::testing::TestApp;
 use serde_json::{Value as Json, json};
 
 use crate::policies::model;
-use crate::support::{Place, create, everywhere, faults, path, product};
+use crate::support::{TestStorage, create, faults, on_every_storage, path, product};
 
 #[tokio::test]
-async fn a_tried_change_answers_what_it_would_and_changes_nothing() {
-    everywhere(|app| async move {
+async fn dry_run_returns_the_response_and_changes_nothing() {
+    on_every_storage(|app| async move {
         let lamp = create(&app, "lamp", json!({})).await;
         let before = app.events().await.len();
         let tried = app.post("/products").header("prefer", "dry-run").json(product("desk", json!({}))).await;
         assert_eq!((tried.status(), tried.header("preference-applied")), (200, Some("dry-run")), "{tried}");
-        let said = tried.json();
-        assert_eq!((&said["status"], &said["body"]["name"]), (&json!(201), &json!("desk")));
-        let id = said["body"]["id"].as_str().unwrap();
-        assert_eq!(said["headers"]["location"], format!("/products/{id}"));
-        assert_eq!(said["headers"]["etag"], "\"1\"");
-        assert_eq!(said["events"][0]["type"], "products.created");
-        assert_eq!(said["events"][0]["data"], said["body"]);
+        let result = tried.json();
+        assert_eq!((&result["status"], &result["body"]["name"]), (&json!(201), &json!("desk")));
+        let id = result["body"]["id"].as_str().unwrap();
+        assert_eq!(result["headers"]["location"], format!("/products/{id}"));
+        assert_eq!(result["headers"]["etag"], "\"1\"");
+        assert_eq!(result["events"][0]["type"], "products.created");
+        assert_eq!(result["events"][0]["data"], result["body"]);
         assert_eq!(app.get(&format!("/products/{id}")).await.status(), 404);
 
         let at = path(&lamp);
@@ -44,13 +44,13 @@ async fn a_tried_change_answers_what_it_would_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_put_that_would_create_is_only_tried_too() {
-    everywhere(|app| async move {
+async fn dry_run_of_a_creating_put_creates_nothing() {
+    on_every_storage(|app| async move {
         let body = json!({"title": "A", "region": "north"});
         let put = app.put("/categories/a").header("prefer", "dry-run").json(body).await;
-        let said = put.json();
+        let result = put.json();
         assert_eq!(
-            (&said["status"], &said["events"][0]["type"]),
+            (&result["status"], &result["events"][0]["type"]),
             (&json!(201), &json!("categories.created")),
             "{put}"
         );
@@ -60,8 +60,8 @@ async fn a_put_that_would_create_is_only_tried_too() {
 }
 
 #[tokio::test]
-async fn a_tried_change_fails_as_it_would() {
-    everywhere(|app| async move {
+async fn dry_run_fails_like_the_real_request() {
+    on_every_storage(|app| async move {
         let lamp = create(&app, "lamp", json!({})).await;
         let post = async |body| app.post("/products").header("prefer", "dry-run").json(body).await;
         let invalid = post(product("", json!({}))).await;
@@ -81,8 +81,8 @@ async fn a_tried_change_fails_as_it_would() {
 }
 
 #[tokio::test]
-async fn hooks_see_a_tried_change_before_and_not_after_and_what_they_enlist_is_tried_too() {
-    for place in Place::all().await {
+async fn dry_run_runs_before_hooks_and_enlisted_changes_but_no_after_hooks() {
+    for place in TestStorage::all().await {
         let ran = Arc::new(AtomicUsize::new(0));
         let counted = ran.clone();
         type Item = serde_json::Map<String, serde_json::Value>;
@@ -123,8 +123,8 @@ async fn hooks_see_a_tried_change_before_and_not_after_and_what_they_enlist_is_t
 }
 
 #[tokio::test]
-async fn a_preference_that_reads_like_a_dry_run_and_is_none_changes_nothing() {
-    for place in Place::all().await {
+async fn misspelled_dry_run_preference_is_400_and_changes_nothing() {
+    for place in TestStorage::all().await {
         let things = define_dynamic_resource("things", model(&["code", "name"]))
             .adapter(place.table("things"))
             .id_field("code")

@@ -6,11 +6,11 @@ use resourceful::testing::TestApp;
 use resourceful::{Error, ErrorKind};
 use serde_json::json;
 
-use crate::support::{EDITOR, Place, create, everywhere, faults, path, product};
+use crate::support::{EDITOR, TestStorage, create, faults, on_every_storage, path, product};
 
 #[tokio::test]
-async fn a_problem_has_every_member_of_the_contract() {
-    everywhere(|app| async move {
+async fn problem_has_all_documented_members() {
+    on_every_storage(|app| async move {
         let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let refused = app.get("/products/nope?x=1").header("traceparent", trace).await;
         assert_eq!(refused.header("content-type"), Some("application/problem+json"));
@@ -26,7 +26,7 @@ async fn a_problem_has_every_member_of_the_contract() {
 
 #[tokio::test]
 async fn an_unknown_path_is_a_problem() {
-    everywhere(|app| async move {
+    on_every_storage(|app| async move {
         for path in ["/", "/nope", "/products/a/b", "/products/", "//"] {
             let refused = app.get(path).await;
             assert_eq!(
@@ -41,7 +41,7 @@ async fn an_unknown_path_is_a_problem() {
 
 #[tokio::test]
 async fn a_unique_clash_is_409_and_names_the_field() {
-    everywhere(|app| async move {
+    on_every_storage(|app| async move {
         create(&app, "lamp", json!({})).await;
         let other = create(&app, "chair", json!({})).await;
         let clash = app.post("/products").json(product("lamp", json!({}))).await;
@@ -56,8 +56,8 @@ async fn a_unique_clash_is_409_and_names_the_field() {
 }
 
 #[tokio::test]
-async fn a_reference_to_nothing_is_409_and_so_is_deleting_what_is_referred_to() {
-    everywhere(|app| async move {
+async fn foreign_key_violations_are_409() {
+    on_every_storage(|app| async move {
         let dangling = app.post("/products").json(product("lamp", json!({"category_code": "nope"}))).await;
         assert_eq!(
             (dangling.status(), dangling.json()["code"].clone()),
@@ -78,9 +78,9 @@ async fn a_reference_to_nothing_is_409_and_so_is_deleting_what_is_referred_to() 
 }
 
 #[tokio::test]
-async fn a_request_id_is_echoed_where_it_is_safe_and_minted_where_not() {
-    everywhere(|app| async move {
-        for (given, kept) in [
+async fn safe_request_id_is_echoed_and_an_unsafe_one_is_replaced() {
+    on_every_storage(|app| async move {
+        for (given, is_echoed) in [
             ("abc-123", true),
             (&"x".repeat(128), true),
             (&"x".repeat(129), false),
@@ -90,7 +90,7 @@ async fn a_request_id_is_echoed_where_it_is_safe_and_minted_where_not() {
             for path in ["/products", "/nope", "/products/x?y=1"] {
                 let answer = app.get(path).header("x-request-id", given).await;
                 let id = answer.header("x-request-id").unwrap();
-                assert_eq!(id == given, kept, "{given}");
+                assert_eq!(id == given, is_echoed, "{given}");
                 assert!(!id.is_empty());
             }
         }
@@ -99,8 +99,8 @@ async fn a_request_id_is_echoed_where_it_is_safe_and_minted_where_not() {
 }
 
 #[tokio::test]
-async fn answers_of_each_kind_are_as_pinned() {
-    let place = crate::support::Place::memory();
+async fn responses_match_their_snapshots() {
+    let place = crate::support::TestStorage::memory();
     let app = crate::support::shop(&place).await;
     app.post("/categories").json(json!({"code": "lights", "title": "Lights"})).await;
     let note = app.post("/notes").bearer(EDITOR).json(json!({"text": "hello"})).await;
@@ -146,7 +146,7 @@ struct City {
 }
 
 #[tokio::test]
-async fn a_query_that_takes_too_long_is_504_and_its_connection_serves_on() {
+async fn slow_query_is_504_and_its_connection_stays_usable() {
     let limit = std::time::Duration::from_millis(50);
     let database = resourceful::Sql::options("sqlite::memory:").heavy_query_timeout(limit).connect().await;
     let database = database.unwrap();
@@ -183,7 +183,7 @@ struct Part {
 }
 
 /// A table with rules that the declaration does not know.
-const RULES: [(&str, &str); 2] = [
+const TABLES_WITH_CONSTRAINTS: [(&str, &str); 2] = [
     (
         "sqlite",
         "CREATE TABLE parts (id INTEGER PRIMARY KEY AUTOINCREMENT, code TEXT NOT NULL CHECK (length(code) < 6),
@@ -204,11 +204,14 @@ const RULES: [(&str, &str); 2] = [
 ];
 
 #[tokio::test]
-async fn what_the_database_refuses_by_its_own_rules_is_named_and_not_quoted() {
-    for place in Place::all().await {
-        let Some((_, rules)) = RULES.iter().find(|(storage, _)| *storage == place.name) else { continue };
-        let made = Migration::new("parts", 1, "rules", (*rules).to_owned());
-        place.storage().migrate(&[made], true).await.unwrap();
+async fn database_constraint_violation_names_the_field_but_not_its_message() {
+    for place in TestStorage::all().await {
+        let Some((_, rules)) = TABLES_WITH_CONSTRAINTS.iter().find(|(storage, _)| *storage == place.name)
+        else {
+            continue;
+        };
+        let migration = Migration::new("parts", 1, "rules", (*rules).to_owned());
+        place.storage().migrate(&[migration], true).await.unwrap();
         let parts = define_resource::<Part>("parts")
             .adapter(resourceful::adapter::Table::new(place.storage().clone(), "parts"))
             .permissions(Permissions::all(anyone()))
@@ -224,7 +227,7 @@ async fn what_the_database_refuses_by_its_own_rules_is_named_and_not_quoted() {
 
         let long = app.post("/parts").json(part("toolong", 1, 5)).await;
         assert_eq!((long.status(), faults(&long.json())), (422, vec![("/code", "rejected")]), "{long}");
-        let until = app.patch(&path_of(&good)).json(json!({"until_day": 0})).await;
+        let until = app.patch(&location_of(&good)).json(json!({"until_day": 0})).await;
         assert_eq!(
             (until.status(), faults(&until.json())),
             (422, vec![("/until_day", "rejected")]),
@@ -254,18 +257,19 @@ async fn what_the_database_refuses_by_its_own_rules_is_named_and_not_quoted() {
     }
 }
 
-fn path_of(created: &resourceful::testing::TestResponse) -> String {
+fn location_of(created: &resourceful::testing::TestResponse) -> String {
     created.header("location").unwrap().to_owned()
 }
 
 /// A failure of several layers, as drivers have them.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Layer(&'static str, #[source] Option<Box<Layer>>);
+struct LayeredError(&'static str, #[source] Option<Box<LayeredError>>);
 
 #[tokio::test]
-async fn a_failure_is_reported_with_every_cause_to_people_and_logs_and_with_none_to_clients() {
-    let cause = || Layer("the database is away", Some(Box::new(Layer("connection refused", None))));
+async fn error_causes_are_formatted_for_logs_and_not_for_clients() {
+    let cause =
+        || LayeredError("the database is away", Some(Box::new(LayeredError("connection refused", None))));
     let error = Error::new(ErrorKind::Internal, "internal", "The server failed.").with_source(cause());
     assert_eq!(error.to_string(), "internal: The server failed.");
     assert_eq!(format!("{error:#}"), "internal: the database is away: connection refused");
@@ -276,7 +280,7 @@ async fn a_failure_is_reported_with_every_cause_to_people_and_logs_and_with_none
     // What main returns is read by a person.
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let app = crate::support::builder(&Place::memory()).build().await.unwrap();
+    let app = crate::support::builder(&TestStorage::memory()).build().await.unwrap();
     let report = format!("{:?}", app.serve(&address).await.unwrap_err());
     assert!(report.starts_with(&format!("Cannot listen on {address}: ")), "{report}");
     assert!(report.contains("Is the port taken?") && !report.contains('{'), "{report}");

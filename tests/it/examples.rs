@@ -14,7 +14,7 @@ use resourceful::AppBuilder;
 use resourceful::prelude::*;
 use resourceful::testing::{MatrixReport, TestApp, policy_matrix};
 
-use crate::support::Place;
+use crate::support::TestStorage;
 
 const SECRET: &str = "a secret of tests, as long as one must be";
 
@@ -39,16 +39,16 @@ fn actor(variable: &str) -> Actor {
 }
 
 /// The shop with its first rows.
-pub(crate) async fn shop(place: &Place) -> TestApp {
+pub(crate) async fn shop(place: &TestStorage) -> TestApp {
     shop_with(place, |builder| builder).await
 }
 
 /// The shop, each of whose people gets a document of their own.
 pub(crate) async fn documented_shop() -> TestApp {
-    shop_with(&Place::memory(), |builder| builder.document_by_caller(true)).await
+    shop_with(&TestStorage::memory(), |builder| builder.document_by_caller(true)).await
 }
 
-pub(crate) async fn shop_with(place: &Place, change: impl FnOnce(AppBuilder) -> AppBuilder) -> TestApp {
+pub(crate) async fn shop_with(place: &TestStorage, change: impl FnOnce(AppBuilder) -> AppBuilder) -> TestApp {
     let builder = resources::shop(AppPreset::Development, |name| place.table(name)).unwrap();
     let app = TestApp::build(change(builder.authenticator(people::tokens(SECRET)))).await.unwrap();
     assert!(seed::load(app.app()).await.unwrap());
@@ -56,7 +56,7 @@ pub(crate) async fn shop_with(place: &Place, change: impl FnOnce(AppBuilder) -> 
 }
 
 /// The atlas without its rows.
-pub(crate) async fn empty_atlas(place: &Place) -> TestApp {
+pub(crate) async fn empty_atlas(place: &TestStorage) -> TestApp {
     TestApp::build(atlas::atlas(|name| place.table(name)).unwrap()).await.unwrap()
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn token(variable: &str) -> String {
     people::token(person, SECRET).unwrap()
 }
 
-async fn shop_matrix(place: &Place) -> MatrixReport {
+async fn shop_matrix(place: &TestStorage) -> MatrixReport {
     let app = shop_with(place, |builder| builder.document_by_caller(true)).await;
     // What it remembers is held against the declaration, too; one storage is enough for that.
     let app = if place.name == "memory" { app.through_cache() } else { app };
@@ -99,7 +99,7 @@ async fn shop_matrix(place: &Place) -> MatrixReport {
 }
 
 /// Some countries of each continent, with their largest cities.
-async fn some_atlas(place: &Place) -> TestApp {
+async fn some_atlas(place: &TestStorage) -> TestApp {
     let editor = Actor::user("atlas").with_role("editor");
     let tokens = BearerTokens::new().token("edits", editor).token("reads", Actor::user("rita"));
     let builder = atlas::atlas(|name| place.table(name)).unwrap().authenticator(tokens);
@@ -119,7 +119,7 @@ fn read<M: serde::de::DeserializeOwned>(file: &str) -> Vec<M> {
     csv::Reader::from_path(path).unwrap().deserialize().collect::<Result<_, _>>().unwrap()
 }
 
-async fn atlas_matrix(place: &Place) -> MatrixReport {
+async fn atlas_matrix(place: &TestStorage) -> MatrixReport {
     let app = some_atlas(place).await;
     let editor = Actor::user("atlas").with_role("editor");
     policy_matrix(&app)
@@ -132,8 +132,8 @@ async fn atlas_matrix(place: &Place) -> MatrixReport {
 }
 
 #[tokio::test]
-async fn shop_and_atlas_are_as_declared_on_every_path() {
-    for place in Place::all().await {
+async fn shop_and_atlas_pass_the_policy_matrix() {
+    for place in TestStorage::all().await {
         let (shop, atlas) = (shop_matrix(&place).await, atlas_matrix(&place).await);
         println!("{}: shop {shop}{}: atlas {atlas}", place.name, place.name);
         shop.assert_passed();

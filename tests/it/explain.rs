@@ -5,9 +5,9 @@ use resourceful::testing::{TestApp, TestResponse};
 use serde_json::{Value as Json, json};
 
 use crate::examples::{self, seed};
-use crate::support::Place;
+use crate::support::TestStorage;
 
-async fn app(place: &Place) -> TestApp {
+async fn app(place: &TestStorage) -> TestApp {
     examples::shop(place).await
 }
 
@@ -16,8 +16,8 @@ async fn ask(app: &TestApp, question: Json) -> TestResponse {
 }
 
 #[tokio::test]
-async fn it_says_which_rule_decided_and_which_filter_hid_the_row() {
-    for place in Place::all().await {
+async fn explain_names_the_deciding_rule_and_the_row_filter() {
+    for place in TestStorage::all().await {
         let app = app(&place).await;
         let alan = json!({"id": "alan", "tenant": "acme", "tenant_roles": ["member"]});
         let about = |id: Uuid, actor: &Json| json!({"resource": "orders", "operation": "read", "id": id, "actor": actor});
@@ -55,21 +55,21 @@ async fn it_says_which_rule_decided_and_which_filter_hid_the_row() {
 }
 
 #[tokio::test]
-async fn those_who_may_not_ask_learn_nothing() {
-    let app = app(&Place::memory()).await;
+async fn explain_requires_its_permission() {
+    let app = app(&TestStorage::memory()).await;
     let question = json!({"resource": "orders", "operation": "list"});
     let stranger = app.post("/_explain").json(question.clone()).await;
     assert_eq!((stranger.status(), stranger.header("www-authenticate")), (401, Some("Bearer realm=\"api\"")));
     let admin = app.post("/_explain").bearer(&examples::token("ACME_ADMIN"));
     // Not even whether the question was a good one.
     assert_eq!(admin.body("no json").await.status(), 403);
-    let without = crate::support::shop(&Place::memory()).await;
+    let without = crate::support::shop(&TestStorage::memory()).await;
     assert_eq!(without.post("/_explain").json(question).await.status(), 404);
 }
 
 #[tokio::test]
-async fn a_question_that_cannot_be_asked_is_told_what_is_wrong() {
-    let app = app(&Place::memory()).await;
+async fn invalid_explain_request_is_422_with_pointers() {
+    let app = app(&TestStorage::memory()).await;
     for (question, pointer) in [
         (json!({"resource": "order", "operation": "list"}), "/resource"),
         (json!({"resource": "orders", "operation": "lst"}), "/operation"),
@@ -86,7 +86,7 @@ async fn a_question_that_cannot_be_asked_is_told_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_rule_about_rows_cannot_say_who_may_ask() {
+async fn explain_permission_cannot_depend_on_rows() {
     for permission in [owner("user_id"), owner("id"), resourceful::access::rows(json!({"id": "x"}))] {
         let builder = create_app(AppPreset::Testing).explain(permission.clone());
         let faults = builder.build().await.unwrap_err().to_string();
@@ -96,8 +96,8 @@ async fn a_rule_about_rows_cannot_say_who_may_ask() {
 }
 
 #[tokio::test]
-async fn it_is_in_the_document() {
-    let document = app(&Place::memory()).await.get("/openapi.json").await.json();
+async fn explain_is_in_the_openapi_document() {
+    let document = app(&TestStorage::memory()).await.get("/openapi.json").await.json();
     let operation = &document["paths"]["/_explain"]["post"];
     assert_eq!(operation["security"], json!([{"Bearer": ["operator"]}]));
     let question = &document["components"]["schemas"]["Question"];

@@ -6,12 +6,12 @@ use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestResponse};
 use serde_json::{Value as Json, json};
 
-use crate::policies::{actors, everywhere, model, words};
-use crate::support::{Place, faults};
+use crate::policies::{actors, comparable_problem, for_each_storage, model};
+use crate::support::{TestStorage, faults};
 
 /// People whose salary and score are for the chief, whose grade only the chief may set, whose phone most callers see as
 /// a placeholder, and whose pin no caller sees.
-fn people(place: &Place, name: &str) -> Resource {
+fn people(place: &TestStorage, name: &str) -> Resource {
     let shape = json!({
         "type": "object",
         "properties": {
@@ -45,7 +45,7 @@ fn people(place: &Place, name: &str) -> Resource {
         .unwrap()
 }
 
-pub(crate) async fn staff(place: &Place) -> TestApp {
+pub(crate) async fn staff(place: &TestStorage) -> TestApp {
     let teams = define_dynamic_resource("teams", model(&["code", "lead"]))
         .adapter(place.table("teams"))
         .id_field("code")
@@ -70,8 +70,8 @@ pub(crate) async fn staff(place: &Place) -> TestApp {
 }
 
 /// What a problem says, whatever the name that it is about; a misspelling is a suggestion's business.
-pub(crate) fn plain(answer: &TestResponse, name: &str) -> String {
-    let mut said = words(answer).1;
+pub(crate) fn normalized_problem(answer: &TestResponse, name: &str) -> String {
+    let mut said = comparable_problem(answer).1;
     for error in said["errors"].as_array_mut().unwrap() {
         let detail = error["detail"].as_str().unwrap();
         let detail = detail.split(" Did you mean").next().unwrap();
@@ -81,8 +81,8 @@ pub(crate) fn plain(answer: &TestResponse, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_field_that_one_may_not_read_does_not_exist() {
-    everywhere(|place| async move {
+async fn unreadable_field_is_treated_as_unknown() {
+    for_each_storage(|place| async move {
         let app = staff(&place).await;
         let whole =
             json!({"code": "a", "name": "a", "salary": 500, "grade": "old", "phone": "555-a", "score": 0});
@@ -117,7 +117,7 @@ async fn a_field_that_one_may_not_read_does_not_exist() {
                 let real = app.get(&format!("/people?{query}")).await;
                 let fake = app.get(&format!("/people?{}", query.replace(name, "zzqzz"))).await;
                 assert_eq!(real.status(), 400, "{query}: {real}");
-                assert_eq!(plain(&real, name), plain(&fake, "zzqzz"), "{query}");
+                assert_eq!(normalized_problem(&real, name), normalized_problem(&fake, "zzqzz"), "{query}");
             }
             let filter = json!({"filter": {name: {"is_null": false}}});
             assert_eq!(app.request("QUERY", "/people").json(filter).await.status(), 400);
@@ -137,16 +137,16 @@ async fn a_field_that_one_may_not_read_does_not_exist() {
         assert_eq!(app.get("/people/a").bearer("chief").header("if-none-match", &masked).await.status(), 200);
         // Either names the version that a change expects.
         for tag in [&masked, &whole] {
-            let kept = app.patch("/people/a").header("if-match", tag).json(json!({"name": "a"})).await;
-            assert_eq!(kept.status(), 200, "{kept}");
+            let updated = app.patch("/people/a").header("if-match", tag).json(json!({"name": "a"})).await;
+            assert_eq!(updated.status(), 200, "{updated}");
         }
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_field_that_one_may_not_set_is_refused_by_name_and_kept() {
-    everywhere(|place| async move {
+async fn unwritable_field_is_refused_and_keeps_its_value() {
+    for_each_storage(|place| async move {
         let app = staff(&place).await;
         for (method, path, body) in [
             ("POST", "/people", json!({"code": "n", "name": "n", "grade": "x", "phone": "1"})),
@@ -205,7 +205,7 @@ async fn a_field_that_one_may_not_set_is_refused_by_name_and_kept() {
 }
 
 /// The same merge patch of one person on every path that takes one: the path, the answer, and where the patch stands.
-async fn patched(
+async fn send_patches(
     app: &TestApp,
     patch: &Json,
     dry_run: bool,
@@ -230,8 +230,8 @@ async fn patched(
 }
 
 #[tokio::test]
-async fn a_field_that_a_caller_does_not_see_cannot_be_set_wiped_or_guessed() {
-    everywhere(|place| async move {
+async fn hidden_field_cannot_be_set_cleared_or_guessed() {
+    for_each_storage(|place| async move {
         let app = staff(&place).await;
         let set = app.patch("/people/a").bearer("chief").json(json!({"score": 7})).await;
         assert_eq!((set.status(), set.json()["score"].clone()), (200, json!(7)), "{set}");
@@ -240,12 +240,12 @@ async fn a_field_that_a_caller_does_not_see_cannot_be_set_wiped_or_guessed() {
         for dry_run in [false, true] {
             let mut said = Vec::new();
             for guess in [json!(7), json!(8)] {
-                for (path, refused, pointer) in patched(&app, &json!({"score": guess}), dry_run).await {
+                for (path, refused, pointer) in send_patches(&app, &json!({"score": guess}), dry_run).await {
                     assert_eq!(refused.status(), 422, "{path}: {refused}");
                     let fault = &refused.json()["errors"][0];
                     assert_eq!(fault["code"], "unknown", "{path}: {refused}");
                     assert_eq!(fault["pointer"], format!("{pointer}/score"), "{path}");
-                    said.push(words(&refused));
+                    said.push(comparable_problem(&refused));
                 }
             }
             // The right guess is answered as the wrong one is.
@@ -275,8 +275,8 @@ async fn a_field_that_a_caller_does_not_see_cannot_be_set_wiped_or_guessed() {
 }
 
 #[tokio::test]
-async fn a_placeholder_is_never_written_back() {
-    everywhere(|place| async move {
+async fn redacted_placeholder_is_never_stored() {
+    for_each_storage(|place| async move {
         let app = staff(&place).await;
         let phone = async || app.get("/people/a").bearer("chief").await.json()["phone"].clone();
         let mut read = app.get("/people/a").await.json();
@@ -295,7 +295,7 @@ async fn a_placeholder_is_never_written_back() {
             assert_eq!(answer.json()["name"], body["name"], "{method}: {answer}");
             assert_eq!(phone().await, "555-a", "{method}");
         }
-        for (path, answer, _) in patched(&app, &json!({"phone": "***", "name": "again"}), false).await {
+        for (path, answer, _) in send_patches(&app, &json!({"phone": "***", "name": "again"}), false).await {
             assert_eq!((answer.status(), phone().await), (200, json!("555-a")), "{path}: {answer}");
         }
         // What is no placeholder is set, and left out of a replacement it is missing.
@@ -307,16 +307,16 @@ async fn a_placeholder_is_never_written_back() {
 }
 
 #[tokio::test]
-async fn a_value_that_is_set_without_being_seen_is_not_confirmed() {
-    everywhere(|place| async move {
+async fn dry_run_does_not_confirm_a_hidden_value() {
+    for_each_storage(|place| async move {
         let app = staff(&place).await;
         assert_eq!(app.patch("/people/a").json(json!({"pin": "1234"})).await.status(), 200);
         for (right, wrong) in [
             (json!({"pin": "1234"}), json!({"pin": "9999"})),
             (json!({"phone": "555-a"}), json!({"phone": "555-b"})),
         ] {
-            let right = patched(&app, &right, true).await;
-            let wrong = patched(&app, &wrong, true).await;
+            let right = send_patches(&app, &right, true).await;
+            let wrong = send_patches(&app, &wrong, true).await;
             for ((path, right, _), (_, wrong, _)) in right.iter().zip(&wrong) {
                 let said = |answer: &TestResponse| {
                     let mut said = answer.json();
@@ -340,8 +340,8 @@ async fn a_value_that_is_set_without_being_seen_is_not_confirmed() {
 }
 
 #[tokio::test]
-async fn a_replacement_of_what_was_read_keeps_what_is_write_only() {
-    everywhere(|place| async move {
+async fn replace_keeps_write_only_fields() {
+    for_each_storage(|place| async move {
         let (stored, mut items) = tokio::sync::mpsc::unbounded_channel();
         let accounts = define_dynamic_resource("accounts", model(&["code", "name", "secret"]))
             .adapter(place.table("accounts"))
@@ -370,9 +370,9 @@ async fn a_replacement_of_what_was_read_keeps_what_is_write_only() {
 }
 
 #[tokio::test]
-async fn a_tag_does_not_tell_of_what_it_covers() {
+async fn etag_digest_depends_on_the_secret() {
     // Without a counter a tag is made of the whole row: two applications with different secrets name it differently.
-    let place = Place::memory();
+    let place = TestStorage::memory();
     let tag = async |secret: &str| {
         let app = create_app(AppPreset::Development).secret(secret).resource(people(&place, "people"));
         let app = TestApp::build(app).await.unwrap();
@@ -385,8 +385,8 @@ async fn a_tag_does_not_tell_of_what_it_covers() {
 }
 
 #[tokio::test]
-async fn a_clash_does_not_name_a_field_that_is_not_there() {
-    everywhere(|place| async move {
+async fn unique_conflict_does_not_name_a_hidden_field() {
+    for_each_storage(|place| async move {
         let mut shape = model(&["code", "name", "badge"]);
         shape["properties"]["badge"]["default"] = json!("none");
         let badges = define_dynamic_resource("badges", shape)
@@ -405,15 +405,15 @@ async fn a_clash_does_not_name_a_field_that_is_not_there() {
         let clash = create("b").await;
         assert_eq!((clash.status(), clash.json()["code"].clone()), (409, json!("unique")), "{clash}");
         assert!(!clash.text().contains("badge\""), "{clash}");
-        let told = app.post("/badges").bearer("chief").json(json!({"code": "b", "name": "n"})).await;
-        assert_eq!(told.json()["errors"][0]["pointer"], "/badge", "{told}");
+        let visible = app.post("/badges").bearer("chief").json(json!({"code": "b", "name": "n"})).await;
+        assert_eq!(visible.json()["errors"][0]["pointer"], "/badge", "{visible}");
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_read_only_field_that_is_not_shown_cannot_be_guessed() {
-    everywhere(|place| async move {
+async fn redacted_read_only_field_cannot_be_guessed() {
+    for_each_storage(|place| async move {
         let mut shape = model(&["code", "mark", "seal"]);
         shape["properties"]["mark"]["default"] = json!("none");
         let marks = define_dynamic_resource("marks", shape)
@@ -465,8 +465,8 @@ async fn a_read_only_field_that_is_not_shown_cannot_be_guessed() {
 
 /// A merge patch says of an object only what changes (RFC 7396); of one that cannot change it must say the whole.
 #[tokio::test]
-async fn an_object_that_is_immutable_or_read_only_is_not_merged_into() {
-    everywhere(|place| async move {
+async fn merge_patch_cannot_change_an_immutable_or_read_only_object() {
+    for_each_storage(|place| async move {
         let mut shape = model(&["code", "name"]);
         for field in ["meta", "stamp"] {
             shape["properties"][field] = json!({"type": "object", "default": {}});
@@ -508,8 +508,8 @@ async fn an_object_that_is_immutable_or_read_only_is_not_merged_into() {
 
 /// A client that changes one field of what it read may send all of it back.
 #[tokio::test]
-async fn a_field_that_only_others_set_may_be_sent_back_as_it_was_read() {
-    everywhere(|place| async move {
+async fn unwritable_field_may_be_sent_back_unchanged() {
+    for_each_storage(|place| async move {
         let mut shape = model(&["code", "name", "grade"]);
         shape["properties"]["score"] = json!({"type": "number", "default": 1.5});
         let marks = define_dynamic_resource("marks", shape)

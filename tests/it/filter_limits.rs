@@ -4,7 +4,7 @@ use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestResponse};
 use serde_json::{Value as Json, json};
 
-use crate::support::{create, everywhere};
+use crate::support::{create, on_every_storage};
 
 /// Filters of more nodes than there may be, each of another kind.
 fn oversized() -> Vec<(&'static str, Json)> {
@@ -27,7 +27,7 @@ fn oversized() -> Vec<(&'static str, Json)> {
     ]
 }
 
-fn refused(what: &str, answer: &TestResponse) {
+fn assert_node_limit_fault(what: &str, answer: &TestResponse) {
     assert_eq!(answer.status(), 400, "{what}");
     let faults = answer.json()["errors"].as_array().unwrap().clone();
     let limit = faults.iter().find(|fault| fault["code"] == "limit");
@@ -44,17 +44,17 @@ fn comparisons(count: usize) -> String {
 }
 
 #[tokio::test]
-async fn every_node_of_a_filter_counts() {
-    everywhere(|app| async move {
+async fn filter_nodes_are_limited_on_every_route() {
+    on_every_storage(|app| async move {
         create(&app, "a", json!({})).await;
         for (what, filter) in oversized() {
             let body = json!({"filter": filter});
-            refused(what, &app.request("QUERY", "/products").json(body.clone()).await);
-            refused(what, &app.post("/products/query").json(body.clone()).await);
+            assert_node_limit_fault(what, &app.request("QUERY", "/products").json(body.clone()).await);
+            assert_node_limit_fault(what, &app.post("/products/query").json(body.clone()).await);
             let bulk = json!({"filter": filter, "max_affected": 5});
-            refused(what, &app.delete("/products/bulk").json(bulk).await);
+            assert_node_limit_fault(what, &app.delete("/products/bulk").json(bulk).await);
             let bulk = json!({"filter": filter, "patch": {"stock": 2}, "max_affected": 5});
-            refused(what, &app.patch("/products/bulk").json(bulk).await);
+            assert_node_limit_fault(what, &app.patch("/products/bulk").json(bulk).await);
         }
         // As many as there may be are answered.
         let most = json!({"filter": {"or": vec![json!({"name": "a"}); 255]}});
@@ -71,16 +71,16 @@ async fn every_node_of_a_filter_counts() {
 }
 
 #[tokio::test]
-async fn the_rest_of_a_filter_that_is_too_large_is_not_read() {
-    let app = crate::support::shop(&crate::support::Place::memory()).await;
+async fn oversized_filter_is_not_parsed_beyond_the_limit() {
+    let app = crate::support::shop(&crate::support::TestStorage::memory()).await;
     for branch in [json!({}), json!({"x": 1})] {
         let body = json!({"filter": {"or": vec![branch.clone(); 60_000]}});
-        refused(&branch.to_string(), &app.request("QUERY", "/products").json(body).await);
+        assert_node_limit_fault(&branch.to_string(), &app.request("QUERY", "/products").json(body).await);
     }
 }
 
 #[tokio::test]
-async fn every_node_of_a_subscriptions_filter_counts() {
+async fn filter_nodes_of_a_subscription_are_limited() {
     let rooms = define_dynamic_resource("rooms", crate::policies::model(&["name"]))
         .adapter(Memory::new().table("rooms"))
         .id_field("name")
@@ -102,8 +102,8 @@ async fn every_node_of_a_subscriptions_filter_counts() {
 }
 
 #[tokio::test]
-async fn a_request_with_countless_faults_is_answered_with_some_of_them() {
-    everywhere(|app| async move {
+async fn number_of_reported_faults_is_limited() {
+    on_every_storage(|app| async move {
         let unknown: serde_json::Map<String, Json> =
             (0..3_000).map(|number| (format!("f{number}"), json!(1))).collect();
         let queried = app.post("/products/query").json(Json::Object(unknown.clone())).await;

@@ -10,13 +10,13 @@ use resourceful::testing::{TestApp, policy_matrix};
 use serde_json::json;
 
 use crate::policies::model;
-use crate::support::Place;
-use crate::support::frail::Frail;
+use crate::support::TestStorage;
+use crate::support::unreliable_bus::UnreliableBus;
 
 /// Where rights are kept, for every node; `None` where it cannot be read.
-type Table = Arc<Mutex<Option<Vec<(&'static str, Grant)>>>>;
+type RightsTable = Arc<Mutex<Option<Vec<(&'static str, Grant)>>>>;
 
-fn all() -> Grant {
+fn full_access() -> Grant {
     Grant::to("notes", Operation::ALL)
 }
 
@@ -27,22 +27,22 @@ struct Node {
 }
 
 impl Node {
-    async fn start(table: &Table, bus: Option<Arc<dyn Bus>>) -> Self {
+    async fn start(table: &RightsTable, bus: Option<Arc<dyn Bus>>) -> Self {
         let read = Arc::new(AtomicUsize::new(0));
-        let (kept, counted) = (table.clone(), read.clone());
+        let (stored, counted) = (table.clone(), read.clone());
         let grants = Grants::new(move |actor| {
             counted.fetch_add(1, Ordering::SeqCst);
-            let kept = kept.lock().unwrap().clone();
+            let stored = stored.lock().unwrap().clone();
             async move {
                 tokio::task::yield_now().await;
-                let kept = kept.ok_or("the table is away")?;
-                let own = kept.into_iter().filter(|(who, _)| Some(*who) == actor.id());
+                let stored = stored.ok_or("the table is away")?;
+                let own = stored.into_iter().filter(|(who, _)| Some(*who) == actor.id());
                 Ok(own.map(|(_, grant)| grant).collect())
             }
         })
         .fresh(Duration::from_secs(3_600));
         let notes = define_dynamic_resource("notes", model(&["code", "status"]))
-            .adapter(Place::memory().table("notes"))
+            .adapter(TestStorage::memory().table("notes"))
             .id_field("code")
             .permissions(Permissions::all(grants.permission()))
             .build()
@@ -66,12 +66,12 @@ impl Node {
         self.app.get("/notes").bearer(who).await.status()
     }
 
-    fn read(&self) -> usize {
+    fn load_count(&self) -> usize {
         self.read.load(Ordering::SeqCst)
     }
 
     /// Asks until it is so; a node hears of another one's change soon, and not at once.
-    async fn until(&self, who: &str, status: u16) {
+    async fn wait_for_status(&self, who: &str, status: u16) {
         let soon = async {
             while self.list(who).await != status {
                 tokio::task::yield_now().await;
@@ -81,17 +81,18 @@ impl Node {
     }
 }
 
-fn table(rights: &[(&'static str, Grant)]) -> Table {
+fn table(rights: &[(&'static str, Grant)]) -> RightsTable {
     Arc::new(Mutex::new(Some(rights.to_vec())))
 }
 
 #[tokio::test]
-async fn what_is_granted_is_what_is_allowed_on_every_path() {
+async fn granted_rights_pass_the_policy_matrix() {
     let some = Grant::to("notes", Operation::ALL).rows(json!({"status": "open"}));
     let one = Grant::to("notes", [Operation::Read, Operation::List]).rows(json!({"code": "1"}));
     let elsewhere = Grant::to("others", Operation::ALL);
     let node =
-        Node::start(&table(&[("ada", all()), ("bob", some), ("bob", one), ("eve", elsewhere)]), None).await;
+        Node::start(&table(&[("ada", full_access()), ("bob", some), ("bob", one), ("eve", elsewhere)]), None)
+            .await;
     let report = policy_matrix(&node.app)
         .caller("nobody", Actor::anonymous(), [])
         .caller("ada", Actor::user("ada"), [("authorization", "Bearer ada")])
@@ -107,12 +108,12 @@ async fn what_is_granted_is_what_is_allowed_on_every_path() {
 }
 
 #[tokio::test]
-async fn rights_are_read_once_however_many_ask_and_again_after_a_change() {
-    let table = table(&[("ada", all())]);
+async fn grants_are_loaded_once_and_reloaded_after_invalidation() {
+    let table = table(&[("ada", full_access())]);
     let node = Node::start(&table, None).await;
     let asked = futures::future::join_all((0..50).map(|_| node.list("ada"))).await;
     assert!(asked.iter().all(|status| *status == 200));
-    assert_eq!(node.read(), 1);
+    assert_eq!(node.load_count(), 1);
     *table.lock().unwrap() = Some(Vec::new());
     assert_eq!(node.list("ada").await, 200, "remembered");
     node.grants.invalidate().await.unwrap();
@@ -121,17 +122,17 @@ async fn rights_are_read_once_however_many_ask_and_again_after_a_change() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_denies_and_is_not_remembered() {
-    let table = table(&[("ada", all())]);
+async fn failure_to_load_grants_denies_and_is_not_cached() {
+    let table = table(&[("ada", full_access())]);
     let node = Node::start(&table, None).await;
-    let kept = table.lock().unwrap().take();
+    let stored = table.lock().unwrap().take();
     assert_eq!(node.list("ada").await, 403);
-    *table.lock().unwrap() = kept;
+    *table.lock().unwrap() = stored;
     assert_eq!(node.list("ada").await, 200);
 }
 
 #[tokio::test]
-async fn a_change_on_one_node_reaches_the_other() {
+async fn invalidation_of_grants_reaches_other_nodes() {
     let mut buses: Vec<Arc<dyn Bus>> = vec![Arc::new(MemoryBus::new())];
     let required = std::env::var("RESOURCEFUL_TEST_REQUIRE").is_ok_and(|names| names.contains("redis"));
     match std::env::var("TEST_REDIS_URL") {
@@ -142,7 +143,7 @@ async fn a_change_on_one_node_reaches_the_other() {
         }
     }
     for bus in buses {
-        let table = table(&[("ada", all())]);
+        let table = table(&[("ada", full_access())]);
         let one = Node::start(&table, Some(bus.clone())).await;
         let other = Node::start(&table, Some(bus)).await;
         assert_eq!((one.list("ada").await, other.list("ada").await), (200, 200));
@@ -150,33 +151,33 @@ async fn a_change_on_one_node_reaches_the_other() {
         assert_eq!(other.list("ada").await, 200, "it remembers, for an hour if nobody tells");
         one.grants.invalidate().await.unwrap();
         assert_eq!(one.list("ada").await, 403);
-        other.until("ada", 403).await;
+        other.wait_for_status("ada", 403).await;
     }
 }
 
 #[tokio::test]
-async fn a_node_that_lost_the_bus_remembers_nothing() {
-    let (bus, switch) = Frail::new();
-    let table = table(&[("ada", all())]);
+async fn node_without_its_bus_does_not_cache_grants() {
+    let (bus, switch) = UnreliableBus::new();
+    let table = table(&[("ada", full_access())]);
     let node = Node::start(&table, Some(bus.clone())).await;
-    assert_eq!((node.list("ada").await, node.list("ada").await, node.read()), (200, 200, 1));
+    assert_eq!((node.list("ada").await, node.list("ada").await, node.load_count()), (200, 200, 1));
     switch.send(false).unwrap();
     *table.lock().unwrap() = Some(Vec::new());
     // Nobody can tell it: it looks for itself.
-    node.until("ada", 403).await;
-    let before = node.read();
+    node.wait_for_status("ada", 403).await;
+    let before = node.load_count();
     assert_eq!((node.list("ada").await, node.list("ada").await), (403, 403));
-    assert_eq!(node.read(), before + 4, "a list asks who may list and who may read");
+    assert_eq!(node.load_count(), before + 4, "a list asks who may list and who may read");
     assert!(node.grants.invalidate().await.is_err(), "whoever changes rights learns that others do not know");
     switch.send(true).unwrap();
     // It remembers again.
     let soon = async {
         loop {
             tokio::task::yield_now().await;
-            let before = node.read();
+            let before = node.load_count();
             node.list("ada").await;
             node.list("ada").await;
-            if node.read() == before {
+            if node.load_count() == before {
                 return;
             }
         }

@@ -7,13 +7,13 @@ use resourceful::resource::Relation;
 use resourceful::testing::TestApp;
 use serde_json::{Value as Json, json};
 
-use crate::field_rules::plain;
-use crate::policies::{actors, everywhere, model};
-use crate::support::Place;
+use crate::field_rules::normalized_problem;
+use crate::policies::{actors, for_each_storage, model};
+use crate::support::TestStorage;
 
 /// People whose manager is for the chief to know, desks of which nobody else knows who sits there, rooms with desks, and
 /// badges whose raw key nobody sees.
-pub(crate) async fn house(place: &Place) -> TestApp {
+pub(crate) async fn house(place: &TestStorage) -> TestApp {
     let of = |name: &str, fields: &[&str], relations: Vec<Relation>| {
         let mut shape = model(fields);
         for key in ["person", "manager"].into_iter().filter(|key| fields.contains(key)) {
@@ -72,7 +72,7 @@ pub(crate) async fn house(place: &Place) -> TestApp {
 }
 
 /// The relations whose key is not told, and one who tries them.
-const UNTOLD: [(&str, &str); 5] = [
+const HIDDEN_RELATIONS: [(&str, &str); 5] = [
     ("people", "boss"),
     ("people", "reports"),
     ("people", "desks"),
@@ -81,10 +81,10 @@ const UNTOLD: [(&str, &str); 5] = [
 ];
 
 #[tokio::test]
-async fn a_relation_whose_key_is_not_told_is_as_one_that_is_not_there() {
-    everywhere(|place| async move {
+async fn relation_with_a_hidden_key_is_treated_as_unknown() {
+    for_each_storage(|place| async move {
         let app = house(&place).await;
-        for (resource, relation) in UNTOLD {
+        for (resource, relation) in HIDDEN_RELATIONS {
             let (before, name) = relation.rsplit_once('.').unwrap_or(("", relation));
             let dot = if before.is_empty() { "" } else { "." };
             let mut queries = vec![
@@ -99,19 +99,20 @@ async fn a_relation_whose_key_is_not_told_is_as_one_that_is_not_there() {
                 let real = app.get(&path).bearer("eve").await;
                 let fake = app.get(&path.replacen(name, "zzqzz", 1)).bearer("eve").await;
                 assert_eq!((real.status(), fake.status()), (400, 400), "{path}: {real}");
-                assert_eq!(plain(&real, name), plain(&fake, "zzqzz"), "{path}");
+                assert_eq!(normalized_problem(&real, name), normalized_problem(&fake, "zzqzz"), "{path}");
                 assert_eq!(app.get(&path).bearer("chief").await.status(), 200, "{path}");
                 let near =
                     app.get(&path.replace(&format!("{name}."), &format!("{name}x."))).bearer("eve").await;
                 assert!(!near.text().contains(&format!("Did you mean `{name}`")), "{near}");
             }
             let mut body = json!({"filter": {format!("{relation}.code"): {"eq": "eve"}}});
-            let told = app.request("QUERY", &format!("/{resource}")).bearer("eve").json(body.clone()).await;
-            assert_eq!(told.status(), 400, "{relation}: {told}");
+            let refused =
+                app.request("QUERY", &format!("/{resource}")).bearer("eve").json(body.clone()).await;
+            assert_eq!(refused.status(), 400, "{relation}: {refused}");
             if before.is_empty() {
                 body = json!({"include": [name]});
-                let told = app.post(&format!("/{resource}/query")).bearer("eve").json(body).await;
-                assert_eq!(told.status(), 400, "{relation}: {told}");
+                let refused = app.post(&format!("/{resource}/query")).bearer("eve").json(body).await;
+                assert_eq!(refused.status(), 400, "{relation}: {refused}");
                 let near = app.get(&format!("/{resource}?include={name}s")).bearer("eve").await;
                 assert!(!near.text().contains(&format!("`{name}`")), "{near}");
             }
@@ -143,8 +144,8 @@ async fn a_relation_whose_key_is_not_told_is_as_one_that_is_not_there() {
 }
 
 #[tokio::test]
-async fn a_document_of_one_s_own_has_no_relation_whose_key_is_not_told() {
-    let app = house(&Place::memory()).await;
+async fn document_by_caller_omits_relations_with_a_hidden_key() {
+    let app = house(&TestStorage::memory()).await;
     let named = async |who: &str, path: &str| -> Vec<String> {
         let document: Json = app.get("/openapi.json").bearer(who).await.json();
         let parameters = crate::openapi::parameters(&document, path, "get");
@@ -160,8 +161,8 @@ async fn a_document_of_one_s_own_has_no_relation_whose_key_is_not_told() {
 }
 
 #[tokio::test]
-async fn the_matrix_holds_for_relations_whose_key_is_not_told() {
-    for place in Place::all().await {
+async fn policy_matrix_passes_for_relations_with_a_hidden_key() {
+    for place in TestStorage::all().await {
         let app = house(&place).await;
         crate::matrix::run(&app).await.assert_passed();
     }

@@ -6,7 +6,7 @@ use resourceful::prelude::*;
 use resourceful::testing::{TestApp, policy_matrix};
 use serde_json::{Value as Json, json};
 
-use crate::support::Place;
+use crate::support::TestStorage;
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
 struct Article {
@@ -19,7 +19,7 @@ struct Article {
 }
 
 /// Articles that editors see, and the others once they are published and as long as they are.
-fn articles(place: &Place) -> ResourceBuilder {
+fn articles(place: &TestStorage) -> ResourceBuilder {
     let seen = any_of([role("editor"), rows(json!({"status": "published"}))]);
     define_resource::<Article>("articles")
         .adapter(place.table("articles"))
@@ -45,7 +45,7 @@ async fn patch(app: &TestApp, body: Json) {
 }
 
 /// A draft, edited, published, edited, hidden, edited, and published again.
-async fn with_a_past(place: &Place) -> TestApp {
+async fn app_with_history(place: &TestStorage) -> TestApp {
     let app = app_of(articles(place)).await;
     let draft = json!({"status": "draft", "text": "first secret", "owner": "ed", "mark": "m1"});
     let created = app.post("/articles").bearer("editor").json(draft).await;
@@ -59,16 +59,16 @@ async fn with_a_past(place: &Place) -> TestApp {
     app
 }
 
-async fn history(app: &TestApp, who: &str, rest: &str) -> Json {
-    let answer = app.get(&format!("/articles/1/history{rest}")).bearer(who).await;
+async fn history(app: &TestApp, who: &str, query: &str) -> Json {
+    let answer = app.get(&format!("/articles/1/history{query}")).bearer(who).await;
     assert_eq!(answer.status(), 200, "{answer}");
     answer.json()
 }
 
 #[tokio::test]
-async fn a_history_shows_no_state_that_the_policy_hides() {
-    for place in Place::all().await {
-        let app = with_a_past(&place).await;
+async fn history_omits_states_hidden_by_the_policy() {
+    for place in TestStorage::all().await {
+        let app = app_with_history(&place).await;
         let whole = history(&app, "editor", "").await;
         assert_eq!(whole["items"].as_array().unwrap().len(), 7, "{}: {whole}", place.name);
 
@@ -97,21 +97,21 @@ async fn a_history_shows_no_state_that_the_policy_hides() {
 
         // Pages hold the same, whatever lies between their entries.
         let mut paged = Vec::new();
-        let mut rest = "?limit=1".to_owned();
+        let mut query = "?limit=1".to_owned();
         loop {
-            let page = history(&app, "reader", &rest).await;
+            let page = history(&app, "reader", &query).await;
             paged.extend(page["items"].as_array().unwrap().clone());
             let Some(next) = page["page"]["next"].as_str() else { break };
-            rest = format!("?limit=1&after={next}");
+            query = format!("?limit=1&after={next}");
         }
         assert_eq!(&paged, entries, "{}", place.name);
     }
 }
 
 #[tokio::test]
-async fn a_revert_goes_to_no_state_that_the_policy_hides() {
-    for place in Place::all().await {
-        let app = with_a_past(&place).await;
+async fn revert_to_a_state_hidden_by_the_policy_is_refused() {
+    for place in TestStorage::all().await {
+        let app = app_with_history(&place).await;
         let at = |entry: usize, entries: &Json| entries["items"][entry]["at"].as_str().unwrap().to_owned();
         let entries = history(&app, "editor", "").await;
         let revert = async |who: &str, at: &str| {
@@ -133,9 +133,9 @@ async fn a_revert_goes_to_no_state_that_the_policy_hides() {
 }
 
 #[tokio::test]
-async fn a_field_whose_past_no_entry_keeps_opens_no_state() {
+async fn history_omits_states_whose_policy_field_is_not_recorded() {
     // The policy hangs on a hidden field, of which entries say no more than that it changed.
-    for place in Place::all().await {
+    for place in TestStorage::all().await {
         let seen = any_of([role("editor"), rows(json!({"owner": "public"}))]);
         let articles = define_resource::<Article>("articles")
             .adapter(place.table("articles"))
@@ -156,8 +156,8 @@ async fn a_field_whose_past_no_entry_keeps_opens_no_state() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_given_again_shows_no_state_that_is_hidden_by_now() {
-    for place in Place::all().await {
+async fn replay_omits_a_state_that_is_hidden_by_now() {
+    for place in TestStorage::all().await {
         let app = app_of(articles(&place)).await;
         let draft = json!({"status": "draft", "text": "secret", "owner": "ed"});
         assert_eq!(app.post("/articles").bearer("editor").json(draft).await.status(), 201);
@@ -176,9 +176,9 @@ async fn an_answer_that_is_given_again_shows_no_state_that_is_hidden_by_now() {
 }
 
 #[tokio::test]
-async fn the_matrix_holds_for_states_that_are_hidden() {
-    for place in Place::all().await {
-        let app = with_a_past(&place).await;
+async fn policy_matrix_passes_for_hidden_states() {
+    for place in TestStorage::all().await {
+        let app = app_with_history(&place).await;
         let draft = json!({"status": "draft", "text": "secret", "owner": "ed"});
         assert_eq!(app.post("/articles").bearer("editor").json(draft).await.status(), 201);
         let mut matrix = policy_matrix(&app).caller("nobody", Actor::anonymous(), []);

@@ -8,7 +8,7 @@ use resourceful::{AppBuilder, Change, Error, ErrorKind, Hook};
 use serde_json::{Map, Value as Json, json};
 use tokio::sync::mpsc;
 
-use crate::support::Place;
+use crate::support::TestStorage;
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
 struct Account {
@@ -24,7 +24,7 @@ struct Account {
 
 const WRITES: [Operation; 3] = [Operation::Create, Operation::Update, Operation::Delete];
 
-fn accounts(place: &Place) -> resourceful::ResourceBuilder {
+fn accounts(place: &TestStorage) -> resourceful::ResourceBuilder {
     define_resource::<Account>("accounts")
         .adapter(place.table("accounts"))
         .permissions(Permissions::read(anyone()).write(owner("owner")))
@@ -33,8 +33,8 @@ fn accounts(place: &Place) -> resourceful::ResourceBuilder {
         .read_only(["level"])
 }
 
-fn application(
-    place: &Place,
+fn app_builder(
+    place: &TestStorage,
     change: impl FnOnce(resourceful::ResourceBuilder) -> resourceful::ResourceBuilder,
 ) -> AppBuilder {
     let tokens = BearerTokens::new().token("ada", Actor::user("ada")).token("bob", Actor::user("bob"));
@@ -42,10 +42,10 @@ fn application(
 }
 
 async fn start(
-    place: &Place,
+    place: &TestStorage,
     change: impl FnOnce(resourceful::ResourceBuilder) -> resourceful::ResourceBuilder,
 ) -> TestApp {
-    TestApp::build(application(place, change)).await.unwrap()
+    TestApp::build(app_builder(place, change)).await.unwrap()
 }
 
 fn account(code: &str, points: i64) -> Json {
@@ -63,8 +63,8 @@ fn level(account: &mut Account, change: &mut Change) -> Result<(), Error> {
 }
 
 #[tokio::test]
-async fn a_hook_sets_fields_on_every_way_to_write() {
-    for place in Place::all().await {
+async fn before_hook_sets_fields_on_every_write() {
+    for place in TestStorage::all().await {
         let app =
             start(&place, |accounts| accounts.before([Operation::Create, Operation::Update], level)).await;
         let level = |answer: &resourceful::testing::TestResponse| answer.json()["level"].clone();
@@ -91,8 +91,8 @@ async fn a_hook_sets_fields_on_every_way_to_write() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_the_hooks_own_problem_and_changes_nothing() {
-    for place in Place::all().await {
+async fn hook_error_is_returned_and_changes_nothing() {
+    for place in TestStorage::all().await {
         let app = start(&place, |accounts| {
             accounts.before([Operation::Create, Operation::Update], level).before(
                 [Operation::Delete],
@@ -134,10 +134,10 @@ async fn a_refusal_is_the_hooks_own_problem_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_hook_sees_what_is_permitted_and_what_it_sets_is_checked() {
+async fn hook_runs_after_authorization_and_its_values_are_validated() {
     let seen = Arc::new(Mutex::new(0));
     let counted = seen.clone();
-    let place = Place::memory();
+    let place = TestStorage::memory();
     let app = start(&place, |accounts| {
         accounts.before(WRITES, move |account: &mut Account, _: &mut Change| {
             *counted.lock().unwrap() += 1;
@@ -174,9 +174,9 @@ async fn a_hook_sees_what_is_permitted_and_what_it_sets_is_checked() {
 }
 
 /// Writes down what it is told.
-struct Diary(&'static str, Arc<Mutex<Vec<String>>>);
+struct RecordingHook(&'static str, Arc<Mutex<Vec<String>>>);
 
-impl Diary {
+impl RecordingHook {
     fn note(&self, when: &str, change: &Change) {
         let points = |item: Option<&Map<String, Json>>| {
             item.map_or("-".to_owned(), |item| format!("{}v{}", item["points"], item["version"]))
@@ -191,7 +191,7 @@ impl Diary {
     }
 }
 
-impl Hook for Diary {
+impl Hook for RecordingHook {
     fn before<'a>(&'a self, change: &'a mut Change) -> futures::future::BoxFuture<'a, Result<(), Error>> {
         self.note("before", change);
         Box::pin(std::future::ready(Ok(())))
@@ -207,12 +207,12 @@ impl Hook for Diary {
 }
 
 #[tokio::test]
-async fn hooks_of_the_application_come_first_and_all_in_their_order() {
-    for place in Place::all().await {
+async fn application_hooks_run_first_and_in_order() {
+    for place in TestStorage::all().await {
         let lines = Arc::new(Mutex::new(Vec::new()));
-        let diary = |name| Diary(name, lines.clone());
+        let diary = |name| RecordingHook(name, lines.clone());
         let own = (diary("first"), diary("second"));
-        let app = application(&place, |accounts| accounts.hook(own.0).hook(own.1)).hook(diary("app"));
+        let app = app_builder(&place, |accounts| accounts.hook(own.0).hook(own.1)).hook(diary("app"));
         let app = TestApp::build(app).await.unwrap();
         let created = app.post("/accounts").bearer("ada").json(account("a", 1)).await.json();
         app.patch("/accounts/a").bearer("ada").json(json!({"points": 2})).await;
@@ -235,15 +235,15 @@ async fn hooks_of_the_application_come_first_and_all_in_their_order() {
 }
 
 #[tokio::test]
-async fn what_fails_afterwards_changes_no_answer() {
-    let (told, mut heard) = mpsc::unbounded_channel();
-    let place = Place::memory();
+async fn after_hook_failure_does_not_change_the_response() {
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    let place = TestStorage::memory();
     let app = start(&place, |accounts| {
         accounts
             .after(WRITES, async |_: Account, _: Change| Err("the mail is away".into()))
             .after(WRITES, async |_: Account, _: Change| panic!("on purpose"))
             .after(WRITES, move |account: Account, change: Change| {
-                told.send((change.operation(), account.points)).unwrap();
+                sender.send((change.operation(), account.points)).unwrap();
                 std::future::ready(Ok(()))
             })
     })
@@ -253,7 +253,7 @@ async fn what_fails_afterwards_changes_no_answer() {
     assert_eq!(app.patch("/accounts/a").bearer("ada").json(json!({"points": 2})).await.status(), 200);
     assert_eq!(app.delete("/accounts/a").bearer("ada").await.status(), 204);
     let mut all = Vec::new();
-    while let Ok(one) = heard.try_recv() {
+    while let Ok(one) = receiver.try_recv() {
         all.push(one);
     }
     // Once for each change, and not for the patch that changed nothing.
@@ -262,12 +262,12 @@ async fn what_fails_afterwards_changes_no_answer() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_does_not_end_what_comes_after() {
+async fn client_disconnect_does_not_cancel_after_hooks() {
     let (began, mut begun) = mpsc::unbounded_channel();
     let (ended, mut end) = mpsc::unbounded_channel();
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
     let opened = gate.clone();
-    let app = start(&Place::memory(), |accounts| {
+    let app = start(&TestStorage::memory(), |accounts| {
         accounts.after([Operation::Create], move |account: Account, _: Change| {
             let (began, ended, gate) = (began.clone(), ended.clone(), opened.clone());
             async move {
@@ -293,8 +293,8 @@ async fn a_client_that_goes_away_does_not_end_what_comes_after() {
 }
 
 #[tokio::test]
-async fn a_hook_runs_again_where_another_change_came_between() {
-    for place in Place::all().await {
+async fn before_hook_is_rerun_after_a_concurrent_change() {
+    for place in TestStorage::all().await {
         // What is asked for is added to what is there: right only on the state that is changed.
         let app = start(&place, |accounts| {
             accounts.before([Operation::Update], |account: &mut Account, change: &mut Change| {
@@ -322,12 +322,12 @@ async fn a_hook_runs_again_where_another_change_came_between() {
 }
 
 #[test]
-fn a_hook_that_takes_items_for_something_else_does_not_build() {
+fn hook_with_another_item_type_does_not_build() {
     #[derive(Serialize, Deserialize)]
     struct Invoice {
         total: i64,
     }
-    let place = Place::memory();
+    let place = TestStorage::memory();
     let faults = accounts(&place)
         .before([Operation::Create], |invoice: &mut Invoice, _: &mut Change| {
             invoice.total += 1;
@@ -345,7 +345,7 @@ fn a_hook_that_takes_items_for_something_else_does_not_build() {
 }
 
 /// Accounts whose every change leaves a movement in the same commit.
-async fn ledger(place: &Place) -> TestApp {
+async fn ledger(place: &TestStorage) -> TestApp {
     let model = json!({
         "type": "object",
         "properties": {
@@ -363,7 +363,7 @@ async fn ledger(place: &Place) -> TestApp {
         .relation(belongs_to("account", "accounts").key("account_code"))
         .build()
         .unwrap();
-    let app = application(place, |accounts| {
+    let app = app_builder(place, |accounts| {
         accounts
             .before([Operation::Create, Operation::Update], |account: &mut Account, change: &mut Change| {
                 let before =
@@ -396,8 +396,8 @@ async fn movements(app: &TestApp) -> Vec<(String, i64)> {
 }
 
 #[tokio::test]
-async fn what_a_hook_enlists_becomes_so_with_the_change_or_not_at_all() {
-    for place in Place::all().await {
+async fn enlisted_changes_are_committed_atomically_with_the_change() {
+    for place in TestStorage::all().await {
         let app = ledger(&place).await;
         let post = async |code: &str, points: i64| {
             app.post("/accounts").bearer("ada").json(account(code, points)).await
@@ -428,8 +428,8 @@ async fn what_a_hook_enlists_becomes_so_with_the_change_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn what_refers_to_an_item_goes_before_it() {
-    for place in Place::all().await {
+async fn enlisted_deletes_of_referring_items_are_applied_first() {
+    for place in TestStorage::all().await {
         let app = ledger(&place).await;
         app.post("/accounts").bearer("ada").json(account("a", 1)).await;
         app.post("/accounts").bearer("ada").json(account("b", 0)).await;
@@ -450,8 +450,8 @@ async fn what_refers_to_an_item_goes_before_it() {
 }
 
 #[tokio::test]
-async fn what_many_enlist_at_once_is_done_for_each() {
-    for place in Place::all().await {
+async fn concurrent_enlisted_changes_of_one_item_are_all_applied() {
+    for place in TestStorage::all().await {
         let app = ledger(&place).await;
         app.post("/accounts").bearer("ada").json(account("busy", 0)).await;
         for number in 0..8 {
@@ -474,9 +474,9 @@ async fn what_many_enlist_at_once_is_done_for_each() {
 }
 
 /// Stands around every operation, and behaves as its account's code says.
-struct Around(&'static str, Arc<Mutex<Vec<String>>>);
+struct AroundHook(&'static str, Arc<Mutex<Vec<String>>>);
 
-impl Hook for Around {
+impl Hook for AroundHook {
     fn around<'a>(
         &'a self,
         change: &'a Change,
@@ -506,18 +506,21 @@ impl Hook for Around {
     }
 }
 
-async fn surrounded(place: &Place, names: &[&'static str]) -> (TestApp, Arc<Mutex<Vec<String>>>) {
+async fn app_with_around_hooks(
+    place: &TestStorage,
+    names: &[&'static str],
+) -> (TestApp, Arc<Mutex<Vec<String>>>) {
     let lines = Arc::new(Mutex::new(Vec::new()));
-    let app = application(place, |accounts| {
-        names.iter().fold(accounts, |accounts, name| accounts.hook(Around(name, lines.clone())))
+    let app = app_builder(place, |accounts| {
+        names.iter().fold(accounts, |accounts, name| accounts.hook(AroundHook(name, lines.clone())))
     });
     (TestApp::build(app).await.unwrap(), lines)
 }
 
 #[tokio::test]
-async fn a_hook_around_sees_each_operation_whole() {
-    for place in Place::all().await {
-        let (app, lines) = surrounded(&place, &["outer", "inner"]).await;
+async fn around_hook_wraps_each_operation() {
+    for place in TestStorage::all().await {
+        let (app, lines) = app_with_around_hooks(&place, &["outer", "inner"]).await;
         let around = |operation: &str, end: &str| {
             ["outer before", "inner before", &format!("inner {end}"), &format!("outer {end}")]
                 .map(|line| format!("{line} {operation}"))
@@ -540,19 +543,19 @@ async fn a_hook_around_sees_each_operation_whole() {
 }
 
 #[tokio::test]
-async fn a_hook_around_refuses_before_and_cannot_after() {
-    for place in Place::all().await {
-        let (closed, _) = surrounded(&place, &["outer", "closed", "inner"]).await;
+async fn around_hook_can_refuse_only_before_the_commit() {
+    for place in TestStorage::all().await {
+        let (closed, _) = app_with_around_hooks(&place, &["outer", "closed", "inner"]).await;
         let refused = closed.post("/accounts").bearer("ada").json(account("a", 1)).await;
         assert_eq!((refused.status(), refused.json()["code"].clone()), (409, json!("closed")));
         assert_eq!(closed.get("/accounts/a").await.status(), 404);
         // One that does neither is a fault of the application's.
-        let (lazy, _) = surrounded(&place, &["lazy"]).await;
+        let (lazy, _) = app_with_around_hooks(&place, &["lazy"]).await;
         assert_eq!(lazy.post("/accounts").bearer("ada").json(account("a", 1)).await.status(), 500);
         assert_eq!(lazy.get("/accounts/a").await.status(), 404);
         // What is committed stays so, and its caller is told so.
         for (name, code) in [("late", "a"), ("panics", "b")] {
-            let (late, _) = surrounded(&place, &[name]).await;
+            let (late, _) = app_with_around_hooks(&place, &[name]).await;
             let created = late.post("/accounts").bearer("ada").json(account(code, 1)).await;
             assert_eq!(created.status(), 201, "{name}");
             assert_eq!(late.get(&format!("/accounts/{code}")).await.status(), 200, "{name}");

@@ -9,8 +9,8 @@ use resourceful::{Action, Change, Error};
 use serde_json::json;
 use tokio::sync::Barrier;
 
-use crate::support::kept::KEYS;
-use crate::support::{Place, faults};
+use crate::support::aged_rows::KEYS;
+use crate::support::{TestStorage, faults};
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
 struct Payment {
@@ -26,7 +26,7 @@ fn pay(payment: &mut Payment, _: NoInput, _: &mut Change) -> Result<i64, Error> 
     Ok(payment.cents)
 }
 
-fn payments(place: &Place) -> resourceful::ResourceBuilder {
+fn payments(place: &TestStorage) -> resourceful::ResourceBuilder {
     define_resource::<Payment>("payments")
         .adapter(place.table("payments"))
         .permissions(Permissions::all(signed_in()).delete(role("clerk")))
@@ -59,19 +59,19 @@ fn post(app: &TestApp, who: &str, key: &str, reference: &str) -> TestRequest {
     request.json(body)
 }
 
-fn replayed(response: &TestResponse) -> bool {
+fn is_replayed(response: &TestResponse) -> bool {
     response.header("idempotent-replayed") == Some("true")
 }
 
 #[tokio::test]
-async fn the_same_request_again_is_given_the_same_answer_and_happens_once() {
-    for place in Place::all().await {
+async fn repeated_request_is_replayed_and_executed_once() {
+    for place in TestStorage::all().await {
         let app = app_of(payments(&place)).await;
         let first = post(&app, "clerk", "\"k-1\"", "a").await;
-        assert_eq!((first.status(), replayed(&first)), (201, false), "{}: {first}", place.name);
+        assert_eq!((first.status(), is_replayed(&first)), (201, false), "{}: {first}", place.name);
         // Quoted or bare, it is one key.
         let again = post(&app, "clerk", "k-1", "a").await;
-        assert_eq!((again.status(), replayed(&again)), (201, true), "{again}");
+        assert_eq!((again.status(), is_replayed(&again)), (201, true), "{again}");
         for header in ["location", "etag", "content-type"] {
             assert_eq!(again.header(header), first.header(header), "{header}");
         }
@@ -82,13 +82,17 @@ async fn the_same_request_again_is_given_the_same_answer_and_happens_once() {
         let patch = || with(app.patch(&at), "k-2").json(json!({"cents": 5}));
         let (patched, replay) = (patch().await, patch().await);
         assert_eq!((patched.status(), replay.header("etag")), (200, Some("\"2\"")), "{patched}");
-        assert!(replayed(&replay) && patched.bytes() == replay.bytes());
+        assert!(is_replayed(&replay) && patched.bytes() == replay.bytes());
         let pay = || with(app.post(&format!("{at}/pay")), "k-2");
         let (paid, replay) = (pay().await, pay().await);
-        assert_eq!((paid.json(), replay.json(), replayed(&replay)), (json!(6), json!(6), true), "{replay}");
+        assert_eq!(
+            (paid.json(), replay.json(), is_replayed(&replay)),
+            (json!(6), json!(6), true),
+            "{replay}"
+        );
         let delete = || with(app.delete(&at), "k-3");
         let (deleted, replay) = (delete().await, delete().await);
-        assert_eq!((deleted.status(), replay.status(), replayed(&replay)), (204, 204, true), "{replay}");
+        assert_eq!((deleted.status(), replay.status(), is_replayed(&replay)), (204, 204, true), "{replay}");
         // The item has gone since, and the first answer is what it was.
         assert_eq!(post(&app, "clerk", "k-1", "a").await.bytes(), first.bytes());
         let types: Vec<_> = app.events().await.into_iter().map(|event| event.event_type).collect();
@@ -97,8 +101,8 @@ async fn the_same_request_again_is_given_the_same_answer_and_happens_once() {
 }
 
 #[tokio::test]
-async fn a_replay_of_many_is_the_first_answer_whatever_was_preferred() {
-    for place in Place::all().await {
+async fn bulk_replay_equals_the_first_response_with_any_preference() {
+    for place in TestStorage::all().await {
         let app = app_of(payments(&place).preset(bulk())).await;
         for (number, (prefer, mode)) in
             [("", "atomic"), ("", "partial"), ("return=minimal", "atomic"), ("return=minimal", "partial")]
@@ -118,7 +122,7 @@ async fn a_replay_of_many_is_the_first_answer_whatever_was_preferred() {
             assert_eq!(first.header("preference-applied"), is_minimal.then_some(prefer), "{of}");
             if mode == "atomic" {
                 assert_eq!(
-                    (first.status(), first.bytes().is_empty(), replayed(&again)),
+                    (first.status(), first.bytes().is_empty(), is_replayed(&again)),
                     (201, is_minimal, true),
                     "{of}"
                 );
@@ -143,17 +147,17 @@ async fn a_replay_of_many_is_the_first_answer_whatever_was_preferred() {
 }
 
 #[tokio::test]
-async fn a_key_that_expired_may_be_used_anew_and_goes() {
-    for place in Place::all().await {
+async fn expired_key_may_be_reused_and_is_removed() {
+    for place in TestStorage::all().await {
         let app = app_of(payments(&place)).await;
         let (now, day) = (Utc::now(), std::time::Duration::from_secs(24 * 3600));
         let expire = async || KEYS.put(&place, now..now + 2 * day, now - day).await;
         assert_eq!(post(&app, "ada", "k", "a").await.status(), 201);
         assert_eq!(expire().await, 1, "kept for a day: {}", place.name);
-        let anew = post(&app, "ada", "k", "b").await;
-        assert_eq!((anew.status(), replayed(&anew)), (201, false), "{}: {anew}", place.name);
+        let reused = post(&app, "ada", "k", "b").await;
+        assert_eq!((reused.status(), is_replayed(&reused)), (201, false), "{}: {reused}", place.name);
         let again = post(&app, "ada", "k", "b").await;
-        assert_eq!((again.bytes(), replayed(&again)), (anew.bytes(), true), "{}: {again}", place.name);
+        assert_eq!((again.bytes(), is_replayed(&again)), (reused.bytes(), true), "{}: {again}", place.name);
 
         expire().await;
         assert_eq!(post(&app, "ada", "another", "c").await.status(), 201);
@@ -164,13 +168,13 @@ async fn a_key_that_expired_may_be_used_anew_and_goes() {
             "{}: what expired has gone",
             place.name
         );
-        assert!(replayed(&post(&app, "ada", "another", "c").await), "{}: and nothing else", place.name);
+        assert!(is_replayed(&post(&app, "ada", "another", "c").await), "{}: and nothing else", place.name);
     }
 }
 
 #[tokio::test]
-async fn a_put_that_creates_happens_once_too() {
-    for place in Place::all().await {
+async fn creating_put_is_executed_once() {
+    for place in TestStorage::all().await {
         let codes = define_dynamic_resource("codes", crate::policies::model(&["code", "body"]))
             .adapter(place.table("codes"))
             .id_field("code")
@@ -182,8 +186,8 @@ async fn a_put_that_creates_happens_once_too() {
             request.header("prefer", "return=minimal").json(json!({"body": "b"}))
         };
         let (first, again) = (put().await, put().await);
-        assert_eq!((first.status(), replayed(&first)), (201, false), "{}: {first}", place.name);
-        assert_eq!((again.status(), replayed(&again)), (201, true), "{}: {again}", place.name);
+        assert_eq!((first.status(), is_replayed(&first)), (201, false), "{}: {first}", place.name);
+        assert_eq!((again.status(), is_replayed(&again)), (201, true), "{}: {again}", place.name);
         assert_eq!(again.bytes(), first.bytes());
         for header in ["location", "etag", "content-type"] {
             assert_eq!(again.header(header), first.header(header), "{header}");
@@ -192,8 +196,8 @@ async fn a_put_that_creates_happens_once_too() {
 }
 
 #[tokio::test]
-async fn a_key_stands_for_one_request() {
-    for place in Place::all().await {
+async fn key_reuse_for_another_request_is_422() {
+    for place in TestStorage::all().await {
         let app = app_of(payments(&place)).await;
         assert_eq!(post(&app, "ada", "k", "a").await.status(), 201);
         let other = post(&app, "ada", "k", "b").await;
@@ -204,7 +208,7 @@ async fn a_key_stands_for_one_request() {
         // Another actor, another tenant, another route: other keys.
         for (who, reference) in [("bob", "b"), ("ada at acme", "c")] {
             let created = post(&app, who, "k", reference).await;
-            assert_eq!((created.status(), replayed(&created)), (201, false), "{who}: {created}");
+            assert_eq!((created.status(), is_replayed(&created)), (201, false), "{who}: {created}");
         }
         let item = app.get("/payments").bearer("ada").await.items()[0]["id"].to_string();
         let patch = |path: String| app.patch(&path).bearer("ada").header("idempotency-key", "k");
@@ -215,15 +219,15 @@ async fn a_key_stands_for_one_request() {
 }
 
 #[tokio::test]
-async fn the_same_value_is_the_same_request_however_it_is_written() {
-    for place in Place::all().await {
+async fn equivalent_json_bodies_are_the_same_request() {
+    for place in TestStorage::all().await {
         let app = app_of(payments(&place)).await;
         let send = |body: &str, key: &str| {
             let post = app.post("/payments").bearer("ada").header("idempotency-key", key);
             post.header("content-type", "application/json").body(body.as_bytes().to_vec())
         };
         let first = send(r#"{"reference": "a/é", "cents": 100}"#, "k").await;
-        assert_eq!((first.status(), replayed(&first)), (201, false), "{first}");
+        assert_eq!((first.status(), is_replayed(&first)), (201, false), "{first}");
         for again in [
             r#"{"cents":100,"reference":"a/é"}"#,
             "\n{ \"cents\" : 100.0,\t\"reference\" : \"a\\/\\u00e9\" }\n",
@@ -231,7 +235,7 @@ async fn the_same_value_is_the_same_request_however_it_is_written() {
         ] {
             let again = send(again, "k").await;
             assert_eq!(
-                (again.status(), replayed(&again), again.json()),
+                (again.status(), is_replayed(&again), again.json()),
                 (201, true, first.json()),
                 "{again}"
             );
@@ -257,14 +261,14 @@ async fn the_same_value_is_the_same_request_however_it_is_written() {
 }
 
 #[tokio::test]
-async fn what_fails_leaves_nothing_and_runs_again() {
-    for place in Place::all().await {
+async fn failed_request_stores_no_key_and_can_be_retried() {
+    for place in TestStorage::all().await {
         let app = app_of(payments(&place)).await;
         assert_eq!(post(&app, "ada", "k0", "taken").await.status(), 201);
         assert_eq!(post(&app, "ada", "k", "taken").await.status(), 409);
         assert_eq!(post(&app, "ada", "k", "").await.status(), 422);
         let created = post(&app, "ada", "k", "free").await;
-        assert_eq!((created.status(), replayed(&created)), (201, false), "{created}");
+        assert_eq!((created.status(), is_replayed(&created)), (201, false), "{created}");
         assert_eq!(app.app().count("payments").await.unwrap(), 2);
         let tried = post(&app, "ada", "k2", "tried").header("prefer", "dry-run").await;
         assert_eq!(tried.json()["status"], 201, "{tried}");
@@ -273,8 +277,8 @@ async fn what_fails_leaves_nothing_and_runs_again() {
 }
 
 #[tokio::test]
-async fn keys_are_well_formed_and_asked_for_where_they_are_required() {
-    let place = Place::memory();
+async fn malformed_key_and_missing_required_key_are_400() {
+    let place = TestStorage::memory();
     let app = app_of(payments(&place).preset(idempotency().required())).await;
     let absent = app.post("/payments").bearer("ada").json(json!({"reference": "a", "cents": 1})).await;
     assert_eq!(
@@ -293,8 +297,8 @@ async fn keys_are_well_formed_and_asked_for_where_they_are_required() {
 }
 
 #[tokio::test]
-async fn a_replay_shows_what_its_caller_may_see_now() {
-    for place in Place::all().await {
+async fn replay_is_masked_by_current_permissions() {
+    for place in TestStorage::all().await {
         let app = app_of(payments(&place).policy_on([Operation::Read, Operation::List], role("clerk"))).await;
         let created = post(&app, "clerk", "k", "a").await;
         assert_eq!(created.json()["note"], "n");
@@ -307,10 +311,10 @@ async fn a_replay_shows_what_its_caller_may_see_now() {
         let replay = patch("cleo without").json(json!({"cents": 2})).await;
         assert_eq!(replay.status(), 403, "{replay}");
 
-        let app = app_of(payments(&Place::memory())).await;
+        let app = app_of(payments(&TestStorage::memory())).await;
         assert_eq!(post(&app, "clerk", "k", "a").await.json()["note"], "n");
         let replay = post(&app, "cleo without", "k", "a").await;
-        assert_eq!((replay.status(), replayed(&replay)), (201, true), "{replay}");
+        assert_eq!((replay.status(), is_replayed(&replay)), (201, true), "{replay}");
         assert_eq!(replay.json().get("note"), None, "a field that is hidden from them now");
         let delete = |who: &str| app.delete("/payments/1").bearer(who).header("idempotency-key", "d");
         assert_eq!(delete("clerk").await.status(), 204);
@@ -319,8 +323,8 @@ async fn a_replay_shows_what_its_caller_may_see_now() {
 }
 
 #[tokio::test]
-async fn what_an_action_answered_is_replayed_to_those_who_still_see_the_item() {
-    for place in Place::all().await {
+async fn replay_of_an_action_requires_a_visible_item() {
+    for place in TestStorage::all().await {
         let resource = payments(&place).policy_on(
             [Operation::Read, Operation::List],
             resourceful::access::rows(json!({"cents": {"lt": 3}})),
@@ -337,14 +341,14 @@ async fn what_an_action_answered_is_replayed_to_those_who_still_see_the_item() {
 }
 
 #[tokio::test]
-async fn of_a_hundred_at_once_one_happens() {
-    for place in Place::all().await {
+async fn one_of_a_hundred_concurrent_requests_is_executed() {
+    for place in TestStorage::all().await {
         let app = app_of(payments(&place)).await;
         let all =
             futures::future::join_all((0..100).map(|_| async { post(&app, "ada", "k", "a").await })).await;
-        let created = all.iter().filter(|answer| answer.status() == 201 && !replayed(answer)).count();
+        let created = all.iter().filter(|answer| answer.status() == 201 && !is_replayed(answer)).count();
         assert_eq!(created, 1, "{}", place.name);
-        for answer in all.iter().filter(|answer| !replayed(answer) && answer.status() != 201) {
+        for answer in all.iter().filter(|answer| !is_replayed(answer) && answer.status() != 201) {
             let problem = answer.json();
             assert_eq!((answer.status(), &problem["code"]), (409, &json!("key-in-flight")), "{answer}");
             assert_eq!(answer.header("retry-after"), Some("1"));
@@ -356,15 +360,15 @@ async fn of_a_hundred_at_once_one_happens() {
 
 /// Two nodes do not know of each other's requests: the database alone decides.
 #[tokio::test]
-async fn of_two_nodes_one_does_it_and_the_other_gives_the_same_answer() {
-    let Some(place) = Place::postgres().await else { return };
+async fn concurrent_requests_on_two_nodes_are_executed_once() {
+    let Some(place) = TestStorage::postgres().await else { return };
     let barrier = Arc::new(Barrier::new(2));
     let node = async || {
         let storage = Sql::connect(place.url().unwrap()).await.unwrap();
         let barrier = barrier.clone();
         let resource = payments(&place).adapter(storage.table("payments").create_table_if_missing());
         // Both look the key up before either commits.
-        let resource = resource.hook(Meet(barrier));
+        let resource = resource.hook(BarrierHook(barrier));
         app_of(resource).await
     };
     let (one, other) = (node().await, node().await);
@@ -372,14 +376,14 @@ async fn of_two_nodes_one_does_it_and_the_other_gives_the_same_answer() {
         post(&other, "ada", "k", "a").await
     });
     assert_eq!((first.status(), second.status()), (201, 201), "{first} {second}");
-    assert!(replayed(&first) != replayed(&second), "{first} {second}");
+    assert!(is_replayed(&first) != is_replayed(&second), "{first} {second}");
     assert_eq!((first.bytes(), one.app().count("payments").await.unwrap()), (second.bytes(), 1));
 }
 
 /// Waits for the other node's change, once.
-struct Meet(Arc<Barrier>);
+struct BarrierHook(Arc<Barrier>);
 
-impl resourceful::Hook for Meet {
+impl resourceful::Hook for BarrierHook {
     fn before<'a>(&'a self, _: &'a mut Change) -> futures::future::BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
             self.0.wait().await;
@@ -389,8 +393,8 @@ impl resourceful::Hook for Meet {
 }
 
 #[tokio::test]
-async fn faults_of_a_body_are_told_under_a_key_too() {
-    let app = app_of(payments(&Place::memory())).await;
+async fn faults_of_a_body_are_reported_with_a_key() {
+    let app = app_of(payments(&TestStorage::memory())).await;
     let wrong = app.post("/payments").bearer("ada").header("idempotency-key", "k");
     let wrong = wrong.json(json!({"reference": "a", "cents": "x"})).await;
     assert_eq!(faults(&wrong.json()), [("/cents", "type")]);
@@ -400,8 +404,8 @@ async fn faults_of_a_body_are_told_under_a_key_too() {
 }
 
 #[tokio::test]
-async fn what_changed_nothing_changes_nothing_when_it_is_asked_for_again() {
-    for place in Place::all().await {
+async fn no_op_request_is_replayed_without_changes() {
+    for place in TestStorage::all().await {
         let app = app_of(payments(&place).preset(bulk())).await;
         let created = post(&app, "clerk", "k", "a").await;
         let (at, id) = (created.header("location").unwrap().to_owned(), created.json()["id"].clone());
@@ -416,13 +420,13 @@ async fn what_changed_nothing_changes_nothing_when_it_is_asked_for_again() {
         let mut first = Vec::new();
         for (position, (method, path, body)) in asked.iter().enumerate() {
             let answer = with(app.request(method, path), &format!("key-{position}")).json(body.clone()).await;
-            assert_eq!((answer.status(), replayed(&answer)), (200, false), "{method} {path}: {answer}");
+            assert_eq!((answer.status(), is_replayed(&answer)), (200, false), "{method} {path}: {answer}");
             first.push(answer);
         }
         assert_eq!(with(app.patch(&at), "another").json(json!({"cents": 7})).await.status(), 200);
         for (position, (method, path, body)) in asked.iter().enumerate() {
             let again = with(app.request(method, path), &format!("key-{position}")).json(body.clone()).await;
-            assert_eq!((again.status(), replayed(&again)), (200, true), "{method} {path}: {again}");
+            assert_eq!((again.status(), is_replayed(&again)), (200, true), "{method} {path}: {again}");
             assert_eq!(
                 (again.bytes(), again.header("etag")),
                 (first[position].bytes(), first[position].header("etag"))
@@ -433,11 +437,13 @@ async fn what_changed_nothing_changes_nothing_when_it_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_key_whose_request_is_under_way_is_409_and_says_when_to_come_back() {
-    for place in Place::all().await {
+async fn key_in_flight_is_409_with_retry_after() {
+    for place in TestStorage::all().await {
         // Entered, and let go.
         let barrier = Arc::new(Barrier::new(2));
-        let app = app_of(payments(&place).hook(Meet(barrier.clone())).hook(Meet(barrier.clone()))).await;
+        let app =
+            app_of(payments(&place).hook(BarrierHook(barrier.clone())).hook(BarrierHook(barrier.clone())))
+                .await;
         let meanwhile = async {
             barrier.wait().await;
             let second = post(&app, "ada", "k", "a").await;
@@ -445,7 +451,7 @@ async fn a_key_whose_request_is_under_way_is_409_and_says_when_to_come_back() {
             second
         };
         let (first, second) = tokio::join!(async { post(&app, "ada", "k", "a").await }, meanwhile);
-        assert_eq!((first.status(), replayed(&first)), (201, false), "{first}");
+        assert_eq!((first.status(), is_replayed(&first)), (201, false), "{first}");
         assert_eq!(
             (second.status(), &second.json()["code"], second.header("retry-after")),
             (409, &json!("key-in-flight"), Some("1")),
@@ -453,13 +459,13 @@ async fn a_key_whose_request_is_under_way_is_409_and_says_when_to_come_back() {
             place.name
         );
         let third = post(&app, "ada", "k", "a").await;
-        assert_eq!((third.status(), replayed(&third), third.bytes()), (201, true, first.bytes()));
+        assert_eq!((third.status(), is_replayed(&third), third.bytes()), (201, true, first.bytes()));
     }
 }
 
 #[tokio::test]
-async fn a_query_by_post_needs_no_key_and_keeps_none() {
-    for place in Place::all().await {
+async fn query_by_post_ignores_idempotency_keys() {
+    for place in TestStorage::all().await {
         let app = app_of(payments(&place).preset(idempotency().required())).await;
         let query = async |key: Option<&str>| {
             let request = app.post("/payments/query").bearer("ada");
@@ -470,7 +476,11 @@ async fn a_query_by_post_needs_no_key_and_keeps_none() {
         assert_eq!(post(&app, "ada", "k", "a").await.status(), 201, "the key is free");
         for (empty, after) in before.iter().zip([query(None).await, query(Some("k")).await]) {
             assert_eq!((empty.status(), empty.items().len()), (200, 0), "{empty}");
-            assert_eq!((after.status(), after.items().len(), replayed(&after)), (200, 1, false), "{after}");
+            assert_eq!(
+                (after.status(), after.items().len(), is_replayed(&after)),
+                (200, 1, false),
+                "{after}"
+            );
         }
     }
 }

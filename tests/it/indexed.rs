@@ -5,7 +5,7 @@ use resourceful::testing::TestApp;
 use resourceful::{Change, Error};
 use serde_json::{Value as Json, json};
 
-use crate::support::{Place, faults};
+use crate::support::{TestStorage, faults};
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
 struct Entry {
@@ -18,7 +18,7 @@ struct Entry {
     text: String,
 }
 
-fn entries(place: &Place) -> resourceful::ResourceBuilder {
+fn entries(place: &TestStorage) -> resourceful::ResourceBuilder {
     define_resource::<Entry>("entries")
         .adapter(place.table("entries"))
         .permissions(Permissions::all(anyone()))
@@ -49,8 +49,8 @@ fn entry(code: &str, change: &[(&str, Json)]) -> Json {
 }
 
 #[tokio::test]
-async fn text_that_an_index_has_no_room_for_is_refused_at_its_field() {
-    for place in Place::all().await {
+async fn indexed_text_over_the_size_limit_is_422_at_its_field() {
+    for place in TestStorage::all().await {
         let app = create_app(AppPreset::Testing).resource(entries(&place).build().unwrap());
         let app = TestApp::build(app).await.unwrap();
         let long = |bytes: usize| json!("x".repeat(bytes));
@@ -75,9 +75,9 @@ async fn text_that_an_index_has_no_room_for_is_refused_at_its_field() {
                 )
             };
             assert_eq!((status, found), (422, vec![format!("/{field} length")]), "{field} on {}", place.name);
-            let made = app.post("/entries").json(entry("a", &[(field, fits)])).await;
-            assert_eq!(made.status(), 201, "{field} on {}: {made}", place.name);
-            let location = made.header("location").unwrap().to_owned();
+            let created = app.post("/entries").json(entry("a", &[(field, fits)])).await;
+            assert_eq!(created.status(), 201, "{field} on {}: {created}", place.name);
+            let location = created.header("location").unwrap().to_owned();
             if field != "code" {
                 let patched = app.patch(&location).json(json!({field: too_long})).await;
                 assert_eq!(patched.status(), 422, "{field} on {}: {patched}", place.name);
@@ -115,13 +115,17 @@ async fn text_that_an_index_has_no_room_for_is_refused_at_its_field() {
 }
 
 #[tokio::test]
-async fn an_id_that_no_path_leads_to_is_refused() {
-    for place in Place::all().await {
+async fn id_that_no_path_can_address_is_refused() {
+    for place in TestStorage::all().await {
         let resource = entries(&place).before([Operation::Create], enlist).build().unwrap();
         let app = TestApp::build(create_app(AppPreset::Testing).resource(resource)).await.unwrap();
         for id in ["", ".", "..", "..."] {
-            let made = app.post("/entries").json(entry(id, &[])).await;
-            assert_eq!((made.status(), faults(&made.json())), (422, vec![("/code", "reserved")]), "{id:?}");
+            let created = app.post("/entries").json(entry(id, &[])).await;
+            assert_eq!(
+                (created.status(), faults(&created.json())),
+                (422, vec![("/code", "reserved")]),
+                "{id:?}"
+            );
             let many =
                 app.post("/entries/bulk").json(json!({"items": [entry("a", &[]), entry(id, &[])]})).await;
             assert_eq!(faults(&many.json()), [("/items/1/code", "reserved")], "{id:?}: {many}");
@@ -143,9 +147,9 @@ async fn an_id_that_no_path_leads_to_is_refused() {
             );
         }
         for id in ["a.", ".a", " ", "%2e", "a/.."] {
-            let made = app.post("/entries").json(entry(id, &[])).await;
-            assert_eq!(made.status(), 201, "{id:?}: {made}");
-            let location = made.header("location").unwrap().to_owned();
+            let created = app.post("/entries").json(entry(id, &[])).await;
+            assert_eq!(created.status(), 201, "{id:?}: {created}");
+            let location = created.header("location").unwrap().to_owned();
             assert_eq!(app.get(&location).await.json()["code"], id, "{location}");
         }
     }

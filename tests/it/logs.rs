@@ -12,16 +12,16 @@ use tokio::sync::mpsc;
 use tracing::subscriber::DefaultGuard;
 
 use crate::policies::model;
-use crate::support::Place;
+use crate::support::TestStorage;
 use crate::support::gated::Gated;
 
 /// What [`Gated`] fails with, as one line.
 const CAUSES: [&str; 2] = ["cause: the pool has no connection", "cause: the gate is shut"];
 
 #[derive(Clone)]
-struct Sender(mpsc::UnboundedSender<String>);
+struct LogWriter(mpsc::UnboundedSender<String>);
 
-impl io::Write for Sender {
+impl io::Write for LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let _ = self.0.send(String::from_utf8_lossy(line).into_owned());
         Ok(line.len())
@@ -44,7 +44,7 @@ impl Log {
         let subscriber = tracing_subscriber::fmt()
             .json()
             .with_max_level(tracing::Level::WARN)
-            .with_writer(move || Sender(sender.clone()))
+            .with_writer(move || LogWriter(sender.clone()))
             .finish();
         Self { lines, _guard: tracing::subscriber::set_default(subscriber) }
     }
@@ -67,7 +67,7 @@ impl Log {
     }
 }
 
-fn tells_each_cause_once(text: &Json) {
+fn assert_each_cause_once(text: &Json) {
     let text = text.as_str().unwrap();
     for cause in CAUSES {
         assert_eq!(text.matches(cause).count(), 1, "{cause} in {text}");
@@ -86,34 +86,34 @@ fn notes(gated: &Arc<Gated>) -> AppBuilder {
 }
 
 #[tokio::test]
-async fn a_failed_request_stands_in_the_log_with_its_causes_under_its_trace_id() {
+async fn failed_request_is_logged_with_its_causes_and_trace_id() {
     let mut log = Log::start();
-    for place in Place::all().await {
-        let gated = Gated::over(place.storage().clone(), "notes");
+    for storage in TestStorage::all().await {
+        let gated = Gated::over(storage.storage().clone(), "notes");
         let app = TestApp::build(notes(&gated)).await.unwrap();
         assert_eq!(app.post("/notes").json(json!({"code": "a"})).await.status(), 201);
-        gated.fail(true);
+        gated.set_failing(true);
         let failed = app.get("/notes").await;
-        assert_eq!(failed.status(), 503, "{}", place.name);
+        assert_eq!(failed.status(), 503, "{}", storage.name);
         assert!(!failed.text().contains("gate"), "{failed}");
         let line = log.line("request failed").await;
         assert_eq!(line["trace_id"], failed.json()["trace_id"]);
-        tells_each_cause_once(&line["cause"]);
+        assert_each_cause_once(&line["cause"]);
     }
 }
 
 #[tokio::test]
-async fn a_warning_of_the_background_has_its_causes_itself() {
+async fn background_warning_is_logged_with_its_causes() {
     let mut log = Log::start();
-    for place in Place::all().await {
-        let gated = Gated::over(place.storage().clone(), "resourceful_events");
+    for storage in TestStorage::all().await {
+        let gated = Gated::over(storage.storage().clone(), "resourceful_events");
         let app = notes(&gated).on("*", |_, _| std::future::ready(Ok(())));
         let app = TestApp::build(app).await.unwrap();
-        gated.fail(true);
+        gated.set_failing(true);
         let background = app.app().background();
         let line = log.line("the outbox could not be relayed").await;
-        tells_each_cause_once(&line["error"]);
-        gated.fail(false);
+        assert_each_cause_once(&line["error"]);
+        gated.set_failing(false);
         background.stop().await;
     }
 }

@@ -5,13 +5,13 @@ use resourceful::prelude::*;
 use resourceful::testing::{MatrixReport, PolicyMatrix, TestApp, policy_matrix};
 use serde_json::json;
 
-use crate::support::Place;
+use crate::support::TestStorage;
 use crate::{field_rules, policies};
 
 /// The callers of the policies' tests.
 fn with_callers(mut matrix: PolicyMatrix<'_>) -> PolicyMatrix<'_> {
     matrix = matrix.caller("nobody", Actor::anonymous(), []);
-    for (token, actor) in policies::who() {
+    for (token, actor) in policies::actors_by_token() {
         matrix = matrix.caller(token, actor, [("authorization", format!("Bearer {token}").as_str())]);
     }
     matrix
@@ -22,29 +22,29 @@ pub(crate) async fn run(app: &TestApp) -> MatrixReport {
 }
 
 #[tokio::test]
-async fn tenants_are_as_declared_on_every_path() {
-    for place in Place::all().await {
-        let app = policies::workspace(&place).await;
+async fn matrix_confirms_tenant_isolation_on_every_path() {
+    for storage in TestStorage::all().await {
+        let app = policies::workspace(&storage).await;
         // What should not be there: a task of one tenant that points at a project of another, either way.
         let stray = |code: &str, project: &str, org: &str| json!({"code": code, "project_code": project, "title": "do", "org_id": org});
         let strays = [stray("stray-b", "a1", "bolt"), stray("stray-a", "b1", "acme")];
         app.app().load().rows("tasks", strays).unwrap().commit().await.unwrap();
         let report = run(&app).await;
-        println!("{}: {report}", place.name);
+        println!("{}: {report}", storage.name);
         report.assert_passed();
     }
 }
 
 #[tokio::test]
-async fn owners_are_as_declared_on_every_path() {
-    for place in Place::all().await {
+async fn matrix_confirms_ownership_on_every_path() {
+    for storage in TestStorage::all().await {
         let owned = |name: &str, preset| {
             define_dynamic_resource(name, json!({
                 "type": "object",
                 "properties": {"id": {"type": "integer"}, "text": {"type": "string"}, "user_id": {"type": ["string", "null"]}},
                 "required": ["id", "text"],
             }))
-            .adapter(place.table(name))
+            .adapter(storage.table(name))
             .permissions(Permissions::all(signed_in()))
             .preset(preset)
             // Without anyone to tell, a delete is one statement that decides by itself.
@@ -67,22 +67,22 @@ async fn owners_are_as_declared_on_every_path() {
             app.app().load().rows(resource, rows).unwrap().commit().await.unwrap();
         }
         let report = run(&app).await;
-        println!("{}: {report}", place.name);
+        println!("{}: {report}", storage.name);
         report.assert_passed();
     }
 }
 
 #[tokio::test]
-async fn fields_are_as_declared_on_every_path() {
-    for place in Place::all().await {
-        let report = run(&field_rules::staff(&place).await).await;
-        println!("{}: {report}", place.name);
+async fn matrix_confirms_field_rules_on_every_path() {
+    for storage in TestStorage::all().await {
+        let report = run(&field_rules::staff(&storage).await).await;
+        println!("{}: {report}", storage.name);
         report.assert_passed();
     }
 }
 
 #[tokio::test]
-async fn rules_of_every_kind_are_as_declared_on_every_path() {
+async fn matrix_confirms_every_kind_of_permission_on_every_path() {
     let live = || rows(json!({"status": "live"}));
     let own = || owner("author");
     let asked = || {
@@ -116,7 +116,7 @@ async fn rules_of_every_kind_are_as_declared_on_every_path() {
         ]))
         .write(not(asked())),
     ] {
-        let report = run(&policies::press(&Place::memory(), permissions).await).await;
+        let report = run(&policies::articles_app(&TestStorage::memory(), permissions).await).await;
         cases += report.cases;
         report.assert_passed();
     }
@@ -124,9 +124,9 @@ async fn rules_of_every_kind_are_as_declared_on_every_path() {
 }
 
 #[tokio::test]
-async fn a_matrix_sees_what_is_not_as_declared() {
+async fn matrix_reports_deviations_from_the_declaration() {
     // A caller whom the application takes for another one than is said.
-    let app = policies::workspace(&Place::memory()).await;
+    let app = policies::workspace(&TestStorage::memory()).await;
     let report = policy_matrix(&app)
         .caller("ann", Actor::user("ann").in_tenant("bolt", ["admin"]), [("authorization", "Bearer ann")])
         .run()

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use crate::support::{EDITOR, create, everywhere, faults, path, product};
+use crate::support::{EDITOR, create, faults, on_every_storage, path, product};
 
 #[tokio::test]
-async fn post_creates_and_says_where() {
-    everywhere(|app| async move {
+async fn post_creates_an_item_and_returns_its_location() {
+    on_every_storage(|app| async move {
         let created = app.post("/products").json(product("lamp", json!({}))).await;
         assert_eq!(created.status(), 201);
         let location = created.header("location").unwrap();
@@ -18,8 +18,8 @@ async fn post_creates_and_says_where() {
 }
 
 #[tokio::test]
-async fn a_minimal_answer_omits_the_item_and_says_so() {
-    everywhere(|app| async move {
+async fn prefer_return_minimal_omits_the_body() {
+    on_every_storage(|app| async move {
         let created =
             app.post("/products").header("prefer", "return=minimal").json(product("lamp", json!({}))).await;
         assert_eq!((created.status(), created.text()), (201, ""));
@@ -31,8 +31,8 @@ async fn a_minimal_answer_omits_the_item_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_merge_patch_keeps_what_is_absent_and_clears_what_is_null() {
-    everywhere(|app| async move {
+async fn merge_patch_keeps_absent_members_and_clears_null_ones() {
+    on_every_storage(|app| async move {
         let dimensions = json!({"width": 1, "height": 2, "depth": 4, "labels": [{"contact": "a@b.example"}]});
         let before = create(&app, "lamp", json!({"rating": 4.5, "dimensions": dimensions})).await;
         let patch = json!({"rating": null, "dimensions": {"width": 7, "labels": []}, "tags": ["new"]});
@@ -55,7 +55,7 @@ async fn a_merge_patch_keeps_what_is_absent_and_clears_what_is_null() {
 
 #[tokio::test]
 async fn a_patch_that_changes_nothing_keeps_the_etag() {
-    everywhere(|app| async move {
+    on_every_storage(|app| async move {
         let before = create(&app, "lamp", json!({"weight": "2.50"})).await;
         for patch in [
             json!({}),
@@ -72,8 +72,8 @@ async fn a_patch_that_changes_nothing_keeps_the_etag() {
 }
 
 #[tokio::test]
-async fn a_patch_cannot_touch_what_is_not_the_clients() {
-    everywhere(|app| async move {
+async fn patch_rejects_read_only_immutable_and_unknown_fields() {
+    on_every_storage(|app| async move {
         let before = create(&app, "lamp", json!({})).await;
         let patch = json!({"version": 5, "colour": 1, "sku": "other", "name": null, "stock": 70000,
                            "id": "0198c0de-0000-7000-8000-000000000000", "nmae": "x"});
@@ -100,7 +100,7 @@ async fn a_patch_cannot_touch_what_is_not_the_clients() {
 
 #[tokio::test]
 async fn put_replaces_all_fields() {
-    everywhere(|app| async move {
+    on_every_storage(|app| async move {
         let before = create(&app, "lamp", json!({"rating": 4.5, "tags": ["a"], "note": "n"})).await;
         let body = json!({"sku": "sku-lamp", "name": "other", "price_cents": 1, "in_stock": false,
                           "status": "live", "tags": [], "weight": "1", "stock": 0, "secret": "s"});
@@ -134,8 +134,8 @@ async fn put_replaces_all_fields() {
 }
 
 #[tokio::test]
-async fn put_creates_only_where_clients_give_ids() {
-    everywhere(|app| async move {
+async fn put_creates_only_with_client_assigned_ids() {
+    on_every_storage(|app| async move {
         let created = app.put("/categories/lights").json(json!({"title": "Lights"})).await;
         assert_eq!(
             (created.status(), created.header("location")),
@@ -157,8 +157,8 @@ async fn put_creates_only_where_clients_give_ids() {
 }
 
 #[tokio::test]
-async fn delete_leaves_nothing() {
-    everywhere(|app| async move {
+async fn deleted_item_is_gone() {
+    on_every_storage(|app| async move {
         let product = create(&app, "lamp", json!({})).await;
         let deleted = app.delete(&path(&product)).await;
         assert_eq!((deleted.status(), deleted.text()), (204, ""));
@@ -171,7 +171,7 @@ async fn delete_leaves_nothing() {
 
 #[tokio::test]
 async fn head_is_get_without_the_body() {
-    everywhere(|app| async move {
+    on_every_storage(|app| async move {
         let product = create(&app, "lamp", json!({})).await;
         for target in [
             path(&product),
@@ -190,8 +190,8 @@ async fn head_is_get_without_the_body() {
 }
 
 #[tokio::test]
-async fn options_and_405_say_exactly_what_is_there() {
-    everywhere(|app| async move {
+async fn options_and_405_list_the_allowed_methods() {
+    on_every_storage(|app| async move {
         let collection = "GET, HEAD, OPTIONS, POST, QUERY";
         let item = "DELETE, GET, HEAD, OPTIONS, PATCH, PUT";
         for (path, allow) in [
@@ -224,8 +224,8 @@ async fn options_and_405_say_exactly_what_is_there() {
 }
 
 #[tokio::test]
-async fn methods_without_parameters_refuse_them() {
-    everywhere(|app| async move {
+async fn writes_reject_query_parameters() {
+    on_every_storage(|app| async move {
         let product = create(&app, "lamp", json!({})).await;
         for (method, target) in [
             ("POST", "/products".to_owned()),
@@ -247,7 +247,7 @@ async fn methods_without_parameters_refuse_them() {
 
 #[tokio::test]
 async fn a_resource_may_require_if_match() {
-    everywhere(|app| async move {
+    on_every_storage(|app| async move {
         let note = app.post("/notes").bearer(EDITOR).json(json!({"text": "a"})).await;
         let location = note.header("location").unwrap().to_owned();
         let refused = app.patch(&location).bearer(EDITOR).json(json!({"text": "b"})).await;

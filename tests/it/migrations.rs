@@ -77,7 +77,7 @@ impl Database {
 }
 
 #[tokio::test]
-async fn each_runs_once_in_the_order_of_numbers() {
+async fn migrations_run_once_in_number_order() {
     for database in Database::all() {
         let development = AppPreset::Development;
         // Named in any order.
@@ -91,17 +91,17 @@ async fn each_runs_once_in_the_order_of_numbers() {
 }
 
 #[tokio::test]
-async fn in_production_nothing_is_applied_unasked_and_nothing_missing_is_started_over() {
+async fn production_refuses_to_start_with_pending_migrations() {
     for database in Database::all() {
         let production = AppPreset::Production;
         let both = vec![database.first(), database.second()];
         let refused = database.notes(production, both.clone()).await.unwrap_err();
-        for said in ["0001_notes` is not applied", "0002_tidy", "RESOURCEFUL_MIGRATE=1", ".migrate()"] {
-            assert!(refused.contains(said), "{said}: {refused}");
+        for expected in ["0001_notes` is not applied", "0002_tidy", "RESOURCEFUL_MIGRATE=1", ".migrate()"] {
+            assert!(refused.contains(expected), "{expected}: {refused}");
         }
         let storage = database.connect().await;
-        let asked = database.app(&storage, production, both.clone()).migrate().await.unwrap();
-        assert_eq!(asked, [database.first().label(), database.second().label()]);
+        let applied = database.app(&storage, production, both.clone()).migrate().await.unwrap();
+        assert_eq!(applied, [database.first().label(), database.second().label()]);
         let again = database.app(&storage, production, both.clone()).migrate().await.unwrap();
         assert!(again.is_empty(), "{again:?}");
         assert_eq!(database.notes(production, both).await.unwrap(), ["first, tidied"]);
@@ -109,7 +109,7 @@ async fn in_production_nothing_is_applied_unasked_and_nothing_missing_is_started
 }
 
 #[tokio::test]
-async fn one_that_was_changed_afterwards_is_found_and_nothing_else_is_applied() {
+async fn changed_migration_is_detected_and_nothing_is_applied() {
     for database in Database::all() {
         let development = AppPreset::Development;
         database.notes(development, vec![database.first()]).await.unwrap();
@@ -120,15 +120,15 @@ async fn one_that_was_changed_afterwards_is_found_and_nothing_else_is_applied() 
         // Other line ends are no change.
         let mut checked_out = database.first();
         checked_out.sql = checked_out.sql.replace("; ", ";\n");
-        let mut elsewhere = checked_out.clone();
-        elsewhere.sql = elsewhere.sql.replace('\n', "\r\n");
-        assert_eq!(checked_out.checksum(), elsewhere.checksum());
+        let mut with_crlf = checked_out.clone();
+        with_crlf.sql = with_crlf.sql.replace('\n', "\r\n");
+        assert_eq!(checked_out.checksum(), with_crlf.checksum());
         assert_eq!(database.notes(development, vec![database.first()]).await.unwrap(), ["first"]);
     }
 }
 
 #[tokio::test]
-async fn one_that_fails_leaves_nothing_of_all_of_them() {
+async fn failed_migration_rolls_back_the_whole_run() {
     for database in Database::all() {
         let development = AppPreset::Development;
         let broken = database.migration(
@@ -148,7 +148,7 @@ async fn one_that_fails_leaves_nothing_of_all_of_them() {
 }
 
 #[tokio::test]
-async fn nodes_that_start_at_once_apply_each_once() {
+async fn concurrent_nodes_apply_each_migration_once() {
     for database in Database::all() {
         let both = vec![database.first(), database.second()];
         let nodes =
@@ -160,7 +160,7 @@ async fn nodes_that_start_at_once_apply_each_once() {
 }
 
 #[tokio::test]
-async fn two_of_one_number_are_a_fault_and_memory_has_nothing_to_migrate() {
+async fn duplicate_migration_numbers_are_rejected() {
     let memory = Memory::new().storage();
     let one = |name: &str| Migration::new("shop", 1, name, "CREATE TABLE x (id int)");
     let faults = create_app(AppPreset::Testing).migrations(&memory, [one("a"), one("b")]).build().await;
@@ -175,7 +175,7 @@ async fn two_of_one_number_are_a_fault_and_memory_has_nothing_to_migrate() {
 
 /// What a start in production says is what helps.
 #[tokio::test]
-async fn a_start_that_is_told_to_applies_what_is_missing() {
+async fn migrate_env_variable_applies_pending_migrations() {
     const NAME: &str = "migrations::a_start_that_is_told_to_applies_what_is_missing";
     if let Ok(url) = std::env::var("MIGRATION_OF_A_CHILD") {
         let database = Database { url, name: "notes".to_owned(), _folder: None };
@@ -184,10 +184,10 @@ async fn a_start_that_is_told_to_applies_what_is_missing() {
         return;
     }
     let database = Database::all().remove(0);
-    let start = |told: &str| {
+    let start = |value: &str| {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());
         child.args(["--exact", NAME]).env("MIGRATION_OF_A_CHILD", &database.url);
-        child.env("RESOURCEFUL_MIGRATE", told).output().unwrap().status.success()
+        child.env("RESOURCEFUL_MIGRATE", value).output().unwrap().status.success()
     };
     assert!(!start("0"), "unasked it does not start");
     assert!(start("1"));

@@ -8,7 +8,7 @@ use resourceful::{Action, Change};
 use rust_decimal::Decimal;
 use serde_json::{Value as Json, json};
 
-use crate::support::{Place, faults};
+use crate::support::{TestStorage, faults};
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema, Validate)]
 struct Measure {
@@ -49,13 +49,13 @@ struct Reprice {
     single: f32,
 }
 
-fn measures(place: &Place) -> Resource {
+fn measures(storage: &TestStorage) -> Resource {
     let reprice = Action::on_item(anyone(), |measure: &mut Measure, input: Reprice, _: &mut Change| {
         (measure.price, measure.single) = (Some(input.price), Some(input.single));
         Ok(())
     });
     define_resource::<Measure>("measures")
-        .adapter(place.table("measures"))
+        .adapter(storage.table("measures"))
         .permissions(Permissions::all(anyone()))
         .filterable(["price", "ratio", "single", "count", "unsigned", "singles", "prices"])
         .sortable(["price", "ratio", "single"])
@@ -66,8 +66,8 @@ fn measures(place: &Place) -> Resource {
         .unwrap()
 }
 
-async fn app(place: &Place) -> TestApp {
-    TestApp::build(create_app(AppPreset::Testing).resource(measures(place))).await.unwrap()
+async fn app(storage: &TestStorage) -> TestApp {
+    TestApp::build(create_app(AppPreset::Testing).resource(measures(storage))).await.unwrap()
 }
 
 async fn post(app: &TestApp, field: &str, literal: &str) -> TestResponse {
@@ -76,7 +76,7 @@ async fn post(app: &TestApp, field: &str, literal: &str) -> TestResponse {
 }
 
 /// Posts a member; answers how it is spelled in the answer and in a read, which must be the same.
-async fn kept(app: &TestApp, field: &str, literal: &str) -> String {
+async fn post_and_read(app: &TestApp, field: &str, literal: &str) -> String {
     let created = post(app, field, literal).await;
     assert_eq!(created.status(), 201, "{field}: {literal}: {created}");
     let (spelled, id) = (member(created.text(), field), created.json()["id"].clone());
@@ -92,7 +92,7 @@ fn member(text: &str, field: &str) -> String {
     members[field].get().to_owned()
 }
 
-async fn refused(app: &TestApp, field: &str, literal: &str, pointer: &str) {
+async fn assert_rejected(app: &TestApp, field: &str, literal: &str, pointer: &str) {
     let answer = post(app, field, literal).await;
     assert_eq!(answer.status(), 422, "{field}: {literal}: {answer}");
     let problem = answer.json();
@@ -100,9 +100,9 @@ async fn refused(app: &TestApp, field: &str, literal: &str, pointer: &str) {
 }
 
 #[tokio::test]
-async fn a_number_is_kept_as_written_in_its_shortest_spelling() {
-    for place in Place::all().await {
-        let app = app(&place).await;
+async fn number_is_stored_in_its_shortest_exact_form() {
+    for storage in TestStorage::all().await {
+        let app = app(&storage).await;
         for (field, literal, spelled) in [
             ("price", "\"1234567890123456.789\"", "\"1234567890123456.789\""),
             ("price", "\"0.1234567890123456789012345678\"", "\"0.1234567890123456789012345678\""),
@@ -133,7 +133,7 @@ async fn a_number_is_kept_as_written_in_its_shortest_spelling() {
                 "[9007199254740993,18446744073709551615,1,0.5]",
             ),
         ] {
-            let found = kept(&app, field, literal).await;
+            let found = post_and_read(&app, field, literal).await;
             // Databases order and space the members of a document as they see fit.
             let json = |text: &str| serde_json::from_str::<Json>(text).unwrap();
             let same = if field == "inner" || field == "free" {
@@ -141,15 +141,15 @@ async fn a_number_is_kept_as_written_in_its_shortest_spelling() {
             } else {
                 found == spelled
             };
-            assert!(same, "{field}: {literal} is {found} on {}", place.name);
+            assert!(same, "{field}: {literal} is {found} on {}", storage.name);
         }
     }
 }
 
 #[tokio::test]
-async fn a_number_that_would_be_rounded_is_refused_at_its_place() {
-    for place in Place::all().await {
-        let app = app(&place).await;
+async fn number_that_would_be_rounded_is_rejected_with_its_pointer() {
+    for storage in TestStorage::all().await {
+        let app = app(&storage).await;
         for (field, literal, pointer) in [
             ("price", "1234567890123456.789", "/price"),
             ("price", "\"0.12345678901234567890123456789\"", "/price"),
@@ -179,16 +179,16 @@ async fn a_number_that_would_be_rounded_is_refused_at_its_place() {
             ("free", "{\"a\": [1, 0.1000000000000000055]}", "/free/a/1"),
             ("free", "18446744073709551617", "/free"),
         ] {
-            refused(&app, field, literal, pointer).await;
+            assert_rejected(&app, field, literal, pointer).await;
         }
         assert_eq!(app.get("/measures").await.items(), Vec::<Json>::new(), "nothing is stored");
     }
 }
 
 #[tokio::test]
-async fn every_way_in_keeps_or_refuses_alike() {
-    for place in Place::all().await {
-        let app = app(&place).await;
+async fn every_write_path_checks_numbers_alike() {
+    for storage in TestStorage::all().await {
+        let app = app(&storage).await;
         assert_eq!(post(&app, "single", "0.5").await.status(), 201);
         let json = "application/json";
         for (method, path, body, pointer) in [
@@ -247,8 +247,8 @@ async fn every_way_in_keeps_or_refuses_alike() {
 }
 
 #[tokio::test]
-async fn a_socket_compares_with_what_is_written() {
-    let app = app(&Place::memory()).await;
+async fn socket_filter_rejects_numbers_that_would_be_rounded() {
+    let app = app(&TestStorage::memory()).await;
     let mut socket = crate::sockets::socket(&app).await;
     let filter = "{\"price\": {\"gte\": 1234567890123456.789}}";
     socket
@@ -262,9 +262,9 @@ async fn a_socket_compares_with_what_is_written() {
 }
 
 #[tokio::test]
-async fn what_the_application_stores_is_in_its_shortest_spelling() {
-    for place in Place::all().await {
-        let app = app(&place).await;
+async fn loaded_rows_are_stored_in_shortest_number_form() {
+    for storage in TestStorage::all().await {
+        let app = app(&storage).await;
         let inner = Inner { single: Some(0.1), ratio: Some(0.1), price: Some(Decimal::new(10, 2)) };
         let measure = Measure {
             id: 7,
@@ -282,10 +282,10 @@ async fn what_the_application_stores_is_in_its_shortest_spelling() {
             item.json()["inner"],
             json!({"single": 0.1, "ratio": 0.1, "price": "0.10"}),
             "{}",
-            place.name
+            storage.name
         );
-        assert_eq!(spelled("free"), "[10000000000000000,2]", "{}", place.name);
-        assert_eq!(app.get("/measures?single=0.1").await.items().len(), 1, "{}", place.name);
+        assert_eq!(spelled("free"), "[10000000000000000,2]", "{}", storage.name);
+        assert_eq!(app.get("/measures?single=0.1").await.items().len(), 1, "{}", storage.name);
     }
 }
 
@@ -300,7 +300,7 @@ fn literals() -> impl Strategy<Value = String> {
 }
 
 /// A spelling as a decimal of any size: its digits, and where they stand.
-fn exact(literal: &str) -> (bool, String, i64) {
+fn normalized(literal: &str) -> (bool, String, i64) {
     let unsigned = literal.trim_matches('"').trim_start_matches('-').to_lowercase();
     let (mantissa, exponent) = unsigned.split_once('e').unwrap_or((&unsigned, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -316,9 +316,9 @@ fn exact(literal: &str) -> (bool, String, i64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_accepted_comes_back_as_the_same_number_and_is_found() {
-    for place in Place::all().await {
-        let app = app(&place).await;
+async fn accepted_numbers_round_trip_and_match_filters() {
+    for storage in TestStorage::all().await {
+        let app = app(&storage).await;
         let handle = tokio::runtime::Handle::current();
         let config = Config {
             cases: 100,
@@ -336,14 +336,19 @@ async fn what_is_accepted_comes_back_as_the_same_number_and_is_found() {
                     }
                     assert_eq!(answer.status(), 201, "{literal}: {answer}");
                     let spelled = member(answer.text(), field);
-                    assert_eq!(exact(&spelled), exact(&literal), "{field} on {}: {spelled}", place.name);
+                    assert_eq!(
+                        normalized(&spelled),
+                        normalized(&literal),
+                        "{field} on {}: {spelled}",
+                        storage.name
+                    );
                     if field == "free" {
                         return;
                     }
                     let filter = format!("{field}={}", spelled.trim_matches('"').replace('+', "%2B"));
                     let id = answer.json()["id"].clone();
                     let found = app.get(&format!("/measures?id={id}&{filter}")).await;
-                    assert_eq!(found.items().len(), 1, "{filter} on {}: {found}", place.name);
+                    assert_eq!(found.items().len(), 1, "{filter} on {}: {found}", storage.name);
                 });
                 Ok(())
             })
@@ -353,8 +358,8 @@ async fn what_is_accepted_comes_back_as_the_same_number_and_is_found() {
 }
 
 #[tokio::test]
-async fn the_specification_invites_what_is_exact() {
-    let app = app(&Place::memory()).await;
+async fn openapi_schemas_state_exact_number_formats() {
+    let app = app(&TestStorage::memory()).await;
     let document = app.get("/openapi.json").await.json();
     let schemas = &document["components"]["schemas"];
     for shape in ["MeasureCreate", "MeasurePatch"] {

@@ -4,10 +4,10 @@ use resourceful::prelude::*;
 use resourceful::testing::TestApp;
 use serde_json::{Value, json};
 
-use crate::support::{EDITOR, Place, builder, create, shop};
+use crate::support::{EDITOR, TestStorage, builder, create, shop};
 
 /// What stands behind a reference of the document; what is none is itself.
-fn resolved<'a>(document: &'a Value, node: &'a Value) -> &'a Value {
+fn resolve<'a>(document: &'a Value, node: &'a Value) -> &'a Value {
     match node.get("$ref").and_then(Value::as_str) {
         Some(to) => document.pointer(to.strip_prefix('#').unwrap()).expect(to),
         None => node,
@@ -17,7 +17,7 @@ fn resolved<'a>(document: &'a Value, node: &'a Value) -> &'a Value {
 /// The parameters of an operation.
 pub(crate) fn parameters<'a>(document: &'a Value, path: &str, method: &str) -> Vec<&'a Value> {
     let parameters = document["paths"][path][method]["parameters"].as_array().unwrap();
-    parameters.iter().map(|parameter| resolved(document, parameter)).collect()
+    parameters.iter().map(|parameter| resolve(document, parameter)).collect()
 }
 
 async fn document(app: &TestApp, version: &str) -> Value {
@@ -27,8 +27,8 @@ async fn document(app: &TestApp, version: &str) -> Value {
 }
 
 #[tokio::test]
-async fn the_document_is_one_prepared_answer_with_a_tag() {
-    let app = shop(&Place::memory()).await;
+async fn openapi_document_is_served_with_an_etag() {
+    let app = shop(&TestStorage::memory()).await;
     let plain = app.get("/openapi.json").await;
     assert_eq!(
         (plain.json()["openapi"].clone(), plain.header("content-type")),
@@ -43,8 +43,8 @@ async fn the_document_is_one_prepared_answer_with_a_tag() {
 }
 
 #[tokio::test]
-async fn query_is_an_operation_in_3_2_and_its_twin_in_both() {
-    let app = shop(&Place::memory()).await;
+async fn query_operation_is_in_3_2_and_query_post_in_both_versions() {
+    let app = shop(&TestStorage::memory()).await;
     let (old, new) = (document(&app, "3.1").await, document(&app, "3.2").await);
     assert_eq!(new["openapi"], "3.2.0");
     assert!(old["paths"]["/products"].get("query").is_none());
@@ -55,7 +55,7 @@ async fn query_is_an_operation_in_3_2_and_its_twin_in_both() {
 }
 
 #[tokio::test]
-async fn every_reference_leads_somewhere() {
+async fn every_reference_resolves() {
     fn walk(node: &Value, root: &Value, found: &mut usize) {
         match node {
             Value::Object(map) => {
@@ -70,7 +70,7 @@ async fn every_reference_leads_somewhere() {
             _ => {}
         }
     }
-    let app = shop(&Place::memory()).await;
+    let app = shop(&TestStorage::memory()).await;
     for version in ["3.0", "3.1", "3.2"] {
         let document = document(&app, version).await;
         let mut found = 0;
@@ -86,7 +86,7 @@ fn is_filter(name: &str) -> bool {
 
 #[tokio::test]
 async fn each_filterable_field_is_one_parameter_with_its_operators() {
-    let app = shop(&Place::memory()).await;
+    let app = shop(&TestStorage::memory()).await;
     let document = document(&app, "3.1").await;
     let mut names = Vec::new();
     for parameter in parameters(&document, "/products", "get") {
@@ -99,7 +99,7 @@ async fn each_filterable_field_is_one_parameter_with_its_operators() {
             (&json!("deepObject"), &json!(true)),
             "{name}"
         );
-        let schema = resolved(&document, &parameter["schema"]);
+        let schema = resolve(&document, &parameter["schema"]);
         let object = schema["anyOf"].as_array().and_then(|either| either.last()).unwrap_or(schema);
         if schema.get("anyOf").is_some() {
             names.push(name.to_owned());
@@ -133,8 +133,8 @@ async fn each_filterable_field_is_one_parameter_with_its_operators() {
 }
 
 #[tokio::test]
-async fn lists_inside_filters_match_their_patterns_and_are_understood() {
-    let app = shop(&Place::memory()).await;
+async fn filter_lists_match_their_schema_patterns() {
+    let app = shop(&TestStorage::memory()).await;
     create(&app, "lamp", json!({"price_cents": 10})).await;
     create(&app, "chair", json!({"price_cents": 20})).await;
     let document = document(&app, "3.1").await;
@@ -170,7 +170,7 @@ async fn lists_inside_filters_match_their_patterns_and_are_understood() {
 
 #[tokio::test]
 async fn entity_tags_of_the_server_match_the_pattern_of_their_headers() {
-    let app = shop(&Place::memory()).await;
+    let app = shop(&TestStorage::memory()).await;
     let document = document(&app, "3.1").await;
     let product = create(&app, "lamp", json!({})).await;
     let item = format!("/products/{}", product["id"].as_str().unwrap());
@@ -189,8 +189,8 @@ async fn entity_tags_of_the_server_match_the_pattern_of_their_headers() {
 }
 
 #[tokio::test]
-async fn constraints_of_schemars_and_validator_are_stated() {
-    let app = shop(&Place::memory()).await;
+async fn schemas_state_schemars_and_validator_constraints() {
+    let app = shop(&TestStorage::memory()).await;
     let schemas = document(&app, "3.1").await["components"]["schemas"].clone();
     let create = &schemas["ProductCreate"];
     assert_eq!(create["additionalProperties"], false);
@@ -211,9 +211,9 @@ async fn constraints_of_schemars_and_validator_are_stated() {
 }
 
 #[tokio::test]
-async fn what_is_answered_is_stated() {
-    let place = Place::memory();
-    let app = shop(&place).await;
+async fn every_response_is_documented() {
+    let storage = TestStorage::memory();
+    let app = shop(&storage).await;
     let document = document(&app, "3.1").await;
     let product = create(&app, "lamp", json!({})).await;
     let id = product["id"].as_str().unwrap();
@@ -243,7 +243,7 @@ async fn what_is_answered_is_stated() {
     ];
     for (method, path, answer) in answers {
         let stated = &document["paths"][path][method]["responses"][answer.status().to_string()];
-        let stated = resolved(&document, stated);
+        let stated = resolve(&document, stated);
         assert!(stated.is_object(), "{method} {path} answers {} and does not state it", answer.status());
         if let Some(media_type) = answer.header("content-type") {
             assert!(
@@ -265,8 +265,8 @@ async fn what_is_answered_is_stated() {
 }
 
 #[tokio::test]
-async fn security_is_what_is_enforced() {
-    let app = shop(&Place::memory()).await;
+async fn documented_security_matches_enforcement() {
+    let app = shop(&TestStorage::memory()).await;
     let document = document(&app, "3.1").await;
     assert_eq!(
         document["components"]["securitySchemes"]["Bearer"],
@@ -281,14 +281,14 @@ async fn security_is_what_is_enforced() {
 
 #[tokio::test]
 async fn a_put_that_may_create_states_both_permissions() {
-    let place = Place::memory();
+    let storage = TestStorage::memory();
     let codes = |create| {
         define_dynamic_resource(
             "codes",
             json!({"type": "object", "properties": {"code": {"type": "string"}, "text": {"type": "string"}},
                    "required": ["code", "text"]}),
         )
-        .adapter(place.table("codes"))
+        .adapter(storage.table("codes"))
         .id_field("code")
         .permissions(Permissions::all(anyone()).create(create))
         .build()
@@ -308,11 +308,11 @@ async fn a_put_that_may_create_states_both_permissions() {
 }
 
 #[tokio::test]
-async fn operations_have_names_of_their_own_and_servers_are_named() {
-    let place = Place::memory();
+async fn operation_ids_are_unique_and_servers_are_listed() {
+    let storage = TestStorage::memory();
     let resource = |name: &str| {
         define_dynamic_resource(name, json!({"type": "object", "properties": {"id": {"type": "integer"}}}))
-            .adapter(place.table(name))
+            .adapter(storage.table(name))
             .permissions(Permissions::all(anyone()))
             .build()
             .unwrap()
@@ -334,8 +334,8 @@ async fn operations_have_names_of_their_own_and_servers_are_named() {
 
 /// Its frame, one operation of each kind and the components, so that none of them changes unseen.
 #[tokio::test]
-async fn a_document_is_as_pinned() {
-    let notes = create_app(AppPreset::Testing).resource(crate::support::notes(&Place::memory()));
+async fn document_matches_snapshot() {
+    let notes = create_app(AppPreset::Testing).resource(crate::support::notes(&TestStorage::memory()));
     let app = TestApp::build(notes).await.unwrap();
     let mut document = document(&app, "3.2").await;
     for (path, method) in
@@ -347,8 +347,8 @@ async fn a_document_is_as_pinned() {
 }
 
 #[tokio::test]
-async fn what_is_closed_is_stated_as_closed_without_an_authenticator_too() {
-    let notes = create_app(AppPreset::Testing).resource(crate::support::notes(&Place::memory()));
+async fn security_is_documented_without_an_authenticator() {
+    let notes = create_app(AppPreset::Testing).resource(crate::support::notes(&TestStorage::memory()));
     let app = TestApp::build(notes).await.unwrap();
     let refused = app.get("/notes").await;
     assert_eq!((refused.status(), refused.header("www-authenticate")), (401, Some("Bearer realm=\"api\"")));
@@ -356,8 +356,8 @@ async fn what_is_closed_is_stated_as_closed_without_an_authenticator_too() {
 }
 
 #[tokio::test]
-async fn the_page_is_served_from_files_of_its_own() {
-    let app = shop(&Place::memory()).await;
+async fn docs_page_is_served_from_bundled_files() {
+    let app = shop(&TestStorage::memory()).await;
     let page = app.get("/docs").await;
     assert_eq!((page.status(), page.header("content-type")), (200, Some("text/html; charset=utf-8")));
     assert!(!page.text().contains("http"), "nothing comes from elsewhere: {}", page.text());
@@ -392,8 +392,8 @@ async fn shop_document(variable: Option<&str>) -> Value {
 }
 
 #[tokio::test]
-async fn alternatives_and_scopes_are_stated() {
-    let app = crate::examples::shop(&Place::memory()).await;
+async fn security_alternatives_and_scopes_are_documented() {
+    let app = crate::examples::shop(&TestStorage::memory()).await;
     let document = document(&app, "3.1").await;
     let security = |path: &str, method: &str| document["paths"][path][method]["security"].clone();
     // A member, or a service with the scope.
@@ -412,9 +412,9 @@ async fn alternatives_and_scopes_are_stated() {
 }
 
 #[tokio::test]
-async fn every_way_to_show_a_credential_is_a_scheme() {
+async fn every_authenticator_is_a_security_scheme() {
     use resourceful::access::{ApiKeys, MemoryApiKeys, MemorySessions, Sessions};
-    let app = crate::support::builder(&Place::memory())
+    let app = crate::support::builder(&TestStorage::memory())
         .authenticator(ApiKeys::new(MemoryApiKeys::new()))
         .authenticator(Sessions::new("0123456789abcdef0123456789abcdef", MemorySessions::new()));
     let app = TestApp::build(app).await.unwrap();
@@ -432,7 +432,7 @@ async fn every_way_to_show_a_credential_is_a_scheme() {
 }
 
 #[tokio::test]
-async fn a_document_by_caller_has_nothing_that_is_not_there_for_them() {
+async fn per_caller_document_omits_what_the_caller_may_not_use() {
     let (admin, member) = (shop_document(Some("ACME_ADMIN")).await, shop_document(Some("ACME_MEMBER")).await);
     assert!(admin.to_string().contains("cost_cents"), "the field is there for admins");
     assert!(!member.to_string().contains("cost_cents"), "and for nobody else");
@@ -458,7 +458,7 @@ async fn a_document_by_caller_has_nothing_that_is_not_there_for_them() {
 }
 
 #[tokio::test]
-async fn a_document_by_caller_refuses_a_bad_credential_and_knows_its_own_tags() {
+async fn per_caller_document_rejects_bad_credentials_and_has_its_own_etag() {
     let app = crate::examples::documented_shop().await;
     let refused = app.get("/openapi.json").bearer("nope").await;
     assert_eq!(
@@ -474,16 +474,15 @@ async fn a_document_by_caller_refuses_a_bad_credential_and_knows_its_own_tags() 
 }
 
 #[tokio::test]
-async fn streams_are_described_as_far_as_the_version_can() {
-    let app = TestApp::build(builder(&Place::memory())).await.unwrap();
+async fn streams_are_described_per_openapi_version() {
+    let app = TestApp::build(builder(&TestStorage::memory())).await.unwrap();
     for (version, schema) in [("3.1", "schema"), ("3.2", "itemSchema")] {
         let document = document(&app, version).await;
         for path in ["/products/stream", "/events"] {
             let answer = &document["paths"][path]["get"]["responses"]["200"]["content"]["text/event-stream"];
             let members: Vec<_> = answer.as_object().expect(path).keys().collect();
             assert_eq!(members, [schema], "{version} {path}");
-            let refused =
-                &resolved(&document, &document["paths"][path]["get"]["responses"]["429"])["headers"];
+            let refused = &resolve(&document, &document["paths"][path]["get"]["responses"]["429"])["headers"];
             assert!(refused.get("Retry-After").is_some(), "{path}: {refused}");
         }
         let socket = &document["paths"]["/ws"]["get"];

@@ -6,7 +6,7 @@ use resourceful::prelude::*;
 use resourceful::testing::TestApp;
 use serde_json::{Value, json};
 
-use crate::support::{Place, shop};
+use crate::support::{TestStorage, shop};
 
 async fn document(app: &TestApp, version: &str) -> Value {
     let answer = app.get(&format!("/openapi.json?version={version}")).await;
@@ -15,13 +15,13 @@ async fn document(app: &TestApp, version: &str) -> Value {
 }
 
 /// Calls a function for every object of a document.
-fn each<'a>(node: &'a Value, visit: &mut impl FnMut(&'a serde_json::Map<String, Value>)) {
+fn visit_objects<'a>(node: &'a Value, visit: &mut impl FnMut(&'a serde_json::Map<String, Value>)) {
     match node {
         Value::Object(map) => {
             visit(map);
-            map.values().for_each(|value| each(value, visit));
+            map.values().for_each(|value| visit_objects(value, visit));
         }
-        Value::Array(items) => items.iter().for_each(|item| each(item, visit)),
+        Value::Array(items) => items.iter().for_each(|item| visit_objects(item, visit)),
         _ => {}
     }
 }
@@ -33,7 +33,7 @@ fn operations(document: &Value) -> impl Iterator<Item = &Value> {
 
 #[tokio::test]
 async fn every_operation_has_security_a_declared_tag_a_summary_and_a_description() {
-    let app = crate::examples::shop(&Place::memory()).await;
+    let app = crate::examples::shop(&TestStorage::memory()).await;
     let document = document(&app, "3.1").await;
     let tags: BTreeSet<_> =
         document["tags"].as_array().unwrap().iter().map(|tag| tag["name"].as_str().unwrap()).collect();
@@ -52,15 +52,15 @@ async fn every_operation_has_security_a_declared_tag_a_summary_and_a_description
 }
 
 #[tokio::test]
-async fn schemas_use_only_what_generators_read() {
-    let app = crate::examples::shop(&Place::memory()).await;
+async fn schemas_use_only_keywords_that_generators_support() {
+    let app = crate::examples::shop(&TestStorage::memory()).await;
     for version in ["3.0", "3.1", "3.2"] {
         let document = document(&app, version).await;
         for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
             assert!(schema.get("title").is_none(), "{name}: titles of types repeat");
         }
         let mut parameters = Vec::new();
-        each(&document, &mut |map| {
+        visit_objects(&document, &mut |map| {
             for bound in ["minimum", "maximum"] {
                 let exact = map.get(bound).and_then(Value::as_f64).is_none_or(|bound| bound.abs() < 9.1e15);
                 assert!(exact, "JavaScript cannot hold {map:?}");
@@ -79,12 +79,12 @@ async fn schemas_use_only_what_generators_read() {
 
 #[tokio::test]
 async fn example_documents_stay_within_their_limits() {
-    let shop = crate::examples::shop(&Place::memory()).await;
+    let shop = crate::examples::shop(&TestStorage::memory()).await;
     for version in ["3.1", "3.2"] {
         let bytes = shop.get(&format!("/openapi.json?version={version}")).await.bytes().len();
         assert!(bytes <= 250 * 1024, "{version}: {bytes}");
     }
-    let atlas = crate::examples::empty_atlas(&Place::memory()).await;
+    let atlas = crate::examples::empty_atlas(&TestStorage::memory()).await;
     let parameters = document(&atlas, "3.1").await["paths"]["/cities"]["get"]["parameters"].clone();
     let parameters = parameters.as_array().unwrap().len();
     assert!((20..=40).contains(&parameters), "{parameters}");
@@ -92,7 +92,7 @@ async fn example_documents_stay_within_their_limits() {
 
 #[tokio::test]
 async fn whole_items_have_required_members_and_partial_ones_have_none() {
-    let app = crate::examples::shop(&Place::memory()).await;
+    let app = crate::examples::shop(&TestStorage::memory()).await;
     let document = document(&app, "3.1").await;
     let answered = |path: &str, method: &str, status: &str| {
         let answer = &document["paths"][path][method]["responses"][status];
@@ -123,7 +123,7 @@ async fn whole_items_have_required_members_and_partial_ones_have_none() {
 
 #[tokio::test]
 async fn closed_operations_are_omitted() {
-    let app = shop(&Place::memory()).await;
+    let app = shop(&TestStorage::memory()).await;
     let document = document(&app, "3.1").await;
     // The permission to delete notes is `nobody()`.
     let note: Vec<_> = document["paths"]["/notes/{id}"].as_object().unwrap().keys().collect();
@@ -131,12 +131,12 @@ async fn closed_operations_are_omitted() {
 }
 
 #[tokio::test]
-async fn one_item_is_named_in_the_singular() {
-    let place = Place::memory();
+async fn operation_names_use_the_singular_of_the_resource() {
+    let storage = TestStorage::memory();
     let named = |name: &str, singular: Option<&str>| {
         let model = json!({"type": "object", "properties": {"id": {"type": "integer"}}});
         let resource = define_dynamic_resource(name, model)
-            .adapter(place.table(name))
+            .adapter(storage.table(name))
             .permissions(Permissions::all(anyone()));
         let resource = match singular {
             Some(singular) => resource.singular(singular),
@@ -165,7 +165,7 @@ async fn one_item_is_named_in_the_singular() {
 
 #[tokio::test]
 async fn batch_and_webhook_schemas_describe_valid_requests() {
-    let app = crate::examples::shop(&Place::memory()).await;
+    let app = crate::examples::shop(&TestStorage::memory()).await;
     let document = document(&app, "3.1").await;
     let schemas = &document["components"]["schemas"];
     let operations = &schemas["Batch"]["properties"]["operations"];
@@ -194,10 +194,10 @@ async fn batch_and_webhook_schemas_describe_valid_requests() {
 
 #[tokio::test]
 async fn version_3_0_uses_its_own_schema_dialect() {
-    let app = crate::examples::shop(&Place::memory()).await;
+    let app = crate::examples::shop(&TestStorage::memory()).await;
     let document = document(&app, "3.0").await;
     assert_eq!(document["openapi"], "3.0.3");
-    each(&document, &mut |map| {
+    visit_objects(&document, &mut |map| {
         assert!(!map.get("type").is_some_and(Value::is_array), "{map:?}");
         assert!(map.get("type").is_none_or(|name| name != "null"), "{map:?}");
         for keyword in ["const", "$defs", "prefixItems", "examples", "unevaluatedProperties"] {
@@ -242,13 +242,13 @@ async fn version_3_0_uses_its_own_schema_dialect() {
 
 #[tokio::test]
 async fn similar_field_names_get_distinct_components() {
-    let place = Place::memory();
+    let storage = TestStorage::memory();
     let listed = |values: [&str; 2]| json!({"type": "string", "enum": values});
     let model = json!({"type": "object", "properties": {
         "id": {"type": "integer"}, "a_b": listed(["x", "y"]), "a-b": listed(["p", "q"]), "größe": {"type": "integer"},
     }});
     let things = define_dynamic_resource("things", model)
-        .adapter(place.table("things"))
+        .adapter(storage.table("things"))
         .permissions(Permissions::all(anyone()))
         .filterable(["a_b", "a-b", "größe"])
         .build()

@@ -6,15 +6,15 @@ use resourceful::{Change, Event};
 use serde_json::json;
 
 use crate::policies::model;
-use crate::support::{EDITOR, Place, create, everywhere, path, product};
+use crate::support::{EDITOR, TestStorage, create, on_every_storage, path, product};
 
-fn said(events: &[Event]) -> Vec<(String, String)> {
+fn types_and_subjects(events: &[Event]) -> Vec<(String, String)> {
     events.iter().map(|event| (event.event_type.clone(), event.subject.clone())).collect()
 }
 
 #[tokio::test]
-async fn each_change_leaves_one_event_and_what_fails_none() {
-    everywhere(|app| async move {
+async fn each_change_writes_one_event_and_a_failed_one_none() {
+    on_every_storage(|app| async move {
         let created = create(&app, "lamp", json!({})).await;
         let id = created["id"].as_str().unwrap().to_owned();
         let at = path(&created);
@@ -43,7 +43,7 @@ async fn each_change_leaves_one_event_and_what_fails_none() {
             ("products.deleted", id.as_str()),
         ];
         let expected = expected.map(|(event, subject)| (event.to_owned(), subject.to_owned()));
-        assert_eq!(said(&events), expected);
+        assert_eq!(types_and_subjects(&events), expected);
         let mut sequences: Vec<i64> = events.iter().map(|event| event.sequence.parse().unwrap()).collect();
         let sorted = sequences.clone();
         sequences.sort_unstable();
@@ -54,8 +54,8 @@ async fn each_change_leaves_one_event_and_what_fails_none() {
 }
 
 #[tokio::test]
-async fn an_event_holds_what_get_shows_and_no_secret() {
-    everywhere(|app| async move {
+async fn event_data_equals_the_get_response_without_write_only_fields() {
+    on_every_storage(|app| async move {
         let created = create(&app, "lamp", json!({"weight": "1.50"})).await;
         let patched = app.patch(&path(&created)).json(json!({"rating": 4.5, "secret": "hidden words"})).await;
         app.delete(&path(&created)).await;
@@ -76,10 +76,10 @@ async fn an_event_holds_what_get_shows_and_no_secret() {
 }
 
 #[tokio::test]
-async fn an_event_knows_its_tenant_and_its_trace() {
-    for place in Place::all().await {
+async fn event_carries_tenant_and_traceparent() {
+    for storage in TestStorage::all().await {
         let orders = define_dynamic_resource("orders", model(&["id", "org_id", "text"]))
-            .adapter(place.table("orders"))
+            .adapter(storage.table("orders"))
             .id(Id::Text)
             .permissions(Permissions::all(signed_in()))
             .preset(multi_tenant("org_id"))
@@ -98,10 +98,10 @@ async fn an_event_knows_its_tenant_and_its_trace() {
 }
 
 #[tokio::test]
-async fn what_a_hook_enlists_leaves_its_event_too_and_goes_with_the_rest() {
-    for place in Place::all().await {
+async fn enlisted_change_writes_its_event_and_rolls_back_with_the_commit() {
+    for storage in TestStorage::all().await {
         let notes = define_dynamic_resource("notes", model(&["code", "body"]))
-            .adapter(place.table("notes"))
+            .adapter(storage.table("notes"))
             .id_field("code")
             .permissions(Permissions::all(anyone()))
             .before([Operation::Create], |note: &mut serde_json::Map<String, _>, change: &mut Change| {
@@ -112,7 +112,7 @@ async fn what_a_hook_enlists_leaves_its_event_too_and_goes_with_the_rest() {
             .unwrap();
         let quiet = |name: &str, events| {
             define_dynamic_resource(name, model(&["code", "body"]))
-                .adapter(place.table(name))
+                .adapter(storage.table(name))
                 .id_field("code")
                 .permissions(Permissions::all(anyone()))
                 .events(events)
@@ -130,6 +130,9 @@ async fn what_a_hook_enlists_leaves_its_event_too_and_goes_with_the_rest() {
         assert_eq!(post("/notes", "b", "x").await, 409, "the copy clashes");
         assert_eq!(post("/quiet", "c", "x").await, 201);
         let expected = [("notes.created", "a"), ("copies.created", "x")];
-        assert_eq!(said(&app.events().await), expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
+        assert_eq!(
+            types_and_subjects(&app.events().await),
+            expected.map(|(a, b)| (a.to_owned(), b.to_owned()))
+        );
     }
 }

@@ -14,10 +14,10 @@ use resourceful::{Change, Error, Hook, ResourceBuilder};
 use serde_json::{Value as Json, json};
 
 use crate::support::gated::Gated;
-use crate::support::{EDITOR, Place, READER, builder, create, product};
+use crate::support::{EDITOR, READER, TestStorage, builder, create, product};
 
 /// What accepts no coding at all, in the spellings of RFC 9110, 12.5.3.
-const REFUSING: [&str; 7] = [
+const REFUSE_EVERY_CODING: [&str; 7] = [
     "identity;q=0",
     "*;q=0",
     "*;q=0.000",
@@ -41,7 +41,7 @@ async fn codings_app() -> TestApp {
         .streams(true)
         .build()
         .unwrap();
-    TestApp::build(builder(&Place::memory()).resource(events).batch(5).merge(own).compression(true))
+    TestApp::build(builder(&TestStorage::memory()).resource(events).batch(5).merge(own).compression(true))
         .await
         .unwrap()
 }
@@ -50,7 +50,7 @@ async fn codings_app() -> TestApp {
 type Case<'a> = (&'a str, &'a str, Option<Json>, &'a [(&'a str, &'a str)], u16);
 
 /// Sends one request that refuses every coding.
-async fn answered(app: &TestApp, accept: &str, (method, path, body, headers, status): Case<'_>) {
+async fn assert_status(app: &TestApp, accept: &str, (method, path, body, headers, status): Case<'_>) {
     let mut request = app.request(method, path).header("accept-encoding", accept);
     for (name, value) in headers {
         request = match *name {
@@ -70,8 +70,8 @@ async fn answered(app: &TestApp, accept: &str, (method, path, body, headers, sta
 }
 
 #[tokio::test]
-async fn a_client_that_refuses_every_coding_is_answered_with_the_status_of_what_happened() {
-    for accept in REFUSING {
+async fn client_refusing_every_coding_gets_the_unchanged_status() {
+    for accept in REFUSE_EVERY_CODING {
         let app = codings_app().await;
         let tag = create(&app, "first", json!({})).await;
         let path = format!("/products/{}", tag["id"].as_str().unwrap());
@@ -112,7 +112,7 @@ async fn a_client_that_refuses_every_coding_is_answered_with_the_status_of_what_
             ("GET", "/openapi.json", None, &[], 200),
         ];
         for case in cases {
-            answered(&app, accept, case).await;
+            assert_status(&app, accept, case).await;
         }
         let page = app.get("/docs").header("accept-encoding", accept).await;
         let plain = app.get("/docs").await;
@@ -124,8 +124,8 @@ async fn a_client_that_refuses_every_coding_is_answered_with_the_status_of_what_
 }
 
 #[tokio::test]
-async fn pages_of_other_origins_that_refuse_every_coding_are_answered_alike() {
-    let app = TestApp::build(builder(&Place::memory()).compression(true)).await.unwrap();
+async fn cross_origin_client_refusing_every_coding_gets_the_unchanged_status() {
+    let app = TestApp::build(builder(&TestStorage::memory()).compression(true)).await.unwrap();
     let asked = |path: &str| {
         app.post(path).header("origin", "https://shop.example").header("accept-encoding", "identity;q=0")
     };
@@ -154,9 +154,9 @@ fn account(code: &str) -> Json {
 }
 
 /// A hook that does not end once the change is made.
-struct Stuck;
+struct HangingHook;
 
-impl Hook for Stuck {
+impl Hook for HangingHook {
     fn around<'a>(&'a self, _: &'a Change, next: Next<'a>) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async {
             next.run().await?;
@@ -166,21 +166,21 @@ impl Hook for Stuck {
 }
 
 #[tokio::test]
-async fn a_change_whose_hooks_outlast_the_deadline_is_answered_as_it_was_made() {
+async fn committed_change_is_answered_despite_hooks_past_the_deadline() {
     let after = |accounts: ResourceBuilder| {
         accounts.after([Operation::Create, Operation::Update, Operation::Delete], |_: Account, _| {
             std::future::pending()
         })
     };
-    let around = |accounts: ResourceBuilder| accounts.hook(Stuck);
+    let around = |accounts: ResourceBuilder| accounts.hook(HangingHook);
     type Hooked = dyn Fn(ResourceBuilder) -> ResourceBuilder;
-    for place in Place::all().await {
+    for storage in TestStorage::all().await {
         for (name, hooked) in [("after", &after as &Hooked), ("around", &around as &Hooked)] {
-            let table = place.table(&format!("accounts_{name}"));
+            let table = storage.table(&format!("accounts_{name}"));
             let app = create_app(AppPreset::Testing).batch(5).deadline(Duration::from_millis(400));
             let app = app.resource(hooked(accounts(table)).build().unwrap());
             let app = TestApp::build(app).await.unwrap();
-            let on = format!("{name} on {}", place.name);
+            let on = format!("{name} on {}", storage.name);
             let created = app.post("/accounts").json(account("a")).await;
             assert_eq!(
                 (created.status(), created.json()["points"].clone()),
@@ -210,14 +210,14 @@ async fn a_change_whose_hooks_outlast_the_deadline_is_answered_as_it_was_made() 
 }
 
 #[tokio::test]
-async fn a_batch_that_was_committed_is_answered_though_reading_fails_after_it() {
-    let gated = Gated::over(Place::memory().storage().clone(), "accounts");
+async fn committed_batch_is_answered_despite_a_failed_read() {
+    let gated = Gated::over(TestStorage::memory().storage().clone(), "accounts");
     let failing = gated.clone();
     let table = Table::new(gated.clone() as Arc<dyn resourceful::adapter::Storage>, "accounts")
         .create_table_if_missing();
     let accounts = accounts(table)
         .after([Operation::Create], move |account: Account, _| {
-            failing.fail(account.code == "b");
+            failing.set_failing(account.code == "b");
             std::future::ready(Ok(()))
         })
         .build()
@@ -231,6 +231,6 @@ async fn a_batch_that_was_committed_is_answered_though_reading_fails_after_it() 
     let batch = app.post("/batch").json(operations).await;
     assert_eq!(batch.status(), 200, "{batch}");
     assert_eq!(batch.json()["results"][1]["body"], account("a"));
-    gated.fail(false);
+    gated.set_failing(false);
     assert_eq!(app.get("/accounts").await.items().len(), 2);
 }

@@ -5,10 +5,10 @@ use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestResponse};
 use serde_json::{Value as Json, json};
 
-use crate::support::Place;
+use crate::support::TestStorage;
 
 /// Tokens and their actors.
-pub(crate) fn who() -> Vec<(&'static str, Actor)> {
+pub(crate) fn actors_by_token() -> Vec<(&'static str, Actor)> {
     vec![
         ("ann", Actor::user("ann").in_tenant("acme", ["admin"])),
         ("abe", Actor::user("abe").in_tenant("acme", ["member"])),
@@ -23,7 +23,9 @@ pub(crate) fn who() -> Vec<(&'static str, Actor)> {
 }
 
 pub(crate) fn actors() -> BearerTokens {
-    who().into_iter().fold(BearerTokens::new(), |tokens, (token, actor)| tokens.token(token, actor))
+    actors_by_token()
+        .into_iter()
+        .fold(BearerTokens::new(), |tokens, (token, actor)| tokens.token(token, actor))
 }
 
 fn text(name: &str) -> (String, Json) {
@@ -36,9 +38,9 @@ pub(crate) fn model(fields: &[&str]) -> Json {
 }
 
 /// Projects of tenants, with tasks.
-pub(crate) async fn workspace(place: &Place) -> TestApp {
+pub(crate) async fn workspace(storage: &TestStorage) -> TestApp {
     let projects = define_dynamic_resource("projects", model(&["code", "org_id", "name"]))
-        .adapter(place.table("projects"))
+        .adapter(storage.table("projects"))
         .id_field("code")
         .permissions(Permissions::all(signed_in()))
         .preset(multi_tenant("org_id"))
@@ -49,7 +51,7 @@ pub(crate) async fn workspace(place: &Place) -> TestApp {
         .build()
         .unwrap();
     let tasks = define_dynamic_resource("tasks", model(&["code", "org_id", "project_code", "title"]))
-        .adapter(place.table("tasks"))
+        .adapter(storage.table("tasks"))
         .id_field("code")
         .permissions(Permissions::all(signed_in()))
         .preset(multi_tenant("org_id"))
@@ -69,10 +71,10 @@ pub(crate) async fn workspace(place: &Place) -> TestApp {
     app
 }
 
-pub(crate) async fn everywhere<F: Future<Output = ()>>(test: impl Fn(Place) -> F) {
-    for place in Place::all().await {
-        println!("on {}", place.name);
-        test(place).await;
+pub(crate) async fn for_each_storage<F: Future<Output = ()>>(test: impl Fn(TestStorage) -> F) {
+    for storage in TestStorage::all().await {
+        println!("on {}", storage.name);
+        test(storage).await;
     }
 }
 
@@ -83,7 +85,7 @@ async fn codes(app: &TestApp, who: &str, path: &str) -> Vec<String> {
 }
 
 /// The bytes of a problem, but for what may differ.
-pub(crate) fn words(response: &TestResponse) -> (u16, Json) {
+pub(crate) fn comparable_problem(response: &TestResponse) -> (u16, Json) {
     let mut problem = response.json();
     for member in ["instance", "trace_id"] {
         problem[member] = Json::Null;
@@ -92,9 +94,9 @@ pub(crate) fn words(response: &TestResponse) -> (u16, Json) {
 }
 
 #[tokio::test]
-async fn a_tenant_is_a_wall_on_every_path() {
-    everywhere(|place| async move {
-        let app = workspace(&place).await;
+async fn tenants_are_isolated_on_every_path() {
+    for_each_storage(|storage| async move {
+        let app = workspace(&storage).await;
         assert_eq!(codes(&app, "abe", "/projects").await, ["a1", "a2"]);
         assert_eq!(codes(&app, "bob", "/projects").await, ["b1"]);
         assert_eq!(codes(&app, "op", "/projects").await, ["a1", "a2", "b1"]);
@@ -113,8 +115,8 @@ async fn a_tenant_is_a_wall_on_every_path() {
         assert_eq!(app.get("/projects").bearer("eve").await.status(), 403);
         assert_eq!(app.get("/projects").await.status(), 401);
 
-        let absent = words(&app.get("/projects/zz").bearer("bob").await);
-        assert_eq!(words(&app.get("/projects/a1").bearer("bob").await), absent);
+        let absent = comparable_problem(&app.get("/projects/zz").bearer("bob").await);
+        assert_eq!(comparable_problem(&app.get("/projects/a1").bearer("bob").await), absent);
         assert_eq!(app.request("HEAD", "/projects/a1").bearer("bob").await.status(), 404);
         let touched = [
             app.patch("/projects/a1").bearer("bob").json(json!({"name": "x"})).await,
@@ -123,7 +125,7 @@ async fn a_tenant_is_a_wall_on_every_path() {
             app.delete("/projects/a1").bearer("bob").header("if-match", "*").await,
         ];
         for refused in touched {
-            assert_eq!(words(&refused), absent, "{refused}");
+            assert_eq!(comparable_problem(&refused), absent, "{refused}");
         }
         // PUT would create, under an id that is another tenant's.
         let put = app.put("/projects/a1").bearer("bob").json(json!({"name": "x"})).await;
@@ -134,9 +136,9 @@ async fn a_tenant_is_a_wall_on_every_path() {
 }
 
 #[tokio::test]
-async fn nothing_that_is_sent_names_another_tenant() {
-    everywhere(|place| async move {
-        let app = workspace(&place).await;
+async fn request_cannot_reach_another_tenant() {
+    for_each_storage(|storage| async move {
+        let app = workspace(&storage).await;
         let created = app.get("/projects/b1").bearer("bob").await.json();
         assert_eq!(created["org_id"], "bolt");
         for (method, path) in [("POST", "/projects"), ("PUT", "/projects/b2"), ("PATCH", "/projects/b1")] {
@@ -155,8 +157,8 @@ async fn nothing_that_is_sent_names_another_tenant() {
             assert_eq!(list.items().len(), 1);
         }
         // Raised rights see over the walls, but a row needs a tenant.
-        let homeless = app.post("/projects").bearer("op").json(json!({"code": "o", "name": "x"})).await;
-        assert_eq!(homeless.status(), 403, "{homeless}");
+        let without_tenant = app.post("/projects").bearer("op").json(json!({"code": "o", "name": "x"})).await;
+        assert_eq!(without_tenant.status(), 403, "{without_tenant}");
 
         // Through relations, either way: a task of bolt that points at a project of acme leads nowhere.
         let stray = json!({"code": "stray", "project_code": "a1", "title": "peek", "org_id": "bolt"});
@@ -204,12 +206,12 @@ async fn nothing_that_is_sent_names_another_tenant() {
 }
 
 #[tokio::test]
-async fn an_owner_alone_changes_what_everyone_may_see() {
-    everywhere(|place| async move {
+async fn only_the_owner_writes_publicly_readable_rows() {
+    for_each_storage(|storage| async move {
         let mut shape = model(&["code", "text"]);
         shape["properties"]["user_id"] = json!({"type": ["string", "null"]});
         let notes = define_dynamic_resource("notes", shape)
-            .adapter(place.table("notes"))
+            .adapter(storage.table("notes"))
             .id_field("code")
             .permissions(Permissions::read(anyone()).write(signed_in()))
             .preset(owned_by("user_id").open([Operation::Read, Operation::List]))
@@ -247,9 +249,9 @@ async fn an_owner_alone_changes_what_everyone_may_see() {
     .await;
 }
 
-fn articles(place: &Place, permissions: Permissions) -> Resource {
+fn articles(storage: &TestStorage, permissions: Permissions) -> Resource {
     define_dynamic_resource("articles", model(&["code", "status", "author"]))
-        .adapter(place.table("articles"))
+        .adapter(storage.table("articles"))
         .id_field("code")
         .permissions(permissions)
         .filterable(["status", "author"])
@@ -258,8 +260,8 @@ fn articles(place: &Place, permissions: Permissions) -> Resource {
 }
 
 /// Articles by every author in every status, under these permissions.
-pub(crate) async fn press(place: &Place, permissions: Permissions) -> TestApp {
-    let app = create_app(AppPreset::Testing).authenticator(actors()).resource(articles(place, permissions));
+pub(crate) async fn articles_app(storage: &TestStorage, permissions: Permissions) -> TestApp {
+    let app = create_app(AppPreset::Testing).authenticator(actors()).resource(articles(storage, permissions));
     let app = TestApp::build(app).await.unwrap();
     let all = ["eve", "bob"].into_iter().flat_map(|author| {
         ["draft", "live"]
@@ -270,7 +272,7 @@ pub(crate) async fn press(place: &Place, permissions: Permissions) -> TestApp {
 }
 
 #[tokio::test]
-async fn rules_join_their_filters_and_nothing_else() {
+async fn permission_combinators_combine_row_filters() {
     let live = || rows(json!({"status": "live"}));
     let cases: [(resourceful::Permission, &str, &[&str]); 11] = [
         (any_of([owner("author"), live()]), "eve", &["bob-live", "eve-draft", "eve-live"]),
@@ -302,32 +304,32 @@ async fn rules_join_their_filters_and_nothing_else() {
         ),
     ];
     for (permission, who, expected) in cases {
-        let said = permission.to_string();
-        let app = press(&Place::memory(), Permissions::read(permission).write(nobody())).await;
+        let description = permission.to_string();
+        let app = articles_app(&TestStorage::memory(), Permissions::read(permission).write(nobody())).await;
         let mut request = app.get("/articles");
         if !who.is_empty() {
             request = request.bearer(who);
         }
         let found: Vec<_> =
             request.await.items().iter().map(|item| item["code"].as_str().unwrap().to_owned()).collect();
-        assert_eq!(found, expected, "{said} for {who:?}");
+        assert_eq!(found, expected, "{description} for {who:?}");
     }
     for denied in
         [all_of([]), any_of([]), not(anyone()), tenant_member(), tenant_role("admin"), same_tenant("author")]
     {
-        let said = denied.to_string();
-        let app = press(&Place::memory(), Permissions::read(denied).write(nobody())).await;
-        assert_eq!(app.get("/articles").bearer("eve").await.status(), 403, "{said}");
-        assert_eq!(app.get("/articles/eve-live").bearer("eve").await.status(), 403, "{said}");
+        let description = denied.to_string();
+        let app = articles_app(&TestStorage::memory(), Permissions::read(denied).write(nobody())).await;
+        assert_eq!(app.get("/articles").bearer("eve").await.status(), 403, "{description}");
+        assert_eq!(app.get("/articles/eve-live").bearer("eve").await.status(), 403, "{description}");
     }
 }
 
 #[tokio::test]
-async fn a_row_is_written_only_where_its_writer_may() {
-    everywhere(|place| async move {
+async fn write_needs_permission_for_the_row_before_and_after() {
+    for_each_storage(|storage| async move {
         let drafts = || rows(json!({"status": "draft"}));
         let permissions = Permissions::read(anyone()).create(drafts()).update(drafts()).delete(drafts());
-        let app = press(&place, permissions).await;
+        let app = articles_app(&storage, permissions).await;
         let article = |code: &str, status: &str| json!({"code": code, "status": status, "author": "x"});
         assert_eq!(app.post("/articles").bearer("eve").json(article("n", "draft")).await.status(), 201);
         assert_eq!(app.post("/articles").bearer("eve").json(article("m", "live")).await.status(), 403);
@@ -352,11 +354,11 @@ async fn a_row_is_written_only_where_its_writer_may() {
 }
 
 #[tokio::test]
-async fn what_a_list_hides_an_item_hides_and_the_other_way_round() {
+async fn unreadable_rows_are_hidden_from_lists_and_writes() {
     let permissions = Permissions::read(rows(json!({"status": "live"})))
         .list(rows(json!({"author": "eve"})))
         .write(anyone());
-    let app = press(&Place::memory(), permissions).await;
+    let app = articles_app(&TestStorage::memory(), permissions).await;
     assert_eq!(codes(&app, "eve", "/articles").await, ["eve-live"]);
     assert_eq!(app.get("/articles/bob-live").await.status(), 200);
     assert_eq!(app.get("/articles/eve-draft").await.status(), 404);
@@ -368,7 +370,7 @@ async fn what_a_list_hides_an_item_hides_and_the_other_way_round() {
 }
 
 #[tokio::test]
-async fn checks_are_asked_when_it_matters_and_deny_when_they_fail() {
+async fn checks_run_only_when_needed_and_deny_on_failure() {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     let asked = Arc::new(AtomicUsize::new(0));
@@ -388,7 +390,7 @@ async fn checks_are_asked_when_it_matters_and_deny_when_they_fail() {
         })
     };
     let permission = any_of([role("chief"), counting]);
-    let app = press(&Place::memory(), Permissions::read(permission).write(nobody())).await;
+    let app = articles_app(&TestStorage::memory(), Permissions::read(permission).write(nobody())).await;
     assert_eq!(app.get("/articles").bearer("chief").await.items().len(), 4);
     assert_eq!(asked.load(Ordering::SeqCst), 0, "the role said enough");
     assert_eq!(codes(&app, "eve", "/articles").await, ["eve-draft", "eve-live"]);
@@ -402,12 +404,12 @@ async fn checks_are_asked_when_it_matters_and_deny_when_they_fail() {
 }
 
 #[tokio::test]
-async fn roles_include_others_on_every_path() {
-    let place = Place::memory();
+async fn role_hierarchy_holds_on_every_path() {
+    let storage = TestStorage::memory();
     let app = create_app(AppPreset::Testing)
         .authenticator(actors())
         .roles(RoleHierarchy::new().includes("chief", ["editor"]).includes("editor", ["reader", "chief"]))
-        .resource(articles(&place, Permissions::read(role("reader")).write(role("editor"))));
+        .resource(articles(&storage, Permissions::read(role("reader")).write(role("editor"))));
     let app = TestApp::build(app).await.unwrap();
     assert_eq!(app.get("/articles").bearer("chief").await.status(), 200);
     assert_eq!(
@@ -422,29 +424,35 @@ async fn roles_include_others_on_every_path() {
 }
 
 #[test]
-fn rules_that_do_not_fit_are_faults_of_the_declaration() {
+fn invalid_rules_are_reported_at_build() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let build = |resource: Resource| {
         let app = create_app(AppPreset::Testing).resource(resource);
         runtime.block_on(app.build()).unwrap_err().to_string()
     };
-    let place = Place::memory();
-    let with = |permission| articles(&place, Permissions::read(permission).write(nobody()));
-    let said = build(with(owner("auhtor")));
-    assert!(said.contains("owner(\"auhtor\")") && said.contains("Did you mean `author`?"), "{said}");
-    let said = build(with(any_of([anyone(), rows(json!({"status": {"bigger": 1}}))])));
-    assert!(said.contains("no operator `bigger`"), "{said}");
+    let storage = TestStorage::memory();
+    let with = |permission| articles(&storage, Permissions::read(permission).write(nobody()));
+    let description = build(with(owner("auhtor")));
+    assert!(
+        description.contains("owner(\"auhtor\")") && description.contains("Did you mean `author`?"),
+        "{description}"
+    );
+    let description = build(with(any_of([anyone(), rows(json!({"status": {"bigger": 1}}))])));
+    assert!(description.contains("no operator `bigger`"), "{description}");
     let secret = define_dynamic_resource("articles", model(&["code", "status", "author"]))
-        .adapter(place.table("secret"))
+        .adapter(storage.table("secret"))
         .id_field("code")
         .permissions(Permissions::all(anyone()))
         .visible_to(["status"], owner("author"))
         .build()
         .unwrap();
-    let said = build(secret);
-    assert!(said.contains("articles.status") && said.contains("differs from row to row"), "{said}");
+    let description = build(secret);
+    assert!(
+        description.contains("articles.status") && description.contains("differs from row to row"),
+        "{description}"
+    );
     let unknown = define_dynamic_resource("articles", model(&["code", "status", "author"]))
-        .adapter(place.table("unknown"))
+        .adapter(storage.table("unknown"))
         .id_field("code")
         .permissions(Permissions::all(anyone()))
         .visible_to(["stauts"], anyone())
@@ -461,7 +469,7 @@ fn rules_that_do_not_fit_are_faults_of_the_declaration() {
 #[tokio::test]
 async fn an_explanation_names_the_rule_that_decided() {
     use resourceful::app::{Outcome, RuleOutcome};
-    let app = workspace(&Place::memory()).await;
+    let app = workspace(&TestStorage::memory()).await;
     let bob = Actor::user("bob").in_tenant("bolt", ["admin"]);
     let why = async |actor: &Actor, operation, id| {
         app.app().explain(actor, "projects", operation, id).await.unwrap()
@@ -469,8 +477,8 @@ async fn an_explanation_names_the_rule_that_decided() {
 
     let hidden = why(&bob, Operation::Update, Some("a1")).await;
     assert_eq!(hidden.outcome, Outcome::Hidden);
-    let wall = hidden.visibility.iter().find(|step| step.rule == "same_tenant(\"org_id\")").unwrap();
-    assert_eq!((wall.said, wall.row_matches), (RuleOutcome::AllowWhere, Some(false)));
+    let tenant_rule = hidden.visibility.iter().find(|step| step.rule == "same_tenant(\"org_id\")").unwrap();
+    assert_eq!((tenant_rule.said, tenant_rule.row_matches), (RuleOutcome::AllowWhere, Some(false)));
     assert_eq!(why(&bob, Operation::Read, Some("b1")).await.outcome, Outcome::Allowed);
     assert_eq!(why(&bob, Operation::Read, Some("zz")).await.outcome, Outcome::Absent);
     assert_eq!(why(&bob, Operation::List, None).await.outcome, Outcome::Allowed);
@@ -483,12 +491,12 @@ async fn an_explanation_names_the_rule_that_decided() {
 }
 
 #[tokio::test]
-async fn a_table_says_which_role_may_do_what() {
+async fn role_table_grants_operations_to_roles() {
     let rights = resourceful::access::RoleTable::new()
         .allow("chief", "articles", Operation::ALL)
         .allow("member", "articles", [Operation::List, Operation::Read])
         .allow("admin", "others", Operation::ALL);
-    let app = press(&Place::memory(), Permissions::all(rights.permission())).await;
+    let app = articles_app(&TestStorage::memory(), Permissions::all(rights.permission())).await;
     let body = || json!({"code": "n", "status": "live", "author": "x"});
     for (who, read, write) in [("chief", 200, 201), ("abe", 200, 403), ("ann", 403, 403), ("eve", 403, 403)] {
         assert_eq!(app.get("/articles").bearer(who).await.status(), read, "{who}");
@@ -499,9 +507,9 @@ async fn a_table_says_which_role_may_do_what() {
 }
 
 #[tokio::test]
-async fn a_wrong_rule_that_many_operations_share_is_one_fault() {
+async fn shared_invalid_rule_is_reported_once() {
     let notes = define_dynamic_resource("notes", model(&["code"]))
-        .adapter(Place::memory().table("notes"))
+        .adapter(TestStorage::memory().table("notes"))
         .id_field("code")
         .permissions(Permissions::all(anyone()))
         .policy(rows(json!({"owned_by": "ada"})))

@@ -8,12 +8,12 @@ use futures::future::join_all;
 use resourceful::testing::{TestApp, TestResponse};
 use serde_json::json;
 
-use crate::support::{Place, builder, own_schema, path, product};
+use crate::support::{TestStorage, builder, create_schema, path, product};
 
 const CLIENTS: usize = 24;
 
 /// The URL of a pooler, where the environment names one.
-fn pooler(mode: &str) -> Option<String> {
+fn pooler_url(mode: &str) -> Option<String> {
     let variable = format!("TEST_PGBOUNCER_{}_URL", mode.to_uppercase());
     let required = std::env::var("RESOURCEFUL_TEST_REQUIRE").is_ok_and(|names| names.contains("pgbouncer"));
     let url = std::env::var(&variable).ok();
@@ -33,65 +33,71 @@ struct Load {
 
 impl Load {
     /// Asks one after the other, until there have been enough.
-    async fn client(&self, number: usize) {
+    async fn run_client(&self, number: usize) {
         for round in 0.. {
             if self.sent.load(Ordering::Relaxed) >= self.requests {
                 break;
             }
-            self.round(&format!("{number}-{round}")).await;
+            self.run_round(&format!("{number}-{round}")).await;
         }
     }
 
-    fn node(&self) -> &TestApp {
+    fn next_node(&self) -> &TestApp {
         &self.nodes[self.sent.fetch_add(1, Ordering::Relaxed) % 2]
     }
 
-    fn is(response: TestResponse, status: u16) -> TestResponse {
+    fn expect_status(response: TestResponse, status: u16) -> TestResponse {
         assert_eq!(response.status(), status, "{response}");
         response
     }
 
     /// An item's life, and what others ask meanwhile: eleven requests, five of which write.
-    async fn round(&self, name: &str) {
+    async fn run_round(&self, name: &str) {
         let body = product(name, json!({"price_cents": 200, "rating": 4.5}));
-        let created = Self::is(self.node().post("/products").json(body.clone()).await, 201);
+        let created = Self::expect_status(self.next_node().post("/products").json(body.clone()).await, 201);
         let item = path(&created.json());
-        let read = Self::is(self.node().get(&item).await, 200);
+        let read = Self::expect_status(self.next_node().get(&item).await, 200);
         assert_eq!(read.json(), created.json());
-        Self::is(self.node().post("/products").json(body).await, 409);
+        Self::expect_status(self.next_node().post("/products").json(body).await, 409);
         let etag = created.header("etag").unwrap().to_owned();
         let changed =
-            self.node().patch(&item).header("If-Match", &etag).json(json!({"price_cents": 300})).await;
-        let changed = Self::is(changed, 200);
+            self.next_node().patch(&item).header("If-Match", &etag).json(json!({"price_cents": 300})).await;
+        let changed = Self::expect_status(changed, 200);
         assert_eq!(changed.json()["price_cents"], 300);
-        Self::is(self.node().patch(&item).header("If-Match", &etag).json(json!({"stock": 9})).await, 412);
-        let list = self.node().get(&format!("/products?sku=sku-{name}&sort=-price_cents")).await;
-        assert_eq!(Self::is(list, 200).items(), [changed.json()]);
-        let counted =
-            self.node().get("/products?price_cents[gte]=250&limit=3").header("Prefer", "count=exact").await;
-        assert!(Self::is(counted, 200).json()["page"]["total"].as_u64().unwrap() > 0);
-        Self::is(self.node().get("/products?q=lamp&fields=id,name").await, 200);
+        Self::expect_status(
+            self.next_node().patch(&item).header("If-Match", &etag).json(json!({"stock": 9})).await,
+            412,
+        );
+        let list = self.next_node().get(&format!("/products?sku=sku-{name}&sort=-price_cents")).await;
+        assert_eq!(Self::expect_status(list, 200).items(), [changed.json()]);
+        let counted = self
+            .next_node()
+            .get("/products?price_cents[gte]=250&limit=3")
+            .header("Prefer", "count=exact")
+            .await;
+        assert!(Self::expect_status(counted, 200).json()["page"]["total"].as_u64().unwrap() > 0);
+        Self::expect_status(self.next_node().get("/products?q=lamp&fields=id,name").await, 200);
         let several = json!({"items": [product(&format!("{name}a"), json!({})), product(&format!("{name}b"), json!({}))]});
-        Self::is(self.node().post("/products/bulk").json(several).await, 201);
-        Self::is(self.node().delete(&item).await, 204);
-        Self::is(self.node().get(&item).await, 404);
+        Self::expect_status(self.next_node().post("/products/bulk").json(several).await, 201);
+        Self::expect_status(self.next_node().delete(&item).await, 204);
+        Self::expect_status(self.next_node().get(&item).await, 404);
     }
 }
 
 async fn serves_mixed_requests(mode: &str) {
-    let Some(url) = pooler(mode) else { return };
-    let url = own_schema(&url).await;
+    let Some(url) = pooler_url(mode) else { return };
+    let url = create_schema(&url).await;
     let requests = std::env::var("RESOURCEFUL_TEST_REQUESTS").map_or(1_000, |count| count.parse().unwrap());
     let mut nodes = Vec::new();
     for _ in 0..2 {
-        nodes.push(TestApp::build(builder(&Place::of("postgres", &url).await)).await.unwrap());
+        nodes.push(TestApp::build(builder(&TestStorage::of("postgres", &url).await)).await.unwrap());
     }
     let background: Vec<_> = nodes.iter().map(|node| node.app().background()).collect();
     let nodes = nodes.try_into().unwrap_or_else(|_| unreachable!("two nodes"));
     let load = Arc::new(Load { nodes, requests, sent: AtomicUsize::new(0) });
     let clients = (0..CLIENTS).map(|number| {
         let load = load.clone();
-        tokio::spawn(async move { load.client(number).await })
+        tokio::spawn(async move { load.run_client(number).await })
     });
     for client in join_all(clients).await {
         client.unwrap();

@@ -9,7 +9,7 @@ use resourceful::testing::{TestApp, TestResponse};
 use serde_json::{Value as Json, json};
 use tokio::runtime::Runtime;
 
-use crate::support::{Place, create, shop};
+use crate::support::{TestStorage, create, shop};
 
 fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
@@ -19,9 +19,9 @@ fn runtime() -> &'static Runtime {
 }
 
 /// A shop on SQLite, with a few products, for all cases of a test.
-fn stocked() -> TestApp {
+fn app_with_products() -> TestApp {
     runtime().block_on(async {
-        let app = shop(&Place::sqlite().await).await;
+        let app = shop(&TestStorage::sqlite().await).await;
         for (index, rating) in
             [json!(null), json!(1.5), json!(1.5), json!(-2.0), json!(null)].iter().enumerate()
         {
@@ -32,7 +32,7 @@ fn stocked() -> TestApp {
 }
 
 /// A success, or a problem that says everything that the contract promises of one.
-fn is_an_answer(response: &TestResponse) -> Result<(), TestCaseError> {
+fn assert_valid_response(response: &TestResponse) -> Result<(), TestCaseError> {
     let status = response.status();
     prop_assert!(status < 500, "{}", response);
     if (200..300).contains(&status) {
@@ -45,9 +45,11 @@ fn is_an_answer(response: &TestResponse) -> Result<(), TestCaseError> {
         prop_assert!(problem[member].is_string(), "{}: {}", member, response);
     }
     for error in problem["errors"].as_array().into_iter().flatten() {
-        let places =
-            ["pointer", "parameter", "header"].iter().filter(|place| error[**place].is_string()).count();
-        prop_assert_eq!(places, 1, "{}", response);
+        let locations = ["pointer", "parameter", "header"]
+            .iter()
+            .filter(|location| error[**location].is_string())
+            .count();
+        prop_assert_eq!(locations, 1, "{}", response);
         prop_assert!(error["code"].is_string() && error["detail"].is_string(), "{}", response);
     }
     Ok(())
@@ -87,7 +89,7 @@ fn query() -> impl Strategy<Value = String> {
     })
 }
 
-fn anything() -> impl Strategy<Value = Json> {
+fn any_json() -> impl Strategy<Value = Json> {
     let leaf = prop_oneof![
         Just(Json::Null),
         any::<bool>().prop_map(Json::from),
@@ -113,33 +115,33 @@ fn config(cases: u32) -> Config {
 }
 
 #[test]
-fn any_query_string_has_an_answer() {
-    let app = stocked();
+fn any_query_string_gets_a_valid_response() {
+    let app = app_with_products();
     proptest!(config(600), |(query in query(), item in any::<bool>())| {
         let path = if item { "/products/0198c0de-0000-7000-8000-000000000000" } else { "/products" };
         let uri = format!("{path}?{query}");
         prop_assume!(uri.parse::<http::Uri>().is_ok());
-        is_an_answer(&runtime().block_on(async { app.get(&uri).await }))?;
+        assert_valid_response(&runtime().block_on(async { app.get(&uri).await }))?;
     });
 }
 
 #[test]
-fn any_query_body_has_an_answer() {
-    let app = stocked();
-    proptest!(config(400), |(filter in anything(), sort in anything(), whole in anything(), wrapped in any::<bool>())| {
+fn any_query_body_gets_a_valid_response() {
+    let app = app_with_products();
+    proptest!(config(400), |(filter in any_json(), sort in any_json(), whole in any_json(), wrapped in any::<bool>())| {
         let body = if wrapped { json!({"filter": filter, "sort": sort}) } else { whole };
         let answer = runtime().block_on(async { app.request("QUERY", "/products").json(body).await });
-        is_an_answer(&answer)?;
+        assert_valid_response(&answer)?;
     });
 }
 
 #[test]
-fn any_body_is_taken_whole_or_refused() {
-    let app = stocked();
+fn any_body_is_stored_completely_or_rejected() {
+    let app = app_with_products();
     let count = || runtime().block_on(async { app.app().count("products").await.unwrap() });
     let target =
         runtime().block_on(async { crate::support::path(&app.get("/products?limit=1").await.items()[0]) });
-    proptest!(config(400), |(member in word(), value in anything(), whole in anything(), patch in any::<bool>())| {
+    proptest!(config(400), |(member in word(), value in any_json(), whole in any_json(), patch in any::<bool>())| {
         let before = count();
         let answer = runtime().block_on(async {
             if patch {
@@ -148,15 +150,15 @@ fn any_body_is_taken_whole_or_refused() {
                 app.post("/products").json(whole).await
             }
         });
-        is_an_answer(&answer)?;
+        assert_valid_response(&answer)?;
         let created = u64::from(answer.status() == 201);
         prop_assert_eq!(count(), before + created);
     });
 }
 
 #[test]
-fn any_bytes_are_an_answer_and_never_a_cursor() {
-    let app = stocked();
+fn altered_cursors_are_rejected() {
+    let app = app_with_products();
     let first = runtime().block_on(async { app.get("/products?limit=1&sort=rating").await.json() });
     let cursor = first["page"]["next"].as_str().unwrap().to_owned();
     proptest!(config(300), |(at in 0..cursor.len(), with in "[A-Za-z0-9_-]", text in "[A-Za-z0-9_=-]{0,200}")| {

@@ -13,12 +13,12 @@ use resourceful::testing::{TestApp, TestResponse};
 use serde_json::{Value, json};
 
 use crate::policies::model;
-use crate::support::{EDITOR, Place, builder, create, everywhere, faults, path, product};
+use crate::support::{EDITOR, TestStorage, builder, create, faults, on_every_storage, path, product};
 
 const CODINGS: [&str; 2] = ["gzip", "br"];
 
-async fn compressing() -> TestApp {
-    TestApp::build(builder(&Place::memory()).compression(true)).await.unwrap()
+async fn app_with_compression() -> TestApp {
+    TestApp::build(builder(&TestStorage::memory()).compression(true)).await.unwrap()
 }
 
 fn vary(answer: &TestResponse) -> Vec<String> {
@@ -36,8 +36,8 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn each_content_coding_has_a_strong_tag_of_its_own() {
-    let app = compressing().await;
+async fn each_content_coding_has_its_own_strong_etag() {
+    let app = app_with_compression().await;
     let item = path(&create(&app, "lamp", json!({"note": "long ".repeat(100)})).await);
     let plain = app.get(&item).await;
     assert_eq!((plain.header("etag"), plain.header("content-encoding")), (Some("\"1\""), None));
@@ -85,8 +85,8 @@ async fn each_content_coding_has_a_strong_tag_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_tag_that_a_proxy_changed_is_recognized_or_said_to_be_one() {
-    everywhere(|app| async move {
+async fn etags_altered_by_proxies_are_recognized_or_rejected() {
+    on_every_storage(|app| async move {
         let item = path(&create(&app, "lamp", json!({})).await);
         let patch =
             |tag: &str, name: &str| app.patch(&item).header("if-match", tag).json(json!({"name": name}));
@@ -132,8 +132,8 @@ async fn a_tag_that_a_proxy_changed_is_recognized_or_said_to_be_one() {
 }
 
 #[tokio::test]
-async fn a_precondition_that_nothing_can_be_compared_with_is_refused() {
-    everywhere(|app| async move {
+async fn if_match_is_rejected_on_bulk_requests() {
+    on_every_storage(|app| async move {
         let item = create(&app, "lamp", json!({})).await;
         let bodies = [
             ("POST", json!({"items": [product("b", json!({}))]})),
@@ -154,8 +154,8 @@ async fn a_precondition_that_nothing_can_be_compared_with_is_refused() {
 }
 
 #[tokio::test]
-async fn a_coded_body_is_decoded_within_the_limit() {
-    everywhere(|app| async move {
+async fn encoded_body_is_decoded_within_the_size_limit() {
+    on_every_storage(|app| async move {
         let body = product("lamp", json!({})).to_string();
         let post = |target: &str, coding: &str, body: Vec<u8>| {
             let request = app.post(target).header("content-type", "application/json");
@@ -198,8 +198,8 @@ async fn a_coded_body_is_decoded_within_the_limit() {
 }
 
 #[tokio::test]
-async fn a_brotli_body_is_decoded_and_an_item_is_taken_back_as_it_was_read() {
-    let app = compressing().await;
+async fn brotli_body_as_read_can_be_put_back_unchanged() {
+    let app = app_with_compression().await;
     let item = path(&create(&app, "lamp", json!({"note": "long ".repeat(100)})).await);
     let coded = app.get(&item).header("accept-encoding", "br").await;
     let put = app.put(&item).header("content-type", "application/json").header("content-encoding", "br");
@@ -208,9 +208,9 @@ async fn a_brotli_body_is_decoded_and_an_item_is_taken_back_as_it_was_read() {
 }
 
 #[tokio::test]
-async fn a_coded_body_counts_as_what_it_decodes_to() {
+async fn encoded_body_counts_by_its_decoded_size() {
     let limits = ConnectionLimits::new().max_body_bytes(64 << 10);
-    let app = TestApp::build(builder(&Place::memory()).connection_limits(limits)).await.unwrap();
+    let app = TestApp::build(builder(&TestStorage::memory()).connection_limits(limits)).await.unwrap();
     let post = |note: usize| {
         let body = product("lamp", json!({"note": "x".repeat(note)})).to_string();
         let post = app.post("/products").header("content-type", "application/json");
@@ -222,7 +222,7 @@ async fn a_coded_body_counts_as_what_it_decodes_to() {
 }
 
 #[tokio::test]
-async fn head_says_what_get_says_beside_routes_of_ones_own() {
+async fn head_matches_get_beside_merged_routes() {
     let own = axum::Router::new().route(
         "/build",
         axum::routing::get(|headers: http::HeaderMap| async move {
@@ -234,7 +234,7 @@ async fn head_says_what_get_says_beside_routes_of_ones_own() {
             (status, [("etag", "\"build-br\"")], "short")
         }),
     );
-    let app = TestApp::build(builder(&Place::memory()).compression(true).merge(own)).await.unwrap();
+    let app = TestApp::build(builder(&TestStorage::memory()).compression(true).merge(own)).await.unwrap();
     let item = path(&create(&app, "lamp", json!({"note": "long ".repeat(100)})).await);
     for accepted in ["gzip", "identity"] {
         let get = app.get(&item).header("accept-encoding", accepted).await;
@@ -251,8 +251,8 @@ async fn head_says_what_get_says_beside_routes_of_ones_own() {
 }
 
 #[tokio::test]
-async fn media_types_are_named_where_a_body_is_refused() {
-    everywhere(|app| async move {
+async fn unsupported_media_type_lists_accepted_types() {
+    on_every_storage(|app| async move {
         let item = path(&create(&app, "lamp", json!({})).await);
         for (method, target, header, value) in [
             ("POST", "/products", "accept-post", "application/json"),
@@ -277,17 +277,17 @@ async fn media_types_are_named_where_a_body_is_refused() {
 }
 
 #[tokio::test]
-async fn references_lead_through_a_proxy_that_strips_a_path() {
+async fn links_include_the_path_prefix_that_a_proxy_strips() {
     for (server, base) in
         [("https://shop.example/api", "/api"), ("https://shop.example/", ""), ("/shop/api/", "/shop/api")]
     {
-        let place = Place::memory();
+        let storage = TestStorage::memory();
         let papers = define_dynamic_resource("papers", model(&["code"]))
-            .adapter(place.table("papers"))
+            .adapter(storage.table("papers"))
             .id_field("code")
             .permissions(Permissions::all(anyone()))
             .preset(idempotency());
-        let app = builder(&place).prefix("/v1").server(server).batch(5).resource(papers.build().unwrap());
+        let app = builder(&storage).prefix("/v1").server(server).batch(5).resource(papers.build().unwrap());
         let app = TestApp::build(app).await.unwrap();
         let created = app.post("/v1/categories").json(json!({"code": "a", "title": "t"})).await;
         assert_eq!(created.header("location"), Some(format!("{base}/v1/categories/a").as_str()));
@@ -316,7 +316,7 @@ async fn references_lead_through_a_proxy_that_strips_a_path() {
 
 #[tokio::test]
 async fn an_event_names_its_schema_by_an_absolute_url() {
-    let app = builder(&Place::memory()).server("https://shop.example/api/");
+    let app = builder(&TestStorage::memory()).server("https://shop.example/api/");
     let app = TestApp::build(app).await.unwrap();
     create(&app, "lamp", json!({})).await;
     let schema = app.events().await[0].dataschema.clone();
@@ -326,8 +326,8 @@ async fn an_event_names_its_schema_by_an_absolute_url() {
 }
 
 #[tokio::test]
-async fn a_challenge_says_whether_a_token_was_there() {
-    let app = TestApp::build(builder(&Place::memory())).await.unwrap();
+async fn challenge_distinguishes_missing_from_invalid_tokens() {
+    let app = TestApp::build(builder(&TestStorage::memory())).await.unwrap();
     let missing = app.get("/notes").await;
     assert_eq!((missing.status(), missing.header("www-authenticate")), (401, Some("Bearer realm=\"api\"")));
     let invalid = app.get("/notes").bearer("stale").await;
@@ -339,9 +339,10 @@ async fn a_challenge_says_whether_a_token_was_there() {
 }
 
 #[tokio::test]
-async fn a_preflight_names_the_headers_that_it_allows() {
-    let app =
-        TestApp::build(create_app(AppPreset::Development).resource(crate::support::notes(&Place::memory())));
+async fn preflight_lists_allowed_headers() {
+    let app = TestApp::build(
+        create_app(AppPreset::Development).resource(crate::support::notes(&TestStorage::memory())),
+    );
     let app = app.await.unwrap();
     let preflight = app.request("OPTIONS", "/notes").header("origin", "https://page.example");
     let preflight = preflight.header("access-control-request-method", "POST");
@@ -351,8 +352,8 @@ async fn a_preflight_names_the_headers_that_it_allows() {
 }
 
 #[tokio::test]
-async fn health_checks_answer_as_everything_else_does() {
-    let app = TestApp::build(builder(&Place::memory())).await.unwrap();
+async fn health_checks_pass_the_same_middleware() {
+    let app = TestApp::build(builder(&TestStorage::memory())).await.unwrap();
     for target in ["/healthz", "/readyz"] {
         let answer = app.get(target).header("x-request-id", "probe-1").await;
         assert_eq!((answer.status(), answer.header("x-request-id")), (200, Some("probe-1")), "{target}");
@@ -373,15 +374,16 @@ async fn health_checks_answer_as_everything_else_does() {
 }
 
 #[tokio::test]
-async fn a_page_of_a_declared_origin_is_the_applications_own() {
+async fn declared_server_origin_counts_as_same_origin() {
     let sessions = Sessions::new("q1w2e3r4t5y6u7i8o9p0a1s2d3f4g5h6", MemorySessions::new());
-    let notes = |place: &Place| {
+    let notes = |storage: &TestStorage| {
         let notes = define_dynamic_resource("pages", crate::policies::model(&["code", "title"]));
-        let notes = notes.adapter(place.table("pages"));
+        let notes = notes.adapter(storage.table("pages"));
         notes.id_field("code").permissions(Permissions::all(signed_in())).build().unwrap()
     };
-    let app =
-        create_app(AppPreset::Testing).authenticator(sessions.clone()).resource(notes(&Place::memory()));
+    let app = create_app(AppPreset::Testing)
+        .authenticator(sessions.clone())
+        .resource(notes(&TestStorage::memory()));
     let app = TestApp::build(app.server("https://shop.example:8443/api")).await.unwrap();
     let cookie = sessions.start(Actor::user("ada")).await.unwrap();
     let cookie = cookie.to_str().unwrap().split(';').next().unwrap().to_owned();
@@ -411,8 +413,8 @@ async fn a_page_of_a_declared_origin_is_the_applications_own() {
 }
 
 #[tokio::test]
-async fn what_a_client_read_it_may_send_back() {
-    everywhere(|app| async move {
+async fn item_as_read_can_be_sent_back() {
+    on_every_storage(|app| async move {
         let created = create(&app, "lamp", json!({})).await;
         let item = path(&created);
         let mut whole = app.get(&item).await.json();
@@ -457,9 +459,9 @@ async fn what_a_client_read_it_may_send_back() {
 }
 
 #[tokio::test]
-async fn a_body_that_stops_is_408() {
+async fn stalled_request_body_gets_408() {
     let limits = ConnectionLimits::new().body_timeout(Duration::from_millis(20));
-    let app = builder(&Place::memory()).connection_limits(limits).build().await.unwrap();
+    let app = builder(&TestStorage::memory()).connection_limits(limits).build().await.unwrap();
     let first = futures::stream::once(async { Ok::<_, std::io::Error>(Bytes::from("{\"code\": ")) });
     let body = axum::body::Body::from_stream(futures::StreamExt::chain(first, futures::stream::pending()));
     let request =

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{create, everywhere};
+use crate::support::{create, on_every_storage};
 
 async fn seed(app: &resourceful::testing::TestApp) {
     for (index, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
@@ -15,8 +15,8 @@ fn names(items: &[Value]) -> String {
 }
 
 #[tokio::test]
-async fn query_and_its_post_twin_answer_the_same() {
-    everywhere(|app| async move {
+async fn query_method_and_query_post_return_the_same_response() {
+    on_every_storage(|app| async move {
         seed(&app).await;
         for (body, expected) in [
             (json!({}), "abc"),
@@ -37,8 +37,8 @@ async fn query_and_its_post_twin_answer_the_same() {
             let query = app.request("QUERY", "/products").json(body.clone()).await;
             assert_eq!(query.status(), 200, "{body}: {query}");
             assert_eq!(names(&query.items()), expected, "{body}");
-            let twin = app.post("/products/query").json(body).await;
-            assert_eq!((twin.json(), twin.header("etag")), (query.json(), query.header("etag")));
+            let query_post = app.post("/products/query").json(body).await;
+            assert_eq!((query_post.json(), query_post.header("etag")), (query.json(), query.header("etag")));
         }
         let part = app.post("/products/query").json(json!({"fields": ["name"], "limit": 1})).await;
         assert_eq!(part.items(), [json!({"name": "a"})]);
@@ -52,8 +52,8 @@ async fn query_and_its_post_twin_answer_the_same() {
 }
 
 #[tokio::test]
-async fn every_fault_of_a_query_is_named_by_its_pointer() {
-    everywhere(|app| async move {
+async fn query_faults_have_json_pointers() {
+    on_every_storage(|app| async move {
         seed(&app).await;
         let mut deep = json!({"name": "a"});
         for _ in 0..20 {

@@ -4,7 +4,7 @@ use resourceful::prelude::*;
 use resourceful::testing::TestApp;
 use serde_json::{Value, json};
 
-use crate::support::{Place, create, everywhere, names, path};
+use crate::support::{TestStorage, create, names, on_every_storage, path};
 
 /// The names found by a query string that is encoded already, in order.
 async fn found(app: &TestApp, query: &str) -> Vec<String> {
@@ -20,8 +20,8 @@ fn fault(answer: &resourceful::testing::TestResponse) -> (u16, String, String, S
 }
 
 #[tokio::test]
-async fn a_repeated_list_parameter_is_one_list() {
-    everywhere(|app| async move {
+async fn repeated_list_parameter_is_merged_into_one_list() {
+    on_every_storage(|app| async move {
         for (name, cents) in [("Cairo", 1), ("Lagos", 2), ("Quito", 3), ("Washington, D.C.", 4), ("a%2Cb", 5)]
         {
             create(&app, name, json!({"price_cents": cents, "tags": [name]})).await;
@@ -59,8 +59,8 @@ async fn a_repeated_list_parameter_is_one_list() {
 }
 
 #[tokio::test]
-async fn a_parameter_that_takes_one_value_is_given_once() {
-    everywhere(|app| async move {
+async fn repeated_single_value_parameter_is_rejected() {
+    on_every_storage(|app| async move {
         create(&app, "lamp", json!({})).await;
         let one = path(&app.get("/products").await.items()[0]);
         for (target, at, words) in [
@@ -85,8 +85,8 @@ async fn a_parameter_that_takes_one_value_is_given_once() {
 }
 
 #[tokio::test]
-async fn a_misspelled_parameter_is_answered_with_the_nearest_one() {
-    everywhere(|app| async move {
+async fn misspelled_parameter_gets_a_suggestion() {
+    on_every_storage(|app| async move {
         create(&app, "lamp", json!({})).await;
         let one = path(&app.get("/products").await.items()[0]);
         for (target, at, words) in [
@@ -113,8 +113,8 @@ async fn a_misspelled_parameter_is_answered_with_the_nearest_one() {
 }
 
 #[tokio::test]
-async fn a_bad_percent_escape_is_400_and_never_an_empty_answer() {
-    everywhere(|app| async move {
+async fn invalid_percent_encoding_gets_400() {
+    on_every_storage(|app| async move {
         for value in ["%zz", "%", "abc%2", "%E2%82", "100%", "%2", "%%20"] {
             let (status, parameter, code, detail) = fault(&app.get(&format!("/products?name={value}")).await);
             assert_eq!((status, &*parameter, &*code), (400, "name", "encoding"), "{value}: {detail}");
@@ -126,8 +126,8 @@ async fn a_bad_percent_escape_is_400_and_never_an_empty_answer() {
 }
 
 #[tokio::test]
-async fn a_cursor_serves_the_same_query_in_every_form() {
-    everywhere(|app| async move {
+async fn cursor_works_with_every_form_of_the_same_query() {
+    on_every_storage(|app| async move {
         for (name, cents) in [("a", 10), ("b", 20), ("c", 20), ("d", 20), ("e", 30)] {
             create(&app, name, json!({"price_cents": cents, "status": "live"})).await;
         }
@@ -178,8 +178,8 @@ async fn a_cursor_serves_the_same_query_in_every_form() {
 }
 
 #[tokio::test]
-async fn cursors_and_links_are_short_whatever_is_sorted_and_filtered_by() {
-    everywhere(|app| async move {
+async fn cursors_and_links_stay_short_for_any_sort_and_filter() {
+    on_every_storage(|app| async move {
         // 120 characters, 480 bytes.
         let long = |last: usize| format!("{}{last}", "🦀".repeat(119));
         for index in 0..4 {
@@ -239,9 +239,9 @@ struct Meeting {
 
 #[tokio::test]
 async fn times_of_day_are_compared_by_value() {
-    for place in Place::all().await {
+    for storage in TestStorage::all().await {
         let meetings = define_resource::<Meeting>("meetings")
-            .adapter(place.table("meetings"))
+            .adapter(storage.table("meetings"))
             .permissions(Permissions::all(anyone()))
             .filterable(["starts", "ends"])
             .sortable(["starts"]);
@@ -265,7 +265,7 @@ async fn times_of_day_are_compared_by_value() {
         ] {
             let list = app.get(&format!("/meetings?sort=starts&{query}")).await;
             let starts: Vec<Value> = list.items().iter().map(|item| item["starts"].clone()).collect();
-            assert_eq!(starts, expected, "{query} on {}: {list}", place.name);
+            assert_eq!(starts, expected, "{query} on {}: {list}", storage.name);
         }
         let body = app.post("/meetings/query").json(json!({"filter": {"starts": "10:00"}})).await;
         assert_eq!(body.items().len(), 1, "{body}");
@@ -275,8 +275,8 @@ async fn times_of_day_are_compared_by_value() {
 }
 
 #[tokio::test]
-async fn conditions_on_many_rows_can_be_asked_of_one_row() {
-    everywhere(|app| async move {
+async fn any_filter_matches_all_conditions_on_one_related_row() {
+    on_every_storage(|app| async move {
         for code in ["a", "b", "c"] {
             app.post("/categories").json(json!({"code": code, "title": code})).await;
         }
@@ -339,15 +339,15 @@ async fn conditions_on_many_rows_can_be_asked_of_one_row() {
 }
 
 #[tokio::test]
-async fn conditions_on_one_row_see_only_rows_that_the_caller_may_list() {
-    crate::policies::everywhere(|place| async move {
+async fn any_filter_sees_only_related_rows_the_caller_may_list() {
+    crate::policies::for_each_storage(|storage| async move {
         let boxes = define_dynamic_resource("boxes", crate::policies::model(&["code"]))
-            .adapter(place.table("boxes"))
+            .adapter(storage.table("boxes"))
             .id_field("code")
             .permissions(Permissions::all(signed_in()))
             .relation(has_many("things", "things").key("box"));
         let things = define_dynamic_resource("things", crate::policies::model(&["code", "box", "label", "user_id"]))
-            .adapter(place.table("things"))
+            .adapter(storage.table("things"))
             .id_field("code")
             .permissions(Permissions::all(signed_in()))
             .policy(owner("user_id"))
@@ -361,8 +361,8 @@ async fn conditions_on_one_row_see_only_rows_that_the_caller_may_list() {
         let app = TestApp::build(app).await.unwrap();
         let rows = ["a", "b", "c"].map(|code| json!({"code": code}));
         app.app().load().rows("boxes", rows).unwrap().commit().await.unwrap();
-        let thing = |code: &str, place: &str, label: &str, who: &str| {
-            json!({"code": code, "box": place, "label": label, "user_id": who})
+        let thing = |code: &str, storage: &str, label: &str, who: &str| {
+            json!({"code": code, "box": storage, "label": label, "user_id": who})
         };
         let rows = [thing("1", "a", "red", "ada"), thing("2", "b", "red", "bob"), thing("3", "b", "blue", "ada")];
         app.app().load().rows("things", rows).unwrap().commit().await.unwrap();

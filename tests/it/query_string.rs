@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{EDITOR, create, everywhere, names};
+use crate::support::{EDITOR, create, names, on_every_storage};
 
 /// Four products that differ in every field.
 async fn seed(app: &resourceful::testing::TestApp) {
@@ -33,8 +33,8 @@ fn encoded(query: &str) -> String {
 }
 
 #[tokio::test]
-async fn operators_select_what_they_say() {
-    everywhere(|app| async move {
+async fn filter_operators_select_matching_items() {
+    on_every_storage(|app| async move {
         seed(&app).await;
         for (query, expected) in [
             ("name=apple", "apple"),
@@ -86,7 +86,7 @@ async fn operators_select_what_they_say() {
 
 #[tokio::test]
 async fn sorting_is_by_bytes_with_nulls_after_every_value() {
-    everywhere(|app| async move {
+    on_every_storage(|app| async move {
         seed(&app).await;
         for (sort, expected) in [
             ("name", "100%_d\\ate Banana apple cherry,pie"),
@@ -105,8 +105,8 @@ async fn sorting_is_by_bytes_with_nulls_after_every_value() {
 }
 
 #[tokio::test]
-async fn what_is_not_known_is_refused_by_name_and_never_ignored() {
-    everywhere(|app| async move {
+async fn unknown_parameters_and_values_are_rejected_by_name() {
+    on_every_storage(|app| async move {
         seed(&app).await;
         for (query, parameter, words) in [
             ("prise_cents[gte]=1", "prise_cents[gte]", "Did you mean `price_cents`?"),
@@ -162,8 +162,8 @@ async fn what_is_not_known_is_refused_by_name_and_never_ignored() {
 }
 
 #[tokio::test]
-async fn a_limit_above_the_maximum_is_the_maximum() {
-    everywhere(|app| async move {
+async fn limit_is_capped_at_the_maximum() {
+    on_every_storage(|app| async move {
         for index in 0..12 {
             create(&app, &format!("p{index:02}"), json!({})).await;
         }
@@ -183,7 +183,7 @@ async fn a_limit_above_the_maximum_is_the_maximum() {
 
 #[tokio::test]
 async fn fields_select_a_part_of_each_item() {
-    everywhere(|app| async move {
+    on_every_storage(|app| async move {
         let created = create(&app, "lamp", json!({})).await;
         let list = app.get("/products?fields=name,id").await;
         assert_eq!(list.items(), [json!({"id": created["id"], "name": "lamp"})]);
@@ -197,7 +197,7 @@ async fn fields_select_a_part_of_each_item() {
 
 #[tokio::test]
 async fn a_search_finds_every_word_in_any_searchable_field() {
-    everywhere(|app| async move {
+    on_every_storage(|app| async move {
         seed(&app).await;
         assert_eq!(names(&app, "/products?q=BANANA").await, ["Banana"]);
         assert_eq!(names(&app, "/products?q=pie+cherry").await, ["cherry,pie"]);
@@ -210,8 +210,8 @@ async fn a_search_finds_every_word_in_any_searchable_field() {
 }
 
 #[tokio::test]
-async fn a_total_comes_only_when_it_is_preferred() {
-    everywhere(|app| async move {
+async fn total_is_returned_only_when_preferred() {
+    on_every_storage(|app| async move {
         seed(&app).await;
         let plain = app.get("/products?limit=1").await;
         assert_eq!((plain.json()["page"].get("total"), plain.header("preference-applied")), (None, None));
@@ -233,8 +233,8 @@ async fn a_total_comes_only_when_it_is_preferred() {
 }
 
 #[tokio::test]
-async fn pages_by_number_exist_where_a_resource_opts_in() {
-    everywhere(|app| async move {
+async fn page_numbers_need_opt_in() {
+    on_every_storage(|app| async move {
         for index in 1..=5 {
             app.post("/notes").bearer(EDITOR).json(json!({"text": index.to_string()})).await;
         }

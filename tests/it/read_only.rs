@@ -4,15 +4,15 @@ use resourceful::Sql;
 use resourceful::testing::{TestApp, TestResponse};
 use serde_json::json;
 
-use crate::support::{Place, builder, create, path, product};
+use crate::support::{TestStorage, builder, create, path, product};
 
-fn is_unavailable(response: &TestResponse) {
+fn assert_unavailable(response: &TestResponse) {
     assert_eq!((response.status(), response.header("retry-after")), (503, Some("1")), "{response}");
     assert_eq!(response.json()["code"], "unavailable", "{response}");
 }
 
 /// The same tables through two URLs: writes go by the first, and the second takes none.
-async fn serves_reads_alone(writable: &Place, read_only: &Place) {
+async fn assert_serves_only_reads(writable: &TestStorage, read_only: &TestStorage) {
     let app = TestApp::build(builder(writable)).await.unwrap();
     let lamp = create(&app, "lamp", json!({})).await;
     assert_eq!(app.get("/readyz").await.status(), 200);
@@ -20,31 +20,31 @@ async fn serves_reads_alone(writable: &Place, read_only: &Place) {
     for _ in 0..2 {
         assert_eq!(standby.get(&path(&lamp)).await.json(), lamp);
         assert_eq!(standby.get("/products").await.items().len(), 1);
-        is_unavailable(&standby.post("/products").json(product("chair", json!({}))).await);
-        is_unavailable(&standby.patch(&path(&lamp)).json(json!({"name": "other"})).await);
-        is_unavailable(&standby.delete(&path(&lamp)).await);
+        assert_unavailable(&standby.post("/products").json(product("chair", json!({}))).await);
+        assert_unavailable(&standby.patch(&path(&lamp)).json(json!({"name": "other"})).await);
+        assert_unavailable(&standby.delete(&path(&lamp)).await);
         let several = json!({"items": [product("a", json!({})), product("b", json!({}))]});
-        is_unavailable(&standby.post("/products/bulk").json(several).await);
-        is_unavailable(&standby.get("/readyz").await);
+        assert_unavailable(&standby.post("/products/bulk").json(several).await);
+        assert_unavailable(&standby.get("/readyz").await);
         assert_eq!(standby.get("/healthz").await.status(), 200);
     }
     assert_eq!(app.get(&path(&lamp)).await.json(), lamp);
 }
 
 #[tokio::test]
-async fn a_file_that_is_opened_to_read_serves_reads_and_is_not_ready() {
+async fn read_only_sqlite_file_serves_reads_and_is_not_ready() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("shop.db").display());
-    let writable = Place::of("sqlite", &url).await;
-    let read_only = Place::of("sqlite", &format!("{url}?mode=ro")).await;
-    serves_reads_alone(&writable, &read_only).await;
+    let writable = TestStorage::of("sqlite", &url).await;
+    let read_only = TestStorage::of("sqlite", &format!("{url}?mode=ro")).await;
+    assert_serves_only_reads(&writable, &read_only).await;
 }
 
 #[tokio::test]
-async fn a_postgres_that_takes_no_writes_serves_reads_and_is_not_ready() {
-    let Some(writable) = Place::postgres().await else { return };
+async fn read_only_postgres_serves_reads_and_is_not_ready() {
+    let Some(writable) = TestStorage::postgres().await else { return };
     let url = writable.url().unwrap();
     let url = format!("{url}&options=-c%20default_transaction_read_only%3Don");
     assert!(Sql::connect(&url).await.is_ok());
-    serves_reads_alone(&writable, &Place::of("postgres", &url).await).await;
+    assert_serves_only_reads(&writable, &TestStorage::of("postgres", &url).await).await;
 }

@@ -3,7 +3,7 @@
 use resourceful::testing::TestApp;
 use serde_json::{Value, json};
 
-use crate::support::{Place, categories, create, everywhere, names, path, products};
+use crate::support::{TestStorage, categories, create, names, on_every_storage, path, products};
 
 async fn seed(app: &TestApp) {
     for (code, title, region) in
@@ -20,7 +20,7 @@ async fn seed(app: &TestApp) {
     }
 }
 
-async fn check(app: TestApp) {
+async fn check_relations(app: TestApp) {
     seed(&app).await;
     let list = app.get("/products?limit=10&sort=name&include=category&fields=name,category_code").await;
     assert_eq!(list.status(), 200, "{list}");
@@ -76,38 +76,38 @@ async fn check(app: TestApp) {
 
 #[tokio::test]
 async fn related_items_are_included_and_filtered_by() {
-    everywhere(check).await;
+    on_every_storage(check_relations).await;
 }
 
 #[tokio::test]
-async fn the_same_holds_across_two_databases() {
+async fn relations_work_across_two_databases() {
     use resourceful::prelude::*;
-    let (one, other) = (Place::memory(), Place::sqlite().await);
+    let (one, other) = (TestStorage::memory(), TestStorage::sqlite().await);
     for (products_at, categories_at) in [(&one, &other), (&other, &one)] {
         let app = create_app(AppPreset::Testing)
             .resource(products(products_at))
             .resource(categories(categories_at));
-        check(TestApp::build(app).await.unwrap()).await;
+        check_relations(TestApp::build(app).await.unwrap()).await;
     }
 }
 
 #[tokio::test]
-async fn a_relation_to_what_one_may_not_read_does_not_exist() {
+async fn unreadable_relation_is_reported_as_unknown() {
     use resourceful::prelude::*;
     use resourceful::testing::{TestApp, TestResponse};
-    let place = Place::sqlite().await;
+    let storage = TestStorage::sqlite().await;
     let secret = define_dynamic_resource(
         "categories",
         json!({"type": "object", "properties": {"code": {"type": "string"}, "title": {"type": "string"}}}),
     )
-    .adapter(place.table("categories"))
+    .adapter(storage.table("categories"))
     .permissions(Permissions::all(role("editor")))
     .id_field("code")
     .build()
     .unwrap();
     let tokens = BearerTokens::new().token("editor's", Actor::user("ed").with_role("editor"));
     let app =
-        create_app(AppPreset::Testing).authenticator(tokens).resource(products(&place)).resource(secret);
+        create_app(AppPreset::Testing).authenticator(tokens).resource(products(&storage)).resource(secret);
     let app = TestApp::build(app).await.unwrap();
     for query in ["include=category", "category.code=a"] {
         let refused = app.get(&format!("/products?{query}")).await;

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use crate::support::{EDITOR, create, everywhere, faults, path, product};
+use crate::support::{EDITOR, create, faults, on_every_storage, path, product};
 
 #[tokio::test]
 async fn an_item_is_a_bare_object_and_a_list_has_items_and_a_page() {
-    everywhere(|app| async move {
+    on_every_storage(|app| async move {
         let created = create(&app, "lamp", json!({})).await;
         let item = app.get(&path(&created)).await;
         assert_eq!(item.json(), created);
@@ -21,7 +21,7 @@ async fn an_item_is_a_bare_object_and_a_list_has_items_and_a_page() {
 
 #[tokio::test]
 async fn ids_of_every_kind_work_through_every_route() {
-    everywhere(|app| async move {
+    on_every_storage(|app| async move {
         // By the server.
         let product = create(&app, "lamp", json!({})).await;
         let id = product["id"].as_str().unwrap();
@@ -59,8 +59,8 @@ async fn ids_of_every_kind_work_through_every_route() {
 }
 
 #[tokio::test]
-async fn a_malformed_id_is_answered_as_an_absent_one() {
-    everywhere(|app| async move {
+async fn malformed_id_gets_the_same_response_as_an_absent_one() {
+    on_every_storage(|app| async move {
         let absent = "/products/0198c0de-0000-7000-8000-000000000000";
         for malformed in
             ["/products/lamp", "/products/1", "/products/%00", "/products/%FF", "/products/query"]
@@ -94,7 +94,7 @@ async fn a_malformed_id_is_answered_as_an_absent_one() {
 
 #[tokio::test]
 async fn every_fault_of_a_body_is_reported_at_once_with_its_pointer() {
-    everywhere(|app| async move {
+    on_every_storage(|app| async move {
         let body = product(
             "lamp",
             json!({"colour": "red", "id": "0198c0de-0000-7000-8000-000000000000", "version": 9, "name": 5,
@@ -123,7 +123,7 @@ async fn every_fault_of_a_body_is_reported_at_once_with_its_pointer() {
 
 #[tokio::test]
 async fn a_write_only_field_is_stored_and_never_shown() {
-    everywhere(|app| async move {
+    on_every_storage(|app| async move {
         let created = create(&app, "lamp", json!({"secret": "hush"})).await;
         assert!(created.get("secret").is_none());
         let read = app.get(&path(&created)).await;
@@ -151,8 +151,8 @@ async fn a_write_only_field_is_stored_and_never_shown() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_not_json_or_not_announced_as_json_are_refused() {
-    everywhere(|app| async move {
+async fn non_json_bodies_and_media_types_are_rejected() {
+    on_every_storage(|app| async move {
         for malformed in
             ["", "{", "{\"name\": }", "{} {}", "nope", "{\"name\": \"\u{1}\"}", "{\"a\":1,\"a\":2}"]
         {
@@ -197,7 +197,7 @@ async fn bodies_that_are_not_json_or_not_announced_as_json_are_refused() {
 
 #[tokio::test]
 async fn a_body_beyond_the_limit_is_413() {
-    everywhere(|app| async move {
+    on_every_storage(|app| async move {
         let refused = app.post("/products").body(vec![b' '; (1 << 20) + 1]).await;
         assert_eq!((refused.status(), refused.json()["code"].clone()), (413, json!("payload-too-large")));
         let announced = app.post("/products").header("content-length", "1048577").body("{}").await;
@@ -207,8 +207,8 @@ async fn a_body_beyond_the_limit_is_413() {
 }
 
 #[tokio::test]
-async fn values_come_back_as_they_went_in() {
-    everywhere(|app| async move {
+async fn values_round_trip_unchanged() {
+    on_every_storage(|app| async move {
         let name = "Żółć 🦀 \"quoted\" \\ % _ ' \u{7f} 名前";
         let members = json!({
             "name": name, "price_cents": 9_007_199_254_740_993_i64, "tags": ["a", "b,c", "", "🦀"],
@@ -240,7 +240,7 @@ async fn values_come_back_as_they_went_in() {
 
 #[tokio::test]
 async fn text_that_looks_like_a_number_stays_text() {
-    everywhere(|app| async move {
+    on_every_storage(|app| async move {
         create(&app, "00123", json!({})).await;
         create(&app, "123", json!({})).await;
         assert_eq!(crate::support::names(&app, "/products?name=00123").await, ["00123"]);

@@ -4,7 +4,7 @@ use resourceful::prelude::*;
 use resourceful::testing::TestApp;
 use serde_json::json;
 
-use crate::support::{Place, faults};
+use crate::support::{TestStorage, faults};
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
 struct Article {
@@ -17,10 +17,10 @@ struct Article {
 }
 
 #[tokio::test]
-async fn a_slug_is_made_of_the_title_or_of_what_is_given_and_is_one_items_alone() {
-    for place in Place::all().await {
+async fn slug_is_derived_from_title_or_input_and_unique() {
+    for storage in TestStorage::all().await {
         let articles = define_resource::<Article>("articles")
-            .adapter(place.table("articles"))
+            .adapter(storage.table("articles"))
             .permissions(Permissions::all(anyone()))
             .preset(slug("title").within("blog"))
             .build()
@@ -39,7 +39,7 @@ async fn a_slug_is_made_of_the_title_or_of_what_is_given_and_is_one_items_alone(
         let made = post(json!({"title": "My own"})).await;
         assert_eq!((made.status(), made.json()["slug"].clone()), (201, json!("my-own-2")), "{made}");
         let clash = post(json!({"title": "Third", "slug": "my-own"})).await;
-        assert_eq!(clash.status(), 409, "{}: {clash}", place.name);
+        assert_eq!(clash.status(), 409, "{}: {clash}", storage.name);
         assert!(faults(&clash.json()).contains(&("/slug", "unique")), "{clash}");
         // Text in which there is nothing for a path.
         let wrong = post(json!({"title": "t", "slug": "+++"})).await;
@@ -70,9 +70,9 @@ async fn a_slug_is_made_of_the_title_or_of_what_is_given_and_is_one_items_alone(
         .permissions(Permissions::all(anyone()))
         .preset(slug("title").field("blog"))
         .preset(multi_tenant("blog"));
-    let said = twice.build().unwrap_err().to_string();
+    let errors = twice.build().unwrap_err().to_string();
     assert!(
-        said.contains("the preset `slug` and the preset `multi_tenant` both claim the field `blog`"),
-        "{said}"
+        errors.contains("the preset `slug` and the preset `multi_tenant` both claim the field `blog`"),
+        "{errors}"
     );
 }

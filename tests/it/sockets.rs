@@ -9,68 +9,73 @@ use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestSocket};
 use serde_json::{Value as Json, json};
 
-use crate::streams::{app, change, create, model, opened, things};
-use crate::support::Place;
+use crate::streams::{app, change, create, model, open_stream, things};
+use crate::support::TestStorage;
 
 pub(crate) async fn socket(app: &TestApp) -> TestSocket {
     app.get("/ws").socket().await.unwrap_or_else(|answer| panic!("no socket: {answer}"))
 }
 
 /// Subscribes; answers where that begins.
-pub(crate) async fn subscribe(socket: &mut TestSocket, id: &str, mut asked: Json) -> String {
-    asked["type"] = "subscribe".into();
-    asked["id"] = id.into();
-    socket.send(asked).await;
+pub(crate) async fn subscribe(socket: &mut TestSocket, id: &str, mut request: Json) -> String {
+    request["type"] = "subscribe".into();
+    request["id"] = id.into();
+    socket.send(request).await;
     let ready = socket.next().await.expect("an answer");
     assert_eq!((&ready["type"], &ready["id"]), (&json!("ready"), &json!(id)), "{ready}");
     ready["position"].as_str().expect("a position").to_owned()
 }
 
 /// Under which id something is told, what it is called, whom it is of and what it shows.
-async fn told(socket: &mut TestSocket, count: usize) -> Vec<Json> {
-    let mut told = Vec::new();
+async fn next_messages(socket: &mut TestSocket, count: usize) -> Vec<Json> {
+    let mut received = Vec::new();
     for _ in 0..count {
         let message = socket.next().await.expect("another message");
         assert_eq!(message["type"], "next", "{message}");
         assert!(!message["position"].as_str().unwrap().is_empty());
         let data = &message["data"];
-        told.push(json!([message["id"], message["event"], data["subject"], data["data"]["text"]]));
+        received.push(json!([message["id"], message["event"], data["subject"], data["data"]["text"]]));
     }
-    told
+    received
 }
 
 #[tokio::test]
-async fn a_socket_tells_of_all_that_it_follows_each_under_its_id() {
-    for place in Place::all().await {
-        let app = app(&place).await;
+async fn socket_delivers_events_of_each_subscription_under_its_id() {
+    for storage in TestStorage::all().await {
+        let app = app(&storage).await;
         let background = app.app().background();
         let mut socket = socket(&app).await;
         let filter = json!({"or": [{"shelf": {"eq": "s"}}, {"price": {"gte": 10}}]});
         subscribe(&mut socket, "shelf", json!({"resource": "things", "filter": filter})).await;
         create(&app, "a", "one", "s").await;
-        assert_eq!(told(&mut socket, 1).await, [json!(["shelf", "things.created", "a", "one"])]);
+        assert_eq!(next_messages(&mut socket, 1).await, [json!(["shelf", "things.created", "a", "one"])]);
         change(&app, "a", json!({"shelf": "t"})).await;
-        assert_eq!(told(&mut socket, 1).await, [json!(["shelf", "removed", "a", null])], "{}", place.name);
+        assert_eq!(
+            next_messages(&mut socket, 1).await,
+            [json!(["shelf", "removed", "a", null])],
+            "{}",
+            storage.name
+        );
         change(&app, "a", json!({"price": 10})).await;
-        assert_eq!(told(&mut socket, 1).await, [json!(["shelf", "added", "a", "one"])]);
+        assert_eq!(next_messages(&mut socket, 1).await, [json!(["shelf", "added", "a", "one"])]);
         subscribe(&mut socket, "all", json!({"types": ["things.deleted"]})).await;
         subscribe(&mut socket, "one", json!({"resource": "things", "q": null, "fields": ["id"]})).await;
         assert_eq!(app.delete("/things/a").await.status(), 204);
-        let mut all = told(&mut socket, 3).await;
+        let mut all = next_messages(&mut socket, 3).await;
         all.sort_by_key(|one| one[0].to_string());
         let deleted = |id: &str, text: Json| json!([id, "things.deleted", "a", text]);
         let expected =
             [deleted("all", "one".into()), deleted("one", Json::Null), deleted("shelf", "one".into())];
-        assert_eq!(all, expected, "{}", place.name);
+        assert_eq!(all, expected, "{}", storage.name);
         background.stop().await;
         assert_eq!(socket.closed().await, Some(1001));
     }
 }
 
 #[tokio::test]
-async fn what_is_completed_is_told_no_more_and_its_id_is_free() {
-    let place = Place::memory();
-    let app = app(&place).await;
+async fn completed_subscription_gets_no_events_and_frees_its_id() {
+    let storage = TestStorage::memory();
+    let app = app(&storage).await;
     let mut socket = socket(&app).await;
     subscribe(&mut socket, "1", json!({"resource": "things"})).await;
     subscribe(&mut socket, "2", json!({"resource": "things"})).await;
@@ -79,7 +84,7 @@ async fn what_is_completed_is_told_no_more_and_its_id_is_free() {
     assert_eq!(socket.next().await.unwrap(), json!({"type": "complete", "id": "1"}));
     create(&app, "a", "one", "s").await;
     app.app().deliver().await.unwrap();
-    assert_eq!(told(&mut socket, 1).await, [json!(["2", "things.created", "a", "one"])]);
+    assert_eq!(next_messages(&mut socket, 1).await, [json!(["2", "things.created", "a", "one"])]);
     subscribe(&mut socket, "1", json!({"resource": "things"})).await;
     assert_eq!(app.app().open_streams(), 3);
     // Once more is no fault: nothing is told under it, which is what was asked for.
@@ -92,33 +97,38 @@ async fn what_is_completed_is_told_no_more_and_its_id_is_free() {
 }
 
 #[tokio::test]
-async fn a_place_is_the_same_on_a_socket_in_a_stream_and_beside_a_list() {
-    for place in Place::all().await {
-        let app = app(&place).await;
+async fn position_is_valid_across_socket_stream_and_list() {
+    for storage in TestStorage::all().await {
+        let app = app(&storage).await;
         let mut one = socket(&app).await;
-        let asked = json!({"resource": "things", "filter": {"shelf": "s"}});
-        let begun = subscribe(&mut one, "1", asked.clone()).await;
+        let request = json!({"resource": "things", "filter": {"shelf": "s"}});
+        let begun = subscribe(&mut one, "1", request.clone()).await;
         drop(one);
         for (id, text) in [("a", "one"), ("b", "two")] {
             create(&app, id, text, "s").await;
         }
         app.app().deliver().await.unwrap();
         let path = "/things/stream?shelf=s";
-        let mut stream = opened(&app, &format!("{path}&last_event_id={begun}")).await;
+        let mut stream = open_stream(&app, &format!("{path}&last_event_id={begun}")).await;
         let first = stream.next().await.unwrap();
         assert_eq!(first.data["subject"], "a");
-        let mut after = asked.clone();
+        let mut after = request.clone();
         after["after"] = first.id.clone().into();
         let mut back = socket(&app).await;
         subscribe(&mut back, "1", after).await;
-        assert_eq!(told(&mut back, 1).await, [json!(["1", "things.created", "b", "two"])], "{}", place.name);
+        assert_eq!(
+            next_messages(&mut back, 1).await,
+            [json!(["1", "things.created", "b", "two"])],
+            "{}",
+            storage.name
+        );
         let list = app.get("/things?shelf=s").header("prefer", "stream-position").await;
-        let mut after = asked.clone();
+        let mut after = request.clone();
         after["after"] = list.header("stream-position").unwrap().into();
         subscribe(&mut back, "2", after).await;
         create(&app, "c", "three", "s").await;
         app.app().deliver().await.unwrap();
-        let mut both = told(&mut back, 2).await;
+        let mut both = next_messages(&mut back, 2).await;
         both.sort_by_key(|one| one[0].to_string());
         assert_eq!(both, ["1", "2"].map(|id| json!([id, "things.created", "c", "three"])));
         // Of another filter it is none.
@@ -130,14 +140,14 @@ async fn a_place_is_the_same_on_a_socket_in_a_stream_and_beside_a_list() {
 }
 
 #[tokio::test]
-async fn what_is_not_understood_is_said_and_ends_nothing() {
-    let place = Place::memory();
-    let app = app(&place).await;
+async fn invalid_message_gets_an_error_and_keeps_the_socket_open() {
+    let storage = TestStorage::memory();
+    let app = app(&storage).await;
     let mut socket = socket(&app).await;
     subscribe(&mut socket, "1", json!({"resource": "things"})).await;
-    let of = |asked: Json| {
+    let of = |request: Json| {
         let mut whole = json!({"type": "subscribe", "id": "2"});
-        whole.as_object_mut().unwrap().extend(asked.as_object().unwrap().clone());
+        whole.as_object_mut().unwrap().extend(request.as_object().unwrap().clone());
         whole.to_string()
     };
     let cases = [
@@ -179,13 +189,13 @@ async fn what_is_not_understood_is_said_and_ends_nothing() {
     // What was followed is followed on.
     create(&app, "a", "one", "s").await;
     app.app().deliver().await.unwrap();
-    assert_eq!(told(&mut socket, 1).await, [json!(["1", "things.created", "a", "one"])]);
+    assert_eq!(next_messages(&mut socket, 1).await, [json!(["1", "things.created", "a", "one"])]);
 }
 
 #[tokio::test]
-async fn a_client_that_lags_is_told_so_and_misses_nothing_when_it_goes_on() {
-    let place = Place::memory();
-    let builder = create_app(AppPreset::Testing).resource(things(&place)).streams(Streams::new().queue(4));
+async fn lagging_subscription_is_completed_and_resumes_without_loss() {
+    let storage = TestStorage::memory();
+    let builder = create_app(AppPreset::Testing).resource(things(&storage)).streams(Streams::new().queue(4));
     let app = TestApp::build(builder).await.unwrap();
     let mut socket = socket(&app).await;
     let mut position = subscribe(&mut socket, "1", json!({"resource": "things"})).await;
@@ -195,12 +205,12 @@ async fn a_client_that_lags_is_told_so_and_misses_nothing_when_it_goes_on() {
         create(&app, &id.to_string(), &long, "s").await;
     }
     app.app().deliver().await.unwrap();
-    let mut told = Vec::new();
+    let mut received = Vec::new();
     loop {
         let message = socket.next().await.unwrap();
         match message["type"].as_str().unwrap() {
             "next" => {
-                told.push(message["data"]["subject"].as_str().unwrap().to_owned());
+                received.push(message["data"]["subject"].as_str().unwrap().to_owned());
                 position = message["position"].as_str().unwrap().to_owned();
             }
             _ => {
@@ -209,25 +219,25 @@ async fn a_client_that_lags_is_told_so_and_misses_nothing_when_it_goes_on() {
             }
         }
     }
-    assert!(told.len() < 20, "nothing was too much");
+    assert!(received.len() < 20, "nothing was too much");
     subscribe(&mut socket, "1", json!({"resource": "things", "after": position})).await;
-    while told.len() < 20 {
+    while received.len() < 20 {
         let message = socket.next().await.unwrap();
-        told.push(message["data"]["subject"].as_str().unwrap().to_owned());
+        received.push(message["data"]["subject"].as_str().unwrap().to_owned());
     }
-    assert_eq!(told, (0..20).map(|id| id.to_string()).collect::<Vec<_>>());
+    assert_eq!(received, (0..20).map(|id| id.to_string()).collect::<Vec<_>>());
 }
 
 #[tokio::test]
-async fn a_subscription_that_is_refused_harms_no_other() {
-    let place = Place::memory();
+async fn rejected_subscription_does_not_affect_others() {
+    let storage = TestStorage::memory();
     let careless = check("careless", |_| async move { panic!("careless") });
     let others = define_dynamic_resource("others", model())
-        .adapter(place.table("others"))
+        .adapter(storage.table("others"))
         .permissions(Permissions::all(careless))
         .build()
         .unwrap();
-    let builder = create_app(AppPreset::Testing).resource(things(&place)).resource(others);
+    let builder = create_app(AppPreset::Testing).resource(things(&storage)).resource(others);
     let app = TestApp::build(builder).await.unwrap();
     let mut socket = socket(&app).await;
     subscribe(&mut socket, "1", json!({"resource": "things"})).await;
@@ -237,7 +247,7 @@ async fn a_subscription_that_is_refused_harms_no_other() {
     assert!(!refused.to_string().contains("careless"));
     create(&app, "a", "one", "s").await;
     app.app().deliver().await.unwrap();
-    assert_eq!(told(&mut socket, 1).await, [json!(["1", "things.created", "a", "one"])]);
+    assert_eq!(next_messages(&mut socket, 1).await, [json!(["1", "things.created", "a", "one"])]);
     assert_eq!(app.app().open_streams(), 2);
     drop(socket);
     let freed = async {

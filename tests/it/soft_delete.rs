@@ -5,7 +5,7 @@ use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestRequest, policy_matrix};
 use serde_json::json;
 
-use crate::support::{Place, faults};
+use crate::support::{TestStorage, faults};
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
 struct Folder {
@@ -25,13 +25,13 @@ struct Paper {
     created_at: DateTime<Utc>,
 }
 
-fn papers(place: &Place) -> ResourceBuilder {
-    papers_by(place, soft_delete())
+fn papers(storage: &TestStorage) -> ResourceBuilder {
+    papers_with(storage, soft_delete())
 }
 
-fn papers_by(place: &Place, preset: resourceful::resource::SoftDelete) -> ResourceBuilder {
+fn papers_with(storage: &TestStorage, preset: resourceful::resource::SoftDelete) -> ResourceBuilder {
     define_resource::<Paper>("papers")
-        .adapter(place.table("papers"))
+        .adapter(storage.table("papers"))
         .permissions(Permissions::read(anyone()).write(signed_in()).delete(role("clerk")))
         .unique(["name"])
         .version("version")
@@ -41,13 +41,13 @@ fn papers_by(place: &Place, preset: resourceful::resource::SoftDelete) -> Resour
         .preset(preset)
 }
 
-async fn app(place: &Place) -> TestApp {
-    app_of(papers(place), place).await
+async fn app(storage: &TestStorage) -> TestApp {
+    app_of(papers(storage), storage).await
 }
 
-async fn app_of(papers: ResourceBuilder, place: &Place) -> TestApp {
+async fn app_of(papers: ResourceBuilder, storage: &TestStorage) -> TestApp {
     let folders = define_resource::<Folder>("folders")
-        .adapter(place.table("folders"))
+        .adapter(storage.table("folders"))
         .permissions(Permissions::all(anyone()))
         .filterable(["name"])
         .relation(has_many("papers", "papers").key("folder_id"))
@@ -75,9 +75,9 @@ async fn names(request: TestRequest) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_is_deleted_is_gone_from_every_path_and_comes_back_whole() {
-    for place in Place::all().await {
-        let app = app(&place).await;
+async fn deleted_item_is_hidden_on_every_path_and_can_be_restored() {
+    for storage in TestStorage::all().await {
+        let app = app(&storage).await;
         app.post("/folders").json(json!({"name": "f"})).await;
         let (first, second) = (paper(&app, "a", json!(1)).await, paper(&app, "b", json!(1)).await);
         let deleted = app.delete(&first).bearer("clerk").header("if-match", "\"1\"").await;
@@ -85,7 +85,7 @@ async fn what_is_deleted_is_gone_from_every_path_and_comes_back_whole() {
             (deleted.status(), deleted.header("etag")),
             (200, Some("\"2\"")),
             "{}: {deleted}",
-            place.name
+            storage.name
         );
         let item = deleted.json();
         assert!(item["deleted_at"].is_string() && item["updated_at"] != item["created_at"], "{item}");
@@ -133,9 +133,9 @@ async fn what_is_deleted_is_gone_from_every_path_and_comes_back_whole() {
 }
 
 #[tokio::test]
-async fn deleted_items_are_seen_by_those_who_may_and_ask() {
-    for place in Place::all().await {
-        let app = app(&place).await;
+async fn permitted_callers_list_deleted_items_on_request() {
+    for storage in TestStorage::all().await {
+        let app = app(&storage).await;
         let first = paper(&app, "a", json!(null)).await;
         paper(&app, "b", json!(null)).await;
         app.delete(&first).bearer("clerk").await;
@@ -169,8 +169,8 @@ async fn deleted_items_are_seen_by_those_who_may_and_ask() {
 
 #[tokio::test]
 async fn a_deleted_item_cannot_be_referred_to_and_is_not_included() {
-    for place in Place::all().await {
-        let app = app(&place).await;
+    for storage in TestStorage::all().await {
+        let app = app(&storage).await;
         app.post("/folders").json(json!({"name": "f"})).await;
         let held = paper(&app, "a", json!(1)).await;
         assert_eq!(app.delete("/folders/1").await.status(), 200, "what refers to it does not hold it");
@@ -184,11 +184,11 @@ async fn a_deleted_item_cannot_be_referred_to_and_is_not_included() {
 }
 
 #[tokio::test]
-async fn the_matrix_holds_with_deleted_rows_and_the_document_tells_of_them() {
-    for place in Place::all().await {
+async fn policy_matrix_and_openapi_cover_deleted_rows() {
+    for storage in TestStorage::all().await {
         // Of what is deleted, each sees their own.
         let own = soft_delete().read_deleted(any_of([owner("user_id"), role("clerk")]));
-        let app = app_of(papers_by(&place, own), &place).await;
+        let app = app_of(papers_with(&storage, own), &storage).await;
         for name in ["a", "b"] {
             let path = paper(&app, name, json!(null)).await;
             if name == "a" {
@@ -216,18 +216,18 @@ async fn the_matrix_holds_with_deleted_rows_and_the_document_tells_of_them() {
 }
 
 #[tokio::test]
-async fn the_model_has_a_field_for_it_and_nobody_else_claims_it() {
-    let place = Place::memory();
+async fn soft_delete_requires_its_own_timestamp_field() {
+    let storage = TestStorage::memory();
     let said = |builder: ResourceBuilder| builder.build().unwrap_err().to_string();
-    let absent = said(papers(&place).preset(soft_delete().field("gone_at")));
+    let absent = said(papers(&storage).preset(soft_delete().field("gone_at")));
     assert!(absent.contains("gone_at: Option<DateTime<Utc>>"), "{absent}");
-    let twice = said(papers(&place).fill("deleted_at", resourceful::resource::Fill::Actor));
+    let twice = said(papers(&storage).fill("deleted_at", resourceful::resource::Fill::Actor));
     assert!(
         twice.contains("the preset `soft_delete` and .fill(…) both claim the field `deleted_at`"),
         "{twice}"
     );
     let unknown = {
-        let plain = define_resource::<Folder>("folders").adapter(place.table("folders"));
+        let plain = define_resource::<Folder>("folders").adapter(storage.table("folders"));
         let app = create_app(AppPreset::Testing)
             .resource(plain.permissions(Permissions::all(anyone())).build().unwrap());
         TestApp::build(app).await.unwrap().get("/folders?deleted=include").await
@@ -236,37 +236,37 @@ async fn the_model_has_a_field_for_it_and_nobody_else_claims_it() {
 }
 
 #[tokio::test]
-async fn the_history_of_what_is_deleted_is_for_those_who_see_the_deleted() {
-    for place in Place::all().await {
-        let app = app_of(papers(&place).preset(audit().readable_by(signed_in())), &place).await;
+async fn history_of_deleted_items_needs_read_deleted() {
+    for storage in TestStorage::all().await {
+        let app = app_of(papers(&storage).preset(audit().readable_by(signed_in())), &storage).await;
         let path = paper(&app, "a", json!(null)).await;
         let history = async |who: &str| app.get(&format!("{path}/history")).bearer(who).await.status();
-        assert_eq!((history("ada").await, history("clerk").await), (200, 200), "{}", place.name);
+        assert_eq!((history("ada").await, history("clerk").await), (200, 200), "{}", storage.name);
         app.delete(&path).bearer("clerk").await;
         assert_eq!((history("ada").await, history("clerk").await), (404, 200));
     }
 }
 
 #[tokio::test]
-async fn a_delete_under_a_key_is_answered_again() {
-    for place in Place::all().await {
-        let app = app_of(papers(&place).preset(idempotency()), &place).await;
+async fn delete_with_idempotency_key_is_replayed() {
+    for storage in TestStorage::all().await {
+        let app = app_of(papers(&storage).preset(idempotency()), &storage).await;
         let path = paper(&app, "a", json!(null)).await;
         let delete = || app.delete(&path).bearer("clerk").header("idempotency-key", "d");
         let (first, again) = (delete().await, delete().await);
-        assert_eq!((first.status(), again.status()), (200, 200), "{}: {again}", place.name);
+        assert_eq!((first.status(), again.status()), (200, 200), "{}: {again}", storage.name);
         assert_eq!((again.header("idempotent-replayed"), again.bytes()), (Some("true"), first.bytes()));
     }
 }
 
 #[tokio::test]
-async fn what_was_deleted_long_enough_ago_goes_for_good_with_its_event() {
-    for place in Place::all().await {
-        let purged = papers(&place).preset(audit().readable_by(signed_in()));
+async fn old_deleted_items_are_purged_with_an_event() {
+    for storage in TestStorage::all().await {
+        let purged = papers(&storage).preset(audit().readable_by(signed_in()));
         let purged = purged.soft_delete(soft_delete().field("gone_at"));
         assert!(purged.build().is_err(), "only one way to delete");
         let resource = define_resource::<Paper>("papers")
-            .adapter(place.table("papers"))
+            .adapter(storage.table("papers"))
             .permissions(Permissions::all(anyone()))
             .preset(soft_delete().purge_after(Duration::from_secs(3600)));
         let app = create_app(AppPreset::Testing).resource(resource.build().unwrap());
@@ -280,7 +280,7 @@ async fn what_was_deleted_long_enough_ago_goes_for_good_with_its_event() {
         let rows = [of(1, None), of(2, hours(2)), of(3, hours(0))];
         app.app().load().rows("papers", rows).unwrap().commit().await.unwrap();
         app.app().sweep().await.unwrap();
-        assert_eq!(names(app.get("/papers?deleted=include")).await, ["p1", "p3"], "{}", place.name);
+        assert_eq!(names(app.get("/papers?deleted=include")).await, ["p1", "p3"], "{}", storage.name);
         let events = app.events().await;
         assert_eq!(
             (events.len(), events[0].event_type.as_str(), events[0].subject.as_str()),

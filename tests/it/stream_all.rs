@@ -5,15 +5,19 @@ use resourceful::testing::{TestApp, TestStream};
 use serde_json::json;
 
 use crate::policies::model;
-use crate::support::Place;
+use crate::support::TestStorage;
 
-fn resource(place: &Place, name: &str, permissions: Permissions) -> Resource {
+fn resource(storage: &TestStorage, name: &str, permissions: Permissions) -> Resource {
     let model = json!({"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}});
-    define_dynamic_resource(name, model).adapter(place.table(name)).permissions(permissions).build().unwrap()
+    define_dynamic_resource(name, model)
+        .adapter(storage.table(name))
+        .permissions(permissions)
+        .build()
+        .unwrap()
 }
 
 /// Orders and notes for everyone in two databases, and secrets for bosses.
-async fn app(one: &Place, other: &Place) -> TestApp {
+async fn app(one: &TestStorage, other: &TestStorage) -> TestApp {
     let tokens = BearerTokens::new()
         .token("boss", Actor::user("boss").with_role("boss"))
         .token("ada", Actor::user("ada"));
@@ -29,7 +33,7 @@ async fn create(app: &TestApp, path: &str, id: &str) {
     assert_eq!(app.post(path).bearer("boss").json(json!({"id": id})).await.status(), 201);
 }
 
-async fn opened(app: &TestApp, path: &str, token: &str, after: Option<&str>) -> TestStream {
+async fn open_stream(app: &TestApp, path: &str, token: &str, after: Option<&str>) -> TestStream {
     let mut request = app.get(path).bearer(token);
     if let Some(after) = after {
         request = request.header("last-event-id", after);
@@ -51,33 +55,33 @@ async fn names(stream: &mut TestStream, count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_types_that_are_asked_for_are_told_and_no_others() {
-    for place in Place::all().await {
-        let app = app(&place, &place).await;
+async fn stream_delivers_only_requested_event_types() {
+    for storage in TestStorage::all().await {
+        let app = app(&storage, &storage).await;
         let background = app.app().background();
-        let mut all = opened(&app, "/events", "boss", None).await;
-        let mut some = opened(&app, "/events?types=notes.*,orders.deleted", "ada", None).await;
+        let mut all = open_stream(&app, "/events", "boss", None).await;
+        let mut some = open_stream(&app, "/events?types=notes.*,orders.deleted", "ada", None).await;
         create(&app, "/orders", "o").await;
         create(&app, "/notes", "n").await;
         assert_eq!(app.delete("/orders/o").await.status(), 204);
         assert_eq!(names(&mut all, 3).await, ["notes.created n", "orders.created o", "orders.deleted o"]);
-        assert_eq!(names(&mut some, 2).await, ["notes.created n", "orders.deleted o"], "{}", place.name);
+        assert_eq!(names(&mut some, 2).await, ["notes.created n", "orders.deleted o"], "{}", storage.name);
         background.stop().await;
-        assert_eq!(some.next().await.unwrap().name, "end", "{}", place.name);
+        assert_eq!(some.next().await.unwrap().name, "end", "{}", storage.name);
     }
 }
 
 #[tokio::test]
-async fn what_a_caller_may_not_list_is_refused_by_name_and_left_out_otherwise() {
-    let place = Place::memory();
-    let app = app(&place, &place).await;
+async fn unlistable_types_are_rejected_by_name_and_omitted_from_wildcards() {
+    let storage = TestStorage::memory();
+    let app = app(&storage, &storage).await;
     for (token, status) in [(None, 401), (Some("ada"), 403)] {
         let request = app.get("/events?types=secrets.created");
         let request = if let Some(token) = token { request.bearer(token) } else { request };
         assert_eq!(request.stream().await.unwrap_err().status(), status);
     }
-    let mut ada = opened(&app, "/events?types=*", "ada", None).await;
-    let mut boss = opened(&app, "/events?types=secrets.*", "boss", None).await;
+    let mut ada = open_stream(&app, "/events?types=*", "ada", None).await;
+    let mut boss = open_stream(&app, "/events?types=secrets.*", "boss", None).await;
     create(&app, "/secrets", "s").await;
     create(&app, "/orders", "o").await;
     app.app().deliver().await.unwrap();
@@ -86,9 +90,9 @@ async fn what_a_caller_may_not_list_is_refused_by_name_and_left_out_otherwise() 
 }
 
 #[tokio::test]
-async fn a_stream_of_several_databases_goes_on_in_each() {
-    let app = app(&Place::memory(), &Place::memory()).await;
-    let mut stream = opened(&app, "/events", "ada", None).await;
+async fn stream_resumes_across_several_databases() {
+    let app = app(&TestStorage::memory(), &TestStorage::memory()).await;
+    let mut stream = open_stream(&app, "/events", "ada", None).await;
     create(&app, "/orders", "1").await;
     create(&app, "/notes", "2").await;
     app.app().deliver().await.unwrap();
@@ -98,7 +102,7 @@ async fn a_stream_of_several_databases_goes_on_in_each() {
     create(&app, "/notes", "3").await;
     create(&app, "/orders", "4").await;
     app.app().deliver().await.unwrap();
-    let mut back = opened(&app, "/events", "ada", Some(&last)).await;
+    let mut back = open_stream(&app, "/events", "ada", Some(&last)).await;
     assert_eq!(names(&mut back, 2).await, ["notes.created 3", "orders.created 4"]);
     create(&app, "/orders", "5").await;
     app.app().deliver().await.unwrap();
@@ -106,9 +110,9 @@ async fn a_stream_of_several_databases_goes_on_in_each() {
 }
 
 #[tokio::test]
-async fn a_caller_who_may_see_no_stream_learns_nothing_of_what_there_is() {
+async fn caller_without_access_learns_no_event_types() {
     let secrets = define_dynamic_resource("secrets", model(&["code"]))
-        .adapter(Place::memory().table("secrets"))
+        .adapter(TestStorage::memory().table("secrets"))
         .id_field("code")
         .permissions(Permissions::all(role("boss")))
         .build()

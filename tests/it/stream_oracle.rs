@@ -10,8 +10,8 @@ use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestStream};
 use serde_json::{Value as Json, json};
 
-use crate::support::Place;
-use crate::support::kept::EVENTS;
+use crate::support::TestStorage;
+use crate::support::aged_rows::EVENTS;
 
 /// Numbers that are the same in each run of one seed (`SplitMix64`).
 struct Dice(u64);
@@ -52,7 +52,7 @@ impl Client {
     }
 
     /// Begins from a list.
-    async fn begin(&mut self, app: &TestApp) {
+    async fn start_from_list(&mut self, app: &TestApp) {
         let (items, position) = self.list(app).await;
         (self.items, self.stream) = (items, None);
         if let Some(position) = position {
@@ -70,7 +70,7 @@ impl Client {
     async fn read(&mut self, app: &TestApp, until: &str) {
         loop {
             let Some(stream) = &mut self.stream else {
-                return self.begin(app).await;
+                return self.start_from_list(app).await;
             };
             let Some(event) = stream.next().await else {
                 self.stream = None;
@@ -84,7 +84,7 @@ impl Client {
                 "end" => assert_eq!(event.data["code"], "forbidden"),
                 "reset" => {
                     self.resets += 1;
-                    return Box::pin(self.begin_and_read(app, until)).await;
+                    return Box::pin(self.restart_and_read(app, until)).await;
                 }
                 "removed" | "things.deleted" => _ = self.items.remove(&subject),
                 _ => _ = self.items.insert(subject.clone(), event.data["data"].clone()),
@@ -96,8 +96,8 @@ impl Client {
     }
 
     /// What was told before is in the list.
-    async fn begin_and_read(&mut self, app: &TestApp, until: &str) {
-        self.begin(app).await;
+    async fn restart_and_read(&mut self, app: &TestApp, until: &str) {
+        self.start_from_list(app).await;
         if !self.items.contains_key(until) && self.stream.is_some() {
             self.read(app, until).await;
         }
@@ -106,7 +106,7 @@ impl Client {
 
 struct World {
     app: TestApp,
-    place: Place,
+    storage: TestStorage,
     dice: Dice,
     granted: Arc<Mutex<Vec<&'static str>>>,
     grants: Grants,
@@ -116,11 +116,11 @@ struct World {
 }
 
 impl World {
-    async fn new(place: Place, seed: u64) -> Self {
+    async fn new(storage: TestStorage, seed: u64) -> Self {
         let granted = Arc::new(Mutex::new(vec!["ada", "bob"]));
-        let kept = granted.clone();
+        let granted_handle = granted.clone();
         let grants = Grants::new(move |actor| {
-            let may = kept.lock().unwrap().iter().any(|name| Some(*name) == actor.id());
+            let may = granted_handle.lock().unwrap().iter().any(|name| Some(*name) == actor.id());
             let own = json!({"owner": {"eq": actor.id()}});
             let all = Grant::to("things", Operation::ALL);
             // Whoever has no right to all has it to their own.
@@ -133,7 +133,7 @@ impl World {
             "things",
             json!({"type": "object", "required": ["id", "owner", "shelf", "text"], "properties": properties}),
         )
-        .adapter(place.table("things"))
+        .adapter(storage.table("things"))
         .permissions(Permissions::all(any_of([role("writer"), grants.permission()])))
         .visible_to(
             ["text"],
@@ -163,7 +163,7 @@ impl World {
             .resource(things);
         let app = TestApp::build(builder).await.unwrap();
         let dice = Dice(seed);
-        Self { app, place, dice, granted, grants, ids: Vec::new(), minted: 0 }
+        Self { app, storage, dice, granted, grants, ids: Vec::new(), minted: 0 }
     }
 
     fn any_item(&mut self) -> Option<usize> {
@@ -197,15 +197,15 @@ impl World {
         assert_eq!(self.app.patch(&path).bearer("writer").json(patch).await.status(), 200);
     }
 
-    async fn clear(&mut self) {
+    async fn prune_events(&mut self) {
         // Events are cleared long after every node has read them; clients may still be on their way to them.
         self.app.app().deliver().await.unwrap();
         let (now, day) = (chrono::Utc::now(), Duration::from_secs(24 * 3_600));
-        EVENTS.put(&self.place, now - day..now + day, now - 8 * day).await;
+        EVENTS.put(&self.storage, now - day..now + day, now - 8 * day).await;
         self.app.app().sweep().await.unwrap();
     }
 
-    async fn change_rights(&mut self) {
+    async fn change_permissions(&mut self) {
         let name = OWNERS[self.dice.roll(3)];
         let mut granted = self.granted.lock().unwrap().clone();
         match granted.iter().position(|one| *one == name) {
@@ -217,8 +217,8 @@ impl World {
     }
 }
 
-async fn run(place: Place, seed: u64, rounds: usize) -> usize {
-    let mut world = World::new(place, seed).await;
+async fn run(storage: TestStorage, seed: u64, rounds: usize) -> usize {
+    let mut world = World::new(storage, seed).await;
     let background = world.app.app().background();
     let mut clients: Vec<_> = [("ada", ""), ("bob", "shelf=s"), ("cleo", "shelf[in]=s,t"), ("cleo", "")]
         .map(|(token, filter)| Client {
@@ -231,15 +231,15 @@ async fn run(place: Place, seed: u64, rounds: usize) -> usize {
         })
         .into();
     for client in &mut clients {
-        client.begin(&world.app).await;
+        client.start_from_list(&world.app).await;
     }
     for round in 0..rounds {
         for _ in 0..world.dice.roll(12) {
             world.write().await;
         }
         match world.dice.roll(8) {
-            0 => world.change_rights().await,
-            1 => world.clear().await,
+            0 => world.change_permissions().await,
+            1 => world.prune_events().await,
             2 | 3 => {
                 let cut = world.dice.roll(clients.len());
                 clients[cut].stream = None;
@@ -271,13 +271,13 @@ async fn run(place: Place, seed: u64, rounds: usize) -> usize {
 }
 
 #[tokio::test]
-async fn what_a_client_makes_of_its_stream_is_what_a_list_shows() {
+async fn client_state_from_stream_equals_list() {
     let seed = std::env::var("STREAM_ORACLE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let rounds =
         std::env::var("STREAM_ORACLE_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(25);
-    for place in Place::all().await {
-        let name = place.name;
-        let resets = run(place, seed, rounds).await;
+    for storage in TestStorage::all().await {
+        let name = storage.name;
+        let resets = run(storage, seed, rounds).await;
         println!("{name}: {rounds} rounds, {resets} resets");
     }
 }

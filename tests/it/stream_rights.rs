@@ -12,7 +12,7 @@ use resourceful::prelude::*;
 use resourceful::testing::{TestApp, TestStream};
 use serde_json::{Value as Json, json};
 
-use crate::support::Place;
+use crate::support::TestStorage;
 
 fn model(fields: &[&str]) -> Json {
     let properties: serde_json::Map<_, _> =
@@ -27,7 +27,7 @@ fn tokens() -> BearerTokens {
         .token("boss", Actor::user("boss").in_tenant("acme", ["boss"]).with_role("boss"))
 }
 
-async fn opened(app: &TestApp, path: &str, token: &str) -> TestStream {
+async fn open_stream(app: &TestApp, path: &str, token: &str) -> TestStream {
     let stream = app.get(path).bearer(token).stream().await;
     let mut stream = stream.unwrap_or_else(|answer| panic!("{path} as {token}: {answer}"));
     assert_eq!(stream.next().await.unwrap().name, "ready");
@@ -41,17 +41,17 @@ async fn next(stream: &mut TestStream) -> (String, Json) {
 }
 
 /// Ends the streams, so that what is told before the end is all there is.
-async fn nothing_more(stream: &mut TestStream) {
+async fn assert_ended(stream: &mut TestStream) {
     assert_eq!(stream.next().await.unwrap().name, "end");
 }
 
 #[tokio::test]
-async fn tenants_and_masks_hold_on_streams() {
-    for place in Place::all().await {
+async fn tenant_isolation_and_field_masks_hold_on_streams() {
+    for storage in TestStorage::all().await {
         let mut shape = model(&["id", "org", "text", "secret"]);
         shape["properties"]["secret"]["default"] = json!("x");
         let notes = define_dynamic_resource("notes", shape)
-            .adapter(place.table("notes"))
+            .adapter(storage.table("notes"))
             .permissions(Permissions::all(signed_in()))
             .preset(multi_tenant("org"))
             .visible_to(["secret"], role("boss"))
@@ -64,9 +64,9 @@ async fn tenants_and_masks_hold_on_streams() {
         assert_eq!(app.get("/notes/stream").await.status(), 401);
         let refused = app.get("/notes/stream?secret=x").bearer("ada").await;
         assert_eq!(refused.status(), 400, "{refused}");
-        let mut ada = opened(&app, "/notes/stream", "ada").await;
-        let mut boss = opened(&app, "/notes/stream?secret=x", "boss").await;
-        let mut bob = opened(&app, "/events", "bob").await;
+        let mut ada = open_stream(&app, "/notes/stream", "ada").await;
+        let mut boss = open_stream(&app, "/notes/stream?secret=x", "boss").await;
+        let mut bob = open_stream(&app, "/events", "bob").await;
         for (token, id, secret) in [("ada", "a", None), ("bob", "b", None), ("boss", "c", Some("y"))] {
             let mut body = json!({"id": id, "text": "hello"});
             if let Some(secret) = secret {
@@ -79,7 +79,7 @@ async fn tenants_and_masks_hold_on_streams() {
         assert_eq!((patched.status(), shown.get("secret")), (200, None), "{patched}");
         assert_eq!(next(&mut ada).await.1["id"], "a");
         assert_eq!(next(&mut ada).await.1["id"], "c");
-        assert_eq!(next(&mut ada).await, ("notes.updated".to_owned(), shown), "{}", place.name);
+        assert_eq!(next(&mut ada).await, ("notes.updated".to_owned(), shown), "{}", storage.name);
         for _ in 0..2 {
             let of_boss = next(&mut boss).await.1;
             assert_eq!((of_boss["id"].as_str(), of_boss["secret"].as_str()), (Some("a"), Some("x")));
@@ -90,42 +90,44 @@ async fn tenants_and_masks_hold_on_streams() {
             (Some("b"), Some("bolt"))
         );
         background.stop().await;
-        nothing_more(&mut ada).await;
-        nothing_more(&mut boss).await;
-        nothing_more(&mut bob).await;
+        assert_ended(&mut ada).await;
+        assert_ended(&mut boss).await;
+        assert_ended(&mut bob).await;
     }
 }
 
 #[tokio::test]
-async fn an_item_that_moves_to_another_owner_goes_from_one_stream_and_comes_into_the_other() {
-    for place in Place::all().await {
+async fn owner_change_is_removed_for_one_and_added_for_the_other() {
+    for storage in TestStorage::all().await {
         let notes = define_dynamic_resource("notes", model(&["id", "owner", "text"]))
-            .adapter(place.table("notes"))
+            .adapter(storage.table("notes"))
             .permissions(Permissions::all(any_of([owner("owner"), role("boss")])))
             .build()
             .unwrap();
         let builder = create_app(AppPreset::Testing).authenticator(tokens()).resource(notes);
         let app = TestApp::build(builder).await.unwrap();
-        let (mut ada, mut bob) =
-            (opened(&app, "/notes/stream", "ada").await, opened(&app, "/notes/stream", "bob").await);
+        let (mut ada, mut bob) = (
+            open_stream(&app, "/notes/stream", "ada").await,
+            open_stream(&app, "/notes/stream", "bob").await,
+        );
         let note = json!({"id": "n", "owner": "ada", "text": "hello"});
         assert_eq!(app.post("/notes").bearer("boss").json(note).await.status(), 201);
         let moved = app.patch("/notes/n").bearer("boss").json(json!({"owner": "bob"})).await;
         assert_eq!(moved.status(), 200, "{moved}");
         app.app().deliver().await.unwrap();
         // By the time of telling it is bob's, so that GET shows ada nothing of it, not even what it was.
-        assert_eq!(next(&mut bob).await, ("added".to_owned(), moved.json()), "{}", place.name);
-        assert_eq!(next(&mut ada).await, ("removed".to_owned(), Json::Null), "{}", place.name);
+        assert_eq!(next(&mut bob).await, ("added".to_owned(), moved.json()), "{}", storage.name);
+        assert_eq!(next(&mut ada).await, ("removed".to_owned(), Json::Null), "{}", storage.name);
     }
 }
 
 #[tokio::test]
-async fn rules_about_hidden_fields_hold_and_what_nobody_knows_any_more_is_a_reset() {
-    for place in Place::all().await {
+async fn hidden_field_rules_hold_and_unknown_old_values_reset_the_stream() {
+    for storage in TestStorage::all().await {
         let mut model = model(&["id", "text"]);
         model["properties"]["owner"] = json!({"type": ["string", "null"]});
         let notes = define_dynamic_resource("notes", model)
-            .adapter(place.table("notes"))
+            .adapter(storage.table("notes"))
             .permissions(Permissions::all(anyone()).list(owner("owner")))
             .hidden(["owner"])
             .before([Operation::Update], |note: &mut serde_json::Map<String, Json>, _: &mut Change| {
@@ -141,7 +143,7 @@ async fn rules_about_hidden_fields_hold_and_what_nobody_knows_any_more_is_a_rese
         let row = |id: &str, owner: &str| json!({"id": id, "owner": owner, "text": "old"});
         let rows = [row("a", "ada"), row("b", "bob")];
         app.app().load().rows("notes", rows).unwrap().commit().await.unwrap();
-        let mut ada = opened(&app, "/notes/stream", "ada").await;
+        let mut ada = open_stream(&app, "/notes/stream", "ada").await;
         for id in ["b", "a"] {
             let patched = app.patch(&format!("/notes/{id}")).json(json!({"text": "new"})).await;
             assert_eq!(patched.status(), 200);
@@ -152,21 +154,21 @@ async fn rules_about_hidden_fields_hold_and_what_nobody_knows_any_more_is_a_rese
         let patched = app.patch("/notes/a").json(json!({"text": "given away"})).await;
         assert_eq!(patched.status(), 200, "{patched}");
         app.app().deliver().await.unwrap();
-        assert_eq!(ada.next().await.unwrap().name, "reset", "{}", place.name);
+        assert_eq!(ada.next().await.unwrap().name, "reset", "{}", storage.name);
         // And here it is gone with the row.
         assert_eq!(app.delete("/notes/b").await.status(), 204);
         app.app().deliver().await.unwrap();
-        assert_eq!(ada.next().await.unwrap().name, "reset", "{}", place.name);
+        assert_eq!(ada.next().await.unwrap().name, "reset", "{}", storage.name);
     }
 }
 
 #[tokio::test]
-async fn soft_deletes_and_restores_are_told() {
-    for place in Place::all().await {
+async fn soft_deletes_and_restores_are_streamed() {
+    for storage in TestStorage::all().await {
         let mut model = model(&["id", "text"]);
         model["properties"]["deleted_at"] = json!({"type": ["string", "null"], "format": "date-time"});
         let notes = define_dynamic_resource("notes", model)
-            .adapter(place.table("notes"))
+            .adapter(storage.table("notes"))
             .permissions(Permissions::all(anyone()))
             .preset(soft_delete())
             .build()
@@ -182,15 +184,15 @@ async fn soft_deletes_and_restores_are_told() {
         for _ in 0..3 {
             names.push(stream.next().await.unwrap().name);
         }
-        assert_eq!(names, ["notes.created", "notes.deleted", "added"], "{}", place.name);
+        assert_eq!(names, ["notes.created", "notes.deleted", "added"], "{}", storage.name);
     }
 }
 
 /// Lets everyone be `ada`, as long as the switch is on.
 #[derive(Debug)]
-pub(crate) struct Switched(pub(crate) Arc<AtomicBool>);
+pub(crate) struct ToggledAuthenticator(pub(crate) Arc<AtomicBool>);
 
-impl Authenticator for Switched {
+impl Authenticator for ToggledAuthenticator {
     fn scheme(&self) -> &'static str {
         "Bearer"
     }
@@ -202,16 +204,16 @@ impl Authenticator for Switched {
 }
 
 #[tokio::test]
-async fn a_stream_ends_when_its_credential_does() {
-    let place = Place::memory();
+async fn stream_ends_when_its_credential_expires() {
+    let storage = TestStorage::memory();
     let on = Arc::new(AtomicBool::new(true));
     let notes = define_dynamic_resource("notes", model(&["id", "text"]))
-        .adapter(place.table("notes"))
+        .adapter(storage.table("notes"))
         .permissions(Permissions::all(signed_in()))
         .build()
         .unwrap();
     let builder = create_app(AppPreset::Testing)
-        .authenticator(Switched(on.clone()))
+        .authenticator(ToggledAuthenticator(on.clone()))
         .streams(Streams::new().heartbeat(Duration::from_millis(20)))
         .resource(notes);
     let app = TestApp::build(builder).await.unwrap();
@@ -228,20 +230,20 @@ async fn a_stream_ends_when_its_credential_does() {
 }
 
 #[tokio::test]
-async fn rights_that_change_reset_a_stream_at_once() {
-    let place = Place::memory();
+async fn permission_change_resets_the_stream_at_once() {
+    let storage = TestStorage::memory();
     let granted = Arc::new(Mutex::new(vec![Grant::to("notes", Operation::ALL)]));
-    let kept = granted.clone();
-    let grants = Grants::new(move |_| std::future::ready(Ok(kept.lock().unwrap().clone())));
+    let granted_handle = granted.clone();
+    let grants = Grants::new(move |_| std::future::ready(Ok(granted_handle.lock().unwrap().clone())));
     let notes = define_dynamic_resource("notes", model(&["id", "text"]))
-        .adapter(place.table("notes"))
+        .adapter(storage.table("notes"))
         .permissions(Permissions::all(grants.permission()))
         .build()
         .unwrap();
     let builder = create_app(AppPreset::Testing).authenticator(tokens()).grants(&grants).resource(notes);
     let app =
         TestApp::build(builder.streams(Streams::new().heartbeat(Duration::from_secs(3_600)))).await.unwrap();
-    let mut stream = opened(&app, "/notes/stream", "ada").await;
+    let mut stream = open_stream(&app, "/notes/stream", "ada").await;
     let before = stream.last_id().to_owned();
     let some = Grant::to("notes", Operation::ALL).rows(json!({"text": {"eq": "yes"}}));
     *granted.lock().unwrap() = vec![some];
@@ -265,10 +267,10 @@ async fn rights_that_change_reset_a_stream_at_once() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_open_is_no_use_of_its_session() {
-    let place = Place::memory();
+async fn open_stream_does_not_extend_its_session() {
+    let storage = TestStorage::memory();
     let notes = define_dynamic_resource("notes", model(&["id", "text"]))
-        .adapter(place.table("notes"))
+        .adapter(storage.table("notes"))
         .permissions(Permissions::all(signed_in()))
         .build()
         .unwrap();
@@ -288,40 +290,40 @@ async fn a_stream_that_is_open_is_no_use_of_its_session() {
 }
 
 #[tokio::test]
-async fn what_was_missed_is_told_by_the_rights_of_the_moment() {
-    let place = Place::memory();
+async fn catch_up_uses_current_permissions() {
+    let storage = TestStorage::memory();
     let on = Arc::new(AtomicBool::new(true));
     let notes = define_dynamic_resource("notes", model(&["id", "text"]))
-        .adapter(place.table("notes"))
+        .adapter(storage.table("notes"))
         .permissions(Permissions::read(signed_in()).write(anyone()))
         .build()
         .unwrap();
     let builder = create_app(AppPreset::Testing)
-        .authenticator(Switched(on.clone()))
+        .authenticator(ToggledAuthenticator(on.clone()))
         .streams(Streams::new().heartbeat(Duration::from_millis(1)))
         .resource(notes);
     let app = TestApp::build(builder).await.unwrap();
     let mut stream = app.get("/notes/stream").stream().await.unwrap();
     assert_eq!(stream.next().await.unwrap().name, "ready");
-    let place = stream.last_id().to_owned();
+    let storage = stream.last_id().to_owned();
     drop(stream);
     let rows = (0..700).map(|id| json!({"id": id.to_string(), "text": "t"}));
     for row in rows {
         assert_eq!(app.post("/notes").json(row).await.status(), 201);
     }
     app.app().deliver().await.unwrap();
-    let mut back = app.get("/notes/stream").header("last-event-id", &place).stream().await.unwrap();
+    let mut back = app.get("/notes/stream").header("last-event-id", &storage).stream().await.unwrap();
     assert_eq!(back.next().await.unwrap().name, "ready");
     assert_eq!(back.next().await.unwrap().name, "notes.created");
     on.store(false, Ordering::SeqCst);
-    let mut told = 0;
+    let mut delivered = 0;
     let end = loop {
         let event = back.next().await.unwrap();
         if event.name != "notes.created" {
             break event;
         }
-        told += 1;
+        delivered += 1;
     };
     assert_eq!((end.name.as_str(), end.data), ("end", json!({"code": "unauthenticated"})));
-    assert!(told < 650, "{told} more were told");
+    assert!(delivered < 650, "{delivered} more were told");
 }

@@ -4,8 +4,8 @@ use resourceful::prelude::*;
 use resourceful::testing::TestApp;
 use serde_json::json;
 
-use crate::streams::{app, change, create, of, told};
-use crate::support::Place;
+use crate::streams::{app, change, create, expected_events, next_events};
+use crate::support::TestStorage;
 
 async fn position(app: &TestApp, path: &str) -> String {
     let list = app.get(path).header("prefer", "stream-position, count=exact").await;
@@ -16,9 +16,9 @@ async fn position(app: &TestApp, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_stream_goes_on_from_a_list() {
-    for place in Place::all().await {
-        let app = app(&place).await;
+async fn stream_resumes_from_a_list_position() {
+    for storage in TestStorage::all().await {
+        let app = app(&storage).await;
         create(&app, "published", "one", "s").await;
         app.app().deliver().await.unwrap();
         // In the list, and published only after it.
@@ -30,19 +30,21 @@ async fn a_stream_goes_on_from_a_list() {
         let mut stream = app.get(&path).stream().await.unwrap();
         assert_eq!(stream.next().await.unwrap().name, "ready");
         app.app().deliver().await.unwrap();
-        let expected =
-            of(&[("things.created", "later", Some("three")), ("things.updated", "committed", Some("four"))]);
-        assert_eq!(told(&mut stream, 2).await, expected, "{}", place.name);
+        let expected = expected_events(&[
+            ("things.created", "later", Some("three")),
+            ("things.updated", "committed", Some("four")),
+        ]);
+        assert_eq!(next_events(&mut stream, 2).await, expected, "{}", storage.name);
         // Again, with everything published by now.
         let mut stream = app.get(&path).stream().await.unwrap();
         assert_eq!(stream.next().await.unwrap().name, "ready");
-        assert_eq!(told(&mut stream, 2).await, expected, "{}", place.name);
+        assert_eq!(next_events(&mut stream, 2).await, expected, "{}", storage.name);
     }
 }
 
 #[tokio::test]
-async fn a_position_of_a_list_belongs_to_streams_of_its_filter_however_that_is_written() {
-    let app = app(&Place::memory()).await;
+async fn list_position_is_valid_for_streams_with_the_same_filter() {
+    let app = app(&TestStorage::memory()).await;
     let position = position(&app, "/things?shelf=s&text=a&sort=-id").await;
     let stream = async |query: &str| {
         let stream = app.get(&format!("/things/stream?{query}")).header("last-event-id", &position).stream();
@@ -54,12 +56,12 @@ async fn a_position_of_a_list_belongs_to_streams_of_its_filter_however_that_is_w
 }
 
 #[tokio::test]
-async fn a_resource_without_streams_tells_no_position() {
+async fn resource_without_streams_returns_no_position() {
     let model = json!({"type": "object", "properties": {"id": {"type": "string"}}});
     for (events, streams) in [(true, false), (false, true)] {
-        let place = Place::memory();
+        let storage = TestStorage::memory();
         let quiet = define_dynamic_resource("quiet", model.clone())
-            .adapter(place.table("quiet"))
+            .adapter(storage.table("quiet"))
             .permissions(Permissions::all(anyone()))
             .events(events)
             .streams(streams)

@@ -6,7 +6,7 @@ use resourceful::testing::{TestApp, TestEvent, TestStream};
 use resourceful::{ResourceBuilder, define_dynamic_resource};
 use serde_json::{Value as Json, json};
 
-use crate::support::Place;
+use crate::support::TestStorage;
 
 pub(crate) fn model() -> Json {
     json!({"type": "object", "required": ["id", "text", "shelf"], "properties": {
@@ -17,20 +17,20 @@ pub(crate) fn model() -> Json {
     }})
 }
 
-pub(crate) fn things(place: &Place) -> Resource {
-    declared(place).build().unwrap()
+pub(crate) fn things(storage: &TestStorage) -> Resource {
+    things_builder(storage).build().unwrap()
 }
 
-fn declared(place: &Place) -> ResourceBuilder {
+fn things_builder(storage: &TestStorage) -> ResourceBuilder {
     define_dynamic_resource("things", model())
-        .adapter(place.table("things"))
+        .adapter(storage.table("things"))
         .permissions(Permissions::all(anyone()))
         .filterable(["text", "shelf", "price"])
         .preset(bulk())
 }
 
 /// A word as a query string has it.
-fn encoded(word: &str) -> String {
+fn percent_encoded(word: &str) -> String {
     word.bytes()
         .map(
             |byte| {
@@ -44,11 +44,11 @@ fn encoded(word: &str) -> String {
         .collect()
 }
 
-pub(crate) async fn app(place: &Place) -> TestApp {
-    TestApp::build(create_app(AppPreset::Testing).resource(things(place))).await.unwrap()
+pub(crate) async fn app(storage: &TestStorage) -> TestApp {
+    TestApp::build(create_app(AppPreset::Testing).resource(things(storage))).await.unwrap()
 }
 
-pub(crate) async fn opened(app: &TestApp, path: &str) -> TestStream {
+pub(crate) async fn open_stream(app: &TestApp, path: &str) -> TestStream {
     let mut stream = app.get(path).stream().await.unwrap_or_else(|answer| panic!("{path}: {answer}"));
     let ready = stream.next().await.unwrap();
     assert_eq!((ready.name.as_str(), ready.id.is_empty()), ("ready", false));
@@ -65,20 +65,20 @@ pub(crate) async fn change(app: &TestApp, id: &str, patch: Json) {
 }
 
 /// What the next events are called and whom they are of, and what they show.
-pub(crate) async fn told(stream: &mut TestStream, count: usize) -> Vec<(String, String, Json)> {
-    let mut told = Vec::new();
+pub(crate) async fn next_events(stream: &mut TestStream, count: usize) -> Vec<(String, String, Json)> {
+    let mut events = Vec::new();
     for _ in 0..count {
         let event = stream.next().await.expect("another event");
-        told.push((event.name.clone(), subject(&event), event.data["data"]["text"].clone()));
+        events.push((event.name.clone(), subject(&event), event.data["data"]["text"].clone()));
     }
-    told
+    events
 }
 
 fn subject(event: &TestEvent) -> String {
     event.data["subject"].as_str().unwrap_or_default().to_owned()
 }
 
-pub(crate) fn of(events: &[(&str, &str, Option<&str>)]) -> Vec<(String, String, Json)> {
+pub(crate) fn expected_events(events: &[(&str, &str, Option<&str>)]) -> Vec<(String, String, Json)> {
     events
         .iter()
         .map(|(name, subject, text)| ((*name).to_owned(), (*subject).to_owned(), json!(text)))
@@ -86,20 +86,20 @@ pub(crate) fn of(events: &[(&str, &str, Option<&str>)]) -> Vec<(String, String, 
 }
 
 #[tokio::test]
-async fn a_stream_tells_of_every_change_in_order() {
-    for place in Place::all().await {
-        let app = app(&place).await;
+async fn stream_delivers_every_change_in_order() {
+    for storage in TestStorage::all().await {
+        let app = app(&storage).await;
         let background = app.app().background();
-        let mut stream = opened(&app, "/things/stream").await;
+        let mut stream = open_stream(&app, "/things/stream").await;
         create(&app, "a", "one", "s").await;
         change(&app, "a", json!({"text": "two"})).await;
         assert_eq!(app.delete("/things/a").await.status(), 204);
-        let expected = of(&[
+        let expected = expected_events(&[
             ("things.created", "a", Some("one")),
             ("things.updated", "a", Some("two")),
             ("things.deleted", "a", Some("two")),
         ]);
-        assert_eq!(told(&mut stream, 3).await, expected, "{}", place.name);
+        assert_eq!(next_events(&mut stream, 3).await, expected, "{}", storage.name);
         background.stop().await;
         assert_eq!(stream.next().await.unwrap().data, json!({"code": "closing"}));
         assert!(stream.next().await.is_none());
@@ -107,21 +107,21 @@ async fn a_stream_tells_of_every_change_in_order() {
 }
 
 #[tokio::test]
-async fn an_event_is_a_cloud_event_as_the_outbox_has_it() {
-    let app = app(&Place::memory()).await;
-    let mut stream = opened(&app, "/things/stream").await;
+async fn streamed_event_equals_the_outbox_event() {
+    let app = app(&TestStorage::memory()).await;
+    let mut stream = open_stream(&app, "/things/stream").await;
     create(&app, "a", "one", "s").await;
     app.app().deliver().await.unwrap();
     let event = stream.next().await.unwrap();
-    let kept = serde_json::to_value(&app.events().await[0]).unwrap();
-    assert_eq!(event.data, kept);
+    let stored = serde_json::to_value(&app.events().await[0]).unwrap();
+    assert_eq!(event.data, stored);
 }
 
 #[tokio::test]
 async fn an_item_that_starts_or_stops_matching_is_added_or_removed() {
-    for place in Place::all().await {
-        let app = app(&place).await;
-        let mut stream = opened(&app, "/things/stream?shelf=s&price[gte]=10").await;
+    for storage in TestStorage::all().await {
+        let app = app(&storage).await;
+        let mut stream = open_stream(&app, "/things/stream?shelf=s&price[gte]=10").await;
         create(&app, "a", "one", "s").await;
         change(&app, "a", json!({"price": 10, "text": "two"})).await;
         change(&app, "a", json!({"price": 11, "text": "three"})).await;
@@ -130,19 +130,19 @@ async fn an_item_that_starts_or_stops_matching_is_added_or_removed() {
         change(&app, "a", json!({"shelf": "s"})).await;
         change(&app, "a", json!({"price": null})).await;
         app.app().deliver().await.unwrap();
-        let expected = of(&[
+        let expected = expected_events(&[
             ("added", "a", Some("two")),
             ("things.updated", "a", Some("three")),
             ("removed", "a", None),
             ("added", "a", Some("four")),
             ("removed", "a", None),
         ]);
-        assert_eq!(told(&mut stream, 5).await, expected, "{}", place.name);
+        assert_eq!(next_events(&mut stream, 5).await, expected, "{}", storage.name);
     }
 }
 
 #[tokio::test]
-async fn a_stream_finds_the_words_that_a_list_finds() {
+async fn stream_search_matches_list_search() {
     let cases = [
         ("İstanbul", "İST", true),
         ("İstanbul", "ist", false),
@@ -153,30 +153,30 @@ async fn a_stream_finds_the_words_that_a_list_finds() {
         ("273 \u{212a}", "k", true),
         ("თბილისი", "ᲗᲑᲘᲚᲘᲡᲘ", true),
     ];
-    for place in Place::all().await {
-        let things = declared(&place).searchable(["text"]).build().unwrap();
+    for storage in TestStorage::all().await {
+        let things = things_builder(&storage).searchable(["text"]).build().unwrap();
         let app = TestApp::build(create_app(AppPreset::Testing).resource(things)).await.unwrap();
         for (number, (text, word, found)) in cases.into_iter().enumerate() {
-            let mut stream = opened(&app, &format!("/things/stream?q={}", encoded(word))).await;
+            let mut stream = open_stream(&app, &format!("/things/stream?q={}", percent_encoded(word))).await;
             let [own, last] = ["own", "last"].map(|name| format!("{name}-{number}"));
             create(&app, &own, text, "s").await;
             create(&app, &last, word, "s").await;
             app.app().deliver().await.unwrap();
             let first = subject(&stream.next().await.unwrap());
-            assert_eq!(first == own, found, "a stream of {word} shows {text} on {}", place.name);
-            let list = app.get(&format!("/things?id={own}&q={}", encoded(word))).await;
-            assert_eq!(list.items().len() == 1, found, "a list of {word} shows {text} on {}", place.name);
-            let kept = app.get(&format!("/things?id={own}&q={}", encoded(text))).await;
-            assert_eq!(kept.items().len(), 1, "{text} is found by its own spelling on {}", place.name);
+            assert_eq!(first == own, found, "a stream of {word} shows {text} on {}", storage.name);
+            let list = app.get(&format!("/things?id={own}&q={}", percent_encoded(word))).await;
+            assert_eq!(list.items().len() == 1, found, "a list of {word} shows {text} on {}", storage.name);
+            let stored = app.get(&format!("/things?id={own}&q={}", percent_encoded(text))).await;
+            assert_eq!(stored.items().len(), 1, "{text} is found by its own spelling on {}", storage.name);
         }
     }
 }
 
 #[tokio::test]
-async fn a_stream_goes_on_where_it_was_cut() {
-    for place in Place::all().await {
-        let app = app(&place).await;
-        let mut stream = opened(&app, "/things/stream?shelf=s").await;
+async fn stream_resumes_after_last_event_id() {
+    for storage in TestStorage::all().await {
+        let app = app(&storage).await;
+        let mut stream = open_stream(&app, "/things/stream?shelf=s").await;
         create(&app, "a", "one", "s").await;
         app.app().deliver().await.unwrap();
         let first = stream.next().await.unwrap();
@@ -190,18 +190,19 @@ async fn a_stream_goes_on_where_it_was_cut() {
         let mut back = back.unwrap();
         assert_eq!(back.next().await.unwrap().name, "ready");
         app.app().deliver().await.unwrap();
-        let expected = of(&[("things.created", "b", Some("two")), ("things.created", "c", Some("four"))]);
-        assert_eq!(told(&mut back, 2).await, expected, "{}", place.name);
+        let expected =
+            expected_events(&[("things.created", "b", Some("two")), ("things.created", "c", Some("four"))]);
+        assert_eq!(next_events(&mut back, 2).await, expected, "{}", storage.name);
         let by_parameter = format!("/things/stream?shelf=s&last_event_id={}", first.id);
-        let mut back = opened(&app, &by_parameter).await;
-        assert_eq!(told(&mut back, 2).await, expected);
+        let mut back = open_stream(&app, &by_parameter).await;
+        assert_eq!(next_events(&mut back, 2).await, expected);
     }
 }
 
 #[tokio::test]
-async fn a_position_belongs_to_its_stream() {
-    let app = app(&Place::memory()).await;
-    let stream = opened(&app, "/things/stream?shelf=s").await;
+async fn position_is_rejected_by_other_streams() {
+    let app = app(&TestStorage::memory()).await;
+    let stream = open_stream(&app, "/things/stream?shelf=s").await;
     let id = stream.last_id().to_owned();
     let mut altered = id.clone();
     altered.replace_range(3..4, if id.as_bytes()[3] == b'A' { "B" } else { "A" });
@@ -224,8 +225,8 @@ async fn a_position_belongs_to_its_stream() {
 }
 
 #[tokio::test]
-async fn what_a_stream_does_not_know_is_refused() {
-    let app = app(&Place::memory()).await;
+async fn unknown_stream_parameters_are_rejected() {
+    let app = app(&TestStorage::memory()).await;
     for query in ["sort=text", "limit=5", "after=x", "page=1", "prise=1", "price[has]=1", "include=x"] {
         let answer = app.get(&format!("/things/stream?{query}")).stream().await.unwrap_err();
         assert_eq!(answer.status(), 400, "{query}: {answer}");
@@ -237,11 +238,11 @@ async fn what_a_stream_does_not_know_is_refused() {
 }
 
 #[tokio::test]
-async fn a_reader_who_does_not_keep_up_is_told_so_and_cut() {
-    let place = Place::memory();
-    let builder = create_app(AppPreset::Testing).resource(things(&place));
+async fn slow_reader_gets_lagged_and_is_disconnected() {
+    let storage = TestStorage::memory();
+    let builder = create_app(AppPreset::Testing).resource(things(&storage));
     let app = TestApp::build(builder.streams(Streams::new().queue(3))).await.unwrap();
-    let mut stream = opened(&app, "/things/stream").await;
+    let mut stream = open_stream(&app, "/things/stream").await;
     create(&app, "a", "one", "s").await;
     app.app().deliver().await.unwrap();
     let first = stream.next().await.unwrap();
@@ -252,15 +253,15 @@ async fn a_reader_who_does_not_keep_up_is_told_so_and_cut() {
     assert_eq!(stream.next().await.unwrap().name, "lagged");
     assert!(stream.next().await.is_none());
     assert_eq!(stream.last_id(), first.id, "and goes on from what was told last");
-    let mut back = opened(&app, &format!("/things/stream?last_event_id={}", first.id)).await;
-    assert_eq!(told(&mut back, 5).await.len(), 5);
+    let mut back = open_stream(&app, &format!("/things/stream?last_event_id={}", first.id)).await;
+    assert_eq!(next_events(&mut back, 5).await.len(), 5);
 }
 
 #[tokio::test]
-async fn not_many_bytes_wait_for_a_reader_either() {
-    let place = Place::memory();
-    let app = TestApp::build(create_app(AppPreset::Testing).resource(things(&place))).await.unwrap();
-    let mut stream = opened(&app, "/things/stream").await;
+async fn subscriber_queue_is_bounded_in_bytes() {
+    let storage = TestStorage::memory();
+    let app = TestApp::build(create_app(AppPreset::Testing).resource(things(&storage))).await.unwrap();
+    let mut stream = open_stream(&app, "/things/stream").await;
     let first = stream.last_id().to_owned();
     let large = "x".repeat(900_000);
     for number in 0..5 {
@@ -270,15 +271,16 @@ async fn not_many_bytes_wait_for_a_reader_either() {
     assert_eq!(stream.next().await.unwrap().name, "lagged");
     assert!(stream.next().await.is_none());
     // What was missed is read a part at a time, and all of it is told.
-    let mut back = opened(&app, &format!("/things/stream?last_event_id={first}")).await;
-    let subjects: Vec<_> = told(&mut back, 5).await.into_iter().map(|(_, subject, _)| subject).collect();
+    let mut back = open_stream(&app, &format!("/things/stream?last_event_id={first}")).await;
+    let subjects: Vec<_> =
+        next_events(&mut back, 5).await.into_iter().map(|(_, subject, _)| subject).collect();
     assert_eq!(subjects, ["0", "1", "2", "3", "4"]);
 }
 
 #[tokio::test]
-async fn what_leaves_the_view_is_a_whole_cloud_event_without_the_row() {
-    let app = app(&Place::memory()).await;
-    let mut stream = opened(&app, "/things/stream?shelf=s").await;
+async fn removed_event_is_a_cloud_event_without_row_data() {
+    let app = app(&TestStorage::memory()).await;
+    let mut stream = open_stream(&app, "/things/stream?shelf=s").await;
     create(&app, "a", "one", "s").await;
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let moved = app.patch("/things/a").header("traceparent", trace).json(json!({"shelf": "t"})).await;

@@ -6,15 +6,15 @@ use resourceful::prelude::*;
 use resourceful::testing::TestApp;
 use serde_json::{Value as Json, json};
 
-use crate::policies::{actors, model, words};
-use crate::support::Place;
+use crate::policies::{actors, comparable_problem, model};
+use crate::support::TestStorage;
 
 async fn app_of(resource: ResourceBuilder) -> TestApp {
     let app = create_app(AppPreset::Testing).authenticator(actors()).batch(10);
     TestApp::build(app.resource(resource.build().unwrap())).await.unwrap()
 }
 
-fn users(place: &Place) -> ResourceBuilder {
+fn users(storage: &TestStorage) -> ResourceBuilder {
     let shape = json!({
         "type": "object",
         "properties": {
@@ -24,7 +24,7 @@ fn users(place: &Place) -> ResourceBuilder {
         "required": ["id", "email", "org_id"],
     });
     define_dynamic_resource("users", shape)
-        .adapter(place.table("users"))
+        .adapter(storage.table("users"))
         .permissions(Permissions::all(signed_in()))
         .unique(["email"])
         .unique_globally(["domain"])
@@ -33,15 +33,15 @@ fn users(place: &Place) -> ResourceBuilder {
 }
 
 #[tokio::test]
-async fn a_unique_field_is_so_within_a_tenant() {
-    for place in Place::all().await {
-        let app = app_of(users(&place)).await;
+async fn unique_fields_are_unique_per_tenant() {
+    for storage in TestStorage::all().await {
+        let app = app_of(users(&storage)).await;
         let body = json!({"email": "a@b.example"});
         let create = async |who: &str| app.post("/users").bearer(who).json(body.clone()).await;
-        assert_eq!(create("ann").await.status(), 201, "{}", place.name);
+        assert_eq!(create("ann").await.status(), 201, "{}", storage.name);
         // What another tenant holds is no clash, on any path, and tells nothing.
         let other = create("bob").await;
-        assert_eq!(other.status(), 201, "{}: {other}", place.name);
+        assert_eq!(other.status(), 201, "{}: {other}", storage.name);
         let many = app.post("/users/bulk").bearer("bob");
         let many = many.json(json!({"items": [{"email": "x@b.example"}, {"email": "x@b.example"}]})).await;
         assert_eq!(many.status(), 409, "{many}");
@@ -52,13 +52,13 @@ async fn a_unique_field_is_so_within_a_tenant() {
         // What is said to be one namespace for all is.
         let with = json!({"email": "c@b.example", "domain": "b.example"});
         let domain = async |who: &str| app.post("/users").bearer(who).json(with.clone()).await.status();
-        assert_eq!((domain("ann").await, domain("bob").await), (201, 409), "{}", place.name);
+        assert_eq!((domain("ann").await, domain("bob").await), (201, 409), "{}", storage.name);
     }
 }
 
 #[tokio::test]
-async fn a_slug_of_one_tenant_does_not_tell_of_anothers() {
-    for place in Place::all().await {
+async fn slugs_do_not_reveal_other_tenants() {
+    for storage in TestStorage::all().await {
         let shape = json!({
             "type": "object",
             "properties": {
@@ -68,7 +68,7 @@ async fn a_slug_of_one_tenant_does_not_tell_of_anothers() {
             "required": ["id", "title", "org_id"],
         });
         let pages = define_dynamic_resource("pages", shape)
-            .adapter(place.table("pages"))
+            .adapter(storage.table("pages"))
             .permissions(Permissions::all(signed_in()))
             .preset(slug("title"))
             .preset(multi_tenant("org_id"));
@@ -79,17 +79,17 @@ async fn a_slug_of_one_tenant_does_not_tell_of_anothers() {
             made.json()["slug"].clone()
         };
         let slugs = [made("ann").await, made("bob").await, made("abe").await];
-        assert_eq!(slugs, ["about-us", "about-us", "about-us-2"], "{}", place.name);
+        assert_eq!(slugs, ["about-us", "about-us", "about-us-2"], "{}", storage.name);
     }
 }
 
 /// Folders that only their owners see, unless they are everybody's.
-async fn folders(place: &Place, max_depth: u32) -> TestApp {
+async fn folders(storage: &TestStorage, max_depth: u32) -> TestApp {
     let mut shape = model(&["code", "of"]);
     shape["properties"]["parent"] = json!({"type": ["string", "null"]});
     let own = any_of([role("chief"), owner("of"), rows(json!({"of": "all"}))]);
     let folders = define_dynamic_resource("folders", shape)
-        .adapter(place.table("folders"))
+        .adapter(storage.table("folders"))
         .id_field("code")
         .permissions(Permissions::read(own).write(signed_in()))
         .preset(bulk())
@@ -113,26 +113,28 @@ fn row(code: &str, of: &str, parent: Option<&str>) -> Json {
 }
 
 #[tokio::test]
-async fn the_matrix_holds_for_trees_with_items_that_are_not_seen() {
-    for place in Place::all().await {
+async fn policy_matrix_holds_for_trees_with_hidden_items() {
+    for storage in TestStorage::all().await {
         // With two levels a parent that is not seen is too deep for what would lie below it.
-        let report = crate::matrix::run(&folders(&place, 2).await).await;
-        println!("{}: {report}", place.name);
+        let report = crate::matrix::run(&folders(&storage, 2).await).await;
+        println!("{}: {report}", storage.name);
         report.assert_passed();
     }
 }
 
 #[tokio::test]
-async fn a_tree_tells_nothing_of_items_that_are_not_seen() {
-    for place in Place::all().await {
-        let app = folders(&place, 3).await;
+async fn tree_errors_do_not_reveal_hidden_items() {
+    for storage in TestStorage::all().await {
+        let app = folders(&storage, 3).await;
 
         // A parent that is not seen is answered as one that is not there: below it or too deep, in a circle or not.
-        let absent = words(&app.patch("/folders/top").bearer("eve").json(json!({"parent": "nope"})).await);
-        assert_eq!(absent.0, 409, "{}: {absent:?}", place.name);
+        let absent = comparable_problem(
+            &app.patch("/folders/top").bearer("eve").json(json!({"parent": "nope"})).await,
+        );
+        assert_eq!(absent.0, 409, "{}: {absent:?}", storage.name);
         for parent in ["h1", "h3", "below"] {
             let moved = app.patch("/folders/top").bearer("eve").json(json!({"parent": parent})).await;
-            assert_eq!(words(&moved), absent, "{}: {parent}", place.name);
+            assert_eq!(comparable_problem(&moved), absent, "{}: {parent}", storage.name);
             let many = json!({"items": [{"code": "top", "parent": parent}]});
             let many = app.patch("/folders/bulk").bearer("eve").json(many).await;
             assert_eq!(many.json()["code"], "foreign-key", "{many}");
@@ -159,15 +161,15 @@ async fn a_tree_tells_nothing_of_items_that_are_not_seen() {
 }
 
 #[tokio::test]
-async fn the_matrix_holds_for_unique_fields_of_tenants() {
-    for place in Place::all().await {
-        let app = app_of(users(&place)).await;
+async fn policy_matrix_holds_for_unique_fields_per_tenant() {
+    for storage in TestStorage::all().await {
+        let app = app_of(users(&storage)).await;
         for (who, email) in [("ann", "a@b.example"), ("bob", "b@b.example"), ("bob", "c@b.example")] {
             let created = app.post("/users").bearer(who).json(json!({"email": email})).await;
             assert_eq!(created.status(), 201, "{created}");
         }
         let report = crate::matrix::run(&app).await;
-        println!("{}: {report}", place.name);
+        println!("{}: {report}", storage.name);
         report.assert_passed();
     }
 }

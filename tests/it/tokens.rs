@@ -9,21 +9,21 @@ use resourceful::{Action, Change, Error};
 use serde_json::{Value as Json, json};
 
 use crate::policies::model;
-use crate::support::Place;
+use crate::support::TestStorage;
 
 const SECRET: &str = "kZ8uA2n0w1Yq7Rr3Tt5Vv9Xx4Bb6Dd8F";
-const OTHER: &str = "Q1w2E3r4T5y6U7i8O9p0A1s2D3f4G5h6";
+const OTHER_SECRET: &str = "Q1w2E3r4T5y6U7i8O9p0A1s2D3f4G5h6";
 
 /// Things that anyone may read, and some that need a right.
-pub(crate) async fn door(tokens: Jwt) -> TestApp {
+pub(crate) async fn jwt_app(tokens: Jwt) -> TestApp {
     let things = define_dynamic_resource("things", model(&["code", "owner"]))
-        .adapter(Place::memory().table("things"))
+        .adapter(TestStorage::memory().table("things"))
         .id_field("code")
         .permissions(Permissions::read(anyone()).write(nobody()))
         .build()
         .unwrap();
     let mine = define_dynamic_resource("mine", model(&["code", "owner"]))
-        .adapter(Place::memory().table("mine"))
+        .adapter(TestStorage::memory().table("mine"))
         .id_field("code")
         .permissions(Permissions::all(any_of([role("editor"), scope("mine:read"), tenant_role("admin")])))
         .build()
@@ -53,7 +53,7 @@ fn signed(change: Json) -> String {
     encode(&Header::default(), &claims(change), &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
 }
 
-fn shop() -> Jwt {
+fn shop_tokens() -> Jwt {
     Jwt::new().secret(JwtAlgorithm::HS256, SECRET).issuer("login").audience("shop")
 }
 
@@ -62,8 +62,8 @@ async fn status(app: &TestApp, path: &str, token: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn a_good_token_is_its_subject() {
-    let app = door(shop()).await;
+async fn valid_token_authenticates_its_subject() {
+    let app = jwt_app(shop_tokens()).await;
     assert_eq!(status(&app, "/mine", &signed(json!({}))).await, 200);
     assert_eq!(status(&app, "/mine", &signed(json!({"roles": []}))).await, 403);
     assert_eq!(
@@ -83,8 +83,8 @@ async fn a_good_token_is_its_subject() {
 }
 
 #[tokio::test]
-async fn a_bad_token_is_401_where_anyone_may_and_never_500() {
-    let app = door(shop()).await;
+async fn invalid_token_gets_401_even_on_public_resources() {
+    let app = jwt_app(shop_tokens()).await;
     let part = |json: Json| {
         use base64::Engine as _;
         base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json.to_string())
@@ -93,7 +93,7 @@ async fn a_bad_token_is_401_where_anyone_may_and_never_500() {
     let body = good.split('.').nth(1).unwrap();
     let signature = good.rsplit('.').next().unwrap();
     let with = |header: Json| format!("{}.{body}.{signature}", part(header));
-    let other = EncodingKey::from_secret(OTHER.as_bytes());
+    let other = EncodingKey::from_secret(OTHER_SECRET.as_bytes());
     let hs384 = encode(
         &Header::new(JwtAlgorithm::HS384),
         &claims(json!({})),
@@ -146,14 +146,14 @@ async fn a_bad_token_is_401_where_anyone_may_and_never_500() {
 }
 
 #[tokio::test]
-async fn a_token_for_someone_else_is_not_for_those_who_name_no_audience() {
-    let app = door(Jwt::new().secret(JwtAlgorithm::HS256, SECRET)).await;
+async fn token_with_audience_is_rejected_without_a_configured_audience() {
+    let app = jwt_app(Jwt::new().secret(JwtAlgorithm::HS256, SECRET)).await;
     assert_eq!(status(&app, "/things", &signed(json!({}))).await, 401);
     assert_eq!(status(&app, "/things", &signed(json!({"aud": null}))).await, 200);
 }
 
 #[tokio::test]
-async fn every_kind_of_key_verifies_its_own_and_no_other() {
+async fn each_key_verifies_only_its_own_algorithm() {
     type Pair = (&'static [u8], &'static [u8]);
     let ed: Pair = (include_bytes!("keys/ed25519.pem"), include_bytes!("keys/ed25519.pub.pem"));
     let p256: Pair = (include_bytes!("keys/p256.pem"), include_bytes!("keys/p256.pub.pem"));
@@ -165,7 +165,8 @@ async fn every_kind_of_key_verifies_its_own_and_no_other() {
         (JwtAlgorithm::PS512, EncodingKey::from_rsa_pem(rsa.0).unwrap(), rsa.1),
     ];
     for (algorithm, _, public) in &algorithms {
-        let app = door(Jwt::new().public_key_pem(*algorithm, public).issuer("login").audience("shop")).await;
+        let app =
+            jwt_app(Jwt::new().public_key_pem(*algorithm, public).issuer("login").audience("shop")).await;
         for (other, signer, _) in &algorithms {
             let token = encode(&Header::new(*other), &claims(json!({})), signer).unwrap();
             let expected = if other == algorithm { 200 } else { 401 };
@@ -179,7 +180,7 @@ async fn every_kind_of_key_verifies_its_own_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_key_set_finds_its_keys_by_their_ids() {
+async fn key_set_selects_keys_by_id() {
     use jsonwebtoken::jwk::Jwk;
     let key = |id: &str, algorithm, key: &EncodingKey| {
         let mut jwk = Jwk::from_encoding_key(key, algorithm).unwrap();
@@ -189,7 +190,7 @@ async fn a_key_set_finds_its_keys_by_their_ids() {
     let ec = EncodingKey::from_ec_pem(include_bytes!("keys/p256.pem")).unwrap();
     let rsa = EncodingKey::from_rsa_pem(include_bytes!("keys/rsa.pem")).unwrap();
     let set = json!({"keys": [key("new", JwtAlgorithm::ES256, &ec), key("old", JwtAlgorithm::RS256, &rsa)]});
-    let app = door(Jwt::new().jwks(&set.to_string()).audience("shop")).await;
+    let app = jwt_app(Jwt::new().jwks(&set.to_string()).audience("shop")).await;
     for (id, algorithm, key, expected) in [
         (Some("new"), JwtAlgorithm::ES256, &ec, 200),
         (Some("old"), JwtAlgorithm::RS256, &rsa, 200),
@@ -205,25 +206,25 @@ async fn a_key_set_finds_its_keys_by_their_ids() {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_refused_and_so_is_every_one_while_nobody_can_tell() {
-    let tokens = shop().revoked(async |claims| match claims["jti"].as_str() {
+async fn revoked_token_is_rejected_as_are_all_if_the_check_fails() {
+    let tokens = shop_tokens().revoked(async |claims| match claims["jti"].as_str() {
         Some("fine") => Ok(false),
         Some("revoked") => Ok(true),
         Some("panic") => panic!("on purpose"),
         _ => Err("the list is away".into()),
     });
-    let app = door(tokens).await;
+    let app = jwt_app(tokens).await;
     for (id, expected) in [("fine", 200), ("revoked", 401), ("panic", 401), ("who knows", 401)] {
         assert_eq!(status(&app, "/mine", &signed(json!({"jti": id}))).await, expected, "{id}");
     }
 }
 
 #[tokio::test]
-async fn other_claims_and_other_credentials_have_their_place() {
-    let tokens = shop()
+async fn custom_claims_and_several_authenticators_are_supported() {
+    let tokens = shop_tokens()
         .actor(|claims| Some(Actor::user(claims.get("email")?.as_str()?.to_owned()).with_role("editor")));
     let things = define_dynamic_resource("mine", model(&["code", "owner"]))
-        .adapter(Place::memory().table("mine"))
+        .adapter(TestStorage::memory().table("mine"))
         .id_field("code")
         .permissions(Permissions::all(role("editor")))
         .build()
@@ -238,10 +239,10 @@ async fn other_claims_and_other_credentials_have_their_place() {
 }
 
 #[tokio::test]
-async fn a_weak_or_missing_key_does_not_build() {
+async fn weak_or_missing_key_is_rejected_at_build() {
     let build = async |tokens: Jwt| {
         let things = define_dynamic_resource("things", model(&["code"]))
-            .adapter(Place::memory().table("things"))
+            .adapter(TestStorage::memory().table("things"))
             .id_field("code")
             .permissions(Permissions::all(anyone()))
             .build()
@@ -261,7 +262,7 @@ async fn a_weak_or_missing_key_does_not_build() {
 }
 
 #[tokio::test]
-async fn an_api_key_is_its_actor_until_it_ends() {
+async fn api_key_authenticates_until_it_expires() {
     use resourceful::access::{ApiKey, ApiKeyStore as _, ApiKeys, MemoryApiKeys};
     let store = MemoryApiKeys::new();
     let (good, record) = ApiKey::mint("shop", Actor::service("robot").with_scope("mine:read"));
@@ -272,7 +273,7 @@ async fn an_api_key_is_its_actor_until_it_ends() {
     assert!(!format!("{record:?}").contains(&good));
 
     let mine = define_dynamic_resource("mine", model(&["code"]))
-        .adapter(Place::memory().table("mine"))
+        .adapter(TestStorage::memory().table("mine"))
         .id_field("code")
         .permissions(Permissions::read(any_of([scope("mine:read"), anyone()])).write(scope("mine:write")))
         .build()
@@ -306,16 +307,16 @@ async fn an_api_key_is_its_actor_until_it_ends() {
 }
 
 #[tokio::test]
-async fn a_token_that_was_good_is_refused_when_it_ended_or_was_revoked() {
+async fn cached_token_is_rejected_once_expired_or_revoked() {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
     let revoked = Arc::new(AtomicBool::new(false));
-    let asked = revoked.clone();
-    let tokens = shop().leeway(Duration::ZERO).revoked(move |_| {
-        let answer = asked.load(Ordering::SeqCst);
+    let is_revoked = revoked.clone();
+    let tokens = shop_tokens().leeway(Duration::ZERO).revoked(move |_| {
+        let answer = is_revoked.load(Ordering::SeqCst);
         async move { Ok(answer) }
     });
-    let app = door(tokens).await;
+    let app = jwt_app(tokens).await;
     let (long, short) = (signed(json!({})), signed(json!({"exp": now() + 1})));
     assert_eq!((status(&app, "/mine", &long).await, status(&app, "/mine", &short).await), (200, 200));
     let ended = async {
@@ -330,21 +331,21 @@ async fn a_token_that_was_good_is_refused_when_it_ended_or_was_revoked() {
 }
 
 #[tokio::test]
-async fn what_was_verified_under_some_settings_is_not_under_others() {
+async fn token_cache_is_not_shared_between_settings() {
     let tokens = Jwt::new().secret(JwtAlgorithm::HS256, SECRET);
     let token = signed(json!({"aud": null}));
-    assert_eq!(status(&door(tokens.clone()).await, "/mine", &token).await, 200);
-    assert_eq!(status(&door(tokens.clone().audience("shop")).await, "/mine", &token).await, 401);
-    assert_eq!(status(&door(tokens.clone().issuer("other")).await, "/mine", &token).await, 401);
-    assert_eq!(status(&door(tokens.clone().actor(|_| None)).await, "/mine", &token).await, 401);
+    assert_eq!(status(&jwt_app(tokens.clone()).await, "/mine", &token).await, 200);
+    assert_eq!(status(&jwt_app(tokens.clone().audience("shop")).await, "/mine", &token).await, 401);
+    assert_eq!(status(&jwt_app(tokens.clone().issuer("other")).await, "/mine", &token).await, 401);
+    assert_eq!(status(&jwt_app(tokens.clone().actor(|_| None)).await, "/mine", &token).await, 401);
     let revoked = tokens.clone().revoked(async |_| Ok(true));
-    assert_eq!(status(&door(revoked).await, "/mine", &token).await, 401);
-    assert_eq!(status(&door(tokens).await, "/mine", &token).await, 200);
+    assert_eq!(status(&jwt_app(revoked).await, "/mine", &token).await, 401);
+    assert_eq!(status(&jwt_app(tokens).await, "/mine", &token).await, 200);
 }
 
 #[tokio::test]
-async fn a_token_that_needs_an_extension_is_refused() {
-    let app = door(shop()).await;
+async fn token_with_crit_header_is_rejected() {
+    let app = jwt_app(shop_tokens()).await;
     // RFC 7515, 4.1.11: what is not understood invalidates the token, whether or not the header holds it.
     for header in [
         json!({"alg": "HS256", "crit": ["exp"], "exp": 1}),
@@ -352,16 +353,19 @@ async fn a_token_that_needs_an_extension_is_refused() {
         json!({"alg": "HS256", "crit": []}),
         json!({"alg": "HS256", "crit": null}),
     ] {
-        let token = sealed(&header, &claims(json!({})));
+        let token = signed_with_header(&header, &claims(json!({})));
         assert_eq!(status(&app, "/mine", &token).await, 401, "{header}");
     }
-    assert_eq!(status(&app, "/mine", &sealed(&json!({"alg": "HS256"}), &claims(json!({})))).await, 200);
+    assert_eq!(
+        status(&app, "/mine", &signed_with_header(&json!({"alg": "HS256"}), &claims(json!({})))).await,
+        200
+    );
 }
 
 #[tokio::test]
-async fn a_claim_that_is_no_text_is_none() {
-    let strict = door(shop()).await;
-    let lax = door(Jwt::new().secret(JwtAlgorithm::HS256, SECRET).audience("shop")).await;
+async fn non_string_claims_are_rejected() {
+    let strict = jwt_app(shop_tokens()).await;
+    let lax = jwt_app(Jwt::new().secret(JwtAlgorithm::HS256, SECRET).audience("shop")).await;
     for change in [
         json!({"iss": ["login", "evil"]}),
         json!({"iss": ["login"]}),
@@ -378,9 +382,9 @@ async fn a_claim_that_is_no_text_is_none() {
 }
 
 /// Things and others that editors may do everything with.
-async fn edited(tokens: Jwt) -> TestApp {
+async fn editor_app(tokens: Jwt) -> TestApp {
     let things = define_dynamic_resource("things", model(&["code", "owner"]))
-        .adapter(Place::memory().table("things"))
+        .adapter(TestStorage::memory().table("things"))
         .id_field("code")
         .permissions(Permissions::all(role("editor")))
         .preset(bulk())
@@ -389,7 +393,7 @@ async fn edited(tokens: Jwt) -> TestApp {
         .build()
         .unwrap();
     let other = define_dynamic_resource("others", model(&["code", "owner"]))
-        .adapter(Place::memory().table("others"))
+        .adapter(TestStorage::memory().table("others"))
         .id_field("code")
         .permissions(Permissions::all(role("editor")))
         .build()
@@ -407,7 +411,7 @@ async fn edited(tokens: Jwt) -> TestApp {
 }
 
 /// What a token lets its bearer do: read, list, history, change, in bulk, in a batch, act, read another resource, and ask why.
-async fn rights(app: &TestApp, token: &str) -> [u16; 9] {
+async fn statuses(app: &TestApp, token: &str) -> [u16; 9] {
     let patch = json!({"owner": "p"});
     let one = json!({"operation": "update", "resource": "things", "id": "a", "body": patch});
     [
@@ -432,8 +436,8 @@ async fn rights(app: &TestApp, token: &str) -> [u16; 9] {
 }
 
 #[tokio::test]
-async fn the_scopes_of_a_client_narrow_what_it_may_do_for_a_user() {
-    let app = edited(shop()).await;
+async fn client_scopes_limit_delegated_permissions() {
+    let app = editor_app(shop_tokens()).await;
     let of = |scope: Json| signed(json!({"client_id": "app", "scope": scope}));
     for (scope, expected) in [
         (json!("things:read"), [200, 200, 200, 403, 403, 403, 403, 403, 403]),
@@ -446,19 +450,19 @@ async fn the_scopes_of_a_client_narrow_what_it_may_do_for_a_user() {
         (json!(["things:read"]), [403; 9]),
         (json!("other:read things:reads xthings:read things"), [403; 9]),
     ] {
-        assert_eq!(rights(&app, &of(scope.clone())).await, expected, "{scope}");
+        assert_eq!(statuses(&app, &of(scope.clone())).await, expected, "{scope}");
     }
     let whole = [200; 9];
     // The user's own token, and one that names no scope, have all of the user's rights.
-    assert_eq!(rights(&app, &signed(json!({}))).await, whole);
-    assert_eq!(rights(&app, &signed(json!({"client_id": "app"}))).await, whole);
+    assert_eq!(statuses(&app, &signed(json!({}))).await, whole);
+    assert_eq!(statuses(&app, &signed(json!({"client_id": "app"}))).await, whole);
     // Scopes give nothing that the user may not.
     let reader = signed(json!({"client_id": "app", "scope": "things:read things:write", "roles": []}));
-    assert_eq!(rights(&app, &reader).await[..4], [403, 403, 403, 403]);
+    assert_eq!(statuses(&app, &reader).await[..4], [403, 403, 403, 403]);
     // A client of one's own has what its users have.
-    let app = edited(shop().trusted_client("app")).await;
-    assert_eq!(rights(&app, &of(json!("openid"))).await, whole);
-    assert_eq!(rights(&app, &signed(json!({"client_id": "other", "scope": "openid"}))).await, [403; 9]);
+    let app = editor_app(shop_tokens().trusted_client("app")).await;
+    assert_eq!(statuses(&app, &of(json!("openid"))).await, whole);
+    assert_eq!(statuses(&app, &signed(json!({"client_id": "other", "scope": "openid"}))).await, [403; 9]);
 }
 
 fn touch(_: &mut serde_json::Map<String, Json>, _: NoInput, _: &mut Change) -> Result<String, Error> {
@@ -466,12 +470,12 @@ fn touch(_: &mut serde_json::Map<String, Json>, _: NoInput, _: &mut Change) -> R
 }
 
 /// A token with whatever header, signed as HS256 has it (RFC 7515, 5.1).
-fn sealed(header: &Json, claims: &Json) -> String {
+fn signed_with_header(header: &Json, claims: &Json) -> String {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD as base64url;
     use hmac::{Hmac, KeyInit as _, Mac as _};
-    let said = [header, claims].map(|part| base64url.encode(part.to_string())).join(".");
+    let signing_input = [header, claims].map(|part| base64url.encode(part.to_string())).join(".");
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-    mac.update(said.as_bytes());
-    format!("{said}.{}", base64url.encode(mac.finalize().into_bytes()))
+    mac.update(signing_input.as_bytes());
+    format!("{signing_input}.{}", base64url.encode(mac.finalize().into_bytes()))
 }

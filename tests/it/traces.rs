@@ -5,14 +5,14 @@ use resourceful::testing::TestApp;
 use serde_json::json;
 
 use crate::policies::model;
-use crate::support::Place;
+use crate::support::TestStorage;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 #[tokio::test]
-async fn a_traceparent_that_is_not_of_the_standard_begins_a_trace_of_its_own() {
+async fn invalid_traceparent_starts_a_new_trace() {
     let things = define_dynamic_resource("things", model(&["code"]))
-        .adapter(Place::memory().table("things"))
+        .adapter(TestStorage::memory().table("things"))
         .id_field("code")
         .permissions(Permissions::all(anyone()))
         .build()

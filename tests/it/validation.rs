@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use crate::support::{create, everywhere, faults, path, product};
+use crate::support::{create, faults, on_every_storage, path, product};
 
 #[tokio::test]
-async fn schema_and_validator_speak_together_nested_fields_included() {
-    everywhere(|app| async move {
+async fn schema_and_validator_faults_are_reported_together() {
+    on_every_storage(|app| async move {
         let members = json!({"stock": 1001, "tags": ["ok"], "dimensions":
             {"width": 0, "height": 1, "depth": 3, "labels": [{"contact": "a@b.example"}, {"contact": "nobody"}]}});
         let expected = [
@@ -34,7 +34,7 @@ async fn schema_and_validator_speak_together_nested_fields_included() {
 
 #[tokio::test]
 async fn unknown_members_of_nested_objects_are_refused_too() {
-    everywhere(|app| async move {
+    on_every_storage(|app| async move {
         let members = json!({"dimensions": {"width": 1, "height": 1, "colour": 1, "labels": [{"contact": "a@b.example", "x": 1}]}});
         let refused = app.post("/products").json(product("lamp", members)).await;
         assert_eq!(
@@ -47,7 +47,7 @@ async fn unknown_members_of_nested_objects_are_refused_too() {
 
 #[tokio::test]
 async fn values_that_cannot_be_stored_are_refused_with_a_pointer() {
-    everywhere(|app| async move {
+    on_every_storage(|app| async move {
         for (members, pointer) in [
             (json!({"price_cents": 9_223_372_036_854_775_808_u64}), "/price_cents"),
             (json!({"price_cents": 1e300}), "/price_cents"),
@@ -94,7 +94,7 @@ async fn values_that_cannot_be_stored_are_refused_with_a_pointer() {
 
 #[tokio::test]
 async fn lengths_are_counted_in_characters() {
-    everywhere(|app| async move {
+    on_every_storage(|app| async move {
         let fits = create(&app, "x", json!({"name": "🦀".repeat(120)})).await;
         assert_eq!(fits["name"].as_str().unwrap().chars().count(), 120);
     })

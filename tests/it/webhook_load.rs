@@ -9,140 +9,147 @@ use resourceful::prelude::*;
 use resourceful::testing::TestApp;
 use serde_json::{Value as Json, json};
 
-use crate::support::Place;
+use crate::support::TestStorage;
 use crate::support::receiver::Receiver;
-use crate::webhooks::{at, builder, endpoint, hurry, job, log, webhooks};
+use crate::webhooks::{
+    builder, create_endpoint, create_job, delivery_log, endpoint_path, make_all_due, webhooks,
+};
 
-async fn run(place: &Place, sql: &str) {
+async fn run_sql(storage: &TestStorage, sql: &str) {
     let name = Uuid::now_v7().simple().to_string();
-    place.storage().migrate(&[Migration::new(name, 1, "by hand", sql)], true).await.unwrap();
+    storage.storage().migrate(&[Migration::new(name, 1, "by hand", sql)], true).await.unwrap();
 }
 
 /// A time so many minutes ahead, as the stores write it.
-fn ahead(minutes: i64) -> String {
+fn minutes_ahead(minutes: i64) -> String {
     (Utc::now() + chrono::TimeDelta::minutes(minutes)).to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
 }
 
-async fn note(app: &TestApp, code: &str) {
+async fn create_note(app: &TestApp, code: &str) {
     assert_eq!(app.post("/notes").json(json!({"code": code})).await.status(), 201);
 }
 
 #[tokio::test]
-async fn a_tenant_whose_endpoints_all_hang_leaves_room_for_the_others() {
-    for place in Place::all().await {
+async fn hanging_endpoints_of_a_tenant_do_not_block_other_tenants() {
+    for storage in TestStorage::all().await {
         let receiver = Receiver::start().await;
         // Longer than anybody waits here: what hangs stays where it is.
-        let webhooks = webhooks(&place).deadline(Duration::from_secs(600));
-        let app = TestApp::build(builder(&place).webhooks(webhooks)).await.unwrap();
-        receiver.answers("/hangs", 0);
+        let webhooks = webhooks(&storage).deadline(Duration::from_secs(600));
+        let app = TestApp::build(builder(&storage).webhooks(webhooks)).await.unwrap();
+        receiver.respond_with("/hangs", 0);
         for _ in 0..40 {
-            endpoint(&app, "ann", &receiver.url("/hangs"), &["notes.*"]).await;
+            create_endpoint(&app, "ann", &receiver.url("/hangs"), &["notes.*"]).await;
         }
-        endpoint(&app, "bob", &receiver.url("/works"), &["notes.*"]).await;
+        create_endpoint(&app, "bob", &receiver.url("/works"), &["notes.*"]).await;
         for number in 0..5 {
-            note(&app, &format!("n{number}")).await;
+            create_note(&app, &format!("n{number}")).await;
         }
         let background = app.app().background();
-        receiver.come("/works", 5).await;
+        receiver.wait_for_messages("/works", 5).await;
         background.stop().await;
     }
 }
 
 #[tokio::test]
-async fn an_endpoint_that_answers_nothing_with_success_for_days_is_disabled() {
-    for place in Place::all().await.into_iter().filter(|place| place.name != "memory") {
+async fn endpoint_failing_for_days_is_disabled() {
+    for storage in TestStorage::all().await.into_iter().filter(|storage| storage.name != "memory") {
         let receiver = Receiver::start().await;
-        let app = TestApp::build(builder(&place).webhooks(webhooks(&place))).await.unwrap();
-        let dead = endpoint(&app, "ann", &receiver.url("/dead"), &["jobs.*"]).await;
-        let picky = endpoint(&app, "ann", &receiver.url("/picky"), &["jobs.*"]).await;
-        job(&app, "ann", "j1", json!({})).await;
-        receiver.answers("/dead", 500);
+        let app = TestApp::build(builder(&storage).webhooks(webhooks(&storage))).await.unwrap();
+        let dead = create_endpoint(&app, "ann", &receiver.url("/dead"), &["jobs.*"]).await;
+        let picky = create_endpoint(&app, "ann", &receiver.url("/picky"), &["jobs.*"]).await;
+        create_job(&app, "ann", "j1", json!({})).await;
+        receiver.respond_with("/dead", 500);
         app.app().deliver().await.unwrap();
         // What was sent lies a week back for both; one of them answered another message meanwhile.
-        run(&place, "UPDATE resourceful_webhook_deliveries SET created_at = '2020-01-01T00:00:00.000000Z'")
-            .await;
-        job(&app, "ann", "j2", json!({})).await;
+        run_sql(
+            &storage,
+            "UPDATE resourceful_webhook_deliveries SET created_at = '2020-01-01T00:00:00.000000Z'",
+        )
+        .await;
+        create_job(&app, "ann", "j2", json!({})).await;
         app.app().deliver().await.unwrap();
-        run(
-            &place,
+        run_sql(
+            &storage,
             "UPDATE resourceful_webhook_deliveries SET state = 'pending', attempts = 1, \
              next_attempt_at = created_at WHERE subject = 'j1'",
         )
         .await;
-        receiver.answers("/picky", 500);
+        receiver.respond_with("/picky", 500);
         app.app().deliver().await.unwrap();
-        let [dead, picky] =
-            [app.get(&at(&dead, "")).bearer("ann").await, app.get(&at(&picky, "")).bearer("ann").await];
-        let said = json!("it answered nothing with success for 5 days");
-        assert_eq!((&dead.json()["enabled"], &dead.json()["disabled_reason"]), (&json!(false), &said));
+        let [dead, picky] = [
+            app.get(&endpoint_path(&dead, "")).bearer("ann").await,
+            app.get(&endpoint_path(&picky, "")).bearer("ann").await,
+        ];
+        let reason = json!("it answered nothing with success for 5 days");
+        assert_eq!((&dead.json()["enabled"], &dead.json()["disabled_reason"]), (&json!(false), &reason));
         assert_eq!(picky.json()["enabled"], true, "{picky}");
     }
 }
 
 #[tokio::test]
-async fn what_was_put_off_follows_once_its_endpoint_answers_again() {
-    for place in Place::all().await.into_iter().filter(|place| place.name != "memory") {
+async fn postponed_deliveries_are_sent_after_recovery() {
+    for storage in TestStorage::all().await.into_iter().filter(|storage| storage.name != "memory") {
         let receiver = Receiver::start().await;
-        let app = TestApp::build(builder(&place).webhooks(webhooks(&place))).await.unwrap();
-        endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
-        receiver.answers("/hook", 500);
+        let app = TestApp::build(builder(&storage).webhooks(webhooks(&storage))).await.unwrap();
+        create_endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
+        receiver.respond_with("/hook", 500);
         for number in 0..150 {
-            job(&app, "ann", &format!("j{number}"), json!({})).await;
+            create_job(&app, "ann", &format!("j{number}"), json!({})).await;
         }
         app.app().deliver().await.unwrap();
-        receiver.took("/hook");
+        receiver.take_messages("/hook");
         // As for an endpoint that has failed for long.
-        run(
-            &place,
+        run_sql(
+            &storage,
             &format!(
                 "UPDATE resourceful_webhook_deliveries SET state = 'queued', attempts = 0, next_attempt_at = '{}'",
-                ahead(30)
+                minutes_ahead(30)
             ),
         )
         .await;
-        receiver.answers("/hook", 204);
-        job(&app, "ann", "one more", json!({})).await;
+        receiver.respond_with("/hook", 204);
+        create_job(&app, "ann", "one more", json!({})).await;
         app.app().deliver().await.unwrap();
-        assert_eq!(receiver.took("/hook").len(), 151);
+        assert_eq!(receiver.take_messages("/hook").len(), 151);
     }
 }
 
 #[tokio::test]
-async fn a_claim_by_a_clock_that_is_days_ahead_holds_up_nothing() {
-    for place in Place::all().await.into_iter().filter(|place| place.name != "memory") {
+async fn claim_by_a_fast_clock_delays_nothing() {
+    for storage in TestStorage::all().await.into_iter().filter(|storage| storage.name != "memory") {
         let receiver = Receiver::start().await;
-        let app = TestApp::build(builder(&place).webhooks(webhooks(&place))).await.unwrap();
-        endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
-        receiver.answers("/hook", 500);
+        let app = TestApp::build(builder(&storage).webhooks(webhooks(&storage))).await.unwrap();
+        create_endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
+        receiver.respond_with("/hook", 500);
         for job_code in ["claimed", "paused"] {
-            job(&app, "ann", job_code, json!({})).await;
+            create_job(&app, "ann", job_code, json!({})).await;
         }
         app.app().deliver().await.unwrap();
-        receiver.took("/hook");
-        receiver.answers("/hook", 204);
+        receiver.take_messages("/hook");
+        receiver.respond_with("/hook", 204);
         // The pauses of these webhooks take an hour. No clock that is right writes a time three days ahead.
         for (subject, minutes) in [("claimed", 3 * 24 * 60), ("paused", 59)] {
             let sql = format!(
                 "UPDATE resourceful_webhook_deliveries SET next_attempt_at = '{}' WHERE subject = '{subject}'",
-                ahead(minutes)
+                minutes_ahead(minutes)
             );
-            run(&place, &sql).await;
+            run_sql(&storage, &sql).await;
         }
         app.app().deliver().await.unwrap();
-        let sent = receiver.took("/hook");
-        assert_eq!(sent.len(), 1, "{}", place.name);
+        let sent = receiver.take_messages("/hook");
+        assert_eq!(sent.len(), 1, "{}", storage.name);
         let event: Json = serde_json::from_slice(&sent[0].body).unwrap();
         assert_eq!(event["subject"], "claimed");
     }
 }
 
 #[tokio::test]
-async fn a_lookup_of_owners_that_panics_is_tried_again() {
-    for place in Place::all().await.into_iter().filter(|place| place.name != "memory") {
+async fn panicking_owner_lookup_is_retried() {
+    for storage in TestStorage::all().await.into_iter().filter(|storage| storage.name != "memory") {
         let receiver = Receiver::start().await;
         let panics = Arc::new(AtomicBool::new(true));
         let asked = panics.clone();
-        let webhooks = Webhooks::stored_in(place.storage(), tenant_role("admin"), move |owner| {
+        let webhooks = Webhooks::stored_in(storage.storage(), tenant_role("admin"), move |owner| {
             let panics = asked.clone();
             async move {
                 assert!(!panics.load(Ordering::SeqCst), "the directory fell over");
@@ -150,15 +157,15 @@ async fn a_lookup_of_owners_that_panics_is_tried_again() {
             }
         });
         let webhooks = webhooks.private_targets(true).backoff([Duration::from_secs(3600); 3]);
-        let app = TestApp::build(builder(&place).webhooks(webhooks)).await.unwrap();
-        endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
-        job(&app, "ann", "j", json!({})).await;
+        let app = TestApp::build(builder(&storage).webhooks(webhooks)).await.unwrap();
+        create_endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
+        create_job(&app, "ann", "j", json!({})).await;
         app.app().deliver().await.unwrap();
-        assert!(receiver.took("/hook").is_empty());
+        assert!(receiver.take_messages("/hook").is_empty());
         panics.store(false, Ordering::SeqCst);
-        hurry(&place, &app).await;
-        assert_eq!(receiver.took("/hook").len(), 1);
-        let tried: Vec<Json> = log(&app, "ann").await;
+        make_all_due(&storage, &app).await;
+        assert_eq!(receiver.take_messages("/hook").len(), 1);
+        let tried: Vec<Json> = delivery_log(&app, "ann").await;
         assert_eq!(
             (tried.len(), &tried[0]["attempts"], &tried[0]["state"]),
             (1, &json!(2), &json!("delivered"))
@@ -167,42 +174,42 @@ async fn a_lookup_of_owners_that_panics_is_tried_again() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_holds_up_nothing_else() {
-    for place in Place::all().await.into_iter().filter(|place| place.name == "sqlite") {
+async fn unreadable_rows_do_not_block_other_deliveries() {
+    for storage in TestStorage::all().await.into_iter().filter(|storage| storage.name == "sqlite") {
         let receiver = Receiver::start().await;
-        let app = TestApp::build(builder(&place).webhooks(webhooks(&place))).await.unwrap();
-        let odd = endpoint(&app, "ann", &receiver.url("/odd"), &["jobs.*"]).await;
-        endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
-        receiver.answers("/hook", 500);
-        job(&app, "ann", "j1", json!({})).await;
+        let app = TestApp::build(builder(&storage).webhooks(webhooks(&storage))).await.unwrap();
+        let odd = create_endpoint(&app, "ann", &receiver.url("/odd"), &["jobs.*"]).await;
+        create_endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
+        receiver.respond_with("/hook", 500);
+        create_job(&app, "ann", "j1", json!({})).await;
         app.app().deliver().await.unwrap();
         // As a later version of the library may write it.
         let odd = odd["id"].as_str().unwrap();
-        run(
-            &place,
+        run_sql(
+            &storage,
             &format!("UPDATE resourceful_webhook_endpoints SET secrets = '[{{}}]' WHERE id = '{odd}'"),
         )
         .await;
         let log = "UPDATE resourceful_webhook_deliveries SET log = '[{}]', state = 'pending', \
                    next_attempt_at = created_at WHERE subject = 'j1'";
-        run(&place, log).await;
-        receiver.took("/hook");
-        receiver.answers("/hook", 204);
-        job(&app, "ann", "j2", json!({})).await;
+        run_sql(&storage, log).await;
+        receiver.take_messages("/hook");
+        receiver.respond_with("/hook", 204);
+        create_job(&app, "ann", "j2", json!({})).await;
         app.app().deliver().await.unwrap();
-        assert_eq!(receiver.took("/hook").len(), 1);
+        assert_eq!(receiver.take_messages("/hook").len(), 1);
         assert!(app.app().dead_letters(10).await.unwrap().is_empty());
     }
 }
 
 #[tokio::test]
-async fn a_tenant_has_no_more_endpoints_than_said() {
-    for place in Place::all().await {
+async fn endpoints_per_tenant_are_limited() {
+    for storage in TestStorage::all().await {
         let webhooks =
-            webhooks(&place).max_endpoints_per_tenant(2).endpoints(|endpoints| endpoints.preset(bulk()));
-        let app = TestApp::build(builder(&place).webhooks(webhooks)).await.unwrap();
+            webhooks(&storage).max_endpoints_per_tenant(2).endpoints(|endpoints| endpoints.preset(bulk()));
+        let app = TestApp::build(builder(&storage).webhooks(webhooks)).await.unwrap();
         let one = json!({"url": "https://example.com/", "events": ["*"]});
-        let first = endpoint(&app, "ann", "https://example.com/", &["*"]).await;
+        let first = create_endpoint(&app, "ann", "https://example.com/", &["*"]).await;
         let two = json!({"items": [one, one]});
         let refused = app.post("/webhook_endpoints/bulk").bearer("boss").json(two).await;
         assert_eq!(
@@ -210,69 +217,72 @@ async fn a_tenant_has_no_more_endpoints_than_said() {
             (409, &json!("too-many-endpoints")),
             "{refused}"
         );
-        endpoint(&app, "boss", "https://example.com/", &["*"]).await;
+        create_endpoint(&app, "boss", "https://example.com/", &["*"]).await;
         let refused = app.post("/webhook_endpoints").bearer("ann").json(one.clone()).await;
         assert_eq!(refused.status(), 409, "{refused}");
-        endpoint(&app, "bob", "https://example.com/", &["*"]).await;
-        assert_eq!(app.delete(&at(&first, "")).bearer("ann").await.status(), 204);
-        endpoint(&app, "ann", "https://example.com/", &["*"]).await;
+        create_endpoint(&app, "bob", "https://example.com/", &["*"]).await;
+        assert_eq!(app.delete(&endpoint_path(&first, "")).bearer("ann").await.status(), 204);
+        create_endpoint(&app, "ann", "https://example.com/", &["*"]).await;
     }
 }
 
 #[tokio::test]
-async fn endpoints_may_be_kept_elsewhere_than_what_they_are_told_of() {
-    for place in Place::all().await {
+async fn webhooks_may_be_stored_in_another_database_than_their_resources() {
+    for storage in TestStorage::all().await {
         let receiver = Receiver::start().await;
         // Where nothing else is kept, and so no outbox.
-        let elsewhere = Place::memory();
-        let app = TestApp::build(builder(&place).webhooks(webhooks(&elsewhere))).await.unwrap();
-        let endpoint = endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
-        job(&app, "ann", "j", json!({})).await;
+        let other_storage = TestStorage::memory();
+        let app = TestApp::build(builder(&storage).webhooks(webhooks(&other_storage))).await.unwrap();
+        let endpoint = create_endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
+        create_job(&app, "ann", "j", json!({})).await;
         app.app().deliver().await.unwrap();
-        assert_eq!(receiver.took("/hook").len(), 1);
-        receiver.answers("/hook", 410);
-        job(&app, "ann", "k", json!({})).await;
+        assert_eq!(receiver.take_messages("/hook").len(), 1);
+        receiver.respond_with("/hook", 410);
+        create_job(&app, "ann", "k", json!({})).await;
         app.app().deliver().await.unwrap();
-        assert_eq!(app.get(&at(&endpoint, "")).bearer("ann").await.json()["enabled"], false);
+        assert_eq!(app.get(&endpoint_path(&endpoint, "")).bearer("ann").await.json()["enabled"], false);
         app.app().sweep().await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn nothing_is_sent_unsigned() {
-    for place in Place::all().await.into_iter().filter(|place| place.name == "sqlite") {
+async fn deliveries_are_never_sent_unsigned() {
+    for storage in TestStorage::all().await.into_iter().filter(|storage| storage.name == "sqlite") {
         let (app, receiver) = (
-            TestApp::build(builder(&place).webhooks(webhooks(&place))).await.unwrap(),
+            TestApp::build(builder(&storage).webhooks(webhooks(&storage))).await.unwrap(),
             Receiver::start().await,
         );
-        let bare = endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
+        let bare = create_endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
         // As an application leaves it that makes endpoints by hand.
-        run(&place, "UPDATE resourceful_webhook_endpoints SET secrets = '[]'").await;
-        job(&app, "ann", "j", json!({})).await;
+        run_sql(&storage, "UPDATE resourceful_webhook_endpoints SET secrets = '[]'").await;
+        create_job(&app, "ann", "j", json!({})).await;
         app.app().deliver().await.unwrap();
-        assert!(receiver.took("/hook").is_empty());
-        let reason = &log(&app, "ann").await[0]["log"][0]["reason"];
+        assert!(receiver.take_messages("/hook").is_empty());
+        let reason = &delivery_log(&app, "ann").await[0]["log"][0]["reason"];
         assert!(reason.as_str().unwrap().contains("no secret"), "{reason}");
-        assert_eq!(app.post(&at(&bare, "/rotate-secret")).bearer("ann").await.status(), 200);
-        hurry(&place, &app).await;
-        assert_eq!(receiver.took("/hook").len(), 1);
+        assert_eq!(app.post(&endpoint_path(&bare, "/rotate-secret")).bearer("ann").await.status(), 200);
+        make_all_due(&storage, &app).await;
+        assert_eq!(receiver.take_messages("/hook").len(), 1);
     }
 }
 
 #[tokio::test]
-async fn an_endpoint_that_was_changed_meanwhile_is_not_disabled_for_what_it_was() {
-    for place in Place::all().await.into_iter().filter(|place| place.name != "memory") {
+async fn endpoint_changed_during_delivery_is_not_disabled() {
+    for storage in TestStorage::all().await.into_iter().filter(|storage| storage.name != "memory") {
         let receiver = Receiver::start().await;
-        let app = TestApp::build(builder(&place).webhooks(webhooks(&place))).await.unwrap();
-        let moved = endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
-        receiver.answers("/hook", 410);
+        let app = TestApp::build(builder(&storage).webhooks(webhooks(&storage))).await.unwrap();
+        let moved = create_endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
+        receiver.respond_with("/hook", 410);
         // Later than any attempt begins.
-        run(&place, "UPDATE resourceful_webhook_endpoints SET updated_at = '2100-01-01T00:00:00.000000Z'")
-            .await;
-        job(&app, "ann", "j", json!({})).await;
+        run_sql(
+            &storage,
+            "UPDATE resourceful_webhook_endpoints SET updated_at = '2100-01-01T00:00:00.000000Z'",
+        )
+        .await;
+        create_job(&app, "ann", "j", json!({})).await;
         app.app().deliver().await.unwrap();
-        assert_eq!(app.get(&at(&moved, "")).bearer("ann").await.json()["enabled"], true);
-        let tried = &log(&app, "ann").await[0];
+        assert_eq!(app.get(&endpoint_path(&moved, "")).bearer("ann").await.json()["enabled"], true);
+        let tried = &delivery_log(&app, "ann").await[0];
         assert_eq!((&tried["state"], &tried["log"][0]["status"]), (&json!("pending"), &json!(410)));
     }
 }

@@ -7,32 +7,32 @@ use resourceful::testing::TestApp;
 use serde_json::{Value as Json, json};
 
 use crate::policies::model;
-use crate::support::Place;
+use crate::support::TestStorage;
 use crate::support::receiver::Receiver;
-use crate::webhooks::{at, builder, endpoint, hurry, job, webhooks};
+use crate::webhooks::{builder, create_endpoint, create_job, endpoint_path, make_all_due, webhooks};
 
 /// The fields that a path was sent of the next job.
-async fn sent(app: &TestApp, receiver: &Receiver, path: &str, code: &str) -> Vec<String> {
-    job(app, "boss", code, json!({})).await;
+async fn delivered_fields(app: &TestApp, receiver: &Receiver, path: &str, code: &str) -> Vec<String> {
+    create_job(app, "boss", code, json!({})).await;
     app.app().deliver().await.unwrap();
-    let [message] = <[_; 1]>::try_from(receiver.took(path)).unwrap();
+    let [message] = <[_; 1]>::try_from(receiver.take_messages(path)).unwrap();
     message.json()["data"].as_object().unwrap().keys().cloned().collect()
 }
 
 #[tokio::test]
-async fn nobody_lends_their_sight_to_an_address_that_somebody_else_named() {
-    for place in Place::all().await {
+async fn endpoint_keeps_its_owner_until_take_over_or_url_change() {
+    for storage in TestStorage::all().await {
         let receiver = Receiver::start().await;
         let auditors = || tenant_role("admin");
-        let webhooks = webhooks(&place).endpoints(move |endpoints| {
+        let webhooks = webhooks(&storage).endpoints(move |endpoints| {
             let trail = audit().readable_by(auditors()).revertible_by(auditors());
             endpoints.preset(bulk()).preset(trail)
         });
-        let app = TestApp::build(builder(&place).webhooks(webhooks).batch(10)).await.unwrap();
-        let of_ann = endpoint(&app, "ann", &receiver.url("/ann"), &["jobs.*"]).await;
-        let first: Json = app.get(&at(&of_ann, "/history")).bearer("ann").await.json();
+        let app = TestApp::build(builder(&storage).webhooks(webhooks).batch(10)).await.unwrap();
+        let of_ann = create_endpoint(&app, "ann", &receiver.url("/ann"), &["jobs.*"]).await;
+        let first: Json = app.get(&endpoint_path(&of_ann, "/history")).bearer("ann").await.json();
         let then = first["items"][0]["at"].as_str().unwrap().to_owned();
-        let (item, id) = (at(&of_ann, ""), of_ann["id"].as_str().unwrap());
+        let (item, id) = (endpoint_path(&of_ann, ""), of_ann["id"].as_str().unwrap());
         let whole = json!({"url": receiver.url("/ann"), "events": ["*"]});
         let many = json!({"filter": {"enabled": true}, "patch": {"description": "b"}, "max_affected": 10});
         let batch = json!({"operations": [
@@ -44,71 +44,76 @@ async fn nobody_lends_their_sight_to_an_address_that_somebody_else_named() {
             ("PUT", item.clone(), whole),
             ("PATCH", "/webhook_endpoints/bulk".to_owned(), many),
             ("POST", "/batch".to_owned(), batch),
-            ("POST", at(&of_ann, "/rotate-secret"), json!({})),
-            ("POST", at(&of_ann, "/reveal-secret"), json!({})),
-            ("POST", at(&of_ann, "/revert"), json!({"as_of": then})),
+            ("POST", endpoint_path(&of_ann, "/rotate-secret"), json!({})),
+            ("POST", endpoint_path(&of_ann, "/reveal-secret"), json!({})),
+            ("POST", endpoint_path(&of_ann, "/revert"), json!({"as_of": then})),
         ] {
             let changed = app.request(method, &path).bearer("boss").json(body).await;
             assert!(changed.status() < 300, "{method} {path}: {changed}");
             assert_eq!(app.get(&item).bearer("boss").await.json()["owner_id"], "ann", "{method} {path}");
         }
-        assert_eq!(sent(&app, &receiver, "/ann", "j1").await, ["code", "org_id", "secret"]);
+        assert_eq!(delivered_fields(&app, &receiver, "/ann", "j1").await, ["code", "org_id", "secret"]);
 
-        let taken = app.post(&at(&of_ann, "/take-over")).bearer("bob").await;
+        let taken = app.post(&endpoint_path(&of_ann, "/take-over")).bearer("bob").await;
         assert_eq!(taken.status(), 404, "{taken}");
-        let taken = app.post(&at(&of_ann, "/take-over")).bearer("boss").await;
+        let taken = app.post(&endpoint_path(&of_ann, "/take-over")).bearer("boss").await;
         assert_eq!((taken.status(), &taken.json()["owner_id"]), (200, &json!("boss")), "{taken}");
-        assert_eq!(sent(&app, &receiver, "/ann", "j2").await, ["code", "org_id", "salary", "secret"]);
+        assert_eq!(
+            delivered_fields(&app, &receiver, "/ann", "j2").await,
+            ["code", "org_id", "salary", "secret"]
+        );
         // Who names another address is the owner of it.
         let moved = app.patch(&item).bearer("ann").json(json!({"url": receiver.url("/moved")})).await;
         assert_eq!(moved.json()["owner_id"], "ann");
-        assert_eq!(sent(&app, &receiver, "/moved", "j3").await, ["code", "org_id", "secret"]);
+        assert_eq!(delivered_fields(&app, &receiver, "/moved", "j3").await, ["code", "org_id", "secret"]);
     }
 }
 
 #[tokio::test]
-async fn an_endpoint_of_what_is_no_more_can_still_be_changed() {
-    for place in Place::all().await.into_iter().filter(|place| place.name != "memory") {
+async fn endpoint_with_removed_event_types_can_still_be_updated() {
+    for storage in TestStorage::all().await.into_iter().filter(|storage| storage.name != "memory") {
         let receiver = Receiver::start().await;
-        let app = TestApp::build(builder(&place).webhooks(webhooks(&place))).await.unwrap();
-        let old = endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
-        let events = match place.name {
+        let app = TestApp::build(builder(&storage).webhooks(webhooks(&storage))).await.unwrap();
+        let old = create_endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
+        let events = match storage.name {
             "sqlite" => r#"'["gone.*", "jobs.created"]'"#,
             _ => "ARRAY['gone.*', 'jobs.created']",
         };
         let sql = format!("UPDATE resourceful_webhook_endpoints SET events = {events}");
-        place.storage().migrate(&[Migration::new("renamed", 1, "renamed", sql)], true).await.unwrap();
+        storage.storage().migrate(&[Migration::new("renamed", 1, "renamed", sql)], true).await.unwrap();
         for _ in 0..7 {
-            let rotated = app.post(&at(&old, "/rotate-secret")).bearer("ann").await;
+            let rotated = app.post(&endpoint_path(&old, "/rotate-secret")).bearer("ann").await;
             assert_eq!(rotated.status(), 200, "{rotated}");
         }
-        let noted = app.patch(&at(&old, "")).bearer("ann").json(json!({"description": "old"})).await;
+        let noted =
+            app.patch(&endpoint_path(&old, "")).bearer("ann").json(json!({"description": "old"})).await;
         assert_eq!(noted.status(), 200, "{noted}");
         let more = json!({"events": ["gone.*", "gone.created"]});
-        let refused = app.patch(&at(&old, "")).bearer("ann").json(more).await;
+        let refused = app.patch(&endpoint_path(&old, "")).bearer("ann").json(more).await;
         assert_eq!((refused.status(), &refused.json()["errors"][0]["pointer"]), (422, &json!("/events/1")));
         // However often it was rotated, a message holds a few signatures.
-        job(&app, "ann", "j", json!({})).await;
+        create_job(&app, "ann", "j", json!({})).await;
         app.app().deliver().await.unwrap();
-        let [message] = <[_; 1]>::try_from(receiver.took("/hook")).unwrap();
+        let [message] = <[_; 1]>::try_from(receiver.take_messages("/hook")).unwrap();
         assert_eq!(message.header("webhook-signature").split(' ').count(), 5);
-        receiver.answers("/hook", 410);
-        job(&app, "ann", "k", json!({})).await;
+        receiver.respond_with("/hook", 410);
+        create_job(&app, "ann", "k", json!({})).await;
         app.app().deliver().await.unwrap();
-        assert_eq!(app.get(&at(&old, "")).bearer("ann").await.json()["enabled"], false);
+        assert_eq!(app.get(&endpoint_path(&old, "")).bearer("ann").await.json()["enabled"], false);
     }
 }
 
 #[tokio::test]
-async fn times_that_never_end_are_no_trouble() {
-    let (place, receiver) = (Place::memory(), Receiver::start().await);
-    let webhooks = webhooks(&place).deadline(Duration::MAX).backoff([Duration::MAX]).retention(Duration::MAX);
+async fn maximum_durations_do_not_overflow() {
+    let (storage, receiver) = (TestStorage::memory(), Receiver::start().await);
+    let webhooks =
+        webhooks(&storage).deadline(Duration::MAX).backoff([Duration::MAX]).retention(Duration::MAX);
     let webhooks = webhooks.secret_overlap(Duration::MAX);
-    let app = TestApp::build(builder(&place).webhooks(webhooks)).await.unwrap();
-    let endpoint = endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
-    assert_eq!(app.post(&at(&endpoint, "/rotate-secret")).bearer("ann").await.status(), 200);
-    receiver.answers("/hook", 500);
-    job(&app, "ann", "j", json!({})).await;
+    let app = TestApp::build(builder(&storage).webhooks(webhooks)).await.unwrap();
+    let endpoint = create_endpoint(&app, "ann", &receiver.url("/hook"), &["jobs.*"]).await;
+    assert_eq!(app.post(&endpoint_path(&endpoint, "/rotate-secret")).bearer("ann").await.status(), 200);
+    receiver.respond_with("/hook", 500);
+    create_job(&app, "ann", "j", json!({})).await;
     app.app().deliver().await.unwrap();
     app.app().sweep().await.unwrap();
     let log = app.get("/webhook_deliveries").bearer("ann").await.items();
@@ -116,8 +121,10 @@ async fn times_that_never_end_are_no_trouble() {
 }
 
 #[tokio::test]
-async fn the_document_tells_of_endpoints_what_is_shown_of_them() {
-    let app = TestApp::build(builder(&Place::memory()).webhooks(webhooks(&Place::memory()))).await.unwrap();
+async fn openapi_describes_only_visible_endpoint_fields() {
+    let app = TestApp::build(builder(&TestStorage::memory()).webhooks(webhooks(&TestStorage::memory())))
+        .await
+        .unwrap();
     let document = app.get("/openapi.json").await.json();
     let shapes = document["components"]["schemas"].as_object().unwrap();
     let of_endpoints: Vec<_> = shapes.keys().filter(|name| name.starts_with("WebhookEndpoint")).collect();
@@ -126,17 +133,17 @@ async fn the_document_tells_of_endpoints_what_is_shown_of_them() {
     assert!(shown.get("secrets").is_none() && shown.get("owner").is_none(), "{shown}");
     // Nor is the shape of what is hidden.
     assert!(!of_endpoints.iter().any(|name| name.ends_with("EndpointSecret")), "{of_endpoints:?}");
-    let told = &shapes["WebhookEndpoint_RotateSecretOutput"]["properties"];
-    assert_eq!(told.as_object().unwrap().keys().collect::<Vec<_>>(), ["secret"]);
+    let output = &shapes["WebhookEndpoint_RotateSecretOutput"]["properties"];
+    assert_eq!(output.as_object().unwrap().keys().collect::<Vec<_>>(), ["secret"]);
 }
 
 #[tokio::test]
-async fn what_is_tried_again_is_judged_by_all_of_the_event() {
-    for place in Place::all().await.into_iter().filter(|place| place.name != "memory") {
+async fn retry_evaluates_rules_on_the_complete_event() {
+    for storage in TestStorage::all().await.into_iter().filter(|storage| storage.name != "memory") {
         let receiver = Receiver::start().await;
         // A rule speaks of what its callers are not told.
         let drafts = define_dynamic_resource("drafts", model(&["code", "author", "editor", "text"]))
-            .adapter(place.table("drafts"))
+            .adapter(storage.table("drafts"))
             .id_field("code")
             .permissions(Permissions::all(tenant_member()))
             .policy_on([Operation::Read, Operation::List], all_of([owner("author"), owner("editor")]))
@@ -144,21 +151,21 @@ async fn what_is_tried_again_is_judged_by_all_of_the_event() {
             .visible_to(["editor"], role("chief"))
             .build()
             .unwrap();
-        let app = builder(&place).resource(drafts).webhooks(webhooks(&place));
+        let app = builder(&storage).resource(drafts).webhooks(webhooks(&storage));
         let app = TestApp::build(app).await.unwrap();
-        endpoint(&app, "ann", &receiver.url("/hook"), &["drafts.*"]).await;
-        receiver.answers("/hook", 500);
+        create_endpoint(&app, "ann", &receiver.url("/hook"), &["drafts.*"]).await;
+        receiver.respond_with("/hook", 500);
         let draft = |code: &str| json!({"code": code, "author": "ann", "editor": "ann", "text": ""});
         app.app().load().rows("drafts", [draft("kept"), draft("gone")]).unwrap().commit().await.unwrap();
         assert_eq!(app.patch("/drafts/kept").bearer("ann").json(json!({"text": "t"})).await.status(), 200);
         assert_eq!(app.delete("/drafts/gone").bearer("ann").await.status(), 204);
         app.app().deliver().await.unwrap();
-        let tried = receiver.took("/hook").len();
+        let tried = receiver.take_messages("/hook").len();
         assert_eq!(tried, 2);
-        receiver.answers("/hook", 204);
-        hurry(&place, &app).await;
-        let again = receiver.took("/hook");
-        assert_eq!(again.len(), tried, "{}", place.name);
+        receiver.respond_with("/hook", 204);
+        make_all_due(&storage, &app).await;
+        let again = receiver.take_messages("/hook");
+        assert_eq!(again.len(), tried, "{}", storage.name);
         assert!(again.iter().any(|message| message.json()["type"] == "drafts.deleted"));
         for message in again {
             let data = &message.json()["data"];
@@ -168,13 +175,13 @@ async fn what_is_tried_again_is_judged_by_all_of_the_event() {
 }
 
 #[tokio::test]
-async fn in_production_tables_that_are_missing_are_named() {
+async fn production_build_names_missing_webhook_migrations() {
     let database = Sql::connect("sqlite::memory:").await.unwrap();
     let webhooks = Webhooks::stored_in(&database.storage(), role("admin"), async |owner| Ok(Some(owner)));
     let production = || create_app(AppPreset::Production).secret("0".repeat(32));
     let refused = production().webhooks(webhooks).build().await.unwrap_err().to_string();
-    for said in ["0002_webhooks` is not applied", "RESOURCEFUL_MIGRATE=1"] {
-        assert!(refused.contains(said), "{said}: {refused}");
+    for expected in ["0002_webhooks` is not applied", "RESOURCEFUL_MIGRATE=1"] {
+        assert!(refused.contains(expected), "{expected}: {refused}");
     }
     let webhooks = || Webhooks::stored_in(&database.storage(), role("admin"), async |owner| Ok(Some(owner)));
     production().webhooks(webhooks()).migrate().await.unwrap();
@@ -182,8 +189,8 @@ async fn in_production_tables_that_are_missing_are_named() {
 }
 
 #[tokio::test]
-async fn the_events_that_can_be_wanted_are_those_that_are_left() {
-    let app = crate::examples::shop(&Place::memory()).await;
+async fn endpoint_accepts_only_event_types_that_are_emitted() {
+    let app = crate::examples::shop(&TestStorage::memory()).await;
     let ada = crate::examples::token("ACME_ADMIN");
     let wants = |events: Json| {
         let body = json!({"url": "https://example.com/", "events": events});

@@ -4,7 +4,7 @@ use resourceful::prelude::*;
 use resourceful::testing::TestApp;
 use serde_json::{Value, json};
 
-use crate::support::{EDITOR, Place, builder, create, everywhere, path};
+use crate::support::{EDITOR, TestStorage, builder, create, on_every_storage, path};
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
 struct Paper {
@@ -13,9 +13,9 @@ struct Paper {
     deleted_at: Option<DateTime<Utc>>,
 }
 
-async fn papers(place: &Place) -> TestApp {
+async fn papers(storage: &TestStorage) -> TestApp {
     let papers = define_resource::<Paper>("papers")
-        .adapter(place.table("papers"))
+        .adapter(storage.table("papers"))
         .permissions(Permissions::all(anyone()))
         .version("revision")
         .preset(soft_delete())
@@ -26,7 +26,7 @@ async fn papers(place: &Place) -> TestApp {
 
 #[tokio::test]
 async fn if_match_is_required_on_every_path_of_a_resource_that_requires_it() {
-    everywhere(|app| async move {
+    on_every_storage(|app| async move {
         let note = app.post("/notes").bearer(EDITOR).json(json!({"text": "a"})).await;
         let location = note.header("location").unwrap().to_owned();
         let id = note.json()["id"].clone();
@@ -48,9 +48,9 @@ async fn if_match_is_required_on_every_path_of_a_resource_that_requires_it() {
 }
 
 #[tokio::test]
-async fn actions_of_presets_obey_if_match_and_deleted_at_is_the_servers() {
-    for place in Place::all().await {
-        let app = papers(&place).await;
+async fn preset_actions_honor_if_match_and_deleted_at_is_read_only() {
+    for storage in TestStorage::all().await {
+        let app = papers(&storage).await;
         let created = app.post("/papers").json(json!({"title": "a"})).await;
         let item = format!("/papers/{}", created.json()["id"]);
         let instant = "2020-01-01T00:00:00Z";
@@ -102,8 +102,8 @@ async fn actions_of_presets_obey_if_match_and_deleted_at_is_the_servers() {
 }
 
 #[tokio::test]
-async fn head_and_query_are_conditional_and_the_twin_is_not() {
-    everywhere(|app| async move {
+async fn head_and_query_are_conditional_and_query_post_is_not() {
+    on_every_storage(|app| async move {
         let item = path(&create(&app, "lamp", json!({})).await);
         let get = app.get(&item).await;
         let head = app.request("HEAD", &item).header("if-none-match", "\"1\"").await;
@@ -118,8 +118,8 @@ async fn head_and_query_are_conditional_and_the_twin_is_not() {
         let tag = found.header("etag").unwrap().to_owned();
         let known = app.request("QUERY", "/products").header("if-none-match", &tag).json(query()).await;
         assert_eq!((known.status(), known.text()), (304, ""));
-        let twin = app.post("/products/query").header("if-none-match", &tag).json(query()).await;
-        assert_eq!(twin.status(), 200);
+        let query_post = app.post("/products/query").header("if-none-match", &tag).json(query()).await;
+        assert_eq!(query_post.status(), 200);
         let tags = app
             .put(&item)
             .header("if-none-match", "\"1\"")
@@ -145,8 +145,8 @@ async fn head_and_query_are_conditional_and_the_twin_is_not() {
 }
 
 #[tokio::test]
-async fn paths_that_are_no_resources_name_their_methods() {
-    let app = TestApp::build(builder(&Place::memory()).batch(5)).await.unwrap();
+async fn non_resource_paths_list_their_methods() {
+    let app = TestApp::build(builder(&TestStorage::memory()).batch(5)).await.unwrap();
     for (target, allow) in [
         ("/batch", "OPTIONS, POST"),
         ("/events", "GET, HEAD, OPTIONS"),

@@ -36,7 +36,7 @@ pub trait Bus: fmt::Debug + Send + Sync + 'static {
         &'a self,
         queue: &'a str,
         group: &'a str,
-        abandoned: Duration,
+        ack_timeout: Duration,
     ) -> Answer<'a, Arc<dyn Consumer>>;
 
     /// The latest dead letters of a group, oldest first.

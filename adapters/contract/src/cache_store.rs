@@ -16,11 +16,11 @@ pub trait CacheStore: fmt::Debug + Send + Sync + 'static {
     fn get<'a>(&'a self, key: &'a str) -> Answer<'a, Option<Vec<u8>>>;
 
     /// Stores a value under a key for this long, replacing the previous one.
-    fn put<'a>(&'a self, key: &'a str, value: Vec<u8>, keep: Duration) -> Answer<'a, ()>;
+    fn put<'a>(&'a self, key: &'a str, value: Vec<u8>, ttl: Duration) -> Answer<'a, ()>;
 
     /// Claims a key for this long: of concurrent callers one gets `true`, and the others `false` until the key is released
     /// or the claim expires.
-    fn claim<'a>(&'a self, key: &'a str, keep: Duration) -> Answer<'a, bool>;
+    fn claim<'a>(&'a self, key: &'a str, ttl: Duration) -> Answer<'a, bool>;
 
     /// Releases a claimed key.
     fn release<'a>(&'a self, key: &'a str) -> Answer<'a, ()>;

@@ -151,14 +151,14 @@ impl fmt::Display for StorageError {
         for (key, value) in &self.context {
             write!(f, "; {key}: {value}")?;
         }
-        let mut said = String::new();
+        let mut previous = String::new();
         let mut next = StdError::source(self);
         while let Some(cause) = next {
             let text = cause.to_string();
             // Many errors repeat their cause.
-            if !said.contains(&text) {
+            if !previous.contains(&text) {
                 write!(f, "; cause: {text}")?;
-                said = text;
+                previous = text;
             }
             next = cause.source();
         }

@@ -62,14 +62,14 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
 
     /// Sends a notification on a channel to other nodes of the application. Only the latency of their reaction depends on
     /// it.
-    fn notify<'a>(&'a self, bell: &'a str) -> Answer<'a, ()> {
-        let _ = bell;
+    fn notify<'a>(&'a self, channel: &'a str) -> Answer<'a, ()> {
+        let _ = channel;
         Box::pin(std::future::ready(Ok(())))
     }
 
     /// Listens to a channel; `None` if nodes cannot notify each other through this storage.
-    fn listen<'a>(&'a self, bell: &'a str) -> Answer<'a, Option<Box<dyn NotificationStream>>> {
-        let _ = bell;
+    fn listen<'a>(&'a self, channel: &'a str) -> Answer<'a, Option<Box<dyn NotificationStream>>> {
+        let _ = channel;
         Box::pin(std::future::ready(Ok(None)))
     }
 

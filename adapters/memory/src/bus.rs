@@ -11,7 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::queue::{MemoryConsumer, Queue};
 
 /// The number of messages that a channel buffers for slow listeners.
-const KEPT: usize = 1_024;
+const CHANNEL_CAPACITY: usize = 1_024;
 
 /// An in-process bus for the nodes of one process, such as those of a test. Clones share it.
 ///
@@ -61,7 +61,8 @@ impl Bus for MemoryBus {
 
     fn listen<'a>(&'a self, channel: &'a str) -> Answer<'a, Box<dyn Listener>> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        let sender = channels.entry(channel.to_owned()).or_insert_with(|| broadcast::Sender::new(KEPT));
+        let sender =
+            channels.entry(channel.to_owned()).or_insert_with(|| broadcast::Sender::new(CHANNEL_CAPACITY));
         let listener: Box<dyn Listener> = Box::new(MemoryListener(sender.subscribe(), self.clone()));
         Box::pin(std::future::ready(Ok(listener)))
     }
@@ -75,10 +76,10 @@ impl Bus for MemoryBus {
         &'a self,
         queue: &'a str,
         group: &'a str,
-        abandoned: Duration,
+        ack_timeout: Duration,
     ) -> Answer<'a, Arc<dyn Consumer>> {
         let consumer: Arc<dyn Consumer> =
-            Arc::new(MemoryConsumer::join(self.queue(queue), group.to_owned(), abandoned));
+            Arc::new(MemoryConsumer::join(self.queue(queue), group.to_owned(), ack_timeout));
         Box::pin(std::future::ready(Ok(consumer)))
     }
 

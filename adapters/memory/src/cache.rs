@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use resourceful_contract::{Answer, CacheStore};
 
 /// The number of entries from which expired ones are searched for and removed.
-const MANY: usize = 1_024;
+const SWEEP_THRESHOLD: usize = 1_024;
 
 /// A cache store for the nodes of one process, such as those of a test. Clones share it. Its size is unlimited: it does not
 /// replace the local cache that every node has.
@@ -17,8 +17,8 @@ pub struct MemoryCache(Arc<Mutex<Entries>>);
 
 #[derive(Default)]
 struct Entries {
-    kept: HashMap<String, (Vec<u8>, Instant)>,
-    claimed: HashMap<String, Instant>,
+    stored: HashMap<String, (Vec<u8>, Instant)>,
+    claims: HashMap<String, Instant>,
 }
 
 impl MemoryCache {
@@ -35,7 +35,7 @@ impl MemoryCache {
 
 impl fmt::Debug for MemoryCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryCache").field("kept", &self.entries().kept.len()).finish_non_exhaustive()
+        f.debug_struct("MemoryCache").field("kept", &self.entries().stored.len()).finish_non_exhaustive()
     }
 }
 
@@ -50,33 +50,33 @@ impl CacheStore for MemoryCache {
 
     fn get<'a>(&'a self, key: &'a str) -> Answer<'a, Option<Vec<u8>>> {
         let entries = self.entries();
-        let kept = entries.kept.get(key).filter(|(_, end)| *end > Instant::now());
-        ready(kept.map(|(value, _)| value.clone()))
+        let stored = entries.stored.get(key).filter(|(_, expires_at)| *expires_at > Instant::now());
+        ready(stored.map(|(value, _)| value.clone()))
     }
 
-    fn put<'a>(&'a self, key: &'a str, value: Vec<u8>, keep: Duration) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a str, value: Vec<u8>, ttl: Duration) -> Answer<'a, ()> {
         let now = Instant::now();
         let mut entries = self.entries();
-        if entries.kept.len() >= MANY {
-            entries.kept.retain(|_, (_, end)| *end > now);
+        if entries.stored.len() >= SWEEP_THRESHOLD {
+            entries.stored.retain(|_, (_, expires_at)| *expires_at > now);
         }
-        entries.kept.insert(key.to_owned(), (value, now + keep));
+        entries.stored.insert(key.to_owned(), (value, now + ttl));
         ready(())
     }
 
-    fn claim<'a>(&'a self, key: &'a str, keep: Duration) -> Answer<'a, bool> {
+    fn claim<'a>(&'a self, key: &'a str, ttl: Duration) -> Answer<'a, bool> {
         let now = Instant::now();
         let mut entries = self.entries();
-        entries.claimed.retain(|_, end| *end > now);
-        let is_free = !entries.claimed.contains_key(key);
+        entries.claims.retain(|_, expires_at| *expires_at > now);
+        let is_free = !entries.claims.contains_key(key);
         if is_free {
-            entries.claimed.insert(key.to_owned(), now + keep);
+            entries.claims.insert(key.to_owned(), now + ttl);
         }
         ready(is_free)
     }
 
     fn release<'a>(&'a self, key: &'a str) -> Answer<'a, ()> {
-        self.entries().claimed.remove(key);
+        self.entries().claims.remove(key);
         ready(())
     }
 }

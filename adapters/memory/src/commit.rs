@@ -12,26 +12,26 @@ use crate::table::Row;
 use crate::{fetch, filter, render};
 
 /// The number of changes between two calls of the progress callback.
-const STEP: usize = 500;
+const PROGRESS_INTERVAL: usize = 500;
 
 pub(crate) fn apply(state: &mut State, set: &ChangeSet) -> Result<Committed, StorageError> {
     let mut rows = Vec::with_capacity(set.changes.len());
     let progress = |rows: usize| {
         if let Some(progress) = &set.progress
-            && (rows.is_multiple_of(STEP) || rows == set.changes.len())
+            && (rows.is_multiple_of(PROGRESS_INTERVAL) || rows == set.changes.len())
         {
             progress(rows);
         }
     };
-    all(state, &set.changes, &mut rows, &progress)?;
+    apply_all(state, &set.changes, &mut rows, &progress)?;
     if let Some(then) = &set.then {
-        let following = then(&rows);
-        all(state, &following, &mut rows, &|_| {})?;
+        let follow_ups = then(&rows);
+        apply_all(state, &follow_ups, &mut rows, &|_| {})?;
     }
     Ok(Committed::new(rows))
 }
 
-fn all(
+fn apply_all(
     state: &mut State,
     changes: &[Change],
     rows: &mut Vec<RowOutcome>,
@@ -39,13 +39,13 @@ fn all(
 ) -> Result<(), StorageError> {
     for change in changes {
         let position = rows.len();
-        rows.push(one(state, change).map_err(|error| error.at_change(position))?);
+        rows.push(apply_one(state, change).map_err(|error| error.at_change(position))?);
         progress(rows.len());
     }
     Ok(())
 }
 
-fn one(state: &mut State, change: &Change) -> Result<RowOutcome, StorageError> {
+fn apply_one(state: &mut State, change: &Change) -> Result<RowOutcome, StorageError> {
     let schema = &change.schema;
     let row = match &change.write {
         Write::Insert { values } => insert(state, schema, values)?,
@@ -55,14 +55,14 @@ fn one(state: &mut State, change: &Change) -> Result<RowOutcome, StorageError> {
             return Ok(RowOutcome { id: id.clone(), ..RowOutcome::all(1) });
         }
         Write::UpdateAll { filter, set } => {
-            let ids = matching(state, schema, filter)?;
+            let ids = matching_ids(state, schema, filter)?;
             for id in &ids {
                 update(state, schema, id, set, &Guard::none())?;
             }
             return Ok(RowOutcome::all(ids.len() as u64));
         }
         Write::DeleteAll { filter } => {
-            let ids = matching(state, schema, filter)?;
+            let ids = matching_ids(state, schema, filter)?;
             for id in &ids {
                 delete(state, schema, id, &Guard::none())?;
             }
@@ -72,18 +72,18 @@ fn one(state: &mut State, change: &Change) -> Result<RowOutcome, StorageError> {
     let columns = filter::columns(schema, state.table(&schema.table)?)?;
     let mut json = Vec::new();
     if let Some(fields) = &change.answer {
-        render::object(&mut json, schema, &columns, &row, fields);
+        render::write_object(&mut json, schema, &columns, &row, fields);
     }
     Ok(RowOutcome {
         id: row[columns[schema.id]].clone(),
-        version: Some(render::version(schema, &columns, &row)),
+        version: Some(render::row_version(schema, &columns, &row)),
         json,
         rows: 1,
     })
 }
 
 /// The ids of the matching rows.
-fn matching(state: &State, schema: &Arc<Schema>, filter: &Filter) -> Result<Vec<Value>, StorageError> {
+fn matching_ids(state: &State, schema: &Arc<Schema>, filter: &Filter) -> Result<Vec<Value>, StorageError> {
     let query = Query {
         filter: filter.clone(),
         fields: Vec::new(),
@@ -103,7 +103,7 @@ fn insert(state: &mut State, schema: &Schema, values: &[Value]) -> Result<Row, S
         row[*column] = value.clone();
     }
     if row[columns[schema.id]].is_null() {
-        row[columns[schema.id]] = table.mint();
+        row[columns[schema.id]] = table.generate_id();
     }
     if let (Some(field), Some(version)) = (schema.version, schema.first_version(values)) {
         row[columns[field]] = Value::Integer(version);
@@ -113,7 +113,7 @@ fn insert(state: &mut State, schema: &Schema, values: &[Value]) -> Result<Row, S
         let id = schema.id_field().name.clone();
         return Err(StorageError::new(ErrorKind::UniqueViolation).with_fields(vec![id]));
     }
-    place(state, schema, &columns, row)
+    store_row(state, schema, &columns, row)
 }
 
 fn update(
@@ -123,7 +123,7 @@ fn update(
     set: &[(usize, Value)],
     guard: &Guard,
 ) -> Result<Row, StorageError> {
-    let (columns, before) = guarded(state, schema, id, guard)?;
+    let (columns, before) = check_guard(state, schema, id, guard)?;
     let mut row = before.to_vec();
     for (field, value) in set {
         row[columns[*field]] = value.clone();
@@ -133,24 +133,26 @@ fn update(
     {
         *counter += 1;
     }
-    for (reached, column, target) in state.referring(&schema.table) {
+    for (referring, column, target) in state.references_to(&schema.table) {
         let Some(target) = state.table(&schema.table)?.layout().column(target) else {
             continue;
         };
-        if row[target] != before[target] && reached.holds(column, &before[target]) {
+        if row[target] != before[target] && referring.contains_value(column, &before[target]) {
             return Err(StorageError::new(ErrorKind::ForeignKeyViolation));
         }
     }
-    place(state, schema, &columns, row.into())
+    store_row(state, schema, &columns, row.into())
 }
 
 fn delete(state: &mut State, schema: &Schema, id: &Value, guard: &Guard) -> Result<(), StorageError> {
-    let (_, row) = guarded(state, schema, id, guard)?;
+    let (_, row) = check_guard(state, schema, id, guard)?;
     // The row is removed first, so that a row that references itself can be deleted.
     state.table_mut(&schema.table)?.remove(id);
-    for (referring, column, target) in state.referring(&schema.table) {
+    for (referring, column, target) in state.references_to(&schema.table) {
         let target = state.table(&schema.table)?.layout().column(target);
-        if target.is_some_and(|target| !row[target].is_null() && referring.holds(column, &row[target])) {
+        if target
+            .is_some_and(|target| !row[target].is_null() && referring.contains_value(column, &row[target]))
+        {
             return Err(StorageError::new(ErrorKind::ForeignKeyViolation));
         }
     }
@@ -158,7 +160,7 @@ fn delete(state: &mut State, schema: &Schema, id: &Value, guard: &Guard) -> Resu
 }
 
 /// The row before the change, if the guard admits the change.
-fn guarded(
+fn check_guard(
     state: &State,
     schema: &Schema,
     id: &Value,
@@ -170,7 +172,7 @@ fn guarded(
     if !filter::matches(state, &columns, row, &guard.filter)? {
         return Err(StorageError::new(ErrorKind::NotFound));
     }
-    if guard.version.is_some_and(|version| version != render::version(schema, &columns, row)) {
+    if guard.version.is_some_and(|version| version != render::row_version(schema, &columns, row)) {
         return Err(StorageError::new(ErrorKind::VersionMismatch));
     }
     let row = Arc::clone(row);
@@ -178,7 +180,7 @@ fn guarded(
 }
 
 /// Stores a row, if it violates no unique index and the rows that it references exist.
-fn place(state: &mut State, schema: &Schema, columns: &[usize], row: Row) -> Result<Row, StorageError> {
+fn store_row(state: &mut State, schema: &Schema, columns: &[usize], row: Row) -> Result<Row, StorageError> {
     for (field, column) in schema.fields.iter().zip(columns) {
         if !field.nullable && row[*column].is_null() {
             let error = StorageError::new(ErrorKind::Rejected).with_fields(vec![field.name.clone()]);
@@ -186,8 +188,8 @@ fn place(state: &mut State, schema: &Schema, columns: &[usize], row: Row) -> Res
         }
     }
     let table = state.table_mut(&schema.table)?;
-    if let Some(clash) = table.clash(&row) {
-        let fields = table.layout().field_names(clash);
+    if let Some(index_columns) = table.violated_index(&row) {
+        let fields = table.layout().field_names(index_columns);
         return Err(StorageError::new(ErrorKind::UniqueViolation).with_fields(fields));
     }
     table.put(row.clone());
@@ -195,9 +197,11 @@ fn place(state: &mut State, schema: &Schema, columns: &[usize], row: Row) -> Res
     for reference in &layout.references {
         let value = &row[reference.column];
         let target = state.table(&reference.table)?;
-        let held =
-            target.layout().column(&reference.target).is_some_and(|column| target.holds(column, value));
-        if !value.is_null() && !held {
+        let has_target = target
+            .layout()
+            .column(&reference.target)
+            .is_some_and(|column| target.contains_value(column, value));
+        if !value.is_null() && !has_target {
             let fields = layout.field_names(&[reference.column]);
             return Err(StorageError::new(ErrorKind::ForeignKeyViolation).with_fields(fields));
         }

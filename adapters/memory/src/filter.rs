@@ -52,9 +52,9 @@ pub(crate) fn matches(
                 return Ok(false);
             }
             let table = state.table(&link.target.table)?;
-            let theirs = self::columns(&link.target, table)?;
-            for related in table.equal(theirs[link.remote], local) {
-                if matches(state, &theirs, related, inner)? {
+            let target_columns = self::columns(&link.target, table)?;
+            for related in table.rows_with_value(target_columns[link.remote], local) {
+                if matches(state, &target_columns, related, inner)? {
                     return Ok(true);
                 }
             }

@@ -60,7 +60,7 @@ impl Memory {
 
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Memory").field("tables", &self.database.snapshot().names()).finish()
+        f.debug_struct("Memory").field("tables", &self.database.snapshot().table_names()).finish()
     }
 }
 
@@ -123,8 +123,8 @@ impl Storage for Database {
 
     fn commit(&self, changes: ChangeSet) -> Answer<'_, resourceful_contract::Committed> {
         if changes.dry_run {
-            let mut tried = State::clone(&self.snapshot());
-            return ready(commit::apply(&mut tried, &changes));
+            let mut scratch = State::clone(&self.snapshot());
+            return ready(commit::apply(&mut scratch, &changes));
         }
         ready(self.change(|state| commit::apply(state, &changes)))
     }

@@ -7,7 +7,13 @@ use crate::state::State;
 use crate::table::Row;
 
 /// Writes a row's fields, without the closing brace.
-pub(crate) fn open(out: &mut Vec<u8>, schema: &Schema, columns: &[usize], row: &Row, fields: &[usize]) {
+pub(crate) fn write_fields(
+    out: &mut Vec<u8>,
+    schema: &Schema,
+    columns: &[usize],
+    row: &Row,
+    fields: &[usize],
+) {
     out.push(b'{');
     for (position, field) in fields.iter().enumerate() {
         if position > 0 {
@@ -20,13 +26,19 @@ pub(crate) fn open(out: &mut Vec<u8>, schema: &Schema, columns: &[usize], row: &
 }
 
 /// Writes a row's fields as an object.
-pub(crate) fn object(out: &mut Vec<u8>, schema: &Schema, columns: &[usize], row: &Row, fields: &[usize]) {
-    open(out, schema, columns, row, fields);
+pub(crate) fn write_object(
+    out: &mut Vec<u8>,
+    schema: &Schema,
+    columns: &[usize],
+    row: &Row,
+    fields: &[usize],
+) {
+    write_fields(out, schema, columns, row, fields);
     out.push(b'}');
 }
 
 /// Writes related rows as further members of an object that is not closed yet.
-pub(crate) fn includes(
+pub(crate) fn write_includes(
     out: &mut Vec<u8>,
     state: &State,
     columns: &[usize],
@@ -41,18 +53,23 @@ pub(crate) fn includes(
         first = false;
         json::text(out, &include.link.name);
         out.push(b':');
-        related(out, state, &row[columns[include.link.local]], include)?;
+        write_related(out, state, &row[columns[include.link.local]], include)?;
     }
     Ok(())
 }
 
-fn related(out: &mut Vec<u8>, state: &State, key: &Value, include: &Include) -> Result<(), StorageError> {
+fn write_related(
+    out: &mut Vec<u8>,
+    state: &State,
+    key: &Value,
+    include: &Include,
+) -> Result<(), StorageError> {
     let target = &include.link.target;
     let table = state.table(&target.table)?;
     let columns = filter::columns(target, table)?;
     let mut found = Vec::new();
     if !key.is_null() {
-        for row in table.equal(columns[include.link.remote], key) {
+        for row in table.rows_with_value(columns[include.link.remote], key) {
             if include.filter.is_everything() || matches(state, &columns, row, &include.filter)? {
                 found.push(row);
             }
@@ -61,7 +78,7 @@ fn related(out: &mut Vec<u8>, state: &State, key: &Value, include: &Include) -> 
     found.sort_by(|a, b| a[columns[target.id]].compare(&b[columns[target.id]]));
     match include.link.cardinality {
         Cardinality::One => match found.first() {
-            Some(row) => object(out, target, &columns, row, &include.fields),
+            Some(row) => write_object(out, target, &columns, row, &include.fields),
             None => out.extend_from_slice(b"null"),
         },
         Cardinality::Many => {
@@ -70,7 +87,7 @@ fn related(out: &mut Vec<u8>, state: &State, key: &Value, include: &Include) -> 
                 if position > 0 {
                     out.push(b',');
                 }
-                object(out, target, &columns, row, &include.fields);
+                write_object(out, target, &columns, row, &include.fields);
             }
             out.push(b']');
         }
@@ -83,7 +100,7 @@ fn matches(state: &State, columns: &[usize], row: &Row, filter: &Filter) -> Resu
 }
 
 /// The row's version counter, or the digest of all its fields.
-pub(crate) fn version(schema: &Schema, columns: &[usize], row: &Row) -> Version {
+pub(crate) fn row_version(schema: &Schema, columns: &[usize], row: &Row) -> Version {
     if let Some(position) = schema.version
         && let Value::Integer(counter) = row[columns[position]]
     {
@@ -91,6 +108,6 @@ pub(crate) fn version(schema: &Schema, columns: &[usize], row: &Row) -> Version 
     }
     let all: Vec<usize> = (0..schema.fields.len()).collect();
     let mut content = Vec::new();
-    object(&mut content, schema, columns, row, &all);
+    write_object(&mut content, schema, columns, row, &all);
     Version::of_content(&content)
 }

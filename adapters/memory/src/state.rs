@@ -14,7 +14,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn names(&self) -> Vec<&str> {
+    pub(crate) fn table_names(&self) -> Vec<&str> {
         let mut names: Vec<_> = self.tables.keys().map(String::as_str).collect();
         names.sort_unstable();
         names
@@ -25,15 +25,15 @@ impl State {
     }
 
     pub(crate) fn table(&self, name: &str) -> Result<&Table, StorageError> {
-        self.tables.get(name).map(AsRef::as_ref).ok_or_else(|| absent(name))
+        self.tables.get(name).map(AsRef::as_ref).ok_or_else(|| missing_table(name))
     }
 
     pub(crate) fn table_mut(&mut self, name: &str) -> Result<&mut Table, StorageError> {
-        self.tables.get_mut(name).map(Arc::make_mut).ok_or_else(|| absent(name))
+        self.tables.get_mut(name).map(Arc::make_mut).ok_or_else(|| missing_table(name))
     }
 
     /// All tables that reference this one, with the referencing and the referenced column.
-    pub(crate) fn referring<'a>(
+    pub(crate) fn references_to<'a>(
         &'a self,
         table: &'a str,
     ) -> impl Iterator<Item = (&'a Table, usize, &'a str)> + 'a {
@@ -64,21 +64,21 @@ impl State {
             mismatches.push(Mismatch::new(Some(&field.name), message));
         }
         if mismatches.is_empty() {
-            mismatches.extend(schema.indexes.iter().filter_map(|index| lacking(layout, schema, index)));
+            mismatches.extend(schema.indexes.iter().filter_map(|index| missing_index(layout, schema, index)));
         }
         mismatches
     }
 }
 
 /// A mismatch for a declared unique index that the table, created from another declaration, does not have.
-fn lacking(layout: &Layout, schema: &Schema, index: &Index) -> Option<Mismatch> {
+fn missing_index(layout: &Layout, schema: &Schema, index: &Index) -> Option<Mismatch> {
     let columns: Vec<_> = index.fields.iter().map(|field| schema.fields[*field].column.as_str()).collect();
     let covers = |unique: &[usize]| {
         unique.iter().all(|column| columns.contains(&layout.columns[*column].name.as_str()))
     };
-    let is_kept =
+    let is_enforced =
         covers(&[layout.id]) || layout.indexes.iter().any(|(unique, is_unique)| *is_unique && covers(unique));
-    if !index.unique || is_kept {
+    if !index.unique || is_enforced {
         return None;
     }
     let field = index.fields.first().map(|field| schema.fields[*field].name.as_str());
@@ -87,6 +87,6 @@ fn lacking(layout: &Layout, schema: &Schema, index: &Index) -> Option<Mismatch> 
     Some(Mismatch::new(field, message).with_help(help))
 }
 
-fn absent(table: &str) -> StorageError {
+fn missing_table(table: &str) -> StorageError {
     StorageError::new(ErrorKind::Internal).with_context("absent table", table)
 }

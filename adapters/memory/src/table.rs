@@ -127,7 +127,7 @@ impl Table {
     }
 
     /// Generates the next id of this table.
-    pub(crate) fn mint(&mut self) -> Value {
+    pub(crate) fn generate_id(&mut self) -> Value {
         self.last_id += 1;
         Value::Integer(self.last_id)
     }
@@ -143,7 +143,7 @@ impl Table {
         }
         self.remove(&id.0);
         for ((columns, _), index) in self.layout.indexes.iter().zip(&mut self.indexes) {
-            index.insert(entry(columns, &row, &id));
+            index.insert(index_entry(columns, &row, &id));
         }
         self.rows.insert(id, row);
     }
@@ -152,20 +152,22 @@ impl Table {
         let id = Key(id.clone());
         let row = self.rows.remove(&id)?;
         for ((columns, _), index) in self.layout.indexes.iter().zip(&mut self.indexes) {
-            index.remove(&entry(columns, &row, &id));
+            index.remove(&index_entry(columns, &row, &id));
         }
         Some(row)
     }
 
     /// The columns of a unique index that this row would violate.
-    pub(crate) fn clash(&self, row: &Row) -> Option<&[usize]> {
+    pub(crate) fn violated_index(&self, row: &Row) -> Option<&[usize]> {
         let id = &row[self.layout.id];
         for ((columns, unique), index) in self.layout.indexes.iter().zip(&self.indexes) {
             if !unique || columns.iter().any(|column| row[*column].is_null()) {
                 continue;
             }
             let values: Vec<_> = columns.iter().map(|column| Key(row[*column].clone())).collect();
-            if prefixed(index, &values).any(|entry| entry.last().is_some_and(|other| other.0 != *id)) {
+            if entries_with_prefix(index, &values)
+                .any(|entry| entry.last().is_some_and(|other| other.0 != *id))
+            {
                 return Some(columns);
             }
         }
@@ -173,15 +175,15 @@ impl Table {
     }
 
     /// Whether any row has this value in a column.
-    pub(crate) fn holds(&self, column: usize, value: &Value) -> bool {
+    pub(crate) fn contains_value(&self, column: usize, value: &Value) -> bool {
         if column == self.layout.id {
             return self.get(value).is_some();
         }
-        self.equal(column, value).next().is_some()
+        self.rows_with_value(column, value).next().is_some()
     }
 
     /// The rows with this value in a column, found by an index if there is one.
-    pub(crate) fn equal<'a>(
+    pub(crate) fn rows_with_value<'a>(
         &'a self,
         column: usize,
         value: &'a Value,
@@ -189,11 +191,11 @@ impl Table {
         if column == self.layout.id {
             return Box::new(self.get(value).into_iter());
         }
-        match self.index_led_by(column) {
+        match self.index_starting_with(column) {
             Some(index) => {
                 let value = Key(value.clone());
                 let values = [value];
-                let entries: Vec<&'a Vec<Key>> = prefixed(index, &values).collect();
+                let entries: Vec<&'a Vec<Key>> = entries_with_prefix(index, &values).collect();
                 Box::new(entries.into_iter().filter_map(|entry| self.rows.get(entry.last()?)))
             }
             None => Box::new(self.rows.values().filter(move |row| row[column].compare(value).is_eq())),
@@ -201,30 +203,30 @@ impl Table {
     }
 
     pub(crate) fn is_indexed(&self, column: usize) -> bool {
-        column == self.layout.id || self.index_led_by(column).is_some()
+        column == self.layout.id || self.index_starting_with(column).is_some()
     }
 
-    fn index_led_by(&self, column: usize) -> Option<&OrdSet<Vec<Key>>> {
+    fn index_starting_with(&self, column: usize) -> Option<&OrdSet<Vec<Key>>> {
         let position =
             self.layout.indexes.iter().position(|(columns, _)| columns.first() == Some(&column))?;
         Some(&self.indexes[position])
     }
 
     /// All rows by ascending id, from this id on.
-    pub(crate) fn from(&self, id: Option<&Value>) -> impl DoubleEndedIterator<Item = &Row> {
+    pub(crate) fn ascending_from(&self, id: Option<&Value>) -> impl DoubleEndedIterator<Item = &Row> {
         let start = id.map_or(Bound::Unbounded, |id| Bound::Included(Key(id.clone())));
         self.rows.range((start, Bound::Unbounded)).map(|(_, row)| row)
     }
 
     /// All rows by descending id, from this id on.
-    pub(crate) fn down_from(&self, id: Option<&Value>) -> impl Iterator<Item = &Row> {
+    pub(crate) fn descending_from(&self, id: Option<&Value>) -> impl Iterator<Item = &Row> {
         let end = id.map_or(Bound::Unbounded, |id| Bound::Included(Key(id.clone())));
         self.rows.range((Bound::Unbounded, end)).rev().map(|(_, row)| row)
     }
 
     /// All rows in ascending order of this one column and the id, from this position on, by an index on the column; `None`
     /// if there is no such index.
-    pub(crate) fn ordered<'a>(
+    pub(crate) fn rows_by_index<'a>(
         &'a self,
         column: usize,
         from: Option<[&Value; 2]>,
@@ -232,8 +234,8 @@ impl Table {
     ) -> Option<Box<dyn Iterator<Item = &'a Row> + 'a>> {
         let position = self.layout.indexes.iter().position(|(columns, _)| columns == &[column])?;
         let index = &self.indexes[position];
-        let place = from.map(|values| values.map(|value| Key(value.clone())).to_vec());
-        let bound = place.map_or(Bound::Unbounded, Bound::Included);
+        let start_entry = from.map(|values| values.map(|value| Key(value.clone())).to_vec());
+        let bound = start_entry.map_or(Bound::Unbounded, Bound::Included);
         let row = |entry: &'a Vec<Key>| self.rows.get(entry.last()?);
         Some(if descending {
             Box::new(index.range((Bound::Unbounded, bound)).rev().filter_map(row))
@@ -243,12 +245,12 @@ impl Table {
     }
 }
 
-fn entry(columns: &[usize], row: &Row, id: &Key) -> Vec<Key> {
+fn index_entry(columns: &[usize], row: &Row, id: &Key) -> Vec<Key> {
     columns.iter().map(|column| Key(row[*column].clone())).chain([id.clone()]).collect()
 }
 
 /// The entries of an index that begin with these values.
-fn prefixed<'a, 'b>(
+fn entries_with_prefix<'a, 'b>(
     index: &'a OrdSet<Vec<Key>>,
     values: &'b [Key],
 ) -> impl Iterator<Item = &'a Vec<Key>> + use<'a, 'b> {

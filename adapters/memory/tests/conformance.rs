@@ -20,7 +20,7 @@ async fn every_case_applies_to_memory() {
 }
 
 #[tokio::test]
-async fn bus_and_cache_in_memory_keep_their_contracts() {
+async fn memory_bus_and_cache_pass_conformance_suite() {
     assert_eq!(conformance::bus(Arc::new(MemoryBus::new()), "run").await, Ok(()));
     assert_eq!(conformance::cache_store(Arc::new(MemoryCache::new()), "run").await, Ok(()));
 }

@@ -5,21 +5,21 @@ use std::time::Duration;
 use redis::cmd;
 use resourceful_contract::{Answer, CacheStore};
 
-use crate::{Redis, failed};
+use crate::{Redis, storage_error};
 
 #[derive(Clone, Debug)]
 pub(crate) struct RedisCache(pub(crate) Redis);
 
-fn kept(key: &str) -> String {
+fn value_key(key: &str) -> String {
     format!("resourceful:cache:{key}")
 }
 
-fn claimed(key: &str) -> String {
+fn claim_key(key: &str) -> String {
     format!("resourceful:claim:{key}")
 }
 
-fn milliseconds(keep: Duration) -> u64 {
-    u64::try_from(keep.as_millis()).unwrap_or(u64::MAX).max(1)
+fn milliseconds(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 impl CacheStore for RedisCache {
@@ -30,25 +30,25 @@ impl CacheStore for RedisCache {
     fn get<'a>(&'a self, key: &'a str) -> Answer<'a, Option<Vec<u8>>> {
         Box::pin(async move {
             let mut commands = self.0.commands.clone();
-            cmd("GET").arg(kept(key)).query_async(&mut commands).await.map_err(failed)
+            cmd("GET").arg(value_key(key)).query_async(&mut commands).await.map_err(storage_error)
         })
     }
 
-    fn put<'a>(&'a self, key: &'a str, value: Vec<u8>, keep: Duration) -> Answer<'a, ()> {
+    fn put<'a>(&'a self, key: &'a str, value: Vec<u8>, ttl: Duration) -> Answer<'a, ()> {
         Box::pin(async move {
             let mut commands = self.0.commands.clone();
             let mut set = cmd("SET");
-            set.arg(kept(key)).arg(value).arg("PX").arg(milliseconds(keep));
-            set.query_async::<()>(&mut commands).await.map_err(failed)
+            set.arg(value_key(key)).arg(value).arg("PX").arg(milliseconds(ttl));
+            set.query_async::<()>(&mut commands).await.map_err(storage_error)
         })
     }
 
-    fn claim<'a>(&'a self, key: &'a str, keep: Duration) -> Answer<'a, bool> {
+    fn claim<'a>(&'a self, key: &'a str, ttl: Duration) -> Answer<'a, bool> {
         Box::pin(async move {
             let mut commands = self.0.commands.clone();
             let mut set = cmd("SET");
-            set.arg(claimed(key)).arg(1).arg("NX").arg("PX").arg(milliseconds(keep));
-            let answer: Option<String> = set.query_async(&mut commands).await.map_err(failed)?;
+            set.arg(claim_key(key)).arg(1).arg("NX").arg("PX").arg(milliseconds(ttl));
+            let answer: Option<String> = set.query_async(&mut commands).await.map_err(storage_error)?;
             Ok(answer.is_some())
         })
     }
@@ -56,7 +56,7 @@ impl CacheStore for RedisCache {
     fn release<'a>(&'a self, key: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
             let mut commands = self.0.commands.clone();
-            cmd("DEL").arg(claimed(key)).query_async::<()>(&mut commands).await.map_err(failed)
+            cmd("DEL").arg(claim_key(key)).query_async::<()>(&mut commands).await.map_err(storage_error)
         })
     }
 }

@@ -25,9 +25,10 @@ impl Redis {
     /// # Errors
     /// If the URL cannot be parsed or the server does not respond.
     pub async fn connect(url: &str) -> Result<Self, StorageError> {
-        let client = Client::open(url).map_err(failed)?;
+        let client = Client::open(url).map_err(storage_error)?;
         let config = ConnectionManagerConfig::new();
-        let commands = ConnectionManager::new_with_config(client.clone(), config).await.map_err(failed)?;
+        let commands =
+            ConnectionManager::new_with_config(client.clone(), config).await.map_err(storage_error)?;
         Ok(Self { client, commands })
     }
 
@@ -50,8 +51,8 @@ impl fmt::Debug for Redis {
     }
 }
 
-fn failed(error: RedisError) -> StorageError {
-    let away = error.is_io_error() || error.is_connection_dropped() || error.is_timeout();
-    let kind = if away { ErrorKind::Unavailable } else { ErrorKind::Internal };
+fn storage_error(error: RedisError) -> StorageError {
+    let is_unavailable = error.is_io_error() || error.is_connection_dropped() || error.is_timeout();
+    let kind = if is_unavailable { ErrorKind::Unavailable } else { ErrorKind::Internal };
     StorageError::new(kind).with_context("below", "redis").with_source(error)
 }

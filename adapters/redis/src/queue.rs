@@ -9,31 +9,31 @@ use redis::{AsyncConnectionConfig, RedisError, Value, cmd, pipe};
 use resourceful_contract::{Answer, Consumer, MAX_DELIVERIES, QueueDelivery};
 use tokio::sync::Mutex;
 
-use crate::bus::message;
-use crate::{Redis, failed};
+use crate::bus::entry_message;
+use crate::{Redis, storage_error};
 
 /// The approximate maximum numbers of messages in a stream and of dead letters.
-const KEPT: usize = 10_000;
-const DEAD: usize = 1_000;
+const MAX_STREAM_LENGTH: usize = 10_000;
+const MAX_DEAD_LETTERS: usize = 1_000;
 /// How long one read blocks for the next message at most, in milliseconds.
-const WAIT: usize = 1_000;
+const MAX_BLOCK_MILLIS: usize = 1_000;
 /// The response timeout, after which the server counts as unavailable.
-const LATE: Duration = Duration::from_secs(5);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The idle time after which a consumer without pending messages is removed, in milliseconds.
-const FORGOTTEN: u64 = 3_600_000;
+const CONSUMER_IDLE_MILLIS: u64 = 3_600_000;
 pub(crate) const FIELD: &str = "message";
 
-pub(crate) fn key(queue: &str) -> String {
+pub(crate) fn queue_key(queue: &str) -> String {
     format!("resourceful:queue:{queue}")
 }
 
-fn dead_key(queue: &str, group: &str) -> String {
+fn dead_letter_key(queue: &str, group: &str) -> String {
     format!("resourceful:dead:{queue}:{group}")
 }
 
 pub(crate) async fn send(redis: &Redis, queue: &str, message: Vec<u8>) -> Result<(), RedisError> {
     let mut add = cmd("XADD");
-    add.arg(key(queue)).arg("MAXLEN").arg("~").arg(KEPT).arg("*").arg(FIELD).arg(message);
+    add.arg(queue_key(queue)).arg("MAXLEN").arg("~").arg(MAX_STREAM_LENGTH).arg("*").arg(FIELD).arg(message);
     add.query_async::<()>(&mut redis.commands.clone()).await
 }
 
@@ -43,9 +43,9 @@ pub(crate) async fn dead_letters(
     group: &str,
 ) -> Result<Vec<Vec<u8>>, RedisError> {
     let mut range = cmd("XRANGE");
-    range.arg(dead_key(queue, group)).arg("-").arg("+");
+    range.arg(dead_letter_key(queue, group)).arg("-").arg("+");
     let dead: redis::streams::StreamRangeReply = range.query_async(&mut redis.commands.clone()).await?;
-    dead.ids.iter().map(message).collect()
+    dead.ids.iter().map(entry_message).collect()
 }
 
 /// A member of a consumer group.
@@ -54,17 +54,17 @@ pub(crate) struct RedisConsumer {
     queue: String,
     group: String,
     name: String,
-    abandoned: Duration,
+    ack_timeout: Duration,
     /// Held by the task that reads the next message.
-    looking: Mutex<Looking>,
+    reader: Mutex<Reader>,
 }
 
 #[derive(Default)]
-struct Looking {
+struct Reader {
     /// A dedicated connection: a read blocks, and on a shared connection all later commands would wait with it.
     connection: Option<MultiplexedConnection>,
     /// When abandoned messages were last claimed from other consumers.
-    looked: Option<Instant>,
+    reclaimed_at: Option<Instant>,
 }
 
 impl RedisConsumer {
@@ -72,7 +72,7 @@ impl RedisConsumer {
         redis: &Redis,
         queue: &str,
         group: &str,
-        abandoned: Duration,
+        ack_timeout: Duration,
     ) -> Result<Self, RedisError> {
         let mut commands = redis.commands.clone();
         // The counter is on the server, so that no two consumers have the same name.
@@ -82,70 +82,74 @@ impl RedisConsumer {
             queue: queue.to_owned(),
             group: group.to_owned(),
             name: format!("{number}-{}", std::process::id()),
-            abandoned,
-            looking: Mutex::default(),
+            ack_timeout,
+            reader: Mutex::default(),
         };
-        consumer.make_group("$").await?;
-        consumer.forget_others().await?;
+        consumer.create_group("$").await?;
+        consumer.remove_idle_consumers().await?;
         Ok(consumer)
     }
 
     /// Creates the group if it does not exist, starting after an entry of the stream.
-    async fn make_group(&self, after: &str) -> Result<(), RedisError> {
+    async fn create_group(&self, after: &str) -> Result<(), RedisError> {
         let mut create = cmd("XGROUP");
-        create.arg("CREATE").arg(key(&self.queue)).arg(&self.group).arg(after).arg("MKSTREAM");
+        create.arg("CREATE").arg(queue_key(&self.queue)).arg(&self.group).arg(after).arg("MKSTREAM");
         match create.query_async::<()>(&mut self.redis.commands.clone()).await {
             Err(error) if error.code() == Some("BUSYGROUP") => Ok(()),
-            made => made,
+            outcome => outcome,
         }
     }
 
     /// Removes consumers of nodes that ended long ago and have no pending messages.
-    async fn forget_others(&self) -> Result<(), RedisError> {
+    async fn remove_idle_consumers(&self) -> Result<(), RedisError> {
         let mut commands = self.redis.commands.clone();
-        let mut ask = cmd("XINFO");
-        ask.arg("CONSUMERS").arg(key(&self.queue)).arg(&self.group);
-        let known: redis::streams::StreamInfoConsumersReply = ask.query_async(&mut commands).await?;
+        let mut info = cmd("XINFO");
+        info.arg("CONSUMERS").arg(queue_key(&self.queue)).arg(&self.group);
+        let known: redis::streams::StreamInfoConsumersReply = info.query_async(&mut commands).await?;
         for one in known.consumers {
-            if one.pending == 0 && one.idle as u64 > FORGOTTEN {
-                let mut forget = cmd("XGROUP");
-                forget.arg("DELCONSUMER").arg(key(&self.queue)).arg(&self.group).arg(one.name);
-                forget.query_async::<()>(&mut commands).await?;
+            if one.pending == 0 && one.idle as u64 > CONSUMER_IDLE_MILLIS {
+                let mut removal = cmd("XGROUP");
+                removal.arg("DELCONSUMER").arg(queue_key(&self.queue)).arg(&self.group).arg(one.name);
+                removal.query_async::<()>(&mut commands).await?;
             }
         }
         Ok(())
     }
 
     /// Reads one message at a time: a message that waits in one node would wait while others are idle.
-    async fn look(&self, looking: &mut Looking) -> Result<Option<QueueDelivery>, RedisError> {
-        let connection = match &mut looking.connection {
+    async fn read_message(&self, reader: &mut Reader) -> Result<Option<QueueDelivery>, RedisError> {
+        let connection = match &mut reader.connection {
             Some(connection) => connection,
             none => {
-                let config = AsyncConnectionConfig::new().set_response_timeout(Some(LATE));
+                let config = AsyncConnectionConfig::new().set_response_timeout(Some(RESPONSE_TIMEOUT));
                 let opened = self.redis.client.get_multiplexed_async_connection_with_config(&config).await?;
                 none.insert(opened)
             }
         };
-        let is_due = |looked: Instant| looked.elapsed() >= self.abandoned / 2;
-        if looking.looked.is_none_or(is_due) {
+        let is_due = |reclaimed_at: Instant| reclaimed_at.elapsed() >= self.ack_timeout / 2;
+        if reader.reclaimed_at.is_none_or(is_due) {
             if let Some(reclaimed) = self.reclaim(connection).await? {
                 return Ok(Some(reclaimed));
             }
-            looking.looked = Some(Instant::now());
+            reader.reclaimed_at = Some(Instant::now());
         }
-        let wait = usize::try_from((self.abandoned / 2).as_millis()).unwrap_or(WAIT).clamp(1, WAIT);
+        let wait = usize::try_from((self.ack_timeout / 2).as_millis())
+            .unwrap_or(MAX_BLOCK_MILLIS)
+            .clamp(1, MAX_BLOCK_MILLIS);
         let mut read = cmd("XREADGROUP");
         read.arg("GROUP").arg(&self.group).arg(&self.name).arg("COUNT").arg(1).arg("BLOCK").arg(wait);
-        read.arg("STREAMS").arg(key(&self.queue)).arg(">");
-        let came: Option<StreamReadReply> = match read.query_async(connection).await {
+        read.arg("STREAMS").arg(queue_key(&self.queue)).arg(">");
+        let reply: Option<StreamReadReply> = match read.query_async(connection).await {
             // The server lost its data, so whatever is in the stream by now is new.
             Err(error) if error.code() == Some("NOGROUP") => {
-                return self.make_group("0").await.map(|()| None);
+                return self.create_group("0").await.map(|()| None);
             }
-            came => came?,
+            reply => reply?,
         };
-        let entry = came.into_iter().flat_map(|came| came.keys).flat_map(|stream| stream.ids).next();
-        entry.map(|entry| Ok(QueueDelivery { message: message(&entry)?, id: entry.id, times: 1 })).transpose()
+        let entry = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|stream| stream.ids).next();
+        entry
+            .map(|entry| Ok(QueueDelivery { message: entry_message(&entry)?, id: entry.id, times: 1 }))
+            .transpose()
     }
 
     /// Claims one message that another consumer abandoned; a message that was delivered too often becomes a dead letter.
@@ -154,41 +158,41 @@ impl RedisConsumer {
         connection: &mut MultiplexedConnection,
     ) -> Result<Option<QueueDelivery>, RedisError> {
         let mut claim = cmd("XAUTOCLAIM");
-        claim.arg(key(&self.queue)).arg(&self.group).arg(&self.name);
-        claim.arg(u64::try_from(self.abandoned.as_millis()).unwrap_or(u64::MAX)).arg("0-0");
+        claim.arg(queue_key(&self.queue)).arg(&self.group).arg(&self.name);
+        claim.arg(u64::try_from(self.ack_timeout.as_millis()).unwrap_or(u64::MAX)).arg("0-0");
         claim.arg("COUNT").arg(1);
         let claimed: StreamAutoClaimReply = match claim.query_async(connection).await {
             Err(error) if error.code() == Some("NOGROUP") => {
-                self.make_group("0").await?;
+                self.create_group("0").await?;
                 return Ok(None);
             }
             claimed => claimed?,
         };
         for entry in claimed.claimed {
-            let times = self.times(&entry, connection).await?;
-            let message = message(&entry)?;
+            let times = self.delivery_count(&entry, connection).await?;
+            let message = entry_message(&entry)?;
             if times <= MAX_DELIVERIES {
                 return Ok(Some(QueueDelivery { id: entry.id, message, times }));
             }
-            let mut bury = pipe();
-            bury.atomic();
-            bury.cmd("XADD").arg(dead_key(&self.queue, &self.group));
-            bury.arg("MAXLEN").arg("~").arg(DEAD).arg("*").arg(FIELD).arg(message);
-            bury.cmd("XACK").arg(key(&self.queue)).arg(&self.group).arg(&entry.id);
-            bury.query_async::<()>(connection).await?;
+            let mut dead_lettering = pipe();
+            dead_lettering.atomic();
+            dead_lettering.cmd("XADD").arg(dead_letter_key(&self.queue, &self.group));
+            dead_lettering.arg("MAXLEN").arg("~").arg(MAX_DEAD_LETTERS).arg("*").arg(FIELD).arg(message);
+            dead_lettering.cmd("XACK").arg(queue_key(&self.queue)).arg(&self.group).arg(&entry.id);
+            dead_lettering.query_async::<()>(connection).await?;
         }
         Ok(None)
     }
 
     /// How often a message was delivered.
-    async fn times(
+    async fn delivery_count(
         &self,
         entry: &StreamId,
         connection: &mut MultiplexedConnection,
     ) -> Result<u32, RedisError> {
-        let mut ask = cmd("XPENDING");
-        ask.arg(key(&self.queue)).arg(&self.group).arg(&entry.id).arg(&entry.id).arg(1);
-        let pending: StreamPendingCountReply = ask.query_async(connection).await?;
+        let mut info = cmd("XPENDING");
+        info.arg(queue_key(&self.queue)).arg(&self.group).arg(&entry.id).arg(&entry.id).arg(1);
+        let pending: StreamPendingCountReply = info.query_async(connection).await?;
         Ok(pending.ids.first().map_or(1, |one| u32::try_from(one.times_delivered).unwrap_or(u32::MAX)))
     }
 }
@@ -196,14 +200,14 @@ impl RedisConsumer {
 impl Consumer for RedisConsumer {
     fn next(&self) -> Answer<'_, QueueDelivery> {
         Box::pin(async move {
-            let mut looking = self.looking.lock().await;
+            let mut reader = self.reader.lock().await;
             loop {
-                match self.look(&mut looking).await {
-                    Ok(Some(taken)) => return Ok(taken),
+                match self.read_message(&mut reader).await {
+                    Ok(Some(delivery)) => return Ok(delivery),
                     Ok(None) => {}
                     Err(error) => {
-                        looking.connection = None;
-                        return Err(failed(error));
+                        reader.connection = None;
+                        return Err(storage_error(error));
                     }
                 }
             }
@@ -216,16 +220,20 @@ impl Consumer for RedisConsumer {
                 return Ok(());
             }
             let mut claim = cmd("XCLAIM");
-            claim.arg(key(&self.queue)).arg(&self.group).arg(&self.name).arg(0).arg(ids).arg("JUSTID");
-            claim.query_async::<Value>(&mut self.redis.commands.clone()).await.map(drop).map_err(failed)
+            claim.arg(queue_key(&self.queue)).arg(&self.group).arg(&self.name).arg(0).arg(ids).arg("JUSTID");
+            claim
+                .query_async::<Value>(&mut self.redis.commands.clone())
+                .await
+                .map(drop)
+                .map_err(storage_error)
         })
     }
 
     fn acknowledge<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
             let mut acknowledge = cmd("XACK");
-            acknowledge.arg(key(&self.queue)).arg(&self.group).arg(id);
-            acknowledge.query_async::<()>(&mut self.redis.commands.clone()).await.map_err(failed)
+            acknowledge.arg(queue_key(&self.queue)).arg(&self.group).arg(id);
+            acknowledge.query_async::<()>(&mut self.redis.commands.clone()).await.map_err(storage_error)
         })
     }
 }

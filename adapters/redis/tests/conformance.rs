@@ -7,7 +7,7 @@ use resourceful_contract::{BusEvent, ErrorKind, conformance};
 use resourceful_redis::Redis;
 
 #[tokio::test]
-async fn redis_keeps_the_contracts_of_a_bus_and_a_cache() -> Result<(), Box<dyn std::error::Error>> {
+async fn redis_bus_and_cache_pass_conformance_suite() -> Result<(), Box<dyn std::error::Error>> {
     let required = std::env::var("RESOURCEFUL_TEST_REQUIRE").is_ok_and(|names| names.contains("redis"));
     let Ok(url) = std::env::var("TEST_REDIS_URL") else {
         assert!(!required, "TEST_REDIS_URL must be set: this run requires Redis");
@@ -56,8 +56,8 @@ impl Drop for Server {
 }
 
 #[tokio::test]
-async fn a_server_that_was_killed_is_heard_again_and_what_it_lost_is_said()
--> Result<(), Box<dyn std::error::Error>> {
+async fn listener_reconnects_after_server_restart_and_reports_loss() -> Result<(), Box<dyn std::error::Error>>
+{
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let Ok(server) = Server::start(port) else {
         let required = std::env::var("RESOURCEFUL_TEST_REQUIRE").is_ok_and(|names| names.contains("redis"));
@@ -88,22 +88,22 @@ async fn a_server_that_was_killed_is_heard_again_and_what_it_lost_is_said()
     server.connect().await;
     // Whoever publishes is served again as well, without being made anew.
     while bus.publish("news", b"two".to_vec()).await.is_err() {}
-    let mut heard = Vec::new();
-    while heard.last() != Some(&BusEvent::Message(b"two".to_vec())) {
+    let mut events = Vec::new();
+    while events.last() != Some(&BusEvent::Message(b"two".to_vec())) {
         match listener.heard().await {
-            Ok(one) => heard.push(one),
+            Ok(one) => events.push(one),
             Err(_) => tokio::task::yield_now().await,
         }
     }
-    assert_eq!(heard, [BusEvent::Missed, BusEvent::Message(b"two".to_vec())]);
+    assert_eq!(events, [BusEvent::Missed, BusEvent::Message(b"two".to_vec())]);
     // Nobody has to join again, though the server has forgotten that there was a group.
     bus.send("work", b"two".to_vec()).await?;
-    let taken = loop {
+    let delivery = loop {
         match consumer.next().await {
-            Ok(taken) => break taken,
+            Ok(delivery) => break delivery,
             Err(_) => tokio::task::yield_now().await,
         }
     };
-    assert_eq!((taken.message, taken.times), (b"two".to_vec(), 1));
+    assert_eq!((delivery.message, delivery.times), (b"two".to_vec(), 1));
     Ok(())
 }

@@ -18,9 +18,9 @@ pub(crate) enum Arg<'a> {
     Elements(ScalarType, &'a [Value]),
     Text(&'a str),
     /// A search term, bound as the pattern of the dialect.
-    Word(&'a str),
+    SearchTerm(&'a str),
     /// The same search term, in the form that ASCII text holds it.
-    AsciiWord(&'a str),
+    AsciiSearchTerm(&'a str),
     Number(i64),
 }
 
@@ -45,7 +45,7 @@ impl Numbering {
 }
 
 /// The order in which a built statement names its arguments.
-pub(crate) fn order(values: &Values) -> Vec<usize> {
+pub(crate) fn argument_order(values: &Values) -> Vec<usize> {
     values
         .iter()
         .map(|value| match value {

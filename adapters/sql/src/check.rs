@@ -7,7 +7,7 @@ use resourceful_contract::{Field, IdSource, Index, Mismatch, Schema, StorageErro
 
 use crate::catalog::{Column, TableIndex, columns, indexes};
 use crate::create::{create_index, index_name};
-use crate::dialect::{Dialect, Misfit};
+use crate::dialect::{Dialect, TypeMismatch};
 use crate::failure;
 use crate::storage::{Connection, Database};
 
@@ -15,15 +15,15 @@ pub(crate) async fn check<D: Dialect>(
     database: &Database<D>,
     schema: &Arc<Schema>,
 ) -> Result<Vec<Mismatch>, StorageError> {
-    let overlong = overlong::<D>(schema);
-    if !overlong.is_empty() {
-        return Ok(overlong);
+    let overlong_names = overlong_names::<D>(schema);
+    if !overlong_names.is_empty() {
+        return Ok(overlong_names);
     }
     let mut connection = database.reader().await?;
-    let mut scope = connection.scope().await.map_err(failure::begin::<D>)?;
-    let found = cataloged::<D>(&mut scope, schema).await;
-    let (columns, mut indexes) = scope.end(found, failure::connection).await?;
-    connection.hand_on();
+    let mut scope = connection.scope().await.map_err(failure::begin_error::<D>)?;
+    let found = read_catalog::<D>(&mut scope, schema).await;
+    let (columns, mut indexes) = scope.end(found, failure::connection_error).await?;
+    connection.release();
     if columns.is_empty() {
         let message = format!("there is no table `{}`", schema.table);
         let help = "create it, or let .create_table_if_missing() do so";
@@ -34,7 +34,7 @@ pub(crate) async fn check<D: Dialect>(
     let mut overrides = HashMap::new();
     for position in 0..schema.fields.len() {
         let compared =
-            Compared::<D> { schema, position, indexes: &indexes, dialect: std::marker::PhantomData };
+            FieldCheck::<D> { schema, position, indexes: &indexes, dialect: std::marker::PhantomData };
         match columns.iter().find(|column| column.name == compared.field().column) {
             None => {
                 let field = compared.field();
@@ -42,22 +42,23 @@ pub(crate) async fn check<D: Dialect>(
                 mismatches.push(Mismatch::new(Some(&field.name), message));
             }
             Some(column) => {
-                mismatches.extend(compared.faults(column));
+                mismatches.extend(compared.mismatches(column));
                 let found = D::column_override(column, compared.field().field_type);
                 overrides.insert(column.name.clone(), found);
             }
         }
     }
-    mismatches.extend(columns.iter().filter_map(|column| unfilled(schema, column)));
+    mismatches.extend(columns.iter().filter_map(|column| unfilled_column(schema, column)));
     if mismatches.is_empty() {
-        mismatches.extend(schema.indexes.iter().filter_map(|index| lacking::<D>(schema, index, &indexes)));
+        mismatches
+            .extend(schema.indexes.iter().filter_map(|index| missing_index::<D>(schema, index, &indexes)));
     }
-    database.keep_overrides(&schema.table, overrides);
+    database.store_overrides(&schema.table, overrides);
     Ok(mismatches)
 }
 
 /// The columns and indexes of a schema's table; empty if the table does not exist.
-async fn cataloged<D: Dialect>(
+async fn read_catalog<D: Dialect>(
     connection: &mut Connection<D>,
     schema: &Schema,
 ) -> Result<(Vec<Column>, Vec<TableIndex>), StorageError> {
@@ -65,139 +66,144 @@ async fn cataloged<D: Dialect>(
     if columns.is_empty() {
         return Ok((columns, Vec::new()));
     }
-    D::collations(connection, schema, &mut columns).await?;
+    D::detect_collations(connection, schema, &mut columns).await?;
     let indexes = indexes::<D>(connection, schema).await?;
     Ok((columns, indexes))
 }
 
 /// Names that exceed the database's length limit: it would truncate them, so that two names may collide.
-pub(crate) fn overlong<D: Dialect>(schema: &Schema) -> Vec<Mismatch> {
-    let Some(most) = D::NAME_BYTES else { return Vec::new() };
+pub(crate) fn overlong_names<D: Dialect>(schema: &Schema) -> Vec<Mismatch> {
+    let Some(max_bytes) = D::MAX_NAME_BYTES else { return Vec::new() };
     let say = |field: Option<&Field>, name: &str| {
-        let message = format!("the name `{name}` has {} bytes, and the database keeps {most}", name.len());
+        let message =
+            format!("the name `{name}` has {} bytes, and the database keeps {max_bytes}", name.len());
         Mismatch::new(field.map(|field| field.name.as_str()), message).with_help("a shorter name")
     };
-    let tables = schema.table.splitn(2, '.').filter(|part| part.len() > most).map(|part| say(None, part));
-    let fields = schema.fields.iter().filter(|field| field.column.len() > most);
+    let tables =
+        schema.table.splitn(2, '.').filter(|part| part.len() > max_bytes).map(|part| say(None, part));
+    let fields = schema.fields.iter().filter(|field| field.column.len() > max_bytes);
     tables.chain(fields.map(|field| say(Some(field), &field.column))).collect()
 }
 
 /// The primary key as an index, where the catalog lists it with the columns.
 fn primary_key(columns: &[Column]) -> Option<TableIndex> {
-    let mut key: Vec<_> = columns.iter().filter(|column| column.key > 0).collect();
-    key.sort_by_key(|column| column.key);
+    let mut key: Vec<_> = columns.iter().filter(|column| column.primary_key_position > 0).collect();
+    key.sort_by_key(|column| column.primary_key_position);
     let columns: Vec<_> = key.into_iter().map(|column| column.name.clone()).collect();
     let name = "the primary key".to_owned();
-    (!columns.is_empty()).then(|| TableIndex { name, columns, unique: true, flaw: String::new() })
+    (!columns.is_empty()).then(|| TableIndex { name, columns, unique: true, limitation: String::new() })
 }
 
 /// A field compared with its column.
-struct Compared<'a, D> {
+struct FieldCheck<'a, D> {
     schema: &'a Schema,
     position: usize,
     indexes: &'a [TableIndex],
     dialect: std::marker::PhantomData<D>,
 }
 
-impl<'a, D: Dialect> Compared<'a, D> {
+impl<'a, D: Dialect> FieldCheck<'a, D> {
     fn field(&self) -> &'a Field {
         &self.schema.fields[self.position]
     }
 
-    fn faults(&self, column: &Column) -> Vec<Mismatch> {
+    fn mismatches(&self, column: &Column) -> Vec<Mismatch> {
         let mut faults = Vec::new();
-        faults.extend(self.type_fault(column));
-        faults.extend(self.id_faults(column));
-        faults.extend(self.generated_fault(column));
-        faults.extend(self.null_fault(column));
-        faults.extend(self.default_warning(column));
+        faults.extend(self.check_type(column));
+        faults.extend(self.check_id(column));
+        faults.extend(self.check_generated(column));
+        faults.extend(self.check_nullability(column));
+        faults.extend(self.check_default(column));
         faults
     }
 
-    fn say(&self, message: impl Into<String>) -> Mismatch {
+    fn mismatch(&self, message: impl Into<String>) -> Mismatch {
         Mismatch::new(Some(&self.field().name), message)
     }
 
     /// The `ALTER TABLE … ALTER COLUMN …` statement for this column, or the alternative where the database cannot alter
     /// columns.
-    fn alter(&self, what: &str, or: &str) -> String {
-        if !D::ALTERS {
+    fn alter_column_help(&self, what: &str, or: &str) -> String {
+        if !D::CAN_ALTER_COLUMNS {
             return or.to_owned();
         }
         let (table, column) = (quoted_table(&self.schema.table), quoted(&self.field().column));
         format!("ALTER TABLE {table} ALTER COLUMN {column} {what}; or {or}")
     }
 
-    fn type_fault(&self, column: &Column) -> Option<Mismatch> {
+    fn check_type(&self, column: &Column) -> Option<Mismatch> {
         let field = self.field();
         let wanted = D::column_type(field.field_type);
         let name = &field.column;
-        let declared = &column.declared;
+        let declared = &column.declared_type;
         let retyped = || {
             let quoted = quoted(name);
             let plain = wanted.split(" COLLATE").next().unwrap_or_default();
-            self.alter(
+            self.alter_column_help(
                 &format!("TYPE {wanted} USING {quoted}::{plain}"),
                 "bind the field to another column with .column(…)",
             )
         };
-        match D::misfit(column, field.field_type) {
+        match D::type_mismatch(column, field.field_type) {
             None => None,
-            Some(Misfit::Cannot) => {
+            Some(TypeMismatch::Incompatible) => {
                 let message =
                     format!("the column `{name}` is of type {declared}, and the field needs {wanted}");
-                Some(self.say(message).with_help(retyped()))
+                Some(self.mismatch(message).with_help(retyped()))
             }
-            Some(Misfit::Changes(_)) if field.read_only => None,
-            Some(Misfit::Changes(how)) => {
+            Some(TypeMismatch::AltersValues(_)) if field.read_only => None,
+            Some(TypeMismatch::AltersValues(how)) => {
                 let message = format!("the column `{name}` is of type {declared}, which {how}");
-                Some(self.say(message).with_help(retyped()))
+                Some(self.mismatch(message).with_help(retyped()))
             }
-            Some(Misfit::Rounds(how)) => {
+            Some(TypeMismatch::LosesPrecision(how)) => {
                 let message = format!("the column `{name}` is of type {declared}, which {how}");
-                Some(self.say(message).with_help(retyped()).as_warning())
+                Some(self.mismatch(message).with_help(retyped()).as_warning())
             }
         }
     }
 
-    fn id_faults(&self, column: &Column) -> Vec<Mismatch> {
+    fn check_id(&self, column: &Column) -> Vec<Mismatch> {
         if self.position != self.schema.id {
             return Vec::new();
         }
         let mut faults = Vec::new();
-        let alone = Index { fields: vec![self.position], unique: true };
-        if let Some(mut mismatch) = lacking::<D>(self.schema, &alone, self.indexes) {
+        let id_index = Index { fields: vec![self.position], unique: true };
+        if let Some(mut mismatch) = missing_index::<D>(self.schema, &id_index, self.indexes) {
             mismatch.message = format!("it is the id, and {}", mismatch.message);
             faults.push(mismatch);
         }
-        if self.schema.id_source == IdSource::Storage && !column.mints {
+        if self.schema.id_source == IdSource::Storage && !column.is_identity {
             let message = format!("the column `{}` mints no ids", self.field().column);
             let or = "make it the INTEGER PRIMARY KEY, or give ids with .id(Id::Client)";
-            let or = if D::ALTERS { "give ids with .id(Id::Client)" } else { or };
-            faults.push(self.say(message).with_help(self.alter("ADD GENERATED BY DEFAULT AS IDENTITY", or)));
+            let or = if D::CAN_ALTER_COLUMNS { "give ids with .id(Id::Client)" } else { or };
+            faults.push(
+                self.mismatch(message)
+                    .with_help(self.alter_column_help("ADD GENERATED BY DEFAULT AS IDENTITY", or)),
+            );
         }
         faults
     }
 
     /// A mismatch for a field whose values the database would refuse because it generates the column.
-    fn generated_fault(&self, column: &Column) -> Option<Mismatch> {
+    fn check_generated(&self, column: &Column) -> Option<Mismatch> {
         let field = self.field();
         let is_id = self.position == self.schema.id;
         let is_minted = is_id && self.schema.id_source == IdSource::Storage;
-        if !column.generated || is_minted || (field.read_only && !is_id) {
+        if !column.is_generated || is_minted || (field.read_only && !is_id) {
             return None;
         }
         if is_id {
             let message = format!("the database generates the column `{}`, and ids are given", field.column);
-            return Some(self.say(message).with_help(".id(Id::Integer), for the database to give them"));
+            return Some(self.mismatch(message).with_help(".id(Id::Integer), for the database to give them"));
         }
         let message =
             format!("the database generates the column `{}`, and the field can be set", field.column);
-        Some(self.say(message).with_help(format!(".read_only([\"{}\"])", field.name)))
+        Some(self.mismatch(message).with_help(format!(".read_only([\"{}\"])", field.name)))
     }
 
     /// A warning for a column default that rows created here never get, since a create writes every column.
-    fn default_warning(&self, column: &Column) -> Option<Mismatch> {
+    fn check_default(&self, column: &Column) -> Option<Mismatch> {
         let (field, default) = (self.field(), column.default.as_str());
         let is_null = default.is_empty() || default.to_ascii_lowercase().starts_with("null");
         let is_set_by_engine = [Some(self.schema.id), self.schema.version].contains(&Some(self.position));
@@ -211,8 +217,9 @@ impl<'a, D: Dialect> Compared<'a, D> {
             Some(value) => {
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                 let parse = |text: &str| field.field_type.parse(text).ok();
-                let (ours, theirs) = (parse(&text)?, literal(default).and_then(|text| parse(&text))?);
-                if ours == theirs {
+                let (field_default, column_default) =
+                    (parse(&text)?, parse_literal(default).and_then(|text| parse(&text))?);
+                if field_default == column_default {
                     return None;
                 }
                 value.to_string()
@@ -223,28 +230,28 @@ impl<'a, D: Dialect> Compared<'a, D> {
             "the column `{name}` has the default {default}, and an item that is created without the field gets {stored}"
         );
         let help = format!("give `{}` the same default, or drop that of the column", field.name);
-        Some(self.say(message).with_help(help).as_warning())
+        Some(self.mismatch(message).with_help(help).as_warning())
     }
 
-    fn null_fault(&self, column: &Column) -> Option<Mismatch> {
+    fn check_nullability(&self, column: &Column) -> Option<Mismatch> {
         let field = self.field();
-        let never_null = column.not_null || column.key > 0;
-        if field.nullable && never_null && !column.generated {
+        let never_null = column.not_null || column.primary_key_position > 0;
+        if field.nullable && never_null && !column.is_generated {
             let message = format!("the column `{}` is NOT NULL, and the field may be null", field.column);
             let or = format!("drop the Option around `{}`", field.name);
-            return Some(self.say(message).with_help(self.alter("DROP NOT NULL", &or)));
+            return Some(self.mismatch(message).with_help(self.alter_column_help("DROP NOT NULL", &or)));
         }
         if !field.nullable && !never_null {
             let message = format!("the column `{}` may be null, and the field is never null", field.column);
             let or = format!("make `{}` an Option", field.name);
-            return Some(self.say(message).with_help(self.alter("SET NOT NULL", &or)));
+            return Some(self.mismatch(message).with_help(self.alter_column_help("SET NOT NULL", &or)));
         }
         None
     }
 }
 
 /// The value, as text, of a default that is a literal, such as `'draft'::text`, `-1` or `true`.
-fn literal(expression: &str) -> Option<String> {
+fn parse_literal(expression: &str) -> Option<String> {
     if let Some(quoted) = expression.strip_prefix('\'') {
         let (text, cast) = quoted.rsplit_once('\'')?;
         let is_cast = cast.is_empty() || cast.starts_with("::");
@@ -258,9 +265,9 @@ fn literal(expression: &str) -> Option<String> {
 }
 
 /// A mismatch for a NOT NULL column that has neither a field nor a default.
-fn unfilled(schema: &Schema, column: &Column) -> Option<Mismatch> {
+fn unfilled_column(schema: &Schema, column: &Column) -> Option<Mismatch> {
     let known = schema.fields.iter().any(|field| field.column == column.name);
-    if known || !column.not_null || column.has_default || column.mints {
+    if known || !column.not_null || column.has_default || column.is_identity {
         return None;
     }
     let message =
@@ -272,7 +279,7 @@ fn unfilled(schema: &Schema, column: &Column) -> Option<Mismatch> {
 
 /// A mismatch for a declared index that the table lacks. A missing unique index is an error; a missing index for speed is
 /// not.
-fn lacking<D: Dialect>(schema: &Schema, index: &Index, found: &[TableIndex]) -> Option<Mismatch> {
+fn missing_index<D: Dialect>(schema: &Schema, index: &Index, found: &[TableIndex]) -> Option<Mismatch> {
     let columns: Vec<_> = index.fields.iter().map(|field| schema.fields[*field].column.as_str()).collect();
     // A unique constraint on a subset of the columns implies uniqueness of all of them.
     let covers = |other: &&TableIndex| {
@@ -283,18 +290,18 @@ fn lacking<D: Dialect>(schema: &Schema, index: &Index, found: &[TableIndex]) -> 
             && other.columns.iter().zip(&columns).all(|(one, other)| one == other)
     };
     let serves = |other: &&TableIndex| if index.unique { covers(other) } else { leads(other) };
-    let mut alike = found.iter().filter(serves).peekable();
-    let flawed = alike.peek().map(|one| format!(": the index `{}` {}", one.name, one.flaw));
-    if alike.any(|one| one.flaw.is_empty()) {
+    let mut candidates = found.iter().filter(serves).peekable();
+    let limitation = candidates.peek().map(|one| format!(": the index `{}` {}", one.name, one.limitation));
+    if candidates.any(|one| one.limitation.is_empty()) {
         return None;
     }
-    let named = format!("`{}`", columns.join("`, `"));
+    let column_list = format!("`{}`", columns.join("`, `"));
     let table = &schema.table;
-    let flawed = flawed.unwrap_or_default();
+    let limitation = limitation.unwrap_or_default();
     let message = if index.unique {
-        format!("nothing makes {named} unique in the table `{table}`{flawed}")
+        format!("nothing makes {column_list} unique in the table `{table}`{limitation}")
     } else {
-        format!("the table `{table}` has no index on {named}{flawed}")
+        format!("the table `{table}` has no index on {column_list}{limitation}")
     };
     let field = index.fields.first().map(|field| schema.fields[*field].name.as_str());
     let help = create_index::<D>(schema, index, &index_name(schema, index));

@@ -8,25 +8,25 @@ use resourceful_contract::{
 };
 
 use crate::args::{self, Arg};
-use crate::connections::Lease;
+use crate::connections::PooledConnection;
 use crate::dialect::Dialect;
 use crate::failure;
-use crate::fetch::{fetch_on, guarded};
-use crate::join;
+use crate::fetch::{fetch_on, guarded_query};
 use crate::lock;
+use crate::multi_table_insert;
 use crate::plan;
-use crate::refusal;
+use crate::rejection;
 use crate::retry::Retry;
 use crate::storage::{Arguments, Connection, Database, bind};
-use crate::unreadable::Origin;
-use crate::write::{self, mints};
+use crate::undecodable::Origin;
+use crate::write::{self, generates_id};
 
 pub(crate) async fn commit<D: Dialect>(
     database: &Database<D>,
     changes: ChangeSet,
 ) -> Result<Committed, StorageError> {
     let is_empty = changes.changes.is_empty() && changes.then.is_none();
-    let rows = if is_empty { Vec::new() } else { retried(database, &changes).await? };
+    let rows = if is_empty { Vec::new() } else { commit_with_retry(database, &changes).await? };
     if let Some(progress) = &changes.progress {
         progress(rows.len());
     }
@@ -34,24 +34,24 @@ pub(crate) async fn commit<D: Dialect>(
 }
 
 /// Applies a change set and retries it after transient failures: those that no row caused and that left nothing behind.
-async fn retried<D: Dialect>(
+async fn commit_with_retry<D: Dialect>(
     database: &Database<D>,
     set: &ChangeSet,
 ) -> Result<Vec<RowOutcome>, StorageError> {
     let mut connection = database.writer().await?;
     let mut retry = Retry::default();
-    let mut has_locks = true;
+    let mut locks_rows = true;
     loop {
-        let failed = match applied(database, &mut connection, set, has_locks).await {
+        let failed = match apply(database, &mut connection, set, locks_rows).await {
             Ok(rows) => {
-                connection.hand_on();
+                connection.release();
                 return Ok(rows);
             }
             Err(failed) => failed,
         };
-        connection.close_with(D::OUTLIVES_FUTURE && failed.error.kind() == ErrorKind::TimedOut);
+        connection.set_should_close(D::RUNS_AFTER_DROP && failed.error.kind() == ErrorKind::TimedOut);
         if failed.error.kind() == ErrorKind::Rejected {
-            return Err(refusal::located::<D>(&mut connection, set, failed.error).await);
+            return Err(rejection::add_rejected_fields::<D>(&mut connection, set, failed.error).await);
         }
         if failure::is_read_only::<D>(&failed.error) {
             connection.discard();
@@ -59,81 +59,82 @@ async fn retried<D: Dialect>(
         }
         // A role may be allowed to delete but not to lock, and not every view can be locked: the set is then applied without
         // ordered locking.
-        if failed.is_of_locks && failed.error.kind() == ErrorKind::Internal {
-            has_locks = false;
+        if failed.is_lock_error && failed.error.kind() == ErrorKind::Internal {
+            locks_rows = false;
             continue;
         }
         // If the connection is lost after statements were sent, it is unknown whether the database executed them.
-        connection = match retry.after::<D>(&failed.error, connection, !failed.has_begun).await? {
-            Some(connection) => connection,
-            None => return Err(failed.error),
-        };
+        connection =
+            match retry.next_connection::<D>(&failed.error, connection, !failed.may_have_executed).await? {
+                Some(connection) => connection,
+                None => return Err(failed.error),
+            };
     }
 }
 
 /// A failure to apply a change set.
-struct Failed {
+struct CommitError {
     error: StorageError,
     /// Whether any of its statements may have reached the database.
-    has_begun: bool,
+    may_have_executed: bool,
     /// Whether locking the rows in order failed.
-    is_of_locks: bool,
+    is_lock_error: bool,
 }
 
-impl Failed {
+impl CommitError {
     /// The failure of a set whose transaction could not begin.
-    fn unbegun<D: Dialect>(error: sqlx::Error) -> Self {
-        Self { error: failure::begin::<D>(error), has_begun: false, is_of_locks: false }
+    fn not_begun<D: Dialect>(error: sqlx::Error) -> Self {
+        Self { error: failure::begin_error::<D>(error), may_have_executed: false, is_lock_error: false }
     }
 }
 
-impl From<StorageError> for Failed {
+impl From<StorageError> for CommitError {
     fn from(error: StorageError) -> Self {
-        Self { error, has_begun: true, is_of_locks: false }
+        Self { error, may_have_executed: true, is_lock_error: false }
     }
 }
 
-async fn applied<D: Dialect>(
+async fn apply<D: Dialect>(
     database: &Database<D>,
-    connection: &mut Lease<'_, D::Db>,
+    connection: &mut PooledConnection<'_, D::Db>,
     set: &ChangeSet,
-    has_locks: bool,
-) -> Result<Vec<RowOutcome>, Failed> {
+    locks_rows: bool,
+) -> Result<Vec<RowOutcome>, CommitError> {
     if let [one] = set.changes.as_slice()
         && set.then.is_none()
         && !set.dry_run
-        && stands_alone(one)
+        && is_single_statement(one)
     {
-        if connection.is_pooled() {
-            return Box::pin(scoped(database, connection, one)).await;
+        if connection.needs_scope() {
+            return Box::pin(apply_in_scope(database, connection, one)).await;
         }
-        let row = single(database, connection, one).await.map_err(|error| error.at_change(0))?;
+        let row = apply_single(database, connection, one).await.map_err(|error| error.at_change(0))?;
         return Ok(vec![row]);
     }
-    let way = Way { is_grouped: true, has_locks };
-    match together(database, connection, set, way).await {
+    let mode = ApplyMode { is_batched: true, locks_rows };
+    match apply_in_transaction(database, connection, set, mode).await {
         // A multi-row statement does not report which row it failed for; single-row statements do.
-        Err(failed) if is_of_a_row(failed.error.kind()) => {
-            together(database, connection, set, Way { is_grouped: false, ..way }).await
+        Err(failed) if is_row_error(failed.error.kind()) => {
+            apply_in_transaction(database, connection, set, ApplyMode { is_batched: false, ..mode }).await
         }
         outcome => outcome,
     }
 }
 
 /// Applies one single-statement change in a scope of its own.
-async fn scoped<D: Dialect>(
+async fn apply_in_scope<D: Dialect>(
     database: &Database<D>,
-    connection: &mut Lease<'_, D::Db>,
+    connection: &mut PooledConnection<'_, D::Db>,
     change: &Change,
-) -> Result<Vec<RowOutcome>, Failed> {
-    let mut scope = connection.scope().await.map_err(Failed::unbegun::<D>)?;
-    let row = single(database, &mut scope, change).await.map_err(|error| error.at_change(0));
-    let row = scope.end(row, |error| D::failure(error, &change.schema)).await?;
+) -> Result<Vec<RowOutcome>, CommitError> {
+    let mut scope = connection.scope().await.map_err(CommitError::not_begun::<D>)?;
+    let row = apply_single(database, &mut scope, change).await.map_err(|error| error.at_change(0));
+    let row = scope.end(row, |error| D::map_error(error, &change.schema)).await?;
     Ok(vec![row])
 }
 
 /// Whether a failure was caused by a single row.
-fn is_of_a_row(kind: ErrorKind) -> bool {
+fn is_row_error(kind: ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::UniqueViolation
@@ -144,65 +145,67 @@ fn is_of_a_row(kind: ErrorKind) -> bool {
 }
 
 /// Whether a change is a single statement, which the database runs in an implicit transaction.
-fn stands_alone(change: &Change) -> bool {
+fn is_single_statement(change: &Change) -> bool {
     match &change.write {
-        Write::Insert { values } => !given_where_minted(&change.schema, values),
-        Write::Update { guard, .. } | Write::Delete { guard, .. } => digest(&change.schema, guard).is_none(),
+        Write::Insert { values } => !has_explicit_id(&change.schema, values),
+        Write::Update { guard, .. } | Write::Delete { guard, .. } => {
+            expected_digest(&change.schema, guard).is_none()
+        }
         Write::UpdateAll { .. } | Write::DeleteAll { .. } => true,
     }
 }
 
 /// Whether an inserted row carries an id although the table's ids are generated by the database.
-fn given_where_minted(schema: &Schema, values: &[Value]) -> bool {
-    schema.id_source == resourceful_contract::IdSource::Storage && !mints(schema, values)
+fn has_explicit_id(schema: &Schema, values: &[Value]) -> bool {
+    schema.id_source == resourceful_contract::IdSource::Storage && !generates_id(schema, values)
 }
 
 /// How a transaction applies its changes.
 #[derive(Clone, Copy)]
-struct Way {
+struct ApplyMode {
     /// Whether one statement may carry several changes.
-    is_grouped: bool,
+    is_batched: bool,
     /// Whether all rows are locked in one order before the first change.
-    has_locks: bool,
+    locks_rows: bool,
 }
 
-async fn together<D: Dialect>(
+async fn apply_in_transaction<D: Dialect>(
     database: &Database<D>,
-    connection: &mut Lease<'_, D::Db>,
+    connection: &mut PooledConnection<'_, D::Db>,
     set: &ChangeSet,
-    way: Way,
-) -> Result<Vec<RowOutcome>, Failed> {
+    mode: ApplyMode,
+) -> Result<Vec<RowOutcome>, CommitError> {
     // A transaction that is dropped before its commit is rolled back.
-    let mut transaction = connection.begin().await.map_err(Failed::unbegun::<D>)?;
-    if way.has_locks {
-        let locked = lock::rows(database, &mut transaction, &set.changes).await;
-        locked.map_err(|error| Failed { error, has_begun: true, is_of_locks: true })?;
+    let mut transaction = connection.begin().await.map_err(CommitError::not_begun::<D>)?;
+    if mode.locks_rows {
+        let locked = lock::lock_rows(database, &mut transaction, &set.changes).await;
+        locked.map_err(|error| CommitError { error, may_have_executed: true, is_lock_error: true })?;
     }
     let mut rows: Vec<RowOutcome> = Vec::with_capacity(set.changes.len());
     let progress = set.progress.as_deref();
-    each(database, &mut transaction, &set.changes, way.is_grouped, progress, &mut rows).await?;
+    apply_each(database, &mut transaction, &set.changes, mode.is_batched, progress, &mut rows).await?;
     if let Some(then) = &set.then {
-        let following = then(&rows);
-        each(database, &mut transaction, &following, way.is_grouped, None, &mut rows).await?;
+        let follow_ups = then(&rows);
+        apply_each(database, &mut transaction, &follow_ups, mode.is_batched, None, &mut rows).await?;
     }
     if set.dry_run {
-        transaction.rollback().await.map_err(failure::connection)?;
+        transaction.rollback().await.map_err(failure::connection_error)?;
     } else {
         let ended = transaction.commit().await;
         ended.map_err(|error| match set.changes.first() {
-            Some(change) => D::failure(error, &change.schema),
-            None => failure::connection(error),
+            Some(change) => D::map_error(error, &change.schema),
+            None => failure::connection_error(error),
         })?;
     }
     Ok(rows)
 }
 
 /// Applies changes in a transaction, and appends the outcome of each.
-async fn each<D: Dialect>(
+async fn apply_each<D: Dialect>(
     database: &Database<D>,
     transaction: &mut Connection<D>,
     all: &[Change],
-    grouped: bool,
+    is_batched: bool,
     progress: Option<&(dyn Fn(usize) + Send + Sync)>,
     rows: &mut Vec<RowOutcome>,
 ) -> Result<(), StorageError> {
@@ -210,10 +213,14 @@ async fn each<D: Dialect>(
     let mut resume: Vec<&Arc<Schema>> = Vec::new();
     while rows.len() - before < all.len() {
         let at = rows.len() - before;
-        let group = if grouped { group::<D>(&all[at..]) } else { &all[at..=at] };
-        let joined = if grouped && D::JOINS { join::run(&all[at..]) } else { &[] };
+        let group = if is_batched { batchable_prefix::<D>(&all[at..]) } else { &all[at..=at] };
+        let joined = if is_batched && D::INSERT_IN_WITH {
+            multi_table_insert::insertable_prefix(&all[at..])
+        } else {
+            &[]
+        };
         if joined.len() > group.len() {
-            let many = join::insert(database, transaction, joined).await;
+            let many = multi_table_insert::insert_together(database, transaction, joined).await;
             rows.extend(many.map_err(|error| error.at_change(before + at))?);
         } else if group.len() > 1 {
             let many = insert_many(database, transaction, group).await;
@@ -222,39 +229,39 @@ async fn each<D: Dialect>(
                 progress(rows.len());
             }
         } else {
-            let row = guarded_single(database, transaction, &all[at]).await;
+            let row = apply_guarded(database, transaction, &all[at]).await;
             rows.push(row.map_err(|error| error.at_change(before + at))?);
         }
         if let Write::Insert { values } = &all[at].write
-            && given_where_minted(&all[at].schema, values)
+            && has_explicit_id(&all[at].schema, values)
             && !resume.iter().any(|schema| Arc::ptr_eq(schema, &all[at].schema))
         {
             resume.push(&all[at].schema);
         }
     }
     for schema in resume {
-        if let Some(statement) = D::resume_ids(schema) {
+        if let Some(statement) = D::advance_id_sequence(schema) {
             D::rows(transaction, database.query(statement, Arguments::<D>::default()))
                 .await
-                .map_err(|error| D::failure(error, schema))?;
+                .map_err(|error| D::map_error(error, schema))?;
         }
     }
     Ok(())
 }
 
 /// The longest prefix of changes that one INSERT can carry: rows of one table that return the same fields.
-fn group<D: Dialect>(changes: &[Change]) -> &[Change] {
+fn batchable_prefix<D: Dialect>(changes: &[Change]) -> &[Change] {
     let first = &changes[0];
-    let mints_first = matches!(&first.write, Write::Insert { values } if mints(&first.schema, values));
+    let mints_first = matches!(&first.write, Write::Insert { values } if generates_id(&first.schema, values));
     let fits = |change: &Change| match &change.write {
         Write::Insert { values } => {
             Arc::ptr_eq(&change.schema, &first.schema)
-                && mints(&change.schema, values) == mints_first
+                && generates_id(&change.schema, values) == mints_first
                 && change.answer == first.answer
         }
         _ => false,
     };
-    let most = D::most_rows(first.schema.fields.len());
+    let most = D::max_insert_rows(first.schema.fields.len());
     let run = changes.iter().take(most).take_while(|change| fits(change)).count();
     // Statement texts exist for full groups and for powers of two only, not for every length in between.
     if run == most || run < 2 { &changes[..run.max(1)] } else { &changes[..1 << run.ilog2()] }
@@ -267,31 +274,34 @@ async fn insert_many<D: Dialect>(
 ) -> Result<Vec<RowOutcome>, StorageError> {
     let schema = &changes[0].schema;
     let shape = write::shape(changes);
-    let statement =
-        database.statements.find(&shape.bytes, || write::statement::<D>(changes, &database.overrides.now()));
-    let args = bind::<D>(&statement.order, &shape.args).map_err(|error| failure::unbound(schema, error))?;
-    if !write::answers(changes) {
-        let ran = D::run(connection, database.query(statement.text.clone(), args)).await;
-        let ran = ran.map_err(|error| D::failure(error, schema))?;
-        return match usize::try_from(ran) {
-            Ok(ran) if ran < changes.len() => Err(refusal::left_out()),
-            _ => Ok(changes.iter().map(inserted).collect()),
+    let statement = database
+        .statements
+        .get_or_build(&shape.bytes, || write::build_statement::<D>(changes, &database.overrides.snapshot()));
+    let args =
+        bind::<D>(&statement.arg_order, &shape.args).map_err(|error| failure::bind_error(schema, error))?;
+    if !write::returns_rows(changes) {
+        let affected = D::execute(connection, database.query(statement.text.clone(), args)).await;
+        let affected = affected.map_err(|error| D::map_error(error, schema))?;
+        return match usize::try_from(affected) {
+            Ok(affected) if affected < changes.len() => Err(rejection::skipped_row_error()),
+            _ => Ok(changes.iter().map(insert_outcome).collect()),
         };
     }
     let rows = D::rows(connection, database.query(statement.text.clone(), args)).await;
-    let rows = rows.map_err(|error| D::failure(error, schema))?;
-    let written: Result<Vec<_>, _> = rows.iter().map(|row| written::<D>(schema, row, &statement)).collect();
-    in_order(changes, written.map_err(|error| failure::corrupt(schema, error))?)
+    let rows = rows.map_err(|error| D::map_error(error, schema))?;
+    let written: Result<Vec<_>, _> =
+        rows.iter().map(|row| decode_outcome::<D>(schema, row, &statement)).collect();
+    sort_outcomes(changes, written.map_err(|error| failure::corrupt_value(schema, error))?)
 }
 
 /// Sorts the returned rows of one INSERT into the order of its changes: a database may return them in any order.
-fn in_order(changes: &[Change], mut rows: Vec<RowOutcome>) -> Result<Vec<RowOutcome>, StorageError> {
+fn sort_outcomes(changes: &[Change], mut rows: Vec<RowOutcome>) -> Result<Vec<RowOutcome>, StorageError> {
     let given = |change: &Change| match &change.write {
         Write::Insert { values } => values[change.schema.id].clone(),
         _ => Value::Null,
     };
     if rows.len() < changes.len() {
-        return Err(refusal::left_out());
+        return Err(rejection::skipped_row_error());
     }
     if changes.iter().zip(&rows).all(|(change, row)| given(change) == row.id) {
         return Ok(rows);
@@ -309,7 +319,7 @@ fn in_order(changes: &[Change], mut rows: Vec<RowOutcome>) -> Result<Vec<RowOutc
     placed.ok_or_else(|| StorageError::new(ErrorKind::Internal).with_context("insert", "answered other rows"))
 }
 
-pub(crate) fn inserted(change: &Change) -> RowOutcome {
+pub(crate) fn insert_outcome(change: &Change) -> RowOutcome {
     let Write::Insert { values } = &change.write else { return RowOutcome::all(1) };
     let id = values[change.schema.id].clone();
     let version = change.schema.first_version(values).map(Version::Counter);
@@ -317,16 +327,16 @@ pub(crate) fn inserted(change: &Change) -> RowOutcome {
 }
 
 /// Applies one change in a transaction; compares the content digest first where the row has no version counter.
-async fn guarded_single<D: Dialect>(
+async fn apply_guarded<D: Dialect>(
     database: &Database<D>,
     connection: &mut Connection<D>,
     change: &Change,
 ) -> Result<RowOutcome, StorageError> {
     if let Write::Update { id, guard, .. } | Write::Delete { id, guard } = &change.write
-        && let Some(expected) = digest(&change.schema, guard)
+        && let Some(expected) = expected_digest(&change.schema, guard)
     {
-        lock::row(database, connection, &change.schema, id).await?;
-        let query = guarded(&change.schema, id, &guard.filter);
+        lock::lock_row(database, connection, &change.schema, id).await?;
+        let query = guarded_query(&change.schema, id, &guard.filter);
         let rows = fetch_on(database, connection, &query, &mut Vec::new()).await?;
         match rows.versions.first() {
             None => return Err(StorageError::new(ErrorKind::NotFound)),
@@ -336,15 +346,15 @@ async fn guarded_single<D: Dialect>(
             Some(_) => {}
         }
     }
-    single(database, connection, change).await
+    apply_single(database, connection, change).await
 }
 
 /// The digest version that a guard expects, for rows without a version counter.
-fn digest(schema: &Schema, guard: &Guard) -> Option<Version> {
+fn expected_digest(schema: &Schema, guard: &Guard) -> Option<Version> {
     guard.version.filter(|_| schema.version.is_none())
 }
 
-async fn single<D: Dialect>(
+async fn apply_single<D: Dialect>(
     database: &Database<D>,
     connection: &mut Connection<D>,
     change: &Change,
@@ -352,13 +362,17 @@ async fn single<D: Dialect>(
     let changes = std::slice::from_ref(change);
     let schema = &change.schema;
     let shape = write::shape(changes);
-    let statement =
-        database.statements.find(&shape.bytes, || write::statement::<D>(changes, &database.overrides.now()));
-    let args = bind::<D>(&statement.order, &shape.args).map_err(|error| failure::unbound(schema, error))?;
-    if !write::answers(changes) {
-        let ran = D::run(connection, database.query(statement.text.clone(), args)).await;
-        return match (ran.map_err(|error| D::failure(error, schema))?, &change.write) {
-            (0, Write::Delete { id, guard }) => Err(why_not(database, connection, schema, id, guard).await?),
+    let statement = database
+        .statements
+        .get_or_build(&shape.bytes, || write::build_statement::<D>(changes, &database.overrides.snapshot()));
+    let args =
+        bind::<D>(&statement.arg_order, &shape.args).map_err(|error| failure::bind_error(schema, error))?;
+    if !write::returns_rows(changes) {
+        let affected = D::execute(connection, database.query(statement.text.clone(), args)).await;
+        return match (affected.map_err(|error| D::map_error(error, schema))?, &change.write) {
+            (0, Write::Delete { id, guard }) => {
+                Err(guard_failure(database, connection, schema, id, guard).await?)
+            }
             (_, Write::Delete { id, .. }) => Ok(RowOutcome { id: id.clone(), ..RowOutcome::all(1) }),
             (rows, _) => Ok(RowOutcome::all(rows)),
         };
@@ -366,33 +380,34 @@ async fn single<D: Dialect>(
     let rows = match D::rows(connection, database.query(statement.text.clone(), args)).await {
         Ok(rows) => rows,
         Err(error) => {
-            return Err(explained(database, D::failure(error, schema), connection, change).await);
+            return Err(
+                add_violated_references(database, D::map_error(error, schema), connection, change).await
+            );
         }
     };
     match (rows.first(), &change.write) {
-        (Some(row), _) => {
-            written::<D>(schema, row, &statement).map_err(|error| failure::corrupt(schema, error))
-        }
+        (Some(row), _) => decode_outcome::<D>(schema, row, &statement)
+            .map_err(|error| failure::corrupt_value(schema, error)),
         (None, Write::Update { id, guard, .. }) => {
-            Err(why_not(database, connection, schema, id, guard).await?)
+            Err(guard_failure(database, connection, schema, id, guard).await?)
         }
-        (None, _) => Err(refusal::left_out()),
+        (None, _) => Err(rejection::skipped_row_error()),
     }
 }
 
-fn written<D: Dialect>(
+fn decode_outcome<D: Dialect>(
     schema: &Schema,
     row: &plan::Row<D>,
     statement: &write::Statement,
-) -> Result<RowOutcome, crate::dialect::Unreadable> {
+) -> Result<RowOutcome, crate::dialect::CodecError> {
     let mut json = Vec::new();
     if !statement.fields.is_empty() {
         json.reserve(512);
-        plan::object::<D>(&mut json, row, &statement.fields, Origin { schema, id: Some(0) });
+        plan::write_object::<D>(&mut json, row, &statement.fields, Origin { schema, id: Some(0) });
     }
     Ok(RowOutcome {
         id: D::read(row, 0, schema.id_field().field_type)?,
-        version: Some(plan::version::<D>(schema, row, &statement.versions)),
+        version: Some(plan::row_version::<D>(schema, row, &statement.versions)),
         json,
         rows: 1,
     })
@@ -400,24 +415,24 @@ fn written<D: Dialect>(
 
 /// The reason why a guarded change matched no row: no row that the caller may change exists, the version differs, or the
 /// database skipped the change.
-async fn why_not<D: Dialect>(
+async fn guard_failure<D: Dialect>(
     database: &Database<D>,
     connection: &mut Connection<D>,
     schema: &Arc<Schema>,
     id: &Value,
     guard: &Guard,
 ) -> Result<StorageError, StorageError> {
-    let query = guarded(schema, id, &guard.filter);
+    let query = guarded_query(schema, id, &guard.filter);
     let rows = fetch_on(database, connection, &query, &mut Vec::new()).await?;
     let Some(found) = rows.versions.first() else { return Ok(StorageError::new(ErrorKind::NotFound)) };
     Ok(match guard.version {
         Some(expected) if expected != *found => StorageError::new(ErrorKind::VersionMismatch),
-        _ => refusal::left_out(),
+        _ => rejection::skipped_row_error(),
     })
 }
 
 /// Adds the violated references to an error, where the database does not name them itself.
-async fn explained<D: Dialect>(
+async fn add_violated_references<D: Dialect>(
     database: &Database<D>,
     error: StorageError,
     connection: &mut Connection<D>,
@@ -440,8 +455,8 @@ async fn explained<D: Dialect>(
             continue;
         };
         let field_type: FieldType = write::reference_type(schema, reference);
-        let (statement, values) = write::lookup::<D>(reference, &database.overrides.now());
-        let Ok(args) = bind::<D>(&args::order(&values), &[Arg::One(field_type, value)]) else {
+        let (statement, values) = write::reference_lookup::<D>(reference, &database.overrides.snapshot());
+        let Ok(args) = bind::<D>(&args::argument_order(&values), &[Arg::One(field_type, value)]) else {
             continue;
         };
         let found = D::rows(connection, database.query(statement, args)).await;

@@ -165,7 +165,7 @@ impl SqlOptions {
             "postgres" | "postgresql" => return Err(missing("postgres")),
             _ => {
                 return Err(StorageError::new(ErrorKind::Unsupported)
-                    .with_context("url", unknown(&scheme))
+                    .with_context("url", describe_scheme(&scheme))
                     .with_help("a URL begins with sqlite: or postgres:"));
             }
         };
@@ -175,7 +175,7 @@ impl SqlOptions {
 
 /// Describes a URL that names no supported database. Without a scheme the URL may be anything, even a password, so it is not
 /// repeated.
-fn unknown(scheme: &str) -> String {
+fn describe_scheme(scheme: &str) -> String {
     if scheme.is_empty() { "has no scheme".to_owned() } else { format!("begins with `{scheme}:`") }
 }
 

@@ -14,49 +14,49 @@ use sqlx::{ConnectOptions as _, Connection as _, Database, Pool, Transaction};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::failure;
-use crate::sessions::{Scope, Sessions};
+use crate::session_mode::{Scope, SessionMode};
 
 /// How long a connection may be idle and still be reused without a test.
-const REST: Duration = Duration::from_secs(15);
+const MAX_IDLE: Duration = Duration::from_secs(15);
 /// How long a connection may be reused without a test.
-const SERVICE: Duration = Duration::from_secs(300);
+const MAX_UNTESTED: Duration = Duration::from_secs(300);
 
 /// How long a database may take to report why it refuses a connection.
-const REASON: Duration = Duration::from_secs(1);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The minimum interval between two times that all idle connections are closed.
-const CLEARING: Duration = Duration::from_secs(1);
+const CLEAR_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The connections of one pool.
 #[derive(Debug)]
 pub(crate) struct Connections<Db: Database> {
     pool: Pool<Db>,
-    sessions: Sessions,
+    sessions: SessionMode,
     /// One permit for each connection that the pool may have, so that a caller with a permit finds a connection here or in
     /// the pool.
-    places: Semaphore,
+    permits: Semaphore,
     /// Permits for long work: fewer than connections, so that short work always finds one.
-    long: Semaphore,
-    resting: Mutex<Vec<Resting<Db>>>,
+    long_permits: Semaphore,
+    idle: Mutex<Vec<IdleConnection<Db>>>,
     /// When all idle connections were last closed.
-    cleared: Mutex<Option<Instant>>,
+    last_cleared: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
-struct Resting<Db: Database> {
+struct IdleConnection<Db: Database> {
     connection: PoolConnection<Db>,
     /// When it was last acquired.
-    taken: Instant,
+    acquired_at: Instant,
     /// When it came out of the pool.
-    since: Instant,
+    tested_at: Instant,
 }
 
 impl<Db: Database> Connections<Db> {
-    pub(crate) fn new(pool: Pool<Db>, sessions: Sessions) -> Self {
-        let most = pool.options().get_max_connections() as usize;
-        let long = most.saturating_sub((most / 4).max(1)).max(1);
-        let (places, long) = (Semaphore::new(most), Semaphore::new(long));
-        Self { pool, sessions, places, long, resting: Mutex::default(), cleared: Mutex::default() }
+    pub(crate) fn new(pool: Pool<Db>, sessions: SessionMode) -> Self {
+        let max_connections = pool.options().get_max_connections() as usize;
+        let long = max_connections.saturating_sub((max_connections / 4).max(1)).max(1);
+        let (permits, long_permits) = (Semaphore::new(max_connections), Semaphore::new(long));
+        Self { pool, sessions, permits, long_permits, idle: Mutex::default(), last_cleared: Mutex::default() }
     }
 
     /// The underlying pool.
@@ -65,50 +65,57 @@ impl<Db: Database> Connections<Db> {
     }
 
     /// Acquires a connection; waits until one is available.
-    pub(crate) async fn take(&self) -> Result<Lease<'_, Db>, StorageError> {
-        self.at(self.permit(&self.places).await?, None).await
+    pub(crate) async fn acquire(&self) -> Result<PooledConnection<'_, Db>, StorageError> {
+        self.lease(self.acquire_permit(&self.permits).await?, None).await
     }
 
     /// Acquires a connection for work that may take long; waits until one is available for that.
-    pub(crate) async fn take_for_long(&self) -> Result<Lease<'_, Db>, StorageError> {
-        let long = self.permit(&self.long).await?;
-        self.at(self.permit(&self.places).await?, Some(long)).await
+    pub(crate) async fn acquire_long(&self) -> Result<PooledConnection<'_, Db>, StorageError> {
+        let long = self.acquire_permit(&self.long_permits).await?;
+        self.lease(self.acquire_permit(&self.permits).await?, Some(long)).await
     }
 
     /// Acquires a connection, unless all of them are in use.
-    pub(crate) async fn take_free(&self) -> Result<Option<Lease<'_, Db>>, StorageError> {
-        match self.places.try_acquire() {
-            Ok(place) => self.at(place, None).await.map(Some),
+    pub(crate) async fn try_acquire(&self) -> Result<Option<PooledConnection<'_, Db>>, StorageError> {
+        match self.permits.try_acquire() {
+            Ok(permit) => self.lease(permit, None).await.map(Some),
             Err(_) => Ok(None),
         }
     }
 
-    async fn at<'a>(
+    async fn lease<'a>(
         &'a self,
-        place: SemaphorePermit<'a>,
-        long: Option<SemaphorePermit<'a>>,
-    ) -> Result<Lease<'a, Db>, StorageError> {
-        let taken = Instant::now();
-        let (connection, since) = match self.rested(taken) {
-            Some(rested) => rested,
-            None => (self.made().await?, taken),
+        permit: SemaphorePermit<'a>,
+        long_permit: Option<SemaphorePermit<'a>>,
+    ) -> Result<PooledConnection<'a, Db>, StorageError> {
+        let acquired_at = Instant::now();
+        let (connection, tested_at) = match self.take_idle(acquired_at) {
+            Some(idle_connection) => idle_connection,
+            None => (self.open_connection().await?, acquired_at),
         };
-        let connection = Held { connection: Some(connection), is_closed_with: false };
-        Ok(Lease { connections: self, connection, taken, since, _place: place, _long: long })
+        let connection = ConnectionGuard { connection: Some(connection), should_close: false };
+        Ok(PooledConnection {
+            connections: self,
+            connection,
+            acquired_at,
+            tested_at,
+            _permit: permit,
+            _long_permit: long_permit,
+        })
     }
 
     /// A connection that the pool has just tested or opened.
-    async fn made(&self) -> Result<PoolConnection<Db>, StorageError> {
+    async fn open_connection(&self) -> Result<PoolConnection<Db>, StorageError> {
         match self.pool.acquire().await {
-            Err(sqlx::Error::PoolTimedOut) => Err(self.refused().await),
-            outcome => outcome.map_err(failure::connection),
+            Err(sqlx::Error::PoolTimedOut) => Err(self.connect_error().await),
+            outcome => outcome.map_err(failure::connection_error),
         }
     }
 
     /// The reason why the pool could not open a connection in time. The pool does not report it: it has a permit for each
     /// caller, and the database's answer is lost. So one more connection is attempted here.
-    async fn refused(&self) -> StorageError {
-        let error = match tokio::time::timeout(REASON, self.pool.connect_options().connect()).await {
+    async fn connect_error(&self) -> StorageError {
+        let error = match tokio::time::timeout(PROBE_TIMEOUT, self.pool.connect_options().connect()).await {
             Ok(Err(error)) => error,
             Ok(Ok(connection)) => {
                 drop(connection);
@@ -117,16 +124,16 @@ impl<Db: Database> Connections<Db> {
             Err(_) => sqlx::Error::PoolTimedOut,
         };
         let waited = self.pool.options().get_acquire_timeout();
-        failure::connection(error).with_context("pool", format!("could not connect for {waited:?}"))
+        failure::connection_error(error).with_context("pool", format!("could not connect for {waited:?}"))
     }
 
-    async fn permit<'a>(&self, of: &'a Semaphore) -> Result<SemaphorePermit<'a>, StorageError> {
-        if let Ok(place) = of.try_acquire() {
-            return Ok(place);
+    async fn acquire_permit<'a>(&self, of: &'a Semaphore) -> Result<SemaphorePermit<'a>, StorageError> {
+        if let Ok(permit) = of.try_acquire() {
+            return Ok(permit);
         }
         let timeout = self.pool.options().get_acquire_timeout();
         match tokio::time::timeout(timeout, of.acquire()).await {
-            Ok(Ok(place)) => Ok(place),
+            Ok(Ok(permit)) => Ok(permit),
             Ok(Err(closed)) => Err(StorageError::new(ErrorKind::Unavailable).with_source(closed)),
             Err(_) => Err(StorageError::new(ErrorKind::Unavailable)
                 .with_context("pool", format!("every connection was in use for {timeout:?}"))
@@ -135,20 +142,20 @@ impl<Db: Database> Connections<Db> {
     }
 
     /// The connection that was used last. If it has been idle for too long, so have all the others.
-    fn rested(&self, now: Instant) -> Option<(PoolConnection<Db>, Instant)> {
-        let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = resting.pop()?;
-        if now.duration_since(last.taken) < REST {
-            return Some((last.connection, last.since));
+    fn take_idle(&self, now: Instant) -> Option<(PoolConnection<Db>, Instant)> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = idle.pop()?;
+        if now.duration_since(last.acquired_at) < MAX_IDLE {
+            return Some((last.connection, last.tested_at));
         }
-        resting.clear();
+        idle.clear();
         None
     }
 
     /// Closes every connection; those in use are closed when they are returned.
     pub(crate) async fn close(&self) {
         let closed = self.pool.close();
-        self.resting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
         closed.await;
     }
 }
@@ -156,56 +163,56 @@ impl<Db: Database> Connections<Db> {
 impl<Db: Database> Drop for Connections<Db> {
     fn drop(&mut self) {
         // A dropped pooled connection spawns a task to return itself, and here there may be no runtime any more.
-        let resting = self.resting.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for rested in resting.drain(..) {
-            drop(rested.connection.leak());
+        let idle = self.idle.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for idle_connection in idle.drain(..) {
+            drop(idle_connection.connection.leak());
         }
     }
 }
 
 /// Why a lease always has a connection.
-const HELD: &str = "a connection is taken out of a lease by what consumes the lease";
+const HAS_CONNECTION: &str = "a connection is taken out of a lease by what consumes the lease";
 
 /// A connection in use. When dropped, it is returned through the pool's test.
 #[derive(Debug)]
-pub(crate) struct Lease<'a, Db: Database> {
+pub(crate) struct PooledConnection<'a, Db: Database> {
     connections: &'a Connections<Db>,
-    connection: Held<Db>,
-    taken: Instant,
-    since: Instant,
+    connection: ConnectionGuard<Db>,
+    acquired_at: Instant,
+    tested_at: Instant,
     // Declared last: the permit is released after the connection.
-    _place: SemaphorePermit<'a>,
-    _long: Option<SemaphorePermit<'a>>,
+    _permit: SemaphorePermit<'a>,
+    _long_permit: Option<SemaphorePermit<'a>>,
 }
 
 /// A connection that is returned through the pool's test when it is dropped, or is closed if that could not end a statement
 /// that still runs on it.
 #[derive(Debug)]
-struct Held<Db: Database> {
+struct ConnectionGuard<Db: Database> {
     /// Present until it is taken out.
     connection: Option<PoolConnection<Db>>,
-    is_closed_with: bool,
+    should_close: bool,
 }
 
-impl<Db: Database> Drop for Held<Db> {
+impl<Db: Database> Drop for ConnectionGuard<Db> {
     fn drop(&mut self) {
-        if let Some(connection) = self.connection.take().filter(|_| self.is_closed_with) {
+        if let Some(connection) = self.connection.take().filter(|_| self.should_close) {
             drop(connection.detach());
         }
     }
 }
 
-impl<Db: Database> Lease<'_, Db> {
+impl<Db: Database> PooledConnection<'_, Db> {
     /// Replaces a lost connection by one that the pool has just tested or opened. Idle connections were probably lost with
     /// it, and are returned through the pool's test.
-    pub(crate) async fn renewed(self) -> Result<Self, StorageError> {
-        let Self { connections, connection, _place, _long, .. } = self;
-        connections.resting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    pub(crate) async fn reconnect(self) -> Result<Self, StorageError> {
+        let Self { connections, connection, _permit, _long_permit, .. } = self;
+        connections.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
         drop(connection);
-        let taken = Instant::now();
-        let connection = Some(connections.made().await?);
-        let connection = Held { connection, is_closed_with: false };
-        Ok(Self { connections, connection, taken, since: taken, _place, _long })
+        let acquired_at = Instant::now();
+        let connection = Some(connections.open_connection().await?);
+        let connection = ConnectionGuard { connection, should_close: false };
+        Ok(Self { connections, connection, acquired_at, tested_at: acquired_at, _permit, _long_permit })
     }
 
     /// Begins a transaction that may write. If the future is dropped before the answer, the connection is closed with the
@@ -213,22 +220,23 @@ impl<Db: Database> Lease<'_, Db> {
     /// connection would be part of it.
     pub(crate) async fn begin(&mut self) -> Result<Transaction<'_, Db>, sqlx::Error> {
         let sessions = &self.connections.sessions;
-        let Held { connection, is_closed_with } = &mut self.connection;
-        let is_closed_anyway = std::mem::replace(is_closed_with, *is_closed_with || sessions.outlive_futures);
-        let begun = connection.as_mut().expect(HELD).begin_with(sessions.begin.clone()).await;
+        let ConnectionGuard { connection, should_close } = &mut self.connection;
+        let should_close_before =
+            std::mem::replace(should_close, *should_close || sessions.begin_outlives_drop);
+        let begun = connection.as_mut().expect(HAS_CONNECTION).begin_with(sessions.begin.clone()).await;
         // Of several statements, the first may have begun a transaction before another one failed.
-        *is_closed_with = is_closed_anyway || (begun.is_err() && sessions.are_pooled);
+        *should_close = should_close_before || (begun.is_err() && sessions.is_transaction_pooled);
         begun
     }
 
     /// Whether its statements need a [scope](Self::scope), since a pooler may give each transaction a different session.
-    pub(crate) const fn is_pooled(&self) -> bool {
-        self.connections.sessions.are_pooled
+    pub(crate) const fn needs_scope(&self) -> bool {
+        self.connections.sessions.is_transaction_pooled
     }
 
     /// A scope for statements that need one session but no transaction of their own.
     pub(crate) async fn scope(&mut self) -> Result<Scope<'_, Db>, sqlx::Error> {
-        if self.is_pooled() {
+        if self.needs_scope() {
             return self.begin().await.map(Scope::Transaction);
         }
         Ok(Scope::Session(&mut **self))
@@ -238,53 +246,53 @@ impl<Db: Database> Lease<'_, Db> {
     /// more, and new ones may lead to another server. While there is no other server, readers keep their connections when a
     /// write is attempted.
     pub(crate) fn discard(mut self) {
-        if !self.connections.sessions.are_replaceable {
+        if !self.connections.sessions.is_replaceable {
             return;
         }
-        self.close_with(true);
-        let mut cleared = self.connections.cleared.lock().unwrap_or_else(PoisonError::into_inner);
-        if cleared.is_some_and(|at| at.elapsed() < CLEARING) {
+        self.set_should_close(true);
+        let mut last_cleared = self.connections.last_cleared.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_cleared.is_some_and(|at| at.elapsed() < CLEAR_INTERVAL) {
             return;
         }
-        *cleared = Some(Instant::now());
-        let mut resting = self.connections.resting.lock().unwrap_or_else(PoisonError::into_inner);
-        for rested in resting.drain(..) {
-            drop(rested.connection.detach());
+        *last_cleared = Some(Instant::now());
+        let mut idle = self.connections.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        for idle_connection in idle.drain(..) {
+            drop(idle_connection.connection.detach());
         }
     }
 
     /// Sets whether dropping the lease closes the connection, which also ends the statement that runs on it.
-    pub(crate) fn close_with(&mut self, is_closed_with: bool) {
-        self.connection.is_closed_with = is_closed_with;
+    pub(crate) fn set_should_close(&mut self, should_close: bool) {
+        self.connection.should_close = should_close;
     }
 
     /// Returns the connection without a test. Its statements and its transaction must have ended.
-    pub(crate) fn hand_on(self) {
-        let Self { connections, mut connection, taken, since, _place, _long } = self;
-        if taken.duration_since(since) > SERVICE {
+    pub(crate) fn release(self) {
+        let Self { connections, mut connection, acquired_at, tested_at, _permit, _long_permit } = self;
+        if acquired_at.duration_since(tested_at) > MAX_UNTESTED {
             return;
         }
-        let mut resting = connections.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = connections.idle.lock().unwrap_or_else(PoisonError::into_inner);
         // A pool that is being closed waits for all its connections.
         if !connections.pool.is_closed()
             && let Some(connection) = connection.connection.take()
         {
-            resting.push(Resting { connection, taken, since });
+            idle.push(IdleConnection { connection, acquired_at, tested_at });
         }
-        drop(resting);
+        drop(idle);
     }
 }
 
-impl<Db: Database> Deref for Lease<'_, Db> {
+impl<Db: Database> Deref for PooledConnection<'_, Db> {
     type Target = Db::Connection;
 
     fn deref(&self) -> &Db::Connection {
-        self.connection.connection.as_ref().expect(HELD)
+        self.connection.connection.as_ref().expect(HAS_CONNECTION)
     }
 }
 
-impl<Db: Database> DerefMut for Lease<'_, Db> {
+impl<Db: Database> DerefMut for PooledConnection<'_, Db> {
     fn deref_mut(&mut self) -> &mut Db::Connection {
-        self.connection.connection.as_mut().expect(HELD)
+        self.connection.connection.as_mut().expect(HAS_CONNECTION)
     }
 }

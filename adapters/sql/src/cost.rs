@@ -6,12 +6,12 @@ use crate::plan::Cost;
 
 /// The cost class of a query. Related rows are searched for each row, so a filter through two relations may compare every
 /// row with every other one; a text is searched from end to end.
-pub(crate) fn of(query: &Query) -> Cost {
+pub(crate) fn estimate(query: &Query) -> Cost {
     if query.includes.iter().any(is_heavy_include) {
         return Cost::Heavy;
     }
-    let is_led = is_led(&query.schema, &query.filter);
-    if !is_led && (query.count.is_some() || is_heavy(&query.filter)) {
+    let is_unique_lookup = is_unique_lookup(&query.schema, &query.filter);
+    if !is_unique_lookup && (query.count.is_some() || is_heavy(&query.filter)) {
         return Cost::Heavy;
     }
     if query.count.is_some() || !query.includes.is_empty() || is_heavy(&query.filter) {
@@ -21,9 +21,9 @@ pub(crate) fn of(query: &Query) -> Cost {
 }
 
 /// Whether the filter restricts rows by the id or another unique value, so that the rest is evaluated for those rows only.
-fn is_led(schema: &Schema, filter: &Filter) -> bool {
+fn is_unique_lookup(schema: &Schema, filter: &Filter) -> bool {
     match filter {
-        Filter::All(filters) => filters.iter().any(|filter| is_led(schema, filter)),
+        Filter::All(filters) => filters.iter().any(|filter| is_unique_lookup(schema, filter)),
         Filter::Compare(field, Test::Eq(_) | Test::In(_)) => is_unique(schema, *field),
         _ => false,
     }
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_index_leads_to_is_heavy() {
+    fn unindexed_queries_are_heavy() {
         let eq = |field, value: &str| Filter::Compare(field, Test::Eq(Value::Text(value.to_owned())));
         let contains = Filter::Compare(NAME, Test::Contains("zzzz".to_owned()));
         let related = |inner| Filter::Related(RelatedBy(link(PARENT)), Box::new(inner));
@@ -101,7 +101,7 @@ mod tests {
             (including(include(NAME, Filter::everything())), Cost::Heavy),
             (including(include(PARENT, contains)), Cost::Heavy),
         ] {
-            assert_eq!(of(&query), cost, "{query:?}");
+            assert_eq!(estimate(&query), cost, "{query:?}");
         }
     }
 }

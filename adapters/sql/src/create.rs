@@ -8,46 +8,46 @@ use sqlx::AssertSqlSafe;
 
 use crate::args::Arg;
 use crate::catalog::columns;
-use crate::check::{overlong, quoted, quoted_table};
+use crate::check::{overlong_names, quoted, quoted_table};
 use crate::dialect::Dialect;
 use crate::failure;
 use crate::select::table;
-use crate::storage::{Arguments, Connection, Database, bind, once};
+use crate::storage::{Arguments, Connection, Database, bind, unprepared_query};
 
 pub(crate) async fn create<D: Dialect>(
     database: &Database<D>,
     schema: &Arc<Schema>,
 ) -> Result<(), StorageError> {
-    if !overlong::<D>(schema).is_empty() {
+    if !overlong_names::<D>(schema).is_empty() {
         // The comparison with the table reports it.
         return Ok(());
     }
     let mut connection = database.writer().await?;
-    let mut transaction = connection.begin().await.map_err(failure::connection)?;
+    let mut transaction = connection.begin().await.map_err(failure::connection_error)?;
     if let Some(lock) = D::creation_lock(schema) {
-        run::<D>(&mut transaction, schema, lock).await?;
+        execute::<D>(&mut transaction, schema, lock).await?;
     }
     if columns::<D>(&mut transaction, schema).await?.is_empty() {
-        run::<D>(&mut transaction, schema, create_table::<D>(schema)).await?;
+        execute::<D>(&mut transaction, schema, create_table::<D>(schema)).await?;
         for index in &schema.indexes {
-            let name = free_name::<D>(&mut transaction, schema, index).await?;
-            run::<D>(&mut transaction, schema, create_index::<D>(schema, index, &name)).await?;
+            let name = unused_index_name::<D>(&mut transaction, schema, index).await?;
+            execute::<D>(&mut transaction, schema, create_index::<D>(schema, index, &name)).await?;
         }
     }
-    transaction.commit().await.map_err(|error| D::failure(error, schema))?;
-    connection.hand_on();
+    transaction.commit().await.map_err(|error| D::map_error(error, schema))?;
+    connection.release();
     Ok(())
 }
 
-async fn run<D: Dialect>(
+async fn execute<D: Dialect>(
     connection: &mut Connection<D>,
     schema: &Schema,
     statement: String,
 ) -> Result<(), StorageError> {
-    D::rows(connection, once(AssertSqlSafe(statement), Arguments::<D>::default()))
+    D::rows(connection, unprepared_query(AssertSqlSafe(statement), Arguments::<D>::default()))
         .await
         .map(drop)
-        .map_err(|error| D::failure(error, schema))
+        .map_err(|error| D::map_error(error, schema))
 }
 
 pub(crate) fn create_table<D: Dialect>(schema: &Schema) -> String {
@@ -56,7 +56,7 @@ pub(crate) fn create_table<D: Dialect>(schema: &Schema) -> String {
     for (position, field) in schema.fields.iter().enumerate() {
         let mut column = ColumnDef::new(field.column.clone().into_iden());
         if position == schema.id && schema.id_source == IdSource::Storage {
-            let (column_type, extra) = D::minted_id();
+            let (column_type, extra) = D::identity_column();
             column.custom(column_type).extra(extra);
         } else {
             column.custom(D::column_type(field.field_type));
@@ -97,21 +97,21 @@ pub(crate) fn index_name(schema: &Schema, index: &Index) -> String {
     let mut readable = format!("{}_{}", schema.table.replace('.', "_"), fields.join("_"));
     // FNV-1a, for a digest that is the same on every node; each name is followed by a zero byte, which no name contains.
     let parts = std::iter::once(schema.table.as_str()).chain(fields).chain([kind]);
-    let fed = parts.flat_map(|part| part.bytes().chain([0]));
-    let digest = fed.fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
+    let input = parts.flat_map(|part| part.bytes().chain([0]));
+    let digest = input.fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
         (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    let mut kept = readable.len().min(40);
-    while !readable.is_char_boundary(kept) {
-        kept -= 1;
+    let mut prefix_length = readable.len().min(40);
+    while !readable.is_char_boundary(prefix_length) {
+        prefix_length -= 1;
     }
-    readable.truncate(kept);
+    readable.truncate(prefix_length);
     format!("{readable}_{digest:016x}_{kind}")
 }
 
 /// The index's name, or the first numbered variant that is free in the table's database schema: a renamed table keeps the
 /// names of its indexes.
-async fn free_name<D: Dialect>(
+async fn unused_index_name<D: Dialect>(
     connection: &mut Connection<D>,
     schema: &Schema,
     index: &Index,
@@ -120,9 +120,9 @@ async fn free_name<D: Dialect>(
     let mut name = first.clone();
     for number in 2.. {
         let args = bind::<D>(&[0, 1], &[Arg::Text(&schema.table), Arg::Text(&name)]);
-        let args = args.map_err(|error| failure::unbound(schema, error))?;
-        let taken = D::rows(connection, once(D::NAME_TAKEN, args)).await;
-        if taken.map_err(|error| D::failure(error, schema))?.is_empty() {
+        let args = args.map_err(|error| failure::bind_error(schema, error))?;
+        let existing = D::rows(connection, unprepared_query(D::NAME_TAKEN, args)).await;
+        if existing.map_err(|error| D::map_error(error, schema))?.is_empty() {
             break;
         }
         name = format!("{first}{number}");

@@ -16,22 +16,22 @@ use crate::overrides::ColumnOverride;
 use crate::storage::{ConnectOptions, SqlQuery};
 
 /// The error of a value that cannot be decoded or bound.
-pub(crate) type Unreadable = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type CodecError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a column cannot hold every value of a field's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Misfit {
+pub(crate) enum TypeMismatch {
     /// It holds none, or statements fail.
-    Cannot,
+    Incompatible,
     /// It changes some values when they are stored, as described.
-    Changes(&'static str),
+    AltersValues(&'static str),
     /// It keeps fewer digits than the type has.
     #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "PostgreSQL's columns say their digits"))]
-    Rounds(&'static str),
+    LosesPrecision(&'static str),
 }
 
 /// A stored number in single precision; the column may hold more digits.
-pub(crate) fn single(number: f64) -> Result<f32, Unreadable> {
+pub(crate) fn to_float32(number: f64) -> Result<f32, CodecError> {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "a number of single precision that is kept as a double"
@@ -55,9 +55,9 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
     /// Whether rows that are read in order to be changed are locked (`FOR UPDATE`).
     const FOR_UPDATE: bool;
     /// Whether an index or a sort must state the position of nulls explicitly, for nulls to come after every value.
-    const SAY_NULLS: bool;
+    const EXPLICIT_NULLS: bool;
     /// The maximum number of rows in one INSERT, for a number of columns.
-    fn most_rows(columns: usize) -> usize;
+    fn max_insert_rows(columns: usize) -> usize;
 
     fn capabilities() -> Capabilities;
 
@@ -74,7 +74,7 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
     ) -> BoxFuture<'c, Result<Option<<Self::Db as Database>::Row>, sqlx::Error>>;
 
     /// Whether a statement whose future was dropped runs on until its connection is closed.
-    const OUTLIVES_FUTURE: bool;
+    const RUNS_AFTER_DROP: bool;
 
     /// Runs a statement that may take long, as `rows` does: it ends after this time, and when the future is dropped (with
     /// its connection, where it [outlives](Self::OUTLIVES_FUTURE) that).
@@ -85,42 +85,42 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
     ) -> BoxFuture<'c, Result<Vec<<Self::Db as Database>::Row>, sqlx::Error>>;
 
     /// Runs a statement and returns the number of affected rows.
-    fn run<'c>(
+    fn execute<'c>(
         connection: &'c mut <Self::Db as Database>::Connection,
         query: SqlQuery<'c, Self>,
     ) -> BoxFuture<'c, Result<u64, sqlx::Error>>;
 
     /// Runs any number of statements without arguments.
-    fn script<'c>(
+    fn execute_script<'c>(
         connection: &'c mut <Self::Db as Database>::Connection,
         text: SqlStr,
     ) -> BoxFuture<'c, Result<(), sqlx::Error>>;
 
     /// The statement that lifts time limits for a transaction, such as one of a migration.
-    fn patience() -> Option<&'static str> {
+    fn lift_timeout_statement() -> Option<&'static str> {
         None
     }
 
     /// Whether INSERT is allowed inside WITH.
-    const JOINS: bool = false;
+    const INSERT_IN_WITH: bool = false;
 
     /// The statement that sends a notification, with the channel as its only argument; `None` where the database has none.
-    fn ring() -> Option<&'static str> {
+    fn notify_statement() -> Option<&'static str> {
         None
     }
 
     /// Listens to a channel on a connection of its own, which must be opened within this time.
-    fn hear<'a>(
+    fn listen<'a>(
         options: &'a ConnectOptions<Self>,
         timeout: Duration,
-        bell: &'a str,
+        channel: &'a str,
     ) -> BoxFuture<'a, Result<Option<Box<dyn NotificationStream>>, sqlx::Error>> {
-        let _ = (options, timeout, bell);
+        let _ = (options, timeout, channel);
         Box::pin(std::future::ready(Ok(None)))
     }
 
     /// Binds an argument as the type of the column that it is compared with or stored in.
-    fn bind(args: &mut <Self::Db as Database>::Arguments, arg: &Arg<'_>) -> Result<(), Unreadable>;
+    fn bind(args: &mut <Self::Db as Database>::Arguments, arg: &Arg<'_>) -> Result<(), CodecError>;
 
     /// Appends a column of a row as JSON.
     fn write(
@@ -128,35 +128,35 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
         row: &<Self::Db as Database>::Row,
         column: usize,
         field_type: FieldType,
-    ) -> Result<(), Unreadable>;
+    ) -> Result<(), CodecError>;
 
     /// A column of a row, decoded as a value.
     fn read(
         row: &<Self::Db as Database>::Row,
         column: usize,
         field_type: FieldType,
-    ) -> Result<Value, Unreadable>;
+    ) -> Result<Value, CodecError>;
 
     /// A column of a row as the value of a cursor: equal, to the database, to the stored one.
-    fn place(
+    fn cursor_value(
         row: &<Self::Db as Database>::Row,
         column: usize,
         field_type: FieldType,
-    ) -> Result<Value, Unreadable> {
+    ) -> Result<Value, CodecError> {
         Self::read(row, column, field_type)
     }
 
     /// A column of a row as stored, whatever its type.
-    fn opaque(row: &<Self::Db as Database>::Row, column: usize) -> Result<Value, Unreadable>;
+    fn opaque(row: &<Self::Db as Database>::Row, column: usize) -> Result<Value, CodecError>;
 
     /// Whether a column of a row is null.
-    fn is_null(row: &<Self::Db as Database>::Row, column: usize) -> Result<bool, Unreadable>;
+    fn is_null(row: &<Self::Db as Database>::Row, column: usize) -> Result<bool, CodecError>;
 
     /// A column of a row as text: for names from catalogs and for aggregated JSON.
-    fn text(row: &<Self::Db as Database>::Row, column: usize) -> Result<Option<&str>, Unreadable>;
+    fn text(row: &<Self::Db as Database>::Row, column: usize) -> Result<Option<&str>, CodecError>;
 
     /// The final text of a built statement, as it is prepared.
-    fn finished(text: String) -> String {
+    fn finish_sql(text: String) -> String {
         text
     }
 
@@ -171,11 +171,11 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
 
     /// Substring, prefix and suffix tests; an empty part matches every text.
     fn contains(column: Expr, part: Expr) -> Expr;
-    fn starts(column: Expr, part: Expr) -> Expr;
-    fn ends(column: Expr, part: Expr) -> Expr;
+    fn starts_with(column: Expr, part: Expr) -> Expr;
+    fn ends_with(column: Expr, part: Expr) -> Expr;
 
     /// The condition that a text matches the pattern of [`Arg::Word`], or, if it is ASCII, contains [`Arg::AsciiWord`].
-    fn matches(column: Expr, pattern: Expr, in_ascii: Expr) -> Expr;
+    fn matches_search(column: Expr, pattern: Expr, ascii_term: Expr) -> Expr;
 
     /// The condition that an array contains at least one of these elements.
     fn overlaps(column: Expr, elements: Expr) -> Expr;
@@ -186,7 +186,7 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
     }
 
     /// The condition that two values are equal, or both null.
-    fn is_same(column: Expr, other: Expr) -> Expr;
+    fn is_not_distinct(column: Expr, other: Expr) -> Expr;
 
     /// A JSON array of these columns' values, inside [`aggregate`](Self::aggregate).
     fn tuple(columns: Vec<(Expr, FieldType)>) -> Expr;
@@ -201,13 +201,13 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
     fn column_type(field_type: FieldType) -> String;
 
     /// The type and constraint of an id column whose values the database generates.
-    fn minted_id() -> (&'static str, &'static str);
+    fn identity_column() -> (&'static str, &'static str);
 
     /// The statement that keeps two nodes from creating one table at the same time.
     fn creation_lock(schema: &Schema) -> Option<String>;
 
     /// The statement to run after rows with explicit ids were inserted into a table whose ids the database generates.
-    fn resume_ids(schema: &Schema) -> Option<String>;
+    fn advance_id_sequence(schema: &Schema) -> Option<String>;
 
     /// The columns of the database index for a schema's index.
     fn index_columns(schema: &Schema, index: &Index) -> Vec<usize>;
@@ -223,16 +223,16 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
     const NAME_TAKEN: &'static str;
 
     /// The clause before the values of an INSERT that makes the database accept a given id instead of generating one.
-    const OVERRIDING: &'static str = "";
+    const OVERRIDING_CLAUSE: &'static str = "";
 
     /// The maximum length of a name in bytes, where it is limited.
-    const NAME_BYTES: Option<usize> = None;
+    const MAX_NAME_BYTES: Option<usize> = None;
 
     /// Whether a column can be altered in place.
-    const ALTERS: bool;
+    const CAN_ALTER_COLUMNS: bool;
 
     /// Finds out which columns have collations that fold texts, where the catalog does not tell.
-    fn collations<'a>(
+    fn detect_collations<'a>(
         connection: &'a mut <Self::Db as Database>::Connection,
         schema: &'a Schema,
         columns: &'a mut [Column],
@@ -242,7 +242,7 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
     }
 
     /// Why a column cannot hold the values of a field's type unchanged.
-    fn misfit(column: &Column, field_type: FieldType) -> Option<Misfit>;
+    fn type_mismatch(column: &Column, field_type: FieldType) -> Option<TypeMismatch>;
 
     /// How statements treat a column differently from one that is created for a field of this type.
     fn column_override(column: &Column, field_type: FieldType) -> ColumnOverride;
@@ -260,7 +260,7 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
 
     /// The fields that caused a refused change, where the error does not name them: those of a violated constraint, or those
     /// whose values do not fit their columns.
-    fn refused_fields<'c>(
+    fn rejected_fields<'c>(
         connection: &'c mut <Self::Db as Database>::Connection,
         schema: &'c Schema,
         error: &'c sqlx::Error,
@@ -268,5 +268,5 @@ pub(crate) trait Dialect: Debug + Send + Sync + Sized + 'static {
     ) -> BoxFuture<'c, Result<Vec<usize>, sqlx::Error>>;
 
     /// Maps a database error to the contract's error.
-    fn failure(error: sqlx::Error, schema: &Schema) -> StorageError;
+    fn map_error(error: sqlx::Error, schema: &Schema) -> StorageError;
 }

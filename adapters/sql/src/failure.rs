@@ -3,7 +3,7 @@
 use resourceful_contract::{ErrorKind, Schema, StorageError};
 use sqlx::error::ErrorKind as Violation;
 
-use crate::dialect::{Dialect, Unreadable};
+use crate::dialect::{CodecError, Dialect};
 
 /// A failure that no row caused, and after which a retry of the same statements may succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(crate) enum Transient {
 }
 
 /// Why a failed statement may be retried; `None` if it may not.
-pub(crate) fn transient<D: Dialect>(error: &StorageError) -> Option<Transient> {
+pub(crate) fn transient_reason<D: Dialect>(error: &StorageError) -> Option<Transient> {
     D::transient(std::error::Error::source(error)?.downcast_ref()?)
 }
 
@@ -36,12 +36,12 @@ pub(crate) const READ_ONLY_HELP: &str = "the database takes no writes: connect t
     (`default_transaction_read_only`, a standby, the URL's `mode=ro`, the rights on the file and its folder)";
 
 /// The error of a database that does not accept writes.
-pub(crate) fn read_only(kind: ErrorKind) -> StorageError {
+pub(crate) fn read_only_error(kind: ErrorKind) -> StorageError {
     StorageError::new(kind).with_help(READ_ONLY_HELP)
 }
 
 /// The error of a transaction that could not begin.
-pub(crate) fn begin<D: Dialect>(error: sqlx::Error) -> StorageError {
+pub(crate) fn begin_error<D: Dialect>(error: sqlx::Error) -> StorageError {
     let is_contended = D::transient(&error) == Some(Transient::Contended);
     let kind = if is_contended { ErrorKind::Contended } else { ErrorKind::Unavailable };
     StorageError::new(kind).with_source(error)
@@ -60,22 +60,22 @@ impl std::fmt::Display for TimedOut {
 impl std::error::Error for TimedOut {}
 
 /// The error of a connection that could not be acquired.
-pub(crate) fn connection(error: sqlx::Error) -> StorageError {
+pub(crate) fn connection_error(error: sqlx::Error) -> StorageError {
     StorageError::new(ErrorKind::Unavailable).with_source(error)
 }
 
 /// The error of a stored value that cannot be decoded as its declared type.
-pub(crate) fn corrupt(schema: &Schema, error: Unreadable) -> StorageError {
+pub(crate) fn corrupt_value(schema: &Schema, error: CodecError) -> StorageError {
     StorageError::new(ErrorKind::Corrupt).with_context("table", schema.table.clone()).with_source(error)
 }
 
 /// The error of an argument that its column's type cannot hold.
-pub(crate) fn unbound(schema: &Schema, error: Unreadable) -> StorageError {
+pub(crate) fn bind_error(schema: &Schema, error: CodecError) -> StorageError {
     StorageError::new(ErrorKind::Rejected).with_context("table", schema.table.clone()).with_source(error)
 }
 
 /// The error kind, as far as sqlx reports it the same for every driver.
-pub(crate) fn kind(error: &sqlx::Error) -> ErrorKind {
+pub(crate) fn error_kind(error: &sqlx::Error) -> ErrorKind {
     match error {
         sqlx::Error::Database(database) => match database.kind() {
             Violation::UniqueViolation => ErrorKind::UniqueViolation,
@@ -95,7 +95,7 @@ pub(crate) fn kind(error: &sqlx::Error) -> ErrorKind {
 }
 
 /// The wire names of the fields behind these columns.
-pub(crate) fn fields<'a>(schema: &Schema, columns: impl Iterator<Item = &'a str>) -> Vec<String> {
+pub(crate) fn field_names<'a>(schema: &Schema, columns: impl Iterator<Item = &'a str>) -> Vec<String> {
     columns
         .filter_map(|column| schema.fields.iter().find(|field| field.column == column))
         .map(|field| field.name.clone())

@@ -2,13 +2,13 @@
 
 use resourceful_contract::{Count, ErrorKind, Filter, Position, Query, Rows, StorageError, Total, Value};
 
-use crate::connections::Lease;
-use crate::dialect::{Dialect, Unreadable};
-use crate::plan::{self, Cost, Included, Plan, Row};
+use crate::connections::PooledConnection;
+use crate::dialect::{CodecError, Dialect};
+use crate::plan::{self, Cost, IncludedRows, Plan, Row};
 use crate::retry::Retry;
 use crate::shape::Shape;
 use crate::storage::{Connection, Database, bind};
-use crate::unreadable::{self, Origin};
+use crate::undecodable::{self, Origin};
 use crate::{failure, include, select};
 
 pub(crate) async fn fetch<D: Dialect>(
@@ -17,7 +17,9 @@ pub(crate) async fn fetch<D: Dialect>(
     out: &mut Vec<u8>,
 ) -> Result<Rows, StorageError> {
     let shape = Shape::of(query);
-    let plan = database.plans.find(&shape.bytes, || select::plan::<D>(query, &database.overrides.now()));
+    let plan = database
+        .plans
+        .get_or_build(&shape.bytes, || select::build_plan::<D>(query, &database.overrides.snapshot()));
     let mut connection = match plan.cost {
         Cost::Light | Cost::Joined => database.reader().await?,
         Cost::Heavy => database.heavy_reader().await?,
@@ -26,25 +28,25 @@ pub(crate) async fn fetch<D: Dialect>(
     let mut retry = Retry::default();
     loop {
         // A statement that may take long ends with its connection when the future is dropped.
-        connection.close_with(D::OUTLIVES_FUTURE && plan.cost != Cost::Light);
-        let outcome = if connection.is_pooled() {
-            Box::pin(scoped(database, &mut connection, query, (&*plan, &shape), out)).await
+        connection.set_should_close(D::RUNS_AFTER_DROP && plan.cost != Cost::Light);
+        let outcome = if connection.needs_scope() {
+            Box::pin(fetch_in_scope(database, &mut connection, query, (&*plan, &shape), out)).await
         } else {
-            answer(database, &mut connection, query, (&*plan, &shape), out).await
+            fetch_with_count(database, &mut connection, query, (&*plan, &shape), out).await
         };
         let is_running = matches!(&outcome, Err(error) if error.kind() == ErrorKind::TimedOut);
         if !is_running {
-            connection.close_with(false);
+            connection.set_should_close(false);
         }
         let error = match outcome {
             Ok(rows) => {
-                connection.hand_on();
+                connection.release();
                 return Ok(rows);
             }
             Err(error) => error,
         };
         out.truncate(start);
-        connection = match retry.after::<D>(&error, connection, true).await? {
+        connection = match retry.next_connection::<D>(&error, connection, true).await? {
             Some(connection) => connection,
             // A read has no changes that could conflict with those of other transactions.
             None if error.kind() == ErrorKind::Contended => {
@@ -56,26 +58,26 @@ pub(crate) async fn fetch<D: Dialect>(
 }
 
 /// Runs a query in a scope of its own. A connection without a pooler needs no scope and pays nothing for it.
-async fn scoped<D: Dialect>(
+async fn fetch_in_scope<D: Dialect>(
     database: &Database<D>,
-    connection: &mut Lease<'_, D::Db>,
+    connection: &mut PooledConnection<'_, D::Db>,
     query: &Query,
     (plan, shape): (&Plan, &Shape<'_>),
     out: &mut Vec<u8>,
 ) -> Result<Rows, StorageError> {
-    let mut scope = connection.scope().await.map_err(failure::begin::<D>)?;
-    let rows = answer(database, &mut scope, query, (plan, shape), out).await;
-    scope.end(rows, |error| D::failure(error, &query.schema)).await
+    let mut scope = connection.scope().await.map_err(failure::begin_error::<D>)?;
+    let rows = fetch_with_count(database, &mut scope, query, (plan, shape), out).await;
+    scope.end(rows, |error| D::map_error(error, &query.schema)).await
 }
 
-async fn answer<D: Dialect>(
+async fn fetch_with_count<D: Dialect>(
     database: &Database<D>,
     connection: &mut Connection<D>,
     query: &Query,
     (plan, shape): (&Plan, &Shape<'_>),
     out: &mut Vec<u8>,
 ) -> Result<Rows, StorageError> {
-    let mut rows = planned(database, connection, query, (plan, shape), out).await?;
+    let mut rows = execute_plan(database, connection, query, (plan, shape), out).await?;
     // A statement that returns its count as a column returns no count where there is no row.
     if let (None, Some(_)) = (rows.total, query.count) {
         let counted = Query {
@@ -102,20 +104,23 @@ pub(crate) async fn fetch_on<D: Dialect>(
     out: &mut Vec<u8>,
 ) -> Result<Rows, StorageError> {
     let shape = Shape::of(query);
-    let plan = database.plans.find(&shape.bytes, || select::plan::<D>(query, &database.overrides.now()));
-    planned(database, connection, query, (&*plan, &shape), out).await
+    let plan = database
+        .plans
+        .get_or_build(&shape.bytes, || select::build_plan::<D>(query, &database.overrides.snapshot()));
+    execute_plan(database, connection, query, (&*plan, &shape), out).await
 }
 
-async fn planned<D: Dialect>(
+async fn execute_plan<D: Dialect>(
     database: &Database<D>,
     connection: &mut Connection<D>,
     query: &Query,
     (plan, shape): (&Plan, &Shape<'_>),
     out: &mut Vec<u8>,
 ) -> Result<Rows, StorageError> {
-    let args = bind::<D>(&plan.order, &shape.args).map_err(|error| failure::unbound(&query.schema, error))?;
+    let args =
+        bind::<D>(&plan.arg_order, &shape.args).map_err(|error| failure::bind_error(&query.schema, error))?;
     let statement = database.query(plan.text.clone(), args);
-    let failed = |error| D::failure(error, &query.schema);
+    let failed = |error| D::map_error(error, &query.schema);
     let limit = match plan.cost {
         Cost::Light => None,
         Cost::Joined => Some(database.limits.statement),
@@ -123,23 +128,23 @@ async fn planned<D: Dialect>(
     };
     let written = if let Some(limit) = limit {
         let rows = D::rows_within(connection, statement, limit).await.map_err(failed)?;
-        write::<D>(query, plan, &rows, out)
-    } else if plan.single {
+        write_page::<D>(query, plan, &rows, out)
+    } else if plan.is_single_row {
         let row = D::row(connection, statement).await.map_err(failed)?;
-        write::<D>(query, plan, row.as_slice(), out)
+        write_page::<D>(query, plan, row.as_slice(), out)
     } else {
         let rows = D::rows(connection, statement).await.map_err(failed)?;
-        write::<D>(query, plan, &rows, out)
+        write_page::<D>(query, plan, &rows, out)
     };
-    written.map_err(|error| failure::corrupt(&plan.schema, error))
+    written.map_err(|error| failure::corrupt_value(&plan.schema, error))
 }
 
-fn write<D: Dialect>(
+fn write_page<D: Dialect>(
     query: &Query,
     plan: &Plan,
     found: &[Row<D>],
     out: &mut Vec<u8>,
-) -> Result<Rows, Unreadable> {
+) -> Result<Rows, CodecError> {
     let limit = query.limit as usize;
     let page = &found[..found.len().min(limit)];
     let mut rows = Rows::default();
@@ -151,13 +156,13 @@ fn write<D: Dialect>(
     if matches!(query.position, Position::Before(_)) {
         // The rows came in reverse order, nearest to the cursor first.
         std::mem::swap(&mut first, &mut last);
-        each::<D>(query, plan, page.iter().rev(), &mut rows, out)?;
+        write_rows::<D>(query, plan, page.iter().rev(), &mut rows, out)?;
     } else {
-        each::<D>(query, plan, page.iter(), &mut rows, out)?;
+        write_rows::<D>(query, plan, page.iter(), &mut rows, out)?;
     }
     if !plan.sort.is_empty() {
-        rows.first = first.map(|row| place::<D>(row, plan));
-        rows.last = last.map(|row| place::<D>(row, plan));
+        rows.first = first.map(|row| cursor_values::<D>(row, plan));
+        rows.last = last.map(|row| cursor_values::<D>(row, plan));
     }
     if let (Some((column, exact)), Some(row)) = (plan.total, first)
         && let Value::Integer(total) = D::read(row, column, resourceful_contract::FieldType::Integer)?
@@ -167,24 +172,24 @@ fn write<D: Dialect>(
     Ok(rows)
 }
 
-fn each<'r, D: Dialect>(
+fn write_rows<'r, D: Dialect>(
     query: &Query,
     plan: &Plan,
     page: impl Iterator<Item = &'r Row<D>>,
     rows: &mut Rows,
     out: &mut Vec<u8>,
-) -> Result<(), Unreadable> {
-    let marked = query.versions || !query.keys.is_empty();
+) -> Result<(), CodecError> {
+    let needs_ends = query.versions || !query.keys.is_empty();
     for (position, row) in page.enumerate() {
         if position > 0 {
             out.push(b',');
         }
-        object::<D>(plan, row, out)?;
-        if marked {
+        write_row::<D>(plan, row, out)?;
+        if needs_ends {
             rows.ends.push(out.len());
         }
         if query.versions {
-            rows.versions.push(plan::version::<D>(&plan.schema, row, &plan.versions));
+            rows.versions.push(plan::row_version::<D>(&plan.schema, row, &plan.versions));
         }
         if !query.keys.is_empty() {
             // A value that cannot be decoded is related to no row.
@@ -195,25 +200,25 @@ fn each<'r, D: Dialect>(
     Ok(())
 }
 
-fn object<D: Dialect>(plan: &Plan, row: &Row<D>, out: &mut Vec<u8>) -> Result<(), Unreadable> {
+fn write_row<D: Dialect>(plan: &Plan, row: &Row<D>, out: &mut Vec<u8>) -> Result<(), CodecError> {
     let origin = Origin { schema: &plan.schema, id: plan.id };
     for field in &plan.fields {
         out.extend_from_slice(&field.prefix);
-        unreadable::write::<D>(out, row, field, origin);
+        undecodable::write_value::<D>(out, row, field, origin);
     }
     for included in &plan.includes {
         match included {
-            Included::One { name, marker, fields, target } => {
+            IncludedRows::One { name, marker, fields, target } => {
                 out.extend_from_slice(name);
                 if !D::is_null(row, *marker)? {
-                    plan::object::<D>(out, row, fields, Origin { schema: target, id: Some(*marker) });
+                    plan::write_object::<D>(out, row, fields, Origin { schema: target, id: Some(*marker) });
                 } else {
                     out.extend_from_slice(b"null");
                 }
             }
-            Included::Many { name, column, fields, target } => {
+            IncludedRows::Many { name, column, fields, target } => {
                 out.extend_from_slice(name);
-                include::write(out, D::text(row, *column)?, fields, target)?;
+                include::write_related(out, D::text(row, *column)?, fields, target)?;
             }
         }
     }
@@ -224,12 +229,15 @@ fn object<D: Dialect>(plan: &Plan, row: &Row<D>, out: &mut Vec<u8>) -> Result<()
     Ok(())
 }
 
-fn place<D: Dialect>(row: &Row<D>, plan: &Plan) -> Vec<Value> {
-    plan.sort.iter().map(|(column, field_type)| unreadable::place::<D>(row, *column, *field_type)).collect()
+fn cursor_values<D: Dialect>(row: &Row<D>, plan: &Plan) -> Vec<Value> {
+    plan.sort
+        .iter()
+        .map(|(column, field_type)| undecodable::cursor_value::<D>(row, *column, *field_type))
+        .collect()
 }
 
 /// A query for the version of the row with this id, if a guard's filter admits it.
-pub(crate) fn guarded(
+pub(crate) fn guarded_query(
     schema: &std::sync::Arc<resourceful_contract::Schema>,
     id: &Value,
     filter: &Filter,

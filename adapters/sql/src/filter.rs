@@ -30,25 +30,25 @@ impl<'a, D: Dialect> Conditions<'a, D> {
         Self { numbering, aliases, overrides, dialect: std::marker::PhantomData }
     }
 
-    pub(crate) fn of(&mut self, schema: &Schema, alias: &str, filter: &Filter) -> Expr {
+    pub(crate) fn condition(&mut self, schema: &Schema, alias: &str, filter: &Filter) -> Expr {
         match filter {
-            Filter::All(filters) => self.joined(schema, alias, filters, true),
-            Filter::Any(filters) => self.joined(schema, alias, filters, false),
+            Filter::All(filters) => self.combine(schema, alias, filters, true),
+            Filter::Any(filters) => self.combine(schema, alias, filters, false),
             Filter::Not(inner) => {
-                let inner = self.of(schema, alias, inner);
+                let inner = self.condition(schema, alias, inner);
                 D::template("($1) IS NOT TRUE", [inner])
             }
-            Filter::Compare(field, test) => self.test(schema, alias, *field, test),
+            Filter::Compare(field, test) => self.test_condition(schema, alias, *field, test),
             Filter::Related(by, inner) => {
                 let link = &by.0;
                 *self.aliases += 1;
-                let theirs = format!("r{}", self.aliases);
-                let inner = self.of(&link.target, &theirs, inner);
+                let target_alias = format!("r{}", self.aliases);
+                let inner = self.condition(&link.target, &target_alias, inner);
                 let mut related = Query::select();
                 related
                     .expr(Expr::cust("1"))
-                    .from_as(table(&link.target.table), theirs.clone().into_iden())
-                    .and_where(self.overrides.related::<D>(link, schema, (alias, &theirs)))
+                    .from_as(table(&link.target.table), target_alias.clone().into_iden())
+                    .and_where(self.overrides.join_condition::<D>(link, schema, (alias, &target_alias)))
                     .and_where(inner);
                 D::exists(related)
             }
@@ -56,65 +56,66 @@ impl<'a, D: Dialect> Conditions<'a, D> {
                 let tests: Vec<_> = fields
                     .iter()
                     .map(|field| {
-                        let text = self.overrides.plain::<D>(schema, alias, *field);
-                        let (pattern, in_ascii) = (self.numbering.next(), self.numbering.next());
-                        D::matches(text, pattern, in_ascii)
+                        let text = self.overrides.searchable::<D>(schema, alias, *field);
+                        let (pattern, ascii_term) = (self.numbering.next(), self.numbering.next());
+                        D::matches_search(text, pattern, ascii_term)
                     })
                     .collect();
-                joined::<D>(tests, false)
+                combine::<D>(tests, false)
             }
         }
     }
 
-    fn joined(&mut self, schema: &Schema, alias: &str, filters: &[Filter], all: bool) -> Expr {
-        let parts = filters.iter().map(|filter| self.of(schema, alias, filter)).collect();
-        joined::<D>(parts, all)
+    fn combine(&mut self, schema: &Schema, alias: &str, filters: &[Filter], all: bool) -> Expr {
+        let parts = filters.iter().map(|filter| self.condition(schema, alias, filter)).collect();
+        combine::<D>(parts, all)
     }
 
     /// The next argument of the statement, in the form in which a field is compared with it.
-    fn value(&mut self, schema: &Schema, field: usize) -> Expr {
+    fn comparable_argument(&mut self, schema: &Schema, field: usize) -> Expr {
         let value = self.numbering.next();
-        self.overrides.value::<D>(schema, field, value)
+        self.overrides.comparable_value::<D>(schema, field, value)
     }
 
     fn is_in(&mut self, column: Expr, schema: &Schema, field: usize, values: usize) -> Expr {
         let field_type = schema.fields[field].field_type;
         if !matches!(field_type, FieldType::Float | FieldType::Float32) {
             let list = self.numbering.next();
-            return D::is_in(column, self.overrides.list::<D>(schema, field, list), field_type);
+            return D::is_in(column, self.overrides.comparable_list::<D>(schema, field, list), field_type);
         }
         let tests = (0..values).map(|_| D::template("$1 = $2", [column.clone(), self.numbering.next()]));
-        D::template("($1)", [joined::<D>(tests.collect(), false)])
+        D::template("($1)", [combine::<D>(tests.collect(), false)])
     }
 
-    fn test(&mut self, schema: &Schema, alias: &str, field: usize, test: &Test) -> Expr {
-        let plain = self.overrides.plain::<D>(schema, alias, field);
-        let ordered = self.overrides.comparable::<D>(schema, alias, field);
+    fn test_condition(&mut self, schema: &Schema, alias: &str, field: usize, test: &Test) -> Expr {
+        let searchable = self.overrides.searchable::<D>(schema, alias, field);
+        let comparable = self.overrides.comparable::<D>(schema, alias, field);
         match test {
-            Test::Eq(_) => D::template("$1 = $2", [ordered, self.value(schema, field)]),
+            Test::Eq(_) => D::template("$1 = $2", [comparable, self.comparable_argument(schema, field)]),
             Test::Ne(_) => {
-                let same = D::is_same(ordered, self.value(schema, field));
+                let same = D::is_not_distinct(comparable, self.comparable_argument(schema, field));
                 D::template("NOT ($1)", [same])
             }
-            Test::Gt(_) => D::template("$1 > $2", [ordered, self.value(schema, field)]),
-            Test::Gte(_) => D::template("$1 >= $2", [ordered, self.value(schema, field)]),
-            Test::Lt(_) => D::template("$1 < $2", [ordered, self.value(schema, field)]),
-            Test::Lte(_) => D::template("$1 <= $2", [ordered, self.value(schema, field)]),
+            Test::Gt(_) => D::template("$1 > $2", [comparable, self.comparable_argument(schema, field)]),
+            Test::Gte(_) => D::template("$1 >= $2", [comparable, self.comparable_argument(schema, field)]),
+            Test::Lt(_) => D::template("$1 < $2", [comparable, self.comparable_argument(schema, field)]),
+            Test::Lte(_) => D::template("$1 <= $2", [comparable, self.comparable_argument(schema, field)]),
             Test::Between(..) => {
-                let (from, to) = (self.value(schema, field), self.value(schema, field));
-                D::template("($1 >= $2 AND $3 <= $4)", [ordered.clone(), from, ordered, to])
+                let (from, to) =
+                    (self.comparable_argument(schema, field), self.comparable_argument(schema, field));
+                D::template("($1 >= $2 AND $3 <= $4)", [comparable.clone(), from, comparable, to])
             }
-            Test::In(values) => self.is_in(ordered, schema, field, values.len()),
+            Test::In(values) => self.is_in(comparable, schema, field, values.len()),
             Test::NotIn(values) => {
-                let is_in = self.is_in(ordered, schema, field, values.len());
+                let is_in = self.is_in(comparable, schema, field, values.len());
                 D::template("($1) IS NOT TRUE", [is_in])
             }
-            Test::Contains(_) => D::contains(plain, self.numbering.next()),
-            Test::Starts(_) => D::starts(plain, self.numbering.next()),
-            Test::Ends(_) => D::ends(plain, self.numbering.next()),
+            Test::Contains(_) => D::contains(searchable, self.numbering.next()),
+            Test::Starts(_) => D::starts_with(searchable, self.numbering.next()),
+            Test::Ends(_) => D::ends_with(searchable, self.numbering.next()),
             Test::IsNull(true) => D::template("$1 IS NULL", [column(schema, alias, field)]),
             Test::IsNull(false) => D::template("$1 IS NOT NULL", [column(schema, alias, field)]),
-            Test::Has(_) | Test::Overlaps(_) => D::overlaps(plain, self.numbering.next()),
+            Test::Has(_) | Test::Overlaps(_) => D::overlaps(searchable, self.numbering.next()),
         }
     }
 }
@@ -122,14 +123,14 @@ impl<'a, D: Dialect> Conditions<'a, D> {
 /// The conjunction or disjunction of conditions; an empty conjunction holds for every row, an empty disjunction for none.
 ///
 /// Joined in halves: a chain of a thousand conditions would be a tree a thousand levels deep, which SQLite refuses.
-pub(crate) fn joined<D: Dialect>(mut parts: Vec<Expr>, all: bool) -> Expr {
+pub(crate) fn combine<D: Dialect>(mut parts: Vec<Expr>, all: bool) -> Expr {
     match parts.len() {
         0 => Expr::cust(if all { "1 = 1" } else { "1 = 0" }),
         1 => parts.remove(0),
         length => {
-            let second = joined::<D>(parts.split_off(length / 2), all);
+            let second = combine::<D>(parts.split_off(length / 2), all);
             let template = if all { "($1) AND ($2)" } else { "($1) OR ($2)" };
-            D::template(template, [joined::<D>(parts, all), second])
+            D::template(template, [combine::<D>(parts, all), second])
         }
     }
 }

@@ -4,42 +4,47 @@ use resourceful_contract::{FieldType, Include, ScalarType, Schema, Value, json};
 use sea_query::{Expr, IntoIden as _, Order, Query};
 use serde_json::Value as Json;
 
-use crate::dialect::{Dialect, Unreadable, single};
-use crate::plan::Output;
+use crate::dialect::{CodecError, Dialect, to_float32};
+use crate::plan::OutputField;
 use crate::select::{column, table};
-use crate::unreadable::report;
+use crate::undecodable::log_undecodable;
 
 /// The subquery that returns a JSON array with a tuple for each related row.
-pub(crate) fn many<D: Dialect>(asked: &Include, alias: &str, joined: Expr, limit: u64) -> Expr {
-    let target = &asked.link.target;
+pub(crate) fn related_rows_subquery<D: Dialect>(
+    include: &Include,
+    alias: &str,
+    condition: Expr,
+    limit: u64,
+) -> Expr {
+    let target = &include.link.target;
     let name = |position: usize| format!("c{position}");
     let mut rows = Query::select();
-    for (position, field) in asked.fields.iter().enumerate() {
+    for (position, field) in include.fields.iter().enumerate() {
         rows.expr_as(column(target, alias, *field), name(position).into_iden());
     }
     rows.from_as(table(&target.table), alias.to_owned().into_iden())
-        .and_where(joined)
+        .and_where(condition)
         .order_by_expr(column(target, alias, target.id), Order::Asc)
         .limit(limit);
-    let picked = format!("{alias}s");
-    let columns = asked.fields.iter().enumerate().map(|(position, field)| {
-        let expr = Expr::col((picked.clone().into_iden(), name(position).into_iden()));
+    let subquery_alias = format!("{alias}s");
+    let columns = include.fields.iter().enumerate().map(|(position, field)| {
+        let expr = Expr::col((subquery_alias.clone().into_iden(), name(position).into_iden()));
         (expr, target.fields[*field].field_type)
     });
     let mut aggregated = Query::select();
     aggregated
         .expr(D::aggregate(D::tuple(columns.collect())))
-        .from_subquery(rows, picked.clone().into_iden());
+        .from_subquery(rows, subquery_alias.clone().into_iden());
     Expr::SubQuery(None, Box::new(aggregated.into()))
 }
 
 /// Converts an array of tuples to an array of objects, and appends it.
-pub(crate) fn write(
+pub(crate) fn write_related(
     out: &mut Vec<u8>,
     tuples: Option<&str>,
-    fields: &[Output],
+    fields: &[OutputField],
     target: &Schema,
-) -> Result<(), Unreadable> {
+) -> Result<(), CodecError> {
     let tuples: Vec<Vec<Json>> = match tuples {
         Some(tuples) => serde_json::from_str(tuples)?,
         None => Vec::new(),
@@ -51,9 +56,9 @@ pub(crate) fn write(
         }
         for (field, value) in fields.iter().zip(tuple) {
             out.extend_from_slice(&field.prefix);
-            let value = read(value, field.field_type).unwrap_or_else(|error| {
+            let value = decode_json(value, field.field_type).unwrap_or_else(|error| {
                 let at = fields.iter().position(|field| field.field == target.id);
-                report(target, field.field, || at.map(|at| tuple[at].to_string()), &error);
+                log_undecodable(target, field.field, || at.map(|at| tuple[at].to_string()), &error);
                 Value::Null
             });
             json::value(out, &value);
@@ -65,18 +70,18 @@ pub(crate) fn write(
 }
 
 /// Decodes a value from the output of the database's own JSON functions.
-fn read(json: &Json, field_type: FieldType) -> Result<Value, Unreadable> {
+fn decode_json(json: &Json, field_type: FieldType) -> Result<Value, CodecError> {
     Ok(match (field_type, json) {
         (FieldType::Boolean, Json::Number(number)) => Value::Boolean(number.as_i64() != Some(0)),
         // As SQLite's quote() writes it.
         (FieldType::Float | FieldType::Float32, Json::String(text)) if text == "NULL" => Value::Null,
         (FieldType::Float, Json::String(text)) => Value::Float(text.parse()?),
-        (FieldType::Float32, Json::String(text)) => Value::Float32(single(text.parse()?)?),
+        (FieldType::Float32, Json::String(text)) => Value::Float32(to_float32(text.parse()?)?),
         (FieldType::Json, Json::String(text)) => Value::Json(serde_json::from_str(text)?),
         (FieldType::Array(element), Json::String(text)) => {
-            elements(&serde_json::from_str::<Vec<Json>>(text)?, element)?
+            decode_elements(&serde_json::from_str::<Vec<Json>>(text)?, element)?
         }
-        (FieldType::Array(element), Json::Array(items)) => elements(items, element)?,
+        (FieldType::Array(element), Json::Array(items)) => decode_elements(items, element)?,
         (FieldType::DateTime, Json::String(text)) => {
             // PostgreSQL adds the era; a year BC cannot be expressed in JSON's date-time format.
             let text = text.strip_suffix("AD").unwrap_or(text);
@@ -87,7 +92,7 @@ fn read(json: &Json, field_type: FieldType) -> Result<Value, Unreadable> {
     })
 }
 
-fn elements(items: &[Json], element: ScalarType) -> Result<Value, Unreadable> {
-    let values: Result<_, _> = items.iter().map(|item| read(item, element.into())).collect();
+fn decode_elements(items: &[Json], element: ScalarType) -> Result<Value, CodecError> {
+    let values: Result<_, _> = items.iter().map(|item| decode_json(item, element.into())).collect();
     Ok(Value::Array(values?))
 }

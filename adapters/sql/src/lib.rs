@@ -12,29 +12,29 @@ mod connections;
 mod cost;
 mod create;
 mod dialect;
-mod explained;
+mod explain_tests;
 mod failure;
 mod fetch;
 mod filter;
 mod include;
-mod join;
+mod keyset;
 mod lock;
 mod migrate;
+mod multi_table_insert;
 mod overrides;
-mod place;
 mod plan;
 mod polling;
 #[cfg(feature = "postgres")]
 mod postgres;
-mod refusal;
+mod rejection;
 mod retry;
 mod select;
-mod sessions;
+mod session_mode;
 mod shape;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod storage;
-mod unreadable;
+mod undecodable;
 mod write;
 
 pub use connect::{PoolMode, Sql, SqlOptions};

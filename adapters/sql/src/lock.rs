@@ -15,7 +15,7 @@ use crate::storage::{Connection, Database, bind};
 use crate::write;
 
 /// The alias of the table whose rows are locked.
-const ROW: &str = "t";
+const TABLE_ALIAS: &str = "t";
 
 /// The rows of one table that a transaction changes.
 struct Targets<'a> {
@@ -26,7 +26,7 @@ struct Targets<'a> {
 
 /// Locks the rows that these changes name, ordered by table and then by id. A single row needs no order; its own statement
 /// locks it.
-pub(crate) async fn rows<D: Dialect>(
+pub(crate) async fn lock_rows<D: Dialect>(
     database: &Database<D>,
     connection: &mut Connection<D>,
     changes: &[Change],
@@ -51,33 +51,33 @@ pub(crate) async fn rows<D: Dialect>(
         return Ok(());
     }
     for targets in tables.values() {
-        all(database, connection, targets).await?;
+        lock_table_rows(database, connection, targets).await?;
     }
     Ok(())
 }
 
-async fn all<D: Dialect>(
+async fn lock_table_rows<D: Dialect>(
     database: &Database<D>,
     connection: &mut Connection<D>,
     targets: &Targets<'_>,
 ) -> Result<(), StorageError> {
-    let (schema, overrides) = (targets.schema, database.overrides.now());
-    let id = overrides.comparable::<D>(schema, ROW, schema.id);
-    let list = overrides.list::<D>(schema, schema.id, Numbering::default().next());
+    let (schema, overrides) = (targets.schema, database.overrides.snapshot());
+    let id = overrides.comparable::<D>(schema, TABLE_ALIAS, schema.id);
+    let list = overrides.comparable_list::<D>(schema, schema.id, Numbering::default().next());
     let mut statement = Query::select();
     statement
         .expr(Expr::cust("1"))
-        .from_as(table(&schema.table), ROW.into_iden())
+        .from_as(table(&schema.table), TABLE_ALIAS.into_iden())
         .and_where(D::is_in(id.clone(), list, schema.id_field().field_type))
         .order_by_expr(id, Order::Asc);
     // While the rows themselves stay, rows that reference them may still be written.
     let strength = if targets.is_deleting { "FOR UPDATE" } else { "FOR NO KEY UPDATE" };
     let arg = Arg::Many(schema.id_field().field_type, &targets.ids);
-    locking(database, connection, schema, statement.build(D::Builder::default()), strength, arg).await
+    execute_lock(database, connection, schema, statement.build(D::Builder::default()), strength, arg).await
 }
 
 /// Locks a row against changes by other transactions until this transaction ends.
-pub(crate) async fn row<D: Dialect>(
+pub(crate) async fn lock_row<D: Dialect>(
     database: &Database<D>,
     connection: &mut Connection<D>,
     schema: &Schema,
@@ -93,11 +93,11 @@ pub(crate) async fn row<D: Dialect>(
         target_field: schema.id_field().name.clone(),
     };
     let field_type: FieldType = schema.id_field().field_type;
-    let lookup = write::lookup::<D>(&reference, &database.overrides.now());
-    locking(database, connection, schema, lookup, "FOR UPDATE", Arg::One(field_type, id)).await
+    let lookup = write::reference_lookup::<D>(&reference, &database.overrides.snapshot());
+    execute_lock(database, connection, schema, lookup, "FOR UPDATE", Arg::One(field_type, id)).await
 }
 
-async fn locking<D: Dialect>(
+async fn execute_lock<D: Dialect>(
     database: &Database<D>,
     connection: &mut Connection<D>,
     schema: &Schema,
@@ -105,7 +105,8 @@ async fn locking<D: Dialect>(
     strength: &str,
     arg: Arg<'_>,
 ) -> Result<(), StorageError> {
-    let args = bind::<D>(&args::order(&values), &[arg]).map_err(|error| failure::unbound(schema, error))?;
+    let args = bind::<D>(&args::argument_order(&values), &[arg])
+        .map_err(|error| failure::bind_error(schema, error))?;
     let query = database.query(format!("{text} {strength}"), args);
-    D::rows(connection, query).await.map(drop).map_err(|error| D::failure(error, schema))
+    D::rows(connection, query).await.map(drop).map_err(|error| D::map_error(error, schema))
 }

@@ -18,7 +18,7 @@ use crate::select::column;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ColumnOverride {
     /// Whether the column is generated, so that no statement assigns it.
-    pub(crate) generated: bool,
+    pub(crate) is_generated: bool,
     /// Template of the column, as it is compared and sorted.
     pub(crate) column: Option<&'static str>,
     /// Template of a value that the column is compared with.
@@ -36,67 +36,67 @@ pub(crate) struct Overrides(HashMap<String, HashMap<String, ColumnOverride>>);
 impl Overrides {
     /// A field's column in the rows of an alias, in the form in which it is compared and sorted.
     pub(crate) fn comparable<D: Dialect>(&self, schema: &Schema, alias: &str, field: usize) -> Expr {
-        let column = self.plain::<D>(schema, alias, field);
+        let column = self.searchable::<D>(schema, alias, field);
         D::comparable(column, schema.fields[field].field_type)
     }
 
     /// A field's column in the form in which a text or an array is searched.
-    pub(crate) fn plain<D: Dialect>(&self, schema: &Schema, alias: &str, field: usize) -> Expr {
-        spelled::<D>(column(schema, alias, field), self.of(schema, field).column)
+    pub(crate) fn searchable<D: Dialect>(&self, schema: &Schema, alias: &str, field: usize) -> Expr {
+        apply_template::<D>(column(schema, alias, field), self.for_field(schema, field).column)
     }
 
     /// A value in the form in which a field is compared with it.
-    pub(crate) fn value<D: Dialect>(&self, schema: &Schema, field: usize, value: Expr) -> Expr {
-        spelled::<D>(value, self.of(schema, field).value)
+    pub(crate) fn comparable_value<D: Dialect>(&self, schema: &Schema, field: usize, value: Expr) -> Expr {
+        apply_template::<D>(value, self.for_field(schema, field).value)
     }
 
     /// A list of values in the form in which a field is compared with it.
-    pub(crate) fn list<D: Dialect>(&self, schema: &Schema, field: usize, list: Expr) -> Expr {
-        spelled::<D>(list, self.of(schema, field).list)
+    pub(crate) fn comparable_list<D: Dialect>(&self, schema: &Schema, field: usize, list: Expr) -> Expr {
+        apply_template::<D>(list, self.for_field(schema, field).list)
     }
 
-    pub(crate) fn of(&self, schema: &Schema, field: usize) -> ColumnOverride {
-        self.named(&schema.table, &schema.fields[field].column)
+    pub(crate) fn for_field(&self, schema: &Schema, field: usize) -> ColumnOverride {
+        self.for_column(&schema.table, &schema.fields[field].column)
     }
 
     /// A column and a value, in the forms in which they are compared with each other.
-    pub(crate) fn pair<D: Dialect>(
+    pub(crate) fn comparable_pair<D: Dialect>(
         &self,
         table: &str,
         name: &str,
         column: Expr,
         value: Expr,
     ) -> (Expr, Expr) {
-        let found = self.named(table, name);
-        (spelled::<D>(column, found.column), spelled::<D>(value, found.value))
+        let found = self.for_column(table, name);
+        (apply_template::<D>(column, found.column), apply_template::<D>(value, found.value))
     }
 
     /// The condition that the rows of two aliases are related. If the columns have different collations, one must be named;
     /// with the collation of the other side, its rows are found by their index.
-    pub(crate) fn related<D: Dialect>(
+    pub(crate) fn join_condition<D: Dialect>(
         &self,
         link: &Link,
         schema: &Schema,
-        (ours, theirs): (&str, &str),
+        (local_alias, target_alias): (&str, &str),
     ) -> Expr {
-        let (local, remote) = (self.of(schema, link.local), self.of(&link.target, link.remote));
-        let mut key = column(schema, ours, link.local);
+        let (local, remote) = (self.for_field(schema, link.local), self.for_field(&link.target, link.remote));
+        let mut key = column(schema, local_alias, link.local);
         if let Some(collation) = remote.collation.filter(|_| local.collation.is_some())
             && local.collation.as_ref() != Some(&collation)
             && !collation.contains('$')
         {
             key = D::template(&format!("$1 COLLATE {collation}"), [key]);
         }
-        D::template("$1 = $2", [column(&link.target, theirs, link.remote), key])
+        D::template("$1 = $2", [column(&link.target, target_alias, link.remote), key])
     }
 
-    fn named(&self, table: &str, column: &str) -> ColumnOverride {
+    fn for_column(&self, table: &str, column: &str) -> ColumnOverride {
         let columns = self.0.get(table);
         columns.and_then(|columns| columns.get(column)).cloned().unwrap_or_default()
     }
 }
 
-fn spelled<D: Dialect>(expr: Expr, template: Option<&str>) -> Expr {
+fn apply_template<D: Dialect>(expr: Expr, template: Option<&str>) -> Expr {
     match template {
         Some(template) => D::template(template, [expr]),
         None => expr,
@@ -105,19 +105,19 @@ fn spelled<D: Dialect>(expr: Expr, template: Option<&str>) -> Expr {
 
 /// The current overrides of a database.
 #[derive(Debug, Default)]
-pub(crate) struct KnownOverrides(RwLock<Arc<Overrides>>);
+pub(crate) struct SharedOverrides(RwLock<Arc<Overrides>>);
 
-impl KnownOverrides {
+impl SharedOverrides {
     /// A snapshot for building one statement.
-    pub(crate) fn now(&self) -> Arc<Overrides> {
+    pub(crate) fn snapshot(&self) -> Arc<Overrides> {
         // A panic cannot leave a half-written pointer.
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Stores the overrides of a table's columns; returns whether they differ from before.
-    pub(crate) fn keep(&self, table: &str, columns: HashMap<String, ColumnOverride>) -> bool {
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let before = known.0.get(table).cloned().unwrap_or_default();
+    pub(crate) fn merge(&self, table: &str, columns: HashMap<String, ColumnOverride>) -> bool {
+        let mut shared = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let before = shared.0.get(table).cloned().unwrap_or_default();
         // Several resources may be bound to one table, each to columns of its own.
         let mut after = before.clone();
         after.extend(columns);
@@ -125,9 +125,9 @@ impl KnownOverrides {
         if before == after {
             return false;
         }
-        let mut all = known.0.clone();
+        let mut all = shared.0.clone();
         all.insert(table.to_owned(), after);
-        *known = Arc::new(Overrides(all));
+        *shared = Arc::new(Overrides(all));
         true
     }
 }

@@ -6,7 +6,7 @@ use resourceful_contract::{Answer, NotificationStream};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 /// The polling interval for changes of other nodes.
-const PAUSE: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A notification stream that fires at intervals, since notifications of other nodes cannot be received.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(crate) struct Polling(Interval);
 
 impl Polling {
     pub(crate) fn new() -> Self {
-        let mut ticks = interval(PAUSE);
+        let mut ticks = interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self(ticks)
     }

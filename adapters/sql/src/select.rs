@@ -15,12 +15,12 @@ use crate::cost;
 use crate::dialect::Dialect;
 use crate::filter::Conditions;
 use crate::include;
+use crate::keyset;
 use crate::overrides::Overrides;
-use crate::place;
-use crate::plan::{Included, Output, Plan};
+use crate::plan::{IncludedRows, OutputField, Plan};
 
 /// The alias of the queried table.
-const ROW: &str = "t";
+const TABLE_ALIAS: &str = "t";
 
 /// A table reference from a name, which may be qualified by a database schema and a dot.
 pub(crate) fn table(name: &str) -> TableRef {
@@ -37,26 +37,26 @@ pub(crate) fn column(schema: &Schema, alias: &str, field: usize) -> Expr {
 }
 
 /// Builds the statement of a query shape.
-pub(crate) fn plan<D: Dialect>(query: &Asked, overrides: &Overrides) -> Plan {
+pub(crate) fn build_plan<D: Dialect>(query: &Asked, overrides: &Overrides) -> Plan {
     let mut builder = Select::<D>::new(query, overrides);
     let condition = builder.condition();
-    builder.filter(&condition);
+    builder.add_filter(&condition);
     let fields = builder.outputs(&query.fields);
-    let includes = builder.includes();
-    let sort = query.sort.iter().map(|sort| builder.shown(sort.field)).collect();
-    let keys = query.keys.iter().map(|key| builder.shown(*key)).collect();
-    let versions = if query.versions { builder.versions() } else { Vec::new() };
-    let total = builder.total(&condition);
-    let single = is_of_one_row(query);
-    if !single {
-        builder.order();
-        builder.page();
+    let includes = builder.add_includes();
+    let sort = query.sort.iter().map(|sort| builder.result_column(sort.field)).collect();
+    let keys = query.keys.iter().map(|key| builder.result_column(*key)).collect();
+    let versions = if query.versions { builder.version_outputs() } else { Vec::new() };
+    let total = builder.add_total(&condition);
+    let is_single_row = selects_single_row(query);
+    if !is_single_row {
+        builder.add_order();
+        builder.add_limit();
     }
     let id = builder.columns.get(&query.schema.id).copied();
     let (text, values) = builder.statement.build(D::Builder::default());
     Plan {
-        text: D::finished(text).into(),
-        order: args::order(&values),
+        text: D::finish_sql(text).into(),
+        arg_order: args::argument_order(&values),
         fields,
         includes,
         sort,
@@ -64,10 +64,10 @@ pub(crate) fn plan<D: Dialect>(query: &Asked, overrides: &Overrides) -> Plan {
         versions,
         id,
         total,
-        cost: cost::of(query),
-        single,
+        cost: cost::estimate(query),
+        is_single_row,
         schema: query.schema.clone(),
-        links: crate::shape::links(query),
+        links: crate::shape::query_links(query),
     }
 }
 
@@ -79,14 +79,14 @@ struct Select<'a, D> {
     aliases: usize,
     /// The result column of each field that has one.
     columns: HashMap<usize, usize>,
-    width: usize,
+    column_count: usize,
     dialect: PhantomData<D>,
 }
 
 impl<'a, D: Dialect> Select<'a, D> {
     fn new(query: &'a Asked, overrides: &'a Overrides) -> Self {
         let mut statement = Query::select();
-        statement.from_as(table(&query.schema.table), ROW.into_iden());
+        statement.from_as(table(&query.schema.table), TABLE_ALIAS.into_iden());
         Self {
             query,
             overrides,
@@ -94,7 +94,7 @@ impl<'a, D: Dialect> Select<'a, D> {
             numbering: Numbering::default(),
             aliases: 0,
             columns: HashMap::new(),
-            width: 0,
+            column_count: 0,
             dialect: PhantomData,
         }
     }
@@ -105,47 +105,49 @@ impl<'a, D: Dialect> Select<'a, D> {
             return None;
         }
         let mut conditions = Conditions::<D>::new(&mut self.numbering, &mut self.aliases, self.overrides);
-        Some(conditions.of(&self.query.schema, ROW, filter))
+        Some(conditions.condition(&self.query.schema, TABLE_ALIAS, filter))
     }
 
-    fn filter(&mut self, condition: &Option<Expr>) {
+    fn add_filter(&mut self, condition: &Option<Expr>) {
         if let Some(condition) = condition {
             self.statement.and_where(condition.clone());
         }
-        if let Some(beyond) = place::beyond::<D>(self.query, ROW, &mut self.numbering, self.overrides) {
+        if let Some(beyond) =
+            keyset::beyond_cursor::<D>(self.query, TABLE_ALIAS, &mut self.numbering, self.overrides)
+        {
             self.statement.and_where(beyond);
         }
     }
 
     /// Adds a column to the result and returns its position.
-    fn add(&mut self, expr: Expr) -> usize {
+    fn add_column(&mut self, expr: Expr) -> usize {
         self.statement.expr(expr);
-        self.width += 1;
-        self.width - 1
+        self.column_count += 1;
+        self.column_count - 1
     }
 
     /// The result column of a field, and its type.
-    fn shown(&mut self, field: usize) -> (usize, FieldType) {
+    fn result_column(&mut self, field: usize) -> (usize, FieldType) {
         let field_type = self.query.schema.fields[field].field_type;
         if let Some(column) = self.columns.get(&field) {
             return (*column, field_type);
         }
-        let added = self.add(column(&self.query.schema, ROW, field));
+        let added = self.add_column(column(&self.query.schema, TABLE_ALIAS, field));
         self.columns.insert(field, added);
         (added, field_type)
     }
 
-    fn outputs(&mut self, fields: &[usize]) -> Vec<Output> {
+    fn outputs(&mut self, fields: &[usize]) -> Vec<OutputField> {
         let mut outputs = Vec::with_capacity(fields.len());
         for (position, field) in fields.iter().enumerate() {
-            let (column, field_type) = self.shown(*field);
+            let (column, field_type) = self.result_column(*field);
             let prefix = prefix(&self.query.schema, *field, position == 0);
-            outputs.push(Output { prefix, column, field_type, field: *field });
+            outputs.push(OutputField { prefix, column, field_type, field: *field });
         }
         outputs
     }
 
-    fn includes(&mut self) -> Vec<Included> {
+    fn add_includes(&mut self) -> Vec<IncludedRows> {
         let mut included = Vec::with_capacity(self.query.includes.len());
         for (position, asked) in self.query.includes.iter().enumerate() {
             let alias = format!("i{position}");
@@ -155,31 +157,32 @@ impl<'a, D: Dialect> Select<'a, D> {
             json::text(&mut name, &asked.link.name);
             name.push(b':');
             let mut conditions = Conditions::<D>::new(&mut self.numbering, &mut self.aliases, self.overrides);
-            let condition = conditions.of(target, &alias, &asked.filter);
-            let related = self.overrides.related::<D>(&asked.link, &self.query.schema, (ROW, &alias));
-            let joined = related.and(condition);
+            let condition = conditions.condition(target, &alias, &asked.filter);
+            let related =
+                self.overrides.join_condition::<D>(&asked.link, &self.query.schema, (TABLE_ALIAS, &alias));
+            let join_condition = related.and(condition);
             included.push(match asked.link.cardinality {
                 Cardinality::One => {
                     self.statement.join_as(
                         JoinType::LeftJoin,
                         table(&target.table),
                         alias.clone().into_iden(),
-                        joined,
+                        join_condition,
                     );
-                    let marker = self.add(column(target, &alias, target.id));
-                    let outputs = asked.fields.iter().enumerate().map(|(position, field)| Output {
+                    let marker = self.add_column(column(target, &alias, target.id));
+                    let outputs = asked.fields.iter().enumerate().map(|(position, field)| OutputField {
                         prefix: prefix(target, *field, position == 0),
-                        column: self.add(column(target, &alias, *field)),
+                        column: self.add_column(column(target, &alias, *field)),
                         field_type: target.fields[*field].field_type,
                         field: *field,
                     });
-                    Included::One { name, marker, fields: outputs.collect(), target: target.clone() }
+                    IncludedRows::One { name, marker, fields: outputs.collect(), target: target.clone() }
                 }
                 Cardinality::Many => {
                     let limit = self.numbering.next_number();
-                    let rows = include::many::<D>(asked, &alias, joined, limit);
-                    let fields = returned(target, &asked.fields, 0);
-                    Included::Many { name, column: self.add(rows), fields, target: target.clone() }
+                    let rows = include::related_rows_subquery::<D>(asked, &alias, join_condition, limit);
+                    let fields = output_fields(target, &asked.fields, 0);
+                    IncludedRows::Many { name, column: self.add_column(rows), fields, target: target.clone() }
                 }
             });
         }
@@ -187,7 +190,7 @@ impl<'a, D: Dialect> Select<'a, D> {
     }
 
     /// The columns that a row's version is made of: the counter's, or all.
-    fn versions(&mut self) -> Vec<Output> {
+    fn version_outputs(&mut self) -> Vec<OutputField> {
         match self.query.schema.version {
             Some(version) => self.outputs(&[version]),
             None => {
@@ -197,30 +200,32 @@ impl<'a, D: Dialect> Select<'a, D> {
         }
     }
 
-    fn total(&mut self, condition: &Option<Expr>) -> Option<(usize, bool)> {
+    fn add_total(&mut self, condition: &Option<Expr>) -> Option<(usize, bool)> {
         let count = self.query.count?;
         if let (Count::Estimated, None, Some(estimate)) = (count, condition, D::estimate(&self.query.schema))
         {
-            return Some((self.add(Expr::cust(estimate)), false));
+            return Some((self.add_column(Expr::cust(estimate)), false));
         }
         let mut counted = Query::select();
-        counted.expr(Expr::cust("count(*)")).from_as(table(&self.query.schema.table), ROW.into_iden());
+        counted
+            .expr(Expr::cust("count(*)"))
+            .from_as(table(&self.query.schema.table), TABLE_ALIAS.into_iden());
         if let Some(condition) = condition {
             // The same alias inside a subquery refers to the subquery's rows.
             counted.and_where(condition.clone());
         }
         let expr = Expr::SubQuery(None, Box::new(counted.into()));
-        Some((self.add(expr), true))
+        Some((self.add_column(expr), true))
     }
 
-    fn order(&mut self) {
+    fn add_order(&mut self) {
         let backwards = matches!(self.query.position, Position::Before(_));
         for sort in &self.query.sort {
             let field = &self.query.schema.fields[sort.field];
-            let by = self.overrides.comparable::<D>(&self.query.schema, ROW, sort.field);
+            let by = self.overrides.comparable::<D>(&self.query.schema, TABLE_ALIAS, sort.field);
             let descending = sort.descending != backwards;
             let order = if descending { Order::Desc } else { Order::Asc };
-            if field.nullable && D::SAY_NULLS {
+            if field.nullable && D::EXPLICIT_NULLS {
                 let nulls = if descending { NullOrdering::First } else { NullOrdering::Last };
                 self.statement.order_by_expr_with_nulls(by, order, nulls);
             } else {
@@ -229,7 +234,7 @@ impl<'a, D: Dialect> Select<'a, D> {
         }
     }
 
-    fn page(&mut self) {
+    fn add_limit(&mut self) {
         let limit = self.numbering.next_number();
         self.statement.limit(limit);
         if matches!(self.query.position, Position::Offset(_)) {
@@ -240,13 +245,13 @@ impl<'a, D: Dialect> Select<'a, D> {
 }
 
 /// Whether a query selects its row by the id, so that neither ORDER BY nor LIMIT is needed.
-fn is_of_one_row(query: &Asked) -> bool {
+fn selects_single_row(query: &Asked) -> bool {
     let names = |filter: &Filter| matches!(filter, Filter::Compare(field, Test::Eq(id)) if *field == query.schema.id && !id.is_null());
-    let named = match &query.filter {
+    let has_id_test = match &query.filter {
         Filter::All(filters) => filters.iter().any(names),
         filter => names(filter),
     };
-    named && matches!(query.position, Position::Start)
+    has_id_test && matches!(query.position, Position::Start)
 }
 
 /// The bytes before a field's value in its JSON object.
@@ -258,11 +263,11 @@ fn prefix(schema: &Schema, field: usize, first: bool) -> Vec<u8> {
 }
 
 /// The outputs of these fields, for a statement that returns them in this order from a column on.
-pub(crate) fn returned(schema: &Schema, fields: &[usize], from: usize) -> Vec<Output> {
+pub(crate) fn output_fields(schema: &Schema, fields: &[usize], from: usize) -> Vec<OutputField> {
     fields
         .iter()
         .enumerate()
-        .map(|(position, field)| Output {
+        .map(|(position, field)| OutputField {
             prefix: prefix(schema, *field, position == 0),
             column: from + position,
             field_type: schema.fields[*field].field_type,

@@ -73,8 +73,8 @@ impl<'a> Shape<'a> {
 
     pub(crate) fn filter(&mut self, schema: &'a Schema, filter: &'a Filter) {
         match filter {
-            Filter::All(filters) => self.several(schema, b'&', filters),
-            Filter::Any(filters) => self.several(schema, b'|', filters),
+            Filter::All(filters) => self.filter_list(schema, b'&', filters),
+            Filter::Any(filters) => self.filter_list(schema, b'|', filters),
             Filter::Not(inner) => {
                 self.bytes.push(b'!');
                 self.filter(schema, inner);
@@ -93,14 +93,14 @@ impl<'a> Shape<'a> {
                 self.bytes.push(b'?');
                 self.positions(fields);
                 for _ in fields {
-                    self.args.push(Arg::Word(word));
-                    self.args.push(Arg::AsciiWord(word));
+                    self.args.push(Arg::SearchTerm(word));
+                    self.args.push(Arg::AsciiSearchTerm(word));
                 }
             }
         }
     }
 
-    fn several(&mut self, schema: &'a Schema, tag: u8, filters: &'a [Filter]) {
+    fn filter_list(&mut self, schema: &'a Schema, tag: u8, filters: &'a [Filter]) {
         self.bytes.push(tag);
         self.number(filters.len());
         for filter in filters {
@@ -191,25 +191,25 @@ impl<'a> Shape<'a> {
 }
 
 /// All relations that a query follows, for its plan to hold.
-pub(crate) fn links(query: &Query) -> Vec<Arc<Link>> {
+pub(crate) fn query_links(query: &Query) -> Vec<Arc<Link>> {
     let mut links = Vec::new();
-    gather(&query.filter, &mut links);
+    collect_links(&query.filter, &mut links);
     for include in &query.includes {
         links.push(include.link.clone());
-        gather(&include.filter, &mut links);
+        collect_links(&include.filter, &mut links);
     }
     links
 }
 
-pub(crate) fn gather(filter: &Filter, links: &mut Vec<Arc<Link>>) {
+pub(crate) fn collect_links(filter: &Filter, links: &mut Vec<Arc<Link>>) {
     match filter {
         Filter::All(filters) | Filter::Any(filters) => {
-            filters.iter().for_each(|filter| gather(filter, links));
+            filters.iter().for_each(|filter| collect_links(filter, links));
         }
-        Filter::Not(inner) => gather(inner, links),
+        Filter::Not(inner) => collect_links(inner, links),
         Filter::Related(by, inner) => {
             links.push(by.0.clone());
-            gather(inner, links);
+            collect_links(inner, links);
         }
         Filter::Compare(..) | Filter::Search(..) => {}
     }

@@ -11,13 +11,13 @@ use resourceful_contract::{
 use sqlx::{AssertSqlSafe, Pool, SqlSafeStr};
 
 use crate::args::Arg;
-use crate::connections::{Connections, Lease};
-use crate::dialect::{Dialect, Unreadable};
+use crate::connections::{Connections, PooledConnection};
+use crate::dialect::{CodecError, Dialect};
 use crate::failure::{self, Transient};
-use crate::overrides::{ColumnOverride, KnownOverrides};
-use crate::plan::{Plan, Plans};
+use crate::overrides::{ColumnOverride, SharedOverrides};
+use crate::plan::{Plan, PlanCache};
 use crate::polling::Polling;
-use crate::sessions::Sessions;
+use crate::session_mode::SessionMode;
 use crate::write::Statement;
 use crate::{check, commit, create, fetch, migrate};
 
@@ -26,11 +26,11 @@ use crate::{check, commit, create, fetch, migrate};
 pub(crate) struct Database<D: Dialect> {
     readers: Arc<Connections<D::Db>>,
     writer: Arc<Connections<D::Db>>,
-    sessions: Sessions,
-    pub(crate) plans: Plans<Plan>,
-    pub(crate) statements: Plans<Statement>,
+    sessions: SessionMode,
+    pub(crate) plans: PlanCache<Plan>,
+    pub(crate) statements: PlanCache<Statement>,
     /// Overrides found by comparing schemas with their tables.
-    pub(crate) overrides: KnownOverrides,
+    pub(crate) overrides: SharedOverrides,
     pub(crate) limits: Limits,
     /// The connection options for LISTEN; `None` where the database has no notifications, or no session of its own to listen
     /// in.
@@ -58,52 +58,52 @@ impl<D: Dialect> Database<D> {
     /// A database with separate pools for reads and writes.
     #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only SQLite has one writer"))]
     pub(crate) fn new(readers: Pool<D::Db>, writer: Pool<D::Db>, limits: Limits) -> Self {
-        let sessions = Sessions::of_connections::<D>();
+        let sessions = SessionMode::direct::<D>();
         let writer = Arc::new(Connections::new(writer, sessions.clone()));
-        Self { writer, ..Self::of_one_pool(readers, sessions, limits) }
+        Self { writer, ..Self::with_one_pool(readers, sessions, limits) }
     }
 
     /// A database with one pool for reads and writes.
-    pub(crate) fn of_one_pool(pool: Pool<D::Db>, sessions: Sessions, limits: Limits) -> Self {
+    pub(crate) fn with_one_pool(pool: Pool<D::Db>, sessions: SessionMode, limits: Limits) -> Self {
         let connections = Arc::new(Connections::new(pool, sessions.clone()));
         Self {
             sessions,
             listener: None,
             readers: connections.clone(),
             writer: connections,
-            plans: Plans::default(),
-            statements: Plans::default(),
-            overrides: KnownOverrides::default(),
+            plans: PlanCache::default(),
+            statements: PlanCache::default(),
+            overrides: SharedOverrides::default(),
             limits,
         }
     }
 
     /// Sets the connection options for LISTEN.
     #[cfg(feature = "postgres")]
-    pub(crate) fn listening(mut self, listener: Option<ConnectOptions<D>>) -> Self {
+    pub(crate) fn with_listener(mut self, listener: Option<ConnectOptions<D>>) -> Self {
         self.listener = listener;
         self
     }
 
     /// Stores the overrides of a table's columns; if they changed, the statements built so far are discarded.
-    pub(crate) fn keep_overrides(&self, table: &str, columns: HashMap<String, ColumnOverride>) {
-        if self.overrides.keep(table, columns) {
+    pub(crate) fn store_overrides(&self, table: &str, columns: HashMap<String, ColumnOverride>) {
+        if self.overrides.merge(table, columns) {
             self.plans.clear();
             self.statements.clear();
         }
     }
 
-    pub(crate) async fn reader(&self) -> Result<Lease<'_, D::Db>, StorageError> {
-        self.readers.take().await
+    pub(crate) async fn reader(&self) -> Result<PooledConnection<'_, D::Db>, StorageError> {
+        self.readers.acquire().await
     }
 
     /// Acquires a reader for a query that may hold it for long.
-    pub(crate) async fn heavy_reader(&self) -> Result<Lease<'_, D::Db>, StorageError> {
-        self.readers.take_for_long().await
+    pub(crate) async fn heavy_reader(&self) -> Result<PooledConnection<'_, D::Db>, StorageError> {
+        self.readers.acquire_long().await
     }
 
-    pub(crate) async fn writer(&self) -> Result<Lease<'_, D::Db>, StorageError> {
-        self.writer.take().await
+    pub(crate) async fn writer(&self) -> Result<PooledConnection<'_, D::Db>, StorageError> {
+        self.writer.acquire().await
     }
 
     /// A statement with its arguments. It is kept as a prepared statement, unless it is a long one that clients have shaped
@@ -114,37 +114,37 @@ impl<D: Dialect> Database<D> {
         AssertSqlSafe<T>: SqlSafeStr,
     {
         let text = AssertSqlSafe(text).into_sql_str();
-        let stays = text.as_str().len() <= LONGEST_PREPARED || text.as_str().starts_with("INSERT");
-        sqlx::query_with(text, args).persistent(stays && self.sessions.keep_statements)
+        let is_reusable = text.as_str().len() <= MAX_PREPARED_BYTES || text.as_str().starts_with("INSERT");
+        sqlx::query_with(text, args).persistent(is_reusable && self.sessions.has_statement_cache)
     }
 }
 
 /// Runs the cheapest statement, to test a connection.
-async fn select<D: Dialect>(connection: &mut Connection<D>) -> Result<(), sqlx::Error> {
-    D::script(connection, "SELECT 1".into_sql_str()).await
+async fn ping<D: Dialect>(connection: &mut Connection<D>) -> Result<(), sqlx::Error> {
+    D::execute_script(connection, "SELECT 1".into_sql_str()).await
 }
 
 /// Whether a transaction can begin and may write.
-async fn is_writable<D: Dialect>(writer: &mut Lease<'_, D::Db>) -> Result<bool, StorageError> {
+async fn is_writable<D: Dialect>(writer: &mut PooledConnection<'_, D::Db>) -> Result<bool, StorageError> {
     match writer.begin().await {
         Ok(mut transaction) => {
-            let is_writable = D::is_writable(&mut transaction).await.map_err(failure::connection);
-            transaction.rollback().await.map_err(failure::connection)?;
+            let is_writable = D::is_writable(&mut transaction).await.map_err(failure::connection_error);
+            transaction.rollback().await.map_err(failure::connection_error)?;
             is_writable
         }
         // Another process is writing, so the database accepts writes.
         Err(error) if D::transient(&error) == Some(Transient::Contended) => Ok(true),
-        Err(error) => Err(failure::connection(error)),
+        Err(error) => Err(failure::connection_error(error)),
     }
 }
 
 /// The longest text in bytes that is kept as a prepared statement. Clients choose the shapes of filters, and a connection
 /// limits the number of its statements, not their memory.
-const LONGEST_PREPARED: usize = 4 << 10;
+const MAX_PREPARED_BYTES: usize = 4 << 10;
 
 /// A statement with its arguments that no connection keeps prepared, such as one on the catalog, of a migration, or of a
 /// lookup after a failure.
-pub(crate) fn once<'q, DB, A>(text: impl SqlSafeStr, args: A) -> sqlx::query::Query<'q, DB, A>
+pub(crate) fn unprepared_query<'q, DB, A>(text: impl SqlSafeStr, args: A) -> sqlx::query::Query<'q, DB, A>
 where
     DB: sqlx::Database + sqlx::database::HasStatementCache,
     A: sqlx::IntoArguments<DB>,
@@ -153,7 +153,7 @@ where
 }
 
 /// Binds arguments in the order in which a text names them.
-pub(crate) fn bind<D: Dialect>(order: &[usize], args: &[Arg<'_>]) -> Result<Arguments<D>, Unreadable> {
+pub(crate) fn bind<D: Dialect>(order: &[usize], args: &[Arg<'_>]) -> Result<Arguments<D>, CodecError> {
     use sqlx::Arguments as _;
     let mut bound = Arguments::<D>::default();
     bound.reserve(order.len(), order.len() * 16);
@@ -197,51 +197,55 @@ impl<D: Dialect> Storage for Database<D> {
         Box::pin(commit::commit::<D>(self, changes))
     }
 
-    fn notify<'a>(&'a self, bell: &'a str) -> Answer<'a, ()> {
+    fn notify<'a>(&'a self, channel: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
-            let Some(statement) = D::ring() else { return Ok(()) };
+            let Some(statement) = D::notify_statement() else { return Ok(()) };
             let mut connection = self.reader().await?;
-            let args = bind::<D>(&[0], &[Arg::Text(bell)]);
+            let args = bind::<D>(&[0], &[Arg::Text(channel)]);
             let args = args.map_err(|error| StorageError::new(ErrorKind::Internal).with_source(error))?;
-            let mut scope = connection.scope().await.map_err(failure::connection)?;
-            let rung = D::rows(&mut scope, self.query(statement, args)).await;
-            scope.end(rung.map(drop).map_err(failure::connection), failure::connection).await?;
-            connection.hand_on();
+            let mut scope = connection.scope().await.map_err(failure::connection_error)?;
+            let notified = D::rows(&mut scope, self.query(statement, args)).await;
+            scope
+                .end(notified.map(drop).map_err(failure::connection_error), failure::connection_error)
+                .await?;
+            connection.release();
             Ok(())
         })
     }
 
-    fn listen<'a>(&'a self, bell: &'a str) -> Answer<'a, Option<Box<dyn NotificationStream>>> {
+    fn listen<'a>(&'a self, channel: &'a str) -> Answer<'a, Option<Box<dyn NotificationStream>>> {
         Box::pin(async move {
             let Some(options) = &self.listener else {
-                let polling =
-                    self.sessions.are_pooled.then(|| Box::new(Polling::new()) as Box<dyn NotificationStream>);
+                let polling = self
+                    .sessions
+                    .is_transaction_pooled
+                    .then(|| Box::new(Polling::new()) as Box<dyn NotificationStream>);
                 return Ok(polling);
             };
             let timeout = self.readers.pool().options().get_acquire_timeout();
-            D::hear(options, timeout, bell).await.map_err(failure::connection)
+            D::listen(options, timeout, channel).await.map_err(failure::connection_error)
         })
     }
 
     fn ready(&self) -> Answer<'_, ()> {
         Box::pin(async {
             let mut connection = self.reader().await?;
-            match select::<D>(&mut connection).await {
+            match ping::<D>(&mut connection).await {
                 // An idle connection that the server has closed says nothing about the server.
                 Err(error) if D::transient(&error) == Some(Transient::Disconnected) => {
-                    connection = connection.renewed().await?;
-                    select::<D>(&mut connection).await.map_err(failure::connection)?;
+                    connection = connection.reconnect().await?;
+                    ping::<D>(&mut connection).await.map_err(failure::connection_error)?;
                 }
-                answer => answer.map_err(failure::connection)?,
+                answer => answer.map_err(failure::connection_error)?,
             }
-            connection.hand_on();
+            connection.release();
             // If the writer is in use, its statements show its state, and readiness does not wait for it.
-            let Some(mut writer) = self.writer.take_free().await? else { return Ok(()) };
+            let Some(mut writer) = self.writer.try_acquire().await? else { return Ok(()) };
             if !is_writable::<D>(&mut writer).await? {
                 writer.discard();
-                return Err(failure::read_only(ErrorKind::Unavailable));
+                return Err(failure::read_only_error(ErrorKind::Unavailable));
             }
-            writer.hand_on();
+            writer.release();
             Ok(())
         })
     }

@@ -14,46 +14,46 @@ use crate::app::service::AppService;
 /// A stream that reports to its connection whether bytes move. It lives for as long as the TCP connection does, also
 /// where that has become a WebSocket.
 #[derive(Debug)]
-pub(super) struct Io<S> {
+pub(super) struct TrackedStream<S> {
     stream: S,
     connection: Arc<Connection>,
     is_blocked: bool,
-    front: AppService,
+    service: AppService,
     /// The problem that replaces an error response of the HTTP library, and how much of it is written.
-    refusal: Option<(Vec<u8>, usize)>,
+    replacement: Option<(Vec<u8>, usize)>,
 }
 
-impl<S> Io<S> {
-    pub(super) const fn new(stream: S, connection: Arc<Connection>, front: AppService) -> Self {
-        Self { stream, connection, is_blocked: false, front, refusal: None }
+impl<S> TrackedStream<S> {
+    pub(super) const fn new(stream: S, connection: Arc<Connection>, service: AppService) -> Self {
+        Self { stream, connection, is_blocked: false, service, replacement: None }
     }
 
     /// Detects an error response that the HTTP library sends by itself, to a request head that it cannot parse.
-    fn notices(&mut self, bytes: &[u8]) {
-        if self.refusal.is_none()
+    fn detect_error_response(&mut self, bytes: &[u8]) {
+        if self.replacement.is_none()
             && bytes.starts_with(b"HTTP/1.1 4")
-            && self.connection.waits_for_request()
-            && let Some(status) = refused(bytes)
+            && self.connection.is_awaiting_request()
+            && let Some(status) = error_status(bytes)
         {
-            self.refusal = Some((self.front.unreadable(status), 0));
+            self.replacement = Some((self.service.malformed_response(status), 0));
         }
     }
 
-    fn wrote(&mut self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn track_write(&mut self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if outcome.is_pending() != self.is_blocked {
             self.is_blocked = outcome.is_pending();
-            self.connection.writes(self.is_blocked);
+            self.connection.record_blocked(self.is_blocked);
         }
         outcome
     }
 }
 
-impl<S: AsyncWrite + Unpin> Io<S> {
+impl<S: AsyncWrite + Unpin> TrackedStream<S> {
     /// Writes the problem in place of an error response of this length.
-    fn poll_refusal(&mut self, context: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
-        while let Some((problem, written)) = &mut self.refusal {
+    fn poll_replacement(&mut self, context: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
+        while let Some((problem, written)) = &mut self.replacement {
             if *written == problem.len() {
-                self.refusal = None;
+                self.replacement = None;
                 break;
             }
             let rest = &problem[*written..];
@@ -68,14 +68,14 @@ impl<S: AsyncWrite + Unpin> Io<S> {
 
 /// The status of an error response that the HTTP library sends by itself: the application's own responses have an
 /// `x-request-id` or a body.
-fn refused(bytes: &[u8]) -> Option<StatusCode> {
+fn error_status(bytes: &[u8]) -> Option<StatusCode> {
     let head = std::str::from_utf8(bytes).ok()?.strip_suffix("\r\n\r\n")?.to_ascii_lowercase();
     let is_empty = head.contains("\r\ncontent-length: 0") && head.contains("\r\nconnection: close");
     let status = head.get(9..12)?.parse().ok()?;
     (is_empty && !head.contains("x-request-id")).then_some(status)
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TrackedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -90,18 +90,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.notices(bytes);
-        let outcome = match self.refusal {
-            Some(_) => self.poll_refusal(context, bytes.len()),
+        self.detect_error_response(bytes);
+        let outcome = match self.replacement {
+            Some(_) => self.poll_replacement(context, bytes.len()),
             None => Pin::new(&mut self.stream).poll_write(context, bytes),
         };
-        self.wrote(outcome)
+        self.track_write(outcome)
     }
 
     fn poll_write_vectored(
@@ -110,13 +110,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if let [bytes] = slices {
-            self.notices(bytes);
+            self.detect_error_response(bytes);
         }
-        let outcome = match self.refusal {
-            Some(_) => self.poll_refusal(context, slices.iter().map(|slice| slice.len()).sum()),
+        let outcome = match self.replacement {
+            Some(_) => self.poll_replacement(context, slices.iter().map(|slice| slice.len()).sum()),
             None => Pin::new(&mut self.stream).poll_write_vectored(context, slices),
         };
-        self.wrote(outcome)
+        self.track_write(outcome)
     }
 
     fn is_write_vectored(&self) -> bool {

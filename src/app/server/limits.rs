@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The default maximum number of connections, where the system allows for as many.
-const MOST: usize = 25_000;
+const DEFAULT_MAX_CONNECTIONS: usize = 25_000;
 
 /// Limits of connections: how many there may be, how long they may be inactive, how much memory they may hold.
 ///
@@ -29,7 +29,7 @@ pub struct ConnectionLimits {
     pub(super) write_timeout: Duration,
     pub(in crate::app) body_timeout: Duration,
     pub(super) max_concurrent_streams: u32,
-    pub(super) max_answer_bytes: usize,
+    pub(super) max_response_bytes: usize,
     pub(in crate::app) max_body_bytes: usize,
 }
 
@@ -49,7 +49,7 @@ impl ConnectionLimits {
             write_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(10),
             max_concurrent_streams: 100,
-            max_answer_bytes: 64 << 20,
+            max_response_bytes: 64 << 20,
             max_body_bytes: 16 << 20,
         }
     }
@@ -103,7 +103,7 @@ impl ConnectionLimits {
     /// the longest is closed, and the request gets 503 with `Retry-After` if it was safe (RFC 9110, 9.2.1). The response
     /// to a change is always sent. What a merged route generates while it is sent, such as a file, is not counted.
     pub const fn max_answer_bytes(mut self, bytes: usize) -> Self {
-        self.max_answer_bytes = bytes;
+        self.max_response_bytes = bytes;
         self
     }
 
@@ -123,14 +123,15 @@ impl ConnectionLimits {
     /// The maximum number of connections, and of additional ones for health checks.
     pub(super) fn capacity(&self) -> (usize, usize) {
         let files = open_files();
-        let most =
-            self.max_connections.unwrap_or_else(|| files.map_or(MOST, |files| within(files).min(MOST)));
-        (most, (most / 16).clamp(4, 256))
+        let max = self.max_connections.unwrap_or_else(|| {
+            files.map_or(DEFAULT_MAX_CONNECTIONS, |files| connections_for(files).min(DEFAULT_MAX_CONNECTIONS))
+        });
+        (max, (max / 16).clamp(4, 256))
     }
 }
 
 /// How many connections an open-file limit leaves room for: beside databases, files, and connections for health checks.
-fn within(files: usize) -> usize {
+fn connections_for(files: usize) -> usize {
     let reserve = (files / 4).clamp(32, 512);
     files.saturating_sub(reserve).max(1)
 }
@@ -149,21 +150,21 @@ fn soft_limit(limits: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ConnectionLimits, soft_limit, within};
+    use super::{ConnectionLimits, connections_for, soft_limit};
 
     #[test]
-    fn connections_leave_files_for_the_rest() {
+    fn connection_limit_leaves_file_descriptors_for_other_uses() {
         let limits = "Limit    Soft Limit   Hard Limit   Units\nMax processes  95  95  processes\n\
                       Max open files            200                  1048576              files     \n";
         assert_eq!(soft_limit(limits), Some(200));
         assert_eq!(soft_limit("Max open files  unlimited  unlimited  files"), None);
         assert_eq!(soft_limit(""), None);
         for files in [1, 40, 200, 1_024, 65_536, 1 << 30] {
-            let most = within(files);
-            assert!(most >= 1 && (files < 40 || most < files), "{files}: {most}");
+            let max = connections_for(files);
+            assert!(max >= 1 && (files < 40 || max < files), "{files}: {max}");
         }
         // With those for health checks, and as many again for everything else.
-        let (most, beside) = ConnectionLimits::new().max_connections(within(200)).capacity();
-        assert!(most + beside + 32 < 200, "{most} + {beside}");
+        let (max, extra) = ConnectionLimits::new().max_connections(connections_for(200)).capacity();
+        assert!(max + extra + 32 < 200, "{max} + {extra}");
     }
 }

@@ -1,10 +1,10 @@
 //! The application's own HTTP server: accepts connections, enforces their limits, and shuts them down gracefully.
 
-mod answer;
 mod connection;
 mod io;
 mod limits;
 mod registry;
+mod response_body;
 mod service;
 
 use std::io::{Error, ErrorKind, Result};
@@ -21,26 +21,26 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
 use super::service::AppService;
-use io::Io;
+use io::TrackedStream;
 use registry::Registry;
 use service::ConnectionService;
 
-pub(super) use answer::has_room;
 pub(super) use connection::Connection;
 pub use limits::ConnectionLimits;
+pub(super) use response_body::try_reserve;
 
 /// The maximum bytes of a request's head, and of a response in a connection's own buffer.
-const BUFFER: usize = 128 << 10;
+const MAX_BUFFER_BYTES: usize = 128 << 10;
 /// The interval of HTTP/2 keep-alive pings, and the timeout for the reply.
-const PING: Duration = Duration::from_secs(20);
+const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// The HTTP/2 flow-control window of a connection, for request bodies that are not read yet; and of one stream.
-const WINDOW: u32 = 512 << 10;
+const CONNECTION_WINDOW: u32 = 512 << 10;
 const STREAM_WINDOW: u32 = 256 << 10;
 /// How long accepting pauses where the system has no room for another connection.
-const PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
 /// How long a connection may then wait for its request before it is closed to make room for others.
-const PATIENCE: Duration = Duration::from_millis(500);
+const EVICTION_MIN_IDLE: Duration = Duration::from_millis(500);
 
 /// A source of connections.
 pub(super) trait Listen {
@@ -64,7 +64,7 @@ impl Listen for TcpListener {
         loop {
             match listener.accept() {
                 Ok(accepted) => established.push(accepted),
-                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) if is_connection_error(&error) => {}
                 Err(_) => break,
             }
         }
@@ -80,26 +80,26 @@ impl Listen for TcpListener {
 /// Serves connections until `stop` completes and the last of them has ended.
 pub(super) async fn serve(
     listener: impl Listen,
-    front: &AppService,
+    service: &AppService,
     limits: &Arc<ConnectionLimits>,
     stop: impl Future<Output = ()>,
 ) {
     let registry = Arc::new(Registry::new(limits));
     // Each channel is closed when its other side is dropped: the connections learn that the server stops, the server that
     // the last connection has ended.
-    let (stops, stopping) = watch::channel(());
-    let (ended, ends) = watch::channel(());
+    let (stop_sender, stopping) = watch::channel(());
+    let (all_ended, alive_token) = watch::channel(());
     let mut stop = pin!(stop);
     let begin = async |stream: TcpStream, address: SocketAddr| {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY is not set");
         }
         let Some(connection) = registry.admit(address.ip()).await else { return };
-        let entry = ConnectionService::new(front, &connection);
-        let (stopping, ends, limits) = (stopping.clone(), ends.clone(), limits.clone());
+        let connection_service = ConnectionService::new(service, &connection);
+        let (stopping, alive_token, limits) = (stopping.clone(), alive_token.clone(), limits.clone());
         tokio::spawn(async move {
-            attend(stream, connection, entry, &limits, stopping).await;
-            drop(ends);
+            serve_connection(stream, connection, connection_service, &limits, stopping).await;
+            drop(alive_token);
         });
     };
     loop {
@@ -109,12 +109,12 @@ pub(super) async fn serve(
         };
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
-            Err(error) if is_of_one_connection(&error) => continue,
+            Err(error) if is_connection_error(&error) => continue,
             Err(error) => {
                 // Most often there are too many open files: connections that wait for a request are closed to make room.
-                registry.make_room(PATIENCE);
-                registry.say(&format!("no connection is accepted for now: {error}"));
-                tokio::time::sleep(PAUSE).await;
+                registry.evict_idle(EVICTION_MIN_IDLE);
+                registry.warn_limited(&format!("no connection is accepted for now: {error}"));
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
                 continue;
             }
         };
@@ -123,9 +123,9 @@ pub(super) async fn serve(
     for (stream, address) in listener.close() {
         begin(stream, address).await;
     }
-    drop(stops);
-    drop((stopping, ends));
-    ended.closed().await;
+    drop(stop_sender);
+    drop((stopping, alive_token));
+    all_ended.closed().await;
 }
 
 /// Whether this runtime has threads for other tasks while one of them is busy for long.
@@ -134,7 +134,7 @@ fn has_other_threads() -> bool {
 }
 
 /// Whether accepting failed for one connection alone, which has gone in the meantime.
-fn is_of_one_connection(error: &Error) -> bool {
+fn is_connection_error(error: &Error) -> bool {
     let kind = error.kind();
     matches!(
         kind,
@@ -146,25 +146,26 @@ fn is_of_one_connection(error: &Error) -> bool {
 }
 
 /// Serves one connection, within its limits.
-async fn attend(
+async fn serve_connection(
     stream: TcpStream,
     connection: Arc<Connection>,
-    entry: ConnectionService,
+    connection_service: ConnectionService,
     limits: &ConnectionLimits,
     mut stopping: watch::Receiver<()>,
 ) {
     let builder = builder(limits);
-    let mut draining = entry.front.draining();
-    let io = TokioIo::new(Io::new(stream, connection.clone(), entry.front.clone()));
-    let mut served = pin!(builder.serve_connection_with_upgrades(io, TowerToHyperService::new(entry)));
-    let mut look = pin!(tokio::time::sleep_until(connection.first_look(limits)));
-    let (mut is_draining, mut is_stopping, mut is_sent_away) = (false, false, false);
+    let mut draining = connection_service.service.draining();
+    let io = TokioIo::new(TrackedStream::new(stream, connection.clone(), connection_service.service.clone()));
+    let mut served =
+        pin!(builder.serve_connection_with_upgrades(io, TowerToHyperService::new(connection_service)));
+    let mut check_timer = pin!(tokio::time::sleep_until(connection.first_check(limits)));
+    let (mut is_draining, mut is_stopping, mut is_going_away) = (false, false, false);
     loop {
         tokio::select! {
             outcome = served.as_mut() => {
                 match outcome {
                     // A WebSocket continues without this task.
-                    Ok(()) => connection.became_socket(),
+                    Ok(()) => connection.record_upgrade(),
                     Err(error) => tracing::trace!(%error, "a connection failed"),
                 }
                 return;
@@ -173,32 +174,32 @@ async fn attend(
                 tracing::debug!(peer = %connection.peer, "a connection was closed to make room");
                 return;
             }
-            () = look.as_mut() => match connection.verdict(limits) {
-                connection::Verdict::Close(why) => {
-                    tracing::debug!(peer = %connection.peer, why, "a connection was closed");
+            () = check_timer.as_mut() => match connection.check_limits(limits) {
+                connection::LimitCheck::Close(reason) => {
+                    tracing::debug!(peer = %connection.peer, reason, "a connection was closed");
                     return;
                 }
-                connection::Verdict::Until(next) => {
+                connection::LimitCheck::CheckAt(next) => {
                     // The protocol is only known from the first request.
-                    let leaves = (is_draining || is_stopping) && !is_sent_away;
-                    if leaves && connection.is_http2() {
-                        is_sent_away = true;
+                    let should_close = (is_draining || is_stopping) && !is_going_away;
+                    if should_close && connection.is_http2() {
+                        is_going_away = true;
                         served.as_mut().graceful_shutdown();
                     }
                     let soon = tokio::time::Instant::now() + connection::LINGER;
-                    look.as_mut().reset(if leaves && !is_sent_away { next.min(soon) } else { next });
+                    check_timer.as_mut().reset(if should_close && !is_going_away { next.min(soon) } else { next });
                 }
             },
             // HTTP/1 announces with each response that the connection closes; HTTP/2 has GOAWAY (RFC 9113, 6.8).
             _ = draining.wait_for(|is_draining| *is_draining), if !is_draining => {
                 is_draining = true;
-                look.as_mut().reset(tokio::time::Instant::now());
+                check_timer.as_mut().reset(tokio::time::Instant::now());
             }
             // The value never changes; the channel is closed.
             _ = stopping.changed(), if !is_stopping => {
                 is_stopping = true;
-                connection.stop();
-                look.as_mut().reset(tokio::time::Instant::now());
+                connection.mark_stopping();
+                check_timer.as_mut().reset(tokio::time::Instant::now());
             }
         }
     }
@@ -206,16 +207,16 @@ async fn attend(
 
 fn builder(limits: &ConnectionLimits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().max_buf_size(BUFFER);
+    builder.http1().max_buf_size(MAX_BUFFER_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(PING)
-        .keep_alive_timeout(PING)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_INTERVAL)
         .max_concurrent_streams(limits.max_concurrent_streams)
-        .initial_connection_window_size(WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_stream_window_size(STREAM_WINDOW)
-        .max_send_buf_size(BUFFER)
+        .max_send_buf_size(MAX_BUFFER_BYTES)
         // For WebSockets over HTTP/2 (RFC 8441).
         .enable_connect_protocol();
     builder
@@ -232,20 +233,20 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
 
-    use super::{Listen, PAUSE, serve};
+    use super::{ACCEPT_BACKOFF, Listen, serve};
     use crate::app::server::limits::ConnectionLimits;
     use crate::app::{AppPreset, create_app};
 
     /// Fails with too many open files, this many times before each connection.
-    struct Failing {
+    struct FailingListener {
         listener: TcpListener,
         failures: usize,
-        asked: AtomicUsize,
+        accept_calls: AtomicUsize,
     }
 
-    impl Listen for &Failing {
+    impl Listen for &FailingListener {
         async fn accept(&self) -> Result<(TcpStream, SocketAddr)> {
-            if self.asked.fetch_add(1, Ordering::SeqCst) % (self.failures + 1) < self.failures {
+            if self.accept_calls.fetch_add(1, Ordering::SeqCst) % (self.failures + 1) < self.failures {
                 // EMFILE
                 return Err(Error::from_raw_os_error(24));
             }
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_that_wait_to_be_accepted_are_answered_when_the_server_stops() {
+    async fn pending_connections_are_served_on_shutdown() {
         let app = create_app(AppPreset::Testing).build().await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -267,7 +268,7 @@ mod tests {
         for stream in &mut streams {
             stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
         }
-        serve(listener, &app.front, &Arc::new(ConnectionLimits::new()), std::future::ready(())).await;
+        serve(listener, &app.service, &Arc::new(ConnectionLimits::new()), std::future::ready(())).await;
         for mut stream in streams {
             let mut answer = String::new();
             stream.read_to_string(&mut answer).unwrap();
@@ -277,11 +278,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn accepting_goes_on_after_failures_and_rests_between_them() {
+    async fn accept_errors_are_retried_after_a_pause() {
         let app = create_app(AppPreset::Testing).build().await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let failing = Failing { listener, failures: 3, asked: AtomicUsize::new(0) };
+        let failing = FailingListener { listener, failures: 3, accept_calls: AtomicUsize::new(0) };
         let limits = Arc::new(ConnectionLimits::new());
         let ask = async {
             for _ in 0..3 {
@@ -293,21 +294,22 @@ mod tests {
                 assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
             }
         };
-        serve(&failing, &app.front, &limits, ask).await;
-        assert!(failing.asked.load(Ordering::SeqCst) >= 12);
+        serve(&failing, &app.service, &limits, ask).await;
+        assert!(failing.accept_calls.load(Ordering::SeqCst) >= 12);
     }
 
     #[tokio::test]
-    async fn an_accept_that_fails_for_long_is_no_busy_loop() {
+    async fn persistent_accept_errors_do_not_busy_loop() {
         let app = create_app(AppPreset::Testing).build().await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let failing = Failing { listener, failures: usize::MAX - 1, asked: AtomicUsize::new(0) };
+        let failing =
+            FailingListener { listener, failures: usize::MAX - 1, accept_calls: AtomicUsize::new(0) };
         let limits = Arc::new(ConnectionLimits::new());
-        let began = Instant::now();
-        serve(&failing, &app.front, &limits, tokio::time::sleep(PAUSE * 5)).await;
+        let started_at = Instant::now();
+        serve(&failing, &app.service, &limits, tokio::time::sleep(ACCEPT_BACKOFF * 5)).await;
         // However slowly this runs, it asks once a pause at most.
-        let most = began.elapsed().as_millis() / PAUSE.as_millis() + 1;
-        let asked = failing.asked.load(Ordering::SeqCst);
+        let most = started_at.elapsed().as_millis() / ACCEPT_BACKOFF.as_millis() + 1;
+        let asked = failing.accept_calls.load(Ordering::SeqCst);
         assert!(asked >= 2 && asked as u128 <= most, "asked {asked} times");
     }
 }

@@ -13,130 +13,131 @@ use super::connection::Connection;
 use super::limits::ConnectionLimits;
 
 /// The unit in which the bytes of responses are counted.
-const UNIT: usize = 1 << 10;
+const UNIT_BYTES: usize = 1 << 10;
 /// How long a client may take for large responses, however many others need the memory.
-const FAIR: Duration = Duration::from_secs(1);
+const RESPONSE_GRACE: Duration = Duration::from_secs(1);
 /// The minimum interval between two log lines about a reached limit.
-const OFTEN: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The registry of a server's connections.
 #[derive(Debug)]
 pub(super) struct Registry {
-    most: usize,
-    beyond: usize,
-    answers: Arc<Semaphore>,
+    max_connections: usize,
+    max_extra: usize,
+    response_memory: Arc<Semaphore>,
     /// Permits to encode a large response, which occupies a processor.
     pub(super) encoders: Semaphore,
     /// Permits to read and check a large body, which occupies a processor and many times its bytes of memory.
     pub(super) readers: Arc<Semaphore>,
-    all: Mutex<HashMap<u64, Weak<Connection>>>,
-    next: AtomicU64,
+    connections: Mutex<HashMap<u64, Weak<Connection>>>,
+    next_id: AtomicU64,
     /// Notified when a connection has ended.
-    left: Notify,
-    said: Mutex<Option<Instant>>,
+    ended: Notify,
+    last_logged: Mutex<Option<Instant>>,
 }
 
 impl Registry {
     pub(super) fn new(limits: &ConnectionLimits) -> Self {
-        let (most, beyond) = limits.capacity();
-        let units = (limits.max_answer_bytes / UNIT).min(Semaphore::MAX_PERMITS);
+        let (max_connections, max_extra) = limits.capacity();
+        let units = (limits.max_response_bytes / UNIT_BYTES).min(Semaphore::MAX_PERMITS);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            most,
-            beyond,
-            answers: Arc::new(Semaphore::new(units)),
+            max_connections,
+            max_extra,
+            response_memory: Arc::new(Semaphore::new(units)),
             encoders: Semaphore::new(processors),
             readers: Arc::new(Semaphore::new(processors)),
-            all: Mutex::default(),
-            next: AtomicU64::new(0),
-            left: Notify::new(),
-            said: Mutex::new(None),
+            connections: Mutex::default(),
+            next_id: AtomicU64::new(0),
+            ended: Notify::new(),
+            last_logged: Mutex::new(None),
         }
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<u64, Weak<Connection>>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    fn connections(&self) -> MutexGuard<'_, HashMap<u64, Weak<Connection>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Admits a connection from this address. At the limit, it replaces a connection that waits for a request; where all
     /// are busy, it is admitted for health checks; `None` where there are enough of those.
     pub(super) async fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Arc<Connection>> {
-        let count = self.all().len();
-        let is_beyond = if count < self.most { false } else { !self.make_room(Duration::ZERO) };
-        if count >= self.most + self.beyond {
+        let count = self.connections().len();
+        let is_over_limit =
+            if count < self.max_connections { false } else { !self.evict_idle(Duration::ZERO) };
+        if count >= self.max_connections + self.max_extra {
             // The connections that make room are about to end.
-            let _ = tokio::time::timeout(Duration::from_millis(100), self.left.notified()).await;
-            if self.all().len() >= self.most + self.beyond {
-                self.say(
+            let _ = tokio::time::timeout(Duration::from_millis(100), self.ended.notified()).await;
+            if self.connections().len() >= self.max_connections + self.max_extra {
+                self.warn_limited(
                     "a connection was refused: there are as many as there may be, and all of them are busy",
                 );
                 return None;
             }
         }
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let connection = Arc::new(Connection::new(self.clone(), peer, number, is_beyond));
-        self.all().insert(number, Arc::downgrade(&connection));
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let connection = Arc::new(Connection::new(self.clone(), peer, id, is_over_limit));
+        self.connections().insert(id, Arc::downgrade(&connection));
         Some(connection)
     }
 
     /// Closes the connections that have waited for a request for the longest, and for this long at least; several at
     /// once, so that the search is worth it. Returns whether there was one.
-    pub(super) fn make_room(&self, least: Duration) -> bool {
-        let waiting = self.living().filter_map(|one| Some((one.leaves_before()?, one)));
-        let mut waiting: Vec<_> = waiting.filter(|((_, since), _)| since.elapsed() >= least).collect();
-        let some = (self.most / 64).max(1);
-        if waiting.len() > some {
-            waiting.select_nth_unstable_by_key(some - 1, |(order, _)| *order);
-            waiting.truncate(some);
+    pub(super) fn evict_idle(&self, min_idle: Duration) -> bool {
+        let idle = self.open_connections().filter_map(|one| Some((one.eviction_order()?, one)));
+        let mut idle: Vec<_> = idle.filter(|((_, since), _)| since.elapsed() >= min_idle).collect();
+        let batch = (self.max_connections / 64).max(1);
+        if idle.len() > batch {
+            idle.select_nth_unstable_by_key(batch - 1, |(order, _)| *order);
+            idle.truncate(batch);
         }
-        for (_, connection) in &waiting {
+        for (_, connection) in &idle {
             connection.close();
         }
-        self.say("connections make room for others: there are as many as there may be");
-        !waiting.is_empty()
+        self.warn_limited("connections make room for others: there are as many as there may be");
+        !idle.is_empty()
     }
 
     /// The number of units that bytes are counted as.
     pub(super) const fn units(bytes: usize) -> usize {
-        bytes.div_ceil(UNIT)
+        bytes.div_ceil(UNIT_BYTES)
     }
 
     /// Reserves memory for a large response, until the permit is dropped; `None` where there is not enough. Then the
     /// connection that has held responses for the longest is closed, unless all of them are too recent.
-    pub(super) fn room_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    pub(super) fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let units = u32::try_from(Self::units(bytes)).unwrap_or(u32::MAX);
-        if let Ok(room) = self.answers.clone().try_acquire_many_owned(units) {
-            return Some(room);
+        if let Ok(reservation) = self.response_memory.clone().try_acquire_many_owned(units) {
+            return Some(reservation);
         }
         let now = Instant::now();
-        let holding = self.living().filter_map(|one| Some((one.holds_since()?, one)));
+        let holding = self.open_connections().filter_map(|one| Some((one.held_since()?, one)));
         let oldest = holding.min_by_key(|(since, _)| *since);
         if let Some((since, connection)) = oldest
-            && now - since >= FAIR
+            && now - since >= RESPONSE_GRACE
         {
             connection.close();
         }
-        self.say("an answer was not sent: clients do not take those that they have asked for");
+        self.warn_limited("an answer was not sent: clients do not take those that they have asked for");
         None
     }
 
-    fn living(&self) -> impl Iterator<Item = Arc<Connection>> {
-        let all: Vec<_> = self.all().values().filter_map(Weak::upgrade).collect();
+    fn open_connections(&self) -> impl Iterator<Item = Arc<Connection>> {
+        let all: Vec<_> = self.connections().values().filter_map(Weak::upgrade).collect();
         all.into_iter()
     }
 
-    pub(super) fn left(&self, number: u64) {
-        self.all().remove(&number);
-        self.left.notify_one();
+    pub(super) fn remove(&self, id: u64) {
+        self.connections().remove(&id);
+        self.ended.notify_one();
     }
 
     /// Logs that a limit is reached, at a limited rate.
-    pub(super) fn say(&self, what: &str) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.is_none_or(|said| said.elapsed() >= OFTEN) {
-            *said = Some(Instant::now());
-            let connections = self.all().len();
-            tracing::warn!(connections, most = self.most, "{what}");
+    pub(super) fn warn_limited(&self, message: &str) {
+        let mut last_logged = self.last_logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_logged.is_none_or(|last_logged| last_logged.elapsed() >= LOG_INTERVAL) {
+            *last_logged = Some(Instant::now());
+            let connections = self.connections().len();
+            tracing::warn!(connections, most = self.max_connections, "{message}");
         }
     }
 }

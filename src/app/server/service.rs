@@ -18,27 +18,27 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::block_in_place;
 use tower::Service;
 
-use super::answer::{AnswerMemory, ResponseBody};
 use super::connection::{Connection, Request};
 use super::has_other_threads;
+use super::response_body::{ResponseBody, ResponseMemory};
 use crate::app::health;
 use crate::app::service::AppService;
 
 /// The minimum bytes of a request body that takes long to read and check.
-const LARGE: u64 = 64 << 10;
+const MIN_LARGE_BYTES: u64 = 64 << 10;
 /// The maximum bytes of a request body that are read after the response, so that its connection can be kept.
-const SMALL: u64 = 8 << 10;
+const MAX_DRAIN_BYTES: u64 = 8 << 10;
 
 /// The service that handles the requests of one connection.
 #[derive(Clone)]
 pub(super) struct ConnectionService {
-    pub(super) front: AppService,
+    pub(super) service: AppService,
     connection: Arc<Connection>,
 }
 
 impl ConnectionService {
-    pub(super) fn new(front: &AppService, connection: &Arc<Connection>) -> Self {
-        Self { front: front.for_connection(connection.clone()), connection: connection.clone() }
+    pub(super) fn new(service: &AppService, connection: &Arc<Connection>) -> Self {
+        Self { service: service.for_connection(connection.clone()), connection: connection.clone() }
     }
 }
 
@@ -60,32 +60,32 @@ where
         let is_connect = request.method() == Method::CONNECT;
         let is_probe = health::PATHS.contains(&request.uri().path());
         // An encoded body may be a hundred times larger when it is decoded.
-        let is_coded = request.headers().contains_key(CONTENT_ENCODING);
-        let is_large = request.body().size_hint().upper().is_none_or(|bytes| bytes >= LARGE);
-        let is_long = (is_large || is_coded) && !is_probe;
-        let guard = self.connection.request(is_http2);
+        let is_encoded = request.headers().contains_key(CONTENT_ENCODING);
+        let is_large = request.body().size_hint().upper().is_none_or(|bytes| bytes >= MIN_LARGE_BYTES);
+        let is_slow = (is_large || is_encoded) && !is_probe;
+        let guard = self.connection.begin_request(is_http2);
         let is_watched = !is_http2 && !request.body().is_end_stream();
-        let (mut answer, unread) = if is_watched {
+        let (mut future, unread) = if is_watched {
             let (parts, body) = request.into_parts();
-            let (watched, unread) = watch(body);
-            (self.front.call(http::Request::from_parts(parts, watched)), Some(unread))
+            let (watched, unread) = watch_body(body);
+            (self.service.call(http::Request::from_parts(parts, watched)), Some(unread))
         } else {
-            (self.front.call(request.map(Body::new)), None)
+            (self.service.call(request.map(Body::new)), None)
         };
         if is_http2 && !is_probe {
-            let turns = self.connection.turns.clone();
-            answer = Box::pin(async move {
+            let permits = self.connection.response_permits.clone();
+            future = Box::pin(async move {
                 // The semaphore is never closed.
-                let turn = turns.acquire_owned().await.ok();
-                let mut response = answer.await?;
-                response.extensions_mut().insert(Turn(turn.map(Arc::new)));
+                let permit = permits.acquire_owned().await.ok();
+                let mut response = future.await?;
+                response.extensions_mut().insert(ResponsePermit(permit.map(Arc::new)));
                 Ok(response)
             });
         }
-        if is_long && has_other_threads() {
-            answer = Box::pin(in_turns(self.connection.registry.readers.clone(), answer));
+        if is_slow && has_other_threads() {
+            future = Box::pin(poll_blocking(self.connection.registry.readers.clone(), future));
         }
-        ResponseFuture { answer, is_http2, is_connect, unread, request: Some(guard) }
+        ResponseFuture { future, is_http2, is_connect, unread, request: Some(guard) }
     }
 }
 
@@ -94,12 +94,12 @@ where
 ///
 /// A busy worker checks for new connections only between many polls, so others would wait for all of them. A permit is
 /// held for one poll: a response that waits for its client or for a database holds none.
-async fn in_turns(turns: Arc<Semaphore>, mut answer: AnswerFuture) -> Result<Response, Infallible> {
+async fn poll_blocking(permits: Arc<Semaphore>, mut future: BoxedResponse) -> Result<Response, Infallible> {
     loop {
         // The semaphore is never closed.
-        let turn = turns.acquire().await.ok();
-        let polled = poll_fn(|context| Poll::Ready(block_in_place(|| answer.as_mut().poll(context)))).await;
-        drop(turn);
+        let permit = permits.acquire().await.ok();
+        let polled = poll_fn(|context| Poll::Ready(block_in_place(|| future.as_mut().poll(context)))).await;
+        drop(permit);
         match polled {
             Poll::Ready(response) => return response,
             // The response's future wakes this task.
@@ -112,37 +112,37 @@ async fn in_turns(turns: Arc<Semaphore>, mut answer: AnswerFuture) -> Result<Res
 type Unread = Box<dyn FnMut(&mut Context<'_>) -> bool + Send>;
 
 /// A request body, and a function that reports whether a part of it remains.
-fn watch<B>(body: B) -> (Body, Unread)
+fn watch_body<B>(body: B) -> (Body, Unread)
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let is_small = body.size_hint().upper().is_some_and(|bytes| bytes <= SMALL);
-    let shared = Arc::new(Mutex::new(Ending { body, is_over: false }));
-    let kept = shared.clone();
+    let is_small = body.size_hint().upper().is_some_and(|bytes| bytes <= MAX_DRAIN_BYTES);
+    let shared = Arc::new(Mutex::new(BodyState { body, is_over: false }));
+    let shared_body = shared.clone();
     let remains = move |context: &mut Context<'_>| {
-        let mut ending = kept.lock().unwrap_or_else(PoisonError::into_inner);
-        while is_small && !ending.is_over() {
-            if !matches!(ending.poll(context), Poll::Ready(None | Some(Ok(_)))) {
+        let mut state = shared_body.lock().unwrap_or_else(PoisonError::into_inner);
+        while is_small && !state.is_over() {
+            if !matches!(state.poll(context), Poll::Ready(None | Some(Ok(_)))) {
                 return true;
             }
         }
-        !ending.is_over()
+        !state.is_over()
     };
-    (Body::new(Watched(shared)), Box::new(remains))
+    (Body::new(WatchedBody(shared)), Box::new(remains))
 }
 
 /// A frame of a body, or its error.
-type Came<B> = Result<Frame<<B as HttpBody>::Data>, <B as HttpBody>::Error>;
+type FrameResult<B> = Result<Frame<<B as HttpBody>::Data>, <B as HttpBody>::Error>;
 
 /// A body, and whether its end has been seen: a body without a length does not report it by itself.
-struct Ending<B> {
+struct BodyState<B> {
     body: B,
     is_over: bool,
 }
 
-impl<B: HttpBody + Unpin> Ending<B> {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Came<B>>> {
+impl<B: HttpBody + Unpin> BodyState<B> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<FrameResult<B>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         self.is_over = frame.is_none();
         Poll::Ready(frame)
@@ -154,15 +154,15 @@ impl<B: HttpBody + Unpin> Ending<B> {
 }
 
 /// A request body that is checked again once its request is answered.
-struct Watched<B>(Arc<Mutex<Ending<B>>>);
+struct WatchedBody<B>(Arc<Mutex<BodyState<B>>>);
 
-impl<B> Watched<B> {
-    fn ending(&self) -> MutexGuard<'_, Ending<B>> {
+impl<B> WatchedBody<B> {
+    fn lock(&self) -> MutexGuard<'_, BodyState<B>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<B: HttpBody + Unpin> HttpBody for Watched<B> {
+impl<B: HttpBody + Unpin> HttpBody for WatchedBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -170,27 +170,27 @@ impl<B: HttpBody + Unpin> HttpBody for Watched<B> {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.ending().poll(context)
+        self.lock().poll(context)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ending().is_over()
+        self.lock().is_over()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.ending().body.size_hint()
+        self.lock().body.size_hint()
     }
 }
 
 /// The permit of an HTTP/2 request for a large response.
 #[derive(Clone)]
-struct Turn(Option<Arc<OwnedSemaphorePermit>>);
+struct ResponsePermit(Option<Arc<OwnedSemaphorePermit>>);
 
-type AnswerFuture = BoxFuture<'static, Result<Response, Infallible>>;
+type BoxedResponse = BoxFuture<'static, Result<Response, Infallible>>;
 
 /// A response in progress.
 pub(super) struct ResponseFuture {
-    answer: AnswerFuture,
+    future: BoxedResponse,
     is_http2: bool,
     is_connect: bool,
     /// Reports whether a part of an HTTP/1 request's body remains.
@@ -202,7 +202,7 @@ impl Future for ResponseFuture {
     type Output = Result<http::Response<ResponseBody>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Ok(mut response) = ready!(self.answer.as_mut().poll(context));
+        let Ok(mut response) = ready!(self.future.as_mut().poll(context));
         let request = self.request.take().expect("an answer is given once");
         if self.unread.as_mut().is_some_and(|remains| remains(context)) {
             // The rest of the body cannot be distinguished from another request, so the connection ends with this
@@ -212,13 +212,13 @@ impl Future for ResponseFuture {
         if self.is_connect && response.status().is_success()
             || response.status() == StatusCode::SWITCHING_PROTOCOLS
         {
-            request.connection.opens_tunnel();
+            request.connection.record_tunnel();
         }
-        let held = response.extensions_mut().remove::<Arc<AnswerMemory>>();
+        let memory = response.extensions_mut().remove::<Arc<ResponseMemory>>();
         // A small response, or one that is generated while it is sent, releases its permit at once.
-        let turn = response.extensions_mut().remove::<Turn>().filter(|_| held.is_some());
-        let turn = turn.and_then(|Turn(turn)| turn);
+        let permit = response.extensions_mut().remove::<ResponsePermit>().filter(|_| memory.is_some());
+        let permit = permit.and_then(|ResponsePermit(permit)| permit);
         let is_http2 = self.is_http2;
-        Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, held, turn, is_http2, request))))
+        Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, memory, permit, is_http2, request))))
     }
 }

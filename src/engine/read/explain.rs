@@ -83,36 +83,36 @@ impl Engine {
     ) -> Result<Explanation, Error> {
         let entry = self.catalog.find(resource)?;
         let row = match id {
-            Some(id) => self.row(entry, id).await?,
+            Some(id) => self.stored_row(entry, id).await?,
             None => None,
         };
-        let (verdict, operated) = self.steps(entry, actor, operation, row.as_ref()).await?;
-        let (seen, visibility) = match operation {
+        let (verdict, operation_steps) = self.evaluate_rules(entry, actor, operation, row.as_ref()).await?;
+        let (read_verdict, visibility) = match operation {
             Operation::Create => (Verdict::Allow, Vec::new()),
-            _ => self.steps(entry, actor, Operation::Read, row.as_ref()).await?,
+            _ => self.evaluate_rules(entry, actor, Operation::Read, row.as_ref()).await?,
         };
-        let outcome = match (verdict, seen) {
+        let outcome = match (verdict, read_verdict) {
             (Verdict::Deny(_), _) | (_, Verdict::Deny(_)) if actor.is_anonymous() => Outcome::Unauthenticated,
             (Verdict::Deny(_), _) | (_, Verdict::Deny(_)) => Outcome::Forbidden,
             _ if id.is_none() || operation == Operation::Create => Outcome::Allowed,
-            (verdict, seen) => match &row {
+            (verdict, read_verdict) => match &row {
                 None => Outcome::Absent,
-                Some(row) if !self.matches(entry, &seen, row).await? => Outcome::Hidden,
+                Some(row) if !self.matches(entry, &read_verdict, row).await? => Outcome::Hidden,
                 Some(row) if !self.matches(entry, &verdict, row).await? => Outcome::Forbidden,
                 Some(_) => Outcome::Allowed,
             },
         };
-        Ok(Explanation { outcome, operation: operated, visibility })
+        Ok(Explanation { outcome, operation: operation_steps, visibility })
     }
 
     /// A row as it is stored, regardless of visibility.
-    async fn row(
+    async fn stored_row(
         &self,
         entry: &Arc<Entry>,
         id: &str,
     ) -> Result<Option<crate::engine::write::assemble::Fields>, Error> {
-        let call = Call::by_the_application(self, entry);
-        let Ok(id) = call.id(id) else {
+        let call = Call::as_application(self, entry);
+        let Ok(id) = call.parse_id(id) else {
             return Ok(None);
         };
         match call.current(id).await {
@@ -122,28 +122,29 @@ impl Engine {
         }
     }
 
-    async fn steps(
+    async fn evaluate_rules(
         &self,
         entry: &Arc<Entry>,
         actor: &Actor,
         operation: Operation,
         row: Option<&crate::engine::write::assemble::Fields>,
     ) -> Result<(Verdict, Vec<ExplainedStep>), Error> {
-        let asking = CheckRequest { actor: actor.clone(), resource: entry.name.clone(), operation };
+        let request = CheckRequest { actor: actor.clone(), resource: entry.name.clone(), operation };
         let read = |filter: &serde_json::Value| query::trusted_filter(&self.catalog, entry, filter);
-        let mut trail = Vec::new();
-        let verdict = entry.rights().of(operation.into()).decide(&asking, &read, Some(&mut trail)).await;
+        let mut evaluated = Vec::new();
+        let verdict = entry.rights().of(operation.into()).decide(&request, &read, Some(&mut evaluated)).await;
         let right = Right::from(operation);
         let verdict = match right.is_covered(&entry.definition, actor) {
             true => verdict,
             false => {
-                let verdict = Verdict::Deny(decision::UNCOVERED.into());
-                trail.push(Step { rule: "the scopes of the credential".into(), verdict: verdict.clone() });
+                let verdict = Verdict::Deny(decision::MISSING_SCOPE.into());
+                evaluated
+                    .push(Step { rule: "the scopes of the credential".into(), verdict: verdict.clone() });
                 verdict
             }
         };
-        let mut steps = Vec::with_capacity(trail.len());
-        for Step { rule, verdict } in trail {
+        let mut steps = Vec::with_capacity(evaluated.len());
+        for Step { rule, verdict } in evaluated {
             let row_matches = match (row, &verdict) {
                 (Some(row), Verdict::Where(_)) => Some(self.matches(entry, &verdict, row).await?),
                 _ => None,
@@ -167,7 +168,7 @@ impl Engine {
         let Some(admitted) = crate::catalog::RowFilter::of(verdict) else {
             return Ok(false);
         };
-        let call = Call::by_the_application(self, entry);
+        let call = Call::as_application(self, entry);
         let values = call.row_values(row)?;
         call.admits(&admitted, &values).await
     }

@@ -5,19 +5,19 @@ use resourceful_contract::{Value, Version};
 use serde_json::{Map, Value as Json, json};
 
 use super::list::Page;
-use super::past_states::{STEP, StatePolicy, Step, undone};
+use super::past_states::{BATCH_SIZE, StatePolicy, StateTransition, undo_entry};
 use crate::access::Operation;
 use crate::authz::decision;
-use crate::engine::write::action::taken;
+use crate::engine::write::action::validate_input;
 use crate::engine::write::assemble::Fields;
 use crate::engine::write::commit::Output;
 use crate::engine::write::contention::ConflictRetry;
 use crate::engine::write::update;
 use crate::engine::{Call, Expected, Item};
 use crate::error::{Error, ErrorKind, Fault, FaultLocation};
-use crate::query::{Binding, Selection, read_parameters, whole_number};
+use crate::query::{Binding, Selection, parse_whole_number, read_parameters};
 use crate::resource::id_text;
-use crate::resource::{Acted, RevertTo, Right};
+use crate::resource::{ActionRef, RevertTo, Right};
 
 /// A parsed request for a page of entries.
 struct HistoryQuery {
@@ -29,24 +29,24 @@ impl Call<'_> {
     /// The entries of an item, newest first, as far as they belong to the item that the caller may see. An entry is shown
     /// where the caller may see the state before or after it, with the field values of the visible states only.
     pub(crate) async fn history(&self, id: &str, query: Option<&str>) -> Result<Page, Error> {
-        let asked = self.asked_history(query)?;
-        let id = self.id(id)?;
+        let parsed = self.parse_history_query(query)?;
+        let id = self.parse_id(id)?;
         let policy = self.state_policy(self.changeable_with_deleted().await?).await?;
-        self.may_know(&policy, &id).await?;
-        let binding = Binding::of_item(&self.entry.schema.name, self.actor, &id_text(&id));
+        self.require_item_visible(&policy, &id).await?;
+        let binding = Binding::for_item(&self.entry.schema.name, self.actor, &id_text(&id));
         let mut below = None;
-        if let Some(cursor) = &asked.after {
-            below = Some(self.engine.cursors.open_number(&binding, cursor)?);
+        if let Some(cursor) = &parsed.after {
+            below = Some(self.engine.cursor_key.open_number(&binding, cursor)?);
         }
-        let (items, next) = self.shown_entries(&policy, &id, below, asked.limit as usize).await?;
-        let next = next.map(|last| self.engine.cursors.seal_number(&binding, last));
-        let page = json!({"next": next, "prev": null, "limit": asked.limit});
+        let (items, next) = self.visible_entries(&policy, &id, below, parsed.limit as usize).await?;
+        let next = next.map(|last| self.engine.cursor_key.seal_number(&binding, last));
+        let page = json!({"next": next, "prev": null, "limit": parsed.limit});
         let json = json!({"items": items, "page": page}).to_string().into_bytes();
         Ok(Page { json, next, prev: None, total: None })
     }
 
     /// At most `limit` entries that the caller may see, and the position of the last one where there are more.
-    async fn shown_entries(
+    async fn visible_entries(
         &self,
         policy: &StatePolicy,
         id: &Value,
@@ -58,31 +58,32 @@ impl Call<'_> {
             true => Some(Fields::new()),
             false => self.state_below(id, below).await?,
         };
-        let step = STEP.min(u32::try_from(limit).unwrap_or(STEP).saturating_add(1));
-        let mut is_shown = self.is_shown(policy, state.as_ref()).await?;
+        let step = BATCH_SIZE.min(u32::try_from(limit).unwrap_or(BATCH_SIZE).saturating_add(1));
+        let mut is_visible = self.is_state_visible(policy, state.as_ref()).await?;
         let (mut items, mut last) = (Vec::new(), None);
         loop {
-            let entries = self.engine.trail(self, id, below, step).await?;
+            let entries = self.engine.read_entries(self, id, below, step).await?;
             below = entries.last().map(|entry| entry.position);
             let is_end = entries.len() < step as usize;
             for entry in entries {
                 // An earlier item with this id is another item, and an entry that retention emptied shows nothing.
                 let is_first = entry.operation == "create";
-                let is_forgotten = entry.is_forgotten();
-                let step = Step::of(entry, state)?;
-                let was_shown = self.is_shown(policy, step.before.as_ref()).await?;
-                let shown = if is_forgotten { None } else { self.shown_entry(&step, was_shown, is_shown)? };
-                if let Some(shown) = shown {
+                let is_forgotten = entry.is_emptied();
+                let step = StateTransition::of(entry, state)?;
+                let was_visible = self.is_state_visible(policy, step.before.as_ref()).await?;
+                let visible =
+                    if is_forgotten { None } else { self.visible_entry(&step, was_visible, is_visible)? };
+                if let Some(visible) = visible {
                     if items.len() == limit {
                         return Ok((items, last));
                     }
-                    items.push(shown);
+                    items.push(visible);
                     last = Some(step.entry.position);
                 }
                 if is_first {
                     return Ok((items, None));
                 }
-                (state, is_shown) = (step.before, was_shown);
+                (state, is_visible) = (step.before, was_visible);
             }
             if is_end {
                 return Ok((items, None));
@@ -90,39 +91,44 @@ impl Call<'_> {
         }
     }
 
-    async fn is_shown(&self, policy: &StatePolicy, state: Option<&Fields>) -> Result<bool, Error> {
+    async fn is_state_visible(&self, policy: &StatePolicy, state: Option<&Fields>) -> Result<bool, Error> {
         match state {
             Some(state) => self.admits_state(policy, state).await,
             None => Ok(false),
         }
     }
 
-    fn asked_history(&self, query: Option<&str>) -> Result<HistoryQuery, Error> {
+    fn parse_history_query(&self, query: Option<&str>) -> Result<HistoryQuery, Error> {
         let definition = self.definition();
-        let mut asked = HistoryQuery { limit: definition.default_limit, after: None };
+        let mut parsed = HistoryQuery { limit: definition.default_limit, after: None };
         let mut faults = Vec::new();
         for parameter in read_parameters(query, &mut faults) {
             let outcome =
-                parameter.single().and_then(|value| match (parameter.name(), whole_number(value)) {
+                parameter.single().and_then(|value| match (parameter.name(), parse_whole_number(value)) {
                     ("limit", Some(limit @ 1..)) => {
                         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-                        asked.limit = limit.min(definition.max_limit);
+                        parsed.limit = limit.min(definition.max_limit);
                         Ok(())
                     }
                     ("limit", _) => Err(Fault::parameter("limit", "range", "Must be a whole number from 1.")),
                     ("after", _) => {
-                        asked.after = Some(value.to_owned());
+                        parsed.after = Some(value.to_owned());
                         Ok(())
                     }
-                    _ => Err(parameter.unknown(["limit", "after"])),
+                    _ => Err(parameter.unknown_parameter(["limit", "after"])),
                 });
             faults.extend(outcome.err());
         }
-        if faults.is_empty() { Ok(asked) } else { Err(Error::invalid_query(faults)) }
+        if faults.is_empty() { Ok(parsed) } else { Err(Error::invalid_query(faults)) }
     }
 
     /// An entry, as far as this caller may see the states before and after it.
-    fn shown_entry(&self, step: &Step, before: bool, after: bool) -> Result<Option<Json>, Error> {
+    fn visible_entry(
+        &self,
+        step: &StateTransition,
+        before: bool,
+        after: bool,
+    ) -> Result<Option<Json>, Error> {
         let entry = &step.entry;
         let changes: Map<String, Json> = match (before, after) {
             (false, false) => return Ok(None),
@@ -131,47 +137,48 @@ impl Call<'_> {
                 let fields =
                     self.definition().visible.iter().map(|field| &self.entry.schema.fields[*field].name);
                 let state = step.after.as_ref();
-                let held = fields.filter_map(|name| Some((name.clone(), json!({"to": state?.get(name)?}))));
-                held.collect()
+                let all_fields =
+                    fields.filter_map(|name| Some((name.clone(), json!({"to": state?.get(name)?}))));
+                all_fields.collect()
             }
             // The item stopped being visible, and its new state is not shown.
             (true, false) if step.after.is_some() => Map::new(),
             _ => serde_json::from_str(&entry.changes).map_err(Error::internal)?,
         };
-        let at = crate::engine::write::assemble::instant(entry.at);
+        let at = crate::engine::write::assemble::time_json(entry.at);
         Ok(Some(json!({
             "operation": entry.operation, "at": at, "actor": entry.actor, "tenant": entry.tenant,
-            "request_id": entry.request, "address": entry.address, "changes": self.masked(changes)?,
+            "request_id": entry.request, "address": entry.address, "changes": self.mask_changes(changes)?,
         })))
     }
 
     /// The changes of the fields that the caller may see.
-    fn masked(&self, changes: Map<String, Json>) -> Result<Map<String, Json>, Error> {
+    fn mask_changes(&self, changes: Map<String, Json>) -> Result<Map<String, Json>, Error> {
         let (mask, schema) = (self.mask(), &self.entry.schema);
-        let mut shown = Map::new();
+        let mut visible = Map::new();
         for (name, mut change) in changes {
-            let Some(position) = schema.position(&name).filter(|position| mask.shows(*position)) else {
+            let Some(position) = schema.position(&name).filter(|position| mask.is_visible(*position)) else {
                 continue;
             };
-            if let Some((_, instead)) = mask.redacted().iter().find(|(field, _)| *field == position) {
-                let instead: Json = serde_json::from_str(instead).map_err(Error::internal)?;
+            if let Some((_, substitute)) = mask.redacted().iter().find(|(field, _)| *field == position) {
+                let substitute: Json = serde_json::from_str(substitute).map_err(Error::internal)?;
                 for value in change.as_object_mut().into_iter().flat_map(Map::values_mut) {
-                    *value = instead.clone();
+                    *value = substitute.clone();
                 }
             }
-            shown.insert(name, change);
+            visible.insert(name, change);
         }
-        Ok(shown)
+        Ok(visible)
     }
 
     /// Refuses an item that the caller may not see, whether it exists or was deleted.
-    async fn may_know(&self, policy: &StatePolicy, id: &Value) -> Result<(), Error> {
-        let item = match self.stored_now(id).await? {
+    async fn require_item_visible(&self, policy: &StatePolicy, id: &Value) -> Result<(), Error> {
+        let item = match self.current_state(id).await? {
             Some(item) => item,
             None => {
-                let last = self.engine.trail(self, id, None, 1).await?.pop();
-                let last = last.filter(|last| !last.is_forgotten()).ok_or_else(Error::not_found)?;
-                undone(None, &last)?.ok_or_else(Error::not_found)?
+                let last = self.engine.read_entries(self, id, None, 1).await?.pop();
+                let last = last.filter(|last| !last.is_emptied()).ok_or_else(Error::not_found)?;
+                undo_entry(None, &last)?.ok_or_else(Error::not_found)?
             }
         };
         if self.admits_state(policy, &item).await? { Ok(()) } else { Err(Error::not_found()) }
@@ -185,17 +192,17 @@ impl Call<'_> {
         at: DateTime<Utc>,
     ) -> Result<Item, Error> {
         let may = decision::decide(&self.engine.catalog, self.entry, self.actor, Right::History).await;
-        let may = decision::admitted(may, self.entry, self.actor, Right::History)?;
-        let rows = self.seen()?.and(&may).resolved(self.entry, &self.engine.catalog).await?;
+        let may = decision::allowed_rows(may, self.entry, self.actor, Right::History)?;
+        let rows = self.visible_rows()?.and(&may).resolved(self.entry, &self.engine.catalog).await?;
         let policy = self.state_policy(rows).await?;
-        self.may_know(&policy, &id).await?;
-        let unknown = |earliest| not_kept(at, earliest, FaultLocation::Parameter("as_of".to_owned()));
-        let past = self.past(&id, at, unknown).await?.ok_or_else(Error::not_found)?;
+        self.require_item_visible(&policy, &id).await?;
+        let unknown = |earliest| not_retained(at, earliest, FaultLocation::Parameter("as_of".to_owned()));
+        let past = self.state_at(&id, at, unknown).await?.ok_or_else(Error::not_found)?;
         if !self.admits_state(&policy, &past).await? {
             return Err(Error::not_found());
         }
         let fields = self.fields(selection);
-        let values = self.values_of(&past);
+        let values = self.partial_values(&past);
         let mut json = b"{".to_vec();
         for (position, field) in fields.iter().enumerate() {
             if position > 0 {
@@ -207,58 +214,59 @@ impl Call<'_> {
             resourceful_contract::json::value(&mut json, &values[*field]);
         }
         json.push(b'}');
-        let version = self.engine.names.name(Version::of_content(&json));
-        crate::authz::redact::rows(&self.reader(), selection, &mut json)?;
+        let version = self.engine.digest_key.public_version(Version::of_content(&json));
+        crate::authz::redact::redact_row(&self.reader(), selection, &mut json)?;
         let part = self.part(selection, &fields, &json);
         Ok(Item { json, version, part })
     }
 
     /// Reverts an item to its state at a point in time, as far as the caller may set its fields.
-    pub(in crate::engine) async fn reverted(
+    pub(in crate::engine) async fn revert(
         &self,
-        acted: Acted,
+        acted: ActionRef,
         id: &str,
         input: Option<&Json>,
         expected: Option<&Expected>,
     ) -> Result<Item, Error> {
-        self.require_expected(expected)?;
-        let id = self.id(id)?;
+        self.require_if_match(expected)?;
+        let id = self.parse_id(id)?;
         let update = decision::decide(&self.engine.catalog, self.entry, self.actor, Operation::Update).await;
-        let update = decision::admitted(update, self.entry, self.actor, Operation::Update.into())?;
-        let seen = self.seen()?.resolved(self.entry, &self.engine.catalog).await?;
+        let update = decision::allowed_rows(update, self.entry, self.actor, Operation::Update.into())?;
+        let visible_rows = self.visible_rows()?.resolved(self.entry, &self.engine.catalog).await?;
         let changeable = self.changeable().await?.and(&update);
         let changeable = changeable.resolved(self.entry, &self.engine.catalog).await?;
         let mut attempts = ConflictRetry::default();
         loop {
-            let (current, version) = self.current_of(&changeable, id.clone(), Right::Action(acted)).await?;
-            self.expect(expected, version)?;
-            let input = taken(&self.definition().actions[acted.position], input)?;
+            let (current, version) =
+                self.current_within(&changeable, id.clone(), Right::Action(acted)).await?;
+            self.check_version(expected, version)?;
+            let input = validate_input(&self.definition().actions[acted.position], input)?;
             let RevertTo { as_of: at } = serde_json::from_value(input).map_err(Error::internal)?;
-            let unknown = |earliest| not_kept(at, earliest, FaultLocation::Pointer("/as_of".to_owned()));
-            let past = self.past(&id, at, unknown).await?.ok_or_else(|| never(at))?;
+            let unknown = |earliest| not_retained(at, earliest, FaultLocation::Pointer("/as_of".to_owned()));
+            let past = self.state_at(&id, at, unknown).await?.ok_or_else(|| not_existing_at(at))?;
             // A caller cannot revert to a state that the caller may not see.
-            if !self.surely_admits(&seen, &past).await? {
-                return Err(never(at));
+            if !self.admits_known(&visible_rows, &past).await? {
+                return Err(not_existing_at(at));
             }
             let patch = self.difference_to(&current, &past);
-            let next = self.patched(&current, &patch)?;
-            let step = update::Step {
+            let next = self.apply_patch(&current, &patch)?;
+            let step = update::UpdateTarget {
                 operation: Operation::Update,
                 id: &id,
                 current: &current,
                 version,
                 blind: &[],
             };
-            let Some(mut prepared) = self.prepared_change(&changeable, step, next).await? else {
-                return self.unchanged(&id, version).await;
+            let Some(mut prepared) = self.prepare_update(&changeable, step, next).await? else {
+                return self.unchanged_item(&id, version).await;
             };
-            prepared.main.record.done = "revert".into();
+            prepared.main.record.audit_operation = "revert".into();
             match self.commit_with(prepared, &Output::Item).await {
-                Ok(written) => return self.answered(written).map(|(item, _)| item),
-                Err(failure) if failure.is_contended(Expected::is_of_version(expected)) => {
-                    attempts.lost(self.engine, vec![self.contended(&id)]).await?;
+                Ok(written) => return self.response_item(written).map(|(item, _)| item),
+                Err(failure) if failure.is_retryable(Expected::has_versions(expected)) => {
+                    attempts.wait(self.engine, vec![self.item_queue(&id)]).await?;
                 }
-                Err(failure) => return Err(self.explained(failure)),
+                Err(failure) => return Err(self.commit_error(failure)),
             }
         }
     }
@@ -271,7 +279,7 @@ impl Call<'_> {
                 let field = &schema.fields[position];
                 let is_settable = !field.read_only && !field.immutable && !field.hidden;
                 // A field that does not exist for the caller stays as it is.
-                position != schema.id && is_settable && self.mask().shows(position)
+                position != schema.id && is_settable && self.mask().is_visible(position)
             })
         };
         let past = past.iter().filter(|(name, value)| settable(name) && current.get(*name) != Some(value));
@@ -279,22 +287,22 @@ impl Call<'_> {
     }
 }
 
-fn never(at: DateTime<Utc>) -> Error {
+fn not_existing_at(at: DateTime<Utc>) -> Error {
     let detail = format!("The item was not there at {}.", at.to_rfc3339());
     let fault = Fault::pointer("/as_of", "range", detail.clone());
     Error::validation(vec![fault])
 }
 
 /// The error for a point in time whose state is no longer retained.
-fn not_kept(at: DateTime<Utc>, earliest: DateTime<Utc>, place: FaultLocation) -> Error {
+fn not_retained(at: DateTime<Utc>, earliest: DateTime<Utc>, location: FaultLocation) -> Error {
     let detail = format!(
         "What the item was at {} is not kept any more: the earliest time that can be read is {}.",
         crate::clock::rfc3339(at),
         crate::clock::rfc3339(earliest)
     );
-    let error = match place {
+    let error = match location {
         FaultLocation::Pointer(_) => Error::validation(Vec::new()),
         _ => Error::new(ErrorKind::BadRequest, "invalid-query", detail.clone()),
     };
-    error.with_faults(vec![Fault { at: place, code: "range".into(), detail }])
+    error.with_faults(vec![Fault { at: location, code: "range".into(), detail }])
 }

@@ -11,36 +11,43 @@ use crate::error::Error;
 use crate::query::Selection;
 
 /// Limit of related rows in one batch.
-const BATCH: u32 = 5_000;
+const BATCH_SIZE: u32 = 5_000;
 
 /// The includes that the storage resolves in the same statement.
-pub(in crate::engine) async fn shared(call: &Call<'_>, selection: &Selection) -> Result<Vec<Include>, Error> {
+pub(in crate::engine) async fn storage_includes(
+    call: &Call<'_>,
+    selection: &Selection,
+) -> Result<Vec<Include>, Error> {
     let mut includes = Vec::new();
-    for relation in selection.includes.iter().filter(|relation| relation.shared) {
+    for relation in selection.includes.iter().filter(|relation| relation.is_joinable) {
         let target = call.engine.catalog.entry(relation.target);
-        let (seen, fields) = sight(call, relation)?;
-        let filter = seen.resolved(target, &call.engine.catalog).await?.filter().clone();
+        let (row_filter, fields) = target_visibility(call, relation)?;
+        let filter = row_filter.resolved(target, &call.engine.catalog).await?.filter().clone();
         includes.push(Include { link: relation.link.clone(), fields, filter, limit: relation.limit });
     }
     Ok(includes)
 }
 
 /// The caller's visibility of a relation's other side: its rows and their fields.
-fn sight<'a>(call: &'a Call<'_>, relation: &LinkedRelation) -> Result<(&'a RowFilter, Vec<usize>), Error> {
-    let sight = call.sights.of(relation.target);
-    let seen = sight.and_then(|sight| Some((sight.rows.as_ref()?, &sight.mask)));
-    let (rows, mask) = seen.ok_or_else(|| Error::internal("an include without a sight of its target"))?;
+fn target_visibility<'a>(
+    call: &'a Call<'_>,
+    relation: &LinkedRelation,
+) -> Result<(&'a RowFilter, Vec<usize>), Error> {
+    let visibility = call.visibilities.of(relation.target);
+    let row_filter = visibility.and_then(|visibility| Some((visibility.rows.as_ref()?, &visibility.mask)));
+    let (rows, mask) =
+        row_filter.ok_or_else(|| Error::internal("an include without a sight of its target"))?;
     let visible = &call.engine.catalog.entry(relation.target).definition.visible;
-    Ok((rows, visible.iter().copied().filter(|field| mask.shows(*field)).collect()))
+    Ok((rows, visible.iter().copied().filter(|field| mask.is_visible(*field)).collect()))
 }
 
 /// The keys that the other includes are looked up by.
 pub(in crate::engine) fn keys(selection: &Selection) -> Vec<usize> {
-    elsewhere(selection).map(|relation| relation.link.local).collect()
+    batched_relations(selection).map(|relation| relation.link.local).collect()
 }
 
-fn elsewhere(selection: &Selection) -> impl Iterator<Item = &LinkedRelation> {
-    selection.includes.iter().map(AsRef::as_ref).filter(|relation| !relation.shared)
+fn batched_relations(selection: &Selection) -> impl Iterator<Item = &LinkedRelation> {
+    selection.includes.iter().map(AsRef::as_ref).filter(|relation| !relation.is_joinable)
 }
 
 /// Writes the items of other storages into the rows in `json` from `start` on.
@@ -51,19 +58,21 @@ pub(in crate::engine) async fn splice(
     start: usize,
     json: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    if elsewhere(selection).next().is_none() || rows.len == 0 {
+    if batched_relations(selection).next().is_none() || rows.len == 0 {
         return Ok(());
     }
     let mut found = Vec::new();
-    for (key, relation) in elsewhere(selection).enumerate() {
+    for (key, relation) in batched_relations(selection).enumerate() {
         let keys: Vec<&Value> = rows.keys.iter().map(|keys| &keys[key]).collect();
-        let (seen, fields) = sight(call, relation)?;
+        let (row_filter, fields) = target_visibility(call, relation)?;
         let target = Target {
             entry: call.engine.catalog.entry(relation.target),
-            seen: seen.resolved(call.engine.catalog.entry(relation.target), &call.engine.catalog).await?,
+            row_filter: row_filter
+                .resolved(call.engine.catalog.entry(relation.target), &call.engine.catalog)
+                .await?,
             fields,
         };
-        found.push((relation, related(&target, relation, &keys).await?));
+        found.push((relation, fetch_related(&target, relation, &keys).await?));
     }
     let mut spliced = Vec::with_capacity(json.len() * 2);
     spliced.extend_from_slice(&json[..start]);
@@ -75,7 +84,7 @@ pub(in crate::engine) async fn splice(
             spliced.push(b',');
             resourceful_contract::json::text(&mut spliced, &relation.link.name);
             spliced.push(b':');
-            write(relation, found.get(&spelling(&rows.keys[row][key])), &mut spliced);
+            write_related(relation, found.get(&key_text(&rows.keys[row][key])), &mut spliced);
         }
         spliced.push(b'}');
         if row + 1 < rows.len {
@@ -87,7 +96,7 @@ pub(in crate::engine) async fn splice(
     Ok(())
 }
 
-fn write(relation: &LinkedRelation, found: Option<&Vec<Vec<u8>>>, out: &mut Vec<u8>) {
+fn write_related(relation: &LinkedRelation, found: Option<&Vec<Vec<u8>>>, out: &mut Vec<u8>) {
     match relation.link.cardinality {
         Cardinality::One => match found.and_then(|rows| rows.first()) {
             Some(row) => out.extend_from_slice(row),
@@ -104,28 +113,29 @@ fn write(relation: &LinkedRelation, found: Option<&Vec<Vec<u8>>>, out: &mut Vec<
 /// The other side of a relation, with the caller's visibility of it.
 struct Target<'a> {
     entry: &'a Entry,
-    seen: RowFilter,
+    row_filter: RowFilter,
     fields: Vec<usize>,
 }
 
 /// The related rows by the text of their key, each group within the relation's limit.
-async fn related(
+async fn fetch_related(
     target: &Target<'_>,
     relation: &LinkedRelation,
     keys: &[&Value],
 ) -> Result<HashMap<String, Vec<Vec<u8>>>, Error> {
-    let mut wanted: Vec<Value> = keys.iter().filter(|key| !key.is_null()).map(|key| (*key).clone()).collect();
-    wanted.sort_by(Value::compare);
-    wanted.dedup();
+    let mut distinct_keys: Vec<Value> =
+        keys.iter().filter(|key| !key.is_null()).map(|key| (*key).clone()).collect();
+    distinct_keys.sort_by(Value::compare);
+    distinct_keys.dedup();
     let mut groups = HashMap::new();
-    if wanted.is_empty() {
+    if distinct_keys.is_empty() {
         return Ok(groups);
     }
-    if fetch(target, relation, Test::In(wanted.clone()), BATCH, &mut groups).await? {
+    if fetch_groups(target, relation, Test::In(distinct_keys.clone()), BATCH_SIZE, &mut groups).await? {
         // One key has so many rows that a shared batch would starve the others: each key gets its own query.
         groups.clear();
-        for key in wanted {
-            fetch(target, relation, Test::Eq(key), relation.limit, &mut groups).await?;
+        for key in distinct_keys {
+            fetch_groups(target, relation, Test::Eq(key), relation.limit, &mut groups).await?;
         }
     }
     for group in groups.values_mut() {
@@ -135,7 +145,7 @@ async fn related(
 }
 
 /// Adds the rows that pass the test to their groups; returns whether there were more than the limit.
-async fn fetch(
+async fn fetch_groups(
     target: &Target<'_>,
     relation: &LinkedRelation,
     test: Test,
@@ -155,17 +165,17 @@ async fn fetch(
         count: None,
     };
     let mut json = Vec::new();
-    let rows = target.entry.storage.fetch(&target.seen.query(query), &mut json).await?;
+    let rows = target.entry.storage.fetch(&target.row_filter.guard_query(query), &mut json).await?;
     let mut begin = 0;
     for (end, keys) in rows.ends.iter().zip(&rows.keys) {
-        groups.entry(spelling(&keys[0])).or_default().push(json[begin..*end].to_vec());
+        groups.entry(key_text(&keys[0])).or_default().push(json[begin..*end].to_vec());
         begin = end + 1;
     }
     Ok(rows.more)
 }
 
 /// A key as text: two values of one field are equal when their JSON is.
-fn spelling(key: &Value) -> String {
+fn key_text(key: &Value) -> String {
     let mut text = Vec::new();
     resourceful_contract::json::value(&mut text, key);
     String::from_utf8_lossy(&text).into_owned()

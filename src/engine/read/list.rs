@@ -8,7 +8,7 @@ use crate::authz::{decision, redact};
 use crate::catalog::RowFilter;
 use crate::engine::Call;
 use crate::error::Error;
-use crate::query::{Binding, KeysDigest, ListRequest, Opened, Place, outdated_cursor};
+use crate::query::{Binding, CursorContent, KeysDigest, ListRequest, PagePosition, outdated_cursor};
 
 /// The form of a list request.
 #[derive(Clone, Copy, Debug)]
@@ -36,79 +36,80 @@ impl Call<'_> {
     ///
     /// # Errors
     /// Every fault of the request, and where the caller may not list the resource.
-    pub(in crate::engine) fn asked_list(
+    pub(in crate::engine) fn parse_list_query(
         &self,
-        asked: ListQuery<'_>,
+        query: ListQuery<'_>,
         count: Option<Count>,
     ) -> Result<ListRequest, Error> {
-        if self.sight().listed.is_none() {
-            return Err(decision::refused(self.entry, self.actor, Operation::List));
+        if self.visibility().listed.is_none() {
+            return Err(decision::denied(self.entry, self.actor, Operation::List));
         }
-        match asked {
+        match query {
             ListQuery::Url(query) => Ok(ListRequest { count, ..self.reader().list(query)? }),
             ListQuery::Body(body) => {
-                Ok(ListRequest { count, in_body: true, ..self.reader().list_body(body)? })
+                Ok(ListRequest { count, is_in_body: true, ..self.reader().list_body(body)? })
             }
         }
     }
 
     /// Returns a page of items.
     pub(crate) async fn list(&self, request: &ListRequest) -> Result<Page, Error> {
-        let refused = || decision::refused(self.entry, self.actor, Operation::List);
-        let further = match request.deleted {
-            Some(deleted) => Some(self.seeing(deleted).await?),
+        let refused = || decision::denied(self.entry, self.actor, Operation::List);
+        let visibility = match request.deleted {
+            Some(deleted) => Some(self.visibility_with_deleted(deleted).await?),
             None => None,
         };
-        let listed = further.as_ref().unwrap_or_else(|| self.sight()).listed.as_ref().ok_or_else(refused)?;
+        let listed =
+            visibility.as_ref().unwrap_or_else(|| self.visibility()).listed.as_ref().ok_or_else(refused)?;
         let binding = Binding::of(&self.reader(), self.actor, listed, request);
-        let mut query = listed.query(self.query(listed, &binding, request).await?);
+        let mut query = listed.guard_query(self.build_query(listed, &binding, request).await?);
         query.resolve(self.entry, &self.engine.catalog).await?;
 
-        let mut json = self.entry.buffer(query.limit as usize);
+        let mut json = self.entry.response_buffer(query.limit as usize);
         json.extend_from_slice(b"{\"items\":[");
         let start = json.len();
         let rows = self.entry.storage.fetch(&query, &mut json).await?;
         include::splice(self, &request.selection, &rows, start, &mut json).await?;
-        self.entry.note_size(json.len() - start, rows.len);
-        redact::list(&self.reader(), &request.selection, start, &mut json)?;
+        self.entry.record_size(json.len() - start, rows.len);
+        redact::redact_list(&self.reader(), &request.selection, start, &mut json)?;
 
         let id = request.sort.iter().position(|key| key.field == self.entry.schema.id);
         let id = id.expect("a list is sorted by the id last, where by nothing else");
         let cursor =
-            |keys: Option<&Vec<_>>| keys.map(|keys| self.engine.cursors.seal_row(&binding, keys, id));
-        let (next, prev) = match request.place {
-            Place::Start => (rows.last.as_ref().filter(|_| rows.more), None),
-            Place::After(_) => (rows.last.as_ref().filter(|_| rows.more), rows.first.as_ref()),
-            Place::Before(_) => (rows.last.as_ref(), rows.first.as_ref().filter(|_| rows.more)),
-            Place::Page(page) => {
+            |keys: Option<&Vec<_>>| keys.map(|keys| self.engine.cursor_key.seal_row(&binding, keys, id));
+        let (next, prev) = match request.position {
+            PagePosition::Start => (rows.last.as_ref().filter(|_| rows.more), None),
+            PagePosition::After(_) => (rows.last.as_ref().filter(|_| rows.more), rows.first.as_ref()),
+            PagePosition::Before(_) => (rows.last.as_ref(), rows.first.as_ref().filter(|_| rows.more)),
+            PagePosition::Page(page) => {
                 (rows.last.as_ref().filter(|_| rows.more), rows.first.as_ref().filter(|_| page > 1))
             }
         };
         let mut page = Page { json, next: cursor(next), prev: cursor(prev), total: rows.total };
-        page.close(query.limit);
+        page.write_footer(query.limit);
         Ok(page)
     }
 
-    async fn query(
+    async fn build_query(
         &self,
         listed: &RowFilter,
         binding: &Binding,
         request: &ListRequest,
     ) -> Result<Query, Error> {
-        let open = |cursor, parameter| self.open(listed, binding, request, cursor, parameter);
+        let open = |cursor, parameter| self.open_cursor(listed, binding, request, cursor, parameter);
         Ok(Query {
             schema: self.entry.schema.clone(),
             filter: request.filter.clone(),
             sort: request.sort.clone(),
             fields: self.fields(&request.selection),
-            includes: include::shared(self, &request.selection).await?,
+            includes: include::storage_includes(self, &request.selection).await?,
             keys: include::keys(&request.selection),
             versions: false,
-            position: match &request.place {
-                Place::Start => Position::Start,
-                Place::After(cursor) => Position::After(open(cursor, "after").await?),
-                Place::Before(cursor) => Position::Before(open(cursor, "before").await?),
-                Place::Page(page) => Position::Offset((page - 1) * u64::from(request.limit)),
+            position: match &request.position {
+                PagePosition::Start => Position::Start,
+                PagePosition::After(cursor) => Position::After(open(cursor, "after").await?),
+                PagePosition::Before(cursor) => Position::Before(open(cursor, "before").await?),
+                PagePosition::Page(page) => Position::Offset((page - 1) * u64::from(request.limit)),
             },
             limit: request.limit,
             count: request.count,
@@ -116,7 +117,7 @@ impl Call<'_> {
     }
 
     /// The sort keys of the row that a cursor refers to.
-    async fn open(
+    async fn open_cursor(
         &self,
         listed: &RowFilter,
         binding: &Binding,
@@ -124,16 +125,16 @@ impl Call<'_> {
         cursor: &str,
         parameter: &'static str,
     ) -> Result<Vec<Value>, Error> {
-        let opened = self.engine.cursors.open(binding, &self.reader(), request, cursor, parameter);
+        let opened = self.engine.cursor_key.open(binding, &self.reader(), request, cursor, parameter);
         let keys = match opened {
-            Ok(Opened::Keys(keys)) => Ok(keys),
-            Ok(Opened::Row(id, digest)) => {
+            Ok(CursorContent::Keys(keys)) => Ok(keys),
+            Ok(CursorContent::Row(id, digest)) => {
                 let keys = Box::pin(self.sort_keys(listed, request, id)).await?;
                 keys.filter(|keys| KeysDigest::of(keys) == digest).ok_or_else(|| outdated_cursor(parameter))
             }
             Err(invalid) => Err(invalid),
         };
-        keys.map_err(|invalid| if request.in_body { invalid.in_body() } else { invalid })
+        keys.map_err(|invalid| if request.is_in_body { invalid.with_body_pointers() } else { invalid })
     }
 
     /// The sort keys of a row, where this caller sees it in the list.
@@ -151,14 +152,14 @@ impl Call<'_> {
             limit: 1,
             ..Query::all(schema.clone())
         };
-        let mut query = listed.query(query);
+        let mut query = listed.guard_query(query);
         query.resolve(self.entry, &self.engine.catalog).await?;
         Ok(self.entry.storage.fetch(&query, &mut Vec::new()).await?.first)
     }
 }
 
 impl Page {
-    fn close(&mut self, limit: u32) {
+    fn write_footer(&mut self, limit: u32) {
         let json = &mut self.json;
         let cursor = |json: &mut Vec<u8>, cursor: Option<&String>| match cursor {
             // The base64url alphabet needs no escaping.

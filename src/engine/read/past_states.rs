@@ -14,7 +14,7 @@ use crate::resource::id_text;
 use crate::tables::audit::{AuditRow, ITEM, POSITION, RESOURCE};
 
 /// Batch size for reading entries.
-pub(in crate::engine) const STEP: u32 = 200;
+pub(in crate::engine) const BATCH_SIZE: u32 = 200;
 
 /// The states of an item that a caller may see: the policy and, for deleted states, the right to see deleted items.
 #[derive(Debug)]
@@ -27,13 +27,13 @@ pub(in crate::engine) struct StatePolicy {
 impl StatePolicy {
     /// Whether every state is admitted, whatever its values.
     pub(in crate::engine) const fn is_everything(&self) -> bool {
-        self.rows.is_everything() && self.deleted.is_none()
+        self.rows.is_unrestricted() && self.deleted.is_none()
     }
 }
 
 /// An audit entry with the states before and after it, where the item existed.
 #[derive(Debug)]
-pub(in crate::engine) struct Step {
+pub(in crate::engine) struct StateTransition {
     pub(in crate::engine) entry: AuditRow,
     pub(in crate::engine) before: Option<Fields>,
     pub(in crate::engine) after: Option<Fields>,
@@ -41,7 +41,7 @@ pub(in crate::engine) struct Step {
 
 impl Engine {
     /// Entries of an item, newest first, including those that retention emptied.
-    pub(in crate::engine) async fn trail(
+    pub(in crate::engine) async fn read_entries(
         &self,
         call: &Call<'_>,
         id: &Value,
@@ -59,8 +59,8 @@ impl Engine {
             limit,
             ..Query::all(self.tables.audit.clone())
         };
-        let rows = call.entry.storage.kept(query).await?;
-        Ok(rows.into_iter().map(AuditRow::read).collect())
+        let rows = call.entry.storage.read_internal(query).await?;
+        Ok(rows.into_iter().map(AuditRow::from_values).collect())
     }
 }
 
@@ -72,8 +72,8 @@ impl Engine {
         entry: &std::sync::Arc<crate::catalog::Entry>,
         id: &str,
     ) -> Result<Vec<(String, Fields)>, Error> {
-        let call = Call::by_the_application(self, entry);
-        let entries = self.trail(&call, &call.id(id)?, None, 10_000).await?;
+        let call = Call::as_application(self, entry);
+        let entries = self.read_entries(&call, &call.parse_id(id)?, None, 10_000).await?;
         let first = entries.iter().position(|entry| entry.operation == "create");
         let entries = entries.into_iter().take(first.map_or(usize::MAX, |first| first + 1));
         let read = |entry: AuditRow| {
@@ -105,12 +105,12 @@ impl Call<'_> {
         policy: &StatePolicy,
         state: &Fields,
     ) -> Result<bool, Error> {
-        if !self.surely_admits(&policy.rows, state).await? {
+        if !self.admits_known(&policy.rows, state).await? {
             return Ok(false);
         }
         match &policy.deleted {
             Some((field, may)) if state.get(field).is_some_and(|at| !at.is_null()) => match may {
-                Some(may) => self.surely_admits(may, state).await,
+                Some(may) => self.admits_known(may, state).await,
                 None => Ok(false),
             },
             _ => Ok(true),
@@ -118,17 +118,17 @@ impl Call<'_> {
     }
 
     /// Whether a row filter admits a state, of which some fields may be unknown: never where it depends on one of those.
-    pub(in crate::engine) async fn surely_admits(
+    pub(in crate::engine) async fn admits_known(
         &self,
         rows: &RowFilter,
         state: &Fields,
     ) -> Result<bool, Error> {
-        let holds = |field: usize| state.contains_key(&self.entry.schema.fields[field].name);
-        Ok(speaks_of(rows.filter(), &holds) && self.admits(rows, &self.values_of(state)).await?)
+        let is_known = |field: usize| state.contains_key(&self.entry.schema.fields[field].name);
+        Ok(can_evaluate(rows.filter(), &is_known) && self.admits(rows, &self.partial_values(state)).await?)
     }
 
     /// The values of an item that may lack some fields.
-    pub(crate) fn values_of(&self, item: &Fields) -> Vec<Value> {
+    pub(crate) fn partial_values(&self, item: &Fields) -> Vec<Value> {
         let fields = self.entry.schema.fields.iter();
         let value = |json: Option<&Json>, field: &resourceful_contract::Field| {
             field.field_type.read_json(json.unwrap_or(&Json::Null)).unwrap_or(Value::Null)
@@ -137,8 +137,8 @@ impl Call<'_> {
     }
 
     /// The item as it is stored now, regardless of visibility.
-    pub(in crate::engine) async fn stored_now(&self, id: &Value) -> Result<Option<Fields>, Error> {
-        match Call::by_the_application(self.engine, self.entry).current(id.clone()).await {
+    pub(in crate::engine) async fn current_state(&self, id: &Value) -> Result<Option<Fields>, Error> {
+        match Call::as_application(self.engine, self.entry).current(id.clone()).await {
             Ok((item, _)) => Ok(Some(item)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -151,19 +151,19 @@ impl Call<'_> {
         id: &Value,
         position: Option<i64>,
     ) -> Result<Option<Fields>, Error> {
-        let mut state = self.stored_now(id).await?;
+        let mut state = self.current_state(id).await?;
         let Some(position) = position else { return Ok(state) };
         let mut below = None;
         loop {
-            let entries = self.engine.trail(self, id, below, STEP).await?;
+            let entries = self.engine.read_entries(self, id, below, BATCH_SIZE).await?;
             for entry in &entries {
                 if entry.position < position {
                     return Ok(state);
                 }
-                state = undone(state, entry)?;
+                state = undo_entry(state, entry)?;
             }
             below = entries.last().map(|entry| entry.position);
-            if entries.len() < STEP as usize {
+            if entries.len() < BATCH_SIZE as usize {
                 return Ok(state);
             }
         }
@@ -173,18 +173,18 @@ impl Call<'_> {
     ///
     /// # Errors
     /// The error that `unknown` makes of the earliest known time, where entries since then were emptied.
-    pub(in crate::engine) async fn past(
+    pub(in crate::engine) async fn state_at(
         &self,
         id: &Value,
         at: DateTime<Utc>,
         unknown: impl FnOnce(DateTime<Utc>) -> Error,
     ) -> Result<Option<Fields>, Error> {
-        let mut item = self.stored_now(id).await?;
+        let mut item = self.current_state(id).await?;
         // The time since which the item is known, where that is not its creation.
         let mut known_since = None;
         let mut below = None;
         'pages: loop {
-            let entries = self.engine.trail(self, id, below, STEP).await?;
+            let entries = self.engine.read_entries(self, id, below, BATCH_SIZE).await?;
             for entry in &entries {
                 if entry.at <= at {
                     break 'pages;
@@ -192,14 +192,14 @@ impl Call<'_> {
                 if entry.operation == "create" {
                     // Before its creation there was no item, whatever the later entries said.
                     (item, known_since) = (None, None);
-                } else if entry.is_forgotten() {
+                } else if entry.is_emptied() {
                     known_since = known_since.or(Some(entry.at));
                 } else {
-                    item = undone(item, entry)?;
+                    item = undo_entry(item, entry)?;
                 }
             }
             below = entries.last().map(|entry| entry.position);
-            if entries.len() < STEP as usize {
+            if entries.len() < BATCH_SIZE as usize {
                 break;
             }
         }
@@ -210,32 +210,34 @@ impl Call<'_> {
     }
 }
 
-impl Step {
+impl StateTransition {
     /// An entry with the state after it; the state before it is derived.
     pub(in crate::engine) fn of(entry: AuditRow, after: Option<Fields>) -> Result<Self, Error> {
-        let before = undone(after.clone(), &entry)?;
+        let before = undo_entry(after.clone(), &entry)?;
         Ok(Self { entry, before, after })
     }
 }
 
 /// Whether a filter refers only to these fields of a row.
-pub(crate) fn speaks_of(filter: &Filter, holds: &dyn Fn(usize) -> bool) -> bool {
+pub(crate) fn can_evaluate(filter: &Filter, is_known: &dyn Fn(usize) -> bool) -> bool {
     match filter {
-        Filter::All(filters) | Filter::Any(filters) => filters.iter().all(|filter| speaks_of(filter, holds)),
-        Filter::Not(inner) => speaks_of(inner, holds),
-        Filter::Compare(field, _) => holds(*field),
-        Filter::Related(by, _) => holds(by.0.local),
-        Filter::Search(fields, _) => fields.iter().all(|field| holds(*field)),
+        Filter::All(filters) | Filter::Any(filters) => {
+            filters.iter().all(|filter| can_evaluate(filter, is_known))
+        }
+        Filter::Not(inner) => can_evaluate(inner, is_known),
+        Filter::Compare(field, _) => is_known(*field),
+        Filter::Related(by, _) => is_known(by.0.local),
+        Filter::Search(fields, _) => fields.iter().all(|field| is_known(*field)),
     }
 }
 
 /// The state of an item before an entry, given the state after it. A field whose earlier value no entry holds is left
 /// out, since it is unknown; where retention emptied the entry, that is every field.
-pub(in crate::engine) fn undone(item: Option<Fields>, entry: &AuditRow) -> Result<Option<Fields>, Error> {
+pub(in crate::engine) fn undo_entry(item: Option<Fields>, entry: &AuditRow) -> Result<Option<Fields>, Error> {
     if entry.operation == "create" {
         return Ok(None);
     }
-    if entry.is_forgotten() {
+    if entry.is_emptied() {
         return Ok(Some(Fields::new()));
     }
     let changes: Map<String, Json> = serde_json::from_str(&entry.changes).map_err(Error::internal)?;

@@ -37,7 +37,10 @@ impl<'a> Call<'a> {
     /// Every fault of the query string, and where no item could have this id.
     pub(crate) fn prepare_item(&'a self, id: &str, query: Option<&str>) -> Result<PreparedRead<'a>, Error> {
         let request = self.reader().item(query)?;
-        Ok(PreparedRead { call: self, request: ReadRequest::Item(ItemQuery { id: self.id(id)?, request }) })
+        Ok(PreparedRead {
+            call: self,
+            request: ReadRequest::Item(ItemQuery { id: self.parse_id(id)?, request }),
+        })
     }
 
     /// Parses a request for a list.
@@ -46,10 +49,10 @@ impl<'a> Call<'a> {
     /// Every fault of the request, and where the caller may not list the resource.
     pub(crate) fn prepare_list(
         &'a self,
-        asked: ListQuery<'_>,
+        query: ListQuery<'_>,
         count: Option<Count>,
     ) -> Result<PreparedRead<'a>, Error> {
-        let request = Box::new(self.asked_list(asked, count)?);
+        let request = Box::new(self.parse_list_query(query, count)?);
         Ok(PreparedRead { call: self, request: ReadRequest::List(request) })
     }
 }
@@ -66,7 +69,7 @@ impl PreparedRead<'_> {
     /// The cache lookup for the response; `None` where it is not cached. `path` is part of a list's links.
     pub(crate) fn lookup(&self, path: Option<&str>) -> Option<Lookup> {
         match &self.request {
-            ReadRequest::Item(asked) => self.call.item_lookup(asked),
+            ReadRequest::Item(query) => self.call.item_lookup(query),
             ReadRequest::List(request) => self.call.list_lookup(request, path),
         }
     }
@@ -74,7 +77,7 @@ impl PreparedRead<'_> {
     /// The tags of the response.
     pub(crate) fn tags(&self) -> Vec<Tag> {
         match &self.request {
-            ReadRequest::Item(asked) => self.call.item_tags(asked),
+            ReadRequest::Item(query) => self.call.item_tags(query),
             ReadRequest::List(request) => self.call.list_tags(request),
         }
     }
@@ -82,14 +85,14 @@ impl PreparedRead<'_> {
     /// The other resources that the response shows, or was queried through.
     pub(crate) fn related(&self) -> Vec<Arc<str>> {
         match &self.request {
-            ReadRequest::Item(asked) => self.call.related_to_item(asked),
+            ReadRequest::Item(query) => self.call.related_to_item(query),
             ReadRequest::List(request) => self.call.related_to_list(request),
         }
     }
 
     /// Whether other nodes can validate the response.
-    pub(crate) fn may_share(&self) -> bool {
-        self.call.may_share(&self.related())
+    pub(crate) fn can_share(&self) -> bool {
+        self.call.can_share(&self.related())
     }
 
     /// Reads.
@@ -98,7 +101,7 @@ impl PreparedRead<'_> {
     /// Where the item does not exist for the caller, a cursor is invalid, or the storage fails.
     pub(crate) async fn run(&self) -> Result<ReadResult, Error> {
         match &self.request {
-            ReadRequest::Item(asked) => Ok(ReadResult::Item(self.call.read(asked).await?, asked.name())),
+            ReadRequest::Item(query) => Ok(ReadResult::Item(self.call.read(query).await?, query.id_text())),
             ReadRequest::List(request) => Ok(ReadResult::Page(self.call.list(request).await?)),
         }
     }

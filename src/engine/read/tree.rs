@@ -21,8 +21,8 @@ impl Call<'_> {
         count: Option<Count>,
     ) -> Result<Page, Error> {
         self.listed_rows()?;
-        let (tree, id) = self.top(id).await?;
-        let mut request = self.asked_list(ListQuery::Url(query), count)?;
+        let (tree, id) = self.tree_root(id).await?;
+        let mut request = self.parse_list_query(ListQuery::Url(query), count)?;
         request.filter = Filter::Compare(tree.parent, Test::Eq(id)).and(request.filter);
         self.list(&request).await
     }
@@ -34,100 +34,101 @@ impl Call<'_> {
     /// Where the subtree exceeds the limit of levels or of items.
     pub(crate) async fn subtree(&self, id: &str, query: Option<&str>) -> Result<Vec<u8>, Error> {
         let listed = self.listed_rows()?;
-        let (tree, id) = self.top(id).await?;
-        let levels = asked_levels(query, tree.max_depth)?;
-        let mut answer = b"{\"items\":[".to_vec();
-        let (mut level, mut depth, mut left) = (vec![id], 0, tree.max_items);
+        let (tree, id) = self.tree_root(id).await?;
+        let levels = parse_depth(query, tree.max_depth)?;
+        let mut body = b"{\"items\":[".to_vec();
+        let (mut level, mut depth, mut remaining) = (vec![id], 0, tree.max_items);
         while levels.is_none_or(|levels| depth < levels) {
-            let (ids, json) = self.level(listed, tree, level, left).await?;
+            let (ids, json) = self.fetch_level(listed, tree, level, remaining).await?;
             if ids.is_empty() {
                 break;
             }
             depth += 1;
             if depth > tree.max_depth {
-                return Err(too_much(&format!(
+                return Err(too_large(&format!(
                     "Items lie more than {} levels below this one.",
                     tree.max_depth
                 )));
             }
-            left = left.checked_sub(u32::try_from(ids.len()).unwrap_or(u32::MAX)).ok_or_else(|| {
-                too_much(&format!("More than {} items lie below this one.", tree.max_items))
-            })?;
+            remaining =
+                remaining.checked_sub(u32::try_from(ids.len()).unwrap_or(u32::MAX)).ok_or_else(|| {
+                    too_large(&format!("More than {} items lie below this one.", tree.max_items))
+                })?;
             let items: Vec<&RawValue> = serde_json::from_slice(&json).map_err(Error::internal)?;
             for item in items {
-                if !answer.ends_with(b"[") {
-                    answer.push(b',');
+                if !body.ends_with(b"[") {
+                    body.push(b',');
                 }
                 let item = format!("{{\"depth\":{depth},\"item\":{}}}", item.get());
-                answer.extend_from_slice(item.as_bytes());
+                body.extend_from_slice(item.as_bytes());
             }
             level = ids;
         }
-        answer.extend_from_slice(b"]}");
-        Ok(answer)
+        body.extend_from_slice(b"]}");
+        Ok(body)
     }
 
     /// The item at the top, where the caller may see it and the tree's parent field.
-    async fn top(&self, id: &str) -> Result<(TreeParent, Value), Error> {
-        let tree = self.definition().tree.filter(|tree| self.mask().tells(tree.parent));
+    async fn tree_root(&self, id: &str) -> Result<(TreeParent, Value), Error> {
+        let tree = self.definition().tree.filter(|tree| self.mask().can_reveal(tree.parent));
         let tree = tree.ok_or_else(Error::not_found)?;
-        let id = self.id(id)?;
+        let id = self.parse_id(id)?;
         self.current(id.clone()).await?;
         Ok((tree, id))
     }
 
     fn listed_rows(&self) -> Result<&RowFilter, Error> {
-        let refused = || decision::refused(self.entry, self.actor, Operation::List);
-        self.sight().listed.as_ref().ok_or_else(refused)
+        let refused = || decision::denied(self.entry, self.actor, Operation::List);
+        self.visibility().listed.as_ref().ok_or_else(refused)
     }
 
     /// The children of these items, at most `left` and one more: their ids, and as a JSON array.
-    async fn level(
+    async fn fetch_level(
         &self,
         listed: &RowFilter,
         tree: TreeParent,
-        above: Vec<Value>,
-        left: u32,
+        parents: Vec<Value>,
+        remaining: u32,
     ) -> Result<(Vec<Value>, Vec<u8>), Error> {
         let schema = &self.entry.schema;
         let query = Query {
-            filter: Filter::Compare(tree.parent, Test::In(above)),
-            fields: self.shown(),
+            filter: Filter::Compare(tree.parent, Test::In(parents)),
+            fields: self.visible_fields(),
             keys: vec![schema.id],
-            limit: left + 1,
+            limit: remaining + 1,
             ..Query::all(schema.clone())
         };
-        let mut query = listed.query(query);
+        let mut query = listed.guard_query(query);
         query.resolve(self.entry, &self.engine.catalog).await?;
         let mut json = vec![b'['];
         let rows = self.entry.storage.fetch(&query, &mut json).await?;
-        redact::list(&self.reader(), &Selection::default(), 1, &mut json)?;
+        redact::redact_list(&self.reader(), &Selection::default(), 1, &mut json)?;
         json.push(b']');
         Ok((rows.keys.into_iter().flatten().collect(), json))
     }
 }
 
-fn asked_levels(query: Option<&str>, most: u32) -> Result<Option<u32>, Error> {
+fn parse_depth(query: Option<&str>, max_depth: u32) -> Result<Option<u32>, Error> {
     let mut levels = None;
     let mut faults = Vec::new();
     for parameter in read_parameters(query, &mut faults) {
         let outcome = parameter.single().and_then(|value| match (parameter.name(), value.parse()) {
-            ("depth", Ok(asked @ 1..)) if asked <= most => {
-                levels = Some(asked);
+            ("depth", Ok(requested @ 1..)) if requested <= max_depth => {
+                levels = Some(requested);
                 Ok(())
             }
             ("depth", _) => {
-                let detail = format!("Must be one whole number from 1 to {most}.");
+                let detail = format!("Must be one whole number from 1 to {max_depth}.");
                 Err(Fault::parameter("depth", "range", detail))
             }
-            _ => Err(parameter.unknown(["depth"])),
+            _ => Err(parameter.unknown_parameter(["depth"])),
         });
         faults.extend(outcome.err());
     }
     if faults.is_empty() { Ok(levels) } else { Err(Error::invalid_query(faults)) }
 }
 
-fn too_much(what: &str) -> Error {
+fn too_large(what: &str) -> Error {
     let detail = format!("{what} Ask for fewer levels by `depth`, or for pages of `children`.");
     Error::invalid_query(vec![Fault::parameter("depth", "limit", detail)])
 }

@@ -11,7 +11,7 @@ use crate::resource::validate;
 pub(crate) type Fields = Map<String, Json>;
 
 /// A time as JSON.
-pub(in crate::engine) fn instant(at: chrono::DateTime<chrono::Utc>) -> Json {
+pub(in crate::engine) fn time_json(at: chrono::DateTime<chrono::Utc>) -> Json {
     Json::String(crate::clock::rfc3339(at))
 }
 
@@ -23,7 +23,7 @@ pub(in crate::engine) fn value_json(value: &Value) -> Result<Json, Error> {
 }
 
 /// The members of a body that must be an object.
-pub(in crate::engine) fn object(body: Json) -> Result<Fields, Error> {
+pub(in crate::engine) fn into_object(body: Json) -> Result<Fields, Error> {
     match body {
         Json::Object(fields) => Ok(fields),
         _ => Err(Error::validation(vec![Fault::pointer("", "type", "Must be an object.")])),
@@ -39,7 +39,8 @@ impl Call<'_> {
         body: &Json,
     ) -> Vec<Fault> {
         let known = self.definition().bodies.update["properties"].as_object();
-        let names = known.into_iter().flat_map(Map::keys).map(String::as_str).filter(|name| self.takes(name));
+        let names =
+            known.into_iter().flat_map(Map::keys).map(String::as_str).filter(|name| self.can_set_name(name));
         let mut faults = validate::faults(validator, body, &names);
         for fault in &mut faults {
             if fault.code == "unknown"
@@ -53,33 +54,33 @@ impl Call<'_> {
         for name in absent {
             let pointer = format!("/{}", escape_pointer(name));
             faults.retain(|fault| !is_at(fault, &pointer));
-            faults.push(validate::unknown(&pointer, name, &names));
+            faults.push(validate::unknown_field(&pointer, name, &names));
         }
         faults
     }
 
     /// Faults by the schema of a complete item, assembled from the stored item and the client's input.
     pub(in crate::engine) fn schema_faults(&self, item: &Json) -> Vec<Fault> {
-        validate::faults(&self.definition().bodies.assembled, item, &std::iter::empty())
+        validate::faults(&self.definition().bodies.item_validator, item, &std::iter::empty())
     }
 
     /// Whether a name is that of a field that this caller may set.
-    pub(in crate::engine) fn takes(&self, name: &str) -> bool {
-        self.entry.schema.position(name).is_some_and(|position| self.may_set(position))
+    pub(in crate::engine) fn can_set_name(&self, name: &str) -> bool {
+        self.entry.schema.position(name).is_some_and(|position| self.can_set(position))
     }
 
-    pub(in crate::engine) fn may_set(&self, position: usize) -> bool {
-        self.mask().takes(position)
+    pub(in crate::engine) fn can_set(&self, position: usize) -> bool {
+        self.mask().can_write(position)
     }
 
-    fn may_see(&self, position: usize) -> bool {
-        self.mask().shows(position)
+    fn can_see(&self, position: usize) -> bool {
+        self.mask().is_visible(position)
     }
 
     /// Whether a field exists for a client: it is not internal to the storage, and not hidden from all callers.
     pub(in crate::engine) fn is_known(&self, field: &resourceful_contract::Field) -> bool {
-        let is_closed = field.hidden && (field.read_only || crate::resource::is_internal(field));
-        !is_closed && !self.is_masked(&field.name)
+        let is_private = field.hidden && (field.read_only || crate::resource::is_internal(field));
+        !is_private && !self.is_masked(&field.name)
     }
 
     /// The members of a body, without those that do not exist for this caller.
@@ -87,31 +88,31 @@ impl Call<'_> {
     /// # Errors
     /// Where the body is not an object.
     pub(in crate::engine) fn members(&self, body: Json) -> Result<Fields, Error> {
-        let mut fields = object(body)?;
+        let mut fields = into_object(body)?;
         fields.retain(|name, _| !self.is_masked(name));
         Ok(fields)
     }
 
     /// Whether a name is that of a field that does not exist for this caller.
     pub(in crate::engine) fn is_masked(&self, name: &str) -> bool {
-        self.entry.schema.position(name).is_some_and(|position| !self.may_see(position))
+        self.entry.schema.position(name).is_some_and(|position| !self.can_see(position))
     }
 
     /// Whether the caller is shown the field's value, so that a response may depend on it.
     pub(in crate::engine) fn is_readable(&self, position: usize) -> bool {
-        !self.entry.schema.fields[position].hidden && self.mask().tells(position)
+        !self.entry.schema.fields[position].hidden && self.mask().can_reveal(position)
     }
 
     /// Whether the caller is shown the values of all stored fields.
     pub(in crate::engine) fn reads_every_field(&self) -> bool {
-        self.definition().stored.iter().all(|position| self.is_readable(*position))
+        self.definition().model_fields.iter().all(|position| self.is_readable(*position))
     }
 
     /// The fields of a body that are set without the caller being shown their values. Setting one always counts as a
     /// change: otherwise the version, the events and the history would reveal whether a guess of its value was right.
-    pub(in crate::engine) fn set_blindly(&self, body: &Fields) -> Vec<usize> {
+    pub(in crate::engine) fn blind_fields(&self, body: &Fields) -> Vec<usize> {
         let positions = body.keys().filter_map(|name| self.entry.schema.position(name));
-        positions.filter(|position| self.may_set(*position) && !self.is_readable(*position)).collect()
+        positions.filter(|position| self.can_set(*position) && !self.is_readable(*position)).collect()
     }
 
     /// Whether any field is redacted for the caller.
@@ -121,10 +122,10 @@ impl Call<'_> {
 
     /// Removes the substitute values of redacted fields from a body, since each stands for the unchanged value: a client
     /// that reads an item and sends all of it back changes nothing that it was not shown.
-    pub(in crate::engine) fn without_placeholders(&self, body: &mut Json) -> Vec<String> {
+    pub(in crate::engine) fn remove_placeholders(&self, body: &mut Json) -> Vec<String> {
         let schema = &self.entry.schema;
-        let mut taken = Vec::new();
-        let Json::Object(members) = body else { return taken };
+        let mut removed = Vec::new();
+        let Json::Object(members) = body else { return removed };
         for (field, placeholder) in self.mask().redacted() {
             let name = schema.fields[*field].name.as_str();
             let is_placeholder = |value: &Json| {
@@ -132,10 +133,10 @@ impl Call<'_> {
             };
             if members.get(name).is_some_and(is_placeholder) {
                 members.shift_remove(name);
-                taken.push(name.to_owned());
+                removed.push(name.to_owned());
             }
         }
-        taken
+        removed
     }
 
     /// Refuses a body with fields that the caller may not set.
@@ -150,8 +151,8 @@ impl Call<'_> {
         let forbidden = body.iter().filter(|(name, given)| {
             self.entry.schema.position(name).is_some_and(|position| {
                 let field = &self.entry.schema.fields[position];
-                self.may_see(position)
-                    && !self.may_set(position)
+                self.can_see(position)
+                    && !self.can_set(position)
                     && !current.is_some_and(|current| self.is_unchanged(field, current, given))
             })
         });
@@ -170,25 +171,25 @@ impl Call<'_> {
 
     /// The faults as this caller may see them: those of fields that the caller must not learn of are reported without a
     /// name.
-    pub(in crate::engine) fn told(&self, faults: Vec<Fault>) -> Vec<Fault> {
+    pub(in crate::engine) fn redact_faults(&self, faults: Vec<Fault>) -> Vec<Fault> {
         let fields = &self.entry.schema.fields;
-        let is_told = |fault: &Fault| {
+        let is_nameable = |fault: &Fault| {
             fields.iter().enumerate().all(|(position, field)| {
-                let hidden = (field.hidden && field.read_only) || !self.may_see(position);
+                let hidden = (field.hidden && field.read_only) || !self.can_see(position);
                 !hidden
                     || fault.code == "unknown"
                     || !is_at(fault, &format!("/{}", escape_pointer(&field.name)))
             })
         };
-        let nameless =
+        let generic_fault =
             || Fault::pointer("", "invalid", "The item would break a rule of a field that is not yours.");
-        faults.into_iter().map(|fault| if is_told(&fault) { fault } else { nameless() }).collect()
+        faults.into_iter().map(|fault| if is_nameable(&fault) { fault } else { generic_fault() }).collect()
     }
 
     fn is_visible(&self, pointer: &str) -> bool {
         let schema = &self.entry.schema;
         schema.visible().any(|position| {
-            self.may_see(position) && pointer == format!("/{}", escape_pointer(&schema.fields[position].name))
+            self.can_see(position) && pointer == format!("/{}", escape_pointer(&schema.fields[position].name))
         })
     }
 
@@ -204,7 +205,7 @@ impl Call<'_> {
             faults.extend(checked.faults);
         }
         if !faults.is_empty() {
-            return Err(Error::validation(self.told(faults)));
+            return Err(Error::validation(self.redact_faults(faults)));
         }
         let (Json::Object(mut item), Some(Json::Object(written))) = (item, checked.json) else {
             return Err(Error::internal("the model does not serialize as an object"));
@@ -220,10 +221,10 @@ impl Call<'_> {
     ///
     /// # Errors
     /// Every fault of its schema or its type, at once.
-    pub(in crate::engine) fn recheck(&self, item: Fields) -> Result<Fields, Error> {
+    pub(in crate::engine) fn revalidate(&self, item: Fields) -> Result<Fields, Error> {
         let json = Json::Object(item);
         let faults = self.schema_faults(&json);
-        self.check(object(json)?, faults)
+        self.check(into_object(json)?, faults)
     }
 
     /// Reads the values at these positions from an assembled item.
@@ -254,7 +255,7 @@ impl Call<'_> {
         &self,
         item: &Fields,
         positions: impl Iterator<Item = usize>,
-        requires: bool,
+        is_strict: bool,
     ) -> Result<Vec<Value>, Error> {
         let mut values = Vec::new();
         let mut faults = Vec::new();
@@ -262,7 +263,7 @@ impl Call<'_> {
             let field = &self.entry.schema.fields[position];
             let pointer = || format!("/{}", escape_pointer(&field.name));
             match field.field_type.read_json(item.get(&field.name).unwrap_or(&Json::Null)) {
-                Ok(Value::Null) if requires && !field.nullable && self.is_models(position) => {
+                Ok(Value::Null) if is_strict && !field.nullable && self.is_model_field(position) => {
                     faults.push(Fault::pointer(pointer(), "required", "This field is required."));
                 }
                 Ok(value) => values.push(value),
@@ -275,20 +276,22 @@ impl Call<'_> {
                 }
             }
         }
-        if faults.is_empty() { Ok(values) } else { Err(Error::validation(self.told(faults))) }
+        if faults.is_empty() { Ok(values) } else { Err(Error::validation(self.redact_faults(faults))) }
     }
 
     /// The unreadable fields of a stored item that a patch leaves unchanged: the model is invalid without them.
-    pub(in crate::engine) fn unreadable(&self, current: &Fields, patch: &Fields) -> Vec<Fault> {
-        let stored = self.definition().stored.iter().copied().filter(|position| self.is_models(*position));
+    pub(in crate::engine) fn unreadable_faults(&self, current: &Fields, patch: &Fields) -> Vec<Fault> {
+        let stored =
+            self.definition().model_fields.iter().copied().filter(|position| self.is_model_field(*position));
         let fields = stored.map(|position| &self.entry.schema.fields[position]);
-        let lost = fields.filter(|field| {
+        let unreadable = fields.filter(|field| {
             !field.nullable
                 && current.get(&field.name).is_some_and(Json::is_null)
                 && !patch.contains_key(&field.name)
         });
         let detail = "What is stored in this field cannot be read: set it as well.";
-        lost.map(|field| Fault::pointer(format!("/{}", escape_pointer(&field.name)), "unreadable", detail))
+        unreadable
+            .map(|field| Fault::pointer(format!("/{}", escape_pointer(&field.name)), "unreadable", detail))
             .collect()
     }
 
@@ -296,25 +299,25 @@ impl Call<'_> {
     ///
     /// # Errors
     /// Every field that is too long.
-    pub(in crate::engine) fn fit<'v>(
+    pub(in crate::engine) fn check_lengths<'v>(
         &self,
         values: impl IntoIterator<Item = (usize, &'v Value)>,
     ) -> Result<(), Error> {
         let mut faults = Vec::new();
         for (position, value) in values {
-            if let Some(most) = self.definition().max_bytes[position]
-                && value.indexed_bytes() > most
+            if let Some(max_bytes) = self.definition().max_bytes[position]
+                && value.indexed_bytes() > max_bytes
             {
                 let pointer = format!("/{}", escape_pointer(&self.entry.schema.fields[position].name));
-                let detail = format!("Must have at most {most} bytes of UTF-8: the field is indexed.");
+                let detail = format!("Must have at most {max_bytes} bytes of UTF-8: the field is indexed.");
                 faults.push(Fault::pointer(pointer, "length", detail));
             }
         }
-        if faults.is_empty() { Ok(()) } else { Err(Error::validation(self.told(faults))) }
+        if faults.is_empty() { Ok(()) } else { Err(Error::validation(self.redact_faults(faults))) }
     }
 
     /// Whether a field is set by the model rather than by the storage.
-    fn is_models(&self, position: usize) -> bool {
+    fn is_model_field(&self, position: usize) -> bool {
         position != self.entry.schema.id && Some(position) != self.entry.schema.version
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::assemble::Fields;
-use super::records::{Record, Records};
+use super::records::{ChangeRecord, CommitRecords};
 use crate::access::Operation;
 use crate::authz::redact;
 use crate::catalog::{GuardedChange, RowFilter};
@@ -21,14 +21,14 @@ use crate::query::Selection;
 #[derive(Debug)]
 pub(in crate::engine) struct PendingChange {
     pub(in crate::engine) change: GuardedChange,
-    pub(in crate::engine) record: Record,
+    pub(in crate::engine) record: ChangeRecord,
 }
 
 /// The writes of one request to one item: its change, and the changes that hooks enlisted beside it.
 #[derive(Debug)]
 pub(in crate::engine) struct PreparedWrite {
     pub(in crate::engine) main: PendingChange,
-    pub(in crate::engine) beside: Vec<PendingChange>,
+    pub(in crate::engine) enlisted: Vec<PendingChange>,
 }
 
 /// The response of a request, in the form in which it is stored under its idempotency key.
@@ -47,7 +47,7 @@ pub(in crate::engine) enum Output<'a> {
 pub(in crate::engine) struct CommittedWrite {
     /// The outcome of each item's row, in order.
     pub(in crate::engine) written: Vec<RowOutcome>,
-    pub(in crate::engine) records: Arc<Vec<Record>>,
+    pub(in crate::engine) records: Arc<Vec<ChangeRecord>>,
     /// Index of each item's record among the records.
     pub(in crate::engine) mains: Vec<usize>,
 }
@@ -58,27 +58,27 @@ pub(in crate::engine) struct Failure {
     /// Index of the item that it concerns, if any.
     pub(in crate::engine) item: Option<usize>,
     /// Whether it concerns a change that was enlisted beside the item.
-    pub(in crate::engine) beside: bool,
+    pub(in crate::engine) enlisted: bool,
     pub(in crate::engine) error: StorageError,
 }
 
 impl Failure {
     /// Whether a concurrent change caused the failure, so that this one is to be retried. Where the request expects a
     /// version of the item itself, only conflicts of enlisted changes are retried.
-    pub(in crate::engine) fn is_contended(&self, is_expected: bool) -> bool {
-        self.error.kind() == StorageKind::VersionMismatch && (self.beside || !is_expected)
+    pub(in crate::engine) fn is_retryable(&self, is_expected: bool) -> bool {
+        self.error.kind() == StorageKind::VersionMismatch && (self.enlisted || !is_expected)
     }
 }
 
 impl Call<'_> {
     /// Whether an operation is reported: to hooks, in the outbox, or in the audit trail.
-    pub(in crate::engine) fn is_told(&self, operation: Operation) -> bool {
+    pub(in crate::engine) fn should_record(&self, operation: Operation) -> bool {
         let definition = self.definition();
-        definition.events || definition.audit.is_some() || self.is_hooked(operation)
+        definition.events || definition.audit.is_some() || self.has_hooks(operation)
     }
 
     /// A change of admitted rows, with its record.
-    pub(in crate::engine) fn made(
+    pub(in crate::engine) fn pending_change(
         &self,
         admitted: &RowFilter,
         operation: Operation,
@@ -87,14 +87,14 @@ impl Call<'_> {
         after: Option<Fields>,
     ) -> PendingChange {
         let definition = self.definition();
-        if self.engine.is_hooked {
-            self.terms.plan().note(self.entry.position, self.entry.schema.id, &write);
+        if self.engine.has_hooks {
+            self.context.plan().add_change(self.entry.position, self.entry.schema.id, &write);
         }
         let answer = match &write {
             Write::Insert { .. } | Write::Update { .. } if definition.events => {
                 Some(definition.visible.clone())
             }
-            Write::Insert { .. } | Write::Update { .. } => Some(self.shown()),
+            Write::Insert { .. } | Write::Update { .. } => Some(self.visible_fields()),
             _ => None,
         };
         let (event, done) = match operation {
@@ -102,17 +102,17 @@ impl Call<'_> {
             Operation::Delete => ("deleted", "delete"),
             _ => ("updated", operation.name()),
         };
-        let record = Record {
+        let record = ChangeRecord {
             entry: self.entry.clone(),
             operation,
             event: event.into(),
-            done: done.into(),
+            audit_operation: done.into(),
             before,
             after,
             blind: Vec::new(),
         };
         let change = Change { schema: self.entry.schema.clone(), write, answer };
-        PendingChange { change: admitted.change(change), record }
+        PendingChange { change: admitted.guard_change(change), record }
     }
 
     /// Commits the writes of this request to its items, all or nothing. All of them are of one storage. `output` is the
@@ -122,35 +122,35 @@ impl Call<'_> {
         prepared: Vec<PreparedWrite>,
         output: &Output<'_>,
     ) -> Result<CommittedWrite, Failure> {
-        let (changes, records, mains, items) = flattened(prepared);
+        let (changes, records, mains, items) = flatten(prepared);
         // Locks come first, so that nothing else waits for the holder of one.
         let mut all: Vec<_> =
-            self.terms.plan().take().into_iter().map(|lock| lock.change(self.engine)).collect();
+            self.context.plan().take_locks().into_iter().map(|lock| lock.change(self.engine)).collect();
         let locks = all.len();
         let records = Arc::new(records);
-        let told = Records::new(self, records.clone(), mains.clone(), output);
+        let commit_records = CommitRecords::new(self, records.clone(), mains.clone(), output);
         let count = changes.len();
         all.extend(changes);
-        let dry_run = self.terms.dry_run;
+        let dry_run = self.context.dry_run;
         let events = Arc::new(Mutex::new(Vec::new()));
-        let then: Option<Then> = (!told.is_empty()).then(|| {
+        let then: Option<Then> = (!commit_records.is_empty()).then(|| {
             let events = events.clone();
             let then: Then = Arc::new(move |written: &[RowOutcome]| {
-                let rows = told.rows(&written[locks..]);
+                let rows = commit_records.rows(&written[locks..]);
                 *events.lock().unwrap_or_else(PoisonError::into_inner) = rows.events;
                 rows.changes
             });
             then
         });
         let committed = self.entry.storage.commit(all, then, dry_run).await;
-        let mut rows = committed.map_err(|error| failure(error, locks, count, &items))?.rows;
+        let mut rows = committed.map_err(|error| commit_failure(error, locks, count, &items))?.rows;
         rows.drain(..locks);
         let events = std::mem::take(&mut *events.lock().unwrap_or_else(PoisonError::into_inner));
         if dry_run {
-            self.terms.note(events);
+            self.context.add_events(events);
         } else if !events.is_empty() {
-            if let Some(watch) = &self.engine.catalog.watch {
-                watch.own.note(events.iter().map(|event| event.id));
+            if let Some(watch) = &self.engine.catalog.write_observer {
+                watch.own_events.record(events.iter().map(|event| event.id));
             }
             self.engine.outbox.appended.send_modify(|count| *count += 1);
         }
@@ -172,42 +172,42 @@ impl Call<'_> {
         output: &Output<'_>,
     ) -> Result<RowOutcome, Failure> {
         let done = self.commit(vec![prepared], output).await?;
-        let answered = || StorageError::new(StorageKind::Internal).with_context("commit", "answered no row");
+        let no_row = || StorageError::new(StorageKind::Internal).with_context("commit", "answered no row");
         let written = done.written.into_iter().next();
-        let written = written.ok_or_else(|| Failure { item: None, beside: false, error: answered() })?;
+        let written = written.ok_or_else(|| Failure { item: None, enlisted: false, error: no_row() })?;
         if let Some(main) = done.mains.first() {
-            self.after(&done.records[*main], &written).await;
+            self.run_after_hooks(&done.records[*main], &written).await;
         }
         Ok(written)
     }
 
     /// The item in the response to a change of it.
-    pub(in crate::engine) fn answered(&self, written: RowOutcome) -> Result<(Item, Value), Error> {
+    pub(in crate::engine) fn response_item(&self, written: RowOutcome) -> Result<(Item, Value), Error> {
         let mut version =
             written.version.ok_or_else(|| Error::internal("the storage answered no version for a row"))?;
-        if self.terms.dry_run && matches!(version, Version::Digest(_)) && !self.reads_every_field() {
+        if self.context.dry_run && matches!(version, Version::Digest(_)) && !self.reads_every_field() {
             // The state of a dry run needs an entity tag of its own. A digest of the row would reveal whether a field
             // that the caller sets without seeing it already had the new value.
             version = Version::Digest(Uuid::new_v4().into_bytes());
         }
         let mut json = written.json;
-        let shown = self.shown();
-        redact::only(&self.reader(), &shown, &mut json)?;
-        redact::rows(&self.reader(), &Selection::default(), &mut json)?;
-        let part = self.part(&Selection::default(), &shown, &json);
-        Ok((Item { json, version: self.engine.names.name(version), part }, written.id))
+        let visible_fields = self.visible_fields();
+        redact::retain_fields(&self.reader(), &visible_fields, &mut json)?;
+        redact::redact_row(&self.reader(), &Selection::default(), &mut json)?;
+        let part = self.part(&Selection::default(), &visible_fields, &json);
+        Ok((Item { json, version: self.engine.digest_key.public_version(version), part }, written.id))
     }
 
     /// The error of a failed commit, as far as this caller may know it.
-    pub(in crate::engine) fn explained(&self, failure: Failure) -> Error {
-        if failure.item.is_none() || failure.beside {
+    pub(in crate::engine) fn commit_error(&self, failure: Failure) -> Error {
+        if failure.item.is_none() || failure.enlisted {
             return match failure.error.kind() {
                 StorageKind::Unavailable
                 | StorageKind::Contended
                 | StorageKind::TimedOut
                 | StorageKind::Internal
                 | StorageKind::Corrupt => failure.error.into(),
-                _ => refused(failure.error),
+                _ => enlisted_conflict(failure.error),
             };
         }
         // A conflict may concern a field that the caller must not learn of.
@@ -222,56 +222,63 @@ impl Call<'_> {
                 faults.retain(|fault| !is_within(fault));
             }
         }
-        error.with_faults(self.told(faults))
+        error.with_faults(self.redact_faults(faults))
     }
 }
 
 /// The changes in the order of execution, the record of each, the index of each item's own change among them, and the
 /// item that each belongs to.
-fn flattened(prepared: Vec<PreparedWrite>) -> (Vec<GuardedChange>, Vec<Record>, Vec<usize>, Vec<usize>) {
+fn flatten(prepared: Vec<PreparedWrite>) -> (Vec<GuardedChange>, Vec<ChangeRecord>, Vec<usize>, Vec<usize>) {
     let (mut changes, mut records) = (Vec::new(), Vec::new());
     let (mut mains, mut items) = (Vec::new(), Vec::new());
     for (item, one) in prepared.into_iter().enumerate() {
         // Enlisted changes may reference the item, so they come after it, but before a delete.
-        let goes = matches!(one.main.change.write(), Write::Delete { .. });
-        let beside = one.beside.into_iter();
-        let (before, after) = if goes { (Some(beside), None) } else { (None, Some(beside)) };
-        let all = before.into_iter().flatten().map(|made| (made, false));
-        let all = all.chain([(one.main, true)]).chain(after.into_iter().flatten().map(|made| (made, false)));
-        for (made, is_main) in all {
+        let is_delete = matches!(one.main.change.write(), Write::Delete { .. });
+        let beside = one.enlisted.into_iter();
+        let (before, after) = if is_delete { (Some(beside), None) } else { (None, Some(beside)) };
+        let all = before.into_iter().flatten().map(|pending| (pending, false));
+        let all =
+            all.chain([(one.main, true)]).chain(after.into_iter().flatten().map(|pending| (pending, false)));
+        for (pending, is_main) in all {
             if is_main {
                 mains.push(changes.len());
             }
-            items.push(if is_main { item } else { item + BESIDE });
-            changes.push(made.change);
-            records.push(made.record);
+            items.push(if is_main { item } else { item + ENLISTED_OFFSET });
+            changes.push(pending.change);
+            records.push(pending.record);
         }
     }
     (changes, records, mains, items)
 }
 
 /// Offset of an item's index that marks changes beside it.
-const BESIDE: usize = usize::MAX / 2;
+const ENLISTED_OFFSET: usize = usize::MAX / 2;
 
-fn failure(error: StorageError, locks: usize, count: usize, items: &[usize]) -> Failure {
-    if error.change().is_some_and(|position| position < locks) && is_lost(error.kind()) {
+fn commit_failure(error: StorageError, locks: usize, count: usize, items: &[usize]) -> Failure {
+    if error.change().is_some_and(|position| position < locks) && is_lock_conflict(error.kind()) {
         // A concurrent request took the lock, and everything is to be retried.
         let error = StorageError::new(StorageKind::VersionMismatch).with_source(error);
-        return Failure { item: None, beside: true, error };
+        return Failure { item: None, enlisted: true, error };
     }
     let position = error.change().and_then(|position| position.checked_sub(locks));
     let item = position.filter(|position| *position < count).map(|position| items[position]);
-    let beside = item.is_some_and(|item| item >= BESIDE);
-    Failure { item: item.map(|item| if item >= BESIDE { item - BESIDE } else { item }), beside, error }
+    let beside = item.is_some_and(|item| item >= ENLISTED_OFFSET);
+    Failure {
+        item: item.map(|item| if item >= ENLISTED_OFFSET { item - ENLISTED_OFFSET } else { item }),
+        enlisted: beside,
+        error,
+    }
 }
 
 /// Whether a lock was taken or removed meanwhile.
-fn is_lost(kind: StorageKind) -> bool {
+fn is_lock_conflict(kind: StorageKind) -> bool {
     matches!(kind, StorageKind::VersionMismatch | StorageKind::UniqueViolation | StorageKind::NotFound)
 }
 
 /// The error for changes beside the item that could not be committed.
-pub(in crate::engine) fn refused(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+pub(in crate::engine) fn enlisted_conflict(
+    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Error {
     let detail = "Something that belongs to this change clashes with what is there.";
     Error::new(ErrorKind::Conflict, "conflict", detail).with_source(error)
 }

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::tables::leases::{EXPIRES_AT, LeaseRow};
 
 /// Prefix of lock names among the leases.
-pub(in crate::engine) const LOCKS: &str = "lock:";
+pub(in crate::engine) const LOCK_PREFIX: &str = "lock:";
 
 /// The parts of one commit. Committing takes them out, so that another attempt starts empty.
 #[derive(Debug, Default)]
@@ -18,26 +18,26 @@ pub(crate) struct CommitPlan(Mutex<Parts>);
 
 #[derive(Debug, Default)]
 struct Parts {
-    rows: Vec<Planned>,
+    rows: Vec<PlannedChange>,
     locks: Vec<Lock>,
 }
 
 /// The effect of a planned change on a row.
 #[derive(Clone, Debug)]
-pub(in crate::engine) struct Planned {
+pub(in crate::engine) struct PlannedChange {
     /// Catalog position of its resource.
     pub(in crate::engine) resource: usize,
     pub(in crate::engine) id: Value,
-    pub(in crate::engine) becomes: PlannedState,
+    pub(in crate::engine) state: PlannedState,
 }
 
 #[derive(Clone, Debug)]
 pub(in crate::engine) enum PlannedState {
     /// A new row, with a value for each field.
-    Made(Vec<Value>),
+    Created(Vec<Value>),
     /// The row with other values of some fields.
-    Set(Vec<(usize, Value)>),
-    Gone,
+    Updated(Vec<(usize, Value)>),
+    Deleted,
 }
 
 /// A lock in its state when it was taken.
@@ -49,40 +49,40 @@ pub(in crate::engine) struct Lock {
 }
 
 impl CommitPlan {
-    fn with<T>(&self, work: impl FnOnce(&mut Parts) -> T) -> T {
+    fn with_parts<T>(&self, work: impl FnOnce(&mut Parts) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Records the effect of a change on a row, unless the row has no id before the commit.
-    pub(in crate::engine) fn note(&self, resource: usize, id: usize, write: &Write) {
-        let (id, becomes) = match write {
-            Write::Insert { values } => (values[id].clone(), PlannedState::Made(values.clone())),
-            Write::Update { id, set, .. } => (id.clone(), PlannedState::Set(set.clone())),
-            Write::Delete { id, .. } => (id.clone(), PlannedState::Gone),
+    pub(in crate::engine) fn add_change(&self, resource: usize, id: usize, write: &Write) {
+        let (id, state) = match write {
+            Write::Insert { values } => (values[id].clone(), PlannedState::Created(values.clone())),
+            Write::Update { id, set, .. } => (id.clone(), PlannedState::Updated(set.clone())),
+            Write::Delete { id, .. } => (id.clone(), PlannedState::Deleted),
             Write::UpdateAll { .. } | Write::DeleteAll { .. } => return,
         };
         if !id.is_null() {
-            self.with(|parts| parts.rows.push(Planned { resource, id, becomes }));
+            self.with_parts(|parts| parts.rows.push(PlannedChange { resource, id, state }));
         }
     }
 
     /// The effects of the changes so far on the rows of a resource, in order.
-    pub(in crate::engine) fn rows_of(&self, resource: usize) -> Vec<Planned> {
-        self.with(|parts| parts.rows.iter().filter(|row| row.resource == resource).cloned().collect())
+    pub(in crate::engine) fn planned_rows(&self, resource: usize) -> Vec<PlannedChange> {
+        self.with_parts(|parts| parts.rows.iter().filter(|row| row.resource == resource).cloned().collect())
     }
 
     pub(in crate::engine) fn has_lock(&self, name: &str) -> bool {
-        self.with(|parts| parts.locks.iter().any(|lock| lock.name == name))
+        self.with_parts(|parts| parts.locks.iter().any(|lock| lock.name == name))
     }
 
-    pub(in crate::engine) fn lock(&self, lock: Lock) {
-        self.with(|parts| parts.locks.push(lock));
+    pub(in crate::engine) fn add_lock(&self, lock: Lock) {
+        self.with_parts(|parts| parts.locks.push(lock));
     }
 
     /// Empties the plan and returns the locks that are needed, in one order for all commits, so that no cycle of waits
     /// arises.
-    pub(in crate::engine) fn take(&self) -> Vec<Lock> {
-        let mut locks = self.with(|parts| std::mem::take(parts).locks);
+    pub(in crate::engine) fn take_locks(&self) -> Vec<Lock> {
+        let mut locks = self.with_parts(|parts| std::mem::take(parts).locks);
         locks.sort_by(|one, other| one.name.cmp(&other.name));
         locks
     }
@@ -99,9 +99,13 @@ impl Lock {
                 set: vec![(EXPIRES_AT, Value::DateTime(now))],
                 guard: Guard::version(Version::Counter(version)),
             },
-            None => Write::Insert { values: self.row(now).values() },
+            None => Write::Insert { values: self.row(now).into_values() },
         };
-        RowFilter::unrestricted().change(Change { schema: engine.tables.leases.clone(), write, answer: None })
+        RowFilter::unrestricted().guard_change(Change {
+            schema: engine.tables.leases.clone(),
+            write,
+            answer: None,
+        })
     }
 
     fn row(self, now: DateTime<Utc>) -> LeaseRow {

@@ -24,12 +24,12 @@ use crate::resource::id_text;
 /// Number of queues. Items that share one only wait for each other.
 const QUEUES: usize = 1_024;
 /// How long a write is retried after its first conflict.
-const PATIENCE: Duration = Duration::from_secs(10);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest that a write waits in queues before it continues without its turn. A hook may change other items while its
 /// own item is queued for, so two of them could wait for each other.
-const TURN: Duration = Duration::from_secs(1);
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Upper bound of the delay between two attempts, in milliseconds.
-const LONGEST: u64 = 64;
+const MAX_BACKOFF_MS: u64 = 64;
 
 /// The queues of an application's contended items.
 #[derive(Debug)]
@@ -44,9 +44,9 @@ impl Default for Contention {
 /// The attempts of one write.
 #[derive(Default)]
 pub(in crate::engine) struct ConflictRetry<'a> {
-    lost: u32,
-    until: Option<Instant>,
-    turns: Vec<MutexGuard<'a, ()>>,
+    conflicts: u32,
+    deadline: Option<Instant>,
+    guards: Vec<MutexGuard<'a, ()>>,
 }
 
 impl<'a> ConflictRetry<'a> {
@@ -54,7 +54,7 @@ impl<'a> ConflictRetry<'a> {
     ///
     /// # Errors
     /// Where the time for retries is over.
-    pub(in crate::engine) fn lost<'s>(
+    pub(in crate::engine) fn wait<'s>(
         &'s mut self,
         engine: &'a Engine,
         items: Vec<QueueIndex>,
@@ -64,31 +64,31 @@ impl<'a> ConflictRetry<'a> {
     {
         // Boxed: a write without conflicts does not pay for the size of this future.
         Box::pin(async move {
-            self.lost += 1;
-            let until = *self.until.get_or_insert_with(|| Instant::now() + PATIENCE);
-            if Instant::now() > until {
+            self.conflicts += 1;
+            let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + RETRY_TIMEOUT);
+            if Instant::now() > deadline {
                 return Err(Error::concurrent_change());
             }
-            if self.lost == 1 {
-                self.queue(engine, items).await;
+            if self.conflicts == 1 {
+                self.enter_queues(engine, items).await;
                 return Ok(());
             }
-            let most = LONGEST.min(1 << self.lost.min(16));
+            let max_delay = MAX_BACKOFF_MS.min(1 << self.conflicts.min(16));
             let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
-            sleep(Duration::from_millis(random % (most + 1))).await;
+            sleep(Duration::from_millis(random % (max_delay + 1))).await;
             Ok(())
         })
     }
 
-    async fn queue(&mut self, engine: &'a Engine, items: Vec<QueueIndex>) {
+    async fn enter_queues(&mut self, engine: &'a Engine, items: Vec<QueueIndex>) {
         // In one order, so that two writes of many items do not wait for each other.
         let queues: BTreeSet<usize> = items.into_iter().map(|item| item.0).collect();
-        let turns = async {
+        let acquisition = async {
             for queue in queues {
-                self.turns.push(engine.contention.0[queue].lock().await);
+                self.guards.push(engine.contention.0[queue].lock().await);
             }
         };
-        let _ = timeout(TURN, turns).await;
+        let _ = timeout(QUEUE_TIMEOUT, acquisition).await;
     }
 }
 
@@ -98,12 +98,12 @@ pub(in crate::engine) struct QueueIndex(usize);
 
 impl Call<'_> {
     /// The queue of an item of this resource.
-    pub(in crate::engine) fn contended(&self, id: &Value) -> QueueIndex {
+    pub(in crate::engine) fn item_queue(&self, id: &Value) -> QueueIndex {
         self.queue_of(&id_text(id))
     }
 
     /// The queue of a write whose items are not known: it waits for others of its resource.
-    pub(in crate::engine) fn contended_resource(&self) -> QueueIndex {
+    pub(in crate::engine) fn resource_queue(&self) -> QueueIndex {
         self.queue_of("")
     }
 

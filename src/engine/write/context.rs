@@ -20,15 +20,15 @@ pub(crate) struct WriteContext {
     /// Address of the connection's peer.
     pub(crate) address: Option<IpAddr>,
     /// Deadline of the response: work after a change that is unfinished by then does not delay the response.
-    pub(crate) due: Option<Instant>,
+    pub(crate) deadline: Option<Instant>,
     /// Whether the write is a dry run, which is rolled back.
     pub(crate) dry_run: bool,
     /// The events that a dry run would have sent.
-    pub(in crate::engine) tried: Mutex<Vec<EventRow>>,
+    pub(in crate::engine) dry_run_events: Mutex<Vec<EventRow>>,
     /// Rows that earlier changes of the same commit create, with the catalog position of their resource.
-    made: Mutex<Vec<(usize, Vec<Value>)>>,
+    created_rows: Mutex<Vec<(usize, Vec<Value>)>>,
     /// Ids that earlier changes of the same commit delete, with the catalog position of their resource.
-    deleted: Mutex<Vec<(usize, Value)>>,
+    deleted_ids: Mutex<Vec<(usize, Value)>>,
     /// The idempotency claim, by which the write is executed only once.
     pub(crate) claim: Option<IdempotencyClaim>,
     /// The commit that is being assembled.
@@ -36,22 +36,22 @@ pub(crate) struct WriteContext {
 }
 
 /// Default context, of calls without a request's own: no trace, no dry run, no idempotency key.
-pub(in crate::engine) static NONE: WriteContext = WriteContext {
+pub(in crate::engine) static DEFAULT: WriteContext = WriteContext {
     request: None,
     trace: None,
     address: None,
-    due: None,
+    deadline: None,
     dry_run: false,
-    tried: Mutex::new(Vec::new()),
-    made: Mutex::new(Vec::new()),
-    deleted: Mutex::new(Vec::new()),
+    dry_run_events: Mutex::new(Vec::new()),
+    created_rows: Mutex::new(Vec::new()),
+    deleted_ids: Mutex::new(Vec::new()),
     claim: None,
     plan: OnceLock::new(),
 };
 
 impl WriteContext {
-    pub(in crate::engine) fn note(&self, events: Vec<EventRow>) {
-        self.tried.lock().unwrap_or_else(PoisonError::into_inner).extend(events);
+    pub(in crate::engine) fn add_events(&self, events: Vec<EventRow>) {
+        self.dry_run_events.lock().unwrap_or_else(PoisonError::into_inner).extend(events);
     }
 
     pub(in crate::engine) fn plan(&self) -> &Arc<CommitPlan> {
@@ -59,51 +59,51 @@ impl WriteContext {
     }
 
     /// Records a row that will exist when the rest of the commit is applied.
-    pub(in crate::engine) fn made(&self, resource: usize, values: Vec<Value>) {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).push((resource, values));
+    pub(in crate::engine) fn add_created(&self, resource: usize, values: Vec<Value>) {
+        self.created_rows.lock().unwrap_or_else(PoisonError::into_inner).push((resource, values));
     }
 
     /// The rows of a resource that the same commit creates.
-    pub(in crate::engine) fn rows_made(&self, resource: usize) -> Vec<Vec<Value>> {
-        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        made.iter().filter(|(of, _)| *of == resource).map(|(_, values)| values.clone()).collect()
+    pub(in crate::engine) fn created_rows(&self, resource: usize) -> Vec<Vec<Value>> {
+        let created_rows = self.created_rows.lock().unwrap_or_else(PoisonError::into_inner);
+        created_rows.iter().filter(|(of, _)| *of == resource).map(|(_, values)| values.clone()).collect()
     }
 
     /// Records an item that will be deleted when the rest of the commit is applied.
-    pub(in crate::engine) fn deleted(&self, resource: usize, id: Value) {
-        self.deleted.lock().unwrap_or_else(PoisonError::into_inner).push((resource, id));
+    pub(in crate::engine) fn add_deleted(&self, resource: usize, id: Value) {
+        self.deleted_ids.lock().unwrap_or_else(PoisonError::into_inner).push((resource, id));
     }
 
     /// Whether the same commit deletes an item.
-    pub(in crate::engine) fn deletes(&self, resource: usize, id: &Value) -> bool {
-        let deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
-        deleted.iter().any(|(of, gone)| *of == resource && gone.compare(id).is_eq())
+    pub(in crate::engine) fn is_deleted(&self, resource: usize, id: &Value) -> bool {
+        let deleted = self.deleted_ids.lock().unwrap_or_else(PoisonError::into_inner);
+        deleted.iter().any(|(of, deleted_id)| *of == resource && deleted_id.compare(id).is_eq())
     }
 
     /// Restarts the commit: no rows are created or deleted yet.
-    pub(in crate::engine) fn begin_again(&self) {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.deleted.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    pub(in crate::engine) fn reset(&self) {
+        self.created_rows.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.deleted_ids.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// The context of one of many items that are written one by one.
-    pub(in crate::engine) fn of_item(&self, item: &str) -> Self {
+    pub(in crate::engine) fn for_item(&self, item: &str) -> Self {
         Self {
             request: self.request.clone(),
             trace: self.trace.clone(),
             address: self.address,
-            due: self.due,
+            deadline: self.deadline,
             dry_run: self.dry_run,
-            tried: Mutex::default(),
-            deleted: Mutex::default(),
-            made: Mutex::default(),
-            claim: self.claim.as_ref().map(|claim| claim.of_item(item)),
+            dry_run_events: Mutex::default(),
+            deleted_ids: Mutex::default(),
+            created_rows: Mutex::default(),
+            claim: self.claim.as_ref().map(|claim| claim.for_item(item)),
             plan: OnceLock::new(),
         }
     }
 
     /// The events that a dry run would have sent.
-    pub(crate) fn tried(&self) -> Vec<EventRow> {
-        std::mem::take(&mut *self.tried.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn take_events(&self) -> Vec<EventRow> {
+        std::mem::take(&mut *self.dry_run_events.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -10,9 +10,9 @@ use crate::query::Selection;
 
 impl Call<'_> {
     /// The events that a dry run would have sent, as far as this caller may see them.
-    pub(crate) async fn tried(&self) -> Result<Json, Error> {
-        let mut shown = Vec::new();
-        for row in self.terms.tried() {
+    pub(crate) async fn dry_run_events(&self) -> Result<Json, Error> {
+        let mut events = Vec::new();
+        for row in self.context.take_events() {
             let entry = self.engine.catalog.find(&row.resource)?;
             let call = if entry.position == self.entry.position {
                 None
@@ -20,20 +20,20 @@ impl Call<'_> {
                 match self.engine.call(entry, self.actor, Operation::Read, false).await {
                     // A row filter cannot be evaluated before the row exists, so only unrestricted callers are shown the
                     // event.
-                    Ok(call) if call.allowed.is_everything() => Some(call),
+                    Ok(call) if call.allowed.is_unrestricted() => Some(call),
                     _ => continue,
                 }
             };
             let call = call.as_ref().unwrap_or(self);
             let mut data = row.data.clone().into_bytes();
-            redact::only(&call.reader(), &call.shown(), &mut data)?;
-            redact::rows(&call.reader(), &Selection::default(), &mut data)?;
-            let event = self.engine.outbox.event(&row);
+            redact::retain_fields(&call.reader(), &call.visible_fields(), &mut data)?;
+            redact::redact_row(&call.reader(), &Selection::default(), &mut data)?;
+            let event = self.engine.outbox.to_event(&row);
             let mut event =
                 json!({"type": event.event_type, "source": event.source, "subject": event.subject});
             event["data"] = serde_json::from_slice(&data).map_err(Error::internal)?;
-            shown.push(event);
+            events.push(event);
         }
-        Ok(Json::Array(shown))
+        Ok(Json::Array(events))
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::assemble;
 use super::assemble::Fields;
-use super::records::Record;
+use super::records::ChangeRecord;
 use crate::access::Operation;
 use crate::engine::Call;
 use crate::error::Error;
@@ -20,15 +20,15 @@ use crate::resource::{Change, Enlisted, Hook, Next, PlacedHook};
 impl Call<'_> {
     fn hooks(&self, operation: Operation) -> impl Iterator<Item = &PlacedHook> {
         let all = self.engine.hooks.iter().chain(&self.definition().hooks);
-        all.filter(move |placed| placed.is_for(operation))
+        all.filter(move |placed| placed.applies_to(operation))
     }
 
     /// Whether any hook applies to this operation.
-    pub(in crate::engine) fn is_hooked(&self, operation: Operation) -> bool {
+    pub(in crate::engine) fn has_hooks(&self, operation: Operation) -> bool {
         self.hooks(operation).next().is_some()
     }
 
-    pub(in crate::engine) fn about(
+    pub(in crate::engine) fn hook_change(
         &self,
         operation: Operation,
         current: Option<&Fields>,
@@ -41,25 +41,25 @@ impl Call<'_> {
             current: current.cloned(),
             item,
             enlisted: Vec::new(),
-            dry_run: self.terms.dry_run,
+            dry_run: self.context.dry_run,
             action: None,
-            surroundings: self.surroundings(),
+            reader: self.hook_reads(),
         }
     }
 
     /// Runs an operation inside its hooks, the first of them outermost.
-    pub(in crate::engine) async fn around<T: Send>(
+    pub(in crate::engine) async fn run_around_hooks<T: Send>(
         &self,
         operation: Operation,
         work: impl Future<Output = Result<T, Error>> + Send,
     ) -> Result<T, Error> {
-        let change = self.about(operation, None, None);
+        let change = self.hook_change(operation, None, None);
         let done = Mutex::new(None);
-        let is_done = Notify::new();
+        let finished = Notify::new();
         let mut next: BoxFuture<'_, Result<(), Error>> = Box::pin(async {
             let outcome = work.await?;
             *done.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
-            is_done.notify_one();
+            finished.notify_one();
             Ok(())
         });
         let hooks: Vec<_> = self.hooks(operation).collect();
@@ -71,7 +71,7 @@ impl Call<'_> {
                 Ok(outcome) => outcome,
                 Err(_) => Err(Error::internal("a hook panicked")),
             },
-            () = self.overdue(&is_done) => Err(Error::internal("it had not ended when the answer was due")),
+            () = self.wait_deadline(&finished) => Err(Error::internal("it had not ended when the answer was due")),
         };
         match (done.into_inner().unwrap_or_else(PoisonError::into_inner), outcome) {
             (Some(answer), Ok(())) => Ok(answer),
@@ -87,10 +87,10 @@ impl Call<'_> {
     }
 
     /// Waits until an operation is done and the deadline of its response has passed.
-    async fn overdue(&self, is_done: &Notify) {
-        is_done.notified().await;
-        match self.terms.due {
-            Some(due) => tokio::time::sleep_until(due).await,
+    async fn wait_deadline(&self, finished: &Notify) {
+        finished.notified().await;
+        match self.context.deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
             None => std::future::pending().await,
         }
     }
@@ -99,31 +99,31 @@ impl Call<'_> {
     ///
     /// # Errors
     /// The refusal of a hook, and every fault in the values that hooks set.
-    pub(in crate::engine) async fn before(
+    pub(in crate::engine) async fn run_before_hooks(
         &self,
         operation: Operation,
         current: Option<&Fields>,
         item: Fields,
     ) -> Result<(Fields, Vec<Enlisted>), Error> {
-        if !self.is_hooked(operation) {
+        if !self.has_hooks(operation) {
             return Ok((item, Vec::new()));
         }
-        Box::pin(self.seen_by_hooks(operation, current, item)).await
+        Box::pin(self.apply_before_hooks(operation, current, item)).await
     }
 
-    async fn seen_by_hooks(
+    async fn apply_before_hooks(
         &self,
         operation: Operation,
         current: Option<&Fields>,
         item: Fields,
     ) -> Result<(Fields, Vec<Enlisted>), Error> {
-        let mut change = self.about(operation, current, Some(item.clone()));
+        let mut change = self.hook_change(operation, current, Some(item.clone()));
         for placed in self.hooks(operation) {
             placed.hook.before(&mut change).await?;
         }
-        let mut set = self.owned(&item, change.item.unwrap_or_default());
+        let mut set = self.keep_identity(&item, change.item.unwrap_or_default());
         if set != item {
-            set = self.recheck(set)?;
+            set = self.revalidate(set)?;
         }
         Ok((set, change.enlisted))
     }
@@ -133,7 +133,7 @@ impl Call<'_> {
     /// # Errors
     /// The refusal of a hook.
     pub(in crate::engine) async fn before_delete(&self, current: &Fields) -> Result<Vec<Enlisted>, Error> {
-        let mut change = self.about(Operation::Delete, Some(current), None);
+        let mut change = self.hook_change(Operation::Delete, Some(current), None);
         for placed in self.hooks(Operation::Delete) {
             placed.hook.before(&mut change).await?;
         }
@@ -142,16 +142,16 @@ impl Call<'_> {
 
     /// Runs the hooks after a committed change. They run to completion even where the request was cancelled or its
     /// deadline has passed.
-    pub(in crate::engine) async fn after(&self, record: &Record, written: &RowOutcome) {
-        if !self.is_hooked(record.operation) || self.terms.dry_run {
+    pub(in crate::engine) async fn run_after_hooks(&self, record: &ChangeRecord, written: &RowOutcome) {
+        if !self.has_hooks(record.operation) || self.context.dry_run {
             return;
         }
         let hooks: Vec<Arc<dyn Hook>> =
             self.hooks(record.operation).map(|placed| placed.hook.clone()).collect();
-        let item = record.after.clone().map(|item| self.as_written(item, written));
-        let change = self.about(record.operation, record.before.as_ref(), item);
+        let item = record.after.clone().map(|item| self.committed_item(item, written));
+        let change = self.hook_change(record.operation, record.before.as_ref(), item);
         let failures = self.engine.hook_failures.clone();
-        let told = tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             for hook in hooks {
                 let failure = match AssertUnwindSafe(hook.after(&change)).catch_unwind().await {
                     Ok(Ok(())) => continue,
@@ -164,14 +164,14 @@ impl Call<'_> {
             }
         });
         // Only a runtime that is shutting down ends it early. The response is sent in time all the same.
-        match self.terms.due {
-            Some(due) => _ = tokio::time::timeout_at(due, told).await,
-            None => _ = told.await,
+        match self.context.deadline {
+            Some(deadline) => _ = tokio::time::timeout_at(deadline, task).await,
+            None => _ = task.await,
         }
     }
 
     /// The item after a commit, with its resulting id and version.
-    fn as_written(&self, mut item: Fields, written: &RowOutcome) -> Fields {
+    fn committed_item(&self, mut item: Fields, written: &RowOutcome) -> Fields {
         let schema = &self.entry.schema;
         if let Ok(id) = assemble::value_json(&written.id) {
             item.insert(schema.id_field().name.clone(), id);

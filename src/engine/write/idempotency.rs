@@ -10,8 +10,8 @@ use resourceful_contract::{Change, Filter, Query, RowOutcome, Test, Value, Versi
 use super::assemble;
 use super::commit::Output;
 use super::context::WriteContext;
-use super::records::Record;
-use super::row_check::decided;
+use super::records::ChangeRecord;
+use super::row_check::evaluate_partial;
 use crate::access::Operation;
 use crate::authz::decision;
 use crate::authz::redact;
@@ -31,12 +31,12 @@ pub(crate) struct IdempotencyClaim {
     /// Retention of the stored response.
     retention: Duration,
     /// Whether an expired response is stored under it.
-    pub(in crate::engine) replaces: bool,
+    pub(in crate::engine) has_expired: bool,
 }
 
 /// A stored response that is replayed.
 #[derive(Debug)]
-pub(crate) struct Replayed {
+pub(crate) struct ReplayedResponse {
     pub(crate) status: u16,
     pub(crate) item: Option<Item>,
     pub(crate) id: Option<Value>,
@@ -50,51 +50,51 @@ pub(crate) type InFlightKeys = Arc<Mutex<HashSet<String>>>;
 /// Marks a claim as in flight until it is dropped.
 #[derive(Debug)]
 pub(crate) struct InFlightGuard {
-    all: InFlightKeys,
+    keys: InFlightKeys,
     id: String,
 }
 
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
     }
 }
 
 impl IdempotencyClaim {
     pub(crate) const fn new(id: String, fingerprint: String, retention: Duration) -> Self {
-        Self { id, fingerprint, retention, replaces: false }
+        Self { id, fingerprint, retention, has_expired: false }
     }
 
     /// The claim of one of many items that are written one by one, derived from a value that is unique to the item.
-    pub(in crate::engine) fn of_item(&self, item: &str) -> Self {
+    pub(in crate::engine) fn for_item(&self, item: &str) -> Self {
         let id = blake3::hash(format!("{} {item}", self.id).as_bytes()).to_hex().to_string();
-        Self { id, fingerprint: self.fingerprint.clone(), retention: self.retention, replaces: false }
+        Self { id, fingerprint: self.fingerprint.clone(), retention: self.retention, has_expired: false }
     }
 
     /// The row that stores the response under this claim.
     pub(in crate::engine) fn row(
         &self,
         at: DateTime<Utc>,
-        first: Option<&Record>,
+        first: Option<&ChangeRecord>,
         written: &[&RowOutcome],
-        answered: &StoredResponse,
+        response: &StoredResponse,
     ) -> KeyRow {
         let status = match first.map(|record| record.operation) {
             Some(Operation::Create) => 201,
             Some(Operation::Delete) if first.is_some_and(|record| record.after.is_none()) => 204,
             _ => 200,
         };
-        let (one, body) = match answered {
+        let (one, body) = match response {
             StoredResponse::Item => {
                 let one = written.first();
                 (one, one.filter(|row| !row.json.is_empty()).map(|row| text(&row.json)))
             }
-            StoredResponse::Items(unchanged) => (None, Some(listed(unchanged, written))),
+            StoredResponse::Items(unchanged) => (None, Some(join_items(unchanged, written))),
             StoredResponse::Json(json) => (None, Some(json.clone())),
         };
-        let many = matches!(answered, StoredResponse::Items(_));
+        let is_list = matches!(response, StoredResponse::Items(_));
         // On a replay, the caller must still see the one item that an action was applied to.
-        let acted = match (answered, written) {
+        let target_id = match (response, written) {
             (StoredResponse::Json(_), [one])
                 if first.is_some_and(|record| record.operation == Operation::Update) =>
             {
@@ -105,9 +105,12 @@ impl IdempotencyClaim {
         KeyRow {
             id: self.id.clone(),
             fingerprint: self.fingerprint.clone(),
-            status: if matches!(answered, StoredResponse::Json(_)) { 200 } else { status },
-            item: one.map(|row| id_text(&row.id)).or(acted),
-            version: one.and_then(|row| row.version).map(version).or_else(|| many.then(|| MANY.to_owned())),
+            status: if matches!(response, StoredResponse::Json(_)) { 200 } else { status },
+            item: one.map(|row| id_text(&row.id)).or(target_id),
+            version: one
+                .and_then(|row| row.version)
+                .map(version_text)
+                .or_else(|| is_list.then(|| ITEM_LIST.to_owned())),
             body,
             expires_at: at + self.retention,
         }
@@ -117,7 +120,7 @@ impl IdempotencyClaim {
     ///
     /// # Errors
     /// Where the row belongs to another request under the same key.
-    fn is_of(&self, row: &KeyRow) -> Result<(), Error> {
+    fn check_fingerprint(&self, row: &KeyRow) -> Result<(), Error> {
         if row.fingerprint == self.fingerprint {
             return Ok(());
         }
@@ -142,7 +145,7 @@ pub(in crate::engine) enum StoredResponse {
 }
 
 /// Stored in place of a version where the response is a list of items.
-const MANY: &str = "items";
+const ITEM_LIST: &str = "items";
 /// Stored in place of a version where the items of the request have their own keys, and the request has no response of
 /// its own.
 const ONE_BY_ONE: &str = "one-by-one";
@@ -165,7 +168,7 @@ fn text(json: &[u8]) -> String {
 }
 
 /// All items as comma-separated JSON: the unchanged ones, with the changed ones in the gaps.
-fn listed(unchanged: &[Option<String>], written: &[&RowOutcome]) -> String {
+fn join_items(unchanged: &[Option<String>], written: &[&RowOutcome]) -> String {
     let mut changed = written.iter().map(|row| text(&row.json));
     let mut items: Vec<String> =
         unchanged.iter().filter_map(|kept| kept.clone().or_else(|| changed.next())).collect();
@@ -173,14 +176,14 @@ fn listed(unchanged: &[Option<String>], written: &[&RowOutcome]) -> String {
     items.join(",")
 }
 
-fn version(version: Version) -> String {
+fn version_text(version: Version) -> String {
     match version {
         Version::Counter(counter) => counter.to_string(),
         Version::Digest(digest) => digest.iter().map(|byte| format!("{byte:02x}")).collect(),
     }
 }
 
-fn read_version(text: &str, has_counter: bool) -> Option<Version> {
+fn parse_version(text: &str, has_counter: bool) -> Option<Version> {
     if has_counter {
         return text.parse().ok().map(Version::Counter);
     }
@@ -194,15 +197,15 @@ impl Engine {
     ///
     /// # Errors
     /// Where it is in flight already.
-    pub(crate) fn begin(&self, terms: &WriteContext) -> Result<Option<InFlightGuard>, Error> {
-        let Some(claim) = &terms.claim else { return Ok(None) };
+    pub(crate) fn mark_in_flight(&self, context: &WriteContext) -> Result<Option<InFlightGuard>, Error> {
+        let Some(claim) = &context.claim else { return Ok(None) };
         let mut all = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         if !all.insert(claim.id.clone()) {
             let detail = "A request with this Idempotency-Key is under way. Ask again soon.";
             return Err(Error::new(ErrorKind::Conflict, "key-in-flight", detail));
         }
         drop(all);
-        Ok(Some(InFlightGuard { all: self.in_flight.clone(), id: claim.id.clone() }))
+        Ok(Some(InFlightGuard { keys: self.in_flight.clone(), id: claim.id.clone() }))
     }
 }
 
@@ -211,144 +214,151 @@ impl Call<'_> {
     ///
     /// # Errors
     /// Where the key was used for another request, or the caller may no longer see the response.
-    pub(crate) async fn replay(&self, terms: &mut WriteContext) -> Result<Option<Replayed>, Error> {
-        let Some(claim) = &mut terms.claim else { return Ok(None) };
+    pub(crate) async fn replay(&self, context: &mut WriteContext) -> Result<Option<ReplayedResponse>, Error> {
+        let Some(claim) = &mut context.claim else { return Ok(None) };
         let Some(row) = self.stored_response(claim).await? else { return Ok(None) };
         if row.expires_at <= crate::clock::now() {
-            claim.replaces = true;
+            claim.has_expired = true;
             return Ok(None);
         }
-        self.answered_before(claim, row).await
+        self.checked_replay(claim, row).await
     }
 
     /// The response that another node has stored under this claim meanwhile.
     ///
     /// # Errors
     /// As [`replay`](Self::replay).
-    pub(crate) async fn replayed_elsewhere(&self) -> Result<Option<Replayed>, Error> {
-        let Some(claim) = &self.terms.claim else { return Ok(None) };
+    pub(crate) async fn replay_concurrent(&self) -> Result<Option<ReplayedResponse>, Error> {
+        let Some(claim) = &self.context.claim else { return Ok(None) };
         match self.stored_response(claim).await? {
-            Some(row) if row.expires_at > crate::clock::now() => self.answered_before(claim, row).await,
+            Some(row) if row.expires_at > crate::clock::now() => self.checked_replay(claim, row).await,
             _ => Ok(None),
         }
     }
 
-    async fn answered_before(
+    async fn checked_replay(
         &self,
         claim: &IdempotencyClaim,
         row: KeyRow,
-    ) -> Result<Option<Replayed>, Error> {
-        claim.is_of(&row)?;
+    ) -> Result<Option<ReplayedResponse>, Error> {
+        claim.check_fingerprint(&row)?;
         if row.version.as_deref() == Some(ONE_BY_ONE) {
             return Ok(None);
         }
-        self.replayed(row).await.map(Some)
+        self.build_replay(row).await.map(Some)
     }
 
     /// Claims the key of a request whose items are written one by one, each under a key derived from it.
     ///
     /// # Errors
     /// Where another request has claimed it.
-    pub(crate) async fn claim_whole(&self) -> Result<(), Error> {
-        let Some(claim) = self.terms.claim.as_ref().filter(|_| !self.terms.dry_run) else { return Ok(()) };
-        let taken = async || {
-            let row = self.stored_response(claim).await?.filter(|row| row.expires_at > crate::clock::now());
-            row.map(|row| claim.is_of(&row)).transpose()
+    pub(crate) async fn claim_request(&self) -> Result<(), Error> {
+        let Some(claim) = self.context.claim.as_ref().filter(|_| !self.context.dry_run) else {
+            return Ok(());
         };
-        if taken().await?.is_some() {
+        let claimed_row = async || {
+            let row = self.stored_response(claim).await?.filter(|row| row.expires_at > crate::clock::now());
+            row.map(|row| claim.check_fingerprint(&row)).transpose()
+        };
+        if claimed_row().await?.is_some() {
             return Ok(());
         }
         let mut row = claim.row(crate::clock::now(), None, &[], &StoredResponse::Item);
         (row.status, row.version) = (207, Some(ONE_BY_ONE.to_owned()));
-        match self.note(claim, row).await {
+        match self.store_key_row(claim, row).await {
             Ok(()) => Ok(()),
             // Another node came first, with this request or another one.
-            Err(error) => taken().await?.ok_or(error),
+            Err(error) => claimed_row().await?.ok_or(error),
         }
     }
 
     /// An item that a write would leave unchanged. Under an idempotency key this response is stored like any other: a
     /// write that changed nothing changes nothing when it is repeated, whatever the item has become by then.
-    pub(in crate::engine) async fn unchanged(&self, id: &Value, version: Version) -> Result<Item, Error> {
+    pub(in crate::engine) async fn unchanged_item(
+        &self,
+        id: &Value,
+        version: Version,
+    ) -> Result<Item, Error> {
         let item = self.item(id.clone(), &Selection::default()).await?;
-        if let Some(claim) = &self.terms.claim {
+        if let Some(claim) = &self.context.claim {
             // Responses are stored with all fields; visibility is checked when they are replayed.
-            let anybody = Call::by_the_application(self.engine, self.entry);
-            let whole = anybody.item(id.clone(), &Selection::default()).await?;
-            let row = RowOutcome { id: id.clone(), version: Some(version), json: whole.json, rows: 1 };
-            self.note(claim, claim.row(crate::clock::now(), None, &[&row], &StoredResponse::Item)).await?;
+            let application = Call::as_application(self.engine, self.entry);
+            let complete = application.item(id.clone(), &Selection::default()).await?;
+            let row = RowOutcome { id: id.clone(), version: Some(version), json: complete.json, rows: 1 };
+            self.store_key_row(claim, claim.row(crate::clock::now(), None, &[&row], &StoredResponse::Item))
+                .await?;
         }
         Ok(item)
     }
 
     /// Stores another response to a write that changed nothing; `acted` is the item that an action was applied to.
-    pub(in crate::engine) async fn remember(
+    pub(in crate::engine) async fn store_response(
         &self,
-        acted: Option<&Value>,
+        target_id: Option<&Value>,
         output: &Output<'_>,
     ) -> Result<(), Error> {
-        let Some(claim) = &self.terms.claim else { return Ok(()) };
+        let Some(claim) = &self.context.claim else { return Ok(()) };
         let mut row = claim.row(crate::clock::now(), None, &[], &StoredResponse::of(output));
-        row.item = acted.map(id_text);
-        self.note(claim, row).await
+        row.item = target_id.map(id_text);
+        self.store_key_row(claim, row).await
     }
 
-    async fn note(&self, claim: &IdempotencyClaim, row: KeyRow) -> Result<(), Error> {
+    async fn store_key_row(&self, claim: &IdempotencyClaim, row: KeyRow) -> Result<(), Error> {
         let schema = &self.engine.tables.keys;
         let change = |write| Change { schema: schema.clone(), write, answer: None };
-        let mut changes = vec![change(Write::Insert { values: row.values() })];
-        if claim.replaces {
+        let mut changes = vec![change(Write::Insert { values: row.into_values() })];
+        if claim.has_expired {
             changes.insert(0, change(Write::DeleteAll { filter: claim.filter() }));
         }
-        self.entry.storage.keep(changes).await?;
+        self.entry.storage.commit_internal(changes).await?;
         Ok(())
     }
 
     async fn stored_response(&self, claim: &IdempotencyClaim) -> Result<Option<KeyRow>, Error> {
         let mut query = Query::all(self.engine.tables.keys.clone());
         (query.filter, query.sort, query.limit) = (claim.filter(), Vec::new(), 1);
-        Ok(self.entry.storage.kept(query).await?.pop().map(KeyRow::read))
+        Ok(self.entry.storage.read_internal(query).await?.pop().map(KeyRow::from_values))
     }
 
-    async fn replayed(&self, row: KeyRow) -> Result<Replayed, Error> {
-        if let Some(watch) = &self.engine.catalog.watch {
+    async fn build_replay(&self, row: KeyRow) -> Result<ReplayedResponse, Error> {
+        if let Some(watch) = &self.engine.catalog.write_observer {
             // From a replay on, the caller's reads include the write, whichever node executed it.
-            watch.made_elsewhere(&self.entry.schema.table, self.actor.tenant());
+            watch.invalidate_table(&self.entry.schema.table, self.actor.tenant());
         }
         let status = u16::try_from(row.status).unwrap_or(200);
-        if row.version.as_deref() == Some(MANY) {
-            let output = self.list_again(row.body.unwrap_or_default(), status == 201).await?;
-            return Ok(Replayed { status, item: None, id: None, output: Some(output) });
+        if row.version.as_deref() == Some(ITEM_LIST) {
+            let output = self.replay_list(row.body.unwrap_or_default(), status == 201).await?;
+            return Ok(ReplayedResponse { status, item: None, id: None, output: Some(output) });
         }
         let (Some(id), Some(json)) = (&row.item, row.body.clone()) else {
-            return Ok(Replayed { status, item: None, id: None, output: row.body });
+            return Ok(ReplayedResponse { status, item: None, id: None, output: row.body });
         };
-        let id = self.id(id)?;
+        let id = self.parse_id(id)?;
         if row.version.is_none() {
             // The response of an action on an item.
-            self.still_sees(&id, None, status == 201).await?;
-            return Ok(Replayed { status, item: None, id: None, output: Some(json) });
+            self.check_replay_access(&id, None, status == 201).await?;
+            return Ok(ReplayedResponse { status, item: None, id: None, output: Some(json) });
         }
         let state: assemble::Fields = serde_json::from_str(&json).map_err(Error::internal)?;
-        self.still_sees(&id, Some(&state), status == 201).await?;
+        self.check_replay_access(&id, Some(&state), status == 201).await?;
         let has_counter = self.entry.schema.version.is_some();
-        let version = row.version.as_deref().and_then(|text| read_version(text, has_counter));
+        let version = row.version.as_deref().and_then(|text| parse_version(text, has_counter));
         let version = version.ok_or_else(|| Error::internal("a kept answer has no version"))?;
-        let shown = self.shown();
+        let visible_fields = self.visible_fields();
         let mut json = json.into_bytes();
-        redact::only(&self.reader(), &shown, &mut json)?;
-        redact::rows(&self.reader(), &Selection::default(), &mut json)?;
-        let part = self.part(&Selection::default(), &shown, &json);
-        let item = Item { json, version: self.engine.names.name(version), part };
-        Ok(Replayed { status, item: Some(item), id: Some(id), output: None })
+        redact::retain_fields(&self.reader(), &visible_fields, &mut json)?;
+        redact::redact_row(&self.reader(), &Selection::default(), &mut json)?;
+        let part = self.part(&Selection::default(), &visible_fields, &json);
+        let item = Item { json, version: self.engine.digest_key.public_version(version), part };
+        Ok(ReplayedResponse { status, item: Some(item), id: Some(id), output: None })
     }
 
     /// A stored list of items, as this caller may see them now.
-    async fn list_again(&self, items: String, created: bool) -> Result<String, Error> {
+    async fn replay_list(&self, items: String, is_created: bool) -> Result<String, Error> {
         let array = format!("[{items}]");
         let items: Vec<&serde_json::value::RawValue> =
             serde_json::from_str(&array).map_err(Error::internal)?;
-        let shown = self.shown();
+        let visible_fields = self.visible_fields();
         let id_name = &self.entry.schema.id_field().name;
         let mut all = Vec::with_capacity(items.len());
         for item in items {
@@ -356,10 +366,10 @@ impl Call<'_> {
             let fields: assemble::Fields = serde_json::from_slice(&json).map_err(Error::internal)?;
             let id = fields.get(id_name).map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned));
             if let Some(id) = id {
-                self.still_sees(&self.id(&id)?, Some(&fields), created).await?;
+                self.check_replay_access(&self.parse_id(&id)?, Some(&fields), is_created).await?;
             }
-            redact::only(&self.reader(), &shown, &mut json)?;
-            redact::rows(&self.reader(), &Selection::default(), &mut json)?;
+            redact::retain_fields(&self.reader(), &visible_fields, &mut json)?;
+            redact::redact_row(&self.reader(), &Selection::default(), &mut json)?;
             all.push(text(&json));
         }
         Ok(format!("{{\"items\":[{}]}}", all.join(",")))
@@ -367,28 +377,30 @@ impl Call<'_> {
 
     /// Refuses a replay where the item exists but the caller may no longer see it, or where the stored state of it is not
     /// visible to the caller.
-    async fn still_sees(
+    async fn check_replay_access(
         &self,
         id: &Value,
         state: Option<&assemble::Fields>,
-        created: bool,
+        is_created: bool,
     ) -> Result<(), Error> {
         let read = decision::decide(&self.engine.catalog, self.entry, self.actor, Operation::Read).await;
-        let seen = match decision::admitted(read, self.entry, self.actor, Operation::Read.into()) {
-            Ok(seen) => seen.resolved(self.entry, &self.engine.catalog).await?,
+        let visible_rows = match decision::allowed_rows(read, self.entry, self.actor, Operation::Read.into())
+        {
+            Ok(visible_rows) => visible_rows.resolved(self.entry, &self.engine.catalog).await?,
             // A caller who may create but not read is shown the item that the caller created.
-            Err(_) if created => return Ok(()),
+            Err(_) if is_created => return Ok(()),
             Err(refused) => return Err(refused),
         };
         if let Some(state) = state {
-            let holds = |field: usize| state.contains_key(&self.entry.schema.fields[field].name);
-            if decided(seen.filter(), &self.values_of(state), &holds) == Some(false) {
+            let is_known = |field: usize| state.contains_key(&self.entry.schema.fields[field].name);
+            if evaluate_partial(visible_rows.filter(), &self.partial_values(state), &is_known) == Some(false)
+            {
                 return Err(Error::not_found());
             }
         }
         // An item that was deleted under the key is not found for that reason alone.
-        match self.stored(&seen, id.clone()).await {
-            Err(hidden) if hidden.kind() == ErrorKind::NotFound => match self.stored_now(id).await? {
+        match self.fetch_stored(&visible_rows, id.clone()).await {
+            Err(hidden) if hidden.kind() == ErrorKind::NotFound => match self.current_state(id).await? {
                 Some(_) => Err(hidden),
                 // It was deleted since, and the response dates from when it existed.
                 None => Ok(()),

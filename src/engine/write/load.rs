@@ -13,7 +13,7 @@ use crate::catalog::RowFilter;
 use crate::catalog::{Entry, Visibilities};
 use crate::engine::{Call, Engine};
 use crate::error::{Error, ErrorKind};
-use crate::resource::{validate, written};
+use crate::resource::{to_json, validate};
 
 /// Rows to load, of any number of resources of one storage. Every row is validated like a created one; permissions are
 /// bypassed, and ids and timestamps are stored as given.
@@ -47,13 +47,13 @@ impl<'a> Loader<'a> {
     ) -> Result<Self, Error> {
         let entry = self.engine.catalog.find(resource)?;
         let first = self.storage.get_or_insert(entry);
-        if !first.storage.is(&entry.storage) {
+        if !first.storage.is_same(&entry.storage) {
             let message = format!("`{resource}` is kept elsewhere than the rows before: load it by itself");
             return Err(Error::new(ErrorKind::Validation, "load", message));
         }
-        let call = Call::by_the_application(self.engine, entry);
+        let call = Call::as_application(self.engine, entry);
         for (position, row) in rows.into_iter().enumerate() {
-            let change = call.row(&row).map_err(|error| at(resource, position, &error))?;
+            let change = call.insert_change(&row).map_err(|error| row_error(resource, position, &error))?;
             self.changes.push(change);
         }
         Ok(self)
@@ -80,36 +80,36 @@ impl<'a> Loader<'a> {
     }
 }
 
-fn at(resource: &str, position: usize, error: &Error) -> Error {
+fn row_error(resource: &str, position: usize, error: &Error) -> Error {
     let message = format!("row {position} of `{resource}`: {error}");
     Error::new(error.kind(), "load", message).with_faults(error.faults().to_vec())
 }
 
 impl<'a> Call<'a> {
     /// A call by the application itself, without a request.
-    pub(crate) fn by_the_application(engine: &'a Engine, entry: &'a Arc<Entry>) -> Self {
-        static NOBODY: Actor = Actor::anonymous();
-        let sights = Visibilities::unrestricted(entry);
+    pub(crate) fn as_application(engine: &'a Engine, entry: &'a Arc<Entry>) -> Self {
+        static ANONYMOUS: Actor = Actor::anonymous();
+        let visibilities = Visibilities::unrestricted(entry);
         let allowed = RowFilter::unrestricted();
-        let (meant, terms) = (allowed.clone(), &super::context::NONE);
-        Self { engine, entry, actor: &NOBODY, allowed, meant, sights, terms }
+        let (addressed, context) = (allowed.clone(), &super::context::DEFAULT);
+        Self { engine, entry, actor: &ANONYMOUS, allowed, addressed, visibilities, context }
     }
 
-    pub(in crate::engine) fn row(&self, row: &impl Serialize) -> Result<Change, Error> {
-        let json = written(row).map_err(Error::internal)?;
+    pub(in crate::engine) fn insert_change(&self, row: &impl Serialize) -> Result<Change, Error> {
+        let json = to_json(row).map_err(Error::internal)?;
         let names = std::iter::empty();
-        let faults = validate::faults(&self.entry.definition.bodies.assembled, &json, &names);
+        let faults = validate::faults(&self.entry.definition.bodies.item_validator, &json, &names);
         let Json::Object(fields) = json else {
             return Err(Error::internal("a row must serialize as an object"));
         };
         let fields = self.check(fields, faults)?;
         let schema = &self.entry.schema;
-        self.unreserved(&fields)?;
+        self.reject_reserved_id(&fields)?;
         let mut values = self.values(&fields, 0..schema.fields.len())?;
         if let Some(version) = schema.version {
             values[version] = Value::Integer(first_version(values[schema.id].is_null()));
         }
-        self.fit(values.iter().enumerate())?;
+        self.check_lengths(values.iter().enumerate())?;
         Ok(Change { schema: schema.clone(), write: Write::Insert { values }, answer: None })
     }
 }
@@ -118,11 +118,11 @@ impl Engine {
     /// Every row of a resource as it is stored, for tests of what is shown of them.
     #[cfg(feature = "testing")]
     pub(crate) async fn rows(&self, entry: &Entry) -> Result<Vec<super::assemble::Fields>, Error> {
-        let mut fields = entry.definition.stored.clone();
+        let mut fields = entry.definition.model_fields.clone();
         fields.extend(entry.schema.version.filter(|version| !fields.contains(version)));
         let query = Query { fields, limit: 10_000, ..Query::all(entry.schema.clone()) };
         let mut json = vec![b'['];
-        entry.storage.fetch(&RowFilter::unrestricted().query(query), &mut json).await?;
+        entry.storage.fetch(&RowFilter::unrestricted().guard_query(query), &mut json).await?;
         json.push(b']');
         serde_json::from_slice(&json).map_err(Error::internal)
     }
@@ -142,7 +142,7 @@ impl Engine {
             limit: 1,
             count: Some(Count::Exact),
         };
-        let query = RowFilter::unrestricted().query(query);
+        let query = RowFilter::unrestricted().guard_query(query);
         let rows = entry.storage.fetch(&query, &mut Vec::new()).await?;
         Ok(rows.total.map_or(rows.len as u64, |total| total.rows))
     }

@@ -23,14 +23,14 @@ use crate::tables::events::EventRow;
 
 /// The record of one change, from which its event and its audit entry are made.
 #[derive(Clone, Debug)]
-pub(in crate::engine) struct Record {
+pub(in crate::engine) struct ChangeRecord {
     pub(in crate::engine) entry: Arc<Entry>,
     /// The operation, for hooks.
     pub(in crate::engine) operation: crate::access::Operation,
     /// Suffix of the event type after the resource's name: `created`, `updated`, `deleted`, or an action's own.
     pub(in crate::engine) event: Cow<'static, str>,
     /// The operation's name in the audit trail.
-    pub(in crate::engine) done: Cow<'static, str>,
+    pub(in crate::engine) audit_operation: Cow<'static, str>,
     /// The item before the change.
     pub(in crate::engine) before: Option<Fields>,
     /// The item after the change.
@@ -40,12 +40,12 @@ pub(in crate::engine) struct Record {
 }
 
 /// The records of one commit.
-pub(in crate::engine) struct Records {
+pub(in crate::engine) struct CommitRecords {
     tables: Arc<Tables>,
-    records: Arc<Vec<Record>>,
+    records: Arc<Vec<ChangeRecord>>,
     mains: Vec<usize>,
     claim: Option<IdempotencyClaim>,
-    answered: StoredResponse,
+    response: StoredResponse,
     at: DateTime<Utc>,
     actor: Option<String>,
     tenant: Option<String>,
@@ -56,46 +56,46 @@ pub(in crate::engine) struct Records {
 
 /// The rows that record a commit.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Rows {
+pub(in crate::engine) struct RecordRows {
     pub(in crate::engine) changes: Vec<Change>,
     pub(in crate::engine) events: Vec<EventRow>,
 }
 
-impl Records {
+impl CommitRecords {
     pub(in crate::engine) fn new(
         call: &Call<'_>,
-        records: Arc<Vec<Record>>,
+        records: Arc<Vec<ChangeRecord>>,
         mains: Vec<usize>,
         output: &Output<'_>,
     ) -> Self {
-        let terms = call.terms;
+        let context = call.context;
         Self {
             tables: call.engine.tables.clone(),
             records,
             mains,
-            claim: terms.claim.clone(),
-            answered: StoredResponse::of(output),
+            claim: context.claim.clone(),
+            response: StoredResponse::of(output),
             at: crate::clock::now(),
             actor: call.actor.id().map(str::to_owned),
             tenant: call.actor.tenant().map(str::to_owned),
-            request: terms.request.clone(),
-            trace: terms.trace.clone(),
-            address: terms.address.map(|address| address.to_string()),
+            request: context.request.clone(),
+            trace: context.trace.clone(),
+            address: context.address.map(|address| address.to_string()),
         }
     }
 
     /// Whether there is nothing to record.
     pub(in crate::engine) fn is_empty(&self) -> bool {
-        let silent = |record: &Record| {
+        let has_no_records = |record: &ChangeRecord| {
             let definition = &record.entry.definition;
             !definition.events && definition.audit.is_none()
         };
-        self.claim.is_none() && self.records.iter().all(silent)
+        self.claim.is_none() && self.records.iter().all(has_no_records)
     }
 
     /// The event, audit and idempotency rows that record the written rows.
-    pub(in crate::engine) fn rows(&self, written: &[RowOutcome]) -> Rows {
-        let mut rows = Rows::default();
+    pub(in crate::engine) fn rows(&self, written: &[RowOutcome]) -> RecordRows {
+        let mut rows = RecordRows::default();
         let insert = |schema: &Arc<_>, values| Change {
             schema: Arc::clone(schema),
             write: Write::Insert { values },
@@ -105,30 +105,30 @@ impl Records {
         for (record, row) in self.records.iter().zip(written) {
             let definition = &record.entry.definition;
             if definition.events {
-                rows.events.push(self.event(record, row));
+                rows.events.push(self.event_row(record, row));
             }
             if definition.audit.is_some() {
-                audit.push(insert(&self.tables.audit, self.entry(record, row).values()));
+                audit.push(insert(&self.tables.audit, self.audit_row(record, row).into_values()));
             }
         }
         rows.changes.extend(
-            rows.events.iter().map(|event| insert(&self.tables.events, EventRow::clone(event).values())),
+            rows.events.iter().map(|event| insert(&self.tables.events, EventRow::clone(event).into_values())),
         );
         rows.changes.append(&mut audit);
         if let Some(claim) = &self.claim {
             let mains: Vec<_> = self.mains.iter().filter_map(|main| written.get(*main)).collect();
             let first = self.mains.first().map(|main| &self.records[*main]);
-            if claim.replaces {
+            if claim.has_expired {
                 let write = Write::DeleteAll { filter: claim.filter() };
                 rows.changes.push(Change { schema: self.tables.keys.clone(), write, answer: None });
             }
-            let row = claim.row(self.at, first, &mains, &self.answered);
-            rows.changes.push(insert(&self.tables.keys, row.values()));
+            let row = claim.row(self.at, first, &mains, &self.response);
+            rows.changes.push(insert(&self.tables.keys, row.into_values()));
         }
         rows
     }
 
-    fn event(&self, record: &Record, row: &RowOutcome) -> EventRow {
+    fn event_row(&self, record: &ChangeRecord, row: &RowOutcome) -> EventRow {
         let data = match (&record.after, row.json.is_empty()) {
             (Some(_), false) => String::from_utf8_lossy(&row.json).into_owned(),
             (after, _) => Json::Object(record.visible(after.as_ref().or(record.before.as_ref()))).to_string(),
@@ -152,7 +152,7 @@ impl Records {
             trace: self.trace.clone(),
             data,
             previous,
-            unsaid: record.unsaid(),
+            hidden_changes: record.hidden_changes(),
             batch: None,
             attempts: 0,
             reason: None,
@@ -161,12 +161,12 @@ impl Records {
         }
     }
 
-    fn entry(&self, record: &Record, row: &RowOutcome) -> AuditRow {
+    fn audit_row(&self, record: &ChangeRecord, row: &RowOutcome) -> AuditRow {
         AuditRow {
             position: 0,
             resource: record.entry.name.to_string(),
             item: id_text(&row.id),
-            operation: record.done.clone().into_owned(),
+            operation: record.audit_operation.clone().into_owned(),
             at: self.at,
             actor: self.actor.clone(),
             tenant: record.tenant().or_else(|| self.tenant.clone()),
@@ -179,7 +179,7 @@ impl Records {
     }
 }
 
-impl Record {
+impl ChangeRecord {
     /// The fields of an item that a caller could be shown.
     fn visible(&self, item: Option<&Fields>) -> Fields {
         let definition = &self.entry.definition;
@@ -190,11 +190,11 @@ impl Record {
     }
 
     /// Names of the changed fields that no caller is shown.
-    fn unsaid(&self) -> Vec<String> {
+    fn hidden_changes(&self) -> Vec<String> {
         let (Some(before), Some(after)) = (&self.before, &self.after) else { return Vec::new() };
         let definition = &self.entry.definition;
-        let unseen = definition.stored.iter().filter(|position| !definition.visible.contains(position));
-        let names = unseen.map(|position| &self.entry.schema.fields[*position].name);
+        let hidden = definition.model_fields.iter().filter(|position| !definition.visible.contains(position));
+        let names = hidden.map(|position| &self.entry.schema.fields[*position].name);
         names.filter(|name| before.get(*name) != after.get(*name)).cloned().collect()
     }
 
@@ -213,7 +213,7 @@ impl Record {
     fn changes(&self, row: &RowOutcome) -> Map<String, Json> {
         let schema = &self.entry.schema;
         let mut changes = Map::new();
-        for position in &self.entry.definition.stored {
+        for position in &self.entry.definition.model_fields {
             let field = &schema.fields[*position];
             let of = |item: &Option<Fields>| {
                 item.as_ref().and_then(|item| item.get(&field.name)).cloned().unwrap_or(Json::Null)

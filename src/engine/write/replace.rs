@@ -6,19 +6,19 @@ use serde_json::Value as Json;
 use super::assemble;
 use super::assemble::Fields;
 use super::contention::ConflictRetry;
-use super::update::{Step, immutable};
+use super::update::{UpdateTarget, immutable};
 use crate::access::Operation;
-use crate::engine::{Call, Expected, Put};
+use crate::engine::{Call, Expected, PutResult};
 use crate::error::{Error, ErrorKind, Fault, escape_pointer};
 
 /// The parsed body of a PUT.
 struct Replacement {
     /// The body as it was sent, where it means something else for an item that does not exist yet.
-    whole: Option<Json>,
+    original: Option<Json>,
     /// The members that apply to an existing item: without those that hold the substitute value of a redacted field.
     fields: Fields,
     /// The names of the omitted members.
-    kept: Vec<String>,
+    omitted: Vec<String>,
     /// The fields that are set without the caller being shown their values.
     blind: Vec<usize>,
     faults: Vec<Fault>,
@@ -34,41 +34,48 @@ impl Call<'_> {
         body: Json,
         expected: Option<&Expected>,
         create_only: bool,
-    ) -> Result<Put, Error> {
-        if self.is_hooked(Operation::Replace) {
-            let put = self.put(id, body, expected, create_only);
-            return Box::pin(self.around(Operation::Replace, put)).await;
+    ) -> Result<PutResult, Error> {
+        if self.has_hooks(Operation::Replace) {
+            let put = self.replace_inner(id, body, expected, create_only);
+            return Box::pin(self.run_around_hooks(Operation::Replace, put)).await;
         }
-        self.put(id, body, expected, create_only).await
+        self.replace_inner(id, body, expected, create_only).await
     }
 
-    async fn put(
+    async fn replace_inner(
         &self,
         id: &str,
         body: Json,
         expected: Option<&Expected>,
         create_only: bool,
-    ) -> Result<Put, Error> {
-        let id = self.id(id)?;
-        let request = self.replacement(&id, body)?;
+    ) -> Result<PutResult, Error> {
+        let id = self.parse_id(id)?;
+        let request = self.parse_replacement(&id, body)?;
         let changeable = self.changeable().await?;
         let mut attempts = ConflictRetry::default();
         loop {
-            match self.current_of(&changeable, id.clone(), Operation::Replace).await {
+            match self.current_within(&changeable, id.clone(), Operation::Replace).await {
                 Ok(_) if create_only => return Err(Error::precondition_failed("if-none-match")),
                 Ok((current, version)) => {
-                    self.require_expected(expected)?;
-                    self.expect(expected, version)?;
-                    let next = self.replaced(&current, &request)?;
+                    self.require_if_match(expected)?;
+                    self.check_version(expected, version)?;
+                    let next = self.apply_replacement(&current, &request)?;
                     let blind = &request.blind;
-                    let step =
-                        Step { operation: Operation::Replace, id: &id, current: &current, version, blind };
-                    if let Some(item) = self.change(&changeable, step, next, expected, &mut attempts).await? {
-                        return Ok(Put::Changed(item));
+                    let step = UpdateTarget {
+                        operation: Operation::Replace,
+                        id: &id,
+                        current: &current,
+                        version,
+                        blind,
+                    };
+                    if let Some(item) =
+                        self.commit_update(&changeable, step, next, expected, &mut attempts).await?
+                    {
+                        return Ok(PutResult::Changed(item));
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::NotFound && self.definition().client_ids() => {
-                    if let Some(put) = self.put_new(&id, &request, expected, create_only).await? {
+                Err(error) if error.kind() == ErrorKind::NotFound && self.definition().has_client_ids() => {
+                    if let Some(put) = self.create_at_id(&id, &request, expected, create_only).await? {
                         return Ok(put);
                     }
                 }
@@ -77,7 +84,7 @@ impl Call<'_> {
         }
     }
 
-    fn other_id(&self, id: &Value, fields: &Fields) -> Option<Fault> {
+    fn id_fault(&self, id: &Value, fields: &Fields) -> Option<Fault> {
         let field = self.entry.schema.id_field();
         let given = field.field_type.read_json(fields.get(&field.name)?).ok()?;
         let pointer = format!("/{}", escape_pointer(&field.name));
@@ -89,32 +96,32 @@ impl Call<'_> {
     ///
     /// # Errors
     /// Where it is not an object.
-    fn replacement(&self, id: &Value, mut body: Json) -> Result<Replacement, Error> {
-        let mut whole = self.is_redacted().then(|| body.clone());
-        let kept = self.without_placeholders(&mut body);
-        whole.take_if(|_| kept.is_empty());
-        let mut faults = self.body_faults(&self.definition().bodies.replaces, &body);
+    fn parse_replacement(&self, id: &Value, mut body: Json) -> Result<Replacement, Error> {
+        let mut original = self.is_redacted().then(|| body.clone());
+        let kept = self.remove_placeholders(&mut body);
+        original.take_if(|_| kept.is_empty());
+        let mut faults = self.body_faults(&self.definition().bodies.replace_validator, &body);
         let fields = self.members(body)?;
-        faults.extend(self.other_id(id, &fields));
-        let blind = self.set_blindly(&fields);
-        Ok(Replacement { whole, fields, kept, blind, faults })
+        faults.extend(self.id_fault(id, &fields));
+        let blind = self.blind_fields(&fields);
+        Ok(Replacement { original, fields, omitted: kept, blind, faults })
     }
 
     /// Whether a replacement leaves a field unchanged: the client may not set it, or was not shown it and left it out.
-    fn keeps(&self, request: &Replacement, position: usize) -> bool {
+    fn is_preserved(&self, request: &Replacement, position: usize) -> bool {
         let field = &self.entry.schema.fields[position];
-        let is_unsaid = field.write_only && !request.fields.contains_key(&field.name);
+        let is_omitted = field.write_only && !request.fields.contains_key(&field.name);
         field.read_only
             || field.immutable
-            || !self.may_set(position)
-            || is_unsaid
-            || request.kept.contains(&field.name)
+            || !self.can_set(position)
+            || is_omitted
+            || request.omitted.contains(&field.name)
     }
 
-    fn replaced(&self, current: &Fields, request: &Replacement) -> Result<Fields, Error> {
+    fn apply_replacement(&self, current: &Fields, request: &Replacement) -> Result<Fields, Error> {
         let (fields, mut faults) = (&request.fields, request.faults.clone());
         self.refuse_forbidden(Some(current), fields)?;
-        let mut next = self.assemble_again(fields.clone());
+        let mut next = self.assemble_defaults(fields.clone());
         for (position, field) in self.entry.schema.fields.iter().enumerate() {
             let Some(kept) = current.get(&field.name) else {
                 continue;
@@ -124,7 +131,7 @@ impl Call<'_> {
             if position != self.entry.schema.id && field.immutable && given.is_some() && !is_same {
                 faults.push(immutable(format!("/{}", escape_pointer(&field.name))));
             }
-            if self.keeps(request, position) {
+            if self.is_preserved(request, position) {
                 next.insert(field.name.clone(), kept.clone());
                 // Fields that the server keeps need not be repeated.
                 let pointer = format!("/{}", escape_pointer(&field.name));
@@ -141,35 +148,35 @@ impl Call<'_> {
     }
 
     /// Creates the item; `None` where a concurrent request created it first, so that there is an item to replace.
-    async fn put_new(
+    async fn create_at_id(
         &self,
         id: &Value,
         request: &Replacement,
         expected: Option<&Expected>,
         create_only: bool,
-    ) -> Result<Option<Put>, Error> {
-        let creating = self.engine.call(self.entry, self.actor, Operation::Create, false).await?;
-        let creating = creating.on(self.terms);
+    ) -> Result<Option<PutResult>, Error> {
+        let create_call = self.engine.call(self.entry, self.actor, Operation::Create, false).await?;
+        let create_call = create_call.with_context(self.context);
         if expected.is_some() {
             return Err(Error::precondition_failed("if-match"));
         }
         // There is no stored value that a placeholder could stand for, so a placeholder is an ordinary value here.
-        let (mut fields, faults) = match &request.whole {
+        let (mut fields, faults) = match &request.original {
             None => (request.fields.clone(), request.faults.clone()),
-            Some(whole) => {
-                let mut faults = self.body_faults(&self.definition().bodies.replaces, whole);
-                let fields = self.members(whole.clone())?;
-                faults.extend(self.other_id(id, &fields));
+            Some(original) => {
+                let mut faults = self.body_faults(&self.definition().bodies.replace_validator, original);
+                let fields = self.members(original.clone())?;
+                faults.extend(self.id_fault(id, &fields));
                 (fields, faults)
             }
         };
-        creating.refuse_forbidden(None, &fields)?;
+        create_call.refuse_forbidden(None, &fields)?;
         fields.insert(self.entry.schema.id_field().name.clone(), assemble::value_json(id)?);
-        let assembled = creating.assemble_new(fields)?;
-        let assembled = creating.check(assembled, faults)?;
-        creating.unreserved(&assembled)?;
-        match creating.insert(assembled).await {
-            Ok((item, id)) => Ok(Some(Put::Created(item, id))),
+        let assembled = create_call.assemble_new(fields)?;
+        let assembled = create_call.check(assembled, faults)?;
+        create_call.reject_reserved_id(&assembled)?;
+        match create_call.insert(assembled).await {
+            Ok((item, id)) => Ok(Some(PutResult::Created(item, id))),
             Err(error) if error.kind() == ErrorKind::Conflict && self.current(id.clone()).await.is_ok() => {
                 if create_only {
                     Err(Error::precondition_failed("if-none-match"))

@@ -6,7 +6,7 @@ use resourceful_contract::{
 };
 
 use super::assemble::Fields;
-use super::update::Next;
+use super::update::Difference;
 use crate::access::Operation;
 use crate::authz::decision;
 use crate::catalog::Entry;
@@ -16,12 +16,16 @@ use crate::error::Error;
 
 /// Whether a filter admits a row of which only some values are known; `None` where that depends on an unknown value or on
 /// a relation.
-pub(crate) fn decided(filter: &Filter, values: &[Value], knows: &dyn Fn(usize) -> bool) -> Option<bool> {
+pub(crate) fn evaluate_partial(
+    filter: &Filter,
+    values: &[Value],
+    is_known: &dyn Fn(usize) -> bool,
+) -> Option<bool> {
     // One filter that settles the result does so whatever the others say.
-    let settled = |filters: &[Filter], by: bool| {
+    let combine = |filters: &[Filter], by: bool| {
         let mut all = Some(!by);
         for filter in filters {
-            match decided(filter, values, knows) {
+            match evaluate_partial(filter, values, is_known) {
                 Some(one) if one == by => return Some(by),
                 Some(_) => {}
                 None => all = None,
@@ -30,14 +34,14 @@ pub(crate) fn decided(filter: &Filter, values: &[Value], knows: &dyn Fn(usize) -
         all
     };
     match filter {
-        Filter::All(filters) => settled(filters, false),
-        Filter::Any(filters) => settled(filters, true),
-        Filter::Not(inner) => decided(inner, values, knows).map(|holds| !holds),
-        Filter::Compare(field, test) => knows(*field).then(|| test.passes(&values[*field])),
+        Filter::All(filters) => combine(filters, false),
+        Filter::Any(filters) => combine(filters, true),
+        Filter::Not(inner) => evaluate_partial(inner, values, is_known).map(|is_match| !is_match),
+        Filter::Compare(field, test) => is_known(*field).then(|| test.passes(&values[*field])),
         Filter::Search(fields, word) => {
-            let holds =
+            let is_match =
                 |field: &usize| matches!(&values[*field], Value::Text(text) if fold::contains(text, word));
-            fields.iter().all(|field| knows(*field)).then(|| fields.iter().any(holds))
+            fields.iter().all(|field| is_known(*field)).then(|| fields.iter().any(is_match))
         }
         Filter::Related(..) => None,
     }
@@ -45,23 +49,27 @@ pub(crate) fn decided(filter: &Filter, values: &[Value], knows: &dyn Fn(usize) -
 
 impl Call<'_> {
     /// Refuses a new row that the caller may not create.
-    pub(in crate::engine) async fn may_hold(&self, values: &[Value]) -> Result<(), Error> {
-        self.may_refer(values.iter().enumerate()).await?;
+    pub(in crate::engine) async fn check_create(&self, values: &[Value]) -> Result<(), Error> {
+        self.check_references(values.iter().enumerate()).await?;
         if self.admits(&self.allowed, values).await? {
             Ok(())
         } else {
-            Err(decision::refused(self.entry, self.actor, Operation::Create))
+            Err(decision::denied(self.entry, self.actor, Operation::Create))
         }
     }
 
     /// Refuses a change that would move a row to where the caller may not change or see it.
-    pub(in crate::engine) async fn may_become(&self, current: &Fields, next: &Next) -> Result<(), Error> {
-        let Next::Changed(set) = next else {
+    pub(in crate::engine) async fn check_update(
+        &self,
+        current: &Fields,
+        next: &Difference,
+    ) -> Result<(), Error> {
+        let Difference::Changed(set) = next else {
             return Ok(());
         };
-        self.may_refer(set.iter().map(|(field, value)| (*field, value))).await?;
-        let admitted = self.seen()?.and(&self.allowed);
-        if admitted.is_everything() {
+        self.check_references(set.iter().map(|(field, value)| (*field, value))).await?;
+        let admitted = self.visible_rows()?.and(&self.allowed);
+        if admitted.is_unrestricted() {
             return Ok(());
         }
         let mut values = self.row_values(current)?;
@@ -71,12 +79,12 @@ impl Call<'_> {
         if self.admits(&admitted, &values).await? {
             Ok(())
         } else {
-            Err(decision::refused(self.entry, self.actor, Operation::Update))
+            Err(decision::denied(self.entry, self.actor, Operation::Update))
         }
     }
 
     /// Refuses a reference to a row that the caller may not see, as if the row did not exist.
-    pub(in crate::engine) async fn may_refer(
+    pub(in crate::engine) async fn check_references(
         &self,
         set: impl Iterator<Item = (usize, &Value)>,
     ) -> Result<(), Error> {
@@ -89,17 +97,18 @@ impl Call<'_> {
                 continue;
             };
             let target = self.engine.catalog.entry(relation.target);
-            let is_there = match self.sights.of(relation.target).and_then(|sight| sight.rows.as_ref()) {
-                None => false,
-                _ if self.terms.deletes(relation.target, value) => false,
-                // The storage itself enforces references that visibility does not restrict.
-                Some(seen) if seen.is_everything() => true,
-                Some(seen) => {
-                    let key = Filter::Compare(relation.link.remote, Test::Eq((*value).clone()));
-                    self.exists(target, seen.within(key)).await?
-                }
-            };
-            if !is_there {
+            let is_visible =
+                match self.visibilities.of(relation.target).and_then(|visibility| visibility.rows.as_ref()) {
+                    None => false,
+                    _ if self.context.is_deleted(relation.target, value) => false,
+                    // The storage itself enforces references that visibility does not restrict.
+                    Some(visible_rows) if visible_rows.is_unrestricted() => true,
+                    Some(visible_rows) => {
+                        let key = Filter::Compare(relation.link.remote, Test::Eq((*value).clone()));
+                        self.exists(target, visible_rows.restrict(key)).await?
+                    }
+                };
+            if !is_visible {
                 absent.push(self.entry.schema.fields[*field].name.clone());
             }
         }
@@ -111,7 +120,7 @@ impl Call<'_> {
 
     /// A row's values by schema position; null where the model has no field.
     pub(in crate::engine) fn row_values(&self, row: &Fields) -> Result<Vec<Value>, Error> {
-        let stored = self.definition().stored.iter().copied();
+        let stored = self.definition().model_fields.iter().copied();
         let mut values = vec![Value::Null; self.entry.schema.fields.len()];
         for (position, value) in stored.clone().zip(self.stored_values(row, stored)?) {
             values[position] = value;
@@ -120,11 +129,11 @@ impl Call<'_> {
     }
 
     pub(crate) async fn admits(&self, admitted: &RowFilter, values: &[Value]) -> Result<bool, Error> {
-        self.holds(self.entry, admitted.filter(), values).await
+        self.filter_matches(self.entry, admitted.filter(), values).await
     }
 
     /// Whether a filter admits a row of these values.
-    pub(crate) fn holds<'a>(
+    pub(crate) fn filter_matches<'a>(
         &'a self,
         entry: &'a Entry,
         filter: &'a Filter,
@@ -134,7 +143,7 @@ impl Call<'_> {
             Ok(match filter {
                 Filter::All(filters) => {
                     for filter in filters {
-                        if !self.holds(entry, filter, values).await? {
+                        if !self.filter_matches(entry, filter, values).await? {
                             return Ok(false);
                         }
                     }
@@ -142,15 +151,15 @@ impl Call<'_> {
                 }
                 Filter::Any(filters) => {
                     for filter in filters {
-                        if self.holds(entry, filter, values).await? {
+                        if self.filter_matches(entry, filter, values).await? {
                             return Ok(true);
                         }
                     }
                     false
                 }
-                Filter::Not(inner) => !self.holds(entry, inner, values).await?,
+                Filter::Not(inner) => !self.filter_matches(entry, inner, values).await?,
                 Filter::Compare(..) | Filter::Search(..) => {
-                    decided(filter, values, &|_| true).unwrap_or_default()
+                    evaluate_partial(filter, values, &|_| true).unwrap_or_default()
                 }
                 Filter::Related(by, inner) => {
                     let local = &values[by.0.local];
@@ -170,8 +179,8 @@ impl Call<'_> {
     }
 
     async fn exists(&self, target: &Entry, filter: Filter) -> Result<bool, Error> {
-        for values in self.terms.rows_made(target.position) {
-            if self.holds(target, &filter, &values).await? {
+        for values in self.context.created_rows(target.position) {
+            if self.filter_matches(target, &filter, &values).await? {
                 return Ok(true);
             }
         }
@@ -184,7 +193,7 @@ impl Call<'_> {
             ..Query::all(target.schema.clone())
         };
         // The rule's own query, independent of the caller's visibility.
-        let mut query = RowFilter::unrestricted().query(query);
+        let mut query = RowFilter::unrestricted().guard_query(query);
         query.resolve(target, &self.engine.catalog).await?;
         Ok(target.storage.fetch(&query, &mut Vec::new()).await?.len > 0)
     }

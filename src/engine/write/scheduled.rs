@@ -25,7 +25,7 @@ impl Engine {
     /// # Errors
     /// Where the storage fails.
     pub(crate) async fn run_scheduled(&self, storage: &GuardedStorage) -> Result<(), Error> {
-        for entry in self.catalog.entries().iter().filter(|entry| entry.storage.is(storage)) {
+        for entry in self.catalog.entries().iter().filter(|entry| entry.storage.is_same(storage)) {
             for work in &entry.definition.scheduled {
                 // A panic in the application's code does not stop the background work.
                 let run = AssertUnwindSafe(self.run_if_due(entry, work)).catch_unwind().await;
@@ -42,23 +42,23 @@ impl Engine {
         let name = format!("{WORK}{}.{}", entry.name, work.name);
         let mut query = Query::all(self.tables.leases.clone());
         query.filter = Filter::Compare(0, Test::Eq(Value::Text(name.clone())));
-        let last = entry.storage.kept(query).await?.pop().map(LeaseRow::read);
+        let last = entry.storage.read_internal(query).await?.pop().map(LeaseRow::from_values);
         let elapsed = last.as_ref().map(|last| crate::clock::now().signed_duration_since(last.expires_at));
         // A time ahead of the clock was written by a node with a wrong one.
         if elapsed.and_then(|elapsed| elapsed.to_std().ok()).is_some_and(|elapsed| elapsed < work.interval) {
             return Ok(());
         }
         let context = WriteContext::default();
-        let call = Call::by_the_application(self, entry).on(&context);
+        let call = Call::as_application(self, entry).with_context(&context);
         // The commit writes the time to this row, and fails where another node has done so meanwhile.
-        context.plan().lock(Lock { name, version: last.map(|last| last.version) });
-        let mut change = call.about(Operation::Update, None, None);
+        context.plan().add_lock(Lock { name, version: last.map(|last| last.version) });
+        let mut change = call.hook_change(Operation::Update, None, None);
         work.handler.run(&mut change).await?;
-        let enlisted = call.enlisted(change.enlisted).await?;
-        let alone = |main: PendingChange| PreparedWrite { main, beside: Vec::new() };
+        let enlisted = call.prepare_enlisted(change.enlisted).await?;
+        let alone = |main: PendingChange| PreparedWrite { main, enlisted: Vec::new() };
         let output = serde_json::Value::Null;
         match call.commit(enlisted.into_iter().map(alone).collect(), &Output::Json(&output)).await {
-            Err(failure) if !failure.is_contended(false) => Err(call.explained(failure)),
+            Err(failure) if !failure.is_retryable(false) => Err(call.commit_error(failure)),
             _ => Ok(()),
         }
     }

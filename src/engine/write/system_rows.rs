@@ -26,7 +26,7 @@ pub(crate) struct SystemRow<M> {
 
 impl Engine {
     /// Rows of a resource, ordered by a field; rows that cannot be deserialized are skipped.
-    pub(crate) async fn own_rows<M: DeserializeOwned>(
+    pub(crate) async fn system_rows<M: DeserializeOwned>(
         &self,
         resource: &str,
         filter: &Json,
@@ -36,38 +36,42 @@ impl Engine {
         let entry = self.catalog.find(resource)?;
         let by = entry.schema.position(by).ok_or_else(|| Error::internal("there is no such field"))?;
         let query = Query {
-            filter: self.own_filter(entry, filter)?,
+            filter: self.parse_filter(entry, filter)?,
             sort: vec![Sort::ascending(by), Sort::ascending(entry.schema.id)],
-            fields: entry.definition.stored.clone(),
+            fields: entry.definition.model_fields.clone(),
             versions: true,
             limit,
             ..Query::all(entry.schema.clone())
         };
         let mut json = vec![b'['];
-        let call = Call::by_the_application(self, entry);
-        let rows = entry.storage.fetch(&call.allowed.query(query), &mut json).await?;
+        let call = Call::as_application(self, entry);
+        let rows = entry.storage.fetch(&call.allowed.guard_query(query), &mut json).await?;
         json.push(b']');
         let found: Vec<&RawValue> = serde_json::from_slice(&json).map_err(Error::internal)?;
-        let mut own = Vec::with_capacity(found.len());
+        let mut parsed = Vec::with_capacity(found.len());
         for (row, version) in found.into_iter().zip(rows.versions) {
             // Another version of the application may have written it. It must not block other rows.
             match serde_json::from_str(row.get()) {
-                Ok(row) => own.push(SystemRow { row, version }),
+                Ok(row) => parsed.push(SystemRow { row, version }),
                 Err(error) => tracing::warn!(resource, error = format!("{error:#}"), "a row cannot be read"),
             }
         }
-        Ok(own)
+        Ok(parsed)
     }
 
-    fn own_filter(&self, entry: &Entry, filter: &Json) -> Result<Filter, Error> {
+    fn parse_filter(&self, entry: &Entry, filter: &Json) -> Result<Filter, Error> {
         trusted_filter(&self.catalog, entry, filter).map_err(Error::internal)
     }
 
     /// Inserts rows, all or none; `false` where one of them already existed.
-    pub(crate) async fn add_own<M: Serialize>(&self, resource: &str, rows: &[M]) -> Result<bool, Error> {
+    pub(crate) async fn insert_system_rows<M: Serialize>(
+        &self,
+        resource: &str,
+        rows: &[M],
+    ) -> Result<bool, Error> {
         let entry = self.catalog.find(resource)?;
-        let call = Call::by_the_application(self, entry);
-        let changes = rows.iter().map(|row| Ok(call.allowed.change(call.row(row)?)));
+        let call = Call::as_application(self, entry);
+        let changes = rows.iter().map(|row| Ok(call.allowed.guard_change(call.insert_change(row)?)));
         let changes = changes.collect::<Result<Vec<_>, Error>>()?;
         match entry.storage.commit(changes, None, false).await {
             Ok(_) => Ok(true),
@@ -77,7 +81,7 @@ impl Engine {
     }
 
     /// Sets fields of a row that still has this version; `false` where it does not.
-    pub(crate) async fn set_own(
+    pub(crate) async fn update_system_row(
         &self,
         resource: &str,
         id: &str,
@@ -85,43 +89,49 @@ impl Engine {
         fields: &Map<String, Json>,
     ) -> Result<bool, Error> {
         let entry = self.catalog.find(resource)?;
-        let call = Call::by_the_application(self, entry);
+        let call = Call::as_application(self, entry);
         let set = values(entry, fields)?;
-        let write = Write::Update { id: call.id(id)?, set, guard: Guard::version(version) };
-        self.keep_own(&call, write).await
+        let write = Write::Update { id: call.parse_id(id)?, set, guard: Guard::version(version) };
+        self.commit_system_write(&call, write).await
     }
 
     /// Sets fields of all rows that match a filter. Their versions stay.
-    pub(crate) async fn set_all_own(
+    pub(crate) async fn update_system_rows(
         &self,
         resource: &str,
         filter: &Json,
         fields: &Map<String, Json>,
     ) -> Result<(), Error> {
         let entry = self.catalog.find(resource)?;
-        let call = Call::by_the_application(self, entry);
-        let write = Write::UpdateAll { filter: self.own_filter(entry, filter)?, set: values(entry, fields)? };
-        self.keep_own(&call, write).await.map(drop)
+        let call = Call::as_application(self, entry);
+        let write =
+            Write::UpdateAll { filter: self.parse_filter(entry, filter)?, set: values(entry, fields)? };
+        self.commit_system_write(&call, write).await.map(drop)
     }
 
     /// Removes a row that still has this version; `false` where it does not.
-    pub(crate) async fn drop_own(&self, resource: &str, id: &str, version: Version) -> Result<bool, Error> {
-        let call = Call::by_the_application(self, self.catalog.find(resource)?);
-        let write = Write::Delete { id: call.id(id)?, guard: Guard::version(version) };
-        self.keep_own(&call, write).await
+    pub(crate) async fn delete_system_row(
+        &self,
+        resource: &str,
+        id: &str,
+        version: Version,
+    ) -> Result<bool, Error> {
+        let call = Call::as_application(self, self.catalog.find(resource)?);
+        let write = Write::Delete { id: call.parse_id(id)?, guard: Guard::version(version) };
+        self.commit_system_write(&call, write).await
     }
 
     /// Removes all rows that match a filter.
-    pub(crate) async fn drop_all_own(&self, resource: &str, filter: &Json) -> Result<(), Error> {
+    pub(crate) async fn delete_system_rows(&self, resource: &str, filter: &Json) -> Result<(), Error> {
         let entry = self.catalog.find(resource)?;
-        let call = Call::by_the_application(self, entry);
-        let filter = self.own_filter(entry, filter)?;
-        self.keep_own(&call, Write::DeleteAll { filter }).await.map(drop)
+        let call = Call::as_application(self, entry);
+        let filter = self.parse_filter(entry, filter)?;
+        self.commit_system_write(&call, Write::DeleteAll { filter }).await.map(drop)
     }
 
-    async fn keep_own(&self, call: &Call<'_>, write: Write) -> Result<bool, Error> {
+    async fn commit_system_write(&self, call: &Call<'_>, write: Write) -> Result<bool, Error> {
         let change = Change { schema: call.entry.schema.clone(), write, answer: None };
-        match call.entry.storage.commit(vec![call.allowed.change(change)], None, false).await {
+        match call.entry.storage.commit(vec![call.allowed.guard_change(change)], None, false).await {
             Ok(_) => Ok(true),
             Err(error) if matches!(error.kind(), StorageKind::VersionMismatch | StorageKind::NotFound) => {
                 Ok(false)
@@ -136,19 +146,22 @@ impl Engine {
         resource: &str,
         write: EnlistedWrite,
     ) -> Result<(), Error> {
-        let terms = WriteContext::default();
-        let call = Call::by_the_application(self, self.catalog.find(resource)?).on(&terms);
+        let context = WriteContext::default();
+        let call = Call::as_application(self, self.catalog.find(resource)?).with_context(&context);
         let enlisted = Enlisted { resource: resource.to_owned(), write };
         let mut attempts = ConflictRetry::default();
         loop {
-            let made = call.enlisted(vec![enlisted.clone()]).await?;
-            let alone = |main: PendingChange| PreparedWrite { main, beside: Vec::new() };
-            match call.commit(made.into_iter().map(alone).collect(), &Output::Json(&Json::Null)).await {
+            let pending = call.prepare_enlisted(vec![enlisted.clone()]).await?;
+            let single_write = |main: PendingChange| PreparedWrite { main, enlisted: Vec::new() };
+            match call
+                .commit(pending.into_iter().map(single_write).collect(), &Output::Json(&Json::Null))
+                .await
+            {
                 Ok(_) => return Ok(()),
-                Err(failure) if failure.is_contended(false) => {
-                    attempts.lost(self, vec![call.contended_resource()]).await?;
+                Err(failure) if failure.is_retryable(false) => {
+                    attempts.wait(self, vec![call.resource_queue()]).await?;
                 }
-                Err(failure) => return Err(call.explained(failure)),
+                Err(failure) => return Err(call.commit_error(failure)),
             }
         }
     }

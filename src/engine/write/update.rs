@@ -14,14 +14,14 @@ use crate::error::{Error, Fault, escape_pointer};
 use crate::resource::validate;
 
 /// The difference between an item's new state and the current one.
-pub(in crate::engine) enum Next {
+pub(in crate::engine) enum Difference {
     Unchanged,
     Changed(Vec<(usize, Value)>),
 }
 
 /// The current item that an operation changes.
 #[derive(Clone, Copy)]
-pub(in crate::engine) struct Step<'a> {
+pub(in crate::engine) struct UpdateTarget<'a> {
     pub(in crate::engine) operation: Operation,
     pub(in crate::engine) id: &'a Value,
     pub(in crate::engine) current: &'a Fields,
@@ -38,26 +38,35 @@ impl Call<'_> {
         patch: Json,
         expected: Option<&Expected>,
     ) -> Result<Item, Error> {
-        if self.is_hooked(Operation::Update) {
-            return Box::pin(self.around(Operation::Update, self.updated(id, patch, expected))).await;
+        if self.has_hooks(Operation::Update) {
+            return Box::pin(
+                self.run_around_hooks(Operation::Update, self.update_inner(id, patch, expected)),
+            )
+            .await;
         }
-        self.updated(id, patch, expected).await
+        self.update_inner(id, patch, expected).await
     }
 
-    async fn updated(&self, id: &str, patch: Json, expected: Option<&Expected>) -> Result<Item, Error> {
-        self.require_expected(expected)?;
-        let id = self.id(id)?;
-        let patch = self.patch_of(patch)?;
-        let blind = self.set_blindly(&patch);
+    async fn update_inner(&self, id: &str, patch: Json, expected: Option<&Expected>) -> Result<Item, Error> {
+        self.require_if_match(expected)?;
+        let id = self.parse_id(id)?;
+        let patch = self.parse_patch(patch)?;
+        let blind = self.blind_fields(&patch);
         let changeable = self.changeable().await?;
         let mut attempts = ConflictRetry::default();
         loop {
-            let (current, version) = self.current_of(&changeable, id.clone(), Operation::Update).await?;
-            self.expect(expected, version)?;
-            let next = self.patched(&current, &patch)?;
-            let step =
-                Step { operation: Operation::Update, id: &id, current: &current, version, blind: &blind };
-            if let Some(item) = self.change(&changeable, step, next, expected, &mut attempts).await? {
+            let (current, version) = self.current_within(&changeable, id.clone(), Operation::Update).await?;
+            self.check_version(expected, version)?;
+            let next = self.apply_patch(&current, &patch)?;
+            let target = UpdateTarget {
+                operation: Operation::Update,
+                id: &id,
+                current: &current,
+                version,
+                blind: &blind,
+            };
+            if let Some(item) = self.commit_update(&changeable, target, next, expected, &mut attempts).await?
+            {
                 return Ok(item);
             }
         }
@@ -65,65 +74,69 @@ impl Call<'_> {
 
     /// Commits an item's new state; `None` where the item has changed since and the whole change is to be retried on its
     /// new state.
-    pub(in crate::engine) async fn change<'s>(
+    pub(in crate::engine) async fn commit_update<'s>(
         &'s self,
         changeable: &RowFilter,
-        step: Step<'_>,
+        target: UpdateTarget<'_>,
         next: Fields,
         expected: Option<&Expected>,
         attempts: &mut ConflictRetry<'s>,
     ) -> Result<Option<Item>, Error> {
-        let id = step.id;
-        let Some(prepared) = self.prepared_change(changeable, step, next).await? else {
-            return self.unchanged(id, step.version).await.map(Some);
+        let id = target.id;
+        let Some(prepared) = self.prepare_update(changeable, target, next).await? else {
+            return self.unchanged_item(id, target.version).await.map(Some);
         };
         match self.commit_one(prepared).await {
-            Ok(written) => self.answered(written).map(|(item, _)| Some(item)),
-            Err(failure) if failure.is_contended(Expected::is_of_version(expected)) => {
-                attempts.lost(self.engine, vec![self.contended(id)]).await.map(|()| None)
+            Ok(written) => self.response_item(written).map(|(item, _)| Some(item)),
+            Err(failure) if failure.is_retryable(Expected::has_versions(expected)) => {
+                attempts.wait(self.engine, vec![self.item_queue(id)]).await.map(|()| None)
             }
-            Err(failure) => Err(self.explained(failure)),
+            Err(failure) => Err(self.commit_error(failure)),
         }
     }
 
     /// The prepared write of an item's new state, after hooks ran and the caller's permission was checked; `None` where
     /// nothing changes.
-    pub(in crate::engine) async fn prepared_change(
+    pub(in crate::engine) async fn prepare_update(
         &self,
         changeable: &RowFilter,
-        step: Step<'_>,
+        target: UpdateTarget<'_>,
         next: Fields,
     ) -> Result<Option<PreparedWrite>, Error> {
-        let Step { operation, id, current, version, blind } = step;
-        if self.is_hooked(operation)
-            && let Next::Changed(set) = self.difference_with(current, next.clone(), blind)?
+        let UpdateTarget { operation, id, current, version, blind } = target;
+        if self.has_hooks(operation)
+            && let Difference::Changed(set) = self.difference_with(current, next.clone(), blind)?
         {
             // What hooks return must not depend on a row that the caller does not see.
-            self.may_refer(set.iter().map(|(field, value)| (*field, value))).await?;
+            self.check_references(set.iter().map(|(field, value)| (*field, value))).await?;
         }
         let (next, enlisted) = match next == *current && blind.is_empty() {
             true => (next, Vec::new()),
-            false => self.before(operation, Some(current), next).await?,
+            false => self.run_before_hooks(operation, Some(current), next).await?,
         };
-        let mut told = self.is_told(operation).then(|| next.clone());
+        let mut after = self.should_record(operation).then(|| next.clone());
         let next = self.difference_with(current, next, blind)?;
-        self.may_become(current, &next).await?;
-        let Next::Changed(set) = next else {
+        self.check_update(current, &next).await?;
+        let Difference::Changed(set) = next else {
             return Ok(None);
         };
         let write = Write::Update { id: id.clone(), set, guard: Guard::version(version) };
-        let beside = self.enlisted(enlisted).await?;
-        let before = told.is_some().then(|| current.clone());
-        if let (Some(told), Write::Update { set, .. }) = (&mut told, &write) {
-            self.stamp(told, set)?;
+        let enlisted = self.prepare_enlisted(enlisted).await?;
+        let before = after.is_some().then(|| current.clone());
+        if let (Some(after), Write::Update { set, .. }) = (&mut after, &write) {
+            self.set_updated_at(after, set)?;
         }
-        let mut main = self.made(changeable, operation, write, before, told);
+        let mut main = self.pending_change(changeable, operation, write, before, after);
         main.record.blind = blind.to_vec();
-        Ok(Some(PreparedWrite { main, beside }))
+        Ok(Some(PreparedWrite { main, enlisted }))
     }
 
     /// Sets the item's time of change.
-    pub(in crate::engine) fn stamp(&self, item: &mut Fields, set: &[(usize, Value)]) -> Result<(), Error> {
+    pub(in crate::engine) fn set_updated_at(
+        &self,
+        item: &mut Fields,
+        set: &[(usize, Value)],
+    ) -> Result<(), Error> {
         let at = set.iter().find(|(position, _)| Some(*position) == self.definition().updated_at);
         if let Some((position, at)) = at {
             item.insert(self.entry.schema.fields[*position].name.clone(), assemble::value_json(at)?);
@@ -135,16 +148,16 @@ impl Call<'_> {
     ///
     /// # Errors
     /// Where it is not an object.
-    pub(in crate::engine) fn patch_of(&self, mut body: Json) -> Result<Fields, Error> {
-        self.without_placeholders(&mut body);
-        assemble::object(body)
+    pub(in crate::engine) fn parse_patch(&self, mut body: Json) -> Result<Fields, Error> {
+        self.remove_placeholders(&mut body);
+        assemble::into_object(body)
     }
 
     /// The item after a merge patch.
     ///
     /// # Errors
     /// Every field that the patch changes and that the caller sees but may not set; every other fault of the item.
-    pub(in crate::engine) fn patched(&self, current: &Fields, patch: &Fields) -> Result<Fields, Error> {
+    pub(in crate::engine) fn apply_patch(&self, current: &Fields, patch: &Fields) -> Result<Fields, Error> {
         self.refuse_forbidden(Some(current), patch)?;
         let mut faults = self.patch_faults(current, patch);
         let mut next = current.clone();
@@ -152,21 +165,21 @@ impl Call<'_> {
             // A field that does not exist for this caller stays as it is, otherwise its validation would reveal it.
             let is_settable = self.entry.schema.position(name).is_some_and(|position| {
                 let field = &self.entry.schema.fields[position];
-                self.is_known(field) && self.may_set(position) && !field.read_only && !field.immutable
+                self.is_known(field) && self.can_set(position) && !field.read_only && !field.immutable
             });
-            if let Some(place) = next.get_mut(name).filter(|_| is_settable) {
-                merge(place, value);
+            if let Some(member) = next.get_mut(name).filter(|_| is_settable) {
+                merge(member, value);
             }
         }
         if faults.is_empty() && next == *current {
             return Ok(next);
         }
         let item = Json::Object(next);
-        let lost = self.unreadable(current, patch);
-        let of_lost = |fault: &Fault| lost.iter().any(|lost| lost.at == fault.at);
-        faults.extend(self.schema_faults(&item).into_iter().filter(|fault| !of_lost(fault)));
-        faults.extend(lost.iter().cloned());
-        self.check(assemble::object(item)?, faults)
+        let unreadable = self.unreadable_faults(current, patch);
+        let is_unreadable = |fault: &Fault| unreadable.iter().any(|unreadable| unreadable.at == fault.at);
+        faults.extend(self.schema_faults(&item).into_iter().filter(|fault| !is_unreadable(fault)));
+        faults.extend(unreadable.iter().cloned());
+        self.check(assemble::into_object(item)?, faults)
     }
 
     /// Members of a patch that are unknown, read-only or immutable.
@@ -180,7 +193,11 @@ impl Call<'_> {
                 None => {
                     let known = definition.bodies.update["properties"].as_object();
                     let names = known.into_iter().flat_map(|map| map.keys()).map(String::as_str);
-                    faults.push(validate::unknown(&pointer, name, &names.filter(|name| self.takes(name))));
+                    faults.push(validate::unknown_field(
+                        &pointer,
+                        name,
+                        &names.filter(|name| self.can_set_name(name)),
+                    ));
                 }
                 Some(field) if self.is_unchanged(field, current, value) => {}
                 Some(field) if field.read_only => faults.push(assemble::read_only(pointer)),
@@ -195,7 +212,7 @@ impl Call<'_> {
     /// back what it read changes nothing by that. Values that the caller is not shown cannot be guessed this way.
     pub(in crate::engine) fn is_unchanged(&self, field: &Field, current: &Fields, given: &Json) -> bool {
         let Some(position) = self.entry.schema.position(&field.name) else { return false };
-        (field.read_only || field.immutable || !self.may_set(position))
+        (field.read_only || field.immutable || !self.can_set(position))
             && self.is_readable(position)
             && current.get(&field.name).is_some_and(|current| {
                 let read = |json: &Json| field.field_type.read_json(json).ok();
@@ -204,23 +221,28 @@ impl Call<'_> {
     }
 
     /// The fields in which an assembled item differs from the current one, and the time of the change.
-    pub(in crate::engine) fn difference(&self, current: &Fields, next: Fields) -> Result<Next, Error> {
+    pub(in crate::engine) fn difference(&self, current: &Fields, next: Fields) -> Result<Difference, Error> {
         self.difference_with(current, next, &[])
     }
 
     /// The same, where some fields count as changed whatever their values.
-    fn difference_with(&self, current: &Fields, mut next: Fields, changed: &[usize]) -> Result<Next, Error> {
+    fn difference_with(
+        &self,
+        current: &Fields,
+        mut next: Fields,
+        changed: &[usize],
+    ) -> Result<Difference, Error> {
         let definition = self.definition();
         if let Some(updated) = definition.updated_at {
             next.insert(
                 self.entry.schema.fields[updated].name.clone(),
-                assemble::instant(crate::clock::now()),
+                assemble::time_json(crate::clock::now()),
             );
         }
-        let stored = || definition.stored.iter().copied();
+        let stored = || definition.model_fields.iter().copied();
         let before = self.stored_values(current, stored())?;
         let after = self.values(&next, stored())?;
-        let own = |position: usize| {
+        let is_comparable = |position: usize| {
             position != self.entry.schema.id
                 && Some(position) != self.entry.schema.version
                 && Some(position) != definition.created_at
@@ -228,13 +250,13 @@ impl Call<'_> {
         let set: Vec<_> = stored()
             .zip(before.into_iter().zip(after))
             .filter(|(position, (before, after))| {
-                own(*position) && (before != after || changed.contains(position))
+                is_comparable(*position) && (before != after || changed.contains(position))
             })
             .map(|(position, (_, after))| (position, after))
             .collect();
-        self.fit(set.iter().map(|(position, value)| (*position, value)))?;
+        self.check_lengths(set.iter().map(|(position, value)| (*position, value)))?;
         let changed = set.iter().any(|(position, _)| Some(*position) != definition.updated_at);
-        Ok(if changed { Next::Changed(set) } else { Next::Unchanged })
+        Ok(if changed { Difference::Changed(set) } else { Difference::Unchanged })
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use uuid::Uuid;
 use validator::Validate;
 
-use super::endpoint::{WebhookEndpoint, walls};
+use super::endpoint::{WebhookEndpoint, tenant_or_owner};
 use super::{DELIVERIES, Webhooks};
 use crate::access::{Permissions, nobody, rows};
 use crate::error::{Error, ErrorKind};
@@ -54,7 +54,7 @@ pub(super) enum State {
 }
 
 impl State {
-    pub(super) const ENDED: [Self; 3] = [Self::Delivered, Self::Failed, Self::Cancelled];
+    pub(super) const FINAL: [Self; 3] = [Self::Delivered, Self::Failed, Self::Cancelled];
 }
 
 /// The outcome of one attempt.
@@ -104,7 +104,7 @@ pub(super) fn resource(webhooks: &Webhooks, table: Table) -> ResourceBuilder {
     define_resource::<WebhookDelivery>(DELIVERIES)
         .adapter(table)
         .permissions(Permissions::read(managed_by.clone()).write(nobody()))
-        .policy(walls())
+        .policy(tenant_or_owner())
         .policy(rows(json!({"state": {"ne": "queued"}})))
         .version("version")
         .timestamps("created_at", "updated_at")
@@ -116,14 +116,14 @@ pub(super) fn resource(webhooks: &Webhooks, table: Table) -> ResourceBuilder {
         .sortable(["created_at"])
         .action(
             "replay",
-            Action::on_item(managed_by.clone(), replayed).description(
+            Action::on_item(managed_by.clone(), replay).description(
                 "Sends it once more, under the same `webhook-id`, with as many attempts as at first.",
             ),
         )
 }
 
-fn replayed(delivery: &mut WebhookDelivery, _: NoInput, _: &mut Change) -> Result<(), Error> {
-    if !State::ENDED.contains(&delivery.state) {
+fn replay(delivery: &mut WebhookDelivery, _: NoInput, _: &mut Change) -> Result<(), Error> {
+    if !State::FINAL.contains(&delivery.state) {
         let detail = "It is on its way: `next_attempt_at` says when it is tried next.";
         return Err(Error::new(ErrorKind::Conflict, "webhook-pending", detail));
     }

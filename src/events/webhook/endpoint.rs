@@ -14,7 +14,7 @@ use uuid::Uuid;
 use validator::Validate;
 
 use super::sign::Secret;
-use super::{ENDPOINTS, Webhooks, span};
+use super::{ENDPOINTS, Webhooks, chrono_duration};
 use crate::access::Operation;
 use crate::access::{Actor, Permission, Permissions, all_of, any_of, owner, rows, same_tenant};
 use crate::error::{Error, ErrorKind, Fault};
@@ -63,13 +63,13 @@ const ANY_URL: &str =
     r"^https?://[a-z0-9]([a-z0-9.-]{0,60}[a-z0-9])?(:[1-9][0-9]{0,3})?(/[A-Za-z0-9._~/-]*)?$";
 
 /// Every event pattern that [`known_pattern`] accepts.
-fn patterns(known: Option<&Events>) -> Vec<String> {
-    let of = |(name, words): (&String, &BTreeSet<String>)| {
-        let types = words.iter().map(|word| format!("{name}.{word}"));
+fn allowed_patterns(known: Option<&EventNames>) -> Vec<String> {
+    let of = |(name, names): (&String, &BTreeSet<String>)| {
+        let types = names.iter().map(|word| format!("{name}.{word}"));
         std::iter::once(format!("{name}.*")).chain(types).collect::<Vec<_>>()
     };
-    let named = known.into_iter().flatten().flat_map(of);
-    std::iter::once("*".to_owned()).chain(named).collect()
+    let current_url = known.into_iter().flatten().flat_map(of);
+    std::iter::once("*".to_owned()).chain(current_url).collect()
 }
 
 /// The secret that an endpoint's messages are signed with.
@@ -84,26 +84,26 @@ const fn yes() -> bool {
 }
 
 /// The resources that publish events, with the names of these; set when the application is built.
-pub(super) type Events = BTreeMap<String, BTreeSet<String>>;
-pub(super) type Known = Arc<OnceLock<Events>>;
+pub(super) type EventNames = BTreeMap<String, BTreeSet<String>>;
+pub(super) type KnownEvents = Arc<OnceLock<EventNames>>;
 
 /// How many secrets an endpoint has at most: each message is signed with all of them.
-const SECRETS: usize = 5;
+const MAX_SECRETS: usize = 5;
 
 /// Permission for rows of the caller's tenant; for callers without a tenant, for their own rows.
-pub(super) fn walls() -> Permission {
-    let alone = all_of([rows(json!({"tenant_id": {"is_null": true}})), owner("owner_id")]);
-    any_of([same_tenant("tenant_id"), alone])
+pub(super) fn tenant_or_owner() -> Permission {
+    let own_rows = all_of([rows(json!({"tenant_id": {"is_null": true}})), owner("owner_id")]);
+    any_of([same_tenant("tenant_id"), own_rows])
 }
 
 pub(super) fn resource(webhooks: &Webhooks, table: Table) -> ResourceBuilder {
-    let (known, is_private) = (webhooks.known.clone(), webhooks.private_targets);
-    let overlap = span(webhooks.overlap);
+    let (known, allows_private) = (webhooks.known_events.clone(), webhooks.private_targets);
+    let overlap = chrono_duration(webhooks.overlap);
     let managed_by = &webhooks.managed_by;
     define_resource::<WebhookEndpoint>(ENDPOINTS)
         .adapter(table)
         .permissions(Permissions::all(managed_by.clone()))
-        .policy(walls())
+        .policy(tenant_or_owner())
         .version("version")
         .timestamps("created_at", "updated_at")
         .events(false)
@@ -111,23 +111,23 @@ pub(super) fn resource(webhooks: &Webhooks, table: Table) -> ResourceBuilder {
         .hidden(["owner", "secrets"])
         .index(["enabled", "id"])
         .filterable(["enabled", "url", "tenant_id", "owner_id"])
-        .documented("url", json!({"pattern": if is_private { ANY_URL } else { PUBLIC_URL }}))
-        .documented("events", json!({"items": {"type": "string", "enum": patterns(known.get())}}))
+        .with_keywords("url", json!({"pattern": if allows_private { ANY_URL } else { PUBLIC_URL }}))
+        .with_keywords("events", json!({"items": {"type": "string", "enum": allowed_patterns(known.get())}}))
         .before([Operation::Create, Operation::Update], move |endpoint: &mut WebhookEndpoint, change| {
-            checked(endpoint, change.current(), known.get(), is_private)?;
-            owned(endpoint, change);
+            validate_changes(endpoint, change.current(), known.get(), allows_private)?;
+            assign_owner(endpoint, change);
             Ok(())
         })
-        .hook(Room { most: webhooks.most })
+        .hook(EndpointLimit { max: webhooks.max_endpoints })
         .action(
             "take-over",
-            Action::on_item(managed_by.clone(), taken_over).description(
+            Action::on_item(managed_by.clone(), take_over).description(
                 "Makes the caller the owner, so that the endpoint gets the events that the caller may see.",
             ),
         )
         .action(
             "reveal-secret",
-            Action::on_item(managed_by.clone(), revealed).description(
+            Action::on_item(managed_by.clone(), reveal_secret).description(
                 "Shows the secret that this endpoint's messages are signed with, by Standard Webhooks.",
             ),
         )
@@ -137,48 +137,48 @@ pub(super) fn resource(webhooks: &Webhooks, table: Table) -> ResourceBuilder {
                 managed_by.clone(),
                 move |endpoint: &mut WebhookEndpoint, _: NoInput, _: &mut Change| {
                     let now = Utc::now();
-                    endpoint.secrets.retain(|secret| secret.holds(now));
+                    endpoint.secrets.retain(|secret| secret.is_valid(now));
                     for secret in &mut endpoint.secrets {
                         secret.until =
                             Some(secret.until.map_or(now + overlap, |until| until.min(now + overlap)));
                     }
-                    let minted = Secret::mint();
-                    let answer = WebhookSecret { secret: minted.secret.clone() };
-                    endpoint.secrets.insert(0, minted);
-                    endpoint.secrets.truncate(SECRETS);
-                    Ok(answer)
+                    let new_secret = Secret::generate();
+                    let response = WebhookSecret { secret: new_secret.secret.clone() };
+                    endpoint.secrets.insert(0, new_secret);
+                    endpoint.secrets.truncate(MAX_SECRETS);
+                    Ok(response)
                 },
             )
             .description("Mints another secret. Messages are signed with the one before as well, for a day."),
         )
 }
 
-fn revealed(endpoint: &mut WebhookEndpoint, _: NoInput, _: &mut Change) -> Result<WebhookSecret, Error> {
+fn reveal_secret(endpoint: &mut WebhookEndpoint, _: NoInput, _: &mut Change) -> Result<WebhookSecret, Error> {
     let newest = endpoint.secrets.first().ok_or_else(|| Error::internal("an endpoint has no secret"))?;
     Ok(WebhookSecret { secret: newest.secret.clone() })
 }
 
-fn taken_over(endpoint: &mut WebhookEndpoint, _: NoInput, change: &mut Change) -> Result<(), Error> {
-    belongs_to(endpoint, change.actor());
+fn take_over(endpoint: &mut WebhookEndpoint, _: NoInput, change: &mut Change) -> Result<(), Error> {
+    set_owner(endpoint, change.actor());
     Ok(())
 }
 
-fn belongs_to(endpoint: &mut WebhookEndpoint, owner: &Actor) {
+fn set_owner(endpoint: &mut WebhookEndpoint, owner: &Actor) {
     endpoint.owner_id = owner.id().map(str::to_owned);
-    endpoint.owner = owner.written().as_object().cloned();
+    endpoint.owner = owner.to_unelevated_json().as_object().cloned();
 }
 
 /// Makes the caller who sets the URL the owner. A caller who changes another field does not become the owner: what they may
 /// see would be sent to a URL that another caller chose.
-fn owned(endpoint: &mut WebhookEndpoint, change: &Change) {
+fn assign_owner(endpoint: &mut WebhookEndpoint, change: &Change) {
     let actor = change.actor();
-    let named = change.current().and_then(|current| current.get("url")?.as_str());
-    if named != Some(&endpoint.url) {
-        belongs_to(endpoint, actor);
+    let current_url = change.current().and_then(|current| current.get("url")?.as_str());
+    if current_url != Some(&endpoint.url) {
+        set_owner(endpoint, actor);
     }
     if change.current().is_none() {
         endpoint.tenant_id = actor.tenant().map(str::to_owned);
-        endpoint.secrets = vec![Secret::mint()];
+        endpoint.secrets = vec![Secret::generate()];
     }
     if endpoint.enabled {
         endpoint.disabled_reason = None;
@@ -186,50 +186,50 @@ fn owned(endpoint: &mut WebhookEndpoint, change: &Change) {
 }
 
 /// Limits the number of endpoints. Concurrent creates may exceed the limit by a few.
-struct Room {
-    most: u32,
+struct EndpointLimit {
+    max: u32,
 }
 
-impl Hook for Room {
+impl Hook for EndpointLimit {
     fn before<'a>(&'a self, change: &'a mut Change) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
             if change.operation() != Operation::Create {
                 return Ok(());
             }
             let actor = change.actor();
-            let there = match actor.tenant() {
+            let existing = match actor.tenant() {
                 Some(tenant) => json!({"tenant_id": tenant}),
                 None => json!({"tenant_id": {"is_null": true}, "owner_id": actor.id()}),
             };
-            let there = change.list(ENDPOINTS, there, self.most).await?;
-            if u32::try_from(there.len()).is_ok_and(|there| there < self.most) {
+            let existing = change.list(ENDPOINTS, existing, self.max).await?;
+            if u32::try_from(existing.len()).is_ok_and(|existing| existing < self.max) {
                 return Ok(());
             }
             let detail =
-                format!("There are {} endpoints, and there may be no more: delete one first.", self.most);
+                format!("There are {} endpoints, and there may be no more: delete one first.", self.max);
             Err(Error::new(ErrorKind::Conflict, "too-many-endpoints", detail))
         })
     }
 }
 
 /// Validates new values only: an unchanged value may have become invalid, and must not make other changes fail.
-fn checked(
+fn validate_changes(
     endpoint: &WebhookEndpoint,
     current: Option<&Map<String, Json>>,
-    known: Option<&Events>,
+    known: Option<&EventNames>,
     private_targets: bool,
 ) -> Result<(), Error> {
     let before = |name: &str| current.and_then(|current| current.get(name));
     let mut faults = Vec::new();
     if before("url").and_then(Json::as_str) != Some(&endpoint.url)
-        && let Err(detail) = target(&endpoint.url, private_targets)
+        && let Err(detail) = parse_target(&endpoint.url, private_targets)
     {
         faults.push(Fault::pointer("/url", "format", detail));
     }
     let known_before = before("events").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
     for (position, pattern) in endpoint.events.iter().enumerate() {
         let is_new = known_before.iter().all(|known| known.as_str() != Some(pattern));
-        if let (true, Some(Err(detail))) = (is_new, known.map(|known| known_pattern(pattern, known))) {
+        if let (true, Some(Err(detail))) = (is_new, known.map(|known| check_pattern(pattern, known))) {
             faults.push(Fault::pointer(format!("/events/{position}"), "value", detail));
         }
     }
@@ -238,22 +238,22 @@ fn checked(
 
 /// # Errors
 /// Where a pattern matches no event.
-fn known_pattern(pattern: &str, known: &Events) -> Result<(), String> {
+fn check_pattern(pattern: &str, known: &EventNames) -> Result<(), String> {
     if pattern == "*" {
         return Ok(());
     }
     let (resource, word) = pattern.split_once('.').unwrap_or((pattern, ""));
-    let Some(words) = known.get(resource) else {
+    let Some(names) = known.get(resource) else {
         let detail = "No resource of this name leaves events.".to_owned();
         return Err(suggest(detail, resource, known.keys().map(String::as_str)));
     };
     if word.is_empty() {
         return Err(format!("Must be `{resource}.*`, `*`, or a type such as `{resource}.created`."));
     }
-    if word == "*" || words.contains(word) {
+    if word == "*" || names.contains(word) {
         return Ok(());
     }
-    let all: Vec<&str> = words.iter().map(String::as_str).collect();
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
     let detail = format!("No such event: `{resource}` leaves {}.", all.join(", "));
     Err(suggest(detail, word, all))
 }
@@ -262,7 +262,7 @@ fn known_pattern(pattern: &str, known: &Events) -> Result<(), String> {
 ///
 /// # Errors
 /// What is wrong with it and what would be valid.
-pub(super) fn target(url: &str, private_targets: bool) -> Result<Uri, String> {
+pub(super) fn parse_target(url: &str, private_targets: bool) -> Result<Uri, String> {
     let uri: Uri =
         url.parse().map_err(|_| "Must be a URL, such as `https://example.com/hooks`.".to_owned())?;
     match uri.scheme_str() {

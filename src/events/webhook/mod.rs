@@ -20,15 +20,15 @@ use crate::resource::{Definition, DefinitionErrors, Resource, ResourceBuilder, T
 use crate::tables;
 
 pub(crate) use dispatch::Dispatcher;
-pub(crate) use queue::Queue;
+pub(crate) use queue::WebhookSubscriber;
 
 /// The name of the resource of endpoints.
 const ENDPOINTS: &str = "webhook_endpoints";
 /// The name of the resource of deliveries.
 const DELIVERIES: &str = "webhook_deliveries";
 
-type Owners = dyn Fn(Actor) -> BoxFuture<'static, Result<Option<Actor>, CheckError>> + Send + Sync;
-type Extended = dyn Fn(ResourceBuilder) -> ResourceBuilder + Send + Sync;
+type OwnerLookup = dyn Fn(Actor) -> BoxFuture<'static, Result<Option<Actor>, CheckError>> + Send + Sync;
+type Extension = dyn Fn(ResourceBuilder) -> ResourceBuilder + Send + Sync;
 
 /// Webhooks of an application ([Standard Webhooks](https://www.standardwebhooks.com)): its users register URLs for types of
 /// events, and receive what they may see.
@@ -71,16 +71,16 @@ type Extended = dyn Fn(ResourceBuilder) -> ResourceBuilder + Send + Sync;
 pub struct Webhooks {
     storage: Arc<dyn Storage>,
     managed_by: Permission,
-    owners: Arc<Owners>,
-    endpoints: Vec<Arc<Extended>>,
-    most: u32,
+    owners: Arc<OwnerLookup>,
+    endpoints: Vec<Arc<Extension>>,
+    max_endpoints: u32,
     private_targets: bool,
     deadline: Duration,
     payload_limit: usize,
-    pauses: Vec<Duration>,
-    kept: Duration,
+    backoff: Vec<Duration>,
+    retention: Duration,
     overlap: Duration,
-    known: endpoint::Known,
+    known_events: endpoint::KnownEvents,
 }
 
 impl Webhooks {
@@ -113,14 +113,14 @@ impl Webhooks {
             managed_by,
             owners: Arc::new(move |owner| Box::pin(owners(owner))),
             endpoints: Vec::new(),
-            most: 100,
+            max_endpoints: 100,
             private_targets: false,
             deadline: Duration::from_secs(15),
             payload_limit: 256 << 10,
-            pauses: Self::PAUSES.to_vec(),
-            kept: Duration::from_secs(30 * 24 * 3600),
+            backoff: Self::PAUSES.to_vec(),
+            retention: Duration::from_secs(30 * 24 * 3600),
             overlap: Duration::from_secs(24 * 3600),
-            known: endpoint::Known::default(),
+            known_events: endpoint::KnownEvents::default(),
         }
     }
 
@@ -135,8 +135,8 @@ impl Webhooks {
 
     /// The most endpoints of a tenant, or of an actor without a tenant; 100 by default. Each of them is checked for every
     /// event of theirs.
-    pub const fn max_endpoints_per_tenant(mut self, most: u32) -> Self {
-        self.most = most;
+    pub const fn max_endpoints_per_tenant(mut self, max_endpoints: u32) -> Self {
+        self.max_endpoints = max_endpoints;
         self
     }
 
@@ -163,14 +163,14 @@ impl Webhooks {
 
     /// The pauses between attempts; there is one attempt more than pauses. Each pause is up to a tenth longer. By default
     /// [`PAUSES`](Self::PAUSES).
-    pub fn backoff(mut self, pauses: impl IntoIterator<Item = Duration>) -> Self {
-        self.pauses = pauses.into_iter().collect();
+    pub fn backoff(mut self, backoff: impl IntoIterator<Item = Duration>) -> Self {
+        self.backoff = backoff.into_iter().collect();
         self
     }
 
     /// How long deliveries that ended are kept in the log; 30 days by default.
     pub const fn retention(mut self, time: Duration) -> Self {
-        self.kept = time;
+        self.retention = time;
         self
     }
 
@@ -206,27 +206,29 @@ impl Webhooks {
     }
 
     /// Sets the known events that endpoints are validated against.
-    pub(crate) fn know(&self, resources: &[Resource]) {
-        let leaving = resources.iter().filter(|resource| resource.0.events);
+    pub(crate) fn set_known_events(&self, resources: &[Resource]) {
+        let publishing = resources.iter().filter(|resource| resource.0.events);
         // It is set once, when the application is built.
-        let _ = self.known.set(leaving.map(|one| (one.name().to_owned(), words(&one.0))).collect());
+        let _ = self
+            .known_events
+            .set(publishing.map(|one| (one.name().to_owned(), event_names(&one.0))).collect());
     }
 }
 
 /// The names of a resource's events, without the resource's name.
-fn words(definition: &Definition) -> BTreeSet<String> {
+fn event_names(definition: &Definition) -> BTreeSet<String> {
     let purged = definition.deleted_at.map(|_| "purged");
     let own = ["created", "updated", "deleted"].into_iter().chain(purged).map(str::to_owned);
     // An action that restores an item is an update, and an action on a collection causes the events of its enlisted
     // changes.
-    let done =
-        definition.actions.iter().filter(|one| one.action.target == Target::Item && !one.action.reverts);
-    let of_actions = done.map(|one| one.action.event.clone().unwrap_or_else(|| one.name.clone()));
+    let item_actions =
+        definition.actions.iter().filter(|one| one.action.target == Target::Item && !one.action.is_revert);
+    let of_actions = item_actions.map(|one| one.action.event.clone().unwrap_or_else(|| one.name.clone()));
     own.chain(of_actions).collect()
 }
 
 /// A duration for arithmetic with times, capped at 100 years.
-fn span(time: Duration) -> chrono::Duration {
+fn chrono_duration(time: Duration) -> chrono::Duration {
     const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     chrono::Duration::from_std(time.min(LONGEST)).unwrap_or_default()
 }

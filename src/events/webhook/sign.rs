@@ -22,14 +22,14 @@ pub(super) struct Secret {
 
 impl Secret {
     /// A new random secret.
-    pub(super) fn mint() -> Self {
+    pub(super) fn generate() -> Self {
         // Two UUIDs of version 4 hold 244 random bits; the digest spreads them over the whole key.
         let random = [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat();
         let key = blake3::derive_key("resourceful 2026-11 secrets of webhook endpoints", &random);
         Self { secret: format!("{PREFIX}{}", STANDARD.encode(key)), until: None }
     }
 
-    pub(super) fn holds(&self, now: DateTime<Utc>) -> bool {
+    pub(super) fn is_valid(&self, now: DateTime<Utc>) -> bool {
         self.until.is_none_or(|until| until > now)
     }
 }
@@ -38,8 +38,8 @@ impl Secret {
 /// them can verify it.
 pub(super) fn signatures(secrets: &[Secret], id: &str, at: DateTime<Utc>, body: &[u8]) -> String {
     let timestamp = at.timestamp();
-    let holding = secrets.iter().filter(|secret| secret.holds(at));
-    let signed = holding.filter_map(|secret| signature(&secret.secret, id, timestamp, body));
+    let valid = secrets.iter().filter(|secret| secret.is_valid(at));
+    let signed = valid.filter_map(|secret| signature(&secret.secret, id, timestamp, body));
     signed.collect::<Vec<_>>().join(" ")
 }
 
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_specification_s_own_example_is_signed_as_it_says() {
+    fn specification_example_has_expected_signature() {
         let body = br#"{"email":"test@example.com","username":"test_user"}"#;
         let secret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
         let signed = signature(secret, "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk", 1_649_367_553, body);
@@ -64,8 +64,8 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_of_the_form_that_receivers_read_and_never_the_same() {
-        let (one, other) = (Secret::mint(), Secret::mint());
+    fn secrets_are_well_formed_and_unique() {
+        let (one, other) = (Secret::generate(), Secret::generate());
         assert_ne!(one.secret, other.secret);
         assert_eq!(STANDARD.decode(one.secret.strip_prefix(PREFIX).unwrap()).unwrap().len(), 32);
     }

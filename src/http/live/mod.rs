@@ -5,5 +5,5 @@ mod socket;
 mod stream;
 mod subscription;
 
-pub(crate) use socket::{Origins, PROTOCOL, SOCKET, socket};
-pub(crate) use stream::{EVENTS, events};
+pub(crate) use socket::{Origins, SOCKET_PATH, SUBPROTOCOL, socket};
+pub(crate) use stream::{EVENTS_PATH, events};

@@ -12,7 +12,7 @@ use serde_json::{Map, Value as Json, json};
 use super::{components, walk};
 
 /// Keywords of JSON Schema that OpenAPI 3.0 does not have.
-const UNKNOWN: [&str; 18] = [
+const UNSUPPORTED_KEYWORDS: [&str; 18] = [
     "$schema",
     "$id",
     "$comment",
@@ -40,12 +40,12 @@ pub(super) fn convert(document: &mut Json) {
     components::remove_unused(document);
     if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
         let filters = schemas.iter_mut().filter(|(name, _)| name.ends_with("Filter"));
-        filters.for_each(|(_, filter)| keep_identifiers(filter));
+        filters.for_each(|(_, filter)| retain_unique(filter));
     }
-    walk::document(document, &mut convert_schema);
+    walk::visit_document(document, &mut convert_schema);
     // A nullable reference repeats the type that it refers to: `nullable` has no effect without one.
     let types = types(document);
-    walk::document(document, &mut |map| state_type(map, &types));
+    walk::visit_document(document, &mut |map| add_missing_type(map, &types));
     if let Some(license) = document["info"].get_mut("license").and_then(Json::as_object_mut) {
         license.shift_remove("identifier");
     }
@@ -61,7 +61,7 @@ pub(super) fn convert(document: &mut Json) {
 
 /// Removes members of a filter tree whose names become the identifier of another, as [`operations`] does for
 /// parameters.
-fn keep_identifiers(filter: &mut Json) {
+fn retain_unique(filter: &mut Json) {
     let mut identifiers = HashSet::new();
     let properties = filter.get_mut("properties").and_then(Json::as_object_mut);
     if let Some(properties) = properties.filter(|properties| properties.contains_key("and")) {
@@ -78,7 +78,7 @@ fn types(document: &Json) -> BTreeMap<String, Json> {
     schemas.filter_map(of).collect()
 }
 
-fn state_type(map: &mut Map<String, Json>, types: &BTreeMap<String, Json>) {
+fn add_missing_type(map: &mut Map<String, Json>, types: &BTreeMap<String, Json>) {
     if map.contains_key("type") || !map.contains_key("nullable") {
         return;
     }
@@ -122,7 +122,7 @@ fn convert_schema(map: &mut Map<String, Json>) {
     if map.shift_remove("contentMediaType").is_some() && !map.contains_key("format") {
         map.insert("format".to_owned(), json!("json"));
     }
-    for keyword in UNKNOWN {
+    for keyword in UNSUPPORTED_KEYWORDS {
         map.shift_remove(keyword);
     }
     if map.len() > 1

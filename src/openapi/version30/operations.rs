@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, HashSet};
 use serde_json::{Map, Value as Json, json};
 
 const PARAMETERS: &str = "#/components/parameters/";
-const JSON: &str = "application/json";
+const JSON_MEDIA_TYPE: &str = "application/json";
 
 /// Converts the operations of a document, and the parameters that they share.
 pub(super) fn convert(document: &mut Json) {
-    let flat = flatten(document);
+    let flattened = flatten(document);
     let parameters = document["components"]["parameters"].clone();
     let mut unions = BTreeMap::new();
     if let Some(paths) = document["paths"].as_object_mut() {
@@ -19,14 +19,14 @@ pub(super) fn convert(document: &mut Json) {
     let paths = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
     for operation in paths.filter_map(Json::as_object_mut).flat_map(Map::values_mut) {
         if let Some(list) = operation.get_mut("parameters").and_then(Json::as_array_mut) {
-            *list = distinct(list, &flat, &parameters);
+            *list = distinct(list, &flattened, &parameters);
         }
         if let Some(content) = operation.pointer_mut("/requestBody/content").and_then(Json::as_object_mut)
-            && content.contains_key(JSON)
+            && content.contains_key(JSON_MEDIA_TYPE)
         {
-            content.retain(|media_type, _| media_type == JSON);
+            content.retain(|media_type, _| media_type == JSON_MEDIA_TYPE);
         }
-        unite_successes(operation, &mut unions);
+        merge_successes(operation, &mut unions);
     }
     for (name, union) in unions {
         document["components"]["schemas"][name] = union;
@@ -39,11 +39,11 @@ fn flatten(document: &mut Json) -> BTreeMap<String, Vec<String>> {
     let Json::Object(parameters) = document["components"]["parameters"].take() else {
         return BTreeMap::new();
     };
-    let mut flat = BTreeMap::new();
-    let mut kept = Map::new();
+    let mut flattened = BTreeMap::new();
+    let mut retained = Map::new();
     for (name, parameter) in parameters {
         if parameter["style"] != "deepObject" {
-            kept.insert(name, parameter);
+            retained.insert(name, parameter);
             continue;
         }
         let schema = parameter["schema"]["$ref"].as_str().and_then(|to| to.strip_prefix('#'));
@@ -62,19 +62,19 @@ fn flatten(document: &mut Json) -> BTreeMap<String, Vec<String>> {
                 "required": false,
                 "schema": schema,
             });
-            kept.insert(name.clone(), one);
+            retained.insert(name.clone(), one);
             names.push(name);
         }
-        flat.insert(name, names);
+        flattened.insert(name, names);
     }
-    document["components"]["parameters"] = Json::Object(kept);
-    flat
+    document["components"]["parameters"] = Json::Object(retained);
+    flattened
 }
 
 /// The operators of a filter, each with the suffix of its component's name, the suffix of its own name, and its schema.
 fn operators(schema: &Json) -> Vec<(String, String, Json)> {
-    let either = schema.get("anyOf").and_then(Json::as_array).map(Vec::as_slice);
-    let (equality, object) = match either {
+    let alternatives = schema.get("anyOf").and_then(Json::as_array).map(Vec::as_slice);
+    let (equality, object) = match alternatives {
         Some([value, object]) => (Some(value), object),
         _ => (None, schema),
     };
@@ -88,20 +88,20 @@ fn operators(schema: &Json) -> Vec<(String, String, Json)> {
 
 /// The parameters of an operation. Of several whose names become one identifier the first is kept: `country_code` of a
 /// city, and not `country.code`, which generators cannot distinguish from it.
-fn distinct(list: &[Json], flat: &BTreeMap<String, Vec<String>>, parameters: &Json) -> Vec<Json> {
+fn distinct(list: &[Json], flattened: &BTreeMap<String, Vec<String>>, parameters: &Json) -> Vec<Json> {
     let mut identifiers = HashSet::new();
-    let mut kept = Vec::new();
+    let mut retained = Vec::new();
     for parameter in list {
         let name = parameter["$ref"].as_str().and_then(|to| to.strip_prefix(PARAMETERS)).unwrap_or_default();
-        let names = flat.get(name).cloned().unwrap_or_else(|| vec![name.to_owned()]);
+        let names = flattened.get(name).cloned().unwrap_or_else(|| vec![name.to_owned()]);
         for name in names {
-            let spelled = parameters[&name]["name"].as_str().unwrap_or_default();
-            if identifiers.insert(identifier(spelled)) {
-                kept.push(json!({"$ref": format!("{PARAMETERS}{name}")}));
+            let parameter_name = parameters[&name]["name"].as_str().unwrap_or_default();
+            if identifiers.insert(identifier(parameter_name)) {
+                retained.push(json!({"$ref": format!("{PARAMETERS}{name}")}));
             }
         }
     }
-    kept
+    retained
 }
 
 /// A name reduced to an identifier, as in most programming languages.
@@ -111,13 +111,13 @@ pub(super) fn identifier(name: &str) -> String {
 }
 
 /// Unites success responses with different JSON schemas under one `oneOf`.
-fn unite_successes(operation: &mut Json, unions: &mut BTreeMap<String, Json>) {
+fn merge_successes(operation: &mut Json, unions: &mut BTreeMap<String, Json>) {
     let Some(responses) = operation.get_mut("responses").and_then(Json::as_object_mut) else { return };
     let mut schemas: Vec<Json> = Vec::new();
     for response in
         responses.iter().filter(|(status, _)| status.starts_with('2')).map(|(_, response)| response)
     {
-        let schema = &response["content"][JSON]["schema"];
+        let schema = &response["content"][JSON_MEDIA_TYPE]["schema"];
         if !schema.is_null() && !schemas.contains(schema) {
             schemas.push(schema.clone());
         }

@@ -4,12 +4,12 @@ use super::Faults;
 use crate::resource::derive::Draft;
 
 /// Paths of a collection that actions cannot have.
-const TAKEN: [&str; 3] = ["query", "bulk", "stream"];
+const RESERVED_COLLECTION_PATHS: [&str; 3] = ["query", "bulk", "stream"];
 /// Paths of an item that actions cannot have.
-const TAKEN_OF_ITEMS: [&str; 3] = ["history", "children", "subtree"];
+const RESERVED_ITEM_PATHS: [&str; 3] = ["history", "children", "subtree"];
 
 pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
-    claims(draft, faults);
+    verify_claims(draft, faults);
     for (name, _) in &draft.builder.actions {
         let legal = |character: char| character.is_ascii_lowercase() || "_-0123456789".contains(character);
         if name.is_empty()
@@ -21,7 +21,9 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
                 format!("`{name}` cannot be the name of an action: it is part of a path"),
                 "a name in lower case, such as \"ship\" or \"send_back\"",
             );
-        } else if TAKEN.contains(&name.as_str()) || TAKEN_OF_ITEMS.contains(&name.as_str()) {
+        } else if RESERVED_COLLECTION_PATHS.contains(&name.as_str())
+            || RESERVED_ITEM_PATHS.contains(&name.as_str())
+        {
             faults.push(
                 None,
                 format!("`{name}` cannot be the name of an action: the path has a meaning of its own"),
@@ -29,13 +31,13 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
             );
         }
     }
-    for machine in &draft.builder.machines {
-        states(draft, machine, faults);
+    for machine in &draft.builder.state_machines {
+        verify_states(draft, machine, faults);
     }
 }
 
 /// Reports paths and fields that are claimed twice.
-fn claims(draft: &Draft, faults: &mut Faults) {
+fn verify_claims(draft: &Draft, faults: &mut Faults) {
     let claims = &draft.builder.claims;
     for (position, (what, by)) in claims.iter().enumerate() {
         if let Some((_, first)) = claims[..position].iter().find(|(other, _)| other == what) {
@@ -50,7 +52,7 @@ fn claims(draft: &Draft, faults: &mut Faults) {
     }
 }
 
-fn states(draft: &Draft, machine: &crate::resource::StateMachine, faults: &mut Faults) {
+fn verify_states(draft: &Draft, machine: &crate::resource::StateMachine, faults: &mut Faults) {
     let name = machine.field.as_str();
     let Some(position) = draft.position(name) else {
         faults.push(
@@ -71,9 +73,11 @@ fn states(draft: &Draft, machine: &crate::resource::StateMachine, faults: &mut F
     }
     let Some(values) = field.enum_values() else { return };
     let transitions = machine.transitions.iter();
-    let said = transitions.flat_map(|transition| transition.from.iter().chain([&transition.to]));
-    let mut unknown: Vec<_> =
-        said.chain([&machine.first]).filter(|state| !values.contains(&state.as_str().into())).collect();
+    let named_states = transitions.flat_map(|transition| transition.from.iter().chain([&transition.to]));
+    let mut unknown: Vec<_> = named_states
+        .chain([&machine.initial])
+        .filter(|state| !values.contains(&state.as_str().into()))
+        .collect();
     unknown.sort();
     unknown.dedup();
     for state in unknown {

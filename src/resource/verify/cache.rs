@@ -8,34 +8,36 @@ use crate::access::anyone;
 use crate::resource::Cache;
 use crate::resource::derive::Draft;
 
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Directives that let a shared cache reuse a response for other callers (RFC 9111, 3.5).
-const SHARED: [&str; 3] = ["public", "s-maxage", "must-revalidate"];
+const SHARED_DIRECTIVES: [&str; 3] = ["public", "s-maxage", "must-revalidate"];
 /// The maximum length of a name that every cache accepts in `Cache-Groups` (RFC 9875, 2).
-const LONGEST_TAG: usize = 32;
+const MAX_TAG_LENGTH: usize = 32;
 
 pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
     let builder = &draft.builder;
     if let Some(cache) = &builder.cache {
-        lives(cache, faults);
-        names(cache, faults);
+        verify_lifetimes(cache, faults);
+        verify_names(cache, faults);
     }
-    let public = builder.cache_control.as_deref().is_some_and(|directives| {
+    let is_shared = builder.cache_control.as_deref().is_some_and(|directives| {
         let names = directives.split(',').map(|directive| directive.split('=').next().unwrap_or_default());
-        names.map(str::trim).any(|name| SHARED.iter().any(|shared| name.eq_ignore_ascii_case(shared)))
+        names
+            .map(str::trim)
+            .any(|name| SHARED_DIRECTIVES.iter().any(|shared| name.eq_ignore_ascii_case(shared)))
     });
-    if !public {
+    if !is_shared {
         return;
     }
     let reads = [Operation::List, Operation::Read];
     let is_open = builder.permissions.as_ref().is_none_or(|permissions| {
         reads.iter().all(|operation| permissions.of(*operation).is_none_or(|needed| *needed == anyone()))
     });
-    let is_narrowed =
+    let is_restricted =
         builder.policies.iter().any(|policy| reads.iter().any(|read| policy.operations.contains(read)))
             || !builder.visible_to.is_empty()
             || !builder.redacted_for.is_empty();
-    if !is_open || is_narrowed {
+    if !is_open || is_restricted {
         faults.push(
             None,
             "its answers differ from caller to caller, and `public` has proxies give one caller's to others",
@@ -44,9 +46,9 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
     }
 }
 
-fn lives(cache: &Cache, faults: &mut Faults) {
-    for life in cache.lives() {
-        if life.fresh.is_zero() || life.fresh > LONGEST || life.stale > LONGEST {
+fn verify_lifetimes(cache: &Cache, faults: &mut Faults) {
+    for freshness in cache.freshness_settings() {
+        if freshness.fresh.is_zero() || freshness.fresh > MAX_LIFETIME || freshness.stale > MAX_LIFETIME {
             faults.push(
                 None,
                 "answers are fresh for more than nothing, and neither fresh nor stale for more than a day",
@@ -66,24 +68,21 @@ fn lives(cache: &Cache, faults: &mut Faults) {
     }
 }
 
-fn names(cache: &Cache, faults: &mut Faults) {
+fn verify_names(cache: &Cache, faults: &mut Faults) {
     for tag in &cache.tags {
         let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
-        if tag.is_empty() || tag.len() > LONGEST_TAG || !tag.bytes().all(is_plain) {
+        if tag.is_empty() || tag.len() > MAX_TAG_LENGTH || !tag.bytes().all(is_plain) {
             faults.push(
                 None,
                 format!(
-                    "`{tag}` cannot be a tag: 1 to {LONGEST_TAG} characters of visible ASCII without quotes"
+                    "`{tag}` cannot be a tag: 1 to {MAX_TAG_LENGTH} characters of visible ASCII without quotes"
                 ),
                 ".tag(\"catalog\")",
             );
         }
     }
     for pattern in &cache.invalidated_by {
-        if pattern
-            .split_once('.')
-            .is_none_or(|(resource, happened)| resource.is_empty() || happened.is_empty())
-        {
+        if pattern.split_once('.').is_none_or(|(resource, event)| resource.is_empty() || event.is_empty()) {
             faults.push(
                 None,
                 format!("`{pattern}` is no pattern of another resource's changes"),

@@ -18,35 +18,40 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
         ("hidden", &builder.hidden),
     ];
     for (setter, names) in lists {
-        exist(draft, setter, names, faults);
+        verify_exist(draft, setter, names, faults);
     }
     let names = |rules: &[(String, _)]| rules.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-    exist(draft, "visible_to", &names(&builder.visible_to), faults);
-    exist(draft, "writable_by", &names(&builder.writable_by), faults);
-    exist(
+    verify_exist(draft, "visible_to", &names(&builder.visible_to), faults);
+    verify_exist(draft, "writable_by", &names(&builder.writable_by), faults);
+    verify_exist(
         draft,
         "redacted_for",
         &builder.redacted_for.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(),
         faults,
     );
-    exist(draft, "fill", &builder.fills.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), faults);
-    exist(draft, "unique_within", builder.unique_within.as_slice(), faults);
+    verify_exist(
+        draft,
+        "fill",
+        &builder.fills.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(),
+        faults,
+    );
+    verify_exist(draft, "unique_within", builder.unique_within.as_slice(), faults);
     for (names, unique) in &builder.indexes {
         let setter = if *unique { "unique" } else { "index" };
-        exist(draft, setter, names, faults);
+        verify_exist(draft, setter, names, faults);
         if names.is_empty() {
             faults.push(None, "an index needs a field", format!(".{setter}([\"field\"])"));
         }
     }
     if let Some(table) = &builder.table {
         let bound: Vec<String> = table.columns().keys().cloned().collect();
-        exist(draft, "column", &bound, faults);
+        verify_exist(draft, "column", &bound, faults);
     }
     timestamps(draft, faults);
-    server_set(draft, faults);
+    verify_server_set(draft, faults);
 }
 
-fn exist(draft: &Draft, setter: &str, names: &[String], faults: &mut Faults) {
+fn verify_exist(draft: &Draft, setter: &str, names: &[String], faults: &mut Faults) {
     for name in names.iter().filter(|name| draft.position(name).is_none()) {
         let known = draft.fields.iter().map(|field| field.name.as_str());
         faults.push(
@@ -74,10 +79,10 @@ fn timestamps(draft: &Draft, faults: &mut Faults) {
 }
 
 /// Reports required fields that only the server sets and that nothing sets: every create would fail.
-fn server_set(draft: &Draft, faults: &mut Faults) {
+fn verify_server_set(draft: &Draft, faults: &mut Faults) {
     let required = draft.builder.json_schema.get("required").and_then(|names| names.as_array());
     for (position, field) in draft.fields.iter().enumerate() {
-        let kept = draft.id.is_some_and(|(id, _)| id == position)
+        let is_set = draft.id.is_some_and(|(id, _)| id == position)
             || draft.version == Some(position)
             || draft
                 .builder
@@ -85,8 +90,8 @@ fn server_set(draft: &Draft, faults: &mut Faults) {
                 .as_ref()
                 .is_some_and(|(created, updated)| *created == field.name || *updated == field.name)
             || draft.builder.fills.iter().any(|(name, _)| *name == field.name);
-        let needed = required.is_some_and(|names| names.iter().any(|name| name == field.name.as_str()));
-        if field.read_only && !kept && needed && !field.nullable && field.default().is_none() {
+        let is_required = required.is_some_and(|names| names.iter().any(|name| name == field.name.as_str()));
+        if field.read_only && !is_set && is_required && !field.nullable && field.default().is_none() {
             faults.push(
                 Some(&field.name),
                 "it is read-only, and nothing gives it a value when an item is created",

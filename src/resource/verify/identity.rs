@@ -44,7 +44,7 @@ fn id(draft: &Draft, position: usize, kind: Id, faults: &mut Faults) {
     if field.hidden {
         faults.push(name, "an id cannot be hidden: every answer and path shows it", "drop .write_only(…)");
     }
-    let (fits, wanted) = match kind {
+    let (is_valid, wanted) = match kind {
         Id::UuidV7 => (field.field_type == FieldType::Uuid, "a Uuid"),
         Id::Integer => (field.field_type == FieldType::Integer, "an i64"),
         Id::Text => (field.field_type == FieldType::Text, "a String"),
@@ -53,7 +53,7 @@ fn id(draft: &Draft, position: usize, kind: Id, faults: &mut Faults) {
             "a Uuid, an i64 or a String",
         ),
     };
-    if !fits {
+    if !is_valid {
         faults.push(
             name,
             format!("{kind:?} ids need a field of another type"),

@@ -17,7 +17,7 @@ use resourceful_contract::{ErrorKind as StorageKind, StorageError};
 use super::derive::Draft;
 use crate::error::{Error, ErrorKind};
 
-pub(super) fn declaration(draft: &Draft, faults: &mut Faults) {
+pub(super) fn verify_declaration(draft: &Draft, faults: &mut Faults) {
     mandatory::verify(draft, faults);
     names::verify(draft, faults);
     hooks::verify(draft, faults);
@@ -74,7 +74,7 @@ impl DefinitionErrors {
 
     /// Adds further faults.
     pub(crate) fn with(mut self, faults: Faults) -> Self {
-        self.faults.extend(faults.found);
+        self.faults.extend(faults.faults);
         self
     }
 
@@ -117,12 +117,12 @@ impl From<DefinitionErrors> for Error {
 /// Collects the faults of one resource.
 pub(crate) struct Faults {
     resource: String,
-    found: Vec<DefinitionFault>,
+    faults: Vec<DefinitionFault>,
 }
 
 impl Faults {
     pub(crate) fn of(resource: &str) -> Self {
-        Self { resource: resource.to_owned(), found: Vec::new() }
+        Self { resource: resource.to_owned(), faults: Vec::new() }
     }
 
     /// Adds a fault, unless it was added already: operations share rules.
@@ -140,20 +140,20 @@ impl Faults {
     fn add(&mut self, field: Option<&str>, message: String, help: String, is_transient: bool) {
         let (resource, field) = (self.resource.clone(), field.map(str::to_owned));
         let fault = DefinitionFault { resource, field, message, help, is_transient };
-        if !self.found.contains(&fault) {
-            self.found.push(fault);
+        if !self.faults.contains(&fault) {
+            self.faults.push(fault);
         }
     }
 
     pub(crate) fn into_errors(self) -> DefinitionErrors {
-        DefinitionErrors::new(self.found)
+        DefinitionErrors::new(self.faults)
     }
 
-    pub(crate) fn into_found(self) -> Vec<DefinitionFault> {
-        self.found
+    pub(crate) fn into_faults(self) -> Vec<DefinitionFault> {
+        self.faults
     }
 
     pub(crate) fn into_result(self) -> Result<(), DefinitionErrors> {
-        if self.found.is_empty() { Ok(()) } else { Err(self.into_errors()) }
+        if self.faults.is_empty() { Ok(()) } else { Err(self.into_errors()) }
     }
 }

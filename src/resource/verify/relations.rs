@@ -8,7 +8,7 @@ use crate::resource::derive::Draft;
 
 pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
     if let Some(tree) = &draft.builder.tree {
-        planted(draft, &tree.parent, faults);
+        verify_tree(draft, &tree.parent, faults);
     }
     let relations = &draft.builder.relations;
     for (position, relation) in relations.iter().enumerate() {
@@ -57,7 +57,7 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
 }
 
 /// Checks a tree's parent field: it refers to items of the same resource, and is null for root items.
-fn planted(draft: &Draft, name: &str, faults: &mut Faults) {
+fn verify_tree(draft: &Draft, name: &str, faults: &mut Faults) {
     let Some(field) = draft.position(name).map(|position| &draft.fields[position]) else {
         // A missing field is reported for the relation.
         return;

@@ -1,13 +1,13 @@
 //! The policy matrix: compares every path of an application with its declaration, for every caller, row and field.
 
-mod apart;
+mod app_cases;
 mod cases;
+mod dry_runs;
 mod fields;
 mod oracle;
 mod records;
 mod streams;
 mod trees;
-mod trials;
 
 use std::fmt;
 
@@ -91,19 +91,19 @@ impl PolicyMatrix<'_> {
     /// # Errors
     /// If the rows cannot be read.
     pub async fn run(self) -> Result<MatrixReport, Error> {
-        let engine = &self.app.app().boundary().engine;
+        let engine = &self.app.app().state().engine;
         let mut rows = Vec::new();
         for entry in engine.catalog.entries() {
             rows.push(engine.rows(entry).await?);
         }
         let mut report = MatrixReport::default();
         for caller in &self.callers {
-            let actor = caller.actor.clone().with_included(&self.app.app().boundary().roles);
-            let explained_to = self.app.app().boundary().explained_to.as_ref();
+            let actor = caller.actor.clone().with_included(&self.app.app().state().roles);
+            let explained_to = self.app.app().state().explain_permission.as_ref();
             let oracle = oracle::Oracle::of(&engine.catalog, &rows, &actor, explained_to).await;
-            apart::Apart { app: self.app, caller, oracle: &oracle }.run(&mut report).await;
+            app_cases::AppCases { app: self.app, caller, oracle: &oracle }.run(&mut report).await;
             for entry in engine.catalog.entries() {
-                let site = cases::Site {
+                let cases = cases::ResourceCases {
                     app: self.app,
                     caller,
                     others: &self.callers,
@@ -112,7 +112,7 @@ impl PolicyMatrix<'_> {
                     catalog: &engine.catalog,
                     rows: &rows[entry.position],
                 };
-                site.run(&mut report).await;
+                cases.run(&mut report).await;
             }
         }
         Ok(report)

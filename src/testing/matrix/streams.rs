@@ -6,22 +6,22 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::MatrixReport;
-use super::cases::{Site, text};
+use super::cases::{ResourceCases, scalar_text};
 use super::oracle::Row;
-use crate::http::{EVENTS, SOCKET};
+use crate::http::{EVENTS_PATH, SOCKET_PATH};
 use crate::outbox::Follower as _;
 use crate::tables::events::EventRow;
 use crate::tables::events::Position;
 use crate::testing::{TestResponse, TestSocket, TestStream};
 
 /// The connection on which a caller receives changes.
-enum Ear {
+enum EventConnection {
     Stream(TestStream),
     Socket(Box<TestSocket>),
 }
 
-impl Ear {
-    const fn word(&self) -> &'static str {
+impl EventConnection {
+    const fn label(&self) -> &'static str {
         match self {
             Self::Stream(_) => "a stream",
             Self::Socket(_) => "a socket",
@@ -29,7 +29,7 @@ impl Ear {
     }
 
     /// The item in the next event; `None` at the end.
-    async fn data(&mut self) -> Option<Json> {
+    async fn next_item(&mut self) -> Option<Json> {
         match self {
             Self::Stream(stream) => {
                 let event = stream.next().await?;
@@ -43,75 +43,74 @@ impl Ear {
     }
 }
 
-impl Site<'_> {
+impl ResourceCases<'_> {
     /// Of an event of each row a stream shows what a list would show of the row, and it sends no other events.
     pub(super) async fn streams(&self, report: &mut MatrixReport) {
-        let path = format!("{}/stream", self.collection());
+        let path = format!("{}/stream", self.collection_path());
         let opened = self.caller.send(self.app.get(&path)).stream().await;
-        let about = || self.about(&path);
+        let about = || self.label(&path);
         let status = opened.as_ref().map_or_else(TestResponse::status, |_| 200);
-        let expected = if self.is_closed() { self.refused() } else { 200 };
+        let expected = if self.is_closed() { self.refused_status() } else { 200 };
         report.compare(about, &json!(status), &json!(expected));
         if let Ok(stream) = opened {
-            self.told_by(Ear::Stream(stream), report).await;
+            self.compare_events(EventConnection::Stream(stream), report).await;
         }
         // The stream of all resources, if there is one and the caller may see any.
-        let path = format!("{}{EVENTS}", self.app.app().boundary().prefix);
+        let path = format!("{}{EVENTS_PATH}", self.app.app().state().prefix);
         if let Ok(stream) = self.caller.send(self.app.get(&path)).stream().await {
-            self.told_by(Ear::Stream(stream), report).await;
+            self.compare_events(EventConnection::Stream(stream), report).await;
         }
         // A socket opens for every caller; its subscriptions are what is refused.
-        let path = format!("{}{SOCKET}", self.app.app().boundary().prefix);
-        for asked in [json!({"resource": &*self.entry.name}), json!({"types": ["*"]})] {
+        let path = format!("{}{SOCKET_PATH}", self.app.app().state().prefix);
+        for subscription in [json!({"resource": &*self.entry.name}), json!({"types": ["*"]})] {
             let Ok(mut socket) = self.caller.send(self.app.get(&path)).socket().await else { continue };
-            let mut message = asked.clone();
+            let mut message = subscription.clone();
             message["type"] = "subscribe".into();
             message["id"] = "1".into();
             socket.send(message).await;
-            let answer = socket.next().await.unwrap_or_default();
-            if asked["resource"].is_string() {
-                let status = answer["problem"].get("status").cloned().unwrap_or(json!(200));
-                report.compare(|| self.about("a socket"), &status, &json!(expected));
+            let response = socket.next().await.unwrap_or_default();
+            if subscription["resource"].is_string() {
+                let status = response["problem"].get("status").cloned().unwrap_or(json!(200));
+                report.compare(|| self.label("a socket"), &status, &json!(expected));
             }
-            if answer["type"] == "ready" {
-                self.told_by(Ear::Socket(Box::new(socket)), report).await;
+            if response["type"] == "ready" {
+                self.compare_events(EventConnection::Socket(Box::new(socket)), report).await;
             }
         }
     }
 
-    async fn told_by(&self, mut stream: Ear, report: &mut MatrixReport) {
-        let boundary = self.app.app().boundary();
-        let (Some(live), Some(database)) = (&boundary.live, boundary.engine.outbox.database_of(self.entry))
-        else {
+    async fn compare_events(&self, mut stream: EventConnection, report: &mut MatrixReport) {
+        let state = self.app.app().state();
+        let (Some(live), Some(database)) = (&state.live, state.engine.outbox.database_of(self.entry)) else {
             return;
         };
-        if let Ear::Stream(stream) = &mut stream {
+        if let EventConnection::Stream(stream) = &mut stream {
             let ready = stream.next().await.map(|event| event.name);
-            report.compare(|| self.about("a stream"), &json!(ready), &json!("ready"));
+            report.compare(|| self.label("a stream"), &json!(ready), &json!("ready"));
         }
-        let recorded = boundary.engine.outbox.storages();
-        let Ok(bounds) = boundary.engine.outbox.bounds(&recorded[database]).await else { return };
-        let word = stream.word();
-        let mut told = Vec::new();
+        let recorded = state.engine.outbox.storages();
+        let Ok(bounds) = state.engine.outbox.bounds(&recorded[database]).await else { return };
+        let word = stream.label();
+        let mut events = Vec::new();
         for (sequence, row) in (0..).zip(self.rows) {
             let position = Position { batch: bounds.last.batch + 1, sequence };
-            told.push(Arc::new(self.event(row, position)));
+            events.push(Arc::new(self.event(row, position)));
         }
-        live.hub.published(database, &told).await;
+        live.hub.handle_events(database, &events).await;
         for row in self.rows {
-            if !self.oracle.lists(self.entry, row) {
+            if !self.oracle.is_listed(self.entry, row) {
                 continue;
             }
-            let about = || self.about(&format!("{word}'s event of {}", self.item(row)));
-            let found = stream.data().await;
-            report.compare(about, &json!(found), &self.oracle.shown(self.entry, row));
+            let about = || self.label(&format!("{word}'s event of {}", self.item_path(row)));
+            let found = stream.next_item().await;
+            report.compare(about, &json!(found), &self.oracle.visible_item(self.entry, row));
         }
         // The next message after all of them is the end, so nothing else was sent.
         live.hub.close();
-        let about = || self.about(&format!("{word}'s end"));
-        report.compare(about, &json!(stream.data().await.is_none()), &json!(true));
+        let about = || self.label(&format!("{word}'s end"));
+        report.compare(about, &json!(stream.next_item().await.is_none()), &json!(true));
         drop(stream);
-        live.hub.left().await;
+        live.hub.wait_until_drained().await;
         live.hub.open();
         // The events of this case are not in the outbox.
         let _ = live.tail.step(database).await;
@@ -125,13 +124,13 @@ impl Site<'_> {
             id: Uuid::nil(),
             event_type: format!("{name}.updated"),
             resource: name.to_string(),
-            subject: text(&row[&self.entry.schema.id_field().name]),
+            subject: scalar_text(&row[&self.entry.schema.id_field().name]),
             time: chrono::DateTime::UNIX_EPOCH,
             tenant: None,
             trace: None,
-            data: self.shape(row).to_string(),
+            data: self.event_data(row).to_string(),
             previous: Some("{}".to_owned()),
-            unsaid: Vec::new(),
+            hidden_changes: Vec::new(),
             batch: Some(position.batch),
             attempts: 0,
             reason: None,

@@ -25,7 +25,7 @@ pub(crate) struct Gated {
     refusal: Mutex<Option<ErrorKind>>,
     /// The same of commits that were made, and are not told of yet.
     committed: watch::Sender<usize>,
-    tells: watch::Sender<bool>,
+    is_commit_open: watch::Sender<bool>,
 }
 
 impl Gated {
@@ -39,7 +39,7 @@ impl Gated {
             fails: AtomicBool::new(false),
             refusal: Mutex::new(None),
             committed: watch::Sender::new(0),
-            tells: watch::Sender::new(true),
+            is_commit_open: watch::Sender::new(true),
         })
     }
 
@@ -48,36 +48,36 @@ impl Gated {
     }
 
     /// Holds up whatever has read rows of the table from here on, until it is opened again.
-    pub(crate) fn hold(&self) {
+    pub(crate) fn hold_reads(&self) {
         self.is_open.send_replace(false);
     }
 
     /// Has whatever reads rows of the table fail from here on, or not any more.
-    pub(crate) fn fail(&self, fails: bool) {
+    pub(crate) fn set_failing(&self, fails: bool) {
         self.fails.store(fails, Ordering::SeqCst);
     }
 
     /// Has whatever changes rows of the table be refused from here on.
-    pub(crate) fn refuse(&self, kind: ErrorKind) {
+    pub(crate) fn refuse_commits(&self, kind: ErrorKind) {
         *self.refusal.lock().unwrap() = Some(kind);
     }
 
-    pub(crate) fn open(&self) {
+    pub(crate) fn release_reads(&self) {
         self.is_open.send_replace(true);
     }
 
     /// Done when so many are held.
-    pub(crate) async fn holds(&self, count: usize) {
+    pub(crate) async fn wait_until_held(&self, count: usize) {
         self.held.subscribe().wait_for(|held| *held >= count).await.unwrap();
     }
 
     /// Has commits that were made not be told of.
-    pub(crate) fn mute(&self) {
-        self.tells.send_replace(false);
+    pub(crate) fn hold_commits(&self) {
+        self.is_commit_open.send_replace(false);
     }
 
     /// Done when so many were made in silence.
-    pub(crate) async fn muted(&self, count: usize) {
+    pub(crate) async fn wait_until_committed(&self, count: usize) {
         self.committed.subscribe().wait_for(|committed| *committed >= count).await.unwrap();
     }
 }
@@ -85,11 +85,11 @@ impl Gated {
 /// Why reads fail, in two layers as drivers have them.
 #[derive(Debug, thiserror::Error)]
 #[error("the pool has no connection")]
-struct Cut(#[source] Refused);
+struct PoolError(#[source] GateClosed);
 
 #[derive(Debug, thiserror::Error)]
 #[error("the gate is shut")]
-struct Refused;
+struct GateClosed;
 
 impl Storage for Gated {
     fn name(&self) -> &'static str {
@@ -126,7 +126,7 @@ impl Storage for Gated {
                     self.is_open.subscribe().wait_for(|open| *open).await.unwrap();
                 }
                 if self.fails.load(Ordering::SeqCst) {
-                    return Err(StorageError::new(ErrorKind::Unavailable).with_source(Cut(Refused)));
+                    return Err(StorageError::new(ErrorKind::Unavailable).with_source(PoolError(GateClosed)));
                 }
             }
             rows
@@ -141,9 +141,9 @@ impl Storage for Gated {
                 return Err(StorageError::new(kind).at_change(0));
             }
             let committed = self.storage.commit(changes).await;
-            if concerns && !*self.tells.borrow() {
+            if concerns && !*self.is_commit_open.borrow() {
                 self.committed.send_modify(|committed| *committed += 1);
-                self.tells.subscribe().wait_for(|tells| *tells).await.unwrap();
+                self.is_commit_open.subscribe().wait_for(|tells| *tells).await.unwrap();
             }
             committed
         })
@@ -160,15 +160,15 @@ impl Storage for Gated {
 
 /// A storage that takes its time, now before and now after it has done what it was asked for.
 #[derive(Debug)]
-pub(crate) struct Hesitant(Arc<dyn Storage>, AtomicUsize);
+pub(crate) struct JitteryStorage(Arc<dyn Storage>, AtomicUsize);
 
-impl Hesitant {
+impl JitteryStorage {
     pub(crate) fn over(storage: Arc<dyn Storage>) -> Arc<Self> {
         Arc::new(Self(storage, AtomicUsize::new(0)))
     }
 
     /// Lets others go first, sometimes for long.
-    async fn hesitate(&self) {
+    async fn yield_at_random(&self) {
         let turn = self.1.fetch_add(1, Ordering::Relaxed);
         let pause = [0, 0, 3, 0, 17, 1, 0, 41][turn.wrapping_mul(7).wrapping_add(turn / 8) % 8];
         for _ in 0..pause {
@@ -180,7 +180,7 @@ impl Hesitant {
     }
 }
 
-impl Storage for Hesitant {
+impl Storage for JitteryStorage {
     fn name(&self) -> &'static str {
         self.0.name()
     }
@@ -207,18 +207,18 @@ impl Storage for Hesitant {
 
     fn fetch<'a>(&'a self, query: &'a Query, out: &'a mut Vec<u8>) -> Answer<'a, Rows> {
         Box::pin(async move {
-            self.hesitate().await;
+            self.yield_at_random().await;
             let rows = self.0.fetch(query, out).await;
-            self.hesitate().await;
+            self.yield_at_random().await;
             rows
         })
     }
 
     fn commit(&self, changes: ChangeSet) -> Answer<'_, Committed> {
         Box::pin(async move {
-            self.hesitate().await;
+            self.yield_at_random().await;
             let committed = self.0.commit(changes).await;
-            self.hesitate().await;
+            self.yield_at_random().await;
             committed
         })
     }

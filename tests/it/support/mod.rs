@@ -1,10 +1,10 @@
 //! One application, on every storage there is.
 
-pub(crate) mod frail;
+pub(crate) mod aged_rows;
 pub(crate) mod gated;
-pub(crate) mod kept;
 pub(crate) mod models;
 pub(crate) mod receiver;
+pub(crate) mod unreliable_bus;
 
 use std::future::Future;
 
@@ -20,13 +20,13 @@ pub(crate) const READER: &str = "a token for those who read";
 
 /// A place to keep rows, empty, for one run of one test.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct TestStorage {
     pub(crate) name: &'static str,
     storage: std::sync::Arc<dyn Storage>,
     url: Option<String>,
 }
 
-impl Place {
+impl TestStorage {
     pub(crate) fn memory() -> Self {
         Self { name: "memory", storage: Memory::new().storage(), url: None }
     }
@@ -45,7 +45,7 @@ impl Place {
             println!("not run: on PostgreSQL, for want of TEST_POSTGRES_URL (tests/run sets it)");
             return None;
         };
-        let url = own_schema(&url).await;
+        let url = create_schema(&url).await;
         let database = Sql::connect(&url).await.expect("PostgreSQL answers at TEST_POSTGRES_URL");
         Some(Self { name: "postgres", storage: database.storage(), url: Some(url) })
     }
@@ -70,9 +70,9 @@ impl Place {
         if std::env::var("TEST_STORAGES").is_ok_and(|storages| storages == "memory") {
             return vec![Self::memory()];
         }
-        let mut places = vec![Self::memory(), Self::sqlite().await];
-        places.extend(Self::postgres().await);
-        places
+        let mut storages = vec![Self::memory(), Self::sqlite().await];
+        storages.extend(Self::postgres().await);
+        storages
     }
 
     pub(crate) fn table(&self, name: &str) -> resourceful::adapter::Table {
@@ -81,7 +81,7 @@ impl Place {
 }
 
 /// The URL of a new schema in a PostgreSQL database.
-pub(crate) async fn own_schema(url: &str) -> String {
+pub(crate) async fn create_schema(url: &str) -> String {
     let schema = format!("t{}", Uuid::now_v7().simple());
     let storage = Sql::connect(url).await.expect("PostgreSQL answers at TEST_POSTGRES_URL").storage();
     let made = Migration::new(schema.as_str(), 1, "schema", format!("CREATE SCHEMA {schema}"));
@@ -92,40 +92,40 @@ pub(crate) async fn own_schema(url: &str) -> String {
 }
 
 /// Runs a test on every storage there is.
-pub(crate) async fn everywhere<F, T>(test: F)
+pub(crate) async fn on_every_storage<F, T>(test: F)
 where
     F: Fn(TestApp) -> T,
     T: Future<Output = ()>,
 {
-    for place in Place::all().await {
-        println!("on {}", place.name);
-        test(shop(&place).await).await;
+    for storage in TestStorage::all().await {
+        println!("on {}", storage.name);
+        test(shop(&storage).await).await;
     }
     // What is remembered passes what is read.
-    test(remembering(&Place::memory()).await.through_cache()).await;
+    test(cached_shop(&TestStorage::memory()).await.through_cache()).await;
     // Many at once pass what one passes.
-    test(shop(&Place::memory()).await.through_bulk()).await;
+    test(shop(&TestStorage::memory()).await.through_bulk()).await;
 }
 
 /// The application that most tests are about.
-pub(crate) async fn shop(place: &Place) -> TestApp {
-    TestApp::build(builder(place)).await.expect("the shop's declaration holds")
+pub(crate) async fn shop(storage: &TestStorage) -> TestApp {
+    TestApp::build(builder(storage)).await.expect("the shop's declaration holds")
 }
 
 /// The same, which remembers what it answers for longer than any test runs.
-pub(crate) async fn remembering(place: &Place) -> TestApp {
-    TestApp::build(remembering_builder(place)).await.expect("the shop's declaration holds")
+pub(crate) async fn cached_shop(storage: &TestStorage) -> TestApp {
+    TestApp::build(cached_shop_builder(storage)).await.expect("the shop's declaration holds")
 }
 
-pub(crate) fn remembering_builder(place: &Place) -> AppBuilder {
-    let declared = [declared_products(place), declared_categories(place), declared_notes(place)];
-    declared.into_iter().fold(callers(), |app, resource| {
-        let remembered = resource.cache(Cache::fresh(Duration::from_secs(3600)));
-        app.resource(remembered.build().expect("what is remembered holds"))
+pub(crate) fn cached_shop_builder(storage: &TestStorage) -> AppBuilder {
+    let declared = [products_builder(storage), categories_builder(storage), notes_builder(storage)];
+    declared.into_iter().fold(authenticated_builder(), |app, resource| {
+        let cached = resource.cache(Cache::fresh(Duration::from_secs(3600)));
+        app.resource(cached.build().expect("what is remembered holds"))
     })
 }
 
-fn callers() -> AppBuilder {
+fn authenticated_builder() -> AppBuilder {
     create_app(AppPreset::Testing).authenticator(
         BearerTokens::new()
             .token(EDITOR, Actor::user("ed").with_role("editor"))
@@ -133,17 +133,17 @@ fn callers() -> AppBuilder {
     )
 }
 
-pub(crate) fn builder(place: &Place) -> AppBuilder {
-    callers().resource(products(place)).resource(categories(place)).resource(notes(place))
+pub(crate) fn builder(storage: &TestStorage) -> AppBuilder {
+    authenticated_builder().resource(products(storage)).resource(categories(storage)).resource(notes(storage))
 }
 
-pub(crate) fn products(place: &Place) -> Resource {
-    declared_products(place).build().expect("products hold")
+pub(crate) fn products(storage: &TestStorage) -> Resource {
+    products_builder(storage).build().expect("products hold")
 }
 
-fn declared_products(place: &Place) -> ResourceBuilder {
+fn products_builder(storage: &TestStorage) -> ResourceBuilder {
     define_resource::<Product>("products")
-        .adapter(place.table("products"))
+        .adapter(storage.table("products"))
         .permissions(Permissions::all(anyone()))
         .version("version")
         .preset(timestamps())
@@ -171,13 +171,13 @@ fn declared_products(place: &Place) -> ResourceBuilder {
 }
 
 /// Ids by the client, and no version counter: ETags are digests.
-pub(crate) fn categories(place: &Place) -> Resource {
-    declared_categories(place).build().expect("categories hold")
+pub(crate) fn categories(storage: &TestStorage) -> Resource {
+    categories_builder(storage).build().expect("categories hold")
 }
 
-fn declared_categories(place: &Place) -> ResourceBuilder {
+fn categories_builder(storage: &TestStorage) -> ResourceBuilder {
     define_resource::<Category>("categories")
-        .adapter(place.table("categories"))
+        .adapter(storage.table("categories"))
         .permissions(Permissions::all(anyone()))
         .id_field("code")
         .preset(bulk())
@@ -187,13 +187,13 @@ fn declared_categories(place: &Place) -> ResourceBuilder {
 }
 
 /// Ids by the database, and permissions that ask for someone.
-pub(crate) fn notes(place: &Place) -> Resource {
-    declared_notes(place).build().expect("notes hold")
+pub(crate) fn notes(storage: &TestStorage) -> Resource {
+    notes_builder(storage).build().expect("notes hold")
 }
 
-fn declared_notes(place: &Place) -> ResourceBuilder {
+fn notes_builder(storage: &TestStorage) -> ResourceBuilder {
     define_resource::<Note>("notes")
-        .adapter(place.table("notes"))
+        .adapter(storage.table("notes"))
         .permissions(
             Permissions::read(signed_in()).create(role("editor")).update(role("editor")).delete(nobody()),
         )

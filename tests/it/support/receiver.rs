@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// When it is plain that nothing comes any more.
-const LATE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What came.
 #[derive(Clone, Debug)]
@@ -46,30 +46,31 @@ impl Message {
 #[derive(Clone)]
 pub(crate) struct Receiver {
     address: String,
-    came: Arc<Mutex<Vec<Message>>>,
-    answers: Arc<Mutex<HashMap<String, u16>>>,
-    rung: Arc<Notify>,
+    received: Arc<Mutex<Vec<Message>>>,
+    statuses: Arc<Mutex<HashMap<String, u16>>>,
+    arrived: Arc<Notify>,
 }
 
 impl Receiver {
     pub(crate) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let receiver = Self { address, came: Arc::default(), answers: Arc::default(), rung: Arc::default() };
+        let receiver =
+            Self { address, received: Arc::default(), statuses: Arc::default(), arrived: Arc::default() };
         let at = receiver.clone();
         let router = axum::Router::new().fallback(move |uri: Uri, headers: HeaderMap, body: Bytes| {
             let at = at.clone();
-            async move { at.answer(&uri, headers, body).await }
+            async move { at.receive(&uri, headers, body).await }
         });
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         receiver
     }
 
-    async fn answer(&self, uri: &Uri, headers: HeaderMap, body: Bytes) -> (StatusCode, HeaderMap) {
+    async fn receive(&self, uri: &Uri, headers: HeaderMap, body: Bytes) -> (StatusCode, HeaderMap) {
         let path = uri.path().to_owned();
-        self.came.lock().unwrap().push(Message { path: path.clone(), headers, body });
-        self.rung.notify_one();
-        let status = self.answers.lock().unwrap().get(&path).copied().unwrap_or(204);
+        self.received.lock().unwrap().push(Message { path: path.clone(), headers, body });
+        self.arrived.notify_one();
+        let status = self.statuses.lock().unwrap().get(&path).copied().unwrap_or(204);
         if status == 0 {
             std::future::pending::<()>().await;
         }
@@ -82,21 +83,21 @@ impl Receiver {
     }
 
     /// Has a path answered so from now on; by 0 never.
-    pub(crate) fn answers(&self, path: &str, status: u16) {
-        self.answers.lock().unwrap().insert(path.to_owned(), status);
+    pub(crate) fn respond_with(&self, path: &str, status: u16) {
+        self.statuses.lock().unwrap().insert(path.to_owned(), status);
     }
 
     /// Done when this many messages came to a path.
-    pub(crate) async fn come(&self, path: &str, count: usize) {
-        let came = || self.came.lock().unwrap().iter().filter(|message| message.path == path).count();
+    pub(crate) async fn wait_for_messages(&self, path: &str, count: usize) {
+        let came = || self.received.lock().unwrap().iter().filter(|message| message.path == path).count();
         while came() < count {
-            tokio::time::timeout(LATE, self.rung.notified()).await.expect("nothing comes");
+            tokio::time::timeout(TIMEOUT, self.arrived.notified()).await.expect("nothing comes");
         }
     }
 
     /// What came to a path, and is not to be looked at again.
-    pub(crate) fn took(&self, path: &str) -> Vec<Message> {
-        let mut came = self.came.lock().unwrap();
+    pub(crate) fn take_messages(&self, path: &str) -> Vec<Message> {
+        let mut came = self.received.lock().unwrap();
         let (of_path, others) = came.drain(..).partition(|message| message.path == path);
         *came = others;
         of_path

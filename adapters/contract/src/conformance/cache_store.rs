@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Failure, same};
+use super::{Failure, expect_eq};
 use crate::CacheStore;
 
-const LONG: Duration = Duration::from_secs(60);
-const SHORT: Duration = Duration::from_millis(1);
+const LONG_TTL: Duration = Duration::from_secs(60);
+const SHORT_TTL: Duration = Duration::from_millis(1);
 
 /// Runs all cases of a cache store, under keys that begin with the prefix.
 ///
@@ -16,32 +16,32 @@ const SHORT: Duration = Duration::from_millis(1);
 pub async fn cache_store(store: Arc<dyn CacheStore>, prefix: &str) -> Result<(), Failure> {
     let key = |name: &str| format!("{prefix}.{name}");
     let kept = key("kept");
-    same("nothing", &store.get(&kept).await?, &None)?;
+    expect_eq("nothing", &store.get(&kept).await?, &None)?;
     let bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
-    store.put(&kept, bytes.clone(), LONG).await?;
-    same("what is kept", &store.get(&kept).await?, &Some(bytes))?;
-    store.put(&kept, Vec::new(), LONG).await?;
-    same("what is there instead", &store.get(&kept).await?, &Some(Vec::new()))?;
-    store.put(&kept, vec![1], SHORT).await?;
-    gone(&*store, &kept).await?;
+    store.put(&kept, bytes.clone(), LONG_TTL).await?;
+    expect_eq("what is kept", &store.get(&kept).await?, &Some(bytes))?;
+    store.put(&kept, Vec::new(), LONG_TTL).await?;
+    expect_eq("what is there instead", &store.get(&kept).await?, &Some(Vec::new()))?;
+    store.put(&kept, vec![1], SHORT_TTL).await?;
+    wait_until_expired(&*store, &kept).await?;
 
     let claimed = key("claimed");
-    same("the first claim", &store.claim(&claimed, LONG).await?, &true)?;
-    same("the second claim", &store.claim(&claimed, LONG).await?, &false)?;
-    same("a claim of another key", &store.claim(&key("other"), LONG).await?, &true)?;
-    same("what is kept under a claimed key", &store.get(&claimed).await?, &None)?;
+    expect_eq("the first claim", &store.claim(&claimed, LONG_TTL).await?, &true)?;
+    expect_eq("the second claim", &store.claim(&claimed, LONG_TTL).await?, &false)?;
+    expect_eq("a claim of another key", &store.claim(&key("other"), LONG_TTL).await?, &true)?;
+    expect_eq("what is kept under a claimed key", &store.get(&claimed).await?, &None)?;
     store.release(&claimed).await?;
-    same("a claim after the release", &store.claim(&claimed, SHORT).await?, &true)?;
+    expect_eq("a claim after the release", &store.claim(&claimed, SHORT_TTL).await?, &true)?;
     store.release(&key("never")).await?;
     // The claim expires without a release.
-    while !store.claim(&claimed, LONG).await? {}
+    while !store.claim(&claimed, LONG_TTL).await? {}
     store.release(&claimed).await?;
     store.release(&key("other")).await?;
     Ok(())
 }
 
 /// Returns when the key has expired; never, if it does not expire.
-async fn gone(store: &dyn CacheStore, key: &str) -> Result<(), Failure> {
+async fn wait_until_expired(store: &dyn CacheStore, key: &str) -> Result<(), Failure> {
     while store.get(key).await?.is_some() {}
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use super::{Failure, same};
+use super::{Failure, expect_eq};
 use crate::{
     Change, ChangeSet, Committed, ErrorKind, Field, FieldType, Filter, Guard, IdSource, Query, RowOutcome,
     Rows, ScalarType, Schema, Storage, StorageError, Value, Write,
@@ -27,7 +27,7 @@ impl Fixture {
     }
 
     /// A schema bound to a table of this case, which is created.
-    pub(super) async fn table(
+    pub(super) async fn create_table(
         &self,
         name: &str,
         fields: Vec<Field>,
@@ -39,16 +39,20 @@ impl Fixture {
         let schema = Arc::new(schema);
         self.storage.create_table_if_missing(&schema).await?;
         let mismatches = self.storage.check(&schema).await?;
-        same("mismatches of a table that was just made", &mismatches, &Vec::new())?;
+        expect_eq("mismatches of a table that was just made", &mismatches, &Vec::new())?;
         Ok(schema)
     }
 
     /// Creates a table with a nullable field of every type, and inserts these rows: an id, and values by field.
-    pub(super) async fn rows(&self, rows: &[(&str, Vec<(&str, Value)>)]) -> Result<Arc<Schema>, Failure> {
-        let schema =
-            self.table("rows", every_type(), IdSource::Client, |schema| schema.version = Some(11)).await?;
+    pub(super) async fn table_with_rows(
+        &self,
+        rows: &[(&str, Vec<(&str, Value)>)],
+    ) -> Result<Arc<Schema>, Failure> {
+        let schema = self
+            .create_table("rows", all_type_fields(), IdSource::Client, |schema| schema.version = Some(11))
+            .await?;
         for (id, values) in rows {
-            self.insert(&schema, &row(&schema, id, values)).await?;
+            self.insert(&schema, &row_values(&schema, id, values)).await?;
         }
         Ok(schema)
     }
@@ -59,11 +63,15 @@ impl Fixture {
         values: &[Value],
     ) -> Result<RowOutcome, StorageError> {
         let write = Write::Insert { values: values.to_vec() };
-        self.one(schema, write).await
+        self.commit_one(schema, write).await
     }
 
     /// Commits one change and returns the whole row.
-    pub(super) async fn one(&self, schema: &Arc<Schema>, write: Write) -> Result<RowOutcome, StorageError> {
+    pub(super) async fn commit_one(
+        &self,
+        schema: &Arc<Schema>,
+        write: Write,
+    ) -> Result<RowOutcome, StorageError> {
         let answer = Some(schema.visible().collect());
         let change = Change { schema: schema.clone(), write, answer };
         let committed = self.storage.commit(ChangeSet::one(change)).await?;
@@ -78,7 +86,7 @@ impl Fixture {
         guard: Guard,
     ) -> Result<RowOutcome, StorageError> {
         let set = set.iter().map(|(name, value)| (position(schema, name), value.clone())).collect();
-        self.one(schema, Write::Update { id, set, guard }).await
+        self.commit_one(schema, Write::Update { id, set, guard }).await
     }
 
     pub(super) async fn delete(
@@ -87,11 +95,14 @@ impl Fixture {
         id: Value,
         guard: Guard,
     ) -> Result<RowOutcome, StorageError> {
-        self.one(schema, Write::Delete { id, guard }).await
+        self.commit_one(schema, Write::Delete { id, guard }).await
     }
 
     /// Commits several changes that return no JSON.
-    pub(super) async fn all(&self, changes: Vec<(&Arc<Schema>, Write)>) -> Result<Committed, StorageError> {
+    pub(super) async fn commit_all(
+        &self,
+        changes: Vec<(&Arc<Schema>, Write)>,
+    ) -> Result<Committed, StorageError> {
         let changes = changes
             .into_iter()
             .map(|(schema, write)| Change { schema: schema.clone(), write, answer: None })
@@ -111,38 +122,38 @@ impl Fixture {
         let json: Vec<Json> = serde_json::from_slice(&array).map_err(|error| {
             Failure::new(format!("rows are JSON: {error}: {}", String::from_utf8_lossy(&array)))
         })?;
-        same("the number of rows", &rows.len, &json.len())?;
+        expect_eq("the number of rows", &rows.len, &json.len())?;
         Ok((rows, json))
     }
 
     /// The ids of the rows that match, in the query's order.
-    pub(super) async fn ids(&self, query: &Query) -> Result<Vec<String>, Failure> {
+    pub(super) async fn fetch_ids(&self, query: &Query) -> Result<Vec<String>, Failure> {
         let id = query.schema.id_field().name.clone();
         let (_, json) = self.fetch(query).await?;
-        Ok(json.iter().map(|row| plain(&row[&id])).collect())
+        Ok(json.iter().map(|row| unquoted(&row[&id])).collect())
     }
 
     /// Fails unless the filter selects these ids, in ascending order.
-    pub(super) async fn selects(
+    pub(super) async fn expect_ids(
         &self,
         schema: &Arc<Schema>,
         filter: Filter,
         expected: &str,
     ) -> Result<(), Failure> {
-        let said = format!("{filter:?}");
+        let label = format!("{filter:?}");
         let mut query = Query::all(schema.clone());
         query.filter = filter;
-        same(&said, &self.ids(&query).await?.join(" "), &expected.to_owned())
+        expect_eq(&label, &self.fetch_ids(&query).await?.join(" "), &expected.to_owned())
     }
 }
 
 /// A JSON string without its quotes, or any other value as JSON.
-fn plain(json: &Json) -> String {
+fn unquoted(json: &Json) -> String {
     json.as_str().map_or_else(|| json.to_string(), str::to_owned)
 }
 
 /// An id assigned by the client, a nullable field of every type, and a version counter.
-pub(super) fn every_type() -> Vec<Field> {
+pub(super) fn all_type_fields() -> Vec<Field> {
     let field = |name: &str, field_type| Field::new(name, field_type).nullable();
     let mut version = Field::new("version", FieldType::Integer);
     version.read_only = true;
@@ -168,7 +179,7 @@ pub(super) fn position(schema: &Schema, name: &str) -> usize {
 }
 
 /// A row of [`every_type`]: fields without a given value are null.
-pub(super) fn row(schema: &Schema, id: &str, values: &[(&str, Value)]) -> Vec<Value> {
+pub(super) fn row_values(schema: &Schema, id: &str, values: &[(&str, Value)]) -> Vec<Value> {
     let mut row = vec![Value::Null; schema.fields.len()];
     row[0] = text(id);
     for (name, value) in values {
@@ -187,7 +198,7 @@ pub(super) fn parse(field_type: FieldType, content: &str) -> Value {
 }
 
 /// Fails unless the outcome is an error of this kind.
-pub(super) fn fails<T: std::fmt::Debug>(
+pub(super) fn expect_error<T: std::fmt::Debug>(
     outcome: Result<T, StorageError>,
     kind: ErrorKind,
 ) -> Result<StorageError, Failure> {

@@ -2,27 +2,27 @@
 
 use std::sync::Arc;
 
-use super::fixture::{Fixture, parse, position, row, text};
-use super::{Case, Failure, named, same};
+use super::fixture::{Fixture, parse, position, row_values, text};
+use super::{Case, Failure, expect_eq, named};
 use crate::{FieldType, Guard, Position, Query, Schema, Sort, Value};
 
 pub(super) const CASES: &[Case] = named![
-    walking_forwards_meets_every_row_once,
-    walking_backwards_meets_every_row_once,
-    walking_through_ties_meets_every_row_once,
-    walking_through_nulls_meets_every_row_once,
-    walking_in_mixed_directions_meets_every_row_once,
-    walking_by_decimals_meets_every_row_once,
-    walking_by_times_meets_every_row_once,
-    walking_by_floats_meets_every_row_once,
-    a_page_before_is_in_the_querys_order,
-    a_place_need_not_exist_any_more,
-    rows_that_come_and_go_repeat_and_skip_no_other,
-    nothing_lies_beyond_the_ends,
+    forward_pages_return_every_row_once,
+    backward_pages_return_every_row_once,
+    pages_through_ties_return_every_row_once,
+    pages_through_nulls_return_every_row_once,
+    pages_in_mixed_directions_return_every_row_once,
+    pages_by_decimal_return_every_row_once,
+    pages_by_time_return_every_row_once,
+    pages_by_float_return_every_row_once,
+    page_before_cursor_keeps_query_order,
+    cursor_of_deleted_row_is_valid,
+    inserts_and_deletes_between_pages_skip_no_row,
+    pages_beyond_the_ends_are_empty,
 ];
 
 /// Thirteen rows in which several share each value of a field, and some hold null.
-async fn rows(fixture: &Fixture) -> Result<Arc<Schema>, Failure> {
+async fn thirteen_rows(fixture: &Fixture) -> Result<Arc<Schema>, Failure> {
     let ids: Vec<_> = (0..13).map(|number| format!("r{number:02}")).collect();
     let rows: Vec<_> = ids
         .iter()
@@ -51,10 +51,10 @@ async fn rows(fixture: &Fixture) -> Result<Arc<Schema>, Failure> {
             (id.as_str(), values)
         })
         .collect();
-    fixture.rows(&rows).await
+    fixture.table_with_rows(&rows).await
 }
 
-fn sorted(schema: &Arc<Schema>, keys: &[(&str, bool)], limit: u32) -> Query {
+fn sorted_query(schema: &Arc<Schema>, keys: &[(&str, bool)], limit: u32) -> Query {
     let mut query = Query::all(schema.clone());
     query.sort = keys
         .iter()
@@ -65,25 +65,25 @@ fn sorted(schema: &Arc<Schema>, keys: &[(&str, bool)], limit: u32) -> Query {
 }
 
 /// Reads all pages in one direction, with several page sizes, and compares them with the whole list.
-async fn walk(fixture: &Fixture, keys: &[(&str, bool)], backwards: bool) -> Result<(), Failure> {
-    let schema = rows(fixture).await?;
-    let whole = fixture.ids(&sorted(&schema, keys, 100)).await?;
-    same("the whole", &whole.len(), &13)?;
+async fn expect_all_pages(fixture: &Fixture, keys: &[(&str, bool)], backwards: bool) -> Result<(), Failure> {
+    let schema = thirteen_rows(fixture).await?;
+    let whole = fixture.fetch_ids(&sorted_query(&schema, keys, 100)).await?;
+    expect_eq("the whole", &whole.len(), &13)?;
     for limit in [1, 2, 3, 5, 12, 13, 14] {
-        let mut query = sorted(&schema, keys, limit);
+        let mut query = sorted_query(&schema, keys, limit);
         if backwards {
             // From beyond the last row: after a page that ends with it comes no row, and before that come all rows.
-            let (all, _) = fixture.fetch(&sorted(&schema, keys, 100)).await?;
+            let (all, _) = fixture.fetch(&sorted_query(&schema, keys, 100)).await?;
             query.position = Position::Before(all.last.unwrap_or_default());
         }
-        let mut met: Vec<String> = Vec::new();
+        let mut seen: Vec<String> = Vec::new();
         for _ in 0..20 {
             let (page, _) = fixture.fetch(&query).await?;
-            let ids = fixture.ids(&query).await?;
+            let ids = fixture.fetch_ids(&query).await?;
             if backwards {
-                met.splice(0..0, ids);
+                seen.splice(0..0, ids);
             } else {
-                met.extend(ids);
+                seen.extend(ids);
             }
             if !page.more {
                 break;
@@ -95,96 +95,97 @@ async fn walk(fixture: &Fixture, keys: &[(&str, bool)], backwards: bool) -> Resu
             };
         }
         let expected = if backwards { &whole[..12] } else { &whole[..] };
-        same(&format!("{keys:?} by {limit}"), &met, &expected.to_vec())?;
+        expect_eq(&format!("{keys:?} by {limit}"), &seen, &expected.to_vec())?;
     }
     Ok(())
 }
 
-async fn both(fixture: &Fixture, keys: &[(&str, bool)]) -> Result<(), Failure> {
-    walk(fixture, keys, false).await?;
-    let again = Fixture::new(fixture.storage.clone(), format!("{}b{}", fixture.prefix(), keys.len()));
-    walk(&again, keys, true).await
+async fn expect_both_directions(fixture: &Fixture, keys: &[(&str, bool)]) -> Result<(), Failure> {
+    expect_all_pages(fixture, keys, false).await?;
+    let second_fixture =
+        Fixture::new(fixture.storage.clone(), format!("{}b{}", fixture.prefix(), keys.len()));
+    expect_all_pages(&second_fixture, keys, true).await
 }
 
-async fn walking_forwards_meets_every_row_once(fixture: Fixture) -> Result<(), Failure> {
-    walk(&fixture, &[("id", false)], false).await
+async fn forward_pages_return_every_row_once(fixture: Fixture) -> Result<(), Failure> {
+    expect_all_pages(&fixture, &[("id", false)], false).await
 }
 
-async fn walking_backwards_meets_every_row_once(fixture: Fixture) -> Result<(), Failure> {
-    walk(&fixture, &[("id", true)], true).await
+async fn backward_pages_return_every_row_once(fixture: Fixture) -> Result<(), Failure> {
+    expect_all_pages(&fixture, &[("id", true)], true).await
 }
 
-async fn walking_through_ties_meets_every_row_once(fixture: Fixture) -> Result<(), Failure> {
-    both(&fixture, &[("text", false), ("id", false)]).await
+async fn pages_through_ties_return_every_row_once(fixture: Fixture) -> Result<(), Failure> {
+    expect_both_directions(&fixture, &[("text", false), ("id", false)]).await
 }
 
-async fn walking_through_nulls_meets_every_row_once(fixture: Fixture) -> Result<(), Failure> {
-    both(&fixture, &[("integer", false), ("id", false)]).await?;
-    let again = Fixture::new(fixture.storage.clone(), format!("{}d", fixture.prefix()));
-    both(&again, &[("integer", true), ("id", true)]).await
+async fn pages_through_nulls_return_every_row_once(fixture: Fixture) -> Result<(), Failure> {
+    expect_both_directions(&fixture, &[("integer", false), ("id", false)]).await?;
+    let second_fixture = Fixture::new(fixture.storage.clone(), format!("{}d", fixture.prefix()));
+    expect_both_directions(&second_fixture, &[("integer", true), ("id", true)]).await
 }
 
-async fn walking_in_mixed_directions_meets_every_row_once(fixture: Fixture) -> Result<(), Failure> {
-    both(&fixture, &[("integer", false), ("text", true), ("id", false)]).await?;
-    let again = Fixture::new(fixture.storage.clone(), format!("{}d", fixture.prefix()));
-    both(&again, &[("text", true), ("integer", true), ("id", false)]).await
+async fn pages_in_mixed_directions_return_every_row_once(fixture: Fixture) -> Result<(), Failure> {
+    expect_both_directions(&fixture, &[("integer", false), ("text", true), ("id", false)]).await?;
+    let second_fixture = Fixture::new(fixture.storage.clone(), format!("{}d", fixture.prefix()));
+    expect_both_directions(&second_fixture, &[("text", true), ("integer", true), ("id", false)]).await
 }
 
-async fn walking_by_decimals_meets_every_row_once(fixture: Fixture) -> Result<(), Failure> {
-    both(&fixture, &[("decimal", false), ("id", false)]).await
+async fn pages_by_decimal_return_every_row_once(fixture: Fixture) -> Result<(), Failure> {
+    expect_both_directions(&fixture, &[("decimal", false), ("id", false)]).await
 }
 
-async fn walking_by_times_meets_every_row_once(fixture: Fixture) -> Result<(), Failure> {
-    both(&fixture, &[("datetime", true), ("id", true)]).await
+async fn pages_by_time_return_every_row_once(fixture: Fixture) -> Result<(), Failure> {
+    expect_both_directions(&fixture, &[("datetime", true), ("id", true)]).await
 }
 
-async fn walking_by_floats_meets_every_row_once(fixture: Fixture) -> Result<(), Failure> {
-    both(&fixture, &[("float", false), ("id", false)]).await
+async fn pages_by_float_return_every_row_once(fixture: Fixture) -> Result<(), Failure> {
+    expect_both_directions(&fixture, &[("float", false), ("id", false)]).await
 }
 
-async fn a_page_before_is_in_the_querys_order(fixture: Fixture) -> Result<(), Failure> {
-    let schema = rows(&fixture).await?;
-    let mut query = sorted(&schema, &[("id", false)], 3);
+async fn page_before_cursor_keeps_query_order(fixture: Fixture) -> Result<(), Failure> {
+    let schema = thirteen_rows(&fixture).await?;
+    let mut query = sorted_query(&schema, &[("id", false)], 3);
     query.position = Position::Before(vec![text("r10")]);
-    same("ids", &fixture.ids(&query).await?.join(" "), &"r07 r08 r09".to_owned())?;
+    expect_eq("ids", &fixture.fetch_ids(&query).await?.join(" "), &"r07 r08 r09".to_owned())?;
     let (page, _) = fixture.fetch(&query).await?;
-    same("edges", &(page.first, page.last), &(Some(vec![text("r07")]), Some(vec![text("r09")])))?;
-    same("more", &page.more, &true)
+    expect_eq("edges", &(page.first, page.last), &(Some(vec![text("r07")]), Some(vec![text("r09")])))?;
+    expect_eq("more", &page.more, &true)
 }
 
-async fn a_place_need_not_exist_any_more(fixture: Fixture) -> Result<(), Failure> {
-    let schema = rows(&fixture).await?;
+async fn cursor_of_deleted_row_is_valid(fixture: Fixture) -> Result<(), Failure> {
+    let schema = thirteen_rows(&fixture).await?;
     fixture.delete(&schema, text("r05"), Guard::none()).await?;
-    let mut query = sorted(&schema, &[("id", false)], 2);
+    let mut query = sorted_query(&schema, &[("id", false)], 2);
     query.position = Position::After(vec![text("r05")]);
-    same("after", &fixture.ids(&query).await?.join(" "), &"r06 r07".to_owned())?;
+    expect_eq("after", &fixture.fetch_ids(&query).await?.join(" "), &"r06 r07".to_owned())?;
     query.position = Position::Before(vec![text("r05")]);
-    same("before", &fixture.ids(&query).await?.join(" "), &"r03 r04".to_owned())
+    expect_eq("before", &fixture.fetch_ids(&query).await?.join(" "), &"r03 r04".to_owned())
 }
 
-async fn rows_that_come_and_go_repeat_and_skip_no_other(fixture: Fixture) -> Result<(), Failure> {
-    let schema = rows(&fixture).await?;
-    let mut query = sorted(&schema, &[("integer", false), ("id", false)], 4);
+async fn inserts_and_deletes_between_pages_skip_no_row(fixture: Fixture) -> Result<(), Failure> {
+    let schema = thirteen_rows(&fixture).await?;
+    let mut query = sorted_query(&schema, &[("integer", false), ("id", false)], 4);
     let (first, _) = fixture.fetch(&query).await?;
-    let met = fixture.ids(&query).await?;
-    fixture.delete(&schema, text(&met[3]), Guard::none()).await?;
-    fixture.insert(&schema, &row(&schema, "r00a", &[("integer", Value::Integer(0))])).await?;
-    fixture.insert(&schema, &row(&schema, "r99", &[])).await?;
+    let seen = fixture.fetch_ids(&query).await?;
+    fixture.delete(&schema, text(&seen[3]), Guard::none()).await?;
+    fixture.insert(&schema, &row_values(&schema, "r00a", &[("integer", Value::Integer(0))])).await?;
+    fixture.insert(&schema, &row_values(&schema, "r99", &[])).await?;
     query.position = Position::After(first.last.unwrap_or_default());
     query.limit = 100;
-    let rest = fixture.ids(&query).await?;
-    same("repeated", &rest.iter().any(|id| met.contains(id)), &false)?;
-    same("met", &(met.len() + rest.len()), &14)?;
-    same("the new last", &rest.last().map(String::as_str), &Some("r99"))
+    let rest = fixture.fetch_ids(&query).await?;
+    expect_eq("repeated", &rest.iter().any(|id| seen.contains(id)), &false)?;
+    expect_eq("met", &(seen.len() + rest.len()), &14)?;
+    expect_eq("the new last", &rest.last().map(String::as_str), &Some("r99"))
 }
 
-async fn nothing_lies_beyond_the_ends(fixture: Fixture) -> Result<(), Failure> {
-    let schema = rows(&fixture).await?;
+async fn pages_beyond_the_ends_are_empty(fixture: Fixture) -> Result<(), Failure> {
+    let schema = thirteen_rows(&fixture).await?;
     let keys = [("integer", false), ("id", false)];
-    let (all, _) = fixture.fetch(&sorted(&schema, &keys, 100)).await?;
-    let mut query = sorted(&schema, &keys, 5);
+    let (all, _) = fixture.fetch(&sorted_query(&schema, &keys, 100)).await?;
+    let mut query = sorted_query(&schema, &keys, 5);
     query.position = Position::After(all.last.unwrap_or_default());
-    same("after the last", &fixture.ids(&query).await?, &Vec::new())?;
+    expect_eq("after the last", &fixture.fetch_ids(&query).await?, &Vec::new())?;
     query.position = Position::Before(all.first.unwrap_or_default());
-    same("before the first", &fixture.ids(&query).await?, &Vec::new())
+    expect_eq("before the first", &fixture.fetch_ids(&query).await?, &Vec::new())
 }

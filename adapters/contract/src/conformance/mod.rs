@@ -136,10 +136,10 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 
 /// Runs all cases that apply to the storage's capabilities.
 pub async fn run(storage: Arc<dyn Storage>, prefix: &str) -> Report {
-    let mut report = Report { storage: storage.name(), lines: Vec::new() };
+    let mut report = Report { storage: storage.name(), outcomes: Vec::new() };
     for (number, case) in cases().into_iter().enumerate() {
         let outcome = case.run(storage.clone(), &format!("{prefix}_{number}")).await;
-        report.lines.push((case.name, outcome));
+        report.outcomes.push((case.name, outcome));
     }
     report
 }
@@ -170,21 +170,21 @@ fn unique_prefix() -> String {
 #[derive(Debug)]
 pub struct Report {
     storage: &'static str,
-    lines: Vec<(&'static str, Option<Result<(), Failure>>)>,
+    outcomes: Vec<(&'static str, Option<Result<(), Failure>>)>,
 }
 
 impl Report {
     /// The number of passed cases.
     #[must_use]
     pub fn passed(&self) -> usize {
-        self.lines.iter().filter(|(_, outcome)| matches!(outcome, Some(Ok(())))).count()
+        self.outcomes.iter().filter(|(_, outcome)| matches!(outcome, Some(Ok(())))).count()
     }
 
     /// The names of the failed cases.
     #[must_use]
     pub fn failed(&self) -> Vec<&'static str> {
         let failed = |outcome: &Option<Result<(), Failure>>| matches!(outcome, Some(Err(_)));
-        self.lines.iter().filter(|(_, outcome)| failed(outcome)).map(|(name, _)| *name).collect()
+        self.outcomes.iter().filter(|(_, outcome)| failed(outcome)).map(|(name, _)| *name).collect()
     }
 
     /// # Panics
@@ -196,19 +196,19 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, outcome) in &self.lines {
+        for (name, outcome) in &self.outcomes {
             match outcome {
                 Some(Ok(())) => writeln!(f, "{}: {name} ... ok", self.storage)?,
                 Some(Err(failure)) => writeln!(f, "{}: {name} ... FAILED: {failure}", self.storage)?,
                 None => writeln!(f, "{}: {name} ... left out: not among its capabilities", self.storage)?,
             }
         }
-        write!(f, "{}: {} of {} cases held", self.storage, self.passed(), self.lines.len())
+        write!(f, "{}: {} of {} cases held", self.storage, self.passed(), self.outcomes.len())
     }
 }
 
 /// For cases that apply to every storage.
-const fn always(_: &Capabilities) -> bool {
+const fn needs_nothing(_: &Capabilities) -> bool {
     true
 }
 
@@ -221,17 +221,17 @@ macro_rules! named {
             run: |fixture| Box::pin($name(fixture)),
         }),*]
     };
-    (@needs) => { $crate::conformance::always };
+    (@needs) => { $crate::conformance::needs_nothing };
     (@needs $capability:ident) => { |capabilities| capabilities.$capability };
 }
 use named;
 
 /// Fails a case unless both values are equal.
-fn same<T: PartialEq + fmt::Debug>(what: &str, found: &T, expected: &T) -> Result<(), Failure> {
-    if found == expected {
+fn expect_eq<T: PartialEq + fmt::Debug>(label: &str, actual: &T, expected: &T) -> Result<(), Failure> {
+    if actual == expected {
         return Ok(());
     }
-    Err(Failure::new(format!("{what}: expected {expected:?}, found {found:?}")))
+    Err(Failure::new(format!("{label}: expected {expected:?}, found {actual:?}")))
 }
 
 #[cfg(test)]

@@ -1,82 +1,83 @@
 //! Conformance cases that compare a declaration with its table.
 
-use super::fixture::{Fixture, fails, parse, text};
-use super::{Case, Failure, named, same};
+use super::fixture::{Fixture, expect_error, parse, text};
+use super::{Case, Failure, expect_eq, named};
 use crate::{
     ErrorKind, Field, FieldType, Filter, Guard, IdSource, Index, Position, Query, ScalarType, Schema, Sort,
     Test, Value,
 };
 
 pub(super) const CASES: &[Case] = named![
-    tables_and_columns_whose_names_run_together_have_indexes_of_their_own,
-    long_names_that_begin_alike_have_indexes_of_their_own,
-    a_missing_unique_index_is_named,
-    what_is_unique_in_fewer_fields_is_unique_in_all,
-    an_index_takes_the_longest_values_that_the_schema_admits,
-    a_value_longer_than_an_index_takes_can_be_asked_for,
+    similar_table_and_column_names_get_separate_indexes,
+    long_names_with_common_prefix_get_separate_indexes,
+    missing_unique_index_is_reported,
+    unique_index_on_fewer_fields_suffices,
+    indexes_accept_longest_allowed_values,
+    overlong_values_can_be_queried,
 ];
 
-fn code(column: &str) -> Vec<Field> {
+fn code_fields(column: &str) -> Vec<Field> {
     let mut code = Field::new("code", FieldType::Text);
     code.column = column.to_owned();
     vec![Field::new("id", FieldType::Integer), code, Field::new("part", FieldType::Integer)]
 }
 
-fn unique(fields: &[usize]) -> impl FnOnce(&mut Schema) {
+fn with_unique_index(fields: &[usize]) -> impl FnOnce(&mut Schema) {
     let index = Index { fields: fields.to_vec(), unique: true };
     |schema| schema.indexes = vec![index]
 }
 
-async fn is_unique(fixture: &Fixture, schema: &std::sync::Arc<Schema>) -> Result<(), Failure> {
+async fn expect_unique(fixture: &Fixture, schema: &std::sync::Arc<Schema>) -> Result<(), Failure> {
     let row = |id: i64| [Value::Integer(id), text("a"), Value::Integer(id)];
     fixture.insert(schema, &row(1)).await?;
-    let clash = fails(fixture.insert(schema, &row(2)).await, ErrorKind::UniqueViolation)?;
-    same("fields", &clash.fields().to_vec(), &vec!["code".to_owned()])
+    let violation = expect_error(fixture.insert(schema, &row(2)).await, ErrorKind::UniqueViolation)?;
+    expect_eq("fields", &violation.fields().to_vec(), &vec!["code".to_owned()])
 }
 
-async fn tables_and_columns_whose_names_run_together_have_indexes_of_their_own(
-    fixture: Fixture,
-) -> Result<(), Failure> {
+async fn similar_table_and_column_names_get_separate_indexes(fixture: Fixture) -> Result<(), Failure> {
     for (table, column) in [("order", "line_code"), ("order_line", "code"), ("order_line_code", "key")] {
-        let schema = fixture.table(table, code(column), IdSource::Client, unique(&[1])).await?;
-        is_unique(&fixture, &schema).await?;
+        let schema = fixture
+            .create_table(table, code_fields(column), IdSource::Client, with_unique_index(&[1]))
+            .await?;
+        expect_unique(&fixture, &schema).await?;
     }
     Ok(())
 }
 
-async fn long_names_that_begin_alike_have_indexes_of_their_own(fixture: Fixture) -> Result<(), Failure> {
+async fn long_names_with_common_prefix_get_separate_indexes(fixture: Fixture) -> Result<(), Failure> {
     let long = "a_name_of_a_column_that_goes_on_for_quite_a_while_until";
     for (table, column) in [("one", "here"), ("one_more", "here"), ("one_more_yet", "there")] {
-        let fields = code(&format!("{long}_{column}"));
-        let schema = fixture.table(table, fields, IdSource::Client, unique(&[1])).await?;
-        is_unique(&fixture, &schema).await?;
+        let fields = code_fields(&format!("{long}_{column}"));
+        let schema = fixture.create_table(table, fields, IdSource::Client, with_unique_index(&[1])).await?;
+        expect_unique(&fixture, &schema).await?;
     }
     Ok(())
 }
 
-async fn a_missing_unique_index_is_named(fixture: Fixture) -> Result<(), Failure> {
-    let made = fixture.table("items", code("code"), IdSource::Client, |_| ()).await?;
-    let mut declared = Schema::clone(&made);
+async fn missing_unique_index_is_reported(fixture: Fixture) -> Result<(), Failure> {
+    let created = fixture.create_table("items", code_fields("code"), IdSource::Client, |_| ()).await?;
+    let mut declared = Schema::clone(&created);
     declared.indexes = vec![Index { fields: vec![1, 2], unique: true }];
     let mismatches = fixture.storage.check(&std::sync::Arc::new(declared)).await?;
-    let said: Vec<_> = mismatches.iter().map(|one| (one.field.as_deref(), one.is_warning)).collect();
-    same("mismatches", &said, &vec![(Some("code"), false)])?;
-    same("the columns are named", &mismatches[0].message.contains("`code`, `part`"), &true)?;
-    same("a line mends it", &mismatches[0].help.is_some(), &true)
+    let reported: Vec<_> = mismatches.iter().map(|one| (one.field.as_deref(), one.is_warning)).collect();
+    expect_eq("mismatches", &reported, &vec![(Some("code"), false)])?;
+    expect_eq("the columns are named", &mismatches[0].message.contains("`code`, `part`"), &true)?;
+    expect_eq("a line mends it", &mismatches[0].help.is_some(), &true)
 }
 
-async fn what_is_unique_in_fewer_fields_is_unique_in_all(fixture: Fixture) -> Result<(), Failure> {
-    let made = fixture.table("items", code("code"), IdSource::Client, unique(&[1])).await?;
-    let mut declared = Schema::clone(&made);
+async fn unique_index_on_fewer_fields_suffices(fixture: Fixture) -> Result<(), Failure> {
+    let created =
+        fixture.create_table("items", code_fields("code"), IdSource::Client, with_unique_index(&[1])).await?;
+    let mut declared = Schema::clone(&created);
     // With the columns in another order, and with the id, which is unique by itself.
     declared.indexes =
         [[2, 1], [2, 0]].map(|fields| Index { fields: fields.to_vec(), unique: true }).to_vec();
     let mismatches = fixture.storage.check(&std::sync::Arc::new(declared)).await?;
-    same("mismatches", &mismatches, &Vec::new())
+    expect_eq("mismatches", &mismatches, &Vec::new())
 }
 
 /// Incompressible text of this many bytes.
-fn noise(bytes: usize, seed: u64) -> String {
+fn random_text(bytes: usize, seed: u64) -> String {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let letter = |_| {
         // xorshift64
@@ -91,14 +92,14 @@ fn noise(bytes: usize, seed: u64) -> String {
 }
 
 /// The longest value of a field.
-fn longest(schema: &Schema, field: usize, seed: u64) -> Value {
-    let most = schema.max_bytes(field).unwrap_or(10_000);
+fn longest_value(schema: &Schema, field: usize, seed: u64) -> Value {
+    let max_bytes = schema.max_bytes(field).unwrap_or(10_000);
     match schema.fields[field].field_type {
-        FieldType::Text => Value::Text(noise(most, seed)),
+        FieldType::Text => Value::Text(random_text(max_bytes, seed)),
         FieldType::Array(_) => {
             let mut items = Vec::new();
-            while Value::Array(items.clone()).indexed_bytes() + 11 <= most {
-                items.push(Value::Text(noise(3, seed + items.len() as u64)));
+            while Value::Array(items.clone()).indexed_bytes() + 11 <= max_bytes {
+                items.push(Value::Text(random_text(3, seed + items.len() as u64)));
             }
             Value::Array(items)
         }
@@ -107,7 +108,7 @@ fn longest(schema: &Schema, field: usize, seed: u64) -> Value {
     }
 }
 
-async fn an_index_takes_the_longest_values_that_the_schema_admits(fixture: Fixture) -> Result<(), Failure> {
+async fn indexes_accept_longest_allowed_values(fixture: Fixture) -> Result<(), Failure> {
     let text = |name: &str| Field::new(name, FieldType::Text);
     for (number, (id, indexes)) in [
         (FieldType::Text, vec![(vec![1], true), (vec![2], false), (vec![3], false)]),
@@ -130,9 +131,10 @@ async fn an_index_takes_the_longest_values_that_the_schema_admits(fixture: Fixtu
         ];
         let indexes = indexes.into_iter().map(|(fields, unique)| Index { fields, unique });
         let declare = |schema: &mut Schema| schema.indexes = indexes.collect();
-        let schema = fixture.table(&format!("long{number}"), fields, IdSource::Client, declare).await?;
+        let schema =
+            fixture.create_table(&format!("long{number}"), fields, IdSource::Client, declare).await?;
         let row = |seed: u64| -> Vec<_> {
-            (0..6).map(|field| longest(&schema, field, seed * 100 + field as u64)).collect()
+            (0..6).map(|field| longest_value(&schema, field, seed * 100 + field as u64)).collect()
         };
         let values = row(1);
         fixture.insert(&schema, &values).await?;
@@ -144,25 +146,25 @@ async fn an_index_takes_the_longest_values_that_the_schema_admits(fixture: Fixtu
     Ok(())
 }
 
-async fn a_value_longer_than_an_index_takes_can_be_asked_for(fixture: Fixture) -> Result<(), Failure> {
+async fn overlong_values_can_be_queried(fixture: Fixture) -> Result<(), Failure> {
     let fields = vec![Field::new("id", FieldType::Text), Field::new("name", FieldType::Text)];
     let indexed = |schema: &mut Schema| schema.indexes = vec![Index { fields: vec![1], unique: true }];
-    let schema = fixture.table("items", fields, IdSource::Client, indexed).await?;
+    let schema = fixture.create_table("items", fields, IdSource::Client, indexed).await?;
     fixture.insert(&schema, &[text("a"), text("m")]).await?;
-    let long = text(&noise(20_000, 7));
+    let long = text(&random_text(20_000, 7));
     for (test, expected) in [
         (Test::Eq(long.clone()), ""),
         (Test::In(vec![long.clone(), text("m")]), "a"),
         (Test::Ne(long.clone()), "a"),
-        (Test::Starts(noise(20_000, 7)), ""),
+        (Test::Starts(random_text(20_000, 7)), ""),
     ] {
         for field in [0, 1] {
             let expected = if field == 0 && matches!(test, Test::In(_)) { "" } else { expected };
-            fixture.selects(&schema, Filter::Compare(field, test.clone()), expected).await?;
+            fixture.expect_ids(&schema, Filter::Compare(field, test.clone()), expected).await?;
         }
     }
     let mut query = Query::all(schema.clone());
     query.sort = vec![Sort::ascending(1), Sort::ascending(0)];
-    query.position = Position::After(vec![text(&format!("a{}", noise(20_000, 8))), long]);
-    same("after a long place", &fixture.ids(&query).await?, &vec!["a".to_owned()])
+    query.position = Position::After(vec![text(&format!("a{}", random_text(20_000, 8))), long]);
+    expect_eq("after a long place", &fixture.fetch_ids(&query).await?, &vec!["a".to_owned()])
 }

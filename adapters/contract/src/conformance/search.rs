@@ -7,26 +7,29 @@ use super::{Case, Failure, named};
 use crate::{Field, FieldType, Filter, IdSource, Schema, Value, fold};
 
 pub(super) const CASES: &[Case] = named![
-    search_looks_into_each_of_its_fields,
-    search_takes_every_sign_literally,
-    search_of_nothing_finds_every_text_and_no_null,
-    search_finds_every_script_by_its_own_spelling,
+    search_covers_each_listed_field,
+    search_matches_punctuation_literally,
+    empty_search_matches_every_non_null_text,
+    search_finds_text_in_every_script,
     search_ignores_case_in_every_script,
-    search_tells_apart_what_simple_folding_tells_apart,
-    search_finds_every_character_that_has_a_case,
-    search_in_long_text_finds_its_end,
-    search_takes_long_words,
+    search_applies_only_simple_folding,
+    search_folds_every_cased_character,
+    search_finds_end_of_long_text,
+    search_accepts_long_terms,
 ];
 
-async fn finds(fixture: &Fixture, schema: &Arc<Schema>, word: &str, ids: &str) -> Result<(), Failure> {
+async fn expect_found(fixture: &Fixture, schema: &Arc<Schema>, word: &str, ids: &str) -> Result<(), Failure> {
     let filter = Filter::Search(vec![position(schema, "text")], word.to_owned());
-    fixture.selects(schema, filter, ids).await.map_err(|failure| Failure::new(format!("{word:?}: {failure}")))
+    fixture
+        .expect_ids(schema, filter, ids)
+        .await
+        .map_err(|failure| Failure::new(format!("{word:?}: {failure}")))
 }
 
 /// A table with these texts in rows `a`, `b` …, and null in `n`.
-async fn table(fixture: &Fixture, name: &str, texts: &[&str]) -> Result<Arc<Schema>, Failure> {
+async fn texts_table(fixture: &Fixture, name: &str, texts: &[&str]) -> Result<Arc<Schema>, Failure> {
     let fields = vec![Field::new("id", FieldType::Text), Field::new("text", FieldType::Text).nullable()];
-    let schema = fixture.table(name, fields, IdSource::Client, |_| {}).await?;
+    let schema = fixture.create_table(name, fields, IdSource::Client, |_| {}).await?;
     let ids: Vec<_> = ('a'..='m').map(String::from).collect();
     for (id, content) in ids.iter().zip(texts) {
         fixture.insert(&schema, &[text(id), text(content)]).await?;
@@ -35,36 +38,36 @@ async fn table(fixture: &Fixture, name: &str, texts: &[&str]) -> Result<Arc<Sche
     Ok(schema)
 }
 
-async fn texts(fixture: &Fixture, texts: &[&str]) -> Result<Arc<Schema>, Failure> {
-    table(fixture, "texts", texts).await
+async fn default_texts_table(fixture: &Fixture, texts: &[&str]) -> Result<Arc<Schema>, Failure> {
+    texts_table(fixture, "texts", texts).await
 }
 
-async fn search_looks_into_each_of_its_fields(fixture: Fixture) -> Result<(), Failure> {
-    let schema = texts(&fixture, &["Great", "abba"]).await?;
+async fn search_covers_each_listed_field(fixture: Fixture) -> Result<(), Failure> {
+    let schema = default_texts_table(&fixture, &["Great", "abba"]).await?;
     let fields = vec![position(&schema, "id"), position(&schema, "text")];
-    fixture.selects(&schema, Filter::Search(fields.clone(), "A".to_owned()), "a b").await?;
-    fixture.selects(&schema, Filter::Search(fields, "N".to_owned()), "n").await?;
-    fixture.selects(&schema, Filter::Search(Vec::new(), "a".to_owned()), "").await
+    fixture.expect_ids(&schema, Filter::Search(fields.clone(), "A".to_owned()), "a b").await?;
+    fixture.expect_ids(&schema, Filter::Search(fields, "N".to_owned()), "n").await?;
+    fixture.expect_ids(&schema, Filter::Search(Vec::new(), "a".to_owned()), "").await
 }
 
-async fn search_takes_every_sign_literally(fixture: Fixture) -> Result<(), Failure> {
+async fn search_matches_punctuation_literally(fixture: Fixture) -> Result<(), Failure> {
     let signs = r##"!"#$%&'()*+,-./:;<=>?@[\]^_`{|}~"##;
     let all = format!("x{signs}y");
-    let schema = texts(&fixture, &[&all, "plain", "é"]).await?;
-    finds(&fixture, &schema, signs, "a").await?;
+    let schema = default_texts_table(&fixture, &[&all, "plain", "é"]).await?;
+    expect_found(&fixture, &schema, signs, "a").await?;
     for sign in signs.chars() {
-        finds(&fixture, &schema, &sign.to_string(), "a").await?;
-        finds(&fixture, &schema, &format!("{sign}{sign}"), "").await?;
+        expect_found(&fixture, &schema, &sign.to_string(), "a").await?;
+        expect_found(&fixture, &schema, &format!("{sign}{sign}"), "").await?;
     }
     for pattern in [".*", "***:p", "(?i)p", "[a-z]", "[^z]", "pl?", "\\w", "p%", "p_", "x|p", "*"] {
-        finds(&fixture, &schema, pattern, if pattern == "*" { "a" } else { "" }).await?;
+        expect_found(&fixture, &schema, pattern, if pattern == "*" { "a" } else { "" }).await?;
     }
     Ok(())
 }
 
-async fn search_of_nothing_finds_every_text_and_no_null(fixture: Fixture) -> Result<(), Failure> {
-    let schema = texts(&fixture, &["", "a", "é"]).await?;
-    finds(&fixture, &schema, "", "a b c").await
+async fn empty_search_matches_every_non_null_text(fixture: Fixture) -> Result<(), Failure> {
+    let schema = default_texts_table(&fixture, &["", "a", "é"]).await?;
+    expect_found(&fixture, &schema, "", "a b c").await
 }
 
 /// A text of each script, the same in another letter case, and the same with an upper case of more characters.
@@ -99,30 +102,31 @@ const MORE_SCRIPTS: &[(&str, &str)] = &[
     ("👩‍👩‍👧 🇬🇪", "👩‍👩‍👧 🇬🇪"),
 ];
 
-async fn search_finds_every_script_by_its_own_spelling(fixture: Fixture) -> Result<(), Failure> {
-    by_spelling(&fixture, |(own, _)| own).await
+async fn search_finds_text_in_every_script(fixture: Fixture) -> Result<(), Failure> {
+    expect_scripts_found(&fixture, |(own, _)| own).await
 }
 
 async fn search_ignores_case_in_every_script(fixture: Fixture) -> Result<(), Failure> {
-    by_spelling(&fixture, |(_, other)| other).await
+    expect_scripts_found(&fixture, |(_, other)| other).await
 }
 
-async fn by_spelling(
+async fn expect_scripts_found(
     fixture: &Fixture,
     spelling: fn((&'static str, &'static str)) -> &'static str,
 ) -> Result<(), Failure> {
     for (name, scripts) in [("scripts", SCRIPTS), ("more_scripts", MORE_SCRIPTS)] {
         let own: Vec<_> = scripts.iter().map(|(own, _)| *own).collect();
-        let schema = table(fixture, name, &own).await?;
+        let schema = texts_table(fixture, name, &own).await?;
         for (script, id) in scripts.iter().zip('a'..) {
-            finds(fixture, &schema, spelling(*script), &id.to_string()).await?;
+            expect_found(fixture, &schema, spelling(*script), &id.to_string()).await?;
         }
     }
     Ok(())
 }
 
-async fn search_tells_apart_what_simple_folding_tells_apart(fixture: Fixture) -> Result<(), Failure> {
-    let schema = texts(&fixture, &["Straße", "İ", "ı", "ﬁ", "é", "e\u{301}x", "ss i fi"]).await?;
+async fn search_applies_only_simple_folding(fixture: Fixture) -> Result<(), Failure> {
+    let schema =
+        default_texts_table(&fixture, &["Straße", "İ", "ı", "ﬁ", "é", "e\u{301}x", "ss i fi"]).await?;
     for (word, ids) in [
         ("ss", "g"),
         ("SS", "g"),
@@ -135,31 +139,31 @@ async fn search_tells_apart_what_simple_folding_tells_apart(fixture: Fixture) ->
         ("E\u{301}", "f"),
         ("E", "a f"),
     ] {
-        finds(&fixture, &schema, word, ids).await?;
+        expect_found(&fixture, &schema, word, ids).await?;
     }
     Ok(())
 }
 
-async fn search_finds_every_character_that_has_a_case(fixture: Fixture) -> Result<(), Failure> {
+async fn search_folds_every_cased_character(fixture: Fixture) -> Result<(), Failure> {
     let cased: Vec<char> = ('\0'..='\u{1ffff}').filter(|one| fold::variants(*one).next().is_some()).collect();
     let last: String = cased.iter().map(|one| fold::variants(*one).last().unwrap_or(*one)).collect();
-    let schema = texts(&fixture, &[&cased.iter().collect::<String>(), &last]).await?;
+    let schema = default_texts_table(&fixture, &[&cased.iter().collect::<String>(), &last]).await?;
     for part in cased.chunks(40) {
-        finds(&fixture, &schema, &part.iter().collect::<String>(), "a b").await?;
+        expect_found(&fixture, &schema, &part.iter().collect::<String>(), "a b").await?;
     }
     Ok(())
 }
 
-async fn search_in_long_text_finds_its_end(fixture: Fixture) -> Result<(), Failure> {
+async fn search_finds_end_of_long_text(fixture: Fixture) -> Result<(), Failure> {
     let long = format!("{}Ω", "é-".repeat(20_000));
-    let schema = texts(&fixture, &[&long, "ω"]).await?;
-    finds(&fixture, &schema, "É-ω", "a").await?;
-    finds(&fixture, &schema, "ÉÉ", "").await
+    let schema = default_texts_table(&fixture, &[&long, "ω"]).await?;
+    expect_found(&fixture, &schema, "É-ω", "a").await?;
+    expect_found(&fixture, &schema, "ÉÉ", "").await
 }
 
-async fn search_takes_long_words(fixture: Fixture) -> Result<(), Failure> {
+async fn search_accepts_long_terms(fixture: Fixture) -> Result<(), Failure> {
     let word = "Kiſé".repeat(250);
     let text = format!("-{}-", word.to_lowercase());
-    let schema = texts(&fixture, &[&text, "Kiſé"]).await?;
-    finds(&fixture, &schema, &word, "a").await
+    let schema = default_texts_table(&fixture, &[&text, "Kiſé"]).await?;
+    expect_found(&fixture, &schema, &word, "a").await
 }

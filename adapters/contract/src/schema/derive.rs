@@ -92,7 +92,7 @@ fn field(name: &str, property: &Json, root: &Json) -> Result<Field, String> {
         _ => json!({}),
     };
     if let (Some(definitions), Json::Object(map)) = (root.get("$defs"), &mut json_schema)
-        && holds_reference(map)
+        && contains_reference(map)
     {
         map.insert("$defs".to_owned(), definitions.clone());
     }
@@ -105,12 +105,12 @@ fn field(name: &str, property: &Json, root: &Json) -> Result<Field, String> {
     Ok(field)
 }
 
-fn holds_reference(map: &Map<String, Json>) -> bool {
+fn contains_reference(map: &Map<String, Json>) -> bool {
     map.iter().any(|(key, value)| {
         key == "$ref"
             || match value {
-                Json::Object(inner) => holds_reference(inner),
-                Json::Array(items) => items.iter().filter_map(Json::as_object).any(holds_reference),
+                Json::Object(inner) => contains_reference(inner),
+                Json::Array(items) => items.iter().filter_map(Json::as_object).any(contains_reference),
                 _ => false,
             }
     })

@@ -65,17 +65,17 @@ impl Field {
     /// The allowed values of a text field, if its schema lists them.
     #[must_use]
     pub fn enum_values(&self) -> Option<&Vec<serde_json::Value>> {
-        self.own_schema()?.get("enum")?.as_array()
+        self.non_null_schema()?.get("enum")?.as_array()
     }
 
     /// The `format` of its values, if its schema names one.
     #[must_use]
     pub fn format(&self) -> Option<&str> {
-        self.own_schema()?.get("format")?.as_str()
+        self.non_null_schema()?.get("format")?.as_str()
     }
 
     /// The schema of its values other than null.
-    fn own_schema(&self) -> Option<&serde_json::Value> {
+    fn non_null_schema(&self) -> Option<&serde_json::Value> {
         let root = &self.json_schema;
         let mut schema = root;
         // A named enum is behind a `$ref`; a nullable one is in an `anyOf` with null.

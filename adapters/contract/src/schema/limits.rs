@@ -40,24 +40,30 @@ impl Schema {
         if field == self.id {
             return Some(ID_BYTES);
         }
-        self.indexes.iter().filter(|index| index.fields.contains(&field)).map(|index| self.share(index)).min()
+        self.indexes
+            .iter()
+            .filter(|index| index.fields.contains(&field))
+            .map(|index| self.bytes_per_field(index))
+            .min()
     }
 
     /// The space of an entry that each field of variable length may use.
-    fn share(&self, index: &super::Index) -> usize {
-        let mut left = ENTRY_BYTES;
-        let mut sharing = 0;
+    fn bytes_per_field(&self, index: &super::Index) -> usize {
+        let mut remaining = ENTRY_BYTES;
+        let mut variable_fields = 0;
         // A non-unique index ends with the id, as a tiebreaker of the sort order.
         let id = (!index.unique && !index.fields.contains(&self.id)).then_some(self.id);
         for field in index.fields.iter().copied().chain(id) {
             match self.fields[field].field_type {
-                FieldType::Text if field == self.id => left = left.saturating_sub(ID_BYTES + HEADER_BYTES),
-                other if is_variable(other) => sharing += 1,
-                FieldType::Decimal => left = left.saturating_sub(DECIMAL_BYTES),
-                _ => left = left.saturating_sub(FIXED_BYTES),
+                FieldType::Text if field == self.id => {
+                    remaining = remaining.saturating_sub(ID_BYTES + HEADER_BYTES)
+                }
+                other if is_variable(other) => variable_fields += 1,
+                FieldType::Decimal => remaining = remaining.saturating_sub(DECIMAL_BYTES),
+                _ => remaining = remaining.saturating_sub(FIXED_BYTES),
             }
         }
-        (left / sharing.max(1)).saturating_sub(HEADER_BYTES)
+        (remaining / variable_fields.max(1)).saturating_sub(HEADER_BYTES)
     }
 }
 

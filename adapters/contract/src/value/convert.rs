@@ -45,7 +45,7 @@ impl ScalarType {
             (_, Json::Null) => Ok(Value::Null),
             (Self::Boolean, Json::Bool(flag)) => Ok(Value::Boolean(*flag)),
             (Self::Integer, Json::Number(number)) => {
-                whole(number).map(Value::Integer).ok_or(Malformed::expected("a 64-bit integer"))
+                to_integer(number).map(Value::Integer).ok_or(Malformed::expected("a 64-bit integer"))
             }
             // The text is more exact than the double for an integer of more than 53 bits, and for single precision.
             (Self::Float, Json::Number(number)) => match number.as_f64() {
@@ -63,7 +63,7 @@ impl ScalarType {
 }
 
 /// JSON Schema counts `3.0` as an integer (2020-12, 6.1.1), so it is one here too.
-fn whole(number: &serde_json::Number) -> Option<i64> {
+fn to_integer(number: &serde_json::Number) -> Option<i64> {
     number.as_i64().or_else(|| {
         let float = number.as_f64()?;
         // 2^53: beyond it several integers have the same double.

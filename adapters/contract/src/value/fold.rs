@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 /// Upper bound (exclusive) of the characters that have a case.
-const CASED: char = '\u{20000}';
+const CASED_END: char = '\u{20000}';
 
 /// The folded form of a character.
 ///
@@ -36,14 +36,14 @@ pub fn character(character: char) -> char {
         // SQLite reads these two noncharacters as the third.
         '\u{fffe}' | '\u{ffff}' => '\u{fffd}',
         _ => {
-            let upper = only(character.to_uppercase()).unwrap_or(character);
-            only(upper.to_lowercase()).unwrap_or(upper)
+            let upper = single_char(character.to_uppercase()).unwrap_or(character);
+            single_char(upper.to_lowercase()).unwrap_or(upper)
         }
     }
 }
 
 /// The character of a one-to-one mapping.
-fn only(mut mapped: impl Iterator<Item = char>) -> Option<char> {
+fn single_char(mut mapped: impl Iterator<Item = char>) -> Option<char> {
     mapped.next().filter(|_| mapped.next().is_none())
 }
 
@@ -75,17 +75,17 @@ pub fn contains(text: &str, word: &str) -> bool {
 /// The other characters with the same folded form.
 pub fn variants(character: char) -> impl Iterator<Item = char> {
     let folded = self::character(character);
-    let pairs = pairs();
+    let pairs = folding_pairs();
     let from = pairs.partition_point(|(one, _)| *one < folded);
     let same = pairs[from..].iter().take_while(move |(one, _)| *one == folded);
     same.map(|(_, variant)| *variant).filter(move |variant| *variant != character)
 }
 
 /// All characters that share a folded form with another one, as pairs of folded form and character.
-fn pairs() -> &'static [(char, char)] {
+fn folding_pairs() -> &'static [(char, char)] {
     static PAIRS: OnceLock<Vec<(char, char)>> = OnceLock::new();
     PAIRS.get_or_init(|| {
-        let folded = ('\0'..CASED).map(|character| (self::character(character), character));
+        let folded = ('\0'..CASED_END).map(|character| (self::character(character), character));
         let mut pairs: Vec<_> = folded
             .filter(|(folded, one)| folded != one)
             .flat_map(|(folded, one)| [(folded, folded), (folded, one)])
@@ -104,21 +104,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn characters_are_alike_as_unicode_says() {
+    fn folding_matches_unicode_simple_folding() {
         for one in '\0'..=char::MAX {
             let mut class = ClassUnicode::new([ClassUnicodeRange::new(one, one)]);
             class.case_fold_simple();
             for other in class.iter().flat_map(|range| range.start()..=range.end()) {
                 assert_eq!(character(one), character(other), "{one:?} {other:?}");
             }
-            if one >= CASED {
+            if one >= CASED_END {
                 assert_eq!(character(one), one, "beyond those that are gathered");
             }
         }
     }
 
     #[test]
-    fn characters_that_unicode_tells_apart_stay_apart() {
+    fn unicode_distinct_characters_fold_differently() {
         for (one, others) in
             [('i', "ıİíïI\u{307}"), ('ß', "sS"), ('é', "eÈ"), ('ﬁ', "fi"), ('ა', "აბ"), ('и', "йі")]
         {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn variants_are_all_that_fold_alike() {
+    fn variants_share_one_folded_form() {
         let of = |character| variants(character).collect::<String>();
         assert_eq!(of('k'), "K\u{212a}");
         assert_eq!(of('Σ'), "ςσ");
@@ -143,7 +143,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_text_holds_each_of_its_parts_in_any_case(before in ".*", word in ".*", after in ".*") {
+        fn text_contains_its_substrings_in_any_case(before in ".*", word in ".*", after in ".*") {
             let text = format!("{before}{word}{after}");
             prop_assert!(contains(&text, &word));
             let other: String = word.chars().map(|one| variants(one).last().unwrap_or(one)).collect();

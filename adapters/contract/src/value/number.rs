@@ -19,7 +19,7 @@ struct Literal<'a> {
 impl<'a> Literal<'a> {
     /// Parses a number as JSON defines it (RFC 8259, 6): not `1_000`, `.5`, `1.`, `0x1`, `inf` or `NaN`, all of which some
     /// parsers accept. Leading zeros are accepted, as people write them.
-    fn read(text: &'a str) -> Option<Self> {
+    fn parse(text: &'a str) -> Option<Self> {
         let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let unsigned = text.strip_prefix('-').unwrap_or(text);
         let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
@@ -33,10 +33,10 @@ impl<'a> Literal<'a> {
         // Beyond this exponent no type can hold the number, so larger ones are clamped.
         let far = if exponent.starts_with('-') { -1_000_000_000_000 } else { 1_000_000_000_000 };
         let exponent = exponent.parse().unwrap_or(far).clamp(-1_000_000_000_000, 1_000_000_000_000);
-        Some(Self::plain(text.starts_with('-'), whole, fraction, exponent))
+        Some(Self::normalized(text.starts_with('-'), whole, fraction, exponent))
     }
 
-    fn plain(negative: bool, whole: &'a str, fraction: &'a str, exponent: i64) -> Self {
+    fn normalized(negative: bool, whole: &'a str, fraction: &'a str, exponent: i64) -> Self {
         let length = |text: &str| i64::try_from(text.len()).unwrap_or(i64::MAX);
         let (mut whole, mut fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
         let mut exponent = exponent - length(fraction);
@@ -76,7 +76,7 @@ impl<'a> Literal<'a> {
     }
 
     /// The number as an integer, if it is one.
-    fn whole(&self) -> Option<i128> {
+    fn to_integer(&self) -> Option<i128> {
         let power = u32::try_from(self.exponent).ok().filter(|power| *power <= 20)?;
         let number = i128::try_from(self.mantissa(20)? * 10_u128.pow(power)).ok()?;
         Some(if self.negative { -number } else { number })
@@ -95,32 +95,33 @@ impl<'a> Literal<'a> {
 }
 
 /// Whether two literals denote the same number.
-fn same(one: &str, other: &str) -> bool {
-    matches!((Literal::read(one), Literal::read(other)), (Some(one), Some(other)) if one.is_same(&other))
+fn is_same_number(one: &str, other: &str) -> bool {
+    matches!((Literal::parse(one), Literal::parse(other)), (Some(one), Some(other)) if one.is_same(&other))
 }
 
 /// Whether a text is a number as JSON defines it; leading zeros are accepted.
 #[must_use]
 pub fn is_number(text: &str) -> bool {
-    Literal::read(text).is_some()
+    Literal::parse(text).is_some()
 }
 
 /// The double of a literal, if the shortest form of the double denotes the same number.
 pub(super) fn float(text: &str) -> Option<f64> {
     let number = is_number(text).then(|| text.parse::<f64>().ok())?.filter(|number| number.is_finite())?;
-    same(text, ryu::Buffer::new().format_finite(number)).then_some(number + 0.0)
+    is_same_number(text, ryu::Buffer::new().format_finite(number)).then_some(number + 0.0)
 }
 
 /// The same in single precision; a double that is exactly the number is accepted as well.
 pub(super) fn float32(text: &str) -> Option<f32> {
     let number = is_number(text).then(|| text.parse::<f32>().ok())?.filter(|number| number.is_finite())?;
-    let kept = same(text, ryu::Buffer::new().format_finite(number)) || float(text) == Some(f64::from(number));
+    let kept = is_same_number(text, ryu::Buffer::new().format_finite(number))
+        || float(text) == Some(f64::from(number));
     kept.then_some(number + 0.0)
 }
 
 /// The decimal of a literal, if all its digits are kept.
 pub(super) fn decimal(text: &str) -> Option<Decimal> {
-    Literal::read(text)?.decimal()
+    Literal::parse(text)?.decimal()
 }
 
 /// The stored form of a JSON number, if that is a different number from the literal: the literal that would be right.
@@ -137,7 +138,7 @@ pub fn respelled(text: &str) -> Option<String> {
         return Some(String::new());
     }
     let kept = from_float(number).to_string();
-    (!same(text, &kept)).then_some(kept)
+    (!is_same_number(text, &kept)).then_some(kept)
 }
 
 /// Whether a number without an exponent has so few digits that a double holds all of them: it holds any 15 (IEEE 754), and
@@ -160,7 +161,7 @@ pub fn from_float(number: f64) -> Json {
         return Json::from(number as i64);
     }
     let mut buffer = ryu::Buffer::new();
-    let whole = Literal::read(buffer.format_finite(number)).and_then(|literal| literal.whole());
+    let whole = Literal::parse(buffer.format_finite(number)).and_then(|literal| literal.to_integer());
     whole.and_then(Number::from_i128).map_or_else(|| Json::from(number), Json::Number)
 }
 
@@ -184,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spelling_is_what_it_says() {
+    fn literals_of_same_number_are_equal() {
         for (one, other) in [
             ("1", "1.0"),
             ("100", "1e2"),
@@ -194,17 +195,17 @@ mod tests {
             ("1200.0", "0.12e+4"),
             ("10203", "1.0203e4"),
         ] {
-            assert!(same(one, other), "{one} is {other}");
+            assert!(is_same_number(one, other), "{one} is {other}");
         }
         for (one, other) in
             [("1", "-1"), ("1", "10"), ("12", "1.2"), ("1e400", "1e401"), ("1.01", "1.1"), ("0.5", "5")]
         {
-            assert!(!same(one, other), "{one} is not {other}");
+            assert!(!is_same_number(one, other), "{one} is not {other}");
         }
     }
 
     #[test]
-    fn doubles_are_kept_as_written_or_not_at_all() {
+    fn inexact_doubles_are_rejected() {
         for kept in ["0.1", "5e-324", "1.7976931348623157e308", "9007199254740992", "1e23", "0.10", "-2.50e1"]
         {
             assert!(float(kept).is_some(), "{kept}");
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_doubles_are_integers_of_their_digits() {
+    fn whole_doubles_become_json_integers() {
         for (double, integer) in [
             (2.0, json!(2)),
             (-0.0, json!(0)),
@@ -245,7 +246,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_shortest_spelling_is_kept(double in any::<f64>(), single in any::<f32>(), integer in any::<i64>()) {
+        fn shortest_form_round_trips(double in any::<f64>(), single in any::<f32>(), integer in any::<i64>()) {
             if double.is_finite() {
                 let text = ryu::Buffer::new().format_finite(double).to_owned();
                 prop_assert_eq!(float(&text), Some(double + 0.0));
@@ -261,9 +262,9 @@ mod tests {
 
         /// A parsed decimal is written as the same number, and every number that a decimal can hold is parsed.
         #[test]
-        fn decimals_are_read_exactly(digits in "-?[0-9]{1,32}(\\.[0-9]{1,32})?(e-?[0-9]{1,2})?", number in any::<i128>(), scale in 0..=28_u32) {
+        fn decimals_are_parsed_exactly(digits in "-?[0-9]{1,32}(\\.[0-9]{1,32})?(e-?[0-9]{1,2})?", number in any::<i128>(), scale in 0..=28_u32) {
             if let Some(decimal) = decimal(&digits) {
-                prop_assert!(same(&digits, &decimal.to_string()));
+                prop_assert!(is_same_number(&digits, &decimal.to_string()));
             }
             let whole = Decimal::from_i128_with_scale(number >> 32, scale);
             prop_assert_eq!(super::decimal(&whole.to_string()), Some(whole));

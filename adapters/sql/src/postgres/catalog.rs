@@ -3,7 +3,7 @@
 use resourceful_contract::{FieldType, ScalarType};
 
 use crate::catalog::Column;
-use crate::dialect::Misfit;
+use crate::dialect::TypeMismatch;
 use crate::overrides::ColumnOverride;
 
 /// The table that the first argument names, optionally qualified by a schema and a dot.
@@ -67,14 +67,16 @@ pub(super) const NAME_TAKEN: &str = concat!(
     ")"
 );
 
-pub(super) fn misfit(column: &Column, field_type: FieldType) -> Option<Misfit> {
+pub(super) fn type_mismatch(column: &Column, field_type: FieldType) -> Option<TypeMismatch> {
     match column.type_name.as_str() {
-        "name" if field_type == FieldType::Text => Some(Misfit::Changes("cuts text after 63 bytes")),
-        name => (!keeps(name, field_type)).then_some(Misfit::Cannot),
+        "name" if field_type == FieldType::Text => {
+            Some(TypeMismatch::AltersValues("cuts text after 63 bytes"))
+        }
+        name => (!can_store(name, field_type)).then_some(TypeMismatch::Incompatible),
     }
 }
 
-fn keeps(name: &str, field_type: FieldType) -> bool {
+fn can_store(name: &str, field_type: FieldType) -> bool {
     match field_type {
         FieldType::Boolean => name == "bool",
         FieldType::Integer => matches!(name, "int2" | "int4" | "int8"),
@@ -85,13 +87,15 @@ fn keeps(name: &str, field_type: FieldType) -> bool {
         FieldType::Uuid => name == "uuid",
         FieldType::DateTime => matches!(name, "timestamptz" | "timestamp"),
         FieldType::Date => name == "date",
-        FieldType::Array(element) => name.strip_prefix('_').is_some_and(|name| keeps(name, element.into())),
+        FieldType::Array(element) => {
+            name.strip_prefix('_').is_some_and(|name| can_store(name, element.into()))
+        }
         _ => matches!(name, "jsonb" | "json"),
     }
 }
 
 pub(super) fn column_override(column: &Column, field_type: FieldType) -> ColumnOverride {
-    let mut found = ColumnOverride { generated: column.generated, ..ColumnOverride::default() };
+    let mut found = ColumnOverride { is_generated: column.is_generated, ..ColumnOverride::default() };
     match (field_type, column.type_name.as_str()) {
         // citext is sorted case-insensitively, but compared case-sensitively with a parameter of type text.
         (FieldType::Text, "citext") => {
@@ -100,7 +104,7 @@ pub(super) fn column_override(column: &Column, field_type: FieldType) -> ColumnO
         }
         (FieldType::Text, name) => {
             found.collation = Some(column.collation.as_str().into());
-            if column.folds {
+            if column.is_nondeterministic {
                 found.column = Some("$1 COLLATE \"default\"");
             }
             // char(n) is sorted without its padding; a parameter of type text that it is compared with keeps its own blanks.
@@ -109,14 +113,14 @@ pub(super) fn column_override(column: &Column, field_type: FieldType) -> ColumnO
             }
         }
         // Arrays can be compared only with arrays of the very same type.
-        (FieldType::Array(element), name) => found.column = cast(element, name.trim_start_matches('_')),
+        (FieldType::Array(element), name) => found.column = array_cast(element, name.trim_start_matches('_')),
         _ => {}
     }
     found
 }
 
 /// The cast that makes an array of this element type comparable with a parameter's array.
-fn cast(element: ScalarType, name: &str) -> Option<&'static str> {
+fn array_cast(element: ScalarType, name: &str) -> Option<&'static str> {
     match (element, name) {
         (ScalarType::Text, "text")
         | (ScalarType::Integer, "int8")

@@ -4,36 +4,38 @@ use resourceful_contract::{ErrorKind, StorageError};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Executor as _, Pool, Postgres};
 
-use super::bell;
-use super::open::Target;
+use super::open::ConnectTarget;
 use super::pooler::Route;
 use crate::connect::SqlOptions;
 
 /// The connection options of a `direct_url`.
-pub(super) async fn options(url: &str, options: &SqlOptions) -> Result<PgConnectOptions, StorageError> {
-    let link = Target::of(url, options, None)?.link(options.acquire_timeout).await?;
-    if link.route == Route::Transaction {
-        return Err(unusable("leads to a pooler in transaction mode"));
+pub(super) async fn listen_options(
+    url: &str,
+    options: &SqlOptions,
+) -> Result<PgConnectOptions, StorageError> {
+    let verified = ConnectTarget::parse(url, options, None)?.detect_route(options.acquire_timeout).await?;
+    if verified.route == Route::Transaction {
+        return Err(direct_url_error("leads to a pooler in transaction mode"));
     }
-    Ok(link.options)
+    Ok(verified.options)
 }
 
 /// Checks that notifications sent through the pool are received with these options: that both lead to one database.
-pub(super) async fn hears(
+pub(super) async fn verify_same_database(
     listener: &PgConnectOptions,
     pool: &Pool<Postgres>,
     options: &SqlOptions,
 ) -> Result<(), StorageError> {
     let channel = format!("resourceful_{}", uuid::Uuid::new_v4().simple());
-    let heard = async {
-        let bell = bell::hear(listener, options.acquire_timeout, &channel).await?;
+    let listening = async {
+        let stream = super::notifications::listen(listener, options.acquire_timeout, &channel).await?;
         pool.execute(AssertSqlSafe(format!("NOTIFY {channel}"))).await?;
-        Ok::<_, sqlx::Error>(bell)
+        Ok::<_, sqlx::Error>(stream)
     };
-    match heard.await {
-        Ok(Some(mut bell)) => match tokio::time::timeout(options.acquire_timeout, bell.rung()).await {
-            Ok(rung) => rung,
-            Err(_) => Err(unusable("leads to another database than the URL")),
+    match listening.await {
+        Ok(Some(mut stream)) => match tokio::time::timeout(options.acquire_timeout, stream.rung()).await {
+            Ok(notified) => notified,
+            Err(_) => Err(direct_url_error("leads to another database than the URL")),
         },
         Ok(None) => Ok(()),
         // A standby supports neither LISTEN nor NOTIFY. It may become the primary.
@@ -44,8 +46,8 @@ pub(super) async fn hears(
     }
 }
 
-fn unusable(why: &str) -> StorageError {
-    StorageError::new(ErrorKind::Unsupported).with_context("direct_url", why).with_help(
+fn direct_url_error(reason: &str) -> StorageError {
+    StorageError::new(ErrorKind::Unsupported).with_context("direct_url", reason).with_help(
         "`direct_url` is to lead to the same database, without a pooler or through one in session mode",
     )
 }

@@ -1,13 +1,13 @@
 //! The PostgreSQL dialect.
 
-mod bell;
 mod catalog;
-mod connecting;
+mod connect_error;
 mod listener;
+mod notifications;
 mod open;
 mod pattern;
 mod pooler;
-mod refusal;
+mod rejection;
 mod settings;
 mod url;
 mod value;
@@ -25,10 +25,10 @@ use sqlx::{Executor as _, Postgres, Row as _, SqlStr, ValueRef as _};
 
 use crate::args::Arg;
 use crate::catalog::Column;
-use crate::dialect::{Dialect, Misfit, Unreadable};
+use crate::dialect::{CodecError, Dialect, TypeMismatch};
 use crate::failure::{self, TimedOut, Transient};
 use crate::overrides::ColumnOverride;
-use crate::refusal::words;
+use crate::rejection::identifiers;
 use crate::storage::SqlQuery;
 
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(crate) struct PostgresDialect;
 pub(crate) use open::open;
 
 /// A table's name as a string literal for `to_regclass`.
-fn literal(schema: &Schema) -> String {
+fn regclass_literal(schema: &Schema) -> String {
     let quoted: Vec<_> =
         schema.table.splitn(2, '.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
     format!("'{}'", quoted.join(".").replace('\'', "''"))
@@ -51,11 +51,11 @@ impl Dialect for PostgresDialect {
     const DIALECT: resourceful_contract::SqlDialect = resourceful_contract::SqlDialect::Postgres;
     const BEGIN: &'static str = "BEGIN";
     const FOR_UPDATE: bool = true;
-    const SAY_NULLS: bool = false;
-    const OUTLIVES_FUTURE: bool = true;
-    const JOINS: bool = true;
+    const EXPLICIT_NULLS: bool = false;
+    const RUNS_AFTER_DROP: bool = true;
+    const INSERT_IN_WITH: bool = true;
 
-    fn most_rows(columns: usize) -> usize {
+    fn max_insert_rows(columns: usize) -> usize {
         // The protocol counts parameters in 16 bits.
         (65_535 / columns.max(1)).clamp(1, 100)
     }
@@ -69,16 +69,16 @@ impl Dialect for PostgresDialect {
         capabilities
     }
 
-    fn ring() -> Option<&'static str> {
-        Some(bell::RING)
+    fn notify_statement() -> Option<&'static str> {
+        Some(notifications::NOTIFY)
     }
 
-    fn hear<'a>(
+    fn listen<'a>(
         options: &'a PgConnectOptions,
         timeout: Duration,
-        bell: &'a str,
+        channel: &'a str,
     ) -> BoxFuture<'a, Result<Option<Box<dyn resourceful_contract::NotificationStream>>, sqlx::Error>> {
-        Box::pin(bell::hear(options, timeout, bell))
+        Box::pin(notifications::listen(options, timeout, channel))
     }
 
     fn rows<'c>(
@@ -107,7 +107,7 @@ impl Dialect for PostgresDialect {
         rows.map(|rows| rows.unwrap_or_else(|_| Err(sqlx::Error::AnyDriverError(Box::new(TimedOut))))).boxed()
     }
 
-    fn run<'c>(
+    fn execute<'c>(
         connection: &'c mut PgConnection,
         query: SqlQuery<'c, Self>,
     ) -> BoxFuture<'c, Result<u64, sqlx::Error>> {
@@ -115,35 +115,38 @@ impl Dialect for PostgresDialect {
         done.map(|done| done.map(|done| done.rows_affected())).boxed()
     }
 
-    fn script<'c>(connection: &'c mut PgConnection, text: SqlStr) -> BoxFuture<'c, Result<(), sqlx::Error>> {
+    fn execute_script<'c>(
+        connection: &'c mut PgConnection,
+        text: SqlStr,
+    ) -> BoxFuture<'c, Result<(), sqlx::Error>> {
         connection.execute(sqlx::raw_sql(text)).map(|done| done.map(drop)).boxed()
     }
 
-    fn patience() -> Option<&'static str> {
+    fn lift_timeout_statement() -> Option<&'static str> {
         Some("SET LOCAL statement_timeout = 0")
     }
 
-    fn bind(args: &mut PgArguments, arg: &Arg<'_>) -> Result<(), Unreadable> {
+    fn bind(args: &mut PgArguments, arg: &Arg<'_>) -> Result<(), CodecError> {
         value::bind(args, arg)
     }
 
-    fn write(out: &mut Vec<u8>, row: &PgRow, column: usize, field_type: FieldType) -> Result<(), Unreadable> {
+    fn write(out: &mut Vec<u8>, row: &PgRow, column: usize, field_type: FieldType) -> Result<(), CodecError> {
         value::write(out, row, column, field_type)
     }
 
-    fn read(row: &PgRow, column: usize, field_type: FieldType) -> Result<Value, Unreadable> {
+    fn read(row: &PgRow, column: usize, field_type: FieldType) -> Result<Value, CodecError> {
         value::read(row, column, field_type)
     }
 
-    fn opaque(row: &PgRow, column: usize) -> Result<Value, Unreadable> {
+    fn opaque(row: &PgRow, column: usize) -> Result<Value, CodecError> {
         value::opaque(row, column)
     }
 
-    fn is_null(row: &PgRow, column: usize) -> Result<bool, Unreadable> {
+    fn is_null(row: &PgRow, column: usize) -> Result<bool, CodecError> {
         Ok(row.try_get_raw(column)?.is_null())
     }
 
-    fn text(row: &PgRow, column: usize) -> Result<Option<&str>, Unreadable> {
+    fn text(row: &PgRow, column: usize) -> Result<Option<&str>, CodecError> {
         value::text(row, column)
     }
 
@@ -163,21 +166,21 @@ impl Dialect for PostgresDialect {
         Self::template("strpos($1, $2) > 0", [column, part])
     }
 
-    fn starts(column: Expr, part: Expr) -> Expr {
+    fn starts_with(column: Expr, part: Expr) -> Expr {
         Self::template("starts_with($1, $2)", [column, part])
     }
 
-    fn ends(column: Expr, part: Expr) -> Expr {
+    fn ends_with(column: Expr, part: Expr) -> Expr {
         Self::template("right($1, length($2)) = $3", [column, part.clone(), part])
     }
 
-    fn matches(column: Expr, pattern: Expr, in_ascii: Expr) -> Expr {
+    fn matches_search(column: Expr, pattern: Expr, ascii_term: Expr) -> Expr {
         // As text and by bytes: `citext` would fold by the database's locale, and a collation that treats different texts as
         // equal is not supported. In ASCII, which most text is, the plain search takes a third of the time.
         Self::template(
             "CASE WHEN octet_length($1::text) = length($2::text) \
              THEN strpos(lower($3::text COLLATE \"C\"), $4) > 0 ELSE $5::text COLLATE \"C\" ~ $6 END",
-            [column.clone(), column.clone(), column.clone(), in_ascii, column, pattern],
+            [column.clone(), column.clone(), column.clone(), ascii_term, column, pattern],
         )
     }
 
@@ -185,12 +188,12 @@ impl Dialect for PostgresDialect {
         Self::template("$1 && $2", [column, elements])
     }
 
-    fn is_same(column: Expr, other: Expr) -> Expr {
+    fn is_not_distinct(column: Expr, other: Expr) -> Expr {
         Self::template("$1 IS NOT DISTINCT FROM $2", [column, other])
     }
 
     fn tuple(columns: Vec<(Expr, FieldType)>) -> Expr {
-        let spelled = columns.into_iter().map(|(column, field_type)| match field_type {
+        let expressions = columns.into_iter().map(|(column, field_type)| match field_type {
             FieldType::Decimal | FieldType::Json => Self::template("$1::text", [column]),
             FieldType::Float | FieldType::Float32 => Self::template("$1::float8::text", [column]),
             FieldType::DateTime => Self::template(
@@ -199,9 +202,9 @@ impl Dialect for PostgresDialect {
             ),
             _ => column,
         });
-        let spelled: Vec<_> = spelled.collect();
-        let marks: Vec<_> = (1..=spelled.len()).map(|number| format!("${number}")).collect();
-        Self::template(&format!("json_build_array({})", marks.join(", ")), spelled)
+        let expressions: Vec<_> = expressions.collect();
+        let placeholders: Vec<_> = (1..=expressions.len()).map(|number| format!("${number}")).collect();
+        Self::template(&format!("json_build_array({})", placeholders.join(", ")), expressions)
     }
 
     fn aggregate(tuple: Expr) -> Expr {
@@ -209,7 +212,7 @@ impl Dialect for PostgresDialect {
     }
 
     fn estimate(schema: &Schema) -> Option<String> {
-        let name = literal(schema);
+        let name = regclass_literal(schema);
         let table = name.trim_matches('\'').replace("''", "'");
         // A table that was never analyzed has no estimate yet, so its rows are counted.
         Some(format!(
@@ -238,19 +241,22 @@ impl Dialect for PostgresDialect {
         }
     }
 
-    fn minted_id() -> (&'static str, &'static str) {
+    fn identity_column() -> (&'static str, &'static str) {
         ("bigint", "GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY")
     }
 
     fn creation_lock(schema: &Schema) -> Option<String> {
-        Some(format!("SELECT 1 FROM pg_advisory_xact_lock(hashtextextended({}, 0))", literal(schema)))
+        Some(format!(
+            "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended({}, 0))",
+            regclass_literal(schema)
+        ))
     }
 
-    fn resume_ids(schema: &Schema) -> Option<String> {
+    fn advance_id_sequence(schema: &Schema) -> Option<String> {
         if schema.id_source != IdSource::Storage {
             return None;
         }
-        let (table, column) = (literal(schema), schema.id_field().column.replace('\'', "''"));
+        let (table, column) = (regclass_literal(schema), schema.id_field().column.replace('\'', "''"));
         let sequence = format!("pg_get_serial_sequence({table}, '{column}')");
         let quoted = schema.id_field().column.replace('"', "\"\"");
         let from = table.trim_matches('\'').replace("''", "'");
@@ -270,12 +276,12 @@ impl Dialect for PostgresDialect {
     const COLUMNS: &'static str = catalog::COLUMNS;
     const INDEXES: &'static str = catalog::INDEXES;
     const NAME_TAKEN: &'static str = catalog::NAME_TAKEN;
-    const OVERRIDING: &'static str = " OVERRIDING SYSTEM VALUE";
-    const NAME_BYTES: Option<usize> = Some(63);
-    const ALTERS: bool = true;
+    const OVERRIDING_CLAUSE: &'static str = " OVERRIDING SYSTEM VALUE";
+    const MAX_NAME_BYTES: Option<usize> = Some(63);
+    const CAN_ALTER_COLUMNS: bool = true;
 
-    fn misfit(column: &Column, field_type: FieldType) -> Option<Misfit> {
-        catalog::misfit(column, field_type)
+    fn type_mismatch(column: &Column, field_type: FieldType) -> Option<TypeMismatch> {
+        catalog::type_mismatch(column, field_type)
     }
 
     fn column_override(column: &Column, field_type: FieldType) -> ColumnOverride {
@@ -284,8 +290,8 @@ impl Dialect for PostgresDialect {
 
     fn is_writable(connection: &mut PgConnection) -> BoxFuture<'_, Result<bool, sqlx::Error>> {
         // Also `on` if the server is a standby, or if `default_transaction_read_only` is set.
-        let shown = connection.fetch_one(sqlx::raw_sql("SHOW transaction_read_only"));
-        shown.map(|row| row?.try_get::<&str, _>(0).map(|read_only| read_only == "off")).boxed()
+        let setting = connection.fetch_one(sqlx::raw_sql("SHOW transaction_read_only"));
+        setting.map(|row| row?.try_get::<&str, _>(0).map(|read_only| read_only == "off")).boxed()
     }
 
     fn is_read_only(error: &sqlx::Error) -> bool {
@@ -311,36 +317,36 @@ impl Dialect for PostgresDialect {
         }
     }
 
-    fn refused_fields<'c>(
+    fn rejected_fields<'c>(
         connection: &'c mut PgConnection,
         schema: &'c Schema,
         error: &'c sqlx::Error,
         written: &'c [(usize, &'c Value)],
     ) -> BoxFuture<'c, Result<Vec<usize>, sqlx::Error>> {
-        refusal::fields(connection, schema, error, written).boxed()
+        rejection::rejected_fields(connection, schema, error, written).boxed()
     }
 
-    fn failure(error: sqlx::Error, schema: &Schema) -> StorageError {
-        let mut kind = failure::kind(&error);
+    fn map_error(error: sqlx::Error, schema: &Schema) -> StorageError {
+        let mut kind = failure::error_kind(&error);
         let mut fields = Vec::new();
         if let sqlx::Error::Database(database) = &error
             && let Some(detail) = database.try_downcast_ref::<PgDatabaseError>()
         {
-            kind = by_state(detail.code(), kind).unwrap_or(kind);
+            kind = kind_by_sqlstate(detail.code(), kind).unwrap_or(kind);
             let own = detail.table().is_none_or(|table| schema.table.rsplit('.').next() == Some(table));
             if let Some(column) = detail.column() {
-                fields = failure::fields(schema, std::iter::once(column));
+                fields = failure::field_names(schema, std::iter::once(column));
             } else if own && let Some(columns) = detail.detail().and_then(key_columns) {
                 let names = columns.split(", ").map(|column| column.trim_matches('"'));
-                fields = failure::fields(schema, names);
+                fields = failure::field_names(schema, names);
                 if fields.is_empty() {
                     // An index on an expression, such as `lower(email)`.
-                    fields = failure::fields(schema, words(columns).iter().map(String::as_str));
+                    fields = failure::field_names(schema, identifiers(columns).iter().map(String::as_str));
                 }
             }
         }
         let refused =
-            if Self::is_read_only(&error) { failure::read_only(kind) } else { StorageError::new(kind) };
+            if Self::is_read_only(&error) { failure::read_only_error(kind) } else { StorageError::new(kind) };
         refused.with_fields(fields).with_context("table", schema.table.clone()).with_source(error)
     }
 }
@@ -349,7 +355,7 @@ impl Dialect for PostgresDialect {
 const READ_ONLY: &str = "25006";
 
 /// The error kind that follows from the class of an SQLSTATE (PostgreSQL's Appendix A).
-fn by_state(state: &str, kind: ErrorKind) -> Option<ErrorKind> {
+fn kind_by_sqlstate(state: &str, kind: ErrorKind) -> Option<ErrorKind> {
     match state {
         // Serialization failure, deadlock, lock not available.
         "40001" | "40P01" | "55P03" => Some(ErrorKind::Contended),
@@ -365,7 +371,9 @@ fn by_state(state: &str, kind: ErrorKind) -> Option<ErrorKind> {
         "54000" => Some(ErrorKind::Rejected),
         // A value that its column cannot hold; any other constraint; a row that its view would not show (WITH CHECK OPTION);
         // an exception raised by a trigger, also with a custom SQLSTATE.
-        _ if ["22", "23", "44", "P0"].iter().any(|class| state.starts_with(class)) || is_custom(state) => {
+        _ if ["22", "23", "44", "P0"].iter().any(|class| state.starts_with(class))
+            || is_custom_sqlstate(state) =>
+        {
             Some(kind).filter(|kind| *kind != ErrorKind::Internal).or(Some(ErrorKind::Rejected))
         }
         _ => None,
@@ -374,7 +382,7 @@ fn by_state(state: &str, kind: ErrorKind) -> Option<ErrorKind> {
 
 /// Whether an SQLSTATE is of a class that the SQL standard leaves to implementations and that PostgreSQL does not use
 /// itself.
-fn is_custom(state: &str) -> bool {
+fn is_custom_sqlstate(state: &str) -> bool {
     let is_free = state.starts_with(|first: char| matches!(first, '6'..='9' | 'I'..='Z'));
     is_free && !["72", "XX"].iter().any(|class| state.starts_with(class))
 }

@@ -8,7 +8,7 @@ use resourceful_contract::fold;
 ///
 /// A letter is written literally and its variants as escapes: a database whose encoding lacks a character refuses the
 /// character itself but accepts the escape.
-pub(super) fn of(word: &str) -> String {
+pub(super) fn search_regex(word: &str) -> String {
     let mut pattern = String::with_capacity(word.len() * 8);
     for character in word.chars() {
         let mut variants = fold::variants(character).peekable();
@@ -31,7 +31,7 @@ pub(super) fn of(word: &str) -> String {
 }
 
 /// The word with each letter as `lower` writes it in ASCII text; a character without an ASCII form stays.
-pub(super) fn in_ascii(word: &str) -> String {
+pub(super) fn to_ascii_term(word: &str) -> String {
     let plain = |character| Some(fold::character(character)).filter(char::is_ascii).unwrap_or(character);
     word.chars().map(plain).collect()
 }
@@ -41,9 +41,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn letters_stand_in_every_case_and_signs_as_themselves() {
-        assert_eq!(of("a.9"), r"[a\U00000041]\.9");
-        assert_eq!(of("É-中"), r"[É\U000000e9]\-中");
-        assert_eq!(in_ascii("\u{212a}İÉa"), "kİÉa");
+    fn pattern_matches_every_case_and_escapes_punctuation() {
+        assert_eq!(search_regex("a.9"), r"[a\U00000041]\.9");
+        assert_eq!(search_regex("É-中"), r"[É\U000000e9]\-中");
+        assert_eq!(to_ascii_term("\u{212a}İÉa"), "kİÉa");
     }
 }

@@ -26,7 +26,7 @@ pub(super) enum Route {
 }
 
 /// The setting that a startup option sets where there is no pooler.
-pub(super) const MARK: &str = "resourceful.direct";
+pub(super) const DIRECT_MARKER: &str = "resourceful.direct";
 
 /// How often the two connections are compared. Transactions of other clients may come between, and make different processes
 /// look like separate sessions.
@@ -34,7 +34,7 @@ const ROUNDS: usize = 4;
 
 /// How long the second connection waits for a process before the first one is asked again. Where the pooler has one process
 /// in all, and in session mode the first connection has it, the second never gets one.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const SECOND_CONNECTION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether this connection's startup options have reached the server, including the [mark](MARK).
 pub(super) async fn is_direct(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
@@ -43,38 +43,38 @@ pub(super) async fn is_direct(connection: &mut PgConnection) -> Result<bool, sql
 }
 
 /// The pooler's mode, as far as a few statements show it.
-pub(super) async fn route(
+pub(super) async fn detect_mode(
     first: &mut PgConnection,
     options: &PgConnectOptions,
 ) -> Result<Route, sqlx::Error> {
-    let of_first = process(first).await?;
+    let first_pid = backend_pid(first).await?;
     let mut second = options.connect().await?;
-    let mut asked = Box::pin(process(&mut second));
-    let of_second = match tokio::time::timeout(PATIENCE, &mut asked).await {
-        Ok(of_second) => of_second?,
+    let mut asked = Box::pin(backend_pid(&mut second));
+    let second_pid = match tokio::time::timeout(SECOND_CONNECTION_TIMEOUT, &mut asked).await {
+        Ok(second_pid) => second_pid?,
         // Clients that wait for a process get one in the order in which they came. The first connection does not wait behind
         // the second: it has a process of its own.
         Err(_) => tokio::select! {
             biased;
-            of_second = &mut asked => of_second?,
-            of_first = process(first) => return of_first.map(|_| Route::Session),
+            second_pid = &mut asked => second_pid?,
+            first_pid = backend_pid(first) => return first_pid.map(|_| Route::Session),
         },
     };
     drop(asked);
-    let mut is_shared = of_first == of_second;
+    let mut is_shared = first_pid == second_pid;
     for _ in 0..ROUNDS {
         // Twice in a row, as processes may be assigned in turn.
         for _ in 0..2 {
-            is_shared = is_shared || process(first).await? != of_first;
+            is_shared = is_shared || backend_pid(first).await? != first_pid;
         }
-        is_shared = is_shared || process(&mut second).await? != of_second;
+        is_shared = is_shared || backend_pid(&mut second).await? != second_pid;
     }
     second.close().await?;
     Ok(if is_shared { Route::Transaction } else { Route::Session })
 }
 
 /// The id of the server process that runs a statement.
-async fn process(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+async fn backend_pid(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
     // As text, in one message: prepared, it would run in two processes.
     let row = connection.fetch_one("SELECT pg_backend_pid()::text").await?;
     row.try_get::<&str, _>(0)?.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))

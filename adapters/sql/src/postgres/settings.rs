@@ -4,7 +4,8 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 
 /// Transaction settings that have a session default (`default_…`).
-const TRANSACTION: [&str; 3] = ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
+const TRANSACTION_SETTINGS: [&str; 3] =
+    ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
 
 /// Settings by name, in the order in which they are applied.
 #[derive(Clone, Debug)]
@@ -12,16 +13,16 @@ pub(super) struct Settings {
     /// Those that a URL asks for, followed by those that statements rely on.
     all: Vec<(String, String)>,
     /// The number of leading settings that come from the URL.
-    own: usize,
+    url_count: usize,
 }
 
 impl Settings {
     /// The settings that statements rely on, after the startup options of a URL (`-c name=value`).
     pub(super) fn new(statement_timeout: std::time::Duration, options: Option<&str>) -> Self {
         let timeout = statement_timeout.as_millis().min(i32::MAX as u128);
-        let mut all = parse(options.unwrap_or_default());
-        let own = all.len();
-        let relied_on = [
+        let mut all = parse_startup_options(options.unwrap_or_default());
+        let url_count = all.len();
+        let required_settings = [
             // A column without a time zone is read and written as UTC.
             ("TimeZone", "UTC"),
             ("statement_timeout", &timeout.to_string()),
@@ -30,45 +31,44 @@ impl Settings {
             // A backslash in a string literal is a backslash.
             ("standard_conforming_strings", "on"),
         ];
-        all.extend(relied_on.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        Self { all, own }
+        all.extend(required_settings.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        Self { all, url_count }
     }
 
     /// Adds a setting.
-    pub(super) fn and(mut self, name: &str, value: &str) -> Self {
+    pub(super) fn with(mut self, name: &str, value: &str) -> Self {
         self.all.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// The settings that statements rely on, as startup options of a session.
-    pub(super) fn startup(&self) -> &[(String, String)] {
-        &self.all[self.own..]
+    pub(super) fn startup_options(&self) -> &[(String, String)] {
+        &self.all[self.url_count..]
     }
 
     /// The statement that applies them, for the session or for the transaction.
-    pub(super) fn statement(&self, is_local: bool) -> String {
-        let calls = self
-            .all
-            .iter()
-            .map(|(name, value)| format!("set_config({}, {}, {is_local})", literal(name), literal(value)));
+    pub(super) fn set_statement(&self, is_local: bool) -> String {
+        let calls = self.all.iter().map(|(name, value)| {
+            format!("set_config({}, {}, {is_local})", quote_literal(name), quote_literal(value))
+        });
         format!("SELECT {}", calls.collect::<Vec<_>>().join(", "))
     }
 
     /// The statement that begins a transaction with its settings. A default for transactions comes too late for the
     /// transaction that has begun, so it is set for that transaction, before its first query.
-    pub(super) fn begin(&self) -> String {
+    pub(super) fn begin_statement(&self) -> String {
         let own = self.all.iter().filter_map(|(name, value)| {
             let name = name.strip_prefix("default_")?;
-            let is_of_transactions = TRANSACTION.contains(&name);
-            is_of_transactions.then(|| format!("SET LOCAL {name} = {}; ", literal(value)))
+            let is_of_transactions = TRANSACTION_SETTINGS.contains(&name);
+            is_of_transactions.then(|| format!("SET LOCAL {name} = {}; ", quote_literal(value)))
         });
-        format!("BEGIN; {}{}", own.collect::<String>(), self.statement(true))
+        format!("BEGIN; {}{}", own.collect::<String>(), self.set_statement(true))
     }
 
     /// The settings that statements rely on and that are not in force, each described with its value.
     pub(super) async fn missing(&self, connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
-        let relied_on = self.startup();
-        let names: Vec<_> = relied_on.iter().map(|(name, _)| literal(name)).collect();
+        let required_settings = self.startup_options();
+        let names: Vec<_> = required_settings.iter().map(|(name, _)| quote_literal(name)).collect();
         let select = format!("SELECT name, setting FROM pg_settings WHERE name IN ({})", names.join(", "));
         let found = connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(select))).await?;
         let is_found = |(name, value): &&(String, String)| {
@@ -78,14 +78,14 @@ impl Settings {
             };
             found.iter().any(is_same)
         };
-        let missing = relied_on.iter().filter(|setting| !is_found(setting));
+        let missing = required_settings.iter().filter(|setting| !is_found(setting));
         Ok(missing.map(|(name, value)| format!("{name} is not {value}")).collect())
     }
 }
 
 /// Parses startup options: `-c name=value`, `-cname=value` or `--name=value`; a blank within a value is escaped by a
 /// backslash.
-fn parse(options: &str) -> Vec<(String, String)> {
+fn parse_startup_options(options: &str) -> Vec<(String, String)> {
     let mut words = Vec::new();
     let mut word = String::new();
     let mut characters = options.chars();
@@ -114,7 +114,7 @@ fn parse(options: &str) -> Vec<(String, String)> {
 }
 
 /// A string literal that means the same whatever the value of `standard_conforming_strings`.
-fn literal(text: &str) -> String {
+fn quote_literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
 }
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn startup_options_become_settings_and_those_relied_on_come_last() {
+    fn required_settings_override_startup_options() {
         let options = r"-c search_path=a,\ b -cwork_mem=4MB --lock-timeout=5s -c statement_timeout=1";
         let settings = Settings::new(std::time::Duration::from_secs(30), Some(options));
         let expected = "BEGIN; SELECT set_config('search_path', 'a, b', true), \
@@ -132,15 +132,15 @@ mod tests {
              set_config('statement_timeout', '1', true), set_config('TimeZone', 'UTC', true), \
              set_config('statement_timeout', '30000', true), set_config('extra_float_digits', '2', true), \
              set_config('standard_conforming_strings', 'on', true)";
-        assert_eq!(settings.begin(), expected);
+        assert_eq!(settings.begin_statement(), expected);
         let options = "-c default_transaction_read_only=on -c default_transaction_isolation=serializable";
-        let begin = Settings::new(std::time::Duration::from_secs(30), Some(options)).begin();
+        let begin = Settings::new(std::time::Duration::from_secs(30), Some(options)).begin_statement();
         let own = "BEGIN; SET LOCAL transaction_read_only = 'on'; SET LOCAL transaction_isolation = 'serializable'; SELECT";
         assert!(begin.starts_with(own), "{begin}");
-        assert_eq!(literal(r"it's a \"), r"E'it''s a \\'");
+        assert_eq!(quote_literal(r"it's a \"), r"E'it''s a \\'");
     }
     #[tokio::test]
-    async fn settings_that_do_not_hold_are_named() {
+    async fn missing_settings_are_reported() {
         let required =
             std::env::var("RESOURCEFUL_TEST_REQUIRE").is_ok_and(|names| names.contains("postgres"));
         let Ok(url) = std::env::var("TEST_POSTGRES_URL") else {
@@ -152,7 +152,7 @@ mod tests {
         let settings = Settings::new(std::time::Duration::from_millis(4_321), None);
         let missing = settings.missing(&mut connection).await.unwrap();
         assert_eq!(missing, ["statement_timeout is not 4321"]);
-        connection.execute(AssertSqlSafe(settings.statement(false))).await.unwrap();
+        connection.execute(AssertSqlSafe(settings.set_statement(false))).await.unwrap();
         connection.execute("SET TimeZone = 'Asia/Tokyo'").await.unwrap();
         assert_eq!(settings.missing(&mut connection).await.unwrap(), ["TimeZone is not UTC"]);
     }

@@ -8,7 +8,7 @@ use crate::connect::PoolMode;
 #[derive(Debug)]
 pub(super) struct ConnectionUrl {
     /// The URL as passed to the driver.
-    pub(super) plain: String,
+    pub(super) driver_url: String,
     /// The URL without startup options (`options=`), which not every pooler accepts.
     pub(super) without_options: String,
     /// `pool_mode`, or `pgbouncer=true` as in other libraries.
@@ -20,7 +20,7 @@ pub(super) struct ConnectionUrl {
 impl ConnectionUrl {
     pub(super) fn parse(url: &str) -> Result<Self, StorageError> {
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
-        let (mut plain, mut without_options) = (Vec::new(), Vec::new());
+        let (mut driver_url, mut without_options) = (Vec::new(), Vec::new());
         let (mut pool_mode, mut statement_cache_capacity) = (None, None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -30,9 +30,9 @@ impl ConnectionUrl {
                 }
                 ("pool_mode", "session") => pool_mode = Some(PoolMode::Session),
                 ("pgbouncer", "false") => {}
-                ("pool_mode" | "pgbouncer", _) => return Err(unknown(key, value)),
+                ("pool_mode" | "pgbouncer", _) => return Err(unknown_value_error(key, value)),
                 _ => {
-                    plain.push(pair);
+                    driver_url.push(pair);
                     if !key.starts_with("options") {
                         without_options.push(pair);
                     }
@@ -46,12 +46,12 @@ impl ConnectionUrl {
             [] => base.to_owned(),
             pairs => format!("{base}?{}", pairs.join("&")),
         };
-        let (plain, without_options) = (join(&plain), join(&without_options));
-        Ok(Self { plain, without_options, pool_mode, statement_cache_capacity })
+        let (driver_url, without_options) = (join(&driver_url), join(&without_options));
+        Ok(Self { driver_url, without_options, pool_mode, statement_cache_capacity })
     }
 }
 
-fn unknown(key: &str, value: &str) -> StorageError {
+fn unknown_value_error(key: &str, value: &str) -> StorageError {
     let help = match (key, value) {
         ("pool_mode", "statement") => {
             "a pooler must keep a transaction on one server connection: `pool_mode = transaction` or `session` there"
@@ -69,26 +69,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_parted_into_what_each_reader_knows() {
+    fn url_is_split_into_driver_and_adapter_parameters() {
         let url = "postgres://a:b@h/d?pool_mode=transaction&options=-c%20a%3Db&sslmode=disable&options[c]=d\
                    &statement-cache-capacity=0";
         let parsed = ConnectionUrl::parse(url).unwrap();
         assert_eq!(parsed.pool_mode, Some(PoolMode::Transaction));
         assert_eq!(parsed.statement_cache_capacity, Some(0));
-        let plain =
+        let driver_url =
             "postgres://a:b@h/d?options=-c%20a%3Db&sslmode=disable&options[c]=d&statement-cache-capacity=0";
-        assert_eq!(parsed.plain, plain);
+        assert_eq!(parsed.driver_url, driver_url);
         assert_eq!(parsed.without_options, "postgres://a:b@h/d?sslmode=disable&statement-cache-capacity=0");
         let parsed = ConnectionUrl::parse("postgres://h/d?pgbouncer=true").unwrap();
         assert_eq!(
-            (parsed.pool_mode, parsed.plain.as_str()),
+            (parsed.pool_mode, parsed.driver_url.as_str()),
             (Some(PoolMode::Transaction), "postgres://h/d")
         );
         assert_eq!(ConnectionUrl::parse("postgres://h/d").unwrap().pool_mode, None);
     }
 
     #[test]
-    fn an_unknown_pool_mode_is_refused_with_those_that_there_are() {
+    fn unknown_pool_mode_is_rejected_with_help() {
         for value in ["statement", "Transaction", ""] {
             let error = ConnectionUrl::parse(&format!("postgres://h/d?pool_mode={value}")).unwrap_err();
             assert!(error.help().unwrap().contains("session"), "{error}");

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 
 use crate::catalog::Column;
 use crate::check::{quoted, quoted_table};
-use crate::dialect::{Dialect as _, Misfit};
+use crate::dialect::{Dialect as _, TypeMismatch};
 use crate::overrides::ColumnOverride;
 
 /// `table_xinfo` lists generated columns too (hidden 2 and 3). An `INTEGER PRIMARY KEY` is the rowid, unless the key has an
@@ -37,7 +37,7 @@ pub(super) const NAME_TAKEN: &str =
 
 /// Checks for each text column whether UNION, which compares by the collation of its first part's column, treats texts that
 /// differ in case or in trailing spaces as equal.
-pub(super) async fn collations(
+pub(super) async fn detect_collations(
     connection: &mut SqliteConnection,
     schema: &Schema,
     columns: &mut [Column],
@@ -54,37 +54,39 @@ pub(super) async fn collations(
             "SELECT count(*) FROM (SELECT {name} FROM {table} WHERE 0 \
              UNION SELECT 'a' UNION SELECT 'A' UNION SELECT 'a ')"
         );
-        let failed = |error| super::SqliteDialect::failure(error, schema);
+        let failed = |error| super::SqliteDialect::map_error(error, schema);
         let row = connection.fetch_one(sqlx::raw_sql(AssertSqlSafe(statement))).await.map_err(failed)?;
-        column.folds = row.try_get::<i64, _>(0).map_err(failed)? < 3;
+        column.is_nondeterministic = row.try_get::<i64, _>(0).map_err(failed)? < 3;
     }
     Ok(())
 }
 
 /// Why a column cannot hold a field's values, by its affinity (<https://www.sqlite.org/datatype3.html>, 3.1): a column whose
 /// declared type is not a text type converts text that looks like a number into a number.
-pub(super) fn misfit(column: &Column, field_type: FieldType) -> Option<Misfit> {
+pub(super) fn type_mismatch(column: &Column, field_type: FieldType) -> Option<TypeMismatch> {
     let name = column.type_name.as_str();
     let holds = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
     let integer = holds(&["int", "bool"]);
     let text = !name.contains("int") && holds(&["char", "clob", "text"]);
     let numeric = !integer && holds(&["json", "uuid", "date", "time", "decimal", "numeric"]);
     match field_type {
-        FieldType::Boolean | FieldType::Integer => (!integer).then_some(Misfit::Cannot),
+        FieldType::Boolean | FieldType::Integer => (!integer).then_some(TypeMismatch::Incompatible),
         FieldType::Float | FieldType::Float32 => {
             let fits = holds(&["real", "floa", "doub", "numeric", "decimal"]) || integer;
-            (!fits).then_some(Misfit::Cannot)
+            (!fits).then_some(TypeMismatch::Incompatible)
         }
         _ if text => None,
-        FieldType::Text if numeric => Some(Misfit::Changes("turns text that looks like a number into one")),
-        FieldType::Decimal if numeric => Some(Misfit::Rounds("keeps 15 digits of a decimal")),
+        FieldType::Text if numeric => {
+            Some(TypeMismatch::AltersValues("turns text that looks like a number into one"))
+        }
+        FieldType::Decimal if numeric => Some(TypeMismatch::LosesPrecision("keeps 15 digits of a decimal")),
         _ if numeric => None,
-        _ => Some(Misfit::Cannot),
+        _ => Some(TypeMismatch::Incompatible),
     }
 }
 
 pub(super) fn column_override(column: &Column, field_type: FieldType) -> ColumnOverride {
-    let folds = column.folds && field_type == FieldType::Text;
-    let by_bytes = folds.then_some("$1 COLLATE BINARY");
-    ColumnOverride { generated: column.generated, column: by_bytes, ..ColumnOverride::default() }
+    let is_nondeterministic = column.is_nondeterministic && field_type == FieldType::Text;
+    let by_bytes = is_nondeterministic.then_some("$1 COLLATE BINARY");
+    ColumnOverride { is_generated: column.is_generated, column: by_bytes, ..ColumnOverride::default() }
 }

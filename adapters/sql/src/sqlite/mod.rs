@@ -1,12 +1,12 @@
 //! The SQLite dialect.
 
-mod bounded;
+mod after_release;
 mod catalog;
-mod connecting;
+mod connect_error;
 mod pattern;
 mod readiness;
-mod refusal;
-mod release;
+mod rejection;
+mod time_limit;
 mod value;
 
 use std::str::FromStr as _;
@@ -25,28 +25,28 @@ use sqlx::{Executor as _, Row as _, SqlStr, Sqlite, ValueRef as _};
 use crate::args::Arg;
 use crate::catalog::Column;
 use crate::connect::SqlOptions;
-use crate::dialect::{Dialect, Misfit, Unreadable};
+use crate::dialect::{CodecError, Dialect, TypeMismatch};
 use crate::failure::{self, Transient};
 use crate::overrides::ColumnOverride;
-use crate::sessions::Sessions;
+use crate::session_mode::SessionMode;
 use crate::storage::{Database, SqlQuery};
 
 /// The collation that compares decimals, which are stored as text.
-const DECIMAL: &str = "resourceful_decimal";
+const DECIMAL_COLLATION: &str = "resourceful_decimal";
 /// The number of prepared statements that a connection keeps.
-const STATEMENTS: usize = 512;
+const STATEMENT_CACHE_CAPACITY: usize = 512;
 
 pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>, StorageError> {
-    let connect = SqliteConnectOptions::from_str(&options.url).map_err(connecting::unread)?;
+    let connect = SqliteConnectOptions::from_str(&options.url).map_err(connect_error::url_error)?;
     let path = connect.get_filename().display().to_string();
-    let unusable = |error: sqlx::Error| connecting::failed(error, &path);
-    let is_read_only = is_opened_to_read(&options.url);
+    let open_error = |error: sqlx::Error| connect_error::to_storage_error(error, &path);
+    let is_read_only = is_read_only_url(&options.url);
     let connect = connect
         .create_if_missing(!is_read_only)
         .foreign_keys(true)
         .busy_timeout(options.busy_timeout)
-        .statement_cache_capacity(STATEMENTS)
-        .collation(DECIMAL, value::compare_decimals);
+        .statement_cache_capacity(STATEMENT_CACHE_CAPACITY)
+        .collation(DECIMAL_COLLATION, value::compare_decimals);
     if options.url.contains(":memory:") || options.url.contains("mode=memory") {
         // An in-memory database exists only on its connection, so there is exactly one, and it is never closed.
         let only = SqlitePoolOptions::new()
@@ -55,12 +55,12 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>
             .max_lifetime(None)
             .test_before_acquire(false)
             .acquire_timeout(options.acquire_timeout)
-            .after_release(|connection, _| release::repaired(connection).boxed())
+            .after_release(|connection, _| after_release::repair(connection).boxed())
             .connect_with(connect)
             .await
-            .map_err(unusable)?;
-        let sessions = Sessions { are_replaceable: false, ..Sessions::of_connections::<SqliteDialect>() };
-        return Ok(Database::of_one_pool(only, sessions, options.limits()));
+            .map_err(open_error)?;
+        let sessions = SessionMode { is_replaceable: false, ..SessionMode::direct::<SqliteDialect>() };
+        return Ok(Database::with_one_pool(only, sessions, options.limits()));
     }
     // In WAL mode, NORMAL keeps a commit through a crash of the process; FULL keeps it through a loss of power too.
     let connect = connect.synchronous(SqliteSynchronous::Full);
@@ -72,28 +72,30 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>
             .max_lifetime(None)
             .test_before_acquire(false)
             .acquire_timeout(options.acquire_timeout)
-            .after_release(|connection, _| release::is_usable(connection).boxed())
+            .after_release(|connection, _| after_release::is_usable(connection).boxed())
     };
     let end = Instant::now() + options.busy_timeout;
     let writer = loop {
         match pool(1).connect_with(connect.clone()).await {
             // Changing to WAL mode needs exclusive access, and SQLite's busy timeout does not apply to it.
-            Err(error) if is_busy(&error) && Instant::now() < end => tokio::time::sleep(PAUSE).await,
-            outcome => break outcome.map_err(unusable)?,
+            Err(error) if is_busy(&error) && Instant::now() < end => {
+                tokio::time::sleep(OPEN_RETRY_DELAY).await
+            }
+            outcome => break outcome.map_err(open_error)?,
         }
     };
     let readers = pool(options.max_connections.unwrap_or(4)).connect_with(connect);
-    Ok(Database::new(readers.await.map_err(unusable)?, writer, options.limits()))
+    Ok(Database::new(readers.await.map_err(open_error)?, writer, options.limits()))
 }
 
 /// Whether a URL opens a database read-only, which is then neither created nor changed to WAL mode.
-fn is_opened_to_read(url: &str) -> bool {
+fn is_read_only_url(url: &str) -> bool {
     let (_, query) = url.split_once('?').unwrap_or_default();
     query.split('&').any(|pair| matches!(pair, "mode=ro" | "immutable=true" | "immutable=1"))
 }
 
 /// How long to wait before retrying to open a database that another process has locked.
-const PAUSE: Duration = Duration::from_millis(10);
+const OPEN_RETRY_DELAY: Duration = Duration::from_millis(10);
 
 /// Whether another connection has locked the database or the table (SQLITE_BUSY, SQLITE_LOCKED).
 fn is_busy(error: &sqlx::Error) -> bool {
@@ -116,10 +118,10 @@ impl Dialect for SqliteDialect {
     const DIALECT: resourceful_contract::SqlDialect = resourceful_contract::SqlDialect::Sqlite;
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
     const FOR_UPDATE: bool = false;
-    const SAY_NULLS: bool = true;
-    const OUTLIVES_FUTURE: bool = false;
+    const EXPLICIT_NULLS: bool = true;
+    const RUNS_AFTER_DROP: bool = false;
 
-    fn most_rows(columns: usize) -> usize {
+    fn max_insert_rows(columns: usize) -> usize {
         // SQLite allows 32,766 parameters (SQLITE_MAX_VARIABLE_NUMBER).
         (32_766 / columns.max(1)).clamp(1, 100)
     }
@@ -151,10 +153,10 @@ impl Dialect for SqliteDialect {
         query: SqlQuery<'c, Self>,
         limit: Duration,
     ) -> BoxFuture<'c, Result<Vec<SqliteRow>, sqlx::Error>> {
-        bounded::rows(connection, query, limit).boxed()
+        time_limit::fetch_within(connection, query, limit).boxed()
     }
 
-    fn run<'c>(
+    fn execute<'c>(
         connection: &'c mut SqliteConnection,
         query: SqlQuery<'c, Self>,
     ) -> BoxFuture<'c, Result<u64, sqlx::Error>> {
@@ -162,14 +164,14 @@ impl Dialect for SqliteDialect {
         done.map(|done| done.map(|done| done.rows_affected())).boxed()
     }
 
-    fn script<'c>(
+    fn execute_script<'c>(
         connection: &'c mut SqliteConnection,
         text: SqlStr,
     ) -> BoxFuture<'c, Result<(), sqlx::Error>> {
         connection.execute(sqlx::raw_sql(text)).map(|done| done.map(drop)).boxed()
     }
 
-    fn bind(args: &mut SqliteArguments, arg: &Arg<'_>) -> Result<(), Unreadable> {
+    fn bind(args: &mut SqliteArguments, arg: &Arg<'_>) -> Result<(), CodecError> {
         value::bind(args, arg)
     }
 
@@ -178,31 +180,31 @@ impl Dialect for SqliteDialect {
         row: &SqliteRow,
         column: usize,
         field_type: FieldType,
-    ) -> Result<(), Unreadable> {
+    ) -> Result<(), CodecError> {
         value::write(out, row, column, field_type)
     }
 
-    fn read(row: &SqliteRow, column: usize, field_type: FieldType) -> Result<Value, Unreadable> {
+    fn read(row: &SqliteRow, column: usize, field_type: FieldType) -> Result<Value, CodecError> {
         value::read(row, column, field_type)
     }
 
-    fn place(row: &SqliteRow, column: usize, field_type: FieldType) -> Result<Value, Unreadable> {
-        value::place(row, column, field_type)
+    fn cursor_value(row: &SqliteRow, column: usize, field_type: FieldType) -> Result<Value, CodecError> {
+        value::cursor_value(row, column, field_type)
     }
 
-    fn opaque(row: &SqliteRow, column: usize) -> Result<Value, Unreadable> {
+    fn opaque(row: &SqliteRow, column: usize) -> Result<Value, CodecError> {
         value::opaque(row, column)
     }
 
-    fn is_null(row: &SqliteRow, column: usize) -> Result<bool, Unreadable> {
+    fn is_null(row: &SqliteRow, column: usize) -> Result<bool, CodecError> {
         Ok(row.try_get_raw(column)?.is_null())
     }
 
-    fn text(row: &SqliteRow, column: usize) -> Result<Option<&str>, Unreadable> {
+    fn text(row: &SqliteRow, column: usize) -> Result<Option<&str>, CodecError> {
         Ok(row.try_get(column)?)
     }
 
-    fn finished(text: String) -> String {
+    fn finish_sql(text: String) -> String {
         // When a LIMIT is a bare parameter, SQLite plans by its value, and so prepares the statement again each time that
         // one is bound. An expression around the parameter keeps the plan.
         text.replace("LIMIT ?", "LIMIT ? + 0").replace("OFFSET ?", "OFFSET ? + 0")
@@ -232,11 +234,11 @@ impl Dialect for SqliteDialect {
         Self::template("instr($1, $2) > 0", [column, part])
     }
 
-    fn starts(column: Expr, part: Expr) -> Expr {
+    fn starts_with(column: Expr, part: Expr) -> Expr {
         Self::template("substr($1, 1, length($2)) = $3", [column, part.clone(), part])
     }
 
-    fn ends(column: Expr, part: Expr) -> Expr {
+    fn ends_with(column: Expr, part: Expr) -> Expr {
         // The start of the suffix is computed from both lengths: counted from the end, an empty part would take the whole
         // text.
         Self::template(
@@ -245,7 +247,7 @@ impl Dialect for SqliteDialect {
         )
     }
 
-    fn matches(column: Expr, pattern: Expr, _: Expr) -> Expr {
+    fn matches_search(column: Expr, pattern: Expr, _: Expr) -> Expr {
         Self::template("$1 GLOB $2", [column, pattern])
     }
 
@@ -264,20 +266,20 @@ impl Dialect for SqliteDialect {
         Self::template("($1) IS TRUE", [Expr::exists(related)])
     }
 
-    fn is_same(column: Expr, other: Expr) -> Expr {
+    fn is_not_distinct(column: Expr, other: Expr) -> Expr {
         Self::template("$1 IS $2", [column, other])
     }
 
     fn tuple(columns: Vec<(Expr, FieldType)>) -> Expr {
-        let spelled = columns.into_iter().map(|(column, field_type)| match field_type {
+        let expressions = columns.into_iter().map(|(column, field_type)| match field_type {
             // JSON functions write doubles with 15 digits; quote() writes enough digits to tell any two apart.
             FieldType::Float | FieldType::Float32 => Self::template("quote($1)", [column]),
             // JSON functions refuse blobs.
             _ => Self::template("iif(typeof($1) = 'blob', NULL, $2)", [column.clone(), column]),
         });
-        let spelled: Vec<_> = spelled.collect();
-        let marks = vec!["?"; spelled.len()].join(", ");
-        Expr::cust_with_exprs(format!("json_array({marks})"), spelled)
+        let expressions: Vec<_> = expressions.collect();
+        let placeholders = vec!["?"; expressions.len()].join(", ");
+        Expr::cust_with_exprs(format!("json_array({placeholders})"), expressions)
     }
 
     fn aggregate(tuple: Expr) -> Expr {
@@ -297,7 +299,7 @@ impl Dialect for SqliteDialect {
         .to_owned()
     }
 
-    fn minted_id() -> (&'static str, &'static str) {
+    fn identity_column() -> (&'static str, &'static str) {
         // With AUTOINCREMENT an id is never reused, not even after a delete.
         ("INTEGER", "PRIMARY KEY AUTOINCREMENT")
     }
@@ -306,7 +308,7 @@ impl Dialect for SqliteDialect {
         None
     }
 
-    fn resume_ids(_: &Schema) -> Option<String> {
+    fn advance_id_sequence(_: &Schema) -> Option<String> {
         None
     }
 
@@ -321,18 +323,18 @@ impl Dialect for SqliteDialect {
     const COLUMNS: &'static str = catalog::COLUMNS;
     const INDEXES: &'static str = catalog::INDEXES;
     const NAME_TAKEN: &'static str = catalog::NAME_TAKEN;
-    const ALTERS: bool = false;
+    const CAN_ALTER_COLUMNS: bool = false;
 
-    fn collations<'a>(
+    fn detect_collations<'a>(
         connection: &'a mut SqliteConnection,
         schema: &'a Schema,
         columns: &'a mut [Column],
     ) -> BoxFuture<'a, Result<(), StorageError>> {
-        catalog::collations(connection, schema, columns).boxed()
+        catalog::detect_collations(connection, schema, columns).boxed()
     }
 
-    fn misfit(column: &Column, field_type: FieldType) -> Option<Misfit> {
-        catalog::misfit(column, field_type)
+    fn type_mismatch(column: &Column, field_type: FieldType) -> Option<TypeMismatch> {
+        catalog::type_mismatch(column, field_type)
     }
 
     fn column_override(column: &Column, field_type: FieldType) -> ColumnOverride {
@@ -352,17 +354,17 @@ impl Dialect for SqliteDialect {
         is_busy(error).then_some(Transient::Contended)
     }
 
-    fn refused_fields<'c>(
+    fn rejected_fields<'c>(
         connection: &'c mut SqliteConnection,
         schema: &'c Schema,
         error: &'c sqlx::Error,
         written: &'c [(usize, &'c Value)],
     ) -> BoxFuture<'c, Result<Vec<usize>, sqlx::Error>> {
-        refusal::fields(connection, schema, error, written).boxed()
+        rejection::rejected_fields(connection, schema, error, written).boxed()
     }
 
-    fn failure(error: sqlx::Error, schema: &Schema) -> StorageError {
-        let mut kind = failure::kind(&error);
+    fn map_error(error: sqlx::Error, schema: &Schema) -> StorageError {
+        let mut kind = failure::error_kind(&error);
         let mut fields = Vec::new();
         if let sqlx::Error::Database(database) = &error {
             kind = match primary_code(database.as_ref()) {
@@ -379,14 +381,14 @@ impl Dialect for SqliteDialect {
             };
             if database.message().starts_with("cannot store ") {
                 // `cannot store TEXT value in INTEGER column t.c`
-                fields = failure::fields(schema, database.message().rsplit(['.', ' ']).take(1));
+                fields = failure::field_names(schema, database.message().rsplit(['.', ' ']).take(1));
             } else if let Some((_, columns)) = database.message().split_once("constraint failed: ") {
                 let names = columns.split(", ").filter_map(|column| column.rsplit('.').next());
-                fields = failure::fields(schema, names);
+                fields = failure::field_names(schema, names);
             }
         }
         let refused =
-            if Self::is_read_only(&error) { failure::read_only(kind) } else { StorageError::new(kind) };
+            if Self::is_read_only(&error) { failure::read_only_error(kind) } else { StorageError::new(kind) };
         refused.with_fields(fields).with_context("table", schema.table.clone()).with_source(error)
     }
 }

@@ -3,7 +3,7 @@
 use resourceful_contract::fold;
 
 /// The pattern that matches texts that contain a word, ignoring case.
-pub(super) fn of(word: &str) -> String {
+pub(super) fn search_glob(word: &str) -> String {
     let mut pattern = String::with_capacity(word.len() * 8 + 2);
     pattern.push('*');
     for character in word.chars() {
@@ -26,8 +26,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn letters_stand_in_every_case_and_signs_as_themselves() {
-        assert_eq!(of("aé9"), "*[aA][éÉ]9*");
-        assert_eq!(of("[*?]^"), "*[[][*][?]]^*");
+    fn pattern_matches_every_case_and_escapes_wildcards() {
+        assert_eq!(search_glob("aé9"), "*[aA][éÉ]9*");
+        assert_eq!(search_glob("[*?]^"), "*[[][*][?]]^*");
     }
 }

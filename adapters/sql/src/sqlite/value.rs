@@ -15,13 +15,13 @@ use uuid::Uuid;
 
 use super::pattern;
 use crate::args::Arg;
-use crate::dialect::{Unreadable, single};
+use crate::dialect::{CodecError, to_float32};
 
-pub(super) fn bind(args: &mut SqliteArguments, arg: &Arg<'_>) -> Result<(), Unreadable> {
+pub(super) fn bind(args: &mut SqliteArguments, arg: &Arg<'_>) -> Result<(), CodecError> {
     match arg {
         Arg::Number(number) => args.add(*number),
         Arg::Text(text) => args.add(*text),
-        Arg::Word(word) | Arg::AsciiWord(word) => args.add(pattern::of(word)),
+        Arg::SearchTerm(word) | Arg::AsciiSearchTerm(word) => args.add(pattern::search_glob(word)),
         Arg::Elements(_, values) => {
             // Written as in the column, where an array is JSON.
             let mut list = Vec::with_capacity(64);
@@ -37,7 +37,7 @@ pub(super) fn bind(args: &mut SqliteArguments, arg: &Arg<'_>) -> Result<(), Unre
                 }
                 match value {
                     Value::Boolean(flag) => list.push(if *flag { b'1' } else { b'0' }),
-                    Value::DateTime(at) => json::text(&mut list, &stored(*at)),
+                    Value::DateTime(at) => json::text(&mut list, &format_datetime(*at)),
                     other => json::value(&mut list, other),
                 }
             }
@@ -53,10 +53,10 @@ pub(super) fn bind(args: &mut SqliteArguments, arg: &Arg<'_>) -> Result<(), Unre
             Value::Decimal(number) => args.add(number.normalize().to_string()),
             Value::Text(text) => args.add(text.as_str()),
             Value::Uuid(id) => args.add(id.hyphenated().to_string()),
-            Value::DateTime(at) => args.add(stored(*at)),
+            Value::DateTime(at) => args.add(format_datetime(*at)),
             Value::Date(day) => args.add(day.to_string()),
             Value::Json(json) => args.add(json.to_string()),
-            Value::Opaque(bytes) => raw(args, bytes),
+            Value::Opaque(bytes) => bind_raw(args, bytes),
             Value::Array(_) => {
                 let mut text = Vec::with_capacity(64);
                 json::value(&mut text, value);
@@ -67,7 +67,7 @@ pub(super) fn bind(args: &mut SqliteArguments, arg: &Arg<'_>) -> Result<(), Unre
 }
 
 /// An instant in its stored form: that of sqlx, in which `+` sorts before the `.` of a fraction.
-fn stored(at: DateTime<Utc>) -> String {
+fn format_datetime(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::AutoSi, false)
 }
 
@@ -76,7 +76,7 @@ pub(super) fn write(
     row: &SqliteRow,
     column: usize,
     field_type: FieldType,
-) -> Result<(), Unreadable> {
+) -> Result<(), CodecError> {
     let value = row.try_get_raw(column)?;
     if value.is_null() {
         out.extend_from_slice(b"null");
@@ -87,9 +87,9 @@ pub(super) fn write(
         FieldType::Text => json::text(out, text(value)?),
         FieldType::Boolean => json::boolean(out, integer(value)? != 0),
         FieldType::Float => json::float(out, float(value)?),
-        FieldType::Float32 => json::float32(out, single(float(value)?)?),
+        FieldType::Float32 => json::float32(out, to_float32(float(value)?)?),
         FieldType::Uuid => json::uuid(out, Uuid::try_parse(text(value)?)?),
-        FieldType::DateTime => datetime(out, text(value)?)?,
+        FieldType::DateTime => write_datetime(out, text(value)?)?,
         FieldType::Json => {
             let text = text(value)?;
             // Other programs may have written here; invalid JSON must not become part of a response.
@@ -97,13 +97,13 @@ pub(super) fn write(
             out.extend_from_slice(text.as_bytes());
         }
         FieldType::Date | FieldType::Decimal | _ => {
-            json::value(out, &parsed(text(value)?, field_type)?);
+            json::value(out, &parse_text(text(value)?, field_type)?);
         }
     }
     Ok(())
 }
 
-pub(super) fn read(row: &SqliteRow, column: usize, field_type: FieldType) -> Result<Value, Unreadable> {
+pub(super) fn read(row: &SqliteRow, column: usize, field_type: FieldType) -> Result<Value, CodecError> {
     let value = row.try_get_raw(column)?;
     if value.is_null() {
         return Ok(Value::Null);
@@ -112,8 +112,8 @@ pub(super) fn read(row: &SqliteRow, column: usize, field_type: FieldType) -> Res
         FieldType::Integer => Value::Integer(integer(value)?),
         FieldType::Boolean => Value::Boolean(integer(value)? != 0),
         FieldType::Float => Value::Float(float(value)?),
-        FieldType::Float32 => Value::Float32(single(float(value)?)?),
-        _ => parsed(text(value)?, field_type)?,
+        FieldType::Float32 => Value::Float32(to_float32(float(value)?)?),
+        _ => parse_text(text(value)?, field_type)?,
     })
 }
 
@@ -124,7 +124,7 @@ const TEXT: u8 = b't';
 const BLOB: u8 = b'b';
 
 /// A column's value as stored: its storage class and its content.
-pub(super) fn opaque(row: &SqliteRow, column: usize) -> Result<Value, Unreadable> {
+pub(super) fn opaque(row: &SqliteRow, column: usize) -> Result<Value, CodecError> {
     let value = row.try_get_raw(column)?;
     if value.is_null() {
         return Ok(Value::Null);
@@ -138,7 +138,7 @@ pub(super) fn opaque(row: &SqliteRow, column: usize) -> Result<Value, Unreadable
     Ok(Value::Opaque([vec![class], content].concat()))
 }
 
-fn raw(args: &mut SqliteArguments, bytes: &[u8]) -> Result<(), Unreadable> {
+fn bind_raw(args: &mut SqliteArguments, bytes: &[u8]) -> Result<(), CodecError> {
     let (class, content) = bytes.split_first().ok_or("a value without a storage class")?;
     match *class {
         INTEGER => args.add(i64::from_be_bytes(content.try_into()?)),
@@ -149,11 +149,15 @@ fn raw(args: &mut SqliteArguments, bytes: &[u8]) -> Result<(), Unreadable> {
 }
 
 /// A value for a cursor: in its stored form, where the same value may be stored in another form that is sorted elsewhere.
-pub(super) fn place(row: &SqliteRow, column: usize, field_type: FieldType) -> Result<Value, Unreadable> {
+pub(super) fn cursor_value(
+    row: &SqliteRow,
+    column: usize,
+    field_type: FieldType,
+) -> Result<Value, CodecError> {
     let value = read(row, column, field_type)?;
     let stored = row.try_get_raw(column)?;
-    let is_plain = match (&value, stored.type_info().name()) {
-        (Value::DateTime(at), _) => text(stored)? == self::stored(*at),
+    let is_canonical = match (&value, stored.type_info().name()) {
+        (Value::DateTime(at), _) => text(stored)? == self::format_datetime(*at),
         (Value::Date(day), _) => text(stored)? == day.to_string(),
         (Value::Uuid(id), _) => text(stored)? == id.hyphenated().to_string(),
         (Value::Boolean(flag), _) => integer(stored)? == i64::from(*flag),
@@ -161,10 +165,10 @@ pub(super) fn place(row: &SqliteRow, column: usize, field_type: FieldType) -> Re
         (Value::Text(_), class) => class == "TEXT",
         _ => true,
     };
-    if is_plain { Ok(value) } else { opaque(row, column) }
+    if is_canonical { Ok(value) } else { opaque(row, column) }
 }
 
-fn parsed(text: &str, field_type: FieldType) -> Result<Value, Unreadable> {
+fn parse_text(text: &str, field_type: FieldType) -> Result<Value, CodecError> {
     Ok(match field_type {
         FieldType::Text => Value::Text(text.to_owned()),
         FieldType::Date => Value::Date(NaiveDate::parse_from_str(text, "%Y-%m-%d")?),
@@ -176,18 +180,18 @@ fn parsed(text: &str, field_type: FieldType) -> Result<Value, Unreadable> {
 }
 
 /// SQLite converts any stored value to the requested type, `abc` to 0; so the stored type is checked first.
-fn integer(value: SqliteValueRef<'_>) -> Result<i64, Unreadable> {
-    expect::<i64>(&value, &["INTEGER", "BOOLEAN"])?;
+fn integer(value: SqliteValueRef<'_>) -> Result<i64, CodecError> {
+    check_type::<i64>(&value, &["INTEGER", "BOOLEAN"])?;
     <i64 as Decode<Sqlite>>::decode(value)
 }
 
-fn float(value: SqliteValueRef<'_>) -> Result<f64, Unreadable> {
-    expect::<f64>(&value, &["REAL", "INTEGER"])?;
+fn float(value: SqliteValueRef<'_>) -> Result<f64, CodecError> {
+    check_type::<f64>(&value, &["REAL", "INTEGER"])?;
     let number = <f64 as Decode<Sqlite>>::decode(value)?;
     if number.is_finite() { Ok(number) } else { Err("a number that JSON cannot say".into()) }
 }
 
-fn expect<T: Type<Sqlite>>(value: &SqliteValueRef<'_>, names: &[&str]) -> Result<(), Unreadable> {
+fn check_type<T: Type<Sqlite>>(value: &SqliteValueRef<'_>, names: &[&str]) -> Result<(), CodecError> {
     let found = value.type_info();
     if *found == T::type_info() || names.contains(&found.name()) {
         return Ok(());
@@ -195,14 +199,14 @@ fn expect<T: Type<Sqlite>>(value: &SqliteValueRef<'_>, names: &[&str]) -> Result
     Err(format!("expected {}, found {}", names[0], found.name()).into())
 }
 
-fn text(value: SqliteValueRef<'_>) -> Result<&str, Unreadable> {
+fn text(value: SqliteValueRef<'_>) -> Result<&str, CodecError> {
     <&str as Decode<Sqlite>>::decode(value)
 }
 
 /// A value stored as `…+00:00` only needs another zone suffix; any other form is parsed and formatted again.
-fn datetime(out: &mut Vec<u8>, text: &str) -> Result<(), Unreadable> {
+fn write_datetime(out: &mut Vec<u8>, text: &str) -> Result<(), CodecError> {
     match text.strip_suffix("+00:00") {
-        Some(local) if is_plain(local.as_bytes()) => {
+        Some(local) if is_canonical_datetime(local.as_bytes()) => {
             out.push(b'"');
             out.extend_from_slice(local.as_bytes());
             out.extend_from_slice(b"Z\"");
@@ -214,7 +218,7 @@ fn datetime(out: &mut Vec<u8>, text: &str) -> Result<(), Unreadable> {
 
 /// Whether a text is `YYYY-MM-DDTHH:MM:SS`, with a fraction of 3 or 6 digits or none, and every number within its range. A
 /// day that its month does not have is left to the general parser.
-fn is_plain(local: &[u8]) -> bool {
+fn is_canonical_datetime(local: &[u8]) -> bool {
     let well_formed = matches!(local.len(), 19 | 23 | 26)
         && local.iter().enumerate().all(|(position, byte)| match position {
             4 | 7 => *byte == b'-',

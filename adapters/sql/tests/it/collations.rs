@@ -7,21 +7,21 @@ use resourceful_contract::{
     Position, Query, RelatedBy, ScalarType, Schema, Sort, Storage, Test, Value, Write,
 };
 
-use crate::support::Place;
+use crate::support::TestDatabase;
 
 /// Texts that tie, or change places, by case, by padding, by accent or by width.
 const TEXTS: [&str; 14] = ["a", "B", "A", "b", "ab", "Ab", "é", "e", "E", "z", "Z", "a b", "ß", "ss"];
 
-fn schema(place: &Place, name: &str, id: FieldType) -> Arc<Schema> {
+fn schema(test_db: &TestDatabase, name: &str, id: FieldType) -> Arc<Schema> {
     let fields = vec![Field::new("id", id), Field::new("code", FieldType::Text)];
-    let mut schema = Schema::new("things", &place.table(name), fields, 0, IdSource::Client);
+    let mut schema = Schema::new("things", &test_db.table(name), fields, 0, IdSource::Client);
     schema.indexes = vec![Index { fields: vec![1], unique: false }];
     Arc::new(schema)
 }
 
 /// Types of text columns.
-fn types(place: &Place) -> &'static [&'static str] {
-    if place.is_postgres() {
+fn text_types(test_db: &TestDatabase) -> &'static [&'static str] {
+    if test_db.is_postgres() {
         &[
             "text",
             "text COLLATE \"und-x-icu\"",
@@ -46,71 +46,71 @@ fn types(place: &Place) -> &'static [&'static str] {
     }
 }
 
-async fn prepare(place: &Place) {
-    if place.is_postgres() {
+async fn prepare(test_db: &TestDatabase) {
+    if test_db.is_postgres() {
         // Extensions are made one at a time.
-        place
-            .run(&format!(
+        test_db
+            .execute(&format!(
                 "SELECT pg_advisory_lock(7071); CREATE EXTENSION IF NOT EXISTS citext;
                  SELECT pg_advisory_unlock(7071);
                  CREATE COLLATION {0}_folds (provider = icu, locale = 'und-u-ks-level1', deterministic = false);
                  CREATE DOMAIN {0}_word AS text COLLATE {0}_folds; CREATE DOMAIN {0}_cited AS citext",
-                place.prefix
+                test_db.prefix
             ))
             .await;
     }
 }
 
 /// The ids of a query's rows, as they come.
-async fn ids(storage: &Arc<dyn Storage>, query: &Query) -> (Vec<Value>, resourceful_contract::Rows) {
+async fn fetch_ids(storage: &Arc<dyn Storage>, query: &Query) -> (Vec<Value>, resourceful_contract::Rows) {
     let query = Query { keys: vec![query.schema.id], ..query.clone() };
     let rows = storage.fetch(&query, &mut Vec::new()).await.unwrap();
     (rows.keys.iter().flatten().cloned().collect(), rows)
 }
 
 /// Walks all pages, and compares them with the whole list.
-async fn walk(storage: &Arc<dyn Storage>, schema: &Arc<Schema>, sort: &[usize], what: &str) {
+async fn assert_all_pages(storage: &Arc<dyn Storage>, schema: &Arc<Schema>, sort: &[usize], what: &str) {
     for (descending, backwards, limit) in
         [(false, false, 1), (false, true, 1), (true, false, 3), (true, true, 3), (false, false, 2)]
     {
         let mut query = Query::all(schema.clone());
         query.sort = sort.iter().map(|field| Sort { field: *field, descending }).collect();
         query.limit = 100;
-        let (mut whole, all) = ids(storage, &query).await;
+        let (mut whole, all) = fetch_ids(storage, &query).await;
         query.limit = limit;
         if backwards {
             whole.pop();
             query.position = Position::Before(all.last.unwrap());
         }
-        let mut met = Vec::new();
+        let mut seen = Vec::new();
         // One page more than there can be: an end that is not found is no end.
         for _ in 0..=TEXTS.len() {
-            let (page, rows) = ids(storage, &query).await;
+            let (page, rows) = fetch_ids(storage, &query).await;
             if backwards {
-                met.splice(0..0, page);
+                seen.splice(0..0, page);
                 query.position = Position::Before(rows.first.unwrap_or_default());
             } else {
-                met.extend(page);
+                seen.extend(page);
                 query.position = Position::After(rows.last.unwrap_or_default());
             }
             if !rows.more {
                 break;
             }
         }
-        assert_eq!(met, whole, "{what} by {sort:?}, descending {descending}, backwards {backwards}");
+        assert_eq!(seen, whole, "{what} by {sort:?}, descending {descending}, backwards {backwards}");
     }
 }
 
 #[tokio::test]
-async fn pages_through_text_of_any_collation_meet_every_row_once() {
-    for place in Place::durable("collations") {
-        prepare(&place).await;
-        let storage = place.connect().await.storage();
-        for (number, made) in types(&place).iter().enumerate() {
-            let schema = schema(&place, &format!("pages{number}"), FieldType::Integer);
-            let made = made.replace('#', &place.prefix);
-            place
-                .run(&format!(
+async fn pages_by_text_of_any_collation_return_every_row_once() {
+    for test_db in TestDatabase::all_durable("collations") {
+        prepare(&test_db).await;
+        let storage = test_db.connect().await.storage();
+        for (number, made) in text_types(&test_db).iter().enumerate() {
+            let schema = schema(&test_db, &format!("pages{number}"), FieldType::Integer);
+            let made = made.replace('#', &test_db.prefix);
+            test_db
+                .execute(&format!(
                     "CREATE TABLE {0} (id bigint PRIMARY KEY NOT NULL, code {made} NOT NULL);
                      CREATE INDEX {0}_code ON {0} (code, id)",
                     schema.table
@@ -124,15 +124,15 @@ async fn pages_through_text_of_any_collation_meet_every_row_once() {
             };
             let rows = TEXTS.iter().enumerate().map(row).collect();
             storage.commit(ChangeSet::of(rows)).await.unwrap();
-            walk(&storage, &schema, &[1, 0], &made).await;
-            walk(&storage, &schema, &[0], &made).await;
-            exact(&storage, &schema, &made).await;
+            assert_all_pages(&storage, &schema, &[1, 0], &made).await;
+            assert_all_pages(&storage, &schema, &[0], &made).await;
+            assert_byte_comparison(&storage, &schema, &made).await;
         }
     }
 }
 
 /// Text is compared by its own bytes: a policy must not admit `Bob` for `bob`.
-async fn exact(storage: &Arc<dyn Storage>, schema: &Arc<Schema>, made: &str) {
+async fn assert_byte_comparison(storage: &Arc<dyn Storage>, schema: &Arc<Schema>, made: &str) {
     let text = |text: &str| Value::Text(text.to_owned());
     for (test, expected) in [
         (Test::Eq(text("a")), vec![0]),
@@ -149,25 +149,25 @@ async fn exact(storage: &Arc<dyn Storage>, schema: &Arc<Schema>, made: &str) {
         }
         let mut query = Query::all(schema.clone());
         query.filter = Filter::Compare(1, test);
-        let (found, _) = ids(storage, &query).await;
+        let (found, _) = fetch_ids(storage, &query).await;
         let expected: Vec<_> = expected.into_iter().map(Value::Integer).collect();
         assert_eq!(found, expected, "{made}: {:?}", query.filter);
     }
     let mut query = Query::all(schema.clone());
     query.filter = Filter::Search(vec![1], "AB".to_owned());
-    assert_eq!(ids(storage, &query).await.0, [Value::Integer(4), Value::Integer(5)], "{made}");
+    assert_eq!(fetch_ids(storage, &query).await.0, [Value::Integer(4), Value::Integer(5)], "{made}");
 }
 
 #[tokio::test]
-async fn an_id_of_any_collation_is_found_and_changed_by_itself() {
-    for place in Place::durable("ids of collations") {
-        prepare(&place).await;
-        let storage = place.connect().await.storage();
-        for (number, made) in types(&place).iter().enumerate() {
-            let schema = schema(&place, &format!("ids{number}"), FieldType::Text);
-            let made = made.replace('#', &place.prefix);
-            place
-                .run(&format!(
+async fn ids_of_any_collation_match_exactly() {
+    for test_db in TestDatabase::all_durable("ids of collations") {
+        prepare(&test_db).await;
+        let storage = test_db.connect().await.storage();
+        for (number, made) in text_types(&test_db).iter().enumerate() {
+            let schema = schema(&test_db, &format!("ids{number}"), FieldType::Text);
+            let made = made.replace('#', &test_db.prefix);
+            test_db
+                .execute(&format!(
                     "CREATE TABLE {} (id {made} PRIMARY KEY NOT NULL, code text NOT NULL)",
                     schema.table
                 ))
@@ -180,7 +180,7 @@ async fn an_id_of_any_collation_is_found_and_changed_by_itself() {
                 storage.commit(ChangeSet::one(change)).await.unwrap();
             }
             // The id as it is answered names the row; in another case it does not.
-            let (found, rows) = ids(&storage, &Query::all(schema.clone())).await;
+            let (found, rows) = fetch_ids(&storage, &Query::all(schema.clone())).await;
             assert_eq!(found.len(), 2, "{made}");
             assert!(!rows.more);
             let one = Query::one(schema.clone(), found[0].clone());
@@ -198,9 +198,9 @@ async fn an_id_of_any_collation_is_found_and_changed_by_itself() {
 }
 
 #[tokio::test]
-async fn arrays_of_any_element_type_are_searched() {
-    for place in Place::durable("arrays").into_iter().filter(Place::is_postgres) {
-        let storage = place.connect().await.storage();
+async fn arrays_of_any_element_type_are_filterable() {
+    for test_db in TestDatabase::all_durable("arrays").into_iter().filter(TestDatabase::is_postgres) {
+        let storage = test_db.connect().await.storage();
         for (number, (made, element, given, held)) in [
             ("varchar(5)[]", ScalarType::Text, "'{x,y}'", "x"),
             ("char(5)[]", ScalarType::Text, "'{x,y}'", "x"),
@@ -215,10 +215,10 @@ async fn arrays_of_any_element_type_are_searched() {
         {
             let fields =
                 vec![Field::new("id", FieldType::Integer), Field::new("list", FieldType::Array(element))];
-            let name = place.table(&format!("arrays{number}"));
+            let name = test_db.table(&format!("arrays{number}"));
             let schema = Arc::new(Schema::new("things", &name, fields, 0, IdSource::Client));
-            place
-                .run(&format!(
+            test_db
+                .execute(&format!(
                     "CREATE TABLE {name} (id bigint PRIMARY KEY, list {made} NOT NULL);
                      INSERT INTO {name} VALUES (1, {given}), (2, '{{}}')"
                 ))
@@ -226,31 +226,33 @@ async fn arrays_of_any_element_type_are_searched() {
             assert_eq!(storage.check(&schema).await.unwrap(), [], "{made}");
             let mut query = Query::all(schema.clone());
             query.filter = Filter::Compare(1, Test::Has(element.parse(held).unwrap()));
-            assert_eq!(ids(&storage, &query).await.0, [Value::Integer(1)], "{made}");
+            assert_eq!(fetch_ids(&storage, &query).await.0, [Value::Integer(1)], "{made}");
         }
     }
 }
 
 #[tokio::test]
-async fn tables_of_different_collations_are_related() {
-    for place in Place::durable("relations between collations") {
-        prepare(&place).await;
-        let storage = place.connect().await.storage();
+async fn relations_work_across_collations() {
+    for test_db in TestDatabase::all_durable("relations between collations") {
+        prepare(&test_db).await;
+        let storage = test_db.connect().await.storage();
         let insert = |schema: &Arc<Schema>, id: &str, code: &str| {
             let values = vec![Value::Text(id.to_owned()), Value::Text(code.to_owned())];
             Change { schema: schema.clone(), write: Write::Insert { values }, answer: None }
         };
-        let ours = schema(&place, "ours", FieldType::Text);
+        let ours = schema(&test_db, "ours", FieldType::Text);
         storage.create_table_if_missing(&ours).await.unwrap();
         assert_eq!(storage.check(&ours).await.unwrap(), []);
         let rows = (0..50).map(|number| insert(&ours, &format!("o{number}"), "a")).collect();
         storage.commit(ChangeSet::of(rows)).await.unwrap();
-        for (number, made) in types(&place).iter().enumerate() {
-            let theirs = schema(&place, &format!("theirs{number}"), FieldType::Text);
-            let made = made.replace('#', &place.prefix);
+        for (number, made) in text_types(&test_db).iter().enumerate() {
+            let theirs = schema(&test_db, &format!("theirs{number}"), FieldType::Text);
+            let made = made.replace('#', &test_db.prefix);
             let table = &theirs.table;
-            place
-                .run(&format!("CREATE TABLE {table} (id {made} PRIMARY KEY NOT NULL, code text NOT NULL)"))
+            test_db
+                .execute(&format!(
+                    "CREATE TABLE {table} (id {made} PRIMARY KEY NOT NULL, code text NOT NULL)"
+                ))
                 .await;
             assert!(storage.check(&theirs).await.unwrap().iter().all(|one| one.is_warning), "{made}");
             storage
@@ -267,7 +269,7 @@ async fn tables_of_different_collations_are_related() {
                 query.filter = Filter::Related(RelatedBy(link.clone()), Box::new(Filter::everything()));
                 query.includes =
                     vec![Include { link, fields: vec![0], filter: Filter::everything(), limit: 100 }];
-                assert_eq!(ids(&storage, &query).await.0.len(), expected, "{made}");
+                assert_eq!(fetch_ids(&storage, &query).await.0.len(), expected, "{made}");
             }
         }
     }

@@ -2,30 +2,30 @@
 
 use resourceful_contract::conformance;
 
-use crate::support::Place;
+use crate::support::TestDatabase;
 
-async fn keeps_the_contract(place: Place) {
-    let report = conformance::run(place.connect().await.storage(), &place.prefix).await;
+async fn assert_conformance(test_db: TestDatabase) {
+    let report = conformance::run(test_db.connect().await.storage(), &test_db.prefix).await;
     println!("{report}");
     report.assert_passed();
 }
 
 #[cfg(feature = "sqlite")]
 #[tokio::test]
-async fn sqlite_keeps_the_contract_in_a_file() {
-    keeps_the_contract(Place::sqlite_file()).await;
+async fn sqlite_file_passes_conformance_suite() {
+    assert_conformance(TestDatabase::sqlite_file()).await;
 }
 
 #[cfg(feature = "sqlite")]
 #[tokio::test]
-async fn sqlite_keeps_the_contract_in_memory() {
-    keeps_the_contract(Place::sqlite_memory()).await;
+async fn sqlite_memory_passes_conformance_suite() {
+    assert_conformance(TestDatabase::sqlite_memory()).await;
 }
 
 #[cfg(feature = "postgres")]
 #[tokio::test]
-async fn postgres_keeps_the_contract() {
-    if let Some(place) = Place::postgres("the suite") {
-        keeps_the_contract(place).await;
+async fn postgres_passes_conformance_suite() {
+    if let Some(test_db) = TestDatabase::postgres("the suite") {
+        assert_conformance(test_db).await;
     }
 }

@@ -10,10 +10,10 @@ use resourceful_contract::{
 };
 use resourceful_sql::Sql;
 
-use crate::support::Place;
+use crate::support::TestDatabase;
 
 /// How many rows a set of changes has here.
-const TOGETHER: i64 = 3;
+const BATCH_ROWS: i64 = 3;
 
 fn schema(table: &str) -> Arc<Schema> {
     let fields = vec![Field::new("id", FieldType::Integer), Field::new("batch", FieldType::Integer)];
@@ -24,11 +24,11 @@ fn schema(table: &str) -> Arc<Schema> {
 
 /// One set of changes: some rows of one batch, each of which is answered, so that each is a statement of its own.
 fn batch(schema: &Arc<Schema>, number: i64) -> ChangeSet {
-    let changes = (0..TOGETHER)
+    let changes = (0..BATCH_ROWS)
         .map(|row| Change {
             schema: schema.clone(),
             write: Write::Insert {
-                values: vec![Value::Integer(number * TOGETHER + row), Value::Integer(number)],
+                values: vec![Value::Integer(number * BATCH_ROWS + row), Value::Integer(number)],
             },
             answer: Some(vec![0]),
         })
@@ -37,7 +37,7 @@ fn batch(schema: &Arc<Schema>, number: i64) -> ChangeSet {
 }
 
 /// How many rows of each batch there are, by number.
-async fn found(storage: &dyn Storage, schema: &Arc<Schema>) -> std::collections::BTreeMap<i64, i64> {
+async fn rows_by_batch(storage: &dyn Storage, schema: &Arc<Schema>) -> std::collections::BTreeMap<i64, i64> {
     let mut query = Query::all(schema.clone());
     query.limit = 1_000_000;
     query.keys = vec![1];
@@ -51,10 +51,10 @@ async fn found(storage: &dyn Storage, schema: &Arc<Schema>) -> std::collections:
 }
 
 #[tokio::test]
-async fn a_commit_whose_caller_goes_away_is_whole_or_nothing() {
-    for place in Place::durable("dropped commits") {
-        let storage = place.connect().await.storage();
-        let schema = schema(&place.table("dropped"));
+async fn dropped_commit_is_atomic() {
+    for test_db in TestDatabase::all_durable("dropped commits") {
+        let storage = test_db.connect().await.storage();
+        let schema = schema(&test_db.table("dropped"));
         storage.create_table_if_missing(&schema).await.unwrap();
         // Dropped after one poll, after two, and so on until it ends by itself.
         let mut whole = 0;
@@ -76,8 +76,8 @@ async fn a_commit_whose_caller_goes_away_is_whole_or_nothing() {
             }
             drop(commit);
             // The connection that the dropped one had serves again, and shows no half.
-            let found = found(&*storage, &schema).await;
-            assert!(found.values().all(|rows| *rows == TOGETHER), "{found:?}");
+            let found = rows_by_batch(&*storage, &schema).await;
+            assert!(found.values().all(|rows| *rows == BATCH_ROWS), "{found:?}");
             if whole == 3 {
                 break;
             }
@@ -87,12 +87,12 @@ async fn a_commit_whose_caller_goes_away_is_whole_or_nothing() {
 }
 
 #[tokio::test]
-async fn a_write_after_a_commit_whose_caller_went_away_is_there_for_everyone() {
-    for place in Place::durable("writes after dropped commits") {
-        let storage = Sql::options(&place.url).max_connections(1).connect().await.unwrap().storage();
-        let schema = schema(&place.table("after_dropped"));
+async fn write_after_dropped_commit_is_visible() {
+    for test_db in TestDatabase::all_durable("writes after dropped commits") {
+        let storage = Sql::options(&test_db.url).max_connections(1).connect().await.unwrap().storage();
+        let schema = schema(&test_db.table("after_dropped"));
         storage.create_table_if_missing(&schema).await.unwrap();
-        let other = place.connect().await.storage();
+        let other = test_db.connect().await.storage();
         for polls in 1..=30 {
             let mut commit = storage.commit(batch(&schema, polls));
             let mut left = polls;
@@ -107,14 +107,14 @@ async fn a_write_after_a_commit_whose_caller_went_away_is_there_for_everyone() {
             let mut one = batch(&schema, 1_000 + polls);
             one.changes.truncate(1);
             storage.commit(one).await.unwrap();
-            let found = found(&*other, &schema).await;
-            assert_eq!(found.get(&(1_000 + polls)), Some(&1), "{}, after {polls} polls", place.url);
+            let found = rows_by_batch(&*other, &schema).await;
+            assert_eq!(found.get(&(1_000 + polls)), Some(&1), "{}, after {polls} polls", test_db.url);
         }
     }
 }
 
 #[tokio::test]
-async fn a_kill_loses_nothing_that_was_acknowledged_and_leaves_no_half() {
+async fn killed_process_loses_no_acknowledged_commit() {
     // The same test is the process that gets killed.
     if let (Ok(url), Ok(table)) = (std::env::var("VICTIM_URL"), std::env::var("VICTIM_TABLE")) {
         let storage = Sql::connect(&url).await.unwrap().storage();
@@ -124,16 +124,16 @@ async fn a_kill_loses_nothing_that_was_acknowledged_and_leaves_no_half() {
             println!("\nacknowledged {number}");
         }
     }
-    for place in Place::durable("a killed process") {
-        let schema = schema(&place.table("killed"));
-        place.connect().await.storage().create_table_if_missing(&schema).await.unwrap();
+    for test_db in TestDatabase::all_durable("a killed process") {
+        let schema = schema(&test_db.table("killed"));
+        test_db.connect().await.storage().create_table_if_missing(&schema).await.unwrap();
         let mut victim = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
                 "failures::a_kill_loses_nothing_that_was_acknowledged_and_leaves_no_half",
                 "--nocapture",
             ])
-            .env("VICTIM_URL", &place.url)
+            .env("VICTIM_URL", &test_db.url)
             .env("VICTIM_TABLE", &schema.table)
             .stdout(Stdio::piped())
             .spawn()
@@ -149,9 +149,9 @@ async fn a_kill_loses_nothing_that_was_acknowledged_and_leaves_no_half() {
         }
         victim.wait().unwrap();
         assert!(acknowledged.len() >= 25, "{acknowledged:?}");
-        let storage = place.connect().await.storage();
-        let found = found(&*storage, &schema).await;
-        assert!(found.values().all(|rows| *rows == TOGETHER), "{found:?}");
+        let storage = test_db.connect().await.storage();
+        let found = rows_by_batch(&*storage, &schema).await;
+        assert!(found.values().all(|rows| *rows == BATCH_ROWS), "{found:?}");
         let lost: Vec<_> = acknowledged.iter().filter(|number| !found.contains_key(number)).collect();
         assert!(lost.is_empty(), "{lost:?}");
         // And it goes on.
@@ -160,11 +160,11 @@ async fn a_kill_loses_nothing_that_was_acknowledged_and_leaves_no_half() {
 }
 
 #[tokio::test]
-async fn two_nodes_that_start_at_once_make_each_table_once() {
-    for place in Place::durable("two nodes that start") {
-        let nodes = [place.connect().await.storage(), place.connect().await.storage()];
+async fn concurrent_table_creation_succeeds() {
+    for test_db in TestDatabase::all_durable("two nodes that start") {
+        let nodes = [test_db.connect().await.storage(), test_db.connect().await.storage()];
         for round in 0..10 {
-            let schema = schema(&place.table(&format!("at_once{round}")));
+            let schema = schema(&test_db.table(&format!("at_once{round}")));
             let [one, other] = &nodes;
             let made =
                 futures::join!(one.create_table_if_missing(&schema), other.create_table_if_missing(&schema));
@@ -172,16 +172,16 @@ async fn two_nodes_that_start_at_once_make_each_table_once() {
             made.1.unwrap();
             assert_eq!(one.check(&schema).await.unwrap(), []);
             other.commit(batch(&schema, 1)).await.unwrap();
-            assert_eq!(found(&**one, &schema).await.len(), 1);
+            assert_eq!(rows_by_batch(&**one, &schema).await.len(), 1);
         }
     }
 }
 
 #[tokio::test]
-async fn a_closed_database_refuses_and_its_connections_are_gone() {
-    for place in Place::durable("closing") {
-        let storage = place.connect().await.storage();
-        let schema = schema(&place.table("closed"));
+async fn closed_storage_is_unavailable() {
+    for test_db in TestDatabase::all_durable("closing") {
+        let storage = test_db.connect().await.storage();
+        let schema = schema(&test_db.table("closed"));
         storage.create_table_if_missing(&schema).await.unwrap();
         storage.commit(batch(&schema, 1)).await.unwrap();
         storage.ready().await.unwrap();
@@ -190,17 +190,17 @@ async fn a_closed_database_refuses_and_its_connections_are_gone() {
         assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
         let refused = storage.commit(batch(&schema, 2)).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
-        let again = place.connect().await.storage();
-        assert_eq!(found(&*again, &schema).await.len(), 1);
+        let again = test_db.connect().await.storage();
+        assert_eq!(rows_by_batch(&*again, &schema).await.len(), 1);
     }
 }
 
 #[test]
-fn a_database_may_outlive_its_runtime() {
-    for place in Place::durable("a database without a runtime") {
+fn storage_can_outlive_runtime() {
+    for test_db in TestDatabase::all_durable("a database without a runtime") {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let storage = runtime.block_on(async {
-            let storage = place.connect().await.storage();
+            let storage = test_db.connect().await.storage();
             storage.ready().await.unwrap();
             storage
         });
@@ -211,13 +211,13 @@ fn a_database_may_outlive_its_runtime() {
 
 #[cfg(feature = "postgres")]
 #[tokio::test]
-async fn connections_that_the_server_ended_are_replaced() {
-    let Some(place) = Place::postgres("lost connections") else { return };
-    let (url, name) = (place.named_url(), place.prefix.clone());
+async fn terminated_connections_are_replaced() {
+    let Some(test_db) = TestDatabase::postgres("lost connections") else { return };
+    let (url, name) = (test_db.tagged_url(), test_db.prefix.clone());
     let storage = Sql::connect(&url).await.unwrap().storage();
-    let schema = schema(&place.table("lost"));
+    let schema = schema(&test_db.table("lost"));
     storage.create_table_if_missing(&schema).await.unwrap();
-    let connect = || <sqlx::PgConnection as sqlx::Connection>::connect(&place.url);
+    let connect = || <sqlx::PgConnection as sqlx::Connection>::connect(&test_db.url);
     let (mut admin, mut watch) = (connect().await.unwrap(), connect().await.unwrap());
     // Several connections at hand: all of them wait for one lock before any goes on.
     let run = async |admin: &mut sqlx::PgConnection, statement: String| {
@@ -246,7 +246,7 @@ async fn connections_that_the_server_ended_are_replaced() {
     // A transaction that could not begin begins on another connection, and no caller sees that one was lost.
     for number in 100..100 + ended * 2 {
         storage.commit(batch(&schema, number)).await.unwrap();
-        assert_eq!(found(&*storage, &schema).await.get(&number), Some(&TOGETHER));
+        assert_eq!(rows_by_batch(&*storage, &schema).await.get(&number), Some(&BATCH_ROWS));
     }
-    assert!(found(&*storage, &schema).await.values().all(|rows| *rows == TOGETHER));
+    assert!(rows_by_batch(&*storage, &schema).await.values().all(|rows| *rows == BATCH_ROWS));
 }

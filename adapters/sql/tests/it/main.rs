@@ -1,21 +1,21 @@
 //! The SQL adapter against real databases, in one binary so that it links once.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test says that it failed by a panic")]
 
-mod agreement;
 mod collations;
 mod conformance;
-mod connecting;
-mod existing;
+mod connect_errors;
+mod differential;
+mod existing_tables;
 mod failures;
-mod generated;
-mod heavy;
+mod generated_columns;
+mod heavy_queries;
 #[cfg(feature = "postgres")]
 mod pgbouncer;
 #[cfg(feature = "postgres")]
 mod poolers;
 mod read_only;
 mod recovery;
-mod refusals;
+mod rejections;
 mod schema;
 mod support;
-mod unreadable;
+mod undecodable;

@@ -7,18 +7,18 @@ use std::str::FromStr as _;
 use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
 
-use crate::support::Place;
+use crate::support::TestDatabase;
 
 /// The lines of a configuration that tests differ in.
 pub(crate) struct Config<'a> {
     pub(crate) pool_mode: &'a str,
     /// Further lines.
-    pub(crate) lines: &'a str,
+    pub(crate) extra_lines: &'a str,
 }
 
 /// The default of PgBouncer: startup options are refused.
-pub(crate) const TRANSACTION: Config<'_> = Config { pool_mode: "transaction", lines: "" };
-pub(crate) const SESSION: Config<'_> = Config { pool_mode: "session", lines: "" };
+pub(crate) const TRANSACTION: Config<'_> = Config { pool_mode: "transaction", extra_lines: "" };
+pub(crate) const SESSION: Config<'_> = Config { pool_mode: "session", extra_lines: "" };
 
 /// A running PgBouncer, ended with its value.
 pub(crate) struct PgBouncer {
@@ -30,7 +30,7 @@ pub(crate) struct PgBouncer {
 impl PgBouncer {
     /// Starts one before the database of a place, and comes back as soon as it answers. `None`, and a word about it,
     /// where there is none to start and none is required.
-    pub(crate) async fn start(what: &str, place: &Place, config: &Config<'_>) -> Option<Self> {
+    pub(crate) async fn start(what: &str, test_db: &TestDatabase, config: &Config<'_>) -> Option<Self> {
         if Command::new("pgbouncer").arg("--version").stdout(Stdio::null()).status().is_err() {
             let required =
                 std::env::var("RESOURCEFUL_TEST_REQUIRE").is_ok_and(|names| names.contains("pgbouncer"));
@@ -40,7 +40,7 @@ impl PgBouncer {
         }
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let folder = tempfile::tempdir().unwrap();
-        let child = spawn(folder.path(), &configuration(folder.path(), port, place, config));
+        let child = spawn(folder.path(), &configuration(folder.path(), port, test_db, config));
         let mut bouncer = Self { child, port, _folder: folder };
         while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
             assert!(bouncer.child.try_wait().unwrap().is_none(), "pgbouncer ended");
@@ -50,8 +50,8 @@ impl PgBouncer {
     }
 
     /// A place's tables, reached through this pooler.
-    pub(crate) fn before(&self, place: &Place) -> Place {
-        place.at(&format!("postgres://pooled@127.0.0.1:{}/pooled", self.port))
+    pub(crate) fn pooled_database(&self, test_db: &TestDatabase) -> TestDatabase {
+        test_db.with_url(&format!("postgres://pooled@127.0.0.1:{}/pooled", self.port))
     }
 }
 
@@ -63,11 +63,11 @@ impl Drop for PgBouncer {
 }
 
 /// The configuration: one database, whose server connections are few enough to be shared.
-fn configuration(folder: &Path, port: u16, place: &Place, config: &Config<'_>) -> String {
-    let server = PgConnectOptions::from_str(&place.url).unwrap();
+fn configuration(folder: &Path, port: u16, test_db: &TestDatabase, config: &Config<'_>) -> String {
+    let server = PgConnectOptions::from_str(&test_db.url).unwrap();
     let (host, server_port, user) = (server.get_host(), server.get_port(), server.get_username());
     let database = server.get_database().unwrap_or(user);
-    let Config { pool_mode, lines } = config;
+    let Config { pool_mode, extra_lines: lines } = config;
     let folder = folder.display();
     std::fs::write(format!("{folder}/users.txt"), "\"pooled\" \"\"\n").unwrap();
     format!(

@@ -13,21 +13,23 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Executor as _};
 
 use crate::pgbouncer::{Config, PgBouncer, SESSION, TRANSACTION};
-use crate::support::Place;
+use crate::support::TestDatabase;
 
 /// A pooler that drops startup options without a word.
 const SESSION_IGNORING: Config<'_> =
-    Config { pool_mode: "session", lines: "ignore_startup_parameters = extra_float_digits,options" };
-const TRANSACTION_IGNORING: Config<'_> =
-    Config { pool_mode: "transaction", lines: "ignore_startup_parameters = extra_float_digits,options" };
+    Config { pool_mode: "session", extra_lines: "ignore_startup_parameters = extra_float_digits,options" };
+const TRANSACTION_IGNORING: Config<'_> = Config {
+    pool_mode: "transaction",
+    extra_lines: "ignore_startup_parameters = extra_float_digits,options",
+};
 /// A pooler that gives out its server connections in turn.
-const IN_TURN: Config<'_> = Config { pool_mode: "transaction", lines: "server_round_robin = 1" };
+const ROUND_ROBIN: Config<'_> = Config { pool_mode: "transaction", extra_lines: "server_round_robin = 1" };
 
 /// PostgreSQL with a pooler in front of it.
-async fn pooled(what: &str, config: &Config<'_>) -> Option<(Place, PgBouncer, Place)> {
-    let direct = Place::postgres(what)?;
+async fn start_pooler(what: &str, config: &Config<'_>) -> Option<(TestDatabase, PgBouncer, TestDatabase)> {
+    let direct = TestDatabase::postgres(what)?;
     let bouncer = PgBouncer::start(what, &direct, config).await?;
-    let pooled = bouncer.before(&direct);
+    let pooled = bouncer.pooled_database(&direct);
     Some((direct, bouncer, pooled))
 }
 
@@ -41,7 +43,7 @@ fn note(schema: &Arc<Schema>, id: i64, text: &str) -> Change {
     Change { schema: schema.clone(), write: Write::Insert { values }, answer: Some(vec![0]) }
 }
 
-async fn texts(storage: &dyn Storage, schema: &Arc<Schema>) -> String {
+async fn fetch_texts(storage: &dyn Storage, schema: &Arc<Schema>) -> String {
     let mut out = Vec::new();
     let query = Query { fields: vec![1], ..Query::all(schema.clone()) };
     storage.fetch(&query, &mut out).await.unwrap();
@@ -49,34 +51,34 @@ async fn texts(storage: &dyn Storage, schema: &Arc<Schema>) -> String {
 }
 
 /// A view whose one row shows an expression as the session of a statement sees it.
-async fn seen(direct: &Place, name: &str, expression: &str) -> Arc<Schema> {
+async fn session_view(direct: &TestDatabase, name: &str, expression: &str) -> Arc<Schema> {
     let view = direct.table(name);
     direct
-        .run(&format!("CREATE VIEW \"{view}\" AS SELECT 1::bigint AS id, ({expression})::text AS text"))
+        .execute(&format!("CREATE VIEW \"{view}\" AS SELECT 1::bigint AS id, ({expression})::text AS text"))
         .await;
     notes(&view)
 }
 
-async fn keeps_the_contract(what: &str, config: &Config<'_>) {
-    let Some((_direct, _bouncer, pooled)) = pooled(what, config).await else { return };
+async fn assert_conformance(what: &str, config: &Config<'_>) {
+    let Some((_direct, _bouncer, pooled)) = start_pooler(what, config).await else { return };
     let report = conformance::run(pooled.connect().await.storage(), &pooled.prefix).await;
     report.assert_passed();
 }
 
 #[tokio::test]
-async fn the_contract_holds_through_a_pooler_in_transaction_mode() {
-    keeps_the_contract("the suite through a pooler in transaction mode", &TRANSACTION).await;
+async fn transaction_pooler_passes_conformance_suite() {
+    assert_conformance("the suite through a pooler in transaction mode", &TRANSACTION).await;
 }
 
 #[tokio::test]
-async fn the_contract_holds_through_a_pooler_in_session_mode() {
-    keeps_the_contract("the suite through a pooler in session mode", &SESSION).await;
+async fn session_pooler_passes_conformance_suite() {
+    assert_conformance("the suite through a pooler in session mode", &SESSION).await;
 }
 
 /// Reads, single writes, sets of changes and refused ones, of many callers at once over few server connections, beside
 /// another client that has statements of its own.
-async fn serves_mixed_requests(what: &str, config: &Config<'_>) {
-    let Some((direct, _bouncer, pooled)) = pooled(what, config).await else { return };
+async fn assert_mixed_requests(what: &str, config: &Config<'_>) {
+    let Some((direct, _bouncer, pooled)) = start_pooler(what, config).await else { return };
     let requests = std::env::var("RESOURCEFUL_TEST_REQUESTS").map_or(600, |count| count.parse().unwrap());
     let schema = notes(&direct.table("mixed"));
     direct.connect().await.storage().create_table_if_missing(&schema).await.unwrap();
@@ -113,14 +115,14 @@ async fn serves_mixed_requests(what: &str, config: &Config<'_>) {
         }
     };
     let is_pooled = config.pool_mode == "transaction";
-    let found_out = async {
+    let mode_detection = async {
         // What the pooler does is found out beside other clients as well.
         for _ in 0..if is_pooled { 10 } else { 0 } {
             let refused = Sql::connect(&format!("{}?pool_mode=session", pooled.url)).await.unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused}");
         }
     };
-    futures::join!(join_all((0..callers).map(call)), found_out);
+    futures::join!(join_all((0..callers).map(call)), mode_detection);
     let count = each / 5 * 2 + i64::from(each % 5 > 0) + i64::from(each % 5 > 2);
     let query = Query { limit: 1_000_000, ..Query::all(schema.clone()) };
     let found = nodes[0].fetch(&query, &mut Vec::new()).await.unwrap().len;
@@ -129,20 +131,20 @@ async fn serves_mixed_requests(what: &str, config: &Config<'_>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mixed_requests_succeed_through_a_pooler_in_transaction_mode() {
-    serves_mixed_requests("mixed requests in transaction mode", &TRANSACTION).await;
-    serves_mixed_requests("mixed requests over connections given out in turn", &IN_TURN).await;
+    assert_mixed_requests("mixed requests in transaction mode", &TRANSACTION).await;
+    assert_mixed_requests("mixed requests over connections given out in turn", &ROUND_ROBIN).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mixed_requests_succeed_through_a_pooler_in_session_mode() {
-    serves_mixed_requests("mixed requests in session mode", &SESSION).await;
+    assert_mixed_requests("mixed requests in session mode", &SESSION).await;
 }
 
 #[tokio::test]
-async fn a_pooler_with_one_server_connection_is_enough() {
+async fn pooler_with_one_server_connection_suffices() {
     for pool_mode in ["transaction", "session"] {
-        let config = Config { pool_mode, lines: "max_db_connections = 1" };
-        let Some((direct, _bouncer, pooled)) = pooled("a small pooler", &config).await else { return };
+        let config = Config { pool_mode, extra_lines: "max_db_connections = 1" };
+        let Some((direct, _bouncer, pooled)) = start_pooler("a small pooler", &config).await else { return };
         let storage = Sql::options(&pooled.url).max_connections(1).connect().await.unwrap().storage();
         let schema = notes(&direct.table("small"));
         storage.create_table_if_missing(&schema).await.unwrap();
@@ -150,14 +152,14 @@ async fn a_pooler_with_one_server_connection_is_enough() {
         for outcome in join_all(changes).await {
             outcome.unwrap();
         }
-        assert_eq!(texts(&*storage, &schema).await.len(), 39);
+        assert_eq!(fetch_texts(&*storage, &schema).await.len(), 39);
     }
 }
 
 #[tokio::test]
-async fn a_pooler_whose_connections_are_all_in_use_is_waited_for_and_never_taken_for_another() {
-    let config = Config { pool_mode: "transaction", lines: "max_db_connections = 1" };
-    let Some((_direct, _bouncer, pooled)) = pooled("a busy pooler", &config).await else { return };
+async fn mode_of_busy_pooler_is_never_misdetected() {
+    let config = Config { pool_mode: "transaction", extra_lines: "max_db_connections = 1" };
+    let Some((_direct, _bouncer, pooled)) = start_pooler("a busy pooler", &config).await else { return };
     let options: PgConnectOptions = pooled.url.parse().unwrap();
     let mut busy = options.extra_float_digits(None).connect().await.unwrap();
     busy.execute("BEGIN").await.unwrap();
@@ -174,13 +176,14 @@ async fn a_pooler_whose_connections_are_all_in_use_is_waited_for_and_never_taken
 }
 
 #[tokio::test]
-async fn a_refused_value_is_named_behind_a_pooler() {
-    let Some((direct, _bouncer, pooled)) = pooled("refusals behind a pooler", &TRANSACTION).await else {
+async fn rejected_field_is_named_behind_pooler() {
+    let Some((direct, _bouncer, pooled)) = start_pooler("refusals behind a pooler", &TRANSACTION).await
+    else {
         return;
     };
     let table = direct.table("checked");
     direct
-        .run(&format!(
+        .execute(&format!(
             "CREATE TABLE \"{table}\" (id bigint PRIMARY KEY, text varchar(9) NOT NULL CHECK (text <> 'bad'))"
         ))
         .await;
@@ -201,14 +204,15 @@ async fn a_refused_value_is_named_behind_a_pooler() {
 }
 
 #[tokio::test]
-async fn types_that_a_connection_meets_for_the_first_time_are_served_behind_a_pooler() {
-    let Some((direct, _bouncer, pooled)) = pooled("types of extensions behind a pooler", &TRANSACTION).await
+async fn extension_types_work_behind_pooler() {
+    let Some((direct, _bouncer, pooled)) =
+        start_pooler("types of extensions behind a pooler", &TRANSACTION).await
     else {
         return;
     };
     let (folded, listed) = (direct.table("folded"), direct.table("listed"));
     direct
-        .run(&format!(
+        .execute(&format!(
             "SELECT pg_advisory_xact_lock(7071); CREATE EXTENSION IF NOT EXISTS citext; \
              CREATE TABLE \"{folded}\" (id bigint PRIMARY KEY, text citext NOT NULL); \
              CREATE TABLE \"{listed}\" (id bigint PRIMARY KEY, text citext[] NOT NULL)"
@@ -233,31 +237,31 @@ async fn types_that_a_connection_meets_for_the_first_time_are_served_behind_a_po
     for changed in join_all(changes).await {
         changed.unwrap();
     }
-    assert_eq!(texts(&*storage, &folded).await.replace(',', ""), "A".repeat(9));
+    assert_eq!(fetch_texts(&*storage, &folded).await.replace(',', ""), "A".repeat(9));
     assert_eq!(storage.fetch(&Query::all(listed), &mut Vec::new()).await.unwrap().len, 9);
 }
 
 #[tokio::test]
-async fn settings_hold_on_each_way_to_the_database() {
+async fn settings_apply_on_every_route() {
     let what = "settings through a pooler";
-    let Some(direct) = Place::postgres(what) else { return };
+    let Some(direct) = TestDatabase::postgres(what) else { return };
     let settings = "concat_ws(' ', current_setting('statement_timeout'), current_setting('TimeZone'), \
                     current_setting('lock_timeout'), current_setting('client_connection_check_interval'), \
                     current_setting('transaction_isolation'))";
-    let schema = seen(&direct, "settings", settings).await;
-    let mut ways = vec![(direct.at(&direct.url), None)];
+    let schema = session_view(&direct, "settings", settings).await;
+    let mut databases = vec![(direct.with_url(&direct.url), None)];
     for config in [SESSION, SESSION_IGNORING, TRANSACTION, TRANSACTION_IGNORING] {
         let Some(bouncer) = PgBouncer::start(what, &direct, &config).await else { return };
-        ways.push((bouncer.before(&direct), Some(bouncer)));
+        databases.push((bouncer.pooled_database(&direct), Some(bouncer)));
     }
-    for (way, _bouncer) in &ways {
+    for (way, _bouncer) in &databases {
         let url = format!(
             "{}?options=-c%20lock_timeout%3D7s%20-c%20default_transaction_isolation%3Dserializable",
             way.url
         );
         let storage = Sql::options(&url).statement_timeout(Duration::from_secs(4)).connect().await.unwrap();
         let storage = storage.storage();
-        let found = join_all((0..8).map(|_| texts(&*storage, &schema))).await;
+        let found = join_all((0..8).map(|_| fetch_texts(&*storage, &schema))).await;
         for found in found {
             assert_eq!(found, "4s UTC 7s 500ms serializable", "{}", way.url);
         }
@@ -265,11 +269,12 @@ async fn settings_hold_on_each_way_to_the_database() {
 }
 
 #[tokio::test]
-async fn a_slow_statement_ends_with_its_time_through_each_pooler() {
+async fn statement_timeout_applies_through_poolers() {
     let what = "slow statements through a pooler";
     for config in [SESSION_IGNORING, TRANSACTION] {
-        let Some((direct, _bouncer, pooled)) = pooled(what, &config).await else { return };
-        let schema = seen(&direct, "slow", "SELECT count(*) FROM generate_series(1, 1000000000)").await;
+        let Some((direct, _bouncer, pooled)) = start_pooler(what, &config).await else { return };
+        let schema =
+            session_view(&direct, "slow", "SELECT count(*) FROM generate_series(1, 1000000000)").await;
         let options =
             Sql::options(&pooled.url).statement_timeout(Duration::from_millis(50)).max_connections(1);
         let storage = options.connect().await.unwrap().storage();
@@ -283,8 +288,9 @@ async fn a_slow_statement_ends_with_its_time_through_each_pooler() {
 }
 
 #[tokio::test]
-async fn a_caller_that_goes_away_leaves_no_transaction_open_behind_a_pooler() {
-    let Some((direct, _bouncer, pooled)) = pooled("callers that go away behind a pooler", &TRANSACTION).await
+async fn dropped_commit_leaves_no_open_transaction_behind_pooler() {
+    let Some((direct, _bouncer, pooled)) =
+        start_pooler("callers that go away behind a pooler", &TRANSACTION).await
     else {
         return;
     };
@@ -293,7 +299,7 @@ async fn a_caller_that_goes_away_leaves_no_transaction_open_behind_a_pooler() {
     storage.create_table_if_missing(&schema).await.unwrap();
     for polls in 1..=40 {
         let mut commit = storage.commit(ChangeSet::one(note(&schema, polls, "a")));
-        let mut read = Box::pin(texts(&*storage, &schema));
+        let mut read = Box::pin(fetch_texts(&*storage, &schema));
         let mut left = polls;
         std::future::poll_fn(|context| {
             let write = commit.as_mut().poll(context).is_ready();
@@ -313,10 +319,10 @@ async fn a_caller_that_goes_away_leaves_no_transaction_open_behind_a_pooler() {
 }
 
 #[tokio::test]
-async fn what_a_url_says_of_its_pooler_is_compared_with_the_pooler() {
+async fn pool_mode_in_url_is_verified() {
     let what = "a URL that names its pooler";
-    for config in [TRANSACTION, TRANSACTION_IGNORING, IN_TURN] {
-        let Some((direct, _bouncer, pooled)) = pooled(what, &config).await else { return };
+    for config in [TRANSACTION, TRANSACTION_IGNORING, ROUND_ROBIN] {
+        let Some((direct, _bouncer, pooled)) = start_pooler(what, &config).await else { return };
         let refused = Sql::connect(&format!("{}?pool_mode=session", pooled.url)).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused}");
         assert!(refused.help().unwrap().contains("pool_mode=transaction"), "{refused}");
@@ -327,27 +333,27 @@ async fn what_a_url_says_of_its_pooler_is_compared_with_the_pooler() {
         let around = Sql::options(&direct.url).direct_url(&pooled.url).connect().await.unwrap_err();
         assert!(around.to_string().contains("direct_url"), "{around}");
     }
-    let by_statement = Config { pool_mode: "statement", lines: "" };
-    let Some((_direct, _bouncer, pooled)) = pooled(what, &by_statement).await else { return };
+    let by_statement = Config { pool_mode: "statement", extra_lines: "" };
+    let Some((_direct, _bouncer, pooled)) = start_pooler(what, &by_statement).await else { return };
     let refused = Sql::connect(&pooled.url).await.unwrap_err();
     assert!(refused.help().unwrap().contains("pool_mode = transaction"), "{refused:?}");
 }
 
 #[tokio::test]
-async fn a_database_without_a_pooler_serves_transactions_that_make_their_settings_themselves() {
-    let Some(direct) = Place::postgres("transaction mode without a pooler") else { return };
+async fn transaction_mode_works_without_pooler() {
+    let Some(direct) = TestDatabase::postgres("transaction mode without a pooler") else { return };
     let storage =
         Sql::options(&direct.url).pool_mode(PoolMode::Transaction).connect().await.unwrap().storage();
     let schema = notes(&direct.table("alone"));
     storage.create_table_if_missing(&schema).await.unwrap();
     storage.commit(ChangeSet::one(note(&schema, 1, "a"))).await.unwrap();
-    assert_eq!(texts(&*storage, &schema).await, "a");
+    assert_eq!(fetch_texts(&*storage, &schema).await, "a");
 }
 
 #[tokio::test]
-async fn notifications_go_around_a_pooler_in_transaction_mode() {
+async fn notifications_bypass_transaction_pooler() {
     let what = "notifications behind a pooler";
-    let Some((direct, _bouncer, pooled)) = pooled(what, &TRANSACTION).await else { return };
+    let Some((direct, _bouncer, pooled)) = start_pooler(what, &TRANSACTION).await else { return };
     let alone = pooled.connect().await.storage();
     // There is no session to listen in: it is time to look at intervals, whether or not anything was rung.
     let mut polling = alone.listen("news").await.unwrap().unwrap();
@@ -360,30 +366,30 @@ async fn notifications_go_around_a_pooler_in_transaction_mode() {
     let elsewhere = elsewhere.acquire_timeout(Duration::from_secs(1)).connect().await.unwrap_err();
     assert!(elsewhere.to_string().contains("another database"), "{elsewhere}");
     let bell = direct.table("bell");
-    let mut heard: Box<dyn NotificationStream> = around.listen(&bell).await.unwrap().unwrap();
+    let mut notifications: Box<dyn NotificationStream> = around.listen(&bell).await.unwrap().unwrap();
     alone.notify(&bell).await.unwrap();
-    heard.rung().await.unwrap();
-    let Some((_direct, _bouncer, pooled)) = pooled_in_session(what).await else { return };
+    notifications.rung().await.unwrap();
+    let Some((_direct, _bouncer, pooled)) = start_session_pooler(what).await else { return };
     let storage = pooled.connect().await.storage();
-    let mut heard = storage.listen(&bell).await.unwrap().unwrap();
+    let mut notifications = storage.listen(&bell).await.unwrap().unwrap();
     storage.notify(&bell).await.unwrap();
-    heard.rung().await.unwrap();
+    notifications.rung().await.unwrap();
 }
 
-async fn pooled_in_session(what: &str) -> Option<(Place, PgBouncer, Place)> {
-    pooled(what, &SESSION).await
+async fn start_session_pooler(what: &str) -> Option<(TestDatabase, PgBouncer, TestDatabase)> {
+    start_pooler(what, &SESSION).await
 }
 
 #[tokio::test]
-async fn statements_are_kept_prepared_unless_the_url_says_otherwise() {
-    let Some(direct) = Place::postgres("prepared statements") else { return };
-    let schema = seen(&direct, "prepared", "SELECT count(*) FROM pg_prepared_statements").await;
+async fn statements_stay_prepared_unless_disabled_in_url() {
+    let Some(direct) = TestDatabase::postgres("prepared statements") else { return };
+    let schema = session_view(&direct, "prepared", "SELECT count(*) FROM pg_prepared_statements").await;
     for (said, kept) in
         [("", "1"), ("?statement-cache-capacity=0", "0"), ("?statement-cache-capacity=3", "1")]
     {
         let options = Sql::options(&format!("{}{said}", direct.url)).max_connections(1);
         let storage = options.connect().await.unwrap().storage();
-        assert_eq!(texts(&*storage, &schema).await, kept, "{said}");
-        assert_eq!(texts(&*storage, &schema).await, kept, "{said}");
+        assert_eq!(fetch_texts(&*storage, &schema).await, kept, "{said}");
+        assert_eq!(fetch_texts(&*storage, &schema).await, kept, "{said}");
     }
 }

@@ -7,7 +7,7 @@ use resourceful_contract::{
 };
 use resourceful_sql::Sql;
 
-use crate::support::Place;
+use crate::support::TestDatabase;
 
 fn notes(table: &str) -> Arc<Schema> {
     let fields = vec![Field::new("id", FieldType::Integer), Field::new("text", FieldType::Text)];
@@ -24,7 +24,7 @@ async fn count(storage: &dyn Storage, schema: &Arc<Schema>) -> usize {
 }
 
 /// Every way to write is unavailable, and says why; reads are served.
-async fn takes_no_writes(storage: &dyn Storage, schema: &Arc<Schema>, rows: usize) {
+async fn assert_read_only(storage: &dyn Storage, schema: &Arc<Schema>, rows: usize) {
     let changes = |ids: &[i64]| ChangeSet::of(ids.iter().map(|id| note(schema, *id)).collect());
     let migration =
         [Migration::new(format!("{}_late", schema.table), 1, "late", "CREATE TABLE late (id bigint)")];
@@ -44,15 +44,15 @@ async fn takes_no_writes(storage: &dyn Storage, schema: &Arc<Schema>, rows: usiz
 
 #[cfg(feature = "sqlite")]
 #[tokio::test]
-async fn sqlite_that_is_opened_to_read_serves_reads_and_is_not_ready() {
-    let place = Place::sqlite_file();
-    let storage = place.connect().await.storage();
+async fn read_only_sqlite_serves_reads_and_is_not_ready() {
+    let test_db = TestDatabase::sqlite_file();
+    let storage = test_db.connect().await.storage();
     let schema = notes("notes");
     storage.create_table_if_missing(&schema).await.unwrap();
     storage.commit(ChangeSet::one(note(&schema, 1))).await.unwrap();
     storage.ready().await.unwrap();
-    let reader = Sql::connect(&format!("{}?mode=ro", place.url)).await.unwrap().storage();
-    takes_no_writes(&*reader, &schema, 1).await;
+    let reader = Sql::connect(&format!("{}?mode=ro", test_db.url)).await.unwrap().storage();
+    assert_read_only(&*reader, &schema, 1).await;
     // The file is as it was for others.
     storage.commit(ChangeSet::one(note(&schema, 2))).await.unwrap();
     assert_eq!(count(&*reader, &schema).await, 2);
@@ -62,41 +62,41 @@ async fn sqlite_that_is_opened_to_read_serves_reads_and_is_not_ready() {
 
 #[cfg(feature = "postgres")]
 #[tokio::test]
-async fn postgres_that_is_read_only_serves_reads_and_is_not_ready() {
-    let Some(place) = Place::postgres("a read-only database") else { return };
-    let storage = place.connect().await.storage();
-    let schema = notes(&place.table("notes"));
+async fn read_only_postgres_serves_reads_and_is_not_ready() {
+    let Some(test_db) = TestDatabase::postgres("a read-only database") else { return };
+    let storage = test_db.connect().await.storage();
+    let schema = notes(&test_db.table("notes"));
     storage.create_table_if_missing(&schema).await.unwrap();
     storage.commit(ChangeSet::one(note(&schema, 1))).await.unwrap();
     storage.ready().await.unwrap();
-    let joint = if place.url.contains('?') { '&' } else { '?' };
-    let url = format!("{}{joint}options=-c%20default_transaction_read_only%3Don", place.url);
+    let separator = if test_db.url.contains('?') { '&' } else { '?' };
+    let url = format!("{}{separator}options=-c%20default_transaction_read_only%3Don", test_db.url);
     let reader = Sql::connect(&url).await.unwrap().storage();
-    takes_no_writes(&*reader, &schema, 1).await;
+    assert_read_only(&*reader, &schema, 1).await;
 }
 
 #[cfg(feature = "postgres")]
 #[tokio::test]
-async fn postgres_that_became_writable_again_is_written_to_on_new_connections() {
-    let Some(place) = Place::postgres("a database that is writable again") else { return };
-    let role = format!("{}_role", place.prefix);
-    let schema = notes(&place.table("notes"));
-    place.connect().await.storage().create_table_if_missing(&schema).await.unwrap();
-    place
-        .run(&format!(
+async fn postgres_is_ready_once_writable_again() {
+    let Some(test_db) = TestDatabase::postgres("a database that is writable again") else { return };
+    let role = format!("{}_role", test_db.prefix);
+    let schema = notes(&test_db.table("notes"));
+    test_db.connect().await.storage().create_table_if_missing(&schema).await.unwrap();
+    test_db
+        .execute(&format!(
             "CREATE ROLE {role} LOGIN; GRANT ALL ON \"{}\" TO {role}; \
              ALTER ROLE {role} SET default_transaction_read_only = on",
             schema.table
         ))
         .await;
-    let (_, host) = place.url.split_once('@').unwrap();
+    let (_, host) = test_db.url.split_once('@').unwrap();
     let storage = Sql::connect(&format!("postgres://{role}@{host}")).await.unwrap().storage();
     storage.ready().await.unwrap_err();
     storage.commit(ChangeSet::one(note(&schema, 1))).await.unwrap_err();
     // As after a failover: sessions from before stay as they are.
-    place.run(&format!("ALTER ROLE {role} SET default_transaction_read_only = off")).await;
+    test_db.execute(&format!("ALTER ROLE {role} SET default_transaction_read_only = off")).await;
     storage.ready().await.unwrap();
     storage.commit(ChangeSet::one(note(&schema, 1))).await.unwrap();
     assert_eq!(count(&*storage, &schema).await, 1);
-    place.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+    test_db.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }

@@ -13,7 +13,7 @@ use resourceful_contract::{Filter, Test};
 #[cfg(feature = "postgres")]
 use resourceful_sql::Sql;
 
-use crate::support::Place;
+use crate::support::TestDatabase;
 
 fn notes(table: &str) -> Arc<Schema> {
     let fields = vec![Field::new("id", FieldType::Integer), Field::new("text", FieldType::Text)];
@@ -25,7 +25,7 @@ fn note(schema: &Arc<Schema>, id: i64, text: &str) -> Change {
     Change { schema: schema.clone(), write: Write::Insert { values }, answer: Some(vec![0]) }
 }
 
-async fn ids(storage: &dyn Storage, schema: &Arc<Schema>) -> String {
+async fn fetch_ids(storage: &dyn Storage, schema: &Arc<Schema>) -> String {
     let mut out = Vec::new();
     let query = Query { fields: vec![0], ..Query::all(schema.clone()) };
     storage.fetch(&query, &mut out).await.unwrap();
@@ -33,20 +33,20 @@ async fn ids(storage: &dyn Storage, schema: &Arc<Schema>) -> String {
 }
 
 /// Runs statements on the connection that writes.
-async fn run(storage: &dyn Storage, name: &str, sql: impl Into<String>) {
+async fn run_migration(storage: &dyn Storage, name: &str, sql: impl Into<String>) {
     storage.migrate(&[Migration::new(name, 1, name, sql.into())], true).await.unwrap();
 }
 
 #[cfg(feature = "sqlite")]
 #[tokio::test]
-async fn sqlite_writes_again_after_a_trigger_rolled_the_transaction_back() {
-    for place in [Place::sqlite_file(), Place::sqlite_memory()] {
-        let storage = place.connect().await.storage();
+async fn sqlite_recovers_after_trigger_rollback() {
+    for test_db in [TestDatabase::sqlite_file(), TestDatabase::sqlite_memory()] {
+        let storage = test_db.connect().await.storage();
         let schema = notes("notes");
         storage.create_table_if_missing(&schema).await.unwrap();
         let trigger = "CREATE TRIGGER refuse BEFORE INSERT ON notes WHEN NEW.text = 'bad'
              BEGIN SELECT RAISE(ROLLBACK, 'not this one'); END";
-        run(&*storage, "trigger", trigger).await;
+        run_migration(&*storage, "trigger", trigger).await;
         storage.commit(ChangeSet::one(note(&schema, 1, "good"))).await.unwrap();
         for round in 0..3 {
             let bad = vec![note(&schema, 2, "good"), note(&schema, 3, "bad"), note(&schema, 4, "good")];
@@ -56,18 +56,18 @@ async fn sqlite_writes_again_after_a_trigger_rolled_the_transaction_back() {
             storage.commit(ChangeSet::of(good)).await.unwrap();
             storage.ready().await.unwrap();
         }
-        assert_eq!(ids(&*storage, &schema).await, "1,10,11,12,13,14,15", "{}", place.url);
+        assert_eq!(fetch_ids(&*storage, &schema).await, "1,10,11,12,13,14,15", "{}", test_db.url);
     }
 }
 
 #[cfg(feature = "sqlite")]
 #[tokio::test]
-async fn sqlite_writes_again_after_the_disk_was_full() {
-    for place in [Place::sqlite_file(), Place::sqlite_memory()] {
-        let storage = place.connect().await.storage();
+async fn sqlite_recovers_after_full_disk() {
+    for test_db in [TestDatabase::sqlite_file(), TestDatabase::sqlite_memory()] {
+        let storage = test_db.connect().await.storage();
         let schema = notes("notes");
         storage.create_table_if_missing(&schema).await.unwrap();
-        run(&*storage, "room", "PRAGMA max_page_count = 40").await;
+        run_migration(&*storage, "room", "PRAGMA max_page_count = 40").await;
         // A statement that may write several rows, or returns some, is taken back alone; this one ends the transaction.
         let filter = Filter::Compare(0, Test::Eq(Value::Integer(1)));
         let write = Write::UpdateAll { filter, set: vec![(1, Value::Text("x".repeat(300_000)))] };
@@ -77,15 +77,15 @@ async fn sqlite_writes_again_after_the_disk_was_full() {
         let small = vec![note(&schema, 3, "small"), note(&schema, 4, "small")];
         storage.commit(ChangeSet::of(small)).await.unwrap();
         storage.ready().await.unwrap();
-        assert_eq!(ids(&*storage, &schema).await, "3,4", "{}", place.url);
+        assert_eq!(fetch_ids(&*storage, &schema).await, "3,4", "{}", test_db.url);
     }
 }
 
 /// A storage of one connection, so that what happens to that is seen by what comes next.
 #[cfg(feature = "postgres")]
-async fn of_one_connection(place: &Place) -> (Arc<dyn Storage>, Arc<Schema>) {
-    let storage = Sql::options(&place.url).max_connections(1).connect().await.unwrap().storage();
-    let schema = notes(&place.table("notes"));
+async fn single_connection_storage(test_db: &TestDatabase) -> (Arc<dyn Storage>, Arc<Schema>) {
+    let storage = Sql::options(&test_db.url).max_connections(1).connect().await.unwrap().storage();
+    let schema = notes(&test_db.table("notes"));
     storage.create_table_if_missing(&schema).await.unwrap();
     storage.commit(ChangeSet::of((1..=3).map(|id| note(&schema, id, "a")).collect())).await.unwrap();
     (storage, schema)
@@ -93,7 +93,7 @@ async fn of_one_connection(place: &Place) -> (Arc<dyn Storage>, Arc<Schema>) {
 
 /// Every kind of statement once: a list, a row, an insert, an update, a delete, and several in one transaction.
 #[cfg(feature = "postgres")]
-async fn use_all(storage: &dyn Storage, schema: &Arc<Schema>) {
+async fn run_all_statement_kinds(storage: &dyn Storage, schema: &Arc<Schema>) {
     let update = |id| Change {
         schema: schema.clone(),
         write: Write::Update {
@@ -108,7 +108,7 @@ async fn use_all(storage: &dyn Storage, schema: &Arc<Schema>) {
         write: Write::Delete { id: Value::Integer(9), guard: Guard::none() },
         answer: None,
     };
-    assert_eq!(ids(storage, schema).await, "1,2,3");
+    assert_eq!(fetch_ids(storage, schema).await, "1,2,3");
     let one = Query::one(schema.clone(), Value::Integer(2));
     assert_eq!(storage.fetch(&one, &mut Vec::new()).await.unwrap().len, 1);
     storage.commit(ChangeSet::one(note(schema, 9, "a"))).await.unwrap();
@@ -119,47 +119,47 @@ async fn use_all(storage: &dyn Storage, schema: &Arc<Schema>) {
 
 #[cfg(feature = "postgres")]
 #[tokio::test]
-async fn postgres_serves_on_after_a_column_changed_its_type() {
-    let Some(place) = Place::postgres("a column that changes its type") else { return };
-    let (storage, schema) = of_one_connection(&place).await;
-    let mut other = <sqlx::PgConnection as sqlx::Connection>::connect(&place.url).await.unwrap();
-    use_all(&*storage, &schema).await;
+async fn postgres_recovers_after_column_type_change() {
+    let Some(test_db) = TestDatabase::postgres("a column that changes its type") else { return };
+    let (storage, schema) = single_connection_storage(&test_db).await;
+    let mut other = <sqlx::PgConnection as sqlx::Connection>::connect(&test_db.url).await.unwrap();
+    run_all_statement_kinds(&*storage, &schema).await;
     for column_type in ["varchar(100)", "text", "varchar(50)"] {
         let alter = format!("ALTER TABLE \"{}\" ALTER COLUMN text TYPE {column_type}", schema.table);
         sqlx::Executor::execute(&mut other, sqlx::AssertSqlSafe(alter)).await.unwrap();
-        use_all(&*storage, &schema).await;
+        run_all_statement_kinds(&*storage, &schema).await;
     }
     // What comes first may be of any kind.
     let alter = format!("ALTER TABLE \"{}\" ALTER COLUMN id TYPE integer", schema.table);
     sqlx::Executor::execute(&mut other, sqlx::AssertSqlSafe(alter)).await.unwrap();
     let changes = (10..13).map(|id| note(&schema, id, "a"));
     storage.commit(ChangeSet::of(changes.collect())).await.unwrap();
-    assert_eq!(ids(&*storage, &schema).await, "1,2,3,10,11,12");
+    assert_eq!(fetch_ids(&*storage, &schema).await, "1,2,3,10,11,12");
 }
 
 #[cfg(feature = "postgres")]
 #[tokio::test]
-async fn postgres_serves_on_after_its_prepared_statements_are_gone() {
-    let Some(place) = Place::postgres("prepared statements that are gone") else { return };
-    let (storage, schema) = of_one_connection(&place).await;
+async fn postgres_recovers_after_deallocate_all() {
+    let Some(test_db) = TestDatabase::postgres("prepared statements that are gone") else { return };
+    let (storage, schema) = single_connection_storage(&test_db).await;
     for round in 0..3 {
-        use_all(&*storage, &schema).await;
-        run(&*storage, &format!("{}{round}", place.prefix), "DEALLOCATE ALL").await;
+        run_all_statement_kinds(&*storage, &schema).await;
+        run_migration(&*storage, &format!("{}{round}", test_db.prefix), "DEALLOCATE ALL").await;
     }
-    use_all(&*storage, &schema).await;
+    run_all_statement_kinds(&*storage, &schema).await;
 }
 
 #[cfg(feature = "postgres")]
 #[tokio::test]
-async fn postgres_reads_again_on_another_connection_after_the_server_ended_one() {
-    let Some(place) = Place::postgres("a connection that the server ended") else { return };
-    let (url, name) = (place.named_url(), place.prefix.clone());
+async fn postgres_retries_on_new_connection_after_termination() {
+    let Some(test_db) = TestDatabase::postgres("a connection that the server ended") else { return };
+    let (url, name) = (test_db.tagged_url(), test_db.prefix.clone());
     let storage = Sql::connect(&url).await.unwrap().storage();
-    let schema = notes(&place.table("notes"));
+    let schema = notes(&test_db.table("notes"));
     storage.create_table_if_missing(&schema).await.unwrap();
-    let mut admin = <sqlx::PgConnection as sqlx::Connection>::connect(&place.url).await.unwrap();
+    let mut admin = <sqlx::PgConnection as sqlx::Connection>::connect(&test_db.url).await.unwrap();
     for round in 0..5 {
-        let reads = (0..8).map(|_| ids(&*storage, &schema));
+        let reads = (0..8).map(|_| fetch_ids(&*storage, &schema));
         futures::future::join_all(reads).await;
         let ended: i64 = sqlx::query_scalar(
             "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE application_name = $1",
@@ -171,7 +171,7 @@ async fn postgres_reads_again_on_another_connection_after_the_server_ended_one()
         assert!(ended > 0, "{ended}");
         // A read, or a transaction that has not begun, has left nothing behind.
         match round % 3 {
-            0 => drop(ids(&*storage, &schema).await),
+            0 => drop(fetch_ids(&*storage, &schema).await),
             1 => {
                 let both = vec![note(&schema, round * 2, "a"), note(&schema, round * 2 + 1, "a")];
                 storage.commit(ChangeSet::of(both)).await.map(drop).unwrap();
@@ -179,24 +179,24 @@ async fn postgres_reads_again_on_another_connection_after_the_server_ended_one()
             _ => storage.ready().await.unwrap(),
         }
     }
-    assert_eq!(ids(&*storage, &schema).await, "2,3,8,9");
+    assert_eq!(fetch_ids(&*storage, &schema).await, "2,3,8,9");
 }
 
 #[cfg(feature = "postgres")]
 #[tokio::test]
-async fn a_role_that_may_delete_and_not_update_deletes_several_rows() {
-    let Some(place) = Place::postgres("a role that may only delete") else { return };
-    let role = format!("{}_role", place.prefix);
-    let schema = notes(&place.table("notes"));
-    let owner = place.connect().await.storage();
+async fn delete_only_role_can_delete_several_rows() {
+    let Some(test_db) = TestDatabase::postgres("a role that may only delete") else { return };
+    let role = format!("{}_role", test_db.prefix);
+    let schema = notes(&test_db.table("notes"));
+    let owner = test_db.connect().await.storage();
     owner.create_table_if_missing(&schema).await.unwrap();
     owner.commit(ChangeSet::of((1..=3).map(|id| note(&schema, id, "a")).collect())).await.unwrap();
     let grants = format!(
         "CREATE ROLE {role} LOGIN PASSWORD '{role}'; GRANT SELECT, DELETE ON \"{}\" TO {role}",
         schema.table
     );
-    run(&*owner, &place.prefix, grants).await;
-    let (_, host) = place.url.split_once('@').unwrap();
+    run_migration(&*owner, &test_db.prefix, grants).await;
+    let (_, host) = test_db.url.split_once('@').unwrap();
     let storage = Sql::connect(&format!("postgres://{role}:{role}@{host}")).await.unwrap().storage();
     let delete = |id| Change {
         schema: schema.clone(),
@@ -204,7 +204,7 @@ async fn a_role_that_may_delete_and_not_update_deletes_several_rows() {
         answer: None,
     };
     storage.commit(ChangeSet::of(vec![delete(3), delete(1)])).await.unwrap();
-    assert_eq!(ids(&*storage, &schema).await, "2");
+    assert_eq!(fetch_ids(&*storage, &schema).await, "2");
     let end = format!("DROP OWNED BY {role}; DROP ROLE {role}");
-    run(&*owner, &format!("{}_end", place.prefix), end).await;
+    run_migration(&*owner, &format!("{}_end", test_db.prefix), end).await;
 }

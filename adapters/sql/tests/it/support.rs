@@ -4,14 +4,14 @@ use resourceful_sql::Sql;
 use tempfile::TempDir;
 
 /// A database of its own for one test, or tables of its own in one.
-pub(crate) struct Place {
+pub(crate) struct TestDatabase {
     pub(crate) url: String,
     /// What the names of this test's tables begin with.
     pub(crate) prefix: String,
     _folder: Option<TempDir>,
 }
 
-impl Place {
+impl TestDatabase {
     pub(crate) async fn connect(&self) -> Sql {
         Sql::connect(&self.url).await.unwrap()
     }
@@ -49,12 +49,12 @@ impl Place {
 
     /// The same tables, reached by another URL.
     #[cfg(feature = "postgres")]
-    pub(crate) fn at(&self, url: &str) -> Self {
+    pub(crate) fn with_url(&self, url: &str) -> Self {
         Self { url: url.to_owned(), prefix: self.prefix.clone(), _folder: None }
     }
 
     /// Runs statements on a connection of their own.
-    pub(crate) async fn run(&self, statements: &str) {
+    pub(crate) async fn execute(&self, statements: &str) {
         use sqlx::{AssertSqlSafe, Connection as _, raw_sql};
         let statements = AssertSqlSafe(statements.to_owned());
         if self.is_postgres() {
@@ -77,12 +77,12 @@ impl Place {
 
     /// The URL of connections that PostgreSQL's `pg_stat_activity` lists under this place's prefix, apart from those of
     /// other tests.
-    pub(crate) fn named_url(&self) -> String {
+    pub(crate) fn tagged_url(&self) -> String {
         if !self.is_postgres() {
             return self.url.clone();
         }
-        let joint = if self.url.contains('?') { '&' } else { '?' };
-        format!("{}{joint}application_name={}", self.url, self.prefix)
+        let separator = if self.url.contains('?') { '&' } else { '?' };
+        format!("{}{separator}application_name={}", self.url, self.prefix)
     }
 
     pub(crate) fn is_postgres(&self) -> bool {
@@ -90,12 +90,12 @@ impl Place {
     }
 
     /// Every database with files or a server behind it.
-    pub(crate) fn durable(what: &str) -> Vec<Self> {
-        let mut places = Vec::new();
+    pub(crate) fn all_durable(what: &str) -> Vec<Self> {
+        let mut test_dbs = Vec::new();
         #[cfg(feature = "sqlite")]
-        places.push(Self::sqlite_file());
+        test_dbs.push(Self::sqlite_file());
         #[cfg(feature = "postgres")]
-        places.extend(Self::postgres(what));
-        places
+        test_dbs.extend(Self::postgres(what));
+        test_dbs
     }
 }

@@ -11,16 +11,16 @@ use crate::nearest::suggest;
 use crate::resource::pointer_of;
 
 /// The largest message, in bytes.
-pub(super) const MOST_BYTES: usize = 64 * 1024;
+pub(super) const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// The longest id that a client may give, in bytes.
-const MOST_ID: usize = 128;
+const MAX_ID_BYTES: usize = 128;
 /// The types of messages.
-const TYPES: [&str; 7] = ["subscribe", "join", "members", "complete", "authenticate", "ping", "pong"];
+const MESSAGE_TYPES: [&str; 7] = ["subscribe", "join", "members", "complete", "authenticate", "ping", "pong"];
 /// The maximum size of a member's state, in bytes as JSON.
-const MOST_STATE: usize = 1_024;
+const MAX_STATE_BYTES: usize = 1_024;
 
 /// The maximum nesting depth of a member's state.
-const DEEPEST: usize = 8;
+const MAX_STATE_DEPTH: usize = 8;
 
 fn depth(json: &Json) -> usize {
     match json {
@@ -32,7 +32,7 @@ fn depth(json: &Json) -> usize {
 
 /// A parsed message.
 #[derive(Debug)]
-pub(super) enum Message {
+pub(super) enum ClientMessage {
     /// Begins a subscription to changes, under this id.
     Subscribe(String, Box<Subscribe>),
     /// Enters a room, whose members are reported under this id.
@@ -97,80 +97,90 @@ struct Authenticate {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+struct EmptyMessage {}
 
 /// Reads a message; also returns the id that it names, so that a reply can name it too.
-pub(super) fn read(text: &str) -> (Option<String>, Result<Message, Error>) {
-    let mut members = match strict_json::read(text.as_bytes()) {
+pub(super) fn parse(text: &str) -> (Option<String>, Result<ClientMessage, Error>) {
+    let mut members = match strict_json::parse(text.as_bytes()) {
         Ok(Json::Object(members)) => members,
         Ok(_) => return (None, Err(invalid("", "type", "A message is an object: {\"type\": …}."))),
         Err(ParseFailure::Json(error)) => {
             return (None, Err(invalid("", "json", format!("Not JSON: {error}."))));
         }
-        Err(ParseFailure::Numbers(faults)) => return (None, Err(not_understood(faults))),
+        Err(ParseFailure::Numbers(faults)) => return (None, Err(invalid_message(faults))),
     };
     let id = members.remove("id");
-    let named = id.as_ref().and_then(Json::as_str).map(str::to_owned);
-    (named, understood(members, id))
+    let id_text = id.as_ref().and_then(Json::as_str).map(str::to_owned);
+    (id_text, parse_members(members, id))
 }
 
-fn understood(mut members: Map<String, Json>, id: Option<Json>) -> Result<Message, Error> {
+fn parse_members(mut members: Map<String, Json>, id: Option<Json>) -> Result<ClientMessage, Error> {
     let kind = match members.remove("type") {
         Some(Json::String(kind)) => kind,
         Some(_) => return Err(invalid("/type", "type", "Must be a string.")),
-        None => return Err(invalid("/type", "required", format!("One of {}.", TYPES.join(", ")))),
+        None => return Err(invalid("/type", "required", format!("One of {}.", MESSAGE_TYPES.join(", ")))),
     };
     match kind.as_str() {
-        "subscribe" => Ok(Message::Subscribe(required(id)?, Box::new(rest(members)?))),
+        "subscribe" => Ok(ClientMessage::Subscribe(required_id(id)?, Box::new(parse_rest(members)?))),
         "join" => {
-            let join: Join = rest(members)?;
-            if join.state.to_string().len() > MOST_STATE {
-                return Err(invalid("/state", "length", format!("May have {MOST_STATE} bytes as JSON.")));
+            let join: Join = parse_rest(members)?;
+            if join.state.to_string().len() > MAX_STATE_BYTES {
+                return Err(invalid(
+                    "/state",
+                    "length",
+                    format!("May have {MAX_STATE_BYTES} bytes as JSON."),
+                ));
             }
-            if depth(&join.state) > DEEPEST {
-                return Err(invalid("/state", "limit", format!("Nests at most {DEEPEST} deep.")));
+            if depth(&join.state) > MAX_STATE_DEPTH {
+                return Err(invalid("/state", "limit", format!("Nests at most {MAX_STATE_DEPTH} deep.")));
             }
-            Ok(Message::Join(required(id)?, join))
+            Ok(ClientMessage::Join(required_id(id)?, join))
         }
         "members" => {
-            let Nothing {} = rest(members)?;
-            Ok(Message::Members(required(id)?))
+            let EmptyMessage {} = parse_rest(members)?;
+            Ok(ClientMessage::Members(required_id(id)?))
         }
         "complete" => {
-            let Nothing {} = rest(members)?;
-            Ok(Message::Complete(required(id)?))
+            let EmptyMessage {} = parse_rest(members)?;
+            Ok(ClientMessage::Complete(required_id(id)?))
         }
         "authenticate" => {
-            let Authenticate { authorization } = rest(members)?;
-            Ok(Message::Authenticate(authorization))
+            let Authenticate { authorization } = parse_rest(members)?;
+            Ok(ClientMessage::Authenticate(authorization))
         }
         // Other members of these messages are the client's own, and ignored.
-        "ping" => Ok(Message::Ping),
-        "pong" => Ok(Message::Pong),
-        _ => Err(invalid("/type", "unknown", suggest(format!("`{kind}` is no message."), &kind, TYPES))),
+        "ping" => Ok(ClientMessage::Ping),
+        "pong" => Ok(ClientMessage::Pong),
+        _ => Err(invalid(
+            "/type",
+            "unknown",
+            suggest(format!("`{kind}` is no message."), &kind, MESSAGE_TYPES),
+        )),
     }
 }
 
-fn required(id: Option<Json>) -> Result<String, Error> {
+fn required_id(id: Option<Json>) -> Result<String, Error> {
     match id {
-        Some(Json::String(id)) if (1..=MOST_ID).contains(&id.len()) => Ok(id),
-        Some(Json::String(_)) => Err(invalid("/id", "length", format!("Must have 1 to {MOST_ID} bytes."))),
+        Some(Json::String(id)) if (1..=MAX_ID_BYTES).contains(&id.len()) => Ok(id),
+        Some(Json::String(_)) => {
+            Err(invalid("/id", "length", format!("Must have 1 to {MAX_ID_BYTES} bytes.")))
+        }
         Some(_) => Err(invalid("/id", "type", "Must be a string.")),
         None => Err(invalid("/id", "required", "Name it, so that its answers can name it.")),
     }
 }
 
-fn rest<T: DeserializeOwned>(members: Map<String, Json>) -> Result<T, Error> {
+fn parse_rest<T: DeserializeOwned>(members: Map<String, Json>) -> Result<T, Error> {
     serde_path_to_error::deserialize(Json::Object(members)).map_err(|error| {
         invalid(&pointer_of(error.path()), "type", format!("Not readable: {}.", error.inner()))
     })
 }
 
 pub(super) fn invalid(pointer: &str, code: &'static str, detail: impl Into<String>) -> Error {
-    not_understood(vec![Fault::pointer(pointer, code, detail)])
+    invalid_message(vec![Fault::pointer(pointer, code, detail)])
 }
 
-fn not_understood(faults: Vec<Fault>) -> Error {
+fn invalid_message(faults: Vec<Fault>) -> Error {
     let whole = "The message is not one that is understood here: see `errors`.";
     Error::new(ErrorKind::BadRequest, "invalid-message", whole).with_faults(faults)
 }

@@ -26,24 +26,24 @@ impl Origins {
     }
 
     /// Whether the page that sent this request may open a socket. A client that sends no origin is not a browser.
-    pub(super) async fn allow(&self, parts: &Parts) -> bool {
+    pub(super) async fn is_allowed(&self, parts: &Parts) -> bool {
         let Some(origin) = parts.headers.get(ORIGIN) else { return true };
         origin.to_str().is_ok_and(|origin| is_own_origin(parts, origin))
-            || self.is_let_in(parts, origin).await
+            || self.is_cors_allowed(parts, origin).await
     }
 
     /// Applies the CORS rules themselves, as to an ordinary request.
-    async fn is_let_in(&self, parts: &Parts, origin: &HeaderValue) -> bool {
+    async fn is_cors_allowed(&self, parts: &Parts, origin: &HeaderValue) -> bool {
         let Some(cors) = &self.0 else { return false };
         let mut request = Request::new(Body::empty());
         request.headers_mut().clone_from(&parts.headers);
         *request.uri_mut() = parts.uri.clone();
-        let Ok(response) = cors.layer(service_fn(answer)).oneshot(request).await;
-        let says = |name| response.headers().get(name).map(HeaderValue::as_bytes);
-        let allowed = says(ACCESS_CONTROL_ALLOW_ORIGIN);
+        let Ok(response) = cors.layer(service_fn(empty_response)).oneshot(request).await;
+        let header = |name| response.headers().get(name).map(HeaderValue::as_bytes);
+        let allowed = header(ACCESS_CONTROL_ALLOW_ORIGIN);
         if parts.headers.contains_key(COOKIE) || parts.headers.contains_key(AUTHORIZATION) {
             // With a wildcard, no page may use the credentials that the browser holds (Fetch standard, 3.3.5).
-            allowed == Some(origin.as_bytes()) && says(ACCESS_CONTROL_ALLOW_CREDENTIALS) == Some(b"true")
+            allowed == Some(origin.as_bytes()) && header(ACCESS_CONTROL_ALLOW_CREDENTIALS) == Some(b"true")
         } else {
             allowed == Some(origin.as_bytes()) || allowed == Some(b"*")
         }
@@ -51,6 +51,6 @@ impl Origins {
 }
 
 /// Any response: only the headers that CORS adds to it matter.
-fn answer(_: Request<Body>) -> Ready<Result<Response, Infallible>> {
+fn empty_response(_: Request<Body>) -> Ready<Result<Response, Infallible>> {
     ready(Ok(Response::new(Body::empty())))
 }

@@ -12,43 +12,45 @@ use crate::access::Operation;
 use crate::catalog::Entry;
 use crate::engine::{ListQuery, ReadResult};
 use crate::error::{Error, ErrorKind};
-use crate::http::live::subscription::{SubscribingCaller, who};
-use crate::live::{Live, PresenceEvent, Present, Room, SocketMessage, Subscription, Wanted, Who};
+use crate::http::live::subscription::{SubscribingCaller, subscriber_identity};
+use crate::live::{
+    Live, PresenceEvent, Present, RoomId, SocketMessage, SubscriberIdentity, Subscription, SubscriptionSpec,
+};
 use crate::nearest::suggest;
 
 /// The shortest time between two full lists of members.
-const AGAIN: Duration = Duration::from_secs(1);
+const LIST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A member of a room.
-pub(super) struct Inside {
+pub(super) struct RoomSession {
     live: Arc<Live>,
     caller: Arc<SubscribingCaller>,
     id: Arc<str>,
-    which: Arc<Which>,
+    target: Arc<RoomTarget>,
     actor: Option<Arc<str>>,
-    present: Present,
+    local_member: Present,
     /// Its subscription in the hub, by which it is counted and ended.
-    seat: Subscription,
+    slot: Subscription,
     /// Whether a full list of members is due, and from when on it may be sent.
-    lists: bool,
-    lists_at: Instant,
-    list: Arc<Notify>,
+    is_list_due: bool,
+    list_due_at: Instant,
+    list_requests: Arc<Notify>,
     rights: watch::Receiver<u64>,
-    own: watch::Receiver<u64>,
-    beat: Instant,
+    credential_changes: watch::Receiver<u64>,
+    next_heartbeat: Instant,
 }
 
 /// The item or resource that a room belongs to.
-struct Which {
+struct RoomTarget {
     entry: Arc<Entry>,
     item: Option<String>,
 }
 
-impl Which {
+impl RoomTarget {
     /// The room for a caller, who must be allowed to read the item, or to list the resource where there is no item.
-    async fn room(&self, caller: &SubscribingCaller) -> Result<(Room, Who), Error> {
+    async fn room(&self, caller: &SubscribingCaller) -> Result<(RoomId, SubscriberIdentity), Error> {
         let actor = caller.actor().await?;
-        let engine = &caller.boundary.engine;
+        let engine = &caller.state.engine;
         let item = match &self.item {
             Some(id) => {
                 let call = engine.call(&self.entry, &actor, Operation::Read, false).await?;
@@ -63,63 +65,63 @@ impl Which {
                 None
             }
         };
-        let room = Room::of(actor.tenant(), &self.entry.name, item.as_deref());
-        Ok((room, who(&actor)))
+        let room = RoomId::of(actor.tenant(), &self.entry.name, item.as_deref());
+        Ok((room, subscriber_identity(&actor)))
     }
 }
 
 /// The room for a caller who may be in it, decided within the limit on concurrent decisions.
-async fn decided(
+async fn authorize_limited(
     live: &Live,
-    which: &Arc<Which>,
+    target: &Arc<RoomTarget>,
     caller: &Arc<SubscribingCaller>,
-) -> Result<(Room, Who), Error> {
-    let (which, caller) = (which.clone(), caller.clone());
-    live.hub.deciding.take(async move { which.room(&caller).await }).await
+) -> Result<(RoomId, SubscriberIdentity), Error> {
+    let (target, caller) = (target.clone(), caller.clone());
+    live.hub.authorization_limiter.run(async move { target.room(&caller).await }).await
 }
 
-impl Inside {
+impl RoomSession {
     /// Has a caller join the requested room.
     ///
     /// # Errors
     /// If there is none that the caller may join, or it is full.
-    pub(super) async fn enter(
+    pub(super) async fn join(
         live: Arc<Live>,
         caller: Arc<SubscribingCaller>,
         id: Arc<str>,
-        asked: Join,
-        list: Arc<Notify>,
+        request: Join,
+        list_requests: Arc<Notify>,
     ) -> Result<Self, Error> {
-        let engine = &caller.boundary.engine;
+        let engine = &caller.state.engine;
         let entries = || engine.catalog.entries().iter().filter(|entry| entry.definition.presence);
-        let Some(entry) = entries().find(|entry| *entry.name == *asked.resource).cloned() else {
-            let detail = format!("`{}` does not offer presence.", asked.resource);
-            let detail = suggest(detail, &asked.resource, entries().map(|entry| &*entry.name));
+        let Some(entry) = entries().find(|entry| *entry.name == *request.resource).cloned() else {
+            let detail = format!("`{}` does not offer presence.", request.resource);
+            let detail = suggest(detail, &request.resource, entries().map(|entry| &*entry.name));
             return Err(invalid("/resource", "unknown", detail));
         };
         // Subscribed first, so that no change meanwhile is missed.
         let (rights, own) = (live.rights.subscribe(), caller.changed());
-        let which = Arc::new(Which { entry, item: asked.item });
-        let (room, who) = decided(&live, &which, &caller).await?;
-        let actor = who.actor.clone();
-        let seat = live.hub.join(Wanted::nothing(who))?;
-        let present = live.presence.join(room, actor.clone(), asked.state)?;
+        let target = Arc::new(RoomTarget { entry, item: request.item });
+        let (room, identity) = authorize_limited(&live, &target, &caller).await?;
+        let actor = identity.actor.clone();
+        let slot = live.hub.join(SubscriptionSpec::empty(identity))?;
+        let local_member = live.presence.join(room, actor.clone(), request.state)?;
         let now = Instant::now();
-        let beat = now + live.hub.limits().heartbeat;
+        let next_heartbeat = now + live.hub.limits().heartbeat;
         Ok(Self {
             live,
             caller,
             id,
-            which,
+            target,
             actor,
-            present,
-            seat,
-            lists: true,
-            lists_at: now,
-            list,
+            local_member,
+            slot,
+            is_list_due: true,
+            list_due_at: now,
+            list_requests,
             rights,
-            own,
-            beat,
+            credential_changes: own,
+            next_heartbeat,
         })
     }
 
@@ -130,33 +132,33 @@ impl Inside {
     /// The next message to the client.
     pub(super) async fn next(&mut self) -> SocketMessage {
         loop {
-            let may_have_changed = tokio::select! {
+            let is_recheck_due = tokio::select! {
                 biased;
                 changed = self.rights.changed() => {
                     if changed.is_err() {
-                        return SocketMessage::ended(&self.id, "closing");
+                        return SocketMessage::complete(&self.id, "closing");
                     }
                     true
                 }
-                Ok(()) = self.own.changed() => true,
-                () = tokio::time::sleep_until(self.beat) => true,
-                _ = self.seat.next() => return SocketMessage::ended(&self.id, "closing"),
-                () = tokio::time::sleep_until(self.lists_at), if self.lists => return self.members(),
-                () = self.list.notified() => {
-                    self.lists = true;
+                Ok(()) = self.credential_changes.changed() => true,
+                () = tokio::time::sleep_until(self.next_heartbeat) => true,
+                _ = self.slot.next() => return SocketMessage::complete(&self.id, "closing"),
+                () = tokio::time::sleep_until(self.list_due_at), if self.is_list_due => return self.members_message(),
+                () = self.list_requests.notified() => {
+                    self.is_list_due = true;
                     false
                 }
-                stir = self.present.stir() => match stir {
-                    Some(stir) => return self.stirred(stir),
+                event = self.local_member.next_event() => match event {
+                    Some(event) => return self.event_message(event),
                     None => {
-                        self.lists = true;
+                        self.is_list_due = true;
                         false
                     }
                 },
             };
-            if may_have_changed {
-                self.beat = Instant::now() + self.live.hub.limits().heartbeat;
-                if let Some(end) = self.look_again().await {
+            if is_recheck_due {
+                self.next_heartbeat = Instant::now() + self.live.hub.limits().heartbeat;
+                if let Some(end) = self.reauthorize().await {
                     return end;
                 }
             }
@@ -165,9 +167,11 @@ impl Inside {
 
     /// Checks again whether the caller is the same actor and may still be in the room; returns the closing message if
     /// not.
-    async fn look_again(&self) -> Option<SocketMessage> {
-        let why = match decided(&self.live, &self.which, &self.caller).await {
-            Ok((room, who)) if room == self.present.room && who.actor == self.actor => return None,
+    async fn reauthorize(&self) -> Option<SocketMessage> {
+        let reason = match authorize_limited(&self.live, &self.target, &self.caller).await {
+            Ok((room, identity)) if room == self.local_member.room && identity.actor == self.actor => {
+                return None;
+            }
             Ok(_) => "forbidden",
             Err(error) => match error.kind() {
                 ErrorKind::Unauthenticated => "unauthenticated",
@@ -175,20 +179,20 @@ impl Inside {
                 _ => "unavailable",
             },
         };
-        Some(SocketMessage::ended(&self.id, why))
+        Some(SocketMessage::complete(&self.id, reason))
     }
 
-    fn members(&mut self) -> SocketMessage {
-        (self.lists, self.lists_at) = (false, Instant::now() + AGAIN);
-        let members = self.present.members();
-        let own = self.present.member;
-        SocketMessage::message(
+    fn members_message(&mut self) -> SocketMessage {
+        (self.is_list_due, self.list_due_at) = (false, Instant::now() + LIST_INTERVAL);
+        let members = self.local_member.members();
+        let own = self.local_member.member;
+        SocketMessage::from_json(
             &json!({"type": "members", "id": &*self.id, "member": own, "members": members}),
         )
     }
 
-    fn stirred(&self, stir: PresenceEvent) -> SocketMessage {
-        SocketMessage::message(&match stir {
+    fn event_message(&self, event: PresenceEvent) -> SocketMessage {
+        SocketMessage::from_json(&match event {
             PresenceEvent::Joined(member) => json!({"type": "joined", "id": &*self.id, "member": &*member}),
             PresenceEvent::Left(member) => json!({"type": "left", "id": &*self.id, "member": member}),
         })

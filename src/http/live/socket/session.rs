@@ -14,147 +14,147 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::message;
-use super::message::{Join, Message, Subscribe, invalid};
-use super::room::Inside;
+use super::message::{ClientMessage, Join, Subscribe, invalid};
+use super::room::RoomSession;
 use crate::error::{Error, ErrorKind, Fault};
 use crate::http::live::subscription::{
-    EventsSubscription, ResourceSubscription, SubscribingCaller, types, who,
+    EventsSubscription, ResourceSubscription, SubscribingCaller, parse_types, subscriber_identity,
 };
 use crate::http::{Context, problem};
-use crate::live::{Ending, Feed, Live, SocketMessage, Subscription, SubscriptionRequest};
+use crate::live::{Feed, Live, SocketMessage, Subscription, SubscriptionEnd, SubscriptionRequest};
 use crate::nearest::suggest;
 use crate::query::invalid_cursor;
 
 /// The most subscriptions and rooms over one socket.
-const MOST: usize = 100;
+const MAX_SUBSCRIPTIONS: usize = 100;
 /// The timeout for beginning a subscription, and for the client to receive what is sent.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// The timeout for the client to close its side.
-const FAREWELL: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a socket closes (RFC 6455, 7.4): a code, and a text for people.
-type Close = (u16, &'static str);
-const IDLE: Close = (1000, "nothing is followed");
-const CLOSING: Close = (1001, "the server stops: connect again");
-const UNREADABLE: Close = (1002, "a frame cannot be read");
-const BINARY: Close = (1003, "messages are text");
-const TOO_LARGE: Close = (1009, "a message may have 64 KiB");
-const UNAVAILABLE: Close = (1013, "try again");
-const UNAUTHENTICATED: Close = (4401, "unauthenticated");
-const FORBIDDEN: Close = (4403, "forbidden");
-const TOO_MANY: Close = (4429, "too many streams");
+type CloseReason = (u16, &'static str);
+const IDLE: CloseReason = (1000, "nothing is followed");
+const CLOSING: CloseReason = (1001, "the server stops: connect again");
+const UNREADABLE: CloseReason = (1002, "a frame cannot be read");
+const BINARY: CloseReason = (1003, "messages are text");
+const TOO_LARGE: CloseReason = (1009, "a message may have 64 KiB");
+const UNAVAILABLE: CloseReason = (1013, "try again");
+const UNAUTHENTICATED: CloseReason = (4401, "unauthenticated");
+const FORBIDDEN: CloseReason = (4403, "forbidden");
+const TOO_MANY: CloseReason = (4429, "too many streams");
 
 /// The subscriptions and rooms of one client over one socket.
 pub(super) struct SocketSession {
     live: Arc<Live>,
     caller: Arc<SubscribingCaller>,
     /// The socket's own subscription in the hub, by which it is counted and ended.
-    seat: Subscription,
-    refusals: Arc<Refusals>,
-    following: SelectAll<BoxStream<'static, (Arc<str>, SocketMessage)>>,
-    open: HashMap<Arc<str>, Open>,
+    slot: Subscription,
+    problem_context: Arc<ProblemContext>,
+    messages: SelectAll<BoxStream<'static, (Arc<str>, SocketMessage)>>,
+    open: HashMap<Arc<str>, OpenSubscription>,
 }
 
 /// A subscription or room under one id.
-struct Open {
+struct OpenSubscription {
     /// Ends it.
     end: AbortHandle,
     /// For a room: requests the list of its members.
-    list: Option<Arc<Notify>>,
+    list_requests: Option<Arc<Notify>>,
 }
 
 /// What error messages to the client are made of.
-pub(super) struct Refusals {
-    pub(super) base: String,
+pub(super) struct ProblemContext {
+    pub(super) problem_base: String,
     pub(super) instance: String,
     pub(super) context: Context,
 }
 
-impl Refusals {
-    fn text(&self, id: Option<&str>, error: &Error) -> String {
-        let problem = problem::json(error, &self.base, &self.instance, &self.context);
+impl ProblemContext {
+    fn error_message(&self, id: Option<&str>, error: &Error) -> String {
+        let problem = problem::json(error, &self.problem_base, &self.instance, &self.context);
         json!({"type": "error", "id": id, "problem": problem}).to_string()
     }
 }
 
 /// The next event of a session.
-enum Next {
-    Heard(Option<Result<Frame, axum::Error>>),
-    Told(Arc<str>, SocketMessage),
-    Beat,
+enum SessionEvent {
+    Received(Option<Result<Frame, axum::Error>>),
+    Outgoing(Arc<str>, SocketMessage),
+    Heartbeat,
     Closing,
 }
 
 /// How a session continues: with a message to send, without one, or not at all.
-type Turn = Result<Option<String>, Option<Close>>;
+type StepResult = Result<Option<String>, Option<CloseReason>>;
 
 impl SocketSession {
     pub(super) fn new(
         live: Arc<Live>,
         caller: Arc<SubscribingCaller>,
-        seat: Subscription,
-        refusals: Refusals,
+        slot: Subscription,
+        problem_context: ProblemContext,
     ) -> Self {
-        let refusals = Arc::new(refusals);
-        Self { live, caller, seat, refusals, following: SelectAll::new(), open: HashMap::new() }
+        let problem_context = Arc::new(problem_context);
+        Self { live, caller, slot, problem_context, messages: SelectAll::new(), open: HashMap::new() }
     }
 
     /// Runs the session until either side ends it.
-    pub(super) async fn over(mut self, mut socket: WebSocket) {
-        let close = self.talk(&mut socket).await;
+    pub(super) async fn run(mut self, mut socket: WebSocket) {
+        let close = self.run_loop(&mut socket).await;
         // Subscriptions are released before the client is waited for.
-        let Self { seat, following, .. } = self;
-        drop(following);
+        let Self { slot, messages, .. } = self;
+        drop(messages);
         if let Some((code, reason)) = close {
             let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
-            let farewell = async {
+            let close_handshake = async {
                 if socket.send(Frame::Close(Some(frame))).await.is_ok() {
                     while let Some(Ok(_)) = socket.recv().await {}
                 }
             };
             // A client that does not answer is gone.
-            _ = timeout(FAREWELL, farewell).await;
+            _ = timeout(CLOSE_TIMEOUT, close_handshake).await;
         }
-        drop(seat);
+        drop(slot);
     }
 
-    async fn talk(&mut self, socket: &mut WebSocket) -> Option<Close> {
+    async fn run_loop(&mut self, socket: &mut WebSocket) -> Option<CloseReason> {
         let limits = self.live.hub.limits().clone();
-        let mut beat = Instant::now() + limits.heartbeat;
-        let (mut heard_at, mut followed_at) = (Instant::now(), Instant::now());
+        let mut next_heartbeat = Instant::now() + limits.heartbeat;
+        let (mut last_received, mut last_active) = (Instant::now(), Instant::now());
         loop {
             let next = tokio::select! {
-                _ = self.seat.next() => Next::Closing,
-                frame = socket.recv() => Next::Heard(frame),
-                Some((id, told)) = self.following.next() => Next::Told(id, told),
-                () = tokio::time::sleep_until(beat) => Next::Beat,
+                _ = self.slot.next() => SessionEvent::Closing,
+                frame = socket.recv() => SessionEvent::Received(frame),
+                Some((id, told)) = self.messages.next() => SessionEvent::Outgoing(id, told),
+                () = tokio::time::sleep_until(next_heartbeat) => SessionEvent::Heartbeat,
             };
             let now = Instant::now();
-            let turn = match next {
-                Next::Closing => return Some(CLOSING),
-                Next::Heard(None) => return None,
-                Next::Heard(Some(Err(error))) if is_too_large(&error) => return Some(TOO_LARGE),
-                Next::Heard(Some(Err(_))) => return Some(UNREADABLE),
-                Next::Heard(Some(Ok(frame))) => {
-                    heard_at = now;
-                    if matches!(frame, Frame::Ping(_) | Frame::Close(_)) && !self.flushed(socket).await {
+            let step = match next {
+                SessionEvent::Closing => return Some(CLOSING),
+                SessionEvent::Received(None) => return None,
+                SessionEvent::Received(Some(Err(error))) if is_too_large(&error) => return Some(TOO_LARGE),
+                SessionEvent::Received(Some(Err(_))) => return Some(UNREADABLE),
+                SessionEvent::Received(Some(Ok(frame))) => {
+                    last_received = now;
+                    if matches!(frame, Frame::Ping(_) | Frame::Close(_)) && !self.flush(socket).await {
                         return None;
                     }
-                    self.answer(frame).await
+                    self.handle_frame(frame).await
                 }
-                Next::Told(id, told) => self.pass_on(&id, told),
-                Next::Beat => {
-                    beat = now + limits.heartbeat;
+                SessionEvent::Outgoing(id, told) => self.forward(&id, told),
+                SessionEvent::Heartbeat => {
+                    next_heartbeat = now + limits.heartbeat;
                     if !self.open.is_empty() {
-                        followed_at = now;
+                        last_active = now;
                     }
-                    if now - heard_at > 3 * limits.heartbeat {
+                    if now - last_received > 3 * limits.heartbeat {
                         // The client answers no pings: it is gone.
                         return None;
-                    } else if now - followed_at > limits.idle {
+                    } else if now - last_active > limits.idle {
                         return Some(IDLE);
                     }
-                    if let Err(close) = self.look_again().await {
+                    if let Err(close) = self.check_credential().await {
                         return Some(close);
                     }
                     if let Err(close) = self.send(socket, Frame::Ping(bytes::Bytes::new())).await {
@@ -163,7 +163,7 @@ impl SocketSession {
                     Ok(None)
                 }
             };
-            match turn {
+            match step {
                 Ok(None) => {}
                 Ok(Some(text)) => {
                     if let Err(close) = self.send(socket, Frame::Text(text.into())).await {
@@ -176,67 +176,67 @@ impl SocketSession {
     }
 
     /// Checks again whether the credential is valid.
-    async fn look_again(&mut self) -> Result<(), Close> {
+    async fn check_credential(&mut self) -> Result<(), CloseReason> {
         let actor = tokio::select! {
-            actor = timeout(PATIENCE, self.caller.actor()) => actor,
-            _ = self.seat.next() => return Err(CLOSING),
+            actor = timeout(TIMEOUT, self.caller.actor()) => actor,
+            _ = self.slot.next() => return Err(CLOSING),
         };
-        actor.map_err(|_| UNAVAILABLE)?.map(drop).map_err(|error| because(&error))
+        actor.map_err(|_| UNAVAILABLE)?.map(drop).map_err(|error| close_reason(&error))
     }
 
     /// Sends a frame. A client that receives nothing for long is gone, and not waited for at the end.
-    async fn send(&mut self, socket: &mut WebSocket, frame: Frame) -> Result<(), Option<Close>> {
+    async fn send(&mut self, socket: &mut WebSocket, frame: Frame) -> Result<(), Option<CloseReason>> {
         tokio::select! {
-            sent = timeout(PATIENCE, socket.send(frame)) => match sent {
+            sent = timeout(TIMEOUT, socket.send(frame)) => match sent {
                 Ok(Ok(())) => Ok(()),
                 _ => Err(None),
             },
-            _ = self.seat.next() => Err(Some(CLOSING)),
+            _ = self.slot.next() => Err(Some(CLOSING)),
         }
     }
 
     /// Sends the replies of the protocol itself, which wait for a flush; returns whether the client received them.
-    async fn flushed(&mut self, socket: &mut WebSocket) -> bool {
+    async fn flush(&mut self, socket: &mut WebSocket) -> bool {
         tokio::select! {
-            flushed = timeout(PATIENCE, socket.flush()) => matches!(flushed, Ok(Ok(()))),
-            _ = self.seat.next() => true,
+            flushed = timeout(TIMEOUT, socket.flush()) => matches!(flushed, Ok(Ok(()))),
+            _ = self.slot.next() => true,
         }
     }
 
     /// Passes on a message under an id.
-    fn pass_on(&mut self, id: &Arc<str>, told: SocketMessage) -> Turn {
+    fn forward(&mut self, id: &Arc<str>, told: SocketMessage) -> StepResult {
         match told.end {
-            Some(Ending::Unauthenticated) => return Err(Some(UNAUTHENTICATED)),
-            Some(Ending::Alone) => drop(self.open.remove(id)),
+            Some(SubscriptionEnd::Unauthenticated) => return Err(Some(UNAUTHENTICATED)),
+            Some(SubscriptionEnd::KeepSocket) => drop(self.open.remove(id)),
             None => {}
         }
         Ok(told.text)
     }
 
     /// Handles a frame from the client.
-    async fn answer(&mut self, frame: Frame) -> Turn {
+    async fn handle_frame(&mut self, frame: Frame) -> StepResult {
         let text = match frame {
-            Frame::Text(text) if text.len() > message::MOST_BYTES => return Err(Some(TOO_LARGE)),
+            Frame::Text(text) if text.len() > message::MAX_MESSAGE_BYTES => return Err(Some(TOO_LARGE)),
             Frame::Text(text) => text,
             Frame::Binary(_) => return Err(Some(BINARY)),
             Frame::Ping(_) | Frame::Pong(_) => return Ok(None),
             Frame::Close(_) => return Err(None),
         };
-        let (id, understood) = message::read(&text);
-        let outcome = match understood {
-            Ok(Message::Subscribe(id, asked)) => self.subscribe(id, *asked),
-            Ok(Message::Join(id, asked)) => self.join(id, asked),
-            Ok(Message::Members(id)) => self.list(&id),
-            Ok(Message::Complete(id)) => Ok(Some(self.complete(&id))),
-            Ok(Message::Authenticate(authorization)) => {
+        let (id, parsed) = message::parse(&text);
+        let outcome = match parsed {
+            Ok(ClientMessage::Subscribe(id, request)) => self.subscribe(id, *request),
+            Ok(ClientMessage::Join(id, request)) => self.join(id, request),
+            Ok(ClientMessage::Members(id)) => self.request_members(&id),
+            Ok(ClientMessage::Complete(id)) => Ok(Some(self.complete(&id))),
+            Ok(ClientMessage::Authenticate(authorization)) => {
                 self.authenticate(&authorization).await?;
                 Ok(Some(json!({"type": "authenticated"}).to_string()))
             }
-            Ok(Message::Ping) => Ok(Some(json!({"type": "pong"}).to_string())),
-            Ok(Message::Pong) => Ok(None),
+            Ok(ClientMessage::Ping) => Ok(Some(json!({"type": "pong"}).to_string())),
+            Ok(ClientMessage::Pong) => Ok(None),
             Err(error) => Err(error),
         };
-        outcome.or_else(|error| Ok(Some(self.refusals.text(id.as_deref(), &error))))
+        outcome.or_else(|error| Ok(Some(self.problem_context.error_message(id.as_deref(), &error))))
     }
 
     /// Ends what runs under an id. If nothing does any more, that is what was requested.
@@ -247,95 +247,97 @@ impl SocketSession {
         json!({"type": "complete", "id": id}).to_string()
     }
 
-    async fn authenticate(&mut self, authorization: &str) -> Result<(), Option<Close>> {
-        let shown = tokio::select! {
-            shown = timeout(PATIENCE, self.caller.show(authorization)) => shown,
-            _ = self.seat.next() => return Err(Some(CLOSING)),
+    async fn authenticate(&mut self, authorization: &str) -> Result<(), Option<CloseReason>> {
+        let authenticated = tokio::select! {
+            authenticated = timeout(TIMEOUT, self.caller.reauthenticate(authorization)) => authenticated,
+            _ = self.slot.next() => return Err(Some(CLOSING)),
         };
-        let actor = match shown {
+        let actor = match authenticated {
             Ok(Ok(actor)) => actor,
-            Ok(Err(error)) => return Err(Some(because(&error))),
+            Ok(Err(error)) => return Err(Some(close_reason(&error))),
             Err(_) => return Err(Some(UNAVAILABLE)),
         };
         // From here on the socket is counted as theirs.
-        self.live.hub.hand_over(&mut self.seat, who(&actor)).map_err(|_| Some(TOO_MANY))
+        self.live.hub.change_identity(&mut self.slot, subscriber_identity(&actor)).map_err(|_| Some(TOO_MANY))
     }
 
-    fn subscribe(&mut self, id: String, mut asked: Subscribe) -> Result<Option<String>, Error> {
-        let id = self.free(id)?;
-        let claim = self.claim(&mut asked)?;
-        let (live, after, name) = (self.live.clone(), asked.after, id.clone());
-        let opened = in_time(async move { Feed::open(live, claim, after, invalid_place).await });
-        self.follow(id, opened, None, move |feed| told(feed, name));
+    fn subscribe(&mut self, id: String, mut request: Subscribe) -> Result<Option<String>, Error> {
+        let id = self.check_id(id)?;
+        let claim = self.subscription_request(&mut request)?;
+        let (live, after, name) = (self.live.clone(), request.after, id.clone());
+        let opened = with_timeout(async move { Feed::open(live, claim, after, invalid_position).await });
+        self.add_messages(id, opened, None, move |feed| feed_messages(feed, name));
         Ok(None)
     }
 
-    fn join(&mut self, id: String, asked: Join) -> Result<Option<String>, Error> {
-        let id = self.free(id)?;
-        let list = Arc::<Notify>::default();
+    fn join(&mut self, id: String, request: Join) -> Result<Option<String>, Error> {
+        let id = self.check_id(id)?;
+        let list_requests = Arc::<Notify>::default();
         let (live, caller) = (self.live.clone(), self.caller.clone());
-        let inside = Inside::enter(live, caller, id.clone(), asked, list.clone());
-        self.follow(id, in_time(inside), Some(list), happening);
+        let room_session = RoomSession::join(live, caller, id.clone(), request, list_requests.clone());
+        self.add_messages(id, with_timeout(room_session), Some(list_requests), room_messages);
         Ok(None)
     }
 
     /// Has a room send the list of its members.
-    fn list(&mut self, id: &str) -> Result<Option<String>, Error> {
-        match self.open.get(id).and_then(|open| open.list.as_ref()) {
-            Some(list) => list.notify_one(),
+    fn request_members(&mut self, id: &str) -> Result<Option<String>, Error> {
+        match self.open.get(id).and_then(|open| open.list_requests.as_ref()) {
+            Some(list_requests) => list_requests.notify_one(),
             None => return Err(invalid("/id", "unknown", "You are in no room under this id: `join` one.")),
         }
         Ok(None)
     }
 
     /// An id that is not in use yet, if the limit allows another one.
-    fn free(&self, id: String) -> Result<Arc<str>, Error> {
+    fn check_id(&self, id: String) -> Result<Arc<str>, Error> {
         let id: Arc<str> = id.into();
         if self.open.contains_key(&id) {
             let detail = "Something is followed under this id already: end it, or give another.";
             return Err(Error::new(ErrorKind::Conflict, "id-taken", detail));
         }
-        if self.open.len() >= MOST {
-            let detail = format!("At most {MOST} are followed over one socket.");
+        if self.open.len() >= MAX_SUBSCRIPTIONS {
+            let detail = format!("At most {MAX_SUBSCRIPTIONS} are followed over one socket.");
             return Err(Error::new(ErrorKind::TooManyRequests, "too-many-streams", detail));
         }
         Ok(id)
     }
 
     /// Passes on the messages under an id, once what was requested has begun.
-    fn follow<T, S: Stream<Item = SocketMessage> + Send + 'static>(
+    fn add_messages<T, S: Stream<Item = SocketMessage> + Send + 'static>(
         &mut self,
         id: Arc<str>,
         opened: impl Future<Output = Result<T, Error>> + Send + 'static,
-        list: Option<Arc<Notify>>,
+        list_requests: Option<Arc<Notify>>,
         told: impl FnOnce(T) -> S + Send + 'static,
     ) where
         T: Send + 'static,
     {
-        let (refusals, name) = (self.refusals.clone(), id.clone());
+        let (problem_context, name) = (self.problem_context.clone(), id.clone());
         let mut told = Some(told);
         let followed = stream::once(opened).flat_map(move |opened| match (opened, told.take()) {
             (Ok(begun), Some(told)) => told(begun).boxed(),
             (Ok(_), None) => stream::empty().boxed(),
             (Err(error), _) => {
-                let text = refusals.text(Some(&name), &error);
-                stream::iter([SocketMessage { text: Some(text), end: Some(Ending::Alone) }]).boxed()
+                let text = problem_context.error_message(Some(&name), &error);
+                stream::iter([SocketMessage { text: Some(text), end: Some(SubscriptionEnd::KeepSocket) }])
+                    .boxed()
             }
         });
         let (followed, end) = stream::abortable(followed);
         let named = id.clone();
-        self.following.push(followed.map(move |told| (named.clone(), told)).boxed());
-        self.open.insert(id, Open { end, list });
+        self.messages.push(followed.map(move |told| (named.clone(), told)).boxed());
+        self.open.insert(id, OpenSubscription { end, list_requests });
     }
 
     /// The subscription that a message requests.
-    fn claim(&self, asked: &mut Subscribe) -> Result<Arc<dyn SubscriptionRequest>, Error> {
-        let (engine, caller) = (&self.caller.boundary.engine, self.caller.clone());
-        let body = asked.body();
-        match (&asked.resource, &asked.types) {
+    fn subscription_request(&self, request: &mut Subscribe) -> Result<Arc<dyn SubscriptionRequest>, Error> {
+        let (engine, caller) = (&self.caller.state.engine, self.caller.clone());
+        let body = request.body();
+        match (&request.resource, &request.types) {
             (Some(_), Some(_)) => Err(invalid("/types", "unknown", "Either `resource` or `types`.")),
             (Some(name), None) => {
-                let entries = || engine.catalog.entries().iter().filter(|entry| entry.definition.streams());
+                let entries =
+                    || engine.catalog.entries().iter().filter(|entry| entry.definition.has_streams());
                 let Some(entry) = entries().find(|entry| *entry.name == **name).cloned() else {
                     let detail = format!("`{name}` is no resource that can be followed.");
                     let detail = suggest(detail, name, entries().map(|entry| &*entry.name));
@@ -348,7 +350,7 @@ impl SocketSession {
                     return Err(invalid(&format!("/{name}"), "unknown", "Name a `resource` for this."));
                 }
                 let patterns = patterns.iter().flatten().map(String::as_str);
-                let types = types(engine, patterns).map_err(|unknown| {
+                let types = parse_types(engine, patterns).map_err(|unknown| {
                     let (index, detail) = unknown.into_iter().next().unwrap_or_default();
                     invalid(&format!("/types/{index}"), "unknown", detail)
                 })?;
@@ -359,54 +361,54 @@ impl SocketSession {
 }
 
 /// Begins what is requested, with a timeout and with panics caught.
-async fn in_time<T>(opening: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    match timeout(PATIENCE, AssertUnwindSafe(opening).catch_unwind()).await {
+async fn with_timeout<T>(opening: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match timeout(TIMEOUT, AssertUnwindSafe(opening).catch_unwind()).await {
         Ok(Ok(opened)) => opened,
         Ok(Err(_)) => Err(Error::internal("a subscription panicked")),
         Err(_) => Err(Error::unavailable()),
     }
 }
 
-fn invalid_place() -> Error {
+fn invalid_position() -> Error {
     let error = invalid_cursor("after");
     let detail = error.detail().to_owned();
     error.with_faults(vec![Fault::pointer("/after", "invalid-cursor", detail)])
 }
 
 /// The messages of a feed, which is dropped after its end.
-fn told(feed: Feed, id: Arc<str>) -> impl Stream<Item = SocketMessage> + Send {
-    stream::unfold(Some((feed, id)), |going_on| async move {
-        let (mut feed, id) = going_on?;
-        let said = AssertUnwindSafe(feed.next()).catch_unwind().await;
-        let told = match said {
-            Ok(said) => SocketMessage::of(&feed, &id, said?),
-            Err(_) => SocketMessage::ended(&id, "unavailable"),
+fn feed_messages(feed: Feed, id: Arc<str>) -> impl Stream<Item = SocketMessage> + Send {
+    stream::unfold(Some((feed, id)), |feed_state| async move {
+        let (mut feed, id) = feed_state?;
+        let item = AssertUnwindSafe(feed.next()).catch_unwind().await;
+        let told = match item {
+            Ok(item) => SocketMessage::of(&feed, &id, item?),
+            Err(_) => SocketMessage::complete(&id, "unavailable"),
         };
-        let going_on = told.end.is_none().then_some((feed, id));
-        Some((told, going_on))
+        let feed_state = told.end.is_none().then_some((feed, id));
+        Some((told, feed_state))
     })
 }
 
 /// The messages of a room, until the client leaves it.
-fn happening(inside: Inside) -> impl Stream<Item = SocketMessage> + Send {
-    stream::unfold(Some(inside), |going_on| async move {
-        let mut inside = going_on?;
-        let told = AssertUnwindSafe(inside.next()).catch_unwind().await;
-        let told = told.unwrap_or_else(|_| SocketMessage::ended(inside.id(), "unavailable"));
-        let going_on = told.end.is_none().then_some(inside);
-        Some((told, going_on))
+fn room_messages(room_session: RoomSession) -> impl Stream<Item = SocketMessage> + Send {
+    stream::unfold(Some(room_session), |feed_state| async move {
+        let mut room_session = feed_state?;
+        let told = AssertUnwindSafe(room_session.next()).catch_unwind().await;
+        let told = told.unwrap_or_else(|_| SocketMessage::complete(room_session.id(), "unavailable"));
+        let feed_state = told.end.is_none().then_some(room_session);
+        Some((told, feed_state))
     })
 }
 
 /// Whether a message was not read for its size. The protocol's own error type is not available here; its text
 /// identifies it.
 fn is_too_large(error: &axum::Error) -> bool {
-    let words = |error: &dyn std::error::Error| error.to_string().starts_with("Space limit exceeded");
-    std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source()).any(words)
+    let is_size_error = |error: &dyn std::error::Error| error.to_string().starts_with("Space limit exceeded");
+    std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source()).any(is_size_error)
 }
 
 /// Why a socket closes whose caller is not admitted any more.
-fn because(error: &Error) -> Close {
+fn close_reason(error: &Error) -> CloseReason {
     match error.kind() {
         ErrorKind::Unauthenticated => UNAUTHENTICATED,
         ErrorKind::Forbidden | ErrorKind::NotFound => FORBIDDEN,
