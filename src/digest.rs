@@ -33,7 +33,7 @@ impl DigestInput {
 pub(crate) fn add_filter(input: &mut DigestInput, schema: &Schema, tree: &Filter) {
     match tree {
         Filter::All(filters) | Filter::Any(filters) if filters.len() == 1 => {
-            add_filter(input, schema, &filters[0])
+            add_filter(input, schema, &filters[0]);
         }
         Filter::All(_) => add_branches(input, schema, b'&', tree),
         Filter::Any(_) => add_branches(input, schema, b'|', tree),

@@ -99,7 +99,7 @@ impl App {
             tasks.spawn(run_until_stopped(stop.clone(), async move { one.sweep().await }));
             let (one, relay, notifier) = (work(), self.relay(), self.notifier.clone());
             tasks.spawn(run_until_stopped(stop.clone(), async move {
-                one.notify_published(&relay, notifier).await
+                one.notify_published(&relay, notifier).await;
             }));
             if !self.tails.is_empty() {
                 let one = work();
@@ -245,12 +245,12 @@ struct StorageWorker {
 }
 
 impl StorageWorker {
-    fn storage(&self) -> Option<&GuardedStorage> {
+    fn outbox_storage(&self) -> Option<&GuardedStorage> {
         self.engine.outbox.storages().get(self.position)
     }
 
     async fn relay(&self, relay: &Arc<Relay>) {
-        let Some(storage) = self.storage() else { return };
+        let Some(storage) = self.outbox_storage() else { return };
         let _guard = AbandonGuard { relay, position: self.position };
         let mut receiver = self.engine.outbox.appended.subscribe();
         let mut notifications = listen(storage, EVENTS_CHANNEL).await;
@@ -278,7 +278,7 @@ impl StorageWorker {
 
     /// Notifies other nodes that there are new events, at a limited rate: writes do not wait for it.
     async fn notify_appended(&self) {
-        let Some(storage) = self.storage() else { return };
+        let Some(storage) = self.outbox_storage() else { return };
         let mut receiver = self.engine.outbox.appended.subscribe();
         while receiver.changed().await.is_ok() {
             if let Err(error) = storage.notify(EVENTS_CHANNEL).await {
@@ -290,7 +290,8 @@ impl StorageWorker {
 
     /// Notifies other nodes that events were published here.
     async fn notify_published(&self, relay: &Relay, notifier: Option<Arc<PublishNotifier>>) {
-        let (Some(storage), Some(mut published)) = (self.storage(), relay.published(self.position)) else {
+        let (Some(storage), Some(mut published)) = (self.outbox_storage(), relay.published(self.position))
+        else {
             return;
         };
         while published.changed().await.is_ok() {
@@ -306,7 +307,7 @@ impl StorageWorker {
 
     /// Listens for publications by other nodes, where the database supports notifications.
     async fn listen_published(&self) {
-        let Some(storage) = self.storage() else { return };
+        let Some(storage) = self.outbox_storage() else { return };
         loop {
             let mut notifications = listen(storage, PUBLISHED_CHANNEL).await;
             while let Some(one) = &mut notifications {
@@ -342,7 +343,7 @@ impl StorageWorker {
     }
 
     async fn sweep(&self) {
-        let Some(storage) = self.storage() else { return };
+        let Some(storage) = self.outbox_storage() else { return };
         loop {
             if let Err(error) = sweep(&self.engine, storage).await {
                 tracing::warn!(error = format!("{error:#}"), "what is old could not be cleared");

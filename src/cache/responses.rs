@@ -305,7 +305,7 @@ impl ResponseCache {
                     break Some((stamp, claimed));
                 }
                 (Some(_), Some(Err(()))) if began.elapsed() < CLAIM_WAIT => {
-                    tokio::time::sleep(POLL_INTERVAL).await
+                    tokio::time::sleep(POLL_INTERVAL).await;
                 }
                 _ => break None,
             }

@@ -166,7 +166,7 @@ pub(super) fn add_constraints(schema: &mut Json) {
             // The parts of an `allOf` must not refuse each other's properties.
             Some(Json::Array(parts)) if keyword != "allOf" => parts.iter_mut().for_each(add_constraints),
             Some(Json::Object(inner)) if keyword == "properties" => {
-                inner.values_mut().for_each(add_constraints)
+                inner.values_mut().for_each(add_constraints);
             }
             Some(inner @ Json::Object(_)) => add_constraints(inner),
             _ => {}

@@ -175,7 +175,7 @@ impl Definition {
         match right {
             Right::Operation(operation) => self.permission(operation).clone(),
             Right::Action(action_ref) => self.actions[action_ref.position].action.permission.clone(),
-            Right::History => self.audit.as_ref().map_or_else(nobody, |trail| trail.reader()),
+            Right::History => self.audit.as_ref().map_or_else(nobody, super::audit_trail::AuditTrail::reader),
             Right::Deleted => match &self.soft_delete {
                 Some(SoftDelete { read_deleted: Some(permission), .. }) => permission.clone(),
                 Some(_) => self.permission(Operation::Delete).clone(),

@@ -7,7 +7,7 @@ use resourceful_contract::{Field, FieldType, IdSource, Index, Schema, Table};
 use serde_json::Value as Json;
 
 use super::bodies::{BodySchemas, is_internal};
-use super::definition::FieldRule;
+use super::definition::{FieldRule, Fill};
 use super::verify;
 use super::verify::{DefinitionErrors, Faults};
 use super::{DeclaredAction, Definition, Id, Model, PresetFaults, Resource, ResourceBuilder, TreeParent};
@@ -29,6 +29,12 @@ impl Draft {
 
     fn positions(&self, names: &[String]) -> Vec<usize> {
         names.iter().filter_map(|name| self.position(name)).collect()
+    }
+
+    /// The fields that are set from the creating actor.
+    fn fills(&self) -> Vec<(usize, Fill)> {
+        let fills = self.builder.fills.iter();
+        fills.filter_map(|(name, fill)| Some((self.position(name)?, *fill))).collect()
     }
 
     /// For each field, whether clients may select by it: the id, indexed fields, keys of `belongs_to` and `names`, if
@@ -136,7 +142,7 @@ fn actions(draft: &Draft, faults: &mut Faults) -> Vec<DeclaredAction> {
     for (name, action) in builder.actions.iter().chain(&restore).chain(&revert) {
         match action.input.validator() {
             Ok(input_validator) => {
-                actions.push(DeclaredAction { name: name.clone(), action: action.clone(), input_validator })
+                actions.push(DeclaredAction { name: name.clone(), action: action.clone(), input_validator });
             }
             Err(error) => faults.push(
                 None,
@@ -292,6 +298,11 @@ fn title(builder: &ResourceBuilder) -> String {
     builder.codec.title().map(str::to_owned).or_else(schema_title).unwrap_or_else(|| builder.name.clone())
 }
 
+/// Positions of the fields that the model has.
+fn model_fields(schema: &Schema) -> Vec<usize> {
+    (0..schema.fields.len()).filter(|position| !is_internal(&schema.fields[*position])).collect()
+}
+
 fn build_definition(
     draft: Draft,
     schema: Schema,
@@ -311,9 +322,7 @@ fn build_definition(
     let mut hooks = draft.builder.hooks.clone();
     hooks.sort_by_key(|registration| registration.is_last);
     let unique_within = draft.builder.unique_within.as_deref().and_then(|name| draft.position(name));
-    let fills = &draft.builder.fills;
-    let fills =
-        fills.iter().filter_map(|(name, fill)| Some((draft.position(name)?, *fill))).collect::<Vec<_>>();
+    let fills = draft.fills();
     let deleted_at = draft.builder.soft_delete.as_ref().and_then(|soft| draft.position(&soft.field));
     let field_rules = field_rules(&draft);
     let (created_at, updated_at) = (timestamp(|names| &names.0), timestamp(|names| &names.1));
@@ -321,9 +330,7 @@ fn build_definition(
     let (title, singular) = (title(&builder), builder.singular_name());
     Definition {
         visible: schema.visible().collect(),
-        model_fields: (0..schema.fields.len())
-            .filter(|position| !is_internal(&schema.fields[*position]))
-            .collect(),
+        model_fields: model_fields(&schema),
         max_bytes: (0..schema.fields.len()).map(|position| schema.max_bytes(position)).collect(),
         filterable,
         sortable,

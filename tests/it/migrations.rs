@@ -176,7 +176,7 @@ async fn duplicate_migration_numbers_are_rejected() {
 /// What a start in production says is what helps.
 #[tokio::test]
 async fn migrate_env_variable_applies_pending_migrations() {
-    const NAME: &str = "migrations::a_start_that_is_told_to_applies_what_is_missing";
+    const NAME: &str = "migrations::migrate_env_variable_applies_pending_migrations";
     if let Ok(url) = std::env::var("MIGRATION_OF_A_CHILD") {
         let database = Database { url, name: "notes".to_owned(), _folder: None };
         let notes = database.notes(AppPreset::Production, vec![database.first()]).await;

@@ -17,25 +17,35 @@ run() {
     if [[ $status -ne 0 ]]; then exit "$status"; fi
 }
 
-# beside NAME COMMAND...: the same, while other steps go on; `joined` waits for it and says what became of it.
+# beside NAME COMMAND...: the same, while other steps go on; `joined` waits for all of these and reports them.
+beside_names=() beside_pids=()
 beside() {
-    beside_name=$1
-    beside_log=$logs/${1// /-}.log
-    beside_began=$SECONDS
+    local name=$1 file=$logs/${1// /-}.log
     shift
-    (set -e; "$@") >"$beside_log" 2>&1 </dev/null &
-    beside_pid=$!
-    children+=("$beside_pid")
+    (
+        set +e
+        (set -e; "$@") >"$file" 2>&1 </dev/null
+        status=$?
+        echo "$SECONDS" >"$file.ended"
+        exit "$status"
+    ) &
+    beside_names+=("$name")
+    beside_pids+=("$!")
+    children+=("$!")
+    echo "$SECONDS" >"$file.began"
 }
 
 joined() {
-    local status=0
-    step=$beside_name
-    log=$beside_log
-    printf '== %-34s' "$step"
-    wait "$beside_pid" || status=$?
-    printf '%4ss (beside others)\n' $((SECONDS - beside_began))
-    if [[ $status -ne 0 ]]; then exit "$status"; fi
+    local index status
+    for index in "${!beside_names[@]}"; do
+        status=0
+        step=${beside_names[$index]}
+        log=$logs/${step// /-}.log
+        printf '== %-34s' "$step"
+        wait "${beside_pids[$index]}" || status=$?
+        printf '%4ss (beside others)\n' $(($(cat "$log.ended") - $(cat "$log.began")))
+        if [[ $status -ne 0 ]]; then exit "$status"; fi
+    done
 }
 
 # For what must happen in this shell, because it leaves a variable or a child behind.

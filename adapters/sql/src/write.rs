@@ -177,7 +177,7 @@ pub(crate) fn build_statement<D: Dialect>(changes: &[Change], overrides: &Overri
             shape::collect_links(&guard.filter, &mut links);
         }
         Write::UpdateAll { filter, .. } | Write::DeleteAll { filter } => {
-            shape::collect_links(filter, &mut links)
+            shape::collect_links(filter, &mut links);
         }
     }
     Statement {

@@ -32,7 +32,7 @@ impl ResourceCases<'_> {
             let response = self.request("GET", &path).await;
             match self.hidden_status(row) {
                 Some(status) => {
-                    report.compare(|| self.label(&path), &json!(response.status()), &json!(status))
+                    report.compare(|| self.label(&path), &json!(response.status()), &json!(status));
                 }
                 None => self.compare_list(&path, &response, Some(self.child_rows(row).collect()), report),
             }

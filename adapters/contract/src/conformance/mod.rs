@@ -144,19 +144,20 @@ pub async fn run(storage: Arc<dyn Storage>, prefix: &str) -> Report {
     report
 }
 
-/// Runs one case by its name, in tables of its own.
-///
-/// # Panics
-/// If the case fails, or there is none of this name. This is what a test of
+/// Runs one case by its name, in tables of its own. This is what a test of
 /// [`conformance_tests!`](crate::conformance_tests) runs.
-pub async fn check(name: &str, storage: Arc<dyn Storage>) {
-    let case = cases().into_iter().find(|case| case.name == name);
-    let case = case.unwrap_or_else(|| panic!("there is no case `{name}`"));
-    match case.run(storage.clone(), &unique_prefix()).await {
-        Some(Ok(())) => {}
-        Some(Err(failure)) => panic!("{}: {name}: {failure}", storage.name()),
-        None => println!("{}: {name}: left out, not among its capabilities", storage.name()),
+///
+/// # Errors
+/// Where the case fails, or there is none of this name.
+pub async fn check(name: &str, storage: Arc<dyn Storage>) -> Result<(), Failure> {
+    let Some(case) = cases().into_iter().find(|case| case.name == name) else {
+        return Err(Failure::new(format!("there is no case `{name}`")));
+    };
+    let outcome = case.run(storage.clone(), &unique_prefix()).await;
+    if outcome.is_none() {
+        println!("{}: {name}: left out, not among its capabilities", storage.name());
     }
+    outcome.unwrap_or(Ok(()))
 }
 
 /// A prefix that no other case of this or another run has.

@@ -56,7 +56,7 @@ impl Schema {
         for field in index.fields.iter().copied().chain(id) {
             match self.fields[field].field_type {
                 FieldType::Text if field == self.id => {
-                    remaining = remaining.saturating_sub(ID_BYTES + HEADER_BYTES)
+                    remaining = remaining.saturating_sub(ID_BYTES + HEADER_BYTES);
                 }
                 other if is_variable(other) => variable_fields += 1,
                 FieldType::Decimal => remaining = remaining.saturating_sub(DECIMAL_BYTES),

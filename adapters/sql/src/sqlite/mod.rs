@@ -79,7 +79,7 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>
         match pool(1).connect_with(connect.clone()).await {
             // Changing to WAL mode needs exclusive access, and SQLite's busy timeout does not apply to it.
             Err(error) if is_busy(&error) && Instant::now() < end => {
-                tokio::time::sleep(OPEN_RETRY_DELAY).await
+                tokio::time::sleep(OPEN_RETRY_DELAY).await;
             }
             outcome => break outcome.map_err(open_error)?,
         }

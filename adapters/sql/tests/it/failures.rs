@@ -128,11 +128,7 @@ async fn killed_process_loses_no_acknowledged_commit() {
         let schema = schema(&test_db.table("killed"));
         test_db.connect().await.storage().create_table_if_missing(&schema).await.unwrap();
         let mut victim = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "failures::a_kill_loses_nothing_that_was_acknowledged_and_leaves_no_half",
-                "--nocapture",
-            ])
+            .args(["--exact", "failures::killed_process_loses_no_acknowledged_commit", "--nocapture"])
             .env("VICTIM_URL", &test_db.url)
             .env("VICTIM_TABLE", &schema.table)
             .stdout(Stdio::piped())
