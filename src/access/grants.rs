@@ -212,7 +212,7 @@ impl Drop for AbortOnDrop {
 
 async fn listen(state: Arc<GrantsState>, mut listener: Box<dyn Listener>) {
     loop {
-        match listener.heard().await {
+        match listener.recv().await {
             Ok(BusEvent::Message(_) | BusEvent::Missed | BusEvent::Back) => {
                 state.invalidate_cached();
                 state.is_disconnected.store(false, Ordering::Release);

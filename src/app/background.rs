@@ -221,7 +221,7 @@ async fn next_notification(
     notifications: &mut Option<Box<dyn NotificationStream>>,
 ) -> Result<(), StorageError> {
     match notifications {
-        Some(notifications) => notifications.rung().await,
+        Some(notifications) => notifications.notified().await,
         None => std::future::pending().await,
     }
 }
@@ -261,7 +261,7 @@ impl StorageWorker {
                     () = relay.wait_for_delivery(self.position) => {}
                     changed = receiver.changed() => if changed.is_err() { return },
                     notified = next_notification(&mut notifications) => if let Err(error) = notified {
-                        tracing::debug!(%error, "the bell is not heard");
+                        tracing::debug!(%error, "listening for notifications failed");
                         notifications = None;
                     },
                     () = tokio::time::sleep(POLL_INTERVAL) => if notifications.is_none() {
@@ -282,7 +282,7 @@ impl StorageWorker {
         let mut receiver = self.engine.outbox.appended.subscribe();
         while receiver.changed().await.is_ok() {
             if let Err(error) = storage.notify(EVENTS_CHANNEL).await {
-                tracing::debug!(%error, "the bell could not be rung");
+                tracing::debug!(%error, "a notification could not be sent");
             }
             tokio::time::sleep(MIN_NOTIFY_INTERVAL).await;
         }
@@ -299,7 +299,7 @@ impl StorageWorker {
                 notifier.notify().await;
             }
             if let Err(error) = storage.notify(PUBLISHED_CHANNEL).await {
-                tracing::debug!(%error, "the bell could not be rung");
+                tracing::debug!(%error, "a notification could not be sent");
             }
             tokio::time::sleep(MIN_NOTIFY_INTERVAL).await;
         }
@@ -311,10 +311,10 @@ impl StorageWorker {
         loop {
             let mut notifications = listen(storage, PUBLISHED_CHANNEL).await;
             while let Some(one) = &mut notifications {
-                match one.rung().await {
+                match one.notified().await {
                     Ok(()) => self.engine.outbox.published.send_modify(|count| *count += 1),
                     Err(error) => {
-                        tracing::debug!(%error, "the bell is not heard");
+                        tracing::debug!(%error, "listening for notifications failed");
                         notifications = None;
                     }
                 }

@@ -127,7 +127,7 @@ fn listen_error(address: &str, error: io::Error) -> Error {
 async fn shutdown_signal() {
     let interrupt = async {
         if let Err(error) = tokio::signal::ctrl_c().await {
-            tracing::warn!(error = format!("{error:#}"), "Ctrl-C is not heard");
+            tracing::warn!(error = format!("{error:#}"), "the handler of Ctrl-C could not be installed");
             std::future::pending::<()>().await;
         }
     };
@@ -136,7 +136,7 @@ async fn shutdown_signal() {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(mut terminate) => _ = terminate.recv().await,
             Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "SIGTERM is not heard");
+                tracing::warn!(error = format!("{error:#}"), "the handler of SIGTERM could not be installed");
                 std::future::pending::<()>().await;
             }
         }

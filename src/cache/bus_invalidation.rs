@@ -38,7 +38,7 @@ impl ResponseCache {
 
 async fn receive_invalidations(cache: Arc<ResponseCache>, node: [u8; 16], mut listener: Box<dyn Listener>) {
     loop {
-        match listener.heard().await {
+        match listener.recv().await {
             Ok(event) => {
                 match (event, cache.is_disconnected()) {
                     (BusEvent::Message(message), false) => match message.strip_prefix(&node) {

@@ -310,8 +310,8 @@ mod tests {
             [(Vec::new(), true), (vec![Uuid::from_u128(1), Uuid::from_u128(2)], false)]
         {
             let tags = vec![Tag::row("products", "1"), Tag::table("products")];
-            let told = Invalidation::Tags { tags, events, has_unpublished };
-            assert_eq!(Invalidation::from_bytes(&told.to_bytes()), told);
+            let invalidation = Invalidation::Tags { tags, events, has_unpublished };
+            assert_eq!(Invalidation::from_bytes(&invalidation.to_bytes()), invalidation);
         }
         assert_eq!(Invalidation::from_bytes(&Invalidation::Everything.to_bytes()), Invalidation::Everything);
         for broken in [&[1][..], &[0, 1, 0, 0, 0], &[0, 0, 0, 0, 0, 1]] {

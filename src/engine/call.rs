@@ -127,27 +127,4 @@ impl<'a> Call<'a> {
         let field_type = self.entry.schema.id_field().field_type;
         field_type.parse(text).map_err(|_| Error::not_found())
     }
-
-    /// Checks the item's version against the expected ones.
-    ///
-    /// # Errors
-    /// Where the item is in a version that the caller does not expect.
-    pub(crate) fn check_version(&self, expected: Option<&Expected>, version: Version) -> Result<(), Error> {
-        match expected {
-            Some(expected) if !expected.admits(self.engine.digest_key.public_version(version)) => {
-                Err(expected.mismatch())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Refuses a change without an expected version, where the resource requires one.
-    pub(crate) fn require_if_match(&self, expected: Option<&Expected>) -> Result<(), Error> {
-        if self.definition().require_if_match && expected.is_none() {
-            let detail = "Changes of this resource need If-Match with the item's ETag.";
-            return Err(Error::new(ErrorKind::PreconditionRequired, "precondition-required", detail)
-                .with_faults(vec![crate::error::Fault::header("If-Match", "required", detail)]));
-        }
-        Ok(())
-    }
 }

@@ -2,6 +2,7 @@
 
 mod call;
 mod item;
+mod precondition;
 mod read;
 mod write;
 
@@ -18,7 +19,8 @@ use crate::resource::PlacedHook;
 use crate::tables::Tables;
 
 pub(crate) use call::Call;
-pub(crate) use item::{Expected, Item, PartDigest, PutResult};
+pub(crate) use item::{Item, PartDigest, PutResult};
+pub(crate) use precondition::Expected;
 pub(crate) use read::cache_key;
 pub use read::explain::{ExplainedStep, Explanation, Outcome, RuleOutcome};
 pub(crate) use read::list::{ListQuery, Page};

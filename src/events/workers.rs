@@ -108,7 +108,7 @@ impl Workers {
             subscribers,
             bus,
             queue: format!("events.{application}"),
-            channel: format!("told.{application}.{}", Uuid::new_v4().simple()),
+            channel: format!("delivered.{application}.{}", Uuid::new_v4().simple()),
             connections: watch::Sender::default(),
             waiters: Mutex::default(),
         }
@@ -195,7 +195,7 @@ impl Workers {
         let mut listener = self.bus.listen(&self.channel).await?;
         self.connections.send_modify(|connections| connections.outcomes = ConnectionState::Connected);
         loop {
-            match listener.heard().await? {
+            match listener.recv().await? {
                 BusEvent::Message(message) => {
                     if let Ok(result) = serde_json::from_slice::<TaskResult>(&message)
                         && let Some(waiting) = self.lock_waiters().remove(&result.id)

@@ -104,7 +104,7 @@ impl Node {
             // Received messages first: a node that was held up learns which nodes are alive before it counts their silence.
             tokio::select! {
                 biased;
-                heard = listener.heard() => match heard {
+                received = listener.recv() => match received {
                     Ok(BusEvent::Message(bytes)) => match serde_json::from_slice(&bytes) {
                         Ok(message) => self.receive(&mut peers, message, &mut outgoing, &mut is_snapshot_due),
                         Err(error) => tracing::warn!(error = format!("{error:#}"), "a presence message of another node cannot be read"),

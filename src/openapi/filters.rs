@@ -31,9 +31,9 @@ pub(super) struct Filterable<'a> {
 pub(super) fn of<'a>(view: &'a CatalogView<'a>, entry: &'a Entry) -> impl Iterator<Item = Filterable<'a>> {
     let own = |entry: &'a Entry| {
         let fields = entry.schema.fields.iter().enumerate();
-        let told =
+        let can_reveal =
             |position: usize| entry.definition.filterable[position] && view.can_reveal(entry, position);
-        fields.filter(move |(position, _)| told(*position)).map(|(_, field)| field)
+        fields.filter(move |(position, _)| can_reveal(*position)).map(|(_, field)| field)
     };
     let relations = entry.links.iter().map(|relation| (relation, view.catalog.entry(relation.target)));
     let related = relations

@@ -20,7 +20,7 @@ use crate::resource::Right;
 /// The description of streams.
 const STREAM_DESCRIPTION: &str = "Server-sent events: `ready` first, then each change of an item that matches as a CloudEvents 1.0 event \
     under its type, `added` or `removed` where a change brings an item into view or takes it out, `reset` where what was \
-    told before is not to be relied on, `lagged` and `end` before the stream ends. The `id` of the last event, sent back in \
+    sent before is not to be relied on, `lagged` and `end` before the stream ends. The `id` of the last event, sent back in \
     `Last-Event-ID`, goes on from there.";
 
 /// The context in which an operation is described.

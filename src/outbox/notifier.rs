@@ -37,7 +37,7 @@ impl PublishNotifier {
                 tokio::time::sleep(RETRY_DELAY).await;
                 continue;
             };
-            while listener.heard().await.is_ok() {
+            while listener.recv().await.is_ok() {
                 outbox.published.send_modify(|count| *count += 1);
             }
             tokio::time::sleep(RETRY_DELAY).await;

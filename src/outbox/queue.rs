@@ -210,11 +210,11 @@ impl Outbox {
         let mut changes = vec![self.lease_change(fence)];
         // The fencing token increases with each commit, so readers that order by it miss nothing.
         let position = || (BATCH, Value::Integer(lease.version + 1));
-        let told = || (DELIVERED_AT, Value::DateTime(now));
+        let delivered_now = || (DELIVERED_AT, Value::DateTime(now));
         for (sequences, set) in [
             (updates.published, vec![position()]),
-            (updates.published_only, vec![position(), told()]),
-            (updates.delivered, vec![told(), (DUE_AT, Value::Null)]),
+            (updates.published_only, vec![position(), delivered_now()]),
+            (updates.delivered, vec![delivered_now(), (DUE_AT, Value::Null)]),
         ] {
             if !sequences.is_empty() {
                 let sequences = sequences.into_iter().map(Value::Integer).collect();

@@ -150,7 +150,7 @@ async fn list_parameter_admits_no_rows_beyond_the_policy() {
 async fn list_parameter_does_not_restrict_bulk_changes_by_filter() {
     for storage in TestStorage::all().await {
         let app = app(&storage).await;
-        let body = json!({"filter": {"id": {"lte": 2}}, "patch": {"title": "changed"}});
+        let body = json!({"filter": {"id": {"lte": 2}}, "patch": {"title": "changed"}, "max_affected": 10});
         let changed = app.patch("/articles/bulk").bearer("editor").json(body).await;
         assert_eq!(changed.status(), 200, "{}: {changed}", storage.name);
         assert_eq!(ids(&app, "/articles?draft=include&title=changed").await, [1, 2]);

@@ -477,6 +477,6 @@ async fn postgres_notification_wakes_its_listener() {
     let mut notifications = other.listen("a bell").await.unwrap().expect("PostgreSQL has bells");
     storage.storage().notify("another").await.unwrap();
     storage.storage().notify("a bell").await.unwrap();
-    notifications.rung().await.unwrap();
+    notifications.notified().await.unwrap();
     assert!(Memory::new().storage().listen("a bell").await.unwrap().is_none());
 }

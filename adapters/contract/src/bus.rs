@@ -79,7 +79,7 @@ pub trait Listener: fmt::Debug + Send + 'static {
     ///
     /// An error means that the bus is unavailable. Further calls resume where it stopped, as soon as the bus is back, and
     /// then return even if nothing was published meanwhile ([`BusEvent::Back`]).
-    fn heard(&mut self) -> Answer<'_, BusEvent>;
+    fn recv(&mut self) -> Answer<'_, BusEvent>;
 }
 
 /// An event that a [`Listener`] receives.

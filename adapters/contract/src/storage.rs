@@ -95,7 +95,7 @@ pub enum SqlDialect {
 pub trait NotificationStream: fmt::Debug + Send + 'static {
     /// Done when a notification was sent, or may have been missed while the connection was lost. The future may be dropped
     /// at any point.
-    fn rung(&mut self) -> Answer<'_, ()>;
+    fn notified(&mut self) -> Answer<'_, ()>;
 }
 
 /// A difference between a schema and its table.

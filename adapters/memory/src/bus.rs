@@ -23,7 +23,7 @@ const CHANNEL_CAPACITY: usize = 1_024;
 /// let bus = MemoryBus::new();
 /// let mut listener = bus.listen("news").await?;
 /// bus.publish("news", b"hello".to_vec()).await?;
-/// assert_eq!(listener.heard().await?, BusEvent::Message(b"hello".to_vec()));
+/// assert_eq!(listener.recv().await?, BusEvent::Message(b"hello".to_vec()));
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -93,7 +93,7 @@ impl Bus for MemoryBus {
 struct MemoryListener(broadcast::Receiver<Vec<u8>>, #[expect(dead_code, reason = "it is held")] MemoryBus);
 
 impl Listener for MemoryListener {
-    fn heard(&mut self) -> Answer<'_, BusEvent> {
+    fn recv(&mut self) -> Answer<'_, BusEvent> {
         Box::pin(async move {
             match self.0.recv().await {
                 Ok(message) => Ok(BusEvent::Message(message)),

@@ -232,7 +232,7 @@ pub(crate) fn entry_message(entry: &StreamId) -> Result<Vec<u8>, RedisError> {
 }
 
 impl Listener for RedisListener {
-    fn heard(&mut self) -> Answer<'_, BusEvent> {
+    fn recv(&mut self) -> Answer<'_, BusEvent> {
         Box::pin(async move {
             loop {
                 if let Some(pending) = self.pending.pop_front() {

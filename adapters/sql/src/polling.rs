@@ -21,7 +21,7 @@ impl Polling {
 }
 
 impl NotificationStream for Polling {
-    fn rung(&mut self) -> Answer<'_, ()> {
+    fn notified(&mut self) -> Answer<'_, ()> {
         Box::pin(async {
             self.0.tick().await;
             Ok(())

@@ -343,7 +343,7 @@ impl Call<'_> {
         self.check_replay_access(&id, Some(&state), status == 201).await?;
         let has_counter = self.entry.schema.version.is_some();
         let version = row.version.as_deref().and_then(|text| parse_version(text, has_counter));
-        let version = version.ok_or_else(|| Error::internal("a kept answer has no version"))?;
+        let version = version.ok_or_else(|| Error::internal("a stored response has no version"))?;
         let visible_fields = self.visible_fields();
         let mut json = json.into_bytes();
         redact::retain_fields(&self.reader(), &visible_fields, &mut json)?;

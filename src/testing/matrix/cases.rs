@@ -34,7 +34,7 @@ impl ResourceCases<'_> {
                 Endpoint::Query | Endpoint::QueryPost => self.bodies(endpoint, report).await,
                 Endpoint::Read => {
                     self.items(report).await;
-                    self.told(report).await;
+                    self.events(report).await;
                 }
                 Endpoint::Create => self.creates(report).await,
                 Endpoint::Update => {

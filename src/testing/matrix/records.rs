@@ -37,13 +37,13 @@ impl ResourceCases<'_> {
                     self.compare_entries(row, &response, report).await;
                 }
                 for (position, field) in self.entry.schema.fields.iter().enumerate() {
-                    let told = response.text().contains(&format!("\"{}\":", field.name));
+                    let is_shown = response.text().contains(&format!("\"{}\":", field.name));
                     let hidden = !self.oracle.is_visible(self.entry, position);
                     if response.status() == 200
                         && hidden
                         && !["id", "at", "actor", "tenant"].contains(&field.name.as_str())
                     {
-                        report.compare(about, &json!(told), &json!(false));
+                        report.compare(about, &json!(is_shown), &json!(false));
                     }
                 }
             }
@@ -188,19 +188,19 @@ impl ResourceCases<'_> {
     }
 
     /// Of an event of each row the caller receives what a read of the row shows.
-    pub(super) async fn told(&self, report: &mut MatrixReport) {
+    pub(super) async fn events(&self, report: &mut MatrixReport) {
         let state = self.app.app().state();
         let actor = self.caller.actor.clone().with_included(&state.roles);
         let schema = &self.entry.schema;
         for row in self.rows {
-            let told = async |data: &Row| {
+            let visible_event = async |data: &Row| {
                 let event = Event::updated(
                     &self.entry.name,
                     &scalar_text(&row[&schema.id_field().name]),
                     self.event_data(data),
                 );
-                let told = state.engine.visible_event(&actor, &event).await;
-                told.map_or_else(|error| json!(error.detail()), |told| json!(told.map(|told| told.data)))
+                let event = state.engine.visible_event(&actor, &event).await;
+                event.map_or_else(|error| json!(error.detail()), |event| json!(event.map(|event| event.data)))
             };
             let about = || self.label(&format!("an event of {}", self.item_path(row)));
             // Access to an earlier state of the item does not give access to its current state.
@@ -208,19 +208,19 @@ impl ResourceCases<'_> {
             if let Some(visible_row) =
                 visible_row.filter(|_| !self.oracle.is_admitted(self.entry, Operation::Read, row))
             {
-                report.compare(about, &told(visible_row).await, &Json::Null);
+                report.compare(about, &visible_event(visible_row).await, &Json::Null);
             }
-            let told = told(row).await;
+            let shown = visible_event(row).await;
             if is_deleted(self.entry, row) {
                 // Callers who could see it before receive the event.
                 let admitted = self.oracle.is_admitted(self.entry, Operation::Read, row)
                     && self.oracle.access(self.entry, Operation::Read) != Access::None;
-                report.compare(about, &json!(!told.is_null()), &json!(admitted));
+                report.compare(about, &json!(!shown.is_null()), &json!(admitted));
                 continue;
             }
             let response = self.request("GET", &self.item_path(row)).await;
             let expected = if response.status() == 200 { response.json() } else { Json::Null };
-            report.compare(about, &told, &expected);
+            report.compare(about, &shown, &expected);
         }
     }
 

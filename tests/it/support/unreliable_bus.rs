@@ -71,7 +71,7 @@ impl Bus for UnreliableBus {
 }
 
 impl Listener for UnreliableListener {
-    fn heard(&mut self) -> Answer<'_, BusEvent> {
+    fn recv(&mut self) -> Answer<'_, BusEvent> {
         Box::pin(async move {
             if !self.was_available {
                 self.is_available.wait_for(|available| *available).await.unwrap();
@@ -79,7 +79,7 @@ impl Listener for UnreliableListener {
                 return Ok(BusEvent::Back);
             }
             tokio::select! {
-                event = self.listener.heard() => event,
+                event = self.listener.recv() => event,
                 _ = self.is_available.wait_for(|available| !available) => {
                     self.was_available = false;
                     Err(unavailable())

@@ -34,7 +34,7 @@ async fn all_listeners_receive_messages_in_order(
     }
     for listener in &mut listeners {
         for number in 0..100_u8 {
-            expect_eq("a message", &listener.heard().await?, &BusEvent::Message(vec![number]))?;
+            expect_eq("a message", &listener.recv().await?, &BusEvent::Message(vec![number]))?;
         }
     }
     Ok(())
@@ -44,14 +44,14 @@ async fn listener_receives_only_later_messages(bus: &dyn Bus, channel: &str) -> 
     bus.publish(channel, b"before".to_vec()).await?;
     let mut listener = bus.listen(channel).await?;
     bus.publish(channel, b"after".to_vec()).await?;
-    expect_eq("the first message", &listener.heard().await?, &BusEvent::Message(b"after".to_vec()))
+    expect_eq("the first message", &listener.recv().await?, &BusEvent::Message(b"after".to_vec()))
 }
 
 async fn dropped_future_loses_no_message(bus: &dyn Bus, channel: &str) -> Result<(), Failure> {
     let mut listener = bus.listen(channel).await?;
     {
         // Polled once, then dropped.
-        let mut waiting = listener.heard();
+        let mut waiting = listener.recv();
         std::future::poll_fn(|context| {
             let _ = waiting.as_mut().poll(context);
             std::task::Poll::Ready(())
@@ -61,7 +61,7 @@ async fn dropped_future_loses_no_message(bus: &dyn Bus, channel: &str) -> Result
     bus.publish(channel, b"one".to_vec()).await?;
     bus.publish(channel, b"two".to_vec()).await?;
     for expected in [b"one", b"two"] {
-        expect_eq("a message", &listener.heard().await?, &BusEvent::Message(expected.to_vec()))?;
+        expect_eq("a message", &listener.recv().await?, &BusEvent::Message(expected.to_vec()))?;
     }
     Ok(())
 }
@@ -75,7 +75,7 @@ async fn slow_listener_receives_missed_event(bus: &dyn Bus, channel: &str) -> Re
     }
     let (mut next, mut missed) = (0, false);
     while next < MESSAGE_COUNT {
-        match listener.heard().await? {
+        match listener.recv().await? {
             BusEvent::Missed => missed = true,
             BusEvent::Back => {}
             BusEvent::Message(bytes) => {

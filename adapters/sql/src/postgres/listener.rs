@@ -33,7 +33,7 @@ pub(super) async fn verify_same_database(
         Ok::<_, sqlx::Error>(stream)
     };
     match listening.await {
-        Ok(Some(mut stream)) => match tokio::time::timeout(options.acquire_timeout, stream.rung()).await {
+        Ok(Some(mut stream)) => match tokio::time::timeout(options.acquire_timeout, stream.notified()).await {
             Ok(notified) => notified,
             Err(_) => Err(direct_url_error("leads to another database than the URL")),
         },

@@ -15,7 +15,7 @@ pub(super) const NOTIFY: &str = "SELECT pg_notify($1, '')";
 struct PgNotificationStream(PgListener);
 
 impl NotificationStream for PgNotificationStream {
-    fn rung(&mut self) -> Answer<'_, ()> {
+    fn notified(&mut self) -> Answer<'_, ()> {
         // A lost connection is opened again, and a gap counts as a notification, since some may have been missed meanwhile.
         Box::pin(async { self.0.try_recv().await.map(drop).map_err(failure::connection_error) })
     }

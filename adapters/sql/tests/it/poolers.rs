@@ -358,7 +358,7 @@ async fn notifications_bypass_transaction_pooler() {
     // There is no session to listen in: it is time to look at intervals, whether or not anything was rung.
     let mut polling = alone.listen("news").await.unwrap().unwrap();
     for _ in 0..2 {
-        polling.rung().await.unwrap();
+        polling.notified().await.unwrap();
     }
     let around = Sql::options(&pooled.url).direct_url(&direct.url).connect().await.unwrap().storage();
     let (server, _) = direct.url.rsplit_once('/').unwrap();
@@ -368,12 +368,12 @@ async fn notifications_bypass_transaction_pooler() {
     let bell = direct.table("bell");
     let mut notifications: Box<dyn NotificationStream> = around.listen(&bell).await.unwrap().unwrap();
     alone.notify(&bell).await.unwrap();
-    notifications.rung().await.unwrap();
+    notifications.notified().await.unwrap();
     let Some((_direct, _bouncer, pooled)) = start_session_pooler(what).await else { return };
     let storage = pooled.connect().await.storage();
     let mut notifications = storage.listen(&bell).await.unwrap().unwrap();
     storage.notify(&bell).await.unwrap();
-    notifications.rung().await.unwrap();
+    notifications.notified().await.unwrap();
 }
 
 async fn start_session_pooler(what: &str) -> Option<(TestDatabase, PgBouncer, TestDatabase)> {

@@ -42,7 +42,7 @@ impl TestDatabase {
             println!("not run: {what} on PostgreSQL, for want of TEST_POSTGRES_URL (tests/run sets it)");
             return None;
         };
-        // Tables of one run are told apart from those of another on the same server.
+        // Tables of one run are distinguished from those of another on the same server.
         let prefix = format!("t{}", &uuid::Uuid::now_v7().simple().to_string()[..12]);
         Some(Self { url, prefix, _folder: None })
     }

@@ -126,7 +126,7 @@ impl SocketSession {
             let next = tokio::select! {
                 _ = self.slot.next() => SessionEvent::Closing,
                 frame = socket.recv() => SessionEvent::Received(frame),
-                Some((id, told)) = self.messages.next() => SessionEvent::Outgoing(id, told),
+                Some((id, message)) = self.messages.next() => SessionEvent::Outgoing(id, message),
                 () = tokio::time::sleep_until(next_heartbeat) => SessionEvent::Heartbeat,
             };
             let now = Instant::now();
@@ -142,7 +142,7 @@ impl SocketSession {
                     }
                     self.handle_frame(frame).await
                 }
-                SessionEvent::Outgoing(id, told) => self.forward(&id, told),
+                SessionEvent::Outgoing(id, message) => self.forward(&id, message),
                 SessionEvent::Heartbeat => {
                     next_heartbeat = now + limits.heartbeat;
                     if !self.open.is_empty() {
@@ -204,13 +204,13 @@ impl SocketSession {
     }
 
     /// Passes on a message under an id.
-    fn forward(&mut self, id: &Arc<str>, told: SocketMessage) -> StepResult {
-        match told.end {
+    fn forward(&mut self, id: &Arc<str>, message: SocketMessage) -> StepResult {
+        match message.end {
             Some(SubscriptionEnd::Unauthenticated) => return Err(Some(UNAUTHENTICATED)),
             Some(SubscriptionEnd::KeepSocket) => drop(self.open.remove(id)),
             None => {}
         }
-        Ok(told.text)
+        Ok(message.text)
     }
 
     /// Handles a frame from the client.
@@ -308,14 +308,14 @@ impl SocketSession {
         id: Arc<str>,
         opened: impl Future<Output = Result<T, Error>> + Send + 'static,
         list_requests: Option<Arc<Notify>>,
-        told: impl FnOnce(T) -> S + Send + 'static,
+        into_messages: impl FnOnce(T) -> S + Send + 'static,
     ) where
         T: Send + 'static,
     {
         let (problem_context, name) = (self.problem_context.clone(), id.clone());
-        let mut told = Some(told);
-        let followed = stream::once(opened).flat_map(move |opened| match (opened, told.take()) {
-            (Ok(begun), Some(told)) => told(begun).boxed(),
+        let mut into_messages = Some(into_messages);
+        let followed = stream::once(opened).flat_map(move |opened| match (opened, into_messages.take()) {
+            (Ok(begun), Some(into_messages)) => into_messages(begun).boxed(),
             (Ok(_), None) => stream::empty().boxed(),
             (Err(error), _) => {
                 let text = problem_context.error_message(Some(&name), &error);
@@ -325,7 +325,7 @@ impl SocketSession {
         });
         let (followed, end) = stream::abortable(followed);
         let named = id.clone();
-        self.messages.push(followed.map(move |told| (named.clone(), told)).boxed());
+        self.messages.push(followed.map(move |message| (named.clone(), message)).boxed());
         self.open.insert(id, OpenSubscription { end, list_requests });
     }
 
@@ -380,12 +380,12 @@ fn feed_messages(feed: Feed, id: Arc<str>) -> impl Stream<Item = SocketMessage> 
     stream::unfold(Some((feed, id)), |feed_state| async move {
         let (mut feed, id) = feed_state?;
         let item = AssertUnwindSafe(feed.next()).catch_unwind().await;
-        let told = match item {
+        let message = match item {
             Ok(item) => SocketMessage::of(&feed, &id, item?),
             Err(_) => SocketMessage::complete(&id, "unavailable"),
         };
-        let feed_state = told.end.is_none().then_some((feed, id));
-        Some((told, feed_state))
+        let feed_state = message.end.is_none().then_some((feed, id));
+        Some((message, feed_state))
     })
 }
 
@@ -393,10 +393,10 @@ fn feed_messages(feed: Feed, id: Arc<str>) -> impl Stream<Item = SocketMessage> 
 fn room_messages(room_session: RoomSession) -> impl Stream<Item = SocketMessage> + Send {
     stream::unfold(Some(room_session), |feed_state| async move {
         let mut room_session = feed_state?;
-        let told = AssertUnwindSafe(room_session.next()).catch_unwind().await;
-        let told = told.unwrap_or_else(|_| SocketMessage::complete(room_session.id(), "unavailable"));
-        let feed_state = told.end.is_none().then_some(room_session);
-        Some((told, feed_state))
+        let message = AssertUnwindSafe(room_session.next()).catch_unwind().await;
+        let message = message.unwrap_or_else(|_| SocketMessage::complete(room_session.id(), "unavailable"));
+        let feed_state = message.end.is_none().then_some(room_session);
+        Some((message, feed_state))
     })
 }
 
