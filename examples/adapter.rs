@@ -86,7 +86,7 @@ struct Note {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let storage: Arc<dyn Storage> = Arc::new(Timed(Memory::new().storage()));
     let notes = define_resource::<Note>("notes")
-        .adapter(Table::new(storage, "notes"))
+        .adapter(Table::new(storage, "notes").create_table_if_missing())
         .permissions(Permissions::all(anyone()))
         .build()?;
     let port = std::env::var("PORT").unwrap_or_else(|_| "3000".to_owned());

@@ -14,10 +14,7 @@ use futures::future::BoxFuture;
 use resourceful::access::rows;
 use resourceful::adapter::FieldType;
 use resourceful::prelude::*;
-use resourceful::resource::{
-    Action, ActionHandler, Change, ListParameter, Model, NoInput, Preset, PresetFaults, ResourceBuilder,
-    ScheduledHandler, ScheduledWork,
-};
+use resourceful::resource::*;
 use resourceful::{Error, Permission};
 use serde_json::json;
 
@@ -37,6 +34,7 @@ impl Preset for Publishable {
         resource
             .claim_field("published_at")
             .read_only(["published_at"])
+            .filterable(["published_at"])
             .policy_on([Operation::Read, Operation::List], any_of([rows(published.clone()), self.by.clone()]))
             .action("publish", Action::handled(self.by.clone(), Publish).event("published"))
             .list_parameter(
@@ -45,17 +43,13 @@ impl Preset for Publishable {
                     .value("include", json!({}))
                     .value("only", json!({"published_at": {"is_null": true}})),
             )
-            .scheduled(ScheduledWork::every(Duration::from_secs(3600), "count_drafts", CountDrafts))
+            .scheduled(ScheduledWork::every(Duration::from_secs(3600), "count_drafts", Publish))
     }
 
     fn verify(&self, model: &Model<'_>, faults: &mut PresetFaults<'_>) {
-        let field = model.field("published_at").map(|field| (field.field_type(), field.is_nullable()));
-        if field != Some((FieldType::DateTime, true)) {
-            faults.push(
-                "published_at",
-                "drafts have no time of publication",
-                "published_at: Option<DateTime<Utc>>",
-            );
+        let field = model.field("published_at");
+        if field.map(|field| (field.field_type(), field.is_nullable())) != Some((FieldType::DateTime, true)) {
+            faults.push("published_at", "drafts have no time", "published_at: Option<DateTime<Utc>>");
         }
     }
 }
@@ -74,9 +68,7 @@ impl ActionHandler for Publish {
     }
 }
 
-struct CountDrafts;
-
-impl ScheduledHandler for CountDrafts {
+impl ScheduledHandler for Publish {
     fn run<'a>(&'a self, change: &'a mut Change) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
             let drafts = change.list("articles", json!({"published_at": {"is_null": true}}), 1000).await?;

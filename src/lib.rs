@@ -14,11 +14,11 @@ mod engine;
 mod error;
 pub mod events;
 mod http;
+#[cfg(any(feature = "jwt", feature = "webhooks"))]
+mod http_client;
 pub mod live;
 mod nearest;
 mod openapi;
-#[cfg(any(feature = "jwt", feature = "webhooks"))]
-mod outbound;
 mod outbox;
 pub mod prelude;
 #[path = "../presets/mod.rs"]

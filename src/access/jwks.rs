@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::jwt::JwtAlgorithm;
-use crate::outbound::{AddressPolicy, Client, Failure};
+use crate::http_client::{AddressPolicy, Client, Failure};
 
 /// The maximum size of a key set, in bytes.
 const MAX_KEY_SET_BYTES: usize = 256 * 1024;

@@ -2,18 +2,18 @@
 
 mod background;
 mod banner;
-mod buffered;
+mod buffered_body;
 mod build;
 mod build_error;
 mod builder;
 mod health;
 mod lifecycle;
+mod middleware;
 mod migrate;
 mod mount;
 mod preset;
 mod serve;
 mod server;
-mod service;
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub use preset::AppPreset;
 pub use server::ConnectionLimits;
 
 use lifecycle::Lifecycle;
-use service::AppService;
+use middleware::AppService;
 
 /// A verified application: nest its [`router`](Self::router) anywhere, or [`serve`](Self::serve) it.
 ///

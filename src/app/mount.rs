@@ -12,7 +12,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::build::BusState;
 use super::lifecycle::Lifecycle;
-use super::service::AppService;
+use super::middleware::AppService;
 use super::{App, AppBuilder, AppPreset, Development, health};
 use crate::access::{GrantsWatcher, PublicOrigins, Rule, SecurityScheme};
 use crate::catalog::Catalog;

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use resourceful_contract::{Filter, Value, Version};
+use resourceful_contract::{Filter, Value};
 
 use super::write::context;
-use super::{Engine, Expected, WriteContext};
+use super::{Engine, WriteContext};
 use crate::access::{Actor, Operation};
 use crate::authz::decision;
 use crate::catalog::{Entry, Mask, RowFilter, Visibilities, Visibility};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::query::Reader;
 use crate::resource::{Definition, Right};
 

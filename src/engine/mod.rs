@@ -25,14 +25,14 @@ pub(crate) use read::cache_key;
 pub use read::explain::{ExplainedStep, Explanation, Outcome, RuleOutcome};
 pub(crate) use read::list::{ListQuery, Page};
 pub(crate) use read::past_states::can_evaluate;
-pub(crate) use read::prepared::{PreparedRead, ReadResult};
+pub(crate) use read::prepared_read::{PreparedRead, ReadResult};
 pub(crate) use write::action::ActionResult;
-pub(crate) use write::assemble::Fields;
 pub(crate) use write::batch::{BatchOperation, BatchResult};
 pub(crate) use write::bulk::{Patch, empty_filter};
 pub(crate) use write::contention::Contention;
 pub(crate) use write::context::WriteContext;
 pub(crate) use write::idempotency::{IdempotencyClaim, InFlightKeys, ReplayedResponse};
+pub(crate) use write::input::Fields;
 pub use write::load::Loader;
 pub(crate) use write::row_check::evaluate_partial;
 #[cfg(feature = "webhooks")]

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::BodyExt as _;
 use serde_json::Value as Json;
 
-use super::coding::Coding;
+use super::content_coding::Coding;
 use super::strict_json::ParseFailure;
 use super::{Body, strict_json};
 use crate::error::{Error, ErrorKind};

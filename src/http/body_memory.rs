@@ -16,7 +16,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::body::{BudgetExceeded, too_large};
-use super::coding::Coding;
+use super::content_coding::Coding;
 use crate::error::Error;
 
 /// The most bytes of a body that is not counted.

@@ -14,7 +14,7 @@ use super::prefer::Prefer;
 use super::read::conditional_response;
 use super::response;
 use super::response::{CacheHeaders, Url};
-use super::{AppState, Body, Context, Endpoint, coding};
+use super::{AppState, Body, Context, Endpoint, content_coding};
 use crate::catalog::Entry;
 use crate::error::{Error, ErrorKind};
 use crate::query::{may_follow_relations, reject_parameters};
@@ -153,8 +153,12 @@ pub(super) fn with_accept(
     media_types: Option<(HeaderName, HeaderValue)>,
 ) -> Response {
     if error.kind() == ErrorKind::UnsupportedMediaType {
-        let is_coded = error.code() == coding::UNSUPPORTED_CODING;
-        response.headers_mut().extend(if is_coded { Some(coding::ACCEPTED_CODINGS) } else { media_types });
+        let is_coded = error.code() == content_coding::UNSUPPORTED_CODING;
+        response.headers_mut().extend(if is_coded {
+            Some(content_coding::ACCEPTED_CODINGS)
+        } else {
+            media_types
+        });
     }
     response
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use resourceful_contract::{Change, Filter, Guard, Query, Test, Value, Version, Write};
 
+use super::publish::is_concurrent_write;
 use super::queue::Outbox;
-use super::queue::is_concurrent_write;
 use crate::catalog::GuardedStorage;
 use crate::error::Error;
 use crate::tables::leases::{EXPIRES_AT, HOLDER, LeaseRow};

@@ -14,7 +14,7 @@ use validator::Validate;
 
 use super::Change;
 use super::bodies::add_constraints;
-use super::codec::{read, to_json};
+use super::model_codec::{read, to_json};
 use super::validate;
 use super::validate::compile;
 use crate::access::Permission;

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use validator::Validate;
 
-use super::codec::Codec;
 use super::definition::{Fill, Policy};
+use super::model_codec::Codec;
 use super::{
     Action, AuditTrail, Bulk, Cache, DefinitionErrors, Id, Idempotency, ListParameter, PlacedHook, Preset,
     Relation, Resource, ScheduledWork, SoftDelete, StateMachine, Tree, derive,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
-use super::codec::to_json;
+use super::model_codec::to_json;
 use crate::access::Actor;
 use crate::access::Operation;
 use crate::error::Error;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use resourceful_contract::{Schema, Table};
 
-use super::codec::Codec;
+use super::model_codec::Codec;
 use super::{
     Action, AuditTrail, BodySchemas, Bulk, Cache, Idempotency, ListParameter, PlacedHook, Relation, Right,
     ScheduledWork, SoftDelete, Target, TreeParent,

@@ -28,9 +28,30 @@ fn code_lines(source: &str) -> impl Iterator<Item = &str> {
 
 /// The folders and files of `src/`, from the bottom up: each may use those before it.
 const LAYERS: [&str; 24] = [
-    "adapter", "nearest", "clock", "digest", "error", "outbound", "access", "resource", "tables", "cache",
-    "catalog", "query", "authz", "outbox", "audit", "engine", "events", "live", "http", "openapi", "app",
-    "testing", "presets", "prelude",
+    "adapter",
+    "nearest",
+    "clock",
+    "digest",
+    "error",
+    "http_client",
+    "access",
+    "resource",
+    "tables",
+    "cache",
+    "catalog",
+    "query",
+    "authz",
+    "outbox",
+    "audit",
+    "engine",
+    "events",
+    "live",
+    "http",
+    "openapi",
+    "app",
+    "testing",
+    "presets",
+    "prelude",
 ];
 
 /// The folder or file of `src/` that a source belongs to.

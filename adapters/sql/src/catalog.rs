@@ -2,9 +2,9 @@
 
 use resourceful_contract::{Schema, StorageError};
 
+use super::error_mapping;
 use crate::args::Arg;
 use crate::dialect::{CodecError, Dialect};
-use crate::failure;
 use crate::plan::Row;
 use crate::storage::{Connection, bind, unprepared_query};
 
@@ -75,7 +75,7 @@ pub(crate) async fn columns<D: Dialect>(
 ) -> Result<Vec<Column>, StorageError> {
     let rows = catalog_rows::<D>(connection, schema, D::COLUMNS).await?;
     rows.iter()
-        .map(|row| Column::from_row::<D>(row).map_err(|error| failure::corrupt_value(schema, error)))
+        .map(|row| Column::from_row::<D>(row).map_err(|error| error_mapping::corrupt_value(schema, error)))
         .collect()
 }
 
@@ -88,7 +88,7 @@ pub(crate) async fn indexes<D: Dialect>(
     let mut indexes: Vec<TableIndex> = Vec::new();
     for row in &rows {
         let text = |column| {
-            let text = D::text(row, column).map_err(|error| failure::corrupt_value(schema, error))?;
+            let text = D::text(row, column).map_err(|error| error_mapping::corrupt_value(schema, error))?;
             Ok::<_, StorageError>(text.unwrap_or_default().to_owned())
         };
         let (name, column) = (text(0)?, text(1)?);
@@ -110,7 +110,7 @@ async fn catalog_rows<D: Dialect>(
     schema: &Schema,
     statement: &'static str,
 ) -> Result<Vec<Row<D>>, StorageError> {
-    let args =
-        bind::<D>(&[0], &[Arg::Text(&schema.table)]).map_err(|error| failure::bind_error(schema, error))?;
+    let args = bind::<D>(&[0], &[Arg::Text(&schema.table)])
+        .map_err(|error| error_mapping::bind_error(schema, error))?;
     D::rows(connection, unprepared_query(statement, args)).await.map_err(|error| D::map_error(error, schema))
 }

@@ -7,19 +7,21 @@ use resourceful_contract::{
     Version, Write,
 };
 
-use crate::args::{self, Arg};
+use super::error_mapping;
+use super::violated_fields;
+use crate::args;
+use crate::args::Arg;
 use crate::connections::PooledConnection;
 use crate::dialect::Dialect;
-use crate::failure;
 use crate::fetch::{fetch_on, guarded_query};
 use crate::lock;
 use crate::multi_table_insert;
 use crate::plan;
-use crate::rejection;
 use crate::retry::Retry;
 use crate::storage::{Arguments, Connection, Database, bind};
 use crate::undecodable::Origin;
-use crate::write::{self, generates_id};
+use crate::write;
+use crate::write::generates_id;
 
 pub(crate) async fn commit<D: Dialect>(
     database: &Database<D>,
@@ -51,9 +53,9 @@ async fn commit_with_retry<D: Dialect>(
         };
         connection.set_should_close(D::RUNS_AFTER_DROP && failed.error.kind() == ErrorKind::TimedOut);
         if failed.error.kind() == ErrorKind::Rejected {
-            return Err(rejection::add_rejected_fields::<D>(&mut connection, set, failed.error).await);
+            return Err(violated_fields::add_rejected_fields::<D>(&mut connection, set, failed.error).await);
         }
-        if failure::is_read_only::<D>(&failed.error) {
+        if error_mapping::is_read_only::<D>(&failed.error) {
             connection.discard();
             return Err(failed.error);
         }
@@ -84,7 +86,7 @@ struct CommitError {
 impl CommitError {
     /// The failure of a set whose transaction could not begin.
     fn not_begun<D: Dialect>(error: sqlx::Error) -> Self {
-        Self { error: failure::begin_error::<D>(error), may_have_executed: false, is_lock_error: false }
+        Self { error: error_mapping::begin_error::<D>(error), may_have_executed: false, is_lock_error: false }
     }
 }
 
@@ -189,12 +191,12 @@ async fn apply_in_transaction<D: Dialect>(
         apply_each(database, &mut transaction, &follow_ups, mode.is_batched, None, &mut rows).await?;
     }
     if set.dry_run {
-        transaction.rollback().await.map_err(failure::connection_error)?;
+        transaction.rollback().await.map_err(error_mapping::connection_error)?;
     } else {
         let ended = transaction.commit().await;
         ended.map_err(|error| match set.changes.first() {
             Some(change) => D::map_error(error, &change.schema),
-            None => failure::connection_error(error),
+            None => error_mapping::connection_error(error),
         })?;
     }
     Ok(rows)
@@ -277,13 +279,13 @@ async fn insert_many<D: Dialect>(
     let statement = database
         .statements
         .get_or_build(&shape.bytes, || write::build_statement::<D>(changes, &database.overrides.snapshot()));
-    let args =
-        bind::<D>(&statement.arg_order, &shape.args).map_err(|error| failure::bind_error(schema, error))?;
+    let args = bind::<D>(&statement.arg_order, &shape.args)
+        .map_err(|error| error_mapping::bind_error(schema, error))?;
     if !write::returns_rows(changes) {
         let affected = D::execute(connection, database.query(statement.text.clone(), args)).await;
         let affected = affected.map_err(|error| D::map_error(error, schema))?;
         return match usize::try_from(affected) {
-            Ok(affected) if affected < changes.len() => Err(rejection::skipped_row_error()),
+            Ok(affected) if affected < changes.len() => Err(violated_fields::skipped_row_error()),
             _ => Ok(changes.iter().map(insert_outcome).collect()),
         };
     }
@@ -291,7 +293,7 @@ async fn insert_many<D: Dialect>(
     let rows = rows.map_err(|error| D::map_error(error, schema))?;
     let written: Result<Vec<_>, _> =
         rows.iter().map(|row| decode_outcome::<D>(schema, row, &statement)).collect();
-    sort_outcomes(changes, written.map_err(|error| failure::corrupt_value(schema, error))?)
+    sort_outcomes(changes, written.map_err(|error| error_mapping::corrupt_value(schema, error))?)
 }
 
 /// Sorts the returned rows of one INSERT into the order of its changes: a database may return them in any order.
@@ -301,7 +303,7 @@ fn sort_outcomes(changes: &[Change], mut rows: Vec<RowOutcome>) -> Result<Vec<Ro
         _ => Value::Null,
     };
     if rows.len() < changes.len() {
-        return Err(rejection::skipped_row_error());
+        return Err(violated_fields::skipped_row_error());
     }
     if changes.iter().zip(&rows).all(|(change, row)| given(change) == row.id) {
         return Ok(rows);
@@ -365,8 +367,8 @@ async fn apply_single<D: Dialect>(
     let statement = database
         .statements
         .get_or_build(&shape.bytes, || write::build_statement::<D>(changes, &database.overrides.snapshot()));
-    let args =
-        bind::<D>(&statement.arg_order, &shape.args).map_err(|error| failure::bind_error(schema, error))?;
+    let args = bind::<D>(&statement.arg_order, &shape.args)
+        .map_err(|error| error_mapping::bind_error(schema, error))?;
     if !write::returns_rows(changes) {
         let affected = D::execute(connection, database.query(statement.text.clone(), args)).await;
         return match (affected.map_err(|error| D::map_error(error, schema))?, &change.write) {
@@ -387,11 +389,11 @@ async fn apply_single<D: Dialect>(
     };
     match (rows.first(), &change.write) {
         (Some(row), _) => decode_outcome::<D>(schema, row, &statement)
-            .map_err(|error| failure::corrupt_value(schema, error)),
+            .map_err(|error| error_mapping::corrupt_value(schema, error)),
         (None, Write::Update { id, guard, .. }) => {
             Err(guard_failure(database, connection, schema, id, guard).await?)
         }
-        (None, _) => Err(rejection::skipped_row_error()),
+        (None, _) => Err(violated_fields::skipped_row_error()),
     }
 }
 
@@ -427,7 +429,7 @@ async fn guard_failure<D: Dialect>(
     let Some(found) = rows.versions.first() else { return Ok(StorageError::new(ErrorKind::NotFound)) };
     Ok(match guard.version {
         Some(expected) if expected != *found => StorageError::new(ErrorKind::VersionMismatch),
-        _ => rejection::skipped_row_error(),
+        _ => violated_fields::skipped_row_error(),
     })
 }
 

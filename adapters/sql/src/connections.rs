@@ -13,7 +13,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{ConnectOptions as _, Connection as _, Database, Pool, Transaction};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::failure;
+use super::error_mapping;
 use crate::session_mode::{Scope, SessionMode};
 
 /// How long a connection may be idle and still be reused without a test.
@@ -108,7 +108,7 @@ impl<Db: Database> Connections<Db> {
     async fn open_connection(&self) -> Result<PoolConnection<Db>, StorageError> {
         match self.pool.acquire().await {
             Err(sqlx::Error::PoolTimedOut) => Err(self.connect_error().await),
-            outcome => outcome.map_err(failure::connection_error),
+            outcome => outcome.map_err(error_mapping::connection_error),
         }
     }
 
@@ -124,7 +124,8 @@ impl<Db: Database> Connections<Db> {
             Err(_) => sqlx::Error::PoolTimedOut,
         };
         let waited = self.pool.options().get_acquire_timeout();
-        failure::connection_error(error).with_context("pool", format!("could not connect for {waited:?}"))
+        error_mapping::connection_error(error)
+            .with_context("pool", format!("could not connect for {waited:?}"))
     }
 
     async fn acquire_permit<'a>(&self, of: &'a Semaphore) -> Result<SemaphorePermit<'a>, StorageError> {

@@ -6,11 +6,11 @@ use resourceful_contract::{IdSource, Index, Schema, StorageError};
 use sea_query::{ColumnDef, ForeignKey, IntoIden as _, Table};
 use sqlx::AssertSqlSafe;
 
+use super::error_mapping;
 use crate::args::Arg;
 use crate::catalog::columns;
-use crate::check::{overlong_names, quoted, quoted_table};
 use crate::dialect::Dialect;
-use crate::failure;
+use crate::schema_check::{overlong_names, quoted, quoted_table};
 use crate::select::table;
 use crate::storage::{Arguments, Connection, Database, bind, unprepared_query};
 
@@ -23,7 +23,7 @@ pub(crate) async fn create<D: Dialect>(
         return Ok(());
     }
     let mut connection = database.writer().await?;
-    let mut transaction = connection.begin().await.map_err(failure::connection_error)?;
+    let mut transaction = connection.begin().await.map_err(error_mapping::connection_error)?;
     if let Some(lock) = D::creation_lock(schema) {
         execute::<D>(&mut transaction, schema, lock).await?;
     }
@@ -120,7 +120,7 @@ async fn unused_index_name<D: Dialect>(
     let mut name = first.clone();
     for number in 2.. {
         let args = bind::<D>(&[0, 1], &[Arg::Text(&schema.table), Arg::Text(&name)]);
-        let args = args.map_err(|error| failure::bind_error(schema, error))?;
+        let args = args.map_err(|error| error_mapping::bind_error(schema, error))?;
         let existing = D::rows(connection, unprepared_query(D::NAME_TAKEN, args)).await;
         if existing.map_err(|error| D::map_error(error, schema))?.is_empty() {
             break;

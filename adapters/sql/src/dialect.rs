@@ -11,8 +11,8 @@ use sqlx::{Database, IntoArguments, SqlStr};
 
 use crate::args::Arg;
 use crate::catalog::Column;
-use crate::failure::Transient;
-use crate::overrides::ColumnOverride;
+use crate::column_overrides::ColumnOverride;
+use crate::error_mapping::Transient;
 use crate::storage::{ConnectOptions, SqlQuery};
 
 /// The error of a value that cannot be decoded or bound.

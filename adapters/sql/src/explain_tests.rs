@@ -9,10 +9,10 @@ use resourceful_contract::{
 };
 use sqlx::AssertSqlSafe;
 
+use crate::column_overrides::Overrides;
 use crate::dialect::Dialect;
-use crate::overrides::Overrides;
 use crate::select;
-use crate::shape::Shape;
+use crate::statement_shape::Shape;
 use crate::storage::{Database, bind, unprepared_query};
 
 const ID: usize = 0;

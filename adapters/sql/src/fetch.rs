@@ -2,14 +2,17 @@
 
 use resourceful_contract::{Count, ErrorKind, Filter, Position, Query, Rows, StorageError, Total, Value};
 
+use super::error_mapping;
 use crate::connections::PooledConnection;
 use crate::dialect::{CodecError, Dialect};
-use crate::plan::{self, Cost, IncludedRows, Plan, Row};
+use crate::plan;
+use crate::plan::{Cost, IncludedRows, Plan, Row};
 use crate::retry::Retry;
-use crate::shape::Shape;
+use crate::statement_shape::Shape;
 use crate::storage::{Connection, Database, bind};
-use crate::undecodable::{self, Origin};
-use crate::{failure, include, select};
+use crate::undecodable;
+use crate::undecodable::Origin;
+use crate::{include, select};
 
 pub(crate) async fn fetch<D: Dialect>(
     database: &Database<D>,
@@ -65,7 +68,7 @@ async fn fetch_in_scope<D: Dialect>(
     (plan, shape): (&Plan, &Shape<'_>),
     out: &mut Vec<u8>,
 ) -> Result<Rows, StorageError> {
-    let mut scope = connection.scope().await.map_err(failure::begin_error::<D>)?;
+    let mut scope = connection.scope().await.map_err(error_mapping::begin_error::<D>)?;
     let rows = fetch_with_count(database, &mut scope, query, (plan, shape), out).await;
     scope.end(rows, |error| D::map_error(error, &query.schema)).await
 }
@@ -117,8 +120,8 @@ async fn execute_plan<D: Dialect>(
     (plan, shape): (&Plan, &Shape<'_>),
     out: &mut Vec<u8>,
 ) -> Result<Rows, StorageError> {
-    let args =
-        bind::<D>(&plan.arg_order, &shape.args).map_err(|error| failure::bind_error(&query.schema, error))?;
+    let args = bind::<D>(&plan.arg_order, &shape.args)
+        .map_err(|error| error_mapping::bind_error(&query.schema, error))?;
     let statement = database.query(plan.text.clone(), args);
     let failed = |error| D::map_error(error, &query.schema);
     let limit = match plan.cost {
@@ -136,7 +139,7 @@ async fn execute_plan<D: Dialect>(
         let rows = D::rows(connection, statement).await.map_err(failed)?;
         write_page::<D>(query, plan, &rows, out)
     };
-    written.map_err(|error| failure::corrupt_value(&plan.schema, error))
+    written.map_err(|error| error_mapping::corrupt_value(&plan.schema, error))
 }
 
 fn write_page<D: Dialect>(

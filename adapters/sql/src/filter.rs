@@ -7,11 +7,11 @@ use resourceful_contract::{FieldType, Filter, Schema, Test};
 use sea_query::{Expr, IntoIden as _, Query};
 
 use crate::args::Numbering;
+use crate::column_overrides::Overrides;
 use crate::dialect::Dialect;
-use crate::overrides::Overrides;
 use crate::select::{column, table};
 
-/// Builds conditions on the rows of one alias, and numbers arguments in the order in which [`Shape`](crate::shape::Shape)
+/// Builds conditions on the rows of one alias, and numbers arguments in the order in which [`Shape`](crate::statement_shape::Shape)
 /// lists them.
 pub(crate) struct Conditions<'a, D> {
     numbering: &'a mut Numbering,

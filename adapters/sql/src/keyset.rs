@@ -4,9 +4,9 @@ use resourceful_contract::{Position, Query, Value};
 use sea_query::{Expr, ExprTrait as _};
 
 use crate::args::Numbering;
+use crate::column_overrides::Overrides;
 use crate::dialect::Dialect;
 use crate::filter::combine;
-use crate::overrides::Overrides;
 
 /// One sort key of a cursor.
 struct CursorKey {

@@ -5,15 +5,14 @@
 
 mod args;
 mod catalog;
-mod check;
+mod column_overrides;
 mod commit;
 mod connect;
 mod connections;
-mod cost;
 mod create;
 mod dialect;
+mod error_mapping;
 mod explain_tests;
-mod failure;
 mod fetch;
 mod filter;
 mod include;
@@ -21,20 +20,21 @@ mod keyset;
 mod lock;
 mod migrate;
 mod multi_table_insert;
-mod overrides;
+mod notification_polling;
 mod plan;
-mod polling;
 #[cfg(feature = "postgres")]
 mod postgres;
-mod rejection;
+mod query_cost;
 mod retry;
+mod schema_check;
 mod select;
 mod session_mode;
-mod shape;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod statement_shape;
 mod storage;
 mod undecodable;
+mod violated_fields;
 mod write;
 
 pub use connect::{PoolMode, Sql, SqlOptions};

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use resourceful_contract::{Change, FieldType, Schema, StorageError, Value, Write};
 use sea_query::{Expr, IntoIden as _, Order, Query};
 
-use crate::args::{self, Arg, Numbering};
+use super::error_mapping;
+use crate::args;
+use crate::args::{Arg, Numbering};
 use crate::dialect::Dialect;
-use crate::failure;
 use crate::select::table;
 use crate::storage::{Connection, Database, bind};
 use crate::write;
@@ -106,7 +107,7 @@ async fn execute_lock<D: Dialect>(
     arg: Arg<'_>,
 ) -> Result<(), StorageError> {
     let args = bind::<D>(&args::argument_order(&values), &[arg])
-        .map_err(|error| failure::bind_error(schema, error))?;
+        .map_err(|error| error_mapping::bind_error(schema, error))?;
     let query = database.query(format!("{text} {strength}"), args);
     D::rows(connection, query).await.map(drop).map_err(|error| D::map_error(error, schema))
 }

@@ -9,11 +9,11 @@ use resourceful_contract::{
 };
 use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 
+use super::error_mapping;
 use crate::args::Arg;
 use crate::catalog::columns;
 use crate::create::create_table;
 use crate::dialect::Dialect;
-use crate::failure;
 use crate::storage::{Connection, Database, bind, unprepared_query};
 
 /// The table that records applied migrations.
@@ -57,7 +57,7 @@ pub(crate) async fn migrate<D: Dialect>(
 /// Whether a retry may succeed.
 fn is_retryable<D: Dialect>(error: &StorageError) -> bool {
     let is_retryable_kind = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Contended);
-    is_retryable_kind && !failure::is_read_only::<D>(error)
+    is_retryable_kind && !error_mapping::is_read_only::<D>(error)
 }
 
 async fn attempt<D: Dialect>(
@@ -67,14 +67,14 @@ async fn attempt<D: Dialect>(
     apply: bool,
 ) -> Result<Migrated, StorageError> {
     let mut connection = database.writer().await?;
-    let mut scope = connection.scope().await.map_err(failure::begin_error::<D>)?;
+    let mut scope = connection.scope().await.map_err(error_mapping::begin_error::<D>)?;
     let before = compare::<D>(&mut scope, history, migrations).await;
-    let before = scope.end(before, failure::connection_error).await?;
+    let before = scope.end(before, error_mapping::connection_error).await?;
     if !apply || before.missing.is_empty() || !before.changed.is_empty() {
         connection.release();
         return Ok(before);
     }
-    let mut transaction = connection.begin().await.map_err(failure::connection_error)?;
+    let mut transaction = connection.begin().await.map_err(error_mapping::connection_error)?;
     for statement in
         D::lift_timeout_statement().into_iter().map(str::to_owned).chain(D::creation_lock(history))
     {
@@ -110,7 +110,8 @@ async fn compare<D: Dialect>(
         let rows = D::rows(connection, unprepared_query(select, Default::default())).await;
         for row in rows.map_err(|error| D::map_error(error, history))? {
             let text = |column| {
-                let text = D::text(&row, column).map_err(|error| failure::corrupt_value(history, error))?;
+                let text =
+                    D::text(&row, column).map_err(|error| error_mapping::corrupt_value(history, error))?;
                 Ok::<_, StorageError>(text.unwrap_or_default().to_owned())
             };
             applied.insert(text(0)?, text(1)?);
@@ -141,7 +142,7 @@ async fn apply_migration<D: Dialect>(
         Arg::Text(&checksum),
         Arg::One(FieldType::DateTime, &now),
     ];
-    let args = bind::<D>(&[0, 1, 2, 3], &args).map_err(|error| failure::bind_error(history, error))?;
+    let args = bind::<D>(&[0, 1, 2, 3], &args).map_err(|error| error_mapping::bind_error(history, error))?;
     let insert =
         format!("INSERT INTO {HISTORY_TABLE} (id, name, checksum, applied_at) VALUES ($1, $2, $3, $4)");
     let done = D::execute(connection, unprepared_query(AssertSqlSafe(insert), args)).await;
@@ -154,7 +155,7 @@ async fn execute_script<D: Dialect>(
     statements: String,
 ) -> Result<(), StorageError> {
     let done = D::execute_script(connection, AssertSqlSafe(statements).into_sql_str()).await;
-    done.map_err(|error| match failure::error_kind(&error) {
+    done.map_err(|error| match error_mapping::error_kind(&error) {
         ErrorKind::Unavailable => D::map_error(error, history),
         _ if D::is_read_only(&error) => D::map_error(error, history),
         // No row is at fault: the database refused a statement.

@@ -7,16 +7,18 @@ use std::sync::Arc;
 use resourceful_contract::{Change, ErrorKind, RowOutcome, Schema, StorageError, Value, Write};
 use sea_query::{Expr, IntoIden as _, Query};
 
-use crate::args::{self, Numbering};
+use super::error_mapping;
+use super::violated_fields;
+use crate::args;
+use crate::args::Numbering;
+use crate::column_overrides::Overrides;
 use crate::commit::insert_outcome;
 use crate::dialect::Dialect;
-use crate::failure;
-use crate::overrides::Overrides;
-use crate::rejection;
 use crate::select::table;
-use crate::shape::Shape;
+use crate::statement_shape::Shape;
 use crate::storage::{Connection, Database, bind};
-use crate::write::{self, Statement, generates_id, is_generated};
+use crate::write;
+use crate::write::{Statement, generates_id, is_generated};
 
 /// The longest prefix of changes that one statement can carry: one row each, into different tables, with no row to return.
 pub(crate) fn insertable_prefix(changes: &[Change]) -> &[Change] {
@@ -55,8 +57,8 @@ pub(crate) async fn insert_together<D: Dialect>(
         .statements
         .get_or_build(&shape.bytes, || build_insert::<D>(changes, &database.overrides.snapshot()));
     let first = &changes[0].schema;
-    let args =
-        bind::<D>(&statement.arg_order, &shape.args).map_err(|error| failure::bind_error(first, error))?;
+    let args = bind::<D>(&statement.arg_order, &shape.args)
+        .map_err(|error| error_mapping::bind_error(first, error))?;
     let rows = D::rows(connection, database.query(statement.text.clone(), args)).await;
     let rows = rows.map_err(|error| D::map_error(error, first))?;
     let row = rows.first();
@@ -65,9 +67,9 @@ pub(crate) async fn insert_together<D: Dialect>(
     let written = changes.iter().enumerate().map(|(column, change)| {
         let schema = &change.schema;
         let id = D::read(row, column, schema.id_field().field_type);
-        let id: Value = id.map_err(|error| failure::corrupt_value(schema, error))?;
+        let id: Value = id.map_err(|error| error_mapping::corrupt_value(schema, error))?;
         if id.is_null() {
-            return Err(rejection::skipped_row_error());
+            return Err(violated_fields::skipped_row_error());
         }
         Ok(RowOutcome { id, ..insert_outcome(change) })
     });

@@ -6,7 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use resourceful_contract::{FieldType, Link, Schema, Value, Version};
 
 use crate::dialect::Dialect;
-use crate::undecodable::{self, Origin};
+use crate::undecodable;
+use crate::undecodable::Origin;
 
 /// The maximum number of cached plans; the query shapes of a well-behaved application are far fewer.
 const MAX_PLANS: usize = 1_024;

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use resourceful_contract::StorageError;
 use sqlx::Connection as _;
 
+use super::error_mapping;
 use crate::connections::PooledConnection;
 use crate::dialect::Dialect;
-use crate::failure::{self, Transient};
+use crate::error_mapping::Transient;
 
 /// The maximum number of retries of a transaction after conflicts.
 const MAX_RETRIES: u32 = 12;
@@ -40,10 +41,10 @@ impl Retry {
         mut connection: PooledConnection<'a, D::Db>,
         can_reconnect: bool,
     ) -> Result<Option<PooledConnection<'a, D::Db>>, StorageError> {
-        match failure::transient_reason::<D>(error) {
+        match error_mapping::transient_reason::<D>(error) {
             Some(Transient::StaleStatement) if self.clear_count < MAX_CLEARS => {
                 self.clear_count += 1;
-                connection.clear_cached_statements().await.map_err(failure::connection_error)?;
+                connection.clear_cached_statements().await.map_err(error_mapping::connection_error)?;
                 Ok(Some(connection))
             }
             Some(Transient::Disconnected) if !self.has_reconnected && can_reconnect => {

@@ -10,13 +10,14 @@ use sea_query::{
     Expr, ExprTrait as _, IntoIden as _, JoinType, NullOrdering, Order, Query, SelectStatement, TableRef,
 };
 
-use crate::args::{self, Numbering};
-use crate::cost;
+use super::query_cost;
+use crate::args;
+use crate::args::Numbering;
+use crate::column_overrides::Overrides;
 use crate::dialect::Dialect;
 use crate::filter::Conditions;
 use crate::include;
 use crate::keyset;
-use crate::overrides::Overrides;
 use crate::plan::{IncludedRows, OutputField, Plan};
 
 /// The alias of the queried table.
@@ -64,10 +65,10 @@ pub(crate) fn build_plan<D: Dialect>(query: &Asked, overrides: &Overrides) -> Pl
         versions,
         id,
         total,
-        cost: cost::estimate(query),
+        cost: query_cost::estimate(query),
         is_single_row,
         schema: query.schema.clone(),
-        links: crate::shape::query_links(query),
+        links: crate::statement_shape::query_links(query),
     }
 }
 

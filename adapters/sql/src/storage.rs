@@ -10,16 +10,18 @@ use resourceful_contract::{
 };
 use sqlx::{AssertSqlSafe, Pool, SqlSafeStr};
 
+use super::error_mapping;
+use super::schema_check;
 use crate::args::Arg;
+use crate::column_overrides::{ColumnOverride, SharedOverrides};
 use crate::connections::{Connections, PooledConnection};
 use crate::dialect::{CodecError, Dialect};
-use crate::failure::{self, Transient};
-use crate::overrides::{ColumnOverride, SharedOverrides};
+use crate::error_mapping::Transient;
+use crate::notification_polling::Polling;
 use crate::plan::{Plan, PlanCache};
-use crate::polling::Polling;
 use crate::session_mode::SessionMode;
 use crate::write::Statement;
-use crate::{check, commit, create, fetch, migrate};
+use crate::{commit, create, fetch, migrate};
 
 /// A database of one dialect, with its connections and cached statements.
 #[derive(Debug)]
@@ -128,13 +130,13 @@ async fn ping<D: Dialect>(connection: &mut Connection<D>) -> Result<(), sqlx::Er
 async fn is_writable<D: Dialect>(writer: &mut PooledConnection<'_, D::Db>) -> Result<bool, StorageError> {
     match writer.begin().await {
         Ok(mut transaction) => {
-            let is_writable = D::is_writable(&mut transaction).await.map_err(failure::connection_error);
-            transaction.rollback().await.map_err(failure::connection_error)?;
+            let is_writable = D::is_writable(&mut transaction).await.map_err(error_mapping::connection_error);
+            transaction.rollback().await.map_err(error_mapping::connection_error)?;
             is_writable
         }
         // Another process is writing, so the database accepts writes.
         Err(error) if D::transient(&error) == Some(Transient::Contended) => Ok(true),
-        Err(error) => Err(failure::connection_error(error)),
+        Err(error) => Err(error_mapping::connection_error(error)),
     }
 }
 
@@ -182,7 +184,7 @@ impl<D: Dialect> Storage for Database<D> {
     }
 
     fn check<'a>(&'a self, schema: &'a Arc<Schema>) -> Answer<'a, Vec<Mismatch>> {
-        Box::pin(check::check::<D>(self, schema))
+        Box::pin(schema_check::check::<D>(self, schema))
     }
 
     fn migrate<'a>(&'a self, migrations: &'a [Migration], apply: bool) -> Answer<'a, Migrated> {
@@ -203,10 +205,13 @@ impl<D: Dialect> Storage for Database<D> {
             let mut connection = self.reader().await?;
             let args = bind::<D>(&[0], &[Arg::Text(channel)]);
             let args = args.map_err(|error| StorageError::new(ErrorKind::Internal).with_source(error))?;
-            let mut scope = connection.scope().await.map_err(failure::connection_error)?;
+            let mut scope = connection.scope().await.map_err(error_mapping::connection_error)?;
             let notified = D::rows(&mut scope, self.query(statement, args)).await;
             scope
-                .end(notified.map(drop).map_err(failure::connection_error), failure::connection_error)
+                .end(
+                    notified.map(drop).map_err(error_mapping::connection_error),
+                    error_mapping::connection_error,
+                )
                 .await?;
             connection.release();
             Ok(())
@@ -223,7 +228,7 @@ impl<D: Dialect> Storage for Database<D> {
                 return Ok(polling);
             };
             let timeout = self.readers.pool().options().get_acquire_timeout();
-            D::listen(options, timeout, channel).await.map_err(failure::connection_error)
+            D::listen(options, timeout, channel).await.map_err(error_mapping::connection_error)
         })
     }
 
@@ -234,16 +239,16 @@ impl<D: Dialect> Storage for Database<D> {
                 // An idle connection that the server has closed says nothing about the server.
                 Err(error) if D::transient(&error) == Some(Transient::Disconnected) => {
                     connection = connection.reconnect().await?;
-                    ping::<D>(&mut connection).await.map_err(failure::connection_error)?;
+                    ping::<D>(&mut connection).await.map_err(error_mapping::connection_error)?;
                 }
-                answer => answer.map_err(failure::connection_error)?,
+                answer => answer.map_err(error_mapping::connection_error)?,
             }
             connection.release();
             // If the writer is in use, its statements show its state, and readiness does not wait for it.
             let Some(mut writer) = self.writer.try_acquire().await? else { return Ok(()) };
             if !is_writable::<D>(&mut writer).await? {
                 writer.discard();
-                return Err(failure::read_only_error(ErrorKind::Unavailable));
+                return Err(error_mapping::read_only_error(ErrorKind::Unavailable));
             }
             writer.release();
             Ok(())

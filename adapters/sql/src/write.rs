@@ -6,13 +6,15 @@ use std::sync::Arc;
 use resourceful_contract::{Change, FieldType, Filter, Guard, IdSource, Link, Schema, Value, Version, Write};
 use sea_query::{Expr, ExprTrait as _, IntoIden as _, Query, ReturningClause, UpdateStatement};
 
-use crate::args::{self, Arg, Numbering};
+use super::statement_shape;
+use crate::args;
+use crate::args::{Arg, Numbering};
+use crate::column_overrides::Overrides;
 use crate::dialect::Dialect;
 use crate::filter::Conditions;
-use crate::overrides::Overrides;
 use crate::plan::{CacheWeight, OutputField};
 use crate::select::{output_fields, table};
-use crate::shape::{self, Shape};
+use crate::statement_shape::Shape;
 
 /// A change's statement, and the columns of its result.
 #[derive(Debug)]
@@ -174,10 +176,10 @@ pub(crate) fn build_statement<D: Dialect>(changes: &[Change], overrides: &Overri
     match &change.write {
         Write::Insert { .. } => {}
         Write::Update { guard, .. } | Write::Delete { guard, .. } => {
-            shape::collect_links(&guard.filter, &mut links);
+            statement_shape::collect_links(&guard.filter, &mut links);
         }
         Write::UpdateAll { filter, .. } | Write::DeleteAll { filter } => {
-            shape::collect_links(filter, &mut links);
+            statement_shape::collect_links(filter, &mut links);
         }
     }
     Statement {

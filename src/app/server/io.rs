@@ -9,7 +9,7 @@ use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::Connection;
-use crate::app::service::AppService;
+use crate::app::middleware::AppService;
 
 /// A stream that reports to its connection whether bytes move. It lives for as long as the TCP connection does, also
 /// where that has become a WebSocket.

@@ -4,8 +4,8 @@ mod connection;
 mod io;
 mod limits;
 mod registry;
+mod request_service;
 mod response_body;
-mod service;
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
@@ -20,10 +20,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
-use super::service::AppService;
+use super::middleware::AppService;
 use io::TrackedStream;
 use registry::Registry;
-use service::ConnectionService;
+use request_service::ConnectionService;
 
 pub(super) use connection::Connection;
 pub use limits::ConnectionLimits;

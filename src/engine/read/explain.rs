@@ -110,7 +110,7 @@ impl Engine {
         &self,
         entry: &Arc<Entry>,
         id: &str,
-    ) -> Result<Option<crate::engine::write::assemble::Fields>, Error> {
+    ) -> Result<Option<crate::engine::write::input::Fields>, Error> {
         let call = Call::as_application(self, entry);
         let Ok(id) = call.parse_id(id) else {
             return Ok(None);
@@ -127,7 +127,7 @@ impl Engine {
         entry: &Arc<Entry>,
         actor: &Actor,
         operation: Operation,
-        row: Option<&crate::engine::write::assemble::Fields>,
+        row: Option<&crate::engine::write::input::Fields>,
     ) -> Result<(Verdict, Vec<ExplainedStep>), Error> {
         let request = CheckRequest { actor: actor.clone(), resource: entry.name.clone(), operation };
         let read = |filter: &serde_json::Value| query::trusted_filter(&self.catalog, entry, filter);
@@ -163,7 +163,7 @@ impl Engine {
         &self,
         entry: &Arc<Entry>,
         verdict: &Verdict,
-        row: &crate::engine::write::assemble::Fields,
+        row: &crate::engine::write::input::Fields,
     ) -> Result<bool, Error> {
         let Some(admitted) = crate::catalog::RowFilter::of(verdict) else {
             return Ok(false);

@@ -9,9 +9,9 @@ use super::past_states::{BATCH_SIZE, StatePolicy, StateTransition, undo_entry};
 use crate::access::Operation;
 use crate::authz::decision;
 use crate::engine::write::action::validate_input;
-use crate::engine::write::assemble::Fields;
 use crate::engine::write::commit::Output;
 use crate::engine::write::contention::ConflictRetry;
+use crate::engine::write::input::Fields;
 use crate::engine::write::update;
 use crate::engine::{Call, Expected, Item};
 use crate::error::{Error, ErrorKind, Fault, FaultLocation};
@@ -145,7 +145,7 @@ impl Call<'_> {
             (true, false) if step.after.is_some() => Map::new(),
             _ => serde_json::from_str(&entry.changes).map_err(Error::internal)?,
         };
-        let at = crate::engine::write::assemble::time_json(entry.at);
+        let at = crate::engine::write::input::time_json(entry.at);
         Ok(Some(json!({
             "operation": entry.operation, "at": at, "actor": entry.actor, "tenant": entry.tenant,
             "request_id": entry.request, "address": entry.address, "changes": self.mask_changes(changes)?,

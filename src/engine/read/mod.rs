@@ -7,5 +7,5 @@ pub(super) mod include;
 pub(super) mod item;
 pub(super) mod list;
 pub(super) mod past_states;
-pub(super) mod prepared;
+pub(super) mod prepared_read;
 mod tree;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::authz::decision;
 use crate::catalog::RowFilter;
-use crate::engine::write::assemble::Fields;
+use crate::engine::write::input::Fields;
 use crate::engine::{Call, Engine};
 use crate::error::{Error, ErrorKind};
 use crate::resource::Right;

@@ -3,10 +3,10 @@
 use resourceful_contract::{Guard, Value, Version, Write};
 use serde_json::{Value as Json, json};
 
-use super::assemble;
-use super::assemble::Fields;
 use super::commit::{Output, PendingChange, PreparedWrite};
 use super::contention::ConflictRetry;
+use super::input;
+use super::input::Fields;
 use super::update::Difference;
 use crate::access::Operation;
 use crate::catalog::RowFilter;
@@ -196,7 +196,7 @@ pub(in crate::engine) fn validate_input(
             return Err(Error::validation(vec![fault]));
         }
     };
-    assemble::into_object(input.clone())?;
+    input::into_object(input.clone())?;
     let faults = input_faults(&declared.input_validator, &shape.schema, &input);
     if faults.is_empty() { Ok(input) } else { Err(Error::validation(faults)) }
 }

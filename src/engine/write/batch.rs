@@ -6,11 +6,11 @@ use futures::future::BoxFuture;
 use resourceful_contract::{RowOutcome, Value, Write};
 use serde_json::{Map, Value as Json};
 
-use super::assemble::Fields;
 use super::bulk::error_at_index;
 use super::commit::{Output, PreparedWrite};
 use super::contention::ConflictRetry;
 use super::context::WriteContext;
+use super::input::Fields;
 use super::records::ChangeRecord;
 use super::update::UpdateTarget;
 use crate::access::Operation;

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use resourceful_contract::{Filter, Position, Query, Test, Value, Version};
 use serde_json::Value as Json;
 
-use super::assemble::Fields;
 use super::commit::{Failure, Output, PreparedWrite};
 use super::contention::ConflictRetry;
+use super::input::Fields;
 use super::update::UpdateTarget;
 use crate::access::Operation;
 use crate::authz::decision;

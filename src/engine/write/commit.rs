@@ -8,7 +8,7 @@ use resourceful_contract::{
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::assemble::Fields;
+use super::input::Fields;
 use super::records::{ChangeRecord, CommitRecords};
 use crate::access::Operation;
 use crate::authz::redact;

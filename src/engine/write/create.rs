@@ -4,10 +4,10 @@ use resourceful_contract::{Value, Write};
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-use super::assemble;
-use super::assemble::Fields;
 use super::commit::PreparedWrite;
 use super::contention::ConflictRetry;
+use super::input;
+use super::input::Fields;
 use crate::access::Operation;
 use crate::authz::decision;
 use crate::engine::{Call, Item};
@@ -153,9 +153,7 @@ impl Call<'_> {
             Fill::Tenant => self.actor.tenant(),
         };
         let field_type = self.entry.schema.fields[position].field_type;
-        with.and_then(|with| field_type.parse(with).ok())
-            .map(|value| assemble::value_json(&value))
-            .transpose()
+        with.and_then(|with| field_type.parse(with).ok()).map(|value| input::value_json(&value)).transpose()
     }
 
     /// A complete item without the fields that are set from the caller.
@@ -171,7 +169,7 @@ impl Call<'_> {
             let set = if position == self.entry.schema.id {
                 generate_id(definition.id)
             } else if definition.created_at == Some(position) || definition.updated_at == Some(position) {
-                Some(assemble::time_json(now))
+                Some(input::time_json(now))
             } else if self.entry.schema.version == Some(position) {
                 Some(json!(first_version(is_generated)))
             } else if field.read_only || !fields.contains_key(&field.name) {

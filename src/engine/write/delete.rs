@@ -2,10 +2,10 @@
 
 use resourceful_contract::{ErrorKind, Guard, RowOutcome, Value, Version, Write};
 
-use super::assemble;
-use super::assemble::Fields;
 use super::commit::{PendingChange, PreparedWrite};
 use super::contention::ConflictRetry;
+use super::input;
+use super::input::Fields;
 use super::update::Difference;
 use crate::access::Operation;
 use crate::catalog::RowFilter;
@@ -92,7 +92,7 @@ impl Call<'_> {
             return Ok(self.pending_change(changeable, Operation::Delete, write, Some(current), None));
         };
         let mut next = current.clone();
-        next.insert(self.entry.schema.fields[field].name.clone(), assemble::time_json(crate::clock::now()));
+        next.insert(self.entry.schema.fields[field].name.clone(), input::time_json(crate::clock::now()));
         let mut after = next.clone();
         let Difference::Changed(set) = self.difference(&current, next)? else {
             return Err(Error::not_found());

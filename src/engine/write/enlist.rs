@@ -3,9 +3,9 @@
 use resourceful_contract::{Guard, Write};
 use serde_json::Value as Json;
 
-use super::assemble;
-use super::assemble::Fields;
 use super::commit::{PendingChange, enlisted_conflict};
+use super::input;
+use super::input::Fields;
 use super::update::{Difference, merge};
 use crate::access::Operation;
 use crate::catalog::RowFilter;
@@ -61,7 +61,7 @@ impl<'a> Call<'a> {
         let allowed = &self.allowed;
         match write {
             EnlistedWrite::Create(json) => {
-                let given = assemble::into_object(json)?;
+                let given = input::into_object(json)?;
                 let has_id = given.contains_key(&self.entry.schema.id_field().name);
                 let checked = self.revalidate(self.assemble_enlisted(given)?)?;
                 let write = Write::Insert { values: self.new_row(&checked, has_id)? };
@@ -72,7 +72,7 @@ impl<'a> Call<'a> {
                 let (current, version) = self.current(id.clone()).await?;
                 let mut next = Json::Object(current.clone());
                 merge(&mut next, &patch);
-                let next = self.revalidate(assemble::into_object(next)?)?;
+                let next = self.revalidate(input::into_object(next)?)?;
                 let mut after = next.clone();
                 let Difference::Changed(set) = self.difference(&current, next)? else {
                     return Ok(None);

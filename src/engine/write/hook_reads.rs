@@ -6,9 +6,9 @@ use futures::future::BoxFuture;
 use resourceful_contract::{Filter, Query, Test, Value};
 use serde_json::Value as Json;
 
-use super::assemble;
-use super::assemble::Fields;
 use super::commit_plan::{CommitPlan, LOCK_PREFIX, Lock, PlannedChange, PlannedState};
+use super::input;
+use super::input::Fields;
 use crate::access::Actor;
 use crate::access::Operation;
 use crate::catalog::Entry;
@@ -150,7 +150,7 @@ impl Call<'_> {
             Err(error) => return Err(error),
         };
         let put = |row: &mut Fields, field: usize, value: &Value| -> Result<(), Error> {
-            row.insert(schema.fields[field].name.clone(), assemble::value_json(value)?);
+            row.insert(schema.fields[field].name.clone(), input::value_json(value)?);
             Ok(())
         };
         for one in planned {

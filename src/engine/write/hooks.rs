@@ -9,8 +9,8 @@ use futures::future::BoxFuture;
 use resourceful_contract::{RowOutcome, Version};
 use tokio::sync::Notify;
 
-use super::assemble;
-use super::assemble::Fields;
+use super::input;
+use super::input::Fields;
 use super::records::ChangeRecord;
 use crate::access::Operation;
 use crate::engine::Call;
@@ -173,7 +173,7 @@ impl Call<'_> {
     /// The item after a commit, with its resulting id and version.
     fn committed_item(&self, mut item: Fields, written: &RowOutcome) -> Fields {
         let schema = &self.entry.schema;
-        if let Ok(id) = assemble::value_json(&written.id) {
+        if let Ok(id) = input::value_json(&written.id) {
             item.insert(schema.id_field().name.clone(), id);
         }
         if let (Some(position), Some(Version::Counter(counter))) = (schema.version, written.version) {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use resourceful_contract::{Change, Filter, Query, RowOutcome, Test, Value, Version, Write};
 
-use super::assemble;
 use super::commit::Output;
 use super::context::WriteContext;
+use super::input;
 use super::records::ChangeRecord;
 use super::row_check::evaluate_partial;
 use crate::access::Operation;
@@ -339,7 +339,7 @@ impl Call<'_> {
             self.check_replay_access(&id, None, status == 201).await?;
             return Ok(ReplayedResponse { status, item: None, id: None, output: Some(json) });
         }
-        let state: assemble::Fields = serde_json::from_str(&json).map_err(Error::internal)?;
+        let state: input::Fields = serde_json::from_str(&json).map_err(Error::internal)?;
         self.check_replay_access(&id, Some(&state), status == 201).await?;
         let has_counter = self.entry.schema.version.is_some();
         let version = row.version.as_deref().and_then(|text| parse_version(text, has_counter));
@@ -363,7 +363,7 @@ impl Call<'_> {
         let mut all = Vec::with_capacity(items.len());
         for item in items {
             let mut json = item.get().as_bytes().to_vec();
-            let fields: assemble::Fields = serde_json::from_slice(&json).map_err(Error::internal)?;
+            let fields: input::Fields = serde_json::from_slice(&json).map_err(Error::internal)?;
             let id = fields.get(id_name).map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned));
             if let Some(id) = id {
                 self.check_replay_access(&self.parse_id(&id)?, Some(&fields), is_created).await?;
@@ -380,7 +380,7 @@ impl Call<'_> {
     async fn check_replay_access(
         &self,
         id: &Value,
-        state: Option<&assemble::Fields>,
+        state: Option<&input::Fields>,
         is_created: bool,
     ) -> Result<(), Error> {
         let read = decision::decide(&self.engine.catalog, self.entry, self.actor, Operation::Read).await;

@@ -117,7 +117,7 @@ impl<'a> Call<'a> {
 impl Engine {
     /// Every row of a resource as it is stored, for tests of what is shown of them.
     #[cfg(feature = "testing")]
-    pub(crate) async fn rows(&self, entry: &Entry) -> Result<Vec<super::assemble::Fields>, Error> {
+    pub(crate) async fn rows(&self, entry: &Entry) -> Result<Vec<super::input::Fields>, Error> {
         let mut fields = entry.definition.model_fields.clone();
         fields.extend(entry.schema.version.filter(|version| !fields.contains(version)));
         let query = Query { fields, limit: 10_000, ..Query::all(entry.schema.clone()) };

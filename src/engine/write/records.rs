@@ -10,10 +10,10 @@ use resourceful_contract::{Change, RowOutcome, Version, Write};
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
-use super::assemble;
-use super::assemble::Fields;
 use super::commit::Output;
 use super::idempotency::{IdempotencyClaim, StoredResponse};
+use super::input;
+use super::input::Fields;
 use crate::catalog::Entry;
 use crate::engine::Call;
 use crate::resource::Fill;
@@ -220,7 +220,7 @@ impl ChangeRecord {
             };
             let (from, mut to) = (of(&self.before), of(&self.after));
             if *position == schema.id && self.after.is_some() && self.before.is_none() {
-                to = assemble::value_json(&row.id).unwrap_or(Json::Null);
+                to = input::value_json(&row.id).unwrap_or(Json::Null);
             }
             if let (true, Some(Version::Counter(counter))) = (Some(*position) == schema.version, row.version)
             {
@@ -229,7 +229,7 @@ impl ChangeRecord {
             // One value may have several JSON representations.
             let (was, is) = (field.field_type.read_json(&from), field.field_type.read_json(&to));
             if was != is || self.blind.contains(position) {
-                to = is.ok().and_then(|value| assemble::value_json(&value).ok()).unwrap_or(to);
+                to = is.ok().and_then(|value| input::value_json(&value).ok()).unwrap_or(to);
                 let change = if field.hidden { json!({}) } else { json!({"from": from, "to": to}) };
                 changes.insert(field.name.clone(), change);
             }

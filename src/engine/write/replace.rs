@@ -3,9 +3,9 @@
 use resourceful_contract::Value;
 use serde_json::Value as Json;
 
-use super::assemble;
-use super::assemble::Fields;
 use super::contention::ConflictRetry;
+use super::input;
+use super::input::Fields;
 use super::update::{UpdateTarget, immutable};
 use crate::access::Operation;
 use crate::engine::{Call, Expected, PutResult};
@@ -171,7 +171,7 @@ impl Call<'_> {
             }
         };
         create_call.refuse_forbidden(None, &fields)?;
-        fields.insert(self.entry.schema.id_field().name.clone(), assemble::value_json(id)?);
+        fields.insert(self.entry.schema.id_field().name.clone(), input::value_json(id)?);
         let assembled = create_call.assemble_new(fields)?;
         let assembled = create_call.check(assembled, faults)?;
         create_call.reject_reserved_id(&assembled)?;

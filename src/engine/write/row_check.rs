@@ -5,7 +5,7 @@ use resourceful_contract::{
     Cardinality, ErrorKind, Filter, Position, Query, StorageError, Test, Value, fold,
 };
 
-use super::assemble::Fields;
+use super::input::Fields;
 use super::update::Difference;
 use crate::access::Operation;
 use crate::authz::decision;

@@ -3,10 +3,10 @@
 use resourceful_contract::{Field, Guard, Value, Version, Write};
 use serde_json::Value as Json;
 
-use super::assemble;
-use super::assemble::Fields;
 use super::commit::PreparedWrite;
 use super::contention::ConflictRetry;
+use super::input;
+use super::input::Fields;
 use crate::access::Operation;
 use crate::catalog::RowFilter;
 use crate::engine::{Call, Expected, Item};
@@ -139,7 +139,7 @@ impl Call<'_> {
     ) -> Result<(), Error> {
         let at = set.iter().find(|(position, _)| Some(*position) == self.definition().updated_at);
         if let Some((position, at)) = at {
-            item.insert(self.entry.schema.fields[*position].name.clone(), assemble::value_json(at)?);
+            item.insert(self.entry.schema.fields[*position].name.clone(), input::value_json(at)?);
         }
         Ok(())
     }
@@ -150,7 +150,7 @@ impl Call<'_> {
     /// Where it is not an object.
     pub(in crate::engine) fn parse_patch(&self, mut body: Json) -> Result<Fields, Error> {
         self.remove_placeholders(&mut body);
-        assemble::into_object(body)
+        input::into_object(body)
     }
 
     /// The item after a merge patch.
@@ -179,7 +179,7 @@ impl Call<'_> {
         let is_unreadable = |fault: &Fault| unreadable.iter().any(|unreadable| unreadable.at == fault.at);
         faults.extend(self.schema_faults(&item).into_iter().filter(|fault| !is_unreadable(fault)));
         faults.extend(unreadable.iter().cloned());
-        self.check(assemble::into_object(item)?, faults)
+        self.check(input::into_object(item)?, faults)
     }
 
     /// Members of a patch that are unknown, read-only or immutable.
@@ -200,7 +200,7 @@ impl Call<'_> {
                     ));
                 }
                 Some(field) if self.is_unchanged(field, current, value) => {}
-                Some(field) if field.read_only => faults.push(assemble::read_only(pointer)),
+                Some(field) if field.read_only => faults.push(input::read_only(pointer)),
                 Some(field) if field.immutable => faults.push(immutable(pointer)),
                 Some(_) => {}
             }
@@ -236,7 +236,7 @@ impl Call<'_> {
         if let Some(updated) = definition.updated_at {
             next.insert(
                 self.entry.schema.fields[updated].name.clone(),
-                assemble::time_json(crate::clock::now()),
+                input::time_json(crate::clock::now()),
             );
         }
         let stored = || definition.model_fields.iter().copied();

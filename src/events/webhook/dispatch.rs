@@ -28,7 +28,7 @@ use crate::access::{Actor, RoleHierarchy};
 use crate::clock::now;
 use crate::engine::{Engine, SystemRow};
 use crate::error::Error;
-use crate::outbound::{AddressPolicy, Client, Failure};
+use crate::http_client::{AddressPolicy, Client, Failure};
 use crate::outbox::Event;
 use crate::resource::EnlistedWrite;
 

@@ -18,8 +18,8 @@ use super::{ENDPOINTS, Webhooks, chrono_duration};
 use crate::access::Operation;
 use crate::access::{Actor, Permission, Permissions, all_of, any_of, owner, rows, same_tenant};
 use crate::error::{Error, ErrorKind, Fault};
+use crate::http_client::{host, is_public};
 use crate::nearest::suggest;
-use crate::outbound::{host, is_public};
 use crate::resource::{Action, Change, Hook, NoInput, ResourceBuilder, define_resource};
 
 /// A URL that events are sent to. The caller who set the URL is its owner: it receives what the owner may see.

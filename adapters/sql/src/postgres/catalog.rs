@@ -3,8 +3,8 @@
 use resourceful_contract::{FieldType, ScalarType};
 
 use crate::catalog::Column;
+use crate::column_overrides::ColumnOverride;
 use crate::dialect::TypeMismatch;
-use crate::overrides::ColumnOverride;
 
 /// The table that the first argument names, optionally qualified by a schema and a dot.
 macro_rules! table {

@@ -2,15 +2,15 @@
 
 mod catalog;
 mod connect_error;
-mod listener;
+mod direct_url;
 mod notifications;
 mod open;
-mod pattern;
 mod pooler;
-mod rejection;
+mod search_pattern;
 mod settings;
 mod url;
 mod value;
+mod violated_fields;
 
 use std::time::Duration;
 
@@ -23,13 +23,14 @@ use sea_query::{Expr, PostgresQueryBuilder};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgDatabaseError, PgRow};
 use sqlx::{Executor as _, Postgres, Row as _, SqlStr, ValueRef as _};
 
+use super::error_mapping;
 use crate::args::Arg;
 use crate::catalog::Column;
+use crate::column_overrides::ColumnOverride;
 use crate::dialect::{CodecError, Dialect, TypeMismatch};
-use crate::failure::{self, TimedOut, Transient};
-use crate::overrides::ColumnOverride;
-use crate::rejection::identifiers;
+use crate::error_mapping::{TimedOut, Transient};
 use crate::storage::SqlQuery;
+use crate::violated_fields::identifiers;
 
 #[derive(Debug)]
 pub(crate) struct PostgresDialect;
@@ -323,11 +324,11 @@ impl Dialect for PostgresDialect {
         error: &'c sqlx::Error,
         written: &'c [(usize, &'c Value)],
     ) -> BoxFuture<'c, Result<Vec<usize>, sqlx::Error>> {
-        rejection::rejected_fields(connection, schema, error, written).boxed()
+        violated_fields::rejected_fields(connection, schema, error, written).boxed()
     }
 
     fn map_error(error: sqlx::Error, schema: &Schema) -> StorageError {
-        let mut kind = failure::error_kind(&error);
+        let mut kind = error_mapping::error_kind(&error);
         let mut fields = Vec::new();
         if let sqlx::Error::Database(database) = &error
             && let Some(detail) = database.try_downcast_ref::<PgDatabaseError>()
@@ -335,18 +336,22 @@ impl Dialect for PostgresDialect {
             kind = kind_by_sqlstate(detail.code(), kind).unwrap_or(kind);
             let own = detail.table().is_none_or(|table| schema.table.rsplit('.').next() == Some(table));
             if let Some(column) = detail.column() {
-                fields = failure::field_names(schema, std::iter::once(column));
+                fields = error_mapping::field_names(schema, std::iter::once(column));
             } else if own && let Some(columns) = detail.detail().and_then(key_columns) {
                 let names = columns.split(", ").map(|column| column.trim_matches('"'));
-                fields = failure::field_names(schema, names);
+                fields = error_mapping::field_names(schema, names);
                 if fields.is_empty() {
                     // An index on an expression, such as `lower(email)`.
-                    fields = failure::field_names(schema, identifiers(columns).iter().map(String::as_str));
+                    fields =
+                        error_mapping::field_names(schema, identifiers(columns).iter().map(String::as_str));
                 }
             }
         }
-        let refused =
-            if Self::is_read_only(&error) { failure::read_only_error(kind) } else { StorageError::new(kind) };
+        let refused = if Self::is_read_only(&error) {
+            error_mapping::read_only_error(kind)
+        } else {
+            StorageError::new(kind)
+        };
         refused.with_fields(fields).with_context("table", schema.table.clone()).with_source(error)
     }
 }

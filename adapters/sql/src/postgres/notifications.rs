@@ -5,7 +5,7 @@ use std::time::Duration;
 use resourceful_contract::{Answer, NotificationStream};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 
-use crate::failure;
+use crate::error_mapping;
 
 /// The statement that sends a notification.
 pub(super) const NOTIFY: &str = "SELECT pg_notify($1, '')";
@@ -17,7 +17,7 @@ struct PgNotificationStream(PgListener);
 impl NotificationStream for PgNotificationStream {
     fn notified(&mut self) -> Answer<'_, ()> {
         // A lost connection is opened again, and a gap counts as a notification, since some may have been missed meanwhile.
-        Box::pin(async { self.0.try_recv().await.map(drop).map_err(failure::connection_error) })
+        Box::pin(async { self.0.try_recv().await.map(drop).map_err(error_mapping::connection_error) })
     }
 }
 

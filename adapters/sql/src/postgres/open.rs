@@ -9,8 +9,9 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, S
 
 use super::PostgresDialect;
 use super::connect_error::to_storage_error;
-use super::listener;
-use super::pooler::{self, Route};
+use super::direct_url;
+use super::pooler;
+use super::pooler::Route;
 use super::settings::Settings;
 use super::url::ConnectionUrl;
 use crate::connect::{PoolMode, SqlOptions};
@@ -31,7 +32,7 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<PostgresDialec
     let target = ConnectTarget::parse(&options.url, options, options.pool_mode)?;
     let verified = target.detect_route(options.acquire_timeout).await?;
     let listener = match &options.direct_url {
-        Some(url) => Some(listener::listen_options(url, options).await?),
+        Some(url) => Some(direct_url::listen_options(url, options).await?),
         None if verified.route == Route::Transaction => {
             tracing::info!(
                 "a pooler in transaction mode has no session to LISTEN in: the changes of other nodes are looked for \
@@ -56,7 +57,7 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<PostgresDialec
         .await
         .map_err(|error| to_storage_error(error, &verified.options))?;
     if let (Some(listener), Some(_)) = (&listener, &options.direct_url) {
-        listener::verify_same_database(listener, &pool, options).await?;
+        direct_url::verify_same_database(listener, &pool, options).await?;
     }
     Ok(Database::with_one_pool(pool, sessions, options.limits()).with_listener(listener))
 }

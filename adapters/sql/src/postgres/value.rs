@@ -10,7 +10,7 @@ use sqlx::types::Json;
 use sqlx::{Arguments as _, Decode, Postgres, Row as _, Type, ValueRef as _};
 use uuid::Uuid;
 
-use super::pattern;
+use super::search_pattern;
 use crate::args::Arg;
 use crate::dialect::{CodecError, to_float32};
 
@@ -23,8 +23,8 @@ pub(super) fn bind(args: &mut PgArguments, arg: &Arg<'_>) -> Result<(), CodecErr
     match arg {
         Arg::Number(number) => args.add(*number),
         Arg::Text(text) => args.add(*text),
-        Arg::SearchTerm(word) => args.add(pattern::search_regex(word)),
-        Arg::AsciiSearchTerm(word) => args.add(pattern::to_ascii_term(word)),
+        Arg::SearchTerm(word) => args.add(search_pattern::search_regex(word)),
+        Arg::AsciiSearchTerm(word) => args.add(search_pattern::to_ascii_term(word)),
         Arg::Many(field_type, values) => match field_type.scalar() {
             Some(scalar) => bind_list(args, scalar, Some(values)),
             None => Err("only scalars stand in lists".into()),

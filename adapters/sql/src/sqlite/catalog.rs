@@ -5,9 +5,9 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 
 use crate::catalog::Column;
-use crate::check::{quoted, quoted_table};
+use crate::column_overrides::ColumnOverride;
 use crate::dialect::{Dialect as _, TypeMismatch};
-use crate::overrides::ColumnOverride;
+use crate::schema_check::{quoted, quoted_table};
 
 /// `table_xinfo` lists generated columns too (hidden 2 and 3). An `INTEGER PRIMARY KEY` is the rowid, unless the key has an
 /// index of its own (as `INTEGER PRIMARY KEY DESC` has).

@@ -1,13 +1,13 @@
 //! The SQLite dialect.
 
-mod after_release;
 mod catalog;
 mod connect_error;
-mod pattern;
+mod connection_test;
 mod readiness;
-mod rejection;
+mod search_pattern;
 mod time_limit;
 mod value;
+mod violated_fields;
 
 use std::str::FromStr as _;
 use std::time::{Duration, Instant};
@@ -22,12 +22,13 @@ use sqlx::sqlite::{
 };
 use sqlx::{Executor as _, Row as _, SqlStr, Sqlite, ValueRef as _};
 
+use super::error_mapping;
 use crate::args::Arg;
 use crate::catalog::Column;
+use crate::column_overrides::ColumnOverride;
 use crate::connect::SqlOptions;
 use crate::dialect::{CodecError, Dialect, TypeMismatch};
-use crate::failure::{self, Transient};
-use crate::overrides::ColumnOverride;
+use crate::error_mapping::Transient;
 use crate::session_mode::SessionMode;
 use crate::storage::{Database, SqlQuery};
 
@@ -55,7 +56,7 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>
             .max_lifetime(None)
             .test_before_acquire(false)
             .acquire_timeout(options.acquire_timeout)
-            .after_release(|connection, _| after_release::repair(connection).boxed())
+            .after_release(|connection, _| connection_test::repair(connection).boxed())
             .connect_with(connect)
             .await
             .map_err(open_error)?;
@@ -72,7 +73,7 @@ pub(crate) async fn open(options: &SqlOptions) -> Result<Database<SqliteDialect>
             .max_lifetime(None)
             .test_before_acquire(false)
             .acquire_timeout(options.acquire_timeout)
-            .after_release(|connection, _| after_release::is_usable(connection).boxed())
+            .after_release(|connection, _| connection_test::is_usable(connection).boxed())
     };
     let end = Instant::now() + options.busy_timeout;
     let writer = loop {
@@ -360,11 +361,11 @@ impl Dialect for SqliteDialect {
         error: &'c sqlx::Error,
         written: &'c [(usize, &'c Value)],
     ) -> BoxFuture<'c, Result<Vec<usize>, sqlx::Error>> {
-        rejection::rejected_fields(connection, schema, error, written).boxed()
+        violated_fields::rejected_fields(connection, schema, error, written).boxed()
     }
 
     fn map_error(error: sqlx::Error, schema: &Schema) -> StorageError {
-        let mut kind = failure::error_kind(&error);
+        let mut kind = error_mapping::error_kind(&error);
         let mut fields = Vec::new();
         if let sqlx::Error::Database(database) = &error {
             kind = match primary_code(database.as_ref()) {
@@ -381,14 +382,17 @@ impl Dialect for SqliteDialect {
             };
             if database.message().starts_with("cannot store ") {
                 // `cannot store TEXT value in INTEGER column t.c`
-                fields = failure::field_names(schema, database.message().rsplit(['.', ' ']).take(1));
+                fields = error_mapping::field_names(schema, database.message().rsplit(['.', ' ']).take(1));
             } else if let Some((_, columns)) = database.message().split_once("constraint failed: ") {
                 let names = columns.split(", ").filter_map(|column| column.rsplit('.').next());
-                fields = failure::field_names(schema, names);
+                fields = error_mapping::field_names(schema, names);
             }
         }
-        let refused =
-            if Self::is_read_only(&error) { failure::read_only_error(kind) } else { StorageError::new(kind) };
+        let refused = if Self::is_read_only(&error) {
+            error_mapping::read_only_error(kind)
+        } else {
+            StorageError::new(kind)
+        };
         refused.with_fields(fields).with_context("table", schema.table.clone()).with_source(error)
     }
 }

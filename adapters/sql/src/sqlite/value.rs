@@ -13,7 +13,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow, SqliteValueRef};
 use sqlx::{Arguments as _, Decode, Row as _, Sqlite, Type, TypeInfo as _, ValueRef as _};
 use uuid::Uuid;
 
-use super::pattern;
+use super::search_pattern;
 use crate::args::Arg;
 use crate::dialect::{CodecError, to_float32};
 
@@ -21,7 +21,7 @@ pub(super) fn bind(args: &mut SqliteArguments, arg: &Arg<'_>) -> Result<(), Code
     match arg {
         Arg::Number(number) => args.add(*number),
         Arg::Text(text) => args.add(*text),
-        Arg::SearchTerm(word) | Arg::AsciiSearchTerm(word) => args.add(pattern::search_glob(word)),
+        Arg::SearchTerm(word) | Arg::AsciiSearchTerm(word) => args.add(search_pattern::search_glob(word)),
         Arg::Elements(_, values) => {
             // Written as in the column, where an array is JSON.
             let mut list = Vec::with_capacity(64);

@@ -33,10 +33,12 @@ pub(super) async fn verify_same_database(
         Ok::<_, sqlx::Error>(stream)
     };
     match listening.await {
-        Ok(Some(mut stream)) => match tokio::time::timeout(options.acquire_timeout, stream.notified()).await {
-            Ok(notified) => notified,
-            Err(_) => Err(direct_url_error("leads to another database than the URL")),
-        },
+        Ok(Some(mut stream)) => {
+            match tokio::time::timeout(options.acquire_timeout, stream.notified()).await {
+                Ok(notified) => notified,
+                Err(_) => Err(direct_url_error("leads to another database than the URL")),
+            }
+        }
         Ok(None) => Ok(()),
         // A standby supports neither LISTEN nor NOTIFY. It may become the primary.
         Err(error) => {

@@ -26,10 +26,11 @@ use tower::{Layer as _, Service, ServiceExt};
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
 
-use super::buffered::mark_buffered;
+use super::buffered_body::mark_buffered;
 use super::health;
 use super::lifecycle::{Lifecycle, overloaded};
-use super::server::{Connection, try_reserve};
+use crate::app::server::Connection;
+use crate::app::server::try_reserve;
 use crate::error::{Error, ErrorKind, Fault};
 use crate::http::{
     AppState, CodedTags, Context, GetBodyLength, RequestParts, Routes, call, coded_tag, head, original_uri,

@@ -5,8 +5,8 @@ use rust_decimal::prelude::ToPrimitive as _;
 use sqlx::postgres::{PgArguments, PgConnection, PgDatabaseError};
 use sqlx::{AssertSqlSafe, Row as _};
 
-use crate::rejection::constraint_fields;
 use crate::storage::unprepared_query;
+use crate::violated_fields::constraint_fields;
 
 pub(super) async fn rejected_fields(
     connection: &mut PgConnection,

@@ -22,7 +22,7 @@ use super::connection::{Connection, Request};
 use super::has_other_threads;
 use super::response_body::{ResponseBody, ResponseMemory};
 use crate::app::health;
-use crate::app::service::AppService;
+use crate::app::middleware::AppService;
 
 /// The minimum bytes of a request body that takes long to read and check.
 const MIN_LARGE_BYTES: u64 = 64 << 10;

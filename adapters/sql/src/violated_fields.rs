@@ -4,9 +4,9 @@ use std::error::Error as _;
 
 use resourceful_contract::{Change, ChangeSet, ErrorKind, StorageError, Value, Write};
 
+use super::error_mapping;
 use crate::connections::PooledConnection;
 use crate::dialect::Dialect;
-use crate::failure;
 
 /// Adds the fields that caused an error, as far as the catalog shows them. The failed transaction must have ended.
 pub(crate) async fn add_rejected_fields<D: Dialect>(
@@ -23,9 +23,9 @@ pub(crate) async fn add_rejected_fields<D: Dialect>(
     let found = match connection.scope().await {
         Ok(mut scope) => {
             let found = D::rejected_fields(&mut scope, &change.schema, cause, &written).await;
-            scope.end(found.map_err(failure::connection_error), failure::connection_error).await
+            scope.end(found.map_err(error_mapping::connection_error), error_mapping::connection_error).await
         }
-        Err(error) => Err(failure::connection_error(error)),
+        Err(error) => Err(error_mapping::connection_error(error)),
     };
     let fields = found.unwrap_or_default();
     let names = fields.into_iter().map(|field| change.schema.fields[field].name.clone()).collect();

@@ -13,8 +13,8 @@ use resourceful_contract::{
 use serde_json::json;
 
 use super::lease::RELAY;
+use super::publish::is_concurrent_write;
 use super::queue::Outbox;
-use super::queue::is_concurrent_write;
 use crate::catalog::{Entry, GuardedStorage};
 use crate::error::Error;
 use crate::tables::events::{BATCH, DELIVERED_AT, EventRow, Position, RESOURCE, SEQUENCE, TIME};

@@ -3,7 +3,7 @@
 use resourceful_contract::{Schema, Value};
 use sqlx::sqlite::SqliteConnection;
 
-use crate::rejection::{constraint_fields, identifiers};
+use crate::violated_fields::{constraint_fields, identifiers};
 
 /// The prefix of a check constraint's error; the constraint's name follows, or its expression if it has none.
 const CHECK_PREFIX: &str = "CHECK constraint failed: ";

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use resourceful_contract::{Field, IdSource, Index, Mismatch, Schema, StorageError};
 
+use super::error_mapping;
 use crate::catalog::{Column, TableIndex, columns, indexes};
 use crate::create::{create_index, index_name};
 use crate::dialect::{Dialect, TypeMismatch};
-use crate::failure;
 use crate::storage::{Connection, Database};
 
 pub(crate) async fn check<D: Dialect>(
@@ -20,9 +20,9 @@ pub(crate) async fn check<D: Dialect>(
         return Ok(overlong_names);
     }
     let mut connection = database.reader().await?;
-    let mut scope = connection.scope().await.map_err(failure::begin_error::<D>)?;
+    let mut scope = connection.scope().await.map_err(error_mapping::begin_error::<D>)?;
     let found = read_catalog::<D>(&mut scope, schema).await;
-    let (columns, mut indexes) = scope.end(found, failure::connection_error).await?;
+    let (columns, mut indexes) = scope.end(found, error_mapping::connection_error).await?;
     connection.release();
     if columns.is_empty() {
         let message = format!("there is no table `{}`", schema.table);

@@ -50,7 +50,7 @@ mod tests {
         for url in
             ["sqlite::memory:".to_owned(), format!("sqlite://{}", folder.path().join("ready.db").display())]
         {
-            let database = crate::sqlite::open(&crate::Sql::options(&url)).await.unwrap();
+            let database = crate::sqlite::open(&crate::connect::Sql::options(&url)).await.unwrap();
             database.ready().await.unwrap();
             let mut writer = database.writer().await.unwrap();
             writer.execute("BEGIN").await.unwrap();
