@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use resourceful_contract::{NotificationStream, StorageError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -44,7 +45,16 @@ pub struct Background {
 
 impl Background {
     /// Stops the work and closes every stream. Deliveries under way are repeated wherever the work continues.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
+        self.stop_boxed().await;
+    }
+
+    #[inline(never)]
+    fn stop_boxed(self) -> BoxFuture<'static, ()> {
+        Box::pin(self.close())
+    }
+
+    async fn close(mut self) {
         if let Some(live) = &self.live {
             live.hub.close();
             // Sockets are closed with a close frame.
@@ -149,6 +159,15 @@ impl App {
     /// # Errors
     /// Where a storage fails.
     pub async fn deliver(&self) -> Result<(), Error> {
+        self.deliver_boxed().await
+    }
+
+    #[inline(never)]
+    fn deliver_boxed(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.deliver_all())
+    }
+
+    async fn deliver_all(&self) -> Result<(), Error> {
         #[cfg(feature = "webhooks")]
         if let Some(dispatcher) = &self.dispatcher {
             // Webhooks for the events that are delivered below are queued and sent now.
@@ -180,6 +199,15 @@ impl App {
     /// # Errors
     /// Where a storage fails.
     pub async fn sweep(&self) -> Result<(), Error> {
+        self.sweep_boxed().await
+    }
+
+    #[inline(never)]
+    fn sweep_boxed(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.sweep_all())
+    }
+
+    async fn sweep_all(&self) -> Result<(), Error> {
         for storage in self.state.engine.outbox.storages() {
             sweep(&self.state.engine, storage).await?;
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures::future::BoxFuture;
 use resourceful_contract::{Bus, Migration, Storage};
 use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
 
@@ -468,7 +469,13 @@ impl AppBuilder {
     /// # Errors
     /// Every fault at once, each with the line that fixes it; [`BuildError::is_retryable`] where a database or a bus is away.
     pub async fn build(self) -> Result<App, BuildError> {
-        Ok(build::build(self.add_feature_resources()?).await?)
+        self.build_boxed().await
+    }
+
+    /// Boxed here, so that the crate of the application does not compile the future again.
+    #[inline(never)]
+    fn build_boxed(self) -> BoxFuture<'static, Result<App, BuildError>> {
+        Box::pin(async move { Ok(build::build(self.add_feature_resources()?).await?) })
     }
 
     /// Applies every missing migration, whatever the preset, and returns those that it applied: for a deployment step.
@@ -476,7 +483,12 @@ impl AppBuilder {
     /// # Errors
     /// Migrations that a database refuses, and migrations that were changed after they were applied.
     pub async fn migrate(self) -> Result<Vec<String>, BuildError> {
-        Ok(migrate::migrate(&self.add_feature_resources()?, true).await?)
+        self.migrate_boxed().await
+    }
+
+    #[inline(never)]
+    fn migrate_boxed(self) -> BoxFuture<'static, Result<Vec<String>, BuildError>> {
+        Box::pin(async move { Ok(migrate::migrate(&self.add_feature_resources()?, true).await?) })
     }
 
     /// Adds the resources of the features that it uses.

@@ -21,6 +21,7 @@ use std::sync::atomic::Ordering;
 
 use axum::Router;
 use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
 use uuid::Uuid;
 
 use crate::access::Actor;
@@ -209,7 +210,12 @@ impl App {
     /// # Errors
     /// Where there is no such resource, or its storage fails.
     pub async fn count(&self, resource: &str) -> Result<u64, Error> {
-        self.state.engine.count(resource).await
+        self.count_boxed(resource).await
+    }
+
+    #[inline(never)]
+    fn count_boxed<'a>(&'a self, resource: &'a str) -> BoxFuture<'a, Result<u64, Error>> {
+        Box::pin(self.state.engine.count(resource))
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
 use tokio::sync::Notify;
 
@@ -22,8 +23,7 @@ impl App {
     /// # Errors
     /// Where the address cannot be listened on, or accepting fails.
     pub async fn serve(self, address: impl AsRef<str>) -> Result<(), Error> {
-        let address = address.as_ref();
-        let listener = bind(address).await.map_err(|error| listen_error(address, error))?;
+        let listener = bind_boxed(address.as_ref().to_owned()).await?;
         self.serve_on(listener).await
     }
 
@@ -32,7 +32,7 @@ impl App {
     /// # Errors
     /// Where accepting fails.
     pub async fn serve_on(self, listener: TcpListener) -> Result<(), Error> {
-        self.serve_until(listener, shutdown_signal()).await
+        self.serve_boxed(listener, Box::pin(shutdown_signal())).await
     }
 
     /// Serves until a future completes, then shuts down gracefully: readiness fails at once, connections are still
@@ -45,6 +45,20 @@ impl App {
         listener: TcpListener,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), Error> {
+        self.serve_boxed(listener, Box::pin(stop)).await
+    }
+
+    /// Boxed here, so that the crate of the application does not compile the server again.
+    #[inline(never)]
+    fn serve_boxed(
+        self,
+        listener: TcpListener,
+        stop: BoxFuture<'static, ()>,
+    ) -> BoxFuture<'static, Result<(), Error>> {
+        Box::pin(self.run(listener, stop))
+    }
+
+    async fn run(self, listener: TcpListener, stop: BoxFuture<'static, ()>) -> Result<(), Error> {
         if self.development.has_banner
             && let Ok(address) = listener.local_addr()
         {
@@ -96,6 +110,11 @@ impl App {
         }
         Ok(())
     }
+}
+
+#[inline(never)]
+fn bind_boxed(address: String) -> BoxFuture<'static, Result<TcpListener, Error>> {
+    Box::pin(async move { bind(&address).await.map_err(|error| listen_error(&address, error)) })
 }
 
 /// Listens on the first address of a name that can be bound.

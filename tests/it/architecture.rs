@@ -210,3 +210,43 @@ fn unrestricted_row_filters_are_created_only_below_the_protocols() {
         assert!(is_allowed || !makes, "{} makes an unrestricted row filter", path.display());
     }
 }
+
+/// The path of a request that ARCHITECTURE.md describes: its functions are where it says, and no more than it allows.
+#[test]
+fn hops_of_a_request_are_as_documented() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let (mut hops, mut last) = (0, Vec::new());
+    for row in text.lines() {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let [_, numbers, functions, place, ..] = cells.as_slice() else { continue };
+        if *numbers == "hops" {
+            last.push(0);
+        }
+        let Some(number) = numbers.rsplit('–').next().and_then(|number| number.parse::<usize>().ok())
+        else {
+            continue;
+        };
+        *last.last_mut().expect("a table has a head") = number;
+        let place = place.trim_matches('`');
+        let folder =
+            if place.starts_with("adapters") { root.join(place) } else { root.join("src").join(place) };
+        let code: String = match folder.is_dir() {
+            true => sources(folder.strip_prefix(root).unwrap().to_str().unwrap())
+                .into_iter()
+                .map(|(_, code)| code)
+                .collect(),
+            false => fs::read_to_string(&folder).unwrap_or_else(|error| panic!("{place}: {error}")),
+        };
+        for function in functions.split(", ") {
+            let name = function.trim_matches('`').rsplit("::").next().unwrap();
+            assert!(code.contains(&format!("fn {name}")), "ARCHITECTURE.md: there is no `{name}` in {place}");
+            hops += 1;
+        }
+    }
+    let [_, list, create] = last[..] else {
+        panic!("ARCHITECTURE.md has three tables of hops, not {}", last.len())
+    };
+    assert!(list <= 45 && create <= 55, "{list} hops of a list, {create} of a create");
+    assert!(hops >= list, "only {hops} functions were found");
+}

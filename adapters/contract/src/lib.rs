@@ -13,6 +13,8 @@
 //! Nothing here depends on HTTP or a database driver. The conformance suite (feature `conformance`) tests an implementation
 //! against the semantics documented here.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod bus;
 mod cache_store;
 mod capabilities;

@@ -19,12 +19,22 @@ pub struct Redis {
     commands: ConnectionManager,
 }
 
+/// Boxed here, so that the crate of the application does not compile the driver's futures again.
+#[inline(never)]
+fn connect_boxed(url: String) -> resourceful_contract::Answer<'static, Redis> {
+    Box::pin(Redis::open(url))
+}
+
 impl Redis {
     /// Connects to a server: `redis://host:port/database`, or `rediss://` with TLS.
     ///
     /// # Errors
     /// If the URL cannot be parsed or the server does not respond.
     pub async fn connect(url: &str) -> Result<Self, StorageError> {
+        connect_boxed(url.to_owned()).await
+    }
+
+    async fn open(url: String) -> Result<Self, StorageError> {
         let client = Client::open(url).map_err(storage_error)?;
         let config = ConnectionManagerConfig::new();
         let commands =

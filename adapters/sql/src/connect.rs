@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use resourceful_contract::{ErrorKind, Storage, StorageError, Table};
+use resourceful_contract::{Answer, ErrorKind, Storage, StorageError, Table};
 
 use crate::storage::Limits;
 
@@ -153,6 +153,16 @@ impl SqlOptions {
     /// # Errors
     /// If the URL's scheme is not supported or the database cannot be reached.
     pub async fn connect(self) -> Result<Sql, StorageError> {
+        self.connect_boxed().await
+    }
+
+    /// Boxed here, so that the crate of the application does not compile the driver's futures again.
+    #[inline(never)]
+    fn connect_boxed(self) -> Answer<'static, Sql> {
+        Box::pin(self.open())
+    }
+
+    async fn open(self) -> Result<Sql, StorageError> {
         let scheme = self.url.split_once(':').map_or("", |(scheme, _)| scheme).to_owned();
         let storage: Arc<dyn Storage> = match scheme.as_str() {
             #[cfg(feature = "sqlite")]

@@ -3,6 +3,8 @@
 //! One generic storage over a dialect, type-erased behind `dyn Storage`. The text of a statement is built once for each
 //! query shape and reused as a prepared statement; rows are written from their columns straight to the response's JSON.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod args;
 mod catalog;
 mod column_overrides;

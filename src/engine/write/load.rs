@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use resourceful_contract::{Change, ChangeSet, Count, Filter, Position, Query, Sort, Value, Write};
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -71,6 +72,15 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// Where the storage refuses a row, or fails.
     pub async fn commit(self) -> Result<usize, Error> {
+        self.commit_boxed().await
+    }
+
+    #[inline(never)]
+    fn commit_boxed(self) -> BoxFuture<'a, Result<usize, Error>> {
+        Box::pin(self.store())
+    }
+
+    async fn store(self) -> Result<usize, Error> {
         let rows = self.changes.len();
         if let Some(entry) = self.storage {
             let changes = ChangeSet { progress: self.progress, ..ChangeSet::of(self.changes) };
