@@ -27,7 +27,7 @@ struct Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The request cannot be understood (400).
+    /// The request is malformed (400).
     BadRequest,
     /// Missing or invalid credentials (401).
     Unauthenticated,
@@ -191,7 +191,7 @@ impl Error {
     }
 
     pub(crate) fn not_found() -> Self {
-        Self::new(ErrorKind::NotFound, "not-found", "There is nothing here, or nothing that you may see.")
+        Self::new(ErrorKind::NotFound, "not-found", "Nothing exists at this path, or you may not see it.")
     }
 
     pub(crate) fn method_not_allowed() -> Self {
@@ -212,13 +212,12 @@ impl Error {
     }
 
     fn query_timeout() -> Self {
-        let detail = "The database was asked for more than it does within its time limit, and changed nothing. Ask for less: filter by fields with an index, leave out the count or related items.";
+        let detail = "The query exceeded the database's time limit, and nothing was changed. Request less: filter by indexed fields, leave out the count or related items.";
         Self::new(ErrorKind::DeadlineExceeded, "query-timeout", detail)
     }
 
     pub(crate) fn concurrent_change() -> Self {
-        let detail =
-            "Others changed the same items again and again meanwhile, and nothing was changed. Try again.";
+        let detail = "Concurrent requests kept changing the same items, and nothing was changed. Try again.";
         Self::new(ErrorKind::Conflict, "concurrent-change", detail)
     }
 
@@ -226,7 +225,7 @@ impl Error {
         faults.sort();
         faults.dedup_by(|a, b| a.at == b.at && a.code == b.code);
         faults.truncate(MAX_FAULTS);
-        Self::new(ErrorKind::Validation, "validation", "The body breaks the rules listed in `errors`.")
+        Self::new(ErrorKind::Validation, "validation", "The body is invalid: see `errors`.")
             .with_faults(faults)
     }
 
@@ -235,7 +234,7 @@ impl Error {
         Self::new(
             ErrorKind::BadRequest,
             "invalid-query",
-            "The query holds what this resource does not know. Nothing was ignored: see `errors`.",
+            "The query has unknown or invalid parameters, and none was ignored: see `errors`.",
         )
         .with_faults(faults)
     }
@@ -260,7 +259,7 @@ impl Error {
     pub(crate) fn unknown_etag() -> Self {
         Self::mismatch(
             "If-Match",
-            "This tag is of no version of this item: send the ETag as the item was answered with it.",
+            "This ETag is of no version of this item: send the ETag of the item's last response.",
         )
     }
 

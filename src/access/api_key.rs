@@ -163,7 +163,7 @@ impl ApiKeys {
             return Ok(None);
         };
         let found = self.store.find(prefix).await.map_err(|error| {
-            tracing::error!(error = format!("{error:#}"), "API keys cannot be looked up, which refuses them");
+            tracing::error!(error = format!("{error:#}"), "API keys cannot be looked up: they are refused");
             Unauthenticated
         })?;
         let digest = blake3::hash(text.as_bytes());
@@ -179,7 +179,7 @@ impl ApiKeys {
         if key.last_used_at.is_none_or(|last| now - last >= LAST_USED_INTERVAL)
             && let Err(error) = self.store.used(prefix, now).await
         {
-            tracing::warn!(error = format!("{error:#}"), "the use of an API key is not noted");
+            tracing::warn!(error = format!("{error:#}"), "the last use of an API key could not be recorded");
         }
         Ok(Some(key.actor))
     }

@@ -72,7 +72,7 @@ pub struct Unauthenticated;
 
 impl fmt::Display for Unauthenticated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the credential is not good")
+        f.write_str("the credential is invalid")
     }
 }
 

@@ -221,7 +221,7 @@ async fn listen(state: Arc<GrantsState>, mut listener: Box<dyn Listener>) {
                 if !state.is_disconnected.swap(true, Ordering::AcqRel) {
                     tracing::warn!(
                         error = format!("{error:#}"),
-                        "the bus is away: no grants are remembered until it is back"
+                        "the bus is unavailable: grants are not cached until it is back"
                     );
                 }
                 tokio::time::sleep(RECONNECT_DELAY).await;

@@ -128,7 +128,7 @@ impl Jwks {
             self.address.parse().map_err(|error| format!("`{}` is no address: {error}", self.address))?;
         let is_local = matches!(address.host(), Some("localhost" | "127.0.0.1" | "[::1]"));
         if address.scheme_str() != Some("https") && !(address.scheme_str() == Some("http") && is_local) {
-            return Err(format!("keys from `{address}` could be anybody's"));
+            return Err(format!("keys must be fetched over HTTPS, not from `{address}`"));
         }
         let client =
             Client::new(AddressPolicy::Any).map_err(|error| format!("TLS cannot be set up: {error}"))?;
@@ -240,9 +240,13 @@ impl KeySource {
                         .is_some_and(|of| *of != PublicKeyUse::Signature) => {}
                 Ok(jwk) => match Key::from_jwk(&jwk) {
                     Ok(key) => keys.push(key),
-                    Err(fault) => tracing::warn!(address = %self.0.address, fault, "a key is passed over"),
+                    Err(fault) => {
+                        tracing::warn!(address = %self.0.address, fault, "a key of the JWK set is ignored");
+                    }
                 },
-                Err(fault) => tracing::warn!(address = %self.0.address, fault, "a key is passed over"),
+                Err(fault) => {
+                    tracing::warn!(address = %self.0.address, fault, "a key of the JWK set is ignored");
+                }
             }
         }
         Ok(keys)

@@ -131,7 +131,7 @@ impl Rule {
         let read = |_: &Json| Err(String::new());
         let rule = Self::compile(permission, &Schema::new("", "", vec![id], 0, IdSource::Client), &read);
         let rule = rule.ok().filter(|rule| !rule.is_row_dependent());
-        rule.ok_or_else(|| format!("{permission} differs from row to row, and there are no rows here"))
+        rule.ok_or_else(|| format!("{permission} depends on the row, and there are no rows here"))
     }
 
     /// The rule that denies every caller.
@@ -190,8 +190,8 @@ fn resolve(decision: Decision, read: &Read<'_>) -> Verdict {
         DecisionKind::Where(filter) => match read(&filter) {
             Ok(filter) => Verdict::rows(filter),
             Err(fault) => {
-                tracing::error!(fault, "a check answered a filter that does not fit, which denies");
-                Verdict::Deny("a check answered a filter that does not fit".into())
+                tracing::error!(fault, "a check returned an invalid filter: access is denied");
+                Verdict::Deny("a check returned an invalid filter".into())
             }
         },
     }
@@ -378,7 +378,7 @@ impl NodeKind {
                 Err(_) => Verdict::Deny("its condition panicked".into()),
             },
             Self::All(parts) => {
-                let mut verdict = so(!parts.is_empty(), "nothing is allowed by no rule");
+                let mut verdict = so(!parts.is_empty(), "an empty list of rules allows nothing");
                 for part in parts {
                     verdict = verdict.and(part.verdict(actor, verdicts, steps)?);
                     if matches!(verdict, Verdict::Deny(_)) {
@@ -388,7 +388,7 @@ impl NodeKind {
                 verdict
             }
             Self::Any(parts) => {
-                let mut verdict = Verdict::Deny("nothing is allowed by no rule".into());
+                let mut verdict = Verdict::Deny("an empty list of rules allows nothing".into());
                 for part in parts {
                     let next = part.verdict(actor, verdicts, steps)?;
                     verdict = match (verdict, next) {

@@ -290,7 +290,7 @@ impl Sessions {
         };
         let digest = digest(&id);
         let failed = |error: CheckError| {
-            tracing::error!(error = format!("{error:#}"), "sessions cannot be looked up, which refuses them");
+            tracing::error!(error = format!("{error:#}"), "sessions cannot be looked up: they are refused");
             Unauthenticated
         };
         let session = self.store.find(&digest).await.map_err(failed)?.ok_or(Unauthenticated)?;

@@ -155,7 +155,7 @@ impl Tenancy {
                 Err(not_a_member())
             }
             Err(_) => {
-                tracing::error!("the question of membership panicked, which refuses it");
+                tracing::error!("the membership check panicked: the request is refused");
                 Err(not_a_member())
             }
         }

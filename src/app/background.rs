@@ -129,7 +129,7 @@ impl App {
                     if let Err(error) = sweeping.delete_expired().await {
                         tracing::warn!(
                             error = format!("{error:#}"),
-                            "the log of webhooks could not be cleared"
+                            "expired webhook deliveries could not be deleted"
                         );
                     }
                     tokio::time::sleep(PURGE_INTERVAL).await;
@@ -144,7 +144,7 @@ impl App {
         for storage in self.state.engine.outbox.storages() {
             let release = self.state.engine.outbox.release_lease(storage, self.relay.holder());
             if let Ok(Err(error)) = tokio::time::timeout(RETRY_DELAY, release).await {
-                tracing::debug!(%error, "the relay's lease was not given up");
+                tracing::debug!(%error, "the relay's lease could not be released");
             }
         }
     }
@@ -356,7 +356,8 @@ impl StorageWorker {
         loop {
             // A panic in a storage or a rule does not stop the delivery of the next events.
             let step = AssertUnwindSafe(tail.step(self.position)).catch_unwind().await;
-            match step.unwrap_or_else(|_| Err(Error::internal("telling of changes panicked"))) {
+            match step.unwrap_or_else(|_| Err(Error::internal("delivering changes to subscribers panicked")))
+            {
                 Ok(true) => {}
                 Ok(false) => tokio::select! {
                     changed = published.changed() => if changed.is_err() { return },
@@ -374,7 +375,7 @@ impl StorageWorker {
         let Some(storage) = self.outbox_storage() else { return };
         loop {
             if let Err(error) = sweep(&self.engine, storage).await {
-                tracing::warn!(error = format!("{error:#}"), "what is old could not be cleared");
+                tracing::warn!(error = format!("{error:#}"), "expired records could not be deleted");
             }
             tokio::time::sleep(PURGE_INTERVAL).await;
         }

@@ -196,7 +196,7 @@ fn merge_routers(builder: &AppBuilder, catalog: &Catalog, faults: &mut Faults) -
             Ok(joined) => merged = Some(joined),
             Err(panic) => faults.push(
                 None,
-                format!("a merged router cannot stand beside the rest: {}", panic_message(panic.as_ref())),
+                format!("a merged router conflicts with the other routes: {}", panic_message(panic.as_ref())),
                 "give its route another path, or the resource another name or .prefix(…)",
             ),
         }

@@ -112,7 +112,7 @@ fn deadline_exceeded(deadline: Duration) -> Error {
         ErrorKind::DeadlineExceeded,
         "deadline-exceeded",
         format!(
-            "The answer took longer than {} ms. A change may have happened or not.",
+            "The response took longer than {} ms. A change may or may not have been made.",
             deadline.as_millis()
         ),
     )

@@ -100,14 +100,12 @@ impl AppService {
             StatusCode::URI_TOO_LONG => (
                 ErrorKind::UriTooLong,
                 "uri-too-long",
-                "Ask by `POST …/query`, whose body takes more than a URI.",
+                "Use `POST …/query`, whose body may be longer than a URI.",
             ),
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
                 (ErrorKind::HeadersTooLarge, "headers-too-large", "Send fewer or shorter header fields.")
             }
-            _ => {
-                (ErrorKind::BadRequest, "invalid-request", "The head of the request is not that of HTTP/1.1.")
-            }
+            _ => (ErrorKind::BadRequest, "invalid-request", "The request head is not valid HTTP/1.1."),
         };
         let context = Context::of(&HeaderMap::new());
         let error = Error::new(kind, code, detail);

@@ -46,7 +46,7 @@ pub(super) async fn migrate(builder: &AppBuilder, apply: bool) -> Result<Vec<Str
                 for label in labels(&found.missing) {
                     faults.push(
                         None,
-                        format!("`{label}` is not applied, and in production nothing is applied unasked"),
+                        format!("`{label}` is not applied, and in production migrations are not applied automatically"),
                         format!("start once with {MIGRATE_VARIABLE}=1, or call create_app(…).migrate() in a step of its own"),
                     );
                 }

@@ -37,7 +37,7 @@ pub struct AuditVerdict {
     /// The seal of the last entry, which covers all entries. A copy that is kept elsewhere reveals a trail that was
     /// rebuilt.
     pub head: Option<String>,
-    /// The fault of the first entry that is not as it was written.
+    /// The fault of the first entry that was changed after it was written.
     pub broken: Option<String>,
 }
 
@@ -198,9 +198,9 @@ impl AuditTrails {
                 let broken = if entry.link != Some(next.link) {
                     Some(format!("entry {} is gone", next.link))
                 } else if entry.seal != next.seal {
-                    Some(format!("entry {} is not as it was written", next.link))
+                    Some(format!("entry {} was changed after it was written", next.link))
                 } else if entry.is_emptied() && !self.is_past_retention(&entry) {
-                    Some(format!("entry {} was emptied before its time", next.link))
+                    Some(format!("entry {} was emptied before its retention ended", next.link))
                 } else {
                     None
                 };
@@ -211,7 +211,7 @@ impl AuditTrails {
             }
         }
         let broken = match end != last {
-            true => Some("the chain does not end as it was written".to_owned()),
+            true => Some("the end of the chain does not match its record".to_owned()),
             false => self.find_unchained(storage, end.link).await?,
         };
         Ok(verdict(&end, broken))

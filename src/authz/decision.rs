@@ -162,7 +162,7 @@ pub(crate) fn allowed_rows(
 /// The error for a caller to whom an operation is not permitted on any row.
 pub(crate) fn denied(entry: &Entry, actor: &Actor, right: impl Into<Right>) -> Error {
     if actor.is_anonymous() {
-        return Error::new(ErrorKind::Unauthenticated, "unauthenticated", "This needs a credential.");
+        return Error::new(ErrorKind::Unauthenticated, "unauthenticated", "This requires a credential.");
     }
     let definition = &entry.definition;
     let detail = format!("You may not {} {}.", right.into().name(definition), definition.name());

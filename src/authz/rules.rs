@@ -63,7 +63,7 @@ fn compile(catalog: &Catalog, entry: &Entry, faults: &mut Faults) -> Rights {
     let mut compiled = |permission: &Permission, field: Option<&str>| {
         Rule::compile(permission, &entry.schema, &read).unwrap_or_else(|found| {
             for fault in found {
-                faults.push(field, fault, "correct the rule: it speaks of the stored row's own fields");
+                faults.push(field, fault, "correct the rule: it may use only the stored row's own fields");
             }
             Rule::deny_all()
         })
@@ -109,7 +109,7 @@ fn compile(catalog: &Catalog, entry: &Entry, faults: &mut Faults) -> Rights {
     for (name, permission) in row_dependent {
         faults.push(
             Some(name),
-            format!("{permission} differs from row to row, and a field rule speaks of the caller alone"),
+            format!("{permission} depends on the row, and a field rule may depend only on the caller"),
             "a rule about the caller: role(…), tenant_role(…), scope(…), check(…)",
         );
     }

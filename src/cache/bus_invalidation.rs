@@ -61,7 +61,7 @@ async fn receive_invalidations(cache: Arc<ResponseCache>, node: [u8; 16], mut li
                 if !cache.is_disconnected.swap(true, Ordering::SeqCst) {
                     tracing::warn!(
                         error = format!("{error:#}"),
-                        "the bus is away: no remembered answers are given until it is back"
+                        "the bus is unavailable: cached responses are not served until it is back"
                     );
                 }
                 tokio::time::sleep(RETRY_DELAY).await;

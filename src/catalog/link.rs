@@ -99,14 +99,14 @@ fn build_observer(
             let (name, event_name) = pattern.split_once('.').unwrap_or((pattern, "*"));
             let Some(position) = positions.get(name) else {
                 let message =
-                    format!("`{pattern}` speaks of `{name}`, which is no resource of the application.");
+                    format!("`{pattern}` refers to `{name}`, which is no resource of the application.");
                 let known = positions.keys().copied();
                 found.push(None, suggest(message, name, known), ".invalidate_on(\"categories.*\")");
                 continue;
             };
             let of = &definitions[*position];
             if event_name != "*" && !of.has_event(event_name) {
-                let message = format!("nothing called `{event_name}` happens to `{name}`.");
+                let message = format!("no event called `{event_name}` exists for `{name}`.");
                 found.push(
                     None,
                     suggest(message, event_name, of.event_suffixes()),

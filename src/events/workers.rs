@@ -142,7 +142,7 @@ impl Workers {
             Ok(Some(TaskOutcome::Handled)) => Some(Ok(())),
             Ok(Some(TaskOutcome::Failed(reason))) => Some(Err(reason)),
             Ok(Some(TaskOutcome::Unknown)) => None,
-            Ok(None) | Err(_) => Some(Err("no node said what became of it".to_owned())),
+            Ok(None) | Err(_) => Some(Err("no node reported the outcome of the event".to_owned())),
         }
     }
 

@@ -85,7 +85,7 @@ impl AppState {
         reject_parameters(parts.uri.query())?;
         if parts.headers.contains_key("idempotency-key") {
             let detail =
-                "A batch is not remembered by a key: send each change to its own resource, or leave it out.";
+                "A batch takes no idempotency key: send each change to its own resource, or omit the header.";
             let fault = Fault::header("Idempotency-Key", "unknown", detail);
             return Err(Error::new(ErrorKind::BadRequest, "idempotency-key", detail).with_faults(vec![fault]));
         }
@@ -169,21 +169,21 @@ fn parse_operation(one: BatchEntry) -> Result<BatchOperation, Fault> {
     let id = match (one.operation, one.id) {
         (Verb::Create, None) => String::new(),
         (Verb::Create, Some(_)) => {
-            return Err(Fault::pointer("/id", "unknown", "An id that you give stands in the body."));
+            return Err(Fault::pointer("/id", "unknown", "The id of a new item belongs in the body."));
         }
         (_, Some(Json::String(id))) => id,
         (_, Some(Json::Number(id))) => id.to_string(),
         (_, Some(_)) => {
-            let detail = "Must be the id of an item that is there: one that is made in this batch cannot be changed in it.";
+            let detail = "Must be the id of an existing item: one that is created in this batch cannot be changed in it.";
             return Err(Fault::pointer("/id", "type", detail));
         }
-        (_, None) => return required("/id", "Which item?"),
+        (_, None) => return required("/id", "This operation requires an id."),
     };
     let body = match (one.operation, one.body) {
         (Verb::Delete, Some(_)) => return Err(Fault::pointer("/body", "unknown", "A delete has no body.")),
         (Verb::Delete, None) => Json::Null,
         (_, Some(body)) => body,
-        (_, None) => return required("/body", "What is to be there?"),
+        (_, None) => return required("/body", "This operation requires a body."),
     };
     let expected = match one.if_match {
         None => None,

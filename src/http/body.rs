@@ -133,7 +133,7 @@ pub(super) async fn read_bytes(
 
 /// The memory budget has no room for another body.
 #[derive(Debug, thiserror::Error)]
-#[error("the bodies of all requests together are as large as they may be")]
+#[error("the memory limit for request bodies is reached")]
 pub(super) struct BudgetExceeded;
 
 /// The error for a body that could not be read to its end.
@@ -152,7 +152,7 @@ fn body_error(error: axum::Error) -> Error {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(one) = cause {
         if one.is::<BudgetExceeded>() {
-            let detail = "The server has as many large bodies as it takes. Try again.";
+            let detail = "The server's memory limit for request bodies is reached. Try again.";
             return Error::new(ErrorKind::Unavailable, "overloaded", detail).with_source(error);
         }
         cause = one.source();
@@ -162,7 +162,7 @@ fn body_error(error: axum::Error) -> Error {
 
 fn body_timeout(idle_timeout: Duration) -> Error {
     let detail =
-        format!("Nothing of the body came for {} ms, and nothing was changed.", idle_timeout.as_millis());
+        format!("The request body stalled for {} ms; nothing was changed.", idle_timeout.as_millis());
     Error::new(ErrorKind::RequestTimeout, "request-timeout", detail)
 }
 

@@ -234,7 +234,7 @@ fn parse_filter(body: &Map<String, Json>, limit: usize) -> Result<(Json, usize),
     let max_affected =
         body.get("max_affected").and_then(Json::as_u64).filter(|max_affected| *max_affected > 0);
     let Some(max_affected) = max_affected.and_then(|max_affected| usize::try_from(max_affected).ok()) else {
-        let detail = format!("Say how many items may be reached at most: 1 to {limit}.");
+        let detail = format!("Give the maximum number of items to affect: 1 to {limit}.");
         return Err(Error::validation(vec![Fault::pointer("/max_affected", "required", detail)]));
     };
     if max_affected > limit {
@@ -330,7 +330,7 @@ fn check_members<'b>(body: &'b Json, known: &[&str]) -> Result<&'b Map<String, J
         .keys()
         .filter(|name| !known.contains(&name.as_str()))
         .map(|name| {
-            let detail = format!("There is {} here.", known.join(", "));
+            let detail = format!("The known members are {}.", known.join(", "));
             Fault::pointer(format!("/{}", crate::error::escape_pointer(name)), "unknown", detail)
         })
         .collect();
@@ -364,7 +364,7 @@ fn parse_patch(item: &Json, id: &str) -> Result<Patch, Fault> {
     let mut patch = members.clone();
     let pointer = format!("/{}", crate::error::escape_pointer(id));
     let Some(id) = patch.shift_remove(id) else {
-        return Err(Fault::pointer(pointer, "required", "Which item is it of?"));
+        return Err(Fault::pointer(pointer, "required", "The id of the item is required."));
     };
     let expected = match patch.shift_remove("if_match") {
         None => None,

@@ -93,7 +93,7 @@ fn pointer(text: &[u8], path: &[PathSegment]) -> String {
 
 fn detail(rounded: &str) -> String {
     if rounded.is_empty() {
-        return "Is beyond every number that is kept: a double reaches about 1.8e308.".to_owned();
+        return "Exceeds the range of a double, which reaches about 1.8e308.".to_owned();
     }
     format!(
         "Has more digits than a JSON number keeps and would become {rounded}: write that, or text where the field is a \

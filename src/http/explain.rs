@@ -121,14 +121,14 @@ impl AppState {
             CheckRequest { actor: caller.clone(), resource: EXPLAIN_PATH.into(), operation: Operation::Read };
         // No scope covers this route, which shows the rules of every resource.
         if caller.is_limited() {
-            return Err(Error::new(ErrorKind::Forbidden, "forbidden", "You may not ask why."));
+            return Err(Error::new(ErrorKind::Forbidden, "forbidden", "You may not request explanations."));
         }
         match rule.decide(&check_request, &|_| Err("there are no rows here".to_owned()), None).await {
             Verdict::Allow => Ok(()),
             _ if caller.is_anonymous() => {
-                Err(Error::new(ErrorKind::Unauthenticated, "unauthenticated", "This needs a credential."))
+                Err(Error::new(ErrorKind::Unauthenticated, "unauthenticated", "This requires a credential."))
             }
-            _ => Err(Error::new(ErrorKind::Forbidden, "forbidden", "You may not ask why.")),
+            _ => Err(Error::new(ErrorKind::Forbidden, "forbidden", "You may not request explanations.")),
         }
     }
 }

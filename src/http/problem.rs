@@ -39,8 +39,8 @@ pub(crate) const fn status(kind: ErrorKind) -> StatusCode {
 /// The title of a kind of failure: the same words for every occurrence.
 pub(crate) const fn title(kind: ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::BadRequest => "The request cannot be understood",
-        ErrorKind::Unauthenticated => "No credential, or not a good one",
+        ErrorKind::BadRequest => "The request is malformed",
+        ErrorKind::Unauthenticated => "Missing or invalid credential",
         ErrorKind::Forbidden => "Not allowed",
         ErrorKind::NotFound => "Not found",
         ErrorKind::MethodNotAllowed => "Method not allowed",
@@ -49,7 +49,7 @@ pub(crate) const fn title(kind: ErrorKind) -> &'static str {
         ErrorKind::PayloadTooLarge => "The body is too large",
         ErrorKind::UnsupportedMediaType => "Unsupported media type",
         ErrorKind::UpgradeRequired => "Another protocol is required",
-        ErrorKind::Validation => "The body breaks the rules",
+        ErrorKind::Validation => "The body is invalid",
         ErrorKind::PreconditionRequired => "A precondition is required",
         ErrorKind::TooManyRequests => "Too many",
         ErrorKind::UriTooLong => "The URI is too long",

@@ -104,7 +104,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
                 return Err(serde::de::Error::custom(format_args!("`{name}` cannot be a name")));
             }
             if object.contains_key(&name) {
-                return Err(serde::de::Error::custom(format_args!("`{name}` stands twice in one object")));
+                return Err(serde::de::Error::custom(format_args!("`{name}` occurs twice in one object")));
             }
             object.insert(name, value);
         }

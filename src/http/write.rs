@@ -30,7 +30,7 @@ impl ResourceHandler {
         if endpoint.path() == Path::Bulk {
             conditional::reject_if_match(
                 headers,
-                "A bulk change expects versions item by item: `if_match` in each.",
+                "A bulk change takes preconditions item by item: `if_match` in each.",
             )?;
             return Box::pin(self.bulk(call, endpoint, parts, body, context)).await;
         }
@@ -53,7 +53,7 @@ impl ResourceHandler {
                 if !endpoint.has_item() {
                     conditional::reject_if_match(
                         headers,
-                        "This action is of no single item, so it has no version to expect.",
+                        "This action has no single item, so there is no version to match.",
                     )?;
                 }
                 let expected = conditional::parse_if_match(headers)?;

@@ -165,7 +165,10 @@ impl Feed {
             let subscription = self.subscription.as_ref()?;
             if self.replay_until().is_some() {
                 if let Err(error) = Box::pin(self.catch_up()).await {
-                    tracing::warn!(error = format!("{error:#}"), "what a stream missed could not be read");
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "the missed events of a stream could not be read"
+                    );
                     self.end("unavailable");
                 }
                 continue;
@@ -408,7 +411,7 @@ impl Feed {
                 self.pending.push_back(FeedItem::Reset(self.seal_position()));
             }
             Err(error) => {
-                tracing::debug!(%error, "a stream could not go on with other rights");
+                tracing::debug!(%error, "a stream could not continue after a change of rights");
                 self.end("unavailable");
             }
         }

@@ -275,7 +275,7 @@ impl Hub {
         let effect = class.view.evaluate(&engine, change).await.unwrap_or_else(|error| {
             tracing::warn!(
                 error = format!("{error:#}"),
-                "what a change is to subscribers could not be found out"
+                "a change could not be evaluated for its subscribers"
             );
             ViewChange::Reset
         });

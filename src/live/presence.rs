@@ -140,7 +140,7 @@ impl Presence {
         let new_member = Arc::new(Member { member, actor, state });
         let mut guard = self.state();
         if !guard.has_capacity(room, new_member.actor.as_deref()) {
-            let detail = "As many are there as there may be. Try again.";
+            let detail = "The maximum number of members is reached. Try again.";
             return Err(Error::new(ErrorKind::TooManyRequests, "room-full", detail));
         }
         guard.add_member(room, new_member.clone(), MemberLocation::Local);

@@ -72,7 +72,7 @@ fn member(name: &str) -> Json {
         "id" => json!({"anyOf": [{"type": "string"}, {"type": "integer"}], "description": "Which item."}),
         _ => json!({
             "type": "object",
-            "description": "A new item, or a merge patch. `{\"$ref\": \"0/id\"}` stands for what the first operation's item has there.",
+            "description": "A new item, or a merge patch. `{\"$ref\": \"0/id\"}` stands for that field of the first operation's item.",
         }),
     }
 }
@@ -84,7 +84,7 @@ pub(super) fn operation(security: Vec<SecurityRequirement>, components: &mut Com
     let operation = OperationBuilder::new()
         .operation_id(Some("batch"))
         .summary(Some("Change several resources, all or nothing"))
-        .description(Some("Each change needs what it would need by itself."))
+        .description(Some("Each change requires the same permission as on its own."))
         .tag(TAG.0)
         .request_body(Some(body.build()))
         .securities(Some(security))

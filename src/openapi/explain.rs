@@ -38,13 +38,17 @@ pub(super) fn operation(permission: &Permission, info: &Info, components: &mut C
         .summary(Some("Explain which rule grants or denies"))
         .tag(TAG.0)
         .description(Some(
-            "Why an actor may do something, or may not; with an id, which filter hides the item.",
+            "Why an actor may or may not perform an operation; with an id, which filter hides the item.",
         ))
         .request_body(Some(body.build()))
         .securities(Some(operations::security(std::slice::from_ref(permission), info)))
         .response(
             "200",
-            responses::json_of("Explanation", "Which rules were asked, and what they said.", components),
+            responses::json_of(
+                "Explanation",
+                "The rules that were evaluated, and their outcomes.",
+                components,
+            ),
         );
     let kinds = [
         ErrorKind::BadRequest,

@@ -20,8 +20,8 @@ use crate::resource::Right;
 /// The description of streams.
 const STREAM_DESCRIPTION: &str = "Server-sent events: `ready` first, then each change of an item that matches as a CloudEvents 1.0 event \
     under its type, `added` or `removed` where a change brings an item into view or takes it out, `reset` where what was \
-    sent before is not to be relied on, `lagged` and `end` before the stream ends. The `id` of the last event, sent back in \
-    `Last-Event-ID`, goes on from there.";
+    sent before can no longer be relied on, `lagged` and `end` before the stream ends. The `id` of the last event, sent back in \
+    `Last-Event-ID`, resumes the stream.";
 
 /// The context in which an operation is described.
 pub(super) struct OperationContext<'a> {
@@ -65,7 +65,7 @@ impl OperationContext<'_> {
             Requirements::of(self.entry, self.endpoint).to_create.map(|_| needed(Operation::Create));
         let create_permission = create_permission.filter(|create| *create != always);
         let create_permission =
-            create_permission.and_then(|create| requirement_sentence(&create, "To create one by it: "));
+            create_permission.and_then(|create| requirement_sentence(&create, "To create an item with it: "));
         let who = requirement_sentence(&always, "");
         let what = match self.endpoint {
             Endpoint::BulkCreate | Endpoint::BulkUpdate | Endpoint::BulkDelete => {
@@ -75,19 +75,21 @@ impl OperationContext<'_> {
                 let declared = &self.entry.definition.actions[action_ref.position].action;
                 declared.description.as_deref().or(Some("An action of the resource."))
             }
-            Endpoint::Update => Some("A JSON merge patch (RFC 7396): absent keeps, `null` clears."),
+            Endpoint::Update => {
+                Some("A JSON merge patch (RFC 7396): an absent member is kept, `null` clears.")
+            }
             Endpoint::Stream => Some(STREAM_DESCRIPTION),
             Endpoint::Query => Some("RFC 10008."),
             Endpoint::QueryPost => {
-                Some("The same as QUERY on the collection, for clients that cannot say it.")
+                Some("The same as QUERY on the collection, for clients without that method.")
             }
             Endpoint::List => Some("The items that match every filter, page by page."),
-            Endpoint::Read => Some("Whole, or the members that `fields` names."),
+            Endpoint::Read => Some("The whole item, or the members that `fields` names."),
             Endpoint::Create => Some("The answer has the item, its path and its ETag."),
             Endpoint::Replace => Some("Members that the body leaves out get their default."),
-            Endpoint::Delete => Some("With `If-Match`, only as it was read."),
+            Endpoint::Delete => Some("With `If-Match`, only if the item has that ETag."),
             Endpoint::History => Some("Who changed what and when, the newest change first."),
-            Endpoint::Children => Some("Those whose parent is this item, as a list."),
+            Endpoint::Children => Some("The items whose parent is this item, as a list."),
             Endpoint::Subtree => Some("The items of every level below this one."),
         };
         let sentences: Vec<_> =

@@ -21,9 +21,10 @@ const LAST_EVENT_ID: &str =
     "The same as the header `Last-Event-ID`, which takes precedence, for clients that cannot send it.";
 const PREFER_LIST: &str = "`count=exact` or `count=estimated`: a total beside the page; `stream-position`: where a stream of the \
     same items continues after this answer (RFC 7240).";
-const PREFER_CREATE: &str = "`return=minimal`: an answer without the item; `dry-run`: only tried (RFC 7240).";
+const PREFER_CREATE: &str =
+    "`return=minimal`: a response without the item; `dry-run`: rolled back (RFC 7240).";
 const PREFER_DRY_RUN: &str =
-    "`dry-run`: everything is tried and nothing is changed; the answer says what it would have been.";
+    "`dry-run`: the change is validated and rolled back; the response is what it would have been.";
 const ENTITY_TAGS_PATTERN: &str = "^(\\*|(W/)?\"[!#-~]*\"([ \\t]*,[ \\t]*(W/)?\"[!#-~]*\")*)$";
 
 /// Collects the parameters of an operation.
@@ -217,7 +218,10 @@ impl Collector<'_, '_> {
 
     fn deleted(&mut self) {
         if can_see_deleted(self.context.view, self.context.entry) {
-            self.add_shared("Deleted", query("deleted", "Deleted items too, or they alone.", deleted()));
+            self.add_shared(
+                "Deleted",
+                query("deleted", "Whether deleted items are included, or listed alone.", deleted()),
+            );
         }
     }
 
@@ -249,7 +253,7 @@ impl Collector<'_, '_> {
         if let Some(idempotency) = entry.definition.idempotency.filter(|_| endpoint.is_write()) {
             let key =
                 json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!#-\\[\\]-~]+$"});
-            let about = "Names the change, so that repeating the request changes nothing more.";
+            let about = "Identifies the change, so that a repeated request does not apply it again.";
             let name = if idempotency.required { "RequiredIdempotencyKey" } else { "IdempotencyKey" };
             self.add_shared(name, header("Idempotency-Key", about, key).required(idempotency.required));
         }

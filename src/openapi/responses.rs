@@ -198,7 +198,7 @@ fn problem(kind: ErrorKind, body: Body, components: &mut Components) -> RefOr<Re
         let mut response =
             base_response(title(kind), components).content("application/problem+json", content);
         if kind == ErrorKind::Unauthenticated {
-            let about = "The schemes that are understood (RFC 9110).";
+            let about = "The supported authentication schemes (RFC 9110).";
             response = response.header_ref("WWW-Authenticate", components.header("WWW-Authenticate", about));
         }
         if let Some(header) = accepted {
@@ -230,8 +230,8 @@ const ETAG: (&str, &str) = ("ETag", "Identifies this state of the item or the li
 fn read(name: &str, about: &str, components: &mut Components) -> ResponseBuilder {
     let headers = [
         ETAG,
-        ("Cache-Control", "How long the answer may be kept (RFC 9111)."),
-        ("Vary", "The request headers that the answer depended on (RFC 9110)."),
+        ("Cache-Control", "How long the response may be cached (RFC 9111)."),
+        ("Vary", "The request headers that the response depends on (RFC 9110)."),
     ];
     with_headers(json_of(name, about, components), &headers, components)
 }
@@ -253,7 +253,7 @@ fn with_cache_headers(response: ResponseBuilder, components: &mut Components) ->
 
 fn not_modified(components: &mut Components) -> (String, RefOr<Response>) {
     let response = components.response("NotModified", |components| {
-        let response = base_response("The client has this answer.", components);
+        let response = base_response("The client's cached response is current.", components);
         with_headers(response, &[ETAG], components).build()
     });
     ("304".to_owned(), response)
@@ -283,7 +283,7 @@ pub(super) fn stream(version: Version, components: &mut Components) -> ResponseB
     } else {
         content.schema(Some(components.inline(json!({"type": "string"}))))
     };
-    base_response("Events, for as long as the client reads.", components)
+    base_response("Events, until the client disconnects.", components)
         .content("text/event-stream", content.build())
 }
 

@@ -264,7 +264,7 @@ fn history() -> Json {
     let nullable_string = json!({"type": ["string", "null"]});
     let change = json!({
         "type": "object",
-        "description": "From what to what; of a field that is never shown only that it was changed.",
+        "description": "The old and the new value; of a hidden field only that it was changed.",
         "properties": {"from": {}, "to": {}},
         "additionalProperties": false,
     });
@@ -329,8 +329,8 @@ fn problem() -> Json {
             "status": {"type": "integer"},
             "detail": {"type": "string"},
             "instance": {"type": "string", "description": "The path that was asked for."},
-            "code": {"type": "string", "description": "A word for programs."},
-            "trace_id": {"type": "string", "description": "Finds the request in the server's log."},
+            "code": {"type": "string", "description": "A machine-readable error code."},
+            "trace_id": {"type": "string", "description": "Identifies the request in the server's log."},
             "errors": {
                 "type": "array",
                 "items": {

@@ -40,11 +40,11 @@ pub(super) fn operation(
 }
 
 /// The description of the messages of a socket.
-const PROTOCOL_DESCRIPTION: &str = "Say `{\"type\": \"subscribe\", \"id\": …, \"resource\": …, \"filter\"?, \"q\"?, \"fields\"?, \
+const PROTOCOL_DESCRIPTION: &str = "Send `{\"type\": \"subscribe\", \"id\": …, \"resource\": …, \"filter\"?, \"q\"?, \"fields\"?, \
     \"after\"?}` to follow a resource, or `types` instead of it to follow all; answers are `ready`, `next`, `reset`, `position`, \
     `complete` and `error`, each with that `id`. `complete` with the `id` ends it. `join` with a \
-    `resource`, an `item` or none, and a `state` tells who else looks at it (`members`, `joined`, `left`), where the resource \
-    tells that. `authenticate` with `authorization` shows \
+    `resource`, an `item` or none, and a `state` reports who else views it (`members`, `joined`, `left`), where the resource \
+    offers presence. `authenticate` with `authorization` sends \
     another credential. `ping` is answered with `pong`.";
 
 /// `GET /ws`.
@@ -78,7 +78,7 @@ pub(super) fn event() -> Json {
         "properties": {
             "id": {"type": "string", "description": "Sent back in `Last-Event-ID`, the stream resumes after this event."},
             "event": {"type": "string", "description": "A type of events, `added`, `removed`, `ready`, `reset`, `lagged` or `end`."},
-            "data": {"type": "string", "contentMediaType": "application/json", "description": "A CloudEvents 1.0 event, or an object that says more."},
+            "data": {"type": "string", "contentMediaType": "application/json", "description": "A CloudEvents 1.0 event, or an object with details."},
             "retry": {"type": "integer", "description": "After how many milliseconds to reconnect."},
         },
         "required": ["event", "data"],

@@ -75,7 +75,7 @@ impl SkewedLeases {
         }
         let Some(known) = leases.iter().find(|one| one.storage.is_same(storage)) else {
             let (holder, expires_at) = (&lease.holder, &lease.expires_at);
-            tracing::warn!(%holder, %expires_at, "a lease ends later than it can: is the clock of its holder right?");
+            tracing::warn!(%holder, %expires_at, "a lease expires later than possible: check the clock of its holder");
             leases.push(SkewedLease { storage: storage.clone(), version: lease.version, since: at });
             return false;
         };

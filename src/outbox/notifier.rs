@@ -26,7 +26,7 @@ impl PublishNotifier {
     /// Notifies all nodes that events were published.
     pub(crate) async fn notify(&self) {
         if let Err(error) = self.bus.publish(&self.channel, Vec::new()).await {
-            tracing::debug!(%error, "the bus is away: other nodes look by themselves");
+            tracing::debug!(%error, "the bus is unavailable: other nodes poll instead");
         }
     }
 

@@ -225,7 +225,7 @@ impl FilterParser<'_> {
             return self.add_fault(
                 pointer,
                 "operator",
-                "`any` stands alone: its filter takes every condition.",
+                "`any` cannot be combined: put every condition into its filter.",
             );
         }
         if self.relations == 0 {

@@ -64,7 +64,7 @@ impl AuditTrail {
     /// The action that reverts an item.
     pub(super) fn action(&self) -> Option<Action> {
         let mut action = Action::handled(self.revert.clone()?, Revert)
-            .description("Puts the item back to what it was at a time.");
+            .description("Restores the item's state at a point in time.");
         action.is_revert = true;
         Some(action)
     }

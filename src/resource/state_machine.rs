@@ -162,8 +162,8 @@ impl TransitionHandler {
         let legal = transitions.filter(|transition| transition.from.iter().any(|from| from == state));
         let legal: Vec<_> = legal.map(|transition| format!("`{}`", transition.name)).collect();
         let rest = match legal.as_slice() {
-            [] => "nothing leads on from there".to_owned(),
-            legal => format!("from there lead {}", legal.join(", ")),
+            [] => "that state has no transitions".to_owned(),
+            legal => format!("its transitions are {}", legal.join(", ")),
         };
         let (field, name) = (&self.machine.field, &self.transition.name);
         let detail = format!("`{name}` is no transition from {field} `{state}`: {rest}.");

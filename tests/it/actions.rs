@@ -242,10 +242,13 @@ async fn state_changes_only_through_transitions() {
         let again = app.post(&format!("{path}/submit")).bearer("ada").await;
         let detail = again.json()["detail"].as_str().unwrap().to_owned();
         assert_eq!((again.status(), again.json()["code"].clone()), (409, json!("illegal-transition")));
-        assert_eq!(detail, "`submit` is no transition from status `submitted`: from there lead `cancel`.");
+        assert_eq!(
+            detail,
+            "`submit` is no transition from status `submitted`: its transitions are `cancel`."
+        );
         assert_eq!(invoke(&app, &path, "cancel", "ada").await, 200);
         let ended = app.post(&format!("{path}/cancel")).bearer("ada").await.json();
-        assert!(ended["detail"].as_str().unwrap().ends_with("nothing leads on from there."), "{ended}");
+        assert!(ended["detail"].as_str().unwrap().ends_with("that state has no transitions."), "{ended}");
     }
 }
 
@@ -328,5 +331,5 @@ async fn conflicting_and_unknown_declarations_are_reported_as_faults() {
     let name = said(declare().action("Send Back", Action::on_item(signed_in(), ship)));
     assert!(name.contains("cannot be the name of an action"), "{name}");
     let taken = said(declare().action("query", Action::on_collection(signed_in(), import)));
-    assert!(taken.contains("the path has a meaning of its own"), "{taken}");
+    assert!(taken.contains("the path is reserved"), "{taken}");
 }

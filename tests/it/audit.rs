@@ -309,12 +309,12 @@ async fn verification_detects_removed_and_altered_entries() {
         let back = "DELETE FROM resourceful_audit; INSERT INTO resourceful_audit SELECT * FROM kept";
         let altered =
             "UPDATE resourceful_audit SET changes = '{\"cents\":{\"from\":3,\"to\":4000}}' WHERE link = 4";
-        assert_eq!(tamper(altered).await, "entry 4 is not as it was written");
+        assert_eq!(tamper(altered).await, "entry 4 was changed after it was written");
         assert_eq!(tamper(back).await, "");
         assert_eq!(tamper("DELETE FROM resourceful_audit WHERE link = 2").await, "entry 2 is gone");
         assert_eq!(tamper(back).await, "");
         let emptied = "UPDATE resourceful_audit SET actor = 'bob' WHERE link = 6";
-        assert_eq!(tamper(emptied).await, "entry 6 is not as it was written");
+        assert_eq!(tamper(emptied).await, "entry 6 was changed after it was written");
         assert_eq!(tamper(back).await, "");
         assert_eq!(
             tamper("DELETE FROM resourceful_audit WHERE link > 4").await,
@@ -386,7 +386,7 @@ async fn expired_entries_are_cleared_and_the_chain_stays_valid() {
                 let hasty = app_of(audited(&place, trail().retention(day))).await;
                 hasty.app().sweep().await.unwrap();
                 let verdict = app.app().verify_audit().await.unwrap().remove(0);
-                assert_eq!(verdict.broken.as_deref(), Some("entry 2 was emptied before its time"));
+                assert_eq!(verdict.broken.as_deref(), Some("entry 2 was emptied before its retention ended"));
             }
         }
     }

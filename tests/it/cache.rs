@@ -483,7 +483,7 @@ async fn invalid_cache_declarations_are_faults() {
         .build()
         .unwrap();
     let errors = create_app(AppPreset::Testing).resource(pages).build().await.unwrap_err();
-    for said in ["`page`, which is no resource", "nothing called `deletd` happens to `pages`"] {
+    for said in ["`page`, which is no resource", "no event called `deletd` exists for `pages`"] {
         assert!(errors.to_string().contains(said), "{errors}");
     }
 }

@@ -304,7 +304,7 @@ async fn a_put_that_may_create_states_both_permissions() {
     assert_eq!(guarded["security"], json!([{}, {"Bearer": ["editor"]}]));
     assert!(guarded["responses"].get("401").is_some() && guarded["responses"].get("403").is_some());
     let description = guarded["description"].as_str().unwrap();
-    assert!(description.ends_with("To create one by it: Needs the role `editor`."), "{description}");
+    assert!(description.ends_with("To create an item with it: Needs the role `editor`."), "{description}");
 }
 
 #[tokio::test]

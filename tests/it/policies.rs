@@ -448,7 +448,7 @@ fn invalid_rules_are_reported_at_build() {
         .unwrap();
     let description = build(secret);
     assert!(
-        description.contains("articles.status") && description.contains("differs from row to row"),
+        description.contains("articles.status") && description.contains("depends on the row"),
         "{description}"
     );
     let unknown = define_dynamic_resource("articles", model(&["code", "status", "author"]))

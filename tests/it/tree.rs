@@ -365,7 +365,7 @@ async fn policy_matrix_holds_for_subtrees() {
 async fn tree_requires_its_own_nullable_parent_field() {
     let said = |resource: ResourceBuilder| resource.build().unwrap_err().to_string();
     let storage = TestStorage::memory();
-    assert!(said(folders(&storage).preset(tree("name"))).contains("cannot hold an id or nothing"));
+    assert!(said(folders(&storage).preset(tree("name"))).contains("cannot hold an id or null"));
     assert!(said(folders(&storage).preset(tree("paernt"))).contains("Did you mean `parent`?"));
     let twice = said(folders(&storage).preset(tree("parent")).preset(slug("name").field("parent")));
     assert!(

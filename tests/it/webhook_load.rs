@@ -80,7 +80,7 @@ async fn endpoint_failing_for_days_is_disabled() {
             app.get(&endpoint_path(&dead, "")).bearer("ann").await,
             app.get(&endpoint_path(&picky, "")).bearer("ann").await,
         ];
-        let reason = json!("it answered nothing with success for 5 days");
+        let reason = json!("it had no successful delivery for 5 days");
         assert_eq!((&dead.json()["enabled"], &dead.json()["disabled_reason"]), (&json!(false), &reason));
         assert_eq!(picky.json()["enabled"], true, "{picky}");
     }

@@ -53,7 +53,7 @@ pub(crate) struct TimedOut;
 
 impl std::fmt::Display for TimedOut {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the statement took longer than it may")
+        f.write_str("the statement exceeded its time limit")
     }
 }
 

@@ -156,12 +156,12 @@ impl Connection {
                 Some((state.phase_since, limits.header_timeout, "the head of a request took too long"))
             }
             Phase::Idle if !state.has_tunnels => {
-                Some((state.phase_since, limits.idle_timeout, "it rested too long"))
+                Some((state.phase_since, limits.idle_timeout, "it was idle too long"))
             }
             Phase::Idle | Phase::Busy | Phase::Socket => None,
         };
         let writes = state.blocked_since.into_iter().chain(stalled);
-        let writes = writes.map(|since| (since, limits.write_timeout, "its peer takes nothing"));
+        let writes = writes.map(|since| (since, limits.write_timeout, "its peer does not read"));
         for (since, limit, reason) in phase.into_iter().chain(writes) {
             let end = since + limit;
             if end <= now {

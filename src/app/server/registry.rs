@@ -69,7 +69,7 @@ impl Registry {
             let _ = tokio::time::timeout(Duration::from_millis(100), self.ended.notified()).await;
             if self.connections().len() >= self.max_connections + self.max_extra {
                 self.warn_limited(
-                    "a connection was refused: there are as many as there may be, and all of them are busy",
+                    "a connection was refused: the connection limit is reached, and all of them are busy",
                 );
                 return None;
             }
@@ -93,7 +93,7 @@ impl Registry {
         for (_, connection) in &idle {
             connection.close();
         }
-        self.warn_limited("connections make room for others: there are as many as there may be");
+        self.warn_limited("idle connections were closed for new ones: the connection limit is reached");
         !idle.is_empty()
     }
 
@@ -117,7 +117,7 @@ impl Registry {
         {
             connection.close();
         }
-        self.warn_limited("an answer was not sent: clients do not take those that they have asked for");
+        self.warn_limited("a response was not sent: clients do not read the ones that are pending");
         None
     }
 

@@ -296,7 +296,7 @@ fn not_existing_at(at: DateTime<Utc>) -> Error {
 /// The error for a point in time whose state is no longer retained.
 fn not_retained(at: DateTime<Utc>, earliest: DateTime<Utc>, location: FaultLocation) -> Error {
     let detail = format!(
-        "What the item was at {} is not kept any more: the earliest time that can be read is {}.",
+        "The item's state at {} is no longer retained: the earliest time that can be read is {}.",
         crate::clock::rfc3339(at),
         crate::clock::rfc3339(earliest)
     );

@@ -37,7 +37,7 @@ impl Call<'_> {
         let id = id.clone();
         if let Some(at) = request.as_of {
             if request.deleted.is_some() || !request.selection.includes.is_empty() {
-                let detail = "What an item was is shown by itself: leave out `include` and `deleted`.";
+                let detail = "`as_of` cannot be combined with `include` or `deleted`.";
                 return Err(Error::invalid_query(vec![Fault::parameter("as_of", "value", detail)]));
             }
             return Box::pin(self.item_as_of(id, &request.selection, at)).await;

@@ -129,6 +129,6 @@ fn parse_depth(query: Option<&str>, max_depth: u32) -> Result<Option<u32>, Error
 }
 
 fn too_large(what: &str) -> Error {
-    let detail = format!("{what} Ask for fewer levels by `depth`, or for pages of `children`.");
+    let detail = format!("{what} Request fewer levels with `depth`, or pages of `children`.");
     Error::invalid_query(vec![Fault::parameter("depth", "limit", detail)])
 }

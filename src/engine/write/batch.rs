@@ -63,9 +63,11 @@ impl Engine {
             }
         }
         match refused {
-            Some(_) if !actor.is_anonymous() => {
-                Err(Error::new(ErrorKind::Forbidden, "forbidden", "You may change nothing here."))
-            }
+            Some(_) if !actor.is_anonymous() => Err(Error::new(
+                ErrorKind::Forbidden,
+                "forbidden",
+                "You may not change any of these resources.",
+            )),
             Some(refused) => Err(refused),
             None => Ok(()),
         }
@@ -101,7 +103,7 @@ impl Engine {
             let is_duplicate = id.is_some_and(|id| !seen_ids.insert((entry.position, id_text(&id))));
             calls.push(call);
             if is_duplicate {
-                let detail = "This item stands here twice: say all of its change in one operation.";
+                let detail = "This item occurs twice: combine its changes into one operation.";
                 let fault = Fault::pointer(format!("/{OPERATIONS}/{index}/id"), "repeated", detail);
                 return Err(Error::validation(vec![fault]));
             }
@@ -112,7 +114,8 @@ impl Engine {
         let other_storage =
             calls.iter().position(|call| !call.entry.storage.is_same(&calls[0].entry.storage));
         if let Some(index) = other_storage {
-            let detail = "This resource is kept in another database than the first: send it by itself.";
+            let detail =
+                "This resource is in another database than the first: send it in a separate request.";
             let fault = Fault::pointer(format!("/{OPERATIONS}/{index}/resource"), "elsewhere", detail);
             return Err(Error::validation(vec![fault]));
         }
@@ -297,7 +300,7 @@ fn resolve_reference(
         return refuse("Must name an operation and a field, such as \"0/id\".".to_owned());
     };
     let Some(Some(item)) = number.parse::<usize>().ok().and_then(|number| planned.get(number)) else {
-        return refuse(format!("`{number}` is none of the operations before this one."));
+        return refuse(format!("`{number}` is not an earlier operation of this batch."));
     };
     let call = &calls[number.parse::<usize>().unwrap_or_default()];
     let schema = &call.entry.schema;
@@ -306,9 +309,7 @@ fn resolve_reference(
         return refuse(format!("`{}` has no field `{field}`.", call.entry.name));
     };
     if position == schema.id && call.definition().id == Id::Integer && item.get(field) == Some(&0.into()) {
-        return refuse(
-            "The database mints this id when all is committed: it cannot be referred to.".to_owned(),
-        );
+        return refuse("The database generates this id at the commit: it cannot be referred to.".to_owned());
     }
     Ok(item.get(field).cloned().unwrap_or(Json::Null))
 }

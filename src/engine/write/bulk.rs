@@ -32,7 +32,7 @@ const NO_LONGER_MATCHING: &str = "no-longer-matching";
 
 /// The error for an item that has changed since it matched the filter of the request.
 pub(in crate::engine) fn no_longer_matching() -> Error {
-    let detail = "The item has changed since, and does not match the filter any more: it was left as it is.";
+    let detail = "The item has changed and no longer matches the filter: it was left unchanged.";
     Error::new(ErrorKind::Conflict, NO_LONGER_MATCHING, detail)
 }
 
@@ -281,7 +281,7 @@ impl Call<'_> {
         let mut faults = Vec::new();
         for (index, id) in ids.enumerate() {
             if self.parse_id(id).is_ok_and(|id| !seen_ids.insert(crate::resource::id_text(&id))) {
-                let detail = "This item stands here twice.";
+                let detail = "This item occurs twice.";
                 faults.push(Fault::pointer(format!("/{list}/{index}"), "repeated", detail));
             }
         }
@@ -394,7 +394,7 @@ fn has_condition(filter: &Filter) -> bool {
 
 /// The error for a change by a filter without conditions.
 pub(crate) fn empty_filter() -> Error {
-    let detail = "Name a condition: an empty filter would mean every item.";
+    let detail = "Give a condition: an empty filter would match every item.";
     let fault = Fault::pointer("/filter", "required", detail);
     Error::new(ErrorKind::BadRequest, "empty-filter", detail).with_faults(vec![fault])
 }

@@ -279,6 +279,6 @@ fn is_lock_conflict(kind: StorageKind) -> bool {
 pub(in crate::engine) fn enlisted_conflict(
     error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> Error {
-    let detail = "Something that belongs to this change clashes with what is there.";
+    let detail = "A further change of this write conflicts with existing data.";
     Error::new(ErrorKind::Conflict, "conflict", detail).with_source(error)
 }

@@ -71,14 +71,14 @@ impl Call<'_> {
                 Ok(outcome) => outcome,
                 Err(_) => Err(Error::internal("a hook panicked")),
             },
-            () = self.wait_deadline(&finished) => Err(Error::internal("it had not ended when the answer was due")),
+            () = self.wait_deadline(&finished) => Err(Error::internal("the hook had not ended by the deadline of the response")),
         };
         match (done.into_inner().unwrap_or_else(PoisonError::into_inner), outcome) {
             (Some(answer), Ok(())) => Ok(answer),
             (Some(answer), Err(failure)) => {
                 self.engine.hook_failures.fetch_add(1, Ordering::Relaxed);
                 let (resource, operation) = (&*change.resource, change.operation.name());
-                tracing::error!(resource, operation, %failure, "a hook failed after a change, which stays");
+                tracing::error!(resource, operation, %failure, "a hook failed after a change, and the change is kept");
                 Ok(answer)
             }
             (None, Err(refused)) => Err(refused),
@@ -160,7 +160,12 @@ impl Call<'_> {
                 };
                 failures.fetch_add(1, Ordering::Relaxed);
                 let (resource, operation) = (&*change.resource, change.operation.name());
-                tracing::error!(resource, operation, failure, "a hook failed after a change, which stays");
+                tracing::error!(
+                    resource,
+                    operation,
+                    failure,
+                    "a hook failed after a change, and the change is kept"
+                );
             }
         });
         // Only a runtime that is shutting down ends it early. The response is sent in time all the same.

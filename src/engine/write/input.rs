@@ -181,8 +181,9 @@ impl Call<'_> {
                     || !is_at(fault, &format!("/{}", escape_pointer(&field.name)))
             })
         };
-        let generic_fault =
-            || Fault::pointer("", "invalid", "The item would break a rule of a field that is not yours.");
+        let generic_fault = || {
+            Fault::pointer("", "invalid", "The item would violate a rule of a field that you may not access.")
+        };
         faults.into_iter().map(|fault| if is_nameable(&fault) { fault } else { generic_fault() }).collect()
     }
 
@@ -289,7 +290,7 @@ impl Call<'_> {
                 && current.get(&field.name).is_some_and(Json::is_null)
                 && !patch.contains_key(&field.name)
         });
-        let detail = "What is stored in this field cannot be read: set it as well.";
+        let detail = "The stored value of this field cannot be read: set it as well.";
         unreadable
             .map(|field| Fault::pointer(format!("/{}", escape_pointer(&field.name)), "unreadable", detail))
             .collect()

@@ -117,14 +117,14 @@ pub(super) fn resource(webhooks: &Webhooks, table: Table) -> ResourceBuilder {
         .action(
             "replay",
             Action::on_item(managed_by.clone(), replay).description(
-                "Sends it once more, under the same `webhook-id`, with as many attempts as at first.",
+                "Sends the message again, under the same `webhook-id`, with the full number of attempts.",
             ),
         )
 }
 
 fn replay(delivery: &mut WebhookDelivery, _: NoInput, _: &mut Change) -> Result<(), Error> {
     if !State::FINAL.contains(&delivery.state) {
-        let detail = "It is on its way: `next_attempt_at` says when it is tried next.";
+        let detail = "The delivery is pending: `next_attempt_at` is the time of its next attempt.";
         return Err(Error::new(ErrorKind::Conflict, "webhook-pending", detail));
     }
     delivery.state = State::Pending;

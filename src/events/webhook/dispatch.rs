@@ -297,7 +297,7 @@ impl Dispatcher {
                 {
                     tracing::warn!(
                         error = format!("{error:#}"),
-                        "webhooks that were put off could not be called up"
+                        "postponed webhook deliveries could not be resumed"
                     );
                 }
             }
@@ -313,7 +313,7 @@ impl Dispatcher {
             // It is sent again when the claim ends.
             tracing::warn!(
                 error = format!("{error:#}"),
-                "what became of a webhook could not be written down"
+                "the outcome of a webhook delivery could not be recorded"
             );
         }
     }
@@ -336,7 +336,7 @@ impl Dispatcher {
         let successes =
             self.engine.system_rows::<WebhookDelivery>(DELIVERIES, &filter, "id", 1).await.ok()?;
         let days = limit.num_days();
-        successes.is_empty().then(|| format!("it answered nothing with success for {days} days"))
+        successes.is_empty().then(|| format!("it had no successful delivery for {days} days"))
     }
 
     /// The endpoint of a delivery and what its owner may see of the event; an outcome where nothing is to be sent. Both
@@ -348,8 +348,8 @@ impl Dispatcher {
         let lookup = AssertUnwindSafe(self.look_up_unbounded(delivery)).catch_unwind();
         match tokio::time::timeout(LOOKUP_TIMEOUT, lookup).await {
             Ok(Ok(found)) => found,
-            Ok(Err(_)) => Err(Error::internal("a rule, or what looks up the owners of webhooks, panicked")),
-            Err(_) => Err(Error::internal("a rule, or what looks up the owners of webhooks, took too long")),
+            Ok(Err(_)) => Err(Error::internal("a rule or the lookup of a webhook's owner panicked")),
+            Err(_) => Err(Error::internal("a rule or the lookup of a webhook's owner took too long")),
         }
     }
 
@@ -477,7 +477,7 @@ impl Dispatcher {
         let state =
             if !was_visible && !is_visible && state == State::Pending { State::Queued } else { state };
         if !was_visible && !is_visible && state != State::Queued {
-            tracing::warn!(delivery = id, reason, "a webhook is given up before it was sent");
+            tracing::warn!(delivery = id, reason, "a webhook delivery was abandoned before it was sent");
             self.engine.delete_system_row(DELIVERIES, &id, version).await?;
             return Ok(());
         }
@@ -491,7 +491,7 @@ impl Dispatcher {
             "updated_at": now(),
         }));
         if !self.engine.update_system_row(DELIVERIES, &id, version, &set).await? {
-            tracing::warn!(delivery = id, "another node sends this webhook now: it may come once more");
+            tracing::warn!(delivery = id, "another node sends this webhook now: it may be delivered twice");
         }
         Ok(())
     }

@@ -149,7 +149,9 @@ pub(super) fn resource(webhooks: &Webhooks, table: Table) -> ResourceBuilder {
                     Ok(response)
                 },
             )
-            .description("Mints another secret. Messages are signed with the one before as well, for a day."),
+            .description(
+                "Creates a new secret. For a day, messages are signed with the previous one as well.",
+            ),
         )
 }
 
@@ -205,8 +207,7 @@ impl Hook for EndpointLimit {
             if u32::try_from(existing.len()).is_ok_and(|existing| existing < self.max) {
                 return Ok(());
             }
-            let detail =
-                format!("There are {} endpoints, and there may be no more: delete one first.", self.max);
+            let detail = format!("There are {} endpoints, which is the limit: delete one first.", self.max);
             Err(Error::new(ErrorKind::Conflict, "too-many-endpoints", detail))
         })
     }

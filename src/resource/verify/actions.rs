@@ -26,7 +26,7 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
         {
             faults.push(
                 None,
-                format!("`{name}` cannot be the name of an action: the path has a meaning of its own"),
+                format!("`{name}` cannot be the name of an action: the path is reserved"),
                 "give the action another name",
             );
         }

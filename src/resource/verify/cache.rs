@@ -40,7 +40,7 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
     if !is_open || is_restricted {
         faults.push(
             None,
-            "its answers differ from caller to caller, and `public` has proxies give one caller's to others",
+            "its responses depend on the caller, and `public` lets proxies serve one caller's to others",
             ".cache_control(\"private, max-age=60\"), or reads for anyone() without policies and field rules",
         );
     }
@@ -51,7 +51,7 @@ fn verify_lifetimes(cache: &Cache, faults: &mut Faults) {
         if freshness.fresh.is_zero() || freshness.fresh > MAX_LIFETIME || freshness.stale > MAX_LIFETIME {
             faults.push(
                 None,
-                "answers are fresh for more than nothing, and neither fresh nor stale for more than a day",
+                "responses must be fresh for more than zero time, and fresh or stale for at most a day",
                 ".cache(Cache::fresh(Duration::from_secs(30)).stale(Duration::from_secs(300)))",
             );
             break;
@@ -61,7 +61,7 @@ fn verify_lifetimes(cache: &Cache, faults: &mut Faults) {
         if !matches!(operation, Operation::List | Operation::Read) {
             faults.push(
                 None,
-                format!("answers of `{}` are never remembered", operation.name()),
+                format!("answers of `{}` are never cached", operation.name()),
                 "name Operation::List or Operation::Read in the cache",
             );
         }

@@ -8,7 +8,7 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
     if draft.builder.table.is_none() {
         faults.push(
             None,
-            "it has no adapter, so its items would be kept nowhere",
+            "it has no adapter, so its items would not be stored",
             format!(".adapter(Memory::new().table(\"{}\"))", draft.builder.name),
         );
     }

@@ -41,7 +41,7 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
         if of(name).is_some_and(|field| field.hidden) {
             faults.push(
                 Some(name),
-                "it is never shown, and filters, sorts and searches would show it bit by bit",
+                "it is hidden, and filters, sorts and searches would reveal its value",
                 "drop it from .filterable(…), .sortable(…) and .searchable(…)",
             );
         }

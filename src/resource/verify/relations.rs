@@ -47,7 +47,10 @@ pub(super) fn verify(draft: &Draft, faults: &mut Faults) {
                 if relation.key.is_none() {
                     faults.push(
                         Some(name),
-                        format!("nothing says which field of `{}` refers here", relation.resource),
+                        format!(
+                            "it has no key: name the field of `{}` that refers to this resource",
+                            relation.resource
+                        ),
                         format!("has_many(\"{name}\", \"{}\").key(\"…\")", relation.resource),
                     );
                 }
@@ -66,7 +69,7 @@ fn verify_tree(draft: &Draft, name: &str, faults: &mut Faults) {
     if !field.nullable || id.is_some_and(|id| id.field_type != field.field_type) {
         faults.push(
             Some(name),
-            "items lie below the item that this field names, and it cannot hold an id or nothing",
+            "this field refers to the parent item, and it cannot hold an id or null",
             format!("{name}: Option<…>, of the type of the id"),
         );
     }

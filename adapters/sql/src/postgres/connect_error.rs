@@ -66,7 +66,7 @@ fn help_by_sqlstate(state: &str, message: &str, user: &str, options: &PgConnectO
             format!("create the database (`createdb {database}`), or correct its name in the URL")
         }
         "42501" => format!("GRANT CONNECT ON DATABASE … TO \"{user}\""),
-        "53300" => "the server has as many connections as it takes: lower `max_connections` of the application's \
+        "53300" => "the server's connection limit is reached: lower `max_connections` of the application's \
              nodes (`Sql::options`), raise it on the server, or connect through a pooler"
             .to_owned(),
         "57P03" => "the server is starting up, shutting down or recovering: try again".to_owned(),

@@ -191,7 +191,7 @@ impl ConnectTarget {
             return Ok(verified);
         }
         Err(StorageError::new(ErrorKind::Unavailable).with_context("settings", missing.join(", ")).with_help(
-            "what stands between the application and PostgreSQL takes settings away: let it pass \
+            "what stands between the application and PostgreSQL drops settings: let it pass \
                         startup options and `set_config`, or go around it",
         ))
     }

@@ -296,7 +296,7 @@ fn decode_float(bytes: &[u8]) -> Result<f64, CodecError> {
         4 => f64::from(f32::from_be_bytes(bytes.try_into()?)),
         length => return Err(format!("a number of {length} bytes").into()),
     };
-    if number.is_finite() { Ok(number) } else { Err("a number that JSON cannot say".into()) }
+    if number.is_finite() { Ok(number) } else { Err("a number that JSON cannot represent".into()) }
 }
 
 /// Decodes `timestamptz` or `timestamp`: microseconds since 2000-01-01.

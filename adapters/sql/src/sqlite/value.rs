@@ -188,7 +188,7 @@ fn integer(value: SqliteValueRef<'_>) -> Result<i64, CodecError> {
 fn float(value: SqliteValueRef<'_>) -> Result<f64, CodecError> {
     check_type::<f64>(&value, &["REAL", "INTEGER"])?;
     let number = <f64 as Decode<Sqlite>>::decode(value)?;
-    if number.is_finite() { Ok(number) } else { Err("a number that JSON cannot say".into()) }
+    if number.is_finite() { Ok(number) } else { Err("a number that JSON cannot represent".into()) }
 }
 
 fn check_type<T: Type<Sqlite>>(value: &SqliteValueRef<'_>, names: &[&str]) -> Result<(), CodecError> {

@@ -166,7 +166,7 @@ fn required_id(id: Option<Json>) -> Result<String, Error> {
             Err(invalid("/id", "length", format!("Must have 1 to {MAX_ID_BYTES} bytes.")))
         }
         Some(_) => Err(invalid("/id", "type", "Must be a string.")),
-        None => Err(invalid("/id", "required", "Name it, so that its answers can name it.")),
+        None => Err(invalid("/id", "required", "An id is required: the responses refer to it.")),
     }
 }
 
@@ -181,6 +181,6 @@ pub(super) fn invalid(pointer: &str, code: &'static str, detail: impl Into<Strin
 }
 
 fn invalid_message(faults: Vec<Fault>) -> Error {
-    let whole = "The message is not one that is understood here: see `errors`.";
+    let whole = "The message is invalid: see `errors`.";
     Error::new(ErrorKind::BadRequest, "invalid-message", whole).with_faults(faults)
 }

@@ -62,7 +62,7 @@ async fn upgrade_socket(
         let fault = Fault::header(
             "Origin",
             "forbidden",
-            "Not this application's own, and not one that CORS lets in.",
+            "Neither the application's own origin nor one that CORS allows.",
         );
         return Err(Error::new(ErrorKind::Forbidden, "forbidden", detail).with_faults(vec![fault]));
     }

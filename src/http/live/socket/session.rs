@@ -34,7 +34,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a socket closes (RFC 6455, 7.4): a code, and a text for people.
 type CloseReason = (u16, &'static str);
-const IDLE: CloseReason = (1000, "nothing is followed");
+const IDLE: CloseReason = (1000, "no subscription is open");
 const CLOSING: CloseReason = (1001, "the server stops: connect again");
 const UNREADABLE: CloseReason = (1002, "a frame cannot be read");
 const BINARY: CloseReason = (1003, "messages are text");
@@ -283,7 +283,7 @@ impl SocketSession {
     fn request_members(&mut self, id: &str) -> Result<Option<String>, Error> {
         match self.open.get(id).and_then(|open| open.list_requests.as_ref()) {
             Some(list_requests) => list_requests.notify_one(),
-            None => return Err(invalid("/id", "unknown", "You are in no room under this id: `join` one.")),
+            None => return Err(invalid("/id", "unknown", "No room is joined under this id: `join` one.")),
         }
         Ok(None)
     }
@@ -292,11 +292,11 @@ impl SocketSession {
     fn check_id(&self, id: String) -> Result<Arc<str>, Error> {
         let id: Arc<str> = id.into();
         if self.open.contains_key(&id) {
-            let detail = "Something is followed under this id already: end it, or give another.";
+            let detail = "A subscription with this id is open already: end it, or use another id.";
             return Err(Error::new(ErrorKind::Conflict, "id-taken", detail));
         }
         if self.open.len() >= MAX_SUBSCRIPTIONS {
-            let detail = format!("At most {MAX_SUBSCRIPTIONS} are followed over one socket.");
+            let detail = format!("At most {MAX_SUBSCRIPTIONS} subscriptions are allowed over one socket.");
             return Err(Error::new(ErrorKind::TooManyRequests, "too-many-streams", detail));
         }
         Ok(id)
@@ -339,7 +339,7 @@ impl SocketSession {
                 let entries =
                     || engine.catalog.entries().iter().filter(|entry| entry.definition.has_streams());
                 let Some(entry) = entries().find(|entry| *entry.name == **name).cloned() else {
-                    let detail = format!("`{name}` is no resource that can be followed.");
+                    let detail = format!("`{name}` is not a resource that can be subscribed to.");
                     let detail = suggest(detail, name, entries().map(|entry| &*entry.name));
                     return Err(invalid("/resource", "unknown", detail));
                 };
