@@ -76,7 +76,7 @@ pub(super) fn reject_if_match(headers: &HeaderMap, detail: &'static str) -> Resu
     Ok(())
 }
 
-/// The tags with content codings in `If-None-Match`, which caches received from [`tag_coded`].
+/// The tags with content codings in `If-None-Match`, which caches received from [`coded_tag`].
 #[derive(Debug)]
 pub(crate) struct CodedTags(Vec<HeaderValue>);
 

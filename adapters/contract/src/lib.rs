@@ -42,3 +42,8 @@ pub use rows::{Rows, Total, Version};
 pub use schema::{Cardinality, Field, FieldType, IdSource, Index, Link, Reference, ScalarType, Schema};
 pub use storage::{Answer, Mismatch, NotificationStream, SqlDialect, Storage, Table};
 pub use value::{Malformed, Value, fold, json};
+
+/// The skeleton of an adapter, compiled with the documentation's code.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct AdapterGuide;

@@ -34,7 +34,7 @@ pub(crate) struct Retry {
 
 impl Retry {
     /// The connection on which to retry everything after a failure; `None` if a retry is of no use or the limit is reached.
-    /// A retry on another connection requires `may_move`: no statement that must not run twice has reached the database.
+    /// A retry on another connection requires `can_reconnect`: no statement that must not run twice has reached the database.
     pub(crate) async fn next_connection<'a, D: Dialect>(
         &mut self,
         error: &StorageError,

@@ -62,7 +62,7 @@ const PUBLIC_URL: &str = r"^https://([a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\.){1,4}[
 const ANY_URL: &str =
     r"^https?://[a-z0-9]([a-z0-9.-]{0,60}[a-z0-9])?(:[1-9][0-9]{0,3})?(/[A-Za-z0-9._~/-]*)?$";
 
-/// Every event pattern that [`known_pattern`] accepts.
+/// Every event pattern that [`check_pattern`] accepts.
 fn allowed_patterns(known: Option<&EventNames>) -> Vec<String> {
     let of = |(name, names): (&String, &BTreeSet<String>)| {
         let types = names.iter().map(|word| format!("{name}.{word}"));

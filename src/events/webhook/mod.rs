@@ -51,7 +51,7 @@ type Extension = dyn Fn(ResourceBuilder) -> ResourceBuilder + Send + Sync;
 /// use resourceful::prelude::*;
 /// use resourceful::events::Webhooks;
 ///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), DefinitionErrors> {
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, Validate)]
 /// # struct Order { id: Uuid, total_cents: i64 }
 /// let memory = Memory::new();

@@ -178,7 +178,7 @@ pub(super) fn position(schema: &Schema, name: &str) -> usize {
     schema.position(name).unwrap_or(usize::MAX)
 }
 
-/// A row of [`every_type`]: fields without a given value are null.
+/// A row of [`all_type_fields`]: fields without a given value are null.
 pub(super) fn row_values(schema: &Schema, id: &str, values: &[(&str, Value)]) -> Vec<Value> {
     let mut row = vec![Value::Null; schema.fields.len()];
     row[0] = text(id);

@@ -8,12 +8,16 @@
 /// `rt-multi-thread` and `time`) as a dependency of its tests.
 ///
 /// ```no_run
-/// # use std::sync::Arc;
-/// # use resourceful_contract::Storage;
-/// # async fn connect() -> Arc<dyn Storage> { panic!("no database") }
-/// # mod tests { use super::connect;
-/// resourceful_contract::conformance_tests! { storage: connect(), seconds: 20 }
-/// # }
+/// mod tests {
+///     # use std::sync::Arc;
+///     # use resourceful_contract::Storage;
+///     async fn connect() -> Arc<dyn Storage> {
+///         // …
+///         # panic!("no database")
+///     }
+///
+///     resourceful_contract::conformance_tests! { storage: connect(), seconds: 20 }
+/// }
 /// ```
 #[macro_export]
 macro_rules! conformance_tests {
